@@ -1,0 +1,43 @@
+//! Atomics, locks and threads of the house: std in a normal build, loom under `cfg(loom)`, shuttle under `cfg(shuttle)`.
+//!
+//! Code above imports from here and nowhere else, so that a model checker runs the real thing. The lock never poisons: a
+//! panic inside a critical section is a bug that `check()` finds, not a second panic in everybody else.
+
+mod mutex;
+mod shard;
+
+pub use mutex::{Mutex, MutexGuard};
+pub use shard::this_shard;
+
+/// Atomic integers and orderings.
+pub mod atomic {
+    #[cfg(loom)]
+    pub use loom::sync::atomic::*;
+    #[cfg(shuttle)]
+    pub use shuttle::sync::atomic::*;
+    #[cfg(not(any(loom, shuttle)))]
+    pub use std::sync::atomic::*;
+}
+
+#[cfg(loom)]
+pub use loom::{sync::Arc, thread};
+#[cfg(shuttle)]
+pub use shuttle::{sync::Arc, thread};
+#[cfg(not(any(loom, shuttle)))]
+pub use std::{sync::Arc, thread};
+
+/// Waits a moment inside a short spin; a model checker takes it as "let somebody else run".
+pub fn relax(spins: u32) {
+    #[cfg(any(loom, shuttle))]
+    {
+        let _ = spins;
+        thread::yield_now();
+    }
+    #[cfg(not(any(loom, shuttle)))]
+    if spins < 64 {
+        std::hint::spin_loop();
+    } else {
+        // The holder was preempted: burning the core only delays it.
+        thread::yield_now();
+    }
+}

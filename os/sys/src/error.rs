@@ -1,0 +1,28 @@
+//! Errors of the memory calls.
+
+use thiserror::Error;
+
+/// Why memory could not be reserved or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MapError {
+    /// The address range cannot be reserved: it is larger than the address space or than a limit on it allows.
+    #[error("cannot reserve {len} bytes of address space: {errno}")]
+    Reserve {
+        /// Bytes asked for.
+        len: usize,
+        /// What the OS said.
+        errno: rustix::io::Errno,
+    },
+    /// The OS refused to create the memory file.
+    #[error("cannot create a memory file: {errno}")]
+    MemoryFile {
+        /// What the OS said.
+        errno: rustix::io::Errno,
+    },
+    /// A length of zero or one that overflows.
+    #[error("{len} is no usable length for a mapping")]
+    Length {
+        /// Bytes asked for.
+        len: usize,
+    },
+}

@@ -1,0 +1,91 @@
+//! The trait.
+
+use crate::{BlockError, Bytes, Span};
+
+/// What a run of bytes holds, as block status tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Bytes that must be read to be known.
+    Data,
+    /// Reads as zeros and takes no memory.
+    Hole,
+    /// Reads as zeros, known to the device as such, but written by the client.
+    Zero,
+}
+
+/// A run of equal [`Content`] in a block status answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Units: bytes, never 0.
+    pub len: u64,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// How zeros may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroMode {
+    /// The range may become a hole.
+    MayUnmap,
+    /// The client wants the range to stay allocated as far as the device knows such a thing.
+    KeepAllocated,
+}
+
+/// Sizes a client should know. Units: bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Smallest request that works.
+    pub minimum: u32,
+    /// Smallest request that does not read, merge and write.
+    pub preferred: u32,
+}
+
+/// A device of bytes. All calls may come from many threads at once.
+///
+/// A read that overlaps a concurrent write sees, for each page, the old content or the new one, never a mix.
+/// What a completed write stored is seen by every later read on any thread, so `flush` has nothing left to do for a device in memory.
+pub trait BlockDevice: Send + Sync {
+    /// Size in bytes; constant while served.
+    fn size(&self) -> Bytes;
+
+    /// Request sizes that suit the device.
+    fn limits(&self) -> Limits;
+
+    /// Whether changes are refused with [`BlockError::ReadOnly`].
+    fn is_read_only(&self) -> bool;
+
+    /// Reads the span into `buf`. `buf.len()` equals `span.len()`.
+    ///
+    /// # Errors
+    /// [`BlockError::Damaged`] when a page cannot be decoded; `buf` is then undefined but holds nothing foreign.
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError>;
+
+    /// Writes `buf` to the span. `buf.len()` equals `span.len()`.
+    ///
+    /// # Errors
+    /// [`BlockError::NoSpace`], [`BlockError::Codec`], [`BlockError::ReadOnly`]; the failing page keeps its old content.
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError>;
+
+    /// Returns when everything acknowledged before is as durable as it will be.
+    ///
+    /// # Errors
+    /// Those of the device's backing, if it has one.
+    fn flush(&self) -> Result<(), BlockError>;
+
+    /// Gives the memory of the whole pages inside the span back; partial pages at its ends may be ignored.
+    ///
+    /// # Errors
+    /// [`BlockError::ReadOnly`].
+    fn discard(&self, span: Span) -> Result<(), BlockError>;
+
+    /// Makes the span read as zeros, exactly.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::write`].
+    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError>;
+
+    /// Tells what the span holds, run by run from its start, until `visit` returns `false` or the span is covered.
+    ///
+    /// Neighbouring runs differ in content. The answer is a snapshot.
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool);
+}
