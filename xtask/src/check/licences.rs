@@ -1,0 +1,41 @@
+//! Every package we are built from carries a licence that `deny.toml` allows. cargo-deny reads the same list where it is installed.
+
+use super::Finding;
+use crate::packages::{Metadata, Package};
+use crate::shell;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use spdx::{Expression, ParseMode};
+
+/// The part of `deny.toml` that counts here.
+#[derive(Deserialize)]
+struct Deny {
+    licenses: Licences,
+}
+
+#[derive(Deserialize)]
+struct Licences {
+    allow: Vec<String>,
+}
+
+/// Compares `cargo metadata` with the list.
+pub fn check() -> Result<Vec<Finding>> {
+    let path = shell::root().join("deny.toml");
+    let deny: Deny = toml::from_str(&std::fs::read_to_string(&path)?).context("deny.toml")?;
+    let metadata = Metadata::of_everything()?;
+    Ok(metadata.packages.iter().filter_map(|package| problem(package, &deny.licenses.allow)).collect())
+}
+
+fn problem(package: &Package, allowed: &[String]) -> Option<Finding> {
+    let place = format!("{} {}", package.name, package.version);
+    let Some(licence) = &package.license else { return Some(Finding::about(place, "states no licence")) };
+    match Expression::parse_mode(licence, ParseMode::LAX) {
+        Err(_) => Some(Finding::about(place, format!("\"{licence}\" is not a licence expression"))),
+        Ok(expression) if expression.evaluate(|wanted| is_allowed(&wanted.to_string(), allowed)) => None,
+        Ok(_) => Some(Finding::about(place, format!("{licence} is not allowed by deny.toml"))),
+    }
+}
+
+fn is_allowed(wanted: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|name| name == wanted)
+}

@@ -1,0 +1,72 @@
+//! Links in documents lead somewhere: the file exists, and where the text names an item of a Rust file, that item is in it.
+
+use super::Finding;
+use super::markdown::{self, Link};
+use crate::shell;
+use crate::tree::Source;
+use std::path::Path;
+
+/// Checks every relative link of every Markdown file.
+pub fn check(sources: &[Source]) -> Vec<Finding> {
+    let documents = sources.iter().filter(|source| source.has_extension("md"));
+    documents
+        .flat_map(|document| {
+            let links = markdown::links(&document.text).into_iter();
+            links.filter_map(|link| Some(Finding::at(document, link.line, problem(document, &link)?)))
+        })
+        .collect()
+}
+
+fn problem(document: &Source, link: &Link<'_>) -> Option<String> {
+    let is_elsewhere = link.target.contains("://") || link.target.starts_with("mailto:");
+    if is_elsewhere || link.target.starts_with('#') {
+        return None;
+    }
+    let file = link.target.split('#').next().unwrap_or_default();
+    let path = shell::root().join(document.path.parent().unwrap_or(Path::new(""))).join(file);
+    if !path.exists() {
+        return Some(format!("{file} does not exist"));
+    }
+    let item = named_item(link.text)?;
+    if path.extension().is_none_or(|extension| extension != "rs") {
+        return None;
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    (!defines(&text, item)).then(|| format!("{file} does not define `{item}`"))
+}
+
+/// `Zram::write()` in `` [`Zram::write()`](..) `` names the item `write`.
+fn named_item(text: &str) -> Option<&str> {
+    let path = text.strip_prefix('`')?.strip_suffix('`')?;
+    let item = path.trim_end_matches("()").rsplit("::").next()?;
+    item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(item)
+}
+
+/// True if the file defines something of this name.
+pub fn defines(text: &str, item: &str) -> bool {
+    const KEYWORDS: [&str; 10] =
+        ["fn", "struct", "enum", "trait", "type", "const", "static", "mod", "union", "macro_rules!"];
+    text.match_indices(item).any(|(start, _)| {
+        let before = text[..start].trim_end();
+        let after = text[start + item.len()..].chars().next();
+        let whole = !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        whole && text[..start].ends_with(' ') && KEYWORDS.iter().any(|keyword| before.ends_with(keyword))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_counts_only_where_it_is_defined() {
+        assert!(defines("pub fn write(&self)", "write"));
+        assert!(!defines("self.write(); fn write_all()", "write"));
+    }
+
+    #[test]
+    fn link_text_in_backticks_names_an_item() {
+        assert_eq!(named_item("`Zram::write()`"), Some("write"));
+        assert_eq!(named_item("the write path"), None);
+    }
+}

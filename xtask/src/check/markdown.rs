@@ -1,0 +1,70 @@
+//! As much of Markdown as the checks need: links and table rows outside code blocks.
+
+/// A link `[text](target)`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Link<'a> {
+    /// The line it stands on, from 1.
+    pub line: usize,
+    /// What is shown.
+    pub text: &'a str,
+    /// Where it leads.
+    pub target: &'a str,
+}
+
+/// The lines outside code blocks, with their numbers from 1.
+pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut in_code = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+            return None;
+        }
+        (!in_code).then_some((index + 1, line))
+    })
+}
+
+/// All links of a document.
+pub fn links(text: &str) -> Vec<Link<'_>> {
+    let mut found = Vec::new();
+    for (line, content) in prose(text) {
+        for (middle, _) in content.match_indices("](") {
+            let Some(open) = content[..middle].rfind('[') else { continue };
+            let rest = &content[middle + 2..];
+            let Some(close) = rest.find(')') else { continue };
+            found.push(Link { line, text: &content[open + 1..middle], target: &rest[..close] });
+        }
+    }
+    found
+}
+
+/// The rows of all tables, cell by cell, without the ruler lines.
+pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
+    prose(text)
+        .filter(|(_, line)| line.starts_with('|') && !line.starts_with("|-"))
+        .map(|(number, line)| (number, line.trim().trim_matches('|').split('|').map(str::trim).collect()))
+        .collect()
+}
+
+/// The pieces of a line between single backticks.
+pub fn code_spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_in_code_blocks_do_not_count() {
+        let text = "see [`a::b`](x.rs) and [c](d.md#e)\n```\n[no](link)\n```\n";
+        let expected =
+            [Link { line: 1, text: "`a::b`", target: "x.rs" }, Link { line: 1, text: "c", target: "d.md#e" }];
+        assert_eq!(links(text), expected);
+    }
+
+    #[test]
+    fn a_table_gives_its_cells_and_not_its_ruler() {
+        let text = "| a | b |\n|---|---|\n| `1` | 2 |\n";
+        assert_eq!(rows(text), [(1, vec!["a", "b"]), (3, vec!["`1`", "2"])]);
+    }
+}

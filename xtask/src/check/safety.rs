@@ -1,0 +1,113 @@
+//! A SAFETY comment is a proof: it cites an invariant by name, or argues in a sentence. Clippy sees to it that there is one.
+
+use super::Finding;
+use crate::tree::Source;
+use std::collections::BTreeSet;
+
+/// An argument without the name of an invariant has at least so many words.
+const WORDS: usize = 6;
+/// What people write instead of a proof.
+const RITUAL: [&str; 6] = [
+    "trivially safe",
+    "this is safe",
+    "obviously safe",
+    "we know",
+    "should be fine",
+    "does not change rust memory safety",
+];
+/// How the name of an invariant begins.
+const NAME: &str = "INV-";
+/// How such a comment begins; in two pieces, or clippy would take this line for one.
+const MARK: &str = concat!("// SAFE", "TY:");
+
+/// Looks at every SAFETY comment, and whether each invariant it cites is stated in a doc comment somewhere.
+pub fn check(sources: &[Source]) -> Vec<Finding> {
+    let rust: Vec<&Source> = sources.iter().filter(|source| source.has_extension("rs")).collect();
+    let stated: BTreeSet<&str> = rust.iter().flat_map(|source| stated(&source.text)).collect();
+    rust.iter().flat_map(|source| check_one(source, &stated)).collect()
+}
+
+fn check_one(source: &Source, stated: &BTreeSet<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (line, proof) in proofs(&source.text) {
+        if let Some(problem) = problem(&proof) {
+            findings.push(Finding::at(source, line, problem));
+        }
+        for name in names(&proof).filter(|name| !stated.contains(name)) {
+            findings.push(Finding::at(source, line, format!("{name} is cited, but no doc comment states it")));
+        }
+    }
+    findings
+}
+
+fn problem(proof: &str) -> Option<String> {
+    let lower = proof.to_lowercase();
+    if let Some(ritual) = RITUAL.iter().find(|ritual| lower.contains(*ritual)) {
+        return Some(format!("\"{ritual}\" is not a proof"));
+    }
+    let cites = proof.contains(NAME);
+    let words = proof.split_whitespace().count();
+    (!cites && words < WORDS).then(|| format!("SAFETY with {words} words and no invariant; say why it holds"))
+}
+
+/// The SAFETY comments of a file with the number of their first line.
+fn proofs(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        let Some((before, first)) = line.split_once(MARK) else { continue };
+        if before.contains('"') {
+            continue;
+        }
+        let mut proof = first.to_owned();
+        while let Some(more) = lines.peek().and_then(|(_, line)| line.trim_start().strip_prefix("// ")) {
+            proof.push(' ');
+            proof.push_str(more);
+            lines.next();
+        }
+        found.push((index + 1, proof));
+    }
+    found
+}
+
+/// Invariants that a doc comment states, as in `/// - INV-MAP-1: every byte ...`.
+fn stated(text: &str) -> impl Iterator<Item = &str> {
+    let docs = text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
+    docs.flat_map(names)
+}
+
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices(NAME).map(|(start, _)| {
+        let rest = &text[start..];
+        let end =
+            rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
+        rest[..end].trim_end_matches('-')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(text: &str) -> Vec<String> {
+        let source = Source { path: "some/file.rs".into(), text: text.replace("SAFE:", "SAFETY:") };
+        check(&[source]).into_iter().map(|finding| finding.problem).collect()
+    }
+
+    #[test]
+    fn an_empty_or_ritual_comment_fails() {
+        assert_eq!(findings("    // SAFE:\n    unsafe {}").len(), 1);
+        assert_eq!(findings("// SAFE: trivially safe, as everybody in the room can see").len(), 1);
+    }
+
+    #[test]
+    fn an_argument_may_go_on_over_lines() {
+        assert!(findings("// SAFE: the range was\n// reserved above and nobody else knows it").is_empty());
+    }
+
+    #[test]
+    fn a_cited_invariant_must_be_stated() {
+        assert!(findings("/// - INV-MAP-1: mapped\n// SAFE: INV-MAP-1.").is_empty());
+        assert_eq!(findings("// SAFE: INV-MAP-2 holds.").len(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! Rules about the text of a source file: length, characters, switched-off lints.
+
+use super::Finding;
+use crate::tree::Source;
+
+/// Beyond this a file is worth a look.
+const LONG: usize = 400;
+/// Beyond this it has to be split.
+const TOO_LONG: usize = 700;
+
+/// No Rust file is longer than 700 lines; from 400 on it is named.
+pub fn length(sources: &[Source]) -> Vec<Finding> {
+    let rust = sources.iter().filter(|source| source.has_extension("rs"));
+    let lengths = rust.map(|source| (source, source.text.lines().count()));
+    let mut findings = Vec::new();
+    for (source, lines) in lengths {
+        if lines > TOO_LONG {
+            findings.push(Finding::about(
+                source.path.display().to_string(),
+                format!("{lines} lines; {TOO_LONG} is the most"),
+            ));
+        } else if lines > LONG {
+            println!("note: {} has {lines} lines; does it hold two things?", source.path.display());
+        }
+    }
+    findings
+}
+
+/// `.rs` and `.toml` files are ASCII, so that what one sees is what the compiler sees.
+pub fn ascii(sources: &[Source]) -> Vec<Finding> {
+    let checked = sources.iter().filter(|source| !source.has_extension("md"));
+    lines(checked)
+        .filter_map(|(source, number, line)| {
+            let found = line.chars().find(|c| !c.is_ascii())?;
+            Some(Finding::at(source, number, format!("{found:?} is not ASCII")))
+        })
+        .collect()
+}
+
+/// A lint is switched off with `#[expect(.., reason = "..")]`, which complains when it is no longer needed.
+pub fn allow(sources: &[Source]) -> Vec<Finding> {
+    // Put together at run time, or this file would be its own first finding.
+    let attributes = ["#[", "#!["].map(|open| format!("{open}allow("));
+    lines(sources.iter().filter(|source| source.has_extension("rs")))
+        .filter(|(_, _, line)| attributes.iter().any(|attribute| line.contains(attribute)))
+        .map(|(source, number, _)| Finding::at(source, number, "use #[expect(.., reason = \"..\")]"))
+        .collect()
+}
+
+fn lines<'a>(sources: impl Iterator<Item = &'a Source>) -> impl Iterator<Item = (&'a Source, usize, &'a str)> {
+    sources.flat_map(|source| source.text.lines().enumerate().map(move |(index, line)| (source, index + 1, line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> [Source; 1] {
+        [Source { path: "some/file.rs".into(), text: text.to_owned() }]
+    }
+
+    #[test]
+    fn a_file_of_701_lines_fails_and_one_of_700_does_not() {
+        assert_eq!(length(&source(&"\n".repeat(701))).len(), 1);
+        assert!(length(&source(&"\n".repeat(700))).is_empty());
+    }
+
+    #[test]
+    fn a_letter_beyond_ascii_is_found_with_its_line() {
+        let found = ascii(&source("fn main() {}\n// \u{e9}\n"));
+        assert_eq!(found[0].place, "some/file.rs:2");
+    }
+
+    #[test]
+    fn a_switched_off_lint_is_found() {
+        assert_eq!(allow(&source(concat!("#[", "allow(dead_code)]"))).len(), 1);
+        assert!(allow(&source("#[expect(dead_code, reason = \"why\")]")).is_empty());
+    }
+}

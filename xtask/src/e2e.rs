@@ -1,0 +1,18 @@
+//! `cargo xtask e2e`: real NBD clients against the real binary, nothing else.
+
+use crate::test;
+use anyhow::Result;
+
+/// Options of `cargo xtask e2e`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Runs the end-to-end tests of the `memzip` package.
+pub fn run(args: &Args) -> Result<()> {
+    let mut cargo: Vec<String> = ["-p", "memzip", "--test", "e2e"].map(str::to_owned).into();
+    cargo.extend(args.filter.clone());
+    test::run(&test::Args { cargo })?.into_result()
+}

@@ -1,0 +1,163 @@
+//! Reads what `cargo test -- --show-output` prints: counts, and the lines with which a test says that it skipped.
+//!
+//! libtest has no skipped state, so a test that cannot run here prints `SKIPPED: <what is missing>` and returns. Shown as "ok" that would
+//! be a silent pass. This reader takes such tests out of the passed ones and keeps what they said for the list at the end.
+
+/// One test that did not really run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The test's name.
+    pub test: String,
+    /// What it said.
+    pub reason: String,
+}
+
+/// The state of the reader, and the sums so far.
+#[derive(Default, Debug)]
+pub struct Reader {
+    section: Section,
+    test: String,
+    /// Tests of this binary that libtest will count as passed though they skipped.
+    skipped_here: u64,
+    /// Tests that ran and held.
+    pub passed: u64,
+    /// Tests that ran and did not hold.
+    pub failed: u64,
+    /// Tests that did not really run.
+    pub skips: Vec<Skip>,
+    /// Names of the failed tests.
+    pub failures: Vec<String>,
+}
+
+#[derive(Default, Debug, PartialEq, Eq)]
+enum Section {
+    #[default]
+    Lines,
+    /// The output of tests that passed: hidden, but for skips.
+    Successes,
+    /// The output of tests that failed: shown.
+    Failures,
+}
+
+/// What to do with a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Show {
+    /// A person wants to see it.
+    Yes,
+    /// It says nothing new.
+    No,
+}
+
+impl Reader {
+    /// Takes one line of output.
+    pub fn line(&mut self, line: &str) -> Show {
+        match line {
+            "successes:" => self.section = Section::Successes,
+            "failures:" => self.section = Section::Failures,
+            _ => return self.body(line),
+        }
+        Show::No
+    }
+
+    fn body(&mut self, line: &str) -> Show {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.section = Section::Lines;
+            self.passed += count(counts, " passed").saturating_sub(std::mem::take(&mut self.skipped_here));
+            self.failed += count(counts, " failed");
+            return Show::Yes;
+        }
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.test = name.to_owned();
+        }
+        if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
+            self.skip(reason.trim());
+        }
+        match self.section {
+            Section::Lines => self.outcome(line),
+            Section::Successes => Show::No,
+            Section::Failures => Show::Yes,
+        }
+    }
+
+    fn skip(&mut self, reason: &str) {
+        // Taking the name makes a second line of the same test part of the same skip.
+        let test = std::mem::take(&mut self.test);
+        if !test.is_empty() {
+            self.skipped_here += 1;
+            self.skips.push(Skip { test, reason: reason.to_owned() });
+        }
+    }
+
+    /// `test name ... ok`, `... FAILED` or `... ignored, reason`.
+    fn outcome(&mut self, line: &str) -> Show {
+        let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) else {
+            return if line.is_empty() || line.starts_with("running ") { Show::No } else { Show::Yes };
+        };
+        if outcome.starts_with("FAILED") {
+            self.failures.push(name.to_owned());
+        }
+        if let Some(reason) = outcome.strip_prefix("ignored") {
+            let reason = reason.trim_start_matches(", ");
+            let reason = if reason.is_empty() { "marked #[ignore]" } else { reason };
+            self.skips.push(Skip { test: name.to_owned(), reason: reason.to_owned() });
+        }
+        Show::Yes
+    }
+}
+
+/// The number before `word` in `ok. 3 passed; 0 failed; ...`.
+fn count(counts: &str, word: &str) -> u64 {
+    let before = counts.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+running 4 tests
+test a::holds ... ok
+test a::needs_fio ... ok
+test a::breaks ... FAILED
+test a::slow ... ignored, takes an hour
+
+successes:
+
+---- a::needs_fio stdout ----
+SKIPPED: fio is not installed
+SKIPPED: really
+
+
+successes:
+    a::holds
+    a::needs_fio
+
+failures:
+
+---- a::breaks stdout ----
+assertion failed: left == right
+
+failures:
+    a::breaks
+
+test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+
+    #[test]
+    fn a_test_that_skips_is_not_counted_as_passed() {
+        let mut reader = Reader::default();
+        OUTPUT.lines().for_each(|line| _ = reader.line(line));
+        assert_eq!((reader.passed, reader.failed, reader.skips.len()), (1, 1, 2));
+        assert_eq!(reader.failures, ["a::breaks"]);
+        let fio = Skip { test: "a::needs_fio".to_owned(), reason: "fio is not installed".to_owned() };
+        assert!(reader.skips.contains(&fio));
+    }
+
+    #[test]
+    fn output_of_passed_tests_is_hidden_and_that_of_failed_tests_is_shown() {
+        let mut reader = Reader::default();
+        let shown: Vec<&str> = OUTPUT.lines().filter(|line| reader.line(line) == Show::Yes).collect();
+        assert!(shown.contains(&"assertion failed: left == right"));
+        assert!(!shown.contains(&"SKIPPED: fio is not installed"));
+    }
+}

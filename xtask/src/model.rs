@@ -1,0 +1,103 @@
+//! `cargo xtask loom`, `shuttle` and `miri`: tools that run the real code under a scheduler or an interpreter of their own.
+//!
+//! A model test is a test with `loom` or `shuttle` in its path, compiled only under that cfg. Each tool has a target folder of its own,
+//! because its RUSTFLAGS would otherwise rebuild the world on every switch.
+
+use crate::libtest::Skip;
+use crate::tree::{self, Source};
+use crate::{packages, shell, test};
+use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Options of `cargo xtask loom` and `cargo xtask shuttle`.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Only this package
+    #[arg(short, long)]
+    pub package: Option<String>,
+    /// At most this many seconds for each single model (loom only)
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Only tests whose path contains this, besides the tool's name
+    pub filter: Option<String>,
+}
+
+/// How often loom may take a thread off its core where it did not ask for it. Two finds all but contrived races and ends in minutes.
+const LOOM_PREEMPTIONS: &str = "2";
+
+/// Every interleaving of the small protocols.
+pub fn loom(args: &Args) -> Result<()> {
+    let mut command = model("loom", args)?;
+    if std::env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
+        command.env("LOOM_MAX_PREEMPTIONS", LOOM_PREEMPTIONS);
+    }
+    if let Some(seconds) = args.seconds {
+        command.env("LOOM_MAX_DURATION", seconds.to_string());
+    }
+    finish(&mut command)
+}
+
+/// Whole pools under a random but repeatable scheduler.
+pub fn shuttle(args: &Args) -> Result<()> {
+    finish(&mut model("shuttle", args)?)
+}
+
+/// The crates that contain unsafe code, under Miri, where the component is there.
+pub fn miri() -> Result<()> {
+    if !shell::succeeds(shell::cargo_of("nightly", "miri").arg("--version")) {
+        println!("SKIPPED miri: the component is missing; remedy: rustup +nightly component add miri");
+        return Ok(());
+    }
+    let mut command = shell::cargo_of("nightly", "miri");
+    // The arena maps nothing under Miri (its heap backing), and addresses turn into numbers and back on purpose.
+    command.env("MIRIFLAGS", "-Zmiri-permissive-provenance -Zmiri-disable-isolation");
+    command.args(["test", "-p", "memzip-sys", "-p", "memzip-frames", "-p", "memzip-zsmalloc", "--lib", "--", "miri"]);
+    finish(&mut command)
+}
+
+/// `cargo test` under `--cfg <tool>`, of the packages that have such models.
+fn model(tool: &str, args: &Args) -> Result<Command> {
+    let mut command = shell::cargo("test");
+    command.args(["--release", "--lib", "--tests", "--no-fail-fast"]);
+    command.env("RUSTFLAGS", format!("--cfg {tool} -C debug-assertions=on"));
+    command.env("CARGO_TARGET_DIR", shell::root().join("target").join(tool));
+    let packages = match &args.package {
+        Some(package) => BTreeSet::from([package.clone()]),
+        None => packages_with(tool)?,
+    };
+    if packages.is_empty() {
+        bail!("no package has {tool} models");
+    }
+    packages.iter().for_each(|package| _ = command.args(["-p", package]));
+    command.args(["--", "--show-output"]).arg(args.filter.as_deref().unwrap_or(tool));
+    Ok(command)
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let report = test::watch(command)?;
+    report.print();
+    let skips: Vec<&Skip> = report.skips().iter().collect();
+    if !skips.is_empty() {
+        bail!("{} models were skipped; a model has no reason to", skips.len());
+    }
+    report.into_result()
+}
+
+/// Names of the packages with a test that is compiled only for this tool.
+fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
+    let sources = tree::sources()?;
+    let metadata = packages::Metadata::of_workspace(shell::root())?;
+    let has_models = |folder: &std::path::Path| {
+        sources.iter().any(|source| source.path.starts_with(folder) && calls_a_model(source, tool))
+    };
+    Ok(metadata.packages.into_iter().filter(|p| p.name != "xtask" && has_models(&p.folder())).map(|p| p.name).collect())
+}
+
+fn calls_a_model(source: &Source, tool: &str) -> bool {
+    let calls: &[&str] = match tool {
+        "loom" => &["loom::model(", "Builder::new("],
+        _ => &["shuttle::check_", "Runner::new("],
+    };
+    source.has_extension("rs") && source.text.contains(tool) && calls.iter().any(|call| source.text.contains(call))
+}

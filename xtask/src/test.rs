@@ -1,0 +1,81 @@
+//! `cargo xtask test`: every test of the workspace, with the skipped ones listed loudly at the end.
+
+use crate::libtest::{Reader, Show, Skip};
+use crate::{setup, shell};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// What to hand to `cargo test` in place of `--workspace`, for instance `-p memzip-zsmalloc`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub cargo: Vec<String>,
+}
+
+/// What a run of the tests came to.
+#[derive(Default)]
+pub struct Report {
+    reader: Reader,
+    succeeded: bool,
+}
+
+/// Sets the host up, runs the tests, prints the list of skips and the closing line.
+pub fn run(args: &Args) -> Result<Report> {
+    setup::run()?;
+    let mut command = shell::cargo("test");
+    command.arg("--no-fail-fast");
+    if args.cargo.is_empty() {
+        command.arg("--workspace");
+    }
+    let report = watch(command.args(&args.cargo).args(["--", "--show-output"]))?;
+    report.print();
+    Ok(report)
+}
+
+/// Runs a `cargo test` command and reads along.
+pub fn watch(command: &mut Command) -> Result<Report> {
+    eprintln!("$ {}", shell::line(command));
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut reader = Reader::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if reader.line(&line) == Show::Yes {
+            println!("{line}");
+        }
+    }
+    let succeeded = child.wait()?.success();
+    Ok(Report { reader, succeeded })
+}
+
+impl Report {
+    /// The tests that did not really run.
+    pub fn skips(&self) -> &[Skip] {
+        &self.reader.skips
+    }
+
+    /// The skips, the failures, and the line that sums it all up.
+    pub fn print(&self) {
+        let Reader { passed, failed, skips, failures, .. } = &self.reader;
+        println!();
+        if !skips.is_empty() {
+            println!("==== SKIPPED: {} tests did NOT run here ====", skips.len());
+            skips.iter().for_each(|skip| println!("SKIPPED {}: {}", skip.test, skip.reason));
+            println!();
+        }
+        failures.iter().for_each(|name| println!("FAILED {name}"));
+        println!("{passed} passed, {failed} failed, {} skipped", skips.len());
+    }
+
+    /// An error unless every test that ran held and cargo itself is content.
+    pub fn into_result(self) -> Result<()> {
+        match (self.reader.failed, self.succeeded) {
+            (0, true) => Ok(()),
+            (0, false) => bail!("cargo test failed before all tests ran"),
+            (failed, _) => bail!("{failed} tests failed"),
+        }
+    }
+}
