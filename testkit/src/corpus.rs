@@ -1,0 +1,141 @@
+//! Real 4 KiB pages of the machine we run on.
+//!
+//! Generated data lies about compressors: fio's "55 % compressible" pages are nearly three times easier for lz4 than real
+//! ones. So every page here was taken from a file or a process of this machine: text, machine code, and the resident
+//! anonymous memory of programs that were started for it and fed real files. Pages that repeat and pages of one repeated word
+//! are dropped, since a store gets those for nothing. What a machine does not have is not made up: the set is then smaller, and
+//! [`Corpus::notes`] says so.
+//!
+//! Collecting takes most of a minute, so the pages are kept in files that only their owner can read (process memory is in them).
+
+mod cache;
+mod files;
+mod memory;
+mod programs;
+mod statistics;
+mod thin;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+pub use files::files_below;
+pub use statistics::Statistics;
+
+use crate::Page;
+
+/// What a page was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Files without zero bytes: documentation, headers, sources.
+    Text,
+    /// ELF programs and libraries.
+    Binaries,
+    /// Resident anonymous pages of running programs.
+    Memory,
+}
+
+impl Kind {
+    /// All of them, in the order of a mixed set.
+    pub const ALL: [Self; 3] = [Self::Text, Self::Binaries, Self::Memory];
+
+    /// A lower-case word for tables and file names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binaries => "binaries",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// Pages wanted of each kind for a full corpus: 256 MiB.
+    pub const FULL: usize = 65_536;
+}
+
+/// What can go wrong on the way to a corpus.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// The cache could not be read or written.
+    #[error("corpus file {path}")]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Real pages, by kind.
+#[derive(Debug, Default)]
+pub struct Corpus {
+    /// From text files.
+    pub text: Vec<Page>,
+    /// From ELF files.
+    pub binaries: Vec<Page>,
+    /// From process memory.
+    pub memory: Vec<Page>,
+    /// What was missing on this machine, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Corpus {
+    /// The corpus kept in `folder`, or a new one of `wanted` pages a kind, collected now and kept there. `tell` hears what goes on.
+    ///
+    /// # Errors
+    /// [`CorpusError`] when the folder cannot be used. A machine that lacks data is no error: see [`Corpus::notes`].
+    pub fn load_or_collect(folder: &Path, wanted: usize, tell: &mut dyn FnMut(&str)) -> Result<Self, CorpusError> {
+        if let Some(kept) = cache::load(folder, wanted)? {
+            return Ok(kept);
+        }
+        let corpus = Self::collect(wanted, tell);
+        cache::save(folder, wanted, &corpus)?;
+        Ok(corpus)
+    }
+
+    fn collect(wanted: usize, tell: &mut dyn FnMut(&str)) -> Self {
+        let mut seen = HashSet::new();
+        let mut corpus = Self::default();
+        for kind in [Kind::Text, Kind::Binaries] {
+            tell(&format!("collecting {wanted} pages of {}", kind.name()));
+            let pages = files::collect(kind, wanted, &mut seen);
+            corpus.note_shortage(kind, pages.len(), wanted);
+            *corpus.kind_mut(kind) = pages;
+        }
+        tell(&format!("collecting {wanted} pages of process memory from programs started for it"));
+        let (pages, mut notes) = memory::collect(wanted, &mut seen, &corpus.text, tell);
+        corpus.notes.append(&mut notes);
+        corpus.note_shortage(Kind::Memory, pages.len(), wanted);
+        corpus.memory = pages;
+        corpus
+    }
+
+    fn note_shortage(&mut self, kind: Kind, found: usize, wanted: usize) {
+        if found < wanted {
+            self.notes.push(format!("only {found} of {wanted} pages of {} are on this machine", kind.name()));
+        }
+    }
+
+    /// The pages of one kind, in the order they lie in their files.
+    #[must_use]
+    pub fn kind(&self, kind: Kind) -> &[Page] {
+        match kind {
+            Kind::Text => &self.text,
+            Kind::Binaries => &self.binaries,
+            Kind::Memory => &self.memory,
+        }
+    }
+
+    fn kind_mut(&mut self, kind: Kind) -> &mut Vec<Page> {
+        match kind {
+            Kind::Text => &mut self.text,
+            Kind::Binaries => &mut self.binaries,
+            Kind::Memory => &mut self.memory,
+        }
+    }
+
+    /// A mixed set: `each` pages of every kind (fewer where there are fewer), kind after kind, neighbours kept together.
+    #[must_use]
+    pub fn mixed(&self, each: usize) -> Vec<Page> {
+        Kind::ALL.iter().flat_map(|&kind| self.kind(kind).iter().take(each).cloned()).collect()
+    }
+}

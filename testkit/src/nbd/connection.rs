@@ -1,0 +1,202 @@
+//! One connection at work: requests out, replies in.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::time::Instant;
+
+use super::client::{Connection, Stream};
+use super::contents::Contents;
+use super::error::NbdError;
+use super::latency::Latency;
+use super::load::Check;
+use super::plan::{Plan, Step};
+use super::wire::{self, Command};
+use crate::PAGE_SIZE;
+
+/// At least this much is asked of the socket at once. Units: bytes.
+const READ_BUFFER: usize = 256 << 10;
+
+/// A request on its way.
+#[derive(Clone, Copy)]
+struct Flight {
+    step: Step,
+    sent: Instant,
+}
+
+/// The state of one connection under load.
+pub struct Worker<'a> {
+    connection: Connection,
+    contents: &'a Contents<'a>,
+    plan: Plan,
+    check: Check,
+    flights: Vec<Option<Flight>>,
+    free: Vec<u16>,
+    fresh: Vec<(u16, [u8; wire::REQUEST_LEN])>,
+    replies: Vec<u8>,
+    filled: usize,
+    latency: Latency,
+    answered: u64,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(connection: Connection, contents: &'a Contents<'a>, plan: Plan, check: Check, depth: u16) -> Self {
+        let reply = wire::REPLY_LEN + plan.largest_read() * PAGE_SIZE;
+        Self {
+            connection,
+            contents,
+            plan,
+            check,
+            flights: vec![None; usize::from(depth)],
+            free: (0..depth).collect(),
+            fresh: Vec::new(),
+            replies: vec![0; READ_BUFFER.max(2 * reply)],
+            filled: 0,
+            latency: Latency::default(),
+            answered: 0,
+        }
+    }
+
+    /// Sends and receives until the plan is done and everything is answered. Returns the latencies and the number of requests.
+    pub fn run(mut self) -> Result<(Latency, u64), NbdError> {
+        let mut now = Instant::now();
+        loop {
+            self.prepare(now);
+            self.send()?;
+            if self.free.len() == self.flights.len() {
+                return Ok((self.latency, self.answered));
+            }
+            self.receive()?;
+            now = Instant::now();
+            self.settle(now)?;
+        }
+    }
+
+    /// Turns free places into requests.
+    fn prepare(&mut self, now: Instant) {
+        if self.plan.is_over(now) {
+            return;
+        }
+        while let Some(place) = self.free.pop() {
+            let Some(step) = self.next_step() else {
+                self.free.push(place);
+                return;
+            };
+            let (offset, len) = (u64::from(step.page) * PAGE_SIZE as u64, step.count * PAGE_SIZE as u32);
+            self.fresh.push((place, wire::request(step.command, u64::from(place), offset, len)));
+            self.flights[usize::from(place)] = Some(Flight { step, sent: now });
+        }
+    }
+
+    /// The plan's next request; a random write goes elsewhere while another write to the same page is on its way, for then nobody could
+    /// tell which of the two the page holds afterwards.
+    fn next_step(&mut self) -> Option<Step> {
+        loop {
+            let step = self.plan.step()?;
+            let busy = |flight: &Option<Flight>| flight.is_some_and(|flight| flight.step.page == step.page);
+            if step.command != Command::Write || !self.flights.iter().any(busy) {
+                return Some(step);
+            }
+        }
+    }
+
+    /// All fresh requests with their pages, in as few calls as the socket takes.
+    fn send(&mut self) -> Result<(), NbdError> {
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        let pages = self.contents.pages();
+        let mut slices = Vec::with_capacity(self.fresh.len() * 2);
+        for (place, header) in &self.fresh {
+            slices.push(IoSlice::new(header));
+            if let Some(Flight { step, .. }) = self.flights[usize::from(*place)]
+                && step.command == Command::Write
+            {
+                let source = |index| (step.source as usize + index) % pages.len();
+                slices.extend((0..step.count as usize).map(|index| IoSlice::new(&pages[source(index)][..])));
+            }
+        }
+        write_all(&mut self.connection.stream, &mut slices)?;
+        self.fresh.clear();
+        Ok(())
+    }
+
+    /// At least one more byte of replies.
+    fn receive(&mut self) -> Result<(), NbdError> {
+        match self.connection.stream.read(&mut self.replies[self.filled..])? {
+            0 => Err(NbdError::Protocol { what: "the server hung up with requests in flight" }),
+            more => {
+                self.filled += more;
+                Ok(())
+            }
+        }
+    }
+
+    /// Every whole reply in the buffer; the rest moves to its front.
+    fn settle(&mut self, now: Instant) -> Result<(), NbdError> {
+        let mut at = 0;
+        while let Some(len) = self.reply(at, now)? {
+            at += len;
+        }
+        self.replies.copy_within(at..self.filled, 0);
+        self.filled -= at;
+        Ok(())
+    }
+
+    /// The reply at `at` of the buffer, and how long it is; `None` when it is not all there yet.
+    fn reply(&mut self, at: usize, now: Instant) -> Result<Option<usize>, NbdError> {
+        let received = &self.replies[at..self.filled];
+        let Some((head, data)) = received.split_first_chunk() else { return Ok(None) };
+        let (code, cookie) = wire::simple_reply(head).ok_or(NbdError::Protocol { what: "not a simple reply" })?;
+        let unknown = NbdError::Protocol { what: "a reply to nothing" };
+        let place = u16::try_from(cookie).ok().filter(|&place| usize::from(place) < self.flights.len());
+        let Some(place) = place else { return Err(unknown) };
+        let Some(flight) = self.flights[usize::from(place)] else { return Err(unknown) };
+        let step = flight.step;
+        if code != 0 {
+            return Err(NbdError::Failed { page: step.page, code });
+        }
+        let len = if step.command == Command::Read { step.count as usize * PAGE_SIZE } else { 0 };
+        let Some(data) = data.get(..len) else { return Ok(None) };
+        self.account(step, data)?;
+        self.latency.record(now - flight.sent);
+        self.answered += 1;
+        self.flights[usize::from(place)] = None;
+        self.free.push(place);
+        Ok(Some(wire::REPLY_LEN + len))
+    }
+
+    /// What the answered request means for the content of the disk.
+    fn account(&self, step: Step, data: &[u8]) -> Result<(), NbdError> {
+        let corpus = self.contents.pages().len();
+        for index in 0..step.count {
+            let page = step.page + index;
+            match step.command {
+                Command::Write => self.contents.put(page, ((step.source + index) as usize % corpus) as u32),
+                Command::Trim => self.contents.clear(page),
+                Command::Read if self.check == Check::Content => {
+                    let from = index as usize * PAGE_SIZE;
+                    if !self.contents.matches(page, &data[from..from + PAGE_SIZE]) {
+                        return Err(NbdError::Mismatch { page });
+                    }
+                }
+                Command::Read | Command::Disconnect => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kernel takes at most this many slices a call (`IOV_MAX`).
+const SLICES: usize = 1024;
+
+fn write_all(stream: &mut Stream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        let batch = slices.len().min(SLICES);
+        match stream.write_vectored(&slices[..batch]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

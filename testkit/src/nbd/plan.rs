@@ -1,0 +1,145 @@
+//! Which requests to send.
+
+use std::time::Instant;
+
+use super::wire::Command;
+use crate::Rng;
+
+/// What a load does to the disk.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Reads of random pages until the time is over.
+    RandomReads,
+    /// Writes of random corpus pages to random pages of the disk until the time is over.
+    RandomWrites,
+    /// Page `n` of the corpus to page `n` of the disk, whole disk, in large requests.
+    Fill,
+    /// The corpus page `n + shift` to page `n` of the disk, every page of the disk once, in random order.
+    Overwrite {
+        /// Units: pages.
+        shift: u32,
+    },
+    /// The whole disk in order, in large requests.
+    ReadAll,
+    /// The whole disk is discarded.
+    TrimAll,
+}
+
+/// One request to come: what, where, and for writes the first corpus page.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub command: Command,
+    pub page: u32,
+    pub count: u32,
+    pub source: u32,
+}
+
+/// Pages a large request covers: 128 KiB, what the kernel's own clients send.
+const LARGE: u32 = 32;
+
+/// Pages a discard covers: 32 MiB.
+const DISCARD: u32 = 8192;
+
+/// The requests of one connection. Connections share the work so that no page is written by two of them.
+pub struct Plan {
+    work: Work,
+    rng: Rng,
+    disk: u32,
+    corpus: u32,
+    part: u32,
+    parts: u32,
+    next: u32,
+    order: Vec<u32>,
+    end: Option<Instant>,
+}
+
+impl Plan {
+    /// Connection `part` of `parts`. `end` bounds the random works only.
+    pub fn new(work: Work, seed: u64, disk: u32, corpus: u32, part: u32, parts: u32, end: Instant) -> Self {
+        let random = matches!(work, Work::RandomReads | Work::RandomWrites);
+        // Every connection makes the same permutation and takes its share of it.
+        let order = match work {
+            Work::Overwrite { .. } => Rng::new(seed).permutation(disk),
+            _ => Vec::new(),
+        };
+        let rng = Rng::new(seed.wrapping_add(1 + u64::from(part)));
+        Self { work, rng, disk, corpus, part, parts, next: part, order, end: random.then_some(end) }
+    }
+
+    /// The most pages one request of this plan reads. Units: pages.
+    pub fn largest_read(&self) -> usize {
+        if matches!(self.work, Work::ReadAll) { LARGE as usize } else { 1 }
+    }
+
+    /// Whether the time is over as of `now`.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now >= end)
+    }
+
+    /// The next request; `None` when there is none left.
+    pub fn step(&mut self) -> Option<Step> {
+        match self.work {
+            Work::RandomReads => {
+                Some(Step { command: Command::Read, page: self.rng.below(self.disk), count: 1, source: 0 })
+            }
+            Work::RandomWrites => Some(self.random_write()),
+            Work::Overwrite { shift } => {
+                let page = *self.order.get(self.next as usize)?;
+                self.next += self.parts;
+                let source = ((u64::from(page) + u64::from(shift)) % u64::from(self.corpus)) as u32;
+                Some(Step { command: Command::Write, page, count: 1, source })
+            }
+            Work::Fill => self.chunk(Command::Write, LARGE),
+            Work::ReadAll => self.chunk(Command::Read, LARGE),
+            Work::TrimAll => self.chunk(Command::Trim, DISCARD),
+        }
+    }
+
+    /// A page of our own share: `part` modulo `parts`.
+    fn random_write(&mut self) -> Step {
+        let share = (self.disk - self.part).div_ceil(self.parts);
+        let page = self.rng.below(share) * self.parts + self.part;
+        Step { command: Command::Write, page, count: 1, source: self.rng.below(self.corpus) }
+    }
+
+    /// Chunk number `next`, then every `parts`-th.
+    fn chunk(&mut self, command: Command, len: u32) -> Option<Step> {
+        let page = self.next.checked_mul(len).filter(|&page| page < self.disk)?;
+        self.next += self.parts;
+        let count = len.min(self.disk - page);
+        Some(Step { command, page, count, source: page % self.corpus })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(work: Work, disk: u32, parts: u32) -> Vec<u32> {
+        let plans = (0..parts).map(|part| Plan::new(work.clone(), 1, disk, disk, part, parts, Instant::now()));
+        let steps = plans.flat_map(|mut plan| std::iter::from_fn(move || plan.step()));
+        let mut pages: Vec<u32> = steps.flat_map(|step| step.page..step.page + step.count).collect();
+        pages.sort_unstable();
+        pages
+    }
+
+    #[test]
+    fn whole_disk_works_touch_every_page_once_on_any_number_of_connections() {
+        for parts in 1..=3 {
+            for work in [Work::Fill, Work::ReadAll, Work::TrimAll, Work::Overwrite { shift: 5 }] {
+                assert!(pages(work, 10_000, parts).into_iter().eq(0..10_000));
+            }
+        }
+    }
+
+    #[test]
+    fn random_writes_of_two_connections_never_meet() {
+        for part in 0..2 {
+            let mut plan = Plan::new(Work::RandomWrites, 1, 101, 7, part, 2, Instant::now());
+            for _ in 0..1000 {
+                let step = plan.step().expect("random work has no end of its own");
+                assert!(step.page % 2 == part && step.page < 101 && step.source < 7);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The protocol's numbers, as in the NBD specification (doc/proto.md). Everything on the wire is big-endian.
+
+/// `NBDMAGIC`.
+pub const MAGIC: u64 = 0x4e42_444d_4147_4943;
+/// `IHAVEOPT`.
+pub const OPTION_MAGIC: u64 = 0x4948_4156_454F_5054;
+/// First word of an option reply.
+pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+/// First word of a request.
+pub const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// First word of a simple reply.
+pub const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+
+/// Client flags: fixed newstyle, no zeroes.
+pub const CLIENT_FLAGS: u32 = 3;
+/// `NBD_OPT_GO`.
+pub const OPT_GO: u32 = 7;
+/// `NBD_REP_ACK`.
+pub const REP_ACK: u32 = 1;
+/// `NBD_REP_INFO`.
+pub const REP_INFO: u32 = 3;
+/// Set in every option reply that says no.
+pub const REP_ERROR_BIT: u32 = 1 << 31;
+/// `NBD_INFO_EXPORT`.
+pub const INFO_EXPORT: u16 = 0;
+
+/// Units: bytes.
+pub const REQUEST_LEN: usize = 28;
+/// Units: bytes.
+pub const REPLY_LEN: usize = 16;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Command {
+    /// `NBD_CMD_READ`
+    Read = 0,
+    /// `NBD_CMD_WRITE`
+    Write = 1,
+    /// `NBD_CMD_DISC`
+    Disconnect = 2,
+    /// `NBD_CMD_TRIM`
+    Trim = 4,
+}
+
+/// The 28 bytes of a request.
+#[must_use]
+pub fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQUEST_LEN] {
+    let mut wire = [0; REQUEST_LEN];
+    wire[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+    wire[6..8].copy_from_slice(&(command as u16).to_be_bytes());
+    wire[8..16].copy_from_slice(&cookie.to_be_bytes());
+    wire[16..24].copy_from_slice(&offset.to_be_bytes());
+    wire[24..].copy_from_slice(&len.to_be_bytes());
+    wire
+}
+
+/// The fields of a simple reply: error and cookie; `None` when the magic is wrong.
+#[must_use]
+pub fn simple_reply(wire: &[u8; REPLY_LEN]) -> Option<(u32, u64)> {
+    let (head, cookie) = wire.split_at(8);
+    let magic = u32::from_be_bytes(head[..4].try_into().ok()?);
+    let error = u32::from_be_bytes(head[4..].try_into().ok()?);
+    (magic == SIMPLE_REPLY_MAGIC).then_some((error, u64::from_be_bytes(cookie.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_every_field_in_its_place() {
+        let wire = request(Command::Trim, 0x0102_0304_0506_0708, 0x1000, 0x2000);
+        assert_eq!(wire[..8], [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 4]);
+        assert_eq!(wire[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((wire[22], wire[26]), (0x10, 0x20));
+    }
+
+    #[test]
+    fn a_reply_with_a_wrong_magic_is_none() {
+        let mut wire = [0; REPLY_LEN];
+        wire[..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
+        wire[7] = 28;
+        wire[15] = 9;
+        assert_eq!(simple_reply(&wire), Some((28, 9)));
+        wire[0] = 0;
+        assert_eq!(simple_reply(&wire), None);
+    }
+}
