@@ -1,0 +1,143 @@
+//! The control plane: HTTP with JSON on a unix socket, and the subcommands that use it.
+
+use crate::content::{self, MIB};
+use crate::server::{Server, memzip};
+use crate::tool::{self, need};
+use serde_json::Value;
+
+/// The names everybody knows from /sys/block/zram0, and ours beside them.
+const NUMBERS: [&str; 10] = [
+    "orig_data_size",
+    "compr_data_size",
+    "mem_used_total",
+    "mem_total",
+    "mem_limit",
+    "mem_used_max",
+    "same_pages",
+    "huge_pages",
+    "pages_compacted",
+    "rss",
+];
+
+/// The server's statistics, as `memzip stat --json` prints them.
+pub fn stat(server: &Server) -> Value {
+    let json = tool::succeed(memzip("stat").args(["--json", "--control"]).arg(server.control()));
+    serde_json::from_str(&json).expect("memzip stat --json prints JSON")
+}
+
+/// Asks with curl.
+fn curl(server: &Server, options: &[&str], path: &str) -> String {
+    let mut curl = tool::command("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--unix-socket"]).arg(server.control());
+    tool::succeed(curl.args(options).arg(format!("http://memzip{path}")))
+}
+
+/// Fills the disk with real files and takes every second page away again.
+fn fill_and_thin(server: &Server) {
+    let image = content::save(server.folder(), "in.img", &content::programs(16 * MIB));
+    tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
+    let mut discard = String::new();
+    (0..16 * MIB / 4096).step_by(2).for_each(|page| discard += &format!("h.trim(4096, {})\n", page * 4096));
+    tool::succeed(tool::command("nbdsh").args(["-u", server.uri(), "-c", &discard]));
+}
+
+fn number(stat: &Value, name: &str) -> u64 {
+    stat[name].as_u64().unwrap_or_else(|| panic!("{name} is not a number in {stat:#}"))
+}
+
+#[test]
+fn stat_has_every_field_and_the_parts_sum_to_the_whole() {
+    need!("nbdcopy", "nbdsh");
+    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    fill_and_thin(&server);
+    let stat = stat(&server);
+    NUMBERS.iter().for_each(|name| _ = number(&stat, name));
+    assert!(stat["classes"].as_array().is_some_and(|classes| !classes.is_empty()), "{stat:#}");
+    assert!(stat["buddyinfo"].as_str().is_some_and(|text| text.starts_with("Node")), "{stat:#}");
+    assert!(number(&stat, "compr_data_size") < number(&stat, "orig_data_size"), "{stat:#}");
+    assert!(number(&stat, "compr_data_size") <= number(&stat, "mem_used_total"), "{stat:#}");
+    assert!(number(&stat, "mem_used_total") <= number(&stat, "mem_total"), "{stat:#}");
+}
+
+#[test]
+fn curl_and_the_subcommand_tell_the_same() {
+    need!("curl", "nbdcopy", "nbdsh");
+    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    fill_and_thin(&server);
+    let by_curl: Value = serde_json::from_str(&curl(&server, &[], "/v1/stat")).expect("GET /v1/stat answers with JSON");
+    let by_memzip = stat(&server);
+    for name in NUMBERS.iter().filter(|name| **name != "rss") {
+        assert_eq!(by_curl[name], by_memzip[name], "{name}");
+    }
+}
+
+#[test]
+fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
+    need!("nbdcopy", "nbdsh");
+    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    fill_and_thin(&server);
+    let before = stat(&server);
+    let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
+    let told: Value = serde_json::from_str(&json).expect("memzip compact --json prints JSON");
+    let after = stat(&server);
+    assert!(number(&told, "objects_moved") > 0, "{told:#}");
+    assert!(number(&told, "frames_freed") > 0, "{told:#}");
+    assert!(number(&after, "mem_used_total") < number(&before, "mem_used_total"), "{before:#} {after:#}");
+    assert!(number(&after, "pages_compacted") > 0, "{after:#}");
+    assert_eq!(after["compr_data_size"], before["compr_data_size"]);
+}
+
+#[test]
+fn compaction_is_asked_for_by_post_and_only_by_post() {
+    need!("curl");
+    let server = Server::start("16M", &[]);
+    let told: Value = serde_json::from_str(&curl(&server, &["-X", "POST"], "/v1/compact")).expect("JSON");
+    assert_eq!(number(&told, "objects_moved"), 0, "an empty disk has nothing to move");
+    let mut get = tool::command("curl");
+    get.args(["--silent", "--fail", "--unix-socket"]).arg(server.control()).arg("http://memzip/v1/compact");
+    tool::fail(&mut get);
+}
+
+#[test]
+fn metrics_are_in_the_format_prometheus_reads() {
+    need!("curl");
+    let server = Server::start("16M", &[]);
+    let metrics = curl(&server, &[], "/metrics");
+    let samples = metrics.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut count = 0;
+    for sample in samples {
+        let (name, value) = sample.rsplit_once(' ').unwrap_or_else(|| panic!("{sample:?} is no sample"));
+        assert!(name.starts_with("memzip_"), "{sample:?}");
+        assert!(value.parse::<f64>().is_ok(), "{sample:?}");
+        count += 1;
+    }
+    assert!(count >= 10, "{metrics}");
+    assert!(metrics.contains("# TYPE memzip_"), "{metrics}");
+}
+
+#[test]
+fn the_human_table_shows_the_columns_of_zramctl() {
+    let server = Server::start("16M", &[]);
+    let table = tool::succeed(memzip("stat").arg("--control").arg(server.control()));
+    for column in ["DATA", "COMPR", "TOTAL"] {
+        assert!(table.contains(column), "{table}");
+    }
+}
+
+#[test]
+fn an_unknown_path_is_answered_with_not_found() {
+    need!("curl");
+    let server = Server::start("16M", &[]);
+    let mut curl = tool::command("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket"])
+        .arg(server.control());
+    assert_eq!(tool::succeed(curl.arg("http://memzip/v1/nothing")), "404");
+}
+
+#[test]
+fn asking_where_nobody_listens_fails_with_the_path_in_the_message() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let nowhere = folder.path().join("nobody.sock");
+    let said = tool::fail(memzip("stat").arg("--control").arg(&nowhere));
+    assert!(said.contains("nobody.sock"), "{said}");
+}

@@ -1,0 +1,53 @@
+//! The memory limit: a hard ceiling, an honest error, and life after it.
+
+use crate::content::{self, MIB};
+use crate::control::stat;
+use crate::server::Server;
+use crate::tool::{self, need};
+
+#[test]
+fn a_full_disk_says_enospc_keeps_what_it_has_and_goes_on() {
+    need!("qemu-io", "nbdcopy");
+    let mut server = Server::start("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
+    let first = content::save(server.folder(), "first", &content::programs(8 * MIB));
+    let noise = content::save(server.folder(), "noise", &content::noise(48 * MIB));
+    let qemu_io =
+        |command: &str| tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output();
+    let output = qemu_io(&format!("write -s {} 0 8M", first.display())).expect("qemu-io");
+    assert!(output.status.success(), "{}", tool::text(&output));
+
+    let output = qemu_io(&format!("write -s {} 8M 48M", noise.display())).expect("qemu-io");
+    let said = tool::text(&output);
+    assert!(said.contains("No space left on device"), "{said}");
+    let stat_full = stat(&server);
+    let used = stat_full["mem_used_total"].as_u64().expect("a number");
+    assert!(used <= 16 << 20, "{used} bytes used beyond the limit");
+
+    let back = server.folder().join("back.img");
+    tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
+    let back = std::fs::read(back).expect("the copy");
+    assert!(back[..8 * MIB] == content::programs(8 * MIB), "earlier content changed");
+
+    let freed = ["-c", "discard 8M 56M", "-c", "write -P 0x66 32M 64k", "-c", "read -P 0x66 32M 64k"];
+    tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-d", "unmap"]).args(freed).arg(server.uri()));
+    server.assert_alive();
+}
+
+#[test]
+fn a_refused_overwrite_leaves_the_old_content() {
+    need!("nbdcopy");
+    let mut server = Server::start("32M", &["--mem-limit", "8M", "--algorithm", "lz4"]);
+    let old = vec![b'a'; 32 * MIB];
+    let new = content::noise(32 * MIB);
+    let [old_file, new_file] =
+        [("old", &old), ("new", &new)].map(|(name, bytes)| content::save(server.folder(), name, bytes));
+    tool::succeed(tool::command("nbdcopy").arg(&old_file).arg(server.uri()));
+    let said = tool::fail(tool::command("nbdcopy").arg(&new_file).arg(server.uri()));
+    assert!(said.contains("No space left on device"), "{said}");
+    let back = server.folder().join("back.img");
+    tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
+    let back = std::fs::read(back).expect("the copy");
+    let pages = back.chunks(4096).zip(old.chunks(4096)).zip(new.chunks(4096));
+    assert!(pages.into_iter().all(|((found, old), new)| found == old || found == new), "a page is neither old nor new");
+    server.assert_alive();
+}

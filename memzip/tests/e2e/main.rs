@@ -1,0 +1,20 @@
+//! End to end: real NBD clients against the real binary, over real sockets.
+//!
+//! Each test starts a server of its own in a folder of its own, so that all of them can run at once. A client that is not installed makes
+//! its tests say `SKIPPED:`, which `cargo xtask test` lists; nothing is replaced by a stand-in.
+
+mod content;
+mod server;
+mod tool;
+
+mod control;
+mod copy;
+mod crowd;
+mod filesystem;
+mod fio;
+mod limit;
+mod qemu;
+mod refuse;
+mod rude;
+mod session;
+mod shutdown;

@@ -1,0 +1,117 @@
+//! A `memzip serve` of the test's own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+use rustix::process::{Pid, Signal};
+
+/// How long a server may take to come up or to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server; killed when dropped, so that a failed test leaves nothing behind.
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    uri: String,
+}
+
+impl Server {
+    /// Serves a disk of this size on a unix socket, with further options of `memzip serve`.
+    pub fn start(size: &str, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("disk.sock");
+        let mut command = memzip("serve");
+        command.arg("--unix").arg(&socket);
+        Self::spawn(folder, command.args(["--size", size]), options)
+    }
+
+    /// Serves on a TCP port of the loopback interface.
+    pub fn start_on_tcp(size: &str, port: u16) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = memzip("serve");
+        command.args(["--port", &port.to_string(), "--size", size]);
+        Self::spawn(folder, &mut command, &[])
+    }
+
+    fn spawn(folder: TempDir, command: &mut Command, options: &[&str]) -> Self {
+        command.arg("--control").arg(folder.path().join("control.sock")).args(options);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("memzip can be started");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("memzip prints text");
+        let uri = line.split_whitespace().find(|word| word.starts_with("nbd"));
+        let uri = uri.unwrap_or_else(|| panic!("memzip serve printed no URI but {line:?}")).to_owned();
+        Server { child, folder, uri }
+    }
+
+    /// What a client is given to find the disk.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// A folder for the test's files, gone when the server is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The NBD socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("disk.sock")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    /// Bytes of memory the server's process holds.
+    pub fn resident_bytes(&self) -> u64 {
+        let rollup =
+            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("the server runs");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("smaps_rollup has a line Rss");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("Rss is a number of kB");
+        kib * 1024
+    }
+
+    /// Panics if the server is gone.
+    pub fn assert_alive(&mut self) {
+        let status = self.child.try_wait().expect("the server is our child");
+        assert_eq!(status, None, "the server ended");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("not zero");
+        rustix::process::kill_process(pid, signal).expect("the server runs");
+    }
+
+    /// Waits until the server is gone.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().expect("the server is our child") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server is still there {} s after the signal", PATIENCE.as_secs());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine too.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The binary under test with one of its subcommands.
+pub fn memzip(subcommand: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_memzip"));
+    command.arg(subcommand);
+    command
+}

@@ -1,0 +1,46 @@
+//! SIGTERM and SIGINT: requests in flight are finished, sockets removed, exit status 0.
+
+use crate::server::Server;
+use crate::tool::{self, need};
+use rustix::process::Signal;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Ends a server with this signal and checks what it leaves behind.
+fn ends_cleanly(server: &mut Server, signal: Signal) {
+    server.signal(signal);
+    let status = server.wait();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!server.socket().exists(), "the NBD socket is still there");
+    assert!(!server.control().exists(), "the control socket is still there");
+}
+
+#[test]
+fn an_idle_server_ends_cleanly_on_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        ends_cleanly(&mut Server::start("16M", &[]), signal);
+    }
+}
+
+#[test]
+fn a_server_with_a_silent_client_ends_cleanly() {
+    let mut server = Server::start("16M", &[]);
+    let _silent = std::os::unix::net::UnixStream::connect(server.socket()).expect("the server listens");
+    std::thread::sleep(Duration::from_millis(100));
+    ends_cleanly(&mut server, Signal::TERM);
+}
+
+#[test]
+fn a_server_with_requests_in_flight_ends_cleanly() {
+    need!("fio");
+    let mut server = Server::start("256M", &[]);
+    let mut fio = tool::command("fio");
+    fio.args(["--name=load", "--ioengine=nbd", "--rw=randwrite", "--bs=64k", "--iodepth=32", "--size=256m"]);
+    fio.args(["--time_based", "--runtime=60"]).arg(format!("--uri={}", server.uri())).current_dir(server.folder());
+    let mut client = fio.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fio was found above");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(client.try_wait().expect("our child").is_none(), "fio ended before the signal");
+    ends_cleanly(&mut server, Signal::TERM);
+    // fio lost its disk; how it takes that is its own affair.
+    client.wait().expect("our child");
+}
