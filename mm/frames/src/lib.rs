@@ -1,1 +1,36 @@
-//! Being built.
+//! An arena of 4 KiB frames: who owns each, which are free, and the one door to their bytes.
+//!
+//! - [`Zone`] hands out single [`Frame`]s and [`Block`]s of neighbours, under a limit, and gives free memory back to the OS.
+//! - [`Extents`] join up to [`MAX_CHAIN`] frames behind a reader-writer lock; all access to frame bytes goes through them.
+//!
+//! Inside, from the outside in: per-CPU lists (`percpu`), the buddy allocator (`buddy`, `freelist`), pageblocks (`pageblock`, `bitmap`), frame
+//! descriptors (`descriptor`, `state`), and the bytes (`arena`). All metadata is in tables beside the arena; there are no pointers in it.
+
+mod arena;
+mod bitmap;
+mod buddy;
+mod descriptor;
+mod error;
+mod extent;
+mod frame;
+mod freelist;
+mod geometry;
+pub mod ids;
+mod pageblock;
+mod percpu;
+mod reclaim;
+mod release;
+mod state;
+mod stats;
+mod tables;
+mod units;
+mod zone;
+
+pub use error::{AllocError, PutError, ZoneError};
+pub use extent::*;
+pub use frame::{Block, Frame, PageLock};
+pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
+pub use reclaim::{NoLocksHeld, Reclaim};
+pub use stats::ZoneStats;
+pub use units::{FrameCount, MigrateType, Order, Pfn};
+pub use zone::{Zone, ZoneConfig};

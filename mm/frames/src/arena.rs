@@ -1,0 +1,74 @@
+//! The bytes of the frames: one reserved address range.
+
+#![expect(unsafe_code, reason = "frame numbers become addresses here and nowhere else")]
+
+use std::ptr::NonNull;
+
+use sys::{Backing, MapError, Mapping};
+
+use crate::geometry::{FRAME_SIZE, PAGEBLOCK_SIZE};
+use crate::units::{BlockIndex, Pfn};
+
+/// All frames of a zone, committed where they are touched, given back a pageblock at a time.
+///
+/// It knows addresses only. Who may use which bytes is decided by the zone (which frames are whose) and by the extent's lock.
+///
+/// # Invariants
+/// - INV-ARENA-1: the mapping holds `frames * FRAME_SIZE` bytes, so every frame below `frames` lies wholly inside it.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    mapping: Mapping,
+    frames: usize,
+    /// What a model checker watches in place of the bytes: it cannot see through raw addresses.
+    #[cfg(loom)]
+    watched: Box<[loom::cell::UnsafeCell<()>]>,
+}
+
+#[cfg(loom)]
+// SAFETY: the watched cells hold nothing; loom itself reports accesses that are not ordered.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub(crate) fn reserve(frames: usize, backing: Backing) -> Result<Self, MapError> {
+        let len = frames.checked_mul(FRAME_SIZE).ok_or(MapError::Length { len: frames })?;
+        Ok(Self {
+            mapping: Mapping::reserve(len, backing)?,
+            frames,
+            #[cfg(loom)]
+            watched: (0..frames).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+        })
+    }
+
+    /// Tells a model checker that the frame's bytes are about to be read; nothing in a normal build.
+    pub(crate) fn note_read(&self, pfn: Pfn) {
+        #[cfg(loom)]
+        self.watched[pfn.index()].with(|_| ());
+        let _ = pfn;
+    }
+
+    /// Tells a model checker that the frame's bytes are about to be written; nothing in a normal build.
+    pub(crate) fn note_write(&self, pfn: Pfn) {
+        #[cfg(loom)]
+        self.watched[pfn.index()].with_mut(|_| ());
+        let _ = pfn;
+    }
+
+    /// The first byte of a frame. Shape: [`FRAME_SIZE`] bytes from here are the frame's.
+    ///
+    /// # Panics
+    /// When the zone has no such frame.
+    pub(crate) fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
+        assert!(pfn.index() < self.frames, "{pfn} is outside of the arena");
+        // SAFETY: INV-ARENA-1: the frame lies inside the mapping, so the offset stays in one allocation and does not overflow.
+        unsafe { self.mapping.base().add(pfn.index() * FRAME_SIZE) }
+    }
+
+    /// Gives the memory of a pageblock back to the OS. None of its frames may have an owner.
+    pub(crate) fn discard(&self, block: BlockIndex) {
+        if cfg!(loom) {
+            // A frame of the model checker's geometry is smaller than a page of the OS: there is nothing to give back.
+            return;
+        }
+        self.mapping.discard(block.index() * PAGEBLOCK_SIZE, PAGEBLOCK_SIZE);
+    }
+}

@@ -1,0 +1,318 @@
+//! The buddy allocator: blocks of `1 << order` frames that split in halves and merge with their other half again.
+//!
+//! Free blocks are on a list for each migrate type and order. Single frames, which nearly all requests are, do not come from those lists but by
+//! place: from the lowest pageblock that has any, lowest frame first, found in its free map. So use gathers at the bottom, high pageblocks drain
+//! and go back to the OS, and frames asked for one after the other are neighbours. The lists serve requests for larger blocks.
+//!
+//! Where frames come from, first to last: a pageblock of the type asked for; one that is wholly free; one whose memory the OS
+//! has back; one that was never used; and only then a pageblock of another type, which changes its type if at least half of it is free.
+
+use crate::descriptor::Descriptors;
+use crate::freelist::FreeLists;
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::pageblock::{Facts, Occupancy, Residence};
+use crate::state::{Kind, State};
+use crate::tables::Tables;
+use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
+
+/// What the zone lock guards, together with [`Tables`].
+#[derive(Debug)]
+pub(crate) struct Buddy {
+    pub(crate) lists: FreeLists,
+    /// Frames the lists do not have: in use or on per-CPU lists. Never above the limit, unless it was lowered.
+    pub(crate) charged: u64,
+    pub(crate) limit: Option<FrameCount>,
+    /// Pageblocks below the high-water mark.
+    pub(crate) online: u32,
+    pub(crate) committed: u32,
+    pub(crate) idle: u32,
+    pub(crate) releasing: u32,
+    pub(crate) released_total: u64,
+}
+
+impl Buddy {
+    pub(crate) fn new(limit: Option<FrameCount>) -> Self {
+        let lists = FreeLists::new();
+        Self { lists, charged: 0, limit, online: 0, committed: 0, idle: 0, releasing: 0, released_total: 0 }
+    }
+
+    /// Frames that may still be taken below the limit.
+    pub(crate) fn headroom(&self) -> u64 {
+        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged))
+    }
+
+    /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
+    pub(crate) fn free(&mut self, tables: &Tables, pfn: Pfn, order: Order, was: State) {
+        self.charged -= u64::from(order.frames());
+        self.account(tables, pfn, order.frames(), Occupancy::Free);
+        tables.frames.change(pfn, was, State::INSIDE);
+        self.link(tables, pfn, order);
+    }
+
+    /// Puts a block whose frames are accounted for on its list, after merging.
+    fn link(&mut self, tables: &Tables, mut pfn: Pfn, mut order: Order) {
+        while let Some(next) = order.next() {
+            let buddy = pfn.buddy(order);
+            if buddy.block().0 >= tables.len || tables.frames.state(buddy) != State::free(order) {
+                break;
+            }
+            let facts = tables.blocks.facts(buddy.block());
+            self.lists.unlink(&tables.frames, buddy, order, facts.migrate_type, State::INSIDE);
+            if order >= Order::PAGEBLOCK {
+                // Both halves are wholly free, so their type means nothing yet; one block has one type.
+                self.set_type(tables, buddy.block(), tables.blocks.facts(pfn.block()).migrate_type);
+            }
+            (pfn, order) = (pfn.min(buddy), next);
+        }
+        let migrate_type = tables.blocks.facts(pfn.block()).migrate_type;
+        self.lists.link(&tables.frames, pfn, order, migrate_type);
+    }
+
+    /// Puts `first..end`, whose frames are accounted for and "inside", back as the largest blocks that fit. Nothing in it can merge.
+    fn link_rest(&mut self, tables: &Tables, mut first: Pfn, end: Pfn) {
+        while first < end {
+            let order = Order::fitting(first, end);
+            let migrate_type = tables.blocks.facts(first.block()).migrate_type;
+            self.lists.link(&tables.frames, first, order, migrate_type);
+            first = first.plus(order.frames());
+        }
+    }
+
+    /// Takes up to `want` single frames out of one pageblock, ascending, each now in the state "cached". Says how many.
+    pub(crate) fn take_singles(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
+        let Some(block) = self.source_of_singles(tables, migrate_type) else { return 0 };
+        let mut taken = 0;
+        while taken < into.len() {
+            let Some(head) = tables.blocks.first_free(block) else { break };
+            let order = self.unlink(tables, head);
+            // At most a pageblock: `into` is shorter than that.
+            let count = order.frames().min((into.len() - taken) as u32);
+            self.account(tables, head, count, Occupancy::Taken);
+            for pfn in (0..count).map(|step| head.plus(step)) {
+                tables.frames.change(pfn, State::INSIDE, State::CACHED);
+                into[taken] = pfn;
+                taken += 1;
+            }
+            self.link_rest(tables, head.plus(count), head.plus(order.frames()));
+        }
+        self.charged += taken as u64;
+        taken
+    }
+
+    fn source_of_singles(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+        if let Some(block) = tables.available[migrate_type.index()].lowest() {
+            return Some(block);
+        }
+        if let Some(pfn) = self.claim_whole(tables, migrate_type) {
+            return Some(pfn.block());
+        }
+        let block = migrate_type.fallbacks().iter().find_map(|other| tables.available[other.index()].lowest())?;
+        self.steal(tables, block, migrate_type);
+        Some(block)
+    }
+
+    /// Takes a block of exactly this order, its first frame now in the state "used".
+    pub(crate) fn take_block(&mut self, tables: &Tables, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
+        let pfn = self.source_of_block(tables, migrate_type, order)?;
+        let whole = self.unlink(tables, pfn);
+        self.account(tables, pfn, order.frames(), Occupancy::Taken);
+        self.link_rest(tables, pfn.plus(order.frames()), pfn.plus(whole.frames()));
+        tables.frames.change(pfn, State::INSIDE, State::used(order));
+        self.charged += u64::from(order.frames());
+        Some(pfn)
+    }
+
+    fn source_of_block(&mut self, tables: &Tables, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
+        if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(migrate_type, order)) {
+            return Some(pfn);
+        }
+        let claimed = if order > Order::PAGEBLOCK {
+            self.claim_pair(tables, migrate_type)
+        } else {
+            self.claim_whole(tables, migrate_type)
+        };
+        claimed.or_else(|| {
+            // The largest block there is: what is left of it is the most useful to the thief, as in the kernel.
+            let mut orders = order.and_larger().rev();
+            let pfn = orders
+                .find_map(|order| migrate_type.fallbacks().iter().find_map(|&other| self.lists.first(other, order)))?;
+            self.steal(tables, pfn.block(), migrate_type);
+            Some(pfn)
+        })
+    }
+
+    /// Finds the lowest wholly free pageblock, committing one if need be, and gives it a type. Returns its first frame.
+    fn claim_whole(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
+        let block = match tables.idle.lowest() {
+            Some(block) => block,
+            None => self.commit_lowest(tables, migrate_type)?,
+        };
+        self.retype(tables, block, migrate_type);
+        Some(block.first())
+    }
+
+    /// Finds two wholly free pageblocks that form a block of the largest order, committing them if need be.
+    fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
+        let free = |block| tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
+        let even =
+            (0..tables.len / 2).map(|pair| BlockIndex(pair * 2)).find(|&b| free(b) && free(BlockIndex(b.0 + 1)))?;
+        for block in [even, BlockIndex(even.0 + 1)] {
+            while block.0 >= self.online {
+                self.bring_online(tables);
+            }
+            if tables.released.contains(block) {
+                self.commit(tables, block, migrate_type);
+            }
+        }
+        self.retype(tables, even, migrate_type);
+        Some(even.first())
+    }
+
+    fn commit_lowest(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+        if tables.released.lowest().is_none() && self.online < tables.len {
+            self.bring_online(tables);
+        }
+        let block = tables.released.lowest()?;
+        self.commit(tables, block, migrate_type);
+        Some(block)
+    }
+
+    /// Moves the high-water mark up by one pageblock, which is free and holds no memory yet.
+    fn bring_online(&mut self, tables: &Tables) {
+        let block = BlockIndex(self.online);
+        let facts = tables.blocks.facts(block);
+        tables.blocks.set_facts(block, Facts { residence: Residence::Released, ..facts });
+        tables.released.insert(block);
+        self.online += 1;
+    }
+
+    /// Starts to use the memory of a released pageblock: from here on it counts as held.
+    fn commit(&mut self, tables: &Tables, block: BlockIndex, migrate_type: MigrateType) {
+        tables.released.remove(block);
+        tables.blocks.set_facts(block, Facts { residence: Residence::Committed, migrate_type, free: 0 });
+        self.committed += 1;
+        self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
+        self.link(tables, block.first(), Order::PAGEBLOCK);
+    }
+
+    /// Takes an idle pageblock out of everything, so that its memory can be given back without the lock.
+    pub(crate) fn begin_release(&mut self, tables: &Tables, block: BlockIndex) {
+        let head = if tables.frames.state(block.first()).kind() == Some(Kind::Free) {
+            block.first()
+        } else {
+            block.first().buddy(Order::PAGEBLOCK)
+        };
+        let order = self.unlink(tables, head);
+        self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Taken);
+        if order > Order::PAGEBLOCK {
+            let other = block.first().buddy(Order::PAGEBLOCK);
+            self.link_rest(tables, other, other.plus(PAGEBLOCK_FRAMES));
+        }
+        let facts = tables.blocks.facts(block);
+        tables.blocks.set_facts(block, Facts { residence: Residence::Releasing, ..facts });
+        self.committed -= 1;
+        self.releasing += 1;
+    }
+
+    /// The memory is gone: the pageblock is free again, and holds nothing.
+    pub(crate) fn finish_release(&mut self, tables: &Tables, block: BlockIndex) {
+        let facts = tables.blocks.facts(block);
+        tables.blocks.set_facts(block, Facts { residence: Residence::Released, ..facts });
+        tables.released.insert(block);
+        self.releasing -= 1;
+        self.released_total += 1;
+    }
+
+    /// Takes frames of a pageblock of another type, and the whole pageblock with them when at least half of it is free.
+    fn steal(&mut self, tables: &Tables, block: BlockIndex, thief: MigrateType) {
+        let facts = tables.blocks.facts(block);
+        if facts.migrate_type != MigrateType::Cma && facts.free * 2 >= PAGEBLOCK_FRAMES {
+            self.retype(tables, block, thief);
+        }
+    }
+
+    /// Changes the type of a pageblock and moves its free blocks to the lists of that type.
+    fn retype(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
+        let from = tables.blocks.facts(block).migrate_type;
+        if from == to {
+            return;
+        }
+        let end = block.first().plus(PAGEBLOCK_FRAMES);
+        let mut pfn = block.first();
+        let mut last = block;
+        while pfn < end {
+            let state = tables.frames.state(pfn);
+            let step = state.order().map_or(1, Order::frames);
+            if let (Some(Kind::Free), Some(order)) = (state.kind(), state.order()) {
+                self.lists.unlink(&tables.frames, pfn, order, from, State::INSIDE);
+                self.lists.link(&tables.frames, pfn, order, to);
+                last = pfn.plus(step - 1).block();
+            }
+            pfn = pfn.plus(step);
+        }
+        self.set_type(tables, block, to);
+        if last != block {
+            self.set_type(tables, last, to);
+        }
+    }
+
+    fn set_type(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
+        let facts = tables.blocks.facts(block);
+        if facts.migrate_type != to && facts.free > 0 {
+            tables.available[facts.migrate_type.index()].remove(block);
+            tables.available[to.index()].insert(block);
+        }
+        tables.blocks.set_facts(block, Facts { migrate_type: to, ..facts });
+    }
+
+    /// Takes the free block that starts at `pfn` off its list; it is then "inside".
+    fn unlink(&mut self, tables: &Tables, pfn: Pfn) -> Order {
+        let order = order_of_free(&tables.frames, pfn);
+        let migrate_type = tables.blocks.facts(pfn.block()).migrate_type;
+        self.lists.unlink(&tables.frames, pfn, order, migrate_type, State::INSIDE);
+        order
+    }
+
+    /// Books `count` neighbouring frames as free or taken in the maps and counts of their pageblocks.
+    fn account(&mut self, tables: &Tables, first: Pfn, count: u32, to: Occupancy) {
+        let mut done = 0;
+        while done < count {
+            let pfn = first.plus(done);
+            let here = (PAGEBLOCK_FRAMES - pfn.offset_in_block()).min(count - done);
+            tables.blocks.flip(pfn, here, to);
+            self.count_free(tables, pfn.block(), here, to);
+            done += here;
+        }
+    }
+
+    fn count_free(&mut self, tables: &Tables, block: BlockIndex, count: u32, to: Occupancy) {
+        let facts = tables.blocks.facts(block);
+        let free = if to == Occupancy::Free { facts.free + count } else { facts.free - count };
+        tables.blocks.set_facts(block, Facts { free, ..facts });
+        let available = &tables.available[facts.migrate_type.index()];
+        match (facts.free, free) {
+            (0, _) => available.insert(block),
+            (_, 0) => available.remove(block),
+            _ => {}
+        }
+        match (facts.free, free) {
+            (_, PAGEBLOCK_FRAMES) => {
+                tables.idle.insert(block);
+                self.idle += 1;
+            }
+            (PAGEBLOCK_FRAMES, _) => {
+                tables.idle.remove(block);
+                self.idle -= 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn order_of_free(frames: &Descriptors, pfn: Pfn) -> Order {
+    let state = frames.state(pfn);
+    match (state.kind(), state.order()) {
+        (Some(Kind::Free), Some(order)) => order,
+        _ => panic!("{pfn} should be the first of a free block but is {state:?}"),
+    }
+}

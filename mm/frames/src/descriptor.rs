@@ -1,0 +1,160 @@
+//! One descriptor for each frame: 16 bytes beside the arena.
+//!
+//! ```text
+//!  word 0  state        what the frame is, see `State`
+//!  word 1  owner        whose it is: an extent number plus 1, or 0 for nobody
+//!  word 2  link         free block: the next one on its list; used frame: its position inside its owner
+//!  word 3  link         free block: the one before it on its list
+//! ```
+//! They live in one reserved table. Only those of committed pageblocks are ever touched, and they go back with their block.
+
+use sync::atomic::AtomicU32;
+use sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use sys::{Backing, MapError, Table};
+
+use crate::error::PutError;
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::state::{Kind, State};
+use crate::units::{BlockIndex, Order, Pfn};
+
+/// Words of one descriptor.
+const WORDS: usize = 4;
+const OWNER: usize = 1;
+const NEXT: usize = 2;
+const PREVIOUS: usize = 3;
+
+/// Bytes of one descriptor; the kernel spends 64.
+pub(crate) const DESCRIPTOR_SIZE: usize = WORDS * size_of::<AtomicU32>();
+const _: () = assert!(DESCRIPTOR_SIZE == 16 || cfg!(any(loom, shuttle)));
+
+/// What is left after a reference was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// Others still own the frame.
+    Shared,
+    /// The caller was the last one and now has a block of this order to free.
+    Last(Order),
+}
+
+/// All descriptors of a zone.
+#[derive(Debug)]
+pub(crate) struct Descriptors {
+    words: Table<AtomicU32>,
+}
+
+impl Descriptors {
+    pub(crate) fn reserve(frames: usize, backing: Backing) -> Result<Self, MapError> {
+        let len = frames.checked_mul(WORDS).ok_or(MapError::Length { len: frames })?;
+        Ok(Self { words: Table::reserve(len, backing)? })
+    }
+
+    fn word(&self, pfn: Pfn, word: usize) -> &AtomicU32 {
+        &self.words[pfn.index() * WORDS + word]
+    }
+
+    pub(crate) fn state(&self, pfn: Pfn) -> State {
+        // Acquire: pairs with the release half of every change below, so that what was written before a frame became free is seen.
+        State::from_bits(self.word(pfn, 0).load(Acquire))
+    }
+
+    fn swap(&self, pfn: Pfn, from: State, to: State) -> Result<(), State> {
+        self.word(pfn, 0).compare_exchange(from.bits(), to.bits(), AcqRel, Acquire).map(drop).map_err(State::from_bits)
+    }
+
+    /// Changes a state that only the caller may change.
+    ///
+    /// # Panics
+    /// When it is not `from`: the frame has two owners and going on would hand its bytes to both.
+    pub(crate) fn change(&self, pfn: Pfn, from: State, to: State) {
+        if let Err(found) = self.swap(pfn, from, to) {
+            panic!("{pfn} should be {from:?} but is {found:?}");
+        }
+    }
+
+    /// Takes one more reference unless there is none (R-008).
+    pub(crate) fn get_unless_zero(&self, pfn: Pfn) -> bool {
+        let mut state = self.state(pfn);
+        while let (Some(Kind::Used), Some(more)) = (state.kind(), state.with_reference()) {
+            match self.swap(pfn, state, more) {
+                Ok(()) => return true,
+                Err(found) => state = found,
+            }
+        }
+        false
+    }
+
+    /// Gives one reference back. With the last one the frame leaves "used" and forgets its owner and its movable mark (R-006).
+    pub(crate) fn put(&self, pfn: Pfn) -> Result<Put, PutError> {
+        let mut state = self.state(pfn);
+        loop {
+            let (Some(Kind::Used), Some(order)) = (state.kind(), state.order()) else {
+                return Err(PutError::NotInUse { pfn });
+            };
+            let (next, put) = match state.without_reference() {
+                Some(fewer) => (fewer, Put::Shared),
+                None if state.is_locked() || state.is_isolated() => return Err(PutError::Busy { pfn }),
+                None if order == Order::SINGLE => (State::CACHED, Put::Last(order)),
+                None => (State::INSIDE, Put::Last(order)),
+            };
+            match self.swap(pfn, state, next) {
+                Ok(()) => return Ok(put),
+                Err(found) => state = found,
+            }
+        }
+    }
+
+    /// Applies `change` to the state of a frame that stays in use meanwhile; `None` from it means leave it.
+    pub(crate) fn update(&self, pfn: Pfn, change: impl Fn(State) -> Option<State>) -> bool {
+        let mut state = self.state(pfn);
+        while let Some(next) = change(state) {
+            match self.swap(pfn, state, next) {
+                Ok(()) => return true,
+                Err(found) => state = found,
+            }
+        }
+        false
+    }
+
+    /// Says whose frame this is: owner `owner` has it at `position`. Only that owner calls this, with the frame in use.
+    pub(crate) fn set_owner(&self, pfn: Pfn, owner: u32, position: u8) {
+        // Relaxed: whoever acts on an owner takes that owner's lock and looks again. Owners have 31 bits; 0 is nobody.
+        self.word(pfn, OWNER).store(owner + 1, Relaxed);
+        self.word(pfn, NEXT).store(u32::from(position), Relaxed);
+    }
+
+    /// Says that the frame is nobody's.
+    pub(crate) fn clear_owner(&self, pfn: Pfn) {
+        // Relaxed: see set_owner.
+        self.word(pfn, OWNER).store(0, Relaxed);
+    }
+
+    /// Owner and position as last set.
+    pub(crate) fn owner(&self, pfn: Pfn) -> Option<(u32, u8)> {
+        // Relaxed: see set_owner.
+        let owner = self.word(pfn, OWNER).load(Relaxed).checked_sub(1)?;
+        // The position was a byte when it was stored.
+        Some((owner, self.word(pfn, NEXT).load(Relaxed) as u8))
+    }
+
+    pub(crate) fn next(&self, pfn: Pfn) -> u32 {
+        // Relaxed: links change under the zone lock only; so for the three below.
+        self.word(pfn, NEXT).load(Relaxed)
+    }
+
+    pub(crate) fn set_next(&self, pfn: Pfn, next: u32) {
+        self.word(pfn, NEXT).store(next, Relaxed);
+    }
+
+    pub(crate) fn previous(&self, pfn: Pfn) -> u32 {
+        self.word(pfn, PREVIOUS).load(Relaxed)
+    }
+
+    pub(crate) fn set_previous(&self, pfn: Pfn, previous: u32) {
+        self.word(pfn, PREVIOUS).store(previous, Relaxed);
+    }
+
+    /// Gives the memory of a whole pageblock's descriptors back. All of them must be "inside".
+    pub(crate) fn discard(&self, block: BlockIndex) {
+        self.words.discard(block.first().index() * WORDS, PAGEBLOCK_FRAMES as usize * WORDS);
+    }
+}

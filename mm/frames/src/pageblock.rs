@@ -1,0 +1,174 @@
+//! What the zone knows about each pageblock: a word of facts and a bit for each free frame.
+
+use sync::atomic::Ordering::Relaxed;
+use sync::atomic::{AtomicU32, AtomicU64};
+use sys::{Backing, MapError, Table};
+
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::units::{BlockIndex, MigrateType, Pfn};
+
+/// Words of the free map of one pageblock.
+const MAP_WORDS: usize = (PAGEBLOCK_FRAMES as usize).div_ceil(64);
+
+/// Where a pageblock's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residence {
+    /// Above the online mark: never used.
+    Offline,
+    /// Its frames are in use or on free lists, and count as memory we hold.
+    Committed,
+    /// On its way back to the OS: its frames are nobody's for a moment.
+    Releasing,
+    /// Free, and the OS holds no memory for it.
+    Released,
+}
+
+/// The facts of one pageblock.
+///
+/// ```text
+///  31            20 19          10 9     4 3    2 1            0
+/// +----------------+--------------+-------+------+--------------+
+/// | 0              | free frames  | 0     | type | residence    |
+/// +----------------+--------------+-------+------+--------------+
+/// ```
+/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) residence: Residence,
+    pub(crate) migrate_type: MigrateType,
+    pub(crate) free: u32,
+}
+
+impl Facts {
+    fn from_bits(bits: u32) -> Self {
+        let residence = match bits & 3 {
+            0 => Residence::Offline,
+            1 => Residence::Committed,
+            2 => Residence::Releasing,
+            _ => Residence::Released,
+        };
+        let migrate_type = match bits >> 2 & 3 {
+            0 => MigrateType::Unmovable,
+            1 => MigrateType::Movable,
+            _ => MigrateType::Cma,
+        };
+        Self { residence, migrate_type, free: bits >> 10 & 0x3ff }
+    }
+
+    fn bits(self) -> u32 {
+        self.residence as u32 | (self.migrate_type as u32) << 2 | self.free << 10
+    }
+}
+
+const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
+
+/// All pageblocks of a zone. Everything changes under the zone lock; the migrate type may be read without.
+#[derive(Debug)]
+pub(crate) struct Pageblocks {
+    facts: Table<AtomicU32>,
+    free_map: Table<AtomicU64>,
+}
+
+impl Pageblocks {
+    pub(crate) fn reserve(blocks: usize, backing: Backing) -> Result<Self, MapError> {
+        Ok(Self { facts: Table::reserve(blocks, backing)?, free_map: Table::reserve(blocks * MAP_WORDS, backing)? })
+    }
+
+    pub(crate) fn facts(&self, block: BlockIndex) -> Facts {
+        // Relaxed: the zone lock orders changes; without it the answer is a hint about where a free frame is best put.
+        Facts::from_bits(self.facts[block.index()].load(Relaxed))
+    }
+
+    pub(crate) fn set_facts(&self, block: BlockIndex, facts: Facts) {
+        self.facts[block.index()].store(facts.bits(), Relaxed);
+    }
+
+    fn words(&self, block: BlockIndex) -> &[AtomicU64] {
+        &self.free_map[block.index() * MAP_WORDS..][..MAP_WORDS]
+    }
+
+    /// The free frame with the lowest number in the block.
+    pub(crate) fn first_free(&self, block: BlockIndex) -> Option<Pfn> {
+        let mut words = self.words(block).iter().map(|word| word.load(Relaxed)).enumerate();
+        let (word, bits) = words.find(|&(_, bits)| bits != 0)?;
+        // At most 511, inside the block.
+        Some(block.first().plus(word as u32 * 64 + bits.trailing_zeros()))
+    }
+
+    pub(crate) fn is_free(&self, pfn: Pfn) -> bool {
+        let offset = pfn.offset_in_block();
+        self.words(pfn.block())[offset as usize / 64].load(Relaxed) >> (offset % 64) & 1 == 1
+    }
+
+    /// Flips the map bits of `count` neighbouring frames of one block from taken to free or back.
+    ///
+    /// # Panics
+    /// When one of them is not what it should be.
+    pub(crate) fn flip(&self, first: Pfn, count: u32, to: Occupancy) {
+        let (mut offset, end) = (first.offset_in_block(), first.offset_in_block() + count);
+        let words = self.words(first.block());
+        while offset < end {
+            let bit = offset % 64;
+            let here = (64 - bit).min(end - offset);
+            let mask = (u64::MAX >> (64 - here)) << bit;
+            let word = &words[offset as usize / 64];
+            let old = word.load(Relaxed);
+            let expected = if to == Occupancy::Free { 0 } else { mask };
+            assert!(old & mask == expected, "frames {first}+{count} are not all free or all taken");
+            word.store(old ^ mask, Relaxed);
+            offset += here;
+        }
+    }
+
+    /// Bytes committed when the first `blocks` were ever online.
+    pub(crate) fn committed_bytes(blocks: u32) -> u64 {
+        let blocks = u64::from(blocks);
+        crate::stats::pages(blocks * 4) + crate::stats::pages(blocks * MAP_WORDS as u64 * 8)
+    }
+}
+
+/// Whether the buddy lists have a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupancy {
+    Free,
+    Taken,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_read_back_as_they_were_made() {
+        for residence in [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released] {
+            for migrate_type in MigrateType::ALL {
+                for free in [0, 1, PAGEBLOCK_FRAMES] {
+                    let facts = Facts { residence, migrate_type, free };
+                    assert_eq!(Facts::from_bits(facts.bits()), facts);
+                }
+            }
+        }
+        assert_eq!(Facts::from_bits(0).residence, Residence::Offline, "an untouched word means offline");
+    }
+
+    #[test]
+    fn flipping_a_range_touches_that_range_only() {
+        let blocks = Pageblocks::reserve(2, Backing::Heap).expect("small");
+        blocks.flip(Pfn(512 + 60), 70, Occupancy::Free);
+        for frame in 512..1024 {
+            assert_eq!(blocks.is_free(Pfn(frame)), (572..642).contains(&frame), "frame {frame}");
+        }
+        assert_eq!(blocks.first_free(BlockIndex(1)), Some(Pfn(572)));
+        assert_eq!(blocks.first_free(BlockIndex(0)), None);
+        blocks.flip(Pfn(512 + 60), 70, Occupancy::Taken);
+        assert_eq!(blocks.first_free(BlockIndex(1)), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "not all free")]
+    fn a_frame_cannot_become_free_twice() {
+        let blocks = Pageblocks::reserve(1, Backing::Heap).expect("small");
+        blocks.flip(Pfn(3), 1, Occupancy::Free);
+        blocks.flip(Pfn(2), 2, Occupancy::Free);
+    }
+}

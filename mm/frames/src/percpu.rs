@@ -1,0 +1,148 @@
+//! Per-CPU lists: a few free frames at hand, so that most requests take one uncontended lock and a few words.
+//!
+//! A thread keeps to one list. It is filled from one pageblock at a time and spills its oldest frames. One stray frame pins a whole pageblock,
+//! so a list is short (64 frames at most) and shorter still in a zone that is little used: a 64th of what is in use.
+//! The frames in here are charged to the limit already; what is handed out or put back here changes no shared count.
+
+use sync::atomic::AtomicU32;
+use sync::atomic::Ordering::Relaxed;
+use sync::{Mutex, MutexGuard};
+
+use crate::units::{MigrateType, Pfn};
+
+/// Frames one list may hold, of all types together.
+pub(crate) const CAPACITY: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// Frames taken from the buddy lists at once.
+pub(crate) const BATCH: usize = if cfg!(loom) { 2 } else { 16 };
+
+/// How long a list may be when `charged` frames are off the buddy lists.
+pub(crate) fn capacity_for(charged: u64) -> u32 {
+    // At most CAPACITY, so it fits.
+    (charged / 64).clamp(1, CAPACITY as u64) as u32
+}
+
+/// One list and its lock, on cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct CpuList {
+    frames: Mutex<Cached>,
+    /// A copy of the number of frames, to see from outside whether draining is worth the lock.
+    len: AtomicU32,
+}
+
+/// The frames of one list: a stack for each migrate type.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    stacks: [Stack; MigrateType::ALL.len()],
+    len: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stack {
+    frames: [Pfn; CAPACITY + 1],
+    len: usize,
+}
+
+/// A [`CpuList`] held by this thread; it tells its new length when it lets go.
+pub(crate) struct Held<'z> {
+    cached: MutexGuard<'z, Cached>,
+    len: &'z AtomicU32,
+}
+
+impl CpuList {
+    pub(crate) fn new() -> Self {
+        let stack = Stack { frames: [Pfn(0); CAPACITY + 1], len: 0 };
+        Self { frames: Mutex::new(Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 }), len: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn lock(&self) -> Held<'_> {
+        Held { cached: self.frames.lock(), len: &self.len }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<Held<'_>> {
+        Some(Held { cached: self.frames.try_lock()?, len: &self.len })
+    }
+
+    /// How many frames the list had when its last holder let go.
+    pub(crate) fn len_hint(&self) -> u32 {
+        // Relaxed: a hint; whoever acts on it takes the lock.
+        self.len.load(Relaxed)
+    }
+}
+
+impl Held<'_> {
+    pub(crate) fn len(&self) -> u32 {
+        self.cached.len
+    }
+
+    /// The frame put in last.
+    pub(crate) fn pop(&mut self, migrate_type: MigrateType) -> Option<Pfn> {
+        let cached = &mut *self.cached;
+        let stack = &mut cached.stacks[migrate_type.index()];
+        stack.len = stack.len.checked_sub(1)?;
+        cached.len -= 1;
+        Some(stack.frames[stack.len])
+    }
+
+    /// Puts a frame in. The caller spills as soon as the list is over its capacity, so there is always room for one.
+    pub(crate) fn push(&mut self, migrate_type: MigrateType, pfn: Pfn) {
+        let cached = &mut *self.cached;
+        let stack = &mut cached.stacks[migrate_type.index()];
+        stack.frames[stack.len] = pfn;
+        stack.len += 1;
+        cached.len += 1;
+    }
+
+    /// Takes frames out, the oldest of each type first, until only `keep` are left.
+    pub(crate) fn spill(&mut self, keep: u32, mut sink: impl FnMut(Pfn)) {
+        let cached = &mut *self.cached;
+        for stack in &mut cached.stacks {
+            let count = stack.len.min(cached.len.saturating_sub(keep) as usize);
+            stack.frames[..count].iter().copied().for_each(&mut sink);
+            stack.frames.copy_within(count..stack.len, 0);
+            stack.len -= count;
+            // At most CAPACITY + 1.
+            cached.len -= count as u32;
+        }
+    }
+
+    /// All frames of one type, oldest first.
+    pub(crate) fn frames(&self, migrate_type: MigrateType) -> &[Pfn] {
+        let stack = &self.cached.stacks[migrate_type.index()];
+        &stack.frames[..stack.len]
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Relaxed: see CpuList::len_hint.
+        self.len.store(self.cached.len, Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_frame_comes_first_and_the_oldest_spills_first() {
+        let list = CpuList::new();
+        let mut held = list.lock();
+        (0..10).for_each(|n| held.push(MigrateType::Movable, Pfn(n)));
+        let mut spilled = Vec::new();
+        held.spill(4, |pfn| spilled.push(pfn.0));
+        assert_eq!(spilled, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(held.pop(MigrateType::Movable), Some(Pfn(9)));
+        assert_eq!(held.pop(MigrateType::Unmovable), None, "types do not mix");
+        drop(held);
+        assert_eq!(list.len_hint(), 3);
+    }
+
+    #[test]
+    fn a_little_used_zone_has_short_lists() {
+        assert_eq!(capacity_for(0), 1);
+        assert_eq!(capacity_for(640), 10);
+        assert_eq!(capacity_for(1 << 30), 64);
+    }
+}

@@ -1,0 +1,181 @@
+//! The state word of a frame.
+
+use crate::units::Order;
+
+/// What a frame is, in one word that changes by compare-and-swap only.
+///
+/// ```text
+///  31    28 27    24 23  22  21  20  19                           0
+/// +--------+--------+---+---+---+---+------------------------------+
+/// | kind   | order  | I | M | L | 0 | references                   |
+/// +--------+--------+---+---+---+---+------------------------------+
+///  I = isolated by migration, M = movable, L = page lock
+/// ```
+///
+/// | kind | name | order | references | who may change it |
+/// |---|---|---|---|---|
+/// | 0 | inside: not online, or not the first frame of its block | 0 | 0 | holder of the zone lock |
+/// | 1 | free: first frame of a block on a buddy list | its order | 0 | holder of the zone lock |
+/// | 2 | cached: on a per-CPU list | 0 | 0 | holder of the list's lock |
+/// | 3 | used: first frame of a block that has an owner | its order | 1 or more | owners, by compare-and-swap |
+///
+/// Zero is "inside", so a table of untouched descriptors is right as the OS delivers it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State(u32);
+
+/// The kind field of a [`State`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Inside,
+    Free,
+    Cached,
+    Used,
+}
+
+const KIND_SHIFT: u32 = 28;
+const ORDER_SHIFT: u32 = 24;
+const ORDER_MASK: u32 = 0xf;
+const ISOLATED: u32 = 1 << 23;
+const MOVABLE: u32 = 1 << 22;
+const LOCKED: u32 = 1 << 21;
+const REFERENCES: u32 = (1 << 20) - 1;
+
+const _: () = assert!(size_of::<State>() == 4 && crate::geometry::MAX_ORDER as u32 <= ORDER_MASK);
+
+impl State {
+    pub(crate) const INSIDE: Self = Self(0);
+    pub(crate) const CACHED: Self = Self(2 << KIND_SHIFT);
+
+    pub(crate) const fn free(order: Order) -> Self {
+        Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
+    }
+
+    /// In use by one owner.
+    pub(crate) const fn used(order: Order) -> Self {
+        Self(3 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT | 1)
+    }
+
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// `None` for a value this code never writes.
+    pub(crate) const fn kind(self) -> Option<Kind> {
+        match self.0 >> KIND_SHIFT {
+            0 => Some(Kind::Inside),
+            1 => Some(Kind::Free),
+            2 => Some(Kind::Cached),
+            3 => Some(Kind::Used),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn order(self) -> Option<Order> {
+        Order::new((self.0 >> ORDER_SHIFT & ORDER_MASK) as u8)
+    }
+
+    pub(crate) const fn references(self) -> u32 {
+        self.0 & REFERENCES
+    }
+
+    pub(crate) const fn is_locked(self) -> bool {
+        self.0 & LOCKED != 0
+    }
+
+    pub(crate) const fn is_movable(self) -> bool {
+        self.0 & MOVABLE != 0
+    }
+
+    pub(crate) const fn is_isolated(self) -> bool {
+        self.0 & ISOLATED != 0
+    }
+
+    /// One owner more; `None` when there is none yet, or when no more can be counted.
+    pub(crate) const fn with_reference(self) -> Option<Self> {
+        match self.references() {
+            0 | REFERENCES => None,
+            _ => Some(Self(self.0 + 1)),
+        }
+    }
+
+    /// One owner less; `None` when that would be the last one gone or there is none.
+    pub(crate) const fn without_reference(self) -> Option<Self> {
+        if self.references() > 1 { Some(Self(self.0 - 1)) } else { None }
+    }
+
+    pub(crate) const fn locked(self) -> Self {
+        Self(self.0 | LOCKED)
+    }
+
+    pub(crate) const fn unlocked(self) -> Self {
+        Self(self.0 & !LOCKED)
+    }
+
+    pub(crate) const fn movable(self) -> Self {
+        Self(self.0 | MOVABLE)
+    }
+
+    pub(crate) const fn unmovable(self) -> Self {
+        Self(self.0 & !MOVABLE)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mark = |on: bool, letter: &'static str| if on { letter } else { "" };
+        write!(
+            f,
+            "{:?} {:?} refs {} {}{}{}",
+            self.kind(),
+            self.order(),
+            self.references(),
+            mark(self.is_isolated(), "I"),
+            mark(self.is_movable(), "M"),
+            mark(self.is_locked(), "L"),
+        )
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_reads_back_as_it_was_made() {
+        for order in Order::SINGLE.and_larger() {
+            let free = State::free(order);
+            assert_eq!((free.kind(), free.order(), free.references()), (Some(Kind::Free), Some(order), 0));
+            let used = State::used(order);
+            assert_eq!((used.kind(), used.order(), used.references()), (Some(Kind::Used), Some(order), 1));
+            assert_eq!(State::from_bits(used.bits()), used);
+        }
+        assert_eq!(State::INSIDE.kind(), Some(Kind::Inside));
+        assert_eq!(State::CACHED.kind(), Some(Kind::Cached));
+        assert_eq!(State::from_bits(u32::MAX).kind(), None);
+    }
+
+    /// R-003, in our form: each mark is its own bit, and setting one changes nothing else.
+    #[test]
+    fn marks_do_not_disturb_each_other_or_the_count() {
+        let plain = State::used(Order::SINGLE);
+        let all = State::from_bits(plain.locked().movable().bits() | ISOLATED);
+        assert!(all.is_locked() && all.is_movable() && all.is_isolated());
+        assert_eq!((all.kind(), all.references()), (Some(Kind::Used), 1));
+        assert_eq!(all.unlocked().unmovable().bits(), plain.bits() | ISOLATED);
+    }
+
+    /// R-008: no reference can be taken on a frame that has none, nor one too many to count.
+    #[test]
+    fn references_stop_at_both_ends() {
+        assert_eq!(State::INSIDE.with_reference(), None);
+        assert_eq!(State::used(Order::SINGLE).without_reference(), None);
+        let full = State::from_bits(State::used(Order::SINGLE).bits() | REFERENCES);
+        assert_eq!(full.with_reference(), None);
+        let two = State::used(Order::SINGLE).with_reference().expect("one owner can become two");
+        assert_eq!(two.without_reference(), Some(State::used(Order::SINGLE)));
+    }
+}

@@ -1,0 +1,64 @@
+//! What a zone holds, in numbers.
+
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::tables::Tables;
+use crate::units::FrameCount;
+use crate::zone::Zone;
+
+/// A snapshot of a zone, taken with everything stopped: the equations hold exactly.
+///
+/// `committed = in_use + cached + free_committed`, and `online = committed + released` (a pageblock on its way back counts as released).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneStats {
+    /// Frames there can be.
+    pub capacity: FrameCount,
+    /// Frames that may be in use.
+    pub limit: Option<FrameCount>,
+    /// Frames below the high-water mark.
+    pub online: FrameCount,
+    /// Frames of pageblocks whose memory we hold, or may hold: it is counted as a whole from the first use on.
+    pub committed: FrameCount,
+    /// Frames that have an owner.
+    pub in_use: FrameCount,
+    /// Free frames on per-CPU lists.
+    pub cached: FrameCount,
+    /// Free frames on buddy lists.
+    pub free_committed: FrameCount,
+    /// Online frames whose memory the OS has.
+    pub released: FrameCount,
+    /// Pageblocks given back since the zone was made.
+    pub blocks_released_total: u64,
+    /// Committed memory of all tables and lists of the zone. Units: bytes.
+    pub descriptor_bytes: u64,
+}
+
+impl Zone {
+    /// What the zone holds just now.
+    ///
+    /// Locking: takes all locks of the zone for a moment.
+    #[must_use]
+    pub fn stats(&self) -> ZoneStats {
+        let all = self.lock_everything();
+        let buddy = &all.buddy;
+        let frames = |blocks: u32| FrameCount(u64::from(blocks) * u64::from(PAGEBLOCK_FRAMES));
+        let (committed, cached) = (frames(buddy.committed), all.cached());
+        let fixed = size_of::<Self>() + size_of_val(&*self.lists);
+        ZoneStats {
+            capacity: self.capacity(),
+            limit: buddy.limit,
+            online: frames(buddy.online),
+            committed,
+            in_use: FrameCount(buddy.charged - cached),
+            cached: FrameCount(cached),
+            free_committed: FrameCount(committed.0 - buddy.charged),
+            released: frames(buddy.online - buddy.committed),
+            blocks_released_total: buddy.released_total,
+            descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing) + fixed as u64,
+        }
+    }
+}
+
+/// Rounds up to what the OS commits at once. Units: bytes.
+pub(crate) fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(sys::OS_PAGE as u64)
+}

@@ -1,0 +1,46 @@
+//! The metadata of a zone that lives in tables: what is known about each frame and each pageblock.
+
+use sys::{Backing, MapError};
+
+use crate::bitmap::BlockSet;
+use crate::descriptor::{DESCRIPTOR_SIZE, Descriptors};
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::pageblock::Pageblocks;
+use crate::units::MigrateType;
+
+/// All tables of a zone. Reserved at once, committed where they are touched.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) frames: Descriptors,
+    pub(crate) blocks: Pageblocks,
+    /// Committed pageblocks of each type that have a free frame.
+    pub(crate) available: [BlockSet; MigrateType::ALL.len()],
+    /// Committed pageblocks all of whose frames are free.
+    pub(crate) idle: BlockSet,
+    /// Free pageblocks the OS holds no memory for.
+    pub(crate) released: BlockSet,
+    /// How many pageblocks the arena has.
+    pub(crate) len: u32,
+}
+
+impl Tables {
+    pub(crate) fn reserve(blocks: u32, backing: Backing) -> Result<Self, MapError> {
+        let len = blocks as usize;
+        let set = || BlockSet::reserve(len, backing);
+        Ok(Self {
+            frames: Descriptors::reserve(len * PAGEBLOCK_FRAMES as usize, backing)?,
+            blocks: Pageblocks::reserve(len, backing)?,
+            available: [set()?, set()?, set()?],
+            idle: set()?,
+            released: set()?,
+            len: blocks,
+        })
+    }
+
+    /// Bytes of all tables that are committed when `resident` pageblocks of the first `online` have descriptors.
+    pub(crate) fn committed_bytes(online: u32, resident: u32) -> u64 {
+        let descriptors = u64::from(resident) * u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
+        let sets = MigrateType::ALL.len() as u64 + 2;
+        descriptors + Pageblocks::committed_bytes(online) + sets * BlockSet::committed_bytes(online)
+    }
+}

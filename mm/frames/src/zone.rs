@@ -1,0 +1,318 @@
+//! The zone: all frames of one arena and the rules for handing them out.
+//!
+//! ```text
+//!  alloc_frame --> per-CPU list --refill--> buddy --commit--> released or never used pageblock
+//!  drop(Frame) --> per-CPU list --spill---> buddy --release--> the OS, in whole pageblocks
+//! ```
+//! # Accounting
+//! `charged = in use + cached` never exceeds the limit. A list is refilled only below it; so in-use frames need no count of their own, and the
+//! hot path writes nothing shared. A request is refused only after all lists were emptied under all locks, when `charged` is `in use`.
+//!
+//! # Locking
+//! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
+
+use sync::atomic::AtomicU32;
+use sync::atomic::Ordering::Relaxed;
+use sync::{Mutex, MutexGuard, this_shard};
+use sys::Backing;
+
+use crate::arena::Arena;
+use crate::buddy::Buddy;
+use crate::descriptor::Put;
+use crate::error::{AllocError, PutError, ZoneError};
+use crate::frame::{Block, Frame};
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::percpu::{self, CpuList, Held};
+use crate::reclaim::Reclaim;
+use crate::state::State;
+use crate::tables::Tables;
+use crate::units::{FrameCount, MigrateType, Order, Pfn};
+
+/// What a zone is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ZoneConfig {
+    /// Frames there can be, rounded up to whole pageblocks. Costs address space only.
+    pub capacity: FrameCount,
+    /// Frames that may be in use; `None` for all.
+    pub limit: Option<FrameCount>,
+    /// Where the memory comes from.
+    pub backing: Backing,
+    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`].
+    pub keep_blocks: u32,
+    /// Per-CPU lists; `None` for one a CPU.
+    pub lists: Option<usize>,
+}
+
+impl Default for ZoneConfig {
+    fn default() -> Self {
+        Self {
+            capacity: FrameCount::holding(4 << 30),
+            limit: None,
+            backing: Backing::Anonymous,
+            keep_blocks: 2,
+            lists: None,
+        }
+    }
+}
+
+/// An arena of frames with everything needed to hand them out and take them back.
+#[derive(Debug)]
+pub struct Zone {
+    pub(crate) arena: Arena,
+    pub(crate) tables: Tables,
+    pub(crate) lists: Box<[CpuList]>,
+    pub(crate) buddy: Mutex<Buddy>,
+    /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
+    list_capacity: AtomicU32,
+    pub(crate) keep_blocks: u32,
+}
+
+/// All locks of a zone.
+pub(crate) struct Everything<'z> {
+    pub(crate) lists: Vec<Held<'z>>,
+    pub(crate) buddy: MutexGuard<'z, Buddy>,
+}
+
+impl Zone {
+    /// A zone of free frames. Nothing of it is committed yet.
+    ///
+    /// # Errors
+    /// [`ZoneError`] when the capacity is unusable or the address space cannot be had.
+    pub fn new(config: ZoneConfig) -> Result<Self, ZoneError> {
+        let blocks = blocks_of(config.capacity)?;
+        let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
+        let frames = blocks as usize * PAGEBLOCK_FRAMES as usize;
+        let lists = config.lists.unwrap_or_else(default_lists).max(1);
+        Ok(Self {
+            arena: Arena::reserve(frames, config.backing).map_err(refused)?,
+            tables: Tables::reserve(blocks, config.backing).map_err(refused)?,
+            lists: (0..lists).map(|_| CpuList::new()).collect(),
+            buddy: Mutex::new(Buddy::new(config.limit)),
+            list_capacity: AtomicU32::new(1),
+            keep_blocks: config.keep_blocks,
+        })
+    }
+
+    /// Frames there can be.
+    #[must_use]
+    pub fn capacity(&self) -> FrameCount {
+        FrameCount(u64::from(self.tables.len) * u64::from(PAGEBLOCK_FRAMES))
+    }
+
+    /// Changes how many frames may be in use. When more are already, requests are refused until enough were freed.
+    ///
+    /// Locking: takes all locks of the zone for a moment.
+    pub fn set_limit(&self, limit: Option<FrameCount>) {
+        let mut all = self.lock_everything();
+        all.drain(self);
+        all.buddy.limit = limit;
+        self.adapt_lists(&all.buddy);
+    }
+
+    /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
+    ///
+    /// Locking: one per-CPU list; every [`percpu::BATCH`] frames also the zone lock; before refusing, all of them.
+    ///
+    /// # Errors
+    /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
+    pub fn alloc_frame(&self, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Frame<'_>, AllocError> {
+        let mut list = self.this_list().lock();
+        let cached = list.pop(migrate_type).or_else(|| self.refill(&mut list, migrate_type));
+        drop(list);
+        match cached {
+            Some(pfn) => {
+                self.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
+                Ok(Frame::new(self, pfn))
+            }
+            None => self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim).map(|pfn| Frame::new(self, pfn)),
+        }
+    }
+
+    /// A block of neighbouring frames.
+    ///
+    /// Locking: the zone lock; before refusing, all of them.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc_frame`].
+    pub fn alloc_block(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+        reclaim: Reclaim,
+    ) -> Result<Block<'_>, AllocError> {
+        let mut buddy = self.buddy.lock();
+        let room = buddy.headroom() >= u64::from(order.frames());
+        let found = if room { buddy.take_block(&self.tables, migrate_type, order) } else { None };
+        drop(buddy);
+        let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim), Ok)?;
+        Ok(Block::new(self, first, order))
+    }
+
+    /// One more reference to a frame that is in use; `None` when it is not (R-008).
+    #[must_use]
+    pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
+        let known = u64::from(pfn.0) < self.capacity().0;
+        (known && self.tables.frames.get_unless_zero(pfn)).then(|| Frame::new(self, pfn))
+    }
+
+    /// Empties the per-CPU lists, so that no stray frame pins a pageblock.
+    ///
+    /// Locking: one list after the other, each with the zone lock.
+    pub fn drain(&self) {
+        self.drain_lists_above(0);
+        self.release_excess(self.keep());
+    }
+
+    /// The bytes. Only extents ask.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Says which extent owns a frame, and at which position. The caller owns the frame.
+    pub(crate) fn set_owner(&self, pfn: Pfn, owner: u32, position: u8) {
+        self.tables.frames.set_owner(pfn, owner, position);
+    }
+
+    /// The frame an owner stored the number of. Dropping the result gives back that owner's reference.
+    pub(crate) fn frame_from_pfn(&self, pfn: Pfn) -> Frame<'_> {
+        Frame::new(self, pfn)
+    }
+
+    /// Gives one reference back; the last one frees the frame or block.
+    pub(crate) fn put(&self, pfn: Pfn) -> Result<(), PutError> {
+        match self.tables.frames.put(pfn)? {
+            Put::Shared => {}
+            Put::Last(Order::SINGLE) => self.cache(pfn),
+            Put::Last(order) => {
+                let mut buddy = self.buddy.lock();
+                buddy.free(&self.tables, pfn, order, State::INSIDE);
+                self.after_free(buddy);
+            }
+        }
+        Ok(())
+    }
+
+    fn this_list(&self) -> &CpuList {
+        &self.lists[this_shard(self.lists.len())]
+    }
+
+    /// Fills a list from one pageblock and returns the first frame of what came.
+    fn refill(&self, list: &mut Held<'_>, migrate_type: MigrateType) -> Option<Pfn> {
+        let mut frames = [Pfn(0); percpu::BATCH];
+        let mut buddy = self.buddy.lock();
+        // At most BATCH.
+        let want = (percpu::capacity_for(buddy.charged) as usize).min(percpu::BATCH).min(buddy.headroom() as usize);
+        let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
+        self.adapt_lists(&buddy);
+        drop(buddy);
+        frames[..count].iter().rev().for_each(|&pfn| list.push(migrate_type, pfn));
+        list.pop(migrate_type)
+    }
+
+    /// Puts a frame that just lost its last owner on this thread's list.
+    fn cache(&self, pfn: Pfn) {
+        self.tables.frames.clear_owner(pfn);
+        let migrate_type = self.tables.blocks.facts(pfn.block()).migrate_type;
+        let mut list = self.this_list().lock();
+        list.push(migrate_type, pfn);
+        // Relaxed: written under the zone lock; a lowered limit sets it while all lists are locked.
+        let capacity = self.list_capacity.load(Relaxed);
+        if list.len() <= capacity {
+            return;
+        }
+        let mut buddy = self.buddy.lock();
+        list.spill(capacity / 2, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        drop(list);
+        self.after_free(buddy);
+    }
+
+    /// Looks whether the zone now holds too much, in lists or in free pageblocks.
+    fn after_free(&self, buddy: MutexGuard<'_, Buddy>) {
+        let capacity = self.adapt_lists(&buddy);
+        let excess = buddy.idle > self.keep().blocks(&buddy);
+        drop(buddy);
+        self.drain_lists_above(capacity);
+        if excess {
+            self.release_excess(self.keep());
+        }
+    }
+
+    /// Sets how long lists may be from what is charged now.
+    fn adapt_lists(&self, buddy: &Buddy) -> u32 {
+        let over = buddy.limit.is_some_and(|limit| buddy.charged > limit.0);
+        let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
+        self.list_capacity.store(capacity, Relaxed);
+        capacity
+    }
+
+    pub(crate) fn drain_lists_above(&self, capacity: u32) {
+        for list in self.lists.iter().filter(|list| list.len_hint() > capacity) {
+            // A list that is busy belongs to a thread that is just adapting it itself; a full drain waits for it.
+            let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() }) else { continue };
+            let mut buddy = self.buddy.lock();
+            list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+            self.adapt_lists(&buddy);
+        }
+    }
+
+    /// Looks again with everything stopped and all lists empty; only this may refuse.
+    fn alloc_last_resort(&self, order: Order, migrate_type: MigrateType, _: Reclaim) -> Result<Pfn, AllocError> {
+        let mut spins = 0;
+        loop {
+            let mut all = self.lock_everything();
+            all.drain(self);
+            if all.buddy.headroom() < u64::from(order.frames()) {
+                return Err(AllocError::Limit);
+            }
+            if let Some(pfn) = all.buddy.take_block(&self.tables, migrate_type, order) {
+                return Ok(pfn);
+            }
+            if all.buddy.releasing == 0 {
+                return Err(AllocError::NoFrames);
+            }
+            // Free frames are on their way to the OS; who brings them there holds no lock and is back in a moment.
+            drop(all);
+            sync::relax(spins);
+            spins += 1;
+        }
+    }
+
+    /// Stops the zone.
+    pub(crate) fn lock_everything(&self) -> Everything<'_> {
+        let lists = self.lists.iter().map(CpuList::lock).collect();
+        Everything { lists, buddy: self.buddy.lock() }
+    }
+}
+
+impl Everything<'_> {
+    /// Empties all lists: afterwards what is charged is exactly what is in use.
+    pub(crate) fn drain(&mut self, zone: &Zone) {
+        for list in &mut self.lists {
+            list.spill(0, |pfn| self.buddy.free(&zone.tables, pfn, Order::SINGLE, State::CACHED));
+        }
+        zone.adapt_lists(&self.buddy);
+    }
+
+    /// Frames on all lists.
+    pub(crate) fn cached(&self) -> u64 {
+        self.lists.iter().map(|list| u64::from(list.len())).sum()
+    }
+}
+
+/// One a CPU; a model checker has one thread number and so one list.
+fn default_lists() -> usize {
+    if cfg!(loom) { 1 } else { sys::host::cpus() }
+}
+
+fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {
+    // The last number means "none" in the tables, so the last pageblock cannot be used.
+    let max = u64::from(u32::MAX / PAGEBLOCK_FRAMES);
+    u32::try_from(capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)))
+        .ok()
+        .filter(|&blocks| blocks > 0 && u64::from(blocks) <= max)
+        .ok_or(ZoneError::Capacity { capacity, max: FrameCount(max * u64::from(PAGEBLOCK_FRAMES)) })
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "zone_tests.rs"]
+mod tests;
