@@ -1,0 +1,147 @@
+//! One connection's two buffers and the rule that joins them: whatever is waiting to be sent is sent before the server waits to receive.
+//!
+//! That rule makes batching safe. Replies collect in the outbox while complete requests lie in the inbox, so that many
+//! requests cost one `recv` and one `send`; but a client that waits for a reply before it sends more is never left waiting.
+
+mod inbox;
+mod outbox;
+
+pub use inbox::Inbound;
+pub use outbox::Outbox;
+
+use crate::hangup::Hangup;
+use inbox::Inbox;
+use std::io::Write;
+use std::time::Instant;
+
+/// Room for requests that came and are not done. Units: bytes.
+pub const INBOX_ROOM: usize = 256 << 10;
+/// Replies are sent when this much of them is waiting. Units: bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+/// Replies are sent when this many of them are waiting, so that the client can work while the server does.
+const FLUSH_REPLIES: u32 = 16;
+
+/// What is read from, what is written to, and what lies in between.
+#[derive(Debug)]
+pub struct Channel<R, W> {
+    reader: R,
+    writer: W,
+    inbox: Inbox,
+    outbox: Outbox,
+    deadline: Option<Instant>,
+}
+
+impl<R: Inbound, W: Write> Channel<R, W> {
+    /// An idle channel. Its buffers take memory as they are used.
+    pub fn new(reader: R, writer: W) -> Self {
+        Self { reader, writer, inbox: Inbox::new(INBOX_ROOM), outbox: Outbox::new(), deadline: None }
+    }
+
+    /// From now on everything must have come by `deadline`; `None`: at any time.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`] when the reader cannot wait without a limit.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) -> Result<(), Hangup> {
+        self.deadline = deadline;
+        if deadline.is_none() {
+            self.reader.set_patience(None)?;
+        }
+        Ok(())
+    }
+
+    /// What came and was not consumed.
+    pub fn received(&self) -> &[u8] {
+        self.inbox.bytes()
+    }
+
+    /// The first `len` bytes that came, and the outbox to answer into. They must have been awaited.
+    pub fn message(&mut self, len: usize) -> (&[u8], &mut Outbox) {
+        let bytes = self.inbox.bytes();
+        (&bytes[..len.min(bytes.len())], &mut self.outbox)
+    }
+
+    /// Where replies go.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Waits for the first `len` bytes of a message. `len` is at most [`INBOX_ROOM`].
+    ///
+    /// # Errors
+    /// [`Hangup::Closed`] when the client closed instead of sending one.
+    pub fn await_message(&mut self, len: usize) -> Result<(), Hangup> {
+        match self.fill(len) {
+            Err(Hangup::Vanished) if self.inbox.bytes().is_empty() => Err(Hangup::Closed),
+            result => result,
+        }
+    }
+
+    /// Waits until `len` bytes of a message that has begun are there. `len` is at most [`INBOX_ROOM`].
+    ///
+    /// # Errors
+    /// [`Hangup::Vanished`] when the client closed before that.
+    pub fn fill(&mut self, len: usize) -> Result<(), Hangup> {
+        while self.inbox.bytes().len() < len {
+            self.flush()?;
+            self.limit_wait()?;
+            if self.inbox.receive(&mut self.reader, len)? == 0 {
+                return Err(Hangup::Vanished);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the first `len` bytes that came.
+    pub fn consume(&mut self, len: usize) {
+        self.inbox.consume(len);
+    }
+
+    /// Receives and forgets `len` bytes.
+    ///
+    /// # Errors
+    /// As [`Channel::fill`].
+    pub fn skip(&mut self, mut len: u64) -> Result<(), Hangup> {
+        while len > 0 {
+            self.fill(1)?;
+            let here = self.inbox.bytes().len();
+            let step = usize::try_from(len).map_or(here, |len| here.min(len));
+            self.inbox.consume(step);
+            len -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `len` more bytes fit the outbox without growing it, unless they alone are more than it holds.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn reserve(&mut self, len: usize) -> Result<(), Hangup> {
+        if self.outbox.fits(len) { Ok(()) } else { self.flush() }
+    }
+
+    /// Ends a reply, and sends what is waiting if that is enough.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn end_reply(&mut self) -> Result<(), Hangup> {
+        self.outbox.count_reply();
+        if self.outbox.replies() >= FLUSH_REPLIES || self.outbox.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what is waiting.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn flush(&mut self) -> Result<(), Hangup> {
+        Ok(self.outbox.send(&mut self.writer)?)
+    }
+
+    fn limit_wait(&mut self) -> Result<(), Hangup> {
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Hangup::TooSlow);
+        }
+        Ok(self.reader.set_patience(Some(left))?)
+    }
+}

@@ -1,0 +1,42 @@
+//! Where and how to serve.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A unix socket, made with mode 0600; only this user and root may connect.
+    Unix(PathBuf),
+    /// A TCP address. The protocol has no passwords: bind to the loopback address unless everybody who can reach the address may read and
+    /// write the device.
+    Tcp(SocketAddr),
+}
+
+/// Choices with useful defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The export's name; clients that ask for the empty name get it too. At most 4096 bytes.
+    pub export_name: String,
+    /// Text that clients may show to people. At most 4096 bytes.
+    pub description: String,
+    /// Connections that get a seat. The next ones are told so and turned away.
+    pub max_connections: usize,
+    /// How long a client may take from connecting to its first request.
+    pub handshake_timeout: Duration,
+    /// How long a shutdown waits for requests in flight whose clients do not take their replies.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            export_name: String::new(),
+            description: String::from("memzip compressed memory"),
+            max_connections: 1024,
+            handshake_timeout: Duration::from_secs(10),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}

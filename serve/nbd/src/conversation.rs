@@ -1,0 +1,37 @@
+//! One client from greeting to good-bye, over anything that can be read and written.
+
+use crate::channel::{Channel, Inbound};
+use crate::export::Export;
+use crate::haggle::{Admission, haggle};
+use crate::hangup::Hangup;
+use crate::stats::Counters;
+use crate::transmit::transmit;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// What a conversation needs besides its two directions.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// What is served.
+    pub export: &'a Export,
+    /// Where requests are counted.
+    pub counters: &'a Counters,
+    /// Whether there is a seat for the client.
+    pub admission: Admission,
+    /// How long the handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+/// Speaks with one client until either side ends it. Blocks.
+///
+/// Memory: two buffers of 256 KiB and a few KiB of stack; a simple reply to a read longer than that adds up to 2 MiB until it is sent.
+///
+/// # Errors
+/// The [`Hangup`] that ended the conversation, unless the client left in good order.
+pub fn converse<R: Inbound, W: Write>(reader: R, writer: W, setting: Setting<'_>) -> Result<(), Hangup> {
+    let mut channel = Channel::new(reader, writer);
+    channel.set_deadline(Some(Instant::now() + setting.handshake_timeout))?;
+    let Some(terms) = haggle(&mut channel, setting.export, setting.admission)? else { return Ok(()) };
+    channel.set_deadline(None)?;
+    transmit(channel, setting.export, terms, setting.counters)
+}

@@ -1,0 +1,74 @@
+//! The device as clients see it: a name, a text, a size and what it can do.
+
+use crate::wire::request::Rules;
+use crate::wire::{MAX_PAYLOAD, transmission};
+use block::BlockDevice;
+use std::sync::Arc;
+
+/// What clients are told at the handshake.
+#[derive(Clone)]
+pub struct Export {
+    /// Name; the empty name means it too.
+    pub name: String,
+    /// Text for people.
+    pub description: String,
+    /// What is served.
+    pub device: Arc<dyn BlockDevice>,
+}
+
+/// What client and server agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether structured replies are used.
+    pub structured: bool,
+    /// Whether `base:allocation` was selected.
+    pub allocation: bool,
+}
+
+impl Export {
+    /// Whether a client that says `name` means this export.
+    #[must_use]
+    pub fn answers_to(&self, name: &[u8]) -> bool {
+        name.is_empty() || name == self.name.as_bytes()
+    }
+
+    /// What the device can do, under `terms`.
+    ///
+    /// Several connections see one device, and a flush on any of them covers all, so multi-conn is always safe.
+    #[must_use]
+    pub fn transmission_flags(&self, terms: Terms) -> u16 {
+        let mut flags = transmission::HAS_FLAGS
+            | transmission::SEND_FLUSH
+            | transmission::SEND_FUA
+            | transmission::SEND_TRIM
+            | transmission::SEND_WRITE_ZEROES
+            | transmission::SEND_FAST_ZERO
+            | transmission::SEND_CACHE
+            | transmission::CAN_MULTI_CONN;
+        if self.device.is_read_only() {
+            flags |= transmission::READ_ONLY;
+        }
+        if terms.structured {
+            flags |= transmission::SEND_DF;
+        }
+        flags
+    }
+
+    /// Minimum, preferred and maximum request sizes. Units: bytes.
+    #[must_use]
+    pub fn block_sizes(&self) -> [u32; 3] {
+        let limits = self.device.limits();
+        [limits.minimum, limits.preferred, MAX_PAYLOAD]
+    }
+
+    /// What decides whether a request is legal.
+    #[must_use]
+    pub fn rules(&self, terms: Terms) -> Rules {
+        Rules {
+            size: self.device.size(),
+            read_only: self.device.is_read_only(),
+            structured: terms.structured,
+            allocation: terms.allocation,
+        }
+    }
+}

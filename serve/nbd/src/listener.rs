@@ -1,0 +1,104 @@
+//! The listening socket.
+
+mod unix;
+
+use crate::config::Listen;
+use crate::error::NbdError;
+use crate::socket::Socket;
+use crate::uri;
+use rustix::net::sockopt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use unix::UnixDoor;
+
+/// Where clients come in. Never blocks.
+#[derive(Debug)]
+pub enum Listener {
+    /// A unix socket and the file that names it.
+    Unix(UnixDoor),
+    /// A TCP port.
+    Tcp {
+        /// The socket.
+        listener: TcpListener,
+        /// Where it really is: port 0 was replaced by the port the system chose.
+        address: SocketAddr,
+    },
+}
+
+/// Who came in.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A client.
+    Client(Socket),
+    /// A process of another user, already closed.
+    Stranger,
+    /// Nobody waits.
+    Nobody,
+}
+
+impl Listener {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
+    pub fn bind(listen: Listen) -> Result<Self, NbdError> {
+        match listen {
+            Listen::Unix(path) => UnixDoor::open(path).map(Self::Unix),
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
+                listener.set_nonblocking(true).map_err(NbdError::io("prepare the listening socket"))?;
+                let address = listener.local_addr().map_err(NbdError::io("learn the port"))?;
+                Ok(Self::Tcp { listener, address })
+            }
+        }
+    }
+
+    /// Takes the next client in.
+    ///
+    /// # Errors
+    /// Those of `accept`, in particular too many open files.
+    pub fn accept(&self) -> io::Result<Arrival> {
+        match self {
+            Self::Unix(door) => door.accept(),
+            Self::Tcp { listener, .. } => match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    // Replies are batched already; waiting for more would only delay them.
+                    stream.set_nodelay(true)?;
+                    // A peer that vanished without a word gives its seat back some day.
+                    sockopt::set_socket_keepalive(&stream, true)?;
+                    Ok(Arrival::Client(Socket::Tcp(stream)))
+                }
+                Err(error) => nobody(error),
+            },
+        }
+    }
+
+    /// The address of `export` as clients write it.
+    pub fn uri(&self, export: &str) -> String {
+        match self {
+            Self::Unix(door) => uri::unix(door.path(), export),
+            Self::Tcp { address, .. } => uri::tcp(*address, export),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(door) => door.as_fd(),
+            Self::Tcp { listener, .. } => listener.as_fd(),
+        }
+    }
+}
+
+/// A client that left before it was taken in is nobody.
+fn nobody(error: io::Error) -> io::Result<Arrival> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {
+            Ok(Arrival::Nobody)
+        }
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,104 @@
+//! A unix socket that nobody else can open, from the first moment to the last.
+//!
+//! The file gets its mode before the socket listens, so there is no moment at which a stranger could connect; who connects is asked for
+//! his user id all the same. A file left behind by a dead server is replaced; one that somebody listens on is not.
+
+use super::{Arrival, nobody};
+use crate::error::NbdError;
+use crate::socket::Socket;
+use rustix::fs::{Mode, chmod, lstat};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::process::geteuid;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Clients that may wait to be taken in.
+const BACKLOG: i32 = 1024;
+
+/// A listening unix socket and the file that names it; the file goes when the door is dropped.
+#[derive(Debug)]
+pub struct UnixDoor {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of our file: if somebody replaced it, the new one is not ours to remove.
+    identity: Option<(u64, u64)>,
+}
+
+impl UnixDoor {
+    /// Listens at `path`.
+    pub fn open(path: PathBuf) -> Result<Self, NbdError> {
+        remove_stale(&path)?;
+        let socket = new_socket()?;
+        let address = SocketAddrUnix::new(&path).map_err(NbdError::io("use the socket path"))?;
+        net::bind(&socket, &address).map_err(|error| match error {
+            Errno::ADDRINUSE => NbdError::InUse { path: path.clone() },
+            error => NbdError::Io { doing: "bind the unix socket", source: error.into() },
+        })?;
+        let door = Self { listener: UnixListener::from(socket), identity: identity(&path), path };
+        chmod(&door.path, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("protect the unix socket"))?;
+        net::listen(&door.listener, BACKLOG).map_err(NbdError::io("listen on the unix socket"))?;
+        Ok(door)
+    }
+
+    /// Where the socket is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the next client in if it belongs to this user or to root.
+    pub fn accept(&self) -> io::Result<Arrival> {
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => return nobody(error),
+        };
+        stream.set_nonblocking(false)?;
+        let peer = sockopt::socket_peercred(&stream)?.uid;
+        Ok(if peer == geteuid() || peer.is_root() { Arrival::Client(Socket::Unix(stream)) } else { Arrival::Stranger })
+    }
+}
+
+impl AsFd for UnixDoor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for UnixDoor {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // If it cannot be removed, the next server finds it stale and replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn new_socket() -> Result<OwnedFd, NbdError> {
+    net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
+        .map_err(NbdError::io("make a unix socket"))
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Removes a socket file that nobody listens on.
+fn remove_stale(path: &Path) -> Result<(), NbdError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(NbdError::Io { doing: "look at the socket path", source }),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(NbdError::NotASocket { path: path.into() }),
+        Ok(_) => {}
+    }
+    let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
+    // Does not wait: a full backlog (EAGAIN) means that somebody listens.
+    match net::connect(&new_socket()?, &address) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(NbdError::io("remove the stale socket")),
+        Err(Errno::NOENT) => Ok(()),
+        _ => Err(NbdError::InUse { path: path.into() }),
+    }
+}

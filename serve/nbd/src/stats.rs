@@ -1,0 +1,175 @@
+//! What the server counts.
+//!
+//! A connection counts in plain integers of its own and adds them to the shared atomics once a batch, so counting costs no
+//! shared cache line per request.
+
+use crate::wire::failure::Errno;
+use crate::wire::request::cmd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Known commands, and one place for all others.
+const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;
+
+/// Requests by command, whether they succeeded or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// `READ`.
+    pub read: u64,
+    /// `WRITE`.
+    pub write: u64,
+    /// `FLUSH`.
+    pub flush: u64,
+    /// `TRIM`.
+    pub trim: u64,
+    /// `CACHE`.
+    pub cache: u64,
+    /// `WRITE_ZEROES`.
+    pub write_zeroes: u64,
+    /// `BLOCK_STATUS`.
+    pub block_status: u64,
+    /// `DISC`.
+    pub disconnect: u64,
+    /// Commands nobody defined.
+    pub unknown: u64,
+}
+
+/// Error replies by number, and conversations that ended badly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors {
+    /// `EPERM`: a change to a read-only device.
+    pub not_permitted: u64,
+    /// `EIO`: a page could not be read back, or the device is out of order.
+    pub io: u64,
+    /// `EINVAL`: the request made no sense.
+    pub invalid: u64,
+    /// `ENOSPC`: the memory limit, or a write past the end.
+    pub no_space: u64,
+    /// `EOVERFLOW`: a read that is too long.
+    pub overflow: u64,
+    /// Conversations that ended in the middle of a message, in garbage, or too slowly.
+    pub broken_conversations: u64,
+}
+
+/// A snapshot of the counters. They are read one by one, so a snapshot taken under load may be torn by a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections that have a seat now.
+    pub connections_current: u64,
+    /// Connections that ever had a seat.
+    pub connections_total: u64,
+    /// Connections turned away: no seat, or a peer of another user.
+    pub connections_refused: u64,
+    /// Requests by command.
+    pub requests: Requests,
+    /// Errors by kind.
+    pub errors: Errors,
+    /// Content sent to clients, holes included. Units: bytes.
+    pub bytes_read: u64,
+    /// Content stored for clients. Units: bytes.
+    pub bytes_written: u64,
+}
+
+/// One connection's counts since it last added them.
+#[derive(Debug, Default)]
+pub struct Tally {
+    requests: [u64; COMMANDS],
+    errors: [u64; Errno::ALL.len()],
+    /// Units: bytes.
+    pub bytes_read: u64,
+    /// Units: bytes.
+    pub bytes_written: u64,
+}
+
+impl Tally {
+    /// One more request of this command number.
+    pub fn request(&mut self, kind: u16) {
+        self.requests[usize::from(kind).min(COMMANDS - 1)] += 1;
+    }
+
+    /// One more error reply.
+    pub fn error(&mut self, errno: Errno) {
+        self.errors[errno.index()] += 1;
+    }
+}
+
+/// The shared counters. All are independent sums, so `Relaxed` is enough everywhere.
+#[derive(Debug, Default)]
+pub struct Counters {
+    connections_total: AtomicU64,
+    connections_refused: AtomicU64,
+    broken: AtomicU64,
+    requests: [AtomicU64; COMMANDS],
+    errors: [AtomicU64; Errno::ALL.len()],
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+impl Counters {
+    /// Adds a connection's counts and clears them.
+    pub fn absorb(&self, tally: &mut Tally) {
+        let Tally { requests, errors, bytes_read, bytes_written } = std::mem::take(tally);
+        for (counter, count) in self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors)) {
+            add(counter, count);
+        }
+        add(&self.bytes_read, bytes_read);
+        add(&self.bytes_written, bytes_written);
+    }
+
+    /// One more connection got a seat.
+    pub fn seated(&self) {
+        add(&self.connections_total, 1);
+    }
+
+    /// One more connection was turned away.
+    pub fn refused(&self) {
+        add(&self.connections_refused, 1);
+    }
+
+    /// One more conversation ended badly.
+    pub fn broken(&self) {
+        add(&self.broken, 1);
+    }
+
+    /// Everything counted so far; `connections_current` is left to who knows it.
+    #[must_use]
+    pub fn snapshot(&self) -> Stats {
+        let request = |kind: u16| load(&self.requests[usize::from(kind)]);
+        let error = |errno: Errno| load(&self.errors[errno.index()]);
+        Stats {
+            connections_current: 0,
+            connections_total: load(&self.connections_total),
+            connections_refused: load(&self.connections_refused),
+            requests: Requests {
+                read: request(cmd::READ),
+                write: request(cmd::WRITE),
+                flush: request(cmd::FLUSH),
+                trim: request(cmd::TRIM),
+                cache: request(cmd::CACHE),
+                write_zeroes: request(cmd::WRITE_ZEROES),
+                block_status: request(cmd::BLOCK_STATUS),
+                disconnect: request(cmd::DISC),
+                unknown: load(&self.requests[COMMANDS - 1]),
+            },
+            errors: Errors {
+                not_permitted: error(Errno::Perm),
+                io: error(Errno::Io),
+                invalid: error(Errno::Inval),
+                no_space: error(Errno::NoSpc),
+                overflow: error(Errno::Overflow),
+                broken_conversations: load(&self.broken),
+            },
+            bytes_read: load(&self.bytes_read),
+            bytes_written: load(&self.bytes_written),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

@@ -1,0 +1,167 @@
+//! The transmission phase: take a request off the channel, execute it, answer it, in the order they came.
+//!
+//! Run to completion: the thread that received a request does its codec work and answers it. A hand-over to another thread
+//! costs more than a page read.
+
+mod answer;
+mod read;
+mod status;
+mod write;
+
+use crate::channel::{Channel, Inbound};
+use crate::export::{Export, Terms};
+use crate::hangup::Hangup;
+use crate::stats::{Counters, Tally};
+use crate::wire::failure::Failure;
+use crate::wire::request::{Command, Durability, Header, REQUEST_LEN, Rules};
+use block::{BlockDevice, Run};
+use std::io::Write;
+
+/// Long reads and writes are done in pieces that end at multiples of this where they can. Units: bytes.
+const PIECE: u64 = 128 << 10;
+/// Pieces end at multiples of this, so that no page is cut twice. Units: bytes.
+const PAGE: u64 = 4096;
+/// Runs looked at together.
+const RUNS: usize = 64;
+
+/// Whether the conversation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+/// Executes requests until the client leaves.
+///
+/// # Errors
+/// [`Hangup`].
+pub fn transmit<R: Inbound, W: Write>(
+    channel: Channel<R, W>,
+    export: &Export,
+    terms: Terms,
+    counters: &Counters,
+) -> Result<(), Hangup> {
+    let mut line = Line {
+        channel,
+        device: &*export.device,
+        rules: export.rules(terms),
+        tally: Tally::default(),
+        runs: Vec::with_capacity(RUNS),
+    };
+    let result = line.serve(counters);
+    counters.absorb(&mut line.tally);
+    result
+}
+
+/// A connection in its transmission phase.
+struct Line<'a, R, W> {
+    channel: Channel<R, W>,
+    device: &'a dyn BlockDevice,
+    rules: Rules,
+    tally: Tally,
+    runs: Vec<Run>,
+}
+
+impl<R: Inbound, W: Write> Line<'_, R, W> {
+    fn serve(&mut self, counters: &Counters) -> Result<(), Hangup> {
+        loop {
+            if self.channel.received().len() < REQUEST_LEN {
+                counters.absorb(&mut self.tally);
+            }
+            match self.channel.await_message(REQUEST_LEN) {
+                Err(Hangup::Closed) => return Ok(()),
+                result => result?,
+            }
+            let Some(bytes) = self.channel.received().first_chunk() else { return Err(Hangup::Vanished) };
+            let header = Header::parse(bytes).map_err(|_| Hangup::Garbage { what: "request magic" })?;
+            self.tally.request(header.kind);
+            if self.execute(&header)? == Flow::Stop {
+                return self.channel.flush();
+            }
+        }
+    }
+
+    /// Executes and answers the request whose header stands first in the channel.
+    fn execute(&mut self, header: &Header) -> Result<Flow, Hangup> {
+        let cookie = header.cookie;
+        let done = match header.command(&self.rules) {
+            Ok(Command::Write { span, durability }) => self.write(span, durability)?,
+            Ok(Command::Read { span, shape }) => {
+                self.channel.consume(REQUEST_LEN);
+                self.read(cookie, span, shape)?;
+                return Ok(Flow::Continue);
+            }
+            Ok(Command::BlockStatus { span, extents }) => {
+                self.channel.consume(REQUEST_LEN);
+                self.block_status(cookie, span, extents)?;
+                return Ok(Flow::Continue);
+            }
+            Ok(Command::Disconnect) => return Ok(Flow::Stop),
+            Ok(command) => {
+                self.channel.consume(REQUEST_LEN);
+                self.change(command)
+            }
+            Err(failure) => {
+                self.channel.consume(REQUEST_LEN);
+                self.channel.skip(u64::from(header.payload()))?;
+                Err(failure)
+            }
+        };
+        self.answer(header, done)?;
+        Ok(Flow::Continue)
+    }
+
+    /// Commands without data in either direction.
+    fn change(&self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::WriteZeroes { span, mode, durability } => {
+                self.device.write_zeroes(span, mode)?;
+                self.settle(durability)
+            }
+            Command::Trim { span, durability } => {
+                self.device.discard(span)?;
+                self.settle(durability)
+            }
+            Command::Flush => self.settle(Durability::Durable),
+            // Everything is in memory already; the range was checked.
+            Command::Cache
+            | Command::Disconnect
+            | Command::Read { .. }
+            | Command::Write { .. }
+            | Command::BlockStatus { .. } => Ok(()),
+        }
+    }
+
+    fn settle(&self, durability: Durability) -> Result<(), Failure> {
+        match durability {
+            Durability::Done => Ok(()),
+            Durability::Durable => Ok(self.device.flush()?),
+        }
+    }
+}
+
+/// Where the piece that begins at `offset` ends.
+fn piece_end(offset: u64, end: u64) -> u64 {
+    match offset.checked_add(PIECE) {
+        Some(far) if far < end => far & !(PAGE - 1),
+        _ => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_at_pages_and_cover_everything() {
+        for (start, end) in [(0, 1), (1, 40 << 20), (4095, 4097), (PIECE, 3 * PIECE + 5), (u64::MAX - 9, u64::MAX)] {
+            let mut offset = start;
+            while offset < end {
+                let next = piece_end(offset, end);
+                assert!(next > offset && next - offset <= PIECE);
+                assert!(next == end || next % PAGE == 0);
+                offset = next;
+            }
+        }
+    }
+}

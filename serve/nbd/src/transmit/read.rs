@@ -1,0 +1,212 @@
+//! Reads: the device decodes straight into the outbox.
+//!
+//! A simple reply promises all its bytes before the first is sent, so a short one is read whole before its head is written; a long one is
+//! read twice: once to see that every page is readable, then piece by piece. Structured replies need neither: an error may follow data.
+
+use super::{Line, PIECE, RUNS, piece_end};
+use crate::channel::Inbound;
+use crate::hangup::Hangup;
+use crate::wire::failure::Failure;
+use crate::wire::reply::{self, ChunkKind, DATA_HEAD_LEN, HOLE_LEN, Place, SIMPLE_LEN};
+use crate::wire::request::Shape;
+use block::{BlockDevice, Content, Run, Span};
+use std::io::Write;
+
+/// Longest read that a simple reply holds whole. Units: bytes. The kernel's client asks for at most 1.25 MiB by default.
+const SIMPLE_WHOLE: u64 = 2 << 20;
+
+impl<R: Inbound, W: Write> Line<'_, R, W> {
+    /// Executes and answers a read.
+    #[inline]
+    pub(super) fn read(&mut self, cookie: u64, span: Span, shape: Shape) -> Result<(), Hangup> {
+        match shape {
+            Shape::Simple if span.len() <= SIMPLE_WHOLE => self.read_simple(cookie, span),
+            Shape::Simple => self.read_simple_long(cookie, span),
+            Shape::Chunks | Shape::Whole if span.is_empty() => self.succeed(cookie),
+            Shape::Whole if span.len() > PIECE => self.read_whole_long(cookie, span),
+            Shape::Whole => self.read_whole(cookie, span),
+            Shape::Chunks => self.read_chunks(cookie, span),
+        }
+    }
+
+    fn read_simple(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+        let len = SIMPLE_LEN + span.len() as usize;
+        self.channel.reserve(len)?;
+        let space = self.channel.outbox().space(len);
+        if let Err(error) = self.device.read(span, &mut space[SIMPLE_LEN..]) {
+            return self.fail(cookie, &error.into());
+        }
+        space[..SIMPLE_LEN].copy_from_slice(&reply::simple(cookie, None));
+        self.channel.outbox().commit(len);
+        self.tally.bytes_read += span.len();
+        self.channel.end_reply()
+    }
+
+    fn read_simple_long(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+        self.channel.reserve(PIECE as usize)?;
+        for piece in pieces(span, self.device) {
+            let space = self.channel.outbox().space(piece.len() as usize);
+            if let Err(error) = self.device.read(piece, space) {
+                return self.fail(cookie, &error.into());
+            }
+        }
+        self.channel.outbox().put(&reply::simple(cookie, None));
+        for piece in pieces(span, self.device) {
+            self.read_piece(piece)?.map_err(|_| Hangup::LateFailure)?;
+        }
+        self.tally.bytes_read += span.len();
+        self.channel.end_reply()
+    }
+
+    /// One data chunk, ready before it is promised.
+    fn read_whole(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+        match self.data_chunk(cookie, span, Place::Last)? {
+            Ok(()) => self.channel.end_reply(),
+            Err(failure) => self.fail_read(cookie, span, &failure),
+        }
+    }
+
+    /// One data chunk that is sent as it is read. What cannot be read is padded with zeros and named afterwards.
+    fn read_whole_long(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+        let len = span.len() as u32;
+        self.channel.outbox().put(&reply::data_head(cookie, Place::Inner, span.offset(), len));
+        let mut first: Option<(Failure, Span)> = None;
+        for piece in pieces(span, self.device) {
+            if let Err(failure) = self.read_piece(piece)? {
+                let len = piece.len() as usize;
+                let outbox = self.channel.outbox();
+                outbox.space(len).fill(0);
+                outbox.commit(len);
+                first.get_or_insert((failure, piece));
+            }
+        }
+        if let Some((failure, piece)) = first {
+            return self.fail_read(cookie, piece, &failure);
+        }
+        self.tally.bytes_read += span.len();
+        self.channel.outbox().put(&reply::chunk(cookie, ChunkKind::None, Place::Last, 0));
+        self.channel.end_reply()
+    }
+
+    /// Data and hole chunks, as the device knows them.
+    fn read_chunks(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+        let mut at = span.offset();
+        while at < span.end() {
+            self.look_ahead(Span::new(at, span.end() - at, self.rules.size), RUNS);
+            if self.runs.is_empty() {
+                // A device that cannot tell: all of it must be read.
+                self.runs.push(Run { len: span.end() - at, content: Content::Data });
+            }
+            for index in 0..self.runs.len() {
+                let Run { len, content } = self.runs[index];
+                let end = at.saturating_add(len).min(span.end());
+                if let Err(failure) = self.run_chunks(cookie, at..end, content, span.end())? {
+                    return failure.answer(self, cookie);
+                }
+                at = end;
+            }
+        }
+        self.tally.bytes_read += span.len();
+        self.channel.end_reply()
+    }
+
+    /// Answers for one run of equal content. `last` is where the whole reply ends.
+    fn run_chunks(
+        &mut self,
+        cookie: u64,
+        range: std::ops::Range<u64>,
+        content: Content,
+        last: u64,
+    ) -> Result<Result<(), PieceFailure>, Hangup> {
+        let place = |end| if end == last { Place::Last } else { Place::Inner };
+        if content != Content::Data {
+            self.channel.reserve(HOLE_LEN)?;
+            let len = (range.end - range.start) as u32;
+            self.channel.outbox().put(&reply::hole(cookie, place(range.end), range.start, len));
+            return Ok(Ok(()));
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let end = piece_end(at, range.end);
+            let Ok(piece) = Span::new(at, end - at, self.rules.size) else { return Err(Hangup::LateFailure) };
+            if let Err(failure) = self.data_chunk(cookie, piece, place(end))? {
+                return Ok(Err(PieceFailure { failure, piece }));
+            }
+            at = end;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Reads one piece into a chunk of its own; nothing is kept if that fails.
+    fn data_chunk(&mut self, cookie: u64, piece: Span, place: Place) -> Result<Result<(), Failure>, Hangup> {
+        let len = DATA_HEAD_LEN + piece.len() as usize;
+        self.channel.reserve(len)?;
+        let space = self.channel.outbox().space(len);
+        if let Err(error) = self.device.read(piece, &mut space[DATA_HEAD_LEN..]) {
+            return Ok(Err(error.into()));
+        }
+        space[..DATA_HEAD_LEN].copy_from_slice(&reply::data_head(cookie, place, piece.offset(), piece.len() as u32));
+        self.channel.outbox().commit(len);
+        Ok(Ok(()))
+    }
+
+    /// Reads one piece behind what is waiting; nothing is kept if that fails.
+    fn read_piece(&mut self, piece: Span) -> Result<Result<(), Failure>, Hangup> {
+        let len = piece.len() as usize;
+        self.channel.reserve(len)?;
+        let space = self.channel.outbox().space(len);
+        if let Err(error) = self.device.read(piece, space) {
+            return Ok(Err(error.into()));
+        }
+        self.channel.outbox().commit(len);
+        Ok(Ok(()))
+    }
+
+    /// A damaged page may begin before the piece; the client must get an offset inside it.
+    fn fail_read(&mut self, cookie: u64, piece: Span, failure: &Failure) -> Result<(), Hangup> {
+        match failure.offset() {
+            Some(offset) => {
+                let offset = offset.clamp(piece.offset(), piece.end() - 1);
+                self.fail_at(cookie, failure, offset)
+            }
+            None => self.fail(cookie, failure),
+        }
+    }
+
+    /// Fills `runs` with what the device knows of the span, at most `most` of them.
+    pub(super) fn look_ahead(&mut self, span: Result<Span, block::OutOfRange>, most: usize) {
+        self.runs.clear();
+        let Ok(span) = span else { return };
+        let runs = &mut self.runs;
+        self.device.status(span, &mut |run| {
+            runs.push(run);
+            runs.len() < most
+        });
+        // A run of nothing would never end.
+        self.runs.retain(|run| run.len > 0);
+    }
+}
+
+/// A piece that could not be read.
+struct PieceFailure {
+    failure: Failure,
+    piece: Span,
+}
+
+impl PieceFailure {
+    fn answer<R: Inbound, W: Write>(self, line: &mut Line<'_, R, W>, cookie: u64) -> Result<(), Hangup> {
+        line.fail_read(cookie, self.piece, &self.failure)
+    }
+}
+
+/// The span cut into pieces.
+fn pieces(span: Span, device: &dyn BlockDevice) -> impl Iterator<Item = Span> + use<> {
+    let size = device.size();
+    let mut at = span.offset();
+    std::iter::from_fn(move || {
+        let end = piece_end(at, span.end());
+        let piece = Span::new(at, end - at, size).ok().filter(|piece| !piece.is_empty());
+        at = end;
+        piece
+    })
+}

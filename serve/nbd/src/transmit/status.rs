@@ -1,0 +1,55 @@
+//! Block status: holes and zeros as the device knows them, without reading anything.
+
+use super::Line;
+use crate::channel::Inbound;
+use crate::hangup::Hangup;
+use crate::wire::BASE_ALLOCATION_ID;
+use crate::wire::reply::{self, ChunkKind, Place};
+use crate::wire::request::Extents;
+use block::{Content, Run, Span};
+use std::io::Write;
+
+/// Most extents in one answer: 64 KiB of them. The client asks again from where the answer ends.
+const MOST: usize = 8192;
+
+/// The extent can be written without new memory, as far as one knows.
+const DATA: u32 = 0;
+/// Bit 0: nothing is allocated. Bit 1: reads as zeros.
+const HOLE_ZERO: u32 = 0b11;
+/// Reads as zeros.
+const ZERO: u32 = 0b10;
+
+impl<R: Inbound, W: Write> Line<'_, R, W> {
+    /// Answers with at least one extent. The span is not empty.
+    pub(super) fn block_status(&mut self, cookie: u64, span: Span, extents: Extents) -> Result<(), Hangup> {
+        let most = match extents {
+            Extents::One => 1,
+            Extents::Many => MOST,
+        };
+        self.look_ahead(Ok(span), most);
+        if self.runs.is_empty() {
+            self.runs.push(Run { len: span.len(), content: Content::Data });
+        }
+        let len = 4 + 8 * self.runs.len();
+        self.channel.reserve(reply::CHUNK_LEN + len)?;
+        let outbox = self.channel.outbox();
+        outbox.put(&reply::chunk(cookie, ChunkKind::BlockStatus, Place::Last, len as u32));
+        outbox.put(&BASE_ALLOCATION_ID.to_be_bytes());
+        for run in &self.runs {
+            // The span is no longer than a request can say: 32 bits.
+            let len = run.len.min(span.len()) as u32;
+            outbox.put(&len.to_be_bytes());
+            outbox.put(&state(run.content).to_be_bytes());
+        }
+        self.runs.shrink_to(super::RUNS);
+        self.channel.end_reply()
+    }
+}
+
+fn state(content: Content) -> u32 {
+    match content {
+        Content::Data => DATA,
+        Content::Hole => HOLE_ZERO,
+        Content::Zero => ZERO,
+    }
+}

@@ -1,0 +1,198 @@
+//! Options of the handshake: option number and data -> [`OptionRequest`].
+
+use super::fields::Fields;
+use thiserror::Error;
+
+/// Length of an option without its data. Units: bytes.
+pub const OPTION_LEN: usize = 16;
+
+/// Option numbers.
+pub mod opt {
+    /// Choose an export and start; cannot be answered with an error.
+    pub const EXPORT_NAME: u32 = 1;
+    /// End the conversation.
+    pub const ABORT: u32 = 2;
+    /// Name the exports.
+    pub const LIST: u32 = 3;
+    /// Tell about an export.
+    pub const INFO: u32 = 6;
+    /// Tell about an export and start.
+    pub const GO: u32 = 7;
+    /// Use structured replies.
+    pub const STRUCTURED_REPLY: u32 = 8;
+    /// Name the metadata contexts.
+    pub const LIST_META_CONTEXT: u32 = 9;
+    /// Select metadata contexts.
+    pub const SET_META_CONTEXT: u32 = 10;
+}
+
+/// What the client wants to know of an export, and of which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportQuery<'a> {
+    /// The export's name as it came.
+    pub name: &'a [u8],
+    asked: &'a [u8],
+}
+
+impl ExportQuery<'_> {
+    /// Whether this kind of information was asked for.
+    #[must_use]
+    pub fn asks(&self, kind: u16) -> bool {
+        self.asked.chunks_exact(2).any(|pair| pair == kind.to_be_bytes())
+    }
+}
+
+/// Which metadata contexts the client means, and of which export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextQuery<'a> {
+    /// The export's name as it came.
+    pub name: &'a [u8],
+    count: u32,
+    queries: &'a [u8],
+}
+
+impl<'a> ContextQuery<'a> {
+    /// Whether no context was named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The names, in the client's order.
+    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> {
+        let mut fields = Fields::new(self.queries);
+        (0..self.count).map_while(move |_| fields.string())
+    }
+}
+
+/// An option that was understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionRequest<'a> {
+    /// Start with this export.
+    ExportName(&'a [u8]),
+    /// End the conversation.
+    Abort,
+    /// Name the exports.
+    List,
+    /// Tell about an export.
+    Info(ExportQuery<'a>),
+    /// Tell about an export and start.
+    Go(ExportQuery<'a>),
+    /// Use structured replies.
+    StructuredReply,
+    /// Name metadata contexts.
+    ListMetaContext(ContextQuery<'a>),
+    /// Select metadata contexts.
+    SetMetaContext(ContextQuery<'a>),
+}
+
+/// Why an option was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OptionError {
+    /// Nobody defined it, or this server does not have it.
+    #[error("option {number} is not supported")]
+    Unknown {
+        /// The number that came.
+        number: u32,
+    },
+    /// Its data do not have the form the protocol gives them.
+    #[error("the data of option {number} are malformed")]
+    Malformed {
+        /// The number that came.
+        number: u32,
+    },
+}
+
+impl<'a> OptionRequest<'a> {
+    /// Whether the server has this option at all.
+    #[must_use]
+    pub fn is_known(number: u32) -> bool {
+        matches!(number, opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::SET_META_CONTEXT)
+    }
+
+    /// Reads an option's data.
+    ///
+    /// # Errors
+    /// [`OptionError`]; the caller answers it and goes on behind the data.
+    pub fn parse(number: u32, data: &'a [u8]) -> Result<Self, OptionError> {
+        let malformed = OptionError::Malformed { number };
+        match number {
+            opt::EXPORT_NAME => Ok(Self::ExportName(data)),
+            opt::ABORT => Ok(Self::Abort),
+            opt::LIST if data.is_empty() => Ok(Self::List),
+            opt::STRUCTURED_REPLY if data.is_empty() => Ok(Self::StructuredReply),
+            opt::INFO => export_query(data).map(Self::Info).ok_or(malformed),
+            opt::GO => export_query(data).map(Self::Go).ok_or(malformed),
+            opt::LIST_META_CONTEXT => context_query(data).map(Self::ListMetaContext).ok_or(malformed),
+            opt::SET_META_CONTEXT => context_query(data).map(Self::SetMetaContext).ok_or(malformed),
+            opt::LIST | opt::STRUCTURED_REPLY => Err(malformed),
+            _ => Err(OptionError::Unknown { number }),
+        }
+    }
+}
+
+fn export_query(data: &[u8]) -> Option<ExportQuery<'_>> {
+    let mut fields = Fields::new(data);
+    let name = fields.string()?;
+    let count = usize::from(fields.u16()?);
+    let asked = fields.bytes(count * 2)?;
+    fields.is_empty().then_some(ExportQuery { name, asked })
+}
+
+fn context_query(data: &[u8]) -> Option<ContextQuery<'_>> {
+    let mut fields = Fields::new(data);
+    let name = fields.string()?;
+    let count = fields.u32()?;
+    let mut rest = fields;
+    // Each query takes at least its length field, so a made-up count ends with the data.
+    for _ in 0..count {
+        rest.string()?;
+    }
+    if !rest.is_empty() {
+        return None;
+    }
+    let start = data.len().checked_sub(fields.len())?;
+    Some(ContextQuery { name, count, queries: &data[start..] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(name_len: u32, name: &[u8], infos: &[u16]) -> Vec<u8> {
+        let mut data = name_len.to_be_bytes().to_vec();
+        data.extend_from_slice(name);
+        data.extend_from_slice(&u16::try_from(infos.len()).unwrap().to_be_bytes());
+        infos.iter().for_each(|info| data.extend_from_slice(&info.to_be_bytes()));
+        data
+    }
+
+    #[test]
+    fn go_tells_the_name_and_what_is_asked() {
+        let data = go(3, b"abc", &[1, 3]);
+        let Ok(OptionRequest::Go(query)) = OptionRequest::parse(opt::GO, &data) else { panic!("not understood") };
+        assert_eq!(query.name, b"abc");
+        assert!(query.asks(1) && query.asks(3) && !query.asks(2));
+    }
+
+    #[test]
+    fn a_name_longer_than_the_data_is_malformed() {
+        let data = go(u32::MAX, b"abc", &[]);
+        assert_eq!(OptionRequest::parse(opt::GO, &data), Err(OptionError::Malformed { number: opt::GO }));
+    }
+
+    #[test]
+    fn a_million_promised_queries_without_data_are_malformed() {
+        let mut data = 0_u32.to_be_bytes().to_vec();
+        data.extend_from_slice(&1_000_000_u32.to_be_bytes());
+        assert!(OptionRequest::parse(opt::SET_META_CONTEXT, &data).is_err());
+    }
+
+    #[test]
+    fn known_numbers_are_exactly_those_that_parse() {
+        for number in 0..64 {
+            let unknown = matches!(OptionRequest::parse(number, &[]), Err(OptionError::Unknown { .. }));
+            assert_eq!(unknown, !OptionRequest::is_known(number), "option {number}");
+        }
+    }
+}

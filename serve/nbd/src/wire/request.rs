@@ -1,0 +1,298 @@
+//! Requests of the transmission phase: 28 bytes -> [`Header`] -> [`Command`].
+//!
+//! The header is what came; the command is what it means under the terms of this connection, with its range already checked.
+//! Whoever holds a command can execute it without looking at a limit again.
+
+use super::failure::Failure;
+use super::fields::Fields;
+use super::{MAX_PAYLOAD, REQUEST_MAGIC};
+use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode};
+use thiserror::Error;
+
+/// Length of a request without its payload. Units: bytes.
+pub const REQUEST_LEN: usize = 28;
+
+/// Command numbers.
+pub mod cmd {
+    /// Read bytes.
+    pub const READ: u16 = 0;
+    /// Write the bytes that follow.
+    pub const WRITE: u16 = 1;
+    /// End the conversation.
+    pub const DISC: u16 = 2;
+    /// Make everything durable.
+    pub const FLUSH: u16 = 3;
+    /// Give up content.
+    pub const TRIM: u16 = 4;
+    /// Fetch ahead.
+    pub const CACHE: u16 = 5;
+    /// Write zeros.
+    pub const WRITE_ZEROES: u16 = 6;
+    /// Tell holes from data.
+    pub const BLOCK_STATUS: u16 = 7;
+}
+
+/// Command flags.
+pub mod flag {
+    /// Answer when durable; legal on every command.
+    pub const FUA: u16 = 1 << 0;
+    /// Zeros shall stay allocated.
+    pub const NO_HOLE: u16 = 1 << 1;
+    /// One content chunk only.
+    pub const DF: u16 = 1 << 2;
+    /// One extent only.
+    pub const REQ_ONE: u16 = 1 << 3;
+    /// Fail rather than be slow.
+    pub const FAST_ZERO: u16 = 1 << 4;
+}
+
+/// The magic number of a request is wrong: where the next request begins is not known any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("request magic {found:#010x}")]
+pub struct BadMagic {
+    /// What stood there.
+    pub found: u32,
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Command flags.
+    pub flags: u16,
+    /// Command number.
+    pub kind: u16,
+    /// The client's name for the request, opaque.
+    pub cookie: u64,
+    /// Units: bytes.
+    pub offset: u64,
+    /// Units: bytes.
+    pub len: u32,
+}
+
+/// Whether a read may be answered in several chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One simple reply: structured replies were not agreed on.
+    Simple,
+    /// Any number of data and hole chunks.
+    Chunks,
+    /// One data chunk (the DF flag).
+    Whole,
+}
+
+/// When a change may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is done.
+    Done,
+    /// When it is as durable as it will be (the FUA flag).
+    Durable,
+}
+
+/// How many extents a status answer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extents {
+    /// Exactly one.
+    One,
+    /// As many as fit.
+    Many,
+}
+
+/// A request that is legal on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read the span.
+    Read {
+        /// Where.
+        span: Span,
+        /// How to answer.
+        shape: Shape,
+    },
+    /// Write the payload to the span.
+    Write {
+        /// Where.
+        span: Span,
+        /// When to answer.
+        durability: Durability,
+    },
+    /// Make the span read as zeros.
+    WriteZeroes {
+        /// Where.
+        span: Span,
+        /// Whether holes are welcome.
+        mode: ZeroMode,
+        /// When to answer.
+        durability: Durability,
+    },
+    /// Give the span's content up.
+    Trim {
+        /// Where.
+        span: Span,
+        /// When to answer.
+        durability: Durability,
+    },
+    /// The span will be read soon.
+    Cache,
+    /// Tell holes from data in the span.
+    BlockStatus {
+        /// Where, not empty.
+        span: Span,
+        /// How much to tell.
+        extents: Extents,
+    },
+    /// Make everything durable.
+    Flush,
+    /// End the conversation.
+    Disconnect,
+}
+
+/// What decides whether a request is legal.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Size of the device.
+    pub size: Bytes,
+    /// Whether changes are refused.
+    pub read_only: bool,
+    /// Whether structured replies were agreed on.
+    pub structured: bool,
+    /// Whether `base:allocation` was selected.
+    pub allocation: bool,
+}
+
+impl Header {
+    /// Reads a request's fixed part.
+    ///
+    /// # Errors
+    /// [`BadMagic`]; all other contents are checked by [`Header::command`].
+    pub fn parse(bytes: &[u8; REQUEST_LEN]) -> Result<Self, BadMagic> {
+        let mut fields = Fields::new(bytes);
+        let found = fields.u32().unwrap_or_default();
+        if found != REQUEST_MAGIC {
+            return Err(BadMagic { found });
+        }
+        Ok(Self {
+            flags: fields.u16().unwrap_or_default(),
+            kind: fields.u16().unwrap_or_default(),
+            cookie: fields.u64().unwrap_or_default(),
+            offset: fields.u64().unwrap_or_default(),
+            len: fields.u32().unwrap_or_default(),
+        })
+    }
+
+    /// Bytes that follow the header, whether the request is legal or not. Units: bytes.
+    #[must_use]
+    pub fn payload(&self) -> u32 {
+        if self.kind == cmd::WRITE { self.len } else { 0 }
+    }
+
+    /// What the request means.
+    ///
+    /// # Errors
+    /// The [`Failure`] to answer with.
+    #[inline]
+    pub fn command(&self, rules: &Rules) -> Result<Command, Failure> {
+        match self.kind {
+            cmd::READ => self.read(rules),
+            cmd::WRITE => self.write(rules),
+            cmd::DISC => Ok(Command::Disconnect),
+            cmd::FLUSH => self.flush(),
+            cmd::TRIM => self.trim(rules),
+            cmd::CACHE => self.cache(rules),
+            cmd::WRITE_ZEROES => self.write_zeroes(rules),
+            cmd::BLOCK_STATUS => self.block_status(rules),
+            kind => Err(Failure::UnknownCommand { kind }),
+        }
+    }
+
+    fn read(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(if rules.structured { flag::DF } else { 0 })?;
+        if self.len > MAX_PAYLOAD {
+            return Err(match rules.structured {
+                true => Failure::ReadTooLong { len: self.len },
+                false => Failure::PayloadTooLong { len: self.len },
+            });
+        }
+        let shape = match (rules.structured, self.has(flag::DF)) {
+            (false, _) => Shape::Simple,
+            (true, false) => Shape::Chunks,
+            (true, true) => Shape::Whole,
+        };
+        Ok(Command::Read { span: self.span(rules).map_err(Failure::Outside)?, shape })
+    }
+
+    fn write(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(0)?;
+        if self.len > MAX_PAYLOAD {
+            return Err(Failure::PayloadTooLong { len: self.len });
+        }
+        let span = self.changed_span(rules, Failure::PastEnd)?;
+        Ok(Command::Write { span, durability: self.durability() })
+    }
+
+    fn write_zeroes(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
+        let span = self.changed_span(rules, Failure::PastEnd)?;
+        let mode = if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
+        Ok(Command::WriteZeroes { span, mode, durability: self.durability() })
+    }
+
+    fn trim(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(0)?;
+        let span = self.changed_span(rules, Failure::Outside)?;
+        Ok(Command::Trim { span, durability: self.durability() })
+    }
+
+    fn cache(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(0)?;
+        self.span(rules).map_err(Failure::Outside)?;
+        Ok(Command::Cache)
+    }
+
+    fn flush(&self) -> Result<Command, Failure> {
+        self.only_flags(0)?;
+        match (self.offset, self.len) {
+            (0, 0) => Ok(Command::Flush),
+            _ => Err(Failure::FlushRange),
+        }
+    }
+
+    fn block_status(&self, rules: &Rules) -> Result<Command, Failure> {
+        self.only_flags(flag::REQ_ONE)?;
+        if !rules.allocation {
+            return Err(Failure::NoContext);
+        }
+        let span = self.span(rules).map_err(Failure::Outside)?;
+        if span.is_empty() {
+            return Err(Failure::EmptyStatus);
+        }
+        let extents = if self.has(flag::REQ_ONE) { Extents::One } else { Extents::Many };
+        Ok(Command::BlockStatus { span, extents })
+    }
+
+    fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Clients are known to set FUA on commands that write nothing; the protocol asks to bear it.
+    fn only_flags(&self, allowed: u16) -> Result<(), Failure> {
+        match self.flags & !(allowed | flag::FUA) {
+            0 => Ok(()),
+            _ => Err(Failure::Flags { flags: self.flags }),
+        }
+    }
+
+    fn durability(&self) -> Durability {
+        if self.has(flag::FUA) { Durability::Durable } else { Durability::Done }
+    }
+
+    fn span(&self, rules: &Rules) -> Result<Span, OutOfRange> {
+        Span::new(self.offset, u64::from(self.len), rules.size)
+    }
+
+    fn changed_span(&self, rules: &Rules, outside: fn(OutOfRange) -> Failure) -> Result<Span, Failure> {
+        if rules.read_only {
+            return Err(Failure::Device(BlockError::ReadOnly));
+        }
+        self.span(rules).map_err(outside)
+    }
+}

@@ -1,0 +1,177 @@
+//! A client that speaks bytes, so that tests can say what no well-behaved client would.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// A reply of the transmission phase, as far as its head tells.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A simple reply without data: error number and cookie.
+    Simple { errno: u32, cookie: u64 },
+    /// A chunk of a structured reply.
+    Chunk { last: bool, kind: u16, cookie: u64, payload: Vec<u8> },
+}
+
+/// A connection.
+pub struct Client {
+    /// The socket, for tests that send garbage.
+    pub stream: UnixStream,
+}
+
+impl Client {
+    /// Connects and reads nothing yet.
+    pub fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { stream }
+    }
+
+    /// Connects, reads the greeting and answers with `flags`.
+    pub fn greet(path: &Path, flags: u32) -> Self {
+        let mut client = Self::connect(path);
+        let greeting = client.take(18);
+        assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
+        client.send(&flags.to_be_bytes());
+        client
+    }
+
+    /// Goes all the way to the transmission phase with simple replies.
+    pub fn simple(path: &Path) -> Self {
+        let mut client = Self::greet(path, 3);
+        client.go();
+        client
+    }
+
+    /// Goes all the way to the transmission phase with structured replies and `base:allocation`.
+    pub fn structured(path: &Path) -> Self {
+        let mut client = Self::greet(path, 3);
+        assert_eq!(client.ask(8, &[]).last().unwrap().0, 1);
+        let mut query = 0_u32.to_be_bytes().to_vec();
+        query.extend_from_slice(&1_u32.to_be_bytes());
+        query.extend_from_slice(&15_u32.to_be_bytes());
+        query.extend_from_slice(b"base:allocation");
+        assert_eq!(client.ask(10, &query).len(), 2);
+        client.go();
+        client
+    }
+
+    fn go(&mut self) {
+        let replies = self.ask(7, &[0; 6]);
+        assert_eq!(replies.last().unwrap().0, 1, "{replies:?}");
+    }
+
+    /// Sends an option and returns all replies to it: kind and data.
+    pub fn ask(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        self.send_option(option, data);
+        let mut replies = Vec::new();
+        loop {
+            let head = self.take(20);
+            assert_eq!(head[..8], 0x0003_e889_0455_65a9_u64.to_be_bytes());
+            assert_eq!(head[8..12], option.to_be_bytes());
+            let kind = word(&head[12..16]);
+            let data = self.take(word(&head[16..20]) as usize);
+            replies.push((kind, data));
+            if kind == 1 || kind >> 31 == 1 {
+                return replies;
+            }
+        }
+    }
+
+    /// Sends an option.
+    pub fn send_option(&mut self, option: u32, data: &[u8]) {
+        let mut bytes = b"IHAVEOPT".to_vec();
+        bytes.extend_from_slice(&option.to_be_bytes());
+        bytes.extend_from_slice(&(data.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(data);
+        self.send(&bytes);
+    }
+
+    /// Sends bytes.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server takes bytes");
+    }
+
+    /// Sends a request's head.
+    pub fn request(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) {
+        self.send(&head(flags, kind, cookie, offset, len));
+    }
+
+    /// Sends a whole write.
+    pub fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
+        let mut bytes = head(0, 1, cookie, offset, data.len() as u32);
+        bytes.extend_from_slice(data);
+        self.send(&bytes);
+    }
+
+    /// Receives exactly `len` bytes.
+    pub fn take(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).expect("the server sends bytes");
+        bytes
+    }
+
+    /// Receives a reply without data, or a chunk with all its payload.
+    pub fn reply(&mut self) -> Reply {
+        let magic = word(&self.take(4));
+        match magic {
+            0x6744_6698 => {
+                let rest = self.take(12);
+                Reply::Simple { errno: word(&rest[..4]), cookie: long(&rest[4..]) }
+            }
+            0x668e_33ef => {
+                let rest = self.take(16);
+                let payload = self.take(word(&rest[12..]) as usize);
+                Reply::Chunk {
+                    last: rest[1] == 1,
+                    kind: u16::from_be_bytes([rest[2], rest[3]]),
+                    cookie: long(&rest[4..12]),
+                    payload,
+                }
+            }
+            other => panic!("reply magic {other:#x}"),
+        }
+    }
+
+    /// The error number of a reply that carries no content, simple or structured.
+    pub fn errno(&mut self, cookie: u64) -> u32 {
+        match self.reply() {
+            Reply::Simple { errno, cookie: got } => {
+                assert_eq!(got, cookie);
+                errno
+            }
+            Reply::Chunk { last: true, kind, cookie: got, payload } => {
+                assert_eq!(got, cookie);
+                if kind == 0 { 0 } else { word(&payload[..4]) }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether the server has closed the connection, and sends nothing before that.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
+    }
+}
+
+/// A request's head.
+pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
+    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&flags.to_be_bytes());
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    bytes.extend_from_slice(&cookie.to_be_bytes());
+    bytes.extend_from_slice(&offset.to_be_bytes());
+    bytes.extend_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+/// Four bytes as an integer.
+pub fn word(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes[..4].try_into().unwrap())
+}
+
+/// Eight bytes as an integer.
+pub fn long(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes[..8].try_into().unwrap())
+}

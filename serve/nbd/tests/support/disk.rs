@@ -1,0 +1,164 @@
+//! A block device in a plain vector, slow and obviously right; pages can be declared damaged and memory limited.
+
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, RwLock};
+
+/// Page size of the device. Units: bytes.
+pub const PAGE: u64 = 4096;
+
+/// The device.
+pub struct Disk {
+    bytes: RwLock<Vec<u8>>,
+    written: RwLock<Vec<bool>>,
+    damaged: Mutex<HashSet<u64>>,
+    room: AtomicU64,
+    read_only: bool,
+    /// How often `flush` was called.
+    pub flushes: AtomicU64,
+}
+
+impl Disk {
+    /// A disk of zeros.
+    pub fn new(size: u64) -> Self {
+        let pages = size.div_ceil(PAGE) as usize;
+        Self {
+            bytes: RwLock::new(vec![0; size as usize]),
+            written: RwLock::new(vec![false; pages]),
+            damaged: Mutex::default(),
+            room: AtomicU64::new(u64::MAX),
+            read_only: false,
+            flushes: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, but nobody may change it.
+    pub fn read_only(size: u64) -> Self {
+        Self { read_only: true, ..Self::new(size) }
+    }
+
+    /// From now on the page that holds this byte cannot be read.
+    pub fn damage(&self, offset: u64) {
+        self.damaged.lock().unwrap().insert(offset / PAGE);
+    }
+
+    /// From now on this many bytes can be written, then there is no space.
+    pub fn limit(&self, bytes: u64) {
+        self.room.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes as they are.
+    pub fn content(&self) -> Vec<u8> {
+        self.bytes.read().unwrap().clone()
+    }
+
+    fn pages(span: Span) -> std::ops::Range<usize> {
+        if span.is_empty() { 0..0 } else { (span.offset() / PAGE) as usize..(span.end().div_ceil(PAGE)) as usize }
+    }
+
+    fn range(span: Span) -> std::ops::Range<usize> {
+        span.offset() as usize..span.end() as usize
+    }
+
+    fn changeable(&self) -> Result<(), BlockError> {
+        if self.read_only { Err(BlockError::ReadOnly) } else { Ok(()) }
+    }
+}
+
+impl BlockDevice for Disk {
+    fn size(&self) -> Bytes {
+        Bytes(self.bytes.read().unwrap().len() as u64)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { minimum: 1, preferred: 4096 }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        let damaged = self.damaged.lock().unwrap();
+        if !damaged.is_empty() {
+            for page in Self::pages(span) {
+                if damaged.contains(&(page as u64)) {
+                    return Err(BlockError::Damaged { offset: page as u64 * PAGE });
+                }
+            }
+        }
+        drop(damaged);
+        buf.copy_from_slice(&self.bytes.read().unwrap()[Self::range(span)]);
+        Ok(())
+    }
+
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        self.changeable()?;
+        self.room
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(span.len()))
+            .map_err(|_| BlockError::NoSpace { offset: span.offset() / PAGE * PAGE })?;
+        self.bytes.write().unwrap()[Self::range(span)].copy_from_slice(buf);
+        self.written.write().unwrap()[Self::pages(span)].fill(true);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        self.changeable()?;
+        let first = span.offset().div_ceil(PAGE);
+        let last = span.end() / PAGE;
+        if first < last {
+            self.bytes.write().unwrap()[(first * PAGE) as usize..(last * PAGE) as usize].fill(0);
+            self.written.write().unwrap()[first as usize..last as usize].fill(false);
+        }
+        Ok(())
+    }
+
+    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+        self.changeable()?;
+        self.bytes.write().unwrap()[Self::range(span)].fill(0);
+        match mode {
+            ZeroMode::MayUnmap => self.discard(span),
+            ZeroMode::KeepAllocated => {
+                self.written.write().unwrap()[Self::pages(span)].fill(true);
+                Ok(())
+            }
+        }
+    }
+
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        let content = |page: usize, written: &[bool], bytes: &[u8]| {
+            let start = page * PAGE as usize;
+            let end = bytes.len().min(start + PAGE as usize);
+            match (written[page], bytes[start..end].iter().any(|&byte| byte != 0)) {
+                (_, true) => Content::Data,
+                (true, false) => Content::Zero,
+                (false, false) => Content::Hole,
+            }
+        };
+        let mut runs: Vec<Run> = Vec::new();
+        {
+            let (bytes, written) = (self.bytes.read().unwrap(), self.written.read().unwrap());
+            let mut at = span.offset();
+            while at < span.end() {
+                let end = ((at / PAGE + 1) * PAGE).min(span.end());
+                let content = content((at / PAGE) as usize, &written, &bytes);
+                match runs.last_mut() {
+                    Some(last) if last.content == content => last.len += end - at,
+                    _ => runs.push(Run { len: end - at, content }),
+                }
+                at = end;
+            }
+        }
+        for run in runs {
+            if !visit(run) {
+                return;
+            }
+        }
+    }
+}

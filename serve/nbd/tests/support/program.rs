@@ -1,0 +1,31 @@
+//! Real clients, started for real. A missing one skips the test loudly.
+
+use std::process::{Command, Output};
+
+/// Whether the program is installed; prints why the test is skipped when it is not.
+pub fn installed(test: &str, program: &str) -> bool {
+    let here = std::env::var_os("PATH")
+        .is_some_and(|paths| std::env::split_paths(&paths).any(|folder| folder.join(program).is_file()));
+    if !here {
+        eprintln!("SKIPPED: {test}: {program} is not installed");
+    }
+    here
+}
+
+/// Runs the program and returns what it printed; a failure ends the test with everything it said.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = attempt(program, args);
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the program, whatever comes of it; it is ended after a minute.
+pub fn attempt(program: &str, args: &[&str]) -> Output {
+    Command::new("timeout").arg("60").arg(program).args(args).output().expect("the program starts")
+}

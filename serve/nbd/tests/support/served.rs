@@ -1,0 +1,95 @@
+//! A server in this process, ended and checked when the test is over.
+
+use block::BlockDevice;
+use nbd::{Handle, Listen, NbdError, Server, ServerConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A folder of its own for one test, removed afterwards.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder.
+    pub fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("nbd-test-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    /// A path in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server.
+pub struct Served {
+    /// Its address.
+    pub uri: String,
+    /// To end it and to look at its counters.
+    pub handle: Handle,
+    path: PathBuf,
+    thread: Option<JoinHandle<Result<(), NbdError>>>,
+    /// The test's folder.
+    pub folder: Folder,
+}
+
+impl Served {
+    /// Serves the device on a unix socket.
+    pub fn unix(device: Arc<dyn BlockDevice>) -> Self {
+        Self::with(device, ServerConfig::default())
+    }
+
+    /// Serves the device on a unix socket, configured.
+    pub fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
+        let folder = Folder::new();
+        let path = folder.file("nbd.sock");
+        let server = Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
+        Self::start(server, path, folder)
+    }
+
+    /// Serves the device on a free TCP port of the loopback address.
+    pub fn tcp(device: Arc<dyn BlockDevice>) -> Self {
+        let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+        let server = Server::bind(listen, device, ServerConfig::default()).expect("the server starts");
+        Self::start(server, PathBuf::new(), Folder::new())
+    }
+
+    fn start(server: Server, path: PathBuf, folder: Folder) -> Self {
+        let (uri, handle) = (server.uri().to_owned(), server.handle());
+        let thread = Some(thread::spawn(move || server.run()));
+        Self { uri, handle, path, thread, folder }
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends the server and waits until it has ended.
+    pub fn stop(&mut self) {
+        self.handle.shutdown();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server does not panic").expect("the server ends in good order");
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.stop();
+        }
+    }
+}
