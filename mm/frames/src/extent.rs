@@ -1,0 +1,284 @@
+//! Extents: up to [`MAX_CHAIN`] frames behind one lock, and the only door to their bytes.
+//!
+//! The lock is asymmetric. Readers take it shared and wait, for the time of one copy at most. Everybody who changes bytes or frames takes it
+//! exclusively and only ever *tries*. Work that could not be done because somebody was inside is left as a *pending* mark, and whoever leaves last
+//! is told. So a reader may stay as long as it likes, may allocate and free meanwhile, and nobody waits for it.
+//!
+//! # States
+//! ```text
+//!  vacant --create--> exclusive --release--> idle <--share/release--> 1.. readers
+//!    ^                    |  ^                |
+//!    +------destroy-------+  +--try_exclusive-+
+//! ```
+//!
+//! # Invariants
+//! - INV-EXTENT-1: a frame number stands in at most one extent, put there by [`Exclusive::attach`] from a frame that was ours alone.
+//! - INV-EXTENT-2: the bytes of an extent's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that extent.
+//! - INV-EXTENT-3: an [`Exclusive`] guard exists only while no other guard of the extent does; its frame numbers change only under it.
+
+mod guard;
+mod state;
+
+pub use guard::{Exclusive, Leaving, Shared};
+
+use std::sync::Arc;
+
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sys::{Backing, MapError, Table};
+
+use crate::ids::{CHUNK, Ids};
+use crate::{MAX_CHAIN, Zone};
+use state::State;
+
+/// How many frames an extent can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One: its record takes 8 bytes.
+    Single,
+    /// Up to [`MAX_CHAIN`].
+    Chain,
+}
+
+impl Shape {
+    /// Frames at most.
+    #[must_use]
+    pub const fn capacity(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Chain => MAX_CHAIN,
+        }
+    }
+
+    /// Words in a record: the state and a frame number for each place.
+    const fn stride(self) -> usize {
+        1 + self.capacity()
+    }
+}
+
+/// Names an extent. Units: none; 31 bits, and the shape can be told from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExtentId(u32);
+
+impl ExtentId {
+    const SINGLE: u32 = 1 << 30;
+    /// Extents of one shape there can be.
+    pub const LIMIT: usize = Self::SINGLE as usize;
+
+    fn new(shape: Shape, index: u32) -> Self {
+        Self(match shape {
+            Shape::Single => index | Self::SINGLE,
+            Shape::Chain => index,
+        })
+    }
+
+    /// The id with these bits, whether it names anything or not. The top bit is ignored.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits & (Self::SINGLE | (Self::SINGLE - 1)))
+    }
+
+    /// The 31 bits.
+    #[must_use]
+    pub fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// Which kind of extent it names.
+    #[must_use]
+    pub fn shape(self) -> Shape {
+        if self.0 & Self::SINGLE == 0 { Shape::Chain } else { Shape::Single }
+    }
+
+    /// Its place among the extents of its shape.
+    #[must_use]
+    pub fn index(self) -> usize {
+        (self.0 & !Self::SINGLE) as usize
+    }
+}
+
+/// All extents of one owner in one zone.
+///
+/// Locking: each extent has its own lock; taking and giving back extent numbers takes one short mutex.
+#[derive(Debug)]
+pub struct Extents {
+    zone: Arc<Zone>,
+    singles: Records,
+    chains: Records,
+}
+
+#[derive(Debug)]
+struct Records {
+    ids: Ids,
+    words: Table<AtomicU32>,
+    owner: Table<AtomicU64>,
+    owner_stride: usize,
+}
+
+/// Words an owner keeps beside each of its extents, by shape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnerWords {
+    /// Beside an extent of one frame.
+    pub single: usize,
+    /// Beside a chain.
+    pub chain: usize,
+}
+
+/// A frame number is stored plus one, so that the zero of fresh memory means none.
+const NO_FRAME: u32 = 0;
+
+impl Extents {
+    /// No extents yet; at most `limit` of each shape, each with the owner's own words beside it.
+    ///
+    /// # Errors
+    /// [`MapError`] when the address space for the records cannot be reserved.
+    pub fn new(zone: Arc<Zone>, limit: usize, owner: OwnerWords, backing: Backing) -> Result<Self, MapError> {
+        let records = |shape: Shape, owner_stride: usize| -> Result<Records, MapError> {
+            let ids = Ids::new(limit.min(ExtentId::LIMIT), 1, backing)?;
+            let words = Table::reserve(ids.capacity() * shape.stride(), backing)?;
+            let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
+            Ok(Records { ids, words, owner, owner_stride })
+        };
+        Ok(Self { singles: records(Shape::Single, owner.single)?, chains: records(Shape::Chain, owner.chain)?, zone })
+    }
+
+    /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and whenever its
+    /// chunk of numbers was empty in between; apart from that the owner finds what it left.
+    #[must_use]
+    pub fn owner_words(&self, id: ExtentId) -> &[AtomicU64] {
+        let records = self.records(id.shape());
+        let first = id.index() * records.owner_stride;
+        records.owner.get(first..first + records.owner_stride).unwrap_or(&[])
+    }
+
+    /// The zone the frames come from.
+    #[must_use]
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
+    }
+
+    fn records(&self, shape: Shape) -> &Records {
+        match shape {
+            Shape::Single => &self.singles,
+            Shape::Chain => &self.chains,
+        }
+    }
+
+    /// The words of an extent's record: its state, then its frames. `None` for a number past the table.
+    fn record(&self, id: ExtentId) -> Option<&[AtomicU32]> {
+        let stride = id.shape().stride();
+        let first = id.index() * stride;
+        self.records(id.shape()).words.get(first..first + stride)
+    }
+
+    fn state(&self, id: ExtentId) -> Option<&AtomicU32> {
+        self.record(id).map(|record| &record[0])
+    }
+
+    /// A new extent without frames, exclusively held, carrying the owner's `tag`; `None` when all numbers are taken.
+    #[must_use]
+    pub fn create(&self, shape: Shape, tag: u8) -> Option<Exclusive<'_>> {
+        let id = ExtentId::new(shape, self.records(shape).ids.take()?);
+        let record = self.record(id)?;
+        // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.
+        record[0].store(State::born(tag).bits(), Ordering::Release);
+        Some(Exclusive::new(self, id, record))
+    }
+
+    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long. `None` when it is vacant.
+    ///
+    /// The id may be stale: the caller checks afterwards that the extent still holds what it came for.
+    #[must_use]
+    pub fn share(&self, id: ExtentId) -> Option<Shared<'_>> {
+        let mut spins = 0;
+        loop {
+            if let Some(shared) = self.try_share(id) {
+                return Some(shared);
+            }
+            self.tag(id)?;
+            sync::relax(spins);
+            spins += 1;
+        }
+    }
+
+    /// Takes the extent shared unless it is exclusively held or vacant. Never waits: for those who hold a class lock.
+    #[must_use]
+    pub fn try_share(&self, id: ExtentId) -> Option<Shared<'_>> {
+        let record = self.record(id)?;
+        // Relaxed: only a first guess for the compare-and-swap below.
+        let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
+        while let Some(entered) = seen.enter() {
+            // Acquire: as in `share`.
+            match record[0].compare_exchange_weak(seen.bits(), entered.bits(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Shared::new(self, id, record, seen.tag())),
+                Err(now) => seen = State::from_bits(now),
+            }
+        }
+        None
+    }
+
+    /// Takes the extent exclusively if nobody is inside, else `None`. Never waits.
+    #[must_use]
+    pub fn try_exclusive(&self, id: ExtentId) -> Option<Exclusive<'_>> {
+        let record = self.record(id)?;
+        // Relaxed: only a first guess for the compare-and-swap below.
+        let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
+        while let Some(closed) = seen.close() {
+            // Acquire pairs with the Release of everybody who left: their reads are over and their writes are seen.
+            match record[0].compare_exchange_weak(seen.bits(), closed.bits(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Exclusive::new(self, id, record)),
+                Err(now) => seen = State::from_bits(now),
+            }
+        }
+        None
+    }
+
+    /// Leaves a mark that whoever leaves the extent last is told about. `false` when nobody is inside who could be told: the caller tries again.
+    #[must_use]
+    pub fn mark_pending(&self, id: ExtentId) -> bool {
+        let Some(state) = self.state(id) else { return false };
+        let mut seen = State::from_bits(state.load(Ordering::Relaxed));
+        while let Some(marked) = seen.mark() {
+            // Release pairs with the Acquire in `leave`: what the marker did before is seen by the one who does the work.
+            match state.compare_exchange_weak(seen.bits(), marked.bits(), Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => seen = State::from_bits(now),
+            }
+        }
+        false
+    }
+
+    /// The owner's byte of a live extent. Stale as soon as it is returned, unless the caller holds what keeps the extent alive.
+    #[must_use]
+    pub fn tag(&self, id: ExtentId) -> Option<u8> {
+        // Acquire pairs with the Release in `create`.
+        let state = State::from_bits(self.state(id)?.load(Ordering::Acquire));
+        (!state.is_vacant()).then(|| state.tag())
+    }
+
+    /// Memory of all records, the owner's words and the number sets, in bytes.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> usize {
+        [Shape::Single, Shape::Chain]
+            .into_iter()
+            .map(|shape| {
+                let records = self.records(shape);
+                let record = shape.stride() * size_of::<u32>() + records.owner_stride * size_of::<u64>();
+                records.ids.open_chunks() * CHUNK * record + records.ids.own_bytes()
+            })
+            .sum()
+    }
+
+    fn retire(&self, id: ExtentId) {
+        let (records, stride) = (self.records(id.shape()), id.shape().stride());
+        records.ids.give_back(id.index() as u32, |first| {
+            records.words.discard(first * stride, CHUNK * stride);
+            records.owner.discard(first * records.owner_stride, CHUNK * records.owner_stride);
+        });
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

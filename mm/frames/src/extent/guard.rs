@@ -1,0 +1,250 @@
+//! The guards: what holding an extent lets one do.
+
+#![expect(unsafe_code, reason = "frame bytes become slices here, and nowhere else")]
+
+use std::ops::Range;
+
+use sync::atomic::{AtomicU32, Ordering};
+
+use super::state::State;
+use super::{ExtentId, Extents, NO_FRAME};
+use crate::{AllocError, FRAME_SIZE, MigrateType, Pfn, Reclaim};
+
+/// What a guard that leaves finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "pending work is done by whoever leaves last, or never"]
+pub enum Leaving {
+    /// Nothing to do.
+    Quiet,
+    /// Somebody left work behind, and nobody else is inside: it is yours to do, without any lock held.
+    Pending,
+}
+
+/// An extent held for reading, together with others. Dropping it leaves; pending work is then only told to [`Shared::release`]'s callers.
+#[derive(Debug)]
+pub struct Shared<'e> {
+    extents: &'e Extents,
+    id: ExtentId,
+    record: &'e [AtomicU32],
+    tag: u8,
+}
+
+impl<'e> Shared<'e> {
+    pub(super) fn new(extents: &'e Extents, id: ExtentId, record: &'e [AtomicU32], tag: u8) -> Self {
+        Self { extents, id, record, tag }
+    }
+
+    /// Which extent.
+    #[must_use]
+    pub fn id(&self) -> ExtentId {
+        self.id
+    }
+
+    /// The owner's byte.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.tag
+    }
+
+    /// The bytes `range` of the extent, counted from its first frame: at most two frames' worth, the second piece empty where the frames are
+    /// neighbours or the range does not cross a border.
+    ///
+    /// `None` when the range crosses more than one border or touches a frame that is not there.
+    #[must_use]
+    pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
+        let span = FrameSpan::of(self.record, range)?;
+        let arena = self.extents.zone.arena();
+        for pfn in span.frames() {
+            arena.note_read(pfn);
+        }
+        // SAFETY: INV-EXTENT-1 and INV-EXTENT-2: these frames are this extent's alone; while this guard lives no exclusive one does
+        // (INV-EXTENT-3), so nobody writes the bytes or takes the frames away. The pieces lie inside these frames, which are neighbours where a piece spans two (FrameSpan::of), and arena
+        // bytes are initialised for the arena's life (INV-MAP-2). The slices borrow the guard.
+        let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
+            std::slice::from_raw_parts(arena.frame_ptr(pfn).as_ptr().add(offset), len)
+        };
+        Some((piece(span.first), span.second.map_or(&[], piece)))
+    }
+
+    /// Leaves, and tells whether pending work is now the caller's.
+    pub fn release(self) -> Leaving {
+        let leaving = self.leave();
+        std::mem::forget(self);
+        leaving
+    }
+
+    fn leave(&self) -> Leaving {
+        // Release: our reads are over before whoever closes the extent next (Acquire in `try_exclusive`) changes bytes. Acquire pairs with
+        // `mark_pending`, whose work we may have to do.
+        let before = State::from_bits(self.record[0].fetch_sub(State::READER, Ordering::AcqRel));
+        if before.is_pending() && before.readers() == 1 { Leaving::Pending } else { Leaving::Quiet }
+    }
+}
+
+impl Drop for Shared<'_> {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}
+
+/// An extent held alone. Dropping it leaves; pending work is then only told to [`Exclusive::release`]'s callers.
+#[derive(Debug)]
+pub struct Exclusive<'e> {
+    extents: &'e Extents,
+    id: ExtentId,
+    record: &'e [AtomicU32],
+}
+
+impl<'e> Exclusive<'e> {
+    pub(super) fn new(extents: &'e Extents, id: ExtentId, record: &'e [AtomicU32]) -> Self {
+        Self { extents, id, record }
+    }
+
+    /// Which extent.
+    #[must_use]
+    pub fn id(&self) -> ExtentId {
+        self.id
+    }
+
+    /// The bytes `range` for writing; as [`Shared::pieces`].
+    #[must_use]
+    pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
+        let span = FrameSpan::of(self.record, range)?;
+        let arena = self.extents.zone.arena();
+        for pfn in span.frames() {
+            arena.note_write(pfn);
+        }
+        // SAFETY: INV-EXTENT-1 and INV-EXTENT-3: these frames are this extent's alone and this is its only guard, borrowed mutably. The
+        // two pieces do not overlap: they lie in two different frames. Bounds and initialisation as in `Shared::pieces`.
+        let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
+            std::slice::from_raw_parts_mut(arena.frame_ptr(pfn).as_ptr().add(offset), len)
+        };
+        Some((piece(span.first), span.second.map_or(&mut [], piece)))
+    }
+
+    /// Whether place `position` holds a frame. False past the end.
+    #[must_use]
+    pub fn has_frame(&self, position: usize) -> bool {
+        // Relaxed: frame numbers change only under this guard (INV-EXTENT-3).
+        self.record.get(1 + position).is_some_and(|word| word.load(Ordering::Relaxed) != NO_FRAME)
+    }
+
+    /// Fills the empty place `position` with a frame from the zone. Its bytes are whatever they were: the owner writes before it shows them.
+    ///
+    /// # Errors
+    /// [`AllocError`] when the zone has none to give; nothing has changed.
+    ///
+    /// # Panics
+    /// When there is no such place or it is taken.
+    pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
+        assert!(!self.has_frame(position), "a place is filled once");
+        let place = &self.record[1 + position];
+        let zone = &self.extents.zone;
+        let pfn = zone.alloc_frame(MigrateType::Movable, reclaim)?.into_pfn();
+        zone.set_owner(pfn, self.id.to_bits(), position as u8);
+        // Relaxed: published by the Release in `leave`.
+        place.store(pfn.0 + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the frame at `position` back to the zone; `false` when there is none.
+    pub fn detach(&mut self, position: usize) -> bool {
+        // Relaxed: as in `attach`.
+        let Some(place) = self.record.get(1 + position) else { return false };
+        let number = place.load(Ordering::Relaxed);
+        if number == NO_FRAME {
+            return false;
+        }
+        place.store(NO_FRAME, Ordering::Relaxed);
+        drop(self.extents.zone.frame_from_pfn(Pfn(number - 1)));
+        true
+    }
+
+    /// Forgets the pending mark: the caller is about to do the work. Returns whether there was one.
+    pub fn take_pending(&mut self) -> bool {
+        let mut seen = State::from_bits(self.record[0].load(Ordering::Relaxed));
+        // Only marks can be added while we hold the extent, so this ends. Acquire pairs with the Release in `mark_pending`.
+        loop {
+            let unmarked = seen.unmark();
+            match self.record[0].compare_exchange_weak(
+                seen.bits(),
+                unmarked.bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return seen.is_pending(),
+                Err(now) => seen = State::from_bits(now),
+            }
+        }
+    }
+
+    /// Leaves, and tells whether pending work is now the caller's.
+    pub fn release(self) -> Leaving {
+        let leaving = self.leave();
+        std::mem::forget(self);
+        leaving
+    }
+
+    /// Ends the extent: its frames go back to the zone and its number becomes free.
+    pub fn destroy(mut self) {
+        for position in 0..self.id.shape().capacity() {
+            let _ = self.detach(position);
+        }
+        // Release: nobody can be inside; a stale reader that finds the number used again must not see it half cleared.
+        self.record[0].store(State::VACANT.bits(), Ordering::Release);
+        self.extents.retire(self.id);
+        std::mem::forget(self);
+    }
+
+    fn leave(&self) -> Leaving {
+        // Release: the bytes and frame numbers we wrote are seen by whoever enters next (Acquire in `share` and `try_exclusive`). Acquire
+        // pairs with `mark_pending`, whose work we may have to do.
+        let before = State::from_bits(self.record[0].fetch_and(State::OPEN, Ordering::AcqRel));
+        if before.is_pending() { Leaving::Pending } else { Leaving::Quiet }
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}
+
+/// A byte range of an extent as places in one or two frames.
+///
+/// Frames that are neighbours in the arena are neighbours in our address space, so a range across both is one piece.
+struct FrameSpan {
+    first: (Pfn, usize, usize),
+    second: Option<(Pfn, usize, usize)>,
+    joined: Option<Pfn>,
+}
+
+impl FrameSpan {
+    fn of(record: &[AtomicU32], range: Range<usize>) -> Option<Self> {
+        let (position, offset) = (range.start / FRAME_SIZE, range.start % FRAME_SIZE);
+        let len = range.end.checked_sub(range.start)?;
+        let first = frame_at(record, position)?;
+        let head = len.min(FRAME_SIZE - offset);
+        if head == len {
+            return Some(Self { first: (first, offset, len), second: None, joined: None });
+        }
+        let second = frame_at(record, position + 1)?;
+        if len - head > FRAME_SIZE {
+            return None;
+        }
+        if second.0 == first.0 + 1 {
+            return Some(Self { first: (first, offset, len), second: None, joined: Some(second) });
+        }
+        Some(Self { first: (first, offset, head), second: Some((second, 0, len - head)), joined: None })
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Pfn> {
+        [Some(self.first.0), self.second.map(|(pfn, ..)| pfn), self.joined].into_iter().flatten()
+    }
+}
+
+fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
+    // Relaxed: the caller holds a guard, so the numbers stand still (INV-EXTENT-3).
+    let number = record.get(1 + position)?.load(Ordering::Relaxed);
+    (number != NO_FRAME).then(|| Pfn(number - 1))
+}

@@ -1,0 +1,97 @@
+//! The extent's protocol under loom, with the real code: every interleaving of a few threads.
+
+use super::*;
+use crate::{FrameCount, Reclaim, ZoneConfig};
+use sync::thread;
+
+fn one_frame() -> (Arc<Extents>, ExtentId) {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+    let extents = Extents::new(Arc::new(zone.expect("a small zone")), 4, OwnerWords::default(), Backing::Heap)
+        .expect("small tables");
+    let mut fresh = extents.create(Shape::Single, 1).expect("room");
+    fresh.attach(0, Reclaim::NotAllowed).expect("room");
+    fresh.pieces_mut(0..8).expect("inside").0.fill(1);
+    let id = fresh.id();
+    let _ = fresh.release();
+    (Arc::new(extents), id)
+}
+
+/// A reader sees all of a change or nothing of it (L-16, S-25): the shadow cells in the arena make loom check every access.
+#[test]
+fn reader_against_writer() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let writer = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || {
+                if let Some(mut held) = extents.try_exclusive(id) {
+                    held.pieces_mut(0..8).expect("inside").0.fill(2);
+                    let _ = held.release();
+                }
+            })
+        };
+        let shared = extents.share(id).expect("live");
+        let bytes = shared.pieces(0..8).expect("inside").0;
+        assert!(bytes == [1; 8] || bytes == [2; 8]);
+        let _ = shared.release();
+        writer.join().expect("no panic");
+    });
+}
+
+/// Exactly one of the leaving reader and the marker learns that the work is his (the deferred free of S-13, R-286): nothing is stranded.
+#[test]
+fn pending_work_is_found_by_exactly_one() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let reader = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || {
+                let shared = extents.share(id)?;
+                Some(shared.release() == Leaving::Pending && reap(&extents, id))
+            })
+        };
+        let mut done = 0;
+        loop {
+            if reap(&extents, id) {
+                done += 1;
+                break;
+            }
+            if extents.mark_pending(id) {
+                break;
+            }
+        }
+        let by_reader = reader.join().expect("no panic") == Some(true);
+        assert_eq!(done + u32::from(by_reader), 1);
+        assert!(extents.share(id).is_none());
+    });
+}
+
+fn reap(extents: &Extents, id: ExtentId) -> bool {
+    extents.try_exclusive(id).map(Exclusive::destroy).is_some()
+}
+
+/// A stale id taken while its extent ends is refused or kept alive, never half of each (S-04, S-08).
+#[test]
+fn share_against_destroy_and_reuse() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let owner = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || {
+                if !reap(&extents, id) {
+                    return;
+                }
+                let mut fresh = extents.create(Shape::Single, 2).expect("room");
+                fresh.attach(0, Reclaim::NotAllowed).expect("room");
+                fresh.pieces_mut(0..8).expect("inside").0.fill(3);
+                let _ = fresh.release();
+            })
+        };
+        if let Some(shared) = extents.share(id) {
+            let expected = if shared.tag() == 1 { 1 } else { 3 };
+            assert_eq!(shared.pieces(0..8).expect("inside").0, [expected; 8]);
+            let _ = shared.release();
+        }
+        owner.join().expect("no panic");
+    });
+}

@@ -1,0 +1,278 @@
+//! Which indices of a table are taken: handed out densely, found again in a few instructions, counted by the byte.
+//!
+//! Indices come in *chunks*, so that the records they stand for fill whole OS pages. A chunk that empties is reported to its owner, who gives
+//! the records' memory back; it is used again before a fresh one is opened.
+//!
+//! ```text
+//!  fresh --open--> partial <--> full
+//!                     |  ^
+//!           emptied   v  | reopened
+//!                   vacant (records given back)
+//! ```
+
+use sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use sync::{Mutex, this_shard};
+use sys::{Backing, MapError, Table};
+
+#[cfg(not(loom))]
+const WORDS: usize = 32;
+#[cfg(not(loom))]
+const BITS: usize = 64;
+#[cfg(loom)]
+const WORDS: usize = 1;
+#[cfg(loom)]
+const BITS: usize = 4;
+
+/// Indices in a chunk. A record of `n` bytes makes a chunk of `n * CHUNK` bytes: whole OS pages for every even `n`.
+pub const CHUNK: usize = WORDS * BITS;
+
+const ALL_WORDS: u32 = (u32::MAX as u64 >> (32 - WORDS)) as u32;
+const ALL_BITS: u64 = u64::MAX >> (64 - BITS);
+const NONE: u32 = u32::MAX;
+
+/// A set of taken indices below a fixed capacity.
+///
+/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it but the owner's
+/// `emptied` callback.
+#[derive(Debug)]
+pub struct Ids {
+    shards: Box<[Mutex<Shard>]>,
+    /// One bit an index: set = taken. Only the shard that owns the chunk touches its words.
+    taken: Table<AtomicU64>,
+    /// One bit a word of `taken`: set = the word has a clear bit.
+    open: Table<AtomicU32>,
+    /// Taken indices in a chunk.
+    count: Table<AtomicU32>,
+    /// Neighbours of a chunk in its shard's list of partial chunks, or the next vacant one.
+    links: Table<AtomicU64>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Shard {
+    first: u32,
+    vacant: u32,
+    fresh: u32,
+    opened: u32,
+}
+
+impl Ids {
+    /// An empty set of indices `0..capacity`, spread over `shards` locks.
+    ///
+    /// # Errors
+    /// [`MapError`] when the address space for its tables cannot be reserved.
+    pub fn new(capacity: usize, shards: usize, backing: Backing) -> Result<Self, MapError> {
+        let shards = shards.max(1);
+        let chunks = capacity.div_ceil(CHUNK).next_multiple_of(shards);
+        let shard = |number| Mutex::new(Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0 });
+        Ok(Self {
+            shards: (0..shards).map(shard).collect(),
+            taken: Table::reserve(chunks * WORDS, backing)?,
+            open: Table::reserve(chunks, backing)?,
+            count: Table::reserve(chunks, backing)?,
+            links: Table::reserve(chunks, backing)?,
+            capacity: chunks * CHUNK,
+        })
+    }
+
+    /// How many indices there can be.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes a free index, or `None` when all are taken.
+    #[must_use]
+    pub fn take(&self) -> Option<u32> {
+        let home = this_shard(self.shards.len());
+        (0..self.shards.len()).find_map(|step| self.take_from((home + step) % self.shards.len()))
+    }
+
+    fn take_from(&self, number: usize) -> Option<u32> {
+        let mut shard = self.shards[number].lock();
+        if shard.first == NONE {
+            self.open_chunk(&mut shard)?;
+        }
+        let chunk = shard.first as usize;
+        // Relaxed throughout this file: every word below is read and written under its shard's lock only.
+        let open = self.open[chunk].load(Relaxed);
+        let word = chunk * WORDS + open.trailing_zeros() as usize;
+        let bits = self.taken[word].load(Relaxed);
+        let bit = bits.trailing_ones() as usize;
+        let bits = bits | 1 << bit;
+        self.taken[word].store(bits, Relaxed);
+        if bits == ALL_BITS {
+            let open = open & (open - 1);
+            self.open[chunk].store(open, Relaxed);
+            if open == 0 {
+                self.unlink(&mut shard, chunk as u32);
+            }
+        }
+        self.count[chunk].store(self.count[chunk].load(Relaxed) + 1, Relaxed);
+        Some((word * BITS + bit) as u32)
+    }
+
+    fn open_chunk(&self, shard: &mut Shard) -> Option<()> {
+        let chunk = if shard.vacant == NONE {
+            let chunk = shard.fresh;
+            if chunk as usize >= self.capacity / CHUNK {
+                return None;
+            }
+            shard.fresh += self.shards.len() as u32;
+            chunk
+        } else {
+            let chunk = shard.vacant;
+            shard.vacant = Links::of(&self.links[chunk as usize]).next;
+            chunk
+        };
+        shard.opened += 1;
+        self.open[chunk as usize].store(ALL_WORDS, Relaxed);
+        self.push(shard, chunk);
+        Some(())
+    }
+
+    /// Gives an index back. When that empties its chunk and the shard has another one open, `emptied` is called with the chunk's first index, under
+    /// the shard's lock: none of the chunk's indices can be taken until it returns.
+    ///
+    /// # Panics
+    /// When the index is not taken: the owner checks that before.
+    pub fn give_back(&self, index: u32, emptied: impl FnOnce(usize)) {
+        let chunk = index as usize / CHUNK;
+        let (word, bit) = (index as usize / BITS, index as usize % BITS);
+        let mut shard = self.shards[chunk % self.shards.len()].lock();
+        let bits = self.taken[word].load(Relaxed);
+        assert!(bits & 1 << bit != 0, "an index is given back once");
+        self.taken[word].store(bits & !(1 << bit), Relaxed);
+        let open = self.open[chunk].load(Relaxed);
+        if open == 0 {
+            self.push(&mut shard, chunk as u32);
+        }
+        self.open[chunk].store(open | 1 << (word % WORDS), Relaxed);
+        let count = self.count[chunk].load(Relaxed) - 1;
+        self.count[chunk].store(count, Relaxed);
+        let alone = shard.first == chunk as u32 && Links::of(&self.links[chunk]).next == NONE;
+        // The last open chunk stays, or a pool that swings around empty would ask the OS each time.
+        if count == 0 && !alone {
+            self.unlink(&mut shard, chunk as u32);
+            Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk]);
+            shard.vacant = chunk as u32;
+            shard.opened -= 1;
+            emptied(chunk * CHUNK);
+        }
+    }
+
+    /// Whether the index is taken. A snapshot, exact when nobody changes the set.
+    #[must_use]
+    pub fn is_taken(&self, index: u32) -> bool {
+        self.taken.get(index as usize / BITS).is_some_and(|word| word.load(Relaxed) & 1 << (index as usize % BITS) != 0)
+    }
+
+    /// Chunks whose records are in memory.
+    #[must_use]
+    pub fn open_chunks(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().opened as usize).sum()
+    }
+
+    /// Memory of the set itself, in bytes; the records it counts are the owner's.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        let touched: usize = self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
+        touched * (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_of::<u64>())
+    }
+
+    fn push(&self, shard: &mut Shard, chunk: u32) {
+        if shard.first != NONE {
+            let link = &self.links[shard.first as usize];
+            Links { prev: chunk, ..Links::of(link) }.put(link);
+        }
+        Links { prev: NONE, next: shard.first }.put(&self.links[chunk as usize]);
+        shard.first = chunk;
+    }
+
+    fn unlink(&self, shard: &mut Shard, chunk: u32) {
+        let Links { prev, next } = Links::of(&self.links[chunk as usize]);
+        if prev == NONE {
+            shard.first = next;
+        } else {
+            let link = &self.links[prev as usize];
+            Links { next, ..Links::of(link) }.put(link);
+        }
+        if next != NONE {
+            let link = &self.links[next as usize];
+            Links { prev, ..Links::of(link) }.put(link);
+        }
+    }
+}
+
+/// Two chunk numbers in a word: `next` in the low half, `prev` in the high one.
+struct Links {
+    prev: u32,
+    next: u32,
+}
+
+impl Links {
+    fn of(word: &AtomicU64) -> Self {
+        let bits = word.load(Relaxed);
+        Self { prev: (bits >> 32) as u32, next: bits as u32 }
+    }
+
+    fn put(&self, word: &AtomicU64) {
+        word.store(u64::from(self.prev) << 32 | u64::from(self.next), Relaxed);
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_index_is_handed_out_once_and_then_none() {
+        let ids = Ids::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
+        let taken: BTreeSet<u32> = std::iter::from_fn(|| ids.take()).collect();
+        assert_eq!(taken.len(), CHUNK * 3);
+        assert_eq!(taken.last(), Some(&(CHUNK as u32 * 3 - 1)));
+    }
+
+    #[test]
+    fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
+        let ids = Ids::new(CHUNK * 4, 1, Backing::Heap).expect("small tables");
+        let taken: Vec<u32> = (0..CHUNK * 2).map(|_| ids.take().expect("room")).collect();
+        let mut emptied = Vec::new();
+        for &index in &taken[..CHUNK] {
+            ids.give_back(index, |first| emptied.push(first));
+        }
+        // The second chunk is full, so the first is the only open one and stays.
+        assert_eq!((emptied.len(), ids.open_chunks()), (0, 2));
+        ids.give_back(taken[CHUNK], |first| emptied.push(first));
+        ids.give_back(ids.take().expect("room"), |first| emptied.push(first));
+        for &index in &taken[CHUNK + 1..] {
+            ids.give_back(index, |first| emptied.push(first));
+        }
+        assert_eq!(ids.open_chunks(), 1);
+        assert_eq!(emptied.len(), 1);
+        assert!((0..CHUNK * 2).all(|_| ids.take().is_some_and(|index| (index as usize) < CHUNK * 2)));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set(ops in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..2000), shards in 1usize..4) {
+            let ids = Ids::new(CHUNK * 4, shards, Backing::Heap).expect("small tables");
+            let mut model = Vec::new();
+            for (take, which) in ops {
+                if take || model.is_empty() {
+                    if let Some(index) = ids.take() {
+                        prop_assert!(!model.contains(&index));
+                        model.push(index);
+                    }
+                } else {
+                    let index = model.swap_remove(which.index(model.len()));
+                    ids.give_back(index, |_| ());
+                    prop_assert!(!ids.is_taken(index));
+                }
+            }
+            prop_assert!(model.iter().all(|&index| ids.is_taken(index)));
+        }
+    }
+}

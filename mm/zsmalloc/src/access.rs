@@ -1,0 +1,184 @@
+//! Reading and overwriting objects.
+
+use frames::Shared;
+
+use crate::handle::{Handle, Location};
+use crate::handles::Handles;
+use crate::object::Slot;
+use crate::pool::Pool;
+use crate::{AccessError, MAX_OBJECT, WriteError};
+
+/// A live object, held for reading. The object may be freed or moved meanwhile: its bytes stay until this is dropped.
+///
+/// Any number may be held, by one thread too, for any time; nobody waits for it.
+#[derive(Debug)]
+pub struct ObjectRef<'p> {
+    pool: &'p Pool,
+    held: Option<Shared<'p>>,
+    slot: Slot,
+    len: usize,
+}
+
+impl Pool {
+    /// Finds an object for reading. Waits at most while a neighbour in its zspage is being written or moved: one copy.
+    ///
+    /// # Errors
+    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten.
+    pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
+        let (held, location, len) = self.enter(handle)?;
+        let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
+        let slot = Slot { extent: location.extent(), object: location.object(), class };
+        let object = ObjectRef { pool: self, held: Some(held), slot, len };
+        object.verify(&self.handles, handle)?;
+        Ok(object)
+    }
+
+    /// Takes the extent shared that holds the object now; tells where it is and how long.
+    fn enter(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
+        let mut misses = 0;
+        loop {
+            let location = self.handles.locate(handle)?;
+            let len = self.handles.len_of(handle);
+            let Some(held) = self.zspages.extents().share(location.extent()) else {
+                self.note_miss(&mut misses)?;
+                continue;
+            };
+            // Inside the extent and still there: from here on its bytes stay. Moving it away or freeing it leaves them as they are, and using
+            // them again needs the extent alone.
+            let again = self.handles.locate(handle);
+            if again == Ok(location) {
+                return Ok((held, location, len));
+            }
+            self.leave(location.extent(), held.release());
+            again?;
+            self.note_miss(&mut misses)?;
+        }
+    }
+
+    /// How long an object is.
+    ///
+    /// # Errors
+    /// [`AccessError::Stale`] when it was freed.
+    pub fn len(&self, handle: Handle) -> Result<usize, AccessError> {
+        self.handles.locate(handle)?;
+        let len = self.handles.len_of(handle);
+        // Still live, so the length was this object's.
+        self.handles.locate(handle)?;
+        Ok(len)
+    }
+
+    /// Overwrites an object; a reader sees the old bytes or the new ones.
+    ///
+    /// In place when nobody is inside its zspage, else beside the old bytes, which their readers keep.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the object holds what it held.
+    pub fn write(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
+        let expected = self.len(handle)?;
+        if expected != bytes.len() {
+            return Err(WriteError::Length { expected, given: bytes.len() });
+        }
+        if self.write_in_place(handle, bytes)? {
+            return Ok(());
+        }
+        self.write_beside(handle, bytes)
+    }
+
+    fn write_in_place(&self, handle: Handle, bytes: &[u8]) -> Result<bool, WriteError> {
+        let location = self.handles.locate(handle)?;
+        let extent = location.extent();
+        let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { return Ok(false) };
+        // Alone in the extent and still there: it cannot be moved, since that needs the extent shared. It may be freed, which is as if it were
+        // freed right after this write.
+        let class = self.zspages.extents().tag(extent).and_then(|tag| self.classes.by_index(tag));
+        let here = self.handles.locate(handle) == Ok(location);
+        let slot = class.filter(|_| here).map(|class| Slot { extent, object: location.object(), class });
+        let written = slot.is_some_and(|slot| slot.write(&mut held, handle.index(), bytes));
+        self.leave(extent, held.release());
+        Ok(written)
+    }
+
+    /// Writes the new bytes to another slot and points the handle at it.
+    fn write_beside(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
+        let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
+        let mut placed = self.place(&mut self.lock(class), class, handle, bytes.len())?;
+        let new = placed.slot;
+        if !new.write(&mut placed.held, handle.index(), bytes) {
+            self.poison();
+            return Err(AccessError::Poisoned.into());
+        }
+        // Extent before class: we hold the new extent and wait for the class, whose holder waits for no extent.
+        let moved = match self.lock_object(handle) {
+            Ok((old, mut state)) => {
+                self.handles.relocate(handle, Location::live(new.extent, new.object, handle.generation()));
+                state.live_bytes -= bytes.len() as u64;
+                self.clear(&mut state, old)
+            }
+            // Freed meanwhile: the new slot goes the same way.
+            Err(error) => {
+                let mut state = self.lock(class);
+                state.live_bytes -= bytes.len() as u64;
+                self.clear(&mut state, new).and(Err(error))
+            }
+        };
+        self.leave(new.extent, placed.held.release());
+        Ok(moved?)
+    }
+}
+
+impl ObjectRef<'_> {
+    /// Payload bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never true: objects have at least one byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The payload, without a copy: two pieces when it crosses into a frame that is no neighbour, else the second is empty.
+    #[must_use]
+    pub fn pieces(&self) -> (&[u8], &[u8]) {
+        // `verify` has looked at these very frames, and they stay while we are inside.
+        self.held.as_ref().and_then(|held| held.pieces(self.slot.payload(self.len))).unwrap_or((&[], &[]))
+    }
+
+    /// The payload as one slice, copied to `scratch` only when it is in two pieces.
+    #[must_use]
+    pub fn contiguous<'a>(&'a self, scratch: &'a mut [u8; MAX_OBJECT]) -> &'a [u8] {
+        let (head, tail) = self.pieces();
+        if tail.is_empty() {
+            return head;
+        }
+        scratch[..head.len()].copy_from_slice(head);
+        scratch[head.len()..self.len].copy_from_slice(tail);
+        &scratch[..self.len]
+    }
+
+    /// A copy of the payload.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let (head, tail) = self.pieces();
+        [head, tail].concat()
+    }
+
+    /// Checks that the bytes before the object name the handle it was found by, and that all its frames are there.
+    fn verify(&self, handles: &Handles, handle: Handle) -> Result<(), AccessError> {
+        let held = self.held.as_ref().ok_or(AccessError::Damaged)?;
+        held.pieces(self.slot.payload(self.len)).ok_or(AccessError::Damaged)?;
+        let named = self.slot.class.is_huge() || self.slot.header(held) == Some(handle.index());
+        // A free and a new object may have come between only if the handle went stale.
+        if named { Ok(()) } else { handles.locate(handle).and(Err(AccessError::Damaged)) }
+    }
+}
+
+impl Drop for ObjectRef<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.pool.leave(self.slot.extent, held.release());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! How long a compaction may run.
+
+use std::time::{Duration, Instant};
+
+/// A bound on the time a compaction takes. The clock is read after every object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    total: Option<Duration>,
+}
+
+impl Budget {
+    /// Until nothing is left to gain.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self { total: None }
+    }
+
+    /// No longer than `total`, by the clock on the wall. Zero moves nothing.
+    #[must_use]
+    pub fn within(total: Duration) -> Self {
+        Self { total: Some(total) }
+    }
+
+    pub(crate) fn start(self) -> Deadline {
+        // A duration past the end of the clock is no bound.
+        Deadline { at: self.total.and_then(|total| Instant::now().checked_add(total)) }
+    }
+}
+
+/// A budget that is running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    pub(crate) fn has_passed(self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}

@@ -1,0 +1,117 @@
+//! The accounting equations of a pool, checked against its tables.
+
+use std::collections::HashMap;
+
+use frames::{ExtentId, FRAME_SIZE};
+use thiserror::Error;
+
+use crate::class::SizeClass;
+use crate::fullness::Group;
+use crate::object::Slot;
+use crate::pool::{ClassState, Pool};
+use crate::zspage::frames_of;
+
+/// A contradiction in a pool's tables.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("class {class}: {what}")]
+pub struct CheckError {
+    /// Size of the class it was found in, 0 for the pool as a whole.
+    pub class: u16,
+    /// What does not add up.
+    pub what: String,
+}
+
+macro_rules! ensure {
+    ($class:expr, $condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(broken($class, format!($($text)*)));
+        }
+    };
+}
+
+fn broken(class: SizeClass, what: String) -> CheckError {
+    CheckError { class: class.size, what }
+}
+
+impl Pool {
+    /// Checks every zspage and every handle against each other: list lengths, counters, frames, headers (R-297, R-339, INV-POOL-1..4).
+    ///
+    /// The pool must be quiet: no call under way on another thread.
+    ///
+    /// # Errors
+    /// [`CheckError`] names the first contradiction.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let mut objects = HashMap::new();
+        for (handle, location) in self.handles.live() {
+            objects.insert((location.extent(), location.object()), handle);
+        }
+        for class in self.classes.iter() {
+            self.check_class(class, &self.lock(class), &mut objects)?;
+        }
+        let whole = SizeClass { index: 0, size: 0, frames: 0, objects: 0 };
+        ensure!(whole, objects.is_empty(), "{} live handles name no live object", objects.len());
+        ensure!(whole, !self.is_poisoned(), "the pool is poisoned");
+        Ok(())
+    }
+
+    fn check_class(
+        &self,
+        class: SizeClass,
+        state: &ClassState,
+        objects: &mut HashMap<(ExtentId, u16), crate::Handle>,
+    ) -> Result<(), CheckError> {
+        let (mut zspages, mut used, mut frames, mut live) = (0, 0, 0, 0);
+        for (number, list) in state.lists.iter().enumerate() {
+            let ids: Vec<ExtentId> = list.iter(&self.zspages).take(list.len() as usize + 1).collect();
+            ensure!(class, ids.len() == list.len() as usize, "group {number} is longer or shorter than its count");
+            for id in ids {
+                let counts = self.check_zspage(class, id, number, objects)?;
+                zspages += 1;
+                used += counts.0;
+                frames += counts.1;
+                live += counts.2;
+            }
+        }
+        ensure!(class, state.zspages == zspages, "{} zspages counted, {zspages} on lists", state.zspages);
+        ensure!(class, state.used == used, "{} objects counted, {used} in maps", state.used);
+        ensure!(class, state.frames == frames, "{} frames counted, {frames} attached", state.frames);
+        ensure!(class, state.live_bytes == live, "{} live bytes counted, {live} by handles", state.live_bytes);
+        Ok(())
+    }
+
+    /// Live objects, frames and payload bytes of one zspage.
+    fn check_zspage(
+        &self,
+        class: SizeClass,
+        id: ExtentId,
+        number: usize,
+        objects: &mut HashMap<(ExtentId, u16), crate::Handle>,
+    ) -> Result<(u64, u64, u64), CheckError> {
+        let head = self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
+        let live: Vec<u16> = self.zspages.live(id, class).collect();
+        ensure!(class, head.class == class.index, "{id:?} belongs to class {}", head.class);
+        ensure!(class, head.group.index() == number, "{id:?} is on the wrong list");
+        ensure!(class, Group::of(head.used, class.objects).index() == number, "{id:?} is in the wrong group");
+        ensure!(class, usize::from(head.used) == live.len(), "{id:?} counts {} of {}", head.used, live.len());
+        let held = self.zspages.extents().share(id).ok_or_else(|| broken(class, format!("{id:?} is vacant")))?;
+        let mut bytes = 0;
+        for &object in &live {
+            let handle = objects.remove(&(id, object));
+            let handle = handle.ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
+            let slot = Slot { extent: id, object, class };
+            let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
+            ensure!(class, named == Some(handle.index()), "object {object} of {id:?} names another handle");
+            bytes += self.handles.len_of(handle) as u64;
+        }
+        let mut frames = 0;
+        for position in 0..usize::from(class.frames) {
+            let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
+            let needed = live.iter().any(|&object| frames_of(class, object).contains(&position));
+            ensure!(class, there == needed, "frame {position} of {id:?}: there {there}, needed {needed}");
+            frames += u64::from(there);
+        }
+        // Not `reap`: the class is locked, and a mark needs another thread.
+        drop(held);
+        Ok((live.len() as u64, frames, bytes))
+    }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong, call by call.
+
+use thiserror::Error;
+
+/// Why an object could not be allocated. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AllocError {
+    /// Objects have 1 to 4096 bytes.
+    #[error("an object of {len} bytes cannot be stored: 1 to 4096 are possible")]
+    Size {
+        /// Bytes asked for.
+        len: usize,
+    },
+    /// The zone's limit is reached.
+    #[error("the memory limit is reached")]
+    Limit,
+    /// The arena is used up.
+    #[error("the arena has no free frame")]
+    NoFrames,
+    /// All handle or zspage numbers are taken.
+    #[error("the pool has no free number for another object")]
+    Numbers,
+    /// The pool's metadata was found broken earlier; nothing it says can be trusted.
+    #[error("the pool is out of order: its metadata is damaged")]
+    Poisoned,
+}
+
+/// Why an object could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AccessError {
+    /// The object was freed, or the handle never was one.
+    #[error("the handle is stale")]
+    Stale,
+    /// The bytes before the object do not name its handle: somebody overwrote them. Other objects are not affected.
+    #[error("the object is damaged")]
+    Damaged,
+    /// The pool's metadata was found broken earlier; nothing it says can be trusted.
+    #[error("the pool is out of order: its metadata is damaged")]
+    Poisoned,
+}
+
+/// Why an object could not be overwritten. It holds what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum WriteError {
+    /// An object keeps the length it was allocated with.
+    #[error("{given} bytes do not fit an object of {expected}")]
+    Length {
+        /// The object's length.
+        expected: usize,
+        /// Bytes offered.
+        given: usize,
+    },
+    /// The object cannot be reached.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The object is being read, and there is no room for its new content beside the old.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+}
+
+/// Why a pool could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PoolError {
+    /// Zspages have 1 to 16 frames.
+    #[error("zspages of {chain} frames are not possible: 1 to 16 are")]
+    Chain {
+        /// Frames asked for.
+        chain: u8,
+    },
+    /// The address space for the tables cannot be reserved.
+    #[error(transparent)]
+    Reserve(#[from] sys::MapError),
+}
+
+impl From<frames::AllocError> for AllocError {
+    fn from(error: frames::AllocError) -> Self {
+        match error {
+            frames::AllocError::Limit => Self::Limit,
+            _ => Self::NoFrames,
+        }
+    }
+}

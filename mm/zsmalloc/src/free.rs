@@ -1,0 +1,141 @@
+//! Freeing: forget the object now, give frames back as soon as nobody looks at them.
+//!
+//! A free flips bits under the class lock and touches no cold memory. Bytes of a freed object stay as they are while a reader is inside its
+//! extent, because using them again needs the extent exclusively. If somebody is inside when frames could go, a mark is left and the last
+//! to leave calls [`Pool::reap`] (deferred free: ).
+
+use frames::{Exclusive, ExtentId};
+
+use crate::class::SizeClass;
+use crate::handle::Handle;
+use crate::object::Slot;
+use crate::pool::{ClassState, Pool};
+use crate::zspage::frames_of;
+use crate::{AccessError, SizeClasses};
+
+impl Pool {
+    /// Frees an object and returns how long it was. Never waits for a reader.
+    ///
+    /// # Errors
+    /// [`AccessError::Stale`] when it was freed before: a double free changes nothing.
+    pub fn free(&self, handle: Handle) -> Result<usize, AccessError> {
+        let (slot, mut state) = self.lock_object(handle)?;
+        let len = self.handles.len_of(handle);
+        self.handles.bury(handle);
+        state.live_bytes -= len as u64;
+        let kept = self.clear(&mut state, slot);
+        drop(state);
+        self.handles.give_back(handle);
+        kept.map(|()| len)
+    }
+
+    /// Finds an object and locks its class: until the lock is dropped it stays where it is.
+    pub(crate) fn lock_object(&self, handle: Handle) -> Result<(Slot, sync::MutexGuard<'_, ClassState>), AccessError> {
+        let mut misses = 0;
+        loop {
+            self.note_miss(&mut misses)?;
+            let location = self.handles.locate(handle)?;
+            // The extent may end between the two loads, when compaction has moved the object: then the word has changed, too.
+            let class = self.zspages.extents().tag(location.extent()).and_then(|tag| self.classes.by_index(tag));
+            let Some(class) = class else { continue };
+            let state = self.lock(class);
+            let still = self.handles.locate(handle)? == location
+                && self.zspages.extents().tag(location.extent()) == Some(class.index);
+            if still {
+                return Ok((Slot { extent: location.extent(), object: location.object(), class }, state));
+            }
+        }
+    }
+
+    /// Counts a look at an object that turned out to be on the move. Nobody moves a million times during one call: then the tables contradict
+    /// themselves, and spinning on would be the end of this thread (S-24).
+    pub(crate) fn note_miss(&self, misses: &mut u32) -> Result<(), AccessError> {
+        if *misses > 0 {
+            sync::relax(*misses);
+        }
+        *misses += 1;
+        if *misses > 1 << 20 {
+            self.poison();
+        }
+        if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
+    }
+
+    /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
+    pub(crate) fn clear(&self, state: &mut ClassState, slot: Slot) -> Result<(), AccessError> {
+        let Slot { extent, object, class } = slot;
+        let head = self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
+        let Some(mut head) = head.filter(|_| self.zspages.is_live(extent, object)) else {
+            self.poison();
+            return Err(AccessError::Poisoned);
+        };
+        self.zspages.set_free(extent, object);
+        head.used -= 1;
+        state.regroup(&self.zspages, extent, class, head);
+        state.used -= 1;
+        let emptied = frames_of(class, object).any(|position| self.zspages.frame_is_empty(extent, class, position));
+        if emptied {
+            self.shrink(state, extent, class);
+        }
+        Ok(())
+    }
+
+    /// Gives the empty frames of a zspage back, the zspage itself when it is empty; leaves a mark when somebody is inside. The class is locked.
+    pub(crate) fn shrink(&self, state: &mut ClassState, extent: ExtentId, class: SizeClass) {
+        loop {
+            if let Some(held) = self.zspages.extents().try_exclusive(extent) {
+                return self.shrink_held(state, held, class);
+            }
+            if self.zspages.extents().mark_pending(extent) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn shrink_held(&self, state: &mut ClassState, mut held: Exclusive<'_>, class: SizeClass) {
+        // Marks are made under the class lock, which we hold, so none can be lost here.
+        held.take_pending();
+        let extent = held.id();
+        self.detach_empty(&mut held, class, 0..=usize::from(class.frames) - 1, state);
+        let Some(head) = self.zspages.head(extent).filter(|head| head.used == 0) else {
+            let _ = held.release();
+            return;
+        };
+        state.lists[head.group.index()].remove(&self.zspages, extent);
+        state.zspages -= 1;
+        self.zspages.end(extent);
+        held.destroy();
+    }
+
+    /// Detaches those of the frames at `positions` that hold no byte of a live object.
+    pub(crate) fn detach_empty(
+        &self,
+        held: &mut Exclusive<'_>,
+        class: SizeClass,
+        positions: std::ops::RangeInclusive<usize>,
+        state: &mut ClassState,
+    ) {
+        for position in positions {
+            if held.has_frame(position) && self.zspages.frame_is_empty(held.id(), class, position) {
+                held.detach(position);
+                state.frames -= 1;
+            }
+        }
+    }
+
+    /// Does what could not be done while somebody was inside the extent. Called without any lock held, by whoever was told to.
+    pub(crate) fn reap(&self, extent: ExtentId) {
+        loop {
+            let Some(class) = self.class_of(extent) else { return };
+            let mut state = self.lock(class);
+            if self.class_of(extent) != Some(class) {
+                continue;
+            }
+            // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
+            return self.shrink(&mut state, extent, class);
+        }
+    }
+
+    fn class_of(&self, extent: ExtentId) -> Option<SizeClass> {
+        self.zspages.extents().tag(extent).and_then(|tag| SizeClasses::by_index(&self.classes, tag))
+    }
+}

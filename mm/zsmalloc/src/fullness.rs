@@ -1,0 +1,65 @@
+//! Fullness groups: which zspage is filled next, which is emptied first.
+
+/// How many groups there are: empty, ten steps of ten percent, full.
+pub const GROUPS: usize = 12;
+
+/// How full a zspage is: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(u8);
+
+impl Group {
+    /// No live object; waits to be given back, or to be used again.
+    pub const EMPTY: Self = Self(0);
+    /// No free object.
+    pub const FULL: Self = Self(GROUPS as u8 - 1);
+
+    /// The group of a zspage with `used` of `objects` in use (R-218 in today's twelve steps).
+    #[must_use]
+    pub fn of(used: u16, objects: u16) -> Self {
+        if used == 0 {
+            Self::EMPTY
+        } else if used >= objects {
+            Self::FULL
+        } else {
+            Self(1 + (u32::from(used) * 10 / u32::from(objects)) as u8)
+        }
+    }
+
+    /// The group with this number.
+    #[must_use]
+    pub fn from_index(index: usize) -> Option<Self> {
+        (index < GROUPS).then_some(Self(index as u8))
+    }
+
+    /// Its number, below [`GROUPS`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Groups with both live and free objects, fullest first: where the next object goes.
+    pub fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
+        (Self::EMPTY.0 + 1..Self::FULL.0).rev().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// the order of the tests, for every number of objects a zspage can have.
+    #[test]
+    fn r218_groups_rise_with_use_and_the_ends_are_exact() {
+        for objects in 1..=256 {
+            assert_eq!(Group::of(0, objects), Group::EMPTY);
+            assert_eq!(Group::of(objects, objects), Group::FULL);
+            for used in 1..objects {
+                let group = Group::of(used, objects);
+                assert!(Group::EMPTY < group && group < Group::FULL, "{used} of {objects}");
+                assert!(Group::of(used - 1, objects) <= group);
+            }
+        }
+        assert_eq!(Group::of(35, 36).index(), 10);
+        assert_eq!(Group::of(1, 36).index(), 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! The table behind handles: for each index a location word and a length.
+//!
+//! A word is written by whoever owns its index: the allocating thread until it publishes, then whoever holds the lock of the class the
+//! object lives in (INV-POOL-2). Readers load it without a lock. When all indices of a chunk are free its words go back to the OS; the chunk's
+//! *floor* remembers the highest generation used there, so that a stale handle stays stale.
+
+use frames::ids::{CHUNK, Ids};
+use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use sys::{Backing, MapError, Table};
+
+use crate::AccessError;
+use crate::handle::{Handle, LAST_GENERATION, Location};
+
+#[derive(Debug)]
+pub(crate) struct Handles {
+    ids: Ids,
+    words: Table<AtomicU64>,
+    lens: Table<AtomicU16>,
+    floors: Table<AtomicU32>,
+}
+
+impl Handles {
+    pub(crate) fn new(capacity: usize, backing: Backing) -> Result<Self, MapError> {
+        let ids = Ids::new(capacity, sys::host::cpus().min(8), backing)?;
+        Ok(Self {
+            words: Table::reserve(ids.capacity(), backing)?,
+            lens: Table::reserve(ids.capacity(), backing)?,
+            floors: Table::reserve(ids.capacity() / CHUNK, backing)?,
+            ids,
+        })
+    }
+
+    /// Takes a free index and makes its next handle; nothing can be reached through it until [`Handles::publish`].
+    pub(crate) fn reserve(&self) -> Option<Handle> {
+        loop {
+            let index = self.ids.take()?;
+            // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
+            let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed)).generation();
+            let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
+            let generation = last.max(floor) + 1;
+            if generation <= LAST_GENERATION {
+                return Some(Handle::new(index, generation));
+            }
+            // Its generations are used up. It stays taken for good: 8 bytes lost after 16 million uses.
+        }
+    }
+
+    /// Gives an index back that was reserved and not published.
+    pub(crate) fn cancel(&self, handle: Handle) {
+        self.bury(handle);
+        self.give_back(handle);
+    }
+
+    /// Makes the object reachable. The caller holds its extent exclusively, with the bytes written.
+    pub(crate) fn publish(&self, handle: Handle, location: Location, len: usize) {
+        let index = handle.index() as usize;
+        // Release pairs with the Acquire in `len_of`: who finds this length also finds that the index changed hands, if it did.
+        self.lens[index].store(len as u16, Ordering::Release);
+        // Release pairs with the Acquire in `locate`: who finds the word live finds its length too.
+        self.words[index].store(location.to_bits(), Ordering::Release);
+    }
+
+    /// Where the handle's object is now.
+    pub(crate) fn locate(&self, handle: Handle) -> Result<Location, AccessError> {
+        let word = self.words.get(handle.index() as usize).ok_or(AccessError::Stale)?;
+        // Acquire pairs with the Release in `publish` and `relocate`.
+        let location = Location::from_bits(word.load(Ordering::Acquire));
+        let matches = location.is_live() && location.generation() == handle.generation();
+        if matches { Ok(location) } else { Err(AccessError::Stale) }
+    }
+
+    /// Where the object of this index is, whatever its generation.
+    pub(crate) fn locate_index(&self, index: u32) -> Option<(Handle, Location)> {
+        let location = Location::from_bits(self.words.get(index as usize)?.load(Ordering::Acquire));
+        location.is_live().then(|| (Handle::new(index, location.generation()), location))
+    }
+
+    /// The length of an object. The caller holds its class lock, or locates the handle before and again after: only then is it this object's.
+    pub(crate) fn len_of(&self, handle: Handle) -> usize {
+        // Acquire pairs with the Release in `publish`, so that the second look at the word is not older than the length.
+        usize::from(self.lens[handle.index() as usize].load(Ordering::Acquire))
+    }
+
+    /// Points a live handle at its object's new place. The caller holds the class lock and has written the bytes there.
+    pub(crate) fn relocate(&self, handle: Handle, location: Location) {
+        debug_assert_eq!(location.generation(), handle.generation());
+        // Release pairs with the Acquire in `locate`: who finds the new place finds the bytes.
+        self.words[handle.index() as usize].store(location.to_bits(), Ordering::Release);
+    }
+
+    /// Makes the handle stale. The caller holds the class lock.
+    pub(crate) fn bury(&self, handle: Handle) {
+        let dead = Location::dead(handle.generation());
+        // Release pairs with the Acquire in `locate`; a reader that still sees the word live is inside the extent or will look again.
+        self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
+    }
+
+    /// Frees the index of a buried handle.
+    pub(crate) fn give_back(&self, handle: Handle) {
+        self.ids.give_back(handle.index(), |first| self.discard(first));
+    }
+
+    /// Gives the words of an empty chunk back to the OS.
+    fn discard(&self, first: usize) {
+        let words = &self.words[first..first + CHUNK];
+        // Relaxed: all these indices are free and the shard's lock is held, so nobody writes here.
+        let last = words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation()).max();
+        let floor = &self.floors[first / CHUNK];
+        floor.store(floor.load(Ordering::Relaxed).max(last.unwrap_or(0)), Ordering::Relaxed);
+        self.words.discard(first, CHUNK);
+        self.lens.discard(first, CHUNK);
+    }
+
+    /// Every live handle with its location. A snapshot, exact when nobody changes the pool.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (Handle, Location)> {
+        (0..self.ids.capacity() as u32).filter(|&index| self.ids.is_taken(index)).filter_map(|i| self.locate_index(i))
+    }
+
+    /// Memory of the table, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let record = size_of::<u64>() + size_of::<u16>();
+        self.ids.open_chunks() * (CHUNK * record + size_of::<u32>()) + self.ids.own_bytes()
+    }
+}

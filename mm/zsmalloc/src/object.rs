@@ -1,0 +1,66 @@
+//! One object's place: where its bytes are in its extent.
+
+use std::ops::Range;
+
+use frames::{Exclusive, ExtentId, Shared};
+
+use crate::class::SizeClass;
+
+/// A slot of a zspage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) extent: ExtentId,
+    pub(crate) object: u16,
+    pub(crate) class: SizeClass,
+}
+
+impl Slot {
+    /// Header and payload. Units: bytes from the extent's start.
+    pub(crate) fn bytes(self, len: usize) -> Range<usize> {
+        let start = usize::from(self.object) * usize::from(self.class.size);
+        start..start + self.class.header() + len
+    }
+
+    /// The payload.
+    pub(crate) fn payload(self, len: usize) -> Range<usize> {
+        let bytes = self.bytes(len);
+        bytes.start + self.class.header()..bytes.end
+    }
+
+    /// Writes header and payload. `false` when the slot's frames are not there, which only broken metadata can cause.
+    pub(crate) fn write(self, held: &mut Exclusive<'_>, index: u32, payload: &[u8]) -> bool {
+        self.write_pieces(held, index, (payload, &[]))
+    }
+
+    /// As [`Slot::write`], for a payload that comes in two pieces.
+    pub(crate) fn write_pieces(self, held: &mut Exclusive<'_>, index: u32, (first, second): (&[u8], &[u8])) -> bool {
+        let header = self.class.header();
+        if header > 0 {
+            let start = self.bytes(0).start;
+            // Slots are multiples of 16 bytes long, so a header never crosses a frame border.
+            let Some((bytes, _)) = held.pieces_mut(start..start + header) else { return false };
+            bytes.copy_from_slice(&index.to_le_bytes()[..header]);
+        }
+        let Some((head, tail)) = held.pieces_mut(self.payload(first.len() + second.len())) else { return false };
+        // Two pieces into two pieces: whichever border comes first splits the other side.
+        let at = first.len().min(head.len());
+        head[..at].copy_from_slice(&first[..at]);
+        if at < first.len() {
+            let (front, back) = tail.split_at_mut(first.len() - at);
+            front.copy_from_slice(&first[at..]);
+            back.copy_from_slice(second);
+        } else {
+            let rest = head.len() - at;
+            head[at..].copy_from_slice(&second[..rest]);
+            tail.copy_from_slice(&second[rest..]);
+        }
+        true
+    }
+
+    /// The handle index in the header; `None` where there is no header, or no frame.
+    pub(crate) fn header(self, held: &Shared<'_>) -> Option<u32> {
+        let start = self.bytes(0).start;
+        let (bytes, _) = held.pieces(start..start + self.class.header())?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+}

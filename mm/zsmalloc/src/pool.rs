@@ -1,0 +1,170 @@
+//! The pool itself: what it owns, how it begins and ends.
+
+use std::sync::Arc;
+
+use frames::{ExtentId, Shape, Zone};
+use sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::{Mutex, MutexGuard};
+use sys::Backing;
+
+use crate::class::{ChainRule, SizeClass, SizeClasses};
+use crate::fullness::{GROUPS, Group};
+use crate::handles::Handles;
+use crate::zspage::{Head, List, Zspages};
+use crate::{AllocError, PoolError};
+
+/// How a pool is laid out. Fixed for its life.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolConfig {
+    /// Frames in a zspage at most: 1 to 16.
+    pub chain: u8,
+    /// How a class chooses its chain.
+    pub rule: ChainRule,
+    /// Objects there can be; `None` for 16 a frame of the zone. Costs address space, and memory only when used.
+    pub max_objects: Option<u32>,
+    /// Where the pool's tables live.
+    pub backing: Backing,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        let chain = frames::MAX_CHAIN as u8;
+        Self { chain, rule: ChainRule::LeastWaste, max_objects: None, backing: Backing::AnonymousSmall }
+    }
+}
+
+/// A compacting pool of small objects. See the crate's page.
+///
+/// Locking: all calls may come from many threads at once; none of them waits for a reader.
+#[derive(Debug)]
+pub struct Pool {
+    pub(crate) zone: Arc<Zone>,
+    pub(crate) zspages: Zspages,
+    pub(crate) handles: Handles,
+    pub(crate) classes: SizeClasses,
+    pub(crate) states: Box<[ClassLock]>,
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) objects_compacted: AtomicU64,
+    pub(crate) frames_compacted: AtomicU64,
+    pub(crate) poisoned: AtomicBool,
+}
+
+/// The lock of a class, on a cache line pair of its own: neighbours are busy on other threads.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct ClassLock(pub(crate) Mutex<ClassState>);
+
+/// What a class knows of its zspages.
+#[derive(Debug)]
+pub(crate) struct ClassState {
+    pub(crate) lists: [List; GROUPS],
+    pub(crate) zspages: u64,
+    pub(crate) used: u64,
+    pub(crate) frames: u64,
+    pub(crate) live_bytes: u64,
+}
+
+impl Pool {
+    /// An empty pool that takes its frames from `zone`.
+    ///
+    /// # Errors
+    /// [`PoolError`] when the chain is not possible or address space for the tables cannot be reserved.
+    pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Self, PoolError> {
+        if !(1..=frames::MAX_CHAIN).contains(&usize::from(config.chain)) {
+            return Err(PoolError::Chain { chain: config.chain });
+        }
+        let capacity = zone.capacity().0 as usize;
+        let objects = config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
+        let classes = SizeClasses::new(usize::from(config.chain), config.rule);
+        let state = || ClassLock(Mutex::new(ClassState::new()));
+        Ok(Self {
+            zspages: Zspages::new(Arc::clone(&zone), capacity, config.backing)?,
+            handles: Handles::new(objects.min(u32::MAX as usize), config.backing)?,
+            states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
+            classes,
+            zone,
+            compacting: Mutex::new(()),
+            objects_compacted: AtomicU64::new(0),
+            frames_compacted: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    /// The zone the frames come from.
+    #[must_use]
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
+    }
+
+    /// The size classes.
+    #[must_use]
+    pub fn classes(&self) -> &SizeClasses {
+        &self.classes
+    }
+
+    /// The longest payload that does not take a whole frame. Units: bytes.
+    #[must_use]
+    pub fn largest_with_header(&self) -> usize {
+        self.classes.largest_with_header()
+    }
+
+    pub(crate) fn lock(&self, class: SizeClass) -> MutexGuard<'_, ClassState> {
+        self.states[usize::from(class.index)].0.lock()
+    }
+
+    /// Stops all further use: what the tables say contradicts itself (S-24).
+    pub(crate) fn poison(&self) {
+        // Relaxed: it orders nothing; whoever sees it late works on tables that were never safe to trust, but always safe to read.
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        // Relaxed: as above.
+        self.poisoned.load(Ordering::Relaxed)
+    }
+}
+
+/// Frees every frame. No guard can be left, since guards borrow the pool.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for class in self.classes.iter() {
+            let state = self.lock(class);
+            for list in state.lists {
+                let ids: Vec<ExtentId> = list.iter(&self.zspages).collect();
+                ids.into_iter()
+                    .filter_map(|id| self.zspages.extents().try_exclusive(id))
+                    .for_each(|held| held.destroy());
+            }
+        }
+    }
+}
+
+impl ClassState {
+    fn new() -> Self {
+        Self { lists: [List::EMPTY; GROUPS], zspages: 0, used: 0, frames: 0, live_bytes: 0 }
+    }
+
+    /// Moves a zspage to the list its use now asks for, and records the head.
+    pub(crate) fn regroup(&mut self, records: &Zspages, id: ExtentId, class: SizeClass, mut head: Head) {
+        let group = Group::of(head.used, class.objects);
+        if group != head.group {
+            self.lists[head.group.index()].remove(records, id);
+            self.lists[group.index()].push(records, id);
+            head.group = group;
+        }
+        records.set_head(id, head);
+    }
+}
+
+pub(crate) fn shape_of(class: SizeClass) -> Shape {
+    if class.frames == 1 { Shape::Single } else { Shape::Chain }
+}
+
+impl From<NoNumber> for AllocError {
+    fn from(_: NoNumber) -> Self {
+        Self::Numbers
+    }
+}
+
+/// All numbers of some table are taken.
+pub(crate) struct NoNumber;

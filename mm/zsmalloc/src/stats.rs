@@ -1,0 +1,101 @@
+//! What a pool holds, and what that costs.
+
+use frames::FRAME_SIZE;
+use sync::atomic::Ordering::Relaxed;
+
+use crate::GROUPS;
+use crate::class::SizeClass;
+use crate::pool::{ClassState, Pool};
+
+/// One line of the classes table (KERNEL 1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassStats {
+    /// Which class.
+    pub class: SizeClass,
+    /// Zspages in each fullness group: empty, up to 10 %, ... 99 %, full.
+    pub groups: [u32; GROUPS],
+    /// Objects its zspages would hold if they were full.
+    pub objects_allocated: u64,
+    /// Live objects.
+    pub objects_used: u64,
+    /// Frames attached.
+    pub frames_used: u64,
+    /// Payload bytes of live objects.
+    pub live_bytes: u64,
+    /// Frames a full compaction could free, at least.
+    pub frames_freeable: u64,
+}
+
+/// A whole pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Live objects.
+    pub objects: u64,
+    /// Payload bytes of live objects.
+    pub live_bytes: u64,
+    /// Frames attached to zspages.
+    pub frames: u64,
+    /// Bytes lost inside live objects' slots: headers and rounding up to the class.
+    pub rounding_bytes: u64,
+    /// Bytes of attached frames outside live objects: free slots and the tails of zspages.
+    pub hole_bytes: u64,
+    /// Memory of zspage and extent records.
+    pub zspage_bytes: u64,
+    /// Memory of the handle table.
+    pub handle_bytes: u64,
+    /// Objects moved by compaction so far.
+    pub objects_compacted: u64,
+    /// Frames freed by compaction so far.
+    pub frames_compacted: u64,
+    /// The classes that were ever used, smallest first.
+    pub classes: Vec<ClassStats>,
+}
+
+impl ClassStats {
+    fn of(class: SizeClass, state: &ClassState) -> Self {
+        let size = u64::from(class.size);
+        // Saturating: a class is read in one piece under its lock, but a formula that can wrap will (B6, L-09).
+        let needed = (state.used * size).div_ceil(FRAME_SIZE as u64);
+        Self {
+            class,
+            groups: state.lists.map(crate::zspage::List::len),
+            objects_allocated: state.zspages * u64::from(class.objects),
+            objects_used: state.used,
+            frames_used: state.frames,
+            live_bytes: state.live_bytes,
+            frames_freeable: state.frames.saturating_sub(needed + needed / u64::from(class.frames) + 1),
+        }
+    }
+}
+
+impl Pool {
+    /// A snapshot; each class is exact in itself. Locks one class at a time.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        let mut total = PoolStats {
+            zspage_bytes: self.zspages.extents().metadata_bytes() as u64,
+            handle_bytes: self.handles.bytes() as u64,
+            // Relaxed: statistics.
+            objects_compacted: self.objects_compacted.load(Relaxed),
+            frames_compacted: self.frames_compacted.load(Relaxed),
+            ..PoolStats::default()
+        };
+        for class in self.classes.iter() {
+            let line = ClassStats::of(class, &self.lock(class));
+            let taken = line.objects_used * u64::from(class.size);
+            total.objects += line.objects_used;
+            total.live_bytes += line.live_bytes;
+            total.frames += line.frames_used;
+            total.rounding_bytes += taken - line.live_bytes;
+            total.hole_bytes += line.frames_used * FRAME_SIZE as u64 - taken;
+            total.classes.push(line);
+        }
+        total
+    }
+
+    /// Frames attached to zspages: the kernel's zs_get_total_pages.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.classes.iter().map(|class| self.lock(class).frames).sum()
+    }
+}

@@ -1,0 +1,311 @@
+//! Zspage records: what is known of a zspage beside its frames.
+//!
+//! A zspage has the number of its extent. Its record is a few plain words in a table of the extent's shape, read and written under the lock of
+//! its class only:
+//!
+//! ```text
+//!  word 0   63 57 56                25 24      16 15    12 11     4 3  0
+//!          +-----+--------------------+----------+--------+--------+----+
+//!          | 0   | huge handle (32)   | used (9) | group  | class  | m  |
+//!          +-----+--------------------+----------+--------+--------+----+
+//!  word 1   previous (32) | next (32) in the list of its group
+//!  word 2.. the free map: one bit an object, set = live
+//! ```
+//! `m` is the magic of a zspage in use; a record without it means broken metadata (R-213, C-04).
+
+use std::sync::Arc;
+
+use frames::{ExtentId, Extents, FRAME_SIZE, OwnerWords, Shape, Zone};
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sys::{Backing, MapError};
+
+use crate::class::{MAX_OBJECTS, SizeClass};
+use crate::fullness::Group;
+
+const MAGIC: u64 = 0x9;
+const NONE: u32 = u32::MAX;
+const LINK_WORDS: usize = 2;
+
+/// The head word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) class: u8,
+    pub(crate) group: Group,
+    pub(crate) used: u16,
+    /// The handle index of the only object, where there is no header.
+    pub(crate) huge: u32,
+}
+
+impl Head {
+    fn to_bits(self) -> u64 {
+        u64::from(self.huge) << 25
+            | u64::from(self.used) << 16
+            | (self.group.index() as u64) << 12
+            | u64::from(self.class) << 4
+            | MAGIC
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        let group = Group::from_index((bits >> 12 & 0xf) as usize)?;
+        (bits & 0xf == MAGIC).then_some(Self {
+            class: (bits >> 4) as u8,
+            group,
+            used: (bits >> 16) as u16 & 0x1ff,
+            huge: (bits >> 25) as u32,
+        })
+    }
+}
+
+/// The zspages of a pool: its extents and the records beside them.
+#[derive(Debug)]
+pub(crate) struct Zspages {
+    extents: Extents,
+}
+
+const fn map_words(shape: Shape) -> usize {
+    match shape {
+        // A zspage of one frame has at most 128 objects of 32 bytes.
+        Shape::Single => MAX_OBJECTS / 2 / 64,
+        Shape::Chain => MAX_OBJECTS / 64,
+    }
+}
+
+impl Zspages {
+    pub(crate) fn new(zone: Arc<Zone>, limit: usize, backing: Backing) -> Result<Self, MapError> {
+        let words = |shape| LINK_WORDS + map_words(shape);
+        let words = OwnerWords { single: words(Shape::Single), chain: words(Shape::Chain) };
+        Ok(Self { extents: Extents::new(zone, limit, words, backing)? })
+    }
+
+    pub(crate) fn extents(&self) -> &Extents {
+        &self.extents
+    }
+
+    fn record(&self, id: ExtentId) -> &[AtomicU64] {
+        self.extents.owner_words(id)
+    }
+
+    // Relaxed throughout this file: records are read and written under their class lock only.
+
+    /// The head of a zspage; `None` when there is none with this number.
+    pub(crate) fn head(&self, id: ExtentId) -> Option<Head> {
+        Head::from_bits(self.record(id).first()?.load(Relaxed))
+    }
+
+    pub(crate) fn set_head(&self, id: ExtentId, head: Head) {
+        self.record(id)[0].store(head.to_bits(), Relaxed);
+    }
+
+    /// Starts the record of a new zspage: no objects, on no list.
+    pub(crate) fn begin(&self, id: ExtentId, class: u8) -> Head {
+        let head = Head { class, group: Group::EMPTY, used: 0, huge: 0 };
+        self.set_head(id, head);
+        self.record(id)[LINK_WORDS..].iter().for_each(|word| word.store(0, Relaxed));
+        head
+    }
+
+    /// Ends a record: from here on the number names no zspage.
+    pub(crate) fn end(&self, id: ExtentId) {
+        self.record(id).iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    /// The neighbours in the list of the zspage's group: previous, next.
+    fn links(&self, id: ExtentId) -> (u32, u32) {
+        let bits = self.record(id)[1].load(Relaxed);
+        ((bits >> 32) as u32, bits as u32)
+    }
+
+    fn set_links(&self, id: ExtentId, previous: u32, next: u32) {
+        self.record(id)[1].store(u64::from(previous) << 32 | u64::from(next), Relaxed);
+    }
+
+    /// Whether the object is live.
+    pub(crate) fn is_live(&self, id: ExtentId, object: u16) -> bool {
+        self.map(id).get(usize::from(object) / 64).is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
+    }
+
+    pub(crate) fn set_live(&self, id: ExtentId, object: u16) {
+        let word = &self.map(id)[usize::from(object) / 64];
+        word.store(word.load(Relaxed) | bit(object), Relaxed);
+    }
+
+    pub(crate) fn set_free(&self, id: ExtentId, object: u16) {
+        let word = &self.map(id)[usize::from(object) / 64];
+        word.store(word.load(Relaxed) & !bit(object), Relaxed);
+    }
+
+    fn map(&self, id: ExtentId) -> &[AtomicU64] {
+        self.record(id).get(LINK_WORDS..).unwrap_or(&[])
+    }
+
+    /// Live objects, in order.
+    pub(crate) fn live(&self, id: ExtentId, class: SizeClass) -> impl DoubleEndedIterator<Item = u16> {
+        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        (0..class.objects).filter(move |&object| map[usize::from(object) / 64] & bit(object) != 0)
+    }
+
+    /// Free objects, in order.
+    pub(crate) fn free(&self, id: ExtentId, class: SizeClass) -> impl Iterator<Item = u16> {
+        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        let mut word = 0;
+        let mut open = !map[0];
+        std::iter::from_fn(move || {
+            while open == 0 {
+                word += 1;
+                open = !*map.get(word)?;
+            }
+            let object = word as u16 * 64 + open.trailing_zeros() as u16;
+            open &= open - 1;
+            (object < class.objects).then_some(object)
+        })
+    }
+
+    fn snapshot(&self, id: ExtentId) -> [u64; MAX_OBJECTS / 64] {
+        let mut map = [0; MAX_OBJECTS / 64];
+        map.iter_mut().zip(self.map(id)).for_each(|(copy, word)| *copy = word.load(Relaxed));
+        map
+    }
+
+    /// Whether no live object has a byte in the frame at `position`.
+    pub(crate) fn frame_is_empty(&self, id: ExtentId, class: SizeClass, position: usize) -> bool {
+        let size = usize::from(class.size);
+        let first = (position * FRAME_SIZE / size) as u16;
+        let last = (((position + 1) * FRAME_SIZE - 1) / size) as u16;
+        (first..=last.min(class.objects - 1)).all(|object| !self.is_live(id, object))
+    }
+}
+
+fn bit(object: u16) -> u64 {
+    1 << (object % 64)
+}
+
+/// The frames an object has bytes in.
+pub(crate) fn frames_of(class: SizeClass, object: u16) -> std::ops::RangeInclusive<usize> {
+    let (size, first) = (usize::from(class.size), usize::from(object) * usize::from(class.size));
+    first / FRAME_SIZE..=(first + size - 1) / FRAME_SIZE
+}
+
+/// A doubly linked list of zspages of one class and group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    first: u32,
+    len: u32,
+}
+
+impl List {
+    pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
+
+    pub(crate) fn len(self) -> u32 {
+        self.len
+    }
+
+    /// Puts a zspage in front.
+    pub(crate) fn push(&mut self, records: &Zspages, id: ExtentId) {
+        records.set_links(id, NONE, self.first);
+        if self.first != NONE {
+            let first = ExtentId::from_bits(self.first);
+            records.set_links(first, id.to_bits(), records.links(first).1);
+        }
+        self.first = id.to_bits();
+        self.len += 1;
+    }
+
+    /// Takes a zspage of this list out.
+    pub(crate) fn remove(&mut self, records: &Zspages, id: ExtentId) {
+        debug_assert!(self.len > 0, "a zspage is removed from the list it is on");
+        let (previous, next) = records.links(id);
+        if previous == NONE {
+            self.first = next;
+        } else {
+            let neighbour = ExtentId::from_bits(previous);
+            records.set_links(neighbour, records.links(neighbour).0, next);
+        }
+        if next != NONE {
+            let neighbour = ExtentId::from_bits(next);
+            records.set_links(neighbour, previous, records.links(neighbour).1);
+        }
+        self.len -= 1;
+    }
+
+    /// The zspages, front to back.
+    pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ExtentId> {
+        let mut next = self.first;
+        std::iter::from_fn(move || {
+            let id = (next != NONE).then(|| ExtentId::from_bits(next))?;
+            next = records.links(id).1;
+            Some(id)
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{ChainRule, SizeClasses};
+    use frames::{FrameCount, ZoneConfig};
+    use proptest::prelude::*;
+
+    fn records() -> Zspages {
+        let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+        Zspages::new(Arc::new(zone.expect("a small zone")), 8, Backing::Heap).expect("small tables")
+    }
+
+    proptest! {
+        #[test]
+        fn head_word_round_trips(class: u8, used in 0u16..=256, huge: u32, group in 0usize..crate::GROUPS) {
+            let head = Head { class, group: Group::from_index(group).expect("below the end"), used, huge };
+            prop_assert_eq!(Head::from_bits(head.to_bits()), Some(head));
+        }
+    }
+
+    /// R-213: one wrong bit in the magic is noticed.
+    #[test]
+    fn r213_a_record_without_magic_is_none() {
+        let bits = Head { class: 3, group: Group::FULL, used: 256, huge: u32::MAX }.to_bits();
+        (0..4).for_each(|flip| assert_eq!(Head::from_bits(bits ^ 1 << flip), None));
+        assert_eq!(Head::from_bits(0), None);
+    }
+
+    /// R-216: the map finds exactly the frames without a byte of a live object, for every class and object.
+    #[test]
+    fn r216_an_object_occupies_exactly_its_frames() {
+        let records = records();
+        for class in SizeClasses::new(16, ChainRule::LeastWaste).iter() {
+            let id = ExtentId::from_bits(if class.frames == 1 { 1 << 30 } else { 0 });
+            records.begin(id, class.index);
+            for object in 0..class.objects {
+                records.set_live(id, object);
+                for position in 0..usize::from(class.frames) {
+                    let expected = !frames_of(class, object).contains(&position);
+                    assert_eq!(records.frame_is_empty(id, class, position), expected, "{class:?} {object} {position}");
+                }
+                records.set_free(id, object);
+            }
+        }
+    }
+
+    #[test]
+    fn free_and_live_objects_complete_each_other() {
+        let records = records();
+        let class = SizeClasses::new(16, ChainRule::LeastWaste).for_len(40).expect("a class of many objects");
+        let id = ExtentId::from_bits(0);
+        records.begin(id, class.index);
+        (0..class.objects).step_by(3).for_each(|object| records.set_live(id, object));
+        let mut all: Vec<u16> = records.live(id, class).chain(records.free(id, class)).collect();
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..class.objects));
+    }
+
+    #[test]
+    fn lists_keep_order_and_count() {
+        let records = records();
+        let ids: Vec<ExtentId> = (0..5).map(ExtentId::from_bits).collect();
+        let mut list = List::EMPTY;
+        ids.iter().for_each(|&id| list.push(&records, id));
+        list.remove(&records, ids[2]);
+        list.remove(&records, ids[4]);
+        list.remove(&records, ids[0]);
+        assert!(list.iter(&records).eq([ids[3], ids[1]]));
+        assert_eq!(list.len(), 2);
+    }
+}

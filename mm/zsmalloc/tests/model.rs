@@ -1,0 +1,144 @@
+//! Random operations against a map, with `check()` after each step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use proptest::prelude::*;
+use sys::Backing;
+use zsmalloc::{AccessError, AllocError, Budget, ChainRule, Handle, MapMode, Pool, PoolConfig};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Store(usize, u8),
+    Malloc(usize),
+    Write(prop::sample::Index, u8),
+    Map(prop::sample::Index, u8),
+    Free(prop::sample::Index),
+    FreeStale(prop::sample::Index),
+    Compact,
+    Limit(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let len = prop_oneof![4 => 1usize..4097, 2 => 1500usize..2000, 1 => Just(4096usize), 1 => 3800usize..3900];
+    prop_oneof![
+        10 => (len.clone(), any::<u8>()).prop_map(|(len, byte)| Op::Store(len, byte)),
+        1 => len.prop_map(Op::Malloc),
+        2 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(which, byte)| Op::Write(which, byte)),
+        1 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(which, byte)| Op::Map(which, byte)),
+        6 => any::<prop::sample::Index>().prop_map(Op::Free),
+        1 => any::<prop::sample::Index>().prop_map(Op::FreeStale),
+        1 => Just(Op::Compact),
+        1 => (0u64..300).prop_map(Op::Limit),
+    ]
+}
+
+fn pool(chain: u8, rule: ChainRule) -> Pool {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+fn pattern(len: usize, byte: u8) -> Vec<u8> {
+    (0..len).map(|at| byte.wrapping_add(at as u8).wrapping_mul(7)).collect()
+}
+
+/// The pool beside the map it must agree with.
+struct Model {
+    pool: Pool,
+    live: Vec<(Handle, Vec<u8>)>,
+    stale: Vec<Handle>,
+}
+
+impl Model {
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Store(len, byte) => self.added(self.pool.store(&pattern(len, byte)), pattern(len, byte)),
+            Op::Malloc(len) => self.added(self.pool.malloc(len), vec![0; len]),
+            Op::Write(which, byte) if !self.live.is_empty() => {
+                let (handle, content) = which.get_mut(&mut self.live);
+                *content = pattern(content.len(), byte);
+                self.pool.write(*handle, content).expect("nobody reads, so it is written in place");
+            }
+            Op::Map(which, byte) if !self.live.is_empty() => {
+                let (handle, content) = which.get_mut(&mut self.live);
+                let mut mapped = self.pool.map(*handle, MapMode::ReadWrite).expect("live");
+                assert_eq!(&*mapped, &content[..]);
+                mapped[0] = byte;
+                content[0] = byte;
+                mapped.unmap().expect("nobody reads, so it is written in place");
+            }
+            Op::Free(which) if !self.live.is_empty() => {
+                let (handle, content) = self.live.swap_remove(which.index(self.live.len()));
+                assert_eq!(self.pool.free(handle), Ok(content.len()));
+                self.stale.push(handle);
+            }
+            Op::FreeStale(which) if !self.stale.is_empty() => {
+                let handle = self.stale[which.index(self.stale.len())];
+                assert_eq!(self.pool.free(handle), Err(AccessError::Stale));
+                assert_eq!(self.pool.read(handle).err(), Some(AccessError::Stale));
+            }
+            Op::Compact => {
+                self.pool.compact(&Budget::unlimited());
+            }
+            Op::Limit(frames) => self.pool.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
+            _ => {}
+        }
+    }
+
+    fn added(&mut self, result: Result<Handle, AllocError>, content: Vec<u8>) {
+        match result {
+            Ok(handle) => self.live.push((handle, content)),
+            Err(error) => assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}"),
+        }
+    }
+
+    fn verify(&self) {
+        self.pool.check().expect("consistent");
+        let stats = self.pool.stats();
+        assert_eq!(stats.objects as usize, self.live.len());
+        assert_eq!(stats.live_bytes as usize, self.live.iter().map(|(_, content)| content.len()).sum::<usize>());
+        assert_eq!(stats.live_bytes + stats.rounding_bytes + stats.hole_bytes, stats.frames * 4096);
+        assert_eq!(stats.frames, self.pool.zone().stats().in_use.0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    /// whatever is done in whatever order, every object reads back what was last written.
+    #[test]
+    fn r298_pool_agrees_with_a_map(
+        ops in proptest::collection::vec(op(), 1..300),
+        chain in 1u8..17,
+        old_rule: bool,
+    ) {
+        let rule = if old_rule { ChainRule::UsedPercent } else { ChainRule::LeastWaste };
+        let mut model = Model { pool: pool(chain, rule), live: Vec::new(), stale: Vec::new() };
+        for op in ops {
+            model.apply(op);
+            model.verify();
+        }
+        for (handle, content) in &model.live {
+            prop_assert_eq!(&model.pool.read(*handle).expect("live").to_vec(), content);
+        }
+        for (handle, _) in std::mem::take(&mut model.live) {
+            model.pool.free(handle).expect("live");
+        }
+        // when every handle is freed, no frame is left.
+        prop_assert_eq!(model.pool.frames(), 0);
+        model.pool.check().expect("consistent");
+    }
+}
+
+/// L-11: no generation comes back, so a handle that was stale once is stale for ever.
+#[test]
+fn r289_a_handle_is_never_given_out_twice() {
+    let pool = pool(16, ChainRule::LeastWaste);
+    let mut seen = HashMap::new();
+    for round in 0..20_000 {
+        let handle = pool.store(&[1; 100]).expect("room");
+        assert_eq!(seen.insert(handle.to_bits(), round), None);
+        pool.free(handle).expect("live");
+    }
+}

@@ -1,0 +1,194 @@
+//! Readers, writers, frees and compaction at once, on real threads: each run is short, and every byte is checked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use sys::Backing;
+use zsmalloc::{AccessError, AllocError, Budget, Handle, Outcome, Pool, PoolConfig, WriteError};
+
+fn pool(frames: u64) -> Pool {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+/// `len` bytes that say whose they are at every place.
+fn tagged(tag: u64, len: usize) -> Vec<u8> {
+    tag.to_le_bytes().into_iter().cycle().take(len).collect()
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.chunks(8).all(|chunk| chunk == &bytes[..chunk.len()])
+}
+
+/// S-01, S-21, S-25, S-50, S-53, R-298, B5: objects are stored, read, overwritten, freed and moved by several threads; nobody ever sees a mix.
+#[test]
+fn s21_everything_at_once_keeps_every_byte() {
+    const SLOTS: usize = 512;
+    let pool = pool(4096);
+    let slots: Vec<AtomicU64> = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 1..=2u64 {
+            let (pool, slots, stop) = (&pool, &slots, &stop);
+            scope.spawn(move || {
+                let mut random = seed;
+                for round in 0..60_000u64 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let slot = &slots[(random >> 33) as usize % SLOTS];
+                    let len = 64 + (random >> 45) as usize % 4000;
+                    let new = pool.store(&tagged(seed << 40 | round, len)).expect("room");
+                    let old = slot.swap(new.to_bits(), Ordering::AcqRel);
+                    if old != 0 {
+                        pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+                    }
+                    if round % 16 == 0 {
+                        let handle = Handle::from_bits(slot.load(Ordering::Acquire));
+                        match pool.len(handle).map(|len| pool.write(handle, &tagged(random, len))) {
+                            Ok(Ok(())) | Err(AccessError::Stale) | Ok(Err(WriteError::Access(AccessError::Stale))) => {}
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+                stop.store(true, Ordering::Release);
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                pool.compact(&Budget::unlimited());
+            }
+        });
+        scope.spawn(|| {
+            let mut scratch = [0; 4096];
+            let mut held = Vec::new();
+            for slot in slots.iter().cycle() {
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
+                let bits = slot.load(Ordering::Acquire);
+                if bits == 0 {
+                    continue;
+                }
+                match pool.read(Handle::from_bits(bits)) {
+                    Ok(object) => {
+                        assert!(is_whole(object.contiguous(&mut scratch)));
+                        held.push(object);
+                        // Long readers, too: they must see the same bytes at the end.
+                        if held.len() == 8 {
+                            held.drain(..).for_each(|object| assert!(is_whole(&object.to_vec())));
+                        }
+                    }
+                    Err(AccessError::Stale) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    });
+    pool.check().expect("consistent");
+    for slot in &slots {
+        let bits = slot.load(Ordering::Acquire);
+        if bits != 0 {
+            pool.free(Handle::from_bits(bits)).expect("live");
+        }
+    }
+    // nothing is stranded, whoever was inside when it could have gone.
+    assert_eq!(pool.frames(), 0);
+    pool.check().expect("consistent");
+}
+
+/// S-29, R-289: of several threads that free one handle, one succeeds.
+#[test]
+fn s29_a_handle_is_freed_by_exactly_one() {
+    let pool = pool(1024);
+    for round in 0..2_000 {
+        let handle = pool.store(&tagged(round, 900)).expect("room");
+        let freed: usize = thread::scope(|scope| {
+            let tries: Vec<_> = (0..2).map(|_| scope.spawn(|| usize::from(pool.free(handle).is_ok()))).collect();
+            tries.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        });
+        assert_eq!(freed, 1);
+    }
+    assert_eq!(pool.frames(), 0);
+}
+
+/// S-12, S-13, R-285: a free while somebody reads its zspage does not wait, and the reader's leaving gives the memory back.
+#[test]
+fn s13_the_last_reader_gives_back_what_a_free_could_not() {
+    let pool = pool(1024);
+    let handle = pool.store(&tagged(1, 1000)).expect("room");
+    let reader = pool.read(handle).expect("live");
+    assert_eq!(pool.free(handle), Ok(1000));
+    assert_eq!(pool.frames(), 1);
+    assert!(is_whole(&reader.to_vec()));
+    drop(reader);
+    assert_eq!(pool.frames(), 0);
+    pool.check().expect("consistent");
+}
+
+/// S-15, R-280: an empty zspage that waits for its reader is used again, but not its bytes under the reader.
+#[test]
+fn s15_a_freed_object_under_a_reader_is_not_overwritten() {
+    let pool = pool(1024);
+    let handle = pool.store(&tagged(1, 1000)).expect("room");
+    let reader = pool.read(handle).expect("live");
+    pool.free(handle).expect("live");
+    let others: Vec<Handle> = (2..50).map(|tag| pool.store(&tagged(tag, 1000)).expect("room")).collect();
+    assert_eq!(reader.to_vec(), tagged(1, 1000));
+    drop(reader);
+    pool.check().expect("consistent");
+    others.into_iter().for_each(|handle| assert!(pool.free(handle).is_ok()));
+    assert_eq!(pool.frames(), 0);
+}
+
+/// L-04: a thread that reads may overwrite the very object it reads; it keeps the old bytes, later readers get the new ones.
+#[test]
+fn l04_a_reader_may_overwrite_what_it_reads() {
+    let pool = pool(1024);
+    let handle = pool.store(&tagged(1, 3000)).expect("room");
+    let reader = pool.read(handle).expect("live");
+    pool.write(handle, &tagged(2, 3000)).expect("written beside");
+    assert_eq!(reader.to_vec(), tagged(1, 3000));
+    assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(2, 3000));
+    drop(reader);
+    pool.check().expect("consistent");
+}
+
+/// Two compactions at once: the second says so and does nothing (B13: nothing is counted twice).
+#[test]
+fn b13_one_compaction_at_a_time() {
+    let pool = pool(4096);
+    let handles: Vec<Handle> = (0..4000).map(|tag| pool.store(&tagged(tag, 1500)).expect("room")).collect();
+    handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
+    let before = pool.frames();
+    let reports: Vec<_> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| pool.compact(&Budget::unlimited()))).collect();
+        runs.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let freed: u64 = reports.iter().map(|report| report.frames_freed).sum();
+    assert_eq!(before - pool.frames(), freed);
+    assert!(reports.iter().any(|report| report.outcome == Outcome::Done));
+    pool.check().expect("consistent");
+}
+
+/// Errors leave things as they were: sizes, lengths, limits, garbage handles.
+#[test]
+fn errors_are_typed_and_change_nothing() {
+    let pool = pool(1024);
+    for len in [0, 4097, usize::MAX] {
+        assert_eq!(pool.malloc(len), Err(AllocError::Size { len }));
+    }
+    assert_eq!(pool.store(&[]), Err(AllocError::Size { len: 0 }));
+    let handle = pool.store(&tagged(1, 500)).expect("room");
+    assert_eq!(pool.write(handle, &[0; 499]), Err(WriteError::Length { expected: 500, given: 499 }));
+    for bits in [0, 1, u64::MAX, handle.to_bits() ^ 1, handle.to_bits() ^ 1 << 32, u64::from(u32::MAX)] {
+        assert_eq!(pool.free(Handle::from_bits(bits)), Err(AccessError::Stale));
+        assert_eq!(pool.read(Handle::from_bits(bits)).err(), Some(AccessError::Stale));
+    }
+    pool.zone().set_limit(Some(FrameCount(1)));
+    assert_eq!(pool.store(&[1; 4096]), Err(AllocError::Limit));
+    assert!(pool.store(&tagged(2, 500)).is_ok(), "there is room in the frame that is there");
+    assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(1, 500));
+    pool.check().expect("consistent");
+}
