@@ -1,0 +1,125 @@
+//! How much this process may take.
+
+use rustix::process::Resource;
+
+/// What the kernel promises when address space is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overcommit {
+    /// Obvious overcommits are refused, reservations without swap accounting are not. The usual setting.
+    Heuristic,
+    /// Nothing is refused.
+    Always,
+    /// Every reservation counts against a fixed limit, also one that is never touched.
+    Never,
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// Limits the process was started with; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Address space (`ulimit -v`). Units: bytes.
+    pub address_space: Option<u64>,
+    /// Open files (`ulimit -n`); each client takes one.
+    pub open_files: Option<u64>,
+}
+
+/// The limits of this process.
+#[must_use]
+pub fn limits() -> Limits {
+    Limits {
+        address_space: rustix::process::getrlimit(Resource::As).current,
+        open_files: rustix::process::getrlimit(Resource::Nofile).current,
+    }
+}
+
+/// How the machine answers reservations larger than its memory.
+#[must_use]
+pub fn overcommit() -> Overcommit {
+    match read("/proc/sys/vm/overcommit_memory").as_deref().map(str::trim) {
+        Some("0") => Overcommit::Heuristic,
+        Some("1") => Overcommit::Always,
+        Some("2") => Overcommit::Never,
+        _ => Overcommit::Unknown,
+    }
+}
+
+/// Memory a new load could take without swapping, as the kernel estimates it. Units: bytes.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    let text = read("/proc/meminfo")?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The memory pressure line `some avg10=.. avg60=.. ..`; `None` when the kernel keeps none or hides it.
+#[must_use]
+pub fn pressure() -> Option<String> {
+    let text = read("/proc/pressure/memory")?;
+    text.lines().find(|line| line.starts_with("some")).map(str::to_owned)
+}
+
+/// The smallest memory limit among this process's control group and those above it. Units: bytes.
+///
+/// Version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) are both read where the usual mount points have them.
+#[must_use]
+pub fn cgroup_memory_limit() -> Option<u64> {
+    let membership = read("/proc/self/cgroup")?;
+    membership.lines().filter_map(limit_files).flatten().filter_map(|file| limit(&read(&file)?)).min()
+}
+
+/// The limit files of one `/proc/self/cgroup` line, from the group itself up to the root of its mount.
+fn limit_files(line: &str) -> Option<Vec<String>> {
+    let mut fields = line.splitn(3, ':');
+    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+    let (mount, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        named if named.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return None,
+    };
+    let mut path = path.trim_end_matches('/');
+    let mut files = vec![format!("{mount}{path}/{file}")];
+    while let Some((parent, _)) = path.rsplit_once('/') {
+        path = parent;
+        files.push(format!("{mount}{path}/{file}"));
+    }
+    Some(files)
+}
+
+/// Version 1 writes "no limit" as a number near 2^63, version 2 as the word `max`.
+fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|&bytes| bytes < 1 << 62)
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_and_all_groups_above_it_are_asked() {
+        let files = limit_files("0::/user.slice/app").expect("a version 2 line");
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/user.slice/app/memory.max",
+                "/sys/fs/cgroup/user.slice/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        let files = limit_files("5:cpu,memory:/").expect("a version 1 line with the memory controller");
+        assert_eq!(files, ["/sys/fs/cgroup/memory/memory.limit_in_bytes"]);
+        assert_eq!(limit_files("3:pids:/x"), None);
+    }
+
+    #[test]
+    fn no_limit_is_none_in_both_versions() {
+        assert_eq!(limit("max\n"), None);
+        assert_eq!(limit("9223372036854771712\n"), None);
+        assert_eq!(limit("1073741824\n"), Some(1 << 30));
+    }
+}
