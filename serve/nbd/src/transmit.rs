@@ -159,7 +159,7 @@ mod tests {
             while offset < end {
                 let next = piece_end(offset, end);
                 assert!(next > offset && next - offset <= PIECE);
-                assert!(next == end || next % PAGE == 0);
+                assert!(next == end || next.is_multiple_of(PAGE));
                 offset = next;
             }
         }

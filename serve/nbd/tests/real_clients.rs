@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use support::disk::Disk;
-use support::program::{attempt, installed, run};
+use support::program::{installed, run};
 use support::served::Served;
 
 const MIB: u64 = 1 << 20;

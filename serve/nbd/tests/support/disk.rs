@@ -96,7 +96,7 @@ impl BlockDevice for Disk {
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
         self.changeable()?;
         self.room
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(span.len()))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(span.len()))
             .map_err(|_| BlockError::NoSpace { offset: span.offset() / PAGE * PAGE })?;
         self.bytes.write().unwrap()[Self::range(span)].copy_from_slice(buf);
         self.written.write().unwrap()[Self::pages(span)].fill(true);

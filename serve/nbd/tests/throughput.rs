@@ -1,0 +1,197 @@
+//! How fast the protocol itself is: a device that costs one copy, a client that keeps 32 requests in flight.
+//!
+//! Ignored in ordinary runs, since it measures and takes seconds:
+//! `cargo test --release -p memzip-nbd --test throughput -- --ignored --nocapture --test-threads 1`
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::client::{Client, head, word};
+use support::served::Served;
+
+const SIZE: u64 = 64 << 20;
+const DEPTH: u64 = 32;
+
+/// A device that does nothing but copy.
+struct Flat(RwLock<Vec<u8>>);
+
+impl BlockDevice for Flat {
+    fn size(&self) -> Bytes {
+        Bytes(SIZE)
+    }
+    fn limits(&self) -> Limits {
+        Limits { minimum: 1, preferred: 4096 }
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        buf.copy_from_slice(&self.0.read().unwrap()[span.offset() as usize..span.end() as usize]);
+        Ok(())
+    }
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        self.0.write().unwrap()[span.offset() as usize..span.end() as usize].copy_from_slice(buf);
+        Ok(())
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+    fn discard(&self, _: Span) -> Result<(), BlockError> {
+        Ok(())
+    }
+    fn write_zeroes(&self, _: Span, _: ZeroMode) -> Result<(), BlockError> {
+        Ok(())
+    }
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        visit(Run { len: span.len(), content: Content::Data });
+    }
+}
+
+fn flat() -> Arc<Flat> {
+    Arc::new(Flat(RwLock::new(vec![0x5a; SIZE as usize])))
+}
+
+/// What a loop does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Job {
+    Read,
+    Write,
+}
+
+fn random_page(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    (*seed % (SIZE / 4096)) * 4096
+}
+
+/// Keeps `depth` requests in flight until told to stop; calls `done` with each request's time. Returns how many were answered.
+fn load(mut stream: UnixStream, job: Job, depth: u64, structured: bool, stop: &AtomicBool, mut done: impl FnMut(Duration)) -> u64 {
+    let head_len = match (structured, job) {
+        (false, _) => 16,
+        (true, Job::Read) => 28,
+        (true, Job::Write) => 20,
+    };
+    let cookie_at = if structured { 8 } else { 8 };
+    let reply_len = head_len + if job == Job::Read { 4096 } else { 0 };
+    let payload = vec![0xa5; 4096];
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
+    let mut out = Vec::with_capacity(256 << 10);
+    let mut started = vec![Instant::now(); depth as usize];
+    let push = |out: &mut Vec<u8>, cookie: u64, seed: &mut u64| {
+        let kind = if job == Job::Read { 0 } else { 1 };
+        out.extend_from_slice(&head(0, kind, cookie, random_page(seed), 4096));
+        if job == Job::Write {
+            out.extend_from_slice(&payload);
+        }
+    };
+    for cookie in 0..depth {
+        push(&mut out, cookie, &mut seed);
+    }
+    stream.write_all(&out).unwrap();
+    let mut inbox = vec![0; 1 << 20];
+    let (mut end, mut count, mut flying) = (0, 0, depth);
+    while flying > 0 {
+        let came = stream.read(&mut inbox[end..]).unwrap();
+        assert!(came > 0, "the server closed");
+        end += came;
+        out.clear();
+        let now = Instant::now();
+        let stopping = stop.load(Ordering::Relaxed);
+        let mut at = 0;
+        while end - at >= reply_len {
+            let cookie = u64::from_be_bytes(inbox[at + cookie_at - if structured { 0 } else { 0 }..][..8].try_into().unwrap());
+            assert!(cookie < depth);
+            if !structured {
+                assert_eq!(word(&inbox[at + 4..]), 0);
+            }
+            at += reply_len;
+            count += 1;
+            done(now - started[cookie as usize]);
+            if stopping {
+                flying -= 1;
+            } else {
+                started[cookie as usize] = now;
+                push(&mut out, cookie, &mut seed);
+            }
+        }
+        inbox.copy_within(at..end, 0);
+        end -= at;
+        stream.write_all(&out).unwrap();
+    }
+    count
+}
+
+fn connect(path: &Path, structured: bool) -> UnixStream {
+    if structured { Client::structured(path).stream } else { Client::simple(path).stream }
+}
+
+fn rate(path: &Path, job: Job, connections: usize, structured: bool, time: Duration) -> f64 {
+    let stop = AtomicBool::new(false);
+    let start = Instant::now();
+    let total: u64 = thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|_| scope.spawn(|| load(connect(path, structured), job, DEPTH, structured, &stop, |_| ())))
+            .collect();
+        thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    total as f64 / start.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "measures; needs a quiet machine and a release build"]
+fn requests_a_second_at_depth_32() {
+    let served = Served::unix(flat());
+    for connections in [1, 2, 4] {
+        for (job, structured) in [(Job::Read, false), (Job::Read, true), (Job::Write, false)] {
+            let mut rates: Vec<f64> = (0..3)
+                .map(|_| rate(served.path(), job, connections, structured, Duration::from_secs(1)))
+                .collect();
+            rates.sort_by(f64::total_cmp);
+            let form = if structured { "structured" } else { "simple" };
+            println!("{job:?} 4 KiB, {form}, {connections} connections: {:.0} requests/s", rates[1]);
+            assert!(rates[1] > 0.0);
+        }
+    }
+}
+
+fn p99(path: &Path, time: Duration) -> (Duration, Duration) {
+    let stop = AtomicBool::new(false);
+    let mut times = Vec::with_capacity(1 << 20);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| load(connect(path, false), Job::Read, 1, false, &stop, |time| times.push(time)));
+        thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    times.sort();
+    (times[times.len() / 2], times[times.len() * 99 / 100])
+}
+
+#[test]
+#[ignore = "measures; needs a quiet machine and a release build"]
+fn latency_of_a_reader_beside_a_flood_of_writes() {
+    let served = Served::unix(flat());
+    let alone = p99(served.path(), Duration::from_secs(2));
+    let stop = AtomicBool::new(false);
+    let beside = thread::scope(|scope| {
+        let flood = scope.spawn(|| load(connect(served.path(), false), Job::Write, DEPTH, false, &stop, |_| ()));
+        let beside = p99(served.path(), Duration::from_secs(3));
+        stop.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        beside
+    });
+    println!("read at depth 1, alone: median {:?}, p99 {:?}", alone.0, alone.1);
+    println!("beside a flood of writes: median {:?}, p99 {:?}", beside.0, beside.1);
+}
