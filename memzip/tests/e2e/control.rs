@@ -38,7 +38,7 @@ fn fill_and_thin(server: &Server) {
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
     let mut discard = String::new();
     (0..16 * MIB / 4096).step_by(2).for_each(|page| discard += &format!("h.trim(4096, {})\n", page * 4096));
-    tool::succeed(tool::command("nbdsh").args(["-u", server.uri(), "-c", &discard]));
+    tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", &discard]));
 }
 
 fn number(stat: &Value, name: &str) -> u64 {

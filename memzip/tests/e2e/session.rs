@@ -18,7 +18,7 @@ def refused(call, *names):
         assert False, 'the server should have refused'
 ";
     let whole = format!("{prelude}{script}");
-    tool::succeed(tool::command("nbdsh").args(["-u", server.uri(), "-c", &whole]));
+    tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", &whole]));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_client_with_simple_replies_only_is_served() {
          assert h.pread(5, 7) == b'plain'\nassert not h.get_structured_replies_negotiated()\nh.shutdown()\n",
         server.uri()
     );
-    tool::succeed(tool::command("nbdsh").args(["-c", &script]));
+    tool::succeed(tool::nbdsh().args(["-c", &script]));
 }
 
 #[test]
@@ -151,5 +151,5 @@ fn block_status_names_holes_inside_data() {
          assert found[:6] == [4096, 0, 4096, 3, 4096, 0], found\n",
         server.uri()
     );
-    tool::succeed(tool::command("nbdsh").args(["-c", &script]));
+    tool::succeed(tool::nbdsh().args(["-c", &script]));
 }

@@ -33,6 +33,13 @@ pub fn command(program: impl AsRef<Path>) -> Command {
     command
 }
 
+/// libnbd's shell, run by the Python that Debian builds its module for, whatever Python comes first on PATH.
+pub fn nbdsh() -> Command {
+    let mut command = command("nbdsh");
+    command.env("PATH", "/usr/bin:/bin");
+    command
+}
+
 /// Runs a client to its end, whatever that is.
 pub fn finish(command: &mut Command) -> Output {
     command.output().expect("coreutils' timeout can be started")
