@@ -1,1 +1,55 @@
-//! Being built.
+//! A compressed block device in memory, after the Linux zram.
+//!
+//! ```text
+//!  client's bytes --cut into pages--> slot table (one word a page) --> page: same-filled, compressed or raw --> pool
+//! ```
+//! What the kernel's device does under its names, this one does too; and beyond it:
+//! - requests of any offset and length; `write_zeroes` is exact (the kernel's ignores ragged ends);
+//! - object compaction is tried before a write is refused at the limit;
+//! - the slot table costs memory only where it is used, and gives it back;
+//! - a page that cannot be read back is an error for that page alone.
+//!
+//! ```
+//! use block::{BlockDevice, Bytes, Span};
+//! use zram::{Zram, ZramConfig};
+//!
+//! let disk = Zram::new(ZramConfig::new(Bytes(1 << 30)))?;
+//! let span = Span::new(4096 * 7 + 100, 11, disk.size())?;
+//! disk.write(span, b"hello there")?;
+//! let mut back = [0; 11];
+//! disk.read(span, &mut back)?;
+//! assert_eq!(&back, b"hello there");
+//! assert!(disk.stat().mm.compr_data_size < 100);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # An overwrite
+//! 1. The new content is stored beside the old. If that fails the old one is untouched (R-506, R-508).
+//! 2. The slot's word is swapped for the new one.
+//! 3. What the swap displaced is freed, by the one thread whose swap displaced it (Z9).
+//!
+//! A reader loads the word and follows it. If it is overtaken the object is gone, which a stale handle tells, and it looks again: it sees the old
+//! page or the new one, whole.
+//!
+//! # The limit
+//! It counts frames of zspages, as the kernel's does, and is kept by the zone: a frame above it is never handed out, so nothing has to be taken back.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod config;
+mod counters;
+mod device;
+mod error;
+mod pieces;
+mod relief;
+mod slots;
+mod stat;
+mod zram;
+
+pub use check::CheckError;
+pub use config::{Access, ZramConfig};
+pub use error::ZramError;
+pub use stat::{IoStat, MemorySplit, MmStat, Stat};
+pub use zram::{MAX_SIZE, Zram};
+pub use zsmalloc::{Budget, ClassStats, Compaction};

@@ -1,0 +1,118 @@
+//! Storing a page and reading it back.
+
+use zcomp::{PAGE_SIZE, Page};
+use zsmalloc::{AccessError, Handle, Pool};
+
+use crate::streams::Desk;
+use crate::{Form, LoadError, StoreError, Stored, Streams, fill};
+
+/// A pool of pages: a pool of objects and the streams to make them with.
+///
+/// It keeps no index: a page is named by the [`Stored`] word it was stored as, which the caller keeps.
+///
+/// Locking: all calls may come from many threads at once. A call holds one stream while it works on one page.
+#[derive(Debug)]
+pub struct Pages {
+    pool: Pool,
+    streams: Streams,
+    longest_blob: usize,
+}
+
+impl Pages {
+    /// Pages stored in `pool`.
+    #[must_use]
+    pub fn new(pool: Pool, streams: Streams) -> Self {
+        let longest_blob = pool.largest_with_header();
+        Self { pool, streams, longest_blob }
+    }
+
+    /// The pool underneath, for compaction, statistics and checks.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Stores a page in the cheapest form.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then.
+    pub fn store(&self, page: &Page) -> Result<Stored, StoreError> {
+        if let Some(pattern) = fill::pattern_of(page) {
+            return self.store_pattern(pattern);
+        }
+        let mut desk = self.streams.take();
+        let blob = desk.stream.compress(page)?;
+        Ok(Stored::new(if blob.len() > self.longest_blob {
+            Form::Raw(self.pool.store(page)?)
+        } else {
+            Form::Compressed(self.pool.store(blob)?)
+        }))
+    }
+
+    fn store_pattern(&self, pattern: [u8; 8]) -> Result<Stored, StoreError> {
+        Ok(Stored::new(match fill::half(pattern) {
+            Some(half) => Form::Same(half),
+            None => Form::Pattern(self.pool.store(&pattern)?),
+        }))
+    }
+
+    /// Reads a page back, straight from the pool's frames where its object lies in one piece.
+    ///
+    /// # Errors
+    /// [`LoadError::Stale`] when the page was freed since its word was looked up. All others mean that this page is lost; `page` is undefined then.
+    pub fn load(&self, stored: Stored, page: &mut Page) -> Result<(), LoadError> {
+        match stored.form() {
+            Form::Empty => page.fill(0),
+            Form::Same(half) => fill::fill(page, fill::twice(half)),
+            Form::Pattern(handle) => fill::fill(page, self.pattern(handle)?),
+            Form::Raw(handle) => self.copy(handle, page)?,
+            Form::Compressed(handle) => return self.decompress(handle, page),
+            Form::Invalid => return Err(LoadError::Word),
+        }
+        Ok(())
+    }
+
+    fn decompress(&self, handle: Handle, page: &mut Page) -> Result<(), LoadError> {
+        let mut desk = self.streams.take();
+        let Desk { stream, bounce } = &mut *desk;
+        let object = self.pool.read(handle)?;
+        Ok(stream.decompress(object.contiguous(bounce), page)?)
+    }
+
+    /// Copies an object that has exactly the length of `bytes`.
+    fn copy(&self, handle: Handle, bytes: &mut [u8]) -> Result<(), LoadError> {
+        let object = self.pool.read(handle)?;
+        let (head, tail) = object.pieces();
+        if head.len() + tail.len() != bytes.len() {
+            return Err(LoadError::Length { len: object.len() });
+        }
+        let (front, back) = bytes.split_at_mut(head.len());
+        front.copy_from_slice(head);
+        back.copy_from_slice(tail);
+        Ok(())
+    }
+
+    fn pattern(&self, handle: Handle) -> Result<[u8; 8], LoadError> {
+        let mut pattern = [0; 8];
+        self.copy(handle, &mut pattern)?;
+        Ok(pattern)
+    }
+
+    /// Frees what is stored behind the word; words without an object cost nothing to free.
+    ///
+    /// # Errors
+    /// [`AccessError`] when it was freed before or the pool is out of order; nothing has changed then.
+    pub fn free(&self, stored: Stored) -> Result<(), AccessError> {
+        stored.handle().map_or(Ok(()), |handle| self.pool.free(handle).map(drop))
+    }
+
+    /// Payload bytes stored behind the word: the part of the kernel's `compr_data_size` this page makes.
+    ///
+    /// # Errors
+    /// [`AccessError`] when the object was freed.
+    pub fn stored_len(&self, stored: Stored) -> Result<usize, AccessError> {
+        stored.handle().map_or(Ok(0), |handle| self.pool.len(handle))
+    }
+}
+
+const _: () = assert!(PAGE_SIZE <= zsmalloc::MAX_OBJECT || cfg!(loom));

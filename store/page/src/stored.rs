@@ -1,0 +1,138 @@
+//! The word a page is stored as.
+
+use zsmalloc::Handle;
+
+/// A page's stored form in 8 bytes. All zero is the empty page, so fresh memory is a table of empty pages.
+///
+/// ```text
+///  63  61 60        56 55                                            0
+/// +------+------------+----------------------------------------------+
+/// | kind | 0          | handle (56 bits), or a 32-bit fill pattern   |
+/// +------+------------+----------------------------------------------+
+///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stored(u64);
+
+/// What a [`Stored`] word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Reads as zeros; never written, or given back.
+    Empty,
+    /// This pattern, 1024 times.
+    Same(u32),
+    /// An 8-byte object holds a pattern that repeats 512 times.
+    Pattern(Handle),
+    /// The object holds the codec's blob.
+    Compressed(Handle),
+    /// The object holds the page.
+    Raw(Handle),
+    /// Bits that were never written by this type.
+    Invalid,
+}
+
+const KIND_SHIFT: u32 = 61;
+const PAYLOAD: u64 = (1 << 56) - 1;
+
+impl Stored {
+    /// The page nobody wrote.
+    pub const EMPTY: Self = Self(0);
+    /// The page of zeros somebody wrote.
+    pub const ZEROS: Self = Self(1 << KIND_SHIFT);
+
+    /// The word for this form.
+    #[must_use]
+    pub fn new(form: Form) -> Self {
+        let (kind, payload) = match form {
+            Form::Empty => (0, 0),
+            Form::Same(pattern) => (1, u64::from(pattern)),
+            Form::Pattern(handle) => (2, handle.to_bits()),
+            Form::Compressed(handle) => (3, handle.to_bits()),
+            Form::Raw(handle) => (4, handle.to_bits()),
+            Form::Invalid => (7, 0),
+        };
+        Self(kind << KIND_SHIFT | payload & PAYLOAD)
+    }
+
+    /// What the word says.
+    #[must_use]
+    pub fn form(self) -> Form {
+        let payload = self.0 & PAYLOAD;
+        let handle = Handle::from_bits(payload);
+        match self.0 >> KIND_SHIFT {
+            0 if self.0 == 0 => Form::Empty,
+            1 => u32::try_from(payload).map_or(Form::Invalid, Form::Same),
+            2 => Form::Pattern(handle),
+            3 => Form::Compressed(handle),
+            4 => Form::Raw(handle),
+            _ => Form::Invalid,
+        }
+    }
+
+    /// The object behind the word, if there is one.
+    #[must_use]
+    pub fn handle(self) -> Option<Handle> {
+        match self.form() {
+            Form::Pattern(handle) | Form::Compressed(handle) | Form::Raw(handle) => Some(handle),
+            Form::Empty | Form::Same(_) | Form::Invalid => None,
+        }
+    }
+
+    /// Whether the page is one pattern repeated: the kernel's `same_pages`.
+    #[must_use]
+    pub fn is_same_filled(self) -> bool {
+        matches!(self.form(), Form::Same(_) | Form::Pattern(_))
+    }
+
+    /// Whether the page takes a frame of its own: the kernel's `huge_pages`.
+    #[must_use]
+    pub fn is_huge(self) -> bool {
+        matches!(self.form(), Form::Raw(_))
+    }
+
+    /// The word with these bits.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The bits to keep in a table.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+const _: () = assert!(size_of::<Stored>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_form_reads_back(bits in 1u64..=PAYLOAD, pattern: u32) {
+            let handle = Handle::from_bits(bits);
+            for form in [Form::Empty, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
+                prop_assert_eq!(Stored::from_bits(Stored::new(form).to_bits()).form(), form);
+            }
+        }
+
+        /// A flipped bit in the kind or in a pattern's upper half never passes for a form with other contents than its own.
+        #[test]
+        fn foreign_bits_are_invalid_or_read_back(bits: u64) {
+            let form = Stored::from_bits(bits).form();
+            let again = Stored::new(form).form();
+            prop_assert_eq!(form, again);
+        }
+    }
+
+    #[test]
+    fn fresh_memory_is_empty_and_zeros_are_not() {
+        assert_eq!(Stored::from_bits(0).form(), Form::Empty);
+        assert_eq!(Stored::ZEROS.form(), Form::Same(0));
+        assert_eq!(Stored::from_bits(5).form(), Form::Invalid);
+        assert_eq!(Stored::default(), Stored::EMPTY);
+    }
+}

@@ -1,0 +1,53 @@
+//! The streams of one store, checked out for a page at a time.
+//!
+//! Not thread-local: one thread may serve several stores with different codecs, and streams end with their store. A thread starts at its own
+//! place, so without contention the lock is one atomic exchange on a line nobody else writes.
+
+use sync::{Mutex, MutexGuard, this_shard};
+use zcomp::{Algorithm, PAGE_SIZE, Stream, StreamError};
+
+/// A fixed number of streams. Bounded memory: a zstd stream at level 3 is about 190 KiB, an lz4 one 8 KiB.
+#[derive(Debug)]
+pub struct Streams {
+    desks: Box<[Padded]>,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Padded(Mutex<Desk>);
+
+/// What a page is worked on with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) stream: Stream,
+    /// Where an object that lies in two pieces is put together.
+    pub(crate) bounce: Box<[u8; PAGE_SIZE]>,
+}
+
+impl Streams {
+    /// `count` streams, at least one.
+    ///
+    /// # Errors
+    /// The first error of `make`.
+    pub fn new(count: usize, mut make: impl FnMut() -> Result<Stream, StreamError>) -> Result<Self, StreamError> {
+        let desk = |_| make().map(|stream| Padded(Mutex::new(Desk { stream, bounce: Box::new([0; PAGE_SIZE]) })));
+        Ok(Self { desks: (0..count.max(1)).map(desk).collect::<Result<_, _>>()? })
+    }
+
+    /// `count` streams of one algorithm.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn of(algorithm: Algorithm, count: usize) -> Result<Self, StreamError> {
+        Self::new(count, || Stream::new(algorithm))
+    }
+
+    /// A stream that is idle; waits for one only when all are at work.
+    pub(crate) fn take(&self) -> MutexGuard<'_, Desk> {
+        let count = self.desks.len();
+        let home = this_shard(count);
+        (0..count)
+            .find_map(|step| self.desks[(home + step) % count].0.try_lock())
+            .unwrap_or_else(|| self.desks[home].0.lock())
+    }
+}

@@ -1,0 +1,121 @@
+//! The accounting equations of a device, counted again from its slot table.
+
+use std::collections::HashSet;
+
+use page::{Form, PAGE_SIZE, Stored};
+use thiserror::Error;
+
+use crate::Zram;
+use crate::slots::CHUNK;
+
+/// A contradiction in a device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CheckError {
+    /// The zone contradicts itself.
+    #[error("zone: {what}")]
+    Zone {
+        /// What does not add up.
+        what: String,
+    },
+    /// The pool contradicts itself.
+    #[error("pool: {0}")]
+    Pool(#[from] zsmalloc::CheckError),
+    /// A number that is kept differs from the one counted again.
+    #[error("{what}: {kept} kept, {counted} counted")]
+    Count {
+        /// What is counted.
+        what: &'static str,
+        /// The number that is kept.
+        kept: u64,
+        /// The number found.
+        counted: u64,
+    },
+    /// A slot names no live object, or one that another slot names, too.
+    #[error("slot {slot} holds {word:#x}: {what}")]
+    Slot {
+        /// Which slot.
+        slot: usize,
+        /// Its word.
+        word: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// What the slots say when all of them are looked at.
+#[derive(Debug, Default)]
+struct Recount {
+    stored: u64,
+    same: u64,
+    huge: u64,
+    objects: u64,
+    bytes: u64,
+}
+
+impl Zram {
+    /// Checks zone, pool and slots, and each statistic against a recount from the slot table.
+    ///
+    /// The device must be quiet: no call under way on another thread.
+    ///
+    /// # Errors
+    /// [`CheckError`] names the first contradiction.
+    pub fn check(&self) -> Result<(), CheckError> {
+        self.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
+        self.pages.pool().check()?;
+        let recount = self.recount()?;
+        let stat = self.stat();
+        let pool = self.pages.pool().stats();
+        let memory = stat.memory;
+        let frames = memory.live + memory.rounding + memory.holes;
+        let numbers = [
+            ("orig_data_size", stat.mm.orig_data_size, recount.stored * PAGE_SIZE as u64),
+            ("same_pages", stat.mm.same_pages, recount.same),
+            ("huge_pages", stat.mm.huge_pages, recount.huge),
+            ("compr_data_size", stat.mm.compr_data_size, recount.bytes),
+            ("objects", pool.objects, recount.objects),
+            ("mem_used_total", stat.mm.mem_used_total, frames),
+            ("frames in use", self.zone.stats().in_use.bytes(), frames),
+            ("mem_total", memory.mem_total, memory.summed().mem_total),
+        ];
+        numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
+    }
+
+    fn recount(&self) -> Result<Recount, CheckError> {
+        let mut recount = Recount::default();
+        let mut handles = HashSet::new();
+        for chunk in 0..self.slots.len() / CHUNK {
+            let kept = self.slots.counted(chunk);
+            let before = recount.stored;
+            if kept > 0 {
+                for slot in chunk * CHUNK..(chunk + 1) * CHUNK {
+                    self.recount_slot(slot, &mut recount, &mut handles)?;
+                }
+            }
+            equal("slots of a chunk", kept as u64, recount.stored - before)?;
+        }
+        Ok(recount)
+    }
+
+    fn recount_slot(&self, slot: usize, recount: &mut Recount, handles: &mut HashSet<u64>) -> Result<(), CheckError> {
+        let stored = self.slots.get(slot);
+        let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
+        if stored.form() == Form::Invalid {
+            return Err(wrong("no form at all"));
+        }
+        recount.stored += u64::from(stored != Stored::EMPTY);
+        recount.same += u64::from(stored.is_same_filled());
+        recount.huge += u64::from(stored.is_huge());
+        if let Some(handle) = stored.handle() {
+            if !handles.insert(handle.to_bits()) {
+                return Err(wrong("another slot has the same handle"));
+            }
+            recount.objects += 1;
+            recount.bytes += self.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))? as u64;
+        }
+        Ok(())
+    }
+}
+
+fn equal(what: &'static str, kept: u64, counted: u64) -> Result<(), CheckError> {
+    if kept == counted { Ok(()) } else { Err(CheckError::Count { what, kept, counted }) }
+}

@@ -1,0 +1,54 @@
+//! How a device is set up.
+
+use block::Bytes;
+use sys::Backing;
+use zcomp::Algorithm;
+
+/// Whether clients may change the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Everything is allowed.
+    #[default]
+    ReadWrite,
+    /// Changes are refused.
+    ReadOnly,
+}
+
+/// What a [`crate::Zram`] is made of. Fixed for its life, apart from the limit.
+///
+/// ```
+/// use block::Bytes;
+/// use zram::{Zram, ZramConfig};
+/// let disk = Zram::new(ZramConfig { mem_limit: Some(Bytes(64 << 20)), ..ZramConfig::new(Bytes(1 << 30)) })?;
+/// # Ok::<(), zram::ZramError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZramConfig {
+    /// What clients see: 1 byte to [`crate::MAX_SIZE`]; it need not be a multiple of a page.
+    pub size: Bytes,
+    /// The codec.
+    pub algorithm: Algorithm,
+    /// The most the frames of zspages may take, rounded up to a frame; `None` for no limit.
+    pub mem_limit: Option<Bytes>,
+    /// Whether clients may change it.
+    pub access: Access,
+    /// Frames in a zspage at most: 1 to 16.
+    pub chain: u8,
+    /// Where its memory comes from.
+    pub backing: Backing,
+}
+
+impl ZramConfig {
+    /// A device of this size that clients may change, with the default codec and no limit.
+    #[must_use]
+    pub fn new(size: Bytes) -> Self {
+        Self {
+            size,
+            algorithm: Algorithm::default(),
+            mem_limit: None,
+            access: Access::ReadWrite,
+            chain: frames::MAX_CHAIN as u8,
+            backing: Backing::Anonymous,
+        }
+    }
+}

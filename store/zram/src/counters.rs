@@ -1,0 +1,69 @@
+//! Counters that threads do not fight over.
+
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sync::this_shard;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counter {
+    /// Pages read.
+    Reads,
+    /// Pages written.
+    Writes,
+    /// Pages that could not be read.
+    FailedReads,
+    /// Pages that could not be written.
+    FailedWrites,
+    /// Requests that do not fit the device.
+    InvalidIo,
+    /// Whole pages clients have given back.
+    NotifyFree,
+    /// Slots that are not empty. Goes down, too.
+    Stored,
+    /// Slots that are one pattern repeated. Goes down, too.
+    Same,
+    /// Slots that hold a raw page. Goes down, too.
+    Huge,
+    /// Raw pages ever stored.
+    HugeSince,
+    /// Objects given back to the pool.
+    Freed,
+}
+
+const COUNTERS: usize = Counter::Freed as usize + 1;
+const SHARDS: usize = 16;
+
+/// One line pair of counters for each of a few threads; a counter's value is the sum.
+///
+/// Relaxed throughout: counters order nothing. A sum taken while threads count is a snapshot; one that goes down may be short by what is under way,
+/// never wrapped, since [`Counters::get`] saturates.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard([AtomicU64; COUNTERS]);
+
+impl Counters {
+    /// Counts, and tells what this thread's shard had counted before.
+    pub(crate) fn add(&self, counter: Counter, count: u64) -> u64 {
+        self.mine(counter).fetch_add(count, Relaxed)
+    }
+
+    /// Takes away what some thread, maybe another one, has added: the shard may wrap, the sum does not.
+    pub(crate) fn sub(&self, counter: Counter, count: u64) -> u64 {
+        self.mine(counter).fetch_sub(count, Relaxed)
+    }
+
+    pub(crate) fn get(&self, counter: Counter) -> u64 {
+        let sum = self.shards.iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.0[counter as usize].load(Relaxed)));
+        // A removal seen before its addition makes the sum negative for a moment.
+        u64::try_from(sum as i64).unwrap_or(0)
+    }
+
+    fn mine(&self, counter: Counter) -> &AtomicU64 {
+        &self.shards[this_shard(SHARDS)].0[counter as usize]
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a device could not be made.
+
+use thiserror::Error;
+use zcomp::StreamError;
+
+/// Why there is no device. Nothing is left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ZramError {
+    /// A size that no device can have.
+    #[error("a device of {size} bytes is not possible: 1 to {max} are")]
+    Size {
+        /// Bytes asked for.
+        size: u64,
+        /// The largest there can be.
+        max: u64,
+    },
+    /// The arena cannot be reserved.
+    #[error("no room for the device's frames: {0}")]
+    Zone(#[from] frames::ZoneError),
+    /// The pool cannot be made.
+    #[error("no pool for the device: {0}")]
+    Pool(#[from] zsmalloc::PoolError),
+    /// The slot table cannot be reserved.
+    #[error("no room for the device's slot table: {0}")]
+    Slots(#[from] sys::MapError),
+    /// The codec cannot be set up.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}

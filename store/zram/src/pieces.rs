@@ -1,0 +1,94 @@
+//! Cutting a span into pages.
+
+use std::ops::Range;
+
+use block::Span;
+use page::PAGE_SIZE;
+
+/// The part of a request that falls into one page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Which page; also its slot.
+    pub(crate) slot: usize,
+    /// Bytes of the page.
+    pub(crate) inside: Range<usize>,
+    /// The same bytes, counted from the request's start.
+    pub(crate) request: Range<usize>,
+}
+
+/// The pieces of a span, in order; none is empty.
+pub(crate) fn pieces(span: Span) -> impl Iterator<Item = Piece> {
+    let mut at = span.offset();
+    std::iter::from_fn(move || {
+        let inside = (at % PAGE_SIZE as u64) as usize;
+        let len = (span.end() - at).min((PAGE_SIZE - inside) as u64) as usize;
+        let from = (at - span.offset()) as usize;
+        let slot = (at / PAGE_SIZE as u64) as usize;
+        at += len as u64;
+        (len > 0).then(|| Piece { slot, inside: inside..inside + len, request: from..from + len })
+    })
+}
+
+/// The slots whose pages lie wholly inside the span. The device's last page ends where the device does.
+pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
+    let page = PAGE_SIZE as u64;
+    let first = span.offset().div_ceil(page);
+    let last = if span.end() == size { span.end().div_ceil(page) } else { span.end() / page };
+    first as usize..last.max(first) as usize
+}
+
+/// The pieces of a span in pages it does not cover: at most one at each end.
+pub(crate) fn edges(span: Span, size: u64) -> impl Iterator<Item = Piece> {
+    let whole = whole_slots(span, size);
+    let first = pieces(span).next();
+    let last = (span.len() > 0).then(|| {
+        let slot = (span.end() - 1) / PAGE_SIZE as u64;
+        let start = span.offset().max(slot * PAGE_SIZE as u64);
+        let inside = (start % PAGE_SIZE as u64) as usize;
+        let len = (span.end() - start) as usize;
+        let from = (start - span.offset()) as usize;
+        Piece { slot: slot as usize, inside: inside..inside + len, request: from..from + len }
+    });
+    let last = last.filter(|last| Some(last) != first.as_ref());
+    first.into_iter().chain(last).filter(move |piece| !whole.contains(&piece.slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use block::Bytes;
+
+    fn span(offset: u64, len: u64) -> Span {
+        Span::new(offset, len, Bytes(3 * 4096 + 100)).expect("inside")
+    }
+
+    #[test]
+    fn a_span_is_cut_at_page_borders() {
+        let cut: Vec<_> = pieces(span(4000, 4400)).map(|p| (p.slot, p.inside, p.request)).collect();
+        assert_eq!(cut, [(0, 4000..4096, 0..96), (1, 0..4096, 96..4192), (2, 0..208, 4192..4400)]);
+        assert_eq!(pieces(span(4096, 0)).count(), 0);
+    }
+
+    #[test]
+    fn the_tail_page_is_whole_when_the_span_reaches_the_end() {
+        let size = 3 * 4096 + 100;
+        assert_eq!(whole_slots(span(0, size), size), 0..4);
+        assert_eq!(whole_slots(span(1, size - 1), size), 1..4);
+        assert_eq!(whole_slots(span(1, 4096), size), 1..1);
+        assert_eq!(whole_slots(span(12288, 99), size), 3..3);
+        assert_eq!(whole_slots(span(12289, 99), size), 4..4);
+    }
+
+    #[test]
+    fn edges_are_the_pieces_outside_whole_pages() {
+        let size = 3 * 4096 + 100;
+        for offset in [0, 1, 4095, 4096, 5000, 12288, 12300] {
+            for len in [0, 1, 95, 4095, 4096, 4097, 8000, 12000, 12388] {
+                let Ok(span) = Span::new(offset, len, Bytes(size)) else { continue };
+                let whole = whole_slots(span, size);
+                let expected: Vec<_> = pieces(span).filter(|piece| !whole.contains(&piece.slot)).collect();
+                assert_eq!(edges(span, size).collect::<Vec<_>>(), expected, "{len} bytes at {offset}");
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The slot table: one word a page, changed by compare-and-swap only.
+//!
+//! Slots come in *chunks* that fill one OS page of the table. Each chunk counts its occupied slots; when the count reaches zero the table's memory
+//! of this chunk goes back to the OS. So the table costs what is used of it, and a discarded range costs nothing.
+//!
+//! # Protocol
+//! - empty -> occupied: enter the chunk (count + 1), then swap the slot; leave again if the swap lost.
+//! - occupied -> other occupied: swap the slot. An occupied slot keeps its chunk's count above zero.
+//! - occupied -> empty: swap the slot, then leave the chunk (count - 1).
+//! - Whoever leaves last remembers the chunk as the *idle* one and gives back the memory of the chunk that was idle before. One chunk of slack keeps a
+//!   page that is written and discarded in turn from asking the OS each time.
+//!
+//! ```text
+//! chunk word   31  30  29                                            0
+//!             +---+---+------------------------------------------------+
+//!             | R | C | slots occupied or about to be                  |
+//!             +---+---+------------------------------------------------+
+//!              R = its memory is being given back, C = it may have memory
+//! ```
+//! A chunk with R set has no occupied slot and nobody enters it. Discarding writes zeros, which is what empty slots hold anyway: readers need not
+//! know.
+//!
+//! # Invariants
+//! - INV-SLOT-1: an occupied slot is counted in its chunk.
+//! - INV-SLOT-2: R is set only while the count is zero, and no slot of the chunk becomes occupied before R is cleared.
+//! - INV-SLOT-3: [`Slots::replace`] succeeds for exactly one caller for each word that leaves a slot, so what stood behind it is freed once (Z9).
+
+use page::Stored;
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sys::{Backing, MapError, Table};
+
+/// Slots in a chunk: one OS page of them.
+pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 512 };
+
+const RECLAIM: u32 = 1 << 31;
+const COMMITTED: u32 = 1 << 30;
+const COUNT: u32 = COMMITTED - 1;
+
+/// No chunk is idle.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Slots {
+    words: Table<AtomicU64>,
+    chunks: Table<AtomicU32>,
+    /// The chunk that was the last to empty.
+    idle: AtomicU32,
+    /// Chunks with C set.
+    committed: AtomicU32,
+}
+
+impl Slots {
+    /// `count` empty slots.
+    pub(crate) fn new(count: usize, backing: Backing) -> Result<Self, MapError> {
+        let chunks = count.div_ceil(CHUNK);
+        Ok(Self {
+            words: Table::reserve(chunks * CHUNK, backing)?,
+            chunks: Table::reserve(chunks, backing)?,
+            idle: AtomicU32::new(NONE),
+            committed: AtomicU32::new(0),
+        })
+    }
+
+    /// What the slot holds now.
+    pub(crate) fn get(&self, slot: usize) -> Stored {
+        // Acquire pairs with the AcqRel swap in `replace`: what was stored before the word was swapped in is seen.
+        Stored::from_bits(self.words[slot].load(Ordering::Acquire))
+    }
+
+    /// Swaps `new` in if the slot holds `old`.
+    ///
+    /// On success `old` is the caller's to free, and nobody else's. On failure the slot's present word comes back and nothing has changed.
+    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<(), Stored> {
+        let chunk = slot / CHUNK;
+        let entering = old == Stored::EMPTY && new != Stored::EMPTY;
+        if entering {
+            self.enter(chunk);
+        }
+        let swapped = self.swap(slot, old, new);
+        let leaving = if entering { swapped.is_err() } else { swapped.is_ok() && old != new && new == Stored::EMPTY };
+        if leaving {
+            self.leave(chunk);
+        }
+        swapped
+    }
+
+    fn swap(&self, slot: usize, old: Stored, new: Stored) -> Result<(), Stored> {
+        // AcqRel: Release hands the new object to readers, Acquire takes the old one over from whoever stored it. Acquire on failure: the word that is
+        // returned will be followed.
+        self.words[slot]
+            .compare_exchange(old.to_bits(), new.to_bits(), Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(Stored::from_bits)
+    }
+
+    /// Counts a slot that is about to be occupied. Waits while the chunk's memory is being given back: one system call.
+    fn enter(&self, chunk: usize) {
+        let word = &self.chunks[chunk];
+        let mut spins = 0;
+        // Relaxed: a first guess for the compare-and-swap.
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            if seen & RECLAIM != 0 {
+                sync::relax(spins);
+                spins += 1;
+                seen = word.load(Ordering::Relaxed);
+                continue;
+            }
+            // Acquire pairs with the Release at the end of `reclaim`: the zeros it wrote come before the word we are going to swap in.
+            match word.compare_exchange_weak(seen, (seen | COMMITTED) + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen & COMMITTED == 0 {
+            // Relaxed: a statistic.
+            self.committed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a slot that is empty again out of the count.
+    fn leave(&self, chunk: usize) {
+        // Release pairs with the Acquire in `reclaim`: our swap to empty comes before the chunk is given back.
+        let before = self.chunks[chunk].fetch_sub(1, Ordering::Release);
+        if before & COUNT != 1 {
+            return;
+        }
+        // Relaxed: the number alone is passed on; `reclaim` looks at the chunk itself. Each time a chunk empties it comes through here, so an empty
+        // one is either the idle one or was given back.
+        let idle = self.idle.swap(chunk as u32, Ordering::Relaxed);
+        if idle != NONE && idle != chunk as u32 {
+            self.reclaim(idle as usize);
+        }
+    }
+
+    /// Gives the chunk's memory back if it is still empty.
+    fn reclaim(&self, chunk: usize) {
+        let word = &self.chunks[chunk];
+        // Acquire pairs with the Release in `leave`. Relaxed on failure: somebody is inside, or it is given back already.
+        if word.compare_exchange(COMMITTED, RECLAIM, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return;
+        }
+        self.words.discard(chunk * CHUNK, CHUNK);
+        // Relaxed: a statistic.
+        self.committed.fetch_sub(1, Ordering::Relaxed);
+        // Release pairs with the Acquire in `enter`.
+        word.store(0, Ordering::Release);
+    }
+
+    /// Whether any slot of this slot's chunk may be occupied.
+    pub(crate) fn chunk_is_used(&self, slot: usize) -> bool {
+        // Acquire pairs with nothing that matters: the answer is a snapshot, and an occupied slot seen by anybody was counted before.
+        self.chunks[slot / CHUNK].load(Ordering::Acquire) & COUNT != 0
+    }
+
+    /// How many slots the table has, whole chunks.
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// How many slots of a chunk are counted as occupied.
+    pub(crate) fn counted(&self, chunk: usize) -> usize {
+        // Relaxed: for checks, when nobody changes the table.
+        (self.chunks[chunk].load(Ordering::Relaxed) & COUNT) as usize
+    }
+
+    /// Memory of the table in bytes: the chunks in use, and all of the counts.
+    pub(crate) fn bytes(&self) -> u64 {
+        // Relaxed: a statistic.
+        let committed = u64::from(self.committed.load(Ordering::Relaxed));
+        committed * (CHUNK * size_of::<u64>()) as u64 + (self.chunks.len() * size_of::<u32>()) as u64
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

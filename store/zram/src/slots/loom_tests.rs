@@ -1,0 +1,93 @@
+//! The slot protocol, every interleaving, on the real code with two slots a chunk.
+
+use super::*;
+use page::Form;
+use sync::{Arc, thread};
+
+fn word(pattern: u32) -> Stored {
+    Stored::new(Form::Same(pattern))
+}
+
+/// Sets the slot and returns what it displaced.
+fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
+    let mut old = slots.get(slot);
+    while let Err(now) = slots.replace(slot, old, new) {
+        old = now;
+    }
+    old
+}
+
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+fn counts_match(slots: &Slots) {
+    for chunk in 0..slots.len() / CHUNK {
+        let occupied = (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
+        assert_eq!(slots.counted(chunk), occupied);
+    }
+}
+
+/// INV-SLOT-2: a chunk that is given back while another thread writes to it loses nothing.
+#[test]
+fn a_word_written_while_its_chunk_is_given_back_stays() {
+    model(|| {
+        let slots = Arc::new(Slots::new(4, Backing::Heap).expect("a small table"));
+        put(&slots, 0, word(1));
+        put(&slots, 2, word(2));
+        put(&slots, 0, Stored::EMPTY);
+        let writer = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || put(&slots, 1, word(3))
+        });
+        // The second chunk empties, so the first one is given back unless the writer is already in.
+        put(&slots, 2, Stored::EMPTY);
+        assert_eq!(writer.join().expect("no panic"), Stored::EMPTY);
+        assert_eq!(slots.get(1), word(3));
+        counts_match(&slots);
+    });
+}
+
+/// Z9, INV-SLOT-3: of two overwrites and a discard each displaced word goes to one thread.
+#[test]
+fn a_displaced_word_is_freed_by_one_thread() {
+    model(|| {
+        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        put(&slots, 0, word(1));
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || put(&slots, 0, word(2))
+        });
+        let mine = put(&slots, 0, Stored::EMPTY);
+        let theirs = other.join().expect("no panic");
+        let left = slots.get(0);
+        let mut seen = vec![mine, theirs, left];
+        seen.retain(|&word| word != Stored::EMPTY);
+        seen.sort_by_key(|word| word.to_bits());
+        assert_eq!(seen, vec![word(1), word(2)]);
+        counts_match(&slots);
+    });
+}
+
+/// INV-SLOT-1: two threads that empty the two slots of one chunk, while a third page comes and goes next door.
+#[test]
+fn the_last_to_leave_gives_the_chunk_back_once() {
+    model(|| {
+        let slots = Arc::new(Slots::new(4, Backing::Heap).expect("a small table"));
+        put(&slots, 0, word(1));
+        put(&slots, 1, word(2));
+        put(&slots, 2, word(3));
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || put(&slots, 0, Stored::EMPTY)
+        });
+        put(&slots, 1, Stored::EMPTY);
+        put(&slots, 2, Stored::EMPTY);
+        assert_eq!(other.join().expect("no panic"), word(1));
+        counts_match(&slots);
+        // One chunk is the idle one and keeps its memory; the other has given it back.
+        assert_eq!(slots.bytes(), (CHUNK * 8 + 2 * 4) as u64);
+    });
+}

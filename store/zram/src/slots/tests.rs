@@ -1,0 +1,88 @@
+use super::*;
+use page::Form;
+
+fn word(pattern: u32) -> Stored {
+    Stored::new(Form::Same(pattern))
+}
+
+fn slots(count: usize) -> Slots {
+    Slots::new(count, Backing::AnonymousSmall).expect("a small table")
+}
+
+#[test]
+fn a_swap_that_lost_tells_what_is_there_and_changes_nothing() {
+    let slots = slots(10);
+    assert_eq!(slots.replace(3, Stored::EMPTY, word(1)), Ok(()));
+    assert_eq!(slots.replace(3, Stored::EMPTY, word(2)), Err(word(1)));
+    assert_eq!(slots.replace(3, word(2), Stored::EMPTY), Err(word(1)));
+    assert_eq!((slots.get(3), slots.counted(0)), (word(1), 1));
+    assert_eq!(slots.replace(4, Stored::EMPTY, Stored::EMPTY), Ok(()));
+    assert_eq!(slots.counted(0), 1);
+}
+
+/// Slot memory comes with the first slot of a chunk and goes when another chunk empties after it.
+#[test]
+fn a_chunk_costs_memory_only_while_it_is_used() {
+    let slots = slots(CHUNK * 3);
+    let counts = (3 * size_of::<u32>()) as u64;
+    let chunk = (CHUNK * size_of::<u64>()) as u64;
+    assert_eq!(slots.bytes(), counts);
+    for slot in [0, CHUNK, 2 * CHUNK] {
+        slots.replace(slot, Stored::EMPTY, word(7)).expect("nobody else");
+    }
+    assert_eq!(slots.bytes(), counts + 3 * chunk);
+    slots.replace(0, word(7), Stored::EMPTY).expect("nobody else");
+    assert_eq!(slots.bytes(), counts + 3 * chunk, "the last one to empty stays");
+    slots.replace(CHUNK, word(7), Stored::EMPTY).expect("nobody else");
+    assert_eq!(slots.bytes(), counts + 2 * chunk);
+    slots.replace(CHUNK, Stored::EMPTY, word(8)).expect("nobody else");
+    slots.replace(CHUNK, word(8), Stored::EMPTY).expect("nobody else");
+    slots.replace(2 * CHUNK, word(7), Stored::EMPTY).expect("nobody else");
+    assert_eq!(slots.bytes(), counts + chunk);
+    assert!((0..slots.len()).all(|slot| slots.get(slot) == Stored::EMPTY));
+}
+
+/// INV-SLOT-1 to 3 under real threads: each word that enters a slot leaves it exactly once, and counts end where the slots do.
+#[test]
+fn z9_every_displaced_word_goes_to_exactly_one_thread() {
+    const THREADS: u32 = 4;
+    const ROUNDS: u32 = 20_000;
+    let slots = slots(CHUNK * 2);
+    let stats: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn({
+                    let slots = &slots;
+                    move || {
+                        let (mut put, mut taken) = (0u64, 0u64);
+                        for round in 0..ROUNDS {
+                            let slot = if round & 1 == 0 { 5 } else { CHUNK + 5 };
+                            let mark = 1 + round * THREADS + thread;
+                            let new = if round % 3 == 0 { Stored::EMPTY } else { word(mark) };
+                            let mut old = slots.get(slot);
+                            while let Err(now) = slots.replace(slot, old, new) {
+                                old = now;
+                            }
+                            let value =
+                                |word: Stored| if let Form::Same(mark) = word.form() { u64::from(mark) } else { 0 };
+                            put += value(new);
+                            taken += value(old);
+                        }
+                        (put, taken)
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+    });
+    let left: u64 = [5, CHUNK + 5]
+        .map(|slot| if let Form::Same(mark) = slots.get(slot).form() { u64::from(mark) } else { 0 })
+        .iter()
+        .sum();
+    let (put, taken) = stats.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert_eq!(put, taken + left);
+    for chunk in 0..2 {
+        let occupied = (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
+        assert_eq!(slots.counted(chunk), occupied);
+    }
+}

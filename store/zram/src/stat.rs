@@ -1,0 +1,218 @@
+//! What a device tells about itself, with the kernel's names.
+
+use std::fmt;
+
+use page::PAGE_SIZE;
+use sync::atomic::Ordering::Relaxed;
+use zsmalloc::{ClassStats, PoolStats};
+
+use crate::Zram;
+use crate::counters::Counter;
+
+/// The kernel's `mm_stat`. Its [`fmt::Display`] is the kernel's line.
+///
+/// Units: bytes for sizes, pages for the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmStat {
+    /// Content of all pages that are not empty, uncompressed.
+    pub orig_data_size: u64,
+    /// Payload of all objects. A same-filled page counts 0, or 8 when its pattern needs an object.
+    pub compr_data_size: u64,
+    /// Frames of zspages.
+    pub mem_used_total: u64,
+    /// The limit on that, 0 for none.
+    pub mem_limit: u64,
+    /// The most `mem_used_total` was seen to be; looked at every few hundred pages.
+    pub mem_used_max: u64,
+    /// Pages that are one pattern repeated.
+    pub same_pages: u64,
+    /// Frames freed by object compaction.
+    pub pages_compacted: u64,
+    /// Pages stored as they are.
+    pub huge_pages: u64,
+    /// Pages ever stored as they are.
+    pub huge_pages_since: u64,
+}
+
+/// The kernel's `io_stat`, and the two counters of its `stat`. Its [`fmt::Display`] is the kernel's line.
+///
+/// Units: pages; a part of a page counts as one. `invalid_io` counts requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoStat {
+    /// Pages read.
+    pub reads: u64,
+    /// Pages written.
+    pub writes: u64,
+    /// Pages that could not be read back.
+    pub failed_reads: u64,
+    /// Pages that could not be written.
+    pub failed_writes: u64,
+    /// Requests that do not fit the device.
+    pub invalid_io: u64,
+    /// Pages clients have given back by discard.
+    pub notify_free: u64,
+}
+
+/// Everything that grows with the number of pages and objects, and where it goes. The parts sum to `mem_total`.
+///
+/// Units: bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemorySplit {
+    /// The sum of all below.
+    pub mem_total: u64,
+    /// Payload of objects.
+    pub live: u64,
+    /// Headers and rounding up to the class, inside objects' slots.
+    pub rounding: u64,
+    /// Free slots and tails in frames of zspages.
+    pub holes: u64,
+    /// Frames we hold that belong to no zspage.
+    pub free_frames: u64,
+    /// Frame descriptors and the zone's other tables.
+    pub descriptors: u64,
+    /// The handle table.
+    pub handles: u64,
+    /// Zspage and extent records.
+    pub zspages: u64,
+    /// The slot table.
+    pub slots: u64,
+}
+
+/// All statistics of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// The kernel's `mm_stat`.
+    pub mm: MmStat,
+    /// The kernel's `io_stat`.
+    pub io: IoStat,
+    /// Where the memory goes.
+    pub memory: MemorySplit,
+    /// The size classes, smallest first.
+    pub classes: Vec<ClassStats>,
+    /// Free blocks by order, in the kernel's format.
+    pub buddyinfo: String,
+}
+
+impl fmt::Display for MmStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = [
+            self.orig_data_size,
+            self.compr_data_size,
+            self.mem_used_total,
+            self.mem_limit,
+            self.mem_used_max,
+            self.same_pages,
+            self.pages_compacted,
+            self.huge_pages,
+            self.huge_pages_since,
+        ];
+        line(f, &numbers)
+    }
+}
+
+impl fmt::Display for IoStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, &[self.failed_reads, self.failed_writes, self.invalid_io, self.notify_free])
+    }
+}
+
+/// Numbers right-aligned in 8 columns, one space between: how the kernel prints both lines.
+fn line(f: &mut fmt::Formatter<'_>, numbers: &[u64]) -> fmt::Result {
+    for (at, number) in numbers.iter().enumerate() {
+        let gap = if at == 0 { "" } else { " " };
+        write!(f, "{gap}{number:8}")?;
+    }
+    Ok(())
+}
+
+impl MemorySplit {
+    /// The split with its sum.
+    pub(crate) fn summed(self) -> Self {
+        let frames = self.live + self.rounding + self.holes + self.free_frames;
+        Self { mem_total: frames + self.descriptors + self.handles + self.zspages + self.slots, ..self }
+    }
+}
+
+impl Zram {
+    /// A snapshot: exact when nobody changes the device, and never torn within one size class.
+    ///
+    /// Locking: one size class after the other, then the zone, each for a moment.
+    #[must_use]
+    pub fn stat(&self) -> Stat {
+        let used_max = self.note_used();
+        let pool = self.pages.pool().stats();
+        Stat {
+            mm: self.mm_stat(&pool, used_max),
+            io: self.io_stat(),
+            memory: self.memory_split(&pool),
+            buddyinfo: self.zone.buddyinfo().to_string(),
+            classes: pool.classes,
+        }
+    }
+
+    fn mm_stat(&self, pool: &PoolStats, used_max: u64) -> MmStat {
+        let frame = PAGE_SIZE as u64;
+        // Relaxed: a statistic.
+        let limit = Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX);
+        MmStat {
+            orig_data_size: self.counters.get(Counter::Stored) * PAGE_SIZE as u64,
+            compr_data_size: pool.live_bytes,
+            mem_used_total: pool.frames * frame,
+            mem_limit: limit.map_or(0, |limit| limit.next_multiple_of(frame)),
+            mem_used_max: used_max.max(pool.frames) * frame,
+            same_pages: self.counters.get(Counter::Same),
+            pages_compacted: pool.frames_compacted,
+            huge_pages: self.counters.get(Counter::Huge),
+            huge_pages_since: self.counters.get(Counter::HugeSince),
+        }
+    }
+
+    fn io_stat(&self) -> IoStat {
+        IoStat {
+            reads: self.counters.get(Counter::Reads),
+            writes: self.counters.get(Counter::Writes),
+            failed_reads: self.counters.get(Counter::FailedReads),
+            failed_writes: self.counters.get(Counter::FailedWrites),
+            invalid_io: self.counters.get(Counter::InvalidIo),
+            notify_free: self.counters.get(Counter::NotifyFree),
+        }
+    }
+
+    fn memory_split(&self, pool: &PoolStats) -> MemorySplit {
+        let zone = self.zone.stats();
+        MemorySplit {
+            mem_total: 0,
+            live: pool.live_bytes,
+            rounding: pool.rounding_bytes,
+            holes: pool.hole_bytes,
+            // Saturating: the pool may have grown between the two snapshots.
+            free_frames: zone.committed.bytes().saturating_sub(pool.frames * PAGE_SIZE as u64),
+            descriptors: zone.descriptor_bytes,
+            handles: pool.handle_bytes,
+            zspages: pool.zspage_bytes,
+            slots: self.slots.bytes(),
+        }
+        .summed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formats of the kernel's mm_stat_show and io_stat_show.
+    #[test]
+    fn lines_read_like_the_kernels() {
+        let mm = MmStat {
+            orig_data_size: 4096,
+            compr_data_size: 74,
+            mem_used_total: 12288,
+            mem_limit: 0,
+            mem_used_max: 123_456_789,
+            ..MmStat::default()
+        };
+        assert_eq!(mm.to_string(), "    4096       74    12288        0 123456789        0        0        0        0");
+        let io = IoStat { failed_reads: 1, notify_free: 42, reads: 7, ..IoStat::default() };
+        assert_eq!(io.to_string(), "       1        0        0       42");
+    }
+}
