@@ -1,1 +1,3 @@
+//! Cold memory kept compressed, in user space.
+//!
 //! Being built.

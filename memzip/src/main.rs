@@ -1,1 +1,81 @@
-fn main() {}
+//! The memzip binary: a compressed disk to serve, to look at, to show.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod columns;
+mod compact;
+mod control;
+mod demo;
+mod doctor;
+mod output;
+mod runtime_dir;
+mod serve;
+mod sizes;
+mod stat;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Ask, Cli, Command};
+use runtime_dir::RuntimeDir;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("memzip: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args)?,
+        Command::Stat(ask) => output::print(&stat::run(&socket(&ask)?, ask.format())?)?,
+        Command::Compact(ask) => output::print(&compact::run(&socket(&ask)?, ask.format())?)?,
+        Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
+        Command::Doctor => {
+            let examination = doctor::Examination::run();
+            output::print(&examination.to_string())?;
+            return Ok(if examination.is_fit() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn socket(ask: &Ask) -> Result<PathBuf> {
+    match &ask.control {
+        Some(path) => Ok(path.clone()),
+        None => RuntimeDir::open()?.only_server(),
+    }
+}
+
+/// The error and its causes; a cause that the line ends with already is not said again.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut line, cause| {
+        let text = cause.to_string().replace('\n', " ");
+        if line.is_empty() {
+            line = text;
+        } else if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let error =
+            anyhow::anyhow!("permission denied").context("cannot bind: permission denied").context("cannot serve");
+        assert_eq!(one_line(&error), "cannot serve: cannot bind: permission denied");
+    }
+}

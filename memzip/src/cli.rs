@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use zcomp::Algorithm;
+
+use crate::output::Format;
+use crate::sizes::Size;
+
+/// Size of a disk unless told otherwise.
+pub(crate) const DEFAULT_SIZE: Size = Size(4 << 30);
+
+/// Cold memory kept compressed, in user space.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a compressed disk over NBD until SIGTERM or SIGINT
+    Serve(Serve),
+    /// Show what a running server holds
+    Stat(Ask),
+    /// Have a running server compact its pool: scattered objects move together, free memory goes back
+    Compact(Ask),
+    /// Load real files into a disk, read them back, delete half, compact, and report
+    Demo(Demo),
+    /// Show what this host allows and what to do about it
+    Doctor,
+}
+
+/// Options of `memzip serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Listen on a unix socket [default: one in the user's runtime folder]
+    #[arg(short = 'U', long, value_name = "PATH", conflicts_with = "port")]
+    pub(crate) unix: Option<PathBuf>,
+    /// Listen on a TCP port of the loopback address; 0 takes any free one
+    #[arg(short, long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// Listen on this address instead of 127.0.0.1; there is no encryption and no password
+    #[arg(long, value_name = "ADDR", requires = "port")]
+    pub(crate) bind: Option<IpAddr>,
+    /// Size of the disk; memory is taken only as it fills
+    #[arg(short, long, value_name = "SIZE", default_value_t = DEFAULT_SIZE)]
+    pub(crate) size: Size,
+    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
+    pub(crate) algorithm: Algorithm,
+    /// Most memory for compressed pages; compaction is tried before a write is refused [default: none]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mem_limit: Option<Size>,
+    /// Name of the export
+    #[arg(short, long, value_name = "NAME", default_value = "")]
+    pub(crate) export_name: String,
+    /// Refuse all changes
+    #[arg(short, long)]
+    pub(crate) read_only: bool,
+    /// Listen for `memzip stat`, `memzip compact` and curl here [default: beside other servers' in the user's runtime folder]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// Longest run of frames that objects are packed into
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) chain: u8,
+}
+
+/// Options of `memzip stat` and `memzip compact`.
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Ask the server behind this control socket [default: the only one of this user]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+}
+
+impl Ask {
+    /// How to print.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Table }
+    }
+}
+
+/// Options of `memzip demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Files and folders to load [default: /usr]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Load at most this much
+    #[arg(short, long, value_name = "SIZE", default_value_t = Size(1 << 30))]
+    pub(crate) size: Size,
+    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
+    pub(crate) algorithm: Algorithm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn serve(args: &[&str]) -> Result<Serve, clap::error::ErrorKind> {
+        let cli = Cli::try_parse_from(["memzip", "serve"].iter().chain(args)).map_err(|error| error.kind())?;
+        match cli.command {
+            Command::Serve(serve) => Ok(serve),
+            other => panic!("{other:?} is not what was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let args = serve(&[]).expect("no option is needed");
+        assert_eq!((args.size, args.algorithm.to_string(), args.chain), (Size(4 << 30), "zstd:3".into(), 16));
+        assert_eq!((args.unix, args.port, args.mem_limit, args.read_only), (None, None, None, false));
+    }
+
+    #[test]
+    fn contradictions_and_junk_are_usage_errors() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        assert_eq!(serve(&["--unix", "/x", "--port", "1"]).err(), Some(ArgumentConflict));
+        assert_eq!(serve(&["--bind", "0.0.0.0"]).err(), Some(MissingRequiredArgument));
+        assert_eq!(serve(&["--size", "0"]).err(), Some(ValueValidation));
+        assert_eq!(serve(&["--size", "lots"]).err(), Some(ValueValidation));
+        assert_eq!(serve(&["--algorithm", "zip"]).err(), Some(ValueValidation));
+        assert_eq!(serve(&["--algorithm", "zstd:99"]).err(), Some(ValueValidation));
+        assert_eq!(serve(&["--chain", "17"]).err(), Some(ValueValidation));
+        assert_eq!(serve(&["--port", "70000"]).err(), Some(ValueValidation));
+    }
+}

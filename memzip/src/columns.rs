@@ -1,0 +1,76 @@
+//! Tables of text: columns as wide as their widest cell.
+
+use std::fmt;
+
+/// How a column's cells stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows of cells that print as aligned columns, two spaces apart, without trailing blanks.
+#[derive(Clone, Debug)]
+pub(crate) struct Columns {
+    align: Vec<Align>,
+    indent: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Columns {
+    /// An empty table; a column past the end of `align` is aligned left.
+    pub(crate) fn new(align: &[Align]) -> Self {
+        Self { align: align.to_vec(), indent: 0, rows: Vec::new() }
+    }
+
+    /// Moves the whole table to the right.
+    pub(crate) fn indented(mut self, by: usize) -> Self {
+        self.indent = by;
+        self
+    }
+
+    /// Adds a row; it may have fewer cells than others.
+    pub(crate) fn row<I: IntoIterator<Item = S>, S: Into<String>>(&mut self, cells: I) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
+        for row in &self.rows {
+            let mut line = " ".repeat(self.indent);
+            for (column, cell) in row.iter().enumerate() {
+                let gap = if column == 0 { "" } else { "  " };
+                let width = widths[column];
+                match self.align.get(column) {
+                    Some(Align::Right) => line += &format!("{gap}{cell:>width$}"),
+                    _ => line += &format!("{gap}{cell:<width$}"),
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_blanks() {
+        let mut table = Columns::new(&[Align::Left, Align::Right]).indented(1);
+        table.row(["NAME", "SIZE", ""]);
+        table.row(["a-long-name", "4G", "note"]);
+        table.row(["only"]);
+        assert_eq!(table.to_string(), " NAME         SIZE\n a-long-name    4G  note\n only\n");
+    }
+}

@@ -1,0 +1,77 @@
+//! The other end of the control plane: one request, one answer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::stat_json::{CompactReport, CompactRequest, ErrorReport, StatReport};
+
+/// How long a server may take to answer a question.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// How long it may take to compact.
+const COMPACTION_TIME: Duration = Duration::from_secs(300);
+/// The longest answer that is read. Units: bytes.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Asks the server behind this socket for its numbers.
+pub(crate) fn stat(socket: &Path) -> Result<StatReport> {
+    call(socket, Method::GET, "/v1/stat", Vec::new(), ANSWER_TIME)
+}
+
+/// Has the server behind this socket compact its pool.
+pub(crate) fn compact(socket: &Path) -> Result<CompactReport> {
+    let body = serde_json::to_vec(&CompactRequest::default()).context("cannot write the request")?;
+    call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIME)
+}
+
+fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>, limit: Duration) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start the HTTP client")?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "memzip")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .context("cannot write the request")?;
+    let (status, answer) =
+        runtime.block_on(async { tokio::time::timeout(limit, exchange(socket, request)).await }).map_err(|_| {
+            anyhow!("the server behind {} did not answer within {} s", socket.display(), limit.as_secs())
+        })??;
+    if status != StatusCode::OK {
+        match serde_json::from_slice::<ErrorReport>(&answer) {
+            Ok(report) => bail!("the server refused ({}): {}", status.as_u16(), report.error),
+            Err(_) => bail!("the server refused: {status}"),
+        }
+    }
+    serde_json::from_slice(&answer)
+        .with_context(|| format!("{} does not answer like a memzip server", socket.display()))
+}
+
+async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+    let stream =
+        UnixStream::connect(socket).await.with_context(|| format!("no server answers at {}", socket.display()))?;
+    let not_http = || format!("{} does not speak HTTP", socket.display());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(not_http)?;
+    // It carries the bytes while the request waits; its own error shows up in the request as well.
+    tokio::task::spawn(connection);
+    let response = sender.send_request(request).await.with_context(not_http)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the answer broke off: {error}"))?;
+    Ok((status, body.to_bytes()))
+}

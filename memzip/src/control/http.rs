@@ -1,0 +1,174 @@
+//! Requests and answers of the control plane: which path does what.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::stat_json::{CompactRequest, ErrorReport};
+use super::{Subject, metrics};
+
+/// The longest request body that is read. Units: bytes.
+const MAX_BODY: usize = 4096;
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// The longest a compaction runs in one request; a client that wants more asks again.
+pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+type Answer = Response<Full<Bytes>>;
+
+/// A request that is answered with an error status.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    message: String,
+    allow: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), allow: None }
+    }
+}
+
+/// Answers requests about one server.
+#[derive(Clone)]
+pub(super) struct Routes {
+    subject: Arc<Subject>,
+    compaction: Arc<Semaphore>,
+}
+
+impl Routes {
+    pub(super) fn new(subject: Arc<Subject>) -> Self {
+        Self { subject, compaction: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Answers one request; an error is an answer too.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let path = request.uri().path().to_owned();
+        let result = match path.as_str() {
+            "/v1/stat" => match only(&request, &[Method::GET, Method::HEAD]) {
+                Ok(()) => self.stat().await,
+                Err(refusal) => Err(refusal),
+            },
+            "/metrics" => match only(&request, &[Method::GET, Method::HEAD]) {
+                Ok(()) => self.metrics().await,
+                Err(refusal) => Err(refusal),
+            },
+            "/v1/compact" => match only(&request, &[Method::POST]) {
+                Ok(()) => self.compact(request).await,
+                Err(refusal) => Err(refusal),
+            },
+            _ => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("there is no {path}: try GET /v1/stat, POST /v1/compact or GET /metrics"),
+            )),
+        };
+        Ok(result.unwrap_or_else(refused))
+    }
+
+    async fn stat(&self) -> Result<Answer, Refusal> {
+        let report = self.blocking(|subject| subject.stat()).await?;
+        json(StatusCode::OK, &report)
+    }
+
+    async fn metrics(&self) -> Result<Answer, Refusal> {
+        let text = self.blocking(|subject| metrics::text(&subject.stat())).await?;
+        Ok(with_type(StatusCode::OK, PROMETHEUS, text.into_bytes()))
+    }
+
+    async fn compact(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let asked = parse(&body(request).await?)?;
+        // One at a time: a second one would only wait for the locks of the first.
+        let permit = Arc::clone(&self.compaction)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::new(StatusCode::CONFLICT, "a compaction is running already"))?;
+        let budget = asked.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
+        let report = self
+            .blocking(move |subject| {
+                // Held by the work, not by the request: a client that leaves does not make room for a second compaction.
+                let _permit = permit;
+                subject.compact(budget)
+            })
+            .await?;
+        json(StatusCode::OK, &report)
+    }
+
+    /// Runs what takes locks or reads /proc beside the event loop, so that other requests are answered meanwhile.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Subject) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let subject = Arc::clone(&self.subject);
+        tokio::task::spawn_blocking(move || work(&subject))
+            .await
+            .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}")))
+    }
+}
+
+fn only(request: &Request<Incoming>, methods: &[Method]) -> Result<(), Refusal> {
+    if methods.contains(request.method()) {
+        return Ok(());
+    }
+    let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let message = format!("{} does not take {}, only {allowed}", request.uri().path(), request.method());
+    Err(Refusal {
+        allow: HeaderValue::from_str(&allowed).ok(),
+        ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    })
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    let whole = Limited::new(request.into_body(), MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a body of more than {MAX_BODY} bytes is not read"),
+        )),
+        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+    }
+}
+
+fn parse(body: &[u8]) -> Result<CompactRequest, Refusal> {
+    if body.trim_ascii().is_empty() {
+        return Ok(CompactRequest::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {{\"budget_ms\": N}} or nothing: {error}"))
+    })
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Result<Answer, Refusal> {
+    let mut text = serde_json::to_vec(value)
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}")))?;
+    text.push(b'\n');
+    Ok(with_type(status, JSON, text))
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    let Refusal { status, message, allow } = refusal;
+    let mut answer = json(status, &ErrorReport { error: message })
+        .unwrap_or_else(|_| with_type(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new()));
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(ALLOW, allow);
+    }
+    answer
+}
+
+fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}

@@ -1,0 +1,172 @@
+//! The same numbers for Prometheus, in its text format 0.0.4.
+//!
+//! Base units, no ratios: users divide. Everything is read from one [`StatReport`], so that the numbers of one scrape belong together.
+
+use std::fmt::{Display, Write};
+
+use super::stat_json::StatReport;
+
+/// All metrics of one server.
+pub(super) fn text(stat: &StatReport) -> String {
+    let mut page = Page::default();
+    sizes(&mut page, stat);
+    pages(&mut page, stat);
+    operations(&mut page, stat);
+    clients(&mut page, stat);
+    pool(&mut page, stat);
+    page.text
+}
+
+fn sizes(page: &mut Page, stat: &StatReport) {
+    page.gauge("memzip_disk_bytes", "Size of the disk as clients see it.", stat.disksize);
+    page.gauge("memzip_orig_bytes", "What clients stored, uncompressed.", stat.orig_data_size);
+    page.gauge("memzip_compressed_bytes", "The same, compressed.", stat.compr_data_size);
+    page.gauge("memzip_memory_used_bytes", "Frames that belong to zspages.", stat.mem_used_total);
+    page.gauge("memzip_memory_used_max_bytes", "The highest memory_used so far.", stat.mem_used_max);
+    page.gauge("memzip_memory_limit_bytes", "Limit on memory_used, 0 for none.", stat.mem_limit);
+    page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
+    page.family("memzip_memory_bytes", "gauge", "memory_total, part by part.");
+    for (part, bytes, _) in stat.memory.named() {
+        page.sample("memzip_memory_bytes", "part", part, bytes);
+    }
+    if let Some(rss) = stat.rss {
+        page.gauge("memzip_resident_bytes", "Resident memory of the server process.", rss);
+    }
+}
+
+fn pages(page: &mut Page, stat: &StatReport) {
+    page.family("memzip_pages", "gauge", "Pages of 4 KiB stored in a special form.");
+    page.sample("memzip_pages", "state", "same", stat.same_pages);
+    page.sample("memzip_pages", "state", "huge", stat.huge_pages);
+    page.counter("memzip_huge_pages_stored_total", "Incompressible pages ever stored.", stat.huge_pages_since);
+}
+
+fn operations(page: &mut Page, stat: &StatReport) {
+    let io = &stat.io;
+    page.family("memzip_operations_total", "counter", "Requests to the disk.");
+    page.sample("memzip_operations_total", "op", "read", io.reads);
+    page.sample("memzip_operations_total", "op", "write", io.writes);
+    page.family("memzip_operation_failures_total", "counter", "Requests to the disk that failed.");
+    page.sample("memzip_operation_failures_total", "op", "read", io.failed_reads);
+    page.sample("memzip_operation_failures_total", "op", "write", io.failed_writes);
+    page.sample("memzip_operation_failures_total", "op", "invalid", io.invalid_io);
+    page.counter("memzip_pages_discarded_total", "Pages freed by discard.", io.notify_free);
+}
+
+fn clients(page: &mut Page, stat: &StatReport) {
+    let nbd = &stat.nbd;
+    page.gauge("memzip_nbd_connections", "Clients connected now.", nbd.connections);
+    page.counter("memzip_nbd_connections_total", "Clients that ever connected.", nbd.connections_total);
+    page.counter("memzip_nbd_connections_refused_total", "Clients turned away.", nbd.connections_refused);
+    page.family("memzip_nbd_requests_total", "counter", "Requests by NBD command.");
+    for (command, count) in nbd.requests.named() {
+        page.sample("memzip_nbd_requests_total", "command", command, count);
+    }
+    page.family("memzip_nbd_errors_total", "counter", "Error replies by number, and broken conversations.");
+    for (error, count) in nbd.errors.named() {
+        page.sample("memzip_nbd_errors_total", "error", error, count);
+    }
+    page.counter("memzip_nbd_read_bytes_total", "Content sent to clients.", nbd.bytes_read);
+    page.counter("memzip_nbd_written_bytes_total", "Content taken from clients.", nbd.bytes_written);
+}
+
+fn pool(page: &mut Page, stat: &StatReport) {
+    page.counter("memzip_compaction_freed_frames_total", "Frames freed by compaction.", stat.pages_compacted);
+    page.family("memzip_pool_objects", "gauge", "Stored objects by the size of their class in bytes.");
+    for class in &stat.classes {
+        page.sample("memzip_pool_objects", "class", class.size, class.obj_used);
+    }
+    page.family("memzip_blocks_free", "gauge", "Free blocks of 4 KiB << order in the arena.");
+    for (order, blocks) in free_blocks(&stat.buddyinfo) {
+        page.sample("memzip_blocks_free", "order", order, blocks);
+    }
+}
+
+/// Free blocks by order: the sum over the lines of a buddyinfo text, whose counts follow the zone's name.
+fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
+    let mut sums: Vec<(usize, u64)> = Vec::new();
+    for line in buddyinfo.lines() {
+        let Some((_, zone)) = line.split_once("zone") else { continue };
+        for (order, count) in zone.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).enumerate() {
+            match sums.get_mut(order) {
+                Some((_, sum)) => *sum += count,
+                None => sums.push((order, count)),
+            }
+        }
+    }
+    sums
+}
+
+/// A page of metrics under construction.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    /// Label values are our own words and numbers: nothing in them needs escaping.
+    fn sample(&mut self, name: &str, label: &str, value: impl Display, number: u64) {
+        self.line(format_args!("{name}{{{label}=\"{value}\"}} {number}"));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, number: u64) {
+        self.single(name, "gauge", help, number);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, number: u64) {
+        self.single(name, "counter", help, number);
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, number: u64) {
+        self.family(name, kind, help);
+        self.line(format_args!("{name} {number}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::stat_json::{ClassRow, MemoryParts};
+
+    #[test]
+    fn every_sample_has_a_family_before_it_and_a_number_behind_it() {
+        let stat = StatReport {
+            memory: MemoryParts { live: 7, ..MemoryParts::default() },
+            rss: Some(9),
+            classes: vec![ClassRow { size: 48, obj_used: 3, ..ClassRow::default() }],
+            buddyinfo: "Node 0, zone   Movable      5      0      1\nNode 0, zone Unmovable 1 1 1\n".into(),
+            ..StatReport::default()
+        };
+        let text = text(&stat);
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                family = rest.split(' ').next().unwrap_or("");
+                assert!(family.starts_with("memzip_"));
+            } else if !line.starts_with('#') {
+                let (name, number) = line.rsplit_once(' ').expect("a sample is a name and a number");
+                assert_eq!(name.split('{').next(), Some(family), "{line}");
+                assert!(number.parse::<u64>().is_ok(), "{line}");
+            }
+        }
+        for expected in [
+            "memzip_memory_bytes{part=\"live\"} 7",
+            "memzip_resident_bytes 9",
+            "memzip_pool_objects{class=\"48\"} 3",
+            "memzip_blocks_free{order=\"0\"} 6",
+            "memzip_blocks_free{order=\"2\"} 2",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected} is missing from\n{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The control plane: HTTP with JSON on a unix socket, so that `curl --unix-socket` works.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/stat` | [`stat_json::StatReport`] |
+//! | `POST /v1/compact`, body `{"budget_ms": N}` or nothing | [`stat_json::CompactReport`] |
+//! | `GET /metrics` | the same numbers for Prometheus |
+//!
+//! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
+//! The socket is 0600 and the peer must be this user or root. Everything a client can do is bounded: connections, time, body length, one
+//! request a connection, one compaction at a time.
+
+pub(crate) mod client;
+mod http;
+mod metrics;
+pub(crate) mod stat_json;
+mod subject;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use http::Routes;
+pub(crate) use subject::Subject;
+
+/// Connections at once; more wait in the listen queue.
+const MAX_CONNECTIONS: usize = 32;
+/// How long a client may take to send its request line and headers.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+/// The longest a connection lives: a whole compaction, and some time to fetch the answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60);
+/// Threads that run requests beside the event loop.
+const WORKERS: usize = 4;
+
+/// A control plane that runs; it ends, and its socket goes, when the value is dropped.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ControlPlane {
+    /// Listens at `path` and answers for `subject`.
+    pub(crate) fn start(path: PathBuf, subject: Arc<Subject>) -> Result<Self> {
+        let listener = listen(&path)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(WORKERS)
+            .build()
+            .context("cannot start the control plane")?;
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::from_std(listener).context("cannot watch the control socket")?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = accept(listener, Routes::new(subject)) => {}
+                        _ = stopped => {}
+                    }
+                });
+                // A compaction in progress must not hold up the end of the process.
+                runtime.shutdown_background();
+            })
+            .context("cannot start the control thread")?;
+        Ok(Self { path, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // The thread may have ended by itself; then there is nobody to tell.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds the socket; one that a dead server left behind is taken over.
+fn listen(path: &Path) -> Result<StdListener> {
+    let shown = path.display();
+    if path.symlink_metadata().is_ok() {
+        match StdStream::connect(path) {
+            Ok(_) => bail!("the control socket {shown} is in use by another server"),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused && is_socket(path) => {
+                std::fs::remove_file(path).with_context(|| format!("cannot replace the old socket {shown}"))?;
+            }
+            Err(_) => bail!("cannot listen at {shown}: something else is there"),
+        }
+    }
+    let listener = StdListener::bind(path).with_context(|| format!("cannot listen at {shown}"))?;
+    // Closed to others before anybody is answered; the peer check below does not depend on it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {shown} to others"))?;
+    listener.set_nonblocking(true).with_context(|| format!("cannot watch {shown}"))?;
+    Ok(listener)
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+async fn accept(listener: UnixListener, routes: Routes) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) if is_trusted(&stream) => {
+                let connection = serve(stream, routes.clone());
+                tokio::spawn(async move {
+                    // Out of time or broken off: the client is gone either way.
+                    let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+                    drop(place);
+                });
+            }
+            Ok(_) => {}
+            // Out of descriptors, most likely: wait for one instead of spinning.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// This user and root may ask; nobody else, whatever the mode of the socket's folder.
+fn is_trusted(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == sys::host::user() || peer.uid() == 0)
+}
+
+async fn serve(stream: UnixStream, routes: Routes) {
+    let answer = service_fn(move |request| routes.clone().answer(request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(16 << 10)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer);
+    // What the client did wrong it was told in the answer, if it still listens.
+    let _ = connection.await;
+}

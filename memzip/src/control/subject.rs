@@ -1,0 +1,144 @@
+//! What the control plane talks about: one disk and the server in front of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zcomp::Algorithm;
+use zram::Zram;
+use zsmalloc::{Budget, ClassStats, Outcome};
+
+use super::stat_json::{ClassRow, CompactReport, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
+
+/// A disk that is served.
+pub(crate) struct Subject {
+    disk: Arc<Zram>,
+    server: nbd::Handle,
+    uri: String,
+    algorithm: Algorithm,
+}
+
+impl Subject {
+    /// Joins what belongs together.
+    pub(crate) fn new(disk: Arc<Zram>, server: &nbd::Server, algorithm: Algorithm) -> Self {
+        Self { disk, server: server.handle(), uri: server.uri().to_owned(), algorithm }
+    }
+
+    /// All numbers, now.
+    pub(crate) fn stat(&self) -> StatReport {
+        use block::BlockDevice;
+        let stat = self.disk.stat();
+        let mm = &stat.mm;
+        StatReport {
+            uri: self.uri.clone(),
+            disksize: self.disk.size().0,
+            comp_algorithm: self.algorithm.to_string(),
+            read_only: self.disk.is_read_only(),
+            orig_data_size: mm.orig_data_size,
+            compr_data_size: mm.compr_data_size,
+            mem_used_total: mm.mem_used_total,
+            mem_total: stat.memory.mem_total,
+            mem_limit: mm.mem_limit,
+            mem_used_max: mm.mem_used_max,
+            same_pages: mm.same_pages,
+            huge_pages: mm.huge_pages,
+            huge_pages_since: mm.huge_pages_since,
+            pages_compacted: mm.pages_compacted,
+            rss: sys::rss::resident_bytes(),
+            memory: parts(&stat.memory),
+            io: io(&stat.io),
+            nbd: clients(&self.server.stats()),
+            classes: stat.classes.iter().filter(|class| class.frames_used > 0).map(class_row).collect(),
+            buddyinfo: stat.buddyinfo,
+        }
+    }
+
+    /// Compacts for at most this long.
+    pub(crate) fn compact(&self, budget: Duration) -> CompactReport {
+        let mem_used_before = self.disk.stat().mm.mem_used_total;
+        let start = Instant::now();
+        let done = self.disk.compact(&Budget::within(budget));
+        let duration = start.elapsed();
+        CompactReport {
+            objects_moved: done.objects_moved,
+            bytes_moved: done.bytes_moved,
+            frames_freed: done.frames_freed,
+            zspages_freed: done.zspages_freed,
+            skipped: done.skipped,
+            outcome: match done.outcome {
+                Outcome::Done => "done",
+                Outcome::OutOfTime => "out of time",
+                Outcome::AlreadyRunning => "already running",
+            }
+            .to_owned(),
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            mem_used_before,
+            mem_used_after: self.disk.stat().mm.mem_used_total,
+        }
+    }
+}
+
+fn parts(memory: &zram::MemorySplit) -> MemoryParts {
+    MemoryParts {
+        live: memory.live,
+        rounding: memory.rounding,
+        holes: memory.holes,
+        free_frames: memory.free_frames,
+        descriptors: memory.descriptors,
+        handles: memory.handles,
+        zspages: memory.zspages,
+        slots: memory.slots,
+    }
+}
+
+fn io(io: &zram::IoStat) -> IoCounts {
+    IoCounts {
+        reads: io.reads,
+        writes: io.writes,
+        failed_reads: io.failed_reads,
+        failed_writes: io.failed_writes,
+        invalid_io: io.invalid_io,
+        notify_free: io.notify_free,
+    }
+}
+
+fn class_row(stats: &ClassStats) -> ClassRow {
+    ClassRow {
+        class: stats.class.index.into(),
+        size: stats.class.size.into(),
+        fullness: stats.groups.iter().copied().map(u64::from).collect(),
+        obj_allocated: stats.objects_allocated,
+        obj_used: stats.objects_used,
+        pages_used: stats.frames_used,
+        pages_per_zspage: stats.class.frames.into(),
+        freeable: stats.frames_freeable,
+    }
+}
+
+fn clients(stats: &nbd::Stats) -> NbdCounts {
+    let (requests, errors) = (&stats.requests, &stats.errors);
+    NbdCounts {
+        connections: stats.connections_current,
+        connections_total: stats.connections_total,
+        connections_refused: stats.connections_refused,
+        bytes_read: stats.bytes_read,
+        bytes_written: stats.bytes_written,
+        requests: NbdRequests {
+            read: requests.read,
+            write: requests.write,
+            flush: requests.flush,
+            trim: requests.trim,
+            cache: requests.cache,
+            write_zeroes: requests.write_zeroes,
+            block_status: requests.block_status,
+            unknown: requests.unknown,
+        },
+        errors: NbdErrors {
+            eperm: errors.not_permitted,
+            eio: errors.io,
+            einval: errors.invalid,
+            enospc: errors.no_space,
+            eoverflow: errors.overflow,
+            broken_conversations: errors.broken_conversations,
+        },
+    }
+}

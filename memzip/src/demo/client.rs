@@ -1,0 +1,224 @@
+//! A small real NBD client: one connection, many requests in flight, simple replies.
+//!
+//! It speaks the protocol from its specification and shares no code with the server, so that the two check each other.
+//! One thread is enough: the window bounds what is in flight such that a send never waits for a reply that nobody reads. Replies to
+//! writes and trims are 16 bytes and requests for reads are 28, so a window of them always fits a socket's buffer.
+
+use std::io::{BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+const NBD_MAGIC: u64 = 0x4e42_444d_4147_4943;
+const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
+const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+const REQUEST_MAGIC: u32 = 0x2560_9513;
+const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+/// Fixed newstyle, no zeroes after the export: the same two bits in both directions.
+const HANDSHAKE_FLAGS: u16 = 0b11;
+const OPT_GO: u32 = 7;
+const REP_ACK: u32 = 1;
+const REP_INFO: u32 = 3;
+const INFO_EXPORT: u16 = 0;
+const CMD_READ: u16 = 0;
+const CMD_WRITE: u16 = 1;
+const CMD_DISCONNECT: u16 = 2;
+const CMD_TRIM: u16 = 4;
+const FLAG_SEND_TRIM: u16 = 1 << 5;
+
+/// Requests in flight on one connection.
+const WINDOW: usize = 32;
+/// The longest request this client sends. Units: bytes. A window of writes this long stays below what a server must take.
+pub(crate) const MAX_REQUEST: usize = 128 << 10;
+/// Requests are gathered up to this many bytes before they are sent.
+const BATCH: usize = 256 << 10;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    Trim,
+}
+
+/// A request that waits for its reply.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    kind: Kind,
+    offset: u64,
+    len: usize,
+}
+
+/// One connection to an export.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+    replies: BufReader<UnixStream>,
+    batch: Vec<u8>,
+    pending: [Option<Pending>; WINDOW],
+    data: Vec<u8>,
+    size: u64,
+}
+
+impl Connection {
+    /// Connects to the export with the empty name.
+    pub(crate) fn open(socket: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))?;
+        let replies = stream.try_clone().context("cannot share the connection")?;
+        let mut connection = Self {
+            stream,
+            replies: BufReader::with_capacity(BATCH, replies),
+            batch: Vec::with_capacity(BATCH + MAX_REQUEST + 64),
+            pending: [None; WINDOW],
+            data: vec![0; MAX_REQUEST],
+            size: 0,
+        };
+        connection.size = connection.handshake().context("the NBD handshake failed")?;
+        Ok(connection)
+    }
+
+    /// Size of the export in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn handshake(&mut self) -> Result<u64> {
+        ensure!(self.u64()? == NBD_MAGIC && self.u64()? == OPTION_MAGIC, "this is no newstyle NBD server");
+        ensure!(self.u16()? & HANDSHAKE_FLAGS == HANDSHAKE_FLAGS, "the server is too old");
+        let mut hello = u32::from(HANDSHAKE_FLAGS).to_be_bytes().to_vec();
+        hello.extend(OPTION_MAGIC.to_be_bytes());
+        hello.extend(OPT_GO.to_be_bytes());
+        // The data: an empty name (4 bytes of length) and no information requests (2 bytes).
+        hello.extend(6u32.to_be_bytes());
+        hello.extend([0; 6]);
+        self.stream.write_all(&hello)?;
+        self.export()
+    }
+
+    fn export(&mut self) -> Result<u64> {
+        let mut export = None;
+        loop {
+            ensure!(self.u64()? == REPLY_MAGIC && self.u32()? == OPT_GO, "the answer to NBD_OPT_GO is garbled");
+            let (kind, len) = (self.u32()?, self.u32()?);
+            ensure!(len <= 4096, "an answer of {len} bytes to NBD_OPT_GO");
+            let mut data = vec![0; len as usize];
+            self.replies.read_exact(&mut data)?;
+            match (kind, &data[..]) {
+                (REP_ACK, _) => break,
+                (REP_INFO, [t0, t1, s @ .., f0, f1]) if u16::from_be_bytes([*t0, *t1]) == INFO_EXPORT => {
+                    let size = u64::from_be_bytes(s.try_into().context("export information of a wrong length")?);
+                    export = Some((size, u16::from_be_bytes([*f0, *f1])));
+                }
+                (REP_INFO, _) => {}
+                (error, text) => bail!("the server refuses the export ({error:#x}): {}", String::from_utf8_lossy(text)),
+            }
+        }
+        let (size, flags) = export.context("the server did not tell the export's size")?;
+        ensure!(flags & FLAG_SEND_TRIM != 0, "the server does not take trim requests");
+        Ok(size)
+    }
+
+    /// Queues a write. Replies of earlier requests may be taken in meanwhile.
+    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        self.submit(Pending { kind: Kind::Write, offset, len: data.len() }, data, &mut |_, _| {})
+    }
+
+    /// Queues a trim.
+    pub(crate) fn trim(&mut self, offset: u64, len: usize) -> Result<()> {
+        self.submit(Pending { kind: Kind::Trim, offset, len }, &[], &mut |_, _| {})
+    }
+
+    /// Queues a read; `arrived` gets the offset and the bytes of this or of earlier reads, in whatever order they come.
+    pub(crate) fn read(&mut self, offset: u64, len: usize, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.submit(Pending { kind: Kind::Read, offset, len }, &[], arrived)
+    }
+
+    /// Waits until every queued request is answered.
+    pub(crate) fn settle(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        while self.pending.iter().any(Option::is_some) {
+            self.receive(arrived)?;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(mut self) -> Result<()> {
+        self.settle(&mut |_, _| {})?;
+        self.request(CMD_DISCONNECT, 0, 0, 0);
+        self.send()
+    }
+
+    fn submit(&mut self, pending: Pending, payload: &[u8], arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        ensure!(pending.len <= MAX_REQUEST, "a request of {} bytes is longer than {MAX_REQUEST}", pending.len);
+        let place = loop {
+            match self.pending.iter().position(Option::is_none) {
+                Some(place) => break place,
+                None => self.receive(arrived)?,
+            }
+        };
+        let command = match pending.kind {
+            Kind::Read => CMD_READ,
+            Kind::Write => CMD_WRITE,
+            Kind::Trim => CMD_TRIM,
+        };
+        let len = u32::try_from(pending.len).context("checked above")?;
+        self.request(command, place as u64, pending.offset, len);
+        self.batch.extend_from_slice(payload);
+        self.pending[place] = Some(pending);
+        if self.batch.len() >= BATCH { self.send() } else { Ok(()) }
+    }
+
+    fn request(&mut self, command: u16, cookie: u64, offset: u64, len: u32) {
+        self.batch.extend(REQUEST_MAGIC.to_be_bytes());
+        self.batch.extend(0u16.to_be_bytes());
+        self.batch.extend(command.to_be_bytes());
+        self.batch.extend(cookie.to_be_bytes());
+        self.batch.extend(offset.to_be_bytes());
+        self.batch.extend(len.to_be_bytes());
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.stream.write_all(&self.batch).context("cannot send to the server")?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// Takes one reply in.
+    fn receive(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.send()?;
+        ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is garbled");
+        let (error, cookie) = (self.u32()?, self.u64()?);
+        let place = usize::try_from(cookie).ok().and_then(|place| self.pending.get_mut(place));
+        let request = place.and_then(Option::take).context("a reply to a request that was never sent")?;
+        if error != 0 {
+            let cause = std::io::Error::from_raw_os_error(i32::try_from(error).unwrap_or(i32::MAX));
+            return Err(cause)
+                .with_context(|| format!("{:?} of {} bytes at {}", request.kind, request.len, request.offset));
+        }
+        if request.kind == Kind::Read {
+            let data = &mut self.data[..request.len];
+            self.replies.read_exact(data).context("the server broke off")?;
+            arrived(request.offset, data);
+        }
+        Ok(())
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.replies.read_exact(&mut bytes).context("the server broke off")?;
+        Ok(bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16> {
+        self.bytes().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.bytes().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.bytes().map(u64::from_be_bytes)
+    }
+}

@@ -1,0 +1,268 @@
+//! The files the demo loads: which ones, and their bytes in order, each file beginning on a page of its own.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use walkdir::WalkDir;
+
+use super::PAGE;
+
+/// More files than this are not looked at: the choice is then made among the first ones.
+const MAX_FILES: usize = 500_000;
+
+/// One file and how much of it is loaded.
+#[derive(Clone, Debug)]
+struct Source {
+    path: PathBuf,
+    len: u64,
+}
+
+/// A choice of files.
+#[derive(Clone, Debug)]
+pub(super) struct Corpus {
+    sources: Vec<Source>,
+    /// Files chosen.
+    pub(super) files: u64,
+    /// Bytes of all chosen files, each rounded up to whole pages.
+    pub(super) bytes: u64,
+}
+
+impl Corpus {
+    /// Chooses regular files under these paths, at most `limit` bytes; if there are more, an even sample in the order of their names.
+    ///
+    /// Links are not followed, other file systems not entered, a file with several names is taken once, empty and unreadable files are
+    /// left out.
+    pub(super) fn find(paths: &[PathBuf], limit: u64) -> Result<Self> {
+        let mut all = Vec::new();
+        let mut seen = HashSet::new();
+        for path in paths {
+            path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+            collect(path, &mut seen, &mut all);
+        }
+        let sources = sample(all, limit);
+        let bytes = sources.iter().map(|source| whole_pages(source.len)).sum();
+        ensure!(bytes > 0, "there is no readable file with anything in it under {}", list(paths));
+        Ok(Self { files: sources.len() as u64, bytes, sources })
+    }
+
+    /// The chosen files' bytes from the first to the last.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { waiting: self.sources.iter(), open: None, offset: 0, total: self.bytes, incomplete: 0 }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
+    // The path itself may be a link, to a file or to a folder: it was named, so it is followed.
+    let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for entry in WalkDir::new(root).same_file_system(true).sort_by_file_name().into_iter().flatten() {
+        if all.len() >= MAX_FILES {
+            return;
+        }
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_file() && meta.len() > 0 && seen.insert((meta.dev(), meta.ino())) {
+            all.push(Source { path: entry.into_path(), len: meta.len() });
+        }
+    }
+}
+
+/// Keeps a file whenever what is kept lags behind its even share, so that the choice spreads over the whole list.
+fn sample(all: Vec<Source>, limit: u64) -> Vec<Source> {
+    let total: u128 = all.iter().map(|source| u128::from(whole_pages(source.len))).sum();
+    let (mut passed, mut kept, mut sources) = (0u128, 0u64, Vec::new());
+    for mut source in all {
+        passed += u128::from(whole_pages(source.len));
+        let share = (passed * u128::from(limit)).checked_div(total).unwrap_or(0).min(passed);
+        let room = (limit - kept) / PAGE as u64 * PAGE as u64;
+        if u128::from(kept) >= share || room == 0 || File::open(&source.path).is_err() {
+            continue;
+        }
+        source.len = source.len.min(room);
+        kept += whole_pages(source.len);
+        sources.push(source);
+    }
+    sources
+}
+
+fn whole_pages(len: u64) -> u64 {
+    len.div_ceil(PAGE as u64).saturating_mul(PAGE as u64)
+}
+
+/// Reads a corpus piece by piece.
+///
+/// Every file yields exactly the bytes it was chosen with, whatever has happened to it since: what is missing reads as zeros. What was
+/// sent is what counts, and the caller hashes that.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    waiting: std::slice::Iter<'a, Source>,
+    open: Option<Remainder>,
+    offset: u64,
+    total: u64,
+    /// Files that could not be read to their end.
+    pub(super) incomplete: u64,
+}
+
+#[derive(Debug)]
+struct Remainder {
+    file: Option<File>,
+    is_complete: bool,
+    /// Bytes of the file still to come.
+    content: u64,
+    /// Zeros to come after them, up to a whole page.
+    padding: u64,
+}
+
+impl Reader<'_> {
+    /// Fills the front of `buf`, whose length is whole pages; returns where these bytes belong on the disk and how many there are, `None` at
+    /// the end.
+    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Option<(u64, usize)> {
+        let offset = self.offset;
+        let want = usize::try_from(self.total - offset).unwrap_or(usize::MAX).min(buf.len());
+        let mut filled = 0;
+        while filled < want {
+            let Some(open) = &mut self.open else {
+                let source = self.waiting.next()?;
+                let padding = whole_pages(source.len) - source.len;
+                self.open = Some(Remainder {
+                    file: File::open(&source.path).ok(),
+                    is_complete: true,
+                    content: source.len,
+                    padding,
+                });
+                continue;
+            };
+            let rest = &mut buf[filled..want];
+            if open.content > 0 {
+                let part = rest.len().min(usize::try_from(open.content).unwrap_or(usize::MAX));
+                open.is_complete &= read_or_zero(&mut open.file, &mut rest[..part]).is_ok();
+                open.content -= part as u64;
+                filled += part;
+            } else {
+                let part = rest.len().min(open.padding as usize);
+                rest[..part].fill(0);
+                open.padding -= part as u64;
+                filled += part;
+            }
+            if open.content == 0 && open.padding == 0 {
+                self.incomplete += u64::from(!open.is_complete);
+                self.open = None;
+            }
+        }
+        self.offset += filled as u64;
+        (filled > 0).then_some((offset, filled))
+    }
+}
+
+/// Fills `buf` from the file; when that ends early the rest is zeros, the file is given up and the answer is the error.
+fn read_or_zero(file: &mut Option<File>, buf: &mut [u8]) -> Result<(), Incomplete> {
+    let filled = file.as_mut().map_or(0, |file| read_as_much(file, buf));
+    if filled < buf.len() {
+        buf[filled..].fill(0);
+        *file = None;
+        return Err(Incomplete);
+    }
+    Ok(())
+}
+
+/// A file gave less than was expected of it.
+#[derive(Debug)]
+struct Incomplete;
+
+fn read_as_much(file: &mut File, buf: &mut [u8]) -> usize {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read(&mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, name: &str, len: usize) {
+        let bytes: Vec<u8> = (0..len).map(|place| (place % 251) as u8 + 1).collect();
+        std::fs::write(dir.join(name), bytes).expect("a small file can be written");
+    }
+
+    fn everything(corpus: &Corpus, piece: usize) -> (Vec<u8>, u64) {
+        let (mut reader, mut bytes, mut buf) = (corpus.reader(), Vec::new(), vec![0xaa; piece]);
+        while let Some((offset, len)) = reader.fill(&mut buf) {
+            assert_eq!(offset, bytes.len() as u64);
+            bytes.extend_from_slice(&buf[..len]);
+        }
+        (bytes, reader.incomplete)
+    }
+
+    #[test]
+    fn each_file_begins_on_a_page_and_is_padded_with_zeros() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        write(dir.path(), "a", 10);
+        write(dir.path(), "b", PAGE + 1);
+        write(dir.path(), "empty", 0);
+        std::os::unix::fs::symlink(dir.path().join("b"), dir.path().join("link")).expect("a link");
+        std::fs::hard_link(dir.path().join("b"), dir.path().join("z")).expect("a second name");
+        let corpus = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect("two files");
+        assert_eq!((corpus.files, corpus.bytes), (2, 3 * PAGE as u64));
+        for piece in [PAGE, 2 * PAGE, 8 * PAGE] {
+            let (bytes, incomplete) = everything(&corpus, piece);
+            assert_eq!((bytes.len(), incomplete), (3 * PAGE, 0));
+            assert_eq!(bytes[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+            assert!(bytes[10..PAGE].iter().all(|&byte| byte == 0));
+            assert_eq!(bytes[PAGE..PAGE + 2], [1, 2]);
+            assert_eq!(bytes[2 * PAGE], (PAGE % 251) as u8 + 1);
+            assert!(bytes[2 * PAGE + 1..].iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_limit_takes_an_even_sample_and_cuts_what_does_not_fit() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for number in 0..100 {
+            write(dir.path(), &format!("{number:02}"), PAGE);
+        }
+        let corpus = Corpus::find(&[dir.path().to_owned()], 10 * PAGE as u64).expect("files");
+        assert_eq!((corpus.files, corpus.bytes), (10, 10 * PAGE as u64));
+        let last = &corpus.sources.last().expect("ten").path;
+        assert!(last.file_name().expect("a name") >= "85", "{} is no even sample's last", last.display());
+
+        write(dir.path(), "00", 100 * PAGE);
+        let corpus = Corpus::find(&[dir.path().join("00")], 7 * PAGE as u64 + 5).expect("one file");
+        assert_eq!((corpus.files, corpus.bytes), (1, 7 * PAGE as u64));
+    }
+
+    #[test]
+    fn a_file_that_shrank_since_it_was_chosen_reads_as_zeros_from_there_and_is_counted() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        write(dir.path(), "a", 5 * PAGE);
+        write(dir.path(), "b", 5);
+        let corpus = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect("two files");
+        write(dir.path(), "a", 100);
+        let (bytes, incomplete) = everything(&corpus, 2 * PAGE);
+        assert_eq!((bytes.len(), incomplete), (6 * PAGE, 1));
+        assert!(bytes[..100].iter().all(|&byte| byte != 0) && bytes[100..5 * PAGE].iter().all(|&byte| byte == 0));
+        assert_eq!(bytes[5 * PAGE..5 * PAGE + 5], [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn nothing_to_load_is_an_error_that_names_the_place() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let error = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect_err("the folder is empty");
+        assert!(error.to_string().contains(&*dir.path().to_string_lossy()), "{error}");
+        let missing = dir.path().join("missing");
+        let error = Corpus::find(std::slice::from_ref(&missing), 1 << 30).expect_err("there is no such thing");
+        assert!(error.to_string().contains("missing"), "{error}");
+    }
+}

@@ -1,0 +1,177 @@
+//! `memzip demo`: the newcomer's half minute.
+//!
+//! A disk is served in this process, but every byte crosses the real NBD socket: load real files, read them back, delete every second page,
+//! compact, read the rest back. Each page is hashed when it is sent, so that files which change meanwhile are no trouble, and compared after
+//! each reading. The report is printed only if every byte matched.
+
+mod client;
+mod corpus;
+mod report;
+mod transfer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use block::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use nbd::{Listen, NbdError, Server, ServerConfig};
+use tempfile::TempDir;
+use zram::{Zram, ZramConfig};
+
+use crate::cli::Demo;
+use crate::control::Subject;
+use crate::sizes::{grouped, human};
+use corpus::Corpus;
+use report::{Moment, Report, Step};
+use transfer::{Digests, Expect, Target};
+
+/// Units: bytes.
+const PAGE: usize = frames::FRAME_SIZE;
+/// The demo's files where none are named.
+const DEFAULT_PATH: &str = "/usr";
+/// A load smaller than this is not cut down for lack of memory any further. Units: bytes.
+const SMALLEST_LOAD: u64 = 4 << 20;
+/// The longest the demo lets a compaction run.
+const COMPACTION: Duration = Duration::from_secs(60);
+
+/// Runs it all. An error means that the demo could not run, or that a byte did not match.
+pub(crate) fn run(args: &Demo) -> Result<Report> {
+    let default = [PathBuf::from(DEFAULT_PATH)];
+    let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
+    let corpus = Corpus::find(paths, load_limit(args.size.0))?;
+    let disk = Disk::start(args, corpus.bytes)?;
+    let report = tour(&corpus, &disk, paths);
+    let stopped = disk.stop();
+    // What went wrong on the tour says more than what went wrong after it.
+    let report = report?;
+    stopped.map(|()| report)
+}
+
+/// What was asked for, and not more than half of the memory that is free.
+fn load_limit(asked: u64) -> u64 {
+    let available = sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
+    available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD)))
+}
+
+fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
+    let (target, bytes) = (Target { socket: &disk.socket, bytes: corpus.bytes }, corpus.bytes);
+    let digests = Digests::new(bytes);
+    let start = disk.moment("at the start");
+
+    let (incomplete, load) = timed("loading", bytes, |bar| transfer::load(target, corpus.reader(), &digests, bar))?;
+    let loaded = disk.moment("loaded");
+    let (same, check) =
+        timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::Everything, bar))?;
+    let (gone, delete) = timed("deleting", bytes, |bar| transfer::delete_every_second(target, bar))?;
+    let deleted = disk.moment("half deleted");
+    let (compaction, compact) = timed("compacting", 0, |_| Ok(disk.subject.compact(COMPACTION)))?;
+    let compacted = disk.moment("compacted");
+    let (rest, check_again) =
+        timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::EverySecond, bar))?;
+
+    let step = |name, time, bytes, note| Step { name, time, bytes, note };
+    let steps = vec![
+        step("write every page", load, bytes, format!("{} pages", grouped(bytes / PAGE as u64))),
+        step("read all back, compare", check, bytes, format!("{} pages are equal", grouped(same))),
+        step("delete every second page", delete, 0, format!("{} pages, one trim request each", grouped(gone))),
+        step(
+            "compact",
+            compact,
+            0,
+            format!(
+                "{} objects moved, {} freed",
+                grouped(compaction.objects_moved),
+                human(compaction.frames_freed * PAGE as u64)
+            ),
+        ),
+        step(
+            "read all back, compare",
+            check_again,
+            bytes,
+            format!("{} pages are equal; those deleted read as zeros", grouped(rest)),
+        ),
+    ];
+    Ok(Report {
+        files: files_line(corpus, incomplete, paths),
+        disk: disk.line(&start, bytes),
+        steps,
+        start,
+        loaded,
+        deleted,
+        compacted,
+    })
+}
+
+fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
+    let from = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let mut line = format!("{} files from {from}, {}", grouped(corpus.files), human(corpus.bytes));
+    if incomplete > 0 {
+        line += &format!(" ({incomplete} could not be read to the end: zeros in their place)");
+    }
+    line
+}
+
+/// Runs one step with a progress bar on a terminal, and takes its time.
+fn timed<T>(name: &'static str, bytes: u64, work: impl FnOnce(&ProgressBar) -> Result<T>) -> Result<(T, Duration)> {
+    let bar = if bytes > 0 { ProgressBar::new(bytes) } else { ProgressBar::new_spinner() };
+    let style = "  {msg:<14} {bar:40} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}";
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(name);
+    let start = Instant::now();
+    let done = work(&bar);
+    let time = start.elapsed();
+    bar.finish_and_clear();
+    Ok((done?, time))
+}
+
+/// A disk, served on a socket of its own.
+struct Disk {
+    subject: Subject,
+    server: nbd::Handle,
+    thread: JoinHandle<Result<(), NbdError>>,
+    socket: PathBuf,
+    // Last: the folder goes when the server has taken its socket out of it.
+    _folder: TempDir,
+}
+
+impl Disk {
+    fn start(args: &Demo, bytes: u64) -> Result<Self> {
+        let config = ZramConfig { algorithm: args.algorithm, ..ZramConfig::new(Bytes(bytes)) };
+        let disk = Arc::new(Zram::new(config).context("cannot make the disk")?);
+        let folder = tempfile::Builder::new().prefix("memzip-demo-").tempdir().context("cannot make a folder")?;
+        let socket = folder.path().join("nbd.sock");
+        let server = Server::bind(Listen::Unix(socket.clone()), Arc::clone(&disk) as _, ServerConfig::default())
+            .with_context(|| format!("cannot serve at {}", socket.display()))?;
+        let subject = Subject::new(disk, &server, args.algorithm);
+        let handle = server.handle();
+        let thread = std::thread::Builder::new()
+            .name("server".into())
+            .spawn(move || server.run())
+            .context("cannot start the server's thread")?;
+        Ok(Self { subject, server: handle, thread, socket, _folder: folder })
+    }
+
+    fn moment(&self, name: &'static str) -> Moment {
+        Moment { name, stat: self.subject.stat() }
+    }
+
+    fn line(&self, start: &Moment, bytes: u64) -> String {
+        format!(
+            "{}, {}, {} connections to {}",
+            human(bytes),
+            start.stat.comp_algorithm,
+            transfer::CONNECTIONS,
+            start.stat.uri
+        )
+    }
+
+    fn stop(self) -> Result<()> {
+        self.server.shutdown();
+        let ended = self.thread.join();
+        ensure!(ended.is_ok(), "the server panicked");
+        ended.unwrap_or(Ok(())).context("the server failed")
+    }
+}

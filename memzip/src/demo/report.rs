@@ -1,0 +1,138 @@
+//! What the demo saw, as one shows it to a colleague.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::columns::{Align, Columns};
+use crate::control::stat_json::StatReport;
+use crate::sizes::human;
+
+/// One thing the demo did.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) time: Duration,
+    /// Bytes that crossed the socket; 0 when speed means nothing.
+    pub(super) bytes: u64,
+    pub(super) note: String,
+}
+
+/// The numbers at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub(super) name: &'static str,
+    pub(super) stat: StatReport,
+}
+
+/// Everything the demo saw; it prints as the report.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// What was loaded, in one line.
+    pub(super) files: String,
+    /// The disk, in one line.
+    pub(super) disk: String,
+    pub(super) steps: Vec<Step>,
+    pub(super) start: Moment,
+    pub(super) loaded: Moment,
+    pub(super) deleted: Moment,
+    pub(super) compacted: Moment,
+}
+
+impl Report {
+    fn moments(&self) -> [&Moment; 4] {
+        [&self.start, &self.loaded, &self.deleted, &self.compacted]
+    }
+
+    fn steps(&self) -> Columns {
+        let mut table = Columns::new(&[Align::Left, Align::Right, Align::Right, Align::Left]).indented(2);
+        table.row(["", "time", "speed", ""]);
+        for step in &self.steps {
+            table.row([step.name, &seconds(step.time), &speed(step), &step.note]);
+        }
+        table
+    }
+
+    fn memory(&self) -> Columns {
+        use Align::{Left, Right};
+        let mut table = Columns::new(&[Left, Right, Right, Right, Right]).indented(2);
+        table.row([""].into_iter().chain(self.moments().map(|moment| moment.name)));
+        let mut row = |name: &str, cell: &dyn Fn(&StatReport) -> String| {
+            table.row(std::iter::once(name.to_owned()).chain(self.moments().map(|moment| cell(&moment.stat))));
+        };
+        row("content of the pages", &|stat| human(stat.orig_data_size));
+        row("compressed to", &|stat| human(stat.compr_data_size));
+        row("ratio", &|stat| ratio(stat.orig_data_size, stat.compr_data_size));
+        row("frames that hold it", &|stat| human(stat.mem_used_total));
+        row("density: stored bytes / frames", &|stat| percent(stat.memory.live, stat.mem_used_total));
+        row("the whole store (mem_total)", &|stat| human(stat.mem_total));
+        row("  stored bytes", &|stat| human(stat.memory.live));
+        row("  rounding to size classes", &|stat| human(stat.memory.rounding));
+        row("  holes that deleted objects left", &|stat| human(stat.memory.holes));
+        row("  free frames, for the next writes", &|stat| human(stat.memory.free_frames));
+        row("  book-keeping", &|stat| human(bookkeeping(stat)));
+        row("this process, client included (RSS)", &|stat| stat.rss.map_or("?".to_owned(), human));
+        table
+    }
+
+    fn verdict(&self) -> String {
+        let (loaded, compacted) = (&self.loaded.stat, &self.compacted.stat);
+        let mut text = "  Every byte matched, before and after.\n".to_owned();
+        if let (Some(full), Some(now)) = (loaded.rss, compacted.rss) {
+            let back = full.saturating_sub(now);
+            let freed = loaded.memory.live.saturating_sub(compacted.memory.live);
+            text += &format!(
+                "  Deleting half of the pages freed {} of stored bytes; {} went back to the operating system ({}).\n",
+                human(freed),
+                human(back),
+                percent(back, freed)
+            );
+        }
+        text
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "memzip demo: real files on a compressed disk\n")?;
+        writeln!(f, "  files  {}", self.files)?;
+        writeln!(f, "  disk   {}\n", self.disk)?;
+        writeln!(f, "{}", self.steps())?;
+        writeln!(f, "{}", self.memory())?;
+        writeln!(f, "  Free blocks in the store's memory, by size from 4K to 4M (buddyinfo)")?;
+        for moment in self.moments() {
+            writeln!(f, "  {}:", moment.name)?;
+            for line in moment.stat.buddyinfo.lines() {
+                writeln!(f, "    {line}")?;
+            }
+        }
+        write!(f, "\n{}", self.verdict())
+    }
+}
+
+fn bookkeeping(stat: &StatReport) -> u64 {
+    let memory = &stat.memory;
+    memory.descriptors + memory.handles + memory.zspages + memory.slots
+}
+
+fn seconds(time: Duration) -> String {
+    if time < Duration::from_millis(100) {
+        format!("{:.1} ms", time.as_secs_f64() * 1e3)
+    } else {
+        format!("{:.2} s", time.as_secs_f64())
+    }
+}
+
+fn speed(step: &Step) -> String {
+    if step.bytes == 0 || step.time.is_zero() {
+        return String::new();
+    }
+    format!("{:.0} MiB/s", step.bytes as f64 / step.time.as_secs_f64() / f64::from(1 << 20))
+}
+
+fn ratio(whole: u64, part: u64) -> String {
+    if part == 0 { "-".to_owned() } else { format!("{:.2} : 1", whole as f64 / part as f64) }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+}

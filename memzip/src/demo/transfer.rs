@@ -1,0 +1,189 @@
+//! The data's way over the sockets: load, read back, delete. Each runs on several connections, one thread each.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::ProgressBar;
+
+use super::PAGE;
+use super::client::{Connection, MAX_REQUEST};
+use super::corpus::Reader;
+
+/// Pages of one request.
+const PAGES: usize = MAX_REQUEST / PAGE;
+/// Connections, and threads, that share the work.
+pub(super) const CONNECTIONS: usize = 2;
+
+/// The disk at the other end of the socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) socket: &'a Path,
+    /// Its size.
+    pub(super) bytes: u64,
+}
+
+/// What each page of the disk must hold: a 128-bit hash of what was sent, taken before it was sent.
+#[derive(Debug)]
+pub(super) struct Digests {
+    chunks: Vec<OnceLock<Vec<u128>>>,
+    zeros: u128,
+}
+
+/// Which pages are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// All of them.
+    Everything,
+    /// Every second one, from the first; the others read as zeros.
+    EverySecond,
+}
+
+impl Digests {
+    /// Room for a disk of this many bytes.
+    pub(super) fn new(bytes: u64) -> Self {
+        let chunks = usize::try_from(bytes.div_ceil(MAX_REQUEST as u64)).unwrap_or(0);
+        Self { chunks: (0..chunks).map(|_| OnceLock::new()).collect(), zeros: hash(&[0; PAGE]) }
+    }
+
+    fn put(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let chunk = self.chunks.get(chunk_of(offset)).context("more data than was announced")?;
+        let fresh = chunk.set(data.chunks(PAGE).map(hash).collect()).is_ok();
+        ensure!(fresh, "the bytes at {offset} were sent twice");
+        Ok(())
+    }
+
+    /// Counts the pages of `data`, read at `offset`, that are not what they must be.
+    fn wrong_pages(&self, offset: u64, data: &[u8], expect: Expect) -> u64 {
+        let Some(sent) = self.chunks.get(chunk_of(offset)).and_then(OnceLock::get) else {
+            return data.chunks(PAGE).count() as u64;
+        };
+        let missing = sent.len().abs_diff(data.chunks(PAGE).count());
+        let wrong = data.chunks(PAGE).zip(sent).enumerate().filter(|(page, (data, sent))| {
+            let is_deleted = expect == Expect::EverySecond && page % 2 == 1;
+            hash(data) != if is_deleted { self.zeros } else { **sent }
+        });
+        (wrong.count() + missing) as u64
+    }
+}
+
+fn chunk_of(offset: u64) -> usize {
+    usize::try_from(offset / MAX_REQUEST as u64).unwrap_or(usize::MAX)
+}
+
+fn hash(page: &[u8]) -> u128 {
+    twox_hash::XxHash3_128::oneshot(page)
+}
+
+/// Sends everything the reader yields and remembers what was sent.
+pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar: &ProgressBar) -> Result<u64> {
+    let reader = Mutex::new(reader);
+    on_all_connections(disk, |connection| {
+        let mut buf = vec![0; MAX_REQUEST];
+        loop {
+            // Files are read under the lock, so that they come in order; hashing and sending run side by side.
+            let filled = reader.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut buf);
+            let Some((offset, len)) = filled else { break };
+            digests.put(offset, &buf[..len])?;
+            connection.write(offset, &buf[..len])?;
+            bar.inc(len as u64);
+        }
+        connection.settle(&mut |_, _| {})
+    })?;
+    let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(reader.incomplete)
+}
+
+/// Reads the whole disk and compares it page by page. Returns how many pages were compared; a single wrong one is an error.
+pub(super) fn verify(disk: Target<'_>, digests: &Digests, expect: Expect, bar: &ProgressBar) -> Result<u64> {
+    let (next, wrong, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    on_all_connections(disk, |connection| {
+        let mut compare = |offset: u64, data: &[u8]| {
+            // Relaxed, here and below: counters; the threads' end orders them before they are read.
+            compared.fetch_add(data.len() as u64, Ordering::Relaxed);
+            wrong.fetch_add(digests.wrong_pages(offset, data, expect), Ordering::Relaxed);
+            bar.inc(data.len() as u64);
+        };
+        while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
+            connection.read(offset, len, &mut compare)?;
+        }
+        connection.settle(&mut compare)
+    })?;
+    let compared = compared.into_inner();
+    ensure!(compared == disk.bytes, "{compared} of {} bytes came back", disk.bytes);
+    match wrong.into_inner() {
+        0 => Ok(compared / PAGE as u64),
+        pages => bail!("{pages} of {} pages came back different from what was sent", compared / PAGE as u64),
+    }
+}
+
+/// Trims every second page, each with a request of its own. Returns how many.
+pub(super) fn delete_every_second(disk: Target<'_>, bar: &ProgressBar) -> Result<u64> {
+    let (next, deleted) = (AtomicU64::new(0), AtomicU64::new(0));
+    on_all_connections(disk, |connection| {
+        while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
+            for page in (1..len / PAGE).step_by(2) {
+                connection.trim(offset + (page * PAGE) as u64, PAGE)?;
+                deleted.fetch_add(1, Ordering::Relaxed);
+            }
+            bar.inc(len as u64);
+        }
+        connection.settle(&mut |_, _| {})
+    })?;
+    Ok(deleted.into_inner())
+}
+
+fn next_chunk(next: &AtomicU64, bytes: u64) -> Option<(u64, usize)> {
+    let offset = next.fetch_add(1, Ordering::Relaxed) * MAX_REQUEST as u64;
+    let len = bytes.saturating_sub(offset).min(MAX_REQUEST as u64);
+    (len > 0).then_some((offset, len as usize))
+}
+
+/// Runs `work` on every connection at once; the first error counts.
+fn on_all_connections(disk: Target<'_>, work: impl Fn(&mut Connection) -> Result<()> + Sync) -> Result<()> {
+    let one = || -> Result<()> {
+        let mut connection = Connection::open(disk.socket)?;
+        let (size, bytes) = (connection.size(), disk.bytes);
+        ensure!(size == bytes, "the disk has {size} bytes, not {bytes}");
+        work(&mut connection)?;
+        connection.close()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a connection's thread panicked")))
+            .collect::<Result<Vec<()>>>()
+            .map(drop)
+    })
+}
+
+const _: () =
+    assert!(PAGES.is_multiple_of(2), "a page's number in its request tells whether it is an even one of the disk");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_a_missing_and_an_undeleted_page_are_all_noticed() {
+        let data: Vec<u8> = (0..4 * PAGE).map(|place| (place / 7) as u8).collect();
+        let digests = Digests::new(4 * PAGE as u64);
+        digests.put(0, &data).expect("room for four pages");
+        assert!(digests.put(0, &data).is_err(), "twice");
+        assert!(digests.put(MAX_REQUEST as u64, &data).is_err(), "past the end");
+
+        assert_eq!(digests.wrong_pages(0, &data, Expect::Everything), 0);
+        assert_eq!(digests.wrong_pages(0, &data, Expect::EverySecond), 2);
+        assert_eq!(digests.wrong_pages(0, &data[..3 * PAGE], Expect::Everything), 1);
+        let mut changed = data.clone();
+        changed[2 * PAGE + 5] ^= 1;
+        assert_eq!(digests.wrong_pages(0, &changed, Expect::Everything), 1);
+        let mut half = data;
+        half[PAGE..2 * PAGE].fill(0);
+        half[3 * PAGE..].fill(0);
+        assert_eq!(digests.wrong_pages(0, &half, Expect::EverySecond), 0);
+        assert_eq!(digests.wrong_pages(0, &half, Expect::Everything), 2);
+    }
+}

@@ -1,0 +1,168 @@
+//! What the kernel offers beside that.
+
+use sys::Backing;
+use sys::host::{self, HugePages, KernelZram, Overcommit, Userfaultfd};
+
+use super::Finding;
+
+pub(super) fn all() -> Vec<Finding> {
+    vec![
+        huge_pages(),
+        shared_huge_pages(),
+        overcommit(),
+        memfd(),
+        userfaultfd(),
+        io_uring(),
+        kvm(),
+        kernel_zram(),
+        pressure(),
+    ]
+}
+
+fn huge_pages() -> Finding {
+    const NAME: &str = "huge pages";
+    const REMEDY: &str = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)";
+    match host::huge_pages(Backing::Anonymous) {
+        HugePages::Always => Finding::good(NAME, "for every mapping", "The store's memory comes in pages of 2M."),
+        HugePages::OnRequest => Finding::good(NAME, "on request", "memzip asks: its memory comes in pages of 2M."),
+        HugePages::Never => {
+            Finding::note(NAME, "never", "The store works in 4K pages: random access is slower.", REMEDY)
+        }
+        HugePages::Unknown => Finding::note(
+            NAME,
+            "the kernel does not say",
+            "The store may work in 4K pages: slower random access.",
+            REMEDY,
+        ),
+    }
+}
+
+fn shared_huge_pages() -> Finding {
+    const NAME: &str = "huge pages, shared memory";
+    const REMEDY: &str = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them";
+    const SMALL: &str = "A store in a memory file works in 4K pages. The default store is not in one.";
+    match host::huge_pages(Backing::Memfd) {
+        HugePages::Always => Finding::good(NAME, "for every mapping", "A store in a memory file has pages of 2M."),
+        HugePages::OnRequest => Finding::good(NAME, "on request", "A store in a memory file can have pages of 2M."),
+        HugePages::Never => Finding::note(NAME, "never", SMALL, REMEDY),
+        HugePages::Unknown => Finding::note(NAME, "the kernel does not say", SMALL, REMEDY),
+    }
+}
+
+fn overcommit() -> Finding {
+    const NAME: &str = "overcommit";
+    match host::overcommit() {
+        Overcommit::Heuristic => Finding::good(NAME, "heuristic", "Disks larger than memory can be served."),
+        Overcommit::Always => Finding::good(NAME, "always", "Disks larger than memory can be served."),
+        Overcommit::Never => Finding::note(
+            NAME,
+            "never",
+            "A disk's whole size counts as used from the start, though memory is taken only as it fills.",
+            "sysctl vm.overcommit_memory=0 (as root), or keep --size small",
+        ),
+        Overcommit::Unknown => Finding::note(
+            NAME,
+            "the kernel does not say",
+            "Large disks may not start.",
+            "if they do not, look at /proc/sys/vm/overcommit_memory",
+        ),
+    }
+}
+
+fn memfd() -> Finding {
+    const NAME: &str = "memfd";
+    match host::memfd() {
+        Ok(()) => Finding::good(NAME, "works", "A store can live in a memory file that other processes may map."),
+        Err(error) => Finding::note(
+            NAME,
+            error.to_string(),
+            "A store cannot live in a memory file. The default store does not.",
+            "allow memfd_create in the sandbox's system call filter",
+        ),
+    }
+}
+
+fn userfaultfd() -> Finding {
+    const NAME: &str = "userfaultfd";
+    const UNUSED: &str =
+        "Page faults of memory regions can be served from user space. This version has no such front end.";
+    match host::userfaultfd() {
+        Userfaultfd::AllFaults => Finding::good(NAME, "works, for all faults", UNUSED),
+        Userfaultfd::UserModeOnly => Finding::note(
+            NAME,
+            "works, for faults in user mode only",
+            "Regions could not be handed to system calls. This version has no such front end.",
+            "sysctl vm.unprivileged_userfaultfd=1 (as root), if you need it",
+        ),
+        Userfaultfd::Refused(error) => Finding::note(
+            NAME,
+            error.to_string(),
+            "Page faults cannot be served from user space. This version does not need that.",
+            "allow userfaultfd in the sandbox's system call filter, if you need it",
+        ),
+    }
+}
+
+fn io_uring() -> Finding {
+    const NAME: &str = "io_uring";
+    const MEANING: &str = "Not needed: the NBD server uses plain sockets and threads.";
+    match host::io_uring() {
+        Ok(()) => Finding::good(NAME, "works", MEANING),
+        Err(error) => Finding::note(
+            NAME,
+            error.to_string(),
+            MEANING,
+            "none needed; else sysctl kernel.io_uring_disabled=0 and a container profile that allows it",
+        ),
+    }
+}
+
+fn kvm() -> Finding {
+    const NAME: &str = "KVM";
+    match host::kvm() {
+        Ok(()) => {
+            Finding::good(NAME, "/dev/kvm opens", "Guests of this host can use a memzip disk over NBD at full speed.")
+        }
+        Err(error) => Finding::note(
+            NAME,
+            format!("/dev/kvm: {error}"),
+            "Not needed to serve; guests on this host would be emulated.",
+            "load kvm_intel or kvm_amd and join the group kvm, or use qemu with -accel tcg",
+        ),
+    }
+}
+
+fn kernel_zram() -> Finding {
+    const NAME: &str = "kernel zram";
+    match host::kernel_zram() {
+        KernelZram::Device { name, algorithms } => Finding::good(
+            NAME,
+            format!("/dev/{name}: {algorithms}"),
+            "Root can use it for the host itself; memzip needs no root and compacts before it refuses a write.",
+        ),
+        KernelZram::NoDevice => Finding::good(
+            NAME,
+            "the driver is there, no device is",
+            "Root can make one with zramctl --find; the benchmarks compare with it.",
+        ),
+        KernelZram::Absent => Finding::note(
+            NAME,
+            "absent",
+            "Nothing is missing for memzip; the benchmarks leave the comparison with it out.",
+            "modprobe zram (as root), if you want to compare",
+        ),
+    }
+}
+
+fn pressure() -> Finding {
+    const NAME: &str = "memory pressure (PSI)";
+    match host::pressure() {
+        Some(line) => Finding::good(NAME, line, "Watch it: a rising avg10 says that memory is short."),
+        None => Finding::note(
+            NAME,
+            "the kernel does not tell",
+            "Nothing warns before memory runs out.",
+            "boot with psi=1, and serve with --mem-limit",
+        ),
+    }
+}

@@ -1,0 +1,161 @@
+//! The folder where servers of this user keep their sockets.
+//!
+//! `$XDG_RUNTIME_DIR/memzip`, else `/run/user/UID/memzip`, else `/tmp/memzip-UID`. Whichever it is must be a real folder that belongs
+//! to this user and is closed to everybody else: a socket found in it can then be trusted, also under `/tmp`.
+
+use std::fs::{DirBuilder, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const CONTROL_PREFIX: &str = "control-";
+const SUFFIX: &str = ".sock";
+
+/// A folder of sockets, checked when it was opened.
+#[derive(Clone, Debug)]
+pub(crate) struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    /// Finds the folder and makes it where it is missing.
+    pub(crate) fn open() -> Result<Self> {
+        let user = sys::host::user();
+        let parents =
+            [std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Some(format!("/run/user/{user}").into())];
+        for parent in parents.into_iter().flatten() {
+            // Nobody else may be able to swap the folder inside for another.
+            if parent.is_absolute() && parent.metadata().is_ok_and(|meta| is_mine(&meta, user, 0o022)) {
+                return Self::at(parent.join("memzip"));
+            }
+        }
+        Self::at(format!("/tmp/memzip-{user}").into())
+    }
+
+    /// Uses this folder and makes it where it is missing.
+    pub(crate) fn at(path: PathBuf) -> Result<Self> {
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+        }
+        // Not followed if it is a link: under /tmp anybody could have laid one.
+        let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        ensure!(
+            is_mine(&meta, sys::host::user(), 0o077),
+            "{} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR",
+            path.display()
+        );
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the server of this process listens for NBD clients unless told otherwise.
+    pub(crate) fn nbd_socket(&self) -> PathBuf {
+        self.0.join(format!("nbd-{}{SUFFIX}", std::process::id()))
+    }
+
+    /// Where the server of this process listens for `memzip stat` unless told otherwise.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.0.join(format!("{CONTROL_PREFIX}{}{SUFFIX}", std::process::id()))
+    }
+
+    /// Control sockets in this folder that somebody answers, in order of their names; those of dead servers are removed.
+    pub(crate) fn running(&self) -> Result<Vec<PathBuf>> {
+        let entries = self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
+        let mut found: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_control_name))
+            .map(|entry| entry.path())
+            .filter(|path| is_answered(path))
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// The control socket of the only server that runs.
+    pub(crate) fn only_server(&self) -> Result<PathBuf> {
+        let mut found = self.running()?;
+        match found.len() {
+            0 => bail!(
+                "no server of yours is running (none answers in {}): start one with \"memzip serve\" or name its socket with --control",
+                self.0.display()
+            ),
+            1 => Ok(found.remove(0)),
+            several => {
+                let list: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+                bail!("{several} servers are running, choose one with --control: {}", list.join(", "))
+            }
+        }
+    }
+}
+
+/// A real folder of this user that grants others none of the `denied` bits.
+fn is_mine(meta: &Metadata, user: u32, denied: u32) -> bool {
+    meta.is_dir() && meta.uid() == user && meta.mode() & denied == 0
+}
+
+fn is_control_name(name: &str) -> bool {
+    name.starts_with(CONTROL_PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// Whether a server listens; the socket of one that died is removed.
+fn is_answered(path: &Path) -> bool {
+    match UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) => {
+            let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
+            if error.kind() == ErrorKind::ConnectionRefused && is_socket {
+                // It may be gone already: another `stat` looks around at the same time.
+                let _ = std::fs::remove_file(path);
+            }
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn only_living_servers_are_listed_and_dead_ones_are_cleared_away() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let dir = RuntimeDir::at(temp.path().join("memzip")).expect("a new folder");
+        assert!(dir.only_server().expect_err("nobody runs").to_string().contains("no server"));
+
+        let dead = dir.0.join("control-1.sock");
+        drop(UnixListener::bind(&dead).expect("bind"));
+        let alive = dir.0.join("control-2.sock");
+        let _first = UnixListener::bind(&alive).expect("bind");
+        let _nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
+        assert_eq!(dir.only_server().expect("one runs"), alive);
+        assert!(!dead.exists(), "a dead server's socket is removed");
+
+        let other = dir.control_socket();
+        let _second = UnixListener::bind(&other).expect("bind");
+        let error = dir.only_server().expect_err("two run").to_string();
+        assert!(error.contains("control-2.sock") && error.contains(&*other.to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn a_folder_others_can_enter_and_a_link_are_refused() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let open = temp.path().join("open");
+        std::fs::create_dir(&open).expect("create");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert!(RuntimeDir::at(open.clone()).is_err());
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        assert!(RuntimeDir::at(open.clone()).is_ok());
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&open, &link).expect("link");
+        assert!(RuntimeDir::at(link).is_err());
+    }
+}

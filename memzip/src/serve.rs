@@ -1,0 +1,85 @@
+//! `memzip serve`: a compressed disk behind NBD until somebody says stop.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use block::Bytes;
+use nbd::{Listen, Server, ServerConfig};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use zram::{Access, Zram, ZramConfig};
+
+use crate::cli::Serve;
+use crate::control::{ControlPlane, Subject};
+use crate::output;
+use crate::runtime_dir::RuntimeDir;
+
+/// Serves until SIGTERM or SIGINT; requests in flight are finished first.
+pub(crate) fn run(args: Serve) -> Result<()> {
+    let disk = Arc::new(Zram::new(config(&args)).context("cannot make the disk")?);
+    let (listen, shown) = address(&args)?;
+    let settings = ServerConfig { export_name: args.export_name, ..ServerConfig::default() };
+    let server =
+        Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
+    // Before the URI is printed: whoever reads it may send a signal next.
+    end_on_signal(server.handle())?;
+    let subject = Arc::new(Subject::new(disk, &server, args.algorithm));
+    let control = match args.control {
+        Some(path) => path,
+        None => RuntimeDir::open()?.control_socket(),
+    };
+    let control = ControlPlane::start(control, subject)?;
+    output::print(&format!("{}\n", server.uri()))?;
+    server.run().context("the server failed")?;
+    drop(control);
+    Ok(())
+}
+
+fn config(args: &Serve) -> ZramConfig {
+    ZramConfig {
+        algorithm: args.algorithm,
+        mem_limit: args.mem_limit.map(|limit| Bytes(limit.0)),
+        access: if args.read_only { Access::ReadOnly } else { Access::ReadWrite },
+        chain: args.chain,
+        ..ZramConfig::new(Bytes(args.size.0))
+    }
+}
+
+/// Where to listen, and the same for people.
+fn address(args: &Serve) -> Result<(Listen, String)> {
+    match (&args.unix, args.port) {
+        (Some(path), _) => Ok(at_socket(path.clone())),
+        (None, Some(port)) => {
+            // Beyond this machine only on request: the protocol has no password.
+            let address = SocketAddr::new(args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
+            Ok((Listen::Tcp(address), address.to_string()))
+        }
+        (None, None) => Ok(at_socket(RuntimeDir::open()?.nbd_socket())),
+    }
+}
+
+fn at_socket(path: PathBuf) -> (Listen, String) {
+    let shown = path.display().to_string();
+    (Listen::Unix(path), shown)
+}
+
+/// The first signal ends the server in good order, a second one ends the process at once.
+fn end_on_signal(server: nbd::Handle) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut signals = signals.forever();
+            if signals.next().is_some() {
+                server.shutdown();
+            }
+            if let Some(signal) = signals.next() {
+                // The shell's convention for "ended by this signal".
+                std::process::exit(128 + signal);
+            }
+        })
+        .context("cannot start the signal thread")?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Sizes as people write and read them: K, M, G and T are powers of 1024, as in zramctl.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A number of bytes on the command line: `4096`, `64K`, `4G`, `4GiB`, `1.5T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// Why a text is no size.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum SizeError {
+    /// There is no number in front.
+    #[error("a size is a number and a unit: 4096, 64K, 512M, 4G, 1T (1024-based, \"iB\" may follow)")]
+    Number,
+    /// The unit is none of ours.
+    #[error("\"{unit}\" is no unit of size: use K, M, G, T, P or nothing for bytes")]
+    Unit {
+        /// What stood there.
+        unit: String,
+    },
+    /// Half a byte, for example.
+    #[error("this is not a whole number of bytes")]
+    Fraction,
+    /// More than 64 bits hold.
+    #[error("this is more than 2^64 bytes")]
+    TooLarge,
+    /// Nothing.
+    #[error("a size of 0 is of no use here")]
+    Zero,
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        if number.is_empty() {
+            return Err(SizeError::Number);
+        }
+        let bytes = scale(number, shift(unit.trim())?)?;
+        if bytes == 0 { Err(SizeError::Zero) } else { Ok(Self(bytes)) }
+    }
+}
+
+fn shift(unit: &str) -> Result<u32, SizeError> {
+    let short = unit.strip_suffix("iB").or_else(|| unit.strip_suffix("ib")).unwrap_or(unit);
+    match short {
+        "" if short == unit => Ok(0),
+        "B" => Ok(0),
+        "K" | "k" => Ok(10),
+        "M" | "m" => Ok(20),
+        "G" | "g" => Ok(30),
+        "T" | "t" => Ok(40),
+        "P" | "p" => Ok(50),
+        _ => Err(SizeError::Unit { unit: unit.to_owned() }),
+    }
+}
+
+/// `number * 2^shift`, exactly; the number may have decimals as long as whole bytes come out.
+fn scale(number: &str, shift: u32) -> Result<u64, SizeError> {
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let decimals = decimals.trim_end_matches('0');
+    if whole.is_empty() || decimals.contains('.') {
+        return Err(SizeError::Number);
+    }
+    let too_large = |_| SizeError::TooLarge;
+    let whole: u64 = whole.parse().map_err(too_large)?;
+    let whole = u128::from(whole) << shift;
+    let part = match decimals {
+        "" => 0,
+        // Nine decimals of a terabyte are a kilobyte; more than that is a typing error, and 128 bits hold this many.
+        d if d.len() > 9 => return Err(SizeError::Fraction),
+        d => {
+            let numerator = u128::from(d.parse::<u64>().map_err(too_large)?) << shift;
+            let denominator = 10u128.pow(u32::try_from(d.len()).unwrap_or(9));
+            if !numerator.is_multiple_of(denominator) {
+                return Err(SizeError::Fraction);
+            }
+            numerator / denominator
+        }
+    };
+    u64::try_from(whole + part).map_err(|_| SizeError::TooLarge)
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&human(self.0))
+    }
+}
+
+/// `4K`, `1.5G`, `63.9M`: at most one decimal, as zramctl prints sizes.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
+    let mut unit = 0;
+    let mut tenths = u128::from(bytes) * 10;
+    // 1023.95 K would print as 1024.0K: go on to the next unit before that.
+    while tenths >= 10_235 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 512) / 1024;
+        unit += 1;
+    }
+    if tenths.is_multiple_of(10) {
+        format!("{}{}", tenths / 10, UNITS[unit])
+    } else {
+        format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// `262,144`: a count in groups of three digits.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Result<u64, SizeError> {
+        text.parse::<Size>().map(|size| size.0)
+    }
+
+    #[test]
+    fn units_are_1024_based_and_the_ib_may_be_left_out() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("4096B"), Ok(4096));
+        assert_eq!(bytes("64K"), Ok(64 << 10));
+        assert_eq!(bytes("64k"), Ok(64 << 10));
+        assert_eq!(bytes("4G"), Ok(4 << 30));
+        assert_eq!(bytes("4GiB"), Ok(4 << 30));
+        assert_eq!(bytes(" 4 GiB "), Ok(4 << 30));
+        assert_eq!(bytes("1.5T"), Ok(3 << 39));
+        assert_eq!(bytes("9223372036854775808"), Ok(1 << 63));
+    }
+
+    #[test]
+    fn junk_is_refused_with_the_reason() {
+        assert_eq!(bytes(""), Err(SizeError::Number));
+        assert_eq!(bytes("G"), Err(SizeError::Number));
+        assert_eq!(bytes("-1"), Err(SizeError::Number));
+        assert_eq!(bytes("4Q"), Err(SizeError::Unit { unit: "Q".into() }));
+        assert_eq!(bytes("4iB"), Err(SizeError::Unit { unit: "iB".into() }));
+        assert_eq!(bytes("4GB"), Err(SizeError::Unit { unit: "GB".into() }));
+        assert_eq!(bytes("1.2.3K"), Err(SizeError::Number));
+        assert_eq!(bytes(".5G"), Err(SizeError::Number));
+        assert_eq!(bytes("0.5"), Err(SizeError::Fraction));
+        assert_eq!(bytes("0.1K"), Err(SizeError::Fraction));
+        assert_eq!(bytes("0"), Err(SizeError::Zero));
+        assert_eq!(bytes("0G"), Err(SizeError::Zero));
+        assert_eq!(bytes("16384P"), Err(SizeError::TooLarge));
+        assert_eq!(bytes("99999999999999999999"), Err(SizeError::TooLarge));
+    }
+
+    #[test]
+    fn sizes_print_with_one_decimal_at_most() {
+        assert_eq!(human(0), "0B");
+        assert_eq!(human(1000), "1000B");
+        assert_eq!(human(1024), "1K");
+        assert_eq!(human(1536), "1.5K");
+        assert_eq!(human(4 << 30), "4G");
+        assert_eq!(human((1 << 20) - 1), "1M");
+        assert_eq!(human(u64::MAX), "16E");
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(262_144), "262,144");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn what_is_printed_without_decimals_reads_back() {
+        for size in [1, 1023, 1 << 10, 3 << 20, 5 << 30, 7 << 40] {
+            assert_eq!(bytes(&human(size)), Ok(size));
+        }
+    }
+}
