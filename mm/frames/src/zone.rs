@@ -16,6 +16,7 @@ use sync::atomic::Ordering::Relaxed;
 use sync::{Mutex, MutexGuard, this_shard};
 use sys::Backing;
 
+use crate::ExtentId;
 use crate::arena::Arena;
 use crate::buddy::Buddy;
 use crate::descriptor::Put;
@@ -153,6 +154,17 @@ impl Zone {
     pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let known = u64::from(pfn.0) < self.capacity().0;
         (known && self.tables.frames.get_unless_zero(pfn)).then(|| Frame::new(self, pfn))
+    }
+
+    /// The extent that a frame in use belongs to, and the frame's position in it; `None` when it is in no extent.
+    ///
+    /// Stale as soon as it is returned: whoever acts on it takes the extent and looks again.
+    #[must_use]
+    pub fn owner(&self, pfn: Pfn) -> Option<(ExtentId, u8)> {
+        let known = u64::from(pfn.0) < self.capacity().0;
+        let used = known && self.tables.frames.state(pfn).references() > 0;
+        let (owner, position) = used.then(|| self.tables.frames.owner(pfn)).flatten()?;
+        Some((ExtentId::from_bits(owner), position))
     }
 
     /// Empties the per-CPU lists, so that no stray frame pins a pageblock.

@@ -1,0 +1,232 @@
+//! The accounting equations of a zone, and the walk that proves them.
+//!
+//! ```text
+//!  charged   = frames in use + frames on per-CPU lists               by descriptor, one by one
+//!  free      = frames in blocks on buddy lists                       = bits in the free maps = counts of the pageblocks
+//!  committed * 512 = charged + free
+//!  online    = committed + releasing + released pageblocks
+//! ```
+//! The tables alone decide: lists and counts must be what the tables say.
+
+use thiserror::Error;
+
+use crate::buddy::Buddy;
+use crate::freelist::NONE;
+use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES};
+use crate::pageblock::{Facts, Residence};
+use crate::state::{Kind, State};
+use crate::units::{BlockIndex, MigrateType, Order, Pfn};
+use crate::zone::{Everything, Zone};
+
+/// What is wrong in a zone. Any of these is a bug here or stray writes from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CheckError {
+    /// A frame's descriptor says what cannot be at this place.
+    #[error("{pfn} has the impossible state {state:#010x}")]
+    State {
+        /// The frame.
+        pfn: Pfn,
+        /// Its state word.
+        state: u32,
+    },
+    /// The free map and the descriptors disagree about a frame.
+    #[error("{pfn}: the free map and the descriptor disagree")]
+    FreeMap {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// Two free halves of one block were not merged.
+    #[error("{pfn} and its buddy are free and not merged")]
+    Unmerged {
+        /// One of them.
+        pfn: Pfn,
+    },
+    /// A pageblock's word, or a set it is in, does not fit what is in it.
+    #[error("pageblock {block}: its facts do not fit its frames")]
+    Pageblock {
+        /// Its number.
+        block: u32,
+    },
+    /// A buddy list is broken or holds what does not belong there.
+    #[error("the list of free blocks of {order} of type {migrate_type:?} is broken at {pfn}")]
+    List {
+        /// Which type.
+        migrate_type: MigrateType,
+        /// Which order.
+        order: Order,
+        /// Where.
+        pfn: Pfn,
+    },
+    /// A count is not the sum it stands for.
+    #[error("{what} is counted as {counted} but is {found}")]
+    Count {
+        /// Which count.
+        what: &'static str,
+        /// What the count says.
+        counted: u64,
+        /// What the walk found.
+        found: u64,
+    },
+}
+
+/// What the walk over the descriptors adds up.
+#[derive(Default)]
+struct Found {
+    used: u64,
+    cached: u64,
+    free: [[u64; ORDERS]; MigrateType::ALL.len()],
+    committed: u64,
+    idle: u64,
+    releasing: u64,
+}
+
+impl Zone {
+    /// Proves the accounting equations above, or names the first thing that is wrong. For tests and for doubts: it looks at every frame, and other
+    /// threads must not be inside a call to this zone.
+    ///
+    /// Locking: all locks of the zone, all the time.
+    ///
+    /// # Errors
+    /// [`CheckError`].
+    pub fn check(&self) -> Result<(), CheckError> {
+        let all = self.lock_everything();
+        let mut found = Found::default();
+        let mut next = Pfn(0);
+        for block in (0..all.buddy.online).map(BlockIndex) {
+            next = self.check_block(block, next.max(block.first()), &mut found)?;
+        }
+        self.check_lists(&all, &found)?;
+        self.check_counts(&all, &found)
+    }
+
+    /// Checks one pageblock from `next` on; what is before belongs to a block that began earlier. Returns the first frame not looked at.
+    fn check_block(&self, block: BlockIndex, next: Pfn, found: &mut Found) -> Result<Pfn, CheckError> {
+        let facts = self.tables.blocks.facts(block);
+        self.check_sets(block, facts)?;
+        if facts.residence != Residence::Committed {
+            let state = self.tables.frames.state(block.first());
+            found.releasing += u64::from(facts.residence == Residence::Releasing);
+            return match state {
+                State::INSIDE => Ok(next),
+                _ => Err(CheckError::State { pfn: block.first(), state: state.bits() }),
+            };
+        }
+        found.committed += 1;
+        found.idle += u64::from(facts.free == PAGEBLOCK_FRAMES);
+        let end = block.first().plus(PAGEBLOCK_FRAMES);
+        let mut pfn = next;
+        while pfn < end {
+            pfn = self.check_frame(pfn, facts, found)?;
+        }
+        let frames = (0..PAGEBLOCK_FRAMES).map(|offset| block.first().plus(offset));
+        let free = frames.filter(|&pfn| self.tables.blocks.is_free(pfn)).count();
+        if free as u32 == facts.free { Ok(pfn) } else { Err(CheckError::Pageblock { block: block.0 }) }
+    }
+
+    /// Checks the block of frames that starts here and returns the frame after it.
+    fn check_frame(&self, pfn: Pfn, facts: Facts, found: &mut Found) -> Result<Pfn, CheckError> {
+        let state = self.tables.frames.state(pfn);
+        let broken = CheckError::State { pfn, state: state.bits() };
+        let order = state.order().filter(|order| pfn.0.is_multiple_of(order.frames())).ok_or(broken)?;
+        let end = pfn.plus(order.frames());
+        let is_free = match state.kind() {
+            Some(Kind::Free) => {
+                found.free[facts.migrate_type.index()][order.index()] += 1;
+                let buddy = pfn.buddy(order);
+                let has_buddy = order < Order::MAX && buddy.block().0 < self.tables.len;
+                if has_buddy && self.tables.frames.state(buddy) == State::free(order) {
+                    return Err(CheckError::Unmerged { pfn });
+                }
+                true
+            }
+            Some(Kind::Used) if state.references() > 0 => {
+                found.used += u64::from(order.frames());
+                false
+            }
+            Some(Kind::Cached) => {
+                found.cached += 1;
+                false
+            }
+            _ => return Err(broken),
+        };
+        for inner in (pfn.0..end.0).map(Pfn) {
+            if self.tables.blocks.is_free(inner) != is_free {
+                return Err(CheckError::FreeMap { pfn: inner });
+            }
+            if inner != pfn && self.tables.frames.state(inner) != State::INSIDE {
+                return Err(CheckError::State { pfn: inner, state: self.tables.frames.state(inner).bits() });
+            }
+        }
+        Ok(end)
+    }
+
+    /// A pageblock is in exactly the sets its facts put it in.
+    fn check_sets(&self, block: BlockIndex, facts: Facts) -> Result<(), CheckError> {
+        let committed = facts.residence == Residence::Committed;
+        let fits = self.tables.released.contains(block) == (facts.residence == Residence::Released)
+            && self.tables.idle.contains(block) == (committed && facts.free == PAGEBLOCK_FRAMES)
+            && MigrateType::ALL.iter().all(|&migrate_type| {
+                let expected = committed && facts.free > 0 && facts.migrate_type == migrate_type;
+                self.tables.available[migrate_type.index()].contains(block) == expected
+            })
+            && facts.residence != Residence::Offline
+            && (committed || facts.free == 0);
+        if fits { Ok(()) } else { Err(CheckError::Pageblock { block: block.0 }) }
+    }
+
+    /// Each list is linked both ways and holds exactly the free blocks of its type and order.
+    fn check_lists(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
+        for migrate_type in MigrateType::ALL {
+            for order in Order::SINGLE.and_larger() {
+                let expected = found.free[migrate_type.index()][order.index()];
+                let (mut previous, mut left) = (NONE, expected);
+                let mut next = all.buddy.lists.first(migrate_type, order);
+                while let Some(pfn) = next {
+                    let fits = left > 0
+                        && self.tables.frames.state(pfn) == State::free(order)
+                        && self.tables.frames.previous(pfn) == previous
+                        && self.tables.blocks.facts(pfn.block()).migrate_type == migrate_type;
+                    if !fits {
+                        return Err(CheckError::List { migrate_type, order, pfn });
+                    }
+                    (previous, left) = (pfn.0, left - 1);
+                    next = Some(self.tables.frames.next(pfn)).filter(|&next| next != NONE).map(Pfn);
+                }
+                count("a list's length", all.buddy.lists.blocks(migrate_type, order), expected - left)?;
+                count("blocks on a list", expected, expected - left)?;
+            }
+        }
+        for (list, migrate_type) in all.lists.iter().flat_map(|list| MigrateType::ALL.map(|kind| (list, kind))) {
+            for &pfn in list.frames(migrate_type) {
+                let state = self.tables.frames.state(pfn);
+                if state != State::CACHED {
+                    return Err(CheckError::State { pfn, state: state.bits() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
+        let buddy: &Buddy = &all.buddy;
+        count("frames on per-CPU lists", all.cached(), found.cached)?;
+        count("frames charged", buddy.charged, found.used + found.cached)?;
+        count("committed pageblocks", buddy.committed.into(), found.committed)?;
+        count("idle pageblocks", buddy.idle.into(), found.idle)?;
+        count("pageblocks being released", buddy.releasing.into(), found.releasing)?;
+        let (released, _) = self.tables.released.count_with_pairs(buddy.online);
+        count("online pageblocks", buddy.online.into(), found.committed + found.releasing + released)?;
+        let orders = Order::SINGLE.and_larger();
+        let free =
+            orders.map(|order| found.free.iter().map(|blocks| blocks[order.index()]).sum::<u64>() << order.get());
+        count(
+            "frames of committed pageblocks",
+            found.committed << Order::PAGEBLOCK.get(),
+            buddy.charged + free.sum::<u64>(),
+        )
+    }
+}
+
+fn count(what: &'static str, counted: u64, found: u64) -> Result<(), CheckError> {
+    if counted == found { Ok(()) } else { Err(CheckError::Count { what, counted, found }) }
+}

@@ -1,0 +1,185 @@
+//! `buddyinfo` and `pagetypeinfo` in the kernel's exact text format, so that its readers and scripts work on a zone.
+//!
+//! One line more than the kernel has: free pageblocks whose memory the OS has back are a type of their own, `Released`. In `buddyinfo`
+//! they count as free, since they are.
+
+use std::fmt;
+
+use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
+use crate::pageblock::Residence;
+use crate::units::{BlockIndex, MigrateType, Order};
+use crate::zone::Zone;
+
+/// The name of the only zone there is.
+const ZONE: &str = "memzip";
+const TYPES: usize = MigrateType::ALL.len() + 1;
+const RELEASED: usize = MigrateType::ALL.len();
+
+/// Free blocks of each order. Its text is a line of `/proc/buddyinfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuddyInfo {
+    free: [u64; ORDERS],
+}
+
+/// Free blocks of each type and order, and pageblocks of each type. Its text is that of `/proc/pagetypeinfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageTypeInfo {
+    free: [[u64; ORDERS]; TYPES],
+    blocks: [u64; TYPES],
+}
+
+impl Zone {
+    /// Free blocks of each order, without frames on per-CPU lists.
+    ///
+    /// Locking: the zone lock.
+    #[must_use]
+    pub fn buddyinfo(&self) -> BuddyInfo {
+        let free = self.free_blocks();
+        BuddyInfo { free: std::array::from_fn(|order| free.iter().map(|blocks| blocks[order]).sum()) }
+    }
+
+    /// Free blocks of each type and order, and how many pageblocks each type has.
+    ///
+    /// Locking: the zone lock, for a look at every pageblock.
+    #[must_use]
+    pub fn pagetypeinfo(&self) -> PageTypeInfo {
+        let free = self.free_blocks();
+        let buddy = self.buddy.lock();
+        let mut blocks = [0; TYPES];
+        for block in (0..buddy.online).map(BlockIndex) {
+            let facts = self.tables.blocks.facts(block);
+            let row = if facts.residence == Residence::Committed { facts.migrate_type.index() } else { RELEASED };
+            blocks[row] += 1;
+        }
+        PageTypeInfo { free, blocks }
+    }
+
+    fn free_blocks(&self) -> [[u64; ORDERS]; TYPES] {
+        let buddy = self.buddy.lock();
+        let mut free = [[0; ORDERS]; TYPES];
+        for migrate_type in MigrateType::ALL {
+            for order in Order::SINGLE.and_larger() {
+                free[migrate_type.index()][order.index()] = buddy.lists.blocks(migrate_type, order);
+            }
+        }
+        let (single, pairs) = self.tables.released.count_with_pairs(buddy.online);
+        free[RELEASED][Order::PAGEBLOCK.index()] = single - 2 * pairs;
+        free[RELEASED][Order::MAX.index()] = pairs;
+        free
+    }
+}
+
+impl BuddyInfo {
+    /// How many free blocks of this order there are.
+    #[must_use]
+    pub fn blocks(&self, order: Order) -> u64 {
+        self.free[order.index()]
+    }
+}
+
+impl fmt::Display for BuddyInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node {}, zone {ZONE:>8} ", 0)?;
+        self.free.iter().try_for_each(|blocks| write!(f, "{blocks:>6} "))?;
+        writeln!(f)
+    }
+}
+
+fn type_names() -> impl Iterator<Item = &'static str> {
+    MigrateType::ALL.iter().map(|migrate_type| migrate_type.name()).chain(["Released"])
+}
+
+impl fmt::Display for PageTypeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Page block order: {PAGEBLOCK_ORDER}")?;
+        writeln!(f, "Pages per block:  {PAGEBLOCK_FRAMES}\n")?;
+        write!(f, "{:<43} ", "Free pages count per migrate type at order")?;
+        (0..ORDERS).try_for_each(|order| write!(f, "{order:>6} "))?;
+        writeln!(f)?;
+        for (name, orders) in type_names().zip(&self.free) {
+            write!(f, "Node {:>4}, zone {ZONE:>8}, type {name:>12} ", 0)?;
+            orders.iter().try_for_each(|blocks| write!(f, "{blocks:>6} "))?;
+            writeln!(f)?;
+        }
+        write!(f, "\n{:<23}", "Number of blocks type ")?;
+        type_names().try_for_each(|name| write!(f, "{name:>12} "))?;
+        write!(f, "\nNode {}, zone {ZONE:>8} ", 0)?;
+        self.blocks.iter().try_for_each(|blocks| write!(f, "{blocks:>12} "))?;
+        writeln!(f)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Backing, FrameCount, Reclaim, ZoneConfig};
+
+    fn zone() -> Zone {
+        let config = ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() };
+        Zone::new(config).expect("a small zone")
+    }
+
+    /// Digits become `N`, runs of blanks become one: what a script that splits at blanks sees.
+    fn shape(line: &str) -> Vec<String> {
+        let mark = |word: &str| if word.chars().all(|c| c.is_ascii_digit()) { "N".into() } else { word.to_owned() };
+        line.split_whitespace().map(mark).collect()
+    }
+
+    #[test]
+    fn buddyinfo_reads_like_the_kernels() {
+        let zone = zone();
+        let held = zone.alloc_block(Order::new(3).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        assert!(held.is_ok());
+        assert_eq!(
+            zone.buddyinfo().to_string(),
+            "Node 0, zone   memzip      0      0      0      1      1      1      1      1      1      0      0 \n"
+        );
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "reads /proc")]
+    fn buddyinfo_has_the_shape_of_this_machines() {
+        let kernel = std::fs::read_to_string("/proc/buddyinfo").expect("Linux has it");
+        let theirs = shape(kernel.lines().last().expect("a zone"));
+        let mut ours = shape(&zone().buddyinfo().to_string());
+        // The zone's name is the fourth word and differs.
+        ours[3].clone_from(&theirs[3]);
+        assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn pagetypeinfo_reads_like_the_kernels() {
+        let zone = zone();
+        let held: Vec<_> = [MigrateType::Unmovable, MigrateType::Movable, MigrateType::Movable]
+            .into_iter()
+            .map(|kind| zone.alloc_block(Order::PAGEBLOCK, kind, Reclaim::NotAllowed).expect("free blocks"))
+            .collect();
+        drop(held);
+        zone.trim();
+        let small = zone.alloc_block(Order::SINGLE, MigrateType::Unmovable, Reclaim::NotAllowed);
+        assert!(small.is_ok());
+        let expected = "\
+Page block order: 9
+Pages per block:  512
+
+Free pages count per migrate type at order       0      1      2      3      4      5      6      7      8      9     10 
+Node    0, zone   memzip, type    Unmovable      1      1      1      1      1      1      1      1      1      0      0 
+Node    0, zone   memzip, type      Movable      0      0      0      0      0      0      0      0      0      0      0 
+Node    0, zone   memzip, type          CMA      0      0      0      0      0      0      0      0      0      0      0 
+Node    0, zone   memzip, type     Released      0      0      0      0      0      0      0      0      0      2      0 
+
+Number of blocks type     Unmovable      Movable          CMA     Released 
+Node 0, zone   memzip            1            0            0            2 
+";
+        assert_eq!(zone.pagetypeinfo().to_string(), expected);
+    }
+
+    #[test]
+    fn neighbouring_released_pageblocks_show_as_one_larger_block() {
+        let zone = zone();
+        drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
+        zone.trim();
+        let info = zone.buddyinfo();
+        assert_eq!((info.blocks(Order::PAGEBLOCK), info.blocks(Order::MAX)), (0, 1));
+    }
+}

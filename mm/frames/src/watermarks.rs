@@ -1,0 +1,124 @@
+//! When memory counts as short: the kernel's three marks for free frames.
+//!
+//! Nothing in the zone acts on them: a request is served as long as there is a frame. They say when a shrinker should start (below low), when it
+//! may stop (above high), and when requests should make room themselves (below min).
+
+use crate::geometry::FRAME_SIZE;
+use crate::units::FrameCount;
+use crate::zone::Zone;
+
+/// Numbers of free frames at which behaviour changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Below it a request should make room itself.
+    pub min: FrameCount,
+    /// Below it somebody should begin to make room in the background.
+    pub low: FrameCount,
+    /// Above it he may stop.
+    pub high: FrameCount,
+}
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Free frames are above the high mark.
+    Relaxed,
+    /// Between low and high: who makes room goes on, nobody begins.
+    BelowHigh,
+    /// Between min and low.
+    BelowLow,
+    /// Below min.
+    BelowMin,
+}
+
+impl Watermarks {
+    /// The marks for a zone that may use `managed` frames, by the kernel's rule: min is the square root of 16 times the memory in KiB, between
+    /// 128 KiB and 256 MiB, here at most an eighth; the steps above it are a quarter of min or a thousandth of the memory.
+    #[must_use]
+    pub fn of(managed: FrameCount) -> Self {
+        let kib_a_frame = (FRAME_SIZE as u64).div_ceil(1024);
+        let kib = managed.0.saturating_mul(kib_a_frame);
+        let min = (kib.saturating_mul(16).isqrt().clamp(128, 256 << 10) / kib_a_frame).min(managed.0 / 8);
+        let step = (min / 4).max(managed.0 / 1000);
+        Self { min: FrameCount(min), low: FrameCount(min + step), high: FrameCount(min + 2 * step) }
+    }
+
+    /// Where `free` frames stand.
+    #[must_use]
+    pub fn pressure(&self, free: FrameCount) -> Pressure {
+        if free < self.min {
+            Pressure::BelowMin
+        } else if free < self.low {
+            Pressure::BelowLow
+        } else if free < self.high {
+            Pressure::BelowHigh
+        } else {
+            Pressure::Relaxed
+        }
+    }
+}
+
+impl Zone {
+    /// The marks for what this zone may use now.
+    ///
+    /// Locking: the zone lock.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        let limit = self.buddy.lock().limit;
+        Watermarks::of(self.usable(limit))
+    }
+
+    /// How short this zone's memory is. Frames on per-CPU lists count as used, which is up to 64 a list too pessimistic and cheap.
+    ///
+    /// Locking: the zone lock.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let buddy = self.buddy.lock();
+        let usable = self.usable(buddy.limit);
+        Watermarks::of(usable).pressure(FrameCount(usable.0.saturating_sub(buddy.charged)))
+    }
+
+    fn usable(&self, limit: Option<FrameCount>) -> FrameCount {
+        limit.map_or(self.capacity(), |limit| limit.min(self.capacity()))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Backing, MigrateType, Order, Reclaim, ZoneConfig};
+
+    #[test]
+    fn one_gib_gets_the_marks_a_kernel_would_give_it() {
+        // sqrt(16 * 1 Mi KiB) = 4096 KiB = 1024 frames; steps of a quarter of it, 262 frames by the thousandth rule being more.
+        let marks = Watermarks::of(FrameCount(262_144));
+        assert_eq!((marks.min.0, marks.low.0, marks.high.0), (1024, 1286, 1548));
+    }
+
+    #[test]
+    fn marks_are_ordered_and_inside_for_any_size() {
+        for managed in [0, 1, 7, 100, 5000, 1 << 20, 1 << 28, u64::MAX] {
+            let marks = Watermarks::of(FrameCount(managed));
+            assert!(
+                marks.min <= marks.low && marks.low <= marks.high && marks.high.0 <= managed,
+                "{managed}: {marks:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn pressure_rises_as_a_zone_fills() {
+        let config = ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Zone::new(config).expect("a small zone");
+        let mut seen = vec![zone.pressure()];
+        let mut held = Vec::new();
+        while let Ok(block) = zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed) {
+            held.push(block);
+            let now = zone.pressure();
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+        }
+        assert_eq!(seen, [Pressure::Relaxed, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]);
+    }
+}

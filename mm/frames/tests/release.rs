@@ -1,0 +1,110 @@
+//! Free memory really goes back to the OS, and not at every breath.
+
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use frames::{
+    Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape, Zone,
+    ZoneConfig,
+};
+
+fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount::holding(capacity), keep_blocks, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("address space"))
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "looks at the OS")]
+fn freed_pageblocks_leave_the_resident_set() {
+    const SIZE: u64 = 256 << 20;
+    let zone = zone(1 << 40, 2);
+    let extents =
+        Extents::new(Arc::clone(&zone), 1 << 17, OwnerWords::default(), Backing::Anonymous).expect("address space");
+    let start = resident();
+    let ids: Vec<_> = (0..SIZE / FRAME_SIZE as u64)
+        .map(|_| {
+            let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
+            extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
+            extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(0x5a);
+            extent.id()
+        })
+        .collect();
+    let full = resident();
+    assert!(full - start >= SIZE as i64, "the bytes are really there: {start} {full}");
+    assert!(full - start <= zone_bytes(&zone) + (4 << 20), "what is resident is accounted for");
+    // Every second frame first: nothing can go back; then the rest.
+    ids.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    assert!(zone.stats().committed.bytes() >= SIZE);
+    ids.iter().skip(1).step_by(2).for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    let empty = resident();
+    assert!(empty - start <= zone_bytes(&zone) + (4 << 20), "resident {start} -> {full} -> {empty}");
+    assert!(zone.stats().committed.bytes() <= 4 * PAGEBLOCK_SIZE as u64, "two to keep, and one a stray frame pins");
+    zone.check().expect("consistent");
+}
+
+fn resident() -> i64 {
+    i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
+}
+
+fn zone_bytes(zone: &Zone) -> i64 {
+    let stats = zone.stats();
+    i64::try_from(stats.committed.bytes() + stats.descriptor_bytes).expect("fits")
+}
+
+#[test]
+fn a_workload_that_breathes_by_a_pageblock_releases_nothing() {
+    let zone = zone(64 << 20, 2);
+    let block = || zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks");
+    let _floor: Vec<_> = (0..4).map(|_| block()).collect();
+    for _ in 0..50 {
+        drop((block(), block()));
+    }
+    assert_eq!(zone.stats().blocks_released_total, 0);
+    drop((block(), block(), block()));
+    assert_eq!(zone.stats().blocks_released_total, 1, "only what is above the blocks to keep");
+}
+
+#[test]
+fn trim_gives_everything_free_back_and_it_can_be_used_again() {
+    let zone = zone(64 << 20, 8);
+    let held: Vec<_> =
+        (0..6).map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)).collect();
+    drop(held);
+    assert_eq!(zone.stats().committed.bytes(), 6 * PAGEBLOCK_SIZE as u64);
+    zone.trim();
+    let stats = zone.stats();
+    assert_eq!((stats.committed.0, stats.blocks_released_total), (0, 6));
+    zone.check().expect("consistent");
+    let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free again");
+    assert_eq!(again.pfn().0, 0, "the lowest comes first");
+    zone.check().expect("consistent");
+}
+
+#[test]
+fn the_highest_pageblocks_go_back_first() {
+    let zone = zone(64 << 20, 1);
+    let mut held: Vec<_> = (0..6)
+        .map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks"))
+        .collect();
+    held.sort_by_key(|block| block.first());
+    let top = held.pop().expect("six");
+    drop(held);
+    zone.check().expect("consistent");
+    let kept = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("kept");
+    assert_eq!(kept.pfn().0, 0);
+    drop(top);
+}
+
+#[test]
+fn a_huge_reservation_costs_next_to_nothing() {
+    if cfg!(miri) {
+        return;
+    }
+    let zone = zone(1 << 40, 2);
+    let stats = zone.stats();
+    assert_eq!(stats.capacity.bytes(), 1 << 40);
+    assert!(stats.descriptor_bytes < 16 << 10, "{} bytes of tables", stats.descriptor_bytes);
+    assert_eq!(stats.committed.0, 0);
+}
