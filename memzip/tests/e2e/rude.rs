@@ -28,6 +28,7 @@ fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
 
     let mut client = Command::new("nbdcopy").arg(&new_file).arg(server.uri()).spawn().expect("nbdcopy was found above");
     std::thread::sleep(Duration::from_millis(300));
+    assert!(client.try_wait().expect("our child").is_none(), "nbdcopy was done before it could be killed");
     client.kill().expect("our child");
     client.wait().expect("our child");
 
