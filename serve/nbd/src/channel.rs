@@ -19,7 +19,7 @@ pub const INBOX_ROOM: usize = 256 << 10;
 /// Replies are sent when this much of them is waiting. Units: bytes.
 const FLUSH_BYTES: usize = 64 << 10;
 /// Replies are sent when this many of them are waiting, so that the client can work while the server does.
-const FLUSH_REPLIES: u32 = 16;
+const FLUSH_REPLIES: u32 = 8;
 
 /// What is read from, what is written to, and what lies in between.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ use support::served::Served;
 
 const SIZE: u64 = 64 << 20;
 const DEPTH: u64 = 32;
+/// Where the cookie stands, in a simple reply and in a chunk alike.
+const COOKIE_AT: usize = 8;
 
 /// A device that does nothing but copy.
 struct Flat(RwLock<Vec<u8>>);
@@ -81,7 +83,6 @@ fn load(mut stream: UnixStream, job: Job, depth: u64, structured: bool, stop: &A
         (true, Job::Read) => 28,
         (true, Job::Write) => 20,
     };
-    let cookie_at = if structured { 8 } else { 8 };
     let reply_len = head_len + if job == Job::Read { 4096 } else { 0 };
     let payload = vec![0xa5; 4096];
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
@@ -109,7 +110,7 @@ fn load(mut stream: UnixStream, job: Job, depth: u64, structured: bool, stop: &A
         let stopping = stop.load(Ordering::Relaxed);
         let mut at = 0;
         while end - at >= reply_len {
-            let cookie = u64::from_be_bytes(inbox[at + cookie_at - if structured { 0 } else { 0 }..][..8].try_into().unwrap());
+            let cookie = u64::from_be_bytes(inbox[at + COOKIE_AT..][..8].try_into().unwrap());
             assert!(cookie < depth);
             if !structured {
                 assert_eq!(word(&inbox[at + 4..]), 0);

@@ -1,0 +1,372 @@
+//! Requests at their edges, with simple and structured replies.
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use support::client::{Client, Reply, long, word};
+use support::disk::Disk;
+use support::served::Served;
+
+const MIB: u64 = 1 << 20;
+const READ: u16 = 0;
+const FLUSH: u16 = 3;
+const TRIM: u16 = 4;
+const CACHE: u16 = 5;
+const ZEROES: u16 = 6;
+const STATUS: u16 = 7;
+const FUA: u16 = 1;
+const NO_HOLE: u16 = 2;
+const DF: u16 = 4;
+const REQ_ONE: u16 = 8;
+const FAST_ZERO: u16 = 16;
+
+fn disk(size: u64) -> (Arc<Disk>, Served) {
+    let disk = Arc::new(Disk::new(size));
+    let served = Served::unix(disk.clone());
+    (disk, served)
+}
+
+fn both(served: &Served) -> [Client; 2] {
+    [Client::simple(served.path()), Client::structured(served.path())]
+}
+
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|at| (at / 7) as u8 ^ (at >> 12) as u8 ^ seed | 1).collect()
+}
+
+/// Reads with structured replies and puts the chunks together.
+fn read_chunks(client: &mut Client, flags: u16, offset: u64, len: u32) -> (Vec<u8>, Vec<u16>) {
+    client.request(flags, READ, 9, offset, len);
+    let (mut data, mut kinds) = (vec![0xee; len as usize], Vec::new());
+    loop {
+        let Reply::Chunk { last, kind, cookie: 9, payload } = client.reply() else { panic!("not a chunk") };
+        kinds.push(kind);
+        match kind {
+            0 => assert!(payload.is_empty() && last),
+            1 => {
+                let at = (long(&payload) - offset) as usize;
+                data[at..at + payload.len() - 8].copy_from_slice(&payload[8..]);
+            }
+            2 => {
+                let at = (long(&payload) - offset) as usize;
+                data[at..at + word(&payload[8..]) as usize].fill(0);
+            }
+            other => panic!("chunk {other}"),
+        }
+        if last {
+            return (data, kinds);
+        }
+    }
+}
+
+fn read_simple(client: &mut Client, offset: u64, len: u32) -> Vec<u8> {
+    client.request(0, READ, 9, offset, len);
+    assert_eq!(client.errno(9), 0);
+    client.take(len as usize)
+}
+
+#[test]
+fn what_was_written_is_read_back_at_any_offset_and_length() {
+    let (_, served) = disk(4 * MIB);
+    let [mut simple, mut structured] = both(&served);
+    for (offset, len) in [(0, 1), (4095, 2), (511, 513), (4096, 4096), (100_001, 300_003), (4 * MIB - 7, 7)] {
+        let data = pattern(len, offset as u8);
+        simple.write(1, offset, &data);
+        assert_eq!(simple.errno(1), 0);
+        assert!(read_simple(&mut simple, offset, len as u32) == data, "{offset} {len}");
+        assert!(read_chunks(&mut structured, 0, offset, len as u32).0 == data, "{offset} {len}");
+        assert!(read_chunks(&mut structured, DF, offset, len as u32).0 == data, "{offset} {len}");
+    }
+}
+
+#[test]
+fn thirty_two_mebibytes_are_written_and_read_in_one_request() {
+    let (disk, served) = disk(33 * MIB);
+    let data = pattern(32 << 20, 3);
+    let [mut simple, mut structured] = both(&served);
+    simple.write(1, 12_345, &data);
+    assert_eq!(simple.errno(1), 0);
+    assert!(disk.content()[12_345..][..data.len()] == data);
+    assert!(read_simple(&mut simple, 12_345, 32 << 20) == data);
+    assert!(read_chunks(&mut structured, 0, 12_345, 32 << 20).0 == data);
+    let (whole, kinds) = read_chunks(&mut structured, DF, 12_345, 32 << 20);
+    assert!(whole == data);
+    assert_eq!(kinds, [1, 0]);
+}
+
+#[test]
+fn holes_are_told_not_sent_unless_the_client_wants_one_chunk() {
+    let (_, served) = disk(MIB);
+    let mut client = Client::structured(served.path());
+    client.write(1, 8192, &[7; 4096]);
+    assert_eq!(client.errno(1), 0);
+    assert_eq!(read_chunks(&mut client, 0, 0, 65536).1, [2, 1, 2]);
+    let (data, kinds) = read_chunks(&mut client, DF, 0, 65536);
+    assert_eq!(kinds, [1]);
+    assert!(data[8192..12288] == [7; 4096] && data[..8192] == [0; 8192]);
+}
+
+#[test]
+fn a_read_longer_than_the_limit_is_an_overflow_or_invalid() {
+    let (_, served) = disk(64 * MIB);
+    let [mut simple, mut structured] = both(&served);
+    for flags in [0, DF] {
+        structured.request(flags, READ, 1, 0, (32 << 20) + 1);
+        assert_eq!(structured.errno(1), 75);
+    }
+    simple.request(0, READ, 2, 0, (32 << 20) + 1);
+    assert_eq!(simple.errno(2), 22);
+}
+
+#[test]
+fn a_write_longer_than_the_limit_is_refused_and_the_next_request_is_found() {
+    let (disk, served) = disk(64 * MIB);
+    for mut client in both(&served) {
+        client.write(1, 0, &vec![9; (32 << 20) + 1]);
+        assert_eq!(client.errno(1), 22);
+        client.write(2, 0, &[]);
+        assert_eq!(client.errno(2), 0);
+    }
+    assert!(disk.content().iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn ranges_past_the_end_are_refused_with_the_codes_of_the_protocol() {
+    let (_, served) = disk(MIB);
+    for mut client in both(&served) {
+        for (kind, errno) in [(READ, 22), (TRIM, 22), (CACHE, 22), (ZEROES, 28)] {
+            for (offset, len) in [(MIB, 1), (MIB - 1, 2), (u64::MAX, 2), (0, MIB as u32 + 1)] {
+                client.request(0, kind, 5, offset, len);
+                assert_eq!(client.errno(5), errno, "command {kind}");
+            }
+        }
+        client.write(6, MIB - 1, &[1, 2]);
+        assert_eq!(client.errno(6), 28);
+        client.write(7, u64::MAX - 1, &[1; 200_000]);
+        assert_eq!(client.errno(7), 28);
+    }
+}
+
+#[test]
+fn requests_of_nothing_succeed() {
+    let (_, served) = disk(MIB);
+    for mut client in both(&served) {
+        for kind in [READ, TRIM, CACHE, ZEROES] {
+            for offset in [0, 77, MIB] {
+                client.request(0, kind, 5, offset, 0);
+                assert_eq!(client.errno(5), 0, "command {kind}");
+            }
+        }
+        client.write(6, MIB, &[]);
+        assert_eq!(client.errno(6), 0);
+    }
+}
+
+#[test]
+fn trims_and_zeroes_of_the_whole_device_need_no_payload_limit() {
+    let (disk, served) = disk(40 * MIB);
+    let mut client = Client::simple(served.path());
+    for kind in [TRIM, ZEROES] {
+        client.write(1, 39 * MIB, &[7; 4096]);
+        assert_eq!(client.errno(1), 0);
+        client.request(0, kind, 2, 0, 40 << 20);
+        assert_eq!(client.errno(2), 0);
+        assert!(disk.content().iter().all(|&byte| byte == 0));
+    }
+}
+
+#[test]
+fn zeroes_are_exact_and_fast_zero_and_no_hole_are_understood() {
+    let (disk, served) = disk(MIB);
+    let mut client = Client::structured(served.path());
+    for flags in [0, NO_HOLE, FAST_ZERO, NO_HOLE | FAST_ZERO | FUA] {
+        client.write(1, 0, &[7; 16384]);
+        assert_eq!(client.errno(1), 0);
+        client.request(flags, ZEROES, 2, 100, 9000);
+        assert_eq!(client.errno(2), 0);
+        let content = disk.content();
+        assert!(content[..100] == [7; 100] && content[100..9100] == [0; 9000] && content[9100..16384] == [7; 7284]);
+    }
+}
+
+#[test]
+fn flags_that_do_not_belong_to_a_command_are_invalid() {
+    let (_, served) = disk(MIB);
+    let [mut simple, mut structured] = both(&served);
+    for (kind, flags) in [(READ, NO_HOLE), (TRIM, FAST_ZERO), (CACHE, DF), (FLUSH, REQ_ONE), (ZEROES, DF), (STATUS, 1 << 9)] {
+        structured.request(flags, kind, 1, 0, 0);
+        assert_eq!(structured.errno(1), 22, "command {kind}");
+    }
+    simple.request(DF, READ, 2, 0, 512);
+    assert_eq!(simple.errno(2), 22);
+    simple.send(&support::client::head(DF, 1, 3, 0, 5));
+    simple.send(b"12345");
+    assert_eq!(simple.errno(3), 22);
+    simple.request(FUA, READ, 4, 0, 0);
+    assert_eq!(simple.errno(4), 0);
+}
+
+#[test]
+fn unknown_commands_are_invalid_and_the_next_request_is_found() {
+    let (_, served) = disk(MIB);
+    for mut client in both(&served) {
+        for kind in [8, 9, 100, u16::MAX] {
+            client.request(0, kind, 1, 0, 512);
+            assert_eq!(client.errno(1), 22);
+        }
+        client.request(0, FLUSH, 2, 0, 0);
+        assert_eq!(client.errno(2), 0);
+    }
+    assert_eq!(served.handle.stats().errors.invalid, 8);
+}
+
+#[test]
+fn flush_and_fua_reach_the_device() {
+    let (disk, served) = disk(MIB);
+    let mut client = Client::simple(served.path());
+    client.request(0, FLUSH, 1, 0, 0);
+    assert_eq!(client.errno(1), 0);
+    client.request(FUA, ZEROES, 2, 0, 4096);
+    assert_eq!(client.errno(2), 0);
+    assert_eq!(disk.flushes.load(Ordering::Relaxed), 2);
+    client.request(0, FLUSH, 3, 512, 0);
+    assert_eq!(client.errno(3), 22);
+}
+
+#[test]
+fn block_status_tells_data_zeros_and_holes() {
+    let (_, served) = disk(MIB);
+    let mut client = Client::structured(served.path());
+    client.write(1, 4096, &[7; 4096]);
+    assert_eq!(client.errno(1), 0);
+    client.write(1, 8192, &[0; 4096]);
+    assert_eq!(client.errno(1), 0);
+    let mut ask = |flags, offset, len| {
+        client.request(flags, STATUS, 3, offset, len);
+        let Reply::Chunk { last: true, kind: 5, cookie: 3, payload } = client.reply() else { panic!("no status") };
+        payload[4..].chunks(8).map(|extent| (word(extent), word(&extent[4..]))).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(0, 0, MIB as u32), [(4096, 3), (4096, 0), (4096, 2), (MIB as u32 - 12288, 3)]);
+    assert_eq!(ask(REQ_ONE, 0, MIB as u32), [(4096, 3)]);
+    assert_eq!(ask(0, 5000, 10), [(10, 0)]);
+}
+
+#[test]
+fn block_status_needs_a_context_and_a_range() {
+    let (_, served) = disk(MIB);
+    let [mut simple, mut structured] = both(&served);
+    simple.request(0, STATUS, 1, 0, 4096);
+    assert_eq!(simple.errno(1), 22);
+    for (offset, len) in [(0, 0), (MIB, 1)] {
+        structured.request(0, STATUS, 2, offset, len);
+        assert_eq!(structured.errno(2), 22);
+    }
+}
+
+#[test]
+fn a_read_only_device_refuses_changes_and_stays_in_step() {
+    let served = Served::unix(Arc::new(Disk::read_only(MIB)));
+    for mut client in both(&served) {
+        client.write(1, 0, &[1; 5000]);
+        assert_eq!(client.errno(1), 1);
+        for kind in [TRIM, ZEROES] {
+            client.request(0, kind, 2, 0, 4096);
+            assert_eq!(client.errno(2), 1);
+        }
+        client.request(0, READ, 3, 0, 0);
+        assert_eq!(client.errno(3), 0);
+    }
+}
+
+#[test]
+fn a_damaged_page_fails_its_own_reads_only() {
+    let (disk, served) = disk(4 * MIB);
+    let [mut simple, mut structured] = both(&served);
+    simple.write(1, 0, &pattern(4 << 20, 5));
+    assert_eq!(simple.errno(1), 0);
+    disk.damage(3 * MIB + 5);
+    for len in [4096, 1 << 20, 4 << 20] {
+        simple.request(0, READ, 2, 4 * MIB - u64::from(len).max(MIB), len.max(1 << 20));
+        assert_eq!(simple.errno(2), 5, "length {len}");
+    }
+    assert!(read_simple(&mut simple, 0, 3 << 20) == pattern(4 << 20, 5)[..3 << 20]);
+    for flags in [0, DF] {
+        let kinds = failed_read(&mut structured, flags, 0, 4 << 20, 3 * MIB);
+        assert_eq!(*kinds.last().unwrap(), 0x8002);
+        let kinds = failed_read(&mut structured, flags, 3 * MIB + 100, 50, 3 * MIB + 100);
+        assert_eq!(kinds, [0x8002]);
+    }
+    assert!(read_chunks(&mut structured, 0, 0, 3 << 20).0 == pattern(4 << 20, 5)[..3 << 20]);
+    assert_eq!(served.handle.stats().errors.io, 7);
+}
+
+/// Reads what cannot be read; returns the kinds of the chunks.
+fn failed_read(client: &mut Client, flags: u16, offset: u64, len: u32, at: u64) -> Vec<u16> {
+    client.request(flags, READ, 8, offset, len);
+    let mut kinds = Vec::new();
+    loop {
+        let Reply::Chunk { last, kind, cookie: 8, payload } = client.reply() else { panic!("not a chunk") };
+        kinds.push(kind);
+        if last {
+            assert_eq!(word(&payload), 5);
+            assert_eq!(long(&payload[payload.len() - 8..]), at);
+            return kinds;
+        }
+    }
+}
+
+#[test]
+fn no_space_is_told_and_the_service_goes_on() {
+    let (disk, served) = disk(4 * MIB);
+    let [mut simple, mut structured] = both(&served);
+    disk.limit(MIB);
+    simple.write(1, 0, &vec![1; 2 << 20]);
+    assert_eq!(simple.errno(1), 28);
+    structured.write(2, 3 * MIB, &[1; 4096]);
+    let Reply::Chunk { last: true, kind: 0x8001, payload, .. } = structured.reply() else { panic!("not an error chunk") };
+    assert_eq!(word(&payload), 28);
+    assert!(String::from_utf8_lossy(&payload[6..]).contains("no memory left"));
+    assert_eq!(read_simple(&mut simple, 3 * MIB, 4096), [0; 4096]);
+    disk.limit(MIB);
+    simple.write(3, 3 * MIB, &[1; 4096]);
+    assert_eq!(simple.errno(3), 0);
+}
+
+#[test]
+fn many_requests_in_one_packet_are_answered_in_order() {
+    let (_, served) = disk(MIB);
+    let mut client = Client::simple(served.path());
+    let mut bytes = Vec::new();
+    for cookie in 0..500 {
+        bytes.extend_from_slice(&support::client::head(0, CACHE, cookie, 0, 1));
+    }
+    client.send(&bytes);
+    for cookie in 0..500 {
+        assert_eq!(client.errno(cookie), 0);
+    }
+}
+
+#[test]
+fn the_counters_tell_what_happened() {
+    let (_, served) = disk(MIB);
+    let mut client = Client::simple(served.path());
+    client.write(1, 0, &[1; 4096]);
+    assert_eq!(client.errno(1), 0);
+    read_simple(&mut client, 0, 8192);
+    for (kind, len) in [(FLUSH, 0), (TRIM, 1), (CACHE, 1), (ZEROES, 1), (STATUS, 1), (99, 0)] {
+        client.request(0, kind, 2, 0, len);
+        client.errno(2);
+    }
+    client.request(0, 2, 3, 0, 0);
+    assert!(client.is_closed());
+    let stats = served.handle.stats();
+    let requests = stats.requests;
+    assert_eq!((requests.read, requests.write, requests.flush, requests.trim), (1, 1, 1, 1));
+    assert_eq!((requests.cache, requests.write_zeroes, requests.block_status), (1, 1, 1));
+    assert_eq!((requests.disconnect, requests.unknown), (1, 1));
+    assert_eq!((stats.bytes_read, stats.bytes_written), (8192, 4096));
+    assert_eq!((stats.connections_total, stats.errors.invalid, stats.errors.broken_conversations), (1, 2, 0));
+}
