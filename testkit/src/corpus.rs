@@ -84,12 +84,20 @@ impl Corpus {
     /// # Errors
     /// [`CorpusError`] when the folder cannot be used. A machine that lacks data is no error: see [`Corpus::notes`].
     pub fn load_or_collect(folder: &Path, wanted: usize, tell: &mut dyn FnMut(&str)) -> Result<Self, CorpusError> {
-        if let Some(kept) = cache::load(folder, wanted)? {
+        if let Some(kept) = cache::load(folder, Some(wanted))? {
             return Ok(kept);
         }
         let corpus = Self::collect(wanted, tell);
         cache::save(folder, wanted, &corpus)?;
         Ok(corpus)
+    }
+
+    /// The corpus kept in `folder`, of whatever size it was collected; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`CorpusError`] when it is there but cannot be read.
+    pub fn load(folder: &Path) -> Result<Option<Self>, CorpusError> {
+        cache::load(folder, None)
     }
 
     fn collect(wanted: usize, tell: &mut dyn FnMut(&str)) -> Self {

@@ -1,5 +1,223 @@
-//! Being built.
-/// x
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The malloc peers: keepers of compressed blobs, each in a process of its own, all driven by the same loop.
+//!
+//! A peer is an index (one slot a blob) and the blobs. `replace` frees the blob in a random slot and puts a copy of a random other
+//! blob there; `copy` copies the blob in a random slot out. A process each, because an allocator is chosen for a whole process;
+//! the benchmark starts them all and lets them take turns by lines on standard input:
+//!
+//! ```text
+//! > replace 2 1000000        operation, threads, operations in all
+//! < 0.713                    seconds
+//! ```
+//!
+//! With more than one thread each has a part of the slots to itself, so that the index needs no locks in any peer.
+
+use std::hint::black_box;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use zcomp::{Algorithm, Stream};
+use zsmalloc::{Handle, Pool, PoolConfig};
+
+use crate::corpus::Corpus;
+use crate::{PAGE_SIZE, Rng};
+
+/// Somebody who keeps blobs.
+trait Keeper: Sync {
+    /// What the index holds of a blob.
+    type Slot: Send + Sync;
+
+    fn keep(&self, blob: &[u8]) -> Self::Slot;
+
+    /// Forgets the old blob, then keeps a copy of the new one.
+    fn replace(&self, slot: &mut Self::Slot, blob: &[u8]);
+
+    /// Copies the blob to the front of `out`; its length comes back.
+    fn copy(&self, slot: &Self::Slot, out: &mut [u8; PAGE_SIZE]) -> usize;
+}
+
+/// The process's allocator, whichever it is.
+struct Heap;
+
+impl Keeper for Heap {
+    type Slot = Box<[u8]>;
+
+    fn keep(&self, blob: &[u8]) -> Box<[u8]> {
+        blob.into()
+    }
+
+    fn replace(&self, slot: &mut Box<[u8]>, blob: &[u8]) {
+        // An empty box has no allocation: this is the free, and the next line may get the same memory back while it is still warm.
+        *slot = Box::default();
+        *slot = blob.into();
+    }
+
+    fn copy(&self, slot: &Box<[u8]>, out: &mut [u8; PAGE_SIZE]) -> usize {
+        out[..slot.len()].copy_from_slice(slot);
+        slot.len()
+    }
+}
+
+/// What a pool that cannot go on means here: a bug, and no number.
+const BROKEN: &str = "the pool has room for every blob, and every handle in the index is live";
+
+impl Keeper for Pool {
+    type Slot = Handle;
+
+    fn keep(&self, blob: &[u8]) -> Handle {
+        self.store(blob).expect(BROKEN)
+    }
+
+    fn replace(&self, slot: &mut Handle, blob: &[u8]) {
+        self.free(*slot).expect(BROKEN);
+        *slot = self.store(blob).expect(BROKEN);
+    }
+
+    fn copy(&self, slot: &Handle, out: &mut [u8; PAGE_SIZE]) -> usize {
+        let object = self.read(*slot).expect(BROKEN);
+        let (head, tail) = object.pieces();
+        out[..head.len()].copy_from_slice(head);
+        out[head.len()..head.len() + tail.len()].copy_from_slice(tail);
+        object.len()
+    }
+}
+
+/// The program of a malloc peer. Its arguments: the folder of the corpus, pages wanted of each kind.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(&Heap)
+}
+
+/// The program of the pool's side of the comparison: the same loops, the same arguments.
+#[must_use]
+pub fn pool() -> ExitCode {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1 << 20), ..ZoneConfig::default() });
+    let pool = zone
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
+        .and_then(|zone| Pool::new(zone, PoolConfig::default()).map_err(|error| error.to_string()));
+    match pool {
+        Ok(pool) => run(&pool),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("peer: {message}");
+    ExitCode::FAILURE
+}
+
+fn run<K: Keeper>(keeper: &K) -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let folder = args.next().map(PathBuf::from);
+    let each = args.next().and_then(|text| text.to_str()?.parse().ok());
+    let (Some(folder), Some(each)) = (folder, each) else {
+        return fail("usage: peer CORPUS-FOLDER PAGES-OF-EACH-KIND");
+    };
+    let blobs = match Blobs::of_corpus(&folder, each) {
+        Ok(blobs) => blobs,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match serve(keeper, &blobs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// lz4 blobs of a mixed corpus, one after the other; pages that do not shrink as they are.
+struct Blobs {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Blobs {
+    fn of_corpus(folder: &std::path::Path, each: usize) -> Result<Self, Box<dyn std::error::Error>> {
+        let corpus = Corpus::load(folder)?.ok_or("no corpus in this folder: start the benchmark, not its peers")?;
+        let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
+        let mut blobs = Self { bytes: Vec::new(), ends: vec![0] };
+        for page in corpus.mixed(each) {
+            let blob = stream.compress(&page)?;
+            let kept = if blob.len() < PAGE_SIZE { blob } else { &page[..] };
+            blobs.bytes.extend_from_slice(kept);
+            blobs.ends.push(blobs.bytes.len());
+        }
+        Ok(blobs)
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[self.ends[index]..self.ends[index + 1]]
+    }
+}
+
+/// Answers the lines of standard input until it ends.
+fn serve<K: Keeper>(keeper: &K, blobs: &Blobs) -> io::Result<()> {
+    let mut slots: Vec<K::Slot> = (0..blobs.len()).map(|index| keeper.keep(blobs.get(index))).collect();
+    let mut stdout = io::stdout();
+    writeln!(stdout, "ready")?;
+    let mut seed = 0;
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let mut words = line.split_whitespace();
+        let (operation, mut numbers) = (words.next(), words.map(|word| word.parse::<usize>().unwrap_or(1)));
+        let (threads, count) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
+        seed += 1;
+        let took = match operation {
+            Some("replace") => replace(keeper, &mut slots, blobs, threads, count, seed),
+            Some("copy") => copy(keeper, &slots, threads, count, seed),
+            _ => return Err(io::Error::other("operations are: replace, copy")),
+        };
+        writeln!(stdout, "{}", took.as_secs_f64())?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+fn replace<K: Keeper>(
+    keeper: &K,
+    slots: &mut [K::Slot],
+    blobs: &Blobs,
+    threads: usize,
+    count: usize,
+    seed: u64,
+) -> Duration {
+    let share = slots.len().div_ceil(threads);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for (number, slots) in slots.chunks_mut(share).enumerate() {
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed * 1000 + number as u64);
+                for _ in 0..count / threads {
+                    let (slot, blob) = (rng.index(slots.len()), rng.index(blobs.len()));
+                    keeper.replace(&mut slots[slot], blobs.get(blob));
+                }
+            });
+        }
+    });
+    start.elapsed()
+}
+
+fn copy<K: Keeper>(keeper: &K, slots: &[K::Slot], threads: usize, count: usize, seed: u64) -> Duration {
+    let share = slots.len().div_ceil(threads);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for (number, slots) in slots.chunks(share).enumerate() {
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed * 1000 + number as u64);
+                let mut out = [0; PAGE_SIZE];
+                for _ in 0..count / threads {
+                    let len = keeper.copy(&slots[rng.index(slots.len())], &mut out);
+                    black_box(&out[..len]);
+                }
+            });
+        }
+    });
+    start.elapsed()
 }

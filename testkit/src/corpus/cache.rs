@@ -11,11 +11,12 @@ use crate::{PAGE_SIZE, Page};
 /// Changes when the selection of pages changes, so that an old cache is not taken for a new one.
 const VERSION: u32 = 1;
 
-/// The corpus in `folder`; `None` when there is none of this version or it was collected for fewer pages.
-pub(super) fn load(folder: &Path, wanted: usize) -> Result<Option<Corpus>, CorpusError> {
+/// The corpus in `folder`; `None` when there is none of this version, or it was collected for another number of pages than `wanted`.
+pub(super) fn load(folder: &Path, wanted: Option<usize>) -> Result<Option<Corpus>, CorpusError> {
     let Ok(notes) = fs::read_to_string(notes_path(folder)) else { return Ok(None) };
     let mut lines = notes.lines();
-    if lines.next() != Some(&heading(wanted)) {
+    let first = lines.next().unwrap_or_default();
+    if !first.starts_with(&heading_start()) || wanted.is_some_and(|wanted| first != heading(wanted)) {
         return Ok(None);
     }
     let mut corpus = Corpus { notes: lines.map(str::to_owned).collect(), ..Corpus::default() };
@@ -42,8 +43,12 @@ pub(super) fn save(folder: &Path, wanted: usize, corpus: &Corpus) -> Result<(), 
     private_file(&path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(fail(&path))
 }
 
+fn heading_start() -> String {
+    format!("memzip corpus {VERSION}, ")
+}
+
 fn heading(wanted: usize) -> String {
-    format!("memzip corpus {VERSION}, {wanted} pages a kind wanted")
+    format!("{}{wanted} pages a kind wanted", heading_start())
 }
 
 fn notes_path(folder: &Path) -> PathBuf {
@@ -89,9 +94,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("memzip-corpus-test-{}", std::process::id()));
         let corpus = Corpus { memory: sample(9, 1), notes: vec!["no text".into()], ..Corpus::default() };
         save(&folder, 9, &corpus).expect("the folder for temporary files is writable");
-        let back = load(&folder, 9).expect("readable").expect("complete");
+        let back = load(&folder, Some(9)).expect("readable").expect("complete");
         assert_eq!((&back.memory, &back.text, &back.notes), (&corpus.memory, &corpus.text, &corpus.notes));
-        assert!(load(&folder, 10).expect("readable").is_none(), "collected for fewer pages than wanted");
+        assert!(load(&folder, Some(10)).expect("readable").is_none(), "collected for fewer pages than wanted");
         let mode = fs::metadata(pages_path(&folder, Kind::Memory)).expect("just written").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::remove_dir_all(folder).expect("ours");

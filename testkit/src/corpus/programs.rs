@@ -15,7 +15,7 @@ use crate::Page;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A compiler is stopped in the middle of its work when it holds this much. Units: bytes.
-const COMPILER_SIZE: u64 = 240 << 20;
+const COMPILER_SIZE: u64 = 190 << 20;
 
 /// A running program; killed when dropped.
 pub struct Program {

@@ -14,11 +14,9 @@ pub enum Work {
     RandomWrites,
     /// Page `n` of the corpus to page `n` of the disk, whole disk, in large requests.
     Fill,
-    /// The corpus page `n + shift` to page `n` of the disk, every page of the disk once, in random order.
-    Overwrite {
-        /// Units: pages.
-        shift: u32,
-    },
+    /// Every page of the disk once, in random order, each with another page of the corpus, none of which is used twice: after it the
+    /// disk holds what it held, in other places.
+    Overwrite,
     /// The whole disk in order, in large requests.
     ReadAll,
     /// The whole disk is discarded.
@@ -50,6 +48,7 @@ pub struct Plan {
     parts: u32,
     next: u32,
     order: Vec<u32>,
+    sources: Vec<u32>,
     end: Option<Instant>,
 }
 
@@ -58,12 +57,12 @@ impl Plan {
     pub fn new(work: Work, seed: u64, disk: u32, corpus: u32, part: u32, parts: u32, end: Instant) -> Self {
         let random = matches!(work, Work::RandomReads | Work::RandomWrites);
         // Every connection makes the same permutation and takes its share of it.
-        let order = match work {
-            Work::Overwrite { .. } => Rng::new(seed).permutation(disk),
-            _ => Vec::new(),
+        let (order, sources) = match work {
+            Work::Overwrite => (Rng::new(seed).permutation(disk), Rng::new(!seed).permutation(corpus)),
+            _ => (Vec::new(), Vec::new()),
         };
         let rng = Rng::new(seed.wrapping_add(1 + u64::from(part)));
-        Self { work, rng, disk, corpus, part, parts, next: part, order, end: random.then_some(end) }
+        Self { work, rng, disk, corpus, part, parts, next: part, order, sources, end: random.then_some(end) }
     }
 
     /// The most pages one request of this plan reads. Units: pages.
@@ -83,10 +82,10 @@ impl Plan {
                 Some(Step { command: Command::Read, page: self.rng.below(self.disk), count: 1, source: 0 })
             }
             Work::RandomWrites => Some(self.random_write()),
-            Work::Overwrite { shift } => {
+            Work::Overwrite => {
                 let page = *self.order.get(self.next as usize)?;
                 self.next += self.parts;
-                let source = ((u64::from(page) + u64::from(shift)) % u64::from(self.corpus)) as u32;
+                let source = self.sources[page as usize % self.sources.len()];
                 Some(Step { command: Command::Write, page, count: 1, source })
             }
             Work::Fill => self.chunk(Command::Write, LARGE),
@@ -126,7 +125,7 @@ mod tests {
     #[test]
     fn whole_disk_works_touch_every_page_once_on_any_number_of_connections() {
         for parts in 1..=3 {
-            for work in [Work::Fill, Work::ReadAll, Work::TrimAll, Work::Overwrite { shift: 5 }] {
+            for work in [Work::Fill, Work::ReadAll, Work::TrimAll, Work::Overwrite] {
                 assert!(pages(work, 10_000, parts).into_iter().eq(0..10_000));
             }
         }

@@ -1,0 +1,175 @@
+//! The store against the bare codec, in one process: fill, random overwrite, cold random read, on one thread and on two.
+
+use std::error::Error;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::{Page, Rng};
+use zcomp::{Algorithm, Stream};
+
+use crate::codec::{self, Blobs};
+use crate::context::{Context, Outcome, tell};
+use crate::disk::Disk;
+use crate::row::{Reach, Row, Samples, Unit};
+
+/// The four things measured in turn for each operation. Units of the samples: pages a second.
+#[derive(Default)]
+struct Turns {
+    bare: Samples,
+    ours: Samples,
+    bare_two: Samples,
+    ours_two: Samples,
+}
+
+/// All rows of this group.
+pub fn run(context: &Context) -> Outcome {
+    let lz4 = Algorithm::Lz4 { acceleration: 1 };
+    let mut rows = Vec::new();
+    rows.append(&mut of(context, lz4, context.repetitions(7), [0.93, 0.88, 0.90].map(Some))?);
+    rows.append(&mut of(context, Algorithm::Zstd { level: 3 }, context.repetitions(3), [None; 3])?);
+    Ok(rows)
+}
+
+fn of(context: &Context, algorithm: Algorithm, repetitions: usize, reach: [Option<f64>; 3]) -> Outcome {
+    let mut rows = Vec::new();
+    tell(&format!("in-process fill, {algorithm}"));
+    rows.append(&mut fill(context, algorithm, repetitions)?.rows(&format!("fill, {algorithm}"), reach[0]));
+    tell(&format!("in-process random overwrite, {algorithm}"));
+    rows.append(&mut overwrite(context, algorithm, repetitions)?.rows(&format!("overwrite, {algorithm}"), reach[1]));
+    tell(&format!("in-process random read, {algorithm}"));
+    rows.append(&mut read(context, algorithm, repetitions)?.rows(&format!("random read, {algorithm}"), reach[2]));
+    Ok(rows)
+}
+
+impl Turns {
+    fn rows(&self, what: &str, reach: Option<f64>) -> Vec<Row> {
+        let judge = |row: Row, least: Option<f64>| row.must(least.map_or(Reach::Info, Reach::Least));
+        let scaling = self.bare_two.median() / self.bare.median();
+        let one = Row::ratio(format!("{what}, 1 thread"), &self.ours, "bare codec", &self.bare, Unit::Rate);
+        let two = Row::ratio(format!("{what}, 2 threads"), &self.ours_two, "1 thread", &self.ours, Unit::Rate)
+            .note(format!("the bare codec gets {scaling:.3} times faster with a second thread on this machine"));
+        vec![judge(one, reach), judge(two, reach.map(|_| 1.85))]
+    }
+}
+
+/// Pages a second of `count` pages done by `work(part, parts)` on `parts` threads.
+fn rate(count: usize, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) -> f64 {
+    let start = Instant::now();
+    if parts == 1 {
+        work(0, 1);
+    } else {
+        thread::scope(|scope| {
+            for part in 0..parts {
+                scope.spawn(move || work(part, parts));
+            }
+        });
+    }
+    count as f64 / start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
+}
+
+/// The items of one part: a contiguous share.
+fn share<T>(items: &[T], part: usize, parts: usize) -> &[T] {
+    let start = |part| items.len() * part / parts;
+    &items[start(part)..start(part + 1)]
+}
+
+const WORKS: &str = "the codec works on its own output";
+
+fn fill(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+    let pages = &context.mixed;
+    let numbers: Vec<u32> = (0..u32::try_from(pages.len())?).collect();
+    let bare = |part, parts| {
+        let mut stream = Stream::new(algorithm).expect(WORKS);
+        codec::compress(&mut stream, share(pages, part, parts).iter()).expect(WORKS);
+    };
+    let mut turns = Turns::default();
+    for _ in 0..repetitions {
+        for (parts, bare_samples, our_samples) in turns.by_threads() {
+            bare_samples.push(rate(pages.len(), parts, &bare));
+            // A new device each time: the first touch of its memory is part of a fill.
+            let disk = Disk::new(pages.len(), algorithm)?;
+            let ours = |part, parts| {
+                for &at in share(&numbers, part, parts) {
+                    disk.write(at, &pages[at as usize]);
+                }
+            };
+            our_samples.push(rate(pages.len(), parts, &ours));
+        }
+    }
+    Ok(turns)
+}
+
+impl Turns {
+    fn by_threads(&mut self) -> [(usize, &mut Samples, &mut Samples); 2] {
+        [(1, &mut self.bare, &mut self.ours), (2, &mut self.bare_two, &mut self.ours_two)]
+    }
+}
+
+/// Random places and random pages for them.
+fn moves(pages: &[Page], seed: u64) -> Vec<(u32, u32)> {
+    let (mut rng, len) = (Rng::new(seed), u32::try_from(pages.len()).unwrap_or(u32::MAX));
+    (0..len).map(|_| (rng.below(len), rng.below(len))).collect()
+}
+
+fn overwrite(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+    let pages = &context.mixed;
+    let disk = Disk::filled(pages, algorithm)?;
+    let mut turns = Turns::default();
+    for repetition in 0..repetitions {
+        for (parts, bare_samples, our_samples) in turns.by_threads() {
+            let moves = moves(pages, (repetition * 2 + parts) as u64);
+            let bare = |part, parts| {
+                let mut stream = Stream::new(algorithm).expect(WORKS);
+                let sources = share(&moves, part, parts).iter().map(|&(_, source)| &pages[source as usize]);
+                codec::compress(&mut stream, sources).expect(WORKS);
+            };
+            bare_samples.push(rate(moves.len(), parts, &bare));
+            let ours = |part, parts| {
+                for &(at, source) in share(&moves, part, parts) {
+                    disk.write(at, &pages[source as usize]);
+                }
+            };
+            our_samples.push(rate(moves.len(), parts, &ours));
+        }
+    }
+    Ok(turns)
+}
+
+fn read(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+    let pages = &context.mixed;
+    let disk = Disk::filled(pages, algorithm)?;
+    let blobs = Blobs::new(algorithm, pages)?;
+    let mut turns = Turns::default();
+    for repetition in 0..repetitions {
+        for (parts, bare_samples, our_samples) in turns.by_threads() {
+            let order = Rng::new((repetition * 2 + parts) as u64).permutation(u32::try_from(pages.len())?);
+            let bare = |part, parts| {
+                let mut stream = Stream::new(algorithm).expect(WORKS);
+                blobs.decompress(&mut stream, share(&order, part, parts)).expect(WORKS);
+            };
+            bare_samples.push(rate(order.len(), parts, &bare));
+            let ours = |part, parts| {
+                let mut page = Page::zeroed();
+                for &at in share(&order, part, parts) {
+                    disk.read(at, &mut page);
+                    std::hint::black_box(&page);
+                }
+            };
+            our_samples.push(rate(order.len(), parts, &ours));
+        }
+    }
+    verify(&disk, pages)?;
+    Ok(turns)
+}
+
+/// A store that returns wrong bytes has no speed.
+fn verify(disk: &Disk, pages: &[Page]) -> Result<(), Box<dyn Error>> {
+    let mut page = Page::zeroed();
+    for (at, expected) in (0..).zip(pages) {
+        disk.read(at, &mut page);
+        if page != *expected {
+            return Err(format!("page {at} came back changed").into());
+        }
+    }
+    Ok(())
+}

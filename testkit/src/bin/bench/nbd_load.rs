@@ -1,0 +1,91 @@
+//! `bench nbd-load`: the load generator by itself, against any NBD server.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use testkit::corpus::{Corpus, Kind};
+use testkit::nbd::{Check, Connection, Contents, Load, Report, Target, Work};
+
+/// What to do, for the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Operation {
+    /// Random reads of single pages
+    Read,
+    /// Random writes of single real pages
+    Write,
+    /// Fill the disk, read it back, overwrite every page once in random order, read it back
+    Verify,
+}
+
+/// Options of `bench nbd-load`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// nbd://HOST:PORT, nbd+unix:///?socket=PATH or the path of a unix socket. THE CONTENT OF THE DISK IS OVERWRITTEN
+    target: String,
+    /// What to do
+    #[arg(long, value_enum, default_value = "read")]
+    work: Operation,
+    /// Connections, a thread each
+    #[arg(long, default_value_t = 1)]
+    connections: u32,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 32)]
+    depth: u16,
+    /// How long to read or write
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Compare every page read with what was written
+    #[arg(long)]
+    check: bool,
+    /// Folder of the corpus; made when it is not there
+    #[arg(long)]
+    corpus: Option<PathBuf>,
+    /// Pages of each kind to collect for a new corpus
+    #[arg(long, default_value_t = Kind::FULL)]
+    pages: usize,
+}
+
+/// Runs it and prints what was measured.
+pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let target: Target = args.target.parse()?;
+    let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
+    let pages = Corpus::load_or_collect(&folder, args.pages, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
+    let contents = Contents::new(&pages, Connection::open(&target)?.size());
+    print("fill", &Load::whole_disk(&target, Work::Fill).run(&contents)?);
+    let check = if args.check { Check::Content } else { Check::Length };
+    let mut load = Load {
+        connections: args.connections.max(1),
+        depth: args.depth.max(1),
+        check,
+        time: Duration::try_from_secs_f64(args.seconds)?,
+        ..Load::whole_disk(&target, Work::RandomReads)
+    };
+    match args.work {
+        Operation::Read => print("random read", &load.run(&contents)?),
+        Operation::Write => {
+            load.work = Work::RandomWrites;
+            print("random write", &load.run(&contents)?);
+        }
+        Operation::Verify => {
+            print("read back", &Load::whole_disk(&target, Work::ReadAll).run(&contents)?);
+            load.work = Work::Overwrite;
+            print("overwrite", &load.run(&contents)?);
+        }
+    }
+    print("read back", &Load::whole_disk(&target, Work::ReadAll).run(&contents)?);
+    Ok(())
+}
+
+fn print(what: &str, report: &Report) {
+    let micros = |percent| report.latency.percentile(percent).as_secs_f64() * 1e6;
+    println!(
+        "{what:<12} {:>9} requests in {:>7.3} s = {:>8.0}/s, latency p50 {:>7.1} us, p99 {:>8.1} us",
+        report.requests,
+        report.elapsed.as_secs_f64(),
+        report.rate(),
+        micros(50.0),
+        micros(99.0)
+    );
+}

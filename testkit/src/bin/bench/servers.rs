@@ -1,0 +1,146 @@
+//! The servers under load: real processes, ended when dropped.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use testkit::nbd::{Connection, Target};
+
+use crate::context::Context;
+
+/// How long a server may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server process on a unix socket in a folder of its own.
+pub struct Server {
+    child: Child,
+    folder: PathBuf,
+    program: PathBuf,
+}
+
+impl Server {
+    /// `memzip serve` with this algorithm.
+    pub fn memzip(context: &Context, algorithm: &str, size: u64) -> Result<Self, Box<dyn Error>> {
+        let program = context.programs.join("memzip");
+        let folder = folder(&format!("memzip-{algorithm}"))?;
+        let mut command = Command::new(&program);
+        command.arg("serve").arg("--unix").arg(folder.join("nbd")).arg("--control").arg(folder.join("control"));
+        command.args(["--size", &size.to_string(), "--algorithm", algorithm]).stdout(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", program.display()))?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let server = Self { child, folder, program };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if !line.contains("nbd+unix:") {
+            return Err(format!("memzip serve did not print its address but: {line}").into());
+        }
+        Ok(server)
+    }
+
+    /// nbdkit's memory plugin with this allocator.
+    pub fn nbdkit(allocator: &str, size: u64) -> Result<Self, Box<dyn Error>> {
+        let program = PathBuf::from("nbdkit");
+        let folder = folder(&format!("nbdkit-{allocator}"))?;
+        let child = Command::new(&program)
+            .args(["--foreground", "--exit-with-parent", "--unix"])
+            .arg(folder.join("nbd"))
+            .args(["memory", &format!("size={size}"), &format!("allocator={allocator}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("nbdkit: {error}"))?;
+        let server = Self { child, folder, program };
+        let start = Instant::now();
+        while Connection::open(&server.target()).is_err() {
+            if start.elapsed() > PATIENCE {
+                return Err("nbdkit does not answer".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn target(&self) -> Target {
+        Target::Unix(self.folder.join("nbd"))
+    }
+
+    /// Resident bytes, as the OS counts them in `smaps_rollup`.
+    pub fn resident(&self) -> Result<f64, Box<dyn Error>> {
+        Ok(sys::rss::of_pid(self.child.id()).ok_or("the server is gone")? as f64)
+    }
+
+    /// What `memzip stat --json` says.
+    pub fn stat(&self) -> Result<Value, Box<dyn Error>> {
+        let output = Command::new(&self.program)
+            .args(["stat", "--json", "--control"])
+            .arg(self.folder.join("control"))
+            .output()?;
+        if !output.status.success() {
+            return Err(format!("memzip stat: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > PATIENCE {
+                eprintln!("bench: {} does not end; killing it", self.program.display());
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Sockets may remain in it; it is ours.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A new private folder for sockets.
+fn folder(name: &str) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Relaxed: only distinct numbers matter.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("bench-{}-{number}-{}", std::process::id(), name.replace(':', "-")));
+    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+    Ok(path)
+}
+
+/// Whether a program can be found.
+pub fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| is_file(&folder.join(program))))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file())
+}
+
+/// Sees to it that nbdkit is there: installs it when we are root on a Debian machine. `Err` says why it is not.
+pub fn need_nbdkit() -> Result<(), String> {
+    if is_installed("nbdkit") {
+        return Ok(());
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && is_installed("apt-get") {
+        eprintln!("installing nbdkit");
+        let installed = Command::new("apt-get").args(["install", "-y", "-q", "nbdkit"]).status();
+        if installed.is_ok_and(|status| status.success()) && is_installed("nbdkit") {
+            return Ok(());
+        }
+    }
+    Err("nbdkit is not installed: `apt-get install nbdkit` as root".into())
+}

@@ -1,0 +1,7 @@
+//! The pool's side of the malloc comparison: the peers' loops over a zsmalloc pool.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    testkit::peer::pool()
+}
