@@ -53,6 +53,9 @@ mod pool;
 mod stats;
 mod zspage;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 pub use access::ObjectRef;
 pub use budget::Budget;
 pub use check::CheckError;

@@ -19,6 +19,9 @@ pub mod atomic {
     pub use std::sync::atomic::*;
 }
 
+/// Runs a closure under every interleaving of its threads.
+#[cfg(loom)]
+pub use loom::model;
 #[cfg(loom)]
 pub use loom::{sync::Arc, thread};
 #[cfg(shuttle)]
