@@ -73,7 +73,11 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
                 result => result?,
             }
             let Some(bytes) = self.channel.received().first_chunk() else { return Err(Hangup::Vanished) };
-            let header = Header::parse(bytes).map_err(|_| Hangup::Garbage { what: "request magic" })?;
+            let Ok(header) = Header::parse(bytes) else {
+                // What was understood before is still answered.
+                self.channel.flush()?;
+                return Err(Hangup::Garbage { what: "request magic" });
+            };
             self.tally.request(header.kind);
             if self.execute(&header)? == Flow::Stop {
                 return self.channel.flush();

@@ -1,0 +1,276 @@
+//! Clients that send garbage, stop half-way, never read, or come in crowds. The server goes on for everybody else.
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use nbd::ServerConfig;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::Write;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::client::{Client, head};
+use support::disk::Disk;
+use support::served::Served;
+
+const MIB: u64 = 1 << 20;
+
+fn served() -> (Arc<Disk>, Served) {
+    let disk = Arc::new(Disk::new(8 * MIB));
+    let served = Served::unix(disk.clone());
+    (disk, served)
+}
+
+/// A new client can still do everything.
+fn still_serves(served: &Served) {
+    let mut client = Client::simple(served.path());
+    client.write(1, 5 * MIB, b"alive");
+    assert_eq!(client.errno(1), 0);
+    client.request(0, 0, 2, 5 * MIB, 5);
+    assert_eq!(client.errno(2), 0);
+    assert_eq!(client.take(5), b"alive");
+}
+
+/// Waits until something the server does on its own has happened.
+fn eventually(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn garbage_instead_of_a_handshake_ends_that_connection_only() {
+    let (_, served) = served();
+    for seed in 0..32_u8 {
+        let mut client = Client::connect(served.path());
+        let garbage: Vec<u8> = (0..10_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
+        // The server may close while the garbage is still being sent.
+        let _ = client.stream.write_all(&garbage);
+    }
+    still_serves(&served);
+    eventually("giving up on garbage", || served.handle.stats().errors.broken_conversations == 32);
+}
+
+#[test]
+fn garbage_instead_of_a_request_ends_that_connection_only() {
+    let (_, served) = served();
+    for mut client in [Client::simple(served.path()), Client::structured(served.path())] {
+        client.send(&[0x5a; 28]);
+        assert!(client.is_closed());
+    }
+    still_serves(&served);
+}
+
+#[test]
+fn requests_before_the_garbage_are_still_answered() {
+    let (_, served) = served();
+    let mut client = Client::simple(served.path());
+    let mut bytes = head(0, 5, 1, 0, 1);
+    bytes.extend_from_slice(&[0xff; 28]);
+    client.send(&bytes);
+    assert_eq!(client.errno(1), 0);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn every_prefix_of_a_conversation_may_be_the_last_the_server_hears() {
+    let (_, served) = served();
+    let mut whole = 3_u32.to_be_bytes().to_vec();
+    whole.extend_from_slice(b"IHAVEOPT\0\0\0\x08\0\0\0\0");
+    whole.extend_from_slice(b"IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0");
+    whole.extend_from_slice(&head(0, 1, 1, 0, 9));
+    whole.extend_from_slice(b"nine byte");
+    whole.extend_from_slice(&head(0, 0, 2, 0, 9));
+    for len in 0..=whole.len() {
+        let mut client = Client::connect(served.path());
+        client.send(&whole[..len]);
+    }
+    still_serves(&served);
+    eventually("everybody leaving", || served.handle.stats().connections_current == 0);
+}
+
+#[test]
+fn a_short_write_whose_client_vanishes_is_not_done() {
+    let (disk, served) = served();
+    let mut client = Client::simple(served.path());
+    client.send(&head(0, 1, 1, 0, 65536));
+    client.send(&[7; 65535]);
+    drop(client);
+    eventually("noticing", || served.handle.stats().errors.broken_conversations == 1);
+    assert!(disk.content().iter().all(|&byte| byte == 0));
+    still_serves(&served);
+}
+
+#[test]
+fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
+    let (disk, served) = served();
+    let mut client = Client::simple(served.path());
+    client.send(&head(0, 1, 1, 0, 4 << 20));
+    client.send(&vec![7; (2 << 20) + 77]);
+    drop(client);
+    eventually("noticing", || served.handle.stats().errors.broken_conversations == 1);
+    let content = disk.content();
+    let written = content.iter().take_while(|&&byte| byte == 7).count();
+    assert_eq!(written % 4096, 0);
+    assert!(content[written..].iter().all(|&byte| byte == 0));
+    still_serves(&served);
+}
+
+#[test]
+fn promised_gigabytes_cost_nothing() {
+    let (_, served) = served();
+    let mut client = Client::simple(served.path());
+    client.send(&head(0, 1, 1, 0, u32::MAX));
+    client.send(&[1; 100_000]);
+    let mut haggler = Client::greet(served.path(), 3);
+    haggler.send(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff");
+    haggler.send(&[1; 100_000]);
+    still_serves(&served);
+}
+
+#[test]
+fn a_client_that_never_reads_its_replies_stops_only_itself() {
+    let (_, served) = served();
+    let mut deaf = Client::simple(served.path());
+    for cookie in 0..64 {
+        deaf.request(0, 0, cookie, 0, 1 << 20);
+    }
+    still_serves(&served);
+    drop(deaf);
+    eventually("noticing", || served.handle.stats().connections_current == 0);
+}
+
+#[test]
+fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
+    let config = ServerConfig { handshake_timeout: Duration::from_millis(400), ..ServerConfig::default() };
+    let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let start = Instant::now();
+    let mut slow = Client::greet(served.path(), 3);
+    let mut sent = 0;
+    while slow.stream.write_all(b"I").is_ok() {
+        sent += 1;
+        thread::sleep(Duration::from_millis(40));
+        assert!(start.elapsed() < Duration::from_secs(5), "sent {sent} bytes");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(400));
+    eventually("freeing the seat", || served.handle.stats().connections_current == 0);
+    // One that says nothing at all, and one that asks for ever.
+    let mut silent = Client::connect(served.path());
+    silent.take(18);
+    assert!(silent.is_closed());
+    let mut endless = Client::greet(served.path(), 3);
+    while endless.stream.write_all(b"IHAVEOPT\0\0\0\x63\0\0\0\0").is_ok() {
+        thread::sleep(Duration::from_millis(20));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    served.stop();
+}
+
+#[test]
+fn an_idle_client_keeps_its_seat_after_the_handshake() {
+    let config = ServerConfig { handshake_timeout: Duration::from_millis(100), ..ServerConfig::default() };
+    let served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let mut client = Client::simple(served.path());
+    thread::sleep(Duration::from_millis(300));
+    client.request(0, 5, 1, 0, 1);
+    assert_eq!(client.errno(1), 0);
+}
+
+#[test]
+fn a_thousand_clients_are_served_at_the_same_time() {
+    room_for_files(2200);
+    let (_, served) = served();
+    let mut clients: Vec<Client> = (0..1000).map(|_| Client::simple(served.path())).collect();
+    assert_eq!(served.handle.stats().connections_current, 1000);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write(1, number as u64 * 4096, &(number as u64).to_be_bytes());
+    }
+    for client in &mut clients {
+        assert_eq!(client.errno(1), 0);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.request(0, 0, 2, (999 - number as u64) * 4096, 8);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.errno(2), 0);
+        assert_eq!(client.take(8), (999 - number as u64).to_be_bytes());
+    }
+    drop(clients);
+    eventually("everybody leaving", || served.handle.stats().connections_current == 0);
+    still_serves(&served);
+}
+
+#[test]
+fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
+    let config = ServerConfig { max_connections: 2, ..ServerConfig::default() };
+    let served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let first = Client::simple(served.path());
+    let _second = Client::simple(served.path());
+    let mut third = Client::greet(served.path(), 3);
+    let replies = third.ask(7, &[0; 6]);
+    assert_eq!(replies, [((1 << 31) + 2, b"too many connections".to_vec())]);
+    assert_eq!(third.ask(2, &[]), [(1, vec![])]);
+    let mut old = Client::greet(served.path(), 3);
+    old.send_option(1, b"");
+    assert!(old.is_closed());
+    assert_eq!(served.handle.stats().connections_refused, 2);
+    drop(first);
+    eventually("a free seat", || served.handle.stats().connections_current == 1);
+    Client::simple(served.path());
+}
+
+#[test]
+fn a_crowd_without_seats_is_closed_without_a_word() {
+    let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
+    let served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let mut seated = Client::simple(served.path());
+    let crowd: Vec<Client> = (0..100).map(|_| Client::connect(served.path())).collect();
+    eventually("refusing", || served.handle.stats().connections_refused == 100);
+    seated.request(0, 5, 1, 0, 1);
+    assert_eq!(seated.errno(1), 0);
+    drop(crowd);
+}
+
+#[test]
+fn two_clients_on_the_same_pages_see_whole_pages() {
+    let (_, served) = served();
+    thread::scope(|scope| {
+        for letter in [b'a', b'b'] {
+            let served = &served;
+            scope.spawn(move || {
+                let mut client = Client::simple(served.path());
+                for round in 0..300_u64 {
+                    client.write(round, 0, &[letter; 4 * 4096]);
+                    assert_eq!(client.errno(round), 0);
+                    client.request(0, 0, round, 0, 4 * 4096);
+                    assert_eq!(client.errno(round), 0);
+                    for page in client.take(4 * 4096).chunks(4096) {
+                        assert!(page.iter().all(|&byte| byte == page[0]) && (page[0] == b'a' || page[0] == b'b'));
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_client_that_only_closes_its_sending_side_gets_its_replies() {
+    let (_, served) = served();
+    let mut client = Client::simple(served.path());
+    client.request(0, 5, 1, 0, 1);
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.errno(1), 0);
+    assert!(client.is_closed());
+}
+
+/// Both ends of every connection live in this process.
+fn room_for_files(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).expect("room for the files of this test");
+    }
+}

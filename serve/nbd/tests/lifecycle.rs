@@ -1,0 +1,199 @@
+//! The socket file, and how a server ends.
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode};
+use nbd::{Listen, NbdError, Server, ServerConfig};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::client::{Client, head};
+use support::disk::Disk;
+use support::served::{Folder, Served};
+
+const MIB: u64 = 1 << 20;
+
+fn bind(path: &std::path::Path) -> Result<Server, NbdError> {
+    Server::bind(Listen::Unix(path.into()), Arc::new(Disk::new(MIB)), ServerConfig::default())
+}
+
+/// A disk whose writes take their time.
+struct Slow(Disk, Duration);
+
+impl BlockDevice for Slow {
+    fn size(&self) -> Bytes {
+        self.0.size()
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        self.0.read(span, buf)
+    }
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        thread::sleep(self.1);
+        self.0.write(span, buf)
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        self.0.flush()
+    }
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        self.0.discard(span)
+    }
+    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+        self.0.write_zeroes(span, mode)
+    }
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        self.0.status(span, visit);
+    }
+}
+
+#[test]
+fn the_socket_is_for_its_owner_only_and_goes_with_the_server() {
+    let mut served = Served::unix(Arc::new(Disk::new(MIB)));
+    let mode = fs::metadata(served.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    served.stop();
+    assert!(!served.path().exists());
+}
+
+#[test]
+fn a_server_that_never_ran_removes_its_socket_too() {
+    let folder = Folder::new();
+    let path = folder.file("s");
+    drop(bind(&path).unwrap());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_left_by_a_dead_server_is_replaced() {
+    let folder = Folder::new();
+    let path = folder.file("s");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    bind(&path).expect("nobody listens there");
+}
+
+#[test]
+fn a_socket_somebody_listens_on_is_left_alone() {
+    let served = Served::unix(Arc::new(Disk::new(MIB)));
+    let error = bind(served.path()).err();
+    assert!(matches!(error, Some(NbdError::InUse { .. })), "{error:?}");
+    Client::simple(served.path());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let folder = Folder::new();
+    let path = folder.file("precious");
+    fs::write(&path, "data").unwrap();
+    assert!(matches!(bind(&path), Err(NbdError::NotASocket { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"data");
+}
+
+#[test]
+fn a_socket_that_replaced_ours_is_not_removed() {
+    let folder = Folder::new();
+    let path = folder.file("s");
+    let server = bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    drop(server);
+    assert!(path.exists());
+}
+
+#[test]
+fn paths_that_cannot_be_sockets_are_errors() {
+    let folder = Folder::new();
+    assert!(matches!(bind(&folder.file("missing/s")), Err(NbdError::Io { .. })));
+    assert!(matches!(bind(&folder.file(&"x".repeat(200))), Err(NbdError::Io { .. })));
+}
+
+#[test]
+fn a_port_in_use_and_overlong_names_are_errors() {
+    let served = Served::tcp(Arc::new(Disk::new(MIB)));
+    let address = served.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
+    let taken = Server::bind(Listen::Tcp(address), Arc::new(Disk::new(MIB)), ServerConfig::default());
+    assert!(matches!(taken, Err(NbdError::Io { .. })));
+    let config = ServerConfig { export_name: "x".repeat(4097), ..ServerConfig::default() };
+    let long = Server::bind(Listen::Tcp("127.0.0.1:0".parse().unwrap()), Arc::new(Disk::new(MIB)), config);
+    assert!(matches!(long, Err(NbdError::TextTooLong { len: 4097, .. })));
+}
+
+#[test]
+fn requests_that_have_come_are_finished_at_shutdown() {
+    let slow = Arc::new(Slow(Disk::new(MIB), Duration::from_millis(5)));
+    let mut served = Served::unix(slow.clone());
+    let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
+    for (number, client) in clients.iter_mut().enumerate() {
+        for cookie in 0..40_u64 {
+            client.write(cookie, (number as u64 * 40 + cookie) * 4096, &[7; 4096]);
+        }
+    }
+    served.stop();
+    for client in &mut clients {
+        for cookie in 0..40 {
+            assert_eq!(client.errno(cookie), 0);
+        }
+        assert!(client.is_closed());
+    }
+    assert!(slow.0.content()[..80 * 4096].iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn a_write_half_sent_at_shutdown_does_not_hold_the_server() {
+    let mut served = Served::unix(Arc::new(Disk::new(MIB)));
+    let mut client = Client::simple(served.path());
+    client.send(&head(0, 1, 1, 0, 4096));
+    client.send(&[7; 100]);
+    let mut haggler = Client::greet(served.path(), 3);
+    haggler.send(b"IHAVE");
+    let start = Instant::now();
+    served.stop();
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(client.is_closed() && haggler.is_closed());
+}
+
+#[test]
+fn a_client_that_takes_no_replies_holds_a_shutdown_for_the_grace_only() {
+    let config = ServerConfig { shutdown_grace: Duration::from_millis(300), ..ServerConfig::default() };
+    let mut served = Served::with(Arc::new(Disk::new(4 * MIB)), config);
+    let mut deaf = Client::simple(served.path());
+    for cookie in 0..16 {
+        deaf.request(0, 0, cookie, 0, 1 << 20);
+    }
+    thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    served.stop();
+    assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(served.handle.stats().connections_current, 0);
+}
+
+#[test]
+fn shutdown_over_tcp_ends_idle_connections() {
+    let mut served = Served::tcp(Arc::new(Disk::new(MIB)));
+    let address: std::net::SocketAddr = served.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
+    let idle = std::net::TcpStream::connect(address).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    served.stop();
+    assert!(std::net::TcpStream::connect(address).is_err());
+    drop(idle);
+}
+
+#[test]
+fn shutdown_before_run_and_twice_is_fine() {
+    let folder = Folder::new();
+    let server = bind(&folder.file("s")).unwrap();
+    let handle = server.handle();
+    handle.shutdown();
+    handle.shutdown();
+    server.run().unwrap();
+}
