@@ -9,7 +9,7 @@
 //! They live in one reserved table. Only those of committed pageblocks are ever touched, and they go back with their block.
 
 use sync::atomic::AtomicU32;
-use sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use sys::{Backing, MapError, Table};
 
 use crate::error::PutError;
@@ -61,14 +61,18 @@ impl Descriptors {
         self.word(pfn, 0).compare_exchange(from.bits(), to.bits(), AcqRel, Acquire).map(drop).map_err(State::from_bits)
     }
 
-    /// Changes a state that only the caller may change.
+    /// Changes a state that only the caller may change: that of a frame nobody has a reference to, under the lock of the list it is on. Without
+    /// references no compare-and-swap of others can succeed, so a plain store is enough.
     ///
     /// # Panics
     /// When it is not `from`: the frame has two owners and going on would hand its bytes to both.
     pub(crate) fn change(&self, pfn: Pfn, from: State, to: State) {
-        if let Err(found) = self.swap(pfn, from, to) {
-            panic!("{pfn} should be {from:?} but is {found:?}");
-        }
+        let word = self.word(pfn, 0);
+        // Relaxed: the lock orders what the last holder wrote.
+        let found = State::from_bits(word.load(Relaxed));
+        assert!(found == from, "{pfn} should be {from:?} but is {found:?}");
+        // Release: pairs with the Acquire in `state`; who gets a reference sees the frame as its owner made it.
+        word.store(to.bits(), Release);
     }
 
     /// Takes one more reference unless there is none.

@@ -121,3 +121,92 @@ impl Drop for PageLock<'_> {
         self.frame.zone.tables.frames.update(self.frame.pfn, |state| Some(state.unlocked()));
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Backing, FrameCount, MigrateType, PutError, Reclaim, ZoneConfig};
+
+    fn zone() -> Zone {
+        let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+        Zone::new(config).expect("a small zone")
+    }
+
+    fn one(zone: &Zone) -> Frame<'_> {
+        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames")
+    }
+
+    ///
+    #[test]
+    fn a_reference_given_back_twice_is_an_error_and_changes_nothing() {
+        let zone = zone();
+        let pfn = one(&zone).into_pfn();
+        assert_eq!(zone.put(pfn), Ok(()));
+        assert_eq!(zone.put(pfn), Err(PutError::NotInUse { pfn }));
+        let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        let block = block.expect("free frames");
+        let inside = Pfn(block.first().0 + 1);
+        assert_eq!(zone.put(inside), Err(PutError::NotInUse { pfn: inside }), "not the first frame of the block");
+        drop(block);
+        zone.check().expect("consistent");
+    }
+
+    ///
+    #[test]
+    fn a_locked_frame_keeps_its_last_reference() {
+        let zone = zone();
+        let frame = one(&zone);
+        let lock = frame.try_lock().expect("nobody has it");
+        assert!(frame.try_lock().is_none(), "one holder");
+        assert_eq!(zone.put(frame.pfn()), Err(PutError::Busy { pfn: frame.pfn() }));
+        drop(lock);
+        assert!(frame.try_lock().is_some());
+        drop(frame);
+        zone.check().expect("consistent");
+    }
+
+    /// R-006, S-44: what the last owner said about a frame is gone when the next one gets it.
+    #[test]
+    fn a_recycled_frame_has_no_owner_and_is_not_movable() {
+        let zone = zone();
+        let frame = one(&zone);
+        let pfn = frame.pfn();
+        frame.try_lock().expect("nobody has it").set_movable();
+        zone.set_owner(pfn, 77, 3);
+        assert_eq!(zone.owner(pfn).map(|(id, position)| (id.to_bits(), position)), Some((77, 3)));
+        assert!(frame.try_lock().expect("nobody has it").is_movable());
+        drop(frame);
+        assert_eq!(zone.owner(pfn), None);
+        let again = one(&zone);
+        assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
+        assert_eq!(zone.owner(pfn), None);
+        assert!(!again.try_lock().expect("nobody has it").is_movable());
+    }
+
+    ///
+    #[test]
+    fn an_owner_can_take_movable_back() {
+        let zone = zone();
+        let frame = one(&zone);
+        let lock = frame.try_lock().expect("nobody has it");
+        lock.set_movable();
+        lock.clear_movable();
+        assert!(!lock.is_movable());
+    }
+
+    ///
+    #[test]
+    fn a_frame_lives_as_long_as_its_last_reference() {
+        let zone = zone();
+        let first = one(&zone);
+        let pfn = first.pfn();
+        let second = zone.get(pfn).expect("in use");
+        drop(first);
+        assert_eq!(zone.stats().in_use, FrameCount(1));
+        drop(second);
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+        assert!(zone.get(pfn).is_none());
+        assert!(zone.get(Pfn(u32::MAX)).is_none(), "a number past the arena is no frame");
+        assert_eq!(zone.owner(Pfn(u32::MAX)), None);
+    }
+}

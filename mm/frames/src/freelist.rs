@@ -32,7 +32,7 @@ impl FreeLists {
 
     pub(crate) fn first(&self, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
         let head = self.lists[migrate_type.index()][order.index()].head;
-        (head != NONE).then(|| Pfn(head))
+        (head != NONE).then_some(Pfn(head))
     }
 
     /// Puts a block, so far "inside", at the head of its list.

@@ -2,7 +2,7 @@
 
 use crate::units::Order;
 
-/// What a frame is, in one word that changes by compare-and-swap only.
+/// What a frame is, in one word. While it is in use, which is when several threads may change it, it changes by compare-and-swap only.
 ///
 /// ```text
 ///  31    28 27    24 23  22  21  20  19                           0

@@ -214,6 +214,9 @@ impl Zone {
         let mut buddy = self.buddy.lock();
         // At most BATCH.
         let want = (percpu::capacity_for(buddy.charged) as usize).min(percpu::BATCH).min(buddy.headroom() as usize);
+        if want == 0 {
+            return None;
+        }
         let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
         self.adapt_lists(&buddy);
         drop(buddy);
@@ -328,3 +331,7 @@ fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {
 #[cfg(all(test, not(loom)))]
 #[path = "zone_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "zone_loom.rs"]
+mod loom_tests;

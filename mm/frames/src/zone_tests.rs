@@ -68,3 +68,75 @@ fn a_limit_below_what_is_in_use_refuses_until_enough_is_freed() {
     drop(held.pop());
     assert!(one(&zone).is_ok());
 }
+
+#[test]
+fn unusable_capacities_are_errors() {
+    let zone = |frames| Zone::new(ZoneConfig { capacity: FrameCount(frames), ..ZoneConfig::default() });
+    assert!(matches!(zone(0), Err(ZoneError::Capacity { .. })));
+    assert!(matches!(zone(1 << 32), Err(ZoneError::Capacity { .. })));
+    assert!(matches!(zone(u64::MAX), Err(ZoneError::Capacity { .. })));
+    assert_eq!(zone(1).expect("one frame").capacity(), FrameCount(512), "rounded up to whole pageblocks");
+}
+
+#[test]
+fn types_do_not_share_pageblocks_while_there_is_room() {
+    let zone = zone(4096);
+    let take = |kind| zone.alloc_frame(kind, Reclaim::NotAllowed).expect("free frames");
+    let held: Vec<_> = (0..900).map(|n| take(MigrateType::ALL[n % 3])).collect();
+    let mut kinds = std::collections::BTreeMap::new();
+    for (n, frame) in held.iter().enumerate() {
+        let kind = kinds.entry(frame.pfn().block()).or_insert(n % 3);
+        assert_eq!(*kind, n % 3, "{} shares a pageblock", frame.pfn());
+    }
+}
+
+/// As in the kernel: a pageblock changes sides only when most of it comes along.
+#[test]
+fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
+    let zone = zone(1024);
+    let take = |kind| zone.alloc_frame(kind, Reclaim::NotAllowed);
+    let first: Vec<_> = (0..10).map(|_| take(MigrateType::Unmovable).expect("free frames")).collect();
+    let mut second: Vec<_> = (0..512).map(|_| take(MigrateType::Movable).expect("free frames")).collect();
+    zone.drain();
+    // The first pageblock is nearly empty: the thief gets it as a whole.
+    second.push(take(MigrateType::Movable).expect("stolen"));
+    let kind = |pfn: Pfn| zone.tables.blocks.facts(pfn.block()).migrate_type;
+    assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
+    while let Ok(frame) = take(MigrateType::Movable) {
+        second.push(frame);
+    }
+    // Now a few frames of a full pageblock come back: they are lent, the pageblock stays.
+    second.truncate(second.len() - 40);
+    assert!(take(MigrateType::Unmovable).is_ok());
+    assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
+    zone.check().expect("consistent");
+}
+
+/// what an owner leaves in a frame is gone at the latest when the memory went to the OS and came back.
+#[test]
+fn released_memory_comes_back_as_zeros() {
+    let zone = zone(512);
+    let extents = crate::Extents::new(std::sync::Arc::new(zone), 4, crate::OwnerWords::default(), Backing::Heap)
+        .expect("small tables");
+    let mut first = extents.create(crate::Shape::Single, 0).expect("numbers are left");
+    first.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    first.pieces_mut(0..4096).expect("attached").0.fill(0xee);
+    first.destroy();
+    extents.zone().trim();
+    let mut again = extents.create(crate::Shape::Single, 0).expect("numbers are left");
+    again.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    assert!(again.pieces_mut(0..4096).expect("attached").0.iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn the_last_frames_are_found_although_they_lie_on_other_lists() {
+    let zone = zone(512);
+    std::thread::scope(|scope| {
+        // Each thread leaves a frame on the list it was numbered to.
+        for _ in 0..4 {
+            scope.spawn(|| drop(one(&zone)));
+        }
+    });
+    let held: Vec<_> = (0..512).map(|_| one(&zone)).collect();
+    assert!(held.iter().all(Result::is_ok));
+}

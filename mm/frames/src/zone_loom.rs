@@ -1,0 +1,112 @@
+//! Model-checked: every interleaving of two threads that take, share and free frames.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p memzip-frames --release --target-dir target/loom`.
+
+use sync::{Arc, thread};
+
+use super::*;
+
+fn zone(limit: Option<u64>) -> Arc<Zone> {
+    let config = ZoneConfig {
+        capacity: FrameCount(8),
+        limit: limit.map(FrameCount),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
+    Arc::new(Zone::new(config).expect("a tiny zone"))
+}
+
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    // A model of one schedule proves nothing: count them.
+    let schedules = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let seen = std::sync::Arc::clone(&schedules);
+    loom::model(move || {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        check();
+    });
+    let schedules = schedules.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{schedules} schedules");
+    assert!(schedules > 10, "only {schedules} schedules");
+}
+
+#[test]
+fn two_threads_never_own_the_same_frame() {
+    model(|| {
+        let zone = zone(None);
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || {
+                let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+                frame.into_pfn()
+            })
+        };
+        let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let theirs = other.join().expect("no panic");
+        assert_ne!(mine.pfn(), theirs);
+        drop(mine);
+        assert_eq!(zone.stats().in_use, FrameCount(1));
+        zone.check().expect("consistent");
+    });
+}
+
+#[test]
+fn a_limit_of_one_admits_one_and_refuses_only_while_it_is_used() {
+    model(|| {
+        let zone = zone(Some(1));
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+                Ok(frame) => {
+                    drop(frame);
+                    true
+                }
+                Err(error) => {
+                    assert_eq!(error, AllocError::Limit);
+                    false
+                }
+            })
+        };
+        let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop).is_ok();
+        let theirs = other.join().expect("no panic");
+        assert!(mine || theirs, "one of them was alone");
+        assert!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok(), "now nobody uses it");
+        zone.check().expect("consistent");
+    });
+}
+
+///
+#[test]
+fn a_reference_is_had_or_not_but_never_half() {
+    model(|| {
+        let zone = zone(None);
+        let pfn = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames").into_pfn();
+        let other = {
+            let zone = Arc::clone(&zone);
+            // Comes while the other gives the last reference back: too late, or the frame lives until this one goes.
+            thread::spawn(move || zone.get(pfn).map(drop).is_some())
+        };
+        // An extent would do this: the reference that went with the number comes back as a value.
+        drop(zone.get(pfn).expect("in use"));
+        drop(zone.frame_from_pfn(pfn));
+        let _ = other.join().expect("no panic");
+        assert!(zone.get(pfn).is_none());
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+        zone.check().expect("consistent");
+    });
+}
+
+#[test]
+fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
+    model(|| {
+        let zone = zone(None);
+        drop(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed));
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || zone.trim())
+        };
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        assert!(frame.is_ok(), "there is always a free frame");
+        other.join().expect("no panic");
+        zone.check().expect("consistent");
+    });
+}

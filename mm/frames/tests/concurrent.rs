@@ -1,0 +1,136 @@
+//! Several threads at once: the limit holds and is used up, references are counted, nothing is lost.
+
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::thread;
+
+use frames::{AllocError, Backing, FrameCount, MigrateType, Order, Reclaim, Zone, ZoneConfig};
+
+fn zone(frames: u64, limit: Option<u64>) -> Zone {
+    Zone::new(ZoneConfig {
+        capacity: FrameCount(frames),
+        limit: limit.map(FrameCount),
+        backing: Backing::Heap,
+        lists: Some(2),
+        ..ZoneConfig::default()
+    })
+    .expect("a small zone")
+}
+
+const ROUNDS: u64 = if cfg!(miri) { 60 } else { 40_000 };
+
+/// Two threads take and free at the limit. Each books a frame before it frees it and after it has it, so the sum never exceeds
+/// what is in use, and a refusal while both together surely hold less than the limit would be wrong.
+#[test]
+fn the_limit_is_exact_with_two_threads() {
+    const LIMIT: u64 = 100;
+    let zone = zone(1024, Some(LIMIT));
+    let (surely, refused) = (AtomicI64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for seed in 1..=2_u64 {
+            let (zone, surely, refused) = (&zone, &surely, &refused);
+            scope.spawn(move || {
+                let (mut held, mut random) = (Vec::new(), seed);
+                for _ in 0..ROUNDS {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    if random >> 40 & 3 != 0 {
+                        match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+                            Ok(frame) => {
+                                let now = surely.fetch_add(1, SeqCst) + 1;
+                                assert!(now <= LIMIT as i64, "{now} frames in use");
+                                held.push(frame);
+                            }
+                            Err(error) => {
+                                assert_eq!(error, AllocError::Limit);
+                                refused.fetch_add(1, Relaxed);
+                            }
+                        }
+                    } else if let Some(frame) = held.pop() {
+                        surely.fetch_sub(1, SeqCst);
+                        drop(frame);
+                    }
+                }
+                surely.fetch_sub(held.len() as i64, SeqCst);
+            });
+        }
+    });
+    assert!(refused.into_inner() > 0, "the limit was reached");
+    zone.check().expect("consistent");
+    assert_eq!(zone.stats().in_use, FrameCount(0));
+}
+
+/// Both threads together want exactly what the limit allows, while frames lie on both lists: neither may be refused.
+#[test]
+fn nobody_is_refused_below_the_limit() {
+    const EACH: usize = 64;
+    let zone = zone(1024, Some(2 * EACH as u64));
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 0..ROUNDS / EACH as u64 {
+                    let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+                    let held: Vec<_> = (0..EACH).map(take).collect();
+                    assert!(held.iter().all(Result::is_ok), "refused in round {round}");
+                    barrier.wait();
+                    drop(held);
+                    barrier.wait();
+                }
+            });
+        }
+    });
+    zone.check().expect("consistent");
+}
+
+/// one thread gives the last reference back while another tries to get one: either it comes too late, or the frame lives on.
+#[test]
+fn a_reference_is_had_or_not_but_never_half() {
+    let zone = zone(512, None);
+    for _ in 0..ROUNDS / 40 {
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let pfn = frame.pfn();
+        thread::scope(|scope| {
+            scope.spawn(|| drop(frame));
+            if let Some(second) = zone.get(pfn) {
+                assert!(zone.stats().in_use.0 >= 1);
+                drop(second);
+            }
+        });
+        assert!(zone.get(pfn).is_none(), "nobody owns it");
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+    }
+    zone.check().expect("consistent");
+}
+
+/// Blocks of all sizes and trims at the same time; a frame never has two owners, which the descriptors would find.
+#[test]
+fn blocks_frames_and_trims_do_not_disturb_each_other() {
+    let zone = zone(4 * 512, None);
+    thread::scope(|scope| {
+        for seed in 1..=3_u64 {
+            let zone = &zone;
+            scope.spawn(move || {
+                let (mut blocks, mut singles, mut random) = (Vec::new(), Vec::new(), seed);
+                for _ in 0..ROUNDS / 20 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    match random >> 40 & 7 {
+                        0 => zone.trim(),
+                        1 | 2 => {
+                            let order = Order::new((random >> 50) as u8 % 10).expect("at most 9");
+                            blocks.extend(zone.alloc_block(order, MigrateType::Unmovable, Reclaim::NotAllowed));
+                        }
+                        3 | 4 => singles.extend(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)),
+                        5 => singles.truncate(singles.len() / 2),
+                        _ => drop(blocks.pop()),
+                    }
+                }
+            });
+        }
+    });
+    zone.trim();
+    zone.check().expect("consistent");
+    assert_eq!(zone.stats().committed, FrameCount(0));
+}
