@@ -271,6 +271,7 @@ fn a_client_that_only_closes_its_sending_side_gets_its_replies() {
 fn room_for_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).expect("room for the files of this test");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+            .expect("room for the files of this test");
     }
 }

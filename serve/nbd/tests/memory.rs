@@ -35,7 +35,8 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
     let before = resident();
     let mut clients = Vec::new();
     for number in 0..48_u64 {
-        let mut client = if number % 2 == 0 { Client::simple(served.path()) } else { Client::structured(served.path()) };
+        let mut client =
+            if number % 2 == 0 { Client::simple(served.path()) } else { Client::structured(served.path()) };
         if number < 16 {
             // Stops in the middle of a write.
             client.send(&head(0, 1, 1, 0, 32 << 20));

@@ -196,7 +196,9 @@ fn zeroes_are_exact_and_fast_zero_and_no_hole_are_understood() {
 fn flags_that_do_not_belong_to_a_command_are_invalid() {
     let (_, served) = disk(MIB);
     let [mut simple, mut structured] = both(&served);
-    for (kind, flags) in [(READ, NO_HOLE), (TRIM, FAST_ZERO), (CACHE, DF), (FLUSH, REQ_ONE), (ZEROES, DF), (STATUS, 1 << 9)] {
+    for (kind, flags) in
+        [(READ, NO_HOLE), (TRIM, FAST_ZERO), (CACHE, DF), (FLUSH, REQ_ONE), (ZEROES, DF), (STATUS, 1 << 9)]
+    {
         structured.request(flags, kind, 1, 0, 0);
         assert_eq!(structured.errno(1), 22, "command {kind}");
     }
@@ -326,7 +328,9 @@ fn no_space_is_told_and_the_service_goes_on() {
     simple.write(1, 0, &vec![1; 2 << 20]);
     assert_eq!(simple.errno(1), 28);
     structured.write(2, 3 * MIB, &[1; 4096]);
-    let Reply::Chunk { last: true, kind: 0x8001, payload, .. } = structured.reply() else { panic!("not an error chunk") };
+    let Reply::Chunk { last: true, kind: 0x8001, payload, .. } = structured.reply() else {
+        panic!("not an error chunk")
+    };
     assert_eq!(word(&payload), 28);
     assert!(String::from_utf8_lossy(&payload[6..]).contains("no memory left"));
     assert_eq!(read_simple(&mut simple, 3 * MIB, 4096), [0; 4096]);

@@ -77,7 +77,14 @@ fn random_page(seed: &mut u64) -> u64 {
 }
 
 /// Keeps `depth` requests in flight until told to stop; calls `done` with each request's time. Returns how many were answered.
-fn load(mut stream: UnixStream, job: Job, depth: u64, structured: bool, stop: &AtomicBool, mut done: impl FnMut(Duration)) -> u64 {
+fn load(
+    mut stream: UnixStream,
+    job: Job,
+    depth: u64,
+    structured: bool,
+    stop: &AtomicBool,
+    mut done: impl FnMut(Duration),
+) -> u64 {
     let head_len = match (structured, job) {
         (false, _) => 16,
         (true, Job::Read) => 28,
@@ -156,9 +163,8 @@ fn requests_a_second_at_depth_32() {
     let served = Served::unix(flat());
     for connections in [1, 2, 4] {
         for (job, structured) in [(Job::Read, false), (Job::Read, true), (Job::Write, false)] {
-            let mut rates: Vec<f64> = (0..3)
-                .map(|_| rate(served.path(), job, connections, structured, Duration::from_secs(1)))
-                .collect();
+            let mut rates: Vec<f64> =
+                (0..3).map(|_| rate(served.path(), job, connections, structured, Duration::from_secs(1))).collect();
             rates.sort_by(f64::total_cmp);
             let form = if structured { "structured" } else { "simple" };
             println!("{job:?} 4 KiB, {form}, {connections} connections: {:.0} requests/s", rates[1]);

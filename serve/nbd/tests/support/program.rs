@@ -4,8 +4,7 @@ use std::process::{Command, Output};
 
 /// Whether the program is installed; prints why the test is skipped when it is not.
 pub fn installed(test: &str, program: &str) -> bool {
-    let here = std::env::var_os("PATH")
-        .is_some_and(|paths| std::env::split_paths(&paths).any(|folder| folder.join(program).is_file()));
+    let here = std::env::split_paths(&search_path()).any(|folder| folder.join(program).is_file());
     if !here {
         eprintln!("SKIPPED: {test}: {program} is not installed");
     }
@@ -27,5 +26,17 @@ pub fn run(program: &str, args: &[&str]) -> String {
 
 /// Runs the program, whatever comes of it; it is ended after a minute.
 pub fn attempt(program: &str, args: &[&str]) -> Output {
-    Command::new("timeout").arg("60").arg(program).args(args).output().expect("the program starts")
+    command(program).args(args).output().expect("the program starts")
+}
+
+/// The program, to be given arguments; it is ended after a minute.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(program).env("PATH", search_path());
+    command
+}
+
+/// The system's folders first: nbdsh needs the Python its module was installed for.
+fn search_path() -> String {
+    format!("/usr/sbin:/usr/bin:/sbin:/bin:{}", std::env::var("PATH").unwrap_or_default())
 }
