@@ -1,3 +1,113 @@
-//! Cold memory kept compressed, in user space.
+//! Cold memory kept compressed, in user space: the Linux zsmalloc and zram, as libraries.
 //!
-//! Being built.
+//! This crate names the parts; each is a crate of its own that can be used alone. The binary of the same name serves, shows and demonstrates
+//! them; a program that only wants the libraries turns its dependencies off with `default-features = false`.
+//!
+//! | if you have | use |
+//! |---|---|
+//! | many cold objects of 1 to 4096 bytes | [`zsmalloc::Pool`] |
+//! | pages to keep compressed, in this process | [`zram::Zram`] |
+//! | clients that speak NBD: qemu, nbdcopy, the kernel | [`nbd::Server`] in front of it, or `memzip serve` |
+//! | a store of your own that needs movable memory | [`frames::Zone`] and [`frames::Extents`] |
+//!
+//! # A pool of objects
+//!
+//! A pool packs objects into 4 KiB frames of a zone. A [`Handle`](zsmalloc::Handle) stays valid while compaction moves its object, and is a
+//! typed error once the object is freed.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use memzip::frames::{FrameCount, Zone, ZoneConfig};
+//! use memzip::zsmalloc::{AccessError, Budget, Pool, PoolConfig};
+//!
+//! // Address space for 1 GiB; memory is taken as objects come and given back in blocks of 2 MiB.
+//! let zone = Arc::new(Zone::new(ZoneConfig { capacity: FrameCount::holding(1 << 30), ..ZoneConfig::default() })?);
+//! let pool = Pool::new(Arc::clone(&zone), PoolConfig::default())?;
+//!
+//! let mut handles = Vec::new();
+//! for number in 0..10_000u32 {
+//!     handles.push(pool.store(format!("a cold object, number {number}").as_bytes())?);
+//! }
+//! // Two of three are dropped. The kept ones lie far apart now, and their frames cannot be given back...
+//! let mut kept = Vec::new();
+//! for (number, handle) in handles.iter().enumerate() {
+//!     if number % 3 == 0 {
+//!         kept.push(*handle);
+//!     } else {
+//!         pool.free(*handle)?;
+//!     }
+//! }
+//! // ...until compaction moves them together. No handle changes, and readers are not disturbed.
+//! let before = pool.frames();
+//! let compaction = pool.compact(&Budget::unlimited());
+//! assert!(compaction.objects_moved > 0 && pool.frames() < before / 2);
+//!
+//! let object = pool.read(kept[7])?;
+//! assert_eq!(object.to_vec(), b"a cold object, number 21");
+//! assert_eq!(pool.read(handles[1]).unwrap_err(), AccessError::Stale);
+//! # drop(object);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A compressed disk
+//!
+//! The device is a value like any other; no driver, no root, no daemon.
+//!
+//! ```
+//! use memzip::block::{BlockDevice, Bytes, Span};
+//! use memzip::zram::{Zram, ZramConfig};
+//!
+//! let disk = Zram::new(ZramConfig { algorithm: "lz4".parse()?, ..ZramConfig::new(Bytes(1 << 30)) })?;
+//!
+//! // A request is checked once, when its span is made; any offset and length will do.
+//! let text = "the quick brown fox ".repeat(1000);
+//! let span = Span::new(12_345, text.len() as u64, disk.size())?;
+//! disk.write(span, text.as_bytes())?;
+//!
+//! let mut back = vec![0; text.len()];
+//! disk.read(span, &mut back)?;
+//! assert_eq!(back, text.as_bytes());
+//!
+//! // Statistics have the kernel's names, and the parts sum to the whole.
+//! let stat = disk.stat();
+//! assert!(stat.mm.compr_data_size < stat.mm.orig_data_size / 10);
+//! let parts = &stat.memory;
+//! assert!(parts.live <= stat.mm.mem_used_total && stat.mm.mem_used_total <= parts.mem_total);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The same disk for other processes
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use memzip::block::Bytes;
+//! use memzip::nbd::{Listen, Server, ServerConfig};
+//! use memzip::zram::{Zram, ZramConfig};
+//!
+//! let disk = Arc::new(Zram::new(ZramConfig::new(Bytes(1 << 30)))?);
+//! let server = Server::bind(Listen::Unix("/run/user/1000/disk.sock".into()), disk, ServerConfig::default())?;
+//! println!("{}", server.uri());
+//! let handle = server.handle();
+//! // Elsewhere: handle.shutdown() makes run return when the requests in flight are done.
+//! server.run()?;
+//! # drop(handle);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+/// The block device interface that stores implement and servers speak to: spans, errors, the trait.
+pub use block;
+/// An arena of 4 KiB frames with buddy allocator, per-CPU lists and extents: whose each frame is, and the one door to its bytes.
+pub use frames;
+/// An NBD server for any block device.
+pub use nbd;
+/// The codecs: lz4, lz4hc, zstd.
+pub use zcomp;
+/// A compressed block device in memory.
+pub use zram;
+/// A compacting pool of small objects with stable handles.
+pub use zsmalloc;
+
+/// Where the memory of a zone or a disk comes from.
+pub use sys::Backing;

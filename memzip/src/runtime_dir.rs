@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-const CONTROL_PREFIX: &str = "control-";
-const SUFFIX: &str = ".sock";
+const CONTROL: &str = "control";
+const NBD: &str = "nbd";
 
 /// A folder of sockets, checked when it was opened.
 #[derive(Clone, Debug)]
@@ -57,23 +57,31 @@ impl RuntimeDir {
 
     /// Where the server of this process listens for NBD clients unless told otherwise.
     pub(crate) fn nbd_socket(&self) -> PathBuf {
-        self.0.join(format!("nbd-{}{SUFFIX}", std::process::id()))
+        self.mine(NBD)
     }
 
     /// Where the server of this process listens for `memzip stat` unless told otherwise.
     pub(crate) fn control_socket(&self) -> PathBuf {
-        self.0.join(format!("{CONTROL_PREFIX}{}{SUFFIX}", std::process::id()))
+        self.mine(CONTROL)
     }
 
-    /// Control sockets in this folder that somebody answers, in order of their names; those of dead servers are removed.
+    /// `nbd-1234.sock`: the process in the name tells later whether the socket is a dead one's.
+    fn mine(&self, kind: &str) -> PathBuf {
+        self.0.join(format!("{kind}-{}.sock", std::process::id()))
+    }
+
+    /// Control sockets in this folder that somebody answers, in order of their names. Sockets of dead servers are removed.
     pub(crate) fn running(&self) -> Result<Vec<PathBuf>> {
         let entries = self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
-        let mut found: Vec<PathBuf> = entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(is_control_name))
-            .map(|entry| entry.path())
-            .filter(|path| is_answered(path))
-            .collect();
+        let mut found = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let Some((kind, process)) = path.file_name().and_then(|name| parse(name.to_str()?)) else { continue };
+            match UnixStream::connect(&path) {
+                Ok(_) if kind == CONTROL => found.push(path),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => remove_if_dead(&path, process),
+                _ => {}
+            }
+        }
         found.sort();
         Ok(found)
     }
@@ -100,22 +108,18 @@ fn is_mine(meta: &Metadata, user: u32, denied: u32) -> bool {
     meta.is_dir() && meta.uid() == user && meta.mode() & denied == 0
 }
 
-fn is_control_name(name: &str) -> bool {
-    name.starts_with(CONTROL_PREFIX) && name.ends_with(SUFFIX)
+/// The kind and the process in the name of a socket of ours.
+fn parse(name: &str) -> Option<(&str, u32)> {
+    let (kind, process) = name.strip_suffix(".sock")?.split_once('-')?;
+    Some((kind, process.parse().ok()?)).filter(|(kind, _)| [CONTROL, NBD].contains(kind))
 }
 
-/// Whether a server listens; the socket of one that died is removed.
-fn is_answered(path: &Path) -> bool {
-    match UnixStream::connect(path) {
-        Ok(_) => true,
-        Err(error) => {
-            let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
-            if error.kind() == ErrorKind::ConnectionRefused && is_socket {
-                // It may be gone already: another `stat` looks around at the same time.
-                let _ = std::fs::remove_file(path);
-            }
-            false
-        }
+/// Removes a socket that nobody answers, unless its process lives: that one may be about to listen.
+fn remove_if_dead(path: &Path, process: u32) {
+    let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && !Path::new(&format!("/proc/{process}")).exists() {
+        // It may be gone already: another process looks around at the same time.
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -131,13 +135,17 @@ mod tests {
         let dir = RuntimeDir::at(temp.path().join("memzip")).expect("a new folder");
         assert!(dir.only_server().expect_err("nobody runs").to_string().contains("no server"));
 
-        let dead = dir.0.join("control-1.sock");
+        // No process has a number this high.
+        let dead = dir.0.join("control-4294967295.sock");
         drop(UnixListener::bind(&dead).expect("bind"));
+        let starting = dir.0.join("control-1.sock");
+        drop(UnixListener::bind(&starting).expect("bind"));
         let alive = dir.0.join("control-2.sock");
         let _first = UnixListener::bind(&alive).expect("bind");
         let _nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
         assert_eq!(dir.only_server().expect("one runs"), alive);
         assert!(!dead.exists(), "a dead server's socket is removed");
+        assert!(starting.exists(), "the socket of a process that lives is left alone");
 
         let other = dir.control_socket();
         let _second = UnixListener::bind(&other).expect("bind");

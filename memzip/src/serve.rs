@@ -18,14 +18,17 @@ use crate::runtime_dir::RuntimeDir;
 
 /// Serves until SIGTERM or SIGINT; requests in flight are finished first.
 pub(crate) fn run(args: Serve) -> Result<()> {
-    let disk = Arc::new(Zram::new(config(&args)).context("cannot make the disk")?);
+    let disk = Zram::new(config(&args)).with_context(|| {
+        format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
+    })?;
+    let disk = Arc::new(disk);
     let (listen, shown) = address(&args)?;
     let settings = ServerConfig { export_name: args.export_name, ..ServerConfig::default() };
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
     // Before the URI is printed: whoever reads it may send a signal next.
     end_on_signal(server.handle())?;
-    let subject = Arc::new(Subject::new(disk, &server, args.algorithm));
+    let subject = Arc::new(Subject::new(disk, &server));
     let control = match args.control {
         Some(path) => path,
         None => RuntimeDir::open()?.control_socket(),

@@ -63,7 +63,7 @@ fn memory(stat: &StatReport) -> Columns {
     }
     table.row(["mem_total", &human(stat.mem_total), &share(stat.mem_total, stat.mem_total), verdict(&stat.memory)]);
     if let Some(rss) = stat.rss {
-        table.row(["rss", &human(rss), &share(rss, stat.mem_total), "the whole process, as the OS counts it"]);
+        table.row(["rss", &human(rss), "", "the whole process, as the OS counts it"]);
     }
     table
 }

@@ -19,7 +19,11 @@ pub(super) fn text(stat: &StatReport) -> String {
 
 fn sizes(page: &mut Page, stat: &StatReport) {
     page.gauge("memzip_disk_bytes", "Size of the disk as clients see it.", stat.disksize);
-    page.gauge("memzip_orig_bytes", "What clients stored, uncompressed.", stat.orig_data_size);
+    page.gauge(
+        "memzip_orig_bytes",
+        "What clients stored, uncompressed, same-filled pages included.",
+        stat.orig_data_size,
+    );
     page.gauge("memzip_compressed_bytes", "The same, compressed.", stat.compr_data_size);
     page.gauge("memzip_memory_used_bytes", "Frames that belong to zspages.", stat.mem_used_total);
     page.gauge("memzip_memory_used_max_bytes", "The highest memory_used so far.", stat.mem_used_max);
@@ -43,10 +47,10 @@ fn pages(page: &mut Page, stat: &StatReport) {
 
 fn operations(page: &mut Page, stat: &StatReport) {
     let io = &stat.io;
-    page.family("memzip_operations_total", "counter", "Requests to the disk.");
+    page.family("memzip_operations_total", "counter", "Pages read from and written to the disk.");
     page.sample("memzip_operations_total", "op", "read", io.reads);
     page.sample("memzip_operations_total", "op", "write", io.writes);
-    page.family("memzip_operation_failures_total", "counter", "Requests to the disk that failed.");
+    page.family("memzip_operation_failures_total", "counter", "Pages that failed; invalid: requests past the end.");
     page.sample("memzip_operation_failures_total", "op", "read", io.failed_reads);
     page.sample("memzip_operation_failures_total", "op", "write", io.failed_writes);
     page.sample("memzip_operation_failures_total", "op", "invalid", io.invalid_io);

@@ -15,6 +15,8 @@ mod http;
 mod metrics;
 pub(crate) mod stat_json;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
@@ -33,12 +35,24 @@ use tokio::sync::{Semaphore, oneshot};
 use http::Routes;
 pub(crate) use subject::Subject;
 
-/// Connections at once; more wait in the listen queue.
-const MAX_CONNECTIONS: usize = 32;
-/// How long a client may take to send its request line and headers.
-const HEADER_TIME: Duration = Duration::from_secs(5);
-/// The longest a connection lives: a whole compaction, and some time to fetch the answer.
-const CONNECTION_TIME: Duration = Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60);
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at once; more wait in the listen queue.
+    connections: usize,
+    /// How long a client may take to send its request line and headers.
+    header_time: Duration,
+    /// The longest a connection lives.
+    connection_time: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 32,
+    header_time: Duration::from_secs(5),
+    // A whole compaction, and some time to fetch the answer.
+    connection_time: Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60),
+};
+
 /// Threads that run requests beside the event loop.
 const WORKERS: usize = 4;
 
@@ -53,6 +67,10 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Listens at `path` and answers for `subject`.
     pub(crate) fn start(path: PathBuf, subject: Arc<Subject>) -> Result<Self> {
+        Self::with_limits(path, Routes::new(subject), LIMITS)
+    }
+
+    fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
         let listener = listen(&path)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -70,7 +88,7 @@ impl ControlPlane {
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = accept(listener, Routes::new(subject)) => {}
+                        () = accept(listener, routes, limits) => {}
                         _ = stopped => {}
                     }
                 });
@@ -116,16 +134,16 @@ fn is_socket(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-async fn accept(listener: UnixListener, routes: Routes) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: UnixListener, routes: Routes, limits: Limits) {
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) if is_trusted(&stream) => {
-                let connection = serve(stream, routes.clone());
+                let connection = serve(stream, routes.clone(), limits.header_time);
                 tokio::spawn(async move {
                     // Out of time or broken off: the client is gone either way.
-                    let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+                    let _ = tokio::time::timeout(limits.connection_time, connection).await;
                     drop(place);
                 });
             }
@@ -141,11 +159,11 @@ fn is_trusted(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == sys::host::user() || peer.uid() == 0)
 }
 
-async fn serve(stream: UnixStream, routes: Routes) {
+async fn serve(stream: UnixStream, routes: Routes, header_time: Duration) {
     let answer = service_fn(move |request| routes.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(header_time)
         .max_buf_size(16 << 10)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);

@@ -16,9 +16,9 @@ pub(crate) struct StatReport {
     pub(crate) comp_algorithm: String,
     /// Whether writes are refused.
     pub(crate) read_only: bool,
-    /// What clients stored, uncompressed, without same-filled pages.
+    /// What clients stored, uncompressed, same-filled pages included.
     pub(crate) orig_data_size: u64,
-    /// The same, compressed.
+    /// The same, compressed; most same-filled pages count nothing.
     pub(crate) compr_data_size: u64,
     /// Frames that belong to zspages.
     pub(crate) mem_used_total: u64,
@@ -40,7 +40,7 @@ pub(crate) struct StatReport {
     pub(crate) rss: Option<u64>,
     /// `mem_total`, part by part.
     pub(crate) memory: MemoryParts,
-    /// Requests by kind.
+    /// What went through the disk, in pages.
     pub(crate) io: IoCounts,
     /// The NBD side.
     pub(crate) nbd: NbdCounts,
@@ -92,16 +92,16 @@ impl MemoryParts {
     }
 }
 
-/// Requests the disk has seen.
+/// Pages that went through the disk; a part of a page counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IoCounts {
-    /// Read requests.
+    /// Pages read.
     pub(crate) reads: u64,
-    /// Write requests.
+    /// Pages written.
     pub(crate) writes: u64,
-    /// Reads that failed.
+    /// Pages that could not be read back.
     pub(crate) failed_reads: u64,
-    /// Writes that failed, for lack of memory for example.
+    /// Pages that could not be stored, for lack of memory for example.
     pub(crate) failed_writes: u64,
     /// Requests that did not fit the disk.
     pub(crate) invalid_io: u64,

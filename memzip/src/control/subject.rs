@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zcomp::Algorithm;
 use zram::Zram;
 use zsmalloc::{Budget, ClassStats, Outcome};
 
@@ -14,13 +13,12 @@ pub(crate) struct Subject {
     disk: Arc<Zram>,
     server: nbd::Handle,
     uri: String,
-    algorithm: Algorithm,
 }
 
 impl Subject {
     /// Joins what belongs together.
-    pub(crate) fn new(disk: Arc<Zram>, server: &nbd::Server, algorithm: Algorithm) -> Self {
-        Self { disk, server: server.handle(), uri: server.uri().to_owned(), algorithm }
+    pub(crate) fn new(disk: Arc<Zram>, server: &nbd::Server) -> Self {
+        Self { disk, server: server.handle(), uri: server.uri().to_owned() }
     }
 
     /// All numbers, now.
@@ -31,7 +29,7 @@ impl Subject {
         StatReport {
             uri: self.uri.clone(),
             disksize: self.disk.size().0,
-            comp_algorithm: self.algorithm.to_string(),
+            comp_algorithm: self.disk.config().algorithm.to_string(),
             read_only: self.disk.is_read_only(),
             orig_data_size: mm.orig_data_size,
             compr_data_size: mm.compr_data_size,

@@ -18,15 +18,15 @@ use anyhow::{Context, Result, ensure};
 use block::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use nbd::{Listen, NbdError, Server, ServerConfig};
-use tempfile::TempDir;
 use zram::{Zram, ZramConfig};
 
 use crate::cli::Demo;
 use crate::control::Subject;
+use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
 use corpus::Corpus;
 use report::{Moment, Report, Step};
-use transfer::{Digests, Expect, Target};
+use transfer::{Delete, Digests, Expect, Target};
 
 /// Units: bytes.
 const PAGE: usize = frames::FRAME_SIZE;
@@ -65,12 +65,14 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
     let loaded = disk.moment("loaded");
     let (same, check) =
         timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::Everything, bar))?;
-    let (gone, delete) = timed("deleting", bytes, |bar| transfer::delete_every_second(target, bar))?;
+    let (gone, delete) = timed("deleting", bytes, |bar| transfer::delete(target, Delete::EverySecondPage, bar))?;
     let deleted = disk.moment("half deleted");
     let (compaction, compact) = timed("compacting", 0, |_| Ok(disk.subject.compact(COMPACTION)))?;
     let compacted = disk.moment("compacted");
     let (rest, check_again) =
         timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::EverySecond, bar))?;
+    let (_, empty) = timed("deleting", bytes, |bar| transfer::delete(target, Delete::Everything, bar))?;
+    let emptied = disk.moment("emptied");
 
     let step = |name, time, bytes, note| Step { name, time, bytes, note };
     let steps = vec![
@@ -93,6 +95,7 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
             bytes,
             format!("{} pages are equal; those deleted read as zeros", grouped(rest)),
         ),
+        step("delete everything", empty, 0, String::new()),
     ];
     Ok(Report {
         files: files_line(corpus, incomplete, paths),
@@ -102,6 +105,7 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
         loaded,
         deleted,
         compacted,
+        emptied,
     })
 }
 
@@ -133,25 +137,22 @@ struct Disk {
     server: nbd::Handle,
     thread: JoinHandle<Result<(), NbdError>>,
     socket: PathBuf,
-    // Last: the folder goes when the server has taken its socket out of it.
-    _folder: TempDir,
 }
 
 impl Disk {
     fn start(args: &Demo, bytes: u64) -> Result<Self> {
         let config = ZramConfig { algorithm: args.algorithm, ..ZramConfig::new(Bytes(bytes)) };
         let disk = Arc::new(Zram::new(config).context("cannot make the disk")?);
-        let folder = tempfile::Builder::new().prefix("memzip-demo-").tempdir().context("cannot make a folder")?;
-        let socket = folder.path().join("nbd.sock");
+        let socket = RuntimeDir::open()?.nbd_socket();
         let server = Server::bind(Listen::Unix(socket.clone()), Arc::clone(&disk) as _, ServerConfig::default())
             .with_context(|| format!("cannot serve at {}", socket.display()))?;
-        let subject = Subject::new(disk, &server, args.algorithm);
+        let subject = Subject::new(disk, &server);
         let handle = server.handle();
         let thread = std::thread::Builder::new()
             .name("server".into())
             .spawn(move || server.run())
             .context("cannot start the server's thread")?;
-        Ok(Self { subject, server: handle, thread, socket, _folder: folder })
+        Ok(Self { subject, server: handle, thread, socket })
     }
 
     fn moment(&self, name: &'static str) -> Moment {

@@ -36,11 +36,12 @@ pub(crate) struct Report {
     pub(super) loaded: Moment,
     pub(super) deleted: Moment,
     pub(super) compacted: Moment,
+    pub(super) emptied: Moment,
 }
 
 impl Report {
-    fn moments(&self) -> [&Moment; 4] {
-        [&self.start, &self.loaded, &self.deleted, &self.compacted]
+    fn moments(&self) -> [&Moment; 5] {
+        [&self.start, &self.loaded, &self.deleted, &self.compacted, &self.emptied]
     }
 
     fn steps(&self) -> Columns {
@@ -54,7 +55,7 @@ impl Report {
 
     fn memory(&self) -> Columns {
         use Align::{Left, Right};
-        let mut table = Columns::new(&[Left, Right, Right, Right, Right]).indented(2);
+        let mut table = Columns::new(&[Left, Right, Right, Right, Right, Right]).indented(2);
         table.row([""].into_iter().chain(self.moments().map(|moment| moment.name)));
         let mut row = |name: &str, cell: &dyn Fn(&StatReport) -> String| {
             table.row(std::iter::once(name.to_owned()).chain(self.moments().map(|moment| cell(&moment.stat))));
@@ -75,19 +76,32 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let (loaded, compacted) = (&self.loaded.stat, &self.compacted.stat);
-        let mut text = "  Every byte matched, before and after.\n".to_owned();
-        if let (Some(full), Some(now)) = (loaded.rss, compacted.rss) {
-            let back = full.saturating_sub(now);
-            let freed = loaded.memory.live.saturating_sub(compacted.memory.live);
+        let frames = |moment: &Moment| human(moment.stat.mem_used_total);
+        let mut text = format!(
+            "  Every byte matched, before and after. Deleting half of the pages and compacting brought the frames in use\n  \
+             from {} to {}. What is freed serves the next writes; it goes back to the operating system in whole\n  \
+             blocks of 2M: {}, and after the rest was deleted, {}.\n",
+            frames(&self.loaded),
+            frames(&self.compacted),
+            self.given_back(&self.compacted),
+            self.given_back(&self.emptied),
+        );
+        if let (Some(start), Some(end)) = (self.start.stat.rss, self.emptied.stat.rss) {
             text += &format!(
-                "  Deleting half of the pages freed {} of stored bytes; {} went back to the operating system ({}).\n",
-                human(freed),
-                human(back),
-                percent(back, freed)
+                "  This process holds {} now; it held {} before the disk was filled.\n",
+                human(end),
+                human(start)
             );
         }
         text
+    }
+
+    /// What the process lost since the disk was full, as the OS counts it.
+    fn given_back(&self, moment: &Moment) -> String {
+        match (self.loaded.stat.rss, moment.stat.rss) {
+            (Some(full), Some(now)) => human(full.saturating_sub(now)),
+            _ => "unknown".to_owned(),
+        }
     }
 }
 

@@ -118,20 +118,35 @@ pub(super) fn verify(disk: Target<'_>, digests: &Digests, expect: Expect, bar: &
     }
 }
 
-/// Trims every second page, each with a request of its own. Returns how many.
-pub(super) fn delete_every_second(disk: Target<'_>, bar: &ProgressBar) -> Result<u64> {
-    let (next, deleted) = (AtomicU64::new(0), AtomicU64::new(0));
+/// Which pages to trim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delete {
+    /// Every second one, from the second, each with a request of its own.
+    EverySecondPage,
+    /// All of them, in long requests.
+    Everything,
+}
+
+/// Trims pages. Returns how many requests that took.
+pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Result<u64> {
+    let (next, requests) = (AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
+        let mut trim = |offset: u64, len: usize| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            connection.trim(offset, len)
+        };
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
-            for page in (1..len / PAGE).step_by(2) {
-                connection.trim(offset + (page * PAGE) as u64, PAGE)?;
-                deleted.fetch_add(1, Ordering::Relaxed);
+            match what {
+                Delete::Everything => trim(offset, len)?,
+                Delete::EverySecondPage => {
+                    (1..len / PAGE).step_by(2).try_for_each(|page| trim(offset + (page * PAGE) as u64, PAGE))?;
+                }
             }
             bar.inc(len as u64);
         }
         connection.settle(&mut |_, _| {})
     })?;
-    Ok(deleted.into_inner())
+    Ok(requests.into_inner())
 }
 
 fn next_chunk(next: &AtomicU64, bytes: u64) -> Option<(u64, usize)> {

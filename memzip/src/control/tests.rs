@@ -1,0 +1,238 @@
+//! The control plane over its real socket, with a real disk behind it.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Instant;
+
+use block::{BlockDevice, Bytes, Span};
+use nbd::{Listen, Server, ServerConfig};
+use tempfile::TempDir;
+use zram::{Zram, ZramConfig};
+
+use super::*;
+
+/// Pages of the disk under test.
+const PAGES: u64 = 2048;
+
+/// A control plane in a folder of its own.
+struct Fixture {
+    disk: Arc<Zram>,
+    subject: Arc<Subject>,
+    // Before the folder: it takes its socket out of it.
+    _plane: ControlPlane,
+    folder: TempDir,
+}
+
+impl Fixture {
+    fn start(limits: Limits) -> Self {
+        let (disk, subject, folder) = Self::parts();
+        let routes = Routes::new(Arc::clone(&subject));
+        let plane = ControlPlane::with_limits(folder.path().join("control"), routes, limits).expect("it starts");
+        Self { disk, subject, _plane: plane, folder }
+    }
+
+    fn parts() -> (Arc<Zram>, Arc<Subject>, TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = ZramConfig { algorithm: "lz4".parse().expect("known"), ..ZramConfig::new(Bytes(PAGES * 4096)) };
+        let disk = Arc::new(Zram::new(config).expect("a small disk"));
+        let listen = Listen::Unix(folder.path().join("nbd"));
+        let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default()).expect("a free path");
+        let subject = Arc::new(Subject::new(Arc::clone(&disk), &server));
+        (disk, subject, folder)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("control")
+    }
+
+    /// Writes pages that compress to a third or so, then discards every second one.
+    fn fill_and_thin(&self) {
+        for page in 0..PAGES {
+            let text: String = (0..600).map(|word| format!("{:x}", (page + 1) * (word + 7) * 2_654_435_761)).collect();
+            let span = Span::new(page * 4096, 4096, self.disk.size()).expect("inside");
+            self.disk.write(span, &text.as_bytes()[..4096]).expect("room");
+        }
+        for page in (0..PAGES).step_by(2) {
+            let span = Span::new(page * 4096, 4096, self.disk.size()).expect("inside");
+            self.disk.discard(span).expect("a writable disk");
+        }
+    }
+
+    /// Sends a raw request; returns the status, the headers and the body.
+    fn raw(&self, request: &str) -> (u16, String, String) {
+        let mut stream = StdStream::connect(self.socket()).expect("somebody listens");
+        stream.write_all(request.as_bytes()).expect("room in the socket");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer in ASCII");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?} is no HTTP answer"));
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
+        (status, head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    fn post(&self, body: &str) -> (u16, String) {
+        let request = format!("POST /v1/compact HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let (status, _, body) = self.raw(&request);
+        (status, body)
+    }
+}
+
+#[test]
+fn stat_tells_over_the_socket_what_the_disk_tells_in_the_process() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    let mut told = client::stat(&fixture.socket()).expect("it answers");
+    let mut known = fixture.subject.stat();
+    assert!(told.rss.take().is_some_and(|rss| rss > 1 << 20) && known.rss.take().is_some());
+    assert_eq!(told, known);
+    assert_eq!(told.memory.sum(), told.mem_total);
+    assert_eq!(told.orig_data_size, PAGES / 2 * 4096);
+    assert!(!told.classes.is_empty() && told.buddyinfo.starts_with("Node"));
+    let in_classes: u64 = told.classes.iter().map(|class| class.pages_used * 4096).sum();
+    assert_eq!(in_classes, told.mem_used_total);
+}
+
+#[test]
+fn compact_frees_frames_and_says_how_many() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    let report = client::compact(&fixture.socket()).expect("it answers");
+    assert!(report.objects_moved > 0 && report.frames_freed > 0, "{report:?}");
+    assert_eq!(report.mem_used_before - report.mem_used_after, report.frames_freed * 4096);
+    assert_eq!(report.outcome, "done");
+    assert_eq!(fixture.subject.stat().pages_compacted, report.frames_freed);
+}
+
+#[test]
+fn a_budget_is_kept() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    let (status, body) = fixture.post("{\"budget_ms\": 0}");
+    assert_eq!(status, 200, "{body}");
+    let report: stat_json::CompactReport = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((report.objects_moved, report.outcome.as_str()), (0, "out of time"));
+    let (status, body) = fixture.post("");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"outcome\":\"done\""), "{body}");
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_in_the_answer() {
+    let fixture = Fixture::start(LIMITS);
+    let (status, head, body) = fixture.raw("GET /v2/stat HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(status, 404, "{head}");
+    assert!(body.contains("/v2/stat") && body.contains("/v1/stat"), "{body}");
+    let (status, head, body) = fixture.raw("DELETE /v1/stat HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(status, 405, "{body}");
+    assert!(head.contains("allow: get, head"), "{head}");
+    let (status, head, _) = fixture.raw("GET /v1/compact HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(status, 405);
+    assert!(head.contains("allow: post"), "{head}");
+    for junk in ["{", "[]", "{\"budget_ms\": -1}", "{\"budget_ms\": \"long\"}", "{\"budget\": 1}", "\u{7f}"] {
+        let (status, body) = fixture.post(junk);
+        assert_eq!(status, 400, "{junk}: {body}");
+        assert!(body.contains("budget_ms"), "{junk}: {body}");
+    }
+    let (status, _) = fixture.post(&" ".repeat(5000));
+    assert_eq!(status, 413);
+}
+
+#[test]
+fn garbage_is_hung_up_on_and_the_next_client_is_served() {
+    let fixture = Fixture::start(LIMITS);
+    for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "NBDMAGICIHAVEOPT\r\n\r\n"] {
+        let mut stream = StdStream::connect(fixture.socket()).expect("somebody listens");
+        stream.write_all(garbage.as_bytes()).expect("room in the socket");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    }
+    let mut half = StdStream::connect(fixture.socket()).expect("somebody listens");
+    half.write_all(b"POST /v1/compact HTTP/1.1\r\ncontent-le").expect("room in the socket");
+    drop(half);
+    client::stat(&fixture.socket()).expect("it still answers");
+}
+
+#[test]
+fn silent_clients_lose_their_place_to_one_that_asks() {
+    let limits = Limits { connections: 2, header_time: Duration::from_millis(200), ..LIMITS };
+    let fixture = Fixture::start(limits);
+    let silent: Vec<_> = (0..8).map(|_| StdStream::connect(fixture.socket()).expect("room in the queue")).collect();
+    let start = Instant::now();
+    client::stat(&fixture.socket()).expect("it answers in the end");
+    // Eight silent ones, two at a time: it had to wait for them, and each cost no more than its time.
+    assert!((Duration::from_millis(500)..Duration::from_secs(10)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn metrics_come_as_prometheus_wants_them() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    let (status, head, body) = fixture.raw("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(body.contains(&format!("\nmemzip_orig_bytes {}\n", PAGES / 2 * 4096)), "{body}");
+}
+
+#[test]
+fn one_compaction_at_a_time() {
+    let (disk, subject, folder) = Fixture::parts();
+    let routes = Routes::new(Arc::clone(&subject));
+    let running = routes.hold_compaction();
+    let plane = ControlPlane::with_limits(folder.path().join("control"), routes, LIMITS).expect("it starts");
+    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    let (status, body) = fixture.post("");
+    assert_eq!(status, 409, "{body}");
+    let error = client::compact(&fixture.socket()).expect_err("refused").to_string();
+    assert!(error.contains("409") && error.contains("running"), "{error}");
+    client::stat(&fixture.socket()).expect("stat does not mind");
+    drop(running);
+    client::compact(&fixture.socket()).expect("now it may");
+}
+
+#[test]
+fn the_socket_is_closed_to_others_and_goes_with_its_server() {
+    let fixture = Fixture::start(LIMITS);
+    let path = fixture.socket();
+    assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
+    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("taken").to_string();
+    assert!(error.contains("in use") && path.exists(), "{error}");
+    drop(fixture._plane);
+    assert!(!path.exists());
+
+    drop(StdListener::bind(&path).expect("a socket nobody answers"));
+    let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("it takes a dead one's place");
+    client::stat(&path).expect("it answers");
+    drop(plane);
+
+    std::fs::write(&path, "precious").expect("a file");
+    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket").to_string();
+    assert!(error.contains("something else"), "{error}");
+    assert_eq!(std::fs::read(&path).expect("untouched"), b"precious");
+    let long = fixture.folder.path().join("x".repeat(200));
+    assert!(ControlPlane::start(long, Arc::clone(&fixture.subject)).is_err());
+}
+
+#[test]
+fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
+    if sys::host::user() != 0 {
+        eprintln!("SKIPPED: only root can start a client as another user");
+        return;
+    }
+    let fixture = Fixture::start(LIMITS);
+    let open =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    open(fixture.folder.path(), 0o755);
+    open(&fixture.socket(), 0o666);
+    let script =
+        "use IO::Socket::UNIX; $SIG{PIPE} = 'IGNORE'; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die 'connect';
+        print $s \"GET /v1/stat HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n\"; $s->flush; print 'got:', <$s>;";
+    let ask = |user| {
+        let mut perl = Command::new("perl");
+        let output = perl.args(["-e", script]).arg(fixture.socket()).uid(user).gid(user).output().expect("perl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(ask(0).contains("200 OK"), "the script itself works");
+    assert_eq!(ask(65_534).trim_end(), "got:", "a stranger got an answer");
+}
