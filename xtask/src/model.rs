@@ -96,8 +96,8 @@ fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
 
 fn calls_a_model(source: &Source, tool: &str) -> bool {
     let calls: &[&str] = match tool {
-        "loom" => &["loom::model(", "Builder::new("],
-        _ => &["shuttle::check_", "Runner::new("],
+        "loom" => &["loom::model(", "sync::model("],
+        _ => &["shuttle::check_", "sync::check_random("],
     };
     source.has_extension("rs") && source.text.contains(tool) && calls.iter().any(|call| source.text.contains(call))
 }

@@ -36,6 +36,8 @@
 //! - INV-POOL-3: a frame whose bytes hold a live object is attached.
 //! - INV-POOL-4: a zspage is on the list of its fullness group in its class, always.
 
+#![forbid(unsafe_code)]
+
 mod access;
 mod budget;
 mod check;
@@ -55,6 +57,8 @@ mod zspage;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 
 pub use access::ObjectRef;
 pub use budget::Budget;

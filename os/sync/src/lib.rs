@@ -3,6 +3,8 @@
 //! Code above imports from here and nowhere else, so that a model checker runs the real thing. The lock never poisons: a
 //! panic inside a critical section is a bug that `check()` finds, not a second panic in everybody else.
 
+#![forbid(unsafe_code)]
+
 mod mutex;
 mod shard;
 
@@ -24,6 +26,9 @@ pub mod atomic {
 pub use loom::model;
 #[cfg(loom)]
 pub use loom::{sync::Arc, thread};
+/// Runs a closure under many random schedules of its threads.
+#[cfg(shuttle)]
+pub use shuttle::check_random;
 #[cfg(shuttle)]
 pub use shuttle::{sync::Arc, thread};
 #[cfg(not(any(loom, shuttle)))]
