@@ -2,6 +2,8 @@
 //!
 //! Each subcommand is a file named after it; `check` is a folder with one file a rule.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod check;
 mod ci;

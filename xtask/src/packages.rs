@@ -43,6 +43,7 @@ pub struct Dependency {
 pub struct Target {
     pub name: String,
     pub kind: Vec<String>,
+    pub src_path: PathBuf,
 }
 
 impl Metadata {

@@ -11,6 +11,8 @@
 //! assert!(Span::new(u64::MAX, 2, size).is_err());
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod device;
 mod error;
 mod span;

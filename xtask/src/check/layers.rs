@@ -92,7 +92,7 @@ mod tests {
     fn package(folder: &str, depends_on: &[&str]) -> Package {
         let name = folder.rsplit('/').next().unwrap_or_default().to_owned();
         let dependencies = depends_on.iter().map(|name| Dependency { name: (*name).to_owned(), kind: None }).collect();
-        let targets = vec![Target { name: name.clone(), kind: vec!["lib".to_owned()] }];
+        let targets = vec![Target { name: name.clone(), kind: vec!["lib".to_owned()], src_path: folder.into() }];
         let manifest_path = shell::root().join(folder).join("Cargo.toml");
         Package { name, version: "0.1.0".to_owned(), license: None, source: None, manifest_path, dependencies, targets }
     }

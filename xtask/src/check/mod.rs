@@ -10,6 +10,7 @@ mod markdown;
 mod requirements;
 mod safety;
 mod text;
+mod unsafety;
 mod words;
 
 use crate::shell;
@@ -66,6 +67,7 @@ fn rules() -> Result<()> {
         ("ascii", text::ascii(&sources)),
         ("allow", text::allow(&sources)),
         ("safety", safety::check(&sources)),
+        ("unsafe", unsafety::check(&sources)?),
         ("words", words::check(&sources)),
         ("links", links::check(&sources)),
         ("requirements", requirements::check(&sources)),
