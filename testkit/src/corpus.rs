@@ -48,8 +48,15 @@ impl Kind {
         }
     }
 
-    /// Pages wanted of each kind for a full corpus: 256 MiB.
-    pub const FULL: usize = 65_536;
+    /// How much of this kind to collect: as much as the reference measurements of the kernel's zram had, since density depends on size.
+    /// Units: pages.
+    #[must_use]
+    pub fn wanted(self) -> usize {
+        match self {
+            Self::Text | Self::Binaries => 65_536,
+            Self::Memory => 125_952,
+        }
+    }
 }
 
 /// What can go wrong on the way to a corpus.
@@ -79,45 +86,47 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// The corpus kept in `folder`, or a new one of `wanted` pages a kind, collected now and kept there. `tell` hears what goes on.
+    /// The corpus kept in `folder`, or a new one, collected now and kept there. `tell` hears what goes on.
     ///
     /// # Errors
     /// [`CorpusError`] when the folder cannot be used. A machine that lacks data is no error: see [`Corpus::notes`].
-    pub fn load_or_collect(folder: &Path, wanted: usize, tell: &mut dyn FnMut(&str)) -> Result<Self, CorpusError> {
-        if let Some(kept) = cache::load(folder, Some(wanted))? {
+    pub fn load_or_collect(folder: &Path, tell: &mut dyn FnMut(&str)) -> Result<Self, CorpusError> {
+        if let Some(kept) = cache::load(folder)? {
             return Ok(kept);
         }
-        let corpus = Self::collect(wanted, tell);
-        cache::save(folder, wanted, &corpus)?;
+        let corpus = Self::collect(tell);
+        cache::save(folder, &corpus)?;
         Ok(corpus)
     }
 
-    /// The corpus kept in `folder`, of whatever size it was collected; `None` when there is none.
+    /// The corpus kept in `folder`; `None` when there is none.
     ///
     /// # Errors
     /// [`CorpusError`] when it is there but cannot be read.
     pub fn load(folder: &Path) -> Result<Option<Self>, CorpusError> {
-        cache::load(folder, None)
+        cache::load(folder)
     }
 
-    fn collect(wanted: usize, tell: &mut dyn FnMut(&str)) -> Self {
+    fn collect(tell: &mut dyn FnMut(&str)) -> Self {
         let mut seen = HashSet::new();
         let mut corpus = Self::default();
         for kind in [Kind::Text, Kind::Binaries] {
-            tell(&format!("collecting {wanted} pages of {}", kind.name()));
-            let pages = files::collect(kind, wanted, &mut seen);
-            corpus.note_shortage(kind, pages.len(), wanted);
+            tell(&format!("collecting {} pages of {}", kind.wanted(), kind.name()));
+            let pages = files::collect(kind, kind.wanted(), &mut seen);
+            corpus.note_shortage(kind, pages.len());
             *corpus.kind_mut(kind) = pages;
         }
+        let wanted = Kind::Memory.wanted();
         tell(&format!("collecting {wanted} pages of process memory from programs started for it"));
         let (pages, mut notes) = memory::collect(wanted, &mut seen, &corpus.text, tell);
         corpus.notes.append(&mut notes);
-        corpus.note_shortage(Kind::Memory, pages.len(), wanted);
+        corpus.note_shortage(Kind::Memory, pages.len());
         corpus.memory = pages;
         corpus
     }
 
-    fn note_shortage(&mut self, kind: Kind, found: usize, wanted: usize) {
+    fn note_shortage(&mut self, kind: Kind, found: usize) {
+        let wanted = kind.wanted();
         if found < wanted {
             self.notes.push(format!("only {found} of {wanted} pages of {} are on this machine", kind.name()));
         }
@@ -141,9 +150,13 @@ impl Corpus {
         }
     }
 
-    /// A mixed set: `each` pages of every kind (fewer where there are fewer), kind after kind, neighbours kept together.
+    /// A mixed set: `each` pages of every kind (fewer where there are fewer), kind after kind, taken in runs from all over it.
     #[must_use]
     pub fn mixed(&self, each: usize) -> Vec<Page> {
-        Kind::ALL.iter().flat_map(|&kind| self.kind(kind).iter().take(each).cloned()).collect()
+        let thinned = |kind| {
+            let pages = self.kind(kind);
+            thin::runs(pages.len(), each).into_iter().flat_map(|run| pages[run].iter().cloned())
+        };
+        Kind::ALL.into_iter().flat_map(thinned).collect()
     }
 }

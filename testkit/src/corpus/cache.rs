@@ -9,14 +9,13 @@ use super::{Corpus, CorpusError, Kind};
 use crate::{PAGE_SIZE, Page};
 
 /// Changes when the selection of pages changes, so that an old cache is not taken for a new one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 3;
 
-/// The corpus in `folder`; `None` when there is none of this version, or it was collected for another number of pages than `wanted`.
-pub(super) fn load(folder: &Path, wanted: Option<usize>) -> Result<Option<Corpus>, CorpusError> {
+/// The corpus in `folder`; `None` when there is none of this version.
+pub(super) fn load(folder: &Path) -> Result<Option<Corpus>, CorpusError> {
     let Ok(notes) = fs::read_to_string(notes_path(folder)) else { return Ok(None) };
     let mut lines = notes.lines();
-    let first = lines.next().unwrap_or_default();
-    if !first.starts_with(&heading_start()) || wanted.is_some_and(|wanted| first != heading(wanted)) {
+    if lines.next() != Some(&heading()) {
         return Ok(None);
     }
     let mut corpus = Corpus { notes: lines.map(str::to_owned).collect(), ..Corpus::default() };
@@ -28,7 +27,7 @@ pub(super) fn load(folder: &Path, wanted: Option<usize>) -> Result<Option<Corpus
 }
 
 /// Keeps the corpus; the notes go last, so that an interrupted save is not taken for a whole one.
-pub(super) fn save(folder: &Path, wanted: usize, corpus: &Corpus) -> Result<(), CorpusError> {
+pub(super) fn save(folder: &Path, corpus: &Corpus) -> Result<(), CorpusError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| CorpusError::Cache { path, source }
@@ -39,16 +38,12 @@ pub(super) fn save(folder: &Path, wanted: usize, corpus: &Corpus) -> Result<(), 
         write_pages(&path, corpus.kind(kind)).map_err(fail(&path))?;
     }
     let path = notes_path(folder);
-    let text = std::iter::once(heading(wanted)).chain(corpus.notes.iter().cloned()).collect::<Vec<_>>().join("\n");
+    let text = std::iter::once(heading()).chain(corpus.notes.iter().cloned()).collect::<Vec<_>>().join("\n");
     private_file(&path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(fail(&path))
 }
 
-fn heading_start() -> String {
-    format!("memzip corpus {VERSION}, ")
-}
-
-fn heading(wanted: usize) -> String {
-    format!("{}{wanted} pages a kind wanted", heading_start())
+fn heading() -> String {
+    format!("memzip corpus {VERSION}")
 }
 
 fn notes_path(folder: &Path) -> PathBuf {
@@ -93,10 +88,9 @@ mod tests {
     fn a_saved_corpus_comes_back_and_only_its_owner_may_read_it() {
         let folder = std::env::temp_dir().join(format!("memzip-corpus-test-{}", std::process::id()));
         let corpus = Corpus { memory: sample(9, 1), notes: vec!["no text".into()], ..Corpus::default() };
-        save(&folder, 9, &corpus).expect("the folder for temporary files is writable");
-        let back = load(&folder, Some(9)).expect("readable").expect("complete");
+        save(&folder, &corpus).expect("the folder for temporary files is writable");
+        let back = load(&folder).expect("readable").expect("complete");
         assert_eq!((&back.memory, &back.text, &back.notes), (&corpus.memory, &corpus.text, &corpus.notes));
-        assert!(load(&folder, Some(10)).expect("readable").is_none(), "collected for fewer pages than wanted");
         let mode = fs::metadata(pages_path(&folder, Kind::Memory)).expect("just written").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::remove_dir_all(folder).expect("ours");

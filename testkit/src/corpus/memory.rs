@@ -27,15 +27,15 @@ pub(super) fn collect(
             take(program.pid(), share, seen, &mut pages).map_err(|error| format!("its memory cannot be read: {error}"))
         });
         match taken {
-            Ok(()) => tell(&format!("  {:>6} pages of {name}", pages.len() - before)),
+            Ok(present) => tell(&format!("  {:>6} of {present} pages of {name}", pages.len() - before)),
             Err(reason) => notes.push(format!("no pages of {name}: {reason}")),
         }
     }
     (pages, notes)
 }
 
-/// Adds at most `share` pages of one process.
-fn take(pid: u32, share: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Page>) -> io::Result<()> {
+/// Adds at most `share` pages of one process, and tells how many it has.
+fn take(pid: u32, share: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Page>) -> io::Result<usize> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let present = present_pages(pid)?;
     // Some pages are dropped as repeated or same-filled, so a few more are looked at than are taken.
@@ -50,7 +50,7 @@ fn take(pid: u32, share: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Page>) 
             pages.push(page);
         }
     }
-    Ok(())
+    Ok(present.len())
 }
 
 /// Addresses of all resident pages in private anonymous writable mappings, ascending.

@@ -45,11 +45,13 @@ impl Drop for Program {
 pub type Start = fn(&[Page]) -> Result<Program, String>;
 
 /// All of them, those every machine has last: they make up for what the others lack.
-pub const PROGRAMS: [(&str, Start); 6] = [
+pub const PROGRAMS: [(&str, Start); 8] = [
+    ("java holding an index of words", java),
     ("redis-server holding lines of text", redis),
     ("node holding parsed lines", node),
     ("perl holding word lists", perl),
     ("rustc compiling a crate", rustc),
+    ("python3 holding digests, previews and vectors", python_digests),
     ("python3 holding syntax trees and a database", python_trees),
     ("python3 holding an index of words", python_words),
 ];
@@ -61,6 +63,26 @@ fn python_words(_: &[Page]) -> Result<Program, String> {
 
 fn python_trees(_: &[Page]) -> Result<Program, String> {
     until_ready(Command::new("python3").args(["-c", include_str!("scripts/trees.py")]))
+}
+
+fn python_digests(_: &[Page]) -> Result<Program, String> {
+    until_ready(Command::new("python3").args([
+        "-c",
+        include_str!("scripts/digests.py"),
+        "/usr/bin",
+        "/usr/share",
+        "/usr/lib",
+    ]))
+}
+
+fn java(_: &[Page]) -> Result<Program, String> {
+    // A program in one source file runs without a compile step, but only from a file.
+    let source = std::env::temp_dir().join(format!("memzip-corpus-{}-Words.java", std::process::id()));
+    std::fs::write(&source, include_str!("scripts/Words.java")).map_err(|error| error.to_string())?;
+    let started =
+        until_ready(Command::new("java").arg("-Xmx256m").arg(&source).args(["/usr/include", "/usr/share/doc"]));
+    let _ = std::fs::remove_file(&source);
+    started
 }
 
 fn perl(_: &[Page]) -> Result<Program, String> {
@@ -121,10 +143,10 @@ fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     }
 }
 
-/// 40 MiB of text as one hash per page: field = line number, value = line.
+/// 64 MiB of text as one hash per page: field = line number, value = line.
 fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
     let mut pages = 0;
-    for (number, page) in text.iter().step_by((text.len() / 10_240).max(1)).enumerate() {
+    for (number, page) in text.iter().step_by((text.len() / 16_384).max(1)).enumerate() {
         let mut command: Vec<Vec<u8>> = vec![b"HSET".to_vec(), format!("page:{number}").into_bytes()];
         for (line, content) in page.split(|&byte| byte == b'\n').enumerate() {
             command.push(line.to_string().into_bytes());

@@ -43,7 +43,7 @@ impl Context {
         let folder = crate::corpus_folder()?;
         let exe = std::env::current_exe()?;
         let programs = exe.parent().ok_or("the benchmark must run from a cargo target folder")?.to_owned();
-        let corpus = Corpus::load_or_collect(&folder, Kind::FULL, &mut |line| eprintln!("{line}"))?;
+        let corpus = Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?;
         // 3 x 176 MiB is the smallest mix above half a GiB that gives each kind the same weight.
         let each = if effort == Effort::Full { 45_056 } else { 8_192 };
         let mixed = corpus.mixed(each);

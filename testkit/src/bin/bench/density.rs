@@ -77,14 +77,14 @@ pub fn run(context: &Context) -> Outcome {
     tell("density, fresh");
     let mut rows = Vec::new();
     for (kind, kernel) in Kind::ALL.into_iter().zip(["0.966", "0.975", "0.973"]) {
-        let subject = Subject::new(pages(context, kind))?;
+        let subject = Subject::new(context.corpus.kind(kind))?;
         let row =
             value(format!("density, fresh, {}", kind.name()), subject.density(), format!("kernel 6.18: {kernel}"));
         rows.push(row.must(Reach::Least(0.983)).note(subject.remark()));
     }
     tell("density after discards and compaction");
     for (percent, kernel, reach) in [(50, "0.968", 0.983), (75, "0.958", 0.978), (90, "0.927", 0.965)] {
-        let mut subject = Subject::new(pages(context, Kind::Memory))?;
+        let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
         subject.discard_at_random(percent, &mut Rng::new(percent));
         let before = subject.density();
         subject.disk.compact();
@@ -97,11 +97,6 @@ pub fn run(context: &Context) -> Outcome {
     Ok(rows)
 }
 
-fn pages(context: &Context, kind: Kind) -> &[Page] {
-    let all = context.corpus.kind(kind);
-    if context.effort == Effort::Full { all } else { &all[..all.len().min(4 * context.each)] }
-}
-
 fn value(what: String, density: f64, against: String) -> Row {
     Row::value(what, &Samples::one(density), against, Unit::Share)
 }
@@ -109,7 +104,7 @@ fn value(what: String, density: f64, against: String) -> Row {
 fn churn(context: &Context) -> Outcome {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
     tell(&format!("density after {count} random overwrites"));
-    let mut subject = Subject::new(pages(context, Kind::Memory))?;
+    let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
     subject.overwrite_at_random(count, &mut Rng::new(3));
     let what = |when| format!("density, {count} random overwrites, {when}");
     let before = value(what("before compaction"), subject.density(), "kernel 6.18: 0.948".into());

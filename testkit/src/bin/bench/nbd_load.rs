@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use testkit::corpus::{Corpus, Kind};
+use testkit::corpus::Corpus;
 use testkit::nbd::{Check, Connection, Contents, Load, Report, Target, Work};
 
 /// What to do, for the command line.
@@ -42,8 +42,8 @@ pub struct Args {
     /// Folder of the corpus; made when it is not there
     #[arg(long)]
     corpus: Option<PathBuf>,
-    /// Pages of each kind to collect for a new corpus
-    #[arg(long, default_value_t = Kind::FULL)]
+    /// Pages of each kind to use
+    #[arg(long, default_value_t = 45_056)]
     pages: usize,
 }
 
@@ -51,7 +51,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let target: Target = args.target.parse()?;
     let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
-    let pages = Corpus::load_or_collect(&folder, args.pages, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
+    let pages = Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
     let contents = Contents::new(&pages, Connection::open(&target)?.size());
     print("fill", &Load::whole_disk(&target, Work::Fill).run(&contents)?);
     let check = if args.check { Check::Content } else { Check::Length };
