@@ -30,8 +30,18 @@ pub struct Setting<'a> {
 /// The [`Hangup`] that ended the conversation, unless the client left in good order.
 pub fn converse<R: Inbound, W: Write>(reader: R, writer: W, setting: Setting<'_>) -> Result<(), Hangup> {
     let mut channel = Channel::new(reader, writer);
-    channel.set_deadline(Some(Instant::now() + setting.handshake_timeout))?;
-    let Some(terms) = haggle(&mut channel, setting.export, setting.admission)? else { return Ok(()) };
+    let result = speak(&mut channel, setting);
+    if let Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat) = result {
+        // What was understood before is still answered.
+        channel.flush()?;
+    }
+    result
+}
+
+fn speak<R: Inbound, W: Write>(channel: &mut Channel<R, W>, setting: Setting<'_>) -> Result<(), Hangup> {
+    // A limit too far away to be a point in time is none.
+    channel.set_deadline(Instant::now().checked_add(setting.handshake_timeout))?;
+    let Some(terms) = haggle(channel, setting.export, setting.admission)? else { return Ok(()) };
     channel.set_deadline(None)?;
     transmit(channel, setting.export, terms, setting.counters)
 }

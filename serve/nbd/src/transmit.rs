@@ -36,7 +36,7 @@ enum Flow {
 /// # Errors
 /// [`Hangup`].
 pub fn transmit<R: Inbound, W: Write>(
-    channel: Channel<R, W>,
+    channel: &mut Channel<R, W>,
     export: &Export,
     terms: Terms,
     counters: &Counters,
@@ -55,7 +55,7 @@ pub fn transmit<R: Inbound, W: Write>(
 
 /// A connection in its transmission phase.
 struct Line<'a, R, W> {
-    channel: Channel<R, W>,
+    channel: &'a mut Channel<R, W>,
     device: &'a dyn BlockDevice,
     rules: Rules,
     tally: Tally,
@@ -73,11 +73,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
                 result => result?,
             }
             let Some(bytes) = self.channel.received().first_chunk() else { return Err(Hangup::Vanished) };
-            let Ok(header) = Header::parse(bytes) else {
-                // What was understood before is still answered.
-                self.channel.flush()?;
-                return Err(Hangup::Garbage { what: "request magic" });
-            };
+            let header = Header::parse(bytes).map_err(|_| Hangup::Garbage { what: "request magic" })?;
             self.tally.request(header.kind);
             if self.execute(&header)? == Flow::Stop {
                 return self.channel.flush();

@@ -1,0 +1,118 @@
+//! Anything a client can say, against the whole server but its sockets: option haggling, the command parser, execution, replies.
+//!
+//! The first byte chooses where the conversation begins and how it is cut into packets; the rest is what the client says. Held to be true:
+//! no panic; the output is bounded by what was asked for; how the bytes were cut into packets changes neither a reply nor
+//! the device; with structured replies the output is a sequence of well-formed chunks that carry cookies the client sent.
+#![no_main]
+
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../../serve/nbd/tests/support/disk.rs"]
+mod disk;
+
+use disk::Disk;
+use libfuzzer_sys::fuzz_target;
+use nbd::{Admission, Counters, Export, Inbound, Setting, converse};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Not a multiple of the page size, so that the last page is short.
+const SIZE: u64 = 70_001;
+/// The longest answer to 16 bytes of input: all of the device as the shortest request asks for it, or an option's replies.
+const MOST_AN_ANSWER: usize = SIZE as usize + 8192;
+/// The page that cannot be read.
+const DAMAGED: u64 = 5 * disk::PAGE;
+
+const SIMPLE: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
+const STRUCTURED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0\
+    IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation\
+    IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
+/// What the server says to `STRUCTURED`: greeting, ack, context, ack, export, ack.
+const STRUCTURED_ANSWER: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
+
+/// What the client says, in packets of a given size.
+struct Packets<'a> {
+    bytes: &'a [u8],
+    most: usize,
+}
+
+impl Read for Packets<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = self.most.min(buf.len());
+        self.bytes.read(&mut buf[..most])
+    }
+}
+
+impl Inbound for Packets<'_> {}
+
+/// What the server said, never more than it may.
+struct Ear {
+    heard: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Ear {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        assert!(self.heard.len() + buf.len() <= self.most, "more output than was asked for");
+        self.heard.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hold(said: &[u8], packet: usize, admission: Admission) -> (Vec<u8>, Vec<u8>) {
+    let device = Arc::new(Disk::new(SIZE));
+    device.damage(DAMAGED);
+    device.limit(2 * SIZE);
+    let export = Export { name: "disk".into(), description: "text".into(), device: device.clone() };
+    let counters = Counters::default();
+    let setting =
+        Setting { export: &export, counters: &counters, admission, handshake_timeout: Duration::from_secs(3600) };
+    let mut ear = Ear { heard: Vec::new(), most: 200 + (said.len() / 16 + 1) * MOST_AN_ANSWER };
+    // How it ends is up to the client.
+    let _ = converse(Packets { bytes: said, most: packet }, &mut ear, setting);
+    (ear.heard, device.content())
+}
+
+/// Checks a structured reply stream chunk by chunk.
+fn check_chunks(mut heard: &[u8], said: &[u8]) {
+    while !heard.is_empty() {
+        let (head, rest) = heard.split_at_checked(20).expect("a whole chunk head");
+        assert_eq!(head[..4], 0x668e_33ef_u32.to_be_bytes(), "chunk magic");
+        assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
+        let kind = u16::from_be_bytes([head[6], head[7]]);
+        let len = u32::from_be_bytes([head[16], head[17], head[18], head[19]]) as usize;
+        let (payload, rest) = rest.split_at_checked(len).expect("a whole payload");
+        match kind {
+            0 => assert!(len == 0 && head[5] == 1),
+            1 => assert!(len > 8),
+            2 => assert_eq!(len, 12),
+            5 => assert!(len >= 12 && len % 8 == 4),
+            0x8001 => assert_eq!(len, 6 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
+            0x8002 => assert_eq!(len, 14 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
+            other => panic!("chunk kind {other}"),
+        }
+        assert!(said.windows(8).any(|cookie| cookie == &head[8..16]), "a cookie nobody sent");
+        heard = rest;
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&choice, words)) = data.split_first() else { return };
+    let (prefix, admission) = match choice & 3 {
+        0 => (&[][..], Admission::Welcome),
+        1 => (SIMPLE, Admission::Welcome),
+        2 => (STRUCTURED, Admission::Welcome),
+        _ => (&[][..], Admission::Full),
+    };
+    let said = [prefix, words].concat();
+    let whole = hold(&said, usize::MAX, admission);
+    let packets = hold(&said, usize::from(choice >> 2) * 5 + 1, admission);
+    assert!(whole == packets, "how the bytes were cut into packets made a difference");
+    if choice & 3 == 2 {
+        check_chunks(&whole.0[STRUCTURED_ANSWER..], words);
+    }
+});
