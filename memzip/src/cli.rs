@@ -24,6 +24,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a compressed disk over NBD until SIGTERM or SIGINT
+    ///
+    /// One line, the NBD URI, is printed when the disk is ready. Clients take it as it is: nbdcopy FILE URI, nbdinfo URI,
+    /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio
     Serve(Serve),
     /// Show what a running server holds
     Stat(Ask),
@@ -62,7 +65,7 @@ pub(crate) struct Serve {
     /// Refuse all changes
     #[arg(short, long)]
     pub(crate) read_only: bool,
-    /// Listen for `memzip stat`, `memzip compact` and curl here [default: beside other servers' in the user's runtime folder]
+    /// Answer `memzip stat`, `memzip compact` and curl here; they must then be told [default: the user's runtime folder]
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
     /// Longest run of frames that objects are packed into

@@ -18,6 +18,8 @@ use crate::runtime_dir::RuntimeDir;
 
 /// Serves until SIGTERM or SIGINT; requests in flight are finished first.
 pub(crate) fn run(args: Serve) -> Result<()> {
+    // Each client takes one file. The usual limit of 1024 is for programs that wait with select; this one polls.
+    sys::host::raise_open_files();
     let disk = Zram::new(config(&args)).with_context(|| {
         format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
     })?;

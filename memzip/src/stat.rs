@@ -21,7 +21,7 @@ pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
 
 /// The columns of zramctl, then where the memory goes.
 fn table(stat: &StatReport) -> String {
-    format!("{}\n{}\n{}", devices(stat), memory(stat), buddy(stat))
+    format!("{}\n{}\n{}\n{}", devices(stat), memory(stat), clients(stat), buddy(stat))
 }
 
 fn devices(stat: &StatReport) -> Columns {
@@ -80,6 +80,19 @@ fn verdict(memory: &MemoryParts) -> &'static str {
     }
 }
 
+fn clients(stat: &StatReport) -> String {
+    let nbd = &stat.nbd;
+    let errors: u64 = nbd.errors.named().iter().map(|(_, count)| count).sum();
+    format!(
+        "CLIENTS  {} connected, {} so far; {} read, {} written; {} error replies or broken conversations\n",
+        grouped(nbd.connections),
+        grouped(nbd.connections_total),
+        human(nbd.bytes_read),
+        human(nbd.bytes_written),
+        grouped(errors)
+    )
+}
+
 fn buddy(stat: &StatReport) -> String {
     format!("FREE BLOCKS by size, 4K 8K 16K ... 4M\n{}\n", stat.buddyinfo.trim_end())
 }
@@ -90,4 +103,77 @@ fn share(part: u64, whole: u64) -> String {
     }
     let tenths = u128::from(part) * 1000 / u128::from(whole);
     format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::stat_json::NbdCounts;
+
+    fn sample() -> StatReport {
+        let memory =
+            MemoryParts { live: 90 << 20, rounding: 1 << 20, holes: 2 << 20, slots: 7 << 20, ..MemoryParts::default() };
+        StatReport {
+            uri: "nbd://127.0.0.1:10809".into(),
+            disksize: 4 << 30,
+            comp_algorithm: "zstd:3".into(),
+            orig_data_size: 300 << 20,
+            compr_data_size: 90 << 20,
+            mem_used_total: 93 << 20,
+            mem_total: 100 << 20,
+            mem_used_max: 94 << 20,
+            same_pages: 17,
+            pages_compacted: 1234,
+            rss: Some(105 << 20),
+            memory,
+            nbd: NbdCounts { connections: 2, connections_total: 5, ..NbdCounts::default() },
+            buddyinfo: "Node 0, zone   memzip      0      1 \n".into(),
+            ..StatReport::default()
+        }
+    }
+
+    #[test]
+    fn the_table_has_zramctls_columns_and_every_part_of_the_memory() {
+        let text = table(&sample());
+        let mut lines = text.lines();
+        let head: Vec<&str> = lines.next().expect("a head").split_whitespace().collect();
+        let row: Vec<&str> = lines.next().expect("a row").split_whitespace().collect();
+        let cells: Vec<_> = head.into_iter().zip(row).collect();
+        assert_eq!(
+            cells,
+            [
+                ("NAME", "nbd://127.0.0.1:10809"),
+                ("DISKSIZE", "4G"),
+                ("DATA", "300M"),
+                ("COMPR", "90M"),
+                ("ALGORITHM", "zstd:3"),
+                ("ZERO-PAGES", "17"),
+                ("TOTAL", "93M"),
+                ("MEM-LIMIT", "-"),
+                ("MEM-USED", "94M"),
+                ("MIGRATED", "1,234"),
+            ]
+        );
+        for (name, _, meaning) in sample().memory.named() {
+            assert!(text.lines().any(|line| line.starts_with(name) && line.ends_with(meaning)), "{name} in\n{text}");
+        }
+        assert!(text.lines().any(|line| line.starts_with("live ") && line.contains("90.0%")), "{text}");
+        assert!(
+            text.contains("\nrss ") && text.contains("2 connected") && text.contains("memzip      0      1\n"),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.trim_end() == line), "{text}");
+    }
+
+    #[test]
+    fn fragmentation_and_slack_are_told_apart() {
+        let mut memory = sample().memory;
+        assert_eq!(verdict(&memory), "everything above");
+        memory.holes = 50 << 20;
+        assert!(verdict(&memory).starts_with("fragmented"));
+        memory.holes = 0;
+        memory.free_frames = 50 << 20;
+        assert!(verdict(&memory).contains("free frames"));
+        assert_eq!(verdict(&MemoryParts::default()), "everything above");
+    }
 }

@@ -217,7 +217,7 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
 #[test]
 fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
     if sys::host::user() != 0 {
-        eprintln!("SKIPPED: only root can start a client as another user");
+        println!("SKIPPED: only root can start a client as another user");
         return;
     }
     let fixture = Fixture::start(LIMITS);

@@ -29,6 +29,8 @@ pub(super) struct Corpus {
     pub(super) files: u64,
     /// Bytes of all chosen files, each rounded up to whole pages.
     pub(super) bytes: u64,
+    /// Files that would have been chosen but may not be read.
+    pub(super) unreadable: u64,
 }
 
 impl Corpus {
@@ -43,10 +45,10 @@ impl Corpus {
             path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
             collect(path, &mut seen, &mut all);
         }
-        let sources = sample(all, limit);
+        let (sources, unreadable) = sample(all, limit);
         let bytes = sources.iter().map(|source| whole_pages(source.len)).sum();
         ensure!(bytes > 0, "there is no readable file with anything in it under {}", list(paths));
-        Ok(Self { files: sources.len() as u64, bytes, sources })
+        Ok(Self { files: sources.len() as u64, bytes, unreadable, sources })
     }
 
     /// The chosen files' bytes from the first to the last.
@@ -74,21 +76,27 @@ fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
 }
 
 /// Keeps a file whenever what is kept lags behind its even share, so that the choice spreads over the whole list.
-fn sample(all: Vec<Source>, limit: u64) -> Vec<Source> {
+///
+/// Also tells how many files it had to pass over.
+fn sample(all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
     let total: u128 = all.iter().map(|source| u128::from(whole_pages(source.len))).sum();
-    let (mut passed, mut kept, mut sources) = (0u128, 0u64, Vec::new());
+    let (mut passed, mut kept, mut unreadable, mut sources) = (0u128, 0u64, 0u64, Vec::new());
     for mut source in all {
         passed += u128::from(whole_pages(source.len));
         let share = (passed * u128::from(limit)).checked_div(total).unwrap_or(0).min(passed);
         let room = (limit - kept) / PAGE as u64 * PAGE as u64;
-        if u128::from(kept) >= share || room == 0 || File::open(&source.path).is_err() {
+        if u128::from(kept) >= share || room == 0 {
+            continue;
+        }
+        if File::open(&source.path).is_err() {
+            unreadable += 1;
             continue;
         }
         source.len = source.len.min(room);
         kept += whole_pages(source.len);
         sources.push(source);
     }
-    sources
+    (sources, unreadable)
 }
 
 fn whole_pages(len: u64) -> u64 {

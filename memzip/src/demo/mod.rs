@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Demo) -> Result<Report> {
 /// What was asked for, and not more than half of the memory that is free.
 fn load_limit(asked: u64) -> u64 {
     let available = sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
-    available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD)))
+    available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD))).max(PAGE as u64)
 }
 
 fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
@@ -112,6 +112,9 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
 fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
     let from = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let mut line = format!("{} files from {from}, {}", grouped(corpus.files), human(corpus.bytes));
+    if corpus.unreadable > 0 {
+        line += &format!(" ({} more may not be read and are left out)", grouped(corpus.unreadable));
+    }
     if incomplete > 0 {
         line += &format!(" ({incomplete} could not be read to the end: zeros in their place)");
     }

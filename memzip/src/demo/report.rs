@@ -116,7 +116,7 @@ impl fmt::Display for Report {
         for moment in self.moments() {
             writeln!(f, "  {}:", moment.name)?;
             for line in moment.stat.buddyinfo.lines() {
-                writeln!(f, "    {line}")?;
+                writeln!(f, "    {}", line.trim_end())?;
             }
         }
         write!(f, "\n{}", self.verdict())
@@ -149,4 +149,53 @@ fn ratio(whole: u64, part: u64) -> String {
 
 fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::stat_json::MemoryParts;
+
+    fn moment(name: &'static str, live: u64, frames: u64, rss: u64) -> Moment {
+        let memory = MemoryParts { live, holes: frames - live, handles: 1 << 20, ..MemoryParts::default() };
+        let stat = StatReport {
+            orig_data_size: live * 3,
+            compr_data_size: live,
+            mem_used_total: frames,
+            mem_total: memory.sum(),
+            rss: Some(rss),
+            memory,
+            buddyinfo: "Node 0, zone   memzip      0 \n".into(),
+            ..StatReport::default()
+        };
+        Moment { name, stat }
+    }
+
+    #[test]
+    fn the_report_reads_in_aligned_columns_and_ends_with_what_came_of_it() {
+        let report = Report {
+            files: "2 files".into(),
+            disk: "a disk".into(),
+            steps: vec![Step {
+                name: "write",
+                time: Duration::from_millis(1500),
+                bytes: 3 << 20,
+                note: "768 pages".into(),
+            }],
+            start: moment("at the start", 0, 0, 10 << 20),
+            loaded: moment("loaded", 90 << 20, 100 << 20, 120 << 20),
+            deleted: moment("half deleted", 45 << 20, 80 << 20, 121 << 20),
+            compacted: moment("compacted", 45 << 20, 50 << 20, 70 << 20),
+            emptied: moment("emptied", 0, 0, 12 << 20),
+        };
+        let text = report.to_string();
+        assert!(text.contains("  write  1.50 s  2 MiB/s  768 pages\n"), "{text}");
+        let density = text.lines().find(|line| line.contains("density")).expect("a line about density");
+        let cells: Vec<&str> = density.rsplit("  ").filter(|cell| !cell.is_empty()).take(5).map(str::trim).collect();
+        assert_eq!(cells, ["-", "90.0 %", "56.2 %", "90.0 %", "-"], "{density:?}");
+        assert!(text.contains("from 100M to 50M"), "{text}");
+        assert!(text.contains("blocks of 2M: 50M, and after the rest was deleted, 108M."), "{text}");
+        assert!(text.lines().all(|line| line.trim_end() == line && line.len() <= 120), "{text}");
+        assert!(text.is_ascii());
+    }
 }

@@ -180,6 +180,11 @@ const _: () =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::corpus::Corpus;
+    use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode};
+    use nbd::{Listen, Server, ServerConfig};
+    use std::sync::Arc;
+    use zram::{Zram, ZramConfig};
 
     #[test]
     fn a_changed_a_missing_and_an_undeleted_page_are_all_noticed() {
@@ -200,5 +205,80 @@ mod tests {
         half[3 * PAGE..].fill(0);
         assert_eq!(digests.wrong_pages(0, &half, Expect::EverySecond), 0);
         assert_eq!(digests.wrong_pages(0, &half, Expect::Everything), 2);
+    }
+
+    /// A disk that changes one bit of what it stores at one place.
+    struct Liar {
+        disk: Zram,
+        at: u64,
+    }
+
+    impl BlockDevice for Liar {
+        fn size(&self) -> Bytes {
+            self.disk.size()
+        }
+        fn limits(&self) -> Limits {
+            self.disk.limits()
+        }
+        fn is_read_only(&self) -> bool {
+            self.disk.is_read_only()
+        }
+        fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+            self.disk.read(span, buf)?;
+            if (span.offset()..span.end()).contains(&self.at) {
+                buf[(self.at - span.offset()) as usize] ^= 0x10;
+            }
+            Ok(())
+        }
+        fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+            self.disk.write(span, buf)
+        }
+        fn flush(&self) -> Result<(), BlockError> {
+            self.disk.flush()
+        }
+        fn discard(&self, span: Span) -> Result<(), BlockError> {
+            self.disk.discard(span)
+        }
+        fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+            self.disk.write_zeroes(span, mode)
+        }
+        fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+            self.disk.status(span, visit);
+        }
+    }
+
+    /// Loads a few files over a real socket and reads them back; `at` is where the disk lies.
+    fn load_and_verify(at: u64) -> Result<u64> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for number in 0..5u32 {
+            let text: String = (0..30_000u32).map(|word| (word * (number + 3)).to_string()).collect();
+            std::fs::write(folder.path().join(number.to_string()), text).expect("a small file");
+        }
+        let corpus = Corpus::find(&[folder.path().to_owned()], 1 << 30).expect("five files");
+        let disk = Liar { disk: Zram::new(ZramConfig::new(Bytes(corpus.bytes))).expect("a small disk"), at };
+        let socket = folder.path().join("nbd");
+        let server = Server::bind(Listen::Unix(socket.clone()), Arc::new(disk), ServerConfig::default()).expect("bind");
+        let handle = server.handle();
+        let thread = std::thread::spawn(move || server.run());
+        let target = Target { socket: &socket, bytes: corpus.bytes };
+        let (digests, bar) = (Digests::new(corpus.bytes), ProgressBar::hidden());
+        load(target, corpus.reader(), &digests, &bar).expect("the disk takes everything");
+        let verdict = verify(target, &digests, Expect::Everything, &bar);
+        if verdict.is_ok() {
+            delete(target, Delete::EverySecondPage, &bar).expect("the disk trims");
+            verify(target, &digests, Expect::EverySecond, &bar).expect("the others are still there");
+            verify(target, &digests, Expect::Everything, &bar).expect_err("the deleted ones are gone");
+        }
+        handle.shutdown();
+        thread.join().expect("no panic").expect("an orderly end");
+        verdict
+    }
+
+    #[test]
+    fn a_single_bit_that_comes_back_wrong_over_the_socket_is_an_error() {
+        let pages = load_and_verify(u64::MAX).expect("an honest disk");
+        assert!(pages > MAX_REQUEST as u64 / PAGE as u64, "more than one request: {pages} pages");
+        let error = load_and_verify(300_001).expect_err("a bit is wrong").to_string();
+        assert_eq!(error, format!("1 of {pages} pages came back different from what was sent"));
     }
 }

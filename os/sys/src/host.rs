@@ -7,7 +7,9 @@ mod features;
 mod limits;
 
 pub use features::{HugePages, KernelZram, Userfaultfd, huge_pages, io_uring, kernel_zram, kvm, memfd, userfaultfd};
-pub use limits::{Limits, Overcommit, available_memory, cgroup_memory_limit, limits, overcommit, pressure};
+pub use limits::{
+    Limits, Overcommit, available_memory, cgroup_memory_limit, limits, overcommit, pressure, raise_open_files,
+};
 
 /// How many CPUs this process may use; at least 1.
 #[must_use]

@@ -33,6 +33,15 @@ pub fn limits() -> Limits {
     }
 }
 
+/// Raises the limit on open files as far as this process may, and returns the new one; `None` is no limit.
+///
+/// Best effort: where the OS refuses, the old limit stays.
+pub fn raise_open_files() -> Option<u64> {
+    let old = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: old.maximum, maximum: old.maximum };
+    rustix::process::setrlimit(Resource::Nofile, raised).map_or(old.current, |()| raised.current)
+}
+
 /// How the machine answers reservations larger than its memory.
 #[must_use]
 pub fn overcommit() -> Overcommit {
@@ -114,6 +123,14 @@ mod tests {
         let files = limit_files("5:cpu,memory:/").expect("a version 1 line with the memory controller");
         assert_eq!(files, ["/sys/fs/cgroup/memory/memory.limit_in_bytes"]);
         assert_eq!(limit_files("3:pids:/x"), None);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the OS")]
+    fn open_files_are_raised_to_what_is_allowed_and_not_beyond() {
+        let allowed = rustix::process::getrlimit(Resource::Nofile).maximum;
+        assert_eq!(raise_open_files(), allowed);
+        assert_eq!(limits().open_files, allowed);
     }
 
     #[test]
