@@ -4,7 +4,8 @@
 //! place, so without contention the lock is one atomic exchange on a line nobody else writes.
 
 use sync::{Mutex, MutexGuard, this_shard};
-use zcomp::{Algorithm, PAGE_SIZE, Stream, StreamError};
+use zcomp::{Algorithm, Stream, StreamError};
+use zsmalloc::MAX_OBJECT;
 
 /// A fixed number of streams. Bounded memory: a zstd stream at level 3 is about 190 KiB, an lz4 one 8 KiB.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ struct Padded(Mutex<Desk>);
 pub(crate) struct Desk {
     pub(crate) stream: Stream,
     /// Where an object that lies in two pieces is put together.
-    pub(crate) bounce: Box<[u8; PAGE_SIZE]>,
+    pub(crate) bounce: Box<[u8; MAX_OBJECT]>,
 }
 
 impl Streams {
@@ -30,7 +31,7 @@ impl Streams {
     /// # Errors
     /// The first error of `make`.
     pub fn new(count: usize, mut make: impl FnMut() -> Result<Stream, StreamError>) -> Result<Self, StreamError> {
-        let desk = |_| make().map(|stream| Padded(Mutex::new(Desk { stream, bounce: Box::new([0; PAGE_SIZE]) })));
+        let desk = |_| make().map(|stream| Padded(Mutex::new(Desk { stream, bounce: Box::new([0; MAX_OBJECT]) })));
         Ok(Self { desks: (0..count.max(1)).map(desk).collect::<Result<_, _>>()? })
     }
 
