@@ -18,7 +18,7 @@ pub struct Export {
 
 /// What client and server agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// Whether structured replies are used.
     pub structured: bool,
     /// Whether `base:allocation` was selected.
@@ -27,16 +27,14 @@ pub struct Terms {
 
 impl Export {
     /// Whether a client that says `name` means this export.
-    #[must_use]
-    pub fn answers_to(&self, name: &[u8]) -> bool {
+    pub(crate) fn answers_to(&self, name: &[u8]) -> bool {
         name.is_empty() || name == self.name.as_bytes()
     }
 
     /// What the device can do, under `terms`.
     ///
     /// Several connections see one device, and a flush on any of them covers all, so multi-conn is always safe.
-    #[must_use]
-    pub fn transmission_flags(&self, terms: Terms) -> u16 {
+    pub(crate) fn transmission_flags(&self, terms: Terms) -> u16 {
         let mut flags = transmission::HAS_FLAGS
             | transmission::SEND_FLUSH
             | transmission::SEND_FUA
@@ -55,15 +53,13 @@ impl Export {
     }
 
     /// Minimum, preferred and maximum request sizes. Units: bytes.
-    #[must_use]
-    pub fn block_sizes(&self) -> [u32; 3] {
+    pub(crate) fn block_sizes(&self) -> [u32; 3] {
         let limits = self.device.limits();
         [limits.minimum, limits.preferred, MAX_PAYLOAD]
     }
 
     /// What decides whether a request is legal.
-    #[must_use]
-    pub fn rules(&self, terms: Terms) -> Rules {
+    pub(crate) fn rules(&self, terms: Terms) -> Rules {
         Rules {
             size: self.device.size(),
             read_only: self.device.is_read_only(),

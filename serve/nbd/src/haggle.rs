@@ -39,7 +39,7 @@ enum Next {
 ///
 /// # Errors
 /// [`Hangup`].
-pub fn haggle<R: Inbound, W: Write>(
+pub(crate) fn haggle<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
     admission: Admission,

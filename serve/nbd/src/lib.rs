@@ -1,4 +1,59 @@
-//! An NBD server for a [`block::BlockDevice`].
+//! An NBD server: a [`block::BlockDevice`] for nbdcopy, qemu, fio and the kernel, over a unix socket or TCP.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use nbd::{Listen, NbdError, Server, ServerConfig};
+//!
+//! fn serve(device: Arc<dyn block::BlockDevice>) -> Result<(), NbdError> {
+//!     let server = Server::bind(Listen::Unix("/run/user/1000/disk.sock".into()), device, ServerConfig::default())?;
+//!     println!("{}", server.uri());
+//!     server.run() // until server.handle().shutdown()
+//! }
+//! ```
+//!
+//! # Following a request
+//!
+//! ```text
+//!  listener ---> server ---> roster      who comes in, who has a seat
+//!                  | one thread a connection
+//!             conversation
+//!              |        |
+//!           haggle   transmit             handshake; then requests, one after the other
+//!              |        |
+//!              +-- wire --+               bytes -> Header -> Command (range checked); replies -> bytes
+//!              |        |
+//!             channel: inbox, outbox      what came, what waits to be sent
+//! ```
+//!
+//! Parse, execute and answer are apart: [`wire`] holds pure functions, a `Command` carries a checked [`block::Span`], and errors
+//! become numbers in one function, [`wire::failure::Failure::errno`].
+//!
+//! # Why threads, and why one does everything
+//!
+//! Serving a page is decoding it: work for a processor, a few microseconds of it. Handing that to another thread costs more than
+//! doing it, and an event loop would only make the other connections wait for it. So a connection's thread takes whatever its socket
+//! holds, executes request after request, lets replies collect and sends them together: every few, or when no complete request is
+//! left. Several connections run on several processors.
+//!
+//! # Bounds
+//!
+//! | what | bound |
+//! |---|---|
+//! | memory of a connection | two buffers of 256 KiB, up to 2 MiB more while a long simple reply is sent, a 512 KiB stack (reserved); touched parts only |
+//! | connections | [`ServerConfig::max_connections`]; the next ones are told so and turned away |
+//! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it speaks |
+//! | a shutdown | twice [`ServerConfig::shutdown_grace`], plus a device call in progress |
+//!
+//! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
+//! piece by piece. A client that vanishes in the middle of a long write leaves its first pages written; it was never told that it succeeded.
+//!
+//! # Where the protocol leaves a choice
+//!
+//! * Requests of any offset and length are served, also of zero bytes; the preferred size is the device's.
+//! * `base:allocation` cannot promise that a written page takes no more memory when it is overwritten: it may compress worse.
+//!   `NO_HOLE` is passed to the device, which knows best.
+//! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
+//! * No TLS: use a unix socket, or a tunnel.
 #![forbid(unsafe_code)]
 
 mod channel;

@@ -8,7 +8,7 @@ use crate::socket::Socket;
 use crate::uri;
 use rustix::net::sockopt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use unix::UnixDoor;
 
@@ -31,8 +31,8 @@ pub enum Listener {
 pub enum Arrival {
     /// A client.
     Client(Socket),
-    /// A process of another user, already closed.
-    Stranger,
+    /// Somebody who is not let in, already closed: another user, or a client that is gone again.
+    TurnedAway,
     /// Nobody waits.
     Nobody,
 }
@@ -62,14 +62,10 @@ impl Listener {
         match self {
             Self::Unix(door) => door.accept(),
             Self::Tcp { listener, .. } => match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false)?;
-                    // Replies are batched already; waiting for more would only delay them.
-                    stream.set_nodelay(true)?;
-                    // A peer that vanished without a word gives its seat back some day.
-                    sockopt::set_socket_keepalive(&stream, true)?;
-                    Ok(Arrival::Client(Socket::Tcp(stream)))
-                }
+                Ok((stream, _)) => Ok(match prepared(&stream) {
+                    Ok(()) => Arrival::Client(Socket::Tcp(stream)),
+                    Err(_) => Arrival::TurnedAway,
+                }),
                 Err(error) => nobody(error),
             },
         }
@@ -91,6 +87,14 @@ impl AsFd for Listener {
             Self::Tcp { listener, .. } => listener.as_fd(),
         }
     }
+}
+
+fn prepared(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    // Replies are batched already; waiting for more would only delay them.
+    stream.set_nodelay(true)?;
+    // A peer that vanished without a word gives its seat back some day.
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 /// A client that left before it was taken in is nobody.

@@ -134,7 +134,7 @@ impl Server {
                     Place::Standing(entry) => self.seat(entry, Admission::Full),
                     Place::None => self.shared.counters.refused(),
                 },
-                Ok(Arrival::Stranger) => self.shared.counters.refused(),
+                Ok(Arrival::TurnedAway) => self.shared.counters.refused(),
                 Ok(Arrival::Nobody) => return,
                 // No descriptor or no memory: the client waits in the backlog until there is one.
                 Err(_) => return self.pause(),

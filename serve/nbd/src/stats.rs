@@ -71,7 +71,7 @@ pub struct Stats {
 
 /// One connection's counts since it last added them.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     requests: [u64; COMMANDS],
     errors: [u64; Errno::ALL.len()],
     /// Units: bytes.
@@ -106,7 +106,7 @@ pub struct Counters {
 
 impl Counters {
     /// Adds a connection's counts and clears them.
-    pub fn absorb(&self, tally: &mut Tally) {
+    pub(crate) fn absorb(&self, tally: &mut Tally) {
         let Tally { requests, errors, bytes_read, bytes_written } = std::mem::take(tally);
         for (counter, count) in self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors)) {
             add(counter, count);
@@ -116,17 +116,17 @@ impl Counters {
     }
 
     /// One more connection got a seat.
-    pub fn seated(&self) {
+    pub(crate) fn seated(&self) {
         add(&self.connections_total, 1);
     }
 
     /// One more connection was turned away.
-    pub fn refused(&self) {
+    pub(crate) fn refused(&self) {
         add(&self.connections_refused, 1);
     }
 
     /// One more conversation ended badly.
-    pub fn broken(&self) {
+    pub(crate) fn broken(&self) {
         add(&self.broken, 1);
     }
 

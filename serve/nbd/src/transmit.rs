@@ -35,7 +35,7 @@ enum Flow {
 ///
 /// # Errors
 /// [`Hangup`].
-pub fn transmit<R: Inbound, W: Write>(
+pub(crate) fn transmit<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
     terms: Terms,

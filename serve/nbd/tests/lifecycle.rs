@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{Client, head};
 use support::disk::Disk;
+use support::program::{attempt, installed, skip};
 use support::served::{Folder, Served};
 
 const MIB: u64 = 1 << 20;
@@ -22,7 +23,7 @@ fn bind(path: &std::path::Path) -> Result<Server, NbdError> {
     Server::bind(Listen::Unix(path.into()), Arc::new(Disk::new(MIB)), ServerConfig::default())
 }
 
-/// A disk whose writes take their time.
+/// A disk whose writes take their time, or for ever: then it panics.
 struct Slow(Disk, Duration);
 
 impl BlockDevice for Slow {
@@ -39,6 +40,7 @@ impl BlockDevice for Slow {
         self.0.read(span, buf)
     }
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        assert!(self.1 < Duration::MAX, "a bug in a device");
         thread::sleep(self.1);
         self.0.write(span, buf)
     }
@@ -186,6 +188,39 @@ fn shutdown_over_tcp_ends_idle_connections() {
     served.stop();
     assert!(std::net::TcpStream::connect(address).is_err());
     drop(idle);
+}
+
+#[test]
+fn another_user_is_turned_away_even_if_the_file_lets_him_in() {
+    let name = "another_user_is_turned_away_even_if_the_file_lets_him_in";
+    if !installed(name, "setpriv") || !installed(name, "nbdinfo") {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return skip(name, "a second user (only root has one)");
+    }
+    let served = Served::unix(Arc::new(Disk::new(MIB)));
+    fs::set_permissions(served.path(), fs::Permissions::from_mode(0o666)).unwrap();
+    let args = ["--reuid=65534", "--clear-groups", "nbdinfo", &served.uri];
+    assert!(!attempt("setpriv", &args).status.success());
+    let stats = served.handle.stats();
+    assert_eq!((stats.connections_refused, stats.connections_total), (1, 0));
+    fs::set_permissions(served.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(!attempt("setpriv", &args).status.success());
+    assert_eq!(served.handle.stats().connections_refused, 1);
+}
+
+#[test]
+fn a_device_that_panics_ends_one_connection_only() {
+    let mut served = Served::unix(Arc::new(Slow(Disk::new(MIB), Duration::MAX)));
+    let mut client = Client::simple(served.path());
+    client.write(1, 0, &[1; 10]);
+    assert!(client.is_closed());
+    let mut other = Client::simple(served.path());
+    other.request(0, 5, 1, 0, 1);
+    assert_eq!(other.errno(1), 0);
+    assert_eq!(served.handle.stats().connections_current, 1);
+    served.stop();
 }
 
 #[test]

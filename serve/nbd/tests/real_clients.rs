@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use support::disk::Disk;
-use support::program::{attempt, command, installed, run};
+use support::program::{attempt, command, installed, run, skip};
 use support::served::Served;
 
 const MIB: u64 = 1 << 20;
@@ -210,8 +210,7 @@ fn fio_verifies_what_it_wrote() {
     let output = command("fio").args(&args).current_dir(served.folder.file(".")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     if said.contains("engine nbd not loadable") || said.contains("failed to load engine") {
-        eprintln!("SKIPPED: fio_verifies_what_it_wrote: fio's nbd engine is not installed");
-        return;
+        return skip("fio_verifies_what_it_wrote", "fio's nbd engine");
     }
     assert!(output.status.success() && said.contains("err= 0"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Clients that may wait to be taken in.
@@ -52,13 +52,13 @@ impl UnixDoor {
 
     /// Takes the next client in if it belongs to this user or to root.
     pub fn accept(&self) -> io::Result<Arrival> {
-        let stream = match self.listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) => return nobody(error),
-        };
-        stream.set_nonblocking(false)?;
-        let peer = sockopt::socket_peercred(&stream)?.uid;
-        Ok(if peer == geteuid() || peer.is_root() { Arrival::Client(Socket::Unix(stream)) } else { Arrival::Stranger })
+        match self.listener.accept() {
+            Ok((stream, _)) => Ok(match trusted(&stream) {
+                Ok(true) => Arrival::Client(Socket::Unix(stream)),
+                Ok(false) | Err(_) => Arrival::TurnedAway,
+            }),
+            Err(error) => nobody(error),
+        }
     }
 }
 
@@ -75,6 +75,13 @@ impl Drop for UnixDoor {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether the peer is this user or root; makes the socket a blocking one.
+fn trusted(stream: &UnixStream) -> io::Result<bool> {
+    stream.set_nonblocking(false)?;
+    let peer = sockopt::socket_peercred(stream)?.uid;
+    Ok(peer == geteuid() || peer.is_root())
 }
 
 fn new_socket() -> Result<OwnedFd, NbdError> {
