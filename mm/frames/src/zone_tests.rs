@@ -71,7 +71,8 @@ fn a_limit_below_what_is_in_use_refuses_until_enough_is_freed() {
 
 #[test]
 fn unusable_capacities_are_errors() {
-    let zone = |frames| Zone::new(ZoneConfig { capacity: FrameCount(frames), ..ZoneConfig::default() });
+    let config = |frames| ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() };
+    let zone = |frames| Zone::new(config(frames));
     assert!(matches!(zone(0), Err(ZoneError::Capacity { .. })));
     assert!(matches!(zone(1 << 32), Err(ZoneError::Capacity { .. })));
     assert!(matches!(zone(u64::MAX), Err(ZoneError::Capacity { .. })));
