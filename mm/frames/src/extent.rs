@@ -16,9 +16,11 @@
 //! - INV-EXTENT-2: the bytes of an extent's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that extent.
 //! - INV-EXTENT-3: an [`Exclusive`] guard exists only while no other guard of the extent does; its frame numbers change only under it.
 
+mod gather;
 mod guard;
 mod state;
 
+pub use gather::{Gather, Gathered};
 pub use guard::{Exclusive, Leaving, Shared};
 
 use std::sync::Arc;

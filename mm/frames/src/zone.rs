@@ -25,7 +25,7 @@ use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::percpu::{self, CpuList, Held};
 use crate::reclaim::Reclaim;
-use crate::state::State;
+use crate::state::{Kind, State};
 use crate::tables::Tables;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 
@@ -112,7 +112,7 @@ impl Zone {
 
     /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
     ///
-    /// Locking: one per-CPU list; every [`percpu::BATCH`] frames also the zone lock; before refusing, all of them.
+    /// Locking: one per-CPU list; every 16 frames also the zone lock; before refusing, all of them.
     ///
     /// # Errors
     /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
@@ -147,6 +147,30 @@ impl Zone {
         drop(buddy);
         let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim), Ok)?;
         Ok(Block::new(self, first, order))
+    }
+
+    /// One frame from as low as there is one, for gathering; `None` at the limit or when the arena is full.
+    ///
+    /// Locking: the zone lock.
+    pub(crate) fn alloc_lowest(&self) -> Option<Frame<'_>> {
+        let mut one = [Pfn(0)];
+        let mut buddy = self.buddy.lock();
+        if buddy.headroom() == 0 || buddy.take_singles(&self.tables, MigrateType::Movable, &mut one) == 0 {
+            return None;
+        }
+        drop(buddy);
+        self.tables.frames.change(one[0], State::CACHED, State::used(Order::SINGLE));
+        Some(Frame::new(self, one[0]))
+    }
+
+    /// Pageblocks below the high-water mark.
+    pub(crate) fn online_blocks(&self) -> u32 {
+        self.buddy.lock().online
+    }
+
+    /// Whether the frame has an owner just now: a hint, since nothing is locked.
+    pub(crate) fn is_in_use(&self, pfn: Pfn) -> bool {
+        self.tables.frames.state(pfn).kind() == Some(Kind::Used)
     }
 
     /// One more reference to a frame that is in use; `None` when it is not.

@@ -45,10 +45,15 @@ impl Pool {
         for (handle, location) in self.handles.live() {
             objects.insert((location.extent(), location.object()), handle);
         }
+        let mut frames = 0;
         for class in self.classes.iter() {
-            self.check_class(class, &self.lock(class), &mut objects)?;
+            let state = self.lock(class);
+            self.check_class(class, &state, &mut objects)?;
+            frames += state.frames;
         }
         let whole = SizeClass { index: 0, size: 0, frames: 0, objects: 0 };
+        ensure!(whole, self.frames() == frames, "{} frames counted, {frames} in classes", self.frames());
+        ensure!(whole, self.frames_max() >= frames, "{frames} frames are more than the most there were");
         ensure!(whole, objects.is_empty(), "{} live handles name no live object", objects.len());
         ensure!(whole, !self.is_poisoned(), "the pool is poisoned");
         Ok(())

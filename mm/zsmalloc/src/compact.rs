@@ -4,7 +4,7 @@
 //! are not disturbed and a moved object's old bytes stay for those who look at them. A zspage in use by somebody else is passed over, not waited
 //! for (KERNEL 1.4 ends the whole class there). What is left of a class is at most one zspage with room, packed to its front.
 
-use frames::{ExtentId, Leaving, Shared};
+use frames::{ExtentId, Gathered, Leaving, Shared};
 use sync::atomic::Ordering::Relaxed;
 
 use crate::budget::Deadline;
@@ -50,6 +50,17 @@ pub struct Compaction {
     pub outcome: Outcome,
 }
 
+/// What a gathering did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gathering {
+    /// Frames that have a new place.
+    pub frames_moved: u64,
+    /// Frames passed over because somebody was inside their zspage.
+    pub frames_busy: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
 impl Compaction {
     fn count(&mut self, before: (u64, u64), state: &ClassState) {
         // Other threads may add frames between two batches, never within one: the class is locked.
@@ -87,6 +98,34 @@ impl Pool {
         self.objects_compacted.fetch_add(report.objects_moved, Relaxed);
         self.frames_compacted.fetch_add(report.frames_freed, Relaxed);
         report
+    }
+
+    /// Gathering: moves frames of this pool down in the arena, so that whole 2 MiB blocks become free and go back to the OS. Worth it after
+    /// [`Pool::compact`], which frees frames wherever they are.
+    ///
+    /// Locking: one zspage at a time, tried; its readers are passed over.
+    pub fn gather(&self, budget: &Budget) -> Gathering {
+        let mut report = Gathering::default();
+        let Some(_single) = self.compacting.try_lock() else {
+            report.outcome = Outcome::AlreadyRunning;
+            return report;
+        };
+        let deadline = budget.start();
+        let mut gather = self.zspages.extents().gather();
+        loop {
+            if deadline.has_passed() {
+                report.outcome = Outcome::OutOfTime;
+                return report;
+            }
+            match gather.step() {
+                Some(Gathered::Moved { extent, leaving }) => {
+                    report.frames_moved += 1;
+                    self.leave(extent, leaving);
+                }
+                Some(Gathered::Busy) => report.frames_busy += 1,
+                None => return report,
+            }
+        }
     }
 
     /// `false` when time ran out.

@@ -118,6 +118,7 @@ impl Pool {
             if held.has_frame(position) && self.zspages.frame_is_empty(held.id(), class, position) {
                 held.detach(position);
                 state.frames -= 1;
+                self.frames.fall();
             }
         }
     }

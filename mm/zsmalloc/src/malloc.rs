@@ -175,6 +175,7 @@ impl Pool {
                 return Err(error.into());
             }
             state.frames += 1;
+            self.frames.rise();
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
 use crate::fullness::{GROUPS, Group};
+use crate::gauge::Gauge;
 use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
 use crate::{AllocError, PoolError};
@@ -46,6 +47,7 @@ pub struct Pool {
     pub(crate) compacting: Mutex<()>,
     pub(crate) objects_compacted: AtomicU64,
     pub(crate) frames_compacted: AtomicU64,
+    pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
 }
 
@@ -86,6 +88,7 @@ impl Pool {
             compacting: Mutex::new(()),
             objects_compacted: AtomicU64::new(0),
             frames_compacted: AtomicU64::new(0),
+            frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
         })
     }

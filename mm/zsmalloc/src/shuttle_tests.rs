@@ -85,7 +85,12 @@ fn s21_a_pool_in_use_by_four_threads() {
             }));
             threads.push(thread::spawn({
                 let shared = Arc::clone(&shared);
-                move || (0..4).for_each(|_| drop(shared.pool.compact(&Budget::unlimited())))
+                move || {
+                    for _ in 0..4 {
+                        shared.pool.compact(&Budget::unlimited());
+                        shared.pool.gather(&Budget::unlimited());
+                    }
+                }
             }));
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             shared.pool.check().expect("consistent");

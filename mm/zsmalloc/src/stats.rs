@@ -93,9 +93,20 @@ impl Pool {
         total
     }
 
-    /// Frames attached to zspages: the kernel's zs_get_total_pages.
+    /// Frames attached to zspages: the kernel's zs_get_total_pages. One load.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.classes.iter().map(|class| self.lock(class).frames).sum()
+        self.frames.level()
+    }
+
+    /// The most [`Pool::frames`] ever was, or since [`Pool::reset_frames_max`].
+    #[must_use]
+    pub fn frames_max(&self) -> u64 {
+        self.frames.most()
+    }
+
+    /// Starts [`Pool::frames_max`] again from what is attached now.
+    pub fn reset_frames_max(&self) {
+        self.frames.reset();
     }
 }

@@ -81,6 +81,7 @@ impl Model {
             }
             Op::Compact => {
                 self.pool.compact(&Budget::unlimited());
+                self.pool.gather(&Budget::unlimited());
             }
             Op::Limit(frames) => self.pool.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
             _ => {}

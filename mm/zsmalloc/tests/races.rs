@@ -58,6 +58,7 @@ fn s21_everything_at_once_keeps_every_byte() {
         scope.spawn(|| {
             while !stop.load(Ordering::Acquire) {
                 pool.compact(&Budget::unlimited());
+                pool.gather(&Budget::unlimited());
             }
         });
         scope.spawn(|| {

@@ -6,7 +6,7 @@ use block::{BlockError, Bytes};
 use frames::{FrameCount, Zone, ZoneConfig};
 use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zsmalloc::{AccessError, AllocError, Budget, Compaction, Pool, PoolConfig};
+use zsmalloc::{AccessError, AllocError, Budget, Compaction, Gathering, Pool, PoolConfig};
 
 use crate::counters::{Counter, Counters};
 use crate::relief::Relief;
@@ -35,8 +35,6 @@ pub struct Zram {
     relief: Relief,
     /// Bytes, as given; `u64::MAX` for none.
     pub(crate) limit: AtomicU64,
-    /// The most frames of zspages seen.
-    used_max: AtomicU64,
 }
 
 impl Zram {
@@ -75,7 +73,6 @@ impl Zram {
             counters: Counters::default(),
             relief: Relief::new(),
             limit: AtomicU64::new(config.mem_limit.map_or(u64::MAX, |limit| limit.0)),
-            used_max: AtomicU64::new(0),
             config,
         })
     }
@@ -98,21 +95,12 @@ impl Zram {
     ///
     /// Reads and writes go on meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
-        self.note_used();
         self.pages.pool().compact(budget)
     }
 
     /// Starts the high-water mark `mem_used_max` again from what is used now.
     pub fn reset_mem_used_max(&self) {
-        // Relaxed: a statistic.
-        self.used_max.store(self.pages.pool().frames(), Relaxed);
-    }
-
-    /// Looks how much is used just now; called often enough for the high-water mark to be one.
-    pub(crate) fn note_used(&self) -> u64 {
-        let used = self.pages.pool().frames();
-        // Relaxed: a statistic.
-        self.used_max.fetch_max(used, Relaxed).max(used)
+        self.pages.pool().reset_frames_max();
     }
 
     /// Reads a slot's page, whatever it holds by now.
@@ -195,7 +183,7 @@ impl Zram {
         let shift = |counter, was: bool, is: bool| match (was, is) {
             (false, true) => self.counters.add(counter, 1),
             (true, false) => self.counters.sub(counter, 1),
-            _ => 0,
+            _ => {}
         };
         shift(Counter::Stored, old != Stored::EMPTY, new != Stored::EMPTY);
         shift(Counter::Same, old.is_same_filled(), new.is_same_filled());

@@ -8,7 +8,7 @@ use sync::atomic::{AtomicU32, Ordering};
 
 use super::state::State;
 use super::{ExtentId, Extents, NO_FRAME};
-use crate::{AllocError, FRAME_SIZE, MigrateType, Pfn, Reclaim};
+use crate::{AllocError, FRAME_SIZE, Frame, MigrateType, Pfn, Reclaim};
 
 /// What a guard that leaves finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,30 @@ impl<'e> Exclusive<'e> {
         }
         place.store(NO_FRAME, Ordering::Relaxed);
         drop(self.extents.zone.frame_from_pfn(Pfn(number - 1)));
+        true
+    }
+
+    /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`, which takes its place. The old frame goes back to the
+    /// zone. `false`, and nothing but `to` has gone back, when the place holds another frame or none.
+    pub(crate) fn migrate(&mut self, position: usize, from: Pfn, to: Frame<'_>) -> bool {
+        if frame_at(self.record, position) != Some(from) {
+            return false;
+        }
+        let arena = self.extents.zone.arena();
+        arena.note_read(from);
+        arena.note_write(to.pfn());
+        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` was just allocated and is nobody
+        // else's, hence another frame. Both are FRAME_SIZE bytes inside the arena.
+        unsafe {
+            let (source, target) = (arena.frame_ptr(from).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
+            std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
+        }
+        let zone = &self.extents.zone;
+        let pfn = to.into_pfn();
+        zone.set_owner(pfn, self.id.to_bits(), position as u8);
+        // Relaxed: published by the Release in `leave`.
+        self.record[1 + position].store(pfn.0 + 1, Ordering::Relaxed);
+        drop(zone.frame_from_pfn(from));
         true
     }
 

@@ -122,3 +122,26 @@ fn compaction_works_at_the_limit() {
     pool.check().expect("consistent");
     assert!(pool.frames() < before * 3 / 4);
 }
+
+/// after objects and then frames moved together, what is held is what is used, and every byte is there.
+#[test]
+fn gathering_after_compaction_leaves_whole_blocks_free() {
+    let pool = pool();
+    let mixed = |number: usize| [700, 1850, 3000, 4096][number % 4];
+    let handles: Vec<Handle> =
+        (0..8000).map(|number| pool.store(&content(number as u32, mixed(number))).expect("room")).collect();
+    free_every(&pool, &handles, |number| number % 7 < 2);
+    pool.compact(&Budget::unlimited());
+    assert_eq!(pool.gather(&Budget::within(Duration::ZERO)).outcome, Outcome::OutOfTime);
+    let gathering = pool.gather(&Budget::unlimited());
+    assert_eq!((gathering.outcome, gathering.frames_busy), (Outcome::Done, 0));
+    assert!(gathering.frames_moved > 0);
+    pool.check().expect("consistent");
+    pool.zone().trim();
+    let zone = pool.zone().stats();
+    assert!(zone.committed.0 - zone.in_use.0 < 512, "{zone:?}");
+    for (number, &handle) in handles.iter().enumerate().filter(|(number, _)| number % 7 < 2) {
+        let expected = content(number as u32, mixed(number));
+        assert_eq!(pool.read(handle).expect("live").to_vec(), expected, "object {number}");
+    }
+}
