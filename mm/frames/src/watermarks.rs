@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn pressure_rises_as_a_zone_fills() {
-        let config = ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
         let zone = Zone::new(config).expect("a small zone");
         let mut seen = vec![zone.pressure()];
         let mut held = Vec::new();
