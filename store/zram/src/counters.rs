@@ -47,14 +47,13 @@ pub(crate) struct Counters {
 struct Shard([AtomicU64; COUNTERS]);
 
 impl Counters {
-    /// Counts, and tells what this thread's shard had counted before.
-    pub(crate) fn add(&self, counter: Counter, count: u64) -> u64 {
-        self.mine(counter).fetch_add(count, Relaxed)
+    pub(crate) fn add(&self, counter: Counter, count: u64) {
+        self.mine(counter).fetch_add(count, Relaxed);
     }
 
     /// Takes away what some thread, maybe another one, has added: the shard may wrap, the sum does not.
-    pub(crate) fn sub(&self, counter: Counter, count: u64) -> u64 {
-        self.mine(counter).fetch_sub(count, Relaxed)
+    pub(crate) fn sub(&self, counter: Counter, count: u64) {
+        self.mine(counter).fetch_sub(count, Relaxed);
     }
 
     pub(crate) fn get(&self, counter: Counter) -> u64 {

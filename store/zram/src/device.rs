@@ -15,9 +15,6 @@ use crate::pieces::{Piece, edges, pieces, whole_slots};
 use crate::slots::CHUNK;
 use crate::zram::{Replaced, offset_of};
 
-/// Pages written between two looks at the high-water mark.
-const NOTE_EVERY: u64 = 256;
-
 impl BlockDevice for Zram {
     fn size(&self) -> Bytes {
         self.config.size
@@ -50,7 +47,7 @@ impl BlockDevice for Zram {
             pages += 1;
             self.write_piece(&piece, &buf[piece.request.clone()])
         });
-        self.count_writes(pages);
+        self.counters.add(Counter::Writes, pages);
         self.count_failure(Counter::FailedWrites, &result);
         result
     }
@@ -125,13 +122,6 @@ impl Zram {
         }
     }
 
-    fn count_writes(&self, pages: u64) {
-        let before = self.counters.add(Counter::Writes, pages);
-        if before / NOTE_EVERY != before.wrapping_add(pages) / NOTE_EVERY {
-            self.note_used();
-        }
-    }
-
     fn read_piece(&self, piece: &Piece, buf: &mut [u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&mut Page>::try_from(&mut *buf) {
             return self.load(piece.slot, page).map(drop);
@@ -171,9 +161,6 @@ impl Zram {
 
     /// Empties these slots and passes over chunks that are empty.
     fn empty(&self, slots: Range<usize>) -> Result<(), BlockError> {
-        if slots.len() as u64 >= NOTE_EVERY {
-            self.note_used();
-        }
         let mut slot = slots.start;
         while slot < slots.end {
             if !self.slots.chunk_is_used(slot) {

@@ -47,9 +47,12 @@ mod slots;
 mod stat;
 mod zram;
 
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod damage_tests;
+
 pub use check::CheckError;
 pub use config::{Access, ZramConfig};
 pub use error::ZramError;
 pub use stat::{IoStat, MemorySplit, MmStat, Stat};
 pub use zram::{MAX_SIZE, Zram};
-pub use zsmalloc::{Budget, ClassStats, Compaction};
+pub use zsmalloc::{Budget, ClassStats, Compaction, Gathering};

@@ -41,7 +41,7 @@ pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
 pub(crate) fn edges(span: Span, size: u64) -> impl Iterator<Item = Piece> {
     let whole = whole_slots(span, size);
     let first = pieces(span).next();
-    let last = (span.len() > 0).then(|| {
+    let last = (!span.is_empty()).then(|| {
         let slot = (span.end() - 1) / PAGE_SIZE as u64;
         let start = span.offset().max(slot * PAGE_SIZE as u64);
         let inside = (start % PAGE_SIZE as u64) as usize;

@@ -22,7 +22,7 @@ pub struct MmStat {
     pub mem_used_total: u64,
     /// The limit on that, 0 for none.
     pub mem_limit: u64,
-    /// The most `mem_used_total` was seen to be; looked at every few hundred pages.
+    /// The most `mem_used_total` ever was, or since it was reset.
     pub mem_used_max: u64,
     /// Pages that are one pattern repeated.
     pub same_pages: u64,
@@ -139,10 +139,9 @@ impl Zram {
     /// Locking: one size class after the other, then the zone, each for a moment.
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let used_max = self.note_used();
         let pool = self.pages.pool().stats();
         Stat {
-            mm: self.mm_stat(&pool, used_max),
+            mm: self.mm_stat(&pool),
             io: self.io_stat(),
             memory: self.memory_split(&pool),
             buddyinfo: self.zone.buddyinfo().to_string(),
@@ -150,7 +149,7 @@ impl Zram {
         }
     }
 
-    fn mm_stat(&self, pool: &PoolStats, used_max: u64) -> MmStat {
+    fn mm_stat(&self, pool: &PoolStats) -> MmStat {
         let frame = PAGE_SIZE as u64;
         // Relaxed: a statistic.
         let limit = Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX);
@@ -159,7 +158,7 @@ impl Zram {
             compr_data_size: pool.live_bytes,
             mem_used_total: pool.frames * frame,
             mem_limit: limit.map_or(0, |limit| limit.next_multiple_of(frame)),
-            mem_used_max: used_max.max(pool.frames) * frame,
+            mem_used_max: self.pages.pool().frames_max() * frame,
             same_pages: self.counters.get(Counter::Same),
             pages_compacted: pool.frames_compacted,
             huge_pages: self.counters.get(Counter::Huge),

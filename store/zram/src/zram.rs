@@ -91,11 +91,20 @@ impl Zram {
         self.zone.set_limit(limit.map(frames_in));
     }
 
-    /// Object compaction: moves objects together so that frames become free, and gives free memory back.
+    /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::gather`].
     ///
-    /// Reads and writes go on meanwhile.
+    /// Locking: reads and writes go on meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
         self.pages.pool().compact(budget)
+    }
+
+    /// Gathering: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after [`Zram::compact`].
+    ///
+    /// Locking: reads and writes go on meanwhile.
+    pub fn gather(&self, budget: &Budget) -> Gathering {
+        let report = self.pages.pool().gather(budget);
+        self.zone.trim();
+        report
     }
 
     /// Starts the high-water mark `mem_used_max` again from what is used now.

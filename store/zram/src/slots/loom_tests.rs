@@ -2,7 +2,7 @@
 
 use super::*;
 use page::Form;
-use sync::{Arc, thread};
+use sync::{Arc, model, thread};
 
 fn word(pattern: u32) -> Stored {
     Stored::new(Form::Same(pattern))
@@ -15,12 +15,6 @@ fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
         old = now;
     }
     old
-}
-
-fn model(body: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(body);
 }
 
 fn counts_match(slots: &Slots) {

@@ -1,0 +1,215 @@
+//! Pages through a real pool and real codecs: every form, and every way to lose one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use page::{Form, LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
+use proptest::prelude::*;
+use zcomp::{Algorithm, Codec, CodecError, Stream};
+use zsmalloc::{AllocError, Pool, PoolConfig};
+
+const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
+
+fn pool(limit: Option<u64>) -> Pool {
+    let limit = limit.map(|frames| FrameCount::holding(frames * 4096));
+    let config = ZoneConfig { capacity: FrameCount::holding(16 << 20), limit, ..ZoneConfig::default() };
+    let zone = Zone::new(config).expect("16 MiB of address space");
+    Pool::new(Arc::new(zone), PoolConfig::default()).expect("tables for it")
+}
+
+fn pages(algorithm: Algorithm) -> Pages {
+    Pages::new(pool(None), Streams::of(algorithm, 2).expect("a valid level"))
+}
+
+/// `noisy` bytes that do not compress, then zeros.
+fn page_with(noisy: usize) -> Page {
+    let mut state = 0x1234_5678_9abc_def1u64;
+    std::array::from_fn(|at| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if at < noisy { (state >> 56) as u8 } else { 0 }
+    })
+}
+
+fn read(pages: &Pages, stored: Stored) -> Page {
+    let mut page = [0xaa; PAGE_SIZE];
+    pages.load(stored, &mut page).expect("it was stored");
+    page
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Pages of every compressibility come back, from objects in one piece and in two.
+    #[test]
+    fn what_is_stored_reads_back(noisy in proptest::collection::vec(0usize..=PAGE_SIZE, 1..60)) {
+        for algorithm in [LZ4, Algorithm::Zstd { level: 3 }] {
+            let pages = pages(algorithm);
+            let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n)).expect("room"))).collect();
+            for &(noisy, word) in &stored {
+                prop_assert!(read(&pages, word) == page_with(noisy));
+            }
+            pages.pool().check().expect("sound");
+            stored.iter().for_each(|&(_, word)| pages.free(word).expect("freed once"));
+            prop_assert_eq!(pages.pool().stats().objects, 0);
+        }
+    }
+
+    #[test]
+    fn a_repeated_pattern_is_inline_when_its_halves_are_equal(pattern: [u8; 8], twice: bool) {
+        let mut pattern = pattern;
+        if twice {
+            pattern.copy_within(..4, 4);
+        }
+        let pages = pages(LZ4);
+        let page: Page = std::array::from_fn(|at| pattern[at % 8]);
+        let stored = pages.store(&page).expect("room");
+        prop_assert!(stored.is_same_filled());
+        let inline = pattern[..4] == pattern[4..];
+        prop_assert_eq!(pages.stored_len(stored), Ok(if inline { 0 } else { 8 }));
+        prop_assert_eq!(pages.pool().stats().objects, u64::from(!inline));
+        prop_assert!(read(&pages, stored) == page);
+    }
+}
+
+/// a zero page takes no object, a page of noise exactly one frame.
+#[test]
+fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
+    let pages = pages(LZ4);
+    let zeros = pages.store(&[0; PAGE_SIZE]).expect("room");
+    assert_eq!((zeros, pages.pool().stats().objects, pages.pool().stats().frames), (Stored::ZEROS, 0, 0));
+    let noise = pages.store(&page_with(PAGE_SIZE)).expect("room");
+    assert!(matches!(noise.form(), Form::Raw(_)));
+    assert_eq!((pages.pool().stats().objects, pages.pool().stats().frames), (1, 1));
+    assert!(read(&pages, noise) == page_with(PAGE_SIZE));
+}
+
+/// C-06: raw exactly when the blob would take the huge class anyway; three quarters of a page have nothing to do with it.
+#[test]
+fn c06_a_page_is_raw_only_when_its_blob_would_take_a_whole_frame() {
+    let pages = pages(LZ4);
+    let mut stream = Stream::new(LZ4).expect("a valid level");
+    let border = pages.pool().largest_with_header();
+    assert!(border > PAGE_SIZE * 3 / 4);
+    let (mut compressed, mut raw) = (0, 0);
+    for noisy in 3000..=PAGE_SIZE {
+        let blob = stream.compress(&page_with(noisy)).expect("any page compresses").len();
+        let stored = pages.store(&page_with(noisy)).expect("room");
+        assert_eq!(matches!(stored.form(), Form::Raw(_)), blob > border, "a blob of {blob} bytes");
+        if blob > border {
+            raw += 1
+        } else {
+            compressed += 1
+        }
+        pages.free(stored).expect("freed once");
+    }
+    assert!(compressed > 500 && raw > 10, "both sides of the border were seen: {compressed} and {raw}");
+}
+
+#[test]
+fn a_freed_page_is_stale_and_freed_once() {
+    let pages = pages(LZ4);
+    let stored = pages.store(&page_with(2000)).expect("room");
+    pages.free(stored).expect("the first time");
+    assert_eq!(pages.load(stored, &mut [0; PAGE_SIZE]), Err(LoadError::Stale));
+    assert!(pages.free(stored).is_err());
+}
+
+/// Garbage of the same length in place of a blob, of a raw page, of a pattern: an error or another page, for this page alone.
+#[test]
+fn a_damaged_object_is_an_error_for_its_page_alone() {
+    let pages = pages(Algorithm::Zstd { level: 3 });
+    let stored: Vec<_> =
+        (500..3000).step_by(100).map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("room"))).collect();
+    let (_, victim) = stored[7];
+    let Form::Compressed(handle) = victim.form() else { panic!("1200 noisy bytes compress") };
+    let len = pages.pool().len(handle).expect("alive");
+    pages.pool().write(handle, &vec![0xff; len]).expect("same length");
+    assert!(matches!(pages.load(victim, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(_))));
+    for &(noisy, word) in stored.iter().filter(|(_, word)| *word != victim) {
+        assert!(read(&pages, word) == page_with(noisy));
+    }
+    pages.free(victim).expect("a damaged page can be freed");
+    pages.pool().check().expect("the pool is sound");
+}
+
+#[test]
+fn a_word_that_names_an_object_of_another_length_is_an_error() {
+    let pages = pages(LZ4);
+    let Form::Compressed(handle) = pages.store(&page_with(1000)).expect("room").form() else { panic!("it compresses") };
+    for form in [Form::Raw(handle), Form::Pattern(handle)] {
+        assert!(matches!(pages.load(Stored::new(form), &mut [0; PAGE_SIZE]), Err(LoadError::Length { .. })));
+    }
+    assert_eq!(pages.load(Stored::new(Form::Invalid), &mut [0; PAGE_SIZE]), Err(LoadError::Word));
+}
+
+#[test]
+fn no_room_is_an_error_and_stores_nothing() {
+    let pages = Pages::new(pool(Some(2)), Streams::of(LZ4, 1).expect("a valid level"));
+    for _ in 0..2 {
+        pages.store(&page_with(PAGE_SIZE)).expect("two frames");
+    }
+    assert_eq!(pages.store(&page_with(PAGE_SIZE)), Err(StoreError::Alloc(AllocError::Limit)));
+    assert_eq!(pages.pool().stats().objects, 2);
+    assert_eq!(pages.store(&[7; PAGE_SIZE]).expect("needs no memory").handle(), None);
+}
+
+/// lz4 until told to fail.
+struct Moody {
+    inner: Stream,
+    fails: Arc<AtomicBool>,
+}
+
+impl Codec for Moody {
+    fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(CodecError::Compress { algorithm: "moody" });
+        }
+        let blob = self.inner.compress(page)?;
+        out[..blob.len()].copy_from_slice(blob);
+        Ok(blob.len())
+    }
+
+    fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(CodecError::Decompress { algorithm: "moody" });
+        }
+        self.inner.decompress(blob, page)
+    }
+}
+
+#[test]
+fn a_codec_that_fails_is_an_error_and_costs_nothing() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let moody = || Stream::with_codec(Box::new(Moody { inner: Stream::new(LZ4)?, fails: Arc::clone(&fails) }));
+    let pages = Pages::new(pool(None), Streams::new(1, moody).expect("not failing yet"));
+    let stored = pages.store(&page_with(1000)).expect("room");
+    fails.store(true, Ordering::Relaxed);
+    assert!(matches!(pages.store(&page_with(1001)), Err(StoreError::Codec(CodecError::Compress { .. }))));
+    assert!(matches!(pages.load(stored, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(CodecError::Decompress { .. }))));
+    assert_eq!(pages.pool().stats().objects, 1);
+    fails.store(false, Ordering::Relaxed);
+    assert!(read(&pages, stored) == page_with(1000));
+}
+
+/// streams are held for one page only, so fewer streams than threads are enough, also with two stores of different codecs.
+#[test]
+fn r501_threads_share_streams_and_stores_do_not() {
+    let stores = [Pages::new(pool(None), Streams::of(LZ4, 1).expect("level")), pages(Algorithm::Zstd { level: 1 })];
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let stores = &stores;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let noisy = (thread * 911 + round * 37) % 3000;
+                    let words = [0, 1].map(|which: usize| stores[which].store(&page_with(noisy)).expect("room"));
+                    for (store, word) in stores.iter().zip(words) {
+                        assert!(read(store, word) == page_with(noisy));
+                        store.free(word).expect("freed once");
+                    }
+                }
+            });
+        }
+    });
+    assert!(stores.iter().all(|store| store.pool().check().is_ok() && store.pool().stats().objects == 0));
+}

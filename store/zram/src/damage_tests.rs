@@ -1,0 +1,118 @@
+//! Pages that are lost, and what that means for the others. In the crate, because no client can reach an object's bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use block::{BlockDevice, BlockError, Bytes, Span};
+use page::{Form, PAGE_SIZE, Page, Stored, Streams};
+use zcomp::{Algorithm, Codec, CodecError, Stream};
+
+use crate::{Zram, ZramConfig};
+
+const SIZE: u64 = 64 * 4096;
+
+fn page(number: u64) -> Page {
+    std::array::from_fn(|at| if at % 3 == 0 { (number as usize * 31 + at * at / 7) as u8 } else { b'.' })
+}
+
+fn span(at: u64, len: u64) -> Span {
+    Span::new(at, len, Bytes(SIZE)).expect("inside")
+}
+
+fn filled(algorithm: Algorithm) -> Zram {
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
+    for number in 0..64 {
+        disk.write(span(number * 4096, 4096), &page(number)).expect("room");
+    }
+    disk
+}
+
+/// Overwrites the object behind a slot with garbage of the same length.
+fn corrupt(disk: &Zram, slot: usize) {
+    let handle = disk.slots.get(slot).handle().expect("the page has an object");
+    let len = disk.pages.pool().len(handle).expect("alive");
+    disk.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
+}
+
+fn reads_back(disk: &Zram, number: u64) -> bool {
+    let mut buf = [0; PAGE_SIZE];
+    disk.read(span(number * 4096, 4096), &mut buf).is_ok() && buf == page(number)
+}
+
+/// EIO for that page alone, counted; a part of it cannot be written, all of it can, and a discard heals it, too.
+#[test]
+fn a_corrupted_object_is_an_error_for_its_page_alone() {
+    for algorithm in [Algorithm::Lz4 { acceleration: 1 }, Algorithm::Lz4hc { level: 4 }, Algorithm::Zstd { level: 3 }] {
+        let disk = filled(algorithm);
+        corrupt(&disk, 5);
+        corrupt(&disk, 6);
+        let damaged = |number: u64| Err(BlockError::Damaged { offset: number * 4096 });
+        assert_eq!(disk.read(span(5 * 4096, 4096), &mut [0; 4096]), damaged(5));
+        assert_eq!(disk.read(span(4 * 4096, 3 * 4096), &mut [0; 3 * 4096]), damaged(5));
+        assert_eq!(disk.read(span(6 * 4096 + 17, 1), &mut [0]), damaged(6));
+        assert_eq!(disk.write(span(5 * 4096 + 9, 3), b"abc"), damaged(5));
+        assert_eq!((disk.stat().io.failed_reads, disk.stat().io.failed_writes), (3, 1));
+        assert!((0..64).filter(|number| ![5, 6].contains(number)).all(|number| reads_back(&disk, number)));
+        disk.write(span(5 * 4096, 4096), &page(5)).expect("a whole page needs nothing of the old one");
+        disk.discard(span(6 * 4096, 4096)).expect("nor does a discard");
+        assert!(reads_back(&disk, 5));
+        disk.check().expect("sound");
+    }
+}
+
+/// A slot word that names no form, and one that names an object that is gone: EIO, no endless search.
+#[test]
+fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
+    let disk = filled(Algorithm::Lz4 { acceleration: 1 });
+    let gone = disk.slots.get(9);
+    for word in [Stored::new(Form::Invalid), gone] {
+        disk.put(9, Stored::EMPTY).expect("the first time frees the page");
+        disk.slots.replace(9, Stored::EMPTY, word).expect("nobody else");
+        assert_eq!(disk.read(span(9 * 4096, 4096), &mut [0; 4096]), Err(BlockError::Damaged { offset: 9 * 4096 }));
+        assert!(disk.check().is_err());
+        disk.slots.replace(9, word, Stored::EMPTY).expect("nobody else");
+    }
+    assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
+}
+
+/// lz4 until told to fail.
+struct Moody {
+    inner: Stream,
+    fails: Arc<AtomicBool>,
+}
+
+impl Codec for Moody {
+    fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(CodecError::Compress { algorithm: "moody" });
+        }
+        let blob = self.inner.compress(page)?;
+        out[..blob.len()].copy_from_slice(blob);
+        Ok(blob.len())
+    }
+
+    fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
+        self.inner.decompress(blob, page)
+    }
+}
+
+/// A codec that fails: the write is refused and counted, the page keeps what it held.
+#[test]
+fn r506_a_codec_that_fails_leaves_the_old_content() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let moody = || {
+        let inner = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
+        Stream::with_codec(Box::new(Moody { inner, fails: Arc::clone(&fails) }))
+    };
+    let streams = Streams::new(2, moody).expect("not failing yet");
+    let disk = Zram::with_streams(ZramConfig::new(Bytes(SIZE)), streams).expect("a small disk");
+    disk.write(span(0, 4096), &page(0)).expect("room");
+    fails.store(true, Ordering::Relaxed);
+    assert_eq!(disk.write(span(0, 4096), &page(1)), Err(BlockError::Codec { offset: 0 }));
+    assert_eq!(disk.write(span(100, 5), b"12345"), Err(BlockError::Codec { offset: 0 }));
+    assert_eq!(disk.stat().io.failed_writes, 2);
+    assert!(reads_back(&disk, 0));
+    fails.store(false, Ordering::Relaxed);
+    disk.write(span(0, 4096), &page(1)).expect("well again");
+    disk.check().expect("sound");
+}

@@ -1,0 +1,162 @@
+//! The memory limit and the end of the arena.
+
+use std::process::Command;
+
+use block::{BlockDevice, BlockError, Bytes, Span};
+use zcomp::Algorithm;
+use zram::{Zram, ZramConfig, ZramError};
+
+fn disk(size: u64, frames: Option<u64>) -> Zram {
+    let algorithm = Algorithm::Lz4 { acceleration: 1 };
+    let mem_limit = frames.map(|frames| Bytes(frames * 4096));
+    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(size)) }).expect("a small disk")
+}
+
+fn page_span(disk: &Zram, page: u64) -> Span {
+    Span::new(page * 4096, 4096, disk.size()).expect("inside")
+}
+
+/// `noisy` bytes that do not compress, then blanks.
+fn page(seed: u64, noisy: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
+}
+
+fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
+    disk.write(page_span(disk, number), bytes)
+}
+
+fn read(disk: &Zram, number: u64) -> Vec<u8> {
+    let mut buf = vec![0; 4096];
+    disk.read(page_span(disk, number), &mut buf).expect("nothing is damaged");
+    buf
+}
+
+/// the write that crosses the limit fails with its page as it was; what was there stays, and service goes on.
+#[test]
+fn r508_a_write_past_the_limit_is_refused_and_the_old_content_stays() {
+    let disk = disk(4 << 20, Some(50));
+    for number in 0..50 {
+        write(&disk, number, &page(number, 4096)).expect("50 raw pages fit 50 frames");
+    }
+    assert_eq!(write(&disk, 50, &page(50, 4096)), Err(BlockError::NoSpace { offset: 50 * 4096 }));
+    assert_eq!(write(&disk, 7, &page(99, 4096)), Err(BlockError::NoSpace { offset: 7 * 4096 }));
+    assert_eq!(disk.stat().mm.mem_used_total, 50 * 4096);
+    assert!((0..50).all(|number| read(&disk, number) == page(number, 4096)));
+    assert_eq!(disk.stat().io.failed_writes, 2);
+    write(&disk, 8, &[0; 4096]).expect("zeros need no memory");
+    write(&disk, 7, &page(99, 4096)).expect("a frame was given back");
+    assert_eq!(read(&disk, 7), page(99, 4096));
+    disk.check().expect("sound");
+}
+
+/// A request that reaches the limit in its middle: pages before the failing one are done, it and those after are as they were.
+#[test]
+fn r508_a_long_write_stops_at_the_page_that_does_not_fit() {
+    let disk = disk(4 << 20, Some(10));
+    let bytes: Vec<u8> = (0..16).flat_map(|number| page(number, 4096)).collect();
+    let all = Span::new(0, 16 * 4096, disk.size()).expect("inside");
+    assert_eq!(disk.write(all, &bytes), Err(BlockError::NoSpace { offset: 10 * 4096 }));
+    for number in 0..16u64 {
+        let expected = if number < 10 { page(number, 4096) } else { vec![0; 4096] };
+        assert!(read(&disk, number) == expected, "page {number}");
+    }
+    disk.check().expect("sound");
+}
+
+/// a full disk with holes in its zspages takes more writes, because compaction is tried first.
+#[test]
+fn r508_compaction_is_tried_before_a_write_is_refused() {
+    let disk = disk(64 << 20, Some(600));
+    let mut stored = 0;
+    while write(&disk, stored, &page(stored, 1000)).is_ok() {
+        stored += 1;
+    }
+    (0..stored)
+        .filter(|number| number % 2 == 0)
+        .for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
+    let compacted = disk.stat().mm.pages_compacted;
+    // Another size class, so that the holes themselves are of no use.
+    let mut more = 0;
+    while write(&disk, stored + more, &page(more, 2000)).is_ok() {
+        more += 1;
+    }
+    assert!(disk.stat().mm.pages_compacted > compacted);
+    let (held, freed) = (disk.stat().mm.compr_data_size, 600 * 4096);
+    assert!(held * 100 >= freed * 93, "{held} of {freed} bytes are payload: {more} pages more");
+    assert!((0..stored).filter(|number| number % 2 == 1).all(|number| read(&disk, number) == page(number, 1000)));
+    assert!((0..more).all(|number| read(&disk, stored + number) == page(number, 2000)));
+    disk.check().expect("sound");
+}
+
+/// A device that is full and stays full refuses quickly: compaction is not started again while nothing was freed.
+#[test]
+fn refusals_do_not_compact_again_in_vain() {
+    let disk = disk(16 << 20, Some(100));
+    (0..100).for_each(|number| write(&disk, number, &page(number, 4096)).expect("fits"));
+    let start = std::time::Instant::now();
+    for _ in 0..2000 {
+        assert!(write(&disk, 200, &page(200, 4096)).is_err());
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+    disk.check().expect("sound");
+}
+
+/// The limit can be changed at any time: lowered below what is used it refuses until enough was freed, raised it lets writes through at once.
+#[test]
+fn the_limit_can_be_changed_at_run_time() {
+    let disk = disk(4 << 20, None);
+    (0..40).for_each(|number| write(&disk, number, &page(number, 4096)).expect("no limit"));
+    disk.set_mem_limit(Some(Bytes(30 * 4096 - 5)));
+    assert_eq!(disk.stat().mm.mem_limit, 30 * 4096, "rounded up to a frame");
+    assert!(write(&disk, 50, &page(50, 4096)).is_err());
+    (0..11).for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
+    write(&disk, 50, &page(50, 4096)).expect("29 frames and this one");
+    assert!(write(&disk, 51, &page(51, 4096)).is_err());
+    disk.set_mem_limit(None);
+    assert_eq!(disk.stat().mm.mem_limit, 0);
+    write(&disk, 51, &page(51, 4096)).expect("no limit");
+    disk.check().expect("sound");
+}
+
+/// A disk on which nothing compresses fits its arena, also when every page is overwritten.
+#[test]
+fn an_incompressible_disk_fits() {
+    let disk = disk(16 << 20, None);
+    for round in 0..2 {
+        (0..4096)
+            .for_each(|number| write(&disk, number, &page(number + round * 10_000, 4096)).expect("its own size fits"));
+    }
+    assert_eq!(disk.stat().mm.huge_pages, 4096);
+    assert_eq!(disk.stat().mm.mem_used_total, 16 << 20);
+    disk.check().expect("sound");
+}
+
+/// Address space is short: the arena cannot be reserved, which is a typed error. Runs itself again under `ulimit -v`.
+#[test]
+fn an_arena_that_cannot_be_reserved_is_an_error() {
+    const CHILD: &str = "MEMZIP_ADDRESS_SPACE_TEST";
+    if std::env::var_os(CHILD).is_some() {
+        let error =
+            Zram::new(ZramConfig::new(Bytes(1 << 40))).map(drop).expect_err("1 TiB of address space is not to be had");
+        assert!(matches!(error, ZramError::Zone(_) | ZramError::Pool(_) | ZramError::Slots(_)), "{error}");
+        Zram::new(ZramConfig::new(Bytes(1 << 20))).map(drop).expect("a small disk still is");
+        return;
+    }
+    let own = std::env::current_exe().expect("a test binary has a path");
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v 8000000 && exec \"$0\" --exact an_arena_that_cannot_be_reserved_is_an_error --nocapture",
+        ])
+        .arg(own)
+        .env(CHILD, "1")
+        .output()
+        .expect("sh can be started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,205 @@
+//! The device against the simplest thing that does the same: an array of bytes.
+
+use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode};
+use proptest::prelude::*;
+use zcomp::Algorithm;
+use zram::{Budget, Zram, ZramConfig};
+
+/// Some pages and a ragged tail.
+const SIZE: u64 = 40 * 4096 + 1234;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write { at: u64, len: u64, filling: Filling },
+    Read { at: u64, len: u64 },
+    Discard { at: u64, len: u64 },
+    Zeroes { at: u64, len: u64, unmap: bool },
+    Status { at: u64, len: u64 },
+    Compact,
+    Limit { frames: Option<u64> },
+}
+
+/// What a write writes.
+#[derive(Clone, Copy, Debug)]
+enum Filling {
+    /// Does not compress.
+    Noise(u64),
+    /// Compresses to about a third.
+    Text(u64),
+    /// A repeated pattern.
+    Pattern(u64),
+    Zeros,
+}
+
+impl Filling {
+    fn bytes(self, len: u64) -> Vec<u8> {
+        let mix = |seed: u64, n: u64| {
+            (seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd1b5_4a32_d192_ed03).rotate_left(29)
+        };
+        let byte = |at: u64| match self {
+            Self::Noise(seed) => mix(seed, at) as u8,
+            Self::Text(seed) => {
+                if at % 8 < 2 {
+                    mix(seed, at / 8) as u8
+                } else {
+                    b' '
+                }
+            }
+            Self::Pattern(bits) => bits.to_le_bytes()[(at % 8) as usize],
+            Self::Zeros => 0,
+        };
+        (0..len).map(byte).collect()
+    }
+}
+
+fn ranges() -> impl Strategy<Value = (u64, u64)> {
+    let ragged = (0..SIZE, 1u64..20_000).prop_map(|(at, len)| (at, len.min(SIZE - at)));
+    let aligned = (0u64..40, 1u64..12).prop_map(|(page, pages)| (page * 4096, (pages * 4096).min(SIZE - page * 4096)));
+    let tail = (0u64..5000).prop_map(|len| (SIZE - len, len));
+    prop_oneof![3 => ragged, 3 => aligned, 1 => tail, 1 => Just((0, SIZE)), 1 => (0..=SIZE).prop_map(|at| (at, 0))]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let filling = prop_oneof![
+        any::<u64>().prop_map(Filling::Noise),
+        any::<u64>().prop_map(Filling::Text),
+        any::<u64>().prop_map(Filling::Pattern),
+        any::<u32>().prop_map(|half| Filling::Pattern(u64::from(half) << 32 | u64::from(half))),
+        Just(Filling::Zeros),
+    ];
+    prop_oneof![
+        6 => (ranges(), filling).prop_map(|((at, len), filling)| Op::Write { at, len, filling }),
+        2 => ranges().prop_map(|(at, len)| Op::Read { at, len }),
+        2 => ranges().prop_map(|(at, len)| Op::Discard { at, len }),
+        2 => (ranges(), any::<bool>()).prop_map(|((at, len), unmap)| Op::Zeroes { at, len, unmap }),
+        1 => ranges().prop_map(|(at, len)| Op::Status { at, len }),
+        1 => Just(Op::Compact),
+        1 => proptest::option::of(0u64..60).prop_map(|frames| Op::Limit { frames }),
+    ]
+}
+
+struct Pair {
+    disk: Zram,
+    bytes: Vec<u8>,
+}
+
+impl Pair {
+    fn new(algorithm: Algorithm) -> Self {
+        let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
+        Self { disk, bytes: vec![0; SIZE as usize] }
+    }
+
+    fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match *op {
+            Op::Write { at, len, filling } => self.write(at, &filling.bytes(len)),
+            Op::Read { at, len } => self.compare(at, len),
+            Op::Discard { at, len } => self.discard(at, len),
+            Op::Zeroes { at, len, unmap } => self.zeroes(at, len, unmap),
+            Op::Status { at, len } => self.status(at, len),
+            Op::Compact => {
+                self.disk.compact(&Budget::unlimited());
+                self.compare(0, SIZE)
+            }
+            Op::Limit { frames } => {
+                self.disk.set_mem_limit(frames.map(|frames| Bytes(frames * 4096)));
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), TestCaseError> {
+        let result = self.disk.write(span(at, bytes.len() as u64), bytes);
+        self.settle(result, at, bytes)
+    }
+
+    fn zeroes(&mut self, at: u64, len: u64, unmap: bool) -> Result<(), TestCaseError> {
+        let mode = if unmap { ZeroMode::MayUnmap } else { ZeroMode::KeepAllocated };
+        let result = self.disk.write_zeroes(span(at, len), mode);
+        self.settle(result, at, &vec![0; len as usize])
+    }
+
+    /// What a change leaves behind: all of it, or, when it was refused, each page as it was or as it should be.
+    fn settle(&mut self, result: Result<(), BlockError>, at: u64, new: &[u8]) -> Result<(), TestCaseError> {
+        let range = at as usize..at as usize + new.len();
+        match result {
+            Ok(()) => self.bytes[range].copy_from_slice(new),
+            Err(BlockError::NoSpace { offset }) => {
+                prop_assert!(offset % 4096 == 0 && offset < range.end as u64);
+                let mut wanted = self.bytes.clone();
+                wanted[range].copy_from_slice(new);
+                let found = self.contents();
+                for ((found, old), new) in found.chunks(4096).zip(self.bytes.chunks(4096)).zip(wanted.chunks(4096)) {
+                    prop_assert!(found == old || found == new, "a page is torn");
+                }
+                let failed = offset as usize..(offset as usize + 4096).min(self.bytes.len());
+                prop_assert!(found[failed.clone()] == self.bytes[failed], "the page that failed has changed");
+                self.bytes = found;
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+        Ok(())
+    }
+
+    /// whole pages read as zeros, ragged ends keep what they hold.
+    fn discard(&mut self, at: u64, len: u64) -> Result<(), TestCaseError> {
+        self.disk.discard(span(at, len)).expect("discard needs nothing");
+        let first = at.next_multiple_of(4096);
+        let end = if at + len == SIZE { SIZE } else { (at + len) / 4096 * 4096 };
+        if first < end {
+            self.bytes[first as usize..end as usize].fill(0);
+        }
+        Ok(())
+    }
+
+    fn compare(&self, at: u64, len: u64) -> Result<(), TestCaseError> {
+        let mut buf = vec![0xaa; len as usize];
+        self.disk.read(span(at, len), &mut buf).expect("nothing is damaged");
+        prop_assert!(buf == self.bytes[at as usize..(at + len) as usize]);
+        Ok(())
+    }
+
+    fn contents(&self) -> Vec<u8> {
+        let mut buf = vec![0xaa; SIZE as usize];
+        self.disk.read(span(0, SIZE), &mut buf).expect("nothing is damaged");
+        buf
+    }
+
+    /// Runs cover the span, neighbours differ, and what is said to read as zeros does.
+    fn status(&self, at: u64, len: u64) -> Result<(), TestCaseError> {
+        let mut runs: Vec<Run> = Vec::new();
+        self.disk.status(span(at, len), &mut |run| {
+            runs.push(run);
+            true
+        });
+        prop_assert_eq!(runs.iter().map(|run| run.len).sum::<u64>(), len);
+        prop_assert!(runs.windows(2).all(|pair| pair[0].content != pair[1].content));
+        let mut from = at as usize;
+        for run in runs {
+            let bytes = &self.bytes[from..from + run.len as usize];
+            prop_assert!(run.len > 0);
+            prop_assert!(run.content == Content::Data || bytes.iter().all(|&byte| byte == 0));
+            from += run.len as usize;
+        }
+        Ok(())
+    }
+}
+
+fn span(at: u64, len: u64) -> Span {
+    Span::new(at, len, Bytes(SIZE)).expect("inside the device")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    /// any requests at any byte offset, under changing limits, with the books checked after each.
+    #[test]
+    fn the_device_is_an_array_of_bytes(ops in proptest::collection::vec(ops(), 1..40), lz4: bool) {
+        let algorithm = if lz4 { Algorithm::Lz4 { acceleration: 1 } } else { Algorithm::Zstd { level: 1 } };
+        let mut pair = Pair::new(algorithm);
+        for op in &ops {
+            pair.run(op)?;
+            prop_assert_eq!(pair.disk.check(), Ok(()), "after {:?}", op);
+        }
+        pair.compare(0, SIZE)?;
+    }
+}
