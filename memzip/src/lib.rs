@@ -111,3 +111,20 @@ pub use zsmalloc;
 
 /// Where the memory of a zone or a disk comes from.
 pub use sys::Backing;
+
+/// The code blocks of the documents, compiled and run as tests so that they cannot rot.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../ARCHITECTURE.md")]
+    struct Architecture;
+    #[doc = include_str!("../../CONTRIBUTING.md")]
+    struct Contributing;
+    #[doc = include_str!("../../docs/follow-a-write.md")]
+    struct FollowAWrite;
+    #[doc = include_str!("../../docs/layout.md")]
+    struct Layout;
+    #[doc = include_str!("../../docs/locking.md")]
+    struct Locking;
+}

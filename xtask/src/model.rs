@@ -1,6 +1,6 @@
 //! `cargo xtask loom`, `shuttle` and `miri`: tools that run the real code under a scheduler or an interpreter of their own.
 //!
-//! A model test is a test with `loom` or `shuttle` in its path, compiled only under that cfg. Each tool has a target folder of its own,
+//! Models stand in modules with `loom` or `shuttle` in their name, compiled only under that cfg. Each tool has a target folder of its own,
 //! because its RUSTFLAGS would otherwise rebuild the world on every switch.
 
 use crate::libtest::Skip;
@@ -8,6 +8,7 @@ use crate::tree::{self, Source};
 use crate::{packages, shell, test};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 /// Options of `cargo xtask loom` and `cargo xtask shuttle`.
@@ -59,7 +60,7 @@ pub fn miri() -> Result<()> {
 /// `cargo test` under `--cfg <tool>`, of the packages that have such models.
 fn model(tool: &str, args: &Args) -> Result<Command> {
     let mut command = shell::cargo("test");
-    command.args(["--release", "--lib", "--tests", "--no-fail-fast"]);
+    command.args(["--release", "--lib", "--no-fail-fast"]);
     command.env("RUSTFLAGS", format!("--cfg {tool} -C debug-assertions=on"));
     command.env("CARGO_TARGET_DIR", shell::root().join("target").join(tool));
     let packages = match &args.package {
@@ -88,16 +89,16 @@ fn finish(command: &mut Command) -> Result<()> {
 fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
     let sources = tree::sources()?;
     let metadata = packages::Metadata::of_workspace(shell::root())?;
-    let has_models = |folder: &std::path::Path| {
-        sources.iter().any(|source| source.path.starts_with(folder) && calls_a_model(source, tool))
-    };
-    Ok(metadata.packages.into_iter().filter(|p| p.name != "xtask" && has_models(&p.folder())).map(|p| p.name).collect())
+    let in_folder = |folder: &Path| sources.iter().any(|s| s.path.starts_with(folder) && has_models(s, tool));
+    Ok(metadata
+        .packages
+        .into_iter()
+        .filter(|package| in_folder(&package.folder()))
+        .map(|package| package.name)
+        .collect())
 }
 
-fn calls_a_model(source: &Source, tool: &str) -> bool {
-    let calls: &[&str] = match tool {
-        "loom" => &["loom::model(", "sync::model("],
-        _ => &["shuttle::check_", "sync::check_random("],
-    };
-    source.has_extension("rs") && source.text.contains(tool) && calls.iter().any(|call| source.text.contains(call))
+/// A module of models is compiled for tests under its tool only.
+fn has_models(source: &Source, tool: &str) -> bool {
+    source.has_extension("rs") && source.text.contains(&format!("#[cfg(all(test, {tool}))]"))
 }

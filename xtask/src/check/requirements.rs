@@ -12,8 +12,9 @@ const DOCUMENT: &str = "docs/requirements.md";
 const COVERED: [RangeInclusive<u32>; 4] = [200..=221, 250..=260, 280..=298, 500..=511];
 /// The only ways to have no test.
 const REASONS: [&str; 3] = ["kernel only:", "replaced:", "later:"];
-/// Letters a cited number may begin with.
-const LETTERS: [char; 6] = ['R', 'S', 'L', 'B', 'Z', 'F'];
+/// Kinds of numbers: how they begin, and how many digits follow.
+const KINDS: [(&str, RangeInclusive<usize>); 6] =
+    [("R-", 3..=3), ("S-", 2..=2), ("L-", 2..=2), ("C-", 2..=2), ("B", 1..=2), ("Z", 1..=2)];
 
 /// Checks the rows, and that every number cited anywhere has one.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
@@ -60,21 +61,25 @@ fn problem(cell: &str) -> Option<String> {
 
 /// Numbers that a file cites and the table lacks.
 fn unlisted<'a>(source: &'a Source, present: &'a BTreeSet<String>) -> impl Iterator<Item = Finding> + 'a {
-    let is_own = source.path.ends_with("check/requirements.rs");
-    let lines = source.text.lines().enumerate().filter(move |_| !is_own);
-    lines.flat_map(move |(index, line)| {
-        let cited = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).filter_map(number);
+    let is_own = source.path.starts_with("xtask");
+    let comments = source.text.lines().enumerate().filter_map(move |(index, line)| {
+        let text = if source.has_extension("rs") { line.split_once("//")?.1 } else { line };
+        (!is_own && !source.has_extension("toml")).then_some((index, text))
+    });
+    comments.flat_map(move |(index, text)| {
+        let cited = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).filter_map(number);
         let unlisted = cited.filter(|number| !present.contains(*number));
         unlisted.map(move |number| Finding::at(source, index + 1, format!("{number} has no row in {DOCUMENT}")))
     })
 }
 
-/// Recognises `R-200` and `S-07`.
+/// Recognises `R-200`, `S-07`, `B4`.
 fn number(word: &str) -> Option<&str> {
-    let (letter, digits) = word.split_once('-')?;
-    let is_letter = letter.len() == 1 && letter.starts_with(LETTERS);
-    let wanted = if letter == "R" { 3 } else { 2 };
-    (is_letter && digits.len() == wanted && digits.bytes().all(|b| b.is_ascii_digit())).then_some(word)
+    let is_kind = |(start, digits): &(&str, RangeInclusive<usize>)| {
+        let rest = word.strip_prefix(start);
+        rest.is_some_and(|rest| digits.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    KINDS.iter().any(is_kind).then_some(word)
 }
 
 #[cfg(test)]
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(number("R-204"), Some("R-204"));
         assert_eq!(number("S-07"), Some("S-07"));
         assert_eq!(number("x86-64"), None);
-        assert_eq!(number("F-4"), None);
+        assert_eq!(number("Z9"), Some("Z9"));
+        assert_eq!(number("Zram"), None);
     }
 }

@@ -1,0 +1,80 @@
+//! What the pool tells about itself, while others use it and at rest.
+
+#![cfg(not(any(loom, shuttle)))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use sys::Backing;
+use zsmalloc::{Budget, Group, Pool, PoolConfig};
+
+fn pool() -> Pool {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+/// every frame of a zspage can be moved, so the zone asks for it among movable ones.
+#[test]
+fn r500_frames_of_zspages_are_movable() {
+    let pool = pool();
+    let handles: Vec<_> = (1..=4096).step_by(64).map(|len| pool.store(&vec![7; len]).expect("room")).collect();
+    let types = pool.zone().pagetypeinfo().to_string();
+    let counts = types.lines().last().expect("the counts come last").split_whitespace();
+    let blocks: Vec<u32> = counts.filter_map(|word| word.parse().ok()).collect();
+    let [unmovable, movable, cma] = [blocks[0], blocks[1], blocks[2]];
+    assert!(movable > 0, "{types}");
+    assert_eq!((unmovable, cma), (0, 0), "{types}");
+    handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
+}
+
+/// B6, L-09: a sum taken while others allocate, free and compact never wraps into something huge.
+#[test]
+fn b6_what_could_be_freed_never_exceeds_what_is_held() {
+    let pool = pool();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..200 {
+                let handles: Vec<_> =
+                    (0..200).map(|n| pool.store(&vec![1; 40 + n * 17 % 3000]).expect("room")).collect();
+                if round % 16 == 0 {
+                    pool.compact(&Budget::unlimited());
+                }
+                handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            for class in pool.stats().classes {
+                assert!(class.frames_freeable <= class.frames_used, "{class:?}");
+                assert!(class.objects_used <= class.objects_allocated, "{class:?}");
+            }
+        }
+    });
+    pool.check().expect("consistent");
+}
+
+/// the fullest zspage with room takes the next object.
+#[test]
+fn r280_the_fullest_zspage_takes_the_next_object() {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    // A chain of one frame: four objects of 1000 bytes and their headers in each zspage.
+    let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
+    let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
+    let handles: Vec<_> = (0..12).map(|_| pool.store(&[1; 1000]).expect("room")).collect();
+    // One object is left in the first zspage, three in the second, two in the third.
+    [0, 1, 2, 4, 8, 9].into_iter().for_each(|number| _ = pool.free(handles[number]).expect("live"));
+    let in_use = || {
+        let classes = pool.stats().classes;
+        let class = classes.iter().find(|class| class.objects_used > 0).expect("one class is used");
+        [1, 2, 3, 4].map(|used| class.groups[Group::of(used, 4).index()])
+    };
+    assert_eq!(in_use(), [1, 1, 1, 0]);
+    let expected = [[1, 1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 2], [0, 1, 0, 2]];
+    for zspages in expected {
+        pool.store(&[2; 1000]).expect("room");
+        assert_eq!(in_use(), zspages);
+    }
+}
