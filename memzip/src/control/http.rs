@@ -31,12 +31,18 @@ type Answer = Response<Full<Bytes>>;
 struct Refusal {
     status: StatusCode,
     message: String,
-    allow: Option<HeaderValue>,
+    /// The methods that would do.
+    allow: Option<&'static str>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), allow: None }
+    }
+
+    fn of_method(path: &str, method: &Method, allowed: &'static str) -> Self {
+        let message = format!("{path} does not take {method}, only {allowed}");
+        Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message) }
     }
 }
 
@@ -54,20 +60,13 @@ impl Routes {
 
     /// Answers one request; an error is an answer too.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
-        let path = request.uri().path().to_owned();
-        let result = match path.as_str() {
-            "/v1/stat" => match only(&request, &[Method::GET, Method::HEAD]) {
-                Ok(()) => self.stat().await,
-                Err(refusal) => Err(refusal),
-            },
-            "/metrics" => match only(&request, &[Method::GET, Method::HEAD]) {
-                Ok(()) => self.metrics().await,
-                Err(refusal) => Err(refusal),
-            },
-            "/v1/compact" => match only(&request, &[Method::POST]) {
-                Ok(()) => self.compact(request).await,
-                Err(refusal) => Err(refusal),
-            },
+        let (path, method) = (request.uri().path().to_owned(), request.method().clone());
+        let result = match (path.as_str(), method) {
+            ("/v1/stat", Method::GET | Method::HEAD) => self.stat().await,
+            ("/metrics", Method::GET | Method::HEAD) => self.metrics().await,
+            ("/v1/compact", Method::POST) => self.compact(request).await,
+            ("/v1/stat" | "/metrics", method) => Err(Refusal::of_method(&path, &method, "GET, HEAD")),
+            ("/v1/compact", method) => Err(Refusal::of_method(&path, &method, "POST")),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 format!("there is no {path}: try GET /v1/stat, POST /v1/compact or GET /metrics"),
@@ -121,18 +120,6 @@ impl Routes {
     }
 }
 
-fn only(request: &Request<Incoming>, methods: &[Method]) -> Result<(), Refusal> {
-    if methods.contains(request.method()) {
-        return Ok(());
-    }
-    let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-    let message = format!("{} does not take {}, only {allowed}", request.uri().path(), request.method());
-    Err(Refusal {
-        allow: HeaderValue::from_str(&allowed).ok(),
-        ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
-    })
-}
-
 async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
     let whole = Limited::new(request.into_body(), MAX_BODY).collect();
     match tokio::time::timeout(BODY_TIME, whole).await {
@@ -169,7 +156,7 @@ fn refused(refusal: Refusal) -> Answer {
     let mut answer = json(status, &ErrorReport { error: message })
         .unwrap_or_else(|_| with_type(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new()));
     if let Some(allow) = allow {
-        answer.headers_mut().insert(ALLOW, allow);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
     answer
 }

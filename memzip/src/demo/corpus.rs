@@ -78,7 +78,9 @@ fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
 /// Keeps a file whenever what is kept lags behind its even share, so that the choice spreads over the whole list.
 ///
 /// Also tells how many files it had to pass over.
-fn sample(all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
+fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
+    let cap = cap(&all, limit);
+    all.iter_mut().for_each(|source| source.len = source.len.min(cap));
     let total: u128 = all.iter().map(|source| u128::from(whole_pages(source.len))).sum();
     let (mut passed, mut kept, mut unreadable, mut sources) = (0u128, 0u64, 0u64, Vec::new());
     for mut source in all {
@@ -97,6 +99,16 @@ fn sample(all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
         sources.push(source);
     }
     (sources, unreadable)
+}
+
+/// How much of one file is taken at most: where there is more than enough, a few large ones must not be all there is.
+fn cap(all: &[Source], limit: u64) -> u64 {
+    let total_under = |cap: u64| all.iter().map(|source| u128::from(source.len.min(cap))).sum::<u128>();
+    let mut cap = whole_pages(limit / 64).max(PAGE as u64);
+    while total_under(cap) < u128::from(limit) && cap < u64::MAX {
+        cap = cap.saturating_mul(2);
+    }
+    cap
 }
 
 fn whole_pages(len: u64) -> u64 {
@@ -247,6 +259,12 @@ mod tests {
         assert!(last.file_name().expect("a name") >= "85", "{} is no even sample's last", last.display());
 
         write(dir.path(), "00", 100 * PAGE);
+        let corpus = Corpus::find(&[dir.path().to_owned()], 64 * PAGE as u64).expect("files");
+        assert_eq!(
+            (corpus.files, corpus.bytes),
+            (64, 64 * PAGE as u64),
+            "one large file among many is not all there is"
+        );
         let corpus = Corpus::find(&[dir.path().join("00")], 7 * PAGE as u64 + 5).expect("one file");
         assert_eq!((corpus.files, corpus.bytes), (1, 7 * PAGE as u64));
     }

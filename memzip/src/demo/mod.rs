@@ -7,25 +7,27 @@
 mod client;
 mod corpus;
 mod report;
+mod steps;
 mod transfer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use block::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
 use nbd::{Listen, NbdError, Server, ServerConfig};
 use zram::{Zram, ZramConfig};
 
 use crate::cli::Demo;
 use crate::control::Subject;
+use crate::control::stat_json::{CompactReport, StatReport};
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
 use corpus::Corpus;
-use report::{Moment, Report, Step};
+use report::{Moment, Report};
+use steps::{Steps, Work};
 use transfer::{Delete, Digests, Expect, Target};
 
 /// Units: bytes.
@@ -59,54 +61,55 @@ fn load_limit(asked: u64) -> u64 {
 fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
     let (target, bytes) = (Target { socket: &disk.socket, bytes: corpus.bytes }, corpus.bytes);
     let digests = Digests::new(bytes);
+    let mut steps = Steps::default();
     let start = disk.moment("at the start");
-
-    let (incomplete, load) = timed("loading", bytes, |bar| transfer::load(target, corpus.reader(), &digests, bar))?;
+    let sent = steps.run(
+        "write every page",
+        Work::Content(bytes),
+        |bar| transfer::load(target, corpus.reader(), &digests, bar),
+        |sent| format!("reading the files took {} of this", report::seconds(sent.reading)),
+    )?;
     let loaded = disk.moment("loaded");
-    let (same, check) =
-        timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::Everything, bar))?;
-    let (gone, delete) = timed("deleting", bytes, |bar| transfer::delete(target, Delete::EverySecondPage, bar))?;
+    steps.run(
+        "read all back, compare",
+        Work::Content(bytes),
+        |bar| transfer::verify(target, &digests, Expect::Everything, bar),
+        |pages| format!("{} pages are equal", grouped(*pages)),
+    )?;
+    steps.run(
+        "delete every second page",
+        Work::Requests(bytes),
+        |bar| transfer::delete(target, Delete::EverySecondPage, bar),
+        |pages| format!("{} pages, one trim request each", grouped(*pages)),
+    )?;
     let deleted = disk.moment("half deleted");
-    let (compaction, compact) = timed("compacting", 0, |_| Ok(disk.subject.compact(COMPACTION)))?;
+    steps.run("compact", Work::Inside, |_| Ok(disk.subject.compact(COMPACTION)), compaction_note)?;
     let compacted = disk.moment("compacted");
-    let (rest, check_again) =
-        timed("reading back", bytes, |bar| transfer::verify(target, &digests, Expect::EverySecond, bar))?;
-    let (_, empty) = timed("deleting", bytes, |bar| transfer::delete(target, Delete::Everything, bar))?;
+    steps.run(
+        "read all back, compare",
+        Work::Content(bytes),
+        |bar| transfer::verify(target, &digests, Expect::EverySecond, bar),
+        |pages| format!("{} pages are equal; those deleted read as zeros", grouped(*pages)),
+    )?;
+    steps.run(
+        "delete everything",
+        Work::Requests(bytes),
+        |bar| transfer::delete(target, Delete::Everything, bar),
+        |requests| format!("{} trim requests", grouped(*requests)),
+    )?;
     let emptied = disk.moment("emptied");
+    let (files, disk) = (files_line(corpus, sent.incomplete, paths), disk_line(&start.stat));
+    Ok(Report { files, disk, steps, start, loaded, deleted, compacted, emptied })
+}
 
-    let step = |name, time, bytes, note| Step { name, time, bytes, note };
-    let steps = vec![
-        step("write every page", load, bytes, format!("{} pages", grouped(bytes / PAGE as u64))),
-        step("read all back, compare", check, bytes, format!("{} pages are equal", grouped(same))),
-        step("delete every second page", delete, 0, format!("{} pages, one trim request each", grouped(gone))),
-        step(
-            "compact",
-            compact,
-            0,
-            format!(
-                "{} objects moved, {} freed",
-                grouped(compaction.objects_moved),
-                human(compaction.frames_freed * PAGE as u64)
-            ),
-        ),
-        step(
-            "read all back, compare",
-            check_again,
-            bytes,
-            format!("{} pages are equal; those deleted read as zeros", grouped(rest)),
-        ),
-        step("delete everything", empty, 0, String::new()),
-    ];
-    Ok(Report {
-        files: files_line(corpus, incomplete, paths),
-        disk: disk.line(&start, bytes),
-        steps,
-        start,
-        loaded,
-        deleted,
-        compacted,
-        emptied,
-    })
+fn compaction_note(done: &CompactReport) -> String {
+    let freed = human(done.frames_freed * PAGE as u64);
+    format!("{} objects moved together, {freed} of frames freed", grouped(done.objects_moved))
+}
+
+fn disk_line(stat: &StatReport) -> String {
+    let connections = transfer::CONNECTIONS;
+    format!("{}, {}, {connections} connections to {}", human(stat.disksize), stat.comp_algorithm, stat.uri)
 }
 
 fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
@@ -119,19 +122,6 @@ fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
         line += &format!(" ({incomplete} could not be read to the end: zeros in their place)");
     }
     line
-}
-
-/// Runs one step with a progress bar on a terminal, and takes its time.
-fn timed<T>(name: &'static str, bytes: u64, work: impl FnOnce(&ProgressBar) -> Result<T>) -> Result<(T, Duration)> {
-    let bar = if bytes > 0 { ProgressBar::new(bytes) } else { ProgressBar::new_spinner() };
-    let style = "  {msg:<14} {bar:40} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}";
-    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(name);
-    let start = Instant::now();
-    let done = work(&bar);
-    let time = start.elapsed();
-    bar.finish_and_clear();
-    Ok((done?, time))
 }
 
 /// A disk, served on a socket of its own.
@@ -160,16 +150,6 @@ impl Disk {
 
     fn moment(&self, name: &'static str) -> Moment {
         Moment { name, stat: self.subject.stat() }
-    }
-
-    fn line(&self, start: &Moment, bytes: u64) -> String {
-        format!(
-            "{}, {}, {} connections to {}",
-            human(bytes),
-            start.stat.comp_algorithm,
-            transfer::CONNECTIONS,
-            start.stat.uri
-        )
     }
 
     fn stop(self) -> Result<()> {

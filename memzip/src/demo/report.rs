@@ -3,19 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::steps::{Step, Steps, Work};
 use crate::columns::{Align, Columns};
 use crate::control::stat_json::StatReport;
 use crate::sizes::human;
-
-/// One thing the demo did.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) name: &'static str,
-    pub(super) time: Duration,
-    /// Bytes that crossed the socket; 0 when speed means nothing.
-    pub(super) bytes: u64,
-    pub(super) note: String,
-}
 
 /// The numbers at one moment.
 #[derive(Clone, Debug)]
@@ -31,7 +22,7 @@ pub(crate) struct Report {
     pub(super) files: String,
     /// The disk, in one line.
     pub(super) disk: String,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Steps,
     pub(super) start: Moment,
     pub(super) loaded: Moment,
     pub(super) deleted: Moment,
@@ -47,7 +38,7 @@ impl Report {
     fn steps(&self) -> Columns {
         let mut table = Columns::new(&[Align::Left, Align::Right, Align::Right, Align::Left]).indented(2);
         table.row(["", "time", "speed", ""]);
-        for step in &self.steps {
+        for step in &self.steps.0 {
             table.row([step.name, &seconds(step.time), &speed(step), &step.note]);
         }
         table
@@ -63,7 +54,7 @@ impl Report {
         row("content of the pages", &|stat| human(stat.orig_data_size));
         row("compressed to", &|stat| human(stat.compr_data_size));
         row("ratio", &|stat| ratio(stat.orig_data_size, stat.compr_data_size));
-        row("frames that hold it", &|stat| human(stat.mem_used_total));
+        row("4K frames that hold it", &|stat| human(stat.mem_used_total));
         row("density: stored bytes / frames", &|stat| percent(stat.memory.live, stat.mem_used_total));
         row("the whole store (mem_total)", &|stat| human(stat.mem_total));
         row("  stored bytes", &|stat| human(stat.memory.live));
@@ -93,7 +84,7 @@ impl Report {
                 human(start)
             );
         }
-        text
+        text + "\n  Serve one yourself: memzip serve --size 4G\n"
     }
 
     /// What the process lost since the disk was full, as the OS counts it.
@@ -128,7 +119,8 @@ fn bookkeeping(stat: &StatReport) -> u64 {
     memory.descriptors + memory.handles + memory.zspages + memory.slots
 }
 
-fn seconds(time: Duration) -> String {
+/// `1.52 s` or `86.2 ms`.
+pub(super) fn seconds(time: Duration) -> String {
     if time < Duration::from_millis(100) {
         format!("{:.1} ms", time.as_secs_f64() * 1e3)
     } else {
@@ -137,10 +129,12 @@ fn seconds(time: Duration) -> String {
 }
 
 fn speed(step: &Step) -> String {
-    if step.bytes == 0 || step.time.is_zero() {
-        return String::new();
+    match step.work {
+        Work::Content(bytes) if !step.time.is_zero() => {
+            format!("{:.0} MiB/s", bytes as f64 / step.time.as_secs_f64() / f64::from(1 << 20))
+        }
+        _ => String::new(),
     }
-    format!("{:.0} MiB/s", step.bytes as f64 / step.time.as_secs_f64() / f64::from(1 << 20))
 }
 
 fn ratio(whole: u64, part: u64) -> String {
@@ -176,12 +170,12 @@ mod tests {
         let report = Report {
             files: "2 files".into(),
             disk: "a disk".into(),
-            steps: vec![Step {
+            steps: Steps(vec![Step {
                 name: "write",
+                work: Work::Content(3 << 20),
                 time: Duration::from_millis(1500),
-                bytes: 3 << 20,
                 note: "768 pages".into(),
-            }],
+            }]),
             start: moment("at the start", 0, 0, 10 << 20),
             loaded: moment("loaded", 90 << 20, 100 << 20, 120 << 20),
             deleted: moment("half deleted", 45 << 20, 80 << 20, 121 << 20),

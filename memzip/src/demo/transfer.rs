@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
@@ -76,14 +77,27 @@ fn hash(page: &[u8]) -> u128 {
     twox_hash::XxHash3_128::oneshot(page)
 }
 
+/// What loading came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loaded {
+    /// Files that could not be read to their end.
+    pub(super) incomplete: u64,
+    /// How much of the time went into reading files.
+    pub(super) reading: Duration,
+}
+
 /// Sends everything the reader yields and remembers what was sent.
-pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar: &ProgressBar) -> Result<u64> {
-    let reader = Mutex::new(reader);
+pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar: &ProgressBar) -> Result<Loaded> {
+    // Files are read under the lock, so that they come in order; hashing and sending run side by side.
+    let source = Mutex::new((reader, Duration::ZERO));
     on_all_connections(disk, |connection| {
         let mut buf = vec![0; MAX_REQUEST];
         loop {
-            // Files are read under the lock, so that they come in order; hashing and sending run side by side.
-            let filled = reader.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut buf);
+            let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = Instant::now();
+            let filled = source.0.fill(&mut buf);
+            source.1 += start.elapsed();
+            drop(source);
             let Some((offset, len)) = filled else { break };
             digests.put(offset, &buf[..len])?;
             connection.write(offset, &buf[..len])?;
@@ -91,8 +105,8 @@ pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar:
         }
         connection.settle(&mut |_, _| {})
     })?;
-    let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(reader.incomplete)
+    let (reader, reading) = source.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Loaded { incomplete: reader.incomplete, reading })
 }
 
 /// Reads the whole disk and compares it page by page. Returns how many pages were compared; a single wrong one is an error.
