@@ -22,14 +22,18 @@ fn sentences(report: &CompactReport) -> String {
     let CompactReport { objects_moved, bytes_moved, frames_freed, zspages_freed, .. } = report;
     let time = report.duration_us as f64 / 1000.0;
     let mut text = format!(
-        "moved {} objects ({}) in {time:.1} ms\nfreed {} frames ({}) and {} zspages\nmemory for compressed pages: {} -> {}\n",
+        "moved {} objects ({}) in {time:.1} ms\nfreed {} frames ({}) and {} zspages\n\
+         moved {} frames together\nmemory for compressed pages: {} -> {}\nmemory held in all: {} -> {}\n",
         grouped(*objects_moved),
         human(*bytes_moved),
         grouped(*frames_freed),
         human(frames_freed * frames::FRAME_SIZE as u64),
         grouped(*zspages_freed),
+        grouped(report.frames_moved),
         human(report.mem_used_before),
         human(report.mem_used_after),
+        human(report.mem_total_before),
+        human(report.mem_total_after),
     );
     if report.skipped > 0 {
         text += &format!("{} times a size class was left as its zspages were in use: ask again\n", report.skipped);
@@ -59,7 +63,7 @@ mod tests {
             text.starts_with("moved 12,345 objects (20M) in 12.3 ms\nfreed 256 frames (1M) and 0 zspages\n"),
             "{text}"
         );
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         report.skipped = 2;
         report.outcome = "out of time".into();
         let text = sentences(&report);

@@ -222,6 +222,10 @@ pub(crate) struct CompactReport {
     pub(crate) zspages_freed: u64,
     /// Times a size class was left since its zspages were in use.
     pub(crate) skipped: u64,
+    /// Frames that moved down, so that whole 2 MiB blocks became free.
+    pub(crate) frames_moved: u64,
+    /// Frames passed over since their zspage was in use.
+    pub(crate) frames_busy: u64,
     /// How it ended: `done`, `out of time` or `already running`.
     pub(crate) outcome: String,
     /// How long it took.
@@ -230,6 +234,10 @@ pub(crate) struct CompactReport {
     pub(crate) mem_used_before: u64,
     /// `mem_used_total` after.
     pub(crate) mem_used_after: u64,
+    /// `mem_total` before.
+    pub(crate) mem_total_before: u64,
+    /// `mem_total` after.
+    pub(crate) mem_total_after: u64,
 }
 
 /// Body of `POST /v1/compact`; all of it may be left out.

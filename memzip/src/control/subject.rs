@@ -50,27 +50,34 @@ impl Subject {
         }
     }
 
-    /// Compacts for at most this long.
+    /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks.
     pub(crate) fn compact(&self, budget: Duration) -> CompactReport {
-        let mem_used_before = self.disk.stat().mm.mem_used_total;
+        let before = self.disk.stat();
         let start = Instant::now();
         let done = self.disk.compact(&Budget::within(budget));
+        let gathered = self.disk.gather(&Budget::within(budget.saturating_sub(start.elapsed())));
         let duration = start.elapsed();
+        let after = self.disk.stat();
+        let worst = if done.outcome == Outcome::Done { gathered.outcome } else { done.outcome };
         CompactReport {
             objects_moved: done.objects_moved,
             bytes_moved: done.bytes_moved,
             frames_freed: done.frames_freed,
             zspages_freed: done.zspages_freed,
             skipped: done.skipped,
-            outcome: match done.outcome {
+            frames_moved: gathered.frames_moved,
+            frames_busy: gathered.frames_busy,
+            outcome: match worst {
                 Outcome::Done => "done",
                 Outcome::OutOfTime => "out of time",
                 Outcome::AlreadyRunning => "already running",
             }
             .to_owned(),
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            mem_used_before,
-            mem_used_after: self.disk.stat().mm.mem_used_total,
+            mem_used_before: before.mm.mem_used_total,
+            mem_used_after: after.mm.mem_used_total,
+            mem_total_before: before.memory.mem_total,
+            mem_total_after: after.memory.mem_total,
         }
     }
 }

@@ -256,6 +256,8 @@ mod tests {
     }
 
     proptest! {
+        // Miri takes a thousand times as long, and looks at the accesses rather than at the logic.
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn agrees_with_a_set(ops in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..2000), shards in 1usize..4) {
             let ids = Ids::new(CHUNK * 4, shards, Backing::Heap).expect("small tables");

@@ -68,7 +68,7 @@ impl State {
 
     /// Exclusively held; only from idle. The mark stays until its work is done.
     pub(super) fn close(self) -> Option<Self> {
-        (self.0 & READERS == 1 && !self.is_exclusive()).then(|| Self(self.0 | EXCLUSIVE))
+        (self.0 & READERS == 1 && !self.is_exclusive()).then_some(Self(self.0 | EXCLUSIVE))
     }
 
     /// Without the mark.
@@ -78,7 +78,7 @@ impl State {
 
     /// With the mark; only when somebody is inside to see it.
     pub(super) fn mark(self) -> Option<Self> {
-        (self.readers() > 0 || self.is_exclusive()).then(|| Self(self.0 | PENDING))
+        (self.readers() > 0 || self.is_exclusive()).then_some(Self(self.0 | PENDING))
     }
 }
 
