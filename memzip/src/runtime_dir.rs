@@ -76,9 +76,16 @@ impl RuntimeDir {
         let mut found = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             let Some((kind, process)) = path.file_name().and_then(|name| parse(name.to_str()?)) else { continue };
+            let is_alive = Path::new(&format!("/proc/{process}")).exists();
+            // NBD sockets of the living are not touched: a probe would count as a client that broke off.
+            if kind == NBD && is_alive {
+                continue;
+            }
             match UnixStream::connect(&path) {
+                // Also one whose process is not seen from here: it may run in a container.
                 Ok(_) if kind == CONTROL => found.push(path),
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => remove_if_dead(&path, process),
+                // Not that of a living process, which may be about to listen.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_alive => remove(&path),
                 _ => {}
             }
         }
@@ -114,11 +121,9 @@ fn parse(name: &str) -> Option<(&str, u32)> {
     Some((kind, process.parse().ok()?)).filter(|(kind, _)| [CONTROL, NBD].contains(kind))
 }
 
-/// Removes a socket that nobody answers, unless its process lives: that one may be about to listen.
-fn remove_if_dead(path: &Path, process: u32) {
-    let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
-    if is_socket && !Path::new(&format!("/proc/{process}")).exists() {
-        // It may be gone already: another process looks around at the same time.
+/// Removes a socket. It may be gone already: another process looks around at the same time.
+fn remove(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
     }
 }
@@ -135,22 +140,24 @@ mod tests {
         let dir = RuntimeDir::at(temp.path().join("memzip")).expect("a new folder");
         assert!(dir.only_server().expect_err("nobody runs").to_string().contains("no server"));
 
-        // No process has a number this high.
-        let dead = dir.0.join("control-4294967295.sock");
-        drop(UnixListener::bind(&dead).expect("bind"));
-        let starting = dir.0.join("control-1.sock");
+        // No process has a number this high, and there is always one with the number 1.
+        let dead = ["control-4294967295.sock", "nbd-4294967295.sock"].map(|name| dir.0.join(name));
+        dead.iter().for_each(|path| drop(UnixListener::bind(path).expect("bind")));
+        let starting = dir.0.join("nbd-1.sock");
         drop(UnixListener::bind(&starting).expect("bind"));
-        let alive = dir.0.join("control-2.sock");
+        let alive = dir.0.join("control-1.sock");
         let _first = UnixListener::bind(&alive).expect("bind");
-        let _nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
+        let nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
+        nbd.set_nonblocking(true).expect("a socket option");
         assert_eq!(dir.only_server().expect("one runs"), alive);
-        assert!(!dead.exists(), "a dead server's socket is removed");
+        assert!(dead.iter().all(|path| !path.exists()), "a dead server's sockets are removed");
+        assert!(nbd.accept().is_err(), "nobody has knocked at an NBD server's door");
         assert!(starting.exists(), "the socket of a process that lives is left alone");
 
         let other = dir.control_socket();
         let _second = UnixListener::bind(&other).expect("bind");
         let error = dir.only_server().expect_err("two run").to_string();
-        assert!(error.contains("control-2.sock") && error.contains(&*other.to_string_lossy()), "{error}");
+        assert!(error.contains("control-1.sock") && error.contains(&*other.to_string_lossy()), "{error}");
     }
 
     #[test]

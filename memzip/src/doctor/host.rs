@@ -120,9 +120,11 @@ fn io_uring() -> Finding {
 fn kvm() -> Finding {
     const NAME: &str = "KVM";
     match host::kvm() {
-        Ok(()) => {
-            Finding::good(NAME, "/dev/kvm opens", "Guests of this host can use a memzip disk over NBD at full speed.")
-        }
+        Ok(()) => Finding::good(
+            NAME,
+            "/dev/kvm opens",
+            "Guests on this host run on the hardware; memzip gives them a disk over NBD.",
+        ),
         Err(error) => Finding::note(
             NAME,
             format!("/dev/kvm: {error}"),

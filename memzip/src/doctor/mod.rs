@@ -96,7 +96,7 @@ impl fmt::Display for Examination {
         match (self.is_fit(), notes) {
             (true, 0) => writeln!(f, "\nmemzip runs here, and nothing is missing."),
             (true, _) => {
-                writeln!(f, "\nmemzip runs here; {notes} of the lines above could be better or are good to know.")
+                writeln!(f, "\nmemzip runs here; lines marked \"note\" ({notes}) could be better or are good to know.")
             }
             (false, _) => writeln!(f, "\nmemzip cannot run here until what is marked FAIL is put right."),
         }

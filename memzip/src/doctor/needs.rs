@@ -3,8 +3,9 @@
 use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result};
+use block::Bytes;
 use sys::host::{self, Overcommit};
-use sys::{Backing, Mapping};
+use zram::{Zram, ZramConfig};
 
 use super::Finding;
 use crate::cli::DEFAULT_SIZE;
@@ -25,11 +26,11 @@ fn address_space() -> Finding {
     let limits = host::limits();
     let limit = limits.address_space.map_or("no limit".to_owned(), |bytes| format!("limit {}", human(bytes)));
     let size = human(DEFAULT_SIZE.0);
-    match Mapping::reserve(usize::try_from(DEFAULT_SIZE.0).unwrap_or(usize::MAX), Backing::Anonymous) {
+    match Zram::new(ZramConfig::new(Bytes(DEFAULT_SIZE.0))) {
         Ok(_) => Finding::good(
             NAME,
-            format!("{size} reserved and released, {limit}"),
-            "A disk of the default size can be reserved; memory is taken only as it fills.",
+            format!("a disk of {size} made and dropped, {limit}"),
+            "There is room for a disk of the default size; memory is taken only as it fills.",
         ),
         Err(error) => {
             let remedy = match (limits.address_space, host::overcommit()) {
@@ -39,7 +40,12 @@ fn address_space() -> Finding {
                 }
                 (None, _) => "serve a smaller disk (--size)".to_owned(),
             };
-            Finding::fatal(NAME, format!("{error}, {limit}"), "A disk of the default size cannot be reserved.", remedy)
+            Finding::fatal(
+                NAME,
+                format!("{error}, {limit}"),
+                "There is no room for a disk of the default size.",
+                remedy,
+            )
         }
     }
 }
