@@ -53,7 +53,9 @@ fn run(mut input: Input<'_>) -> Option<()> {
                 match pool.store(&content(seed, len)) {
                     Ok(handle) => live.push((handle, content(seed, len))),
                     Err(AllocError::Size { .. }) => assert!(len == 0 || len > 4096),
-                    Err(error) => assert!(matches!(error, AllocError::Limit | AllocError::NoFrames | AllocError::Numbers)),
+                    Err(error) => {
+                        assert!(matches!(error, AllocError::Limit | AllocError::NoFrames | AllocError::Numbers))
+                    }
                 }
             }
             4 | 5 if !live.is_empty() => {

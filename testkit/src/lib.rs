@@ -1,7 +1,7 @@
 //! What tests and benchmarks share: real pages, deterministic randomness, and a client that loads an NBD server.
 //!
 //! - [`corpus`]: real 4 KiB pages of this machine (text, binaries, process memory), kept in a file for the next run.
-//! - [`sample`]: a handful of real pages for unit tests, from files every machine with Rust has.
+//! - [`sample()`]: a handful of real pages for unit tests, from files every machine with Rust has.
 //! - [`Rng`]: small, seeded, the same everywhere.
 //! - [`nbd`]: connections times depth requests in flight, real pages as content, every byte accounted for.
 //!

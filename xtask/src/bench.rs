@@ -16,6 +16,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     shell::run(shell::cargo("build").args(["--release", "-p", packages::BINARY]))?;
     let mut command = shell::cargo("run");
-    command.args(["--release", "-p", packages::BENCH, "--bin", "bench", "--"]).args(&args.bench);
+    command.args(["--release", "-p", packages::BENCH, "--features", "bench", "--bin", "bench", "--"]).args(&args.bench);
     shell::run(&mut command)
 }

@@ -83,8 +83,15 @@ fn fuzz(folder: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     println!("==== fuzz {target}: {seconds} s ====");
+    let seeds = shell::root().join("fuzz/seeds").join(target);
+    let words = shell::root().join(format!("fuzz/{target}.dict"));
     let mut command = Command::new(folder.join(target));
-    command.arg(&corpus).arg(format!("-max_total_time={seconds}")).args(["-print_final_stats=1", "-rss_limit_mb=4096"]);
+    if words.exists() {
+        command.arg(format!("-dict={}", words.display()));
+    }
+    // What is found goes to the first folder; the second is only read.
+    command.arg(&corpus).args(seeds.exists().then_some(&seeds));
+    command.arg(format!("-max_total_time={seconds}")).args(["-print_final_stats=1", "-rss_limit_mb=4096"]);
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).current_dir(shell::root());
     shell::run(&mut command)
         .with_context(|| format!("fuzz target {target} found something; see fuzz/artifacts/{target}"))

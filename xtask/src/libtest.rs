@@ -3,6 +3,9 @@
 //! libtest has no skipped state, so a test that cannot run here prints `SKIPPED: <what is missing>` and returns. Shown as "ok" that would
 //! be a silent pass. This reader takes such tests out of the passed ones and keeps what they said for the list at the end.
 
+/// How the reason of an ignored test begins that checks nothing: it only measures, and is started by hand.
+const MEASURES: &str = "measures";
+
 /// One test that did not really run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
@@ -98,6 +101,9 @@ impl Reader {
         }
         if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches(", ");
+            if reason.starts_with(MEASURES) {
+                return Show::No;
+            }
             let reason = if reason.is_empty() { "marked #[ignore]" } else { reason };
             self.skips.push(Skip { test: name.to_owned(), reason: reason.to_owned() });
         }
@@ -116,11 +122,12 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "\
-running 4 tests
+running 5 tests
 test a::holds ... ok
 test a::needs_fio ... ok
 test a::breaks ... FAILED
 test a::slow ... ignored, takes an hour
+test a::speed ... ignored, measures how fast it is
 
 successes:
 
