@@ -118,7 +118,7 @@ fn everything(context: &Context) -> Result<Row, Box<dyn Error>> {
     tell("mem_total over live bytes");
     let subject = Subject::new(&context.mixed)?;
     let (total, live) = (subject.disk.total() as f64, subject.live() as f64);
-    let what = format!("mem_total over live bytes, {} MiB", context.mixed.len() * PAGE_SIZE >> 20);
+    let what = format!("mem_total over live bytes, {} MiB", (context.mixed.len() * PAGE_SIZE) >> 20);
     let row = Row::ratio(what, &Samples::one(total), "live bytes", &Samples::one(live), Unit::Bytes);
     Ok(row.must(Reach::Most(1.035)).note(subject.remark()))
 }
