@@ -14,7 +14,9 @@ pub struct Args {
 
 /// Builds the server the benchmark talks to, then runs the benchmark, both optimised.
 pub fn run(args: &Args) -> Result<()> {
-    shell::run(shell::cargo("build").args(["--release", "-p", packages::BINARY]))?;
+    // `--bins`: the malloc peers are programs of the benchmark's package, which `run` alone would not build.
+    shell::run(shell::cargo("build").args(["--release", "-p", packages::BINARY, "--bins"]))?;
+    shell::run(shell::cargo("build").args(["--release", "-p", packages::BENCH, "--features", "bench", "--bins"]))?;
     let mut command = shell::cargo("run");
     command.args(["--release", "-p", packages::BENCH, "--features", "bench", "--bin", "bench", "--"]).args(&args.bench);
     shell::run(&mut command)
