@@ -58,6 +58,8 @@ mod zspage;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod poison_tests;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 
