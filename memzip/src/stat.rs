@@ -74,7 +74,7 @@ fn verdict(memory: &MemoryParts) -> &'static str {
     if memory.holes > total / 10 {
         "fragmented: \"memzip compact\" gives the holes back"
     } else if memory.free_frames > total / 10 && memory.free_frames > 16 << 20 {
-        "much of it is free frames: they serve the next writes or go back to the OS in blocks of 2M"
+        "slack: the free frames serve the next writes; \"memzip compact\" gives them back"
     } else {
         "everything above"
     }

@@ -100,6 +100,7 @@ fn compact_frees_frames_and_says_how_many() {
     assert!(report.objects_moved > 0 && report.frames_freed > 0, "{report:?}");
     assert_eq!(report.mem_used_before - report.mem_used_after, report.frames_freed * 4096);
     assert_eq!(report.outcome, "done");
+    assert!(report.mem_total_after <= report.mem_total_before, "{report:?}");
     assert_eq!(fixture.subject.stat().pages_compacted, report.frames_freed);
 }
 

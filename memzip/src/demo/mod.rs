@@ -103,8 +103,12 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
 }
 
 fn compaction_note(done: &CompactReport) -> String {
-    let freed = human(done.frames_freed * PAGE as u64);
-    format!("{} objects moved together, {freed} of frames freed", grouped(done.objects_moved))
+    let back = human(done.mem_total_before.saturating_sub(done.mem_total_after));
+    format!(
+        "{} objects and {} frames moved, {back} given back",
+        grouped(done.objects_moved),
+        grouped(done.frames_moved)
+    )
 }
 
 fn disk_line(stat: &StatReport) -> String {

@@ -70,8 +70,8 @@ impl Report {
         let frames = |moment: &Moment| human(moment.stat.mem_used_total);
         let mut text = format!(
             "  Every byte matched, before and after. Deleting half of the pages and compacting brought the frames in use\n  \
-             from {} to {}. What is freed serves the next writes; it goes back to the operating system in whole\n  \
-             blocks of 2M: {}, and after the rest was deleted, {}.\n",
+             from {} to {}. Memory goes back to the operating system in whole blocks of 2M: {} after compaction,\n  \
+             {} after the rest was deleted.\n",
             frames(&self.loaded),
             frames(&self.compacted),
             self.given_back(&self.compacted),
@@ -188,7 +188,7 @@ mod tests {
         let cells: Vec<&str> = density.rsplit("  ").filter(|cell| !cell.is_empty()).take(5).map(str::trim).collect();
         assert_eq!(cells, ["-", "90.0 %", "56.2 %", "90.0 %", "-"], "{density:?}");
         assert!(text.contains("from 100M to 50M"), "{text}");
-        assert!(text.contains("blocks of 2M: 50M, and after the rest was deleted, 108M."), "{text}");
+        assert!(text.contains("blocks of 2M: 50M after compaction,\n  108M after the rest was deleted.\n"), "{text}");
         assert!(text.lines().all(|line| line.trim_end() == line && line.len() <= 120), "{text}");
         assert!(text.is_ascii());
     }
