@@ -1,6 +1,9 @@
 //! Reserved arrays of atomic words: what all metadata is made of.
 
-#![cfg_attr(not(any(loom, shuttle)), expect(unsafe_code, reason = "a mapped range is viewed as a slice of atomic words"))]
+#![cfg_attr(
+    not(any(loom, shuttle)),
+    expect(unsafe_code, reason = "a mapped range is viewed as a slice of atomic words")
+)]
 
 use std::ops::Deref;
 
