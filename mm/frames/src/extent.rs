@@ -152,6 +152,12 @@ impl Extents {
         records.owner.get(first..first + records.owner_stride).unwrap_or(&[])
     }
 
+    /// Starts loading what taking the extent and looking at its owner's words will touch. Only a hint.
+    pub fn prefetch(&self, id: ExtentId) {
+        self.record(id).and_then(<[_]>::first).into_iter().for_each(sys::prefetch);
+        self.owner_words(id).first().into_iter().for_each(sys::prefetch);
+    }
+
     /// The zone the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {

@@ -69,6 +69,13 @@ impl Handles {
         if matches { Ok(location) } else { Err(AccessError::Stale) }
     }
 
+    /// Starts loading the handle's word and length. Only a hint.
+    pub(crate) fn prefetch(&self, handle: Handle) {
+        let index = handle.index() as usize;
+        self.words.get(index).into_iter().for_each(sys::prefetch);
+        self.lens.get(index).into_iter().for_each(sys::prefetch);
+    }
+
     /// Where the object of this index is, whatever its generation.
     pub(crate) fn locate_index(&self, index: u32) -> Option<(Handle, Location)> {
         let location = Location::from_bits(self.words.get(index as usize)?.load(Ordering::Acquire));

@@ -7,11 +7,13 @@
 mod error;
 pub mod host;
 mod mapping;
+mod prefetch;
 pub mod rss;
 mod table;
 
 pub use error::MapError;
 pub use mapping::{Backing, Mapping};
+pub use prefetch::prefetch;
 pub use table::{Table, Word};
 
 /// The page size of the OS this code is written for. Units: bytes.

@@ -37,11 +37,26 @@ impl Pages {
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
     pub fn store(&self, page: &Page) -> Result<Stored, StoreError> {
+        self.store_over(page, Stored::EMPTY)
+    }
+
+    /// Stores a page that is going to take the place of `old`: what freeing that will touch is loaded while the codec works. `old` is only a hint.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then.
+    pub fn store_over(&self, page: &Page, old: Stored) -> Result<Stored, StoreError> {
+        let old = old.handle();
+        if let Some(handle) = old {
+            self.pool.prefetch(handle);
+        }
         if let Some(pattern) = fill::pattern_of(page) {
             return self.store_pattern(pattern);
         }
         let mut desk = self.streams.take();
         let blob = desk.stream.compress(page)?;
+        if let Some(handle) = old {
+            self.pool.prefetch_zspage(handle);
+        }
         Ok(Stored::new(if blob.len() > self.longest_blob {
             Form::Raw(self.pool.store(page)?)
         } else {

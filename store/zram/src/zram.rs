@@ -132,7 +132,7 @@ impl Zram {
         let offset = offset_of(slot);
         let mut tries = 0;
         loop {
-            let error = match self.pages.store(page) {
+            let error = match self.pages.store_over(page, self.slots.get(slot)) {
                 Ok(stored) => return Ok(stored),
                 Err(StoreError::Codec(_)) => return Err(BlockError::Codec { offset }),
                 Err(StoreError::Alloc(error)) => error,
