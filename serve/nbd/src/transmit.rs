@@ -24,6 +24,9 @@ const PAGE: u64 = 4096;
 /// Runs looked at together.
 const RUNS: usize = 64;
 
+/// What became of a step of a request. The outer error ends the conversation, the inner one is answered.
+type Attempt = Result<Result<(), Failure>, Hangup>;
+
 /// Whether the conversation goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {

@@ -3,7 +3,7 @@
 //! A simple reply promises all its bytes before the first is sent, so a short one is read whole before its head is written; a long one is
 //! read twice: once to see that every page is readable, then piece by piece. Structured replies need neither: an error may follow data.
 
-use super::{Line, PIECE, RUNS, piece_end};
+use super::{Attempt, Line, PIECE, RUNS, piece_end};
 use crate::channel::Inbound;
 use crate::hangup::Hangup;
 use crate::wire::failure::Failure;
@@ -70,18 +70,18 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     fn read_whole_long(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
         let len = span.len() as u32;
         self.channel.outbox().put(&reply::data_head(cookie, Place::Inner, span.offset(), len));
-        let mut first: Option<(Failure, Span)> = None;
+        let mut first = None;
         for piece in pieces(span, self.device) {
             if let Err(failure) = self.read_piece(piece)? {
                 let len = piece.len() as usize;
                 let outbox = self.channel.outbox();
                 outbox.space(len).fill(0);
                 outbox.commit(len);
-                first.get_or_insert((failure, piece));
+                first.get_or_insert(failure);
             }
         }
-        if let Some((failure, piece)) = first {
-            return self.fail_read(cookie, piece, &failure);
+        if let Some(failure) = first {
+            return self.fail_read(cookie, span, &failure);
         }
         self.tally.bytes_read += span.len();
         self.channel.outbox().put(&reply::chunk(cookie, ChunkKind::None, Place::Last, 0));
@@ -92,16 +92,15 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     fn read_chunks(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
         let mut at = span.offset();
         while at < span.end() {
-            self.look_ahead(Span::new(at, span.end() - at, self.rules.size), RUNS);
-            if self.runs.is_empty() {
-                // A device that cannot tell: all of it must be read.
-                self.runs.push(Run { len: span.end() - at, content: Content::Data });
+            match Span::new(at, span.end() - at, self.rules.size) {
+                Ok(rest) => self.look_ahead(rest, RUNS),
+                Err(error) => return self.fail_read(cookie, span, &Failure::Outside(error)),
             }
             for index in 0..self.runs.len() {
                 let Run { len, content } = self.runs[index];
-                let end = at.saturating_add(len).min(span.end());
+                let end = at + len;
                 if let Err(failure) = self.run_chunks(cookie, at..end, content, span.end())? {
-                    return failure.answer(self, cookie);
+                    return self.fail_read(cookie, span, &failure);
                 }
                 at = end;
             }
@@ -111,13 +110,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Answers for one run of equal content. `last` is where the whole reply ends.
-    fn run_chunks(
-        &mut self,
-        cookie: u64,
-        range: std::ops::Range<u64>,
-        content: Content,
-        last: u64,
-    ) -> Result<Result<(), PieceFailure>, Hangup> {
+    fn run_chunks(&mut self, cookie: u64, range: std::ops::Range<u64>, content: Content, last: u64) -> Attempt {
         let place = |end| if end == last { Place::Last } else { Place::Inner };
         if content != Content::Data {
             self.channel.reserve(HOLE_LEN)?;
@@ -128,9 +121,12 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         let mut at = range.start;
         while at < range.end {
             let end = piece_end(at, range.end);
-            let Ok(piece) = Span::new(at, end - at, self.rules.size) else { return Err(Hangup::LateFailure) };
+            let piece = match Span::new(at, end - at, self.rules.size) {
+                Ok(piece) => piece,
+                Err(error) => return Ok(Err(Failure::Outside(error))),
+            };
             if let Err(failure) = self.data_chunk(cookie, piece, place(end))? {
-                return Ok(Err(PieceFailure { failure, piece }));
+                return Ok(Err(failure));
             }
             at = end;
         }
@@ -138,7 +134,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Reads one piece into a chunk of its own; nothing is kept if that fails.
-    fn data_chunk(&mut self, cookie: u64, piece: Span, place: Place) -> Result<Result<(), Failure>, Hangup> {
+    fn data_chunk(&mut self, cookie: u64, piece: Span, place: Place) -> Attempt {
         let len = DATA_HEAD_LEN + piece.len() as usize;
         self.channel.reserve(len)?;
         let space = self.channel.outbox().space(len);
@@ -151,7 +147,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Reads one piece behind what is waiting; nothing is kept if that fails.
-    fn read_piece(&mut self, piece: Span) -> Result<Result<(), Failure>, Hangup> {
+    fn read_piece(&mut self, piece: Span) -> Attempt {
         let len = piece.len() as usize;
         self.channel.reserve(len)?;
         let space = self.channel.outbox().space(len);
@@ -162,40 +158,34 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         Ok(Ok(()))
     }
 
-    /// A damaged page may begin before the piece; the client must get an offset inside it.
-    fn fail_read(&mut self, cookie: u64, piece: Span, failure: &Failure) -> Result<(), Hangup> {
+    /// A damaged page may begin before the span; the client must get an offset inside it. The span is not empty.
+    fn fail_read(&mut self, cookie: u64, span: Span, failure: &Failure) -> Result<(), Hangup> {
         match failure.offset() {
             Some(offset) => {
-                let offset = offset.clamp(piece.offset(), piece.end() - 1);
+                let offset = offset.clamp(span.offset(), span.end() - 1);
                 self.fail_at(cookie, failure, offset)
             }
             None => self.fail(cookie, failure),
         }
     }
 
-    /// Fills `runs` with what the device knows of the span, at most `most` of them.
-    pub(super) fn look_ahead(&mut self, span: Result<Span, block::OutOfRange>, most: usize) {
+    /// Fills `runs` with what the device knows of the span, at most `most` of them and at least one. The span is not empty.
+    ///
+    /// What a device says is not trusted with the shape of a reply: no run is empty, and none leaves the span.
+    pub(super) fn look_ahead(&mut self, span: Span, most: usize) {
         self.runs.clear();
-        let Ok(span) = span else { return };
-        let runs = &mut self.runs;
+        let (runs, mut left) = (&mut self.runs, span.len());
         self.device.status(span, &mut |run| {
-            runs.push(run);
-            runs.len() < most
+            let len = run.len.min(left);
+            left -= len;
+            if len > 0 {
+                runs.push(Run { len, ..run });
+            }
+            left > 0 && runs.len() < most
         });
-        // A run of nothing would never end.
-        self.runs.retain(|run| run.len > 0);
-    }
-}
-
-/// A piece that could not be read.
-struct PieceFailure {
-    failure: Failure,
-    piece: Span,
-}
-
-impl PieceFailure {
-    fn answer<R: Inbound, W: Write>(self, line: &mut Line<'_, R, W>, cookie: u64) -> Result<(), Hangup> {
-        line.fail_read(cookie, self.piece, &self.failure)
+        if runs.is_empty() {
+            runs.push(Run { len: span.len(), content: Content::Data });
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::hangup::Hangup;
 use crate::wire::BASE_ALLOCATION_ID;
 use crate::wire::reply::{self, ChunkKind, Place};
 use crate::wire::request::Extents;
-use block::{Content, Run, Span};
+use block::{Content, Span};
 use std::io::Write;
 
 /// Most extents in one answer: 64 KiB of them. The client asks again from where the answer ends.
@@ -26,19 +26,15 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             Extents::One => 1,
             Extents::Many => MOST,
         };
-        self.look_ahead(Ok(span), most);
-        if self.runs.is_empty() {
-            self.runs.push(Run { len: span.len(), content: Content::Data });
-        }
+        self.look_ahead(span, most);
         let len = 4 + 8 * self.runs.len();
         self.channel.reserve(reply::CHUNK_LEN + len)?;
         let outbox = self.channel.outbox();
         outbox.put(&reply::chunk(cookie, ChunkKind::BlockStatus, Place::Last, len as u32));
         outbox.put(&BASE_ALLOCATION_ID.to_be_bytes());
         for run in &self.runs {
-            // The span is no longer than a request can say: 32 bits.
-            let len = run.len.min(span.len()) as u32;
-            outbox.put(&len.to_be_bytes());
+            // No run is longer than the span, which is no longer than a request can say: 32 bits.
+            outbox.put(&(run.len as u32).to_be_bytes());
             outbox.put(&state(run.content).to_be_bytes());
         }
         self.runs.shrink_to(super::RUNS);

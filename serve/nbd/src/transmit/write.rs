@@ -3,9 +3,8 @@
 //! Storing piece by piece bounds the memory of a connection whatever a client sends. It also means that a client that vanishes in the
 //! middle of a long write may leave its first pages written; it was never told that the write succeeded.
 
-use super::{Line, PIECE, piece_end};
+use super::{Attempt, Line, PIECE, piece_end};
 use crate::channel::Inbound;
-use crate::hangup::Hangup;
 use crate::wire::failure::Failure;
 use crate::wire::request::{Durability, REQUEST_LEN};
 use block::Span;
@@ -14,7 +13,7 @@ use std::io::Write;
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Receives and stores the payload of the write whose header stands first in the channel. Consumes both.
     #[inline]
-    pub(super) fn write(&mut self, span: Span, durability: Durability) -> Result<Result<(), Failure>, Hangup> {
+    pub(super) fn write(&mut self, span: Span, durability: Durability) -> Attempt {
         let stored = if span.len() <= PIECE { self.write_whole(span)? } else { self.write_pieces(span)? };
         if stored.is_ok() {
             self.tally.bytes_written += span.len();
@@ -22,7 +21,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         Ok(stored.and_then(|()| self.settle(durability)))
     }
 
-    fn write_whole(&mut self, span: Span) -> Result<Result<(), Failure>, Hangup> {
+    fn write_whole(&mut self, span: Span) -> Attempt {
         let whole = REQUEST_LEN + span.len() as usize;
         self.channel.fill(whole)?;
         let stored = self.device.write(span, &self.channel.received()[REQUEST_LEN..whole]);
@@ -31,7 +30,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// After a failure the rest is received and forgotten, so that the next request is found.
-    fn write_pieces(&mut self, span: Span) -> Result<Result<(), Failure>, Hangup> {
+    fn write_pieces(&mut self, span: Span) -> Attempt {
         self.channel.consume(REQUEST_LEN);
         let mut at = span.offset();
         while at < span.end() {
