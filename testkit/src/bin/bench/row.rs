@@ -274,3 +274,37 @@ impl Row {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(values: &[f64]) -> Samples {
+        Samples(values.to_vec())
+    }
+
+    #[test]
+    fn medians_ignore_order_and_outliers() {
+        assert_eq!(samples(&[9.0, 1.0, 2.0]).median(), 2.0);
+        assert_eq!(samples(&[4.0, 1.0, 2.0, 900.0]).median(), 3.0);
+        assert_eq!(samples(&[9.0, 1.0, 2.0]).range(), (1.0, 9.0));
+        assert_eq!(Samples::default().median(), 0.0);
+    }
+
+    #[test]
+    fn a_row_is_judged_by_its_bound() {
+        let row = || Row::ratio("x", &samples(&[9.0]), "y", &samples(&[10.0]), Unit::Rate);
+        assert_eq!(row().verdict(), Verdict::Info);
+        assert_eq!(row().must(Reach::Least(0.9)).verdict(), Verdict::Met);
+        assert_eq!(row().must(Reach::Least(0.91)).verdict(), Verdict::NotMet);
+        assert_eq!(row().must(Reach::Most(0.9)).verdict(), Verdict::Met);
+        assert_eq!(row().comparing(2.0).must(Reach::Most(0.9)).verdict(), Verdict::NotMet);
+    }
+
+    #[test]
+    fn a_number_that_is_none_meets_nothing() {
+        let row = Row::ratio("x", &samples(&[0.0]), "y", &samples(&[0.0]), Unit::Rate);
+        assert_eq!(row.clone().must(Reach::Least(0.0)).verdict(), Verdict::NotMet);
+        assert_eq!(row.must(Reach::Most(9.0)).verdict(), Verdict::NotMet);
+    }
+}

@@ -1,0 +1,99 @@
+//! The load generator against a real server that is not ours: nbdkit's memory plugin. Skipped, loudly, where nbdkit is not installed.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::nbd::{Check, Connection, Contents, Load, NbdError, Target, Work};
+use testkit::{PAGE_SIZE, sample};
+
+/// Pages of the disk: 8 MiB.
+const DISK: u64 = 2048;
+
+struct Nbdkit {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Nbdkit {
+    /// `None` when nbdkit is not on this machine.
+    fn start(name: &str) -> Option<Self> {
+        let socket = std::env::temp_dir().join(format!("testkit-{}-{name}", std::process::id()));
+        let child = Command::new("nbdkit")
+            .args(["--foreground", "--exit-with-parent", "--unix"])
+            .arg(&socket)
+            .args(["memory", &format!("size={}", DISK * PAGE_SIZE as u64)])
+            .stdin(Stdio::null())
+            .spawn();
+        let Ok(child) = child else {
+            eprintln!("SKIPPED: nbdkit is not installed (apt-get install nbdkit)");
+            return None;
+        };
+        let server = Self { child, socket };
+        let start = Instant::now();
+        while Connection::open(&server.target()).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "nbdkit does not answer");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(server)
+    }
+
+    fn target(&self) -> Target {
+        Target::Unix(self.socket.clone())
+    }
+}
+
+impl Drop for Nbdkit {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+#[test]
+fn every_page_written_by_any_work_is_known_and_found_again() {
+    let Some(server) = Nbdkit::start("found") else { return };
+    let (target, pages) = (server.target(), sample(256, 1));
+    assert_eq!(Connection::open(&target).expect("listening").size(), DISK * PAGE_SIZE as u64);
+    let contents = Contents::new(&pages, DISK * PAGE_SIZE as u64);
+    let whole = |work| Load::whole_disk(&target, work).run(&contents).expect("every byte as written");
+    whole(Work::ReadAll);
+    for work in [Work::Fill, Work::Overwrite, Work::RandomWrites, Work::TrimAll, Work::Fill] {
+        let time = Duration::from_millis(100);
+        let load = Load { connections: 3, time, ..Load::whole_disk(&target, work.clone()) };
+        let report = load.run(&contents).expect("every request succeeds");
+        assert!(report.requests > 0 && report.rate() > 0.0, "{work:?}");
+        whole(Work::ReadAll);
+    }
+    let time = Duration::from_millis(100);
+    let reads = Load { connections: 2, depth: 32, time, ..Load::whole_disk(&target, Work::RandomReads) };
+    let report = reads.run(&contents).expect("every byte as written");
+    assert!(report.latency.percentile(50.0) <= report.latency.percentile(99.0));
+}
+
+#[test]
+fn a_page_that_holds_other_bytes_is_noticed() {
+    let Some(server) = Nbdkit::start("noticed") else { return };
+    let (target, pages) = (server.target(), sample(256, 2));
+    let contents = Contents::new(&pages, DISK * PAGE_SIZE as u64);
+    Load::whole_disk(&target, Work::Fill).run(&contents).expect("fills");
+    // As if the server had lost a write to page 77.
+    contents.put(77, 3);
+    let uncompared = Load { check: Check::Length, ..Load::whole_disk(&target, Work::ReadAll) };
+    uncompared.run(&contents).expect("lengths are right");
+    // Last, because it leaves with requests in flight, which some versions of nbdkit do not survive.
+    let outcome = Load::whole_disk(&target, Work::ReadAll).run(&contents);
+    assert!(matches!(outcome, Err(NbdError::Mismatch { page: 77 })), "{outcome:?}");
+}
+
+#[test]
+fn nobody_listening_is_a_typed_error() {
+    let pages = sample(2, 3);
+    let target = Target::Unix("/nonexistent/socket".into());
+    let outcome = Load::whole_disk(&target, Work::Fill).run(&Contents::new(&pages, 8192));
+    assert!(matches!(outcome, Err(NbdError::Connect { .. })), "{outcome:?}");
+}
