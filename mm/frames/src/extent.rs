@@ -192,7 +192,7 @@ impl Extents {
         Some(Exclusive::new(self, id, record))
     }
 
-    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long. `None` when it is vacant.
+    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long. `None` when it is vacant, or crowded.
     ///
     /// The id may be stale: the caller checks afterwards that the extent still holds what it came for.
     #[must_use]
@@ -203,6 +203,9 @@ impl Extents {
                 return Some(shared);
             }
             self.tag(id)?;
+            if self.is_crowded(id) {
+                return None;
+            }
             sync::relax(spins);
             spins += 1;
         }
@@ -253,6 +256,13 @@ impl Extents {
             }
         }
         false
+    }
+
+    /// Whether as many readers are inside as can be counted: four million.
+    #[must_use]
+    pub fn is_crowded(&self, id: ExtentId) -> bool {
+        // Relaxed: a hint; whoever acts on it only gives up.
+        self.state(id).is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_crowded())
     }
 
     /// The owner's byte of a live extent. Stale as soon as it is returned, unless the caller holds what keeps the extent alive.

@@ -43,9 +43,18 @@ impl<'z> Frame<'z> {
     }
 }
 
+impl Frame<'_> {
+    /// Gives the frame back without calling the OS, for those who hold locks. [`Zone::settle`] does the rest later.
+    pub(crate) fn put(self) {
+        give_back(self.zone, self.pfn);
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Frame<'_> {
     fn drop(&mut self) {
         give_back(self.zone, self.pfn);
+        self.zone.settle();
     }
 }
 
@@ -79,6 +88,7 @@ impl<'z> Block<'z> {
 impl Drop for Block<'_> {
     fn drop(&mut self) {
         give_back(self.zone, self.first);
+        self.zone.settle();
     }
 }
 

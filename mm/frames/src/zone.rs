@@ -11,8 +11,8 @@
 //! # Locking
 //! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
 
-use sync::atomic::AtomicU32;
 use sync::atomic::Ordering::Relaxed;
+use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, MutexGuard, this_shard};
 use sys::Backing;
 
@@ -66,6 +66,8 @@ pub struct Zone {
     /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
     list_capacity: AtomicU32,
     pub(crate) keep_blocks: u32,
+    /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
+    excess: AtomicBool,
 }
 
 /// All locks of a zone.
@@ -90,6 +92,7 @@ impl Zone {
             lists: (0..lists).map(|_| CpuList::new()).collect(),
             buddy: Mutex::new(Buddy::new(config.limit)),
             list_capacity: AtomicU32::new(1),
+            excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
         })
     }
@@ -199,6 +202,17 @@ impl Zone {
         self.release_excess(self.keep());
     }
 
+    /// Gives free pageblocks back to the OS when there are more than the zone keeps. One load when there are not.
+    ///
+    /// Freeing a frame that is held by an extent only leaves a reminder, since whoever frees it holds locks, and the OS takes its time. So whoever
+    /// detaches frames calls this once he holds none.
+    pub fn settle(&self) {
+        // Relaxed: as above. The swap makes one of several threads do the work.
+        if self.excess.load(Relaxed) && self.excess.swap(false, Relaxed) {
+            self.release_excess(self.keep());
+        }
+    }
+
     /// The bytes. Only extents ask.
     pub(crate) fn arena(&self) -> &Arena {
         &self.arena
@@ -272,7 +286,8 @@ impl Zone {
         drop(buddy);
         self.drain_lists_above(capacity);
         if excess {
-            self.release_excess(self.keep());
+            // Relaxed: only a reminder; `settle` looks at the numbers under the lock.
+            self.excess.store(true, Relaxed);
         }
     }
 

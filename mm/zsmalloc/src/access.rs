@@ -40,6 +40,9 @@ impl Pool {
             let location = self.handles.locate(handle)?;
             let len = self.handles.len_of(handle);
             let Some(held) = self.zspages.extents().share(location.extent()) else {
+                if self.zspages.extents().is_crowded(location.extent()) {
+                    return Err(AccessError::TooManyReaders);
+                }
                 self.note_miss(&mut misses)?;
                 continue;
             };

@@ -106,7 +106,7 @@ impl Pool {
     /// Locking: one zspage at a time, tried; its readers are passed over.
     pub fn gather(&self, budget: &Budget) -> Gathering {
         let mut report = Gathering::default();
-        let Some(_single) = self.compacting.try_lock() else {
+        let Some(_single) = self.gathering.try_lock() else {
             report.outcome = Outcome::AlreadyRunning;
             return report;
         };
@@ -137,6 +137,8 @@ impl Pool {
             let before = (state.frames, state.zspages);
             let batch = self.compact_batch(&mut state, class, deadline, report);
             report.count(before, &state);
+            drop(state);
+            self.zone.settle();
             match batch {
                 Batch::Moved => {}
                 Batch::NothingToGain => return true,
@@ -161,7 +163,7 @@ impl Pool {
         let Some(source) = self.emptiest(state) else { return Batch::NothingToGain };
         let Some(held) = self.zspages.extents().try_share(source) else { return Batch::Busy };
         if self.only_partial(state, source) {
-            let _ = held.release();
+            self.leave_locked(state, source, class, held.release());
             return self.pack(state, class, source, deadline, report);
         }
         let mut batch = Batch::Busy;
@@ -175,14 +177,18 @@ impl Pool {
                 batch = Batch::Moved;
             }
         }
-        // The class is still locked, so what our own frees could not give back is given back here and not by `reap`.
-        if held.release() == Leaving::Pending {
-            self.shrink(state, source, class);
-        }
+        self.leave_locked(state, source, class, held.release());
         batch
     }
 
-    /// The zspage to empty next: emptiest group first, passing over those in use.
+    /// As [`Pool::leave`] for one who holds the class lock: what others left to be done is done here and not by `reap`.
+    fn leave_locked(&self, state: &mut ClassState, extent: ExtentId, class: SizeClass, leaving: Leaving) {
+        if leaving == Leaving::Pending {
+            self.shrink(state, extent, class);
+        }
+    }
+
+    /// The zspage to empty next: from the emptiest group.
     fn emptiest(&self, state: &ClassState) -> Option<ExtentId> {
         Group::partial_fullest_first().rev().find_map(|group| state.lists[group.index()].iter(&self.zspages).next())
     }
@@ -253,12 +259,14 @@ impl Pool {
         let (from, to) = (Slot { extent, object: last, class }, Slot { extent, object: hole, class });
         let mut copy = [0; MAX_OBJECT];
         let Some(held) = self.zspages.extents().try_share(extent) else { return Batch::Busy };
-        let resident = self.resident(&held, from);
-        let Some((handle, len)) = resident else { return Batch::Busy };
-        let Some((head, tail)) = held.pieces(from.payload(len)) else { return Batch::Busy };
-        copy[..head.len()].copy_from_slice(head);
-        copy[head.len()..len].copy_from_slice(tail);
-        drop(held);
+        let found = self.resident(&held, from).and_then(|(handle, len)| {
+            let (head, tail) = held.pieces(from.payload(len))?;
+            copy[..head.len()].copy_from_slice(head);
+            copy[head.len()..len].copy_from_slice(tail);
+            Some((handle, len))
+        });
+        self.leave_locked(state, extent, class, held.release());
+        let Some((handle, len)) = found else { return Batch::Busy };
         let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { return Batch::Busy };
         if self.attach(&mut held, class, hole, state).is_err() {
             return Batch::Busy;

@@ -34,6 +34,9 @@ pub enum AccessError {
     /// The bytes before the object do not name its handle: somebody overwrote them. Other objects are not affected.
     #[error("the object is damaged")]
     Damaged,
+    /// Four million readers are inside the object's zspage already.
+    #[error("too many readers hold the object's zspage")]
+    TooManyReaders,
     /// The pool's metadata was found broken earlier; nothing it says can be trusted.
     #[error("the pool is out of order: its metadata is damaged")]
     Poisoned,

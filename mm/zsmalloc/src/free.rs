@@ -26,6 +26,7 @@ impl Pool {
         let kept = self.clear(&mut state, slot);
         drop(state);
         self.handles.give_back(handle);
+        self.zone.settle();
         kept.map(|()| len)
     }
 
@@ -144,7 +145,9 @@ impl Pool {
                 continue;
             }
             // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
-            return self.shrink(&mut state, extent, class);
+            self.shrink(&mut state, extent, class);
+            drop(state);
+            return self.zone.settle();
         }
     }
 

@@ -169,3 +169,27 @@ fn r298_read_against_write() {
         pool.check().expect("consistent");
     });
 }
+
+/// S-13, R-414: a reader leaves a frame behind that it kept from going, while somebody else is in the zspage only to look. That one passes the work on.
+#[test]
+fn s13_a_compaction_or_gathering_does_what_a_reader_left() {
+    /// Two of these share the middle of a chain of two frames.
+    const LONG: usize = 44;
+    sync::model(|| {
+        let pool = pool();
+        let [first, second] = [1, 2].map(|byte| pool.store(&[byte; LONG]).expect("room"));
+        let reader = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                let object = pool.read(first).expect("live");
+                pool.free(second).expect("live");
+                drop(object);
+            })
+        };
+        pool.compact(&Budget::unlimited());
+        pool.gather(&Budget::unlimited());
+        reader.join().expect("no panic");
+        assert_eq!(pool.frames(), 1);
+        pool.check().expect("consistent");
+    });
+}

@@ -14,6 +14,9 @@ use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
 use crate::{AllocError, PoolError};
 
+/// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
+const MAX_OBJECTS: usize = 1 << 31;
+
 /// How a pool is laid out. Fixed for its life.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolConfig {
@@ -45,6 +48,7 @@ pub struct Pool {
     pub(crate) classes: SizeClasses,
     pub(crate) states: Box<[ClassLock]>,
     pub(crate) compacting: Mutex<()>,
+    pub(crate) gathering: Mutex<()>,
     pub(crate) objects_compacted: AtomicU64,
     pub(crate) frames_compacted: AtomicU64,
     pub(crate) frames: Gauge,
@@ -81,11 +85,12 @@ impl Pool {
         let state = || ClassLock(Mutex::new(ClassState::new()));
         Ok(Self {
             zspages: Zspages::new(Arc::clone(&zone), capacity, config.backing)?,
-            handles: Handles::new(objects.min(u32::MAX as usize), config.backing)?,
+            handles: Handles::new(objects.min(MAX_OBJECTS), config.backing)?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
             compacting: Mutex::new(()),
+            gathering: Mutex::new(()),
             objects_compacted: AtomicU64::new(0),
             frames_compacted: AtomicU64::new(0),
             frames: Gauge::new(),
@@ -139,6 +144,7 @@ impl Drop for Pool {
                     .for_each(|held| held.destroy());
             }
         }
+        self.zone.settle();
     }
 }
 

@@ -45,7 +45,7 @@ impl From<AccessError> for LoadError {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::Stale => Self::Stale,
-            AccessError::Damaged => Self::Object,
+            AccessError::Damaged | AccessError::TooManyReaders => Self::Object,
             AccessError::Poisoned => Self::Poisoned,
         }
     }

@@ -30,7 +30,7 @@ impl Relief {
             return None;
         }
         let report = pool.compact(&Budget::within(BUDGET));
-        let finished = report.outcome == zsmalloc::Outcome::Done;
+        let finished = report.outcome == zsmalloc::Outcome::Done && report.skipped == 0;
         *in_vain_at = (report.frames_freed == 0 && finished).then_some(before);
         Some(report)
     }

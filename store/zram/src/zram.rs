@@ -6,7 +6,7 @@ use block::{BlockError, Bytes};
 use frames::{FrameCount, Zone, ZoneConfig};
 use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zsmalloc::{AccessError, AllocError, Budget, Compaction, Gathering, Pool, PoolConfig};
+use zsmalloc::{AllocError, Budget, Compaction, Gathering, Outcome, Pool, PoolConfig};
 
 use crate::counters::{Counter, Counters};
 use crate::relief::Relief;
@@ -151,7 +151,8 @@ impl Zram {
     fn make_room(&self, error: AllocError) -> bool {
         let frames_are_short = matches!(error, AllocError::Limit | AllocError::NoFrames);
         let compact = || self.relief.seek(self.pages.pool(), || self.counters.get(Counter::Freed));
-        frames_are_short && compact().is_some_and(|report| report.frames_freed > 0)
+        let helped = |report: Compaction| report.frames_freed > 0 || report.outcome == Outcome::AlreadyRunning;
+        frames_are_short && compact().is_some_and(helped)
     }
 
     /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.
@@ -179,11 +180,13 @@ impl Zram {
         if stored.handle().is_none() {
             return Ok(());
         }
+        let freed = self.pages.free(stored);
+        // Afterwards: who finds the count unchanged may conclude that nothing was freed.
         self.counters.add(Counter::Freed, 1);
-        match self.pages.free(stored) {
+        match freed {
             Ok(()) => Ok(()),
             // INV-SLOT-3: the word was ours alone, so its object is there; a pool that has lost it is not to be trusted.
-            Err(AccessError::Stale | AccessError::Damaged | AccessError::Poisoned) => Err(BlockError::Poisoned),
+            Err(_) => Err(BlockError::Poisoned),
         }
     }
 

@@ -62,6 +62,7 @@ impl Gather<'_> {
             let Some(mut held) = self.extents.try_exclusive(extent) else { return Some(Gathered::Busy) };
             let moved = held.migrate(usize::from(position), pfn, target);
             let leaving = held.release();
+            self.extents.zone.settle();
             if moved || leaving == Leaving::Pending {
                 return Some(Gathered::Moved { extent, leaving });
             }

@@ -147,7 +147,7 @@ impl<'e> Exclusive<'e> {
         Ok(())
     }
 
-    /// Gives the frame at `position` back to the zone; `false` when there is none.
+    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`Zone::settle`](crate::Zone::settle).
     pub fn detach(&mut self, position: usize) -> bool {
         // Relaxed: as in `attach`.
         let Some(place) = self.record.get(1 + position) else { return false };
@@ -156,7 +156,7 @@ impl<'e> Exclusive<'e> {
             return false;
         }
         place.store(NO_FRAME, Ordering::Relaxed);
-        drop(self.extents.zone.frame_from_pfn(Pfn(number - 1)));
+        self.extents.zone.frame_from_pfn(Pfn(number - 1)).put();
         true
     }
 
@@ -180,7 +180,7 @@ impl<'e> Exclusive<'e> {
         zone.set_owner(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         self.record[1 + position].store(pfn.0 + 1, Ordering::Relaxed);
-        drop(zone.frame_from_pfn(from));
+        zone.frame_from_pfn(from).put();
         true
     }
 

@@ -60,9 +60,13 @@ impl State {
         (self.0 & READERS).saturating_sub(1)
     }
 
+    pub(super) fn is_crowded(self) -> bool {
+        self.0 & READERS == READERS
+    }
+
     /// One reader more; `None` while exclusively held, vacant, or with four million readers inside.
     pub(super) fn enter(self) -> Option<Self> {
-        let free = !self.is_exclusive() && !self.is_vacant() && self.0 & READERS != READERS;
+        let free = !self.is_exclusive() && !self.is_vacant() && !self.is_crowded();
         free.then(|| Self(self.0 + Self::READER))
     }
 
@@ -112,5 +116,6 @@ mod tests {
         assert_eq!(State::born(3).close(), None);
         assert_eq!(idle.enter().and_then(State::close), None);
         assert_eq!(State(idle.0 | READERS).enter(), None);
+        assert!(State(idle.0 | READERS).is_crowded() && !idle.is_crowded());
     }
 }
