@@ -23,13 +23,14 @@ mod state;
 pub use gather::{Gather, Gathered};
 pub use guard::{Exclusive, Leaving, Shared};
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
 use crate::ids::{CHUNK, Ids};
-use crate::{MAX_CHAIN, Zone};
+use crate::{FRAME_SIZE, MAX_CHAIN, Zone};
 use state::State;
 
 /// How many frames an extent can hold.
@@ -156,6 +157,20 @@ impl Extents {
     pub fn prefetch(&self, id: ExtentId) {
         self.record(id).and_then(<[_]>::first).into_iter().for_each(sys::prefetch);
         self.owner_words(id).first().into_iter().for_each(sys::prefetch);
+    }
+
+    /// Starts loading bytes of the extent that are going to be read. Only a hint: no lock is needed, and what is not there is passed over.
+    pub fn prefetch_bytes(&self, id: ExtentId, range: Range<usize>) {
+        let Some(record) = self.record(id) else { return };
+        let mut at = range.start;
+        while at < range.end {
+            let len = (FRAME_SIZE - at % FRAME_SIZE).min(range.end - at);
+            if let Some(pfn) = guard::frame_at(record, at / FRAME_SIZE) {
+                let start = self.zone.arena().frame_ptr(pfn).as_ptr().wrapping_add(at % FRAME_SIZE);
+                sys::prefetch_bytes(start, len);
+            }
+            at += len;
+        }
     }
 
     /// The zone the frames come from.

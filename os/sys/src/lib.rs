@@ -13,7 +13,7 @@ mod table;
 
 pub use error::MapError;
 pub use mapping::{Backing, Mapping};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_bytes};
 pub use table::{Table, Word};
 
 /// The page size of the OS this code is written for. Units: bytes.

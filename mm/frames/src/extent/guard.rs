@@ -267,8 +267,8 @@ impl FrameSpan {
     }
 }
 
-fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
-    // Relaxed: the caller holds a guard, so the numbers stand still (INV-EXTENT-3).
+pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
+    // Relaxed: the caller holds a guard, so the numbers stand still (INV-EXTENT-3), or only wants a hint.
     let number = record.get(1 + position)?.load(Ordering::Relaxed);
     (number != NO_FRAME).then(|| Pfn(number - 1))
 }
