@@ -71,4 +71,14 @@ impl Arena {
         }
         self.mapping.discard(block.index() * PAGEBLOCK_SIZE, PAGEBLOCK_SIZE);
     }
+
+    /// Gives the memory of neighbouring frames back to the OS, or says that it did not take it. The caller owns them, and nobody else knows them.
+    pub(crate) fn give_back(&self, first: Pfn, frames: u32) -> Result<(), MapError> {
+        (0..frames).for_each(|step| self.note_write(first.plus(step)));
+        if cfg!(loom) {
+            // As in `discard`.
+            return Ok(());
+        }
+        self.mapping.give_back(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE)
+    }
 }

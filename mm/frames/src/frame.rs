@@ -27,6 +27,10 @@ impl<'z> Frame<'z> {
         self.pfn
     }
 
+    pub(crate) fn zone(&self) -> &'z Zone {
+        self.zone
+    }
+
     /// Keeps the reference without the value: whoever stores the number owns the frame from here on.
     #[must_use = "the frame is lost if its number is"]
     pub fn into_pfn(self) -> Pfn {

@@ -19,6 +19,14 @@ pub enum MapError {
         /// What the OS said.
         errno: rustix::io::Errno,
     },
+    /// The OS did not take memory back; it is still ours.
+    #[error("cannot give {len} bytes of memory back: {errno}")]
+    GiveBack {
+        /// Bytes to give back.
+        len: usize,
+        /// What the OS said.
+        errno: rustix::io::Errno,
+    },
     /// A length of zero or one that overflows.
     #[error("{len} is no usable length for a mapping")]
     Length {

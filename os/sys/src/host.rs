@@ -5,11 +5,13 @@
 
 mod features;
 mod limits;
+mod psi;
 
 pub use features::{HugePages, KernelZram, Userfaultfd, huge_pages, io_uring, kernel_zram, kvm, memfd, userfaultfd};
 pub use limits::{
     Limits, Overcommit, available_memory, cgroup_memory_limit, limits, overcommit, pressure, raise_open_files,
 };
+pub use psi::{Psi, PsiError, PsiSource, Share, Stall};
 
 /// How many CPUs this process may use; at least 1.
 #[must_use]

@@ -159,10 +159,24 @@ impl Mapping {
     /// # Panics
     /// When the range is not whole pages inside the mapping.
     pub fn discard(&self, offset: usize, len: usize) {
+        if self.give_back(offset, len).is_err() {
+            // SAFETY: INV-MAP-1: `give_back` has checked that the range is inside the mapping; the caller is its only user.
+            unsafe { std::ptr::write_bytes(self.base.as_ptr().add(offset), 0, len) };
+        }
+    }
+
+    /// As [`Mapping::discard`], but says when the OS did not take the memory. Each byte is then as it was, or zero.
+    ///
+    /// # Errors
+    /// [`MapError::GiveBack`]. The heap always refuses: it is the allocator's, not ours to give.
+    ///
+    /// # Panics
+    /// When the range is not whole pages inside the mapping.
+    pub fn give_back(&self, offset: usize, len: usize) -> Result<(), MapError> {
         assert!(offset.is_multiple_of(OS_PAGE) && len.is_multiple_of(OS_PAGE), "a discard covers whole pages");
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a discard stays inside its mapping");
         if len == 0 {
-            return;
+            return Ok(());
         }
         // SAFETY: INV-MAP-1 and the assertion above: the address lies inside the range.
         let start = unsafe { self.base.as_ptr().add(offset) };
@@ -177,10 +191,7 @@ impl Mapping {
             // SAFETY: INV-MAP-1: whole pages of our own range; INV-MAP-2 holds after it, since private anonymous pages come back zero-filled.
             _ => unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontNeed) },
         };
-        if given_back.is_err() {
-            // SAFETY: INV-MAP-1: `start..start + len` is inside the range; the caller is its only user.
-            unsafe { std::ptr::write_bytes(start, 0, len) };
-        }
+        given_back.map_err(|errno| MapError::GiveBack { len, errno })
     }
 }
 

@@ -1,0 +1,71 @@
+//! Memory leaves while its frames stay.
+
+use super::*;
+use crate::{Backing, Extents, FRAME_SIZE, FrameCount, OwnerWords, Shape, ZoneConfig};
+
+fn zone(backing: Backing) -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(2048), backing, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+fn block(zone: &Arc<Zone>) -> OwnedBlock {
+    zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks")
+}
+
+#[test]
+fn an_owned_block_is_freed_once_and_keeps_its_zone() {
+    let zone = zone(Backing::Heap);
+    let block = block(&zone);
+    assert_eq!((block.order(), zone.stats().in_use.0), (Order::PAGEBLOCK, 512));
+    assert_eq!(Arc::strong_count(&zone), 2);
+    drop(block);
+    assert_eq!((zone.stats().in_use.0, Arc::strong_count(&zone)), (0, 1));
+    zone.check().expect("consistent");
+}
+
+#[test]
+fn a_frame_that_an_extent_has_keeps_its_bytes() {
+    let zone = zone(Backing::Anonymous);
+    let extents = Extents::new(Arc::clone(&zone), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
+    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
+    let mut stranger = [zone.get(Pfn(0)).expect("in use")];
+    assert_eq!(Frame::discard_all(&mut stranger), Err(LendError::Shared { pfn: Pfn(0) }));
+    assert!(extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 7));
+    extent.destroy();
+    // Now the stranger is the last one, and the bytes are nobody's.
+    assert_eq!(Frame::discard_all(&mut stranger), Ok(()));
+}
+
+#[test]
+fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
+    let zone = zone(Backing::Anonymous);
+    let extents = Extents::new(Arc::clone(&zone), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
+    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
+    extent.destroy();
+    let mut frames: Vec<_> = (0..3)
+        .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
+        .rev()
+        .collect();
+    assert!(frames.iter().any(|frame| frame.pfn() == Pfn(0)), "the frame freed last comes first");
+    Frame::discard_all(&mut frames).expect("the OS takes it");
+    assert!(frames.is_sorted_by_key(Frame::pfn));
+    assert_eq!(zone.stats().in_use.0, 3, "only the memory went");
+    drop(frames);
+    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
+    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    assert!(extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0));
+    extent.destroy();
+    zone.check().expect("consistent");
+}
+
+#[test]
+fn memory_that_cannot_leave_is_an_error_and_nothing_changes() {
+    let zone = zone(Backing::Heap);
+    let mut block = block(&zone);
+    assert!(matches!(block.discard(), Err(LendError::Refused(sys::MapError::GiveBack { .. }))));
+    assert_eq!(zone.stats().in_use.0, 512);
+}
