@@ -6,7 +6,7 @@
 use frames::{FRAME_SIZE, MAX_CHAIN};
 
 /// Bytes between raw classes.
-pub(crate) const STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 16 } else { 0 };
+pub(crate) const STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 8 } else { 0 };
 /// The smallest raw class. Units: bytes.
 pub(crate) const MIN_SIZE: usize = if FRAME_SIZE < 256 { 16 } else { 32 };
 /// Raw classes: 255 with 4 KiB frames (C-07).
@@ -68,6 +68,13 @@ impl SizeClass {
     /// Bytes before the payload.
     pub(crate) fn header(self) -> usize {
         if self.is_huge() { 0 } else { HEADER }
+    }
+
+    /// Frames that `objects` objects take when they are packed: all zspages full but one, and that one packed to its front.
+    #[must_use]
+    pub fn frames_for(self, objects: u64) -> u64 {
+        let (full, rest) = (objects / u64::from(self.objects), objects % u64::from(self.objects));
+        full * u64::from(self.frames) + (rest * u64::from(self.size)).div_ceil(FRAME_SIZE as u64)
     }
 
     /// The longest payload.

@@ -75,6 +75,14 @@ impl Pool {
 
     /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
     pub(crate) fn clear(&self, state: &mut ClassState, slot: Slot) -> Result<(), AccessError> {
+        if self.vacate(state, slot)? > 0 {
+            self.shrink(state, slot.extent, slot.class);
+        }
+        Ok(())
+    }
+
+    /// As [`Pool::clear`], but leaves the frames to the caller: how many of them hold no object any more.
+    pub(crate) fn vacate(&self, state: &mut ClassState, slot: Slot) -> Result<u64, AccessError> {
         let Slot { extent, object, class } = slot;
         let head = self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
         let Some(mut head) = head.filter(|_| self.zspages.is_live(extent, object)) else {
@@ -85,11 +93,8 @@ impl Pool {
         head.used -= 1;
         state.regroup(&self.zspages, extent, class, head);
         state.used -= 1;
-        let emptied = frames_of(class, object).any(|position| self.zspages.frame_is_empty(extent, class, position));
-        if emptied {
-            self.shrink(state, extent, class);
-        }
-        Ok(())
+        let empty = |&position: &usize| self.zspages.frame_is_empty(extent, class, position);
+        Ok(frames_of(class, object).filter(empty).count() as u64)
     }
 
     /// Gives the empty frames of a zspage back, the zspage itself when it is empty; leaves a mark when somebody is inside. The class is locked.

@@ -70,7 +70,12 @@ impl Handles {
 
     /// Starts loading the handle's word and length. Only a hint.
     pub(crate) fn prefetch(&self, handle: Handle) {
-        let index = handle.index() as usize;
+        self.prefetch_index(handle.index());
+    }
+
+    /// As [`Handles::prefetch`], for the handle of this index, whatever its generation.
+    pub(crate) fn prefetch_index(&self, index: u32) {
+        let index = index as usize;
         self.words.get(index).into_iter().for_each(sys::prefetch);
         self.lens.get(index).into_iter().for_each(sys::prefetch);
     }

@@ -67,7 +67,7 @@ pub use access::ObjectRef;
 pub use budget::Budget;
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
-pub use compact::{Compaction, Gathering, Outcome};
+pub use compact::{Compaction, CompactionTotals, Gathering, Outcome};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
 pub use fullness::{GROUPS, Group};
 pub use handle::Handle;

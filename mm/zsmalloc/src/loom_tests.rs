@@ -8,7 +8,7 @@ use frames::{FrameCount, Zone, ZoneConfig};
 use sync::thread;
 use sys::Backing;
 
-use crate::{AccessError, Budget, Handle, Pool, PoolConfig};
+use crate::{AccessError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
@@ -170,13 +170,16 @@ fn r298_read_against_write() {
     });
 }
 
-/// S-13, R-414: a reader leaves a frame behind that it kept from going, while somebody else is in the zspage only to look. That one passes the work on.
+/// S-13, R-414: a reader leaves a frame behind that it kept from going, while a compaction is in the zspage to look. That one, who leaves last, gives the
+/// frame back.
 #[test]
-fn s13_a_compaction_or_gathering_does_what_a_reader_left() {
-    /// Two of these share the middle of a chain of two frames.
-    const LONG: usize = 44;
+fn s13_a_compaction_does_what_a_reader_left() {
+    /// Three of these share a chain of two frames; the second has bytes in both.
+    const LONG: usize = 36;
     sync::model(|| {
         let pool = pool();
+        let class = pool.classes.for_len(LONG).expect("a class");
+        assert_eq!((class.frames, class.objects), (2, 3));
         let [first, second] = [1, 2].map(|byte| pool.store(&[byte; LONG]).expect("room"));
         let reader = {
             let pool = Arc::clone(&pool);
@@ -186,10 +189,36 @@ fn s13_a_compaction_or_gathering_does_what_a_reader_left() {
                 drop(object);
             })
         };
-        pool.compact(&Budget::unlimited());
-        pool.gather(&Budget::unlimited());
+        let mut report = Compaction::default();
+        pool.compact_class(class, Budget::unlimited().start(), &mut report);
         reader.join().expect("no panic");
         assert_eq!(pool.frames(), 1);
+        pool.check().expect("consistent");
+    });
+}
+
+/// B13, L-10: two compactions of one class: one of them does it, and the frame is counted once.
+#[test]
+fn b13_compaction_against_compaction() {
+    sync::model(|| {
+        let pool = pool();
+        let class = pool.classes.for_len(LEN).expect("a class");
+        let [first, second, third] = [1, 2, 3].map(|byte| pool.store(&object(byte)).expect("room"));
+        pool.free(first).expect("live");
+        let compact = move |pool: &Pool| {
+            let mut report = Compaction::default();
+            (pool.compact_class(class, Budget::unlimited().start(), &mut report), report)
+        };
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || compact(&pool))
+        };
+        let (here, there) = (compact(&pool), other.join().expect("no panic"));
+        assert_eq!(here.1.frames_freed + there.1.frames_freed, 1);
+        assert_eq!(here.1.objects_moved + there.1.objects_moved, 1);
+        assert!([here.0, there.0].contains(&Outcome::Done));
+        assert_eq!(pool.frames(), 1);
+        assert_eq!((read(&pool, second), read(&pool, third)), (Ok(object(2).to_vec()), Ok(object(3).to_vec())));
         pool.check().expect("consistent");
     });
 }

@@ -57,6 +57,22 @@ impl Slot {
         true
     }
 
+    /// As [`Slot::header`], for one who holds the extent alone.
+    pub(crate) fn header_alone(self, held: &mut Exclusive<'_>) -> Option<u32> {
+        let start = self.bytes(0).start;
+        let (bytes, _) = held.pieces_mut(start..start + self.class.header())?;
+        Some(u32::from_le_bytes((&*bytes).try_into().ok()?))
+    }
+
+    /// Copies the payload out, for one who holds the extent alone. `None` when its frames are not there.
+    pub(crate) fn copy_out(self, held: &mut Exclusive<'_>, copy: &mut [u8]) -> Option<()> {
+        let (head, tail) = held.pieces_mut(self.payload(copy.len()))?;
+        let (first, second) = copy.split_at_mut(head.len());
+        first.copy_from_slice(head);
+        second.copy_from_slice(tail);
+        Some(())
+    }
+
     /// The handle index in the header; `None` where there is no header, or no frame.
     pub(crate) fn header(self, held: &Shared<'_>) -> Option<u32> {
         let start = self.bytes(0).start;

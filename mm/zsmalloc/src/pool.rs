@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use frames::{ExtentId, Shape, Zone};
-use sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::atomic::{AtomicBool, Ordering};
 use sync::{Mutex, MutexGuard};
 use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
+use crate::compact::Totals;
 use crate::fullness::{GROUPS, Group};
 use crate::gauge::Gauge;
 use crate::handles::Handles;
@@ -47,10 +48,8 @@ pub struct Pool {
     pub(crate) handles: Handles,
     pub(crate) classes: SizeClasses,
     pub(crate) states: Box<[ClassLock]>,
-    pub(crate) compacting: Mutex<()>,
     pub(crate) gathering: Mutex<()>,
-    pub(crate) objects_compacted: AtomicU64,
-    pub(crate) frames_compacted: AtomicU64,
+    pub(crate) totals: Totals,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
 }
@@ -68,6 +67,8 @@ pub(crate) struct ClassState {
     pub(crate) used: u64,
     pub(crate) frames: u64,
     pub(crate) live_bytes: u64,
+    /// Whether a thread is compacting the class.
+    pub(crate) compacting: bool,
 }
 
 impl Pool {
@@ -89,10 +90,8 @@ impl Pool {
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
-            compacting: Mutex::new(()),
             gathering: Mutex::new(()),
-            objects_compacted: AtomicU64::new(0),
-            frames_compacted: AtomicU64::new(0),
+            totals: Totals::default(),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
         })
@@ -150,7 +149,7 @@ impl Drop for Pool {
 
 impl ClassState {
     fn new() -> Self {
-        Self { lists: [List::EMPTY; GROUPS], zspages: 0, used: 0, frames: 0, live_bytes: 0 }
+        Self { lists: [List::EMPTY; GROUPS], zspages: 0, used: 0, frames: 0, live_bytes: 0, compacting: false }
     }
 
     /// Moves a zspage to the list its use now asks for, and records the head.

@@ -1,11 +1,10 @@
 //! What a pool holds, and what that costs.
 
 use frames::FRAME_SIZE;
-use sync::atomic::Ordering::Relaxed;
 
-use crate::GROUPS;
 use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
+use crate::{CompactionTotals, GROUPS};
 
 /// One line of the classes table (KERNEL 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub struct ClassStats {
     pub frames_used: u64,
     /// Payload bytes of live objects.
     pub live_bytes: u64,
-    /// Frames a full compaction could free, at least.
+    /// Frames a full compaction would free now, if nobody were inside a zspage: those beyond what the objects need when they are packed.
     pub frames_freeable: u64,
 }
 
@@ -43,19 +42,14 @@ pub struct PoolStats {
     pub zspage_bytes: u64,
     /// Memory of the handle table.
     pub handle_bytes: u64,
-    /// Objects moved by compaction so far.
-    pub objects_compacted: u64,
-    /// Frames freed by compaction so far.
-    pub frames_compacted: u64,
+    /// What object compaction did so far.
+    pub compaction: CompactionTotals,
     /// The classes that were ever used, smallest first.
     pub classes: Vec<ClassStats>,
 }
 
 impl ClassStats {
     fn of(class: SizeClass, state: &ClassState) -> Self {
-        let size = u64::from(class.size);
-        // Saturating: a class is read in one piece under its lock, but a formula that can wrap will (B6, L-09).
-        let needed = (state.used * size).div_ceil(FRAME_SIZE as u64);
         Self {
             class,
             groups: state.lists.map(crate::zspage::List::len),
@@ -63,7 +57,8 @@ impl ClassStats {
             objects_used: state.used,
             frames_used: state.frames,
             live_bytes: state.live_bytes,
-            frames_freeable: state.frames.saturating_sub(needed + needed / u64::from(class.frames) + 1),
+            // A huge zspage is one frame with one object: nothing is ever to be gained.
+            frames_freeable: if class.is_huge() { 0 } else { state.freeable(class) },
         }
     }
 }
@@ -75,9 +70,7 @@ impl Pool {
         let mut total = PoolStats {
             zspage_bytes: self.zspages.extents().metadata_bytes() as u64,
             handle_bytes: self.handles.bytes() as u64,
-            // Relaxed: statistics.
-            objects_compacted: self.objects_compacted.load(Relaxed),
-            frames_compacted: self.frames_compacted.load(Relaxed),
+            compaction: self.totals.read(),
             ..PoolStats::default()
         };
         for class in self.classes.iter() {

@@ -138,6 +138,22 @@ impl Zspages {
         self.record(id).get(LINK_WORDS..).unwrap_or(&[])
     }
 
+    /// Live objects before `end`, last first.
+    pub(crate) fn live_below(&self, id: ExtentId, end: u16) -> impl Iterator<Item = u16> {
+        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        let mut word = (usize::from(end) / 64).min(map.len() - 1);
+        let mut open = if usize::from(end) >= MAX_OBJECTS { map[word] } else { map[word] & (bit(end) - 1) };
+        std::iter::from_fn(move || {
+            while open == 0 {
+                word = word.checked_sub(1)?;
+                open = map[word];
+            }
+            let place = open.ilog2();
+            open &= !(1 << place);
+            Some(word as u16 * 64 + place as u16)
+        })
+    }
+
     /// Live objects, in order.
     pub(crate) fn live(&self, id: ExtentId, class: SizeClass) -> impl DoubleEndedIterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
@@ -294,6 +310,10 @@ mod tests {
         let mut all: Vec<u16> = records.live(id, class).chain(records.free(id, class)).collect();
         all.sort_unstable();
         assert!(all.iter().copied().eq(0..class.objects));
+        for end in [0, 1, 63, 64, 65, 127, 128, class.objects, 255, 256] {
+            let below: Vec<u16> = records.live(id, class).rev().filter(|&object| object < end).collect();
+            assert!(records.live_below(id, end).eq(below), "below {end}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Readers, writers, frees and compaction at once, on real threads: each run is short, and every byte is checked.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
-use zsmalloc::{AccessError, AllocError, Budget, Handle, Outcome, Pool, PoolConfig, WriteError};
+use zsmalloc::{AccessError, AllocError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig, WriteError};
 
 fn pool(frames: u64) -> Pool {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() });
@@ -156,20 +157,49 @@ fn l04_a_reader_may_overwrite_what_it_reads() {
     pool.check().expect("consistent");
 }
 
-/// Two compactions at once: the second says so and does nothing (B13: nothing is counted twice).
+/// R-330, B13, L-10: several compactions at once share the classes, and the frames they report are the frames there are fewer of, not one counted
+/// twice.
 #[test]
-fn b13_one_compaction_at_a_time() {
-    let pool = pool(4096);
-    let handles: Vec<Handle> = (0..4000).map(|tag| pool.store(&tagged(tag, 1500)).expect("room")).collect();
+fn b13_compactions_at_once_count_each_frame_once() {
+    for round in 0..8u64 {
+        let pool = pool(8192);
+        let len = |tag: u64| 200 + (tag * 67 + round) as usize % 3400;
+        let handles: Vec<Handle> = (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
+        handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
+        let before = pool.frames();
+        let reports: Vec<Compaction> = thread::scope(|scope| {
+            let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| pool.compact(&Budget::unlimited()))).collect();
+            runs.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let sum = |of: fn(&Compaction) -> u64| reports.iter().map(of).sum::<u64>();
+        assert_eq!(before - pool.frames(), sum(|report| report.frames_freed));
+        let totals = pool.stats().compaction;
+        assert_eq!(totals.runs, 3);
+        assert_eq!(totals.frames_freed, sum(|report| report.frames_freed));
+        assert_eq!(totals.objects_moved, sum(|report| report.objects_moved));
+        assert!(reports.iter().any(|report| report.outcome == Outcome::Done), "the last to end was left nothing");
+        pool.check().expect("consistent");
+        for (tag, &handle) in (0..).zip(&handles).skip(1).step_by(2) {
+            assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(tag, len(tag)));
+        }
+        assert_eq!(pool.compact(&Budget::unlimited()).objects_moved, 0);
+    }
+}
+
+/// one compaction on several threads does what one thread does.
+#[test]
+fn r330_threads_share_the_classes_of_one_compaction() {
+    let pool = pool(8192);
+    let len = |tag: u64| 200 + (tag * 67) as usize % 3400;
+    let handles: Vec<Handle> = (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
     handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
     let before = pool.frames();
-    let reports: Vec<_> = thread::scope(|scope| {
-        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| pool.compact(&Budget::unlimited()))).collect();
-        runs.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-    });
-    let freed: u64 = reports.iter().map(|report| report.frames_freed).sum();
-    assert_eq!(before - pool.frames(), freed);
-    assert!(reports.iter().any(|report| report.outcome == Outcome::Done));
+    let threads = NonZeroUsize::new(3).expect("not zero");
+    let report = pool.compact_with(&Budget::unlimited(), threads);
+    assert_eq!((report.outcome, report.skipped), (Outcome::Done, 0));
+    assert_eq!(before - pool.frames(), report.frames_freed);
+    assert_eq!(pool.frames_freeable(), 0);
+    assert_eq!(pool.compact_with(&Budget::unlimited(), NonZeroUsize::MAX).objects_moved, 0);
     pool.check().expect("consistent");
 }
 

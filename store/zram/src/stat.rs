@@ -160,7 +160,7 @@ impl Zram {
             mem_limit: limit.map_or(0, |limit| limit.next_multiple_of(frame)),
             mem_used_max: self.pages.pool().frames_max() * frame,
             same_pages: self.counters.get(Counter::Same),
-            pages_compacted: pool.frames_compacted,
+            pages_compacted: pool.compaction.frames_freed,
             huge_pages: self.counters.get(Counter::Huge),
             huge_pages_since: self.counters.get(Counter::HugeSince),
         }

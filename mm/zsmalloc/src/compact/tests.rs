@@ -9,8 +9,12 @@ use crate::{Budget, Handle, Outcome, Pool, PoolConfig};
 use std::time::Duration;
 
 fn pool() -> Pool {
+    pool_with(PoolConfig::default())
+}
+
+fn pool_with(config: PoolConfig) -> Pool {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    let config = PoolConfig { backing: Backing::Heap, ..config };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
@@ -144,4 +148,111 @@ fn gathering_after_compaction_leaves_whole_blocks_free() {
         let expected = content(number as u32, mixed(number));
         assert_eq!(pool.read(handle).expect("live").to_vec(), expected, "object {number}");
     }
+}
+
+/// R-332, L-09: what a class holds too much is counted in frames: 599 objects of 11 to a zspage of three frames need 54 zspages and two frames.
+#[test]
+fn r332_what_can_be_gained_is_exact_and_nothing_moves_without_gain() {
+    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let class = pool.classes().for_len(1100).expect("a class");
+    assert_eq!((class.size, class.frames, class.objects), (1104, 3, 11), "the example's class");
+    let handles = fill(&pool, 1100, 605);
+    assert_eq!((pool.frames(), pool.frames_freeable()), (165, 0));
+    // Six objects less, each from another zspage: their frames still hold others, but 599 need no more than 164.
+    let holes: Vec<Handle> = handles.iter().step_by(50).take(6).copied().collect();
+    free_every(&pool, &holes, |_| false);
+    assert_eq!((pool.frames(), pool.frames_freeable()), (165, 1));
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.frames_freed, pool.frames(), pool.frames_freeable()), (1, 164, 0));
+    // A hole in each of two zspages: to fill one from the other would free nothing.
+    free_every(&pool, &[handles[120], handles[320]], |_| false);
+    assert_eq!(pool.frames_freeable(), 0);
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.objects_moved, report.outcome), (0, Outcome::Done));
+}
+
+/// A pool whose zspages are one frame of four objects: `used` says which of each four stay.
+fn prepared(used: &[u8]) -> (Pool, Vec<Vec<Handle>>) {
+    let pool = pool_with(PoolConfig { chain: 1, ..PoolConfig::default() });
+    let handles = fill(&pool, 1000, used.len() as u32 * 4);
+    let zspages: Vec<Vec<Handle>> = handles.chunks(4).map(<[Handle]>::to_vec).collect();
+    let kept = |&(zspage, place): &(usize, usize)| place < usize::from(used[zspage]);
+    let all = (0..used.len()).flat_map(|zspage| (0..4).map(move |place| (zspage, place)));
+    for (zspage, place) in all.filter(|at| !kept(at)) {
+        pool.free(zspages[zspage][place]).expect("live");
+    }
+    (pool, zspages)
+}
+
+fn extent_of(pool: &Pool, handle: Handle) -> frames::ExtentId {
+    pool.handles.locate(handle).expect("live").extent()
+}
+
+/// R-331, L-19: the emptiest zspage is the source and the fullest the destination, so the fewest objects move.
+#[test]
+fn l19_the_emptiest_zspage_goes_into_the_fullest() {
+    let (pool, zspages) = prepared(&[2, 3, 1, 3, 2]);
+    let full = [extent_of(&pool, zspages[1][0]), extent_of(&pool, zspages[3][0])];
+    let report = pool.compact(&Budget::unlimited());
+    // Eleven objects need three frames. The one goes first, then a two: three moves free two frames.
+    assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (3, 2, 2));
+    assert!(full.contains(&extent_of(&pool, zspages[2][0])), "the single object went to one of the fullest");
+    pool.check().expect("consistent");
+}
+
+/// KERNEL 1.4: a source somebody uses, or one that is damaged, is passed over, and the class goes on; what was passed over is told, and moved once it can be.
+#[test]
+fn a_busy_or_damaged_source_does_not_stop_its_class() {
+    let (pool, zspages) = prepared(&[1, 1, 2, 2, 3, 3]);
+    let (busy, damaged) = (extent_of(&pool, zspages[0][0]), extent_of(&pool, zspages[1][0]));
+    let mut held = pool.zspages.extents().try_exclusive(damaged).expect("nobody is inside");
+    let header = held.pieces_mut(0..4).expect("a frame").0;
+    let good: [u8; 4] = (&*header).try_into().expect("four bytes");
+    header.copy_from_slice(&[0xff; 4]);
+    drop(held);
+    let writer = pool.zspages.extents().try_exclusive(busy).expect("nobody is inside");
+    let report = pool.compact(&Budget::unlimited());
+    // Twelve objects could do with three frames. The ten that can be moved now take three, the other two keep theirs.
+    assert_eq!((report.outcome, report.zspages_freed, pool.frames()), (Outcome::Done, 1, 5));
+    assert!(report.skipped >= 2, "{report:?}");
+    let again = pool.compact(&Budget::unlimited());
+    assert_eq!(again.objects_moved, 0, "S-47: what cannot be had is not moved around");
+    drop(writer);
+    let mut held = pool.zspages.extents().try_exclusive(damaged).expect("nobody is inside");
+    held.pieces_mut(0..4).expect("a frame").0.copy_from_slice(&good);
+    drop(held);
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.skipped, pool.frames(), pool.frames_freeable()), (0, 3, 0));
+    pool.check().expect("consistent");
+}
+
+/// L-10, S-13: a frame that a reader keeps is not reported as freed; it goes when the reader leaves.
+#[test]
+fn l10_a_frame_that_waits_for_its_reader_is_not_counted() {
+    let (pool, zspages) = prepared(&[1, 3]);
+    let reader = pool.read(zspages[0][0]).expect("live");
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (1, 0, 0));
+    assert_eq!(pool.frames(), 2);
+    assert_eq!(reader.to_vec(), content(0, 1000));
+    drop(reader);
+    assert_eq!(pool.frames(), 1);
+    assert_eq!(pool.stats().compaction.frames_freed, 0);
+    pool.check().expect("consistent");
+}
+
+/// A budget of nothing, of one clock tick, and one past the end of the clock; on an empty pool, a full one and a sparse one.
+#[test]
+fn every_budget_on_every_pool_has_its_outcome() {
+    let empty = pool();
+    let (full, _) = prepared(&[4; 8]);
+    for budget in [Budget::within(Duration::ZERO), Budget::within(Duration::MAX), Budget::unlimited()] {
+        for pool in [&empty, &full] {
+            let report = pool.compact(&budget);
+            assert_eq!((report.outcome, report.objects_moved, report.skipped), (Outcome::Done, 0, 0), "{budget:?}");
+        }
+    }
+    let (sparse, _) = prepared(&[1; 8]);
+    assert_eq!(sparse.compact(&Budget::within(Duration::ZERO)).outcome, Outcome::OutOfTime);
+    assert_eq!(sparse.compact(&Budget::within(Duration::MAX)).frames_freed, 6);
 }

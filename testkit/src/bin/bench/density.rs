@@ -1,4 +1,4 @@
-//! How much of the memory held is client data: fresh, after discards and compaction, after churn.
+//! How much of the memory held is client data: fresh, and after churn. After discards and compaction: see the rows of compaction.
 //!
 //! Live bytes are summed up here, from the lengths the bare codec gives, and not taken from the store.
 
@@ -7,7 +7,7 @@ use std::error::Error;
 use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
-use zsmalloc::{ChainRule, SizeClasses};
+use zsmalloc::{ChainRule, Compaction, SizeClasses};
 
 use crate::codec;
 use crate::context::{Context, Effort, Outcome, tell};
@@ -17,7 +17,7 @@ use crate::row::{Reach, Row, Samples, Unit};
 const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 
 /// A device, and what we know it holds.
-struct Subject<'a> {
+pub struct Subject<'a> {
     disk: Disk,
     pages: &'a [Page],
     /// Stored bytes of every page of `pages`.
@@ -27,7 +27,8 @@ struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
+    /// A device filled with these pages.
+    pub fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
         let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);
         // What would not fit below the huge class is stored as it came: that is a page of live bytes, here as in the kernel.
         let stored = |len: u64| if len > classes.largest_with_header() as u64 { PAGE_SIZE as u64 } else { len };
@@ -41,17 +42,23 @@ impl<'a> Subject<'a> {
     }
 
     /// Live bytes over bytes of the frames of zspages.
-    fn density(&self) -> f64 {
+    pub fn density(&self) -> f64 {
         self.live() as f64 / self.disk.used().max(1) as f64
     }
 
-    fn discard_at_random(&mut self, percent: u64, rng: &mut Rng) {
+    /// Forgets so many percent of the pages.
+    pub fn discard_at_random(&mut self, percent: u64, rng: &mut Rng) {
         let mut order = rng.permutation(u32::try_from(self.held.len()).unwrap_or(u32::MAX));
         order.truncate((order.len() as u64 * percent / 100) as usize);
         for at in order {
             self.disk.discard(at);
             self.held[at as usize] = None;
         }
+    }
+
+    /// Object compaction, as long as it takes.
+    pub fn compact(&self) -> Compaction {
+        self.disk.compact()
     }
 
     fn overwrite_at_random(&mut self, count: usize, rng: &mut Rng) {
@@ -63,7 +70,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Where the store's own count of live bytes is not ours, the reader must know.
-    fn remark(&self) -> String {
+    pub fn remark(&self) -> String {
         let (counted, ours) = (self.disk.live(), self.live());
         if counted == ours {
             return String::new();
@@ -82,22 +89,13 @@ pub fn run(context: &Context) -> Outcome {
             value(format!("density, fresh, {}", kind.name()), subject.density(), format!("kernel 6.18: {kernel}"));
         rows.push(row.must(Reach::Least(0.983)).note(subject.remark()));
     }
-    tell("density after discards and compaction");
-    for (percent, kernel, reach) in [(50, "0.968", 0.983), (75, "0.958", 0.978), (90, "0.927", 0.965)] {
-        let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
-        subject.discard_at_random(percent, &mut Rng::new(percent));
-        let before = subject.density();
-        subject.disk.compact();
-        let what = format!("density, {percent} % discarded, compacted");
-        let row = value(what, subject.density(), format!("kernel 6.18: {kernel}")).must(Reach::Least(reach));
-        rows.push(row.note(format!("{before:.4} before compaction {}", subject.remark())));
-    }
     rows.append(&mut churn(context)?);
     rows.push(everything(context)?);
     Ok(rows)
 }
 
-fn value(what: String, density: f64, against: String) -> Row {
+/// A row of one density.
+pub fn value(what: String, density: f64, against: String) -> Row {
     Row::value(what, &Samples::one(density), against, Unit::Share)
 }
 

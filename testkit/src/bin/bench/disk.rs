@@ -6,7 +6,7 @@ use block::{BlockDevice, Bytes, Span};
 use testkit::{PAGE_SIZE, Page};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
-use zsmalloc::Budget;
+use zsmalloc::{Budget, Compaction};
 
 /// A device that holds exactly `len` pages.
 pub struct Disk {
@@ -50,8 +50,8 @@ impl Disk {
     }
 
     /// Object compaction, as long as it takes.
-    pub fn compact(&self) {
-        self.zram.compact(&Budget::unlimited());
+    pub fn compact(&self) -> Compaction {
+        self.zram.compact(&Budget::unlimited())
     }
 
     /// Bytes of the frames that belong to zspages.

@@ -8,6 +8,7 @@
 
 mod allocators;
 mod codec;
+mod compaction;
 mod context;
 mod density;
 mod disk;
@@ -64,6 +65,8 @@ enum Group {
     Kernel,
     /// Live bytes over memory held
     Density,
+    /// Object compaction: gain, time, background
+    Compaction,
     /// Blobs in the pool against blobs in malloc
     Allocators,
     /// Resident memory of the server
@@ -82,6 +85,7 @@ impl Group {
             Self::Inprocess => inprocess::run(context),
             Self::Kernel => kernel::run(context),
             Self::Density => density::run(context),
+            Self::Compaction => compaction::run(context),
             Self::Allocators => allocators::run(context),
             Self::Memory => residence::memory(context),
             Self::Aging => residence::aging(context),

@@ -1,0 +1,204 @@
+//! Moving objects from one zspage into others.
+
+use frames::{Exclusive, ExtentId, Shared};
+
+use super::class::{BATCH, Source, Step, Tried, Visit};
+use crate::class::SizeClass;
+use crate::handle::{Handle, Location};
+use crate::object::Slot;
+use crate::pool::{ClassState, Pool};
+
+/// Objects of a source, last first.
+struct Run {
+    objects: [u16; BATCH],
+    len: usize,
+}
+
+/// How far a batch got.
+#[derive(Default)]
+struct Progress {
+    moved: u64,
+    /// Frames of the source that hold no object any more, and are given back when it is let go.
+    emptied: u64,
+    /// Objects that cannot be read.
+    damaged: u64,
+    /// Objects of the run dealt with.
+    done: usize,
+}
+
+/// Why a batch ended before the run did.
+enum Stop {
+    OutOfTime,
+    /// Nothing more is to be gained in this class.
+    Enough,
+    /// No zspage takes the next object.
+    NoRoom,
+}
+
+impl Visit<'_> {
+    /// Moves the last objects of the source away. The class is locked.
+    pub(super) fn empty(&mut self, state: &mut ClassState, source: Source) -> Step {
+        let (pool, class, extent) = (self.pool, self.class, source.extent);
+        let run = Run::of(pool, class, source);
+        if run.len == 0 {
+            // What is left cannot be moved, or came while we were at it.
+            self.pass_over(extent);
+            return Step::Again;
+        }
+        let Some(held) = pool.zspages.extents().try_share(extent) else {
+            self.report.skipped += 1;
+            self.pass_over(extent);
+            return Step::Again;
+        };
+        run.prefetch(pool, class, &held);
+        let (mut progress, mut tried) = (Progress::default(), Tried::default());
+        let stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
+        let leaving = held.release();
+        if progress.emptied > 0 || leaving == frames::Leaving::Pending {
+            // What others left to be done is done here, too, and not by `reap`: the class is locked.
+            pool.shrink(state, extent, class);
+        }
+        self.report.objects_moved += progress.moved;
+        if progress.damaged > 0 {
+            self.report.skipped += 1;
+        }
+        if let Some(&last) = run.objects[..progress.done].last() {
+            self.go_on_below(source, last);
+        }
+        match stop {
+            None => Step::Again,
+            Some(Stop::OutOfTime) => Step::OutOfTime,
+            Some(Stop::Enough) => Step::Finished,
+            Some(Stop::NoRoom) if progress.moved > 0 => Step::Again,
+            Some(Stop::NoRoom) if tried.is_empty() => self.pack(state, extent),
+            Some(Stop::NoRoom) => {
+                self.report.skipped += 1;
+                self.pass_over(extent);
+                Step::Again
+            }
+        }
+    }
+
+    fn move_run(
+        &mut self,
+        state: &mut ClassState,
+        source: &Shared<'_>,
+        run: &[u16],
+        progress: &mut Progress,
+        tried: &mut Tried,
+    ) -> Option<Stop> {
+        let (pool, class) = (self.pool, self.class);
+        let needed = class.frames_for(state.used);
+        let mut held: Option<Exclusive<'_>> = None;
+        while let Some(&object) = run.get(progress.done) {
+            if self.deadline.has_passed() {
+                return Some(Stop::OutOfTime);
+            }
+            if state.frames.saturating_sub(progress.emptied) <= needed {
+                return Some(Stop::Enough);
+            }
+            let from = Slot { extent: source.id(), object, class };
+            let Some((handle, len)) = pool.resident(source, from) else {
+                progress.damaged += 1;
+                progress.done += 1;
+                continue;
+            };
+            if let Some(&next) = run.get(progress.done + 1) {
+                pool.prefetch_slot(Slot { object: next, ..from });
+            }
+            let Some(destination) = held.as_mut().filter(|held| !pool.is_full(held.id(), class)) else {
+                drop(held.take());
+                held = self.destination(state, source.id(), tried);
+                if held.is_none() {
+                    return Some(Stop::NoRoom);
+                }
+                continue;
+            };
+            let Ok(object) = pool.choose(destination, class, state) else {
+                tried.note(destination.id());
+                held = None;
+                continue;
+            };
+            let to = Slot { extent: destination.id(), object, class };
+            let bytes = source.pieces(from.payload(len));
+            if !bytes.is_some_and(|bytes| to.write_pieces(destination, handle.index(), bytes)) {
+                pool.detach_empty(destination, class, crate::zspage::frames_of(class, object), state);
+                progress.damaged += 1;
+                progress.done += 1;
+                continue;
+            }
+            let Some(emptied) = pool.resettle(state, handle, from, to) else { return Some(Stop::Enough) };
+            progress.emptied += emptied;
+            progress.moved += 1;
+            progress.done += 1;
+            self.report.bytes_moved += len as u64;
+        }
+        None
+    }
+}
+
+impl Run {
+    fn of(pool: &Pool, class: SizeClass, source: Source) -> Self {
+        let mut run = Self { objects: [0; BATCH], len: 0 };
+        for object in pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(BATCH) {
+            run.objects[run.len] = object;
+            run.len += 1;
+        }
+        run
+    }
+
+    fn objects(&self) -> &[u16] {
+        &self.objects[..self.len]
+    }
+
+    /// Starts loading what moving these objects touches outside their bytes: headers first, then the location words they name.
+    fn prefetch(&self, pool: &Pool, class: SizeClass, held: &Shared<'_>) {
+        let slot = |&object: &u16| Slot { extent: held.id(), object, class };
+        for slot in self.objects().iter().map(slot) {
+            pool.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(0));
+        }
+        self.objects()
+            .iter()
+            .filter_map(|object| slot(object).header(held))
+            .for_each(|i| pool.handles.prefetch_index(i));
+    }
+}
+
+impl Pool {
+    /// Starts loading the front of an object; from there on the CPU sees for itself where it goes.
+    fn prefetch_slot(&self, slot: Slot) {
+        const AHEAD: usize = 1024;
+        self.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(slot.class.payload().min(AHEAD)));
+    }
+
+    fn is_full(&self, extent: ExtentId, class: SizeClass) -> bool {
+        self.zspages.head(extent).is_none_or(|head| head.used >= class.objects)
+    }
+
+    /// The object in a slot, if its header and its handle agree that it is there.
+    pub(super) fn resident(&self, held: &Shared<'_>, slot: Slot) -> Option<(Handle, usize)> {
+        self.resident_as(slot, slot.header(held)?)
+    }
+
+    /// As [`Pool::resident`], for a header that was read already.
+    pub(super) fn resident_as(&self, slot: Slot, index: u32) -> Option<(Handle, usize)> {
+        let (handle, location) = self.handles.locate_index(index)?;
+        let here = location.extent() == slot.extent && location.object() == slot.object;
+        here.then(|| (handle, self.handles.len_of(handle)))
+    }
+
+    /// Makes `to` the object's place and frees `from`: how many frames of `from` that leaves without an object. The class is locked and the bytes are
+    /// written. `None` when the tables contradict themselves; the pool is then poisoned.
+    pub(super) fn resettle(&self, state: &mut ClassState, handle: Handle, from: Slot, to: Slot) -> Option<u64> {
+        let Some(mut head) = self.zspages.head(to.extent) else {
+            self.poison();
+            return None;
+        };
+        self.zspages.set_live(to.extent, to.object);
+        head.used += 1;
+        state.regroup(&self.zspages, to.extent, to.class, head);
+        state.used += 1;
+        self.handles.relocate(handle, Location::live(to.extent, to.object, handle.generation()));
+        self.vacate(state, from).ok()
+    }
+}

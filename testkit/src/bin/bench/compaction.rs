@@ -1,0 +1,13 @@
+//! Object compaction: what it gains, what it costs, and what others notice of it.
+
+mod gain;
+mod speed;
+
+use crate::context::{Context, Outcome};
+
+/// All rows of this group.
+pub fn run(context: &Context) -> Outcome {
+    let mut rows = gain::rows(context)?;
+    rows.append(&mut speed::rows(context)?);
+    Ok(rows)
+}

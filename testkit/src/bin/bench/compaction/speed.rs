@@ -1,0 +1,152 @@
+//! How long a compaction takes, against nothing but the copies it cannot do without.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use memmap2::{Advice, MmapMut};
+use testkit::corpus::Kind;
+use testkit::{PAGE_SIZE, Page, Rng};
+use zcomp::{Algorithm, Stream};
+use zsmalloc::{Budget, Compaction, Handle, Pool, PoolConfig};
+
+use crate::context::{Context, Outcome, tell};
+use crate::row::{Reach, Row, Samples, Unit};
+
+/// More than any cache holds. Units: bytes.
+const CACHES: usize = 128 << 20;
+
+/// Bytes from here to there.
+#[derive(Clone, Copy)]
+struct Copy {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+/// Where an object's bytes are: address and length of one piece or two.
+type Place = [(usize, usize); 2];
+
+pub fn rows(context: &Context) -> Outcome {
+    tell("time of a compaction after 50 % were discarded");
+    let (mut ours, mut copies, mut last) = (Samples::default(), Samples::default(), Compaction::default());
+    for _ in 0..context.repetitions(7) {
+        let (report, compaction, copied) = one(context.corpus.kind(Kind::Memory))?;
+        ours.push(compaction);
+        copies.push(copied);
+        last = report;
+    }
+    let what = "compaction after 50 % discarded, 1 thread: time";
+    let row = Row::ratio(what, &ours, "the same objects copied one by one", &copies, Unit::Seconds);
+    let note = format!(
+        "{} objects, {:.1} MiB moved, {} frames freed; the copies go in the order of the old addresses or of the new ones, whichever is faster",
+        last.objects_moved,
+        last.bytes_moved as f64 / 1_048_576.0,
+        last.frames_freed
+    );
+    Ok(vec![row.must(Reach::Most(2.0)).note(note)])
+}
+
+/// One compaction and the copies it made, both timed. Units: seconds.
+fn one(pages: &[Page]) -> Result<(Compaction, f64, f64), Box<dyn Error>> {
+    let (pool, handles) = filled(pages)?;
+    let mut order = Rng::new(50).permutation(u32::try_from(handles.len())?);
+    let kept: Vec<Handle> = order.split_off(order.len() / 2).into_iter().map(|at| handles[at as usize]).collect();
+    for at in order {
+        pool.free(handles[at as usize])?;
+    }
+    let before = places(&pool, &kept)?;
+    let mut trash = MmapMut::map_anon(CACHES)?;
+    flush(&mut trash);
+    let start = Instant::now();
+    let report = pool.compact(&Budget::unlimited());
+    let compaction = start.elapsed().as_secs_f64();
+    let after = places(&pool, &kept)?;
+    drop(pool);
+    let copied = copy_again(&before, &after, report.objects_moved, &mut trash)?;
+    Ok((report, compaction, copied))
+}
+
+fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
+    let capacity = FrameCount(u64::try_from(pages.len())? + 4096);
+    let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })?);
+    let pool = Arc::new(Pool::new(zone, PoolConfig::default())?);
+    let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
+    let mut handles = Vec::with_capacity(pages.len());
+    for page in pages {
+        let blob = stream.compress(page)?;
+        let long = blob.len() > pool.largest_with_header();
+        handles.push(pool.store(if long { &page[..] } else { blob })?);
+    }
+    Ok((pool, handles))
+}
+
+fn places(pool: &Pool, handles: &[Handle]) -> Result<Vec<Place>, Box<dyn Error>> {
+    let place = |piece: &[u8]| (piece.as_ptr().addr(), piece.len());
+    handles
+        .iter()
+        .map(|&handle| {
+            let object = pool.read(handle)?;
+            let (head, tail) = object.pieces();
+            Ok([place(head), place(tail)])
+        })
+        .collect()
+}
+
+/// Leaves nothing of what is to be measured in the caches.
+fn flush(trash: &mut MmapMut) {
+    for line in trash.chunks_mut(64) {
+        line[0] = line[0].wrapping_add(1);
+    }
+    black_box(&trash[0]);
+}
+
+/// The copies in a mapping like the arena, every byte at the place it had there.
+fn copy_again(before: &[Place], after: &[Place], moved: u64, trash: &mut MmapMut) -> Result<f64, Box<dyn Error>> {
+    let mut objects: Vec<(Place, Place)> =
+        before.iter().zip(after).filter(|(from, to)| from != to).map(|(&from, &to)| (from, to)).collect();
+    // An object may come back to its old address, in a frame that was freed meanwhile, but not many do.
+    if (objects.len() as u64) * 100 < moved * 98 {
+        return Err(format!("{moved} objects were moved, {} have another address", objects.len()).into());
+    }
+    let all = || before.iter().chain(after).flatten().filter(|piece| piece.1 > 0);
+    let first = all().map(|piece| piece.0).min().unwrap_or(0) & !((2 << 20) - 1);
+    let end = all().map(|piece| piece.0 + piece.1).max().unwrap_or(0);
+    let mut arena = MmapMut::map_anon(end - first)?;
+    arena.advise(Advice::HugePage)?;
+    arena.fill(1);
+    let mut best = f64::INFINITY;
+    for by_new in [false, true] {
+        objects.sort_by_key(|(from, to)| if by_new { to[0].0 } else { from[0].0 });
+        let copies: Vec<Copy> = objects.iter().flat_map(|&(from, to)| split(from, to, first)).collect();
+        flush(trash);
+        let start = Instant::now();
+        for &Copy { from, to, len } in &copies {
+            arena.copy_within(from..from + len, to);
+        }
+        best = best.min(start.elapsed().as_secs_f64());
+        black_box(&arena[0]);
+    }
+    Ok(best)
+}
+
+/// Two pieces into two pieces, as copies within one mapping that starts at `first`.
+fn split(from: Place, to: Place, first: usize) -> Vec<Copy> {
+    let (mut copies, mut from, mut to) = (Vec::with_capacity(3), from, to);
+    let (mut source, mut target) = (0, 0);
+    while source < 2 && target < 2 {
+        let len = from[source].1.min(to[target].1);
+        if len > 0 {
+            copies.push(Copy { from: from[source].0 - first, to: to[target].0 - first, len });
+        }
+        for (pieces, at) in [(&mut from, &mut source), (&mut to, &mut target)] {
+            pieces[*at] = (pieces[*at].0 + len, pieces[*at].1 - len);
+            *at += usize::from(pieces[*at].1 == 0);
+        }
+    }
+    copies
+}
+
+const _: () = assert!(PAGE_SIZE == 4096);
