@@ -29,7 +29,7 @@ impl Input<'_> {
     }
 }
 
-fn pool(input: &mut Input<'_>) -> Option<Pool> {
+fn pool(input: &mut Input<'_>) -> Option<Arc<Pool>> {
     let chain = input.byte()? % 16 + 1;
     let rule = if input.byte()? % 2 == 0 { ChainRule::LeastWaste } else { ChainRule::UsedPercent };
     let zone = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
@@ -82,7 +82,7 @@ fn run(mut input: Input<'_>) -> Option<()> {
             }
             9 => {
                 pool.compact(&Budget::unlimited());
-                pool.gather(&Budget::unlimited());
+                pool.zone().compact(frames::CompactRequest::default());
             }
             10 => {
                 let frames = input.below(400)? as u64;

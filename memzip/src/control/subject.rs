@@ -55,10 +55,9 @@ impl Subject {
         let before = self.disk.stat();
         let start = Instant::now();
         let done = self.disk.compact(&Budget::within(budget));
-        let gathered = self.disk.gather(&Budget::within(budget.saturating_sub(start.elapsed())));
+        let gathered = self.disk.compact_frames(&Budget::within(budget.saturating_sub(start.elapsed())));
         let duration = start.elapsed();
         let after = self.disk.stat();
-        let worst = if done.outcome == Outcome::Done { gathered.outcome } else { done.outcome };
         CompactReport {
             objects_moved: done.objects_moved,
             bytes_moved: done.bytes_moved,
@@ -67,18 +66,21 @@ impl Subject {
             skipped: done.skipped,
             frames_moved: gathered.frames_moved,
             frames_busy: gathered.frames_busy,
-            outcome: match worst {
-                Outcome::Done => "done",
-                Outcome::OutOfTime => "out of time",
-                Outcome::AlreadyRunning => "already running",
-            }
-            .to_owned(),
+            outcome: worst(done.outcome, gathered.outcome).to_owned(),
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             mem_used_before: before.mm.mem_used_total,
             mem_used_after: after.mm.mem_used_total,
             mem_total_before: before.memory.mem_total,
             mem_total_after: after.memory.mem_total,
         }
+    }
+}
+
+fn worst(objects: Outcome, frames: frames::Outcome) -> &'static str {
+    match (objects, frames) {
+        (Outcome::AlreadyRunning, _) | (_, frames::Outcome::AlreadyRunning) => "already running",
+        (Outcome::OutOfTime, _) | (_, frames::Outcome::OutOfTime) => "out of time",
+        (Outcome::Done, frames::Outcome::Done | frames::Outcome::Reached) => "done",
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Buddy {
     /// Frames the lists do not have: in use or on per-CPU lists. Never above the limit, unless it was lowered.
     pub(crate) charged: u64,
     pub(crate) limit: Option<FrameCount>,
+    /// Charged frames that are about to take the place of others which are charged, too: they do not count against the limit.
+    pub(crate) moving: u64,
     /// Pageblocks below the high-water mark.
     pub(crate) online: u32,
     pub(crate) committed: u32,
@@ -33,12 +35,12 @@ pub(crate) struct Buddy {
 impl Buddy {
     pub(crate) fn new(limit: Option<FrameCount>) -> Self {
         let lists = FreeLists::new();
-        Self { lists, charged: 0, limit, online: 0, committed: 0, idle: 0, releasing: 0, released_total: 0 }
+        Self { lists, charged: 0, limit, moving: 0, online: 0, committed: 0, idle: 0, releasing: 0, released_total: 0 }
     }
 
     /// Frames that may still be taken below the limit.
     pub(crate) fn headroom(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged))
+        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged - self.moving))
     }
 
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
@@ -81,6 +83,21 @@ impl Buddy {
     /// Takes up to `want` single frames out of one pageblock, ascending, each now in the state "cached". Says how many.
     pub(crate) fn take_singles(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
         let Some(block) = self.source_of_singles(tables, migrate_type) else { return 0 };
+        self.take_from(tables, block, into)
+    }
+
+    /// Takes up to `into.len()` single frames for content to move to, out of the lowest pageblock movable frames may be in, if that is below `end`. They
+    /// do not count against the limit. Says how many.
+    pub(crate) fn take_targets(&mut self, tables: &Tables, end: BlockIndex, into: &mut [Pfn]) -> usize {
+        let lowest = |migrate_type: MigrateType| tables.available[migrate_type.index()].lowest();
+        let source = [MigrateType::Movable, MigrateType::Cma].into_iter().filter_map(lowest).min();
+        let Some(block) = source.filter(|&block| block < end) else { return 0 };
+        let taken = self.take_from(tables, block, into);
+        self.moving += taken as u64;
+        taken
+    }
+
+    fn take_from(&mut self, tables: &Tables, block: BlockIndex, into: &mut [Pfn]) -> usize {
         let mut taken = 0;
         while taken < into.len() {
             let Some(head) = tables.blocks.first_free(block) else { break };

@@ -74,6 +74,7 @@ pub enum CheckError {
 struct Found {
     used: u64,
     cached: u64,
+    isolated: u64,
     free: [[u64; ORDERS]; MigrateType::ALL.len()],
     committed: u64,
     idle: u64,
@@ -141,6 +142,7 @@ impl Zone {
             }
             Some(Kind::Used) if state.references() > 0 => {
                 found.used += u64::from(order.frames());
+                found.isolated += u64::from(state.is_isolated());
                 false
             }
             Some(Kind::Cached) => {
@@ -211,6 +213,8 @@ impl Zone {
         let buddy: &Buddy = &all.buddy;
         count("frames on per-CPU lists", all.cached(), found.cached)?;
         count("frames charged", buddy.charged, found.used + found.cached)?;
+        count("frames on the move", buddy.moving, 0)?;
+        count("isolated frames", self.events.isolated(), found.isolated)?;
         count("committed pageblocks", buddy.committed.into(), found.committed)?;
         count("idle pageblocks", buddy.idle.into(), found.idle)?;
         count("pageblocks being released", buddy.releasing.into(), found.releasing)?;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  word 0  state        what the frame is, see `State`
-//!  word 1  owner        whose it is: an extent number plus 1, or 0 for nobody
-//!  word 2  link         free block: the next one on its list; used frame: its position inside its owner
+//!  word 1  name         what its owner calls it: a number plus 1 (extents: the extent), or 0
+//!  word 2  link         free block: the next one on its list; used frame: its position under that name
 //!  word 3  link         free block: the one before it on its list
 //! ```
 //! They live in one reserved table. Only those of committed pageblocks are ever touched, and they go back with their block.
@@ -19,7 +19,7 @@ use crate::units::{BlockIndex, Order, Pfn};
 
 /// Words of one descriptor.
 const WORDS: usize = 4;
-const OWNER: usize = 1;
+const NAME: usize = 1;
 const NEXT: usize = 2;
 const PREVIOUS: usize = 3;
 
@@ -87,7 +87,7 @@ impl Descriptors {
         false
     }
 
-    /// Gives one reference back. With the last one the frame leaves "used" and forgets its owner and its movable mark (R-006).
+    /// Gives one reference back. With the last one the frame leaves "used" (R-006).
     pub(crate) fn put(&self, pfn: Pfn) -> Result<Put, PutError> {
         let mut state = self.state(pfn);
         loop {
@@ -97,6 +97,7 @@ impl Descriptors {
             let (next, put) = match state.without_reference() {
                 Some(fewer) => (fewer, Put::Shared),
                 None if state.is_locked() || state.is_isolated() => return Err(PutError::Busy { pfn }),
+                None if state.owner().is_some() => return Err(PutError::Movable { pfn }),
                 None if order == Order::SINGLE => (State::CACHED, Put::Last(order)),
                 None => (State::INSIDE, Put::Last(order)),
             };
@@ -107,37 +108,48 @@ impl Descriptors {
         }
     }
 
-    /// Applies `change` to the state of a frame that stays in use meanwhile; `None` from it means leave it.
-    pub(crate) fn update(&self, pfn: Pfn, change: impl Fn(State) -> Option<State>) -> bool {
+    /// Applies `change` to the state of a frame somebody has a reference to, and returns what it was before; `None` from `change` means leave it.
+    pub(crate) fn update(&self, pfn: Pfn, change: impl Fn(State) -> Option<State>) -> Option<State> {
         let mut state = self.state(pfn);
-        while let Some(next) = change(state) {
-            match self.swap(pfn, state, next) {
-                Ok(()) => return true,
+        loop {
+            match self.swap(pfn, state, change(state)?) {
+                Ok(()) => return Some(state),
                 Err(found) => state = found,
             }
         }
-        false
     }
 
-    /// Says whose frame this is: owner `owner` has it at `position`. Only that owner calls this, with the frame in use.
-    pub(crate) fn set_owner(&self, pfn: Pfn, owner: u32, position: u8) {
-        // Relaxed: whoever acts on an owner takes that owner's lock and looks again. Owners have 31 bits; 0 is nobody.
-        self.word(pfn, OWNER).store(owner + 1, Relaxed);
+    /// The owner lets go: the frame is no longer movable and has one reference less, in one step, so that whoever isolated it finds it either
+    /// as it was or given up (R-054). `None` when it had no owner.
+    pub(crate) fn disown(&self, pfn: Pfn) -> Option<Put> {
+        let before = self.update(pfn, |state| {
+            state.owner()?;
+            let disowned = state.disowned();
+            // With the last reference nobody can have it locked or isolated: whoever has holds a reference.
+            Some(disowned.without_reference().unwrap_or(State::CACHED))
+        })?;
+        Some(if before.references() > 1 { Put::Shared } else { Put::Last(Order::SINGLE) })
+    }
+
+    /// Notes what its owner calls the frame. Only that owner calls this, with the frame in use.
+    pub(crate) fn set_name(&self, pfn: Pfn, name: u32, position: u8) {
+        // Relaxed: whoever acts on a name takes the owner's lock and looks again. Names have 31 bits; 0 is none.
+        self.word(pfn, NAME).store(name + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }
 
-    /// Says that the frame is nobody's.
-    pub(crate) fn clear_owner(&self, pfn: Pfn) {
-        // Relaxed: see set_owner.
-        self.word(pfn, OWNER).store(0, Relaxed);
+    /// Forgets the name.
+    pub(crate) fn clear_name(&self, pfn: Pfn) {
+        // Relaxed: see set_name.
+        self.word(pfn, NAME).store(0, Relaxed);
     }
 
-    /// Owner and position as last set.
-    pub(crate) fn owner(&self, pfn: Pfn) -> Option<(u32, u8)> {
-        // Relaxed: see set_owner.
-        let owner = self.word(pfn, OWNER).load(Relaxed).checked_sub(1)?;
+    /// Name and position as last set.
+    pub(crate) fn name(&self, pfn: Pfn) -> Option<(u32, u8)> {
+        // Relaxed: see set_name.
+        let name = self.word(pfn, NAME).load(Relaxed).checked_sub(1)?;
         // The position was a byte when it was stored.
-        Some((owner, self.word(pfn, NEXT).load(Relaxed) as u8))
+        Some((name, self.word(pfn, NEXT).load(Relaxed) as u8))
     }
 
     pub(crate) fn next(&self, pfn: Pfn) -> u32 {

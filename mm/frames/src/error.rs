@@ -51,4 +51,10 @@ pub enum PutError {
         /// The frame.
         pfn: Pfn,
     },
+    /// The last reference went while an owner could still be asked to move the frame.
+    #[error("{pfn} is freed while its owner still has it as movable")]
+    Movable {
+        /// The frame.
+        pfn: Pfn,
+    },
 }

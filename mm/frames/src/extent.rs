@@ -16,12 +16,12 @@
 //! - INV-EXTENT-2: the bytes of an extent's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that extent.
 //! - INV-EXTENT-3: an [`Exclusive`] guard exists only while no other guard of the extent does; its frame numbers change only under it.
 
-mod gather;
 mod guard;
+mod migrate;
 mod state;
 
-pub use gather::{Gather, Gathered};
 pub use guard::{Exclusive, Leaving, Shared};
+pub use migrate::FrameMove;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
 use crate::ids::{CHUNK, Ids};
-use crate::{FRAME_SIZE, MAX_CHAIN, Zone};
+use crate::{FRAME_SIZE, MAX_CHAIN, Owner, Zone};
 use state::State;
 
 /// How many frames an extent can hold.
@@ -104,7 +104,7 @@ impl ExtentId {
 /// Locking: each extent has its own lock; taking and giving back extent numbers takes one short mutex.
 #[derive(Debug)]
 pub struct Extents {
-    zone: Arc<Zone>,
+    owner: Owner,
     singles: Records,
     chains: Records,
 }
@@ -130,18 +130,19 @@ pub struct OwnerWords {
 const NO_FRAME: u32 = 0;
 
 impl Extents {
-    /// No extents yet; at most `limit` of each shape, each with the owner's own words beside it.
+    /// No extents yet; at most `limit` of each shape, each with words of its user's beside it. Their frames belong to `owner`, whose
+    /// [`MovableOps`](crate::MovableOps) pass what they are asked on to [`Extents::can_isolate`] and [`Extents::migrate_frame`].
     ///
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
-    pub fn new(zone: Arc<Zone>, limit: usize, owner: OwnerWords, backing: Backing) -> Result<Self, MapError> {
+    pub fn new(owner: Owner, limit: usize, words: OwnerWords, backing: Backing) -> Result<Self, MapError> {
         let records = |shape: Shape, owner_stride: usize| -> Result<Records, MapError> {
             let ids = Ids::new(limit.min(ExtentId::LIMIT), 1, backing)?;
             let words = Table::reserve(ids.capacity() * shape.stride(), backing)?;
             let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
             Ok(Records { ids, words, owner, owner_stride })
         };
-        Ok(Self { singles: records(Shape::Single, owner.single)?, chains: records(Shape::Chain, owner.chain)?, zone })
+        Ok(Self { singles: records(Shape::Single, words.single)?, chains: records(Shape::Chain, words.chain)?, owner })
     }
 
     /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and whenever its
@@ -166,7 +167,7 @@ impl Extents {
         while at < range.end {
             let len = (FRAME_SIZE - at % FRAME_SIZE).min(range.end - at);
             if let Some(pfn) = guard::frame_at(record, at / FRAME_SIZE) {
-                let start = self.zone.arena().frame_ptr(pfn).as_ptr().wrapping_add(at % FRAME_SIZE);
+                let start = self.zone().arena().frame_ptr(pfn).as_ptr().wrapping_add(at % FRAME_SIZE);
                 sys::prefetch_bytes(start, len);
             }
             at += len;
@@ -176,7 +177,13 @@ impl Extents {
     /// The zone the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
-        &self.zone
+        self.owner.zone()
+    }
+
+    /// The registration the frames belong to.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     fn records(&self, shape: Shape) -> &Records {

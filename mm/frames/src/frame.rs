@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use crate::state::State;
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
 
@@ -39,11 +40,11 @@ impl<'z> Frame<'z> {
         pfn
     }
 
-    /// Takes the page lock if nobody has it. Never waits.
+    /// Takes the page lock if nobody has it and the frame is not isolated. Never waits. While it is held the frame cannot be isolated.
     #[must_use]
     pub fn try_lock(&self) -> Option<PageLock<'_>> {
-        let free = |state: crate::state::State| (!state.is_locked()).then(|| state.locked());
-        self.zone.tables.frames.update(self.pfn, free).then(|| PageLock { frame: self })
+        let free = |state: State| (!state.is_locked() && !state.is_isolated()).then(|| state.locked());
+        self.zone.tables.frames.update(self.pfn, free).map(|_| PageLock { frame: self })
     }
 }
 
@@ -106,28 +107,11 @@ fn give_back(zone: &Zone, pfn: Pfn) {
     }
 }
 
-/// The page lock of a frame, held. It guards what migration may do with the frame; dropping it unlocks.
+/// The page lock of a frame, held: nobody isolates the frame. Dropping it unlocks.
 #[derive(Debug)]
+#[must_use = "dropping it unlocks"]
 pub struct PageLock<'f> {
     frame: &'f Frame<'f>,
-}
-
-impl PageLock<'_> {
-    /// Whether the owner said that the frame's content can be moved.
-    #[must_use]
-    pub fn is_movable(&self) -> bool {
-        self.frame.zone.tables.frames.state(self.frame.pfn).is_movable()
-    }
-
-    /// Says that the content can be moved from now on.
-    pub fn set_movable(&self) {
-        self.frame.zone.tables.frames.update(self.frame.pfn, |state| Some(state.movable()));
-    }
-
-    /// Says that it cannot. Owners do this before they give their last reference back.
-    pub fn clear_movable(&self) {
-        self.frame.zone.tables.frames.update(self.frame.pfn, |state| Some(state.unmovable()));
-    }
 }
 
 impl Drop for PageLock<'_> {
@@ -179,35 +163,6 @@ mod tests {
         zone.check().expect("consistent");
     }
 
-    /// R-006, S-44: what the last owner said about a frame is gone when the next one gets it.
-    #[test]
-    fn a_recycled_frame_has_no_owner_and_is_not_movable() {
-        let zone = zone();
-        let frame = one(&zone);
-        let pfn = frame.pfn();
-        frame.try_lock().expect("nobody has it").set_movable();
-        zone.set_owner(pfn, 77, 3);
-        assert_eq!(zone.owner(pfn).map(|(id, position)| (id.to_bits(), position)), Some((77, 3)));
-        assert!(frame.try_lock().expect("nobody has it").is_movable());
-        drop(frame);
-        assert_eq!(zone.owner(pfn), None);
-        let again = one(&zone);
-        assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
-        assert_eq!(zone.owner(pfn), None);
-        assert!(!again.try_lock().expect("nobody has it").is_movable());
-    }
-
-    ///
-    #[test]
-    fn an_owner_can_take_movable_back() {
-        let zone = zone();
-        let frame = one(&zone);
-        let lock = frame.try_lock().expect("nobody has it");
-        lock.set_movable();
-        lock.clear_movable();
-        assert!(!lock.is_movable());
-    }
-
     ///
     #[test]
     fn a_frame_lives_as_long_as_its_last_reference() {
@@ -221,6 +176,5 @@ mod tests {
         assert_eq!(zone.stats().in_use, FrameCount(0));
         assert!(zone.get(pfn).is_none());
         assert!(zone.get(Pfn(u32::MAX)).is_none(), "a number past the arena is no frame");
-        assert_eq!(zone.owner(Pfn(u32::MAX)), None);
     }
 }

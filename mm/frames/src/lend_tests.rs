@@ -26,7 +26,8 @@ fn an_owned_block_is_freed_once_and_keeps_its_zone() {
 #[test]
 fn a_frame_that_an_extent_has_keeps_its_bytes() {
     let zone = zone(Backing::Anonymous);
-    let extents = Extents::new(Arc::clone(&zone), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let extents =
+        Extents::new(zone.reserve_owner().expect("a number"), 8, OwnerWords::default(), Backing::Heap).expect("small");
     let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
     extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
     extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
@@ -41,7 +42,8 @@ fn a_frame_that_an_extent_has_keeps_its_bytes() {
 #[test]
 fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
     let zone = zone(Backing::Anonymous);
-    let extents = Extents::new(Arc::clone(&zone), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let extents =
+        Extents::new(zone.reserve_owner().expect("a number"), 8, OwnerWords::default(), Backing::Heap).expect("small");
     let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
     extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
     extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);

@@ -9,9 +9,12 @@
 mod arena;
 mod bitmap;
 mod buddy;
+mod budget;
 mod check;
+mod compaction;
 mod descriptor;
 mod error;
+mod events;
 mod extent;
 mod frame;
 mod freelist;
@@ -19,10 +22,12 @@ mod geometry;
 pub mod ids;
 mod info;
 mod lend;
+mod migrate;
 mod pageblock;
 mod percpu;
 mod reclaim;
 mod release;
+mod shrinker;
 mod state;
 mod stats;
 mod tables;
@@ -30,14 +35,23 @@ mod units;
 mod watermarks;
 mod zone;
 
+pub use budget::{Budget, Deadline};
 pub use check::CheckError;
+pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome};
 pub use error::{AllocError, PutError, ZoneError};
+pub use events::VmStat;
 pub use extent::*;
 pub use frame::{Block, Frame, PageLock};
 pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
 pub use info::{BuddyInfo, PageTypeInfo};
 pub use lend::{LendError, OwnedBlock};
+pub use migrate::{
+    Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
+    Targets,
+};
 pub use reclaim::{NoLocksHeld, Reclaim};
+pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
+pub use state::OwnerId;
 pub use stats::ZoneStats;
 pub use sys::Backing;
 pub use units::{FrameCount, MigrateType, Order, Pfn};

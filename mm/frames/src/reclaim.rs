@@ -1,4 +1,14 @@
-//! Whether an allocation may make room at the cost of others.
+//! Whether an allocation may make room at the cost of others, and how it does.
+
+use crate::compaction::{CompactRequest, Goal};
+use crate::error::AllocError;
+use crate::events::add;
+use crate::migrate::Mode;
+use crate::units::{FrameCount, Order};
+use crate::zone::Zone;
+
+/// Times one request makes room: others may take what it freed.
+const TRIES: u32 = 8;
 
 /// What a request for frames may do when there are none.
 ///
@@ -21,5 +31,24 @@ impl NoLocksHeld {
     #[must_use]
     pub fn promise() -> Self {
         Self(())
+    }
+}
+
+impl Zone {
+    /// Makes room for a request that was refused; `false` when that is not worth another try.
+    pub(crate) fn make_room(&self, order: Order, error: AllocError, promise: &NoLocksHeld, tries: u32) -> bool {
+        if tries >= TRIES {
+            return false;
+        }
+        let scattered = error == AllocError::NoFrames && order > Order::SINGLE;
+        (scattered && self.compact_for(order)) || self.shrink(FrameCount(order.frames().into()), promise).0 > 0
+    }
+
+    /// Direct compaction: a request for neighbouring frames waits for it. Whether there is a block now.
+    fn compact_for(&self, order: Order) -> bool {
+        add(&self.events.stall, 1);
+        let goal = Goal::Block(order);
+        self.compact(CompactRequest { goal, mode: Mode::SyncLight, ..CompactRequest::default() });
+        self.is_reached(goal)
     }
 }

@@ -1,16 +1,21 @@
 //! The state word of a frame.
 
+use std::num::NonZeroU8;
+
 use crate::units::Order;
 
 /// What a frame is, in one word. While it is in use, which is when several threads may change it, it changes by compare-and-swap only.
 ///
 /// ```text
-///  31    28 27    24 23  22  21  20  19                           0
-/// +--------+--------+---+---+---+---+------------------------------+
-/// | kind   | order  | I | M | L | 0 | references                   |
-/// +--------+--------+---+---+---+---+------------------------------+
-///  I = isolated by migration, M = movable, L = page lock
+///  31    28 27    24 23  22  21  20  19        12 11              0
+/// +--------+--------+---+---+---+---+------------+-----------------+
+/// | kind   | order  | I | L | 0 | 0 | owner      | references      |
+/// +--------+--------+---+---+---+---+------------+-----------------+
+///  I = isolated by migration, L = page lock
 /// ```
+/// The owner is the number under which whoever has the frame registered its [`MovableOps`](crate::MovableOps); a frame with an owner is
+/// movable, one without is not (R-003). Owner, marks and references change together or not at all, so no order of looking at them can be
+/// wrong (S-07), and a frame that its owner let go of while it was isolated shows as "isolated, no owner" (R-057).
 ///
 /// | kind | name | order | references | who may change it |
 /// |---|---|---|---|---|
@@ -36,9 +41,14 @@ const KIND_SHIFT: u32 = 28;
 const ORDER_SHIFT: u32 = 24;
 const ORDER_MASK: u32 = 0xf;
 const ISOLATED: u32 = 1 << 23;
-const MOVABLE: u32 = 1 << 22;
-const LOCKED: u32 = 1 << 21;
-const REFERENCES: u32 = (1 << 20) - 1;
+const LOCKED: u32 = 1 << 22;
+const OWNER_SHIFT: u32 = 12;
+const OWNER: u32 = 0xff << OWNER_SHIFT;
+const REFERENCES: u32 = (1 << OWNER_SHIFT) - 1;
+
+/// Names a registered owner of movable frames in one zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerId(pub(crate) NonZeroU8);
 
 const _: () = assert!(size_of::<State>() == 4 && crate::geometry::MAX_ORDER as u32 <= ORDER_MASK);
 
@@ -86,8 +96,13 @@ impl State {
         self.0 & LOCKED != 0
     }
 
-    pub(crate) const fn is_movable(self) -> bool {
-        self.0 & MOVABLE != 0
+    /// Who can move the frame; `None` when nobody can.
+    pub(crate) const fn owner(self) -> Option<OwnerId> {
+        // Eight bits, as they were stored.
+        match NonZeroU8::new((self.0 >> OWNER_SHIFT) as u8) {
+            Some(number) => Some(OwnerId(number)),
+            None => None,
+        }
     }
 
     pub(crate) const fn is_isolated(self) -> bool {
@@ -115,12 +130,25 @@ impl State {
         Self(self.0 & !LOCKED)
     }
 
-    pub(crate) const fn movable(self) -> Self {
-        Self(self.0 | MOVABLE)
+    pub(crate) const fn isolated(self) -> Self {
+        Self(self.0 | ISOLATED)
     }
 
-    pub(crate) const fn unmovable(self) -> Self {
-        Self(self.0 & !MOVABLE)
+    pub(crate) const fn not_isolated(self) -> Self {
+        Self(self.0 & !ISOLATED)
+    }
+
+    /// Movable by `owner` from here on. Only for a frame in use that has no owner yet.
+    pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
+        match self.owner() {
+            None if self.references() > 0 => Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT)),
+            _ => None,
+        }
+    }
+
+    /// Nobody can move it from here on.
+    pub(crate) const fn disowned(self) -> Self {
+        Self(self.0 & !OWNER)
     }
 }
 
@@ -134,7 +162,7 @@ impl std::fmt::Debug for State {
             self.order(),
             self.references(),
             mark(self.is_isolated(), "I"),
-            mark(self.is_movable(), "M"),
+            mark(self.owner().is_some(), "M"),
             mark(self.is_locked(), "L"),
         )
     }
@@ -160,12 +188,19 @@ mod tests {
 
     /// R-003, in our form: each mark is its own bit, and setting one changes nothing else.
     #[test]
-    fn marks_do_not_disturb_each_other_or_the_count() {
+    fn r003_marks_do_not_disturb_each_other_or_the_count() {
         let plain = State::used(Order::SINGLE);
-        let all = State::from_bits(plain.locked().movable().bits() | ISOLATED);
-        assert!(all.is_locked() && all.is_movable() && all.is_isolated());
-        assert_eq!((all.kind(), all.references()), (Some(Kind::Used), 1));
-        assert_eq!(all.unlocked().unmovable().bits(), plain.bits() | ISOLATED);
+        for number in [1, 2, 128, 255].map(|number| NonZeroU8::new(number).expect("not zero")) {
+            let owned = plain.owned_by(OwnerId(number)).expect("in use and without owner");
+            let all = owned.locked().isolated();
+            assert!(all.is_locked() && all.is_isolated());
+            assert_eq!((all.kind(), all.references(), all.owner()), (Some(Kind::Used), 1, Some(OwnerId(number))));
+            assert_eq!(all.unlocked().not_isolated(), owned);
+            assert_eq!(owned.disowned(), plain);
+            assert_eq!(owned.owned_by(OwnerId(NonZeroU8::MIN)), None, "one owner at a time");
+        }
+        assert_eq!(plain.owner(), None);
+        assert_eq!(State::CACHED.owned_by(OwnerId(NonZeroU8::MIN)), None, "a free frame has no owner");
     }
 
     /// R-008: no reference can be taken on a frame that has none, nor one too many to count.

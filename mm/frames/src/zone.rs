@@ -16,16 +16,18 @@ use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, MutexGuard, this_shard};
 use sys::Backing;
 
-use crate::ExtentId;
 use crate::arena::Arena;
 use crate::buddy::Buddy;
 use crate::descriptor::Put;
 use crate::error::{AllocError, PutError, ZoneError};
+use crate::events::Events;
 use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::migrate::{Movability, Registry};
 use crate::percpu::{self, CpuList, Held};
 use crate::reclaim::Reclaim;
-use crate::state::{Kind, State};
+use crate::shrinker::Shrinkers;
+use crate::state::State;
 use crate::tables::Tables;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 
@@ -42,6 +44,8 @@ pub struct ZoneConfig {
     pub keep_blocks: u32,
     /// Per-CPU lists; `None` for one a CPU.
     pub lists: Option<usize>,
+    /// Whether frames of registered owners can be moved.
+    pub movability: Movability,
 }
 
 impl Default for ZoneConfig {
@@ -52,6 +56,7 @@ impl Default for ZoneConfig {
             backing: Backing::Anonymous,
             keep_blocks: 2,
             lists: None,
+            movability: Movability::On,
         }
     }
 }
@@ -66,6 +71,12 @@ pub struct Zone {
     /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
     list_capacity: AtomicU32,
     pub(crate) keep_blocks: u32,
+    pub(crate) movability: Movability,
+    pub(crate) registry: Registry,
+    pub(crate) shrinkers: Shrinkers,
+    pub(crate) events: Events,
+    /// One compaction of the whole zone at a time.
+    pub(crate) compacting: Mutex<()>,
     /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
     excess: AtomicBool,
 }
@@ -94,6 +105,11 @@ impl Zone {
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
+            movability: config.movability,
+            registry: Registry::new(),
+            shrinkers: Shrinkers::new(),
+            events: Events::default(),
+            compacting: Mutex::new(()),
         })
     }
 
@@ -152,28 +168,9 @@ impl Zone {
         Ok(Block::new(self, first, order))
     }
 
-    /// One frame from as low as there is one, for gathering; `None` at the limit or when the arena is full.
-    ///
-    /// Locking: the zone lock.
-    pub(crate) fn alloc_lowest(&self) -> Option<Frame<'_>> {
-        let mut one = [Pfn(0)];
-        let mut buddy = self.buddy.lock();
-        if buddy.headroom() == 0 || buddy.take_singles(&self.tables, MigrateType::Movable, &mut one) == 0 {
-            return None;
-        }
-        drop(buddy);
-        self.tables.frames.change(one[0], State::CACHED, State::used(Order::SINGLE));
-        Some(Frame::new(self, one[0]))
-    }
-
     /// Pageblocks below the high-water mark.
     pub(crate) fn online_blocks(&self) -> u32 {
         self.buddy.lock().online
-    }
-
-    /// Whether the frame has an owner just now: a hint, since nothing is locked.
-    pub(crate) fn is_in_use(&self, pfn: Pfn) -> bool {
-        self.tables.frames.state(pfn).kind() == Some(Kind::Used)
     }
 
     /// One more reference to a frame that is in use; `None` when it is not.
@@ -181,17 +178,6 @@ impl Zone {
     pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let known = u64::from(pfn.0) < self.capacity().0;
         (known && self.tables.frames.get_unless_zero(pfn)).then(|| Frame::new(self, pfn))
-    }
-
-    /// The extent that a frame in use belongs to, and the frame's position in it; `None` when it is in no extent.
-    ///
-    /// Stale as soon as it is returned: whoever acts on it takes the extent and looks again.
-    #[must_use]
-    pub fn owner(&self, pfn: Pfn) -> Option<(ExtentId, u8)> {
-        let known = u64::from(pfn.0) < self.capacity().0;
-        let used = known && self.tables.frames.state(pfn).references() > 0;
-        let (owner, position) = used.then(|| self.tables.frames.owner(pfn)).flatten()?;
-        Some((ExtentId::from_bits(owner), position))
     }
 
     /// Empties the per-CPU lists, so that no stray frame pins a pageblock.
@@ -218,11 +204,6 @@ impl Zone {
         &self.arena
     }
 
-    /// Says which extent owns a frame, and at which position. The caller owns the frame.
-    pub(crate) fn set_owner(&self, pfn: Pfn, owner: u32, position: u8) {
-        self.tables.frames.set_owner(pfn, owner, position);
-    }
-
     /// The frame an owner stored the number of. Dropping the result gives back that owner's reference.
     pub(crate) fn frame_from_pfn(&self, pfn: Pfn) -> Frame<'_> {
         Frame::new(self, pfn)
@@ -240,6 +221,28 @@ impl Zone {
             }
         }
         Ok(())
+    }
+
+    /// Gives a reference back that migration had; the last one frees the frame straight to the buddy lists, where it can merge.
+    pub(crate) fn put_moved(&self, pfn: Pfn) {
+        match self.tables.frames.put(pfn) {
+            Ok(Put::Shared) => {}
+            Ok(Put::Last(order)) => {
+                self.tables.frames.clear_name(pfn);
+                let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
+                let mut buddy = self.buddy.lock();
+                buddy.free(&self.tables, pfn, order, was);
+                self.after_free(buddy);
+            }
+            // Already unwinding: a second panic would abort, and the frame is merely lost.
+            Err(_) if std::thread::panicking() => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A frame that was on the move has arrived, or was given back: from here on it counts against the limit like any other.
+    pub(crate) fn end_move(&self) {
+        self.buddy.lock().moving -= 1;
     }
 
     fn this_list(&self) -> &CpuList {
@@ -263,8 +266,8 @@ impl Zone {
     }
 
     /// Puts a frame that just lost its last owner on this thread's list.
-    fn cache(&self, pfn: Pfn) {
-        self.tables.frames.clear_owner(pfn);
+    pub(crate) fn cache(&self, pfn: Pfn) {
+        self.tables.frames.clear_name(pfn);
         let migrate_type = self.tables.blocks.facts(pfn.block()).migrate_type;
         let mut list = self.this_list().lock();
         list.push(migrate_type, pfn);
@@ -309,8 +312,19 @@ impl Zone {
         }
     }
 
-    /// Looks again with everything stopped and all lists empty; only this may refuse.
-    fn alloc_last_resort(&self, order: Order, migrate_type: MigrateType, _: Reclaim) -> Result<Pfn, AllocError> {
+    /// Looks again with everything stopped, and after others made room if the request may ask for that.
+    fn alloc_last_resort(&self, order: Order, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Pfn, AllocError> {
+        let mut tries = 0;
+        loop {
+            match (self.alloc_stopped(order, migrate_type), &reclaim) {
+                (Err(error), Reclaim::Allowed(promise)) if self.make_room(order, error, promise, tries) => tries += 1,
+                (result, _) => return result,
+            }
+        }
+    }
+
+    /// Looks with all lists empty; only this may refuse.
+    fn alloc_stopped(&self, order: Order, migrate_type: MigrateType) -> Result<Pfn, AllocError> {
         let mut spins = 0;
         loop {
             let mut all = self.lock_everything();

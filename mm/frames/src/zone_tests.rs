@@ -117,8 +117,13 @@ fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
 #[test]
 fn released_memory_comes_back_as_zeros() {
     let zone = zone(512);
-    let extents = crate::Extents::new(std::sync::Arc::new(zone), 4, crate::OwnerWords::default(), Backing::Heap)
-        .expect("small tables");
+    let extents = crate::Extents::new(
+        std::sync::Arc::new(zone).reserve_owner().expect("the only one"),
+        4,
+        crate::OwnerWords::default(),
+        Backing::Heap,
+    )
+    .expect("small tables");
     let mut first = extents.create(crate::Shape::Single, 0).expect("numbers are left");
     first.attach(0, Reclaim::NotAllowed).expect("frames are left");
     first.pieces_mut(0..4096).expect("attached").0.fill(0xee);

@@ -21,7 +21,8 @@ fn freed_pageblocks_leave_the_resident_set() {
     const SIZE: u64 = 256 << 20;
     let zone = zone(1 << 40, 2);
     let extents =
-        Extents::new(Arc::clone(&zone), 1 << 17, OwnerWords::default(), Backing::Anonymous).expect("address space");
+        Extents::new(zone.reserve_owner().expect("the only one"), 1 << 17, OwnerWords::default(), Backing::Anonymous)
+            .expect("address space");
     let start = resident();
     let ids: Vec<_> = (0..SIZE / FRAME_SIZE as u64)
         .map(|_| {

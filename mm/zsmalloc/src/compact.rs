@@ -10,7 +10,6 @@
 //! Several threads may compact one pool: a class somebody is at is left to him, and come back to at the end.
 
 mod class;
-mod gather;
 mod pack;
 mod totals;
 mod transfer;
@@ -21,11 +20,10 @@ use std::time::Instant;
 use sync::Mutex;
 
 use crate::Budget;
-use crate::budget::Deadline;
 use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
+use frames::Deadline;
 
-pub use gather::Gathering;
 pub use totals::CompactionTotals;
 pub(crate) use totals::Totals;
 

@@ -73,6 +73,9 @@ pub enum PoolError {
     /// The address space for the tables cannot be reserved.
     #[error(transparent)]
     Reserve(#[from] sys::MapError),
+    /// The zone has no number for another owner of movable frames.
+    #[error(transparent)]
+    Owners(#[from] frames::OwnersExhausted),
 }
 
 impl From<frames::AllocError> for AllocError {

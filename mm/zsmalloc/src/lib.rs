@@ -39,7 +39,6 @@
 #![forbid(unsafe_code)]
 
 mod access;
-mod budget;
 mod check;
 mod class;
 mod compact;
@@ -51,6 +50,7 @@ mod handle;
 mod handles;
 mod malloc;
 mod map;
+mod migrate;
 mod object;
 mod pool;
 mod stats;
@@ -64,11 +64,11 @@ mod poison_tests;
 mod shuttle_tests;
 
 pub use access::ObjectRef;
-pub use budget::Budget;
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
-pub use compact::{Compaction, CompactionTotals, Gathering, Outcome};
+pub use compact::{Compaction, CompactionTotals, Outcome};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
+pub use frames::Budget;
 pub use fullness::{GROUPS, Group};
 pub use handle::Handle;
 pub use map::{MapMode, Mapped};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sync::thread;
 use sys::Backing;
 
@@ -13,7 +13,7 @@ use crate::{AccessError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig};
 fn pool() -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { chain: 2, max_objects: Some(4), backing: Backing::Heap, ..PoolConfig::default() };
-    Arc::new(Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool"))
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
 /// Half a frame: two to a zspage of one frame.

@@ -8,7 +8,7 @@ use sys::Backing;
 
 use crate::{AccessError, AllocError, Budget, Pool, PoolConfig};
 
-fn pool() -> Pool {
+fn pool() -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")

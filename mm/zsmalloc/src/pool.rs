@@ -1,8 +1,8 @@
 //! The pool itself: what it owns, how it begins and ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use frames::{ExtentId, Shape, Zone};
+use frames::{ExtentId, MovableOps, Shape, Zone};
 use sync::atomic::{AtomicBool, Ordering};
 use sync::{Mutex, MutexGuard};
 use sys::Backing;
@@ -48,7 +48,6 @@ pub struct Pool {
     pub(crate) handles: Handles,
     pub(crate) classes: SizeClasses,
     pub(crate) states: Box<[ClassLock]>,
-    pub(crate) gathering: Mutex<()>,
     pub(crate) totals: Totals,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
@@ -76,7 +75,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError`] when the chain is not possible or address space for the tables cannot be reserved.
-    pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Self, PoolError> {
+    pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Arc<Self>, PoolError> {
         if !(1..=frames::MAX_CHAIN).contains(&usize::from(config.chain)) {
             return Err(PoolError::Chain { chain: config.chain });
         }
@@ -84,17 +83,21 @@ impl Pool {
         let objects = config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
         let state = || ClassLock(Mutex::new(ClassState::new()));
-        Ok(Self {
-            zspages: Zspages::new(Arc::clone(&zone), capacity, config.backing)?,
+        let owner = zone.reserve_owner()?;
+        let pool = Arc::new(Self {
+            zspages: Zspages::new(owner, capacity, config.backing)?,
             handles: Handles::new(objects.min(MAX_OBJECTS), config.backing)?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
-            gathering: Mutex::new(()),
             totals: Totals::default(),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
-        })
+        });
+        // Last: nobody may call a pool that is half made (L-05, R-450).
+        let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
+        pool.zspages.extents().owner().publish(ops);
+        Ok(pool)
     }
 
     /// The zone the frames come from.
@@ -131,7 +134,8 @@ impl Pool {
     }
 }
 
-/// Frees every frame. No guard can be left, since guards borrow the pool.
+/// Frees every frame. No guard can be left, since guards borrow the pool, and no callback can be under way, since it would hold the pool alive.
+/// A frame that is isolated just now is let go of like any other: migration, which has a reference to it, finds it ownerless and frees it (R-453, B10).
 impl Drop for Pool {
     fn drop(&mut self) {
         for class in self.classes.iter() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use sys::Backing;
@@ -13,7 +13,7 @@ const SLOTS: usize = 6;
 const ROUNDS: u64 = 12;
 
 struct Shared {
-    pool: Pool,
+    pool: Arc<Pool>,
     slots: [AtomicU64; SLOTS],
 }
 
@@ -88,7 +88,7 @@ fn s21_a_pool_in_use_by_four_threads() {
                 move || {
                     for _ in 0..4 {
                         shared.pool.compact(&Budget::unlimited());
-                        shared.pool.gather(&Budget::unlimited());
+                        shared.pool.zone().compact(CompactRequest::default());
                     }
                 }
             }));

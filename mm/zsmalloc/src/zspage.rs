@@ -13,9 +13,7 @@
 //! ```
 //! `m` is the magic of a zspage in use; a record without it means broken metadata (R-213, C-04).
 
-use std::sync::Arc;
-
-use frames::{ExtentId, Extents, FRAME_SIZE, OwnerWords, Shape, Zone};
+use frames::{ExtentId, Extents, FRAME_SIZE, Owner, OwnerWords, Shape};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::{Backing, MapError};
 
@@ -71,10 +69,10 @@ const fn map_words(shape: Shape) -> usize {
 }
 
 impl Zspages {
-    pub(crate) fn new(zone: Arc<Zone>, limit: usize, backing: Backing) -> Result<Self, MapError> {
+    pub(crate) fn new(owner: Owner, limit: usize, backing: Backing) -> Result<Self, MapError> {
         let words = |shape| LINK_WORDS + map_words(shape);
         let words = OwnerWords { single: words(Shape::Single), chain: words(Shape::Chain) };
-        Ok(Self { extents: Extents::new(zone, limit, words, backing)? })
+        Ok(Self { extents: Extents::new(owner, limit, words, backing)? })
     }
 
     pub(crate) fn extents(&self) -> &Extents {
@@ -258,12 +256,14 @@ impl List {
 mod tests {
     use super::*;
     use crate::{ChainRule, SizeClasses};
-    use frames::{FrameCount, ZoneConfig};
+    use frames::{FrameCount, Zone, ZoneConfig};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn records() -> Zspages {
         let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
-        Zspages::new(Arc::new(zone.expect("a small zone")), 8, Backing::Heap).expect("small tables")
+        let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
+        Zspages::new(owner, 8, Backing::Heap).expect("small tables")
     }
 
     proptest! {

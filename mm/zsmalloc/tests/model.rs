@@ -34,7 +34,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn pool(chain: u8, rule: ChainRule) -> Pool {
+fn pool(chain: u8, rule: ChainRule) -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
@@ -46,7 +46,7 @@ fn pattern(len: usize, byte: u8) -> Vec<u8> {
 
 /// The pool beside the map it must agree with.
 struct Model {
-    pool: Pool,
+    pool: Arc<Pool>,
     live: Vec<(Handle, Vec<u8>)>,
     stale: Vec<Handle>,
 }
@@ -81,7 +81,7 @@ impl Model {
             }
             Op::Compact => {
                 self.pool.compact(&Budget::unlimited());
-                self.pool.gather(&Budget::unlimited());
+                self.pool.zone().compact(frames::CompactRequest::default());
             }
             Op::Limit(frames) => self.pool.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
             _ => {}

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sys::Backing;
 use zsmalloc::{AccessError, AllocError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig, WriteError};
 
-fn pool(frames: u64) -> Pool {
+fn pool(frames: u64) -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
@@ -59,7 +59,7 @@ fn s21_everything_at_once_keeps_every_byte() {
         scope.spawn(|| {
             while !stop.load(Ordering::Acquire) {
                 pool.compact(&Budget::unlimited());
-                pool.gather(&Budget::unlimited());
+                pool.zone().compact(CompactRequest::default());
             }
         });
         scope.spawn(|| {

@@ -9,7 +9,7 @@ use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
 use zsmalloc::{Budget, Group, Pool, PoolConfig};
 
-fn pool() -> Pool {
+fn pool() -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")

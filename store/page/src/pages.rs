@@ -1,5 +1,7 @@
 //! Storing a page and reading it back.
 
+use std::sync::Arc;
+
 use zcomp::{PAGE_SIZE, Page};
 use zsmalloc::{AccessError, Handle, Pool};
 
@@ -13,7 +15,7 @@ use crate::{Form, LoadError, StoreError, Stored, Streams, fill};
 /// Locking: all calls may come from many threads at once. A call holds one stream while it works on one page.
 #[derive(Debug)]
 pub struct Pages {
-    pool: Pool,
+    pool: Arc<Pool>,
     streams: Streams,
     longest_blob: usize,
 }
@@ -21,14 +23,14 @@ pub struct Pages {
 impl Pages {
     /// Pages stored in `pool`.
     #[must_use]
-    pub fn new(pool: Pool, streams: Streams) -> Self {
+    pub fn new(pool: Arc<Pool>, streams: Streams) -> Self {
         let longest_blob = pool.largest_with_header();
         Self { pool, streams, longest_blob }
     }
 
     /// The pool underneath, for compaction, statistics and checks.
     #[must_use]
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 

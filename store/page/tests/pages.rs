@@ -11,7 +11,7 @@ use zsmalloc::{AllocError, Pool, PoolConfig};
 
 const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 
-fn pool(limit: Option<u64>) -> Pool {
+fn pool(limit: Option<u64>) -> Arc<Pool> {
     let limit = limit.map(|frames| FrameCount::holding(frames * 4096));
     let config = ZoneConfig { capacity: FrameCount::holding(16 << 20), limit, ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("16 MiB of address space");

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use block::{BlockError, Bytes};
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCompaction, FrameCount, Zone, ZoneConfig};
 use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zsmalloc::{AllocError, Budget, Compaction, Gathering, Outcome, Pool, PoolConfig};
+use zsmalloc::{AllocError, Budget, Compaction, Outcome, Pool, PoolConfig};
 
 use crate::counters::{Counter, Counters};
 use crate::relief::Relief;
@@ -91,18 +91,19 @@ impl Zram {
         self.zone.set_limit(limit.map(frames_in));
     }
 
-    /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::gather`].
+    /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
     ///
     /// Locking: reads and writes go on meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
         self.pages.pool().compact(budget)
     }
 
-    /// Gathering: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after [`Zram::compact`].
+    /// Frame compaction: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after
+    /// [`Zram::compact`].
     ///
     /// Locking: reads and writes go on meanwhile.
-    pub fn gather(&self, budget: &Budget) -> Gathering {
-        let report = self.pages.pool().gather(budget);
+    pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
+        let report = self.zone.compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
         self.zone.trim();
         report
     }

@@ -273,15 +273,15 @@ fn r510_compact_lowers_what_is_used_on_a_sparse_device() {
     assert!(after.mem_used_total < before.mem_used_total, "{before:?} {after:?}");
     assert_eq!(after.pages_compacted, report.frames_freed);
     assert_eq!(after.compr_data_size, before.compr_data_size);
-    let held = after_gathering(&disk);
+    let held = after_frame_compaction(&disk);
     assert!(held < before.mem_used_total, "{held} bytes of frames are held");
     assert!((0..4096).step_by(3).all(|page| read(&disk, page * 4096, 4096) == text(page)));
     disk.check().expect("sound");
 }
 
-/// Gathers frames, and tells how much memory the arena still holds.
-fn after_gathering(disk: &Zram) -> u64 {
-    assert_eq!(disk.gather(&zram::Budget::unlimited()).frames_busy, 0);
+/// Moves frames together, and tells how much memory the arena still holds.
+fn after_frame_compaction(disk: &Zram) -> u64 {
+    assert_eq!(disk.compact_frames(&zram::Budget::unlimited()).frames_busy, 0);
     let memory = disk.stat().memory;
     memory.live + memory.rounding + memory.holes + memory.free_frames
 }

@@ -8,7 +8,8 @@ use sync::atomic::{AtomicU32, Ordering};
 
 use super::state::State;
 use super::{ExtentId, Extents, NO_FRAME};
-use crate::{AllocError, FRAME_SIZE, Frame, MigrateType, Pfn, Reclaim};
+use crate::migrate::{Accepted, Locked, Refused, Target};
+use crate::{AllocError, FRAME_SIZE, Pfn, Reclaim};
 
 /// What a guard that leaves finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl<'e> Shared<'e> {
     #[must_use]
     pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.extents.zone.arena();
+        let arena = self.extents.zone().arena();
         for pfn in span.frames() {
             arena.note_read(pfn);
         }
@@ -110,7 +111,7 @@ impl<'e> Exclusive<'e> {
     #[must_use]
     pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.extents.zone.arena();
+        let arena = self.extents.zone().arena();
         for pfn in span.frames() {
             arena.note_write(pfn);
         }
@@ -139,11 +140,13 @@ impl<'e> Exclusive<'e> {
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "a place is filled once");
         let place = &self.record[1 + position];
-        let zone = &self.extents.zone;
-        let pfn = zone.alloc_frame(MigrateType::Movable, reclaim)?.into_pfn();
-        zone.set_owner(pfn, self.id.to_bits(), position as u8);
+        let owner = &self.extents.owner;
+        let pfn = owner.zone().alloc_frame(owner.migrate_type(), reclaim)?.into_pfn();
+        owner.name(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         place.store(pfn.0 + 1, Ordering::Relaxed);
+        // Last: from here on it may be isolated. It cannot be moved before we leave.
+        owner.publish_frame(pfn);
         Ok(())
     }
 
@@ -156,32 +159,34 @@ impl<'e> Exclusive<'e> {
             return false;
         }
         place.store(NO_FRAME, Ordering::Relaxed);
-        self.extents.zone.frame_from_pfn(Pfn(number - 1)).put();
+        self.extents.owner.release(Pfn(number - 1));
         true
     }
 
-    /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`, which takes its place. The old frame goes back to the
-    /// zone. `false`, and nothing but `to` has gone back, when the place holds another frame or none.
-    pub(crate) fn migrate(&mut self, position: usize, from: Pfn, to: Frame<'_>) -> bool {
-        if frame_at(self.record, position) != Some(from) {
-            return false;
+    /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`, which takes its place. The old frame is left to
+    /// migration. When the place holds another frame or none, nothing changes.
+    pub(super) fn migrate<'z>(
+        &mut self,
+        position: usize,
+        from: &Locked<'_>,
+        to: Target<'z>,
+    ) -> Result<Accepted, Refused<'z>> {
+        if frame_at(self.record, position) != Some(from.pfn()) {
+            return Err(Refused::Gone(to));
         }
-        let arena = self.extents.zone.arena();
-        arena.note_read(from);
+        let arena = self.extents.zone().arena();
+        arena.note_read(from.pfn());
         arena.note_write(to.pfn());
-        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` was just allocated and is nobody
-        // else's, hence another frame. Both are FRAME_SIZE bytes inside the arena.
+        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` is a fresh frame that nobody else
+        // knows, hence another one. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
         unsafe {
-            let (source, target) = (arena.frame_ptr(from).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
+            let (source, target) = (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
-        let zone = &self.extents.zone;
-        let pfn = to.into_pfn();
-        zone.set_owner(pfn, self.id.to_bits(), position as u8);
+        let accepted = to.accept(from)?;
         // Relaxed: published by the Release in `leave`.
-        self.record[1 + position].store(pfn.0 + 1, Ordering::Relaxed);
-        zone.frame_from_pfn(from).put();
-        true
+        self.record[1 + position].store(accepted.pfn().0 + 1, Ordering::Relaxed);
+        Ok(accepted)
     }
 
     /// Forgets the pending mark: the caller is about to do the work. Returns whether there was one.

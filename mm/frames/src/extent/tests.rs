@@ -1,10 +1,10 @@
 use super::*;
-use crate::{FRAME_SIZE, FrameCount, PAGEBLOCK_FRAMES, Reclaim, ZoneConfig};
+use crate::{FRAME_SIZE, FrameCount, Reclaim, ZoneConfig};
 
 fn extents() -> Extents {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
-    Extents::new(Arc::new(zone.expect("a small zone")), 1024, OwnerWords::default(), Backing::Heap)
-        .expect("small tables")
+    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
+    Extents::new(owner, 1024, OwnerWords::default(), Backing::Heap).expect("small tables")
 }
 
 fn filled(extents: &Extents, shape: Shape, frames: usize) -> ExtentId {
@@ -100,55 +100,4 @@ fn a_limit_on_the_zone_reaches_attach_and_changes_nothing() {
     assert!(!held.has_frame(2));
     held.destroy();
     assert_eq!(extents.zone().stats().in_use, FrameCount(0));
-}
-
-/// Half of the extents go, spread over all pageblocks; gathering fills the low pageblocks and leaves the high ones free.
-#[test]
-fn gathering_empties_the_high_pageblocks_and_keeps_every_byte() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() });
-    let zone = Arc::new(zone.expect("a small zone"));
-    let extents = Extents::new(Arc::clone(&zone), 1024, OwnerWords::default(), Backing::Heap).expect("small tables");
-    let ids: Vec<ExtentId> = (0..1000).map(|_| filled(&extents, Shape::Chain, 3)).collect();
-    for (number, &id) in ids.iter().enumerate() {
-        let mut held = extents.try_exclusive(id).expect("idle");
-        if number % 2 == 0 {
-            held.destroy();
-            continue;
-        }
-        (0..3).for_each(|at| {
-            held.pieces_mut(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("there").0.fill(number as u8)
-        });
-        let _ = held.release();
-    }
-    let reader = extents.share(ids[999]).expect("live");
-    let mut gather = extents.gather();
-    let (mut moved, mut busy) = (0, 0);
-    while let Some(step) = gather.step() {
-        match step {
-            Gathered::Moved { leaving, .. } => {
-                assert_eq!(leaving, Leaving::Quiet);
-                moved += 1;
-            }
-            Gathered::Busy => busy += 1,
-        }
-    }
-    drop(gather);
-    assert_eq!(busy, 3, "the frames somebody reads stay");
-    assert!(moved > 500);
-    drop(reader);
-    zone.check().expect("consistent");
-    assert_eq!(zone.stats().in_use, FrameCount(1500));
-    for (number, &id) in ids.iter().enumerate().filter(|(number, _)| number % 2 == 1) {
-        let shared = extents.share(id).expect("live");
-        (0..3).for_each(|at| {
-            let (head, tail) = shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("there");
-            assert!(tail.is_empty() && head.iter().all(|&byte| byte == number as u8), "extent {number}");
-        });
-    }
-    // 1500 frames fit three pageblocks; the busy extent keeps one or two more.
-    zone.trim();
-    assert!(zone.stats().committed.0 - zone.stats().in_use.0 <= 3 * u64::from(PAGEBLOCK_FRAMES));
-    let mut again = extents.gather();
-    let moved = std::iter::from_fn(|| again.step()).count();
-    assert_eq!(moved, 3, "a second gathering has only the frames to move that were busy");
 }

@@ -4,10 +4,10 @@ use frames::{Exclusive, ExtentId};
 
 use super::Compaction;
 use crate::Outcome;
-use crate::budget::Deadline;
 use crate::class::SizeClass;
 use crate::fullness::Group;
 use crate::pool::{ClassState, Pool};
+use frames::Deadline;
 
 /// Objects moved under one hold of the class lock, and into one zspage under one hold of it: what others may have to wait for.
 pub(super) const BATCH: usize = 16;

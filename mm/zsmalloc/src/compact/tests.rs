@@ -8,11 +8,11 @@ use sys::Backing;
 use crate::{Budget, Handle, Outcome, Pool, PoolConfig};
 use std::time::Duration;
 
-fn pool() -> Pool {
+fn pool() -> Arc<Pool> {
     pool_with(PoolConfig::default())
 }
 
-fn pool_with(config: PoolConfig) -> Pool {
+fn pool_with(config: PoolConfig) -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { backing: Backing::Heap, ..config };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
@@ -129,17 +129,20 @@ fn compaction_works_at_the_limit() {
 
 /// after objects and then frames moved together, what is held is what is used, and every byte is there.
 #[test]
-fn gathering_after_compaction_leaves_whole_blocks_free() {
+fn frame_compaction_after_object_compaction_leaves_whole_blocks_free() {
     let pool = pool();
     let mixed = |number: usize| [700, 1850, 3000, 4096][number % 4];
     let handles: Vec<Handle> =
         (0..8000).map(|number| pool.store(&content(number as u32, mixed(number))).expect("room")).collect();
     free_every(&pool, &handles, |number| number % 7 < 2);
     pool.compact(&Budget::unlimited());
-    assert_eq!(pool.gather(&Budget::within(Duration::ZERO)).outcome, Outcome::OutOfTime);
-    let gathering = pool.gather(&Budget::unlimited());
-    assert_eq!((gathering.outcome, gathering.frames_busy), (Outcome::Done, 0));
-    assert!(gathering.frames_moved > 0);
+    use frames::CompactRequest;
+    let request = |budget| CompactRequest { budget, ..CompactRequest::default() };
+    let none = pool.zone().compact(request(Budget::within(Duration::ZERO)));
+    assert_eq!((none.outcome, none.frames_moved), (frames::Outcome::OutOfTime, 0));
+    let done = pool.zone().compact(request(Budget::unlimited()));
+    assert_eq!((done.outcome, done.frames_busy), (frames::Outcome::Done, 0));
+    assert!(done.frames_moved > 0);
     pool.check().expect("consistent");
     pool.zone().trim();
     let zone = pool.zone().stats();
@@ -172,7 +175,7 @@ fn r332_what_can_be_gained_is_exact_and_nothing_moves_without_gain() {
 }
 
 /// A pool whose zspages are one frame of four objects: `used` says which of each four stay.
-fn prepared(used: &[u8]) -> (Pool, Vec<Vec<Handle>>) {
+fn prepared(used: &[u8]) -> (Arc<Pool>, Vec<Vec<Handle>>) {
     let pool = pool_with(PoolConfig { chain: 1, ..PoolConfig::default() });
     let handles = fill(&pool, 1000, used.len() as u32 * 4);
     let zspages: Vec<Vec<Handle>> = handles.chunks(4).map(<[Handle]>::to_vec).collect();

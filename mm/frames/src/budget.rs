@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A bound on the time a compaction takes. The clock is read after every object.
+/// A bound on the time a compaction takes. The clock is read after every object or frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     total: Option<Duration>,
@@ -21,7 +21,9 @@ impl Budget {
         Self { total: Some(total) }
     }
 
-    pub(crate) fn start(self) -> Deadline {
+    /// Starts the clock.
+    #[must_use]
+    pub fn start(self) -> Deadline {
         // A duration past the end of the clock is no bound.
         Deadline { at: self.total.and_then(|total| Instant::now().checked_add(total)) }
     }
@@ -29,12 +31,14 @@ impl Budget {
 
 /// A budget that is running.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     at: Option<Instant>,
 }
 
 impl Deadline {
-    pub(crate) fn has_passed(self) -> bool {
+    /// Whether the time is up.
+    #[must_use]
+    pub fn has_passed(self) -> bool {
         self.at.is_some_and(|at| Instant::now() >= at)
     }
 }

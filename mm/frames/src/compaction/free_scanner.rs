@@ -1,0 +1,50 @@
+//! The free scanner: the lowest free frames, a few at a time.
+
+use super::BATCH;
+use crate::events::add;
+use crate::frame::Frame;
+use crate::migrate::{Charge, Target, Targets};
+use crate::state::State;
+use crate::units::{BlockIndex, Order, Pfn};
+use crate::zone::Zone;
+
+/// Free frames taken for content to move to. What is not used goes back when this is dropped, each frame once.
+#[derive(Debug)]
+pub(super) struct FreeScanner<'z> {
+    zone: &'z Zone,
+    /// Taken and not used yet, lowest last.
+    taken: Vec<Target<'z>>,
+    end: BlockIndex,
+}
+
+impl<'z> FreeScanner<'z> {
+    pub(super) fn new(zone: &'z Zone) -> Self {
+        Self { zone, taken: Vec::with_capacity(BATCH), end: BlockIndex(0) }
+    }
+
+    /// Frames are given from pageblocks below this one only.
+    pub(super) fn limit(&mut self, end: BlockIndex) {
+        self.end = end;
+    }
+
+    /// Takes what one pageblock has, in one step under the zone lock: a frame is either free or ours, never both (R-106, S-23, F1).
+    fn refill(&mut self) {
+        let mut frames = [Pfn(0); BATCH];
+        let count = self.zone.buddy.lock().take_targets(&self.zone.tables, self.end, &mut frames);
+        add(&self.zone.events.free_scanned, count as u64);
+        self.taken.extend(frames[..count].iter().rev().map(|&pfn| {
+            self.zone.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
+            Target::new(Frame::new(self.zone, pfn), Charge::OnTheMove)
+        }));
+    }
+}
+
+impl<'z> Targets<'z> for FreeScanner<'z> {
+    fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
+        if self.taken.is_empty() {
+            self.refill();
+        }
+        // Taken when the migrate scanner was higher up, a frame may be no lower than where it is now.
+        self.taken.pop().filter(|target| target.pfn().block() < from.block())
+    }
+}

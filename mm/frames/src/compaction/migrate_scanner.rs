@@ -1,0 +1,77 @@
+//! The migrate scanner: movable frames in use, from the highest pageblock down.
+
+use super::BATCH;
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::migrate::Isolated;
+use crate::pageblock::Residence;
+use crate::state::Kind;
+use crate::units::{BlockIndex, Order};
+use crate::zone::Zone;
+
+/// Where the scan stands: in pageblock `block`, whose frames from `offset` on were not looked at.
+#[derive(Debug)]
+pub(super) struct MigrateScanner<'z> {
+    zone: &'z Zone,
+    block: BlockIndex,
+    offset: u32,
+    scanned: u64,
+}
+
+impl<'z> MigrateScanner<'z> {
+    pub(super) fn new(zone: &'z Zone) -> Self {
+        Self { zone, block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES, scanned: 0 }
+    }
+
+    /// The pageblock it stands in.
+    pub(super) fn block(&self) -> BlockIndex {
+        self.block
+    }
+
+    /// Frames looked at.
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned
+    }
+
+    /// Isolates the next frames that can be, at most a batch and all from one pageblock. `false` when there are none left.
+    pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>) -> bool {
+        loop {
+            while self.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
+                self.look(batch);
+            }
+            if !batch.is_empty() {
+                return true;
+            }
+            if !self.next_block() {
+                return false;
+            }
+        }
+    }
+
+    /// Looks at one frame, or passes over a block of several at once.
+    fn look(&mut self, batch: &mut Vec<Isolated<'z>>) {
+        let pfn = self.block.first().plus(self.offset);
+        let state = self.zone.tables.frames.state(pfn);
+        let frames = match (state.kind(), state.order()) {
+            (Some(Kind::Free | Kind::Used), Some(order)) => order.frames(),
+            _ => 1,
+        };
+        self.offset += frames;
+        self.scanned += 1;
+        if state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) {
+            batch.extend(self.zone.isolate(pfn));
+        }
+    }
+
+    /// Goes on to the next lower pageblock that has something in use; the facts of one are a hint, and the frames are looked at again.
+    fn next_block(&mut self) -> bool {
+        while let Some(block) = self.block.0.checked_sub(1).map(BlockIndex) {
+            self.block = block;
+            self.offset = 0;
+            let facts = self.zone.tables.blocks.facts(block);
+            if facts.residence == Residence::Committed && facts.free < PAGEBLOCK_FRAMES {
+                return true;
+            }
+        }
+        false
+    }
+}

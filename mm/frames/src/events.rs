@@ -1,0 +1,96 @@
+//! Counters of what migration and compaction did, under the names of /proc/vmstat.
+
+// Not the modelled atomics: statistics order nothing, and a model checker would try every order of them.
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::zone::Zone;
+
+/// Counts since the zone was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmStat {
+    /// Frames migrated.
+    pub pgmigrate_success: u64,
+    /// Frames that could not be migrated.
+    pub pgmigrate_fail: u64,
+    /// Frames the migrate scanner looked at.
+    pub compact_migrate_scanned: u64,
+    /// Free frames the free scanner took.
+    pub compact_free_scanned: u64,
+    /// Frames isolated for compaction.
+    pub compact_isolated: u64,
+    /// Compactions an allocation had to wait for.
+    pub compact_stall: u64,
+    /// Compactions that did not reach their goal.
+    pub compact_fail: u64,
+    /// Compactions that did.
+    pub compact_success: u64,
+    /// Times the background compaction began to work.
+    pub compact_daemon_wake: u64,
+    /// Compactions put off, since the last ones were in vain.
+    pub compact_deferred: u64,
+    /// Frames that are isolated now.
+    pub nr_isolated: u64,
+}
+
+/// The counters behind [`VmStat`].
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Events {
+    migrated: AtomicU64,
+    not_migrated: AtomicU64,
+    pub(crate) migrate_scanned: AtomicU64,
+    pub(crate) free_scanned: AtomicU64,
+    pub(crate) compact_isolated: AtomicU64,
+    pub(crate) stall: AtomicU64,
+    pub(crate) fail: AtomicU64,
+    pub(crate) success: AtomicU64,
+    pub(crate) daemon_wake: AtomicU64,
+    pub(crate) deferred: AtomicU64,
+    isolated: AtomicU64,
+}
+
+impl Events {
+    pub(crate) fn isolate(&self) {
+        self.isolated.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end_isolation(&self) {
+        self.isolated.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn isolated(&self) -> u64 {
+        self.isolated.load(Relaxed)
+    }
+
+    pub(crate) fn migrated(&self, success: u64, fail: u64) {
+        add(&self.migrated, success);
+        add(&self.not_migrated, fail);
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+impl Zone {
+    /// What migration and compaction have done so far. Each number is exact, together they are not one moment.
+    #[must_use]
+    pub fn vmstat(&self) -> VmStat {
+        let events = &self.events;
+        let get = |counter: &AtomicU64| counter.load(Relaxed);
+        VmStat {
+            pgmigrate_success: get(&events.migrated),
+            pgmigrate_fail: get(&events.not_migrated),
+            compact_migrate_scanned: get(&events.migrate_scanned),
+            compact_free_scanned: get(&events.free_scanned),
+            compact_isolated: get(&events.compact_isolated),
+            compact_stall: get(&events.stall),
+            compact_fail: get(&events.fail),
+            compact_success: get(&events.success),
+            compact_daemon_wake: get(&events.daemon_wake),
+            compact_deferred: get(&events.deferred),
+            nr_isolated: get(&events.isolated),
+        }
+    }
+}

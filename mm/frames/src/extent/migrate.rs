@@ -1,0 +1,54 @@
+//! Moving a frame of an extent: what every owner of extents answers to [`MovableOps`](crate::MovableOps).
+//!
+//! A frame's name is its extent and its place in it. It is read without a lock, so it is a hint; the extent is taken exclusively, or not at all, and
+//! the place is looked at again. Whatever names the extent and not the frame, such as a handle, does not change.
+
+use super::guard::frame_at;
+use super::state::State;
+use super::{ExtentId, Extents, Leaving};
+use crate::migrate::{Accepted, Locked, Refused, Target};
+use sync::atomic::Ordering;
+
+/// What moving a frame of an extent came to.
+#[derive(Debug)]
+#[must_use = "pending work is done by whoever leaves last, or never"]
+pub struct FrameMove<'z> {
+    /// What leaving the extent found, if it was entered: as for any other guard, pending work is now the caller's.
+    pub left: Option<(ExtentId, Leaving)>,
+    /// What to answer.
+    pub result: Result<Accepted, Refused<'z>>,
+}
+
+impl Extents {
+    /// Whether a frame may be isolated: it is still where its name says, and nobody has left work there that will give it back.
+    #[must_use]
+    pub fn can_isolate(&self, frame: &Locked<'_>) -> bool {
+        self.place_of(frame).is_some_and(|(id, _)| !self.is_pending(id))
+    }
+
+    /// Moves the content of `from` to `to`, which takes its place. Never waits: while somebody is inside the extent the answer is to try again.
+    pub fn migrate_frame<'z>(&self, from: &Locked<'_>, to: Target<'z>) -> FrameMove<'z> {
+        let Some((id, position)) = self.place_of(from) else {
+            return FrameMove { left: None, result: Err(Refused::Gone(to)) };
+        };
+        let Some(mut held) = self.try_exclusive(id) else {
+            return FrameMove { left: None, result: Err(Refused::Again(to)) };
+        };
+        // A frame that is about to be given back is not worth a copy (R-403, S-16): whoever leaves with the mark does that first.
+        let result = if self.is_pending(id) { Err(Refused::Again(to)) } else { held.migrate(position, from, to) };
+        FrameMove { left: Some((id, held.release())), result }
+    }
+
+    /// The extent and the position a frame's name stands for, if it is there.
+    fn place_of(&self, frame: &Locked<'_>) -> Option<(ExtentId, usize)> {
+        let (name, position) = frame.name()?;
+        let (id, position) = (ExtentId::from_bits(name), usize::from(position));
+        self.tag(id)?;
+        (frame_at(self.record(id)?, position) == Some(frame.pfn())).then_some((id, position))
+    }
+
+    fn is_pending(&self, id: ExtentId) -> bool {
+        // Relaxed: a hint; the mark's work is done by who leaves, whatever is seen here.
+        self.state(id).is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_pending())
+    }
+}

@@ -1,0 +1,173 @@
+//! Frames taken aside, and the page lock.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::MovableOps;
+use crate::state::{Kind, State};
+use crate::units::{Order, Pfn};
+use crate::zone::Zone;
+
+/// A frame taken aside from its owner, with a reference of its own. Dropping it puts it back.
+///
+/// Never on two lists: it is a value, and there is one for each isolated frame.
+#[derive(Debug)]
+#[must_use = "dropping an isolated frame puts it back"]
+pub struct Isolated<'z> {
+    zone: &'z Zone,
+    pfn: Pfn,
+}
+
+/// A frame whose page lock is held, as the callbacks of [`MovableOps`] get it. Dropping it unlocks.
+#[derive(Debug)]
+pub struct Locked<'z> {
+    zone: &'z Zone,
+    pfn: Pfn,
+}
+
+impl Zone {
+    /// Takes a movable frame aside; `None` when it is free, not movable, locked, isolated already, or when its owner does not want to.
+    ///
+    /// Locking: tries the page lock. Call it with no lock of the zone or of an owner held.
+    #[must_use]
+    pub fn isolate(&self, pfn: Pfn) -> Option<Isolated<'_>> {
+        // A look without any lock first: a frame that is not movable may be in the middle of being set up, and is left alone (S-05).
+        if u64::from(pfn.0) >= self.capacity().0 || !can_be_isolated(self.tables.frames.state(pfn)) {
+            return None;
+        }
+        // One step: the look again, the reference and the page lock. What was true a moment ago may be another frame by now (R-102, S-04, S-06).
+        let before = self.tables.frames.update(pfn, |state| {
+            if can_be_isolated(state) { state.with_reference().map(State::locked) } else { None }
+        })?;
+        let candidate = Candidate::new(self, pfn);
+        let ops = before.owner().and_then(|owner| self.registry.ops(owner))?;
+        if !candidate.is_wanted(&*ops) {
+            return None;
+        }
+        candidate.isolate()
+    }
+
+    /// Frames that are isolated just now.
+    #[must_use]
+    pub fn isolated(&self) -> u64 {
+        self.events.isolated()
+    }
+}
+
+/// In use as a single frame, movable, and in nobody's hands. Movable is looked at first, though here no order is wrong.
+fn can_be_isolated(state: State) -> bool {
+    let movable = state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) && state.owner().is_some();
+    movable && !state.is_isolated() && !state.is_locked()
+}
+
+/// A frame with a reference and its page lock, whose owner has not said yes yet. Dropping it undoes both.
+struct Candidate<'z> {
+    zone: &'z Zone,
+    pfn: Pfn,
+    locked: Option<Locked<'z>>,
+}
+
+impl<'z> Candidate<'z> {
+    fn new(zone: &'z Zone, pfn: Pfn) -> Self {
+        Self { zone, pfn, locked: Some(Locked { zone, pfn }) }
+    }
+
+    fn is_wanted(&self, ops: &dyn MovableOps) -> bool {
+        let asked = self.locked.as_ref().map(|locked| catch_unwind(AssertUnwindSafe(|| ops.isolate(locked))));
+        matches!(asked, Some(Ok(true)))
+    }
+
+    /// Marks the frame, unless its owner let go of it since.
+    fn isolate(self) -> Option<Isolated<'z>> {
+        let (zone, pfn) = (self.zone, self.pfn);
+        // The mark takes the lock's place, in one step.
+        zone.tables.frames.update(pfn, |state| state.owner().map(|_| state.isolated().unlocked()))?;
+        // Lock and reference are the isolation's now.
+        std::mem::forget(self);
+        zone.events.isolate();
+        Some(Isolated { zone, pfn })
+    }
+}
+
+impl Drop for Candidate<'_> {
+    fn drop(&mut self) {
+        self.locked = None;
+        self.zone.put_moved(self.pfn);
+    }
+}
+
+impl<'z> Isolated<'z> {
+    /// Its number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Whether the owner still has it.
+    pub(crate) fn is_movable(&self) -> bool {
+        self.zone.tables.frames.state(self.pfn).owner().is_some()
+    }
+
+    /// What to call about it; `None` when the owner let go of it, or is gone.
+    pub(crate) fn ops(&self) -> Option<Arc<dyn MovableOps>> {
+        self.zone.tables.frames.state(self.pfn).owner().and_then(|owner| self.zone.registry.ops(owner))
+    }
+
+    /// Takes the page lock. Nobody else can have it: only what is not isolated can be locked, and only what is not locked can be isolated.
+    pub(crate) fn lock(&self) -> Locked<'z> {
+        let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
+        debug_assert!(before.is_some_and(|state| !state.is_locked()), "{} is locked by two", self.pfn);
+        Locked { zone: self.zone, pfn: self.pfn }
+    }
+
+    /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away.
+    pub(crate) fn finish(self) {
+        self.unmark();
+        std::mem::forget(self);
+    }
+
+    /// Clears the mark and gives the isolation's reference back.
+    fn unmark(&self) {
+        self.zone.tables.frames.update(self.pfn, |state| Some(state.not_isolated()));
+        self.zone.events.end_isolation();
+        self.zone.put_moved(self.pfn);
+    }
+}
+
+impl Drop for Isolated<'_> {
+    /// Puts the frame back: the owner is told only if it still has it (R-063, S-10, S-11).
+    fn drop(&mut self) {
+        let locked = self.lock();
+        // Movable first, isolated second: a frame its owner let go of is still marked as isolated, and is nobody's to put back.
+        if let Some(ops) = self.is_movable().then(|| self.ops()).flatten() {
+            // The frame goes back whatever the callback does.
+            let _ = catch_unwind(AssertUnwindSafe(|| ops.putback(&locked)));
+        }
+        drop(locked);
+        self.unmark();
+    }
+}
+
+impl<'z> Locked<'z> {
+    /// Its number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// What the owner called it when it adopted it, and the position it noted with that.
+    #[must_use]
+    pub fn name(&self) -> Option<(u32, u8)> {
+        self.zone.tables.frames.name(self.pfn)
+    }
+
+    pub(crate) fn zone(&self) -> &'z Zone {
+        self.zone
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.zone.tables.frames.update(self.pfn, |state| Some(state.unlocked()));
+    }
+}

@@ -1,0 +1,206 @@
+//! Migration's protocols under loom: every interleaving of two threads on the real descriptors.
+
+use std::sync::{Arc, Weak};
+
+use sync::thread;
+
+use super::*;
+use crate::{
+    Backing, ExtentId, Extents, FrameCount, Leaving, MigrateType, OwnerWords, Pfn, Reclaim, Shape, Zone, ZoneConfig,
+};
+
+/// An owner of extents that passes on what it is asked, as zsmalloc does.
+#[derive(Debug)]
+struct Store {
+    extents: Extents,
+}
+
+impl MovableOps for Store {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.extents.can_isolate(frame)
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        let moved = self.extents.migrate_frame(from, to);
+        if let Some((id, Leaving::Pending)) = moved.left {
+            reap(&self.extents, id);
+        }
+        moved.result
+    }
+
+    fn putback(&self, _: &Locked<'_>) {}
+}
+
+/// Does what was left in an extent: here it is always its end.
+fn reap(extents: &Extents, id: ExtentId) {
+    loop {
+        if let Some(held) = extents.try_exclusive(id) {
+            return held.destroy();
+        }
+        if extents.tag(id).is_none() || extents.mark_pending(id) {
+            return;
+        }
+    }
+}
+
+fn store() -> (Arc<Store>, ExtentId, Pfn) {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+    let owner = Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number");
+    let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
+    let store = Arc::new(Store { extents });
+    let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
+    store.extents.owner().publish(ops);
+    let mut fresh = store.extents.create(Shape::Single, 1).expect("room");
+    fresh.attach(0, Reclaim::NotAllowed).expect("room");
+    fresh.pieces_mut(0..8).expect("inside").0.fill(7);
+    let id = fresh.id();
+    let _ = fresh.release();
+    // The first frame of a zone.
+    (store, id, Pfn(0))
+}
+
+/// One try to move the frame, with a target taken beforehand so that the model stays small.
+fn migrate(zone: &Zone, pfn: Pfn) -> Option<Migration> {
+    let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    let isolated = zone.isolate(pfn)?;
+    let mut batch = vec![isolated];
+    let done = zone.migrate_pages(&mut batch, &mut |_| target.take(), Mode::Async);
+    Some(done)
+}
+
+fn in_use(zone: &Zone) -> u64 {
+    zone.stats().in_use.0
+}
+
+/// S-01, S-02, S-20, S-53: a reader meets the move of the frame it reads. It sees the bytes, in the old frame or the new one.
+#[test]
+fn s01_reader_against_migrate() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let mover = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || migrate(store.extents.zone(), pfn))
+        };
+        let shared = store.extents.share(id).expect("live");
+        assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
+        if shared.release() == Leaving::Pending {
+            reap(&store.extents, id);
+        }
+        mover.join().expect("no panic");
+        let shared = store.extents.share(id).expect("live");
+        assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
+        drop(shared);
+        assert_eq!(in_use(store.extents.zone()), 1);
+        store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// S-04, S-08, S-10, S-12, S-16, B9, B13a: the owner ends the extent while its frame is isolated, moved or put back.
+#[test]
+fn s12_free_against_isolate_and_migrate() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let mover = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || migrate(store.extents.zone(), pfn))
+        };
+        reap(&store.extents, id);
+        mover.join().expect("no panic");
+        assert_eq!(in_use(store.extents.zone()), 0, "freed, wherever it was");
+        store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// S-03, R-163: two scanners want the same frame.
+#[test]
+fn s03_isolate_against_isolate() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let other = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.extents.zone().isolate(pfn).is_some())
+        };
+        let mine = store.extents.zone().isolate(pfn);
+        let got = mine.is_some();
+        if got {
+            assert!(store.extents.zone().isolate(pfn).is_none(), "isolated once");
+        }
+        drop(mine);
+        let theirs = other.join().expect("no panic");
+        assert!(got || theirs, "one of them gets it");
+        store.extents.try_exclusive(id).expect("idle").destroy();
+        store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// S-39, S-40, R-154: an owner takes a frame back while a scanner isolates it. One of them has it.
+#[test]
+fn s39_take_back_against_isolate() {
+    #[derive(Debug)]
+    struct Plain;
+    impl MovableOps for Plain {
+        fn isolate(&self, _: &Locked<'_>) -> bool {
+            true
+        }
+        fn migrate<'z>(&self, _: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+            Err(Refused::Failed(to))
+        }
+        fn putback(&self, _: &Locked<'_>) {}
+    }
+    sync::model(|| {
+        let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = Arc::new(zone.expect("a tiny zone"));
+        let plain: Arc<dyn MovableOps> = Arc::new(Plain);
+        let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
+        let frame = zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+        let pfn = owner.adopt(frame, 0, 0);
+        let scanner = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))
+        };
+        let back = owner.take_back(pfn);
+        let taken = back.is_some();
+        drop(back);
+        let seen = scanner.join().expect("no panic");
+        assert!(taken || seen.is_some());
+        if !taken {
+            drop(owner.take_back(pfn).expect("nobody has it any more"));
+        }
+        assert_eq!(in_use(&zone), 0);
+        zone.check().expect("consistent");
+    });
+}
+
+/// R-008, S-04: the last reference goes while somebody tries to get one.
+#[test]
+fn r008_last_put_against_get() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let other = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.extents.zone().get(pfn).is_some())
+        };
+        store.extents.try_exclusive(id).expect("idle").destroy();
+        other.join().expect("no panic");
+        assert_eq!(in_use(store.extents.zone()), 0);
+        store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// B10, S-32, L-03, R-453: the owner ends while its frame is being moved. Whoever is last frees it.
+#[test]
+fn b10_the_end_of_an_owner_against_migrate() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let zone = Arc::clone(store.extents.zone());
+        let mover = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || migrate(&zone, pfn))
+        };
+        reap(&store.extents, id);
+        drop(store);
+        mover.join().expect("no panic");
+        assert_eq!(in_use(&zone), 0);
+        zone.check().expect("consistent");
+    });
+}

@@ -1,0 +1,52 @@
+//! What an owner of movable frames can do.
+
+use std::fmt::Debug;
+
+use super::{Accepted, Locked, Target};
+
+/// The first of the two calls that climb: a frame of yours is being moved.
+///
+/// Register with [`Zone::register`](crate::Zone::register). Each method is called with the frame's page lock held and no lock of the zone, from any thread.
+///
+/// A callback that panics counts as one that failed: the frame is put back, the caller goes on.
+pub trait MovableOps: Debug + Send + Sync {
+    /// Whether the frame may be taken aside now. `false` changes nothing.
+    ///
+    /// The owner may go on using an isolated frame, and may let go of it: migration finds out. What it must not do is to rely on the links
+    /// of the frame's descriptor from here to [`MovableOps::putback`] or the end of [`MovableOps::migrate`].
+    fn isolate(&self, frame: &Locked<'_>) -> bool;
+
+    /// Moves the content of `from` to `to`, and hands `to` over by [`Target::accept`] under whatever lock of its own keeps others from both.
+    ///
+    /// Never waits for a reader and never allocates.
+    ///
+    /// # Errors
+    /// [`Refused`], with the target inside; nothing has changed then.
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, mode: Mode) -> Result<Accepted, Refused<'z>>;
+
+    /// The frame was not moved and is the owner's alone again. It is still marked as isolated during the call.
+    fn putback(&self, frame: &Locked<'_>);
+}
+
+/// How hard migration may try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Never waits for a page lock.
+    Async,
+    /// Waits a short time for a page lock, from the fourth pass on.
+    SyncLight,
+    /// As `SyncLight`; owners may wait for an acknowledgement, too.
+    Sync,
+}
+
+/// Why an owner did not move a frame. The target comes back with it.
+#[derive(Debug)]
+#[must_use = "the target is given back when this is dropped"]
+pub enum Refused<'z> {
+    /// Somebody is using it: the next pass may find it free.
+    Again(Target<'z>),
+    /// Not in this call.
+    Failed(Target<'z>),
+    /// The owner has let go of the frame, so there is nothing to move.
+    Gone(Target<'z>),
+}

@@ -1,0 +1,196 @@
+//! Owners of movable frames and the numbers they go by.
+
+use std::num::NonZeroU8;
+use std::sync::{Arc, Weak};
+
+use sync::Mutex;
+use thiserror::Error;
+
+use super::MovableOps;
+use crate::descriptor::Put;
+use crate::frame::Frame;
+use crate::state::OwnerId;
+use crate::units::{MigrateType, Pfn};
+use crate::zone::Zone;
+
+/// Owners a zone can have at once.
+const OWNERS: usize = if cfg!(loom) { 2 } else { 255 };
+
+/// Whether frames of registered owners move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Movability {
+    /// They do.
+    #[default]
+    On,
+    /// Owners get unmovable frames, and nothing ever moves: how the kernel was before. For comparison.
+    Off,
+}
+
+/// All numbers for owners are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the zone has {OWNERS} owners of movable frames and no number for another")]
+pub struct OwnersExhausted;
+
+/// The owners of a zone, by number.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    places: Box<[Mutex<Place>]>,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Place {
+    #[default]
+    Vacant,
+    /// Somebody has the number and is not ready to be called yet (L-05: publish last).
+    Reserved,
+    Published(Weak<dyn MovableOps>),
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self { places: (0..OWNERS).map(|_| Mutex::new(Place::Vacant)).collect() }
+    }
+
+    fn reserve(&self) -> Option<OwnerId> {
+        self.places.iter().zip(1..=u8::MAX).find_map(|(place, number)| {
+            let mut place = place.lock();
+            matches!(*place, Place::Vacant).then(|| *place = Place::Reserved)?;
+            NonZeroU8::new(number).map(OwnerId)
+        })
+    }
+
+    fn put(&self, id: OwnerId, now: Place) {
+        *self.places[usize::from(id.0.get()) - 1].lock() = now;
+    }
+
+    /// What to call for a frame of this owner; `None` when it is not ready yet, or gone (F6).
+    pub(crate) fn ops(&self, id: OwnerId) -> Option<Arc<dyn MovableOps>> {
+        // The lock is held for the copy only, never during a call.
+        let place = self.places.get(usize::from(id.0.get()) - 1)?.lock().clone();
+        if let Place::Published(ops) = place { ops.upgrade() } else { None }
+    }
+
+    /// Memory of the registry, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+}
+
+/// A registered owner of movable frames. Dropping it ends the registration.
+///
+/// Nothing has to be waited for when it ends (L-03, S-32, B10). A frame that is isolated just then was let go of before, so migration finds
+/// it ownerless and frees it. A callback under way holds the owner's value alive until it returns.
+#[derive(Debug)]
+pub struct Owner {
+    zone: Arc<Zone>,
+    id: OwnerId,
+}
+
+impl Zone {
+    /// Registers an owner.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`].
+    pub fn register(self: &Arc<Self>, ops: Weak<dyn MovableOps>) -> Result<Owner, OwnersExhausted> {
+        let owner = self.reserve_owner()?;
+        owner.publish(ops);
+        Ok(owner)
+    }
+
+    /// Takes a number for an owner that is still being made. It can adopt frames already; nobody calls it before [`Owner::publish`].
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`].
+    pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        let id = self.registry.reserve().ok_or(OwnersExhausted)?;
+        Ok(Owner { zone: Arc::clone(self), id })
+    }
+}
+
+impl Owner {
+    /// The number, which stands in the state of each frame the owner has.
+    #[must_use]
+    pub fn id(&self) -> OwnerId {
+        self.id
+    }
+
+    /// The zone the frames come from.
+    #[must_use]
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
+    }
+
+    /// From here on the owner is called.
+    pub fn publish(&self, ops: Weak<dyn MovableOps>) {
+        self.zone.registry.put(self.id, Place::Published(ops));
+    }
+
+    /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable ones, unless nothing moves in this zone (B14).
+    #[must_use]
+    pub fn migrate_type(&self) -> MigrateType {
+        match self.zone.movability {
+            Movability::On => MigrateType::Movable,
+            Movability::Off => MigrateType::Unmovable,
+        }
+    }
+
+    /// Takes a frame over. The owner keeps the number as its reference; `name` and `position` are its own notes, which a callback reads back from
+    /// [`Locked::name`](super::Locked::name).
+    ///
+    /// Call it when the owner's own records are complete: from here on the frame may be isolated.
+    ///
+    /// # Panics
+    /// When somebody else has adopted the frame.
+    #[must_use = "the frame is lost if its number is"]
+    pub fn adopt(&self, frame: Frame<'_>, name: u32, position: u8) -> Pfn {
+        let pfn = frame.into_pfn();
+        self.name(pfn, name, position);
+        self.publish_frame(pfn);
+        pfn
+    }
+
+    /// Notes what the owner calls a frame it is about to adopt.
+    pub(crate) fn name(&self, pfn: Pfn, name: u32, position: u8) {
+        self.zone.tables.frames.set_name(pfn, name, position);
+    }
+
+    /// Makes a frame whose name is set movable.
+    pub(crate) fn publish_frame(&self, pfn: Pfn) {
+        if self.zone.movability == Movability::On {
+            let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
+            assert!(owned.is_some(), "{pfn} has an owner already");
+        }
+    }
+
+    /// Lets go of a frame: it is no longer movable and the owner's reference is given back, in one step. The frame is free now, or as soon as
+    /// whoever isolated it lets go, too.
+    ///
+    /// Locking: a per-CPU list. The OS is not called: see [`Zone::settle`].
+    pub fn release(&self, pfn: Pfn) {
+        match self.zone.tables.frames.disown(pfn) {
+            Some(Put::Shared) => {}
+            Some(Put::Last(_)) => self.zone.cache(pfn),
+            // Nothing moves here, so it was never marked.
+            None => self.zone.frame_from_pfn(pfn).put(),
+        }
+    }
+
+    /// Takes a frame back out of everybody's reach; `None` while it is isolated or its page lock is held: pass it over (R-154, S-39).
+    #[must_use]
+    pub fn take_back(&self, pfn: Pfn) -> Option<Frame<'_>> {
+        let reclaim = |state: crate::state::State| {
+            (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated()).then(|| state.disowned())
+        };
+        let taken = match self.zone.movability {
+            Movability::On => self.zone.tables.frames.update(pfn, reclaim).is_some(),
+            Movability::Off => true,
+        };
+        taken.then(|| self.zone.frame_from_pfn(pfn))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.zone.registry.put(self.id, Place::Vacant);
+    }
+}

@@ -1,0 +1,119 @@
+//! `migrate_pages`: isolated frames are moved, in several passes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::target::Charge;
+use super::{Accepted, Isolated, Mode, Refused, Targets};
+use crate::zone::Zone;
+
+/// How often a frame that somebody uses is tried again.
+const PASSES: u32 = 10;
+
+/// What came of a batch of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Migration {
+    /// Frames whose content has a new place.
+    pub migrated: u64,
+    /// Frames whose owner had let go of them: they are free and nothing was moved.
+    pub gone: u64,
+    /// Frames whose owner would not move them; they were put back.
+    pub failed: u64,
+    /// Frames that were in use in every pass. They are still isolated, in the batch.
+    pub again: u64,
+    /// Whether it ended early because there was no frame left to move to. What was not tried is still in the batch.
+    pub out_of_frames: bool,
+}
+
+/// How one attempt at one frame ended.
+enum Attempt {
+    Migrated(Accepted),
+    Gone,
+    Again,
+    Failed,
+    OutOfFrames,
+}
+
+impl Zone {
+    /// Moves isolated frames to frames that `targets` gives. Those that could not be moved now stay in `batch`: dropping them puts them back, another
+    /// call tries again.
+    ///
+    /// Locking: call it with no lock of the zone or of an owner held.
+    pub fn migrate_pages<'z>(
+        &'z self,
+        batch: &mut Vec<Isolated<'z>>,
+        targets: &mut dyn Targets<'z>,
+        mode: Mode,
+    ) -> Migration {
+        let mut report = Migration::default();
+        for pass in 0..PASSES {
+            if pass > 0 {
+                sync::relax(pass);
+            }
+            self.pass(batch, targets, mode, &mut report);
+            if batch.is_empty() || report.out_of_frames {
+                break;
+            }
+        }
+        report.again = batch.len() as u64;
+        let busy = if report.out_of_frames { 0 } else { report.again };
+        self.events.migrated(report.migrated, report.failed + busy);
+        report
+    }
+
+    /// One try at each frame. Those to be tried again stay in the batch.
+    fn pass<'z>(
+        &'z self,
+        batch: &mut Vec<Isolated<'z>>,
+        targets: &mut dyn Targets<'z>,
+        mode: Mode,
+        report: &mut Migration,
+    ) {
+        let mut next = 0;
+        while next < batch.len() {
+            let attempt = attempt(&batch[next], targets, mode);
+            match attempt {
+                Attempt::Again => {
+                    next += 1;
+                    continue;
+                }
+                Attempt::OutOfFrames => {
+                    report.out_of_frames = true;
+                    return;
+                }
+                Attempt::Failed => {
+                    report.failed += 1;
+                    drop(batch.swap_remove(next));
+                }
+                Attempt::Gone => {
+                    report.gone += 1;
+                    batch.swap_remove(next).finish();
+                }
+                Attempt::Migrated(Accepted { charge, .. }) => {
+                    report.migrated += 1;
+                    batch.swap_remove(next).finish();
+                    // The old frame is free, so the new one counts from here on.
+                    if charge == Charge::OnTheMove {
+                        self.end_move();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tries to move one frame. A target is taken only when there is something to move, and goes back in every case but success (L-08, R-069).
+fn attempt<'z>(frame: &Isolated<'z>, targets: &mut dyn Targets<'z>, mode: Mode) -> Attempt {
+    let locked = frame.lock();
+    // R-065, S-08, S-09: released after isolation. The owner is not called about a frame that is not its own any more.
+    if !frame.is_movable() {
+        return Attempt::Gone;
+    }
+    let Some(ops) = frame.ops() else { return Attempt::Failed };
+    let Some(target) = targets.next(frame.pfn()) else { return Attempt::OutOfFrames };
+    match catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode))) {
+        Ok(Ok(accepted)) => Attempt::Migrated(accepted),
+        Ok(Err(Refused::Again(_))) => Attempt::Again,
+        Ok(Err(Refused::Gone(_))) => Attempt::Gone,
+        Ok(Err(Refused::Failed(_))) | Err(_) => Attempt::Failed,
+    }
+}

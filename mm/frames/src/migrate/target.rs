@@ -1,0 +1,103 @@
+//! Where content moves to.
+
+use super::Locked;
+use super::ops::Refused;
+use crate::frame::Frame;
+use crate::units::Pfn;
+use crate::zone::Zone;
+
+/// Gives migration fresh frames to move to. Asked once for each attempt; what is not used is given back by whoever took it.
+pub trait Targets<'z> {
+    /// A frame for the content of `from`, or `None` when there is none left: migration stops then.
+    fn next(&mut self, from: Pfn) -> Option<Target<'z>>;
+}
+
+impl<'z, F: FnMut(Pfn) -> Option<Frame<'z>>> Targets<'z> for F {
+    fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
+        self(from).map(|frame| Target::new(frame, Charge::Charged))
+    }
+}
+
+/// A fresh frame that nobody else knows. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "dropping a target gives it back"]
+pub struct Target<'z> {
+    zone: &'z Zone,
+    pfn: Pfn,
+    charge: Charge,
+}
+
+/// Whether a target counts against the zone's limit already. One that takes the place of a frame about to be freed does not, so that a full zone can
+/// be compacted; it does from the moment the old frame is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Charged,
+    OnTheMove,
+}
+
+/// Proof that a target took the place of the old frame. Made by [`Target::accept`] only.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "it is the answer to `migrate`"]
+pub struct Accepted {
+    to: Pfn,
+    pub(super) charge: Charge,
+}
+
+impl<'z> Target<'z> {
+    pub(crate) fn new(frame: Frame<'z>, charge: Charge) -> Self {
+        Self { zone: frame.zone(), pfn: frame.into_pfn(), charge }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The
+    /// owner writes the new number into its records in the same critical section.
+    ///
+    /// # Errors
+    /// [`Refused::Gone`] when the owner has let go of the old frame; nothing has changed.
+    pub fn accept(self, from: &Locked<'_>) -> Result<Accepted, Refused<'z>> {
+        let zone = from.zone();
+        let Some(before) = zone.tables.frames.update(from.pfn(), |state| {
+            state.owner()?;
+            // The isolation's own reference stays, so this is never the last one.
+            state.disowned().without_reference()
+        }) else {
+            return Err(Refused::Gone(self));
+        };
+        let charge = self.charge;
+        let to = self.into_pfn();
+        if let Some((name, position)) = zone.tables.frames.name(from.pfn()) {
+            zone.tables.frames.set_name(to, name, position);
+        }
+        zone.tables.frames.update(to, |state| before.owner().and_then(|owner| state.owned_by(owner)));
+        Ok(Accepted { to, charge })
+    }
+
+    fn into_pfn(self) -> Pfn {
+        let pfn = self.pfn;
+        std::mem::forget(self);
+        pfn
+    }
+}
+
+impl Drop for Target<'_> {
+    /// Back to the buddy lists, where the free scanner finds it again. The OS is not called, since owners drop targets with locks held.
+    fn drop(&mut self) {
+        self.zone.put_moved(self.pfn);
+        if self.charge == Charge::OnTheMove {
+            self.zone.end_move();
+        }
+    }
+}
+
+impl Accepted {
+    /// The new frame's number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.to
+    }
+}

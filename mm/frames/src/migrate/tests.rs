@@ -1,0 +1,379 @@
+//! The protocol of migration with a driver that does as it is told: each arrow of the ledger, each way to refuse.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+use super::*;
+use crate::state::State;
+use crate::{Backing, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig};
+
+/// What the driver answers to the next `migrate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Move,
+    AgainTimes(u32),
+    Fail,
+    Panic,
+    /// Lets go of the frame first.
+    Release,
+}
+
+#[derive(Debug)]
+struct Driver {
+    owner: Owner,
+    answer: Mutex<Answer>,
+    willing: Mutex<bool>,
+    /// Lets go of the frame inside `isolate`, and says yes all the same.
+    releases_when_asked: Mutex<bool>,
+    asked: AtomicU32,
+    moves: AtomicU32,
+    putbacks: AtomicU32,
+    has: Mutex<Vec<Pfn>>,
+}
+
+impl Driver {
+    fn new(zone: &Arc<Zone>) -> Arc<Self> {
+        let driver = Arc::new(Self {
+            owner: zone.reserve_owner().expect("a number"),
+            answer: Mutex::new(Answer::Move),
+            willing: Mutex::new(true),
+            releases_when_asked: Mutex::new(false),
+            asked: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
+            putbacks: AtomicU32::new(0),
+            has: Mutex::new(Vec::new()),
+        });
+        let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
+        driver.owner.publish(ops);
+        driver
+    }
+
+    fn take(&self) -> Pfn {
+        let frame = self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+        let pfn = self.owner.adopt(frame, 41, 3);
+        self.has.lock().expect("no panic inside").push(pfn);
+        pfn
+    }
+
+    fn let_go(&self, pfn: Pfn) {
+        self.has.lock().expect("no panic inside").retain(|&own| own != pfn);
+        self.owner.release(pfn);
+    }
+
+    fn answers(&self, answer: Answer) {
+        *self.answer.lock().expect("no panic inside") = answer;
+    }
+}
+
+impl MovableOps for Driver {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        assert_eq!(frame.name(), Some((41, 3)));
+        self.asked.fetch_add(1, Relaxed);
+        if *self.releases_when_asked.lock().expect("no panic inside") {
+            self.let_go(frame.pfn());
+        }
+        *self.willing.lock().expect("no panic inside")
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        self.moves.fetch_add(1, Relaxed);
+        let answer = *self.answer.lock().expect("no panic inside");
+        match answer {
+            Answer::Fail => return Err(Refused::Failed(to)),
+            Answer::AgainTimes(times) if times > 0 => {
+                self.answers(Answer::AgainTimes(times - 1));
+                return Err(Refused::Again(to));
+            }
+            Answer::Panic => panic!("a driver that breaks"),
+            Answer::Release => self.let_go(from.pfn()),
+            Answer::Move | Answer::AgainTimes(_) => {}
+        }
+        let accepted = to.accept(from)?;
+        let mut has = self.has.lock().expect("no panic inside");
+        has.retain(|&own| own != from.pfn());
+        has.push(accepted.pfn());
+        Ok(accepted)
+    }
+
+    fn putback(&self, frame: &Locked<'_>) {
+        assert!(state(frame.zone(), frame.pfn()).is_isolated(), "R-062: still marked inside putback");
+        self.putbacks.fetch_add(1, Relaxed);
+    }
+}
+
+fn zone() -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+fn state(zone: &Zone, pfn: Pfn) -> State {
+    zone.tables.frames.state(pfn)
+}
+
+fn references(zone: &Zone, pfn: Pfn) -> u32 {
+    state(zone, pfn).references()
+}
+
+fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>, targets: &mut Vec<Pfn>) -> Migration {
+    let mut fresh = |_| {
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
+        targets.push(frame.pfn());
+        Some(frame)
+    };
+    zone.migrate_pages(batch, &mut fresh, Mode::SyncLight)
+}
+
+/// one reference more at each arrow up, one less at each arrow down.
+#[test]
+fn r068_the_ledger_of_a_frame_that_moves() {
+    let (zone, mut targets) = (zone(), Vec::new());
+    let driver = Driver::new(&zone);
+    let old = driver.take();
+    assert_eq!(references(&zone, old), 1);
+    let mut batch = vec![zone.isolate(old).expect("movable")];
+    assert_eq!((references(&zone, old), zone.isolated()), (2, 1));
+    let done = migrate(&zone, &mut batch, &mut targets);
+    assert_eq!((done, batch.len()), (Migration { migrated: 1, ..Migration::default() }, 0));
+    assert_eq!((references(&zone, old), references(&zone, targets[0])), (0, 1));
+    assert_eq!(*driver.has.lock().expect("no panic inside"), targets);
+    assert_eq!(zone.tables.frames.name(targets[0]), Some((41, 3)), "the new frame goes by the old one's name");
+    assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));
+    zone.check().expect("consistent");
+    // The new frame is as movable as the old one was.
+    assert!(zone.isolate(targets[0]).is_some());
+    assert_eq!(driver.putbacks.load(Relaxed), 1);
+}
+
+/// a frame in use is tried ten times and stays isolated; each time its target goes back.
+#[test]
+fn r031_a_frame_that_is_busy_is_tried_ten_times() {
+    for (busy, migrated, again) in [(9, 1, 0), (10, 0, 1)] {
+        let (zone, mut targets) = (zone(), Vec::new());
+        let driver = Driver::new(&zone);
+        let old = driver.take();
+        driver.answers(Answer::AgainTimes(busy));
+        let mut batch = vec![zone.isolate(old).expect("movable")];
+        let done = migrate(&zone, &mut batch, &mut targets);
+        assert_eq!(done, Migration { migrated, again, ..Migration::default() });
+        assert_eq!((targets.len(), driver.moves.load(Relaxed)), (10, 10));
+        assert_eq!(references(&zone, old), if again == 1 { 2 } else { 0 });
+        batch.clear();
+        assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));
+        assert_eq!(u64::from(driver.putbacks.load(Relaxed)), again);
+        zone.check().expect("consistent");
+    }
+}
+
+/// a driver that fails, or breaks, is asked once; the frame is put back.
+#[test]
+fn r064_a_frame_whose_driver_fails_or_panics_is_put_back() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for answer in [Answer::Fail, Answer::Panic] {
+        let (zone, mut targets) = (zone(), Vec::new());
+        let driver = Driver::new(&zone);
+        let old = driver.take();
+        driver.answers(answer);
+        let mut batch = vec![zone.isolate(old).expect("movable")];
+        let done = migrate(&zone, &mut batch, &mut targets);
+        assert_eq!((done, batch.len()), (Migration { failed: 1, ..Migration::default() }, 0));
+        assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (1, 1));
+        assert_eq!((references(&zone, old), references(&zone, targets[0])), (1, 0));
+        assert_eq!(*driver.has.lock().expect("no panic inside"), [old]);
+        zone.check().expect("consistent");
+        driver.answers(Answer::Move);
+        assert!(zone.isolate(old).is_some(), "usable again");
+    }
+    std::panic::set_hook(quiet);
+}
+
+/// S-08, S-09, R-023, R-065, L-08: let go of after isolation, before the move. The driver is not called, no target is taken, both end up free.
+#[test]
+fn s08_a_frame_released_after_isolation_is_not_moved() {
+    let (zone, mut targets) = (zone(), Vec::new());
+    let driver = Driver::new(&zone);
+    let old = driver.take();
+    let mut batch = vec![zone.isolate(old).expect("movable")];
+    driver.let_go(old);
+    assert_eq!(references(&zone, old), 1, "the isolation's");
+    let done = migrate(&zone, &mut batch, &mut targets);
+    assert_eq!((done, batch.len()), (Migration { gone: 1, ..Migration::default() }, 0));
+    assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed), targets.len()), (0, 0, 0));
+    assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(0), 0));
+    zone.check().expect("consistent");
+}
+
+/// The same inside the driver's own call: it finds out when it hands the target over.
+#[test]
+fn r069_a_frame_released_during_migration_gives_its_target_back() {
+    let (zone, mut targets) = (zone(), Vec::new());
+    let driver = Driver::new(&zone);
+    let old = driver.take();
+    driver.answers(Answer::Release);
+    let mut batch = vec![zone.isolate(old).expect("movable")];
+    assert_eq!(migrate(&zone, &mut batch, &mut targets), Migration { gone: 1, ..Migration::default() });
+    assert_eq!(targets.len(), 1);
+    assert_eq!(zone.stats().in_use, FrameCount(0));
+    zone.check().expect("consistent");
+}
+
+/// S-10, S-11, R-063: let go of before it is put back. Movable is looked at before isolated: the mark is still there, the owner is not.
+#[test]
+fn s10_a_frame_released_after_isolation_is_not_put_back() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let (first, second) = (driver.take(), driver.take());
+    let batch = [zone.isolate(first), zone.isolate(second)];
+    driver.let_go(first);
+    assert!(state(&zone, first).is_isolated() && state(&zone, first).owner().is_none());
+    drop(batch);
+    assert_eq!(driver.putbacks.load(Relaxed), 1, "of the other one");
+    assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));
+    zone.check().expect("consistent");
+}
+
+/// nowhere to move to. What was not tried is still isolated, and goes back.
+#[test]
+fn r027_migration_stops_when_there_is_no_frame_to_move_to() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let frames = [driver.take(), driver.take()];
+    let mut batch: Vec<_> = frames.iter().filter_map(|&pfn| zone.isolate(pfn)).collect();
+    let done = zone.migrate_pages(&mut batch, &mut |_| None, Mode::Async);
+    assert_eq!((done.out_of_frames, done.again, batch.len()), (true, 2, 2));
+    batch.clear();
+    assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (0, 2));
+    zone.check().expect("consistent");
+}
+
+/// S-03, S-05, S-06, S-07, R-060, F5: what is not movable, not whole, locked, isolated already or free stays untouched.
+#[test]
+fn s03_only_a_movable_frame_in_nobodys_hands_can_be_isolated() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let movable = driver.take();
+    let taken = zone.isolate(movable).expect("movable");
+    assert!(zone.isolate(movable).is_none(), "isolated once");
+    drop(taken);
+    let plain = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    assert!(zone.isolate(plain.pfn()).is_none(), "nobody can move it");
+    let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+    let block = block.expect("room");
+    assert!(zone.isolate(block.first()).is_none() && zone.isolate(Pfn(block.first().0 + 1)).is_none());
+    let held = zone.get(movable).expect("in use");
+    let locked = held.try_lock().expect("nobody has it");
+    assert!(zone.isolate(movable).is_none(), "locked by somebody else, who may be there for ever");
+    drop(locked);
+    *driver.willing.lock().expect("no panic inside") = false;
+    assert!(zone.isolate(movable).is_none(), "its owner does not want to");
+    *driver.willing.lock().expect("no panic inside") = true;
+    let asked = driver.asked.load(Relaxed);
+    drop(held);
+    driver.let_go(movable);
+    assert!(zone.isolate(movable).is_none() && zone.isolate(Pfn(u32::MAX)).is_none());
+    assert_eq!(driver.asked.load(Relaxed), asked, "a free frame is nobody's to ask about");
+    assert_eq!(references(&zone, plain.pfn()), 1, "no side effect");
+    drop((plain, block));
+    zone.check().expect("consistent");
+}
+
+/// S-04, R-060: the owner lets go while it is asked. The isolation's reference is then the last one, and giving it back frees the frame.
+#[test]
+fn s04_a_frame_released_while_its_owner_is_asked_is_freed() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let pfn = driver.take();
+    *driver.releases_when_asked.lock().expect("no panic inside") = true;
+    assert!(zone.isolate(pfn).is_none());
+    assert_eq!(zone.stats().in_use, FrameCount(0));
+    zone.check().expect("consistent");
+}
+
+/// R-006, S-44: what the last owner said about a frame is gone when the next one gets it.
+#[test]
+fn s44_a_recycled_frame_has_no_owner_and_no_name() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let pfn = driver.take();
+    driver.let_go(pfn);
+    let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
+    assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.name(pfn)), (None, None));
+}
+
+/// giving the last reference back without letting go first is caught.
+#[test]
+fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let pfn = driver.take();
+    assert_eq!(zone.put(pfn), Err(crate::PutError::Movable { pfn }));
+    driver.let_go(pfn);
+    zone.check().expect("consistent");
+}
+
+/// L-03, L-05, B10, S-32, F6, R-453: before it is published and after it ended an owner is not called, and its isolated frames are freed.
+#[test]
+fn l03_an_owner_that_ends_leaves_isolated_frames_to_migration() {
+    let (zone, mut targets) = (zone(), Vec::new());
+    let early = zone.reserve_owner().expect("a number");
+    let frame = zone.alloc_frame(early.migrate_type(), Reclaim::NotAllowed).expect("room");
+    let unpublished = early.adopt(frame, 0, 0);
+    assert!(zone.isolate(unpublished).is_none(), "nobody to ask yet");
+    early.release(unpublished);
+    let driver = Driver::new(&zone);
+    let (moved, put_back) = (driver.take(), driver.take());
+    let mut batch = vec![zone.isolate(moved).expect("movable")];
+    let held = zone.isolate(put_back).expect("movable");
+    driver.let_go(moved);
+    driver.let_go(put_back);
+    drop(driver);
+    assert_eq!(migrate(&zone, &mut batch, &mut targets).gone, 1);
+    drop(held);
+    assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(0), 0));
+    zone.check().expect("consistent");
+}
+
+/// R-072, F3: each owner has its own number, numbers come back, and there is an end to them.
+#[test]
+fn r072_two_owners_have_two_numbers_and_numbers_come_back() {
+    let zone = zone();
+    let owners: Vec<_> = (0..255).map(|_| zone.reserve_owner().expect("a number")).collect();
+    assert!(owners.windows(2).all(|pair| pair[0].id() != pair[1].id()));
+    assert_eq!(zone.reserve_owner().map(drop), Err(OwnersExhausted));
+    drop(owners);
+    (0..1000).for_each(|_| drop(zone.reserve_owner().expect("a number")));
+}
+
+/// R-011, B14: with movability off owners work as before, on unmovable frames, and nothing can be isolated.
+#[test]
+fn r011_with_movability_off_nothing_moves() {
+    let config = ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        movability: Movability::Off,
+        ..ZoneConfig::default()
+    };
+    let zone = Arc::new(Zone::new(config).expect("a small zone"));
+    let driver = Driver::new(&zone);
+    let pfn = driver.take();
+    assert_eq!(zone.tables.blocks.facts(pfn.block()).migrate_type, MigrateType::Unmovable);
+    assert!(zone.isolate(pfn).is_none());
+    driver.let_go(pfn);
+    let pfn = driver.take();
+    drop(driver.owner.take_back(pfn));
+    zone.check().expect("consistent");
+}
+
+/// R-154, S-39: an owner that wants a frame back does not get it while it is isolated.
+#[test]
+fn s39_an_isolated_frame_is_not_taken_back() {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let pfn = driver.take();
+    let held = zone.isolate(pfn).expect("movable");
+    assert!(driver.owner.take_back(pfn).is_none());
+    drop(held);
+    drop(driver.owner.take_back(pfn).expect("nobody has it"));
+    zone.check().expect("consistent");
+}
