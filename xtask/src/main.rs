@@ -9,6 +9,7 @@ mod check;
 mod ci;
 mod e2e;
 mod fuzz;
+mod guest;
 mod libtest;
 mod model;
 mod packages;
@@ -46,6 +47,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// The benchmarks: memzip, its peers and the bare codecs in one run
     Bench(bench::Args),
+    /// Experiments in a real Linux guest: memzip's disk beside the guest kernel's own zram
+    Guest(guest::Args),
     /// Everything CI wants to know, in order, with times
     Ci(ci::Args),
     /// Install the Debian packages the end-to-end tests drive (as root), or say which are missing
@@ -62,6 +65,7 @@ fn main() -> std::process::ExitCode {
         Command::Miri => model::miri(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Guest(args) => guest::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Setup => setup::run().map(|_| ()),
     };

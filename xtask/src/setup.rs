@@ -30,6 +30,16 @@ const PACKAGES: [Package; 9] = [
     Package { name: "nbdkit", probe: Probe::Program("nbdkit"), wanted_for: "benchmarks (a peer)" },
 ];
 
+/// What the experiments in a guest need besides; a large package, so that only they ask for it.
+const GUEST_PACKAGES: [Package; 2] = [
+    Package {
+        name: "qemu-system-x86",
+        probe: Probe::Program("qemu-system-x86_64"),
+        wanted_for: "experiments in a guest",
+    },
+    Package { name: "xz-utils", probe: Probe::Program("xz"), wanted_for: "experiments in a guest (kernel modules)" },
+];
+
 /// What `setup` left behind.
 pub enum Host {
     /// Everything is there: no test has a reason to skip.
@@ -40,7 +50,16 @@ pub enum Host {
 
 /// Installs what is missing when that is possible, else says what is missing and goes on.
 pub fn run() -> Result<Host> {
-    let missing = missing();
+    ensure(&PACKAGES)
+}
+
+/// The same for the experiments in a guest.
+pub fn for_guests() -> Result<Host> {
+    ensure(&GUEST_PACKAGES)
+}
+
+fn ensure(packages: &'static [Package]) -> Result<Host> {
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(Host::Complete);
     }
@@ -48,7 +67,7 @@ pub fn run() -> Result<Host> {
     if can_install && install(&missing).is_ok() {
         println!("setup: installed {}", names(&missing).join(" "));
     }
-    let missing = self::missing();
+    let missing = self::missing(packages);
     if missing.is_empty() {
         return Ok(Host::Complete);
     }
@@ -64,8 +83,8 @@ fn names(packages: &[&'static Package]) -> Vec<&'static str> {
     packages.iter().map(|package| package.name).collect()
 }
 
-fn missing() -> Vec<&'static Package> {
-    PACKAGES.iter().filter(|package| !is_present(&package.probe)).collect()
+fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
+    packages.iter().filter(|package| !is_present(&package.probe)).collect()
 }
 
 fn is_present(probe: &Probe) -> bool {

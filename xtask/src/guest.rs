@@ -1,0 +1,76 @@
+//! `cargo xtask guest`: experiments inside a real Linux guest, so that memzip and the kernel's own zram do the same work side by side.
+//!
+//! ```text
+//!  packages --> initramfs --> machine (QEMU, software emulation) --serial line--> e3 --> table
+//!                  data --> /dev/vda      |
+//!                  server (memzip, NBD) --+-> /dev/vdb
+//! ```
+//! Everything of the guest comes out of the distribution's own packages, from wherever this machine gets its packages, and lies below
+//! `target/guest`. Nothing is installed but QEMU and xz, and those only as root. What is missing is said, and the experiment is skipped.
+
+mod apt;
+mod cpio;
+mod data;
+mod e3;
+mod figures;
+mod initramfs;
+mod machine;
+mod modules;
+mod packages;
+mod process;
+mod server;
+mod table;
+
+use crate::setup::{self, Host};
+use crate::shell;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// Options of `cargo xtask guest`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    experiment: Experiment,
+}
+
+/// What can be done in the guest.
+#[derive(clap::Subcommand)]
+enum Experiment {
+    /// Eight writers of 128 MiB, half of the files deleted, then both compactions: the original, this kernel, memzip
+    E3(e3::Args),
+}
+
+/// Why an experiment cannot run here though nothing is wrong with it.
+#[derive(Debug)]
+struct Missing(String);
+
+impl std::error::Error for Missing {}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Runs the experiment, or says loudly why it cannot run here.
+pub fn run(args: &Args) -> Result<()> {
+    let Experiment::E3(e3) = &args.experiment;
+    let done = match setup::for_guests()? {
+        Host::Complete => e3::run(e3),
+        Host::Lacks(packages) => Err(Missing(format!("this host lacks {}", packages.join(" "))).into()),
+    };
+    match done {
+        Err(error) if error.is::<Missing>() => {
+            println!("SKIPPED: guest e3 did NOT run here: {error}");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// Where all files of the guest lie.
+fn folder() -> Result<PathBuf> {
+    let folder = shell::root().join("target").join("guest");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}

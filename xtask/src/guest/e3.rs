@@ -1,0 +1,248 @@
+//! E-3 in a guest: eight writers of 128 MiB fill an ext4, half of the files go, both compactions run. Once on the guest kernel's own zram, once
+//! on memzip's disk, in the same boot and with the same data, algorithm and disk size.
+//!
+//! memzip's memory is limited to 1.1 times its peak, so that "free" means something. The peak is measured: a first boot does the writing
+//! alone against a server without a limit.
+
+use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
+use super::initramfs;
+use super::machine::{Hardware, Machine};
+use super::packages::{self, Packages};
+use super::server::{self, Compaction, NBD_SOCKET, Server, Stat};
+use super::table::Report;
+use super::{data, folder};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How many files are written; the guest's script knows which half is deleted.
+pub const WRITERS: u64 = 8;
+/// Length of each file. Units: MiB.
+pub const PART_MIB: u64 = 128;
+/// The disk: the files and ext4's own.
+const DISK: u64 = 1280 << 20;
+
+/// Options of `cargo xtask guest e3`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How both compress: zstd or lz4
+    #[arg(long, default_value = "zstd", value_parser = ["zstd", "lz4"])]
+    algorithm: String,
+    /// The guest's memory, in MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: u64,
+    /// The longest one boot of the guest may take (there are two)
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+    /// Print JSON in place of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    pub algorithm: String,
+    pub kernel: Kernel,
+    pub memzip: Memzip,
+}
+
+/// The guest kernel's own zram.
+#[derive(Debug, Serialize)]
+pub struct Kernel {
+    pub release: String,
+    pub disksize: u64,
+    /// After fstrim and dropping the page cache.
+    pub before: Moment,
+    /// After zram's own compaction.
+    pub objects: Moment,
+    /// After the machine's.
+    pub after: Moment,
+}
+
+/// The kernel's figures at one moment.
+#[derive(Debug, Serialize)]
+pub struct Moment {
+    /// The zone the experiment fills.
+    pub zone: FreeBlocks,
+    pub zones: Vec<FreeBlocks>,
+    pub mm_stat: MmStat,
+}
+
+/// memzip's server.
+#[derive(Debug, Serialize)]
+pub struct Memzip {
+    /// `mem_used_max` of the boot that only wrote.
+    pub peak: u64,
+    pub before: Stat,
+    pub compaction: Compaction,
+    pub after: Stat,
+}
+
+/// What every boot of the guest shares.
+struct Bench {
+    folder: PathBuf,
+    binary: PathBuf,
+    packages: Packages,
+    initramfs: PathBuf,
+    source: PathBuf,
+}
+
+/// Prepares all that is needed, boots twice, prints the table.
+pub fn run(args: &Args) -> Result<()> {
+    let bench = Bench::prepare()?;
+    let peak = bench.peak(args)?;
+    let limit = (peak * 11).div_ceil(10).next_multiple_of(FRAME);
+    let measured = bench.measure(args, peak, limit)?;
+    let report = Report::of(&measured)?;
+    let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+    let kept = bench.folder.join("e3.json");
+    std::fs::write(&kept, &json).with_context(|| format!("cannot write {}", kept.display()))?;
+    if args.json {
+        println!("{json}");
+    } else {
+        println!("\n{report}");
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn prepare() -> Result<Self> {
+        let folder = folder()?;
+        let packages = packages::unpacked(&folder)?;
+        let (initramfs, source) = (folder.join("initramfs.cpio"), folder.join("source.raw"));
+        let archive = initramfs::build(&packages)?;
+        std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
+        eprintln!("guest: copying {} MiB of this machine's own files", WRITERS * PART_MIB);
+        data::write(&source, (WRITERS * PART_MIB) << 20)?;
+        let binary = server::build()?;
+        Ok(Self { folder, binary, packages, initramfs, source })
+    }
+
+    /// The most memory the files take in memzip's zspages while they are written.
+    fn peak(&self, args: &Args) -> Result<u64> {
+        let server = self.server(args, None)?;
+        let mut guest = self.boot(args, "peak")?;
+        guest.wait_for("done")?;
+        let stat = server.stat()?;
+        sound(&stat)?;
+        Ok(stat.mem_used_max)
+    }
+
+    fn measure(&self, args: &Args, peak: u64, limit: u64) -> Result<Measured> {
+        let server = self.server(args, Some(limit))?;
+        let mut guest = self.boot(args, "measure")?;
+        let said = guest.wait_for("verified /dev/zram0")?;
+        guest.wait_for("ready")?;
+        let before = server.stat()?;
+        let compaction = server.compact()?;
+        let after = server.stat()?;
+        guest.go_on()?;
+        guest.wait_for("done")?;
+        sound(&server.stat()?)?;
+        if compaction.outcome != "done" {
+            bail!("memzip's compaction ended with \"{}\"", compaction.outcome);
+        }
+        Ok(Measured {
+            algorithm: before.comp_algorithm.clone(),
+            kernel: Kernel::from_lines(&said, before.disksize)?,
+            memzip: Memzip { peak, before, compaction, after },
+        })
+    }
+
+    fn server(&self, args: &Args, limit: Option<u64>) -> Result<Server> {
+        Server::start(&self.binary, &self.folder, DISK, &args.algorithm, limit)
+    }
+
+    fn boot(&self, args: &Args, pass: &str) -> Result<Machine> {
+        let hardware = Hardware {
+            kernel: self.packages.root.join("boot").join(format!("vmlinuz-{}", self.packages.kernel)),
+            initramfs: &self.initramfs,
+            options: format!("e3.pass={pass} e3.part={PART_MIB} e3.algorithm={}", args.algorithm),
+            memory_mib: args.memory,
+            source: &self.source,
+            nbd_socket: NBD_SOCKET,
+            folder: &self.folder,
+        };
+        Machine::start(&hardware, Duration::from_secs(args.seconds))
+    }
+}
+
+impl Kernel {
+    /// Reads what the guest said of its own zram.
+    fn from_lines(said: &[String], disksize: u64) -> Result<Self> {
+        let about = |first: &str| said.iter().find_map(|line| line.strip_prefix(first)).map(str::trim);
+        let release = about("kernel ").and_then(|rest| rest.split_whitespace().next());
+        Ok(Self {
+            release: release.context("the guest did not name its kernel")?.to_owned(),
+            disksize,
+            before: Moment::from_lines(said, "before")?,
+            objects: Moment::from_lines(said, "objects")?,
+            after: Moment::from_lines(said, "after")?,
+        })
+    }
+}
+
+impl Moment {
+    fn from_lines(said: &[String], moment: &str) -> Result<Self> {
+        let file = |name: &str| {
+            let prefix = format!("{moment} {name} ");
+            said.iter().filter_map(move |line| line.strip_prefix(&prefix).map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let zones: Vec<FreeBlocks> = file("buddyinfo").iter().filter_map(|line| FreeBlocks::parse(line)).collect();
+        let mm_stat = file("mm_stat").iter().find_map(|line| MmStat::parse(line));
+        Ok(Self {
+            zone: largest_zone(&zones).cloned().with_context(|| format!("no buddyinfo {moment} compaction"))?,
+            mm_stat: mm_stat.with_context(|| format!("no mm_stat {moment} compaction"))?,
+            zones,
+        })
+    }
+}
+
+/// An error if the server refused or failed anything, or took more memory than it may.
+fn sound(stat: &Stat) -> Result<()> {
+    if stat.mem_limit > 0 && stat.mem_used_max > stat.mem_limit {
+        bail!("memzip took {} bytes, and its limit is {}", stat.mem_used_max, stat.mem_limit);
+    }
+    match stat.failures() {
+        0 => Ok(()),
+        failures => bail!("{failures} requests to memzip failed: {:?}, {:?}", stat.io, stat.nbd.errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "kernel 6.12.1-cloud comp_algorithm lz4 [zstd]
+filled /dev/zram0
+before buddyinfo Node 0, zone      DMA      1      0      3
+before buddyinfo Node 0, zone    DMA32      9      9      9
+before mm_stat 8192000 100 200 0 300 50 0 1 1
+objects buddyinfo Node 0, zone    DMA32      8      9      9
+objects mm_stat 8192000 100 150 0 300 50 7 1 1
+after buddyinfo Node 0, zone    DMA32      1      1     20
+after mm_stat 8192000 100 140 0 300 50 7 1 1";
+
+    fn said() -> Vec<String> {
+        SAID.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_guests_lines_are_taken_moment_by_moment() {
+        let kernel = Kernel::from_lines(&said(), 1 << 30).expect("all of it was said");
+        assert_eq!(kernel.release, "6.12.1-cloud");
+        assert_eq!((kernel.before.zone.zone.as_str(), kernel.before.zones.len()), ("DMA32", 2));
+        assert_eq!(kernel.objects.mm_stat.pages_compacted, 7);
+        assert_eq!((kernel.after.zone.blocks[2], kernel.after.mm_stat.mem_used_total), (20, 140));
+    }
+
+    #[test]
+    fn a_guest_that_leaves_something_out_is_an_error_and_not_a_zero() {
+        for left_out in ["kernel ", "before mm_stat", "after buddyinfo"] {
+            let lines: Vec<String> = said().into_iter().filter(|line| !line.starts_with(left_out)).collect();
+            assert!(Kernel::from_lines(&lines, 1 << 30).is_err(), "{left_out}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The guest's only file system: busybox, mke2fs with its libraries, kernel modules, and the script that is its first program.
+
+use super::cpio::Archive;
+use super::modules;
+use super::packages::{self, Packages};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+/// What the guest does, from mounting its first file system to switching itself off.
+const INIT: &str = include_str!("init.sh");
+/// Drivers and file systems; a kernel may have any of them built in. What they need comes with them.
+const MODULES: [&str; 7] = ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
+/// Before 6.12, zram asked the crypto layer, which has modules of its own.
+const CRYPTO: [&str; 2] = ["lz4", "zstd"];
+/// What mke2fs needs, by the names it knows.
+const LIBRARIES: [&str; 6] =
+    ["libext2fs.so.2", "libe2p.so.2", "libcom_err.so.2", "libblkid.so.1", "libuuid.so.1", "libc.so.6"];
+
+/// An initramfs made of unpacked packages.
+pub fn build(packages: &Packages) -> Result<Vec<u8>> {
+    let Packages { root, kernel } = packages;
+    let mut archive = Archive::default();
+    for folder in
+        ["bin", "sbin", "dev", "etc", "lib", "lib/x86_64-linux-gnu", "lib64", "mnt", "modules", "proc", "sys", "tmp"]
+    {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.program("init", INIT.as_bytes());
+    archive.program("bin/busybox", &read(&root.join("bin/busybox"))?);
+    archive.program("sbin/mke2fs", &read(&root.join("sbin/mke2fs"))?);
+    archive.file("etc/mke2fs.conf", &read(&root.join("etc/mke2fs.conf"))?);
+    let loader = "ld-linux-x86-64.so.2";
+    archive.program(&format!("lib64/{loader}"), &library(root, loader)?);
+    for name in LIBRARIES {
+        archive.program(&format!("lib/x86_64-linux-gnu/{name}"), &library(root, name)?);
+    }
+    let wanted: Vec<&str> = MODULES.into_iter().chain(CRYPTO).collect();
+    let found = modules::collect(&root.join("lib/modules").join(kernel), &wanted)?;
+    let mut order = String::new();
+    for module in &found {
+        archive.file(&format!("modules/{}.ko", module.name), &module.code);
+        order += &format!("{}\n", module.name);
+    }
+    archive.file("modules/order", order.as_bytes());
+    Ok(archive.finish())
+}
+
+fn library(root: &Path, name: &str) -> Result<Vec<u8>> {
+    match packages::library(root, name) {
+        Some(path) => read(&path),
+        None => bail!("the guest's packages have no {name}"),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

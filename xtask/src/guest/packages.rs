@@ -1,0 +1,72 @@
+//! The guest's software: a kernel with its modules, busybox and mke2fs, unpacked and never installed.
+
+use super::Missing;
+use super::apt::Apt;
+use crate::shell;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The kernel made for guests: small, and it has virtio and ext4.
+const KERNEL: &str = "linux-image-cloud-amd64";
+/// One static program for everything, and mke2fs with its libraries.
+const OTHERS: [&str; 7] =
+    ["busybox-static", "e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"];
+/// Written last: a folder with it is whole.
+const STAMP: &str = "complete";
+
+/// A folder with the packages' content.
+pub struct Packages {
+    /// As if it were the root of a system.
+    pub root: PathBuf,
+    /// The kernel's version, as `uname -r` shows it.
+    pub kernel: String,
+}
+
+/// The packages, out of `folder` if they were unpacked there before.
+pub fn unpacked(folder: &Path) -> Result<Packages> {
+    let root = folder.join("root");
+    if !root.join(STAMP).exists() {
+        unpack(folder, &root)?;
+    }
+    let kernel = kernel_in(&root.join("boot"))?;
+    let kernel = kernel.ok_or_else(|| Missing(format!("no kernel came with {KERNEL}")))?;
+    Ok(Packages { root, kernel })
+}
+
+fn unpack(folder: &Path, root: &Path) -> Result<()> {
+    let debs = folder.join("debs");
+    for fresh in [root, &debs] {
+        if fresh.exists() {
+            std::fs::remove_dir_all(fresh).with_context(|| format!("cannot empty {}", fresh.display()))?;
+        }
+        std::fs::create_dir_all(fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    }
+    let apt = Apt::open(&folder.join("apt"))?;
+    let wanted: Vec<String> = std::iter::once(apt.behind(KERNEL)?).chain(OTHERS.map(str::to_owned)).collect();
+    apt.download(&wanted, &debs)?;
+    for deb in files(&debs)? {
+        shell::run(Command::new("dpkg").arg("-x").arg(&deb).arg(root))?;
+    }
+    std::fs::write(root.join(STAMP), "").context("cannot mark the packages as complete")
+}
+
+/// The file of a shared library, wherever its package keeps it.
+pub fn library(root: &Path, name: &str) -> Option<PathBuf> {
+    ["lib", "usr/lib"].iter().map(|lib| root.join(lib).join("x86_64-linux-gnu").join(name)).find(|path| path.exists())
+}
+
+fn kernel_in(boot: &Path) -> Result<Option<String>> {
+    let names = files(boot)?.into_iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+    Ok(names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned)).next())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let listed = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
