@@ -92,9 +92,14 @@ impl Pool {
     ///
     /// Locking: one class at a time, for a few objects; nothing is waited for.
     pub fn compact(&self, budget: &Budget) -> Compaction {
-        let start = Instant::now();
         let mut classes = self.compactable();
-        let report = self.walk(|| classes.next(), budget.start());
+        self.compact_some(|| classes.next(), budget)
+    }
+
+    /// Compacts the classes `next` gives, on this thread.
+    pub(crate) fn compact_some(&self, next: impl FnMut() -> Option<SizeClass>, budget: &Budget) -> Compaction {
+        let start = Instant::now();
+        let report = self.walk(next, budget.start());
         self.totals.record(&report, start.elapsed());
         report
     }
@@ -123,7 +128,7 @@ impl Pool {
     }
 
     /// Compacts the classes `next` gives, and at the end once more those somebody else was at.
-    pub(crate) fn walk(&self, mut next: impl FnMut() -> Option<SizeClass>, deadline: Deadline) -> Compaction {
+    fn walk(&self, mut next: impl FnMut() -> Option<SizeClass>, deadline: Deadline) -> Compaction {
         let mut report = Compaction::default();
         let mut left = Vec::new();
         while let Some(class) = next() {

@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod background;
 mod check;
 mod class;
 mod compact;
@@ -64,6 +65,9 @@ mod poison_tests;
 mod shuttle_tests;
 
 pub use access::ObjectRef;
+pub use background::{
+    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, FrameWork, LONGEST_WAIT, More,
+};
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
 pub use compact::{Compaction, CompactionTotals, Outcome};

@@ -13,7 +13,7 @@ use crate::fullness::{GROUPS, Group};
 use crate::gauge::Gauge;
 use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
-use crate::{AllocError, PoolError};
+use crate::{AllocError, BackgroundStats, PoolError};
 
 /// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
 const MAX_OBJECTS: usize = 1 << 31;
@@ -49,6 +49,7 @@ pub struct Pool {
     pub(crate) classes: SizeClasses,
     pub(crate) states: Box<[ClassLock]>,
     pub(crate) totals: Totals,
+    pub(crate) background: Mutex<BackgroundStats>,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
 }
@@ -91,6 +92,7 @@ impl Pool {
             classes,
             zone,
             totals: Totals::default(),
+            background: Mutex::new(BackgroundStats::default()),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
         });

@@ -4,7 +4,7 @@ use frames::FRAME_SIZE;
 
 use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
-use crate::{CompactionTotals, GROUPS};
+use crate::{BackgroundStats, CompactionTotals, GROUPS};
 
 /// One line of the classes table (KERNEL 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct PoolStats {
     pub handle_bytes: u64,
     /// What object compaction did so far.
     pub compaction: CompactionTotals,
+    /// What the thread in the background did so far.
+    pub background: BackgroundStats,
     /// The classes that were ever used, smallest first.
     pub classes: Vec<ClassStats>,
 }
@@ -71,6 +73,7 @@ impl Pool {
             zspage_bytes: self.zspages.extents().metadata_bytes() as u64,
             handle_bytes: self.handles.bytes() as u64,
             compaction: self.totals.read(),
+            background: *self.background.lock(),
             ..PoolStats::default()
         };
         for class in self.classes.iter() {

@@ -7,6 +7,8 @@ mod features;
 mod limits;
 mod psi;
 
+use std::time::Duration;
+
 pub use features::{HugePages, KernelZram, Userfaultfd, huge_pages, io_uring, kernel_zram, kvm, memfd, userfaultfd};
 pub use limits::{
     Limits, Overcommit, available_memory, cgroup_memory_limit, limits, overcommit, pressure, raise_open_files,
@@ -19,6 +21,13 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// CPU time the calling thread has used so far, in user and kernel mode. One system call.
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// The user this process acts as.
 #[must_use]
 pub fn user() -> u32 {
@@ -29,4 +38,19 @@ pub fn user() -> u32 {
 #[must_use]
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "counts no CPU time")]
+    fn a_thread_is_charged_for_work_and_not_for_sleep() {
+        let start = thread_cpu_time();
+        std::thread::sleep(Duration::from_millis(20));
+        let slept = thread_cpu_time();
+        while thread_cpu_time() < slept + Duration::from_millis(5) {}
+        assert!(slept - start < Duration::from_millis(10), "{:?}", slept - start);
+    }
 }

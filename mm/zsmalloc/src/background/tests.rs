@@ -1,0 +1,129 @@
+//! The background thread on pools that get sparse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use sys::Backing;
+
+use super::*;
+use crate::{Handle, PoolConfig};
+
+fn pool() -> Arc<Pool> {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+fn fill(pool: &Pool, count: usize) -> Vec<Handle> {
+    (0..count).map(|number| pool.store(&vec![number as u8; 200 + number * 67 % 3000]).expect("room")).collect()
+}
+
+/// Waits for what the thread is expected to do; far longer than it needs, so that a busy machine does not matter.
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn every_second(handles: &[Handle]) -> impl Iterator<Item = Handle> {
+    handles.iter().copied().step_by(2)
+}
+
+/// what gets sparse is compacted, nobody asks for it; frames follow; and it stops where it should.
+#[test]
+fn r330_a_sparse_pool_gets_dense_by_itself() {
+    let pool = pool();
+    let handles = fill(&pool, 4000);
+    let asked = Arc::new(AtomicU64::new(0));
+    let frames: FrameWork = {
+        let asked = Arc::clone(&asked);
+        Box::new(move |_, _| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            More::No
+        })
+    };
+    let config = BackgroundConfig { cpu_percent: 100, start_permille: 10 };
+    let background = Background::start_with(&pool, config, frames).expect("a thread");
+    let before = pool.frames();
+    every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
+    let level = || pool.frames_freeable() * 1000 / pool.frames();
+    wait_for("it is compacted", || level() < 10 && pool.stats().background.state == BackgroundState::Watching);
+    wait_for("frames are moved after objects", || asked.load(Ordering::Relaxed) > 0);
+    let stats = pool.stats();
+    assert!(pool.frames() < before * 6 / 10, "{} of {before} frames are left", pool.frames());
+    assert!(stats.background.slices > 0 && stats.background.cpu > Duration::ZERO);
+    assert_eq!(stats.background.frames_freed, stats.compaction.frames_freed);
+    assert_eq!(stats.background.objects_moved, stats.compaction.objects_moved);
+    drop(background);
+    assert_eq!(pool.stats().background.state, BackgroundState::Off);
+    pool.check().expect("consistent");
+}
+
+/// While everything worth moving is in use it backs off; it comes back by itself when that is over.
+#[test]
+fn work_in_vain_is_tried_again_later() {
+    let pool = pool();
+    let handles = fill(&pool, 400);
+    every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
+    let extents: std::collections::HashSet<_> =
+        handles.iter().filter_map(|&handle| pool.handles.locate(handle).ok()).map(|place| place.extent()).collect();
+    let held: Vec<_> = extents.iter().filter_map(|&extent| pool.zspages.extents().try_exclusive(extent)).collect();
+    let _background = Background::start(&pool, BackgroundConfig::default()).expect("a thread");
+    wait_for("it backs off", || pool.stats().background.state == BackgroundState::BackingOff);
+    assert_eq!(pool.stats().compaction.objects_moved, 0);
+    drop(held);
+    wait_for("it tries again", || pool.frames_freeable() * 250 < pool.frames());
+}
+
+/// The thread takes no more than its share, also when there is always something to do.
+#[test]
+fn the_share_of_a_cpu_is_kept() {
+    let pool = pool();
+    let mut handles = fill(&pool, 3000);
+    let background =
+        Background::start(&pool, BackgroundConfig { cpu_percent: 5, start_permille: 1 }).expect("a thread");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(600) {
+        for round in 0..1000 {
+            let at = round * 7 % handles.len();
+            pool.free(handles[at]).expect("live");
+            handles[at] = pool.store(&vec![1; 200 + round * 131 % 3000]).expect("room");
+        }
+    }
+    let (elapsed, stats) = (start.elapsed(), pool.stats().background);
+    drop(background);
+    assert!(stats.slices > 0, "{stats:?}");
+    // A slice more than its share: the one it has not rested for yet.
+    assert!(stats.cpu < elapsed / 20 + Duration::from_millis(5), "{:?} of {elapsed:?}", stats.cpu);
+    pool.check().expect("consistent");
+}
+
+/// One thread a pool; shares that are none; the seat is free again afterwards.
+#[test]
+fn errors_are_typed_and_leave_nothing_running() {
+    let pool = pool();
+    let with = |cpu_percent, start_permille| Background::start(&pool, BackgroundConfig { cpu_percent, start_permille });
+    assert!(matches!(with(0, 10), Err(BackgroundError::Cpu { percent: 0 })));
+    assert!(matches!(with(101, 10), Err(BackgroundError::Cpu { percent: 101 })));
+    assert!(matches!(with(10, 0), Err(BackgroundError::Start { permille: 0 })));
+    assert!(matches!(with(10, 1001), Err(BackgroundError::Start { permille: 1001 })));
+    let first = with(100, 1000).expect("a thread");
+    assert!(matches!(with(10, 10), Err(BackgroundError::AlreadyRunning)));
+    drop(first);
+    drop(with(1, 1).expect("the seat is free again"));
+}
+
+/// L-03, R-452: the pool may go first; the thread notices and ends.
+#[test]
+fn r452_the_thread_keeps_no_pool_alive() {
+    let pool = pool();
+    let weak = Arc::downgrade(&pool);
+    let background = Background::start(&pool, BackgroundConfig::default()).expect("a thread");
+    drop(pool);
+    wait_for("the pool is gone", || weak.strong_count() == 0);
+    drop(background);
+}

@@ -1,0 +1,123 @@
+//! What the background thread decides: whether to work, on what, and how long to wait.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{BackgroundConfig, BackgroundState, FrameWork, LONGEST_WAIT, More};
+use crate::class::SizeClass;
+use crate::{Budget, Outcome, Pool};
+
+/// How long a slice may take: short, so that what others notice of it is short, too.
+const SLICE: Duration = Duration::from_micros(500);
+/// The time between two looks while the pool is in use.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// What a stopped work leaves, as a part of what starts it.
+const LEAVES: u64 = 4;
+
+/// The thread's memory between two turns.
+pub(super) struct Worker {
+    start_permille: u64,
+    state: BackgroundState,
+    wait: Duration,
+    /// What the last look found: frames, and frames that could be freed.
+    seen: (u64, u64),
+    gains: Vec<(u64, SizeClass)>,
+    frames: FrameWork,
+    frames_more: More,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("state", &self.state).field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    pub(super) fn new(config: BackgroundConfig, frames: FrameWork) -> Self {
+        Self {
+            start_permille: u64::from(config.start_permille),
+            state: BackgroundState::Watching,
+            wait: SHORTEST_WAIT,
+            seen: (0, 0),
+            gains: Vec::new(),
+            frames,
+            frames_more: More::No,
+        }
+    }
+
+    /// Looks, and works for a slice if it is worth it; how long to wait at least.
+    pub(super) fn turn(&mut self, pool: &Pool) -> Duration {
+        let before = self.seen;
+        self.seen = self.look(pool);
+        let (frames, freeable) = self.seen;
+        let start = (frames * self.start_permille).div_ceil(1000).max(1);
+        let least = if self.state == BackgroundState::Working { (start / LEAVES).max(1) } else { start };
+        let wait = if freeable >= least {
+            self.slice(pool)
+        } else {
+            self.state = BackgroundState::Watching;
+            self.idle(before == self.seen)
+        };
+        let wait = if self.move_frames(pool) { Duration::ZERO } else { wait };
+        let mut stats = pool.background.lock();
+        stats.looks += 1;
+        stats.state = self.state;
+        stats.frames_freeable = freeable;
+        wait
+    }
+
+    /// Frames there are, and frames that could be freed; the classes are noted with what is to be gained in each.
+    fn look(&mut self, pool: &Pool) -> (u64, u64) {
+        let gain = |class| (pool.lock(class).freeable(class), class);
+        self.gains.clear();
+        self.gains.extend(pool.compactable().map(gain).filter(|gain| gain.0 > 0));
+        (pool.frames(), self.gains.iter().map(|gain| gain.0).sum())
+    }
+
+    /// Works where most is to be gained first.
+    fn slice(&mut self, pool: &Pool) -> Duration {
+        self.gains.sort_unstable_by_key(|gain| std::cmp::Reverse(gain.0));
+        let mut classes = self.gains.iter().map(|gain| gain.1);
+        let report = pool.compact_some(|| classes.next(), &Budget::within(SLICE));
+        {
+            let mut stats = pool.background.lock();
+            stats.slices += 1;
+            stats.objects_moved += report.objects_moved;
+            stats.frames_freed += report.frames_freed;
+            stats.last = report;
+        }
+        if report.frames_freed > 0 {
+            self.frames_more = More::Yes;
+        }
+        if report.objects_moved > 0 || report.outcome == Outcome::OutOfTime {
+            self.state = BackgroundState::Working;
+            self.wait = SHORTEST_WAIT;
+            return Duration::ZERO;
+        }
+        // All that is to be gained is in use, or somebody else is at it.
+        self.state = BackgroundState::BackingOff;
+        self.longer()
+    }
+
+    fn idle(&mut self, unchanged: bool) -> Duration {
+        if unchanged {
+            return self.longer();
+        }
+        self.wait = SHORTEST_WAIT;
+        self.wait
+    }
+
+    fn longer(&mut self) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        wait
+    }
+
+    /// Moves frames together while no objects are to be moved; whether there is more to do.
+    fn move_frames(&mut self, pool: &Pool) -> bool {
+        if self.state != BackgroundState::Working && self.frames_more == More::Yes {
+            self.frames_more = (self.frames)(pool.zone(), &Budget::within(SLICE));
+        }
+        self.state != BackgroundState::Working && self.frames_more == More::Yes
+    }
+}
