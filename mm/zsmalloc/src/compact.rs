@@ -11,6 +11,7 @@
 
 mod class;
 mod pack;
+mod shrinker;
 mod totals;
 mod transfer;
 

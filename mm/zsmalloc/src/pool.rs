@@ -1,8 +1,8 @@
 //! The pool itself: what it owns, how it begins and ends.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use frames::{ExtentId, MovableOps, Shape, Zone};
+use frames::{ExtentId, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
 use sync::atomic::{AtomicBool, Ordering};
 use sync::{Mutex, MutexGuard};
 use sys::Backing;
@@ -52,6 +52,8 @@ pub struct Pool {
     pub(crate) background: Mutex<BackgroundStats>,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
+    /// Kept for its drop.
+    shrinker: OnceLock<ShrinkerRegistration>,
 }
 
 /// The lock of a class, on a cache line pair of its own: neighbours are busy on other threads.
@@ -95,10 +97,13 @@ impl Pool {
             background: Mutex::new(BackgroundStats::default()),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
+            shrinker: OnceLock::new(),
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
         pool.zspages.extents().owner().publish(ops);
+        let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
+        let _first = pool.shrinker.set(pool.zone.register_shrinker(Priority::Compaction, shrinker));
         Ok(pool)
     }
 

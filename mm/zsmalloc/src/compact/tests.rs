@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{FRAME_SIZE, FrameCount, Zone, ZoneConfig};
+use frames::{FRAME_SIZE, FrameCount, NoLocksHeld, Zone, ZoneConfig};
 use sys::Backing;
 
 use crate::{Budget, Handle, Outcome, Pool, PoolConfig};
@@ -258,4 +258,46 @@ fn every_budget_on_every_pool_has_its_outcome() {
     let (sparse, _) = prepared(&[1; 8]);
     assert_eq!(sparse.compact(&Budget::within(Duration::ZERO)).outcome, Outcome::OutOfTime);
     assert_eq!(sparse.compact(&Budget::within(Duration::MAX)).frames_freed, 6);
+}
+
+/// the zone asks the pool for frames; count and scan agree at rest, and nothing to gain means stop.
+#[test]
+fn r337_the_zone_gets_its_frames_from_a_sparse_pool() {
+    let promise = NoLocksHeld::promise();
+    let pool = pool();
+    let handles = fill(&pool, 1850, 2000);
+    assert_eq!(
+        (pool.zone().shrinkable(), pool.zone().shrink(FrameCount(10), &promise)),
+        (FrameCount(0), FrameCount(0))
+    );
+    free_every(&pool, &handles, |number| number % 4 == 0);
+    let (before, could) = (pool.frames(), pool.zone().shrinkable());
+    assert!(could.0 > before / 2, "{could:?} of {before}");
+    let freed = pool.zone().shrink(could, &promise);
+    assert_eq!((freed, pool.frames()), (could, before - could.0));
+    assert_eq!((pool.zone().shrinkable(), pool.zone().shrink(FrameCount(1), &promise)), (FrameCount(0), FrameCount(0)));
+    pool.check().expect("consistent");
+    let zone = Arc::clone(pool.zone());
+    drop(pool);
+    assert_eq!(zone.shrink(FrameCount(1), &promise), FrameCount(0), "L-05: a pool that is gone is not asked");
+}
+
+/// R-337, B13: scans and compactions at once each report what they freed, never less than nothing.
+#[test]
+fn r337_a_scan_counts_right_beside_a_compaction() {
+    for _ in 0..10 {
+        let pool = pool();
+        let handles: Vec<Handle> = (0..4000)
+            .map(|number| pool.store(&content(number, 300 + number as usize * 61 % 3000)).expect("room"))
+            .collect();
+        free_every(&pool, &handles, |number| number % 3 == 0);
+        let before = pool.frames();
+        let (scanned, compacted) = std::thread::scope(|scope| {
+            let scan = scope.spawn(|| pool.zone().shrink(FrameCount(u64::MAX), &NoLocksHeld::promise()));
+            let compacted = pool.compact(&Budget::unlimited());
+            (scan.join().expect("no panic"), compacted)
+        });
+        assert_eq!(scanned.0 + compacted.frames_freed, before - pool.frames());
+        pool.check().expect("consistent");
+    }
 }

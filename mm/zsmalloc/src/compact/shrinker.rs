@@ -1,0 +1,36 @@
+//! The pool's side of short memory: a compaction that ends as soon as enough frames are free.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use frames::{Budget, FrameCount, NoLocksHeld, Shrinker};
+
+use super::Compaction;
+use crate::Outcome;
+use crate::pool::Pool;
+
+/// How long whoever is short of memory waits for it here.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+impl Shrinker for Pool {
+    /// What a compaction could free.
+    fn count(&self) -> FrameCount {
+        FrameCount(self.frames_freeable())
+    }
+
+    /// Compacts where most is to be gained first. What it returns is what it freed itself, so others who compact at the same time take nothing from it.
+    fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
+        let (start, deadline) = (Instant::now(), Budget::within(PATIENCE).start());
+        let mut gains: Vec<_> = self.compactable().map(|class| (self.lock(class).freeable(class), class)).collect();
+        gains.sort_unstable_by_key(|gain| Reverse(gain.0));
+        let mut report = Compaction::default();
+        for (_, class) in gains.into_iter().filter(|gain| gain.0 > 0) {
+            if report.frames_freed >= target.0 || self.compact_class(class, deadline, &mut report) == Outcome::OutOfTime
+            {
+                break;
+            }
+        }
+        self.totals.record(&report, start.elapsed());
+        FrameCount(report.frames_freed)
+    }
+}
