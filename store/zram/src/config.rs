@@ -1,6 +1,7 @@
 //! How a device is set up.
 
 use block::Bytes;
+use frames::Movability;
 use sys::Backing;
 use zcomp::Algorithm;
 
@@ -36,6 +37,8 @@ pub struct ZramConfig {
     pub chain: u8,
     /// Where its memory comes from.
     pub backing: Backing,
+    /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
+    pub movability: Movability,
 }
 
 impl ZramConfig {
@@ -49,6 +52,7 @@ impl ZramConfig {
             access: Access::ReadWrite,
             chain: frames::MAX_CHAIN as u8,
             backing: Backing::Anonymous,
+            movability: Movability::On,
         }
     }
 }

@@ -62,6 +62,7 @@ impl Zram {
             capacity: arena_for(pages),
             limit: config.mem_limit.map(frames_in),
             backing: config.backing,
+            movability: config.movability,
             ..ZoneConfig::default()
         })?);
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
@@ -81,6 +82,18 @@ impl Zram {
     #[must_use]
     pub fn config(&self) -> &ZramConfig {
         &self.config
+    }
+
+    /// The zone its frames come from.
+    #[must_use]
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
+    }
+
+    /// The pool its objects are in.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.pages.pool()
     }
 
     /// Changes the most the frames of zspages may take, rounded up to a frame. When more is taken already, writes that need memory are refused until
