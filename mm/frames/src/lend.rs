@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::error::AllocError;
 use crate::frame::{Block, Frame};
+use crate::migrate::Target;
 use crate::reclaim::Reclaim;
 use crate::units::{MigrateType, Order, Pfn};
 use crate::zone::Zone;
@@ -49,6 +50,17 @@ impl Frame<'_> {
             run[0].zone().arena().give_back(run[0].pfn(), run.len() as u32)?;
         }
         Ok(())
+    }
+}
+
+impl Target<'_> {
+    /// Gives the memory of the target back to the OS: for owners whose frames have none.
+    ///
+    /// # Errors
+    /// [`LendError`].
+    pub fn discard(&mut self) -> Result<(), LendError> {
+        alone(self.zone(), self.pfn())?;
+        Ok(self.zone().arena().give_back(self.pfn(), 1)?)
     }
 }
 

@@ -54,6 +54,10 @@ impl<'z> Target<'z> {
         self.pfn
     }
 
+    pub(crate) fn zone(&self) -> &'z Zone {
+        self.zone
+    }
+
     /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The
     /// owner writes the new number into its records in the same critical section.
     ///

@@ -1,0 +1,221 @@
+//! One batch at a time towards the target.
+//!
+//! ```text
+//!  inflate:  allocate (no lock of ours)  ->  device lock  ->  host takes the memory  ->  blocks and list  ->  unlock
+//!  deflate:  device lock  ->  out of list and blocks  ->  host gives it back  ->  unlock  ->  frames are free
+//! ```
+//! The frames of a batch are values in the hands of one thread while the host is told, so nobody can isolate or use them. Only when the host has agreed
+//! do they become movable: a refusal is undone by dropping the batch.
+
+use frames::{AllocError, Frame, FrameCount, NoLocksHeld, Order, OwnedBlock, PAGEBLOCK_FRAMES, Reclaim};
+
+use crate::BATCH;
+use crate::balloon::Balloon;
+use crate::config::Unit;
+use crate::held::{Gap, Goal, Held};
+use crate::host::{Loan, Piece};
+use crate::outcome::{Shortage, Stop};
+
+/// Whether to go on after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Moved,
+    Stopped(Stop),
+}
+
+/// Frames in nobody's hands but this thread's.
+#[derive(Debug, Default)]
+struct Batch<'z> {
+    blocks: Vec<OwnedBlock>,
+    frames: Vec<Frame<'z>>,
+}
+
+impl Batch<'_> {
+    /// Blocks and frames together: what the host is told.
+    fn pieces(&self) -> usize {
+        self.blocks.len() + self.frames.len()
+    }
+
+    fn frames(&self) -> u64 {
+        self.blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES) + self.frames.len() as u64
+    }
+}
+
+impl Balloon {
+    /// One batch more towards the target that `goal` stands for.
+    pub(crate) fn step(&self, goal: Goal) -> Step {
+        let gap = self.held.lock().gap(goal);
+        match gap {
+            Gap::Superseded => Step::Stopped(Stop::Superseded),
+            Gap::Reached => Step::Stopped(Stop::Reached),
+            Gap::TooSmall(missing) => self.inflate_batch(goal, missing),
+            Gap::TooLarge(_) => self.deflate_batch(goal),
+        }
+    }
+
+    fn inflate_batch(&self, goal: Goal, missing: FrameCount) -> Step {
+        let mut batch = match self.allocate(missing) {
+            Ok(batch) => batch,
+            Err(shortage) => {
+                self.held.lock().events.failed += 1;
+                return Step::Stopped(Stop::NoMemory(shortage));
+            }
+        };
+        let device = self.device.lock();
+        // Allocating may have taken its time: another target may be set by now, and somebody else may have filled the gap in part.
+        let gap = self.held.lock().gap(goal);
+        match gap {
+            Gap::TooSmall(missing) if missing.0 >= batch.frames() => {}
+            Gap::Superseded => {
+                drop(device);
+                return Step::Stopped(Stop::Superseded);
+            }
+            _ => {
+                drop(device);
+                return Step::Moved;
+            }
+        }
+        if let Err(refusal) = self.host.inflate(&mut Loan::batch(&mut batch.blocks, &mut batch.frames)) {
+            self.held.lock().events.refused += 1;
+            drop(device);
+            return Step::Stopped(Stop::Refused(refusal));
+        }
+        self.insert(batch);
+        Step::Moved
+    }
+
+    /// Takes what can be had at once of `missing` frames, at least one.
+    fn allocate(&self, missing: FrameCount) -> Result<Batch<'_>, Shortage> {
+        let mut left = missing.0.min(self.above_reserve()?);
+        let mut batch = Batch::default();
+        let mut whole = self.config.unit == Unit::BlocksFirst;
+        while left > 0 && batch.pieces() < BATCH {
+            if whole && left >= u64::from(PAGEBLOCK_FRAMES) {
+                match self.zone.alloc_owned_block(Order::PAGEBLOCK, self.owner.migrate_type(), reclaim()) {
+                    Ok(block) => {
+                        left -= u64::from(PAGEBLOCK_FRAMES);
+                        batch.blocks.push(block);
+                    }
+                    // No whole block can be had, not even by compaction: single frames it is, for this batch.
+                    Err(_) => whole = false,
+                }
+                continue;
+            }
+            match self.zone.alloc_frame(self.owner.migrate_type(), reclaim()) {
+                Ok(frame) => batch.frames.push(frame),
+                Err(error) if batch.pieces() == 0 => return Err(Shortage::Zone(error)),
+                Err(AllocError::Limit | AllocError::NoFrames) => break,
+            }
+            left -= 1;
+        }
+        Ok(batch)
+    }
+
+    /// Free frames of the zone above its lowest watermark, after asking others to make room if there are none.
+    fn above_reserve(&self) -> Result<u64, Shortage> {
+        let room = || {
+            let stats = self.zone.stats();
+            let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
+            usable.0.saturating_sub(stats.in_use.0 + self.zone.watermarks().min.0)
+        };
+        let mut free = room();
+        if free == 0 {
+            self.zone.shrink(FrameCount(BATCH as u64), &NoLocksHeld::promise());
+            free = room();
+        }
+        if free == 0 { Err(Shortage::Reserve) } else { Ok(free) }
+    }
+
+    /// The host has the memory: from here on the frames are the balloon's, and the single ones can be moved (R-152).
+    fn insert(&self, batch: Batch<'_>) {
+        let mut held = self.held.lock();
+        held.events.inflate_messages += 1;
+        held.events.inflated += batch.frames();
+        for frame in batch.frames {
+            // Whoever isolates it now waits for the pages lock, and finds it on the list.
+            let pfn = self.owner.adopt(frame, 0, 0);
+            held.list.insert(pfn);
+        }
+        held.blocks.extend(batch.blocks.into_iter().map(|block| (block.first(), block)));
+    }
+
+    fn deflate_batch(&self, goal: Goal) -> Step {
+        let device = self.device.lock();
+        let mut held = self.held.lock();
+        let left = match held.gap(goal) {
+            Gap::TooLarge(left) => left,
+            Gap::Superseded => return Step::Stopped(Stop::Superseded),
+            // The zone was out of memory meanwhile, or the target is reached.
+            Gap::Reached | Gap::TooSmall(_) => return Step::Moved,
+        };
+        let batch = self.dequeue(&mut held, left);
+        drop(held);
+        if batch.pieces() == 0 {
+            return Step::Stopped(Stop::Isolated { left });
+        }
+        self.tell_deflated(&batch);
+        drop(device);
+        // Here the frames become free, after the host was told (R-160), and with no lock held.
+        drop(batch);
+        Step::Moved
+    }
+
+    /// Takes about `left` frames out: single frames first, lowest first, so that what stays is whole blocks.
+    ///
+    /// A frame that is isolated or that migration is just looking at is passed over (R-154, S-39). Only when no single frame can be had is a
+    /// block given up for less than it holds; the caller then inflates by the difference.
+    fn dequeue(&self, held: &mut Held, left: FrameCount) -> Batch<'_> {
+        let mut left = left.0;
+        let mut batch = Batch::default();
+        let singles = held.list.iter().filter_map(|&pfn| self.owner.take_back(pfn));
+        batch.frames.extend(singles.take(BATCH.min(usize::try_from(left).unwrap_or(BATCH))));
+        for frame in &batch.frames {
+            held.list.remove(&frame.pfn());
+            left -= 1;
+        }
+        while batch.pieces() < BATCH && left > 0 {
+            let enough = left >= u64::from(PAGEBLOCK_FRAMES) || batch.pieces() == 0;
+            let Some((_, block)) = enough.then(|| held.blocks.pop_first()).flatten() else { break };
+            left = left.saturating_sub(u64::from(PAGEBLOCK_FRAMES));
+            batch.blocks.push(block);
+        }
+        held.events.deflated += batch.frames();
+        held.events.deflate_messages += u64::from(batch.pieces() > 0);
+        batch
+    }
+
+    fn tell_deflated(&self, batch: &Batch<'_>) {
+        let blocks = batch.blocks.iter().map(Piece::block);
+        let frames = batch.frames.iter().map(Frame::pfn).map(Piece::frame);
+        let pieces: Vec<_> = blocks.chain(frames).collect();
+        self.host.deflate(&pieces);
+    }
+
+    /// Gives back about `want` frames because the zone is out of memory, and lowers the target to what is left. Says how many went back.
+    pub(crate) fn give_back(&self, want: FrameCount) -> FrameCount {
+        let Some(_inside) = self.inside.enter() else { return FrameCount(0) };
+        let mut given = 0;
+        while given < want.0 {
+            let device = self.device.lock();
+            let mut held = self.held.lock();
+            let batch = self.dequeue(&mut held, FrameCount(want.0 - given));
+            held.events.oom_deflated += batch.frames();
+            // Whoever is inflating stops: the zone needs what it would take.
+            let actual = held.actual();
+            let _ = held.aim(actual);
+            drop(held);
+            if batch.pieces() == 0 {
+                break;
+            }
+            self.tell_deflated(&batch);
+            given += batch.frames();
+            drop(device);
+        }
+        FrameCount(given)
+    }
+}
+
+/// Called with no lock of ours held.
+fn reclaim() -> Reclaim {
+    Reclaim::Allowed(NoLocksHeld::promise())
+}

@@ -1,0 +1,174 @@
+//! A balloon that follows memory pressure by itself.
+
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use frames::FrameCount;
+use sys::host::{Psi, PsiError, PsiSource, Share};
+use thiserror::Error;
+
+use crate::balloon::Balloon;
+use crate::outcome::Change;
+use crate::policy::{self, Decision, Pace, Settings, View};
+
+/// A thread named `memzip-balloon` that reads pressure and sets a balloon's target. Dropping this ends it; the balloon stays as large as it is.
+#[derive(Debug)]
+pub struct Auto {
+    state: Arc<Mutex<AutoState>>,
+    /// Dropped first: the thread sees it and ends.
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread has seen and done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AutoState {
+    /// The last reading.
+    pub psi: Option<Psi>,
+    /// Why there is no newer one: as long as this is set, the balloon is left as it is.
+    pub problem: Option<PsiError>,
+    /// What was decided last.
+    pub decision: Option<Decision>,
+    /// What came of the last change.
+    pub change: Option<Change>,
+    /// Readings made.
+    pub readings: u64,
+    /// Readings that failed.
+    pub failures: u64,
+    /// Larger targets set.
+    pub raised: u64,
+    /// Smaller targets set.
+    pub lowered: u64,
+}
+
+/// Why pressure is not followed.
+#[derive(Debug, Error)]
+pub enum AutoError {
+    /// The mark to grow above lies below the mark to shrink below: the balloon would swing for ever.
+    #[error(
+        "the balloon would grow above {raise_above} of pressure and shrink below {lower_below}: that is the wrong way round"
+    )]
+    Marks {
+        /// It grows above this.
+        raise_above: Share,
+        /// It shrinks below this.
+        lower_below: Share,
+    },
+    /// The OS has no thread for us.
+    #[error("cannot start a thread for the balloon")]
+    Thread(#[from] io::Error),
+}
+
+impl Auto {
+    /// Starts to follow `source`, which is read once in every `period`.
+    ///
+    /// A source that cannot be read is no error: the state says so, the balloon is left alone, and the next period tries again.
+    ///
+    /// # Errors
+    /// [`AutoError`].
+    pub fn start(
+        balloon: Arc<Balloon>,
+        source: PsiSource,
+        settings: Settings,
+        period: Duration,
+    ) -> Result<Self, AutoError> {
+        let Settings { raise_above, lower_below, .. } = settings;
+        if raise_above < lower_below {
+            return Err(AutoError::Marks { raise_above, lower_below });
+        }
+        let state = Arc::new(Mutex::new(AutoState::default()));
+        let (stop, stopped) = mpsc::channel();
+        let mut follower =
+            Follower { balloon, source, settings, state: Arc::clone(&state), changed: None, fruitless: 0 };
+        let thread = thread::Builder::new().name("memzip-balloon".to_owned()).spawn(move || {
+            loop {
+                follower.tick();
+                if stopped.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { state, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What it has seen and done so far.
+    #[must_use]
+    pub fn state(&self) -> AutoState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Auto {
+    fn drop(&mut self) {
+        self.stop.take();
+        // It ends after the step it is in. A panic there was printed already, and says nothing about us.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// What the thread has.
+struct Follower {
+    balloon: Arc<Balloon>,
+    source: PsiSource,
+    settings: Settings,
+    state: Arc<Mutex<AutoState>>,
+    changed: Option<Instant>,
+    fruitless: u32,
+}
+
+impl Follower {
+    fn tick(&mut self) {
+        let reading = self.source.read();
+        let decision = reading.as_ref().ok().map(|psi| self.decide(psi));
+        let change = decision.and_then(|decision| self.apply(decision));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.readings += 1;
+        match reading {
+            Ok(psi) => (state.psi, state.problem) = (Some(psi), None),
+            Err(error) => {
+                state.failures += 1;
+                state.problem = Some(error);
+            }
+        }
+        if let Some(decision) = decision {
+            state.decision = Some(decision);
+            state.raised += u64::from(matches!(decision, Decision::Raise(_)));
+            state.lowered += u64::from(matches!(decision, Decision::Lower(_)));
+        }
+        state.change = change.or(state.change);
+    }
+
+    fn decide(&self, psi: &Psi) -> Decision {
+        let zone = self.balloon.zone();
+        let actual = self.balloon.stats().actual;
+        // The balloon counts as a shrinker itself; what it could give up is not what others could.
+        let reclaimable = FrameCount(zone.shrinkable().0.saturating_sub(actual.0));
+        let view = View::of(&zone.stats(), &zone.watermarks(), actual, reclaimable);
+        let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
+        policy::decide(psi, &view, actual, Pace { since_change, fruitless: self.fruitless }, &self.settings)
+    }
+
+    fn apply(&mut self, decision: Decision) -> Option<Change> {
+        let before = self.balloon.stats().actual;
+        let change = match decision {
+            Decision::Hold(_) => return None,
+            Decision::Raise(target) => {
+                // First the caches, and what is free anyway; then the balloon takes what came of it.
+                self.balloon.squeeze(FrameCount(target.0.saturating_sub(before.0)));
+                self.balloon.set_target(target)
+            }
+            Decision::Lower(target) => self.balloon.set_target(target),
+        };
+        let brought = change.actual > before || matches!(decision, Decision::Lower(_));
+        self.fruitless = if brought { 0 } else { self.fruitless.saturating_add(1) };
+        self.changed = Some(Instant::now());
+        Some(change)
+    }
+}
+
+#[cfg(test)]
+#[path = "auto_tests.rs"]
+mod tests;

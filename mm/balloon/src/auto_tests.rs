@@ -1,0 +1,158 @@
+//! The thread, driven by a pressure file that the test writes.
+
+use std::path::PathBuf;
+
+use frames::{Backing, Zone, ZoneConfig};
+
+use super::*;
+use crate::policy::Hold;
+use crate::record::Recorder;
+use crate::{BalloonConfig, Stop};
+use sys::host::Share;
+
+/// A file of this test's own, gone when it is dropped.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("memzip-balloon-{}-{name}", std::process::id())))
+    }
+
+    /// Replaced in one step: the thread reads the old text or the new one.
+    fn write(&self, text: &str) {
+        let next = self.0.with_extension("next");
+        std::fs::write(&next, text).expect("a writable folder for temporary files");
+        std::fs::rename(&next, &self.0).expect("the same folder");
+    }
+
+    fn pressure(&self, percent: u32) {
+        let line = format!("avg10={percent}.00 avg60={percent}.00 avg300=0.00 total=1");
+        self.write(&format!("some {line}\nfull {line}\n"));
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn balloon() -> (Arc<Balloon>, Arc<Recorder>) {
+    let config = ZoneConfig {
+        capacity: FrameCount(16_384),
+        limit: Some(FrameCount(16_384)),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
+    let host = Arc::new(Recorder::default());
+    let zone = Arc::new(Zone::new(config).expect("a small zone"));
+    (Balloon::new(zone, host.clone(), BalloonConfig::default()).expect("room"), host)
+}
+
+const QUICK: Settings = Settings {
+    raise_above: Share::percent(10),
+    lower_below: Share::percent(1),
+    step: FrameCount(1024),
+    raise_every: Duration::ZERO,
+    lower_every: Duration::ZERO,
+    reserve: FrameCount(0),
+    most: Some(FrameCount(8192)),
+};
+
+fn start(balloon: &Arc<Balloon>, source: PsiSource) -> Auto {
+    Auto::start(Arc::clone(balloon), source, QUICK, Duration::from_millis(1)).expect("a thread")
+}
+
+/// Waits until the state is as wanted; a minute is for ever.
+fn wait(auto: &Auto, wanted: impl Fn(&AutoState) -> bool) -> AutoState {
+    let start = Instant::now();
+    loop {
+        let state = auto.state();
+        if wanted(&state) {
+            return state;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "still {state:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn it_grows_under_pressure_rests_in_the_band_and_shrinks_when_it_is_calm() {
+    let (balloon, host) = balloon();
+    let file = File::new("follow");
+    file.pressure(50);
+    let auto = start(&balloon, PsiSource::file(&file.0));
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Full)));
+    assert_eq!((state.raised, state.lowered, balloon.stats().actual.0), (8, 0, 8192));
+    assert_eq!(state.change.map(|change| change.stop), Some(Stop::Reached));
+    file.pressure(5);
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Band)));
+    assert_eq!((state.raised, state.lowered), (8, 0));
+    file.pressure(0);
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Empty)));
+    assert_eq!((state.raised, state.lowered, balloon.stats().actual.0), (8, 8, 0));
+    assert_eq!((state.failures, state.problem), (0, None));
+    drop(auto);
+    assert_eq!(host.has(), balloon.pieces());
+    balloon.zone().check().expect("consistent");
+}
+
+#[test]
+fn without_pressure_files_it_says_so_and_holds_still() {
+    let (balloon, _) = balloon();
+    assert_eq!(balloon.set_target(FrameCount(2048)).stop, Stop::Reached);
+    let file = File::new("missing");
+    let auto = start(&balloon, PsiSource::file(&file.0));
+    let state = wait(&auto, |state| state.failures >= 5);
+    assert_eq!(state.problem, Some(PsiError::Missing { path: file.0.clone() }));
+    assert_eq!((state.psi, state.decision, balloon.stats().actual.0), (None, None, 2048));
+    // A folder can be opened and not read; what can be read may be something else.
+    file.write("not pressure");
+    wait(&auto, |state| matches!(state.problem, Some(PsiError::Malformed { .. })));
+    assert_eq!(balloon.stats().actual.0, 2048, "an unknown pressure is no pressure and no calm");
+    // It appears: the thread goes on as if nothing had been.
+    file.pressure(50);
+    wait(&auto, |state| state.problem.is_none() && state.raised > 0);
+    assert!(balloon.stats().actual.0 > 2048);
+}
+
+#[test]
+fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
+    let (balloon, _) = balloon();
+    let file = File::new("drop");
+    file.pressure(50);
+    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), QUICK, Duration::from_secs(3600));
+    let auto = auto.expect("a thread");
+    wait(&auto, |state| state.readings == 1);
+    let before = Instant::now();
+    drop(auto);
+    assert!(before.elapsed() < Duration::from_secs(60), "it does not sleep its hour out");
+    assert_eq!((Arc::strong_count(&balloon), balloon.stats().actual.0), (1, 1024));
+}
+
+#[test]
+fn marks_the_wrong_way_round_are_refused() {
+    let (balloon, _) = balloon();
+    let crossed = Settings { raise_above: Share::percent(1), lower_below: Share::percent(2), ..QUICK };
+    let started = Auto::start(balloon, PsiSource::machine(), crossed, Duration::from_millis(1));
+    let Err(AutoError::Marks { raise_above, lower_below }) = started else { panic!("{started:?}") };
+    assert_eq!((raise_above, lower_below), (Share::percent(1), Share::percent(2)));
+}
+
+/// A host that refuses, and pressure that stays: the thread goes on asking, ever more rarely, and never in a loop of its own.
+#[test]
+fn a_host_that_refuses_is_asked_ever_more_rarely() {
+    let (balloon, host) = balloon();
+    host.refuse.store(u32::MAX, std::sync::atomic::Ordering::SeqCst);
+    let file = File::new("refuse");
+    file.pressure(50);
+    let settings = Settings { raise_every: Duration::from_millis(10), ..QUICK };
+    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), settings, Duration::from_millis(1));
+    let auto = auto.expect("a thread");
+    let begin = Instant::now();
+    let state = wait(&auto, |state| state.raised >= 4);
+    // 20, 40 and 80 milliseconds after the first three attempts.
+    assert!(begin.elapsed() >= Duration::from_millis(130), "{:?}", begin.elapsed());
+    assert!(matches!(state.change.map(|change| change.stop), Some(Stop::Refused(_))));
+    assert_eq!((balloon.stats().actual.0, balloon.zone().stats().in_use.0), (0, 0));
+}

@@ -1,0 +1,156 @@
+//! The balloon: its parts, its target, its life.
+
+use std::sync::{Arc, Weak};
+
+use frames::{FrameCount, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
+use sync::Mutex;
+
+use crate::config::{BalloonConfig, BalloonError};
+use crate::held::{Goal, Held};
+use crate::host::{Host, Piece};
+use crate::inside::Inside;
+use crate::outcome::{Change, Stop};
+use crate::stats::BalloonStats;
+use crate::{BATCH, adjust};
+
+/// Frames of a zone whose memory the host has. See the crate's page.
+///
+/// Dropping it gives everything back: the host is told first, then the frames are free.
+#[derive(Debug)]
+pub struct Balloon {
+    pub(crate) zone: Arc<Zone>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) config: BalloonConfig,
+    /// Held while the host is told something, so that its messages have an order. Migration only tries it (S-41).
+    pub(crate) device: Mutex<()>,
+    /// The pages lock.
+    pub(crate) held: Mutex<Held>,
+    /// Threads that are changing the balloon just now.
+    pub(crate) inside: Inside,
+    pub(crate) owner: Owner,
+    _shrinker: ShrinkerRegistration,
+}
+
+impl Balloon {
+    /// An empty balloon on `zone`, whose memory will go to `host`.
+    ///
+    /// # Errors
+    /// [`BalloonError`]; nothing is left behind.
+    pub fn new(zone: Arc<Zone>, host: Arc<dyn Host>, config: BalloonConfig) -> Result<Arc<Self>, BalloonError> {
+        // The number comes first, since it is all that can fail; being called comes last, when there is something to call (L-05).
+        let owner = zone.reserve_owner()?;
+        let balloon = Arc::new_cyclic(|this: &Weak<Self>| {
+            let this: Weak<dyn Shrinker> = this.clone();
+            Self {
+                _shrinker: zone.register_shrinker(Priority::Balloon, this),
+                zone,
+                host,
+                config,
+                device: Mutex::new(()),
+                held: Mutex::new(Held::default()),
+                inside: Inside::default(),
+                owner,
+            }
+        });
+        let ops: Arc<dyn MovableOps> = balloon.clone();
+        balloon.owner.publish(Arc::downgrade(&ops));
+        Ok(balloon)
+    }
+
+    /// The zone the frames come from.
+    #[must_use]
+    pub fn zone(&self) -> &Arc<Zone> {
+        &self.zone
+    }
+
+    /// The largest target there can be now: what the zone may use, without the reserve that its lowest watermark keeps for others.
+    ///
+    /// Locking: the zone's locks, for moments.
+    #[must_use]
+    pub fn most(&self) -> FrameCount {
+        let stats = self.zone.stats();
+        let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
+        FrameCount(usable.0.saturating_sub(self.zone.watermarks().min.0))
+    }
+
+    /// Makes the balloon this large, in either direction, and returns when it is, or when it cannot be.
+    ///
+    /// A target above [`Balloon::most`] is cut down to that; the answer says so. Another thread that sets another target meanwhile takes over within one
+    /// batch: this call then ends with [`Stop::Superseded`].
+    ///
+    /// Locking: call it with no lock of the zone, a pool or an extent held: allocating may make room at the cost of others.
+    pub fn set_target(&self, asked: FrameCount) -> Change {
+        let target = asked.min(self.most());
+        let Some(_inside) = self.inside.enter() else {
+            let held = self.held.lock();
+            return Change { asked, target: held.target(), actual: held.actual(), stop: Stop::Reentered };
+        };
+        let goal = self.held.lock().aim(target);
+        let stop = self.reach(goal);
+        Change { asked, target, actual: self.held.lock().actual(), stop }
+    }
+
+    /// Gives all memory back to the zone: a target of zero.
+    pub fn deflate(&self) -> Change {
+        self.set_target(FrameCount(0))
+    }
+
+    /// Has caches and compaction of the zone give up `want` frames and gives all free memory to the OS at once, without taking any frame.
+    /// It says how many frames became free.
+    ///
+    /// Locking: as [`Balloon::set_target`].
+    pub fn squeeze(&self, want: FrameCount) -> FrameCount {
+        // Its own shrinker is not meant: from inside it gives nothing.
+        let Some(_inside) = self.inside.enter() else { return FrameCount(0) };
+        let freed = self.zone.shrink(want, &frames::NoLocksHeld::promise());
+        self.zone.trim();
+        freed
+    }
+
+    /// What it holds and has done.
+    ///
+    /// Locking: the pages lock.
+    #[must_use]
+    pub fn stats(&self) -> BalloonStats {
+        let held = self.held.lock();
+        let events = held.events;
+        BalloonStats {
+            target: held.target(),
+            actual: held.actual(),
+            blocks: held.blocks.len() as u64,
+            frames: FrameCount((held.list.len() + held.isolated.len()) as u64),
+            isolated: FrameCount(held.isolated.len() as u64),
+            inflated_total: events.inflated,
+            deflated_total: events.deflated,
+            migrated_total: events.migrated,
+            inflate_messages: events.inflate_messages,
+            deflate_messages: events.deflate_messages,
+            host_refusals: events.refused,
+            allocation_failures: events.failed,
+            oom_deflated_total: events.oom_deflated,
+        }
+    }
+
+    fn reach(&self, goal: Goal) -> Stop {
+        loop {
+            if let adjust::Step::Stopped(stop) = self.step(goal) {
+                return stop;
+            }
+        }
+    }
+}
+
+impl Drop for Balloon {
+    /// Nobody is inside: whoever calls back into a balloon keeps it alive. A frame that migration has isolated is let go of too; it is free when
+    /// migration drops it.
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut *self.held.lock());
+        let frames: Vec<_> = held.list.iter().chain(&held.isolated).copied().collect();
+        let blocks = held.blocks.values().map(Piece::block);
+        let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
+        pieces.chunks(BATCH).for_each(|batch| self.host.deflate(batch));
+        drop(held);
+        frames.into_iter().for_each(|pfn| self.owner.release(pfn));
+        self.zone.settle();
+    }
+}

@@ -1,0 +1,54 @@
+//! The way up: what the zone asks of a balloon.
+
+use frames::{Accepted, FrameCount, Locked, Mode, MovableOps, NoLocksHeld, Refused, Shrinker, Target};
+
+use crate::balloon::Balloon;
+use crate::host::{Loan, Piece};
+
+impl MovableOps for Balloon {
+    /// under the pages lock, always possible for a frame on the list.
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.held.lock().isolate(frame.pfn())
+    }
+
+    /// the host gets the new frame before it gives the old one back, so it never has less than was promised. Nothing is copied: what the
+    /// frame contained is gone anyway.
+    fn migrate<'z>(&self, from: &Locked<'_>, mut to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        // Whoever has it is talking to the host, and may be the very thread that made the zone compact (S-41).
+        let Some(_device) = self.device.try_lock() else { return Err(Refused::Again(to)) };
+        if self.host.inflate(&mut Loan::target(&mut to)).is_err() {
+            self.held.lock().events.refused += 1;
+            return Err(Refused::Failed(to));
+        }
+        let new = to.pfn();
+        let mut held = self.held.lock();
+        // Under the pages lock: whoever isolates the new frame at once finds it on the list.
+        let accepted = to.accept(from);
+        if accepted.is_ok() {
+            held.replace(from.pfn(), new);
+        }
+        drop(held);
+        let back = if accepted.is_ok() { from.pfn() } else { new };
+        self.host.deflate(&[Piece::frame(back)]);
+        accepted
+    }
+
+    ///
+    fn putback(&self, frame: &Locked<'_>) {
+        self.held.lock().put_back(frame.pfn());
+    }
+}
+
+impl Shrinker for Balloon {
+    fn count(&self) -> FrameCount {
+        if self.config.oom_frames.0 == 0 { FrameCount(0) } else { self.held.lock().actual() }
+    }
+
+    /// the last one asked. Not while the asking thread is inflating this very balloon.
+    fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
+        if self.config.oom_frames.0 == 0 {
+            return FrameCount(0);
+        }
+        self.give_back(target.max(self.config.oom_frames))
+    }
+}

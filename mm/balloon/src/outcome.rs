@@ -1,0 +1,56 @@
+//! What came of setting a target.
+
+use frames::{AllocError, FrameCount};
+
+use crate::host::Refusal;
+
+/// What a change of the target came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it says whether the target was reached"]
+pub struct Change {
+    /// What was asked for.
+    pub asked: FrameCount,
+    /// The target that was set: what was asked for, or the most there can be.
+    pub target: FrameCount,
+    /// What the host has now.
+    pub actual: FrameCount,
+    /// Why it ended here.
+    pub stop: Stop,
+}
+
+impl Change {
+    /// Whether more was asked for than the zone can ever give.
+    #[must_use]
+    pub fn is_capped(&self) -> bool {
+        self.target < self.asked
+    }
+}
+
+/// Why a change ended. In every case the balloon is consistent, and what it holds is what the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The target is reached.
+    Reached,
+    /// The zone has nothing more to give.
+    NoMemory(Shortage),
+    /// The host did not take more. What was offered is free again; nothing was tried a second time.
+    Refused(Refusal),
+    /// Somebody set another target meanwhile, or the zone needed memory; they went on from there.
+    Superseded,
+    /// The rest is isolated: migration gives it back in a moment.
+    Isolated {
+        /// Frames too many.
+        left: FrameCount,
+    },
+    /// The host called back into the balloon that was calling it. Nothing was changed.
+    Reentered,
+}
+
+/// What the zone was short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Only the reserve below the zone's lowest watermark is left, and that is not for balloons.
+    Reserve,
+    /// The zone refused.
+    Zone(AllocError),
+}

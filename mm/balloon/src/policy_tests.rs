@@ -1,0 +1,147 @@
+//! The policy in tables. Units: frames; 512 are a pageblock, 2048 the step used here.
+
+use super::*;
+use sys::host::Stall;
+
+const STEP: u64 = 2048;
+
+fn settings() -> Settings {
+    Settings { step: FrameCount(STEP), ..Settings::default() }
+}
+
+fn psi(avg10: u16, avg60: u16) -> Psi {
+    let some = Stall { avg10: Share::hundredths(avg10), avg60: Share::hundredths(avg60), ..Stall::default() };
+    Psi { some, ..Psi::default() }
+}
+
+/// A zone of 100 000 frames of which others have `others`.
+fn view(others: u64) -> View {
+    View {
+        usable: FrameCount(100_000),
+        others: FrameCount(others),
+        reclaimable: FrameCount(0),
+        short_below: FrameCount(1000),
+    }
+}
+
+const LONG_AGO: Pace = Pace { since_change: Duration::MAX, fruitless: 0 };
+
+fn ago(seconds: u64) -> Pace {
+    Pace { since_change: Duration::from_secs(seconds), fruitless: 0 }
+}
+
+#[test]
+fn pressure_decides_the_direction() {
+    use Decision::{Hold as Stay, Lower, Raise};
+    // avg10 and avg60 in hundredths of a percent, what the balloon has, what comes of it
+    let table = [
+        ((0, 0), 0, Stay(Hold::Empty)),
+        ((0, 0), 4096, Lower(FrameCount(2048))),
+        ((99, 99), 4096, Lower(FrameCount(2048))),
+        ((100, 0), 4096, Stay(Hold::Band)),
+        ((0, 100), 4096, Stay(Hold::Band)),
+        ((500, 500), 4096, Stay(Hold::Band)),
+        ((500, 500), 0, Stay(Hold::Band)),
+        ((1000, 0), 4096, Stay(Hold::Band)),
+        ((1001, 0), 4096, Raise(FrameCount(6144))),
+        ((1001, 10_000), 0, Raise(FrameCount(2048))),
+        ((10_000, 10_000), 4096, Raise(FrameCount(6144))),
+    ];
+    for ((avg10, avg60), holds, expected) in table {
+        let decision = decide(&psi(avg10, avg60), &view(10_000), FrameCount(holds), LONG_AGO, &settings());
+        assert_eq!(decision, expected, "{avg10} {avg60} {holds}");
+    }
+}
+
+#[test]
+fn targets_are_whole_blocks_inside_what_the_zone_has() {
+    // what others have, what they could give up, the settings' most, what the balloon has, what comes of high pressure
+    let table = [
+        (0, 0, None, 100, Decision::Raise(FrameCount(2048))),
+        (98_000, 0, None, 0, Decision::Raise(FrameCount(512))),
+        (98_600, 0, None, 0, Decision::Hold(Hold::Full)),
+        (98_600, 5000, None, 0, Decision::Raise(FrameCount(2048))),
+        (0, 0, Some(3000), 2048, Decision::Raise(FrameCount(2560))),
+        (0, 0, Some(3000), 2560, Decision::Hold(Hold::Full)),
+        (0, 0, Some(0), 0, Decision::Hold(Hold::Full)),
+        (200_000, 0, None, 1024, Decision::Hold(Hold::Full)),
+        (0, u64::MAX, Some(u64::MAX), 50_000, Decision::Raise(FrameCount(51_712))),
+    ];
+    for (others, reclaimable, most, holds, expected) in table {
+        let view = View { reclaimable: FrameCount(reclaimable), ..view(others) };
+        let settings = Settings { most: most.map(FrameCount), ..settings() };
+        let decision = decide(&psi(5000, 5000), &view, FrameCount(holds), LONG_AGO, &settings);
+        assert_eq!(decision, expected, "{others} {reclaimable} {most:?} {holds}");
+    }
+}
+
+#[test]
+fn a_change_needs_time_to_show() {
+    let (high, calm) = (psi(5000, 5000), psi(0, 0));
+    let next = |psi: &Psi, pace| decide(psi, &view(10_000), FrameCount(4096), pace, &settings());
+    assert_eq!(next(&high, ago(1)), Decision::Hold(Hold::Pace));
+    assert_eq!(next(&high, ago(2)), Decision::Raise(FrameCount(6144)));
+    assert_eq!(next(&calm, ago(9)), Decision::Hold(Hold::Pace), "it shrinks later than it grows");
+    assert_eq!(next(&calm, ago(10)), Decision::Lower(FrameCount(2048)));
+    let fruitless = |fruitless, seconds| Pace { fruitless, ..ago(seconds) };
+    assert_eq!(next(&high, fruitless(3, 15)), Decision::Hold(Hold::Pace));
+    assert_eq!(next(&high, fruitless(3, 16)), Decision::Raise(FrameCount(6144)));
+    assert_eq!(next(&high, fruitless(u32::MAX, 64)), Decision::Raise(FrameCount(6144)), "the wait has an end");
+}
+
+#[test]
+fn a_store_that_is_short_gets_memory_back_unless_the_host_is_short_too() {
+    // 100 000 frames less the balloon's 20 480 leave less than what others have and the reserve of 1000.
+    let next = |psi: &Psi| decide(psi, &view(79_000), FrameCount(20_480), LONG_AGO, &settings());
+    assert_eq!(next(&psi(500, 500)), Decision::Lower(FrameCount(18_432)));
+    assert_eq!(next(&psi(5000, 5000)), Decision::Hold(Hold::Full));
+    let roomy = decide(&psi(500, 500), &view(70_000), FrameCount(20_480), LONG_AGO, &settings());
+    assert_eq!(roomy, Decision::Hold(Hold::Band));
+}
+
+#[test]
+fn a_step_is_never_less_than_a_block() {
+    let settings = Settings { step: FrameCount(1), ..settings() };
+    let next = |psi: &Psi, holds| decide(psi, &view(0), FrameCount(holds), LONG_AGO, &settings);
+    assert_eq!(next(&psi(5000, 0), 0), Decision::Raise(FrameCount(512)));
+    assert_eq!(next(&psi(0, 0), 512), Decision::Lower(FrameCount(0)));
+    assert_eq!(next(&psi(0, 0), 700), Decision::Lower(FrameCount(0)), "what is no whole block goes, too");
+}
+
+/// Whatever the pressure does, the target does not swing: within one band of readings it settles.
+#[test]
+fn readings_that_wobble_inside_the_band_change_nothing() {
+    let mut holds = FrameCount(8192);
+    for (second, avg10) in (0..600_u64).zip([150, 900, 300, 1000, 120, 700].into_iter().cycle()) {
+        match decide(&psi(avg10, 400), &view(10_000), holds, ago(second), &settings()) {
+            Decision::Raise(next) | Decision::Lower(next) => holds = next,
+            Decision::Hold(_) => {}
+        }
+    }
+    assert_eq!(holds, FrameCount(8192));
+}
+
+#[test]
+fn a_zone_without_a_limit_offers_what_it_holds() {
+    let stats = ZoneStats {
+        capacity: FrameCount(1 << 30),
+        limit: None,
+        online: FrameCount(20_480),
+        committed: FrameCount(10_240),
+        in_use: FrameCount(9000),
+        cached: FrameCount(40),
+        free_committed: FrameCount(1200),
+        released: FrameCount(10_240),
+        blocks_released_total: 0,
+        descriptor_bytes: 0,
+    };
+    let marks = Watermarks::of(stats.capacity);
+    let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7));
+    assert_eq!((unlimited.usable.0, unlimited.others.0, unlimited.reclaimable.0), (10_240, 7976, 7));
+    let limited = ZoneStats { limit: Some(FrameCount(50_000)), ..stats };
+    let limited = View::of(&limited, &Watermarks::of(FrameCount(50_000)), FrameCount(1024), FrameCount(0));
+    assert_eq!(limited.usable.0, 50_000);
+    assert!(limited.short_below.0 > 0);
+    let raced = View::of(&stats, &marks, FrameCount(9001), FrameCount(0));
+    assert_eq!(raced.others.0, 0, "two numbers taken one after the other may not fit");
+}

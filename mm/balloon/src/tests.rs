@@ -1,0 +1,59 @@
+//! What the balloon's tests share. They run on the real zone; only the host is a recorder, except where memory must really leave.
+
+mod inflate;
+mod life;
+mod migrate;
+mod model;
+mod oom;
+
+use std::sync::Arc;
+
+use frames::{Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
+
+use crate::record::Recorder;
+use crate::{Balloon, BalloonConfig, Unit};
+
+fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
+    let config = ZoneConfig {
+        capacity: FrameCount(capacity),
+        limit: limit.map(FrameCount),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+/// Eight pageblocks, no limit.
+fn zone() -> Arc<Zone> {
+    zone_of(4096, None)
+}
+
+fn balloon_of(zone: &Arc<Zone>, unit: Unit) -> (Arc<Balloon>, Arc<Recorder>) {
+    let host = Arc::new(Recorder::default());
+    let config = BalloonConfig { unit, ..BalloonConfig::default() };
+    let balloon = Balloon::new(Arc::clone(zone), host.clone(), config).expect("a zone without owners has room");
+    (balloon, host)
+}
+
+fn one(zone: &Zone) -> Option<Frame<'_>> {
+    zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+}
+
+/// The single frames that nobody has isolated, lowest first.
+fn listed(balloon: &Balloon) -> Vec<Pfn> {
+    balloon.held.lock().list.iter().copied().collect()
+}
+
+/// The equations that hold whenever nobody is inside.
+fn check(balloon: &Balloon, host: &Recorder) {
+    balloon.check().expect("consistent");
+    assert_eq!(host.has(), balloon.pieces(), "R-158: the host has what the balloon holds");
+    balloon.zone().check().expect("a consistent zone");
+}
+
+/// Moves one frame to the lowest free one; whether it worked.
+fn move_one(zone: &Zone, pfn: Pfn) -> bool {
+    let Some(isolated) = zone.isolate(pfn) else { return false };
+    let mut batch = vec![isolated];
+    zone.migrate_pages(&mut batch, &mut |_| one(zone), frames::Mode::Async).migrated == 1
+}

@@ -1,0 +1,240 @@
+//! Targets: reached, cut down, changed, refused.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use frames::{AllocError, NoLocksHeld, Order, Priority, Shrinker};
+
+use super::*;
+use crate::record::Message;
+use crate::{BATCH, Refusal, Shortage, Stop};
+
+#[test]
+fn whole_blocks_come_first_and_single_frames_fill_up() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let change = balloon.set_target(FrameCount(1100));
+    assert_eq!((change.stop, change.actual.0, change.is_capped()), (Stop::Reached, 1100, false));
+    let stats = balloon.stats();
+    assert_eq!((stats.blocks, stats.frames.0, stats.isolated.0), (2, 76, 0));
+    assert_eq!(zone.stats().in_use.0, 1100);
+    check(&balloon, &host);
+    // Down again: the single frames go first, then a block that is too much, and its rest comes back as frames.
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (2, 0));
+    assert_eq!(balloon.set_target(FrameCount(1000)).stop, Stop::Reached);
+    assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (1, 488));
+    check(&balloon, &host);
+    assert_eq!(balloon.deflate().actual.0, 0);
+    assert_eq!(zone.stats().in_use.0, 0);
+    check(&balloon, &host);
+}
+
+#[test]
+fn without_huge_pages_it_takes_single_frames_only() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
+    check(&balloon, &host);
+}
+
+/// Every pageblock has a frame of somebody else in it, which cannot be moved.
+#[test]
+fn an_arena_without_a_whole_block_gives_single_frames() {
+    let zone = zone();
+    let mut all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    all.retain(|frame| frame.pfn().0 % 512 == 7);
+    assert_eq!(all.len(), 8);
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
+    check(&balloon, &host);
+}
+
+/// nothing is held while the zone makes room, and a failure changes nothing.
+#[test]
+fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
+    #[derive(Debug, Default)]
+    struct Probe {
+        balloon: Mutex<std::sync::Weak<Balloon>>,
+        asked: AtomicBool,
+    }
+    impl Shrinker for Probe {
+        fn count(&self) -> FrameCount {
+            FrameCount(1)
+        }
+        fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
+            let balloon = self.balloon.lock().expect("no panic").upgrade().expect("alive");
+            assert!(balloon.device.try_lock().is_some() && balloon.held.try_lock().is_some(), "a lock is held");
+            self.asked.store(true, SeqCst);
+            FrameCount(0)
+        }
+    }
+    let zone = zone_of(4096, Some(600));
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let probe = Arc::new(Probe::default());
+    *probe.balloon.lock().expect("no panic") = Arc::downgrade(&balloon);
+    let shrinker: std::sync::Weak<Probe> = Arc::downgrade(&probe);
+    let _registered = zone.register_shrinker(Priority::Cache, shrinker);
+    let mut others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    let before = balloon.stats();
+    let change = balloon.set_target(FrameCount(10));
+    assert_eq!(change.stop, Stop::NoMemory(Shortage::Reserve));
+    assert!(probe.asked.load(SeqCst), "the zone was asked to make room");
+    let after = balloon.stats();
+    assert_eq!((after.actual, after.inflated_total), (before.actual, before.inflated_total));
+    assert_eq!((after.allocation_failures, host.log().len()), (1, 0));
+    // The reserve is for others; only what is free above it is for the balloon.
+    let reserve = usize::try_from(zone.watermarks().min.0).expect("small");
+    others.truncate(others.len() - reserve - 4);
+    let change = balloon.set_target(FrameCount(10));
+    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 4));
+    check(&balloon, &host);
+}
+
+/// R-160, first half.
+#[test]
+fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let count = 3 * BATCH as u64;
+    assert_eq!(balloon.set_target(FrameCount(count)).stop, Stop::Reached);
+    let sizes: Vec<_> =
+        host.log().iter().map(|message| matches!(message, Message::Inflate(p) if p.len() == BATCH)).collect();
+    assert_eq!(sizes, [true; 3], "three messages of 256 frames each");
+    host.forget();
+    let in_messages = Arc::new(AtomicBool::new(true));
+    let (seen, inside) = (Arc::clone(&in_messages), Arc::clone(&zone));
+    host.hook(move |message| {
+        let Message::Deflate(pieces) = message else { return };
+        // Still somebody's: nobody else can get them yet.
+        seen.fetch_and(pieces.iter().all(|piece| inside.get(piece.first).is_some()), SeqCst);
+    });
+    assert_eq!(balloon.deflate().stop, Stop::Reached);
+    assert!(in_messages.load(SeqCst), "a frame was free before the host was told");
+    assert_eq!((host.log().len(), zone.stats().in_use.0), (3, 0));
+    let stats = balloon.stats();
+    assert_eq!((stats.inflate_messages, stats.deflate_messages), (3, 3));
+    assert_eq!((stats.inflated_total, stats.deflated_total), (count, count));
+}
+
+#[test]
+fn a_target_above_the_zone_is_cut_down_and_leaves_the_reserve() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let change = balloon.set_target(FrameCount(u64::MAX));
+    assert!(change.is_capped());
+    assert_eq!((change.asked.0, change.target), (u64::MAX, balloon.most()));
+    assert_eq!((change.stop, change.actual), (Stop::Reached, change.target));
+    assert_eq!(zone.stats().in_use.0 + zone.watermarks().min.0, 4096);
+    assert!(one(&zone).is_some(), "the reserve is left");
+    check(&balloon, &host);
+    // A zone whose limit is lowered below the balloon: nothing breaks, and the next target fits.
+    zone.set_limit(Some(FrameCount(1000)));
+    assert!(balloon.most().0 < 1000);
+    let change = balloon.set_target(FrameCount(2000));
+    assert_eq!((change.is_capped(), change.stop), (true, Stop::Reached));
+    check(&balloon, &host);
+}
+
+#[test]
+fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let (first, second) = (Arc::clone(&balloon), Arc::clone(&balloon));
+    // In the middle of the first batch, another thread wants less.
+    let newer = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&newer);
+    let once = AtomicBool::new(true);
+    host.hook(move |_| {
+        if once.swap(false, SeqCst) {
+            let second = Arc::clone(&second);
+            *slot.lock().expect("no panic") = Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
+            // It has set the target when the gap of the older goal is gone; it then waits for the device lock, which we hold.
+            while first.held.lock().target() != FrameCount(10) {
+                std::thread::yield_now();
+            }
+        }
+    });
+    let change = balloon.set_target(FrameCount(2000));
+    assert_eq!((change.stop, change.target.0), (Stop::Superseded, 2000));
+    let newer = newer.lock().expect("no panic").take().expect("spawned").join().expect("no panic");
+    assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 10));
+    assert_eq!(balloon.stats().inflated_total, BATCH as u64, "one batch, not the whole of the older target");
+    host.unhook();
+    check(&balloon, &host);
+}
+
+#[test]
+fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
+    for unit in [Unit::BlocksFirst, Unit::Frames] {
+        let zone = zone();
+        let (balloon, host) = balloon_of(&zone, unit);
+        assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+        host.refuse.store(1, SeqCst);
+        let change = balloon.set_target(FrameCount(2000));
+        assert_eq!(change.stop, Stop::Refused(Refusal::Declined { why: "as the test wants" }));
+        assert_eq!((change.actual.0, zone.stats().in_use.0), (600, 600));
+        assert_eq!((host.refuse.load(SeqCst), balloon.stats().host_refusals), (0, 1), "asked once, not in a loop");
+        check(&balloon, &host);
+        assert_eq!(balloon.set_target(FrameCount(2000)).stop, Stop::Reached, "the next time it takes them");
+        check(&balloon, &host);
+    }
+}
+
+/// The real host, and memory that cannot leave: the heap is the allocator's.
+#[test]
+fn the_os_refuses_what_is_not_ours_to_give() {
+    let zone = zone();
+    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(crate::OsHost), BalloonConfig::default()).expect("room");
+    let change = balloon.set_target(FrameCount(600));
+    assert!(matches!(change.stop, Stop::Refused(Refusal::Lend(_))), "{change:?}");
+    assert_eq!((change.actual.0, zone.stats().in_use.0), (0, 0));
+}
+
+#[test]
+fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let again = Arc::downgrade(&balloon);
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&answers);
+    host.hook(move |_| {
+        let balloon = again.upgrade().expect("alive");
+        seen.lock().expect("no panic").push((balloon.set_target(FrameCount(1)).stop, balloon.stats().target.0));
+    });
+    assert_eq!(balloon.set_target(FrameCount(5)).stop, Stop::Reached);
+    assert_eq!(*answers.lock().expect("no panic"), [(Stop::Reentered, 5)]);
+    host.unhook();
+    check(&balloon, &host);
+}
+
+#[test]
+fn a_host_that_panics_leaves_nothing_behind() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    host.hook(|_| panic!("a host's own bug"));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| balloon.set_target(FrameCount(600))));
+    assert!(caught.is_err());
+    host.unhook();
+    assert_eq!(zone.stats().in_use.0, 0, "the batch went back as the stack unwound");
+    check(&balloon, &host);
+    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached, "and no lock is held");
+    check(&balloon, &host);
+}
+
+#[test]
+fn what_the_zone_refuses_is_told() {
+    // All of it is one order-9 block short of anything: 512 frames, of which the reserve is 64.
+    let zone = zone_of(512, None);
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let change = balloon.set_target(FrameCount(512));
+    assert_eq!((change.stop, change.actual), (Stop::Reached, balloon.most()));
+    assert_eq!(balloon.stats().blocks, 0, "a whole block would take the reserve");
+    let all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    assert_eq!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).err(), Some(AllocError::NoFrames));
+    assert_eq!(all.len() as u64, zone.watermarks().min.0);
+    assert!(zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).is_err());
+    check(&balloon, &host);
+}

@@ -1,0 +1,87 @@
+//! Beginnings and ends.
+
+use frames::Mode;
+
+use super::*;
+use crate::{BalloonError, Stop};
+
+/// all that can fail fails before anything is registered.
+#[test]
+fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
+    let zone = zone();
+    let mut owners = Vec::new();
+    while let Ok(owner) = zone.reserve_owner() {
+        owners.push(owner);
+    }
+    let (references, host) = (Arc::strong_count(&zone), Arc::new(Recorder::default()));
+    let made = Balloon::new(Arc::clone(&zone), host.clone(), BalloonConfig::default());
+    assert!(matches!(made, Err(BalloonError::Owners(_))));
+    assert_eq!((Arc::strong_count(&zone), Arc::strong_count(&host)), (references, 1));
+    assert_eq!((zone.shrinkable().0, zone.stats().in_use.0), (0, 0));
+    owners.pop();
+    assert!(Balloon::new(Arc::clone(&zone), host, BalloonConfig::default()).is_ok(), "one number is enough");
+}
+
+/// R-162, F3, L-06: nothing is shared between balloons, and nothing outlives one.
+#[test]
+fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
+    let zone = zone();
+    // Warm the lists up, so that what follows can be compared exactly.
+    drop(balloon_of(&zone, Unit::Frames));
+    let (before, references) = (zone.stats(), Arc::strong_count(&zone));
+    for round in 0..100_u64 {
+        let unit = if round % 2 == 0 { Unit::BlocksFirst } else { Unit::Frames };
+        let (balloon, host) = balloon_of(&zone, unit);
+        let (second, second_host) = balloon_of(&zone, Unit::Frames);
+        assert_eq!(balloon.set_target(FrameCount(round * 7)).stop, Stop::Reached);
+        assert_eq!(second.set_target(FrameCount(round)).stop, Stop::Reached);
+        check(&balloon, &host);
+        drop(balloon);
+        assert!(host.has().is_empty(), "the host gave everything back first");
+        assert_eq!((zone.stats().in_use.0, second_host.has().len() as u64), (round, round), "the other is untouched");
+        drop(second);
+    }
+    zone.trim();
+    let after = zone.stats();
+    assert_eq!((after.in_use, after.cached.0, after.committed.0), (before.in_use, 0, 0));
+    assert_eq!((Arc::strong_count(&zone), zone.shrinkable().0), (references, 0));
+    zone.check().expect("consistent");
+}
+
+/// L-03 for the balloon: a frame is isolated while its balloon goes away.
+#[test]
+fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
+    let zone = zone();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(4)).stop, Stop::Reached);
+    let frames = listed(&balloon);
+    let dropped = zone.isolate(frames[0]).expect("movable");
+    let mut migrated = vec![zone.isolate(frames[1]).expect("movable")];
+    drop(balloon);
+    assert!(host.has().is_empty());
+    assert_eq!(zone.stats().in_use.0, 2, "only what migration holds");
+    drop(dropped);
+    let report = zone.migrate_pages(&mut migrated, &mut |_| one(&zone), Mode::Async);
+    assert_eq!((report.gone, report.migrated), (1, 0), "there is nothing left to move");
+    assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
+    zone.check().expect("consistent");
+}
+
+#[test]
+fn two_balloons_on_one_zone_share_it() {
+    let zone = zone();
+    let (one, one_host) = balloon_of(&zone, Unit::Frames);
+    let (two, two_host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(one.set_target(FrameCount(1000)).stop, Stop::Reached);
+    assert_eq!(two.set_target(FrameCount(1000)).stop, Stop::Reached);
+    assert!(move_one(&zone, listed(&two)[999]) || zone.stats().in_use.0 == 2000);
+    check(&one, &one_host);
+    check(&two, &two_host);
+    // What one has, the other cannot have. A zone that is short asks its shrinkers, and the other balloon is one.
+    assert_eq!(one.set_target(FrameCount(4096)).stop, Stop::Reached);
+    assert_eq!(two.stats().oom_deflated_total, 1000 - two.stats().actual.0);
+    assert_eq!(zone.stats().in_use.0, one.stats().actual.0 + two.stats().actual.0);
+    assert!(zone.stats().in_use.0 <= 4096 - zone.watermarks().min.0);
+    check(&one, &one_host);
+    check(&two, &two_host);
+}

@@ -1,0 +1,66 @@
+//! The zone is out of memory, and the balloon gives way.
+
+use frames::{NoLocksHeld, Order};
+
+use super::*;
+use crate::{Shortage, Stop};
+
+fn reclaiming(zone: &Zone) -> Option<Frame<'_>> {
+    zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).ok()
+}
+
+/// R-160, second half.
+#[test]
+fn r160_a_zone_out_of_memory_gets_a_number_of_frames_back() {
+    let zone = zone_of(4096, Some(1000));
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+    let mut store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    assert_eq!(store.len(), 400, "the limit counts the balloon in");
+    store.push(reclaiming(&zone).expect("the balloon gives way"));
+    let stats = balloon.stats();
+    assert_eq!((stats.actual.0, stats.oom_deflated_total, stats.deflated_total), (344, 256, 256));
+    assert_eq!(stats.target, stats.actual, "it does not take them back by itself");
+    store.extend(std::iter::from_fn(|| reclaiming(&zone)));
+    assert_eq!((store.len(), balloon.stats().actual.0), (1000, 0));
+    check(&balloon, &host);
+}
+
+#[test]
+fn a_balloon_of_blocks_gives_a_whole_block() {
+    let zone = zone_of(4096, Some(1100));
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    assert!(zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).is_err());
+    assert!(reclaiming(&zone).is_some());
+    assert_eq!((balloon.stats().blocks, balloon.stats().oom_deflated_total), (1, 512));
+    check(&balloon, &host);
+}
+
+#[test]
+fn a_balloon_told_not_to_gives_nothing() {
+    let zone = zone_of(4096, Some(600));
+    let host = Arc::new(Recorder::default());
+    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0) };
+    let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
+    assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
+    let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    assert!(reclaiming(&zone).is_none());
+    assert_eq!((balloon.stats().actual.0, zone.shrinkable().0), (300, 0));
+    check(&balloon, &host);
+}
+
+/// Inflating makes the zone short, and the zone asks its shrinkers: not the one that is inflating.
+#[test]
+fn inflating_does_not_deflate_itself() {
+    let zone = zone_of(4096, Some(600));
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
+    let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    let change = balloon.set_target(FrameCount(400));
+    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 300));
+    assert_eq!(balloon.squeeze(FrameCount(100)), FrameCount(0), "nor does asking others to make room");
+    assert_eq!((balloon.stats().oom_deflated_total, balloon.stats().actual.0), (0, 300));
+    check(&balloon, &host);
+}
