@@ -55,8 +55,11 @@ mod migrate;
 mod object;
 mod pool;
 mod stats;
+mod zpool;
 mod zspage;
 
+#[cfg(all(test, loom))]
+mod loom_migrate;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -78,6 +81,7 @@ pub use handle::Handle;
 pub use map::{MapMode, Mapped};
 pub use pool::{Pool, PoolConfig};
 pub use stats::{ClassStats, PoolStats};
+pub use zpool::{EvictUnsupported, Zpool};
 
 /// The longest object. Units: bytes.
 pub const MAX_OBJECT: usize = frames::FRAME_SIZE;

@@ -1,0 +1,258 @@
+//! Frames of zspages are isolated, moved and put back while objects are stored, read, freed and compacted (R-400..R-417, R-450..R-453).
+
+use std::sync::Arc;
+
+use frames::{
+    Backing, CompactRequest, FrameCount, Isolated, MigrateType, Migration, Mode, Pfn, Reclaim, Zone, ZoneConfig,
+};
+use zsmalloc::{Budget, Handle, Pool, PoolConfig};
+
+fn pool() -> Arc<Pool> {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+fn content(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (number * 31 + at * 7) as u8).collect()
+}
+
+fn store(pool: &Pool, count: usize, len: usize) -> Vec<Handle> {
+    (0..count).map(|number| pool.store(&content(number, len)).expect("room")).collect()
+}
+
+fn free<'a>(pool: &Pool, handles: impl IntoIterator<Item = &'a Handle>) {
+    for &handle in handles {
+        pool.free(handle).expect("live");
+    }
+}
+
+fn free_every_second(pool: &Pool, handles: &[Handle]) {
+    free(pool, handles.iter().skip(1).step_by(2));
+}
+
+fn assert_whole(pool: &Pool, handles: &[Handle], len: usize) {
+    for (number, &handle) in handles.iter().enumerate() {
+        assert_eq!(pool.read(handle).expect("live").to_vec(), content(number, len), "object {number}");
+    }
+}
+
+fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
+    (0..zone.capacity().0 as u32).filter_map(|number| zone.isolate(Pfn(number))).collect()
+}
+
+fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
+    let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    zone.migrate_pages(batch, &mut fresh, Mode::SyncLight)
+}
+
+/// A length whose objects cross frame borders in a chain of several frames, one that is huge, and a small one.
+const LENGTHS: [usize; 4] = [1000, 3000, 4096, 40];
+
+/// S-19, S-20, R-400, R-402, R-407, R-410: all frames of all zspages at once, first, middle and last ones. Handles stay, bytes stay.
+#[test]
+fn s19_every_frame_of_a_zspage_can_be_isolated_and_moved() {
+    for len in LENGTHS {
+        let pool = pool();
+        let zone = pool.zone();
+        let handles = store(&pool, 40, len);
+        let frames = pool.frames();
+        let mut batch = isolate_all(zone);
+        assert_eq!(batch.len() as u64, frames);
+        // An isolated zspage goes on serving: nothing has to be relisted (S-17, S-18).
+        let more = pool.store(&content(40, len)).expect("room");
+        assert_whole(&pool, &handles, len);
+        assert_eq!(migrate(zone, &mut batch), Migration { migrated: frames, ..Migration::default() });
+        assert_eq!(zone.stats().in_use.0, pool.frames(), "the old frames are free");
+        assert_whole(&pool, &handles, len);
+        assert_eq!(pool.read(more).expect("live").to_vec(), content(40, len));
+        pool.check().expect("consistent");
+        zone.check().expect("consistent");
+    }
+}
+
+/// S-27, B4: a huge object has no header to find its handle by. It survives its move and can be freed.
+#[test]
+fn s27_a_huge_object_moves_and_is_freed() {
+    let pool = pool();
+    let handle = pool.store(&content(1, 4096)).expect("room");
+    let mut batch = isolate_all(pool.zone());
+    assert_eq!(migrate(pool.zone(), &mut batch).migrated, 1);
+    assert_eq!(pool.read(handle).expect("live").to_vec(), content(1, 4096));
+    assert_eq!(pool.free(handle), Ok(4096));
+    assert_eq!(pool.frames(), 0);
+    pool.check().expect("consistent");
+}
+
+/// S-01, S-53, R-404, R-405: a reader keeps the frames of its zspage where they are, its own and those its object spans into; then they move.
+#[test]
+fn s53_a_reader_holds_its_zspage_and_nothing_else() {
+    let pool = pool();
+    let handles = store(&pool, 60, 3000);
+    let zone = pool.zone();
+    let object = pool.read(handles[1]).expect("live");
+    let seen = object.to_vec();
+    let total = pool.frames();
+    let mut batch = isolate_all(zone);
+    let done = migrate(zone, &mut batch);
+    assert!(done.again > 0 && done.migrated > 0 && done.again + done.migrated == total, "{done:?}");
+    assert_eq!(object.to_vec(), seen);
+    let left = batch.len() as u64;
+    drop(object);
+    assert_eq!(migrate(zone, &mut batch).migrated, left, "the same isolated frames, tried again");
+    assert_whole(&pool, &handles, 3000);
+    pool.check().expect("consistent");
+    zone.check().expect("consistent");
+}
+
+/// S-12, S-16, B9, R-403, R-413: the last object of a zspage goes between isolation and migration. The zspage ends at once; the frame is not
+/// copied, and goes back as soon as migration lets go.
+#[test]
+fn s16_a_zspage_that_empties_while_isolated_is_neither_moved_nor_stranded() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handle = pool.store(&content(1, 4096)).expect("room");
+    let (first, second) = (pool.store(&content(2, 3000)).expect("room"), pool.store(&content(3, 3000)).expect("room"));
+    let mut batch = isolate_all(zone);
+    free(&pool, &[handle, first, second]);
+    assert_eq!(pool.frames(), 0, "a free waits for nobody");
+    pool.check().expect("consistent");
+    let isolated = batch.len() as u64;
+    assert_eq!(zone.stats().in_use.0, isolated, "the isolations' references");
+    assert_eq!(migrate(zone, &mut batch), Migration { gone: isolated, ..Migration::default() });
+    assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
+    zone.check().expect("consistent");
+}
+
+/// R-412, S-10: the same, and then the frames are put back instead of moved.
+#[test]
+fn r412_a_zspage_that_empties_while_isolated_survives_putback() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handles = store(&pool, 10, 3000);
+    let batch = isolate_all(zone);
+    free(&pool, &handles[..5]);
+    drop(batch);
+    assert_eq!(zone.stats().in_use.0, pool.frames());
+    pool.check().expect("consistent");
+    zone.check().expect("consistent");
+    for (number, &handle) in handles.iter().enumerate().skip(5) {
+        assert_eq!(pool.read(handle).expect("live").to_vec(), content(number, 3000));
+    }
+}
+
+/// S-13, S-14, R-402, R-415: a zspage that only a reader keeps from being given back is not isolated, and not moved.
+#[test]
+fn s14_a_zspage_that_waits_to_be_freed_is_left_alone() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handle = pool.store(&content(1, 4096)).expect("room");
+    let object = pool.read(handle).expect("live");
+    pool.free(handle).expect("live");
+    assert_eq!(pool.frames(), 1, "its reader is inside");
+    assert!(isolate_all(zone).is_empty(), "about to be freed");
+    assert_eq!(object.to_vec(), content(1, 4096));
+    drop(object);
+    assert_eq!((pool.frames(), zone.stats().in_use.0), (0, 0));
+}
+
+/// S-16, R-403: isolated first, emptied under a reader then. The mark is found inside, nothing is copied, and the work is done.
+#[test]
+fn s16_an_isolated_zspage_that_waits_to_be_freed_is_not_copied() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handle = pool.store(&content(1, 4096)).expect("room");
+    let mut batch = isolate_all(zone);
+    let object = pool.read(handle).expect("live");
+    pool.free(handle).expect("live");
+    let done = migrate(zone, &mut batch);
+    assert_eq!((done.migrated, done.again), (0, 1));
+    drop(object);
+    assert_eq!(pool.frames(), 0, "the reader did it when it left");
+    assert_eq!(migrate(zone, &mut batch), Migration { gone: 1, ..Migration::default() });
+    assert_eq!(zone.stats().in_use.0, 0);
+    zone.check().expect("consistent");
+}
+
+/// S-18, S-17, R-214: objects are compacted out of zspages whose frames are isolated. Neither side loses anything.
+#[test]
+fn s18_object_compaction_and_isolation_do_not_disturb_each_other() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handles = store(&pool, 400, 1000);
+    free_every_second(&pool, &handles);
+    let mut batch = isolate_all(zone);
+    let before = pool.frames();
+    pool.compact(&Budget::unlimited());
+    assert!(pool.frames() < before * 2 / 3);
+    pool.check().expect("consistent");
+    let done = migrate(zone, &mut batch);
+    assert_eq!((done.migrated, done.gone), (pool.frames(), before - pool.frames()));
+    for (number, &handle) in handles.iter().enumerate().step_by(2) {
+        assert_eq!(pool.read(handle).expect("live").to_vec(), content(number, 1000));
+    }
+    pool.check().expect("consistent");
+    zone.check().expect("consistent");
+}
+
+/// R-260, B7, S-25, S-46: a frame without a live object does not move, for it is not there; free slots of a moved frame can all be used.
+#[test]
+fn r260_free_slots_of_a_moved_frame_are_used_again() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handles = store(&pool, 128, 1000);
+    free_every_second(&pool, &handles);
+    let mut batch = isolate_all(zone);
+    migrate(zone, &mut batch);
+    let frames = pool.frames();
+    let again: Vec<_> = (0..64).map(|number| pool.store(&content(500 + number, 1000)).expect("room")).collect();
+    assert!(pool.frames() <= frames + 1);
+    for (number, &handle) in again.iter().enumerate() {
+        assert_eq!(pool.read(handle).expect("live").to_vec(), content(500 + number, 1000));
+    }
+    for (number, &handle) in handles.iter().enumerate().step_by(2) {
+        assert_eq!(pool.read(handle).expect("live").to_vec(), content(number, 1000));
+    }
+    pool.check().expect("consistent");
+}
+
+/// L-03, S-32, B10, R-451, R-453: the pool ends, with objects in it, while its frames are isolated. They are freed when migration lets go.
+#[test]
+fn l03_a_pool_is_destroyed_while_its_frames_are_isolated() {
+    for putback in [true, false] {
+        let pool = pool();
+        let zone = Arc::clone(pool.zone());
+        store(&pool, 100, 1000);
+        let mut batch = isolate_all(&zone);
+        let isolated = batch.len() as u64;
+        drop(pool);
+        assert_eq!(zone.stats().in_use.0, isolated);
+        if putback {
+            batch.clear();
+        } else {
+            assert_eq!(migrate(&zone, &mut batch), Migration { gone: isolated, ..Migration::default() });
+        }
+        assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
+        zone.check().expect("consistent");
+    }
+}
+
+/// B3: pools come and go in one zone, some failing half made; nothing is left behind.
+#[test]
+fn r450_pools_come_and_go_and_leave_nothing() {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Arc::new(zone.expect("a small zone"));
+    for round in 0..300 {
+        let chain = if round % 3 == 0 { 17 } else { 16 };
+        let config = PoolConfig { chain, backing: Backing::Heap, ..PoolConfig::default() };
+        let Ok(pool) = Pool::new(Arc::clone(&zone), config) else { continue };
+        store(&pool, 50, 900);
+        zone.compact(CompactRequest::default());
+    }
+    assert_eq!(zone.stats().in_use.0, 0);
+    zone.check().expect("consistent");
+    // More owners than there are numbers would have been refused, had one of them been left behind.
+    let pools: Vec<_> = (0..256).map(|_| zone.reserve_owner()).collect();
+    assert_eq!(pools.iter().filter(|owner| owner.is_ok()).count(), 255);
+    assert!(Pool::new(Arc::clone(&zone), PoolConfig { backing: Backing::Heap, ..PoolConfig::default() }).is_err());
+}

@@ -1,0 +1,70 @@
+//! The pool through its smallest interface: a second compressed cache could sit on it.
+
+use std::sync::Arc;
+
+use frames::{Backing, FrameCount, Zone, ZoneConfig};
+use zsmalloc::{AccessError, AllocError, Budget, EvictUnsupported, MapMode, Pool, PoolConfig, Zpool};
+
+fn pools() -> (Arc<Zone>, [Arc<Pool>; 2]) {
+    let config = ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() };
+    let zone = Arc::new(Zone::new(config).expect("a small zone"));
+    let pool = || {
+        let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+        Pool::new(Arc::clone(&zone), config).expect("a small pool")
+    };
+    let both = [pool(), pool()];
+    (zone, both)
+}
+
+fn content(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (number * 31 + at) as u8).collect()
+}
+
+/// two caches on two pools in one zone. Objects and frames of both move, and each finds its own again.
+#[test]
+fn r455_two_caches_share_a_zone_while_everything_moves() {
+    let (zone, pools) = pools();
+    let caches: [Arc<dyn Zpool>; 2] = [Arc::clone(&pools[0]) as _, Arc::clone(&pools[1]) as _];
+    let mut stored = Vec::new();
+    for number in 0..3000 {
+        let cache = &caches[number % 2];
+        let len = 300 + number % 1500;
+        let handle = cache.malloc(len).expect("room");
+        let mut mapped = cache.map(handle, MapMode::WriteOnly).expect("live");
+        mapped.copy_from_slice(&content(number, len));
+        mapped.unmap().expect("nobody reads");
+        stored.push((number, len, handle));
+    }
+    stored.retain(|&(number, len, handle)| {
+        let stays = number % 5 < 2;
+        assert!(stays || caches[number % 2].free(handle) == Ok(len));
+        stays
+    });
+    for pool in &pools {
+        assert!(pool.compact(&Budget::unlimited()).objects_moved > 0);
+    }
+    let moved = zone.compact(frames::CompactRequest::default()).frames_moved;
+    assert!(moved > 0);
+    for &(number, len, handle) in &stored {
+        let mapped = caches[number % 2].map(handle, MapMode::ReadOnly).expect("live");
+        assert_eq!(&*mapped, &content(number, len)[..]);
+    }
+    let total: u64 = caches.iter().map(|cache| cache.total_size()).sum();
+    assert_eq!(total, zone.stats().in_use.bytes());
+    zone.check().expect("consistent");
+    pools.iter().for_each(|pool| pool.check().expect("consistent"));
+}
+
+#[test]
+fn r455_what_a_zpool_cannot_do_is_a_typed_answer() {
+    let (_, [pool, _]) = pools();
+    let cache: Arc<dyn Zpool> = pool;
+    assert_eq!(cache.kind(), "zsmalloc");
+    assert_eq!(cache.evict(FrameCount(1)), Err(EvictUnsupported));
+    assert_eq!(cache.malloc(0), Err(AllocError::Size { len: 0 }));
+    let handle = cache.malloc(4096).expect("room");
+    assert_eq!((cache.total_size(), cache.free(handle)), (4096, Ok(4096)));
+    assert_eq!(cache.free(handle), Err(AccessError::Stale));
+    assert_eq!(cache.map(handle, MapMode::ReadWrite).err(), Some(AccessError::Stale));
+    assert_eq!(cache.total_size(), 0);
+}
