@@ -23,7 +23,8 @@ mod table;
 
 use crate::setup::{self, Host};
 use crate::shell;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
 use std::path::PathBuf;
 
 /// Options of `cargo xtask guest`.
@@ -68,9 +69,22 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Where all files of the guest lie.
-fn folder() -> Result<PathBuf> {
-    let folder = shell::root().join("target").join("guest");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder)
+/// The folder that all files of the guest lie in, for one experiment at a time.
+struct Folder {
+    path: PathBuf,
+    // Unlocked when closed, however this program ends.
+    _lock: File,
+}
+
+impl Folder {
+    fn claim() -> Result<Self> {
+        let path = shell::root().join("target").join("guest");
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let lock = File::create(path.join("lock")).context("cannot make a lock")?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => bail!("another experiment runs in {}", path.display()),
+            Err(std::fs::TryLockError::Error(error)) => Err(error).context("cannot lock"),
+        }
+    }
 }

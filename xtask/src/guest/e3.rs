@@ -10,7 +10,7 @@ use super::machine::{Hardware, Machine};
 use super::packages::{self, Packages};
 use super::server::{self, Compaction, NBD_SOCKET, Server, Stat};
 use super::table::Report;
-use super::{data, folder};
+use super::{Folder, data};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ pub struct Memzip {
 
 /// What every boot of the guest shares.
 struct Bench {
-    folder: PathBuf,
+    folder: Folder,
     binary: PathBuf,
     packages: Packages,
     initramfs: PathBuf,
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     let measured = bench.measure(args, peak, limit)?;
     let report = Report::of(&measured)?;
     let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-    let kept = bench.folder.join("e3.json");
+    let kept = bench.folder.path.join("e3.json");
     std::fs::write(&kept, &json).with_context(|| format!("cannot write {}", kept.display()))?;
     if args.json {
         println!("{json}");
@@ -109,9 +109,9 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Bench {
     fn prepare() -> Result<Self> {
-        let folder = folder()?;
-        let packages = packages::unpacked(&folder)?;
-        let (initramfs, source) = (folder.join("initramfs.cpio"), folder.join("source.raw"));
+        let folder = Folder::claim()?;
+        let packages = packages::unpacked(&folder.path)?;
+        let (initramfs, source) = (folder.path.join("initramfs.cpio"), folder.path.join("source.raw"));
         let archive = initramfs::build(&packages)?;
         std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         eprintln!("guest: copying {} MiB of this machine's own files", WRITERS * PART_MIB);
@@ -152,7 +152,7 @@ impl Bench {
     }
 
     fn server(&self, args: &Args, limit: Option<u64>) -> Result<Server> {
-        Server::start(&self.binary, &self.folder, DISK, &args.algorithm, limit)
+        Server::start(&self.binary, &self.folder.path, DISK, &args.algorithm, limit)
     }
 
     fn boot(&self, args: &Args, pass: &str) -> Result<Machine> {
@@ -163,7 +163,7 @@ impl Bench {
             memory_mib: args.memory,
             source: &self.source,
             nbd_socket: NBD_SOCKET,
-            folder: &self.folder,
+            folder: &self.folder.path,
         };
         Machine::start(&hardware, Duration::from_secs(args.seconds))
     }

@@ -60,7 +60,7 @@ verify() {
 
 # The original's steps on the guest kernel's own zram. It goes first, while the machine's memory is fresh.
 kernel() {
-    echo "$ALGORITHM" > /sys/block/zram0/comp_algorithm || die "this zram has no $ALGORITHM"
+    echo "$ALGORITHM" > /sys/block/zram0/comp_algorithm || die "this zram has no $ALGORITHM (another is chosen with --algorithm)"
     say "kernel $(uname -r) comp_algorithm $(cat /sys/block/zram0/comp_algorithm)"
     cat /sys/block/vdb/size | { read -r sectors; echo $((sectors * 512)); } > /sys/block/zram0/disksize || die "disksize"
     fill /dev/zram0
