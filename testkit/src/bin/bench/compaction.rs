@@ -1,6 +1,8 @@
 //! Object compaction: what it gains, what it costs, and what others notice of it.
 
+mod background;
 mod gain;
+mod readers;
 mod speed;
 
 use crate::context::{Context, Outcome};
@@ -9,5 +11,7 @@ use crate::context::{Context, Outcome};
 pub fn run(context: &Context) -> Outcome {
     let mut rows = gain::rows(context)?;
     rows.append(&mut speed::rows(context)?);
+    rows.append(&mut background::rows(context)?);
+    rows.append(&mut readers::rows(context)?);
     Ok(rows)
 }

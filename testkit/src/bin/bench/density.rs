@@ -3,11 +3,12 @@
 //! Live bytes are summed up here, from the lengths the bare codec gives, and not taken from the store.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
-use zsmalloc::{ChainRule, Compaction, SizeClasses};
+use zsmalloc::{ChainRule, Compaction, Pool, SizeClasses};
 
 use crate::codec;
 use crate::context::{Context, Effort, Outcome, tell};
@@ -37,7 +38,8 @@ impl<'a> Subject<'a> {
         Ok(Self { disk: Disk::filled(pages, LZ4)?, pages, lengths, held })
     }
 
-    fn live(&self) -> u64 {
+    /// Live bytes, summed up from the bare codec's lengths.
+    pub fn live(&self) -> u64 {
         self.held.iter().flatten().map(|&page| self.lengths[page as usize]).sum()
     }
 
@@ -61,11 +63,23 @@ impl<'a> Subject<'a> {
         self.disk.compact()
     }
 
+    /// One random overwrite; by how much that changed the live bytes.
+    pub fn overwrite_one(&mut self, rng: &mut Rng) -> i64 {
+        let (at, source) = (rng.index(self.held.len()), rng.index(self.pages.len()));
+        self.disk.write(at as u32, &self.pages[source]);
+        let old = self.held[at].replace(source as u32);
+        let len = |page: u32| self.lengths[page as usize].cast_signed();
+        len(source as u32) - old.map_or(0, len)
+    }
+
+    /// The pool underneath.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.disk.pool()
+    }
+
     fn overwrite_at_random(&mut self, count: usize, rng: &mut Rng) {
         for _ in 0..count {
-            let (at, source) = (rng.index(self.held.len()), rng.index(self.pages.len()));
-            self.disk.write(at as u32, &self.pages[source]);
-            self.held[at] = Some(source as u32);
+            self.overwrite_one(rng);
         }
     }
 

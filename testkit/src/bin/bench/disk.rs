@@ -1,12 +1,13 @@
 //! A zram device used in process, page by page.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use block::{BlockDevice, Bytes, Span};
 use testkit::{PAGE_SIZE, Page};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
-use zsmalloc::{Budget, Compaction};
+use zsmalloc::{Budget, Compaction, Pool};
 
 /// A device that holds exactly `len` pages.
 pub struct Disk {
@@ -47,6 +48,11 @@ impl Disk {
     /// Forgets one page.
     pub fn discard(&self, at: u32) {
         self.zram.discard(self.span(at)).expect("the disk is writable");
+    }
+
+    /// The pool underneath.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.zram.pool()
     }
 
     /// Object compaction, as long as it takes.

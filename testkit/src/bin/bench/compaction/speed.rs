@@ -29,6 +29,7 @@ struct Copy {
 /// Where an object's bytes are: address and length of one piece or two.
 type Place = [(usize, usize); 2];
 
+/// The row.
 pub fn rows(context: &Context) -> Outcome {
     tell("time of a compaction after 50 % were discarded");
     let (mut ours, mut copies, mut last) = (Samples::default(), Samples::default(), Compaction::default());
@@ -69,10 +70,11 @@ fn one(pages: &[Page]) -> Result<(Compaction, f64, f64), Box<dyn Error>> {
     Ok((report, compaction, copied))
 }
 
-fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
+/// A pool with these pages as compressed objects.
+pub fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
     let capacity = FrameCount(u64::try_from(pages.len())? + 4096);
     let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })?);
-    let pool = Arc::new(Pool::new(zone, PoolConfig::default())?);
+    let pool = Pool::new(zone, PoolConfig::default())?;
     let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
     let mut handles = Vec::with_capacity(pages.len());
     for page in pages {

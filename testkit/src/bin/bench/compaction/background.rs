@@ -1,0 +1,105 @@
+//! Compaction in the background beside one writer at full speed: how dense the memory stays, and what the writer loses.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use testkit::corpus::Kind;
+use testkit::{PAGE_SIZE, Rng};
+use zsmalloc::{Background, BackgroundConfig};
+
+use crate::context::{Context, Effort, Outcome, tell};
+use crate::density::{Subject, value};
+use crate::row::{Reach, Row, Samples, Unit};
+
+/// Overwrites between two looks at the density.
+const LOOK: usize = 1000;
+
+/// Parts of the run after which resident memory is read.
+const PARTS: usize = 20;
+
+pub fn rows(context: &Context) -> Outcome {
+    let mut rows = held(context)?;
+    rows.push(writers(context)?);
+    Ok(rows)
+}
+
+/// The lowest density and the most resident memory at any time of a long run.
+fn held(context: &Context) -> Outcome {
+    let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
+    tell(&format!("density held throughout {count} random overwrites"));
+    let resident = || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
+    let empty = resident()?;
+    let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
+    let (fresh, at_start) = (resident()? - empty, subject.density());
+    let mut live = subject.live().cast_signed();
+    let (mut rng, mut lowest, mut most) = (Rng::new(3), f64::INFINITY, fresh);
+    let pool = subject.pool().clone();
+    let background = Background::start(&pool, BackgroundConfig::default())?;
+    let start = Instant::now();
+    let mut pause = Duration::ZERO;
+    for number in 1..=count {
+        live += subject.overwrite_one(&mut rng);
+        if number % LOOK == 0 {
+            lowest = lowest.min(live as f64 / (pool.frames() * PAGE_SIZE as u64) as f64);
+        }
+        if number % (count / PARTS) == 0 {
+            let looked = Instant::now();
+            most = most.max(resident()? - empty);
+            pause += looked.elapsed();
+        }
+    }
+    let elapsed = start.elapsed() - pause;
+    let stats = pool.stats();
+    drop(background);
+    let share = stats.background.cpu.as_secs_f64() / elapsed.as_secs_f64();
+    let note = format!(
+        "{at_start:.4} fresh, {:.4} at the end; {} slices moved {} objects and freed {} frames, {:.2} % of a CPU; {:.1} k overwrites/s {}",
+        subject.density(),
+        stats.background.slices,
+        stats.background.objects_moved,
+        stats.background.frames_freed,
+        share * 100.0,
+        f64::from(count as u32) / elapsed.as_secs_f64() / 1e3,
+        subject.remark()
+    );
+    let what = format!("background at 10 %: lowest density in {count} random overwrites");
+    let density = value(what, lowest, "kernel 6.18: 0.948, compacted 0.973".into());
+    let memory = Row::ratio(
+        "background at 10 %: most RSS in that run",
+        &Samples::one(most),
+        "freshly filled",
+        &Samples::one(fresh),
+        Unit::Bytes,
+    );
+    let cpu = value("background at 10 %: share of a CPU used".into(), share, "the cap".into());
+    Ok(vec![
+        density.must(Reach::Least(0.975)).note(note),
+        memory.must(Reach::Most(1.03)).note("RSS before the disk was filled is taken off both"),
+        cpu.must(Reach::Most(0.105)),
+    ])
+}
+
+/// The writer with the background on and off, in turns.
+fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
+    tell("writers' throughput beside compaction in the background");
+    let count = 300_000 / context.haste();
+    let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
+    let mut rng = Rng::new(4);
+    let mut rate = |subject: &mut Subject<'_>| {
+        let start = Instant::now();
+        for _ in 0..count {
+            subject.overwrite_one(&mut rng);
+        }
+        f64::from(count as u32) / start.elapsed().as_secs_f64()
+    };
+    rate(&mut subject);
+    let (mut on, mut off) = (Samples::default(), Samples::default());
+    for _ in 0..context.repetitions(9) {
+        off.push(rate(&mut subject));
+        let background = Background::start(&subject.pool().clone(), BackgroundConfig::default())?;
+        on.push(rate(&mut subject));
+        drop(background);
+    }
+    let row = Row::ratio("1 writer, background at 10 %: overwrites", &on, "without", &off, Unit::Rate);
+    Ok(row.must(Reach::Least(0.90)).note("what the writer left unpacked in a turn without is work for the turn with"))
+}
