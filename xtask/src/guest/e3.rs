@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1024)]
     memory: u64,
     /// The longest one boot of the guest may take (there are two)
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 600)]
     seconds: u64,
     /// Print JSON in place of the table
     #[arg(long)]
