@@ -39,6 +39,8 @@ pub struct ZramConfig {
     pub backing: Backing,
     /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
     pub movability: Movability,
+    /// The most the frames of the cache of uncompressed hot pages may take, rounded up to a frame; `None` for no cache.
+    pub hot_cache: Option<Bytes>,
 }
 
 impl ZramConfig {
@@ -53,6 +55,7 @@ impl ZramConfig {
             chain: frames::MAX_CHAIN as u8,
             backing: Backing::Anonymous,
             movability: Movability::On,
+            hot_cache: None,
         }
     }
 }

@@ -53,6 +53,25 @@ pub struct IoStat {
     pub notify_free: u64,
 }
 
+/// The cache of uncompressed hot pages; all zero without one.
+///
+/// Units: pages, bytes where it says so. Hits count pages, a part of a page as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HotStat {
+    /// Pages held uncompressed now.
+    pub hot_pages: u64,
+    /// Bytes of the frames they take.
+    pub hot_bytes: u64,
+    /// The most that may be, in bytes; 0 without a cache.
+    pub hot_limit: u64,
+    /// Pages read from the cache, or written to in place.
+    pub hits: u64,
+    /// Pages that ever became hot.
+    pub admissions: u64,
+    /// Pages that were stored compressed, or raw, to make room.
+    pub evictions: u64,
+}
+
 /// Everything that grows with the number of pages and objects, and where it goes. The parts sum to `mem_total`.
 ///
 /// Units: bytes.
@@ -76,6 +95,10 @@ pub struct MemorySplit {
     pub zspages: u64,
     /// The slot table.
     pub slots: u64,
+    /// Frames of hot pages.
+    pub hot: u64,
+    /// Records of the cache of hot pages.
+    pub hot_records: u64,
 }
 
 /// All statistics of a device.
@@ -87,6 +110,8 @@ pub struct Stat {
     pub io: IoStat,
     /// Where the memory goes.
     pub memory: MemorySplit,
+    /// The cache of uncompressed hot pages.
+    pub hot: HotStat,
     /// The size classes, smallest first.
     pub classes: Vec<ClassStats>,
     /// Free blocks by order, in the kernel's format.
@@ -128,8 +153,9 @@ fn line(f: &mut fmt::Formatter<'_>, numbers: &[u64]) -> fmt::Result {
 impl MemorySplit {
     /// The split with its sum.
     pub(crate) fn summed(self) -> Self {
-        let frames = self.live + self.rounding + self.holes + self.free_frames;
-        Self { mem_total: frames + self.descriptors + self.handles + self.zspages + self.slots, ..self }
+        let frames = self.live + self.rounding + self.holes + self.free_frames + self.hot;
+        let tables = self.descriptors + self.handles + self.zspages + self.slots + self.hot_records;
+        Self { mem_total: frames + tables, ..self }
     }
 }
 
@@ -144,6 +170,7 @@ impl Zram {
             mm: self.mm_stat(&pool),
             io: self.io_stat(),
             memory: self.memory_split(&pool),
+            hot: HotStat::default(),
             buddyinfo: self.zone.buddyinfo().to_string(),
             classes: pool.classes,
         }
@@ -190,6 +217,8 @@ impl Zram {
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
             slots: self.slots.bytes(),
+            hot: 0,
+            hot_records: 0,
         }
         .summed()
     }
