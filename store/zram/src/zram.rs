@@ -104,12 +104,6 @@ impl Zram {
         self.zone.set_limit(limit.map(frames_in));
     }
 
-    /// The pool the pages are in, for compaction in the background and for its statistics.
-    #[must_use]
-    pub fn pool(&self) -> &Arc<Pool> {
-        self.pages.pool()
-    }
-
     /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
     ///
     /// Locking: reads and writes go on meanwhile.
