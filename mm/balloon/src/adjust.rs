@@ -131,6 +131,7 @@ impl Balloon {
         let mut held = self.held.lock();
         held.events.inflate_messages += 1;
         held.events.inflated += batch.frames();
+        self.lent.add(FrameCount(batch.frames()));
         for frame in batch.frames {
             // Whoever isolates it now waits for the pages lock, and finds it on the list.
             let pfn = self.owner.adopt(frame, 0, 0);
@@ -180,6 +181,7 @@ impl Balloon {
             batch.blocks.push(block);
         }
         held.events.deflated += batch.frames();
+        self.lent.remove(FrameCount(batch.frames()));
         held.events.deflate_messages += u64::from(batch.pieces() > 0);
         batch
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use frames::{FrameCount, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
+use frames::{FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
 use sync::Mutex;
 
 use crate::config::{BalloonConfig, BalloonError};
@@ -28,6 +28,7 @@ pub struct Balloon {
     /// Threads that are changing the balloon just now.
     pub(crate) inside: Inside,
     pub(crate) owner: Owner,
+    pub(crate) lent: Lent,
     _shrinker: ShrinkerRegistration,
 }
 
@@ -43,6 +44,7 @@ impl Balloon {
             let this: Weak<dyn Shrinker> = this.clone();
             Self {
                 _shrinker: zone.register_shrinker(Priority::Balloon, this),
+                lent: zone.lending(),
                 zone,
                 host,
                 config,
@@ -149,6 +151,8 @@ impl Drop for Balloon {
         let blocks = held.blocks.values().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
         pieces.chunks(BATCH).for_each(|batch| self.host.deflate(batch));
+        self.lent
+            .remove(pieces.iter().map(|piece| piece.frames()).fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)));
         drop(held);
         frames.into_iter().for_each(|pfn| self.owner.release(pfn));
         self.zone.settle();

@@ -129,6 +129,7 @@ fn a_zone_without_a_limit_offers_what_it_holds() {
         online: FrameCount(20_480),
         committed: FrameCount(10_240),
         in_use: FrameCount(9000),
+        lent: FrameCount(1024),
         cached: FrameCount(40),
         free_committed: FrameCount(1200),
         released: FrameCount(10_240),

@@ -49,6 +49,7 @@ fn check(balloon: &Balloon, host: &Recorder) {
     balloon.check().expect("consistent");
     assert_eq!(host.has(), balloon.pieces(), "R-158: the host has what the balloon holds");
     balloon.zone().check().expect("a consistent zone");
+    assert!(balloon.zone().stats().lent >= balloon.stats().actual, "what the host has is not counted as held");
 }
 
 /// Moves one frame to the lowest free one; whether it worked.

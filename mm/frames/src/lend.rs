@@ -11,6 +11,8 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use thiserror::Error;
 
@@ -18,7 +20,7 @@ use crate::error::AllocError;
 use crate::frame::{Block, Frame};
 use crate::migrate::Target;
 use crate::reclaim::Reclaim;
-use crate::units::{MigrateType, Order, Pfn};
+use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
 /// Why memory stayed. The frames are their owner's as before; each byte of them is as it was, or zero.
@@ -61,6 +63,56 @@ impl Target<'_> {
     pub fn discard(&mut self) -> Result<(), LendError> {
         alone(self.zone(), self.pfn())?;
         Ok(self.zone().arena().give_back(self.pfn(), 1)?)
+    }
+}
+
+/// How many frames in use an owner has lent to the host: a part of [`ZoneStats::lent`](crate::ZoneStats::lent). Dropping it counts them as held again.
+#[derive(Debug)]
+pub struct Lent {
+    zone: Arc<Zone>,
+    frames: AtomicU64,
+}
+
+/// The sum over all owners. Not a modelled atomic: statistics order nothing.
+#[derive(Debug, Default)]
+pub(crate) struct LentTotal(AtomicU64);
+
+impl LentTotal {
+    pub(crate) fn get(&self) -> FrameCount {
+        // Relaxed: a statistic; so for the rest.
+        FrameCount(self.0.load(Relaxed))
+    }
+}
+
+impl Zone {
+    /// Nothing lent yet, by an owner who is going to.
+    #[must_use]
+    pub fn lending(self: &Arc<Self>) -> Lent {
+        Lent { zone: Arc::clone(self), frames: AtomicU64::new(0) }
+    }
+}
+
+impl Lent {
+    /// The host has the memory of so many frames more.
+    pub fn add(&self, frames: FrameCount) {
+        self.frames.fetch_add(frames.0, Relaxed);
+        self.zone.lent.0.fetch_add(frames.0, Relaxed);
+    }
+
+    /// It has the memory of so many frames less. Said before the frames become free.
+    ///
+    /// # Panics
+    /// When it never had so many: the owner counts wrongly, and so would the zone.
+    pub fn remove(&self, frames: FrameCount) {
+        let less = self.frames.fetch_update(Relaxed, Relaxed, |lent| lent.checked_sub(frames.0));
+        assert!(less.is_ok(), "{frames} come back, but only {:?} were lent", less);
+        self.zone.lent.0.fetch_sub(frames.0, Relaxed);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.zone.lent.0.fetch_sub(*self.frames.get_mut(), Relaxed);
     }
 }
 

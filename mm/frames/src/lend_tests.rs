@@ -71,3 +71,19 @@ fn memory_that_cannot_leave_is_an_error_and_nothing_changes() {
     assert!(matches!(block.discard(), Err(LendError::Refused(sys::MapError::GiveBack { .. }))));
     assert_eq!(zone.stats().in_use.0, 512);
 }
+
+#[test]
+fn what_is_lent_is_counted_over_all_owners_until_they_are_gone() {
+    let zone = zone(Backing::Heap);
+    let (one, two) = (zone.lending(), zone.lending());
+    one.add(FrameCount(5));
+    two.add(FrameCount(7));
+    one.remove(FrameCount(2));
+    assert_eq!(zone.stats().lent, FrameCount(10));
+    drop(two);
+    assert_eq!(zone.stats().lent, FrameCount(3));
+    let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.remove(FrameCount(4))));
+    assert!(more.is_err(), "more than was lent cannot come back");
+    drop(one);
+    assert_eq!(zone.stats().lent, FrameCount(0));
+}

@@ -20,6 +20,8 @@ pub struct ZoneStats {
     pub committed: FrameCount,
     /// Frames that have an owner.
     pub in_use: FrameCount,
+    /// Of these, frames whose memory was lent to the host: what is held is `committed - lent`.
+    pub lent: FrameCount,
     /// Free frames on per-CPU lists.
     pub cached: FrameCount,
     /// Free frames on buddy lists.
@@ -49,6 +51,7 @@ impl Zone {
             online: frames(buddy.online),
             committed,
             in_use: FrameCount(buddy.charged - cached),
+            lent: self.lent.get(),
             cached: FrameCount(cached),
             free_committed: FrameCount(committed.0 - buddy.charged),
             released: frames(buddy.online - buddy.committed),

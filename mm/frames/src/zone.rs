@@ -23,6 +23,7 @@ use crate::error::{AllocError, PutError, ZoneError};
 use crate::events::Events;
 use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::lend::LentTotal;
 use crate::migrate::{Movability, Registry};
 use crate::percpu::{self, CpuList, Held};
 use crate::reclaim::Reclaim;
@@ -77,6 +78,8 @@ pub struct Zone {
     pub(crate) events: Events,
     /// One compaction of the whole zone at a time.
     pub(crate) compacting: Mutex<()>,
+    /// Frames in use whose memory somebody else has.
+    pub(crate) lent: LentTotal,
     /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
     excess: AtomicBool,
 }
@@ -110,6 +113,7 @@ impl Zone {
             shrinkers: Shrinkers::new(),
             events: Events::default(),
             compacting: Mutex::new(()),
+            lent: LentTotal::default(),
         })
     }
 

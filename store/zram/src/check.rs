@@ -66,6 +66,7 @@ impl Zram {
         let stat = self.stat();
         let pool = self.pages.pool().stats();
         let memory = stat.memory;
+        let zone = self.zone.stats();
         let frames = memory.live + memory.rounding + memory.holes;
         let numbers = [
             ("orig_data_size", stat.mm.orig_data_size, recount.stored * PAGE_SIZE as u64),
@@ -74,7 +75,7 @@ impl Zram {
             ("compr_data_size", stat.mm.compr_data_size, recount.bytes),
             ("objects", pool.objects, recount.objects),
             ("mem_used_total", stat.mm.mem_used_total, frames),
-            ("frames in use", self.zone.stats().in_use.bytes(), frames),
+            ("frames in use", zone.in_use.bytes() - zone.lent.bytes(), frames),
             ("mem_total", memory.mem_total, memory.summed().mem_total),
         ];
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))

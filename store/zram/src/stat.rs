@@ -211,8 +211,8 @@ impl Zram {
             live: pool.live_bytes,
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
-            // Saturating: the pool may have grown between the two snapshots.
-            free_frames: zone.committed.bytes().saturating_sub(pool.frames * PAGE_SIZE as u64),
+            // Saturating: the pool may have grown between the two snapshots. What is lent to the host is in use, and held by nobody here.
+            free_frames: zone.committed.bytes().saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block::{BlockError, Bytes};
-use frames::{CompactRequest, FrameCompaction, FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCompaction, FrameCount, NoLocksHeld, Zone, ZoneConfig};
 use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zsmalloc::{AllocError, Budget, Compaction, Outcome, Pool, PoolConfig};
@@ -166,7 +166,9 @@ impl Zram {
         let frames_are_short = matches!(error, AllocError::Limit | AllocError::NoFrames);
         let compact = || self.relief.seek(self.pages.pool(), || self.counters.get(Counter::Freed));
         let helped = |report: Compaction| report.frames_freed > 0 || report.outcome == Outcome::AlreadyRunning;
-        frames_are_short && compact().is_some_and(helped)
+        // Last, whoever else has frames of this zone and can do without: a balloon.
+        let shrink = || self.zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0;
+        frames_are_short && (compact().is_some_and(helped) || shrink())
     }
 
     /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.

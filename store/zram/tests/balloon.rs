@@ -1,0 +1,129 @@
+//! A balloon on a device's arena: both count right, the store has less room, and gets it back when it needs it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use block::{BlockDevice, BlockError, Bytes, Span};
+use frames::FrameCount;
+use zcomp::Algorithm;
+use zram::{Budget, Zram, ZramConfig};
+
+fn disk(frames: u64) -> Zram {
+    let algorithm = Algorithm::Lz4 { acceleration: 1 };
+    let mem_limit = Some(Bytes(frames * 4096));
+    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(32 << 20)) }).expect("a small disk")
+}
+
+fn balloon(disk: &Zram, unit: Unit) -> Arc<Balloon> {
+    let config = BalloonConfig { unit, ..BalloonConfig::default() };
+    Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left")
+}
+
+/// Bytes that do not compress: a frame a page.
+fn page(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..4096).map(|_| next()).collect()
+}
+
+fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
+    disk.write(Span::new(number * 4096, 4096, disk.size()).expect("inside"), bytes)
+}
+
+fn read(disk: &Zram, number: u64) -> Vec<u8> {
+    let mut buf = vec![0; 4096];
+    disk.read(Span::new(number * 4096, 4096, disk.size()).expect("inside"), &mut buf).expect("nothing is damaged");
+    buf
+}
+
+#[test]
+fn what_the_balloon_has_is_neither_the_stores_nor_held() {
+    let disk = disk(4096);
+    (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("room"));
+    let before = disk.stat();
+    let balloon = balloon(&disk, Unit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    disk.check().expect("sound with a balloon");
+    let after = disk.stat();
+    assert_eq!(after.mm.mem_used_total, before.mm.mem_used_total);
+    let grown = after.memory.mem_total - before.memory.mem_total;
+    assert!(grown < 64 << 10, "only descriptors: {grown}");
+    assert!((0..1000).all(|number| read(&disk, number) == page(number)));
+    drop(balloon);
+    disk.check().expect("sound without one again");
+}
+
+/// the write that would be refused has the balloon give way first, until it is empty.
+#[test]
+fn r160_a_write_at_the_limit_gets_its_room_back_from_the_balloon() {
+    for unit in [Unit::BlocksFirst, Unit::Frames] {
+        let disk = disk(2000);
+        let balloon = balloon(&disk, unit);
+        assert_eq!(balloon.set_target(FrameCount(1500)).stop, Stop::Reached);
+        let written = (0..3000).take_while(|&number| write(&disk, number, &page(number)).is_ok()).count() as u64;
+        assert_eq!((written, balloon.stats().actual.0), (2000, 0), "{unit:?}");
+        assert!(balloon.stats().oom_deflated_total >= 1500);
+        assert!((0..written).all(|number| read(&disk, number) == page(number)));
+        disk.check().expect("sound");
+    }
+}
+
+/// Everything at once on two cores: every page read is one that was written.
+#[test]
+fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte() {
+    const PAGES: u64 = 1500;
+    let run = Duration::from_millis(1500);
+    let disk = disk(4096);
+    let balloon = balloon(&disk, Unit::Frames);
+    let stop = AtomicBool::new(false);
+    let going = || !stop.load(Relaxed);
+    std::thread::scope(|scope| {
+        let (disk, balloon, going) = (&disk, &balloon, &going);
+        for thread in 0..2_u64 {
+            scope.spawn(move || {
+                let mut turn = thread;
+                while going() {
+                    turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    // Each thread has the pages of its own parity, so it knows what they hold: the page's number, or nothing.
+                    let number = (turn >> 33) % (PAGES / 2) * 2 + thread;
+                    if turn >> 40 & 1 == 0 {
+                        write(disk, number, &page(number)).expect("the balloon gives way");
+                        assert!(read(disk, number) == page(number), "page {number}");
+                    } else {
+                        disk.discard(Span::new(number * 4096, 4096, disk.size()).expect("inside")).expect("discard");
+                        assert!(read(disk, number).iter().all(|&byte| byte == 0), "page {number}");
+                    }
+                }
+            });
+        }
+        scope.spawn(move || {
+            let mut target = 1;
+            while going() {
+                target = target * 7 % 3001;
+                let change = balloon.set_target(FrameCount(target));
+                assert!(!matches!(change.stop, Stop::Refused(_) | Stop::Reentered), "{change:?}");
+            }
+        });
+        scope.spawn(move || {
+            while going() {
+                disk.compact(&Budget::within(Duration::from_millis(5)));
+                disk.compact_frames(&Budget::within(Duration::from_millis(5)));
+            }
+        });
+        let start = Instant::now();
+        while start.elapsed() < run {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stop.store(true, Relaxed);
+    });
+    let stats = balloon.stats();
+    assert!(stats.inflated_total > 0 && stats.deflated_total > 0 && stats.migrated_total > 0, "{stats:?}");
+    balloon.check().expect("the balloon's books");
+    disk.check().expect("sound");
+    println!("{stats:?}");
+}
