@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, NoLocksHeld, Zone, ZoneConfig};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use sys::Backing;
@@ -104,5 +104,42 @@ fn s21_a_pool_in_use_by_four_threads() {
             shared.pool.check().expect("consistent");
         },
         500,
+    );
+}
+
+/// B13, L-10: two compactions, a scan and a reader at once. Each frame that is gone was counted once, or was left to the reader.
+#[test]
+fn b13_compactions_and_a_scan_share_the_classes() {
+    sync::check_random(
+        || {
+            let shared = shared();
+            let handles: Vec<Handle> = (0..48).map(|tag| shared.pool.store(&tagged(tag)).expect("room")).collect();
+            for (&handle, number) in handles.iter().zip(0..) {
+                match number % 3 {
+                    0 => shared.slots[number / 3 % SLOTS].store(handle.to_bits(), Ordering::Release),
+                    _ => _ = shared.pool.free(handle).expect("live"),
+                }
+            }
+            let before = shared.pool.frames();
+            let spawn = |work: fn(&Shared) -> u64| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || work(&shared))
+            };
+            let compact = |shared: &Shared| shared.pool.compact(&Budget::unlimited()).frames_freed;
+            let scan = |shared: &Shared| shared.pool.zone().shrink(FrameCount(2), &NoLocksHeld::promise()).0;
+            let read = |shared: &Shared| {
+                reader(shared);
+                0
+            };
+            let threads = [spawn(compact), spawn(compact), spawn(scan), spawn(read)];
+            let freed: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+            let gone = before - shared.pool.frames();
+            assert!(freed <= gone, "{freed} frames counted, {gone} gone");
+            assert_eq!(shared.pool.stats().compaction.frames_freed, freed);
+            shared.pool.compact(&Budget::unlimited());
+            assert_eq!(shared.pool.frames_freeable(), 0);
+            shared.pool.check().expect("consistent");
+        },
+        300,
     );
 }
