@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zcomp::Algorithm;
 
+use crate::control::compact_json::CompactRequest;
 use crate::output::Format;
 use crate::sizes::Size;
 
@@ -30,8 +31,11 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Show what a running server holds
     Stat(Ask),
-    /// Have a running server compact its pool: scattered objects move together, free memory goes back
-    Compact(Ask),
+    /// Have a running server move scattered objects and frames together, so that free memory goes back
+    ///
+    /// Objects move into full zspages, which frees frames wherever they lie; frames move into full blocks of 2 MiB, which the OS gets
+    /// back. Both are done unless one is asked for.
+    Compact(Compact),
     /// Load real files into a disk, read them back, delete half, compact, and report
     Demo(Demo),
     /// Show what this host allows and what to do about it
@@ -71,6 +75,30 @@ pub(crate) struct Serve {
     /// Longest run of frames that objects are packed into
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
+}
+
+/// Options of `memzip compact`.
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// Move objects together; frames stay unless --frames is given, too
+    #[arg(long)]
+    objects: bool,
+    /// Move frames together; objects stay unless --objects is given, too
+    #[arg(long)]
+    frames: bool,
+    /// Stop after this many milliseconds; what was moved by then stays moved [default: when all is done]
+    #[arg(long, value_name = "MS")]
+    budget: Option<u64>,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+impl Compact {
+    /// The same for the server.
+    pub(crate) fn request(&self) -> CompactRequest {
+        let neither = !self.objects && !self.frames;
+        CompactRequest { objects: self.objects || neither, frames: self.frames || neither, budget_ms: self.budget }
+    }
 }
 
 /// Options of `memzip stat` and `memzip compact`.
@@ -127,6 +155,22 @@ mod tests {
         let args = serve(&[]).expect("no option is needed");
         assert_eq!((args.size, args.algorithm.to_string(), args.chain), (Size(4 << 30), "zstd:3".into(), 16));
         assert_eq!((args.unix, args.port, args.mem_limit, args.read_only), (None, None, None, false));
+    }
+
+    #[test]
+    fn compact_does_both_unless_one_is_asked_for() {
+        let request = |args: &[&str]| match Cli::try_parse_from(["memzip", "compact"].iter().chain(args)) {
+            Ok(Cli { command: Command::Compact(compact) }) => compact.request(),
+            other => panic!("{other:?} is not what was asked for"),
+        };
+        let both = CompactRequest::default();
+        assert_eq!(request(&[]), both);
+        assert_eq!(request(&["--objects", "--frames"]), both);
+        assert_eq!(request(&["--objects"]), CompactRequest { frames: false, ..both });
+        assert_eq!(request(&["--frames"]), CompactRequest { objects: false, ..both });
+        assert_eq!(request(&["--budget", "0"]), CompactRequest { budget_ms: Some(0), ..both });
+        assert!(Cli::try_parse_from(["memzip", "compact", "--budget", "-1"]).is_err());
+        assert!(Cli::try_parse_from(["memzip", "compact", "--budget", "soon"]).is_err());
     }
 
     #[test]

@@ -1,72 +1,110 @@
-//! `memzip compact`: has a running server move scattered objects together, and says what came of it.
+//! `memzip compact`: has a running server move scattered objects and frames together, and says what came of it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::cli::Compact;
 use crate::control::client;
-use crate::control::stat_json::CompactReport;
+use crate::control::compact_json::{CompactReport, PartReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
 
 /// Asks and prints.
-pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
-    let report = client::compact(control)?;
-    match format {
+pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
+    let report = client::compact(control, args.request())?;
+    match args.ask.format() {
         Format::Json => Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"),
         Format::Table => Ok(sentences(&report)),
     }
 }
 
 fn sentences(report: &CompactReport) -> String {
-    let CompactReport { objects_moved, bytes_moved, frames_freed, zspages_freed, .. } = report;
-    let time = report.duration_us as f64 / 1000.0;
-    let mut text = format!(
-        "moved {} objects ({}) in {time:.1} ms\nfreed {} frames ({}) and {} zspages\n\
-         moved {} frames together\nmemory for compressed pages: {} -> {}\nmemory held in all: {} -> {}\n",
-        grouped(*objects_moved),
-        human(*bytes_moved),
-        grouped(*frames_freed),
-        human(frames_freed * frames::FRAME_SIZE as u64),
-        grouped(*zspages_freed),
-        grouped(report.frames_moved),
+    let mut text = String::new();
+    if let Some(part) = &report.objects {
+        text += &format!(
+            "objects: moved {} ({}) in {}; freed {} frames ({}) and {} zspages\n",
+            grouped(report.objects_moved),
+            human(report.bytes_moved),
+            time(part),
+            grouped(report.frames_freed),
+            human(report.frames_freed * frames::FRAME_SIZE as u64),
+            grouped(report.zspages_freed),
+        );
+    }
+    if let Some(part) = &report.frames {
+        let moved = grouped(report.frames_moved);
+        text += &format!("frames: moved {moved} of {} in {}\n", grouped(report.frames_scanned), time(part));
+    }
+    text += &format!(
+        "memory for compressed pages: {} -> {}\nmemory held in all: {} -> {}\n",
         human(report.mem_used_before),
         human(report.mem_used_after),
         human(report.mem_total_before),
         human(report.mem_total_after),
     );
     if report.skipped > 0 {
-        text += &format!("{} times a size class was left as its zspages were in use: ask again\n", report.skipped);
+        text += &format!("{} zspages were in use and stayed as they are: ask again\n", grouped(report.skipped));
     }
-    if report.outcome != "done" {
-        text += &format!("it ended early: {}\n", report.outcome);
+    if report.frames_busy > 0 {
+        text += &format!("{} frames were in use and stayed where they are: ask again\n", grouped(report.frames_busy));
+    }
+    for (name, part) in [("objects", &report.objects), ("frames", &report.frames)] {
+        if let Some(part) = part.as_ref().filter(|part| part.outcome != "done") {
+            text += &format!("moving {name} ended early: {}\n", part.outcome);
+        }
     }
     text
+}
+
+fn time(part: &PartReport) -> String {
+    format!("{:.1} ms", part.duration_us as f64 / 1000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_early_end_and_busy_zspages_are_mentioned_only_if_there_were_any() {
-        let mut report = CompactReport {
+    fn report() -> CompactReport {
+        CompactReport {
+            objects: Some(PartReport { outcome: "done".into(), duration_us: 12_300 }),
+            frames: Some(PartReport { outcome: "done".into(), duration_us: 4_560 }),
             objects_moved: 12_345,
             bytes_moved: 20 << 20,
             frames_freed: 256,
-            outcome: "done".into(),
-            duration_us: 12_300,
+            frames_moved: 1000,
+            frames_scanned: 4000,
             ..CompactReport::default()
-        };
+        }
+    }
+
+    #[test]
+    fn each_part_that_was_asked_for_has_a_line() {
+        let mut report = report();
         let text = sentences(&report);
         assert!(
-            text.starts_with("moved 12,345 objects (20M) in 12.3 ms\nfreed 256 frames (1M) and 0 zspages\n"),
+            text.starts_with(
+                "objects: moved 12,345 (20M) in 12.3 ms; freed 256 frames (1M) and 0 zspages\n\
+                 frames: moved 1,000 of 4,000 in 4.6 ms\n"
+            ),
             "{text}"
         );
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 4, "{text}");
+        report.objects = None;
+        assert!(sentences(&report).starts_with("frames: "), "{}", sentences(&report));
+        report.frames = None;
+        assert!(sentences(&report).starts_with("memory "), "{}", sentences(&report));
+    }
+
+    #[test]
+    fn an_early_end_and_busy_memory_are_mentioned_only_if_there_were_any() {
+        let mut report = report();
         report.skipped = 2;
-        report.outcome = "out of time".into();
+        report.frames_busy = 3;
+        report.frames = Some(PartReport { outcome: "out of time".into(), duration_us: 1 });
         let text = sentences(&report);
-        assert!(text.contains("2 times") && text.contains("out of time"), "{text}");
+        assert!(text.contains("2 zspages were") && text.contains("3 frames were"), "{text}");
+        assert!(text.ends_with("moving frames ended early: out of time\n"), "{text}");
+        assert!(!text.contains("moving objects ended early"), "{text}");
     }
 }

@@ -37,7 +37,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args)?,
         Command::Stat(ask) => output::print(&stat::run(&socket(&ask)?, ask.format())?)?,
-        Command::Compact(ask) => output::print(&compact::run(&socket(&ask)?, ask.format())?)?,
+        Command::Compact(args) => output::print(&compact::run(&socket(&args.ask)?, &args)?)?,
         Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
         Command::Doctor => {
             let examination = doctor::Examination::run();

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::columns::{Align, Columns};
 use crate::control::client;
+use crate::control::movement_json::Movement;
 use crate::control::stat_json::{MemoryParts, StatReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
@@ -21,7 +22,7 @@ pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
 
 /// The columns of zramctl, then where the memory goes.
 fn table(stat: &StatReport) -> String {
-    format!("{}\n{}\n{}\n{}", devices(stat), memory(stat), clients(stat), buddy(stat))
+    format!("{}\n{}\n{}{}\n{}", devices(stat), memory(stat), clients(stat), movement(stat), buddy(stat))
 }
 
 fn devices(stat: &StatReport) -> Columns {
@@ -91,6 +92,36 @@ fn clients(stat: &StatReport) -> String {
         human(nbd.bytes_written),
         grouped(errors)
     )
+}
+
+/// One line for each thing that moves memory.
+fn movement(stat: &StatReport) -> String {
+    let Movement { movability, vmstat, compaction, background } = &stat.movement;
+    let vm = |name: &str| grouped(vmstat.get(name).copied().unwrap_or(0));
+    let mut text = format!(
+        "OBJECTS  {} moved ({}) in {} compactions, {} frames freed\n",
+        grouped(compaction.objects_moved),
+        human(compaction.bytes_moved),
+        grouped(compaction.runs),
+        grouped(compaction.frames_freed),
+    );
+    if movability == "off" {
+        text += "FRAMES   stay where they are (--movability off)\n";
+    } else {
+        let [moved, failed, isolated] = ["pgmigrate_success", "pgmigrate_fail", "nr_isolated"].map(vm);
+        text += &format!("FRAMES   {moved} moved, {failed} could not be; {isolated} on the move now\n");
+    }
+    text += &match &*background.state {
+        "off" => "BACKGROUND  off\n".to_owned(),
+        state => format!(
+            "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects moved, {} frames freed\n",
+            background.cpu_percent,
+            background.cpu_us / 1_000_000,
+            grouped(background.objects_moved),
+            grouped(background.frames_freed)
+        ),
+    };
+    text
 }
 
 fn buddy(stat: &StatReport) -> String {
@@ -163,6 +194,24 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().all(|line| line.trim_end() == line), "{text}");
+    }
+
+    #[test]
+    fn what_moves_by_itself_and_what_cannot_move_is_told() {
+        let mut stat = sample();
+        stat.movement.background.state = "off".into();
+        stat.movement.vmstat.insert("pgmigrate_success".into(), 4321);
+        let text = table(&stat);
+        assert!(
+            text.contains("\nFRAMES   4,321 moved, 0 could not be") && text.contains("\nBACKGROUND  off\n"),
+            "{text}"
+        );
+        stat.movement.background.state = "watching".into();
+        stat.movement.background.cpu_percent = 10;
+        stat.movement.movability = "off".into();
+        let text = table(&stat);
+        assert!(text.contains("BACKGROUND  watching, at most 10 % of a CPU; 0 s used"), "{text}");
+        assert!(text.contains("(--movability off)") && !text.contains("4,321"), "{text}");
     }
 
     #[test]

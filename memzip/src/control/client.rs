@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::stat_json::{CompactReport, CompactRequest, ErrorReport, StatReport};
+use super::compact_json::{CompactReport, CompactRequest};
+use super::stat_json::{ErrorReport, StatReport};
 
 /// How long a server may take to answer a question.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -26,9 +27,9 @@ pub(crate) fn stat(socket: &Path) -> Result<StatReport> {
     call(socket, Method::GET, "/v1/stat", Vec::new(), ANSWER_TIME)
 }
 
-/// Has the server behind this socket compact its pool.
-pub(crate) fn compact(socket: &Path) -> Result<CompactReport> {
-    let body = serde_json::to_vec(&CompactRequest::default()).context("cannot write the request")?;
+/// Has the server behind this socket compact its pool and its frames.
+pub(crate) fn compact(socket: &Path, request: CompactRequest) -> Result<CompactReport> {
+    let body = serde_json::to_vec(&request).context("cannot write the request")?;
     call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIME)
 }
 

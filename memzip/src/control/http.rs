@@ -9,9 +9,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::stat_json::{CompactRequest, ErrorReport};
+use super::compact_json::CompactRequest;
+use super::stat_json::ErrorReport;
 use super::{Subject, metrics};
 
 /// The longest request body that is read. Units: bytes.
@@ -20,6 +22,9 @@ const MAX_BODY: usize = 4096;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// The longest a compaction runs in one request; a client that wants more asks again.
 pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
+
+/// What the body of a request for compaction looks like.
+const COMPACT_BODY: &str = "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it or nothing";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -92,7 +97,10 @@ impl Routes {
     }
 
     async fn compact(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let asked = parse(&body(request).await?)?;
+        let asked: CompactRequest = parse(&body(request).await?, COMPACT_BODY)?;
+        if let Some(reason) = asked.contradiction() {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+        }
         // One at a time: a second one would only wait for the locks of the first.
         let permit = Arc::clone(&self.compaction)
             .try_acquire_owned()
@@ -102,7 +110,7 @@ impl Routes {
             .blocking(move |subject| {
                 // Held by the work, not by the request: a client that leaves does not make room for a second compaction.
                 let _permit = permit;
-                subject.compact(budget)
+                subject.compact(asked, budget)
             })
             .await?;
         json(StatusCode::OK, &report)
@@ -133,15 +141,14 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
     }
 }
 
-fn parse(body: &[u8]) -> Result<CompactRequest, Refusal> {
-    if body.trim_ascii().is_empty() {
-        return Ok(CompactRequest::default());
-    }
+/// What is in a body; nothing at all counts as an empty object. `shape` tells people what is expected.
+fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Refusal> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     // By way of an object, for serde would also take a list of values in the fields' order.
     let object = serde_json::from_slice(body).map(serde_json::Value::Object);
-    object.and_then(serde_json::from_value).map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {{\"budget_ms\": N}} or nothing: {error}"))
-    })
+    object
+        .and_then(serde_json::from_value)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}")))
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Answer, Refusal> {

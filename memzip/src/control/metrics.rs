@@ -14,6 +14,7 @@ pub(super) fn text(stat: &StatReport) -> String {
     operations(&mut page, stat);
     clients(&mut page, stat);
     pool(&mut page, stat);
+    movement(&mut page, stat);
     page.text
 }
 
@@ -86,6 +87,50 @@ fn pool(page: &mut Page, stat: &StatReport) {
     }
 }
 
+fn movement(page: &mut Page, stat: &StatReport) {
+    let moved = &stat.movement;
+    page.family("memzip_pageblocks", "gauge", "Blocks of 2 MiB of the arena by the type of what is in them.");
+    for (name, blocks) in pageblocks(&stat.pagetypeinfo) {
+        page.sample("memzip_pageblocks", "type", name, blocks);
+    }
+    page.family("memzip_vmstat_total", "counter", "What migration and frame compaction did, by names of /proc/vmstat.");
+    for (name, count) in moved.vmstat.iter().filter(|(name, _)| !is_level(name)) {
+        page.sample("memzip_vmstat_total", "name", name, *count);
+    }
+    page.family("memzip_vmstat", "gauge", "Levels by names of /proc/vmstat.");
+    for (name, level) in moved.vmstat.iter().filter(|(name, _)| is_level(name)) {
+        page.sample("memzip_vmstat", "name", name, *level);
+    }
+    let objects = &moved.compaction;
+    page.counter("memzip_compaction_runs_total", "Object compactions that have ended.", objects.runs);
+    page.counter("memzip_compaction_moved_objects_total", "Objects they moved.", objects.objects_moved);
+    page.counter("memzip_compaction_moved_bytes_total", "Bytes of these.", objects.bytes_moved);
+    page.counter("memzip_compaction_freed_zspages_total", "Zspages they freed.", objects.zspages_freed);
+    page.counter("memzip_compaction_skipped_total", "Zspages they passed over.", objects.skipped);
+    page.seconds("memzip_compaction_seconds_total", "Time they took.", objects.time_us);
+    let background = &moved.background;
+    page.seconds("memzip_background_cpu_seconds_total", "CPU time of compaction in the background.", background.cpu_us);
+    page.gauge(
+        "memzip_background_freeable_frames",
+        "Frames object compaction could free when the background thread last looked.",
+        background.frames_freeable,
+    );
+}
+
+/// Whether a number of vmstat can fall: those that begin with `nr_`.
+fn is_level(name: &str) -> bool {
+    name.starts_with("nr_")
+}
+
+/// Pageblocks by type: the last two lines of a pagetypeinfo text are a head and its numbers.
+fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
+    let mut lines = pagetypeinfo.lines().rev();
+    let (Some(numbers), Some(head)) = (lines.next(), lines.next()) else { return Vec::new() };
+    let names = head.split_once("type").map_or("", |(_, names)| names).split_whitespace();
+    let numbers = numbers.split_once("zone").map_or("", |(_, rest)| rest).split_whitespace().skip(1);
+    names.zip(numbers.map_while(|word| word.parse().ok())).collect()
+}
+
 /// Free blocks by order: the sum over the lines of a buddyinfo text, whose counts follow the zone's name.
 fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
     let mut sums: Vec<(usize, u64)> = Vec::new();
@@ -126,6 +171,12 @@ impl Page {
         self.single(name, "counter", help, number);
     }
 
+    /// A time; Prometheus counts in seconds.
+    fn seconds(&mut self, name: &str, help: &str, micros: u64) {
+        self.family(name, "counter", help);
+        self.line(format_args!("{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000));
+    }
+
     fn single(&mut self, name: &str, kind: &str, help: &str, number: u64) {
         self.family(name, kind, help);
         self.line(format_args!("{name} {number}"));
@@ -140,6 +191,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::movement_json::{CompactionCounts, Movement};
     use crate::control::stat_json::{ClassRow, MemoryParts};
 
     #[test]
@@ -149,6 +201,14 @@ mod tests {
             rss: Some(9),
             classes: vec![ClassRow { size: 48, obj_used: 3, ..ClassRow::default() }],
             buddyinfo: "Node 0, zone   Movable      5      0      1\nNode 0, zone Unmovable 1 1 1\n".into(),
+            pagetypeinfo:
+                "Number of blocks type     Unmovable      Movable \nNode 0, zone   memzip            1           70 \n"
+                    .into(),
+            movement: Movement {
+                vmstat: [("pgmigrate_success".to_owned(), 77), ("nr_isolated".to_owned(), 8)].into(),
+                compaction: CompactionCounts { time_us: 1_000_050, ..CompactionCounts::default() },
+                ..Movement::default()
+            },
             ..StatReport::default()
         };
         let text = text(&stat);
@@ -160,7 +220,8 @@ mod tests {
             } else if !line.starts_with('#') {
                 let (name, number) = line.rsplit_once(' ').expect("a sample is a name and a number");
                 assert_eq!(name.split('{').next(), Some(family), "{line}");
-                assert!(number.parse::<u64>().is_ok(), "{line}");
+                assert!(number.parse::<u64>().is_ok() || name.ends_with("_seconds_total"), "{line}");
+                assert!(number.parse::<f64>().is_ok(), "{line}");
             }
         }
         for expected in [
@@ -169,6 +230,10 @@ mod tests {
             "memzip_pool_objects{class=\"48\"} 3",
             "memzip_blocks_free{order=\"0\"} 6",
             "memzip_blocks_free{order=\"2\"} 2",
+            "memzip_pageblocks{type=\"Movable\"} 70",
+            "memzip_vmstat_total{name=\"pgmigrate_success\"} 77",
+            "memzip_vmstat{name=\"nr_isolated\"} 8",
+            "memzip_compaction_seconds_total 1.000050",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected} is missing from\n{text}");
         }

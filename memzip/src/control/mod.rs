@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/stat` | [`stat_json::StatReport`] |
-//! | `POST /v1/compact`, body `{"budget_ms": N}` or nothing | [`stat_json::CompactReport`] |
+//! | `POST /v1/compact`, body `{"objects": true, "frames": true, "budget_ms": N}`, a part of it, or nothing | [`compact_json::CompactReport`] |
 //! | `GET /metrics` | the same numbers for Prometheus |
 //!
 //! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
@@ -11,8 +11,11 @@
 //! request a connection, one compaction at a time.
 
 pub(crate) mod client;
+pub(crate) mod compact_json;
 mod http;
 mod metrics;
+mod movement;
+pub(crate) mod movement_json;
 pub(crate) mod stat_json;
 mod subject;
 #[cfg(test)]

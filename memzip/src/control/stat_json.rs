@@ -1,9 +1,11 @@
-//! What `GET /v1/stat` and `POST /v1/compact` answer, field by field.
+//! What `GET /v1/stat` answers, field by field.
 //!
 //! Field names are the kernel's where it has the thing (`/sys/block/zram0/mm_stat`, `io_stat`, debugfs `zsmalloc/classes`), so that
 //! scripts need not learn new words. All sizes are in bytes. These types are read back by `memzip stat`; fields may be added, none renamed.
 
 use serde::{Deserialize, Serialize};
+
+use super::movement_json::Movement;
 
 /// One server's numbers at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,11 @@ pub(crate) struct StatReport {
     pub(crate) classes: Vec<ClassRow>,
     /// Free blocks of the arena by order, in the format of `/proc/buddyinfo`.
     pub(crate) buddyinfo: String,
+    /// Free blocks by migrate type, in the format of `/proc/pagetypeinfo`.
+    pub(crate) pagetypeinfo: String,
+    /// What was moved, and what moves by itself.
+    #[serde(flatten)]
+    pub(crate) movement: Movement,
 }
 
 /// Where `mem_total` goes. The parts sum to it exactly.
@@ -207,46 +214,6 @@ pub(crate) struct ClassRow {
     pub(crate) pages_per_zspage: u64,
     /// Frames a compaction could free.
     pub(crate) freeable: u64,
-}
-
-/// What a compaction did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CompactReport {
-    /// Objects that moved to another zspage.
-    pub(crate) objects_moved: u64,
-    /// Their bytes.
-    pub(crate) bytes_moved: u64,
-    /// Frames that became free.
-    pub(crate) frames_freed: u64,
-    /// Zspages that became free.
-    pub(crate) zspages_freed: u64,
-    /// Times a size class was left since its zspages were in use.
-    pub(crate) skipped: u64,
-    /// Frames that moved down, so that whole 2 MiB blocks became free.
-    pub(crate) frames_moved: u64,
-    /// Frames passed over since their zspage was in use.
-    pub(crate) frames_busy: u64,
-    /// How it ended: `done`, `out of time` or `already running`.
-    pub(crate) outcome: String,
-    /// How long it took.
-    pub(crate) duration_us: u64,
-    /// `mem_used_total` before.
-    pub(crate) mem_used_before: u64,
-    /// `mem_used_total` after.
-    pub(crate) mem_used_after: u64,
-    /// `mem_total` before.
-    pub(crate) mem_total_before: u64,
-    /// `mem_total` after.
-    pub(crate) mem_total_after: u64,
-}
-
-/// Body of `POST /v1/compact`; all of it may be left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CompactRequest {
-    /// Stop after this many milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) budget_ms: Option<u64>,
 }
 
 /// Body of every answer that is not 200.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use zram::Zram;
 use zsmalloc::{Budget, ClassStats, Outcome};
 
-use super::stat_json::{ClassRow, CompactReport, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
+use super::compact_json::{CompactReport, CompactRequest, PartReport};
+use super::movement;
+use super::stat_json::{ClassRow, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
 
 /// A disk that is served.
 pub(crate) struct Subject {
@@ -46,28 +48,40 @@ impl Subject {
             io: io(&stat.io),
             nbd: clients(&self.server.stats()),
             classes: stat.classes.iter().filter(|class| class.frames_used > 0).map(class_row).collect(),
+            pagetypeinfo: self.disk.zone().pagetypeinfo().to_string(),
+            movement: movement::report(&self.disk, &stat),
             buddyinfo: stat.buddyinfo,
         }
     }
 
-    /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks.
-    pub(crate) fn compact(&self, budget: Duration) -> CompactReport {
+    /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
+    pub(crate) fn compact(&self, asked: CompactRequest, budget: Duration) -> CompactReport {
         let before = self.disk.stat();
         let start = Instant::now();
-        let done = self.disk.compact(&Budget::within(budget));
-        let gathered = self.disk.compact_frames(&Budget::within(budget.saturating_sub(start.elapsed())));
+        let objects = asked.objects.then(|| timed(|| self.disk.compact(&Budget::within(budget))));
+        let rest = budget.saturating_sub(start.elapsed());
+        let frames = asked.frames.then(|| timed(|| self.disk.compact_frames(&Budget::within(rest))));
         let duration = start.elapsed();
         let after = self.disk.stat();
+        let object_word = objects.map(|(done, _)| object_outcome(done.outcome));
+        let frame_word = frames.map(|(done, _)| frame_outcome(done.outcome));
+        let part =
+            |word: Option<Word>, time| word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time });
+        let (moved, object_time) = objects.unwrap_or_default();
+        let (gathered, frame_time) = frames.unwrap_or_default();
         CompactReport {
-            objects_moved: done.objects_moved,
-            bytes_moved: done.bytes_moved,
-            frames_freed: done.frames_freed,
-            zspages_freed: done.zspages_freed,
-            skipped: done.skipped,
+            objects: part(object_word, micros(object_time)),
+            frames: part(frame_word, micros(frame_time)),
+            objects_moved: moved.objects_moved,
+            bytes_moved: moved.bytes_moved,
+            frames_freed: moved.frames_freed,
+            zspages_freed: moved.zspages_freed,
+            skipped: moved.skipped,
             frames_moved: gathered.frames_moved,
             frames_busy: gathered.frames_busy,
-            outcome: worst(done.outcome, gathered.outcome).to_owned(),
-            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            frames_scanned: gathered.scanned,
+            outcome: object_word.max(frame_word).map_or("done", |Word(_, text)| text).to_owned(),
+            duration_us: micros(duration),
             mem_used_before: before.mm.mem_used_total,
             mem_used_after: after.mm.mem_used_total,
             mem_total_before: before.memory.mem_total,
@@ -76,12 +90,38 @@ impl Subject {
     }
 }
 
-fn worst(objects: Outcome, frames: frames::Outcome) -> &'static str {
-    match (objects, frames) {
-        (Outcome::AlreadyRunning, _) | (_, frames::Outcome::AlreadyRunning) => "already running",
-        (Outcome::OutOfTime, _) | (_, frames::Outcome::OutOfTime) => "out of time",
-        (Outcome::Done, frames::Outcome::Done | frames::Outcome::Reached) => "done",
+/// How a compaction ended: the worse, the larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Word(u8, &'static str);
+
+const DONE: Word = Word(0, "done");
+const OUT_OF_TIME: Word = Word(1, "out of time");
+const ALREADY_RUNNING: Word = Word(2, "already running");
+
+fn object_outcome(outcome: Outcome) -> Word {
+    match outcome {
+        Outcome::Done => DONE,
+        Outcome::OutOfTime => OUT_OF_TIME,
+        Outcome::AlreadyRunning => ALREADY_RUNNING,
     }
+}
+
+fn frame_outcome(outcome: frames::Outcome) -> Word {
+    match outcome {
+        frames::Outcome::Done | frames::Outcome::Reached => DONE,
+        frames::Outcome::OutOfTime => OUT_OF_TIME,
+        frames::Outcome::AlreadyRunning => ALREADY_RUNNING,
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn parts(memory: &zram::MemorySplit) -> MemoryParts {

@@ -10,6 +10,7 @@ use nbd::{Listen, Server, ServerConfig};
 use tempfile::TempDir;
 use zram::{Zram, ZramConfig};
 
+use super::compact_json::{CompactReport, CompactRequest};
 use super::*;
 
 /// Pages of the disk under test.
@@ -96,7 +97,7 @@ fn stat_tells_over_the_socket_what_the_disk_tells_in_the_process() {
 fn compact_frees_frames_and_says_how_many() {
     let fixture = Fixture::start(LIMITS);
     fixture.fill_and_thin();
-    let report = client::compact(&fixture.socket()).expect("it answers");
+    let report = client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
     assert!(report.objects_moved > 0 && report.frames_freed > 0, "{report:?}");
     assert_eq!(report.mem_used_before - report.mem_used_after, report.frames_freed * 4096);
     assert_eq!(report.outcome, "done");
@@ -110,11 +111,41 @@ fn a_budget_is_kept() {
     fixture.fill_and_thin();
     let (status, body) = fixture.post("{\"budget_ms\": 0}");
     assert_eq!(status, 200, "{body}");
-    let report: stat_json::CompactReport = serde_json::from_str(&body).expect("JSON");
+    let report: CompactReport = serde_json::from_str(&body).expect("JSON");
     assert_eq!((report.objects_moved, report.outcome.as_str()), (0, "out of time"));
     let (status, body) = fixture.post("");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"outcome\":\"done\""), "{body}");
+}
+
+/// The answers to three requests on three disks in the same state.
+#[test]
+fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
+    let ask = |body: &str| {
+        let fixture = Fixture::start(LIMITS);
+        fixture.fill_and_thin();
+        let (status, body) = fixture.post(body);
+        assert_eq!(status, 200, "{body}");
+        let report: CompactReport = serde_json::from_str(&body).expect("JSON");
+        (report, fixture.subject.stat())
+    };
+    let (objects, stat) = ask("{\"frames\": false}");
+    assert!(objects.objects_moved > 0 && objects.frames_moved == 0, "{objects:?}");
+    assert!(objects.objects.is_some_and(|part| part.outcome == "done") && objects.frames.is_none());
+    assert_eq!((stat.movement.compaction.runs, stat.movement.vmstat["compact_migrate_scanned"]), (1, 0));
+
+    let (frames, stat) = ask("{\"objects\": false}");
+    assert!(frames.objects_moved == 0 && frames.frames_scanned > 0, "{frames:?}");
+    assert!(frames.objects.is_none() && frames.frames.is_some_and(|part| part.outcome == "done"));
+    assert_eq!(stat.movement.compaction.runs, 0);
+    assert_eq!(stat.movement.vmstat["compact_migrate_scanned"], frames.frames_scanned);
+    assert_eq!(stat.movement.vmstat["pgmigrate_success"], frames.frames_moved);
+
+    let (both, stat) = ask("{\"objects\": true, \"frames\": true, \"budget_ms\": 200000}");
+    assert!(both.objects_moved > 0 && both.frames_scanned > 0, "{both:?}");
+    assert_eq!(stat.movement.compaction.objects_moved, both.objects_moved);
+    assert_eq!((stat.movement.vmstat["nr_isolated"], &*stat.movement.movability), (0, "on"));
+    assert!(stat.pagetypeinfo.starts_with("Page block order: 9\n"), "{}", stat.pagetypeinfo);
 }
 
 #[test]
@@ -134,6 +165,12 @@ fn what_is_wrong_with_a_request_is_said_in_the_answer() {
         assert_eq!(status, 400, "{junk}: {body}");
         assert!(body.contains("budget_ms"), "{junk}: {body}");
     }
+    for junk in ["{\"objects\": 1}", "{\"frames\": \"yes\"}", "{\"frame\": true}", "{\"budget_ms\": 1e3}", "[true]"] {
+        assert_eq!(fixture.post(junk).0, 400, "{junk}");
+    }
+    let (status, body) = fixture.post("{\"objects\": false, \"frames\": false}");
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("nothing to do"), "{body}");
     let (status, _) = fixture.post(&" ".repeat(5000));
     assert_eq!(status, 413);
 }
@@ -185,11 +222,11 @@ fn one_compaction_at_a_time() {
     let fixture = Fixture { disk, subject, _plane: plane, folder };
     let (status, body) = fixture.post("");
     assert_eq!(status, 409, "{body}");
-    let error = client::compact(&fixture.socket()).expect_err("refused").to_string();
+    let error = client::compact(&fixture.socket(), CompactRequest::default()).expect_err("refused").to_string();
     assert!(error.contains("409") && error.contains("running"), "{error}");
     client::stat(&fixture.socket()).expect("stat does not mind");
     drop(running);
-    client::compact(&fixture.socket()).expect("now it may");
+    client::compact(&fixture.socket(), CompactRequest::default()).expect("now it may");
 }
 
 #[test]

@@ -22,7 +22,8 @@ use zram::{Zram, ZramConfig};
 
 use crate::cli::Demo;
 use crate::control::Subject;
-use crate::control::stat_json::{CompactReport, StatReport};
+use crate::control::compact_json::{CompactReport, CompactRequest};
+use crate::control::stat_json::StatReport;
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
 use corpus::Corpus;
@@ -83,7 +84,12 @@ fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
         |pages| format!("{} pages, one trim request each", grouped(*pages)),
     )?;
     let deleted = disk.moment("half deleted");
-    steps.run("compact", Work::Inside, |_| Ok(disk.subject.compact(COMPACTION)), compaction_note)?;
+    steps.run(
+        "compact",
+        Work::Inside,
+        |_| Ok(disk.subject.compact(CompactRequest::default(), COMPACTION)),
+        compaction_note,
+    )?;
     let compacted = disk.moment("compacted");
     steps.run(
         "read all back, compare",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use page::PAGE_SIZE;
 use sync::atomic::Ordering::Relaxed;
-use zsmalloc::{ClassStats, PoolStats};
+use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
 use crate::Zram;
 use crate::counters::Counter;
@@ -112,6 +112,10 @@ pub struct Stat {
     pub memory: MemorySplit,
     /// The cache of uncompressed hot pages.
     pub hot: HotStat,
+    /// What object compaction did so far.
+    pub compaction: CompactionTotals,
+    /// What the pool's thread in the background did so far, if there is one.
+    pub background: BackgroundStats,
     /// The size classes, smallest first.
     pub classes: Vec<ClassStats>,
     /// Free blocks by order, in the kernel's format.
@@ -172,6 +176,8 @@ impl Zram {
             memory: self.memory_split(&pool),
             hot: HotStat::default(),
             buddyinfo: self.zone.buddyinfo().to_string(),
+            compaction: pool.compaction,
+            background: pool.background,
             classes: pool.classes,
         }
     }

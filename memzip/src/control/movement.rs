@@ -1,0 +1,63 @@
+//! Gathers what moves memory in one disk.
+
+use frames::VmStat;
+use zram::{Movability, Stat, Zram};
+use zsmalloc::{BackgroundState, BackgroundStats};
+
+use super::movement_json::{BackgroundReport, CompactionCounts, Movement};
+use super::subject::micros;
+
+/// All of it, now.
+pub(super) fn report(disk: &Zram, stat: &Stat) -> Movement {
+    let compaction = &stat.compaction;
+    Movement {
+        movability: if disk.config().movability == Movability::On { "on" } else { "off" }.to_owned(),
+        vmstat: vmstat(disk.zone().vmstat()).into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        compaction: CompactionCounts {
+            runs: compaction.runs,
+            objects_moved: compaction.objects_moved,
+            bytes_moved: compaction.bytes_moved,
+            frames_freed: compaction.frames_freed,
+            zspages_freed: compaction.zspages_freed,
+            skipped: compaction.skipped,
+            time_us: micros(compaction.time),
+        },
+        background: background(&stat.background),
+    }
+}
+
+/// Every counter with its name.
+fn vmstat(stat: VmStat) -> Vec<(&'static str, u64)> {
+    vec![
+        ("pgmigrate_success", stat.pgmigrate_success),
+        ("pgmigrate_fail", stat.pgmigrate_fail),
+        ("compact_migrate_scanned", stat.compact_migrate_scanned),
+        ("compact_free_scanned", stat.compact_free_scanned),
+        ("compact_isolated", stat.compact_isolated),
+        ("compact_stall", stat.compact_stall),
+        ("compact_fail", stat.compact_fail),
+        ("compact_success", stat.compact_success),
+        ("compact_daemon_wake", stat.compact_daemon_wake),
+        ("compact_deferred", stat.compact_deferred),
+        ("nr_isolated", stat.nr_isolated),
+    ]
+}
+
+fn background(stats: &BackgroundStats) -> BackgroundReport {
+    let state = match stats.state {
+        BackgroundState::Off => "off",
+        BackgroundState::Watching => "watching",
+        BackgroundState::Working => "working",
+        BackgroundState::BackingOff => "backing off",
+    };
+    BackgroundReport {
+        state: state.to_owned(),
+        cpu_percent: 0,
+        cpu_us: micros(stats.cpu),
+        looks: stats.looks,
+        slices: stats.slices,
+        objects_moved: stats.objects_moved,
+        frames_freed: stats.frames_freed,
+        frames_freeable: stats.frames_freeable,
+    }
+}

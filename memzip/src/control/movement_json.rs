@@ -1,0 +1,58 @@
+//! The part of `GET /v1/stat` about memory that moves: migration, both compactions, and what works by itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that moves memory, and how far it got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Movement {
+    /// `on`, or `off` when frames stay where they are (`--movability off`).
+    pub(crate) movability: String,
+    /// Counters of migration and frame compaction under their names in `/proc/vmstat`. `nr_isolated` is a level, the others only grow.
+    pub(crate) vmstat: BTreeMap<String, u64>,
+    /// All object compactions so far, whoever asked for them.
+    pub(crate) compaction: CompactionCounts,
+    /// Compaction in the background.
+    pub(crate) background: BackgroundReport,
+}
+
+/// All object compactions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CompactionCounts {
+    /// Compactions that have ended; a slice of the one in the background is one.
+    pub(crate) runs: u64,
+    /// Objects that got a new place.
+    pub(crate) objects_moved: u64,
+    /// Their bytes.
+    pub(crate) bytes_moved: u64,
+    /// Frames that became free.
+    pub(crate) frames_freed: u64,
+    /// Zspages that became free.
+    pub(crate) zspages_freed: u64,
+    /// Zspages passed over, for somebody used them.
+    pub(crate) skipped: u64,
+    /// Time spent.
+    pub(crate) time_us: u64,
+}
+
+/// Compaction in the background.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BackgroundReport {
+    /// `off`, `watching`, `working`, or `backing off` after work in vain.
+    pub(crate) state: String,
+    /// The most of one CPU it may use, in percent; 0 when it is off.
+    pub(crate) cpu_percent: u8,
+    /// CPU time it used.
+    pub(crate) cpu_us: u64,
+    /// Times it looked how much there is to be gained.
+    pub(crate) looks: u64,
+    /// Slices it worked.
+    pub(crate) slices: u64,
+    /// Objects it moved; part of `compaction`.
+    pub(crate) objects_moved: u64,
+    /// Frames it freed; part of `compaction`.
+    pub(crate) frames_freed: u64,
+    /// Frames that could be freed when it last looked.
+    pub(crate) frames_freeable: u64,
+}
