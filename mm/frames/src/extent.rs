@@ -295,6 +295,12 @@ impl Extents {
         (!state.is_vacant()).then(|| state.tag())
     }
 
+    /// The extents of one shape there are. A snapshot, exact when nobody creates or ends any.
+    pub fn live(&self, shape: Shape) -> impl Iterator<Item = ExtentId> {
+        let ids = &self.records(shape).ids;
+        (0..ids.capacity() as u32).filter(|&index| ids.is_taken(index)).map(move |index| ExtentId::new(shape, index))
+    }
+
     /// Memory of all records, the owner's words and the number sets, in bytes.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {

@@ -6,6 +6,7 @@
 //! Inside, from the outside in: per-CPU lists (`percpu`), the buddy allocator (`buddy`, `freelist`), pageblocks (`pageblock`, `bitmap`), frame
 //! descriptors (`descriptor`, `state`), and the bytes (`arena`). All metadata is in tables beside the arena; there are no pointers in it.
 
+mod advance;
 mod arena;
 mod bitmap;
 mod buddy;
@@ -22,6 +23,7 @@ mod geometry;
 pub mod ids;
 mod info;
 mod lend;
+mod lru;
 mod migrate;
 mod pageblock;
 mod percpu;
@@ -35,6 +37,7 @@ mod units;
 mod watermarks;
 mod zone;
 
+pub use advance::Advance;
 pub use budget::{Budget, Deadline};
 pub use check::CheckError;
 pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome};
@@ -45,6 +48,8 @@ pub use frame::{Block, Frame, PageLock};
 pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
 pub use info::{BuddyInfo, PageTypeInfo};
 pub use lend::{LendError, Lent, OwnedBlock};
+pub use lend::{LendError, OwnedBlock};
+pub use lru::{Lru, LruStats};
 pub use migrate::{
     Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
     Targets,

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 
+use crate::lru::Place;
 use crate::units::Order;
 
 /// What a frame is, in one word. While it is in use, which is when several threads may change it, it changes by compare-and-swap only.
@@ -9,9 +10,9 @@ use crate::units::Order;
 /// ```text
 ///  31    28 27    24 23  22  21  20  19        12 11              0
 /// +--------+--------+---+---+---+---+------------+-----------------+
-/// | kind   | order  | I | L | 0 | 0 | owner      | references      |
+/// | kind   | order  | I | L | place | owner      | references      |
 /// +--------+--------+---+---+---+---+------------+-----------------+
-///  I = isolated by migration, L = page lock
+///  I = isolated by migration, L = page lock, place = on which LRU list: 0 none, 1 inactive, 2 inactive and referenced, 3 active
 /// ```
 /// The owner is the number under which whoever has the frame registered its [`MovableOps`](crate::MovableOps); a frame with an owner is
 /// movable, one without is not (R-003). Owner, marks and references change together or not at all, so no order of looking at them can be
@@ -42,6 +43,8 @@ const ORDER_SHIFT: u32 = 24;
 const ORDER_MASK: u32 = 0xf;
 const ISOLATED: u32 = 1 << 23;
 const LOCKED: u32 = 1 << 22;
+const PLACE_SHIFT: u32 = 20;
+const PLACE: u32 = 3 << PLACE_SHIFT;
 const OWNER_SHIFT: u32 = 12;
 const OWNER: u32 = 0xff << OWNER_SHIFT;
 const REFERENCES: u32 = (1 << OWNER_SHIFT) - 1;
@@ -107,6 +110,21 @@ impl State {
 
     pub(crate) const fn is_isolated(self) -> bool {
         self.0 & ISOLATED != 0
+    }
+
+    /// On which LRU list it is.
+    pub(crate) const fn place(self) -> Place {
+        match self.0 >> PLACE_SHIFT & 3 {
+            0 => Place::Off,
+            1 => Place::Inactive,
+            2 => Place::Referenced,
+            _ => Place::Active,
+        }
+    }
+
+    /// With another place. Who may change it: see [`crate::lru`].
+    pub(crate) const fn placed(self, place: Place) -> Self {
+        Self(self.0 & !PLACE | (place as u32) << PLACE_SHIFT)
     }
 
     /// One owner more; `None` when there is none yet, or when no more can be counted.
@@ -197,6 +215,10 @@ mod tests {
             assert_eq!((all.kind(), all.references(), all.owner()), (Some(Kind::Used), 1, Some(OwnerId(number))));
             assert_eq!(all.unlocked().not_isolated(), owned);
             assert_eq!(owned.disowned(), plain);
+            for place in [Place::Off, Place::Inactive, Place::Referenced, Place::Active] {
+                assert_eq!(all.placed(place).place(), place);
+                assert_eq!(all.placed(place).placed(Place::Off), all);
+            }
             assert_eq!(owned.owned_by(OwnerId(NonZeroU8::MIN)), None, "one owner at a time");
         }
         assert_eq!(plain.owner(), None);

@@ -47,6 +47,12 @@ impl<'e> Shared<'e> {
         self.tag
     }
 
+    /// The frame at `position`, which stays there as long as this guard lives.
+    #[must_use]
+    pub fn frame(&self, position: usize) -> Option<Pfn> {
+        frame_at(self.record, position)
+    }
+
     /// The bytes `range` of the extent, counted from its first frame: at most two frames' worth, the second piece empty where the frames are
     /// neighbours or the range does not cross a border.
     ///
@@ -121,6 +127,12 @@ impl<'e> Exclusive<'e> {
             std::slice::from_raw_parts_mut(arena.frame_ptr(pfn).as_ptr().add(offset), len)
         };
         Some((piece(span.first), span.second.map_or(&mut [], piece)))
+    }
+
+    /// The frame at `position`.
+    #[must_use]
+    pub fn frame(&self, position: usize) -> Option<Pfn> {
+        frame_at(self.record, position)
     }
 
     /// Whether place `position` holds a frame. False past the end.

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::MovableOps;
+use crate::lru::Place;
 use crate::state::{Kind, State};
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
@@ -16,6 +17,8 @@ use crate::zone::Zone;
 pub struct Isolated<'z> {
     zone: &'z Zone,
     pfn: Pfn,
+    /// Where on an LRU list it was; `None` for a frame of another kind.
+    place: Option<Place>,
 }
 
 /// A frame whose page lock is held, as the callbacks of [`MovableOps`] get it. Dropping it unlocks.
@@ -23,6 +26,7 @@ pub struct Isolated<'z> {
 pub struct Locked<'z> {
     zone: &'z Zone,
     pfn: Pfn,
+    place: Option<Place>,
 }
 
 impl Zone {
@@ -41,10 +45,18 @@ impl Zone {
         })?;
         let candidate = Candidate::new(self, pfn);
         let ops = before.owner().and_then(|owner| self.registry.ops(owner))?;
-        if !candidate.is_wanted(&*ops) {
-            return None;
+        let place = match ops.lru() {
+            Some(lru) => Some(lru.take_off(pfn)?),
+            None => None,
+        };
+        if candidate.is_wanted(&*ops) {
+            return candidate.isolate(place);
         }
-        candidate.isolate()
+        // Before the page lock goes: until then nobody else can isolate it.
+        if let (Some(lru), Some(place)) = (ops.lru(), place) {
+            lru.put_back(pfn, place);
+        }
+        None
     }
 
     /// Frames that are isolated just now.
@@ -69,7 +81,7 @@ struct Candidate<'z> {
 
 impl<'z> Candidate<'z> {
     fn new(zone: &'z Zone, pfn: Pfn) -> Self {
-        Self { zone, pfn, locked: Some(Locked { zone, pfn }) }
+        Self { zone, pfn, locked: Some(Locked { zone, pfn, place: None }) }
     }
 
     fn is_wanted(&self, ops: &dyn MovableOps) -> bool {
@@ -78,14 +90,14 @@ impl<'z> Candidate<'z> {
     }
 
     /// Marks the frame, unless its owner let go of it since.
-    fn isolate(self) -> Option<Isolated<'z>> {
+    fn isolate(self, place: Option<Place>) -> Option<Isolated<'z>> {
         let (zone, pfn) = (self.zone, self.pfn);
         // The mark takes the lock's place, in one step.
         zone.tables.frames.update(pfn, |state| state.owner().map(|_| state.isolated().unlocked()))?;
         // Lock and reference are the isolation's now.
         std::mem::forget(self);
         zone.events.isolate();
-        Some(Isolated { zone, pfn })
+        Some(Isolated { zone, pfn, place })
     }
 }
 
@@ -117,7 +129,7 @@ impl<'z> Isolated<'z> {
     pub(crate) fn lock(&self) -> Locked<'z> {
         let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
         debug_assert!(before.is_some_and(|state| !state.is_locked()), "{} is locked by two", self.pfn);
-        Locked { zone: self.zone, pfn: self.pfn }
+        Locked { zone: self.zone, pfn: self.pfn, place: self.place }
     }
 
     /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away.
@@ -142,6 +154,9 @@ impl Drop for Isolated<'_> {
         if let Some(ops) = self.is_movable().then(|| self.ops()).flatten() {
             // The frame goes back whatever the callback does.
             let _ = catch_unwind(AssertUnwindSafe(|| ops.putback(&locked)));
+            if let (Some(lru), Some(place)) = (ops.lru(), self.place) {
+                lru.put_back(self.pfn, place);
+            }
         }
         drop(locked);
         self.unmark();
@@ -159,6 +174,11 @@ impl<'z> Locked<'z> {
     #[must_use]
     pub fn name(&self) -> Option<(u32, u8)> {
         self.zone.tables.frames.name(self.pfn)
+    }
+
+    /// Where on an LRU list it was when it was isolated.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place
     }
 
     pub(crate) fn zone(&self) -> &'z Zone {

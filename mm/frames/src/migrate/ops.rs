@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::{Accepted, Locked, Target};
+use crate::lru::Lru;
 
 /// The first of the two calls that climb: a frame of yours is being moved.
 ///
@@ -26,6 +27,12 @@ pub trait MovableOps: Debug + Send + Sync {
 
     /// The frame was not moved and is the owner's alone again. It is still marked as isolated during the call.
     fn putback(&self, frame: &Locked<'_>);
+
+    /// The lists its frames are on, for an owner of LRU frames: only a frame on a list can be isolated then, and it is off its list until it was moved or
+    /// put back.
+    fn lru(&self) -> Option<&Lru> {
+        None
+    }
 }
 
 /// How hard migration may try.

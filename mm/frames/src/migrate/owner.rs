@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::MovableOps;
 use crate::descriptor::Put;
 use crate::frame::Frame;
+use crate::lru::Lru;
 use crate::state::OwnerId;
 use crate::units::{MigrateType, Pfn};
 use crate::zone::Zone;
@@ -84,6 +85,7 @@ impl Registry {
 pub struct Owner {
     zone: Arc<Zone>,
     id: OwnerId,
+    lru: Option<Lru>,
 }
 
 impl Zone {
@@ -103,7 +105,17 @@ impl Zone {
     /// [`OwnersExhausted`].
     pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
         let id = self.registry.reserve().ok_or(OwnersExhausted)?;
-        Ok(Owner { zone: Arc::clone(self), id })
+        Ok(Owner { zone: Arc::clone(self), id, lru: None })
+    }
+
+    /// As [`Zone::reserve_owner`], with LRU lists for the frames.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`].
+    pub fn reserve_lru_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        let mut owner = self.reserve_owner()?;
+        owner.lru = Some(Lru::new(Arc::clone(self), owner.id));
+        Ok(owner)
     }
 }
 
@@ -118,6 +130,12 @@ impl Owner {
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.zone
+    }
+
+    /// The LRU lists, if it was registered with some.
+    #[must_use]
+    pub fn lru(&self) -> Option<&Lru> {
+        self.lru.as_ref()
     }
 
     /// From here on the owner is called.
@@ -167,7 +185,8 @@ impl Owner {
     ///
     /// Locking: a per-CPU list. The OS is not called: see [`Zone::settle`].
     pub fn release(&self, pfn: Pfn) {
-        match self.zone.tables.frames.disown(pfn) {
+        let left = self.lru.as_ref().map_or_else(|| self.zone.tables.frames.disown(pfn), |lru| lru.disown(pfn));
+        match left {
             Some(Put::Shared) => {}
             Some(Put::Last(_)) => self.zone.cache(pfn),
             // Nothing moves here, so it was never marked.
@@ -185,6 +204,10 @@ impl Owner {
             Movability::On => self.zone.tables.frames.update(pfn, reclaim).is_some(),
             Movability::Off => true,
         };
+        if let Some(lru) = self.lru.as_ref().filter(|_| taken) {
+            // Nobody can have put it back meanwhile: it was not isolated.
+            let _ = lru.take_off(pfn);
+        }
         taken.then(|| self.zone.frame_from_pfn(pfn))
     }
 }

@@ -78,6 +78,13 @@ impl<'z> Target<'z> {
             zone.tables.frames.set_name(to, name, position);
         }
         zone.tables.frames.update(to, |state| before.owner().and_then(|owner| state.owned_by(owner)));
+        if let Some(place) = from.place() {
+            // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
+            let ops = before.owner().and_then(|owner| zone.registry.ops(owner));
+            if let Some(lru) = ops.as_ref().and_then(|ops| ops.lru()) {
+                lru.put_back(to, place);
+            }
+        }
         Ok(Accepted { to, charge })
     }
 

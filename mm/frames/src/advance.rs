@@ -1,0 +1,57 @@
+//! Frames on account: room beyond the limit for whoever is about to free as much.
+
+use crate::units::FrameCount;
+use crate::zone::Zone;
+
+/// Room beyond the zone's limit. Dropping it ends that.
+#[derive(Debug)]
+#[must_use = "the room is there as long as this value is"]
+pub struct Advance<'z> {
+    zone: &'z Zone,
+    frames: u64,
+}
+
+impl Zone {
+    /// Lets `frames` more be taken than the limit allows, for a caller that has as many in use and frees them right after: at the limit, what a cache
+    /// holds could otherwise never be written to where it takes less room. As a target of migration, a frame taken so counts once the old one is free.
+    ///
+    /// If somebody else takes that room the caller's request is refused like any other, and until the next frame is freed the zone is above its limit
+    /// by what was taken: never by more than the advances at one time.
+    ///
+    /// Locking: the zone lock, for a moment.
+    pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
+        self.buddy.lock().moving += frames.0;
+        Advance { zone: self, frames: frames.0 }
+    }
+}
+
+impl Drop for Advance<'_> {
+    fn drop(&mut self) {
+        self.zone.buddy.lock().moving -= self.frames;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{AllocError, Backing, MigrateType, Reclaim, ZoneConfig};
+
+    /// At the limit one frame more can be had against one that is freed afterwards, and no second one.
+    #[test]
+    fn an_advance_is_one_frame_and_only_while_it_lives() {
+        let limit = Some(FrameCount(4));
+        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Zone::new(config).expect("a small zone");
+        let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        let mut held: Vec<_> = (0..4).map(|_| take().expect("below the limit")).collect();
+        assert_eq!(take().map(drop), Err(AllocError::Limit));
+        let advance = zone.advance(FrameCount(1));
+        held.push(take().expect("the advance"));
+        assert_eq!(take().map(drop), Err(AllocError::Limit));
+        drop(advance);
+        held.truncate(4);
+        assert_eq!(take().map(drop), Err(AllocError::Limit));
+        drop(held);
+        zone.check().expect("consistent");
+    }
+}

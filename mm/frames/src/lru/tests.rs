@@ -1,0 +1,255 @@
+use std::sync::{Arc, Weak};
+
+use super::*;
+use crate::{
+    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, MovableOps,
+    OwnerWords, Reclaim, Refused, Shape, Target, ZoneConfig,
+};
+
+/// A cache of single frames, as the store has one.
+#[derive(Debug)]
+struct Cache {
+    extents: Extents,
+}
+
+impl MovableOps for Cache {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.extents.can_isolate(frame)
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        self.extents.migrate_frame(from, to).result
+    }
+
+    fn putback(&self, _: &Locked<'_>) {}
+
+    fn lru(&self) -> Option<&Lru> {
+        self.extents.owner().lru()
+    }
+}
+
+impl Cache {
+    fn new(movability: Movability) -> Arc<Self> {
+        let config =
+            ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, movability, ..ZoneConfig::default() };
+        let zone = Arc::new(Zone::new(config).expect("a small zone"));
+        let owner = zone.reserve_lru_owner().expect("a number");
+        let cache = Arc::new(Self {
+            extents: Extents::new(owner, 64, OwnerWords::default(), Backing::Heap).expect("small tables"),
+        });
+        let ops: Weak<dyn MovableOps> = Arc::downgrade(&cache) as _;
+        cache.extents.owner().publish(ops);
+        cache
+    }
+
+    fn lru(&self) -> &Lru {
+        self.extents.owner().lru().expect("it has one")
+    }
+
+    fn zone(&self) -> &Zone {
+        self.extents.zone()
+    }
+
+    fn fill(&self) -> ExtentId {
+        let mut fresh = self.extents.create(Shape::Single, 0).expect("room");
+        fresh.attach(0, Reclaim::NotAllowed).expect("room");
+        assert!(self.lru().add(fresh.frame(0).expect("just attached")));
+        fresh.id()
+    }
+
+    fn frame(&self, id: ExtentId) -> Pfn {
+        self.extents.share(id).and_then(|shared| shared.frame(0)).expect("live")
+    }
+
+    fn end(&self, id: ExtentId) {
+        self.extents.try_exclusive(id).expect("idle").destroy();
+    }
+
+    fn isolate(&self, id: ExtentId) -> Isolated<'_> {
+        self.zone().isolate(self.frame(id)).expect("on a list")
+    }
+
+    fn migrate<'z>(&'z self, isolated: Isolated<'z>) -> (Migration, Vec<Isolated<'z>>) {
+        let mut batch = vec![isolated];
+        let mut fresh = |_| self.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+        (self.zone().migrate_pages(&mut batch, &mut fresh, Mode::Async), batch)
+    }
+
+    /// Lengths of the inactive and the active list, and frames ever added.
+    fn counts(&self) -> (u64, u64, u64) {
+        let stats = self.lru().stats();
+        (stats.inactive.0, stats.active.0, stats.added)
+    }
+
+    fn check(&self) {
+        self.lru().check().expect("sound lists");
+        self.zone().check().expect("a sound zone");
+    }
+
+    fn scan(&self) -> Option<ExtentId> {
+        self.lru().scan().map(ExtentId::from_bits)
+    }
+}
+
+/// S-37: isolation takes the frame off its list, success puts the new frame on it, and the old one is never put anywhere again.
+#[test]
+fn r020_s37_a_move_adds_the_new_frame_and_nothing_for_the_old() {
+    let cache = Cache::new(Movability::On);
+    let ids: Vec<_> = (0..3).map(|_| cache.fill()).collect();
+    assert_eq!(cache.counts(), (3, 0, 3));
+    let (old, isolated) = (cache.frame(ids[1]), cache.isolate(ids[1]));
+    assert_eq!(cache.counts(), (2, 0, 3), "R-020: off its list");
+    let (done, left) = cache.migrate(isolated);
+    assert_eq!((done, left.len()), (Migration { migrated: 1, ..Migration::default() }, 0));
+    assert_eq!(cache.counts(), (3, 0, 4), "one frame added, the new one");
+    assert_ne!(cache.frame(ids[1]), old);
+    assert!(!cache.lru().add(cache.frame(ids[1])), "it is on a list");
+    assert_eq!(cache.zone().stats().in_use, FrameCount(3));
+    cache.check();
+}
+
+/// a frame that was in use before the move is so after it.
+#[test]
+fn r022_the_new_frame_takes_the_old_ones_place() {
+    let cache = Cache::new(Movability::On);
+    let (first, second, third) = (cache.fill(), cache.fill(), cache.fill());
+    cache.lru().touch(cache.frame(first));
+    let (done, _) = cache.migrate(cache.isolate(first));
+    assert_eq!(done.migrated, 1);
+    cache.migrate(cache.isolate(second)).1.clear();
+    // The touched one gets its second chance before it can be asked for.
+    assert_eq!((cache.scan(), cache.scan(), cache.counts().1), (Some(third), Some(second), 1));
+    cache.check();
+}
+
+/// a frame that was in use all the time stays isolated, and is back on its list when it is put back.
+#[test]
+fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
+    let cache = Cache::new(Movability::On);
+    let id = cache.fill();
+    let reader = cache.extents.share(id).expect("live");
+    let (done, left) = cache.migrate(cache.isolate(id));
+    assert_eq!((done.again, left.len(), cache.counts()), (1, 1, (0, 0, 1)), "on no list while it is isolated");
+    drop(left);
+    assert_eq!(cache.counts(), (1, 0, 2));
+    drop(reader);
+    // Refused by the owner: work was left that will end the extent.
+    let reader = cache.extents.share(id).expect("live");
+    assert!(cache.extents.mark_pending(id));
+    assert!(cache.zone().isolate(reader.frame(0).expect("there")).is_none());
+    assert_eq!(cache.counts(), (1, 0, 3));
+    assert_eq!(reader.release(), Leaving::Pending);
+    cache.end(id);
+    assert_eq!(cache.counts(), (0, 0, 3));
+    cache.check();
+}
+
+/// no frame to move to. Nothing moved, and the list is whole again.
+#[test]
+fn r027_without_a_target_the_frame_goes_back_to_its_list() {
+    let cache = Cache::new(Movability::On);
+    let id = cache.fill();
+    let mut batch = vec![cache.isolate(id)];
+    let done = cache.zone().migrate_pages(&mut batch, &mut |_| None, Mode::Async);
+    assert!(done.out_of_frames);
+    drop(batch);
+    assert_eq!(cache.counts(), (1, 0, 2));
+    cache.check();
+}
+
+/// let go of while isolated. The put that frees it knows nothing of lists, and nobody puts it on one.
+#[test]
+fn r023_a_frame_released_while_isolated_is_on_no_list() {
+    let cache = Cache::new(Movability::On);
+    let (moved, put_back) = (cache.fill(), cache.fill());
+    let (first, second) = (cache.isolate(moved), cache.isolate(put_back));
+    cache.end(moved);
+    cache.end(put_back);
+    assert_eq!(cache.migrate(first).0, Migration { gone: 1, ..Migration::default() });
+    drop(second);
+    assert_eq!((cache.counts(), cache.zone().stats().in_use), ((0, 0, 2), FrameCount(0)));
+    cache.check();
+}
+
+/// R-034, S-43: who makes room does not come across a frame that is being moved.
+#[test]
+fn s43_a_scan_passes_isolated_frames_over() {
+    let cache = Cache::new(Movability::On);
+    let (oldest, next) = (cache.fill(), cache.fill());
+    let isolated = cache.isolate(oldest);
+    assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)));
+    // The end of a putback, when the frame is on its list and still marked.
+    let place = Place::Inactive;
+    cache.lru().put_back(isolated.pfn(), place);
+    assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)));
+    assert_eq!(cache.lru().take_off(isolated.pfn()), Some(place));
+    cache.end(next);
+    assert_eq!(cache.scan(), None);
+    drop(isolated);
+    assert_eq!(cache.scan(), Some(oldest));
+    cache.check();
+}
+
+/// a thousand moves, and every frame is where the lists say at each moment: nothing waits in a batch to be drained.
+#[test]
+fn r035_counts_are_exact_after_each_of_many_moves() {
+    let cache = Cache::new(Movability::On);
+    let ids: Vec<_> = (0..8).map(|_| cache.fill()).collect();
+    for round in 0..1000u64 {
+        let id = ids[round as usize % ids.len()];
+        assert_eq!(cache.migrate(cache.isolate(id)).0.migrated, 1);
+        let (inactive, active, added) = cache.counts();
+        assert_eq!((inactive + active, added), (8, 9 + round));
+        cache.lru().touch(cache.frame(ids[round as usize * 3 % ids.len()]));
+        assert!(cache.scan().is_some());
+    }
+    cache.check();
+}
+
+#[test]
+fn what_is_touched_outlives_what_is_not() {
+    let cache = Cache::new(Movability::On);
+    let ids: Vec<_> = (0..6).map(|_| cache.fill()).collect();
+    for id in [ids[0], ids[1]] {
+        cache.lru().touch(cache.frame(id));
+    }
+    for expected in &ids[2..] {
+        assert_eq!(cache.scan(), Some(*expected));
+        cache.end(*expected);
+    }
+    assert_eq!(cache.lru().stats().activated, 2);
+    // Nothing else is left, so they are given up after all.
+    for expected in &ids[..2] {
+        assert_eq!(cache.scan(), Some(*expected));
+        cache.end(*expected);
+    }
+    assert_eq!((cache.scan(), cache.counts()), (None, (0, 0, 6)));
+    cache.check();
+}
+
+/// A scan ends although everything is touched again as fast as it looks.
+#[test]
+fn a_scan_ends_when_everything_is_in_use() {
+    let cache = Cache::new(Movability::On);
+    let ids: Vec<_> = (0..64).map(|_| cache.fill()).collect();
+    for _ in 0..100 {
+        ids.iter().for_each(|&id| cache.lru().touch(cache.frame(id)));
+        assert!(cache.scan().is_some());
+    }
+    assert_eq!(cache.counts().0 + cache.counts().1, 64);
+    cache.check();
+}
+
+/// where nothing moves the lists work all the same.
+#[test]
+fn r011_lists_work_where_nothing_moves() {
+    let cache = Cache::new(Movability::Off);
+    let (first, second) = (cache.fill(), cache.fill());
+    cache.lru().touch(cache.frame(first));
+    assert_eq!(cache.scan(), Some(second));
+    assert!(cache.zone().isolate(cache.frame(first)).is_none());
+    cache.end(first);
+    cache.end(second);
+    assert_eq!((cache.scan(), cache.counts()), (None, (0, 0, 2)));
+    cache.check();
+}
