@@ -48,7 +48,6 @@ pub use frame::{Block, Frame, PageLock};
 pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
 pub use info::{BuddyInfo, PageTypeInfo};
 pub use lend::{LendError, Lent, OwnedBlock};
-pub use lend::{LendError, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use migrate::{
     Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
