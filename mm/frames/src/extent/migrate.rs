@@ -47,7 +47,9 @@ impl Extents {
         (frame_at(self.record(id)?, position) == Some(frame.pfn())).then_some((id, position))
     }
 
-    fn is_pending(&self, id: ExtentId) -> bool {
+    /// Whether somebody left work for whoever leaves the extent last. Stale as soon as it is returned.
+    #[must_use]
+    pub fn is_pending(&self, id: ExtentId) -> bool {
         // Relaxed: a hint; the mark's work is done by who leaves, whatever is seen here.
         self.state(id).is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_pending())
     }

@@ -1,0 +1,151 @@
+//! Random operations with faults: frames that are isolated for a long time, targets that run out, limits that fall, readers that stay. After each step
+//! the pool and the zone prove their equations, and every object is what was last written.
+
+use std::sync::Arc;
+
+use frames::{Backing, CompactRequest, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use proptest::prelude::*;
+use zsmalloc::{AllocError, Budget, Handle, ObjectRef, Pool, PoolConfig, WriteError};
+
+const FRAMES: u64 = 1024;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Store(usize, u8),
+    Write(prop::sample::Index, u8),
+    Free(prop::sample::Index),
+    /// Starts to read, and goes on until `Leave`.
+    Enter(prop::sample::Index),
+    Leave(prop::sample::Index),
+    Isolate(u32),
+    /// Moves all isolated frames, with so many targets.
+    Migrate(usize),
+    PutBack(prop::sample::Index),
+    CompactObjects,
+    CompactFrames,
+    Limit(u64),
+    Trim,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let len = prop_oneof![4 => 1usize..4097, 2 => 1500usize..2000, 1 => Just(4096usize)];
+    let which = || any::<prop::sample::Index>();
+    prop_oneof![
+        10 => (len, any::<u8>()).prop_map(|(len, byte)| Op::Store(len, byte)),
+        2 => (which(), any::<u8>()).prop_map(|(which, byte)| Op::Write(which, byte)),
+        6 => which().prop_map(Op::Free),
+        2 => which().prop_map(Op::Enter),
+        2 => which().prop_map(Op::Leave),
+        8 => (0..FRAMES as u32 / 4).prop_map(Op::Isolate),
+        2 => (0usize..6).prop_map(Op::Migrate),
+        2 => which().prop_map(Op::PutBack),
+        1 => Just(Op::CompactObjects),
+        1 => Just(Op::CompactFrames),
+        1 => (0u64..200).prop_map(Op::Limit),
+        1 => Just(Op::Trim),
+    ]
+}
+
+fn pattern(len: usize, byte: u8) -> Vec<u8> {
+    (0..len).map(|at| byte.wrapping_add(at as u8).wrapping_mul(7)).collect()
+}
+
+struct Model<'p> {
+    pool: &'p Pool,
+    live: Vec<(Handle, Vec<u8>)>,
+    reading: Vec<(ObjectRef<'p>, Vec<u8>)>,
+    isolated: Vec<Isolated<'p>>,
+}
+
+impl<'p> Model<'p> {
+    fn zone(&self) -> &'p Zone {
+        self.pool.zone()
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Store(len, byte) => match self.pool.store(&pattern(len, byte)) {
+                Ok(handle) => self.live.push((handle, pattern(len, byte))),
+                Err(error) => assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}"),
+            },
+            Op::Write(which, byte) if !self.live.is_empty() => {
+                let (handle, content) = which.get_mut(&mut self.live);
+                let new = pattern(content.len(), byte);
+                match self.pool.write(*handle, &new) {
+                    Ok(()) => *content = new,
+                    // Somebody reads, and there is no room beside: the object is what it was.
+                    Err(error) => assert!(matches!(error, WriteError::Alloc(_)), "{error}"),
+                }
+            }
+            Op::Free(which) if !self.live.is_empty() => {
+                let (handle, content) = self.live.swap_remove(which.index(self.live.len()));
+                assert_eq!(self.pool.free(handle), Ok(content.len()));
+            }
+            Op::Enter(which) if !self.live.is_empty() => {
+                let (handle, content) = which.get(&self.live);
+                self.reading.push((self.pool.read(*handle).expect("live"), content.clone()));
+            }
+            Op::Leave(which) if !self.reading.is_empty() => {
+                let (object, content) = self.reading.swap_remove(which.index(self.reading.len()));
+                assert_eq!(object.to_vec(), content, "what a reader entered for stays");
+            }
+            Op::Isolate(number) => self.isolated.extend(self.zone().isolate(Pfn(number))),
+            Op::Migrate(targets) => self.migrate(targets),
+            Op::PutBack(which) if !self.isolated.is_empty() => {
+                drop(self.isolated.swap_remove(which.index(self.isolated.len())));
+            }
+            Op::CompactObjects => drop(self.pool.compact(&Budget::unlimited()).outcome),
+            Op::CompactFrames => drop(self.zone().compact(CompactRequest::default()).outcome),
+            Op::Limit(frames) => self.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
+            Op::Trim => self.zone().trim(),
+            _ => {}
+        }
+    }
+
+    fn migrate(&mut self, mut targets: usize) {
+        let zone = self.zone();
+        let mut fresh = |_| {
+            targets = targets.checked_sub(1)?;
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+        };
+        zone.migrate_pages(&mut self.isolated, &mut fresh, Mode::Async);
+    }
+
+    /// nothing lost, nothing invented, at every step.
+    fn verify(&self) {
+        self.pool.check().expect("the pool is consistent");
+        self.zone().check().expect("the zone is consistent");
+        assert_eq!(self.zone().isolated(), self.isolated.len() as u64);
+        let given_up = self.zone().stats().in_use.0 - self.pool.frames();
+        assert!(given_up <= self.isolated.len() as u64, "a frame is the pool's, or isolated, or free");
+        for (handle, content) in &self.live {
+            assert_eq!(&self.pool.read(*handle).expect("live").to_vec(), content);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn r108_nothing_is_lost_whatever_fails(ops in proptest::collection::vec(op(), 1..250)) {
+        let config = ZoneConfig { capacity: FrameCount(FRAMES), backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Arc::new(Zone::new(config).expect("a small zone"));
+        let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+        let pool = Pool::new(Arc::clone(&zone), config).expect("a small pool");
+        let mut model = Model { pool: &pool, live: Vec::new(), reading: Vec::new(), isolated: Vec::new() };
+        for op in ops {
+            model.apply(op);
+            // The pool's own check takes its extents; a reader it meets there is no contradiction.
+            model.verify();
+        }
+        let Model { live, reading, isolated, .. } = model;
+        drop(reading);
+        for (handle, content) in &live {
+            prop_assert_eq!(pool.free(*handle), Ok(content.len()));
+        }
+        prop_assert_eq!(pool.frames(), 0);
+        drop(isolated);
+        prop_assert_eq!(zone.stats().in_use.0, 0);
+        zone.check().expect("consistent");
+    }
+}
