@@ -101,7 +101,7 @@ pub fn pool() -> ExitCode {
         .map_err(|error| error.to_string())
         .and_then(|zone| Pool::new(zone, PoolConfig::default()).map_err(|error| error.to_string()));
     match pool {
-        Ok(pool) => run(&pool),
+        Ok(pool) => run(&*pool),
         Err(error) => fail(&error),
     }
 }

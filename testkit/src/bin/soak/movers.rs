@@ -1,0 +1,90 @@
+//! Those who move everything while the workers work.
+
+use std::thread;
+use std::time::Duration;
+
+use frames::{CompactRequest, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim};
+use testkit::Rng;
+use zsmalloc::Budget;
+
+use crate::World;
+use crate::tally::add;
+
+/// All of them; each is a thread.
+pub const ALL: [fn(&World); 4] = [compact_objects, compact_frames, isolate, recreate];
+
+fn pause(rng: &mut Rng) {
+    thread::sleep(Duration::from_micros(u64::from(rng.below(3000))));
+}
+
+fn budget(rng: &mut Rng) -> Budget {
+    match rng.below(4) {
+        0 => Budget::unlimited(),
+        _ => Budget::within(Duration::from_micros(u64::from(rng.below(5000)))),
+    }
+}
+
+/// Object compaction of one pool after the other.
+fn compact_objects(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0x0b1ec7);
+    while !world.is_over() {
+        let place = &world.places[rng.index(world.places.len())];
+        let done = place.life.read().expect("nobody panicked").pool.compact(&budget(&mut rng));
+        add(&world.tally.objects_moved, done.objects_moved);
+        add(&world.tally.bytes_moved, done.bytes_moved);
+        pause(&mut rng);
+    }
+}
+
+/// Frame compaction of the whole zone, trims, and a limit that breathes.
+fn compact_frames(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0xf4a3e5);
+    let limit = world.zone.stats().limit;
+    while !world.is_over() {
+        let request = CompactRequest { budget: budget(&mut rng), ..CompactRequest::default() };
+        let done = world.zone.compact(request);
+        add(&world.tally.frames_moved, done.frames_moved);
+        match rng.below(8) {
+            0 => world.zone.trim(),
+            1 => world.zone.set_limit(limit.map(|limit| FrameCount(limit.0 * 3 / 4))),
+            _ => world.zone.set_limit(limit),
+        }
+        pause(&mut rng);
+    }
+    world.zone.set_limit(limit);
+}
+
+/// Isolates frames at random and keeps them for a while; then moves them to wherever there is room, or puts them back.
+fn isolate(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0x150_1a7e);
+    let frames = world.zone.capacity().0 as u32;
+    while !world.is_over() {
+        let mut batch: Vec<Isolated<'_>> =
+            (0..200).filter_map(|_| world.zone.isolate(Pfn(rng.below(frames)))).collect();
+        pause(&mut rng);
+        let mut left = rng.below(100);
+        let mut targets = |_| {
+            left = left.checked_sub(1)?;
+            world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+        };
+        let done = world.zone.migrate_pages(&mut batch, &mut targets, Mode::SyncLight);
+        add(&world.tally.frames_moved, done.migrated);
+        add(&world.tally.frames_gone, done.gone);
+    }
+}
+
+/// Destroys a pool with all that is in it, and makes another.
+fn recreate(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0xdead);
+    while !world.is_over() {
+        for _ in 0..20 {
+            if world.is_over() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        let verified = world.places[rng.index(world.places.len())].recreate(&world.zone);
+        add(&world.tally.verified_at_the_end_of_pools, verified);
+        add(&world.tally.recreated, 1);
+    }
+}
