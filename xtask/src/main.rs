@@ -15,6 +15,7 @@ mod model;
 mod packages;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod tree;
 
@@ -49,6 +50,8 @@ enum Command {
     Bench(bench::Args),
     /// Experiments in a real Linux guest: memzip's disk beside the guest kernel's own zram
     Guest(guest::Args),
+    /// Everything that moves, at once and for half an hour, every byte verified
+    Soak(soak::Args),
     /// Everything CI wants to know, in order, with times
     Ci(ci::Args),
     /// Install the Debian packages the end-to-end tests drive (as root), or say which are missing
@@ -66,6 +69,7 @@ fn main() -> std::process::ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Guest(args) => guest::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Setup => setup::run().map(|_| ()),
     };
