@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
 
 use crate::control::compact_json::CompactRequest;
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Compact(Compact),
     /// Load real files into a disk, read them back, delete half, compact, and report
     Demo(Demo),
+    /// Run one of the original experiments on real files, in this process, and print its table beside what was measured
+    Lab(Lab),
     /// Show what this host allows and what to do about it
     Doctor,
 }
@@ -130,6 +132,46 @@ pub(crate) struct Demo {
     /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
+}
+
+/// Options of `memzip lab`.
+#[derive(Debug, Args)]
+pub(crate) struct Lab {
+    /// Which one
+    #[arg(value_enum)]
+    pub(crate) experiment: Experiment,
+    /// Take the pages from these files and folders [default: /usr]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Store this much [default: 512M; e3: 1G]
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) size: Option<Size>,
+    /// Repeat the random choices that belong to this number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    #[arg(short, long, value_name = "NAME", default_value = "lz4")]
+    pub(crate) algorithm: Algorithm,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Lab {
+    /// How to print.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Table }
+    }
+}
+
+/// The original experiments that can be run in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Experiment {
+    /// Object compaction after random discards
+    E1,
+    /// A little ageing, then both compactions
+    E2,
+    /// Frame compaction after eight parallel writers, with frames that can move and with frames that cannot
+    E3,
 }
 
 #[cfg(test)]

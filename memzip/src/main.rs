@@ -6,8 +6,10 @@ mod cli;
 mod columns;
 mod compact;
 mod control;
+mod corpus;
 mod demo;
 mod doctor;
+mod lab;
 mod output;
 mod runtime_dir;
 mod serve;
@@ -39,6 +41,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Stat(ask) => output::print(&stat::run(&socket(&ask)?, ask.format())?)?,
         Command::Compact(args) => output::print(&compact::run(&socket(&args.ask)?, &args)?)?,
         Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
+        Command::Lab(args) => output::print(&lab::run(&args)?)?,
         Command::Doctor => {
             let examination = doctor::Examination::run();
             output::print(&examination.to_string())?;

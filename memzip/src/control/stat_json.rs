@@ -76,11 +76,17 @@ pub(crate) struct MemoryParts {
     pub(crate) zspages: u64,
     /// The disk's own table: one word a page.
     pub(crate) slots: u64,
+    /// Pages kept uncompressed (`--hot-cache`).
+    #[serde(default)]
+    pub(crate) hot: u64,
+    /// Records of these.
+    #[serde(default)]
+    pub(crate) hot_records: u64,
 }
 
 impl MemoryParts {
     /// Every part with its JSON name and a hint for people, largest meaning first.
-    pub(crate) fn named(&self) -> [(&'static str, u64, &'static str); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, u64, &'static str); 10] {
         [
             ("live", self.live, "stored bytes"),
             ("rounding", self.rounding, "between an object's length and its size class"),
@@ -90,6 +96,8 @@ impl MemoryParts {
             ("handles", self.handles, "book-keeping of objects"),
             ("zspages", self.zspages, "book-keeping of zspages"),
             ("slots", self.slots, "the disk's table, one word a page"),
+            ("hot", self.hot, "pages kept uncompressed"),
+            ("hot_records", self.hot_records, "book-keeping of these"),
         ]
     }
 

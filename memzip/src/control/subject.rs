@@ -134,6 +134,8 @@ fn parts(memory: &zram::MemorySplit) -> MemoryParts {
         handles: memory.handles,
         zspages: memory.zspages,
         slots: memory.slots,
+        hot: memory.hot,
+        hot_records: memory.hot_records,
     }
 }
 

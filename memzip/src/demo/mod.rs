@@ -5,7 +5,6 @@
 //! each reading. The report is printed only if every byte matched.
 
 mod client;
-mod corpus;
 mod report;
 mod steps;
 mod transfer;
@@ -24,15 +23,13 @@ use crate::cli::Demo;
 use crate::control::Subject;
 use crate::control::compact_json::{CompactReport, CompactRequest};
 use crate::control::stat_json::StatReport;
+use crate::corpus::{Corpus, PAGE};
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
-use corpus::Corpus;
 use report::{Moment, Report};
 use steps::{Steps, Work};
 use transfer::{Delete, Digests, Expect, Target};
 
-/// Units: bytes.
-const PAGE: usize = frames::FRAME_SIZE;
 /// The demo's files where none are named.
 const DEFAULT_PATH: &str = "/usr";
 /// A load smaller than this is not cut down for lack of memory any further. Units: bytes.

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use super::PAGE;
 use super::client::{Connection, MAX_REQUEST};
-use super::corpus::Reader;
+use crate::corpus::Reader;
 
 /// Pages of one request.
 const PAGES: usize = MAX_REQUEST / PAGE;
@@ -194,7 +194,7 @@ const _: () =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::corpus::Corpus;
+    use crate::corpus::Corpus;
     use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode};
     use nbd::{Listen, Server, ServerConfig};
     use std::sync::Arc;

@@ -12,6 +12,7 @@ mod copy;
 mod crowd;
 mod filesystem;
 mod fio;
+mod lab;
 mod limit;
 mod qemu;
 mod refuse;

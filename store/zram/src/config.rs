@@ -35,6 +35,9 @@ pub struct ZramConfig {
     pub access: Access,
     /// Frames in a zspage at most: 1 to 16.
     pub chain: u8,
+    /// Room for frames, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only, so less
+    /// is of use where a device has to live in a small space for an experiment.
+    pub arena: Option<Bytes>,
     /// Where its memory comes from.
     pub backing: Backing,
     /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
@@ -53,6 +56,7 @@ impl ZramConfig {
             mem_limit: None,
             access: Access::ReadWrite,
             chain: frames::MAX_CHAIN as u8,
+            arena: None,
             backing: Backing::Anonymous,
             movability: Movability::On,
             hot_cache: None,

@@ -59,7 +59,7 @@ impl Zram {
         }
         let pages = size.div_ceil(PAGE_SIZE as u64);
         let zone = Arc::new(Zone::new(ZoneConfig {
-            capacity: arena_for(pages),
+            capacity: config.arena.map_or_else(|| arena_for(pages), frames_in),
             limit: config.mem_limit.map(frames_in),
             backing: config.backing,
             movability: config.movability,

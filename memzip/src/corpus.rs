@@ -1,4 +1,4 @@
-//! The files the demo loads: which ones, and their bytes in order, each file beginning on a page of its own.
+//! Files of this machine as content: which ones, and their bytes in order, each file beginning on a page of its own.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use walkdir::WalkDir;
 
-use super::PAGE;
+/// Units: bytes.
+pub(crate) const PAGE: usize = frames::FRAME_SIZE;
 
 /// More files than this are not looked at: the choice is then made among the first ones.
 const MAX_FILES: usize = 500_000;
@@ -23,14 +24,14 @@ struct Source {
 
 /// A choice of files.
 #[derive(Clone, Debug)]
-pub(super) struct Corpus {
+pub(crate) struct Corpus {
     sources: Vec<Source>,
     /// Files chosen.
-    pub(super) files: u64,
+    pub(crate) files: u64,
     /// Bytes of all chosen files, each rounded up to whole pages.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Files that would have been chosen but may not be read.
-    pub(super) unreadable: u64,
+    pub(crate) unreadable: u64,
 }
 
 impl Corpus {
@@ -38,7 +39,7 @@ impl Corpus {
     ///
     /// Links are not followed, other file systems not entered, a file with several names is taken once, empty and unreadable files are
     /// left out.
-    pub(super) fn find(paths: &[PathBuf], limit: u64) -> Result<Self> {
+    pub(crate) fn find(paths: &[PathBuf], limit: u64) -> Result<Self> {
         let mut all = Vec::new();
         let mut seen = HashSet::new();
         for path in paths {
@@ -52,7 +53,7 @@ impl Corpus {
     }
 
     /// The chosen files' bytes from the first to the last.
-    pub(super) fn reader(&self) -> Reader<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { waiting: self.sources.iter(), open: None, offset: 0, total: self.bytes, incomplete: 0 }
     }
 }
@@ -120,13 +121,13 @@ fn whole_pages(len: u64) -> u64 {
 /// Every file yields exactly the bytes it was chosen with, whatever has happened to it since: what is missing reads as zeros. What was
 /// sent is what counts, and the caller hashes that.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     waiting: std::slice::Iter<'a, Source>,
     open: Option<Remainder>,
     offset: u64,
     total: u64,
     /// Files that could not be read to their end.
-    pub(super) incomplete: u64,
+    pub(crate) incomplete: u64,
 }
 
 #[derive(Debug)]
@@ -142,7 +143,7 @@ struct Remainder {
 impl Reader<'_> {
     /// Fills the front of `buf`, whose length is whole pages; returns where these bytes belong on the disk and how many there are, `None` at
     /// the end.
-    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Option<(u64, usize)> {
+    pub(crate) fn fill(&mut self, buf: &mut [u8]) -> Option<(u64, usize)> {
         let offset = self.offset;
         let want = usize::try_from(self.total - offset).unwrap_or(usize::MAX).min(buf.len());
         let mut filled = 0;

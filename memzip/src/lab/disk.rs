@@ -1,0 +1,102 @@
+//! The disk of an experiment: page by page, with the content it must have beside it.
+
+use anyhow::{Context, Result, ensure};
+use block::{BlockDevice, Bytes, Span};
+use zram::{Zram, ZramConfig};
+
+use super::pages::Pages;
+use crate::corpus::PAGE;
+
+/// A compressed disk, and what was written to it.
+#[derive(Debug)]
+pub(super) struct Disk<'p> {
+    pub(super) zram: Zram,
+    pages: &'p Pages,
+    /// Which page of `pages` lies in every page of the disk.
+    held: Vec<Option<usize>>,
+}
+
+impl<'p> Disk<'p> {
+    /// An empty disk for as many pages as there are; its size is what `config` is given apart from that.
+    pub(super) fn new(pages: &'p Pages, config: ZramConfig) -> Result<Self> {
+        let config = ZramConfig { size: Bytes((pages.len() * PAGE) as u64), ..config };
+        let zram = Zram::new(config).context("cannot make the disk (\"memzip doctor\" shows what this host allows)")?;
+        Ok(Self { zram, pages, held: vec![None; pages.len()] })
+    }
+
+    /// A disk with all pages in their order, written by this thread.
+    pub(super) fn filled(pages: &'p Pages, config: ZramConfig) -> Result<Self> {
+        let mut disk = Self::new(pages, config)?;
+        (0..pages.len()).try_for_each(|at| disk.write(at, at))?;
+        Ok(disk)
+    }
+
+    /// Fills equal parts of the disk with the pages in their order, one thread a part, `run` pages at a time.
+    pub(super) fn fill_in_parallel(&mut self, parts: usize, run: usize) -> Result<()> {
+        let (each, this) = (self.pages.len() / parts, &*self);
+        std::thread::scope(|scope| {
+            let writer = |part: usize| scope.spawn(move || this.write_part(part * each..(part + 1) * each, run));
+            let writers: Vec<_> = (0..parts).map(writer).collect();
+            writers.into_iter().try_for_each(|writer| match writer.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        self.held.iter_mut().take(each * parts).enumerate().for_each(|(at, held)| *held = Some(at));
+        Ok(())
+    }
+
+    fn write_part(&self, part: std::ops::Range<usize>, run: usize) -> Result<()> {
+        let mut buf = Vec::with_capacity(run * PAGE);
+        for start in part.clone().step_by(run) {
+            buf.clear();
+            (start..part.end.min(start + run)).for_each(|page| buf.extend_from_slice(self.pages.get(page)));
+            let span = Span::new((start * PAGE) as u64, buf.len() as u64, self.zram.size())?;
+            self.zram.write(span, &buf).with_context(|| format!("cannot write page {start}"))?;
+            // Writers take turns, as they do where a disk is behind them: none runs to its end in one go.
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn span(&self, at: usize) -> Result<Span> {
+        Ok(Span::new((at * PAGE) as u64, PAGE as u64, self.zram.size())?)
+    }
+
+    /// Writes one of the pages.
+    pub(super) fn write(&mut self, at: usize, page: usize) -> Result<()> {
+        self.zram.write(self.span(at)?, self.pages.get(page)).with_context(|| format!("cannot write page {at}"))?;
+        self.held[at] = Some(page);
+        Ok(())
+    }
+
+    /// Forgets one page.
+    pub(super) fn discard(&mut self, at: usize) -> Result<()> {
+        self.zram.discard(self.span(at)?).with_context(|| format!("cannot discard page {at}"))?;
+        self.held[at] = None;
+        Ok(())
+    }
+
+    /// Stored bytes.
+    pub(super) fn content(&self) -> u64 {
+        self.zram.stat().mm.compr_data_size
+    }
+
+    /// Stored bytes over bytes of the frames they take: the ratio of the original's tables.
+    pub(super) fn ratio(&self) -> f64 {
+        let mm = self.zram.stat().mm;
+        mm.compr_data_size as f64 / mm.mem_used_total.max(1) as f64
+    }
+
+    /// Reads the whole disk and compares it byte for byte: what was kept and, as zeros, what was not. Says how many pages there are.
+    pub(super) fn verify(&self) -> Result<usize> {
+        let (mut buf, zeros) = (vec![0; PAGE], vec![0; PAGE]);
+        for (at, held) in self.held.iter().enumerate() {
+            self.zram.read(self.span(at)?, &mut buf).with_context(|| format!("cannot read page {at}"))?;
+            let expected = held.map_or(&zeros[..], |page| self.pages.get(page));
+            ensure!(buf == expected, "page {at} came back different from what was written");
+        }
+        self.zram.check().context("the disk's book-keeping does not add up")?;
+        Ok(self.held.len())
+    }
+}

@@ -1,0 +1,97 @@
+//! E-2: a disk that aged a little: most of it was overwritten at random, some of it discarded. What both compactions then bring.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use zram::Budget;
+
+use super::disk::Disk;
+use super::free::Free;
+use super::original;
+use super::rng::Rng;
+use super::table::{Cell, Goal, Reach, Report, Table};
+use super::{Lab, setup};
+
+/// Overwrites for every page of the disk.
+const OVERWRITES: usize = 2;
+/// Percent of the pages that are discarded then.
+const DISCARDS: usize = 3;
+
+/// The disk at one moment.
+struct Moment {
+    content: u64,
+    used: u64,
+    free: Free,
+}
+
+impl Moment {
+    fn of(disk: &Disk<'_>) -> Self {
+        let free = Free::of_zone(disk.zram.zone());
+        Self { content: disk.content(), used: disk.zram.stat().mm.mem_used_total, free }
+    }
+
+    fn ratio(&self) -> f64 {
+        self.content as f64 / self.used.max(1) as f64
+    }
+}
+
+/// Runs it.
+pub(super) fn run(lab: &Lab) -> Result<Report> {
+    let mut disk = Disk::filled(&lab.pages, lab.config())?;
+    let (mut rng, len) = (Rng::new(lab.seed), lab.pages.len());
+    for _ in 0..OVERWRITES * len {
+        let (at, page) = (rng.below(len), rng.below(len));
+        disk.write(at, page)?;
+    }
+    rng.choose(len, DISCARDS).into_iter().try_for_each(|at| disk.discard(at))?;
+    let before = Moment::of(&disk);
+    let (objects, object_time) = timed(|| disk.zram.compact(&Budget::unlimited()));
+    let compacted = Moment::of(&disk);
+    let (frames, frame_time) = timed(|| disk.zram.compact_frames(&Budget::unlimited()));
+    let gathered = Moment::of(&disk);
+    let verified = disk.verify()?;
+
+    let moments = [&before, &compacted, &gathered];
+    let columns = ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
+    let mut sizes = Table::new("A disk that aged", &columns);
+    let aged = original::E2;
+    let cells = |theirs: [Cell; 2], ours: &dyn Fn(&Moment) -> Cell| {
+        theirs.into_iter().chain(moments.map(ours)).collect::<Vec<_>>()
+    };
+    sizes.row("stored bytes", cells(aged.used_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.content)));
+    sizes.row("bytes of frames", cells(aged.total_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.used)));
+    let ratio = |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
+    sizes.row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
+    let mut moved = Table::new("What was moved", &["original", "memzip"]);
+    moved.row("objects", [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)]);
+    moved.row("frames", [Cell::None, Cell::Count(frames.frames_moved)]);
+    moved.row("time for objects", [Cell::None, Cell::Seconds(object_time)]);
+    moved.row("time for frames", [Cell::None, Cell::Seconds(frame_time)]);
+    let mut blocks = Table::new("Free blocks by order", &columns);
+    for order in 0..aged.blocks[0].len() {
+        let theirs = aged.blocks.map(|blocks| Cell::Count(blocks[order]));
+        blocks.row(format!("order {order}"), cells(theirs, &|now| Cell::Count(now.free.blocks[order])));
+    }
+    let end = Cell::Share(gathered.ratio());
+    let drift = compacted.free.in_use.abs_diff(gathered.free.in_use);
+    Ok(Report {
+        experiment: "E-2",
+        title: "a little ageing, then both compactions",
+        setup: setup(lab),
+        tables: vec![sizes, moved, blocks],
+        goals: vec![
+            Goal::new("stored bytes / frames at the end", Reach::Least(0.975), end),
+            Goal::new("frames lost or invented by frame compaction", Reach::Most(0.0), Cell::Count(drift)),
+        ],
+        notes: vec![format!(
+            "Aged by {OVERWRITES} random overwrites a page, then {DISCARDS} % of the pages discarded. The original's blocks are those of zone Normal."
+        )],
+        verified_pages: verified as u64,
+    })
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let clock = Instant::now();
+    let result = work();
+    (result, clock.elapsed().as_secs_f64())
+}

@@ -1,0 +1,197 @@
+//! E-3: frame compaction. Eight writers fill a disk at once in an arena with hardly any room to spare, half of it is deleted, and frames are moved together.
+//! The same with frames that cannot move, which is how the kernel was before the original series.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use block::Bytes;
+use frames::FRAME_SIZE;
+use zram::{Budget, Movability, ZramConfig};
+
+use super::disk::Disk;
+use super::free::Free;
+use super::original;
+use super::table::{Cell, Goal, Reach, Report, Table};
+use super::{Lab, setup};
+
+/// Files, and writers.
+const FILES: usize = 8;
+/// What a writer sends at once. Units: pages.
+const RUN: usize = 16;
+/// The arena, against the most that was used. Units: percent.
+const ARENA: u64 = 110;
+
+/// What is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delete {
+    /// Files 1, 3, 5 and 7.
+    Files,
+    /// Every second page of all files.
+    Pages,
+}
+
+/// What is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compact {
+    Frames,
+    ObjectsThenFrames,
+}
+
+/// One disk from the fill to the end.
+struct Run {
+    init: Free,
+    after: Free,
+    frames_moved: u64,
+    objects_moved: u64,
+    seconds: f64,
+    /// What the process grew by, over the frames in use.
+    resident: Option<f64>,
+    /// Frames lost or invented.
+    drift: u64,
+    verified: usize,
+}
+
+/// Runs all variants.
+pub(super) fn run(lab: &Lab) -> Result<Report> {
+    let arena = arena(lab)?;
+    let mut report = Report {
+        experiment: "E-3",
+        title: "frame compaction after eight parallel writers",
+        setup: setup(lab),
+        tables: Vec::new(),
+        goals: Vec::new(),
+        notes: vec![
+            "old: frames cannot move, as before the series; new: they can. The original's blocks are those of zone DMA32.".into(),
+        ],
+        verified_pages: 0,
+    };
+    report
+        .setup
+        .push(("arena", format!("{ARENA} % of the most a first fill took, {} frames", arena.0 / FRAME_SIZE as u64)));
+    for delete in [Delete::Files, Delete::Pages] {
+        for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
+            let old = one(lab, arena, Movability::Off, delete, compact)?;
+            let new = one(lab, arena, Movability::On, delete, compact)?;
+            let name = name(delete, compact);
+            report.goals.extend(goals(name, &new));
+            report.tables.push(table(name, delete, &old, &new));
+            report.verified_pages += (old.verified + new.verified) as u64;
+        }
+    }
+    Ok(report)
+}
+
+fn name(delete: Delete, compact: Compact) -> &'static str {
+    match (delete, compact) {
+        (Delete::Files, Compact::Frames) => "files 1 3 5 7 deleted; frames moved",
+        (Delete::Files, Compact::ObjectsThenFrames) => "files 1 3 5 7 deleted; objects moved, then frames",
+        (Delete::Pages, Compact::Frames) => "every second page deleted; frames moved",
+        (Delete::Pages, Compact::ObjectsThenFrames) => "every second page deleted; objects moved, then frames",
+    }
+}
+
+/// The size of the arena: a first pass tells how much the fill takes at most.
+fn arena(lab: &Lab) -> Result<Bytes> {
+    let mut disk = Disk::new(&lab.pages, lab.config())?;
+    disk.fill_in_parallel(FILES, RUN)?;
+    Ok(Bytes(disk.zram.stat().mm.mem_used_max * ARENA / 100))
+}
+
+fn one(lab: &Lab, arena: Bytes, movability: Movability, delete: Delete, compact: Compact) -> Result<Run> {
+    let resident = sys::rss::resident_bytes();
+    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
+    disk.fill_in_parallel(FILES, RUN).context("the arena is 1.1 times what a first fill took")?;
+    let each = lab.pages.len() / FILES;
+    let is_deleted = |page: usize| match delete {
+        Delete::Files => (page / each).is_multiple_of(2),
+        Delete::Pages => !page.is_multiple_of(2),
+    };
+    (0..each * FILES).filter(|&page| is_deleted(page)).try_for_each(|page| disk.discard(page))?;
+
+    let zone = disk.zram.zone();
+    let init = Free::of_zone(zone);
+    let clock = Instant::now();
+    let mut objects = zram::Compaction::default();
+    if compact == Compact::ObjectsThenFrames {
+        objects = disk.zram.compact(&Budget::unlimited());
+    }
+    let frames = disk.zram.compact_frames(&Budget::unlimited());
+    let seconds = clock.elapsed().as_secs_f64();
+    let after = Free::of_zone(zone);
+    let grown = sys::rss::resident_bytes().zip(resident).map(|(now, before)| now.saturating_sub(before));
+    let expected = init.in_use - objects.frames_freed;
+    let total = init.frames() + init.in_use;
+    ensure!(
+        after.frames() + after.in_use == total,
+        "the arena had {total} frames and has {}",
+        after.frames() + after.in_use
+    );
+    Ok(Run {
+        drift: after.in_use.abs_diff(expected),
+        frames_moved: frames.frames_moved,
+        objects_moved: objects.objects_moved,
+        seconds,
+        resident: grown.map(|grown| grown as f64 / (after.in_use * FRAME_SIZE as u64).max(1) as f64),
+        verified: disk.verify()?,
+        init,
+        after,
+    })
+}
+
+fn goals(name: &str, new: &Run) -> Vec<Goal> {
+    let resident = new.resident.map_or(Cell::None, Cell::Times);
+    vec![
+        Goal::new(
+            format!("free memory in blocks of order >= 9: {name}"),
+            Reach::Least(0.99),
+            Cell::share(new.after.share_from(9)),
+        ),
+        Goal::new(format!("memory of the process / frames in use: {name}"), Reach::Most(1.05), resident),
+        Goal::new(format!("frames lost or invented: {name}"), Reach::Most(0.0), Cell::Count(new.drift)),
+    ]
+}
+
+fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
+    let columns = [
+        "original|old|init",
+        "original|old|after",
+        "original|new|init",
+        "original|new|after",
+        "memzip|old|init",
+        "memzip|old|after",
+        "memzip|new|init",
+        "memzip|new|after",
+    ];
+    let mut table = Table::new(name, &columns);
+    // The original deleted files and had no second variant.
+    let original = |moment: Free| (delete == Delete::Files).then_some(moment);
+    let [old_free, new_free] = [original::E3_OLD, original::E3_NEW].map(|figures| figures.free());
+    let moments: Vec<Option<Free>> = [old_free, new_free]
+        .concat()
+        .into_iter()
+        .map(original)
+        .chain([old.init, old.after, new.init, new.after].map(Some))
+        .collect();
+    let mut row = |what: String, cell: &dyn Fn(&Free) -> Cell| {
+        let cells: Vec<Cell> = moments.iter().map(|moment| moment.as_ref().map_or(Cell::None, cell)).collect();
+        table.row(what, cells);
+    };
+    for order in [4, 5, 6, 9] {
+        row(format!("free memory in order >= {order}"), &|free| Cell::share(free.share_from(order)));
+    }
+    row("highest order free".into(), &|free| free.highest().map_or(Cell::None, |order| Cell::Count(order as u64)));
+    row("free frames".into(), &|free| Cell::Count(free.frames()));
+    row("frames in use".into(), &|free| if free.in_use == 0 { Cell::None } else { Cell::Count(free.in_use) });
+    for order in 0..super::free::ORDERS {
+        row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
+    }
+    let measured = |cell: &dyn Fn(&Run) -> Cell| {
+        let none = [Cell::None; 4].into_iter();
+        none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()
+    };
+    table.row("objects moved", measured(&|run| Cell::Count(run.objects_moved)));
+    table.row("frames moved", measured(&|run| Cell::Count(run.frames_moved)));
+    table.row("time", measured(&|run| Cell::Seconds(run.seconds)));
+    table.row("memory of the process / frames in use", measured(&|run| run.resident.map_or(Cell::None, Cell::Times)));
+    table
+}

@@ -1,0 +1,98 @@
+//! Figures of the original experiments.
+//!
+//! They were published on the Linux memory management list. E-1 and E-2: the series that separated zsmalloc's handles from its objects and brought object
+//! compaction ("zsmalloc: decouple handle and object", "zsmalloc: support compaction"). E-3: the v7 series for migration of non-LRU pages, last
+//! patches ("zsmalloc: page migration support", "zram: use __GFP_MOVABLE for memory allocation"); zone DMA32 of a guest with 1 GiB.
+//! Their machines and data are not ours, so they tell where things stood, not who is faster.
+
+use super::free::{Free, ORDERS};
+
+/// E-1: bytes of objects, and of the frames that held them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compacted {
+    pub(super) object_bytes: u64,
+    pub(super) used_before: u64,
+    pub(super) used_after: u64,
+}
+
+impl Compacted {
+    /// Object bytes over frames, before and after.
+    pub(super) fn ratios(&self) -> (f64, f64) {
+        let ratio = |used: u64| self.object_bytes as f64 / used as f64;
+        (ratio(self.used_before), ratio(self.used_after))
+    }
+
+    /// Frames freed.
+    pub(super) fn frames_freed(&self) -> u64 {
+        (self.used_before - self.used_after) / frames::FRAME_SIZE as u64
+    }
+}
+
+/// 8 GB of swap on zram, swapped in and out heavily, then compacted by hand.
+pub(super) const E1: Compacted =
+    Compacted { object_bytes: 60_212_066, used_before: 140_103_680, used_after: 76_185_600 };
+
+/// E-2: before and after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aged {
+    pub(super) used_kib: [u64; 2],
+    pub(super) total_kib: [u64; 2],
+    pub(super) migrated: u64,
+    /// Zone Normal.
+    pub(super) blocks: [[u64; ORDERS]; 2],
+}
+
+/// A phone after some use.
+pub(super) const E2: Aged = Aged {
+    used_kib: [156_677, 156_673],
+    total_kib: [166_092, 160_564],
+    migrated: 23_630,
+    blocks: [[13642, 1364, 57, 10, 61, 17, 9, 5, 4, 0, 0], [14076, 1544, 67, 14, 61, 17, 9, 5, 4, 0, 0]],
+};
+
+/// E-3: free blocks at the start and after the compaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gathered {
+    pub(super) init: [u64; ORDERS],
+    pub(super) after: [u64; ORDERS],
+}
+
+impl Gathered {
+    /// Both moments.
+    pub(super) fn free(&self) -> [Free; 2] {
+        [Free::of_blocks(self.init), Free::of_blocks(self.after)]
+    }
+}
+
+/// Without movable zspages.
+pub(super) const E3_OLD: Gathered = Gathered {
+    init: [16380, 13777, 9184, 3805, 789, 54, 3, 0, 0, 0, 0],
+    after: [5219, 5526, 4969, 3455, 1831, 677, 139, 15, 0, 0, 0],
+};
+
+/// With them.
+pub(super) const E3_NEW: Gathered = Gathered {
+    init: [18891, 16774, 10862, 3947, 637, 21, 0, 0, 0, 0, 0],
+    after: [1612, 3139, 3154, 2469, 1745, 990, 384, 94, 7, 0, 0],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_give_the_ratios_the_originals_report() {
+        let (before, after) = E1.ratios();
+        assert_eq!((format!("{before:.4}"), format!("{after:.4}")), ("0.4298".into(), "0.7903".into()));
+        assert_eq!(E1.frames_freed(), 15_605);
+        let ratio = |moment: usize| E2.used_kib[moment] as f64 / E2.total_kib[moment] as f64;
+        assert_eq!((format!("{:.4}", ratio(0)), format!("{:.4}", ratio(1))), ("0.9433".into(), "0.9758".into()));
+        let [init, after] = E3_NEW.free();
+        assert_eq!((init.frames(), after.frames()), (138_327, 138_258));
+        assert_eq!(format!("{:.3}", after.share_from(4).expect("free")), "0.709");
+        let [init, after] = E3_OLD.free();
+        assert_eq!((init.frames(), after.frames()), (125_654, 125_563));
+        assert_eq!(format!("{:.3}", after.share_from(5).expect("free")), "0.259");
+        assert_eq!((after.highest(), after.share_from(9)), (Some(7), Some(0.0)));
+    }
+}

@@ -1,0 +1,77 @@
+//! The content of an experiment: pages of real files of this machine.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::corpus::{Corpus, PAGE};
+
+/// Read at once. Units: bytes.
+const PIECE: usize = 1 << 20;
+
+/// Pages of files, in the order they lie there. Pages of one repeated word are left out: a store gets those for nothing.
+#[derive(Debug)]
+pub(super) struct Pages {
+    bytes: Vec<u8>,
+    /// How many the experiment asked for.
+    wanted: usize,
+}
+
+impl Pages {
+    /// At most `wanted` pages of files below these paths.
+    pub(super) fn load(paths: &[PathBuf], wanted: usize) -> Result<Self> {
+        // Pages of one word are about one of fifteen in programs: some more are read.
+        let limit = (wanted + wanted / 8) * PAGE;
+        let corpus = Corpus::find(paths, limit as u64)?;
+        let mut reader = corpus.reader();
+        let (mut bytes, mut buf) = (Vec::with_capacity(wanted * PAGE), vec![0; PIECE]);
+        while bytes.len() < wanted * PAGE {
+            let Some((_, len)) = reader.fill(&mut buf) else { break };
+            let room = wanted - bytes.len() / PAGE;
+            let useful = buf[..len].chunks_exact(PAGE).filter(|page| !is_one_word(page));
+            useful.take(room).for_each(|page| bytes.extend_from_slice(page));
+        }
+        ensure!(!bytes.is_empty(), "the files below the given paths hold nothing but zeros");
+        Ok(Self { bytes, wanted })
+    }
+
+    /// How many there are to be stored. Where the machine has fewer, they come round again.
+    pub(super) fn len(&self) -> usize {
+        self.wanted
+    }
+
+    /// Different ones among them.
+    pub(super) fn distinct(&self) -> usize {
+        self.bytes.len() / PAGE
+    }
+
+    /// The page with this number.
+    pub(super) fn get(&self, number: usize) -> &[u8] {
+        let start = number % self.distinct() * PAGE;
+        &self.bytes[start..start + PAGE]
+    }
+}
+
+fn is_one_word(page: &[u8]) -> bool {
+    page[..8] == page[PAGE - 8..] && page.chunks_exact(8).all(|word| word == &page[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_one_word_are_left_out_and_a_small_machine_goes_round() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let page = |byte: u8| (0..PAGE).map(|at| (at % 251) as u8 ^ byte).collect::<Vec<u8>>();
+        let content = [page(1), vec![0; PAGE], page(2), vec![7; PAGE]].concat();
+        std::fs::write(folder.path().join("a"), content).expect("a small file");
+        let pages = Pages::load(&[folder.path().to_owned()], 5).expect("two pages are enough");
+        assert_eq!((pages.len(), pages.distinct()), (5, 2));
+        assert_eq!((pages.get(0), pages.get(1), pages.get(4)), (&page(1)[..], &page(2)[..], &page(1)[..]));
+
+        std::fs::write(folder.path().join("a"), vec![0; PAGE]).expect("a small file");
+        let error = Pages::load(&[folder.path().to_owned()], 5).expect_err("only zeros").to_string();
+        assert!(error.contains("zeros"), "{error}");
+    }
+}

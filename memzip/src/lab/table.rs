@@ -1,0 +1,313 @@
+//! What an experiment found: tables with the original's figures in their first columns, goals, and notes. As text and as JSON.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+
+use crate::columns::{Align, Columns};
+use crate::sizes::{grouped, human};
+
+/// One number of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cell {
+    /// There is none.
+    None,
+    /// A number of things.
+    Count(u64),
+    /// Bytes.
+    Bytes(u64),
+    /// A part of a whole: 1 is all of it.
+    Share(f64),
+    /// So many times as much.
+    Times(f64),
+    /// Seconds.
+    Seconds(f64),
+}
+
+/// Rows of numbers under the names of their columns. Where a name has a `|` the text begins a new line.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    title: String,
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<Cell>)>,
+}
+
+/// What a number must be.
+#[derive(Clone, Debug)]
+pub(super) struct Goal {
+    what: String,
+    reach: Reach,
+    measured: Cell,
+}
+
+/// In which direction better lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reach {
+    Least(f64),
+    Most(f64),
+}
+
+/// All of one experiment.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(super) experiment: &'static str,
+    pub(super) title: &'static str,
+    /// What was measured on, by name.
+    pub(super) setup: Vec<(&'static str, String)>,
+    pub(super) tables: Vec<Table>,
+    pub(super) goals: Vec<Goal>,
+    pub(super) notes: Vec<String>,
+    /// Pages read back and found equal.
+    pub(super) verified_pages: u64,
+}
+
+impl Cell {
+    /// A share that may be missing.
+    pub(super) fn share(share: Option<f64>) -> Self {
+        share.map_or(Self::None, Self::Share)
+    }
+
+    fn number(self) -> Option<f64> {
+        match self {
+            Self::None => None,
+            // Exact up to 2^53.
+            Self::Count(number) | Self::Bytes(number) => Some(number as f64),
+            Self::Share(number) | Self::Times(number) | Self::Seconds(number) => Some(number),
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::None => f.write_str("-"),
+            Self::Count(count) => f.write_str(&grouped(count)),
+            Self::Bytes(bytes) => f.write_str(&human(bytes)),
+            Self::Share(share) => write!(f, "{:.2} %", share * 100.0),
+            Self::Times(times) => write!(f, "{times:.3}x"),
+            Self::Seconds(seconds) if seconds < 10.0 => write!(f, "{:.1} ms", seconds * 1e3),
+            Self::Seconds(seconds) => write!(f, "{seconds:.1} s"),
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn new(title: impl Into<String>, columns: &[&str]) -> Self {
+        let columns = columns.iter().map(|&name| name.to_owned()).collect();
+        Self { title: title.into(), columns, rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, what: impl Into<String>, cells: impl Into<Vec<Cell>>) {
+        self.rows.push((what.into(), cells.into()));
+    }
+}
+
+impl Goal {
+    pub(super) fn new(what: impl Into<String>, reach: Reach, measured: Cell) -> Self {
+        Self { what: what.into(), reach, measured }
+    }
+
+    /// Whether it was reached; what could not be measured was not.
+    pub(super) fn is_met(&self) -> bool {
+        self.measured.number().is_some_and(|number| match self.reach {
+            Reach::Least(least) => number >= least,
+            Reach::Most(most) => number <= most,
+        })
+    }
+
+    /// The bound, shown like what was measured.
+    fn bound(&self) -> String {
+        let (word, bound) = match self.reach {
+            Reach::Least(bound) => ("at least", bound),
+            Reach::Most(bound) => ("at most", bound),
+        };
+        let shown = match self.measured {
+            // Counts have whole bounds.
+            Cell::Count(_) => Cell::Count(bound as u64),
+            Cell::Bytes(_) => Cell::Bytes(bound as u64),
+            Cell::Times(_) => Cell::Times(bound),
+            Cell::Seconds(_) => Cell::Seconds(bound),
+            Cell::None | Cell::Share(_) => Cell::Share(bound),
+        };
+        format!("{word} {shown}")
+    }
+}
+
+impl Report {
+    /// Goals that were missed.
+    #[cfg(test)]
+    pub(super) fn missed(&self) -> Vec<&str> {
+        self.goals.iter().filter(|goal| !goal.is_met()).map(|goal| &*goal.what).collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let align: Vec<Align> = [Align::Left].into_iter().chain(self.columns.iter().map(|_| Align::Right)).collect();
+        let mut table = Columns::new(&align).indented(2);
+        // Short names stand at the bottom, next to their numbers.
+        let lines = self.columns.iter().map(|name| name.split('|').count()).max().unwrap_or(0);
+        for line in 0..lines {
+            let part = |name: &'_ String| {
+                let parts: Vec<&str> = name.split('|').collect();
+                (line + parts.len()).checked_sub(lines).map_or(String::new(), |at| parts[at].to_owned())
+            };
+            table.row([String::new()].into_iter().chain(self.columns.iter().map(part)));
+        }
+        for (what, cells) in &self.rows {
+            table.row([what.clone()].into_iter().chain(cells.iter().map(Cell::to_string)));
+        }
+        write!(f, "{}\n{table}", self.title)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.experiment, self.title)?;
+        for (name, value) in &self.setup {
+            writeln!(f, "  {name}: {value}")?;
+        }
+        for table in &self.tables {
+            write!(f, "\n{table}")?;
+        }
+        writeln!(f, "\nGoals")?;
+        let mut goals = Columns::new(&[Align::Left, Align::Left, Align::Right, Align::Left]).indented(2);
+        for goal in &self.goals {
+            let verdict = if goal.is_met() { "met" } else { "MISSED" };
+            goals.row([goal.what.clone(), goal.bound(), goal.measured.to_string(), verdict.to_owned()]);
+        }
+        write!(f, "{goals}")?;
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
+        }
+        writeln!(f, "\n{} pages were read back and compared: every byte matched.", grouped(self.verified_pages))
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut report = serializer.serialize_struct("Report", 7)?;
+        report.serialize_field("experiment", self.experiment)?;
+        report.serialize_field("title", self.title)?;
+        report.serialize_field("setup", &Pairs(self.setup.iter().map(|(name, value)| (*name, value)).collect()))?;
+        report.serialize_field("tables", &self.tables)?;
+        report.serialize_field("goals", &self.goals)?;
+        report.serialize_field("notes", &self.notes)?;
+        report.serialize_field("verified_pages", &self.verified_pages)?;
+        report.end()
+    }
+}
+
+/// An object whose fields stay in their order.
+struct Pairs<'a, T>(Vec<(&'a str, T)>);
+
+impl<T: Serialize> Serialize for Pairs<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        self.0.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        map.end()
+    }
+}
+
+/// One row of a table; its numbers are under the names of their columns.
+struct Row<'a> {
+    what: &'a str,
+    values: Pairs<'a, Cell>,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_struct("Row", 2)?;
+        row.serialize_field("what", self.what)?;
+        row.serialize_field("values", &self.values)?;
+        row.end()
+    }
+}
+
+impl Serialize for Table {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names: Vec<String> = self.columns.iter().map(|name| name.replace('|', " ")).collect();
+        let values = |cells: &[Cell]| Pairs(names.iter().map(String::as_str).zip(cells.iter().copied()).collect());
+        let rows: Vec<Row<'_>> = self.rows.iter().map(|row| Row { what: &row.0, values: values(&row.1) }).collect();
+        let mut table = serializer.serialize_struct("Table", 2)?;
+        table.serialize_field("title", &self.title)?;
+        table.serialize_field("rows", &rows)?;
+        table.end()
+    }
+}
+
+impl Serialize for Goal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (direction, bound) = match self.reach {
+            Reach::Least(bound) => ("at_least", bound),
+            Reach::Most(bound) => ("at_most", bound),
+        };
+        let mut goal = serializer.serialize_struct("Goal", 4)?;
+        goal.serialize_field("what", &self.what)?;
+        goal.serialize_field(direction, &bound)?;
+        goal.serialize_field("measured", &self.measured)?;
+        goal.serialize_field("met", &self.is_met())?;
+        goal.end()
+    }
+}
+
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::Count(number) | Self::Bytes(number) => serializer.serialize_u64(number),
+            cell => cell.number().serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut table = Table::new("Ratios", &["original", "memzip|now"]);
+        table.row("after", [Cell::Share(0.7903), Cell::Share(0.9841)]);
+        table.row("frames freed", [Cell::Count(15_605), Cell::None]);
+        Report {
+            experiment: "E-1",
+            title: "an experiment",
+            setup: vec![("seed", "1".into())],
+            tables: vec![table],
+            goals: vec![
+                Goal::new("after", Reach::Least(0.983), Cell::Share(0.9841)),
+                Goal::new("moved again", Reach::Most(0.0), Cell::Count(3)),
+                Goal::new("unknown", Reach::Most(1.05), Cell::None),
+            ],
+            notes: vec!["a note".into()],
+            verified_pages: 1234,
+        }
+    }
+
+    #[test]
+    fn the_text_has_the_original_beside_the_measured_and_says_what_was_missed() {
+        let text = report().to_string();
+        let has = |parts: &[&str]| {
+            let words: Vec<&str> = parts.iter().flat_map(|part| part.split_whitespace()).collect();
+            assert!(text.lines().any(|line| line.split_whitespace().eq(words.iter().copied())), "{parts:?} in\n{text}");
+        };
+        has(&["memzip"]);
+        has(&["original now"]);
+        has(&["after 79.03 % 98.41 %"]);
+        has(&["frames freed 15,605 -"]);
+        has(&["after at least 98.30 % 98.41 % met"]);
+        has(&["moved again at most 0 3 MISSED"]);
+        has(&["1,234 pages were read back and compared: every byte matched."]);
+        assert_eq!(report().missed(), ["moved again", "unknown"]);
+    }
+
+    #[test]
+    fn the_json_has_the_same_numbers_by_name() {
+        let json = serde_json::to_value(report()).expect("JSON");
+        assert_eq!(json["tables"][0]["rows"][0]["values"]["memzip now"], 0.9841);
+        assert_eq!(json["tables"][0]["rows"][1]["values"]["original"], 15_605);
+        assert_eq!(json["tables"][0]["rows"][1]["values"]["memzip now"], serde_json::Value::Null);
+        assert_eq!(json["goals"][0]["at_least"], 0.983);
+        assert_eq!((&json["goals"][0]["met"], &json["goals"][1]["met"]), (&true.into(), &false.into()));
+        assert_eq!((&json["setup"]["seed"], &json["verified_pages"]), (&"1".into(), &1234.into()));
+    }
+}
