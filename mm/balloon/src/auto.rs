@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use frames::FrameCount;
+use frames::{FrameCount, Shrinker};
 use sys::host::{Psi, PsiError, PsiSource, Share};
 use thiserror::Error;
 
@@ -144,8 +144,8 @@ impl Follower {
     fn decide(&self, psi: &Psi) -> Decision {
         let zone = self.balloon.zone();
         let actual = self.balloon.stats().actual;
-        // The balloon counts as a shrinker itself; what it could give up is not what others could.
-        let reclaimable = FrameCount(zone.shrinkable().0.saturating_sub(actual.0));
+        // The balloon is a shrinker, too; what it could give up is not what others could.
+        let reclaimable = FrameCount(zone.shrinkable().0.saturating_sub(self.balloon.count().0));
         let view = View::of(&zone.stats(), &zone.watermarks(), actual, reclaimable);
         let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
         policy::decide(psi, &view, actual, Pace { since_change, fruitless: self.fruitless }, &self.settings)

@@ -82,5 +82,7 @@ pub const BATCH: usize = if cfg!(loom) { 2 } else { 256 };
 mod loom_tests;
 #[cfg(test)]
 mod record;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

@@ -1,6 +1,6 @@
 //! A host that writes down what it is told, for tests. It checks that it is told sense.
 
-#![cfg_attr(loom, expect(dead_code, reason = "models look at what the host has, not at its log"))]
+#![cfg_attr(any(loom, shuttle), expect(dead_code, reason = "models look at what the host has, not at its log"))]
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -28,6 +28,17 @@ fn zone() -> Arc<Zone> {
     zone_of(4096, None)
 }
 
+/// A zone in which nothing moves.
+fn still_zone() -> Arc<Zone> {
+    let config = ZoneConfig {
+        capacity: FrameCount(4096),
+        backing: Backing::Heap,
+        movability: frames::Movability::Off,
+        ..ZoneConfig::default()
+    };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
 fn balloon_of(zone: &Arc<Zone>, unit: Unit) -> (Arc<Balloon>, Arc<Recorder>) {
     let host = Arc::new(Recorder::default());
     let config = BalloonConfig { unit, ..BalloonConfig::default() };

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
-use frames::{Backing, Extents, FRAME_SIZE, FrameCount, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape, Zone, ZoneConfig};
+use frames::{
+    Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape,
+    Zone, ZoneConfig,
+};
 
 /// What is filled, freed, and then taken out.
 const SIZE: u64 = 128 << 20;
@@ -64,6 +67,29 @@ fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
     zone.check().expect("consistent");
 }
 
+/// Ballooned frames at the top of a touched arena move down into touched frames, whose memory leaves in their place.
+fn memory_stays_away_while_ballooned_frames_move() {
+    let zone = zone();
+    touch(&zone, 0x5a);
+    let below: Vec<_> = (0..SIZE / 2 / FRAME_SIZE as u64)
+        .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
+        .collect();
+    let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
+    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("room");
+    assert_eq!(balloon.set_target(FrameCount::holding(SIZE / 2)).stop, Stop::Reached);
+    drop(below);
+    let before = resident();
+    let report = zone.compact(CompactRequest::default());
+    let moved = FrameCount(balloon.stats().migrated_total);
+    assert!(moved.bytes() >= SIZE / 4 && report.frames_moved == moved.0, "{report:?}");
+    // Each move gives one frame's memory away and takes none: the old frame had none, and nothing was copied into the new one.
+    let less = before - resident();
+    println!("{} bytes of ballooned frames moved, resident set {less} bytes smaller", moved.bytes());
+    assert!((less - i64::try_from(moved.bytes()).expect("fits")).abs() <= SLACK, "{moved} moved, {less} less resident");
+    assert_eq!(balloon.deflate().stop, Stop::Reached);
+    zone.check().expect("consistent");
+}
+
 /// One test, since both halves measure the process they share.
 #[test]
 #[cfg_attr(miri, ignore = "looks at the OS")]
@@ -72,4 +98,5 @@ fn ballooned_memory_leaves_the_resident_set_and_can_be_used_again() {
     memory_leaves_and_comes_back(Unit::Frames, SIZE / 2 + 5 * FRAME_SIZE as u64);
     // A remainder below a block is single frames.
     memory_leaves_and_comes_back(Unit::BlocksFirst, SIZE / 2 + PAGEBLOCK_SIZE as u64 / 4);
+    memory_stays_away_while_ballooned_frames_move();
 }

@@ -143,3 +143,23 @@ fn frame_compaction_moves_ballooned_frames_out_of_the_way() {
     assert!(listed(&balloon).iter().all(|pfn| pfn.0 < 512), "and now in the first");
     check(&balloon, &host);
 }
+
+/// without movability the balloon works as before, and nothing of it moves.
+#[test]
+fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
+    let zone = still_zone();
+    let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(700)).stop, Stop::Reached);
+    drop(below);
+    let before = balloon.pieces();
+    assert!(before.iter().all(|piece| zone.isolate(piece.first).is_none()));
+    assert_eq!(zone.compact(CompactRequest::default()).frames_moved, 0);
+    assert_eq!(balloon.pieces(), before);
+    check(&balloon, &host);
+    assert_eq!(balloon.set_target(FrameCount(100)).stop, Stop::Reached);
+    check(&balloon, &host);
+    drop(balloon);
+    assert_eq!((host.has().len(), zone.stats().in_use.0), (0, 0));
+    zone.check().expect("consistent");
+}
