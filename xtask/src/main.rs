@@ -12,6 +12,7 @@ mod fuzz;
 mod guest;
 mod libtest;
 mod model;
+mod mutants;
 mod packages;
 mod setup;
 mod shell;
@@ -42,6 +43,8 @@ enum Command {
     Loom(model::Args),
     /// Randomised scheduling with shuttle: whole pools under controlled threads
     Shuttle(model::Args),
+    /// Take out each guard against a race, one at a time, and demand that the test that is there for it fails
+    Mutants(mutants::Args),
     /// The unit tests of the layers that contain unsafe code, under Miri
     Miri,
     /// Fuzz one target, or all of them one after the other
@@ -65,6 +68,7 @@ fn main() -> std::process::ExitCode {
         Command::E2e(args) => e2e::run(&args),
         Command::Loom(args) => model::loom(&args),
         Command::Shuttle(args) => model::shuttle(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Miri => model::miri(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),

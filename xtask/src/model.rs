@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// How often loom may take a thread off its core where it did not ask for it. Two finds all but contrived races and ends in minutes.
-const LOOM_PREEMPTIONS: &str = "2";
+pub const LOOM_PREEMPTIONS: &str = "2";
 
 /// Every interleaving of the small protocols.
 pub fn loom(args: &Args) -> Result<()> {
@@ -72,7 +72,7 @@ pub fn miri() -> Result<()> {
 fn model(tool: &str, args: &Args) -> Result<Command> {
     let mut command = shell::cargo("test");
     command.args(["--release", "--lib", "--no-fail-fast"]);
-    command.env("RUSTFLAGS", format!("--cfg {tool} -C debug-assertions=on"));
+    command.env("RUSTFLAGS", flags(tool));
     command.env("CARGO_TARGET_DIR", shell::root().join("target").join(tool));
     let packages = match &args.package {
         Some(package) => BTreeSet::from([package.clone()]),
@@ -84,6 +84,11 @@ fn model(tool: &str, args: &Args) -> Result<Command> {
     packages.iter().for_each(|package| _ = command.args(["-p", package]));
     command.args(["--", "--show-output"]).arg(args.filter.as_deref().unwrap_or(tool));
     Ok(command)
+}
+
+/// What the compiler is told for models of this tool.
+pub fn flags(tool: &str) -> String {
+    format!("--cfg {tool} -C debug-assertions=on")
 }
 
 fn finish(command: &mut Command) -> Result<()> {

@@ -12,9 +12,7 @@ mod bitmap;
 mod buddy;
 mod budget;
 mod check;
-mod claim;
 mod compaction;
-mod contig;
 mod descriptor;
 mod error;
 mod events;
@@ -42,8 +40,7 @@ mod zone;
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
 pub use check::CheckError;
-pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness};
-pub use contig::{Contig, ContigError, ContigRequest};
+pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome};
 pub use error::{AllocError, PutError, ZoneError};
 pub use events::VmStat;
 pub use extent::*;
@@ -54,7 +51,7 @@ pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use migrate::{
     Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
-    Targets, Vacated,
+    Targets,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
 pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
@@ -63,4 +60,4 @@ pub use stats::ZoneStats;
 pub use sys::Backing;
 pub use units::{FrameCount, MigrateType, Order, Pfn};
 pub use watermarks::{Pressure, Watermarks};
-pub use zone::{CmaRegion, Zone, ZoneConfig};
+pub use zone::{Zone, ZoneConfig};

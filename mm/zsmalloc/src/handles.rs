@@ -140,3 +140,6 @@ impl Handles {
         self.ids.open_chunks() * (CHUNK * record + size_of::<u32>()) + self.ids.own_bytes()
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

@@ -66,8 +66,6 @@ mod loom_tests;
 mod poison_tests;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
-#[cfg(all(test, shuttle))]
-mod shuttle_world;
 
 pub use access::ObjectRef;
 pub use background::{

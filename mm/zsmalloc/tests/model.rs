@@ -143,3 +143,21 @@ fn r289_a_handle_is_never_given_out_twice() {
         pool.free(handle).expect("live");
     }
 }
+
+/// R-289, L-11: the index of a freed object is used again, and the old handle does not reach the new object.
+#[test]
+fn r289_a_stale_handle_stays_stale() {
+    let pool = pool(16, ChainRule::LeastWaste);
+    let mut reused = 0;
+    for round in 0..100 {
+        let old = pool.store(&[1; 100]).expect("room");
+        pool.free(old).expect("live");
+        let new = pool.store(&[2; 100]).expect("room");
+        // The low half of a handle is its index.
+        reused += u32::from(old.to_bits() as u32 == new.to_bits() as u32);
+        assert!(pool.read(old).is_err() && pool.free(old).is_err(), "round {round}: a handle that was freed");
+        assert_eq!(pool.read(new).expect("live").to_vec(), [2; 100]);
+        pool.free(new).expect("live");
+    }
+    assert!(reused > 0, "no index was used again, so this shows nothing");
+}

@@ -1,4 +1,5 @@
-//! docs/requirements.md is complete and true: each number has a row, each row a test that exists or a reason from the closed list.
+//! docs/requirements.md and docs/scenarios.md are complete and true: each number has a row, each row tests that exist or a reason from the
+//! closed list, and a scenario says with which kinds of tests it is shown.
 
 use super::{Finding, links, markdown};
 use crate::shell;
@@ -6,60 +7,107 @@ use crate::tree::Source;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// The document with the table.
-const DOCUMENT: &str = "docs/requirements.md";
-/// The R-numbers that exist in the part of the specification this version covers.
-const COVERED: [RangeInclusive<u32>; 4] = [200..=221, 250..=260, 280..=298, 500..=511];
+/// The documents with the tables: what is asked for, and what must not happen.
+const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/scenarios.md"];
+/// The numbers that exist in the part of the specification this version covers: how they begin, how many digits they have, and their ranges.
+const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 6] = [
+    ("R-", 3, &[1..=11, 20..=35, 50..=72, 100..=112, 150..=163, 200..=221, 250..=260, 280..=298]),
+    ("R-", 3, &[330..=341, 400..=417, 450..=455, 500..=511]),
+    ("S-", 2, &[1..=53]),
+    ("L-", 2, &[1..=19]),
+    ("B", 1, &[1..=15]),
+    ("Z", 1, &[1..=14]),
+];
+/// Numbers that stand in no range.
+const OTHERS: [&str; 11] = ["B13a", "B13b", "B13c", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8"];
 /// The only ways to have no test.
 const REASONS: [&str; 3] = ["kernel only:", "replaced:", "later:"];
 /// Kinds of numbers: how they begin, and how many digits follow.
-const KINDS: [(&str, RangeInclusive<usize>); 6] =
-    [("R-", 3..=3), ("S-", 2..=2), ("L-", 2..=2), ("C-", 2..=2), ("B", 1..=2), ("Z", 1..=2)];
+const KINDS: [(&str, RangeInclusive<usize>); 7] =
+    [("R-", 3..=3), ("S-", 2..=2), ("L-", 2..=2), ("C-", 2..=2), ("B", 1..=2), ("Z", 1..=2), ("F", 1..=1)];
+/// What shows a scenario; the word `-` stands for nothing.
+const SHOWN: [&str; 8] = ["unit", "race", "loom", "shuttle", "model", "e2e", "mutant", "-"];
+/// Kinds that a row must claim exactly when the path of something it names contains this.
+const BY_PATH: [(&str, &str); 4] = [("loom", "loom"), ("shuttle", "shuttle"), ("mutant", ".patch"), ("e2e", "/e2e/")];
 
 /// Checks the rows, and that every number cited anywhere has one.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
-    let Some(document) = sources.iter().find(|source| source.path.as_os_str() == DOCUMENT) else {
-        return vec![Finding::about(DOCUMENT, "is missing")];
-    };
     let mut findings = Vec::new();
     let mut present = BTreeSet::new();
-    for (line, cells) in markdown::rows(&document.text) {
-        let Some(number) = number(cells[0]) else { continue };
-        if !present.insert(number.to_owned()) {
-            findings.push(Finding::at(document, line, format!("{number} has two rows")));
+    for name in DOCUMENTS {
+        let Some(document) = sources.iter().find(|source| source.path.as_os_str() == name) else {
+            findings.push(Finding::about(name, "is missing"));
+            continue;
+        };
+        for (line, cells) in markdown::rows(&document.text) {
+            let Some(number) = number(cells[0]) else { continue };
+            if !present.insert(number.to_owned()) {
+                findings.push(Finding::at(document, line, format!("{number} has two rows")));
+            }
+            let shown_by = cells.get(2).copied().unwrap_or_default();
+            let kinds = cells.get(3).and_then(|kinds| kinds_problem(shown_by, kinds));
+            let problems = problem(shown_by).into_iter().chain(kinds);
+            findings.extend(problems.map(|problem| Finding::at(document, line, format!("{number}: {problem}"))));
         }
-        let shown_by = cells.get(2).copied().unwrap_or_default();
-        findings.extend(problem(shown_by).map(|problem| Finding::at(document, line, format!("{number}: {problem}"))));
     }
-    let covered = COVERED.into_iter().flatten().map(|number| format!("R-{number}"));
-    let missing = covered.filter(|number| !present.contains(number));
-    findings.extend(missing.map(|number| Finding::about(DOCUMENT, format!("{number} has no row"))));
+    let missing = covered().filter(|number| !present.contains(number));
+    findings.extend(missing.map(|number| Finding::about(DOCUMENTS.join(", "), format!("{number} has no row"))));
     findings.extend(sources.iter().flat_map(|source| unlisted(source, &present)));
     findings
 }
 
-/// What is wrong with the last cell of a row, if anything.
+/// Every number that must have a row.
+fn covered() -> impl Iterator<Item = String> {
+    let numbers = |&(start, digits, ranges): &(&'static str, usize, &'static [RangeInclusive<u32>])| {
+        ranges.iter().cloned().flatten().map(move |number| format!("{start}{number:0digits$}"))
+    };
+    COVERED.iter().flat_map(numbers).chain(OTHERS.map(str::to_owned))
+}
+
+/// What is wrong with the cell that names tests or a reason, if anything.
 fn problem(cell: &str) -> Option<String> {
-    if REASONS.iter().any(|reason| cell.strip_prefix(reason).is_some_and(|why| why.trim().len() > 10)) {
-        return None;
-    }
-    let tests: Vec<&str> = markdown::code_spans(cell).filter(|span| span.contains(".rs::")).collect();
-    if tests.is_empty() {
+    let has_reason = REASONS.iter().any(|reason| cell.strip_prefix(reason).is_some_and(|why| why.trim().len() > 10));
+    let mut named = named(cell).peekable();
+    if named.peek().is_none() && !has_reason {
         return Some(format!("names no test, and no reason of: {}", REASONS.join(" ")));
     }
-    tests.into_iter().find_map(|test| {
-        let (file, name) = test.split_once("::")?;
-        let text = std::fs::read_to_string(shell::root().join(file)).ok();
-        let name = name.rsplit("::").next().unwrap_or(name);
-        match text {
-            None => Some(format!("{file} does not exist")),
-            Some(text) if !links::defines(&text, name) => Some(format!("{file} has no test {name}")),
-            Some(_) => None,
-        }
+    named.find_map(|name| {
+        let (file, test) = name.split_once("::").unwrap_or((name, ""));
+        let Ok(text) = std::fs::read_to_string(shell::root().join(file)) else {
+            return Some(format!("{file} does not exist"));
+        };
+        let test = test.rsplit("::").next().unwrap_or(test);
+        (!test.is_empty() && !links::defines(&text, test)).then(|| format!("{file} has no test {test}"))
     })
 }
 
-/// Numbers that a file cites and the table lacks.
+/// Tests and patches that a cell names.
+fn named(cell: &str) -> impl Iterator<Item = &str> {
+    markdown::code_spans(cell).filter(|span| span.contains(".rs::") || span.ends_with(".patch"))
+}
+
+/// What is wrong with the kinds a scenario claims, if anything.
+fn kinds_problem(shown_by: &str, kinds: &str) -> Option<String> {
+    let kinds: Vec<&str> = kinds.split(',').map(str::trim).collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !SHOWN.contains(kind)) {
+        return Some(format!("`{unknown}` is none of: {}", SHOWN.join(" ")));
+    }
+    if kinds.contains(&"-") != named(shown_by).next().is_none() {
+        return Some("`-` stands where nothing is named, and nowhere else".to_owned());
+    }
+    BY_PATH.iter().find_map(|(kind, path)| {
+        let names_it = named(shown_by).any(|name| name.contains(path));
+        (names_it != kinds.contains(kind)).then(|| {
+            format!(
+                "says `{}` and {} anything of {kind}",
+                kinds.join(", "),
+                if names_it { "names" } else { "does not name" }
+            )
+        })
+    })
+}
+
+/// Numbers that a file cites and the tables lack.
 fn unlisted<'a>(source: &'a Source, present: &'a BTreeSet<String>) -> impl Iterator<Item = Finding> + 'a {
     let is_own = source.path.starts_with("xtask");
     let comments = source.text.lines().enumerate().filter_map(move |(index, line)| {
@@ -69,14 +117,18 @@ fn unlisted<'a>(source: &'a Source, present: &'a BTreeSet<String>) -> impl Itera
     comments.flat_map(move |(index, text)| {
         let cited = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).filter_map(number);
         let unlisted = cited.filter(|number| !present.contains(*number));
-        unlisted.map(move |number| Finding::at(source, index + 1, format!("{number} has no row in {DOCUMENT}")))
+        unlisted.map(move |number| {
+            Finding::at(source, index + 1, format!("{number} has no row in {}", DOCUMENTS.join(" or ")))
+        })
     })
 }
 
-/// Recognises `R-200`, `S-07`, `B4`.
+/// Recognises `R-200`, `S-07`, `B4`, `B13a`.
 fn number(word: &str) -> Option<&str> {
     let is_kind = |(start, digits): &(&str, RangeInclusive<usize>)| {
         let rest = word.strip_prefix(start);
+        // Only fixes that came to one line of the history together have letters.
+        let rest = if *start == "B" { rest.map(|rest| rest.trim_end_matches(['a', 'b', 'c'])) } else { rest };
         rest.is_some_and(|rest| digits.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
     KINDS.iter().any(is_kind).then_some(word)
@@ -92,16 +144,37 @@ mod tests {
         assert_eq!(problem(own), None);
         assert_eq!(problem("replaced: by the free map beside the zspage"), None);
         assert!(problem("`xtask/src/check/requirements.rs::no_such_test`").is_some());
+        assert!(problem("replaced: by something, see `xtask/src/check/requirements.rs::no_such_test`").is_some());
+        assert!(problem("`xtask/mutants/no-such.patch`").is_some());
         assert!(problem("we will see").is_some());
         assert!(problem("replaced:").is_some());
     }
 
     #[test]
+    fn the_kinds_of_a_scenario_are_those_of_what_it_names() {
+        assert_eq!(kinds_problem("`a/loom_tests.rs::s01`, `xtask/mutants/x.patch`", "loom, mutant"), None);
+        assert!(kinds_problem("`a/loom_tests.rs::s01`", "unit").is_some());
+        assert!(kinds_problem("`a/tests.rs::s01`", "unit, mutant").is_some());
+        assert!(kinds_problem("`a/tests.rs::s01`", "luck").is_some());
+        assert!(kinds_problem("replaced: by a map", "unit").is_some());
+        assert_eq!(kinds_problem("replaced: by a map", "-"), None);
+    }
+
+    #[test]
     fn numbers_are_recognised_and_ordinary_words_are_not() {
-        assert_eq!(number("R-204"), Some("R-204"));
-        assert_eq!(number("S-07"), Some("S-07"));
-        assert_eq!(number("x86-64"), None);
-        assert_eq!(number("Z9"), Some("Z9"));
-        assert_eq!(number("Zram"), None);
+        for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8"] {
+            assert_eq!(number(word), Some(word));
+        }
+        for word in ["x86-64", "Zram", "B", "Ba", "F16", "R-20", "Z9a"] {
+            assert_eq!(number(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_must_have_a_row_is_what_the_specification_numbers() {
+        let all: BTreeSet<String> = covered().collect();
+        assert!(["R-001", "R-511", "S-01", "S-53", "L-19", "B1", "B13c", "Z14", "F8"].iter().all(|n| all.contains(*n)));
+        assert!(all.iter().all(|n| number(n) == Some(n.as_str())));
+        assert!(!all.contains("R-012") && !all.contains("R-036"));
     }
 }

@@ -204,3 +204,49 @@ fn b10_the_end_of_an_owner_against_migrate() {
         zone.check().expect("consistent");
     });
 }
+
+/// S-05: a frame is being set up, under its page lock, while a scanner comes by. The scanner leaves it alone.
+#[test]
+fn s05_isolate_against_a_fresh_frame() {
+    sync::model(|| {
+        let (store, ..) = store();
+        let zone = store.extents.zone();
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        let pfn = frame.pfn();
+        let scanner = {
+            let zone = Arc::clone(zone);
+            thread::spawn(move || zone.isolate(pfn).is_some())
+        };
+        drop(frame.try_lock().expect("nobody but its owner locks it"));
+        assert!(!scanner.join().expect("no panic"));
+    });
+}
+
+/// R-008, S-04, S-25: an owner writes to a frame and lets go of it, a scanner has the last reference, and the next owner writes to it. Each sees what the one before
+/// it did, whoever frees the frame.
+#[test]
+fn r008_the_last_reference_hands_the_bytes_over() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        // All other frames are taken, so that the next one to be had is this one.
+        while let Ok(frame) = store.extents.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+            std::mem::forget(frame);
+        }
+        let scanner = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || {
+                drop(store.extents.zone().isolate(pfn));
+                let mut next = store.extents.create(Shape::Single, 2).expect("a number");
+                if next.attach(0, Reclaim::NotAllowed).is_ok() {
+                    next.pieces_mut(0..8).expect("inside").0.fill(3);
+                }
+                next.destroy();
+            })
+        };
+        let mut held = store.extents.try_exclusive(id).expect("idle");
+        held.pieces_mut(0..8).expect("inside").0.fill(2);
+        held.destroy();
+        scanner.join().expect("no panic");
+        store.extents.zone().check().expect("consistent");
+    });
+}

@@ -377,3 +377,19 @@ fn s39_an_isolated_frame_is_not_taken_back() {
     drop(driver.owner.take_back(pfn).expect("nobody has it"));
     zone.check().expect("consistent");
 }
+
+/// R-069, S-08: the same while somebody else has a reference, so that it is not the count that tells.
+#[test]
+fn r069_a_released_frame_that_others_refer_to_is_not_accepted() {
+    let (zone, mut targets) = (zone(), Vec::new());
+    let driver = Driver::new(&zone);
+    let old = driver.take();
+    let other = zone.get(old).expect("in use");
+    driver.answers(Answer::Release);
+    let mut batch = vec![zone.isolate(old).expect("movable")];
+    assert_eq!(migrate(&zone, &mut batch, &mut targets), Migration { gone: 1, ..Migration::default() });
+    assert_eq!((references(&zone, old), references(&zone, targets[0])), (1, 0), "the other one's");
+    drop(other);
+    assert_eq!(zone.stats().in_use, FrameCount(0));
+    zone.check().expect("consistent");
+}

@@ -1,0 +1,181 @@
+//! `cargo xtask mutants`: each guard that keeps a race away is taken out, and the test that is there for it has to notice.
+//!
+//! A mutant is a patch in `xtask/mutants` with a header that names the test. It is applied to a private copy of the working tree, never to the tree
+//! itself. It is caught when the named test, which holds without the patch, fails with it and says what the header expects it to say. Anything else is
+//! an error: a patch that does not apply or does not compile, a name that is no test, a failure for another reason.
+
+mod copy;
+mod patch;
+mod trial;
+
+use crate::shell;
+use anyhow::{Context, Result, bail};
+use copy::Copy;
+use patch::{Mutant, Test};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use trial::{Outcome, Trial};
+
+/// Options of `cargo xtask mutants`.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Only mutants whose name contains one of these
+    pub names: Vec<String>,
+    /// Only list them
+    #[arg(long)]
+    list: bool,
+    /// Only those caught by a plain test, without loom or shuttle
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Where the patches are.
+fn folder() -> PathBuf {
+    shell::root().join("xtask").join("mutants")
+}
+
+/// Tries the mutants and prints what became of each.
+pub fn run(args: &Args) -> Result<()> {
+    let mutants = chosen(args)?;
+    if args.list {
+        mutants.iter().for_each(|mutant| println!("{:<34} {}", mutant.name, mutant.guard));
+        return Ok(());
+    }
+    let copy = Copy::refresh().context("the private copy of the working tree")?;
+    check_unchanged(&copy, &mutants)?;
+    let mut rows = Vec::new();
+    for mutant in &mutants {
+        println!("\n==== mutant {}: without {} ====", mutant.name, mutant.guard);
+        let start = Instant::now();
+        let verdict = try_mutant(&copy, mutant);
+        println!("{}", verdict.text());
+        rows.push((mutant, verdict, start.elapsed()));
+    }
+    report(&rows)
+}
+
+/// The mutants asked for, ordered so that neighbours build the same packages.
+fn chosen(args: &Args) -> Result<Vec<Mutant>> {
+    let mut mutants = patch::read_all(&folder())?;
+    mutants.retain(|mutant| {
+        let named = args.names.is_empty() || args.names.iter().any(|name| mutant.name.contains(name.as_str()));
+        let plain = mutant.tests.iter().all(|test| test.kind == patch::Kind::Plain);
+        named && (plain || !args.fast)
+    });
+    if mutants.is_empty() {
+        bail!("no mutant is called that; `cargo xtask mutants --list` names them");
+    }
+    mutants.sort_by_key(|mutant| mutant.tests.iter().map(|test| (test.kind, test.package.clone())).min());
+    Ok(mutants)
+}
+
+/// Every test named in a header must exist and hold while nothing is taken out.
+fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
+    println!("==== without any mutant ====");
+    let tests: BTreeSet<&Test> = mutants.iter().flat_map(|mutant| &mutant.tests).collect();
+    for test in tests {
+        match Trial::of(copy, test)?.run()? {
+            Outcome::Held => println!("holds: {test}"),
+            Outcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
+            Outcome::Hung => bail!("{test} does not end although nothing was changed"),
+            Outcome::NoSuchTest => bail!("{test} is no test"),
+        }
+    }
+    Ok(())
+}
+
+/// What became of a mutant.
+#[derive(Debug)]
+enum Verdict {
+    Caught,
+    Survived(String),
+    Error(String),
+}
+
+impl Verdict {
+    fn text(&self) -> String {
+        match self {
+            Verdict::Caught => "caught".to_owned(),
+            Verdict::Survived(why) => format!("SURVIVED: {why}"),
+            Verdict::Error(why) => format!("ERROR: {why}"),
+        }
+    }
+}
+
+/// Applies a patch, runs its tests, and takes it back.
+fn try_mutant(copy: &Copy, mutant: &Mutant) -> Verdict {
+    let verdict = copy.apply(&mutant.path).and_then(|()| {
+        for test in &mutant.tests {
+            let verdict = judge(mutant, test, &Trial::of(copy, test)?.run()?);
+            if !matches!(verdict, Verdict::Caught) {
+                return Ok(verdict);
+            }
+        }
+        Ok(Verdict::Caught)
+    });
+    match (verdict, copy.restore(&mutant.files)) {
+        (Ok(verdict), Ok(())) => verdict,
+        (Err(error), _) | (_, Err(error)) => Verdict::Error(format!("{error:#}")),
+    }
+}
+
+fn judge(mutant: &Mutant, test: &Test, outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Failed { said } if mutant.finds.iter().any(|expected| said.contains(expected.as_str())) => {
+            Verdict::Caught
+        }
+        Outcome::Failed { said } => {
+            let end: String =
+                said.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+            Verdict::Error(format!("{test} failed for another reason than `{}`:\n{end}", mutant.finds.join("` or `")))
+        }
+        Outcome::Hung if mutant.may_hang => Verdict::Caught,
+        Outcome::Hung => Verdict::Error(format!("{test} did not end, and the patch does not say that it may")),
+        Outcome::Held => Verdict::Survived(format!("{test} holds without the guard")),
+        Outcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
+    }
+}
+
+/// The table; an error unless all were caught.
+fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
+    println!("\n{:<34} {:<9} {:>5}  guard", "mutant", "", "s");
+    for (mutant, verdict, time) in rows {
+        let word = match verdict {
+            Verdict::Caught => "caught",
+            Verdict::Survived(_) => "SURVIVED",
+            Verdict::Error(_) => "ERROR",
+        };
+        println!("{:<34} {word:<9} {:>5}  {}", mutant.name, time.as_secs(), mutant.guard);
+    }
+    let caught = rows.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Caught)).count();
+    println!("{caught} of {} mutants caught", rows.len());
+    if caught < rows.len() {
+        bail!("{} mutants were not caught", rows.len() - caught);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_is_caught_only_by_the_failure_it_expects() {
+        let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: left: 1\n--- a/x.rs\n+++ b/x.rs\n";
+        let mutant = patch::parse("x".into(), text).expect("a full header");
+        let verdict = |outcome| judge(&mutant, &mutant.tests[0], &outcome);
+        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  left: 1".into() }), Verdict::Caught));
+        assert!(matches!(verdict(Outcome::Failed { said: "out of memory".into() }), Verdict::Error(_)));
+        assert!(matches!(verdict(Outcome::Held), Verdict::Survived(_)));
+        assert!(matches!(verdict(Outcome::Hung), Verdict::Error(_)));
+        assert!(matches!(verdict(Outcome::NoSuchTest), Verdict::Error(_)));
+    }
+
+    #[test]
+    fn every_patch_of_the_house_has_a_full_header() {
+        let mutants = patch::read_all(&folder()).expect("all can be read");
+        assert!(mutants.len() >= 12);
+        assert!(mutants.iter().all(|mutant| !mutant.files.is_empty() && !mutant.finds.is_empty()));
+    }
+}

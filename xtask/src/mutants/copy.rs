@@ -1,0 +1,96 @@
+//! A private copy of the working tree, kept between runs: only what differs is written, so that cargo rebuilds only what a mutant changes.
+
+use crate::shell;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The copy, equal to the working tree but for the mutant at hand.
+pub struct Copy {
+    root: PathBuf,
+}
+
+/// Everything that belongs to mutants on disk.
+fn home() -> PathBuf {
+    shell::root().join("target").join("mutants")
+}
+
+impl Copy {
+    /// Makes the copy equal to the working tree, uncommitted changes included.
+    pub fn refresh() -> Result<Self> {
+        let copy = Copy { root: home().join("tree") };
+        std::fs::create_dir_all(&copy.root)?;
+        let wanted = listed()?;
+        for path in &wanted {
+            copy.write_if_different(path)?;
+        }
+        remove_others(&copy.root, &copy.root, &wanted)?;
+        Ok(copy)
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The target folder for builds of one kind; RUSTFLAGS differ between kinds.
+    pub fn target(&self, kind: &str) -> PathBuf {
+        home().join(kind)
+    }
+
+    /// Applies a patch, all of it or nothing.
+    pub fn apply(&self, patch: &Path) -> Result<()> {
+        let mut git = Command::new("git");
+        git.args(["apply", "--whitespace=nowarn"]).arg(patch).current_dir(&self.root);
+        // The copy lies inside the repository; without this git would look for the files of the repository itself.
+        git.env("GIT_CEILING_DIRECTORIES", home());
+        let output = git.output().context("cannot start git")?;
+        if !output.status.success() {
+            bail!("the patch does not apply any more: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// Takes back what a patch did to these files.
+    pub fn restore(&self, files: &[PathBuf]) -> Result<()> {
+        files.iter().try_for_each(|path| self.write_if_different(path))
+    }
+
+    fn write_if_different(&self, path: &Path) -> Result<()> {
+        let (from, to) = (shell::root().join(path), self.root.join(path));
+        let wanted = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        if std::fs::read(&to).is_ok_and(|found| found == wanted) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(to.parent().context("a file in a folder")?)?;
+        std::fs::write(&to, wanted).with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+/// The files of the working tree that git knows or would take.
+fn listed() -> Result<BTreeSet<PathBuf>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(shell::root());
+    let output = git.output().context("cannot start git")?;
+    if !output.status.success() {
+        bail!("git cannot list the files: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let names = String::from_utf8(output.stdout).context("a file name that is no text")?;
+    let paths = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    // A file that was deleted and not committed is still listed.
+    Ok(paths.filter(|path| shell::root().join(path).is_file()).collect())
+}
+
+/// Removes files of earlier runs that the working tree no longer has.
+fn remove_others(root: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(root, &path, wanted)?;
+        } else if path.strip_prefix(root).is_ok_and(|path| !wanted.contains(path)) {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! One test, built and run in the copy.
+
+use super::copy::Copy;
+use super::patch::{Kind, Test};
+use crate::{model, shell};
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test may run. Each of those named takes seconds when nothing is taken out.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A test that was built and can be run.
+pub struct Trial<'a> {
+    test: &'a Test,
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It passed.
+    Held,
+    /// It failed, saying this.
+    Failed {
+        /// All its output.
+        said: String,
+    },
+    /// It did not end.
+    Hung,
+    /// Nothing of that name ran.
+    NoSuchTest,
+}
+
+impl<'a> Trial<'a> {
+    /// Builds the test.
+    pub fn of(copy: &Copy, test: &'a Test) -> Result<Self> {
+        let output = build(copy, test).stderr(Stdio::piped()).output().context("cannot start cargo")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let errors: Vec<&str> =
+                said.lines().filter(|line| line.starts_with("error") || line.contains("-->")).collect();
+            bail!("does not compile: {}", errors.join("\n"));
+        }
+        let (program, manifest) = executable(&output.stdout, test).with_context(|| format!("{test} was not built"))?;
+        let folder = manifest.parent().map(Path::to_path_buf).context("a manifest in a folder")?;
+        Ok(Trial { test, program, folder })
+    }
+
+    /// Runs it.
+    pub fn run(&self) -> Result<Outcome> {
+        let mut command = Command::new(&self.program);
+        command.args(["--exact", &self.test.name, "--show-output", "--test-threads=1"]).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.test.kind == Kind::Loom {
+            command.env("LOOM_MAX_PREEMPTIONS", model::LOOM_PREEMPTIONS);
+        }
+        let mut child = command.spawn().context("cannot start the test")?;
+        let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
+        let status = wait(&mut child)?;
+        let read = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
+        let said = format!("{}\n{}", read(out), read(err));
+        Ok(status.map_or(Outcome::Hung, |status| outcome(&self.test.name, status.success(), said)))
+    }
+}
+
+fn outcome(name: &str, succeeded: bool, said: String) -> Outcome {
+    // libtest says `test NAME ... ` before a test runs; what follows may be missing when it ends the process.
+    let ran = said.lines().any(|line| line.strip_prefix("test ").is_some_and(|rest| rest.starts_with(name)));
+    match (ran, succeeded) {
+        (false, _) => Outcome::NoSuchTest,
+        (true, true) => Outcome::Held,
+        (true, false) => Outcome::Failed { said },
+    }
+}
+
+fn build(copy: &Copy, test: &Test) -> Command {
+    let mut cargo = shell::cargo("test");
+    cargo.args(["--no-run", "--message-format=json", "-p", &test.package]).current_dir(copy.root());
+    match &test.target {
+        Some(target) => cargo.args(["--test", target]),
+        None => cargo.arg("--lib"),
+    };
+    if let Some(cfg) = test.kind.cfg() {
+        cargo.arg("--release").env("RUSTFLAGS", model::flags(cfg));
+        // A mutant is built once and run once: what a release spends on the last few percent is not earned back.
+        cargo.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
+    }
+    cargo.env("CARGO_TARGET_DIR", copy.target(test.kind.cfg().unwrap_or("test")));
+    cargo
+}
+
+/// The test program and its package's manifest, from what cargo tells about each thing it built.
+fn executable(messages: &[u8], test: &Test) -> Option<(PathBuf, PathBuf)> {
+    let wanted = test.target.as_deref();
+    serde_json::Deserializer::from_slice(messages).into_iter::<serde_json::Value>().flatten().find_map(|message| {
+        let program = message["executable"].as_str()?;
+        let target = &message["target"];
+        let is_wanted = wanted.is_none_or(|wanted| target["name"] == wanted);
+        let is_test = message["profile"]["test"] == true;
+        (is_wanted && is_test).then(|| (program.into(), message["manifest_path"].as_str().unwrap_or_default().into()))
+    })
+}
+
+fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A test that was ended in the middle leaves what it said so far.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Waits for the end; `None` when it had to be brought about.
+fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_ends_its_process_has_failed_and_an_unknown_one_did_not_run() {
+        let said = |text: &str| text.to_owned();
+        assert!(matches!(outcome("a::b", true, said("running 1 test\ntest a::b ... ok")), Outcome::Held));
+        assert!(matches!(outcome("a::b", false, said("test a::b ... FAILED")), Outcome::Failed { .. }));
+        assert!(matches!(outcome("a::b", false, said("test a::b ... ")), Outcome::Failed { .. }));
+        assert!(matches!(outcome("a::b", true, said("running 0 tests")), Outcome::NoSuchTest));
+    }
+
+    #[test]
+    fn the_program_of_the_wanted_target_is_found_among_the_messages() {
+        let messages = br#"{"reason":"compiler-artifact","target":{"name":"other"},"profile":{"test":true},"executable":"/x","manifest_path":"/p/Cargo.toml"}
+{"reason":"compiler-artifact","target":{"name":"races"},"profile":{"test":true},"executable":"/y","manifest_path":"/p/Cargo.toml"}
+{"reason":"build-finished","success":true}"#;
+        let test = Test { kind: Kind::Plain, package: "p".into(), target: Some("races".into()), name: "t".into() };
+        assert_eq!(executable(messages, &test), Some(("/y".into(), "/p/Cargo.toml".into())));
+        assert_eq!(executable(b"", &test), None);
+    }
+}
