@@ -52,6 +52,11 @@ impl Descriptors {
         &self.words[pfn.index() * WORDS + word]
     }
 
+    /// Starts loading a descriptor. Only a hint.
+    pub(crate) fn prefetch(&self, pfn: Pfn) {
+        sys::prefetch(self.word(pfn, 0));
+    }
+
     pub(crate) fn state(&self, pfn: Pfn) -> State {
         // Acquire: pairs with the release half of every change below, so that what was written before a frame became free is seen.
         State::from_bits(self.word(pfn, 0).load(Acquire))

@@ -160,6 +160,13 @@ impl Extents {
         self.owner_words(id).first().into_iter().for_each(sys::prefetch);
     }
 
+    /// Starts loading what giving the frame at `position` back changes. Only a hint.
+    pub fn prefetch_frame(&self, id: ExtentId, position: usize) {
+        if let Some(pfn) = self.record(id).and_then(|record| guard::frame_at(record, position)) {
+            self.zone().tables.frames.prefetch(pfn);
+        }
+    }
+
     /// Starts loading bytes of the extent that are going to be read. Only a hint: no lock is needed, and what is not there is passed over.
     pub fn prefetch_bytes(&self, id: ExtentId, range: Range<usize>) {
         let Some(record) = self.record(id) else { return };

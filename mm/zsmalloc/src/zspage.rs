@@ -183,9 +183,22 @@ impl Zspages {
     /// Whether no live object has a byte in the frame at `position`.
     pub(crate) fn frame_is_empty(&self, id: ExtentId, class: SizeClass, position: usize) -> bool {
         let size = usize::from(class.size);
-        let first = (position * FRAME_SIZE / size) as u16;
-        let last = (((position + 1) * FRAME_SIZE - 1) / size) as u16;
-        (first..=last.min(class.objects - 1)).all(|object| !self.is_live(id, object))
+        let first = position * FRAME_SIZE / size;
+        let end = (((position + 1) * FRAME_SIZE - 1) / size + 1).min(usize::from(class.objects));
+        let map = self.map(id);
+        (first / 64..end.div_ceil(64)).all(|word| {
+            let from = u64::MAX << first.saturating_sub(word * 64);
+            let to = u64::MAX >> ((word + 1) * 64).saturating_sub(end);
+            map.get(word).is_none_or(|live| live.load(Relaxed) & from & to == 0)
+        })
+    }
+
+    /// Starts loading the record of the zspage that follows in its list. Only a hint.
+    pub(crate) fn prefetch_next(&self, id: ExtentId) {
+        let next = self.links(id).1;
+        if next != NONE {
+            self.extents.prefetch(ExtentId::from_bits(next));
+        }
     }
 }
 

@@ -167,6 +167,7 @@ impl<'a> Visit<'a> {
                     return None;
                 }
                 if let Some(held) = zspages.extents().try_exclusive(extent) {
+                    zspages.prefetch_next(extent);
                     return Some(held);
                 }
                 tried.note(extent);

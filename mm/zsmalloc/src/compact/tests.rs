@@ -301,3 +301,25 @@ fn r337_a_scan_counts_right_beside_a_compaction() {
         pool.check().expect("consistent");
     }
 }
+
+/// INV-POOL-3 the other way round: a frame that was attached for an object that then could not be moved does not stay.
+#[test]
+fn a_frame_taken_in_vain_goes_back() {
+    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let handles = fill(&pool, 1100, 22);
+    // The first zspage keeps two full frames and needs a third for the next object; the second keeps its first and its last object.
+    free_every(&pool, &handles, |number| number < 7 || number == 11 || number == 21);
+    assert_eq!((pool.frames(), pool.frames_freeable()), (4, 1));
+    let source = extent_of(&pool, handles[11]);
+    let flip = || {
+        let mut held = pool.zspages.extents().try_exclusive(source).expect("nobody is inside");
+        [0, 10 * 1104].into_iter().for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);
+    };
+    flip();
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.objects_moved, report.frames_freed, pool.frames()), (0, 0, 4));
+    assert!(report.skipped > 0);
+    flip();
+    pool.check().expect("consistent");
+    assert_eq!(pool.compact(&Budget::unlimited()).frames_freed, 1);
+}

@@ -1,16 +1,17 @@
 //! Moving objects from one zspage into others.
 
-use frames::{Exclusive, ExtentId, Shared};
+use frames::{Exclusive, Shared};
 
 use super::class::{BATCH, Source, Step, Tried, Visit};
 use crate::class::SizeClass;
 use crate::handle::{Handle, Location};
 use crate::object::Slot;
 use crate::pool::{ClassState, Pool};
+use crate::zspage::frames_of;
 
-/// Objects of a source, last first.
+/// Objects of a source, last first; and those that are going to be the next run.
 struct Run {
-    objects: [u16; BATCH],
+    objects: [u16; 2 * BATCH],
     len: usize,
 }
 
@@ -88,59 +89,102 @@ impl Visit<'_> {
         tried: &mut Tried,
     ) -> Option<Stop> {
         let (pool, class) = (self.pool, self.class);
+        while progress.done < run.len() {
+            let Some(mut held) = self.destination(state, source.id(), tried) else { return Some(Stop::NoRoom) };
+            let Some(slots) = Slots::of(pool, &mut held, class, run.len() - progress.done, state) else {
+                tried.note(held.id());
+                continue;
+            };
+            let before = progress.moved;
+            let stop = self.fill(state, source, run, &mut held, slots.objects(), progress);
+            if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
+                // A frame may have been attached for it.
+                pool.detach_empty(&mut held, class, frames_of(class, unused), state);
+            }
+            if stop.is_some() {
+                return stop;
+            }
+        }
+        None
+    }
+
+    /// Moves objects of the run into these slots of one destination.
+    fn fill(
+        &mut self,
+        state: &mut ClassState,
+        source: &Shared<'_>,
+        run: &[u16],
+        held: &mut Exclusive<'_>,
+        slots: &[u16],
+        progress: &mut Progress,
+    ) -> Option<Stop> {
+        let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
-        let mut held: Option<Exclusive<'_>> = None;
-        while let Some(&object) = run.get(progress.done) {
+        let mut slots = slots.iter();
+        while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first()) {
             if self.deadline.has_passed() {
                 return Some(Stop::OutOfTime);
             }
             if state.frames.saturating_sub(progress.emptied) <= needed {
                 return Some(Stop::Enough);
             }
-            let from = Slot { extent: source.id(), object, class };
-            let Some((handle, len)) = pool.resident(source, from) else {
-                progress.damaged += 1;
-                progress.done += 1;
-                continue;
-            };
             if let Some(&next) = run.get(progress.done + 1) {
-                pool.prefetch_slot(Slot { object: next, ..from });
+                pool.prefetch_slot(Slot { extent: source.id(), object: next, class });
             }
-            let Some(destination) = held.as_mut().filter(|held| !pool.is_full(held.id(), class)) else {
-                drop(held.take());
-                held = self.destination(state, source.id(), tried);
-                if held.is_none() {
-                    return Some(Stop::NoRoom);
-                }
-                continue;
-            };
-            let Ok(object) = pool.choose(destination, class, state) else {
-                tried.note(destination.id());
-                held = None;
-                continue;
-            };
-            let to = Slot { extent: destination.id(), object, class };
-            let bytes = source.pieces(from.payload(len));
-            if !bytes.is_some_and(|bytes| to.write_pieces(destination, handle.index(), bytes)) {
-                pool.detach_empty(destination, class, crate::zspage::frames_of(class, object), state);
+            progress.done += 1;
+            let from = Slot { extent: source.id(), object, class };
+            let to = Slot { extent: held.id(), object: slot, class };
+            let Some((handle, len)) = pool.copy_object(source, from, held, to) else {
                 progress.damaged += 1;
-                progress.done += 1;
                 continue;
-            }
+            };
+            slots.next();
             let Some(emptied) = pool.resettle(state, handle, from, to) else { return Some(Stop::Enough) };
             progress.emptied += emptied;
             progress.moved += 1;
-            progress.done += 1;
             self.report.bytes_moved += len as u64;
         }
         None
     }
 }
 
+/// Free objects of a destination, whose frames are there.
+struct Slots {
+    objects: [u16; BATCH],
+    len: usize,
+}
+
+impl Slots {
+    /// At most `wanted`; one, with frames attached for it, when no free object has frames. `None` when there are no frames to be had.
+    fn of(
+        pool: &Pool,
+        held: &mut Exclusive<'_>,
+        class: SizeClass,
+        wanted: usize,
+        state: &mut ClassState,
+    ) -> Option<Self> {
+        let mut slots = Self { objects: [0; BATCH], len: 0 };
+        let ready = |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
+        for object in pool.zspages.free(held.id(), class).filter(ready).take(wanted.min(BATCH)) {
+            slots.objects[slots.len] = object;
+            slots.len += 1;
+        }
+        if slots.len == 0 {
+            slots.objects[0] = pool.choose(held, class, state).ok()?;
+            slots.len = 1;
+        }
+        Some(slots)
+    }
+
+    fn objects(&self) -> &[u16] {
+        &self.objects[..self.len]
+    }
+}
+
 impl Run {
     fn of(pool: &Pool, class: SizeClass, source: Source) -> Self {
-        let mut run = Self { objects: [0; BATCH], len: 0 };
-        for object in pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(BATCH) {
+        let mut run = Self { objects: [0; 2 * BATCH], len: 0 };
+        for object in pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(2 * BATCH) {
             run.objects[run.len] = object;
             run.len += 1;
         }
@@ -148,15 +192,18 @@ impl Run {
     }
 
     fn objects(&self) -> &[u16] {
-        &self.objects[..self.len]
+        &self.objects[..self.len.min(BATCH)]
     }
 
-    /// Starts loading what moving these objects touches outside their bytes: headers first, then the location words they name.
+    /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
+    /// frames they leave and the location words the headers name.
     fn prefetch(&self, pool: &Pool, class: SizeClass, held: &Shared<'_>) {
         let slot = |&object: &u16| Slot { extent: held.id(), object, class };
-        for slot in self.objects().iter().map(slot) {
+        for slot in self.objects[..self.len].iter().map(slot) {
             pool.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(0));
         }
+        let frames = self.objects().iter().flat_map(|&object| frames_of(class, object));
+        frames.for_each(|position| pool.zspages.extents().prefetch_frame(held.id(), position));
         self.objects()
             .iter()
             .filter_map(|object| slot(object).header(held))
@@ -171,8 +218,17 @@ impl Pool {
         self.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(slot.class.payload().min(AHEAD)));
     }
 
-    fn is_full(&self, extent: ExtentId, class: SizeClass) -> bool {
-        self.zspages.head(extent).is_none_or(|head| head.used >= class.objects)
+    /// Copies the object in `from` to `to`: its handle and length. `None` when it cannot be read.
+    fn copy_object(
+        &self,
+        source: &Shared<'_>,
+        from: Slot,
+        held: &mut Exclusive<'_>,
+        to: Slot,
+    ) -> Option<(Handle, usize)> {
+        let (handle, len) = self.resident(source, from)?;
+        let bytes = source.pieces(from.payload(len))?;
+        to.write_pieces(held, handle.index(), bytes).then_some((handle, len))
     }
 
     /// The object in a slot, if its header and its handle agree that it is there.
