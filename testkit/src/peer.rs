@@ -65,7 +65,7 @@ impl Keeper for Heap {
 /// What a pool that cannot go on means here: a bug, and no number.
 const BROKEN: &str = "the pool has room for every blob, and every handle in the index is live";
 
-impl Keeper for Arc<Pool> {
+impl Keeper for Pool {
     type Slot = Handle;
 
     fn keep(&self, blob: &[u8]) -> Handle {
