@@ -109,6 +109,8 @@ fn object_outcome(outcome: Outcome) -> Word {
 fn frame_outcome(outcome: frames::Outcome) -> Word {
     match outcome {
         frames::Outcome::Done | frames::Outcome::Reached => DONE,
+        // The whole zone is never passed over or put off.
+        frames::Outcome::Skipped | frames::Outcome::Deferred | frames::Outcome::NoSuitable => DONE,
         frames::Outcome::OutOfTime => OUT_OF_TIME,
         frames::Outcome::AlreadyRunning => ALREADY_RUNNING,
     }

@@ -3,6 +3,8 @@
 //! Two levels of bits: a bit for each pageblock, and a summary bit for each word of those. The lowest pageblock of a 1 TiB zone is
 //! found among 128 summary words. Everything in here changes under the zone lock.
 
+use std::ops::Range;
+
 use sync::atomic::AtomicU64;
 use sync::atomic::Ordering::Relaxed;
 use sys::{Backing, MapError, Table};
@@ -44,6 +46,21 @@ impl BlockSet {
         let (top, summary) = self.summary.iter().map(|word| word.load(Relaxed)).enumerate().find(|&(_, w)| w != 0)?;
         let word = top * 64 + summary.trailing_zeros() as usize;
         Some(number(word, self.bits[word].load(Relaxed).trailing_zeros()))
+    }
+
+    /// The lowest member that is not in `range`.
+    pub(crate) fn lowest_outside(&self, range: &Range<u32>) -> Option<BlockIndex> {
+        let lowest = self.lowest()?;
+        if range.contains(&lowest.0) { self.lowest_from(range.end) } else { Some(lowest) }
+    }
+
+    /// The lowest member from `start` on.
+    pub(crate) fn lowest_from(&self, start: u32) -> Option<BlockIndex> {
+        let first = start as usize / 64;
+        let words = self.bits.get(first..)?.iter().map(|word| word.load(Relaxed)).enumerate();
+        let mask = |at: usize, word: u64| if at == 0 { word & u64::MAX << (start % 64) } else { word };
+        let (at, word) = words.map(|(at, word)| (at, mask(at, word))).find(|&(_, word)| word != 0)?;
+        Some(number(first + at, word.trailing_zeros()))
     }
 
     pub(crate) fn highest(&self) -> Option<BlockIndex> {
@@ -109,6 +126,10 @@ mod tests {
             }
             assert_eq!((set.lowest(), set.highest()), (model.first().copied(), model.last().copied()));
             assert_eq!(set.contains(block), model.contains(&block));
+            let (start, end) = (block.0, block.0 + 100);
+            assert_eq!(set.lowest_from(start), model.range(block..).next().copied());
+            let outside = model.iter().find(|b| !(start..end).contains(&b.0)).copied();
+            assert_eq!(set.lowest_outside(&(start..end)), outside);
         }
         let pairs = model.iter().filter(|b| b.0 % 2 == 0 && model.contains(&BlockIndex(b.0 + 1))).count();
         assert_eq!(set.count_with_pairs(9000), (model.len() as u64, pairs as u64));

@@ -6,9 +6,15 @@
 //!
 //! Where frames come from, first to last: a pageblock of the type asked for; one that is wholly free; one whose memory the OS
 //! has back; one that was never used; and only then a pageblock of another type, which changes its type if at least half of it is free.
+//!
+//! A zone may set pageblocks aside: these keep the type CMA for ever, serve single movable frames only, and those when nothing else is left.
+
+mod aside;
+
+use std::ops::Range;
 
 use crate::descriptor::Descriptors;
-use crate::freelist::FreeLists;
+use crate::freelist::{FreeLists, Shelf};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::pageblock::{Facts, Occupancy, Residence};
 use crate::state::{Kind, State};
@@ -24,6 +30,10 @@ pub(crate) struct Buddy {
     pub(crate) limit: Option<FrameCount>,
     /// Charged frames that are about to take the place of others which are charged, too: they do not count against the limit.
     pub(crate) moving: u64,
+    /// Frames somebody is about to claim, for whom room below the limit is kept.
+    pub(crate) reserved: u64,
+    /// Pageblocks set aside for contiguous allocations. Empty for none.
+    pub(crate) region: Range<u32>,
     /// Pageblocks below the high-water mark.
     pub(crate) online: u32,
     pub(crate) committed: u32,
@@ -33,14 +43,26 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
-    pub(crate) fn new(limit: Option<FrameCount>) -> Self {
+    pub(crate) fn new(limit: Option<FrameCount>, region: Range<u32>) -> Self {
         let lists = FreeLists::new();
-        Self { lists, charged: 0, limit, moving: 0, online: 0, committed: 0, idle: 0, releasing: 0, released_total: 0 }
+        Self {
+            lists,
+            charged: 0,
+            limit,
+            moving: 0,
+            reserved: 0,
+            region,
+            online: 0,
+            committed: 0,
+            idle: 0,
+            releasing: 0,
+            released_total: 0,
+        }
     }
 
     /// Frames that may still be taken below the limit.
     pub(crate) fn headroom(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged - self.moving))
+        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged - self.moving + self.reserved))
     }
 
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
@@ -59,23 +81,26 @@ impl Buddy {
                 break;
             }
             let facts = tables.blocks.facts(buddy.block());
-            self.lists.unlink(&tables.frames, buddy, order, facts.migrate_type, State::INSIDE);
+            if order >= Order::PAGEBLOCK && !self.can_join(tables, pfn.block(), buddy.block()) {
+                break;
+            }
+            self.lists.unlink(&tables.frames, buddy, order, facts.shelf(), State::INSIDE);
             if order >= Order::PAGEBLOCK {
                 // Both halves are wholly free, so their type means nothing yet; one block has one type.
                 self.set_type(tables, buddy.block(), tables.blocks.facts(pfn.block()).migrate_type);
             }
             (pfn, order) = (pfn.min(buddy), next);
         }
-        let migrate_type = tables.blocks.facts(pfn.block()).migrate_type;
-        self.lists.link(&tables.frames, pfn, order, migrate_type);
+        let shelf = tables.blocks.facts(pfn.block()).shelf();
+        self.lists.link(&tables.frames, pfn, order, shelf);
     }
 
     /// Puts `first..end`, whose frames are accounted for and "inside", back as the largest blocks that fit. Nothing in it can merge.
     fn link_rest(&mut self, tables: &Tables, mut first: Pfn, end: Pfn) {
         while first < end {
             let order = Order::fitting(first, end);
-            let migrate_type = tables.blocks.facts(first.block()).migrate_type;
-            self.lists.link(&tables.frames, first, order, migrate_type);
+            let shelf = tables.blocks.facts(first.block()).shelf();
+            self.lists.link(&tables.frames, first, order, shelf);
             first = first.plus(order.frames());
         }
     }
@@ -123,7 +148,11 @@ impl Buddy {
         if let Some(pfn) = self.claim_whole(tables, migrate_type) {
             return Some(pfn.block());
         }
-        let block = migrate_type.fallbacks().iter().find_map(|other| tables.available[other.index()].lowest())?;
+        let borrow = |other: &MigrateType| tables.available[other.index()].lowest();
+        let block = migrate_type.fallbacks().iter().find_map(|other| match borrow(other) {
+            None if *other == MigrateType::Cma => self.commit_aside(tables),
+            found => found,
+        })?;
         self.steal(tables, block, migrate_type);
         Some(block)
     }
@@ -140,7 +169,12 @@ impl Buddy {
     }
 
     fn source_of_block(&mut self, tables: &Tables, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
-        if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(migrate_type, order)) {
+        if order == Order::SINGLE {
+            let block = self.source_of_singles(tables, migrate_type)?;
+            return tables.blocks.first_free(block);
+        }
+        let own = Shelf::Of(migrate_type);
+        if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(own, order)) {
             return Some(pfn);
         }
         let claimed = if order > Order::PAGEBLOCK {
@@ -151,8 +185,10 @@ impl Buddy {
         claimed.or_else(|| {
             // The largest block there is: what is left of it is the most useful to the thief, as in the kernel.
             let mut orders = order.and_larger().rev();
-            let pfn = orders
-                .find_map(|order| migrate_type.fallbacks().iter().find_map(|&other| self.lists.first(other, order)))?;
+            // A block has no owner who could clear it away, so it does not borrow what is set aside.
+            let may = |other: &MigrateType| *other != MigrateType::Cma || self.region.is_empty();
+            let others = || migrate_type.fallbacks().iter().copied().filter(may);
+            let pfn = orders.find_map(|order| others().find_map(|other| self.lists.first(Shelf::Of(other), order)))?;
             self.steal(tables, pfn.block(), migrate_type);
             Some(pfn)
         })
@@ -160,7 +196,10 @@ impl Buddy {
 
     /// Finds the lowest wholly free pageblock, committing one if need be, and gives it a type. Returns its first frame.
     fn claim_whole(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
-        let block = match tables.idle.lowest() {
+        if migrate_type == MigrateType::Cma && !self.region.is_empty() {
+            return self.commit_aside(tables).map(BlockIndex::first);
+        }
+        let block = match tables.idle.lowest_outside(&self.region) {
             Some(block) => block,
             None => self.commit_lowest(tables, migrate_type)?,
         };
@@ -170,7 +209,10 @@ impl Buddy {
 
     /// Finds two wholly free pageblocks that form a block of the largest order, committing them if need be.
     fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
-        let free = |block| tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
+        let free = |block: BlockIndex| {
+            let free = tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
+            free && !self.region.contains(&block.0)
+        };
         let even =
             (0..tables.len / 2).map(|pair| BlockIndex(pair * 2)).find(|&b| free(b) && free(BlockIndex(b.0 + 1)))?;
         for block in [even, BlockIndex(even.0 + 1)] {
@@ -186,10 +228,10 @@ impl Buddy {
     }
 
     fn commit_lowest(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
-        if tables.released.lowest().is_none() && self.online < tables.len {
+        while tables.released.lowest_outside(&self.region).is_none() && self.online < tables.len {
             self.bring_online(tables);
         }
-        let block = tables.released.lowest()?;
+        let block = tables.released.lowest_outside(&self.region)?;
         self.commit(tables, block, migrate_type);
         Some(block)
     }
@@ -206,7 +248,7 @@ impl Buddy {
     /// Starts to use the memory of a released pageblock: from here on it counts as held.
     fn commit(&mut self, tables: &Tables, block: BlockIndex, migrate_type: MigrateType) {
         tables.released.remove(block);
-        tables.blocks.set_facts(block, Facts { residence: Residence::Committed, migrate_type, free: 0 });
+        tables.blocks.set_facts(block, Facts::committed(migrate_type));
         self.committed += 1;
         self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
         self.link(tables, block.first(), Order::PAGEBLOCK);
@@ -261,8 +303,8 @@ impl Buddy {
             let state = tables.frames.state(pfn);
             let step = state.order().map_or(1, Order::frames);
             if let (Some(Kind::Free), Some(order)) = (state.kind(), state.order()) {
-                self.lists.unlink(&tables.frames, pfn, order, from, State::INSIDE);
-                self.lists.link(&tables.frames, pfn, order, to);
+                self.lists.unlink(&tables.frames, pfn, order, Shelf::Of(from), State::INSIDE);
+                self.lists.link(&tables.frames, pfn, order, Shelf::Of(to));
                 last = pfn.plus(step - 1).block();
             }
             pfn = pfn.plus(step);
@@ -273,9 +315,9 @@ impl Buddy {
         }
     }
 
-    fn set_type(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
+    pub(crate) fn set_type(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
         let facts = tables.blocks.facts(block);
-        if facts.migrate_type != to && facts.free > 0 {
+        if facts.migrate_type != to && facts.free > 0 && !facts.isolated {
             tables.available[facts.migrate_type.index()].remove(block);
             tables.available[to.index()].insert(block);
         }
@@ -285,8 +327,8 @@ impl Buddy {
     /// Takes the free block that starts at `pfn` off its list; it is then "inside".
     fn unlink(&mut self, tables: &Tables, pfn: Pfn) -> Order {
         let order = order_of_free(&tables.frames, pfn);
-        let migrate_type = tables.blocks.facts(pfn.block()).migrate_type;
-        self.lists.unlink(&tables.frames, pfn, order, migrate_type, State::INSIDE);
+        let shelf = tables.blocks.facts(pfn.block()).shelf();
+        self.lists.unlink(&tables.frames, pfn, order, shelf, State::INSIDE);
         order
     }
 
@@ -306,6 +348,9 @@ impl Buddy {
         let facts = tables.blocks.facts(block);
         let free = if to == Occupancy::Free { facts.free + count } else { facts.free - count };
         tables.blocks.set_facts(block, Facts { free, ..facts });
+        if facts.isolated {
+            return;
+        }
         let available = &tables.available[facts.migrate_type.index()];
         match (facts.free, free) {
             (0, _) => available.insert(block),

@@ -36,6 +36,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    /// What is left of it.
+    #[must_use]
+    pub fn rest(self) -> Budget {
+        Budget { total: self.at.map(|at| at.saturating_duration_since(Instant::now())) }
+    }
+
     /// Whether the time is up.
     #[must_use]
     pub fn has_passed(self) -> bool {

@@ -11,7 +11,7 @@
 use thiserror::Error;
 
 use crate::buddy::Buddy;
-use crate::freelist::NONE;
+use crate::freelist::{NONE, SHELVES, Shelf};
 use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES};
 use crate::pageblock::{Facts, Residence};
 use crate::state::{Kind, State};
@@ -48,10 +48,10 @@ pub enum CheckError {
         block: u32,
     },
     /// A buddy list is broken or holds what does not belong there.
-    #[error("the list of free blocks of {order} of type {migrate_type:?} is broken at {pfn}")]
+    #[error("the list of free blocks of {order} of type {shelf} is broken at {pfn}")]
     List {
-        /// Which type.
-        migrate_type: MigrateType,
+        /// Which type, by its name.
+        shelf: &'static str,
         /// Which order.
         order: Order,
         /// Where.
@@ -75,7 +75,7 @@ struct Found {
     used: u64,
     cached: u64,
     isolated: u64,
-    free: [[u64; ORDERS]; MigrateType::ALL.len()],
+    free: [[u64; ORDERS]; SHELVES],
     committed: u64,
     idle: u64,
     releasing: u64,
@@ -94,14 +94,14 @@ impl Zone {
         let mut found = Found::default();
         let mut next = Pfn(0);
         for block in (0..all.buddy.online).map(BlockIndex) {
-            next = self.check_block(block, next.max(block.first()), &mut found)?;
+            next = self.check_block(&all.buddy, block, next.max(block.first()), &mut found)?;
         }
         self.check_lists(&all, &found)?;
         self.check_counts(&all, &found)
     }
 
     /// Checks one pageblock from `next` on; what is before belongs to a block that began earlier. Returns the first frame not looked at.
-    fn check_block(&self, block: BlockIndex, next: Pfn, found: &mut Found) -> Result<Pfn, CheckError> {
+    fn check_block(&self, all: &Buddy, block: BlockIndex, next: Pfn, found: &mut Found) -> Result<Pfn, CheckError> {
         let facts = self.tables.blocks.facts(block);
         self.check_sets(block, facts)?;
         if facts.residence != Residence::Committed {
@@ -113,11 +113,11 @@ impl Zone {
             };
         }
         found.committed += 1;
-        found.idle += u64::from(facts.free == PAGEBLOCK_FRAMES);
+        found.idle += u64::from(facts.free == PAGEBLOCK_FRAMES && !facts.isolated);
         let end = block.first().plus(PAGEBLOCK_FRAMES);
         let mut pfn = next;
         while pfn < end {
-            pfn = self.check_frame(pfn, facts, found)?;
+            pfn = self.check_frame(all, pfn, facts, found)?;
         }
         let frames = (0..PAGEBLOCK_FRAMES).map(|offset| block.first().plus(offset));
         let free = frames.filter(|&pfn| self.tables.blocks.is_free(pfn)).count();
@@ -125,17 +125,18 @@ impl Zone {
     }
 
     /// Checks the block of frames that starts here and returns the frame after it.
-    fn check_frame(&self, pfn: Pfn, facts: Facts, found: &mut Found) -> Result<Pfn, CheckError> {
+    fn check_frame(&self, all: &Buddy, pfn: Pfn, facts: Facts, found: &mut Found) -> Result<Pfn, CheckError> {
         let state = self.tables.frames.state(pfn);
         let broken = CheckError::State { pfn, state: state.bits() };
         let order = state.order().filter(|order| pfn.0.is_multiple_of(order.frames())).ok_or(broken)?;
         let end = pfn.plus(order.frames());
         let is_free = match state.kind() {
             Some(Kind::Free) => {
-                found.free[facts.migrate_type.index()][order.index()] += 1;
+                found.free[facts.shelf().index()][order.index()] += 1;
                 let buddy = pfn.buddy(order);
                 let has_buddy = order < Order::MAX && buddy.block().0 < self.tables.len;
-                if has_buddy && self.tables.frames.state(buddy) == State::free(order) {
+                let joins = || order < Order::PAGEBLOCK || all.can_join(&self.tables, pfn.block(), buddy.block());
+                if has_buddy && joins() && self.tables.frames.state(buddy) == State::free(order) {
                     return Err(CheckError::Unmerged { pfn });
                 }
                 true
@@ -165,36 +166,37 @@ impl Zone {
     /// A pageblock is in exactly the sets its facts put it in.
     fn check_sets(&self, block: BlockIndex, facts: Facts) -> Result<(), CheckError> {
         let committed = facts.residence == Residence::Committed;
+        let listed = committed && !facts.isolated;
         let fits = self.tables.released.contains(block) == (facts.residence == Residence::Released)
-            && self.tables.idle.contains(block) == (committed && facts.free == PAGEBLOCK_FRAMES)
+            && self.tables.idle.contains(block) == (listed && facts.free == PAGEBLOCK_FRAMES)
             && MigrateType::ALL.iter().all(|&migrate_type| {
-                let expected = committed && facts.free > 0 && facts.migrate_type == migrate_type;
+                let expected = listed && facts.free > 0 && facts.migrate_type == migrate_type;
                 self.tables.available[migrate_type.index()].contains(block) == expected
             })
             && facts.residence != Residence::Offline
-            && (committed || facts.free == 0);
+            && (committed || facts.free == 0 && !facts.isolated);
         if fits { Ok(()) } else { Err(CheckError::Pageblock { block: block.0 }) }
     }
 
     /// Each list is linked both ways and holds exactly the free blocks of its type and order.
     fn check_lists(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
-        for migrate_type in MigrateType::ALL {
+        for shelf in Shelf::ALL {
             for order in Order::SINGLE.and_larger() {
-                let expected = found.free[migrate_type.index()][order.index()];
+                let expected = found.free[shelf.index()][order.index()];
                 let (mut previous, mut left) = (NONE, expected);
-                let mut next = all.buddy.lists.first(migrate_type, order);
+                let mut next = all.buddy.lists.first(shelf, order);
                 while let Some(pfn) = next {
                     let fits = left > 0
                         && self.tables.frames.state(pfn) == State::free(order)
                         && self.tables.frames.previous(pfn) == previous
-                        && self.tables.blocks.facts(pfn.block()).migrate_type == migrate_type;
+                        && self.tables.blocks.facts(pfn.block()).shelf() == shelf;
                     if !fits {
-                        return Err(CheckError::List { migrate_type, order, pfn });
+                        return Err(CheckError::List { shelf: shelf.name(), order, pfn });
                     }
                     (previous, left) = (pfn.0, left - 1);
                     next = Some(self.tables.frames.next(pfn)).filter(|&next| next != NONE).map(Pfn);
                 }
-                count("a list's length", all.buddy.lists.blocks(migrate_type, order), expected - left)?;
+                count("a list's length", all.buddy.lists.blocks(shelf, order), expected - left)?;
                 count("blocks on a list", expected, expected - left)?;
             }
         }
@@ -214,6 +216,7 @@ impl Zone {
         count("frames on per-CPU lists", all.cached(), found.cached)?;
         count("frames charged", buddy.charged, found.used + found.cached)?;
         count("frames on the move", buddy.moving, 0)?;
+        count("frames kept for claims", buddy.reserved, 0)?;
         count("isolated frames", self.events.isolated(), found.isolated)?;
         count("committed pageblocks", buddy.committed.into(), found.committed)?;
         count("idle pageblocks", buddy.idle.into(), found.idle)?;

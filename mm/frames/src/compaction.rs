@@ -14,17 +14,24 @@
 //!
 //! Not to be confused with *object* compaction, which moves objects between zspages so that frames become free.
 
+mod defer;
+mod direct;
 mod free_scanner;
 mod migrate_scanner;
+mod proactive;
 
 use crate::Budget;
 use crate::budget::Deadline;
 use crate::events::add;
+use crate::freelist::Shelf;
 use crate::migrate::{Isolated, Mode};
 use crate::units::{MigrateType, Order};
 use crate::zone::Zone;
 use free_scanner::FreeScanner;
-use migrate_scanner::MigrateScanner;
+use migrate_scanner::{Hints, MigrateScanner};
+
+pub(crate) use defer::Deferrals;
+pub use proactive::{Proactive, ProactiveStep, Proactiveness};
 
 /// Frames isolated before they are migrated.
 const BATCH: usize = 32;
@@ -36,6 +43,8 @@ pub enum Goal {
     WholeZone,
     /// It ends as soon as a free block of this order is there for movable or unmovable frames.
     Block(Order),
+    /// It ends when at most so much of the free memory is outside of free pageblocks. Units: percent.
+    Fragmentation(u8),
 }
 
 /// A compaction to be done.
@@ -68,6 +77,12 @@ pub enum Outcome {
     OutOfTime,
     /// Another thread is compacting; nothing was done.
     AlreadyRunning,
+    /// Too few frames are free for the block that was wanted; nothing was done.
+    Skipped,
+    /// The last attempts were in vain; nothing was done.
+    Deferred,
+    /// Every range the block could be in has something that cannot be moved.
+    NoSuitable,
 }
 
 /// What a frame compaction did.
@@ -88,6 +103,16 @@ impl Zone {
     ///
     /// Locking: one compaction at a time; the zone lock for moments. Call it with no lock of an owner held.
     pub fn compact(&self, request: CompactRequest) -> FrameCompaction {
+        match request.goal {
+            Goal::WholeZone => {}
+            goal if self.is_reached(goal) => {
+                return FrameCompaction { outcome: Outcome::Reached, ..FrameCompaction::default() };
+            }
+            Goal::Block(order) if !self.is_suitable(order) => {
+                return FrameCompaction { outcome: Outcome::Skipped, ..FrameCompaction::default() };
+            }
+            _ => {}
+        }
         let Some(_single) = self.compacting.try_lock() else {
             return FrameCompaction { outcome: Outcome::AlreadyRunning, ..FrameCompaction::default() };
         };
@@ -102,7 +127,11 @@ impl Zone {
 
     fn compact_zone(&self, request: CompactRequest, deadline: Deadline) -> FrameCompaction {
         let mut report = FrameCompaction::default();
-        let mut migrate = MigrateScanner::new(self);
+        let hints = if request.goal == Goal::WholeZone { Hints::Ignore } else { Hints::Heed };
+        if hints == Hints::Ignore {
+            self.forget_hints();
+        }
+        let mut migrate = MigrateScanner::new(self, hints);
         let mut free = FreeScanner::new(self);
         let mut batch = Vec::with_capacity(BATCH);
         report.outcome = loop {
@@ -135,6 +164,7 @@ impl Zone {
     ) -> bool {
         add(&self.events.compact_isolated, batch.len() as u64);
         let done = self.migrate_pages(batch, free, mode);
+        free.flush();
         report.frames_moved += done.migrated;
         report.frames_busy += done.failed;
         if !done.out_of_frames {
@@ -146,12 +176,22 @@ impl Zone {
 
     /// Whether a block as wanted is free.
     pub(crate) fn is_reached(&self, goal: Goal) -> bool {
-        let Goal::Block(order) = goal else { return true };
+        let order = match goal {
+            Goal::WholeZone => return true,
+            Goal::Fragmentation(percent) => return self.fragmentation() <= percent,
+            Goal::Block(order) => order,
+        };
         let buddy = self.buddy.lock();
-        let listed = order.and_larger().any(|order| MigrateType::ALL.iter().any(|&t| buddy.lists.blocks(t, order) > 0));
-        listed
-            || (order <= Order::PAGEBLOCK && self.tables.released.lowest().is_some())
-            || buddy.online < self.tables.len
+        // What is set aside serves no blocks.
+        let kinds = || MigrateType::ALL.into_iter().filter(|&kind| kind != MigrateType::Cma || buddy.region.is_empty());
+        let lists = |order| kinds().any(|kind| buddy.lists.blocks(Shelf::Of(kind), order) > 0);
+        // Two pageblocks without memory side by side, or none of them: what was never used is all in one piece.
+        let (released, pairs) = self.tables.released.count_with_pairs(buddy.online);
+        let unused = self.tables.len - buddy.online;
+        order.and_larger().any(lists)
+            || (order <= Order::PAGEBLOCK && (released > 0 || unused > 0))
+            || pairs > 0
+            || unused > 2
     }
 }
 

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::units::{FrameCount, Pfn};
+use crate::zone::CmaRegion;
 
 /// Why a zone could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -14,6 +15,12 @@ pub enum ZoneError {
         capacity: FrameCount,
         /// The most there can be.
         max: FrameCount,
+    },
+    /// A region set aside that is not made of whole pageblocks, or not inside of the zone.
+    #[error("{} from {} on are no whole pageblocks of the zone", region.frames, region.first)]
+    Region {
+        /// What was asked for.
+        region: CmaRegion,
     },
     /// The OS refused an address range, for the frames or for their tables.
     #[error("no address space for {capacity}: {source}")]

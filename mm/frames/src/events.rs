@@ -47,6 +47,7 @@ pub(crate) struct Events {
     pub(crate) success: AtomicU64,
     pub(crate) daemon_wake: AtomicU64,
     pub(crate) deferred: AtomicU64,
+    pub(crate) contig_moved: AtomicU64,
     isolated: AtomicU64,
 }
 

@@ -8,6 +8,36 @@ use crate::units::{MigrateType, Order, Pfn};
 /// "No frame" in a link. A zone never has this many.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Which lists a free block is on: those of its pageblock's type, or those nobody takes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shelf {
+    Of(MigrateType),
+    Isolated,
+}
+
+/// How many there are.
+pub(crate) const SHELVES: usize = MigrateType::ALL.len() + 1;
+
+impl Shelf {
+    pub(crate) const ALL: [Self; SHELVES] =
+        [Self::Of(MigrateType::Unmovable), Self::Of(MigrateType::Movable), Self::Of(MigrateType::Cma), Self::Isolated];
+
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Of(migrate_type) => migrate_type.index(),
+            Self::Isolated => SHELVES - 1,
+        }
+    }
+
+    /// The kernel's name of it, as `pagetypeinfo` prints it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Of(migrate_type) => migrate_type.name(),
+            Self::Isolated => "Isolate",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct List {
     head: u32,
@@ -17,27 +47,27 @@ struct List {
 /// Heads and lengths of all buddy lists. Guarded by the zone lock.
 #[derive(Debug)]
 pub(crate) struct FreeLists {
-    lists: [[List; ORDERS]; MigrateType::ALL.len()],
+    lists: [[List; ORDERS]; SHELVES],
 }
 
 impl FreeLists {
     pub(crate) fn new() -> Self {
-        Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; MigrateType::ALL.len()] }
+        Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; SHELVES] }
     }
 
     /// How many blocks of this order are free.
-    pub(crate) fn blocks(&self, migrate_type: MigrateType, order: Order) -> u64 {
-        self.lists[migrate_type.index()][order.index()].blocks
+    pub(crate) fn blocks(&self, shelf: Shelf, order: Order) -> u64 {
+        self.lists[shelf.index()][order.index()].blocks
     }
 
-    pub(crate) fn first(&self, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
-        let head = self.lists[migrate_type.index()][order.index()].head;
+    pub(crate) fn first(&self, shelf: Shelf, order: Order) -> Option<Pfn> {
+        let head = self.lists[shelf.index()][order.index()].head;
         (head != NONE).then_some(Pfn(head))
     }
 
     /// Puts a block, so far "inside", at the head of its list.
-    pub(crate) fn link(&mut self, frames: &Descriptors, pfn: Pfn, order: Order, migrate_type: MigrateType) {
-        let list = &mut self.lists[migrate_type.index()][order.index()];
+    pub(crate) fn link(&mut self, frames: &Descriptors, pfn: Pfn, order: Order, shelf: Shelf) {
+        let list = &mut self.lists[shelf.index()][order.index()];
         frames.change(pfn, State::INSIDE, State::free(order));
         frames.set_next(pfn, list.head);
         frames.set_previous(pfn, NONE);
@@ -49,19 +79,12 @@ impl FreeLists {
     }
 
     /// Takes a block off its list and makes it `to`.
-    pub(crate) fn unlink(
-        &mut self,
-        frames: &Descriptors,
-        pfn: Pfn,
-        order: Order,
-        migrate_type: MigrateType,
-        to: State,
-    ) {
+    pub(crate) fn unlink(&mut self, frames: &Descriptors, pfn: Pfn, order: Order, shelf: Shelf, to: State) {
         frames.change(pfn, State::free(order), to);
-        let list = &mut self.lists[migrate_type.index()][order.index()];
+        let list = &mut self.lists[shelf.index()][order.index()];
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));
         if previous == NONE {
-            assert!(list.head == pfn.0, "{pfn} of {order} is not on the {migrate_type:?} list");
+            assert!(list.head == pfn.0, "{pfn} of {order} is not on the {shelf:?} list");
             list.head = next;
         } else {
             frames.set_next(Pfn(previous), next);

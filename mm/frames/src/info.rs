@@ -5,15 +5,16 @@
 
 use std::fmt;
 
+use crate::freelist::{SHELVES, Shelf};
 use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
 use crate::pageblock::Residence;
-use crate::units::{BlockIndex, MigrateType, Order};
+use crate::units::{BlockIndex, Order};
 use crate::zone::Zone;
 
 /// The name of the only zone there is.
 const ZONE: &str = "memzip";
-const TYPES: usize = MigrateType::ALL.len() + 1;
-const RELEASED: usize = MigrateType::ALL.len();
+const TYPES: usize = SHELVES + 1;
+const RELEASED: usize = SHELVES;
 
 /// Free blocks of each order. Its text is a line of `/proc/buddyinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Zone {
         let mut blocks = [0; TYPES];
         for block in (0..buddy.online).map(BlockIndex) {
             let facts = self.tables.blocks.facts(block);
-            let row = if facts.residence == Residence::Committed { facts.migrate_type.index() } else { RELEASED };
+            let row = if facts.residence == Residence::Committed { facts.shelf().index() } else { RELEASED };
             blocks[row] += 1;
         }
         PageTypeInfo { free, blocks }
@@ -57,9 +58,9 @@ impl Zone {
     fn free_blocks(&self) -> [[u64; ORDERS]; TYPES] {
         let buddy = self.buddy.lock();
         let mut free = [[0; ORDERS]; TYPES];
-        for migrate_type in MigrateType::ALL {
+        for shelf in Shelf::ALL {
             for order in Order::SINGLE.and_larger() {
-                free[migrate_type.index()][order.index()] = buddy.lists.blocks(migrate_type, order);
+                free[shelf.index()][order.index()] = buddy.lists.blocks(shelf, order);
             }
         }
         let (single, pairs) = self.tables.released.count_with_pairs(buddy.online);
@@ -86,7 +87,7 @@ impl fmt::Display for BuddyInfo {
 }
 
 fn type_names() -> impl Iterator<Item = &'static str> {
-    MigrateType::ALL.iter().map(|migrate_type| migrate_type.name()).chain(["Released"])
+    Shelf::ALL.iter().map(|shelf| shelf.name()).chain(["Released"])
 }
 
 impl fmt::Display for PageTypeInfo {
@@ -112,7 +113,7 @@ impl fmt::Display for PageTypeInfo {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{Backing, FrameCount, Reclaim, ZoneConfig};
+    use crate::{Backing, FrameCount, MigrateType, Reclaim, ZoneConfig};
 
     fn zone() -> Zone {
         let config = ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() };
@@ -166,10 +167,11 @@ Free pages count per migrate type at order       0      1      2      3      4  
 Node    0, zone   memzip, type    Unmovable      1      1      1      1      1      1      1      1      1      0      0 
 Node    0, zone   memzip, type      Movable      0      0      0      0      0      0      0      0      0      0      0 
 Node    0, zone   memzip, type          CMA      0      0      0      0      0      0      0      0      0      0      0 
+Node    0, zone   memzip, type      Isolate      0      0      0      0      0      0      0      0      0      0      0 
 Node    0, zone   memzip, type     Released      0      0      0      0      0      0      0      0      0      2      0 
 
-Number of blocks type     Unmovable      Movable          CMA     Released 
-Node 0, zone   memzip            1            0            0            2 
+Number of blocks type     Unmovable      Movable          CMA      Isolate     Released 
+Node 0, zone   memzip            1            0            0            0            2 
 ";
         assert_eq!(zone.pagetypeinfo().to_string(), expected);
     }

@@ -12,7 +12,9 @@ mod bitmap;
 mod buddy;
 mod budget;
 mod check;
+mod claim;
 mod compaction;
+mod contig;
 mod descriptor;
 mod error;
 mod events;
@@ -40,7 +42,8 @@ mod zone;
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
 pub use check::CheckError;
-pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome};
+pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness};
+pub use contig::{Contig, ContigError, ContigRequest};
 pub use error::{AllocError, PutError, ZoneError};
 pub use events::VmStat;
 pub use extent::*;
@@ -51,7 +54,7 @@ pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use migrate::{
     Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
-    Targets,
+    Targets, Vacated,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
 pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
@@ -60,4 +63,4 @@ pub use stats::ZoneStats;
 pub use sys::Backing;
 pub use units::{FrameCount, MigrateType, Order, Pfn};
 pub use watermarks::{Pressure, Watermarks};
-pub use zone::{Zone, ZoneConfig};
+pub use zone::{CmaRegion, Zone, ZoneConfig};

@@ -42,7 +42,7 @@ pub(crate) use owner::Registry;
 pub use owner::{Movability, Owner, OwnersExhausted};
 pub use pages::Migration;
 pub(crate) use target::Charge;
-pub use target::{Accepted, Target, Targets};
+pub use target::{Accepted, Target, Targets, Vacated};
 
 #[cfg(all(test, loom))]
 mod loom_tests;

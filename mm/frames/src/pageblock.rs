@@ -1,9 +1,12 @@
 //! What the zone knows about each pageblock: a word of facts and a bit for each free frame.
 
+use std::ops::Range;
+
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicU32, AtomicU64};
 use sys::{Backing, MapError, Table};
 
+use crate::freelist::Shelf;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, MigrateType, Pfn};
 
@@ -26,10 +29,11 @@ pub(crate) enum Residence {
 /// The facts of one pageblock.
 ///
 /// ```text
-///  31            20 19          10 9     4 3    2 1            0
-/// +----------------+--------------+-------+------+--------------+
-/// | 0              | free frames  | 0     | type | residence    |
-/// +----------------+--------------+-------+------+--------------+
+///  31            20 19          10 9   6 5   4 3    2 1            0
+/// +----------------+--------------+-----+---+---+------+--------------+
+/// | 0              | free frames  | 0   | I | S | type | residence    |
+/// +----------------+--------------+-----+---+---+------+--------------+
+///  I = isolated: its free frames are handed out to nobody; S = skip: compaction found nothing to move here
 /// ```
 /// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,10 @@ pub(crate) struct Facts {
     pub(crate) residence: Residence,
     pub(crate) migrate_type: MigrateType,
     pub(crate) free: u32,
+    /// Somebody claims it as a whole. Its type is kept for when that is over.
+    pub(crate) isolated: bool,
+    /// A hint for compaction.
+    pub(crate) skip: bool,
 }
 
 impl Facts {
@@ -52,14 +60,37 @@ impl Facts {
             1 => MigrateType::Movable,
             _ => MigrateType::Cma,
         };
-        Self { residence, migrate_type, free: bits >> 10 & 0x3ff }
+        Self {
+            residence,
+            migrate_type,
+            free: bits >> 10 & 0x3ff,
+            isolated: bits & ISOLATED != 0,
+            skip: bits & SKIP != 0,
+        }
     }
 
     fn bits(self) -> u32 {
-        self.residence as u32 | (self.migrate_type as u32) << 2 | self.free << 10
+        let mark = |on: bool, bit: u32| if on { bit } else { 0 };
+        self.residence as u32
+            | (self.migrate_type as u32) << 2
+            | mark(self.skip, SKIP)
+            | mark(self.isolated, ISOLATED)
+            | self.free << 10
+    }
+
+    /// A pageblock that is about to be used.
+    pub(crate) fn committed(migrate_type: MigrateType) -> Self {
+        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false, skip: false }
+    }
+
+    /// Which lists its free blocks are on.
+    pub(crate) fn shelf(self) -> Shelf {
+        if self.isolated { Shelf::Isolated } else { Shelf::Of(self.migrate_type) }
     }
 }
 
+const SKIP: u32 = 1 << 4;
+const ISOLATED: u32 = 1 << 5;
 const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 
 /// All pageblocks of a zone. Everything changes under the zone lock; the migrate type may be read without.
@@ -79,6 +110,12 @@ impl Pageblocks {
         Facts::from_bits(self.facts[block.index()].load(Relaxed))
     }
 
+    /// Gives pageblocks that were never used the type of a region for contiguous allocations.
+    pub(crate) fn set_aside(&self, region: Range<u32>) {
+        let aside = Facts { residence: Residence::Offline, ..Facts::committed(MigrateType::Cma) };
+        region.for_each(|block| self.set_facts(BlockIndex(block), aside));
+    }
+
     pub(crate) fn set_facts(&self, block: BlockIndex, facts: Facts) {
         self.facts[block.index()].store(facts.bits(), Relaxed);
     }
@@ -93,6 +130,11 @@ impl Pageblocks {
         let (word, bits) = words.find(|&(_, bits)| bits != 0)?;
         // At most 511, inside the block.
         Some(block.first().plus(word as u32 * 64 + bits.trailing_zeros()))
+    }
+
+    /// The first free frame at or after `pfn` and before `end`, which is in the same pageblock or the first of the next.
+    pub(crate) fn next_free(&self, pfn: Pfn, end: Pfn) -> Option<Pfn> {
+        (pfn.0..end.0).map(Pfn).find(|&pfn| self.is_free(pfn))
     }
 
     pub(crate) fn is_free(&self, pfn: Pfn) -> bool {
@@ -142,8 +184,8 @@ mod tests {
     fn facts_read_back_as_they_were_made() {
         for residence in [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released] {
             for migrate_type in MigrateType::ALL {
-                for free in [0, 1, PAGEBLOCK_FRAMES] {
-                    let facts = Facts { residence, migrate_type, free };
+                for (free, isolated, skip) in [(0, false, true), (1, true, false), (PAGEBLOCK_FRAMES, true, true)] {
+                    let facts = Facts { residence, migrate_type, free, isolated, skip };
                     assert_eq!(Facts::from_bits(facts.bits()), facts);
                 }
             }

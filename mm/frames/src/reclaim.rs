@@ -1,10 +1,7 @@
 //! Whether an allocation may make room at the cost of others, and how it does.
 
-use crate::compaction::{CompactRequest, Goal};
 use crate::error::AllocError;
-use crate::events::add;
-use crate::migrate::Mode;
-use crate::units::{FrameCount, Order};
+use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
 /// Times one request makes room: others may take what it freed.
@@ -34,21 +31,35 @@ impl NoLocksHeld {
     }
 }
 
-impl Zone {
-    /// Makes room for a request that was refused; `false` when that is not worth another try.
-    pub(crate) fn make_room(&self, order: Order, error: AllocError, promise: &NoLocksHeld, tries: u32) -> bool {
-        if tries >= TRIES {
-            return false;
-        }
-        let scattered = error == AllocError::NoFrames && order > Order::SINGLE;
-        (scattered && self.compact_for(order)) || self.shrink(FrameCount(order.frames().into()), promise).0 > 0
-    }
+/// What making room came to.
+pub(crate) enum Room {
+    /// A block was made, and it is the requester's.
+    Captured(Pfn),
+    /// Something became free; others may take it.
+    Made,
+    /// Nothing more to be had.
+    None,
+}
 
-    /// Direct compaction: a request for neighbouring frames waits for it. Whether there is a block now.
-    fn compact_for(&self, order: Order) -> bool {
-        add(&self.events.stall, 1);
-        let goal = Goal::Block(order);
-        self.compact(CompactRequest { goal, mode: Mode::SyncLight, ..CompactRequest::default() });
-        self.is_reached(goal)
+impl Zone {
+    /// Makes room for a request that was refused. For neighbouring frames it compacts first, which takes nothing from anybody.
+    pub(crate) fn make_room(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+        error: AllocError,
+        promise: &NoLocksHeld,
+        tries: u32,
+    ) -> Room {
+        if tries >= TRIES {
+            return Room::None;
+        }
+        if error == AllocError::NoFrames
+            && order > Order::SINGLE
+            && let Ok(pfn) = self.compact_direct(order, migrate_type)
+        {
+            return Room::Captured(pfn);
+        }
+        if self.shrink(FrameCount(order.frames().into()), promise).0 > 0 { Room::Made } else { Room::None }
     }
 }

@@ -4,6 +4,7 @@
 //! highest ones go first. The OS is called without any lock; a pageblock on its way is nobody's, and those who find no other frame wait for it.
 
 use crate::buddy::Buddy;
+use crate::units::BlockIndex;
 use crate::zone::Zone;
 
 /// How many free pageblocks may keep their memory.
@@ -33,6 +34,22 @@ impl Zone {
         self.release_excess(Keep::Nothing);
     }
 
+    /// Gives the memory of one pageblock back, if all of it is free.
+    pub(crate) fn release_if_idle(&self, block: BlockIndex) {
+        let mut buddy = self.buddy.lock();
+        if self.tables.idle.contains(block) {
+            buddy.begin_release(&self.tables, block);
+            drop(buddy);
+            self.finish_release(block);
+        }
+    }
+
+    fn finish_release(&self, block: BlockIndex) {
+        self.arena.discard(block);
+        self.tables.frames.discard(block);
+        self.buddy.lock().finish_release(&self.tables, block);
+    }
+
     pub(crate) fn keep(&self) -> Keep {
         Keep::AtLeast(self.keep_blocks)
     }
@@ -47,9 +64,7 @@ impl Zone {
             let Some(block) = self.tables.idle.highest() else { return };
             buddy.begin_release(&self.tables, block);
             drop(buddy);
-            self.arena.discard(block);
-            self.tables.frames.discard(block);
-            self.buddy.lock().finish_release(&self.tables, block);
+            self.finish_release(block);
         }
     }
 }

@@ -78,7 +78,7 @@ impl Zone {
         Watermarks::of(usable).pressure(FrameCount(usable.0.saturating_sub(buddy.charged)))
     }
 
-    fn usable(&self, limit: Option<FrameCount>) -> FrameCount {
+    pub(crate) fn usable(&self, limit: Option<FrameCount>) -> FrameCount {
         limit.map_or(self.capacity(), |limit| limit.min(self.capacity()))
     }
 }

@@ -11,6 +11,8 @@
 //! # Locking
 //! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
 
+use std::ops::Range;
+
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, MutexGuard, this_shard};
@@ -18,6 +20,7 @@ use sys::Backing;
 
 use crate::arena::Arena;
 use crate::buddy::Buddy;
+use crate::compaction::Deferrals;
 use crate::descriptor::Put;
 use crate::error::{AllocError, PutError, ZoneError};
 use crate::events::Events;
@@ -25,8 +28,9 @@ use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::lend::LentTotal;
 use crate::migrate::{Movability, Registry};
+use crate::pageblock::Residence;
 use crate::percpu::{self, CpuList, Held};
-use crate::reclaim::Reclaim;
+use crate::reclaim::{Reclaim, Room};
 use crate::shrinker::Shrinkers;
 use crate::state::State;
 use crate::tables::Tables;
@@ -47,6 +51,17 @@ pub struct ZoneConfig {
     pub lists: Option<usize>,
     /// Whether frames of registered owners can be moved.
     pub movability: Movability,
+    /// Frames set aside for [`Zone::alloc_contig`]. Until it takes them, single movable frames may borrow them, and nobody else.
+    pub cma: Option<CmaRegion>,
+}
+
+/// A range of frames: whole pageblocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CmaRegion {
+    /// The first one.
+    pub first: Pfn,
+    /// How many.
+    pub frames: FrameCount,
 }
 
 impl Default for ZoneConfig {
@@ -58,6 +73,7 @@ impl Default for ZoneConfig {
             keep_blocks: 2,
             lists: None,
             movability: Movability::On,
+            cma: None,
         }
     }
 }
@@ -80,6 +96,8 @@ pub struct Zone {
     pub(crate) compacting: Mutex<()>,
     /// Frames in use whose memory somebody else has.
     pub(crate) lent: LentTotal,
+    /// Direct compactions that are put off.
+    pub(crate) deferrals: Mutex<Deferrals>,
     /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
     excess: AtomicBool,
 }
@@ -100,11 +118,14 @@ impl Zone {
         let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
         let frames = blocks as usize * PAGEBLOCK_FRAMES as usize;
         let lists = config.lists.unwrap_or_else(default_lists).max(1);
+        let region = region_of(config.cma, blocks)?;
+        let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
+        tables.blocks.set_aside(region.clone());
         Ok(Self {
             arena: Arena::reserve(frames, config.backing).map_err(refused)?,
-            tables: Tables::reserve(blocks, config.backing).map_err(refused)?,
+            tables,
             lists: (0..lists).map(|_| CpuList::new()).collect(),
-            buddy: Mutex::new(Buddy::new(config.limit)),
+            buddy: Mutex::new(Buddy::new(config.limit, region)),
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
@@ -114,6 +135,7 @@ impl Zone {
             events: Events::default(),
             compacting: Mutex::new(()),
             lent: LentTotal::default(),
+            deferrals: Mutex::new(Deferrals::default()),
         })
     }
 
@@ -170,6 +192,11 @@ impl Zone {
         drop(buddy);
         let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim), Ok)?;
         Ok(Block::new(self, first, order))
+    }
+
+    /// Whether the pageblock of a frame has memory.
+    pub(crate) fn is_committed(&self, pfn: Pfn) -> bool {
+        self.tables.blocks.facts(pfn.block()).residence == Residence::Committed
     }
 
     /// Pageblocks below the high-water mark.
@@ -244,6 +271,14 @@ impl Zone {
         }
     }
 
+    /// Frees frames without references, straight to the buddy lists, and lets as many that were on the move count like any others.
+    pub(crate) fn free_frames(&self, frames: impl IntoIterator<Item = Pfn>, moved: u64) {
+        let mut buddy = self.buddy.lock();
+        frames.into_iter().for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        buddy.moving -= moved;
+        self.after_free(buddy);
+    }
+
     /// A frame that was on the move has arrived, or was given back: from here on it counts against the limit like any other.
     pub(crate) fn end_move(&self) {
         self.buddy.lock().moving -= 1;
@@ -272,9 +307,14 @@ impl Zone {
     /// Puts a frame that just lost its last owner on this thread's list.
     pub(crate) fn cache(&self, pfn: Pfn) {
         self.tables.frames.clear_name(pfn);
-        let migrate_type = self.tables.blocks.facts(pfn.block()).migrate_type;
         let mut list = self.this_list().lock();
-        list.push(migrate_type, pfn);
+        // Under the list's lock: whoever isolates a pageblock marks it first and empties all lists after that, so the mark is seen here or the frame there.
+        let facts = self.tables.blocks.facts(pfn.block());
+        if facts.isolated {
+            drop(list);
+            return self.free_frames([pfn], 0);
+        }
+        list.push(facts.migrate_type, pfn);
         // Relaxed: written under the zone lock; a lowered limit sets it while all lists are locked.
         let capacity = self.list_capacity.load(Relaxed);
         if list.len() <= capacity {
@@ -320,9 +360,15 @@ impl Zone {
     fn alloc_last_resort(&self, order: Order, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Pfn, AllocError> {
         let mut tries = 0;
         loop {
-            match (self.alloc_stopped(order, migrate_type), &reclaim) {
-                (Err(error), Reclaim::Allowed(promise)) if self.make_room(order, error, promise, tries) => tries += 1,
-                (result, _) => return result,
+            let error = match self.alloc_stopped(order, migrate_type) {
+                Ok(pfn) => return Ok(pfn),
+                Err(error) => error,
+            };
+            let Reclaim::Allowed(promise) = &reclaim else { return Err(error) };
+            match self.make_room(order, migrate_type, error, promise, tries) {
+                Room::Captured(pfn) => return Ok(pfn),
+                Room::Made => tries += 1,
+                Room::None => return Err(error),
             }
         }
     }
@@ -374,6 +420,17 @@ impl Everything<'_> {
 /// One a CPU; a model checker has one thread number and so one list.
 fn default_lists() -> usize {
     if cfg!(loom) { 1 } else { sys::host::cpus() }
+}
+
+/// The pageblocks of a region, which must be whole and inside.
+fn region_of(cma: Option<CmaRegion>, blocks: u32) -> Result<Range<u32>, ZoneError> {
+    let Some(region) = cma else { return Ok(0..0) };
+    let (first, frames) = (u64::from(region.first.0), region.frames.0);
+    let a_block = u64::from(PAGEBLOCK_FRAMES);
+    let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
+    let end = first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
+    // Pageblock numbers fit, since the end is inside the zone.
+    end.map(|end| (first / a_block) as u32..(end / a_block) as u32).ok_or(ZoneError::Region { region })
 }
 
 fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {

@@ -66,6 +66,8 @@ mod loom_tests;
 mod poison_tests;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
+#[cfg(all(test, shuttle))]
+mod shuttle_world;
 
 pub use access::ObjectRef;
 pub use background::{

@@ -1,13 +1,14 @@
 //! Who may call whom. The law is the table of crates in ARCHITECTURE.md; this file only reads it.
 //!
 //! A row names a folder, the crates in it (library name, then package name), and what they may depend on: `nothing`, `all`, a layer's
-//! folder (`os`, `mm`), or a crate's library name. Tests may also use `testkit`, and whatever lies below their own crate.
+//! folder (`os`, `mm`), or a crate's library name. Tests may also use `testkit`, and their neighbours on the same layer.
 
 use super::{Finding, markdown};
 use crate::packages::{Metadata, Package};
 use crate::tree::Source;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Where the table stands.
 const LAW: &str = "ARCHITECTURE.md";
@@ -29,6 +30,8 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
 /// For each package of the table, the packages of ours it may depend on.
 struct Law {
     allowed: BTreeMap<String, BTreeSet<String>>,
+    /// The layer, which is the top folder, of each package.
+    layers: BTreeMap<String, PathBuf>,
 }
 
 impl Law {
@@ -46,7 +49,9 @@ impl Law {
                 allowed.insert(package.name.clone(), granted(cells[2], packages)?);
             }
         }
-        Ok(Law { allowed })
+        let layer = |package: &Package| package.folder().components().next().map(|top| PathBuf::from(top.as_os_str()));
+        let layers = packages.iter().filter_map(|package| Some((package.name.clone(), layer(package)?))).collect();
+        Ok(Law { allowed, layers })
     }
 
     fn findings(&self, package: &Package) -> Vec<Finding> {
@@ -55,7 +60,8 @@ impl Law {
         };
         let ours = package.dependencies.iter().filter(|dependency| self.allowed.contains_key(&dependency.name));
         let refused = ours.filter(|dependency| {
-            let for_tests = dependency.kind.as_deref() == Some("dev") && dependency.name == TESTKIT;
+            let neighbours = self.layers.get(&dependency.name) == self.layers.get(&package.name);
+            let for_tests = dependency.kind.as_deref() == Some("dev") && (dependency.name == TESTKIT || neighbours);
             !for_tests && dependency.name != package.name && !allowed.contains(&dependency.name)
         });
         let describe = |name: &str| format!("must not depend on {name}: the layers in {LAW} do not allow it");
@@ -116,6 +122,19 @@ mod tests {
         assert!(findings(&down).is_empty());
         let up = [package("os/sys", &[]), package("mm/frames", &["zram"]), package("store/zram", &[])];
         assert_eq!(findings(&up), ["frames"]);
+    }
+
+    #[test]
+    fn tests_may_look_at_their_neighbours_and_no_further() {
+        let mut sys = package("os/sys", &["sync"]);
+        let mut frames = package("mm/frames", &["zram"]);
+        for package in [&mut sys, &mut frames] {
+            package.dependencies[0].kind = Some("dev".to_owned());
+        }
+        let packages = [sys, frames, package("store/zram", &[]), package("os/sync", &[])];
+        let mut found = findings(&packages);
+        found.retain(|place| place != "sync");
+        assert_eq!(found, ["frames"]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The free scanner: the lowest free frames, a few at a time.
 
+use std::mem;
+
 use super::BATCH;
 use crate::events::add;
 use crate::frame::Frame;
-use crate::migrate::{Charge, Target, Targets};
+use crate::migrate::{Charge, Target, Targets, Vacated};
 use crate::state::State;
 use crate::units::{BlockIndex, Order, Pfn};
 use crate::zone::Zone;
@@ -15,16 +17,33 @@ pub(super) struct FreeScanner<'z> {
     /// Taken and not used yet, lowest last.
     taken: Vec<Target<'z>>,
     end: BlockIndex,
+    /// Frames whose content has moved, to be freed together.
+    vacated: Vec<Pfn>,
+    /// Frames that were on the move and have arrived.
+    arrived: u64,
 }
 
 impl<'z> FreeScanner<'z> {
     pub(super) fn new(zone: &'z Zone) -> Self {
-        Self { zone, taken: Vec::with_capacity(BATCH), end: BlockIndex(0) }
+        Self {
+            zone,
+            taken: Vec::with_capacity(BATCH),
+            end: BlockIndex(0),
+            vacated: Vec::with_capacity(BATCH),
+            arrived: 0,
+        }
     }
 
     /// Frames are given from pageblocks below this one only.
     pub(super) fn limit(&mut self, end: BlockIndex) {
         self.end = end;
+    }
+
+    /// Frees what was vacated.
+    pub(super) fn flush(&mut self) {
+        if self.arrived > 0 || !self.vacated.is_empty() {
+            self.zone.free_frames(self.vacated.drain(..), mem::take(&mut self.arrived));
+        }
     }
 
     /// Takes what one pageblock has, in one step under the zone lock: a frame is either free or ours, never both (R-106, S-23, F1).
@@ -46,5 +65,17 @@ impl<'z> Targets<'z> for FreeScanner<'z> {
         }
         // Taken when the migrate scanner was higher up, a frame may be no lower than where it is now.
         self.taken.pop().filter(|target| target.pfn().block() < from.block())
+    }
+
+    fn vacated(&mut self, old: Vacated<'z>) {
+        let (pfn, arrived) = old.retire();
+        self.vacated.extend(pfn);
+        self.arrived += arrived;
+    }
+}
+
+impl Drop for FreeScanner<'_> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

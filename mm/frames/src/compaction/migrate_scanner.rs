@@ -15,11 +15,22 @@ pub(super) struct MigrateScanner<'z> {
     block: BlockIndex,
     offset: u32,
     scanned: u64,
+    hints: Hints,
+    /// Whether nothing could be isolated yet in the pageblock it stands in.
+    barren: bool,
+}
+
+/// Whether pageblocks that had nothing to move are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hints {
+    Heed,
+    Ignore,
 }
 
 impl<'z> MigrateScanner<'z> {
-    pub(super) fn new(zone: &'z Zone) -> Self {
-        Self { zone, block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES, scanned: 0 }
+    pub(super) fn new(zone: &'z Zone, hints: Hints) -> Self {
+        let block = BlockIndex(zone.online_blocks());
+        Self { zone, block, offset: PAGEBLOCK_FRAMES, scanned: 0, hints, barren: false }
     }
 
     /// The pageblock it stands in.
@@ -39,6 +50,7 @@ impl<'z> MigrateScanner<'z> {
                 self.look(batch);
             }
             if !batch.is_empty() {
+                self.barren = false;
                 return true;
             }
             if !self.next_block() {
@@ -64,14 +76,20 @@ impl<'z> MigrateScanner<'z> {
 
     /// Goes on to the next lower pageblock that has something in use; the facts of one are a hint, and the frames are looked at again.
     fn next_block(&mut self) -> bool {
+        if self.barren {
+            self.zone.set_hint(self.block);
+        }
         while let Some(block) = self.block.0.checked_sub(1).map(BlockIndex) {
             self.block = block;
             self.offset = 0;
             let facts = self.zone.tables.blocks.facts(block);
-            if facts.residence == Residence::Committed && facts.free < PAGEBLOCK_FRAMES {
+            let passed_over = facts.isolated || facts.skip && self.hints == Hints::Heed;
+            if facts.residence == Residence::Committed && facts.free < PAGEBLOCK_FRAMES && !passed_over {
+                self.barren = true;
                 return true;
             }
         }
+        self.barren = false;
         false
     }
 }

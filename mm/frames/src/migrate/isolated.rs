@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::MovableOps;
+use crate::descriptor::Put;
 use crate::lru::Place;
 use crate::state::{Kind, State};
 use crate::units::{Order, Pfn};
@@ -115,6 +116,10 @@ impl<'z> Isolated<'z> {
         self.pfn
     }
 
+    pub(crate) fn zone(&self) -> &'z Zone {
+        self.zone
+    }
+
     /// Whether the owner still has it.
     pub(crate) fn is_movable(&self) -> bool {
         self.zone.tables.frames.state(self.pfn).owner().is_some()
@@ -136,6 +141,22 @@ impl<'z> Isolated<'z> {
     pub(crate) fn finish(self) {
         self.unmark();
         std::mem::forget(self);
+    }
+
+    /// As [`Isolated::finish`], but a frame that nobody else has is not freed: its number comes back, it is in the state "cached", and the caller frees it.
+    pub(crate) fn retire(self) -> Option<Pfn> {
+        let (zone, pfn) = (self.zone, self.pfn);
+        std::mem::forget(self);
+        zone.tables.frames.update(pfn, |state| Some(state.not_isolated()));
+        zone.events.end_isolation();
+        match zone.tables.frames.put(pfn) {
+            Ok(Put::Shared) => None,
+            Ok(Put::Last(_)) => {
+                zone.tables.frames.clear_name(pfn);
+                Some(pfn)
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Clears the mark and gives the isolation's reference back.

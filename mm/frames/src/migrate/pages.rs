@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::target::Charge;
-use super::{Accepted, Isolated, Mode, Refused, Targets};
+use super::{Accepted, Isolated, Mode, Refused, Targets, Vacated};
 use crate::zone::Zone;
 
 /// How often a frame that somebody uses is tried again.
@@ -86,15 +86,11 @@ impl Zone {
                 }
                 Attempt::Gone => {
                     report.gone += 1;
-                    batch.swap_remove(next).finish();
+                    targets.vacated(Vacated::new(batch.swap_remove(next), Charge::Charged));
                 }
                 Attempt::Migrated(Accepted { charge, .. }) => {
                     report.migrated += 1;
-                    batch.swap_remove(next).finish();
-                    // The old frame is free, so the new one counts from here on.
-                    if charge == Charge::OnTheMove {
-                        self.end_move();
-                    }
+                    targets.vacated(Vacated::new(batch.swap_remove(next), charge));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Where content moves to.
 
-use super::Locked;
 use super::ops::Refused;
+use super::{Isolated, Locked};
 use crate::frame::Frame;
 use crate::units::Pfn;
 use crate::zone::Zone;
@@ -10,11 +10,50 @@ use crate::zone::Zone;
 pub trait Targets<'z> {
     /// A frame for the content of `from`, or `None` when there is none left: migration stops then.
     fn next(&mut self, from: Pfn) -> Option<Target<'z>>;
+
+    /// What is done with a frame whose content is elsewhere now, or whose owner let go of it. It is freed, unless somebody waits for just this one.
+    fn vacated(&mut self, old: Vacated<'z>) {
+        drop(old);
+    }
 }
 
 impl<'z, F: FnMut(Pfn) -> Option<Frame<'z>>> Targets<'z> for F {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
         self(from).map(|frame| Target::new(frame, Charge::Charged))
+    }
+}
+
+/// A frame that was isolated and has no owner any more. Dropping it frees it.
+#[derive(Debug)]
+#[must_use = "dropping it frees the frame"]
+pub struct Vacated<'z> {
+    zone: &'z Zone,
+    /// There until it is taken out.
+    isolated: Option<Isolated<'z>>,
+    charge: Charge,
+}
+
+impl<'z> Vacated<'z> {
+    pub(super) fn new(isolated: Isolated<'z>, charge: Charge) -> Self {
+        Self { zone: isolated.zone(), isolated: Some(isolated), charge }
+    }
+
+    /// Ends the isolation. Returns the frame if nobody else has a reference to it, for the caller to free or to keep, and how many targets have to be
+    /// counted against the limit once that is done.
+    pub(crate) fn retire(mut self) -> (Option<Pfn>, u64) {
+        let pfn = self.isolated.take().and_then(Isolated::retire);
+        (pfn, u64::from(self.charge == Charge::OnTheMove))
+    }
+}
+
+impl Drop for Vacated<'_> {
+    fn drop(&mut self) {
+        let Some(isolated) = self.isolated.take() else { return };
+        isolated.finish();
+        // The old frame is free, so the new one counts from here on.
+        if self.charge == Charge::OnTheMove {
+            self.zone.end_move();
+        }
     }
 }
 

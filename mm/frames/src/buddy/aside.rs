@@ -1,0 +1,148 @@
+//! What is kept out of the ordinary way of allocation: pageblocks somebody claims, ranges of frames, and pageblocks set aside for such claims.
+
+use super::Buddy;
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::pageblock::{Facts, Occupancy, Residence};
+use crate::state::{Kind, State};
+use crate::tables::Tables;
+use crate::units::{BlockIndex, MigrateType, Order, Pfn};
+
+/// What stands in the way of isolating a pageblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotNow {
+    /// Somebody else has isolated it.
+    Isolated,
+    /// Its memory is on the way to the OS.
+    Releasing,
+}
+
+impl Buddy {
+    /// Whether two wholly free pageblocks may form one block: not across the border of what is set aside or isolated.
+    pub(crate) fn can_join(&self, tables: &Tables, one: BlockIndex, other: BlockIndex) -> bool {
+        let isolated = |block| tables.blocks.facts(block).isolated;
+        !isolated(one) && !isolated(other) && self.region.contains(&one.0) == self.region.contains(&other.0)
+    }
+
+    /// Starts to use a pageblock that is set aside; `None` when all of them are in use already.
+    pub(super) fn commit_aside(&mut self, tables: &Tables) -> Option<BlockIndex> {
+        let region = self.region.clone();
+        let inside = |block: &BlockIndex| region.contains(&block.0);
+        if region.is_empty() {
+            return None;
+        }
+        while tables.released.lowest_from(region.start).filter(inside).is_none() && self.online < region.end {
+            self.bring_online(tables);
+        }
+        let block = tables.released.lowest_from(region.start).filter(inside)?;
+        self.commit(tables, block, MigrateType::Cma);
+        Some(block)
+    }
+
+    /// Makes sure that a pageblock has frames: if it was never used, or its memory went back to the OS, it is committed.
+    pub(crate) fn make_present(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
+        while self.online <= block.0 {
+            self.bring_online(tables);
+        }
+        let facts = tables.blocks.facts(block);
+        match facts.residence {
+            Residence::Releasing => return Err(NotNow::Releasing),
+            Residence::Released if facts.migrate_type == MigrateType::Cma => {
+                self.commit(tables, block, MigrateType::Cma);
+            }
+            Residence::Released => self.commit(tables, block, MigrateType::Movable),
+            Residence::Offline | Residence::Committed => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a pageblock out of allocation: what is free in it, and what becomes free in it, is handed out to nobody.
+    pub(crate) fn isolate(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
+        if tables.blocks.facts(block).isolated {
+            return Err(NotNow::Isolated);
+        }
+        self.make_present(tables, block)?;
+        let facts = tables.blocks.facts(block);
+        if facts.free > 0 {
+            tables.available[facts.migrate_type.index()].remove(block);
+        }
+        if facts.free == PAGEBLOCK_FRAMES {
+            tables.idle.remove(block);
+            self.idle -= 1;
+            self.split_pair(tables, block);
+        }
+        self.relist(tables, block, Facts { isolated: true, ..facts });
+        Ok(())
+    }
+
+    /// Gives a pageblock back to allocation, as what it was.
+    pub(crate) fn end_isolation(&mut self, tables: &Tables, block: BlockIndex) {
+        let facts = tables.blocks.facts(block);
+        self.relist(tables, block, Facts { isolated: false, ..facts });
+        if facts.free > 0 {
+            tables.available[facts.migrate_type.index()].insert(block);
+        }
+        if facts.free == PAGEBLOCK_FRAMES {
+            tables.idle.insert(block);
+            self.idle += 1;
+            // Wholly free, it may be half of a larger block again.
+            self.unlink(tables, block.first());
+            self.link(tables, block.first(), Order::PAGEBLOCK);
+        }
+    }
+
+    /// Splits the block of the largest order a wholly free pageblock is half of, if it is.
+    fn split_pair(&mut self, tables: &Tables, block: BlockIndex) {
+        let head = block.first().min(block.first().buddy(Order::PAGEBLOCK));
+        if tables.frames.state(head) == State::free(Order::MAX) {
+            self.unlink(tables, head);
+            let middle = head.plus(PAGEBLOCK_FRAMES);
+            self.link_rest(tables, head, middle);
+            self.link_rest(tables, middle, middle.plus(PAGEBLOCK_FRAMES));
+        }
+    }
+
+    /// Moves the free blocks of a pageblock to the lists its new facts call for. None of them reaches into another pageblock.
+    fn relist(&mut self, tables: &Tables, block: BlockIndex, to: Facts) {
+        let from = tables.blocks.facts(block).shelf();
+        let end = block.first().plus(PAGEBLOCK_FRAMES);
+        let mut pfn = block.first();
+        while pfn < end {
+            let state = tables.frames.state(pfn);
+            if let (Some(Kind::Free), Some(order)) = (state.kind(), state.order()) {
+                self.lists.unlink(&tables.frames, pfn, order, from, State::INSIDE);
+                self.lists.link(&tables.frames, pfn, order, to.shelf());
+            }
+            pfn = pfn.plus(state.order().map_or(1, Order::frames));
+        }
+        tables.blocks.set_facts(block, to);
+    }
+
+    /// Takes every free frame of `first..end`, which lies in one pageblock. Each is in use as a single frame afterwards, with one reference, and counts
+    /// against what was reserved.
+    pub(crate) fn take_range(&mut self, tables: &Tables, first: Pfn, end: Pfn, mut taken: impl FnMut(Pfn)) {
+        let mut next = first;
+        while let Some(found) = tables.blocks.next_free(next, end) {
+            let (head, order) = free_block_of(tables, found);
+            let whole_end = head.plus(order.frames());
+            let (from, to) = (head.max(first), whole_end.min(end));
+            self.unlink(tables, head);
+            self.account(tables, from, to.0 - from.0, Occupancy::Taken);
+            for pfn in (from.0..to.0).map(Pfn) {
+                tables.frames.change(pfn, State::INSIDE, State::used(Order::SINGLE));
+                taken(pfn);
+            }
+            self.charged += u64::from(to.0 - from.0);
+            self.reserved -= u64::from(to.0 - from.0);
+            self.link_rest(tables, head, from);
+            self.link_rest(tables, to, whole_end);
+            next = to;
+        }
+    }
+}
+
+/// The free block a free frame is in.
+fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
+    let heads = Order::SINGLE.and_larger().map(|order| (Pfn(pfn.0 & !(order.frames() - 1)), order));
+    let found = heads.into_iter().find(|&(head, order)| tables.frames.state(head) == State::free(order));
+    found.unwrap_or_else(|| panic!("{pfn} is free but in no free block"))
+}

@@ -1,0 +1,254 @@
+//! Contiguous allocation: a range of frames is cleared and handed out as a whole, for whoever needs neighbours.
+//!
+//! ```text
+//!  1. the pageblocks of the range are isolated     what is free in them, or becomes free, is handed out to nobody
+//!  2. room below the limit is reserved             and all per-CPU lists are emptied
+//!  3. movable frames migrate out                   to frames elsewhere; the old ones are kept
+//!  4. all of the range is ours                     or what was taken goes back, and the pageblocks are what they were
+//! ```
+//! A range need not begin or end where a pageblock does, and may lie where no memory is or ever was.
+
+use std::mem;
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::budget::Budget;
+use crate::claim::{self, Claim, Obstacle};
+use crate::events::add;
+use crate::frame::Frame;
+use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
+use crate::migrate::Mode;
+use crate::pageblock::Residence;
+use crate::units::{BlockIndex, FrameCount, Order, Pfn};
+use crate::zone::Zone;
+
+/// Ranges that are tried when the caller does not say which.
+const RANGES: usize = 16;
+
+/// How hard a contiguous allocation may try.
+#[derive(Clone, Copy, Debug)]
+pub struct ContigRequest {
+    /// How hard.
+    pub mode: Mode,
+    /// How long it may take. The clock is read several times for each pageblock that has to be cleared.
+    pub budget: Budget,
+}
+
+impl Default for ContigRequest {
+    fn default() -> Self {
+        Self { mode: Mode::Sync, budget: Budget::unlimited() }
+    }
+}
+
+/// Why a range could not be had. The zone is as it was, but for movable frames that have another place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ContigError {
+    /// No frames, or frames the zone does not have.
+    #[error("{frames} from {first} on are not in the zone")]
+    Range {
+        /// The first one.
+        first: Pfn,
+        /// How many.
+        frames: FrameCount,
+    },
+    /// Fewer frames are left below the zone's limit.
+    #[error("the zone's limit is reached")]
+    Limit,
+    /// A frame in the range cannot be had now: its owner uses it, or somebody else claims its pageblock.
+    #[error("{pfn} is busy")]
+    Busy {
+        /// Which.
+        pfn: Pfn,
+    },
+    /// A frame in the range has no owner who could move it.
+    #[error("{pfn} cannot be moved")]
+    Unmovable {
+        /// Which.
+        pfn: Pfn,
+    },
+    /// No frame is left to move what is in the range to.
+    #[error("there is no room for what is in the range")]
+    NoRoom,
+    /// The budget ran out.
+    #[error("it took too long")]
+    OutOfTime,
+    /// No range of this size is free of frames that cannot be moved.
+    #[error("there is no range that could be cleared")]
+    NoRange,
+}
+
+/// Neighbouring frames that are the caller's. Dropping it frees them; bytes as for [`Frame`].
+#[derive(Debug)]
+#[must_use = "dropping it gives the frames back"]
+pub struct Contig<'z> {
+    zone: &'z Zone,
+    first: Pfn,
+    frames: u32,
+}
+
+impl<'z> Contig<'z> {
+    /// The first frame.
+    #[must_use]
+    pub fn first(&self) -> Pfn {
+        self.first
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn frames(&self) -> FrameCount {
+        FrameCount(self.frames.into())
+    }
+
+    /// The frames one by one, ascending.
+    #[must_use]
+    pub fn into_frames(self) -> Vec<Frame<'z>> {
+        let frames = (self.first.0..self.first.0 + self.frames).map(|pfn| Frame::new(self.zone, Pfn(pfn))).collect();
+        mem::forget(self);
+        frames
+    }
+}
+
+impl Drop for Contig<'_> {
+    fn drop(&mut self) {
+        claim::release(self.zone, (self.first.0..self.first.0 + self.frames).map(Pfn));
+        self.zone.settle();
+    }
+}
+
+impl Zone {
+    /// Takes just these frames. Those that are in use are moved elsewhere, if their owners can.
+    ///
+    /// Locking: all locks of the zone for a moment, then the zone lock in short turns. Call it with no lock of an owner held.
+    ///
+    /// # Errors
+    /// [`ContigError`].
+    pub fn alloc_contig(&self, range: Range<Pfn>, request: ContigRequest) -> Result<Contig<'_>, ContigError> {
+        let deadline = request.budget.start();
+        let (first, frames) = (range.start, range.end.0.saturating_sub(range.start.0));
+        if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
+            return Err(ContigError::Range { first, frames: FrameCount(frames.into()) });
+        }
+        self.look_ahead(first, frames)?;
+        let isolated = IsolatedBlocks::new(self, first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0)?;
+        let mut claim = Claim::begin(self, first, frames)?;
+        let result = claim.complete(request.mode, deadline);
+        add(&self.events.contig_moved, claim.moved());
+        // What is not kept goes back while nobody can take it, and merges when the pageblocks are given back.
+        match result {
+            Ok(()) => claim.keep(),
+            Err(_) => drop(claim),
+        }
+        drop(isolated);
+        result?;
+        Ok(Contig { zone: self, first, frames })
+    }
+
+    /// Takes some range of so many frames: out of the pageblocks set aside, if it fits there, else where the least has to be moved.
+    ///
+    /// A range of more than a pageblock begins where a pageblock does, a shorter one at a multiple of the next power of two.
+    ///
+    /// Locking: as [`Zone::alloc_contig`].
+    ///
+    /// # Errors
+    /// [`ContigError`]: the last one, if several ranges were tried.
+    pub fn alloc_contig_frames(&self, count: FrameCount, request: ContigRequest) -> Result<Contig<'_>, ContigError> {
+        let fits = u32::try_from(count.0).ok().filter(|_| count.0 > 0 && count <= self.capacity());
+        let frames = fits.ok_or(ContigError::Range { first: Pfn(0), frames: count })?;
+        let deadline = request.budget.start();
+        let mut last = ContigError::NoRange;
+        for first in self.ranges_for(frames) {
+            if deadline.has_passed() {
+                return Err(ContigError::OutOfTime);
+            }
+            let request = ContigRequest { budget: deadline.rest(), ..request };
+            last = match self.alloc_contig(first..first.plus(frames), request) {
+                Ok(contig) => return Ok(contig),
+                Err(ContigError::Limit) => return Err(ContigError::Limit),
+                Err(error) => error,
+            };
+        }
+        Err(last)
+    }
+
+    /// Where a range of so many frames could be, best first.
+    fn ranges_for(&self, frames: u32) -> Vec<Pfn> {
+        let region = self.buddy.lock().region.clone();
+        let order = Order::new(frames.next_power_of_two().ilog2().min(u32::from(PAGEBLOCK_ORDER)) as u8);
+        let Some(order) = order.map(|order| order.min(Order::PAGEBLOCK)) else { return Vec::new() };
+        let a_block = (PAGEBLOCK_FRAMES >> order.get()) as usize;
+        let costs: Vec<Option<u32>> =
+            (0..self.tables.len).flat_map(|block| self.costs(BlockIndex(block), order)).collect();
+        let windows = frames.div_ceil(order.frames()) as usize;
+        let mut ranges: Vec<(bool, u32, Pfn)> = (0..(costs.len() + 1).saturating_sub(windows))
+            .filter_map(|at| {
+                let cost = costs[at..at + windows].iter().copied().sum::<Option<u32>>()?;
+                let blocks = (at / a_block) as u32..=((at + windows - 1) / a_block) as u32;
+                let inside = region.contains(blocks.start()) && region.contains(blocks.end());
+                // `false` sorts first.
+                Some((!inside, cost, Pfn(at as u32 * order.frames())))
+            })
+            .collect();
+        ranges.sort_unstable();
+        ranges.truncate(RANGES);
+        ranges.into_iter().map(|(_, _, first)| first).collect()
+    }
+
+    /// Looks for what would be in the way in the end, before anything is moved. A frame handed out just now may have an owner in a moment.
+    fn look_ahead(&self, first: Pfn, frames: u32) -> Result<(), ContigError> {
+        let mut found = claim::first_unmovable(self, first, frames);
+        for spins in 0..3 {
+            let Some(pfn) = found else { return Ok(()) };
+            sync::relax(spins * 64);
+            found = claim::first_unmovable(self, pfn, frames - (pfn.0 - first.0));
+        }
+        found.map_or(Ok(()), |pfn| Err(ContigError::Unmovable { pfn }))
+    }
+}
+
+/// Pageblocks out of allocation. Dropping it gives them back, as what they were: those without memory have none again.
+struct IsolatedBlocks<'z> {
+    zone: &'z Zone,
+    blocks: Range<u32>,
+    /// Those that had no memory before.
+    fresh: Vec<BlockIndex>,
+}
+
+impl<'z> IsolatedBlocks<'z> {
+    fn new(zone: &'z Zone, blocks: Range<u32>) -> Result<Self, ContigError> {
+        let mut isolated = Self { zone, blocks: blocks.start..blocks.start, fresh: Vec::new() };
+        for block in blocks.map(BlockIndex) {
+            let mut buddy = zone.buddy.lock();
+            let was = zone.tables.blocks.facts(block).residence;
+            // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.
+            buddy.isolate(&zone.tables, block).map_err(|_| ContigError::Busy { pfn: block.first() })?;
+            drop(buddy);
+            isolated.blocks.end = block.0 + 1;
+            if was != Residence::Committed {
+                isolated.fresh.push(block);
+            }
+        }
+        Ok(isolated)
+    }
+}
+
+impl Drop for IsolatedBlocks<'_> {
+    fn drop(&mut self) {
+        for block in self.blocks.clone().map(BlockIndex) {
+            self.zone.buddy.lock().end_isolation(&self.zone.tables, block);
+        }
+        self.fresh.iter().for_each(|&block| self.zone.release_if_idle(block));
+    }
+}
+
+impl From<Obstacle> for ContigError {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Limit => Self::Limit,
+            Obstacle::NoRoom => Self::NoRoom,
+            Obstacle::OutOfTime => Self::OutOfTime,
+            Obstacle::Busy(pfn) => Self::Busy { pfn },
+            Obstacle::Unmovable(pfn) => Self::Unmovable { pfn },
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Everything that moves, under shuttle: real code, real geometry, random schedules. Two pools and a balloon share a zone; objects are stored, read and freed,
+//! objects and frames compacted, frames isolated and put back, the balloon breathes, and one pool is destroyed and made again.
+
+use std::sync::Arc;
+
+use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use frames::{CompactRequest, FrameCount, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use sync::atomic::{AtomicU64, Ordering};
+use sync::{Mutex, thread};
+use sys::Backing;
+
+use crate::{AccessError, AllocError, Budget, Handle, Pool, PoolConfig};
+
+const SLOTS: usize = 4;
+const ROUNDS: u64 = 8;
+
+struct World {
+    zone: Arc<Zone>,
+    pool: Arc<Pool>,
+    slots: [AtomicU64; SLOTS],
+    /// The pool that ends and begins again; nobody else stores in it.
+    other: Mutex<Option<Arc<Pool>>>,
+    balloon: Arc<Balloon>,
+}
+
+fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
+    let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::clone(zone), config).expect("a small pool")
+}
+
+fn world() -> Arc<World> {
+    let config = ZoneConfig {
+        capacity: FrameCount(512),
+        limit: Some(FrameCount(48)),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
+    let zone = Arc::new(Zone::new(config).expect("a small zone"));
+    let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
+    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
+    let (pool, other) = (make_pool(&zone), make_pool(&zone));
+    Arc::new(World {
+        zone,
+        pool,
+        slots: std::array::from_fn(|_| AtomicU64::new(0)),
+        other: Mutex::new(Some(other)),
+        balloon,
+    })
+}
+
+fn tagged(tag: u64) -> Vec<u8> {
+    let len = [1400, 2900, 300, 4096][tag as usize % 4];
+    tag.to_le_bytes().into_iter().cycle().take(len).collect()
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() >= 8 && bytes == tagged(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")))
+}
+
+fn writer(world: &World) {
+    for round in 0..ROUNDS {
+        let slot = &world.slots[round as usize % SLOTS];
+        match world.pool.store(&tagged(round * 7)) {
+            Ok(new) => {
+                let old = slot.swap(new.to_bits(), Ordering::AcqRel);
+                if old != 0 {
+                    world.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+                }
+            }
+            Err(error) => assert_eq!(error, AllocError::Limit),
+        }
+    }
+}
+
+fn reader(world: &World) {
+    for round in 0..ROUNDS {
+        let bits = world.slots[round as usize % SLOTS].load(Ordering::Acquire);
+        if bits == 0 {
+            continue;
+        }
+        match world.pool.read(Handle::from_bits(bits)) {
+            Ok(object) => {
+                assert!(is_whole(&object.to_vec()));
+                thread::yield_now();
+                assert!(is_whole(&object.to_vec()), "a reader's bytes stay while it looks");
+            }
+            Err(error) => assert_eq!(error, AccessError::Stale),
+        }
+    }
+}
+
+fn compactor(world: &World) {
+    for _ in 0..3 {
+        world.pool.compact(&Budget::unlimited());
+        world.zone.compact(CompactRequest::default());
+    }
+}
+
+/// Isolates what lies low, moves half of it, puts the rest back.
+fn migrator(world: &World) {
+    for round in 0..3 {
+        let mut batch: Vec<_> = (0..6).filter_map(|number| world.zone.isolate(Pfn(number))).collect();
+        thread::yield_now();
+        let mut left = round;
+        let mut targets = |_| {
+            left = u32::checked_sub(left, 1)?;
+            world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+        };
+        world.zone.migrate_pages(&mut batch, &mut targets, Mode::Async);
+    }
+}
+
+fn breather(world: &World) {
+    for target in [4, 0, 2, 0] {
+        world.balloon.set_target(FrameCount(target));
+    }
+}
+
+fn destroyer(world: &World) {
+    for round in 0..3 {
+        let pool = world.other.lock().take().expect("made below");
+        for tag in 0..3 {
+            // Left inside: the pool's end frees them.
+            let _ = pool.store(&tagged(round * 3 + tag));
+        }
+        drop(pool);
+        *world.other.lock() = Some(make_pool(&world.zone));
+    }
+}
+
+/// S-12, S-32, S-39, S-41, L-03, B10, R-108, R-158, R-298, R-417, R-453: nothing is lost, nothing invented, every byte is there.
+#[test]
+fn r298_everything_that_moves_at_once() {
+    sync::check_random(
+        || {
+            let world = world();
+            let work: [fn(&World); 6] = [writer, reader, compactor, migrator, breather, destroyer];
+            let threads = work.map(|work| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || work(&world))
+            });
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            world.balloon.deflate();
+            drop(world.other.lock().take());
+            world.pool.check().expect("consistent");
+            assert_eq!(world.zone.stats().in_use.0, world.pool.frames());
+            for slot in &world.slots {
+                let bits = slot.load(Ordering::Acquire);
+                if bits != 0 {
+                    world.pool.free(Handle::from_bits(bits)).expect("live");
+                }
+            }
+            assert_eq!((world.zone.stats().in_use.0, world.zone.isolated()), (0, 0));
+            world.zone.check().expect("consistent");
+        },
+        300,
+    );
+}
