@@ -1,5 +1,6 @@
 //! The balloon: its parts, its target, its life.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use frames::{FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
@@ -133,6 +134,11 @@ impl Balloon {
         }
     }
 
+    /// Tells the host where nothing can be undone any more: its panic, which was printed, ends here, and no frame is lost by it.
+    pub(crate) fn tell_for_sure(&self, pieces: &[Piece]) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.host.deflate(pieces)));
+    }
+
     fn reach(&self, goal: Goal) -> Stop {
         loop {
             if let adjust::Step::Stopped(stop) = self.step(goal) {
@@ -150,7 +156,7 @@ impl Drop for Balloon {
         let frames: Vec<_> = held.list.iter().chain(&held.isolated).copied().collect();
         let blocks = held.blocks.values().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
-        pieces.chunks(BATCH).for_each(|batch| self.host.deflate(batch));
+        pieces.chunks(BATCH).for_each(|batch| self.tell_for_sure(batch));
         self.lent
             .remove(pieces.iter().map(|piece| piece.frames()).fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)));
         drop(held);

@@ -29,7 +29,7 @@ impl MovableOps for Balloon {
         }
         drop(held);
         let back = if accepted.is_ok() { from.pfn() } else { new };
-        self.host.deflate(&[Piece::frame(back)]);
+        self.tell_for_sure(&[Piece::frame(back)]);
         accepted
     }
 

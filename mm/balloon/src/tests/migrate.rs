@@ -163,3 +163,24 @@ fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
     assert_eq!((host.has().len(), zone.stats().in_use.0), (0, 0));
     zone.check().expect("consistent");
 }
+
+/// What has moved has moved: no frame is lost, and none counts as on the move for ever.
+#[test]
+fn a_host_that_panics_when_it_gives_a_moved_frame_back_does_no_harm() {
+    let zone = zone_of(4096, Some(1200));
+    let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(40)).stop, Stop::Reached);
+    drop(below);
+    zone.drain();
+    host.hook(|message| assert!(!matches!(message, Message::Deflate(_)), "a host's own bug"));
+    let report = zone.compact(CompactRequest::default());
+    assert_eq!((report.frames_moved, balloon.stats().actual.0), (40, 40));
+    balloon.check().expect("consistent");
+    let others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
+    assert_eq!(others.len(), 1160, "the limit is what it was");
+    drop(others);
+    drop(balloon);
+    assert_eq!((zone.stats().in_use.0, zone.stats().lent.0), (0, 0), "nor is anything lost at the end");
+    zone.check().expect("consistent");
+}
