@@ -15,7 +15,7 @@ use patch::{Mutant, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use trial::{Outcome, Trial};
+use trial::{Outcome, PATIENCE, Trial};
 
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     for mutant in &mutants {
         println!("\n==== mutant {}: without {} ====", mutant.name, mutant.guard);
         let start = Instant::now();
-        let verdict = try_mutant(&copy, mutant);
+        let verdict = try_mutant(&copy, mutant)?;
         println!("{}", verdict.text());
         rows.push((mutant, verdict, start.elapsed()));
     }
@@ -75,7 +75,7 @@ fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
     println!("==== without any mutant ====");
     let tests: BTreeSet<&Test> = mutants.iter().flat_map(|mutant| &mutant.tests).collect();
     for test in tests {
-        match Trial::of(copy, test)?.run()? {
+        match Trial::of(copy, test)?.run(PATIENCE)? {
             Outcome::Held => println!("holds: {test}"),
             Outcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
             Outcome::Hung => bail!("{test} does not end although nothing was changed"),
@@ -104,20 +104,24 @@ impl Verdict {
 }
 
 /// Applies a patch, runs its tests, and takes it back.
-fn try_mutant(copy: &Copy, mutant: &Mutant) -> Verdict {
-    let verdict = copy.apply(&mutant.path).and_then(|()| {
-        for test in &mutant.tests {
-            let verdict = judge(mutant, test, &Trial::of(copy, test)?.run()?);
-            if !matches!(verdict, Verdict::Caught) {
-                return Ok(verdict);
-            }
-        }
-        Ok(Verdict::Caught)
-    });
-    match (verdict, copy.restore(&mutant.files)) {
-        (Ok(verdict), Ok(())) => verdict,
-        (Err(error), _) | (_, Err(error)) => Verdict::Error(format!("{error:#}")),
+fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
+    if let Err(error) = copy.apply(&mutant.patch) {
+        return Ok(Verdict::Error(format!("{error:#}")));
     }
+    let verdict = run_tests(copy, mutant).unwrap_or_else(|error| Verdict::Error(format!("{error:#}")));
+    copy.restore(&mutant.patch)?;
+    Ok(verdict)
+}
+
+/// Every test named must notice; the first that does not decides.
+fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
+    for test in &mutant.tests {
+        let verdict = judge(mutant, test, &Trial::of(copy, test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?);
+        if !matches!(verdict, Verdict::Caught) {
+            return Ok(verdict);
+        }
+    }
+    Ok(Verdict::Caught)
 }
 
 fn judge(mutant: &Mutant, test: &Test, outcome: &Outcome) -> Verdict {
@@ -130,7 +134,7 @@ fn judge(mutant: &Mutant, test: &Test, outcome: &Outcome) -> Verdict {
                 said.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
             Verdict::Error(format!("{test} failed for another reason than `{}`:\n{end}", mutant.finds.join("` or `")))
         }
-        Outcome::Hung if mutant.may_hang => Verdict::Caught,
+        Outcome::Hung if mutant.may_hang.is_some() => Verdict::Caught,
         Outcome::Hung => Verdict::Error(format!("{test} did not end, and the patch does not say that it may")),
         Outcome::Held => Verdict::Survived(format!("{test} holds without the guard")),
         Outcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
@@ -159,11 +163,12 @@ fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_mutant_is_caught_only_by_the_failure_it_expects() {
         let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: left: 1\n--- a/x.rs\n+++ b/x.rs\n";
-        let mutant = patch::parse("x".into(), text).expect("a full header");
+        let mutant = patch::parse(Path::new("x"), text).expect("a full header");
         let verdict = |outcome| judge(&mutant, &mutant.tests[0], &outcome);
         assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  left: 1".into() }), Verdict::Caught));
         assert!(matches!(verdict(Outcome::Failed { said: "out of memory".into() }), Verdict::Error(_)));
@@ -176,6 +181,6 @@ mod tests {
     fn every_patch_of_the_house_has_a_full_header() {
         let mutants = patch::read_all(&folder()).expect("all can be read");
         assert!(mutants.len() >= 12);
-        assert!(mutants.iter().all(|mutant| !mutant.files.is_empty() && !mutant.finds.is_empty()));
+        assert!(mutants.iter().all(|mutant| !mutant.finds.is_empty()));
     }
 }

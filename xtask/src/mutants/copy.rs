@@ -3,8 +3,9 @@
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The copy, equal to the working tree but for the mutant at hand.
 pub struct Copy {
@@ -40,21 +41,27 @@ impl Copy {
     }
 
     /// Applies a patch, all of it or nothing.
-    pub fn apply(&self, patch: &Path) -> Result<()> {
-        let mut git = Command::new("git");
-        git.args(["apply", "--whitespace=nowarn"]).arg(patch).current_dir(&self.root);
-        // The copy lies inside the repository; without this git would look for the files of the repository itself.
-        git.env("GIT_CEILING_DIRECTORIES", home());
-        let output = git.output().context("cannot start git")?;
-        if !output.status.success() {
-            bail!("the patch does not apply any more: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
+    pub fn apply(&self, patch: &str) -> Result<()> {
+        self.git_apply(&[], patch).context("the patch does not apply any more")
     }
 
-    /// Takes back what a patch did to these files.
-    pub fn restore(&self, files: &[PathBuf]) -> Result<()> {
-        files.iter().try_for_each(|path| self.write_if_different(path))
+    /// Takes an applied patch back. The copy stays as it was when it was refreshed, whatever happens to the working tree meanwhile.
+    pub fn restore(&self, patch: &str) -> Result<()> {
+        self.git_apply(&["--reverse"], patch).context("the patch cannot be taken back")
+    }
+
+    fn git_apply(&self, options: &[&str], patch: &str) -> Result<()> {
+        let mut git = Command::new("git");
+        git.args(["apply", "--whitespace=nowarn"]).args(options).current_dir(&self.root);
+        // The copy lies inside the repository; without this git would look for the files of the repository itself.
+        git.env("GIT_CEILING_DIRECTORIES", home()).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = git.spawn().context("cannot start git")?;
+        child.stdin.take().context("git has no input")?.write_all(patch.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 
     fn write_if_different(&self, path: &Path) -> Result<()> {

@@ -8,31 +8,30 @@
 //! target: races                   an integration test; without this line, the unit tests
 //! test: migrate::tests::s08_...   its full name; the lines from `package` on may come again
 //! finds: a part of what the failing test says; several lines are alternatives
-//! hang: caught                    only where a test that does not end is the right failure
+//! hang: 20                        only where a test that has not ended after so many seconds has failed rightly
 //! --- a/mm/frames/src/...
 //! ```
 
 use anyhow::{Context, Result, bail};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 /// A patch and what it is for.
 #[derive(Debug)]
 pub struct Mutant {
     /// The file's name without extension.
     pub name: String,
-    /// The file.
-    pub path: PathBuf,
+    /// What the file says, for git, which passes over the header.
+    pub patch: String,
     /// What it removes.
     pub guard: String,
     /// The tests that must fail, each of them.
     pub tests: Vec<Test>,
     /// What a failing test must say, one of these.
     pub finds: Vec<String>,
-    /// Whether a test that does not end counts as failed.
-    pub may_hang: bool,
-    /// The files it changes, relative to the root.
-    pub files: Vec<PathBuf>,
+    /// After how long a test that does not end counts as failed; `None` when that would be an error.
+    pub may_hang: Option<Duration>,
 }
 
 /// A test by name.
@@ -96,16 +95,16 @@ pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
         .into_iter()
         .map(|path| {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            parse(path.clone(), &text).with_context(|| format!("header of {}", path.display()))
+            parse(&path, &text).with_context(|| format!("header of {}", path.display()))
         })
         .collect()
 }
 
-/// Reads a header and the names of the files the diff changes.
-pub fn parse(path: PathBuf, text: &str) -> Result<Mutant> {
-    let (mut guard, mut why, mut finds, mut tests, mut may_hang) = (None, None, Vec::new(), Vec::new(), false);
+/// Reads a header.
+pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
+    let (mut guard, mut why, mut finds, mut tests, mut may_hang) = (None, None, Vec::new(), Vec::new(), None);
     let (mut package, mut kind, mut target) = (None, None, None);
-    let (header, diff) = text.split_once("--- a/").context("no diff (`--- a/...`)")?;
+    let (header, _) = text.split_once("--- a/").context("no diff (`--- a/...`)")?;
     for line in header.lines().filter(|line| !line.trim().is_empty() && !is_of_git(line)) {
         let (field, value) = line.split_once(':').with_context(|| format!("no field: {line}"))?;
         let value = value.trim().to_owned();
@@ -125,18 +124,17 @@ pub fn parse(path: PathBuf, text: &str) -> Result<Mutant> {
                 name: value,
             }),
             "finds" => finds.push(value),
-            "hang" if value == "caught" => may_hang = true,
+            "hang" => may_hang = Some(Duration::from_secs(value.parse().context("hang counts seconds")?)),
             _ => bail!("unknown field {field}: {value}"),
         }
     }
-    let files = std::iter::once(diff).chain(diff.split("\n--- a/").skip(1));
-    let files: Vec<PathBuf> = files.filter_map(|part| part.split_whitespace().next()).map(PathBuf::from).collect();
     why.context("no why")?;
     if tests.is_empty() || finds.is_empty() {
         bail!("no test, or nothing it must say (finds)");
     }
     let name = path.file_stem().context("no name")?.to_string_lossy().into_owned();
-    Ok(Mutant { name, path, guard: guard.context("no guard")?, tests, finds, may_hang, files })
+    let guard = guard.context("no guard")?;
+    Ok(Mutant { name, patch: text.to_owned(), guard, tests, finds, may_hang })
 }
 
 /// Lines `git diff` writes above the diff itself.
@@ -160,6 +158,7 @@ target: races
 test: s21
 finds: left: 1
 finds: Causality
+hang: 20
 diff --git a/mm/zsmalloc/src/access.rs b/mm/zsmalloc/src/access.rs
 index 1..2 100644
 --- a/mm/zsmalloc/src/access.rs
@@ -172,11 +171,11 @@ index 1..2 100644
 ";
 
     #[test]
-    fn a_header_gives_its_fields_tests_and_files() {
-        let mutant = parse("a/second-look.patch".into(), TEXT).expect("complete");
-        assert_eq!((mutant.name.as_str(), mutant.may_hang), ("second-look", false));
+    fn a_header_gives_its_fields_and_tests() {
+        let mutant = parse(Path::new("a/second-look.patch"), TEXT).expect("complete");
+        assert_eq!((mutant.name.as_str(), mutant.may_hang), ("second-look", Some(Duration::from_secs(20))));
         assert_eq!(mutant.finds, ["left: 1", "Causality"]);
-        assert_eq!(mutant.files, ["mm/zsmalloc/src/access.rs", "mm/zsmalloc/src/free.rs"].map(PathBuf::from));
+        assert_eq!(mutant.patch, TEXT);
         let [first, second] = &mutant.tests[..] else { panic!("two tests") };
         assert_eq!((first.kind, first.target.as_deref(), first.name.as_str()), (Kind::Loom, None, "loom_tests::s01"));
         assert_eq!((second.kind, second.target.as_deref()), (Kind::Plain, Some("races")));
@@ -186,10 +185,11 @@ index 1..2 100644
     fn a_header_that_lacks_something_is_an_error() {
         for field in ["guard", "why", "finds", "test", "kind", "package"] {
             let short: Vec<&str> = TEXT.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
-            assert!(parse("x.patch".into(), &short.join("\n")).is_err(), "{field}");
+            assert!(parse(Path::new("x.patch"), &short.join("\n")).is_err(), "{field}");
         }
-        assert!(parse("x.patch".into(), &TEXT.replace("kind: loom", "kind: luck")).is_err());
-        assert!(parse("x.patch".into(), &TEXT.replace("why:", "because:")).is_err());
-        assert!(parse("x.patch".into(), "guard: g\n").is_err());
+        assert!(parse(Path::new("x.patch"), &TEXT.replace("kind: loom", "kind: luck")).is_err());
+        assert!(parse(Path::new("x.patch"), &TEXT.replace("why:", "because:")).is_err());
+        assert!(parse(Path::new("x.patch"), &TEXT.replace("hang: 20", "hang: caught")).is_err());
+        assert!(parse(Path::new("x.patch"), "guard: g\n").is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test may run. Each of those named takes seconds when nothing is taken out.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A test that was built and can be run.
 pub struct Trial<'a> {
@@ -50,8 +50,8 @@ impl<'a> Trial<'a> {
         Ok(Trial { test, program, folder })
     }
 
-    /// Runs it.
-    pub fn run(&self) -> Result<Outcome> {
+    /// Runs it, for so long at most.
+    pub fn run(&self, patience: Duration) -> Result<Outcome> {
         let mut command = Command::new(&self.program);
         command.args(["--exact", &self.test.name, "--show-output", "--test-threads=1"]).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -60,7 +60,7 @@ impl<'a> Trial<'a> {
         }
         let mut child = command.spawn().context("cannot start the test")?;
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
-        let status = wait(&mut child)?;
+        let status = wait(&mut child, patience)?;
         let read = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
         let said = format!("{}\n{}", read(out), read(err));
         Ok(status.map_or(Outcome::Hung, |status| outcome(&self.test.name, status.success(), said)))
@@ -115,13 +115,13 @@ fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<
 }
 
 /// Waits for the end; `None` when it had to be brought about.
-fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             child.kill()?;
             child.wait()?;
             return Ok(None);

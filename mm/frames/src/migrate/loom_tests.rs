@@ -159,6 +159,10 @@ fn s39_take_back_against_isolate() {
             thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))
         };
         let back = owner.take_back(pfn);
+        if back.is_some() {
+            // A scanner that is done may still have its reference for a moment, but not the frame.
+            assert!(!zone.tables.frames.state(pfn).is_isolated(), "taken back, and in other hands");
+        }
         let taken = back.is_some();
         drop(back);
         let seen = scanner.join().expect("no panic");
