@@ -1,9 +1,14 @@
 //! Those who move everything while the workers work.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use frames::{CompactRequest, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim};
+use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use frames::{
+    CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateType, Mode, NoLocksHeld, Order, Pfn,
+    Reclaim,
+};
 use testkit::Rng;
 use zsmalloc::Budget;
 
@@ -11,7 +16,7 @@ use crate::World;
 use crate::tally::add;
 
 /// All of them; each is a thread.
-pub const ALL: [fn(&World); 4] = [compact_objects, compact_frames, isolate, recreate];
+pub const ALL: [fn(&World); 6] = [compact_objects, compact_frames, isolate, claim, breathe, recreate];
 
 fn pause(rng: &mut Rng) {
     thread::sleep(Duration::from_micros(u64::from(rng.below(3000))));
@@ -70,6 +75,56 @@ fn isolate(world: &World) {
         let done = world.zone.migrate_pages(&mut batch, &mut targets, Mode::SyncLight);
         add(&world.tally.frames_moved, done.migrated);
         add(&world.tally.frames_gone, done.gone);
+    }
+}
+
+/// Clears ranges of frames for somebody who needs neighbours, by place, by length, and as blocks.
+fn claim(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0xc1a1);
+    let frames = world.zone.stats().limit.map_or(0, |limit| limit.0 as u32);
+    let request = |rng: &mut Rng| ContigRequest { budget: budget(rng), mode: Mode::SyncLight };
+    while !world.is_over() {
+        let held = match rng.below(3) {
+            0 => {
+                let first = rng.below(frames);
+                world.zone.alloc_contig(Pfn(first)..Pfn(first + 1 + rng.below(700)), request(&mut rng))
+            }
+            1 => world.zone.alloc_contig_frames(FrameCount(1 + u64::from(rng.below(700))), request(&mut rng)),
+            _ => {
+                let order = [2, 3, 9].map(Order::new)[rng.index(3)].unwrap_or(Order::SINGLE);
+                let allowed = Reclaim::Allowed(NoLocksHeld::promise());
+                let block = world.zone.alloc_block(order, MigrateType::Unmovable, allowed);
+                add(&world.tally.blocks, u64::from(block.is_ok()));
+                pause(&mut rng);
+                continue;
+            }
+        };
+        match held {
+            Ok(_) => add(&world.tally.ranges, 1),
+            Err(ContigError::Range { .. }) => panic!("the range is inside"),
+            Err(_) => {}
+        }
+        pause(&mut rng);
+    }
+}
+
+/// A balloon of blocks and one of single frames, each at a target that changes.
+fn breathe(world: &World) {
+    let mut rng = Rng::new(world.seed ^ 0xba11);
+    let balloon = |unit| {
+        let config = BalloonConfig { unit, ..BalloonConfig::default() };
+        Balloon::new(Arc::clone(&world.zone), Arc::new(OsHost), config).expect("a number is free")
+    };
+    let balloons = [balloon(Unit::BlocksFirst), balloon(Unit::Frames)];
+    while !world.is_over() {
+        let target = FrameCount(u64::from(rng.below(4000)));
+        let change = balloons[rng.index(2)].set_target(target);
+        add(&world.tally.ballooned, change.actual.0);
+        pause(&mut rng);
+    }
+    for balloon in &balloons {
+        assert_eq!(balloon.deflate().actual, FrameCount(0), "what was taken comes back");
+        balloon.check().expect("the balloon is consistent");
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Tally {
     pub bytes_moved: AtomicU64,
     pub frames_moved: AtomicU64,
     pub frames_gone: AtomicU64,
+    pub ranges: AtomicU64,
+    pub blocks: AtomicU64,
+    pub ballooned: AtomicU64,
     pub recreated: AtomicU64,
     pub verified_at_the_end_of_pools: AtomicU64,
 }
@@ -33,7 +36,7 @@ impl Tally {
         let stats = zone.stats();
         format!(
             "stored {} overwritten {} read {} ({} MiB) freed {} refused {} | objects moved {} ({} MiB) frames moved {} gone {} | \
-             pools recreated {} ({} objects verified) | in use {} MiB committed {} MiB isolated {}",
+             ranges cleared {} blocks {} frames ballooned {} | pools recreated {} ({} objects verified) | in use {} MiB committed {} MiB isolated {}",
             get(&self.stored),
             get(&self.overwritten),
             get(&self.read),
@@ -44,6 +47,9 @@ impl Tally {
             get(&self.bytes_moved) >> 20,
             get(&self.frames_moved),
             get(&self.frames_gone),
+            get(&self.ranges),
+            get(&self.blocks),
+            get(&self.ballooned),
             get(&self.recreated),
             get(&self.verified_at_the_end_of_pools),
             stats.in_use.bytes() >> 20,
