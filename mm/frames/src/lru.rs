@@ -23,7 +23,7 @@
 //! a reference, and nothing is collected in batches that would have to be drained.
 //!
 //! # Locking
-//! One mutex for both lists, after the extent and before the per-CPU lists. Under it: links, places in state words, and the step that lets go of a
+//! One mutex for both lists; nothing else is locked under it. Under it: links, places in state words, and the step that lets go of a
 //! frame, so that a frame which is not its owner's any more is on no list (INV-LRU-1). [`Lru::touch`] takes no lock.
 //!
 //! # Invariants
@@ -127,7 +127,8 @@ impl Lru {
     pub fn scan(&self) -> Option<u32> {
         let mut lists = self.lists.lock();
         let mut chances = 0;
-        for _ in 0..lists.inactive.frames + lists.active.frames {
+        // Each frame once, and those again that were given a second chance.
+        for _ in 0..lists.inactive.frames + lists.active.frames + u64::from(STEPS) {
             lists.balance(self.frames());
             let pfn = lists.inactive.oldest()?;
             let state = self.frames().state(pfn);

@@ -33,6 +33,9 @@ pub enum LoadError {
     /// The object's header was overwritten.
     #[error("the page's object is damaged")]
     Object,
+    /// The page is in the hands of whoever keeps the word, not in the pool.
+    #[error("the page is not in the pool")]
+    Elsewhere,
     /// The word says nothing that could have been written.
     #[error("the page's word is damaged")]
     Word,

@@ -84,6 +84,7 @@ impl Pages {
             Form::Pattern(handle) => fill::fill(page, self.pattern(handle)?),
             Form::Raw(handle) => self.copy(handle, page)?,
             Form::Compressed(handle) => return self.decompress(handle, page),
+            Form::Hot(_) => return Err(LoadError::Elsewhere),
             Form::Invalid => return Err(LoadError::Word),
         }
         Ok(())

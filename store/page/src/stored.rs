@@ -1,5 +1,6 @@
 //! The word a page is stored as.
 
+use frames::ExtentId;
 use zsmalloc::Handle;
 
 /// A page's stored form in 8 bytes. All zero is the empty page, so fresh memory is a table of empty pages.
@@ -7,9 +8,10 @@ use zsmalloc::Handle;
 /// ```text
 ///  63  61 60        56 55                                            0
 /// +------+------------+----------------------------------------------+
-/// | kind | 0          | handle (56 bits), or a 32-bit fill pattern   |
+/// | kind | 0          | handle (56 bits), or a 32-bit fill pattern,  |
+/// |      |            | or an extent (31 bits)                       |
 /// +------+------------+----------------------------------------------+
-///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object
+///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stored(u64);
@@ -27,6 +29,8 @@ pub enum Form {
     Compressed(Handle),
     /// The object holds the page.
     Raw(Handle),
+    /// The extent holds the page. It is of whoever keeps the word: [`Pages`](crate::Pages) neither makes nor reads such a word.
+    Hot(ExtentId),
     /// Bits that were never written by this type.
     Invalid,
 }
@@ -49,6 +53,7 @@ impl Stored {
             Form::Pattern(handle) => (2, handle.to_bits()),
             Form::Compressed(handle) => (3, handle.to_bits()),
             Form::Raw(handle) => (4, handle.to_bits()),
+            Form::Hot(extent) => (5, u64::from(extent.to_bits())),
             Form::Invalid => (7, 0),
         };
         Self(kind << KIND_SHIFT | payload & PAYLOAD)
@@ -65,6 +70,10 @@ impl Stored {
             2 => Form::Pattern(handle),
             3 => Form::Compressed(handle),
             4 => Form::Raw(handle),
+            5 => u32::try_from(payload)
+                .ok()
+                .filter(|bits| bits >> 31 == 0)
+                .map_or(Form::Invalid, |bits| Form::Hot(ExtentId::from_bits(bits))),
             _ => Form::Invalid,
         }
     }
@@ -74,7 +83,7 @@ impl Stored {
     pub fn handle(self) -> Option<Handle> {
         match self.form() {
             Form::Pattern(handle) | Form::Compressed(handle) | Form::Raw(handle) => Some(handle),
-            Form::Empty | Form::Same(_) | Form::Invalid => None,
+            Form::Empty | Form::Same(_) | Form::Hot(_) | Form::Invalid => None,
         }
     }
 
@@ -88,6 +97,12 @@ impl Stored {
     #[must_use]
     pub fn is_huge(self) -> bool {
         matches!(self.form(), Form::Raw(_))
+    }
+
+    /// The extent behind the word, if the page is hot.
+    #[must_use]
+    pub fn extent(self) -> Option<ExtentId> {
+        if let Form::Hot(extent) = self.form() { Some(extent) } else { None }
     }
 
     /// The word with these bits.
@@ -114,7 +129,8 @@ mod tests {
         #[test]
         fn every_form_reads_back(bits in 1u64..=PAYLOAD, pattern: u32) {
             let handle = Handle::from_bits(bits);
-            for form in [Form::Empty, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
+            let extent = Form::Hot(ExtentId::from_bits(pattern));
+            for form in [extent, Form::Empty, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
                 prop_assert_eq!(Stored::from_bits(Stored::new(form).to_bits()).form(), form);
             }
         }

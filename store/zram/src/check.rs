@@ -6,6 +6,7 @@ use page::{Form, PAGE_SIZE, Stored};
 use thiserror::Error;
 
 use crate::Zram;
+use crate::hot::Hot;
 use crate::slots::CHUNK;
 
 /// A contradiction in a device.
@@ -48,6 +49,7 @@ struct Recount {
     stored: u64,
     same: u64,
     huge: u64,
+    hot: u64,
     objects: u64,
     bytes: u64,
 }
@@ -60,14 +62,15 @@ impl Zram {
     /// # Errors
     /// [`CheckError`] names the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
-        self.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
-        self.pages.pool().check()?;
+        self.contents.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
+        self.contents.pages.pool().check()?;
         let recount = self.recount()?;
         let stat = self.stat();
-        let pool = self.pages.pool().stats();
+        let pool = self.contents.pages.pool().stats();
         let memory = stat.memory;
-        let zone = self.zone.stats();
+        let zone = self.contents.zone.stats();
         let frames = memory.live + memory.rounding + memory.holes;
+        let lists = self.check_hot()?;
         let numbers = [
             ("orig_data_size", stat.mm.orig_data_size, recount.stored * PAGE_SIZE as u64),
             ("same_pages", stat.mm.same_pages, recount.same),
@@ -75,17 +78,27 @@ impl Zram {
             ("compr_data_size", stat.mm.compr_data_size, recount.bytes),
             ("objects", pool.objects, recount.objects),
             ("mem_used_total", stat.mm.mem_used_total, frames),
-            ("frames in use", zone.in_use.bytes() - zone.lent.bytes(), frames),
+            ("frames in use", zone.in_use.bytes() - zone.lent.bytes(), frames + memory.hot),
+            ("hot_pages", stat.hot.hot_pages, recount.hot),
+            ("hot pages on LRU lists", lists, recount.hot),
             ("mem_total", memory.mem_total, memory.summed().mem_total),
         ];
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
     }
 
+    /// Checks the lists of hot pages; how many are on them.
+    fn check_hot(&self) -> Result<u64, CheckError> {
+        let Some(lru) = self.contents.hot.as_ref().and_then(Hot::lru) else { return Ok(0) };
+        lru.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
+        let lists = lru.stats();
+        Ok(lists.inactive.0 + lists.active.0)
+    }
+
     fn recount(&self) -> Result<Recount, CheckError> {
         let mut recount = Recount::default();
         let mut handles = HashSet::new();
-        for chunk in 0..self.slots.len() / CHUNK {
-            let kept = self.slots.counted(chunk);
+        for chunk in 0..self.contents.slots.len() / CHUNK {
+            let kept = self.contents.slots.counted(chunk);
             let before = recount.stored;
             if kept > 0 {
                 for slot in chunk * CHUNK..(chunk + 1) * CHUNK {
@@ -98,7 +111,7 @@ impl Zram {
     }
 
     fn recount_slot(&self, slot: usize, recount: &mut Recount, handles: &mut HashSet<u64>) -> Result<(), CheckError> {
-        let stored = self.slots.get(slot);
+        let stored = self.contents.slots.get(slot);
         let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
         if stored.form() == Form::Invalid {
             return Err(wrong("no form at all"));
@@ -106,12 +119,18 @@ impl Zram {
         recount.stored += u64::from(stored != Stored::EMPTY);
         recount.same += u64::from(stored.is_same_filled());
         recount.huge += u64::from(stored.is_huge());
+        if let Some(extent) = stored.extent() {
+            if !self.contents.hot.as_ref().is_some_and(|hot| hot.is_of(extent, slot)) {
+                return Err(wrong("its extent is gone, or another slot's"));
+            }
+            recount.hot += 1;
+        }
         if let Some(handle) = stored.handle() {
             if !handles.insert(handle.to_bits()) {
                 return Err(wrong("another slot has the same handle"));
             }
             recount.objects += 1;
-            recount.bytes += self.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))? as u64;
+            recount.bytes += self.contents.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))? as u64;
         }
         Ok(())
     }

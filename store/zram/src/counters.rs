@@ -26,7 +26,13 @@ pub(crate) enum Counter {
     Huge,
     /// Raw pages ever stored.
     HugeSince,
-    /// Objects given back to the pool.
+    /// Pages read from the cache of hot pages, or changed in it.
+    HotHits,
+    /// Pages that became hot.
+    HotAdmissions,
+    /// Hot pages stored to make room.
+    HotEvictions,
+    /// Objects given back to the pool, and hot pages that ended.
     Freed,
 }
 

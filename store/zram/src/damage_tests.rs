@@ -29,9 +29,9 @@ fn filled(algorithm: Algorithm) -> Zram {
 
 /// Overwrites the object behind a slot with garbage of the same length.
 fn corrupt(disk: &Zram, slot: usize) {
-    let handle = disk.slots.get(slot).handle().expect("the page has an object");
-    let len = disk.pages.pool().len(handle).expect("alive");
-    disk.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
+    let handle = disk.contents.slots.get(slot).handle().expect("the page has an object");
+    let len = disk.contents.pages.pool().len(handle).expect("alive");
+    disk.contents.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
 }
 
 fn reads_back(disk: &Zram, number: u64) -> bool {
@@ -64,13 +64,13 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
 #[test]
 fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
-    let gone = disk.slots.get(9);
+    let gone = disk.contents.slots.get(9);
     for word in [Stored::new(Form::Invalid), gone] {
-        disk.put(9, Stored::EMPTY).expect("the first time frees the page");
-        disk.slots.replace(9, Stored::EMPTY, word).expect("nobody else");
+        disk.contents.put(9, Stored::EMPTY).expect("the first time frees the page");
+        disk.contents.slots.replace(9, Stored::EMPTY, word).expect("nobody else");
         assert_eq!(disk.read(span(9 * 4096, 4096), &mut [0; 4096]), Err(BlockError::Damaged { offset: 9 * 4096 }));
         assert!(disk.check().is_err());
-        disk.slots.replace(9, word, Stored::EMPTY).expect("nobody else");
+        disk.contents.slots.replace(9, word, Stored::EMPTY).expect("nobody else");
     }
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }

@@ -1,7 +1,7 @@
 //! Requests: the block device interface on top of slots.
 //!
 //! A request is cut into pages. A whole page is stored straight from the client's buffer and read straight into it; a part of a page is read,
-//! merged and stored whole, and merged again when the page changed meanwhile. The client's bytes must not change while they are compressed
+//! merged and stored whole, and merged again when the page changed meanwhile; or merged in place where the page is hot. The client's bytes must not change while they are compressed
 //! `&[u8]` says so in this process, and memory others can write is copied by the server that maps it.
 
 use std::ops::Range;
@@ -10,10 +10,10 @@ use block::{BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Sp
 use page::{PAGE_SIZE, Page, Stored};
 
 use crate::Zram;
+use crate::contents::{Replaced, offset_of};
 use crate::counters::Counter;
 use crate::pieces::{Piece, edges, pieces, whole_slots};
 use crate::slots::CHUNK;
-use crate::zram::{Replaced, offset_of};
 
 impl BlockDevice for Zram {
     fn size(&self) -> Bytes {
@@ -35,7 +35,7 @@ impl BlockDevice for Zram {
             pages += 1;
             self.read_piece(&piece, &mut buf[piece.request.clone()])
         });
-        self.counters.add(Counter::Reads, pages);
+        self.contents.counters.add(Counter::Reads, pages);
         self.count_failure(Counter::FailedReads, &result);
         result
     }
@@ -47,7 +47,7 @@ impl BlockDevice for Zram {
             pages += 1;
             self.write_piece(&piece, &buf[piece.request.clone()])
         });
-        self.counters.add(Counter::Writes, pages);
+        self.contents.counters.add(Counter::Writes, pages);
         self.count_failure(Counter::FailedWrites, &result);
         result
     }
@@ -60,7 +60,7 @@ impl BlockDevice for Zram {
     fn discard(&self, span: Span) -> Result<(), BlockError> {
         self.admit_change(span, span.len())?;
         let slots = whole_slots(span, self.config.size.0);
-        self.counters.add(Counter::NotifyFree, slots.len() as u64);
+        self.contents.counters.add(Counter::NotifyFree, slots.len() as u64);
         self.empty(slots)
     }
 
@@ -69,7 +69,9 @@ impl BlockDevice for Zram {
         let size = self.config.size.0;
         let result = edges(span, size).try_for_each(|piece| self.zero_piece(&piece, mode)).and_then(|()| match mode {
             ZeroMode::MayUnmap => self.empty(whole_slots(span, size)),
-            ZeroMode::KeepAllocated => whole_slots(span, size).try_for_each(|slot| self.put(slot, Stored::ZEROS)),
+            ZeroMode::KeepAllocated => {
+                whole_slots(span, size).try_for_each(|slot| self.contents.put(slot, Stored::ZEROS))
+            }
         });
         self.count_failure(Counter::FailedWrites, &result);
         result
@@ -105,7 +107,7 @@ impl Zram {
         if let (Ok(_), true) = (checked, span.len() == buf_len) {
             return Ok(());
         }
-        self.counters.add(Counter::InvalidIo, 1);
+        self.contents.counters.add(Counter::InvalidIo, 1);
         Err(OutOfRange { offset: span.offset(), len: span.len().max(buf_len), size: size.0 }.into())
     }
 
@@ -118,42 +120,78 @@ impl Zram {
 
     fn count_failure(&self, counter: Counter, result: &Result<(), BlockError>) {
         if result.is_err() {
-            self.counters.add(counter, 1);
+            self.contents.counters.add(counter, 1);
         }
     }
 
     fn read_piece(&self, piece: &Piece, buf: &mut [u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&mut Page>::try_from(&mut *buf) {
-            return self.load(piece.slot, page).map(drop);
+            return self.read_page(piece.slot, page);
+        }
+        if self.contents.read_hot(piece.slot, piece.inside.clone(), buf) {
+            return Ok(());
         }
         let mut page = [0; PAGE_SIZE];
-        self.load(piece.slot, &mut page)?;
+        self.read_page(piece.slot, &mut page)?;
         buf.copy_from_slice(&page[piece.inside.clone()]);
         Ok(())
     }
 
+    fn read_page(&self, slot: usize, page: &mut Page) -> Result<(), BlockError> {
+        let stored = self.contents.load(slot, page)?;
+        self.contents.note_read(slot, stored, page)
+    }
+
     fn write_piece(&self, piece: &Piece, buf: &[u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&Page>::try_from(buf) {
-            return self.put(piece.slot, self.store(piece.slot, page)?);
+            if self.contents.change(piece.slot, |hot| hot.copy_from_slice(page)) {
+                return Ok(());
+            }
+            return self.contents.put(piece.slot, self.store(piece.slot, page)?);
         }
         self.merge(piece, |part| part.copy_from_slice(buf))
     }
 
     fn zero_piece(&self, piece: &Piece, mode: ZeroMode) -> Result<(), BlockError> {
-        if mode == ZeroMode::MayUnmap && self.slots.get(piece.slot) == Stored::EMPTY {
+        if mode == ZeroMode::MayUnmap && self.contents.slots.get(piece.slot) == Stored::EMPTY {
             return Ok(());
         }
         self.merge(piece, |part| part.fill(0))
     }
 
-    /// Reads a page, changes a part of it and stores it, all over again when another write came between.
+    /// Changes a part of a page: in place if it is hot, else it is read, changed and made hot, or stored if there is no cache or no room in it. All
+    /// over again when another write came between.
     fn merge(&self, piece: &Piece, change: impl Fn(&mut [u8])) -> Result<(), BlockError> {
+        let (contents, slot) = (&*self.contents, piece.slot);
         let mut page = [0; PAGE_SIZE];
+        let mut tries = 0;
         loop {
-            let old = self.load(piece.slot, &mut page)?;
+            if contents.change(slot, |hot| change(&mut hot[piece.inside.clone()])) {
+                return Ok(());
+            }
+            // Held until the word is swapped, if it is hot and somebody is inside: its bytes can be changed in place, which the word does not tell.
+            let pinned = contents.pin(slot);
+            let old = match &pinned {
+                Some(hot) => hot.copy_page(&mut page),
+                None => contents.load(slot, &mut page)?,
+            };
+            if pinned.is_none() && old.extent().is_some() {
+                continue;
+            }
             change(&mut page[piece.inside.clone()]);
-            let new = self.store(piece.slot, &page)?;
-            if self.replace(piece.slot, old, new)? == Replaced::Done {
+            let replaced = match contents.admit(slot, &page) {
+                Some(fresh) => contents.install(slot, old, fresh)?,
+                None => match contents.pages.store_over(&page, old) {
+                    Ok(new) => contents.replace(slot, old, new)?,
+                    Err(error) => {
+                        // Nobody who waits for memory holds a page.
+                        drop(pinned);
+                        self.make_room(slot, error, &mut tries)?;
+                        continue;
+                    }
+                },
+            };
+            if replaced == Replaced::Done {
                 return Ok(());
             }
         }
@@ -163,12 +201,12 @@ impl Zram {
     fn empty(&self, slots: Range<usize>) -> Result<(), BlockError> {
         let mut slot = slots.start;
         while slot < slots.end {
-            if !self.slots.chunk_is_used(slot) {
+            if !self.contents.slots.chunk_is_used(slot) {
                 slot = next_chunk(slot);
                 continue;
             }
-            if self.slots.get(slot) != Stored::EMPTY {
-                self.put(slot, Stored::EMPTY)?;
+            if self.contents.slots.get(slot) != Stored::EMPTY {
+                self.contents.put(slot, Stored::EMPTY)?;
             }
             slot += 1;
         }
@@ -178,10 +216,10 @@ impl Zram {
     /// What the byte at this offset belongs to, and where that ends, as far as one look tells.
     fn content_at(&self, offset: u64) -> (Content, u64) {
         let slot = (offset / PAGE_SIZE as u64) as usize;
-        if !self.slots.chunk_is_used(slot) {
+        if !self.contents.slots.chunk_is_used(slot) {
             return (Content::Hole, offset_of(next_chunk(slot)));
         }
-        let content = match self.slots.get(slot) {
+        let content = match self.contents.slots.get(slot) {
             Stored::EMPTY => Content::Hole,
             Stored::ZEROS => Content::Zero,
             _ => Content::Data,

@@ -38,9 +38,11 @@
 
 mod check;
 mod config;
+mod contents;
 mod counters;
 mod device;
 mod error;
+mod hot;
 mod pieces;
 mod relief;
 mod slots;

@@ -1,37 +1,27 @@
-//! Room at the limit: object compaction is tried before a write is refused, and not again while it cannot help.
+//! Room when memory is short: whoever can give frames up is asked before a write is refused.
 
-use std::time::Duration;
-
+use frames::{FrameCount, NoLocksHeld, Zone};
 use sync::Mutex;
-use zsmalloc::{Budget, Compaction, Pool};
 
-/// How long a write may wait for a compaction. Long enough to move some ten thousand objects, short enough for a client's time limit.
-const BUDGET: Duration = Duration::from_millis(20);
-
-/// Remembers whether compaction can still help.
+/// Lets one thread at a time ask for room.
 ///
-/// Locking: one mutex, held while compacting: writers that reach the limit together wait for one compaction instead of each starting one.
+/// Locking: one mutex, held while others make room: writers that reach the limit together wait for that instead of each starting it.
 #[derive(Debug)]
 pub(crate) struct Relief {
-    /// How many objects had been freed when compaction last freed nothing.
-    in_vain_at: Mutex<Option<u64>>,
+    one_at_a_time: Mutex<()>,
 }
 
 impl Relief {
     pub(crate) fn new() -> Self {
-        Self { in_vain_at: Mutex::new(None) }
+        Self { one_at_a_time: Mutex::new(()) }
     }
 
-    /// Compacts, unless nothing was freed since that was last in vain. `freed` counts the objects freed so far. `None` when it was not tried.
-    pub(crate) fn seek(&self, pool: &Pool, freed: impl Fn() -> u64) -> Option<Compaction> {
-        let mut in_vain_at = self.in_vain_at.lock();
-        let before = freed();
-        if *in_vain_at == Some(before) {
-            return None;
-        }
-        let report = pool.compact(&Budget::within(BUDGET));
-        let finished = report.outcome == zsmalloc::Outcome::Done && report.skipped == 0;
-        *in_vain_at = (report.frames_freed == 0 && finished).then_some(before);
-        Some(report)
+    /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says
+    /// whether it is worth trying again: a frame is free, or somebody still has frames to give who was busy with it.
+    ///
+    /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop.
+    pub(crate) fn seek(&self, zone: &Zone) -> bool {
+        let _alone = self.one_at_a_time.lock();
+        zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0 || zone.shrinkable().0 > 0
     }
 }

@@ -8,6 +8,7 @@ use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
 use crate::Zram;
 use crate::counters::Counter;
+use crate::hot::Hot;
 
 /// The kernel's `mm_stat`. Its [`fmt::Display`] is the kernel's line.
 ///
@@ -169,13 +170,13 @@ impl Zram {
     /// Locking: one size class after the other, then the zone, each for a moment.
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let pool = self.pages.pool().stats();
+        let pool = self.contents.pages.pool().stats();
         Stat {
             mm: self.mm_stat(&pool),
             io: self.io_stat(),
             memory: self.memory_split(&pool),
-            hot: HotStat::default(),
-            buddyinfo: self.zone.buddyinfo().to_string(),
+            hot: self.hot_stat(),
+            buddyinfo: self.contents.zone.buddyinfo().to_string(),
             compaction: pool.compaction,
             background: pool.background,
             classes: pool.classes,
@@ -187,44 +188,62 @@ impl Zram {
         // Relaxed: a statistic.
         let limit = Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX);
         MmStat {
-            orig_data_size: self.counters.get(Counter::Stored) * PAGE_SIZE as u64,
+            orig_data_size: self.contents.counters.get(Counter::Stored) * PAGE_SIZE as u64,
             compr_data_size: pool.live_bytes,
             mem_used_total: pool.frames * frame,
             mem_limit: limit.map_or(0, |limit| limit.next_multiple_of(frame)),
-            mem_used_max: self.pages.pool().frames_max() * frame,
-            same_pages: self.counters.get(Counter::Same),
+            mem_used_max: self.contents.pages.pool().frames_max() * frame,
+            same_pages: self.contents.counters.get(Counter::Same),
             pages_compacted: pool.compaction.frames_freed,
-            huge_pages: self.counters.get(Counter::Huge),
-            huge_pages_since: self.counters.get(Counter::HugeSince),
+            huge_pages: self.contents.counters.get(Counter::Huge),
+            huge_pages_since: self.contents.counters.get(Counter::HugeSince),
         }
     }
 
     fn io_stat(&self) -> IoStat {
         IoStat {
-            reads: self.counters.get(Counter::Reads),
-            writes: self.counters.get(Counter::Writes),
-            failed_reads: self.counters.get(Counter::FailedReads),
-            failed_writes: self.counters.get(Counter::FailedWrites),
-            invalid_io: self.counters.get(Counter::InvalidIo),
-            notify_free: self.counters.get(Counter::NotifyFree),
+            reads: self.contents.counters.get(Counter::Reads),
+            writes: self.contents.counters.get(Counter::Writes),
+            failed_reads: self.contents.counters.get(Counter::FailedReads),
+            failed_writes: self.contents.counters.get(Counter::FailedWrites),
+            invalid_io: self.contents.counters.get(Counter::InvalidIo),
+            notify_free: self.contents.counters.get(Counter::NotifyFree),
+        }
+    }
+
+    fn hot_stat(&self) -> HotStat {
+        let Some(hot) = &self.contents.hot else { return HotStat::default() };
+        let frame = PAGE_SIZE as u64;
+        let count = |counter| self.contents.counters.get(counter);
+        HotStat {
+            hot_pages: hot.taken(),
+            hot_bytes: hot.taken() * frame,
+            hot_limit: hot.limit() * frame,
+            hits: count(Counter::HotHits),
+            admissions: count(Counter::HotAdmissions),
+            evictions: count(Counter::HotEvictions),
         }
     }
 
     fn memory_split(&self, pool: &PoolStats) -> MemorySplit {
-        let zone = self.zone.stats();
+        let zone = self.contents.zone.stats();
+        let hot = self.hot_stat().hot_bytes;
         MemorySplit {
             mem_total: 0,
             live: pool.live_bytes,
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
             // Saturating: the pool may have grown between the two snapshots. What is lent to the host is in use, and held by nobody here.
-            free_frames: zone.committed.bytes().saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64),
+            free_frames: zone
+                .committed
+                .bytes()
+                .saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
-            slots: self.slots.bytes(),
-            hot: 0,
-            hot_records: 0,
+            slots: self.contents.slots.bytes(),
+            hot,
+            hot_records: self.contents.hot.as_ref().map_or(0, Hot::record_bytes),
         }
         .summed()
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use block::{BlockError, Bytes};
-use frames::{CompactRequest, FrameCompaction, FrameCount, NoLocksHeld, Zone, ZoneConfig};
-use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
+use frames::{CompactRequest, FrameCompaction, FrameCount, ShrinkerRegistration, Zone, ZoneConfig};
+use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zsmalloc::{AllocError, Budget, Compaction, Outcome, Pool, PoolConfig};
+use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
 
-use crate::counters::{Counter, Counters};
+use crate::contents::{Contents, offset_of};
+use crate::counters::Counters;
+use crate::hot::Hot;
 use crate::relief::Relief;
 use crate::slots::Slots;
 use crate::{Access, ZramConfig, ZramError};
@@ -16,10 +18,7 @@ use crate::{Access, ZramConfig, ZramError};
 /// The largest device: 2 TiB. Its pages and their frames must be nameable by 32-bit numbers also when nothing compresses. Units: bytes.
 pub const MAX_SIZE: u64 = 2 << 40;
 
-/// Tries before a word that keeps being stale is taken for damage.
-const STALE_TRIES: u32 = 1 << 16;
-
-/// Tries to make room before a write is refused: other writers may take what a compaction freed.
+/// Tries to make room before a write is refused: other writers may take what was freed.
 const RELIEF_TRIES: u32 = 8;
 
 /// A compressed block device in memory. See the crate's page.
@@ -28,11 +27,10 @@ const RELIEF_TRIES: u32 = 8;
 #[derive(Debug)]
 pub struct Zram {
     pub(crate) config: ZramConfig,
-    pub(crate) zone: Arc<Zone>,
-    pub(crate) pages: Pages,
-    pub(crate) slots: Slots,
-    pub(crate) counters: Counters,
+    pub(crate) contents: Arc<Contents>,
     relief: Relief,
+    /// Kept for its drop.
+    _shrinker: Option<ShrinkerRegistration>,
     /// Bytes, as given; `u64::MAX` for none.
     pub(crate) limit: AtomicU64,
 }
@@ -66,12 +64,18 @@ impl Zram {
             ..ZoneConfig::default()
         })?);
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
-        Ok(Self {
+        let cache = config.hot_cache.filter(|size| size.0 > 0);
+        let contents = Arc::new(Contents {
             // At most MAX_SIZE / PAGE_SIZE, which fits everywhere.
             slots: Slots::new(pages as usize, config.backing)?,
             pages: Pages::new(pool, streams),
-            zone,
             counters: Counters::default(),
+            hot: cache.map(|size| Hot::new(&zone, size, config.backing)).transpose()?,
+            zone,
+        });
+        Ok(Self {
+            _shrinker: contents.publish(),
+            contents,
             relief: Relief::new(),
             limit: AtomicU64::new(config.mem_limit.map_or(u64::MAX, |limit| limit.0)),
             config,
@@ -87,13 +91,13 @@ impl Zram {
     /// The zone its frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
-        &self.zone
+        &self.contents.zone
     }
 
     /// The pool its objects are in.
     #[must_use]
     pub fn pool(&self) -> &Arc<Pool> {
-        self.pages.pool()
+        self.contents.pages.pool()
     }
 
     /// Changes the most the frames of zspages may take, rounded up to a frame. When more is taken already, writes that need memory are refused until
@@ -101,14 +105,14 @@ impl Zram {
     pub fn set_mem_limit(&self, limit: Option<Bytes>) {
         // Relaxed: shown in statistics only; the zone holds the limit that counts.
         self.limit.store(limit.map_or(u64::MAX, |limit| limit.0), Relaxed);
-        self.zone.set_limit(limit.map(frames_in));
+        self.contents.zone.set_limit(limit.map(frames_in));
     }
 
     /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
     ///
     /// Locking: reads and writes go on meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
-        self.pages.pool().compact(budget)
+        self.contents.pages.pool().compact(budget)
     }
 
     /// Frame compaction: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after
@@ -116,126 +120,46 @@ impl Zram {
     ///
     /// Locking: reads and writes go on meanwhile.
     pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
-        let report = self.zone.compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
-        self.zone.trim();
+        let report = self.contents.zone.compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
+        self.contents.zone.trim();
         report
     }
 
     /// Starts the high-water mark `mem_used_max` again from what is used now.
     pub fn reset_mem_used_max(&self) {
-        self.pages.pool().reset_frames_max();
+        self.contents.pages.pool().reset_frames_max();
     }
 
-    /// Reads a slot's page, whatever it holds by now.
-    pub(crate) fn load(&self, slot: usize, page: &mut Page) -> Result<Stored, BlockError> {
-        for tries in 0..STALE_TRIES {
-            let stored = self.slots.get(slot);
-            match self.pages.load(stored, page) {
-                Ok(()) => return Ok(stored),
-                // Overwritten between the two lines above: the slot holds another word by now (Z2).
-                Err(LoadError::Stale) => sync::relax(tries),
-                Err(LoadError::Poisoned) => return Err(BlockError::Poisoned),
-                Err(_) => break,
-            }
-        }
-        Err(BlockError::Damaged { offset: offset_of(slot) })
-    }
-
-    /// Stores a page, after a compaction if that is what it takes.
+    /// Stores a page, after others made room if that is what it takes.
     pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<Stored, BlockError> {
-        let offset = offset_of(slot);
         let mut tries = 0;
         loop {
-            let error = match self.pages.store_over(page, self.slots.get(slot)) {
+            match self.contents.pages.store_over(page, self.contents.slots.get(slot)) {
                 Ok(stored) => return Ok(stored),
-                Err(StoreError::Codec(_)) => return Err(BlockError::Codec { offset }),
-                Err(StoreError::Alloc(error)) => error,
-            };
-            if error == AllocError::Poisoned {
-                return Err(BlockError::Poisoned);
-            }
-            tries += 1;
-            if tries > RELIEF_TRIES || !self.make_room(error) {
-                return Err(BlockError::NoSpace { offset });
+                Err(error) => self.make_room(slot, error, &mut tries)?,
             }
         }
     }
 
-    /// Whether it is worth trying again.
-    fn make_room(&self, error: AllocError) -> bool {
+    /// What to do about a request that was refused for want of memory: `Ok` means try it again. `tries` counts how often that was.
+    pub(crate) fn make_room(&self, slot: usize, error: StoreError, tries: &mut u32) -> Result<(), BlockError> {
+        let offset = offset_of(slot);
+        let error = match error {
+            StoreError::Codec(_) => return Err(BlockError::Codec { offset }),
+            StoreError::Alloc(AllocError::Poisoned) => return Err(BlockError::Poisoned),
+            StoreError::Alloc(error) => error,
+        };
+        *tries += 1;
         let frames_are_short = matches!(error, AllocError::Limit | AllocError::NoFrames);
-        let compact = || self.relief.seek(self.pages.pool(), || self.counters.get(Counter::Freed));
-        let helped = |report: Compaction| report.frames_freed > 0 || report.outcome == Outcome::AlreadyRunning;
-        // Last, whoever else has frames of this zone and can do without: a balloon.
-        let shrink = || self.zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0;
-        frames_are_short && (compact().is_some_and(helped) || shrink())
-    }
-
-    /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.
-    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<Replaced, BlockError> {
-        let replaced = self.slots.replace(slot, old, new);
-        let unused = if replaced.is_ok() { old } else { new };
-        if replaced.is_ok() {
-            self.account(old, new);
-        }
-        self.free(unused)?;
-        Ok(replaced.map_or_else(Replaced::Lost, |()| Replaced::Done))
-    }
-
-    /// Puts `new` in the slot, whatever it held.
-    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
-        let mut old = self.slots.get(slot);
-        while let Err(now) = self.slots.replace(slot, old, new) {
-            old = now;
-        }
-        self.account(old, new);
-        self.free(old)
-    }
-
-    fn free(&self, stored: Stored) -> Result<(), BlockError> {
-        if stored.handle().is_none() {
+        if frames_are_short && *tries <= RELIEF_TRIES && self.relief.seek(&self.contents.zone) {
             return Ok(());
         }
-        let freed = self.pages.free(stored);
-        // Afterwards: who finds the count unchanged may conclude that nothing was freed.
-        self.counters.add(Counter::Freed, 1);
-        match freed {
-            Ok(()) => Ok(()),
-            // INV-SLOT-3: the word was ours alone, so its object is there; a pool that has lost it is not to be trusted.
-            Err(_) => Err(BlockError::Poisoned),
-        }
-    }
-
-    /// Moves the counters that follow what slots hold.
-    fn account(&self, old: Stored, new: Stored) {
-        let shift = |counter, was: bool, is: bool| match (was, is) {
-            (false, true) => self.counters.add(counter, 1),
-            (true, false) => self.counters.sub(counter, 1),
-            _ => {}
-        };
-        shift(Counter::Stored, old != Stored::EMPTY, new != Stored::EMPTY);
-        shift(Counter::Same, old.is_same_filled(), new.is_same_filled());
-        shift(Counter::Huge, old.is_huge(), new.is_huge());
-        if new.is_huge() {
-            self.counters.add(Counter::HugeSince, 1);
-        }
+        Err(BlockError::NoSpace { offset })
     }
 
     pub(crate) fn is_writable(&self) -> bool {
         self.config.access == Access::ReadWrite
     }
-}
-
-/// How a [`Zram::replace`] went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Replaced {
-    Done,
-    /// Somebody was faster; this is what the slot holds now.
-    Lost(Stored),
-}
-
-pub(crate) fn offset_of(slot: usize) -> u64 {
-    slot as u64 * PAGE_SIZE as u64
 }
 
 pub(crate) fn frames_in(bytes: Bytes) -> FrameCount {

@@ -10,13 +10,34 @@ const SIZE: u64 = 40 * 4096 + 1234;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Write { at: u64, len: u64, filling: Filling },
-    Read { at: u64, len: u64 },
-    Discard { at: u64, len: u64 },
-    Zeroes { at: u64, len: u64, unmap: bool },
-    Status { at: u64, len: u64 },
+    Write {
+        at: u64,
+        len: u64,
+        filling: Filling,
+    },
+    Read {
+        at: u64,
+        len: u64,
+    },
+    Discard {
+        at: u64,
+        len: u64,
+    },
+    Zeroes {
+        at: u64,
+        len: u64,
+        unmap: bool,
+    },
+    Status {
+        at: u64,
+        len: u64,
+    },
     Compact,
-    Limit { frames: Option<u64> },
+    /// Moves all frames together.
+    Gather,
+    Limit {
+        frames: Option<u64>,
+    },
 }
 
 /// What a write writes.
@@ -74,6 +95,7 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (ranges(), any::<bool>()).prop_map(|((at, len), unmap)| Op::Zeroes { at, len, unmap }),
         1 => ranges().prop_map(|(at, len)| Op::Status { at, len }),
         1 => Just(Op::Compact),
+        1 => Just(Op::Gather),
         1 => proptest::option::of(0u64..60).prop_map(|frames| Op::Limit { frames }),
     ]
 }
@@ -84,8 +106,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(algorithm: Algorithm) -> Self {
-        let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
+    fn new(algorithm: Algorithm, hot_cache: Option<Bytes>) -> Self {
+        let config = ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(SIZE)) };
+        let disk = Zram::new(config).expect("a small disk");
         Self { disk, bytes: vec![0; SIZE as usize] }
     }
 
@@ -98,6 +121,10 @@ impl Pair {
             Op::Status { at, len } => self.status(at, len),
             Op::Compact => {
                 self.disk.compact(&Budget::unlimited());
+                self.compare(0, SIZE)
+            }
+            Op::Gather => {
+                self.disk.compact_frames(&Budget::unlimited());
                 self.compare(0, SIZE)
             }
             Op::Limit { frames } => {
@@ -188,6 +215,15 @@ fn span(at: u64, len: u64) -> Span {
     Span::new(at, len, Bytes(SIZE)).expect("inside the device")
 }
 
+fn run(algorithm: Algorithm, hot_cache: Option<Bytes>, ops: &[Op]) -> Result<(), TestCaseError> {
+    let mut pair = Pair::new(algorithm, hot_cache);
+    for op in ops {
+        pair.run(op)?;
+        prop_assert_eq!(pair.disk.check(), Ok(()), "after {:?}", op);
+    }
+    pair.compare(0, SIZE)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
@@ -195,11 +231,12 @@ proptest! {
     #[test]
     fn the_device_is_an_array_of_bytes(ops in proptest::collection::vec(ops(), 1..40), lz4: bool) {
         let algorithm = if lz4 { Algorithm::Lz4 { acceleration: 1 } } else { Algorithm::Zstd { level: 1 } };
-        let mut pair = Pair::new(algorithm);
-        for op in &ops {
-            pair.run(op)?;
-            prop_assert_eq!(pair.disk.check(), Ok(()), "after {:?}", op);
-        }
-        pair.compare(0, SIZE)?;
+        run(algorithm, None, &ops)?;
+    }
+
+    /// the same with a cache of hot pages that is smaller or larger than what is in use.
+    #[test]
+    fn the_device_is_an_array_of_bytes_with_a_cache_of_hot_pages(ops in proptest::collection::vec(ops(), 1..40), frames in 1u64..60) {
+        run(Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(frames * 4096)), &ops)?;
     }
 }

@@ -227,6 +227,15 @@ fn what_is_touched_outlives_what_is_not() {
     cache.check();
 }
 
+#[test]
+fn the_only_frame_is_found_although_it_was_touched() {
+    let cache = Cache::new(Movability::On);
+    let id = cache.fill();
+    cache.lru().touch(cache.frame(id));
+    assert_eq!(cache.scan(), Some(id));
+    cache.check();
+}
+
 /// A scan ends although everything is touched again as fast as it looks.
 #[test]
 fn a_scan_ends_when_everything_is_in_use() {

@@ -1,0 +1,146 @@
+//! What the slots hold: the table of words, the pool of pages behind them, and the cache of hot pages before it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use block::BlockError;
+use frames::Zone;
+use page::{Form, LoadError, PAGE_SIZE, Page, Pages, Stored};
+
+use crate::counters::{Counter, Counters};
+use crate::hot::{Hot, Pinned};
+use crate::slots::Slots;
+
+/// Tries before a word that keeps being stale is taken for damage.
+const STALE_TRIES: u32 = 1 << 16;
+
+/// Everything a request for a page touches.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) zone: Arc<Zone>,
+    pub(crate) slots: Slots,
+    pub(crate) pages: Pages,
+    pub(crate) counters: Counters,
+    pub(crate) hot: Option<Hot>,
+}
+
+/// How a [`Contents::replace`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    Done,
+    /// Somebody was faster; this is what the slot holds now.
+    Lost(Stored),
+}
+
+impl Contents {
+    /// Reads a slot's page, whatever it holds by now.
+    pub(crate) fn load(&self, slot: usize, page: &mut Page) -> Result<Stored, BlockError> {
+        for tries in 0..STALE_TRIES {
+            let stored = self.slots.get(slot);
+            match self.pages.load(stored, page) {
+                Ok(()) => return Ok(stored),
+                // Overwritten between the two lines above: the slot holds another word by now (Z2).
+                Err(LoadError::Stale) => sync::relax(tries),
+                Err(LoadError::Elsewhere) => {
+                    if let Some(pinned) = self.pin(slot) {
+                        pinned.copy_to(0..PAGE_SIZE, page);
+                        self.counters.add(Counter::HotHits, 1);
+                        return Ok(pinned.stored());
+                    }
+                }
+                Err(LoadError::Poisoned) => return Err(BlockError::Poisoned),
+                Err(_) => break,
+            }
+        }
+        Err(BlockError::Damaged { offset: offset_of(slot) })
+    }
+
+    /// Holds the slot's page if it is hot.
+    pub(crate) fn pin(&self, slot: usize) -> Option<Pinned<'_>> {
+        self.hot.as_ref()?.pin(&self.slots, slot)
+    }
+
+    /// Reads a part of the slot's page if it is hot.
+    pub(crate) fn read_hot(&self, slot: usize, inside: Range<usize>, buf: &mut [u8]) -> bool {
+        let Some(pinned) = self.pin(slot) else { return false };
+        pinned.copy_to(inside, buf);
+        self.counters.add(Counter::HotHits, 1);
+        true
+    }
+
+    /// Makes a page hot that was just decompressed for a reader, if that happens often to it. The reader does not mind if it fails.
+    pub(crate) fn note_read(&self, slot: usize, stored: Stored, page: &Page) -> Result<(), BlockError> {
+        let Some(hot) = &self.hot else { return Ok(()) };
+        if !matches!(stored.form(), Form::Compressed(_)) || !hot.recent.again(slot) {
+            return Ok(());
+        }
+        self.admit(slot, page).map_or(Ok(()), |fresh| self.install(slot, stored, fresh).map(drop))
+    }
+
+    /// Changes the slot's page in place if it is hot and nobody is inside.
+    pub(crate) fn change(&self, slot: usize, change: impl FnOnce(&mut [u8])) -> bool {
+        let changed = self.hot.as_ref().is_some_and(|hot| hot.change(&self.slots, slot, change));
+        if changed {
+            self.counters.add(Counter::HotHits, 1);
+        }
+        changed
+    }
+
+    /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.
+    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<Replaced, BlockError> {
+        let replaced = self.slots.replace(slot, old, new);
+        let unused = if replaced.is_ok() { old } else { new };
+        if replaced.is_ok() {
+            self.account(old, new);
+        }
+        self.free(unused)?;
+        Ok(replaced.map_or_else(Replaced::Lost, |()| Replaced::Done))
+    }
+
+    /// Puts `new` in the slot, whatever it held.
+    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
+        let mut old = self.slots.get(slot);
+        while let Err(now) = self.slots.replace(slot, old, new) {
+            old = now;
+        }
+        self.account(old, new);
+        self.free(old)
+    }
+
+    fn free(&self, stored: Stored) -> Result<(), BlockError> {
+        if stored.handle().is_none() {
+            if let (Form::Hot(extent), Some(hot)) = (stored.form(), &self.hot) {
+                hot.reap(&self.slots, extent);
+                self.counters.add(Counter::Freed, 1);
+            }
+            return Ok(());
+        }
+        let freed = self.pages.free(stored);
+        // Afterwards: who finds the count unchanged may conclude that nothing was freed.
+        self.counters.add(Counter::Freed, 1);
+        match freed {
+            Ok(()) => Ok(()),
+            // INV-SLOT-3: the word was ours alone, so its object is there; a pool that has lost it is not to be trusted.
+            Err(_) => Err(BlockError::Poisoned),
+        }
+    }
+
+    /// Moves the counters that follow what slots hold.
+    fn account(&self, old: Stored, new: Stored) {
+        let shift = |counter, was: bool, is: bool| match (was, is) {
+            (false, true) => self.counters.add(counter, 1),
+            (true, false) => self.counters.sub(counter, 1),
+            _ => {}
+        };
+        shift(Counter::Stored, old != Stored::EMPTY, new != Stored::EMPTY);
+        shift(Counter::Same, old.is_same_filled(), new.is_same_filled());
+        shift(Counter::Huge, old.is_huge(), new.is_huge());
+        if new.is_huge() {
+            self.counters.add(Counter::HugeSince, 1);
+        }
+    }
+}
+
+pub(crate) fn offset_of(slot: usize) -> u64 {
+    slot as u64 * PAGE_SIZE as u64
+}

@@ -1,0 +1,316 @@
+//! The cache of hot pages: pages held uncompressed, each in a frame of its own, while they are in use.
+//!
+//! Such a page's slot word names an extent instead of an object. Reading it is a copy; writing to it, even a part of it, is a copy in place.
+//! ```text
+//!            part of it written, or read twice in a short time
+//!   stored -------------------------------------------------> hot
+//!      ^                                                       |
+//!      +-------------------------------------------------------+
+//!        oldest of a full cache, or memory is short: compressed
+//! ```
+//! # Protocol
+//! The extent's lock and the slot's word together; docs/locking.md tells it in full.
+//! - A word names an extent or does not; only compare-and-swap changes that. Whoever swaps the word out ends the extent.
+//! - Whoever *changes* bytes holds the extent alone, and has looked again that the slot still names it.
+//! - Whoever *replaces* the page by something made from its bytes (compressed, or copied with a part changed) holds the extent shared from before it
+//!   reads them until it has swapped the word. So no change can come between, and a change that was acknowledged is in what replaces the page.
+//! - Whoever replaces it by something else (an overwrite, a discard) needs no hold.
+//! - Nobody waits for an extent but readers, for one copy.
+//!
+//! # Invariants
+//! - INV-HOT-1: an extent that nobody holds is named by the slot in its word; one that is not, is dying: it is held or marked, and the last to
+//!   leave ends it.
+//! - INV-HOT-2: a frame is on the LRU list from before its page's slot names it until it is released, but for the time it is isolated.
+
+mod evict;
+mod recent;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use block::Bytes;
+use frames::{
+    Accepted, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, OwnerWords, Reclaim, Refused, Shape,
+    Shared, Target, Zone,
+};
+use page::{Form, PAGE_SIZE, Stored};
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sys::Backing;
+
+use crate::ZramError;
+use crate::slots::Slots;
+use recent::Recent;
+
+/// Bytes of a hot page. A model checker has smaller frames.
+pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
+
+/// The frames of hot pages and who is next to go.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    extents: Extents,
+    /// Frames there may be.
+    limit: u64,
+    /// Frames there are, those of dying extents among them.
+    taken: AtomicU64,
+    pub(crate) recent: Recent,
+}
+
+/// A hot page held for reading: it is what its slot holds, or was when this was made, and nobody changes its bytes. Dropping it leaves.
+#[derive(Debug)]
+pub(crate) struct Pinned<'h> {
+    hot: &'h Hot,
+    slots: &'h Slots,
+    held: Option<Shared<'h>>,
+    id: ExtentId,
+    slot: usize,
+}
+
+/// A page that is going to be hot, held alone. Dropping it lets others in if its slot names it by then, else it ends.
+#[derive(Debug)]
+pub(crate) struct Fresh<'h> {
+    hot: &'h Hot,
+    slots: &'h Slots,
+    held: Option<Exclusive<'h>>,
+    id: ExtentId,
+}
+
+impl Hot {
+    /// An empty cache of at most this size.
+    pub(crate) fn new(zone: &Arc<Zone>, size: Bytes, backing: Backing) -> Result<Self, ZramError> {
+        let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
+        let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
+        let words = OwnerWords { single: 1, chain: 0 };
+        Ok(Self {
+            // At most the frames of a zone, which 32 bits can number.
+            extents: Extents::new(owner, limit.max(1) as usize, words, backing)?,
+            limit,
+            taken: AtomicU64::new(0),
+            recent: Recent::new(),
+        })
+    }
+
+    /// The frames' registration with their zone.
+    pub(crate) fn owner(&self) -> &frames::Owner {
+        self.extents.owner()
+    }
+
+    pub(crate) fn lru(&self) -> Option<&Lru> {
+        self.extents.owner().lru()
+    }
+
+    /// Frames of hot pages. Exact when nobody changes the device.
+    pub(crate) fn taken(&self) -> u64 {
+        // Relaxed: a count; so for all below.
+        self.taken.load(Relaxed)
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Memory of the records, in bytes.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        (self.extents.metadata_bytes() + self.recent.bytes()) as u64
+    }
+
+    /// The slot an extent was made for.
+    pub(crate) fn slot_of(&self, id: ExtentId) -> usize {
+        // Relaxed: written before the extent was first let go of, and looked at while it is held.
+        self.extents.owner_words(id).first().map_or(0, |word| word.load(Relaxed) as usize)
+    }
+
+    /// Holds the slot's page if it is hot. Waits at most for one copy.
+    pub(crate) fn pin<'h>(&'h self, slots: &'h Slots, slot: usize) -> Option<Pinned<'h>> {
+        let mut spins = 0;
+        loop {
+            let id = slots.get(slot).extent()?;
+            if let Some(held) = self.extents.share(id) {
+                let pinned = Pinned { hot: self, slots, held: Some(held), id, slot };
+                if slots.get(slot) == pinned.stored() {
+                    return Some(pinned);
+                }
+            }
+            sync::relax(spins);
+            spins += 1;
+        }
+    }
+
+    /// Holds the page that had best go next; `None` when there is none, or when it is in use just now.
+    pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<Pinned<'h>> {
+        let id = ExtentId::from_bits(self.lru()?.scan()?);
+        let held = self.extents.try_share(id)?;
+        let pinned = Pinned { hot: self, slots, held: Some(held), id, slot: self.slot_of(id) };
+        (slots.get(pinned.slot) == pinned.stored()).then_some(pinned)
+    }
+
+    /// Changes the slot's page in place, if it is hot and nobody is inside. Never waits.
+    pub(crate) fn change(&self, slots: &Slots, slot: usize, change: impl FnOnce(&mut [u8])) -> bool {
+        let Some(id) = slots.get(slot).extent() else { return false };
+        let Some(held) = self.extents.try_exclusive(id) else { return false };
+        let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
+        // Alone inside and still what the slot holds: nobody replaces it by something made from these bytes before we leave.
+        let is_held = slots.get(slot) == fresh.stored();
+        if is_held {
+            fresh.write(change);
+        }
+        is_held
+    }
+
+    /// Puts bytes into a frame, for a slot that is then made to name it; `None` when there is no room in the cache or in the zone.
+    pub(crate) fn admit<'h>(&'h self, slots: &'h Slots, slot: usize, bytes: &[u8]) -> Option<Fresh<'h>> {
+        self.charge().then_some(())?;
+        let Some(mut held) = self.extents.create(Shape::Single, 0) else {
+            self.uncharge();
+            return None;
+        };
+        if held.attach(0, Reclaim::NotAllowed).is_err() {
+            held.destroy();
+            self.uncharge();
+            return None;
+        }
+        let id = held.id();
+        // Relaxed: published by the Release of whoever lets go of the extent.
+        self.extents.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
+        let frame = held.frame(0);
+        let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
+        fresh.write(|page| page.copy_from_slice(bytes));
+        if let (Some(lru), Some(frame)) = (self.lru(), frame) {
+            let _ = lru.add(frame);
+        }
+        Some(fresh)
+    }
+
+    fn charge(&self) -> bool {
+        let more = |taken| (taken < self.limit).then_some(taken + 1);
+        self.taken.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn uncharge(&self) {
+        self.taken.fetch_sub(1, Relaxed);
+    }
+
+    /// Ends an extent that its slot does not name any more, now or when whoever is inside leaves. For one that is named it does nothing, so that
+    /// nobody has to know how often it is called: the number may stand for a younger page by now.
+    pub(crate) fn reap(&self, slots: &Slots, id: ExtentId) {
+        loop {
+            if let Some(held) = self.extents.try_exclusive(id) {
+                // Dropped: ends it or leaves.
+                drop(Fresh { hot: self, slots, held: Some(held), id });
+                return;
+            }
+            if self.extents.tag(id).is_none() || self.extents.mark_pending(id) {
+                return;
+            }
+        }
+    }
+
+    fn leave(&self, slots: &Slots, id: ExtentId, leaving: Leaving) {
+        if leaving == Leaving::Pending {
+            self.reap(slots, id);
+        }
+    }
+
+    pub(crate) fn can_isolate(&self, frame: &Locked<'_>) -> bool {
+        self.extents.can_isolate(frame)
+    }
+
+    /// Moves a page to another frame. The slot names the extent, so it does not change.
+    pub(crate) fn migrate<'z>(
+        &self,
+        slots: &Slots,
+        from: &Locked<'_>,
+        to: Target<'z>,
+    ) -> Result<Accepted, Refused<'z>> {
+        let moved = self.extents.migrate_frame(from, to);
+        if let Some((id, leaving)) = moved.left {
+            self.leave(slots, id, leaving);
+        }
+        moved.result
+    }
+
+    /// Whether an extent is there and was made for this slot. For checks.
+    pub(crate) fn is_of(&self, id: ExtentId, slot: usize) -> bool {
+        self.extents.tag(id).is_some() && self.slot_of(id) == slot
+    }
+}
+
+impl Pinned<'_> {
+    /// The word of its slot.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored::new(Form::Hot(self.id))
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Notes that it is in use.
+    pub(crate) fn touch(&self) {
+        let frame = self.held.as_ref().and_then(|held| held.frame(0));
+        if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
+            lru.touch(frame);
+        }
+    }
+}
+
+impl Deref for Pinned<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // A hot page has its frame as long as somebody is inside.
+        self.held.as_ref().and_then(|held| held.pieces(0..HOT_BYTES)).map_or(&[], |(page, _)| page)
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.hot.leave(self.slots, self.id, held.release());
+        }
+    }
+}
+
+impl Fresh<'_> {
+    /// The word for its slot.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored::new(Form::Hot(self.id))
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut [u8])) {
+        let Some(held) = &mut self.held else { return };
+        let frame = held.frame(0);
+        if let Some((page, _)) = held.pieces_mut(0..HOT_BYTES) {
+            change(page);
+        }
+        if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
+            lru.touch(frame);
+        }
+    }
+}
+
+impl Drop for Fresh<'_> {
+    fn drop(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        if self.slots.get(self.hot.slot_of(self.id)) == self.stored() {
+            // The slot names it, so whatever mark there is was meant for an older page; one that comes after this look is told on leaving.
+            let _ = held.take_pending();
+            self.hot.leave(self.slots, self.id, held.release());
+            return;
+        }
+        held.destroy();
+        self.hot.uncharge();
+        self.hot.extents.zone().settle();
+    }
+}
+
+impl Drop for Hot {
+    /// Frees every frame. Nobody is inside: guards borrow the cache.
+    fn drop(&mut self) {
+        let ids: Vec<ExtentId> = self.extents.live(Shape::Single).collect();
+        ids.into_iter().filter_map(|id| self.extents.try_exclusive(id)).for_each(Exclusive::destroy);
+        self.extents.zone().settle();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests;

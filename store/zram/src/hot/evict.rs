@@ -1,0 +1,157 @@
+//! Pages leave the cache: one by one as others come, or many when memory is short.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use frames::{
+    Accepted, FrameCount, Locked, Lru, Mode, MovableOps, NoLocksHeld, Priority, Refused, Shrinker,
+    ShrinkerRegistration, Target,
+};
+use page::{Page, StoreError, Stored};
+use zsmalloc::AllocError;
+
+use super::{Fresh, Pinned};
+use crate::contents::{Contents, Replaced};
+use crate::counters::Counter;
+
+/// Pages looked at to make room for one: the oldest may be in use.
+const TRIES: u32 = 4;
+
+/// How long whoever is short of memory waits for it here.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What became of an attempt at the oldest page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evicted {
+    Done,
+    /// It was in use, or changed hands meanwhile.
+    Busy,
+    /// It cannot be stored, and the others would fare no better.
+    NoRoom,
+}
+
+impl Contents {
+    /// Lets the zone call: from here on frames of hot pages may be moved, and asked for when memory is short. Nothing without a cache.
+    pub(crate) fn publish(self: &Arc<Self>) -> Option<ShrinkerRegistration> {
+        let hot = self.hot.as_ref()?;
+        let (ops, shrinker): (Weak<dyn MovableOps>, Weak<dyn Shrinker>) =
+            (Arc::downgrade(self) as _, Arc::downgrade(self) as _);
+        hot.owner().publish(ops);
+        Some(self.zone.register_shrinker(Priority::Cache, shrinker))
+    }
+
+    /// Makes a page hot: its content is in the cache when this returns, and in its slot when the caller has swapped the word. `None` when the
+    /// cache has no room and cannot get any, or there is none.
+    pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<Fresh<'_>> {
+        let hot = self.hot.as_ref()?;
+        let mut tries = 0;
+        let fresh = loop {
+            if let Some(fresh) = hot.admit(&self.slots, slot, page) {
+                break fresh;
+            }
+            tries += 1;
+            // Full, or the zone is: then others need the frames more than this page does.
+            if hot.taken() < hot.limit() || tries > TRIES || self.evict() == Evicted::NoRoom {
+                return None;
+            }
+        };
+        self.counters.add(Counter::HotAdmissions, 1);
+        Some(fresh)
+    }
+
+    /// Puts a fresh hot page into the slot that holds `old`.
+    pub(crate) fn install(&self, slot: usize, old: Stored, fresh: Fresh<'_>) -> Result<Replaced, block::BlockError> {
+        // Held alone until this returns: whoever follows the word waits for as long.
+        let replaced = self.replace(slot, old, fresh.stored());
+        drop(fresh);
+        replaced
+    }
+
+    /// Stores the oldest page as if it had been written now.
+    fn evict(&self) -> Evicted {
+        let Some(hot) = &self.hot else { return Evicted::NoRoom };
+        let Some(pinned) = hot.pin_oldest(&self.slots) else { return Evicted::Busy };
+        let Ok(page) = <&Page>::try_from(&*pinned) else { return Evicted::Busy };
+        let Some(stored) = self.store_evicted(page) else { return Evicted::NoRoom };
+        // Held until the word is swapped: what was stored is what the page holds.
+        match self.replace(pinned.slot(), pinned.stored(), stored) {
+            Ok(Replaced::Done) => {
+                self.counters.add(Counter::HotEvictions, 1);
+                Evicted::Done
+            }
+            Ok(Replaced::Lost(_)) => Evicted::Busy,
+            Err(_) => Evicted::NoRoom,
+        }
+    }
+
+    /// Stores a page whose frame is given back right after. It stays hot when that fails.
+    fn store_evicted(&self, page: &Page) -> Option<Stored> {
+        match self.pages.store(page) {
+            Err(StoreError::Alloc(AllocError::Limit)) => {
+                // At the limit it takes a frame to give one back.
+                let _room = self.zone.advance(FrameCount(1));
+                self.pages.store(page).ok()
+            }
+            result => result.ok(),
+        }
+    }
+}
+
+/// Memory is short: pages are compressed until enough frames are free.
+impl Shrinker for Contents {
+    fn count(&self) -> FrameCount {
+        FrameCount(self.hot.as_ref().map_or(0, super::Hot::taken))
+    }
+
+    /// Counts what compressed pages took against what hot ones gave.
+    fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
+        let start = Instant::now();
+        let (pool, before) = (self.pages.pool(), self.pages.pool().frames());
+        let (mut evicted, mut misses) = (0u64, 0);
+        let freed = |evicted: u64| evicted.saturating_sub(pool.frames().saturating_sub(before));
+        while freed(evicted) < target.0 && misses < TRIES && start.elapsed() < PATIENCE {
+            match self.evict() {
+                Evicted::Done => evicted += 1,
+                Evicted::Busy => misses += 1,
+                Evicted::NoRoom => break,
+            }
+        }
+        FrameCount(freed(evicted))
+    }
+}
+
+/// Frames of hot pages move like any other. The slot try-lock is the extent's: whoever uses the page keeps its frame where it is.
+impl MovableOps for Contents {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        match &self.hot {
+            Some(hot) => hot.migrate(&self.slots, from, to),
+            None => Err(Refused::Failed(to)),
+        }
+    }
+
+    fn putback(&self, _: &Locked<'_>) {
+        // The lists are migration's business; nothing else was taken from the page.
+    }
+
+    fn lru(&self) -> Option<&Lru> {
+        self.hot.as_ref().and_then(super::Hot::lru)
+    }
+}
+
+impl Pinned<'_> {
+    /// Copies the page, and says what its slot's word is as long as this lives.
+    pub(crate) fn copy_page(&self, page: &mut Page) -> Stored {
+        page.copy_from_slice(self);
+        self.stored()
+    }
+
+    /// Copies the page, or a part of it, for a reader.
+    pub(crate) fn copy_to(&self, inside: std::ops::Range<usize>, buf: &mut [u8]) {
+        buf.copy_from_slice(&self[inside]);
+        self.touch();
+    }
+}

@@ -1,0 +1,55 @@
+//! Which pages become hot.
+//!
+//! - A page a part of which is written: always. Each such write to a stored page costs a decompression and a compression; to a hot one, a copy.
+//! - A page that is read, if it was read before in a short time and has to be decompressed each time. "Short" is as long as no other page took its
+//!   place in a table of the last few thousand that were decompressed for a reader.
+//!
+//! A page that is overwritten as a whole is not made hot by that: it costs one compression, now or later. If it is hot it stays so.
+
+use sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Pages remembered, at most.
+const PLACES: usize = if cfg!(loom) { 1 } else { 4096 };
+
+/// The pages decompressed for readers not long ago.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    /// A slot's number plus one, at the place its number hashes to. A later slot takes the place.
+    places: Box<[AtomicU32]>,
+}
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        Self { places: (0..PLACES).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    /// Notes that the slot's page was decompressed for a reader. Whether it had been before, not long ago.
+    pub(crate) fn again(&self, slot: usize) -> bool {
+        // A device has fewer than 2^32 - 1 pages. Multiplicative hashing: neighbours, and pages a power of two apart, get different places.
+        let tag = slot as u32 + 1;
+        let place = (tag.wrapping_mul(0x9e37_79b9) >> 20) as usize % PLACES;
+        // Relaxed: a hint.
+        self.places[place].swap(tag, Relaxed) == tag
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_look_in_a_short_time_counts() {
+        let recent = Recent::new();
+        assert!((0..64).all(|slot| !recent.again(slot)));
+        assert!((0..64).all(|slot| recent.again(slot)));
+        // Long after: others have taken the places.
+        (1000..101_000).for_each(|slot| {
+            let _ = recent.again(slot);
+        });
+        assert!((0..64).all(|slot| !recent.again(slot)));
+    }
+}
