@@ -9,6 +9,8 @@
 //!     |   time passed            |  nothing could be gained
 //!     +------- backing off <-----+
 //! ```
+//! While no objects are to be moved, frames are moved together ([`frames::Proactive`]), so that what objects left becomes whole blocks for the OS.
+//!
 //! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`LONGEST_WAIT`]; the same holds
 //! after work in vain.
 
@@ -20,11 +22,11 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use frames::Zone;
+use frames::Proactiveness;
 use sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
-use crate::{Budget, Pool};
+use crate::Pool;
 use pace::Pace;
 pub use stats::{BackgroundState, BackgroundStats};
 use worker::Worker;
@@ -39,11 +41,13 @@ pub struct BackgroundConfig {
     pub cpu_percent: u8,
     /// It starts when so much of the pool's frames could be freed, and goes on until it is a fourth of that. Units: thousandths, 1 to 1000.
     pub start_permille: u16,
+    /// How eagerly frames are moved together, too, while no objects are to be moved: see [`frames::Proactive`].
+    pub frames: Proactiveness,
 }
 
 impl Default for BackgroundConfig {
     fn default() -> Self {
-        Self { cpu_percent: 10, start_permille: 4 }
+        Self { cpu_percent: 10, start_permille: 4, frames: Proactiveness::default() }
     }
 }
 
@@ -70,18 +74,6 @@ pub enum BackgroundError {
     Thread(#[source] std::io::Error),
 }
 
-/// What is done with the zone once objects were moved together: frames can be, too. It must keep the budget, and says whether it could go on.
-pub type FrameWork = Box<dyn FnMut(&Zone, &Budget) -> More + Send>;
-
-/// Whether there is more to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum More {
-    /// Ask again in the next slice.
-    Yes,
-    /// Not until objects were moved again.
-    No,
-}
-
 /// A pool is compacted in the background as long as this lives. Dropping it ends the thread, which takes one slice at most.
 #[derive(Debug)]
 pub struct Background {
@@ -95,14 +87,6 @@ impl Background {
     /// # Errors
     /// [`BackgroundError`]; nothing runs then.
     pub fn start(pool: &Arc<Pool>, config: BackgroundConfig) -> Result<Self, BackgroundError> {
-        Self::start_with(pool, config, Box::new(|_, _| More::No))
-    }
-
-    /// As [`Background::start`], with frames moved together after the objects, within the same share of a CPU.
-    ///
-    /// # Errors
-    /// [`BackgroundError`]; nothing runs then.
-    pub fn start_with(pool: &Arc<Pool>, config: BackgroundConfig, frames: FrameWork) -> Result<Self, BackgroundError> {
         if !(1..=100).contains(&config.cpu_percent) {
             return Err(BackgroundError::Cpu { percent: config.cpu_percent });
         }
@@ -112,7 +96,7 @@ impl Background {
         let seat = Seat::take(pool).ok_or(BackgroundError::AlreadyRunning)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let work = move || attend(&seat, &stopped, config, frames);
+        let work = move || attend(&seat, &stopped, config);
         let thread = thread::Builder::new().name("memzip-compact".into()).spawn(work);
         Ok(Self { stop, thread: Some(thread.map_err(BackgroundError::Thread)?) })
     }
@@ -154,8 +138,8 @@ impl Drop for Seat {
 }
 
 /// The thread: looks, works a slice, and sleeps for as long as the share asks for.
-fn attend(seat: &Seat, stop: &AtomicBool, config: BackgroundConfig, frames: FrameWork) {
-    let mut worker = Worker::new(config, frames);
+fn attend(seat: &Seat, stop: &AtomicBool, config: BackgroundConfig) {
+    let mut worker = Worker::new(config);
     let mut pace = Pace::new(config.cpu_percent, sys::host::thread_cpu_time());
     while !stop.load(Ordering::Acquire) {
         let start = Instant::now();

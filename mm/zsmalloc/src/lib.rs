@@ -70,9 +70,7 @@ mod shuttle_tests;
 mod shuttle_world;
 
 pub use access::ObjectRef;
-pub use background::{
-    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, FrameWork, LONGEST_WAIT, More,
-};
+pub use background::{Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, LONGEST_WAIT};
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
 pub use compact::{Compaction, CompactionTotals, Outcome};

@@ -31,6 +31,8 @@ pub struct BackgroundStats {
     pub objects_moved: u64,
     /// Frames it freed.
     pub frames_freed: u64,
+    /// Frames it moved down in the arena.
+    pub frames_moved: u64,
     /// CPU time of the thread that runs now, or ran last.
     pub cpu: Duration,
     /// Frames that could be freed when it last looked.

@@ -1,7 +1,6 @@
 //! The background thread on pools that get sparse.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use frames::{FrameCount, Zone, ZoneConfig};
@@ -38,23 +37,17 @@ fn every_second(handles: &[Handle]) -> impl Iterator<Item = Handle> {
 fn r330_a_sparse_pool_gets_dense_by_itself() {
     let pool = pool();
     let handles = fill(&pool, 4000);
-    let asked = Arc::new(AtomicU64::new(0));
-    let frames: FrameWork = {
-        let asked = Arc::clone(&asked);
-        Box::new(move |_, _| {
-            asked.fetch_add(1, Ordering::Relaxed);
-            More::No
-        })
-    };
-    let config = BackgroundConfig { cpu_percent: 100, start_permille: 10 };
-    let background = Background::start_with(&pool, config, frames).expect("a thread");
+    let frames = Proactiveness::new(90).expect("percent");
+    let config = BackgroundConfig { cpu_percent: 100, start_permille: 10, frames };
+    let background = Background::start(&pool, config).expect("a thread");
     let before = pool.frames();
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
     let level = || pool.frames_freeable() * 1000 / pool.frames();
     wait_for("it is compacted", || level() < 10 && pool.stats().background.state == BackgroundState::Watching);
-    wait_for("frames are moved after objects", || asked.load(Ordering::Relaxed) > 0);
+    wait_for("frames are moved together, too", || pool.zone().fragmentation() <= 15);
     let stats = pool.stats();
     assert!(pool.frames() < before * 6 / 10, "{} of {before} frames are left", pool.frames());
+    assert!(stats.background.frames_moved > 0);
     assert!(stats.background.slices > 0 && stats.background.cpu > Duration::ZERO);
     assert_eq!(stats.background.frames_freed, stats.compaction.frames_freed);
     assert_eq!(stats.background.objects_moved, stats.compaction.objects_moved);
@@ -85,7 +78,8 @@ fn the_share_of_a_cpu_is_kept() {
     let pool = pool();
     let mut handles = fill(&pool, 3000);
     let background =
-        Background::start(&pool, BackgroundConfig { cpu_percent: 5, start_permille: 1 }).expect("a thread");
+        Background::start(&pool, BackgroundConfig { cpu_percent: 5, start_permille: 1, ..BackgroundConfig::default() })
+            .expect("a thread");
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(600) {
         for round in 0..1000 {
@@ -106,7 +100,9 @@ fn the_share_of_a_cpu_is_kept() {
 #[test]
 fn errors_are_typed_and_leave_nothing_running() {
     let pool = pool();
-    let with = |cpu_percent, start_permille| Background::start(&pool, BackgroundConfig { cpu_percent, start_permille });
+    let with = |cpu_percent, start_permille| {
+        Background::start(&pool, BackgroundConfig { cpu_percent, start_permille, ..BackgroundConfig::default() })
+    };
     assert!(matches!(with(0, 10), Err(BackgroundError::Cpu { percent: 0 })));
     assert!(matches!(with(101, 10), Err(BackgroundError::Cpu { percent: 101 })));
     assert!(matches!(with(10, 0), Err(BackgroundError::Start { permille: 0 })));

@@ -1,9 +1,10 @@
 //! What the background thread decides: whether to work, on what, and how long to wait.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::{BackgroundConfig, BackgroundState, FrameWork, LONGEST_WAIT, More};
+use frames::{Proactive, ProactiveStep};
+
+use super::{BackgroundConfig, BackgroundState, LONGEST_WAIT};
 use crate::class::SizeClass;
 use crate::{Budget, Outcome, Pool};
 
@@ -15,6 +16,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LEAVES: u64 = 4;
 
 /// The thread's memory between two turns.
+#[derive(Debug)]
 pub(super) struct Worker {
     start_permille: u64,
     state: BackgroundState,
@@ -22,26 +24,18 @@ pub(super) struct Worker {
     /// What the last look found: frames, and frames that could be freed.
     seen: (u64, u64),
     gains: Vec<(u64, SizeClass)>,
-    frames: FrameWork,
-    frames_more: More,
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("state", &self.state).field("wait", &self.wait).finish_non_exhaustive()
-    }
+    proactive: Proactive,
 }
 
 impl Worker {
-    pub(super) fn new(config: BackgroundConfig, frames: FrameWork) -> Self {
+    pub(super) fn new(config: BackgroundConfig) -> Self {
         Self {
             start_permille: u64::from(config.start_permille),
             state: BackgroundState::Watching,
             wait: SHORTEST_WAIT,
             seen: (0, 0),
             gains: Vec::new(),
-            frames,
-            frames_more: More::No,
+            proactive: Proactive::new(config.frames),
         }
     }
 
@@ -58,12 +52,13 @@ impl Worker {
             self.state = BackgroundState::Watching;
             self.idle(before == self.seen)
         };
-        let wait = if self.move_frames(pool) { Duration::ZERO } else { wait };
+        let (more, frames_moved) = self.move_frames(pool);
         let mut stats = pool.background.lock();
         stats.looks += 1;
+        stats.frames_moved += frames_moved;
         stats.state = self.state;
         stats.frames_freeable = freeable;
-        wait
+        if more { Duration::ZERO } else { wait }
     }
 
     /// Frames there are, and frames that could be freed; the classes are noted with what is to be gained in each.
@@ -85,9 +80,6 @@ impl Worker {
             stats.objects_moved += report.objects_moved;
             stats.frames_freed += report.frames_freed;
             stats.last = report;
-        }
-        if report.frames_freed > 0 {
-            self.frames_more = More::Yes;
         }
         if report.objects_moved > 0 || report.outcome == Outcome::OutOfTime {
             self.state = BackgroundState::Working;
@@ -113,11 +105,13 @@ impl Worker {
         wait
     }
 
-    /// Moves frames together while no objects are to be moved; whether there is more to do.
-    fn move_frames(&mut self, pool: &Pool) -> bool {
-        if self.state != BackgroundState::Working && self.frames_more == More::Yes {
-            self.frames_more = (self.frames)(pool.zone(), &Budget::within(SLICE));
+    /// Moves frames together while no objects are to be moved: whether there is more to do, and how many were moved.
+    fn move_frames(&mut self, pool: &Pool) -> (bool, u64) {
+        if self.state == BackgroundState::Working {
+            return (false, 0);
         }
-        self.state != BackgroundState::Working && self.frames_more == More::Yes
+        let step = self.proactive.step(pool.zone(), Budget::within(SLICE));
+        let moved = if let ProactiveStep::Worked(report) = step { report.frames_moved } else { 0 };
+        (step.wants_more(), moved)
     }
 }
