@@ -100,6 +100,10 @@ impl Proactive {
             self.left -= 1;
             return ProactiveStep::BackingOff;
         }
+        if self.back_off > 0 {
+            // What was in the way then may be gone by now.
+            zone.forget_hints();
+        }
         if !self.compacting {
             add(&zone.events.daemon_wake, 1);
         }

@@ -120,6 +120,12 @@ impl<'z> Isolated<'z> {
         self.zone
     }
 
+    /// Whether its owner still has it, or let go of it since.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
+        self.is_movable()
+    }
+
     /// Whether the owner still has it.
     pub(crate) fn is_movable(&self) -> bool {
         self.zone.tables.frames.state(self.pfn).owner().is_some()

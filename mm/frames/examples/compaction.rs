@@ -1,0 +1,113 @@
+//! What frame compaction costs and gains: half of a gibibyte of frames goes, scattered by chance, and the rest is moved together. Beside it the same
+//! frames are copied in the same order, without anything else. Run with `cargo run --release -p memzip-frames --example compaction [MIB]`.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use frames::{
+    Accepted, Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, Locked, Mode, MovableOps, OwnerWords,
+    PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
+};
+
+#[derive(Debug)]
+struct Store {
+    extents: Extents,
+    moves: Mutex<Vec<(Pfn, Pfn)>>,
+}
+
+impl MovableOps for Store {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.extents.can_isolate(frame)
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        let (old, new) = (from.pfn(), to.pfn());
+        let result = self.extents.migrate_frame(from, to).result;
+        if result.is_ok() {
+            self.moves.lock().expect("no panic while it is held").push((old, new));
+        }
+        result
+    }
+
+    fn putback(&self, _: &Locked<'_>) {}
+}
+
+fn resident() -> f64 {
+    sys::rss::resident_bytes().expect("Linux tells") as f64
+}
+
+/// Free memory in blocks of a pageblock or more, in percent of all free memory.
+fn in_large_blocks(zone: &Zone) -> f64 {
+    zone.drain();
+    let info = zone.buddyinfo();
+    let frames = |order: u8| info.blocks(frames::Order::new(order).expect("in range")) << order;
+    let all: u64 = (0..=frames::MAX_ORDER).map(frames).sum();
+    let large: u64 = (frames::PAGEBLOCK_ORDER..=frames::MAX_ORDER).map(frames).sum();
+    large as f64 * 100.0 / all as f64
+}
+
+fn main() {
+    let mib: u64 = std::env::args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(1024);
+    let count = (mib << 20) / FRAME_SIZE as u64;
+    let start = resident();
+    let capacity = FrameCount((count * 11 / 10).next_multiple_of(PAGEBLOCK_FRAMES.into()));
+    let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"));
+    let owner = zone.reserve_owner().expect("the first");
+    let extents = Extents::new(owner, count as usize, OwnerWords::default(), Backing::Anonymous).expect("tables");
+    let moves = Mutex::new(Vec::with_capacity(count as usize));
+    let store = Arc::new(Store { extents, moves });
+    let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
+    store.extents.owner().publish(ops);
+
+    let mut ids: Vec<_> = (0..count)
+        .map(|number| {
+            let mut fresh = store.extents.create(Shape::Single, 0).expect("numbers are left");
+            fresh.attach(0, Reclaim::NotAllowed).expect("frames are left");
+            fresh.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(number as u8);
+            (fresh.id(), number as u8)
+        })
+        .collect();
+    let mut random = 1_u64;
+    for last in (1..ids.len()).rev() {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ids.swap(last, (random >> 33) as usize % (last + 1));
+    }
+    for (id, _) in ids.drain(..count as usize / 2) {
+        store.extents.try_exclusive(id).expect("idle").destroy();
+    }
+    zone.settle();
+    println!("{mib} MiB of frames, half of them freed by chance");
+    println!("free memory in order >= 9 before: {:6.2} %", in_large_blocks(&zone));
+
+    let begin = Instant::now();
+    let done = zone.compact(CompactRequest::default());
+    let took = begin.elapsed().as_secs_f64();
+    let share = in_large_blocks(&zone);
+    println!("free memory in order >= 9 after:  {share:6.2} %");
+    print!("{}", zone.buddyinfo());
+    let in_use = zone.stats().in_use.bytes() as f64;
+    // The list of moves is this program's own.
+    let own = (store.moves.lock().expect("no panic inside").len() * size_of::<(Pfn, Pfn)>()) as f64;
+    let held = (resident() - start - own) / in_use;
+    println!("resident memory for each byte in use: {held:.3}");
+    for &(id, number) in &ids {
+        let shared = store.extents.share(id).expect("live");
+        assert!(shared.pieces(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == number), "damaged");
+    }
+    zone.check().expect("consistent");
+    let moved = done.frames_moved as f64;
+    println!("{moved} frames moved, {} busy, in {:.1} ms: {:.0} frames/s", done.frames_busy, took * 1e3, moved / took);
+
+    let moves = std::mem::take(&mut *store.moves.lock().expect("no panic inside"));
+    drop((store, zone));
+    let mut bytes = vec![1_u8; capacity.bytes() as usize];
+    let begin = Instant::now();
+    for &(from, to) in &moves {
+        let at = from.0 as usize * FRAME_SIZE;
+        bytes.copy_within(at..at + FRAME_SIZE, to.0 as usize * FRAME_SIZE);
+    }
+    let copies = begin.elapsed().as_secs_f64();
+    println!("the same copies alone, in {:.1} ms: {:.0} frames/s", copies * 1e3, moved / copies);
+    println!("compaction takes {:.2} times as long", took / copies);
+    assert!(share >= 99.0 && held <= 1.05, "it is worse than it should be");
+}

@@ -1,0 +1,324 @@
+//! Compaction as those see it who want a block, or want their memory back.
+
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod driver;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use driver::{Driver, Mood};
+use frames::{
+    AllocError, Backing, Budget, CompactRequest, FrameCount, Goal, MigrateType, Mode, Movability, NoLocksHeld, Order,
+    Outcome, PAGEBLOCK_FRAMES, Proactive, ProactiveStep, Proactiveness, Reclaim, Watermarks, Zone, ZoneConfig,
+};
+
+const BLOCK: u32 = PAGEBLOCK_FRAMES;
+
+fn zone(blocks: u32, movability: Movability) -> Arc<Zone> {
+    let config = ZoneConfig {
+        capacity: FrameCount((blocks * BLOCK).into()),
+        backing: Backing::Heap,
+        lists: Some(2),
+        movability,
+        ..ZoneConfig::default()
+    };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+/// Fills the zone and frees `count` frames in places by chance, so that no two neighbours of an aligned pair are free.
+fn scatter(driver: &Driver, count: u64, seed: u64) {
+    let pages = driver.fill();
+    let (mut state, mut left) = (seed, count);
+    let mut pairs: Vec<usize> = (0..pages.len() / 2).collect();
+    while left > 0 {
+        let pair = pairs.swap_remove(random(&mut state) as usize % pairs.len());
+        driver.let_go(pages[pair * 2 + (random(&mut state) & 1) as usize]);
+        left -= 1;
+    }
+}
+
+/// One request for a block in a zone with as many free frames as are promised to be enough, none of them side by side.
+fn one_request(movability: Movability, order: Order, seed: u64) -> bool {
+    let zone = zone(12, movability);
+    let driver = Driver::new(&zone);
+    let free = 2 * u64::from(order.frames()) + zone.watermarks().min.0;
+    scatter(&driver, free, seed);
+    let plain = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::NotAllowed).map(drop);
+    assert_eq!(plain, Err(AllocError::NoFrames), "no block is free beforehand");
+    let in_use = zone.stats().in_use.0;
+    let allowed = Reclaim::Allowed(NoLocksHeld::promise());
+    let block = zone.alloc_block(order, MigrateType::Unmovable, allowed);
+    let got = block.is_ok();
+    assert_eq!(zone.stats().in_use.0, in_use + if got { u64::from(order.frames()) } else { 0 }, "R-108");
+    zone.check().expect("consistent");
+    driver.check();
+    drop(block);
+    zone.check().expect("consistent");
+    got
+}
+
+/// S-48: a block can be had out of scattered movable frames, always; and hardly ever where nothing moves.
+#[test]
+fn r111_s48_blocks_can_be_had_out_of_scattered_memory() {
+    const SEEDS: u64 = if cfg!(miri) { 1 } else { 25 };
+    for order in [2, 3, 9].map(|order| Order::new(order).expect("small")) {
+        let count = |movability| (1..=SEEDS).filter(|&seed| one_request(movability, order, seed)).count() as u64;
+        let (on, off) = (count(Movability::On), count(Movability::Off));
+        println!("{order}: {on} of {SEEDS} requests succeed, with movability off {off} of {SEEDS}");
+        assert_eq!((on, off), (SEEDS, 0), "{order}");
+    }
+}
+
+/// The same below a limit: what is free beyond it does not count, what is free below it does.
+#[test]
+fn r111_below_a_limit_the_same_holds() {
+    for order in [2, 3, 9].map(|order| Order::new(order).expect("small")) {
+        let zone = zone(12, Movability::On);
+        let driver = Driver::new(&zone);
+        scatter(&driver, u64::from(3 * BLOCK), 7);
+        let in_use = zone.stats().in_use.0;
+        let ask = || zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        zone.set_limit(Some(FrameCount(in_use + u64::from(order.frames()) - 1)));
+        assert_eq!(ask().map(drop), Err(AllocError::Limit));
+        let mut enough = in_use + 2 * u64::from(order.frames());
+        // The watermark is that of the limit itself.
+        while enough < in_use + 2 * u64::from(order.frames()) + Watermarks::of(FrameCount(enough)).min.0 {
+            enough += 1;
+        }
+        zone.set_limit(Some(FrameCount(enough)));
+        let block = ask().expect("enough is free below the limit");
+        assert!(zone.stats().in_use.0 <= enough);
+        zone.check().expect("consistent");
+        drop(block);
+    }
+}
+
+/// The largest order is a pair of pageblocks, one of which may be without memory.
+#[test]
+fn a_pair_of_pageblocks_can_be_had_too() {
+    let zone = zone(11, Movability::On);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    // The second half of each pair becomes free, and one of these goes back to the OS.
+    for (at, &tag) in pages.iter().enumerate() {
+        if at as u32 / BLOCK % 2 == 1 {
+            driver.let_go(tag);
+        }
+    }
+    zone.trim();
+    let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    assert!(block.is_ok(), "{block:?}");
+    zone.check().expect("consistent");
+    driver.check();
+}
+
+/// each attempt in vain is followed by more requests that are not compacted for, at most 64; a success ends that.
+#[test]
+fn r110_requests_after_attempts_in_vain_are_put_off() {
+    let zone = zone(8, Movability::On);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    // A pinned page in each pageblock.
+    pages.iter().skip(1).step_by(256).for_each(|&tag| {
+        driver.pin(tag);
+    });
+    let order = Order::PAGEBLOCK;
+    let ask = || zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let mut skipped = Vec::new();
+    assert!(ask().is_err());
+    for _ in 0..9 {
+        let stalls = zone.vmstat().compact_stall;
+        let until_next = (0..200).find(|_| ask().is_err() && zone.vmstat().compact_stall > stalls);
+        skipped.extend(until_next);
+    }
+    assert_eq!(skipped, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    let stat = zone.vmstat();
+    assert_eq!((stat.compact_stall, stat.compact_fail, stat.compact_success), (10, 10, 0));
+    assert_eq!(stat.compact_deferred, 255);
+    driver.unpin_all();
+    let block = (0..65).find_map(|_| ask().ok());
+    assert!(block.is_some(), "after 64 more requests at the latest");
+    drop(block);
+    assert_eq!(zone.vmstat().compact_success, 1);
+    zone.check().expect("consistent");
+}
+
+/// Whatever the owner does, a request comes back soon, with everything as it was.
+#[test]
+fn a_driver_that_never_lets_go_holds_nobody_up() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for mood in [Mood::Again, Mood::Fails, Mood::Panics] {
+        let zone = zone(6, Movability::On);
+        let driver = Driver::new(&zone);
+        scatter(&driver, u64::from(2 * BLOCK), 3);
+        driver.set_mood(mood);
+        let before = (driver.places(), zone.stats().in_use);
+        let start = Instant::now();
+        let order = Order::PAGEBLOCK;
+        let block = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{mood:?}");
+        for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
+            let done = zone.compact(CompactRequest { mode, ..CompactRequest::default() });
+            assert_eq!((done.frames_moved, done.outcome), (0, Outcome::Done), "{mood:?}");
+            assert!(done.frames_busy > 0);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{mood:?}: {:?}", start.elapsed());
+        zone.check().expect("consistent");
+        assert_eq!((driver.places(), zone.stats().in_use), before, "{mood:?}");
+        assert_eq!(zone.isolated(), 0);
+        driver.set_mood(Mood::Willing);
+        assert!(zone.compact(CompactRequest::default()).frames_moved > 0, "usable again");
+        zone.check().expect("consistent");
+    }
+    std::panic::set_hook(quiet);
+}
+
+/// R-106, S-23, F1: the free frames are taken by others while frames are isolated for compaction. What the free scanner could not take is not used:
+/// the driver finds nobody else in its pages, and no frame is lost.
+#[test]
+fn s23_f1_free_frames_that_others_take_are_not_used() {
+    let zone = zone(6, Movability::On);
+    let driver = Driver::new(&zone);
+    scatter(&driver, u64::from(BLOCK), 11);
+    let before = driver.frames();
+    std::thread::scope(|scope| {
+        let thief = scope.spawn(|| {
+            let mut rounds = 0;
+            while rounds < if cfg!(miri) { 3 } else { 300 } {
+                let other = MigrateType::Movable;
+                let taken: Vec<_> = std::iter::from_fn(|| zone.alloc_frame(other, Reclaim::NotAllowed).ok()).collect();
+                drop(taken);
+                rounds += 1;
+            }
+        });
+        while !thief.is_finished() {
+            zone.compact(CompactRequest::default());
+        }
+    });
+    zone.check().expect("consistent");
+    driver.check();
+    assert_eq!((driver.frames(), zone.stats().in_use), (before, before));
+}
+
+/// Nowhere to move to, at all.
+#[test]
+fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
+    let zone = zone(4, Movability::On);
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+    let goal = |goal| zone.compact(CompactRequest { goal, ..CompactRequest::default() }).outcome;
+    assert_eq!(goal(Goal::Block(Order::MAX)), Outcome::Reached, "never used memory is in one piece");
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    let places = driver.places();
+    let done = zone.compact(CompactRequest::default());
+    assert_eq!((done.frames_moved, done.outcome), (0, Outcome::Done));
+    assert_eq!(goal(Goal::Block(Order::new(1).expect("small"))), Outcome::Skipped, "hopeless");
+    assert_eq!(driver.places(), places);
+    let order = Order::new(2).expect("small");
+    let block = zone.alloc_block(order, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    assert_eq!((block.map(drop), zone.vmstat().compact_stall), (Err(AllocError::NoFrames), 0), "hopeless");
+    zone.check().expect("consistent");
+    drop(pages);
+}
+
+/// A pageblock in which nothing can be moved is passed over from then on, until the whole zone is compacted.
+#[test]
+fn pageblocks_with_nothing_to_move_are_passed_over() {
+    let zone = zone(8, Movability::On);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().for_each(|&tag| {
+        driver.pin(tag);
+    });
+    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    let block = CompactRequest { goal: Goal::Block(Order::PAGEBLOCK), ..CompactRequest::default() };
+    let (first, second) = (zone.compact(block), zone.compact(block));
+    assert_eq!((first.outcome, second.outcome), (Outcome::Done, Outcome::Done));
+    assert!(first.scanned >= 8 * 256 && second.scanned == 0, "{first:?} {second:?}");
+    driver.unpin_all();
+    assert_eq!(zone.compact(block).frames_moved, 0, "only a hint, and it does not know");
+    assert!(zone.compact(CompactRequest::default()).frames_moved > 0);
+    assert_eq!(zone.compact(block).outcome, Outcome::Reached);
+    zone.check().expect("consistent");
+}
+
+/// Several ask at once: each either compacts or is told that somebody does.
+#[test]
+fn compactions_at_once_leave_the_work_to_one() {
+    let zone = zone(8, Movability::On);
+    let driver = Driver::new(&zone);
+    scatter(&driver, u64::from(3 * BLOCK), 5);
+    let moved = std::thread::scope(|scope| {
+        let ask = || {
+            let done = zone.compact(CompactRequest::default());
+            assert!(done.outcome == Outcome::Done || (done.outcome, done.frames_moved) == (Outcome::AlreadyRunning, 0));
+            done.frames_moved
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<u64>()
+    });
+    assert_eq!(moved, zone.vmstat().pgmigrate_success);
+    zone.check().expect("consistent");
+    driver.check();
+}
+
+/// In slices, as far as the mark; then it only looks. What cannot be moved is tried less and less often, but not never.
+#[test]
+fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
+    let zone = zone(16, Movability::On);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    assert_eq!(zone.fragmentation(), 100);
+    // Long enough that a thread which is set aside for a moment still gets something done.
+    let slice = Budget::within(Duration::from_millis(50));
+    let mut kernel = Proactive::new(Proactiveness::KERNEL);
+    let steps = (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveStep::Idle).count();
+    assert!((1..10_000).contains(&steps));
+    let score = zone.fragmentation();
+    assert!((60..=80).contains(&score), "it ends at its low mark: {score}");
+    assert!(zone.vmstat().compact_daemon_wake > 0);
+    let mut eager = Proactive::new(Proactiveness::new(100).expect("a percentage"));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveStep::Idle));
+    assert_eq!(zone.fragmentation(), 0);
+    let mut never = Proactive::new(Proactiveness::new(0).expect("a percentage"));
+    assert_eq!(never.step(&zone, slice), ProactiveStep::Idle);
+    zone.check().expect("consistent");
+    driver.check();
+
+    let kept: Vec<u32> = driver.fill();
+    pages.iter().skip(1).step_by(2).chain(&kept).for_each(|&tag| {
+        driver.pin(tag);
+    });
+    kept.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    let mut looks = Vec::new();
+    let mut passed_over = 0;
+    while looks.len() < 9 {
+        match eager.step(&zone, slice) {
+            ProactiveStep::BackingOff => passed_over += 1,
+            ProactiveStep::Worked(done) => {
+                assert_eq!(done.frames_moved, 0);
+                looks.push(std::mem::take(&mut passed_over));
+            }
+            ProactiveStep::Idle => panic!("there is work, though in vain"),
+        }
+    }
+    assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
+    driver.unpin_all();
+    assert!((0..200).any(|_| matches!(eager.step(&zone, slice), ProactiveStep::Worked(done) if done.frames_moved > 0)));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveStep::Idle));
+    assert_eq!(zone.fragmentation(), 0);
+}

@@ -1,0 +1,306 @@
+//! Contiguous allocation out of memory in use, and blocks out of scattered memory.
+
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod driver;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::{Driver, Mood};
+use frames::{
+    AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount, MigrateType, Movability,
+    NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone, ZoneConfig, ZoneError,
+};
+
+const BLOCK: u32 = PAGEBLOCK_FRAMES;
+
+fn zone(blocks: u32, change: impl FnOnce(&mut ZoneConfig)) -> Arc<Zone> {
+    let mut config = ZoneConfig {
+        capacity: FrameCount((blocks * BLOCK).into()),
+        backing: Backing::Heap,
+        lists: Some(2),
+        ..ZoneConfig::default()
+    };
+    change(&mut config);
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
+fn plain(blocks: u32) -> Arc<Zone> {
+    zone(blocks, |_| {})
+}
+
+fn request() -> ContigRequest {
+    ContigRequest::default()
+}
+
+fn range(first: u32, frames: u32) -> std::ops::Range<Pfn> {
+    Pfn(first)..Pfn(first + frames)
+}
+
+/// Everything a caller can see of a zone that a failed call must leave as it was.
+fn picture(zone: &Zone) -> (String, String, u64, u64) {
+    zone.drain();
+    let stats = zone.stats();
+    (zone.buddyinfo().to_string(), zone.pagetypeinfo().to_string(), stats.in_use.0, stats.committed.0)
+}
+
+/// Movable pages anywhere make way for a range that begins and ends in the middle of pageblocks; the pages are all still there.
+#[test]
+fn r109_a_range_in_use_is_cleared_and_handed_out() {
+    let zone = plain(8);
+    let driver = Driver::new(&zone);
+    let pages: Vec<_> = (0..3 * BLOCK).map(|_| driver.take().expect("room")).collect();
+    let contig = zone.alloc_contig(range(100, 900), request()).expect("all of it can move");
+    assert_eq!((contig.first(), contig.frames()), (Pfn(100), FrameCount(900)));
+    zone.check().expect("consistent");
+    driver.check();
+    assert!(driver.places().iter().all(|pfn| !(100..1000).contains(&pfn.0)), "nobody else is in there");
+    assert_eq!(zone.stats().in_use.0, u64::from(3 * BLOCK) + 900);
+    assert!(zone.pagetypeinfo().to_string().contains("Isolate"));
+    drop(contig);
+    pages.into_iter().for_each(|tag| driver.let_go(tag));
+    zone.trim();
+    zone.check().expect("consistent");
+    assert_eq!((zone.stats().in_use.0, zone.stats().committed.0), (0, 0));
+}
+
+#[test]
+fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
+    let zone = plain(16);
+    drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
+    zone.trim();
+    let contig = zone.alloc_contig(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
+    zone.check().expect("consistent");
+    assert_eq!(zone.stats().committed.0, u64::from(10 * BLOCK));
+    let mut frames = contig.into_frames();
+    assert_eq!(frames.len() as u32, 9 * BLOCK);
+    assert!(frames.windows(2).all(|pair| pair[0].pfn().0 + 1 == pair[1].pfn().0));
+    frames.truncate(1);
+    zone.trim();
+    zone.check().expect("consistent");
+    assert_eq!(zone.stats().committed.0, u64::from(BLOCK));
+}
+
+#[test]
+fn numbers_that_are_no_range_are_refused() {
+    let zone = plain(2);
+    let refused = |range| zone.alloc_contig(range, request()).map(drop);
+    assert!(matches!(refused(range(5, 0)), Err(ContigError::Range { .. })));
+    assert!(matches!(refused(Pfn(9)..Pfn(3)), Err(ContigError::Range { .. })));
+    assert!(matches!(refused(range(2 * BLOCK - 1, 2)), Err(ContigError::Range { .. })));
+    assert!(matches!(refused(Pfn(0)..Pfn(u32::MAX)), Err(ContigError::Range { .. })));
+    for count in [0, u64::from(2 * BLOCK) + 1, u64::MAX] {
+        let refused = zone.alloc_contig_frames(FrameCount(count), request()).map(drop);
+        assert!(matches!(refused, Err(ContigError::Range { .. })), "{count}: {refused:?}");
+    }
+    zone.check().expect("consistent");
+}
+
+/// Each way to fail leaves everything as it was: free lists, types, memory, frames in use.
+#[test]
+fn r107_a_failed_call_leaves_the_zone_as_it_was() {
+    let zone = zone(6, |config| config.keep_blocks = 0);
+    // Every pageblock was used once: that a pageblock never was is the one thing that does not come back.
+    drop(zone.alloc_contig(range(0, 6 * BLOCK), request()).expect("all of it is free"));
+    zone.trim();
+    let driver = Driver::new(&zone);
+    let pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
+    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    let stone = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let before = picture(&zone);
+    let fails = |range, request: ContigRequest| {
+        let error = zone.alloc_contig(range, request).map(drop).expect_err("it must fail");
+        zone.check().expect("consistent");
+        assert_eq!(picture(&zone), before, "{error}");
+        driver.check();
+        error
+    };
+    let all = || range(0, 5 * BLOCK);
+    assert_eq!(fails(all(), request()), ContigError::Unmovable { pfn: stone.pfn() });
+    drop(stone);
+    zone.drain();
+    let before = picture(&zone);
+    let fails = |range, request: ContigRequest| {
+        let error = zone.alloc_contig(range, request).map(drop).expect_err("it must fail");
+        zone.check().expect("consistent");
+        assert_eq!(picture(&zone), before, "{error}");
+        driver.check();
+        error
+    };
+    let pinned = driver.pin(pages[1]);
+    assert_eq!(fails(all(), request()), ContigError::Busy { pfn: pinned });
+    driver.unpin_all();
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for mood in [Mood::Again, Mood::Fails, Mood::Panics] {
+        driver.set_mood(mood);
+        assert!(matches!(fails(all(), request()), ContigError::Busy { .. }), "{mood:?}");
+    }
+    std::panic::set_hook(quiet);
+    driver.set_mood(Mood::Willing);
+    let none = ContigRequest { budget: Budget::within(Duration::ZERO), ..request() };
+    assert_eq!(fails(all(), none), ContigError::OutOfTime);
+    zone.set_limit(Some(FrameCount(u64::from(BLOCK) + 100)));
+    assert_eq!(fails(range(0, 101), request()), ContigError::Limit);
+    drop(zone.alloc_contig(range(0, 100), request()).expect("just below the limit"));
+    assert_eq!(zone.stats().in_use.0, u64::from(BLOCK));
+}
+
+/// there is nowhere to move to.
+#[test]
+fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
+    let zone = plain(2);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    assert_eq!(zone.alloc_contig(range(0, 4), request()).map(drop), Err(ContigError::NoRoom));
+    zone.check().expect("consistent");
+    // As many frames free as the range has: it can be had, and then the zone is full.
+    pages.iter().rev().take(4).for_each(|&tag| driver.let_go(tag));
+    let contig = zone.alloc_contig(range(0, 4), request()).expect("just enough room");
+    assert_eq!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop), Err(AllocError::NoFrames));
+    drop(contig);
+    zone.check().expect("consistent");
+    driver.check();
+}
+
+/// The page lock of a frame is never given back: nobody waits for it.
+#[test]
+fn a_frame_whose_page_lock_is_kept_for_ever_is_busy() {
+    let zone = plain(4);
+    let driver = Driver::new(&zone);
+    let pages: Vec<_> = (0..64).map(|_| driver.take().expect("room")).collect();
+    let held = zone.get(driver.place(pages[7])).expect("in use");
+    let lock = held.try_lock().expect("nobody has it");
+    assert_eq!(zone.alloc_contig(range(0, 64), request()).map(drop), Err(ContigError::Busy { pfn: held.pfn() }));
+    zone.check().expect("consistent");
+    drop(lock);
+    // A reference somebody has keeps the frame in use after its content moved; it comes when that is given back.
+    assert!(zone.alloc_contig(range(0, 64), request()).is_err());
+    drop(held);
+    assert!(zone.alloc_contig(range(0, 64), request()).is_ok());
+    zone.check().expect("consistent");
+    driver.check();
+}
+
+/// Long pins: while the hardware has the address of a page its range cannot be had, and another one is found; the unpin lets it through.
+#[test]
+fn r105_a_pinned_page_stays_until_it_is_unpinned() {
+    let zone = plain(4);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().enumerate().filter(|(at, _)| at % 4 != 0).for_each(|(_, &tag)| driver.let_go(tag));
+    let kept: Vec<u32> = pages.iter().copied().step_by(4).collect();
+    // A page in each pageblock but the third.
+    let pins: Vec<Pfn> = [3, 200, 400].map(|at| driver.pin(kept[at])).to_vec();
+    let contig = zone.alloc_contig_frames(FrameCount(BLOCK.into()), request()).expect("one pageblock has no pin");
+    assert!(pins.iter().all(|pin| pin.0 / BLOCK != contig.first().0 / BLOCK));
+    assert_eq!(driver.places().iter().filter(|place| pins.contains(place)).count(), 3, "pinned pages did not move");
+    let second = || zone.alloc_contig_frames(FrameCount(BLOCK.into()), request());
+    assert!(matches!(second().map(drop), Err(ContigError::Busy { .. })));
+    driver.unpin_all();
+    let second = second().expect("unpinned");
+    zone.check().expect("consistent");
+    driver.check();
+    drop((contig, second));
+    zone.check().expect("consistent");
+}
+
+/// Two at once want overlapping ranges: each frame has one owner in the end.
+#[test]
+fn ranges_claimed_by_several_threads_at_once_never_overlap() {
+    let zone = plain(8);
+    let driver = Driver::new(&zone);
+    let _pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
+    std::thread::scope(|scope| {
+        for seed in 0..3_u32 {
+            let zone = &zone;
+            scope.spawn(move || {
+                for round in 0..if cfg!(miri) { 4 } else { 200 } {
+                    let first = (seed * 397 + round * 131) % (4 * BLOCK);
+                    let frames = 1 + (round * 53) % BLOCK;
+                    let contig = zone.alloc_contig(range(first, frames), request());
+                    if let Ok(contig) = &contig {
+                        assert_eq!(contig.first(), Pfn(first));
+                    }
+                }
+            });
+        }
+        let driver = &driver;
+        scope.spawn(move || {
+            for _ in 0..if cfg!(miri) { 4 } else { 2000 } {
+                let tag = driver.take().expect("room");
+                driver.let_go(tag);
+            }
+        });
+    });
+    zone.check().expect("consistent");
+    driver.check();
+    assert_eq!(zone.stats().in_use, driver.frames());
+}
+
+/// pageblocks set aside serve single movable frames, to the last one, and nobody else. A contiguous allocation gets them back.
+#[test]
+fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
+    let region = CmaRegion { first: Pfn(4 * BLOCK), frames: FrameCount((2 * BLOCK).into()) };
+    let zone = zone(8, |config| config.cma = Some(region));
+    let mut others = Vec::new();
+    while let Ok(frame) = zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed) {
+        others.push(frame);
+    }
+    assert_eq!(others.len() as u32, 6 * BLOCK, "unmovable frames fill all but the region");
+    for order in [Order::SINGLE, Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
+        let refused = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        assert_eq!(refused.map(drop), Err(AllocError::NoFrames), "{order}");
+    }
+    // A block has no owner who could clear it away.
+    let refused = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+    assert_eq!(refused.map(drop), Err(AllocError::NoFrames));
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    assert_eq!(pages.len() as u32, 2 * BLOCK, "the region is used to the last frame");
+    zone.check().expect("consistent");
+    // Somebody needs it: the pages move to where unmovable ones were.
+    others.truncate((4 * BLOCK) as usize);
+    let contig = zone.alloc_contig_frames(region.frames, request()).expect("its borrowers can move");
+    assert_eq!(contig.first(), region.first, "the region is preferred");
+    driver.check();
+    zone.check().expect("consistent");
+    drop(contig);
+    zone.trim();
+    let again = zone.alloc_contig_frames(FrameCount(10), request()).expect("free");
+    assert!((region.first.0..region.first.0 + 2 * BLOCK).contains(&again.first().0), "{again:?}");
+}
+
+/// The same with everything unmovable: how it was before.
+#[test]
+fn r112_with_movability_off_the_region_stays_unused() {
+    let region = CmaRegion { first: Pfn(0), frames: FrameCount((2 * BLOCK).into()) };
+    let zone = zone(4, |config| {
+        config.cma = Some(region);
+        config.movability = Movability::Off;
+    });
+    let driver = Driver::new(&zone);
+    assert_eq!(driver.fill().len() as u32, 2 * BLOCK);
+    assert!(driver.places().iter().all(|pfn| pfn.0 >= 2 * BLOCK));
+    zone.check().expect("consistent");
+    assert!(zone.alloc_contig_frames(region.frames, request()).is_ok());
+}
+
+#[test]
+fn a_region_must_be_whole_pageblocks_of_the_zone() {
+    let config = |first, frames| ZoneConfig {
+        capacity: FrameCount((4 * BLOCK).into()),
+        backing: Backing::Heap,
+        cma: Some(CmaRegion { first: Pfn(first), frames: FrameCount(frames) }),
+        ..ZoneConfig::default()
+    };
+    for (first, frames) in [(1, 512), (0, 100), (0, 5 * 512), (4 * 512, 512), (!511, !511)] {
+        let refused = Zone::new(config(first, frames));
+        assert!(matches!(refused, Err(ZoneError::Region { .. })), "{first} {frames}");
+    }
+    assert!(Zone::new(config(0, 4 * 512)).is_ok() && Zone::new(config(512, 0)).is_ok());
+}
