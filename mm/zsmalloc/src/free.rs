@@ -75,13 +75,22 @@ impl Pool {
 
     /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
     pub(crate) fn clear(&self, state: &mut ClassState, slot: Slot) -> Result<(), AccessError> {
-        if self.vacate(state, slot)? > 0 {
+        let emptied = self.vacate(state, slot)?;
+        self.relist(state, slot.extent, slot.class);
+        if emptied > 0 {
             self.shrink(state, slot.extent, slot.class);
         }
         Ok(())
     }
 
-    /// As [`Pool::clear`], but leaves the frames to the caller: how many of them hold no object any more.
+    /// Puts a zspage on the list its use asks for (INV-POOL-4). The class is locked.
+    pub(crate) fn relist(&self, state: &mut ClassState, extent: ExtentId, class: SizeClass) {
+        if let Some(head) = self.zspages.head(extent) {
+            state.regroup(&self.zspages, extent, class, head);
+        }
+    }
+
+    /// As [`Pool::clear`], but leaves the list and the frames to the caller: how many of them hold no object any more.
     pub(crate) fn vacate(&self, state: &mut ClassState, slot: Slot) -> Result<u64, AccessError> {
         let Slot { extent, object, class } = slot;
         let head = self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
@@ -91,7 +100,7 @@ impl Pool {
         };
         self.zspages.set_free(extent, object);
         head.used -= 1;
-        state.regroup(&self.zspages, extent, class, head);
+        self.zspages.set_head(extent, head);
         state.used -= 1;
         let empty = |&position: &usize| self.zspages.frame_is_empty(extent, class, position);
         Ok(frames_of(class, object).filter(empty).count() as u64)

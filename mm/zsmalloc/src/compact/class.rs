@@ -156,11 +156,12 @@ impl<'a> Visit<'a> {
     /// No emptier: then the fuller zspages only get fuller, and no object comes back to where it was (S-47).
     pub(super) fn destination(&self, state: &ClassState, source: ExtentId, tried: &mut Tried) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
-        let least = zspages.head(source)?;
-        for group in Group::partial_fullest_first().take_while(|&group| group >= least.group) {
+        let least = zspages.head(source)?.used;
+        let emptiest = Group::of(least, self.class.objects);
+        for group in Group::partial_fullest_first().take_while(|&group| group >= emptiest) {
             let candidates = state.lists[group.index()].iter(zspages).take(2 * TRIES + 1);
             for extent in candidates.filter(|&id| id != source) {
-                if tried.contains(extent) || self.used(extent) < least.used {
+                if tried.contains(extent) || self.used(extent) < least {
                     continue;
                 }
                 if tried.is_full() {

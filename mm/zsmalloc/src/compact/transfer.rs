@@ -54,6 +54,7 @@ impl Visit<'_> {
         run.prefetch(pool, class, &held);
         let (mut progress, mut tried) = (Progress::default(), Tried::default());
         let stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
+        pool.relist(state, extent, class);
         let leaving = held.release();
         if progress.emptied > 0 || leaving == frames::Leaving::Pending {
             // What others left to be done is done here, too, and not by `reap`: the class is locked.
@@ -97,6 +98,7 @@ impl Visit<'_> {
             };
             let before = progress.moved;
             let stop = self.fill(state, source, run, &mut held, slots.objects(), progress);
+            pool.relist(state, held.id(), class);
             if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
                 // A frame may have been attached for it.
                 pool.detach_empty(&mut held, class, frames_of(class, unused), state);
@@ -244,7 +246,7 @@ impl Pool {
     }
 
     /// Makes `to` the object's place and frees `from`: how many frames of `from` that leaves without an object. The class is locked and the bytes are
-    /// written. `None` when the tables contradict themselves; the pool is then poisoned.
+    /// written; the caller puts both zspages on the lists they belong on before it unlocks. `None` when the tables contradict themselves; the pool is then poisoned.
     pub(super) fn resettle(&self, state: &mut ClassState, handle: Handle, from: Slot, to: Slot) -> Option<u64> {
         let Some(mut head) = self.zspages.head(to.extent) else {
             self.poison();
@@ -252,7 +254,7 @@ impl Pool {
         };
         self.zspages.set_live(to.extent, to.object);
         head.used += 1;
-        state.regroup(&self.zspages, to.extent, to.class, head);
+        self.zspages.set_head(to.extent, head);
         state.used += 1;
         self.handles.relocate(handle, Location::live(to.extent, to.object, handle.generation()));
         self.vacate(state, from).ok()
