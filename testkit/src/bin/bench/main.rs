@@ -12,6 +12,7 @@ mod compaction;
 mod context;
 mod density;
 mod disk;
+mod hot;
 mod inprocess;
 mod kernel;
 mod nbd;
@@ -61,7 +62,9 @@ enum Command {
 enum Group {
     /// Fill, random overwrite and random read in process, against the bare codec
     Inprocess,
-    /// The same against the kernel's zram
+    /// Small writes with a cache of hot pages and without
+    Hot,
+    /// Fill, overwrite and read against the kernel's zram
     Kernel,
     /// Live bytes over memory held
     Density,
@@ -83,6 +86,7 @@ impl Group {
     fn measure(self, context: &Context) -> Outcome {
         match self {
             Self::Inprocess => inprocess::run(context),
+            Self::Hot => hot::run(context),
             Self::Kernel => kernel::run(context),
             Self::Density => density::run(context),
             Self::Compaction => compaction::run(context),

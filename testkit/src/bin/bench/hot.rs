@@ -1,0 +1,104 @@
+//! Small random writes and repeated reads, with a cache of hot pages and without.
+
+use std::error::Error;
+use std::time::Instant;
+
+use block::{BlockDevice, Bytes, Span};
+use testkit::{PAGE_SIZE, Page, Rng};
+use zcomp::Algorithm;
+use zram::{Zram, ZramConfig};
+
+use crate::context::{Context, Outcome, tell};
+use crate::row::{Reach, Row, Samples, Unit};
+
+/// What a small client writes at once.
+const PART: usize = 512;
+
+/// Pages the load works on. They fit the larger cache and are four times the smaller one.
+const PAGES: usize = 8_192;
+
+/// Cache sizes in pages, and what the load is to the cache then.
+const CACHES: [(usize, &str); 2] = [(PAGES + PAGES / 8, "that holds them all"), (PAGES / 4, "a quarter of their size")];
+
+/// All rows of this group.
+pub fn run(context: &Context) -> Outcome {
+    let pages = &context.mixed[..PAGES.min(context.mixed.len())];
+    let mut rows = Vec::new();
+    for (cache, how) in CACHES {
+        tell(&format!("small writes and reads of hot pages, a cache {how}"));
+        let (mut on, mut off) = (Turns::default(), Turns::default());
+        for turn in 0..context.repetitions(7) as u64 {
+            off.take(pages, None, turn)?;
+            on.take(pages, Some(Bytes((cache * PAGE_SIZE) as u64)), turn)?;
+        }
+        let row = |what: &str, on: &Samples, off: &Samples| {
+            Row::ratio(format!("{what}, lz4, a cache {how}"), on, "no cache", off, Unit::Rate).must(Reach::Info)
+        };
+        rows.push(row("512-byte random writes", &on.writes, &off.writes).note(on.remark));
+        rows.push(row("random reads of whole pages", &on.reads, &off.reads));
+    }
+    Ok(rows)
+}
+
+/// Units of the samples: operations a second.
+#[derive(Default)]
+struct Turns {
+    writes: Samples,
+    reads: Samples,
+    remark: String,
+}
+
+impl Turns {
+    /// A fresh disk: filled, warmed, measured, and compared with what was written.
+    fn take(&mut self, pages: &[Page], hot_cache: Option<Bytes>, seed: u64) -> Result<(), Box<dyn Error>> {
+        let size = Bytes((pages.len() * PAGE_SIZE) as u64);
+        let config = ZramConfig { algorithm: Algorithm::Lz4 { acceleration: 1 }, hot_cache, ..ZramConfig::new(size) };
+        let disk = Zram::new(config)?;
+        let mut expected = pages.to_vec();
+        for (at, page) in (0u64..).zip(pages) {
+            disk.write(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &page[..])?;
+        }
+        let mut rng = Rng::new(seed);
+        // The first round makes pages hot; it is not counted.
+        small_writes(&disk, &mut expected, &mut rng)?;
+        self.writes.push(small_writes(&disk, &mut expected, &mut rng)?);
+        let mut page = Page::zeroed();
+        let start = Instant::now();
+        let count = pages.len() * 4;
+        for _ in 0..count {
+            let at = rng.index(pages.len()) as u64 * PAGE_SIZE as u64;
+            disk.read(Span::new(at, PAGE_SIZE as u64, size)?, &mut page[..])?;
+            std::hint::black_box(&page);
+        }
+        self.reads.push(count as f64 / start.elapsed().as_secs_f64());
+        for (at, expected) in (0u64..).zip(&expected) {
+            disk.read(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &mut page[..])?;
+            if page != *expected {
+                return Err(format!("page {at} came back changed").into());
+            }
+        }
+        disk.check()?;
+        let hot = disk.stat().hot;
+        self.remark =
+            format!("{} hits, {} admissions, {} evictions in the last turn", hot.hits, hot.admissions, hot.evictions);
+        Ok(())
+    }
+}
+
+/// Writes a part of another page to each of many random places. Operations a second.
+fn small_writes(disk: &Zram, expected: &mut [Page], rng: &mut Rng) -> Result<f64, Box<dyn Error>> {
+    let count = expected.len() * 4;
+    let mut busy = std::time::Duration::ZERO;
+    for _ in 0..count {
+        let (at, from) = (rng.index(expected.len()), rng.index(expected.len()));
+        let inside = rng.index(PAGE_SIZE / PART) * PART;
+        let mut part = [0; PART];
+        part.copy_from_slice(&expected[from][inside..inside + PART]);
+        let span = Span::new((at * PAGE_SIZE + inside) as u64, PART as u64, disk.size())?;
+        let start = Instant::now();
+        disk.write(span, &part)?;
+        busy += start.elapsed();
+        expected[at][inside..inside + PART].copy_from_slice(&part);
+    }
+    Ok(count as f64 / busy.as_secs_f64())
+}
