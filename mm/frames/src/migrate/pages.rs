@@ -106,6 +106,10 @@ fn attempt<'z>(frame: &Isolated<'z>, targets: &mut dyn Targets<'z>, mode: Mode) 
     }
     let Some(ops) = frame.ops() else { return Attempt::Failed };
     let Some(target) = targets.next(frame.pfn()) else { return Attempt::OutOfFrames };
+    // One that somebody else has, too, would give the bytes of one frame to two owners.
+    if !target.is_fresh_in(locked.zone()) {
+        return Attempt::Failed;
+    }
     match catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode))) {
         Ok(Ok(accepted)) => Attempt::Migrated(accepted),
         Ok(Err(Refused::Again(_))) => Attempt::Again,

@@ -3,7 +3,8 @@
 use super::ops::Refused;
 use super::{Isolated, Locked};
 use crate::frame::Frame;
-use crate::units::Pfn;
+use crate::state::State;
+use crate::units::{Order, Pfn};
 use crate::zone::Zone;
 
 /// Gives migration fresh frames to move to. Asked once for each attempt; what is not used is given back by whoever took it.
@@ -95,6 +96,12 @@ impl<'z> Target<'z> {
 
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
+    }
+
+    /// Whether it is a single frame of this zone that nobody else has. The free scanner's are; whoever chooses targets himself could offer any frame
+    /// he has a reference to.
+    pub(super) fn is_fresh_in(&self, zone: &Zone) -> bool {
+        std::ptr::eq(self.zone, zone) && zone.tables.frames.state(self.pfn) == State::used(Order::SINGLE)
     }
 
     /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The

@@ -393,3 +393,23 @@ fn r069_a_released_frame_that_others_refer_to_is_not_accepted() {
     assert_eq!(zone.stats().in_use, FrameCount(0));
     zone.check().expect("consistent");
 }
+
+/// A target that somebody else has, too, or that is of another zone: one frame's bytes would have two owners.
+#[test]
+fn r026_what_is_not_a_fresh_frame_of_this_zone_is_no_target() {
+    let (zone, elsewhere) = (zone(), zone());
+    let driver = Driver::new(&zone);
+    let (pfn, taken) = (driver.take(), driver.take());
+    let block = elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let in_use = (zone.stats().in_use, elsewhere.stats().in_use);
+    let mut offers = vec![zone.get(taken), Some(block)];
+    for _ in 0..2 {
+        let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
+        let report = zone.migrate_pages(&mut batch, &mut |_| offers.pop().flatten(), Mode::Async);
+        assert_eq!((report.migrated, report.failed), (0, 1));
+    }
+    assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (0, 2), "the driver was not even asked");
+    assert_eq!((zone.stats().in_use, elsewhere.stats().in_use.0), (in_use.0, in_use.1.0 - 1), "offers go back");
+    zone.check().expect("consistent");
+    elsewhere.check().expect("consistent");
+}
