@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
 
 use crate::control::compact_json::CompactRequest;
+use crate::movers::{Background, Balloon, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
 
@@ -74,6 +75,20 @@ pub(crate) struct Serve {
     /// Answer `memzip stat`, `memzip compact` and curl here; they must then be told [default: the user's runtime folder]
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+    /// Lend the operating system memory of the store's: as much as this, or "auto" for what memory pressure asks
+    ///
+    /// What is lent cannot be used for pages, and counts against --mem-limit. It comes back when the store has nothing else left.
+    #[arg(long, value_name = "auto|SIZE")]
+    pub(crate) balloon: Option<Balloon>,
+    /// Keep so much of the pages in use uncompressed; small reads and writes of these cost no compression [default: none]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) hot_cache: Option<Size>,
+    /// Compact in the background with at most this share of one CPU, in percent, or "off"
+    #[arg(long, value_name = "CPU%|off", default_value_t = Background::default())]
+    pub(crate) compact_background: Background,
+    /// Whether frames may be moved; "off" is for comparison
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    pub(crate) movability: Switch,
     /// Longest run of frames that objects are packed into
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
@@ -172,6 +187,8 @@ pub(crate) enum Experiment {
     E2,
     /// Frame compaction after eight parallel writers, with frames that can move and with frames that cannot
     E3,
+    /// Allocations of neighbouring frames in a zone full of scattered zspages, with frames that can move and with frames that cannot
+    E5,
 }
 
 #[cfg(test)]
@@ -213,6 +230,28 @@ mod tests {
         assert_eq!(request(&["--budget", "0"]), CompactRequest { budget_ms: Some(0), ..both });
         assert!(Cli::try_parse_from(["memzip", "compact", "--budget", "-1"]).is_err());
         assert!(Cli::try_parse_from(["memzip", "compact", "--budget", "soon"]).is_err());
+    }
+
+    #[test]
+    fn what_moves_memory_by_itself_has_defaults_and_refuses_junk() {
+        use clap::error::ErrorKind::{InvalidValue, ValueValidation};
+        let usual = serve(&[]).expect("no option is needed");
+        assert_eq!((usual.balloon, usual.hot_cache, usual.movability), (None, None, Switch::On));
+        assert_eq!(usual.compact_background, Background(Some(10)));
+        let args =
+            serve(&["--balloon", "1G", "--compact-background", "off", "--movability", "off", "--hot-cache", "64M"]);
+        let args = args.expect("all of it is possible");
+        assert_eq!((args.balloon, args.hot_cache), (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20))));
+        assert_eq!((args.compact_background, args.movability), (Background(None), Switch::Off));
+        assert_eq!(serve(&["--balloon", "auto"]).map(|args| args.balloon), Ok(Some(Balloon::Auto)));
+        for junk in ["-1", "0", "some", "off"] {
+            assert_eq!(serve(&[&format!("--balloon={junk}")]).err(), Some(ValueValidation), "{junk}");
+        }
+        for junk in ["0", "101", "-3", "10.5", "on", ""] {
+            assert_eq!(serve(&[&format!("--compact-background={junk}")]).err(), Some(ValueValidation), "{junk}");
+        }
+        assert_eq!(serve(&["--movability", "maybe"]).err(), Some(InvalidValue));
+        assert_eq!(serve(&["--hot-cache", "0"]).err(), Some(ValueValidation));
     }
 
     #[test]

@@ -96,6 +96,8 @@
 
 #![forbid(unsafe_code)]
 
+/// Memory lent to the OS and taken back, by hand or as memory pressure asks.
+pub use balloon;
 /// The block device interface that stores implement and servers speak to: spans, errors, the trait.
 pub use block;
 /// An arena of 4 KiB frames with buddy allocator, per-CPU lists and extents: whose each frame is, and the one door to its bytes.

@@ -10,6 +10,7 @@ mod corpus;
 mod demo;
 mod doctor;
 mod lab;
+mod movers;
 mod output;
 mod runtime_dir;
 mod serve;

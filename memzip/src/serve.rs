@@ -12,7 +12,8 @@ use signal_hook::iterator::Signals;
 use zram::{Access, Zram, ZramConfig};
 
 use crate::cli::Serve;
-use crate::control::{ControlPlane, Subject};
+use crate::control::balloon_json::BalloonTarget;
+use crate::control::{ControlPlane, MoverConfig, Movers, Subject};
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
 
@@ -25,12 +26,13 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     })?;
     let disk = Arc::new(disk);
     let (listen, shown) = address(&args)?;
-    let settings = ServerConfig { export_name: args.export_name, ..ServerConfig::default() };
+    let settings = ServerConfig { export_name: args.export_name.clone(), ..ServerConfig::default() };
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
     // Before the URI is printed: whoever reads it may send a signal next.
     end_on_signal(server.handle())?;
-    let subject = Arc::new(Subject::new(disk, &server));
+    let movers = Movers::start(&disk, mover_config(&args))?;
+    let subject = Arc::new(Subject::new(disk, movers, &server));
     let control = match args.control {
         Some(path) => path,
         None => RuntimeDir::open()?.control_socket(),
@@ -46,9 +48,20 @@ fn config(args: &Serve) -> ZramConfig {
     ZramConfig {
         algorithm: args.algorithm,
         mem_limit: args.mem_limit.map(|limit| Bytes(limit.0)),
+        // No more room than may be used: what the balloon lends is then memory, and not space that never held any.
+        arena: args.mem_limit.map(|limit| Bytes(limit.0)),
         access: if args.read_only { Access::ReadOnly } else { Access::ReadWrite },
         chain: args.chain,
+        movability: args.movability.into(),
+        hot_cache: args.hot_cache.map(|size| Bytes(size.0)),
         ..ZramConfig::new(Bytes(args.size.0))
+    }
+}
+
+fn mover_config(args: &Serve) -> MoverConfig {
+    MoverConfig {
+        balloon: args.balloon.map_or(BalloonTarget::Off, BalloonTarget::from),
+        background: args.compact_background.0,
     }
 }
 

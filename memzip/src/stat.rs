@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::columns::{Align, Columns};
+use crate::control::balloon_json::BalloonReport;
 use crate::control::client;
-use crate::control::movement_json::Movement;
+use crate::control::movement_json::{HotReport, Movement};
 use crate::control::stat_json::{MemoryParts, StatReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
@@ -96,7 +97,7 @@ fn clients(stat: &StatReport) -> String {
 
 /// One line for each thing that moves memory.
 fn movement(stat: &StatReport) -> String {
-    let Movement { movability, vmstat, compaction, background } = &stat.movement;
+    let Movement { movability, vmstat, compaction, background, balloon, hot_cache } = &stat.movement;
     let vm = |name: &str| grouped(vmstat.get(name).copied().unwrap_or(0));
     let mut text = format!(
         "OBJECTS  {} moved ({}) in {} compactions, {} frames freed\n",
@@ -114,14 +115,39 @@ fn movement(stat: &StatReport) -> String {
     text += &match &*background.state {
         "off" => "BACKGROUND  off\n".to_owned(),
         state => format!(
-            "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects moved, {} frames freed\n",
+            "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects and {} frames moved, {} frames freed\n",
             background.cpu_percent,
             background.cpu_us / 1_000_000,
             grouped(background.objects_moved),
+            grouped(background.frames_moved),
             grouped(background.frames_freed)
         ),
     };
-    text
+    text + &balloon_line(balloon) + &hot_line(hot_cache)
+}
+
+fn balloon_line(balloon: &BalloonReport) -> String {
+    let BalloonReport { mode, target, actual, pressure, .. } = balloon;
+    if mode == "off" && *actual == 0 {
+        return "BALLOON  off\n".to_owned();
+    }
+    let mut line = format!("BALLOON  {mode}: {} of {} lent to the system", human(*actual), human(*target));
+    if let Some(pressure) = pressure {
+        line += &match (&pressure.problem, pressure.some_avg10) {
+            (Some(problem), _) => format!("; memory pressure cannot be followed: {problem}"),
+            (None, Some(share)) => format!("; memory pressure {}.{:02} %", share / 100, share % 100),
+            (None, None) => String::new(),
+        };
+    }
+    line + "\n"
+}
+
+fn hot_line(hot: &HotReport) -> String {
+    if hot.limit == 0 {
+        return "HOT CACHE  off\n".to_owned();
+    }
+    let [hits, evictions] = [hot.hits, hot.evictions].map(grouped);
+    format!("HOT CACHE  {} of {}; {hits} hits, {evictions} pages put back\n", human(hot.bytes), human(hot.limit))
 }
 
 fn buddy(stat: &StatReport) -> String {
@@ -139,6 +165,7 @@ fn share(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::balloon_json::PressureReport;
     use crate::control::stat_json::NbdCounts;
 
     fn sample() -> StatReport {
@@ -212,6 +239,17 @@ mod tests {
         let text = table(&stat);
         assert!(text.contains("BACKGROUND  watching, at most 10 % of a CPU; 0 s used"), "{text}");
         assert!(text.contains("(--movability off)") && !text.contains("4,321"), "{text}");
+        assert!(text.contains("\nHOT CACHE  off\n"), "{text}");
+        let balloon = &mut stat.movement.balloon;
+        *balloon = BalloonReport { mode: "auto".into(), target: 4 << 20, actual: 2 << 20, ..BalloonReport::default() };
+        assert!(table(&stat).contains("BALLOON  auto: 2M of 4M lent to the system\n"));
+        let pressure = PressureReport { some_avg10: Some(1205), ..PressureReport::default() };
+        stat.movement.balloon.pressure = Some(pressure.clone());
+        assert!(table(&stat).contains("system; memory pressure 12.05 %\n"));
+        stat.movement.balloon.pressure = Some(PressureReport { problem: Some("no file".into()), ..pressure });
+        assert!(table(&stat).contains("cannot be followed: no file\n"));
+        stat.movement.hot_cache = HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };
+        assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 pages put back\n"));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use super::balloon_json::BalloonRequest;
 use super::compact_json::CompactRequest;
+use super::movers::BalloonRefusal;
 use super::stat_json::ErrorReport;
 use super::{Subject, metrics};
 
@@ -25,6 +27,9 @@ pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
 
 /// What the body of a request for compaction looks like.
 const COMPACT_BODY: &str = "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it or nothing";
+
+/// What the body of a request about the balloon looks like.
+const BALLOON_BODY: &str = "{\"target\": BYTES}, {\"target\": \"auto\"} or {\"target\": \"off\"}";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -70,11 +75,12 @@ impl Routes {
             ("/v1/stat", Method::GET | Method::HEAD) => self.stat().await,
             ("/metrics", Method::GET | Method::HEAD) => self.metrics().await,
             ("/v1/compact", Method::POST) => self.compact(request).await,
+            ("/v1/balloon", Method::POST) => self.balloon(request).await,
             ("/v1/stat" | "/metrics", method) => Err(Refusal::of_method(&path, &method, "GET, HEAD")),
-            ("/v1/compact", method) => Err(Refusal::of_method(&path, &method, "POST")),
+            ("/v1/compact" | "/v1/balloon", method) => Err(Refusal::of_method(&path, &method, "POST")),
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
-                format!("there is no {path}: try GET /v1/stat, POST /v1/compact or GET /metrics"),
+                format!("there is no {path}: try GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"),
             )),
         };
         Ok(result.unwrap_or_else(refused))
@@ -114,6 +120,21 @@ impl Routes {
             })
             .await?;
         json(StatusCode::OK, &report)
+    }
+
+    async fn balloon(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let asked: BalloonRequest = parse(&body(request).await?, BALLOON_BODY)?;
+        // Not one at a time: whoever asks last is who counts, and ends what is under way.
+        let change = self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
+        match change {
+            Ok(change) => json(StatusCode::OK, &change),
+            Err(refusal @ BalloonRefusal::AboveTheArena { .. }) => {
+                Err(Refusal::new(StatusCode::BAD_REQUEST, refusal.to_string()))
+            }
+            Err(refusal @ BalloonRefusal::Auto(_)) => {
+                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()))
+            }
+        }
     }
 
     /// Runs what takes locks or reads /proc beside the event loop, so that other requests are answered meanwhile.

@@ -108,6 +108,20 @@ fn movement(page: &mut Page, stat: &StatReport) {
     page.counter("memzip_compaction_freed_zspages_total", "Zspages they freed.", objects.zspages_freed);
     page.counter("memzip_compaction_skipped_total", "Zspages they passed over.", objects.skipped);
     page.seconds("memzip_compaction_seconds_total", "Time they took.", objects.time_us);
+    let balloon = &moved.balloon;
+    page.gauge("memzip_balloon_target_bytes", "What the balloon is meant to lend to the system.", balloon.target);
+    page.gauge("memzip_balloon_bytes", "What it lends.", balloon.actual);
+    page.counter(
+        "memzip_balloon_refusals_total",
+        "Times the system took less than was offered.",
+        balloon.host_refusals,
+    );
+    let hot = &moved.hot_cache;
+    page.gauge("memzip_hot_cache_limit_bytes", "The most the cache of uncompressed pages may hold.", hot.limit);
+    page.gauge("memzip_hot_cache_bytes", "What it holds.", hot.bytes);
+    page.counter("memzip_hot_cache_hits_total", "Pages read from it or written to in place.", hot.hits);
+    page.counter("memzip_hot_cache_admissions_total", "Pages that came into it.", hot.admissions);
+    page.counter("memzip_hot_cache_evictions_total", "Pages compressed to make room in it.", hot.evictions);
     let background = &moved.background;
     page.seconds("memzip_background_cpu_seconds_total", "CPU time of compaction in the background.", background.cpu_us);
     page.gauge(

@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `GET /v1/stat` | [`stat_json::StatReport`] |
 //! | `POST /v1/compact`, body `{"objects": true, "frames": true, "budget_ms": N}`, a part of it, or nothing | [`compact_json::CompactReport`] |
+//! | `POST /v1/balloon`, body `{"target": BYTES}`, `"auto"` or `"off"` | [`balloon_json::BalloonChange`] |
 //! | `GET /metrics` | the same numbers for Prometheus |
 //!
 //! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
 //! The socket is 0600 and the peer must be this user or root. Everything a client can do is bounded: connections, time, body length, one
 //! request a connection, one compaction at a time.
 
+pub(crate) mod balloon_json;
 pub(crate) mod client;
 pub(crate) mod compact_json;
 mod http;
 mod metrics;
 mod movement;
 pub(crate) mod movement_json;
+mod movers;
 pub(crate) mod stat_json;
 mod subject;
 #[cfg(test)]
@@ -36,6 +39,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use http::Routes;
+pub(crate) use movers::{MoverConfig, Movers};
 pub(crate) use subject::Subject;
 
 /// What a client may take.

@@ -1,18 +1,20 @@
 //! Gathers what moves memory in one disk.
 
 use frames::VmStat;
-use zram::{Movability, Stat, Zram};
+use zram::{HotStat, Movability, Stat, Zram};
 use zsmalloc::{BackgroundState, BackgroundStats};
 
-use super::movement_json::{BackgroundReport, CompactionCounts, Movement};
+use super::Movers;
+use super::movement_json::{BackgroundReport, CompactionCounts, HotReport, Movement};
 use super::subject::micros;
 
 /// All of it, now.
-pub(super) fn report(disk: &Zram, stat: &Stat) -> Movement {
+pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
     let compaction = &stat.compaction;
+    let counts = vmstat(disk.zone().vmstat()).into_iter().chain(movers.balloon_vmstat());
     Movement {
         movability: if disk.config().movability == Movability::On { "on" } else { "off" }.to_owned(),
-        vmstat: vmstat(disk.zone().vmstat()).into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        vmstat: counts.map(|(name, count)| (name.to_owned(), count)).collect(),
         compaction: CompactionCounts {
             runs: compaction.runs,
             objects_moved: compaction.objects_moved,
@@ -22,7 +24,9 @@ pub(super) fn report(disk: &Zram, stat: &Stat) -> Movement {
             skipped: compaction.skipped,
             time_us: micros(compaction.time),
         },
-        background: background(&stat.background),
+        background: background(&stat.background, movers.background_percent()),
+        balloon: movers.balloon_report(),
+        hot_cache: hot(&stat.hot),
     }
 }
 
@@ -43,7 +47,18 @@ fn vmstat(stat: VmStat) -> Vec<(&'static str, u64)> {
     ]
 }
 
-fn background(stats: &BackgroundStats) -> BackgroundReport {
+fn hot(stat: &HotStat) -> HotReport {
+    HotReport {
+        limit: stat.hot_limit,
+        bytes: stat.hot_bytes,
+        pages: stat.hot_pages,
+        hits: stat.hits,
+        admissions: stat.admissions,
+        evictions: stat.evictions,
+    }
+}
+
+fn background(stats: &BackgroundStats, cpu_percent: u8) -> BackgroundReport {
     let state = match stats.state {
         BackgroundState::Off => "off",
         BackgroundState::Watching => "watching",
@@ -52,12 +67,13 @@ fn background(stats: &BackgroundStats) -> BackgroundReport {
     };
     BackgroundReport {
         state: state.to_owned(),
-        cpu_percent: 0,
+        cpu_percent,
         cpu_us: micros(stats.cpu),
         looks: stats.looks,
         slices: stats.slices,
         objects_moved: stats.objects_moved,
         frames_freed: stats.frames_freed,
+        frames_moved: stats.frames_moved,
         frames_freeable: stats.frames_freeable,
     }
 }

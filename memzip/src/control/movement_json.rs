@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::balloon_json::BalloonReport;
+
 /// Everything that moves memory, and how far it got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Movement {
@@ -15,6 +17,10 @@ pub(crate) struct Movement {
     pub(crate) compaction: CompactionCounts,
     /// Compaction in the background.
     pub(crate) background: BackgroundReport,
+    /// Memory of the arena that is lent to the OS.
+    pub(crate) balloon: BalloonReport,
+    /// Pages kept uncompressed.
+    pub(crate) hot_cache: HotReport,
 }
 
 /// All object compactions together.
@@ -36,6 +42,23 @@ pub(crate) struct CompactionCounts {
     pub(crate) time_us: u64,
 }
 
+/// The cache of uncompressed hot pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HotReport {
+    /// The most it may hold; 0 without a cache.
+    pub(crate) limit: u64,
+    /// What it holds.
+    pub(crate) bytes: u64,
+    /// The same in pages.
+    pub(crate) pages: u64,
+    /// Pages read from it, or written to in place.
+    pub(crate) hits: u64,
+    /// Pages that ever came into it.
+    pub(crate) admissions: u64,
+    /// Pages that were compressed to make room.
+    pub(crate) evictions: u64,
+}
+
 /// Compaction in the background.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BackgroundReport {
@@ -53,6 +76,9 @@ pub(crate) struct BackgroundReport {
     pub(crate) objects_moved: u64,
     /// Frames it freed; part of `compaction`.
     pub(crate) frames_freed: u64,
+    /// Frames it moved together.
+    #[serde(default)]
+    pub(crate) frames_moved: u64,
     /// Frames that could be freed when it last looked.
     pub(crate) frames_freeable: u64,
 }

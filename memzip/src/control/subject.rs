@@ -7,20 +7,21 @@ use zram::Zram;
 use zsmalloc::{Budget, ClassStats, Outcome};
 
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
-use super::movement;
 use super::stat_json::{ClassRow, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
+use super::{Movers, movement};
 
 /// A disk that is served.
 pub(crate) struct Subject {
     disk: Arc<Zram>,
+    movers: Movers,
     server: nbd::Handle,
     uri: String,
 }
 
 impl Subject {
     /// Joins what belongs together.
-    pub(crate) fn new(disk: Arc<Zram>, server: &nbd::Server) -> Self {
-        Self { disk, server: server.handle(), uri: server.uri().to_owned() }
+    pub(crate) fn new(disk: Arc<Zram>, movers: Movers, server: &nbd::Server) -> Self {
+        Self { disk, movers, server: server.handle(), uri: server.uri().to_owned() }
     }
 
     /// All numbers, now.
@@ -49,9 +50,14 @@ impl Subject {
             nbd: clients(&self.server.stats()),
             classes: stat.classes.iter().filter(|class| class.frames_used > 0).map(class_row).collect(),
             pagetypeinfo: self.disk.zone().pagetypeinfo().to_string(),
-            movement: movement::report(&self.disk, &stat),
+            movement: movement::report(&self.disk, &stat, &self.movers),
             buddyinfo: stat.buddyinfo,
         }
+    }
+
+    /// What moves memory by itself.
+    pub(crate) fn movers(&self) -> &Movers {
+        &self.movers
     }
 
     /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.

@@ -10,6 +10,7 @@ use nbd::{Listen, Server, ServerConfig};
 use tempfile::TempDir;
 use zram::{Zram, ZramConfig};
 
+use super::balloon_json::BalloonChange;
 use super::compact_json::{CompactReport, CompactRequest};
 use super::*;
 
@@ -39,7 +40,8 @@ impl Fixture {
         let disk = Arc::new(Zram::new(config).expect("a small disk"));
         let listen = Listen::Unix(folder.path().join("nbd"));
         let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default()).expect("a free path");
-        let subject = Arc::new(Subject::new(Arc::clone(&disk), &server));
+        let movers = Movers::start(&disk, MoverConfig::default()).expect("nothing is asked of them");
+        let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
         (disk, subject, folder)
     }
 
@@ -72,7 +74,18 @@ impl Fixture {
     }
 
     fn post(&self, body: &str) -> (u16, String) {
-        let request = format!("POST /v1/compact HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        self.post_to("/v1/compact", body)
+    }
+
+    /// Asks for a balloon; the answer must be a change.
+    fn balloon(&self, body: &str) -> BalloonChange {
+        let (status, answer) = self.post_to("/v1/balloon", body);
+        assert_eq!(status, 200, "{body}: {answer}");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    fn post_to(&self, path: &str, body: &str) -> (u16, String) {
+        let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let (status, _, body) = self.raw(&request);
         (status, body)
     }
@@ -227,6 +240,89 @@ fn one_compaction_at_a_time() {
     client::stat(&fixture.socket()).expect("stat does not mind");
     drop(running);
     client::compact(&fixture.socket(), CompactRequest::default()).expect("now it may");
+}
+
+#[test]
+fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
+    const MIB: u64 = 1 << 20;
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    assert_eq!(fixture.subject.stat().movement.balloon.mode, "off");
+    let change = fixture.balloon("{\"target\": 8388609}");
+    // Half a frame more than whole frames: rounded up.
+    assert_eq!((&*change.outcome, change.balloon.actual), ("reached", 8 * MIB + 4096));
+    let movement = client::stat(&fixture.socket()).expect("it answers").movement;
+    assert_eq!((&*movement.balloon.mode, movement.balloon.actual), ("fixed", 8 * MIB + 4096));
+    assert_eq!((movement.vmstat["balloon_inflate"], movement.vmstat["balloon_deflate"]), (2049, 0));
+    assert_eq!(fixture.balloon("{\"target\": 0}").balloon.actual, 0);
+
+    let change = fixture.balloon("{\"target\": \"auto\"}");
+    assert_eq!((&*change.outcome, &*change.balloon.mode), ("following pressure", "auto"));
+    let pressure = change.balloon.pressure.expect("it says what it follows");
+    assert!(pressure.source.ends_with("memory") || pressure.source.ends_with("memory.pressure"), "{pressure:?}");
+    let change = fixture.balloon("{\"target\": \"off\"}");
+    assert_eq!((&*change.balloon.mode, change.balloon.actual, change.balloon.pressure), ("off", 0, None));
+    fixture.disk.check().expect("nothing is lost");
+}
+
+#[test]
+fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.balloon("{\"target\": 4194304}");
+    let most = fixture.subject.stat().movement.balloon.most;
+    for junk in
+        ["", "{}", "{\"target\": -1}", "{\"target\": 0.5}", "{\"target\": \"1G\"}", "{\"target\": null}", "[0]", "7"]
+    {
+        let (status, body) = fixture.post_to("/v1/balloon", junk);
+        assert_eq!(status, 400, "{junk}: {body}");
+        assert!(body.contains("target"), "{junk}: {body}");
+    }
+    for above in [most + 1, u64::MAX] {
+        let (status, body) = fixture.post_to("/v1/balloon", &format!("{{\"target\": {above}}}"));
+        assert_eq!(status, 400, "{body}");
+        assert!(body.contains(&above.to_string()) && body.contains(&most.to_string()), "{body}");
+    }
+    let (status, head, _) = fixture.raw("GET /v1/balloon HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(status == 405 && head.contains("allow: post"), "{head}");
+    assert_eq!(fixture.subject.stat().movement.balloon.actual, 4 << 20);
+}
+
+#[test]
+fn targets_set_at_the_same_time_end_with_one_of_them() {
+    let fixture = Fixture::start(LIMITS);
+    fixture.fill_and_thin();
+    for round in 0..5 {
+        std::thread::scope(|scope| {
+            for target in [24 << 20, 3 << 20, 0u64, 16 << 20] {
+                let fixture = &fixture;
+                scope.spawn(move || fixture.balloon(&format!("{{\"target\": {target}}}")));
+            }
+        });
+        let balloon = fixture.subject.stat().movement.balloon;
+        assert_eq!(balloon.actual, balloon.target, "round {round}");
+        assert!([24 << 20, 3 << 20, 0, 16 << 20].contains(&balloon.actual), "{balloon:?}");
+    }
+    fixture.disk.check().expect("nothing is lost");
+}
+
+#[test]
+fn a_background_that_is_on_says_what_it_does() {
+    let (disk, _, folder) = Fixture::parts();
+    let movers = Movers::start(&disk, MoverConfig { background: Some(50), ..MoverConfig::default() });
+    let movers = movers.expect("half a CPU");
+    let server =
+        Server::bind(Listen::Unix(folder.path().join("nbd2")), Arc::clone(&disk) as _, ServerConfig::default());
+    let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server.expect("a free path")));
+    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject)).expect("it starts");
+    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    fixture.fill_and_thin();
+    let start = Instant::now();
+    while fixture.subject.stat().movement.background.looks < 3 && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let background = fixture.subject.stat().movement.background;
+    assert!(background.looks >= 3 && background.cpu_percent == 50, "{background:?}");
+    assert_ne!(background.state, "off");
 }
 
 #[test]

@@ -20,9 +20,9 @@ use nbd::{Listen, NbdError, Server, ServerConfig};
 use zram::{Zram, ZramConfig};
 
 use crate::cli::Demo;
-use crate::control::Subject;
 use crate::control::compact_json::{CompactReport, CompactRequest};
 use crate::control::stat_json::StatReport;
+use crate::control::{MoverConfig, Movers, Subject};
 use crate::corpus::{Corpus, PAGE};
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
@@ -146,7 +146,8 @@ impl Disk {
         let socket = RuntimeDir::open()?.nbd_socket();
         let server = Server::bind(Listen::Unix(socket.clone()), Arc::clone(&disk) as _, ServerConfig::default())
             .with_context(|| format!("cannot serve at {}", socket.display()))?;
-        let subject = Subject::new(disk, &server);
+        let movers = Movers::start(&disk, MoverConfig::default())?;
+        let subject = Subject::new(disk, movers, &server);
         let handle = server.handle();
         let thread = std::thread::Builder::new()
             .name("server".into())

@@ -1,7 +1,7 @@
 //! The disk of an experiment: page by page, with the content it must have beside it.
 
-use anyhow::{Context, Result, ensure};
-use block::{BlockDevice, Bytes, Span};
+use anyhow::{Context, Result, bail, ensure};
+use block::{BlockDevice, BlockError, Bytes, Span};
 use zram::{Zram, ZramConfig};
 
 use super::pages::Pages;
@@ -70,6 +70,18 @@ impl<'p> Disk<'p> {
         Ok(())
     }
 
+    /// Writes the pages in their order until there is no room for another. Says how many there were.
+    pub(super) fn fill_until_full(&mut self) -> Result<usize> {
+        for at in 0..self.pages.len() {
+            match self.zram.write(self.span(at)?, self.pages.get(at)) {
+                Ok(()) => self.held[at] = Some(at),
+                Err(BlockError::NoSpace { .. }) => return Ok(at),
+                Err(error) => return Err(error).with_context(|| format!("cannot write page {at}")),
+            }
+        }
+        bail!("all pages found room: there is nothing to be learnt from an arena that is not full")
+    }
+
     /// Forgets one page.
     pub(super) fn discard(&mut self, at: usize) -> Result<()> {
         self.zram.discard(self.span(at)?).with_context(|| format!("cannot discard page {at}"))?;
@@ -88,15 +100,22 @@ impl<'p> Disk<'p> {
         mm.compr_data_size as f64 / mm.mem_used_total.max(1) as f64
     }
 
-    /// Reads the whole disk and compares it byte for byte: what was kept and, as zeros, what was not. Says how many pages there are.
+    /// Reads the whole disk, compares it byte for byte, and checks the book-keeping. Says how many pages there are.
     pub(super) fn verify(&self) -> Result<usize> {
+        self.compare()?;
+        // It accounts for every frame of the zone: none may be somebody else's just now.
+        self.zram.check().context("the disk's book-keeping does not add up")?;
+        Ok(self.held.len())
+    }
+
+    /// Compares what was kept and, as zeros, what was not.
+    pub(super) fn compare(&self) -> Result<()> {
         let (mut buf, zeros) = (vec![0; PAGE], vec![0; PAGE]);
         for (at, held) in self.held.iter().enumerate() {
             self.zram.read(self.span(at)?, &mut buf).with_context(|| format!("cannot read page {at}"))?;
             let expected = held.map_or(&zeros[..], |page| self.pages.get(page));
             ensure!(buf == expected, "page {at} came back different from what was written");
         }
-        self.zram.check().context("the disk's book-keeping does not add up")?;
-        Ok(self.held.len())
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! | e1 | object compaction after random discards | [`original::E1`] |
 //! | e2 | a little ageing, both compactions | [`original::E2`] |
 //! | e3 | frame compaction after eight parallel writers, movable against not | [`original::E3_OLD`], [`original::E3_NEW`] |
+//! | e5 | allocation of neighbouring frames among scattered zspages, movable against not | none were published |
 //!
 //! Everything is measured in the run that prints it; what is left on the disks is read back and compared before anything is printed.
 
@@ -12,6 +13,7 @@ mod disk;
 mod e1;
 mod e2;
 mod e3;
+mod e5;
 mod free;
 mod original;
 mod pages;
@@ -67,12 +69,13 @@ fn measure(args: &cli::Lab) -> Result<Report> {
         Experiment::E1 => e1::run(&lab),
         Experiment::E2 => e2::run(&lab),
         Experiment::E3 => e3::run(&lab),
+        Experiment::E5 => e5::run(&lab),
     }
 }
 
 fn load(args: &cli::Lab) -> Result<Pages> {
     let usual = match args.experiment {
-        Experiment::E1 | Experiment::E2 => 512 << 20,
+        Experiment::E1 | Experiment::E2 | Experiment::E5 => 512 << 20,
         Experiment::E3 => 1 << 30,
     };
     let size = args.size.map_or(usual, |size| size.0);

@@ -41,14 +41,14 @@ fn fill_and_thin(server: &Server) {
     tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", &discard]));
 }
 
-fn number(stat: &Value, name: &str) -> u64 {
+pub fn number(stat: &Value, name: &str) -> u64 {
     stat[name].as_u64().unwrap_or_else(|| panic!("{name} is not a number in {stat:#}"))
 }
 
 #[test]
 fn stat_has_every_field_and_the_parts_sum_to_the_whole() {
     need!("nbdcopy", "nbdsh");
-    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
     let stat = stat(&server);
     NUMBERS.iter().for_each(|name| _ = number(&stat, name));
@@ -62,7 +62,7 @@ fn stat_has_every_field_and_the_parts_sum_to_the_whole() {
 #[test]
 fn curl_and_the_subcommand_tell_the_same() {
     need!("curl", "nbdcopy", "nbdsh");
-    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
     let by_curl: Value = serde_json::from_str(&curl(&server, &[], "/v1/stat")).expect("GET /v1/stat answers with JSON");
     let by_memzip = stat(&server);
@@ -74,7 +74,7 @@ fn curl_and_the_subcommand_tell_the_same() {
 #[test]
 fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
     need!("nbdcopy", "nbdsh");
-    let server = Server::start("16M", &["--algorithm", "lz4"]);
+    let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
     let before = stat(&server);
     let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
@@ -140,4 +140,119 @@ fn asking_where_nobody_listens_fails_with_the_path_in_the_message() {
     let nowhere = folder.path().join("nobody.sock");
     let said = tool::fail(memzip("stat").arg("--control").arg(&nowhere));
     assert!(said.contains("nobody.sock"), "{said}");
+}
+
+/// Asks with `memzip compact` and these options.
+fn compact(server: &Server, options: &[&str]) -> Value {
+    let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()).args(options));
+    serde_json::from_str(&json).expect("memzip compact --json prints JSON")
+}
+
+#[test]
+fn objects_and_frames_are_compacted_as_asked_for() {
+    need!("nbdcopy", "nbdsh", "curl");
+    let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
+    fill_and_thin(&server);
+    let nothing = compact(&server, &["--budget", "0"]);
+    assert_eq!(
+        (&nothing["objects"]["outcome"], &nothing["frames"]["outcome"]),
+        (&"out of time".into(), &"out of time".into())
+    );
+    assert_eq!((number(&nothing, "objects_moved"), number(&nothing, "frames_moved")), (0, 0));
+
+    let frames = compact(&server, &["--frames"]);
+    assert!(frames["objects"].is_null() && frames["frames"]["outcome"] == "done", "{frames:#}");
+    assert_eq!(number(&frames, "objects_moved"), 0);
+    assert!(number(&frames, "frames_scanned") > 0, "{frames:#}");
+
+    let objects = curl(&server, &["--data", "{\"frames\": false}"], "/v1/compact");
+    let objects: Value = serde_json::from_str(&objects).expect("JSON");
+    assert!(objects["frames"].is_null() && objects["objects"]["outcome"] == "done", "{objects:#}");
+    assert!(number(&objects, "objects_moved") > 0, "{objects:#}");
+
+    let both = compact(&server, &["--objects", "--frames", "--budget", "60000"]);
+    assert_eq!((&both["outcome"], number(&both, "objects_moved")), (&"done".into(), 0), "{both:#}");
+    let told = stat(&server);
+    assert_eq!(
+        told["vmstat"]["pgmigrate_success"].as_u64(),
+        Some(number(&frames, "frames_moved") + number(&both, "frames_moved"))
+    );
+    assert_eq!(number(&told["compaction"], "objects_moved"), number(&objects, "objects_moved"));
+    let text = tool::succeed(memzip("compact").arg("--frames").arg("--control").arg(server.control()));
+    assert!(text.starts_with("frames: moved ") && !text.contains("objects"), "{text}");
+
+    let mut contradiction = tool::command("curl");
+    contradiction
+        .args(["--silent", "--output", "-", "--write-out", "%{http_code}", "--unix-socket"])
+        .arg(server.control());
+    let said = tool::succeed(contradiction.args([
+        "--data",
+        "{\"objects\": false, \"frames\": false}",
+        "http://memzip/v1/compact",
+    ]));
+    assert!(said.ends_with("400") && said.contains("nothing to do"), "{said}");
+}
+
+/// Four at once and one writer: each is done or told that another is at it, and the content is what was written.
+#[test]
+fn compactions_at_once_under_load_end_and_keep_every_byte() {
+    need!("nbdcopy", "nbdsh");
+    let mut server = Server::start("16M", &["--algorithm", "lz4"]);
+    fill_and_thin(&server);
+    let image = server.folder().join("in.img");
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            (0..4).for_each(|_| _ = tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri())));
+        });
+        let compactors: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let output = tool::finish(memzip("compact").arg("--control").arg(server.control()));
+                        let said = tool::text(&output);
+                        assert!(output.status.success() || said.contains("409"), "{said}");
+                    }
+                })
+            })
+            .collect();
+        load.join().expect("the writer is served");
+        compactors.into_iter().for_each(|thread| thread.join().expect("each has an answer"));
+    });
+    let back = server.folder().join("back.img");
+    tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
+    content::assert_same(&image, &back);
+    server.assert_alive();
+}
+
+#[test]
+fn a_thinned_disk_is_compacted_in_the_background() {
+    need!("nbdcopy", "nbdsh");
+    let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "50"]);
+    fill_and_thin(&server);
+    let start = std::time::Instant::now();
+    let freed = |told: &Value| number(&told["background"], "frames_freed");
+    let mut told = stat(&server);
+    while freed(&told) == 0 && start.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        told = stat(&server);
+    }
+    assert!(freed(&told) > 0, "{:#}", told["background"]);
+    assert_eq!(number(&told["background"], "cpu_percent"), 50);
+    assert!(number(&told, "pages_compacted") >= freed(&told), "{told:#}");
+}
+
+#[test]
+fn a_hot_cache_holds_what_is_written_in_small_pieces_and_is_accounted_for() {
+    need!("nbdsh");
+    let server = Server::start("16M", &["--algorithm", "lz4", "--hot-cache", "4M"]);
+    let script = "for round in range(8):\n  for page in range(256):\n    h.pwrite(bytes([page, round]) * 256, page * 4096 + round * 512)\n\
+                  for page in range(256):\n  for round in range(8):\n    assert h.pread(512, page * 4096 + round * 512) == bytes([page, round]) * 256";
+    tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", script]));
+    let told = stat(&server);
+    let hot = |name: &str| number(&told["hot_cache"], name);
+    assert_eq!(hot("limit"), 4 << 20);
+    assert!(hot("bytes") > 0 && hot("bytes") <= hot("limit") && hot("hits") > 0, "{:#}", told["hot_cache"]);
+    assert_eq!(number(&told["memory"], "hot"), hot("bytes"));
+    let parts: u64 = told["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
+    assert_eq!(parts, number(&told, "mem_total"), "{told:#}");
 }

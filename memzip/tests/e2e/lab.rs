@@ -89,8 +89,24 @@ fn the_text_has_the_same_table_for_people() {
 
 #[test]
 fn what_cannot_be_run_is_said() {
-    assert!(tool::fail(memzip("lab").arg("e4")).contains("e3"));
+    assert!(tool::fail(memzip("lab").arg("e4")).contains("e5"));
     assert!(tool::fail(memzip("lab").args(["e1", "--size", "1M"])).contains("too little"));
     assert!(tool::fail(memzip("lab").args(["e1", "--size", "1P"])).contains("smaller --size"));
     assert!(tool::fail(memzip("lab").args(["e1", "/nowhere/at/all"])).contains("/nowhere/at/all"));
+}
+
+/// E-5: what is asked for while there is room is had, and the region serves the store to its last frame.
+#[test]
+fn e5_finds_neighbouring_frames_where_there_is_room_if_frames_can_move() {
+    let report = lab("e5", "64M");
+    for order in [2, 3] {
+        let of = |what: &str, column: &str| number(&report, "Blocks", &format!("order {order}: {what}"), column);
+        assert_eq!(of("success", "memzip on"), 1.0, "{report:#}");
+        assert!(of("asked for", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0, "{report:#}");
+    }
+    let region = |what: &str, column: &str| number(&report, "A region", what, column);
+    assert_eq!(region("of these in use", "memzip on"), 1.0);
+    assert_eq!(region("of these in use", "memzip off"), 0.0);
+    assert!(region("pages stored", "memzip on") > region("pages stored", "memzip off"), "{report:#}");
+    assert_met(&report, "region");
 }

@@ -7,6 +7,7 @@ mod content;
 mod server;
 mod tool;
 
+mod balloon;
 mod control;
 mod copy;
 mod crowd;

@@ -35,9 +35,12 @@ pub struct ZramConfig {
     pub access: Access,
     /// Frames in a zspage at most: 1 to 16.
     pub chain: u8,
-    /// Room for frames, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only, so less
-    /// is of use where a device has to live in a small space for an experiment.
+    /// Room for frames at most, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only,
+    /// so less is of use where a balloon or an experiment needs a zone without room that is never used.
     pub arena: Option<Bytes>,
+    /// The end of that room, which is kept free of frames that cannot move, for contiguous allocations from the zone; rounded up to whole blocks of
+    /// 2 MiB. `None` for none.
+    pub contiguous: Option<Bytes>,
     /// Where its memory comes from.
     pub backing: Backing,
     /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
@@ -57,6 +60,7 @@ impl ZramConfig {
             access: Access::ReadWrite,
             chain: frames::MAX_CHAIN as u8,
             arena: None,
+            contiguous: None,
             backing: Backing::Anonymous,
             movability: Movability::On,
             hot_cache: None,

@@ -55,7 +55,7 @@ mod damage_tests;
 pub use check::CheckError;
 pub use config::{Access, ZramConfig};
 pub use error::ZramError;
-pub use frames::{FrameCompaction, Movability};
+pub use frames::{CmaRegion, FrameCompaction, Movability};
 pub use stat::{HotStat, IoStat, MemorySplit, MmStat, Stat};
 pub use zram::{MAX_SIZE, Zram};
 pub use zsmalloc::{Budget, ClassStats, Compaction};

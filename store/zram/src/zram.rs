@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use block::{BlockError, Bytes};
-use frames::{CompactRequest, FrameCompaction, FrameCount, ShrinkerRegistration, Zone, ZoneConfig};
+use frames::{
+    CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, ShrinkerRegistration, Zone,
+    ZoneConfig,
+};
 use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
@@ -56,8 +59,10 @@ impl Zram {
             return Err(ZramError::Size { size, max: MAX_SIZE });
         }
         let pages = size.div_ceil(PAGE_SIZE as u64);
+        let (capacity, cma) = arena_of(&config, pages);
         let zone = Arc::new(Zone::new(ZoneConfig {
-            capacity: config.arena.map_or_else(|| arena_for(pages), frames_in),
+            capacity,
+            cma,
             limit: config.mem_limit.map(frames_in),
             backing: config.backing,
             movability: config.movability,
@@ -92,6 +97,13 @@ impl Zram {
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.contents.zone
+    }
+
+    /// The frames set aside for contiguous allocations, if there are any.
+    #[must_use]
+    pub fn contiguous(&self) -> Option<CmaRegion> {
+        let pages = self.config.size.0.div_ceil(PAGE_SIZE as u64);
+        arena_of(&self.config, pages).1
     }
 
     /// The pool its objects are in.
@@ -170,6 +182,20 @@ pub(crate) fn frames_in(bytes: Bytes) -> FrameCount {
 /// frames at hand in per-CPU lists, and for classes that are partly filled.
 fn arena_for(pages: u64) -> FrameCount {
     FrameCount::holding((pages + pages / 32 + 8192) * PAGE_SIZE as u64)
+}
+
+/// The arena's frames, and those at its end that are set aside.
+fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) {
+    let a_block = u64::from(PAGEBLOCK_FRAMES);
+    let whole = |frames: FrameCount| frames.0.next_multiple_of(a_block);
+    let needed = arena_for(pages);
+    let capacity = whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed)));
+    let region = config.contiguous.map(|bytes| {
+        let frames = whole(frames_in(bytes)).min(capacity);
+        // A zone has fewer frames than 32 bits can name, and says so if not.
+        CmaRegion { first: Pfn((capacity - frames) as u32), frames: FrameCount(frames) }
+    });
+    (FrameCount(capacity), region)
 }
 
 fn pool_config(config: &ZramConfig, pages: u64) -> PoolConfig {

@@ -1,0 +1,188 @@
+//! E-5: what the original series was made for. A zone is full of zspages, some pages go, and neighbouring frames are asked for while there is room for
+//! them, though scattered. And a region set aside for contiguous allocation: how much of it is of use until then.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use block::Bytes;
+use frames::{ContigError, ContigRequest, FRAME_SIZE, MigrateType, NoLocksHeld, Order, Pfn, Reclaim, Zone};
+use zram::{Budget, Movability, ZramConfig};
+
+use super::disk::Disk;
+use super::free::Free;
+use super::rng::Rng;
+use super::table::{Cell, Goal, Reach, Report, Table};
+use super::{Lab, setup};
+
+/// Orders asked for.
+const ORDERS: [u8; 3] = [2, 3, 9];
+/// The arena, against what all pages together would take. Units: percent.
+const ARENA: u64 = 80;
+/// Percent of the pages that are discarded once the zone is full.
+const DISCARDS: usize = 30;
+/// Blocks asked for, at most.
+const ATTEMPTS: u64 = 1000;
+/// The region set aside, against the arena: one part of so many.
+const REGION: u64 = 4;
+/// Percent of the pages discarded before the region is wanted back.
+const FREED: usize = 50;
+
+/// One order in one zone.
+struct Blocks {
+    free: Free,
+    attempts: u64,
+    successes: u64,
+    moved: u64,
+    seconds: f64,
+    verified: usize,
+}
+
+/// The region in one zone.
+struct Region {
+    frames: u64,
+    used: u64,
+    stored: u64,
+    /// Why the region could not be taken.
+    refused: Option<ContigError>,
+    moved: u64,
+    seconds: f64,
+    verified: usize,
+}
+
+/// Runs all of it.
+pub(super) fn run(lab: &Lab) -> Result<Report> {
+    let arena = arena(lab)?;
+    let mut table = Table::new(
+        "Blocks of neighbouring frames, asked for while free memory is there",
+        &["original", "memzip|off", "memzip|on"],
+    );
+    let (mut goals, mut verified) = (Vec::new(), 0);
+    let mut notes = vec![
+        format!("off: frames cannot move; on: they can. The zone was full, then {DISCARDS} % of the pages were discarded at random."),
+        "A block is asked for while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
+            .into(),
+    ];
+    for order in ORDERS.map(Order::new).into_iter().flatten() {
+        let on = blocks(lab, arena, Movability::On, order, ATTEMPTS)?;
+        // As many as could be asked for where each one was had: what is refused takes no room, and would be asked for without end.
+        let off = blocks(lab, arena, Movability::Off, order, on.attempts)?;
+        let mut row = |what: &str, cell: &dyn Fn(&Blocks) -> Cell| {
+            table.row(format!("{order}: {what}"), [Cell::None, cell(&off), cell(&on)]);
+        };
+        row("free frames", &|run| Cell::Count(run.free.frames()));
+        row("of these in blocks that are large enough", &|run| Cell::share(run.free.share_from(order.get().into())));
+        row("asked for", &|run| Cell::Count(run.attempts));
+        row("success", &|run| Cell::share(rate(run)));
+        row("frames moved", &|run| Cell::Count(run.moved));
+        row("time for all", &|run| Cell::Seconds(run.seconds));
+        match rate(&on) {
+            Some(rate) => goals.push(Goal::new(format!("{order}: success"), Reach::Least(1.0), Cell::Share(rate))),
+            None => {
+                notes.push(format!("At this size there is no room for a block of {order}: choose a larger --size."))
+            }
+        }
+        verified += off.verified + on.verified;
+    }
+    let mut regions =
+        Table::new("A region set aside for contiguous allocation", &["original", "memzip|off", "memzip|on"]);
+    let (off, on) = (region(lab, arena, Movability::Off)?, region(lab, arena, Movability::On)?);
+    let mut row = |what: &str, cell: &dyn Fn(&Region) -> Cell| {
+        regions.row(what, [Cell::None, cell(&off), cell(&on)]);
+    };
+    row("frames of the region", &|run| Cell::Count(run.frames));
+    row("of these in use when the store is full", &|run| Cell::Share(run.used as f64 / run.frames as f64));
+    row("pages stored when it is full", &|run| Cell::Count(run.stored));
+    row(&format!("the whole region could be taken, {FREED} % discarded"), &|run| {
+        Cell::Count(run.refused.is_none().into())
+    });
+    row("frames moved for that", &|run| Cell::Count(run.moved));
+    row("time for that", &|run| Cell::Seconds(run.seconds));
+    goals.push(Goal::new(
+        "frames of the region left unused when the store is full",
+        Reach::Most(0.0),
+        Cell::Count(on.frames - on.used),
+    ));
+    goals.push(Goal::new(
+        "the whole region could be taken back",
+        Reach::Least(1.0),
+        Cell::Count(on.refused.is_none().into()),
+    ));
+    notes.extend(on.refused.map(|error| format!("The region could not be taken although frames can move: {error}.")));
+    let mut setup = setup(lab);
+    setup.push(("arena", format!("{ARENA} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64)));
+    Ok(Report {
+        experiment: "E-5",
+        title: "neighbouring frames among scattered zspages",
+        setup,
+        tables: vec![table, regions],
+        goals,
+        notes,
+        verified_pages: (verified + off.verified + on.verified) as u64,
+    })
+}
+
+fn rate(run: &Blocks) -> Option<f64> {
+    (run.attempts > 0).then(|| run.successes as f64 / run.attempts as f64)
+}
+
+/// An arena that the pages overflow.
+fn arena(lab: &Lab) -> Result<Bytes> {
+    let disk = Disk::filled(&lab.pages, lab.config())?;
+    Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA / 100))
+}
+
+fn blocks(lab: &Lab, arena: Bytes, movability: Movability, order: Order, most: u64) -> Result<Blocks> {
+    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
+    let stored = disk.fill_until_full()?;
+    Rng::new(lab.seed).choose(stored, DISCARDS).into_iter().try_for_each(|page| disk.discard(page))?;
+    let zone = disk.zram.zone();
+    let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
+    let clock = Instant::now();
+    let (attempts, held) = ask(zone, order, most);
+    let seconds = clock.elapsed().as_secs_f64();
+    let moved = zone.vmstat().pgmigrate_success - before;
+    // With the blocks still taken: what moved for them must be whole.
+    disk.compare()?;
+    let successes = held.len() as u64;
+    drop(held);
+    Ok(Blocks { free, attempts, successes, moved, seconds, verified: disk.verify()? })
+}
+
+/// Asks for at most so many blocks, as long as there is room for one and for moving as much about; keeps what it gets.
+fn ask(zone: &Zone, order: Order, most: u64) -> (u64, Vec<frames::Block<'_>>) {
+    let (mut attempts, mut held) = (0, Vec::new());
+    let floor = zone.watermarks().min.0 + 2 * u64::from(order.frames());
+    while attempts < most {
+        let stats = zone.stats();
+        if stats.capacity.0 - stats.in_use.0 < floor {
+            break;
+        }
+        attempts += 1;
+        let reclaim = Reclaim::Allowed(NoLocksHeld::promise());
+        held.extend(zone.alloc_block(order, MigrateType::Unmovable, reclaim).ok());
+    }
+    (attempts, held)
+}
+
+fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
+    let contiguous = Some(Bytes(arena.0 / REGION));
+    let config = ZramConfig { arena: Some(arena), contiguous, movability, ..lab.config() };
+    let mut disk = Disk::new(&lab.pages, config)?;
+    let stored = disk.fill_until_full()?;
+    let region = disk.zram.contiguous().context("the device has a region")?;
+    let zone = disk.zram.zone();
+    let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
+    let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;
+    Rng::new(lab.seed).choose(stored, FREED).into_iter().try_for_each(|page| disk.discard(page))?;
+    disk.zram.compact(&Budget::unlimited());
+    let zone = disk.zram.zone();
+    let before = zone.vmstat().pgmigrate_success;
+    let clock = Instant::now();
+    let taken = zone.alloc_contig(Pfn(range.start)..Pfn(range.end), ContigRequest::default());
+    let seconds = clock.elapsed().as_secs_f64();
+    let moved = zone.vmstat().pgmigrate_success - before;
+    disk.compare()?;
+    let refused = taken.err();
+    let verified = disk.verify()?;
+    Ok(Region { frames: region.frames.0, used, stored: stored as u64, refused, moved, seconds, verified })
+}

@@ -1,0 +1,92 @@
+//! Options about what moves memory by itself, as they are written on the command line.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use thiserror::Error;
+use zram::Movability;
+
+use crate::control::balloon_json::BalloonTarget;
+use crate::sizes::{Size, SizeError};
+
+/// `--balloon auto|SIZE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Balloon {
+    /// It follows memory pressure.
+    Auto,
+    /// It has one size.
+    Size(Size),
+}
+
+/// `--compact-background CPU%|off`: the most of one CPU, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Background(pub(crate) Option<u8>);
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Why a text says nothing about compaction in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the share of a CPU is a whole number from 1 to 100, or \"off\"")]
+pub(crate) struct BackgroundError;
+
+impl FromStr for Balloon {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Size) }
+    }
+}
+
+impl From<Balloon> for BalloonTarget {
+    fn from(balloon: Balloon) -> Self {
+        match balloon {
+            Balloon::Auto => Self::Auto,
+            Balloon::Size(size) => Self::Bytes(size.0),
+        }
+    }
+}
+
+impl Default for Background {
+    /// On, with a tenth of one CPU at most: the memory stays packed while clients overwrite, and they are left nearly all of the machine.
+    fn default() -> Self {
+        Self(Some(10))
+    }
+}
+
+impl FromStr for Background {
+    type Err = BackgroundError;
+
+    fn from_str(text: &str) -> Result<Self, BackgroundError> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
+        percent.filter(|percent| (1..=100).contains(percent)).map(|percent| Self(Some(percent))).ok_or(BackgroundError)
+    }
+}
+
+impl fmt::Display for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(percent) => percent.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl From<Switch> for Movability {
+    fn from(switch: Switch) -> Self {
+        match switch {
+            Switch::On => Self::On,
+            Switch::Off => Self::Off,
+        }
+    }
+}

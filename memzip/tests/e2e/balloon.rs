@@ -1,0 +1,112 @@
+//! The balloon of a server in use: its memory really leaves the process, and not a byte of the store with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::content::{self, MIB};
+use crate::control::{number, stat};
+use crate::server::Server;
+use crate::tool::{self, need};
+
+/// Asks for a balloon; says what it was answered with and the HTTP status.
+fn set(server: &Server, target: &str) -> (Value, String) {
+    let mut curl = tool::command("curl");
+    curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"]).arg(server.control());
+    let body = format!("{{\"target\": {target}}}");
+    let said = tool::succeed(curl.args(["--data", &body, "http://memzip/v1/balloon"]));
+    let (answer, status) = said.rsplit_once('\n').expect("curl adds the status");
+    (serde_json::from_str(answer).expect("the answer is JSON"), status.to_owned())
+}
+
+/// A disk with a limit of 64 MiB: 48 MiB of noise were written to it, and every second page discarded.
+fn half_empty(folder_name: &str) -> (Server, std::path::PathBuf) {
+    let server = Server::start("96M", &["--mem-limit", "64M", "--algorithm", "lz4", "--compact-background", "off"]);
+    let mut content = content::noise(48 * MIB);
+    let image = content::save(server.folder(), "in.img", &content);
+    tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
+    let script = "for page in range(0, 12288, 2): h.trim(4096, page * 4096)";
+    tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", script]));
+    content.chunks_mut(8192).for_each(|pair| pair[..4096].fill(0));
+    content.resize(96 * MIB, 0);
+    let expected = content::save(server.folder(), folder_name, &content);
+    (server, expected)
+}
+
+#[test]
+fn a_balloon_takes_memory_out_of_a_server_under_load_and_gives_it_back() {
+    need!("curl", "nbdcopy", "nbdsh");
+    let (mut server, expected) = half_empty("expected.img");
+    let full = server.resident_bytes();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let back = server.folder().join("load.img");
+            let mut rounds = 0;
+            while !done.load(Ordering::Relaxed) || rounds == 0 {
+                tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
+                content::assert_same(&expected, &back);
+                rounds += 1;
+            }
+        });
+        for target in [36 * MIB, 4 * MIB, 20 * MIB, 36 * MIB] {
+            let (answer, status) = set(&server, &target.to_string());
+            assert_eq!((&*status, &answer["outcome"]), ("200", &"reached".into()), "{answer:#}");
+            assert_eq!(answer["balloon"]["actual"], target);
+        }
+        let small = server.resident_bytes();
+        assert!(small + 16 * MIB as u64 <= full, "{full} bytes resident became {small}");
+        let told = stat(&server);
+        assert_eq!((&told["balloon"]["mode"], &told["balloon"]["actual"]), (&"fixed".into(), &(36 * MIB).into()));
+        assert!(number(&told, "mem_total") < 32 * MIB as u64, "{told:#}");
+
+        let (answer, _) = set(&server, "\"off\"");
+        assert_eq!(answer["balloon"]["actual"], 0);
+        done.store(true, Ordering::Relaxed);
+        load.join().expect("every byte was right");
+    });
+    server.assert_alive();
+}
+
+#[test]
+fn a_full_store_gets_its_memory_back_from_the_balloon() {
+    need!("curl", "nbdcopy", "nbdsh");
+    let (mut server, _) = half_empty("unused.img");
+    set(&server, &(36 * MIB).to_string());
+    let more = content::save(server.folder(), "more.img", &content::noise(56 * MIB));
+    tool::succeed(tool::command("nbdcopy").arg(&more).arg(server.uri()));
+    let told = stat(&server);
+    assert!(told["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0), "{:#}", told["balloon"]);
+    server.assert_alive();
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    need!("curl");
+    let server = Server::start("16M", &["--mem-limit", "32M"]);
+    for target in ["-1", "\"much\"", "0.5", "1099511627776"] {
+        let (answer, status) = set(&server, target);
+        assert_eq!(status, "400", "{target}: {answer}");
+        assert!(answer["error"].as_str().is_some_and(|text| text.len() > 20), "{target}: {answer}");
+    }
+    assert_eq!(stat(&server)["balloon"]["actual"], 0);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = crate::server::memzip("serve");
+    command.args(["--size", "16M", "--mem-limit", "32M", "--balloon", "1T", "--unix"]);
+    command.arg(folder.path().join("a")).arg("--control").arg(folder.path().join("b"));
+    let said = tool::fail(&mut command);
+    assert!(said.contains("balloon of 1099511627776 bytes"), "{said}");
+}
+
+#[test]
+fn options_show_in_stat() {
+    let options = ["--balloon", "8M", "--compact-background", "25%", "--movability", "off", "--mem-limit", "32M"];
+    let server = Server::start("16M", &options);
+    let told = stat(&server);
+    assert_eq!((&told["balloon"]["mode"], &told["balloon"]["actual"]), (&"fixed".into(), &(8 * MIB).into()));
+    assert_eq!((&told["movability"], &told["background"]["cpu_percent"]), (&"off".into(), &25.into()));
+    let server = Server::start("16M", &["--balloon", "auto"]);
+    let told = stat(&server);
+    assert_eq!(told["balloon"]["mode"], "auto");
+    assert!(told["balloon"]["pressure"]["source"].is_string(), "{:#}", told["balloon"]);
+}
