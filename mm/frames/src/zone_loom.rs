@@ -110,3 +110,31 @@ fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
         zone.check().expect("consistent");
     });
 }
+
+/// A frame is given back while its pageblock is claimed: the claim gets it, or is refused, but a list never keeps it from both.
+#[test]
+fn a_frame_freed_while_its_pageblock_is_claimed_is_not_lost() {
+    model(|| {
+        let zone = zone(None);
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let pfn = frame.into_pfn();
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || drop(zone.frame_from_pfn(pfn)))
+        };
+        let claimed = {
+            let mut all = zone.buddy.lock();
+            all.isolate(&zone.tables, pfn.block()).is_ok()
+        };
+        assert!(claimed, "nobody else does");
+        zone.lock_everything().drain(&zone);
+        other.join().expect("no panic");
+        // From the claim on nothing of the pageblock is on a list: whatever is free is the claim's.
+        let all = zone.lock_everything();
+        assert_eq!(all.cached(), 0);
+        assert_eq!(zone.tables.blocks.facts(pfn.block()).free, PAGEBLOCK_FRAMES);
+        drop(all);
+        zone.buddy.lock().end_isolation(&zone.tables, pfn.block());
+        zone.check().expect("consistent");
+    });
+}

@@ -6,13 +6,14 @@
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod driver;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use driver::{Driver, Mood};
 use frames::{
-    AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount, MigrateType, Movability,
-    NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone, ZoneConfig, ZoneError,
+    Accepted, AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount, Locked, MigrateType,
+    Mode, Movability, MovableOps, NoLocksHeld, Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Target, Zone,
+    ZoneConfig, ZoneError,
 };
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
@@ -303,4 +304,83 @@ fn a_region_must_be_whole_pageblocks_of_the_zone() {
         assert!(matches!(refused, Err(ZoneError::Region { .. })), "{first} {frames}");
     }
     assert!(Zone::new(config(0, 4 * 512)).is_ok() && Zone::new(config(512, 0)).is_ok());
+}
+
+/// While a range is cleared, its owner lets go of more frames in it and asks for others.
+#[derive(Debug)]
+struct Restless {
+    owner: Owner,
+    has: Mutex<Vec<Pfn>>,
+    got: Mutex<Vec<Pfn>>,
+}
+
+impl MovableOps for Restless {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.has.lock().expect("no panic inside").contains(&frame.pfn())
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        let accepted = to.accept(from)?;
+        let last = {
+            let mut has = self.has.lock().expect("no panic inside");
+            has.retain(|&own| own != from.pfn());
+            // The highest: it is in a pageblock whose turn comes later.
+            has.sort_unstable();
+            has.pop()
+        };
+        last.into_iter().for_each(|pfn| self.owner.release(pfn));
+        let fresh = self.owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        self.got.lock().expect("no panic inside").extend(fresh.ok().map(|frame| frame.pfn()));
+        self.has.lock().expect("no panic inside").insert(0, accepted.pfn());
+        Ok(accepted)
+    }
+
+    fn putback(&self, _: &Locked<'_>) {}
+}
+
+/// callbacks may free and allocate. What they free in a range that is being cleared is handed out to nobody, so the range can be had.
+#[test]
+fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
+    let zone = plain(8);
+    let owner = zone.reserve_owner().expect("the first");
+    let restless = Arc::new(Restless { owner, has: Mutex::default(), got: Mutex::default() });
+    let ops: Weak<dyn MovableOps> = Arc::downgrade(&restless) as _;
+    restless.owner.publish(ops);
+    for _ in 0..3 * BLOCK {
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        restless.has.lock().expect("no panic inside").push(restless.owner.adopt(frame, 1, 0));
+    }
+    let contig = zone.alloc_contig(range(0, 3 * BLOCK), request()).expect("all of it can move");
+    let got = std::mem::take(&mut *restless.got.lock().expect("no panic inside"));
+    assert!(got.len() as u32 > BLOCK && got.iter().all(|pfn| pfn.0 >= 3 * BLOCK), "{got:?}");
+    zone.check().expect("consistent");
+    drop(contig);
+    zone.check().expect("consistent");
+}
+
+/// Several requests for blocks compact at once: each block is somebody's alone, and nothing is lost.
+#[test]
+fn blocks_made_at_once_are_each_somebodys_own() {
+    let zone = plain(24);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    let in_use = zone.stats().in_use.0;
+    let ask = |_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let blocks: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| (0..2).filter_map(|at| ask(at).ok()).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(!blocks.is_empty());
+    let mut firsts: Vec<_> = blocks.iter().map(frames::Block::first).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(firsts.len(), blocks.len());
+    assert_eq!(zone.stats().in_use.0, in_use + blocks.len() as u64 * u64::from(BLOCK));
+    println!("{} of 8 requests at once succeed", blocks.len());
+    zone.check().expect("consistent");
+    driver.check();
+    drop(blocks);
+    zone.check().expect("consistent");
 }

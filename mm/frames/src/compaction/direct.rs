@@ -53,7 +53,7 @@ impl Zone {
         }
         add(&self.events.stall, 1);
         self.drain_lists_above(0);
-        let result = self.capture(order, Budget::within(PATIENCE).start());
+        let result = self.capture(order, migrate_type, Budget::within(PATIENCE).start());
         match result {
             Ok(first) => {
                 add(&self.events.success, 1);
@@ -75,8 +75,8 @@ impl Zone {
         usable.0.saturating_sub(buddy.charged) >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 
-    fn capture(&self, order: Order, deadline: Deadline) -> Result<Pfn, Outcome> {
-        let blocks = self.by_free_frames(order);
+    fn capture(&self, order: Order, migrate_type: MigrateType, deadline: Deadline) -> Result<Pfn, Outcome> {
+        let blocks = self.by_promise(order, migrate_type);
         for round in blocks.chunks(ROUND) {
             let mut ranges = Vec::new();
             for &block in round {
@@ -127,12 +127,13 @@ impl Zone {
         }
     }
 
-    /// Pageblocks that may have a range of this order, those with the most free frames first.
-    fn by_free_frames(&self, order: Order) -> Vec<BlockIndex> {
+    /// Pageblocks that may have a range of this order: those of the type asked for first, so that unmovable blocks do not spread over movable
+    /// pageblocks, and then those with the most free frames.
+    fn by_promise(&self, order: Order, migrate_type: MigrateType) -> Vec<BlockIndex> {
         let buddy = self.buddy.lock();
         let step = if order > Order::PAGEBLOCK { 2 } else { 1 };
         let last = if order > Order::PAGEBLOCK { self.tables.len & !1 } else { buddy.online };
-        let mut blocks: Vec<(u32, BlockIndex)> = (0..last)
+        let mut blocks: Vec<(bool, u32, BlockIndex)> = (0..last)
             .step_by(step)
             .filter_map(|first| {
                 let parts = (first..first + step as u32).map(BlockIndex);
@@ -143,12 +144,13 @@ impl Zone {
                     let has = if facts.residence == Residence::Committed { facts.free } else { PAGEBLOCK_FRAMES };
                     (!out).then_some(has)
                 });
-                Some((free.sum::<Option<u32>>()?, BlockIndex(first)))
+                let other = self.tables.blocks.facts(BlockIndex(first)).migrate_type != migrate_type;
+                Some((other && order < Order::PAGEBLOCK, free.sum::<Option<u32>>()?, BlockIndex(first)))
             })
             .collect();
         drop(buddy);
-        blocks.sort_unstable_by_key(|&(free, block)| (std::cmp::Reverse(free), block));
-        blocks.into_iter().map(|(_, block)| block).collect()
+        blocks.sort_unstable_by_key(|&(other, free, block)| (other, std::cmp::Reverse(free), block));
+        blocks.into_iter().map(|(_, _, block)| block).collect()
     }
 
     /// How many frames have to be moved to clear each range of this order in a pageblock, or in a pair of them; `None` where that is not possible.
