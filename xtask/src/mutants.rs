@@ -88,7 +88,8 @@ fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
 /// What became of a mutant.
 #[derive(Debug)]
 enum Verdict {
-    Caught,
+    /// By a test that said this.
+    Caught(String),
     Survived(String),
     Error(String),
 }
@@ -96,7 +97,7 @@ enum Verdict {
 impl Verdict {
     fn text(&self) -> String {
         match self {
-            Verdict::Caught => "caught".to_owned(),
+            Verdict::Caught(said) => format!("caught: {said}"),
             Verdict::Survived(why) => format!("SURVIVED: {why}"),
             Verdict::Error(why) => format!("ERROR: {why}"),
         }
@@ -115,30 +116,43 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
 
 /// Every test named must notice; the first that does not decides.
 fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
+    let mut all = Vec::new();
     for test in &mutant.tests {
-        let verdict = judge(mutant, test, &Trial::of(copy, test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?);
-        if !matches!(verdict, Verdict::Caught) {
-            return Ok(verdict);
+        match judge(mutant, test, &Trial::of(copy, test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?) {
+            Verdict::Caught(said) => all.push(said),
+            other => return Ok(other),
         }
     }
-    Ok(Verdict::Caught)
+    Ok(Verdict::Caught(all.join("; ")))
 }
 
 fn judge(mutant: &Mutant, test: &Test, outcome: &Outcome) -> Verdict {
     match outcome {
-        Outcome::Failed { said } if mutant.finds.iter().any(|expected| said.contains(expected.as_str())) => {
-            Verdict::Caught
-        }
-        Outcome::Failed { said } => {
-            let end: String =
-                said.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-            Verdict::Error(format!("{test} failed for another reason than `{}`:\n{end}", mutant.finds.join("` or `")))
-        }
-        Outcome::Hung if mutant.may_hang.is_some() => Verdict::Caught,
+        Outcome::Failed { said } => match mutant.finds.iter().find_map(|expected| line_with(said, expected)) {
+            Some(line) => Verdict::Caught(line),
+            None => Verdict::Error(format!(
+                "{test} failed for another reason than `{}`:\n{}",
+                mutant.finds.join("` or `"),
+                end_of(said)
+            )),
+        },
+        Outcome::Hung if mutant.may_hang.is_some() => Verdict::Caught("it does not end".to_owned()),
         Outcome::Hung => Verdict::Error(format!("{test} did not end, and the patch does not say that it may")),
         Outcome::Held => Verdict::Survived(format!("{test} holds without the guard")),
         Outcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
     }
+}
+
+/// The line that contains what was expected, and the one after it, where a panic has its message.
+fn line_with(said: &str, expected: &str) -> Option<String> {
+    let mut lines = said.lines().skip_while(|line| !line.contains(expected));
+    let first = lines.next()?.trim();
+    Some(format!("{first} {}", lines.next().unwrap_or_default().trim()))
+}
+
+fn end_of(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
 /// The table; an error unless all were caught.
@@ -146,14 +160,15 @@ fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
     println!("\n{:<34} {:<9} {:>5}  guard", "mutant", "", "s");
     for (mutant, verdict, time) in rows {
         let word = match verdict {
-            Verdict::Caught => "caught",
+            Verdict::Caught(_) => "caught",
             Verdict::Survived(_) => "SURVIVED",
             Verdict::Error(_) => "ERROR",
         };
         println!("{:<34} {word:<9} {:>5}  {}", mutant.name, time.as_secs(), mutant.guard);
     }
-    let caught = rows.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Caught)).count();
-    println!("{caught} of {} mutants caught", rows.len());
+    let caught = rows.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Caught(_))).count();
+    let time: Duration = rows.iter().map(|(.., time)| *time).sum();
+    println!("{caught} of {} mutants caught, in {} s", rows.len(), time.as_secs());
     if caught < rows.len() {
         bail!("{} mutants were not caught", rows.len() - caught);
     }
@@ -170,7 +185,7 @@ mod tests {
         let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: left: 1\n--- a/x.rs\n+++ b/x.rs\n";
         let mutant = patch::parse(Path::new("x"), text).expect("a full header");
         let verdict = |outcome| judge(&mutant, &mutant.tests[0], &outcome);
-        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  left: 1".into() }), Verdict::Caught));
+        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  left: 1".into() }), Verdict::Caught(_)));
         assert!(matches!(verdict(Outcome::Failed { said: "out of memory".into() }), Verdict::Error(_)));
         assert!(matches!(verdict(Outcome::Held), Verdict::Survived(_)));
         assert!(matches!(verdict(Outcome::Hung), Verdict::Error(_)));

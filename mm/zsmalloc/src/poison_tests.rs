@@ -32,3 +32,13 @@ fn s24_a_broken_record_stops_the_pool_and_nobody_spins() {
     });
     assert!(pool.check().is_err());
 }
+
+/// R-213, C-04: nothing but the magic number is wrong. It is looked at in every build.
+#[test]
+fn r213_a_record_whose_magic_alone_is_wrong_stops_the_pool() {
+    let pool = pool();
+    let broken = pool.store(&[1; 1000]).expect("room");
+    let extent = pool.handles.locate(broken).expect("live").extent();
+    pool.zspages.extents().owner_words(extent)[0].fetch_xor(1, Ordering::Relaxed);
+    assert_eq!(pool.free(broken), Err(AccessError::Poisoned), "the low four bits are the magic");
+}
