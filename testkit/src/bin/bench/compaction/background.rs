@@ -82,7 +82,8 @@ fn held(context: &Context) -> Outcome {
 /// The writer with the background on and off, in turns.
 fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
     tell("writers' throughput beside compaction in the background");
-    let count = 300_000 / context.haste();
+    // Short turns, many of them: what else the machine does then falls on both sides.
+    let count = 100_000 / context.haste();
     let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
     let mut rng = Rng::new(4);
     let mut rate = |subject: &mut Subject<'_>| {
@@ -94,7 +95,7 @@ fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
     };
     rate(&mut subject);
     let (mut on, mut off) = (Samples::default(), Samples::default());
-    for _ in 0..context.repetitions(9) {
+    for _ in 0..context.repetitions(21) {
         off.push(rate(&mut subject));
         let background = Background::start(&subject.pool().clone(), BackgroundConfig::default())?;
         on.push(rate(&mut subject));
