@@ -71,7 +71,7 @@ impl Contents {
     /// Makes a page hot that was just decompressed for a reader, if that happens often to it. The reader does not mind if it fails.
     pub(crate) fn note_read(&self, slot: usize, stored: Stored, page: &Page) -> Result<(), BlockError> {
         let Some(hot) = &self.hot else { return Ok(()) };
-        if !matches!(stored.form(), Form::Compressed(_)) || !hot.recent.again(slot) {
+        if !matches!(stored.form(), Form::Compressed(_)) || !hot.has_room() || !hot.recent.again(slot) {
             return Ok(());
         }
         self.admit(slot, page).map_or(Ok(()), |fresh| self.install(slot, stored, fresh).map(drop))

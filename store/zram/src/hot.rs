@@ -108,6 +108,11 @@ impl Hot {
         self.limit
     }
 
+    /// Whether a page can become hot without another one leaving.
+    pub(crate) fn has_room(&self) -> bool {
+        self.taken() < self.limit
+    }
+
     /// Memory of the records, in bytes.
     pub(crate) fn record_bytes(&self) -> u64 {
         (self.extents.metadata_bytes() + self.recent.bytes()) as u64

@@ -2,7 +2,8 @@
 //!
 //! - A page a part of which is written: always. Each such write to a stored page costs a decompression and a compression; to a hot one, a copy.
 //! - A page that is read, if it was read before in a short time and has to be decompressed each time. "Short" is as long as no other page took its
-//!   place in a table of the last few thousand that were decompressed for a reader.
+//!   place in a table of the last few thousand that were decompressed for a reader. Only while the cache has room: compressing another page
+//!   for it costs more than the reader saves.
 //!
 //! A page that is overwritten as a whole is not made hot by that: it costs one compression, now or later. If it is hot it stays so.
 
