@@ -14,6 +14,7 @@
 pub(crate) mod balloon_json;
 pub(crate) mod client;
 pub(crate) mod compact_json;
+mod compaction;
 mod http;
 mod metrics;
 mod movement;

@@ -1,14 +1,14 @@
 //! What the control plane talks about: one disk and the server in front of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zram::Zram;
-use zsmalloc::{Budget, ClassStats, Outcome};
+use zsmalloc::ClassStats;
 
-use super::compact_json::{CompactReport, CompactRequest, PartReport};
+use super::compact_json::{CompactReport, CompactRequest};
 use super::stat_json::{ClassRow, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
-use super::{Movers, movement};
+use super::{Movers, compaction, movement};
 
 /// A disk that is served.
 pub(crate) struct Subject {
@@ -62,70 +62,8 @@ impl Subject {
 
     /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
     pub(crate) fn compact(&self, asked: CompactRequest, budget: Duration) -> CompactReport {
-        let before = self.disk.stat();
-        let start = Instant::now();
-        let objects = asked.objects.then(|| timed(|| self.disk.compact(&Budget::within(budget))));
-        let rest = budget.saturating_sub(start.elapsed());
-        let frames = asked.frames.then(|| timed(|| self.disk.compact_frames(&Budget::within(rest))));
-        let duration = start.elapsed();
-        let after = self.disk.stat();
-        let object_word = objects.map(|(done, _)| object_outcome(done.outcome));
-        let frame_word = frames.map(|(done, _)| frame_outcome(done.outcome));
-        let part =
-            |word: Option<Word>, time| word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time });
-        let (moved, object_time) = objects.unwrap_or_default();
-        let (gathered, frame_time) = frames.unwrap_or_default();
-        CompactReport {
-            objects: part(object_word, micros(object_time)),
-            frames: part(frame_word, micros(frame_time)),
-            objects_moved: moved.objects_moved,
-            bytes_moved: moved.bytes_moved,
-            frames_freed: moved.frames_freed,
-            zspages_freed: moved.zspages_freed,
-            skipped: moved.skipped,
-            frames_moved: gathered.frames_moved,
-            frames_busy: gathered.frames_busy,
-            frames_scanned: gathered.scanned,
-            outcome: object_word.max(frame_word).map_or("done", |Word(_, text)| text).to_owned(),
-            duration_us: micros(duration),
-            mem_used_before: before.mm.mem_used_total,
-            mem_used_after: after.mm.mem_used_total,
-            mem_total_before: before.memory.mem_total,
-            mem_total_after: after.memory.mem_total,
-        }
+        compaction::run(&self.disk, asked, budget)
     }
-}
-
-/// How a compaction ended: the worse, the larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Word(u8, &'static str);
-
-const DONE: Word = Word(0, "done");
-const OUT_OF_TIME: Word = Word(1, "out of time");
-const ALREADY_RUNNING: Word = Word(2, "already running");
-
-fn object_outcome(outcome: Outcome) -> Word {
-    match outcome {
-        Outcome::Done => DONE,
-        Outcome::OutOfTime => OUT_OF_TIME,
-        Outcome::AlreadyRunning => ALREADY_RUNNING,
-    }
-}
-
-fn frame_outcome(outcome: frames::Outcome) -> Word {
-    match outcome {
-        frames::Outcome::Done | frames::Outcome::Reached => DONE,
-        // The whole zone is never passed over or put off.
-        frames::Outcome::Skipped | frames::Outcome::Deferred | frames::Outcome::NoSuitable => DONE,
-        frames::Outcome::OutOfTime => OUT_OF_TIME,
-        frames::Outcome::AlreadyRunning => ALREADY_RUNNING,
-    }
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
-    let result = work();
-    (result, start.elapsed())
 }
 
 pub(super) fn micros(time: Duration) -> u64 {

@@ -73,7 +73,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             let old = one(lab, arena, Movability::Off, delete, compact)?;
             let new = one(lab, arena, Movability::On, delete, compact)?;
             let name = name(delete, compact);
-            report.goals.extend(goals(name, &new));
+            report.goals.extend(goals(name, &old, &new));
             report.tables.push(table(name, delete, &old, &new));
             report.verified_pages += (old.verified + new.verified) as u64;
         }
@@ -138,7 +138,9 @@ fn one(lab: &Lab, arena: Bytes, movability: Movability, delete: Delete, compact:
     })
 }
 
-fn goals(name: &str, new: &Run) -> Vec<Goal> {
+fn goals(name: &str, old: &Run, new: &Run) -> Vec<Goal> {
+    let share = |run: &Run, order| run.after.share_from(order).unwrap_or(0.0);
+    let behind = (4..super::free::ORDERS - 1).filter(|&order| share(new, order) <= share(old, order)).count();
     let resident = new.resident.map_or(Cell::None, Cell::Times);
     vec![
         Goal::new(
@@ -147,6 +149,11 @@ fn goals(name: &str, new: &Run) -> Vec<Goal> {
             Cell::share(new.after.share_from(9)),
         ),
         Goal::new(format!("memory of the process / frames in use: {name}"), Reach::Most(1.05), resident),
+        Goal::new(
+            format!("orders from 4 to 9 in which old has as much: {name}"),
+            Reach::Most(0.0),
+            Cell::Count(behind as u64),
+        ),
         Goal::new(format!("frames lost or invented: {name}"), Reach::Most(0.0), Cell::Count(new.drift)),
     ]
 }
@@ -172,6 +179,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         .map(original)
         .chain([old.init, old.after, new.init, new.after].map(Some))
         .collect();
+    let mut ratios = Vec::new();
     let mut row = |what: String, cell: &dyn Fn(&Free) -> Cell| {
         let cells: Vec<Cell> = moments.iter().map(|moment| moment.as_ref().map_or(Cell::None, cell)).collect();
         table.row(what, cells);
@@ -179,12 +187,26 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     for order in [4, 5, 6, 9] {
         row(format!("free memory in order >= {order}"), &|free| Cell::share(free.share_from(order)));
     }
+    let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order)) {
+        (Some(old), Some(new)) if old > 0.0 => Cell::Times(new / old),
+        _ => Cell::None,
+    };
+    let [original_old, original_new] = [old_free[1], new_free[1]];
+    for order in [5, 6] {
+        let mut cells = [Cell::None; 8];
+        if delete == Delete::Files {
+            cells[3] = ratio(&original_old, &original_new, order);
+        }
+        cells[7] = ratio(&old.after, &new.after, order);
+        ratios.push((format!("order >= {order}, new against old"), cells));
+    }
     row("highest order free".into(), &|free| free.highest().map_or(Cell::None, |order| Cell::Count(order as u64)));
     row("free frames".into(), &|free| Cell::Count(free.frames()));
     row("frames in use".into(), &|free| if free.in_use == 0 { Cell::None } else { Cell::Count(free.in_use) });
     for order in 0..super::free::ORDERS {
         row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
     }
+    ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));
     let measured = |cell: &dyn Fn(&Run) -> Cell| {
         let none = [Cell::None; 4].into_iter();
         none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()

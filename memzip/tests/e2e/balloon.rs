@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::content::{self, MIB};
 use crate::control::{number, stat};
-use crate::server::Server;
+use crate::server::{Server, memzip};
 use crate::tool::{self, need};
 
 /// Asks for a balloon; says what it was answered with and the HTTP status.
@@ -77,6 +77,10 @@ fn a_full_store_gets_its_memory_back_from_the_balloon() {
     tool::succeed(tool::command("nbdcopy").arg(&more).arg(server.uri()));
     let told = stat(&server);
     assert!(told["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0), "{:#}", told["balloon"]);
+    // A full store can be compacted, too: there is always room to move about, or nothing to be gained.
+    let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
+    let done: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(done["outcome"], "done", "{done:#}");
     server.assert_alive();
 }
 
@@ -91,7 +95,7 @@ fn what_cannot_be_is_refused_with_the_reason() {
     }
     assert_eq!(stat(&server)["balloon"]["actual"], 0);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = crate::server::memzip("serve");
+    let mut command = memzip("serve");
     command.args(["--size", "16M", "--mem-limit", "32M", "--balloon", "1T", "--unix"]);
     command.arg(folder.path().join("a")).arg("--control").arg(folder.path().join("b"));
     let said = tool::fail(&mut command);

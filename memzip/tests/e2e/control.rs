@@ -211,6 +211,7 @@ fn compactions_at_once_under_load_end_and_keep_every_byte() {
                         let output = tool::finish(memzip("compact").arg("--control").arg(server.control()));
                         let said = tool::text(&output);
                         assert!(output.status.success() || said.contains("409"), "{said}");
+                        assert!(!said.contains("ended early"), "the background's slices are waited for: {said}");
                     }
                 })
             })

@@ -79,6 +79,9 @@ fn e3_shows_what_movable_frames_are_worth() {
     let original = number(&report, "files 1 3 5 7 deleted; frames", "free memory in order >= 4", "original new after");
     assert_eq!(format!("{original:.3}"), "0.709");
     assert_met(&report, "lost or invented");
+    assert_met(&report, "in which old has as much");
+    let ratio = number(&report, "files 1 3 5 7 deleted; frames", "order >= 6, new against old", "original new after");
+    assert_eq!(format!("{ratio:.1}"), "3.2");
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! One compaction on demand: of objects, of frames, or of both within one budget.
+
+use std::time::{Duration, Instant};
+
+use zram::{Compaction, FrameCompaction, Zram};
+use zsmalloc::{Budget, Outcome};
+
+use super::compact_json::{CompactReport, CompactRequest, PartReport};
+use super::subject::micros;
+
+/// How long a compaction by somebody else is waited for. The background thread works in slices of milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long between two tries.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
+pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> CompactReport {
+    let before = disk.stat();
+    let start = Instant::now();
+    let rest = || Budget::within(budget.saturating_sub(start.elapsed()));
+    let objects = asked.objects.then(|| timed(|| objects(disk, rest)));
+    let frames = asked.frames.then(|| timed(|| frames(disk, rest)));
+    let duration = start.elapsed();
+    let after = disk.stat();
+    let object_word = objects.map(|(done, _)| object_outcome(done.outcome));
+    let frame_word = frames.map(|(done, _)| frame_outcome(done.outcome));
+    let part =
+        |word: Option<Word>, time| word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time });
+    let (moved, object_time) = objects.unwrap_or_default();
+    let (gathered, frame_time) = frames.unwrap_or_default();
+    CompactReport {
+        objects: part(object_word, micros(object_time)),
+        frames: part(frame_word, micros(frame_time)),
+        objects_moved: moved.objects_moved,
+        bytes_moved: moved.bytes_moved,
+        frames_freed: moved.frames_freed,
+        zspages_freed: moved.zspages_freed,
+        skipped: moved.skipped,
+        frames_moved: gathered.frames_moved,
+        frames_busy: gathered.frames_busy,
+        frames_scanned: gathered.scanned,
+        outcome: object_word.max(frame_word).map_or("done", |Word(_, text)| text).to_owned(),
+        duration_us: micros(duration),
+        mem_used_before: before.mm.mem_used_total,
+        mem_used_after: after.mm.mem_used_total,
+        mem_total_before: before.memory.mem_total,
+        mem_total_after: after.memory.mem_total,
+    }
+}
+
+/// Tries again while somebody else is at it; what a try did by itself is counted.
+fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
+    let start = Instant::now();
+    let mut sum = Compaction::default();
+    loop {
+        let done = disk.compact(&rest());
+        sum.objects_moved += done.objects_moved;
+        sum.bytes_moved += done.bytes_moved;
+        sum.frames_freed += done.frames_freed;
+        sum.zspages_freed += done.zspages_freed;
+        sum.skipped += done.skipped;
+        sum.outcome = done.outcome;
+        if done.outcome != Outcome::AlreadyRunning || start.elapsed() > PATIENCE {
+            return sum;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// As [`objects`]; a try that meets another compaction does nothing at all.
+fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
+    let start = Instant::now();
+    loop {
+        let budget = rest();
+        let done = disk.compact_frames(&budget);
+        if done.outcome != frames::Outcome::AlreadyRunning || start.elapsed() > PATIENCE {
+            return done;
+        }
+        if budget.start().has_passed() {
+            return FrameCompaction { outcome: frames::Outcome::OutOfTime, ..done };
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// How a compaction ended: the worse, the larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Word(u8, &'static str);
+
+const DONE: Word = Word(0, "done");
+const OUT_OF_TIME: Word = Word(1, "out of time");
+const ALREADY_RUNNING: Word = Word(2, "already running");
+
+fn object_outcome(outcome: Outcome) -> Word {
+    match outcome {
+        Outcome::Done => DONE,
+        Outcome::OutOfTime => OUT_OF_TIME,
+        Outcome::AlreadyRunning => ALREADY_RUNNING,
+    }
+}
+
+fn frame_outcome(outcome: frames::Outcome) -> Word {
+    match outcome {
+        frames::Outcome::Done | frames::Outcome::Reached => DONE,
+        // The whole zone is never passed over or put off.
+        frames::Outcome::Skipped | frames::Outcome::Deferred | frames::Outcome::NoSuitable => DONE,
+        frames::Outcome::OutOfTime => OUT_OF_TIME,
+        frames::Outcome::AlreadyRunning => ALREADY_RUNNING,
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
