@@ -12,8 +12,8 @@ mod tally;
 mod worker;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ struct World {
     zone: Arc<Zone>,
     places: Vec<Place>,
     tally: Tally,
+    /// Held shared by whoever may have the zone ask its pools for room; alone, while the books of a pool are checked.
+    shrinking: RwLock<()>,
     stop: AtomicBool,
     seed: u64,
 }
@@ -57,7 +59,14 @@ impl World {
         let config = ZoneConfig { capacity: FrameCount(limit.0 * 2), limit: Some(limit), ..ZoneConfig::default() };
         let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
         let places = (0..PLACES).map(|_| Place::new(&zone)).collect();
-        Self { zone, places, tally: Tally::default(), stop: AtomicBool::new(false), seed: args.seed }
+        Self {
+            zone,
+            places,
+            tally: Tally::default(),
+            shrinking: RwLock::new(()),
+            stop: AtomicBool::new(false),
+            seed: args.seed,
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -65,10 +65,12 @@ impl Place {
     }
 
     /// Ends the pool, with all its objects in it, after they were verified; and begins another.
-    pub fn recreate(&self, zone: &Arc<Zone>) -> u64 {
+    pub fn recreate(&self, zone: &Arc<Zone>, shrinking: &RwLock<()>) -> u64 {
         let mut life = self.life.write().expect("nobody panicked");
         let verified = life.verify();
+        let quiet = shrinking.write().expect("nobody panicked");
         life.pool.check().expect("the pool is consistent");
+        drop(quiet);
         *life = Life::new(zone);
         verified
     }
