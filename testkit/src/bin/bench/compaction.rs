@@ -2,6 +2,7 @@
 
 mod background;
 mod gain;
+mod migration;
 mod readers;
 mod speed;
 
@@ -13,5 +14,6 @@ pub fn run(context: &Context) -> Outcome {
     rows.append(&mut speed::rows(context)?);
     rows.append(&mut background::rows(context)?);
     rows.append(&mut readers::rows(context)?);
+    rows.append(&mut migration::rows(context)?);
     Ok(rows)
 }

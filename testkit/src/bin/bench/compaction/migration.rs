@@ -1,0 +1,96 @@
+//! Two readers while frames migrate under them, by a thread that uses a tenth of a CPU: how many reads each second of the readers' CPU time gets.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frames::{Isolated, MigrateType, Mode, Pfn, Reclaim, Zone};
+use sys::host::thread_cpu_time;
+use testkit::Rng;
+use testkit::corpus::Kind;
+use zsmalloc::{Handle, Pool};
+
+use super::speed::filled;
+use crate::context::{Context, Outcome, tell};
+use crate::row::{Reach, Row, Samples, Unit};
+
+const READERS: usize = 2;
+/// Frames isolated and moved at once.
+const BATCH: usize = 32;
+/// The share of a CPU that moves frames: one part in so many.
+const SHARE: u32 = 10;
+
+pub fn rows(context: &Context) -> Outcome {
+    tell("reads while frames migrate");
+    let (pool, handles) = filled(context.corpus.kind(Kind::Memory))?;
+    let (mut with, mut without, mut moved) = (Samples::default(), Samples::default(), Samples::default());
+    for turn in 0..context.repetitions(7) as u64 {
+        without.push(turn_of(context, &pool, &handles, None, turn)?.0);
+        let (reads, frames) = turn_of(context, &pool, &handles, Some(pool.zone()), turn)?;
+        with.push(reads);
+        moved.push(frames);
+    }
+    let what = "2 readers while frames migrate at 10 % of a CPU: reads a CPU-second";
+    let row = Row::ratio(what, &with, "no migration", &without, Unit::Rate);
+    Ok(vec![row.must(Reach::Least(0.9)).note(format!("{:.0} frames moved a second", moved.median()))])
+}
+
+/// Reads for each second of the readers' CPU time, and frames moved a second.
+fn turn_of(
+    context: &Context,
+    pool: &Pool,
+    handles: &[Handle],
+    migrate: Option<&Zone>,
+    seed: u64,
+) -> Result<(f64, f64), Box<dyn Error>> {
+    let stop = AtomicBool::new(false);
+    let start = Instant::now();
+    let (reads, moved) = thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS as u64)
+            .map(|number| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || read(pool, handles, stop, seed * 10 + number)
+                })
+            })
+            .collect();
+        let mover = scope.spawn(|| migrate.map_or(0, |zone| keep_moving(zone, &stop, seed)));
+        thread::sleep(context.load_time());
+        stop.store(true, Ordering::Release);
+        let reads: Option<f64> = readers.into_iter().map(|reader| reader.join().ok()).sum();
+        (reads, mover.join().ok())
+    });
+    let (reads, moved) = reads.zip(moved).ok_or("a thread panicked")?;
+    Ok((reads / READERS as f64, moved as f64 / start.elapsed().as_secs_f64()))
+}
+
+/// Random reads until told to stop, for each second of CPU time they took.
+fn read(pool: &Pool, handles: &[Handle], stop: &AtomicBool, seed: u64) -> f64 {
+    let (mut rng, mut count, start) = (Rng::new(seed), 0u64, thread_cpu_time());
+    let mut page = [0; 4096];
+    while !stop.load(Ordering::Acquire) {
+        let object = pool.read(handles[rng.index(handles.len())]).expect("nobody frees");
+        black_box(object.contiguous(&mut page));
+        count += 1;
+    }
+    count as f64 / (thread_cpu_time() - start).as_secs_f64()
+}
+
+/// Moves random frames to fresh ones, and sleeps nine times as long as that took.
+fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
+    let (mut rng, mut moved) = (Rng::new(seed ^ 0xf4a3e), 0);
+    let frames = u32::try_from(zone.stats().online.0).unwrap_or(u32::MAX);
+    while !stop.load(Ordering::Acquire) {
+        let start = thread_cpu_time();
+        while thread_cpu_time() - start < Duration::from_millis(1) {
+            let mut batch: Vec<Isolated<'_>> =
+                (0..BATCH).filter_map(|_| zone.isolate(Pfn(rng.below(frames)))).collect();
+            let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+            moved += zone.migrate_pages(&mut batch, &mut fresh, Mode::Async).migrated;
+        }
+        thread::sleep((thread_cpu_time() - start) * (SHARE - 1));
+    }
+    moved
+}
