@@ -69,8 +69,8 @@ impl Pool {
         if std::mem::replace(&mut state.compacting, true) {
             return Outcome::AlreadyRunning;
         }
-        // Others may free and allocate as fast as we move; no object needs to move twice.
-        let enough = report.objects_moved + state.used;
+        // Others may free and allocate as fast as we move. No object needs to move more than twice: into another zspage, and to the front of that.
+        let enough = report.objects_moved + 2 * state.used;
         drop(state);
         let _claim = Claim { pool: self, class };
         Visit { pool: self, class, deadline, report, source: None, passed: Vec::new() }.run(enough)
