@@ -42,6 +42,9 @@ fn beside_migration(work: impl Fn(&Arc<Pool>, Handle) + Send + Sync + 'static) {
         pool.check().expect("consistent");
         pool.zone().check().expect("consistent");
         assert_eq!(pool.zone().stats().in_use.0, pool.frames());
+        if pool.stats().objects == 0 {
+            assert_eq!(pool.frames(), 0, "what was put off is done");
+        }
     });
 }
 

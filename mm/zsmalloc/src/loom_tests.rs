@@ -119,6 +119,28 @@ fn b5_free_against_compaction() {
     });
 }
 
+/// S-50, B5, B13b: the same for the object that compaction takes first, whichever of the two that is.
+#[test]
+fn s50_free_of_the_object_that_moves() {
+    for victim in [0, 1] {
+        sync::model(move || {
+            let pool = pool();
+            let [first, second, third] = [1, 2, 3].map(|byte| pool.store(&object(byte)).expect("room"));
+            pool.free(first).expect("live");
+            let left = [second, third];
+            let compactor = {
+                let pool = Arc::clone(&pool);
+                thread::spawn(move || pool.compact(&Budget::unlimited()))
+            };
+            assert_eq!(pool.free(left[victim]), Ok(LEN), "freed where it is by now");
+            compactor.join().expect("no panic");
+            assert_eq!(pool.free(left[1 - victim]), Ok(LEN));
+            assert_eq!(pool.frames(), 0);
+            pool.check().expect("consistent");
+        });
+    }
+}
+
 /// S-29: two frees of one handle, one success.
 #[test]
 fn s29_free_against_free() {

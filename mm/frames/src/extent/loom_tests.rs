@@ -66,6 +66,32 @@ fn pending_work_is_found_by_exactly_one() {
     });
 }
 
+/// The same with the reader inside from the start: it leaves between any two steps of the marker (S-13, R-286).
+#[test]
+fn s13_a_mark_and_the_last_to_leave() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let shared = extents.share(id).expect("live");
+        let marker = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || {
+                loop {
+                    if reap(&extents, id) {
+                        return true;
+                    }
+                    if extents.mark_pending(id) {
+                        return false;
+                    }
+                }
+            })
+        };
+        let by_reader = shared.release() == Leaving::Pending && reap(&extents, id);
+        let by_marker = marker.join().expect("no panic");
+        assert!(by_reader != by_marker, "the work is done once: {by_reader} {by_marker}");
+        assert!(extents.share(id).is_none());
+    });
+}
+
 fn reap(extents: &Extents, id: ExtentId) -> bool {
     extents.try_exclusive(id).map(Exclusive::destroy).is_some()
 }

@@ -150,3 +150,19 @@ fn touch_against_isolate() {
         cache.is_sound(1);
     });
 }
+
+/// INV-LRU-1, R-026, S-37: the same, with the frame isolated beforehand: the owner lets go of it between any two steps of the putback.
+#[test]
+fn s37_release_against_a_putback_under_way() {
+    sync::model(|| {
+        let (cache, id, pfn) = cache();
+        let isolated = cache.extents.zone().isolate(pfn);
+        let owner = {
+            let cache = Arc::clone(&cache);
+            thread::spawn(move || cache.end(id))
+        };
+        drop(isolated);
+        owner.join().expect("no panic");
+        cache.is_empty();
+    });
+}

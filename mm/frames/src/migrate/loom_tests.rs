@@ -236,21 +236,55 @@ fn r008_the_last_reference_hands_the_bytes_over() {
         while let Ok(frame) = store.extents.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
             std::mem::forget(frame);
         }
-        let scanner = {
+        // Isolated beforehand, so that the few switches a model has are left for what follows.
+        let isolated = store.extents.zone().isolate(pfn);
+        let owner = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                drop(store.extents.zone().isolate(pfn));
-                let mut next = store.extents.create(Shape::Single, 2).expect("a number");
-                if next.attach(0, Reclaim::NotAllowed).is_ok() {
-                    next.pieces_mut(0..8).expect("inside").0.fill(3);
-                }
-                next.destroy();
+                let mut held = store.extents.try_exclusive(id).expect("idle");
+                held.pieces_mut(0..8).expect("inside").0.fill(2);
+                held.destroy();
             })
         };
-        let mut held = store.extents.try_exclusive(id).expect("idle");
-        held.pieces_mut(0..8).expect("inside").0.fill(2);
-        held.destroy();
-        scanner.join().expect("no panic");
+        drop(isolated);
+        write_to_a_fresh_frame(&store.extents);
+        owner.join().expect("no panic");
+        store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// Takes a frame if there is one, writes to it and gives it back.
+fn write_to_a_fresh_frame(extents: &Extents) {
+    let mut next = extents.create(Shape::Single, 2).expect("a number");
+    if next.attach(0, Reclaim::NotAllowed).is_ok() {
+        next.pieces_mut(0..8).expect("inside").0.fill(3);
+    }
+    next.destroy();
+}
+
+/// S-01, S-53: a frame is moved while somebody reads it, and the old frame goes to its next owner. The reader has left by then, or the frame stays.
+#[test]
+fn s01_a_frame_is_not_used_again_under_its_reader() {
+    sync::model(|| {
+        let (store, id, pfn) = store();
+        let zone = store.extents.zone();
+        // One frame is left to move to, so that the next one to be had is the old one.
+        let spare = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        while let Ok(frame) = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+            std::mem::forget(frame);
+        }
+        drop(spare);
+        let shared = store.extents.share(id).expect("live");
+        let mover = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || {
+                migrate(store.extents.zone(), pfn);
+                write_to_a_fresh_frame(&store.extents);
+            })
+        };
+        assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
+        drop(shared);
+        mover.join().expect("no panic");
         store.extents.zone().check().expect("consistent");
     });
 }
