@@ -91,6 +91,8 @@ impl Server {
         let (size, limit) = (size.to_string(), limit.map(|limit| limit.to_string()));
         let mut arguments = vec!["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
         arguments.extend(["--size", &size, "--algorithm", algorithm]);
+        // What is shown before a compaction must be from before any.
+        arguments.extend(["--compact-background", "off"]);
         if let Some(limit) = &limit {
             arguments.extend(["--mem-limit", limit]);
         }
