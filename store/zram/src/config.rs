@@ -36,7 +36,8 @@ pub struct ZramConfig {
     /// Frames in a zspage at most: 1 to 16.
     pub chain: u8,
     /// Room for frames at most, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only,
-    /// so less is of use where a balloon or an experiment needs a zone without room that is never used.
+    /// so less is of use where a balloon or an experiment needs a zone without room that is never used. A cache of hot
+    /// pages adds one block, which it passes through at the limit.
     pub arena: Option<Bytes>,
     /// The end of that room, which is kept free of frames that cannot move, for contiguous allocations from the zone; rounded up to whole blocks of
     /// 2 MiB. `None` for none.

@@ -63,7 +63,7 @@ impl Zram {
         let zone = Arc::new(Zone::new(ZoneConfig {
             capacity,
             cma,
-            limit: config.mem_limit.map(frames_in),
+            limit: limit_of(&config, capacity, config.mem_limit),
             backing: config.backing,
             movability: config.movability,
             ..ZoneConfig::default()
@@ -117,7 +117,8 @@ impl Zram {
     pub fn set_mem_limit(&self, limit: Option<Bytes>) {
         // Relaxed: shown in statistics only; the zone holds the limit that counts.
         self.limit.store(limit.map_or(u64::MAX, |limit| limit.0), Relaxed);
-        self.contents.zone.set_limit(limit.map(frames_in));
+        let zone = &self.contents.zone;
+        zone.set_limit(limit_of(&self.config, zone.capacity(), limit));
     }
 
     /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
@@ -189,13 +190,34 @@ fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) 
     let a_block = u64::from(PAGEBLOCK_FRAMES);
     let whole = |frames: FrameCount| frames.0.next_multiple_of(a_block);
     let needed = arena_for(pages);
-    let capacity = whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed)));
+    let capacity =
+        whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed))) + beyond_the_limit(config).0;
     let region = config.contiguous.map(|bytes| {
         let frames = whole(frames_in(bytes)).min(capacity);
         // A zone has fewer frames than 32 bits can name, and says so if not.
         CmaRegion { first: Pfn((capacity - frames) as u32), frames: FrameCount(frames) }
     });
     (FrameCount(capacity), region)
+}
+
+/// Frames of the arena that no limit lets anybody use. A hot page is compressed before its frame is free, so a cache that has taken all it may needs a
+/// frame elsewhere for a moment ([`Zone::advance`]).
+fn beyond_the_limit(config: &ZramConfig) -> FrameCount {
+    FrameCount(if has_cache(config) { PAGEBLOCK_FRAMES.into() } else { 0 })
+}
+
+/// What the zone is told for this limit.
+fn limit_of(config: &ZramConfig, capacity: FrameCount, limit: Option<Bytes>) -> Option<FrameCount> {
+    let asked = limit.map(frames_in);
+    if !has_cache(config) {
+        return asked;
+    }
+    let most = FrameCount(capacity.0.saturating_sub(beyond_the_limit(config).0));
+    Some(asked.map_or(most, |asked| asked.min(most)))
+}
+
+fn has_cache(config: &ZramConfig) -> bool {
+    config.hot_cache.is_some_and(|size| size.0 > 0)
 }
 
 fn pool_config(config: &ZramConfig, pages: u64) -> PoolConfig {

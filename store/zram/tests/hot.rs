@@ -161,6 +161,30 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     disk.check().expect("sound");
 }
 
+/// An arena without a frame more than may be used is as good as any: what fills it with hot pages can still compress them.
+#[test]
+fn hot_pages_that_fill_the_arena_make_room() {
+    const BLOCK: Bytes = Bytes(512 * 4096);
+    let algorithm = Algorithm::Lz4 { acceleration: 1 };
+    for mem_limit in [Some(BLOCK), None] {
+        let size = Bytes(PAGES * 4096);
+        let config =
+            ZramConfig { algorithm, hot_cache: Some(size), mem_limit, arena: Some(BLOCK), ..ZramConfig::new(size) };
+        let disk = Zram::new(config).expect("a small disk");
+        if mem_limit.is_none() {
+            disk.set_mem_limit(None);
+        }
+        (0..PAGES).for_each(|page| write(&disk, page, &text(page)));
+        let expected: Vec<_> = (0..PAGES).map(|page| touch(&disk, page, text(page))).collect();
+        let hot = disk.stat().hot;
+        assert!(hot.hot_pages > 100 && hot.evictions > 100, "{mem_limit:?}: {hot:?}");
+        assert!((0..PAGES).all(|page| read(&disk, page) == expected[page as usize]));
+        let stat = disk.stat();
+        assert!(stat.mm.mem_used_total + stat.memory.hot <= BLOCK.0, "{:?}", stat.memory);
+        disk.check().expect("sound");
+    }
+}
+
 /// At the memory limit the cache goes first: everything a disk without one could hold can be written.
 #[test]
 fn at_the_limit_hot_pages_make_room_for_stored_ones() {
