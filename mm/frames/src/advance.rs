@@ -18,10 +18,16 @@ impl Zone {
     /// If somebody else takes that room the caller's request is refused like any other, and until the next frame is freed the zone is above its limit
     /// by what was taken: never by more than the advances at one time.
     ///
+    /// In a zone that is above its limit, since that was lowered, the room is beyond what is in use: else nothing could be moved to where it takes
+    /// less, and the zone would stay there. It never comes to hold more than the advances above what it holds.
+    ///
     /// Locking: the zone lock, for a moment.
     pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
-        self.buddy.lock().moving += frames.0;
-        Advance { zone: self, frames: frames.0 }
+        let mut buddy = self.buddy.lock();
+        let over = buddy.limit.map_or(0, |limit| buddy.counted().saturating_sub(limit.0));
+        let frames = frames.0.saturating_add(over).min(self.capacity().0);
+        buddy.moving += frames;
+        Advance { zone: self, frames }
     }
 }
 
@@ -52,6 +58,33 @@ mod tests {
         held.truncate(4);
         assert_eq!(take().map(drop), Err(AllocError::Limit));
         drop(held);
+        zone.check().expect("consistent");
+    }
+
+    /// What a caller promises to free may be gone from the count already.
+    #[test]
+    fn an_advance_beyond_what_is_in_use_is_only_room() {
+        let limit = Some(FrameCount(4));
+        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Zone::new(config).expect("a small zone");
+        let _advance = zone.advance(FrameCount(2));
+        let _first = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+    }
+
+    /// Also in a zone above a limit that was lowered: else it could never come down to it.
+    #[test]
+    fn an_advance_is_room_above_a_lowered_limit() {
+        let limit = Some(FrameCount(8));
+        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Zone::new(config).expect("a small zone");
+        let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        let held: Vec<_> = (0..8).map(|_| take().expect("below the limit")).collect();
+        zone.set_limit(Some(FrameCount(4)));
+        let advance = zone.advance(FrameCount(1));
+        let one = take().expect("the advance");
+        assert_eq!(take().map(drop), Err(AllocError::Limit));
+        drop((advance, one, held));
+        assert_eq!((0..4).map(|_| take().expect("below the limit")).count(), 4);
         zone.check().expect("consistent");
     }
 }

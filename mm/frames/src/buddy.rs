@@ -62,7 +62,12 @@ impl Buddy {
 
     /// Frames that may still be taken below the limit.
     pub(crate) fn headroom(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.charged - self.moving + self.reserved))
+        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.counted()))
+    }
+
+    /// Frames that count against the limit. An advance may be for frames that are gone already, hence saturating.
+    pub(crate) fn counted(&self) -> u64 {
+        (self.charged + self.reserved).saturating_sub(self.moving)
     }
 
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
@@ -70,7 +75,14 @@ impl Buddy {
         self.charged -= u64::from(order.frames());
         self.account(tables, pfn, order.frames(), Occupancy::Free);
         tables.frames.change(pfn, was, State::INSIDE);
-        self.link(tables, pfn, order);
+        let middle = pfn.plus(PAGEBLOCK_FRAMES);
+        if order > Order::PAGEBLOCK && !self.can_join(tables, pfn.block(), middle.block()) {
+            // Somebody claimed one half while the block was in use. No block is on two lists.
+            self.link_rest(tables, pfn, middle);
+            self.link_rest(tables, middle, middle.plus(PAGEBLOCK_FRAMES));
+        } else {
+            self.link(tables, pfn, order);
+        }
     }
 
     /// Puts a block whose frames are accounted for on its list, after merging.

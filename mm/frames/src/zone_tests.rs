@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::units::BlockIndex;
 
 fn zone(frames: u64) -> Zone {
     let backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
@@ -145,4 +146,20 @@ fn the_last_frames_are_found_although_they_lie_on_other_lists() {
     });
     let held: Vec<_> = (0..512).map(|_| one(&zone)).collect();
     assert!(held.iter().all(Result::is_ok));
+}
+
+/// A block of two pageblocks is freed while somebody claims one of them: each half is free by itself, and they merge when the claim is over.
+#[test]
+fn a_block_of_the_largest_order_is_freed_while_half_of_it_is_claimed() {
+    for half in 0..2 {
+        let zone = zone(2048);
+        let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+        let claimed = BlockIndex(block.first().block().0 + half);
+        zone.buddy.lock().isolate(&zone.tables, claimed).expect("nobody else has it");
+        drop(block);
+        zone.check().expect("consistent");
+        zone.buddy.lock().end_isolation(&zone.tables, claimed);
+        zone.check().expect("consistent");
+        assert!(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).is_ok());
+    }
 }

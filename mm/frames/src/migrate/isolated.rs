@@ -1,9 +1,10 @@
 //! Frames taken aside, and the page lock.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::MovableOps;
+use super::{Charge, MovableOps};
 use crate::descriptor::Put;
 use crate::lru::Place;
 use crate::state::{Kind, State};
@@ -28,6 +29,8 @@ pub struct Locked<'z> {
     zone: &'z Zone,
     pfn: Pfn,
     place: Option<Place>,
+    /// How the target is charged that took its place. Noted here and not in the owner's answer, which is lost when the owner panics after that.
+    handed_over: Cell<Option<Charge>>,
 }
 
 impl Zone {
@@ -82,7 +85,7 @@ struct Candidate<'z> {
 
 impl<'z> Candidate<'z> {
     fn new(zone: &'z Zone, pfn: Pfn) -> Self {
-        Self { zone, pfn, locked: Some(Locked { zone, pfn, place: None }) }
+        Self { zone, pfn, locked: Some(Locked::new(zone, pfn, None)) }
     }
 
     fn is_wanted(&self, ops: &dyn MovableOps) -> bool {
@@ -140,7 +143,7 @@ impl<'z> Isolated<'z> {
     pub(crate) fn lock(&self) -> Locked<'z> {
         let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
         debug_assert!(before.is_some_and(|state| !state.is_locked()), "{} is locked by two", self.pfn);
-        Locked { zone: self.zone, pfn: self.pfn, place: self.place }
+        Locked::new(self.zone, self.pfn, self.place)
     }
 
     /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away.
@@ -191,6 +194,20 @@ impl Drop for Isolated<'_> {
 }
 
 impl<'z> Locked<'z> {
+    fn new(zone: &'z Zone, pfn: Pfn, place: Option<Place>) -> Self {
+        Self { zone, pfn, place, handed_over: Cell::new(None) }
+    }
+
+    /// Notes that a target has taken its place.
+    pub(super) fn hand_over(&self, charge: Charge) {
+        self.handed_over.set(Some(charge));
+    }
+
+    /// How the target is charged that took its place while it was locked.
+    pub(super) fn handed_over(&self) -> Option<Charge> {
+        self.handed_over.get()
+    }
+
     /// Its number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {

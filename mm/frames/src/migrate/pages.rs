@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::target::Charge;
-use super::{Accepted, Isolated, Mode, Refused, Targets, Vacated};
+use super::{Isolated, Mode, Refused, Targets, Vacated};
 use crate::zone::Zone;
 
 /// How often a frame that somebody uses is tried again.
@@ -26,7 +26,7 @@ pub struct Migration {
 
 /// How one attempt at one frame ended.
 enum Attempt {
-    Migrated(Accepted),
+    Migrated(Charge),
     Gone,
     Again,
     Failed,
@@ -88,7 +88,7 @@ impl Zone {
                     report.gone += 1;
                     targets.vacated(Vacated::new(batch.swap_remove(next), Charge::Charged));
                 }
-                Attempt::Migrated(Accepted { charge, .. }) => {
+                Attempt::Migrated(charge) => {
                     report.migrated += 1;
                     targets.vacated(Vacated::new(batch.swap_remove(next), charge));
                 }
@@ -110,10 +110,14 @@ fn attempt<'z>(frame: &Isolated<'z>, targets: &mut dyn Targets<'z>, mode: Mode) 
     if !target.is_fresh_in(locked.zone()) {
         return Attempt::Failed;
     }
-    match catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode))) {
-        Ok(Ok(accepted)) => Attempt::Migrated(accepted),
+    let answer = catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode)));
+    // Handed over is handed over, also by an owner that panicked after it.
+    if let Some(charge) = locked.handed_over() {
+        return Attempt::Migrated(charge);
+    }
+    match answer {
         Ok(Err(Refused::Again(_))) => Attempt::Again,
         Ok(Err(Refused::Gone(_))) => Attempt::Gone,
-        Ok(Err(Refused::Failed(_))) | Err(_) => Attempt::Failed,
+        Ok(Ok(_) | Err(Refused::Failed(_))) | Err(_) => Attempt::Failed,
     }
 }

@@ -80,7 +80,6 @@ pub(crate) enum Charge {
 #[must_use = "it is the answer to `migrate`"]
 pub struct Accepted {
     to: Pfn,
-    pub(super) charge: Charge,
 }
 
 impl<'z> Target<'z> {
@@ -118,7 +117,7 @@ impl<'z> Target<'z> {
         }) else {
             return Err(Refused::Gone(self));
         };
-        let charge = self.charge;
+        from.hand_over(self.charge);
         let to = self.into_pfn();
         if let Some((name, position)) = zone.tables.frames.name(from.pfn()) {
             zone.tables.frames.set_name(to, name, position);
@@ -131,7 +130,7 @@ impl<'z> Target<'z> {
                 lru.put_back(to, place);
             }
         }
-        Ok(Accepted { to, charge })
+        Ok(Accepted { to })
     }
 
     fn into_pfn(self) -> Pfn {

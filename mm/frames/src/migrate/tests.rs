@@ -14,6 +14,8 @@ enum Answer {
     AgainTimes(u32),
     Fail,
     Panic,
+    /// Breaks when the new frame is its own already.
+    PanicAfterwards,
     /// Lets go of the frame first.
     Release,
 }
@@ -86,12 +88,14 @@ impl MovableOps for Driver {
             }
             Answer::Panic => panic!("a driver that breaks"),
             Answer::Release => self.let_go(from.pfn()),
-            Answer::Move | Answer::AgainTimes(_) => {}
+            Answer::Move | Answer::PanicAfterwards | Answer::AgainTimes(_) => {}
         }
         let accepted = to.accept(from)?;
         let mut has = self.has.lock().expect("no panic inside");
         has.retain(|&own| own != from.pfn());
         has.push(accepted.pfn());
+        drop(has);
+        assert!(answer != Answer::PanicAfterwards, "a driver that breaks late");
         Ok(accepted)
     }
 
@@ -185,6 +189,35 @@ fn r064_a_frame_whose_driver_fails_or_panics_is_put_back() {
         assert!(zone.isolate(old).is_some(), "usable again");
     }
     std::panic::set_hook(quiet);
+}
+
+/// A frame that counts against the limit only once the old one is free.
+struct OnTheMove<'z>(&'z Zone);
+
+impl<'z> Targets<'z> for OnTheMove<'z> {
+    fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
+        let frame = self.0.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
+        self.0.buddy.lock().moving += 1;
+        Some(Target::new(frame, Charge::OnTheMove))
+    }
+}
+
+/// a driver that breaks after it took the new frame over has moved it, and the books are right.
+#[test]
+fn r068_a_driver_that_panics_after_the_move_has_moved_the_frame() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    let old = driver.take();
+    driver.answers(Answer::PanicAfterwards);
+    let mut batch = vec![zone.isolate(old).expect("movable")];
+    let done = zone.migrate_pages(&mut batch, &mut OnTheMove(&zone), Mode::SyncLight);
+    std::panic::set_hook(quiet);
+    assert_eq!(done, Migration { migrated: 1, ..Migration::default() });
+    let new = driver.has.lock().expect("no panic inside")[0];
+    assert_eq!((references(&zone, old), references(&zone, new)), (0, 1));
+    zone.check().expect("consistent");
 }
 
 /// S-08, S-09, R-023, R-065, L-08: let go of after isolation, before the move. The driver is not called, no target is taken, both end up free.
