@@ -204,7 +204,10 @@ impl Balloon {
             held.events.oom_deflated += batch.frames();
             // Whoever is inflating stops: the zone needs what it would take.
             let actual = held.actual();
-            let _ = held.aim(actual);
+            // Whoever is deflating goes on, or the balloon would stay larger than was asked for.
+            if actual < held.target() {
+                let _ = held.aim(actual);
+            }
             drop(held);
             if batch.pieces() == 0 {
                 break;

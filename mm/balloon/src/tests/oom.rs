@@ -64,3 +64,17 @@ fn inflating_does_not_deflate_itself() {
     assert_eq!((balloon.stats().oom_deflated_total, balloon.stats().actual.0), (0, 300));
     check(&balloon, &host);
 }
+
+/// Giving way never makes the balloon larger than was asked for: what is isolated is still to be given back.
+#[test]
+fn giving_way_does_not_raise_the_target() {
+    let zone = zone_of(4096, Some(1000));
+    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(2)).stop, Stop::Reached);
+    let isolated: Vec<_> = listed(&balloon).into_iter().map(|pfn| zone.isolate(pfn).expect("movable")).collect();
+    assert_eq!(balloon.deflate().stop, Stop::Isolated { left: FrameCount(2) });
+    assert_eq!(zone.shrink(FrameCount(1), &NoLocksHeld::promise()), FrameCount(0));
+    assert_eq!(balloon.stats().target, FrameCount(0));
+    drop(isolated);
+    check(&balloon, &host);
+}
