@@ -296,9 +296,10 @@ impl Fresh<'_> {
 impl Drop for Fresh<'_> {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
+        // Before the look: whoever made this mark swapped the word first. If the slot names the extent all the same, the mark was meant for an older
+        // page; one that comes later is told on leaving.
+        let _ = held.take_pending();
         if self.slots.get(self.hot.slot_of(self.id)) == self.stored() {
-            // The slot names it, so whatever mark there is was meant for an older page; one that comes after this look is told on leaving.
-            let _ = held.take_pending();
             self.hot.leave(self.slots, self.id, held.release());
             return;
         }

@@ -184,3 +184,16 @@ fn eviction_against_discard() {
         store.is_sound();
     });
 }
+
+/// A page is discarded while it is changed in place: whoever comes second ends it.
+#[test]
+fn a_change_in_place_against_discard() {
+    model(|| {
+        let store = Store::new();
+        let other = beside(&store, Store::discard);
+        let _ = store.hot.change(&store.slots, 0, |page| page[0] = 7);
+        other.join().expect("no panic");
+        assert_eq!(store.slots.get(0), Stored::EMPTY);
+        store.is_sound();
+    });
+}
