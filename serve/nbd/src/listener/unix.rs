@@ -6,7 +6,7 @@
 use super::{Arrival, nobody};
 use crate::error::NbdError;
 use crate::socket::Socket;
-use rustix::fs::{Mode, chmod, lstat};
+use rustix::fs::{FlockOperation, Mode, chmod, flock, lstat};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::geteuid;
@@ -16,6 +16,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long another server that starts is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Clients that may wait to be taken in.
 const BACKLOG: i32 = 1024;
@@ -32,6 +37,7 @@ pub struct UnixDoor {
 impl UnixDoor {
     /// Listens at `path`.
     pub fn open(path: PathBuf) -> Result<Self, NbdError> {
+        let _turn = turn(&path);
         remove_stale(&path)?;
         let socket = new_socket()?;
         let address = SocketAddrUnix::new(&path).map_err(NbdError::io("use the socket path"))?;
@@ -93,6 +99,22 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
+/// The folder of the socket, locked: before a server listens its socket looks like a dead one's, and another that starts would replace it.
+///
+/// Others may lock folders for reasons of their own, so after a while it goes on without.
+fn turn(path: &Path) -> Option<fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::File::open(folder).ok()?;
+    let start = Instant::now();
+    while let Err(Errno::WOULDBLOCK | Errno::INTR) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        if start.elapsed() > PATIENCE {
+            break;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Some(folder)
+}
+
 /// Removes a socket file that nobody listens on.
 fn remove_stale(path: &Path) -> Result<(), NbdError> {
     match fs::symlink_metadata(path) {
@@ -107,5 +129,36 @@ fn remove_stale(path: &Path) -> Result<(), NbdError> {
         Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(NbdError::io("remove the stale socket")),
         Err(Errno::NOENT) => Ok(()),
         _ => Err(NbdError::InUse { path: path.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    /// Servers that start at the same moment, where a dead one left its socket and where none did: one of them listens, and it can be reached.
+    #[test]
+    fn of_servers_that_start_together_one_gets_the_socket() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("disk.sock");
+        for round in 0..200 {
+            if round % 2 == 0 {
+                drop(UnixListener::bind(&path).expect("a socket"));
+            }
+            let start = Barrier::new(4);
+            let open = || {
+                start.wait();
+                UnixDoor::open(path.clone())
+            };
+            let doors: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert_eq!(doors.iter().filter(|door| door.is_ok()).count(), 1, "round {round}: {doors:?}");
+            let refused = doors.iter().filter(|door| matches!(door, Err(NbdError::InUse { .. }))).count();
+            assert_eq!(refused, 3, "round {round}: {doors:?}");
+            UnixStream::connect(&path).expect("the one can be reached");
+        }
     }
 }
