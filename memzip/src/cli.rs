@@ -246,6 +246,8 @@ mod tests {
         assert_eq!(serve(&["--balloon", "auto"]).map(|args| args.balloon), Ok(Some(Balloon::Auto)));
         for junk in ["-1", "0", "some", "off"] {
             assert_eq!(serve(&[&format!("--balloon={junk}")]).err(), Some(ValueValidation), "{junk}");
+            let said = junk.parse::<Balloon>().map_err(|error| error.to_string());
+            assert!(said.is_err_and(|said| said.contains("\"auto\" or a size")), "{junk}");
         }
         for junk in ["0", "101", "-3", "10.5", "on", ""] {
             assert_eq!(serve(&[&format!("--compact-background={junk}")]).err(), Some(ValueValidation), "{junk}");

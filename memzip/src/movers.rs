@@ -32,16 +32,21 @@ pub(crate) enum Switch {
     Off,
 }
 
+/// Why a text says nothing about the balloon.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("a balloon is \"auto\" or a size, and without the option there is none: {0}")]
+pub(crate) struct BalloonError(#[from] SizeError);
+
 /// Why a text says nothing about compaction in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the share of a CPU is a whole number from 1 to 100, or \"off\"")]
 pub(crate) struct BackgroundError;
 
 impl FromStr for Balloon {
-    type Err = SizeError;
+    type Err = BalloonError;
 
-    fn from_str(text: &str) -> Result<Self, SizeError> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Size) }
+    fn from_str(text: &str) -> Result<Self, BalloonError> {
+        if text == "auto" { Ok(Self::Auto) } else { Ok(Self::Size(text.parse()?)) }
     }
 }
 

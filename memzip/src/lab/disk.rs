@@ -79,7 +79,9 @@ impl<'p> Disk<'p> {
                 Err(error) => return Err(error).with_context(|| format!("cannot write page {at}")),
             }
         }
-        bail!("all pages found room: there is nothing to be learnt from an arena that is not full")
+        bail!(
+            "all pages found room, and an arena that is not full teaches nothing: choose a larger --size, or files that compress less"
+        )
     }
 
     /// Forgets one page.
