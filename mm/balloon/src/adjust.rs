@@ -198,7 +198,8 @@ impl Balloon {
         let Some(_inside) = self.inside.enter() else { return FrameCount(0) };
         let mut given = 0;
         while given < want.0 {
-            let device = self.device.lock();
+            // Not for ever: whoever has it may be waiting for us, where two balloons share a zone.
+            let Some(device) = self.wait_for_device() else { break };
             let mut held = self.held.lock();
             let batch = self.dequeue(&mut held, FrameCount(want.0 - given));
             held.events.oom_deflated += batch.frames();
@@ -217,6 +218,18 @@ impl Balloon {
             drop(device);
         }
         FrameCount(given)
+    }
+
+    fn wait_for_device(&self) -> Option<sync::MutexGuard<'_, ()>> {
+        /// Times it is tried: some milliseconds.
+        const TRIES: u32 = if cfg!(any(loom, shuttle)) { 2 } else { 4096 };
+        (0..TRIES).find_map(|spins| {
+            let device = self.device.try_lock();
+            if device.is_none() {
+                sync::relax(spins);
+            }
+            device
+        })
     }
 }
 

@@ -57,7 +57,7 @@ fn main() {
     let moves = Mutex::new(Vec::with_capacity(count as usize));
     let store = Arc::new(Store { extents, moves });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.owner().publish(ops);
+    store.extents.publish(ops);
 
     let mut ids: Vec<_> = (0..count)
         .map(|number| {

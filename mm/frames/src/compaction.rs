@@ -144,6 +144,9 @@ impl Zone {
             if !migrate.isolate(&mut batch) {
                 break Outcome::Done;
             }
+            if batch.is_empty() {
+                continue;
+            }
             free.limit(migrate.block());
             if !self.migrate_batch(&mut batch, &mut free, request.mode, &mut report) {
                 break Outcome::Done;

@@ -14,7 +14,7 @@ use sys::{Backing, MapError, Table};
 
 use crate::error::PutError;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::state::{Kind, State};
+use crate::state::{Kind, OwnerId, State};
 use crate::units::{BlockIndex, Order, Pfn};
 
 /// Words of one descriptor.
@@ -125,10 +125,10 @@ impl Descriptors {
     }
 
     /// The owner lets go: the frame is no longer movable and has one reference less, in one step, so that whoever isolated it finds it either
-    /// as it was or given up. `None` when it had no owner.
-    pub(crate) fn disown(&self, pfn: Pfn) -> Option<Put> {
+    /// as it was or given up. `None` when it is not `owner`'s.
+    pub(crate) fn disown(&self, pfn: Pfn, owner: OwnerId) -> Option<Put> {
         let before = self.update(pfn, |state| {
-            state.owner()?;
+            state.owner().filter(|&found| found == owner)?;
             let disowned = state.disowned();
             // With the last reference nobody can have it locked or isolated: whoever has holds a reference.
             Some(disowned.without_reference().unwrap_or(State::CACHED))

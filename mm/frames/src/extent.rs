@@ -24,13 +24,13 @@ pub use guard::{Exclusive, Leaving, Shared};
 pub use migrate::FrameMove;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
 use crate::ids::{CHUNK, Ids};
-use crate::{FRAME_SIZE, MAX_CHAIN, Owner, Zone};
+use crate::{FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
 use state::State;
 
 /// How many frames an extent can hold.
@@ -187,10 +187,15 @@ impl Extents {
         self.owner.zone()
     }
 
-    /// The registration the frames belong to.
+    /// From here on the owner of the extents is called about their frames. See [`Owner::publish`].
+    pub fn publish(&self, ops: Weak<dyn MovableOps>) {
+        self.owner.publish(ops);
+    }
+
+    /// The LRU lists of the frames, if the owner was registered with some.
     #[must_use]
-    pub fn owner(&self) -> &Owner {
-        &self.owner
+    pub fn lru(&self) -> Option<&Lru> {
+        self.owner.lru()
     }
 
     fn records(&self, shape: Shape) -> &Records {

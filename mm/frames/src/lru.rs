@@ -173,7 +173,7 @@ impl Lru {
     pub(crate) fn disown(&self, pfn: Pfn) -> Option<Put> {
         let mut lists = self.lists.lock();
         let _ = self.remove(&mut lists, pfn);
-        self.frames().disown(pfn)
+        self.frames().disown(pfn, self.owner)
     }
 
     fn insert(&self, pfn: Pfn, place: Place) -> bool {

@@ -156,10 +156,12 @@ impl State {
         Self(self.0 & !ISOLATED)
     }
 
-    /// Movable by `owner` from here on. Only for a frame in use that has no owner yet.
+    /// Movable by `owner` from here on. Only for a single frame in use that has no owner yet.
     pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
         match self.owner() {
-            None if self.references() > 0 => Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT)),
+            None if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => {
+                Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT))
+            }
             _ => None,
         }
     }

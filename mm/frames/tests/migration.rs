@@ -37,7 +37,7 @@ fn store() -> Arc<Store> {
     let extents = Extents::new(owner, 16, OwnerWords::default(), Backing::Heap).expect("small tables");
     let store = Arc::new(Store { extents });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.owner().publish(ops);
+    store.extents.publish(ops);
     store
 }
 

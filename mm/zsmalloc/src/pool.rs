@@ -101,7 +101,7 @@ impl Pool {
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
-        pool.zspages.extents().owner().publish(ops);
+        pool.zspages.extents().publish(ops);
         let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
         let _first = pool.shrinker.set(pool.zone.register_shrinker(Priority::Compaction, shrinker));
         Ok(pool)

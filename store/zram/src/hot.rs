@@ -26,12 +26,12 @@ mod evict;
 mod recent;
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use block::Bytes;
 use frames::{
-    Accepted, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, OwnerWords, Reclaim, Refused, Shape,
-    Shared, Target, Zone,
+    Accepted, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps, OwnerWords, Reclaim, Refused,
+    Shape, Shared, Target, Zone,
 };
 use page::{Form, PAGE_SIZE, Stored};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,13 +89,13 @@ impl Hot {
         })
     }
 
-    /// The frames' registration with their zone.
-    pub(crate) fn owner(&self) -> &frames::Owner {
-        self.extents.owner()
+    /// From here on the zone may have frames moved.
+    pub(crate) fn publish(&self, ops: Weak<dyn MovableOps>) {
+        self.extents.publish(ops);
     }
 
     pub(crate) fn lru(&self) -> Option<&Lru> {
-        self.extents.owner().lru()
+        self.extents.lru()
     }
 
     /// Frames of hot pages. Exact when nobody changes the device.

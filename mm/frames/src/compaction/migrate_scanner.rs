@@ -43,20 +43,17 @@ impl<'z> MigrateScanner<'z> {
         self.scanned
     }
 
-    /// Isolates the next frames that can be, at most a batch and all from one pageblock. `false` when there are none left.
+    /// Isolates the next frames of the pageblock that can be, at most a batch; none when that is at its end. `false` when there is no pageblock left. It looks at
+    /// one pageblock at a time, so that its caller can look at the clock.
     pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>) -> bool {
-        loop {
-            while self.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
-                self.look(batch);
-            }
-            if !batch.is_empty() {
-                self.barren = false;
-                return true;
-            }
-            if !self.next_block() {
-                return false;
-            }
+        while self.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
+            self.look(batch);
         }
+        if batch.is_empty() {
+            return self.next_block();
+        }
+        self.barren = false;
+        true
     }
 
     /// Looks at one frame, or passes over a block of several at once.

@@ -31,13 +31,13 @@ impl MovableOps for Cache {
     fn putback(&self, _: &Locked<'_>) {}
 
     fn lru(&self) -> Option<&Lru> {
-        self.extents.owner().lru()
+        self.extents.lru()
     }
 }
 
 impl Cache {
     fn lru(&self) -> &Lru {
-        self.extents.owner().lru().expect("it has one")
+        self.extents.lru().expect("it has one")
     }
 
     /// Ends the extent, now or when whoever is inside leaves.
@@ -72,7 +72,7 @@ fn cache() -> (Arc<Cache>, ExtentId, Pfn) {
     let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
     let cache = Arc::new(Cache { extents });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&cache) as _;
-    cache.extents.owner().publish(ops);
+    cache.extents.publish(ops);
     let mut fresh = cache.extents.create(Shape::Single, 1).expect("room");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
     let pfn = fresh.frame(0).expect("just attached");

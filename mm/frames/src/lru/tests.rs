@@ -24,7 +24,7 @@ impl MovableOps for Cache {
     fn putback(&self, _: &Locked<'_>) {}
 
     fn lru(&self) -> Option<&Lru> {
-        self.extents.owner().lru()
+        self.extents.lru()
     }
 }
 
@@ -38,12 +38,12 @@ impl Cache {
             extents: Extents::new(owner, 64, OwnerWords::default(), Backing::Heap).expect("small tables"),
         });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&cache) as _;
-        cache.extents.owner().publish(ops);
+        cache.extents.publish(ops);
         cache
     }
 
     fn lru(&self) -> &Lru {
-        self.extents.owner().lru().expect("it has one")
+        self.extents.lru().expect("it has one")
     }
 
     fn zone(&self) -> &Zone {

@@ -49,7 +49,7 @@ fn store() -> (Arc<Store>, ExtentId, Pfn) {
     let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
     let store = Arc::new(Store { extents });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.owner().publish(ops);
+    store.extents.publish(ops);
     let mut fresh = store.extents.create(Shape::Single, 1).expect("room");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
     fresh.pieces_mut(0..8).expect("inside").0.fill(7);

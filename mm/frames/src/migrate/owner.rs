@@ -184,13 +184,19 @@ impl Owner {
     /// whoever isolated it lets go, too.
     ///
     /// Locking: a per-CPU list. The OS is not called: see [`Zone::settle`].
+    ///
+    /// # Panics
+    /// When the frame is not this owner's (any more).
     pub fn release(&self, pfn: Pfn) {
-        let left = self.lru.as_ref().map_or_else(|| self.zone.tables.frames.disown(pfn), |lru| lru.disown(pfn));
+        let left =
+            self.lru.as_ref().map_or_else(|| self.zone.tables.frames.disown(pfn, self.id), |lru| lru.disown(pfn));
         match left {
             Some(Put::Shared) => {}
             Some(Put::Last(_)) => self.zone.cache(pfn),
             // Nothing moves here, so it was never marked.
-            None => self.zone.frame_from_pfn(pfn).put(),
+            None if self.zone.movability == Movability::Off => self.zone.frame_from_pfn(pfn).put(),
+            // Going on would free somebody else's frame under him.
+            None => panic!("{pfn} is not its owner's to release"),
         }
     }
 

@@ -446,3 +446,24 @@ fn r026_what_is_not_a_fresh_frame_of_this_zone_is_no_target() {
     zone.check().expect("consistent");
     elsewhere.check().expect("consistent");
 }
+
+/// R-289 for frames: an owner lets go of its own frames only, once, and only single frames can have one.
+#[test]
+fn r009_an_owner_releases_only_what_it_has() {
+    let zone = zone();
+    let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
+    let pfn = one.take();
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let refused = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+    assert!(refused(&|| other.release(pfn)), "it is another's");
+    assert_eq!(references(&zone, pfn), 1);
+    one.let_go(pfn);
+    assert!(refused(&|| one.owner.release(pfn)), "it was released before");
+    let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+    let block = block.expect("room");
+    let head = zone.get(block.first()).expect("in use").into_pfn();
+    assert!(refused(&|| _ = other.adopt(zone.frame_from_pfn(head), 0, 0)), "a block is no frame");
+    std::panic::set_hook(quiet);
+    assert_eq!(state(&zone, head).owner(), None);
+}

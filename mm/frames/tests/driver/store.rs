@@ -20,7 +20,7 @@ impl Store {
         let extents = Extents::new(owner, limit, OwnerWords::default(), backing).expect("small tables");
         let store = Arc::new(Self { extents, tags: Mutex::default() });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-        store.extents.owner().publish(ops);
+        store.extents.publish(ops);
         store
     }
 

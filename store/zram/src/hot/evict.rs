@@ -36,7 +36,7 @@ impl Contents {
         let hot = self.hot.as_ref()?;
         let (ops, shrinker): (Weak<dyn MovableOps>, Weak<dyn Shrinker>) =
             (Arc::downgrade(self) as _, Arc::downgrade(self) as _);
-        hot.owner().publish(ops);
+        hot.publish(ops);
         Some(self.zone.register_shrinker(Priority::Cache, shrinker))
     }
 
