@@ -131,7 +131,7 @@ const NO_FRAME: u32 = 0;
 
 impl Extents {
     /// No extents yet; at most `limit` of each shape, each with words of its user's beside it. Their frames belong to `owner`, whose
-    /// [`MovableOps`](crate::MovableOps) pass what they are asked on to [`Extents::can_isolate`] and [`Extents::migrate_frame`].
+    /// [`MovableOps`] pass what they are asked on to [`Extents::can_isolate`] and [`Extents::migrate_frame`].
     ///
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
