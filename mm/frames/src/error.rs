@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::units::{FrameCount, Pfn};
-use crate::zone::CmaRegion;
+use crate::zone_config::CmaRegion;
 
 /// Why a zone could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -38,6 +38,7 @@ mod tables;
 mod units;
 mod watermarks;
 mod zone;
+mod zone_config;
 
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
@@ -63,4 +64,5 @@ pub use stats::ZoneStats;
 pub use sys::Backing;
 pub use units::{FrameCount, MigrateType, Order, Pfn};
 pub use watermarks::{Pressure, Watermarks};
-pub use zone::{CmaRegion, Zone, ZoneConfig};
+pub use zone::Zone;
+pub use zone_config::{CmaRegion, ZoneConfig};

@@ -11,12 +11,9 @@
 //! # Locking
 //! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
 
-use std::ops::Range;
-
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, MutexGuard, this_shard};
-use sys::Backing;
 
 use crate::arena::Arena;
 use crate::buddy::Buddy;
@@ -35,48 +32,7 @@ use crate::shrinker::Shrinkers;
 use crate::state::State;
 use crate::tables::Tables;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-
-/// What a zone is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct ZoneConfig {
-    /// Frames there can be, rounded up to whole pageblocks. Costs address space only.
-    pub capacity: FrameCount,
-    /// Frames that may be in use; `None` for all.
-    pub limit: Option<FrameCount>,
-    /// Where the memory comes from.
-    pub backing: Backing,
-    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`].
-    pub keep_blocks: u32,
-    /// Per-CPU lists; `None` for one a CPU.
-    pub lists: Option<usize>,
-    /// Whether frames of registered owners can be moved.
-    pub movability: Movability,
-    /// Frames set aside for [`Zone::alloc_contig`]. Until it takes them, single movable frames may borrow them, and nobody else.
-    pub cma: Option<CmaRegion>,
-}
-
-/// A range of frames: whole pageblocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CmaRegion {
-    /// The first one.
-    pub first: Pfn,
-    /// How many.
-    pub frames: FrameCount,
-}
-
-impl Default for ZoneConfig {
-    fn default() -> Self {
-        Self {
-            capacity: FrameCount::holding(4 << 30),
-            limit: None,
-            backing: Backing::Anonymous,
-            keep_blocks: 2,
-            lists: None,
-            movability: Movability::On,
-            cma: None,
-        }
-    }
-}
+use crate::zone_config::{ZoneConfig, blocks_of, default_lists, region_of};
 
 /// An arena of frames with everything needed to hand them out and take them back.
 #[derive(Debug)]
@@ -415,31 +371,6 @@ impl Everything<'_> {
     pub(crate) fn cached(&self) -> u64 {
         self.lists.iter().map(|list| u64::from(list.len())).sum()
     }
-}
-
-/// One a CPU; a model checker has one thread number and so one list.
-fn default_lists() -> usize {
-    if cfg!(loom) { 1 } else { sys::host::cpus() }
-}
-
-/// The pageblocks of a region, which must be whole and inside.
-fn region_of(cma: Option<CmaRegion>, blocks: u32) -> Result<Range<u32>, ZoneError> {
-    let Some(region) = cma else { return Ok(0..0) };
-    let (first, frames) = (u64::from(region.first.0), region.frames.0);
-    let a_block = u64::from(PAGEBLOCK_FRAMES);
-    let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
-    let end = first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
-    // Pageblock numbers fit, since the end is inside the zone.
-    end.map(|end| (first / a_block) as u32..(end / a_block) as u32).ok_or(ZoneError::Region { region })
-}
-
-fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {
-    // The last number means "none" in the tables, so the last pageblock cannot be used.
-    let max = u64::from(u32::MAX / PAGEBLOCK_FRAMES);
-    u32::try_from(capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)))
-        .ok()
-        .filter(|&blocks| blocks > 0 && u64::from(blocks) <= max)
-        .ok_or(ZoneError::Capacity { capacity, max: FrameCount(max * u64::from(PAGEBLOCK_FRAMES)) })
 }
 
 #[cfg(all(test, not(loom)))]

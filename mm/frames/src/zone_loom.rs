@@ -5,6 +5,7 @@
 use sync::{Arc, thread};
 
 use super::*;
+use crate::Backing;
 
 fn zone(limit: Option<u64>) -> Arc<Zone> {
     let config = ZoneConfig {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::Backing;
 use crate::units::BlockIndex;
 
 fn zone(frames: u64) -> Zone {

@@ -1,0 +1,77 @@
+//! How a zone is set up, and what of that is possible.
+
+use std::ops::Range;
+
+use sys::Backing;
+
+use crate::error::ZoneError;
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::migrate::Movability;
+use crate::units::{FrameCount, Pfn};
+
+/// What a zone is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ZoneConfig {
+    /// Frames there can be, rounded up to whole pageblocks. Costs address space only.
+    pub capacity: FrameCount,
+    /// Frames that may be in use; `None` for all.
+    pub limit: Option<FrameCount>,
+    /// Where the memory comes from.
+    pub backing: Backing,
+    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`].
+    pub keep_blocks: u32,
+    /// Per-CPU lists; `None` for one a CPU.
+    pub lists: Option<usize>,
+    /// Whether frames of registered owners can be moved.
+    pub movability: Movability,
+    /// Frames set aside for [`Zone::alloc_contig`]. Until it takes them, single movable frames may borrow them, and nobody else.
+    pub cma: Option<CmaRegion>,
+}
+
+/// A range of frames: whole pageblocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CmaRegion {
+    /// The first one.
+    pub first: Pfn,
+    /// How many.
+    pub frames: FrameCount,
+}
+
+impl Default for ZoneConfig {
+    fn default() -> Self {
+        Self {
+            capacity: FrameCount::holding(4 << 30),
+            limit: None,
+            backing: Backing::Anonymous,
+            keep_blocks: 2,
+            lists: None,
+            movability: Movability::On,
+            cma: None,
+        }
+    }
+}
+
+/// One a CPU; a model checker has one thread number and so one list.
+pub(crate) fn default_lists() -> usize {
+    if cfg!(loom) { 1 } else { sys::host::cpus() }
+}
+
+/// The pageblocks of a region, which must be whole and inside.
+pub(crate) fn region_of(cma: Option<CmaRegion>, blocks: u32) -> Result<Range<u32>, ZoneError> {
+    let Some(region) = cma else { return Ok(0..0) };
+    let (first, frames) = (u64::from(region.first.0), region.frames.0);
+    let a_block = u64::from(PAGEBLOCK_FRAMES);
+    let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
+    let end = first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
+    // Pageblock numbers fit, since the end is inside the zone.
+    end.map(|end| (first / a_block) as u32..(end / a_block) as u32).ok_or(ZoneError::Region { region })
+}
+
+pub(crate) fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {
+    // The last number means "none" in the tables, so the last pageblock cannot be used.
+    let max = u64::from(u32::MAX / PAGEBLOCK_FRAMES);
+    u32::try_from(capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)))
+        .ok()
+        .filter(|&blocks| blocks > 0 && u64::from(blocks) <= max)
+        .ok_or(ZoneError::Capacity { capacity, max: FrameCount(max * u64::from(PAGEBLOCK_FRAMES)) })
+}
