@@ -18,13 +18,13 @@ pub struct ZoneConfig {
     pub limit: Option<FrameCount>,
     /// Where the memory comes from.
     pub backing: Backing,
-    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`].
+    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`](crate::Zone::trim).
     pub keep_blocks: u32,
     /// Per-CPU lists; `None` for one a CPU.
     pub lists: Option<usize>,
     /// Whether frames of registered owners can be moved.
     pub movability: Movability,
-    /// Frames set aside for [`Zone::alloc_contig`]. Until it takes them, single movable frames may borrow them, and nobody else.
+    /// Frames set aside for [`Zone::alloc_contig`](crate::Zone::alloc_contig). Until it takes them, single movable frames may borrow them, and nobody else.
     pub cma: Option<CmaRegion>,
 }
 
