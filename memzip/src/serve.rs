@@ -1,10 +1,10 @@
 //! `memzip serve`: a compressed disk behind NBD until somebody says stop.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use block::Bytes;
 use nbd::{Listen, Server, ServerConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,11 +21,18 @@ use crate::runtime_dir::RuntimeDir;
 pub(crate) fn run(args: Serve) -> Result<()> {
     // Each client takes one file. The usual limit of 1024 is for programs that wait with select; this one polls.
     sys::host::raise_open_files();
+    let (listen, shown) = address(&args)?;
+    let control = match &args.control {
+        Some(path) => path.clone(),
+        None => RuntimeDir::open()?.control_socket(),
+    };
+    if let Listen::Unix(path) = &listen {
+        ensure!(!is_same(path, &control), "--unix and --control are both {shown}: give each a socket of its own");
+    }
     let disk = Zram::new(config(&args)).with_context(|| {
         format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
     })?;
     let disk = Arc::new(disk);
-    let (listen, shown) = address(&args)?;
     let settings = ServerConfig { export_name: args.export_name.clone(), ..ServerConfig::default() };
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
@@ -33,10 +40,6 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     end_on_signal(server.handle())?;
     let movers = Movers::start(&disk, mover_config(&args))?;
     let subject = Arc::new(Subject::new(disk, movers, &server));
-    let control = match args.control {
-        Some(path) => path,
-        None => RuntimeDir::open()?.control_socket(),
-    };
     let control = ControlPlane::start(control, subject)?;
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
@@ -76,6 +79,15 @@ fn address(args: &Serve) -> Result<(Listen, String)> {
         }
         (None, None) => Ok(at_socket(RuntimeDir::open()?.nbd_socket())),
     }
+}
+
+/// Whether two paths, of which there is nothing yet, name one place.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    one == other || place(one).is_some_and(|here| place(other) == Some(here))
 }
 
 fn at_socket(path: PathBuf) -> (Listen, String) {

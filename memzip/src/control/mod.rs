@@ -25,17 +25,16 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nbd::UnixDoor;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -67,7 +66,8 @@ const WORKERS: usize = 4;
 /// A control plane that runs; it ends, and its socket goes, when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
-    path: PathBuf,
+    /// Kept for its drop.
+    _door: UnixDoor,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,7 +79,8 @@ impl ControlPlane {
     }
 
     fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
-        let listener = listen(&path)?;
+        let shown = path.display().to_string();
+        let door = UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -88,7 +89,7 @@ impl ControlPlane {
             .context("cannot start the control plane")?;
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::from_std(listener).context("cannot watch the control socket")?
+            door.listener().and_then(UnixListener::from_std).context("cannot watch the control socket")?
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -104,7 +105,7 @@ impl ControlPlane {
                 runtime.shutdown_background();
             })
             .context("cannot start the control thread")?;
-        Ok(Self { path, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { _door: door, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -113,33 +114,7 @@ impl Drop for ControlPlane {
         // The thread may have ended by itself; then there is nobody to tell.
         let _ = self.stop.take().map(|stop| stop.send(()));
         let _ = self.thread.take().map(JoinHandle::join);
-        let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// Binds the socket; one that a dead server left behind is taken over.
-fn listen(path: &Path) -> Result<StdListener> {
-    let shown = path.display();
-    if path.symlink_metadata().is_ok() {
-        match StdStream::connect(path) {
-            Ok(_) => bail!("the control socket {shown} is in use by another server"),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused && is_socket(path) => {
-                std::fs::remove_file(path).with_context(|| format!("cannot replace the old socket {shown}"))?;
-            }
-            Err(_) => bail!("cannot listen at {shown}: something else is there"),
-        }
-    }
-    let listener = StdListener::bind(path).with_context(|| format!("cannot listen at {shown}"))?;
-    // Closed to others before anybody is answered; the peer check below does not depend on it.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot close {shown} to others"))?;
-    listener.set_nonblocking(true).with_context(|| format!("cannot watch {shown}"))?;
-    Ok(listener)
-}
-
-fn is_socket(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 async fn accept(listener: UnixListener, routes: Routes, limits: Limits) {

@@ -1,7 +1,10 @@
 //! The control plane over its real socket, with a real disk behind it.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -330,22 +333,49 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
     let fixture = Fixture::start(LIMITS);
     let path = fixture.socket();
     assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
-    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("taken").to_string();
-    assert!(error.contains("in use") && path.exists(), "{error}");
+    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("taken");
+    assert!(format!("{error:#}").contains("another server listens on") && path.exists(), "{error:#}");
     drop(fixture._plane);
     assert!(!path.exists());
 
     drop(StdListener::bind(&path).expect("a socket nobody answers"));
     let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("it takes a dead one's place");
     client::stat(&path).expect("it answers");
+    std::fs::remove_file(&path).expect("somebody cleans up");
+    let successor = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("the path is free");
     drop(plane);
+    client::stat(&path).expect("who ends takes only its own socket with it");
+    drop(successor);
 
     std::fs::write(&path, "precious").expect("a file");
-    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket").to_string();
-    assert!(error.contains("something else"), "{error}");
+    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket");
+    assert!(format!("{error:#}").contains("is not a socket"), "{error:#}");
     assert_eq!(std::fs::read(&path).expect("untouched"), b"precious");
     let long = fixture.folder.path().join("x".repeat(200));
     assert!(ControlPlane::start(long, Arc::clone(&fixture.subject)).is_err());
+}
+
+/// The place of a dead server, or nobody's: one of those that start together gets it, and it answers.
+#[test]
+fn of_control_planes_that_start_together_one_gets_the_socket() {
+    let (_, subject, folder) = Fixture::parts();
+    let path = folder.path().join("control");
+    for round in 0..50 {
+        if round % 2 == 0 {
+            drop(StdListener::bind(&path).expect("a socket nobody answers"));
+        }
+        let start = std::sync::Barrier::new(4);
+        let planes: Vec<_> = std::thread::scope(|scope| {
+            let begin = || {
+                start.wait();
+                ControlPlane::start(path.clone(), Arc::clone(&subject))
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(planes.iter().filter(|plane| plane.is_ok()).count(), 1, "round {round}: {planes:?}");
+        client::stat(&path).expect("the one can be reached");
+    }
 }
 
 #[test]

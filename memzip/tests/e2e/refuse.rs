@@ -62,3 +62,16 @@ fn two_servers_on_one_socket_are_refused_while_the_first_lives() {
     tool::fail(second.args(["serve", "--size", "4M", "--unix"]).arg(server.socket()).stdin(Stdio::null()));
     assert!(server.socket().exists(), "the second server took the first one's socket away");
 }
+
+#[test]
+fn one_path_for_both_sockets_is_refused_however_it_is_spelled() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(folder.path().join("sub")).expect("a folder in it");
+    for spelled in ["one.sock", "./one.sock", "sub/../one.sock"] {
+        let mut command = memzip("serve");
+        command.args(["--size", "4M", "--unix", "one.sock", "--control", spelled]).current_dir(folder.path());
+        let said = tool::fail(command.stdin(Stdio::null()));
+        assert!(said.contains("--unix and --control are both"), "{said}");
+        assert!(!folder.path().join("one.sock").exists(), "a socket was left behind");
+    }
+}

@@ -79,5 +79,6 @@ pub use error::NbdError;
 pub use export::Export;
 pub use haggle::Admission;
 pub use hangup::Hangup;
+pub use listener::UnixDoor;
 pub use server::{Handle, Server};
 pub use stats::{Counters, Errors, Requests, Stats};

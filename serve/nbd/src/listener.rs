@@ -10,7 +10,7 @@ use rustix::net::sockopt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use unix::UnixDoor;
+pub use unix::UnixDoor;
 
 /// Where clients come in. Never blocks.
 #[derive(Debug)]

@@ -25,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Clients that may wait to be taken in.
 const BACKLOG: i32 = 1024;
 
-/// A listening unix socket and the file that names it; the file goes when the door is dropped.
+/// A listening unix socket and the file that names it; the file goes when the door is dropped, unless somebody put another in its place.
+///
+/// For a server of any protocol: of several that start at one path, one gets it.
 #[derive(Debug)]
 pub struct UnixDoor {
     listener: UnixListener,
@@ -35,7 +37,10 @@ pub struct UnixDoor {
 }
 
 impl UnixDoor {
-    /// Listens at `path`.
+    /// Listens at `path`. The socket never blocks.
+    ///
+    /// # Errors
+    /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
     pub fn open(path: PathBuf) -> Result<Self, NbdError> {
         let _turn = turn(&path);
         remove_stale(&path)?;
@@ -56,8 +61,16 @@ impl UnixDoor {
         &self.path
     }
 
+    /// The socket once more, for who waits for clients in a way of his own. He has to ask each who he is.
+    ///
+    /// # Errors
+    /// That of `dup`: too many open files.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+
     /// Takes the next client in if it belongs to this user or to root.
-    pub fn accept(&self) -> io::Result<Arrival> {
+    pub(crate) fn accept(&self) -> io::Result<Arrival> {
         match self.listener.accept() {
             Ok((stream, _)) => Ok(match trusted(&stream) {
                 Ok(true) => Arrival::Client(Socket::Unix(stream)),
