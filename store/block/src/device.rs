@@ -57,7 +57,7 @@ pub trait BlockDevice: Send + Sync {
     /// Reads the span into `buf`. `buf.len()` equals `span.len()`.
     ///
     /// # Errors
-    /// [`BlockError::Damaged`] when a page cannot be decoded; `buf` is then undefined but holds nothing foreign.
+    /// [`BlockError::Busy`] when a page cannot be reached just now, [`BlockError::Damaged`] when one cannot be decoded; `buf` is then undefined but holds nothing foreign.
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError>;
 
     /// Writes `buf` to the span. `buf.len()` equals `span.len()`.

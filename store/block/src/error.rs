@@ -35,6 +35,12 @@ pub enum BlockError {
         /// Where the page begins.
         offset: u64,
     },
+    /// A stored page cannot be reached for all that are reading it. Nothing is wrong with it: a later request finds it.
+    #[error("the page at byte {offset} is read by too many at once: try again")]
+    Busy {
+        /// Where the page begins.
+        offset: u64,
+    },
     /// The codec failed to compress; nothing was stored.
     #[error("the page at byte {offset} cannot be compressed")]
     Codec {

@@ -21,6 +21,9 @@ pub enum LoadError {
     /// The page was overwritten or discarded since the word was looked up: look again.
     #[error("the page's word is out of date")]
     Stale,
+    /// As many readers as can be counted are inside the object's zspage: try again.
+    #[error("too many readers are at the page's object")]
+    Crowded,
     /// The codec makes no page of the object.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -48,7 +51,8 @@ impl From<AccessError> for LoadError {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::Stale => Self::Stale,
-            AccessError::Damaged | AccessError::TooManyReaders => Self::Object,
+            AccessError::Damaged => Self::Object,
+            AccessError::TooManyReaders => Self::Crowded,
             AccessError::Poisoned => Self::Poisoned,
         }
     }

@@ -76,7 +76,8 @@ impl Pages {
     /// Reads a page back, straight from the pool's frames where its object lies in one piece.
     ///
     /// # Errors
-    /// [`LoadError::Stale`] when the page was freed since its word was looked up. All others mean that this page is lost; `page` is undefined then.
+    /// [`LoadError::Stale`] when the page was freed since its word was looked up, [`LoadError::Crowded`] when it cannot be reached just now. All
+    /// others mean that this page is lost; `page` is undefined then.
     pub fn load(&self, stored: Stored, page: &mut Page) -> Result<(), LoadError> {
         match stored.form() {
             Form::Empty => page.fill(0),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use block::BlockError;
 use frames::Zone;
@@ -13,6 +14,9 @@ use crate::slots::Slots;
 
 /// Tries before a word that keeps being stale is taken for damage.
 const STALE_TRIES: u32 = 1 << 16;
+
+/// How long a page is waited for that too many others are reading.
+const CROWD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Everything a request for a page touches.
 #[derive(Debug)]
@@ -35,12 +39,21 @@ pub(crate) enum Replaced {
 impl Contents {
     /// Reads a slot's page, whatever it holds by now.
     pub(crate) fn load(&self, slot: usize, page: &mut Page) -> Result<Stored, BlockError> {
-        for tries in 0..STALE_TRIES {
+        let (mut tries, mut crowded_since) = (0, None);
+        while tries < STALE_TRIES {
+            tries += 1;
             let stored = self.slots.get(slot);
             match self.pages.load(stored, page) {
                 Ok(()) => return Ok(stored),
                 // Overwritten between the two lines above: the slot holds another word by now (Z2).
                 Err(LoadError::Stale) => sync::relax(tries),
+                Err(LoadError::Crowded) => {
+                    if crowded_since.get_or_insert_with(Instant::now).elapsed() > CROWD_PATIENCE {
+                        return Err(BlockError::Busy { offset: offset_of(slot) });
+                    }
+                    tries -= 1;
+                    sync::relax(u32::MAX);
+                }
                 Err(LoadError::Elsewhere) => {
                     if let Some(pinned) = self.pin(slot) {
                         pinned.copy_to(0..PAGE_SIZE, page);

@@ -75,6 +75,35 @@ fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }
 
+/// As many readers as a zspage can count: its pages are busy and not damaged, and whole again when one of them leaves.
+#[test]
+fn a_page_that_too_many_read_is_busy_and_not_damaged() {
+    let disk = filled(Algorithm::Lz4 { acceleration: 1 });
+    let pool = disk.contents.pages.pool();
+    let handle = disk.contents.slots.get(5).handle().expect("the page has an object");
+    let last = pool.read(handle).expect("alive");
+    // Not kept, which would take hundreds of megabytes: forgotten, they stay inside.
+    while let Ok(object) = pool.read(handle) {
+        std::mem::forget(object);
+    }
+    let busy = Err(BlockError::Busy { offset: 5 * 4096 });
+    assert_eq!(disk.read(span(5 * 4096, 4096), &mut [0; 4096]), busy);
+    assert_eq!(disk.write(span(5 * 4096 + 9, 3), b"abc"), busy);
+    assert_eq!((disk.stat().io.failed_reads, disk.stat().io.failed_writes), (1, 1));
+    let patient = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| reads_back(&disk, 5));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        drop(last);
+        reader.join().expect("no panic")
+    });
+    assert!(patient, "the request waits a little before it gives up");
+    disk.write(span(5 * 4096, 4096), &page(6)).expect("a whole page needs nothing of the old one");
+    disk.write(span(5 * 4096, 4096), &page(5)).expect("nor does the next");
+    assert!(reads_back(&disk, 5));
+    // Those who never leave borrow it.
+    std::mem::forget(disk);
+}
+
 /// lz4 until told to fail.
 struct Moody {
     inner: Stream,

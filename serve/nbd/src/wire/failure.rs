@@ -105,7 +105,10 @@ impl Failure {
             Self::PastEnd(_) | Self::Device(BlockError::NoSpace { .. }) => Errno::NoSpc,
             Self::ReadTooLong { .. } => Errno::Overflow,
             Self::Device(BlockError::ReadOnly) => Errno::Perm,
-            Self::Device(BlockError::Damaged { .. } | BlockError::Codec { .. } | BlockError::Poisoned) => Errno::Io,
+            // The protocol has no "try again". A client that asked for structured replies is told so in words.
+            Self::Device(
+                BlockError::Damaged { .. } | BlockError::Busy { .. } | BlockError::Codec { .. } | BlockError::Poisoned,
+            ) => Errno::Io,
         }
     }
 
@@ -114,7 +117,10 @@ impl Failure {
     pub fn offset(&self) -> Option<u64> {
         match self {
             Self::Device(
-                BlockError::Damaged { offset } | BlockError::NoSpace { offset } | BlockError::Codec { offset },
+                BlockError::Damaged { offset }
+                | BlockError::Busy { offset }
+                | BlockError::NoSpace { offset }
+                | BlockError::Codec { offset },
             ) => Some(*offset),
             _ => None,
         }
@@ -138,6 +144,7 @@ mod tests {
         let table = [
             (Failure::Device(BlockError::NoSpace { offset: 0 }), 28),
             (Failure::Device(BlockError::Damaged { offset: 0 }), 5),
+            (Failure::Device(BlockError::Busy { offset: 0 }), 5),
             (Failure::Device(BlockError::Codec { offset: 0 }), 5),
             (Failure::Device(BlockError::Poisoned), 5),
             (Failure::Device(BlockError::ReadOnly), 1),
