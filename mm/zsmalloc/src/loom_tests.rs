@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
+use frames::{FrameCount, Zone, ZoneConfig};
 use sync::thread;
 use sys::Backing;
 

@@ -112,7 +112,8 @@ fn migrator(world: &World) {
 
 fn breather(world: &World) {
     for target in [4, 0, 2, 0] {
-        world.balloon.set_target(FrameCount(target));
+        // How far it gets is the others' doing.
+        let _ = world.balloon.set_target(FrameCount(target));
     }
 }
 
@@ -140,7 +141,7 @@ fn r298_everything_that_moves_at_once() {
                 thread::spawn(move || work(&world))
             });
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            world.balloon.deflate();
+            assert_eq!(world.balloon.deflate().actual, FrameCount(0), "nobody holds it back");
             drop(world.other.lock().take());
             world.pool.check().expect("consistent");
             assert_eq!(world.zone.stats().in_use.0, world.pool.frames());

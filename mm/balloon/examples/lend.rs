@@ -1,4 +1,4 @@
-//! What it costs to give memory to the OS and to take it back. Run with `cargo run --release -p memzip-balloon --example speed`.
+//! What it costs to give memory to the OS and to take it back. Run with `cargo run --release -p memzip-balloon --example lend`.
 
 use std::sync::Arc;
 use std::time::Instant;
