@@ -226,7 +226,7 @@ fn look(zone: &Zone, pfn: Pfn) -> Look {
     let state = zone.tables.frames.state(pfn);
     match (state.kind(), state.order()) {
         // Isolated by somebody else, it may be movable again or free in a moment.
-        (Some(Kind::Used), Some(Order::SINGLE)) if state.owner().is_some() || state.is_isolated() => Look::Movable,
+        (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => Look::Movable,
         (Some(Kind::Cached | Kind::Free), _) => Look::Cached,
         _ => Look::Unmovable,
     }

@@ -48,14 +48,6 @@ impl<'z> Frame<'z> {
     }
 }
 
-impl Frame<'_> {
-    /// Gives the frame back without calling the OS, for those who hold locks. [`Zone::settle`] does the rest later.
-    pub(crate) fn put(self) {
-        give_back(self.zone, self.pfn);
-        std::mem::forget(self);
-    }
-}
-
 impl Drop for Frame<'_> {
     fn drop(&mut self) {
         give_back(self.zone, self.pfn);

@@ -37,7 +37,6 @@ use sync::{Mutex, MutexGuard};
 use crate::check::CheckError;
 use crate::descriptor::{Descriptors, Put};
 use crate::freelist::NONE;
-use crate::migrate::Movability;
 use crate::state::{OwnerId, State};
 use crate::units::{FrameCount, Pfn};
 use crate::zone::Zone;
@@ -198,9 +197,9 @@ impl Lru {
         self.frames().update(pfn, |state| Some(state.placed(place)));
     }
 
-    /// Whether the frame is the owner's. Where nothing moves frames have no owner in their state; then only the owner knows it.
+    /// Whether the frame is the owner's.
     fn has(&self, state: State) -> bool {
-        state.owner() == Some(self.owner) || self.zone.movability == Movability::Off
+        state.owner() == Some(self.owner)
     }
 
     /// Checks both lists against the frames' descriptors.

@@ -15,7 +15,7 @@ use crate::units::Order;
 ///  I = isolated by migration, L = page lock, place = on which LRU list: 0 none, 1 inactive, 2 inactive and referenced, 3 active
 /// ```
 /// The owner is the number under which whoever has the frame registered its [`MovableOps`](crate::MovableOps); a frame with an owner is
-/// movable, one without is not (R-003). Owner, marks and references change together or not at all, so no order of looking at them can be
+/// movable, if anything is in its zone, and one without is not (R-003). Owner, marks and references change together or not at all, so no order of looking at them can be
 /// wrong (S-07), and a frame that its owner let go of while it was isolated shows as "isolated, no owner" (R-057).
 ///
 /// | kind | name | order | references | who may change it |
@@ -99,7 +99,7 @@ impl State {
         self.0 & LOCKED != 0
     }
 
-    /// Who can move the frame; `None` when nobody can.
+    /// Whose it is, by number; `None` when nobody can be asked to move it.
     pub(crate) const fn owner(self) -> Option<OwnerId> {
         // Eight bits, as they were stored.
         match NonZeroU8::new((self.0 >> OWNER_SHIFT) as u8) {
@@ -156,7 +156,7 @@ impl State {
         Self(self.0 & !ISOLATED)
     }
 
-    /// Movable by `owner` from here on. Only for a single frame in use that has no owner yet.
+    /// Owned by `owner` from here on. Only for a single frame in use that has no owner yet.
     pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
         match self.owner() {
             None if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => {
@@ -166,7 +166,7 @@ impl State {
         }
     }
 
-    /// Nobody can move it from here on.
+    /// Nobody's from here on who could be asked to move it.
     pub(crate) const fn disowned(self) -> Self {
         Self(self.0 & !OWNER)
     }

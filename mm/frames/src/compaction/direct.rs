@@ -179,7 +179,7 @@ impl Zone {
                 // The upper half of a free pair.
                 _ if self.tables.blocks.is_free(pfn) => Some(0),
                 Some(Kind::Cached) => Some(1),
-                Some(Kind::Used) if whole == Order::SINGLE && state.owner().is_some() && !state.is_locked() => Some(1),
+                Some(Kind::Used) if whole == Order::SINGLE && self.can_move(state) && !state.is_locked() => Some(1),
                 _ => None,
             };
             let end = (offset + whole.frames()).min(PAGEBLOCK_FRAMES);

@@ -2,8 +2,8 @@ use std::sync::{Arc, Weak};
 
 use super::*;
 use crate::{
-    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, MovableOps,
-    OwnerWords, Reclaim, Refused, Shape, Target, ZoneConfig,
+    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, Movability,
+    MovableOps, OwnerWords, Reclaim, Refused, Shape, Target, ZoneConfig,
 };
 
 /// A cache of single frames, as the store has one.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{Charge, MovableOps};
+use super::{Charge, Movability, MovableOps};
 use crate::descriptor::Put;
 use crate::lru::Place;
 use crate::state::{Kind, State};
@@ -40,7 +40,8 @@ impl Zone {
     #[must_use]
     pub fn isolate(&self, pfn: Pfn) -> Option<Isolated<'_>> {
         // A look without any lock first: a frame that is not movable may be in the middle of being set up, and is left alone (S-05).
-        if u64::from(pfn.0) >= self.capacity().0 || !can_be_isolated(self.tables.frames.state(pfn)) {
+        let known = self.movability == Movability::On && u64::from(pfn.0) < self.capacity().0;
+        if !known || !can_be_isolated(self.tables.frames.state(pfn)) {
             return None;
         }
         // One step: the look again, the reference and the page lock. What was true a moment ago may be another frame by now (R-102, S-04, S-06).
@@ -61,6 +62,11 @@ impl Zone {
             lru.put_back(pfn, place);
         }
         None
+    }
+
+    /// Whether a frame in this state can be moved by somebody: it has an owner, and frames do move here.
+    pub(crate) fn can_move(&self, state: State) -> bool {
+        self.movability == Movability::On && state.owner().is_some()
     }
 
     /// Frames that are isolated just now.

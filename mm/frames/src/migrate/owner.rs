@@ -158,9 +158,13 @@ impl Owner {
     /// Call it when the owner's own records are complete: from here on the frame may be isolated.
     ///
     /// # Panics
-    /// When somebody else has adopted the frame.
+    /// When somebody else has adopted the frame, or it is no single frame of this zone. Nothing has changed then.
     #[must_use = "the frame is lost if its number is"]
     pub fn adopt(&self, frame: Frame<'_>, name: u32, position: u8) -> Pfn {
+        assert!(std::ptr::eq(frame.zone(), &*self.zone), "{} is a frame of another zone", frame.pfn());
+        // Before its name is written: the one it has may be in use.
+        let state = self.zone.tables.frames.state(frame.pfn());
+        assert!(state.owned_by(self.id).is_some(), "{} has an owner already", frame.pfn());
         let pfn = frame.into_pfn();
         self.name(pfn, name, position);
         self.publish_frame(pfn);
@@ -172,12 +176,10 @@ impl Owner {
         self.zone.tables.frames.set_name(pfn, name, position);
     }
 
-    /// Makes a frame whose name is set movable.
+    /// Enters the owner into a frame whose name is set. From here on it may be isolated, unless nothing moves in this zone.
     pub(crate) fn publish_frame(&self, pfn: Pfn) {
-        if self.zone.movability == Movability::On {
-            let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
-            assert!(owned.is_some(), "{pfn} has an owner already");
-        }
+        let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
+        assert!(owned.is_some(), "{pfn} has an owner already");
     }
 
     /// Lets go of a frame: it is no longer movable and the owner's reference is given back, in one step. The frame is free now, or as soon as
@@ -193,28 +195,24 @@ impl Owner {
         match left {
             Some(Put::Shared) => {}
             Some(Put::Last(_)) => self.zone.cache(pfn),
-            // Nothing moves here, so it was never marked.
-            None if self.zone.movability == Movability::Off => self.zone.frame_from_pfn(pfn).put(),
             // Going on would free somebody else's frame under him.
             None => panic!("{pfn} is not its owner's to release"),
         }
     }
 
-    /// Takes a frame back out of everybody's reach; `None` while it is isolated or its page lock is held: pass it over (R-154, S-39).
+    /// Takes a frame back out of everybody's reach; `None` while it is isolated or its page lock is held: pass it over (R-154, S-39). `None` for a frame
+    /// of somebody else's, too.
     #[must_use]
     pub fn take_back(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let reclaim = |state: crate::state::State| {
             (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated()).then(|| state.disowned())
         };
-        let taken = match self.zone.movability {
-            Movability::On => self.zone.tables.frames.update(pfn, reclaim).is_some(),
-            Movability::Off => true,
-        };
-        if let Some(lru) = self.lru.as_ref().filter(|_| taken) {
+        self.zone.tables.frames.update(pfn, reclaim)?;
+        if let Some(lru) = &self.lru {
             // Nobody can have put it back meanwhile: it was not isolated.
             let _ = lru.take_off(pfn);
         }
-        taken.then(|| self.zone.frame_from_pfn(pfn))
+        Some(self.zone.frame_from_pfn(pfn))
     }
 }
 
