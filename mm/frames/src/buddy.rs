@@ -221,12 +221,7 @@ impl Buddy {
 
     /// Finds two wholly free pageblocks that form a block of the largest order, committing them if need be.
     fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
-        let free = |block: BlockIndex| {
-            let free = tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
-            free && !self.region.contains(&block.0)
-        };
-        let even =
-            (0..tables.len / 2).map(|pair| BlockIndex(pair * 2)).find(|&b| free(b) && free(BlockIndex(b.0 + 1)))?;
+        let even = self.lowest_pair(tables)?;
         for block in [even, BlockIndex(even.0 + 1)] {
             while block.0 >= self.online {
                 self.bring_online(tables);

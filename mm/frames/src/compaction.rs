@@ -134,11 +134,14 @@ impl Zone {
         let mut migrate = MigrateScanner::new(self, hints);
         let mut free = FreeScanner::new(self);
         let mut batch = Vec::with_capacity(BATCH);
+        // The goal can come nearer only where something moved, so a pageblock in which nothing did costs no lock.
+        let mut seen = None;
         report.outcome = loop {
             if deadline.has_passed() {
                 break Outcome::OutOfTime;
             }
-            if request.goal != Goal::WholeZone && self.is_reached(request.goal) {
+            let looked_at = seen.replace(report.frames_moved);
+            if looked_at != seen && request.goal != Goal::WholeZone && self.is_reached(request.goal) {
                 break Outcome::Reached;
             }
             if !migrate.isolate(&mut batch) {
@@ -188,13 +191,12 @@ impl Zone {
         // What is set aside serves no blocks.
         let kinds = || MigrateType::ALL.into_iter().filter(|&kind| kind != MigrateType::Cma || buddy.region.is_empty());
         let lists = |order| kinds().any(|kind| buddy.lists.blocks(Shelf::Of(kind), order) > 0);
-        // Two pageblocks without memory side by side, or none of them: what was never used is all in one piece.
-        let (released, pairs) = self.tables.released.count_with_pairs(buddy.online);
-        let unused = self.tables.len - buddy.online;
-        order.and_larger().any(lists)
-            || (order <= Order::PAGEBLOCK && (released > 0 || unused > 0))
-            || pairs > 0
-            || unused > 2
+        // What is on no list is whole pageblocks without memory.
+        let beside = || match order {
+            Order::MAX => buddy.lowest_pair(&self.tables).is_some(),
+            _ => buddy.has_bare_block(&self.tables),
+        };
+        order.and_larger().any(lists) || beside()
     }
 }
 

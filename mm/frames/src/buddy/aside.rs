@@ -23,6 +23,22 @@ impl Buddy {
         !isolated(one) && !isolated(other) && self.region.contains(&one.0) == self.region.contains(&other.0)
     }
 
+    /// Two wholly free pageblocks that form a block of the largest order: the first one of the lowest such pair.
+    pub(crate) fn lowest_pair(&self, tables: &Tables) -> Option<BlockIndex> {
+        let free = |block: BlockIndex| {
+            let free = tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
+            free && !self.region.contains(&block.0)
+        };
+        (0..tables.len / 2).map(|pair| BlockIndex(pair * 2)).find(|&b| free(b) && free(BlockIndex(b.0 + 1)))
+    }
+
+    /// Whether a pageblock that is not set aside is free and has no memory.
+    pub(crate) fn has_bare_block(&self, tables: &Tables) -> bool {
+        let never_used = self.online..tables.len;
+        let aside = self.region.end.saturating_sub(self.region.start.max(never_used.start));
+        never_used.len() as u32 > aside || tables.released.lowest_outside(&self.region).is_some()
+    }
+
     /// Starts to use a pageblock that is set aside; `None` when all of them are in use already.
     pub(super) fn commit_aside(&mut self, tables: &Tables) -> Option<BlockIndex> {
         let region = self.region.clone();

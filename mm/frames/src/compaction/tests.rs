@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    Accepted, Backing, ExtentId, Extents, FRAME_SIZE, FrameCount, Locked, MovableOps, OwnerWords, PAGEBLOCK_FRAMES,
-    Reclaim, Refused, Shape, Target, ZoneConfig,
+    Accepted, Backing, CmaRegion, ExtentId, Extents, FRAME_SIZE, FrameCount, Locked, MovableOps, OwnerWords,
+    PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, ZoneConfig,
 };
 
 /// The least an owner of extents is: it passes on what it is asked.
@@ -93,6 +93,45 @@ fn a_full_zone_is_compacted_and_its_limit_holds() {
     assert!(extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err());
     assert_eq!(zone.stats().in_use, FrameCount(750));
     zone.check().expect("consistent");
+}
+
+/// a goal counts as reached when the block can be had, and only then, wherever the pageblocks are that are set aside.
+#[test]
+fn r112_a_goal_is_reached_when_the_block_can_be_had() {
+    const BLOCKS: u32 = 12;
+    let mut state = 7_u64;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32 % below
+    };
+    let (mut reached, mut refused) = (0, 0);
+    for _ in 0..if cfg!(miri) { 2 } else { 50 } {
+        let (first, blocks) = (random(BLOCKS), random(6));
+        let a_block = |blocks: u32| blocks.min(BLOCKS - first) * PAGEBLOCK_FRAMES;
+        let cma = CmaRegion { first: Pfn(first * PAGEBLOCK_FRAMES), frames: FrameCount(a_block(blocks).into()) };
+        let capacity = FrameCount((BLOCKS * PAGEBLOCK_FRAMES).into());
+        let cma = (blocks > 0).then_some(cma);
+        let zone = Zone::new(ZoneConfig { capacity, cma, backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = zone.expect("a small zone");
+        let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+        let mut held: Vec<_> = (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take()).collect();
+        // A few frames stay in some of the pageblocks; the others are wholly free.
+        let keep: Vec<u32> = (0..BLOCKS).map(|_| random(3)).collect();
+        held.retain(|frame| frame.pfn().offset_in_block() < keep[frame.pfn().block().index()] * 200);
+        if random(2) == 0 {
+            zone.trim()
+        } else {
+            zone.drain()
+        }
+        for order in [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
+            let said = zone.is_reached(Goal::Block(order));
+            let had = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).is_ok();
+            assert_eq!(said, had, "{order}, region {cma:?}, kept {keep:?}\n{}", zone.pagetypeinfo());
+            if said { reached += 1 } else { refused += 1 }
+        }
+        zone.check().expect("consistent");
+    }
+    assert!(reached > 0 && refused > 0 || cfg!(miri), "{reached} and {refused}");
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! What an owner may do to which frames.
+
+use super::*;
+
+/// Whether it panics, without printing that.
+fn refused(work: impl FnOnce()) -> bool {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+    std::panic::set_hook(quiet);
+    refused
+}
+
+/// R-289 for frames, R-011: an owner lets go of its own frames only, and once, whether frames move or not.
+#[test]
+fn r009_an_owner_releases_only_what_it_has() {
+    for movability in [Movability::On, Movability::Off] {
+        let zone = zone_where(movability);
+        let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
+        let pfn = one.take();
+        assert!(refused(|| other.release(pfn)), "it is another's");
+        assert!(other.take_back(pfn).is_none(), "it is another's");
+        assert_eq!(references(&zone, pfn), 1);
+        one.let_go(pfn);
+        assert!(refused(|| one.owner.release(pfn)), "it was released before");
+        assert!(one.owner.take_back(pfn).is_none(), "it was released before");
+        let plain = zone.alloc_frame(one.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+        assert!(refused(|| one.owner.release(plain.pfn())), "nobody has adopted it");
+        drop(plain);
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+        zone.check().expect("consistent");
+    }
+}
+
+/// an owner adopts single frames of its zone that nobody has adopted; what it may not have stays as it was, the name included.
+#[test]
+fn r072_an_owner_adopts_only_what_is_nobodys() {
+    for movability in [Movability::On, Movability::Off] {
+        let (zone, elsewhere) = (zone_where(movability), zone());
+        let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
+        let pfn = one.take();
+        assert!(refused(|| _ = other.adopt(zone.get(pfn).expect("in use"), 7, 7)), "it is another's");
+        assert_eq!((zone.tables.frames.name(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
+        let strange = elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        assert!(refused(|| _ = other.adopt(strange, 7, 7)), "it is of another zone");
+        assert_eq!(elsewhere.stats().in_use, FrameCount(0), "given back where it came from");
+        let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        let block = block.expect("room");
+        assert!(refused(|| _ = other.adopt(zone.get(block.first()).expect("in use"), 7, 7)), "a block is no frame");
+        assert_eq!((state(&zone, block.first()).owner(), references(&zone, block.first())), (None, 1));
+        drop(block);
+        one.let_go(pfn);
+        zone.check().expect("consistent");
+    }
+}
