@@ -35,6 +35,13 @@ fn folder() -> PathBuf {
     shell::root().join("xtask").join("mutants")
 }
 
+/// The mutants whose patch does not fit the working tree any more, and what git says to it.
+pub fn stale() -> Result<Vec<(String, String)>> {
+    let mutants = patch::read_all(&folder())?;
+    let problem = |mutant: &Mutant| copy::git_apply(shell::root(), &["--check"], &mutant.patch).err();
+    Ok(mutants.iter().filter_map(|mutant| Some((mutant.name.clone(), problem(mutant)?.to_string()))).collect())
+}
+
 /// Tries the mutants and prints what became of each.
 pub fn run(args: &Args) -> Result<()> {
     let mutants = chosen(args)?;

@@ -7,6 +7,7 @@ mod layers;
 mod licences;
 mod links;
 mod markdown;
+mod mutants;
 mod requirements;
 mod safety;
 mod text;
@@ -82,6 +83,7 @@ fn rules() -> Result<()> {
         ("words", words::check(&sources)),
         ("links", links::check(&sources)),
         ("requirements", requirements::check(&sources)),
+        ("mutants", mutants::check()?),
     ];
     let mut count = 0;
     for (rule, findings) in findings {

@@ -42,26 +42,12 @@ impl Copy {
 
     /// Applies a patch, all of it or nothing.
     pub fn apply(&self, patch: &str) -> Result<()> {
-        self.git_apply(&[], patch).context("the patch does not apply any more")
+        git_apply(&self.root, &[], patch).context("the patch does not apply any more")
     }
 
     /// Takes an applied patch back. The copy stays as it was when it was refreshed, whatever happens to the working tree meanwhile.
     pub fn restore(&self, patch: &str) -> Result<()> {
-        self.git_apply(&["--reverse"], patch).context("the patch cannot be taken back")
-    }
-
-    fn git_apply(&self, options: &[&str], patch: &str) -> Result<()> {
-        let mut git = Command::new("git");
-        git.args(["apply", "--whitespace=nowarn"]).args(options).current_dir(&self.root);
-        // The copy lies inside the repository; without this git would look for the files of the repository itself.
-        git.env("GIT_CEILING_DIRECTORIES", home()).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = git.spawn().context("cannot start git")?;
-        child.stdin.take().context("git has no input")?.write_all(patch.as_bytes())?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
+        git_apply(&self.root, &["--reverse"], patch).context("the patch cannot be taken back")
     }
 
     fn write_if_different(&self, path: &Path) -> Result<()> {
@@ -73,6 +59,21 @@ impl Copy {
         std::fs::create_dir_all(to.parent().context("a file in a folder")?)?;
         std::fs::write(&to, wanted).with_context(|| format!("cannot write {}", to.display()))
     }
+}
+
+/// What git says to a patch for the files below `folder`.
+pub fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
+    let mut git = Command::new("git");
+    git.args(["apply", "--whitespace=nowarn"]).args(options).current_dir(folder);
+    // The copy lies inside the repository; without this git would look for the files of the repository itself.
+    git.env("GIT_CEILING_DIRECTORIES", home()).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = git.spawn().context("cannot start git")?;
+    child.stdin.take().context("git has no input")?.write_all(patch.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// The files of the working tree that git knows or would take.
