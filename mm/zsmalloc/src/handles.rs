@@ -5,11 +5,16 @@
 //! *floor* remembers the highest generation used there, so that a stale handle stays stale.
 
 use frames::ids::{CHUNK, Ids};
-use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
 use crate::AccessError;
 use crate::handle::{Handle, LAST_GENERATION, Location};
+
+/// In a floor: the chunk is vacant, and its words are in memory all the same.
+const KEPT: u32 = 1 << 31;
+
+const _: () = assert!(LAST_GENERATION < KEPT);
 
 #[derive(Debug)]
 pub(crate) struct Handles {
@@ -17,15 +22,22 @@ pub(crate) struct Handles {
     words: Table<AtomicU64>,
     lens: Table<AtomicU16>,
     floors: Table<AtomicU32>,
+    /// Chunks whose floor is marked [`KEPT`].
+    kept: AtomicUsize,
+    last_generation: u32,
 }
 
 impl Handles {
-    pub(crate) fn new(capacity: usize, backing: Backing) -> Result<Self, MapError> {
+    /// An empty table. An index is retired after `last_generation` uses: [`LAST_GENERATION`], or fewer to see what happens then.
+    pub(crate) fn new(capacity: usize, last_generation: u32, backing: Backing) -> Result<Self, MapError> {
+        debug_assert!((1..=LAST_GENERATION).contains(&last_generation));
         let ids = Ids::new(capacity, sys::host::cpus().min(8), backing)?;
         Ok(Self {
             words: Table::reserve(ids.capacity(), backing)?,
             lens: Table::reserve(ids.capacity(), backing)?,
             floors: Table::reserve(ids.capacity() / CHUNK, backing)?,
+            kept: AtomicUsize::new(0),
+            last_generation,
             ids,
         })
     }
@@ -36,13 +48,25 @@ impl Handles {
             let index = self.ids.take()?;
             // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
             let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed)).generation();
-            let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
-            let generation = last.max(floor) + 1;
-            if generation <= LAST_GENERATION {
+            let generation = last.max(self.floor(index as usize / CHUNK)) + 1;
+            if generation <= self.last_generation {
                 return Some(Handle::new(index, generation));
             }
             // Its generations are used up. It stays taken for good: 8 bytes lost after 16 million uses.
         }
+    }
+
+    /// The highest generation of a chunk whose words went back to the OS. The caller has taken an index of the chunk, so the chunk is not vacant.
+    fn floor(&self, chunk: usize) -> u32 {
+        let floor = &self.floors[chunk];
+        // Relaxed: the shard's lock ordered us after `discard`, and the mark is only counted.
+        let mut seen = floor.load(Ordering::Relaxed);
+        if seen & KEPT != 0 {
+            // Several may find the mark; one of them takes it away.
+            seen = floor.fetch_and(!KEPT, Ordering::Relaxed);
+            self.kept.fetch_sub(usize::from(seen & KEPT != 0), Ordering::Relaxed);
+        }
+        seen & !KEPT
     }
 
     /// Gives an index back that was reserved and not published. Nobody has seen the handle, so its generation is not used up.
@@ -120,11 +144,13 @@ impl Handles {
         // Relaxed: all these indices are free and the shard's lock is held, so nobody writes here.
         let generations = words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
         let last = generations.max().unwrap_or(0);
-        if last > LAST_GENERATION / 2 {
+        let floor = &self.floors[first / CHUNK];
+        if last > self.last_generation / 2 {
+            floor.fetch_or(KEPT, Ordering::Relaxed);
+            self.kept.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let floor = &self.floors[first / CHUNK];
-        floor.store(floor.load(Ordering::Relaxed).max(last), Ordering::Relaxed);
+        floor.fetch_max(last, Ordering::Relaxed);
         self.words.discard(first, CHUNK);
         self.lens.discard(first, CHUNK);
     }
@@ -137,9 +163,13 @@ impl Handles {
     /// Memory of the table, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let record = size_of::<u64>() + size_of::<u16>();
-        self.ids.open_chunks() * (CHUNK * record + size_of::<u32>()) + self.ids.own_bytes()
+        // Relaxed: a snapshot, as the count of open chunks is.
+        let chunks = self.ids.open_chunks() + self.kept.load(Ordering::Relaxed);
+        chunks * (CHUNK * record + size_of::<u32>()) + self.ids.own_bytes()
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

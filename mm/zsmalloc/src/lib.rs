@@ -62,6 +62,8 @@ mod zspage;
 mod loom_migrate;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, loom))]
+mod loom_world;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod poison_tests;
 #[cfg(all(test, shuttle))]

@@ -2,24 +2,11 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, MigrateType, Migration, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{MigrateType, Migration, Mode, Pfn, Reclaim, Zone};
 use sync::thread;
-use sys::Backing;
 
-use crate::{AccessError, Budget, Handle, Pool, PoolConfig};
-
-/// Half a frame: two to a zspage of one frame.
-const LEN: usize = 28;
-
-fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
-    let config = PoolConfig { chain: 2, max_objects: Some(4), backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
-}
-
-fn read(pool: &Pool, handle: Handle) -> Result<Vec<u8>, AccessError> {
-    pool.read(handle).map(|object| object.to_vec())
-}
+use crate::loom_world::{beside, join, object, pool, read, sparse_pool};
+use crate::{AccessError, Budget, Handle, Pool};
 
 /// One try to move the zone's first frame, which is the pool's only one.
 fn migrate(zone: &Zone) -> Option<Migration> {
@@ -32,14 +19,10 @@ fn migrate(zone: &Zone) -> Option<Migration> {
 fn beside_migration(work: impl Fn(&Arc<Pool>, Handle) + Send + Sync + 'static) {
     sync::model(move || {
         let pool = pool();
-        let handle = pool.store(&[1; LEN]).expect("room");
-        let mover = {
-            let pool = Arc::clone(&pool);
-            thread::spawn(move || migrate(pool.zone()))
-        };
+        let handle = pool.store(&object(1)).expect("room");
+        let mover = beside(&pool, |pool| migrate(pool.zone()));
         work(&pool, handle);
-        mover.join().expect("no panic");
-        pool.check().expect("consistent");
+        join(mover, &pool);
         pool.zone().check().expect("consistent");
         assert_eq!(pool.zone().stats().in_use.0, pool.frames());
         if pool.stats().objects == 0 {
@@ -52,7 +35,7 @@ fn beside_migration(work: impl Fn(&Arc<Pool>, Handle) + Send + Sync + 'static) {
 #[test]
 fn s01_read_against_migrate() {
     beside_migration(|pool, handle| {
-        assert_eq!(read(pool, handle), Ok(vec![1; LEN]));
+        assert_eq!(read(pool, handle), Ok(object(1).to_vec()));
         pool.free(handle).expect("live");
     });
 }
@@ -70,8 +53,8 @@ fn s12_free_against_migrate() {
 #[test]
 fn s25_store_against_migrate() {
     beside_migration(|pool, handle| {
-        let second = pool.store(&[2; LEN]).expect("room");
-        assert_eq!((read(pool, handle), read(pool, second)), (Ok(vec![1; LEN]), Ok(vec![2; LEN])));
+        let second = pool.store(&object(2)).expect("room");
+        assert_eq!((read(pool, handle), read(pool, second)), (Ok(object(1).to_vec()), Ok(object(2).to_vec())));
     });
 }
 
@@ -79,8 +62,8 @@ fn s25_store_against_migrate() {
 #[test]
 fn s50_write_against_migrate() {
     beside_migration(|pool, handle| {
-        pool.write(handle, &[2; LEN]).expect("in place or beside");
-        assert_eq!(read(pool, handle), Ok(vec![2; LEN]));
+        pool.write(handle, &object(2)).expect("in place or beside");
+        assert_eq!(read(pool, handle), Ok(object(2).to_vec()));
     });
 }
 
@@ -88,10 +71,10 @@ fn s50_write_against_migrate() {
 #[test]
 fn s14_deferred_free_against_migrate() {
     beside_migration(|pool, handle| {
-        let object = pool.read(handle).expect("live");
+        let held = pool.read(handle).expect("live");
         pool.free(handle).expect("live");
-        assert_eq!(object.to_vec(), [1; LEN]);
-        drop(object);
+        assert_eq!(held.to_vec(), object(1));
+        drop(held);
     });
 }
 
@@ -99,19 +82,13 @@ fn s14_deferred_free_against_migrate() {
 #[test]
 fn s18_compact_against_migrate() {
     sync::model(|| {
-        let pool = pool();
-        let handles = [1, 2, 3].map(|byte| pool.store(&[byte; LEN]).expect("room"));
-        pool.free(handles[0]).expect("live");
-        let mover = {
-            let pool = Arc::clone(&pool);
-            thread::spawn(move || migrate(pool.zone()))
-        };
+        let (pool, handles) = sparse_pool();
+        let mover = beside(&pool, |pool| migrate(pool.zone()));
         pool.compact(&Budget::unlimited());
-        mover.join().expect("no panic");
-        for (handle, byte) in handles.into_iter().zip(1..).skip(1) {
-            assert_eq!(read(&pool, handle), Ok(vec![byte; LEN]));
+        join(mover, &pool);
+        for (handle, byte) in handles.into_iter().zip(2..) {
+            assert_eq!(read(&pool, handle), Ok(object(byte).to_vec()));
         }
-        pool.check().expect("consistent");
         pool.zone().check().expect("consistent");
     });
 }
@@ -122,7 +99,7 @@ fn b10_the_end_of_a_pool_against_migrate() {
     sync::model(|| {
         let pool = pool();
         let zone = Arc::clone(pool.zone());
-        pool.store(&[1; LEN]).expect("room");
+        pool.store(&object(1)).expect("room");
         let mover = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || migrate(&zone))

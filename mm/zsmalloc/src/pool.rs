@@ -11,6 +11,7 @@ use crate::class::{ChainRule, SizeClass, SizeClasses};
 use crate::compact::Totals;
 use crate::fullness::{GROUPS, Group};
 use crate::gauge::Gauge;
+use crate::handle::LAST_GENERATION;
 use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
 use crate::{AllocError, BackgroundStats, PoolError};
@@ -79,6 +80,15 @@ impl Pool {
     /// # Errors
     /// [`PoolError`] when the chain is not possible or address space for the tables cannot be reserved.
     pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Arc<Self>, PoolError> {
+        Self::with_generations(zone, config, LAST_GENERATION)
+    }
+
+    /// As [`Pool::new`]; each handle index is used `last_generation` times at most.
+    pub(crate) fn with_generations(
+        zone: Arc<Zone>,
+        config: PoolConfig,
+        last_generation: u32,
+    ) -> Result<Arc<Self>, PoolError> {
         if !(1..=frames::MAX_CHAIN).contains(&usize::from(config.chain)) {
             return Err(PoolError::Chain { chain: config.chain });
         }
@@ -89,7 +99,7 @@ impl Pool {
         let owner = zone.reserve_owner()?;
         let pool = Arc::new(Self {
             zspages: Zspages::new(owner, capacity, config.backing)?,
-            handles: Handles::new(objects.min(MAX_OBJECTS), config.backing)?,
+            handles: Handles::new(objects.min(MAX_OBJECTS), last_generation, config.backing)?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,

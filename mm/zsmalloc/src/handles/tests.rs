@@ -1,9 +1,28 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use frames::{FrameCount, Zone, ZoneConfig};
+
 use super::*;
+use crate::{AllocError, Pool, PoolConfig};
+
+fn table(chunks: usize, last_generation: u32) -> Handles {
+    Handles::new(chunks * CHUNK, last_generation, Backing::Heap).expect("a small table")
+}
+
+fn reserve_all(handles: &Handles) -> Vec<Handle> {
+    std::iter::from_fn(|| handles.reserve()).collect()
+}
+
+fn free_all(handles: &Handles, all: &[Handle]) {
+    all.iter().for_each(|&handle| handles.bury(handle));
+    all.iter().for_each(|&handle| handles.give_back(handle));
+}
 
 /// R-289, L-11: an index that has seen its last generation is never given out again, also when its chunk was empty in between.
 #[test]
 fn r289_an_index_with_no_generation_left_is_retired() {
-    let handles = Handles::new(CHUNK, Backing::Heap).expect("a small table");
+    let handles = table(1, LAST_GENERATION);
     let first = handles.reserve().expect("all are free");
     let index = first.index() as usize;
     handles.words[index].store(Location::dead(LAST_GENERATION).to_bits(), Ordering::Relaxed);
@@ -19,13 +38,67 @@ fn r289_an_index_with_no_generation_left_is_retired() {
 /// R-289, L-11: the words of a chunk that is empty go back to the OS, and none of the handles they stood for comes again.
 #[test]
 fn r289_generations_outlive_the_memory_of_their_chunk() {
-    let handles = Handles::new(4 * CHUNK, Backing::Heap).expect("a small table");
-    let all = || -> Vec<Handle> { std::iter::from_fn(|| handles.reserve()).collect() };
-    let first = all();
-    first.iter().for_each(|&handle| handles.bury(handle));
-    first.iter().for_each(|&handle| handles.give_back(handle));
+    let handles = table(4, LAST_GENERATION);
+    let first = reserve_all(&handles);
+    free_all(&handles, &first);
     assert!(first.iter().any(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) == 0));
-    let second = all();
+    let second = reserve_all(&handles);
     assert_eq!(second.len(), first.len());
     assert!(second.iter().all(|handle| handle.generation() == 2), "each index is in its second use");
+}
+
+/// The words that a vacant chunk keeps, because one floor for all of them would cost too many generations, are counted as long as it is vacant,
+/// and once.
+#[test]
+fn words_kept_by_a_vacant_chunk_are_counted() {
+    let handles = table(4, 4);
+    for generation in 1..=4 {
+        let all = reserve_all(&handles);
+        let full = handles.bytes();
+        assert_eq!((all.len(), handles.kept.load(Ordering::Relaxed)), (handles.ids.capacity(), 0));
+        free_all(&handles, &all);
+        let given_back = generation <= 2;
+        assert_eq!(handles.bytes() < full, given_back, "generation {generation} of 4");
+        if !given_back {
+            assert_eq!(handles.bytes(), full);
+            assert!(all.iter().all(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) != 0));
+        }
+    }
+    assert_eq!(handles.reserve(), None, "all generations are used up");
+}
+
+/// R-289, L-11: a pool whose generations run out says so, has given out no handle twice, and still has what it has.
+#[test]
+fn r289_a_pool_runs_out_of_generations_in_good_order() {
+    const GENERATIONS: u32 = 3;
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { max_objects: Some(CHUNK as u32), backing: Backing::Heap, ..PoolConfig::default() };
+    let pool =
+        Pool::with_generations(Arc::new(zone.expect("a small zone")), config, GENERATIONS).expect("small tables");
+    let kept = pool.store(b"kept").expect("room");
+    let mut had = HashSet::from([kept]);
+    let refused = loop {
+        match pool.store(b"short-lived") {
+            Ok(handle) => {
+                assert!(had.insert(handle), "{handle:?} was given out before");
+                assert_eq!(pool.free(handle), Ok(11));
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AllocError::Numbers);
+    let others = pool.handles.ids.capacity() - 1;
+    assert_eq!(had.len(), 1 + others * GENERATIONS as usize);
+    assert!(had.into_iter().filter(|&handle| handle != kept).all(|handle| pool.read(handle).is_err()));
+    pool.write(kept, b"more").expect("in place");
+    assert_eq!(pool.read(kept).map(|object| object.to_vec()), Ok(b"more".to_vec()));
+    assert_eq!(pool.frames(), 1);
+    pool.check().expect("consistent");
+    // Its index has two uses left.
+    for _ in 1..GENERATIONS {
+        let last = pool.handles.locate_index(kept.index()).map(|(handle, _)| handle).expect("live");
+        assert_eq!(pool.free(last), Ok(4));
+        pool.store(b"last").expect("the index that came free");
+    }
+    assert_eq!(pool.store(b"one more"), Err(AllocError::Numbers));
 }
