@@ -3,25 +3,51 @@
 use frames::{FrameCount, NoLocksHeld, Zone};
 use sync::Mutex;
 
-/// Lets one thread at a time ask for room.
+/// Times room is sought for one write, and times in a row in vain for all of them while nothing is freed.
+pub(crate) const TRIES: u32 = 8;
+
+/// Lets one thread at a time ask for room, and remembers when that was in vain.
 ///
 /// Locking: one mutex, held while others make room: writers that reach the limit together wait for that instead of each starting it.
 #[derive(Debug)]
 pub(crate) struct Relief {
-    one_at_a_time: Mutex<()>,
+    in_vain: Mutex<Vain>,
+}
+
+/// Somebody had frames to give and gave none.
+#[derive(Debug)]
+struct Vain {
+    /// How often in a row.
+    times: u32,
+    /// What had been freed by then.
+    freed: u64,
 }
 
 impl Relief {
     pub(crate) fn new() -> Self {
-        Self { one_at_a_time: Mutex::new(()) }
+        Self { in_vain: Mutex::new(Vain { times: 0, freed: 0 }) }
     }
 
     /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says
-    /// whether it is worth trying again: a frame is free, or somebody still has frames to give who was busy with it.
+    /// whether to ask again, should it not be enough: a frame was freed, or somebody still has frames to give who was busy with them. If not, what is
+    /// free by now is all there is.
+    ///
+    /// `freed` counts what was freed on the device. While that stands still, a page that is always busy is no reason to ask more than once a write.
     ///
     /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop.
-    pub(crate) fn seek(&self, zone: &Zone) -> bool {
-        let _alone = self.one_at_a_time.lock();
-        zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0 || zone.shrinkable().0 > 0
+    pub(crate) fn seek(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
+        let mut vain = self.in_vain.lock();
+        if zone.shrinkable().0 == 0 {
+            return false;
+        }
+        // Before they are asked: what is freed meanwhile is news.
+        let freed = freed();
+        if zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
+            vain.times = 0;
+            return true;
+        }
+        vain.times = if vain.freed == freed { vain.times.saturating_add(1) } else { 1 };
+        vain.freed = freed;
+        vain.times < TRIES
     }
 }

@@ -12,17 +12,14 @@ use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
 
 use crate::contents::{Contents, offset_of};
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 use crate::hot::Hot;
-use crate::relief::Relief;
+use crate::relief::{self, Relief};
 use crate::slots::Slots;
 use crate::{Access, ZramConfig, ZramError};
 
 /// The largest device: 2 TiB. Its pages and their frames must be nameable by 32-bit numbers also when nothing compresses. Units: bytes.
 pub const MAX_SIZE: u64 = 2 << 40;
-
-/// Tries to make room before a write is refused: other writers may take what was freed.
-const RELIEF_TRIES: u32 = 8;
 
 /// A compressed block device in memory. See the crate's page.
 ///
@@ -162,12 +159,15 @@ impl Zram {
             StoreError::Alloc(AllocError::Poisoned) => return Err(BlockError::Poisoned),
             StoreError::Alloc(error) => error,
         };
-        *tries += 1;
-        let frames_are_short = matches!(error, AllocError::Limit | AllocError::NoFrames);
-        if frames_are_short && *tries <= RELIEF_TRIES && self.relief.seek(&self.contents.zone) {
-            return Ok(());
+        if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *tries > relief::TRIES {
+            return Err(BlockError::NoSpace { offset });
         }
-        Err(BlockError::NoSpace { offset })
+        *tries += 1;
+        if !self.relief.seek(&self.contents.zone, || self.contents.counters.get(Counter::Freed)) {
+            // One last time: whoever asked just before may have left something.
+            *tries = relief::TRIES + 1;
+        }
+        Ok(())
     }
 
     pub(crate) fn is_writable(&self) -> bool {

@@ -93,19 +93,6 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
     disk.check().expect("sound");
 }
 
-/// A device that is full and stays full refuses quickly: compaction is not started again while nothing was freed.
-#[test]
-fn refusals_do_not_compact_again_in_vain() {
-    let disk = disk(16 << 20, Some(100));
-    (0..100).for_each(|number| write(&disk, number, &page(number, 4096)).expect("fits"));
-    let start = std::time::Instant::now();
-    for _ in 0..2000 {
-        assert!(write(&disk, 200, &page(200, 4096)).is_err());
-    }
-    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
-    disk.check().expect("sound");
-}
-
 /// The limit can be changed at any time: lowered below what is used it refuses until enough was freed, raised it lets writes through at once.
 #[test]
 fn the_limit_can_be_changed_at_run_time() {
