@@ -47,6 +47,13 @@ impl<'e> Shared<'e> {
         self.tag
     }
 
+    /// Whether nobody else is inside. Stale as soon as it is returned.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        // Relaxed: a hint, and we are inside.
+        State::from_bits(self.record[0].load(Ordering::Relaxed)).readers() == 1
+    }
+
     /// The frame at `position`, which stays there as long as this guard lives.
     #[must_use]
     pub fn frame(&self, position: usize) -> Option<Pfn> {

@@ -183,6 +183,7 @@ impl<'a> Visit<'a> {
 pub(super) struct Tried {
     ids: [Option<ExtentId>; TRIES],
     count: usize,
+    lack_frames: bool,
 }
 
 impl Tried {
@@ -191,6 +192,16 @@ impl Tried {
             *place = Some(extent);
             self.count += 1;
         }
+    }
+
+    /// As [`Tried::note`], for one that lacks frames.
+    pub(super) fn note_lacking(&mut self, extent: ExtentId) {
+        self.note(extent);
+        self.lack_frames = true;
+    }
+
+    pub(super) fn lack_frames(&self) -> bool {
+        self.lack_frames
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Moving objects from one zspage into others.
 
-use frames::{Exclusive, Shared};
+use frames::{Exclusive, FrameCount, Shared};
 
 use super::class::{BATCH, Source, Step, Tried, Visit};
 use crate::class::SizeClass;
@@ -53,13 +53,21 @@ impl Visit<'_> {
         };
         run.prefetch(pool, class, &held);
         let (mut progress, mut tried) = (Progress::default(), Tried::default());
-        let stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
+        let mut stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
+        let mut lent = None;
+        if tried.lack_frames() && progress.done == 0 && held.is_alone() && run.first_leaves_a_frame(class) {
+            // At the limit nobody gets a frame, though the source gives one back as soon as this object is gone.
+            lent = Some(pool.zone.advance(FrameCount(1)));
+            tried = Tried::default();
+            stop = self.move_run(state, &held, &run.objects()[..1], &mut progress, &mut tried);
+        }
         pool.relist(state, extent, class);
         let leaving = held.release();
         if progress.emptied > 0 || leaving == frames::Leaving::Pending {
             // What others left to be done is done here, too, and not by `reap`: the class is locked.
             pool.shrink(state, extent, class);
         }
+        drop(lent);
         self.report.objects_moved += progress.moved;
         if progress.damaged > 0 {
             self.report.skipped += 1;
@@ -93,7 +101,7 @@ impl Visit<'_> {
         while progress.done < run.len() {
             let Some(mut held) = self.destination(state, source.id(), tried) else { return Some(Stop::NoRoom) };
             let Some(slots) = Slots::of(pool, &mut held, class, run.len() - progress.done, state) else {
-                tried.note(held.id());
+                tried.note_lacking(held.id());
                 continue;
             };
             let before = progress.moved;
@@ -195,6 +203,12 @@ impl Run {
 
     fn objects(&self) -> &[u16] {
         &self.objects[..self.len.min(BATCH)]
+    }
+
+    /// Whether some frame of the source holds no object but the first one of the run, which is the source's last.
+    fn first_leaves_a_frame(&self, class: SizeClass) -> bool {
+        let end_of_next = self.objects[..self.len].get(1).map(|&next| *frames_of(class, next).end());
+        self.objects().first().is_some_and(|&first| end_of_next < Some(*frames_of(class, first).end()))
     }
 
     /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
