@@ -2,15 +2,15 @@
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use frames::{FrameCount, Shrinker};
+use frames::FrameCount;
 use sys::host::{Psi, PsiError, PsiSource, Share};
 use thiserror::Error;
 
-use crate::balloon::Balloon;
+use crate::balloon::{Aim, Balloon};
 use crate::outcome::Change;
 use crate::policy::{self, Decision, Pace, Settings, View};
 
@@ -18,9 +18,17 @@ use crate::policy::{self, Decision, Pace, Settings, View};
 #[derive(Debug)]
 pub struct Auto {
     state: Arc<Mutex<AutoState>>,
+    say: Arc<Mutex<Say>>,
     /// Dropped first: the thread sees it and ends.
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Whether the thread may still set targets. Its lock is held while it sets one, and for no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    Has,
+    Lost,
 }
 
 /// What the thread has seen and done.
@@ -80,9 +88,17 @@ impl Auto {
             return Err(AutoError::Marks { raise_above, lower_below });
         }
         let state = Arc::new(Mutex::new(AutoState::default()));
+        let say = Arc::new(Mutex::new(Say::Has));
         let (stop, stopped) = mpsc::channel();
-        let mut follower =
-            Follower { balloon, source, settings, state: Arc::clone(&state), changed: None, fruitless: 0 };
+        let mut follower = Follower {
+            balloon,
+            source,
+            settings,
+            state: Arc::clone(&state),
+            say: Arc::clone(&say),
+            changed: None,
+            fruitless: 0,
+        };
         let thread = thread::Builder::new().name("memzip-balloon".to_owned()).spawn(move || {
             loop {
                 follower.tick();
@@ -91,22 +107,32 @@ impl Auto {
                 }
             }
         })?;
-        Ok(Self { state, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { state, say, stop: Some(stop), thread: Some(thread) })
     }
 
     /// What it has seen and done so far.
     #[must_use]
     pub fn state(&self) -> AutoState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.state).clone()
+    }
+
+    /// From here on it sets no target any more: the next one, whoever sets it, stays. It waits for nothing; dropping this waits for the thread.
+    pub fn retire(&self) {
+        *lock(&self.say) = Say::Lost;
     }
 }
 
 impl Drop for Auto {
     fn drop(&mut self) {
+        self.retire();
         self.stop.take();
         // It ends after the step it is in. A panic there was printed already, and says nothing about us.
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the thread has.
@@ -115,6 +141,7 @@ struct Follower {
     source: PsiSource,
     settings: Settings,
     state: Arc<Mutex<AutoState>>,
+    say: Arc<Mutex<Say>>,
     changed: Option<Instant>,
     fruitless: u32,
 }
@@ -124,7 +151,7 @@ impl Follower {
         let reading = self.source.read();
         let decision = reading.as_ref().ok().map(|psi| self.decide(psi));
         let change = decision.and_then(|decision| self.apply(decision));
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.readings += 1;
         match reading {
             Ok(psi) => (state.psi, state.problem) = (Some(psi), None),
@@ -133,8 +160,8 @@ impl Follower {
                 state.problem = Some(error);
             }
         }
-        if let Some(decision) = decision {
-            state.decision = Some(decision);
+        state.decision = decision.or(state.decision);
+        if let (Some(decision), Some(_)) = (decision, change) {
             state.raised += u64::from(matches!(decision, Decision::Raise(_)));
             state.lowered += u64::from(matches!(decision, Decision::Lower(_)));
         }
@@ -142,30 +169,46 @@ impl Follower {
     }
 
     fn decide(&self, psi: &Psi) -> Decision {
-        let zone = self.balloon.zone();
-        let actual = self.balloon.stats().actual;
-        // The balloon is a shrinker, too; what it could give up is not what others could.
-        let reclaimable = FrameCount(zone.shrinkable().0.saturating_sub(self.balloon.count().0));
-        let view = View::of(&zone.stats(), &zone.watermarks(), actual, reclaimable);
+        let (balloon, zone) = (&self.balloon, self.balloon.zone());
+        let actual = balloon.stats().actual;
+        let view = View::of(&zone.stats(), &zone.watermarks(), actual, balloon.reclaimable(), balloon.config.lends);
         let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
         policy::decide(psi, &view, actual, Pace { since_change, fruitless: self.fruitless }, &self.settings)
     }
 
     fn apply(&mut self, decision: Decision) -> Option<Change> {
-        let before = self.balloon.stats().actual;
+        let before = (self.balloon.stats().actual, self.holds());
         let change = match decision {
             Decision::Hold(_) => return None,
             Decision::Raise(target) => {
                 // First the caches, and what is free anyway; then the balloon takes what came of it.
-                self.balloon.squeeze(FrameCount(target.0.saturating_sub(before.0)));
-                self.balloon.set_target(target)
+                self.balloon.squeeze(FrameCount(target.0.saturating_sub(before.0.0)));
+                self.set(target)?
             }
-            Decision::Lower(target) => self.balloon.set_target(target),
+            Decision::Lower(target) => self.set(target)?,
         };
-        let brought = change.actual > before || matches!(decision, Decision::Lower(_));
+        // Memory that left the process is what the host wants, whether the balloon has its frames or nobody.
+        let brought = change.actual > before.0 || self.holds() < before.1 || matches!(decision, Decision::Lower(_));
         self.fruitless = if brought { 0 } else { self.fruitless.saturating_add(1) };
         self.changed = Some(Instant::now());
         Some(change)
+    }
+
+    /// `None` when somebody else has the say by now.
+    fn set(&self, target: FrameCount) -> Option<Change> {
+        let say = lock(&self.say);
+        if *say == Say::Lost {
+            return None;
+        }
+        let aim = self.balloon.aim(target);
+        drop(say);
+        Some(aim.map_or_else(|refused| refused, Aim::reach))
+    }
+
+    /// Frames whose memory the zone holds.
+    fn holds(&self) -> FrameCount {
+        let stats = self.balloon.zone().stats();
+        FrameCount(stats.committed.0.saturating_sub(stats.lent.0))
     }
 }
 

@@ -130,6 +130,27 @@ fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
     assert_eq!((Arc::strong_count(&balloon), balloon.stats().actual.0), (1, 1024));
 }
 
+/// Whoever sets a target after the thread has lost its say keeps it, whatever the thread was about to do. A named pipe holds it in the middle of a reading.
+#[test]
+fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
+    let (balloon, _) = balloon();
+    let pipe = File::new("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe.0).status().expect("coreutils").success());
+    let hour = Duration::from_secs(3600);
+    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&pipe.0), QUICK, hour).expect("a thread");
+    // It opens once the thread has it open, too; the thread then waits for what is written.
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe.0).expect("a reader is there");
+    auto.retire();
+    assert_eq!(balloon.set_target(FrameCount(10)).stop, Stop::Reached);
+    let line = "avg10=50.00 avg60=50.00 avg300=0.00 total=1";
+    std::io::Write::write_all(&mut writer, format!("some {line}\nfull {line}\n").as_bytes()).expect("it reads");
+    drop(writer);
+    let state = wait(&auto, |state| state.readings >= 1);
+    assert!(matches!(state.decision, Some(Decision::Raise(_))), "it wanted to: {state:?}");
+    assert_eq!((state.raised, state.change), (0, None));
+    assert_eq!((balloon.stats().target.0, balloon.stats().actual.0), (10, 10));
+}
+
 #[test]
 fn marks_the_wrong_way_round_are_refused() {
     let (balloon, _) = balloon();

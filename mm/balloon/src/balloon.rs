@@ -6,13 +6,14 @@ use std::sync::{Arc, Weak};
 use frames::{FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
 use sync::Mutex;
 
-use crate::config::{BalloonConfig, BalloonError};
+use crate::BATCH;
+use crate::adjust::{Scattered, Step};
+use crate::config::{BalloonConfig, BalloonError, Lends};
 use crate::held::{Goal, Held};
 use crate::host::{Host, Piece};
-use crate::inside::Inside;
+use crate::inside::{Entered, Inside};
 use crate::outcome::{Change, Stop};
 use crate::stats::BalloonStats;
-use crate::{BATCH, adjust};
 
 /// Frames of a zone whose memory the host has. See the crate's page.
 ///
@@ -66,14 +67,28 @@ impl Balloon {
         &self.zone
     }
 
-    /// The largest target there can be now: what the zone may use, without the reserve that its lowest watermark keeps for others.
+    /// The largest target there can be now. For [`Lends::Room`] what the zone may use, without the reserve that its lowest watermark keeps for others; for
+    /// [`Lends::Memory`] what it holds and nobody uses, and what caches could give up.
     ///
     /// Locking: the zone's locks, for moments.
     #[must_use]
     pub fn most(&self) -> FrameCount {
         let stats = self.zone.stats();
-        let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
-        FrameCount(usable.0.saturating_sub(self.zone.watermarks().min.0))
+        match self.config.lends {
+            Lends::Room => {
+                let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
+                FrameCount(usable.0.saturating_sub(self.zone.watermarks().min.0))
+            }
+            Lends::Memory => {
+                let others = stats.in_use.0.saturating_sub(self.stats().actual.0);
+                FrameCount((stats.committed.0 + self.reclaimable().0).saturating_sub(others))
+            }
+        }
+    }
+
+    /// What others could give up. The balloon is a shrinker, too; what it could give up is not what others could.
+    pub(crate) fn reclaimable(&self) -> FrameCount {
+        FrameCount(self.zone.shrinkable().0.saturating_sub(self.count().0))
     }
 
     /// Makes the balloon this large, in either direction, and returns when it is, or when it cannot be.
@@ -83,14 +98,33 @@ impl Balloon {
     ///
     /// Locking: call it with no lock of the zone, a pool or an extent held: allocating may make room at the cost of others.
     pub fn set_target(&self, asked: FrameCount) -> Change {
+        self.aim(asked).map_or_else(|refused| refused, Aim::reach)
+    }
+
+    /// The first half of [`Balloon::set_target`]: whoever works for an older target stops within one batch. [`Aim::reach`] is the second. So a caller can
+    /// note whose target it is in one step with setting it, and not keep others from doing the same for as long as reaching it takes.
+    ///
+    /// Locking: the zone's locks and the pages lock, for moments.
+    ///
+    /// # Errors
+    /// [`Stop::Reentered`] for a host that calls back; nothing was changed.
+    pub fn aim(&self, asked: FrameCount) -> Result<Aim<'_>, Change> {
         let target = asked.min(self.most());
-        let Some(_inside) = self.inside.enter() else {
+        let Some(inside) = self.inside.enter() else {
             let held = self.held.lock();
-            return Change { asked, target: held.target(), actual: held.actual(), stop: Stop::Reentered };
+            return Err(Change { asked, target: held.target(), actual: held.actual(), stop: Stop::Reentered });
         };
         let goal = self.held.lock().aim(target);
-        let stop = self.reach(goal);
-        Change { asked, target, actual: self.held.lock().actual(), stop }
+        Ok(Aim { balloon: self, asked, target, goal, _inside: inside })
+    }
+
+    /// Makes what the balloon has its target: whoever works for another one stops within one batch.
+    ///
+    /// Locking: the pages lock.
+    pub fn stay(&self) {
+        let mut held = self.held.lock();
+        let actual = held.actual();
+        let _ = held.aim(actual);
     }
 
     /// Gives all memory back to the zone: a target of zero.
@@ -120,7 +154,7 @@ impl Balloon {
         BalloonStats {
             target: held.target(),
             actual: held.actual(),
-            blocks: held.blocks.len() as u64,
+            blocks: held.blocks().len() as u64,
             frames: FrameCount((held.list.len() + held.isolated.len()) as u64),
             isolated: FrameCount(held.isolated.len() as u64),
             inflated_total: events.inflated,
@@ -131,6 +165,7 @@ impl Balloon {
             host_refusals: events.refused,
             allocation_failures: events.failed,
             oom_deflated_total: events.oom_deflated,
+            record_bytes: held.bytes(),
         }
     }
 
@@ -139,12 +174,35 @@ impl Balloon {
         let _ = catch_unwind(AssertUnwindSafe(|| self.host.deflate(pieces)));
     }
 
-    fn reach(&self, goal: Goal) -> Stop {
-        loop {
-            if let adjust::Step::Stopped(stop) = self.step(goal) {
-                return stop;
+    /// Charges what the records take now, and keeps none of an empty balloon.
+    pub(crate) fn settle_records(&self, held: &mut Held) {
+        held.trim();
+        self.lent.set_records(held.bytes());
+    }
+}
+
+/// A target that was set and is not reached yet. Dropping it leaves the balloon where it is.
+#[derive(Debug)]
+#[must_use = "it is set, and nobody works for it"]
+pub struct Aim<'b> {
+    balloon: &'b Balloon,
+    asked: FrameCount,
+    target: FrameCount,
+    goal: Goal,
+    _inside: Entered<'b>,
+}
+
+impl Aim<'_> {
+    /// Makes the balloon as large as the target; see [`Balloon::set_target`].
+    pub fn reach(self) -> Change {
+        let balloon = self.balloon;
+        let mut scattered = Scattered::Perhaps;
+        let stop = loop {
+            if let Step::Stopped(stop) = balloon.step(self.goal, &mut scattered) {
+                break stop;
             }
-        }
+        };
+        Change { asked: self.asked, target: self.target, actual: balloon.held.lock().actual(), stop }
     }
 }
 
@@ -153,8 +211,8 @@ impl Drop for Balloon {
     /// migration drops it.
     fn drop(&mut self) {
         let held = std::mem::take(&mut *self.held.lock());
-        let frames: Vec<_> = held.list.iter().chain(&held.isolated).copied().collect();
-        let blocks = held.blocks.values().map(Piece::block);
+        let frames: Vec<_> = held.list.iter().chain(held.isolated.iter()).collect();
+        let blocks = held.blocks().iter().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
         pieces.chunks(BATCH).for_each(|batch| self.tell_for_sure(batch));
         self.lent

@@ -40,8 +40,8 @@ impl Balloon {
     #[must_use]
     pub fn pieces(&self) -> Vec<Piece> {
         let held = self.held.lock();
-        let singles = held.list.iter().chain(&held.isolated).copied().map(Piece::frame);
-        let mut pieces: Vec<_> = held.blocks.values().map(Piece::block).chain(singles).collect();
+        let singles = held.list.iter().chain(held.isolated.iter()).map(Piece::frame);
+        let mut pieces: Vec<_> = held.blocks().iter().map(Piece::block).chain(singles).collect();
         pieces.sort_unstable();
         pieces
     }

@@ -12,18 +12,30 @@ pub enum Unit {
     Frames,
 }
 
+/// What a balloon may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lends {
+    /// Room: what of the zone nobody uses, memory first, and then frames that have none. For zones whose limit says what their users may have: that is then
+    /// less by the balloon's size.
+    Room,
+    /// Memory only: what the zone holds and nobody uses. For zones that may grow as they like, where room that holds nothing is worth nothing to anybody.
+    Memory,
+}
+
 /// Settings of a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalloonConfig {
     /// What it takes.
     pub unit: Unit,
+    /// Of what.
+    pub lends: Lends,
     /// How much it gives back at once, at least, when the zone is out of memory (the kernel's `oom_pages`); zero for never.
     pub oom_frames: FrameCount,
 }
 
 impl Default for BalloonConfig {
     fn default() -> Self {
-        Self { unit: Unit::BlocksFirst, oom_frames: FrameCount(256) }
+        Self { unit: Unit::BlocksFirst, lends: Lends::Room, oom_frames: FrameCount(256) }
     }
 }
 

@@ -8,18 +8,20 @@
 //! Its size is the sum of the three, and isolation moves frames between the last two only. Everything in here changes under one lock,
 //! the kernel's `pages_lock`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
 
 use frames::{FrameCount, OwnedBlock, PAGEBLOCK_FRAMES, Pfn};
 
+use crate::set::FrameSet;
 use crate::stats::Events;
 
 /// Guarded by the pages lock.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    pub(crate) blocks: BTreeMap<Pfn, OwnedBlock>,
-    pub(crate) list: BTreeSet<Pfn>,
-    pub(crate) isolated: BTreeSet<Pfn>,
+    /// Highest first, so that the lowest is at hand.
+    blocks: Vec<OwnedBlock>,
+    pub(crate) list: FrameSet,
+    pub(crate) isolated: FrameSet,
     pub(crate) events: Events,
     target: FrameCount,
     goal: Goal,
@@ -42,6 +44,32 @@ pub(crate) enum Gap {
 impl Held {
     pub(crate) fn target(&self) -> FrameCount {
         self.target
+    }
+
+    pub(crate) fn blocks(&self) -> &[OwnedBlock] {
+        &self.blocks
+    }
+
+    pub(crate) fn add_blocks(&mut self, blocks: Vec<OwnedBlock>) {
+        self.blocks.extend(blocks);
+        self.blocks.sort_unstable_by_key(|block| Reverse(block.first()));
+    }
+
+    pub(crate) fn take_lowest_block(&mut self) -> Option<OwnedBlock> {
+        self.blocks.pop()
+    }
+
+    /// Memory these records take on the heap. Units: bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let blocks = self.blocks.capacity() * size_of::<OwnedBlock>();
+        (blocks + self.list.bytes() + self.isolated.bytes()) as u64
+    }
+
+    /// An empty balloon keeps no records.
+    pub(crate) fn trim(&mut self) {
+        if self.actual() == FrameCount(0) {
+            (self.blocks, self.list, self.isolated) = Default::default();
+        }
     }
 
     /// Frames the host has.
@@ -72,19 +100,19 @@ impl Held {
 
     /// `false` for a frame that is not on the list: it is on its way out.
     pub(crate) fn isolate(&mut self, pfn: Pfn) -> bool {
-        self.list.remove(&pfn) && self.isolated.insert(pfn)
+        self.list.remove(pfn) && self.isolated.insert(pfn)
     }
 
     ///
     pub(crate) fn put_back(&mut self, pfn: Pfn) {
-        if self.isolated.remove(&pfn) {
+        if self.isolated.remove(pfn) {
             self.list.insert(pfn);
         }
     }
 
     /// the new frame is on the list; the old one leaves the count of isolated frames, and no list, since it is on none (S-40).
     pub(crate) fn replace(&mut self, old: Pfn, new: Pfn) {
-        self.isolated.remove(&old);
+        self.isolated.remove(old);
         self.list.insert(new);
         self.events.migrated += 1;
     }
@@ -125,7 +153,7 @@ mod tests {
         let mut held = with_frames(&[3, 5]);
         assert!(held.isolate(Pfn(5)));
         held.replace(Pfn(5), Pfn(1));
-        assert_eq!(held.list, BTreeSet::from([Pfn(1), Pfn(3)]));
+        assert!(held.list.iter().eq([Pfn(1), Pfn(3)]), "{:?}", held.list);
         assert_eq!((held.isolated.len(), held.actual(), held.events.migrated), (0, FrameCount(2), 1));
     }
 

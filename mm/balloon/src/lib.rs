@@ -20,6 +20,12 @@
 //! such a hole again. Single frames are for what is left, for arenas without whole free blocks, and for machines without huge pages ([`Unit::Frames`]).
 //! They are movable, so they stand in nobody's way: frame compaction moves a ballooned frame without copying it, since it contains nothing.
 //!
+//! # Memory first
+//! A frame that was never used holds no memory, and lending it frees none. So a balloon takes what the zone holds and nobody uses first: whole blocks, then
+//! blocks that compaction makes out of scattered frames, then scattered frames. Only then does it take room that holds nothing, which keeps a store below
+//! its limit by that much ([`Lends::Room`]), or it ends there ([`Lends::Memory`]). What the zone still holds is told by its own
+//! figures: `committed - lent` of [`ZoneStats`](frames::ZoneStats).
+//!
 //! # Order of messages
 //! A batch is the balloon's before the host hears of it, and free after the host has given it back. A frame that moves is inflated at
 //! its new place before it is deflated at the old one. So the host never has less than was promised, and what it has is what the balloon
@@ -64,13 +70,14 @@ mod inside;
 mod movable;
 mod outcome;
 pub mod policy;
+mod set;
 mod stats;
 
 #[cfg(not(any(loom, shuttle)))]
 pub use auto::{Auto, AutoError, AutoState};
-pub use balloon::Balloon;
+pub use balloon::{Aim, Balloon};
 pub use check::CheckError;
-pub use config::{BalloonConfig, BalloonError, Unit};
+pub use config::{BalloonConfig, BalloonError, Lends, Unit};
 pub use host::{Host, Loan, OsHost, Piece, Refusal};
 pub use outcome::{Change, Shortage, Stop};
 pub use stats::BalloonStats;

@@ -26,7 +26,7 @@ fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<Recorder>) {
     let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(1) };
+    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(1), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     assert_eq!(balloon.set_target(FrameCount(frames)).stop, Stop::Reached);
     (zone, balloon, host)

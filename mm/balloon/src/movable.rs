@@ -8,7 +8,10 @@ use crate::host::{Loan, Piece};
 impl MovableOps for Balloon {
     /// under the pages lock, always possible for a frame on the list.
     fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.held.lock().isolate(frame.pfn())
+        let mut held = self.held.lock();
+        let isolated = held.isolate(frame.pfn());
+        self.lent.set_records(held.bytes());
+        isolated
     }
 
     /// the host gets the new frame before it gives the old one back, so it never has less than was promised. Nothing is copied: what the
@@ -26,6 +29,7 @@ impl MovableOps for Balloon {
         let accepted = to.accept(from);
         if accepted.is_ok() {
             held.replace(from.pfn(), new);
+            self.lent.set_records(held.bytes());
         }
         drop(held);
         let back = if accepted.is_ok() { from.pfn() } else { new };
@@ -35,7 +39,9 @@ impl MovableOps for Balloon {
 
     ///
     fn putback(&self, frame: &Locked<'_>) {
-        self.held.lock().put_back(frame.pfn());
+        let mut held = self.held.lock();
+        held.put_back(frame.pfn());
+        self.lent.set_records(held.bytes());
     }
 }
 

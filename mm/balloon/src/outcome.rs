@@ -49,6 +49,8 @@ pub enum Stop {
 /// What the zone was short of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
+    /// All memory that is left is in use, and this balloon takes nothing else ([`Lends::Memory`](crate::Lends::Memory)).
+    Memory,
     /// Only the reserve below the zone's lowest watermark is left, and that is not for balloons.
     Reserve,
     /// The zone refused.

@@ -16,6 +16,8 @@ use std::time::Duration;
 use frames::{FrameCount, PAGEBLOCK_FRAMES, Watermarks, ZoneStats};
 use sys::host::{Psi, Share};
 
+use crate::config::Lends;
+
 /// Settings of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -65,15 +67,21 @@ pub struct View {
 impl View {
     /// Of a zone whose balloon has `actual` frames.
     ///
-    /// A zone without a limit gives free memory back by itself, and frames it never used hold none; so only what it holds counts as usable there.
+    /// A zone that may grow as it likes gives free memory back by itself, and frames it never used hold none; so only what it holds counts as usable there.
     #[must_use]
-    pub fn of(stats: &ZoneStats, marks: &Watermarks, actual: FrameCount, reclaimable: FrameCount) -> Self {
-        Self {
-            usable: stats.limit.map_or(stats.committed, |limit| limit.min(stats.capacity)),
-            others: FrameCount(stats.in_use.0.saturating_sub(actual.0)),
-            reclaimable,
-            short_below: if stats.limit.is_some() { marks.high } else { FrameCount(0) },
-        }
+    pub fn of(
+        stats: &ZoneStats,
+        marks: &Watermarks,
+        actual: FrameCount,
+        reclaimable: FrameCount,
+        lends: Lends,
+    ) -> Self {
+        let others = FrameCount(stats.in_use.0.saturating_sub(actual.0));
+        let (usable, short_below) = match lends {
+            Lends::Room => (stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity)), marks.high),
+            Lends::Memory => (stats.committed, FrameCount(0)),
+        };
+        Self { usable, others, reclaimable, short_below }
     }
 }
 

@@ -122,7 +122,7 @@ fn readings_that_wobble_inside_the_band_change_nothing() {
 }
 
 #[test]
-fn a_zone_without_a_limit_offers_what_it_holds() {
+fn a_zone_that_may_grow_offers_what_it_holds() {
     let stats = ZoneStats {
         capacity: FrameCount(1 << 30),
         limit: None,
@@ -137,12 +137,12 @@ fn a_zone_without_a_limit_offers_what_it_holds() {
         descriptor_bytes: 0,
     };
     let marks = Watermarks::of(stats.capacity);
-    let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7));
+    let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7), Lends::Memory);
     assert_eq!((unlimited.usable.0, unlimited.others.0, unlimited.reclaimable.0), (10_240, 7976, 7));
     let limited = ZoneStats { limit: Some(FrameCount(50_000)), ..stats };
-    let limited = View::of(&limited, &Watermarks::of(FrameCount(50_000)), FrameCount(1024), FrameCount(0));
+    let limited = View::of(&limited, &Watermarks::of(FrameCount(50_000)), FrameCount(1024), FrameCount(0), Lends::Room);
     assert_eq!(limited.usable.0, 50_000);
     assert!(limited.short_below.0 > 0);
-    let raced = View::of(&stats, &marks, FrameCount(9001), FrameCount(0));
+    let raced = View::of(&stats, &marks, FrameCount(9001), FrameCount(0), Lends::Memory);
     assert_eq!(raced.others.0, 0, "two numbers taken one after the other may not fit");
 }

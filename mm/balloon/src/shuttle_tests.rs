@@ -35,7 +35,7 @@ fn house() -> Arc<House> {
     let zone = Arc::new(zone.expect("a small zone"));
     zone.set_limit(Some(FrameCount(14)));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2) };
+    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     let pool = pool_on(&zone);
     Arc::new(House {

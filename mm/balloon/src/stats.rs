@@ -47,4 +47,6 @@ pub struct BalloonStats {
     pub allocation_failures: u64,
     /// Frames given back because the zone was out of memory; part of `deflated_total`.
     pub oom_deflated_total: u64,
+    /// What the balloon's own records take. Units: bytes. The zone counts them in [`descriptor_bytes`](frames::ZoneStats::descriptor_bytes).
+    pub record_bytes: u64,
 }

@@ -52,7 +52,7 @@ fn one(zone: &Zone) -> Option<Frame<'_>> {
 
 /// The single frames that nobody has isolated, lowest first.
 fn listed(balloon: &Balloon) -> Vec<Pfn> {
-    balloon.held.lock().list.iter().copied().collect()
+    balloon.held.lock().list.iter().collect()
 }
 
 /// The equations that hold whenever nobody is inside.

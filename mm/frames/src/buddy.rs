@@ -134,6 +134,17 @@ impl Buddy {
         taken
     }
 
+    /// Takes up to `into.len()` single frames out of one pageblock that has memory, whatever its type. Says how many.
+    pub(crate) fn take_held(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
+        let lowest = |of: MigrateType| tables.available[of.index()].lowest();
+        if let Some(block) = lowest(migrate_type) {
+            return self.take_from(tables, block, into);
+        }
+        let Some(block) = migrate_type.fallbacks().iter().find_map(|&other| lowest(other)) else { return 0 };
+        self.steal(tables, block, migrate_type);
+        self.take_from(tables, block, into)
+    }
+
     fn take_from(&mut self, tables: &Tables, block: BlockIndex, into: &mut [Pfn]) -> usize {
         let mut taken = 0;
         while taken < into.len() {

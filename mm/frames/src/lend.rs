@@ -20,6 +20,7 @@ use crate::error::AllocError;
 use crate::frame::{Block, Frame};
 use crate::migrate::Target;
 use crate::reclaim::Reclaim;
+use crate::state::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
@@ -71,16 +72,25 @@ impl Target<'_> {
 pub struct Lent {
     zone: Arc<Zone>,
     frames: AtomicU64,
+    records: AtomicU64,
 }
 
-/// The sum over all owners. Not a modelled atomic: statistics order nothing.
+/// The sums over all owners. Not modelled atomics: statistics order nothing.
 #[derive(Debug, Default)]
-pub(crate) struct LentTotal(AtomicU64);
+pub(crate) struct LentTotal {
+    frames: AtomicU64,
+    records: AtomicU64,
+}
 
 impl LentTotal {
-    pub(crate) fn get(&self) -> FrameCount {
+    pub(crate) fn frames(&self) -> FrameCount {
         // Relaxed: a statistic; so for the rest.
-        FrameCount(self.0.load(Relaxed))
+        FrameCount(self.frames.load(Relaxed))
+    }
+
+    /// Units: bytes.
+    pub(crate) fn records(&self) -> u64 {
+        self.records.load(Relaxed)
     }
 }
 
@@ -88,7 +98,38 @@ impl Zone {
     /// Nothing lent yet, by an owner who is going to.
     #[must_use]
     pub fn lending(self: &Arc<Self>) -> Lent {
-        Lent { zone: Arc::clone(self), frames: AtomicU64::new(0) }
+        Lent { zone: Arc::clone(self), frames: AtomicU64::new(0), records: AtomicU64::new(0) }
+    }
+
+    /// A frame out of memory the zone holds and nobody uses, lowest pageblock first; `None` when there is none. No memory is begun for it and nobody is
+    /// asked to make room: for owners who give memory away, to whom a frame that has none is worth nothing. Frames on per-CPU lists do
+    /// not count: [`Zone::drain`] empties them.
+    ///
+    /// Locking: the zone lock.
+    #[must_use]
+    pub fn alloc_held_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
+        let mut buddy = self.buddy.lock();
+        let mut taken = [Pfn(0)];
+        let count = if buddy.headroom() > 0 { buddy.take_held(&self.tables, migrate_type, &mut taken) } else { 0 };
+        drop(buddy);
+        (count == 1).then(|| {
+            self.tables.frames.change(taken[0], State::CACHED, State::used(Order::SINGLE));
+            Frame::new(self, taken[0])
+        })
+    }
+
+    /// The same for a whole pageblock; `None` also when the free memory is in pieces.
+    ///
+    /// Locking: the zone lock.
+    #[must_use]
+    pub fn alloc_held_block(self: &Arc<Self>, migrate_type: MigrateType) -> Option<OwnedBlock> {
+        let order = Order::PAGEBLOCK;
+        let mut buddy = self.buddy.lock();
+        // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.
+        let whole = self.tables.idle.lowest_outside(&buddy.region).is_some();
+        let may = whole && buddy.headroom() >= u64::from(order.frames());
+        let first = if may { buddy.take_block(&self.tables, migrate_type, order) } else { None };
+        first.map(|first| OwnedBlock { zone: Arc::clone(self), first, order })
     }
 }
 
@@ -96,7 +137,14 @@ impl Lent {
     /// The host has the memory of so many frames more.
     pub fn add(&self, frames: FrameCount) {
         self.frames.fetch_add(frames.0, Relaxed);
-        self.zone.lent.0.fetch_add(frames.0, Relaxed);
+        self.zone.lent.frames.fetch_add(frames.0, Relaxed);
+    }
+
+    /// The owner's own records take this many bytes now. They are a part of [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes).
+    pub fn set_records(&self, bytes: u64) {
+        let before = self.records.swap(bytes, Relaxed);
+        // Wrapping, so it may go down as well; the sum over all owners never does below zero.
+        self.zone.lent.records.fetch_add(bytes.wrapping_sub(before), Relaxed);
     }
 
     /// It has the memory of so many frames less. Said before the frames become free.
@@ -106,13 +154,14 @@ impl Lent {
     pub fn remove(&self, frames: FrameCount) {
         let less = self.frames.fetch_update(Relaxed, Relaxed, |lent| lent.checked_sub(frames.0));
         assert!(less.is_ok() || std::thread::panicking(), "{frames} come back, but only {:?} were lent", less);
-        self.zone.lent.0.fetch_sub(frames.0, Relaxed);
+        self.zone.lent.frames.fetch_sub(frames.0, Relaxed);
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.zone.lent.0.fetch_sub(*self.frames.get_mut(), Relaxed);
+        self.zone.lent.frames.fetch_sub(*self.frames.get_mut(), Relaxed);
+        self.set_records(0);
     }
 }
 

@@ -65,6 +65,45 @@ fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
 }
 
 #[test]
+fn only_memory_that_is_there_is_held() {
+    let zone = zone(Backing::Heap);
+    let movable = MigrateType::Movable;
+    assert!(
+        zone.alloc_held_block(movable).is_none() && zone.alloc_held_frame(movable).is_none(),
+        "nothing was used yet"
+    );
+    assert_eq!(zone.stats().committed.0, 0, "and none is begun");
+    drop((block(&zone), block(&zone)));
+    let whole = zone.alloc_held_block(movable).expect("two were used");
+    let single = zone.alloc_held_frame(movable).expect("the other one");
+    assert!(zone.alloc_held_block(movable).is_none(), "it is in pieces now");
+    let rest: Vec<_> = std::iter::from_fn(|| zone.alloc_held_frame(movable)).collect();
+    assert_eq!((rest.len(), zone.stats().committed.0, zone.stats().in_use.0), (511, 1024, 1024));
+    drop((whole, single, rest));
+    zone.drain();
+    // Of another type, and no more than the limit lets anybody have.
+    zone.set_limit(Some(FrameCount(511)));
+    assert!(zone.alloc_held_block(movable).is_none());
+    let all: Vec<_> = std::iter::from_fn(|| zone.alloc_held_frame(MigrateType::Unmovable)).collect();
+    assert_eq!(all.len(), 511);
+    drop(all);
+    zone.check().expect("consistent");
+}
+
+#[test]
+fn records_of_lenders_are_book_keeping_until_they_are_gone() {
+    let zone = zone(Backing::Heap);
+    let before = zone.stats().descriptor_bytes;
+    let (one, two) = (zone.lending(), zone.lending());
+    one.set_records(500);
+    two.set_records(70);
+    one.set_records(300);
+    assert_eq!(zone.stats().descriptor_bytes, before + 370);
+    drop((one, two));
+    assert_eq!(zone.stats().descriptor_bytes, before);
+}
+
+#[test]
 fn memory_that_cannot_leave_is_an_error_and_nothing_changes() {
     let zone = zone(Backing::Heap);
     let mut block = block(&zone);

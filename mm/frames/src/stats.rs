@@ -30,7 +30,7 @@ pub struct ZoneStats {
     pub released: FrameCount,
     /// Pageblocks given back since the zone was made.
     pub blocks_released_total: u64,
-    /// Committed memory of all tables and lists of the zone. Units: bytes.
+    /// Committed memory of all tables and lists of the zone, and of the records of those who lend its memory. Units: bytes.
     pub descriptor_bytes: u64,
 }
 
@@ -51,12 +51,14 @@ impl Zone {
             online: frames(buddy.online),
             committed,
             in_use: FrameCount(buddy.charged - cached),
-            lent: self.lent.get(),
+            lent: self.lent.frames(),
             cached: FrameCount(cached),
             free_committed: FrameCount(committed.0 - buddy.charged),
             released: frames(buddy.online - buddy.committed),
             blocks_released_total: buddy.released_total,
-            descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing) + fixed as u64,
+            descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing)
+                + fixed as u64
+                + self.lent.records(),
         }
     }
 }

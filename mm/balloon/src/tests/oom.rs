@@ -42,7 +42,7 @@ fn a_balloon_of_blocks_gives_a_whole_block() {
 fn a_balloon_told_not_to_gives_nothing() {
     let zone = zone_of(4096, Some(600));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0) };
+    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
     assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();

@@ -1,0 +1,123 @@
+//! A set of frames, as a bit for each: what it takes is known to the byte, and grows with the highest member alone.
+
+use std::fmt;
+
+use frames::Pfn;
+
+const BITS: usize = u64::BITS as usize;
+
+/// Frames by number.
+#[derive(Default)]
+pub(crate) struct FrameSet {
+    words: Vec<u64>,
+    len: usize,
+    /// No word before this one has a member.
+    from: usize,
+}
+
+impl FrameSet {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Memory it takes on the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
+    #[cfg(all(test, not(any(loom, shuttle))))]
+    pub(crate) fn contains(&self, pfn: Pfn) -> bool {
+        let (word, bit) = place(pfn);
+        self.words.get(word).is_some_and(|&word| word & bit != 0)
+    }
+
+    /// Whether it is new.
+    pub(crate) fn insert(&mut self, pfn: Pfn) -> bool {
+        let (word, bit) = place(pfn);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        if self.len == 0 || word < self.from {
+            self.from = word;
+        }
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.len += usize::from(new);
+        new
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove(&mut self, pfn: Pfn) -> bool {
+        let (word, bit) = place(pfn);
+        let was = self.words.get(word).is_some_and(|&word| word & bit != 0);
+        if was {
+            self.words[word] &= !bit;
+            self.len -= 1;
+            let empty = self.words[self.from..].iter().take_while(|&&word| word == 0).count();
+            self.from += empty;
+        }
+        was
+    }
+
+    /// Ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
+        let words = self.words.iter().enumerate().skip(self.from).filter(|&(_, &word)| word != 0);
+        words.flat_map(|(at, &word)| {
+            // Frame numbers have 32 bits, so the number of a member fits.
+            (0..BITS).filter(move |bit| word >> bit & 1 != 0).map(move |bit| Pfn((at * BITS + bit) as u32))
+        })
+    }
+}
+
+fn place(pfn: Pfn) -> (usize, u64) {
+    (pfn.0 as usize / BITS, 1 << (pfn.0 as usize % BITS))
+}
+
+impl fmt::Debug for FrameSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl FromIterator<Pfn> for FrameSet {
+    fn from_iter<I: IntoIterator<Item = Pfn>>(frames: I) -> Self {
+        let mut set = Self::default();
+        for pfn in frames {
+            set.insert(pfn);
+        }
+        set
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(steps in prop::collection::vec((any::<bool>(), 0..400_u32), 0..400)) {
+            let (mut set, mut model) = (FrameSet::default(), BTreeSet::new());
+            for (insert, number) in steps {
+                let pfn = Pfn(number);
+                if insert {
+                    prop_assert_eq!(set.insert(pfn), model.insert(pfn));
+                } else {
+                    prop_assert_eq!(set.remove(pfn), model.remove(&pfn));
+                }
+                prop_assert_eq!((set.len(), set.contains(pfn)), (model.len(), model.contains(&pfn)));
+                prop_assert!(set.iter().eq(model.iter().copied()));
+            }
+        }
+    }
+
+    #[test]
+    fn it_takes_a_bit_a_frame_up_to_the_highest() {
+        let set: FrameSet = (0..1 << 20).map(Pfn).collect();
+        assert_eq!((set.len(), set.iter().count()), (1 << 20, 1 << 20));
+        assert!((1 << 17..=1 << 18).contains(&set.bytes()), "{}", set.bytes());
+    }
+}
