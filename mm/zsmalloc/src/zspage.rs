@@ -212,6 +212,12 @@ pub(crate) fn frames_of(class: SizeClass, object: u16) -> std::ops::RangeInclusi
     first / FRAME_SIZE..=(first + size - 1) / FRAME_SIZE
 }
 
+/// Whether a frame is left without objects when a zspage's last one goes; `below` is the one before that.
+pub(crate) fn leaves_a_frame(class: SizeClass, last: u16, below: Option<u16>) -> bool {
+    let end = |object| *frames_of(class, object).end();
+    below.is_none_or(|below| end(below) < end(last))
+}
+
 /// A doubly linked list of zspages of one class and group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {

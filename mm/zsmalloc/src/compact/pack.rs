@@ -1,12 +1,12 @@
 //! The zspage that is left of a class: its objects move to its front, so that it keeps no frame it does not need.
 
-use frames::{Exclusive, ExtentId};
+use frames::{Exclusive, ExtentId, FrameCount};
 
 use super::class::{BATCH, Step, Visit};
 use crate::MAX_OBJECT;
 use crate::object::Slot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::frames_of;
+use crate::zspage::{frames_of, leaves_a_frame};
 
 impl Visit<'_> {
     /// Moves the last objects of a zspage into the holes before them. The class is locked.
@@ -48,7 +48,7 @@ impl Visit<'_> {
 }
 
 impl Pool {
-    /// Moves one object inside its zspage and gives back the frames it leaves; its length. `None` when it cannot be read, or there is no frame for it.
+    /// Moves the last object of its zspage inside that and gives back the frames it leaves; its length. `None` when it cannot be read, or there is no frame for it.
     fn shift(
         &self,
         state: &mut ClassState,
@@ -59,7 +59,14 @@ impl Pool {
     ) -> Option<usize> {
         let (handle, len) = self.resident_as(from, from.header_alone(held)?)?;
         from.copy_out(held, &mut copy[..len])?;
-        self.attach(held, from.class, to.object, state).ok()?;
+        let mut lent = None;
+        if self.attach(held, from.class, to.object, state).is_err() {
+            // At the limit: the zone lends what the object gives back when it is gone.
+            let below = self.zspages.live_below(from.extent, from.object).next();
+            lent = leaves_a_frame(from.class, from.object, below).then(|| self.zone.advance(FrameCount(1)));
+            lent.as_ref()?;
+            self.attach(held, from.class, to.object, state).ok()?;
+        }
         if !to.write(held, handle.index(), &copy[..len]) {
             self.poison();
             return None;
@@ -68,6 +75,7 @@ impl Pool {
         if emptied > 0 {
             self.detach_empty(held, from.class, frames_of(from.class, from.object), state);
         }
+        drop(lent);
         Some(len)
     }
 }

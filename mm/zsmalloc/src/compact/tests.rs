@@ -147,6 +147,27 @@ fn compaction_works_at_the_limit() {
     }
 }
 
+/// The same inside the one zspage a class has left.
+#[test]
+fn a_zspage_is_packed_at_the_limit() {
+    for len in [1850, 3300, 3700] {
+        let (pool, last) = (pool(), |number| number == 16 || number == 10 || number == 7);
+        let handles = fill(&pool, len, 17);
+        free_every(&pool, &handles, last);
+        let limit = pool.frames();
+        pool.zone().set_limit(Some(FrameCount(limit)));
+        pool.reset_frames_max();
+        pool.compact(&Budget::unlimited());
+        pool.check().expect("consistent");
+        assert!((limit..=limit + 1).contains(&pool.frames_max()));
+        let needed = pool.classes().for_len(len).expect("a class").frames_for(3);
+        assert_eq!(pool.frames(), needed, "{len}: of {limit}");
+        for number in (0..17).filter(|&number| last(number)) {
+            assert_eq!(pool.read(handles[number]).expect("live").to_vec(), content(number as u32, len));
+        }
+    }
+}
+
 /// An object takes at most one frame that is not there, whatever holes others left: so one frame of room is room for any.
 #[test]
 fn one_frame_of_room_is_room_for_any_object() {

@@ -7,7 +7,7 @@ use crate::class::SizeClass;
 use crate::handle::{Handle, Location};
 use crate::object::Slot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::frames_of;
+use crate::zspage::{frames_of, leaves_a_frame};
 
 /// Objects of a source, last first; and those that are going to be the next run.
 struct Run {
@@ -205,10 +205,10 @@ impl Run {
         &self.objects[..self.len.min(BATCH)]
     }
 
-    /// Whether some frame of the source holds no object but the first one of the run, which is the source's last.
+    /// Whether its first object, which is the source's last, leaves a frame empty.
     fn first_leaves_a_frame(&self, class: SizeClass) -> bool {
-        let end_of_next = self.objects[..self.len].get(1).map(|&next| *frames_of(class, next).end());
-        self.objects().first().is_some_and(|&first| end_of_next < Some(*frames_of(class, first).end()))
+        let objects = &self.objects[..self.len];
+        objects.first().is_some_and(|&last| leaves_a_frame(class, last, objects.get(1).copied()))
     }
 
     /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
