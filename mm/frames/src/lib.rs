@@ -66,3 +66,12 @@ pub use units::{FrameCount, MigrateType, Order, Pfn};
 pub use watermarks::{Pressure, Watermarks};
 pub use zone::Zone;
 pub use zone_config::{CmaRegion, ZoneConfig};
+
+#[cfg(test)]
+extern crate self as frames;
+
+/// The least an owner of extents is, for the unit tests as for those in `tests/`.
+#[cfg(test)]
+#[path = "../tests/driver/store.rs"]
+#[cfg_attr(any(loom, shuttle), expect(dead_code, reason = "models use a part of it"))]
+mod store;

@@ -6,8 +6,11 @@
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod driver;
+#[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "driver/store.rs"]
 mod store;
+#[path = "driver/tagged.rs"]
+mod tagged;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use frames::{
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
-use store::Store;
+use tagged::Tagged;
 
 const BLOCKS: u32 = 6;
 
@@ -82,7 +85,7 @@ impl Held<'_> {
 struct World<'z> {
     zone: &'z Zone,
     driver: Arc<Driver>,
-    store: Arc<Store>,
+    store: Tagged,
     isolated: Vec<Isolated<'z>>,
     held: Vec<Held<'z>>,
     next: u32,
@@ -180,7 +183,7 @@ fn run(steps: &[Step], cma: Option<CmaRegion>) {
         ..ZoneConfig::default()
     };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    let (driver, store) = (Driver::new(&zone), Store::new(&zone, 8192, Backing::Heap));
+    let (driver, store) = (Driver::new(&zone), Tagged::new(&zone, 8192));
     let mut world =
         World { zone: &zone, driver, store, isolated: Vec::new(), held: Vec::new(), next: 0, most: u64::MAX };
     for step in steps {

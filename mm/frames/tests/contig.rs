@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod driver;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -37,12 +38,14 @@ fn request() -> ContigRequest {
     ContigRequest::default()
 }
 
-fn range(first: u32, frames: u32) -> std::ops::Range<Pfn> {
+fn range(first: u32, frames: u32) -> Range<Pfn> {
     Pfn(first)..Pfn(first + frames)
 }
 
+type Picture = (String, String, u64, u64);
+
 /// Everything a caller can see of a zone that a failed call must leave as it was.
-fn picture(zone: &Zone) -> (String, String, u64, u64) {
+fn picture(zone: &Zone) -> Picture {
     zone.drain();
     let stats = zone.stats();
     (zone.buddyinfo().to_string(), zone.pagetypeinfo().to_string(), stats.in_use.0, stats.committed.0)
@@ -56,7 +59,6 @@ fn r109_a_range_in_use_is_cleared_and_handed_out() {
     let pages: Vec<_> = (0..3 * BLOCK).map(|_| driver.take().expect("room")).collect();
     let contig = zone.alloc_contig(range(100, 900), request()).expect("all of it can move");
     assert_eq!((contig.first(), contig.frames()), (Pfn(100), FrameCount(900)));
-    zone.check().expect("consistent");
     driver.check();
     assert!(driver.places().iter().all(|pfn| !(100..1000).contains(&pfn.0)), "nobody else is in there");
     assert_eq!(zone.stats().in_use.0, u64::from(3 * BLOCK) + 900);
@@ -100,6 +102,14 @@ fn numbers_that_are_no_range_are_refused() {
     zone.check().expect("consistent");
 }
 
+/// A call that fails, and leaves the zone as it is in this picture.
+fn fails_as(driver: &Driver, before: &Picture, range: Range<Pfn>, request: ContigRequest) -> ContigError {
+    let error = driver.zone().alloc_contig(range, request).map(drop).expect_err("it must fail");
+    driver.check();
+    assert_eq!(picture(driver.zone()), *before, "{error}");
+    error
+}
+
 /// Each way to fail leaves everything as it was: free lists, types, memory, frames in use.
 #[test]
 fn r107_a_failed_call_leaves_the_zone_as_it_was() {
@@ -112,26 +122,11 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
     zone.drain();
     let stone = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-    let before = picture(&zone);
-    let fails = |range, request: ContigRequest| {
-        let error = zone.alloc_contig(range, request).map(drop).expect_err("it must fail");
-        zone.check().expect("consistent");
-        assert_eq!(picture(&zone), before, "{error}");
-        driver.check();
-        error
-    };
     let all = || range(0, 5 * BLOCK);
-    assert_eq!(fails(all(), request()), ContigError::Unmovable { pfn: stone.pfn() });
+    assert_eq!(fails_as(&driver, &picture(&zone), all(), request()), ContigError::Unmovable { pfn: stone.pfn() });
     drop(stone);
-    zone.drain();
     let before = picture(&zone);
-    let fails = |range, request: ContigRequest| {
-        let error = zone.alloc_contig(range, request).map(drop).expect_err("it must fail");
-        zone.check().expect("consistent");
-        assert_eq!(picture(&zone), before, "{error}");
-        driver.check();
-        error
-    };
+    let fails = |range, request| fails_as(&driver, &before, range, request);
     let pinned = driver.pin(pages[1]);
     assert_eq!(fails(all(), request()), ContigError::Busy { pfn: pinned });
     driver.unpin_all();
@@ -164,7 +159,6 @@ fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
     let contig = zone.alloc_contig(range(0, 4), request()).expect("just enough room");
     assert_eq!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop), Err(AllocError::NoFrames));
     drop(contig);
-    zone.check().expect("consistent");
     driver.check();
 }
 
@@ -183,7 +177,6 @@ fn a_frame_whose_page_lock_is_kept_for_ever_is_busy() {
     assert!(zone.alloc_contig(range(0, 64), request()).is_err());
     drop(held);
     assert!(zone.alloc_contig(range(0, 64), request()).is_ok());
-    zone.check().expect("consistent");
     driver.check();
 }
 
@@ -204,7 +197,6 @@ fn r105_a_pinned_page_stays_until_it_is_unpinned() {
     assert!(matches!(second().map(drop), Err(ContigError::Busy { .. })));
     driver.unpin_all();
     let second = second().expect("unpinned");
-    zone.check().expect("consistent");
     driver.check();
     drop((contig, second));
     zone.check().expect("consistent");
@@ -238,7 +230,6 @@ fn ranges_claimed_by_several_threads_at_once_never_overlap() {
             }
         });
     });
-    zone.check().expect("consistent");
     driver.check();
     assert_eq!(zone.stats().in_use, driver.frames());
 }
@@ -269,7 +260,6 @@ fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
     let contig = zone.alloc_contig_frames(region.frames, request()).expect("its borrowers can move");
     assert_eq!(contig.first(), region.first, "the region is preferred");
     driver.check();
-    zone.check().expect("consistent");
     drop(contig);
     zone.trim();
     let again = zone.alloc_contig_frames(FrameCount(10), request()).expect("free");
@@ -379,7 +369,6 @@ fn blocks_made_at_once_are_each_somebodys_own() {
     assert_eq!(firsts.len(), blocks.len());
     assert_eq!(zone.stats().in_use.0, in_use + blocks.len() as u64 * u64::from(BLOCK));
     println!("{} of 8 requests at once succeed", blocks.len());
-    zone.check().expect("consistent");
     driver.check();
     drop(blocks);
     zone.check().expect("consistent");

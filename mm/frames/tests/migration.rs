@@ -3,48 +3,25 @@
 #![cfg(not(any(loom, shuttle)))]
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Weak};
+#[expect(dead_code, reason = "each test uses a part of it")]
+#[path = "driver/store.rs"]
+mod store;
+
+use std::sync::Arc;
 
 use frames::{
-    Accepted, Backing, CompactRequest, ExtentId, Extents, FrameCount, Isolated, Leaving, Locked, MigrateType,
-    Migration, Mode, MovableOps, Order, OwnerWords, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
+    Accepted, Backing, CompactRequest, ExtentId, FrameCount, Isolated, Leaving, Locked, MigrateType, Migration, Mode,
+    MovableOps, Order, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
 };
-
-#[derive(Debug)]
-struct Store {
-    extents: Extents,
-}
-
-impl MovableOps for Store {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
-    }
-
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
-        let moved = self.extents.migrate_frame(from, to);
-        if let Some((id, Leaving::Pending)) = moved.left {
-            self.extents.try_exclusive(id).expect("nobody else here").destroy();
-        }
-        moved.result
-    }
-
-    fn putback(&self, _: &Locked<'_>) {}
-}
+use store::Store;
 
 fn store() -> Arc<Store> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
-    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
-    let extents = Extents::new(owner, 16, OwnerWords::default(), Backing::Heap).expect("small tables");
-    let store = Arc::new(Store { extents });
-    let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.publish(ops);
-    store
+    Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 16)
 }
 
-fn filled(extents: &Extents, frames: usize) -> ExtentId {
-    let mut fresh = extents.create(Shape::Chain, 7).expect("room");
-    (0..frames).for_each(|at| fresh.attach(at, Reclaim::NotAllowed).expect("room"));
-    fresh.id()
+fn chain(store: &Store, frames: usize) -> ExtentId {
+    store.filled(Shape::Chain, frames, 7)
 }
 
 fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
@@ -61,7 +38,7 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
 fn s16_a_frame_whose_extent_has_work_left_is_not_copied() {
     let store = store();
     let (extents, zone) = (&store.extents, store.extents.zone());
-    let id = filled(extents, 2);
+    let id = chain(&store, 2);
     let mut batch = isolate_all(zone);
     let reader = extents.share(id).expect("live");
     assert!(extents.mark_pending(id));
@@ -78,7 +55,7 @@ fn s16_a_frame_whose_extent_has_work_left_is_not_copied() {
 fn s14_a_frame_whose_extent_has_work_left_is_not_isolated() {
     let store = store();
     let (extents, zone) = (&store.extents, store.extents.zone());
-    let id = filled(extents, 3);
+    let id = chain(&store, 3);
     let reader = extents.share(id).expect("live");
     assert_eq!(isolate_all(zone).len(), 3, "a reader is no reason");
     assert!(extents.mark_pending(id));
@@ -93,7 +70,7 @@ fn s14_a_frame_whose_extent_has_work_left_is_not_isolated() {
 fn s11_a_mixed_batch_is_put_back_and_nothing_stays_isolated() {
     let store = store();
     let (extents, zone) = (&store.extents, store.extents.zone());
-    let ids: Vec<ExtentId> = (0..3).map(|_| filled(extents, 2)).collect();
+    let ids: Vec<ExtentId> = (0..3).map(|_| chain(&store, 2)).collect();
     let mut batch = isolate_all(zone);
     assert_eq!((batch.len(), zone.isolated()), (6, 6));
     extents.try_exclusive(ids[0]).expect("idle").destroy();
@@ -165,13 +142,13 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
     let (mut plain, mut blocks) = (Vec::new(), Vec::new());
     let order = Order::new(3).expect("small");
     for _ in 0..24 {
-        low.push(filled(extents, 8));
+        low.push(chain(&store, 8));
         plain.push(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
         blocks.push(zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
     }
     let places = |zone: &Zone| isolate_all(zone).iter().map(Isolated::pfn).collect::<Vec<_>>();
     assert_eq!(places(zone).len(), 24 * 8, "extents are all there is to move");
-    let high: Vec<ExtentId> = (0..8).map(|_| filled(extents, 16)).collect();
+    let high: Vec<ExtentId> = (0..8).map(|_| chain(&store, 16)).collect();
     low.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
     let (before, used) = (places(zone), zone.stats().in_use);
     let stay: Vec<Pfn> = plain.iter().map(frames::Frame::pfn).collect();

@@ -1,57 +1,21 @@
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::{
-    Accepted, Backing, CmaRegion, ExtentId, Extents, FRAME_SIZE, FrameCount, Locked, MovableOps, OwnerWords,
-    PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, ZoneConfig,
-};
-
-/// The least an owner of extents is: it passes on what it is asked.
-#[derive(Debug)]
-struct Store {
-    extents: Extents,
-}
-
-impl MovableOps for Store {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
-    }
-
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
-        self.extents.migrate_frame(from, to).result
-    }
-
-    fn putback(&self, _: &Locked<'_>) {}
-}
+use crate::store::Store;
+use crate::{Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig};
 
 fn store(limit: Option<u64>) -> Arc<Store> {
-    let capacity = FrameCount(4096);
-    let limit = limit.map(FrameCount);
+    let (capacity, limit) = (FrameCount(4096), limit.map(FrameCount));
     let zone = Zone::new(ZoneConfig { capacity, limit, backing: Backing::Heap, ..ZoneConfig::default() });
-    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
-    let extents = Extents::new(owner, 1024, OwnerWords::default(), Backing::Heap).expect("small tables");
-    let store = Arc::new(Store { extents });
-    let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.publish(ops);
-    store
+    Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 1024)
 }
 
-fn filled(extents: &Extents, number: usize) -> ExtentId {
-    let mut fresh = extents.create(Shape::Chain, 7).expect("room");
-    for at in 0..3 {
-        fresh.attach(at, Reclaim::NotAllowed).expect("room");
-        fresh.pieces_mut(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("there").0.fill(number as u8);
-    }
-    fresh.id()
-}
-
-fn assert_whole(extents: &Extents, id: ExtentId, number: usize) {
-    let shared = extents.share(id).expect("live");
-    (0..3).for_each(|at| {
-        let (head, tail) = shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("there");
-        assert!(tail.is_empty() && head.iter().all(|&byte| byte == number as u8), "extent {number}");
-    });
+/// So many extents of three frames, each filled with its number, of which every second is ended.
+fn scattered(store: &Store, count: usize) -> Vec<ExtentId> {
+    let ids: Vec<ExtentId> = (0..count).map(|number| store.filled(Shape::Chain, 3, number as u8)).collect();
+    ids.iter().step_by(2).for_each(|&id| store.end(id));
+    ids
 }
 
 /// Half of the extents go, spread over all pageblocks; compaction fills the low pageblocks and leaves the high ones free.
@@ -59,8 +23,7 @@ fn assert_whole(extents: &Extents, id: ExtentId, number: usize) {
 fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
     let store = store(None);
     let (extents, zone) = (&store.extents, store.extents.zone());
-    let ids: Vec<ExtentId> = (0..1000).map(|number| filled(extents, number)).collect();
-    ids.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+    let ids = scattered(&store, 1000);
     let reader = extents.share(ids[999]).expect("live");
     let done = zone.compact(CompactRequest::default());
     assert_eq!((done.outcome, done.frames_busy), (Outcome::Done, 3), "the frames somebody reads stay");
@@ -68,7 +31,7 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
     drop(reader);
     zone.check().expect("consistent");
     assert_eq!(zone.stats().in_use, FrameCount(1500));
-    ids.iter().enumerate().skip(1).step_by(2).for_each(|(number, &id)| assert_whole(extents, id, number));
+    ids.iter().enumerate().skip(1).step_by(2).for_each(|(number, &id)| store.assert_filled(id, 3, number as u8));
     // 1500 frames fit three pageblocks; the busy extent keeps one or two more.
     zone.trim();
     assert!(zone.stats().committed.0 - zone.stats().in_use.0 <= 3 * u64::from(PAGEBLOCK_FRAMES));
@@ -84,8 +47,7 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
 fn a_full_zone_is_compacted_and_its_limit_holds() {
     let store = store(Some(1500));
     let (extents, zone) = (&store.extents, store.extents.zone());
-    let ids: Vec<ExtentId> = (0..500).map(|number| filled(extents, number)).collect();
-    ids.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+    scattered(&store, 500);
     zone.set_limit(Some(FrameCount(750)));
     assert!(extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err());
     let done = zone.compact(CompactRequest::default());
@@ -137,9 +99,8 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
 #[test]
 fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
     let store = store(None);
-    let (extents, zone) = (&store.extents, store.extents.zone());
-    let ids: Vec<ExtentId> = (0..500).map(|number| filled(extents, number)).collect();
-    ids.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+    let zone = store.zone();
+    scattered(&store, 500);
     let none = CompactRequest { budget: Budget::within(Duration::ZERO), ..CompactRequest::default() };
     assert_eq!((zone.compact(none).outcome, zone.vmstat().pgmigrate_success), (Outcome::OutOfTime, 0));
     let running = zone.compacting.lock();

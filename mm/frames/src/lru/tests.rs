@@ -1,68 +1,42 @@
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::*;
+use crate::store::Store;
 use crate::{
-    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, Movability,
-    MovableOps, OwnerWords, Reclaim, Refused, Shape, Target, ZoneConfig,
+    Backing, ExtentId, Isolated, Leaving, MigrateType, Migration, Mode, Movability, Reclaim, Shape, ZoneConfig,
 };
 
 /// A cache of single frames, as the store has one.
-#[derive(Debug)]
-struct Cache {
-    extents: Extents,
-}
-
-impl MovableOps for Cache {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
-    }
-
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
-        self.extents.migrate_frame(from, to).result
-    }
-
-    fn putback(&self, _: &Locked<'_>) {}
-
-    fn lru(&self) -> Option<&Lru> {
-        self.extents.lru()
-    }
-}
+struct Cache(Arc<Store>);
 
 impl Cache {
-    fn new(movability: Movability) -> Arc<Self> {
+    fn new(movability: Movability) -> Self {
         let config =
             ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, movability, ..ZoneConfig::default() };
         let zone = Arc::new(Zone::new(config).expect("a small zone"));
-        let owner = zone.reserve_lru_owner().expect("a number");
-        let cache = Arc::new(Self {
-            extents: Extents::new(owner, 64, OwnerWords::default(), Backing::Heap).expect("small tables"),
-        });
-        let ops: Weak<dyn MovableOps> = Arc::downgrade(&cache) as _;
-        cache.extents.publish(ops);
-        cache
+        Self(Store::new(zone.reserve_lru_owner().expect("a number"), 64))
     }
 
     fn lru(&self) -> &Lru {
-        self.extents.lru().expect("it has one")
+        self.0.lru()
     }
 
     fn zone(&self) -> &Zone {
-        self.extents.zone()
+        self.0.zone()
     }
 
     fn fill(&self) -> ExtentId {
-        let mut fresh = self.extents.create(Shape::Single, 0).expect("room");
-        fresh.attach(0, Reclaim::NotAllowed).expect("room");
-        assert!(self.lru().add(fresh.frame(0).expect("just attached")));
-        fresh.id()
+        let id = self.0.filled(Shape::Single, 1, 7);
+        assert!(self.lru().add(self.frame(id)));
+        id
     }
 
     fn frame(&self, id: ExtentId) -> Pfn {
-        self.extents.share(id).and_then(|shared| shared.frame(0)).expect("live")
+        self.0.extents.share(id).and_then(|shared| shared.frame(0)).expect("live")
     }
 
     fn end(&self, id: ExtentId) {
-        self.extents.try_exclusive(id).expect("idle").destroy();
+        self.0.end(id);
     }
 
     fn isolate(&self, id: ExtentId) -> Isolated<'_> {
@@ -127,15 +101,15 @@ fn r022_the_new_frame_takes_the_old_ones_place() {
 fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
-    let reader = cache.extents.share(id).expect("live");
+    let reader = cache.0.extents.share(id).expect("live");
     let (done, left) = cache.migrate(cache.isolate(id));
     assert_eq!((done.again, left.len(), cache.counts()), (1, 1, (0, 0, 1)), "on no list while it is isolated");
     drop(left);
     assert_eq!(cache.counts(), (1, 0, 2));
     drop(reader);
     // Refused by the owner: work was left that will end the extent.
-    let reader = cache.extents.share(id).expect("live");
-    assert!(cache.extents.mark_pending(id));
+    let reader = cache.0.extents.share(id).expect("live");
+    assert!(cache.0.extents.mark_pending(id));
     assert!(cache.zone().isolate(reader.frame(0).expect("there")).is_none());
     assert_eq!(cache.counts(), (1, 0, 3));
     assert_eq!(reader.release(), Leaving::Pending);

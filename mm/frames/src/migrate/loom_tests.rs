@@ -1,60 +1,17 @@
 //! Migration's protocols under loom: every interleaving of two threads on the real descriptors.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use sync::thread;
 
 use super::*;
-use crate::{
-    Backing, ExtentId, Extents, FrameCount, Leaving, MigrateType, OwnerWords, Pfn, Reclaim, Shape, Zone, ZoneConfig,
-};
-
-/// An owner of extents that passes on what it is asked, as zsmalloc does.
-#[derive(Debug)]
-struct Store {
-    extents: Extents,
-}
-
-impl MovableOps for Store {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
-    }
-
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
-        let moved = self.extents.migrate_frame(from, to);
-        if let Some((id, Leaving::Pending)) = moved.left {
-            reap(&self.extents, id);
-        }
-        moved.result
-    }
-
-    fn putback(&self, _: &Locked<'_>) {}
-}
-
-/// Does what was left in an extent: here it is always its end.
-fn reap(extents: &Extents, id: ExtentId) {
-    loop {
-        if let Some(held) = extents.try_exclusive(id) {
-            return held.destroy();
-        }
-        if extents.tag(id).is_none() || extents.mark_pending(id) {
-            return;
-        }
-    }
-}
+use crate::store::Store;
+use crate::{Backing, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone, ZoneConfig};
 
 fn store() -> (Arc<Store>, ExtentId, Pfn) {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
-    let owner = Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number");
-    let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
-    let store = Arc::new(Store { extents });
-    let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.publish(ops);
-    let mut fresh = store.extents.create(Shape::Single, 1).expect("room");
-    fresh.attach(0, Reclaim::NotAllowed).expect("room");
-    fresh.pieces_mut(0..8).expect("inside").0.fill(7);
-    let id = fresh.id();
-    let _ = fresh.release();
+    let store = Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
+    let id = store.filled(Shape::Single, 1, 7);
     // The first frame of a zone.
     (store, id, Pfn(0))
 }
@@ -83,9 +40,7 @@ fn s01_reader_against_migrate() {
         };
         let shared = store.extents.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
-        if shared.release() == Leaving::Pending {
-            reap(&store.extents, id);
-        }
+        store.left(id, shared.release());
         mover.join().expect("no panic");
         let shared = store.extents.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
@@ -104,7 +59,7 @@ fn s12_free_against_isolate_and_migrate() {
             let store = Arc::clone(&store);
             thread::spawn(move || migrate(store.extents.zone(), pfn))
         };
-        reap(&store.extents, id);
+        store.end(id);
         mover.join().expect("no panic");
         assert_eq!(in_use(store.extents.zone()), 0, "freed, wherever it was");
         store.extents.zone().check().expect("consistent");
@@ -201,7 +156,7 @@ fn b10_the_end_of_an_owner_against_migrate() {
             let zone = Arc::clone(&zone);
             thread::spawn(move || migrate(&zone, pfn))
         };
-        reap(&store.extents, id);
+        store.end(id);
         drop(store);
         mover.join().expect("no panic");
         assert_eq!(in_use(&zone), 0);

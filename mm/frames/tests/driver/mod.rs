@@ -51,6 +51,10 @@ impl Driver {
         self.book.lock().expect("no panic while it is held")
     }
 
+    pub fn zone(&self) -> &Zone {
+        self.owner.zone()
+    }
+
     /// One more page; its tag says which.
     pub fn take(&self) -> Result<u32, AllocError> {
         let frame = self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)?;
@@ -110,8 +114,9 @@ impl Driver {
         self.book().mood = mood;
     }
 
-    /// Fails unless each page is where the zone thinks it is: in use, and with the name it was adopted with.
+    /// Fails unless the zone's books are right and each page is where the zone thinks it is, in use.
     pub fn check(&self) {
+        self.owner.zone().check().expect("consistent");
         let pages: Vec<_> = self.book().pages.iter().map(|(&tag, &pfn)| (tag, pfn)).collect();
         for (tag, pfn) in pages {
             assert!(self.owner.zone().get(pfn).is_some(), "page {tag} is at {pfn}, which is free");

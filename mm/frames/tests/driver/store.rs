@@ -1,67 +1,73 @@
-//! An owner of frames with bytes: extents of one frame, each filled with its own number.
+//! The least an owner of extents is: it passes on what it is asked. For the tests in here, for unit tests, and under a model checker.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use frames::{
-    Accepted, AllocError, Backing, ExtentId, Extents, FRAME_SIZE, FrameCount, Locked, Mode, MovableOps, OwnerWords,
+    Accepted, Backing, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, Mode, MovableOps, Owner, OwnerWords,
     Reclaim, Refused, Shape, Target, Zone,
 };
 
 #[derive(Debug)]
 pub struct Store {
     pub extents: Extents,
-    tags: Mutex<BTreeMap<u32, ExtentId>>,
 }
 
 impl Store {
-    pub fn new(zone: &Arc<Zone>, limit: usize, backing: Backing) -> Arc<Self> {
-        let owner = zone.reserve_owner().expect("a number");
-        let extents = Extents::new(owner, limit, OwnerWords::default(), backing).expect("small tables");
-        let store = Arc::new(Self { extents, tags: Mutex::default() });
+    /// No extents yet, at most `limit` of each shape.
+    pub fn new(owner: Owner, limit: usize) -> Arc<Self> {
+        let extents = Extents::new(owner, limit, OwnerWords::default(), Backing::Heap).expect("small tables");
+        let store = Arc::new(Self { extents });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
         store.extents.publish(ops);
         store
     }
 
-    fn tags(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, ExtentId>> {
-        self.tags.lock().expect("no panic while it is held")
+    pub fn zone(&self) -> &Zone {
+        self.extents.zone()
     }
 
-    pub fn take(&self, tag: u32) -> Result<(), AllocError> {
-        let mut fresh = self.extents.create(Shape::Single, 7).expect("numbers are left");
-        if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
-            fresh.destroy();
-            return Err(error);
-        }
-        for word in fresh.pieces_mut(0..FRAME_SIZE).expect("attached").0.chunks_exact_mut(4) {
-            word.copy_from_slice(&tag.to_le_bytes());
+    pub fn lru(&self) -> &Lru {
+        self.extents.lru().expect("its owner was registered with lists")
+    }
+
+    /// A new extent with so many frames, each full of `byte`.
+    pub fn filled(&self, shape: Shape, frames: usize, byte: u8) -> ExtentId {
+        let mut fresh = self.extents.create(shape, 1).expect("a number");
+        for at in 0..frames {
+            fresh.attach(at, Reclaim::NotAllowed).expect("room");
+            fresh.pieces_mut(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached").0.fill(byte);
         }
         let id = fresh.id();
-        drop(fresh);
-        self.tags().insert(tag, id);
-        Ok(())
+        assert_eq!(fresh.release(), Leaving::Quiet);
+        id
     }
 
-    pub fn let_go(&self, tag: u32) {
-        let id = self.tags().remove(&tag).expect("a tag it has");
-        self.extents.try_exclusive(id).expect("nobody is inside").destroy();
+    /// Fails unless every byte of an extent is as it was written.
+    pub fn assert_filled(&self, id: ExtentId, frames: usize, byte: u8) {
+        let shared = self.extents.share(id).expect("live");
+        for at in 0..frames {
+            let (bytes, _) = shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached");
+            assert!(bytes.iter().all(|&found| found == byte), "frame {at} of {id:?} is damaged");
+        }
+        self.left(id, shared.release());
     }
 
-    pub fn frames(&self) -> FrameCount {
-        FrameCount(self.tags().len() as u64)
+    /// Ends an extent, now or when whoever is inside leaves.
+    pub fn end(&self, id: ExtentId) {
+        loop {
+            if let Some(held) = self.extents.try_exclusive(id) {
+                return held.destroy();
+            }
+            if self.extents.tag(id).is_none() || self.extents.mark_pending(id) {
+                return;
+            }
+        }
     }
 
-    pub fn all_tags(&self) -> Vec<u32> {
-        self.tags().keys().copied().collect()
-    }
-
-    /// Fails unless every byte is as it was written.
-    pub fn check(&self) {
-        for (tag, &id) in &*self.tags() {
-            let shared = self.extents.share(id).expect("live");
-            let (bytes, _) = shared.pieces(0..FRAME_SIZE).expect("attached");
-            assert!(bytes.chunks_exact(4).all(|word| word == tag.to_le_bytes()), "content of {tag} is damaged");
+    /// Does the work a guard was told of: here it is always the end of the extent.
+    pub fn left(&self, id: ExtentId, leaving: Leaving) {
+        if leaving == Leaving::Pending {
+            self.end(id);
         }
     }
 }
@@ -72,8 +78,16 @@ impl MovableOps for Store {
     }
 
     fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
-        self.extents.migrate_frame(from, to).result
+        let moved = self.extents.migrate_frame(from, to);
+        if let Some((id, leaving)) = moved.left {
+            self.left(id, leaving);
+        }
+        moved.result
     }
 
     fn putback(&self, _: &Locked<'_>) {}
+
+    fn lru(&self) -> Option<&Lru> {
+        self.extents.lru()
+    }
 }
