@@ -161,7 +161,7 @@ impl<'z> Claim<'z> {
         let frames = &self.zone.tables.frames;
         let alone = give_up(self.zone, (self.first.0..self.first.0 + self.frames).map(Pfn));
         if alone.len() < self.frames as usize {
-            self.zone.free_frames(alone, 0);
+            self.zone.free_frames(alone, |_| {});
             return None;
         }
         // Without references they are nobody's but ours, and the maps have them as taken.
@@ -192,7 +192,7 @@ pub(crate) fn release(zone: &Zone, frames: impl IntoIterator<Item = Pfn>) {
     // In turns, so that nobody waits long for the zone lock.
     while frames.peek().is_some() {
         let turn = give_up(zone, frames.by_ref().take(PAGEBLOCK_FRAMES as usize));
-        zone.free_frames(turn, 0);
+        zone.free_frames(turn, |_| {});
     }
 }
 
@@ -303,9 +303,11 @@ impl<'z> Targets<'z> for Room<'_, 'z> {
 
 impl Drop for Room<'_, '_> {
     fn drop(&mut self) {
-        let zone = self.claim.zone;
-        zone.buddy.lock().reserved -= self.kept;
-        let unused = self.stock.len() as u64;
-        zone.free_frames(self.stock.drain(..), self.arrived + unused);
+        let (kept, unused) = (self.kept, self.stock.len() as u64);
+        let arrived = self.arrived + unused;
+        self.claim.zone.free_frames(self.stock.drain(..), |buddy| {
+            buddy.reserved -= kept;
+            buddy.moving -= arrived;
+        });
     }
 }

@@ -24,7 +24,7 @@ use crate::events::Events;
 use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::lend::LentTotal;
-use crate::migrate::{Movability, Registry};
+use crate::migrate::{Charge, Movability, Registry};
 use crate::pageblock::Residence;
 use crate::percpu::{self, CpuList, Held};
 use crate::reclaim::{Reclaim, Room};
@@ -210,34 +210,36 @@ impl Zone {
         Ok(())
     }
 
-    /// Gives a reference back that migration had; the last one frees the frame straight to the buddy lists, where it can merge.
-    pub(crate) fn put_moved(&self, pfn: Pfn) {
-        match self.tables.frames.put(pfn) {
-            Ok(Put::Shared) => {}
-            Ok(Put::Last(order)) => {
-                self.tables.frames.clear_name(pfn);
-                let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
-                let mut buddy = self.buddy.lock();
-                buddy.free(&self.tables, pfn, order, was);
-                self.after_free(buddy);
-            }
+    /// Gives a reference back that migration had; the last one frees the frame straight to the buddy lists, where it can merge. A target that was on the
+    /// move is so no longer, in the same step.
+    pub(crate) fn put_moved(&self, pfn: Pfn, charge: Charge) {
+        let last = match self.tables.frames.put(pfn) {
+            Ok(Put::Shared) => None,
+            Ok(Put::Last(order)) => Some(order),
             // Already unwinding: a second panic would abort, and the frame is merely lost.
-            Err(_) if std::thread::panicking() => {}
+            Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
+        };
+        if last.is_none() && charge == Charge::Charged {
+            return;
         }
-    }
-
-    /// Frees frames without references, straight to the buddy lists, and lets as many that were on the move count like any others.
-    pub(crate) fn free_frames(&self, frames: impl IntoIterator<Item = Pfn>, moved: u64) {
         let mut buddy = self.buddy.lock();
-        frames.into_iter().for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-        buddy.moving -= moved;
+        if let Some(order) = last {
+            self.tables.frames.clear_name(pfn);
+            let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
+            buddy.free(&self.tables, pfn, order, was);
+        }
+        buddy.moving -= charge.on_the_move();
         self.after_free(buddy);
     }
 
-    /// A frame that was on the move has arrived, or was given back: from here on it counts against the limit like any other.
-    pub(crate) fn end_move(&self) {
-        self.buddy.lock().moving -= 1;
+    /// Frees frames without references, straight to the buddy lists. What they leave in the books changes in the same step: in between, somebody would get
+    /// a frame beyond the limit.
+    pub(crate) fn free_frames(&self, frames: impl IntoIterator<Item = Pfn>, book: impl FnOnce(&mut Buddy)) {
+        let mut buddy = self.buddy.lock();
+        frames.into_iter().for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        book(&mut buddy);
+        self.after_free(buddy);
     }
 
     fn this_list(&self) -> &CpuList {
@@ -268,7 +270,7 @@ impl Zone {
         let facts = self.tables.blocks.facts(pfn.block());
         if facts.isolated {
             drop(list);
-            return self.free_frames([pfn], 0);
+            return self.free_frames([pfn], |_| {});
         }
         list.push(facts.migrate_type, pfn);
         // Relaxed: written under the zone lock; a lowered limit sets it while all lists are locked.

@@ -42,7 +42,8 @@ impl<'z> FreeScanner<'z> {
     /// Frees what was vacated.
     pub(super) fn flush(&mut self) {
         if self.arrived > 0 || !self.vacated.is_empty() {
-            self.zone.free_frames(self.vacated.drain(..), mem::take(&mut self.arrived));
+            let arrived = mem::take(&mut self.arrived);
+            self.zone.free_frames(self.vacated.drain(..), |buddy| buddy.moving -= arrived);
         }
     }
 

@@ -114,7 +114,7 @@ impl<'z> Candidate<'z> {
 impl Drop for Candidate<'_> {
     fn drop(&mut self) {
         self.locked = None;
-        self.zone.put_moved(self.pfn);
+        self.zone.put_moved(self.pfn, Charge::Charged);
     }
 }
 
@@ -152,13 +152,8 @@ impl<'z> Isolated<'z> {
         Locked::new(self.zone, self.pfn, self.place)
     }
 
-    /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away.
-    pub(crate) fn finish(self) {
-        self.unmark();
-        std::mem::forget(self);
-    }
-
-    /// As [`Isolated::finish`], but a frame that nobody else has is not freed: its number comes back, it is in the state "cached", and the caller frees it.
+    /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away. Its number comes back when nobody else has
+    /// it: it is in the state "cached" then, and the caller's to free.
     pub(crate) fn retire(self) -> Option<Pfn> {
         let (zone, pfn) = (self.zone, self.pfn);
         std::mem::forget(self);
@@ -170,15 +165,10 @@ impl<'z> Isolated<'z> {
                 zone.tables.frames.clear_name(pfn);
                 Some(pfn)
             }
+            // Already unwinding: a second panic would abort, and the frame is merely lost.
+            Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
         }
-    }
-
-    /// Clears the mark and gives the isolation's reference back.
-    fn unmark(&self) {
-        self.zone.tables.frames.update(self.pfn, |state| Some(state.not_isolated()));
-        self.zone.events.end_isolation();
-        self.zone.put_moved(self.pfn);
     }
 }
 
@@ -195,7 +185,9 @@ impl Drop for Isolated<'_> {
             }
         }
         drop(locked);
-        self.unmark();
+        self.zone.tables.frames.update(self.pfn, |state| Some(state.not_isolated()));
+        self.zone.events.end_isolation();
+        self.zone.put_moved(self.pfn, Charge::Charged);
     }
 }
 

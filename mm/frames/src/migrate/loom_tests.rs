@@ -5,8 +5,13 @@ use std::sync::Arc;
 use sync::thread;
 
 use super::*;
+use crate::claim::Claim;
+use crate::state::State;
 use crate::store::Store;
-use crate::{Backing, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone, ZoneConfig};
+use crate::units::BlockIndex;
+use crate::{
+    Backing, Budget, ExtentId, Extents, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Shape, Zone, ZoneConfig,
+};
 
 fn store() -> (Arc<Store>, ExtentId, Pfn) {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
@@ -241,5 +246,75 @@ fn s01_a_frame_is_not_used_again_under_its_reader() {
         drop(shared);
         mover.join().expect("no panic");
         store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// A target that does not count against the limit, as compaction takes it.
+fn on_the_move(zone: &Zone) -> Target<'_> {
+    let mut taken = [Pfn(0)];
+    assert_eq!(zone.buddy.lock().take_targets(&zone.tables, BlockIndex(u32::MAX), &mut taken), 1);
+    zone.tables.frames.change(taken[0], State::CACHED, State::used(Order::SINGLE));
+    Target::new(Frame::new(zone, taken[0]), Charge::OnTheMove)
+}
+
+struct Once<'z>(Option<Target<'z>>);
+
+impl<'z> Targets<'z> for Once<'z> {
+    fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
+        self.0.take()
+    }
+}
+
+/// Somebody asks for a frame in a zone that is full to its limit, while `work` is done with the frame in use and one on the move.
+fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + Sync + 'static) {
+    sync::model(move || {
+        let (store, _, pfn) = store();
+        let zone = store.zone();
+        zone.set_limit(Some(FrameCount(1)));
+        let (isolated, target) = (zone.isolate(pfn).expect("idle"), on_the_move(zone));
+        let thief = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok())
+        };
+        work(zone, isolated, target);
+        assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
+        assert_eq!(in_use(zone), 1);
+        zone.check().expect("consistent");
+    });
+}
+
+/// the new frame counts from the step on in which the old one is free, so there is no moment in which neither does.
+#[test]
+fn r108_the_limit_against_a_frame_that_moves() {
+    at_the_limit(|zone, isolated, target| {
+        let done = zone.migrate_pages(&mut vec![isolated], &mut Once(Some(target)), Mode::Async);
+        assert_eq!(done.migrated, 1);
+    });
+}
+
+/// the same for a target that is given back.
+#[test]
+fn r108_the_limit_against_a_target_given_back() {
+    at_the_limit(|_, isolated, target| drop((isolated, target)));
+}
+
+/// the same for a frame that is claimed, whose content goes elsewhere.
+#[test]
+fn r108_the_limit_against_a_claim() {
+    sync::model(|| {
+        let (store, _, pfn) = store();
+        let zone = store.zone();
+        zone.set_limit(Some(FrameCount(2)));
+        let mut claim = Claim::begin(zone, pfn, 1).expect("room for one");
+        let thief = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok())
+        };
+        claim.complete(Mode::Async, Budget::unlimited().start()).expect("nobody is inside");
+        claim.keep();
+        assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
+        assert_eq!(in_use(zone), 2);
+        zone.put(pfn).expect("it is ours");
+        zone.check().expect("consistent");
     });
 }

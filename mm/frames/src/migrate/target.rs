@@ -43,18 +43,16 @@ impl<'z> Vacated<'z> {
     /// counted against the limit once that is done.
     pub(crate) fn retire(mut self) -> (Option<Pfn>, u64) {
         let pfn = self.isolated.take().and_then(Isolated::retire);
-        (pfn, u64::from(self.charge == Charge::OnTheMove))
+        (pfn, self.charge.on_the_move())
     }
 }
 
 impl Drop for Vacated<'_> {
     fn drop(&mut self) {
         let Some(isolated) = self.isolated.take() else { return };
-        isolated.finish();
-        // The old frame is free, so the new one counts from here on.
-        if self.charge == Charge::OnTheMove {
-            self.zone.end_move();
-        }
+        // One step: the new frame counts from the moment on in which the old one is free.
+        let arrived = self.charge.on_the_move();
+        self.zone.free_frames(isolated.retire(), |buddy| buddy.moving -= arrived);
     }
 }
 
@@ -73,6 +71,16 @@ pub struct Target<'z> {
 pub(crate) enum Charge {
     Charged,
     OnTheMove,
+}
+
+impl Charge {
+    /// How many frames of one are on the move.
+    pub(crate) fn on_the_move(self) -> u64 {
+        match self {
+            Self::Charged => 0,
+            Self::OnTheMove => 1,
+        }
+    }
 }
 
 /// Proof that a target took the place of the old frame. Made by [`Target::accept`] only.
@@ -143,10 +151,7 @@ impl<'z> Target<'z> {
 impl Drop for Target<'_> {
     /// Back to the buddy lists, where the free scanner finds it again. The OS is not called, since owners drop targets with locks held.
     fn drop(&mut self) {
-        self.zone.put_moved(self.pfn);
-        if self.charge == Charge::OnTheMove {
-            self.zone.end_move();
-        }
+        self.zone.put_moved(self.pfn, self.charge);
     }
 }
 
