@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
 
 use crate::control::compact_json::CompactRequest;
-use crate::movers::{Background, Balloon, Switch};
+use crate::movers::{Background, Balloon, Marks, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
 
@@ -77,9 +77,15 @@ pub(crate) struct Serve {
     pub(crate) control: Option<PathBuf>,
     /// Lend the operating system memory of the store's: as much as this, or "auto" for what memory pressure asks
     ///
-    /// What is lent cannot be used for pages, and counts against --mem-limit. It comes back when the store has nothing else left.
+    /// What is lent cannot be used for pages, and counts against --mem-limit; a size needs that limit. It comes back when the store has nothing else left.
+    /// Pressure is that of the machine, or of the control group that limits the memory of this process.
     #[arg(long, value_name = "auto|SIZE")]
     pub(crate) balloon: Option<Balloon>,
+    /// Have the balloon grow while tasks wait for memory for more than HIGH percent of the time, and shrink below LOW [default: 10:1]
+    ///
+    /// It grows by the last 10 seconds and shrinks when the last 60 are below LOW, too (PSI: some avg10 and avg60).
+    #[arg(long, value_name = "HIGH:LOW")]
+    pub(crate) balloon_pressure: Option<Marks>,
     /// Keep so much of the pages in use uncompressed; small reads and writes of these cost no compression [default: none]
     #[arg(long, value_name = "SIZE")]
     pub(crate) hot_cache: Option<Size>,
@@ -244,6 +250,11 @@ mod tests {
         assert_eq!((args.balloon, args.hot_cache), (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20))));
         assert_eq!((args.compact_background, args.movability), (Background(None), Switch::Off));
         assert_eq!(serve(&["--balloon", "auto"]).map(|args| args.balloon), Ok(Some(Balloon::Auto)));
+        assert_eq!((usual.balloon_pressure, serve(&["--balloon-pressure", "100:0"]).is_ok()), (None, true));
+        for junk in ["10", "1:10", "5:5", "101:1", "10:-1", "10:1:1", ":", "ten:one", ""] {
+            let refused = serve(&[&format!("--balloon-pressure={junk}")]).err();
+            assert!(matches!(refused, Some(ValueValidation | InvalidValue)), "{junk}: {refused:?}");
+        }
         for junk in ["-1", "0", "some", "off"] {
             assert_eq!(serve(&[&format!("--balloon={junk}")]).err(), Some(ValueValidation), "{junk}");
             let said = junk.parse::<Balloon>().map_err(|error| error.to_string());

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use balloon::policy::Settings;
 use clap::ValueEnum;
+use sys::host::Share;
 use thiserror::Error;
 use zram::Movability;
 
@@ -17,6 +19,15 @@ pub(crate) enum Balloon {
     Auto,
     /// It has one size.
     Size(Size),
+}
+
+/// `--balloon-pressure HIGH:LOW`, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// It grows above this.
+    high: u16,
+    /// It shrinks below this.
+    low: u16,
 }
 
 /// `--compact-background CPU%|off`: the most of one CPU, in percent.
@@ -37,6 +48,11 @@ pub(crate) enum Switch {
 #[error("a balloon is \"auto\" or a size, and without the option there is none: {0}")]
 pub(crate) struct BalloonError(#[from] SizeError);
 
+/// Why a text is no pair of marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("two whole percentages, the higher first: 10:1 grows above 10 % and shrinks below 1 %")]
+pub(crate) struct MarksError;
+
 /// Why a text says nothing about compaction in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the share of a CPU is a whole number from 1 to 100, or \"off\"")]
@@ -56,6 +72,23 @@ impl From<Balloon> for BalloonTarget {
             Balloon::Auto => Self::Auto,
             Balloon::Size(size) => Self::Bytes(size.0),
         }
+    }
+}
+
+impl FromStr for Marks {
+    type Err = MarksError;
+
+    fn from_str(text: &str) -> Result<Self, MarksError> {
+        let (high, low) = text.split_once(':').ok_or(MarksError)?;
+        let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
+        let (high, low) = percent(high).zip(percent(low)).filter(|(high, low)| high > low).ok_or(MarksError)?;
+        Ok(Self { high, low })
+    }
+}
+
+impl From<Marks> for Settings {
+    fn from(marks: Marks) -> Self {
+        Self { raise_above: Share::percent(marks.high), lower_below: Share::percent(marks.low), ..Self::default() }
     }
 }
 

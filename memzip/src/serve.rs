@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use balloon::policy::Settings;
 use block::Bytes;
 use nbd::{Listen, Server, ServerConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -64,6 +65,7 @@ fn config(args: &Serve) -> ZramConfig {
 fn mover_config(args: &Serve) -> MoverConfig {
     MoverConfig {
         balloon: args.balloon.map_or(BalloonTarget::Off, BalloonTarget::from),
+        follow: args.balloon_pressure.map_or_else(Settings::default, Settings::from),
         background: args.compact_background.0,
     }
 }

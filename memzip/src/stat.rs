@@ -127,11 +127,12 @@ fn movement(stat: &StatReport) -> String {
 }
 
 fn balloon_line(balloon: &BalloonReport) -> String {
-    let BalloonReport { mode, target, actual, pressure, .. } = balloon;
+    let BalloonReport { mode, target, actual, held, pressure, .. } = balloon;
     if mode == "off" && *actual == 0 {
         return "BALLOON  off\n".to_owned();
     }
-    let mut line = format!("BALLOON  {mode}: {} of {} lent to the system", human(*actual), human(*target));
+    let (lent, target, held) = (human(*actual), human(*target), human(*held));
+    let mut line = format!("BALLOON  {mode}: {lent} of {target} lent to the system, the arena holds {held}");
     if let Some(pressure) = pressure {
         line += &match (&pressure.problem, pressure.some_avg10) {
             (Some(problem), _) => format!("; memory pressure cannot be followed: {problem}"),
@@ -241,11 +242,17 @@ mod tests {
         assert!(text.contains("(--movability off)") && !text.contains("4,321"), "{text}");
         assert!(text.contains("\nHOT CACHE  off\n"), "{text}");
         let balloon = &mut stat.movement.balloon;
-        *balloon = BalloonReport { mode: "auto".into(), target: 4 << 20, actual: 2 << 20, ..BalloonReport::default() };
-        assert!(table(&stat).contains("BALLOON  auto: 2M of 4M lent to the system\n"));
+        *balloon = BalloonReport {
+            mode: "auto".into(),
+            target: 4 << 20,
+            actual: 2 << 20,
+            held: 6 << 20,
+            ..BalloonReport::default()
+        };
+        assert!(table(&stat).contains("BALLOON  auto: 2M of 4M lent to the system, the arena holds 6M\n"));
         let pressure = PressureReport { some_avg10: Some(1205), ..PressureReport::default() };
         stat.movement.balloon.pressure = Some(pressure.clone());
-        assert!(table(&stat).contains("system; memory pressure 12.05 %\n"));
+        assert!(table(&stat).contains("6M; memory pressure 12.05 %\n"));
         stat.movement.balloon.pressure = Some(PressureReport { problem: Some("no file".into()), ..pressure });
         assert!(table(&stat).contains("cannot be followed: no file\n"));
         stat.movement.hot_cache = HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };

@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for BalloonTarget {
     }
 }
 
-/// The balloon: memory of the arena that the OS has.
+/// The balloon: a part of the arena that the store does without. Its memory has left the process; a part that was never used had none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BalloonReport {
     /// `off`, `fixed` or `auto`.
@@ -58,11 +58,14 @@ pub(crate) struct BalloonReport {
     pub(crate) actual: u64,
     /// The largest target that can be set now.
     pub(crate) most: u64,
+    /// Memory the arena holds now, whoever uses it: the balloon's is not in it. What left the process shows here.
+    #[serde(default)]
+    pub(crate) held: u64,
     /// Of `actual`, whole blocks of 2 MiB.
     pub(crate) in_blocks: u64,
-    /// Memory given to the OS so far.
+    /// By how much it grew so far, all times together.
     pub(crate) inflated_total: u64,
-    /// Memory taken back so far.
+    /// By how much it shrank so far.
     pub(crate) deflated_total: u64,
     /// Of that, because the arena was full.
     pub(crate) oom_deflated_total: u64,
@@ -87,6 +90,9 @@ pub(crate) struct PressureReport {
     pub(crate) problem: Option<String>,
     /// Readings made.
     pub(crate) readings: u64,
+    /// Readings that failed.
+    #[serde(default)]
+    pub(crate) failures: u64,
     /// Times it grew.
     pub(crate) raised: u64,
     /// Times it shrank.
@@ -98,6 +104,9 @@ pub(crate) struct PressureReport {
 pub(crate) struct BalloonChange {
     /// `reached`, `following pressure`, or why it ended before.
     pub(crate) outcome: String,
+    /// Memory the arena held before and does not hold any more.
+    #[serde(default)]
+    pub(crate) freed: u64,
     /// The balloon afterwards.
     pub(crate) balloon: BalloonReport,
 }

@@ -128,7 +128,7 @@ impl Routes {
         let change = self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
         match change {
             Ok(change) => json(StatusCode::OK, &change),
-            Err(refusal @ BalloonRefusal::AboveTheArena { .. }) => {
+            Err(refusal @ (BalloonRefusal::AboveTheArena { .. } | BalloonRefusal::NoLimit)) => {
                 Err(Refusal::new(StatusCode::BAD_REQUEST, refusal.to_string()))
             }
             Err(refusal @ BalloonRefusal::Auto(_)) => {

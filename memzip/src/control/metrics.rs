@@ -109,8 +109,14 @@ fn movement(page: &mut Page, stat: &StatReport) {
     page.counter("memzip_compaction_skipped_total", "Zspages they passed over.", objects.skipped);
     page.seconds("memzip_compaction_seconds_total", "Time they took.", objects.time_us);
     let balloon = &moved.balloon;
-    page.gauge("memzip_balloon_target_bytes", "What the balloon is meant to lend to the system.", balloon.target);
-    page.gauge("memzip_balloon_bytes", "What it lends.", balloon.actual);
+    page.gauge("memzip_balloon_target_bytes", "How large the balloon is meant to be.", balloon.target);
+    page.gauge("memzip_balloon_bytes", "How large it is.", balloon.actual);
+    page.gauge("memzip_arena_held_bytes", "Memory the arena holds; the balloon's is not in it.", balloon.held);
+    page.counter("memzip_balloon_oom_deflated_bytes_total", "What a full store took back.", balloon.oom_deflated_total);
+    if let Some(pressure) = &balloon.pressure {
+        let failures = "Times memory pressure could not be read; the balloon stays as it is meanwhile.";
+        page.counter("memzip_balloon_pressure_failures_total", failures, pressure.failures);
+    }
     page.counter(
         "memzip_balloon_refusals_total",
         "Times the system took less than was offered.",

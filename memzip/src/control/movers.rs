@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use balloon::{Auto, AutoError, Balloon, BalloonConfig, Change, OsHost, Shortage, Stop};
+use balloon::policy::Settings;
+use balloon::{Aim, Auto, AutoError, Balloon, BalloonConfig, Change, Lends, OsHost, Shortage, Stop};
 use frames::{FRAME_SIZE, FrameCount};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use sys::host::PsiSource;
@@ -22,6 +23,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct MoverConfig {
     /// The balloon at the start.
     pub(crate) balloon: BalloonTarget,
+    /// How it follows memory pressure when it does.
+    pub(crate) follow: Settings,
     /// The share of one CPU that compaction in the background may use, in percent; `None` for none.
     pub(crate) background: Option<u8>,
 }
@@ -30,6 +33,8 @@ pub(crate) struct MoverConfig {
 #[derive(Debug)]
 pub(crate) struct Movers {
     balloon: Arc<Balloon>,
+    lends: Lends,
+    /// Held while a target is set, so that it fits the target at all times; not while the target is reached.
     mode: Mutex<Mode>,
     config: MoverConfig,
     _background: Option<Background>,
@@ -40,7 +45,7 @@ pub(crate) struct Movers {
 enum Mode {
     Off,
     Fixed,
-    Auto(Auto, PsiSource),
+    Auto(Auto),
 }
 
 /// Why the balloon stays as it is.
@@ -56,6 +61,11 @@ pub(crate) enum BalloonRefusal {
         /// Bytes.
         most: u64,
     },
+    /// There is nothing yet that it could take, and there never will be by itself.
+    #[error(
+        "a balloon of a fixed size takes room from a limit, and this disk has none: --mem-limit sets one; \"--balloon auto\" lends what is free"
+    )]
+    NoLimit,
     /// Pressure cannot be followed.
     #[error(transparent)]
     Auto(#[from] AutoError),
@@ -64,14 +74,21 @@ pub(crate) enum BalloonRefusal {
 impl Movers {
     /// Starts them for a disk.
     pub(crate) fn start(disk: &Zram, config: MoverConfig) -> Result<Self> {
-        let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), BalloonConfig::default())?;
+        // Without a limit the store takes what it needs, whatever the balloon has: only memory that is there is worth lending.
+        let lends = if disk.config().mem_limit.is_some() { Lends::Room } else { Lends::Memory };
+        let settings = BalloonConfig { lends, ..BalloonConfig::default() };
+        let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), settings)?;
         let background = config.background.map(|cpu_percent| {
             let settings = BackgroundConfig { cpu_percent, ..BackgroundConfig::default() };
             Background::start(disk.pool(), settings)
         });
         let background = background.transpose().context("cannot compact in the background")?;
-        let movers = Self { balloon, mode: Mutex::new(Mode::Off), config, _background: background };
-        movers.set_balloon(config.balloon).context("cannot set up the balloon")?;
+        let movers = Self { balloon, lends, mode: Mutex::new(Mode::Off), config, _background: background };
+        let set_up = match config.balloon {
+            BalloonTarget::Bytes(1..) if lends == Lends::Memory => Err(BalloonRefusal::NoLimit),
+            target => movers.set_balloon(target),
+        };
+        set_up.context("cannot set up the balloon")?;
         Ok(movers)
     }
 
@@ -82,6 +99,7 @@ impl Movers {
 
     /// Changes the balloon; returns when it is as asked for, or cannot be, or somebody else asked for something else.
     pub(crate) fn set_balloon(&self, target: BalloonTarget) -> Result<BalloonChange, BalloonRefusal> {
+        let before = self.held();
         let outcome = match target {
             BalloonTarget::Auto => {
                 self.follow_pressure()?;
@@ -90,32 +108,46 @@ impl Movers {
             BalloonTarget::Off => self.reach(Mode::Off, FrameCount(0)),
             BalloonTarget::Bytes(asked) => {
                 let most = self.balloon.most().bytes();
-                if asked > most {
+                if asked > most && self.lends == Lends::Room {
                     return Err(BalloonRefusal::AboveTheArena { asked, most });
                 }
                 self.reach(Mode::Fixed, FrameCount::holding(asked))
             }
         };
-        Ok(BalloonChange { outcome, balloon: self.balloon_report() })
+        let freed = before.saturating_sub(self.held());
+        Ok(BalloonChange { outcome, freed, balloon: self.balloon_report() })
     }
 
     fn follow_pressure(&self) -> Result<(), AutoError> {
         let mut mode = self.mode();
-        if matches!(*mode, Mode::Auto(..)) {
+        if matches!(*mode, Mode::Auto(_)) {
             return Ok(());
         }
-        let source = pressure_source();
-        let auto =
-            Auto::start(Arc::clone(&self.balloon), source.clone(), balloon::policy::Settings::default(), PERIOD)?;
-        *mode = Mode::Auto(auto, source);
+        let source = PsiSource::this_process();
+        *mode = Mode::Auto(Auto::start(Arc::clone(&self.balloon), source, self.config.follow, PERIOD)?);
+        // It begins with what there is: whoever is on his way to an older target stops.
+        self.balloon.stay();
         Ok(())
     }
 
+    /// Whose target it is and the target change in one step, so both are the same caller's, whoever else asks meanwhile.
     fn reach(&self, mode: Mode, target: FrameCount) -> String {
-        let before = std::mem::replace(&mut *self.mode(), mode);
-        // It ends after the step it is in, so it cannot set another target after us.
+        let mut place = self.mode();
+        if let Mode::Auto(auto) = &*place {
+            auto.retire();
+        }
+        let aim = self.balloon.aim(target);
+        let before = std::mem::replace(&mut *place, mode);
+        drop(place);
+        // The thread ends after the step it is in, which our target cuts short.
         drop(before);
-        outcome(self.balloon.set_target(target))
+        outcome(aim.map_or_else(|refused| refused, Aim::reach))
+    }
+
+    /// Memory the arena holds. Units: bytes.
+    fn held(&self) -> u64 {
+        let stats = self.balloon.zone().stats();
+        stats.committed.bytes().saturating_sub(stats.lent.bytes())
     }
 
     fn mode(&self) -> MutexGuard<'_, Mode> {
@@ -124,18 +156,21 @@ impl Movers {
 
     /// The balloon, now.
     pub(super) fn balloon_report(&self) -> BalloonReport {
+        let place = self.mode();
         let stats = self.balloon.stats();
-        let (mode, pressure) = match &*self.mode() {
+        let (mode, pressure) = match &*place {
             Mode::Off => ("off", None),
             Mode::Fixed => ("fixed", None),
-            Mode::Auto(auto, source) => ("auto", Some(pressure(auto, source))),
+            Mode::Auto(auto) => ("auto", Some(pressure(auto))),
         };
+        drop(place);
         let bytes = |frames: u64| FrameCount(frames).bytes();
         BalloonReport {
             mode: mode.to_owned(),
             target: stats.target.bytes(),
             actual: stats.actual.bytes(),
             most: self.balloon.most().bytes(),
+            held: self.held(),
             in_blocks: (stats.actual.0 - stats.frames.0) * FRAME_SIZE as u64,
             inflated_total: bytes(stats.inflated_total),
             deflated_total: bytes(stats.deflated_total),
@@ -157,19 +192,15 @@ impl Movers {
     }
 }
 
-/// The group this process is in, if the kernel keeps pressure for it, else the whole machine.
-fn pressure_source() -> PsiSource {
-    PsiSource::own_group().ok().filter(|source| source.read().is_ok()).unwrap_or_else(PsiSource::machine)
-}
-
-fn pressure(auto: &Auto, source: &PsiSource) -> PressureReport {
+fn pressure(auto: &Auto) -> PressureReport {
     let state = auto.state();
     PressureReport {
-        source: source.path().display().to_string(),
+        source: PsiSource::this_process().path().display().to_string(),
         some_avg10: state.psi.map(|psi| psi.some.avg10.get()),
         some_avg60: state.psi.map(|psi| psi.some.avg60.get()),
         problem: state.problem.map(|problem| problem.to_string()),
         readings: state.readings,
+        failures: state.failures,
         raised: state.raised,
         lowered: state.lowered,
     }
@@ -179,6 +210,7 @@ fn outcome(change: Change) -> String {
     match change.stop {
         Stop::Reached if change.is_capped() => "reached, at the most the arena can lend now".to_owned(),
         Stop::Reached => "reached".to_owned(),
+        Stop::NoMemory(Shortage::Memory) => "the arena holds no more memory that is free".to_owned(),
         Stop::NoMemory(Shortage::Reserve) => "the arena keeps the rest in reserve".to_owned(),
         Stop::NoMemory(Shortage::Zone(error)) => format!("the arena has no more to give: {error}"),
         Stop::Refused(refusal) => format!("the system did not take more: {refusal}"),

@@ -38,8 +38,13 @@ impl Fixture {
     }
 
     fn parts() -> (Arc<Zram>, Arc<Subject>, TempDir) {
+        Self::parts_with_limit(Some(Bytes(64 << 20)))
+    }
+
+    fn parts_with_limit(mem_limit: Option<Bytes>) -> (Arc<Zram>, Arc<Subject>, TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = ZramConfig { algorithm: "lz4".parse().expect("known"), ..ZramConfig::new(Bytes(PAGES * 4096)) };
+        let algorithm = "lz4".parse().expect("known");
+        let config = ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(PAGES * 4096)) };
         let disk = Arc::new(Zram::new(config).expect("a small disk"));
         let listen = Listen::Unix(folder.path().join("nbd"));
         let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default()).expect("a free path");
@@ -291,21 +296,50 @@ fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
 }
 
 #[test]
-fn targets_set_at_the_same_time_end_with_one_of_them() {
+fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
+    use super::balloon_json::BalloonTarget::{Auto, Bytes as Fixed, Off};
     let fixture = Fixture::start(LIMITS);
     fixture.fill_and_thin();
-    for round in 0..5 {
+    let movers = fixture.subject.movers();
+    for round in 0..100 {
         std::thread::scope(|scope| {
-            for target in [24 << 20, 3 << 20, 0u64, 16 << 20] {
-                let fixture = &fixture;
-                scope.spawn(move || fixture.balloon(&format!("{{\"target\": {target}}}")));
+            for target in [Fixed(24 << 20), Off, Auto, Fixed(3 << 20), Off, Fixed(16 << 20)] {
+                scope.spawn(move || movers.set_balloon(target).expect("none of them is refused"));
             }
         });
-        let balloon = fixture.subject.stat().movement.balloon;
-        assert_eq!(balloon.actual, balloon.target, "round {round}");
-        assert!([24 << 20, 3 << 20, 0, 16 << 20].contains(&balloon.actual), "{balloon:?}");
+        let balloon = movers.balloon_report();
+        match &*balloon.mode {
+            "off" => assert_eq!((balloon.target, balloon.actual), (0, 0), "round {round}"),
+            "fixed" => {
+                assert_eq!(balloon.actual, balloon.target, "round {round}");
+                assert!([24 << 20, 3 << 20, 16 << 20].contains(&balloon.actual), "round {round}: {balloon:?}");
+            }
+            _ => assert!(balloon.pressure.is_some(), "round {round}: {balloon:?}"),
+        }
     }
     fixture.disk.check().expect("nothing is lost");
+}
+
+/// Without a limit the store takes what it needs, whatever the balloon has: a balloon of what was never used would be a number and nothing else.
+#[test]
+fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
+    use super::balloon_json::BalloonTarget::Bytes as Fixed;
+    let (disk, subject, folder) = Fixture::parts_with_limit(None);
+    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject)).expect("it starts");
+    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    let change = fixture.balloon("{\"target\": 8388608}");
+    assert_eq!((&*change.outcome, change.balloon.actual), ("reached, at the most the arena can lend now", 0));
+    fixture.fill_and_thin();
+    let held = fixture.subject.movers().balloon_report().held;
+    let change = fixture.balloon("{\"target\": 1099511627776}");
+    let balloon = &change.balloon;
+    assert!(balloon.actual <= held && balloon.held + change.freed <= held, "{held} held before: {change:?}");
+    assert_eq!(fixture.subject.stat().memory.sum(), fixture.subject.stat().mem_total);
+    fixture.disk.check().expect("nothing is lost");
+
+    let config = MoverConfig { balloon: Fixed(1 << 20), ..MoverConfig::default() };
+    let refused = format!("{:#}", Movers::start(&fixture.disk, config).expect_err("there is nothing to take it from"));
+    assert!(refused.contains("--mem-limit"), "{refused}");
 }
 
 #[test]

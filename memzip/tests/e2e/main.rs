@@ -4,6 +4,7 @@
 //! its tests say `SKIPPED:`, which `cargo xtask test` lists; nothing is replaced by a stand-in.
 
 mod content;
+mod group;
 mod server;
 mod tool;
 
@@ -15,6 +16,7 @@ mod filesystem;
 mod fio;
 mod lab;
 mod limit;
+mod pressure;
 mod qemu;
 mod refuse;
 mod rude;

@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use rustix::process::{Pid, Signal};
 
+use crate::group::Group;
+
 /// How long a server may take to come up or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -26,6 +28,20 @@ impl Server {
         let mut command = memzip("serve");
         command.arg("--unix").arg(&socket);
         Self::spawn(folder, command.args(["--size", size]), options)
+    }
+
+    /// [`Server::start`], inside a control group.
+    pub fn start_in(group: &Group, size: &str, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("disk.sock");
+        let mut command = group.command(memzip("serve").get_program());
+        command.args(["serve", "--unix"]).arg(&socket);
+        Self::spawn(folder, command.args(["--size", size]), options)
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Serves on a TCP port of the loopback interface.

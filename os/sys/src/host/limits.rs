@@ -56,8 +56,18 @@ pub fn overcommit() -> Overcommit {
 /// Memory a new load could take without swapping, as the kernel estimates it. Units: bytes.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+/// All memory of the machine. Units: bytes.
+#[must_use]
+pub fn total_memory() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+fn meminfo(name: &str) -> Option<u64> {
     let text = read("/proc/meminfo")?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -112,15 +112,16 @@ pub enum PsiError {
         /// What was looked for and not found.
         what: &'static str,
     },
-    /// This process is in no version 2 control group, so there is none whose pressure could be read.
-    #[error("this process is in no version 2 control group")]
-    NoGroup,
 }
 
 /// A place to read pressure from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PsiSource {
-    path: PathBuf,
+pub struct PsiSource(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    ThisProcess,
+    File(PathBuf),
 }
 
 impl PsiSource {
@@ -130,27 +131,32 @@ impl PsiSource {
         Self::file(MACHINE)
     }
 
-    /// The version 2 control group this process is in now. Whether the kernel keeps pressure for it shows when it is read.
+    /// Where a shortage that concerns this process shows, found anew for each reading, since a process can be moved and its group can go.
     ///
-    /// # Errors
-    /// [`PsiError::NoGroup`], or [`PsiError::Missing`] and [`PsiError::Unreadable`] for the files that tell which group it is.
-    pub fn own_group() -> Result<Self, PsiError> {
-        let membership = read(Path::new("/proc/self/cgroup"))?;
-        let mounts = read(Path::new("/proc/self/mountinfo"))?;
-        let folder = group_folder(&membership, &mounts).ok_or(PsiError::NoGroup)?;
-        Ok(Self::file(folder.join(IN_GROUP)))
+    /// A group's file counts the group's own tasks only. So a process without a limit looks at the machine: in its group nobody may have waited for
+    /// memory that all others wait for. A process with a limit looks at the group that has the limit; where the limit is one of version 1, which has no
+    /// such file, at its own version 2 group.
+    #[must_use]
+    pub fn this_process() -> Self {
+        Self(Place::ThisProcess)
     }
 
     /// Any file in the kernel's format.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self(Place::File(path.into()))
     }
 
-    /// Where it reads.
+    /// Where it reads now.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        match &self.0 {
+            Place::ThisProcess => limited_group()
+                .map(|folder| folder.join(IN_GROUP))
+                .filter(|file| file.exists())
+                .unwrap_or_else(|| PathBuf::from(MACHINE)),
+            Place::File(path) => path.clone(),
+        }
     }
 
     /// What the kernel says now. It recomputes the averages about every two seconds.
@@ -158,8 +164,9 @@ impl PsiSource {
     /// # Errors
     /// [`PsiError`].
     pub fn read(&self) -> Result<Psi, PsiError> {
-        let text = read(&self.path)?;
-        Psi::parse(&text).map_err(|what| PsiError::Malformed { path: self.path.clone(), what })
+        let path = self.path();
+        let text = read(&path)?;
+        Psi::parse(&text).map_err(|what| PsiError::Malformed { path, what })
     }
 }
 
@@ -197,18 +204,53 @@ fn read(path: &Path) -> Result<String, PsiError> {
     }
 }
 
-/// The folder of the process's version 2 group, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
-fn group_folder(membership: &str, mounts: &str) -> Option<PathBuf> {
-    let group = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
-    mounts.lines().find_map(|line| {
-        // `36 35 98:0 ROOT POINT options - TYPE source superoptions`: a mount of a subtree shows the groups below ROOT.
-        let (before, after) = line.split_once(" - ")?;
-        (after.split(' ').next()? == "cgroup2").then_some(())?;
-        let mut fields = before.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        let below = Path::new(group).strip_prefix(root).ok()?;
-        Some(Path::new(point).join(below))
-    })
+/// The version 2 group whose pressure is this process's because its memory is limited there; `None` when nothing limits it.
+fn limited_group() -> Option<PathBuf> {
+    let membership = read(Path::new("/proc/self/cgroup")).ok()?;
+    let mounts = read(Path::new("/proc/self/mountinfo")).ok()?;
+    let group = Group::find(&membership, &mounts)?;
+    let limited = group.nearest_with_a_limit();
+    limited.or_else(|| is_limited_by_any_version().then_some(group.folder))
+}
+
+/// A limit above what the machine has is none.
+fn is_limited_by_any_version() -> bool {
+    let (limit, all) = (super::cgroup_memory_limit(), super::total_memory());
+    limit.zip(all).is_some_and(|(limit, all)| limit < all)
+}
+
+/// A version 2 control group.
+#[derive(Debug)]
+struct Group {
+    /// Where the hierarchy is mounted.
+    mount: PathBuf,
+    folder: PathBuf,
+}
+
+impl Group {
+    /// The process's own, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    fn find(membership: &str, mounts: &str) -> Option<Self> {
+        let group = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
+        mounts.lines().find_map(|line| {
+            // `36 35 98:0 ROOT POINT options - TYPE source superoptions`: a mount of a subtree shows the groups below ROOT.
+            let (before, after) = line.split_once(" - ")?;
+            (after.split(' ').next()? == "cgroup2").then_some(())?;
+            let mut fields = before.split(' ').skip(3);
+            let (root, point) = (fields.next()?, fields.next()?);
+            let below = Path::new(group).strip_prefix(root).ok()?;
+            Some(Self { mount: PathBuf::from(point), folder: Path::new(point).join(below) })
+        })
+    }
+
+    /// The group itself or the nearest above it that has a limit of its own.
+    fn nearest_with_a_limit(&self) -> Option<PathBuf> {
+        let has_limit = |folder: &Path| {
+            let limit = |file| read(&folder.join(file)).ok()?.trim().parse::<u64>().ok();
+            limit("memory.max").or_else(|| limit("memory.high")).is_some()
+        };
+        let up = self.folder.ancestors().take_while(|folder| folder.starts_with(&self.mount));
+        up.into_iter().find(|folder| has_limit(folder)).map(Path::to_path_buf)
+    }
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn anything_else_is_named_and_refused() {
 #[cfg_attr(miri, ignore = "reads files")]
 fn a_missing_file_and_an_unreadable_one_are_told_apart() {
     let missing = PsiSource::file("/proc/pressure/no-such-resource");
-    assert_eq!(missing.read(), Err(PsiError::Missing { path: missing.path().into() }));
+    assert_eq!(missing.read(), Err(PsiError::Missing { path: missing.path() }));
     // A folder can be opened and not read.
     let folder = PsiSource::file("/proc");
     assert!(matches!(folder.read(), Err(PsiError::Unreadable { kind: io::ErrorKind::IsADirectory, .. })));
@@ -71,10 +71,32 @@ fn this_machine_answers_or_says_why_not() {
         Err(error) => println!("SKIPPED: {error}"),
     }
     // In a group or in none, with the file or without: an answer, never a panic.
-    match PsiSource::own_group().and_then(|source| source.read()) {
+    match PsiSource::this_process().read() {
         Ok(psi) => assert!(psi.full.total <= psi.some.total, "{psi:?}"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// The limit decides whose pressure counts, not where the process happens to be.
+#[test]
+#[cfg_attr(miri, ignore = "makes folders")]
+fn the_nearest_group_with_a_limit_is_the_one() {
+    let mount = std::env::temp_dir().join(format!("memzip-psi-{}", std::process::id()));
+    let folder = mount.join("pod/container");
+    std::fs::create_dir_all(&folder).expect("a writable folder for temporary files");
+    // Above the mount nobody looks.
+    let group = Group { mount: mount.clone(), folder: folder.clone() };
+    let say = |at: &Path, file: &str, text: &str| std::fs::write(at.join(file), text).expect("just made");
+    assert_eq!(group.nearest_with_a_limit(), None);
+    say(&folder, "memory.max", "max\n");
+    say(&folder, "memory.high", "max\n");
+    say(&mount.join("pod"), "memory.max", "max\n");
+    assert_eq!(group.nearest_with_a_limit(), None, "these say that there is none");
+    say(&mount.join("pod"), "memory.max", "1073741824\n");
+    assert_eq!(group.nearest_with_a_limit(), Some(mount.join("pod")));
+    say(&folder, "memory.high", "536870912\n");
+    assert_eq!(group.nearest_with_a_limit(), Some(folder));
+    std::fs::remove_dir_all(&mount).expect("ours");
 }
 
 #[test]
@@ -83,7 +105,8 @@ fn the_groups_folder_is_found_in_every_layout() {
     let hybrid = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 24 0:28 / /sys/fs/cgroup/unified rw shared:9 master:1 - cgroup2 cgroup2 rw";
     let subtree = "30 23 0:26 /outer /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-    let folder = |membership: &str, mounts| group_folder(membership, mounts).map(|path| path.display().to_string());
+    let folder =
+        |membership: &str, mounts| Group::find(membership, mounts).map(|group| group.folder.display().to_string());
     assert_eq!(folder("0::/user.slice/app\n", unified).as_deref(), Some("/sys/fs/cgroup/user.slice/app"));
     assert_eq!(folder("4:memory:/x\n0::/y\n", hybrid).as_deref(), Some("/sys/fs/cgroup/unified/y"));
     assert_eq!(folder("0::/outer/app\n", subtree).as_deref(), Some("/sys/fs/cgroup/app"));
