@@ -24,6 +24,7 @@
 
 mod evict;
 mod recent;
+mod worth;
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
@@ -40,6 +41,7 @@ use sys::Backing;
 use crate::ZramError;
 use crate::slots::Slots;
 use recent::Recent;
+use worth::Worth;
 
 /// Bytes of a hot page. A model checker has smaller frames.
 pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
@@ -53,6 +55,7 @@ pub(crate) struct Hot {
     /// Frames there are, those of dying extents among them.
     taken: AtomicU64,
     pub(crate) recent: Recent,
+    pub(crate) worth: Worth,
 }
 
 /// A hot page held for reading: it is what its slot holds, or was when this was made, and nobody changes its bytes. Dropping it leaves.
@@ -86,6 +89,7 @@ impl Hot {
             limit,
             taken: AtomicU64::new(0),
             recent: Recent::new(),
+            worth: Worth::new(),
         })
     }
 

@@ -116,6 +116,22 @@ fn a_full_cache_gives_up_its_oldest_page() {
     disk.check().expect("sound");
 }
 
+/// A cache that is much too small for its load is left alone by most pages; when the load comes back to the same pages, they get their places again.
+#[test]
+fn a_cache_that_is_not_hit_changes_its_pages_seldom() {
+    let disk = disk(8);
+    (0..PAGES).for_each(|page| write(&disk, page, &text(page)));
+    let touch = |page: u64, part: u64| disk.write(span(page * 4096 + part * 512, 512), &[1; 512]).expect("room");
+    (0..4).for_each(|part| (0..PAGES).for_each(|page| touch(page, part)));
+    let useless = disk.stat().hot;
+    assert!(useless.evictions < PAGES, "{useless:?} in {} writes", PAGES * 4);
+    (0..PAGES).for_each(|page| (0..8).for_each(|part| touch(page, part)));
+    let useful = disk.stat().hot;
+    assert!(useful.admissions - useless.admissions > PAGES / 2, "{useful:?} after {useless:?}");
+    assert!(useful.hits > PAGES * 3, "{useful:?}");
+    disk.check().expect("sound");
+}
+
 /// What the cache holds is stored as any page would be: compressed, as a pattern, or raw if that is what it takes.
 #[test]
 fn an_evicted_page_takes_the_cheapest_form() {

@@ -41,7 +41,7 @@ impl Contents {
     }
 
     /// Makes a page hot: its content is in the cache when this returns, and in its slot when the caller has swapped the word. `None` when the
-    /// cache has no room and cannot get any, or there is none.
+    /// cache has no room and cannot get any or had better not, or there is none.
     pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<Fresh<'_>> {
         let hot = self.hot.as_ref()?;
         let mut tries = 0;
@@ -51,7 +51,11 @@ impl Contents {
             }
             tries += 1;
             // Full, or the zone is: then others need the frames more than this page does.
-            if hot.taken() < hot.limit() || tries > TRIES || self.evict() == Evicted::NoRoom {
+            if hot.taken() < hot.limit() || tries > TRIES {
+                return None;
+            }
+            let pays = tries > 1 || hot.worth.gets_a_place(|| self.counters.get(Counter::HotHits));
+            if !pays || self.evict() == Evicted::NoRoom {
                 return None;
             }
         };

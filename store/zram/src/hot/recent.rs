@@ -1,6 +1,7 @@
 //! Which pages become hot.
 //!
-//! - A page a part of which is written: always. Each such write to a stored page costs a decompression and a compression; to a hot one, a copy.
+//! - A page a part of which is written. Each such write to a stored page costs a decompression and a compression; to a hot one, a copy. If the cache
+//!   is full the oldest page has to be compressed for it, which is done as long as the cache is hit often enough ([`super::worth`]).
 //! - A page that is read, if it was read before in a short time and has to be decompressed each time. "Short" is as long as no other page took its
 //!   place in a table of the last few thousand that were decompressed for a reader. Only while the cache has room: compressing another page
 //!   for it costs more than the reader saves.

@@ -14,11 +14,15 @@ use crate::row::{Reach, Row, Samples, Unit};
 /// What a small client writes at once.
 const PART: usize = 512;
 
-/// Pages the load works on. They fit the larger cache and are four times the smaller one.
+/// Pages the load works on.
 const PAGES: usize = 8_192;
 
 /// Cache sizes in pages, and what the load is to the cache then.
-const CACHES: [(usize, &str); 2] = [(PAGES + PAGES / 8, "that holds them all"), (PAGES / 4, "a quarter of their size")];
+const CACHES: [(usize, &str); 3] = [
+    (PAGES + PAGES / 8, "that holds them all"),
+    (PAGES / 4, "a quarter of their size"),
+    (PAGES / 64, "a 64th of their size"),
+];
 
 /// All rows of this group.
 pub fn run(context: &Context) -> Outcome {
