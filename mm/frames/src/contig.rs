@@ -238,6 +238,8 @@ impl Drop for IsolatedBlocks<'_> {
             self.zone.buddy.lock().end_isolation(&self.zone.tables, block);
         }
         self.fresh.iter().for_each(|&block| self.zone.release_if_idle(block));
+        // What became free while it was isolated was in nobody's count of free pageblocks.
+        self.zone.release_excess(self.zone.keep());
     }
 }
 

@@ -103,9 +103,10 @@ impl Lru {
         &self.zone.tables.frames
     }
 
-    /// Puts a frame of the owner's at the young end of the inactive list. `false`, and nothing changed, when it is on a list or not the owner's.
+    /// Puts a frame of the owner's at the young end of the inactive list. `false`, and nothing changed, when it is on a list, not the owner's, or
+    /// isolated: migration puts it back itself.
     pub fn add(&self, pfn: Pfn) -> bool {
-        self.insert(pfn, Place::Inactive)
+        self.insert(pfn, Place::Inactive, |state| !state.is_isolated())
     }
 
     /// Notes that the frame was used. One load when that is known already.
@@ -165,7 +166,7 @@ impl Lru {
 
     /// Puts a frame that was taken off where it was, or a new frame in the place of the old one. Nothing when the owner let go of it meanwhile.
     pub(crate) fn put_back(&self, pfn: Pfn, place: Place) {
-        let _ = self.insert(pfn, place);
+        let _ = self.insert(pfn, place, |_| true);
     }
 
     /// The owner lets go of the frame: off its list and no longer movable, with no moment between the two in which a putback could add it again.
@@ -175,9 +176,10 @@ impl Lru {
         self.frames().disown(pfn, self.owner)
     }
 
-    fn insert(&self, pfn: Pfn, place: Place) -> bool {
+    fn insert(&self, pfn: Pfn, place: Place, may: impl Fn(State) -> bool) -> bool {
         let mut lists = self.lists.lock();
-        let free = |state: State| (self.has(state) && state.place() == Place::Off).then(|| state.placed(place));
+        let off = |state: State| self.has(state) && state.place() == Place::Off;
+        let free = |state: State| (off(state) && may(state)).then(|| state.placed(place));
         if self.frames().update(pfn, free).is_none() {
             return false;
         }

@@ -1,6 +1,7 @@
 //! Shrinkers: who can make room when memory is short.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use sync::Mutex;
@@ -10,6 +11,8 @@ use crate::units::FrameCount;
 use crate::zone::Zone;
 
 /// The second of the two calls that climb: memory is short.
+///
+/// A call that panics counts as one that had nothing to give; whoever is short of memory goes on to the next.
 pub trait Shrinker: Debug + Send + Sync {
     /// Frames it could give up. An estimate; never more than it has.
     fn count(&self) -> FrameCount;
@@ -84,26 +87,109 @@ impl Zone {
     /// Frames all shrinkers together could give up: an estimate.
     #[must_use]
     pub fn shrinkable(&self) -> FrameCount {
-        FrameCount(self.shrinkers.snapshot().iter().map(|shrinker| shrinker.count().0).sum())
+        let counts = self.shrinkers.snapshot().into_iter().map(|shrinker| ask(|| shrinker.count()));
+        FrameCount(counts.fold(0, u64::saturating_add))
     }
 
     /// Has shrinkers give up frames, in the order of their priority, until `want` of them are free. Says how many there were.
     ///
     /// Locking: none while they work.
     pub fn shrink(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
-        let mut freed = 0;
+        let mut freed = 0_u64;
         for shrinker in self.shrinkers.snapshot() {
             if freed >= want.0 {
                 break;
             }
-            freed += shrinker.scan(FrameCount(want.0 - freed), promise).0;
+            freed = freed.saturating_add(ask(|| shrinker.scan(FrameCount(want.0 - freed), promise)));
         }
         FrameCount(freed)
     }
 }
 
+fn ask(call: impl FnOnce() -> FrameCount) -> u64 {
+    catch_unwind(AssertUnwindSafe(call)).map_or(0, |frames| frames.0)
+}
+
 impl Drop for ShrinkerRegistration {
     fn drop(&mut self) {
         self.zone.shrinkers.remove(self.number);
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{AllocError, Backing, MigrateType, Reclaim, ZoneConfig};
+
+    /// Notes that it was asked, and says what it was told to.
+    #[derive(Debug)]
+    struct Saying {
+        name: &'static str,
+        /// `None`: it breaks.
+        says: Option<u64>,
+        asked: Arc<Mutex<Vec<(&'static str, u64)>>>,
+    }
+
+    impl Shrinker for Saying {
+        fn count(&self) -> FrameCount {
+            FrameCount(self.says.expect("a shrinker that breaks"))
+        }
+
+        fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
+            self.asked.lock().expect("no panic while it is held").push((self.name, target.0));
+            self.count()
+        }
+    }
+
+    fn full() -> Arc<Zone> {
+        let limit = Some(FrameCount(0));
+        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        Arc::new(Zone::new(config).expect("a small zone"))
+    }
+
+    /// in the order of their priority, each for what is missing still, until it is enough.
+    #[test]
+    fn r337_shrinkers_are_asked_in_turn_until_it_is_enough() {
+        let (zone, asked) = (full(), Arc::default());
+        let shrinker = |name, says| Arc::new(Saying { name, says: Some(says), asked: Arc::clone(&asked) });
+        let all = [shrinker("balloon", 10), shrinker("cache", 3), shrinker("second cache", 2), shrinker("objects", 4)];
+        let priorities = [Priority::Balloon, Priority::Cache, Priority::Cache, Priority::Compaction];
+        let register = |(shrinker, priority): (&Arc<Saying>, Priority)| {
+            let weak: Weak<dyn Shrinker> = Arc::downgrade(shrinker) as _;
+            zone.register_shrinker(priority, weak)
+        };
+        let mut registered: Vec<_> = all.iter().zip(priorities).map(register).collect();
+        assert_eq!(zone.shrinkable(), FrameCount(19));
+        assert_eq!(zone.shrink(FrameCount(8), &NoLocksHeld::promise()), FrameCount(9));
+        let seen = std::mem::take(&mut *asked.lock().expect("no panic inside"));
+        assert_eq!(seen, [("cache", 8), ("second cache", 5), ("objects", 3)]);
+        registered.remove(1);
+        assert_eq!(
+            zone.shrink(FrameCount(1), &NoLocksHeld::promise()),
+            FrameCount(2),
+            "the first cache is no longer asked"
+        );
+    }
+
+    /// One that breaks has nothing to give, and is in nobody's way; one that promises what is not there is believed eight times.
+    #[test]
+    fn a_shrinker_that_breaks_or_lies_holds_nobody_up() {
+        let (zone, asked) = (full(), Arc::default());
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let broken = Arc::new(Saying { name: "broken", says: None, asked: Arc::clone(&asked) });
+        let liar = Arc::new(Saying { name: "liar", says: Some(u64::MAX), asked: Arc::clone(&asked) });
+        let (first, second): (Weak<dyn Shrinker>, Weak<dyn Shrinker>) =
+            (Arc::downgrade(&broken) as _, Arc::downgrade(&liar) as _);
+        let _registered =
+            [zone.register_shrinker(Priority::Cache, first), zone.register_shrinker(Priority::Cache, second)];
+        assert_eq!(zone.shrinkable(), FrameCount(u64::MAX));
+        let refused = zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).map(drop);
+        std::panic::set_hook(quiet);
+        assert_eq!(refused, Err(AllocError::Limit));
+        assert_eq!(*asked.lock().expect("no panic inside"), [("broken", 1), ("liar", 1)].repeat(8));
+        zone.check().expect("consistent");
     }
 }

@@ -118,6 +118,25 @@ fn a_pair_of_pageblocks_can_be_had_too() {
     driver.check();
 }
 
+/// a request for a pair that cannot be had leaves the half without memory as it was.
+#[test]
+fn a_pair_that_cannot_be_had_begins_no_memory() {
+    let zone = zone(12, Movability::On);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    // A pinned page in the first half of each pair, nothing in the second.
+    let pinned = |at: u32| at.is_multiple_of(2 * BLOCK);
+    (0..12 * BLOCK).zip(&pages).filter(|&(at, _)| !pinned(at)).for_each(|(_, &tag)| driver.let_go(tag));
+    driver.tags().into_iter().for_each(|tag| _ = driver.pin(tag));
+    zone.trim();
+    let before = zone.stats().committed;
+    assert_eq!(before.0, u64::from(6 * BLOCK));
+    let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    assert_eq!((block.map(drop), zone.vmstat().compact_fail), (Err(AllocError::NoFrames), 1));
+    assert_eq!(zone.stats().committed, before);
+    driver.check();
+}
+
 /// each attempt in vain is followed by more requests that are not compacted for, at most 64; a success ends that.
 #[test]
 fn r110_requests_after_attempts_in_vain_are_put_off() {

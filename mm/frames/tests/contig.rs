@@ -146,6 +146,23 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     assert_eq!(zone.stats().in_use.0, u64::from(BLOCK));
 }
 
+/// A pageblock that became free while it was isolated goes back to the OS, also when the call failed in the end.
+#[test]
+fn a_pageblock_that_a_failed_call_has_emptied_goes_back() {
+    let zone = zone(4, |config| config.keep_blocks = 0);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    let kept = [3, BLOCK + 3].map(|at| pages[at as usize]);
+    pages.iter().filter(|tag| !kept.contains(tag)).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK));
+    let pinned = driver.pin(kept[1]);
+    assert_eq!(zone.alloc_contig(range(0, 2 * BLOCK), request()).map(drop), Err(ContigError::Busy { pfn: pinned }));
+    assert!(driver.place(kept[0]).0 >= 2 * BLOCK, "moved all the same");
+    assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK), "what it left has no memory");
+    driver.check();
+}
+
 /// there is nowhere to move to.
 #[test]
 fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {

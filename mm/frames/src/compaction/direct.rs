@@ -106,13 +106,30 @@ impl Zone {
 
     fn clear(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
         if order > Order::PAGEBLOCK {
-            // One half may be without memory.
+            return self.clear_pair(first, order, deadline);
+        }
+        self.clear_present(first, order, deadline)
+    }
+
+    /// A half without memory gets it, and has none again when that was in vain.
+    fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
+        let mut bare = Vec::new();
+        for half in [first.block(), BlockIndex(first.block().0 + 1)] {
             let mut buddy = self.buddy.lock();
-            let halves = [first.block(), BlockIndex(first.block().0 + 1)];
-            if halves.into_iter().any(|half| buddy.make_present(&self.tables, half).is_err()) {
+            let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
+            if buddy.make_present(&self.tables, half).is_err() {
                 return Attempt::InVain;
             }
+            bare.extend((!has_memory).then_some(half));
         }
+        let attempt = self.clear_present(first, order, deadline);
+        if !matches!(attempt, Attempt::Captured(_)) {
+            bare.into_iter().for_each(|half| self.release_if_idle(half));
+        }
+        attempt
+    }
+
+    fn clear_present(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
         let mut claim = match Claim::begin(self, first, order.frames()) {
             Ok(claim) => claim,
             Err(_) => return Attempt::Over(Outcome::Skipped),

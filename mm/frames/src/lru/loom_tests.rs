@@ -52,17 +52,38 @@ fn s37_migrate_against_release() {
         let (cache, id, pfn) = cache();
         let mover = {
             let cache = Arc::clone(&cache);
-            thread::spawn(move || {
-                let zone = cache.zone();
-                let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-                if let Some(isolated) = zone.isolate(pfn) {
-                    let _ = zone.migrate_pages(&mut vec![isolated], &mut |_| target.take(), Mode::Async);
-                }
-            })
+            thread::spawn(move || migrate(&cache, pfn))
         };
         cache.end(id);
         mover.join().expect("no panic");
         is_empty(&cache);
+    });
+}
+
+fn migrate(cache: &Store, pfn: Pfn) {
+    let zone = cache.zone();
+    let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    if let Some(isolated) = zone.isolate(pfn) {
+        let _ = zone.migrate_pages(&mut vec![isolated], &mut |_| target.take(), Mode::Async);
+    }
+}
+
+/// INV-LRU-1, S-37: the owner adds a frame that is on its list already, while it is being moved. The old frame dies on no list.
+#[test]
+fn s37_migrate_against_a_frame_added_twice() {
+    sync::model(|| {
+        let (cache, id, pfn) = cache();
+        let mover = {
+            let cache = Arc::clone(&cache);
+            thread::spawn(move || migrate(&cache, pfn))
+        };
+        // It is the owner's frame as long as the extent is held.
+        let shared = cache.extents.share(id).expect("live");
+        let _ = shared.frame(0).map(|frame| cache.lru().add(frame));
+        cache.left(id, shared.release());
+        mover.join().expect("no panic");
+        assert_eq!(cache.lru().scan(), Some(id.to_bits()));
+        is_sound(&cache, 1);
     });
 }
 

@@ -145,6 +145,22 @@ fn r023_a_frame_released_while_isolated_is_on_no_list() {
     cache.check();
 }
 
+/// INV-LRU-1, S-37: what migration has in its hands is on no list, whoever adds it; else the old frame would die on one.
+#[test]
+fn s37_an_isolated_frame_is_not_added() {
+    let cache = Cache::new(Movability::On);
+    let (moved, put_back) = (cache.fill(), cache.fill());
+    let (first, second) = (cache.isolate(moved), cache.isolate(put_back));
+    assert!(!cache.lru().add(first.pfn()) && !cache.lru().add(second.pfn()));
+    assert_eq!(cache.migrate(first).0.migrated, 1);
+    drop(second);
+    assert_eq!(cache.counts(), (2, 0, 4));
+    cache.check();
+    cache.end(moved);
+    cache.end(put_back);
+    cache.check();
+}
+
 /// R-034, S-43: who makes room does not come across a frame that is being moved.
 #[test]
 fn s43_a_scan_passes_isolated_frames_over() {

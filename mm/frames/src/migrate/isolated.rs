@@ -78,7 +78,10 @@ impl Zone {
 
 /// In use as a single frame, movable, and in nobody's hands. Movable is looked at first, though here no order is wrong.
 fn can_be_isolated(state: State) -> bool {
-    let movable = state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) && state.owner().is_some();
+    let movable = state.kind() == Some(Kind::Used)
+        && state.order() == Some(Order::SINGLE)
+        && state.owner().is_some()
+        && state.place() == Place::Off;
     movable && !state.is_isolated() && !state.is_locked()
 }
 
@@ -99,11 +102,12 @@ impl<'z> Candidate<'z> {
         matches!(asked, Some(Ok(true)))
     }
 
-    /// Marks the frame, unless its owner let go of it since.
+    /// Marks the frame, unless its owner let go of it since, or put it on a list again.
     fn isolate(self, place: Option<Place>) -> Option<Isolated<'z>> {
         let (zone, pfn) = (self.zone, self.pfn);
         // The mark takes the lock's place, in one step.
-        zone.tables.frames.update(pfn, |state| state.owner().map(|_| state.isolated().unlocked()))?;
+        let ours = |state: &State| state.owner().is_some() && state.place() == Place::Off;
+        zone.tables.frames.update(pfn, |state| Some(state).filter(ours).map(|state| state.isolated().unlocked()))?;
         // Lock and reference are the isolation's now.
         std::mem::forget(self);
         zone.events.isolate();
