@@ -78,10 +78,7 @@ impl Zone {
 
 /// In use as a single frame, movable, and in nobody's hands. Movable is looked at first, though here no order is wrong.
 fn can_be_isolated(state: State) -> bool {
-    let movable = state.kind() == Some(Kind::Used)
-        && state.order() == Some(Order::SINGLE)
-        && state.owner().is_some()
-        && state.place() == Place::Off;
+    let movable = state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) && state.owner().is_some();
     movable && !state.is_isolated() && !state.is_locked()
 }
 
