@@ -61,11 +61,13 @@ impl<'z> FreeScanner<'z> {
 
 impl<'z> Targets<'z> for FreeScanner<'z> {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
-        if self.taken.is_empty() {
+        let is_lower = |target: &Target<'_>| target.pfn().block() < from.block();
+        if !self.taken.last().is_some_and(is_lower) {
+            // Taken when the migrate scanner was higher up, they are no lower than where it is now; but others may have become free since that are.
+            self.taken.clear();
             self.refill();
         }
-        // Taken when the migrate scanner was higher up, a frame may be no lower than where it is now.
-        self.taken.pop().filter(|target| target.pfn().block() < from.block())
+        self.taken.pop().filter(is_lower)
     }
 
     fn vacated(&mut self, old: Vacated<'z>) {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::migrate::Targets;
 use crate::store::Store;
 use crate::{Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig};
 
@@ -40,6 +41,29 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
     let stat = zone.vmstat();
     assert_eq!((stat.pgmigrate_success, stat.pgmigrate_fail), (done.frames_moved + 3, 3));
     assert_eq!(stat.nr_isolated, 0);
+}
+
+/// the scanners have met only when nothing free is lower, not when what was taken before is not.
+#[test]
+fn r100_frames_that_become_free_below_are_found() {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = zone.expect("a small zone");
+    let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let mut held: Vec<_> = (0..4 * PAGEBLOCK_FRAMES).map(take).map(Some).collect();
+    let mut free = |frames: [u32; 2]| {
+        frames.into_iter().for_each(|frame| drop(held[frame as usize].take()));
+        zone.drain();
+    };
+    let (second, last) = (Pfn(PAGEBLOCK_FRAMES), Pfn(3 * PAGEBLOCK_FRAMES));
+    free([second.0, second.0 + 1]);
+    let mut scanner = FreeScanner::new(&zone);
+    scanner.limit(last.block());
+    assert_eq!(scanner.next(last).map(|target| target.pfn()), Some(second));
+    free([7, 8]);
+    scanner.limit(second.block());
+    assert_eq!(scanner.next(second).map(|target| target.pfn()), Some(Pfn(7)));
+    drop(scanner);
+    zone.check().expect("consistent");
 }
 
 /// A zone that is full to its limit can be compacted: a frame on the move counts once.
