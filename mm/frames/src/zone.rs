@@ -103,12 +103,14 @@ impl Zone {
 
     /// Changes how many frames may be in use. When more are already, requests are refused until enough were freed.
     ///
-    /// Locking: takes all locks of the zone for a moment.
+    /// Locking: takes all locks of the zone for a moment, then as [`Zone::settle`].
     pub fn set_limit(&self, limit: Option<FrameCount>) {
         let mut all = self.lock_everything();
         all.drain(self);
         all.buddy.limit = limit;
-        self.adapt_lists(&all.buddy);
+        self.adapt(&all.buddy);
+        drop(all);
+        self.settle();
     }
 
     /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
@@ -256,7 +258,7 @@ impl Zone {
             return None;
         }
         let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
-        self.adapt_lists(&buddy);
+        self.adapt(&buddy);
         drop(buddy);
         frames[..count].iter().rev().for_each(|&pfn| list.push(migrate_type, pfn));
         list.pop(migrate_type)
@@ -286,18 +288,17 @@ impl Zone {
 
     /// Looks whether the zone now holds too much, in lists or in free pageblocks.
     fn after_free(&self, buddy: MutexGuard<'_, Buddy>) {
-        let capacity = self.adapt_lists(&buddy);
-        let excess = buddy.idle > self.keep().blocks(&buddy);
+        let capacity = self.adapt(&buddy);
         drop(buddy);
         self.drain_lists_above(capacity);
-        if excess {
+    }
+
+    /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
+    fn adapt(&self, buddy: &Buddy) -> u32 {
+        if buddy.idle > self.keep().blocks(buddy) {
             // Relaxed: only a reminder; `settle` looks at the numbers under the lock.
             self.excess.store(true, Relaxed);
         }
-    }
-
-    /// Sets how long lists may be from what is charged now.
-    fn adapt_lists(&self, buddy: &Buddy) -> u32 {
         let over = buddy.limit.is_some_and(|limit| buddy.charged > limit.0);
         let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
         self.list_capacity.store(capacity, Relaxed);
@@ -310,7 +311,7 @@ impl Zone {
             let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() }) else { continue };
             let mut buddy = self.buddy.lock();
             list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-            self.adapt_lists(&buddy);
+            self.adapt(&buddy);
         }
     }
 
@@ -366,7 +367,7 @@ impl Everything<'_> {
         for list in &mut self.lists {
             list.spill(0, |pfn| self.buddy.free(&zone.tables, pfn, Order::SINGLE, State::CACHED));
         }
-        zone.adapt_lists(&self.buddy);
+        zone.adapt(&self.buddy);
     }
 
     /// Frames on all lists.

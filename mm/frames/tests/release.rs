@@ -48,6 +48,26 @@ fn freed_pageblocks_leave_the_resident_set() {
     zone.check().expect("consistent");
 }
 
+/// Frames that wait in a per-CPU list keep a pageblock; whoever empties the lists leaves the reminder that it can go.
+#[test]
+fn a_pageblock_that_is_free_when_the_lists_are_emptied_goes_back() {
+    type Emptied = fn(&Zone);
+    let refused: Emptied = |zone| {
+        let all = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed);
+        assert!(all.is_err());
+    };
+    let limited: Emptied = |zone| zone.set_limit(Some(FrameCount(100)));
+    for (emptied, limit) in [(refused, Some(FrameCount(100))), (limited, None)] {
+        let zone = zone(8 << 20, 0);
+        zone.set_limit(limit);
+        drop(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
+        assert_eq!(zone.stats().committed.bytes(), PAGEBLOCK_SIZE as u64);
+        emptied(&zone);
+        zone.settle();
+        assert_eq!(zone.stats().committed, FrameCount(0));
+    }
+}
+
 fn resident() -> i64 {
     i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
 }
