@@ -55,27 +55,16 @@ impl MmStat {
     /// Reads the file's only line; later kernels have more columns.
     pub fn parse(line: &str) -> Option<Self> {
         let numbers: Vec<u64> = line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        let &[
-            orig_data_size,
-            compr_data_size,
-            mem_used_total,
-            mem_limit,
-            mem_used_max,
-            same_pages,
-            pages_compacted,
-            ..,
-        ] = numbers.as_slice()
-        else {
-            return None;
-        };
+        // In the kernel's order.
+        let mut next = numbers.into_iter();
         Some(Self {
-            orig_data_size,
-            compr_data_size,
-            mem_used_total,
-            mem_limit,
-            mem_used_max,
-            same_pages,
-            pages_compacted,
+            orig_data_size: next.next()?,
+            compr_data_size: next.next()?,
+            mem_used_total: next.next()?,
+            mem_limit: next.next()?,
+            mem_used_max: next.next()?,
+            same_pages: next.next()?,
+            pages_compacted: next.next()?,
         })
     }
 

@@ -122,27 +122,19 @@ impl<'a> Report<'a> {
             kernel: per_byte(theirs[moment].held(kernel.disksize)),
             memzip: per_byte(ours[moment].mem_total),
         }));
-        rows.push(Row {
-            what: "of it compressed data (compr_data_size), after compaction".into(),
+        let after = |what: &str, kernel: Option<u64>, memzip: Option<u64>| Row {
+            what: format!("{what}, after compaction"),
             unit: Unit::BytesPerByte,
             original: None,
-            kernel: per_byte(theirs[1].compr_data_size),
-            memzip: per_byte(ours[1].compr_data_size),
-        });
-        rows.push(Row {
-            what: "of it zspages (mem_used_total), after compaction".into(),
-            unit: Unit::BytesPerByte,
-            original: None,
-            kernel: per_byte(theirs[1].mem_used_total),
-            memzip: per_byte(ours[1].mem_used_total),
-        });
-        rows.push(Row {
-            what: "resident memory of the whole server, after compaction".into(),
-            unit: Unit::BytesPerByte,
-            original: None,
-            kernel: None,
-            memzip: ours[1].rss.and_then(per_byte),
-        });
+            kernel: kernel.and_then(per_byte),
+            memzip: memzip.and_then(per_byte),
+        };
+        let (theirs, ours) = (theirs[1], ours[1]);
+        rows.extend([
+            after("of it compressed data (compr_data_size)", Some(theirs.compr_data_size), Some(ours.compr_data_size)),
+            after("of it zspages (mem_used_total)", Some(theirs.mem_used_total), Some(ours.mem_used_total)),
+            after("resident memory of the whole server", None, ours.rss),
+        ]);
         let goals = goals(&rows);
         Ok(Self { rows, goals, measured })
     }
