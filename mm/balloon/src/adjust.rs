@@ -7,85 +7,20 @@
 //! The frames of a batch are values in the hands of one thread while the host is told, so nobody can isolate or use them. Only when the host has agreed
 //! do they become movable: a refusal is undone by dropping the batch.
 
-use std::time::Duration;
-
-use frames::{
-    AllocError, Budget, CompactRequest, Frame, FrameCount, NoLocksHeld, Order, Outcome, OwnedBlock, PAGEBLOCK_FRAMES,
-    Reclaim,
-};
+use frames::{Frame, FrameCount};
 
 use crate::BATCH;
+use crate::allocate::{A_BLOCK, Batch, Scattered};
 use crate::balloon::Balloon;
-use crate::config::{Lends, Unit};
 use crate::held::{Gap, Goal, Held};
 use crate::host::{Loan, Piece};
-use crate::outcome::{Shortage, Stop};
-
-/// How long a batch may look for whole blocks by compaction: whoever sets another target waits no longer than that.
-const GATHER: Duration = Duration::from_millis(50);
-
-const A_BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
+use crate::outcome::Stop;
 
 /// Whether to go on after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Moved,
     Stopped(Stop),
-}
-
-/// Whether compaction could still make whole blocks out of free frames that lie scattered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scattered {
-    Perhaps,
-    No,
-}
-
-/// What of a zone a balloon may take.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    frames: u64,
-    /// Of these, frames the zone holds memory for.
-    held: u64,
-}
-
-/// Frames in nobody's hands but this thread's.
-#[derive(Debug, Default)]
-struct Batch<'z> {
-    blocks: Vec<OwnedBlock>,
-    frames: Vec<Frame<'z>>,
-    /// How many more it may take.
-    left: u64,
-}
-
-impl<'z> Batch<'z> {
-    fn wants_blocks(&self) -> bool {
-        self.left >= A_BLOCK && self.pieces() < BATCH
-    }
-
-    fn fill_blocks(&mut self, mut next: impl FnMut() -> Option<OwnedBlock>) {
-        while self.wants_blocks() {
-            let Some(block) = next() else { return };
-            self.left -= A_BLOCK;
-            self.blocks.push(block);
-        }
-    }
-
-    fn fill_frames(&mut self, most: u64, mut next: impl FnMut() -> Option<Frame<'z>>) {
-        for _ in 0..most.min(self.left).min((BATCH - self.pieces()) as u64) {
-            let Some(frame) = next() else { return };
-            self.left -= 1;
-            self.frames.push(frame);
-        }
-    }
-
-    /// Blocks and frames together: what the host is told.
-    fn pieces(&self) -> usize {
-        self.blocks.len() + self.frames.len()
-    }
-
-    fn frames(&self) -> u64 {
-        self.blocks.len() as u64 * A_BLOCK + self.frames.len() as u64
-    }
 }
 
 impl Balloon {
@@ -108,6 +43,9 @@ impl Balloon {
                 return Step::Stopped(Stop::NoMemory(shortage));
             }
         };
+        if batch.pieces() == 0 {
+            return Step::Moved;
+        }
         let device = self.device.lock();
         // Allocating may have taken its time: another target may be set by now, and somebody else may have filled the gap in part.
         let gap = self.held.lock().gap(goal);
@@ -129,81 +67,6 @@ impl Balloon {
         }
         self.insert(batch);
         Step::Moved
-    }
-
-    /// Takes what can be had at once of `missing` frames, at least one: memory first, and room without memory only where that counts.
-    fn allocate(&self, missing: FrameCount, scattered: &mut Scattered) -> Result<Batch<'_>, Shortage> {
-        let room = self.room_or_make_some()?;
-        let (blocks, movable) = (self.config.unit == Unit::BlocksFirst, self.owner.migrate_type());
-        let mut batch = Batch { left: missing.0.min(room.frames), ..Batch::default() };
-        if blocks {
-            batch.fill_blocks(|| self.zone.alloc_held_block(movable));
-            if batch.wants_blocks() && room.held >= batch.frames() + A_BLOCK && *scattered == Scattered::Perhaps {
-                *scattered = self.gather();
-                batch.fill_blocks(|| self.zone.alloc_held_block(movable));
-            }
-        }
-        // Scattered frames, where they are more than what is open for the store's next pages; compaction may have given others to the OS.
-        let held = self.room().held;
-        let spare = if self.config.lends == Lends::Memory { held } else { held.saturating_sub(A_BLOCK - 1) };
-        batch.fill_frames(spare, || self.zone.alloc_held_frame(movable));
-        let mut refused = None;
-        if self.config.lends == Lends::Room {
-            if blocks {
-                // No whole block can be had, not even by compaction: single frames it is.
-                batch.fill_blocks(|| self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok());
-            }
-            let mut single = || self.zone.alloc_held_frame(movable).or_else(|| self.alloc_single(&mut refused));
-            batch.fill_frames(u64::MAX, &mut single);
-        }
-        match refused {
-            _ if batch.pieces() > 0 => Ok(batch),
-            Some(error) => Err(Shortage::Zone(error)),
-            None => Err(Shortage::Memory),
-        }
-    }
-
-    fn alloc_single(&self, refused: &mut Option<AllocError>) -> Option<Frame<'_>> {
-        let frame = self.zone.alloc_frame(self.owner.migrate_type(), reclaim());
-        frame.map_err(|error| *refused = Some(error)).ok()
-    }
-
-    /// Moves frames together for a moment, so that whole blocks of those the zone holds become free. What the zone does not keep goes to the OS at once,
-    /// which serves the host as well.
-    fn gather(&self) -> Scattered {
-        let request = CompactRequest { budget: Budget::within(GATHER), ..CompactRequest::default() };
-        match self.zone.compact(request).outcome {
-            Outcome::OutOfTime => Scattered::Perhaps,
-            _ => Scattered::No,
-        }
-    }
-
-    /// What is free of the zone: above its lowest watermark, or of the memory it holds.
-    fn room(&self) -> Room {
-        let stats = self.zone.stats();
-        let held = stats.committed.0 - stats.in_use.0;
-        let frames = match self.config.lends {
-            Lends::Memory => held,
-            Lends::Room => {
-                let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
-                usable.0.saturating_sub(stats.in_use.0 + self.zone.watermarks().min.0)
-            }
-        };
-        Room { frames, held }
-    }
-
-    /// The same, after asking others to make room if there is none.
-    fn room_or_make_some(&self) -> Result<Room, Shortage> {
-        let mut room = self.room();
-        if room.frames == 0 {
-            self.zone.shrink(FrameCount(BATCH as u64), &NoLocksHeld::promise());
-            room = self.room();
-        }
-        match (room.frames, self.config.lends) {
-            (0, Lends::Memory) => Err(Shortage::Memory),
-            (0, Lends::Room) => Err(Shortage::Reserve),
-            _ => Ok(room),
-        }
     }
 
     /// The host has the memory: from here on the frames are the balloon's, and the single ones can be moved.
@@ -313,9 +176,4 @@ impl Balloon {
             device
         })
     }
-}
-
-/// Called with no lock of ours held.
-fn reclaim() -> Reclaim {
-    Reclaim::Allowed(NoLocksHeld::promise())
 }

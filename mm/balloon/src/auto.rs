@@ -11,12 +11,14 @@ use sys::host::{Psi, PsiError, PsiSource, Share};
 use thiserror::Error;
 
 use crate::balloon::{Aim, Balloon};
+use crate::held::Goal;
 use crate::outcome::Change;
 use crate::policy::{self, Decision, Pace, Settings, View};
 
 /// A thread named `memzip-balloon` that reads pressure and sets a balloon's target. Dropping this ends it; the balloon stays as large as it is.
 #[derive(Debug)]
 pub struct Auto {
+    balloon: Arc<Balloon>,
     state: Arc<Mutex<AutoState>>,
     say: Arc<Mutex<Say>>,
     /// Dropped first: the thread sees it and ends.
@@ -25,9 +27,10 @@ pub struct Auto {
 }
 
 /// Whether the thread may still set targets. Its lock is held while it sets one, and for no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Say {
-    Has,
+    /// It may; the one it set last.
+    Has(Option<Goal>),
     Lost,
 }
 
@@ -88,10 +91,10 @@ impl Auto {
             return Err(AutoError::Marks { raise_above, lower_below });
         }
         let state = Arc::new(Mutex::new(AutoState::default()));
-        let say = Arc::new(Mutex::new(Say::Has));
+        let say = Arc::new(Mutex::new(Say::Has(None)));
         let (stop, stopped) = mpsc::channel();
         let mut follower = Follower {
-            balloon,
+            balloon: Arc::clone(&balloon),
             source,
             settings,
             state: Arc::clone(&state),
@@ -107,7 +110,7 @@ impl Auto {
                 }
             }
         })?;
-        Ok(Self { state, say, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { balloon, state, say, stop: Some(stop), thread: Some(thread) })
     }
 
     /// What it has seen and done so far.
@@ -116,9 +119,13 @@ impl Auto {
         lock(&self.state).clone()
     }
 
-    /// From here on it sets no target any more: the next one, whoever sets it, stays. It waits for nothing; dropping this waits for the thread.
+    /// From here on it sets no target any more, and gives up one that is not reached: the next one, whoever sets it, stays. It waits for nothing;
+    /// dropping this waits for the thread.
     pub fn retire(&self) {
-        *lock(&self.say) = Say::Lost;
+        let said = std::mem::replace(&mut *lock(&self.say), Say::Lost);
+        if let Say::Has(Some(goal)) = said {
+            self.balloon.give_up(goal);
+        }
     }
 }
 
@@ -196,11 +203,10 @@ impl Follower {
 
     /// `None` when somebody else has the say by now.
     fn set(&self, target: FrameCount) -> Option<Change> {
-        let say = lock(&self.say);
-        if *say == Say::Lost {
-            return None;
-        }
+        let mut say = lock(&self.say);
+        let Say::Has(goal) = &mut *say else { return None };
         let aim = self.balloon.aim(target);
+        *goal = aim.as_ref().ok().map(Aim::goal);
         drop(say);
         Some(aim.map_or_else(|refused| refused, Aim::reach))
     }

@@ -151,6 +151,38 @@ fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
     assert_eq!((balloon.stats().target.0, balloon.stats().actual.0), (10, 10));
 }
 
+/// A server that ends must not wait for a large step: the thread gives the rest of it up.
+#[test]
+fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
+    let (balloon, host) = balloon();
+    let settings = Settings { step: FrameCount(8192 - 512), most: Some(FrameCount(8192 - 1)), ..QUICK };
+    let (first, told) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let (first, gone) = (Mutex::new(first), Mutex::new(gone));
+    host.hook(move |_| {
+        lock(&first).send(()).expect("the test listens");
+        let _ = lock(&gone).recv();
+    });
+    let file = File::new("middle");
+    file.pressure(50);
+    // Single frames, since the only pageblocks have one in use: many messages.
+    let zone = balloon.zone();
+    let mut pinned: Vec<_> =
+        std::iter::from_fn(|| zone.alloc_frame(frames::MigrateType::Movable, frames::Reclaim::NotAllowed).ok())
+            .collect();
+    pinned.retain(|frame| frame.pfn().0 % 512 == 7);
+    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), settings, Duration::from_secs(3600));
+    let auto = auto.expect("a thread");
+    told.recv().expect("it inflates");
+    auto.retire();
+    drop(go);
+    drop(auto);
+    let stats = balloon.stats();
+    assert_eq!((stats.inflate_messages, stats.target, stats.actual.0), (1, stats.actual, 256), "the rest is given up");
+    host.unhook();
+    assert_eq!(host.has(), balloon.pieces());
+}
+
 #[test]
 fn marks_the_wrong_way_round_are_refused() {
     let (balloon, _) = balloon();

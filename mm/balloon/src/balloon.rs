@@ -7,8 +7,11 @@ use frames::{FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRe
 use sync::Mutex;
 
 use crate::BATCH;
-use crate::adjust::{Scattered, Step};
+use crate::adjust::Step;
+use crate::allocate::Scattered;
 use crate::config::{BalloonConfig, BalloonError, Lends};
+#[cfg(not(any(loom, shuttle)))]
+use crate::held::Gap;
 use crate::held::{Goal, Held};
 use crate::host::{Host, Piece};
 use crate::inside::{Entered, Inside};
@@ -122,9 +125,16 @@ impl Balloon {
     ///
     /// Locking: the pages lock.
     pub fn stay(&self) {
+        self.held.lock().stay();
+    }
+
+    /// The same, if the target is still this one.
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn give_up(&self, goal: Goal) {
         let mut held = self.held.lock();
-        let actual = held.actual();
-        let _ = held.aim(actual);
+        if held.gap(goal) != Gap::Superseded {
+            held.stay();
+        }
     }
 
     /// Gives all memory back to the zone: a target of zero.
@@ -193,10 +203,15 @@ pub struct Aim<'b> {
 }
 
 impl Aim<'_> {
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn goal(&self) -> Goal {
+        self.goal
+    }
+
     /// Makes the balloon as large as the target; see [`Balloon::set_target`].
     pub fn reach(self) -> Change {
         let balloon = self.balloon;
-        let mut scattered = Scattered::Perhaps;
+        let mut scattered = Scattered::default();
         let stop = loop {
             if let Step::Stopped(stop) = balloon.step(self.goal, &mut scattered) {
                 break stop;

@@ -23,7 +23,8 @@ pub(crate) struct Held {
     pub(crate) list: FrameSet,
     pub(crate) isolated: FrameSet,
     pub(crate) events: Events,
-    target: FrameCount,
+    /// `None` for what is there, whatever that is: also when a message was on its way to the host as that was said.
+    target: Option<FrameCount>,
     goal: Goal,
 }
 
@@ -43,7 +44,7 @@ pub(crate) enum Gap {
 
 impl Held {
     pub(crate) fn target(&self) -> FrameCount {
-        self.target
+        self.target.unwrap_or_else(|| self.actual())
     }
 
     pub(crate) fn blocks(&self) -> &[OwnedBlock] {
@@ -80,13 +81,19 @@ impl Held {
 
     /// Sets another target. Whoever works for an older one stops.
     pub(crate) fn aim(&mut self, target: FrameCount) -> Goal {
-        self.target = target;
+        self.target = Some(target);
         self.goal.0 += 1;
         self.goal
     }
 
+    /// What is there is the target. Whoever works for an older one stops.
+    pub(crate) fn stay(&mut self) {
+        self.target = None;
+        self.goal.0 += 1;
+    }
+
     pub(crate) fn gap(&self, goal: Goal) -> Gap {
-        let (actual, target) = (self.actual().0, self.target.0);
+        let (actual, target) = (self.actual().0, self.target().0);
         if goal != self.goal {
             Gap::Superseded
         } else if actual < target {

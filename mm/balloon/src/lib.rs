@@ -59,6 +59,7 @@
 #![forbid(unsafe_code)]
 
 mod adjust;
+mod allocate;
 #[cfg(not(any(loom, shuttle)))]
 mod auto;
 mod balloon;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{Backing, Frame, FrameCount, MigrateType, Mode, Reclaim, Zone, ZoneConfig};
+use frames::{Backing, Frame, FrameCount, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
 use sync::thread;
 
 use crate::record::Recorder;
@@ -32,6 +32,26 @@ fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<Recorder>) {
     (zone, balloon, host)
 }
 
+/// A balloon of one frame: what another thread does with that frame against what this one does with the balloon.
+fn against<T: Send + 'static>(
+    other: impl FnOnce(&Zone, Pfn) -> T + Send + 'static,
+    mine: impl FnOnce(&Arc<Zone>, Arc<Balloon>, &Recorder, Box<dyn FnOnce() -> T>),
+) {
+    let (zone, balloon, host) = balloon(1);
+    let pfn = balloon.pieces()[0].first;
+    let theirs = {
+        let zone = Arc::clone(&zone);
+        thread::spawn(move || other(&zone, pfn))
+    };
+    mine(&zone, balloon, &host, Box::new(move || theirs.join().expect("no panic")));
+}
+
+/// Isolates the frame and moves it to another place, as far as it can be; says how many were moved.
+fn migrate(zone: &Zone, pfn: Pfn) -> u64 {
+    let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
+    zone.migrate_pages(&mut batch, &mut |_| one(zone), Mode::Async).migrated
+}
+
 fn one(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
 }
@@ -50,22 +70,19 @@ fn check(zone: &Zone, balloon: &Balloon, host: &Recorder, actual: u64) {
 #[test]
 fn s39_dequeue_against_isolate() {
     model(|| {
-        let (zone, balloon, host) = balloon(1);
-        let pfn = balloon.pieces()[0].first;
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || drop(zone.isolate(pfn)))
-        };
-        let change = balloon.deflate();
-        other.join().expect("no panic");
-        match change.stop {
-            Stop::Reached => check(&zone, &balloon, &host, 0),
-            Stop::Isolated { left } => {
-                assert_eq!(left, FrameCount(1));
-                check(&zone, &balloon, &host, 1);
+        let isolate = |zone: &Zone, pfn| drop(zone.isolate(pfn));
+        against(isolate, |zone, balloon, host, other| {
+            let change = balloon.deflate();
+            other();
+            match change.stop {
+                Stop::Reached => check(zone, &balloon, host, 0),
+                Stop::Isolated { left } => {
+                    assert_eq!(left, FrameCount(1));
+                    check(zone, &balloon, host, 1);
+                }
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
-        }
+        });
     });
 }
 
@@ -73,20 +90,13 @@ fn s39_dequeue_against_isolate() {
 #[test]
 fn r163_dequeue_against_migrate() {
     model(|| {
-        let (zone, balloon, host) = balloon(1);
-        let pfn = balloon.pieces()[0].first;
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
-                zone.migrate_pages(&mut batch, &mut |_| one(&zone), Mode::Async).migrated
-            })
-        };
-        let change = balloon.deflate();
-        let migrated = other.join().expect("no panic");
-        let left = if change.stop == Stop::Reached { 0 } else { 1 };
-        assert!(migrated <= 1 && change.actual.0 == left, "{change:?}");
-        check(&zone, &balloon, &host, left);
+        against(migrate, |zone, balloon, host, other| {
+            let change = balloon.deflate();
+            let migrated = other();
+            let left = if change.stop == Stop::Reached { 0 } else { 1 };
+            assert!(migrated <= 1 && change.actual.0 == left, "{change:?}");
+            check(zone, &balloon, host, left);
+        });
     });
 }
 
@@ -94,16 +104,12 @@ fn r163_dequeue_against_migrate() {
 #[test]
 fn r163_one_of_two_scanners_has_it() {
     model(|| {
-        let (zone, balloon, host) = balloon(1);
-        let pfn = balloon.pieces()[0].first;
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || zone.isolate(pfn).is_some())
-        };
-        let mine = zone.isolate(pfn);
-        drop(mine);
-        let _ = other.join().expect("no panic");
-        check(&zone, &balloon, &host, 1);
+        let isolate = |zone: &Zone, pfn| zone.isolate(pfn).is_some();
+        against(isolate, |zone, balloon, host, other| {
+            drop(zone.isolate(balloon.pieces().first().map_or(Pfn(0), |piece| piece.first)));
+            let _ = other();
+            check(zone, &balloon, host, 1);
+        });
     });
 }
 
@@ -111,20 +117,13 @@ fn r163_one_of_two_scanners_has_it() {
 #[test]
 fn l03_drop_against_migrate() {
     model(|| {
-        let (zone, balloon, host) = balloon(1);
-        let pfn = balloon.pieces()[0].first;
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || {
-                let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
-                zone.migrate_pages(&mut batch, &mut |_| one(&zone), Mode::Async);
-            })
-        };
-        drop(balloon);
-        other.join().expect("no panic");
-        assert!(host.has().is_empty(), "the host gave everything back");
-        assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
-        zone.check().expect("consistent");
+        against(migrate, |zone, balloon, host, other| {
+            drop(balloon);
+            other();
+            assert!(host.has().is_empty(), "the host gave everything back");
+            assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
+            zone.check().expect("consistent");
+        });
     });
 }
 
@@ -132,16 +131,32 @@ fn l03_drop_against_migrate() {
 #[test]
 fn r160_growing_against_giving_back() {
     model(|| {
+        let shrink = |zone: &Zone, _| zone.shrink(FrameCount(1), &frames::NoLocksHeld::promise()).0;
+        against(shrink, |zone, balloon, host, other| {
+            let change = balloon.set_target(FrameCount(2));
+            let freed = other();
+            let stats = balloon.stats();
+            assert!(matches!(change.stop, Stop::Reached | Stop::Superseded), "{change:?}");
+            assert!(freed <= 1 && stats.actual == stats.target, "{stats:?}");
+            check(zone, &balloon, host, stats.actual.0);
+        });
+    });
+}
+
+/// Two targets at once: the balloon ends with the one that was set last, and who set the other one knows.
+#[test]
+fn r160_two_targets_at_once() {
+    model(|| {
         let (zone, balloon, host) = balloon(1);
-        let other = {
-            let zone = Arc::clone(&zone);
-            thread::spawn(move || zone.shrink(FrameCount(1), &frames::NoLocksHeld::promise()).0)
+        let theirs = {
+            let balloon = Arc::clone(&balloon);
+            thread::spawn(move || balloon.set_target(FrameCount(0)))
         };
-        let change = balloon.set_target(FrameCount(2));
-        let freed = other.join().expect("no panic");
+        let mine = balloon.set_target(FrameCount(2));
+        let theirs = theirs.join().expect("no panic");
         let stats = balloon.stats();
-        assert!(matches!(change.stop, Stop::Reached | Stop::Superseded), "{change:?}");
-        assert!(freed <= 1 && stats.actual == stats.target, "{stats:?}");
+        let last = if stats.target.0 == 2 { mine } else { theirs };
+        assert_eq!((last.stop, last.actual, stats.actual), (Stop::Reached, stats.target, stats.target));
         check(&zone, &balloon, &host, stats.actual.0);
     });
 }

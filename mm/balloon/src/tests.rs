@@ -2,6 +2,7 @@
 
 mod inflate;
 mod life;
+mod memory;
 mod migrate;
 mod model;
 mod oom;

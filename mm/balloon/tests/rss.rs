@@ -3,13 +3,11 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+mod touched;
 
-use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
-use frames::{
-    Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape,
-    Zone, ZoneConfig,
-};
+use balloon::{Stop, Unit};
+use frames::{CompactRequest, FRAME_SIZE, FrameCount, MigrateType, PAGEBLOCK_SIZE, Reclaim};
+use touched::{balloon, high_balloon, touch, zone};
 
 /// What is filled, freed, and then taken out.
 const SIZE: u64 = 128 << 20;
@@ -21,38 +19,10 @@ fn resident() -> i64 {
     i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
 }
 
-/// A zone that keeps the memory of all free pageblocks, so that only the balloon can be what gives it away.
-fn zone() -> Arc<Zone> {
-    let config = ZoneConfig {
-        capacity: FrameCount::holding(2 * SIZE),
-        keep_blocks: u32::MAX,
-        backing: Backing::Anonymous,
-        ..ZoneConfig::default()
-    };
-    Arc::new(Zone::new(config).expect("address space"))
-}
-
-/// Writes `SIZE` bytes into frames and frees them again.
-fn touch(zone: &Arc<Zone>, byte: u8) {
-    let owner = zone.reserve_owner().expect("a number");
-    let extents = Extents::new(owner, 1 << 17, OwnerWords::default(), Backing::Anonymous).expect("address space");
-    let ids: Vec<_> = (0..SIZE / FRAME_SIZE as u64)
-        .map(|_| {
-            let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-            extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-            extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(byte);
-            extent.id()
-        })
-        .collect();
-    ids.iter().for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
-    zone.drain();
-}
-
 fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
-    let zone = zone();
-    let config = BalloonConfig { unit, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("room");
-    touch(&zone, 0x5a);
+    let zone = zone(2 * SIZE);
+    let balloon = balloon(&zone, unit);
+    touch(&zone, SIZE, 0x5a);
     let full = resident();
     assert!(zone.stats().free_committed.bytes() >= SIZE, "free, and still ours");
     let change = balloon.set_target(FrameCount::holding(target));
@@ -62,22 +32,16 @@ fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
     assert!((less - i64::try_from(target).expect("fits")).abs() <= SLACK, "{target} ballooned, {less} less resident");
     // What was given away can be had and written again.
     assert_eq!(balloon.deflate().stop, Stop::Reached);
-    touch(&zone, 0xa5);
+    touch(&zone, SIZE, 0xa5);
     assert!(resident() >= full - SLACK, "the memory is back");
     zone.check().expect("consistent");
 }
 
 /// Ballooned frames at the top of a touched arena move down into touched frames, whose memory leaves in their place.
 fn memory_stays_away_while_ballooned_frames_move() {
-    let zone = zone();
-    touch(&zone, 0x5a);
-    let below: Vec<_> = (0..SIZE / 2 / FRAME_SIZE as u64)
-        .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
-        .collect();
-    let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("room");
-    assert_eq!(balloon.set_target(FrameCount::holding(SIZE / 2)).stop, Stop::Reached);
-    drop(below);
+    let zone = zone(2 * SIZE);
+    touch(&zone, SIZE, 0x5a);
+    let balloon = high_balloon(&zone, SIZE / 2);
     let before = resident();
     let report = zone.compact(CompactRequest::default());
     let moved = FrameCount(balloon.stats().migrated_total);
@@ -90,6 +54,24 @@ fn memory_stays_away_while_ballooned_frames_move() {
     zone.check().expect("consistent");
 }
 
+/// Half of each pageblock is in use, and as much again was never touched: what was touched goes first, whichever way.
+fn memory_goes_before_room_that_has_none(unit: Unit) {
+    let zone = zone(2 * SIZE);
+    touch(&zone, SIZE, 0x5a);
+    let mut used: Vec<_> =
+        std::iter::from_fn(|| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()).collect();
+    used.retain(|frame| frame.pfn().0 % 2 == 0 && u64::from(frame.pfn().0) < SIZE / FRAME_SIZE as u64);
+    zone.drain();
+    // What was only handed out, and never touched.
+    zone.trim();
+    let (balloon, full) = (balloon(&zone, unit), resident());
+    let target = SIZE / 2 - PAGEBLOCK_SIZE as u64;
+    assert_eq!(balloon.set_target(FrameCount::holding(target)).stop, Stop::Reached);
+    let less = full - resident();
+    println!("{unit:?}: {target} bytes ballooned out of scattered frames, resident set {less} bytes smaller");
+    assert!((less - i64::try_from(target).expect("fits")).abs() <= SLACK, "{target} ballooned, {less} less resident");
+}
+
 /// One test, since both halves measure the process they share.
 #[test]
 #[cfg_attr(miri, ignore = "looks at the OS")]
@@ -99,4 +81,6 @@ fn ballooned_memory_leaves_the_resident_set_and_can_be_used_again() {
     // A remainder below a block is single frames.
     memory_leaves_and_comes_back(Unit::BlocksFirst, SIZE / 2 + PAGEBLOCK_SIZE as u64 / 4);
     memory_stays_away_while_ballooned_frames_move();
+    memory_goes_before_room_that_has_none(Unit::BlocksFirst);
+    memory_goes_before_room_that_has_none(Unit::Frames);
 }

@@ -1,0 +1,50 @@
+//! A zone whose memory was touched, so that there is something to give away.
+
+use std::sync::Arc;
+
+use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use frames::{Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, Reclaim, Shape, Zone, ZoneConfig};
+
+/// A zone that keeps the memory of all free pageblocks, so that only the balloon can be what gives it away.
+pub fn zone(bytes: u64) -> Arc<Zone> {
+    let config = ZoneConfig {
+        capacity: FrameCount::holding(bytes),
+        keep_blocks: u32::MAX,
+        backing: Backing::Anonymous,
+        ..ZoneConfig::default()
+    };
+    Arc::new(Zone::new(config).expect("address space"))
+}
+
+/// Writes so many bytes into frames and frees them again.
+pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
+    let owner = zone.reserve_owner().expect("a number");
+    let extents = Extents::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous).expect("address space");
+    let ids: Vec<_> = (0..bytes / FRAME_SIZE as u64)
+        .map(|_| {
+            let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
+            extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
+            extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(byte);
+            extent.id()
+        })
+        .collect();
+    ids.iter().for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    zone.drain();
+}
+
+pub fn balloon(zone: &Arc<Zone>, unit: Unit) -> Arc<Balloon> {
+    let config = BalloonConfig { unit, ..BalloonConfig::default() };
+    Balloon::new(Arc::clone(zone), Arc::new(OsHost), config).expect("a number is left")
+}
+
+/// A balloon of so many bytes in single frames, above as many free ones: compaction will move it down.
+pub fn high_balloon(zone: &Arc<Zone>, bytes: u64) -> Arc<Balloon> {
+    let frames = FrameCount::holding(bytes);
+    let below: Vec<_> = (0..frames.0)
+        .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
+        .collect();
+    let balloon = balloon(zone, Unit::Frames);
+    assert_eq!(balloon.set_target(frames).stop, Stop::Reached);
+    drop(below);
+    balloon
+}
