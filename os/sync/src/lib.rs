@@ -26,13 +26,19 @@ pub mod atomic {
 pub use loom::model;
 #[cfg(loom)]
 pub use loom::{sync::Arc, thread};
-/// Runs a closure under many random schedules of its threads.
-#[cfg(shuttle)]
-pub use shuttle::check_random;
 #[cfg(shuttle)]
 pub use shuttle::{sync::Arc, thread};
 #[cfg(not(any(loom, shuttle)))]
 pub use std::{sync::Arc, thread};
+
+/// Runs a closure under so many random schedules of its threads.
+#[cfg(shuttle)]
+pub fn check_random(model: impl Fn() + Send + Sync + 'static, schedules: usize) {
+    let mut config = shuttle::Config::new();
+    // Pages are worked on on the stack, several deep, and codecs want some of it, too.
+    config.stack_size = 256 << 10;
+    shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(schedules), config).run(model);
+}
 
 /// Waits a moment inside a short spin; a model checker takes it as "let somebody else run".
 pub fn relax(spins: u32) {

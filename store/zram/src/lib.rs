@@ -52,6 +52,9 @@ mod zram;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod damage_tests;
 
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
+
 pub use check::CheckError;
 pub use config::{Access, ZramConfig};
 pub use error::ZramError;

@@ -1,0 +1,166 @@
+//! A whole disk with a cache of hot pages under shuttle: real code, real geometry, random schedules of several threads on two pages.
+
+use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode};
+use frames::{FrameCount, NoLocksHeld};
+use page::{PAGE_SIZE, Page, Streams};
+use sync::{Arc, thread};
+use sys::Backing;
+use zcomp::Algorithm;
+use zsmalloc::Budget;
+
+use crate::counters::Counter;
+use crate::{Zram, ZramConfig};
+
+/// The page that is only written in parts, each by its owner, and the one everything is done to.
+const PARTS: u64 = 0;
+const BUSY: u64 = 1;
+
+/// Bytes each writer has of a page. The rest of it stays as it is.
+const PART: usize = 1024;
+const ROUNDS: u8 = 5;
+
+/// A cache of `hot` pages, which both of them want to be in, and room for little more than both.
+fn disk(hot: u64, frames: u64) -> Arc<Zram> {
+    let config = ZramConfig {
+        algorithm: Algorithm::Lz4 { acceleration: 1 },
+        arena: Some(Bytes(1 << 20)),
+        mem_limit: Some(Bytes(frames * PAGE_SIZE as u64)),
+        hot_cache: Some(Bytes(hot * PAGE_SIZE as u64)),
+        backing: Backing::Heap,
+        ..ZramConfig::new(Bytes(2 * PAGE_SIZE as u64))
+    };
+    let streams = Streams::of(config.algorithm, 2).expect("a known codec");
+    Arc::new(Zram::with_streams(config, streams).expect("a small disk"))
+}
+
+fn span(page: u64, inside: std::ops::Range<usize>) -> Span {
+    let at = page * PAGE_SIZE as u64 + inside.start as u64;
+    Span::new(at, inside.len() as u64, Bytes(2 * PAGE_SIZE as u64)).expect("inside")
+}
+
+fn whole(page: u64) -> Span {
+    span(page, 0..PAGE_SIZE)
+}
+
+/// Whether a write was done; at the limit it may be refused.
+fn done(result: Result<(), BlockError>) -> bool {
+    assert!(matches!(result, Ok(()) | Err(BlockError::NoSpace { .. })), "{result:?}");
+    result.is_ok()
+}
+
+/// What a thread does to the disk.
+type Work = fn(&Zram);
+
+/// Writes its part of the first page, and does something between. It finds its part as it left it, always: nobody else writes there.
+fn writer(disk: &Zram, number: usize, between: impl Fn(u8)) {
+    let inside = number * PART..(number + 1) * PART;
+    let mut mine = 0;
+    for round in 1..=ROUNDS {
+        if done(disk.write(span(PARTS, inside.clone()), &[round; PART])) {
+            mine = round;
+        }
+        let mut part = [0xee; PART];
+        disk.read(span(PARTS, inside.clone()), &mut part).expect("nothing is damaged");
+        assert!(part == [mine; PART], "a write was lost, or one that was refused was done");
+        between(round);
+    }
+}
+
+/// As [`writer`], and writes a part of the second page, too.
+fn writer_of_both(disk: &Zram, number: usize) {
+    let part = span(BUSY, number * PART..(number + 1) * PART);
+    writer(disk, number, |round| _ = done(disk.write(part, &[round; PART])));
+}
+
+/// Does to the second page what can be done to a whole one.
+fn other(disk: &Zram) {
+    for round in 1..=ROUNDS {
+        match round % 4 {
+            0 => disk.discard(whole(BUSY)).expect("nothing stands against it"),
+            1 => _ = done(disk.write(whole(BUSY), &noise(round))),
+            2 => _ = done(disk.write_zeroes(whole(BUSY), ZeroMode::KeepAllocated)),
+            _ => _ = done(disk.write(whole(BUSY), &[round; PAGE_SIZE])),
+        }
+    }
+}
+
+/// A page that does not compress; it says at its end which one it is.
+fn noise(seed: u8) -> Page {
+    let mut state = u64::from(seed);
+    std::array::from_fn(|at| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if at < PAGE_SIZE - PART { (state >> 56) as u8 } else { seed }
+    })
+}
+
+/// Finds every part whole: each was written by one write, or is what a write of the whole page left.
+fn reader(disk: &Zram) {
+    for round in 0..u64::from(ROUNDS) {
+        let page = if round % 2 == 0 { BUSY } else { PARTS };
+        let mut bytes = [0xee; PAGE_SIZE];
+        disk.read(whole(page), &mut bytes).expect("nothing is damaged");
+        // The last part tells which whole page these bytes belong to, or belonged to before parts of it were written.
+        let last = bytes[PAGE_SIZE - 1];
+        let below = noise(last);
+        for (part, before) in bytes.chunks(PART).zip(below.chunks(PART)) {
+            let is_one = part.iter().all(|&byte| byte == part[0]);
+            assert!(is_one || part == before, "a part is torn");
+        }
+    }
+}
+
+/// Evicts, compacts, and has frames moved.
+fn mover(disk: &Zram) {
+    for _ in 0..2 {
+        disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
+        disk.compact(&Budget::unlimited());
+        disk.compact_frames(&Budget::unlimited());
+    }
+}
+
+/// Evicts until two writers have written all they write.
+fn evictor(disk: &Zram) {
+    while disk.contents.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
+        disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
+        thread::yield_now();
+    }
+}
+
+fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) {
+    sync::check_random(
+        move || {
+            let disk = disk(hot, frames);
+            let begin = |work: &'static Work| {
+                let disk = Arc::clone(&disk);
+                thread::spawn(move || work(&disk))
+            };
+            let threads: Vec<_> = work.iter().map(begin).collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            disk.check().expect("sound");
+            disk.discard(Span::new(0, disk.size().0, disk.size()).expect("all of it")).expect("nothing is in the way");
+            assert_eq!((disk.stat().hot.hot_pages, disk.zone().stats().in_use), (0, FrameCount(0)));
+            disk.check().expect("sound");
+        },
+        times,
+    );
+}
+
+const EVERYBODY: [Work; 5] = [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
+
+/// Z2, Z6, Z9, R-020, R-506: a cache that holds one of the two pages, so that they take each other's place all the time.
+#[test]
+fn z6_pages_that_take_turns_in_the_cache() {
+    run(1, 16, &EVERYBODY, 200);
+}
+
+/// at a limit that is too low for all of it, where writes are refused or wait for each other's room. What is refused changes nothing.
+#[test]
+fn r508_pages_that_hardly_fit() {
+    run(2, 2, &EVERYBODY, 200);
+}
+
+/// Z6: a page is changed in place while it is being compressed, again and again.
+#[test]
+fn z6_a_page_that_is_written_while_it_is_evicted() {
+    run(2, 16, &[|disk| writer(disk, 0, |_| {}), |disk| writer(disk, 1, |_| {}), evictor], 1000);
+}
