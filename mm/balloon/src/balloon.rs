@@ -227,7 +227,7 @@ impl Drop for Balloon {
     fn drop(&mut self) {
         let held = std::mem::take(&mut *self.held.lock());
         let frames: Vec<_> = held.list.iter().chain(held.isolated.iter()).collect();
-        let blocks = held.blocks().iter().map(Piece::block);
+        let blocks = held.blocks().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
         pieces.chunks(BATCH).for_each(|batch| self.tell_for_sure(batch));
         self.lent

@@ -41,7 +41,7 @@ impl Balloon {
     pub fn pieces(&self) -> Vec<Piece> {
         let held = self.held.lock();
         let singles = held.list.iter().chain(held.isolated.iter()).map(Piece::frame);
-        let mut pieces: Vec<_> = held.blocks().iter().map(Piece::block).chain(singles).collect();
+        let mut pieces: Vec<_> = held.blocks().map(Piece::block).chain(singles).collect();
         pieces.sort_unstable();
         pieces
     }

@@ -8,7 +8,8 @@
 //! Its size is the sum of the three, and isolation moves frames between the last two only. Everything in here changes under one lock,
 //! the kernel's `pages_lock`.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
 use frames::{FrameCount, OwnedBlock, PAGEBLOCK_FRAMES, Pfn};
 
@@ -18,8 +19,8 @@ use crate::stats::Events;
 /// Guarded by the pages lock.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// Highest first, so that the lowest is at hand.
-    blocks: Vec<OwnedBlock>,
+    /// The lowest is at hand. A heap: adding a batch costs its own length, however much is held.
+    blocks: BinaryHeap<Reverse<ByNumber>>,
     pub(crate) list: FrameSet,
     pub(crate) isolated: FrameSet,
     pub(crate) events: Events,
@@ -27,6 +28,32 @@ pub(crate) struct Held {
     target: Option<FrameCount>,
     goal: Goal,
 }
+
+/// A block in the order of frame numbers.
+#[derive(Debug)]
+struct ByNumber(OwnedBlock);
+
+impl Ord for ByNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(all(test, not(any(loom, shuttle))))]
+        tests::COMPARISONS.with(|count| count.set(count.get() + 1));
+        self.0.first().cmp(&other.0.first())
+    }
+}
+
+impl PartialOrd for ByNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.first() == other.0.first()
+    }
+}
+
+impl Eq for ByNumber {}
 
 /// Which setting of the target somebody works for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,17 +74,17 @@ impl Held {
         self.target.unwrap_or_else(|| self.actual())
     }
 
-    pub(crate) fn blocks(&self) -> &[OwnedBlock] {
-        &self.blocks
+    /// The blocks, in no order.
+    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &OwnedBlock> {
+        self.blocks.iter().map(|Reverse(block)| &block.0)
     }
 
     pub(crate) fn add_blocks(&mut self, blocks: Vec<OwnedBlock>) {
-        self.blocks.extend(blocks);
-        self.blocks.sort_unstable_by_key(|block| Reverse(block.first()));
+        blocks.into_iter().for_each(|block| self.blocks.push(Reverse(ByNumber(block))));
     }
 
     pub(crate) fn take_lowest_block(&mut self) -> Option<OwnedBlock> {
-        self.blocks.pop()
+        self.blocks.pop().map(|Reverse(block)| block.0)
     }
 
     /// Memory these records take on the heap. Units: bytes.
@@ -125,9 +152,19 @@ impl Held {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use frames::{MigrateType, Order, Reclaim, Zone, ZoneConfig};
+
     use super::*;
+
+    thread_local! {
+        /// Comparisons of blocks by this thread.
+        pub(super) static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+    }
 
     fn with_frames(frames: &[u32]) -> Held {
         Held { list: frames.iter().copied().map(Pfn).collect(), ..Held::default() }
@@ -174,5 +211,27 @@ mod tests {
         assert_eq!(held.gap(second), Gap::TooLarge(FrameCount(1)));
         let third = held.aim(FrameCount(3));
         assert_eq!((held.gap(second), held.gap(third)), (Gap::Superseded, Gap::Reached));
+    }
+
+    /// A batch costs as much in a large balloon as in a small one, in whatever order batches come.
+    #[test]
+    #[cfg_attr(miri, ignore = "reserves more than it commits")]
+    fn a_batch_is_added_without_sorting_the_rest() {
+        let blocks = 4096_u32;
+        let capacity = FrameCount(u64::from(blocks * PAGEBLOCK_FRAMES));
+        let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"));
+        let take = |_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+        let mut taken: Vec<_> = (0..blocks).map(take).collect::<Result<_, _>>().expect("an empty zone");
+        let mut held = Held::default();
+        let before = COMPARISONS.get();
+        // Batches from the top down: each is lower than all that is there.
+        while !taken.is_empty() {
+            held.add_blocks(taken.split_off(taken.len().saturating_sub(32)));
+        }
+        let added = COMPARISONS.get() - before;
+        assert!(added <= u64::from(blocks * (blocks.ilog2() + 1)), "{added} comparisons for {blocks} blocks");
+        let numbers: Vec<_> = std::iter::from_fn(|| held.take_lowest_block()).map(|block| block.first()).collect();
+        assert_eq!(numbers.len(), blocks as usize);
+        assert!(numbers.is_sorted(), "the lowest first");
     }
 }
