@@ -23,7 +23,8 @@ impl Pool {
     /// Finds an object for reading. Waits at most while a neighbour in its zspage is being written or moved: one copy.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten.
+    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten; [`AccessError::Poisoned`] when the pool is
+    /// out of order.
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.enter(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
@@ -35,6 +36,7 @@ impl Pool {
 
     /// Takes the extent shared that holds the object now; tells where it is and how long.
     fn enter(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
+        self.check_poison()?;
         let mut misses = 0;
         loop {
             let location = self.handles.locate(handle)?;
@@ -73,8 +75,9 @@ impl Pool {
     /// How long an object is.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed.
+    /// [`AccessError::Stale`] when it was freed, [`AccessError::Poisoned`] when the pool is out of order.
     pub fn len(&self, handle: Handle) -> Result<usize, AccessError> {
+        self.check_poison()?;
         self.handles.locate(handle)?;
         let len = self.handles.len_of(handle);
         // Still live, so the length was this object's.

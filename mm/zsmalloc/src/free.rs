@@ -70,7 +70,7 @@ impl Pool {
         if *misses > 1 << 20 {
             self.poison();
         }
-        if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
+        self.check_poison()
     }
 
     /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.

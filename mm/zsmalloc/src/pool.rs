@@ -14,7 +14,7 @@ use crate::gauge::Gauge;
 use crate::handle::LAST_GENERATION;
 use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
-use crate::{AllocError, BackgroundStats, PoolError};
+use crate::{AccessError, AllocError, BackgroundStats, PoolError};
 
 /// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
 const MAX_OBJECTS: usize = 1 << 31;
@@ -148,6 +148,11 @@ impl Pool {
     pub(crate) fn is_poisoned(&self) -> bool {
         // Relaxed: as above.
         self.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a call on a pool that is out of order.
+    pub(crate) fn check_poison(&self) -> Result<(), AccessError> {
+        if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
     }
 }
 
