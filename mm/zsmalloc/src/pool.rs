@@ -14,7 +14,7 @@ use crate::gauge::Gauge;
 use crate::handle::LAST_GENERATION;
 use crate::handles::Handles;
 use crate::zspage::{Head, List, Zspages};
-use crate::{AccessError, AllocError, BackgroundStats, PoolError};
+use crate::{AccessError, AllocError, BackgroundStats, Leaked, PoolError};
 
 /// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
 const MAX_OBJECTS: usize = 1 << 31;
@@ -30,12 +30,14 @@ pub struct PoolConfig {
     pub max_objects: Option<u32>,
     /// Where the pool's tables live.
     pub backing: Backing,
+    /// Called when the pool is dropped and still holds zspages; `None` for a user that lets go of whole pools. See [`Pool::destroy`].
+    pub on_leak: Option<fn(&Leaked)>,
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
         let chain = frames::MAX_CHAIN as u8;
-        Self { chain, rule: ChainRule::LeastWaste, max_objects: None, backing: Backing::AnonymousSmall }
+        Self { chain, rule: ChainRule::LeastWaste, max_objects: None, backing: Backing::AnonymousSmall, on_leak: None }
     }
 }
 
@@ -53,6 +55,7 @@ pub struct Pool {
     pub(crate) background: Mutex<BackgroundStats>,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
+    pub(crate) on_leak: Option<fn(&Leaked)>,
     /// Kept for its drop.
     shrinker: OnceLock<ShrinkerRegistration>,
 }
@@ -107,6 +110,7 @@ impl Pool {
             background: Mutex::new(BackgroundStats::default()),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
+            on_leak: config.on_leak,
             shrinker: OnceLock::new(),
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
@@ -160,6 +164,9 @@ impl Pool {
 /// A frame that is isolated just now is let go of like any other: migration, which has a reference to it, finds it ownerless and frees it (R-453, B10).
 impl Drop for Pool {
     fn drop(&mut self) {
+        if let (Some(on_leak), Some(leaked)) = (self.on_leak, self.leaked()) {
+            on_leak(&leaked);
+        }
         for class in self.classes.iter() {
             let state = self.lock(class);
             for list in state.lists {
