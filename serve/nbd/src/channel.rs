@@ -6,13 +6,13 @@
 mod inbox;
 mod outbox;
 
-pub use inbox::Inbound;
+pub use inbox::{Deadlines, Inbound};
 pub use outbox::Outbox;
 
 use crate::hangup::Hangup;
 use inbox::Inbox;
-use std::io::Write;
-use std::time::Instant;
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
 
 /// Room for requests that came and are not done. Units: bytes.
 pub const INBOX_ROOM: usize = 256 << 10;
@@ -20,6 +20,8 @@ pub const INBOX_ROOM: usize = 256 << 10;
 const FLUSH_BYTES: usize = 64 << 10;
 /// Replies are sent when this many of them are waiting, so that the client can work while the server does.
 const FLUSH_REPLIES: u32 = 8;
+/// Most bytes that are skipped within one idle timeout. Units: bytes.
+const SKIP: u64 = 128 << 10;
 
 /// What is read from, what is written to, and what lies in between.
 #[derive(Debug)]
@@ -29,24 +31,31 @@ pub struct Channel<R, W> {
     inbox: Inbox,
     outbox: Outbox,
     deadline: Option<Instant>,
+    idle_timeout: Option<Duration>,
 }
 
 impl<R: Inbound, W: Write> Channel<R, W> {
     /// An idle channel. Its buffers take memory as they are used.
     pub fn new(reader: R, writer: W) -> Self {
-        Self { reader, writer, inbox: Inbox::new(INBOX_ROOM), outbox: Outbox::new(), deadline: None }
+        Self {
+            reader,
+            writer,
+            inbox: Inbox::new(INBOX_ROOM),
+            outbox: Outbox::new(),
+            deadline: None,
+            idle_timeout: None,
+        }
     }
 
-    /// From now on everything must have come by `deadline`; `None`: at any time.
-    ///
-    /// # Errors
-    /// [`Hangup::Io`] when the reader cannot wait without a limit.
-    pub fn set_deadline(&mut self, deadline: Option<Instant>) -> Result<(), Hangup> {
+    /// Ends every later wait for the client at `deadline`, whether to receive or to send; `None`: no common deadline.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
-        if deadline.is_none() {
-            self.reader.set_patience(None)?;
-        }
-        Ok(())
+        self.reader.set_deadlines(Deadlines { read: deadline, write: deadline });
+    }
+
+    /// Limits how long the client may take for each message, or for each piece of a long one, where no deadline is set.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.idle_timeout = timeout;
     }
 
     /// What came and was not consumed.
@@ -81,11 +90,16 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`Hangup::Vanished`] when the client closed before that.
     pub fn fill(&mut self, len: usize) -> Result<(), Hangup> {
-        while self.inbox.bytes().len() < len {
+        if self.inbox.bytes().len() < len {
             self.flush()?;
-            self.limit_wait()?;
-            if self.inbox.receive(&mut self.reader, len)? == 0 {
-                return Err(Hangup::Vanished);
+            self.start_wait();
+        }
+        while self.inbox.bytes().len() < len {
+            match self.inbox.receive(&mut self.reader, len) {
+                Ok(0) => return Err(Hangup::Vanished),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -102,7 +116,8 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// As [`Channel::fill`].
     pub fn skip(&mut self, mut len: u64) -> Result<(), Hangup> {
         while len > 0 {
-            self.fill(1)?;
+            // Not byte by byte: each step has an idle timeout of its own.
+            self.fill(len.min(SKIP) as usize)?;
             let here = self.inbox.bytes().len();
             let step = usize::try_from(len).map_or(here, |len| here.min(len));
             self.inbox.consume(step);
@@ -136,12 +151,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(self.outbox.send(&mut self.writer)?)
     }
 
-    fn limit_wait(&mut self) -> Result<(), Hangup> {
-        let Some(deadline) = self.deadline else { return Ok(()) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Hangup::TooSlow);
+    /// The idle timeout starts with the wait for a message, not again with each byte of it.
+    fn start_wait(&mut self) {
+        if let (None, Some(timeout)) = (self.deadline, self.idle_timeout) {
+            let read = Instant::now().checked_add(timeout);
+            self.reader.set_deadlines(Deadlines { read, write: None });
         }
-        Ok(self.reader.set_patience(Some(left))?)
     }
 }

@@ -23,8 +23,12 @@ pub struct ServerConfig {
     pub description: String,
     /// Connections that get a seat. The next ones are told so and turned away.
     pub max_connections: usize,
-    /// How long a client may take from connecting to its first request.
+    /// How long a client may take from connecting to the end of the handshake, whatever it sends and however slowly it reads.
     pub handshake_timeout: Duration,
+    /// How long a client may take to receive the replies that are sent together, at most 2.25 MiB.
+    pub send_timeout: Duration,
+    /// How long a client may take between requests, and for each 128 KiB of a long one; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
     /// How long a shutdown waits for requests in flight whose clients do not take their replies.
     pub shutdown_grace: Duration,
 }
@@ -36,6 +40,8 @@ impl Default for ServerConfig {
             description: String::from("memzip compressed memory"),
             max_connections: 1024,
             handshake_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(30),
+            idle_timeout: None,
             shutdown_grace: Duration::from_secs(5),
         }
     }

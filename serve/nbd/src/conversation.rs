@@ -20,6 +20,8 @@ pub struct Setting<'a> {
     pub admission: Admission,
     /// How long the handshake may take.
     pub handshake_timeout: Duration,
+    /// How long the client may take to send a request once the handshake is over; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Speaks with one client until either side ends it. Blocks.
@@ -40,8 +42,9 @@ pub fn converse<R: Inbound, W: Write>(reader: R, writer: W, setting: Setting<'_>
 
 fn speak<R: Inbound, W: Write>(channel: &mut Channel<R, W>, setting: Setting<'_>) -> Result<(), Hangup> {
     // A limit too far away to be a point in time is none.
-    channel.set_deadline(Instant::now().checked_add(setting.handshake_timeout))?;
+    channel.set_deadline(Instant::now().checked_add(setting.handshake_timeout));
     let Some(terms) = haggle(channel, setting.export, setting.admission)? else { return Ok(()) };
-    channel.set_deadline(None)?;
+    channel.set_deadline(None);
+    channel.set_idle_timeout(setting.idle_timeout);
     transmit(channel, setting.export, terms, setting.counters)
 }

@@ -51,13 +51,13 @@ pub(crate) fn haggle<R: Inbound, W: Write>(
             Err(Hangup::Closed) => return Ok(None),
             result => result?,
         }
-        match haggler.option(channel)? {
+        let next = haggler.option(channel)?;
+        // Answers never collect: a client that does not take them stops here, until the deadline.
+        channel.flush()?;
+        match next {
             Next::Option => {}
             Next::Start => return Ok(Some(haggler.terms)),
-            Next::Leave => {
-                channel.flush()?;
-                return Ok(None);
-            }
+            Next::Leave => return Ok(None),
         }
     }
 }

@@ -12,8 +12,8 @@ pub enum Hangup {
     /// The client closed in the middle of a message.
     #[error("the client vanished in the middle of a message")]
     Vanished,
-    /// The handshake took longer than allowed.
-    #[error("the handshake took too long")]
+    /// The client took longer than allowed: for the handshake, to take its replies, or to send a request.
+    #[error("the client took too long")]
     TooSlow,
     /// The client spoke something else; where its next message begins is not known.
     #[error("the client does not speak the protocol: {what}")]

@@ -39,9 +39,11 @@
 //!
 //! | what | bound |
 //! |---|---|
-//! | memory of a connection | two buffers of 256 KiB, up to 2 MiB more while a long simple reply is sent, a 512 KiB stack (reserved); touched parts only |
+//! | memory of a connection | two buffers of 256 KiB, up to 2 MiB more while a long simple reply is sent, a 512 KiB stack (reserved); touched parts only. Answers to options never collect |
 //! | connections | [`ServerConfig::max_connections`]; the next ones are told so and turned away |
-//! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it speaks |
+//! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
+//! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
+//! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |
 //! | a shutdown | twice [`ServerConfig::shutdown_grace`], plus a device call in progress |
 //!
 //! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
@@ -64,6 +66,7 @@ mod export;
 mod haggle;
 mod hangup;
 mod listener;
+mod peer;
 mod roster;
 mod server;
 mod socket;
@@ -72,7 +75,7 @@ mod transmit;
 mod uri;
 pub mod wire;
 
-pub use channel::Inbound;
+pub use channel::{Deadlines, Inbound};
 pub use config::{Listen, ServerConfig};
 pub use conversation::{Setting, converse};
 pub use error::NbdError;

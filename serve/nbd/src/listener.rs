@@ -6,9 +6,8 @@ use crate::config::Listen;
 use crate::error::NbdError;
 use crate::socket::Socket;
 use crate::uri;
-use rustix::net::sockopt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::UnixDoor;
 
@@ -62,10 +61,7 @@ impl Listener {
         match self {
             Self::Unix(door) => door.accept(),
             Self::Tcp { listener, .. } => match listener.accept() {
-                Ok((stream, _)) => Ok(match prepared(&stream) {
-                    Ok(()) => Arrival::Client(Socket::Tcp(stream)),
-                    Err(_) => Arrival::TurnedAway,
-                }),
+                Ok((stream, _)) => Ok(Arrival::Client(Socket::Tcp(stream))),
                 Err(error) => nobody(error),
             },
         }
@@ -87,14 +83,6 @@ impl AsFd for Listener {
             Self::Tcp { listener, .. } => listener.as_fd(),
         }
     }
-}
-
-fn prepared(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    // Replies are batched already; waiting for more would only delay them.
-    stream.set_nodelay(true)?;
-    // A peer that vanished without a word gives its seat back some day.
-    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 /// A client that left before it was taken in is nobody.

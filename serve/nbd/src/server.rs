@@ -7,6 +7,7 @@ use crate::export::Export;
 use crate::haggle::Admission;
 use crate::hangup::Hangup;
 use crate::listener::{Arrival, Listener};
+use crate::peer::Peer;
 use crate::roster::{Entry, Place, Roster};
 use crate::stats::{Counters, Stats};
 use crate::wire::MAX_STRING;
@@ -40,6 +41,8 @@ struct Shared {
     counters: Counters,
     roster: Arc<Roster>,
     handshake_timeout: Duration,
+    send_timeout: Duration,
+    idle_timeout: Option<Duration>,
     stopping: AtomicBool,
     wake: OwnedFd,
 }
@@ -77,6 +80,8 @@ impl Server {
                 counters: Counters::default(),
                 roster: Arc::new(Roster::new(config.max_connections)),
                 handshake_timeout: config.handshake_timeout,
+                send_timeout: config.send_timeout,
+                idle_timeout: config.idle_timeout,
                 stopping: AtomicBool::new(false),
                 wake,
             }),
@@ -129,6 +134,9 @@ impl Server {
     fn take_in_all(&self) {
         while !self.shared.stopping.load(Ordering::Acquire) {
             match self.listener.accept() {
+                Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
+                    self.shared.counters.refused();
+                }
                 Ok(Arrival::Client(socket)) => match self.shared.roster.admit(socket) {
                     Place::Seated(entry) => self.seat(entry, Admission::Welcome),
                     Place::Standing(entry) => self.seat(entry, Admission::Full),
@@ -171,8 +179,10 @@ fn talk(shared: &Shared, entry: Entry, admission: Admission) {
         counters: &shared.counters,
         admission,
         handshake_timeout: shared.handshake_timeout,
+        idle_timeout: shared.idle_timeout,
     };
-    match converse(entry.socket(), entry.socket(), setting) {
+    let peer = Peer::new(entry.socket(), shared.send_timeout);
+    match converse(&peer, &peer, setting) {
         Ok(()) | Err(Hangup::Closed | Hangup::NoSeat) => {}
         Err(_) => shared.counters.broken(),
     }

@@ -204,6 +204,7 @@ proptest! {
             counters: &counters,
             admission: Admission::Welcome,
             handshake_timeout: Duration::from_secs(60),
+            idle_timeout: None,
         };
         let said = said(&asks, structured);
         let mut heard = Vec::new();

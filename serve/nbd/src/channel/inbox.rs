@@ -1,19 +1,24 @@
 //! Bytes that came and are not consumed.
 
-use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
+use std::io::{self, Read};
+use std::time::Instant;
+
+/// When waits for a client end; `None`: this deadline is not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For reads.
+    pub read: Option<Instant>,
+    /// For writes to the same client.
+    pub write: Option<Instant>,
+}
 
 /// Something requests come from.
 pub trait Inbound: Read {
-    /// Limits how long a later read, and a write to the same peer, may take; `None`: no limit.
+    /// Ends later reads, and writes to the same client, at these times with [`std::io::ErrorKind::TimedOut`]. No partial
+    /// read or write moves a deadline.
     ///
     /// A source that never waits has nothing to do here.
-    ///
-    /// # Errors
-    /// Those of the socket.
-    fn set_patience(&mut self, _limit: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
+    fn set_deadlines(&mut self, _deadlines: Deadlines) {}
 }
 
 impl Inbound for &[u8] {}
@@ -53,15 +58,8 @@ impl Inbox {
             self.end -= self.start;
             self.start = 0;
         }
-        loop {
-            match reader.read(&mut self.room[self.end..]) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(came) => {
-                    self.end += came;
-                    return Ok(came);
-                }
-            }
-        }
+        let came = reader.read(&mut self.room[self.end..])?;
+        self.end += came;
+        Ok(came)
     }
 }

@@ -66,6 +66,8 @@ impl Outbox {
     pub fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
         if self.len > 0 {
             writer.write_all(&self.room[..self.len])?;
+            // Tells the writer that the next bytes are another batch, with a deadline of its own.
+            writer.flush()?;
         }
         self.len = 0;
         self.replies = 0;
