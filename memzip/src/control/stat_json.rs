@@ -185,19 +185,22 @@ pub(crate) struct NbdErrors {
     pub(crate) enospc: u64,
     /// Reads that were too long.
     pub(crate) eoverflow: u64,
+    /// Zeros that were wanted fast or not at all.
+    pub(crate) enotsup: u64,
     /// Clients that broke off in the middle of a message or sent garbage.
     pub(crate) broken_conversations: u64,
 }
 
 impl NbdErrors {
     /// Every count with its name.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("eperm", self.eperm),
             ("eio", self.eio),
             ("einval", self.einval),
             ("enospc", self.enospc),
             ("eoverflow", self.eoverflow),
+            ("enotsup", self.enotsup),
             ("broken_conversation", self.broken_conversations),
         ]
     }

@@ -133,6 +133,7 @@ fn clients(stats: &nbd::Stats) -> NbdCounts {
             einval: errors.invalid,
             enospc: errors.no_space,
             eoverflow: errors.overflow,
+            enotsup: errors.not_supported,
             broken_conversations: errors.broken_conversations,
         },
     }

@@ -195,7 +195,7 @@ const _: () =
 mod tests {
     use super::*;
     use crate::corpus::Corpus;
-    use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode};
+    use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
     use nbd::{Listen, Server, ServerConfig};
     use std::sync::Arc;
     use zram::{Zram, ZramConfig};
@@ -253,8 +253,8 @@ mod tests {
         fn discard(&self, span: Span) -> Result<(), BlockError> {
             self.disk.discard(span)
         }
-        fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
-            self.disk.write_zeroes(span, mode)
+        fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+            self.disk.write_zeroes(span, mode, speed)
         }
         fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
             self.disk.status(span, visit);

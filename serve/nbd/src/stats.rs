@@ -46,6 +46,8 @@ pub struct Errors {
     pub no_space: u64,
     /// `EOVERFLOW`: a read that is too long.
     pub overflow: u64,
+    /// `ENOTSUP`: zeros that were wanted fast or not at all.
+    pub not_supported: u64,
     /// Conversations that ended in the middle of a message, in garbage, or too slowly.
     pub broken_conversations: u64,
 }
@@ -156,6 +158,7 @@ impl Counters {
                 invalid: error(Errno::Inval),
                 no_space: error(Errno::NoSpc),
                 overflow: error(Errno::Overflow),
+                not_supported: error(Errno::NotSup),
                 broken_conversations: load(&self.broken),
             },
             bytes_read: load(&self.bytes_read),

@@ -117,8 +117,8 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Commands without data in either direction.
     fn change(&self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::WriteZeroes { span, mode, durability } => {
-                self.device.write_zeroes(span, mode)?;
+            Command::WriteZeroes { span, mode, speed, durability } => {
+                self.device.write_zeroes(span, mode, speed)?;
                 self.settle(durability)
             }
             Command::Trim { span, durability } => {

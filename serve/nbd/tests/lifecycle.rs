@@ -4,7 +4,7 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
 use nbd::{Listen, NbdError, Server, ServerConfig};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -50,8 +50,8 @@ impl BlockDevice for Slow {
     fn discard(&self, span: Span) -> Result<(), BlockError> {
         self.0.discard(span)
     }
-    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
-        self.0.write_zeroes(span, mode)
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        self.0.write_zeroes(span, mode, speed)
     }
     fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
         self.0.status(span, visit);

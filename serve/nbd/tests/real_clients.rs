@@ -221,7 +221,8 @@ import errno
 size = h.get_size()
 assert h.can_df() and h.can_meta_context("base:allocation")
 h.pwrite(b"x" * 4096, 8192, nbd.CMD_FLAG_FUA)
-h.zero(4096, 12288, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE)
+h.zero(4096, 12288, nbd.CMD_FLAG_NO_HOLE)
+h.zero(4096, 16384, nbd.CMD_FLAG_FAST_ZERO)
 h.cache(65536, 0)
 chunks = []
 def chunk(buf, offset, status, err):
@@ -252,6 +253,7 @@ refused("EINVAL", h.pread, 4096, size)
 refused("ENOSPC", h.pwrite, b"x", size)
 refused("EINVAL", h.trim, 4096, size - 1)
 refused("ENOSPC", h.zero, 4096, size - 1)
+refused("ENOTSUP", h.zero, 512, 8192, nbd.CMD_FLAG_FAST_ZERO)
 refused("EINVAL", h.trim, 4096, 0, nbd.CMD_FLAG_DF)
 refused("EINVAL", h.block_status, 0, 0, extent)
 cookies = [h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([n]) * 512), n * 512) for n in range(64)]

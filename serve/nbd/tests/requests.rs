@@ -179,10 +179,10 @@ fn trims_and_zeroes_of_the_whole_device_need_no_payload_limit() {
 }
 
 #[test]
-fn zeroes_are_exact_and_fast_zero_and_no_hole_are_understood() {
+fn zeroes_are_exact_with_and_without_holes() {
     let (disk, served) = disk(MIB);
     let mut client = Client::structured(served.path());
-    for flags in [0, NO_HOLE, FAST_ZERO, NO_HOLE | FAST_ZERO | FUA] {
+    for flags in [0, NO_HOLE, NO_HOLE | FUA] {
         client.write(1, 0, &[7; 16384]);
         assert_eq!(client.errno(1), 0);
         client.request(flags, ZEROES, 2, 100, 9000);
@@ -190,6 +190,24 @@ fn zeroes_are_exact_and_fast_zero_and_no_hole_are_understood() {
         let content = disk.content();
         assert!(content[..100] == [7; 100] && content[100..9100] == [0; 9000] && content[9100..16384] == [7; 7284]);
     }
+}
+
+#[test]
+fn fast_zero_is_refused_unless_it_is_fast() {
+    let (disk, served) = disk(MIB);
+    for mut client in both(&served) {
+        client.write(1, 0, &[7; 16384]);
+        assert_eq!(client.errno(1), 0);
+        for (flags, offset, len) in [(0, 100, 9000), (NO_HOLE, 0, 8192), (NO_HOLE | FUA, 0, 4096), (0, 4096, 5000)] {
+            client.request(FAST_ZERO | flags, ZEROES, 2, offset, len);
+            assert_eq!(client.errno(2), 95, "{flags:#x}: {len} bytes at {offset}");
+        }
+        assert!(disk.content()[..16384] == [7; 16384]);
+        client.request(FAST_ZERO | FUA, ZEROES, 3, 4096, 8192);
+        assert_eq!(client.errno(3), 0);
+        assert!(disk.content()[4096..12288] == [0; 8192]);
+    }
+    assert_eq!(served.handle.stats().errors.not_supported, 8);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl BlockDevice for Flat {
     fn discard(&self, _: Span) -> Result<(), BlockError> {
         Ok(())
     }
-    fn write_zeroes(&self, _: Span, _: ZeroMode) -> Result<(), BlockError> {
+    fn write_zeroes(&self, _: Span, _: ZeroMode, _: ZeroSpeed) -> Result<(), BlockError> {
         Ok(())
     }
     fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {

@@ -31,6 +31,15 @@ pub enum ZeroMode {
     KeepAllocated,
 }
 
+/// Whether zeros may be stored in a way that takes as long as writing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroSpeed {
+    /// Any way will do.
+    Any,
+    /// Refuse rather than be as slow as a write of the same bytes.
+    FastOnly,
+}
+
 /// Sizes a client should know. Units: bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -81,8 +90,9 @@ pub trait BlockDevice: Send + Sync {
     /// Makes the span read as zeros, exactly.
     ///
     /// # Errors
-    /// As [`BlockDevice::write`].
-    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError>;
+    /// As [`BlockDevice::write`]; [`BlockError::NotFast`] for [`ZeroSpeed::FastOnly`] when it takes more than
+    /// dropping content, and nothing has changed then.
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError>;
 
     /// Tells what the span holds, run by run from its start, until `visit` returns `false` or the span is covered.
     ///

@@ -47,6 +47,9 @@ pub enum BlockError {
         /// Where the page begins.
         offset: u64,
     },
+    /// Zeros were wanted only if that is faster than writing them, and it is not. Nothing has changed.
+    #[error("zeroing this range is not faster than writing it")]
+    NotFast,
     /// The device's own book-keeping is broken; every later call fails the same way.
     #[error("the device is out of order")]
     Poisoned,

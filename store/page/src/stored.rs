@@ -87,6 +87,12 @@ impl Stored {
         }
     }
 
+    /// Whether the page reads as zeros, as its word alone tells.
+    #[must_use]
+    pub fn is_zeros(self) -> bool {
+        matches!(self.form(), Form::Empty | Form::Same(0))
+    }
+
     /// Whether the page is one pattern repeated: the kernel's `same_pages`.
     #[must_use]
     pub fn is_same_filled(self) -> bool {

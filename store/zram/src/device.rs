@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode, ZeroSpeed};
 use page::{PAGE_SIZE, Page, Stored};
 
 use crate::Zram;
@@ -64,9 +64,12 @@ impl BlockDevice for Zram {
         self.empty(slots)
     }
 
-    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         self.admit_change(span, span.len())?;
         let size = self.config.size.0;
+        if speed == ZeroSpeed::FastOnly {
+            return self.drop_pages(span, mode);
+        }
         let result = edges(span, size).try_for_each(|piece| self.zero_piece(&piece, mode)).and_then(|()| match mode {
             ZeroMode::MayUnmap => self.empty(whole_slots(span, size)),
             ZeroMode::KeepAllocated => {
@@ -152,8 +155,19 @@ impl Zram {
         self.merge(piece, |part| part.copy_from_slice(buf))
     }
 
+    /// Zeros a span by dropping whole pages, which is fast. A part of a page must read as zeros already.
+    fn drop_pages(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+        let size = self.config.size.0;
+        // A look at the word is all a part of a page may cost: what is written there meanwhile comes after these zeros.
+        let is_zero = |piece: Piece| self.contents.slots.get(piece.slot).is_zeros();
+        if mode == ZeroMode::KeepAllocated || !edges(span, size).all(is_zero) {
+            return Err(BlockError::NotFast);
+        }
+        self.empty(whole_slots(span, size))
+    }
+
     fn zero_piece(&self, piece: &Piece, mode: ZeroMode) -> Result<(), BlockError> {
-        if mode == ZeroMode::MayUnmap && self.contents.slots.get(piece.slot) == Stored::EMPTY {
+        if mode == ZeroMode::MayUnmap && self.contents.slots.get(piece.slot).is_zeros() {
             return Ok(());
         }
         self.merge(piece, |part| part.fill(0))

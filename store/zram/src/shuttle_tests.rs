@@ -1,6 +1,6 @@
 //! A whole disk with a cache of hot pages under shuttle: real code, real geometry, random schedules of several threads on two pages.
 
-use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
 use frames::{FrameCount, NoLocksHeld};
 use page::{PAGE_SIZE, Page, Streams};
 use sync::{Arc, thread};
@@ -78,7 +78,7 @@ fn other(disk: &Zram) {
         match round % 4 {
             0 => disk.discard(whole(BUSY)).expect("nothing stands against it"),
             1 => _ = done(disk.write(whole(BUSY), &noise(round))),
-            2 => _ = done(disk.write_zeroes(whole(BUSY), ZeroMode::KeepAllocated)),
+            2 => _ = done(disk.write_zeroes(whole(BUSY), ZeroMode::KeepAllocated, ZeroSpeed::Any)),
             _ => _ = done(disk.write(whole(BUSY), &[round; PAGE_SIZE])),
         }
     }

@@ -1,6 +1,6 @@
 //! The cache of hot pages: what is in it, what leaves it, and what it costs.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
 use zcomp::Algorithm;
 use zram::{Budget, Movability, Zram, ZramConfig};
 
@@ -167,9 +167,9 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     assert_eq!((read(&disk, 0), disk.stat().hot.hot_pages), (text(1), 6), "in place");
     disk.discard(span(4096, 4096)).expect("fine");
     assert_eq!((runs(4096), disk.stat().hot.hot_pages), (vec![Content::Hole], 5));
-    disk.write_zeroes(span(2 * 4096, 4096), ZeroMode::KeepAllocated).expect("fine");
+    disk.write_zeroes(span(2 * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("fine");
     assert_eq!((runs(2 * 4096), disk.stat().hot.hot_pages), (vec![Content::Zero], 4));
-    disk.write_zeroes(span(3 * 4096 + 1024, 256), ZeroMode::MayUnmap).expect("fine");
+    disk.write_zeroes(span(3 * 4096 + 1024, 256), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("fine");
     let page = read(&disk, 3);
     assert!(page[1024..1280].iter().all(|&byte| byte == 0) && page[1280..1536].iter().all(|&byte| byte == b'#'));
     disk.discard(span(0, PAGES * 4096)).expect("fine");

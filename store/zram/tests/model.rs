@@ -1,6 +1,6 @@
 //! The device against the simplest thing that does the same: an array of bytes.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
 use proptest::prelude::*;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
@@ -141,7 +141,7 @@ impl Pair {
 
     fn zeroes(&mut self, at: u64, len: u64, unmap: bool) -> Result<(), TestCaseError> {
         let mode = if unmap { ZeroMode::MayUnmap } else { ZeroMode::KeepAllocated };
-        let result = self.disk.write_zeroes(span(at, len), mode);
+        let result = self.disk.write_zeroes(span(at, len), mode, ZeroSpeed::Any);
         self.settle(result, at, &vec![0; len as usize])
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use block::{BlockDevice, Bytes, Span, ZeroMode};
+use block::{BlockDevice, Bytes, Span, ZeroMode, ZeroSpeed};
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
 
@@ -56,7 +56,9 @@ fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
                     let page = (turn >> 40) % PAGES;
                     match (turn >> 20) % 16 {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),
-                        1 => disk.write_zeroes(span(page * 4096, 4096), ZeroMode::KeepAllocated).expect("zeroes"),
+                        1 => disk
+                            .write_zeroes(span(page * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any)
+                            .expect("zeroes"),
                         _ => {
                             let tag = next.fetch_add(1, Ordering::Relaxed);
                             disk.write(span(page * 4096, 4096), &tagged(tag)).expect("room");

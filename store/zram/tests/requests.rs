@@ -1,6 +1,6 @@
 //! Requests, one behaviour at a time.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
 use zcomp::Algorithm;
 use zram::{Access, MAX_SIZE, Zram, ZramConfig, ZramError};
 
@@ -123,7 +123,7 @@ fn write_zeroes_is_exact_in_both_modes() {
         let mut model = noise(5, 16 * 4096);
         write(&disk, 0, &model);
         for (at, len) in [(10, 5), (4000, 200), (8000, 20_000), (40_960, 8192), (65_000, 536)] {
-            disk.write_zeroes(span(&disk, at, len), mode).expect("room");
+            disk.write_zeroes(span(&disk, at, len), mode, ZeroSpeed::Any).expect("room");
             model[at as usize..(at + len) as usize].fill(0);
             assert!(read(&disk, 0, 16 * 4096) == model, "{len} at {at}");
         }
@@ -131,11 +131,33 @@ fn write_zeroes_is_exact_in_both_modes() {
     }
 }
 
+/// Dropping whole pages is fast; reading, merging and storing a part of one is not, nor is keeping them allocated.
+#[test]
+fn fast_zeroes_never_touch_a_part_of_stored_data() {
+    let disk = disk(16 * 4096);
+    let model = noise(6, 16 * 4096);
+    write(&disk, 0, &model);
+    let before = disk.stat();
+    let fast = |at, len, mode| disk.write_zeroes(span(&disk, at, len), mode, ZeroSpeed::FastOnly);
+    for (at, len) in [(100, 512), (4000, 4192), (4096, 4097), (0, 16 * 4096 - 1)] {
+        assert_eq!(fast(at, len, ZeroMode::MayUnmap), Err(BlockError::NotFast), "{len} bytes at {at}");
+    }
+    assert_eq!(fast(4096, 4096, ZeroMode::KeepAllocated), Err(BlockError::NotFast));
+    assert_eq!((disk.stat().mm, disk.stat().io), (before.mm, before.io));
+    assert!(read(&disk, 0, 16 * 4096) == model, "nothing has changed");
+    fast(4096, 8192, ZeroMode::MayUnmap).expect("whole pages");
+    fast(5000, 6000, ZeroMode::MayUnmap).expect("parts of pages that are zeros already");
+    write(&disk, 8192, &[0; 4096]);
+    fast(8192, 7, ZeroMode::MayUnmap).expect("a part of written zeros");
+    assert!(read(&disk, 4096, 8192) == [0; 8192]);
+    disk.check().expect("sound");
+}
+
 #[test]
 fn status_tells_holes_from_written_zeros_and_merges_runs() {
     let disk = disk(8 * 4096 + 100);
     write(&disk, 4096, &[0; 4096]);
-    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated).expect("needs nothing");
+    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("needs nothing");
     write(&disk, 3 * 4096, &[1; 8192]);
     write(&disk, 8 * 4096, &[2; 100]);
     let expected = [
@@ -148,7 +170,7 @@ fn status_tells_holes_from_written_zeros_and_merges_runs() {
     assert_eq!(status(&disk, 0, 8 * 4096 + 100), expected);
     assert_eq!(status(&disk, 4000, 200), [(96, Content::Hole), (104, Content::Zero)]);
     assert_eq!(status(&disk, 4000, 0), []);
-    disk.write_zeroes(span(&disk, 4096, 4096), ZeroMode::MayUnmap).expect("needs nothing");
+    disk.write_zeroes(span(&disk, 4096, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("needs nothing");
     assert_eq!(status(&disk, 0, 8192), [(8192, Content::Hole)]);
 }
 
@@ -171,7 +193,7 @@ fn a_read_only_device_refuses_changes() {
     assert!(disk.is_read_only());
     assert_eq!(disk.write(all, &[1; 8192]), Err(BlockError::ReadOnly));
     assert_eq!(disk.discard(all), Err(BlockError::ReadOnly));
-    assert_eq!(disk.write_zeroes(all, ZeroMode::MayUnmap), Err(BlockError::ReadOnly));
+    assert_eq!(disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any), Err(BlockError::ReadOnly));
     assert_eq!(read(&disk, 0, 8192), vec![0; 8192]);
     assert_eq!(disk.flush(), Ok(()));
     assert_eq!(disk.limits(), Limits { minimum: 1, preferred: 4096 });
@@ -186,7 +208,7 @@ fn a_request_that_does_not_fit_is_refused_and_counted() {
     assert!(matches!(disk.read(foreign, &mut [0; 8192]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.write(foreign, &[1; 8192]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.discard(foreign), Err(BlockError::OutOfRange(_))));
-    assert!(matches!(disk.write_zeroes(foreign, ZeroMode::MayUnmap), Err(BlockError::OutOfRange(_))));
+    assert!(matches!(disk.write_zeroes(foreign, ZeroMode::MayUnmap, ZeroSpeed::Any), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.read(all, &mut [0; 100]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.write(all, &[1; 9000]), Err(BlockError::OutOfRange(_))));
     disk.status(foreign, &mut |_| panic!("nothing to tell"));

@@ -17,11 +17,13 @@ pub enum Errno {
     NoSpc = 28,
     /// A read longer than the server sends.
     Overflow = 75,
+    /// Zeros that were wanted fast or not at all.
+    NotSup = 95,
 }
 
 impl Errno {
     /// All of them, in the order of [`Errno::index`].
-    pub const ALL: [Self; 5] = [Self::Perm, Self::Io, Self::Inval, Self::NoSpc, Self::Overflow];
+    pub const ALL: [Self; 6] = [Self::Perm, Self::Io, Self::Inval, Self::NoSpc, Self::Overflow, Self::NotSup];
 
     /// The number on the wire.
     #[must_use]
@@ -38,6 +40,7 @@ impl Errno {
             Self::Inval => 2,
             Self::NoSpc => 3,
             Self::Overflow => 4,
+            Self::NotSup => 5,
         }
     }
 }
@@ -105,6 +108,7 @@ impl Failure {
             Self::PastEnd(_) | Self::Device(BlockError::NoSpace { .. }) => Errno::NoSpc,
             Self::ReadTooLong { .. } => Errno::Overflow,
             Self::Device(BlockError::ReadOnly) => Errno::Perm,
+            Self::Device(BlockError::NotFast) => Errno::NotSup,
             // The protocol has no "try again". A client that asked for structured replies is told so in words.
             Self::Device(
                 BlockError::Damaged { .. } | BlockError::Busy { .. } | BlockError::Codec { .. } | BlockError::Poisoned,
@@ -148,6 +152,7 @@ mod tests {
             (Failure::Device(BlockError::Codec { offset: 0 }), 5),
             (Failure::Device(BlockError::Poisoned), 5),
             (Failure::Device(BlockError::ReadOnly), 1),
+            (Failure::Device(BlockError::NotFast), 95),
             (Failure::Device(BlockError::OutOfRange(range)), 22),
             (Failure::Outside(range), 22),
             (Failure::PastEnd(range), 28),

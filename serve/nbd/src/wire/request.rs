@@ -6,7 +6,7 @@
 use super::failure::Failure;
 use super::fields::Fields;
 use super::{MAX_PAYLOAD, REQUEST_MAGIC};
-use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode};
+use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
 use thiserror::Error;
 
 /// Length of a request without its payload. Units: bytes.
@@ -121,6 +121,8 @@ pub enum Command {
         span: Span,
         /// Whether holes are welcome.
         mode: ZeroMode,
+        /// Whether to refuse rather than be slow.
+        speed: ZeroSpeed,
         /// When to answer.
         durability: Durability,
     },
@@ -233,7 +235,8 @@ impl Header {
         self.only_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
         let span = self.changed_span(rules, Failure::PastEnd)?;
         let mode = if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
-        Ok(Command::WriteZeroes { span, mode, durability: self.durability() })
+        let speed = if self.has(flag::FAST_ZERO) { ZeroSpeed::FastOnly } else { ZeroSpeed::Any };
+        Ok(Command::WriteZeroes { span, mode, speed, durability: self.durability() })
     }
 
     fn trim(&self, rules: &Rules) -> Result<Command, Failure> {

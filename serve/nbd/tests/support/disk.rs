@@ -1,6 +1,6 @@
 //! A block device in a plain vector, slow and obviously right; pages can be declared damaged and memory limited.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode};
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
@@ -119,8 +119,13 @@ impl BlockDevice for Disk {
         Ok(())
     }
 
-    fn write_zeroes(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+    /// Fast is what gives whole pages up.
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         self.changeable()?;
+        let ragged = !span.offset().is_multiple_of(PAGE) || !span.end().is_multiple_of(PAGE);
+        if speed == ZeroSpeed::FastOnly && (ragged || mode == ZeroMode::KeepAllocated) {
+            return Err(BlockError::NotFast);
+        }
         self.bytes.write().unwrap()[Self::range(span)].fill(0);
         match mode {
             ZeroMode::MayUnmap => self.discard(span),
