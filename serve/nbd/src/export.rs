@@ -37,15 +37,16 @@ impl Export {
     pub(crate) fn transmission_flags(&self, terms: Terms) -> u16 {
         let mut flags = transmission::HAS_FLAGS
             | transmission::SEND_FLUSH
-            | transmission::SEND_FUA
-            | transmission::SEND_TRIM
-            | transmission::SEND_WRITE_ZEROES
-            | transmission::SEND_FAST_ZERO
             | transmission::SEND_CACHE
             | transmission::CAN_MULTI_CONN;
-        if self.device.is_read_only() {
-            flags |= transmission::READ_ONLY;
-        }
+        flags |= if self.device.is_read_only() {
+            transmission::READ_ONLY
+        } else {
+            transmission::SEND_FUA
+                | transmission::SEND_TRIM
+                | transmission::SEND_WRITE_ZEROES
+                | transmission::SEND_FAST_ZERO
+        };
         if terms.structured {
             flags |= transmission::SEND_DF;
         }

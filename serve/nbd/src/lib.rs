@@ -55,6 +55,7 @@
 //! * `base:allocation` cannot promise that a written page takes no more memory when it is overwritten: it may compress worse.
 //!   `NO_HOLE` is passed to the device, which knows best.
 //! * `FAST_ZERO` is passed on, too: the device says `ENOTSUP` unless dropping whole pages is all there is to do.
+//! * A read-only device offers no flag of a change (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`), and changes get `EPERM`.
 //! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
 //! * No TLS: use a unix socket, or a tunnel.
 #![forbid(unsafe_code)]

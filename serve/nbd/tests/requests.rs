@@ -211,6 +211,19 @@ fn fast_zero_is_refused_unless_it_is_fast() {
 }
 
 #[test]
+fn a_read_only_export_offers_no_way_to_write() {
+    let (read_only, offered) = (1 << 1, |bits: u16| bits & (1 << 3 | 1 << 5 | 1 << 6 | 1 << 11));
+    for (disk, is_read_only) in [(Disk::new(MIB), false), (Disk::read_only(MIB), true)] {
+        let served = Served::unix(Arc::new(disk));
+        let mut client = Client::greet(served.path(), 3);
+        let replies = client.ask(7, &[0; 6]);
+        let flags = u16::from_be_bytes(replies[0].1[10..12].try_into().unwrap());
+        assert_eq!(flags & read_only != 0, is_read_only);
+        assert_eq!(offered(flags), if is_read_only { 0 } else { offered(u16::MAX) });
+    }
+}
+
+#[test]
 fn flags_that_do_not_belong_to_a_command_are_invalid() {
     let (_, served) = disk(MIB);
     let [mut simple, mut structured] = both(&served);
@@ -292,9 +305,13 @@ fn a_read_only_device_refuses_changes_and_stays_in_step() {
     for mut client in both(&served) {
         client.write(1, 0, &[1; 5000]);
         assert_eq!(client.errno(1), 1);
+        client.write(1, MIB, &[1; 5000]);
+        assert_eq!(client.errno(1), 1);
         for kind in [TRIM, ZEROES] {
-            client.request(0, kind, 2, 0, 4096);
-            assert_eq!(client.errno(2), 1);
+            for flags in [0, FUA, NO_HOLE, FAST_ZERO, DF] {
+                client.request(flags, kind, 2, 0, 4096);
+                assert_eq!(client.errno(2), 1, "command {kind}, flags {flags:#x}");
+            }
         }
         client.request(0, READ, 3, 0, 0);
         assert_eq!(client.errno(3), 0);

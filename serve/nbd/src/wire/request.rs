@@ -223,25 +223,28 @@ impl Header {
     }
 
     fn write(&self, rules: &Rules) -> Result<Command, Failure> {
+        permit_change(rules)?;
         self.only_flags(0)?;
         if self.len > MAX_PAYLOAD {
             return Err(Failure::PayloadTooLong { len: self.len });
         }
-        let span = self.changed_span(rules, Failure::PastEnd)?;
+        let span = self.span(rules).map_err(Failure::PastEnd)?;
         Ok(Command::Write { span, durability: self.durability() })
     }
 
     fn write_zeroes(&self, rules: &Rules) -> Result<Command, Failure> {
+        permit_change(rules)?;
         self.only_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
-        let span = self.changed_span(rules, Failure::PastEnd)?;
+        let span = self.span(rules).map_err(Failure::PastEnd)?;
         let mode = if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
         let speed = if self.has(flag::FAST_ZERO) { ZeroSpeed::FastOnly } else { ZeroSpeed::Any };
         Ok(Command::WriteZeroes { span, mode, speed, durability: self.durability() })
     }
 
     fn trim(&self, rules: &Rules) -> Result<Command, Failure> {
+        permit_change(rules)?;
         self.only_flags(0)?;
-        let span = self.changed_span(rules, Failure::Outside)?;
+        let span = self.span(rules).map_err(Failure::Outside)?;
         Ok(Command::Trim { span, durability: self.durability() })
     }
 
@@ -291,11 +294,9 @@ impl Header {
     fn span(&self, rules: &Rules) -> Result<Span, OutOfRange> {
         Span::new(self.offset, u64::from(self.len), rules.size)
     }
+}
 
-    fn changed_span(&self, rules: &Rules, outside: fn(OutOfRange) -> Failure) -> Result<Span, Failure> {
-        if rules.read_only {
-            return Err(Failure::Device(BlockError::ReadOnly));
-        }
-        self.span(rules).map_err(outside)
-    }
+/// Refuses a request that would change a read-only device, whatever else is wrong with it.
+fn permit_change(rules: &Rules) -> Result<(), Failure> {
+    if rules.read_only { Err(Failure::Device(BlockError::ReadOnly)) } else { Ok(()) }
 }
