@@ -21,8 +21,11 @@ pub struct ServerConfig {
     pub export_name: String,
     /// Text that clients may show to people. At most 4096 bytes.
     pub description: String,
-    /// Connections that get a seat. The next ones are told so and turned away.
+    /// Clients that are served at the same time. The next ones are told when they want to start, and turned away.
     pub max_connections: usize,
+    /// Clients in the handshake at the same time. When there are more, the oldest one that had an eighth of the handshake timeout,
+    /// or a second, makes room for the next; the next ones wait in the listen queue.
+    pub max_handshakes: usize,
     /// How long a client may take from connecting to the end of the handshake, whatever it sends and however slowly it reads.
     pub handshake_timeout: Duration,
     /// How long a client may take to receive the replies that are sent together, at most 2.25 MiB.
@@ -39,6 +42,7 @@ impl Default for ServerConfig {
             export_name: String::new(),
             description: String::from("memzip compressed memory"),
             max_connections: 1024,
+            max_handshakes: 512,
             handshake_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
             idle_timeout: None,

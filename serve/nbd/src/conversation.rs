@@ -16,8 +16,8 @@ pub struct Setting<'a> {
     pub export: &'a Export,
     /// Where requests are counted.
     pub counters: &'a Counters,
-    /// Whether there is a seat for the client.
-    pub admission: Admission,
+    /// Asked when the client wants to start: whether there is a seat for it.
+    pub admission: &'a dyn Fn() -> Admission,
     /// How long the handshake may take.
     pub handshake_timeout: Duration,
     /// How long the client may take to send a request once the handshake is over; `None`: for ever.

@@ -16,12 +16,12 @@ use std::io::Write;
 /// Longest option data that are looked at; longer ones are skipped and answered with an error. Units: bytes.
 const MAX_OPTION: u32 = 64 << 10;
 
-/// Whether there is a seat for the client.
+/// Whether there is a seat for a client that wants to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// There is.
+    /// There is, and the client has it.
     Welcome,
-    /// There is none: every option is refused until the client leaves.
+    /// There is none: the client is told so, and may ask again.
     Full,
 }
 
@@ -42,7 +42,7 @@ enum Next {
 pub(crate) fn haggle<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
-    admission: Admission,
+    admission: &dyn Fn() -> Admission,
 ) -> Result<Option<Terms>, Hangup> {
     greet(channel)?;
     let mut haggler = Haggler { export, admission, terms: Terms::default(), zeroes: client_flags(channel)? };
@@ -90,7 +90,7 @@ fn client_flags<R: Inbound, W: Write>(channel: &mut Channel<R, W>) -> Result<Zer
 
 struct Haggler<'a> {
     export: &'a Export,
-    admission: Admission,
+    admission: &'a dyn Fn() -> Admission,
     terms: Terms,
     zeroes: Zeroes,
 }

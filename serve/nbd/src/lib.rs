@@ -40,7 +40,8 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of a connection | two buffers of 256 KiB, up to 2 MiB more while a long simple reply is sent, a 512 KiB stack (reserved); touched parts only. Answers to options never collect |
-//! | connections | [`ServerConfig::max_connections`]; the next ones are told so and turned away |
+//! | connections | [`ServerConfig::max_connections`]; the next ones are told so when they want to start |
+//! | clients in the handshake | [`ServerConfig::max_handshakes`]; each next one waits for a second at most until the oldest has to leave |
 //! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
 //! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
 //! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |

@@ -6,10 +6,14 @@ use crate::config::Listen;
 use crate::error::NbdError;
 use crate::socket::Socket;
 use crate::uri;
+use rustix::net::listen as listen_on;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::UnixDoor;
+
+/// Clients that may wait to be taken in.
+const BACKLOG: i32 = 1024;
 
 /// Where clients come in. Never blocks.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ impl Listener {
             Listen::Unix(path) => UnixDoor::open(path).map(Self::Unix),
             Listen::Tcp(address) => {
                 let listener = TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
+                // Once more, for a longer queue than the standard library asks for.
+                listen_on(&listener, BACKLOG).map_err(NbdError::io("listen on the TCP address"))?;
                 listener.set_nonblocking(true).map_err(NbdError::io("prepare the listening socket"))?;
                 let address = listener.local_addr().map_err(NbdError::io("learn the port"))?;
                 Ok(Self::Tcp { listener, address })

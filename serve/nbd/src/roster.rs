@@ -1,38 +1,70 @@
 //! Who is connected.
+//!
+//! A connection first takes part in the handshake and gets a seat when its client starts. The two are counted apart, so clients
+//! that connect and say nothing cannot keep the seats from clients that work.
+//!
+//! The places for the handshake are limited, too. When all are taken the oldest one is given to the next client, unless it is too young:
+//! then the next client waits. So each client gets its turn for a moment, however many say nothing.
 
 use crate::socket::Socket;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Clients without a seat that are spoken with at the same time, only to tell them so.
-const MOST_STANDING: usize = 8;
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Clients that are served.
+    pub seats: usize,
+    /// Clients in the handshake.
+    pub handshakes: usize,
+    /// How long a client in the handshake keeps its place while others wait for it.
+    pub protected: Duration,
+}
 
 /// The sockets of all connections, so that a shutdown can reach them.
 #[derive(Debug)]
 pub struct Roster {
-    seats: usize,
+    limits: Limits,
     present: Mutex<Present>,
-    left: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Present {
     next: u64,
-    seated: HashMap<u64, Arc<Socket>>,
-    standing: HashMap<u64, Arc<Socket>>,
+    seated: usize,
+    handshakes: usize,
+    /// No place is waited for any more.
+    closed: bool,
+    /// By number, so oldest first.
+    lines: BTreeMap<u64, Line>,
 }
 
-/// A client's place.
 #[derive(Debug)]
-pub enum Place {
+struct Line {
+    socket: Arc<Socket>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the handshake.
+    Handshake { since: Instant },
+    /// Was in the handshake, and had to leave for another client.
+    Evicted,
     /// It is served.
-    Seated(Entry),
-    /// It is told that there is no seat.
-    Standing(Entry),
-    /// It is closed without a word: even those who wait to be told are too many.
-    None,
+    Seated,
+}
+
+/// A client's place in the handshake, and what it cost.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its line in the roster.
+    pub entry: Entry,
+    /// Clients that had to leave for it.
+    pub evicted: u64,
 }
 
 /// A line of the roster, struck out when dropped.
@@ -44,47 +76,66 @@ pub struct Entry {
 }
 
 impl Roster {
-    /// Room for this many clients.
-    pub fn new(seats: usize) -> Self {
-        Self { seats, present: Mutex::default(), left: Condvar::new() }
+    /// A roster without clients.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, present: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Finds a place for a client.
-    pub fn admit(self: &Arc<Self>, socket: Socket) -> Place {
-        let socket = Arc::new(socket);
+    /// Finds a place in the handshake for a client; waits for it if it must. Returns `None` when there is none and the roster is closed.
+    pub fn admit(self: &Arc<Self>, socket: Socket) -> Option<Admitted> {
         let mut present = self.lock();
+        let mut evicted = 0;
+        while present.handshakes >= self.limits.handshakes {
+            if present.closed {
+                return None;
+            }
+            let wait = match present.evict_oldest(self.limits.protected) {
+                // It leaves at once: it waits for its client and for nothing else.
+                Ok(()) => {
+                    evicted += 1;
+                    self.limits.protected
+                }
+                Err(wait) => wait.unwrap_or(self.limits.protected),
+            };
+            (present, _) = self.changed.wait_timeout(present, wait).unwrap_or_else(PoisonError::into_inner);
+        }
+        let socket = Arc::new(socket);
         let number = present.next;
         present.next += 1;
-        let entry = |roster| Entry { roster, socket: Arc::clone(&socket), number };
-        if present.seated.len() < self.seats {
-            present.seated.insert(number, Arc::clone(&socket));
-            Place::Seated(entry(Arc::clone(self)))
-        } else if present.standing.len() < MOST_STANDING {
-            present.standing.insert(number, Arc::clone(&socket));
-            Place::Standing(entry(Arc::clone(self)))
-        } else {
-            Place::None
-        }
+        present.handshakes += 1;
+        let state = State::Handshake { since: Instant::now() };
+        present.lines.insert(number, Line { socket: Arc::clone(&socket), state });
+        Some(Admitted { entry: Entry { roster: Arc::clone(self), socket, number }, evicted })
+    }
+
+    /// Lets no client wait for a place any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
     }
 
     /// Clients that have a seat.
     pub fn seated(&self) -> usize {
-        self.lock().seated.len()
+        self.lock().seated
+    }
+
+    /// Clients in the handshake.
+    pub fn handshakes(&self) -> usize {
+        self.lock().handshakes
     }
 
     /// Ends one or both directions of every connection.
     pub fn shutdown(&self, how: Shutdown) {
-        let present = self.lock();
-        present.seated.values().chain(present.standing.values()).for_each(|socket| socket.shutdown(how));
+        self.lock().lines.values().for_each(|line| line.socket.shutdown(how));
     }
 
     /// Waits until nobody is left, at most `limit`. Returns whether nobody is.
     pub fn wait_empty(&self, limit: Duration) -> bool {
         let start = Instant::now();
         let mut present = self.lock();
-        while !(present.seated.is_empty() && present.standing.is_empty()) {
+        while !present.lines.is_empty() {
             let Some(rest) = limit.checked_sub(start.elapsed()) else { return false };
-            (present, _) = self.left.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
+            (present, _) = self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
         }
         true
     }
@@ -95,19 +146,59 @@ impl Roster {
     }
 }
 
+impl Present {
+    /// Makes the oldest client in the handshake leave. If it is younger than `protected`, returns how long it stays; `None`: all that
+    /// are left are about to leave.
+    fn evict_oldest(&mut self, protected: Duration) -> Result<(), Option<Duration>> {
+        for line in self.lines.values_mut() {
+            let State::Handshake { since } = line.state else { continue };
+            return match protected.checked_sub(since.elapsed()) {
+                Some(left) if !left.is_zero() => Err(Some(left)),
+                _ => {
+                    line.state = State::Evicted;
+                    line.socket.shutdown(Shutdown::Both);
+                    Ok(())
+                }
+            };
+        }
+        Err(None)
+    }
+}
+
 impl Entry {
     /// The client's socket.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Gives a client in the handshake a seat. Returns whether there was one.
+    pub fn take_seat(&self) -> bool {
+        let mut present = self.roster.lock();
+        if present.seated >= self.roster.limits.seats {
+            return false;
+        }
+        let Some(line) = present.lines.get_mut(&self.number) else { return false };
+        if !matches!(line.state, State::Handshake { .. }) {
+            return false;
+        }
+        line.state = State::Seated;
+        present.seated += 1;
+        present.handshakes -= 1;
+        drop(present);
+        self.roster.changed.notify_all();
+        true
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut present = self.roster.lock();
-        present.seated.remove(&self.number);
-        present.standing.remove(&self.number);
+        match present.lines.remove(&self.number).map(|line| line.state) {
+            Some(State::Seated) => present.seated -= 1,
+            Some(State::Handshake { .. } | State::Evicted) => present.handshakes -= 1,
+            None => {}
+        }
         drop(present);
-        self.roster.left.notify_all();
+        self.roster.changed.notify_all();
     }
 }

@@ -8,11 +8,13 @@ use crate::haggle::Admission;
 use crate::hangup::Hangup;
 use crate::listener::{Arrival, Listener};
 use crate::peer::Peer;
-use crate::roster::{Entry, Place, Roster};
+use crate::roster::{Admitted, Entry, Limits, Roster};
+use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use crate::wire::MAX_STRING;
 use block::BlockDevice;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 /// A connection's stack. Units: bytes. Reserved, not committed.
 const STACK: usize = 512 << 10;
+/// Longest time that a client in the handshake keeps its place while others wait for it.
+const PROTECTED: Duration = Duration::from_secs(1);
 /// How long to wait before trying again when the system has no file descriptor or memory for a client.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
@@ -78,7 +82,11 @@ impl Server {
             shared: Arc::new(Shared {
                 export: Export { name: config.export_name, description: config.description, device },
                 counters: Counters::default(),
-                roster: Arc::new(Roster::new(config.max_connections)),
+                roster: Arc::new(Roster::new(Limits {
+                    seats: config.max_connections,
+                    handshakes: config.max_handshakes.max(1),
+                    protected: (config.handshake_timeout / 8).min(PROTECTED),
+                })),
                 handshake_timeout: config.handshake_timeout,
                 send_timeout: config.send_timeout,
                 idle_timeout: config.idle_timeout,
@@ -135,14 +143,10 @@ impl Server {
         while !self.shared.stopping.load(Ordering::Acquire) {
             match self.listener.accept() {
                 Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
-                    self.shared.counters.refused();
+                    self.shared.counters.refused(1);
                 }
-                Ok(Arrival::Client(socket)) => match self.shared.roster.admit(socket) {
-                    Place::Seated(entry) => self.seat(entry, Admission::Welcome),
-                    Place::Standing(entry) => self.seat(entry, Admission::Full),
-                    Place::None => self.shared.counters.refused(),
-                },
-                Ok(Arrival::TurnedAway) => self.shared.counters.refused(),
+                Ok(Arrival::Client(socket)) => self.admit(socket),
+                Ok(Arrival::TurnedAway) => self.shared.counters.refused(1),
                 Ok(Arrival::Nobody) => return,
                 // No descriptor or no memory: the client waits in the backlog until there is one.
                 Err(_) => return self.pause(),
@@ -150,18 +154,16 @@ impl Server {
         }
     }
 
-    fn seat(&self, entry: Entry, admission: Admission) {
+    /// Gives a client a place in the handshake, and a thread.
+    fn admit(&self, socket: Socket) {
         let counters = &self.shared.counters;
-        if admission == Admission::Full {
-            counters.refused();
-        }
+        let Some(Admitted { entry, evicted }) = self.shared.roster.admit(socket) else { return counters.refused(1) };
+        counters.refused(evicted);
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK);
-        match thread.spawn(move || talk(&shared, entry, admission)) {
-            Ok(_) if admission == Admission::Welcome => counters.seated(),
-            Ok(_) => {}
-            // No thread to be had: the entry is dropped, which closes the connection.
-            Err(_) => counters.refused(),
+        // No thread to be had: the entry is dropped, which closes the connection.
+        if thread.spawn(move || talk(&shared, entry)).is_err() {
+            counters.refused(1);
         }
     }
 
@@ -173,18 +175,31 @@ impl Server {
 }
 
 /// One connection's thread.
-fn talk(shared: &Shared, entry: Entry, admission: Admission) {
+fn talk(shared: &Shared, entry: Entry) {
+    let counters = &shared.counters;
+    let refused = Cell::new(false);
+    let admission = || {
+        if entry.take_seat() {
+            counters.seated();
+            return Admission::Welcome;
+        }
+        // Counted once, however often the client asks.
+        if !refused.replace(true) {
+            counters.refused(1);
+        }
+        Admission::Full
+    };
     let setting = Setting {
         export: &shared.export,
-        counters: &shared.counters,
-        admission,
+        counters,
+        admission: &admission,
         handshake_timeout: shared.handshake_timeout,
         idle_timeout: shared.idle_timeout,
     };
     let peer = Peer::new(entry.socket(), shared.send_timeout);
     match converse(&peer, &peer, setting) {
         Ok(()) | Err(Hangup::Closed | Hangup::NoSeat) => {}
-        Err(_) => shared.counters.broken(),
+        Err(_) => counters.broken(),
     }
     // Only now may a shutdown return.
     drop(entry);
@@ -196,14 +211,19 @@ impl Handle {
         // Pairs with the Acquire in `serve`; the eventfd makes it look.
         self.shared.stopping.store(true, Ordering::Release);
         // A full eventfd counter is readable too, which is all that matters.
+        self.shared.roster.close();
         let _: io::Result<usize> = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes()).map_err(Into::into);
     }
 
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let connections_current = self.shared.roster.seated() as u64;
-        Stats { connections_current, ..self.shared.counters.snapshot() }
+        let roster = &self.shared.roster;
+        Stats {
+            connections_current: roster.seated() as u64,
+            handshakes_current: roster.handshakes() as u64,
+            ..self.shared.counters.snapshot()
+        }
     }
 }
 

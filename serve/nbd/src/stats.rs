@@ -57,9 +57,11 @@ pub struct Errors {
 pub struct Stats {
     /// Connections that have a seat now.
     pub connections_current: u64,
+    /// Connections in the handshake now.
+    pub handshakes_current: u64,
     /// Connections that ever had a seat.
     pub connections_total: u64,
-    /// Connections turned away: no seat, or a peer of another user.
+    /// Connections turned away: no seat, no place in the handshake, or a peer of another user.
     pub connections_refused: u64,
     /// Requests by command.
     pub requests: Requests,
@@ -122,9 +124,9 @@ impl Counters {
         add(&self.connections_total, 1);
     }
 
-    /// One more connection was turned away.
-    pub(crate) fn refused(&self) {
-        add(&self.connections_refused, 1);
+    /// So many more connections were turned away.
+    pub(crate) fn refused(&self, count: u64) {
+        add(&self.connections_refused, count);
     }
 
     /// One more conversation ended badly.
@@ -132,13 +134,14 @@ impl Counters {
         add(&self.broken, 1);
     }
 
-    /// Everything counted so far; `connections_current` is left to who knows it.
+    /// Everything counted so far, without the connections there are now: the roster knows these.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
         let request = |kind: u16| load(&self.requests[usize::from(kind)]);
         let error = |errno: Errno| load(&self.errors[errno.index()]);
         Stats {
             connections_current: 0,
+            handshakes_current: 0,
             connections_total: load(&self.connections_total),
             connections_refused: load(&self.connections_refused),
             requests: Requests {

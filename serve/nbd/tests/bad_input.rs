@@ -157,7 +157,7 @@ fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
         assert!(start.elapsed() < Duration::from_secs(5), "sent {sent} bytes");
     }
     assert!(start.elapsed() >= Duration::from_millis(400));
-    eventually("freeing the seat", || served.handle.stats().connections_current == 0);
+    eventually("giving its place up", || served.handle.stats().handshakes_current == 0);
     // One that says nothing at all, and one that asks for ever.
     let mut silent = Client::connect(served.path());
     silent.take(18);
@@ -212,7 +212,7 @@ fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
     let _second = Client::simple(served.path());
     let mut third = Client::greet(served.path(), 3);
     let replies = third.ask(7, &[0; 6]);
-    assert_eq!(replies, [((1 << 31) + 2, b"too many connections".to_vec())]);
+    assert_eq!(replies, [((1 << 31) + 2, b"too many connections: try again later".to_vec())]);
     assert_eq!(third.ask(2, &[]), [(1, vec![])]);
     let mut old = Client::greet(served.path(), 3);
     old.send_option(1, b"");
@@ -224,15 +224,54 @@ fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
 }
 
 #[test]
-fn a_crowd_without_seats_is_closed_without_a_word() {
+fn every_client_over_the_limit_is_told_so() {
     let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut seated = Client::simple(served.path());
-    let crowd: Vec<Client> = (0..100).map(|_| Client::connect(served.path())).collect();
-    eventually("refusing", || served.handle.stats().connections_refused == 100);
+    let mut crowd: Vec<Client> = (0..100).map(|_| Client::greet(served.path(), 3)).collect();
+    for client in &mut crowd {
+        let replies = client.ask(7, &[0; 6]);
+        assert_eq!(replies, [((1 << 31) + 2, b"too many connections: try again later".to_vec())]);
+    }
+    assert_eq!(served.handle.stats().connections_refused, 100);
     seated.request(0, 5, 1, 0, 1);
     assert_eq!(seated.errno(1), 0);
-    drop(crowd);
+    // One of them may have the seat when it is free.
+    drop(seated);
+    eventually("a free seat", || served.handle.stats().connections_current == 0);
+    assert_eq!(crowd[99].ask(7, &[0; 6]).last().unwrap().0, 1);
+}
+
+#[test]
+fn silent_clients_do_not_keep_others_out() {
+    let config = ServerConfig {
+        max_connections: 4,
+        max_handshakes: 8,
+        handshake_timeout: Duration::from_secs(4),
+        ..ServerConfig::default()
+    };
+    let served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let _silent: Vec<Client> = (0..48).map(|_| Client::connect(served.path())).collect();
+    let start = Instant::now();
+    let mut client = Client::simple(served.path());
+    // Eight leave every half second. Without that it would be eight every four seconds.
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    client.request(0, 5, 1, 0, 1);
+    assert_eq!(client.errno(1), 0);
+    let stats = served.handle.stats();
+    assert!(stats.connections_refused >= 40 && stats.handshakes_current <= 8, "{stats:?}");
+}
+
+#[test]
+fn clients_that_come_together_are_not_evicted_by_each_other() {
+    let config = ServerConfig { max_handshakes: 2, ..ServerConfig::default() };
+    let served = Served::with(Arc::new(Disk::new(MIB)), config);
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| Client::simple(served.path()));
+        }
+    });
+    assert_eq!(served.handle.stats().connections_refused, 0);
 }
 
 #[test]

@@ -202,7 +202,7 @@ proptest! {
         let setting = Setting {
             export: &export,
             counters: &counters,
-            admission: Admission::Welcome,
+            admission: &|| Admission::Welcome,
             handshake_timeout: Duration::from_secs(60),
             idle_timeout: None,
         };

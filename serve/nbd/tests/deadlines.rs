@@ -24,10 +24,16 @@ fn short() -> ServerConfig {
     ServerConfig { handshake_timeout: SHORT, send_timeout: SHORT, ..ServerConfig::default() }
 }
 
+/// Connections there are, in the handshake or after it.
+fn connections(served: &Served) -> u64 {
+    let stats = served.handle.stats();
+    stats.connections_current + stats.handshakes_current
+}
+
 /// Waits until no connection is left, while `step` keeps the client busy.
 fn gone(served: &Served, mut step: impl FnMut()) {
     let start = Instant::now();
-    while served.handle.stats().connections_current > 0 {
+    while connections(served) > 0 {
         assert!(start.elapsed() < LONG, "the connection outlives its deadline");
         step();
         thread::sleep(Duration::from_millis(20));
@@ -78,7 +84,7 @@ fn answers_to_options_never_collect() {
     let setting = Setting {
         export: &export,
         counters: &Counters::default(),
-        admission: Admission::Welcome,
+        admission: &|| Admission::Welcome,
         handshake_timeout: Duration::from_secs(60),
         idle_timeout: None,
     };

@@ -55,16 +55,11 @@ impl Haggler<'_> {
                 return Ok(Next::Leave);
             }
             Ok(OptionRequest::ExportName(name)) => return self.export_name(name, answer),
-            _ if self.admission == Admission::Full => answer.refuse(rep::ERR_POLICY, "too many connections"),
             Ok(OptionRequest::List) => self.list(answer),
             Ok(OptionRequest::Info(query)) => {
                 self.tell(query, answer);
             }
-            Ok(OptionRequest::Go(query)) => {
-                if self.tell(query, answer) {
-                    return Ok(Next::Start);
-                }
-            }
+            Ok(OptionRequest::Go(query)) => return Ok(self.go(query, answer)),
             Ok(OptionRequest::StructuredReply) => {
                 self.terms.structured = true;
                 answer.ack();
@@ -77,13 +72,22 @@ impl Haggler<'_> {
         Ok(Next::Option)
     }
 
-    /// The old way to start: no errors can be told, so a wrong name ends the connection.
-    fn export_name(&mut self, name: &[u8], answer: &mut Answer<'_>) -> Result<Next, Hangup> {
-        if self.admission == Admission::Full {
-            return Err(Hangup::NoSeat);
+    /// Starts, if there is such an export and a seat.
+    fn go(&self, query: ExportQuery<'_>, answer: &mut Answer<'_>) -> Next {
+        if self.export.answers_to(query.name) && (self.admission)() == Admission::Full {
+            answer.refuse(rep::ERR_POLICY, "too many connections: try again later");
+            return Next::Option;
         }
+        if self.tell(query, answer) { Next::Start } else { Next::Option }
+    }
+
+    /// The old way to start: no errors can be told, so a wrong name or the lack of a seat ends the connection.
+    fn export_name(&mut self, name: &[u8], answer: &mut Answer<'_>) -> Result<Next, Hangup> {
         if !self.export.answers_to(name) {
             return Err(Hangup::NoExport);
+        }
+        if (self.admission)() == Admission::Full {
+            return Err(Hangup::NoSeat);
         }
         answer.outbox.put(&self.export.device.size().0.to_be_bytes());
         answer.outbox.put(&self.export.transmission_flags(self.terms).to_be_bytes());

@@ -3,7 +3,7 @@
 //! The file gets its mode before the socket listens, so there is no moment at which a stranger could connect; who connects is asked for
 //! his user id all the same. A file left behind by a dead server is replaced; one that somebody listens on is not.
 
-use super::{Arrival, nobody};
+use super::{Arrival, BACKLOG, nobody};
 use crate::error::NbdError;
 use crate::socket::Socket;
 use rustix::fs::{FlockOperation, Mode, chmod, flock, lstat};
@@ -21,9 +21,6 @@ use std::time::{Duration, Instant};
 
 /// How long another server that starts is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Clients that may wait to be taken in.
-const BACKLOG: i32 = 1024;
 
 /// A listening unix socket and the file that names it; the file goes when the door is dropped, unless somebody put another in its place.
 ///
