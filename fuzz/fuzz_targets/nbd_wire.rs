@@ -2,7 +2,7 @@
 //!
 //! The first byte chooses where the conversation begins and how it is cut into packets; the rest is what the client says. Held to be true:
 //! no panic; the output is bounded by what was asked for; how the bytes were cut into packets changes neither a reply nor
-//! the device; with structured replies the output is a sequence of well-formed chunks that carry cookies the client sent.
+//! the device; with structured replies or extended headers the output is a sequence of well-formed chunks that carry cookies the client sent.
 #![no_main]
 
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -27,8 +27,11 @@ const SIMPLE: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
 const STRUCTURED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0\
     IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation\
     IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
-/// What the server says to `STRUCTURED`: greeting, ack, context, ack, export, ack.
-const STRUCTURED_ANSWER: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
+const EXTENDED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0\
+    IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation\
+    IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
+/// What the server says to `STRUCTURED` and `EXTENDED`: greeting, ack, context, ack, export, ack.
+const CHUNKS_ANSWER: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
 
 /// What the client says, in packets of a given size.
 struct Packets<'a> {
@@ -83,42 +86,60 @@ fn hold(said: &[u8], packet: usize, admission: Admission) -> (Vec<u8>, Vec<u8>) 
     (ear.heard, device.content())
 }
 
-/// Checks a structured reply stream chunk by chunk.
-fn check_chunks(mut heard: &[u8], said: &[u8]) {
+/// The form of a chunk's head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    Structured,
+    Extended,
+}
+
+/// Checks a stream of chunks one by one.
+fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
+    let (magic, head_len) = match heads {
+        Heads::Structured => (0x668e_33ef_u32, 20),
+        Heads::Extended => (0x6e8a_278c, 32),
+    };
     while !heard.is_empty() {
-        let (head, rest) = heard.split_at_checked(20).expect("a whole chunk head");
-        assert_eq!(head[..4], 0x668e_33ef_u32.to_be_bytes(), "chunk magic");
+        let (head, rest) = heard.split_at_checked(head_len).expect("a whole chunk head");
+        assert_eq!(head[..4], magic.to_be_bytes(), "chunk magic");
         assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
         let kind = u16::from_be_bytes([head[6], head[7]]);
-        let len = u32::from_be_bytes([head[16], head[17], head[18], head[19]]) as usize;
+        let last = |bytes: usize| head[head_len - bytes..].iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
+        let len = last(if heads == Heads::Extended { 8 } else { 4 });
+        let repeated = if heads == Heads::Extended { 8..24 } else { 8..16 };
         let (payload, rest) = rest.split_at_checked(len).expect("a whole payload");
         match kind {
             0 => assert!(len == 0 && head[5] == 1),
             1 => assert!(len > 8),
             2 => assert_eq!(len, 12),
-            5 => assert!(len >= 12 && len % 8 == 4),
+            5 if heads == Heads::Structured => assert!(len >= 12 && len % 8 == 4),
+            6 if heads == Heads::Extended => assert!(len >= 24 && len % 16 == 8),
             0x8001 => assert_eq!(len, 6 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
             0x8002 => assert_eq!(len, 14 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
             other => panic!("chunk kind {other}"),
         }
-        assert!(said.windows(8).any(|cookie| cookie == &head[8..16]), "a cookie nobody sent");
+        let wanted = &head[repeated];
+        assert!(said.windows(wanted.len()).any(|sent| sent == wanted), "a cookie and an offset nobody sent");
         heard = rest;
     }
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, words)) = data.split_first() else { return };
-    let (prefix, admission) = match choice & 3 {
+    let (prefix, admission) = match choice & 7 {
         0 => (&[][..], Admission::Welcome),
         1 => (SIMPLE, Admission::Welcome),
         2 => (STRUCTURED, Admission::Welcome),
+        4.. => (EXTENDED, Admission::Welcome),
         _ => (&[][..], Admission::Full),
     };
     let said = [prefix, words].concat();
     let whole = hold(&said, usize::MAX, admission);
-    let packets = hold(&said, usize::from(choice >> 2) * 5 + 1, admission);
+    let packets = hold(&said, usize::from(choice >> 3) * 9 + 1, admission);
     assert!(whole == packets, "how the bytes were cut into packets made a difference");
-    if choice & 3 == 2 {
-        check_chunks(&whole.0[STRUCTURED_ANSWER..], words);
+    match choice & 7 {
+        2 => check_chunks(Heads::Structured, &whole.0[CHUNKS_ANSWER..], words),
+        4.. => check_chunks(Heads::Extended, &whole.0[CHUNKS_ANSWER..], words),
+        _ => {}
     }
 });

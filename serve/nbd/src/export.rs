@@ -1,7 +1,7 @@
 //! The device as clients see it: a name, a text, a size and what it can do.
 
 use crate::wire::request::Rules;
-use crate::wire::{MAX_PAYLOAD, transmission};
+use crate::wire::{Headers, MAX_PAYLOAD, transmission};
 use block::BlockDevice;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub struct Export {
 /// What client and server agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// Whether structured replies are used.
-    pub structured: bool,
+    /// The form of requests and replies.
+    pub headers: Headers,
     /// Whether `base:allocation` was selected.
     pub allocation: bool,
 }
@@ -47,7 +47,7 @@ impl Export {
                 | transmission::SEND_WRITE_ZEROES
                 | transmission::SEND_FAST_ZERO
         };
-        if terms.structured {
+        if terms.headers.has_chunks() {
             flags |= transmission::SEND_DF;
         }
         flags
@@ -64,7 +64,7 @@ impl Export {
         Rules {
             size: self.device.size(),
             read_only: self.device.is_read_only(),
-            structured: terms.structured,
+            headers: terms.headers,
             allocation: terms.allocation,
         }
     }

@@ -58,6 +58,8 @@
 //! * `FAST_ZERO` is passed on, too: the device says `ENOTSUP` unless dropping whole pages is all there is to do.
 //! * A read-only device offers no flag of a change (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`), and changes get `EPERM`.
 //! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
+//! * Extended headers are spoken where a client asks for them: 64-bit ranges for requests without data, at most 8192 extents in a
+//!   status answer. A payload longer than 32 MiB ends the connection; `BLOCK_STATUS` takes no payload, and none is offered.
 //! * No TLS: use a unix socket, or a tunnel.
 #![forbid(unsafe_code)]
 

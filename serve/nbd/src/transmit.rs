@@ -13,7 +13,8 @@ use crate::export::{Export, Terms};
 use crate::hangup::Hangup;
 use crate::stats::{Counters, Tally};
 use crate::wire::failure::Failure;
-use crate::wire::request::{Command, Durability, Header, REQUEST_LEN, Rules};
+use crate::wire::reply::ReplyTo;
+use crate::wire::request::{Command, Durability, Header, Rules};
 use block::{BlockDevice, Run};
 use std::io::Write;
 
@@ -67,16 +68,20 @@ struct Line<'a, R, W> {
 
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     fn serve(&mut self, counters: &Counters) -> Result<(), Hangup> {
+        let headers = self.rules.headers;
         loop {
-            if self.channel.received().len() < REQUEST_LEN {
+            if self.channel.received().len() < headers.request_len() {
                 counters.absorb(&mut self.tally);
             }
-            match self.channel.await_message(REQUEST_LEN) {
+            match self.channel.await_message(headers.request_len()) {
                 Err(Hangup::Closed) => return Ok(()),
                 result => result?,
             }
-            let Some(bytes) = self.channel.received().first_chunk() else { return Err(Hangup::Vanished) };
-            let header = Header::parse(bytes).map_err(|_| Hangup::Garbage { what: "request magic" })?;
+            let header = Header::parse(self.channel.received(), headers)
+                .map_err(|_| Hangup::Garbage { what: "request magic" })?;
+            if header.is_endless(headers) {
+                return Err(Hangup::Garbage { what: "payload longer than allowed" });
+            }
             self.tally.request(header.kind);
             if self.execute(&header)? == Flow::Stop {
                 return self.channel.flush();
@@ -86,31 +91,32 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
 
     /// Executes and answers the request whose header stands first in the channel.
     fn execute(&mut self, header: &Header) -> Result<Flow, Hangup> {
-        let cookie = header.cookie;
+        let headers = self.rules.headers;
+        let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
         let done = match header.command(&self.rules) {
             Ok(Command::Write { span, durability }) => self.write(span, durability)?,
             Ok(Command::Read { span, shape }) => {
-                self.channel.consume(REQUEST_LEN);
-                self.read(cookie, span, shape)?;
+                self.channel.consume(headers.request_len());
+                self.read(to, span, shape)?;
                 return Ok(Flow::Continue);
             }
             Ok(Command::BlockStatus { span, extents }) => {
-                self.channel.consume(REQUEST_LEN);
-                self.block_status(cookie, span, extents)?;
+                self.channel.consume(headers.request_len());
+                self.block_status(to, span, extents)?;
                 return Ok(Flow::Continue);
             }
             Ok(Command::Disconnect) => return Ok(Flow::Stop),
             Ok(command) => {
-                self.channel.consume(REQUEST_LEN);
+                self.channel.consume(headers.request_len());
                 self.change(command)
             }
             Err(failure) => {
-                self.channel.consume(REQUEST_LEN);
-                self.channel.skip(u64::from(header.payload()))?;
+                self.channel.consume(headers.request_len());
+                self.channel.skip(header.payload(headers))?;
                 Err(failure)
             }
         };
-        self.answer(header, done)?;
+        self.answer(to, done)?;
         Ok(Flow::Continue)
     }
 

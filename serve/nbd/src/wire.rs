@@ -22,6 +22,11 @@ pub const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 /// Opens each chunk of a structured reply.
 pub const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
 
+/// Opens each request with an extended header.
+pub const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
+/// Opens each chunk of a reply with an extended header.
+pub const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
+
 /// Handshake flag, both directions: options can be answered with errors.
 pub const FIXED_NEWSTYLE: u16 = 1 << 0;
 /// Handshake flag, both directions: no 124 zero bytes after `OPT_EXPORT_NAME`.
@@ -31,6 +36,44 @@ pub const NO_ZEROES: u16 = 1 << 1;
 pub const MAX_STRING: usize = 4096;
 /// Largest payload of one read or write. Units: bytes.
 pub const MAX_PAYLOAD: u32 = 32 << 20;
+
+/// The form of requests and replies that client and server agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headers {
+    /// Requests of 28 bytes, simple replies.
+    #[default]
+    Simple,
+    /// Requests of 28 bytes, structured replies.
+    Structured,
+    /// Requests of 32 bytes with 64-bit lengths, replies in chunks with heads of 32 bytes.
+    Extended,
+}
+
+impl Headers {
+    /// Length of a request without its payload. Units: bytes.
+    #[must_use]
+    pub fn request_len(self) -> usize {
+        match self {
+            Self::Simple | Self::Structured => 28,
+            Self::Extended => 32,
+        }
+    }
+
+    /// Length of a chunk without payload. Units: bytes.
+    #[must_use]
+    pub fn chunk_len(self) -> usize {
+        match self {
+            Self::Simple | Self::Structured => 20,
+            Self::Extended => 32,
+        }
+    }
+
+    /// Whether replies are made of chunks.
+    #[must_use]
+    pub fn has_chunks(self) -> bool {
+        self != Self::Simple
+    }
+}
 
 /// Bits of the transmission flags.
 pub mod transmission {
@@ -76,6 +119,8 @@ pub mod rep {
     pub const ERR_UNKNOWN: u32 = (1 << 31) + 6;
     /// The option's data are too long.
     pub const ERR_TOO_BIG: u32 = (1 << 31) + 9;
+    /// The option does not go with extended headers, or not without them.
+    pub const ERR_EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 }
 
 /// Kinds of information in `REP_INFO`.

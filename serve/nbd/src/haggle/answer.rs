@@ -5,7 +5,7 @@ use crate::channel::Outbox;
 use crate::export::Terms;
 use crate::hangup::Hangup;
 use crate::wire::option::{ContextQuery, ExportQuery, OptionError, OptionRequest};
-use crate::wire::{BASE_ALLOCATION, BASE_ALLOCATION_ID, OPTION_REPLY_MAGIC, info, rep};
+use crate::wire::{BASE_ALLOCATION, BASE_ALLOCATION_ID, Headers, OPTION_REPLY_MAGIC, info, rep};
 
 /// Zeros after the answer to `OPT_EXPORT_NAME`, for clients that did not wave them off.
 const PADDING: [u8; 124] = [0; 124];
@@ -60,8 +60,9 @@ impl Haggler<'_> {
                 self.tell(query, answer);
             }
             Ok(OptionRequest::Go(query)) => return Ok(self.go(query, answer)),
-            Ok(OptionRequest::StructuredReply) => {
-                self.terms.structured = true;
+            Ok(OptionRequest::StructuredReply) => self.structured_reply(answer),
+            Ok(OptionRequest::ExtendedHeaders) => {
+                self.terms.headers = Headers::Extended;
                 answer.ack();
             }
             Ok(OptionRequest::ListMetaContext(query)) => self.list_contexts(query, answer),
@@ -83,6 +84,9 @@ impl Haggler<'_> {
 
     /// The old way to start: no errors can be told, so a wrong name or the lack of a seat ends the connection.
     fn export_name(&mut self, name: &[u8], answer: &mut Answer<'_>) -> Result<Next, Hangup> {
+        if self.terms.headers == Headers::Extended {
+            return Err(Hangup::Garbage { what: "the old way to start, with extended headers" });
+        }
         if !self.export.answers_to(name) {
             return Err(Hangup::NoExport);
         }
@@ -95,6 +99,15 @@ impl Haggler<'_> {
             answer.outbox.put(&PADDING);
         }
         Ok(Next::Start)
+    }
+
+    /// Extended headers imply chunks, and there is no way back from them.
+    fn structured_reply(&mut self, answer: &mut Answer<'_>) {
+        if self.terms.headers == Headers::Extended {
+            return answer.refuse(rep::ERR_EXT_HEADER_REQD, "extended headers are in use");
+        }
+        self.terms.headers = Headers::Structured;
+        answer.ack();
     }
 
     fn list(&self, answer: &mut Answer<'_>) {
@@ -139,8 +152,8 @@ impl Haggler<'_> {
     /// Replaces what was selected before, also when it fails.
     fn set_contexts(&mut self, query: ContextQuery<'_>, answer: &mut Answer<'_>) {
         self.terms = Terms { allocation: false, ..self.terms };
-        if !self.terms.structured {
-            return answer.refuse(rep::ERR_INVALID, "metadata contexts need structured replies");
+        if !self.terms.headers.has_chunks() {
+            return answer.refuse(rep::ERR_INVALID, "metadata contexts need structured replies or extended headers");
         }
         if !self.export.answers_to(query.name) {
             return answer.refuse(rep::ERR_UNKNOWN, "no such export");

@@ -7,7 +7,7 @@ use super::{Attempt, Line, PIECE, RUNS, piece_end};
 use crate::channel::Inbound;
 use crate::hangup::Hangup;
 use crate::wire::failure::Failure;
-use crate::wire::reply::{self, ChunkKind, DATA_HEAD_LEN, HOLE_LEN, Place, SIMPLE_LEN};
+use crate::wire::reply::{self, ChunkKind, HOLE_PAYLOAD_LEN, Place, ReplyTo, SIMPLE_LEN};
 use crate::wire::request::Shape;
 use block::{BlockDevice, Content, Run, Span};
 use std::io::Write;
@@ -18,39 +18,39 @@ const SIMPLE_WHOLE: u64 = 2 << 20;
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Executes and answers a read.
     #[inline]
-    pub(super) fn read(&mut self, cookie: u64, span: Span, shape: Shape) -> Result<(), Hangup> {
+    pub(super) fn read(&mut self, to: ReplyTo, span: Span, shape: Shape) -> Result<(), Hangup> {
         match shape {
-            Shape::Simple if span.len() <= SIMPLE_WHOLE => self.read_simple(cookie, span),
-            Shape::Simple => self.read_simple_long(cookie, span),
-            Shape::Chunks | Shape::Whole if span.is_empty() => self.succeed(cookie),
-            Shape::Whole if span.len() > PIECE => self.read_whole_long(cookie, span),
-            Shape::Whole => self.read_whole(cookie, span),
-            Shape::Chunks => self.read_chunks(cookie, span),
+            Shape::Simple if span.len() <= SIMPLE_WHOLE => self.read_simple(to, span),
+            Shape::Simple => self.read_simple_long(to, span),
+            Shape::Chunks | Shape::Whole if span.is_empty() => self.succeed(to),
+            Shape::Whole if span.len() > PIECE => self.read_whole_long(to, span),
+            Shape::Whole => self.read_whole(to, span),
+            Shape::Chunks => self.read_chunks(to, span),
         }
     }
 
-    fn read_simple(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+    fn read_simple(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
         let len = SIMPLE_LEN + span.len() as usize;
         self.channel.reserve(len)?;
         let space = self.channel.outbox().space(len);
         if let Err(error) = self.device.read(span, &mut space[SIMPLE_LEN..]) {
-            return self.fail(cookie, &error.into());
+            return self.fail(to, &error.into());
         }
-        space[..SIMPLE_LEN].copy_from_slice(&reply::simple(cookie, None));
+        space[..SIMPLE_LEN].copy_from_slice(&reply::simple(to.cookie, None));
         self.channel.outbox().commit(len);
         self.tally.bytes_read += span.len();
         self.channel.end_reply()
     }
 
-    fn read_simple_long(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+    fn read_simple_long(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
         self.channel.reserve(PIECE as usize)?;
         for piece in pieces(span, self.device) {
             let space = self.channel.outbox().space(piece.len() as usize);
             if let Err(error) = self.device.read(piece, space) {
-                return self.fail(cookie, &error.into());
+                return self.fail(to, &error.into());
             }
         }
-        self.channel.outbox().put(&reply::simple(cookie, None));
+        self.channel.outbox().put(&reply::simple(to.cookie, None));
         for piece in pieces(span, self.device) {
             self.read_piece(piece)?.map_err(|_| Hangup::LateFailure)?;
         }
@@ -59,17 +59,17 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// One data chunk, ready before it is promised.
-    fn read_whole(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
-        match self.data_chunk(cookie, span, Place::Last)? {
+    fn read_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+        match self.data_chunk(to, span, Place::Last)? {
             Ok(()) => self.channel.end_reply(),
-            Err(failure) => self.fail_read(cookie, span, &failure),
+            Err(failure) => self.fail_read(to, span, &failure),
         }
     }
 
     /// One data chunk that is sent as it is read. What cannot be read is padded with zeros and named afterwards.
-    fn read_whole_long(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+    fn read_whole_long(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
         let len = span.len() as u32;
-        self.channel.outbox().put(&reply::data_head(cookie, Place::Inner, span.offset(), len));
+        self.channel.outbox().put(&reply::data_head(to, Place::Inner, span.offset(), len));
         let mut first = None;
         for piece in pieces(span, self.device) {
             if let Err(failure) = self.read_piece(piece)? {
@@ -81,26 +81,26 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             }
         }
         if let Some(failure) = first {
-            return self.fail_read(cookie, span, &failure);
+            return self.fail_read(to, span, &failure);
         }
         self.tally.bytes_read += span.len();
-        self.channel.outbox().put(&reply::chunk(cookie, ChunkKind::None, Place::Last, 0));
+        self.channel.outbox().put(&reply::chunk(to, ChunkKind::None, Place::Last, 0));
         self.channel.end_reply()
     }
 
     /// Data and hole chunks, as the device knows them.
-    fn read_chunks(&mut self, cookie: u64, span: Span) -> Result<(), Hangup> {
+    fn read_chunks(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
         let mut at = span.offset();
         while at < span.end() {
             match Span::new(at, span.end() - at, self.rules.size) {
                 Ok(rest) => self.look_ahead(rest, RUNS),
-                Err(error) => return self.fail_read(cookie, span, &Failure::Outside(error)),
+                Err(error) => return self.fail_read(to, span, &Failure::Outside(error)),
             }
             for index in 0..self.runs.len() {
                 let Run { len, content } = self.runs[index];
                 let end = at + len;
-                if let Err(failure) = self.run_chunks(cookie, at..end, content, span.end())? {
-                    return self.fail_read(cookie, span, &failure);
+                if let Err(failure) = self.run_chunks(to, at..end, content, span.end())? {
+                    return self.fail_read(to, span, &failure);
                 }
                 at = end;
             }
@@ -110,12 +110,12 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Answers for one run of equal content. `last` is where the whole reply ends.
-    fn run_chunks(&mut self, cookie: u64, range: std::ops::Range<u64>, content: Content, last: u64) -> Attempt {
+    fn run_chunks(&mut self, to: ReplyTo, range: std::ops::Range<u64>, content: Content, last: u64) -> Attempt {
         let place = |end| if end == last { Place::Last } else { Place::Inner };
         if content != Content::Data {
-            self.channel.reserve(HOLE_LEN)?;
+            self.channel.reserve(to.headers.chunk_len() + HOLE_PAYLOAD_LEN)?;
             let len = (range.end - range.start) as u32;
-            self.channel.outbox().put(&reply::hole(cookie, place(range.end), range.start, len));
+            self.channel.outbox().put(&reply::hole(to, place(range.end), range.start, len));
             return Ok(Ok(()));
         }
         let mut at = range.start;
@@ -125,7 +125,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
                 Ok(piece) => piece,
                 Err(error) => return Ok(Err(Failure::Outside(error))),
             };
-            if let Err(failure) = self.data_chunk(cookie, piece, place(end))? {
+            if let Err(failure) = self.data_chunk(to, piece, place(end))? {
                 return Ok(Err(failure));
             }
             at = end;
@@ -134,14 +134,15 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Reads one piece into a chunk of its own; nothing is kept if that fails.
-    fn data_chunk(&mut self, cookie: u64, piece: Span, place: Place) -> Attempt {
-        let len = DATA_HEAD_LEN + piece.len() as usize;
+    fn data_chunk(&mut self, to: ReplyTo, piece: Span, place: Place) -> Attempt {
+        let head = reply::data_head(to, place, piece.offset(), piece.len() as u32);
+        let len = head.len() + piece.len() as usize;
         self.channel.reserve(len)?;
         let space = self.channel.outbox().space(len);
-        if let Err(error) = self.device.read(piece, &mut space[DATA_HEAD_LEN..]) {
+        if let Err(error) = self.device.read(piece, &mut space[head.len()..]) {
             return Ok(Err(error.into()));
         }
-        space[..DATA_HEAD_LEN].copy_from_slice(&reply::data_head(cookie, place, piece.offset(), piece.len() as u32));
+        space[..head.len()].copy_from_slice(&head);
         self.channel.outbox().commit(len);
         Ok(Ok(()))
     }
@@ -159,13 +160,13 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// A damaged page may begin before the span; the client must get an offset inside it. The span is not empty.
-    fn fail_read(&mut self, cookie: u64, span: Span, failure: &Failure) -> Result<(), Hangup> {
+    fn fail_read(&mut self, to: ReplyTo, span: Span, failure: &Failure) -> Result<(), Hangup> {
         match failure.offset() {
             Some(offset) => {
                 let offset = offset.clamp(span.offset(), span.end() - 1);
-                self.fail_at(cookie, failure, offset)
+                self.fail_at(to, failure, offset)
             }
-            None => self.fail(cookie, failure),
+            None => self.fail(to, failure),
         }
     }
 

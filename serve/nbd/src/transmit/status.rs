@@ -3,16 +3,16 @@
 use super::Line;
 use crate::channel::Inbound;
 use crate::hangup::Hangup;
-use crate::wire::BASE_ALLOCATION_ID;
-use crate::wire::reply::{self, ChunkKind, Place};
+use crate::wire::reply::{self, ChunkKind, Place, ReplyTo};
 use crate::wire::request::Extents;
+use crate::wire::{BASE_ALLOCATION_ID, Headers};
 use block::{Content, Span};
 use std::io::Write;
 
-/// Most extents in one answer: 64 KiB of them. The client asks again from where the answer ends.
+/// Most extents in one answer: 64 KiB of them, or 128 KiB with extended headers. The client asks again from where the answer ends.
 const MOST: usize = 8192;
 
-/// The extent can be written without new memory, as far as one knows.
+/// The extent holds data.
 const DATA: u32 = 0;
 /// Bit 0: nothing is allocated. Bit 1: reads as zeros.
 const HOLE_ZERO: u32 = 0b11;
@@ -21,24 +21,46 @@ const ZERO: u32 = 0b10;
 
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Answers with at least one extent. The span is not empty.
-    pub(super) fn block_status(&mut self, cookie: u64, span: Span, extents: Extents) -> Result<(), Hangup> {
+    pub(super) fn block_status(&mut self, to: ReplyTo, span: Span, extents: Extents) -> Result<(), Hangup> {
         let most = match extents {
             Extents::One => 1,
             Extents::Many => MOST,
         };
         self.look_ahead(span, most);
-        let len = 4 + 8 * self.runs.len();
-        self.channel.reserve(reply::CHUNK_LEN + len)?;
-        let outbox = self.channel.outbox();
-        outbox.put(&reply::chunk(cookie, ChunkKind::BlockStatus, Place::Last, len as u32));
-        outbox.put(&BASE_ALLOCATION_ID.to_be_bytes());
-        for run in &self.runs {
-            // No run is longer than the span, which is no longer than a request can say: 32 bits.
-            outbox.put(&(run.len as u32).to_be_bytes());
-            outbox.put(&state(run.content).to_be_bytes());
+        match to.headers {
+            Headers::Simple | Headers::Structured => self.put_extents(to)?,
+            Headers::Extended => self.put_long_extents(to)?,
         }
         self.runs.shrink_to(super::RUNS);
         self.channel.end_reply()
+    }
+
+    fn put_extents(&mut self, to: ReplyTo) -> Result<(), Hangup> {
+        let len = 4 + 8 * self.runs.len();
+        self.channel.reserve(to.headers.chunk_len() + len)?;
+        let outbox = self.channel.outbox();
+        outbox.put(&reply::chunk(to, ChunkKind::BlockStatus, Place::Last, len as u32));
+        outbox.put(&BASE_ALLOCATION_ID.to_be_bytes());
+        for run in &self.runs {
+            // No run is longer than the span, which is no longer than a request of 28 bytes can say: 32 bits.
+            outbox.put(&(run.len as u32).to_be_bytes());
+            outbox.put(&state(run.content).to_be_bytes());
+        }
+        Ok(())
+    }
+
+    fn put_long_extents(&mut self, to: ReplyTo) -> Result<(), Hangup> {
+        let len = 8 + 16 * self.runs.len();
+        self.channel.reserve(to.headers.chunk_len() + len)?;
+        let outbox = self.channel.outbox();
+        outbox.put(&reply::chunk(to, ChunkKind::BlockStatusExt, Place::Last, len as u32));
+        outbox.put(&BASE_ALLOCATION_ID.to_be_bytes());
+        outbox.put(&(self.runs.len() as u32).to_be_bytes());
+        for run in &self.runs {
+            outbox.put(&run.len.to_be_bytes());
+            outbox.put(&u64::from(state(run.content)).to_be_bytes());
+        }
+        Ok(())
     }
 }
 

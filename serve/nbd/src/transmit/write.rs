@@ -6,7 +6,7 @@
 use super::{Attempt, Line, PIECE, piece_end};
 use crate::channel::Inbound;
 use crate::wire::failure::Failure;
-use crate::wire::request::{Durability, REQUEST_LEN};
+use crate::wire::request::Durability;
 use block::Span;
 use std::io::Write;
 
@@ -22,16 +22,17 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     fn write_whole(&mut self, span: Span) -> Attempt {
-        let whole = REQUEST_LEN + span.len() as usize;
+        let head = self.rules.headers.request_len();
+        let whole = head + span.len() as usize;
         self.channel.fill(whole)?;
-        let stored = self.device.write(span, &self.channel.received()[REQUEST_LEN..whole]);
+        let stored = self.device.write(span, &self.channel.received()[head..whole]);
         self.channel.consume(whole);
         Ok(stored.map_err(Failure::from))
     }
 
     /// After a failure the rest is received and forgotten, so that the next request is found.
     fn write_pieces(&mut self, span: Span) -> Attempt {
-        self.channel.consume(REQUEST_LEN);
+        self.channel.consume(self.rules.headers.request_len());
         let mut at = span.offset();
         while at < span.end() {
             let end = piece_end(at, span.end());

@@ -70,14 +70,17 @@ pub enum Failure {
     #[error("a read of {len} bytes is longer than 32 MiB")]
     ReadTooLong {
         /// Bytes asked for.
-        len: u32,
+        len: u64,
     },
     /// A payload longer than [`MAX_PAYLOAD`](super::MAX_PAYLOAD), to the server or in a simple reply.
     #[error("a payload of {len} bytes is longer than 32 MiB")]
     PayloadTooLong {
         /// Its length in bytes.
-        len: u32,
+        len: u64,
     },
+    /// A write whose extended header says that no payload follows.
+    #[error("a write needs the flag that says its length is that of a payload")]
+    NoPayload,
     /// `FLUSH` with an offset or a length.
     #[error("flush takes no offset and no length")]
     FlushRange,
@@ -101,6 +104,7 @@ impl Failure {
             | Self::Flags { .. }
             | Self::Outside(_)
             | Self::PayloadTooLong { .. }
+            | Self::NoPayload
             | Self::FlushRange
             | Self::NoContext
             | Self::EmptyStatus
@@ -156,8 +160,8 @@ mod tests {
             (Failure::Device(BlockError::OutOfRange(range)), 22),
             (Failure::Outside(range), 22),
             (Failure::PastEnd(range), 28),
-            (Failure::ReadTooLong { len: u32::MAX }, 75),
-            (Failure::PayloadTooLong { len: u32::MAX }, 22),
+            (Failure::ReadTooLong { len: u64::MAX }, 75),
+            (Failure::PayloadTooLong { len: u64::MAX }, 22),
         ];
         for (failure, number) in table {
             assert_eq!(failure.errno().number(), number, "{failure:?}");

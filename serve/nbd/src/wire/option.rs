@@ -24,6 +24,8 @@ pub mod opt {
     pub const LIST_META_CONTEXT: u32 = 9;
     /// Select metadata contexts.
     pub const SET_META_CONTEXT: u32 = 10;
+    /// Use extended headers.
+    pub const EXTENDED_HEADERS: u32 = 11;
 }
 
 /// What the client wants to know of an export, and of which.
@@ -84,6 +86,8 @@ pub enum OptionRequest<'a> {
     ListMetaContext(ContextQuery<'a>),
     /// Select metadata contexts.
     SetMetaContext(ContextQuery<'a>),
+    /// Use extended headers.
+    ExtendedHeaders,
 }
 
 /// Why an option was not understood.
@@ -107,7 +111,7 @@ impl<'a> OptionRequest<'a> {
     /// Whether the server has this option at all.
     #[must_use]
     pub fn is_known(number: u32) -> bool {
-        matches!(number, opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::SET_META_CONTEXT)
+        matches!(number, opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::EXTENDED_HEADERS)
     }
 
     /// Reads an option's data.
@@ -121,11 +125,12 @@ impl<'a> OptionRequest<'a> {
             opt::ABORT => Ok(Self::Abort),
             opt::LIST if data.is_empty() => Ok(Self::List),
             opt::STRUCTURED_REPLY if data.is_empty() => Ok(Self::StructuredReply),
+            opt::EXTENDED_HEADERS if data.is_empty() => Ok(Self::ExtendedHeaders),
             opt::INFO => export_query(data).map(Self::Info).ok_or(malformed),
             opt::GO => export_query(data).map(Self::Go).ok_or(malformed),
             opt::LIST_META_CONTEXT => context_query(data).map(Self::ListMetaContext).ok_or(malformed),
             opt::SET_META_CONTEXT => context_query(data).map(Self::SetMetaContext).ok_or(malformed),
-            opt::LIST | opt::STRUCTURED_REPLY => Err(malformed),
+            opt::LIST | opt::STRUCTURED_REPLY | opt::EXTENDED_HEADERS => Err(malformed),
             _ => Err(OptionError::Unknown { number }),
         }
     }

@@ -1,16 +1,13 @@
-//! Requests of the transmission phase: 28 bytes -> [`Header`] -> [`Command`].
+//! Requests of the transmission phase: 28 bytes, or 32 with extended headers -> [`Header`] -> [`Command`].
 //!
 //! The header is what came; the command is what it means under the terms of this connection, with its range already checked.
 //! Whoever holds a command can execute it without looking at a limit again.
 
 use super::failure::Failure;
 use super::fields::Fields;
-use super::{MAX_PAYLOAD, REQUEST_MAGIC};
+use super::{EXTENDED_REQUEST_MAGIC, Headers, MAX_PAYLOAD, REQUEST_MAGIC};
 use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
 use thiserror::Error;
-
-/// Length of a request without its payload. Units: bytes.
-pub const REQUEST_LEN: usize = 28;
 
 /// Command numbers.
 pub mod cmd {
@@ -44,6 +41,8 @@ pub mod flag {
     pub const REQ_ONE: u16 = 1 << 3;
     /// Fail rather than be slow.
     pub const FAST_ZERO: u16 = 1 << 4;
+    /// The length is that of a payload which follows; with extended headers only.
+    pub const PAYLOAD_LEN: u16 = 1 << 5;
 }
 
 /// The magic number of a request is wrong: where the next request begins is not known any more.
@@ -65,8 +64,8 @@ pub struct Header {
     pub cookie: u64,
     /// Units: bytes.
     pub offset: u64,
-    /// Units: bytes.
-    pub len: u32,
+    /// Of the payload that follows or of the range meant, see [`Header::payload`]. Units: bytes.
+    pub len: u64,
 }
 
 /// Whether a read may be answered in several chunks.
@@ -155,8 +154,8 @@ pub struct Rules {
     pub size: Bytes,
     /// Whether changes are refused.
     pub read_only: bool,
-    /// Whether structured replies were agreed on.
-    pub structured: bool,
+    /// The form of requests and replies.
+    pub headers: Headers,
     /// Whether `base:allocation` was selected.
     pub allocation: bool,
 }
@@ -164,12 +163,18 @@ pub struct Rules {
 impl Header {
     /// Reads a request's fixed part.
     ///
+    /// `bytes` holds at least [`Headers::request_len`]; what is missing reads as zero.
+    ///
     /// # Errors
     /// [`BadMagic`]; all other contents are checked by [`Header::command`].
-    pub fn parse(bytes: &[u8; REQUEST_LEN]) -> Result<Self, BadMagic> {
+    pub fn parse(bytes: &[u8], headers: Headers) -> Result<Self, BadMagic> {
+        let magic = match headers {
+            Headers::Simple | Headers::Structured => REQUEST_MAGIC,
+            Headers::Extended => EXTENDED_REQUEST_MAGIC,
+        };
         let mut fields = Fields::new(bytes);
         let found = fields.u32().unwrap_or_default();
-        if found != REQUEST_MAGIC {
+        if found != magic {
             return Err(BadMagic { found });
         }
         Ok(Self {
@@ -177,14 +182,29 @@ impl Header {
             kind: fields.u16().unwrap_or_default(),
             cookie: fields.u64().unwrap_or_default(),
             offset: fields.u64().unwrap_or_default(),
-            len: fields.u32().unwrap_or_default(),
+            len: match headers {
+                Headers::Simple | Headers::Structured => fields.u32().map(u64::from).unwrap_or_default(),
+                Headers::Extended => fields.u64().unwrap_or_default(),
+            },
         })
     }
 
     /// Bytes that follow the header, whether the request is legal or not. Units: bytes.
     #[must_use]
-    pub fn payload(&self) -> u32 {
-        if self.kind == cmd::WRITE { self.len } else { 0 }
+    pub fn payload(&self, headers: Headers) -> u64 {
+        let follows = match headers {
+            Headers::Simple | Headers::Structured => self.kind == cmd::WRITE,
+            Headers::Extended => self.has(flag::PAYLOAD_LEN),
+        };
+        if follows { self.len } else { 0 }
+    }
+
+    /// Whether more follows than the server is willing to receive only to forget it.
+    ///
+    /// With extended headers a client that was told the largest payload and exceeds it is not worth 2^64 bytes of patience.
+    #[must_use]
+    pub fn is_endless(&self, headers: Headers) -> bool {
+        headers == Headers::Extended && self.payload(headers) > MAX_PAYLOAD.into()
     }
 
     /// What the request means.
@@ -207,14 +227,14 @@ impl Header {
     }
 
     fn read(&self, rules: &Rules) -> Result<Command, Failure> {
-        self.only_flags(if rules.structured { flag::DF } else { 0 })?;
-        if self.len > MAX_PAYLOAD {
-            return Err(match rules.structured {
+        self.only_flags(if rules.headers.has_chunks() { flag::DF } else { 0 })?;
+        if self.len > MAX_PAYLOAD.into() {
+            return Err(match rules.headers.has_chunks() {
                 true => Failure::ReadTooLong { len: self.len },
                 false => Failure::PayloadTooLong { len: self.len },
             });
         }
-        let shape = match (rules.structured, self.has(flag::DF)) {
+        let shape = match (rules.headers.has_chunks(), self.has(flag::DF)) {
             (false, _) => Shape::Simple,
             (true, false) => Shape::Chunks,
             (true, true) => Shape::Whole,
@@ -224,8 +244,13 @@ impl Header {
 
     fn write(&self, rules: &Rules) -> Result<Command, Failure> {
         permit_change(rules)?;
-        self.only_flags(0)?;
-        if self.len > MAX_PAYLOAD {
+        if rules.headers == Headers::Extended {
+            self.only_flags(flag::PAYLOAD_LEN)?;
+            self.has(flag::PAYLOAD_LEN).then_some(()).ok_or(Failure::NoPayload)?;
+        } else {
+            self.only_flags(0)?;
+        }
+        if self.len > MAX_PAYLOAD.into() {
             return Err(Failure::PayloadTooLong { len: self.len });
         }
         let span = self.span(rules).map_err(Failure::PastEnd)?;
@@ -292,7 +317,7 @@ impl Header {
     }
 
     fn span(&self, rules: &Rules) -> Result<Span, OutOfRange> {
-        Span::new(self.offset, u64::from(self.len), rules.size)
+        Span::new(self.offset, self.len, rules.size)
     }
 }
 
@@ -300,3 +325,6 @@ impl Header {
 fn permit_change(rules: &Rules) -> Result<(), Failure> {
     if rules.read_only { Err(Failure::Device(BlockError::ReadOnly)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

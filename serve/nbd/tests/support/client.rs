@@ -12,6 +12,8 @@ pub enum Reply {
     Simple { errno: u32, cookie: u64 },
     /// A chunk of a structured reply.
     Chunk { last: bool, kind: u16, cookie: u64, payload: Vec<u8> },
+    /// A chunk with an extended head, which repeats the request's offset.
+    Extended { last: bool, kind: u16, cookie: u64, offset: u64, payload: Vec<u8> },
 }
 
 /// A connection.
@@ -46,8 +48,17 @@ impl Client {
 
     /// Goes all the way to the transmission phase with structured replies and `base:allocation`.
     pub fn structured(path: &Path) -> Self {
+        Self::with_chunks(path, 8)
+    }
+
+    /// Goes all the way to the transmission phase with extended headers and `base:allocation`.
+    pub fn extended(path: &Path) -> Self {
+        Self::with_chunks(path, 11)
+    }
+
+    fn with_chunks(path: &Path, option: u32) -> Self {
         let mut client = Self::greet(path, 3);
-        assert_eq!(client.ask(8, &[]).last().unwrap().0, 1);
+        assert_eq!(client.ask(option, &[]), [(1, vec![])]);
         let mut query = 0_u32.to_be_bytes().to_vec();
         query.extend_from_slice(&1_u32.to_be_bytes());
         query.extend_from_slice(&15_u32.to_be_bytes());
@@ -98,6 +109,11 @@ impl Client {
         self.send(&head(flags, kind, cookie, offset, len));
     }
 
+    /// Sends an extended request's head.
+    pub fn request_extended(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) {
+        self.send(&extended_head(flags, kind, cookie, offset, len));
+    }
+
     /// Sends a whole write.
     pub fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
         let mut bytes = head(0, 1, cookie, offset, data.len() as u32);
@@ -130,6 +146,17 @@ impl Client {
                     payload,
                 }
             }
+            0x6e8a_278c => {
+                let rest = self.take(28);
+                let payload = self.take(long(&rest[20..]) as usize);
+                Reply::Extended {
+                    last: rest[1] == 1,
+                    kind: u16::from_be_bytes([rest[2], rest[3]]),
+                    cookie: long(&rest[4..12]),
+                    offset: long(&rest[12..20]),
+                    payload,
+                }
+            }
             other => panic!("reply magic {other:#x}"),
         }
     }
@@ -141,7 +168,8 @@ impl Client {
                 assert_eq!(got, cookie);
                 errno
             }
-            Reply::Chunk { last: true, kind, cookie: got, payload } => {
+            Reply::Chunk { last: true, kind, cookie: got, payload }
+            | Reply::Extended { last: true, kind, cookie: got, payload, .. } => {
                 assert_eq!(got, cookie);
                 if kind == 0 { 0 } else { word(&payload[..4]) }
             }
@@ -163,6 +191,17 @@ pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8
     bytes.extend_from_slice(&cookie.to_be_bytes());
     bytes.extend_from_slice(&offset.to_be_bytes());
     bytes.extend_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+/// An extended request's head.
+pub fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) -> Vec<u8> {
+    let mut bytes = 0x21e4_1c71_u32.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&flags.to_be_bytes());
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    for number in [cookie, offset, len] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
     bytes
 }
 

@@ -1,0 +1,75 @@
+use super::*;
+use crate::wire::failure::Errno;
+
+const SIZE: u64 = 1 << 40;
+
+fn rules(headers: Headers) -> Rules {
+    Rules { size: Bytes(SIZE), read_only: false, headers, allocation: true }
+}
+
+fn extended(flags: u16, kind: u16, offset: u64, len: u64) -> Header {
+    Header { flags, kind, cookie: 7, offset, len }
+}
+
+fn meaning(header: Header) -> Result<Command, Failure> {
+    header.command(&rules(Headers::Extended))
+}
+
+#[test]
+fn each_form_of_header_has_its_own_magic_and_length() {
+    let mut bytes = EXTENDED_REQUEST_MAGIC.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&[0, 1, 0, 6]);
+    for number in [0x0102_0304_0506_0708_u64, 4096, 0x1122_3344_5566_7788] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    assert_eq!(bytes.len(), Headers::Extended.request_len());
+    let header = Header::parse(&bytes, Headers::Extended).expect("the right magic");
+    let expected =
+        Header { flags: 1, kind: 6, cookie: 0x0102_0304_0506_0708, offset: 4096, len: 0x1122_3344_5566_7788 };
+    assert_eq!(header, expected);
+    assert_eq!(Header::parse(&bytes, Headers::Structured), Err(BadMagic { found: EXTENDED_REQUEST_MAGIC }));
+    bytes[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+    assert_eq!(Header::parse(&bytes, Headers::Extended), Err(BadMagic { found: REQUEST_MAGIC }));
+    let compact = Header::parse(&bytes[..28], Headers::Structured).expect("the right magic");
+    assert_eq!(compact.len, 0x1122_3344);
+}
+
+#[test]
+fn the_flag_says_whether_a_payload_follows() {
+    for kind in 0..10 {
+        assert_eq!(extended(0, kind, 0, 512).payload(Headers::Extended), 0);
+        assert_eq!(extended(flag::PAYLOAD_LEN, kind, 0, 512).payload(Headers::Extended), 512);
+        let compact = if kind == cmd::WRITE { 512 } else { 0 };
+        assert_eq!(extended(0, kind, 0, 512).payload(Headers::Simple), compact);
+        let most = u64::from(MAX_PAYLOAD);
+        assert!(!extended(flag::PAYLOAD_LEN, kind, 0, most).is_endless(Headers::Extended));
+        assert!(extended(flag::PAYLOAD_LEN, kind, 0, most + 1).is_endless(Headers::Extended));
+        assert!(!extended(0, kind, 0, u64::MAX).is_endless(Headers::Extended));
+        assert!(!extended(0, kind, 0, u32::MAX.into()).is_endless(Headers::Structured));
+    }
+}
+
+#[test]
+fn a_write_needs_the_payload_flag_and_others_refuse_it() {
+    assert_eq!(meaning(extended(0, cmd::WRITE, 0, 512)), Err(Failure::NoPayload));
+    assert!(meaning(extended(flag::PAYLOAD_LEN, cmd::WRITE, 0, 512)).is_ok());
+    for kind in [cmd::READ, cmd::FLUSH, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES, cmd::BLOCK_STATUS] {
+        let flags = flag::PAYLOAD_LEN;
+        assert_eq!(meaning(extended(flags, kind, 0, 0)), Err(Failure::Flags { flags }), "command {kind}");
+    }
+    let flags = flag::PAYLOAD_LEN;
+    let compact = extended(flags, cmd::WRITE, 0, 512).command(&rules(Headers::Structured));
+    assert_eq!(compact, Err(Failure::Flags { flags }));
+}
+
+#[test]
+fn long_ranges_are_for_requests_without_data() {
+    for kind in [cmd::TRIM, cmd::WRITE_ZEROES, cmd::CACHE, cmd::BLOCK_STATUS] {
+        assert!(meaning(extended(0, kind, 0, SIZE)).is_ok(), "command {kind}");
+        for (offset, len) in [(0, SIZE + 1), (1, SIZE), (u64::MAX, u64::MAX), (0, u64::MAX)] {
+            let errno = meaning(extended(0, kind, offset, len)).expect_err("past the end").errno();
+            assert_eq!(errno, if kind == cmd::WRITE_ZEROES { Errno::NoSpc } else { Errno::Inval });
+        }
+    }
+    assert_eq!(meaning(extended(0, cmd::READ, 0, SIZE)), Err(Failure::ReadTooLong { len: SIZE }));
+}

@@ -1,0 +1,232 @@
+//! Extended headers: requests and replies of 32 bytes, with 64-bit lengths.
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use std::sync::Arc;
+use support::client::{Client, Reply, extended_head, long, word};
+use support::disk::Disk;
+use support::served::Served;
+
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+const READ: u16 = 0;
+const WRITE: u16 = 1;
+const DISC: u16 = 2;
+const FLUSH: u16 = 3;
+const TRIM: u16 = 4;
+const CACHE: u16 = 5;
+const ZEROES: u16 = 6;
+const STATUS: u16 = 7;
+const DF: u16 = 4;
+const REQ_ONE: u16 = 8;
+const PAYLOAD: u16 = 32;
+const EXTENDED_HEADERS: u32 = 11;
+const EXT_HEADER_REQD: u32 = (1 << 31) + 10;
+
+/// A disk of one tebibyte whose first bytes are real and whose rest is a hole.
+struct Huge(Disk);
+
+impl BlockDevice for Huge {
+    fn size(&self) -> Bytes {
+        Bytes(TIB)
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        self.0.read(span, buf)
+    }
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        self.0.write(span, buf)
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        self.0.flush()
+    }
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        self.0.discard(self.real(span))
+    }
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        self.0.write_zeroes(self.real(span), mode, speed)
+    }
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        let real = self.real(span);
+        let mut more = true;
+        self.0.status(real, &mut |run| {
+            more = visit(run);
+            more
+        });
+        if more && span.len() > real.len() {
+            visit(Run { len: span.len() - real.len(), content: Content::Hole });
+        }
+    }
+}
+
+impl Huge {
+    fn real(&self, span: Span) -> Span {
+        let Bytes(size) = self.0.size();
+        let offset = span.offset().min(size);
+        Span::new(offset, span.end().min(size) - offset, Bytes(size)).expect("inside")
+    }
+}
+
+fn extended(size: u64) -> (Served, Client) {
+    let served = Served::unix(Arc::new(Disk::new(size)));
+    let client = Client::extended(served.path());
+    (served, client)
+}
+
+fn write(client: &mut Client, offset: u64, data: &[u8]) -> u32 {
+    let mut bytes = extended_head(PAYLOAD, WRITE, 1, offset, data.len() as u64);
+    bytes.extend_from_slice(data);
+    client.send(&bytes);
+    client.errno(1)
+}
+
+/// The extents of an answer: lengths and states.
+fn status(client: &mut Client, flags: u16, offset: u64, len: u64) -> Vec<(u64, u64)> {
+    client.request_extended(flags, STATUS, 3, offset, len);
+    let reply = client.reply();
+    let Reply::Extended { last: true, kind: 6, cookie: 3, offset: at, payload } = reply else { panic!("{reply:?}") };
+    assert_eq!((at, word(&payload)), (offset, 1));
+    let extents: Vec<_> = payload[8..].chunks(16).map(|extent| (long(extent), long(&extent[8..]))).collect();
+    assert_eq!(word(&payload[4..]) as usize, extents.len());
+    extents
+}
+
+#[test]
+fn what_was_written_with_extended_headers_is_read_back() {
+    let (_served, mut client) = extended(4 * MIB);
+    for (offset, len, flags) in [(0, 1, 0), (4095, 8194, DF), (100_001, 300_003, 0), (200_000, 700_001, DF)] {
+        let data: Vec<u8> = (0..len).map(|at| (at / 7) as u8 | 1).collect();
+        assert_eq!(write(&mut client, offset, &data), 0);
+        client.request_extended(flags, READ, 9, offset, len);
+        let mut back = vec![0; len as usize];
+        loop {
+            let reply = client.reply();
+            let Reply::Extended { last, kind, cookie: 9, offset: repeated, payload } = reply else {
+                panic!("{reply:?}")
+            };
+            assert_eq!(repeated, offset);
+            if kind == 1 {
+                let at = (long(&payload) - offset) as usize;
+                back[at..at + payload.len() - 8].copy_from_slice(&payload[8..]);
+            }
+            if last {
+                break;
+            }
+        }
+        assert!(back == data, "{len} bytes at {offset}");
+    }
+}
+
+#[test]
+fn one_request_covers_a_tebibyte() {
+    let served = Served::unix(Arc::new(Huge(Disk::new(MIB))));
+    let mut client = Client::extended(served.path());
+    assert_eq!(write(&mut client, 4096, &[7; 4096]), 0);
+    assert_eq!(status(&mut client, 0, 0, TIB), [(4096, 3), (4096, 0), (MIB - 8192, 3), (TIB - MIB, 3)]);
+    assert_eq!(status(&mut client, REQ_ONE, 8192, TIB - 8192), [(MIB - 8192, 3)]);
+    for kind in [TRIM, ZEROES, CACHE] {
+        client.request_extended(0, kind, 2, 0, TIB);
+        assert_eq!(client.errno(2), 0, "command {kind}");
+    }
+    assert_eq!(status(&mut client, 0, 0, MIB), [(MIB, 3)]);
+}
+
+#[test]
+fn a_status_answer_is_bounded() {
+    let (_served, mut client) = extended(64 * MIB);
+    for page in (0..16_384).step_by(2) {
+        assert_eq!(write(&mut client, page * 4096, &[1]), 0);
+    }
+    let extents = status(&mut client, 0, 0, 64 * MIB);
+    assert_eq!(extents.len(), 8192);
+    assert_eq!(extents.iter().map(|(len, _)| len).sum::<u64>(), 32 * MIB);
+    assert_eq!(status(&mut client, 0, 32 * MIB, 32 * MIB).len(), 8192);
+}
+
+#[test]
+fn lengths_past_the_end_are_refused() {
+    let (served, mut client) = extended(MIB);
+    let past = [(0, MIB + 1), (MIB, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 1), (0, 1 << 32)];
+    for (kind, errno) in [(TRIM, 22), (CACHE, 22), (ZEROES, 28), (STATUS, 22)] {
+        for (offset, len) in past {
+            client.request_extended(0, kind, 5, offset, len);
+            assert_eq!(client.errno(5), errno, "command {kind}: {len} bytes at {offset}");
+        }
+    }
+    for len in [(32 << 20) + 1, 1 << 32, u64::MAX] {
+        client.request_extended(0, READ, 6, 0, len);
+        assert_eq!(client.errno(6), 75);
+    }
+    assert_eq!(write(&mut client, MIB - 1, &[1, 2]), 28);
+    client.request_extended(0, FLUSH, 7, 0, 0);
+    assert_eq!(client.errno(7), 0);
+    client.request_extended(0, DISC, 8, 0, 0);
+    assert!(client.is_closed());
+    assert_eq!(served.handle.stats().errors.broken_conversations, 0);
+}
+
+#[test]
+fn payloads_nobody_expects_are_received_and_refused() {
+    let (_served, mut client) = extended(MIB);
+    for kind in [READ, FLUSH, TRIM, CACHE, ZEROES, STATUS, 99] {
+        let mut bytes = extended_head(PAYLOAD, kind, 1, 0, 5000);
+        bytes.extend_from_slice(&[0x55; 5000]);
+        client.send(&bytes);
+        assert_eq!(client.errno(1), 22, "command {kind}");
+    }
+    // A write that says it has no payload has none.
+    client.request_extended(0, WRITE, 2, 0, 512);
+    assert_eq!(client.errno(2), 22);
+    assert_eq!(write(&mut client, 0, &[]), 0);
+    assert_eq!(write(&mut client, 0, &[1]), 0);
+}
+
+#[test]
+fn an_endless_payload_ends_the_connection() {
+    let served = Served::unix(Arc::new(Disk::new(MIB)));
+    for (kind, len) in [(WRITE, (32 << 20) + 1), (WRITE, u64::MAX), (TRIM, 1 << 40), (STATUS, u64::MAX)] {
+        let mut client = Client::extended(served.path());
+        client.request_extended(0, CACHE, 1, 0, 0);
+        client.request_extended(PAYLOAD, kind, 2, 0, len);
+        assert_eq!(client.errno(1), 0);
+        assert!(client.is_closed());
+    }
+    let mut client = Client::extended(served.path());
+    assert_eq!(write(&mut client, 0, &[1]), 0);
+}
+
+#[test]
+fn compact_requests_are_garbage_under_extended_headers() {
+    let (_served, mut client) = extended(MIB);
+    client.send(&[support::client::head(0, CACHE, 1, 0, 0), vec![0; 4]].concat());
+    assert!(client.is_closed());
+}
+
+#[test]
+fn extended_headers_imply_chunks_and_are_final() {
+    let served = Served::unix(Arc::new(Disk::new(MIB)));
+    let mut client = Client::greet(served.path(), 3);
+    assert_eq!(client.ask(EXTENDED_HEADERS, b"x").last().unwrap().0, (1 << 31) + 3);
+    assert_eq!(client.ask(8, &[]), [(1, vec![])]);
+    assert_eq!(client.ask(EXTENDED_HEADERS, &[]), [(1, vec![])]);
+    assert_eq!(client.ask(8, &[]).last().unwrap().0, EXT_HEADER_REQD);
+    let info = client.ask(7, &[0; 6]);
+    let flags = u16::from_be_bytes(info[0].1[10..12].try_into().unwrap());
+    assert!(flags & 1 << 7 != 0, "DF is offered");
+    assert!(flags & 1 << 12 == 0, "payloads of block status are not");
+    client.request_extended(0, STATUS, 1, 0, MIB);
+    assert_eq!(client.errno(1), 22, "no context was selected");
+
+    let mut old = Client::greet(served.path(), 3);
+    assert_eq!(old.ask(EXTENDED_HEADERS, &[]), [(1, vec![])]);
+    old.send_option(1, b"");
+    assert!(old.is_closed());
+}
