@@ -234,9 +234,7 @@ impl Buddy {
     fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         let even = self.lowest_pair(tables)?;
         for block in [even, BlockIndex(even.0 + 1)] {
-            while block.0 >= self.online {
-                self.bring_online(tables);
-            }
+            self.bring_online(tables, block.0 + 1);
             if tables.released.contains(block) {
                 self.commit(tables, block, migrate_type);
             }
@@ -246,26 +244,18 @@ impl Buddy {
     }
 
     fn commit_lowest(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
-        while tables.released.lowest_outside(&self.region).is_none() && self.online < tables.len {
-            self.bring_online(tables);
+        if tables.released.lowest_outside(&self.region).is_none() && self.online < tables.len {
+            self.bring_online(tables, self.online + 1);
         }
         let block = tables.released.lowest_outside(&self.region)?;
         self.commit(tables, block, migrate_type);
         Some(block)
     }
 
-    /// Moves the high-water mark up by one pageblock, which is free and holds no memory yet.
-    fn bring_online(&mut self, tables: &Tables) {
-        let block = BlockIndex(self.online);
-        let facts = tables.blocks.facts(block);
-        tables.blocks.set_facts(block, Facts { residence: Residence::Released, ..facts });
-        tables.released.insert(block);
-        self.online += 1;
-    }
-
     /// Starts to use the memory of a released pageblock: from here on it counts as held.
     fn commit(&mut self, tables: &Tables, block: BlockIndex, migrate_type: MigrateType) {
         tables.released.remove(block);
+        tables.skip.remove(block);
         tables.blocks.set_facts(block, Facts::committed(migrate_type));
         self.committed += 1;
         self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
@@ -287,6 +277,8 @@ impl Buddy {
         }
         let facts = tables.blocks.facts(block);
         tables.blocks.set_facts(block, Facts { residence: Residence::Releasing, ..facts });
+        // Taken off the lists it counted as used.
+        tables.in_use.remove(block);
         self.committed -= 1;
         self.releasing += 1;
     }
@@ -366,6 +358,11 @@ impl Buddy {
         let facts = tables.blocks.facts(block);
         let free = if to == Occupancy::Free { facts.free + count } else { facts.free - count };
         tables.blocks.set_facts(block, Facts { free, ..facts });
+        match (facts.free, free) {
+            (_, PAGEBLOCK_FRAMES) => tables.in_use.remove(block),
+            (PAGEBLOCK_FRAMES, _) => tables.in_use.insert(block),
+            _ => {}
+        }
         if facts.isolated {
             return;
         }

@@ -42,6 +42,12 @@ impl Deadline {
         Budget { total: self.at.map(|at| at.saturating_duration_since(Instant::now())) }
     }
 
+    /// Ends when a third of what is left has passed: for work that may have to be undone, which takes longer than doing it.
+    pub(crate) fn third(self) -> Self {
+        let now = Instant::now();
+        Self { at: self.at.map(|at| now + at.saturating_duration_since(now) / 3) }
+    }
+
     /// Whether the time is up.
     #[must_use]
     pub fn has_passed(self) -> bool {

@@ -169,6 +169,7 @@ impl Zone {
         let listed = committed && !facts.isolated;
         let fits = self.tables.released.contains(block) == (facts.residence == Residence::Released)
             && self.tables.idle.contains(block) == (listed && facts.free == PAGEBLOCK_FRAMES)
+            && self.tables.in_use.contains(block) == (committed && facts.free < PAGEBLOCK_FRAMES)
             && MigrateType::ALL.iter().all(|&migrate_type| {
                 let expected = listed && facts.free > 0 && facts.migrate_type == migrate_type;
                 self.tables.available[migrate_type.index()].contains(block) == expected
@@ -211,6 +212,18 @@ impl Zone {
         Ok(())
     }
 
+    /// What is counted as it changes is what a walk counts. Returns how many pageblocks have no memory.
+    fn check_indices(&self, online: u32) -> Result<u64, CheckError> {
+        let (released, pairs) = self.tables.released.recount();
+        count("pageblocks without memory", self.tables.released.members(), released)?;
+        count("pairs of pageblocks without memory", self.tables.released.pairs(), pairs)?;
+        let counted = self.tables.blocks.counts().into_iter();
+        counted
+            .zip(self.tables.blocks.recount(online))
+            .try_for_each(|(counted, found)| count("pageblocks of a type", counted, found))?;
+        Ok(released)
+    }
+
     fn check_counts(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
         let buddy: &Buddy = &all.buddy;
         count("frames on per-CPU lists", all.cached(), found.cached)?;
@@ -221,7 +234,7 @@ impl Zone {
         count("committed pageblocks", buddy.committed.into(), found.committed)?;
         count("idle pageblocks", buddy.idle.into(), found.idle)?;
         count("pageblocks being released", buddy.releasing.into(), found.releasing)?;
-        let (released, _) = self.tables.released.count_with_pairs(buddy.online);
+        let released = self.check_indices(buddy.online)?;
         count("online pageblocks", buddy.online.into(), found.committed + found.releasing + released)?;
         let orders = Order::SINGLE.and_larger();
         let free =

@@ -23,6 +23,8 @@ use crate::zone::Zone;
 const PASSES: u32 = 10;
 /// Frames to move to that are taken at once.
 const BATCH: usize = 32;
+/// Frames given back in one turn with the zone lock.
+const TURN: usize = 128;
 
 /// Why a claim failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +69,15 @@ impl<'z> Claim<'z> {
 
     /// Brings all frames in, pageblock by pageblock.
     pub(crate) fn complete(&mut self, mode: Mode, deadline: Deadline) -> Result<(), Obstacle> {
-        let chunks = || chunks(self.first, self.frames);
+        let (first, frames) = (self.first, self.frames);
         // What is free first, everywhere: it must not be a place to move to.
-        let all: Vec<_> = chunks().collect();
-        all.iter().for_each(|&(first, end)| self.take_free(first, end));
-        all.iter().try_for_each(|&(first, end)| self.gather(first, end, mode, deadline))
+        for (first, end) in chunks(first, frames) {
+            if deadline.has_passed() {
+                return Err(Obstacle::OutOfTime);
+            }
+            self.take_free(first, end);
+        }
+        chunks(first, frames).try_for_each(|(first, end)| self.gather(first, end, mode, deadline))
     }
 
     fn gather(&mut self, first: Pfn, end: Pfn, mode: Mode, deadline: Deadline) -> Result<(), Obstacle> {
@@ -87,8 +93,8 @@ impl<'z> Claim<'z> {
             if deadline.has_passed() {
                 return Err(Obstacle::OutOfTime);
             }
-            obstacle = match self.isolate_rest(first, end).and_then(|batch| self.move_away(batch, mode)) {
-                Err(Obstacle::NoRoom) => return Err(Obstacle::NoRoom),
+            obstacle = match self.isolate_rest(first, end).and_then(|batch| self.move_away(batch, mode, deadline)) {
+                Err(last @ (Obstacle::NoRoom | Obstacle::OutOfTime)) => return Err(last),
                 Err(other) => other,
                 Ok(()) => continue,
             };
@@ -120,18 +126,26 @@ impl<'z> Claim<'z> {
         rest().map(|pfn| self.zone.isolate(pfn).ok_or(Obstacle::Busy(pfn))).collect()
     }
 
-    fn move_away(&mut self, mut batch: Vec<Isolated<'z>>, mode: Mode) -> Result<(), Obstacle> {
+    /// Moves frames out, a few between two looks at the clock. Those it does not come to are put back.
+    fn move_away(&mut self, mut rest: Vec<Isolated<'z>>, mode: Mode, deadline: Deadline) -> Result<(), Obstacle> {
         let zone = self.zone;
-        add(&zone.events.compact_isolated, batch.len() as u64);
+        add(&zone.events.compact_isolated, rest.len() as u64);
         let mut room = Room { claim: self, stock: Vec::with_capacity(BATCH), kept: 0, arrived: 0 };
-        let done = zone.migrate_pages(&mut batch, &mut room, mode);
-        drop(room);
-        self.moved += done.migrated;
-        match batch.first() {
-            _ if done.out_of_frames => Err(Obstacle::NoRoom),
-            Some(busy) => Err(Obstacle::Busy(busy.pfn())),
-            None => Ok(()),
+        let (mut moved, mut obstacle) = (0, None);
+        while !rest.is_empty() && !matches!(obstacle, Some(Obstacle::NoRoom | Obstacle::OutOfTime)) {
+            let mut batch = rest.split_off(rest.len().saturating_sub(BATCH));
+            let done = zone.migrate_pages(&mut batch, &mut room, mode);
+            moved += done.migrated;
+            obstacle = match batch.first() {
+                _ if done.out_of_frames => Some(Obstacle::NoRoom),
+                _ if !rest.is_empty() && deadline.has_passed() => Some(Obstacle::OutOfTime),
+                Some(busy) => Some(Obstacle::Busy(busy.pfn())),
+                None => obstacle,
+            };
         }
+        drop(room);
+        self.moved += moved;
+        obstacle.map_or(Ok(()), Err)
     }
 
     fn place(&self, pfn: Pfn) -> (usize, u64) {
@@ -191,7 +205,7 @@ pub(crate) fn release(zone: &Zone, frames: impl IntoIterator<Item = Pfn>) {
     let mut frames = frames.into_iter().peekable();
     // In turns, so that nobody waits long for the zone lock.
     while frames.peek().is_some() {
-        let turn = give_up(zone, frames.by_ref().take(PAGEBLOCK_FRAMES as usize));
+        let turn = give_up(zone, frames.by_ref().take(TURN));
         zone.free_frames(turn, |_| {});
     }
 }
@@ -208,7 +222,7 @@ fn give_up(zone: &Zone, frames: impl Iterator<Item = Pfn>) -> Vec<Pfn> {
 }
 
 /// The parts of a range that lie in one pageblock each.
-fn chunks(first: Pfn, frames: u32) -> impl Iterator<Item = (Pfn, Pfn)> {
+pub(crate) fn chunks(first: Pfn, frames: u32) -> impl Iterator<Item = (Pfn, Pfn)> {
     let end = first.plus(frames);
     std::iter::successors(Some(first), move |at| Some(at.block().first().plus(PAGEBLOCK_FRAMES)))
         .take_while(move |&at| at < end)
@@ -232,10 +246,11 @@ fn look(zone: &Zone, pfn: Pfn) -> Look {
     }
 }
 
-/// The first frame of the range that nobody can move.
-pub(crate) fn first_unmovable(zone: &Zone, first: Pfn, frames: u32) -> Option<Pfn> {
-    let taken = (first.0..first.0 + frames).map(Pfn).filter(|&pfn| !zone.tables.blocks.is_free(pfn));
-    taken.into_iter().find(|&pfn| zone.is_committed(pfn) && matches!(look(zone, pfn), Look::Unmovable))
+/// The first frame of `first..end`, which lies in one pageblock, that nobody can move.
+pub(crate) fn first_unmovable(zone: &Zone, first: Pfn, end: Pfn) -> Option<Pfn> {
+    let frames = if zone.is_committed(first) { first.0..end.0 } else { 0..0 };
+    let mut taken = frames.map(Pfn).filter(|&pfn| !zone.tables.blocks.is_free(pfn));
+    taken.find(|&pfn| matches!(look(zone, pfn), Look::Unmovable))
 }
 
 /// Where the content of claimed frames moves to: anywhere outside of the claim. The old frames stay with the claim.

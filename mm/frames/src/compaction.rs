@@ -14,6 +14,7 @@
 //!
 //! Not to be confused with *object* compaction, which moves objects between zspages so that frames become free.
 
+mod candidates;
 mod defer;
 mod direct;
 mod free_scanner;
@@ -103,6 +104,7 @@ impl Zone {
     ///
     /// Locking: one compaction at a time; the zone lock for moments. Call it with no lock of an owner held.
     pub fn compact(&self, request: CompactRequest) -> FrameCompaction {
+        let deadline = request.budget.start();
         match request.goal {
             Goal::WholeZone => {}
             goal if self.is_reached(goal) => {
@@ -118,8 +120,9 @@ impl Zone {
         };
         // Frames in per-CPU lists are nobody's and pin what is compacted for.
         self.drain_lists_above(0);
-        let report = self.compact_zone(request, request.budget.start());
-        self.drain();
+        let report = self.compact_zone(request, deadline);
+        self.drain_lists_above(0);
+        self.release_excess_until(self.keep(), deadline);
         let counter = if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
         add(counter, 1);
         report

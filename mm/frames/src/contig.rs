@@ -8,30 +8,33 @@
 //! ```
 //! A range need not begin or end where a pageblock does, and may lie where no memory is or ever was.
 
+pub(crate) mod ranges;
+
 use std::mem;
 use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Deadline};
 use crate::claim::{self, Claim, Obstacle};
 use crate::events::add;
 use crate::frame::Frame;
-use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
+use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Mode;
 use crate::pageblock::Residence;
-use crate::units::{BlockIndex, FrameCount, Order, Pfn};
+use crate::units::{BlockIndex, FrameCount, Pfn};
 use crate::zone::Zone;
 
-/// Ranges that are tried when the caller does not say which.
-const RANGES: usize = 16;
+/// Pageblocks brought online in one turn with the zone lock.
+const ONLINE_TURN: u32 = 512;
 
 /// How hard a contiguous allocation may try.
 #[derive(Clone, Copy, Debug)]
 pub struct ContigRequest {
     /// How hard.
     pub mode: Mode,
-    /// How long it may take. The clock is read several times for each pageblock that has to be cleared.
+    /// How long it may take. The clock is read several times for each pageblock that has to be cleared. A range of several pageblocks has to be
+    /// had within a third of it: the rest is for giving back what was taken.
     pub budget: Budget,
 }
 
@@ -129,8 +132,12 @@ impl Zone {
         if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
             return Err(ContigError::Range { first, frames: FrameCount(frames.into()) });
         }
-        self.look_ahead(first, frames)?;
-        let isolated = IsolatedBlocks::new(self, first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0)?;
+        self.look_ahead(first, frames, deadline)?;
+        // What was taken of a range that cannot be had in time is given back within the budget, too.
+        let deadline = if frames > PAGEBLOCK_FRAMES { deadline.third() } else { deadline };
+        let blocks = first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0;
+        self.bring_online(blocks.end, deadline)?;
+        let isolated = IsolatedBlocks::new(self, blocks, deadline)?;
         let mut claim = Claim::begin(self, first, frames)?;
         let result = claim.complete(request.mode, deadline);
         add(&self.events.contig_moved, claim.moved());
@@ -146,6 +153,8 @@ impl Zone {
 
     /// Takes some range of so many frames: out of the pageblocks set aside, if it fits there, else where the least has to be moved.
     ///
+    /// The search reads what is known about each pageblock, and the frames of those in use only. It ends where enough ranges need no move.
+    ///
     /// A range of more than a pageblock begins where a pageblock does, a shorter one at a multiple of the next power of two.
     ///
     /// Locking: as [`Zone::alloc_contig`].
@@ -157,7 +166,7 @@ impl Zone {
         let frames = fits.ok_or(ContigError::Range { first: Pfn(0), frames: count })?;
         let deadline = request.budget.start();
         let mut last = ContigError::NoRange;
-        for first in self.ranges_for(frames) {
+        for first in ranges::best(self, frames, deadline)? {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
@@ -171,38 +180,37 @@ impl Zone {
         Err(last)
     }
 
-    /// Where a range of so many frames could be, best first.
-    fn ranges_for(&self, frames: u32) -> Vec<Pfn> {
-        let region = self.buddy.lock().region.clone();
-        let order = Order::new(frames.next_power_of_two().ilog2().min(u32::from(PAGEBLOCK_ORDER)) as u8);
-        let Some(order) = order.map(|order| order.min(Order::PAGEBLOCK)) else { return Vec::new() };
-        let a_block = (PAGEBLOCK_FRAMES >> order.get()) as usize;
-        let costs: Vec<Option<u32>> =
-            (0..self.tables.len).flat_map(|block| self.costs(BlockIndex(block), order)).collect();
-        let windows = frames.div_ceil(order.frames()) as usize;
-        let mut ranges: Vec<(bool, u32, Pfn)> = (0..(costs.len() + 1).saturating_sub(windows))
-            .filter_map(|at| {
-                let cost = costs[at..at + windows].iter().copied().sum::<Option<u32>>()?;
-                let blocks = (at / a_block) as u32..=((at + windows - 1) / a_block) as u32;
-                let inside = region.contains(blocks.start()) && region.contains(blocks.end());
-                // `false` sorts first.
-                Some((!inside, cost, Pfn(at as u32 * order.frames())))
-            })
-            .collect();
-        ranges.sort_unstable();
-        ranges.truncate(RANGES);
-        ranges.into_iter().map(|(_, _, first)| first).collect()
+    /// Looks for what would be in the way in the end, before anything is moved. A frame handed out just now may have an owner in a moment.
+    fn look_ahead(&self, first: Pfn, frames: u32, deadline: Deadline) -> Result<(), ContigError> {
+        for (start, end) in claim::chunks(first, frames) {
+            if deadline.has_passed() {
+                return Err(ContigError::OutOfTime);
+            }
+            let mut found = claim::first_unmovable(self, start, end);
+            for spins in 0..3 {
+                let Some(pfn) = found else { break };
+                sync::relax(spins * 64);
+                found = claim::first_unmovable(self, pfn, end);
+            }
+            found.map_or(Ok(()), |pfn| Err(ContigError::Unmovable { pfn }))?;
+        }
+        Ok(())
     }
 
-    /// Looks for what would be in the way in the end, before anything is moved. A frame handed out just now may have an owner in a moment.
-    fn look_ahead(&self, first: Pfn, frames: u32) -> Result<(), ContigError> {
-        let mut found = claim::first_unmovable(self, first, frames);
-        for spins in 0..3 {
-            let Some(pfn) = found else { return Ok(()) };
-            sync::relax(spins * 64);
-            found = claim::first_unmovable(self, pfn, frames - (pfn.0 - first.0));
+    /// Moves the high-water mark up to `end` pageblocks, in short turns with the zone lock.
+    fn bring_online(&self, end: u32, deadline: Deadline) -> Result<(), ContigError> {
+        loop {
+            let mut buddy = self.buddy.lock();
+            let turn = end.min(buddy.online.saturating_add(ONLINE_TURN));
+            buddy.bring_online(&self.tables, turn);
+            drop(buddy);
+            if turn == end {
+                return Ok(());
+            }
+            if deadline.has_passed() {
+                return Err(ContigError::OutOfTime);
+            }
         }
-        found.map_or(Ok(()), |pfn| Err(ContigError::Unmovable { pfn }))
     }
 }
 
@@ -215,9 +223,12 @@ struct IsolatedBlocks<'z> {
 }
 
 impl<'z> IsolatedBlocks<'z> {
-    fn new(zone: &'z Zone, blocks: Range<u32>) -> Result<Self, ContigError> {
+    fn new(zone: &'z Zone, blocks: Range<u32>, deadline: Deadline) -> Result<Self, ContigError> {
         let mut isolated = Self { zone, blocks: blocks.start..blocks.start, fresh: Vec::new() };
         for block in blocks.map(BlockIndex) {
+            if deadline.has_passed() {
+                return Err(ContigError::OutOfTime);
+            }
             let mut buddy = zone.buddy.lock();
             let was = zone.tables.blocks.facts(block).residence;
             // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.

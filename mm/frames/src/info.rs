@@ -5,16 +5,17 @@
 
 use std::fmt;
 
-use crate::freelist::{SHELVES, Shelf};
+use crate::buddy::Buddy;
+use crate::freelist::Shelf;
 use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
-use crate::pageblock::Residence;
-use crate::units::{BlockIndex, Order};
+use crate::pageblock::{ROWS, WITHOUT_MEMORY};
+use crate::units::Order;
 use crate::zone::Zone;
 
 /// The name of the only zone there is.
 const ZONE: &str = "memzip";
-const TYPES: usize = SHELVES + 1;
-const RELEASED: usize = SHELVES;
+const TYPES: usize = ROWS;
+const RELEASED: usize = WITHOUT_MEMORY;
 
 /// Free blocks of each order. Its text is a line of `/proc/buddyinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,36 +36,28 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn buddyinfo(&self) -> BuddyInfo {
-        let free = self.free_blocks();
+        let free = self.free_blocks(&self.buddy.lock());
         BuddyInfo { free: std::array::from_fn(|order| free.iter().map(|blocks| blocks[order]).sum()) }
     }
 
     /// Free blocks of each type and order, and how many pageblocks each type has.
     ///
-    /// Locking: the zone lock, for a look at every pageblock.
+    /// Locking: the zone lock.
     #[must_use]
     pub fn pagetypeinfo(&self) -> PageTypeInfo {
-        let free = self.free_blocks();
         let buddy = self.buddy.lock();
-        let mut blocks = [0; TYPES];
-        for block in (0..buddy.online).map(BlockIndex) {
-            let facts = self.tables.blocks.facts(block);
-            let row = if facts.residence == Residence::Committed { facts.shelf().index() } else { RELEASED };
-            blocks[row] += 1;
-        }
-        PageTypeInfo { free, blocks }
+        PageTypeInfo { free: self.free_blocks(&buddy), blocks: self.tables.blocks.counts() }
     }
 
-    fn free_blocks(&self) -> [[u64; ORDERS]; TYPES] {
-        let buddy = self.buddy.lock();
+    fn free_blocks(&self, buddy: &Buddy) -> [[u64; ORDERS]; TYPES] {
         let mut free = [[0; ORDERS]; TYPES];
         for shelf in Shelf::ALL {
             for order in Order::SINGLE.and_larger() {
                 free[shelf.index()][order.index()] = buddy.lists.blocks(shelf, order);
             }
         }
-        let (single, pairs) = self.tables.released.count_with_pairs(buddy.online);
-        free[RELEASED][Order::PAGEBLOCK.index()] = single - 2 * pairs;
+        let pairs = self.tables.released.pairs();
+        free[RELEASED][Order::PAGEBLOCK.index()] = self.tables.released.members() - 2 * pairs;
         free[RELEASED][Order::MAX.index()] = pairs;
         free
     }

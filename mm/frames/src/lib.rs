@@ -39,6 +39,7 @@ mod units;
 mod watermarks;
 mod zone;
 mod zone_config;
+mod zone_lock;
 
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
@@ -69,6 +70,9 @@ pub use zone_config::{CmaRegion, ZoneConfig};
 
 #[cfg(test)]
 extern crate self as frames;
+
+#[cfg(all(test, not(any(loom, shuttle, miri))))]
+mod large_zone_tests;
 
 /// The least an owner of extents is, for the unit tests as for those in `tests/`.
 #[cfg(test)]

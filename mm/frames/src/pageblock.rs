@@ -1,12 +1,14 @@
 //! What the zone knows about each pageblock: a word of facts and a bit for each free frame.
 
 use std::ops::Range;
+// Not the modelled atomics: counts order nothing, and a model checker would try every order of them.
+use std::sync::atomic::AtomicU64 as Count;
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicU32, AtomicU64};
 use sys::{Backing, MapError, Table};
 
-use crate::freelist::Shelf;
+use crate::freelist::{SHELVES, Shelf};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, MigrateType, Pfn};
 
@@ -31,9 +33,9 @@ pub(crate) enum Residence {
 /// ```text
 ///  31            20 19          10 9   6 5   4 3    2 1            0
 /// +----------------+--------------+-----+---+---+------+--------------+
-/// | 0              | free frames  | 0   | I | S | type | residence    |
+/// | 0              | free frames  | 0   | I | 0 | type | residence    |
 /// +----------------+--------------+-----+---+---+------+--------------+
-///  I = isolated: its free frames are handed out to nobody; S = skip: compaction found nothing to move here
+///  I = isolated: its free frames are handed out to nobody
 /// ```
 /// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,6 @@ pub(crate) struct Facts {
     pub(crate) free: u32,
     /// Somebody claims it as a whole. Its type is kept for when that is over.
     pub(crate) isolated: bool,
-    /// A hint for compaction.
-    pub(crate) skip: bool,
 }
 
 impl Facts {
@@ -60,36 +60,39 @@ impl Facts {
             1 => MigrateType::Movable,
             _ => MigrateType::Cma,
         };
-        Self {
-            residence,
-            migrate_type,
-            free: bits >> 10 & 0x3ff,
-            isolated: bits & ISOLATED != 0,
-            skip: bits & SKIP != 0,
-        }
+        Self { residence, migrate_type, free: bits >> 10 & 0x3ff, isolated: bits & ISOLATED != 0 }
     }
 
     fn bits(self) -> u32 {
-        let mark = |on: bool, bit: u32| if on { bit } else { 0 };
-        self.residence as u32
-            | (self.migrate_type as u32) << 2
-            | mark(self.skip, SKIP)
-            | mark(self.isolated, ISOLATED)
-            | self.free << 10
+        let isolated = if self.isolated { ISOLATED } else { 0 };
+        self.residence as u32 | (self.migrate_type as u32) << 2 | isolated | self.free << 10
     }
 
     /// A pageblock that is about to be used.
     pub(crate) fn committed(migrate_type: MigrateType) -> Self {
-        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false, skip: false }
+        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false }
     }
 
     /// Which lists its free blocks are on.
     pub(crate) fn shelf(self) -> Shelf {
         if self.isolated { Shelf::Isolated } else { Shelf::Of(self.migrate_type) }
     }
+
+    /// Which count of [`Pageblocks::counts`] it is in.
+    fn row(self) -> Option<usize> {
+        match self.residence {
+            Residence::Offline => None,
+            Residence::Committed => Some(self.shelf().index()),
+            Residence::Releasing | Residence::Released => Some(WITHOUT_MEMORY),
+        }
+    }
 }
 
-const SKIP: u32 = 1 << 4;
+/// Kinds of pageblocks that are counted: one for each shelf, and those without memory.
+pub(crate) const ROWS: usize = SHELVES + 1;
+/// The last of them.
+pub(crate) const WITHOUT_MEMORY: usize = SHELVES;
+
 const ISOLATED: u32 = 1 << 5;
 const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 
@@ -98,11 +101,17 @@ const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 pub(crate) struct Pageblocks {
     facts: Table<AtomicU32>,
     free_map: Table<AtomicU64>,
+    /// Online pageblocks of each kind.
+    counts: [Count; ROWS],
 }
 
 impl Pageblocks {
     pub(crate) fn reserve(blocks: usize, backing: Backing) -> Result<Self, MapError> {
-        Ok(Self { facts: Table::reserve(blocks, backing)?, free_map: Table::reserve(blocks * MAP_WORDS, backing)? })
+        Ok(Self {
+            facts: Table::reserve(blocks, backing)?,
+            free_map: Table::reserve(blocks * MAP_WORDS, backing)?,
+            counts: std::array::from_fn(|_| Count::new(0)),
+        })
     }
 
     pub(crate) fn facts(&self, block: BlockIndex) -> Facts {
@@ -117,7 +126,25 @@ impl Pageblocks {
     }
 
     pub(crate) fn set_facts(&self, block: BlockIndex, facts: Facts) {
+        let (from, to) = (self.facts(block).row(), facts.row());
+        if from != to {
+            let count = |row: usize| &self.counts[row];
+            from.map(count).inspect(|count| count.store(count.load(Relaxed) - 1, Relaxed));
+            to.map(count).inspect(|count| count.store(count.load(Relaxed) + 1, Relaxed));
+        }
         self.facts[block.index()].store(facts.bits(), Relaxed);
+    }
+
+    /// Online pageblocks on each shelf, and last those without memory.
+    pub(crate) fn counts(&self) -> [u64; ROWS] {
+        std::array::from_fn(|row| self.counts[row].load(Relaxed))
+    }
+
+    /// The same, counted anew for a check.
+    pub(crate) fn recount(&self, online: u32) -> [u64; ROWS] {
+        let mut counts = [0; ROWS];
+        (0..online).filter_map(|block| self.facts(BlockIndex(block)).row()).for_each(|row| counts[row] += 1);
+        counts
     }
 
     fn words(&self, block: BlockIndex) -> &[AtomicU64] {
@@ -184,8 +211,8 @@ mod tests {
     fn facts_read_back_as_they_were_made() {
         for residence in [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released] {
             for migrate_type in MigrateType::ALL {
-                for (free, isolated, skip) in [(0, false, true), (1, true, false), (PAGEBLOCK_FRAMES, true, true)] {
-                    let facts = Facts { residence, migrate_type, free, isolated, skip };
+                for (free, isolated) in [(0, false), (1, true), (PAGEBLOCK_FRAMES, true)] {
+                    let facts = Facts { residence, migrate_type, free, isolated };
                     assert_eq!(Facts::from_bits(facts.bits()), facts);
                 }
             }

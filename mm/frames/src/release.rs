@@ -4,6 +4,7 @@
 //! highest ones go first. The OS is called without any lock; a pageblock on its way is nobody's, and those who find no other frame wait for it.
 
 use crate::buddy::Buddy;
+use crate::budget::{Budget, Deadline};
 use crate::units::BlockIndex;
 use crate::zone::Zone;
 
@@ -56,7 +57,12 @@ impl Zone {
 
     /// Gives back free pageblocks, highest first, until only those to keep are left.
     pub(crate) fn release_excess(&self, keep: Keep) {
-        loop {
+        self.release_excess_until(keep, Budget::unlimited().start());
+    }
+
+    /// The same, as long as there is time; [`Zone::settle`] does the rest.
+    pub(crate) fn release_excess_until(&self, keep: Keep, deadline: Deadline) {
+        while !deadline.has_passed() {
             let mut buddy = self.buddy.lock();
             if buddy.idle <= keep.blocks(&buddy) {
                 return;

@@ -19,6 +19,10 @@ pub(crate) struct Tables {
     pub(crate) idle: BlockSet,
     /// Free pageblocks the OS holds no memory for.
     pub(crate) released: BlockSet,
+    /// Committed pageblocks that have a frame which is not free.
+    pub(crate) in_use: BlockSet,
+    /// Pageblocks in which compaction found nothing to move: a hint.
+    pub(crate) skip: BlockSet,
     /// How many pageblocks the arena has.
     pub(crate) len: u32,
 }
@@ -33,6 +37,8 @@ impl Tables {
             available: [set()?, set()?, set()?],
             idle: set()?,
             released: set()?,
+            in_use: set()?,
+            skip: set()?,
             len: blocks,
         })
     }
@@ -40,7 +46,7 @@ impl Tables {
     /// Bytes of all tables that are committed when `resident` pageblocks of the first `online` have descriptors.
     pub(crate) fn committed_bytes(online: u32, resident: u32) -> u64 {
         let descriptors = u64::from(resident) * u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
-        let sets = MigrateType::ALL.len() as u64 + 2;
+        let sets = MigrateType::ALL.len() as u64 + 4;
         descriptors + Pageblocks::committed_bytes(online) + sets * BlockSet::committed_bytes(online)
     }
 }

@@ -13,7 +13,7 @@
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
-use sync::{Mutex, MutexGuard, this_shard};
+use sync::{Mutex, this_shard};
 
 use crate::arena::Arena;
 use crate::buddy::Buddy;
@@ -33,6 +33,7 @@ use crate::state::State;
 use crate::tables::Tables;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone_config::{ZoneConfig, blocks_of, default_lists, region_of};
+use crate::zone_lock::{ZoneGuard, ZoneLock};
 
 /// An arena of frames with everything needed to hand them out and take them back.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub struct Zone {
     pub(crate) arena: Arena,
     pub(crate) tables: Tables,
     pub(crate) lists: Box<[CpuList]>,
-    pub(crate) buddy: Mutex<Buddy>,
+    pub(crate) buddy: ZoneLock,
     /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
     list_capacity: AtomicU32,
     pub(crate) keep_blocks: u32,
@@ -61,7 +62,7 @@ pub struct Zone {
 /// All locks of a zone.
 pub(crate) struct Everything<'z> {
     pub(crate) lists: Vec<Held<'z>>,
-    pub(crate) buddy: MutexGuard<'z, Buddy>,
+    pub(crate) buddy: ZoneGuard<'z>,
 }
 
 impl Zone {
@@ -77,11 +78,14 @@ impl Zone {
         let region = region_of(config.cma, blocks)?;
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
         tables.blocks.set_aside(region.clone());
+        let mut buddy = Buddy::new(config.limit, region.clone());
+        // What is set aside is found without a walk later on, with the lock held.
+        buddy.bring_online(&tables, region.end);
         Ok(Self {
             arena: Arena::reserve(frames, config.backing).map_err(refused)?,
             tables,
             lists: (0..lists).map(|_| CpuList::new()).collect(),
-            buddy: Mutex::new(Buddy::new(config.limit, region)),
+            buddy: ZoneLock::new(buddy),
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
@@ -287,7 +291,7 @@ impl Zone {
     }
 
     /// Looks whether the zone now holds too much, in lists or in free pageblocks.
-    fn after_free(&self, buddy: MutexGuard<'_, Buddy>) {
+    fn after_free(&self, buddy: ZoneGuard<'_>) {
         let capacity = self.adapt(&buddy);
         drop(buddy);
         self.drain_lists_above(capacity);

@@ -25,18 +25,22 @@ impl Buddy {
 
     /// Two wholly free pageblocks that form a block of the largest order: the first one of the lowest such pair.
     pub(crate) fn lowest_pair(&self, tables: &Tables) -> Option<BlockIndex> {
+        if let Some(pair) = tables.idle.lowest_pair_with(&tables.released, &self.region) {
+            return Some(pair);
+        }
+        // What was never used is in no set. The first half may be just below the mark.
         let free = |block: BlockIndex| {
             let free = tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
             free && !self.region.contains(&block.0)
         };
-        (0..tables.len / 2).map(|pair| BlockIndex(pair * 2)).find(|&b| free(b) && free(BlockIndex(b.0 + 1)))
+        let across = BlockIndex(self.online & !1);
+        let pairs = [across, BlockIndex(across.0 + 2)].into_iter().filter(|pair| pair.0 + 1 < tables.len);
+        pairs.into_iter().find(|&pair| free(pair) && free(BlockIndex(pair.0 + 1)))
     }
 
     /// Whether a pageblock that is not set aside is free and has no memory.
     pub(crate) fn has_bare_block(&self, tables: &Tables) -> bool {
-        let never_used = self.online..tables.len;
-        let aside = self.region.end.saturating_sub(self.region.start.max(never_used.start));
-        never_used.len() as u32 > aside || tables.released.lowest_outside(&self.region).is_some()
+        self.online < tables.len || tables.released.lowest_outside(&self.region).is_some()
     }
 
     /// Starts to use a pageblock that is set aside; `None` when all of them are in use already.
@@ -46,19 +50,23 @@ impl Buddy {
         if region.is_empty() {
             return None;
         }
-        while tables.released.lowest_from(region.start).filter(inside).is_none() && self.online < region.end {
-            self.bring_online(tables);
-        }
         let block = tables.released.lowest_from(region.start).filter(inside)?;
         self.commit(tables, block, MigrateType::Cma);
         Some(block)
     }
 
-    /// Makes sure that a pageblock has frames: if it was never used, or its memory went back to the OS, it is committed.
-    pub(crate) fn make_present(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
-        while self.online <= block.0 {
-            self.bring_online(tables);
+    /// Moves the high-water mark up to `end` pageblocks. Those below it are free and hold no memory yet. What is set aside is below it from the start.
+    pub(crate) fn bring_online(&mut self, tables: &Tables, end: u32) {
+        for block in (self.online..end).map(BlockIndex) {
+            let facts = tables.blocks.facts(block);
+            tables.blocks.set_facts(block, Facts { residence: Residence::Released, ..facts });
+            tables.released.insert(block);
         }
+        self.online = self.online.max(end);
+    }
+
+    /// Makes sure that a pageblock below the high-water mark has frames: if its memory went back to the OS, or it never had any, it is committed.
+    pub(crate) fn make_present(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
         let facts = tables.blocks.facts(block);
         match facts.residence {
             Residence::Releasing => return Err(NotNow::Releasing),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Outcome;
+use super::candidates::Candidates;
 use super::defer::Turn;
 use crate::budget::{Budget, Deadline};
 use crate::claim::{Claim, Obstacle};
@@ -20,8 +21,6 @@ use crate::zone::Zone;
 
 /// The longest a request waits for its compaction.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Pageblocks that are looked at before the best ranges in them are tried.
-const ROUND: usize = 64;
 /// Ranges tried in one round.
 const RANGES: usize = 16;
 
@@ -51,9 +50,10 @@ impl Zone {
             Turn::TryAfresh => self.forget_hints(),
             Turn::Try => {}
         }
+        let deadline = Budget::within(PATIENCE).start();
         add(&self.events.stall, 1);
         self.drain_lists_above(0);
-        let result = self.capture(order, migrate_type, Budget::within(PATIENCE).start());
+        let result = self.capture(order, migrate_type, deadline);
         match result {
             Ok(first) => {
                 add(&self.events.success, 1);
@@ -76,10 +76,17 @@ impl Zone {
     }
 
     fn capture(&self, order: Order, migrate_type: MigrateType, deadline: Deadline) -> Result<Pfn, Outcome> {
-        let blocks = self.by_promise(order, migrate_type);
-        for round in blocks.chunks(ROUND) {
+        let mut candidates = Candidates::new(self, order, migrate_type);
+        loop {
+            let round = candidates.next(deadline);
+            if round.is_empty() {
+                return Err(if deadline.has_passed() { Outcome::OutOfTime } else { Outcome::NoSuitable });
+            }
             let mut ranges = Vec::new();
             for &block in round {
+                if deadline.has_passed() {
+                    return Err(Outcome::OutOfTime);
+                }
                 let costs = self.range_costs(block, order);
                 if costs.iter().all(Option::is_none) {
                     self.set_hint(block);
@@ -101,7 +108,6 @@ impl Zone {
                 }
             }
         }
-        Err(Outcome::NoSuitable)
     }
 
     fn clear(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
@@ -116,6 +122,8 @@ impl Zone {
         let mut bare = Vec::new();
         for half in [first.block(), BlockIndex(first.block().0 + 1)] {
             let mut buddy = self.buddy.lock();
+            // At most the pageblock above the high-water mark: its other half is in use.
+            buddy.bring_online(&self.tables, half.0 + 1);
             let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
             if buddy.make_present(&self.tables, half).is_err() {
                 return Attempt::InVain;
@@ -142,32 +150,6 @@ impl Zone {
             Err(_) if moved > 0 => Attempt::Partly,
             Err(_) => Attempt::InVain,
         }
-    }
-
-    /// Pageblocks that may have a range of this order: those of the type asked for first, so that unmovable blocks do not spread over movable
-    /// pageblocks, and then those with the most free frames.
-    fn by_promise(&self, order: Order, migrate_type: MigrateType) -> Vec<BlockIndex> {
-        let buddy = self.buddy.lock();
-        let step = if order > Order::PAGEBLOCK { 2 } else { 1 };
-        let last = if order > Order::PAGEBLOCK { self.tables.len & !1 } else { buddy.online };
-        let mut blocks: Vec<(bool, u32, BlockIndex)> = (0..last)
-            .step_by(step)
-            .filter_map(|first| {
-                let parts = (first..first + step as u32).map(BlockIndex);
-                let free = parts.map(|block| {
-                    let facts = self.tables.blocks.facts(block);
-                    // Blocks have no owner who could clear them away again, so they are not made of what is set aside.
-                    let out = facts.skip || facts.isolated || buddy.region.contains(&block.0);
-                    let has = if facts.residence == Residence::Committed { facts.free } else { PAGEBLOCK_FRAMES };
-                    (!out).then_some(has)
-                });
-                let other = self.tables.blocks.facts(BlockIndex(first)).migrate_type != migrate_type;
-                Some((other && order < Order::PAGEBLOCK, free.sum::<Option<u32>>()?, BlockIndex(first)))
-            })
-            .collect();
-        drop(buddy);
-        blocks.sort_unstable_by_key(|&(other, free, block)| (other, std::cmp::Reverse(free), block));
-        blocks.into_iter().map(|(_, _, block)| block).collect()
     }
 
     /// How many frames have to be moved to clear each range of this order in a pageblock, or in a pair of them; `None` where that is not possible.
@@ -221,18 +203,15 @@ impl Zone {
 
     pub(super) fn set_hint(&self, block: BlockIndex) {
         let _zone_lock = self.buddy.lock();
-        let facts = self.tables.blocks.facts(block);
-        self.tables.blocks.set_facts(block, crate::pageblock::Facts { skip: true, ..facts });
+        self.tables.skip.insert(block);
     }
 
-    /// Every pageblock is worth a look again.
+    /// Every pageblock is worth a look again. In short turns with the zone lock.
     pub(super) fn forget_hints(&self) {
-        let buddy = self.buddy.lock();
-        for block in (0..buddy.online).map(BlockIndex) {
-            let facts = self.tables.blocks.facts(block);
-            if facts.skip {
-                self.tables.blocks.set_facts(block, crate::pageblock::Facts { skip: false, ..facts });
-            }
-        }
+        let forget_some = || {
+            let _zone_lock = self.buddy.lock();
+            self.tables.skip.remove_lowest()
+        };
+        while forget_some() {}
     }
 }

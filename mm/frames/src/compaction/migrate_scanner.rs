@@ -71,21 +71,23 @@ impl<'z> MigrateScanner<'z> {
         }
     }
 
-    /// Goes on to the next lower pageblock that has something in use; the facts of one are a hint, and the frames are looked at again.
+    /// Goes on to the next lower pageblock that has something in use, past all that have not; the sets are a hint, and the frames are looked at again.
     fn next_block(&mut self) -> bool {
         if self.barren {
             self.zone.set_hint(self.block);
         }
-        while let Some(block) = self.block.0.checked_sub(1).map(BlockIndex) {
+        let tables = &self.zone.tables;
+        let skip = (self.hints == Hints::Heed).then_some(&tables.skip);
+        while let Some(block) = tables.in_use.highest_below(self.block.0, skip) {
             self.block = block;
             self.offset = 0;
-            let facts = self.zone.tables.blocks.facts(block);
-            let passed_over = facts.isolated || facts.skip && self.hints == Hints::Heed;
-            if facts.residence == Residence::Committed && facts.free < PAGEBLOCK_FRAMES && !passed_over {
+            let facts = tables.blocks.facts(block);
+            if facts.residence == Residence::Committed && !facts.isolated {
                 self.barren = true;
                 return true;
             }
         }
+        self.block = BlockIndex(0);
         self.barren = false;
         false
     }

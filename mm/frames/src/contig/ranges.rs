@@ -1,0 +1,195 @@
+//! Where a range of frames could be: the few ranges in which the least has to be moved.
+//!
+//! The facts of a pageblock say without a lock how many of its frames are in use, and so what clearing it costs at least. Its frames are looked at only
+//! when a range with it could be among the best. Pageblocks without memory cost nothing and have nothing to look at. All of it is a hint: a claim looks
+//! again.
+//!
+//! The search ends as soon as there are enough ranges that cost nothing, so what lies above the memory in use is never looked at.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+use super::ContigError;
+use crate::budget::Deadline;
+use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
+use crate::pageblock::Residence;
+use crate::units::{BlockIndex, Order, Pfn};
+use crate::zone::Zone;
+
+/// Ranges that are tried when the caller does not say which.
+const RANGES: usize = 16;
+/// Pageblocks passed before the clock is read again.
+const LOOK: u32 = 64;
+
+/// The best ranges of so many frames, best first: those set aside before others, then by what has to be moved, then the lowest.
+pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<Pfn>, ContigError> {
+    let region = zone.buddy.lock().region.clone();
+    let mut search = Search { zone, deadline, looked: 0, best: BTreeSet::new() };
+    search.walk(frames, region.clone(), &(0..0))?;
+    let mut ranges = search.take();
+    search.walk(frames, 0..zone.tables.len, &region)?;
+    ranges.extend(search.take());
+    ranges.truncate(RANGES);
+    Ok(ranges)
+}
+
+struct Search<'z> {
+    zone: &'z Zone,
+    deadline: Deadline,
+    looked: u32,
+    /// By cost, then by place; at most [`RANGES`].
+    best: BTreeSet<(u32, Pfn)>,
+}
+
+impl Search<'_> {
+    /// Looks at all ranges in these pageblocks that are not wholly inside of `out`.
+    fn walk(&mut self, frames: u32, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+        let order = frames.next_power_of_two().ilog2().min(u32::from(PAGEBLOCK_ORDER)) as u8;
+        match Order::new(order) {
+            Some(order) if frames <= order.frames() => self.walk_parts(order, blocks, out),
+            _ => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
+        }
+    }
+
+    fn take(&mut self) -> Vec<Pfn> {
+        std::mem::take(&mut self.best).into_iter().map(|(_, first)| first).collect()
+    }
+
+    /// Ranges that are a pageblock, or a part of one.
+    fn walk_parts(&mut self, order: Order, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+        for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
+            self.look()?;
+            // Used frames beyond those that lie outside of the range are in it.
+            let outside = PAGEBLOCK_FRAMES - order.frames();
+            let Some(least) = self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside))) else {
+                continue;
+            };
+            let parts = (PAGEBLOCK_FRAMES >> order.get()) as usize;
+            let costs = if least == 0 { vec![Some(0); parts] } else { self.zone.costs(block, order) };
+            let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
+            costs
+                .into_iter()
+                .zip(firsts)
+                .for_each(|(cost, first)| cost.into_iter().for_each(|cost| self.add(cost, first)));
+            if self.is_done() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ranges of so many pageblocks: a window over them.
+    fn walk_runs(&mut self, length: u32, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+        let mut window = Window::starting_at(blocks.start);
+        for block in blocks.map(BlockIndex) {
+            self.look()?;
+            window.push(self.least(block));
+            if window.costs.len() < length as usize {
+                continue;
+            }
+            let aside = out.contains(&window.start) && out.contains(&block.0);
+            while !aside && window.blocked == 0 && self.is_among_best(window.cost) {
+                let Some(vague) = window.vague.pop_front() else {
+                    self.add(window.cost, BlockIndex(window.start).first());
+                    break;
+                };
+                self.look()?;
+                window.correct(vague, self.zone.costs(BlockIndex(vague), Order::PAGEBLOCK)[0]);
+            }
+            if self.is_done() {
+                return Ok(());
+            }
+            window.pop();
+        }
+        Ok(())
+    }
+
+    /// Frames to move out of a pageblock at least; `None` if it cannot be had.
+    fn least(&self, block: BlockIndex) -> Option<u32> {
+        let facts = self.zone.tables.blocks.facts(block);
+        match facts.residence {
+            _ if facts.isolated => None,
+            Residence::Releasing => None,
+            Residence::Offline | Residence::Released => Some(0),
+            Residence::Committed => Some(PAGEBLOCK_FRAMES - facts.free),
+        }
+    }
+
+    fn is_among_best(&self, cost: u32) -> bool {
+        self.best.len() < RANGES || self.best.last().is_some_and(|&(worst, _)| cost < worst)
+    }
+
+    /// Later ranges cannot be better: of the same cost the lowest come first.
+    fn is_done(&self) -> bool {
+        !self.is_among_best(0)
+    }
+
+    fn add(&mut self, cost: u32, first: Pfn) {
+        if self.is_among_best(cost) {
+            self.best.insert((cost, first));
+        }
+        if self.best.len() > RANGES {
+            self.best.pop_last();
+        }
+    }
+
+    fn look(&mut self) -> Result<(), ContigError> {
+        self.looked = self.looked.wrapping_add(1);
+        let late = self.looked.is_multiple_of(LOOK) && self.deadline.has_passed();
+        if late { Err(ContigError::OutOfTime) } else { Ok(()) }
+    }
+}
+
+/// Neighbouring pageblocks and the sum of what they cost.
+struct Window {
+    start: u32,
+    costs: VecDeque<Option<u32>>,
+    /// Those of which only the least is known.
+    vague: VecDeque<u32>,
+    cost: u32,
+    /// Those that cannot be had.
+    blocked: u32,
+}
+
+impl Window {
+    fn starting_at(start: u32) -> Self {
+        Self { start, costs: VecDeque::new(), vague: VecDeque::new(), cost: 0, blocked: 0 }
+    }
+
+    fn push(&mut self, least: Option<u32>) {
+        // Nothing in use is exact: there is nothing to look at.
+        if least.is_some_and(|least| least > 0) {
+            self.vague.push_back(self.start + self.costs.len() as u32);
+        }
+        self.count(least);
+        self.costs.push_back(least);
+    }
+
+    /// Puts what a pageblock costs in place of the least it could.
+    fn correct(&mut self, block: u32, cost: Option<u32>) {
+        let old = std::mem::replace(&mut self.costs[(block - self.start) as usize], cost);
+        self.uncount(old);
+        self.count(cost);
+    }
+
+    fn pop(&mut self) {
+        if let Some(first) = self.costs.pop_front() {
+            self.uncount(first);
+            if self.vague.front() == Some(&self.start) {
+                self.vague.pop_front();
+            }
+            self.start += 1;
+        }
+    }
+
+    fn count(&mut self, cost: Option<u32>) {
+        // All frames of a zone fit.
+        self.cost += cost.unwrap_or(0);
+        self.blocked += u32::from(cost.is_none());
+    }
+
+    fn uncount(&mut self, cost: Option<u32>) {
+        self.cost -= cost.unwrap_or(0);
+        self.blocked -= u32::from(cost.is_none());
+    }
+}

@@ -1,0 +1,244 @@
+//! What each call costs in a zone of 1 TiB: how long it has the zone lock, and whether it ends with its budget.
+//!
+//! Everything is measured in CPU time of the calling thread, so a busy machine does not matter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sys::host::thread_cpu_time;
+
+use crate::compaction::{CompactRequest, Goal, Outcome, Proactive, Proactiveness};
+use crate::store::Store;
+use crate::*;
+
+/// Frames of 1 TiB.
+const TERABYTE: u64 = 1 << 28;
+/// One pageblock of so many has memory.
+const SPREAD: usize = 66;
+/// The longest anybody may hold the zone lock, in 999 of 1000 holds.
+const HOLD: Duration = Duration::from_micros(200);
+/// What a call may take beyond its budget.
+const GRACE: Duration = Duration::from_millis(1);
+
+/// A zone of 1 TiB that was used to its end, with 1 % of its frames in use: two thirds of each 66th pageblock, all of them movable.
+fn terabyte() -> Arc<Store> {
+    let config = ZoneConfig { capacity: FrameCount(TERABYTE), keep_blocks: u32::MAX, ..ZoneConfig::default() };
+    let zone = Arc::new(Zone::new(config).expect("address space"));
+    // Pageblocks are kept when they become free, and used before others are.
+    let blocks: Vec<_> = (0..TERABYTE as u32).step_by(PAGEBLOCK_FRAMES as usize * SPREAD).collect();
+    for &first in &blocks {
+        let range = Pfn(first)..Pfn(first + PAGEBLOCK_FRAMES);
+        drop(zone.alloc_contig(range, ContigRequest::default()).expect("nothing is in use"));
+    }
+    let chains = blocks.len() * PAGEBLOCK_FRAMES as usize / MAX_CHAIN;
+    let store = Store::new(zone.reserve_owner().expect("the only one"), chains);
+    let fill = |_| {
+        let mut fresh = store.extents.create(Shape::Chain, 1).expect("a number");
+        (0..MAX_CHAIN).for_each(|at| fresh.attach(at, Reclaim::NotAllowed).expect("room"));
+        fresh.id()
+    };
+    let ids: Vec<_> = (0..chains).map(fill).collect();
+    ids.into_iter().skip(1).step_by(3).for_each(|id| store.end(id));
+    zone.drain();
+    let stats = zone.stats();
+    assert_eq!(stats.committed.0, blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES), "nothing else was begun");
+    assert!((99..=102).contains(&(stats.in_use.0 * 10_000 / TERABYTE)), "{stats:?}");
+    assert!(stats.online.0 > TERABYTE * 999 / 1000, "{stats:?}");
+    store
+}
+
+/// What a call was seen to do.
+struct Seen {
+    call: String,
+    holds: usize,
+    /// Of 1000 holds of the lock the second longest.
+    hold: Duration,
+    /// The longest call.
+    took: Duration,
+}
+
+/// Makes a call so often, and measures.
+fn measure(zone: &Zone, call: impl Into<String>, rounds: usize, mut work: impl FnMut()) -> Seen {
+    zone.buddy.holds.start();
+    let mut took = Duration::ZERO;
+    for _ in 0..rounds {
+        let start = thread_cpu_time();
+        work();
+        took = took.max(thread_cpu_time() - start);
+    }
+    let holds = zone.buddy.holds.stop();
+    let hold = holds.len().checked_sub(1 + holds.len() / 1000).map_or(Duration::ZERO, |at| holds[at]);
+    Seen { call: call.into(), holds: holds.len(), hold, took }
+}
+
+fn print(seen: &[Seen]) {
+    println!("{:<44} {:>7} {:>12} {:>12}", "call", "holds", "p99.9 hold", "longest call");
+    for Seen { call, holds, hold, took } in seen {
+        println!("{call:<44} {holds:>7} {hold:>12.1?} {took:>12.1?}");
+    }
+}
+
+fn assert_short(seen: &[Seen]) {
+    print(seen);
+    let long: Vec<_> = seen.iter().filter(|seen| seen.hold > HOLD).map(|seen| (&seen.call, seen.hold)).collect();
+    assert!(long.is_empty(), "the zone lock is held longer than {HOLD:?}: {long:?}");
+}
+
+/// Of calls with a budget: none takes longer.
+fn assert_within(seen: &[Seen], budget: Duration) {
+    let late: Vec<_> =
+        seen.iter().filter(|seen| seen.took > budget + GRACE).map(|seen| (&seen.call, seen.took)).collect();
+    assert!(late.is_empty(), "longer than {budget:?} and {GRACE:?}: {late:?}");
+}
+
+fn orders() -> impl Iterator<Item = Order> {
+    Order::SINGLE.and_larger()
+}
+
+#[test]
+fn no_call_holds_the_lock_of_a_terabyte_for_long() {
+    let store = terabyte();
+    let zone = store.zone();
+    let kinds = [MigrateType::Movable, MigrateType::Unmovable];
+    let mut seen = vec![
+        measure(zone, "alloc_frame, free", 20_000, || {
+            let take = |kind| zone.alloc_frame(kind, Reclaim::NotAllowed).expect("room");
+            kinds.into_iter().for_each(|kind| drop(take(kind)));
+        }),
+        measure(zone, "alloc_frame of many", 4, || {
+            let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+            drop((0..5000).map(take).collect::<Vec<_>>());
+        }),
+        measure(zone, "alloc_held_frame", 1000, || drop(zone.alloc_held_frame(MigrateType::Movable))),
+        measure(zone, "drain", 1000, || zone.drain()),
+        measure(zone, "settle", 1000, || zone.settle()),
+        measure(zone, "stats", 1000, || assert!(zone.stats().in_use.0 > 0)),
+        measure(zone, "vmstat", 1000, || assert_eq!(zone.vmstat().nr_isolated, 0)),
+        measure(zone, "buddyinfo", 1000, || assert!(zone.buddyinfo().blocks(Order::PAGEBLOCK) > 0)),
+        measure(zone, "pagetypeinfo", 1000, || assert!(zone.pagetypeinfo().to_string().contains("Movable"))),
+        measure(zone, "fragmentation", 1000, || assert!(zone.fragmentation() <= 100)),
+        measure(zone, "watermarks, pressure", 1000, || {
+            assert!(zone.watermarks().low.0 > 0 && zone.pressure() == Pressure::Relaxed)
+        }),
+        measure(zone, "advance", 1000, || drop(zone.advance(FrameCount(1)))),
+        measure(zone, "set_limit", 200, || {
+            [Some(FrameCount(TERABYTE / 2)), None].into_iter().for_each(|limit| zone.set_limit(limit))
+        }),
+    ];
+    for order in orders() {
+        seen.push(measure(zone, format!("alloc_block of {order}, free"), 300, || {
+            kinds.into_iter().for_each(|kind| drop(zone.alloc_block(order, kind, Reclaim::NotAllowed).expect("room")));
+        }));
+    }
+    seen.push(measure(zone, "trim", 1, || zone.trim()));
+    assert_short(&seen);
+}
+
+#[test]
+fn calls_with_a_budget_end_with_it_in_a_terabyte() {
+    let store = terabyte();
+    let zone = store.zone();
+    let total = Duration::from_millis(2);
+    let budget = Budget::within(total);
+    let mut seen = Vec::new();
+    // Hints everywhere are forgotten, too.
+    (0..zone.online_blocks()).for_each(|block| zone.tables.skip.insert(units::BlockIndex(block)));
+    let goals = [Goal::WholeZone, Goal::Fragmentation(0), Goal::Block(Order::MAX)];
+    for goal in goals {
+        seen.push(measure(zone, format!("compact, {goal:?}"), 20, || {
+            zone.compact(CompactRequest { goal, mode: Mode::SyncLight, budget });
+        }));
+    }
+    let mut proactive = Proactive::new(Proactiveness::new(100).expect("percent"));
+    seen.push(measure(zone, "Proactive::step", 50, || _ = proactive.step(zone, budget)));
+    assert!(zone.vmstat().pgmigrate_success > 0, "compaction has something to do: {:?}", zone.vmstat());
+    let top = Pfn(TERABYTE as u32 - 40 * PAGEBLOCK_FRAMES);
+    for (place, first) in
+        [("used", Pfn(SPREAD as u32 * PAGEBLOCK_FRAMES)), ("free", Pfn(PAGEBLOCK_FRAMES)), ("last", top)]
+    {
+        for blocks in [1, 32] {
+            let range = first..first.plus(blocks * PAGEBLOCK_FRAMES);
+            seen.push(measure(zone, format!("alloc_contig of {blocks} pageblocks, {place}"), 5, || {
+                drop(zone.alloc_contig(range.clone(), ContigRequest { mode: Mode::Sync, budget }));
+            }));
+        }
+    }
+    seen.push(measure(zone, "alloc_contig of everything", 2, || {
+        let all = zone.alloc_contig(Pfn(0)..Pfn(TERABYTE as u32), ContigRequest { mode: Mode::Sync, budget });
+        assert!(matches!(all, Err(ContigError::OutOfTime)), "{all:?}");
+    }));
+    for frames in [1, 3, 512, 513, 16 << 10, 1 << 20, TERABYTE] {
+        let frames = FrameCount(frames);
+        seen.push(measure(zone, format!("alloc_contig_frames of {frames}"), 5, || {
+            drop(zone.alloc_contig_frames(frames, ContigRequest { mode: Mode::Sync, budget }));
+        }));
+    }
+    assert_short(&seen);
+    assert_within(&seen, total);
+    zone.check().expect("consistent");
+}
+
+/// Every second frame of every pageblock is in use by somebody who cannot move it.
+#[test]
+fn direct_compaction_in_vain_ends_in_time() {
+    let capacity = FrameCount::holding(16 << 30);
+    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space");
+    let mut held: Vec<_> =
+        (0..capacity.0).map(|_| zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).expect("room")).collect();
+    held.retain(|frame| frame.pfn().0 % 2 == 0);
+    zone.drain();
+    let seen = [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX].map(|order| {
+        measure(&zone, format!("alloc_block of {order}"), 1, || {
+            let request = Reclaim::Allowed(NoLocksHeld::promise());
+            assert_eq!(zone.alloc_block(order, MigrateType::Unmovable, request).map(drop), Err(AllocError::NoFrames));
+        })
+    });
+    assert_eq!(zone.vmstat().compact_stall, 3);
+    assert_short(&seen);
+    assert_within(&seen, Duration::from_millis(50));
+}
+
+/// For one frame of an empty zone nothing is looked at but the place it comes from, however large the zone is.
+#[test]
+fn one_contiguous_frame_of_an_empty_zone_is_cheap() {
+    let zone =
+        Zone::new(ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() }).expect("address space");
+    let start = thread_cpu_time();
+    let one = zone.alloc_contig_frames(FrameCount(1), ContigRequest::default()).expect("an empty zone");
+    let took = thread_cpu_time() - start;
+    assert_eq!(one.first(), Pfn(0));
+    assert!(took < Duration::from_millis(5), "{took:?}");
+    let rest = zone.alloc_contig_frames(FrameCount(3 << 20), ContigRequest::default()).expect("an empty zone");
+    assert_eq!(rest.first(), Pfn(PAGEBLOCK_FRAMES));
+}
+
+/// What is found first at the place of the search is what a look at everything finds.
+#[test]
+fn the_cheapest_ranges_are_found() {
+    let capacity = FrameCount(64 * u64::from(PAGEBLOCK_FRAMES));
+    let zone = Zone::new(ZoneConfig { capacity, backing: Backing::Heap, ..ZoneConfig::default() }).expect("small");
+    let zone = Arc::new(zone);
+    let store = Store::new(zone.reserve_owner().expect("the only one"), 4096);
+    let ids: Vec<_> = (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(Shape::Chain, 16, 7)).collect();
+    // Of pageblock `n`, `n * 37 % 29` chains stay.
+    let stays = |number: usize| number % 32 < (number / 32) * 37 % 29 + 1;
+    ids.iter().enumerate().filter(|&(number, _)| !stays(number)).for_each(|(_, &id)| store.end(id));
+    zone.drain();
+    let cost = |block: u32| ((block * 37 % 29 + 1) * 16, block);
+    let mut blocks: Vec<_> = (0..64).map(cost).collect();
+    blocks.sort_unstable();
+    let deadline = Budget::unlimited().start();
+    let firsts = |found: Vec<Pfn>| found.into_iter().map(|pfn| pfn.block().0).collect::<Vec<_>>();
+    let expected: Vec<_> = blocks.iter().map(|&(_, block)| block).take(16).collect();
+    assert_eq!(firsts(contig::ranges::best(&zone, PAGEBLOCK_FRAMES, deadline).expect("time")), expected);
+    for length in [2, 5, 33] {
+        let sum = |first: u32| ((first..first + length).map(|block| cost(block).0).sum::<u32>(), first);
+        let mut runs: Vec<_> = (0..=64 - length).map(sum).collect();
+        runs.sort_unstable();
+        let expected: Vec<_> = runs.iter().map(|&(_, first)| first).take(16).collect();
+        let found = contig::ranges::best(&zone, length * PAGEBLOCK_FRAMES, deadline).expect("time");
+        assert_eq!(firsts(found), expected, "{length} pageblocks");
+    }
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+    zone.check().expect("consistent");
+}
