@@ -180,13 +180,19 @@ impl Buddy {
         Some(block)
     }
 
-    /// Takes a block of exactly this order, its first frame now in the state "used".
-    pub(crate) fn take_block(&mut self, tables: &Tables, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
+    /// Takes a block of exactly this order, its first frame now in the state `to`.
+    pub(crate) fn take_block(
+        &mut self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+        order: Order,
+        to: State,
+    ) -> Option<Pfn> {
         let pfn = self.source_of_block(tables, migrate_type, order)?;
         let whole = self.unlink(tables, pfn);
         self.account(tables, pfn, order.frames(), Occupancy::Taken);
         self.link_rest(tables, pfn.plus(order.frames()), pfn.plus(whole.frames()));
-        tables.frames.change(pfn, State::INSIDE, State::used(order));
+        tables.frames.change(pfn, State::INSIDE, to);
         self.charged += u64::from(order.frames());
         Some(pfn)
     }

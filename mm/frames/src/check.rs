@@ -141,7 +141,7 @@ impl Zone {
                 }
                 true
             }
-            Some(Kind::Used) if state.references() > 0 => {
+            Some(Kind::Used | Kind::Frozen) if state.references() > 0 => {
                 found.used += u64::from(order.frames());
                 found.isolated += u64::from(state.is_isolated());
                 false

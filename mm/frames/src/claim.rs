@@ -12,7 +12,6 @@
 use crate::budget::Deadline;
 use crate::descriptor::Put;
 use crate::events::add;
-use crate::frame::Frame;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::{Charge, Isolated, Mode, Target, Targets, Vacated};
 use crate::state::{Kind, State};
@@ -241,7 +240,8 @@ fn look(zone: &Zone, pfn: Pfn) -> Look {
     match (state.kind(), state.order()) {
         // Isolated by somebody else, it may be movable again or free in a moment.
         (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => Look::Movable,
-        (Some(Kind::Cached | Kind::Free), _) => Look::Cached,
+        // Frozen, it is free or has an owner in a moment.
+        (Some(Kind::Cached | Kind::Free | Kind::Frozen), _) => Look::Cached,
         _ => Look::Unmovable,
     }
 }
@@ -301,9 +301,7 @@ impl<'z> Targets<'z> for Room<'_, 'z> {
         if self.stock.is_empty() {
             self.refill();
         }
-        let (zone, pfn) = (self.claim.zone, self.stock.pop()?);
-        zone.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
-        Some(Target::new(Frame::new(zone, pfn), Charge::OnTheMove))
+        Some(Target::from_cached(self.claim.zone, self.stock.pop()?, Charge::OnTheMove))
     }
 
     fn vacated(&mut self, old: Vacated<'z>) {

@@ -92,11 +92,16 @@ impl Descriptors {
         false
     }
 
+    /// Freezes a single frame in use whose only reference is the caller's. `false` when there are others, or it has an owner.
+    pub(crate) fn freeze(&self, pfn: Pfn) -> bool {
+        self.swap(pfn, State::used(Order::SINGLE), State::FROZEN).is_ok()
+    }
+
     /// Gives one reference back. With the last one the frame leaves "used".
     pub(crate) fn put(&self, pfn: Pfn) -> Result<Put, PutError> {
         let mut state = self.state(pfn);
         loop {
-            let (Some(Kind::Used), Some(order)) = (state.kind(), state.order()) else {
+            let (Some(Kind::Used | Kind::Frozen), Some(order)) = (state.kind(), state.order()) else {
                 return Err(PutError::NotInUse { pfn });
             };
             let (next, put) = match state.without_reference() {

@@ -136,6 +136,7 @@ impl Extents {
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
     pub fn new(owner: Owner, limit: usize, words: OwnerWords, backing: Backing) -> Result<Self, MapError> {
+        owner.keep_for_extents();
         let records = |shape: Shape, owner_stride: usize| -> Result<Records, MapError> {
             let ids = Ids::new(limit.min(ExtentId::LIMIT), 1, backing)?;
             let words = Table::reserve(ids.capacity() * shape.stride(), backing)?;

@@ -128,7 +128,7 @@ impl Zone {
         // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.
         let whole = self.tables.idle.lowest_outside(&buddy.region).is_some();
         let may = whole && buddy.headroom() >= u64::from(order.frames());
-        let first = if may { buddy.take_block(&self.tables, migrate_type, order) } else { None };
+        let first = if may { buddy.take_block(&self.tables, migrate_type, order, State::used(order)) } else { None };
         first.map(|first| OwnedBlock { zone: Arc::clone(self), first, order })
     }
 }

@@ -77,5 +77,5 @@ mod large_zone_tests;
 /// The least an owner of extents is, for the unit tests as for those in `tests/`.
 #[cfg(test)]
 #[path = "../tests/driver/store.rs"]
-#[cfg_attr(any(loom, shuttle), expect(dead_code, reason = "models use a part of it"))]
+#[cfg_attr(shuttle, expect(dead_code, reason = "models use a part of it"))]
 mod store;

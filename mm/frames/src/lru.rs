@@ -103,6 +103,11 @@ impl Lru {
         &self.zone.tables.frames
     }
 
+    /// Whether these are the lists of this owner.
+    pub(crate) fn is_of(&self, zone: &Zone, owner: OwnerId) -> bool {
+        std::ptr::eq(&*self.zone, zone) && self.owner == owner
+    }
+
     /// Puts a frame of the owner's at the young end of the inactive list. `false`, and nothing changed, when it is on a list, not the owner's, or
     /// isolated: migration puts it back itself.
     pub fn add(&self, pfn: Pfn) -> bool {
@@ -113,7 +118,8 @@ impl Lru {
     ///
     /// Locking: none. The caller holds what keeps the frame its owner's.
     pub fn touch(&self, pfn: Pfn) {
-        let mark = |state: State| (state.place() == Place::Inactive).then(|| state.placed(Place::Referenced));
+        let inactive = |state: State| self.has(state) && state.place() == Place::Inactive;
+        let mark = |state: State| inactive(state).then(|| state.placed(Place::Referenced));
         if self.frames().state(pfn).place() == Place::Inactive {
             let _ = self.frames().update(pfn, mark);
         }
@@ -176,6 +182,17 @@ impl Lru {
         self.frames().disown(pfn, self.owner)
     }
 
+    /// The owner takes a frame back, if `reclaim` lets it: off its list and no longer movable.
+    pub(crate) fn take_back(&self, pfn: Pfn, reclaim: impl Fn(State) -> Option<State>) -> Option<()> {
+        let mut lists = self.lists.lock();
+        let off = |state: State| reclaim(state).map(|state| state.placed(Place::Off));
+        let place = self.frames().update(pfn, off)?.place();
+        if place != Place::Off {
+            lists.of(place).remove(self.frames(), pfn);
+        }
+        Some(())
+    }
+
     fn insert(&self, pfn: Pfn, place: Place, may: impl Fn(State) -> bool) -> bool {
         let mut lists = self.lists.lock();
         let off = |state: State| self.has(state) && state.place() == Place::Off;
@@ -189,8 +206,10 @@ impl Lru {
     }
 
     fn remove(&self, lists: &mut MutexGuard<'_, Lists>, pfn: Pfn) -> Option<Place> {
-        let on_list = |state: State| (state.place() != Place::Off).then(|| state.placed(Place::Off));
-        let place = self.frames().update(pfn, on_list)?.place();
+        // Another owner's frame is on that owner's lists.
+        let on_list = |state: State| self.has(state) && state.place() != Place::Off;
+        let off = |state: State| on_list(state).then(|| state.placed(Place::Off));
+        let place = self.frames().update(pfn, off)?.place();
         lists.of(place).remove(self.frames(), pfn);
         Some(place)
     }

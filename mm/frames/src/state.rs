@@ -24,6 +24,9 @@ use crate::units::Order;
 /// | 1 | free: first frame of a block on a buddy list | its order | 0 | holder of the zone lock |
 /// | 2 | cached: on a per-CPU list | 0 | 0 | holder of the list's lock |
 /// | 3 | used: first frame of a block that has an owner | its order | 1 or more | owners, by compare-and-swap |
+/// | 4 | frozen: in use, not published yet (the kernel's frozen reference count) | 0 | 1 | holder of the reference |
+///
+/// Nobody can take another reference to a frozen frame, isolate it or adopt it: its owner publishes it, or gives it back.
 ///
 /// Zero is "inside", so a table of untouched descriptors is right as the OS delivers it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub(crate) enum Kind {
     Free,
     Cached,
     Used,
+    Frozen,
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -58,6 +62,8 @@ const _: () = assert!(size_of::<State>() == 4 && crate::geometry::MAX_ORDER as u
 impl State {
     pub(crate) const INSIDE: Self = Self(0);
     pub(crate) const CACHED: Self = Self(2 << KIND_SHIFT);
+    /// In use by one owner and not published yet.
+    pub(crate) const FROZEN: Self = Self(4 << KIND_SHIFT | 1);
 
     pub(crate) const fn free(order: Order) -> Self {
         Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
@@ -83,6 +89,7 @@ impl State {
             1 => Some(Kind::Free),
             2 => Some(Kind::Cached),
             3 => Some(Kind::Used),
+            4 => Some(Kind::Frozen),
             _ => None,
         }
     }
@@ -158,12 +165,17 @@ impl State {
 
     /// Owned by `owner` from here on. Only for a single frame in use that has no owner yet.
     pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
-        match self.owner() {
-            None if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => {
+        match (self.owner(), self.kind()) {
+            (None, Some(Kind::Used)) if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => {
                 Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT))
             }
             _ => None,
         }
+    }
+
+    /// A frame that was frozen, as its owner publishes it.
+    pub(crate) const fn published(owner: OwnerId) -> Self {
+        Self(Self::used(Order::SINGLE).0 | (owner.0.get() as u32) << OWNER_SHIFT)
     }
 
     /// Nobody's from here on who could be asked to move it.
@@ -203,6 +215,7 @@ mod tests {
         }
         assert_eq!(State::INSIDE.kind(), Some(Kind::Inside));
         assert_eq!(State::CACHED.kind(), Some(Kind::Cached));
+        assert_eq!((State::FROZEN.kind(), State::FROZEN.references()), (Some(Kind::Frozen), 1));
         assert_eq!(State::from_bits(u32::MAX).kind(), None);
     }
 
@@ -225,6 +238,9 @@ mod tests {
         }
         assert_eq!(plain.owner(), None);
         assert_eq!(State::CACHED.owned_by(OwnerId(NonZeroU8::MIN)), None, "a free frame has no owner");
+        assert_eq!(State::FROZEN.owned_by(OwnerId(NonZeroU8::MIN)), None, "a frozen frame is not adopted");
+        let published = State::published(OwnerId(NonZeroU8::MIN));
+        assert_eq!(plain.owned_by(OwnerId(NonZeroU8::MIN)), Some(published));
     }
 
     /// no reference can be taken on a frame that has none, nor one too many to count.

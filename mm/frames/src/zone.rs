@@ -124,16 +124,21 @@ impl Zone {
     /// # Errors
     /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
     pub fn alloc_frame(&self, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Frame<'_>, AllocError> {
+        Ok(Frame::new(self, self.alloc_single(migrate_type, reclaim, State::used(Order::SINGLE))?))
+    }
+
+    /// As [`Zone::alloc_frame`], frozen: until the caller publishes it, or gives it back, nobody can get a reference to it.
+    pub(crate) fn alloc_frozen(&self, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Pfn, AllocError> {
+        self.alloc_single(migrate_type, reclaim, State::FROZEN)
+    }
+
+    fn alloc_single(&self, migrate_type: MigrateType, reclaim: Reclaim, to: State) -> Result<Pfn, AllocError> {
         let mut list = self.this_list().lock();
         let cached = list.pop(migrate_type).or_else(|| self.refill(&mut list, migrate_type));
         drop(list);
-        match cached {
-            Some(pfn) => {
-                self.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
-                Ok(Frame::new(self, pfn))
-            }
-            None => self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim).map(|pfn| Frame::new(self, pfn)),
-        }
+        let Some(pfn) = cached else { return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to) };
+        self.tables.frames.change(pfn, State::CACHED, to);
+        Ok(pfn)
     }
 
     /// A block of neighbouring frames.
@@ -150,9 +155,10 @@ impl Zone {
     ) -> Result<Block<'_>, AllocError> {
         let mut buddy = self.buddy.lock();
         let room = buddy.headroom() >= u64::from(order.frames());
-        let found = if room { buddy.take_block(&self.tables, migrate_type, order) } else { None };
+        let used = State::used(order);
+        let found = if room { buddy.take_block(&self.tables, migrate_type, order, used) } else { None };
         drop(buddy);
-        let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim), Ok)?;
+        let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim, used), Ok)?;
         Ok(Block::new(self, first, order))
     }
 
@@ -166,7 +172,8 @@ impl Zone {
         self.buddy.lock().online
     }
 
-    /// One more reference to a frame that is in use; `None` when it is not.
+    /// One more reference to a frame that is in use; `None` when it is not, or not published yet: taken for an extent, or as the target of a
+    /// migration.
     #[must_use]
     pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let known = u64::from(pfn.0) < self.capacity().0;
@@ -320,10 +327,16 @@ impl Zone {
     }
 
     /// Looks again with everything stopped, and after others made room if the request may ask for that.
-    fn alloc_last_resort(&self, order: Order, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Pfn, AllocError> {
+    fn alloc_last_resort(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+        reclaim: Reclaim,
+        to: State,
+    ) -> Result<Pfn, AllocError> {
         let mut tries = 0;
         loop {
-            let error = match self.alloc_stopped(order, migrate_type) {
+            let error = match self.alloc_stopped(order, migrate_type, to) {
                 Ok(pfn) => return Ok(pfn),
                 Err(error) => error,
             };
@@ -337,7 +350,7 @@ impl Zone {
     }
 
     /// Looks with all lists empty; only this may refuse.
-    fn alloc_stopped(&self, order: Order, migrate_type: MigrateType) -> Result<Pfn, AllocError> {
+    fn alloc_stopped(&self, order: Order, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
         let mut spins = 0;
         loop {
             let mut all = self.lock_everything();
@@ -345,7 +358,7 @@ impl Zone {
             if all.buddy.headroom() < u64::from(order.frames()) {
                 return Err(AllocError::Limit);
             }
-            if let Some(pfn) = all.buddy.take_block(&self.tables, migrate_type, order) {
+            if let Some(pfn) = all.buddy.take_block(&self.tables, migrate_type, order, to) {
                 return Ok(pfn);
             }
             if all.buddy.releasing == 0 {

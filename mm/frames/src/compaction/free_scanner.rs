@@ -4,10 +4,8 @@ use std::mem;
 
 use super::BATCH;
 use crate::events::add;
-use crate::frame::Frame;
 use crate::migrate::{Charge, Target, Targets, Vacated};
-use crate::state::State;
-use crate::units::{BlockIndex, Order, Pfn};
+use crate::units::{BlockIndex, Pfn};
 use crate::zone::Zone;
 
 /// Free frames taken for content to move to. What is not used goes back when this is dropped, each frame once.
@@ -52,10 +50,8 @@ impl<'z> FreeScanner<'z> {
         let mut frames = [Pfn(0); BATCH];
         let count = self.zone.buddy.lock().take_targets(&self.zone.tables, self.end, &mut frames);
         add(&self.zone.events.free_scanned, count as u64);
-        self.taken.extend(frames[..count].iter().rev().map(|&pfn| {
-            self.zone.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
-            Target::new(Frame::new(self.zone, pfn), Charge::OnTheMove)
-        }));
+        let targets = frames[..count].iter().rev().map(|&pfn| Target::from_cached(self.zone, pfn, Charge::OnTheMove));
+        self.taken.extend(targets);
     }
 }
 

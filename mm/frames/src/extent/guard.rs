@@ -9,7 +9,7 @@ use sync::atomic::{AtomicU32, Ordering};
 use super::state::State;
 use super::{ExtentId, Extents, NO_FRAME};
 use crate::migrate::{Accepted, Locked, Refused, Target};
-use crate::{AllocError, FRAME_SIZE, Pfn, Reclaim};
+use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim};
 
 /// What a guard that leaves finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl<'e> Exclusive<'e> {
         assert!(!self.has_frame(position), "a place is filled once");
         let place = &self.record[1 + position];
         let owner = &self.extents.owner;
-        let pfn = owner.zone().alloc_frame(owner.migrate_type(), reclaim)?.into_pfn();
+        let pfn = owner.zone().alloc_frozen(owner.migrate_type(), reclaim)?;
         owner.name(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         place.store(pfn.0 + 1, Ordering::Relaxed);
@@ -193,19 +193,30 @@ impl<'e> Exclusive<'e> {
         if frame_at(self.record, position) != Some(from.pfn()) {
             return Err(Refused::Gone(to));
         }
+        if !to.is_fresh_in(self.extents.zone()) {
+            return Err(Refused::Failed(to));
+        }
         let arena = self.extents.zone().arena();
         arena.note_read(from.pfn());
         arena.note_write(to.pfn());
-        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` is a fresh frame that nobody else
-        // knows, hence another one. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
+        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` is a frozen frame of this
+        // zone, checked above, so it is in no extent and nobody else knows it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
         unsafe {
             let (source, target) = (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
-        let accepted = to.accept(from)?;
+        let accepted = to.accept_in_extent(from, self)?;
         // Relaxed: published by the Release in `leave`.
         self.record[1 + position].store(accepted.pfn().0 + 1, Ordering::Relaxed);
+        if let (Some(lru), Some(place)) = (self.extents.lru(), from.place()) {
+            // While we hold the extent nobody lets go of the new frame. The old one is on no list and stays off (S-37).
+            lru.put_back(accepted.pfn(), place);
+        }
         Ok(accepted)
+    }
+
+    pub(crate) fn owner_id(&self) -> OwnerId {
+        self.extents.owner.id()
     }
 
     /// Forgets the pending mark: the caller is about to do the work. Returns whether there was one.

@@ -41,6 +41,10 @@ impl Extents {
 
     /// The extent and the position a frame's name stands for, if it is there.
     fn place_of(&self, frame: &Locked<'_>) -> Option<(ExtentId, usize)> {
+        // Numbers of another zone's frames mean others here.
+        if !std::ptr::eq(frame.zone(), &**self.zone()) {
+            return None;
+        }
         let (name, position) = frame.name()?;
         let (id, position) = (ExtentId::from_bits(name), usize::from(position));
         self.tag(id)?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Charge, Movability, MovableOps};
 use crate::descriptor::Put;
-use crate::lru::Place;
-use crate::state::{Kind, State};
+use crate::lru::{Lru, Place};
+use crate::state::{Kind, OwnerId, State};
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
 
@@ -33,6 +33,9 @@ pub struct Locked<'z> {
     handed_over: Cell<Option<Charge>>,
 }
 
+/// An owner broke when it was asked for its lists, or showed those of another one.
+pub(super) struct NotItsLists;
+
 impl Zone {
     /// Takes a movable frame aside; `None` when it is free, not movable, locked, isolated already, or when its owner does not want to.
     ///
@@ -49,8 +52,10 @@ impl Zone {
             if can_be_isolated(state) { state.with_reference().map(State::locked) } else { None }
         })?;
         let candidate = Candidate::new(self, pfn);
-        let ops = before.owner().and_then(|owner| self.registry.ops(owner))?;
-        let place = match ops.lru() {
+        let owner = before.owner()?;
+        let ops = self.registry.ops(owner)?;
+        let lists = self.lists_of(owner, &*ops).ok()?;
+        let place = match lists {
             Some(lru) => Some(lru.take_off(pfn)?),
             None => None,
         };
@@ -58,10 +63,20 @@ impl Zone {
             return candidate.isolate(place);
         }
         // Before the page lock goes: until then nobody else can isolate it.
-        if let (Some(lru), Some(place)) = (ops.lru(), place) {
+        if let (Some(lru), Some(place)) = (lists, place) {
             lru.put_back(pfn, place);
         }
         None
+    }
+
+    /// The lists an owner says its frames are on, if any.
+    pub(super) fn lists_of<'o>(&self, owner: OwnerId, ops: &'o dyn MovableOps) -> Result<Option<&'o Lru>, NotItsLists> {
+        match catch_unwind(AssertUnwindSafe(|| ops.lru())) {
+            Ok(None) => Ok(None),
+            Ok(Some(lru)) if lru.is_of(self, owner) => Ok(Some(lru)),
+            // A callback that panics is one that failed; and lists of another owner would get a frame that is not theirs.
+            Ok(Some(_)) | Err(_) => Err(NotItsLists),
+        }
     }
 
     /// Whether a frame in this state can be moved by somebody: it has an owner, and frames do move here.
@@ -142,8 +157,9 @@ impl<'z> Isolated<'z> {
     }
 
     /// What to call about it; `None` when the owner let go of it, or is gone.
-    pub(crate) fn ops(&self) -> Option<Arc<dyn MovableOps>> {
-        self.zone.tables.frames.state(self.pfn).owner().and_then(|owner| self.zone.registry.ops(owner))
+    pub(crate) fn ops(&self) -> Option<(OwnerId, Arc<dyn MovableOps>)> {
+        let owner = self.zone.tables.frames.state(self.pfn).owner()?;
+        Some((owner, self.zone.registry.ops(owner)?))
     }
 
     /// Takes the page lock. Nobody else can have it: only what is not isolated can be locked, and only what is not locked can be isolated.
@@ -178,10 +194,10 @@ impl Drop for Isolated<'_> {
     fn drop(&mut self) {
         let locked = self.lock();
         // Movable first, isolated second: a frame its owner let go of is still marked as isolated, and is nobody's to put back.
-        if let Some(ops) = self.is_movable().then(|| self.ops()).flatten() {
+        if let Some((owner, ops)) = self.ops() {
             // The frame goes back whatever the callback does.
             let _ = catch_unwind(AssertUnwindSafe(|| ops.putback(&locked)));
-            if let (Some(lru), Some(place)) = (ops.lru(), self.place) {
+            if let (Ok(Some(lru)), Some(place)) = (self.zone.lists_of(owner, &*ops), self.place) {
                 lru.put_back(self.pfn, place);
             }
         }

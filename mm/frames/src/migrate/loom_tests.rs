@@ -6,12 +6,9 @@ use sync::thread;
 
 use super::*;
 use crate::claim::Claim;
-use crate::state::State;
 use crate::store::Store;
 use crate::units::BlockIndex;
-use crate::{
-    Backing, Budget, ExtentId, Extents, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Shape, Zone, ZoneConfig,
-};
+use crate::{Backing, Budget, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone, ZoneConfig};
 
 fn store() -> (Arc<Store>, ExtentId, Pfn) {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
@@ -90,6 +87,29 @@ fn s03_isolate_against_isolate() {
         assert!(got || theirs, "one of them gets it");
         store.extents.try_exclusive(id).expect("idle").destroy();
         store.extents.zone().check().expect("consistent");
+    });
+}
+
+/// S-05, R-281: nobody gets a reference to a frame between its allocation for an extent and its publication there.
+#[test]
+fn s05_get_against_attach() {
+    sync::model(|| {
+        let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+        let store = Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
+        let looker = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || {
+                // The first frame of a new zone is the one that is attached.
+                let Some(found) = store.zone().get(Pfn(0)) else { return };
+                let state = store.zone().tables.frames.state(found.pfn());
+                assert!(state.owner().is_some(), "a reference to a frame that is not published");
+            })
+        };
+        let id = store.filled(Shape::Single, 1, 7);
+        looker.join().expect("no panic");
+        store.assert_filled(id, 1, 7);
+        store.end(id);
+        store.zone().check().expect("consistent");
     });
 }
 
@@ -253,8 +273,7 @@ fn s01_a_frame_is_not_used_again_under_its_reader() {
 fn on_the_move(zone: &Zone) -> Target<'_> {
     let mut taken = [Pfn(0)];
     assert_eq!(zone.buddy.lock().take_targets(&zone.tables, BlockIndex(u32::MAX), &mut taken), 1);
-    zone.tables.frames.change(taken[0], State::CACHED, State::used(Order::SINGLE));
-    Target::new(Frame::new(zone, taken[0]), Charge::OnTheMove)
+    Target::from_cached(zone, taken[0], Charge::OnTheMove)
 }
 
 struct Once<'z>(Option<Target<'z>>);

@@ -29,7 +29,7 @@ pub trait MovableOps: Debug + Send + Sync {
     fn putback(&self, frame: &Locked<'_>);
 
     /// The lists its frames are on, for an owner of LRU frames: only a frame on a list can be isolated then, and it is off its list until it was moved or
-    /// put back.
+    /// put back. An owner that panics here, or shows the lists of another owner, keeps its frames where they are.
     fn lru(&self) -> Option<&Lru> {
         None
     }

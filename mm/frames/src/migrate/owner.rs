@@ -4,13 +4,14 @@ use std::num::NonZeroU8;
 use std::sync::{Arc, Weak};
 
 use sync::Mutex;
+use sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
 use super::MovableOps;
 use crate::descriptor::Put;
 use crate::frame::Frame;
 use crate::lru::Lru;
-use crate::state::OwnerId;
+use crate::state::{OwnerId, State};
 use crate::units::{MigrateType, Pfn};
 use crate::zone::Zone;
 
@@ -36,6 +37,8 @@ pub struct OwnersExhausted;
 #[derive(Debug)]
 pub(crate) struct Registry {
     places: Box<[Mutex<Place>]>,
+    /// Whose frames are in extents.
+    of_extents: Box<[AtomicBool]>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,7 +52,10 @@ enum Place {
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self { places: (0..OWNERS).map(|_| Mutex::new(Place::Vacant)).collect() }
+        Self {
+            places: (0..OWNERS).map(|_| Mutex::new(Place::Vacant)).collect(),
+            of_extents: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
+        }
     }
 
     fn reserve(&self) -> Option<OwnerId> {
@@ -71,9 +77,20 @@ impl Registry {
         if let Place::Published(ops) = place { ops.upgrade() } else { None }
     }
 
+    /// Whether the frames of this owner are in extents, which alone may hand them over.
+    pub(crate) fn is_of_extents(&self, id: OwnerId) -> bool {
+        // Relaxed: set before the owner's first frame is published, and whoever asks has seen the owner in a frame's state (Acquire).
+        self.of_extents.get(usize::from(id.0.get()) - 1).is_some_and(|mark| mark.load(Ordering::Relaxed))
+    }
+
+    fn set_of_extents(&self, id: OwnerId, now: bool) {
+        // Relaxed: as above; it is cleared when no extent of the owner is left.
+        self.of_extents[usize::from(id.0.get()) - 1].store(now, Ordering::Relaxed);
+    }
+
     /// Memory of the registry, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.places)
+        size_of_val(&*self.places) + size_of_val(&*self.of_extents)
     }
 }
 
@@ -143,6 +160,12 @@ impl Owner {
         self.zone.registry.put(self.id, Place::Published(ops));
     }
 
+    /// From here on the owner's frames are in extents: [`Target::accept`](super::Target::accept) refuses them, since only who holds the extent alone may
+    /// change which frames it has.
+    pub(crate) fn keep_for_extents(&self) {
+        self.zone.registry.set_of_extents(self.id, true);
+    }
+
     /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable ones, unless nothing moves in this zone (B14).
     #[must_use]
     pub fn migrate_type(&self) -> MigrateType {
@@ -167,7 +190,8 @@ impl Owner {
         assert!(state.owned_by(self.id).is_some(), "{} has an owner already", frame.pfn());
         let pfn = frame.into_pfn();
         self.name(pfn, name, position);
-        self.publish_frame(pfn);
+        let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
+        assert!(owned.is_some(), "{pfn} has an owner already");
         pfn
     }
 
@@ -176,10 +200,9 @@ impl Owner {
         self.zone.tables.frames.set_name(pfn, name, position);
     }
 
-    /// Enters the owner into a frame whose name is set. From here on it may be isolated, unless nothing moves in this zone.
+    /// Publishes a frozen frame whose name is set. From here on it may be isolated, unless nothing moves in this zone.
     pub(crate) fn publish_frame(&self, pfn: Pfn) {
-        let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
-        assert!(owned.is_some(), "{pfn} has an owner already");
+        self.zone.tables.frames.change(pfn, State::FROZEN, State::published(self.id));
     }
 
     /// Lets go of a frame: it is no longer movable and the owner's reference is given back, in one step. The frame is free now, or as soon as
@@ -204,13 +227,12 @@ impl Owner {
     /// of somebody else's, too.
     #[must_use]
     pub fn take_back(&self, pfn: Pfn) -> Option<Frame<'_>> {
-        let reclaim = |state: crate::state::State| {
+        let reclaim = |state: State| {
             (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated()).then(|| state.disowned())
         };
-        self.zone.tables.frames.update(pfn, reclaim)?;
-        if let Some(lru) = &self.lru {
-            // Nobody can have put it back meanwhile: it was not isolated.
-            let _ = lru.take_off(pfn);
+        match &self.lru {
+            Some(lru) => lru.take_back(pfn, reclaim)?,
+            None => _ = self.zone.tables.frames.update(pfn, reclaim)?,
         }
         Some(self.zone.frame_from_pfn(pfn))
     }
@@ -218,6 +240,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        self.zone.registry.set_of_extents(self.id, false);
         self.zone.registry.put(self.id, Place::Vacant);
     }
 }

@@ -104,7 +104,7 @@ fn attempt<'z>(frame: &Isolated<'z>, targets: &mut dyn Targets<'z>, mode: Mode) 
     if !frame.is_movable() {
         return Attempt::Gone;
     }
-    let Some(ops) = frame.ops() else { return Attempt::Failed };
+    let Some((_, ops)) = frame.ops() else { return Attempt::Failed };
     let Some(target) = targets.next(frame.pfn()) else { return Attempt::OutOfFrames };
     // One that somebody else has, too, would give the bytes of one frame to two owners.
     if !target.is_fresh_in(locked.zone()) {

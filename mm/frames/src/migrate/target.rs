@@ -2,9 +2,10 @@
 
 use super::ops::Refused;
 use super::{Isolated, Locked};
+use crate::extent::Exclusive;
 use crate::frame::Frame;
-use crate::state::State;
-use crate::units::{Order, Pfn};
+use crate::state::{OwnerId, State};
+use crate::units::Pfn;
 use crate::zone::Zone;
 
 /// Gives migration fresh frames to move to. Asked once for each attempt; what is not used is given back by whoever took it.
@@ -91,8 +92,17 @@ pub struct Accepted {
 }
 
 impl<'z> Target<'z> {
-    pub(crate) fn new(frame: Frame<'z>, charge: Charge) -> Self {
-        Self { zone: frame.zone(), pfn: frame.into_pfn(), charge }
+    /// A target of a frame that somebody chose. If others have references to it, it stays as it is, and no owner takes it.
+    pub(super) fn new(frame: Frame<'z>, charge: Charge) -> Self {
+        let (zone, pfn) = (frame.zone(), frame.into_pfn());
+        let _ = zone.tables.frames.freeze(pfn);
+        Self { zone, pfn, charge }
+    }
+
+    /// A target of a frame that just came from the buddy lists.
+    pub(crate) fn from_cached(zone: &'z Zone, pfn: Pfn, charge: Charge) -> Self {
+        zone.tables.frames.change(pfn, State::CACHED, State::FROZEN);
+        Self { zone, pfn, charge }
     }
 
     /// Its number.
@@ -105,40 +115,60 @@ impl<'z> Target<'z> {
         self.zone
     }
 
-    /// Whether it is a single frame of this zone that nobody else has. The free scanner's are; whoever chooses targets himself could offer any frame
-    /// he has a reference to.
-    pub(super) fn is_fresh_in(&self, zone: &Zone) -> bool {
-        std::ptr::eq(self.zone, zone) && zone.tables.frames.state(self.pfn) == State::used(Order::SINGLE)
+    /// Whether it is a single frame of this zone that nobody else has or can get. The free scanner's are; a caller that chooses targets itself could
+    /// offer any frame it has a reference to.
+    pub(crate) fn is_fresh_in(&self, zone: &Zone) -> bool {
+        std::ptr::eq(self.zone, zone) && zone.tables.frames.state(self.pfn) == State::FROZEN
     }
 
     /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The
     /// owner writes the new number into its records in the same critical section.
     ///
+    /// Frames of [`Extents`](crate::Extents) are not handed over so: [`Extents::migrate_frame`](crate::Extents::migrate_frame) does it, with the extent
+    /// held, since the extent's record of its frames changes with it.
+    ///
     /// # Errors
-    /// [`Refused::Gone`] when the owner has let go of the old frame; nothing has changed.
+    /// [`Refused::Gone`] when the owner has let go of the old frame. [`Refused::Failed`] when the old frame is in an extent, or the target is not a frame
+    /// of the same zone that nobody else has. Nothing has changed then.
     pub fn accept(self, from: &Locked<'_>) -> Result<Accepted, Refused<'z>> {
         let zone = from.zone();
-        let Some(before) = zone.tables.frames.update(from.pfn(), |state| {
-            state.owner()?;
+        let (owner, accepted) = self.take_place(from, |owner| !zone.registry.is_of_extents(owner))?;
+        if let Some(place) = from.place() {
+            // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
+            let ops = zone.registry.ops(owner);
+            if let Some(lru) = ops.as_deref().and_then(|ops| zone.lists_of(owner, ops).ok().flatten()) {
+                lru.put_back(accepted.to, place);
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// The same for a frame of the extent that is held. Its caller enters the new frame into the extent, and into its owner's lists.
+    pub(crate) fn accept_in_extent(self, from: &Locked<'_>, held: &Exclusive<'_>) -> Result<Accepted, Refused<'z>> {
+        self.take_place(from, |owner| owner == held.owner_id()).map(|(_, accepted)| accepted)
+    }
+
+    fn take_place(self, from: &Locked<'_>, may: impl Fn(OwnerId) -> bool) -> Result<(OwnerId, Accepted), Refused<'z>> {
+        let zone = from.zone();
+        if !self.is_fresh_in(zone) {
+            return Err(Refused::Failed(self));
+        }
+        let disowned = zone.tables.frames.update(from.pfn(), |state| {
+            state.owner().filter(|&owner| may(owner))?;
             // The isolation's own reference stays, so this is never the last one.
             state.disowned().without_reference()
-        }) else {
-            return Err(Refused::Gone(self));
+        });
+        let Some(owner) = disowned.and_then(State::owner) else {
+            let is_owned = zone.tables.frames.state(from.pfn()).owner().is_some();
+            return Err(if is_owned { Refused::Failed(self) } else { Refused::Gone(self) });
         };
         from.hand_over(self.charge);
         let to = self.into_pfn();
         if let Some((name, position)) = zone.tables.frames.name(from.pfn()) {
             zone.tables.frames.set_name(to, name, position);
         }
-        zone.tables.frames.update(to, |state| before.owner().and_then(|owner| state.owned_by(owner)));
-        if let Some(place) = from.place() {
-            // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
-            let ops = before.owner().and_then(|owner| zone.registry.ops(owner));
-            if let Some(lru) = ops.as_ref().and_then(|ops| ops.lru()) {
-                lru.put_back(to, place);
-            }
-        }
-        Ok(Accepted { to })
+        zone.tables.frames.change(to, State::FROZEN, State::published(owner));
+        Ok((owner, Accepted { to }))
     }
 
     fn into_pfn(self) -> Pfn {
