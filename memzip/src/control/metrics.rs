@@ -60,8 +60,9 @@ fn operations(page: &mut Page, stat: &StatReport) {
 
 fn clients(page: &mut Page, stat: &StatReport) {
     let nbd = &stat.nbd;
-    page.gauge("memzip_nbd_connections", "Clients connected now.", nbd.connections);
-    page.counter("memzip_nbd_connections_total", "Clients that ever connected.", nbd.connections_total);
+    page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections);
+    page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes);
+    page.counter("memzip_nbd_connections_total", "Clients that were ever served.", nbd.connections_total);
     page.counter("memzip_nbd_connections_refused_total", "Clients turned away.", nbd.connections_refused);
     page.family("memzip_nbd_requests_total", "counter", "Requests by NBD command.");
     for (command, count) in nbd.requests.named() {

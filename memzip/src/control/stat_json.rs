@@ -127,11 +127,13 @@ pub(crate) struct IoCounts {
 /// What NBD clients did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NbdCounts {
-    /// Clients connected now.
+    /// Clients served now.
     pub(crate) connections: u64,
-    /// Clients that ever connected.
+    /// Clients in the handshake now.
+    pub(crate) handshakes: u64,
+    /// Clients that were ever served.
     pub(crate) connections_total: u64,
-    /// Clients turned away, for there was no room or they belong to another user.
+    /// Clients turned away: there was no room, or they belong to another user.
     pub(crate) connections_refused: u64,
     /// Content sent to clients.
     pub(crate) bytes_read: u64,
@@ -187,13 +189,15 @@ pub(crate) struct NbdErrors {
     pub(crate) eoverflow: u64,
     /// Zeros that were wanted fast or not at all.
     pub(crate) enotsup: u64,
+    /// Requests that came during a shutdown.
+    pub(crate) eshutdown: u64,
     /// Clients that broke off in the middle of a message or sent garbage.
     pub(crate) broken_conversations: u64,
 }
 
 impl NbdErrors {
     /// Every count with its name.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("eperm", self.eperm),
             ("eio", self.eio),
@@ -201,6 +205,7 @@ impl NbdErrors {
             ("enospc", self.enospc),
             ("eoverflow", self.eoverflow),
             ("enotsup", self.enotsup),
+            ("eshutdown", self.eshutdown),
             ("broken_conversation", self.broken_conversations),
         ]
     }

@@ -113,6 +113,7 @@ fn clients(stats: &nbd::Stats) -> NbdCounts {
     let (requests, errors) = (&stats.requests, &stats.errors);
     NbdCounts {
         connections: stats.connections_current,
+        handshakes: stats.handshakes_current,
         connections_total: stats.connections_total,
         connections_refused: stats.connections_refused,
         bytes_read: stats.bytes_read,
@@ -134,6 +135,7 @@ fn clients(stats: &nbd::Stats) -> NbdCounts {
             enospc: errors.no_space,
             eoverflow: errors.overflow,
             enotsup: errors.not_supported,
+            eshutdown: errors.shutting_down,
             broken_conversations: errors.broken_conversations,
         },
     }

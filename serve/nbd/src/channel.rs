@@ -32,6 +32,10 @@ pub struct Channel<R, W> {
     outbox: Outbox,
     deadline: Option<Instant>,
     idle_timeout: Option<Duration>,
+    /// Received since the connection began. Units: bytes.
+    came: u64,
+    /// What had come when a shutdown was noticed, read or not. Units: bytes.
+    before_shutdown: Option<u64>,
 }
 
 impl<R: Inbound, W: Write> Channel<R, W> {
@@ -44,6 +48,8 @@ impl<R: Inbound, W: Write> Channel<R, W> {
             outbox: Outbox::new(),
             deadline: None,
             idle_timeout: None,
+            came: 0,
+            before_shutdown: None,
         }
     }
 
@@ -95,9 +101,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
             self.start_wait();
         }
         while self.inbox.bytes().len() < len {
+            self.notice_shutdown()?;
             match self.inbox.receive(&mut self.reader, len) {
                 Ok(0) => return Err(Hangup::Vanished),
-                Ok(_) => {}
+                Ok(came) => self.came += came as u64,
+                // A signal, or a shutdown that began during the wait.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -149,6 +157,23 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// [`Hangup::Io`].
     pub fn flush(&mut self) -> Result<(), Hangup> {
         Ok(self.outbox.send(&mut self.writer)?)
+    }
+
+    /// Returns whether the server is shutting down, as far as this connection has noticed.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn notice_shutdown(&mut self) -> Result<bool, Hangup> {
+        if self.before_shutdown.is_none() {
+            self.before_shutdown = self.reader.backlog_at_shutdown()?.map(|waiting| self.came + waiting);
+        }
+        Ok(self.before_shutdown.is_some())
+    }
+
+    /// Whether the message that stands first came when a shutdown had been noticed.
+    pub fn is_after_shutdown(&self) -> bool {
+        let start = self.came - self.inbox.bytes().len() as u64;
+        self.before_shutdown.is_some_and(|before| start >= before)
     }
 
     /// The idle timeout starts with the wait for a message, not again with each byte of it.

@@ -106,7 +106,13 @@ impl Haggler<'_> {
         }
         let whole = OPTION_LEN + len as usize;
         channel.fill(whole)?;
+        let is_shutting_down = channel.notice_shutdown()?;
         let (message, outbox) = channel.message(whole);
+        if is_shutting_down && number != opt::ABORT {
+            let next = shutting_down(&mut Answer::new(outbox, number));
+            channel.consume(whole);
+            return next;
+        }
         let next = self.answer(number, &message[OPTION_LEN..], &mut Answer::new(outbox, number))?;
         channel.consume(whole);
         Ok(next)
@@ -125,6 +131,15 @@ impl Haggler<'_> {
         }
         Ok(Next::Option)
     }
+}
+
+/// The server starts nothing new. The one option that cannot be answered with an error ends the connection.
+fn shutting_down(answer: &mut Answer<'_>) -> Result<Next, Hangup> {
+    if answer.number() == opt::EXPORT_NAME {
+        return Err(Hangup::NoSeat);
+    }
+    answer.refuse(rep::ERR_SHUTDOWN, "the server is shutting down");
+    Ok(Next::Option)
 }
 
 fn fixed_part(bytes: &[u8]) -> Result<(u32, u32), Hangup> {

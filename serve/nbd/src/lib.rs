@@ -45,7 +45,7 @@
 //! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
 //! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
 //! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |
-//! | a shutdown | twice [`ServerConfig::shutdown_grace`], plus a device call in progress |
+//! | a shutdown | twice [`ServerConfig::shutdown_grace`] and half a second, plus a device call in progress |
 //!
 //! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
 //! piece by piece. A client that vanishes in the middle of a long write leaves its first pages written; it was never told that it succeeded.
@@ -74,6 +74,7 @@ mod listener;
 mod peer;
 mod roster;
 mod server;
+mod shutdown;
 mod socket;
 mod stats;
 mod transmit;

@@ -59,6 +59,13 @@ impl Listener {
         }
     }
 
+    /// Lets no new client find the way in, as far as that can be done before the socket is closed.
+    pub fn unlink(&mut self) {
+        if let Self::Unix(door) = self {
+            door.unlink();
+        }
+    }
+
     /// Takes the next client in.
     ///
     /// # Errors

@@ -4,18 +4,28 @@
 //! takes or sends a byte now and then does not move it.
 
 use crate::channel::{Deadlines, Inbound};
+use crate::roster::Entry;
+use crate::shutdown::{Phase, Shutdown};
 use crate::socket::Socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
+
+/// How long a client may take to close after the server did. What it sends meanwhile is taken and forgotten.
+pub const LINGER: Duration = Duration::from_millis(300);
 
 /// The client of one connection.
 #[derive(Debug)]
 pub struct Peer<'a> {
+    entry: &'a Entry,
     socket: &'a Socket,
+    shutdown: &'a Shutdown,
+    /// Whether the connection knows that the server is shutting down.
+    has_noticed: Cell<bool>,
     /// For the replies that are sent together, from the moment the first of them has to wait.
     send_timeout: Duration,
     deadlines: Cell<Deadlines>,
@@ -25,14 +35,51 @@ pub struct Peer<'a> {
 
 impl<'a> Peer<'a> {
     /// A client behind a socket that was prepared.
-    pub fn new(socket: &'a Socket, send_timeout: Duration) -> Self {
-        Self { socket, send_timeout, deadlines: Cell::default(), send_by: Cell::default() }
+    pub fn new(entry: &'a Entry, shutdown: &'a Shutdown, send_timeout: Duration) -> Self {
+        Self {
+            entry,
+            socket: entry.socket(),
+            shutdown,
+            has_noticed: Cell::default(),
+            send_timeout,
+            deadlines: Cell::default(),
+            send_by: Cell::default(),
+        }
     }
 
-    /// Waits until the socket is readable, at most until the read deadline.
+    /// Closes so that no reply is lost: says that nothing follows, then takes what the client still sends until it closes, too. Bytes
+    /// that nobody took would make the system reset the connection.
+    pub fn linger(&self) {
+        self.socket.shutdown(Direction::Write);
+        let end = Instant::now().checked_add(LINGER);
+        let mut ignored = [0; 16 << 10];
+        while let Ok(left) = left(end) {
+            match recv(self.socket, &mut ignored, RecvFlags::DONTWAIT) {
+                Ok((_, 1..)) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if wait(&mut [PollFd::new(self.socket, PollFlags::IN)], left).is_err() {
+                        return;
+                    }
+                }
+                Ok((_, 0)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits until the socket is readable or the server goes on to the next phase of its shutdown, at most until the read deadline.
     fn wait_readable(&self) -> io::Result<()> {
         let left = left(self.deadlines.get().read)?;
-        wait(&mut [PollFd::new(self.socket, PollFlags::IN)], left)
+        let event = if self.has_noticed.get() { self.shutdown.closing() } else { self.shutdown.draining() };
+        wait(&mut [PollFd::new(self.socket, PollFlags::IN), PollFd::from_borrowed_fd(event, PollFlags::IN)], left)
+    }
+
+    /// Whether a read has to end because of a shutdown: with `Interrupted` so that it is noticed, or like at the end of the stream.
+    fn interruption(&self) -> Option<io::Result<usize>> {
+        match self.has_noticed.get() {
+            false if self.shutdown.has_reached(Phase::Draining) => Some(Err(ErrorKind::Interrupted.into())),
+            true if self.shutdown.has_reached(Phase::Closing) => Some(Ok(0)),
+            _ => None,
+        }
     }
 
     /// Waits until the socket takes more bytes, at most until this batch must be gone.
@@ -51,14 +98,21 @@ impl<'a> Peer<'a> {
 
 impl Read for &Peer<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut flags = RecvFlags::empty();
+        let mut flags = if self.has_noticed.get() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
         loop {
             left(self.deadlines.get().read)?;
+            if let Some(interruption) = self.interruption() {
+                return interruption;
+            }
             match recv(self.socket, &mut *buf, flags) {
-                // The receive timeout of the socket is over: from here on wait for everything that may happen.
-                Err(Errno::AGAIN) => self.wait_readable()?,
+                Err(Errno::AGAIN) => {}
                 result => return Ok(result?.1),
             }
+            if self.has_noticed.get() {
+                self.entry.set_drained();
+            }
+            // The receive timeout of the socket is over: from here on wait for everything that may happen.
+            self.wait_readable()?;
             flags = RecvFlags::DONTWAIT;
         }
     }
@@ -84,6 +138,14 @@ impl Write for &Peer<'_> {
 impl Inbound for &Peer<'_> {
     fn set_deadlines(&mut self, deadlines: Deadlines) {
         self.deadlines.set(deadlines);
+    }
+
+    fn backlog_at_shutdown(&mut self) -> io::Result<Option<u64>> {
+        if !self.shutdown.has_reached(Phase::Draining) {
+            return Ok(None);
+        }
+        self.has_noticed.set(true);
+        Ok(Some(ioctl_fionread(self.socket)?))
     }
 }
 

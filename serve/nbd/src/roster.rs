@@ -46,6 +46,8 @@ struct Present {
 struct Line {
     socket: Arc<Socket>,
     state: State,
+    /// Has done what had come before a shutdown.
+    is_drained: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl Roster {
         present.next += 1;
         present.handshakes += 1;
         let state = State::Handshake { since: Instant::now() };
-        present.lines.insert(number, Line { socket: Arc::clone(&socket), state });
+        present.lines.insert(number, Line { socket: Arc::clone(&socket), state, is_drained: false });
         Some(Admitted { entry: Entry { roster: Arc::clone(self), socket, number }, evicted })
     }
 
@@ -127,6 +129,18 @@ impl Roster {
     /// Ends one or both directions of every connection.
     pub fn shutdown(&self, how: Shutdown) {
         self.lock().lines.values().for_each(|line| line.socket.shutdown(how));
+    }
+
+    /// Waits until every client that has a seat is drained, at least `window` and at most `limit`, or until nobody is left.
+    pub fn wait_drained(&self, window: Duration, limit: Duration) {
+        let start = Instant::now();
+        let mut present = self.lock();
+        while !present.lines.is_empty() {
+            let is_busy = present.lines.values().any(|line| line.state == State::Seated && !line.is_drained);
+            let end = if is_busy { limit } else { window.min(limit) };
+            let Some(rest) = end.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero()) else { return };
+            (present, _) = self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits until nobody is left, at most `limit`. Returns whether nobody is.
@@ -169,6 +183,14 @@ impl Entry {
     /// The client's socket.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Notes that this client's requests from before a shutdown are done and answered.
+    pub fn set_drained(&self) {
+        if let Some(line) = self.roster.lock().lines.get_mut(&self.number) {
+            line.is_drained = true;
+        }
+        self.roster.changed.notify_all();
     }
 
     /// Gives a client in the handshake a seat. Returns whether there was one.

@@ -7,19 +7,17 @@ use crate::export::Export;
 use crate::haggle::Admission;
 use crate::hangup::Hangup;
 use crate::listener::{Arrival, Listener};
-use crate::peer::Peer;
+use crate::peer::{LINGER, Peer};
 use crate::roster::{Admitted, Entry, Limits, Roster};
+use crate::shutdown::{Phase, Shutdown as Lifecycle};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use crate::wire::MAX_STRING;
 use block::BlockDevice;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::Cell;
-use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +25,8 @@ use std::time::Duration;
 const STACK: usize = 512 << 10;
 /// Longest time that a client in the handshake keeps its place while others wait for it.
 const PROTECTED: Duration = Duration::from_secs(1);
+/// How long clients can still ask, to be refused, when a shutdown has nothing else to wait for.
+const DRAIN_WINDOW: Duration = Duration::from_millis(500);
 /// How long to wait before trying again when the system has no file descriptor or memory for a client.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
@@ -47,8 +47,7 @@ struct Shared {
     handshake_timeout: Duration,
     send_timeout: Duration,
     idle_timeout: Option<Duration>,
-    stopping: AtomicBool,
-    wake: OwnedFd,
+    shutdown: Lifecycle,
 }
 
 /// Ends a running server, and tells what it counted. Clones mean the same server.
@@ -72,8 +71,7 @@ impl Server {
                 return Err(NbdError::TextTooLong { what, len: text.len() });
             }
         }
-        let wake =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(NbdError::io("make an eventfd"))?;
+        let shutdown = Lifecycle::new().map_err(NbdError::io("make an eventfd"))?;
         let listener = Listener::bind(listen)?;
         Ok(Self {
             uri: listener.uri(&config.export_name),
@@ -90,8 +88,7 @@ impl Server {
                 handshake_timeout: config.handshake_timeout,
                 send_timeout: config.send_timeout,
                 idle_timeout: config.idle_timeout,
-                stopping: AtomicBool::new(false),
-                wake,
+                shutdown,
             }),
         })
     }
@@ -108,27 +105,35 @@ impl Server {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Serves until [`Handle::shutdown`] is called, then finishes the requests that have come, closes all connections and removes the
-    /// socket file.
+    /// Serves until [`Handle::shutdown`] is called. Then it stops to listen and removes the socket file, finishes the requests that have
+    /// come, refuses later ones with `ESHUTDOWN` and options with `REP_ERR_SHUTDOWN`, and closes all connections.
     ///
     /// # Errors
     /// [`NbdError::Io`] when the system cannot wait for clients; clients cannot cause that.
-    pub fn run(self) -> Result<(), NbdError> {
+    pub fn run(mut self) -> Result<(), NbdError> {
         let served = self.serve();
-        let roster = &self.shared.roster;
-        // No more requests come in; those in the sockets and buffers are still done and answered.
-        roster.shutdown(Shutdown::Read);
-        if !roster.wait_empty(self.shutdown_grace) {
-            // Who is left does not take his replies.
-            roster.shutdown(Shutdown::Both);
-            roster.wait_empty(self.shutdown_grace);
+        let shared = Arc::clone(&self.shared);
+        shared.shutdown.drain();
+        shared.roster.close();
+        // Clients that connected before the file was removed are told as well.
+        self.listener.unlink();
+        self.take_in_all();
+        let grace = self.shutdown_grace;
+        drop(self);
+        shared.roster.wait_drained(DRAIN_WINDOW.min(grace), grace);
+        shared.shutdown.close();
+        if !shared.roster.wait_empty(LINGER + Duration::from_millis(200)) {
+            // Who is left does not take the replies.
+            shared.roster.shutdown(Shutdown::Both);
+            shared.roster.wait_empty(grace);
         }
         served
     }
 
     fn serve(&self) -> Result<(), NbdError> {
-        while !self.shared.stopping.load(Ordering::Acquire) {
-            let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&self.shared.wake, PollFlags::IN)];
+        while !self.shared.shutdown.has_reached(Phase::Draining) {
+            let event = PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN);
+            let mut fds = [PollFd::new(&self.listener, PollFlags::IN), event];
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(NbdError::Io { doing: "wait for clients", source: error.into() }),
@@ -140,12 +145,16 @@ impl Server {
 
     /// Takes in everybody who waits.
     fn take_in_all(&self) {
-        while !self.shared.stopping.load(Ordering::Acquire) {
+        loop {
             match self.listener.accept() {
                 Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
                     self.shared.counters.refused(1);
                 }
-                Ok(Arrival::Client(socket)) => self.admit(socket),
+                Ok(Arrival::Client(socket)) => {
+                    if self.admit(socket).is_none() {
+                        return;
+                    }
+                }
                 Ok(Arrival::TurnedAway) => self.shared.counters.refused(1),
                 Ok(Arrival::Nobody) => return,
                 // No descriptor or no memory: the client waits in the backlog until there is one.
@@ -154,10 +163,10 @@ impl Server {
         }
     }
 
-    /// Gives a client a place in the handshake, and a thread.
-    fn admit(&self, socket: Socket) {
+    /// Gives a client a place in the handshake, and a thread. Returns `None` when there is no place and the server shuts down.
+    fn admit(&self, socket: Socket) -> Option<()> {
         let counters = &self.shared.counters;
-        let Some(Admitted { entry, evicted }) = self.shared.roster.admit(socket) else { return counters.refused(1) };
+        let Admitted { entry, evicted } = self.shared.roster.admit(socket)?;
         counters.refused(evicted);
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK);
@@ -165,10 +174,11 @@ impl Server {
         if thread.spawn(move || talk(&shared, entry)).is_err() {
             counters.refused(1);
         }
+        Some(())
     }
 
     fn pause(&self) {
-        let mut fds = [PollFd::new(&self.shared.wake, PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN)];
         // Early or late does not matter.
         let _ = poll(&mut fds, Some(&PAUSE));
     }
@@ -196,10 +206,18 @@ fn talk(shared: &Shared, entry: Entry) {
         handshake_timeout: shared.handshake_timeout,
         idle_timeout: shared.idle_timeout,
     };
-    let peer = Peer::new(entry.socket(), shared.send_timeout);
-    match converse(&peer, &peer, setting) {
+    let peer = Peer::new(&entry, &shared.shutdown, shared.send_timeout);
+    let result = converse(&peer, &peer, setting);
+    let is_closing = shared.shutdown.has_reached(Phase::Closing);
+    match result {
         Ok(()) | Err(Hangup::Closed | Hangup::NoSeat) => {}
+        Err(_) if is_closing => {}
         Err(_) => counters.broken(),
+    }
+    let is_ours =
+        matches!(result, Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat | Hangup::LateFailure));
+    if is_closing || is_ours {
+        peer.linger();
     }
     // Only now may a shutdown return.
     drop(entry);
@@ -208,11 +226,8 @@ fn talk(shared: &Shared, entry: Entry) {
 impl Handle {
     /// Ends the server: [`Server::run`] finishes the requests that have come and returns. May be called more than once.
     pub fn shutdown(&self) {
-        // Pairs with the Acquire in `serve`; the eventfd makes it look.
-        self.shared.stopping.store(true, Ordering::Release);
-        // A full eventfd counter is readable too, which is all that matters.
+        self.shared.shutdown.drain();
         self.shared.roster.close();
-        let _: io::Result<usize> = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes()).map_err(Into::into);
     }
 
     /// What was counted so far.

@@ -48,6 +48,8 @@ pub struct Errors {
     pub overflow: u64,
     /// `ENOTSUP`: zeros that were wanted fast or not at all.
     pub not_supported: u64,
+    /// `ESHUTDOWN`: the request came during a shutdown.
+    pub shutting_down: u64,
     /// Conversations that ended in the middle of a message, in garbage, or too slowly.
     pub broken_conversations: u64,
 }
@@ -162,6 +164,7 @@ impl Counters {
                 no_space: error(Errno::NoSpc),
                 overflow: error(Errno::Overflow),
                 not_supported: error(Errno::NotSup),
+                shutting_down: error(Errno::Shutdown),
                 broken_conversations: load(&self.broken),
             },
             bytes_read: load(&self.bytes_read),

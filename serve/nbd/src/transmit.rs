@@ -14,7 +14,7 @@ use crate::hangup::Hangup;
 use crate::stats::{Counters, Tally};
 use crate::wire::failure::Failure;
 use crate::wire::reply::ReplyTo;
-use crate::wire::request::{Command, Durability, Header, Rules};
+use crate::wire::request::{Command, Durability, Header, Rules, cmd};
 use block::{BlockDevice, Run};
 use std::io::Write;
 
@@ -93,7 +93,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     fn execute(&mut self, header: &Header) -> Result<Flow, Hangup> {
         let headers = self.rules.headers;
         let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
-        let done = match header.command(&self.rules) {
+        let done = match self.command(header) {
             Ok(Command::Write { span, durability }) => self.write(span, durability)?,
             Ok(Command::Read { span, shape }) => {
                 self.channel.consume(headers.request_len());
@@ -118,6 +118,14 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         };
         self.answer(to, done)?;
         Ok(Flow::Continue)
+    }
+
+    /// What the request means. During a shutdown only those that had come before are done.
+    fn command(&self, header: &Header) -> Result<Command, Failure> {
+        if header.kind != cmd::DISC && self.channel.is_after_shutdown() {
+            return Err(Failure::ShuttingDown);
+        }
+        header.command(&self.rules)
     }
 
     /// Commands without data in either direction.

@@ -117,6 +117,8 @@ pub mod rep {
     pub const ERR_INVALID: u32 = (1 << 31) + 3;
     /// There is no such export.
     pub const ERR_UNKNOWN: u32 = (1 << 31) + 6;
+    /// The server is about to end.
+    pub const ERR_SHUTDOWN: u32 = (1 << 31) + 7;
     /// The option's data are too long.
     pub const ERR_TOO_BIG: u32 = (1 << 31) + 9;
     /// The option does not go with extended headers, or not without them.

@@ -4,7 +4,6 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
 use nbd::{Listen, NbdError, Server, ServerConfig};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{Client, head};
-use support::disk::Disk;
+use support::disk::{Disk, Slow};
 use support::program::{attempt, installed, skip};
 use support::served::{Folder, Served};
 
@@ -21,41 +20,6 @@ const MIB: u64 = 1 << 20;
 
 fn bind(path: &std::path::Path) -> Result<Server, NbdError> {
     Server::bind(Listen::Unix(path.into()), Arc::new(Disk::new(MIB)), ServerConfig::default())
-}
-
-/// A disk whose writes take their time, or for ever: then it panics.
-struct Slow(Disk, Duration);
-
-impl BlockDevice for Slow {
-    fn size(&self) -> Bytes {
-        self.0.size()
-    }
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-    fn is_read_only(&self) -> bool {
-        false
-    }
-    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
-        self.0.read(span, buf)
-    }
-    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
-        assert!(self.1 < Duration::MAX, "a bug in a device");
-        thread::sleep(self.1);
-        self.0.write(span, buf)
-    }
-    fn flush(&self) -> Result<(), BlockError> {
-        self.0.flush()
-    }
-    fn discard(&self, span: Span) -> Result<(), BlockError> {
-        self.0.discard(span)
-    }
-    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
-        self.0.write_zeroes(span, mode, speed)
-    }
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
-        self.0.status(span, visit);
-    }
 }
 
 #[test]

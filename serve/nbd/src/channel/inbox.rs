@@ -19,6 +19,15 @@ pub trait Inbound: Read {
     ///
     /// A source that never waits has nothing to do here.
     fn set_deadlines(&mut self, _deadlines: Deadlines) {}
+
+    /// Returns how many bytes wait to be read if the server is shutting down, else `None`. A read that a shutdown ends fails with
+    /// [`std::io::ErrorKind::Interrupted`]; after this call a read ends like at the end of the stream once all is over.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    fn backlog_at_shutdown(&mut self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 impl Inbound for &[u8] {}

@@ -22,6 +22,11 @@ impl<'a> Answer<'a> {
         Self { outbox, number }
     }
 
+    /// The option that is answered.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The option is done.
     pub fn ack(&mut self) {
         self.reply(rep::ACK, &[]);

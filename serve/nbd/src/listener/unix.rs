@@ -66,6 +66,15 @@ impl UnixDoor {
         self.listener.try_clone()
     }
 
+    /// Removes the file, so that no new client finds the socket; those that wait can still be taken in.
+    pub fn unlink(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // If it cannot be removed, the next server finds it stale and replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+        self.identity = None;
+    }
+
     /// Takes the next client in if it belongs to this user or to root.
     pub(crate) fn accept(&self) -> io::Result<Arrival> {
         match self.listener.accept() {
@@ -86,10 +95,7 @@ impl AsFd for UnixDoor {
 
 impl Drop for UnixDoor {
     fn drop(&mut self) {
-        if self.identity.is_some() && identity(&self.path) == self.identity {
-            // If it cannot be removed, the next server finds it stale and replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
+        self.unlink();
     }
 }
 

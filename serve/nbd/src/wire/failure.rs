@@ -19,11 +19,14 @@ pub enum Errno {
     Overflow = 75,
     /// Zeros that were wanted fast or not at all.
     NotSup = 95,
+    /// The server is about to end.
+    Shutdown = 108,
 }
 
 impl Errno {
     /// All of them, in the order of [`Errno::index`].
-    pub const ALL: [Self; 6] = [Self::Perm, Self::Io, Self::Inval, Self::NoSpc, Self::Overflow, Self::NotSup];
+    pub const ALL: [Self; 7] =
+        [Self::Perm, Self::Io, Self::Inval, Self::NoSpc, Self::Overflow, Self::NotSup, Self::Shutdown];
 
     /// The number on the wire.
     #[must_use]
@@ -41,6 +44,7 @@ impl Errno {
             Self::NoSpc => 3,
             Self::Overflow => 4,
             Self::NotSup => 5,
+            Self::Shutdown => 6,
         }
     }
 }
@@ -90,6 +94,9 @@ pub enum Failure {
     /// `BLOCK_STATUS` of nothing: there is no extent to answer with.
     #[error("block status of zero bytes")]
     EmptyStatus,
+    /// The request came when the server was about to end.
+    #[error("the server is shutting down")]
+    ShuttingDown,
     /// The device refused or failed.
     #[error(transparent)]
     Device(#[from] BlockError),
@@ -111,6 +118,7 @@ impl Failure {
             | Self::Device(BlockError::OutOfRange(_)) => Errno::Inval,
             Self::PastEnd(_) | Self::Device(BlockError::NoSpace { .. }) => Errno::NoSpc,
             Self::ReadTooLong { .. } => Errno::Overflow,
+            Self::ShuttingDown => Errno::Shutdown,
             Self::Device(BlockError::ReadOnly) => Errno::Perm,
             Self::Device(BlockError::NotFast) => Errno::NotSup,
             // The protocol has no "try again". A client that asked for structured replies is told so in words.
@@ -162,6 +170,7 @@ mod tests {
             (Failure::PastEnd(range), 28),
             (Failure::ReadTooLong { len: u64::MAX }, 75),
             (Failure::PayloadTooLong { len: u64::MAX }, 22),
+            (Failure::ShuttingDown, 108),
         ];
         for (failure, number) in table {
             assert_eq!(failure.errno().number(), number, "{failure:?}");

@@ -4,6 +4,8 @@ use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
 
 /// Page size of the device. Units: bytes.
 pub const PAGE: u64 = 4096;
@@ -165,5 +167,40 @@ impl BlockDevice for Disk {
                 return;
             }
         }
+    }
+}
+
+/// A disk whose writes take their time, or for ever: then it panics.
+pub struct Slow(pub Disk, pub Duration);
+
+impl BlockDevice for Slow {
+    fn size(&self) -> Bytes {
+        self.0.size()
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        self.0.read(span, buf)
+    }
+    fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
+        assert!(self.1 < Duration::MAX, "a bug in a device");
+        thread::sleep(self.1);
+        self.0.write(span, buf)
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        self.0.flush()
+    }
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        self.0.discard(span)
+    }
+    fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        self.0.write_zeroes(span, mode, speed)
+    }
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        self.0.status(span, visit);
     }
 }
