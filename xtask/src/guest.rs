@@ -1,9 +1,9 @@
 //! `cargo xtask guest`: experiments inside a real Linux guest, so that memzip and the kernel's own zram do the same work side by side.
 //!
 //! ```text
-//!  packages --> initramfs --> machine (QEMU, software emulation) --serial line--> e3 --> table
-//!                  data --> /dev/vda      |
-//!                  server (memzip, NBD) --+-> /dev/vdb
+//!  packages, worker --> initramfs --> machine (QEMU) --serial line--> e3, swap, ext4
+//!                       data (e3) --> /dev/vda |
+//!            server (memzip, NBD) -------------+-> the last disk
 //! ```
 //! Everything of the guest comes out of the distribution's own packages, from wherever this machine gets its packages, and lies below
 //! `target/guest`. Nothing is installed but QEMU and xz, and those only as root. What is missing is said, and the experiment is skipped.
@@ -12,13 +12,16 @@ mod apt;
 mod cpio;
 mod data;
 mod e3;
+mod ext4;
 mod figures;
+mod ground;
 mod initramfs;
 mod machine;
 mod modules;
 mod packages;
 mod process;
 mod server;
+mod swap;
 mod table;
 
 use crate::setup::{self, Host};
@@ -39,6 +42,28 @@ pub struct Args {
 enum Experiment {
     /// Eight writers of 128 MiB, half of the files deleted, then both compactions: the original, this kernel, memzip
     E3(e3::Args),
+    /// memzip as swap space: the guest fills 1.5 times its memory and verifies every page
+    Swap(swap::Args),
+    /// memzip under ext4 with discard, while balloon, hot cache and both compactions work at once
+    Ext4(ext4::Args),
+}
+
+impl Experiment {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::E3(_) => "e3",
+            Self::Swap(_) => "swap",
+            Self::Ext4(_) => "ext4",
+        }
+    }
+
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::E3(args) => e3::run(args),
+            Self::Swap(args) => swap::run(args),
+            Self::Ext4(args) => ext4::run(args),
+        }
+    }
 }
 
 /// Why an experiment cannot run here though nothing is wrong with it.
@@ -55,14 +80,13 @@ impl std::fmt::Display for Missing {
 
 /// Runs the experiment, or says loudly why it cannot run here.
 pub fn run(args: &Args) -> Result<()> {
-    let Experiment::E3(e3) = &args.experiment;
     let done = match setup::for_guests()? {
-        Host::Complete => e3::run(e3),
+        Host::Complete => args.experiment.run(),
         Host::Lacks(packages) => Err(Missing(format!("this host lacks {}", packages.join(" "))).into()),
     };
     match done {
         Err(error) if error.is::<Missing>() => {
-            println!("SKIPPED: guest e3 did NOT run here: {error}");
+            println!("SKIPPED: guest {} did NOT run here: {error}", args.experiment.name());
             Ok(())
         }
         done => done,

@@ -51,7 +51,7 @@ enum Command {
     Fuzz(fuzz::Args),
     /// The benchmarks: memzip, its peers and the bare codecs in one run
     Bench(bench::Args),
-    /// Experiments in a real Linux guest: memzip's disk beside the guest kernel's own zram
+    /// Experiments in a real Linux guest: memzip beside the kernel's own zram, as swap space, and under ext4
     Guest(guest::Args),
     /// Everything that moves, at once and for half an hour, every byte verified
     Soak(soak::Args),

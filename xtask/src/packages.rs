@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The package with the `memzip` binary.
 pub const BINARY: &str = "memzip";
+/// The package of this program.
+pub const XTASK: &str = "xtask";
 /// The package with the benchmark program.
 pub const BENCH: &str = "memzip-testkit";
 

@@ -4,17 +4,15 @@
 //! memzip's memory is limited to 1.1 times its peak, so that "free" means something. The peak is measured: a first boot does the writing
 //! alone against a server without a limit.
 
+use super::data;
 use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
-use super::initramfs;
-use super::machine::{Hardware, Machine};
-use super::packages::{self, Packages};
-use super::server::{self, Compaction, NBD_SOCKET, Server, Stat};
+use super::ground::{Ground, GuestArgs, Scene, sound};
+use super::machine::Machine;
+use super::server::{Compaction, Server, Stat};
 use super::table::Report;
-use super::{Folder, data};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// How many files are written; the guest's script knows which half is deleted.
 pub const WRITERS: u64 = 8;
@@ -32,9 +30,8 @@ pub struct Args {
     /// The guest's memory, in MiB
     #[arg(long, default_value_t = 1024)]
     memory: u64,
-    /// The longest one boot of the guest may take (there are two)
-    #[arg(long, default_value_t = 600)]
-    seconds: u64,
+    #[command(flatten)]
+    guest: GuestArgs,
     /// Print JSON in place of the table
     #[arg(long)]
     json: bool,
@@ -80,24 +77,21 @@ pub struct Memzip {
     pub after: Stat,
 }
 
-/// What every boot of the guest shares.
+/// What both boots of the guest share.
 struct Bench {
-    folder: Folder,
-    binary: PathBuf,
-    packages: Packages,
-    initramfs: PathBuf,
+    ground: Ground,
     source: PathBuf,
 }
 
 /// Prepares all that is needed, boots twice, prints the table.
 pub fn run(args: &Args) -> Result<()> {
-    let bench = Bench::prepare()?;
+    let bench = Bench::prepare(args)?;
     let peak = bench.peak(args)?;
     let limit = (peak * 11).div_ceil(10).next_multiple_of(FRAME);
     let measured = bench.measure(args, peak, limit)?;
     let report = Report::of(&measured)?;
     let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-    let kept = bench.folder.path.join("e3.json");
+    let kept = bench.ground.folder.path.join("e3.json");
     std::fs::write(&kept, &json).with_context(|| format!("cannot write {}", kept.display()))?;
     if args.json {
         println!("{json}");
@@ -108,16 +102,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 impl Bench {
-    fn prepare() -> Result<Self> {
-        let folder = Folder::claim()?;
-        let packages = packages::unpacked(&folder.path)?;
-        let (initramfs, source) = (folder.path.join("initramfs.cpio"), folder.path.join("source.raw"));
-        let archive = initramfs::build(&packages)?;
-        std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
+    fn prepare(args: &Args) -> Result<Self> {
+        let ground = Ground::prepare(&args.guest)?;
+        let source = ground.folder.path.join("source.raw");
         eprintln!("guest: copying {} MiB of this machine's own files", WRITERS * PART_MIB);
         data::write(&source, (WRITERS * PART_MIB) << 20)?;
-        let binary = server::build()?;
-        Ok(Self { folder, binary, packages, initramfs, source })
+        Ok(Self { ground, source })
     }
 
     /// The most memory the files take in memzip's zspages while they are written.
@@ -152,20 +142,16 @@ impl Bench {
     }
 
     fn server(&self, args: &Args, limit: Option<u64>) -> Result<Server> {
-        Server::start(&self.binary, &self.folder.path, DISK, &args.algorithm, limit)
+        let (size, limit) = (DISK.to_string(), limit.map(|limit| limit.to_string()));
+        // What is shown before a compaction must be from before any.
+        let mut options = vec!["--size", &size, "--algorithm", &args.algorithm, "--compact-background", "off"];
+        options.extend(limit.iter().flat_map(|limit| ["--mem-limit", limit]));
+        self.ground.serve(&options)
     }
 
     fn boot(&self, args: &Args, pass: &str) -> Result<Machine> {
-        let hardware = Hardware {
-            kernel: self.packages.root.join("boot").join(format!("vmlinuz-{}", self.packages.kernel)),
-            initramfs: &self.initramfs,
-            options: format!("e3.pass={pass} e3.part={PART_MIB} e3.algorithm={}", args.algorithm),
-            memory_mib: args.memory,
-            source: &self.source,
-            nbd_socket: NBD_SOCKET,
-            folder: &self.folder.path,
-        };
-        Machine::start(&hardware, Duration::from_secs(args.seconds))
+        let words = format!("pass={pass} part={PART_MIB} algorithm={}", args.algorithm);
+        self.ground.boot(&Scene { name: "e3", memory: args.memory, words, source: Some(&self.source) }, &args.guest)
     }
 }
 
@@ -197,17 +183,6 @@ impl Moment {
             mm_stat: mm_stat.with_context(|| format!("no mm_stat {moment} compaction"))?,
             zones,
         })
-    }
-}
-
-/// An error if the server refused or failed anything, or took more memory than it may.
-fn sound(stat: &Stat) -> Result<()> {
-    if stat.mem_limit > 0 && stat.mem_used_max > stat.mem_limit {
-        bail!("memzip took {} bytes, and its limit is {}", stat.mem_used_max, stat.mem_limit);
-    }
-    match stat.failures() {
-        0 => Ok(()),
-        failures => bail!("{failures} requests to memzip failed: {:?}, {:?}", stat.io, stat.nbd.errors),
     }
 }
 

@@ -6,8 +6,11 @@ use super::packages::{self, Packages};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
-/// What the guest does, from mounting its first file system to switching itself off.
+/// The guest's first program: it mounts what every scene needs, and then plays one.
 const INIT: &str = include_str!("init.sh");
+/// What the guest can do, by name.
+const SCENES: [(&str, &str); 3] =
+    [("e3", include_str!("e3.sh")), ("swap", include_str!("swap.sh")), ("ext4", include_str!("ext4.sh"))];
 /// Drivers and file systems; a kernel may have any of them built in. What they need comes with them.
 const MODULES: [&str; 7] = ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
 /// Before 6.12, zram asked the crypto layer, which has modules of its own.
@@ -16,17 +19,18 @@ const CRYPTO: [&str; 2] = ["lz4", "zstd"];
 const LIBRARIES: [&str; 6] =
     ["libext2fs.so.2", "libe2p.so.2", "libcom_err.so.2", "libblkid.so.1", "libuuid.so.1", "libc.so.6"];
 
-/// An initramfs made of unpacked packages.
-pub fn build(packages: &Packages) -> Result<Vec<u8>> {
+/// An initramfs made of unpacked packages and the program that works in the guest.
+pub fn build(packages: &Packages, worker: &Path) -> Result<Vec<u8>> {
     let Packages { root, kernel } = packages;
     let mut archive = Archive::default();
-    for folder in
-        ["bin", "sbin", "dev", "etc", "lib", "lib/x86_64-linux-gnu", "lib64", "mnt", "modules", "proc", "sys", "tmp"]
-    {
-        archive.folder(folder);
-    }
+    let folders = ["bin", "sbin", "dev", "etc", "lib", "lib/x86_64-linux-gnu", "lib64", "mnt", "modules", "proc"];
+    folders.into_iter().chain(["scenes", "sys", "tmp"]).for_each(|folder| archive.folder(folder));
     archive.device("dev/console", 5, 1);
     archive.program("init", INIT.as_bytes());
+    for (name, script) in SCENES {
+        archive.file(&format!("scenes/{name}.sh"), script.as_bytes());
+    }
+    archive.program("bin/guest-worker", &read(worker)?);
     archive.program("bin/busybox", &read(&root.join("bin/busybox"))?);
     archive.program("sbin/mke2fs", &read(&root.join("sbin/mke2fs"))?);
     archive.file("etc/mke2fs.conf", &read(&root.join("etc/mke2fs.conf"))?);

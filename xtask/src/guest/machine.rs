@@ -1,4 +1,8 @@
-//! The virtual machine: QEMU without hardware help, and what the guest says on its serial line.
+//! The virtual machine: QEMU, emulating unless KVM is asked for, and what the guest says on its serial line.
+//!
+//! Without KVM the guest has one CPU. With two, QEMU emulates a kernel that patches its own code
+//! wrongly now and then: the second CPU runs into the breakpoint that the first one has already
+//! taken out, and the kernel ends with "Oops: int3". One CPU cannot be in two places.
 
 use super::process::Process;
 use crate::shell;
@@ -14,6 +18,31 @@ use std::time::{Duration, Instant};
 const MARK: &str = "@@ ";
 /// How much of the console is shown when something went wrong.
 const TAIL: usize = 30;
+/// The guest's line once its kernel runs and its first program has the drivers in.
+const UP: &str = "up";
+/// How often a guest is started that does not come up.
+const BOOTS: u32 = 3;
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accelerator {
+    /// QEMU's emulation: works everywhere, several times slower
+    Tcg,
+    /// The processor itself, for hosts with a working /dev/kvm
+    Kvm,
+}
+
+impl Accelerator {
+    /// QEMU's options for it.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+            // Without cmpxchg16b: QEMU 7.2.22 emulates it wrongly now and then, and the kernel's slab
+            // allocator falls over it. It can do without.
+            Self::Tcg => &["-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1"],
+        }
+    }
+}
 
 /// What a machine is made of.
 pub struct Hardware<'a> {
@@ -22,9 +51,10 @@ pub struct Hardware<'a> {
     /// Words for the guest on the kernel's command line.
     pub options: String,
     pub memory_mib: u64,
-    /// The first disk, read only.
-    pub source: &'a Path,
-    /// The socket behind the second disk, relative to `folder`.
+    pub accelerator: Accelerator,
+    /// A first disk, read only.
+    pub source: Option<&'a Path>,
+    /// The socket behind the last disk, relative to `folder`.
     pub nbd_socket: &'a str,
     pub folder: &'a Path,
 }
@@ -36,19 +66,41 @@ pub struct Machine {
     tail: VecDeque<String>,
     started: Instant,
     deadline: Instant,
+    /// Its serial line is closed.
+    ended: bool,
     // Last: the pipes are closed before the process is waited for.
     _qemu: Process,
 }
 
 impl Machine {
-    /// Starts a guest that may run this long.
-    pub fn start(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
+    /// Starts a guest that may run this long, and waits until it is up.
+    ///
+    /// A guest that ends before that has done nothing yet, so it is started again, with a word.
+    pub fn boot(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
+        for left in (0..BOOTS).rev() {
+            let mut machine = Self::start(hardware, most)?;
+            match machine.wait_for(UP) {
+                Ok(_) => return Ok(machine),
+                Err(error) if left > 0 && machine.has_ended() => {
+                    println!("guest: its kernel did not come up; booting again ({left} more tries). {error:#}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn start(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
         let qemu = shell::find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
         let mut qemu = Process::start(&qemu, arguments(hardware), hardware.folder)?;
         let input = qemu.input();
         let lines = qemu.lines();
         let started = Instant::now();
-        Ok(Self { input, lines, tail: VecDeque::new(), started, deadline: started + most, _qemu: qemu })
+        Ok(Self { input, lines, tail: VecDeque::new(), started, deadline: started + most, ended: false, _qemu: qemu })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Waits for the line `@@ until` and returns the guest's lines before it.
@@ -62,6 +114,7 @@ impl Machine {
                     bail!("the guest did not come to \"{until}\" within {seconds} s; it was stopped.{}", self.console())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
+                    self.ended = true;
                     bail!("the guest ended before it came to \"{until}\".{}", self.console())
                 }
             };
@@ -97,21 +150,52 @@ impl Machine {
 }
 
 fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
-    let Hardware { kernel, initramfs, options, memory_mib, source, nbd_socket, .. } = hardware;
-    // Without cmpxchg16b: QEMU 7.2.22 emulates it wrongly now and then, and the kernel's slab allocator falls over it. It can do without.
-    let mut arguments: Vec<String> = ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", "2", "-nic", "none"]
-        .into_iter()
-        .chain(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
-        .map(str::to_owned)
+    let Hardware { kernel, initramfs, options, memory_mib, accelerator, source, nbd_socket, .. } = hardware;
+    let mut arguments: Vec<String> = accelerator
+        .arguments()
+        .iter()
+        .chain(&["-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
+        .map(|&word| word.to_owned())
         .collect();
     arguments.extend(["-m".into(), format!("{memory_mib}M")]);
     arguments.extend(["-kernel".into(), kernel.display().to_string()]);
     arguments.extend(["-initrd".into(), initramfs.display().to_string()]);
     arguments.extend(["-append".into(), format!("console=ttyS0 panic=-1 quiet {options}")]);
-    let disks = [
-        format!("file={},if=virtio,format=raw,readonly=on", source.display()),
-        format!("file=nbd+unix:///?socket={nbd_socket},if=virtio,format=raw,discard=unmap"),
-    ];
-    disks.into_iter().for_each(|disk| arguments.extend(["-drive".into(), disk]));
+    let source = source.map(|source| format!("file={},if=virtio,format=raw,readonly=on", source.display()));
+    let served = format!("file=nbd+unix:///?socket={nbd_socket},if=virtio,format=raw,discard=unmap");
+    source.into_iter().chain([served]).for_each(|disk| arguments.extend(["-drive".into(), disk]));
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(accelerator: Accelerator, source: Option<&Path>) -> String {
+        let hardware = Hardware {
+            kernel: "k".into(),
+            initramfs: Path::new("i"),
+            options: "guest.scene=swap".into(),
+            memory_mib: 256,
+            accelerator,
+            source,
+            nbd_socket: "nbd.sock",
+            folder: Path::new("."),
+        };
+        arguments(&hardware).join(" ")
+    }
+
+    #[test]
+    fn an_emulated_guest_has_one_cpu() {
+        assert!(words(Accelerator::Tcg, None).contains("-smp 1 "));
+        assert!(words(Accelerator::Kvm, None).contains("-accel kvm -cpu host -smp 2 "));
+    }
+
+    #[test]
+    fn the_served_disk_is_the_last_one() {
+        let disks = |words: &str| words.matches("-drive").count();
+        let (one, two) = (words(Accelerator::Tcg, None), words(Accelerator::Tcg, Some(Path::new("s"))));
+        assert_eq!((disks(&one), disks(&two)), (1, 2));
+        assert!(two.find("file=s,").expect("a source") < two.find("file=nbd").expect("a disk"));
+    }
 }

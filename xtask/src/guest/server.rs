@@ -5,8 +5,13 @@ use crate::{packages, shell};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Relative to the server's folder, since the name of a socket may have only about a hundred letters.
@@ -14,6 +19,8 @@ pub const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "control.sock";
 /// How long a server may take to get ready.
 const START_TIME: Duration = Duration::from_secs(20);
+/// Between two compactions of those that follow each other.
+const COMPACTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running server. It is stopped when dropped.
 pub struct Server {
@@ -38,6 +45,26 @@ pub struct Stat {
     pub io: BTreeMap<String, u64>,
     pub nbd: Nbd,
     pub buddyinfo: String,
+    #[serde(default)]
+    pub vmstat: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub compaction: Counts,
+    #[serde(default)]
+    pub balloon: Counts,
+    #[serde(default)]
+    pub hot_cache: Counts,
+}
+
+/// The numbers of one part of the statistics; what is no number reads as 0.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<String, serde_json::Value>);
+
+impl Counts {
+    /// A number by its name; 0 where the server does not tell it.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
+    }
 }
 
 /// What went wrong between QEMU and the server.
@@ -60,10 +87,15 @@ pub struct Compaction {
 pub fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo("build");
     cargo.args(["--release", "-p", packages::BINARY, "--bins", "--message-format", "json-render-diagnostics"]);
-    eprintln!("$ {}", shell::line(&cargo));
+    built(&mut cargo)
+}
+
+/// Runs a cargo command that builds one program, and returns that program's path.
+pub fn built(cargo: &mut Command) -> Result<PathBuf> {
+    eprintln!("$ {}", shell::line(cargo));
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("`{}` ended with {}", shell::line(&cargo), output.status);
+        bail!("`{}` ended with {}", shell::line(cargo), output.status);
     }
     let told = String::from_utf8_lossy(&output.stdout);
     let binary = told.lines().filter_map(executable).next_back();
@@ -80,23 +112,16 @@ fn executable(message: &str) -> Option<PathBuf> {
 }
 
 impl Server {
-    /// Serves a disk of this size from `folder` and waits until it is ready.
-    pub fn start(binary: &Path, folder: &Path, size: u64, algorithm: &str, limit: Option<u64>) -> Result<Self> {
+    /// Serves a disk from `folder` with these options and waits until it is ready.
+    pub fn start(binary: &Path, folder: &Path, options: &[&str]) -> Result<Self> {
         for socket in [NBD_SOCKET, CONTROL_SOCKET] {
             let path = folder.join(socket);
             if path.exists() {
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        let (size, limit) = (size.to_string(), limit.map(|limit| limit.to_string()));
-        let mut arguments = vec!["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
-        arguments.extend(["--size", &size, "--algorithm", algorithm]);
-        // What is shown before a compaction must be from before any.
-        arguments.extend(["--compact-background", "off"]);
-        if let Some(limit) = &limit {
-            arguments.extend(["--mem-limit", limit]);
-        }
-        let mut process = Process::start(binary, arguments, folder)?;
+        let sockets = ["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
+        let mut process = Process::start(binary, sockets.iter().chain(options), folder)?;
         // Its first line is the disk's URI; it is printed when clients may come.
         let ready = process.lines().recv_timeout(START_TIME);
         ready.context("the server did not get ready: it ended, or took too long")?;
@@ -111,6 +136,35 @@ impl Server {
     /// `memzip compact`.
     pub fn compact(&self) -> Result<Compaction> {
         self.ask("compact")
+    }
+
+    /// Has the server compact again and again until told to stop; returns how often.
+    pub fn compact_until(&self, over: &AtomicBool) -> Result<u32> {
+        let mut compactions = 0;
+        // Relaxed: the loop only ends a little sooner or later.
+        while !over.load(Ordering::Relaxed) {
+            self.compact()?;
+            compactions += 1;
+            std::thread::sleep(COMPACTION_PAUSE);
+        }
+        Ok(compactions)
+    }
+
+    /// `POST /v1/balloon`: how large the balloon should be. Units: bytes.
+    pub fn set_balloon(&self, target: u64) -> Result<()> {
+        let folder = File::open(&self.folder).context("the server's folder is gone")?;
+        // Short however deep the folder lies.
+        let socket = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
+        let mut stream = UnixStream::connect(socket).context("the server does not answer")?;
+        let body = format!("{{\"target\": {target}}}");
+        let head = format!("POST /v1/balloon HTTP/1.1\r\nhost: memzip\r\ncontent-length: {}\r\n", body.len());
+        stream.write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes()).context("it does not listen")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("its answer broke off")?;
+        if !answer.starts_with("HTTP/1.1 200") {
+            bail!("a balloon of {target} bytes was refused: {answer}");
+        }
+        Ok(())
     }
 
     fn ask<T: for<'de> Deserialize<'de>>(&self, what: &str) -> Result<T> {

@@ -221,6 +221,7 @@ memory held: kernel = mem_used_total + 16 bytes a slot + 8 bytes a stored object
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::Counts;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -239,6 +240,10 @@ mod tests {
             io: BTreeMap::new(),
             nbd: super::super::server::Nbd { errors: BTreeMap::new() },
             buddyinfo: buddyinfo.into(),
+            vmstat: BTreeMap::new(),
+            compaction: Counts::default(),
+            balloon: Counts::default(),
+            hot_cache: Counts::default(),
         }
     }
 

@@ -1,0 +1,97 @@
+//! memzip under ext4 with `-o discard`: files are written, changed, verified and deleted in a guest,
+//! while on the host a balloon grows and shrinks, a hot cache is squeezed and both compactions run.
+
+use super::ground::{Ground, GuestArgs, Scene, sound};
+use super::server::{Server, Stat};
+use anyhow::{Context, Result, bail};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The memory limit: little enough that balloon, hot cache and pages compete for it.
+const LIMIT: &str = "192M";
+const HOT_CACHE: &str = "8M";
+/// How large the balloon becomes again and again. Units: bytes.
+const BALLOON: [u64; 4] = [48 << 20, 0, 96 << 20, 16 << 20];
+/// Between two changes of the balloon.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Options of `cargo xtask guest ext4`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How often half of the files are deleted and written anew
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+    /// Length of all files together, in MiB
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u64).range(16..=300))]
+    mib: u64,
+    /// The guest's memory, in MiB
+    #[arg(long, default_value_t = 256)]
+    memory: u64,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+/// Boots, disturbs the store while the guest works, and demands that everything took part.
+pub fn run(args: &Args) -> Result<()> {
+    let ground = Ground::prepare(&args.guest)?;
+    let options = ["--size", "512M", "--mem-limit", LIMIT, "--hot-cache", HOT_CACHE, "--compact-background", "100"];
+    let server = ground.serve(&options)?;
+    let words = format!("rounds={} mib={}", args.rounds, args.mib);
+    let mut guest = ground.boot(&Scene { name: "ext4", memory: args.memory, words, source: None }, &args.guest)?;
+    let over = AtomicBool::new(false);
+    let (said, compactions) = std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| server.compact_until(&over));
+        let ballooning = scope.spawn(|| inflate_and_deflate(&server, &over));
+        let said = guest.wait_for("unmounted");
+        // Relaxed: the threads only stop a little sooner or later.
+        over.store(true, Ordering::Relaxed);
+        let compactions = compacting.join().expect("errors are values").context("compacting")?;
+        ballooning.join().expect("errors are values").context("changing the balloon")?;
+        Ok::<_, anyhow::Error>((said?, compactions))
+    })?;
+    let stat = server.stat()?;
+    guest.go_on()?;
+    guest.wait_for("done")?;
+    sound(&stat)?;
+    println!(
+        "\next4 with discard in a guest, {} rounds over {} MiB, limit {LIMIT}, hot cache {HOT_CACHE}",
+        args.rounds, args.mib
+    );
+    said.iter().for_each(|line| println!("  {line}"));
+    println!("  compactions asked for: {compactions}");
+    let parts = parts(&stat);
+    parts.iter().for_each(|(what, count)| println!("  {what}: {count}"));
+    if let Some((idle, _)) = parts.iter().find(|&&(_, count)| count == 0) {
+        bail!("the scene was not played: {idle}: 0");
+    }
+    println!("verified: every file is what was written, each time it was read");
+    Ok(())
+}
+
+/// Changes the balloon's size again and again.
+fn inflate_and_deflate(server: &Server, over: &AtomicBool) -> Result<()> {
+    for target in BALLOON.into_iter().cycle() {
+        // Relaxed: see above.
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        server.set_balloon(target)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// What must have taken part, and how much it did.
+fn parts(stat: &Stat) -> [(&'static str, u64); 8] {
+    let vmstat = |name: &str| stat.vmstat.get(name).copied().unwrap_or(0);
+    [
+        ("pages discarded", stat.io.get("notify_free").copied().unwrap_or(0)),
+        ("objects moved by object compaction", stat.compaction.get("objects_moved")),
+        ("frames moved by migration", vmstat("pgmigrate_success")),
+        ("bytes the balloon took", stat.balloon.get("inflated_total")),
+        ("bytes the balloon gave back", stat.balloon.get("deflated_total")),
+        ("pages that came into the hot cache", stat.hot_cache.get("admissions")),
+        ("pages that were evicted from it", stat.hot_cache.get("evictions")),
+        ("hits in it", stat.hot_cache.get("hits")),
+    ]
+}

@@ -1,0 +1,92 @@
+//! memzip as swap space: a guest fills 1.5 times its memory, and every page is verified.
+//!
+//! The server compacts while pages are swapped in and out, so the guest reads back what was moved.
+
+use super::ground::{Ground, GuestArgs, Scene, sound};
+use super::server::Stat;
+use anyhow::{Context, Result, bail};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The swap space.
+const DISK: &str = "1G";
+
+/// Options of `cargo xtask guest swap`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How much is filled, in percent of the guest's memory
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(110..=300))]
+    percent: u64,
+    /// The guest's memory, in MiB
+    #[arg(long, default_value_t = 256)]
+    memory: u64,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+/// Boots, fills, compacts, verifies, and prints the counts.
+pub fn run(args: &Args) -> Result<()> {
+    let ground = Ground::prepare(&args.guest)?;
+    let server = ground.serve(&["--size", DISK, "--compact-background", "100"])?;
+    let scene = Scene { name: "swap", memory: args.memory, words: format!("percent={}", args.percent), source: None };
+    let mut guest = ground.boot(&scene, &args.guest)?;
+    guest.wait_for("full")?;
+    let full = server.stat()?;
+    guest.go_on()?;
+    let over = AtomicBool::new(false);
+    let (said, compactions) = std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| server.compact_until(&over));
+        let said = guest.wait_for("swapoff");
+        // Relaxed: the thread only stops a little sooner or later.
+        over.store(true, Ordering::Relaxed);
+        let compactions = compacting.join().expect("errors are values").context("compacting")?;
+        Ok::<_, anyhow::Error>((said?, compactions))
+    })?;
+    let after = server.stat()?;
+    guest.go_on()?;
+    guest.wait_for("done")?;
+    sound(&after)?;
+    let count = |name: &str| said.iter().find_map(|line| counter(line, name));
+    let (out, back) = (count("pswpout"), count("pswpin"));
+    let (out, back) = (out.context("the guest has no pswpout")?, back.context("the guest has no pswpin")?);
+    if out == 0 || back == 0 {
+        bail!("nothing was swapped: {out} pages out, {back} in");
+    }
+    println!("\nswap in a guest of {} MiB, filled to {} %", args.memory, args.percent);
+    said.iter().for_each(|line| println!("  {line}"));
+    println!("  pages swapped out {out}, in {back}");
+    let moved = [after.compaction.get("objects_moved"), after.vmstat.get("pgmigrate_success").copied().unwrap_or(0)];
+    println!("  meanwhile {compactions} compactions moved {} objects and {} frames", moved[0], moved[1]);
+    print("full", &full);
+    print("after swapoff", &after);
+    println!("verified: every page is what was written, before and after a third of them changed");
+    Ok(())
+}
+
+/// The number in a line `vmstat NAME N`.
+fn counter(line: &str, name: &str) -> Option<u64> {
+    line.strip_prefix("vmstat ")?.strip_prefix(name)?.trim().parse().ok()
+}
+
+fn print(when: &str, stat: &Stat) {
+    println!(
+        "  server, {when}: orig_data_size {} MiB, compr_data_size {} MiB, mem_used_total {} MiB, mem_total {} MiB, \
+         discarded {} pages",
+        stat.orig_data_size >> 20,
+        stat.compr_data_size >> 20,
+        stat.mem_used_total >> 20,
+        stat.mem_total >> 20,
+        stat.io.get("notify_free").copied().unwrap_or(0),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_their_whole_name() {
+        assert_eq!(counter("vmstat pswpout 17", "pswpout"), Some(17));
+        assert_eq!(counter("vmstat pswpout 17", "pswpin"), None);
+        assert_eq!(counter("pswpout 17", "pswpout"), None);
+    }
+}
