@@ -53,8 +53,8 @@ impl Balloon {
                 zone,
                 host,
                 config,
-                device: Mutex::new(()),
-                held: Mutex::new(Held::default()),
+                device: Mutex::ranked(sync::Rank::Device, ()),
+                held: Mutex::ranked(sync::Rank::Leaf, Held::default()),
                 inside: Inside::default(),
                 owner,
             }

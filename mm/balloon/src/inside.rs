@@ -14,7 +14,7 @@ struct Threads(Mutex<Vec<ThreadId>>);
 
 impl Default for Threads {
     fn default() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self(Mutex::ranked(sync::Rank::Leaf, Vec::new()))
     }
 }
 

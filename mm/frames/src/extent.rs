@@ -232,6 +232,7 @@ impl Extents {
     /// The id may be stale: the caller checks afterwards that the extent still holds what it came for.
     #[must_use]
     pub fn share(&self, id: ExtentId) -> Option<Shared<'_>> {
+        sync::order::assert_may_wait(sync::Rank::Extent);
         let mut spins = 0;
         loop {
             if let Some(shared) = self.try_share(id) {

@@ -64,7 +64,9 @@ impl Ids {
     pub fn new(capacity: usize, shards: usize, backing: Backing) -> Result<Self, MapError> {
         let shards = shards.max(1);
         let chunks = capacity.div_ceil(CHUNK).next_multiple_of(shards);
-        let shard = |number| Mutex::new(Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0 });
+        let shard = |number| {
+            Mutex::ranked(sync::Rank::Shard, Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0 })
+        };
         Ok(Self {
             shards: (0..shards).map(shard).collect(),
             taken: Table::reserve(chunks * WORDS, backing)?,

@@ -96,7 +96,11 @@ struct List {
 impl Lru {
     pub(crate) fn new(zone: Arc<Zone>, owner: OwnerId) -> Self {
         let list = || List { young: NONE, old: NONE, frames: 0 };
-        Self { zone, owner, lists: Mutex::new(Lists { inactive: list(), active: list(), added: 0, activated: 0 }) }
+        Self {
+            zone,
+            owner,
+            lists: Mutex::ranked(sync::Rank::Leaf, Lists { inactive: list(), active: list(), added: 0, activated: 0 }),
+        }
     }
 
     fn frames(&self) -> &Descriptors {

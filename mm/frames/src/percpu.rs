@@ -53,7 +53,10 @@ pub(crate) struct Held<'z> {
 impl CpuList {
     pub(crate) fn new() -> Self {
         let stack = Stack { frames: [Pfn(0); CAPACITY + 1], len: 0 };
-        Self { frames: Mutex::new(Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 }), len: AtomicU32::new(0) }
+        Self {
+            frames: Mutex::ranked(sync::Rank::CpuList, Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 }),
+            len: AtomicU32::new(0),
+        }
     }
 
     pub(crate) fn lock(&self) -> Held<'_> {

@@ -53,7 +53,7 @@ pub struct ShrinkerRegistration {
 
 impl Shrinkers {
     pub(crate) fn new() -> Self {
-        Self { list: Mutex::new(Vec::new()) }
+        Self { list: Mutex::ranked(sync::Rank::Leaf, Vec::new()) }
     }
 
     fn add(&self, priority: Priority, shrinker: Weak<dyn Shrinker>) -> u64 {

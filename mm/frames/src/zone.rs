@@ -13,7 +13,7 @@
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
-use sync::{Mutex, this_shard};
+use sync::{Mutex, Rank, this_shard};
 
 use crate::arena::Arena;
 use crate::buddy::Buddy;
@@ -93,9 +93,9 @@ impl Zone {
             registry: Registry::new(),
             shrinkers: Shrinkers::new(),
             events: Events::default(),
-            compacting: Mutex::new(()),
+            compacting: Mutex::ranked(Rank::Compacting, ()),
             lent: LentTotal::default(),
-            deferrals: Mutex::new(Deferrals::default()),
+            deferrals: Mutex::ranked(Rank::Leaf, Deferrals::default()),
         })
     }
 

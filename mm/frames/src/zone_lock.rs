@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sync::{Mutex, MutexGuard};
+use sync::{Mutex, MutexGuard, Rank};
 
 use crate::buddy::Buddy;
 
@@ -26,7 +26,7 @@ pub(crate) struct ZoneGuard<'z> {
 impl ZoneLock {
     pub(crate) fn new(buddy: Buddy) -> Self {
         Self {
-            buddy: Mutex::new(buddy),
+            buddy: Mutex::ranked(Rank::Zone, buddy),
             #[cfg(all(test, not(any(loom, shuttle))))]
             holds: holds::Holds::default(),
         }

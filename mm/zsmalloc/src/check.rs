@@ -98,7 +98,9 @@ impl Pool {
         ensure!(class, head.group.index() == number, "{id:?} is on the wrong list");
         ensure!(class, Group::of(head.used, class.objects).index() == number, "{id:?} is in the wrong group");
         ensure!(class, usize::from(head.used) == live.len(), "{id:?} counts {} of {}", head.used, live.len());
-        let held = self.zspages.extents().share(id).ok_or_else(|| broken(class, format!("{id:?} is vacant")))?;
+        // Only tried: the class is locked, and a thread that holds a class lock never waits for an extent.
+        let held = self.zspages.extents().try_share(id);
+        let held = held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
         let mut bytes = 0;
         for &object in &live {
             let handle = objects.remove(&(id, object));

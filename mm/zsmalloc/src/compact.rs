@@ -110,7 +110,7 @@ impl Pool {
     /// Each takes the next class nobody is at, so more threads than classes in use gain nothing.
     pub fn compact_with(&self, budget: &Budget, threads: NonZeroUsize) -> Compaction {
         let (start, deadline) = (Instant::now(), budget.start());
-        let classes = Mutex::new(self.compactable());
+        let classes = Mutex::ranked(sync::Rank::Leaf, self.compactable());
         let next = || classes.lock().next();
         let report = crew(threads.get().min(MAX_THREADS), &|| self.walk(next, deadline));
         self.totals.record(&report, start.elapsed());

@@ -98,7 +98,7 @@ impl Pool {
         let capacity = zone.capacity().0 as usize;
         let objects = config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
-        let state = || ClassLock(Mutex::new(ClassState::new()));
+        let state = || ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new()));
         let owner = zone.reserve_owner()?;
         let pool = Arc::new(Self {
             zspages: Zspages::new(owner, capacity, config.backing)?,
@@ -107,7 +107,7 @@ impl Pool {
             classes,
             zone,
             totals: Totals::default(),
-            background: Mutex::new(BackgroundStats::default()),
+            background: Mutex::ranked(sync::Rank::Leaf, BackgroundStats::default()),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
             on_leak: config.on_leak,
@@ -190,7 +190,7 @@ impl ClassState {
         let group = Group::of(head.used, class.objects);
         if group != head.group {
             self.lists[head.group.index()].remove(records, id);
-            self.lists[group.index()].push(records, id);
+            self.lists[group.index()].add(records, id, head.used);
             head.group = group;
         }
         records.set_head(id, head);

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod mutex;
+pub mod order;
 mod shard;
 
 pub use mutex::{Mutex, MutexGuard};
+pub use order::Rank;
 pub use shard::this_shard;
 
 /// Atomic integers and orderings.

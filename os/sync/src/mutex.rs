@@ -1,4 +1,8 @@
-//! A mutex without poisoning.
+//! A mutex without poisoning that may have a place in the order of locks.
+
+use crate::order::Rank;
+#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+use crate::order::{self, Held};
 
 #[cfg(not(any(loom, shuttle)))]
 mod imp {
@@ -28,26 +32,88 @@ mod imp {
     }
 }
 
-/// Mutual exclusion; one byte in a normal build (parking_lot).
-pub struct Mutex<T>(imp::Inner<T>);
+/// Mutual exclusion; one byte in a release build (parking_lot).
+pub struct Mutex<T> {
+    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+    rank: Option<Rank>,
+    inner: imp::Inner<T>,
+}
 
 /// Holds a [`Mutex`]; gives it back on drop.
-pub type MutexGuard<'a, T> = imp::Guard<'a, T>;
+pub struct MutexGuard<'a, T> {
+    inner: imp::Guard<'a, T>,
+    // Dropped after the lock is free: counting it a moment longer is harmless.
+    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+    _held: Held,
+}
 
 impl<T> Mutex<T> {
-    /// A free lock around `value`.
+    /// Makes a free lock around `value` that stands outside the order of locks.
     pub fn new(value: T) -> Self {
-        Self(imp::Inner::new(value))
+        Self {
+            #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+            rank: None,
+            inner: imp::Inner::new(value),
+        }
+    }
+
+    /// Makes a free lock around `value` with a place in the order of locks, which debug builds check.
+    pub fn ranked(rank: Rank, value: T) -> Self {
+        let mut lock = Self::new(value);
+        lock.set_rank(rank);
+        lock
     }
 
     /// Waits for the lock.
+    ///
+    /// # Panics
+    /// In debug builds, when the calling thread holds a lock that comes later in the order.
+    #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        imp::lock(&self.0)
+        #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+        self.rank.into_iter().for_each(order::assert_may_wait);
+        self.guard(imp::lock(&self.inner))
     }
 
-    /// Takes the lock only if nobody holds it.
+    /// Takes the lock only if no thread holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        imp::try_lock(&self.0)
+        imp::try_lock(&self.inner).map(|inner| self.guard(inner))
+    }
+
+    fn guard<'a>(&'a self, inner: imp::Guard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard {
+            inner,
+            #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+            _held: Held::note(self.rank),
+        }
+    }
+
+    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+    fn set_rank(&mut self, rank: Rank) {
+        self.rank = Some(rank);
+    }
+
+    #[cfg(not(all(debug_assertions, not(any(loom, shuttle)))))]
+    fn set_rank(&mut self, _: Rank) {}
+}
+
+impl<T> std::ops::Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
     }
 }
 

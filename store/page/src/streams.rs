@@ -31,7 +31,11 @@ impl Streams {
     /// # Errors
     /// The first error of `make`.
     pub fn new(count: usize, mut make: impl FnMut() -> Result<Stream, StreamError>) -> Result<Self, StreamError> {
-        let desk = |_| make().map(|stream| Padded(Mutex::new(Desk { stream, bounce: Box::new([0; MAX_OBJECT]) })));
+        let desk = |_| {
+            make().map(|stream| {
+                Padded(Mutex::ranked(sync::Rank::Stream, Desk { stream, bounce: Box::new([0; MAX_OBJECT]) }))
+            })
+        };
         Ok(Self { desks: (0..count.max(1)).map(desk).collect::<Result<_, _>>()? })
     }
 

@@ -25,7 +25,7 @@ struct Vain {
 
 impl Relief {
     pub(crate) fn new() -> Self {
-        Self { in_vain: Mutex::new(Vain { times: 0, freed: 0 }) }
+        Self { in_vain: Mutex::ranked(sync::Rank::Relief, Vain { times: 0, freed: 0 }) }
     }
 
     /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says

@@ -1,7 +1,9 @@
 //! A whole disk with a cache of hot pages under shuttle: real code, real geometry, random schedules of several threads on two pages.
 
+use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
+
 use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
-use frames::{FrameCount, NoLocksHeld};
+use frames::{FrameCount, MigrateType, NoLocksHeld, Order, Reclaim};
 use page::{PAGE_SIZE, Page, Streams};
 use sync::{Arc, thread};
 use sys::Backing;
@@ -23,14 +25,26 @@ const ROUNDS: u8 = 5;
 fn disk(hot: u64, frames: u64) -> Arc<Zram> {
     let config = ZramConfig {
         algorithm: Algorithm::Lz4 { acceleration: 1 },
-        arena: Some(Bytes(1 << 20)),
-        mem_limit: Some(Bytes(frames * PAGE_SIZE as u64)),
+        arena: Some(Bytes(4 << 20)),
         hot_cache: Some(Bytes(hot * PAGE_SIZE as u64)),
         backing: Backing::Heap,
         ..ZramConfig::new(Bytes(2 * PAGE_SIZE as u64))
     };
     let streams = Streams::of(config.algorithm, 2).expect("a known codec");
-    Arc::new(Zram::with_streams(config, streams).expect("a small disk"))
+    let disk = Arc::new(Zram::with_streams(config, streams).expect("a small disk"));
+    fill_high(&disk);
+    disk.zone().set_limit(Some(FrameCount(frames)));
+    disk
+}
+
+/// Fills both pages with frames of the second pageblock and leaves the first one free, so that frame compaction has something to move.
+fn fill_high(disk: &Zram) {
+    let low = disk.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+    let mut parts = noise(9);
+    // The writers' parts begin as zeros.
+    parts[..2 * PART].fill(0);
+    assert!(done(disk.write(whole(PARTS), &parts)) && done(disk.write(whole(BUSY), &noise(1))));
+    drop(low.expect("an empty zone"));
 }
 
 fn span(page: u64, inside: std::ops::Range<usize>) -> Span {
@@ -126,7 +140,11 @@ fn evictor(disk: &Zram) {
     }
 }
 
-fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) {
+/// Runs each of `work` on a thread of its own. Returns how many frames were moved in all schedules together.
+fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) -> u64 {
+    // Counted across schedules, so not the scheduler's own.
+    let moved = std::sync::Arc::new(AtomicCount::new(0));
+    let all_moved = std::sync::Arc::clone(&moved);
     sync::check_random(
         move || {
             let disk = disk(hot, frames);
@@ -137,12 +155,15 @@ fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) {
             let threads: Vec<_> = work.iter().map(begin).collect();
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             disk.check().expect("sound");
+            // Relaxed: a sum over schedules that run one after the other.
+            all_moved.fetch_add(disk.zone().vmstat().pgmigrate_success, Relaxed);
             disk.discard(Span::new(0, disk.size().0, disk.size()).expect("all of it")).expect("nothing is in the way");
             assert_eq!((disk.stat().hot.hot_pages, disk.zone().stats().in_use), (0, FrameCount(0)));
             disk.check().expect("sound");
         },
         times,
     );
+    moved.load(Relaxed)
 }
 
 const EVERYBODY: [Work; 5] = [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
@@ -150,13 +171,13 @@ const EVERYBODY: [Work; 5] = [|disk| writer_of_both(disk, 0), |disk| writer_of_b
 /// Z2, Z6, Z9, R-020, R-506: a cache that holds one of the two pages, so that they take each other's place all the time.
 #[test]
 fn z6_pages_that_take_turns_in_the_cache() {
-    run(1, 16, &EVERYBODY, 200);
+    assert!(run(1, 16, &EVERYBODY, 200) > 100, "too few frames were moved to show anything");
 }
 
 /// at a limit that is too low for all of it, where writes are refused or wait for each other's room. What is refused changes nothing.
 #[test]
 fn r508_pages_that_hardly_fit() {
-    run(2, 2, &EVERYBODY, 200);
+    assert!(run(2, 2, &EVERYBODY, 200) > 100, "too few frames were moved to show anything");
 }
 
 /// Z6: a page is changed in place while it is being compressed, again and again.

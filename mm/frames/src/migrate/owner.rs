@@ -53,7 +53,7 @@ enum Place {
 impl Registry {
     pub(crate) fn new() -> Self {
         Self {
-            places: (0..OWNERS).map(|_| Mutex::new(Place::Vacant)).collect(),
+            places: (0..OWNERS).map(|_| Mutex::ranked(sync::Rank::Leaf, Place::Vacant)).collect(),
             of_extents: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
         }
     }
