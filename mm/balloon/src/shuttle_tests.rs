@@ -4,7 +4,9 @@ use std::sync::Arc;
 // Counted across schedules, so not the scheduler's own.
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
-use frames::{Backing, CompactRequest, FrameCount, MigrateType, Mode, NoLocksHeld, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{
+    Backing, CompactRequest, FrameCount, MigrateType, Mode, NoLocksHeld, Order, Pfn, Reclaim, Zone, ZoneConfig,
+};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use zsmalloc::{AccessError, AllocError, Budget, Handle, Pool, PoolConfig};
@@ -23,6 +25,8 @@ struct House {
     slots: [AtomicU64; SLOTS],
     /// Not zero when the balloon's thread is done.
     breathed: AtomicU64,
+    /// Frames that the scanners of frame compaction moved.
+    compacted: AtomicCount,
 }
 
 fn pool_on(zone: &Arc<Zone>) -> Arc<Pool> {
@@ -33,19 +37,23 @@ fn pool_on(zone: &Arc<Zone>) -> Arc<Pool> {
 fn house() -> Arc<House> {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("a small zone"));
-    zone.set_limit(Some(FrameCount(14)));
     let host = Arc::new(Recorder::default());
     let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     let pool = pool_on(&zone);
-    Arc::new(House {
-        zone,
-        pool,
-        balloon,
-        host,
-        slots: std::array::from_fn(|_| AtomicU64::new(0)),
-        breathed: AtomicU64::new(0),
-    })
+    // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
+    let low = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+    let first = |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
+    let slots = std::array::from_fn(|slot| AtomicU64::new(first(slot)));
+    drop(low);
+    zone.set_limit(Some(FrameCount(14)));
+    let (breathed, compacted) = (AtomicU64::new(0), AtomicCount::new(0));
+    Arc::new(House { zone, pool, balloon, host, slots, breathed, compacted })
+}
+
+/// A tag that says which slot the object is stored for.
+fn tag_for(slot: usize, number: u64) -> u64 {
+    (slot as u64) << 48 | number
 }
 
 fn tagged(tag: u64) -> Vec<u8> {
@@ -54,15 +62,18 @@ fn tagged(tag: u64) -> Vec<u8> {
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-fn is_whole(bytes: &[u8]) -> bool {
-    bytes.len() >= 8 && bytes == tagged(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")))
+/// Whether these are all the bytes of an object that was stored for `slot`.
+fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
+    let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
+    tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
 }
 
 /// Stores new objects over old ones, and lets some go.
 fn writer(house: &House, seed: u64) {
     for round in 0..ROUNDS {
-        let slot = &house.slots[(seed * 3 + round * 7) as usize % SLOTS];
-        let new = match house.pool.store(&tagged(seed << 32 | round)) {
+        let number = (seed * 3 + round * 7) as usize % SLOTS;
+        let slot = &house.slots[number];
+        let new = match house.pool.store(&tagged(tag_for(number, seed << 32 | round))) {
             Ok(new) if round % 4 != 3 => new.to_bits(),
             Ok(new) => {
                 house.pool.free(new).expect("nobody else knows it");
@@ -84,15 +95,16 @@ fn writer(house: &House, seed: u64) {
 
 fn reader(house: &House) {
     for round in 0..ROUNDS {
-        let bits = house.slots[round as usize % SLOTS].load(Ordering::Acquire);
+        let number = round as usize % SLOTS;
+        let bits = house.slots[number].load(Ordering::Acquire);
         if bits == 0 {
             continue;
         }
         match house.pool.read(Handle::from_bits(bits)) {
             Ok(object) => {
-                assert!(is_whole(&object.to_vec()));
+                assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(is_whole(&object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -110,12 +122,14 @@ fn breather(house: &House) {
 fn compactor(house: &House) {
     for _ in 0..3 {
         house.pool.compact(&Budget::unlimited());
-        house.zone.compact(CompactRequest::default());
+        let moved = house.zone.compact(CompactRequest::default()).frames_moved;
+        // Relaxed: a sum that is read when all threads have ended.
+        house.compacted.fetch_add(moved, Relaxed);
     }
 }
 
-/// The scanners of a compaction move frames from one pageblock to another, and all frames here are in the first. So this one moves them by hand,
-/// whoever owns them, for as long as the balloon breathes.
+/// The scanners of a compaction move frames down from the second pageblock. This thread moves those in the first one by hand, too, for as long
+/// as the balloon breathes.
 fn mover(house: &House) {
     let fresh = |_| house.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     for round in (0..3).cycle() {
@@ -136,7 +150,7 @@ fn builder(house: &House) {
         let balloon = Balloon::new(Arc::clone(&house.zone), Arc::new(Recorder::default()), config).expect("a number");
         let _ = balloon.set_target(FrameCount(2));
         if let Ok(handle) = handle {
-            assert!(is_whole(&pool.read(handle).expect("live").to_vec()));
+            assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(round));
         }
     }
 }
@@ -146,8 +160,9 @@ fn builder(house: &House) {
 #[test]
 fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
     // Over all schedules: a run in which nothing met proves nothing.
-    let (moved, given) = (Arc::new(AtomicCount::new(0)), Arc::new(AtomicCount::new(0)));
-    let (all_moved, all_given) = (Arc::clone(&moved), Arc::clone(&given));
+    let sum = || Arc::new(AtomicCount::new(0));
+    let (moved, given, compacted) = (sum(), sum(), sum());
+    let (all_moved, all_given, all_compacted) = (Arc::clone(&moved), Arc::clone(&given), Arc::clone(&compacted));
     sync::check_random(
         move || {
             let house = house();
@@ -170,12 +185,15 @@ fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
             assert_eq!((pool.frames(), zone.stats().in_use.0, zone.isolated()), (0, 0, 0));
             zone.check().expect("a consistent zone");
             let stats = balloon.stats();
+            all_compacted.fetch_add(house.compacted.load(Relaxed), Relaxed);
             all_moved.fetch_add(stats.migrated_total, Relaxed);
             all_given.fetch_add(stats.oom_deflated_total, Relaxed);
         },
         400,
     );
-    let (moved, given) = (moved.load(Relaxed), given.load(Relaxed));
-    println!("{moved} ballooned frames migrated, {given} given back to writers");
-    assert!(moved > 100 && given > 100, "{moved} {given}");
+    let (moved, given, compacted) = (moved.load(Relaxed), given.load(Relaxed), compacted.load(Relaxed));
+    println!(
+        "{moved} ballooned frames migrated, {given} given back to writers, {compacted} frames moved by compaction"
+    );
+    assert!(moved > 100 && given > 100 && compacted > 100, "{moved} {given} {compacted}");
 }

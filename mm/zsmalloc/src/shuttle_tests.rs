@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use frames::{CompactRequest, FrameCount, NoLocksHeld, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig};
+use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use sys::Backing;
@@ -18,7 +19,7 @@ struct Shared {
 }
 
 fn shared() -> Arc<Shared> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
     let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
     Arc::new(Shared { pool, slots: std::array::from_fn(|_| AtomicU64::new(0)) })
@@ -30,15 +31,33 @@ fn tagged(tag: u64) -> Vec<u8> {
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-fn is_whole(bytes: &[u8]) -> bool {
-    bytes.len() >= 8 && bytes == tagged(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")))
+/// A tag that says which slot the object is stored for.
+fn tag_for(slot: usize, number: u64) -> u64 {
+    (slot as u64) << 48 | number
+}
+
+/// Whether these are all the bytes of an object that was stored for `slot`.
+fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
+    let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
+    tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
+}
+
+/// Stores an object for each slot in the second pageblock and leaves the first one free, so that frame compaction has something to move.
+fn fill_high(shared: &Shared) {
+    let low = shared.pool.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+    for (number, slot) in shared.slots.iter().enumerate() {
+        let handle = shared.pool.store(&tagged(tag_for(number, number as u64))).expect("room");
+        slot.store(handle.to_bits(), Ordering::Release);
+    }
+    drop(low.expect("an empty zone"));
 }
 
 /// Stores new objects over old ones, as a block device does.
 fn writer(shared: &Shared, seed: u64) {
     for round in 0..ROUNDS {
-        let slot = &shared.slots[(seed * 5 + round * 7) as usize % SLOTS];
-        match shared.pool.store(&tagged(seed << 32 | round)) {
+        let number = (seed * 5 + round * 7) as usize % SLOTS;
+        let slot = &shared.slots[number];
+        match shared.pool.store(&tagged(tag_for(number, seed << 32 | round))) {
             Ok(new) => {
                 let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                 if old != 0 {
@@ -52,15 +71,16 @@ fn writer(shared: &Shared, seed: u64) {
 
 fn reader(shared: &Shared) {
     for round in 0..ROUNDS {
-        let bits = shared.slots[round as usize % SLOTS].load(Ordering::Acquire);
+        let number = round as usize % SLOTS;
+        let bits = shared.slots[number].load(Ordering::Acquire);
         if bits == 0 {
             continue;
         }
         match shared.pool.read(Handle::from_bits(bits)) {
             Ok(object) => {
-                assert!(is_whole(&object.to_vec()));
+                assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(is_whole(&object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -70,9 +90,12 @@ fn reader(shared: &Shared) {
 /// S-01, S-12, S-13, S-15, S-21, S-29, R-298, R-417: two writers, a reader and a compactor; every byte checked, nothing stranded.
 #[test]
 fn s21_a_pool_in_use_by_four_threads() {
+    let moved = Arc::new(AtomicCount::new(0));
+    let all_moved = Arc::clone(&moved);
     sync::check_random(
-        || {
+        move || {
             let shared = shared();
+            fill_high(&shared);
             shared.pool.zone().set_limit(Some(FrameCount(7)));
             let mut threads = Vec::new();
             for seed in 1..=2 {
@@ -94,6 +117,8 @@ fn s21_a_pool_in_use_by_four_threads() {
             }));
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             shared.pool.check().expect("consistent");
+            // Relaxed: a sum over schedules that run one after the other.
+            all_moved.fetch_add(shared.pool.zone().vmstat().pgmigrate_success, Relaxed);
             for slot in &shared.slots {
                 let bits = slot.load(Ordering::Acquire);
                 if bits != 0 {
@@ -105,6 +130,7 @@ fn s21_a_pool_in_use_by_four_threads() {
         },
         500,
     );
+    assert!(moved.load(Relaxed) > 100, "frames were moved {moved:?} times, too few to show anything");
 }
 
 /// B13, L-10: two compactions, a scan and a reader at once. Each frame that is gone was counted once, or was left to the reader.
@@ -113,7 +139,9 @@ fn b13_compactions_and_a_scan_share_the_classes() {
     sync::check_random(
         || {
             let shared = shared();
-            let handles: Vec<Handle> = (0..48).map(|tag| shared.pool.store(&tagged(tag)).expect("room")).collect();
+            // Each third object gets a slot; it says which.
+            let store = |number: u64| shared.pool.store(&tagged(tag_for(number as usize / 3 % SLOTS, number)));
+            let handles: Vec<Handle> = (0..48).map(|number| store(number).expect("room")).collect();
             for (&handle, number) in handles.iter().zip(0..) {
                 match number % 3 {
                     0 => shared.slots[number / 3 % SLOTS].store(handle.to_bits(), Ordering::Release),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
-use frames::{CompactRequest, FrameCount, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{CompactRequest, FrameCount, MigrateType, Mode, Order, Pfn, Reclaim, Zone, ZoneConfig};
+use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::{Mutex, thread};
 use sys::Backing;
@@ -21,6 +22,8 @@ struct World {
     /// The pool that ends and begins again; nobody else stores in it.
     other: Mutex<Option<Arc<Pool>>>,
     balloon: Arc<Balloon>,
+    /// Frames that the scanners of frame compaction moved.
+    compacted: AtomicCount,
 }
 
 fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
@@ -29,23 +32,24 @@ fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
 }
 
 fn world() -> Arc<World> {
-    let config = ZoneConfig {
-        capacity: FrameCount(512),
-        limit: Some(FrameCount(48)),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    };
+    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
     let (pool, other) = (make_pool(&zone), make_pool(&zone));
-    Arc::new(World {
-        zone,
-        pool,
-        slots: std::array::from_fn(|_| AtomicU64::new(0)),
-        other: Mutex::new(Some(other)),
-        balloon,
-    })
+    // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
+    let low = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+    let first = |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
+    let slots = std::array::from_fn(|slot| AtomicU64::new(first(slot)));
+    drop(low);
+    zone.set_limit(Some(FrameCount(48)));
+    let (other, compacted) = (Mutex::new(Some(other)), AtomicCount::new(0));
+    Arc::new(World { zone, pool, slots, other, balloon, compacted })
+}
+
+/// A tag that says which slot the object is stored for.
+fn tag_for(slot: usize, number: u64) -> u64 {
+    (slot as u64) << 48 | number
 }
 
 fn tagged(tag: u64) -> Vec<u8> {
@@ -53,14 +57,17 @@ fn tagged(tag: u64) -> Vec<u8> {
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-fn is_whole(bytes: &[u8]) -> bool {
-    bytes.len() >= 8 && bytes == tagged(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")))
+/// Whether these are all the bytes of an object that was stored for `slot`.
+fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
+    let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
+    tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
 }
 
 fn writer(world: &World) {
     for round in 0..ROUNDS {
-        let slot = &world.slots[round as usize % SLOTS];
-        match world.pool.store(&tagged(round * 7)) {
+        let number = round as usize % SLOTS;
+        let slot = &world.slots[number];
+        match world.pool.store(&tagged(tag_for(number, round * 7))) {
             Ok(new) => {
                 let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                 if old != 0 {
@@ -74,15 +81,16 @@ fn writer(world: &World) {
 
 fn reader(world: &World) {
     for round in 0..ROUNDS {
-        let bits = world.slots[round as usize % SLOTS].load(Ordering::Acquire);
+        let number = round as usize % SLOTS;
+        let bits = world.slots[number].load(Ordering::Acquire);
         if bits == 0 {
             continue;
         }
         match world.pool.read(Handle::from_bits(bits)) {
             Ok(object) => {
-                assert!(is_whole(&object.to_vec()));
+                assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(is_whole(&object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -92,14 +100,16 @@ fn reader(world: &World) {
 fn compactor(world: &World) {
     for _ in 0..3 {
         world.pool.compact(&Budget::unlimited());
-        world.zone.compact(CompactRequest::default());
+        let moved = world.zone.compact(CompactRequest::default()).frames_moved;
+        // Relaxed: a sum that is read when all threads have ended.
+        world.compacted.fetch_add(moved, Relaxed);
     }
 }
 
-/// Isolates what lies low, moves half of it, puts the rest back.
+/// Isolates what lies lowest in either pageblock, moves half of it, puts the rest back.
 fn migrator(world: &World) {
     for round in 0..3 {
-        let mut batch: Vec<_> = (0..6).filter_map(|number| world.zone.isolate(Pfn(number))).collect();
+        let mut batch: Vec<_> = (0..6).chain(512..518).filter_map(|pfn| world.zone.isolate(Pfn(pfn))).collect();
         thread::yield_now();
         let mut left = round;
         let mut targets = |_| {
@@ -132,8 +142,10 @@ fn destroyer(world: &World) {
 /// S-12, S-32, S-39, S-41, L-03, B10, R-108, R-158, R-298, R-417, R-453: nothing is lost, nothing invented, every byte is there.
 #[test]
 fn r298_everything_that_moves_at_once() {
+    let compacted = Arc::new(AtomicCount::new(0));
+    let all_compacted = Arc::clone(&compacted);
     sync::check_random(
-        || {
+        move || {
             let world = world();
             let work: [fn(&World); 6] = [writer, reader, compactor, migrator, breather, destroyer];
             let threads = work.map(|work| {
@@ -143,6 +155,7 @@ fn r298_everything_that_moves_at_once() {
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             assert_eq!(world.balloon.deflate().actual, FrameCount(0), "nobody holds it back");
             drop(world.other.lock().take());
+            all_compacted.fetch_add(world.compacted.load(Relaxed), Relaxed);
             world.pool.check().expect("consistent");
             assert_eq!(world.zone.stats().in_use.0, world.pool.frames());
             for slot in &world.slots {
@@ -156,4 +169,5 @@ fn r298_everything_that_moves_at_once() {
         },
         300,
     );
+    assert!(compacted.load(Relaxed) > 100, "compaction moved {compacted:?} frames, too few to show anything");
 }
