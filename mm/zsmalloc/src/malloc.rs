@@ -131,7 +131,7 @@ impl Pool {
         }
         let extent = held.id();
         self.zspages.begin(extent, class.index);
-        state.lists[Group::EMPTY.index()].push(&self.zspages, extent);
+        state.lists[Group::EMPTY.index()].add(&self.zspages, extent, 0);
         state.zspages += 1;
         Ok((Slot { extent, object: 0, class }, held))
     }

@@ -117,6 +117,14 @@ impl Zspages {
         self.record(id)[1].store(u64::from(previous) << 32 | u64::from(next), Relaxed);
     }
 
+    /// Makes `previous` stand before the zspage with the number `id`; [`NONE`] is the end of a list and has no record.
+    fn set_previous(&self, id: u32, previous: ExtentId) {
+        if id != NONE {
+            let id = ExtentId::from_bits(id);
+            self.set_links(id, previous.to_bits(), self.links(id).1);
+        }
+    }
+
     /// Whether the object is live.
     pub(crate) fn is_live(&self, id: ExtentId, object: u16) -> bool {
         self.map(id).get(usize::from(object) / 64).is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
@@ -232,14 +240,21 @@ impl List {
         self.len
     }
 
-    /// Puts a zspage in front.
-    pub(crate) fn push(&mut self, records: &Zspages, id: ExtentId) {
-        records.set_links(id, NONE, self.first);
-        if self.first != NONE {
-            let first = ExtentId::from_bits(self.first);
-            records.set_links(first, id.to_bits(), records.links(first).1);
+    /// Adds a zspage with `used` live objects: in front, or behind the first one if that has more, so that the fullest is filled next.
+    ///
+    /// The rest of the list stays unsorted: only the first zspage's record is looked at, which is written in any case.
+    pub(crate) fn add(&mut self, records: &Zspages, id: ExtentId, used: u16) {
+        let first = ExtentId::from_bits(self.first);
+        if self.first != NONE && records.head(first).is_some_and(|head| used < head.used) {
+            let (previous, next) = records.links(first);
+            records.set_links(id, self.first, next);
+            records.set_links(first, previous, id.to_bits());
+            records.set_previous(next, id);
+        } else {
+            records.set_links(id, NONE, self.first);
+            records.set_previous(self.first, id);
+            self.first = id.to_bits();
         }
-        self.first = id.to_bits();
         self.len += 1;
     }
 
@@ -335,16 +350,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lists_keep_order_and_count() {
-        let records = records();
-        let ids: Vec<ExtentId> = (0..5).map(ExtentId::from_bits).collect();
+    /// Adds zspages with these numbers of live objects; the n-th has the number n.
+    fn list_of(records: &Zspages, used: &[u16]) -> (List, Vec<ExtentId>) {
         let mut list = List::EMPTY;
-        ids.iter().for_each(|&id| list.push(&records, id));
-        list.remove(&records, ids[2]);
-        list.remove(&records, ids[4]);
-        list.remove(&records, ids[0]);
-        assert!(list.iter(&records).eq([ids[3], ids[1]]));
-        assert_eq!(list.len(), 2);
+        let ids: Vec<ExtentId> = (0..used.len() as u32).map(ExtentId::from_bits).collect();
+        for (&id, &used) in ids.iter().zip(used) {
+            let head = records.begin(id, 3);
+            list.add(records, id, used);
+            records.set_head(id, Head { used, ..head });
+        }
+        (list, ids)
+    }
+
+    /// the count follows each insertion and removal, at the ends and in the middle.
+    #[test]
+    fn r220_lists_keep_order_and_count() {
+        let records = records();
+        let (mut list, ids) = list_of(&records, &[1; 5]);
+        assert_eq!(list.len(), 5);
+        for (gone, left) in [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (3, vec![1]), (1, vec![])] {
+            list.remove(&records, ids[gone]);
+            assert_eq!(list.len() as usize, left.len());
+            assert!(list.iter(&records).eq(left.iter().map(|&at| ids[at])), "{gone} removed");
+        }
+    }
+
+    /// a zspage that is emptier than the first goes behind it, a fuller or equal one in front. Inserting 3, 5a, 4, 5b, 1 gives
+    /// 5b, 1, 5a, 4, 3.
+    #[test]
+    fn r219_the_fullest_zspage_stays_first() {
+        let records = records();
+        let (list, ids) = list_of(&records, &[3, 5, 4, 5, 1]);
+        assert!(list.iter(&records).eq([3, 4, 1, 2, 0].map(|at| ids[at])));
+        // The links hold in the other direction, too: each can be removed where it stands.
+        let mut rest = list;
+        [4, 0, 3, 2, 1].iter().for_each(|&at| rest.remove(&records, ids[at]));
+        assert_eq!((rest.len(), rest.iter(&records).count()), (0, 0));
+    }
+
+    /// removing from an empty list is caught in debug builds.
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "removed from the list it is on")]
+    fn r220_an_empty_list_has_nothing_to_remove() {
+        let mut list = List::EMPTY;
+        list.remove(&records(), ExtentId::from_bits(0));
     }
 }
