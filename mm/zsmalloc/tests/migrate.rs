@@ -256,3 +256,58 @@ fn r450_pools_come_and_go_and_leave_nothing() {
     assert_eq!(pools.iter().filter(|owner| owner.is_ok()).count(), 255);
     assert!(Pool::new(Arc::clone(&zone), PoolConfig { backing: Backing::Heap, ..PoolConfig::default() }).is_err());
 }
+
+/// R-221, S-17, S-18: objects are freed and stored across every border of fullness while all frames of their zspage are isolated. The zspage is on
+/// exactly the list of its group at each step, which `check` recounts, and on the right one after its frames were put back.
+#[test]
+fn r221_groups_follow_use_while_frames_are_isolated() {
+    for put_back in [true, false] {
+        let pool = pool();
+        let mut handles = store(&pool, 39, 400);
+        let mut batch = isolate_all(pool.zone());
+        assert!(!batch.is_empty());
+        while let Some(handle) = handles.pop() {
+            pool.free(handle).expect("live");
+            pool.check().expect("on the list of its group");
+            if handles.len() == 3 {
+                break;
+            }
+        }
+        handles.extend((3..30).map(|number| pool.store(&content(number, 400)).expect("room")));
+        pool.check().expect("on the list of its group");
+        match put_back {
+            true => batch.clear(),
+            false => assert!(migrate(pool.zone(), &mut batch).migrated > 0),
+        }
+        assert_whole(&pool, &handles, 400);
+        pool.check().expect("on the list of its group");
+        free(&pool, &handles);
+        assert_eq!((pool.frames(), pool.zone().stats().in_use.0), (0, 0));
+    }
+}
+
+/// S-13, S-30: a free returns while the very thread that calls it reads the zspage, has its frames isolated, and is inside a migration
+/// of one of them. If it waited for any of these it would never return.
+#[test]
+fn s30_a_free_waits_for_nothing_its_caller_holds() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handles = store(&pool, 8, 1000);
+    let mut batch = isolate_all(zone);
+    let readers: Vec<_> = handles.iter().map(|&handle| pool.read(handle).expect("live")).collect();
+    let mut left = handles.clone();
+    // Called for a target in the middle of a migration, with the page lock of the frame held.
+    let mut fresh = |_| {
+        left.pop().map(|handle| pool.free(handle).expect("live"));
+        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+    };
+    let done = zone.migrate_pages(&mut batch, &mut fresh, Mode::SyncLight);
+    assert_eq!(done.migrated, 0, "readers are inside");
+    assert!(left.is_empty(), "each attempt asks for a target, and there are ten");
+    for (number, reader) in readers.iter().enumerate() {
+        assert_eq!(reader.to_vec(), content(number, 1000), "what a reader entered for stays");
+    }
+    drop((readers, batch));
+    assert_eq!((pool.frames(), zone.stats().in_use.0), (0, 0), "the last to leave gives everything back");
+    pool.check().expect("consistent");
+}

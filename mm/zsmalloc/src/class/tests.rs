@@ -18,16 +18,55 @@ fn r203_used_percent_at_chain_4_gives_the_2016_classes() {
     assert_eq!(by_chain, [20, 12, 19, 18]);
 }
 
-/// Appendix A, some rows: raw index, size, frames, objects.
+/// The 69 classes of 2016, 4 KiB frames and at most 4 of them: raw index:size/frames/objects.
+const ORACLE: &str = "\
+    0:32/1/128 1:48/3/256 2:64/1/64 3:80/1/51 4:96/3/128 5:112/2/73 6:128/1/32 7:144/3/85 \
+    8:160/2/51 9:176/4/93 10:192/3/64 11:208/2/39 12:224/4/73 13:240/1/17 14:256/1/16 \
+    15:272/1/15 16:288/1/14 17:304/3/40 18:320/4/51 19:336/1/12 20:352/2/23 21:368/1/11 \
+    22:384/3/32 23:400/1/10 24:416/4/39 25:432/3/28 26:448/1/9 27:464/4/35 28:480/2/17 \
+    29:496/4/33 30:512/1/8 31:528/4/31 32:544/2/15 33:560/4/29 34:576/1/7 35:592/4/27 \
+    36:608/3/20 37:624/2/13 38:640/3/19 40:672/1/6 42:704/4/23 43:720/3/17 44:736/2/11 \
+    46:768/3/16 49:816/1/5 51:848/4/19 52:864/3/14 54:896/2/9 57:944/3/13 58:960/4/17 \
+    62:1024/1/4 66:1088/4/15 67:1104/3/11 71:1168/2/7 74:1216/3/10 76:1248/4/13 83:1360/1/3 \
+    91:1488/4/11 94:1536/3/8 100:1632/2/5 107:1744/3/7 111:1808/4/9 126:2048/1/2 144:2336/4/7 \
+    151:2448/3/5 168:2720/2/3 190:3072/3/4 202:3264/4/5 254:4096/1/1";
+
+/// R-202, R-204, Appendix A: each of the 69 classes has the chain and the number of objects it had in 2016.
 #[test]
-fn r202_r204_chains_and_objects_match_the_oracle() {
-    let rows = [(0, 32, 1, 128), (1, 48, 3, 256), (3, 80, 1, 51), (11, 208, 2, 39), (24, 416, 4, 39), (53, 944, 0, 0)];
-    let rows = rows.iter().filter(|row| row.2 > 0).chain(&[(57, 944, 3, 13), (74, 1216, 3, 10), (94, 1536, 3, 8)]);
+fn r202_r204_every_class_matches_the_oracle() {
+    let rows = ORACLE.split(' ').map(|row| row.split([':', '/']).map(|number| number.parse().expect("a number")));
+    let rows: Vec<Vec<usize>> = rows.map(Iterator::collect).collect();
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
-    for &(index, size, frames, objects) in rows.chain(&[(151, 2448, 3, 5), (202, 3264, 4, 5), (254, 4096, 1, 1)]) {
-        let class = classes.by_index(index).expect("a raw class");
-        assert_eq!((class.index, class.size, class.frames, class.objects), (index, size, frames, objects));
+    let ours: Vec<Vec<usize>> = classes
+        .iter()
+        .map(|class| vec![class.index.into(), class.size.into(), class.frames.into(), class.objects.into()])
+        .collect();
+    assert_eq!(ours, rows);
+    assert_eq!(rows.len(), 69);
+}
+
+/// R-203: each raw class stands for the next real one above it.
+#[test]
+fn r203_a_raw_class_leads_to_the_next_real_one() {
+    let classes = SizeClasses::new(4, ChainRule::UsedPercent);
+    let real: Vec<SizeClass> = classes.iter().collect();
+    for raw in 0..=254 {
+        let merged = classes.by_index(raw).expect("a raw class");
+        assert_eq!(Some(&merged), real.iter().find(|class| class.index >= raw), "raw class {raw}");
     }
+    assert_eq!(classes.by_index(255), None);
+}
+
+/// Section 0.2: the constants that are left of the original's, and what the others became.
+#[test]
+fn the_constants_are_the_originals() {
+    assert_eq!((FRAME_SIZE, MIN_SIZE, STEP, RAW_CLASSES), (4096, 32, FRAME_SIZE >> 8, 255));
+    // The original's header has 8 bytes, on 8-byte borders; a handle's index has 4, which a size of a multiple of 16 keeps inside one frame.
+    assert_eq!((HEADER, STEP % HEADER), (4, 0));
+    // 8 bits name a class: the last raw index fits.
+    assert_eq!(u8::try_from(RAW_CLASSES - 1), Ok(254));
+    // The original's 4 frames to a zspage are the default of 2016; today's limit is 16.
+    assert_eq!(MAX_CHAIN, 16);
 }
 
 /// KERNEL 1.2: today's rule, with the kernel's default chain and others.

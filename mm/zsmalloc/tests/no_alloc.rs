@@ -1,0 +1,65 @@
+//! Moving, storing, reading and freeing ask the heap for nothing. The heap counts what it is asked for, so the file stands alone.
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use frames::{Backing, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use zsmalloc::{Budget, Handle, Pool, PoolConfig};
+
+fn pool() -> Arc<Pool> {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+fn store(pool: &Pool, bytes: &[u8; 4096]) -> Vec<Handle> {
+    (0..500).map(|number| pool.store(&bytes[..1 + number * 613 % 4096]).expect("room")).collect()
+}
+
+/// every frame of a pool moves, and the heap is not asked for a byte.
+#[test]
+fn r411_migration_allocates_nothing() {
+    let pool = pool();
+    let zone = pool.zone();
+    let handles = store(&pool, &[7; 4096]);
+    let mut batch: Vec<Isolated<'_>> = (0..2048).filter_map(|number| zone.isolate(Pfn(number))).collect();
+    let frames = batch.len() as u64;
+    let mut migrated = 0;
+    let heap = measure(|| {
+        let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+        migrated = zone.migrate_pages(&mut batch, &mut fresh, Mode::SyncLight).migrated;
+    });
+    assert_eq!((migrated, heap.count_total), (frames, 0));
+    assert!(frames > 100);
+    handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
+}
+
+/// Storing, reading, overwriting and freeing allocate nothing.
+#[test]
+fn the_hot_path_allocates_nothing() {
+    let pool = pool();
+    let bytes = [7; 4096];
+    let kept = store(&pool, &bytes);
+    let mut scratch = [0; 4096];
+    let heap = measure(|| {
+        for (number, &handle) in kept.iter().enumerate() {
+            let len = pool.len(handle).expect("live");
+            assert_eq!(pool.read(handle).expect("live").contiguous(&mut scratch).len(), len);
+            pool.write(handle, &bytes[..len]).expect("no thread reads it");
+            let other = pool.store(&bytes[..1 + number * 37 % 4096]).expect("room");
+            pool.free(other).expect("live");
+        }
+    });
+    assert_eq!(heap.count_total, 0, "{heap:?}");
+}
+
+/// The copies of object compaction allocate nothing: a run that moves thousands of objects asks the heap for its list of classes at most.
+#[test]
+fn compaction_allocates_nothing_for_each_object() {
+    let pool = pool();
+    let handles: Vec<_> = (0..4000).map(|_| pool.store(&[7; 500]).expect("room")).collect();
+    handles.iter().step_by(2).for_each(|&handle| _ = pool.free(handle).expect("live"));
+    let mut moved = 0;
+    let heap = measure(|| moved = pool.compact(&Budget::unlimited()).objects_moved);
+    assert!(moved > 500 && heap.count_total <= 2, "{moved} objects, {} allocations", heap.count_total);
+}
