@@ -1,18 +1,53 @@
 //! The address of an export as clients write it.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-/// `nbd+unix:///export?socket=PATH`.
+/// Returns `nbd+unix:///export?socket=PATH`. The path is absolute, so that clients may run in any folder.
 pub fn unix(path: &Path, export: &str) -> String {
+    // Fails for an empty path only, or when there is no current folder any more.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     format!("nbd+unix:///{}?socket={}", quoted(export.as_bytes()), quoted(path.as_os_str().as_encoded_bytes()))
 }
 
-/// `nbd://host:port/export`.
+/// Returns `nbd://host:port/export`. Where the server listens on all addresses, the host is the one other machines most likely reach.
 pub fn tcp(address: SocketAddr, export: &str) -> String {
-    let name = quoted(export.as_bytes());
-    if name.is_empty() { format!("nbd://{address}") } else { format!("nbd://{address}/{name}") }
+    let (host, port) = (host(reachable(address)), address.port());
+    match quoted(export.as_bytes()) {
+        name if name.is_empty() => format!("nbd://{host}:{port}"),
+        name => format!("nbd://{host}:{port}/{name}"),
+    }
+}
+
+/// The address as part of a URI. The scope of a link-local address follows a percent sign, which a URI has to encode.
+fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) if address.scope_id() == 0 => format!("[{}]", address.ip()),
+        SocketAddr::V6(address) => format!("[{}%25{}]", address.ip(), address.scope_id()),
+    }
+}
+
+/// Replaces "any address" by one that a client can connect to: the source of packets to the outside, or else the loopback address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let found = match address.ip() {
+        // Addresses for documentation: nothing is sent, only the route is looked up.
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => source([192, 0, 2, 1].into()).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            source([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()).unwrap_or(Ipv6Addr::LOCALHOST.into())
+        }
+        _ => return address,
+    };
+    SocketAddr::new(found, address.port())
+}
+
+/// The address this machine uses to reach `target`.
+fn source(target: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((target, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// Percent-encodes what has a meaning in a URI.
@@ -37,6 +72,32 @@ mod tests {
     #[test]
     fn a_unix_uri_quotes_what_has_a_meaning() {
         assert_eq!(unix(Path::new("/run/a b?.sock"), "x&y"), "nbd+unix:///x%26y?socket=/run/a%20b%3F.sock");
+    }
+
+    #[test]
+    fn a_relative_path_becomes_absolute() {
+        let here = std::env::current_dir().expect("a folder");
+        let socket = quoted(here.join("disk.sock").as_os_str().as_encoded_bytes());
+        assert_eq!(unix(Path::new("disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
+        assert_eq!(unix(Path::new("./disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
+    }
+
+    #[test]
+    fn an_uri_of_all_addresses_can_be_reached() {
+        for any in ["0.0.0.0:0", "[::]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(any) else { continue };
+            let address = listener.local_addr().expect("bound");
+            let uri = tcp(address, "disk");
+            assert!(!uri.contains("0.0.0.0") && !uri.contains("[::]"), "{uri}");
+            let host = uri.strip_prefix("nbd://").and_then(|rest| rest.strip_suffix("/disk")).expect("a URI");
+            std::net::TcpStream::connect(host).unwrap_or_else(|error| panic!("{uri}: {error}"));
+        }
+    }
+
+    #[test]
+    fn the_scope_of_an_address_is_encoded() {
+        let address = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 10809, 0, 3);
+        assert_eq!(tcp(address.into(), ""), "nbd://[fe80::1%253]:10809");
     }
 
     #[test]
