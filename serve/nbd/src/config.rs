@@ -7,11 +7,24 @@ use std::time::Duration;
 /// Where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A unix socket, made with mode 0600; only this user and root may connect.
+    /// A unix socket; [`ServerConfig::access`] says who may connect.
     Unix(PathBuf),
     /// A TCP address. The protocol has no passwords: bind to the loopback address unless everybody who can reach the address may read and
     /// write the device.
     Tcp(SocketAddr),
+}
+
+/// Who may connect to a unix socket: the file's mode and group decide first, then the server asks the system who the client is.
+///
+/// The user of the server and root may always connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnixAccess {
+    /// Permission bits of the file. `None`: 0600, or 0660 with a group, or 0666 with users and no group.
+    pub mode: Option<u32>,
+    /// Group of the file; its members may connect.
+    pub group: Option<u32>,
+    /// Users who may connect besides.
+    pub users: Vec<u32>,
 }
 
 /// Choices with useful defaults.
@@ -21,6 +34,8 @@ pub struct ServerConfig {
     pub export_name: String,
     /// Text that clients may show to people. At most 4096 bytes.
     pub description: String,
+    /// Who may connect to a unix socket. By default the user of the server and root.
+    pub access: UnixAccess,
     /// Clients that are served at the same time. The next ones are told when they want to start, and turned away.
     pub max_connections: usize,
     /// Clients in the handshake at the same time. When there are more, the oldest one that had an eighth of the handshake timeout,
@@ -42,6 +57,7 @@ impl Default for ServerConfig {
         Self {
             export_name: String::new(),
             description: String::from("memzip compressed memory"),
+            access: UnixAccess::default(),
             max_connections: 1024,
             max_handshakes: 512,
             handshake_timeout: Duration::from_secs(10),

@@ -2,8 +2,9 @@
 
 mod unix;
 
-use crate::config::Listen;
+use crate::config::{Listen, UnixAccess};
 use crate::error::NbdError;
+use crate::refusal::Refusal;
 use crate::socket::Socket;
 use crate::uri;
 use rustix::net::listen as listen_on;
@@ -34,8 +35,8 @@ pub enum Listener {
 pub enum Arrival {
     /// A client.
     Client(Socket),
-    /// Somebody who is not let in, already closed: another user, or a client that is gone again.
-    TurnedAway,
+    /// A client that has no access; it is closed already.
+    TurnedAway(Refusal),
     /// Nobody waits.
     Nobody,
 }
@@ -45,9 +46,9 @@ impl Listener {
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
-    pub fn bind(listen: Listen) -> Result<Self, NbdError> {
+    pub fn bind(listen: Listen, access: UnixAccess) -> Result<Self, NbdError> {
         match listen {
-            Listen::Unix(path) => UnixDoor::open(path).map(Self::Unix),
+            Listen::Unix(path) => UnixDoor::open_for(path, access).map(Self::Unix),
             Listen::Tcp(address) => {
                 let listener = TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
                 // Once more, for a longer queue than the standard library asks for.

@@ -110,6 +110,11 @@ impl Roster {
         Some(Admitted { entry: Entry { roster: Arc::clone(self), socket, number }, evicted })
     }
 
+    /// How many connections there may be.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Lets no client wait for a place any more.
     pub fn close(&self) {
         self.lock().closed = true;

@@ -8,6 +8,7 @@ use crate::haggle::Admission;
 use crate::hangup::Hangup;
 use crate::listener::{Arrival, Listener};
 use crate::peer::{LINGER, Peer};
+use crate::refusal::{Refusal, RefusalLog};
 use crate::roster::{Admitted, Entry, Limits, Roster};
 use crate::shutdown::{Phase, Shutdown as Lifecycle};
 use crate::socket::Socket;
@@ -17,7 +18,7 @@ use block::BlockDevice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::Cell;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ struct Shared {
     send_timeout: Duration,
     idle_timeout: Option<Duration>,
     shutdown: Lifecycle,
+    refusals: OnceLock<RefusalLog>,
 }
 
 /// Ends a running server, and tells what it counted. Clones mean the same server.
@@ -72,7 +74,7 @@ impl Server {
             }
         }
         let shutdown = Lifecycle::new().map_err(NbdError::io("make an eventfd"))?;
-        let listener = Listener::bind(listen)?;
+        let listener = Listener::bind(listen, config.access)?;
         Ok(Self {
             uri: listener.uri(&config.export_name),
             listener,
@@ -89,6 +91,7 @@ impl Server {
                 send_timeout: config.send_timeout,
                 idle_timeout: config.idle_timeout,
                 shutdown,
+                refusals: OnceLock::new(),
             }),
         })
     }
@@ -103,6 +106,12 @@ impl Server {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Tells `log` of each client that is turned away. Has no effect when a log was set before.
+    pub fn log_refusals(&self, log: RefusalLog) {
+        // An error is the log that was too late.
+        let _ = self.shared.refusals.set(log);
     }
 
     /// Serves until [`Handle::shutdown`] is called. Then it stops to listen and removes the socket file, finishes the requests that have
@@ -148,14 +157,14 @@ impl Server {
         loop {
             match self.listener.accept() {
                 Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
-                    self.shared.counters.refused(1);
+                    self.shared.refuse(Refusal::NoResources);
                 }
                 Ok(Arrival::Client(socket)) => {
                     if self.admit(socket).is_none() {
                         return;
                     }
                 }
-                Ok(Arrival::TurnedAway) => self.shared.counters.refused(1),
+                Ok(Arrival::TurnedAway(refusal)) => self.shared.refuse(refusal),
                 Ok(Arrival::Nobody) => return,
                 // No descriptor or no memory: the client waits in the backlog until there is one.
                 Err(_) => return self.pause(),
@@ -165,14 +174,14 @@ impl Server {
 
     /// Gives a client a place in the handshake, and a thread. Returns `None` when there is no place and the server shuts down.
     fn admit(&self, socket: Socket) -> Option<()> {
-        let counters = &self.shared.counters;
         let Admitted { entry, evicted } = self.shared.roster.admit(socket)?;
-        counters.refused(evicted);
+        (0..evicted)
+            .for_each(|_| self.shared.refuse(Refusal::Evicted { handshakes: self.shared.roster.limits().handshakes }));
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK);
         // No thread to be had: the entry is dropped, which closes the connection.
         if thread.spawn(move || talk(&shared, entry)).is_err() {
-            counters.refused(1);
+            self.shared.refuse(Refusal::NoResources);
         }
         Some(())
     }
@@ -195,7 +204,7 @@ fn talk(shared: &Shared, entry: Entry) {
         }
         // Counted once, however often the client asks.
         if !refused.replace(true) {
-            counters.refused(1);
+            shared.refuse(Refusal::Full { seats: shared.roster.limits().seats });
         }
         Admission::Full
     };
@@ -238,6 +247,15 @@ impl Handle {
             connections_current: roster.seated() as u64,
             handshakes_current: roster.handshakes() as u64,
             ..self.shared.counters.snapshot()
+        }
+    }
+}
+
+impl Shared {
+    fn refuse(&self, refusal: Refusal) {
+        self.counters.refused();
+        if let Some(log) = self.refusals.get() {
+            log.note(refusal);
         }
     }
 }

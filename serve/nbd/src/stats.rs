@@ -126,9 +126,9 @@ impl Counters {
         add(&self.connections_total, 1);
     }
 
-    /// So many more connections were turned away.
-    pub(crate) fn refused(&self, count: u64) {
-        add(&self.connections_refused, count);
+    /// One more connection was turned away.
+    pub(crate) fn refused(&self) {
+        add(&self.connections_refused, 1);
     }
 
     /// One more conversation ended badly.

@@ -4,16 +4,16 @@
 
 mod support;
 
-use nbd::{Listen, NbdError, Server, ServerConfig};
+use nbd::{Listen, NbdError, RefusalLog, Server, ServerConfig, UnixAccess};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{Client, head};
 use support::disk::{Disk, Slow};
-use support::program::{attempt, installed, skip};
+use support::program::{command, installed, skip};
 use support::served::{Folder, Served};
 
 const MIB: u64 = 1 << 20;
@@ -154,24 +154,86 @@ fn shutdown_over_tcp_ends_idle_connections() {
     drop(idle);
 }
 
-#[test]
-fn another_user_is_turned_away_even_if_the_file_lets_him_in() {
-    let name = "another_user_is_turned_away_even_if_the_file_lets_him_in";
-    if !installed(name, "setpriv") || !installed(name, "nbdinfo") {
-        return;
+/// What a client of this user, group and supplementary group receives; `None`: the system lets it not connect. Needs root.
+fn heard_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> Option<String> {
+    let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 7; $s->read(my $b, 8); print $b;";
+    let ids = [format!("--reuid={user}"), format!("--regid={group}"), format!("--groups={other_group}")];
+    let mut setpriv = command("setpriv");
+    let output = setpriv.args(ids).args(["perl", "-e", script]).arg(path).output().expect("setpriv starts");
+    assert!([Some(0), Some(7)].contains(&output.status.code()), "{output:?}");
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether the tests with other users can run here.
+fn has_other_users(name: &str) -> bool {
+    if !installed(name, "setpriv") || !installed(name, "perl") {
+        return false;
     }
     if !rustix::process::geteuid().is_root() {
-        return skip(name, "a second user (only root has one)");
+        skip(name, "a second user (only root has one)");
+        return false;
     }
-    let served = Served::unix(Arc::new(Disk::new(MIB)));
-    fs::set_permissions(served.path(), fs::Permissions::from_mode(0o666)).unwrap();
-    let args = ["--reuid=65534", "--clear-groups", "nbdinfo", &served.uri];
-    assert!(!attempt("setpriv", &args).status.success());
-    let stats = served.handle.stats();
-    assert_eq!((stats.connections_refused, stats.connections_total), (1, 0));
+    true
+}
+
+fn serving(access: UnixAccess) -> (Served, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let written = Arc::clone(&lines);
+    let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
+    let config = ServerConfig { access, ..ServerConfig::default() };
+    (Served::logging(Arc::new(Disk::new(MIB)), config, log), lines)
+}
+
+#[test]
+fn another_user_is_turned_away_and_logged() {
+    if !has_other_users("another_user_is_turned_away_and_logged") {
+        return;
+    }
+    let (served, lines) = serving(UnixAccess { mode: Some(0o666), ..UnixAccess::default() });
+    for _ in 0..3 {
+        assert_eq!(heard_by(65534, 65534, 65534, served.path()).as_deref(), Some(""));
+    }
+    assert_eq!(served.handle.stats().connections_refused, 3);
+    let said = lines.lock().unwrap().clone();
+    assert!(said[0].contains("user 65534") && said.len() <= 3, "{said:?}");
     fs::set_permissions(served.path(), fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(!attempt("setpriv", &args).status.success());
-    assert_eq!(served.handle.stats().connections_refused, 1);
+    assert_eq!(heard_by(65534, 65534, 65534, served.path()), None);
+    assert_eq!(served.handle.stats().connections_refused, 3);
+}
+
+#[test]
+fn a_user_who_is_named_may_connect() {
+    if !has_other_users("a_user_who_is_named_may_connect") {
+        return;
+    }
+    let (served, lines) = serving(UnixAccess { users: vec![65534, 4242], ..UnixAccess::default() });
+    assert_eq!(heard_by(65534, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(heard_by(4242, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(heard_by(4243, 65534, 65534, served.path()).as_deref(), Some(""));
+    assert_eq!(lines.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn members_of_the_group_may_connect() {
+    if !has_other_users("members_of_the_group_may_connect") {
+        return;
+    }
+    let (served, _) = serving(UnixAccess { group: Some(4242), ..UnixAccess::default() });
+    assert_eq!(heard_by(65534, 4242, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(heard_by(65534, 65534, 4242, served.path()).as_deref(), Some("NBDMAGIC"), "a supplementary group");
+    assert_eq!(heard_by(65534, 65534, 65534, served.path()), None, "the file keeps others out");
+}
+
+#[test]
+fn a_client_without_a_seat_is_logged() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let written = Arc::clone(&lines);
+    let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
+    let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
+    let served = Served::logging(Arc::new(Disk::new(MIB)), config, log);
+    let _seated = Client::simple(served.path());
+    assert_eq!(Client::greet(served.path(), 3).ask(7, &[0; 6]).last().unwrap().0, (1 << 31) + 2);
+    assert_eq!(*lines.lock().unwrap(), ["refused a client: all 1 connections are taken"]);
 }
 
 #[test]

@@ -1,20 +1,23 @@
-//! A unix socket that nobody else can open, from the first moment to the last.
+//! A unix socket that only those can open who may, from the first moment to the last.
 //!
-//! The file gets its mode before the socket listens, so there is no moment at which a stranger could connect; who connects is asked for
-//! his user id all the same. A file left behind by a dead server is replaced; one that somebody listens on is not.
+//! The file is made closed to others and gets its group and mode before the socket listens, so there is no moment at which a stranger could
+//! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that somebody
+//! listens on is not.
 
 use super::{Arrival, BACKLOG, nobody};
+use crate::config::UnixAccess;
 use crate::error::NbdError;
+use crate::refusal::Refusal;
 use crate::socket::Socket;
-use rustix::fs::{FlockOperation, Mode, chmod, flock, lstat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock, lstat};
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, sockopt};
 use rustix::process::geteuid;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct UnixDoor {
     listener: UnixListener,
     path: PathBuf,
+    access: UnixAccess,
     /// Device and inode of our file: if somebody replaced it, the new one is not ours to remove.
     identity: Option<(u64, u64)>,
 }
@@ -39,16 +43,23 @@ impl UnixDoor {
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
     pub fn open(path: PathBuf) -> Result<Self, NbdError> {
+        Self::open_for(path, UnixAccess::default())
+    }
+
+    /// Listens at `path` for those who have access. The socket never blocks.
+    ///
+    /// # Errors
+    /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
+    pub fn open_for(path: PathBuf, access: UnixAccess) -> Result<Self, NbdError> {
         let _turn = turn(&path);
         remove_stale(&path)?;
-        let socket = new_socket()?;
-        let address = SocketAddrUnix::new(&path).map_err(NbdError::io("use the socket path"))?;
-        net::bind(&socket, &address).map_err(|error| match error {
-            Errno::ADDRINUSE => NbdError::InUse { path: path.clone() },
-            error => NbdError::Io { doing: "bind the unix socket", source: error.into() },
-        })?;
-        let door = Self { listener: UnixListener::from(socket), identity: identity(&path), path };
-        chmod(&door.path, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("protect the unix socket"))?;
+        let socket = bound_socket(&path)?;
+        let door = Self { listener: UnixListener::from(socket), identity: identity(&path), path, access };
+        if let Some(group) = door.access.group {
+            chownat(CWD, &door.path, None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(NbdError::io("give the unix socket its group"))?;
+        }
+        chmod(&door.path, door.access.mode_bits()).map_err(NbdError::io("protect the unix socket"))?;
         net::listen(&door.listener, BACKLOG).map_err(NbdError::io("listen on the unix socket"))?;
         Ok(door)
     }
@@ -66,6 +77,15 @@ impl UnixDoor {
         self.listener.try_clone()
     }
 
+    /// Checks whether the client behind a stream that was accepted has access.
+    ///
+    /// # Errors
+    /// [`Refusal::Peer`].
+    pub fn check(&self, stream: impl AsFd) -> Result<(), Refusal> {
+        let peer = sockopt::socket_peercred(stream).map_err(|_| Refusal::Peer { user: None })?;
+        if self.access.admits(&peer) { Ok(()) } else { Err(Refusal::Peer { user: Some(peer.uid.as_raw()) }) }
+    }
+
     /// Removes the file, so that no new client finds the socket; those that wait can still be taken in.
     pub fn unlink(&mut self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
@@ -75,12 +95,12 @@ impl UnixDoor {
         self.identity = None;
     }
 
-    /// Takes the next client in if it belongs to this user or to root.
+    /// Takes the next client in if it has access.
     pub(crate) fn accept(&self) -> io::Result<Arrival> {
         match self.listener.accept() {
-            Ok((stream, _)) => Ok(match trusted(&stream) {
-                Ok(true) => Arrival::Client(Socket::Unix(stream)),
-                Ok(false) | Err(_) => Arrival::TurnedAway,
+            Ok((stream, _)) => Ok(match self.check(&stream) {
+                Ok(()) => Arrival::Client(Socket::Unix(stream)),
+                Err(refusal) => Arrival::TurnedAway(refusal),
             }),
             Err(error) => nobody(error),
         }
@@ -99,10 +119,44 @@ impl Drop for UnixDoor {
     }
 }
 
-/// Whether the peer is this user or root.
-fn trusted(stream: &UnixStream) -> io::Result<bool> {
-    let peer = sockopt::socket_peercred(stream)?.uid;
-    Ok(peer == geteuid() || peer.is_root())
+/// A socket whose file is closed to others from the moment it exists.
+fn bound_socket(path: &Path) -> Result<OwnedFd, NbdError> {
+    let socket = new_socket()?;
+    // The file that `bind` makes takes its mode from the socket.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("protect the unix socket"))?;
+    let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
+    net::bind(&socket, &address).map_err(|error| match error {
+        Errno::ADDRINUSE => NbdError::InUse { path: path.into() },
+        error => NbdError::Io { doing: "bind the unix socket", source: error.into() },
+    })?;
+    Ok(socket)
+}
+
+impl UnixAccess {
+    fn mode_bits(&self) -> Mode {
+        let default = match (self.group, self.users.is_empty()) {
+            (Some(_), _) => 0o660,
+            (None, true) => 0o600,
+            (None, false) => 0o666,
+        };
+        Mode::from_raw_mode(self.mode.unwrap_or(default) & 0o777)
+    }
+
+    fn admits(&self, peer: &UCred) -> bool {
+        let is_named = || self.users.contains(&peer.uid.as_raw());
+        let is_member = || self.group.is_some_and(|group| is_member(peer, group));
+        peer.uid == geteuid() || peer.uid.is_root() || is_named() || is_member()
+    }
+}
+
+/// Whether the group is the client's own or one of its supplementary groups.
+fn is_member(peer: &UCred, group: u32) -> bool {
+    if peer.gid.as_raw() == group {
+        return true;
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", peer.pid.as_raw_nonzero())).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    groups.is_some_and(|groups| groups.split_whitespace().any(|word| word.parse() == Ok(group)))
 }
 
 fn new_socket() -> Result<OwnedFd, NbdError> {
@@ -150,7 +204,41 @@ fn remove_stale(path: &Path) -> Result<(), NbdError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
     use std::sync::Barrier;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().expect("a socket").permissions().mode() & 0o777
+    }
+
+    /// Before `listen` and `chmod`: whatever the umask is.
+    #[test]
+    fn the_file_is_closed_to_others_when_it_is_made() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("disk.sock");
+        let _socket = bound_socket(&path).expect("a free path");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn the_mode_follows_from_who_has_access() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let own = Some(rustix::process::getegid().as_raw());
+        let table = [
+            (UnixAccess::default(), 0o600),
+            (UnixAccess { group: own, ..UnixAccess::default() }, 0o660),
+            (UnixAccess { users: vec![1000], ..UnixAccess::default() }, 0o666),
+            (UnixAccess { mode: Some(0o620), group: own, users: vec![1000] }, 0o620),
+        ];
+        for (access, expected) in table {
+            let path = folder.path().join("disk.sock");
+            let door = UnixDoor::open_for(path.clone(), access).expect("a free path");
+            assert_eq!(mode(&path), expected);
+            let (client, _) = (UnixStream::connect(&path).expect("it listens"), ());
+            assert_eq!(door.check(&client), Ok(()), "this user may always connect");
+        }
+    }
 
     /// Servers that start at the same moment, where a dead one left its socket and where none did: one of them listens, and it can be reached.
     #[test]

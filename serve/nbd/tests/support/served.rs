@@ -1,7 +1,7 @@
 //! A server in this process, ended and checked when the test is over.
 
 use block::BlockDevice;
-use nbd::{Handle, Listen, NbdError, Server, ServerConfig};
+use nbd::{Handle, Listen, NbdError, RefusalLog, Server, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,6 +56,15 @@ impl Served {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
         let server = Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
+        Self::start(server, path, folder)
+    }
+
+    /// Serves the device on a unix socket, configured, and with a log of refusals.
+    pub fn logging(device: Arc<dyn BlockDevice>, config: ServerConfig, log: RefusalLog) -> Self {
+        let folder = Folder::new();
+        let path = folder.file("nbd.sock");
+        let server = Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
+        server.log_refusals(log);
         Self::start(server, path, folder)
     }
 
