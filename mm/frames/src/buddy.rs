@@ -32,6 +32,8 @@ pub(crate) struct Buddy {
     pub(crate) moving: u64,
     /// Frames somebody is about to claim, for whom room below the limit is kept.
     pub(crate) reserved: u64,
+    /// Frames that may be taken later whatever else is asked for: room below the limit is kept for them, too.
+    pub(crate) reservations: u64,
     /// Pageblocks set aside for contiguous allocations. Empty for none.
     pub(crate) region: Range<u32>,
     /// Pageblocks below the high-water mark.
@@ -51,6 +53,7 @@ impl Buddy {
             limit,
             moving: 0,
             reserved: 0,
+            reservations: 0,
             region,
             online: 0,
             committed: 0,
@@ -67,7 +70,16 @@ impl Buddy {
 
     /// Frames that count against the limit. An advance may be for frames that are gone already, hence saturating.
     pub(crate) fn counted(&self) -> u64 {
-        (self.charged + self.reserved).saturating_sub(self.moving)
+        (self.charged + self.reserved + self.reservations).saturating_sub(self.moving)
+    }
+
+    /// Keeps room for `frames` below the limit. Returns whether there was as much.
+    pub(crate) fn reserve(&mut self, frames: u64) -> bool {
+        let Some(sum) = self.reservations.checked_add(frames).filter(|_| frames <= self.headroom()) else {
+            return false;
+        };
+        self.reservations = sum;
+        true
     }
 
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.

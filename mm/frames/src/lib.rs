@@ -31,6 +31,7 @@ mod pageblock;
 mod percpu;
 mod reclaim;
 mod release;
+mod reservation;
 mod shrinker;
 mod state;
 mod stats;
@@ -59,6 +60,7 @@ pub use migrate::{
     Targets, Vacated,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
+pub use reservation::Reservation;
 pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
 pub use state::OwnerId;
 pub use stats::ZoneStats;

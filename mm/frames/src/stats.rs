@@ -22,6 +22,8 @@ pub struct ZoneStats {
     pub in_use: FrameCount,
     /// Of these, frames whose memory was lent to the host: what is held is `committed - lent`.
     pub lent: FrameCount,
+    /// Frames that count against the limit and are not taken yet: see [`Zone::reserve`].
+    pub reserved: FrameCount,
     /// Free frames on per-CPU lists.
     pub cached: FrameCount,
     /// Free frames on buddy lists.
@@ -52,6 +54,7 @@ impl Zone {
             committed,
             in_use: FrameCount(buddy.charged - cached),
             lent: self.lent.frames(),
+            reserved: FrameCount(buddy.reservations),
             cached: FrameCount(cached),
             free_committed: FrameCount(committed.0 - buddy.charged),
             released: frames(buddy.online - buddy.committed),

@@ -139,3 +139,25 @@ fn a_frame_freed_while_its_pageblock_is_claimed_is_not_lost() {
         zone.check().expect("consistent");
     });
 }
+
+/// Reserved room is there when it is wanted, whatever another thread allocates and frees meanwhile.
+#[test]
+fn a_reserved_frame_is_had_beside_another_allocation() {
+    model(|| {
+        let zone = zone(Some(2));
+        let mut reservation = zone.reserve(FrameCount(1)).expect("room for two");
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || {
+                let first = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+                let second = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+                assert!(first.is_ok() && second.is_err(), "one of two frames is reserved, then taken");
+            })
+        };
+        let mine = reservation.take(MigrateType::Movable).expect("reserved");
+        other.join().expect("no panic");
+        assert_eq!(zone.stats().reserved, FrameCount(0));
+        drop((mine, reservation));
+        zone.check().expect("consistent");
+    });
+}

@@ -9,7 +9,7 @@ use sync::atomic::{AtomicU32, Ordering};
 use super::state::State;
 use super::{ExtentId, Extents, NO_FRAME};
 use crate::migrate::{Accepted, Locked, Refused, Target};
-use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim};
+use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim, Reservation};
 
 /// What a guard that leaves finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,15 +158,39 @@ impl<'e> Exclusive<'e> {
     /// When there is no such place or it is taken.
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "a place is filled once");
-        let place = &self.record[1 + position];
         let owner = &self.extents.owner;
         let pfn = owner.zone().alloc_frozen(owner.migrate_type(), reclaim)?;
+        self.fill(position, pfn);
+        Ok(())
+    }
+
+    /// As [`Exclusive::attach`], with a frame that was reserved.
+    ///
+    /// # Errors
+    /// As [`Reservation::take`]; a reservation of another zone is none here.
+    ///
+    /// # Panics
+    /// When there is no such place or it is taken.
+    pub fn attach_reserved(&mut self, position: usize, from: &mut Reservation<'_>) -> Result<(), AllocError> {
+        assert!(!self.has_frame(position), "a place is filled once");
+        let owner = &self.extents.owner;
+        if !from.is_of(owner.zone()) {
+            return Err(AllocError::Limit);
+        }
+        let pfn = from.take_frozen(owner.migrate_type())?;
+        self.fill(position, pfn);
+        Ok(())
+    }
+
+    /// Puts a frozen frame of this zone into the empty place `position`.
+    fn fill(&mut self, position: usize, pfn: Pfn) {
+        let place = &self.record[1 + position];
+        let owner = &self.extents.owner;
         owner.name(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         place.store(pfn.0 + 1, Ordering::Relaxed);
         // Last: from here on it may be isolated. It cannot be moved before we leave.
         owner.publish_frame(pfn);
-        Ok(())
     }
 
     /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`Zone::settle`](crate::Zone::settle).

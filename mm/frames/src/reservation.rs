@@ -1,0 +1,202 @@
+//! Reservations: room below the limit that is kept for frames which are taken later.
+//!
+//! ```text
+//!  reserve --> Reservation --take--> Frame        the frame counts from here on, the room no longer
+//!                 |    ^
+//!          detach |    | reattach                 the room stands while a caller notes its size elsewhere
+//!                 v    |
+//!               a number
+//! ```
+//! Reserved room counts against the limit like frames in use, so no other request can have it.
+
+use crate::buddy::Buddy;
+use crate::error::AllocError;
+use crate::frame::Frame;
+use crate::state::State;
+use crate::units::{FrameCount, MigrateType, Order, Pfn};
+use crate::zone::Zone;
+
+/// Room for some frames. Dropping it gives up what was not taken.
+#[derive(Debug)]
+#[must_use = "dropping a reservation gives it up"]
+pub struct Reservation<'z> {
+    zone: &'z Zone,
+    frames: u64,
+}
+
+impl Zone {
+    /// Keeps room for `frames` below the limit.
+    ///
+    /// Locking: the zone lock; before refusing, all locks of the zone.
+    ///
+    /// # Errors
+    /// [`AllocError::Limit`] when fewer frames are left below the limit; nothing has changed.
+    pub fn reserve(&self, frames: FrameCount) -> Result<Reservation<'_>, AllocError> {
+        if self.buddy.lock().reserve(frames.0) {
+            return Ok(self.reattach(frames));
+        }
+        // Frames on per-CPU lists count as well until they are drained.
+        let mut all = self.lock_everything();
+        all.drain(self);
+        if all.buddy.reserve(frames.0) { Ok(self.reattach(frames)) } else { Err(AllocError::Limit) }
+    }
+
+    /// Takes over room that [`Reservation::detach`] left. The caller noted it there and forgets it here.
+    pub fn reattach(&self, frames: FrameCount) -> Reservation<'_> {
+        Reservation { zone: self, frames: frames.0 }
+    }
+}
+
+impl<'z> Reservation<'z> {
+    /// Frames that can still be taken.
+    #[must_use]
+    pub fn frames(&self) -> FrameCount {
+        FrameCount(self.frames)
+    }
+
+    /// Takes one of the frames.
+    ///
+    /// Locking: the zone lock; when the buddy lists are empty, all locks of the zone.
+    ///
+    /// # Errors
+    /// [`AllocError`] when nothing is reserved any more or the arena has no free frame; nothing has changed.
+    pub fn take(&mut self, migrate_type: MigrateType) -> Result<Frame<'z>, AllocError> {
+        let pfn = self.take_as(migrate_type, State::used(Order::SINGLE))?;
+        Ok(Frame::new(self.zone, pfn))
+    }
+
+    /// As [`Reservation::take`], frozen: until the caller publishes it nobody can get a reference to it.
+    pub(crate) fn take_frozen(&mut self, migrate_type: MigrateType) -> Result<Pfn, AllocError> {
+        self.take_as(migrate_type, State::FROZEN)
+    }
+
+    fn take_as(&mut self, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
+        if self.frames == 0 {
+            return Err(AllocError::Limit);
+        }
+        if let Some(pfn) = self.take_from(&mut self.zone.buddy.lock(), migrate_type, to) {
+            return Ok(pfn);
+        }
+        let mut spins = 0;
+        loop {
+            let mut all = self.zone.lock_everything();
+            all.drain(self.zone);
+            if let Some(pfn) = self.take_from(&mut all.buddy, migrate_type, to) {
+                return Ok(pfn);
+            }
+            if all.buddy.releasing == 0 {
+                return Err(AllocError::NoFrames);
+            }
+            // Free frames are on their way to the OS; the thread that brings them there holds no lock.
+            drop(all);
+            sync::relax(spins);
+            spins += 1;
+        }
+    }
+
+    fn take_from(&mut self, buddy: &mut Buddy, migrate_type: MigrateType, to: State) -> Option<Pfn> {
+        let pfn = buddy.take_block(&self.zone.tables, migrate_type, Order::SINGLE, to)?;
+        // In the same step as the charge: the sum of both never changes.
+        buddy.reservations -= 1;
+        self.frames -= 1;
+        Some(pfn)
+    }
+
+    /// Takes `frames` out of the value and leaves them reserved: the caller notes them until [`Zone::reattach`].
+    ///
+    /// Returns whether there were as many; nothing has changed if not.
+    #[must_use]
+    pub fn detach(&mut self, frames: FrameCount) -> bool {
+        let left = self.frames.checked_sub(frames.0);
+        self.frames = left.unwrap_or(self.frames);
+        left.is_some()
+    }
+
+    pub(crate) fn is_of(&self, zone: &Zone) -> bool {
+        std::ptr::eq(self.zone, zone)
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if self.frames > 0 {
+            let mut buddy = self.zone.buddy.lock();
+            debug_assert!(
+                self.frames <= buddy.reservations || std::thread::panicking(),
+                "room is given up that nobody has"
+            );
+            buddy.reservations = buddy.reservations.saturating_sub(self.frames);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Backing, Reclaim, ZoneConfig};
+
+    fn zone(limit: u64) -> Zone {
+        let limit = Some(FrameCount(limit));
+        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        Zone::new(config).expect("a small zone")
+    }
+
+    fn alloc(zone: &Zone) -> Result<Frame<'_>, AllocError> {
+        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+    }
+
+    #[test]
+    fn reserved_room_is_not_handed_out() {
+        let zone = zone(4);
+        let mut reservation = zone.reserve(FrameCount(3)).expect("room for four");
+        let other = alloc(&zone).expect("the fourth");
+        assert_eq!(alloc(&zone).map(drop), Err(AllocError::Limit));
+        assert_eq!(zone.reserve(FrameCount(1)).map(drop), Err(AllocError::Limit));
+        let taken: Vec<_> = (0..3).map(|_| reservation.take(MigrateType::Movable).expect("reserved")).collect();
+        assert_eq!(reservation.take(MigrateType::Movable).map(drop), Err(AllocError::Limit));
+        assert_eq!((zone.stats().reserved, zone.stats().in_use), (FrameCount(0), FrameCount(4)));
+        drop((taken, other));
+        zone.check().expect("consistent");
+    }
+
+    #[test]
+    fn a_reservation_larger_than_the_room_changes_nothing() {
+        let zone = zone(4);
+        let held = alloc(&zone).expect("room");
+        assert_eq!(zone.reserve(FrameCount(4)).map(drop), Err(AllocError::Limit));
+        assert_eq!(zone.reserve(FrameCount(u64::MAX)).map(drop), Err(AllocError::Limit));
+        assert_eq!(zone.stats().reserved, FrameCount(0));
+        drop(held);
+        let all = zone.reserve(FrameCount(4)).expect("cached frames are drained first");
+        assert_eq!(zone.stats().reserved, FrameCount(4));
+        drop(all);
+        assert_eq!(zone.stats().reserved, FrameCount(0));
+    }
+
+    #[test]
+    fn detached_room_stands_until_it_is_reattached() {
+        let zone = zone(4);
+        let mut reservation = zone.reserve(FrameCount(3)).expect("room");
+        assert!(!reservation.detach(FrameCount(4)));
+        assert!(reservation.detach(FrameCount(2)));
+        assert_eq!(reservation.frames(), FrameCount(1));
+        drop(reservation);
+        assert_eq!(zone.stats().reserved, FrameCount(2));
+        let mut back = zone.reattach(FrameCount(2));
+        let frame = back.take(MigrateType::Movable).expect("reserved");
+        drop(back);
+        assert_eq!((zone.stats().reserved, zone.stats().in_use), (FrameCount(0), FrameCount(1)));
+        drop(frame);
+    }
+
+    #[test]
+    fn a_lowered_limit_does_not_break_a_reservation() {
+        let zone = zone(8);
+        let mut reservation = zone.reserve(FrameCount(8)).expect("room");
+        zone.set_limit(Some(FrameCount(1)));
+        assert_eq!(alloc(&zone).map(drop), Err(AllocError::Limit));
+        drop(reservation.take(MigrateType::Movable).expect("promised"));
+        drop(reservation);
+        drop(alloc(&zone).expect("one is allowed"));
+    }
+}
