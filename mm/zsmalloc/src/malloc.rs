@@ -3,7 +3,7 @@
 //! An object is written once, before anyone else can know its handle: the slot's bit is set under the class lock, the bytes are copied with only
 //! the extent held, and the location word is published before the extent is let go.
 
-use frames::{Exclusive, ExtentId, Leaving, Reclaim};
+use frames::{Exclusive, ExtentId, Leaving, Reclaim, Reservation};
 
 use crate::class::SizeClass;
 use crate::fullness::Group;
@@ -46,6 +46,35 @@ impl Pool {
         Ok(handle)
     }
 
+    /// As [`Pool::store`], in a new zspage whose first frame was reserved: no limit can refuse it.
+    ///
+    /// # Errors
+    /// [`AllocError`]; nothing has changed then, and the reservation is not spent.
+    pub fn store_reserved(&self, bytes: &[u8], reservation: &mut Reservation<'_>) -> Result<Handle, AllocError> {
+        let class = self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
+        if self.is_poisoned() {
+            return Err(AllocError::Poisoned);
+        }
+        let handle = self.handles.reserve().ok_or(NoNumber)?;
+        let mut state = self.lock(class);
+        let placed = self
+            .grow(&mut state, class, |held, state| {
+                held.attach_reserved(0, reservation)?;
+                self.attached(state);
+                Ok(())
+            })
+            .and_then(|(slot, held)| self.occupy(&mut state, slot, held, handle, bytes.len()));
+        drop(state);
+        match placed {
+            Ok(placed) => self.fill(placed, handle, bytes)?,
+            Err(error) => {
+                self.handles.cancel(handle);
+                return Err(error);
+            }
+        }
+        Ok(handle)
+    }
+
     /// Allocates an object of `len` zero bytes, to be filled by [`Pool::write`].
     ///
     /// # Errors
@@ -85,8 +114,21 @@ impl Pool {
     ) -> Result<Placed<'_>, AllocError> {
         let (slot, held) = match self.find(state, class)? {
             Some(found) => found,
-            None => self.grow(state, class)?,
+            None => self.grow(state, class, |held, state| self.attach(held, class, 0, state))?,
         };
+        self.occupy(state, slot, held, handle, len)
+    }
+
+    /// Sets the slot's bit and counts the object.
+    fn occupy<'p>(
+        &self,
+        state: &mut ClassState,
+        slot: Slot,
+        held: Exclusive<'p>,
+        handle: Handle,
+        len: usize,
+    ) -> Result<Placed<'p>, AllocError> {
+        let class = slot.class;
         let Some(mut head) = self.zspages.head(slot.extent).filter(|head| head.class == class.index) else {
             self.poison();
             return Err(AllocError::Poisoned);
@@ -122,10 +164,15 @@ impl Pool {
         refused.map_or(Ok(None), Err)
     }
 
-    /// A new zspage with its first slot.
-    fn grow(&self, state: &mut ClassState, class: SizeClass) -> Result<(Slot, Exclusive<'_>), AllocError> {
+    /// A new zspage with its first slot, whose frame comes from `attach`.
+    fn grow(
+        &self,
+        state: &mut ClassState,
+        class: SizeClass,
+        attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
+    ) -> Result<(Slot, Exclusive<'_>), AllocError> {
         let mut held = self.zspages.extents().create(shape_of(class), class.index).ok_or(NoNumber)?;
-        if let Err(error) = self.attach(&mut held, class, 0, state) {
+        if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);
         }
@@ -174,9 +221,14 @@ impl Pool {
                 self.detach_empty(held, class, frames_of(class, object), state);
                 return Err(error.into());
             }
-            state.frames += 1;
-            self.frames.rise();
+            self.attached(state);
         }
         Ok(())
+    }
+
+    /// Counts a frame that was attached.
+    fn attached(&self, state: &mut ClassState) {
+        state.frames += 1;
+        self.frames.rise();
     }
 }

@@ -5,6 +5,7 @@
 //! | form | when | costs beside its word |
 //! |---|---|---|
 //! | empty | nothing was written, or it was discarded | nothing |
+//! | reserved | zeros that a client wants allocated: its next write must find room | room for a frame below the limit |
 //! | same-filled | one 32-bit pattern repeated | nothing |
 //! | pattern | one 64-bit pattern repeated | an object of 8 bytes |
 //! | compressed | the codec's blob fits a class that is not the huge one | the blob |

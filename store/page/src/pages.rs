@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use frames::Reservation;
 use zcomp::{PAGE_SIZE, Page};
-use zsmalloc::{AccessError, Handle, Pool};
+use zsmalloc::{AccessError, AllocError, Handle, Pool};
 
 use crate::streams::Desk;
 use crate::{Form, LoadError, StoreError, Stored, Streams, fill};
@@ -47,12 +48,32 @@ impl Pages {
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
     pub fn store_over(&self, page: &Page, old: Stored) -> Result<Stored, StoreError> {
+        self.store_with(page, old, |bytes| self.pool.store(bytes))
+    }
+
+    /// Stores a page with a frame that was reserved, where it needs one. No limit can refuse it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then, and the reservation is not spent.
+    pub fn store_reserved(&self, page: &Page, reservation: &mut Reservation<'_>) -> Result<Stored, StoreError> {
+        self.store_with(page, Stored::EMPTY, |bytes| self.pool.store_reserved(bytes, reservation))
+    }
+
+    fn store_with(
+        &self,
+        page: &Page,
+        old: Stored,
+        put: impl FnOnce(&[u8]) -> Result<Handle, AllocError>,
+    ) -> Result<Stored, StoreError> {
         let old = old.handle();
         if let Some(handle) = old {
             self.pool.prefetch(handle);
         }
         if let Some(pattern) = fill::pattern_of(page) {
-            return self.store_pattern(pattern);
+            return Ok(Stored::new(match fill::half(pattern) {
+                Some(half) => Form::Same(half),
+                None => Form::Pattern(put(&pattern)?),
+            }));
         }
         let mut desk = self.streams.take();
         let blob = desk.stream.compress(page)?;
@@ -60,16 +81,9 @@ impl Pages {
             self.pool.prefetch_zspage(handle);
         }
         Ok(Stored::new(if blob.len() > self.longest_blob {
-            Form::Raw(self.pool.store(page)?)
+            Form::Raw(put(page)?)
         } else {
-            Form::Compressed(self.pool.store(blob)?)
-        }))
-    }
-
-    fn store_pattern(&self, pattern: [u8; 8]) -> Result<Stored, StoreError> {
-        Ok(Stored::new(match fill::half(pattern) {
-            Some(half) => Form::Same(half),
-            None => Form::Pattern(self.pool.store(&pattern)?),
+            Form::Compressed(put(blob)?)
         }))
     }
 
@@ -80,7 +94,7 @@ impl Pages {
     /// others mean that this page is lost; `page` is undefined then.
     pub fn load(&self, stored: Stored, page: &mut Page) -> Result<(), LoadError> {
         match stored.form() {
-            Form::Empty => page.fill(0),
+            Form::Empty | Form::Reserved => page.fill(0),
             Form::Same(half) => fill::fill(page, fill::twice(half)),
             Form::Pattern(handle) => fill::fill(page, self.pattern(handle)?),
             Form::Raw(handle) => self.copy(handle, page)?,

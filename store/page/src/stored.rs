@@ -11,7 +11,7 @@ use zsmalloc::Handle;
 /// | kind | 0          | handle (56 bits), or a 32-bit fill pattern,  |
 /// |      |            | or an extent (31 bits)                       |
 /// +------+------------+----------------------------------------------+
-///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot
+///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot, 6 reserved
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stored(u64);
@@ -31,6 +31,8 @@ pub enum Form {
     Raw(Handle),
     /// The extent holds the page. It is of whoever keeps the word: [`Pages`](crate::Pages) neither makes nor reads such a word.
     Hot(ExtentId),
+    /// Reads as zeros. Room for one frame is reserved for whoever keeps the word: [`Pages`](crate::Pages) makes no such word and gives up no room.
+    Reserved,
     /// Bits that were never written by this type.
     Invalid,
 }
@@ -43,6 +45,8 @@ impl Stored {
     pub const EMPTY: Self = Self(0);
     /// The page of zeros somebody wrote.
     pub const ZEROS: Self = Self(1 << KIND_SHIFT);
+    /// The page of zeros for which room is reserved.
+    pub const RESERVED: Self = Self(6 << KIND_SHIFT);
 
     /// The word for this form.
     #[must_use]
@@ -54,6 +58,7 @@ impl Stored {
             Form::Compressed(handle) => (3, handle.to_bits()),
             Form::Raw(handle) => (4, handle.to_bits()),
             Form::Hot(extent) => (5, u64::from(extent.to_bits())),
+            Form::Reserved => (6, 0),
             Form::Invalid => (7, 0),
         };
         Self(kind << KIND_SHIFT | payload & PAYLOAD)
@@ -74,6 +79,7 @@ impl Stored {
                 .ok()
                 .filter(|bits| bits >> 31 == 0)
                 .map_or(Form::Invalid, |bits| Form::Hot(ExtentId::from_bits(bits))),
+            6 if payload == 0 => Form::Reserved,
             _ => Form::Invalid,
         }
     }
@@ -83,20 +89,20 @@ impl Stored {
     pub fn handle(self) -> Option<Handle> {
         match self.form() {
             Form::Pattern(handle) | Form::Compressed(handle) | Form::Raw(handle) => Some(handle),
-            Form::Empty | Form::Same(_) | Form::Hot(_) | Form::Invalid => None,
+            Form::Empty | Form::Same(_) | Form::Hot(_) | Form::Reserved | Form::Invalid => None,
         }
     }
 
     /// Whether the page reads as zeros, as its word alone tells.
     #[must_use]
     pub fn is_zeros(self) -> bool {
-        matches!(self.form(), Form::Empty | Form::Same(0))
+        matches!(self.form(), Form::Empty | Form::Same(0) | Form::Reserved)
     }
 
     /// Whether the page is one pattern repeated: the kernel's `same_pages`.
     #[must_use]
     pub fn is_same_filled(self) -> bool {
-        matches!(self.form(), Form::Same(_) | Form::Pattern(_))
+        matches!(self.form(), Form::Same(_) | Form::Pattern(_) | Form::Reserved)
     }
 
     /// Whether the page takes a frame of its own: the kernel's `huge_pages`.
@@ -136,7 +142,7 @@ mod tests {
         fn every_form_reads_back(bits in 1u64..=PAYLOAD, pattern: u32) {
             let handle = Handle::from_bits(bits);
             let extent = Form::Hot(ExtentId::from_bits(pattern));
-            for form in [extent, Form::Empty, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
+            for form in [extent, Form::Empty, Form::Reserved, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
                 prop_assert_eq!(Stored::from_bits(Stored::new(form).to_bits()).form(), form);
             }
         }
@@ -155,6 +161,8 @@ mod tests {
         assert_eq!(Stored::from_bits(0).form(), Form::Empty);
         assert_eq!(Stored::ZEROS.form(), Form::Same(0));
         assert_eq!(Stored::from_bits(5).form(), Form::Invalid);
+        assert_eq!(Stored::RESERVED.form(), Form::Reserved);
+        assert_eq!(Stored::from_bits(Stored::RESERVED.to_bits() | 1).form(), Form::Invalid);
         assert_eq!(Stored::default(), Stored::EMPTY);
     }
 }
