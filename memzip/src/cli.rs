@@ -64,6 +64,9 @@ pub(crate) struct Serve {
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
     /// Most memory for compressed pages; compaction is tried before a write is refused [default: none]
+    ///
+    /// At the limit a write may be refused with ENOSPC, an overwrite as well: the old content then stays whole. Zeros written with NO_HOLE
+    /// reserve room for each page, or are refused: the next write to such a page always finds room.
     #[arg(long, value_name = "SIZE")]
     pub(crate) mem_limit: Option<Size>,
     /// Name of the export

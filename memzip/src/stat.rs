@@ -64,6 +64,10 @@ fn memory(stat: &StatReport) -> Columns {
         table.row([name, &human(bytes), &share(bytes, stat.mem_total), meaning]);
     }
     table.row(["mem_total", &human(stat.mem_total), &share(stat.mem_total, stat.mem_total), verdict(&stat.memory)]);
+    if stat.mem_reserved > 0 {
+        let meaning = "room kept for zeros that stay allocated; no memory yet";
+        table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
+    }
     if let Some(rss) = stat.rss {
         table.row(["rss", &human(rss), "", "the whole process, as the OS counts it"]);
     }

@@ -28,6 +28,9 @@ pub(crate) struct StatReport {
     pub(crate) mem_total: u64,
     /// Limit on `mem_used_total`, 0 for none.
     pub(crate) mem_limit: u64,
+    /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet.
+    #[serde(default)]
+    pub(crate) mem_reserved: u64,
     /// The highest `mem_used_total` so far.
     pub(crate) mem_used_max: u64,
     /// Pages of one repeated word; they take no pool memory.

@@ -39,6 +39,7 @@ impl Subject {
             mem_used_total: mm.mem_used_total,
             mem_total: stat.memory.mem_total,
             mem_limit: mm.mem_limit,
+            mem_reserved: stat.reserved,
             mem_used_max: mm.mem_used_max,
             same_pages: mm.same_pages,
             huge_pages: mm.huge_pages,

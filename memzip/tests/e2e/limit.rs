@@ -51,3 +51,30 @@ fn a_refused_overwrite_leaves_the_old_content() {
     assert!(pages.into_iter().all(|((found, old), new)| found == old || found == new), "a page is neither old nor new");
     server.assert_alive();
 }
+
+#[test]
+fn zeros_that_stay_allocated_have_room_or_are_refused() {
+    need!("qemu-io");
+    let mut server = Server::start("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
+    let noise = content::save(server.folder(), "noise", &content::noise(48 * MIB));
+    // Without -u, qemu-io asks for zeros that stay allocated.
+    let qemu_io = |command: &str| {
+        let output =
+            tool::command("qemu-io").args(["-f", "raw", "-d", "unmap", "-c", command]).arg(server.uri()).output();
+        tool::text(&output.expect("qemu-io"))
+    };
+    let said = qemu_io("write -z 0 32M");
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(stat(&server)["mem_reserved"], 0);
+    let said = qemu_io("write -z 0 8M");
+    assert!(said.contains("wrote 8388608/8388608 bytes"), "{said}");
+    assert_eq!(stat(&server)["mem_reserved"], 8 << 20);
+
+    let said = qemu_io(&format!("write -s {} 16M 48M", noise.display()));
+    assert!(said.contains("No space left on device"), "{said}");
+    let said = qemu_io(&format!("write -s {} 0 8M", noise.display()));
+    assert!(said.contains("wrote 8388608/8388608 bytes"), "{said}");
+    assert_eq!(stat(&server)["mem_reserved"], 0);
+    assert!(stat(&server)["mem_used_total"].as_u64().expect("a number") <= 16 << 20);
+    server.assert_alive();
+}

@@ -54,7 +54,7 @@
 //!
 //! * Requests of any offset and length are served, also of zero bytes; the preferred size is the device's.
 //! * `base:allocation` cannot promise that a written page takes no more memory when it is overwritten: it may compress worse.
-//!   `NO_HOLE` is passed to the device, which knows best.
+//!   `NO_HOLE` is passed to the device, which reserves room or says `ENOSPC`; such zeros are no hole.
 //! * `FAST_ZERO` is passed on, too: the device says `ENOTSUP` unless dropping whole pages is all there is to do.
 //! * A read-only device offers no flag of a change (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`), and changes get `EPERM`.
 //! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.

@@ -7,9 +7,9 @@ use crate::{BlockError, Bytes, Span};
 pub enum Content {
     /// Bytes that must be read to be known.
     Data,
-    /// Reads as zeros and takes no memory.
+    /// Reads as zeros and takes no memory, whether they were written or never were.
     Hole,
-    /// Reads as zeros, known to the device as such, but written by the client.
+    /// Reads as zeros, and room for other content is reserved.
     Zero,
 }
 
@@ -27,7 +27,7 @@ pub struct Run {
 pub enum ZeroMode {
     /// The range may become a hole.
     MayUnmap,
-    /// The client wants the range to stay allocated as far as the device knows such a thing.
+    /// Room for the range is reserved: the next write to each page finds it, whatever it writes.
     KeepAllocated,
 }
 
@@ -88,6 +88,8 @@ pub trait BlockDevice: Send + Sync {
     fn discard(&self, span: Span) -> Result<(), BlockError>;
 
     /// Makes the span read as zeros, exactly.
+    ///
+    /// With [`ZeroMode::KeepAllocated`] room is reserved for all pages before any of them changes.
     ///
     /// # Errors
     /// As [`BlockDevice::write`]; [`BlockError::NotFast`] for [`ZeroSpeed::FastOnly`] when it takes more than

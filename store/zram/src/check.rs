@@ -48,6 +48,7 @@ pub enum CheckError {
 struct Recount {
     stored: u64,
     same: u64,
+    reserved: u64,
     huge: u64,
     hot: u64,
     objects: u64,
@@ -74,6 +75,8 @@ impl Zram {
         let numbers = [
             ("orig_data_size", stat.mm.orig_data_size, recount.stored * PAGE_SIZE as u64),
             ("same_pages", stat.mm.same_pages, recount.same),
+            ("reserved", stat.reserved, recount.reserved * PAGE_SIZE as u64),
+            ("frames reserved", zone.reserved.0, recount.reserved),
             ("huge_pages", stat.mm.huge_pages, recount.huge),
             ("compr_data_size", stat.mm.compr_data_size, recount.bytes),
             ("objects", pool.objects, recount.objects),
@@ -118,6 +121,7 @@ impl Zram {
         }
         recount.stored += u64::from(stored != Stored::EMPTY);
         recount.same += u64::from(stored.is_same_filled());
+        recount.reserved += u64::from(stored == Stored::RESERVED);
         recount.huge += u64::from(stored.is_huge());
         if let Some(extent) = stored.extent() {
             if !self.contents.hot.as_ref().is_some_and(|hot| hot.is_of(extent, slot)) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use block::BlockError;
-use frames::Zone;
-use page::{Form, LoadError, PAGE_SIZE, Page, Pages, Stored};
+use frames::{FrameCount, Reservation, Zone};
+use page::{Form, LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored};
+use zsmalloc::AllocError;
 
 use crate::counters::{Counter, Counters};
 use crate::hot::{Hot, Pinned};
@@ -120,8 +121,49 @@ impl Contents {
         self.free(old)
     }
 
+    /// Puts zeros with reserved room in the slot if it still holds `old`. The room comes out of `room`.
+    pub(crate) fn put_reserved(
+        &self,
+        slot: usize,
+        old: Stored,
+        room: &mut Reservation<'_>,
+    ) -> Result<Replaced, BlockError> {
+        if let Err(now) = self.slots.replace(slot, old, Stored::RESERVED) {
+            return Ok(Replaced::Lost(now));
+        }
+        // From here on the word stands for it.
+        let detached = room.detach(FrameCount(1));
+        debug_assert!(detached, "the caller has room for one");
+        self.account(old, Stored::RESERVED);
+        self.free(old)?;
+        Ok(Replaced::Done)
+    }
+
+    /// Stores a page for a slot with what is reserved there, after it was refused for want of memory. The slot holds plain zeros afterwards, until the
+    /// caller puts the page in. `None` when nothing is reserved there, or it is of no use; the slot is as it was then.
+    pub(crate) fn store_reserved(&self, slot: usize, page: &Page, refused: StoreError) -> Option<Stored> {
+        if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
+            return None;
+        }
+        // Whoever swaps the word out has the room, as with an object (INV-SLOT-3).
+        self.slots.replace(slot, Stored::RESERVED, Stored::ZEROS).ok()?;
+        self.account(Stored::RESERVED, Stored::ZEROS);
+        let mut room = self.zone.reattach(FrameCount(1));
+        let stored = self.pages.store_reserved(page, &mut room).ok();
+        if stored.is_none() {
+            // Put back, unless the slot was written meanwhile: then the room is not wanted any more.
+            let _ = self.put_reserved(slot, Stored::ZEROS, &mut room);
+        }
+        stored
+    }
+
     fn free(&self, stored: Stored) -> Result<(), BlockError> {
         if stored.handle().is_none() {
+            if stored == Stored::RESERVED {
+                // INV-SLOT-3: the word was ours alone, so its reservation is given up once.
+                drop(self.zone.reattach(FrameCount(1)));
+                self.counters.add(Counter::Freed, 1);
+            }
             if let (Form::Hot(extent), Some(hot)) = (stored.form(), &self.hot) {
                 hot.reap(&self.slots, extent);
                 self.counters.add(Counter::Freed, 1);
@@ -146,11 +188,19 @@ impl Contents {
             _ => {}
         };
         shift(Counter::Stored, old != Stored::EMPTY, new != Stored::EMPTY);
+        shift(Counter::Reserved, old == Stored::RESERVED, new == Stored::RESERVED);
         shift(Counter::Same, old.is_same_filled(), new.is_same_filled());
         shift(Counter::Huge, old.is_huge(), new.is_huge());
         if new.is_huge() {
             self.counters.add(Counter::HugeSince, 1);
         }
+    }
+}
+
+/// Gives up what is still reserved: the zone may live on.
+impl Drop for Contents {
+    fn drop(&mut self) {
+        drop(self.zone.reattach(FrameCount(self.counters.get(Counter::Reserved))));
     }
 }
 

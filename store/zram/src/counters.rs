@@ -22,6 +22,8 @@ pub(crate) enum Counter {
     Stored,
     /// Slots that are one pattern repeated. Goes down, too.
     Same,
+    /// Slots that are zeros with reserved room. Goes down, too.
+    Reserved,
     /// Slots that hold a raw page. Goes down, too.
     Huge,
     /// Raw pages ever stored.

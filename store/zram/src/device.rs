@@ -13,7 +13,7 @@ use crate::Zram;
 use crate::contents::{Replaced, offset_of};
 use crate::counters::Counter;
 use crate::pieces::{Piece, edges, pieces, whole_slots};
-use crate::slots::CHUNK;
+use crate::slots::next_chunk;
 
 impl BlockDevice for Zram {
     fn size(&self) -> Bytes {
@@ -70,12 +70,12 @@ impl BlockDevice for Zram {
         if speed == ZeroSpeed::FastOnly {
             return self.drop_pages(span, mode);
         }
-        let result = edges(span, size).try_for_each(|piece| self.zero_piece(&piece, mode)).and_then(|()| match mode {
-            ZeroMode::MayUnmap => self.empty(whole_slots(span, size)),
-            ZeroMode::KeepAllocated => {
-                whole_slots(span, size).try_for_each(|slot| self.contents.put(slot, Stored::ZEROS))
-            }
-        });
+        let result = match mode {
+            ZeroMode::MayUnmap => edges(span, size)
+                .try_for_each(|piece| self.zero_piece(&piece))
+                .and_then(|()| self.empty(whole_slots(span, size))),
+            ZeroMode::KeepAllocated => self.keep_allocated(span),
+        };
         self.count_failure(Counter::FailedWrites, &result);
         result
     }
@@ -166,8 +166,8 @@ impl Zram {
         self.empty(whole_slots(span, size))
     }
 
-    fn zero_piece(&self, piece: &Piece, mode: ZeroMode) -> Result<(), BlockError> {
-        if mode == ZeroMode::MayUnmap && self.contents.slots.get(piece.slot).is_zeros() {
+    fn zero_piece(&self, piece: &Piece) -> Result<(), BlockError> {
+        if self.contents.slots.get(piece.slot).is_zeros() {
             return Ok(());
         }
         self.merge(piece, |part| part.fill(0))
@@ -175,7 +175,7 @@ impl Zram {
 
     /// Changes a part of a page: in place if it is hot, else it is read, changed and made hot, or stored if there is no cache or no room in it. All
     /// over again when another write came between.
-    fn merge(&self, piece: &Piece, change: impl Fn(&mut [u8])) -> Result<(), BlockError> {
+    pub(crate) fn merge(&self, piece: &Piece, change: impl Fn(&mut [u8])) -> Result<(), BlockError> {
         let (contents, slot) = (&*self.contents, piece.slot);
         let mut page = [0; PAGE_SIZE];
         let mut tries = 0;
@@ -200,8 +200,15 @@ impl Zram {
                     Err(error) => {
                         // Nobody who waits for memory holds a page.
                         drop(pinned);
-                        self.make_room(slot, error, &mut tries)?;
-                        continue;
+                        // Only zeros that were read as such: the page was merged from what the slot holds.
+                        let reserved = old == Stored::RESERVED;
+                        match reserved.then(|| contents.store_reserved(slot, &page, error)).flatten() {
+                            Some(new) => contents.replace(slot, Stored::ZEROS, new)?,
+                            None => {
+                                self.make_room(slot, error, &mut tries)?;
+                                continue;
+                            }
+                        }
                     }
                 },
             };
@@ -234,14 +241,10 @@ impl Zram {
             return (Content::Hole, offset_of(next_chunk(slot)));
         }
         let content = match self.contents.slots.get(slot) {
-            Stored::EMPTY => Content::Hole,
-            Stored::ZEROS => Content::Zero,
+            Stored::EMPTY | Stored::ZEROS => Content::Hole,
+            Stored::RESERVED => Content::Zero,
             _ => Content::Data,
         };
         (content, offset_of(slot + 1))
     }
-}
-
-fn next_chunk(slot: usize) -> usize {
-    (slot / CHUNK + 1) * CHUNK
 }

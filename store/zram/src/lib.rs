@@ -31,6 +31,10 @@
 //! A reader loads the word and follows it. If it is overtaken the object is gone, which a stale handle tells, and it looks again: it sees the old
 //! page or the new one, whole.
 //!
+//! # Zeros that stay allocated
+//! `write_zeroes` with [`block::ZeroMode::KeepAllocated`] reserves room for one frame a page below the limit, or is refused. The page's next write
+//! finds that room, whatever it writes; a discard gives it up.
+//!
 //! # The limit
 //! It counts frames of zspages, as the kernel's does, and is kept by the zone: a frame above it is never handed out, so nothing has to be taken back.
 
@@ -45,6 +49,7 @@ mod error;
 mod hot;
 mod pieces;
 mod relief;
+mod reserve;
 mod slots;
 mod stat;
 mod zram;

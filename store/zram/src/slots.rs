@@ -32,6 +32,11 @@ use sys::{Backing, MapError, Table};
 /// Slots in a chunk: one OS page of them.
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 512 };
 
+/// The first slot of the next chunk.
+pub(crate) fn next_chunk(slot: usize) -> usize {
+    (slot / CHUNK + 1) * CHUNK
+}
+
 const RECLAIM: u32 = 1 << 31;
 const COMMITTED: u32 = 1 << 30;
 const COUNT: u32 = COMMITTED - 1;

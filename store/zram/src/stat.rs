@@ -111,6 +111,8 @@ pub struct Stat {
     pub io: IoStat,
     /// Where the memory goes.
     pub memory: MemorySplit,
+    /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet. Units: bytes.
+    pub reserved: u64,
     /// The cache of uncompressed hot pages.
     pub hot: HotStat,
     /// What object compaction did so far.
@@ -175,6 +177,7 @@ impl Zram {
             mm: self.mm_stat(&pool),
             io: self.io_stat(),
             memory: self.memory_split(&pool),
+            reserved: self.contents.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
             hot: self.hot_stat(),
             buddyinfo: self.contents.zone.buddyinfo().to_string(),
             compaction: pool.compaction,

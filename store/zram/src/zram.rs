@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use block::{BlockError, Bytes};
 use frames::{
-    CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, ShrinkerRegistration, Zone,
-    ZoneConfig,
+    CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reservation, ShrinkerRegistration,
+    Zone, ZoneConfig,
 };
 use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -144,9 +144,24 @@ impl Zram {
     pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<Stored, BlockError> {
         let mut tries = 0;
         loop {
-            match self.contents.pages.store_over(page, self.contents.slots.get(slot)) {
+            let error = match self.contents.pages.store_over(page, self.contents.slots.get(slot)) {
                 Ok(stored) => return Ok(stored),
-                Err(error) => self.make_room(slot, error, &mut tries)?,
+                Err(error) => error,
+            };
+            if let Some(stored) = self.contents.store_reserved(slot, page, error) {
+                return Ok(stored);
+            }
+            self.make_room(slot, error, &mut tries)?;
+        }
+    }
+
+    /// Reserves room for so many frames, after others made room if that is what it takes.
+    pub(crate) fn reserve(&self, slot: usize, frames: FrameCount) -> Result<Reservation<'_>, BlockError> {
+        let mut tries = 0;
+        loop {
+            match self.contents.zone.reserve(frames) {
+                Ok(room) => return Ok(room),
+                Err(error) => self.make_room(slot, StoreError::Alloc(error.into()), &mut tries)?,
             }
         }
     }

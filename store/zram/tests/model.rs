@@ -103,13 +103,15 @@ fn ops() -> impl Strategy<Value = Op> {
 struct Pair {
     disk: Zram,
     bytes: Vec<u8>,
+    /// Pages for which room is reserved: their next write must not be refused.
+    kept: Vec<bool>,
 }
 
 impl Pair {
     fn new(algorithm: Algorithm, hot_cache: Option<Bytes>) -> Self {
         let config = ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(SIZE)) };
         let disk = Zram::new(config).expect("a small disk");
-        Self { disk, bytes: vec![0; SIZE as usize] }
+        Self { disk, bytes: vec![0; SIZE as usize], kept: vec![false; SIZE.div_ceil(4096) as usize] }
     }
 
     fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
@@ -142,7 +144,21 @@ impl Pair {
     fn zeroes(&mut self, at: u64, len: u64, unmap: bool) -> Result<(), TestCaseError> {
         let mode = if unmap { ZeroMode::MayUnmap } else { ZeroMode::KeepAllocated };
         let result = self.disk.write_zeroes(span(at, len), mode, ZeroSpeed::Any);
-        self.settle(result, at, &vec![0; len as usize])
+        if unmap || result.is_err() {
+            return self.settle(result, at, &vec![0; len as usize]);
+        }
+        self.settle(result, at, &vec![0; len as usize])?;
+        for page in pages(at, len) {
+            let bytes = &self.bytes[page * 4096..self.bytes.len().min(page * 4096 + 4096)];
+            self.kept[page] = bytes.iter().all(|&byte| byte == 0);
+        }
+        let mut hole = false;
+        self.disk.status(span(at, len), &mut |run| {
+            hole |= run.content == Content::Hole;
+            true
+        });
+        prop_assert!(!hole, "zeros that shall stay allocated are a hole");
+        Ok(())
     }
 
     /// What a change leaves behind: all of it, or, when it was refused, each page as it was or as it should be.
@@ -152,6 +168,12 @@ impl Pair {
             Ok(()) => self.bytes[range].copy_from_slice(new),
             Err(BlockError::NoSpace { offset }) => {
                 prop_assert!(offset % 4096 == 0 && offset < range.end as u64);
+                if new.iter().any(|&byte| byte != 0) {
+                    prop_assert!(
+                        !self.kept[(offset / 4096) as usize],
+                        "a write was refused for which room is reserved"
+                    );
+                }
                 let mut wanted = self.bytes.clone();
                 wanted[range].copy_from_slice(new);
                 let found = self.contents();
@@ -164,6 +186,7 @@ impl Pair {
             }
             Err(error) => prop_assert!(false, "{error}"),
         }
+        pages(at, new.len() as u64).for_each(|page| self.kept[page] = false);
         Ok(())
     }
 
@@ -174,6 +197,7 @@ impl Pair {
         let end = if at + len == SIZE { SIZE } else { (at + len) / 4096 * 4096 };
         if first < end {
             self.bytes[first as usize..end as usize].fill(0);
+            pages(first, end - first).for_each(|page| self.kept[page] = false);
         }
         Ok(())
     }
@@ -209,6 +233,12 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+/// The pages a range touches.
+fn pages(at: u64, len: u64) -> std::ops::Range<usize> {
+    let end = if len == 0 { at / 4096 } else { (at + len).div_ceil(4096) };
+    (at / 4096) as usize..end as usize
 }
 
 fn span(at: u64, len: u64) -> Span {

@@ -154,24 +154,24 @@ fn fast_zeroes_never_touch_a_part_of_stored_data() {
 }
 
 #[test]
-fn status_tells_holes_from_written_zeros_and_merges_runs() {
+fn status_tells_holes_from_kept_zeros_and_merges_runs() {
     let disk = disk(8 * 4096 + 100);
     write(&disk, 4096, &[0; 4096]);
     disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("needs nothing");
     write(&disk, 3 * 4096, &[1; 8192]);
     write(&disk, 8 * 4096, &[2; 100]);
     let expected = [
-        (4096, Content::Hole),
-        (8192, Content::Zero),
+        (8192, Content::Hole),
+        (4096, Content::Zero),
         (8192, Content::Data),
         (3 * 4096, Content::Hole),
         (100, Content::Data),
     ];
     assert_eq!(status(&disk, 0, 8 * 4096 + 100), expected);
-    assert_eq!(status(&disk, 4000, 200), [(96, Content::Hole), (104, Content::Zero)]);
+    assert_eq!(status(&disk, 8100, 200), [(92, Content::Hole), (108, Content::Zero)]);
     assert_eq!(status(&disk, 4000, 0), []);
-    disk.write_zeroes(span(&disk, 4096, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("needs nothing");
-    assert_eq!(status(&disk, 0, 8192), [(8192, Content::Hole)]);
+    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("needs nothing");
+    assert_eq!(status(&disk, 0, 3 * 4096), [(3 * 4096, Content::Hole)]);
 }
 
 #[test]

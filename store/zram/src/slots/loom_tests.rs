@@ -85,3 +85,62 @@ fn the_last_to_leave_gives_the_chunk_back_once() {
         assert_eq!(slots.bytes(), (CHUNK * 8 + 2 * 4) as u64);
     });
 }
+
+/// A write spends what the slot reserves, or a discard gives it up: one of them, once. As `Contents::store_reserved` and `Contents::put` do it.
+#[test]
+fn reserved_room_is_spent_or_given_up_once() {
+    model(|| {
+        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        let room = Arc::new(AtomicU32::new(1));
+        put(&slots, 0, Stored::RESERVED);
+        // Relaxed: a count.
+        let displace = |slots: &Slots, room: &AtomicU32, new: Stored| {
+            if put(slots, 0, new) == Stored::RESERVED {
+                room.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        let writer = thread::spawn({
+            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            move || {
+                let claimed = slots.replace(0, Stored::RESERVED, Stored::ZEROS).is_ok();
+                if claimed {
+                    // The frame is taken here: the room is spent.
+                    room.fetch_sub(1, Ordering::Relaxed);
+                }
+                displace(&slots, &room, word(7));
+                claimed
+            }
+        });
+        displace(&slots, &room, Stored::EMPTY);
+        let _ = writer.join().expect("no panic");
+        assert_eq!(room.load(Ordering::Relaxed), 0, "returned exactly once");
+        counts_match(&slots);
+    });
+}
+
+/// A write that could not use the room puts it back, unless the slot was given to something else meanwhile.
+#[test]
+fn room_that_is_put_back_is_not_put_back_twice() {
+    model(|| {
+        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        let room = Arc::new(AtomicU32::new(1));
+        put(&slots, 0, Stored::RESERVED);
+        let writer = thread::spawn({
+            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            move || {
+                if slots.replace(0, Stored::RESERVED, Stored::ZEROS).is_ok()
+                    && slots.replace(0, Stored::ZEROS, Stored::RESERVED).is_err()
+                {
+                    room.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        });
+        if put(&slots, 0, Stored::EMPTY) == Stored::RESERVED {
+            room.fetch_sub(1, Ordering::Relaxed);
+        }
+        writer.join().expect("no panic");
+        assert_eq!(room.load(Ordering::Relaxed), 0, "given up exactly once");
+        assert_eq!(slots.get(0), Stored::EMPTY);
+        counts_match(&slots);
+    });
+}

@@ -1,0 +1,208 @@
+//! Zeros that stay allocated: room for each page is reserved, spent by its next write, and given up by whatever else displaces it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use frames::FrameCount;
+use zcomp::Algorithm;
+use zram::{Zram, ZramConfig};
+
+const LIMIT: u64 = 64;
+
+fn disk(pages: u64) -> Zram {
+    let algorithm = Algorithm::Lz4 { acceleration: 1 };
+    let mem_limit = Some(Bytes(LIMIT * 4096));
+    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(pages * 4096)) }).expect("a small disk")
+}
+
+fn span(disk: &Zram, at: u64, len: u64) -> Span {
+    Span::new(at, len, disk.size()).expect("inside")
+}
+
+fn pages(disk: &Zram, first: u64, count: u64) -> Span {
+    span(disk, first * 4096, count * 4096)
+}
+
+fn keep(disk: &Zram, span: Span) -> Result<(), BlockError> {
+    disk.write_zeroes(span, ZeroMode::KeepAllocated, ZeroSpeed::Any)
+}
+
+/// `noisy` bytes that do not compress, then blanks.
+fn page(seed: u64, noisy: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
+}
+
+fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
+    disk.write(pages(disk, number, 1), bytes)
+}
+
+fn read(disk: &Zram, number: u64) -> Vec<u8> {
+    let mut buf = vec![0xee; 4096];
+    disk.read(pages(disk, number, 1), &mut buf).expect("nothing is damaged");
+    buf
+}
+
+fn status(disk: &Zram, span: Span) -> Vec<(u64, Content)> {
+    let mut runs = Vec::new();
+    disk.status(span, &mut |Run { len, content }| {
+        runs.push((len, content));
+        true
+    });
+    runs
+}
+
+/// Writes noise from page `first` on until nothing fits any more.
+fn fill_up(disk: &Zram, first: u64) -> u64 {
+    let refused = (first..).find(|&number| write(disk, number, &page(number, 4096)).is_err());
+    refused.expect("a limit") - first
+}
+
+#[test]
+fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
+    let disk = disk(4096);
+    write(&disk, 3, &page(3, 4096)).expect("room");
+    let before = disk.stat();
+    for (first, count) in [(0, 4096), (0, LIMIT), (3, LIMIT + 1), (100, LIMIT)] {
+        let refused = keep(&disk, pages(&disk, first, count));
+        assert_eq!(refused, Err(BlockError::NoSpace { offset: first * 4096 }), "{count} pages from {first}");
+    }
+    let after = disk.stat();
+    assert_eq!((after.mm, after.memory, after.reserved), (before.mm, before.memory, 0));
+    assert_eq!(status(&disk, pages(&disk, 0, 3)), [(3 * 4096, Content::Hole)]);
+    assert_eq!(read(&disk, 3), page(3, 4096));
+    keep(&disk, pages(&disk, 100, LIMIT - 1)).expect("one frame a page fits");
+    disk.check().expect("sound");
+}
+
+#[test]
+fn every_reserved_page_takes_any_first_write() {
+    for noisy in [4096, 3000, 100] {
+        let disk = disk(4096);
+        keep(&disk, pages(&disk, 0, 40)).expect("room");
+        assert_eq!(disk.stat().reserved, 40 * 4096);
+        assert_eq!(fill_up(&disk, 1000), LIMIT - 40, "reserved room counts against the limit");
+        for number in (0..40).rev() {
+            write(&disk, number, &page(number, noisy)).expect("reserved");
+            disk.check().expect("sound");
+        }
+        assert!((0..40).all(|number| read(&disk, number) == page(number, noisy)));
+        assert_eq!(disk.stat().reserved, 0, "spent, or given up");
+        assert!(disk.stat().mm.mem_used_total <= LIMIT * 4096);
+    }
+}
+
+#[test]
+fn a_part_of_a_reserved_page_can_be_written() {
+    let disk = disk(4096);
+    keep(&disk, pages(&disk, 0, 8)).expect("room");
+    fill_up(&disk, 1000);
+    for number in 0..8 {
+        disk.write(span(&disk, number * 4096 + 77, 3500), &page(number, 3500)[..3500]).expect("reserved");
+        let back = read(&disk, number);
+        assert!(back[..77] == [0; 77] && back[77..3577] == page(number, 3500)[..3500] && back[3577..] == [0; 519]);
+    }
+    disk.check().expect("sound");
+}
+
+#[test]
+fn reserved_zeros_are_told_from_holes_and_data() {
+    let disk = disk(16);
+    keep(&disk, pages(&disk, 2, 3)).expect("room");
+    write(&disk, 8, &[0; 4096]).expect("room");
+    write(&disk, 3, &page(1, 4096)).expect("room");
+    let expected = [
+        (2 * 4096, Content::Hole),
+        (4096, Content::Zero),
+        (4096, Content::Data),
+        (4096, Content::Zero),
+        (11 * 4096, Content::Hole),
+    ];
+    assert_eq!(status(&disk, pages(&disk, 0, 16)), expected);
+    assert_eq!(read(&disk, 2), vec![0; 4096]);
+    disk.check().expect("sound");
+}
+
+#[test]
+fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
+    let disk = disk(16);
+    write(&disk, 0, &page(1, 4096)).expect("room");
+    write(&disk, 5, &[&[0; 4000][..], &[1; 96]].concat()).expect("room");
+    keep(&disk, span(&disk, 100, 5 * 4096)).expect("room");
+    assert!(read(&disk, 0)[..100] == page(1, 4096)[..100] && read(&disk, 0)[100..] == [0; 3996]);
+    keep(&disk, span(&disk, 5 * 4096 + 50, 4046)).expect("room");
+    keep(&disk, span(&disk, 9 * 4096 + 50, 1)).expect("room");
+    let expected = [(4096, Content::Data), (5 * 4096, Content::Zero), (3 * 4096, Content::Hole), (4096, Content::Zero)];
+    assert_eq!(status(&disk, pages(&disk, 0, 10)), expected);
+    assert_eq!(disk.stat().reserved, 6 * 4096);
+    disk.check().expect("sound");
+}
+
+#[test]
+fn whatever_displaces_reserved_zeros_gives_the_room_up() {
+    let disk = disk(4096);
+    let all = pages(&disk, 0, LIMIT);
+    for round in 0..4 {
+        keep(&disk, all).expect("all of the limit");
+        keep(&disk, all).expect("what is reserved is reserved");
+        assert!(write(&disk, 1000, &page(1, 4096)).is_err());
+        match round {
+            0 => disk.discard(all).expect("fine"),
+            1 => disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::FastOnly).expect("fine"),
+            2 => disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any).expect("fine"),
+            _ => disk.write(all, &vec![0x5a; LIMIT as usize * 4096]).expect("no memory is needed"),
+        }
+        assert_eq!((disk.stat().reserved, disk.zone().stats().reserved), (0, FrameCount(0)), "round {round}");
+        write(&disk, 1000, &page(1, 4096)).expect("room");
+        disk.discard(pages(&disk, 1000, 1)).expect("fine");
+        disk.check().expect("sound");
+    }
+}
+
+#[test]
+fn a_device_that_ends_gives_its_reservations_up() {
+    let disk = disk(4096);
+    keep(&disk, pages(&disk, 7, 30)).expect("room");
+    let zone = Arc::clone(disk.zone());
+    assert_eq!(zone.stats().reserved, FrameCount(30));
+    drop(disk);
+    assert_eq!(zone.stats().reserved, FrameCount(0));
+    zone.check().expect("sound");
+}
+
+/// Writes, discards and zeros race for the same few slots below a low limit; in the end each reservation is where its word is.
+#[test]
+fn racing_requests_return_each_reservation_once() {
+    let disk = disk(4096);
+    let refused = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (disk, refused) = (&disk, &refused);
+            scope.spawn(move || {
+                for round in 0..1500u64 {
+                    let at = (round * 7 + thread) % 8;
+                    let count = |result: Result<(), BlockError>| match result {
+                        Err(BlockError::NoSpace { .. }) => _ = refused.fetch_add(1, Ordering::Relaxed),
+                        other => other.expect("only memory may be short"),
+                    };
+                    match (round + thread) % 5 {
+                        0 => count(keep(disk, pages(disk, at, 40))),
+                        1 => count(write(disk, at, &page(round, 4096))),
+                        2 => disk.discard(pages(disk, at, 2)).expect("fine"),
+                        3 => count(disk.write(span(disk, at * 4096 + 5, 3000), &page(round, 3000)[..3000])),
+                        _ => count(keep(disk, span(disk, at * 4096 + 9, 9000))),
+                    }
+                }
+            });
+        }
+    });
+    disk.check().expect("sound");
+    disk.discard(pages(&disk, 0, 4096)).expect("fine");
+    assert_eq!((disk.stat().reserved, disk.zone().stats().reserved), (0, FrameCount(0)));
+    assert_eq!(fill_up(&disk, 0), LIMIT, "nothing is lost of the limit");
+}
