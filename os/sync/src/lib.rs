@@ -57,3 +57,14 @@ pub fn relax(spins: u32) {
         thread::yield_now();
     }
 }
+
+/// Takes the calling thread off its core for about `time`. A model checker lets another thread run instead.
+pub fn pause(time: std::time::Duration) {
+    #[cfg(any(loom, shuttle))]
+    {
+        let _ = time;
+        thread::yield_now();
+    }
+    #[cfg(not(any(loom, shuttle)))]
+    thread::sleep(time);
+}

@@ -1,6 +1,7 @@
 //! What an owner of movable frames can do.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use super::{Accepted, Locked, Target};
 use crate::lru::Lru;
@@ -36,14 +37,32 @@ pub trait MovableOps: Debug + Send + Sync {
 }
 
 /// How hard migration may try.
+///
+/// A frame is busy while a thread reads its owner's data, or its host is being told of another one. The callbacks never wait for that, in no
+/// mode: they answer [`Refused::Again`]. The mode says whether [`Zone::migrate_pages`](crate::Zone::migrate_pages) waits between its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Never waits for a page lock.
+    /// Never leaves the CPU: for work in the background and for callers that must not block.
     Async,
-    /// Waits a short time for a page lock, from the fourth pass on.
+    /// Sleeps for 50 us before each pass from the fourth on, when only busy frames are left.
     SyncLight,
-    /// As `SyncLight`; owners may wait for an acknowledgement, too.
+    /// As `SyncLight`, for 500 us: for a request that needs exactly these frames.
     Sync,
+}
+
+impl Mode {
+    /// The first pass that waits: before it a busy frame is most likely free again by itself.
+    const FIRST_WAIT: u32 = 3;
+
+    /// How long a pass may wait for busy frames before it begins; `None` when it must not.
+    pub(super) fn wait_before(self, pass: u32) -> Option<Duration> {
+        let wait = match self {
+            Self::Async => return None,
+            Self::SyncLight => Duration::from_micros(50),
+            Self::Sync => Duration::from_micros(500),
+        };
+        (pass >= Self::FIRST_WAIT).then_some(wait)
+    }
 }
 
 /// Why an owner did not move a frame. The target comes back with it.

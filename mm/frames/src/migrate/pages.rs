@@ -46,7 +46,9 @@ impl Zone {
     ) -> Migration {
         let mut report = Migration::default();
         for pass in 0..PASSES {
-            if pass > 0 {
+            if let Some(time) = mode.wait_before(pass) {
+                sync::pause(time);
+            } else if pass > 0 {
                 sync::relax(pass);
             }
             self.pass(batch, targets, mode, &mut report);

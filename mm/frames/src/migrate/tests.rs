@@ -8,6 +8,7 @@ use crate::state::State;
 use crate::{Backing, ContigError, ContigRequest, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig};
 
 mod driver;
+mod modes;
 mod owners;
 
 use driver::{Answer, Driver};

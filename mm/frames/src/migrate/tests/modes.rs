@@ -1,0 +1,53 @@
+//! What the modes of migration change.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// How often the calling thread left its CPU of its own accord.
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a line of it");
+    line.trim().parse().expect("a number")
+}
+
+/// Migrates a frame that stays busy, ten passes long. Returns how often that waited and how long it took.
+fn busy(mode: Mode) -> (u64, Duration) {
+    let zone = zone();
+    let driver = Driver::new(&zone);
+    driver.answers(Answer::AgainTimes(u32::MAX));
+    let mut batch = vec![zone.isolate(driver.take()).expect("movable")];
+    let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+    let (before, start) = (waits(), Instant::now());
+    let done = zone.migrate_pages(&mut batch, &mut fresh, mode);
+    let (waited, took) = (waits() - before, start.elapsed());
+    assert_eq!((done.again, driver.moves.load(Relaxed)), (1, 10), "{mode:?}");
+    (waited, took)
+}
+
+/// only `Async` never leaves its CPU. The others sleep before each pass from the fourth on, `Sync` longer.
+#[test]
+fn r029_only_async_never_waits() {
+    assert_eq!(busy(Mode::Async).0, 0);
+    let (waited, took) = busy(Mode::SyncLight);
+    assert!(waited >= 7 && took >= Duration::from_micros(7 * 50), "{waited} waits, {took:?}");
+    let (waited, took) = busy(Mode::Sync);
+    assert!(waited >= 7 && took >= Duration::from_micros(7 * 500), "{waited} waits, {took:?}");
+}
+
+/// no mode waits for a frame that can be moved, or that is refused for good.
+#[test]
+fn r029_no_mode_waits_when_nothing_is_busy() {
+    for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
+        for answer in [Answer::Move, Answer::Fail, Answer::AgainTimes(2)] {
+            let zone = zone();
+            let driver = Driver::new(&zone);
+            driver.answers(answer);
+            let mut batch = vec![zone.isolate(driver.take()).expect("movable")];
+            let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+            let before = waits();
+            let done = zone.migrate_pages(&mut batch, &mut fresh, mode);
+            assert_eq!(waits() - before, 0, "{mode:?} {answer:?}: {done:?}");
+        }
+    }
+}
