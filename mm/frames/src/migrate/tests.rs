@@ -10,6 +10,7 @@ use crate::{Backing, ContigError, ContigRequest, FrameCount, MigrateType, Order,
 mod driver;
 mod modes;
 mod owners;
+mod references;
 
 use driver::{Answer, Driver};
 
