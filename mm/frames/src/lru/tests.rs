@@ -252,3 +252,17 @@ fn r011_lists_work_where_nothing_moves() {
     assert_eq!((cache.scan(), cache.counts()), (None, (0, 0, 2)));
     cache.check();
 }
+
+/// a page that has a reference beside its owner's stays where it is, on its list, until that reference goes.
+#[test]
+fn r105_a_page_with_another_reference_stays() {
+    let cache = Cache::new(Movability::On);
+    let id = cache.fill();
+    let pfn = cache.frame(id);
+    let pin = cache.zone().get(pfn).expect("in use");
+    assert!(cache.zone().isolate(pfn).is_none());
+    assert_eq!((cache.counts(), cache.zone().isolated()), ((1, 0, 1), 0));
+    drop(pin);
+    drop(cache.isolate(id));
+    cache.check();
+}

@@ -56,6 +56,8 @@ impl Zone {
         let ops = self.registry.ops(owner)?;
         let lists = self.lists_of(owner, &*ops).ok()?;
         let place = match lists {
+            // another reference than the owner's pins a page on a list; moving it would leave that holder with the old frame.
+            Some(_) if before.references() > 1 => return None,
             Some(lru) => Some(lru.take_off(pfn)?),
             None => None,
         };
