@@ -9,6 +9,8 @@
 //! A claim reserves room for all of its frames first. From then on each frame that comes in counts against the limit instead of against the reserve,
 //! and what is moved away counted before and counts after.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::budget::Deadline;
 use crate::descriptor::Put;
 use crate::events::add;
@@ -94,7 +96,13 @@ impl<'z> Claim<'z> {
             }
             obstacle = match self.isolate_rest(first, end).and_then(|batch| self.move_away(batch, mode, deadline)) {
                 Err(last @ (Obstacle::NoRoom | Obstacle::OutOfTime)) => return Err(last),
-                Err(other) => other,
+                Err(other) => {
+                    // Once: an owner that keeps its pins has its reasons.
+                    if pass == 0 && mode == Mode::Sync {
+                        self.tell_wanted(first, end);
+                    }
+                    other
+                }
                 Ok(()) => continue,
             };
         }
@@ -105,6 +113,16 @@ impl<'z> Claim<'z> {
     fn take_free(&mut self, first: Pfn, end: Pfn) {
         let zone = self.zone;
         zone.buddy.lock().take_range(&zone.tables, first, end, |pfn| self.mark(pfn));
+    }
+
+    /// Tells the owners of the frames that are still missing that they are wanted.
+    fn tell_wanted(&self, first: Pfn, end: Pfn) {
+        let missing = (first.0..end.0).map(Pfn).filter(|&pfn| !self.has(pfn) && !self.zone.tables.blocks.is_free(pfn));
+        for pfn in missing {
+            let ops = self.zone.tables.frames.state(pfn).owner().and_then(|owner| self.zone.registry.ops(owner));
+            // A callback that panics has told nothing.
+            let _ = ops.map(|ops| catch_unwind(AssertUnwindSafe(|| ops.wanted(pfn))));
+        }
     }
 
     /// Isolates every frame of the range that is in use, or none.

@@ -219,6 +219,25 @@ fn r105_a_pinned_page_stays_until_it_is_unpinned() {
     zone.check().expect("consistent");
 }
 
+/// An owner that pins its pages hears that they are wanted and may unpin them. Only a request that may wait asks for that.
+#[test]
+fn r105_an_owner_may_unpin_what_is_wanted() {
+    let zone = plain(4);
+    let driver = Driver::new(&zone);
+    let pages = driver.fill();
+    let (second, rest): (Vec<u32>, _) = pages.into_iter().partition(|&tag| driver.place(tag).0 / BLOCK == 1);
+    rest.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    second.iter().skip(2).for_each(|&tag| driver.let_go(tag));
+    second[..2].iter().for_each(|&tag| _ = driver.pin(tag));
+    let want = |mode| zone.alloc_contig(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() }).map(drop);
+    assert!(matches!(want(Mode::Sync), Err(ContigError::Busy { .. })), "it keeps its pins");
+    driver.yield_pins();
+    assert!(matches!(want(Mode::SyncLight), Err(ContigError::Busy { .. })), "it is not asked");
+    want(Mode::Sync).expect("it has unpinned both pages");
+    driver.check();
+    zone.check().expect("consistent");
+}
+
 /// Two at once want overlapping ranges: each frame has one owner in the end.
 #[test]
 fn ranges_claimed_by_several_threads_at_once_never_overlap() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Accepted, Locked, Target};
 use crate::lru::Lru;
+use crate::units::Pfn;
 
 /// The first of the two calls that climb: a frame of yours is being moved.
 ///
@@ -28,6 +29,14 @@ pub trait MovableOps: Debug + Send + Sync {
 
     /// The frame was not moved and is the owner's alone again. It is still marked as isolated during the call.
     fn putback(&self, frame: &Locked<'_>);
+
+    /// A request needs exactly this frame and could not have it. An owner that pins frames for a long time, such as a driver whose device has their
+    /// addresses, may end the pin now; the request then finds the frame movable on its next pass. Nothing depends on the answer.
+    ///
+    /// Only [`Mode::Sync`] asks. Called without the page lock, so `pfn` may be another owner's by now: look it up.
+    fn wanted(&self, pfn: Pfn) {
+        let _ = pfn;
+    }
 
     /// The lists its frames are on, for an owner of LRU frames: only a frame on a list can be isolated then, and it is off its list until it was moved or
     /// put back. An owner that panics here, or shows the lists of another owner, keeps its frames where they are.

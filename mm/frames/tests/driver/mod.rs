@@ -28,6 +28,8 @@ struct Book {
     pinned: BTreeMap<Pfn, u32>,
     mood: Mood,
     next: u32,
+    /// Whether it ends a pin when the frame is wanted.
+    yields: bool,
 }
 
 /// The driver. Its lock is never held while it calls the zone, so callbacks may take it.
@@ -110,6 +112,11 @@ impl Driver {
         self.book().pinned.clear();
     }
 
+    /// From here on it ends the pin of a frame that is wanted.
+    pub fn yield_pins(&self) {
+        self.book().yields = true;
+    }
+
     pub fn set_mood(&self, mood: Mood) {
         self.book().mood = mood;
     }
@@ -154,5 +161,12 @@ impl MovableOps for Driver {
 
     fn putback(&self, frame: &Locked<'_>) {
         assert!(frame.name().is_some());
+    }
+
+    fn wanted(&self, pfn: Pfn) {
+        let mut book = self.book();
+        if book.yields {
+            book.pinned.remove(&pfn);
+        }
     }
 }
