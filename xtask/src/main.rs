@@ -10,6 +10,7 @@ mod ci;
 mod e2e;
 mod fuzz;
 mod guest;
+mod libnbd;
 mod libtest;
 mod model;
 mod mutants;

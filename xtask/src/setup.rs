@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: what the end-to-end tests drive that Rust cannot bring: NBD clients, QEMU's tools, fio, e2fsprogs.
 
-use crate::shell;
+use crate::{libnbd, shell};
 use anyhow::Result;
 use std::process::Command;
 
@@ -18,7 +18,7 @@ enum Probe {
 }
 
 /// Every package a test or a benchmark may start.
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 12] = [
     Package { name: "gcc", probe: Probe::Program("cc"), wanted_for: "building the C codecs" },
     Package { name: "g++", probe: Probe::Program("c++"), wanted_for: "building libFuzzer" },
     Package { name: "libnbd-bin", probe: Probe::Program("nbdcopy"), wanted_for: "end-to-end tests" },
@@ -28,6 +28,9 @@ const PACKAGES: [Package; 9] = [
     Package { name: "e2fsprogs", probe: Probe::Program("mke2fs"), wanted_for: "end-to-end tests (ext4)" },
     Package { name: "curl", probe: Probe::Program("curl"), wanted_for: "end-to-end tests (control socket)" },
     Package { name: "nbdkit", probe: Probe::Program("nbdkit"), wanted_for: "benchmarks (a peer)" },
+    Package { name: "make", probe: Probe::Program("make"), wanted_for: "building a newer libnbd" },
+    Package { name: "pkg-config", probe: Probe::Program("pkg-config"), wanted_for: "building a newer libnbd" },
+    Package { name: "python3-dev", probe: Probe::Program("python3-config"), wanted_for: "building a newer libnbd" },
 ];
 
 /// What the experiments in a guest need besides; a large package, so that only they ask for it.
@@ -50,7 +53,15 @@ pub enum Host {
 
 /// Installs what is missing when that is possible, else says what is missing and goes on.
 pub fn run() -> Result<Host> {
-    ensure(&PACKAGES)
+    let host = ensure(&PACKAGES)?;
+    if libnbd::ensure() {
+        return Ok(host);
+    }
+    println!("setup: MISSING {} (end-to-end tests of extended headers)", libnbd::NAME);
+    Ok(match host {
+        Host::Complete => Host::Lacks(vec![libnbd::NAME]),
+        Host::Lacks(missing) => Host::Lacks([missing, vec![libnbd::NAME]].concat()),
+    })
 }
 
 /// The same for the experiments in a guest.

@@ -7,7 +7,7 @@ use crate::tool::{self, need};
 fn nbdsh(server: &Server, script: &str) {
     let prelude = "\
 import errno, nbd
-h.set_strict_mode(0)
+h.set_strict_mode(getattr(nbd, 'STRICT_AUTO_FLAG', 0))
 size = h.get_size()
 def refused(call, *names):
     try:

@@ -204,3 +204,110 @@ impl BlockDevice for Slow {
         self.0.status(span, visit);
     }
 }
+
+/// A disk of any size that keeps only the pages that were written.
+pub struct Sparse {
+    size: u64,
+    pages: RwLock<std::collections::BTreeMap<u64, Vec<u8>>>,
+}
+
+impl Sparse {
+    /// A disk of holes.
+    pub fn new(size: u64) -> Self {
+        Self { size, pages: RwLock::default() }
+    }
+
+    /// The pages a span touches, and the part of each.
+    fn parts(span: Span) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+        let mut at = span.offset();
+        std::iter::from_fn(move || {
+            let (page, from) = (at / PAGE, at % PAGE);
+            let len = (span.end() - at).min(PAGE - from);
+            at += len;
+            (len > 0).then_some((page, from as usize..(from + len) as usize))
+        })
+    }
+}
+
+impl BlockDevice for Sparse {
+    fn size(&self) -> Bytes {
+        Bytes(self.size)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { minimum: 1, preferred: 4096 }
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&self, span: Span, mut buf: &mut [u8]) -> Result<(), BlockError> {
+        let pages = self.pages.read().unwrap();
+        for (page, part) in Self::parts(span) {
+            let (here, rest) = buf.split_at_mut(part.len());
+            match pages.get(&page) {
+                Some(bytes) => here.copy_from_slice(&bytes[part]),
+                None => here.fill(0),
+            }
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn write(&self, span: Span, mut buf: &[u8]) -> Result<(), BlockError> {
+        let mut pages = self.pages.write().unwrap();
+        for (page, part) in Self::parts(span) {
+            let (here, rest) = buf.split_at(part.len());
+            pages.entry(page).or_insert_with(|| vec![0; PAGE as usize])[part].copy_from_slice(here);
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        let (first, last) = (span.offset().div_ceil(PAGE), span.end() / PAGE);
+        self.pages.write().unwrap().retain(|page, _| !(first..last).contains(page));
+        Ok(())
+    }
+
+    fn write_zeroes(&self, span: Span, _: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        let whole = span.offset().is_multiple_of(PAGE) && span.end().is_multiple_of(PAGE);
+        match speed {
+            ZeroSpeed::FastOnly if !whole => return Err(BlockError::NotFast),
+            _ if whole => return self.discard(span),
+            _ => {}
+        }
+        let mut pages = self.pages.write().unwrap();
+        for (page, bytes) in pages.iter_mut() {
+            let (from, to) = (span.offset().max(page * PAGE), span.end().min(page * PAGE + PAGE));
+            if from < to {
+                bytes[(from - page * PAGE) as usize..(to - page * PAGE) as usize].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        let pages = self.pages.read().unwrap();
+        let mut at = span.offset();
+        while at < span.end() {
+            let is_data = pages.contains_key(&(at / PAGE));
+            let mut end = at;
+            while end < span.end() && pages.contains_key(&(end / PAGE)) == is_data {
+                // A hole ends at the next page that was written.
+                let next = pages.range(end / PAGE + 1..).next().map_or(span.end(), |(page, _)| page * PAGE);
+                end = if is_data { (end / PAGE + 1) * PAGE } else { next }.min(span.end());
+            }
+            let content = if is_data { Content::Data } else { Content::Hole };
+            if !visit(Run { len: end - at, content }) {
+                return;
+            }
+            at = end;
+        }
+    }
+}
