@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
-use frames::{FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
+use frames::{Budget, FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
 use sync::Mutex;
 
 use crate::BATCH;
@@ -234,6 +234,6 @@ impl Drop for Balloon {
             .remove(pieces.iter().map(|piece| piece.frames()).fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)));
         drop(held);
         frames.into_iter().for_each(|pfn| self.owner.release(pfn));
-        self.zone.settle();
+        self.zone.release_excess(Budget::unlimited());
     }
 }

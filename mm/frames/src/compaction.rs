@@ -122,7 +122,7 @@ impl Zone {
         self.drain_lists_above(0);
         let report = self.compact_zone(request, deadline);
         self.drain_lists_above(0);
-        self.release_excess_until(self.keep(), deadline);
+        self.release_until(deadline);
         let counter = if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
         add(counter, 1);
         report

@@ -250,7 +250,7 @@ impl Drop for IsolatedBlocks<'_> {
         }
         self.fresh.iter().for_each(|&block| self.zone.release_if_idle(block));
         // What became free while it was isolated was in nobody's count of free pageblocks.
-        self.zone.release_excess(self.zone.keep());
+        self.zone.release_batch();
     }
 }
 

@@ -60,6 +60,7 @@ pub use migrate::{
     Targets, Vacated,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
+pub use release::{KEEP_ONE_IN, RELEASE_BATCH};
 pub use reservation::Reservation;
 pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
 pub use state::OwnerId;

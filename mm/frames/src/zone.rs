@@ -182,20 +182,29 @@ impl Zone {
 
     /// Empties the per-CPU lists, so that no stray frame pins a pageblock.
     ///
-    /// Locking: one list after the other, each with the zone lock.
+    /// Locking: one list after the other, each with the zone lock; then as [`Zone::settle`].
     pub fn drain(&self) {
         self.drain_lists_above(0);
-        self.release_excess(self.keep());
+        self.settle();
     }
 
-    /// Gives free pageblocks back to the OS when there are more than the zone keeps. One load when there are not.
+    /// Gives a free pageblock back to the OS when there are more than the zone keeps: [`RELEASE_BATCH`](crate::RELEASE_BATCH) at most. One load when
+    /// there are not. [`Zone::trim`] and [`Zone::release_excess`] give all of them back.
     ///
-    /// Freeing a frame that is held by an extent only leaves a reminder, since whoever frees it holds locks, and the OS takes its time. So whoever
-    /// detaches frames calls this once he holds none.
+    /// Freeing a frame that is held by an extent only leaves a reminder: the caller holds locks, and the OS takes its time. Call this after
+    /// releasing them.
     pub fn settle(&self) {
         // Relaxed: as above. The swap makes one of several threads do the work.
         if self.excess.load(Relaxed) && self.excess.swap(false, Relaxed) {
-            self.release_excess(self.keep());
+            self.release_batch();
+        }
+    }
+
+    /// Leaves a reminder for [`Zone::settle`] when more pageblocks are free than are kept.
+    pub(crate) fn remind_of_excess(&self, buddy: &Buddy) {
+        if buddy.idle > self.keep_blocks && buddy.idle > self.kept_blocks(buddy) {
+            // Relaxed: only a reminder; `settle` looks at the numbers under the lock.
+            self.excess.store(true, Relaxed);
         }
     }
 
@@ -306,10 +315,7 @@ impl Zone {
 
     /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
     fn adapt(&self, buddy: &Buddy) -> u32 {
-        if buddy.idle > self.keep().blocks(buddy) {
-            // Relaxed: only a reminder; `settle` looks at the numbers under the lock.
-            self.excess.store(true, Relaxed);
-        }
+        self.remind_of_excess(buddy);
         let over = buddy.limit.is_some_and(|limit| buddy.charged > limit.0);
         let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
         self.list_capacity.store(capacity, Relaxed);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use frames::{
-    Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape, Zone,
-    ZoneConfig,
+    Backing, Budget, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape,
+    Zone, ZoneConfig,
 };
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
@@ -41,7 +41,7 @@ fn freed_pageblocks_leave_the_resident_set() {
     ids.iter().skip(1).step_by(2).for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
     // Whoever gives frames of an extent back holds locks, so the OS is called here and not there.
     assert!(zone.stats().committed.bytes() >= SIZE);
-    zone.settle();
+    zone.release_excess(Budget::unlimited());
     let empty = resident();
     assert!(empty - start <= zone_bytes(&zone) + (4 << 20), "resident {start} -> {full} -> {empty}");
     assert!(zone.stats().committed.bytes() <= 4 * PAGEBLOCK_SIZE as u64, "two to keep, and one a stray frame pins");

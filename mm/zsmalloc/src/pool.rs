@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use frames::{ExtentId, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
+use frames::{Budget, ExtentId, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
 use sync::atomic::{AtomicBool, Ordering};
 use sync::{Mutex, MutexGuard};
 use sys::Backing;
@@ -176,7 +176,7 @@ impl Drop for Pool {
                     .for_each(|held| held.destroy());
             }
         }
-        self.zone.settle();
+        self.zone.release_excess(Budget::unlimited());
     }
 }
 

@@ -31,8 +31,8 @@ use std::sync::{Arc, Weak};
 
 use block::Bytes;
 use frames::{
-    Accepted, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps, OwnerWords, Reclaim, Refused,
-    Shape, Shared, Target, Zone,
+    Accepted, Budget, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps, OwnerWords, Reclaim,
+    Refused, Shape, Shared, Target, Zone,
 };
 use page::{Form, PAGE_SIZE, Stored};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -318,7 +318,7 @@ impl Drop for Hot {
     fn drop(&mut self) {
         let ids: Vec<ExtentId> = self.extents.live(Shape::Single).collect();
         ids.into_iter().filter_map(|id| self.extents.try_exclusive(id)).for_each(Exclusive::destroy);
-        self.extents.zone().settle();
+        self.extents.zone().release_excess(Budget::unlimited());
     }
 }
 
