@@ -12,6 +12,11 @@
 //! when they meet. The kernel's scanners walk the other way round. Ours fill the bottom because the buddy allocator does, and because
 //! the highest pageblocks are those that go back to the OS first.
 //!
+//! A *pass* goes from the top until the scanners meet. One that runs out of its budget is gone on with by the next compaction for the same kind of goal, so
+//! a pass in short slices gets as far as one in a single piece. The free scanner needs no position of its own: the lowest pageblock with a free frame is
+//! found in an index. Pageblocks in which nothing could be isolated are marked and passed over, until a whole pass has
+//! gained nothing.
+//!
 //! Not to be confused with *object* compaction, which moves objects between zspages so that frames become free.
 
 mod candidates;
@@ -29,6 +34,7 @@ use crate::migrate::{Isolated, Mode};
 use crate::units::{MigrateType, Order};
 use crate::zone::Zone;
 use free_scanner::FreeScanner;
+pub(crate) use migrate_scanner::Position;
 use migrate_scanner::{Hints, MigrateScanner};
 
 pub(crate) use defer::Deferrals;
@@ -115,12 +121,12 @@ impl Zone {
             }
             _ => {}
         }
-        let Some(_single) = self.compacting.try_lock() else {
+        let Some(mut cached) = self.compacting.try_lock() else {
             return FrameCompaction { outcome: Outcome::AlreadyRunning, ..FrameCompaction::default() };
         };
         // Frames in per-CPU lists are nobody's and pin what is compacted for.
         self.drain_lists_above(0);
-        let report = self.compact_zone(request, deadline);
+        let report = self.compact_zone(request, deadline, &mut cached);
         self.drain_lists_above(0);
         self.release_until(deadline);
         let counter = if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
@@ -128,13 +134,19 @@ impl Zone {
         report
     }
 
-    fn compact_zone(&self, request: CompactRequest, deadline: Deadline) -> FrameCompaction {
+    fn compact_zone(
+        &self,
+        request: CompactRequest,
+        deadline: Deadline,
+        cached: &mut Option<Position>,
+    ) -> FrameCompaction {
         let mut report = FrameCompaction::default();
         let hints = if request.goal == Goal::WholeZone { Hints::Ignore } else { Hints::Heed };
         if hints == Hints::Ignore {
             self.forget_hints();
         }
-        let mut migrate = MigrateScanner::new(self, hints);
+        let from = cached.take().filter(|_| hints == Hints::Heed);
+        let mut migrate = MigrateScanner::new(self, hints, from);
         let mut free = FreeScanner::new(self);
         let mut batch = Vec::with_capacity(BATCH);
         // The goal can come nearer only where something moved, so a pageblock in which nothing did costs no lock.
@@ -158,6 +170,9 @@ impl Zone {
                 break Outcome::Done;
             }
         };
+        if report.outcome == Outcome::OutOfTime {
+            *cached = Some(migrate.position());
+        }
         report.scanned = migrate.scanned();
         add(&self.events.migrate_scanned, report.scanned);
         report
@@ -187,7 +202,7 @@ impl Zone {
     pub(crate) fn is_reached(&self, goal: Goal) -> bool {
         let order = match goal {
             Goal::WholeZone => return true,
-            Goal::Fragmentation(percent) => return self.fragmentation() <= percent,
+            Goal::Fragmentation(percent) => return self.is_packed(percent),
             Goal::Block(order) => order,
         };
         let buddy = self.buddy.lock();

@@ -17,7 +17,7 @@ use sync::{Mutex, Rank, this_shard};
 
 use crate::arena::Arena;
 use crate::buddy::Buddy;
-use crate::compaction::Deferrals;
+use crate::compaction::{Deferrals, Position};
 use crate::descriptor::Put;
 use crate::error::{AllocError, PutError, ZoneError};
 use crate::events::Events;
@@ -49,8 +49,8 @@ pub struct Zone {
     pub(crate) registry: Registry,
     pub(crate) shrinkers: Shrinkers,
     pub(crate) events: Events,
-    /// One compaction of the whole zone at a time.
-    pub(crate) compacting: Mutex<()>,
+    /// One compaction of the whole zone at a time; where the next one goes on with a pass that is not over.
+    pub(crate) compacting: Mutex<Option<Position>>,
     /// Frames in use whose memory somebody else has.
     pub(crate) lent: LentTotal,
     /// Direct compactions that are put off.
@@ -93,7 +93,7 @@ impl Zone {
             registry: Registry::new(),
             shrinkers: Shrinkers::new(),
             events: Events::default(),
-            compacting: Mutex::ranked(Rank::Compacting, ()),
+            compacting: Mutex::ranked(Rank::Compacting, None),
             lent: LentTotal::default(),
             deferrals: Mutex::ranked(Rank::Leaf, Deferrals::default()),
         })

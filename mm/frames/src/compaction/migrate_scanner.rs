@@ -8,12 +8,19 @@ use crate::state::Kind;
 use crate::units::{BlockIndex, Order};
 use crate::zone::Zone;
 
-/// Where the scan stands: in pageblock `block`, whose frames from `offset` on were not looked at.
+/// How far a pass over the zone is: a compaction in slices goes on here (the kernel's `compact_cached_migrate_pfn`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    block: BlockIndex,
+    /// The first of its frames that was not looked at.
+    offset: u32,
+}
+
+/// The scan.
 #[derive(Debug)]
 pub(super) struct MigrateScanner<'z> {
     zone: &'z Zone,
-    block: BlockIndex,
-    offset: u32,
+    at: Position,
     scanned: u64,
     hints: Hints,
     /// Whether nothing could be isolated yet in the pageblock it stands in.
@@ -28,14 +35,21 @@ pub(super) enum Hints {
 }
 
 impl<'z> MigrateScanner<'z> {
-    pub(super) fn new(zone: &'z Zone, hints: Hints) -> Self {
-        let block = BlockIndex(zone.online_blocks());
-        Self { zone, block, offset: PAGEBLOCK_FRAMES, scanned: 0, hints, barren: false }
+    /// Starts where an earlier slice of the same pass stopped, or at the top.
+    pub(super) fn new(zone: &'z Zone, hints: Hints, from: Option<Position>) -> Self {
+        let top = || Position { block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES };
+        // The part of a pageblock that an earlier slice looked at may have had something to move, so this one does not mark it.
+        Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, barren: false }
+    }
+
+    /// Where it stands.
+    pub(super) fn position(&self) -> Position {
+        self.at
     }
 
     /// The pageblock it stands in.
     pub(super) fn block(&self) -> BlockIndex {
-        self.block
+        self.at.block
     }
 
     /// Frames looked at.
@@ -46,7 +60,7 @@ impl<'z> MigrateScanner<'z> {
     /// Isolates the next frames of the pageblock that can be, at most a batch; none when that is at its end. `false` when there is no pageblock left. It looks at
     /// one pageblock at a time, so that its caller can look at the clock.
     pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>) -> bool {
-        while self.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
+        while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
             self.look(batch);
         }
         if batch.is_empty() {
@@ -58,13 +72,13 @@ impl<'z> MigrateScanner<'z> {
 
     /// Looks at one frame, or passes over a block of several at once.
     fn look(&mut self, batch: &mut Vec<Isolated<'z>>) {
-        let pfn = self.block.first().plus(self.offset);
+        let pfn = self.at.block.first().plus(self.at.offset);
         let state = self.zone.tables.frames.state(pfn);
         let frames = match (state.kind(), state.order()) {
             (Some(Kind::Free | Kind::Used), Some(order)) => order.frames(),
             _ => 1,
         };
-        self.offset += frames;
+        self.at.offset += frames;
         self.scanned += 1;
         if state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) {
             batch.extend(self.zone.isolate(pfn));
@@ -74,20 +88,19 @@ impl<'z> MigrateScanner<'z> {
     /// Goes on to the next lower pageblock that has something in use, past all that have not; the sets are a hint, and the frames are looked at again.
     fn next_block(&mut self) -> bool {
         if self.barren {
-            self.zone.set_hint(self.block);
+            self.zone.set_hint(self.at.block);
         }
         let tables = &self.zone.tables;
         let skip = (self.hints == Hints::Heed).then_some(&tables.skip);
-        while let Some(block) = tables.in_use.highest_below(self.block.0, skip) {
-            self.block = block;
-            self.offset = 0;
+        while let Some(block) = tables.in_use.highest_below(self.at.block.0, skip) {
+            self.at = Position { block, offset: 0 };
             let facts = tables.blocks.facts(block);
             if facts.residence == Residence::Committed && !facts.isolated {
                 self.barren = true;
                 return true;
             }
         }
-        self.block = BlockIndex(0);
+        self.at.block = BlockIndex(0);
         self.barren = false;
         false
     }

@@ -8,8 +8,8 @@
 //!     |  1, 2, 4, .. 64 looks passed over    |  nothing gained
 //!     +---------- backing off <--------------+
 //! ```
-//! The *score* is the share of free memory that is not in blocks of a pageblock or more. The marks are the kernel's: low is 100 less the proactiveness,
-//! high is a little above that.
+//! The *score* is the share of free memory that is scattered: in committed pageblocks which are also in use. The marks are the kernel's: low is 100 less
+//! the proactiveness, high is a little above that. Work is done in *passes* ([`super`]), each in as many slices as it takes.
 
 use super::{CompactRequest, FrameCompaction, Goal, Outcome};
 use crate::budget::Budget;
@@ -20,6 +20,9 @@ use crate::zone::Zone;
 
 /// Looks passed over, at most, after work in vain.
 const MOST: u32 = 64;
+
+/// Scattered free memory is worth no compaction as long as it is less than one frame for so many in use.
+const SCATTERED_ONE_IN: u64 = 64;
 
 /// How eagerly memory is compacted before it is needed: 0 is never, 100 always. Units: percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,18 +70,26 @@ impl ProactiveStep {
     /// Whether another slice right after this one would go on with the work.
     #[must_use]
     pub fn wants_more(&self) -> bool {
-        matches!(self, Self::Worked(report) if report.outcome == Outcome::OutOfTime && report.frames_moved > 0)
+        matches!(self, Self::Worked(report) if report.outcome == Outcome::OutOfTime)
     }
 }
 
-/// Compaction in the background, without a thread: whoever has one calls [`Proactive::step`] now and then, and decides how much of a CPU it gets.
+/// Compaction in the background, without a thread: a caller that has one calls [`Proactive::step`] now and then, and decides how much of a CPU it gets.
 #[derive(Debug, Default)]
 pub struct Proactive {
     proactiveness: Proactiveness,
-    compacting: bool,
+    /// The pass that is not over yet.
+    pass: Option<Pass>,
     /// Looks the last failure passed over; 0 after a success.
     back_off: u32,
     left: u32,
+}
+
+/// A pass over the zone, slice by slice.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    /// Free frames that were scattered when it began.
+    scattered: u64,
 }
 
 impl Proactive {
@@ -92,31 +103,28 @@ impl Proactive {
     ///
     /// Locking: as [`Zone::compact`].
     pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveStep {
-        let before = zone.fragmentation();
-        if !self.compacting && (before <= self.proactiveness.high() || self.proactiveness.0 == 0) {
+        if self.pass.is_none() && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0) {
             return ProactiveStep::Idle;
         }
         if self.left > 0 {
             self.left -= 1;
             return ProactiveStep::BackingOff;
         }
-        if self.back_off > 0 {
-            // What was in the way then may be gone by now.
-            zone.forget_hints();
-        }
-        if !self.compacting {
+        let pass = self.pass.take().unwrap_or_else(|| {
             add(&zone.events.daemon_wake, 1);
-        }
+            if self.back_off > 0 {
+                // The last whole pass was in vain; what was in its way may be gone by now.
+                zone.forget_hints();
+            }
+            Pass { scattered: zone.scattered().scattered }
+        });
         let goal = Goal::Fragmentation(self.proactiveness.low());
         let report = zone.compact(CompactRequest { goal, mode: Mode::Async, budget: slice });
-        let gained = zone.fragmentation() < before;
-        self.compacting = report.outcome == Outcome::OutOfTime && report.frames_moved > 0;
         match report.outcome {
-            Outcome::AlreadyRunning => {}
-            // A slice of time may be too short to show in the score.
-            Outcome::OutOfTime if report.frames_moved > 0 => {}
-            _ if gained => self.back_off = 0,
+            Outcome::OutOfTime | Outcome::AlreadyRunning => self.pass = Some(pass),
             Outcome::Reached => self.back_off = 0,
+            // Less than a pageblock more in one piece is no gain: what others freed meanwhile looks the same.
+            _ if zone.scattered().scattered + u64::from(PAGEBLOCK_FRAMES) <= pass.scattered => self.back_off = 0,
             _ => {
                 self.back_off = (self.back_off * 2).clamp(1, MOST);
                 self.left = self.back_off;
@@ -126,21 +134,49 @@ impl Proactive {
     }
 }
 
+/// Free frames that have memory.
+#[derive(Clone, Copy, Debug)]
+struct Scattered {
+    free: u64,
+    /// Of these, outside of wholly free pageblocks.
+    scattered: u64,
+    in_use: u64,
+}
+
+impl Scattered {
+    fn percent(self) -> u8 {
+        // At most 100.
+        (self.scattered * 100).checked_div(self.free).unwrap_or(0) as u8
+    }
+}
+
 impl Zone {
-    /// How scattered free memory is: the share that is not in blocks of a pageblock or more. Less than a pageblock of it counts as nothing, since
-    /// no block could be made of that. Units: percent.
+    /// How scattered free memory is: the share of the free frames that have memory and are not in wholly free pageblocks. Pageblocks whose memory the
+    /// OS has count as nothing, so the score does not depend on what was used once. Units: percent.
+    ///
+    /// It is 0 as long as less than a pageblock is scattered, or less than a 64th of what is in use (what a balloon has not counted): no pageblock could be
+    /// made of the one, and the other is not worth the copies.
     ///
     /// Locking: the zone lock.
     #[must_use]
     pub fn fragmentation(&self) -> u8 {
+        let now = self.scattered();
+        let little = u64::from(PAGEBLOCK_FRAMES).max(now.in_use / SCATTERED_ONE_IN);
+        if now.scattered < little { 0 } else { now.percent() }
+    }
+
+    /// Whether a compaction for this score has reached it. Once begun it goes on below what is worth beginning for: it would begin again soon.
+    pub(super) fn is_packed(&self, percent: u8) -> bool {
+        let now = self.scattered();
+        now.scattered < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent
+    }
+
+    fn scattered(&self) -> Scattered {
         let buddy = self.buddy.lock();
         let a_block = u64::from(PAGEBLOCK_FRAMES);
-        let without_memory = u64::from(buddy.online - buddy.committed);
-        let large = (u64::from(buddy.idle) + without_memory) * a_block;
-        let free = u64::from(buddy.online) * a_block - buddy.charged;
-        let small = free.saturating_sub(large);
-        // At most 100.
-        if small < a_block { 0 } else { (small * 100 / free) as u8 }
+        let free = u64::from(buddy.committed) * a_block - buddy.charged;
+        let in_use = buddy.charged.saturating_sub(self.lent.frames().0);
+        Scattered { free, scattered: free.saturating_sub(u64::from(buddy.idle) * a_block), in_use }
     }
 }
 

@@ -1,0 +1,157 @@
+//! Compaction in the background as the zone sees it: short slices, large zones, and memory that was used once.
+
+#![cfg(not(any(loom, miri)))]
+#![forbid(unsafe_code)]
+
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod driver;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::Driver;
+use frames::{
+    Budget, CompactRequest, ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn, Proactive,
+    ProactiveStep, Proactiveness, Reclaim, Zone, ZoneConfig,
+};
+
+const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
+
+/// Far too short for a walk over a large zone.
+const SLICE: Duration = Duration::from_micros(100);
+
+fn zone(blocks: u64) -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(blocks * BLOCK), lists: Some(1), ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("address space"))
+}
+
+/// Fills so many pageblocks and frees three of four frames in each.
+fn scatter(driver: &Driver, blocks: u64) -> Vec<u32> {
+    let tags: Vec<u32> = (0..blocks * BLOCK).map(|_| driver.take().expect("room")).collect();
+    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.let_go(tag));
+    driver.zone().drain();
+    tags.into_iter().filter(|tag| tag % 4 == 0).collect()
+}
+
+fn eager() -> Proactive {
+    Proactive::new(Proactiveness::new(90).expect("a percentage"))
+}
+
+/// Steps until there is nothing to do: how many frames moved, and how many were looked at.
+fn run(proactive: &mut Proactive, zone: &Zone) -> (u64, u64) {
+    let (mut moved, mut scanned) = (0, 0);
+    for _ in 0..50_000 {
+        match proactive.step(zone, Budget::within(SLICE)) {
+            ProactiveStep::Worked(report) => {
+                moved += report.frames_moved;
+                scanned += report.scanned;
+            }
+            ProactiveStep::Idle => return (moved, scanned),
+            ProactiveStep::BackingOff => {}
+        }
+    }
+    panic!("{moved} frames moved and {scanned} looked at, and no end: score {}", zone.fragmentation())
+}
+
+/// slices that are too short for the way down go on where the last one stopped.
+#[test]
+fn r100_slices_get_past_a_large_balloon() {
+    const BALLOON: u64 = 8192;
+    let zone = zone(BALLOON + 64);
+    let driver = Driver::new(&zone);
+    let tags: Vec<u32> = (0..20 * BLOCK).map(|_| driver.take().expect("room")).collect();
+    // A balloon above what is in use: whole pageblocks that nobody can move.
+    let balloon: Vec<_> = (0..BALLOON)
+        .map(|_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed))
+        .collect::<Result<_, _>>()
+        .expect("room");
+    let lent = zone.lending();
+    lent.add(FrameCount(BALLOON * BLOCK));
+    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.let_go(tag));
+    zone.drain();
+    assert_eq!(zone.fragmentation(), 100);
+    let (moved, scanned) = run(&mut eager(), &zone);
+    assert!(moved >= 10 * 128, "{moved} frames moved");
+    // Each slice that began at the top again would look at the balloon again.
+    assert!(scanned < 2 * (BALLOON + 20 * BLOCK), "{scanned} looked at");
+    assert_eq!(zone.fragmentation(), 0);
+    driver.check();
+    drop((lent, balloon));
+}
+
+/// a zone whose highest pageblock was used once is no harder to compact than a small one.
+#[test]
+fn r110_slices_get_past_what_was_never_used() {
+    let high = 1 << 18;
+    let zone = zone(high);
+    let top = u32::try_from(high * BLOCK).expect("a number");
+    let range = Pfn(top - PAGEBLOCK_FRAMES)..Pfn(top);
+    drop(zone.alloc_contig(range, ContigRequest::default()).expect("an empty zone"));
+    zone.trim();
+    let driver = Driver::new(&zone);
+    scatter(&driver, 20);
+    assert_eq!(zone.fragmentation(), 100);
+    let (moved, _) = run(&mut eager(), &zone);
+    assert!(moved >= 10 * 128, "{moved} frames moved");
+    assert_eq!(zone.fragmentation(), 0);
+    driver.check();
+}
+
+/// The score is about memory that is held. Pageblocks the OS has are no good free memory.
+#[test]
+fn r110_the_score_forgets_a_peak() {
+    for peak in [0, 1000] {
+        let zone = zone(1100);
+        let block = || zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+        let blocks: Vec<_> = (0..peak).map(|_| block().expect("room")).collect();
+        drop(blocks);
+        zone.trim();
+        let driver = Driver::new(&zone);
+        scatter(&driver, 40);
+        assert_eq!(zone.fragmentation(), 100, "after a peak of {peak} pageblocks");
+        let (moved, _) = run(&mut eager(), &zone);
+        zone.release_excess(Budget::unlimited());
+        let stats = zone.stats();
+        assert!(moved >= 20 * 128, "{moved} frames moved");
+        assert!(stats.committed.0 <= stats.in_use.0 + zone.kept().0 + 2 * BLOCK, "{stats:?}");
+        driver.check();
+    }
+}
+
+/// S-47, R-108: what is packed stays where it is, in a second pass and for ever.
+#[test]
+fn s47_a_second_pass_moves_nothing() {
+    let zone = zone(64);
+    let driver = Driver::new(&zone);
+    let tags = scatter(&driver, 40);
+    let mut proactive = eager();
+    assert!(run(&mut proactive, &zone).0 > 0);
+    zone.compact(CompactRequest::default());
+    let places: Vec<_> = tags.iter().map(|&tag| driver.place(tag)).collect();
+    let before = zone.vmstat();
+    for _ in 0..100 {
+        assert_eq!(proactive.step(&zone, Budget::unlimited()), ProactiveStep::Idle);
+    }
+    assert_eq!(zone.compact(CompactRequest::default()).frames_moved, 0);
+    assert_eq!(zone.vmstat().pgmigrate_success, before.pgmigrate_success);
+    assert!(tags.iter().zip(places).all(|(&tag, place)| driver.place(tag) == place));
+    assert_eq!(zone.stats().in_use, FrameCount(tags.len() as u64));
+    driver.check();
+}
+
+/// Less than a 64th of what is in use is not worth the copies.
+#[test]
+fn a_little_scattered_memory_scores_nothing() {
+    let zone = zone(300);
+    let driver = Driver::new(&zone);
+    let tags: Vec<u32> = (0..256 * BLOCK).map(|_| driver.take().expect("room")).collect();
+    let mut left = tags.chunks(80).map(|chunk| chunk[0]);
+    left.by_ref().take(1200).for_each(|tag| driver.let_go(tag));
+    zone.drain();
+    assert_eq!(zone.fragmentation(), 0, "less than four pageblocks of 256");
+    left.take(400).for_each(|tag| driver.let_go(tag));
+    tags.chunks(80).for_each(|chunk| driver.let_go(chunk[1]));
+    zone.drain();
+    assert_eq!(zone.fragmentation(), 100);
+    driver.check();
+}
