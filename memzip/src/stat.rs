@@ -119,12 +119,15 @@ fn movement(stat: &StatReport) -> String {
     text += &match &*background.state {
         "off" => "BACKGROUND  off\n".to_owned(),
         state => format!(
-            "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects and {} frames moved, {} frames freed\n",
+            "BACKGROUND  {state}, at most {} % of a CPU; {} s used, {} objects and {} frames moved, {} frames freed; \
+             {} returned to the system, at most {} kept for the next writes\n",
             background.cpu_percent,
             background.cpu_us / 1_000_000,
             grouped(background.objects_moved),
             grouped(background.frames_moved),
-            grouped(background.frames_freed)
+            grouped(background.frames_freed),
+            human(frames::FrameCount(background.frames_released).bytes()),
+            human(background.kept_max)
         ),
     };
     text + &balloon_line(balloon) + &hot_line(hot_cache)

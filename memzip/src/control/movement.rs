@@ -24,7 +24,7 @@ pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
             skipped: compaction.skipped,
             time_us: micros(compaction.time),
         },
-        background: background(&stat.background, movers.background_percent()),
+        background: background(&stat.background, movers.background_percent(), disk.zone().kept().bytes()),
         balloon: movers.balloon_report(),
         hot_cache: hot(&stat.hot),
     }
@@ -58,7 +58,7 @@ fn hot(stat: &HotStat) -> HotReport {
     }
 }
 
-fn background(stats: &BackgroundStats, cpu_percent: u8) -> BackgroundReport {
+fn background(stats: &BackgroundStats, cpu_percent: u8, kept_max: u64) -> BackgroundReport {
     let state = match stats.state {
         BackgroundState::Off => "off",
         BackgroundState::Watching => "watching",
@@ -74,6 +74,8 @@ fn background(stats: &BackgroundStats, cpu_percent: u8) -> BackgroundReport {
         objects_moved: stats.objects_moved,
         frames_freed: stats.frames_freed,
         frames_moved: stats.frames_moved,
+        frames_released: stats.frames_released,
+        kept_max,
         frames_freeable: stats.frames_freeable,
     }
 }

@@ -79,6 +79,12 @@ pub(crate) struct BackgroundReport {
     /// Frames it moved together.
     #[serde(default)]
     pub(crate) frames_moved: u64,
+    /// Frames it gave back to the OS, in whole 2 MiB blocks.
+    #[serde(default)]
+    pub(crate) frames_released: u64,
+    /// The most that wholly free 2 MiB blocks keep for the next writes. Units: bytes.
+    #[serde(default)]
+    pub(crate) kept_max: u64,
     /// Frames that could be freed when it last looked.
     pub(crate) frames_freeable: u64,
 }

@@ -9,7 +9,8 @@
 //!     |   time passed            |  nothing could be gained
 //!     +------- backing off <-----+
 //! ```
-//! While no objects are to be moved, frames are moved together ([`frames::Proactive`]), so that what objects left becomes whole blocks for the OS.
+//! In between, frames are moved together ([`frames::Proactive`]), so that what objects left becomes whole pageblocks, and pageblocks that are free go
+//! back to the OS, all but those the zone keeps for the next writes ([`frames::Zone::kept`]).
 //!
 //! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`LONGEST_WAIT`]; the same holds
 //! after work in vain.
@@ -41,13 +42,20 @@ pub struct BackgroundConfig {
     pub cpu_percent: u8,
     /// It starts when so much of the pool's frames could be freed, and goes on until it is a fourth of that. Units: thousandths, 1 to 1000.
     pub start_permille: u16,
-    /// How eagerly frames are moved together, too, while no objects are to be moved: see [`frames::Proactive`].
+    /// How eagerly frames are moved together, too: see [`frames::Proactive`].
     pub frames: Proactiveness,
 }
 
+/// How eagerly frames are moved together unless the caller says otherwise. More than the kernel's 20: there scattered memory serves most requests as well,
+/// here it is memory that the OS does not get back.
+pub const FRAMES_PROACTIVENESS: Proactiveness = match Proactiveness::new(90) {
+    Some(percent) => percent,
+    None => Proactiveness::KERNEL,
+};
+
 impl Default for BackgroundConfig {
     fn default() -> Self {
-        Self { cpu_percent: 10, start_permille: 4, frames: Proactiveness::default() }
+        Self { cpu_percent: 10, start_permille: 4, frames: FRAMES_PROACTIVENESS }
     }
 }
 

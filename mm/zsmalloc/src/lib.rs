@@ -73,7 +73,9 @@ mod shuttle_tests;
 mod shuttle_world;
 
 pub use access::ObjectRef;
-pub use background::{Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, LONGEST_WAIT};
+pub use background::{
+    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, FRAMES_PROACTIVENESS, LONGEST_WAIT,
+};
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
 pub use compact::{Compaction, CompactionTotals, Outcome};

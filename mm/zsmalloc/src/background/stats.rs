@@ -33,6 +33,8 @@ pub struct BackgroundStats {
     pub frames_freed: u64,
     /// Frames it moved down in the arena.
     pub frames_moved: u64,
+    /// Frames it gave back to the OS, in whole pageblocks.
+    pub frames_released: u64,
     /// CPU time of the thread that runs now, or ran last.
     pub cpu: Duration,
     /// Frames that could be freed when it last looked.

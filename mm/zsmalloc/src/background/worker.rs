@@ -14,6 +14,8 @@ const SLICE: Duration = Duration::from_micros(500);
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// What a stopped work leaves, as a part of what starts it.
 const LEAVES: u64 = 4;
+/// While objects are being moved, each so many-th turn moves frames, too.
+const FRAMES_TURN: u32 = 4;
 
 /// The thread's memory between two turns.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Worker {
     seen: (u64, u64),
     gains: Vec<(u64, SizeClass)>,
     proactive: Proactive,
+    /// Slices of object compaction since frames were looked at.
+    object_turns: u32,
 }
 
 impl Worker {
@@ -36,6 +40,7 @@ impl Worker {
             seen: (0, 0),
             gains: Vec::new(),
             proactive: Proactive::new(config.frames),
+            object_turns: 0,
         }
     }
 
@@ -46,19 +51,22 @@ impl Worker {
         let (frames, freeable) = self.seen;
         let start = (frames * self.start_permille).div_ceil(1000).max(1);
         let least = if self.state == BackgroundState::Working { (start / LEAVES).max(1) } else { start };
+        let unchanged = before == self.seen;
         let wait = if freeable >= least {
             self.slice(pool)
         } else {
             self.state = BackgroundState::Watching;
-            self.idle(before == self.seen)
+            self.idle(unchanged)
         };
-        let (more, frames_moved) = self.move_frames(pool);
+        let (more_to_move, frames_moved) = self.move_frames(pool);
+        let (more_to_release, frames_released) = self.release(pool, unchanged);
         let mut stats = pool.background.lock();
         stats.looks += 1;
         stats.frames_moved += frames_moved;
+        stats.frames_released += frames_released;
         stats.state = self.state;
         stats.frames_freeable = freeable;
-        if more { Duration::ZERO } else { wait }
+        if more_to_move || more_to_release { Duration::ZERO } else { wait }
     }
 
     /// Frames there are, and frames that could be freed; the classes are noted with what is to be gained in each.
@@ -105,13 +113,32 @@ impl Worker {
         wait
     }
 
-    /// Moves frames together while no objects are to be moved: whether there is more to do, and how many were moved.
+    /// Moves frames together: whether there is more to do, and how many were moved.
+    ///
+    /// Object compaction has the larger share, since the frames that it frees need not be moved.
     fn move_frames(&mut self, pool: &Pool) -> (bool, u64) {
         if self.state == BackgroundState::Working {
-            return (false, 0);
+            self.object_turns += 1;
+            if self.object_turns < FRAMES_TURN {
+                return (false, 0);
+            }
         }
+        self.object_turns = 0;
         let step = self.proactive.step(pool.zone(), Budget::within(SLICE));
         let moved = if let ProactiveStep::Worked(report) = step { report.frames_moved } else { 0 };
         (step.wants_more(), moved)
+    }
+
+    /// Gives pageblocks that are wholly free to the OS, all but those the zone keeps: whether there are more, and how many frames went.
+    ///
+    /// Frames on per-CPU lists pin theirs. In a pool that is in use they are needed again at once; in one that stands still they go back first.
+    fn release(&self, pool: &Pool, unchanged: bool) -> (bool, u64) {
+        let zone = pool.zone();
+        if unchanged {
+            zone.drain();
+        }
+        let budget = Budget::within(SLICE).start();
+        let released = zone.release_excess(budget.rest());
+        (released.0 > 0 && budget.has_passed(), released.0)
     }
 }
