@@ -39,7 +39,7 @@ impl Zone {
         while self.release_one(Keep::Nothing) {}
     }
 
-    /// Gives free pageblocks back to the OS until only those to keep are left or the budget is spent, one at least; says how many frames went.
+    /// Gives free pageblocks back to the OS until only those to keep are left or the budget is spent; says how many frames went.
     ///
     /// For a thread in the background; [`Zone::settle`] is for whoever frees.
     ///
@@ -50,11 +50,8 @@ impl Zone {
 
     pub(crate) fn release_until(&self, deadline: Deadline) -> FrameCount {
         let mut released = FrameCount(0);
-        while self.release_one(Keep::Some) {
+        while !deadline.has_passed() && self.release_one(Keep::Some) {
             released.0 += u64::from(PAGEBLOCK_FRAMES);
-            if deadline.has_passed() {
-                break;
-            }
         }
         released
     }
