@@ -21,6 +21,10 @@ use crate::{Access, ZramConfig, ZramError};
 /// The largest device: 2 TiB. Its pages and their frames must be nameable by 32-bit numbers also when nothing compresses. Units: bytes.
 pub const MAX_SIZE: u64 = 2 << 40;
 
+/// Wholly free pageblocks that keep their memory for the next writes, at least; a 64th of those in use when that is more ([`Zone::kept`]). One, since 2 MiB
+/// show in what a small disk holds.
+const KEEP_BLOCKS: u32 = 1;
+
 /// A compressed block device in memory. See the crate's page.
 ///
 /// Locking: no lock of its own on the paths of reads and writes; slots are changed by compare-and-swap.
@@ -63,6 +67,7 @@ impl Zram {
             limit: limit_of(&config, capacity, config.mem_limit),
             backing: config.backing,
             movability: config.movability,
+            keep_blocks: KEEP_BLOCKS,
             ..ZoneConfig::default()
         })?);
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
