@@ -67,6 +67,8 @@ mod loom_tests;
 mod loom_world;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod poison_tests;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod reuse_tests;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, shuttle))]

@@ -85,7 +85,7 @@ impl Pool {
     }
 
     /// Writes a placed object and publishes it.
-    fn fill(&self, mut placed: Placed<'_>, handle: Handle, bytes: &[u8]) -> Result<(), AllocError> {
+    pub(crate) fn fill(&self, mut placed: Placed<'_>, handle: Handle, bytes: &[u8]) -> Result<(), AllocError> {
         let Placed { slot, held } = &mut placed;
         if !slot.write(held, handle.index(), bytes) {
             self.poison();
@@ -147,7 +147,11 @@ impl Pool {
     /// A slot in a zspage that is there: fullest first, an empty one that waits to be given back last (R-280, S-15).
     ///
     /// `Ok(None)` when a new zspage is needed. An error when a slot was found but no frame for it, nor any slot that needs none.
-    fn find(&self, state: &mut ClassState, class: SizeClass) -> Result<Option<(Slot, Exclusive<'_>)>, AllocError> {
+    pub(crate) fn find(
+        &self,
+        state: &mut ClassState,
+        class: SizeClass,
+    ) -> Result<Option<(Slot, Exclusive<'_>)>, AllocError> {
         let mut refused = None;
         for group in Group::partial_fullest_first().chain([Group::EMPTY]) {
             let ids = state.lists[group.index()].iter(&self.zspages).take(TRIES);

@@ -1,0 +1,54 @@
+//! An empty zspage that waits to be freed is used again (S-15, R-280).
+
+use std::sync::Arc;
+
+use frames::{FrameCount, Zone, ZoneConfig};
+use sys::Backing;
+
+use crate::fullness::Group;
+use crate::{Pool, PoolConfig};
+
+fn pool() -> Arc<Pool> {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+}
+
+/// The last object goes while a reader is inside, so the zspage stays, empty. The reader leaves, and before its thread can free the zspage, which
+/// takes the class lock, another object is placed in it. The reader's thread then finds nothing to free.
+#[test]
+fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
+    let pool = pool();
+    let first = pool.store(&[1; 1000]).expect("room");
+    let reader = pool.read(first).expect("live");
+    pool.free(first).expect("live");
+    let class = pool.classes.for_len(1000).expect("a legal length");
+    let second = pool.handles.reserve().expect("a number");
+    std::thread::scope(|scope| {
+        let mut state = pool.lock(class);
+        assert_eq!((state.lists[Group::EMPTY.index()].len(), state.zspages), (1, 1));
+        let leaving = scope.spawn(move || drop(reader));
+        // Until the reader is out of the zspage there is no slot to be had.
+        let slot = loop {
+            match pool.find(&mut state, class) {
+                Ok(Some((slot, held))) => {
+                    // The mark was left before the reader went: its work is the reader's.
+                    let _ = held.release();
+                    break slot;
+                }
+                Ok(None) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let placed = pool.place(&mut state, class, second, 1000).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((placed.slot.extent, state.zspages), (slot.extent, 1), "no other zspage was made");
+        drop(state);
+        pool.fill(placed, second, &[2; 1000]).expect("it was placed");
+        leaving.join().expect("no panic");
+    });
+    assert_eq!(pool.read(second).expect("live").to_vec(), [2; 1000]);
+    assert!(pool.read(first).is_err());
+    pool.check().expect("consistent");
+    pool.free(second).expect("live");
+    assert_eq!(pool.frames(), 0);
+}
