@@ -26,6 +26,7 @@ pub use migrate::FrameMove;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use sync::ParkingLot;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
@@ -107,6 +108,8 @@ pub struct Extents {
     owner: Owner,
     singles: Records,
     chains: Records,
+    /// Where readers wait for an exclusive holder to leave.
+    waiting: ParkingLot,
 }
 
 #[derive(Debug)]
@@ -126,6 +129,9 @@ pub struct OwnerWords {
     pub chain: usize,
 }
 
+/// How often a reader looks at an extent that is exclusively held before it sleeps. A model checker has it sleep at once.
+const SPINS: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 100 };
+
 /// A frame number is stored plus one, so that the zero of fresh memory means none.
 const NO_FRAME: u32 = 0;
 
@@ -143,7 +149,8 @@ impl Extents {
             let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
             Ok(Records { ids, words, owner, owner_stride })
         };
-        Ok(Self { singles: records(Shape::Single, words.single)?, chains: records(Shape::Chain, words.chain)?, owner })
+        let (singles, chains) = (records(Shape::Single, words.single)?, records(Shape::Chain, words.chain)?);
+        Ok(Self { singles, chains, owner, waiting: ParkingLot::default() })
     }
 
     /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and whenever its
@@ -227,7 +234,8 @@ impl Extents {
         Some(Exclusive::new(self, id, record))
     }
 
-    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long. `None` when it is vacant, or crowded.
+    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long; a thread that looked in vain for a while sleeps. `None`
+    /// when it is vacant, or crowded.
     ///
     /// The id may be stale: the caller checks afterwards that the extent still holds what it came for.
     #[must_use]
@@ -242,8 +250,29 @@ impl Extents {
             if self.is_crowded(id) {
                 return None;
             }
-            sync::relax(spins);
-            spins += 1;
+            if spins < SPINS {
+                sync::relax(spins);
+                spins += 1;
+            } else {
+                self.wait_for_holder(id);
+            }
+        }
+    }
+
+    /// Sleeps until the exclusive holder leaves. It may be off its core, or in a page fault.
+    fn wait_for_holder(&self, id: ExtentId) {
+        let Some(state) = self.state(id) else { return };
+        self.waiting.park(id.index(), || {
+            // Relaxed: the word alone decides, and the parking lot's mutex orders the rest.
+            let waits = |bits: u32| State::from_bits(bits).wait().map(State::bits);
+            state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits).is_ok()
+        });
+    }
+
+    /// Wakes the readers that wait for the holder which just left, and whose last look at the word was `before`.
+    fn wake(&self, id: ExtentId, before: State) {
+        if before.is_waited_for() {
+            self.waiting.unpark_all(id.index());
         }
     }
 
@@ -294,7 +323,7 @@ impl Extents {
         false
     }
 
-    /// Whether as many readers are inside as can be counted: four million.
+    /// Whether as many readers are inside as can be counted: two million.
     #[must_use]
     pub fn is_crowded(&self, id: ExtentId) -> bool {
         // Relaxed: a hint; whoever acts on it only gives up.

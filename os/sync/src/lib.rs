@@ -7,10 +7,12 @@
 
 mod mutex;
 pub mod order;
+mod parking;
 mod shard;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use order::Rank;
+pub use parking::ParkingLot;
 pub use shard::this_shard;
 
 /// Atomic integers and orderings.

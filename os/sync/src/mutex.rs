@@ -14,6 +14,11 @@ mod imp {
     pub(super) fn try_lock<T>(inner: &Inner<T>) -> Option<Guard<'_, T>> {
         inner.try_lock()
     }
+    pub(super) type Condition = parking_lot::Condvar;
+    pub(super) fn wait<'a, T>(condition: &Condition, mut guard: Guard<'a, T>) -> Guard<'a, T> {
+        condition.wait(&mut guard);
+        guard
+    }
 }
 
 #[cfg(any(loom, shuttle))]
@@ -29,6 +34,10 @@ mod imp {
     }
     pub(super) fn try_lock<T>(inner: &Inner<T>) -> Option<Guard<'_, T>> {
         inner.try_lock().ok()
+    }
+    pub(super) type Condition = model::Condvar;
+    pub(super) fn wait<'a, T>(condition: &Condition, guard: Guard<'a, T>) -> Guard<'a, T> {
+        condition.wait(guard).expect("a model run ends at the first panic")
     }
 }
 
@@ -120,5 +129,29 @@ impl<T: std::fmt::Debug> std::fmt::Debug for MutexGuard<'_, T> {
 impl<T> std::fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Mutex(..)")
+    }
+}
+
+/// Threads that wait for a change of what a [`Mutex`] guards.
+pub(crate) struct Condvar(imp::Condition);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(imp::Condition::new())
+    }
+
+    /// Gives the lock up, sleeps until the next [`Condvar::notify_all`], at times shorter, and takes the lock again.
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard { inner: imp::wait(&self.0, guard.inner), ..guard }
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Condvar(..)")
     }
 }

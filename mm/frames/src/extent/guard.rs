@@ -274,7 +274,8 @@ impl<'e> Exclusive<'e> {
             let _ = self.detach(position);
         }
         // Release: nobody can be inside; a stale reader that finds the number used again must not see it half cleared.
-        self.record[0].store(State::VACANT.bits(), Ordering::Release);
+        let before = self.record[0].swap(State::VACANT.bits(), Ordering::Release);
+        self.extents.wake(self.id, State::from_bits(before));
         self.extents.retire(self.id);
         std::mem::forget(self);
     }
@@ -283,6 +284,7 @@ impl<'e> Exclusive<'e> {
         // Release: the bytes and frame numbers we wrote are seen by whoever enters next (Acquire in `share` and `try_exclusive`). Acquire
         // pairs with `mark_pending`, whose work we may have to do.
         let before = State::from_bits(self.record[0].fetch_and(State::OPEN, Ordering::AcqRel));
+        self.extents.wake(self.id, before);
         if before.is_pending() { Leaving::Pending } else { Leaving::Quiet }
     }
 }

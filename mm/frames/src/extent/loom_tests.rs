@@ -121,3 +121,34 @@ fn share_against_destroy_and_reuse() {
         owner.join().expect("no panic");
     });
 }
+
+/// S-34: readers sleep while the extent is held, and none sleeps on when the holder has left: loom reports that as a deadlock.
+#[test]
+fn s34_a_sleeping_reader_is_woken() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let held = extents.try_exclusive(id).expect("idle");
+        let reader = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || extents.share(id).map(Shared::release))
+        };
+        let marked = extents.mark_pending(id);
+        assert_eq!(held.release() == Leaving::Pending, marked);
+        assert!(reader.join().expect("no panic").is_some(), "the extent is live");
+    });
+}
+
+/// S-34: the same when the extent ends.
+#[test]
+fn s34_a_sleeping_reader_sees_the_end() {
+    loom::model(|| {
+        let (extents, id) = one_frame();
+        let held = extents.try_exclusive(id).expect("idle");
+        let reader = {
+            let extents = Arc::clone(&extents);
+            thread::spawn(move || extents.share(id).is_none())
+        };
+        held.destroy();
+        assert!(reader.join().expect("no panic"), "the extent is gone");
+    });
+}

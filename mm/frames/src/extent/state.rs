@@ -1,21 +1,23 @@
 //! The state word of an extent.
 //!
 //! ```text
-//!  31        24 23  22  21                                           0
-//! +------------+---+---+---------------------------------------------+
-//! | tag        | X | P | readers + 1, or 0 = vacant                  |
-//! +------------+---+---+---------------------------------------------+
+//!  31        24 23  22  21  20                                       0
+//! +------------+---+---+---+-----------------------------------------+
+//! | tag        | X | P | W | readers + 1, or 0 = vacant              |
+//! +------------+---+---+---+-----------------------------------------+
 //! ```
 //! - tag: a byte of the owner's (zsmalloc: the size class), fixed while the extent lives.
 //! - X: exclusively held. Then the low field is 1.
 //! - P: pending: somebody could not do his work and left it to whoever leaves last.
+//! - W: readers sleep until the exclusive holder leaves. Only together with X: both go in one step.
 //! - The zero of memory that was never used, or was given back, reads as vacant.
 
 /// One value of the word. Every change is a pure function from one value to the next; the atomics live in the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State(u32);
 
-const READERS: u32 = (1 << 22) - 1;
+const READERS: u32 = (1 << 21) - 1;
+const WAITED_FOR: u32 = 1 << 21;
 const PENDING: u32 = 1 << 22;
 const EXCLUSIVE: u32 = 1 << 23;
 const TAG_SHIFT: u32 = 24;
@@ -25,7 +27,7 @@ impl State {
     /// What one reader adds.
     pub(super) const READER: u32 = 1;
     /// What the exclusive holder masks with when it leaves.
-    pub(super) const OPEN: u32 = !EXCLUSIVE;
+    pub(super) const OPEN: u32 = !(EXCLUSIVE | WAITED_FOR);
 
     /// A new extent in its creator's hands.
     pub(super) fn born(tag: u8) -> Self {
@@ -56,6 +58,16 @@ impl State {
         self.0 & EXCLUSIVE != 0
     }
 
+    /// Whether readers sleep until the exclusive holder leaves.
+    pub(super) fn is_waited_for(self) -> bool {
+        self.0 & WAITED_FOR != 0
+    }
+
+    /// A reader is about to sleep; `None` when there is no exclusive holder to wait for.
+    pub(super) fn wait(self) -> Option<Self> {
+        self.is_exclusive().then_some(Self(self.0 | WAITED_FOR))
+    }
+
     pub(super) fn readers(self) -> u32 {
         (self.0 & READERS).saturating_sub(1)
     }
@@ -64,7 +76,7 @@ impl State {
         self.0 & READERS == READERS
     }
 
-    /// One reader more; `None` while exclusively held, vacant, or with four million readers inside.
+    /// One reader more; `None` while exclusively held, vacant, or with two million readers inside.
     pub(super) fn enter(self) -> Option<Self> {
         let free = !self.is_exclusive() && !self.is_vacant() && !self.is_crowded();
         free.then(|| Self(self.0 + Self::READER))
@@ -111,7 +123,10 @@ mod tests {
         assert_eq!(State::VACANT.close(), None);
         assert_eq!(State::VACANT.mark(), None);
         let idle = State(State::born(3).0 & State::OPEN);
-        assert_eq!(idle.mark(), None);
+        assert_eq!((idle.mark(), idle.wait()), (None, None));
+        let waited = State::born(3).wait().expect("exclusively held");
+        assert!(waited.is_waited_for() && waited.is_exclusive());
+        assert_eq!(State(waited.0 & State::OPEN), idle, "who leaves takes both marks away");
         assert_eq!(State::born(3).enter(), None);
         assert_eq!(State::born(3).close(), None);
         assert_eq!(idle.enter().and_then(State::close), None);

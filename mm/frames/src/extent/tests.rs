@@ -101,3 +101,31 @@ fn a_limit_on_the_zone_reaches_attach_and_changes_nothing() {
     held.destroy();
     assert_eq!(extents.zone().stats().in_use, FrameCount(0));
 }
+
+/// S-34: the holder is off its core, or in a page fault, and readers wait for it.
+#[test]
+#[cfg_attr(miri, ignore = "counts no CPU time")]
+fn s34_a_reader_that_waits_leaves_the_cpu_alone() {
+    let extents = extents();
+    for ends in [false, true] {
+        let id = filled(&extents, Shape::Single, 1);
+        let held = extents.try_exclusive(id).expect("idle");
+        let hold = std::time::Duration::from_millis(400);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let before = sys::host::thread_cpu_time();
+                let found = extents.share(id).is_some();
+                (found, sys::host::thread_cpu_time() - before)
+            });
+            std::thread::sleep(hold);
+            if ends {
+                held.destroy();
+            } else {
+                let _ = held.release();
+            }
+            let (found, used) = reader.join().expect("no panic");
+            assert_eq!(found, !ends);
+            assert!(used < hold / 20, "a reader used {used:?} of the {hold:?} it waited");
+        });
+    }
+}
