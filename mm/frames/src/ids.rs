@@ -23,7 +23,8 @@ const WORDS: usize = 1;
 #[cfg(loom)]
 const BITS: usize = 4;
 
-/// Indices in a chunk. A record of `n` bytes makes a chunk of `n * CHUNK` bytes: whole OS pages for every even `n`.
+/// Indices in a chunk. A record of `n` bytes makes a chunk of `n * CHUNK` bytes: whole pages of 4 KiB for every even `n`. Where pages
+/// are larger, records of a chunk that fill no whole page are zeroed and stay.
 pub const CHUNK: usize = WORDS * BITS;
 
 const ALL_WORDS: u32 = (u32::MAX as u64 >> (32 - WORDS)) as u32;

@@ -68,5 +68,5 @@ impl Zone {
 
 /// Rounds up to what the OS commits at once. Units: bytes.
 pub(crate) fn pages(bytes: u64) -> u64 {
-    bytes.next_multiple_of(sys::OS_PAGE as u64)
+    bytes.next_multiple_of(sys::page_size() as u64)
 }

@@ -27,6 +27,16 @@ pub enum MapError {
         /// What the OS said.
         errno: rustix::io::Errno,
     },
+    /// Memory is given back in whole pages of the system, and the range is not such; it is still ours.
+    #[error("{len} bytes from {offset} on are not whole pages of {page} bytes")]
+    PartialPage {
+        /// Where it begins in the mapping. Units: bytes.
+        offset: usize,
+        /// Bytes to give back.
+        len: usize,
+        /// The page size of the system. Units: bytes.
+        page: usize,
+    },
     /// A length of zero or one that overflows.
     #[error("{len} is no usable length for a mapping")]
     Length {

@@ -16,8 +16,12 @@ pub use mapping::{Backing, Mapping};
 pub use prefetch::{prefetch, prefetch_bytes};
 pub use table::{Table, Word};
 
-/// The page size of the OS this code is written for. Units: bytes.
-pub const OS_PAGE: usize = 4096;
+/// The page size of this system: 4, 16 or 64 KiB, a power of two. Units: bytes. The system is asked once.
+#[must_use]
+pub fn page_size() -> usize {
+    // An interpreter has no system to ask.
+    if cfg!(miri) { 4096 } else { rustix::param::page_size() }
+}
 
 /// The huge page size of the OS. Units: bytes.
 pub const OS_HUGE_PAGE: usize = 2 << 20;

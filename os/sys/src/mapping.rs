@@ -13,7 +13,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::{MapError, OS_HUGE_PAGE, OS_PAGE};
+use crate::{MapError, OS_HUGE_PAGE};
 
 /// Where the bytes of a [`Mapping`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Backing {
     Heap,
 }
 
-/// An owned, zero-filled address range, aligned to 2 MiB (heap: to 4 KiB).
+/// An owned, zero-filled address range, aligned to 2 MiB (heap: to a page).
 ///
 /// # Invariants
 /// - INV-MAP-1: `base..base + len` is mapped readable and writable for as long as the value lives, and belongs to it alone.
@@ -39,6 +39,8 @@ pub struct Mapping {
     len: usize,
     backing: Backing,
     file: Option<OwnedFd>,
+    /// The page size of the system: `madvise` rounds lengths up to it, so nothing less is ever given back.
+    page: usize,
 }
 
 // SAFETY: INV-MAP-1: the range belongs to the value, not to a thread; all shared access goes through raw pointers whose users synchronise.
@@ -52,26 +54,31 @@ impl Mapping {
     /// # Errors
     /// [`MapError`] when the length is unusable or the OS refuses.
     pub fn reserve(len: usize, backing: Backing) -> Result<Self, MapError> {
+        Self::with_page_size(len, backing, crate::page_size())
+    }
+
+    /// The same on a system with pages of `page` bytes, which tests choose larger than those of the system they run on.
+    pub(crate) fn with_page_size(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
         let len = len
-            .checked_next_multiple_of(OS_PAGE)
+            .checked_next_multiple_of(page)
             .filter(|&l| l > 0 && isize::try_from(l).is_ok())
             .ok_or(MapError::Length { len })?;
         match backing {
-            Backing::Heap => Self::on_heap(len),
-            Backing::Memfd => Self::memfd(len),
-            Backing::Anonymous | Backing::AnonymousSmall => Self::anonymous(len, backing),
+            Backing::Heap => Self::on_heap(len, page),
+            Backing::Memfd => Self::memfd(len, page),
+            Backing::Anonymous | Backing::AnonymousSmall => Self::anonymous(len, backing, page),
         }
     }
 
-    fn on_heap(len: usize) -> Result<Self, MapError> {
-        let layout = Layout::from_size_align(len, OS_PAGE).map_err(|_| MapError::Length { len })?;
+    fn on_heap(len: usize, page: usize) -> Result<Self, MapError> {
+        let layout = Layout::from_size_align(len, page).map_err(|_| MapError::Length { len })?;
         // SAFETY: the layout has a non-zero size, checked by the caller.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(base).ok_or(MapError::Reserve { len, errno: Errno::NOMEM })?;
-        Ok(Self { base, len, backing: Backing::Heap, file: None })
+        Ok(Self { base, len, backing: Backing::Heap, file: None, page })
     }
 
-    fn anonymous(len: usize, backing: Backing) -> Result<Self, MapError> {
+    fn anonymous(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
         // One huge page more than asked for, so that an aligned range lies inside; the rest is unmapped again.
         let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -81,13 +88,13 @@ impl Mapping {
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim(raw.cast(), padded, len);
-        let mapping = Self { base, len, backing, file: None };
+        let mapping = Self { base, len, backing, file: None, page };
         mapping.advise(if backing == Backing::Anonymous { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage });
         mapping.keep_private();
         Ok(mapping)
     }
 
-    fn memfd(len: usize) -> Result<Self, MapError> {
+    fn memfd(len: usize, page: usize) -> Result<Self, MapError> {
         let file =
             rustix::fs::memfd_create("memzip", MemfdFlags::CLOEXEC).map_err(|errno| MapError::MemoryFile { errno })?;
         rustix::fs::ftruncate(&file, len as u64).map_err(|errno| MapError::Reserve { len, errno })?;
@@ -111,7 +118,7 @@ impl Mapping {
                 let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
                 MapError::Reserve { len, errno }
             })?;
-        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file) };
+        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page };
         mapping.keep_private();
         Ok(mapping)
     }
@@ -152,12 +159,18 @@ impl Mapping {
         self.backing
     }
 
-    /// Gives the memory of whole pages back to the OS; they read as zeros afterwards.
+    /// What is given back is whole pages of so many bytes.
+    #[must_use]
+    pub fn page_size(&self) -> usize {
+        self.page
+    }
+
+    /// Gives the memory of a range back to the OS, or writes zeros where that is not possible; it reads as zeros afterwards.
     ///
-    /// The caller must be the only one who uses these bytes, or use them only through atomics: to others the call is a write of zeros.
+    /// The caller must be the only one who uses these bytes.
     ///
     /// # Panics
-    /// When the range is not whole pages inside the mapping.
+    /// When the range is not inside the mapping.
     pub fn discard(&self, offset: usize, len: usize) {
         if self.give_back(offset, len).is_err() {
             // SAFETY: INV-MAP-1: `give_back` has checked that the range is inside the mapping; the caller is its only user.
@@ -168,13 +181,16 @@ impl Mapping {
     /// As [`Mapping::discard`], but says when the OS did not take the memory. Each byte is then as it was, or zero.
     ///
     /// # Errors
-    /// [`MapError::GiveBack`]. The heap always refuses: it is the allocator's, not ours to give.
+    /// [`MapError::PartialPage`] when the range is not whole pages of the system: a neighbour's bytes would go with it. [`MapError::GiveBack`] when the OS
+    /// refuses. The heap always does: it is the allocator's, not ours to give.
     ///
     /// # Panics
-    /// When the range is not whole pages inside the mapping.
+    /// When the range is not inside the mapping.
     pub fn give_back(&self, offset: usize, len: usize) -> Result<(), MapError> {
-        assert!(offset.is_multiple_of(OS_PAGE) && len.is_multiple_of(OS_PAGE), "a discard covers whole pages");
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a discard stays inside its mapping");
+        if !offset.is_multiple_of(self.page) || !len.is_multiple_of(self.page) {
+            return Err(MapError::PartialPage { offset, len, page: self.page });
+        }
         if len == 0 {
             return Ok(());
         }
@@ -198,8 +214,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.backing == Backing::Heap {
-            let layout =
-                Layout::from_size_align(self.len, OS_PAGE).expect("the same layout was valid when the range was made");
+            let layout = Layout::from_size_align(self.len, self.page)
+                .expect("the same layout was valid when the range was made");
             // SAFETY: the range came from `alloc_zeroed` with this very layout.
             unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
         } else {

@@ -1,8 +1,8 @@
 //! Asking for a cache line before it is needed.
 
 #![cfg_attr(
-    all(target_arch = "x86_64", not(miri)),
-    expect(unsafe_code, reason = "the intrinsic takes a raw address, which it never dereferences")
+    all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)),
+    expect(unsafe_code, reason = "the instruction takes a raw address, which it never dereferences")
 )]
 
 /// Bytes in a cache line, as far as prefetching goes.
@@ -30,6 +30,29 @@ fn line(address: *const u8) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address. It uses no stack and leaves the flags alone.
+    unsafe {
+        // The intrinsic `_prefetch` is not stable. Into the first cache level, to be used more than once.
+        std::arch::asm!(
+            "prfm pldl1keep, [{address}]",
+            address = in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    /// A hint about an address that is not mapped is dropped by the CPU, on each architecture the instruction is written for.
+    #[test]
+    fn any_address_can_be_prefetched() {
+        let word = 7_u64;
+        super::prefetch(&word);
+        super::prefetch_bytes(std::ptr::null(), 4096);
+        super::prefetch_bytes(std::ptr::without_provenance(usize::MAX - 63), 128);
+        assert_eq!(std::hint::black_box(word), 7);
+    }
 }

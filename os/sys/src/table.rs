@@ -5,7 +5,7 @@
     expect(unsafe_code, reason = "a mapped range is viewed as a slice of atomic words")
 )]
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
@@ -15,7 +15,7 @@ use crate::{Backing, MapError};
 pub trait Word: sealed::Sealed {
     /// A word holding 0.
     fn zero() -> Self;
-    /// Writes 0. Whoever discards a word is its only writer, so the order is his own business.
+    /// Writes 0, atomically: others may read. The caller is the only writer, so the order is its own business.
     fn clear(&self);
 }
 
@@ -66,17 +66,24 @@ impl<T: Word> Table<T> {
     pub fn reserve(len: usize, backing: Backing) -> Result<Self, MapError> {
         #[cfg(not(any(loom, shuttle)))]
         if backing != Backing::Heap {
-            let bytes = len.max(1).checked_mul(size_of::<T>()).ok_or(MapError::Length { len })?;
-            let mapping = crate::Mapping::reserve(bytes, Backing::AnonymousSmall)?;
-            return Ok(Self { words: Words::Mapped { mapping, len, word: std::marker::PhantomData } });
+            return Self::mapped(len, Backing::AnonymousSmall, crate::page_size());
         }
         let _ = backing;
         Ok(Self { words: Words::Heap((0..len).map(|_| T::zero()).collect()) })
     }
 
-    /// Sets the words `first..first + count` to zero and gives the memory of whole OS pages among them back.
+    /// As [`Table::reserve`], on a system with pages of `page` bytes.
+    #[cfg(not(any(loom, shuttle)))]
+    fn mapped(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
+        let bytes = len.max(1).checked_mul(size_of::<T>()).ok_or(MapError::Length { len })?;
+        let mapping = crate::Mapping::with_page_size(bytes, backing, page)?;
+        Ok(Self { words: Words::Mapped { mapping, len, word: std::marker::PhantomData } })
+    }
+
+    /// Sets the words `first..first + count` to zero and gives the memory of whole OS pages among them back. Words that share a page with others, and
+    /// those whose memory the OS does not take, are written one by one.
     ///
-    /// Nobody else may use these words meanwhile in a way that minds their becoming zero.
+    /// Others may read these words meanwhile, and find what was there or zero; nobody may write them.
     ///
     /// # Panics
     /// When the range does not lie inside the table.
@@ -85,20 +92,23 @@ impl<T: Word> Table<T> {
         match &self.words {
             #[cfg(not(any(loom, shuttle)))]
             Words::Mapped { mapping, .. } => {
-                let (start, end) = (first * size_of::<T>(), (first + count) * size_of::<T>());
-                let (inner_start, inner_end) = (start.next_multiple_of(crate::OS_PAGE), end & !(crate::OS_PAGE - 1));
-                if inner_start >= inner_end {
-                    words.iter().for_each(Word::clear);
-                    return;
+                let inner = whole_pages(first * size_of::<T>()..(first + count) * size_of::<T>(), mapping.page_size());
+                // Pages are a multiple of a word, so both borders lie between words.
+                let (from, to) = (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
+                words[..from].iter().chain(&words[to..]).for_each(Word::clear);
+                if mapping.give_back(inner.start, inner.len()).is_err() {
+                    words[from..to].iter().for_each(Word::clear);
                 }
-                let head = (inner_start - start).div_ceil(size_of::<T>());
-                let tail = (end - inner_end) / size_of::<T>();
-                words[..head].iter().chain(&words[count - tail..]).for_each(Word::clear);
-                mapping.discard(inner_start, inner_end - inner_start);
             }
             Words::Heap(_) => words.iter().for_each(Word::clear),
         }
     }
+}
+
+/// The whole pages inside a range of bytes; an empty range at its end when there are none.
+fn whole_pages(bytes: Range<usize>, page: usize) -> Range<usize> {
+    let (start, end) = (bytes.start.next_multiple_of(page), bytes.end / page * page);
+    if start < end { start..end } else { bytes.end..bytes.end }
 }
 
 impl<T: Word> Deref for Table<T> {
@@ -122,22 +132,74 @@ mod tests {
     use super::*;
     use sync::atomic::Ordering::Relaxed;
 
-    #[test]
-    fn discard_zeroes_exactly_the_range_with_ragged_ends() {
-        // Miri cannot reserve without committing.
-        let mapped = (!cfg!(miri)).then_some(Backing::Anonymous);
-        for backing in mapped.into_iter().chain([Backing::Heap]) {
-            let table: Table<AtomicU64> = Table::reserve(4096, backing).expect("32 KiB can be reserved");
-            table.iter().for_each(|word| word.store(7, Relaxed));
-            table.discard(100, 2000);
-            for (index, word) in table.iter().enumerate() {
-                assert_eq!(
-                    word.load(Relaxed),
-                    if (100..2100).contains(&index) { 0 } else { 7 },
-                    "word {index} on {backing:?}"
-                );
+    /// Page sizes Linux has. On a system with smaller pages the larger ones are simulated: what is given back is whole pages of theirs.
+    const PAGES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
+
+    fn tables() -> Vec<(Table<AtomicU64>, String)> {
+        let words = if cfg!(miri) { 20_000 } else { 100_000 };
+        let mut tables = vec![(Table::reserve(words, Backing::Heap).expect("room"), String::from("heap"))];
+        for page in PAGES.into_iter().filter(|&page| page >= crate::page_size()) {
+            // Miri cannot reserve without committing. The heap refuses to take memory back, as the OS may.
+            let mapped = (!cfg!(miri)).then_some(Backing::AnonymousSmall);
+            for backing in mapped.into_iter().chain([Backing::Heap]) {
+                let table = Table::mapped(words, backing, page).expect("room");
+                tables.push((table, format!("{backing:?} in pages of {page}")));
             }
         }
+        tables
+    }
+
+    #[test]
+    fn discard_zeroes_exactly_the_range_with_ragged_ends() {
+        for (table, name) in tables() {
+            // Inside of a page, from border to border, and whole pages with something before and behind.
+            for (first, count) in [(100, 200), (512, 512), (100, 2000), (8192, 8192), (1000, 17_000)] {
+                table.iter().for_each(|word| word.store(7, Relaxed));
+                table.discard(first, count);
+                for (index, word) in table.iter().enumerate() {
+                    let expected = if (first..first + count).contains(&index) { 0 } else { 7 };
+                    assert_eq!(word.load(Relaxed), expected, "word {index} of {name} after {first}+{count}");
+                }
+            }
+        }
+    }
+
+    /// `madvise` rounds lengths up to whole pages: whatever is asked of it must be whole pages already.
+    #[test]
+    fn whole_pages_are_rounded_inwards() {
+        for page in PAGES {
+            for (start, end) in
+                [(0, page), (1, page), (8, 2 * page + 8), (page, 3 * page), (page - 8, page + 8), (0, 0)]
+            {
+                let inner = whole_pages(start..end, page);
+                assert!(inner.is_empty() || inner.start.is_multiple_of(page) && inner.end.is_multiple_of(page));
+                assert!(start <= inner.start && inner.end <= end, "{inner:?} is outside of {start}..{end}");
+                let expected = (start.next_multiple_of(page)..=end).step_by(page).count().saturating_sub(1) * page;
+                assert_eq!(inner.len(), expected, "{start}..{end} in pages of {page}");
+            }
+            assert_eq!(whole_pages(4096..12288, 16 << 10), 12288..12288);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps memory")]
+    fn a_part_of_a_page_is_not_given_back() {
+        let mapping = crate::Mapping::with_page_size(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
+        let refused = mapping.give_back(0, 4096);
+        assert_eq!(refused, Err(MapError::PartialPage { offset: 0, len: 4096, page: 64 << 10 }));
+        assert_eq!(mapping.give_back(64 << 10, 128 << 10), Ok(()));
+    }
+
+    /// Under Miri a write that is not atomic shows as a data race.
+    #[test]
+    fn a_reader_beside_a_refused_discard_sees_the_word_or_zero() {
+        let table: Table<AtomicU64> = Table::mapped(2048, Backing::Heap, 4096).expect("room");
+        table[600].store(7, Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!([0, 7].contains(&table[600].load(Relaxed))));
+            table.discard(0, 2048);
+        });
+        assert_eq!(table[600].load(Relaxed), 0);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use page::Stored;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
-/// Slots in a chunk: one OS page of them.
+/// Slots in a chunk: 4 KiB of them, which is one OS page on most systems. Where pages are larger an empty chunk is zeroed and stays.
 pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 512 };
 
 /// The first slot of the next chunk.
