@@ -3,6 +3,7 @@
 //! A rule is a function from the repository's files to findings. All rules run before the first failure ends the check, so that one run
 //! shows everything.
 
+mod aarch64;
 mod layers;
 mod licences;
 mod links;
@@ -61,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         steps.push(("fmt of fuzz", shell::run(shell::cargo("fmt").args(fuzz))));
         steps.push(("clippy", shell::run(shell::cargo("clippy").args(CLIPPY))));
         steps.push(("docs", shell::run(&mut docs)));
+        steps.push(("aarch64", aarch64::check()));
     }
     let failed: Vec<String> =
         steps.into_iter().filter_map(|(name, step)| Some(format!("{name}: {}", step.err()?))).collect();
