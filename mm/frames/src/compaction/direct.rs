@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const RANGES: usize = 16;
 
 /// How clearing one range ended.
-enum Attempt {
+#[derive(Debug)]
+pub(super) enum Attempt {
     Captured(Pfn),
     /// Nothing could be moved.
     InVain,
@@ -118,14 +119,17 @@ impl Zone {
     }
 
     /// A half without memory gets it, and has none again when that was in vain.
-    fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
+    pub(super) fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
         let mut bare = Vec::new();
         for half in [first.block(), BlockIndex(first.block().0 + 1)] {
             let mut buddy = self.buddy.lock();
             // At most the pageblock above the high-water mark: its other half is in use.
             buddy.bring_online(&self.tables, half.0 + 1);
             let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
-            if buddy.make_present(&self.tables, half).is_err() {
+            let present = buddy.make_present(&self.tables, half);
+            drop(buddy);
+            if present.is_err() {
+                bare.into_iter().for_each(|half| self.release_if_idle(half));
                 return Attempt::InVain;
             }
             bare.extend((!has_memory).then_some(half));

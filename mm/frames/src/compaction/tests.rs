@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::migrate::Targets;
+use crate::pageblock::Residence;
 use crate::store::Store;
+use crate::units::BlockIndex;
 use crate::{Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig};
 
 fn store(limit: Option<u64>) -> Arc<Store> {
@@ -131,4 +133,22 @@ fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
     assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::AlreadyRunning);
     drop(running);
     assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+}
+
+/// A pair whose second half is on its way to the OS is passed over, and its first half has no memory again.
+#[test]
+fn a_pair_that_cannot_be_begun_leaves_no_memory() {
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = zone.expect("a small zone");
+    let (first, second) = (BlockIndex(2), BlockIndex(3));
+    let mut buddy = zone.buddy.lock();
+    buddy.bring_online(&zone.tables, second.0 + 1);
+    buddy.make_present(&zone.tables, second).expect("never used");
+    buddy.begin_release(&zone.tables, second);
+    drop(buddy);
+    let attempt = zone.clear_pair(first.first(), Order::MAX, Budget::unlimited().start());
+    assert!(matches!(attempt, direct::Attempt::InVain), "{attempt:?}");
+    assert_eq!(zone.tables.blocks.facts(first).residence, Residence::Released);
+    zone.buddy.lock().finish_release(&zone.tables, second);
+    zone.check().expect("consistent");
 }
