@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::ContigError;
 use crate::budget::Deadline;
-use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
+use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::pageblock::Residence;
 use crate::units::{BlockIndex, Order, Pfn};
 use crate::zone::Zone;
@@ -33,6 +33,14 @@ pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<P
     Ok(ranges)
 }
 
+/// The smallest aligned part of a pageblock that has so many frames; `None` when it takes more than one pageblock.
+fn part_of(frames: u32) -> Option<Order> {
+    // Looked at first: above 2^31 frames there is no next power of two.
+    let fits = frames <= PAGEBLOCK_FRAMES;
+    // At most the order of a pageblock.
+    fits.then(|| Order::new(frames.next_power_of_two().ilog2() as u8)).flatten()
+}
+
 struct Search<'z> {
     zone: &'z Zone,
     deadline: Deadline,
@@ -44,10 +52,9 @@ struct Search<'z> {
 impl Search<'_> {
     /// Looks at all ranges in these pageblocks that are not wholly inside of `out`.
     fn walk(&mut self, frames: u32, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
-        let order = frames.next_power_of_two().ilog2().min(u32::from(PAGEBLOCK_ORDER)) as u8;
-        match Order::new(order) {
-            Some(order) if frames <= order.frames() => self.walk_parts(order, blocks, out),
-            _ => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
+        match part_of(frames) {
+            Some(order) => self.walk_parts(order, blocks, out),
+            None => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
         }
     }
 
@@ -191,5 +198,23 @@ impl Window {
     fn uncount(&mut self, cost: Option<u32>) {
         self.cost -= cost.unwrap_or(0);
         self.blocked -= u32::from(cost.is_none());
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_the_smallest_that_fits() {
+        let orders = [1, 2, 3, 256, 257, PAGEBLOCK_FRAMES].map(|frames| part_of(frames).map(Order::get));
+        assert_eq!(orders, [0, 1, 2, 8, 9, 9].map(Some));
+    }
+
+    #[test]
+    fn more_than_half_of_all_numbers_take_whole_pageblocks() {
+        for frames in [PAGEBLOCK_FRAMES + 1, 1 << 31, (1 << 31) + 1, u32::MAX] {
+            assert_eq!(part_of(frames), None);
+        }
     }
 }
