@@ -77,7 +77,7 @@ impl Balloon {
         self.lent.add(FrameCount(batch.frames()));
         for frame in batch.frames {
             // Whoever isolates it now waits for the pages lock, and finds it on the list.
-            let pfn = self.owner.adopt(frame, 0, 0);
+            let pfn = self.owner.adopt(frame, 0, 0).expect("a frame the zone just gave to the balloon");
             held.list.insert(pfn);
         }
         held.add_blocks(batch.blocks);

@@ -56,8 +56,8 @@ pub use info::{BuddyInfo, PageTypeInfo};
 pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use migrate::{
-    Accepted, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused, Target,
-    Targets, Vacated,
+    Accepted, AdoptError, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused,
+    Target, Targets, Vacated,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
 pub use release::{KEEP_ONE_IN, RELEASE_BATCH};

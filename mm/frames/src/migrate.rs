@@ -39,7 +39,7 @@ mod target;
 pub use isolated::{Isolated, Locked};
 pub use ops::{Mode, MovableOps, Refused};
 pub(crate) use owner::Registry;
-pub use owner::{Movability, Owner, OwnersExhausted};
+pub use owner::{AdoptError, Movability, Owner, OwnersExhausted};
 pub use pages::Migration;
 pub(crate) use target::Charge;
 pub use target::{Accepted, Target, Targets, Vacated};

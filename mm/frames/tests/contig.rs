@@ -375,7 +375,11 @@ fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
     restless.owner.publish(ops);
     for _ in 0..3 * BLOCK {
         let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-        restless.has.lock().expect("no panic inside").push(restless.owner.adopt(frame, 1, 0));
+        restless
+            .has
+            .lock()
+            .expect("no panic inside")
+            .push(restless.owner.adopt(frame, 1, 0).expect("nobody else has it"));
     }
     let contig = zone.alloc_contig(range(0, 3 * BLOCK), request()).expect("all of it can move");
     let got = std::mem::take(&mut *restless.got.lock().expect("no panic inside"));

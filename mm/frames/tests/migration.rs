@@ -123,7 +123,8 @@ fn r104_owners_may_use_the_zone_while_they_are_called() {
     let busy: Arc<dyn MovableOps> = Arc::new(Busy { zone: Arc::clone(&zone) });
     let owner = zone.register(Arc::downgrade(&busy)).expect("a number");
     let low: Vec<_> = (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
-    let adopt = |_| owner.adopt(zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room"), 0, 0);
+    let room = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+    let adopt = |_| owner.adopt(room(), 0, 0).expect("nobody else has it");
     let high: Vec<Pfn> = (0..8).map(adopt).collect();
     drop(zone.isolate(high[0]));
     let mut batch: Vec<_> = zone.isolate(high[0]).into_iter().collect();

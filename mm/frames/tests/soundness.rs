@@ -112,7 +112,7 @@ fn extents_refuse_a_frame_of_another_zone() {
     let owner = here.register(weak).expect("a number");
     let frame = fresh(&here);
     assert_eq!(frame.pfn(), its, "both zones hand out the same numbers");
-    let pfn = owner.adopt(frame, first.to_bits(), 0);
+    let pfn = owner.adopt(frame, first.to_bits(), 0).expect("nobody else has it");
     assert!(here.isolate(pfn).is_none(), "its number stands for another frame in the other zone");
     ops.asks.store(0, Relaxed);
     let mut batch = vec![here.isolate(pfn).expect("movable")];

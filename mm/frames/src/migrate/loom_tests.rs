@@ -133,7 +133,7 @@ fn s39_take_back_against_isolate() {
         let plain: Arc<dyn MovableOps> = Arc::new(Plain);
         let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
         let frame = zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-        let pfn = owner.adopt(frame, 0, 0);
+        let pfn = owner.adopt(frame, 0, 0).expect("nobody else has it");
         let scanner = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))

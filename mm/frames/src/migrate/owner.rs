@@ -33,6 +33,29 @@ pub enum Movability {
 #[error("the zone has {OWNERS} owners of movable frames and no number for another")]
 pub struct OwnersExhausted;
 
+/// Why an owner did not get a frame. The frame is given back, and nothing else has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AdoptError {
+    /// It is of another zone.
+    #[error("{pfn} is a frame of another zone")]
+    OtherZone {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// It has an owner already, is no single frame, or somebody else with a reference holds its page lock.
+    #[error("{pfn} has an owner already, is part of a block, or is locked")]
+    Taken {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// The last number means "no name".
+    #[error("{name} is no name for a frame")]
+    Name {
+        /// What was to be the name.
+        name: u32,
+    },
+}
+
 /// The owners of a zone, by number.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -180,19 +203,28 @@ impl Owner {
     ///
     /// Call it when the owner's own records are complete: from here on the frame may be isolated.
     ///
-    /// # Panics
-    /// When somebody else has adopted the frame, or it is no single frame of this zone. Nothing has changed then.
-    #[must_use = "the frame is lost if its number is"]
-    pub fn adopt(&self, frame: Frame<'_>, name: u32, position: u8) -> Pfn {
-        assert!(std::ptr::eq(frame.zone(), &*self.zone), "{} is a frame of another zone", frame.pfn());
-        // Before its name is written: the one it has may be in use.
-        let state = self.zone.tables.frames.state(frame.pfn());
-        assert!(state.owned_by(self.id).is_some(), "{} has an owner already", frame.pfn());
-        let pfn = frame.into_pfn();
-        self.name(pfn, name, position);
-        let owned = self.zone.tables.frames.update(pfn, |state| state.owned_by(self.id));
-        assert!(owned.is_some(), "{pfn} has an owner already");
-        pfn
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn adopt(&self, frame: Frame<'_>, name: u32, position: u8) -> Result<Pfn, AdoptError> {
+        let (pfn, frames) = (frame.pfn(), &self.zone.tables.frames);
+        if !std::ptr::eq(frame.zone(), &*self.zone) {
+            return Err(AdoptError::OtherZone { pfn });
+        }
+        if name == u32::MAX {
+            return Err(AdoptError::Name { name });
+        }
+        if frames.freeze(pfn) {
+            self.name(frame.into_pfn(), name, position);
+            self.publish_frame(pfn);
+            return Ok(pfn);
+        }
+        // Others have references, and one of them may be adopting it, too. Its page lock is taken first: until the name is written it is not isolated.
+        let free = |state: State| (!state.is_locked() && !state.is_isolated()).then_some(state);
+        let claim = |state: State| Some(free(state)?.owned_by(self.id)?.locked());
+        frames.update(pfn, claim).ok_or(AdoptError::Taken { pfn })?;
+        self.name(frame.into_pfn(), name, position);
+        frames.update(pfn, |state| Some(state.unlocked()));
+        Ok(pfn)
     }
 
     /// Notes what the owner calls a frame it is about to adopt.

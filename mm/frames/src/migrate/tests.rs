@@ -264,7 +264,7 @@ fn l03_an_owner_that_ends_leaves_isolated_frames_to_migration() {
     let (zone, mut targets) = (zone(), Vec::new());
     let early = zone.reserve_owner().expect("a number");
     let frame = zone.alloc_frame(early.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let unpublished = early.adopt(frame, 0, 0);
+    let unpublished = early.adopt(frame, 0, 0).expect("nobody else has it");
     assert!(zone.isolate(unpublished).is_none(), "nobody to ask yet");
     early.release(unpublished);
     let driver = Driver::new(&zone);

@@ -67,7 +67,7 @@ impl Driver {
             book.pages.insert(tag, frame.pfn());
             tag
         };
-        let _the_book_has_it = self.owner.adopt(frame, tag, 0);
+        let _the_book_has_it = self.owner.adopt(frame, tag, 0).expect("nobody else has it");
         Ok(tag)
     }
 

@@ -47,7 +47,7 @@ impl Driver {
 
     pub(super) fn take(&self) -> Pfn {
         let frame = self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-        let pfn = self.owner.adopt(frame, 41, 3);
+        let pfn = self.owner.adopt(frame, 41, 3).expect("nobody else has it");
         self.has.lock().expect("no panic inside").push(pfn);
         pfn
     }

@@ -39,17 +39,46 @@ fn r072_an_owner_adopts_only_what_is_nobodys() {
         let (zone, elsewhere) = (zone_where(movability), zone());
         let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
         let pfn = one.take();
-        assert!(refused(|| _ = other.adopt(zone.get(pfn).expect("in use"), 7, 7)), "it is another's");
+        let got = || zone.get(pfn).expect("in use");
+        assert_eq!(other.adopt(got(), 7, 7), Err(AdoptError::Taken { pfn }), "it is another's");
         assert_eq!((zone.tables.frames.name(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
         let strange = elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-        assert!(refused(|| _ = other.adopt(strange, 7, 7)), "it is of another zone");
+        let pfn_there = strange.pfn();
+        assert_eq!(other.adopt(strange, 7, 7), Err(AdoptError::OtherZone { pfn: pfn_there }));
         assert_eq!(elsewhere.stats().in_use, FrameCount(0), "given back where it came from");
         let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
         let block = block.expect("room");
-        assert!(refused(|| _ = other.adopt(zone.get(block.first()).expect("in use"), 7, 7)), "a block is no frame");
+        let first = block.first();
+        let of_block = other.adopt(zone.get(first).expect("in use"), 7, 7);
+        assert_eq!(of_block, Err(AdoptError::Taken { pfn: first }), "a block is no frame");
         assert_eq!((state(&zone, block.first()).owner(), references(&zone, block.first())), (None, 1));
         drop(block);
         one.let_go(pfn);
         zone.check().expect("consistent");
     }
+}
+
+/// The last number means "no name"; all others can be names. A frame that others refer to is adopted as well, but not while they have it locked.
+#[test]
+fn what_cannot_be_adopted_is_an_error() {
+    let zone = zone();
+    let owner = zone.reserve_owner().expect("a number");
+    let fresh = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+    assert_eq!(owner.adopt(fresh(), u32::MAX, 0), Err(AdoptError::Name { name: u32::MAX }));
+    assert_eq!(zone.stats().in_use, FrameCount(0), "given back");
+    let pfn = owner.adopt(fresh(), u32::MAX - 1, 9).expect("nobody else has it");
+    assert_eq!(zone.tables.frames.name(pfn), Some((u32::MAX - 1, 9)));
+    owner.release(pfn);
+    let frame = fresh();
+    let other = zone.get(frame.pfn()).expect("in use");
+    let lock = other.try_lock().expect("nobody has it");
+    let again = zone.get(frame.pfn()).expect("in use");
+    assert_eq!(owner.adopt(again, 1, 0), Err(AdoptError::Taken { pfn: frame.pfn() }));
+    drop(lock);
+    let pfn = owner.adopt(frame, 1, 0).expect("two references, no lock");
+    assert_eq!(state(&zone, pfn).owner(), Some(owner.id()));
+    assert!(!state(&zone, pfn).is_locked());
+    drop(other);
+    owner.release(pfn);
+    zone.check().expect("consistent");
 }
