@@ -10,8 +10,13 @@ use crate::{AccessError, Budget, Handle, Pool};
 
 /// One try to move the zone's first frame, which is the pool's only one.
 fn migrate(zone: &Zone) -> Option<Migration> {
+    migrate_frame(zone, Pfn(0))
+}
+
+/// One try to move a frame.
+fn migrate_frame(zone: &Zone, pfn: Pfn) -> Option<Migration> {
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-    let mut batch = vec![zone.isolate(Pfn(0))?];
+    let mut batch = vec![zone.isolate(pfn)?];
     Some(zone.migrate_pages(&mut batch, &mut |_| target.take(), Mode::Async))
 }
 
@@ -55,6 +60,25 @@ fn s25_store_against_migrate() {
     beside_migration(|pool, handle| {
         let second = pool.store(&object(2)).expect("room");
         assert_eq!((read(pool, handle), read(pool, second)), (Ok(object(1).to_vec()), Ok(object(2).to_vec())));
+    });
+}
+
+/// S-05, R-281: a scanner meets the frame by which a zspage grows, at any time from its allocation until an object lies in it.
+#[test]
+fn r281_a_scanner_against_a_growing_zspage() {
+    sync::model(|| {
+        // Three objects of this length fill two frames: the second one begins in the first frame and ends in the next.
+        let long = |byte: u8| [byte; 36];
+        let pool = pool();
+        let first = pool.store(&long(1)).expect("room");
+        assert_eq!(pool.frames(), 1);
+        let mover = beside(&pool, |pool| migrate_frame(pool.zone(), Pfn(1)));
+        let second = pool.store(&long(2)).expect("room");
+        assert_eq!((read(&pool, first), read(&pool, second)), (Ok(long(1).to_vec()), Ok(long(2).to_vec())));
+        join(mover, &pool);
+        assert_eq!((pool.frames(), pool.zone().stats().in_use.0), (2, 2));
+        assert_eq!((read(&pool, first), read(&pool, second)), (Ok(long(1).to_vec()), Ok(long(2).to_vec())));
+        pool.zone().check().expect("consistent");
     });
 }
 
