@@ -3,8 +3,8 @@
 //! A connection first takes part in the handshake and gets a seat when its client starts. The two are counted apart, so clients
 //! that connect and say nothing cannot keep the seats from clients that work.
 //!
-//! The places for the handshake are limited, too. When all are taken the oldest one is given to the next client, unless it is too young:
-//! then the next client waits. So each client gets its turn for a moment, however many say nothing.
+//! The places for the handshake are limited, too. When all are taken the oldest clients make room for the next ones, unless they are too
+//! young: then the next ones wait. So each client gets its turn for a moment, however many say nothing.
 
 use crate::socket::Socket;
 use std::collections::BTreeMap;
@@ -91,14 +91,8 @@ impl Roster {
             if present.closed {
                 return None;
             }
-            let wait = match present.evict_oldest(self.limits.protected) {
-                // It leaves at once: it waits for its client and for nothing else.
-                Ok(()) => {
-                    evicted += 1;
-                    self.limits.protected
-                }
-                Err(wait) => wait.unwrap_or(self.limits.protected),
-            };
+            let (count, wait) = present.evict_oldest(self.limits);
+            evicted += count;
             (present, _) = self.changed.wait_timeout(present, wait).unwrap_or_else(PoisonError::into_inner);
         }
         let socket = Arc::new(socket);
@@ -166,21 +160,31 @@ impl Roster {
 }
 
 impl Present {
-    /// Makes the oldest client in the handshake leave. If it is younger than `protected`, returns how long it stays; `None`: all that
-    /// are left are about to leave.
-    fn evict_oldest(&mut self, protected: Duration) -> Result<(), Option<Duration>> {
+    /// Makes the oldest clients in the handshake leave: several, for each takes as long to leave as its thread needs to wake up. Returns
+    /// how many, and how long to wait at most for a place.
+    fn evict_oldest(&mut self, limits: Limits) -> (u64, Duration) {
+        let mut count = 0;
+        let most = limits.handshakes.div_ceil(8) as u64;
         for line in self.lines.values_mut() {
-            let State::Handshake { since } = line.state else { continue };
-            return match protected.checked_sub(since.elapsed()) {
-                Some(left) if !left.is_zero() => Err(Some(left)),
-                _ => {
-                    line.state = State::Evicted;
-                    line.socket.shutdown(Shutdown::Both);
-                    Ok(())
-                }
-            };
+            match line.state {
+                State::Seated => continue,
+                // Others are about to leave; they wait for their clients and for nothing else.
+                State::Evicted => break,
+                State::Handshake { since } => match limits.protected.checked_sub(since.elapsed()) {
+                    Some(left) if !left.is_zero() && count == 0 => return (0, left),
+                    Some(left) if !left.is_zero() => break,
+                    _ => {
+                        line.state = State::Evicted;
+                        line.socket.shutdown(Shutdown::Both);
+                        count += 1;
+                    }
+                },
+            }
+            if count == most {
+                break;
+            }
         }
-        Err(None)
+        (count, limits.protected)
     }
 }
 
