@@ -1,4 +1,4 @@
-//! Standard output.
+//! Standard output, and standard error while a server runs.
 
 use std::io::{ErrorKind, Write};
 
@@ -20,4 +20,9 @@ pub(crate) fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
+}
+
+/// Writes a line to standard error. Where nobody reads it any more, for the terminal was closed, the line is lost and the server goes on.
+pub(crate) fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr(), "memzip: {line}");
 }

@@ -15,13 +15,14 @@ use tokio::sync::Semaphore;
 use super::balloon_json::BalloonRequest;
 use super::compact_json::CompactRequest;
 use super::movers::BalloonRefusal;
+use super::places::Connection;
 use super::stat_json::ErrorReport;
 use super::{Subject, metrics};
 
 /// The longest request body that is read. Units: bytes.
 const MAX_BODY: usize = 4096;
 /// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(5);
+const BODY_TIME: Duration = Duration::from_secs(2);
 /// The longest a compaction runs in one request; a client that wants more asks again.
 pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
 
@@ -61,11 +62,18 @@ impl Refusal {
 pub(super) struct Routes {
     subject: Arc<Subject>,
     compaction: Arc<Semaphore>,
+    /// The connection that asks.
+    connection: Option<Arc<Connection>>,
 }
 
 impl Routes {
     pub(super) fn new(subject: Arc<Subject>) -> Self {
-        Self { subject, compaction: Arc::new(Semaphore::new(1)) }
+        Self { subject, compaction: Arc::new(Semaphore::new(1)), connection: None }
+    }
+
+    /// The same for one connection.
+    pub(super) fn of(&self, connection: Arc<Connection>) -> Self {
+        Self { connection: Some(connection), ..self.clone() }
     }
 
     /// Answers one request; an error is an answer too.
@@ -143,6 +151,8 @@ impl Routes {
         work: impl FnOnce(&Subject) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let subject = Arc::clone(&self.subject);
+        // The request is complete: from here on the client waits for us.
+        let _working = self.connection.as_deref().map(Connection::work);
         tokio::task::spawn_blocking(move || work(&subject))
             .await
             .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}")))

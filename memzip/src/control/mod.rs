@@ -9,7 +9,7 @@
 //!
 //! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
 //! The socket is 0600 and the peer must be this user or root. Everything a client can do is bounded: connections, time, body length, one
-//! request a connection, one compaction at a time.
+//! request a connection, one compaction at a time. Whoever holds a place without asking loses it to the next client.
 
 pub(crate) mod balloon_json;
 pub(crate) mod client;
@@ -20,6 +20,7 @@ mod metrics;
 mod movement;
 pub(crate) mod movement_json;
 mod movers;
+mod places;
 pub(crate) mod stat_json;
 mod subject;
 #[cfg(test)]
@@ -34,19 +35,23 @@ use anyhow::{Context, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nbd::UnixDoor;
+use nbd::{RefusalLog, UnixDoor};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+use crate::output;
 use http::Routes;
 pub(crate) use movers::{MoverConfig, Movers};
+use places::{Place, Places};
 pub(crate) use subject::Subject;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at once; more wait in the listen queue.
+    /// Connections at once. When there are more, the oldest that is not being answered makes room for the next.
     connections: usize,
+    /// How long a connection keeps its place in any case; the next ones wait in the listen queue.
+    protected: Duration,
     /// How long a client may take to send its request line and headers.
     header_time: Duration,
     /// The longest a connection lives.
@@ -54,8 +59,9 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    connections: 32,
-    header_time: Duration::from_secs(5),
+    connections: 64,
+    protected: Duration::from_millis(250),
+    header_time: Duration::from_secs(2),
     // A whole compaction, and some time to fetch the answer.
     connection_time: Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60),
 };
@@ -67,7 +73,7 @@ const WORKERS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     /// Kept for its drop.
-    _door: UnixDoor,
+    _door: Arc<UnixDoor>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -80,7 +86,7 @@ impl ControlPlane {
 
     fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
         let shown = path.display().to_string();
-        let door = UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?;
+        let door = Arc::new(UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -91,13 +97,14 @@ impl ControlPlane {
             let _inside = runtime.enter();
             door.listener().and_then(UnixListener::from_std).context("cannot watch the control socket")?
         };
+        let checks = Arc::clone(&door);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = accept(listener, routes, limits) => {}
+                        () = accept(listener, &checks, routes, limits) => {}
                         _ = stopped => {}
                     }
                 });
@@ -117,29 +124,32 @@ impl Drop for ControlPlane {
     }
 }
 
-async fn accept(listener: UnixListener, routes: Routes, limits: Limits) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+async fn accept(listener: UnixListener, door: &UnixDoor, routes: Routes, limits: Limits) {
+    let places = Places::new(limits.connections, limits.protected);
+    let refusals = RefusalLog::new(|line| output::warn(&format!("control socket: {line}")));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) if is_trusted(&stream) => {
-                let connection = serve(stream, routes.clone(), limits.header_time);
-                tokio::spawn(async move {
-                    // Out of time or broken off: the client is gone either way.
-                    let _ = tokio::time::timeout(limits.connection_time, connection).await;
-                    drop(place);
-                });
-            }
-            Ok(_) => {}
+            // This user and root may ask; nobody else, whatever the mode of the socket's folder.
+            Ok((stream, _)) => match door.check(&stream) {
+                Ok(()) => {
+                    let place = places.take().await;
+                    tokio::spawn(hold(place, stream, routes.clone(), limits));
+                }
+                Err(refusal) => refusals.note(refusal),
+            },
             // Out of descriptors, most likely: wait for one instead of spinning.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// This user and root may ask; nobody else, whatever the mode of the socket's folder.
-fn is_trusted(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == sys::host::user() || peer.uid() == 0)
+/// Answers one connection until it is done, out of time, or has to make room for another.
+async fn hold(place: Place, stream: UnixStream, routes: Routes, limits: Limits) {
+    let connection = serve(stream, routes.of(place.connection()), limits.header_time);
+    tokio::select! {
+        _ = tokio::time::timeout(limits.connection_time, connection) => {}
+        () = place.evicted() => {}
+    }
 }
 
 async fn serve(stream: UnixStream, routes: Routes, header_time: Duration) {
