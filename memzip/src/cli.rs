@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
 
 use crate::control::compact_json::CompactRequest;
+use crate::durations::Time;
 use crate::movers::{Background, Balloon, Marks, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
@@ -57,6 +59,33 @@ pub(crate) struct Serve {
     /// Listen on this address instead of 127.0.0.1; there is no encryption and no password
     #[arg(long, value_name = "ADDR", requires = "port")]
     pub(crate) bind: Option<IpAddr>,
+    /// Mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with --allow-uid only]
+    ///
+    /// The mode alone lets nobody in: the server also asks the system who a client is. It takes in its own user, root, members of
+    /// --socket-group and --allow-uid. The control socket stays closed to others.
+    #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with = "port")]
+    pub(crate) socket_mode: Option<u32>,
+    /// Group of the unix socket, whose members may connect: a name from /etc/group or a number
+    #[arg(long, value_name = "GROUP", conflicts_with = "port")]
+    pub(crate) socket_group: Option<String>,
+    /// Let this user connect to the unix socket, too, by number; may be given several times
+    #[arg(long, value_name = "UID", conflicts_with = "port")]
+    pub(crate) allow_uid: Vec<u32>,
+    /// Serve so many clients at the same time; more are told that there is no room
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_connections: u32,
+    /// Close a connection whose handshake takes longer than this in all
+    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(10)))]
+    pub(crate) handshake_timeout: Time,
+    /// Close a connection whose client does not take its replies for so long; also TCP_USER_TIMEOUT
+    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(30)))]
+    pub(crate) send_timeout: Time,
+    /// Close a connection that sends no request for so long [default: never; TCP keepalive finds clients that vanished]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_timeout: Option<Time>,
+    /// At the end, wait so long for requests in flight
+    #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(5)))]
+    pub(crate) shutdown_grace: Time,
     /// Size of the disk; memory is taken only as it fills
     #[arg(short, long, value_name = "SIZE", default_value_t = DEFAULT_SIZE)]
     pub(crate) size: Size,
@@ -101,6 +130,14 @@ pub(crate) struct Serve {
     /// Longest run of frames that objects are packed into
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
+}
+
+/// Permission bits in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("a mode is three octal digits, such as 660".into()),
+    }
 }
 
 /// Options of `memzip compact`.
@@ -268,6 +305,32 @@ mod tests {
         }
         assert_eq!(serve(&["--movability", "maybe"]).err(), Some(InvalidValue));
         assert_eq!(serve(&["--hot-cache", "0"]).err(), Some(ValueValidation));
+    }
+
+    #[test]
+    fn what_bounds_clients_has_defaults_and_refuses_junk() {
+        let usual = serve(&[]).expect("no option is needed");
+        let library = nbd::ServerConfig::default();
+        assert_eq!((usual.max_connections as usize, usual.idle_timeout), (library.max_connections, None));
+        assert_eq!(usual.handshake_timeout, Time(library.handshake_timeout));
+        assert_eq!(
+            (usual.send_timeout, usual.shutdown_grace),
+            (Time(library.send_timeout), Time(library.shutdown_grace))
+        );
+        let args = serve(&["--allow-uid", "7", "--allow-uid", "8", "--socket-mode", "0666", "--idle-timeout", "500ms"]);
+        let args = args.expect("all of it is possible");
+        assert_eq!((args.allow_uid, args.socket_mode), (vec![7, 8], Some(0o666)));
+        assert_eq!(args.idle_timeout, Some(Time(Duration::from_millis(500))));
+        for junk in [
+            ["--socket-mode", "8"],
+            ["--socket-mode", "1777"],
+            ["--allow-uid", "root"],
+            ["--max-connections", "0"],
+            ["--send-timeout", "soon"],
+        ] {
+            assert!(serve(&junk).is_err(), "{junk:?}");
+        }
+        assert!(serve(&["--port", "0", "--socket-mode", "600"]).is_err());
     }
 
     #[test]

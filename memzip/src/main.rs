@@ -9,6 +9,8 @@ mod control;
 mod corpus;
 mod demo;
 mod doctor;
+mod durations;
+mod groups;
 mod lab;
 mod movers;
 mod output;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use balloon::policy::Settings;
 use block::Bytes;
-use nbd::{Listen, Server, ServerConfig};
+use nbd::{Listen, RefusalLog, Server, ServerConfig, UnixAccess};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zram::{Access, Zram, ZramConfig};
@@ -15,6 +15,7 @@ use zram::{Access, Zram, ZramConfig};
 use crate::cli::Serve;
 use crate::control::balloon_json::BalloonTarget;
 use crate::control::{ControlPlane, MoverConfig, Movers, Subject};
+use crate::groups;
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
 
@@ -34,9 +35,10 @@ pub(crate) fn run(args: Serve) -> Result<()> {
         format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
     })?;
     let disk = Arc::new(disk);
-    let settings = ServerConfig { export_name: args.export_name.clone(), ..ServerConfig::default() };
+    let settings = server_config(&args)?;
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
+    server.log_refusals(RefusalLog::new(output::warn));
     // Before the URI is printed: whoever reads it may send a signal next.
     end_on_signal(server.handle())?;
     let movers = Movers::start(&disk, mover_config(&args))?;
@@ -60,6 +62,20 @@ fn config(args: &Serve) -> ZramConfig {
         hot_cache: args.hot_cache.map(|size| Bytes(size.0)),
         ..ZramConfig::new(Bytes(args.size.0))
     }
+}
+
+fn server_config(args: &Serve) -> Result<ServerConfig> {
+    let group = args.socket_group.as_deref().map(groups::number).transpose()?;
+    Ok(ServerConfig {
+        export_name: args.export_name.clone(),
+        access: UnixAccess { mode: args.socket_mode, group, users: args.allow_uid.clone() },
+        max_connections: args.max_connections as usize,
+        handshake_timeout: args.handshake_timeout.0,
+        send_timeout: args.send_timeout.0,
+        idle_timeout: args.idle_timeout.map(|time| time.0),
+        shutdown_grace: args.shutdown_grace.0,
+        ..ServerConfig::default()
+    })
 }
 
 fn mover_config(args: &Serve) -> MoverConfig {
