@@ -27,7 +27,10 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve a compressed disk over NBD until SIGTERM or SIGINT
+    /// Serve a compressed disk over NBD until SIGTERM, SIGINT or SIGHUP
+    ///
+    /// Each of these signals ends the server in good order: it stops to listen, finishes the requests that have come, and removes its
+    /// sockets. SIGHUP does so when the terminal is closed; under nohup it is ignored. A second SIGTERM or SIGINT ends it at once.
     ///
     /// One line, the NBD URI, is printed when the disk is ready. Clients take it as it is: nbdcopy FILE URI, nbdinfo URI,
     /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use balloon::policy::Settings;
 use block::Bytes;
 use nbd::{Listen, RefusalLog, Server, ServerConfig, UnixAccess};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zram::{Access, Zram, ZramConfig};
 
@@ -19,7 +19,7 @@ use crate::groups;
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
 
-/// Serves until SIGTERM or SIGINT; requests in flight are finished first.
+/// Serves until SIGTERM, SIGINT or SIGHUP; requests in flight are finished first.
 pub(crate) fn run(args: Serve) -> Result<()> {
     // Each client takes one file. The usual limit of 1024 is for programs that wait with select; this one polls.
     sys::host::raise_open_files();
@@ -114,8 +114,15 @@ fn at_socket(path: PathBuf) -> (Listen, String) {
 }
 
 /// The first signal ends the server in good order, a second one ends the process at once.
+///
+/// SIGHUP is one of them, since the terminal of a server in the foreground may be closed. It never is the second one: a terminal that is
+/// closed may send it twice.
 fn end_on_signal(server: nbd::Handle) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
+    // nohup and its like have it ignored; that is to stay.
+    if !sys::host::is_signal_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
+    }
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -123,7 +130,7 @@ fn end_on_signal(server: nbd::Handle) -> Result<()> {
             if signals.next().is_some() {
                 server.shutdown();
             }
-            if let Some(signal) = signals.next() {
+            if let Some(signal) = signals.find(|signal| *signal != SIGHUP) {
                 // The shell's convention for "ended by this signal".
                 std::process::exit(128 + signal);
             }

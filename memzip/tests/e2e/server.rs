@@ -39,6 +39,15 @@ impl Server {
         Self::spawn(folder, command.args(["--size", size]), options)
     }
 
+    /// [`Server::start`], by a program that starts others.
+    pub fn start_by(program: &str, size: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("disk.sock");
+        let mut command = Command::new(program);
+        command.arg(memzip("serve").get_program()).args(["serve", "--unix"]).arg(&socket).stderr(Stdio::null());
+        Self::spawn(folder, command.args(["--size", size]), &[])
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()

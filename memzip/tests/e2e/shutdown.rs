@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: requests in flight are finished, sockets removed, exit status 0.
+//! SIGTERM, SIGINT and SIGHUP: requests in flight are finished, sockets removed, exit status 0.
 
 use crate::server::Server;
 use crate::tool::{self, need};
@@ -16,10 +16,31 @@ fn ends_cleanly(server: &mut Server, signal: Signal) {
 }
 
 #[test]
-fn an_idle_server_ends_cleanly_on_either_signal() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn an_idle_server_ends_cleanly_on_each_signal() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         ends_cleanly(&mut Server::start("16M", &[]), signal);
     }
+}
+
+/// A terminal that is closed may send the signal twice; only one of the others ends a server at once.
+#[test]
+fn a_second_hangup_does_not_cut_the_end_short() {
+    let mut server = Server::start("16M", &[]);
+    let _silent = std::os::unix::net::UnixStream::connect(server.socket()).expect("the server listens");
+    std::thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(50));
+    ends_cleanly(&mut server, Signal::HUP);
+}
+
+#[test]
+fn under_nohup_a_hangup_is_ignored() {
+    need!("nohup");
+    let mut server = Server::start_by("nohup", "16M");
+    server.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    server.assert_alive();
+    ends_cleanly(&mut server, Signal::TERM);
 }
 
 #[test]

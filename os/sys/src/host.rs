@@ -35,6 +35,20 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Whether this process ignores a signal, as one started by `nohup` ignores SIGHUP.
+#[must_use]
+pub fn is_signal_ignored(signal: i32) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+/// The line `SigIgn` of a status file is a mask in hexadecimal; its lowest bit is signal 1.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = signal.checked_sub(1).and_then(|bit| u32::try_from(bit).ok());
+    bit.and_then(|bit| mask.checked_shr(bit)).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Release of the running kernel, as `uname -r` prints it.
 #[must_use]
 pub fn kernel_release() -> String {
@@ -44,6 +58,14 @@ pub fn kernel_release() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ignored_signals_are_the_bits_of_the_mask() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        let ignored: Vec<i32> = (-1..70).filter(|signal| ignores(status, *signal)).collect();
+        assert_eq!(ignored, [1, 13]);
+        assert!(!ignores("", 1) && !ignores("SigIgn:\tjunk", 1));
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "counts no CPU time")]
