@@ -43,6 +43,10 @@ fn vmstat(stat: VmStat) -> Vec<(&'static str, u64)> {
         ("compact_success", stat.compact_success),
         ("compact_daemon_wake", stat.compact_daemon_wake),
         ("compact_deferred", stat.compact_deferred),
+        ("pageoutrun", stat.pageoutrun),
+        ("allocstall", stat.allocstall),
+        ("pgsteal_kswapd", stat.pgsteal_kswapd),
+        ("pgsteal_direct", stat.pgsteal_direct),
         ("nr_isolated", stat.nr_isolated),
     ]
 }

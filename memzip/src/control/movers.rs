@@ -1,4 +1,4 @@
-//! What moves memory of a served disk by itself: compaction in the background, and the balloon.
+//! What moves memory of a served disk by itself: compaction and reclaim in the background, and the balloon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use balloon::policy::Settings;
 use balloon::{Aim, Auto, AutoError, Balloon, BalloonConfig, Change, Lends, OsHost, Shortage, Stop};
-use frames::{FRAME_SIZE, FrameCount};
+use frames::{FRAME_SIZE, FrameCount, Kswapd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use sys::host::PsiSource;
 use thiserror::Error;
@@ -38,6 +38,7 @@ pub(crate) struct Movers {
     mode: Mutex<Mode>,
     config: MoverConfig,
     _background: Option<Background>,
+    _kswapd: Kswapd,
 }
 
 /// How the balloon's target is set.
@@ -83,7 +84,9 @@ impl Movers {
             Background::start(disk.pool(), settings)
         });
         let background = background.transpose().context("cannot compact in the background")?;
-        let movers = Self { balloon, lends, mode: Mutex::new(Mode::Off), config, _background: background };
+        let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
+        let mode = Mutex::new(Mode::Off);
+        let movers = Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
         let set_up = match config.balloon {
             BalloonTarget::Bytes(1..) if lends == Lends::Memory => Err(BalloonRefusal::NoLimit),
             target => movers.set_balloon(target),

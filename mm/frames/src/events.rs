@@ -1,4 +1,4 @@
-//! Counters of what migration and compaction did, under the names of /proc/vmstat.
+//! Counters of what migration, compaction and reclaim did, under the names of /proc/vmstat.
 
 // Not the modelled atomics: statistics order nothing, and a model checker would try every order of them.
 use std::sync::atomic::AtomicU64;
@@ -29,6 +29,14 @@ pub struct VmStat {
     pub compact_daemon_wake: u64,
     /// Compactions put off, since the last ones were in vain.
     pub compact_deferred: u64,
+    /// Times the reclaim thread began to make room.
+    pub pageoutrun: u64,
+    /// Times a request had to make room itself.
+    pub allocstall: u64,
+    /// Frames the reclaim thread made free.
+    pub pgsteal_kswapd: u64,
+    /// Frames that requests made free.
+    pub pgsteal_direct: u64,
     /// Frames that are isolated now.
     pub nr_isolated: u64,
 }
@@ -48,6 +56,10 @@ pub(crate) struct Events {
     pub(crate) daemon_wake: AtomicU64,
     pub(crate) deferred: AtomicU64,
     pub(crate) contig_moved: AtomicU64,
+    pub(crate) pageoutrun: AtomicU64,
+    pub(crate) allocstall: AtomicU64,
+    pub(crate) pgsteal_kswapd: AtomicU64,
+    pub(crate) pgsteal_direct: AtomicU64,
     isolated: AtomicU64,
 }
 
@@ -75,7 +87,7 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Zone {
-    /// What migration and compaction have done so far. Each number is exact, together they are not one moment.
+    /// What migration, compaction and reclaim have done so far. Each number is exact, together they are not one moment.
     #[must_use]
     pub fn vmstat(&self) -> VmStat {
         let events = &self.events;
@@ -91,6 +103,10 @@ impl Zone {
             compact_success: get(&events.success),
             compact_daemon_wake: get(&events.daemon_wake),
             compact_deferred: get(&events.deferred),
+            pageoutrun: get(&events.pageoutrun),
+            allocstall: get(&events.allocstall),
+            pgsteal_kswapd: get(&events.pgsteal_kswapd),
+            pgsteal_direct: get(&events.pgsteal_direct),
             nr_isolated: get(&events.isolated),
         }
     }

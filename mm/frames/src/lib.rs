@@ -24,6 +24,7 @@ mod freelist;
 mod geometry;
 pub mod ids;
 mod info;
+mod kswapd;
 mod lend;
 mod lru;
 mod migrate;
@@ -53,6 +54,7 @@ pub use extent::*;
 pub use frame::{Block, Frame, PageLock};
 pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
 pub use info::{BuddyInfo, PageTypeInfo};
+pub use kswapd::{Kswapd, KswapdError};
 pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use migrate::{

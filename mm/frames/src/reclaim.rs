@@ -1,6 +1,7 @@
 //! Whether an allocation may make room at the cost of others, and how it does.
 
 use crate::error::AllocError;
+use crate::events::add;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
@@ -60,6 +61,16 @@ impl Zone {
         {
             return Room::Captured(pfn);
         }
-        if self.shrink(FrameCount(order.frames().into()), promise).0 > 0 { Room::Made } else { Room::None }
+        if self.reclaim_direct(FrameCount(order.frames().into()), promise).0 > 0 { Room::Made } else { Room::None }
+    }
+
+    /// Has shrinkers give up frames for a request that would be refused: [`Zone::shrink`], counted as a stall.
+    ///
+    /// Locking: none while they work.
+    pub fn reclaim_direct(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
+        add(&self.events.allocstall, 1);
+        let freed = self.shrink(want, promise);
+        add(&self.events.pgsteal_direct, freed.0);
+        freed
     }
 }

@@ -1,7 +1,7 @@
 //! When memory counts as short: the kernel's three marks for free frames.
 //!
-//! Nothing in the zone acts on them: a request is served as long as there is a frame. They say when a shrinker should start (below low), when it
-//! may stop (above high), and when requests should make room themselves (below min).
+//! A request is served as long as there is a frame. Below low the reclaim thread ([`crate::Kswapd`]) starts to make room, and at high it stops. Min
+//! is what direct compaction and the balloon leave free.
 
 use crate::geometry::FRAME_SIZE;
 use crate::units::FrameCount;
@@ -10,11 +10,11 @@ use crate::zone::Zone;
 /// Numbers of free frames at which behaviour changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
-    /// Below it a request should make room itself.
+    /// What those leave free who can do with less.
     pub min: FrameCount,
-    /// Below it somebody should begin to make room in the background.
+    /// Below it the reclaim thread begins to make room.
     pub low: FrameCount,
-    /// Above it he may stop.
+    /// At it the reclaim thread stops.
     pub high: FrameCount,
 }
 

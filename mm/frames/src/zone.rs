@@ -23,6 +23,7 @@ use crate::error::{AllocError, PutError, ZoneError};
 use crate::events::Events;
 use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::kswapd::Wakeup;
 use crate::lend::LentTotal;
 use crate::migrate::{Charge, Movability, Registry};
 use crate::pageblock::Residence;
@@ -48,6 +49,7 @@ pub struct Zone {
     pub(crate) movability: Movability,
     pub(crate) registry: Registry,
     pub(crate) shrinkers: Shrinkers,
+    pub(crate) kswapd: Wakeup,
     pub(crate) events: Events,
     /// One compaction of the whole zone at a time; where the next one goes on with a pass that is not over.
     pub(crate) compacting: Mutex<Option<Position>>,
@@ -92,6 +94,7 @@ impl Zone {
             movability: config.movability,
             registry: Registry::new(),
             shrinkers: Shrinkers::new(),
+            kswapd: Wakeup::new(),
             events: Events::default(),
             compacting: Mutex::ranked(Rank::Compacting, None),
             lent: LentTotal::default(),
@@ -134,8 +137,10 @@ impl Zone {
 
     fn alloc_single(&self, migrate_type: MigrateType, reclaim: Reclaim, to: State) -> Result<Pfn, AllocError> {
         let mut list = self.this_list().lock();
-        let cached = list.pop(migrate_type).or_else(|| self.refill(&mut list, migrate_type));
-        drop(list);
+        let cached = match list.pop(migrate_type) {
+            None => self.refill(list, migrate_type, &reclaim),
+            some => some,
+        };
         let Some(pfn) = cached else { return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to) };
         self.tables.frames.change(pfn, State::CACHED, to);
         Ok(pfn)
@@ -188,12 +193,13 @@ impl Zone {
         self.settle();
     }
 
-    /// Gives a free pageblock back to the OS when there are more than the zone keeps: [`RELEASE_BATCH`](crate::RELEASE_BATCH) at most. One load when
-    /// there are not. [`Zone::trim`] and [`Zone::release_excess`] give all of them back.
+    /// Gives a free pageblock back to the OS when there are more than the zone keeps: [`RELEASE_BATCH`](crate::RELEASE_BATCH) at most, and wakes the
+    /// reclaim thread when memory is short. Two loads when neither is so. [`Zone::trim`] and [`Zone::release_excess`] give all of them back.
     ///
     /// Freeing a frame that is held by an extent only leaves a reminder: the caller holds locks, and the OS takes its time. Call this after
     /// releasing them.
     pub fn settle(&self) {
+        self.wake_kswapd();
         // Relaxed: as above. The swap makes one of several threads do the work.
         if self.excess.load(Relaxed) && self.excess.swap(false, Relaxed) {
             self.release_batch();
@@ -268,8 +274,8 @@ impl Zone {
         &self.lists[this_shard(self.lists.len())]
     }
 
-    /// Fills a list from one pageblock and returns the first frame of what came.
-    fn refill(&self, list: &mut Held<'_>, migrate_type: MigrateType) -> Option<Pfn> {
+    /// Fills a list from one pageblock, lets it go and returns the first frame of what came.
+    fn refill(&self, mut list: Held<'_>, migrate_type: MigrateType, reclaim: &Reclaim) -> Option<Pfn> {
         let mut frames = [Pfn(0); percpu::BATCH];
         let mut buddy = self.buddy.lock();
         // At most BATCH.
@@ -279,9 +285,15 @@ impl Zone {
         }
         let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
         self.adapt(&buddy);
+        self.note_free_frames(&buddy);
         drop(buddy);
         frames[..count].iter().rev().for_each(|&pfn| list.push(migrate_type, pfn));
-        list.pop(migrate_type)
+        let first = list.pop(migrate_type);
+        drop(list);
+        if matches!(reclaim, Reclaim::Allowed(_)) {
+            self.wake_kswapd();
+        }
+        first
     }
 
     /// Puts a frame that just lost its last owner on this thread's list.

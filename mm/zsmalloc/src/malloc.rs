@@ -43,6 +43,7 @@ impl Pool {
             }
         };
         self.fill(placed, handle, bytes)?;
+        self.zone.wake_kswapd();
         Ok(handle)
     }
 

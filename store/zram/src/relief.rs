@@ -42,7 +42,7 @@ impl Relief {
         }
         // Before they are asked: what is freed meanwhile is news.
         let freed = freed();
-        if zone.shrink(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
+        if zone.reclaim_direct(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
             vain.times = 0;
             return true;
         }
