@@ -76,7 +76,7 @@ impl Zone {
         usable.0.saturating_sub(buddy.charged) >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 
-    fn capture(&self, order: Order, migrate_type: MigrateType, deadline: Deadline) -> Result<Pfn, Outcome> {
+    pub(crate) fn capture(&self, order: Order, migrate_type: MigrateType, deadline: Deadline) -> Result<Pfn, Outcome> {
         let mut candidates = Candidates::new(self, order, migrate_type);
         loop {
             let round = candidates.next(deadline);
