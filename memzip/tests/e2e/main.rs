@@ -9,6 +9,7 @@ mod server;
 mod tool;
 
 mod balloon;
+mod comeback;
 mod control;
 mod copy;
 mod crowd;

@@ -41,6 +41,8 @@ fn eager() -> Proactive {
 fn run(proactive: &mut Proactive, zone: &Zone) -> (u64, u64) {
     let (mut moved, mut scanned) = (0, 0);
     for _ in 0..50_000 {
+        // As the background thread does; what is released is no free memory any more.
+        zone.release_excess(Budget::unlimited());
         match proactive.step(zone, Budget::within(SLICE)) {
             ProactiveStep::Worked(report) => {
                 moved += report.frames_moved;
