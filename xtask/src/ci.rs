@@ -50,7 +50,7 @@ fn all(args: &Args, steps: &mut Steps) -> Result<()> {
     let host = steps.take("setup", setup::run)?;
     steps.take("check", || check::run(&check::Args::default()))?;
     steps.take("test", || tests(&host))?;
-    let models = model::Args { seconds: Some(args.loom_seconds), ..model::Args::default() };
+    let models = model::LoomArgs { seconds: Some(args.loom_seconds), strict: true, ..Default::default() };
     steps.take("loom", || model::loom(&models))?;
     steps.take("shuttle", || model::shuttle(&model::Args::default()))?;
     steps.take("miri", model::miri)?;

@@ -6,6 +6,9 @@
 /// How the reason of an ignored test begins that checks nothing: it only measures, and is started by hand.
 const MEASURES: &str = "measures";
 
+/// How `sync::model` reports that a limit ended its search.
+const CUT_OFF: &str = "CUT OFF:";
+
 /// One test that did not really run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
@@ -28,6 +31,8 @@ pub struct Reader {
     pub failed: u64,
     /// Tests that did not really run.
     pub skips: Vec<Skip>,
+    /// Models whose search was ended by a limit, and after how much.
+    pub cut_off: Vec<Skip>,
     /// Names of the failed tests.
     pub failures: Vec<String>,
 }
@@ -74,6 +79,9 @@ impl Reader {
         }
         if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
             self.skip(reason.trim());
+        }
+        if let Some(after) = line.trim_start().strip_prefix(CUT_OFF) {
+            self.cut_off.push(Skip { test: self.test.clone(), reason: after.trim().to_owned() });
         }
         match self.section {
             Section::Lines => self.outcome(line),
@@ -158,6 +166,17 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         assert_eq!(reader.failures, ["a::breaks"]);
         let fio = Skip { test: "a::needs_fio".to_owned(), reason: "fio is not installed".to_owned() };
         assert!(reader.skips.contains(&fio));
+    }
+
+    #[test]
+    fn a_model_that_was_cut_off_is_listed() {
+        let output = "successes:\n\n---- a::loom_tests::b stdout ----\nCUT OFF: after 60 s and 4095 schedules\n\
+                      \n---- a::loom_tests::c stdout ----\nall 812 schedules with 2 preemptions\n\nsuccesses:\n\
+                      test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        let mut reader = Reader::default();
+        output.lines().for_each(|line| _ = reader.line(line));
+        let cut = Skip { test: "a::loom_tests::b".into(), reason: "after 60 s and 4095 schedules".into() };
+        assert_eq!((reader.passed, reader.cut_off), (2, vec![cut]));
     }
 
     #[test]

@@ -40,8 +40,8 @@ enum Command {
     Test(test::Args),
     /// The end-to-end tests alone: real NBD clients against the memzip binary
     E2e(e2e::Args),
-    /// Model checking with loom: every interleaving of the small protocols
-    Loom(model::Args),
+    /// Model checking with loom: every interleaving of the small protocols with at most two preemptions (or more: --preemptions)
+    Loom(model::LoomArgs),
     /// Randomised scheduling with shuttle: whole pools under controlled threads
     Shuttle(model::Args),
     /// Take out each guard against a race, one at a time, and demand that the test that is there for it fails

@@ -57,6 +57,11 @@ impl Report {
         &self.reader.skips
     }
 
+    /// The models whose search did not end by itself.
+    pub fn cut_off(&self) -> &[Skip] {
+        &self.reader.cut_off
+    }
+
     /// The skips, the failures, and the line that sums it all up.
     pub fn print(&self) {
         let Reader { passed, failed, skips, failures, .. } = &self.reader;

@@ -1,4 +1,4 @@
-//! Model-checked: every interleaving of two threads that take, share and free frames.
+//! Model-checked: interleavings of two threads that take, share and free frames.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p memzip-frames --release --target-dir target/loom`.
 
@@ -21,7 +21,7 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
     // A model of one schedule proves nothing: count them.
     let schedules = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let seen = std::sync::Arc::clone(&schedules);
-    loom::model(move || {
+    sync::model(move || {
         seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         check();
     });

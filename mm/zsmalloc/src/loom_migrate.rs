@@ -1,4 +1,4 @@
-//! The pool against migration under loom: every interleaving of two threads, the real code on 64-byte frames.
+//! The pool against migration under loom: interleavings of two threads, the real code on 64-byte frames.
 
 use std::sync::Arc;
 

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(loom)]
+mod explore;
 mod mutex;
 pub mod order;
 mod parking;
@@ -25,9 +27,8 @@ pub mod atomic {
     pub use std::sync::atomic::*;
 }
 
-/// Runs a closure under every interleaving of its threads.
 #[cfg(loom)]
-pub use loom::model;
+pub use explore::model;
 #[cfg(loom)]
 pub use loom::{sync::Arc, thread};
 #[cfg(shuttle)]

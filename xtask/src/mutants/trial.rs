@@ -56,7 +56,7 @@ impl<'a> Trial<'a> {
         command.args(["--exact", &self.test.name, "--show-output", "--test-threads=1"]).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.test.kind == Kind::Loom {
-            command.env("LOOM_MAX_PREEMPTIONS", model::LOOM_PREEMPTIONS);
+            command.env("LOOM_MAX_PREEMPTIONS", model::LOOM_PREEMPTIONS.to_string());
         }
         let mut child = command.spawn().context("cannot start the test")?;
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));

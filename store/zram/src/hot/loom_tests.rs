@@ -1,4 +1,4 @@
-//! The protocol of hot pages, every interleaving, on the real slots, extents and frames, with pages of one small frame.
+//! The protocol of hot pages under loom, on the real slots, extents and frames, with pages of one small frame.
 //!
 //! Stored pages are patterns here, so that no codec is needed: a page's first two bytes are its content.
 
