@@ -11,7 +11,7 @@ mod trial;
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use copy::Copy;
-use patch::{Mutant, Test};
+use patch::{Expected, Mutant, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -67,20 +67,20 @@ fn chosen(args: &Args) -> Result<Vec<Mutant>> {
     let mut mutants = patch::read_all(&folder())?;
     mutants.retain(|mutant| {
         let named = args.names.is_empty() || args.names.iter().any(|name| mutant.name.contains(name.as_str()));
-        let plain = mutant.tests.iter().all(|test| test.kind == patch::Kind::Plain);
+        let plain = mutant.tests().all(|test| test.kind == patch::Kind::Plain);
         named && (plain || !args.fast)
     });
     if mutants.is_empty() {
         bail!("no mutant is called that; `cargo xtask mutants --list` names them");
     }
-    mutants.sort_by_key(|mutant| mutant.tests.iter().map(|test| (test.kind, test.package.clone())).min());
+    mutants.sort_by_key(|mutant| mutant.tests().map(|test| (test.kind, test.package.clone())).min());
     Ok(mutants)
 }
 
 /// Every test named in a header must exist and hold while nothing is taken out.
 fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
     println!("==== without any mutant ====");
-    let tests: BTreeSet<&Test> = mutants.iter().flat_map(|mutant| &mutant.tests).collect();
+    let tests: BTreeSet<&Test> = mutants.iter().flat_map(Mutant::tests).collect();
     for test in tests {
         match Trial::of(copy, test)?.run(PATIENCE)? {
             Outcome::Held => println!("holds: {test}"),
@@ -124,8 +124,9 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
 /// Every test named must notice; the first that does not decides.
 fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     let mut all = Vec::new();
-    for test in &mutant.tests {
-        match judge(mutant, test, &Trial::of(copy, test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?) {
+    for expected in &mutant.expected {
+        let outcome = Trial::of(copy, &expected.test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?;
+        match judge(mutant, expected, &outcome) {
             Verdict::Caught(said) => all.push(said),
             other => return Ok(other),
         }
@@ -133,13 +134,14 @@ fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     Ok(Verdict::Caught(all.join("; ")))
 }
 
-fn judge(mutant: &Mutant, test: &Test, outcome: &Outcome) -> Verdict {
+fn judge(mutant: &Mutant, expected: &Expected, outcome: &Outcome) -> Verdict {
+    let Expected { test, finds } = expected;
     match outcome {
-        Outcome::Failed { said } => match mutant.finds.iter().find_map(|expected| line_with(said, expected)) {
+        Outcome::Failed { said } => match finds.iter().find_map(|expected| line_with(said, expected)) {
             Some(line) => Verdict::Caught(line),
             None => Verdict::Error(format!(
                 "{test} failed for another reason than `{}`:\n{}",
-                mutant.finds.join("` or `"),
+                finds.join("` or `"),
                 end_of(said)
             )),
         },
@@ -189,10 +191,10 @@ mod tests {
 
     #[test]
     fn a_mutant_is_caught_only_by_the_failure_it_expects() {
-        let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: left: 1\n--- a/x.rs\n+++ b/x.rs\n";
+        let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: freed twice\n--- a/x.rs\n+++ b/x.rs\n";
         let mutant = patch::parse(Path::new("x"), text).expect("a full header");
-        let verdict = |outcome| judge(&mutant, &mutant.tests[0], &outcome);
-        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  left: 1".into() }), Verdict::Caught(_)));
+        let verdict = |outcome| judge(&mutant, &mutant.expected[0], &outcome);
+        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  freed twice".into() }), Verdict::Caught(_)));
         assert!(matches!(verdict(Outcome::Failed { said: "out of memory".into() }), Verdict::Error(_)));
         assert!(matches!(verdict(Outcome::Held), Verdict::Survived(_)));
         assert!(matches!(verdict(Outcome::Hung), Verdict::Error(_)));
@@ -203,6 +205,7 @@ mod tests {
     fn every_patch_of_the_house_has_a_full_header() {
         let mutants = patch::read_all(&folder()).expect("all can be read");
         assert!(mutants.len() >= 12);
-        assert!(mutants.iter().all(|mutant| !mutant.finds.is_empty()));
+        let says = |expected: &Expected| !expected.finds.is_empty();
+        assert!(mutants.iter().all(|mutant| mutant.may_hang.is_some() || mutant.expected.iter().all(says)));
     }
 }

@@ -147,7 +147,7 @@ fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
     drop(writer);
     let state = wait(&auto, |state| state.readings >= 1);
     assert!(matches!(state.decision, Some(Decision::Raise(_))), "it wanted to: {state:?}");
-    assert_eq!((state.raised, state.change), (0, None));
+    assert_eq!((state.raised, state.change), (0, None), "it sets no target any more");
     assert_eq!((balloon.stats().target.0, balloon.stats().actual.0), (10, 10));
 }
 

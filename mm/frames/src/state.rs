@@ -246,7 +246,7 @@ mod tests {
     /// no reference can be taken on a frame that has none, nor one too many to count.
     #[test]
     fn references_stop_at_both_ends() {
-        assert_eq!(State::INSIDE.with_reference(), None);
+        assert_eq!(State::INSIDE.with_reference(), None, "a frame without references gets none");
         assert_eq!(State::used(Order::SINGLE).without_reference(), None);
         let full = State::from_bits(State::used(Order::SINGLE).bits() | REFERENCES);
         assert_eq!(full.with_reference(), None);

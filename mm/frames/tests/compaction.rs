@@ -72,7 +72,7 @@ fn r111_s48_blocks_can_be_had_out_of_scattered_memory() {
         let count = |movability| (1..=SEEDS).filter(|&seed| one_request(movability, order, seed)).count() as u64;
         let (on, off) = (count(Movability::On), count(Movability::Off));
         println!("{order}: {on} of {SEEDS} requests succeed, with movability off {off} of {SEEDS}");
-        assert_eq!((on, off), (SEEDS, 0), "{order}");
+        assert_eq!((on, off), (SEEDS, 0), "requests that succeed with movability on and off, order {order}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The pool's protocols under loom, with the real code on 64-byte frames: every interleaving of two threads (bounded preemptions).
+//! The pool's protocols under loom, with the real code on 64-byte frames: interleavings of two threads (bounded preemptions).
 //!
 //! The shadow cells behind the frames make loom check each access to bytes: a read that is not ordered after the write it sees fails the run.
 
@@ -16,7 +16,7 @@ fn s01_read_against_free_and_reuse() {
             pool.store(&object(2)).expect("room")
         });
         match read(&pool, handle) {
-            Ok(bytes) => assert_eq!(bytes, object(1)),
+            Ok(bytes) => assert_eq!(bytes, object(1), "the bytes of the object that was asked for"),
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
         let second = join(other, &pool);
@@ -134,7 +134,7 @@ fn s13_a_compaction_does_what_a_reader_left() {
         pool.free(second).expect("live");
         drop(object);
         join(compactor, &pool);
-        assert_eq!(pool.frames(), 1);
+        assert_eq!(pool.frames(), 1, "the frame that the reader kept is given back");
     });
 }
 

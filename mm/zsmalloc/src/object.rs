@@ -80,3 +80,33 @@ impl Slot {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::Arc;
+
+    use frames::{FrameCount, Zone, ZoneConfig};
+    use sys::Backing;
+
+    use crate::{Pool, PoolConfig};
+
+    /// S-49: a payload that is written without being read touches no header, its own and its neighbours'.
+    #[test]
+    fn s49_a_payload_leaves_all_headers_alone() {
+        let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+        let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
+        let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
+        // 76 bytes fill their class but for the header, so each payload ends where the next header begins.
+        for len in [12, 76, 100, 1100, 3000] {
+            let handles: Vec<_> = (0..9).map(|_| pool.store(&vec![1; len]).expect("room")).collect();
+            handles.iter().for_each(|&handle| pool.write(handle, &vec![0xff; len]).expect("live"));
+            pool.check().expect("each header names its handle");
+            for (number, &handle) in handles.iter().enumerate() {
+                pool.write(handle, &vec![number as u8; len]).expect("live");
+            }
+            for (number, &handle) in handles.iter().enumerate() {
+                assert_eq!(pool.read(handle).expect("live").to_vec(), vec![number as u8; len]);
+            }
+        }
+    }
+}

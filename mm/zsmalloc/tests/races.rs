@@ -147,7 +147,7 @@ fn s13_the_last_reader_gives_back_what_a_free_could_not() {
     assert_eq!(pool.frames(), 1);
     assert!(is_whole(&reader.to_vec()));
     drop(reader);
-    assert_eq!(pool.frames(), 0);
+    assert_eq!(pool.frames(), 0, "the last reader gives the frame back");
     pool.check().expect("consistent");
 }
 

@@ -29,6 +29,22 @@ fn r500_frames_of_zspages_are_movable() {
     handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
 }
 
+/// L-01: every count of a class is back at zero when its last object goes.
+#[test]
+fn l01_counts_end_at_zero_with_the_last_object() {
+    let pool = pool();
+    let handles: Vec<_> = (1..400usize).map(|number| pool.store(&vec![7; number * 10]).expect("room")).collect();
+    handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
+    let stats = pool.stats();
+    assert!(!stats.classes.is_empty());
+    for class in &stats.classes {
+        let counts = (class.objects_allocated, class.objects_used, class.frames_used, class.live_bytes);
+        assert_eq!(counts, (0, 0, 0, 0), "counts of class {} without objects", class.class.size);
+        assert_eq!(class.groups.iter().sum::<u32>(), 0, "zspages on lists of class {}", class.class.size);
+    }
+    pool.check().expect("consistent");
+}
+
 /// B6, L-09: each class is exact in itself while others allocate, free and compact. What its objects need never exceeds what it holds, so the
 /// difference, what could be freed, cannot wrap; and the groups add up to the zspages that are counted.
 #[test]

@@ -248,3 +248,34 @@ impl Zram {
         (content, offset_of(slot + 1))
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::ZramConfig;
+
+    const SIZE: Bytes = Bytes(16 * PAGE_SIZE as u64);
+
+    /// Z6, R-503: a part of a page that another write changed meanwhile is merged with what that left.
+    #[test]
+    fn z6_a_part_is_merged_again_after_another_write() {
+        let disk = Zram::new(ZramConfig::new(SIZE)).expect("a small disk");
+        let span = |at, len| Span::new(at, len, SIZE).expect("inside");
+        let piece = pieces(span(100, 100)).next().expect("one page");
+        let undisturbed = Cell::new(true);
+        let write = |part: &mut [u8]| {
+            if undisturbed.replace(false) {
+                disk.write(span(4000, 50), &[2; 50]).expect("room");
+            }
+            part.fill(1);
+        };
+        disk.merge(&piece, write).expect("room");
+        let mut page = [0; PAGE_SIZE];
+        disk.read(span(0, PAGE_SIZE as u64), &mut page).expect("nothing is damaged");
+        assert!(page[100..200].iter().all(|&byte| byte == 1), "what was merged");
+        assert!(page[4000..4050].iter().all(|&byte| byte == 2), "a part written meanwhile is lost");
+        disk.check().expect("sound");
+    }
+}

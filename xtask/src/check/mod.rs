@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         steps.push(("aarch64", aarch64::check()));
     }
     let failed: Vec<String> =
-        steps.into_iter().filter_map(|(name, step)| Some(format!("{name}: {}", step.err()?))).collect();
+        steps.into_iter().filter_map(|(name, step)| Some(format!("{name}: {:#}", step.err()?))).collect();
     if !failed.is_empty() {
         bail!("check failed: {}", failed.join("; "));
     }

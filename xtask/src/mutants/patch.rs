@@ -6,11 +6,13 @@
 //! package: memzip-frames
 //! kind: loom                      test, loom or shuttle
 //! target: races                   an integration test; without this line, the unit tests
-//! test: migrate::tests::s08_...   its full name; the lines from `package` on may come again
-//! finds: a part of what the failing test says; several lines are alternatives
+//! test: migrate::tests::s08_...   its full name; the lines from `package` to `finds` may come again
+//! finds: a part of what this test says when it fails; several lines are alternatives
 //! hang: 20                        only where a test that has not ended after so many seconds has failed rightly
 //! --- a/mm/frames/src/...
 //! ```
+//! What a test must say is the message of an assertion, or its values. A word that every failure
+//! contains is refused: a test that fails for another reason must not pass for one that noticed.
 
 use anyhow::{Context, Result, bail};
 use std::fmt;
@@ -27,11 +29,25 @@ pub struct Mutant {
     /// What it removes.
     pub guard: String,
     /// The tests that must fail, each of them.
-    pub tests: Vec<Test>,
-    /// What a failing test must say, one of these.
-    pub finds: Vec<String>,
+    pub expected: Vec<Expected>,
     /// After how long a test that does not end counts as failed; `None` when that would be an error.
     pub may_hang: Option<Duration>,
+}
+
+impl Mutant {
+    /// The tests that must fail.
+    pub fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.expected.iter().map(|expected| &expected.test)
+    }
+}
+
+/// A test that must fail, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The test.
+    pub test: Test,
+    /// What it must say, one of these; nothing where it hangs.
+    pub finds: Vec<String>,
 }
 
 /// A test by name.
@@ -52,7 +68,7 @@ pub struct Test {
 pub enum Kind {
     /// Plain threads.
     Plain,
-    /// Every interleaving.
+    /// Every interleaving with a bounded number of preemptions.
     Loom,
     /// Random interleavings that can be repeated.
     Shuttle,
@@ -102,7 +118,7 @@ pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
 
 /// Reads a header.
 pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
-    let (mut guard, mut why, mut finds, mut tests, mut may_hang) = (None, None, Vec::new(), Vec::new(), None);
+    let (mut guard, mut why, mut expected, mut may_hang) = (None, None, Vec::<Expected>::new(), None);
     let (mut package, mut kind, mut target) = (None, None, None);
     let (header, _) = text.split_once("--- a/").context("no diff (`--- a/...`)")?;
     for line in header.lines().filter(|line| !line.trim().is_empty() && !is_of_git(line)) {
@@ -117,24 +133,49 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
             "package" => (package, target) = (Some(value), None),
             "kind" => kind = Some(Kind::parse(&value)?),
             "target" => target = Some(value),
-            "test" => tests.push(Test {
-                kind: kind.context("no kind before test")?,
-                package: package.clone().context("no package before test")?,
-                target: target.clone(),
-                name: value,
-            }),
-            "finds" => finds.push(value),
+            "test" => {
+                let kind = kind.context("no kind before test")?;
+                let package = package.clone().context("no package before test")?;
+                let test = Test { kind, package, target: target.clone(), name: value };
+                expected.push(Expected { test, finds: Vec::new() });
+            }
+            "finds" => {
+                let Expected { test, finds } = expected.last_mut().context("no test before finds")?;
+                if let Some(problem) = unspecific(&value, test) {
+                    bail!("finds: {value}: {problem}");
+                }
+                finds.push(value);
+            }
             "hang" => may_hang = Some(Duration::from_secs(value.parse().context("hang counts seconds")?)),
             _ => bail!("unknown field {field}: {value}"),
         }
     }
     why.context("no why")?;
-    if tests.is_empty() || finds.is_empty() {
-        bail!("no test, or nothing it must say (finds)");
+    if expected.is_empty() {
+        bail!("no test");
+    }
+    let silent = |expected: &&Expected| expected.finds.is_empty() && may_hang.is_none();
+    if let Some(Expected { test, .. }) = expected.iter().find(silent) {
+        bail!("nothing that {} must say (finds)", test.name);
     }
     let name = path.file_stem().context("no name")?.to_string_lossy().into_owned();
     let guard = guard.context("no guard")?;
-    Ok(Mutant { name, patch: text.to_owned(), guard, tests, finds, may_hang })
+    Ok(Mutant { name, patch: text.to_owned(), guard, expected, may_hang })
+}
+
+/// What makes a text appear in failures of every kind, if anything.
+fn unspecific(value: &str, test: &Test) -> Option<&'static str> {
+    let values = value.strip_prefix("left:").or_else(|| value.strip_prefix("right:"));
+    let is_plain = |values: &str| !values.contains(|c: char| c.is_ascii_alphabetic());
+    if value.contains("panicked") || "assertion failed".contains(value) {
+        Some("every failure says that")
+    } else if value.ends_with(".rs") || test.name.contains(value) {
+        Some("every failure of this test names its file and itself")
+    } else if values.is_some_and(is_plain) {
+        Some("numbers alone; give the assertion a message")
+    } else {
+        None
+    }
 }
 
 /// Lines `git diff` writes above the diff itself.
@@ -152,11 +193,12 @@ why: the object may have moved
 package: memzip-zsmalloc
 kind: loom
 test: loom_tests::s01
+finds: its own bytes
 package: memzip-zsmalloc
 kind: test
 target: races
 test: s21
-finds: left: 1
+finds: freed twice
 finds: Causality
 hang: 20
 diff --git a/mm/zsmalloc/src/access.rs b/mm/zsmalloc/src/access.rs
@@ -174,16 +216,29 @@ index 1..2 100644
     fn a_header_gives_its_fields_and_tests() {
         let mutant = parse(Path::new("a/second-look.patch"), TEXT).expect("complete");
         assert_eq!((mutant.name.as_str(), mutant.may_hang), ("second-look", Some(Duration::from_secs(20))));
-        assert_eq!(mutant.finds, ["left: 1", "Causality"]);
         assert_eq!(mutant.patch, TEXT);
-        let [first, second] = &mutant.tests[..] else { panic!("two tests") };
+        assert_eq!(mutant.expected[0].finds, ["its own bytes"]);
+        assert_eq!(mutant.expected[1].finds, ["freed twice", "Causality"]);
+        let [first, second] = &mutant.expected[..] else { panic!("two tests") };
+        let (first, second) = (&first.test, &second.test);
         assert_eq!((first.kind, first.target.as_deref(), first.name.as_str()), (Kind::Loom, None, "loom_tests::s01"));
         assert_eq!((second.kind, second.target.as_deref()), (Kind::Plain, Some("races")));
     }
 
     #[test]
+    fn a_failure_of_any_kind_is_not_what_is_expected() {
+        for vague in ["panicked", "left: 1", "left: (0, 10)", "loom_tests.rs", "s21", "assertion failed"] {
+            let text = TEXT.replace("finds: freed twice", &format!("finds: {vague}"));
+            assert!(parse(Path::new("x.patch"), &text).is_err(), "{vague}");
+        }
+        let silent = TEXT.replace("finds: its own bytes\n", "");
+        assert!(parse(Path::new("x.patch"), &silent).is_ok(), "it may hang");
+        assert!(parse(Path::new("x.patch"), &silent.replace("hang: 20\n", "")).is_err());
+    }
+
+    #[test]
     fn a_header_that_lacks_something_is_an_error() {
-        for field in ["guard", "why", "finds", "test", "kind", "package"] {
+        for field in ["guard", "why", "test", "kind", "package"] {
             let short: Vec<&str> = TEXT.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
             assert!(parse(Path::new("x.patch"), &short.join("\n")).is_err(), "{field}");
         }

@@ -97,7 +97,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let mut others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let before = balloon.stats();
     let change = balloon.set_target(FrameCount(10));
-    assert_eq!(change.stop, Stop::NoMemory(Shortage::Reserve));
+    assert_eq!(change.stop, Stop::NoMemory(Shortage::Reserve), "the zone is full");
     assert!(probe.asked.load(SeqCst), "the zone was asked to make room");
     let after = balloon.stats();
     assert_eq!((after.actual, after.inflated_total), (before.actual, before.inflated_total));
@@ -106,7 +106,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let reserve = usize::try_from(zone.watermarks().min.0).expect("small");
     others.truncate(others.len() - reserve - 4);
     let change = balloon.set_target(FrameCount(10));
-    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 4));
+    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 4), "the reserve stays");
     check(&balloon, &host);
 }
 

@@ -33,7 +33,7 @@ fn r152_inflated_frames_are_movable_and_lead_to_their_balloon() {
     let isolated = zone.isolate(pfn).expect("movable");
     assert!(zone.isolate(pfn).is_none(), "one at a time");
     let stats = balloon.stats();
-    assert_eq!((stats.actual.0, stats.frames.0, stats.isolated.0), (3, 3, 1));
+    assert_eq!((stats.actual.0, stats.frames.0, stats.isolated.0), (3, 3, 1), "an isolated frame counts once");
     assert_eq!(host.has(), balloon.pieces(), "the host still has it");
     drop(isolated);
     assert_eq!((balloon.stats().actual.0, balloon.stats().isolated.0), (3, 0));

@@ -59,7 +59,7 @@ fn inflating_does_not_deflate_itself() {
     assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let change = balloon.set_target(FrameCount(400));
-    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 300));
+    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 300), "inflating deflates nothing");
     assert_eq!(balloon.squeeze(FrameCount(100)), FrameCount(0), "nor does asking others to make room");
     assert_eq!((balloon.stats().oom_deflated_total, balloon.stats().actual.0), (0, 300));
     check(&balloon, &host);

@@ -1,4 +1,4 @@
-//! The extent's protocol under loom, with the real code: every interleaving of a few threads.
+//! The extent's protocol under loom, with the real code: interleavings of a few threads.
 
 use super::*;
 use crate::{FrameCount, Reclaim, ZoneConfig};
@@ -19,7 +19,7 @@ fn one_frame() -> (Arc<Extents>, ExtentId) {
 /// A reader sees all of a change or nothing of it (L-16, S-25): the shadow cells in the arena make loom check every access.
 #[test]
 fn reader_against_writer() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let writer = {
             let extents = Arc::clone(&extents);
@@ -41,7 +41,7 @@ fn reader_against_writer() {
 /// Exactly one of the leaving reader and the marker learns that the work is his (the deferred free of S-13, R-286): nothing is stranded.
 #[test]
 fn pending_work_is_found_by_exactly_one() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let reader = {
             let extents = Arc::clone(&extents);
@@ -61,7 +61,7 @@ fn pending_work_is_found_by_exactly_one() {
             }
         }
         let by_reader = reader.join().expect("no panic") == Some(true);
-        assert_eq!(done + u32::from(by_reader), 1);
+        assert_eq!(done + u32::from(by_reader), 1, "pending work is done once");
         assert!(extents.share(id).is_none());
     });
 }
@@ -69,7 +69,7 @@ fn pending_work_is_found_by_exactly_one() {
 /// The same with the reader inside from the start: it leaves between any two steps of the marker (S-13, R-286).
 #[test]
 fn s13_a_mark_and_the_last_to_leave() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let shared = extents.share(id).expect("live");
         let marker = {
@@ -99,7 +99,7 @@ fn reap(extents: &Extents, id: ExtentId) -> bool {
 /// A stale id taken while its extent ends is refused or kept alive, never half of each (S-04, S-08).
 #[test]
 fn share_against_destroy_and_reuse() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let owner = {
             let extents = Arc::clone(&extents);

@@ -26,7 +26,7 @@ fn is_sound(cache: &Store, frames: u64) {
 
 fn is_empty(cache: &Store) {
     let stats = cache.lru().stats();
-    assert_eq!((stats.inactive, stats.active), (FrameCount(0), FrameCount(0)));
+    assert_eq!((stats.inactive, stats.active), (FrameCount(0), FrameCount(0)), "no frame is on a list");
     is_sound(cache, 0);
 }
 

@@ -171,7 +171,7 @@ fn s43_a_scan_passes_isolated_frames_over() {
     // The end of a putback, when the frame is on its list and still marked.
     let place = Place::Inactive;
     cache.lru().put_back(isolated.pfn(), place);
-    assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)));
+    assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)), "a scan passes isolated frames over");
     assert_eq!(cache.lru().take_off(isolated.pfn()), Some(place));
     cache.end(next);
     assert_eq!(cache.scan(), None);

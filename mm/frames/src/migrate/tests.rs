@@ -51,7 +51,8 @@ fn r068_the_ledger_of_a_frame_that_moves() {
     assert_eq!((references(&zone, old), zone.isolated()), (2, 1));
     let done = migrate(&zone, &mut batch, &mut targets);
     assert_eq!((done, batch.len()), (Migration { migrated: 1, ..Migration::default() }, 0));
-    assert_eq!((references(&zone, old), references(&zone, targets[0])), (0, 1));
+    let after = (references(&zone, old), references(&zone, targets[0]));
+    assert_eq!(after, (0, 1), "the old frame has no reference left, the new one its owner's");
     assert_eq!(*driver.has.lock().expect("no panic inside"), targets);
     assert_eq!(zone.tables.frames.name(targets[0]), Some((41, 3)), "the new frame goes by the old one's name");
     assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));

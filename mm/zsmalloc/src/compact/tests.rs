@@ -64,6 +64,19 @@ fn s47_a_second_run_moves_nothing() {
     assert_eq!((second.objects_moved, second.frames_freed, second.skipped), (0, 0, 0));
 }
 
+/// S-47, R-332: compaction ends inside a zspage once the class holds no frame more than it needs.
+#[test]
+fn s47_compaction_stops_when_nothing_is_left_to_gain() {
+    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let handles = fill(&pool, 1100, 22);
+    // The first zspage has room for two objects; of the second the last object keeps a frame of its own.
+    free_every(&pool, &handles, |number| ![1, 5].contains(&number) && (number < 13 || number == 21));
+    assert_eq!((pool.frames(), pool.frames_freeable()), (5, 1));
+    let report = pool.compact(&Budget::unlimited());
+    assert_eq!((report.objects_moved, report.frames_freed), (1, 1), "one object moves for the one frame");
+    pool.check().expect("consistent");
+}
+
 /// S-21, L-04: an object somebody reads is compacted around or away, and the reader keeps its bytes. The reader's own thread compacts.
 #[test]
 fn s21_a_reader_keeps_its_bytes_while_its_object_moves_and_dies() {
@@ -297,7 +310,8 @@ fn l10_a_frame_that_waits_for_its_reader_is_not_counted() {
     let (pool, zspages) = prepared(&[1, 3]);
     let reader = pool.read(zspages[0][0]).expect("live");
     let report = pool.compact(&Budget::unlimited());
-    assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (1, 0, 0));
+    let counts = (report.objects_moved, report.frames_freed, report.zspages_freed);
+    assert_eq!(counts, (1, 0, 0), "a frame that its reader keeps is not free");
     assert_eq!(pool.frames(), 2);
     assert_eq!(reader.to_vec(), content(0, 1000));
     drop(reader);

@@ -1,4 +1,4 @@
-//! The slot protocol, every interleaving, on the real code with two slots a chunk.
+//! The slot protocol under loom, on the real code with two slots a chunk.
 
 use super::*;
 use page::Form;
@@ -39,7 +39,7 @@ fn a_word_written_while_its_chunk_is_given_back_stays() {
         // The second chunk empties, so the first one is given back unless the writer is already in.
         put(&slots, 2, Stored::EMPTY);
         assert_eq!(writer.join().expect("no panic"), Stored::EMPTY);
-        assert_eq!(slots.get(1), word(3));
+        assert_eq!(slots.get(1), word(3), "the word that was written stays");
         counts_match(&slots);
     });
 }
@@ -60,7 +60,7 @@ fn a_displaced_word_is_freed_by_one_thread() {
         let mut seen = vec![mine, theirs, left];
         seen.retain(|&word| word != Stored::EMPTY);
         seen.sort_by_key(|word| word.to_bits());
-        assert_eq!(seen, vec![word(1), word(2)]);
+        assert_eq!(seen, vec![word(1), word(2)], "each word is displaced once");
         counts_match(&slots);
     });
 }
