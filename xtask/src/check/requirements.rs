@@ -10,21 +10,33 @@ use std::ops::RangeInclusive;
 /// The documents with the tables: what is asked for, and what must not happen.
 const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/scenarios.md"];
 /// The numbers that exist in the part of the specification this version covers: how they begin, how many digits they have, and their ranges.
-const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 6] = [
+const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 9] = [
     ("R-", 3, &[1..=11, 20..=35, 50..=72, 100..=112, 150..=163, 200..=221, 250..=260, 280..=298]),
     ("R-", 3, &[330..=341, 400..=417, 450..=455, 500..=511]),
     ("S-", 2, &[1..=53]),
     ("L-", 2, &[1..=19]),
     ("B", 1, &[1..=15]),
     ("Z", 1, &[1..=14]),
+    ("C-", 2, &[1..=13]),
+    ("E-", 1, &[1..=5]),
+    ("LO-", 1, &[1..=4]),
 ];
 /// Numbers that stand in no range.
 const OTHERS: [&str; 11] = ["B13a", "B13b", "B13c", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8"];
 /// The only ways to have no test.
 const REASONS: [&str; 3] = ["kernel only:", "replaced:", "later:"];
 /// Kinds of numbers: how they begin, and how many digits follow.
-const KINDS: [(&str, RangeInclusive<usize>); 7] =
-    [("R-", 3..=3), ("S-", 2..=2), ("L-", 2..=2), ("C-", 2..=2), ("B", 1..=2), ("Z", 1..=2), ("F", 1..=1)];
+const KINDS: [(&str, RangeInclusive<usize>); 9] = [
+    ("R-", 3..=3),
+    ("S-", 2..=2),
+    ("L-", 2..=2),
+    ("C-", 2..=2),
+    ("E-", 1..=1),
+    ("LO-", 1..=1),
+    ("B", 1..=2),
+    ("Z", 1..=2),
+    ("F", 1..=1),
+];
 /// What shows a scenario; the word `-` stands for nothing.
 const SHOWN: [&str; 8] = ["unit", "race", "loom", "shuttle", "model", "e2e", "mutant", "-"];
 /// Kinds that a row must claim exactly when the path of something it names contains this.
@@ -162,7 +174,7 @@ mod tests {
 
     #[test]
     fn numbers_are_recognised_and_ordinary_words_are_not() {
-        for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8"] {
+        for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8", "E-4", "C-13", "LO-2"] {
             assert_eq!(number(word), Some(word));
         }
         for word in ["x86-64", "Zram", "B", "Ba", "F16", "R-20", "Z9a"] {
@@ -173,7 +185,11 @@ mod tests {
     #[test]
     fn what_must_have_a_row_is_what_the_specification_numbers() {
         let all: BTreeSet<String> = covered().collect();
-        assert!(["R-001", "R-511", "S-01", "S-53", "L-19", "B1", "B13c", "Z14", "F8"].iter().all(|n| all.contains(*n)));
+        assert!(
+            ["R-001", "R-511", "S-01", "S-53", "L-19", "B1", "B13c", "Z14", "F8", "E-5", "C-01", "LO-4"]
+                .iter()
+                .all(|n| all.contains(*n))
+        );
         assert!(all.iter().all(|n| number(n) == Some(n.as_str())));
         assert!(!all.contains("R-012") && !all.contains("R-036"));
     }
