@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub struct GuestArgs {
     /// The longest one boot of the guest may take
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 1800)]
     pub seconds: u64,
     /// What runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accelerator::Tcg)]
