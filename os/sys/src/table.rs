@@ -5,7 +5,7 @@
     expect(unsafe_code, reason = "a mapped range is viewed as a slice of atomic words")
 )]
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
@@ -106,7 +106,8 @@ impl<T: Word> Table<T> {
 }
 
 /// The whole pages inside a range of bytes; an empty range at its end when there are none.
-fn whole_pages(bytes: Range<usize>, page: usize) -> Range<usize> {
+#[cfg(not(any(loom, shuttle)))]
+fn whole_pages(bytes: std::ops::Range<usize>, page: usize) -> std::ops::Range<usize> {
     let (start, end) = (bytes.start.next_multiple_of(page), bytes.end / page * page);
     if start < end { start..end } else { bytes.end..bytes.end }
 }
