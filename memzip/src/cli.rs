@@ -34,7 +34,7 @@ pub(crate) enum Command {
     ///
     /// One line, the NBD URI, is printed when the disk is ready. Clients take it as it is: nbdcopy FILE URI, nbdinfo URI,
     /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Show what a running server holds
     Stat(Ask),
     /// Have a running server move scattered objects and frames together, so that free memory goes back
@@ -248,7 +248,7 @@ mod tests {
     fn serve(args: &[&str]) -> Result<Serve, clap::error::ErrorKind> {
         let cli = Cli::try_parse_from(["memzip", "serve"].iter().chain(args)).map_err(|error| error.kind())?;
         match cli.command {
-            Command::Serve(serve) => Ok(serve),
+            Command::Serve(serve) => Ok(*serve),
             other => panic!("{other:?} is not what was asked for"),
         }
     }

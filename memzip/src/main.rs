@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Serve(args) => serve::run(args)?,
+        Command::Serve(args) => serve::run(*args)?,
         Command::Stat(ask) => output::print(&stat::run(&socket(&ask)?, ask.format())?)?,
         Command::Compact(args) => output::print(&compact::run(&socket(&args.ask)?, &args)?)?,
         Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
