@@ -126,6 +126,7 @@ pub struct Owner {
     zone: Arc<Zone>,
     id: OwnerId,
     lru: Option<Lru>,
+    movability: Movability,
 }
 
 impl Zone {
@@ -145,7 +146,18 @@ impl Zone {
     /// [`OwnersExhausted`].
     pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
         let id = self.registry.reserve().ok_or(OwnersExhausted)?;
-        Ok(Owner { zone: Arc::clone(self), id, lru: None })
+        Ok(Owner { zone: Arc::clone(self), id, lru: None, movability: self.movability })
+    }
+
+    /// As [`Zone::reserve_owner`], for an owner whose frames never move, while those of others do:
+    /// as zsmalloc's were before the kernel could migrate them. For comparison.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`].
+    pub fn reserve_pinned_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        let mut owner = self.reserve_owner()?;
+        owner.movability = Movability::Off;
+        Ok(owner)
     }
 
     /// As [`Zone::reserve_owner`], with LRU lists for the frames.
@@ -178,9 +190,12 @@ impl Owner {
         self.lru.as_ref()
     }
 
-    /// From here on the owner is called.
+    /// From here on the owner is called, unless its frames are pinned: then nobody has anything to
+    /// ask.
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
-        self.zone.registry.put(self.id, Place::Published(ops));
+        if self.movability == Movability::On || self.zone.movability == Movability::Off {
+            self.zone.registry.put(self.id, Place::Published(ops));
+        }
     }
 
     /// From here on the owner's frames are in extents: [`Target::accept`](super::Target::accept) refuses them, since only who holds the extent alone may
@@ -189,10 +204,11 @@ impl Owner {
         self.zone.registry.set_of_extents(self.id, true);
     }
 
-    /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable ones, unless nothing moves in this zone (B14).
+    /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable
+    /// ones, unless they never move (B14).
     #[must_use]
     pub fn migrate_type(&self) -> MigrateType {
-        match self.zone.movability {
+        match self.movability {
             Movability::On => MigrateType::Movable,
             Movability::Off => MigrateType::Unmovable,
         }

@@ -82,3 +82,24 @@ fn what_cannot_be_adopted_is_an_error() {
     owner.release(pfn);
     zone.check().expect("consistent");
 }
+
+/// the frames of a pinned owner stay where they are while another owner's move. It lets go
+/// of them like any other.
+#[test]
+fn r011_a_pinned_owners_frames_alone_stay() {
+    let zone = zone();
+    let (driver, pinned) = (Driver::new(&zone), zone.reserve_pinned_owner().expect("a number"));
+    assert_eq!((driver.owner.migrate_type(), pinned.migrate_type()), (MigrateType::Movable, MigrateType::Unmovable));
+    // It would be willing.
+    let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
+    pinned.publish(ops);
+    let frame = zone.alloc_frame(pinned.migrate_type(), Reclaim::NotAllowed).expect("room");
+    let (stays, moves) = (pinned.adopt(frame, 41, 3).expect("nobody else has it"), driver.take());
+    assert!(zone.isolate(stays).is_none(), "it is pinned");
+    assert_eq!((driver.asked.load(Relaxed), references(&zone, stays)), (0, 1), "an attempt leaves nothing behind");
+    assert!(zone.isolate(moves).is_some());
+    pinned.release(stays);
+    driver.let_go(moves);
+    assert_eq!(zone.stats().in_use, FrameCount(0));
+    zone.check().expect("consistent");
+}
