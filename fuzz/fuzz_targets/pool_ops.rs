@@ -33,7 +33,7 @@ fn pool(input: &mut Input<'_>) -> Option<Arc<Pool>> {
     let chain = input.byte()? % 16 + 1;
     let rule = if input.byte()? % 2 == 0 { ChainRule::LeastWaste } else { ChainRule::UsedPercent };
     let zone = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
-    let config = PoolConfig { chain, rule, max_objects: Some(4096), backing: Backing::Heap };
+    let config = PoolConfig { chain, rule, max_objects: Some(4096), backing: Backing::Heap, ..PoolConfig::default() };
     Some(Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool"))
 }
 

@@ -8,6 +8,7 @@ use frames::{Exclusive, ExtentId};
 
 use crate::class::SizeClass;
 use crate::handle::Handle;
+use crate::hold::ClassGuard;
 use crate::object::Slot;
 use crate::pool::{ClassState, Pool};
 use crate::zspage::frames_of;
@@ -43,7 +44,7 @@ impl Pool {
     }
 
     /// Finds an object and locks its class: until the lock is dropped it stays where it is.
-    pub(crate) fn lock_object(&self, handle: Handle) -> Result<(Slot, sync::MutexGuard<'_, ClassState>), AccessError> {
+    pub(crate) fn lock_object(&self, handle: Handle) -> Result<(Slot, ClassGuard<'_>), AccessError> {
         let mut misses = 0;
         loop {
             self.note_miss(&mut misses)?;

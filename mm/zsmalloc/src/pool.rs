@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use frames::{Budget, ExtentId, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
+use frames::{Budget, ExtentId, Movability, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
+use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
-use sync::{Mutex, MutexGuard};
 use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
@@ -13,6 +13,7 @@ use crate::fullness::{GROUPS, Group};
 use crate::gauge::Gauge;
 use crate::handle::LAST_GENERATION;
 use crate::handles::Handles;
+use crate::hold::{ClassGuard, HoldTimes, Holds};
 use crate::zspage::{Head, List, Zspages};
 use crate::{AccessError, AllocError, BackgroundStats, Leaked, PoolError};
 
@@ -32,12 +33,25 @@ pub struct PoolConfig {
     pub backing: Backing,
     /// Called when the pool is dropped and still holds zspages; `None` for a user that lets go of whole pools. See [`Pool::destroy`].
     pub on_leak: Option<fn(&Leaked)>,
+    /// Whether the frames of zspages can be moved where the zone's can. Off pins them, for
+    /// comparison, while frames of other owners move.
+    pub movability: Movability,
+    /// Whether to measure how long class locks are held.
+    pub hold_times: HoldTimes,
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
         let chain = frames::MAX_CHAIN as u8;
-        Self { chain, rule: ChainRule::LeastWaste, max_objects: None, backing: Backing::AnonymousSmall, on_leak: None }
+        Self {
+            chain,
+            rule: ChainRule::LeastWaste,
+            max_objects: None,
+            backing: Backing::AnonymousSmall,
+            movability: Movability::On,
+            on_leak: None,
+            hold_times: HoldTimes::Off,
+        }
     }
 }
 
@@ -56,6 +70,7 @@ pub struct Pool {
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
     pub(crate) on_leak: Option<fn(&Leaked)>,
+    pub(crate) holds: Holds,
     /// Kept for its drop.
     shrinker: OnceLock<ShrinkerRegistration>,
 }
@@ -99,7 +114,10 @@ impl Pool {
         let objects = config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
         let state = || ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new()));
-        let owner = zone.reserve_owner()?;
+        let owner = match config.movability {
+            Movability::On => zone.reserve_owner()?,
+            Movability::Off => zone.reserve_pinned_owner()?,
+        };
         let pool = Arc::new(Self {
             zspages: Zspages::new(owner, capacity, config.backing)?,
             handles: Handles::new(objects.min(MAX_OBJECTS), last_generation, config.backing)?,
@@ -111,6 +129,7 @@ impl Pool {
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
             on_leak: config.on_leak,
+            holds: Holds::new(config.hold_times),
             shrinker: OnceLock::new(),
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
@@ -139,8 +158,8 @@ impl Pool {
         self.classes.largest_with_header()
     }
 
-    pub(crate) fn lock(&self, class: SizeClass) -> MutexGuard<'_, ClassState> {
-        self.states[usize::from(class.index)].0.lock()
+    pub(crate) fn lock(&self, class: SizeClass) -> ClassGuard<'_> {
+        self.holds.begin(self.states[usize::from(class.index)].0.lock())
     }
 
     /// Stops all further use: what the tables say contradicts itself (S-24).

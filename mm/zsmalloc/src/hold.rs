@@ -1,0 +1,134 @@
+//! How long class locks are held: what another thread may have to wait for (L-16).
+//!
+//! Measured in CPU time of the holder, so that a preemption does not count. Off unless a pool is
+//! made with [`HoldTimes::Measured`]: a measured hold costs two system calls.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sync::MutexGuard;
+use sync::atomic::{AtomicU64, Ordering};
+
+use crate::pool::{ClassState, Pool};
+
+/// Whether a pool measures how long its class locks are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldTimes {
+    /// It does not: a hold costs nothing.
+    #[default]
+    Off,
+    /// It does, for experiments.
+    Measured,
+}
+
+/// The longest hold so far.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    times: HoldTimes,
+    /// Units: nanoseconds.
+    longest: AtomicU64,
+}
+
+/// A locked class.
+#[derive(Debug)]
+pub(crate) struct ClassGuard<'p> {
+    state: MutexGuard<'p, ClassState>,
+    timer: Option<Timer<'p>>,
+}
+
+/// Measures one hold.
+#[derive(Debug)]
+struct Timer<'p> {
+    start: Duration,
+    longest: &'p AtomicU64,
+}
+
+impl Holds {
+    pub(crate) fn new(times: HoldTimes) -> Self {
+        Self { times, longest: AtomicU64::new(0) }
+    }
+
+    /// Begins a hold: the lock was taken just now.
+    pub(crate) fn begin<'p>(&'p self, state: MutexGuard<'p, ClassState>) -> ClassGuard<'p> {
+        let timer = (self.times == HoldTimes::Measured)
+            .then(|| Timer { start: sys::host::thread_cpu_time(), longest: &self.longest });
+        ClassGuard { state, timer }
+    }
+}
+
+impl Drop for ClassGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(Timer { start, longest }) = &self.timer {
+            let held = sys::host::thread_cpu_time().saturating_sub(*start);
+            // Relaxed: a statistic; nothing is read through it.
+            longest.fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Deref for ClassGuard<'_> {
+    type Target = ClassState;
+
+    fn deref(&self) -> &ClassState {
+        &self.state
+    }
+}
+
+impl DerefMut for ClassGuard<'_> {
+    fn deref_mut(&mut self) -> &mut ClassState {
+        &mut self.state
+    }
+}
+
+impl Pool {
+    /// Returns the longest time a class lock was held since this was last called, in CPU time of
+    /// the holder. `None` unless the pool was made with [`HoldTimes::Measured`].
+    pub fn take_longest_hold(&self) -> Option<Duration> {
+        // Relaxed: a statistic; nothing is read through it.
+        let longest = self.holds.longest.swap(0, Ordering::Relaxed);
+        (self.holds.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::Arc;
+
+    use frames::{FrameCount, Zone, ZoneConfig};
+    use sys::Backing;
+
+    use super::*;
+    use crate::{Budget, PoolConfig};
+
+    fn pool(hold_times: HoldTimes) -> Arc<Pool> {
+        let zone = ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = PoolConfig { backing: Backing::Heap, hold_times, ..PoolConfig::default() };
+        Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool")
+    }
+
+    /// L-16: the class lock is given back every few objects, so the longest hold is a small part of
+    /// a compaction.
+    #[test]
+    fn l16_no_hold_of_a_class_lock_is_long() {
+        let pool = pool(HoldTimes::Measured);
+        let handles: Vec<_> = (0..8000).map(|_| pool.store(&[7; 1000]).expect("room")).collect();
+        for &handle in handles.iter().step_by(2) {
+            pool.free(handle).expect("live");
+        }
+        assert!(pool.take_longest_hold().is_some_and(|longest| longest > Duration::ZERO));
+        assert_eq!(pool.take_longest_hold(), Some(Duration::ZERO), "it was taken");
+        let start = sys::host::thread_cpu_time();
+        let report = pool.compact(&Budget::unlimited());
+        let whole = sys::host::thread_cpu_time() - start;
+        let longest = pool.take_longest_hold().expect("it is measured");
+        assert!(report.objects_moved >= 1500, "{report:?}");
+        assert!(longest > Duration::ZERO && longest * 8 < whole, "{longest:?} of {whole:?}");
+    }
+
+    #[test]
+    fn holds_are_measured_only_when_asked_for() {
+        let pool = pool(HoldTimes::Off);
+        pool.store(b"x").expect("room");
+        assert_eq!(pool.take_longest_hold(), None);
+    }
+}
