@@ -4,6 +4,7 @@ use block::Bytes;
 use frames::Movability;
 use sys::Backing;
 use zcomp::Algorithm;
+use zsmalloc::ChainRule;
 
 /// Whether clients may change the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct ZramConfig {
     pub access: Access,
     /// Frames in a zspage at most: 1 to 16.
     pub chain: u8,
+    /// How a size class chooses its chain.
+    pub rule: ChainRule,
     /// Room for frames at most, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only,
     /// so less is of use where a balloon or an experiment needs a zone without room that is never used. A cache of hot
     /// pages adds one block, which it passes through at the limit.
@@ -46,6 +49,9 @@ pub struct ZramConfig {
     pub backing: Backing,
     /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
     pub movability: Movability,
+    /// Whether frames of zspages may be moved where others are: off pins these alone, for
+    /// comparison.
+    pub zspages: Movability,
     /// The most the frames of the cache of uncompressed hot pages may take, rounded up to a frame; `None` for no cache.
     pub hot_cache: Option<Bytes>,
 }
@@ -60,10 +66,12 @@ impl ZramConfig {
             mem_limit: None,
             access: Access::ReadWrite,
             chain: frames::MAX_CHAIN as u8,
+            rule: ChainRule::LeastWaste,
             arena: None,
             contiguous: None,
             backing: Backing::Anonymous,
             movability: Movability::On,
+            zspages: Movability::On,
             hot_cache: None,
         }
     }

@@ -66,4 +66,4 @@ pub use error::ZramError;
 pub use frames::{CmaRegion, FrameCompaction, Movability};
 pub use stat::{HotStat, IoStat, MemorySplit, MmStat, Stat};
 pub use zram::{MAX_SIZE, Zram};
-pub use zsmalloc::{Budget, ClassStats, Compaction};
+pub use zsmalloc::{Budget, ChainRule, ClassStats, Compaction};

@@ -243,5 +243,11 @@ fn has_cache(config: &ZramConfig) -> bool {
 fn pool_config(config: &ZramConfig, pages: u64) -> PoolConfig {
     // An index is retired after 16 million uses, so there are twice as many as pages.
     let objects = u32::try_from(pages * 2 + (1 << 16)).unwrap_or(u32::MAX);
-    PoolConfig { chain: config.chain, max_objects: Some(objects), ..PoolConfig::default() }
+    PoolConfig {
+        chain: config.chain,
+        rule: config.rule,
+        max_objects: Some(objects),
+        movability: config.zspages,
+        ..PoolConfig::default()
+    }
 }
