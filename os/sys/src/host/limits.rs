@@ -59,6 +59,12 @@ pub fn available_memory() -> Option<u64> {
     meminfo("MemAvailable:")
 }
 
+/// Returns memory of the machine that nothing uses. Units: bytes.
+#[must_use]
+pub fn free_memory() -> Option<u64> {
+    meminfo("MemFree:")
+}
+
 /// All memory of the machine. Units: bytes.
 #[must_use]
 pub fn total_memory() -> Option<u64> {
