@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
+use zram::ChainRule;
 
 use crate::control::compact_json::CompactRequest;
 use crate::durations::Time;
@@ -215,9 +216,33 @@ pub(crate) struct Lab {
     /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value = "lz4")]
     pub(crate) algorithm: Algorithm,
+    /// Frames in a zspage at most; the original series had 4
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) chain: u8,
+    /// How a size class chooses its chain
+    #[arg(long, value_enum, default_value_t = Rule::LeastWaste)]
+    pub(crate) rule: Rule,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// How a size class chooses the number of frames of its zspages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    /// The fewest bytes left over in a zspage, as in today's kernel
+    LeastWaste,
+    /// The largest used share in whole percent, as in the original series
+    UsedPercent,
+}
+
+impl From<Rule> for ChainRule {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::LeastWaste => Self::LeastWaste,
+            Rule::UsedPercent => Self::UsedPercent,
+        }
+    }
 }
 
 impl Lab {
@@ -236,6 +261,8 @@ pub(crate) enum Experiment {
     E2,
     /// Frame compaction after eight parallel writers, with frames that can move and with frames that cannot
     E3,
+    /// What handles, metadata and locks cost
+    E4,
     /// Allocations of neighbouring frames in a zone full of scattered zspages, with frames that can move and with frames that cannot
     E5,
 }

@@ -31,32 +31,22 @@ impl<'p> Disk<'p> {
         Ok(disk)
     }
 
-    /// Fills equal parts of the disk with the pages in their order, one thread a part, `run` pages at a time.
-    pub(super) fn fill_in_parallel(&mut self, parts: usize, run: usize) -> Result<()> {
-        let (each, this) = (self.pages.len() / parts, &*self);
-        std::thread::scope(|scope| {
-            let writer = |part: usize| scope.spawn(move || this.write_part(part * each..(part + 1) * each, run));
-            let writers: Vec<_> = (0..parts).map(writer).collect();
-            writers.into_iter().try_for_each(|writer| match writer.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-        })?;
-        self.held.iter_mut().take(each * parts).enumerate().for_each(|(at, held)| *held = Some(at));
-        Ok(())
+    /// Returns how many pages there are.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
     }
 
-    fn write_part(&self, part: std::ops::Range<usize>, run: usize) -> Result<()> {
-        let mut buf = Vec::with_capacity(run * PAGE);
-        for start in part.clone().step_by(run) {
-            buf.clear();
-            (start..part.end.min(start + run)).for_each(|page| buf.extend_from_slice(self.pages.get(page)));
-            let span = Span::new((start * PAGE) as u64, buf.len() as u64, self.zram.size())?;
-            self.zram.write(span, &buf).with_context(|| format!("cannot write page {start}"))?;
-            // Writers take turns, as they do where a disk is behind them: none runs to its end in one go.
-            std::thread::yield_now();
-        }
-        Ok(())
+    /// Writes pages to their places in one request. See [`Self::note_fill`].
+    pub(super) fn write_run(&self, run: std::ops::Range<usize>) -> Result<()> {
+        let mut buf = Vec::with_capacity(run.len() * PAGE);
+        run.clone().for_each(|page| buf.extend_from_slice(self.pages.get(page)));
+        let span = Span::new((run.start * PAGE) as u64, buf.len() as u64, self.zram.size())?;
+        self.zram.write(span, &buf).with_context(|| format!("cannot write page {}", run.start))
+    }
+
+    /// Notes that the first `len` pages were written to their places.
+    pub(super) fn note_fill(&mut self, len: usize) {
+        self.held.iter_mut().take(len).enumerate().for_each(|(at, held)| *held = Some(at));
     }
 
     fn span(&self, at: usize) -> Result<Span> {
@@ -89,6 +79,11 @@ impl<'p> Disk<'p> {
         self.zram.discard(self.span(at)?).with_context(|| format!("cannot discard page {at}"))?;
         self.held[at] = None;
         Ok(())
+    }
+
+    /// Returns whether there is anything in a page.
+    pub(super) fn holds(&self, at: usize) -> bool {
+        self.held[at].is_some()
     }
 
     /// Stored bytes.

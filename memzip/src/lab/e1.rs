@@ -1,20 +1,37 @@
 //! E-1: object compaction. The same random discards on the same pages, and how much of the memory held is content before and after.
+//!
+//! How much there is to gain depends on how well the pages compress: short objects share a zspage
+//! with many others. So the same is done with the pages as they lie on the disk, and with those
+//! that compress well, middling and badly.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use zram::Budget;
+use zram::{Budget, ChainRule};
 
 use super::disk::Disk;
 use super::free::Free;
 use super::original;
+use super::pages::Pages;
 use super::rng::Rng;
 use super::table::{Cell, Goal, Reach, Report, Table};
 use super::{Lab, setup};
+use crate::corpus::PAGE;
 
 /// Percent of the pages that are discarded, and the share of content to be reached at the end, where there is a goal.
 const CASES: [(usize, Option<f64>); 5] =
     [(40, None), (50, Some(0.983)), (60, Some(0.983)), (75, Some(0.978)), (90, Some(0.965))];
+
+/// Pages chosen by the length they compress to. Units: bytes.
+const SORTS: [(&str, Range<usize>); 3] = [
+    ("pages that compress to a quarter or less", 0..PAGE / 4 + 1),
+    ("pages that compress to between a quarter and a half", PAGE / 4 + 1..PAGE / 2),
+    ("pages that compress to half or more, or not at all", PAGE / 2..usize::MAX),
+];
+
+/// Of a sort with fewer different pages than this nothing is shown. Units: one part of all pages.
+const FEW: usize = 64;
 
 /// What one case came to.
 struct Case {
@@ -25,21 +42,86 @@ struct Case {
     objects_moved: u64,
     seconds: f64,
     moved_again: u64,
+    /// MemFree at the start and at the end.
+    free: [Option<u64>; 2],
+    /// Pages over stored bytes, and the share stored as they are, of the full disk.
+    ratio: f64,
+    raw: f64,
 }
 
 /// Runs all cases.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
+    let mut report = Report {
+        experiment: "E-1",
+        title: "object compaction after random discards",
+        setup: setup(lab),
+        tables: Vec::new(),
+        goals: Vec::new(),
+        notes: vec!["free memory is MemFree of the machine; other programs change it, too".into()],
+        verified_pages: 0,
+    };
+    let mut again = 0;
+    let as_they_lie = sort(lab, &lab.pages, "pages as they lie", &mut report, &mut again)?;
+    let mut sparsest = Vec::new();
+    for (name, range) in SORTS {
+        match lab.pages.that_compress_to(lab.algorithm, &range, lab.pages.len() / FEW)? {
+            Some(pages) => {
+                let cases = sort(lab, &pages, name, &mut report, &mut again)?;
+                sparsest.extend(accepted(cases).map(|case| (name, case)));
+            }
+            None => report.notes.push(format!("there are too few {name}")),
+        }
+    }
+    report.goals.extend(original_goals(sparsest.first()));
+    if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
+        report.goals.extend(our_goals(&as_they_lie));
+    }
+    report.goals.push(Goal::new("objects a second run moves", Reach::Most(0.0), Cell::Count(again)));
+    Ok(report)
+}
+
+/// All cases with one sort of pages, as a table.
+fn sort(lab: &Lab, pages: &Pages, name: &str, report: &mut Report, again: &mut u64) -> Result<Vec<(usize, Case)>> {
+    let mut cases = Vec::new();
+    for (percent, _) in CASES {
+        let (case, verified) = case(lab, pages, percent)?;
+        report.verified_pages += verified as u64;
+        *again += case.moved_again;
+        cases.push((percent, case));
+    }
+    report.tables.push(table(name, pages, &cases));
+    Ok(cases)
+}
+
+fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
+    let columns = [
+        "full",
+        "start",
+        "end",
+        "frames|freed",
+        "num_migrated|(objects)",
+        "time",
+        "moved by a|second run",
+        "free memory|at the start",
+        "free memory|at the end",
+    ];
+    let sort = cases.first().map(|(_, case)| {
+        format!(", ratio {:.2}, {:.1} % of them raw, {} different ones", case.ratio, case.raw * 100.0, pages.distinct())
+    });
+    let mut table = Table::new(
+        format!("Stored bytes / bytes of the frames they take: {name}{}", sort.unwrap_or_default()),
+        &columns,
+    );
     let (start, end) = original::E1.ratios();
-    let columns = ["full", "start", "end", "frames|freed", "objects|moved", "time", "moved by a|second run"];
-    let mut table = Table::new("Stored bytes / bytes of the frames they take", &columns);
+    let [free_start, free_end] = original::E1.free_kib.map(|kib| Cell::Bytes(kib << 10));
     let freed = Cell::Count(original::E1.frames_freed());
+    let none = Cell::None;
     table.row(
         "original, swap after heavy use",
-        [Cell::None, Cell::Share(start), Cell::Share(end), freed, Cell::None, Cell::None, Cell::None],
+        [none, Cell::Share(start), Cell::Share(end), freed, none, none, none, free_start, free_end],
     );
-    let (mut goals, mut again, mut verified) = (Vec::new(), 0, 0);
-    for (percent, goal) in CASES {
-        let (case, pages) = case(lab, percent)?;
+    for (percent, case) in cases {
+        let [free_start, free_end] = case.free.map(|free| free.map_or(Cell::None, Cell::Bytes));
         table.row(
             format!("memzip, {percent} % discarded"),
             [
@@ -50,42 +132,66 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
                 Cell::Count(case.objects_moved),
                 Cell::Seconds(case.seconds),
                 Cell::Count(case.moved_again),
+                free_start,
+                free_end,
             ],
         );
-        goals.extend(
-            goal.map(|goal| {
-                Goal::new(format!("end, {percent} % discarded"), Reach::Least(goal), Cell::Share(case.end))
-            }),
-        );
-        again += case.moved_again;
-        verified += pages;
     }
-    goals.push(Goal::new("objects a second run moves", Reach::Most(0.0), Cell::Count(again)));
-    Ok(Report {
-        experiment: "E-1",
-        title: "object compaction after random discards",
-        setup: setup(lab),
-        tables: vec![table],
-        goals,
-        notes: Vec::new(),
-        verified_pages: verified as u64,
+    table
+}
+
+/// The first case that is as sparse at the start as the original was.
+fn accepted(cases: Vec<(usize, Case)>) -> Option<(usize, Case)> {
+    cases.into_iter().find(|(_, case)| case.start <= published().0)
+}
+
+/// The original's start and end, to a ten-thousandth, as they were published.
+fn published() -> (f64, f64) {
+    let (start, end) = original::E1.ratios();
+    ((start * 1e4).round() / 1e4, (end * 1e4).round() / 1e4)
+}
+
+/// Both, start and end: pages that compress well, as the original's did, the first case that starts
+/// no denser than the original must end no sparser.
+fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Goal; 2] {
+    let (start, end) = published();
+    let what = |moment: &str| match accepted {
+        Some((name, (percent, _))) => {
+            format!("{moment} of a case as sparse as the original: {name}, {percent} % discarded")
+        }
+        None => format!("{moment} of a case as sparse as the original: there was none"),
+    };
+    let cell = |value: fn(&Case) -> f64| accepted.map_or(Cell::None, |(_, (_, case))| Cell::Share(value(case)));
+    [
+        Goal::new(what("start"), Reach::Most(start), cell(|case| case.start)),
+        Goal::new(what("end"), Reach::Least(end), cell(|case| case.end)),
+    ]
+}
+
+fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Goal> {
+    cases.iter().zip(CASES).filter_map(|((percent, case), (_, goal))| {
+        Some(Goal::new(format!("end, {percent} % discarded"), Reach::Least(goal?), Cell::Share(case.end)))
     })
 }
 
-fn case(lab: &Lab, percent: usize) -> Result<(Case, usize)> {
-    let mut disk = Disk::filled(&lab.pages, lab.config())?;
-    let full = disk.ratio();
-    Rng::new(lab.seed).choose(lab.pages.len(), percent).into_iter().try_for_each(|page| disk.discard(page))?;
+fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
+    let mut disk = Disk::filled(pages, lab.config())?;
+    let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
+    let ratio = filled.orig_data_size as f64 / filled.compr_data_size.max(1) as f64;
+    let raw = filled.huge_pages as f64 / pages.len() as f64;
+    Rng::new(lab.seed).choose(pages.len(), percent).into_iter().try_for_each(|page| disk.discard(page))?;
     let (start, content, frames) = (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
+    let before = sys::host::free_memory();
     let clock = Instant::now();
     let done = disk.zram.compact(&Budget::unlimited());
     let seconds = clock.elapsed().as_secs_f64();
+    let free = [before, sys::host::free_memory()];
     let end = disk.ratio();
     ensure!(disk.content() == content, "compaction changed how much is stored");
     let left = Free::of_zone(disk.zram.zone()).in_use;
     ensure!(frames - left == done.frames_freed, "{frames} frames became {left}, not {} less", done.frames_freed);
     let moved_again = disk.zram.compact(&Budget::unlimited()).objects_moved;
-    let pages = disk.verify()?;
+    let verified = disk.verify()?;
     let (frames_freed, objects_moved) = (done.frames_freed, done.objects_moved);
-    Ok((Case { full, start, end, frames_freed, objects_moved, seconds, moved_again }, pages))
+    Ok((Case { full, start, end, frames_freed, objects_moved, seconds, moved_again, free, ratio, raw }, verified))
 }

@@ -22,12 +22,15 @@ struct Moment {
     content: u64,
     used: u64,
     free: Free,
+    /// Free memory of the machine.
+    machine: Option<u64>,
 }
 
 impl Moment {
     fn of(disk: &Disk<'_>) -> Self {
         let free = Free::of_zone(disk.zram.zone());
-        Self { content: disk.content(), used: disk.zram.stat().mm.mem_used_total, free }
+        let (content, used) = (disk.content(), disk.zram.stat().mm.mem_used_total);
+        Self { content, used, free, machine: sys::host::free_memory() }
     }
 
     fn ratio(&self) -> f64 {
@@ -62,8 +65,12 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     sizes.row("bytes of frames", cells(aged.total_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.used)));
     let ratio = |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
     sizes.row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
+    sizes.row(
+        "free memory of the machine",
+        cells(aged.free_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| now.machine.map_or(Cell::None, Cell::Bytes)),
+    );
     let mut moved = Table::new("What was moved", &["original", "memzip"]);
-    moved.row("objects", [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)]);
+    moved.row("objects (num_migrated)", [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)]);
     moved.row("frames", [Cell::None, Cell::Count(frames.frames_moved)]);
     moved.row("time for objects", [Cell::None, Cell::Seconds(object_time)]);
     moved.row("time for frames", [Cell::None, Cell::Seconds(frame_time)]);

@@ -1,5 +1,9 @@
 //! E-3: frame compaction. Eight writers fill a disk at once in an arena with hardly any room to spare, half of it is deleted, and frames are moved together.
-//! The same with frames that cannot move, which is how the kernel was before the original series.
+//!
+//! A part of what they wrote lies in a page cache in the same arena, whose frames can always move.
+//! *Old* is how the kernel was before the original series: zspages are pinned among the frames of
+//! others. *New*: they move, too. Both get the same fill: the turns of eight parallel writers are
+//! recorded once and repeated, run by run (the original's two fills were different ones).
 
 use std::time::Instant;
 
@@ -8,16 +12,20 @@ use block::Bytes;
 use frames::FRAME_SIZE;
 use zram::{Budget, Movability, ZramConfig};
 
+use super::cache::PageCache;
 use super::disk::Disk;
 use super::free::Free;
 use super::original;
 use super::table::{Cell, Goal, Reach, Report, Table};
+use super::writers::Recording;
 use super::{Lab, setup};
 
 /// Files, and writers.
 const FILES: usize = 8;
 /// What a writer sends at once. Units: pages.
 const RUN: usize = 16;
+/// Of so many pages written one lies in the page cache, too.
+const CACHED: usize = 4;
 /// The arena, against the most that was used. Units: percent.
 const ARENA: u64 = 110;
 
@@ -42,6 +50,10 @@ struct Run {
     init: Free,
     after: Free,
     frames_moved: u64,
+    /// Stored bytes over bytes of frames, before and after.
+    ratios: (f64, f64),
+    /// Of these frames of the page cache.
+    cache_moved: u64,
     objects_moved: u64,
     seconds: f64,
     /// What the process grew by, over the frames in use.
@@ -53,7 +65,7 @@ struct Run {
 
 /// Runs all variants.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
-    let arena = arena(lab)?;
+    let (recording, arena) = first_fill(lab)?;
     let mut report = Report {
         experiment: "E-3",
         title: "frame compaction after eight parallel writers",
@@ -61,17 +73,19 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         tables: Vec::new(),
         goals: Vec::new(),
         notes: vec![
-            "old: frames cannot move, as before the series; new: they can. The original's blocks are those of zone DMA32.".into(),
+            "old: zspages are pinned and frames of the page cache move, as before the series; new: both move. The original's blocks are those of zone DMA32.".into(),
+            "old and new repeat the same recorded fill".into(),
         ],
         verified_pages: 0,
     };
     report
         .setup
         .push(("arena", format!("{ARENA} % of the most a first fill took, {} frames", arena.0 / FRAME_SIZE as u64)));
+    report.setup.push(("page cache", format!("one of {CACHED} pages written, until it is deleted")));
     for delete in [Delete::Files, Delete::Pages] {
         for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
-            let old = one(lab, arena, Movability::Off, delete, compact)?;
-            let new = one(lab, arena, Movability::On, delete, compact)?;
+            let old = one(lab, &recording, arena, Movability::Off, delete, compact)?;
+            let new = one(lab, &recording, arena, Movability::On, delete, compact)?;
             let name = name(delete, compact);
             report.goals.extend(goals(name, &old, &new));
             report.tables.push(table(name, delete, &old, &new));
@@ -90,26 +104,42 @@ fn name(delete: Delete, compact: Compact) -> &'static str {
     }
 }
 
-/// The size of the arena: a first pass tells how much the fill takes at most.
-fn arena(lab: &Lab) -> Result<Bytes> {
+/// The turns of the writers, and the size of the arena: what the fill takes at most, and the page
+/// cache beside it.
+fn first_fill(lab: &Lab) -> Result<(Recording, Bytes)> {
     let mut disk = Disk::new(&lab.pages, lab.config())?;
-    disk.fill_in_parallel(FILES, RUN)?;
-    Ok(Bytes(disk.zram.stat().mm.mem_used_max * ARENA / 100))
+    let recording = Recording::of_a_fill(&mut disk, FILES, RUN)?;
+    let cached = (lab.pages.len().div_ceil(CACHED) * FRAME_SIZE) as u64;
+    Ok((recording, Bytes((disk.zram.stat().mm.mem_used_max + cached) * ARENA / 100)))
 }
 
-fn one(lab: &Lab, arena: Bytes, movability: Movability, delete: Delete, compact: Compact) -> Result<Run> {
+fn one(
+    lab: &Lab,
+    recording: &Recording,
+    arena: Bytes,
+    zspages: Movability,
+    delete: Delete,
+    compact: Compact,
+) -> Result<Run> {
     let resident = sys::rss::resident_bytes();
-    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
-    disk.fill_in_parallel(FILES, RUN).context("the arena is 1.1 times what a first fill took")?;
+    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), zspages, ..lab.config() })?;
+    let mut cache = PageCache::new(disk.zram.zone(), &lab.pages)?;
+    let into_cache = |run: std::ops::Range<usize>| {
+        run.filter(|page| page.is_multiple_of(CACHED)).try_for_each(|page| cache.insert(page))
+    };
+    recording.replay(&mut disk, into_cache).context("the arena is 1.1 times what a first fill took")?;
     let each = lab.pages.len() / FILES;
     let is_deleted = |page: usize| match delete {
         Delete::Files => (page / each).is_multiple_of(2),
         Delete::Pages => !page.is_multiple_of(2),
     };
-    (0..each * FILES).filter(|&page| is_deleted(page)).try_for_each(|page| disk.discard(page))?;
+    (0..each * FILES).filter(|&page| is_deleted(page)).try_for_each(|page| {
+        cache.remove(page);
+        disk.discard(page)
+    })?;
 
     let zone = disk.zram.zone();
-    let init = Free::of_zone(zone);
+    let (init, start) = (Free::of_zone(zone), disk.ratio());
     let clock = Instant::now();
     let mut objects = zram::Compaction::default();
     if compact == Compact::ObjectsThenFrames {
@@ -126,7 +156,11 @@ fn one(lab: &Lab, arena: Bytes, movability: Movability, delete: Delete, compact:
         "the arena had {total} frames and has {}",
         after.frames() + after.in_use
     );
+    let cache_moved = cache.moved();
+    cache.verify_and_clear()?;
     Ok(Run {
+        cache_moved,
+        ratios: (start, disk.ratio()),
         drift: after.in_use.abs_diff(expected),
         frames_moved: frames.frames_moved,
         objects_moved: objects.objects_moved,
@@ -154,7 +188,17 @@ fn goals(name: &str, old: &Run, new: &Run) -> Vec<Goal> {
             Reach::Most(0.0),
             Cell::Count(behind as u64),
         ),
-        Goal::new(format!("frames lost or invented: {name}"), Reach::Most(0.0), Cell::Count(new.drift)),
+        Goal::new(format!("frames lost or invented: {name}"), Reach::Most(0.0), Cell::Count(old.drift + new.drift)),
+        Goal::new(
+            format!("frames in use at the start, old against new: {name}"),
+            Reach::Most(0.0),
+            Cell::Count(old.init.in_use.abs_diff(new.init.in_use)),
+        ),
+        Goal::new(
+            format!("frames of zspages moved in old: {name}"),
+            Reach::Most(0.0),
+            Cell::Count(old.frames_moved.abs_diff(old.cache_moved)),
+        ),
     ]
 }
 
@@ -211,8 +255,13 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         let none = [Cell::None; 4].into_iter();
         none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()
     };
-    table.row("objects moved", measured(&|run| Cell::Count(run.objects_moved)));
+    table.row("objects moved (num_migrated)", measured(&|run| Cell::Count(run.objects_moved)));
     table.row("frames moved", measured(&|run| Cell::Count(run.frames_moved)));
+    table.row("of these of the page cache", measured(&|run| Cell::Count(run.cache_moved)));
+    table.row("stored bytes / frames (frag ratio)", {
+        let none = [Cell::None; 4].into_iter();
+        none.chain([old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1].map(Cell::Share)).collect::<Vec<_>>()
+    });
     table.row("time", measured(&|run| Cell::Seconds(run.seconds)));
     table.row("memory of the process / frames in use", measured(&|run| run.resident.map_or(Cell::None, Cell::Times)));
     table

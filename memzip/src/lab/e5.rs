@@ -1,16 +1,18 @@
 //! E-5: what the original series was made for. A zone is full of zspages, some pages go, and neighbouring frames are asked for while there is room for
-//! them, though scattered. And a region set aside for contiguous allocation: how much of it is of use until then.
+//! them, though scattered; then below that point, where nothing is promised. And a region set aside
+//! for contiguous allocation: how much of it is of use until then.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use block::Bytes;
-use frames::{ContigError, ContigRequest, FRAME_SIZE, MigrateType, NoLocksHeld, Order, Pfn, Reclaim, Zone};
+use frames::{ContigError, ContigRequest, FRAME_SIZE, Order, Pfn, Zone};
 use zram::{Budget, Movability, ZramConfig};
 
 use super::disk::Disk;
 use super::free::Free;
 use super::rng::Rng;
+use super::scarce::{self, Scarce};
 use super::table::{Cell, Goal, Reach, Report, Table};
 use super::{Lab, setup};
 
@@ -34,6 +36,8 @@ struct Blocks {
     successes: u64,
     moved: u64,
     seconds: f64,
+    /// Below the point where a block is promised.
+    scarce: Scarce,
     verified: usize,
 }
 
@@ -59,8 +63,9 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let (mut goals, mut verified) = (Vec::new(), 0);
     let mut notes = vec![
         format!("off: frames cannot move; on: they can. The zone was full, then {DISCARDS} % of the pages were discarded at random."),
-        "A block is asked for while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
+        "A block is promised while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
             .into(),
+        "Below the promise: single frames were taken until fewer are free. Where a request is refused, random pages are evicted until it is not.".into(),
     ];
     for order in ORDERS.map(Order::new).into_iter().flatten() {
         let on = blocks(lab, arena, Movability::On, order, ATTEMPTS)?;
@@ -75,6 +80,14 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         row("success", &|run| Cell::share(rate(run)));
         row("frames moved", &|run| Cell::Count(run.moved));
         row("time for all", &|run| Cell::Seconds(run.seconds));
+        row("pages evicted for each success", &|run| Cell::Count(0).when(run.successes > 0));
+        row("free frames below the promise", &|run| Cell::Count(run.scarce.free));
+        row("asked for there", &|run| Cell::Count(run.scarce.asked));
+        row("success there, nothing evicted", &|run| Cell::share(run.scarce.rate()));
+        row("success there in the end", &|run| Cell::Count(run.scarce.successes));
+        row("pages evicted there for each success", &|run| {
+            run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
+        });
         match rate(&on) {
             Some(rate) => goals.push(Goal::new(format!("{order}: success"), Reach::Least(1.0), Cell::Share(rate))),
             None => {
@@ -145,21 +158,16 @@ fn blocks(lab: &Lab, arena: Bytes, movability: Movability, order: Order, most: u
     disk.compare()?;
     let successes = held.len() as u64;
     drop(held);
-    Ok(Blocks { free, attempts, successes, moved, seconds, verified: disk.verify()? })
+    let scarce = scarce::measure(&mut disk, stored, order, lab.seed)?;
+    Ok(Blocks { free, attempts, successes, moved, seconds, scarce, verified: disk.verify()? })
 }
 
 /// Asks for at most so many blocks, as long as there is room for one and for moving as much about; keeps what it gets.
 fn ask(zone: &Zone, order: Order, most: u64) -> (u64, Vec<frames::Block<'_>>) {
     let (mut attempts, mut held) = (0, Vec::new());
-    let floor = zone.watermarks().min.0 + 2 * u64::from(order.frames());
-    while attempts < most {
-        let stats = zone.stats();
-        if stats.capacity.0 - stats.in_use.0 < floor {
-            break;
-        }
+    while attempts < most && scarce::free_frames(zone) >= scarce::promise(zone, order) {
         attempts += 1;
-        let reclaim = Reclaim::Allowed(NoLocksHeld::promise());
-        held.extend(zone.alloc_block(order, MigrateType::Unmovable, reclaim).ok());
+        held.extend(scarce::ask(zone, order));
     }
     (attempts, held)
 }

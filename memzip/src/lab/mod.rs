@@ -5,27 +5,32 @@
 //! | e1 | object compaction after random discards | [`original::E1`] |
 //! | e2 | a little ageing, both compactions | [`original::E2`] |
 //! | e3 | frame compaction after eight parallel writers, movable against not | [`original::E3_OLD`], [`original::E3_NEW`] |
+//! | e4 | what the way through a handle, the metadata and the class locks cost | none were published |
 //! | e5 | allocation of neighbouring frames among scattered zspages, movable against not | none were published |
 //!
 //! Everything is measured in the run that prints it; what is left on the disks is read back and compared before anything is printed.
 
+mod cache;
 mod disk;
 mod e1;
 mod e2;
 mod e3;
+mod e4;
 mod e5;
 mod free;
 mod original;
 mod pages;
 mod rng;
+mod scarce;
 mod table;
+mod writers;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use block::Bytes;
 use zcomp::Algorithm;
-use zram::ZramConfig;
+use zram::{ChainRule, ZramConfig};
 
 use crate::cli::{self, Experiment};
 use crate::corpus::PAGE;
@@ -45,12 +50,19 @@ struct Lab {
     pages: Pages,
     algorithm: Algorithm,
     seed: u64,
+    chain: u8,
+    rule: ChainRule,
 }
 
 impl Lab {
     /// A disk for the pages, apart from its size.
     fn config(&self) -> ZramConfig {
-        ZramConfig { algorithm: self.algorithm, ..ZramConfig::new(Bytes((self.pages.len() * PAGE) as u64)) }
+        ZramConfig {
+            algorithm: self.algorithm,
+            chain: self.chain,
+            rule: self.rule,
+            ..ZramConfig::new(Bytes((self.pages.len() * PAGE) as u64))
+        }
     }
 }
 
@@ -64,24 +76,32 @@ pub(crate) fn run(args: &cli::Lab) -> Result<String> {
 }
 
 fn measure(args: &cli::Lab) -> Result<Report> {
-    let lab = Lab { pages: load(args)?, algorithm: args.algorithm, seed: args.seed };
+    let lab = Lab {
+        pages: load(args)?,
+        algorithm: args.algorithm,
+        seed: args.seed,
+        chain: args.chain,
+        rule: args.rule.into(),
+    };
     match args.experiment {
         Experiment::E1 => e1::run(&lab),
         Experiment::E2 => e2::run(&lab),
         Experiment::E3 => e3::run(&lab),
+        Experiment::E4 => e4::run(&lab),
         Experiment::E5 => e5::run(&lab),
     }
 }
 
 fn load(args: &cli::Lab) -> Result<Pages> {
     let usual = match args.experiment {
-        Experiment::E1 | Experiment::E2 | Experiment::E5 => 512 << 20,
+        Experiment::E1 | Experiment::E2 | Experiment::E4 | Experiment::E5 => 512 << 20,
         Experiment::E3 => 1 << 30,
     };
     let size = args.size.map_or(usual, |size| size.0);
     ensure!(size >= SMALLEST, "{} is too little for an experiment: at least {}", human(size), human(SMALLEST));
-    // The pages stay in memory beside the disk, which takes less than they do.
-    let needed = size.saturating_mul(2);
+    // The pages stay in memory beside the disk, which takes less than they do; E-4 also has them in
+    // slots and in a buffer.
+    let needed = size.saturating_mul(if args.experiment == Experiment::E4 { 4 } else { 2 });
     let free = sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
     if let Some(free) = free.filter(|&free| free < needed) {
         bail!(
@@ -103,5 +123,14 @@ fn setup(lab: &Lab) -> Vec<(&'static str, String)> {
     if distinct < pages {
         content += &format!(" ({} different ones, repeated)", grouped(distinct as u64));
     }
-    vec![("content", content), ("algorithm", lab.algorithm.to_string()), ("seed", lab.seed.to_string())]
+    let rule = match lab.rule {
+        ChainRule::LeastWaste => "least waste",
+        ChainRule::UsedPercent => "used percent",
+    };
+    vec![
+        ("content", content),
+        ("algorithm", lab.algorithm.to_string()),
+        ("seed", lab.seed.to_string()),
+        ("zspages", format!("at most {} frames, {rule}", lab.chain)),
+    ]
 }

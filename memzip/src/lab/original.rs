@@ -13,6 +13,8 @@ pub(super) struct Compacted {
     pub(super) object_bytes: u64,
     pub(super) used_before: u64,
     pub(super) used_after: u64,
+    /// Free memory of the machine (MemFree), before and after.
+    pub(super) free_kib: [u64; 2],
 }
 
 impl Compacted {
@@ -29,8 +31,12 @@ impl Compacted {
 }
 
 /// 8 GB of swap on zram, swapped in and out heavily, then compacted by hand.
-pub(super) const E1: Compacted =
-    Compacted { object_bytes: 60_212_066, used_before: 140_103_680, used_after: 76_185_600 };
+pub(super) const E1: Compacted = Compacted {
+    object_bytes: 60_212_066,
+    used_before: 140_103_680,
+    used_after: 76_185_600,
+    free_kib: [840_192, 901_932],
+};
 
 /// E-2: before and after.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,8 @@ pub(super) struct Aged {
     pub(super) used_kib: [u64; 2],
     pub(super) total_kib: [u64; 2],
     pub(super) migrated: u64,
+    /// Free memory of the machine (MemFree).
+    pub(super) free_kib: [u64; 2],
     /// Zone Normal.
     pub(super) blocks: [[u64; ORDERS]; 2],
 }
@@ -47,6 +55,7 @@ pub(super) const E2: Aged = Aged {
     used_kib: [156_677, 156_673],
     total_kib: [166_092, 160_564],
     migrated: 23_630,
+    free_kib: [83_724, 89_060],
     blocks: [[13642, 1364, 57, 10, 61, 17, 9, 5, 4, 0, 0], [14076, 1544, 67, 14, 61, 17, 9, 5, 4, 0, 0]],
 };
 

@@ -1,8 +1,11 @@
 //! The content of an experiment: pages of real files of this machine.
 
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use zcomp::{Algorithm, Stream};
 
 use crate::corpus::{Corpus, PAGE};
 
@@ -12,7 +15,9 @@ const PIECE: usize = 1 << 20;
 /// Pages of files, in the order they lie there. Pages of one repeated word are left out: a store gets those for nothing.
 #[derive(Debug)]
 pub(super) struct Pages {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
+    /// Where the chosen ones are, in pages; all of them when it is empty.
+    chosen: Vec<u32>,
     /// How many the experiment asked for.
     wanted: usize,
 }
@@ -32,7 +37,7 @@ impl Pages {
             useful.take(room).for_each(|page| bytes.extend_from_slice(page));
         }
         ensure!(!bytes.is_empty(), "the files below the given paths hold nothing but zeros");
-        Ok(Self { bytes, wanted })
+        Ok(Self { bytes: Arc::new(bytes), chosen: Vec::new(), wanted })
     }
 
     /// How many there are to be stored. Where the machine has fewer, they come round again.
@@ -42,12 +47,32 @@ impl Pages {
 
     /// Different ones among them.
     pub(super) fn distinct(&self) -> usize {
-        self.bytes.len() / PAGE
+        if self.chosen.is_empty() { self.bytes.len() / PAGE } else { self.chosen.len() }
+    }
+
+    /// Returns as many pages again, but only those that compress to a length in `range`; `None`
+    /// when there are fewer than `least` such pages.
+    pub(super) fn that_compress_to(
+        &self,
+        algorithm: Algorithm,
+        range: &Range<usize>,
+        least: usize,
+    ) -> Result<Option<Self>> {
+        let mut stream = Stream::new(algorithm)?;
+        let mut chosen = Vec::new();
+        for (number, page) in self.bytes.as_chunks::<PAGE>().0.iter().enumerate() {
+            if range.contains(&stream.compress(page)?.len()) {
+                chosen.push(u32::try_from(number)?);
+            }
+        }
+        let enough = chosen.len() >= least.max(1);
+        Ok(enough.then(|| Self { bytes: Arc::clone(&self.bytes), chosen, wanted: self.wanted }))
     }
 
     /// The page with this number.
     pub(super) fn get(&self, number: usize) -> &[u8] {
-        let start = number % self.distinct() * PAGE;
+        let number = number % self.distinct();
+        let start = self.chosen.get(number).map_or(number, |&page| page as usize) * PAGE;
         &self.bytes[start..start + PAGE]
     }
 }
@@ -69,6 +94,13 @@ mod tests {
         let pages = Pages::load(&[folder.path().to_owned()], 5).expect("two pages are enough");
         assert_eq!((pages.len(), pages.distinct()), (5, 2));
         assert_eq!((pages.get(0), pages.get(1), pages.get(4)), (&page(1)[..], &page(2)[..], &page(1)[..]));
+
+        // Both have 251 different bytes in a row and then the same again: they compress well below
+        // half.
+        let select = |range| pages.that_compress_to(Algorithm::default(), &range, 2).expect("a codec");
+        assert!(select(PAGE / 2..PAGE * 2).is_none());
+        let chosen = select(0..PAGE / 2).expect("both");
+        assert_eq!((chosen.len(), chosen.distinct(), chosen.get(3)), (5, 2, &page(2)[..]));
 
         std::fs::write(folder.path().join("a"), vec![0; PAGE]).expect("a small file");
         let error = Pages::load(&[folder.path().to_owned()], 5).expect_err("only zeros").to_string();

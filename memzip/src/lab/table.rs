@@ -14,6 +14,8 @@ pub(super) enum Cell {
     None,
     /// A number of things.
     Count(u64),
+    /// A mean number of things.
+    Mean(f64),
     /// Bytes.
     Bytes(u64),
     /// A part of a whole: 1 is all of it.
@@ -67,12 +69,17 @@ impl Cell {
         share.map_or(Self::None, Self::Share)
     }
 
+    /// Returns this cell where `known`, else none.
+    pub(super) fn when(self, known: bool) -> Self {
+        if known { self } else { Self::None }
+    }
+
     fn number(self) -> Option<f64> {
         match self {
             Self::None => None,
             // Exact up to 2^53.
             Self::Count(number) | Self::Bytes(number) => Some(number as f64),
-            Self::Share(number) | Self::Times(number) | Self::Seconds(number) => Some(number),
+            Self::Mean(number) | Self::Share(number) | Self::Times(number) | Self::Seconds(number) => Some(number),
         }
     }
 }
@@ -85,6 +92,9 @@ impl fmt::Display for Cell {
             Self::Bytes(bytes) => f.write_str(&human(bytes)),
             Self::Share(share) => write!(f, "{:.2} %", share * 100.0),
             Self::Times(times) => write!(f, "{times:.3}x"),
+            Self::Mean(mean) => write!(f, "{mean:.1}"),
+            Self::Seconds(seconds) if seconds < 1e-5 => write!(f, "{:.0} ns", seconds * 1e9),
+            Self::Seconds(seconds) if seconds < 1e-3 => write!(f, "{:.1} us", seconds * 1e6),
             Self::Seconds(seconds) if seconds < 10.0 => write!(f, "{:.1} ms", seconds * 1e3),
             Self::Seconds(seconds) => write!(f, "{seconds:.1} s"),
         }
@@ -125,6 +135,7 @@ impl Goal {
             // Counts have whole bounds.
             Cell::Count(_) => Cell::Count(bound as u64),
             Cell::Bytes(_) => Cell::Bytes(bound as u64),
+            Cell::Mean(_) => Cell::Mean(bound),
             Cell::Times(_) => Cell::Times(bound),
             Cell::Seconds(_) => Cell::Seconds(bound),
             Cell::None | Cell::Share(_) => Cell::Share(bound),

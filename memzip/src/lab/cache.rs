@@ -1,0 +1,132 @@
+//! Frames of others in the zone of an experiment: what the page cache was in the original's guest.
+//! They can always be moved.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use anyhow::{Context, Result, ensure};
+use frames::{
+    Accepted, Backing, ExtentId, Extents, Leaving, Locked, Mode, MovableOps, OwnerWords, Reclaim, Refused, Shape,
+    Target, Zone,
+};
+
+use super::pages::Pages;
+use crate::corpus::PAGE;
+
+/// One frame for each page it holds.
+#[derive(Debug)]
+pub(super) struct PageCache<'p> {
+    frames: Arc<Frames>,
+    pages: &'p Pages,
+    /// The frame of every page that is held.
+    held: Vec<Option<ExtentId>>,
+}
+
+/// What migration calls.
+#[derive(Debug)]
+struct Frames {
+    extents: Extents,
+    moved: AtomicU64,
+}
+
+impl<'p> PageCache<'p> {
+    /// Returns an empty cache that takes its frames from `zone`.
+    pub(super) fn new(zone: &Arc<Zone>, pages: &'p Pages) -> Result<Self> {
+        let owner = zone.reserve_owner()?;
+        let extents = Extents::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
+        let frames = Arc::new(Frames { extents, moved: AtomicU64::new(0) });
+        let ops: Weak<dyn MovableOps> = Arc::downgrade(&frames) as _;
+        frames.extents.publish(ops);
+        Ok(Self { frames, pages, held: vec![None; pages.len()] })
+    }
+
+    /// Puts a page into a frame of its own.
+    pub(super) fn insert(&mut self, page: usize) -> Result<()> {
+        let extents = &self.frames.extents;
+        let mut fresh = extents.create(Shape::Single, 0).context("the page cache has no number for another frame")?;
+        if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
+            fresh.destroy();
+            return Err(error).context("no room for the page cache");
+        }
+        let (bytes, _) = fresh.pieces_mut(0..PAGE).context("a frame was attached just now")?;
+        bytes.copy_from_slice(self.pages.get(page));
+        self.held[page] = Some(fresh.id());
+        let leaving = fresh.release();
+        ensure!(leaving == Leaving::Quiet, "nobody else frees what the page cache holds");
+        Ok(())
+    }
+
+    /// Drops a page, if it is held.
+    pub(super) fn remove(&mut self, page: usize) {
+        let Some(id) = self.held[page].take() else { return };
+        // Only this thread is inside the extent, or moves its frame.
+        if let Some(held) = self.frames.extents.try_exclusive(id) {
+            held.destroy();
+        }
+    }
+
+    /// Returns how many frames were moved.
+    pub(super) fn moved(&self) -> u64 {
+        // Relaxed: the moves were made by this thread.
+        self.frames.moved.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many pages are held.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.held.iter().flatten().count()
+    }
+
+    /// Compares every page byte for byte, then drops all of them.
+    pub(super) fn verify_and_clear(&mut self) -> Result<()> {
+        for (page, id) in self.held.iter().enumerate().filter_map(|(page, id)| Some((page, (*id)?))) {
+            let shared = self.frames.extents.share(id).with_context(|| format!("cached page {page} is gone"))?;
+            let same = shared.pieces(0..PAGE).is_some_and(|(bytes, _)| bytes == self.pages.get(page));
+            ensure!(same, "cached page {page} is different from what was put in");
+        }
+        (0..self.held.len()).for_each(|page| self.remove(page));
+        Ok(())
+    }
+}
+
+impl MovableOps for Frames {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        self.extents.can_isolate(frame)
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        let moved = self.extents.migrate_frame(from, to);
+        if moved.result.is_ok() {
+            // Relaxed: read by the thread that has the frames moved.
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        moved.result
+    }
+
+    fn putback(&self, _: &Locked<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use frames::{CompactRequest, FrameCount, ZoneConfig};
+
+    use super::*;
+
+    #[test]
+    fn its_frames_move_and_keep_their_bytes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let content: Vec<u8> = (0..64 * PAGE).map(|at| (at % 253) as u8).collect();
+        std::fs::write(folder.path().join("a"), content).expect("a small file");
+        let pages = Pages::load(&[folder.path().to_owned()], 1024).expect("pages");
+        let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), ..ZoneConfig::default() });
+        let zone = Arc::new(zone.expect("a small zone"));
+        let mut cache = PageCache::new(&zone, &pages).expect("a small cache");
+        (0..1024).for_each(|page| cache.insert(page).expect("room"));
+        (0..1024).filter(|page| page % 4 != 0).for_each(|page| cache.remove(page));
+        assert_eq!(cache.len(), 256);
+        zone.compact(CompactRequest::default());
+        assert!(cache.moved() > 0);
+        cache.verify_and_clear().expect("every byte is as it was");
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+    }
+}

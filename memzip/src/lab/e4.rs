@@ -1,0 +1,326 @@
+//! E-4: what it costs that objects can move. The way through a handle, against the same bytes at an
+//! address that is known; metadata, against the frames it describes; the longest hold of a class
+//! lock, which is what another thread may wait for.
+//!
+//! Times are CPU time of this thread, so that other programs count as little as can be.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use frames::{CompactRequest, FRAME_SIZE, FrameCount, Zone, ZoneConfig};
+use sys::host::thread_cpu_time;
+use zcomp::Stream;
+use zram::Budget;
+use zsmalloc::{Handle, HoldTimes, Pool, PoolConfig};
+
+use super::rng::Rng;
+use super::table::{Cell, Goal, Reach, Report, Table};
+use super::{Lab, setup};
+use crate::corpus::PAGE;
+
+/// Times everything is measured; medians are shown.
+const TURNS: usize = 5;
+/// Percent of the objects that are freed before compaction.
+const FREED: usize = 50;
+/// A swap-in or swap-out with handles, against one without: what the original series called
+/// marginal.
+const MARGINAL: f64 = 1.15;
+/// Zspage records, against the frames they describe.
+const METADATA: f64 = 0.01;
+/// The longest hold of a class lock. Units: seconds.
+const HOLD: f64 = 1e-3;
+
+/// What each page is stored as, one after the other: the bytes without any indirection.
+struct Blobs {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// Seconds for each object, with handles and without.
+#[derive(Clone, Debug, Default)]
+struct Pair {
+    with: Vec<f64>,
+    without: Vec<f64>,
+}
+
+/// Runs it.
+pub(super) fn run(lab: &Lab) -> Result<Report> {
+    let blobs = Blobs::of(lab)?;
+    let mut report = Report {
+        experiment: "E-4",
+        title: "what it costs that objects can move",
+        setup: setup(lab),
+        tables: Vec::new(),
+        goals: Vec::new(),
+        notes: vec![
+            "without: the same bytes one after the other in one buffer, at addresses that are known".into(),
+            "the original series calls the cost of its handles marginal and published no figures".into(),
+        ],
+        verified_pages: 0,
+    };
+    indirection(lab, &blobs, &mut report)?;
+    metadata(lab, &blobs, &mut report)?;
+    holds(lab, &blobs, &mut report)?;
+    Ok(report)
+}
+
+impl Blobs {
+    fn of(lab: &Lab) -> Result<Self> {
+        let largest = pool_of(lab, 1, HoldTimes::Off)?.largest_with_header();
+        let mut stream = Stream::new(lab.algorithm)?;
+        let mut blobs = Self { bytes: Vec::new(), ends: vec![0] };
+        for number in 0..lab.pages.len() {
+            let page: &[u8; PAGE] = lab.pages.get(number).try_into()?;
+            let blob = stream.compress(page)?;
+            blobs.bytes.extend_from_slice(if blob.len() > largest { page } else { blob });
+            blobs.ends.push(blobs.bytes.len());
+        }
+        Ok(blobs)
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    fn get(&self, number: usize) -> &[u8] {
+        &self.bytes[self.ends[number]..self.ends[number + 1]]
+    }
+
+    /// A pool with all of them.
+    fn stored(&self, lab: &Lab, hold_times: HoldTimes) -> Result<(Arc<Pool>, Vec<Handle>)> {
+        let pool = pool_of(lab, self.len(), hold_times)?;
+        let handles: Result<Vec<Handle>, _> = (0..self.len()).map(|number| pool.store(self.get(number))).collect();
+        Ok((pool, handles?))
+    }
+}
+
+fn pool_of(lab: &Lab, pages: usize, hold_times: HoldTimes) -> Result<Arc<Pool>> {
+    let capacity = FrameCount(pages as u64 + pages as u64 / 16 + 8192);
+    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).context("cannot make a zone")?;
+    let config = PoolConfig { chain: lab.chain, rule: lab.rule, hold_times, ..PoolConfig::default() };
+    Ok(Pool::new(Arc::new(zone), config)?)
+}
+
+/// Seconds of CPU time for each of `count`.
+fn each(count: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = thread_cpu_time();
+    work()?;
+    Ok((thread_cpu_time() - start).as_secs_f64() / count.max(1) as f64)
+}
+
+/// Random order, so that neither side finds in a cache what the other does not.
+fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
+    let (pool, mut handles) = blobs.stored(lab, HoldTimes::Off)?;
+    let (mut map, mut copy, mut swap_in, mut swap_out) = <(Pair, Pair, Pair, Pair)>::default();
+    let (mut page, mut stream) = ([0; PAGE], Stream::new(lab.algorithm)?);
+    let len = blobs.len();
+    // What is swapped out without handles goes to slots of one page each.
+    let mut slots = vec![0u8; len * PAGE];
+    for turn in 0..TURNS as u64 {
+        let order = Rng::new(lab.seed.wrapping_add(turn)).permutation(len);
+        map.with.push(each(len, || {
+            order.iter().try_for_each(|&at| {
+                black_box(pool.read(handles[at])?.pieces().0.first());
+                Ok(())
+            })
+        })?);
+        map.without.push(each(len, || {
+            order.iter().for_each(|&at| {
+                black_box(blobs.get(at).first());
+            });
+            Ok(())
+        })?);
+        copy.with.push(each(len, || {
+            order.iter().try_for_each(|&at| {
+                let object = pool.read(handles[at])?;
+                let (head, tail) = object.pieces();
+                page[..head.len()].copy_from_slice(head);
+                page[head.len()..object.len()].copy_from_slice(tail);
+                black_box(&page);
+                Ok(())
+            })
+        })?);
+        copy.without.push(each(len, || {
+            order.iter().for_each(|&at| {
+                page[..blobs.get(at).len()].copy_from_slice(blobs.get(at));
+                black_box(&page);
+            });
+            Ok(())
+        })?);
+        let mut out = [0; PAGE];
+        swap_in.with.push(each(len, || {
+            order.iter().try_for_each(|&at| load(&mut stream, pool.read(handles[at])?.contiguous(&mut page), &mut out))
+        })?);
+        swap_in
+            .without
+            .push(each(len, || order.iter().try_for_each(|&at| load(&mut stream, blobs.get(at), &mut out)))?);
+        swap_out.with.push(each(len, || {
+            order.iter().try_for_each(|&at| {
+                black_box(stream.compress(lab.pages.get(at).try_into()?)?);
+                let old = std::mem::replace(&mut handles[at], pool.store(blobs.get(at))?);
+                pool.free(old)?;
+                Ok(())
+            })
+        })?);
+        swap_out.without.push(each(len, || {
+            order.iter().try_for_each(|&at| {
+                black_box(stream.compress(lab.pages.get(at).try_into()?)?);
+                let blob = blobs.get(at);
+                slots[at * PAGE..at * PAGE + blob.len()].copy_from_slice(blob);
+                Ok(())
+            })
+        })?);
+    }
+    let mut table = Table::new("Time for each object, random order, CPU time", &["with handles", "without", "ratio"]);
+    let rows = [
+        ("map, look at the first byte, unmap", &map),
+        ("copy out", &copy),
+        ("swap in: map, decompress, unmap", &swap_in),
+        ("swap out: compress, store, free the old", &swap_out),
+    ];
+    for (what, pair) in rows {
+        let (with, without) = pair.medians();
+        table.row(what, [Cell::Seconds(with), Cell::Seconds(without), Cell::Times(with / without)]);
+    }
+    report.tables.push(table);
+    for (what, pair) in [("swap in", &swap_in), ("swap out", &swap_out)] {
+        let (with, without) = pair.medians();
+        report.goals.push(Goal::new(
+            format!("{what}, with handles against without"),
+            Reach::Most(MARGINAL),
+            Cell::Times(with / without),
+        ));
+    }
+    report.verified_pages += verify(&pool, blobs, handles.iter().copied().enumerate())?;
+    Ok(())
+}
+
+/// Decompresses a blob, or copies a page that was stored as it is.
+fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
+    if blob.len() == PAGE {
+        out.copy_from_slice(blob);
+    } else {
+        stream.decompress(blob, out)?;
+    }
+    black_box(out);
+    Ok(())
+}
+
+/// Metadata of a pool that is full, and of one that is half freed and compacted.
+fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
+    let (pool, handles) = blobs.stored(lab, HoldTimes::Off)?;
+    let full = Metadata::of(&pool);
+    for at in Rng::new(lab.seed).choose(blobs.len(), FREED) {
+        pool.free(handles[at])?;
+    }
+    pool.compact(&Budget::unlimited());
+    let compacted = Metadata::of(&pool);
+    let mut table = Table::new(
+        "Metadata, against the frames of the pool",
+        &["full", &*format!("{FREED} % freed,|compacted"), "share|when full"],
+    );
+    let share = |bytes: u64| Cell::Share(bytes as f64 / full.frames as f64);
+    let mut row = |what: &str, of: fn(&Metadata) -> u64| {
+        table.row(what, [Cell::Bytes(of(&full)), Cell::Bytes(of(&compacted)), share(of(&full))]);
+    };
+    row("frames of the pool", |metadata| metadata.frames);
+    row("zspage records (the original's struct zspage)", |metadata| metadata.zspages);
+    row("handle table", |metadata| metadata.handles);
+    row("headers in objects", |metadata| metadata.headers);
+    report.tables.push(table);
+    report.goals.push(Goal::new(
+        "zspage records / frames of a full pool",
+        Reach::Most(METADATA),
+        Cell::Share(full.zspages as f64 / full.frames as f64),
+    ));
+    Ok(())
+}
+
+/// Bytes at one moment.
+struct Metadata {
+    frames: u64,
+    zspages: u64,
+    handles: u64,
+    headers: u64,
+}
+
+impl Metadata {
+    fn of(pool: &Pool) -> Self {
+        let stats = pool.stats();
+        let small = stats.classes.iter().filter(|line| !line.class.is_huge());
+        Self {
+            frames: stats.frames * FRAME_SIZE as u64,
+            zspages: stats.zspage_bytes,
+            handles: stats.handle_bytes,
+            headers: small.map(|line| line.objects_used * size_of::<u32>() as u64).sum(),
+        }
+    }
+}
+
+/// A pool's life, and the longest hold of a class lock in each part of it (L-16).
+fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
+    let mut table =
+        Table::new("Longest hold of a class lock, CPU time of the holder", &["longest", "whole part", "what was done"]);
+    let mut longest_of_all = Duration::ZERO;
+    let (pool, mut handles) = (pool_of(lab, blobs.len(), HoldTimes::Measured)?, Vec::with_capacity(blobs.len()));
+    let mut part = |pool: &Pool, what: &str, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
+        let start = thread_cpu_time();
+        let done = work()?;
+        let whole = thread_cpu_time() - start;
+        let longest = pool.take_longest_hold().context("it is measured")?;
+        longest_of_all = longest_of_all.max(longest);
+        let cells = [Cell::Seconds(longest.as_secs_f64()), Cell::Seconds(whole.as_secs_f64()), Cell::Count(done)];
+        table.row(what, cells);
+        Ok(())
+    };
+    part(&pool, "objects stored", &mut || {
+        for number in 0..blobs.len() {
+            handles.push(pool.store(blobs.get(number))?);
+        }
+        Ok(blobs.len() as u64)
+    })?;
+    let freed = Rng::new(lab.seed).choose(blobs.len(), FREED);
+    part(&pool, "objects freed, at random", &mut || {
+        freed.iter().try_for_each(|&at| pool.free(handles[at]).map(drop))?;
+        Ok(freed.len() as u64)
+    })?;
+    part(&pool, "objects moved by compaction (num_migrated)", &mut || {
+        Ok(pool.compact(&Budget::unlimited()).objects_moved)
+    })?;
+    part(&pool, "frames moved by compaction", &mut || Ok(pool.zone().compact(CompactRequest::default()).frames_moved))?;
+    report.tables.push(table);
+    report.goals.push(Goal::new(
+        "longest hold of a class lock",
+        Reach::Most(HOLD),
+        Cell::Seconds(longest_of_all.as_secs_f64()),
+    ));
+    let mut live = vec![true; blobs.len()];
+    freed.into_iter().for_each(|at| live[at] = false);
+    let kept = handles.into_iter().enumerate().filter(|(at, _)| live[*at]);
+    report.verified_pages += verify(&pool, blobs, kept)?;
+    Ok(())
+}
+
+/// Compares objects byte for byte; how many there are.
+fn verify(pool: &Pool, blobs: &Blobs, objects: impl Iterator<Item = (usize, Handle)>) -> Result<u64> {
+    let (mut buf, mut count) = ([0; PAGE], 0);
+    for (number, handle) in objects {
+        ensure!(pool.read(handle)?.contiguous(&mut buf) == blobs.get(number), "object {number} has changed");
+        count += 1;
+    }
+    pool.check().context("the pool's book-keeping does not add up")?;
+    Ok(count)
+}
+
+impl Pair {
+    fn medians(&self) -> (f64, f64) {
+        let median = |samples: &[f64]| {
+            let mut sorted = samples.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        (median(&self.with), median(&self.without))
+    }
+}
