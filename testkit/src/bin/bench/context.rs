@@ -64,6 +64,12 @@ impl Context {
         lines
     }
 
+    /// Returns the pages of one kind to measure with: all there are, or some when in a hurry.
+    pub fn kind(&self, kind: Kind) -> &[Page] {
+        let pages = self.corpus.kind(kind);
+        if self.effort == Effort::Full { pages } else { &pages[..pages.len().min(self.each * 2)] }
+    }
+
     /// `full` repetitions, or two when in a hurry.
     pub fn repetitions(&self, full: usize) -> usize {
         if self.effort == Effort::Full { full } else { 2 }
@@ -76,7 +82,7 @@ impl Context {
 
     /// How long a load lasts.
     pub fn load_time(&self) -> Duration {
-        Duration::from_millis(if self.effort == Effort::Full { 2000 } else { 500 })
+        Duration::from_millis(if self.effort == Effort::Full { 1000 } else { 300 })
     }
 }
 

@@ -29,7 +29,7 @@ pub fn run(context: &Context) -> Outcome {
     let lz4 = Algorithm::Lz4 { acceleration: 1 };
     let mut rows = Vec::new();
     rows.append(&mut of(context, lz4, context.repetitions(7), [0.93, 0.88, 0.90].map(Some))?);
-    rows.append(&mut of(context, Algorithm::Zstd { level: 3 }, context.repetitions(3), [None; 3])?);
+    rows.append(&mut of(context, Algorithm::Zstd { level: 3 }, context.repetitions(5), [None; 3])?);
     Ok(rows)
 }
 

@@ -1,92 +1,36 @@
-//! The kernel's zram, through `O_DIRECT` reads and writes of single pages, beside the store in process.
+//! The kernel's zram, through `O_DIRECT` reads and writes of single pages, beside the store: in
+//! process, and over NBD one request at a time.
+//!
+//! A call into a library is no block device, so the row in process alone would flatter us: the row
+//! over NBD is what a client of a block device gets, and pays for two processes and a socket where
+//! the kernel's pays for a system call.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
-use std::time::Instant;
+use std::error::Error;
+use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use testkit::nbd::{Check, Contents, Load, Work};
 use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
 
 use crate::context::{Context, Outcome, tell};
 use crate::disk::Disk;
 use crate::row::{Reach, Row, Samples, Unit, Verdict};
+use crate::servers::Server;
+use crate::zram_device::{KernelZram, kernel_name};
 
-const CONTROL: &str = "/sys/class/zram-control";
-
-/// A zram device of the kernel that was unused before and is unused again when this is dropped.
-struct KernelZram {
-    number: u32,
-    added: bool,
-    algorithm: String,
-    file: Option<File>,
-}
-
-impl KernelZram {
-    /// Takes an unconfigured device or adds one, and gives it `size` bytes of lz4.
-    fn new(size: u64) -> io::Result<Self> {
-        let unused =
-            (0..16).find(|number| fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0"));
-        let number = match unused {
-            Some(number) => number,
-            None => {
-                let text = fs::read_to_string(format!("{CONTROL}/hot_add"))?;
-                text.trim().parse().map_err(io::Error::other)?
-            }
-        };
-        let algorithm = fs::read_to_string(sys(number, "comp_algorithm"))?;
-        let algorithm = algorithm.split(['[', ']']).nth(1).unwrap_or("lzo-rle").to_owned();
-        // From here on dropping puts everything back.
-        let mut device = Self { number, added: unused.is_none(), algorithm, file: None };
-        fs::write(sys(number, "comp_algorithm"), "lz4")?;
-        fs::write(sys(number, "disksize"), size.to_string())?;
-        let flags = OFlags::DIRECT.bits().cast_signed();
-        let path = format!("/dev/zram{number}");
-        device.file = Some(OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?);
-        Ok(device)
-    }
-
-    fn file(&self) -> &File {
-        self.file.as_ref().expect("only drop takes the file away")
-    }
-
-    fn write(&self, at: u32, page: &Page) -> io::Result<()> {
-        self.file().write_all_at(&page[..], u64::from(at) * PAGE_SIZE as u64)
-    }
-
-    fn read(&self, at: u32, page: &mut Page) -> io::Result<()> {
-        self.file().read_exact_at(&mut page[..], u64::from(at) * PAGE_SIZE as u64)
-    }
-}
-
-impl Drop for KernelZram {
-    fn drop(&mut self) {
-        self.file = None;
-        let mut undo = vec![(sys(self.number, "reset"), "1".to_owned())];
-        if self.added {
-            undo.push((format!("{CONTROL}/hot_remove").into(), self.number.to_string()));
-        } else {
-            undo.push((sys(self.number, "comp_algorithm"), self.algorithm.clone()));
-        }
-        for (path, value) in undo {
-            if let Err(error) = fs::write(&path, value) {
-                eprintln!("bench: /dev/zram{} could not be put back ({}): {error}", self.number, path.display());
-            }
-        }
-    }
-}
-
-fn sys(number: u32, name: &str) -> PathBuf {
-    format!("/sys/block/zram{number}/{name}").into()
+/// Times a page of one operation, by who does it. Units: seconds.
+#[derive(Default)]
+struct Times {
+    kernel: Samples,
+    process: Samples,
+    nbd: Samples,
 }
 
 /// All rows of this group.
 pub fn run(context: &Context) -> Outcome {
     tell("kernel zram");
     let pages = &context.mixed;
-    let kernel = match KernelZram::new((pages.len() * PAGE_SIZE) as u64) {
+    let kernel = match KernelZram::filled(pages) {
         Ok(kernel) => kernel,
         Err(error) => {
             let why = format!("no kernel zram to compare with (needs root and the zram module): {error}");
@@ -94,44 +38,61 @@ pub fn run(context: &Context) -> Outcome {
         }
     };
     let ours = Disk::filled(pages, Algorithm::Lz4 { acceleration: 1 })?;
-    for (at, page) in (0..).zip(pages) {
-        kernel.write(at, page)?;
-    }
-    let (mut theirs_write, mut ours_write) = (Samples::default(), Samples::default());
-    let (mut theirs_read, mut ours_read) = (Samples::default(), Samples::default());
+    let size = (pages.len() * PAGE_SIZE) as u64;
+    let server = Server::memzip(context, "lz4", size)?;
+    let contents = Contents::new(pages, size);
+    Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
+    let (mut reads, mut writes) = (Times::default(), Times::default());
     let len = u32::try_from(pages.len())?;
-    for repetition in 0..context.repetitions(5) as u64 {
-        let mut rng = Rng::new(repetition);
+    for seed in 0..context.repetitions(7) as u64 {
+        let mut rng = Rng::new(seed);
         let order: Vec<(u32, u32)> = (0..len).map(|_| (rng.below(len), rng.below(len))).collect();
         let mut page = Page::zeroed();
-        let start = Instant::now();
-        order.iter().try_for_each(|&(at, _)| kernel.read(at, &mut page))?;
-        theirs_read.push(each(start, len));
-        let start = Instant::now();
-        order.iter().for_each(|&(at, _)| ours.read(at, &mut page));
-        ours_read.push(each(start, len));
-        let start = Instant::now();
-        order.iter().try_for_each(|&(at, source)| kernel.write(at, &pages[source as usize]))?;
-        theirs_write.push(each(start, len));
-        let start = Instant::now();
-        order.iter().for_each(|&(at, source)| ours.write(at, &pages[source as usize]));
-        ours_write.push(each(start, len));
+        reads.kernel.push(each(len, || order.iter().try_for_each(|&(at, _)| kernel.read(at, &mut page)))?);
+        reads.process.push(each(len, || {
+            order.iter().for_each(|&(at, _)| ours.read(at, &mut page));
+            Ok(())
+        })?);
+        reads.nbd.push(over_nbd(context, &server, &contents, Work::RandomReads, seed)?);
+        let write = |&(at, source): &(u32, u32)| kernel.write(at, &pages[source as usize]);
+        writes.kernel.push(each(len, || order.iter().try_for_each(write))?);
+        writes.process.push(each(len, || {
+            order.iter().for_each(|&(at, source)| ours.write(at, &pages[source as usize]));
+            Ok(())
+        })?);
+        writes.nbd.push(over_nbd(context, &server, &contents, Work::RandomWrites, seed)?);
     }
-    // Speeds, not times, so that more is better as in every other row.
-    let row = |what: &str, ours: &Samples, theirs: &Samples, least| {
-        let faster = theirs.median() / ours.median();
-        Row::ratio(what, ours, "kernel zram", theirs, Unit::Seconds)
-            .comparing(faster)
-            .must(Reach::Least(least))
-            .note("times a page; the ratio says how many times faster memzip is")
+    let kernel = format!("{}, O_DIRECT", kernel_name());
+    let row = |what: &str, ours: &Samples, theirs: &Samples, reach| {
+        Row::ratio(what, ours, &kernel, theirs, Unit::Seconds)
+            .comparing(theirs.paired(ours, |theirs, ours| theirs / ours))
+            .must(reach)
+            .note("times a page; what is compared is how many times faster memzip is")
     };
     Ok(vec![
-        row("random overwrite, lz4, against the kernel", &ours_write, &theirs_write, 1.3),
-        row("random read, lz4, against the kernel", &ours_read, &theirs_read, 1.1),
+        row("random overwrite, lz4, in process", &writes.process, &writes.kernel, Reach::Least(1.3)),
+        row("random overwrite, lz4, over NBD at depth 1", &writes.nbd, &writes.kernel, Reach::Info),
+        row("random read, lz4, in process", &reads.process, &reads.kernel, Reach::Least(1.1)),
+        row("random read, lz4, over NBD at depth 1", &reads.nbd, &reads.kernel, Reach::Info).headline(),
     ])
 }
 
-/// Units: seconds a page.
-fn each(start: Instant, count: u32) -> f64 {
-    start.elapsed().as_secs_f64() / f64::from(count)
+/// Times `work` on so many pages. Units: seconds a page.
+fn each(count: u32, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64() / f64::from(count))
+}
+
+/// One connection, one request at a time. Units: seconds a page.
+fn over_nbd(
+    context: &Context,
+    server: &Server,
+    contents: &Contents<'_>,
+    work: Work,
+    seed: u64,
+) -> Result<f64, Box<dyn Error>> {
+    let time = context.load_time().min(Duration::from_secs(1));
+    let load = Load { depth: 1, check: Check::Length, time, seed, ..Load::whole_disk(&server.target(), work) };
+    Ok(1.0 / load.run(contents)?.rate())
 }

@@ -1,8 +1,12 @@
 //! The benchmark: every promise the project makes about speed and density, measured against its peers in the same run.
 //!
 //! The rules, so that the numbers mean something: the data are real pages of this machine; the bare codec is the very
-//! function the store calls, on the same pages in the same order; live bytes are summed up outside the store; resident memory is the kernel's count;
-//! peers take turns with us, and medians are compared; everything written is read back and compared.
+//! function the store calls, on the same pages in the same order; live bytes are summed up outside
+//! the store; resident memory is the kernel's count; peers take turns with us, and what is compared
+//! is the median of the turns' ratios, with its interval; everything written is read back and
+//! compared. A bound inside the interval, or within the machine's own noise, is neither met nor
+//! missed: the row says "too noisy". Every number of the table was measured in the run that prints
+//! it.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +16,23 @@ mod compaction;
 mod context;
 mod density;
 mod disk;
+mod fio;
 mod hot;
 mod inprocess;
 mod kernel;
 mod nbd;
+mod nbd_latency;
 mod nbd_load;
+mod nbd_peers;
+mod noise;
 mod report;
 mod residence;
 mod row;
+mod samples;
 mod servers;
+mod subject;
+mod unit;
+mod zram_device;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -29,9 +41,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use context::{Context, Effort, Outcome};
+use noise::Noise;
+use report::Report;
 use row::{Row, Verdict};
 
-/// Measures memzip against the bare codec, malloc, kernel zram and nbdkit in one run
+/// Measures memzip against the bare codec, malloc, kernel zram, nbdkit and qemu-nbd in one run
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Cli {
@@ -43,7 +57,11 @@ struct Cli {
     /// Measure only this group of rows; may be given several times
     #[arg(long, value_enum, value_name = "GROUP")]
     only: Vec<Group>,
-    /// End with status 1 when a row is not met or could not be measured
+    /// Print the table as Markdown, and nothing else: `cargo xtask figures` puts it into
+    /// docs/benchmarks.md
+    #[arg(long)]
+    markdown: bool,
+    /// End with status 1 when a row is not shown to be met
     #[arg(long)]
     strict: bool,
     /// Where the numbers go for programs; by default bench.json beside the build products
@@ -64,7 +82,7 @@ enum Group {
     Inprocess,
     /// Small writes with a cache of hot pages and without
     Hot,
-    /// Fill, overwrite and read against the kernel's zram
+    /// Overwrite and read against the kernel's zram, in process and over NBD
     Kernel,
     /// Live bytes over memory held
     Density,
@@ -76,7 +94,7 @@ enum Group {
     Memory,
     /// Resident memory after random overwrites
     Aging,
-    /// Requests a second over NBD
+    /// Requests a second over NBD, against nbdkit and qemu-nbd, by our own generator and by fio
     Nbd,
     /// Read latency beside a flood of writes
     Latency,
@@ -94,7 +112,7 @@ impl Group {
             Self::Memory => residence::memory(context),
             Self::Aging => residence::aging(context),
             Self::Nbd => nbd::throughput(context),
-            Self::Latency => nbd::latency(context),
+            Self::Latency => nbd_latency::latency(context),
         }
     }
 }
@@ -113,36 +131,44 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let context = Context::new(if cli.quick { Effort::Quick } else { Effort::Full })?;
-    let corpus = context.describe();
-    println!("{}\n{}\n", report::machine(), corpus.join("\n"));
-    let mut rows = Vec::new();
+    let mut report = Report {
+        machine: report::machine(),
+        corpus: context.describe(),
+        noise: Noise::default(),
+        rows: Vec::new(),
+        caveat: if cli.quick { QUICK } else { "" },
+    };
+    if !cli.markdown {
+        println!("{}\n{}\n", report.machine, report.corpus.join("\n"));
+    }
+    report.noise.measure(&context)?;
     for &group in Group::value_variants() {
         if !cli.only.is_empty() && !cli.only.contains(&group) {
             continue;
         }
         match group.measure(&context) {
-            Ok(mut measured) => rows.append(&mut measured),
-            Err(error) => rows.push(Row::without(format!("{group:?}"), Verdict::Failed, chain(&*error))),
+            Ok(mut measured) => report.rows.append(&mut measured),
+            Err(error) => report.rows.push(Row::without(format!("{group:?}"), Verdict::Failed, chain(&*error))),
         }
     }
-    report::print(&rows);
-    if cli.quick {
-        println!("A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting");
-    }
+    report.noise.measure(&context)?;
+    print!("{}", if cli.markdown { report.markdown() } else { report.text() });
     let json = cli.json.clone().map_or_else(|| target_folder().map(|folder| folder.join("bench.json")), Ok)?;
-    report::write(&json, &rows, &corpus, cli.quick)?;
-    println!("written to {}", json.display());
-    Ok(status(&rows, cli.strict))
+    report.write(&json)?;
+    eprintln!("written to {}", json.display());
+    Ok(status(&report, cli.strict))
 }
 
-/// A failed measurement always counts; a promise not kept only when asked.
-fn status(rows: &[Row], strict: bool) -> ExitCode {
-    let bad = |row: &Row| match row.verdict() {
+const QUICK: &str = "A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting";
+
+/// A failed measurement always counts; a promise not shown to be kept only when asked.
+fn status(report: &Report, strict: bool) -> ExitCode {
+    let bad = |row: &Row| match row.verdict(&report.noise) {
         Verdict::Failed => true,
-        Verdict::NotMet | Verdict::Skipped => strict,
+        Verdict::NotMet | Verdict::TooNoisy | Verdict::Skipped => strict,
         Verdict::Met | Verdict::Info => false,
     };
-    if rows.iter().any(bad) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if report.rows.iter().any(bad) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// An error and its causes on one line.

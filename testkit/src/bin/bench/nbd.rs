@@ -1,139 +1,122 @@
-//! Requests a second and latency over a unix socket, beside nbdkit's memory plugin.
+//! Requests a second over a unix socket, beside nbdkit's memory plugin and qemu-nbd, by our own
+//! generator and by fio.
 
 use std::error::Error;
-use std::thread;
 
-use testkit::PAGE_SIZE;
-use testkit::nbd::{Check, Contents, Load, Target, Work};
+use testkit::nbd::{Load, Work};
 
 use crate::context::{Context, Outcome, tell};
+use crate::fio;
+use crate::nbd_peers::{Peers, Who};
 use crate::row::{Reach, Row, Samples, Unit, Verdict};
-use crate::servers::{Server, need_nbdkit};
 
-/// A server, and what its disk holds.
-struct Subject<'a> {
-    server: Server,
-    contents: Contents<'a>,
-}
+/// Depths and connections: deep, deep and wide, and one request at a time.
+const SHAPES: [(u16, u32); 3] = [(32, 1), (32, 2), (1, 1)];
 
-impl<'a> Subject<'a> {
-    fn new(context: &'a Context, server: Server) -> Result<Self, Box<dyn Error>> {
-        let contents = Contents::new(&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
-        Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
-        Ok(Self { server, contents })
-    }
+/// Depths nbdkit is tuned for.
+const DEPTHS: [u16; 2] = [32, 1];
 
-    /// Requests a second at depth 32.
-    fn rate(&self, context: &Context, work: &Work, connections: u32, seed: u64) -> Result<f64, Box<dyn Error>> {
-        let load = Load { connections, seed, ..random(context, &self.server.target(), work.clone(), 32) };
-        Ok(load.run(&self.contents)?.rate())
-    }
+/// The least for reads and for writes, with one connection and with two.
+type Goals = [[Option<f64>; 2]; 2];
 
-    /// Reads the whole disk and compares every byte.
-    fn verify(&self) -> Result<(), Box<dyn Error>> {
-        Load::whole_disk(&self.server.target(), Work::ReadAll).run(&self.contents)?;
-        Ok(())
-    }
-}
+/// What is compared: ours, the peer, and the least it must be for reads and for writes, at depth 32
+/// with one connection and two.
+const PAIRS: [(Who, Who, Goals); 4] = [
+    (Who::Lz4, Who::Sparse, [[Some(0.9), Some(1.0)], [Some(0.5), Some(0.55)]]),
+    (Who::Lz4, Who::Qemu, [[None, None], [None, None]]),
+    (Who::Lz4, Who::NbdkitZstd, [[Some(6.0), Some(6.0)], [Some(10.0), Some(10.0)]]),
+    (Who::Zstd, Who::NbdkitZstd, [[Some(4.0), Some(4.0)], [Some(4.0), Some(4.0)]]),
+];
 
-fn random(context: &Context, target: &Target, work: Work, depth: u16) -> Load {
-    Load { depth, check: Check::Length, time: context.load_time(), ..Load::whole_disk(target, work) }
-}
-
-/// Whom the table names, in this order in every list below.
-#[derive(Clone, Copy)]
-enum Who {
-    Lz4,
-    Zstd,
-    Sparse,
-    NbdkitZstd,
-}
-
-/// Throughput rows.
+/// All rows of this group.
 pub fn throughput(context: &Context) -> Outcome {
-    if let Err(why) = need_nbdkit() {
-        return Ok(vec![Row::without("NBD random read and write against nbdkit", Verdict::Skipped, why)]);
-    }
-    tell("NBD: filling four servers");
-    let size = (context.mixed.len() * PAGE_SIZE) as u64;
-    let subjects = [
-        Subject::new(context, Server::memzip(context, "lz4", size)?)?,
-        Subject::new(context, Server::memzip(context, "zstd:3", size)?)?,
-        Subject::new(context, Server::nbdkit("sparse", size)?)?,
-        Subject::new(context, Server::nbdkit("zstd", size)?)?,
-    ];
-    let mut rows = Vec::new();
+    let peers = Peers::start(context, &DEPTHS)?;
+    let mut rows: Vec<Row> = Vec::new();
     // All reads before any write: nbdkit's zstd disk is at its best only as long as nothing was overwritten.
-    for (work, name, sparse, zstd) in
-        [(Work::RandomReads, "read", [0.9, 1.0], 6.0), (Work::RandomWrites, "write", [0.5, 0.55], 10.0)]
-    {
-        for (connections, sparse) in [1, 2].into_iter().zip(sparse) {
-            tell(&format!("NBD random {name}, {connections} connection(s)"));
-            let rates = take_turns(context, &subjects, &work, connections)?;
-            rows.append(&mut judge(&rates, &format!("NBD random {name}, {connections} conn."), sparse, zstd));
+    for (number, (work, name)) in [(Work::RandomReads, "read"), (Work::RandomWrites, "write")].into_iter().enumerate() {
+        for (depth, connections) in SHAPES {
+            tell(&format!("NBD random {name}, depth {depth}, {connections} connection(s)"));
+            let rates = take_turns(context, &peers, &work, depth, connections)?;
+            let goal = |goals: &Goals| (depth > 1).then(|| goals[number][connections as usize - 1])?;
+            let what = format!("NBD random {name}, depth {depth}, {connections} conn.");
+            for (ours, peer, goals) in &PAIRS {
+                let row = pair(&peers, &rates, &what, (*ours, *peer), depth, goal(goals));
+                let stands_for_all = (depth, connections, number, *ours, *peer) == (32, 1, 0, Who::Lz4, Who::Sparse);
+                rows.extend(row.map(|row| if stands_for_all { row.headline() } else { row }));
+            }
+        }
+        if matches!(work, Work::RandomReads) {
+            rows.append(&mut by_fio(context, &peers, fio::Work::Reads)?);
         }
     }
     tell("NBD: reading everything back");
-    subjects.iter().try_for_each(Subject::verify)?;
+    (0..peers.len()).try_for_each(|number| peers.subject(number).verify())?;
+    rows.append(&mut by_fio(context, &peers, fio::Work::Writes)?);
+    if let Some(first) = rows.first_mut() {
+        first.add_note(&peers.remarks.join("; "));
+    }
     Ok(rows)
 }
 
+/// Requests a second of every server that takes part at this depth.
 fn take_turns(
     context: &Context,
-    subjects: &[Subject<'_>; 4],
+    peers: &Peers<'_>,
     work: &Work,
+    depth: u16,
     connections: u32,
-) -> Result<[Samples; 4], Box<dyn Error>> {
-    let mut rates: [Samples; 4] = Default::default();
-    for repetition in 0..context.repetitions(5) as u64 {
-        for (subject, rates) in subjects.iter().zip(&mut rates) {
-            rates.push(subject.rate(context, work, connections, repetition)?);
+) -> Result<Vec<Samples>, Box<dyn Error>> {
+    let mut rates = vec![Samples::default(); peers.len()];
+    for seed in 0..context.repetitions(5) as u64 {
+        for (number, rates) in rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth)) {
+            let subject = peers.subject(number);
+            let load = Load { connections, seed, ..subject.load(work.clone(), depth, context.load_time()) };
+            rates.push(subject.rate(&load)?);
         }
     }
     Ok(rates)
 }
 
-fn judge(rates: &[Samples; 4], what: &str, sparse: f64, zstd: f64) -> Vec<Row> {
-    let row = |ours: Who, name: &str, peer: Who, peer_name: &str, least| {
-        let (ours, peer) = (&rates[ours as usize], &rates[peer as usize]);
-        Row::ratio(format!("{what}, {name}"), ours, peer_name, peer, Unit::Rate).must(Reach::Least(least))
+/// The row of one pair; none for a peer that is not there, which the remarks say.
+fn pair(
+    peers: &Peers<'_>,
+    rates: &[Samples],
+    what: &str,
+    (ours, peer): (Who, Who),
+    depth: u16,
+    goal: Option<f64>,
+) -> Option<Row> {
+    let name = peers.name(peers.find(ours, depth)?);
+    let what = format!("{what}, {name}");
+    let Some(number) = peers.find(peer, depth) else {
+        return Some(Row::without(format!("{what} against {peer:?}"), Verdict::Skipped, peers.remarks.join("; ")));
     };
-    vec![
-        row(Who::Lz4, "lz4", Who::Sparse, "nbdkit sparse", sparse),
-        row(Who::Lz4, "lz4", Who::NbdkitZstd, "nbdkit zstd", zstd),
-        row(Who::Zstd, "zstd:3", Who::NbdkitZstd, "nbdkit zstd", 4.0),
-    ]
+    let (ours, theirs) = (&rates[peers.find(ours, depth)?], &rates[number]);
+    let row = Row::ratio(what, ours, peers.name(number), theirs, Unit::Rate);
+    Some(row.must(goal.map_or(Reach::Info, Reach::Least)))
 }
 
-/// The reader's p99, alone and while another client floods writes.
-pub fn latency(context: &Context) -> Outcome {
-    tell("NBD read latency beside a flood of writes");
-    let size = (context.mixed.len() * PAGE_SIZE) as u64;
-    let subject = Subject::new(context, Server::memzip(context, "lz4", size)?)?;
-    let target = subject.server.target();
-    let (mut alone, mut flooded) = (Samples::default(), Samples::default());
-    let (mut alone_middle, mut flooded_middle) = (Samples::default(), Samples::default());
-    for seed in 0..context.repetitions(5) as u64 {
-        let reader = Load { seed, ..random(context, &target, Work::RandomReads, 1) };
-        let quiet = reader.run(&subject.contents)?.latency;
-        alone.push(quiet.percentile(99.0).as_secs_f64());
-        alone_middle.push(quiet.percentile(50.0).as_secs_f64());
-        // The flood starts a little earlier and lasts longer than the reader.
-        let flood_time = reader.time + reader.time / 2;
-        let flood = Load { seed, time: flood_time, ..random(context, &target, Work::RandomWrites, 32) };
-        let busy = thread::scope(|scope| {
-            let flooding = scope.spawn(|| flood.run(&subject.contents));
-            thread::sleep(reader.time / 8);
-            let busy = reader.run(&subject.contents);
-            flooding.join().map_err(|_| "the flood panicked")??;
-            Ok::<_, Box<dyn Error>>(busy?.latency)
-        })?;
-        flooded.push(busy.percentile(99.0).as_secs_f64());
-        flooded_middle.push(busy.percentile(50.0).as_secs_f64());
+/// The same servers under fio: a generator that is not ours.
+fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Work) -> Outcome {
+    let mut rows = Vec::new();
+    for depth in DEPTHS {
+        tell(&format!("NBD random {}, depth {depth}, by fio", work.name()));
+        let mut rates = vec![Samples::default(); peers.len()];
+        for _ in 0..context.repetitions(5) {
+            for (number, rates) in rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth)) {
+                match fio::rate(&peers.subject(number).server, work, depth, context.load_time()) {
+                    Ok(rate) => rates.push(rate),
+                    Err(why) => {
+                        let what = format!("NBD random {}, by fio", work.name());
+                        return Ok(vec![Row::without(what, Verdict::Skipped, why.to_string())]);
+                    }
+                }
+            }
+        }
+        let what = format!("NBD random {}, depth {depth}, 1 conn., by fio ({})", work.name(), work.data());
+        for (ours, peer, _) in &PAIRS {
+            rows.extend(pair(peers, &rates, &what, (*ours, *peer), depth, None));
+        }
     }
-    subject.verify()?;
-    let median = |samples: &Samples| samples.median() * 1e6;
-    let note = format!("p50: {:.1} us, alone {:.1} us", median(&flooded_middle), median(&alone_middle));
-    let row = Row::ratio("NBD p99 read latency beside a write flood", &flooded, "alone", &alone, Unit::Seconds);
-    Ok(vec![row.must(Reach::Most(4.0)).note(note)])
+    Ok(rows)
 }

@@ -1,60 +1,145 @@
-//! The table and the JSON file.
+//! The report: a table for the terminal, the same as Markdown for documents, and a JSON file.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::noise::Noise;
 use crate::row::{Row, Verdict};
+use crate::samples::Samples;
+use crate::unit::Unit;
 
-const HEAD: [&str; 6] = ["what", "measured", "against", "ratio", "reach", "met?"];
+const HEAD: [&str; 6] = ["what", "measured", "against", "compared", "goal", "met?"];
 
-/// Prints the rows as a table, with remarks below.
-pub fn print(rows: &[Row]) {
-    let cells: Vec<[String; 6]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
-    let widths: [usize; 6] =
-        std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for (index, row) in cells.iter().enumerate() {
-        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("| {} |", line.join(" | "));
-        if index == 0 {
-            println!("|{}|", widths.map(|width| "-".repeat(width + 2)).join("|"));
+/// Everything one run found.
+pub struct Report {
+    /// What it ran on.
+    pub machine: Value,
+    /// The pages it used, one line each.
+    pub corpus: Vec<String>,
+    /// The machine's noise.
+    pub noise: Noise,
+    /// The rows, in the order they were measured in.
+    pub rows: Vec<Row>,
+    /// Why the numbers are not for quoting; empty where they are.
+    pub caveat: &'static str,
+}
+
+impl Report {
+    fn cells(&self) -> Vec<[String; 6]> {
+        let rows = self.rows.iter().map(|row| row.cells(&self.noise));
+        std::iter::once(HEAD.map(str::to_owned)).chain(rows).collect()
+    }
+
+    /// Returns the table as text, with the noise above and remarks below.
+    pub fn text(&self) -> String {
+        let cells = self.cells();
+        let widths: [usize; 6] =
+            std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let mut text = self.noise.lines().join("\n")
+            + "\nmedians [interval that holds the true median; 90 % or more from five turns on]\n\n";
+        for (index, row) in cells.iter().enumerate() {
+            let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            text += &format!("| {} |\n", line.join(" | "));
+            if index == 0 {
+                text += &format!("|{}|\n", widths.map(|width| "-".repeat(width + 2)).join("|"));
+            }
         }
+        text += "\n";
+        for row in self.rows.iter().filter(|row| !row.remark().is_empty()) {
+            text += &format!("{}: {}\n", row.cells(&self.noise)[0], row.remark());
+        }
+        format!("{text}\n{}\n{}\n", self.counts(), self.caveat)
     }
-    println!();
-    for row in rows.iter().filter(|row| !row.remark().is_empty()) {
-        println!("{}: {}", row.cells()[0], row.remark());
+
+    /// Returns the same as Markdown; remarks are numbered.
+    pub fn markdown(&self) -> String {
+        let value = |key: &str| self.machine[key].as_str().map_or_else(|| self.machine[key].to_string(), str::to_owned);
+        let head = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
+        let mut text = format!(
+            "Commit {}, {}: {} CPUs of {}, {} of memory, Linux {}. Medians [interval that holds the true median; 90 % or more from five turns on]. {}.\n\n",
+            value("commit"),
+            value("date"),
+            value("cpus"),
+            value("cpu"),
+            value("memory"),
+            value("kernel"),
+            self.counts(),
+        );
+        if !self.caveat.is_empty() {
+            text += &format!("**{}**\n\n", self.caveat);
+        }
+        text += &head;
+        for row in self.rows.iter().filter(|row| row.is_headline()) {
+            text += &format!("| {} |\n", row.cells(&self.noise).join(" | "));
+        }
+        // `cargo xtask figures` puts what stands above into the README.
+        text += "\n<!-- all rows -->\n\n";
+        self.noise.lines().iter().chain(&self.corpus).for_each(|line| text += &format!("- {line}\n"));
+        text += &format!("\n{head}");
+        let mut remarks = Vec::new();
+        for row in &self.rows {
+            let mut cells = row.cells(&self.noise);
+            if !row.remark().is_empty() {
+                remarks.push(row.remark());
+                cells[0] += &format!(" ({})", remarks.len());
+            }
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        text += "\n";
+        remarks.iter().zip(1..).for_each(|(remark, number)| text += &format!("{number}. {remark}\n"));
+        text
     }
-    let count = |verdict| rows.iter().filter(|row| row.verdict() == verdict).count();
-    println!(
-        "\n{} met, {} NOT MET, {} skipped, {} failed, {} for information",
-        count(Verdict::Met),
-        count(Verdict::NotMet),
-        count(Verdict::Skipped),
-        count(Verdict::Failed),
-        count(Verdict::Info)
-    );
+
+    fn counts(&self) -> String {
+        let count = |verdict| self.rows.iter().filter(|row| row.verdict(&self.noise) == verdict).count();
+        format!(
+            "{} met, {} NOT MET, {} too noisy to say, {} skipped, {} failed, {} for information",
+            count(Verdict::Met),
+            count(Verdict::NotMet),
+            count(Verdict::TooNoisy),
+            count(Verdict::Skipped),
+            count(Verdict::Failed),
+            count(Verdict::Info)
+        )
+    }
+
+    /// Writes everything for programs.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let rows: Vec<Value> = self.rows.iter().map(|row| row.json(&self.noise)).collect();
+        let text = json!({
+            "machine": self.machine,
+            "caveat": self.caveat,
+            "corpus": self.corpus,
+            "noise": Samples::json(self.noise.samples(), Unit::Share),
+            "rows": rows,
+        });
+        fs::write(path, format!("{text:#}\n"))
+    }
 }
 
-/// Writes the rows and what they were measured on.
-pub fn write(path: &Path, rows: &[Row], corpus: &[String], quick: bool) -> std::io::Result<()> {
-    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-    let text = json!({ "machine": machine(), "quick": quick, "corpus": corpus, "rows": rows });
-    fs::write(path, format!("{text:#}\n"))
-}
-
-/// What this was measured on.
+/// Returns what this is measured on.
 pub fn machine() -> Value {
     let line = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let found = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
         found.split(':').nth(1).unwrap_or_default().trim().to_owned()
     };
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
+        output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
         "cpu": line("/proc/cpuinfo", "model name"),
         "cpus": std::thread::available_parallelism().map_or(1, usize::from),
         "memory": line("/proc/meminfo", "MemTotal"),
         "kernel": kernel.trim(),
+        "commit": output("git", &["describe", "--always", "--dirty"]),
+        "date": output("date", &["-u", "-d", &format!("@{seconds}"), "+%F %H:%M UTC"]),
     })
 }

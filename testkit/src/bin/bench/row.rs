@@ -2,104 +2,9 @@
 
 use serde_json::{Value, json};
 
-/// Repeated measurements of one thing.
-#[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<f64>);
-
-impl Samples {
-    /// One measurement.
-    pub fn one(value: f64) -> Self {
-        Self(vec![value])
-    }
-
-    /// Adds a measurement.
-    pub fn push(&mut self, value: f64) {
-        self.0.push(value);
-    }
-
-    fn sorted(&self) -> Vec<f64> {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted
-    }
-
-    /// The middle one (the mean of the middle two); 0 when there is none.
-    pub fn median(&self) -> f64 {
-        let sorted = self.sorted();
-        match sorted.len() {
-            0 => 0.0,
-            len if len % 2 == 1 => sorted[len / 2],
-            len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
-        }
-    }
-
-    /// The smallest and the largest.
-    pub fn range(&self) -> (f64, f64) {
-        let sorted = self.sorted();
-        (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0))
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn json(&self, unit: Unit) -> Value {
-        let (min, max) = self.range();
-        json!({ "median": self.median(), "min": min, "max": max, "samples": self.len(), "unit": unit.name() })
-    }
-
-    fn text(&self, unit: Unit) -> String {
-        let (min, max) = self.range();
-        if self.len() < 2 {
-            return unit.text(self.median());
-        }
-        format!("{} [{}-{}]", unit.text(self.median()), unit.bare(min), unit.bare(max))
-    }
-}
-
-/// What a number counts.
-#[derive(Clone, Copy, Debug)]
-pub enum Unit {
-    /// Operations a second.
-    Rate,
-    /// Bytes, shown in MiB.
-    Bytes,
-    /// Seconds, shown in microseconds.
-    Seconds,
-    /// A plain number between 0 and about 1.
-    Share,
-}
-
-impl Unit {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "operations per second",
-            Self::Bytes => "bytes",
-            Self::Seconds => "seconds",
-            Self::Share => "share",
-        }
-    }
-
-    fn bare(self, value: f64) -> String {
-        match self {
-            Self::Rate => format!("{:.1}", value / 1e3),
-            Self::Bytes => format!("{:.1}", value / f64::from(1 << 20)),
-            Self::Seconds => format!("{:.1}", value * 1e6),
-            Self::Share => format!("{value:.4}"),
-        }
-    }
-
-    fn text(self, value: f64) -> String {
-        let suffix = match self {
-            Self::Rate => " k/s",
-            Self::Bytes => " MiB",
-            Self::Seconds => " us",
-            Self::Share => "",
-        };
-        self.bare(value) + suffix
-    }
-}
+use crate::noise::Noise;
+pub use crate::samples::Samples;
+pub use crate::unit::Unit;
 
 /// What a row must reach.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +24,8 @@ pub enum Verdict {
     Met,
     /// It was not.
     NotMet,
+    /// The interval of what was measured, or the machine's own noise, reaches across the bound.
+    TooNoisy,
     /// There was none.
     Info,
     /// It could not be measured on this machine.
@@ -132,6 +39,7 @@ impl Verdict {
         match self {
             Self::Met => "met",
             Self::NotMet => "NOT MET",
+            Self::TooNoisy => "too noisy",
             Self::Info => "-",
             Self::Skipped => "SKIPPED",
             Self::Failed => "FAILED",
@@ -146,15 +54,19 @@ pub struct Row {
     measured: Option<(Samples, Unit)>,
     against: String,
     peer: Option<(Samples, Unit)>,
-    /// The number that is compared with `reach`.
-    compared: f64,
+    /// What is compared with `reach`, turn by turn.
+    compared: Samples,
     reach: Reach,
-    verdict: Verdict,
+    /// `Skipped` or `Failed` where nothing was measured.
+    without: Option<Verdict>,
     note: String,
+    /// Whether it is one of the few that stand for all.
+    headline: bool,
 }
 
 impl Row {
-    /// Ours over a peer's, both measured in this run: the ratio of the medians is compared.
+    /// Ours over a peer's, both measured in this run: the median of the ratios of each turn is
+    /// compared.
     pub fn ratio(
         what: impl Into<String>,
         ours: &Samples,
@@ -162,7 +74,7 @@ impl Row {
         peer: &Samples,
         unit: Unit,
     ) -> Self {
-        let compared = ours.median() / peer.median();
+        let compared = ours.paired(peer, |ours, peer| ours / peer);
         Self {
             what: what.into(),
             measured: Some((ours.clone(), unit)),
@@ -170,8 +82,9 @@ impl Row {
             peer: Some((peer.clone(), unit)),
             compared,
             reach: Reach::Info,
-            verdict: Verdict::Info,
+            without: None,
             note: String::new(),
+            headline: false,
         }
     }
 
@@ -182,10 +95,11 @@ impl Row {
             measured: Some((ours.clone(), unit)),
             against: against.into(),
             peer: None,
-            compared: ours.median(),
+            compared: ours.clone(),
             reach: Reach::Info,
-            verdict: Verdict::Info,
+            without: None,
             note: String::new(),
+            headline: false,
         }
     }
 
@@ -196,27 +110,33 @@ impl Row {
             measured: None,
             against: String::new(),
             peer: None,
-            compared: f64::NAN,
+            compared: Samples::default(),
             reach: Reach::Info,
-            verdict,
+            without: Some(verdict),
             note: why.into(),
+            headline: false,
         }
     }
 
-    /// Judges the row.
-    pub fn must(mut self, reach: Reach) -> Self {
-        self.reach = reach;
-        let kept = match reach {
-            Reach::Least(least) => self.compared >= least,
-            Reach::Most(most) => self.compared <= most,
-            Reach::Info => return self,
-        };
-        self.verdict = if kept { Verdict::Met } else { Verdict::NotMet };
+    /// Makes it one of the few rows that stand for all.
+    pub fn headline(mut self) -> Self {
+        self.headline = true;
         self
     }
 
-    /// Replaces the compared number, where it is not simply the ratio or the value.
-    pub fn comparing(mut self, compared: f64) -> Self {
+    /// Returns whether it is one of the few rows that stand for all.
+    pub fn is_headline(&self) -> bool {
+        self.headline
+    }
+
+    /// States the promise.
+    pub fn must(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+
+    /// Replaces what is compared, where it is not simply the ratio or the value.
+    pub fn comparing(mut self, compared: Samples) -> Self {
         self.compared = compared;
         self
     }
@@ -227,9 +147,43 @@ impl Row {
         self
     }
 
-    /// How it came out.
-    pub fn verdict(&self) -> Verdict {
-        self.verdict
+    /// Returns how it came out on a machine with this noise.
+    ///
+    /// Kept or not kept is said only when the whole interval says so.
+    pub fn verdict(&self, noise: &Noise) -> Verdict {
+        if let Some(verdict) = self.without {
+            return verdict;
+        }
+        let (low, high) = self.extremes(noise);
+        let kept = |value: f64| match self.reach {
+            Reach::Least(least) => value >= least,
+            Reach::Most(most) => value <= most,
+            Reach::Info => true,
+        };
+        match (self.reach, kept(low), kept(high)) {
+            (Reach::Info, ..) => Verdict::Info,
+            (_, true, true) => Verdict::Met,
+            (_, false, false) => Verdict::NotMet,
+            _ => Verdict::TooNoisy,
+        }
+    }
+
+    /// The least and the most that what is compared may really be.
+    fn extremes(&self, noise: &Noise) -> (f64, f64) {
+        let (median, found) = (self.compared.median(), self.compared.interval());
+        let (mut low, mut high) = found.map_or((median, median), |found| (found.low, found.high));
+        if self.measured.as_ref().is_some_and(|(_, unit)| unit.is_timed()) {
+            let noise = noise.interval();
+            low = low.min(median * noise.low);
+            high = high.max(median * noise.high);
+        }
+        (low, high)
+    }
+
+    /// Says still more.
+    pub fn add_note(&mut self, note: &str) {
+        let gap = if self.note.is_empty() || note.is_empty() { "" } else { "; " };
+        self.note = format!("{}{gap}{note}", self.note);
     }
 
     /// Why, where there is something to say.
@@ -238,7 +192,7 @@ impl Row {
     }
 
     /// The cells of the table: what, measured, against, ratio, reach, verdict.
-    pub fn cells(&self) -> [String; 6] {
+    pub fn cells(&self, noise: &Noise) -> [String; 6] {
         let against = match &self.peer {
             Some((peer, unit)) => format!("{}: {}", self.against, peer.text(*unit)),
             None => self.against.clone(),
@@ -248,13 +202,17 @@ impl Row {
             Reach::Most(most) => format!("<= {most}"),
             Reach::Info => String::new(),
         };
-        let ratio = if self.compared.is_finite() { format!("{:.3}", self.compared) } else { String::new() };
+        let ratio = match (self.compared.median(), self.compared.interval()) {
+            _ if self.compared.len() == 0 => String::new(),
+            (median, Some(found)) => format!("{median:.3} [{:.3}-{:.3}]", found.low, found.high),
+            (median, None) => format!("{median:.3}"),
+        };
         let measured = self.measured.as_ref().map_or_else(String::new, |(ours, unit)| ours.text(*unit));
-        [self.what.clone(), measured, against, ratio, reach, self.verdict.word().to_owned()]
+        [self.what.clone(), measured, against, ratio, reach, self.verdict(noise).word().to_owned()]
     }
 
     /// For programs.
-    pub fn json(&self) -> Value {
+    pub fn json(&self, noise: &Noise) -> Value {
         let samples = |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
         let (bound, reach) = match self.reach {
             Reach::Least(least) => (Some("at least"), Some(least)),
@@ -266,10 +224,10 @@ impl Row {
             "measured": samples(&self.measured),
             "against": self.against,
             "peer": samples(&self.peer),
-            "compared": self.compared.is_finite().then_some(self.compared),
+            "compared": self.compared.json(Unit::Share),
             "bound": bound,
             "reach": reach,
-            "verdict": self.verdict.word(),
+            "verdict": self.verdict(noise).word(),
             "note": self.note,
         })
     }
@@ -280,31 +238,49 @@ mod tests {
     use super::*;
 
     fn samples(values: &[f64]) -> Samples {
-        Samples(values.to_vec())
+        values.iter().copied().collect()
     }
 
-    #[test]
-    fn medians_ignore_order_and_outliers() {
-        assert_eq!(samples(&[9.0, 1.0, 2.0]).median(), 2.0);
-        assert_eq!(samples(&[4.0, 1.0, 2.0, 900.0]).median(), 3.0);
-        assert_eq!(samples(&[9.0, 1.0, 2.0]).range(), (1.0, 9.0));
-        assert_eq!(Samples::default().median(), 0.0);
+    fn verdict(row: &Row) -> Verdict {
+        row.verdict(&Noise::default())
     }
 
     #[test]
     fn a_row_is_judged_by_its_bound() {
         let row = || Row::ratio("x", &samples(&[9.0]), "y", &samples(&[10.0]), Unit::Rate);
-        assert_eq!(row().verdict(), Verdict::Info);
-        assert_eq!(row().must(Reach::Least(0.9)).verdict(), Verdict::Met);
-        assert_eq!(row().must(Reach::Least(0.91)).verdict(), Verdict::NotMet);
-        assert_eq!(row().must(Reach::Most(0.9)).verdict(), Verdict::Met);
-        assert_eq!(row().comparing(2.0).must(Reach::Most(0.9)).verdict(), Verdict::NotMet);
+        assert_eq!(verdict(&row()), Verdict::Info);
+        assert_eq!(verdict(&row().must(Reach::Least(0.9))), Verdict::Met);
+        assert_eq!(verdict(&row().must(Reach::Least(0.91))), Verdict::NotMet);
+        assert_eq!(verdict(&row().must(Reach::Most(0.9))), Verdict::Met);
+        assert_eq!(verdict(&row().comparing(Samples::one(2.0)).must(Reach::Most(0.9))), Verdict::NotMet);
+        assert_eq!(verdict(&Row::without("x", Verdict::Skipped, "y").must(Reach::Least(0.0))), Verdict::Skipped);
+    }
+
+    #[test]
+    fn a_bound_inside_the_interval_is_too_noisy() {
+        let ours = samples(&[8.0, 9.0, 9.5, 10.0, 11.0]);
+        let row = |least| Row::value("x", &ours, "y", Unit::Count).must(Reach::Least(least));
+        assert_eq!(verdict(&row(7.9)), Verdict::Met);
+        assert_eq!(verdict(&row(9.4)), Verdict::TooNoisy, "though the median is above it");
+        assert_eq!(verdict(&row(9.6)), Verdict::TooNoisy, "though the median is below it");
+        assert_eq!(verdict(&row(11.1)), Verdict::NotMet);
+    }
+
+    #[test]
+    fn times_are_judged_no_finer_than_the_noise() {
+        let noise = Noise::of(samples(&[0.96, 0.98, 1.0, 1.02, 1.05]));
+        let row = |unit, least| Row::value("x", &Samples::one(100.0), "y", unit).must(Reach::Least(least));
+        assert_eq!(row(Unit::Rate, 97.0).verdict(&noise), Verdict::TooNoisy);
+        assert_eq!(row(Unit::Rate, 104.0).verdict(&noise), Verdict::TooNoisy);
+        assert_eq!(row(Unit::Rate, 94.0).verdict(&noise), Verdict::Met);
+        assert_eq!(row(Unit::Rate, 106.0).verdict(&noise), Verdict::NotMet);
+        assert_eq!(row(Unit::Bytes, 100.0).verdict(&noise), Verdict::Met, "bytes do not depend on the machine's mood");
     }
 
     #[test]
     fn a_number_that_is_none_meets_nothing() {
         let row = Row::ratio("x", &samples(&[0.0]), "y", &samples(&[0.0]), Unit::Rate);
-        assert_eq!(row.clone().must(Reach::Least(0.0)).verdict(), Verdict::NotMet);
-        assert_eq!(row.must(Reach::Most(9.0)).verdict(), Verdict::NotMet);
+        assert_eq!(verdict(&row.clone().must(Reach::Least(0.0))), Verdict::NotMet);
+        assert_eq!(verdict(&row.must(Reach::Most(9.0))), Verdict::NotMet);
     }
 }

@@ -16,6 +16,10 @@ use crate::context::Context;
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Threads nbdkit handles the requests of a connection with (`--threads`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(pub u32);
+
 /// A server process on a unix socket in a folder of its own.
 pub struct Server {
     child: Child,
@@ -44,23 +48,51 @@ impl Server {
         Ok(server)
     }
 
-    /// nbdkit's memory plugin with this allocator.
-    pub fn nbdkit(allocator: &str, size: u64) -> Result<Self, Box<dyn Error>> {
-        let program = PathBuf::from("nbdkit");
+    /// Starts nbdkit's memory plugin with this allocator.
+    pub fn nbdkit(allocator: &str, threads: Threads, size: u64) -> Result<Self, Box<dyn Error>> {
         let folder = folder(&format!("nbdkit-{allocator}"))?;
-        let child = Command::new(&program)
-            .args(["--foreground", "--exit-with-parent", "--unix"])
+        let mut command = Command::new("nbdkit");
+        command
+            .args(["--foreground", "--exit-with-parent", "--threads", &threads.0.to_string(), "--unix"])
             .arg(folder.join("nbd"))
-            .args(["memory", &format!("size={size}"), &format!("allocator={allocator}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("nbdkit: {error}"))?;
+            .args(["memory", &format!("size={size}"), &format!("allocator={allocator}")]);
+        Self::of_others(command, folder)
+    }
+
+    /// Starts qemu-nbd with a sparse raw file in memory: nothing is compressed.
+    pub fn qemu_nbd(size: u64) -> Result<Self, Box<dyn Error>> {
+        let folder = folder("qemu-nbd")?;
+        // Below /dev/shm, so that no real disk is measured. Its name is gone as soon as qemu has it
+        // open.
+        let image = PathBuf::from(format!("/dev/shm/bench-{}.raw", std::process::id()));
+        std::fs::File::create_new(&image)
+            .and_then(|file| file.set_len(size))
+            .map_err(|error| format!("{}: {error}", image.display()))?;
+        let mut command = Command::new("qemu-nbd");
+        command.args([
+            "--persistent",
+            "--shared=8",
+            "--format=raw",
+            "--cache=writeback",
+            "--discard=unmap",
+            "--socket",
+        ]);
+        command.arg(folder.join("nbd")).arg(&image);
+        let server = Self::of_others(command, folder);
+        std::fs::remove_file(&image)?;
+        server
+    }
+
+    /// Starts a server that does not say when it is ready.
+    fn of_others(mut command: Command, folder: PathBuf) -> Result<Self, Box<dyn Error>> {
+        let program = PathBuf::from(command.get_program());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{}: {error}", program.display()))?;
         let server = Self { child, folder, program };
         let start = Instant::now();
         while Connection::open(&server.target()).is_err() {
             if start.elapsed() > PATIENCE {
-                return Err("nbdkit does not answer".into());
+                return Err(format!("{} does not answer", server.program.display()).into());
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -129,18 +161,24 @@ fn is_file(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file())
 }
 
-/// Sees to it that nbdkit is there: installs it when we are root on a Debian machine. `Err` says why it is not.
+/// Sees to it that nbdkit is there. `Err` says why it is not.
 pub fn need_nbdkit() -> Result<(), String> {
-    if is_installed("nbdkit") {
+    need("nbdkit", "nbdkit")
+}
+
+/// Sees to it that a program is there: installs it when we are root on a Debian machine. `Err` says
+/// why it is not.
+pub fn need(program: &str, package: &str) -> Result<(), String> {
+    if is_installed(program) {
         return Ok(());
     }
     let is_root = rustix::process::geteuid().is_root();
     if is_root && is_installed("apt-get") {
-        eprintln!("installing nbdkit");
-        let installed = Command::new("apt-get").args(["install", "-y", "-q", "nbdkit"]).status();
-        if installed.is_ok_and(|status| status.success()) && is_installed("nbdkit") {
+        eprintln!("installing {package}");
+        let install = Command::new("apt-get").args(["install", "-y", "-q", package]).stdout(Stdio::null()).status();
+        if install.is_ok_and(|status| status.success()) && is_installed(program) {
             return Ok(());
         }
     }
-    Err("nbdkit is not installed: `apt-get install nbdkit` as root".into())
+    Err(format!("{program} is not installed: `apt-get install {package}` as root"))
 }

@@ -8,8 +8,9 @@ use testkit::{PAGE_SIZE, Rng};
 use zsmalloc::{Background, BackgroundConfig};
 
 use crate::context::{Context, Effort, Outcome, tell};
-use crate::density::{Subject, value};
+use crate::density::value;
 use crate::row::{Reach, Row, Samples, Unit};
+use crate::subject::Subject;
 
 /// Overwrites between two looks at the density.
 const LOOK: usize = 1000;
@@ -29,7 +30,7 @@ fn held(context: &Context) -> Outcome {
     tell(&format!("density held throughout {count} random overwrites"));
     let resident = || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
     let empty = resident()?;
-    let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
+    let mut subject = Subject::new(context.kind(Kind::Memory))?;
     let (fresh, at_start) = (resident()? - empty, subject.density());
     let mut live = subject.live().cast_signed();
     let (mut rng, mut lowest, mut most) = (Rng::new(3), f64::INFINITY, fresh);
@@ -53,7 +54,7 @@ fn held(context: &Context) -> Outcome {
     drop(background);
     let share = stats.background.cpu.as_secs_f64() / elapsed.as_secs_f64();
     let note = format!(
-        "{at_start:.4} fresh, {:.4} at the end; {} slices moved {} objects and freed {} frames, {:.2} % of a CPU; {:.1} k overwrites/s {}",
+        "frag ratio {at_start:.4} fresh, {:.4} at the end; {} slices, num_migrated {}, {} frames freed, {:.2} % of a CPU; {:.1} k overwrites/s {}",
         subject.density(),
         stats.background.slices,
         stats.background.objects_moved,
@@ -63,7 +64,7 @@ fn held(context: &Context) -> Outcome {
         subject.remark()
     );
     let what = format!("background at 10 %: lowest density in {count} random overwrites");
-    let density = value(what, lowest, "kernel 6.18: 0.948, compacted 0.973".into());
+    let density = value(what, lowest, format!("freshly filled: {at_start:.4}"));
     let memory = Row::ratio(
         "background at 10 %: most RSS in that run",
         &Samples::one(most),
@@ -84,7 +85,7 @@ fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
     tell("writers' throughput beside compaction in the background");
     // Short turns, many of them: what else the machine does then falls on both sides.
     let count = 100_000 / context.haste();
-    let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
+    let mut subject = Subject::new(context.kind(Kind::Memory))?;
     let mut rng = Rng::new(4);
     let mut rate = |subject: &mut Subject<'_>| {
         let start = Instant::now();

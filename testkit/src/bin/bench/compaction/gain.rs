@@ -1,31 +1,56 @@
-//! Experiment E-1: the same discard pattern on the same real pages, and how dense the memory is before and after a compaction.
+//! Experiment E-1: the same discard pattern on the same real pages, here and in the kernel's zram,
+//! and how dense the memory is before and after a compaction.
 
-use testkit::Rng;
+use std::io;
+
 use testkit::corpus::Kind;
+use testkit::{Page, Rng};
 
 use crate::context::{Context, Outcome, tell};
-use crate::density::{Subject, value};
+use crate::density::against_kernel;
 use crate::row::{Reach, Row, Samples, Unit};
+use crate::subject::{Subject, discard_at_random};
+use crate::zram_device::KernelZram;
+
+/// Percent discarded, and the density to reach.
+const CASES: [(u64, f64); 4] = [(50, 0.983), (60, 0.983), (75, 0.978), (90, 0.965)];
 
 pub fn rows(context: &Context) -> Outcome {
     tell("density after discards and compaction");
-    let cases = [
-        (50, "kernel 6.18: 0.518 -> 0.968", 0.983),
-        (60, "kernel 6.18: 0.427 -> 0.967, the original 0.430 -> 0.790", 0.983),
-        (75, "kernel 6.18: 0.293 -> 0.958", 0.978),
-        (90, "kernel 6.18: 0.166 -> 0.927", 0.965),
-    ];
+    let pages = context.kind(Kind::Memory);
     let (mut rows, mut again) = (Vec::new(), 0);
-    for (percent, against, reach) in cases {
-        let mut subject = Subject::new(context.corpus.kind(Kind::Memory))?;
-        subject.discard_at_random(percent, &mut Rng::new(percent));
+    for (percent, reach) in CASES {
+        let mut subject = Subject::new(pages)?;
+        subject.discard_at_random(percent, &mut Rng::new(percent))?;
         let before = subject.density();
-        subject.compact();
-        let row = value(format!("E-1: {percent} % discarded, density at the end"), subject.density(), against.into());
-        rows.push(row.must(Reach::Least(reach)).note(format!("{before:.4} at the start {}", subject.remark())));
+        let done = subject.compact();
+        let kernel = in_the_kernel(pages, percent);
+        let theirs = kernel.as_ref().map_or_else(
+            |_| "the kernel's was not measured".to_owned(),
+            |(start, end)| format!("the kernel's frag ratio {start:.4} -> {end:.4}"),
+        );
+        let what = format!("E-1: {percent} % discarded, density at the end");
+        let row = against_kernel(what, subject.density(), &kernel.map(|(_, end)| end));
+        let row = if percent == 75 { row.headline() } else { row };
+        rows.push(row.must(Reach::Least(reach)).note(format!(
+            "frag ratio {before:.4} -> {:.4}, num_migrated {}; {theirs} {}",
+            subject.density(),
+            done.objects_moved,
+            subject.remark()
+        )));
         again += subject.compact().objects_moved;
     }
-    let row = Row::value("E-1: objects a second run moves", &Samples::one(again as f64), "the goal: none", Unit::Share);
+    let row = Row::value("E-1: objects a second run moves", &Samples::one(again as f64), "the goal: none", Unit::Count);
     rows.push(row.must(Reach::Most(0.0)));
     Ok(rows)
+}
+
+/// The same discards in the same order: density before and after.
+fn in_the_kernel(pages: &[Page], percent: u64) -> io::Result<(f64, f64)> {
+    let kernel = KernelZram::filled(pages)?;
+    discard_at_random(&kernel, pages.len(), percent, &mut Rng::new(percent))
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    let before = kernel.mm_stat()?.density();
+    kernel.compact()?;
+    Ok((before, kernel.mm_stat()?.density()))
 }

@@ -32,17 +32,20 @@ type Place = [(usize, usize); 2];
 /// The row.
 pub fn rows(context: &Context) -> Outcome {
     tell("time of a compaction after 50 % were discarded");
-    let (mut ours, mut copies, mut last) = (Samples::default(), Samples::default(), Compaction::default());
+    let (mut ours, mut copies) = <(Samples, Samples)>::default();
+    let (mut last, mut ratios) = (Compaction::default(), (0.0, 0.0));
     for _ in 0..context.repetitions(7) {
-        let (report, compaction, copied) = one(context.corpus.kind(Kind::Memory))?;
-        ours.push(compaction);
-        copies.push(copied);
-        last = report;
+        let turn = one(context.kind(Kind::Memory))?;
+        ours.push(turn.compaction);
+        copies.push(turn.copies);
+        (last, ratios) = (turn.report, turn.ratios);
     }
     let what = "compaction after 50 % discarded, 1 thread: CPU time";
     let row = Row::ratio(what, &ours, "the same objects copied one by one", &copies, Unit::Seconds);
     let note = format!(
-        "{} objects, {:.1} MiB moved, {} frames freed; the copies go in the order of the old addresses or of the new ones, whichever is faster",
+        "frag ratio {:.4} -> {:.4}, num_migrated {}, {:.1} MiB, {} frames freed; the copies go in the order of the old addresses or of the new ones, whichever is faster",
+        ratios.0,
+        ratios.1,
         last.objects_moved,
         last.bytes_moved as f64 / 1_048_576.0,
         last.frames_freed
@@ -50,8 +53,24 @@ pub fn rows(context: &Context) -> Outcome {
     Ok(vec![row.must(Reach::Most(2.0)).note(note)])
 }
 
-/// One compaction and the copies it made, both timed. Units: seconds.
-fn one(pages: &[Page]) -> Result<(Compaction, f64, f64), Box<dyn Error>> {
+/// One compaction and the copies it made, both timed.
+struct Turn {
+    report: Compaction,
+    /// Units: seconds.
+    compaction: f64,
+    /// Units: seconds.
+    copies: f64,
+    /// Stored bytes over bytes of frames, before and after.
+    ratios: (f64, f64),
+}
+
+/// Returns stored bytes over bytes of frames.
+pub fn frag_ratio(pool: &Pool) -> f64 {
+    let stats = pool.stats();
+    stats.live_bytes as f64 / (stats.frames * PAGE_SIZE as u64).max(1) as f64
+}
+
+fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     let (pool, handles) = filled(pages)?;
     let mut order = Rng::new(50).permutation(u32::try_from(handles.len())?);
     let kept: Vec<Handle> = order.split_off(order.len() / 2).into_iter().map(|at| handles[at as usize]).collect();
@@ -62,11 +81,12 @@ fn one(pages: &[Page]) -> Result<(Compaction, f64, f64), Box<dyn Error>> {
     let mut trash = MmapMut::map_anon(CACHES)?;
     flush(&mut trash);
     let mut report = Compaction::default();
+    let start = frag_ratio(&pool);
     let compaction = timed(|| report = pool.compact(&Budget::unlimited()));
-    let after = places(&pool, &kept)?;
+    let (after, ratios) = (places(&pool, &kept)?, (start, frag_ratio(&pool)));
     drop(pool);
-    let copied = copy_again(&before, &after, report.objects_moved, &mut trash)?;
-    Ok((report, compaction, copied))
+    let copies = copy_again(&before, &after, report.objects_moved, &mut trash)?;
+    Ok(Turn { report, compaction, copies, ratios })
 }
 
 /// CPU time of this thread, so that what else the machine does meanwhile does not count. Neither side waits for anything. Units: seconds.

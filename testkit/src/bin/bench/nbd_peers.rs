@@ -1,0 +1,197 @@
+//! Who is measured over NBD: memzip, nbdkit's memory plugin with its best number of threads,
+//! qemu-nbd on a file in memory.
+
+use std::error::Error;
+use std::time::Duration;
+
+use testkit::nbd::{Check, Contents, Load, Target, Work};
+use testkit::{PAGE_SIZE, Page};
+
+use crate::context::{Context, tell};
+use crate::servers::{Server, Threads, need, need_nbdkit};
+
+/// Numbers of threads nbdkit is tried with.
+const THREADS: [Threads; 4] = [Threads(1), Threads(2), Threads(4), Threads(16)];
+
+/// Pages of the disk it is tried on.
+const PROBE_PAGES: usize = 8_192;
+
+/// How long each trial lasts.
+const PROBE_TIME: Duration = Duration::from_millis(200);
+
+/// A server, and what its disk holds.
+pub struct Subject<'a> {
+    /// The process.
+    pub server: Server,
+    contents: Contents<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// Fills the server's disk with these pages.
+    pub fn new(pages: &'a [Page], server: Server) -> Result<Self, Box<dyn Error>> {
+        let contents = Contents::new(pages, (pages.len() * PAGE_SIZE) as u64);
+        Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
+        Ok(Self { server, contents })
+    }
+
+    /// Returns a random load of single pages for `time`.
+    pub fn load(&self, work: Work, depth: u16, time: Duration) -> Load {
+        random(&self.server.target(), work, depth, time)
+    }
+
+    /// Returns requests a second.
+    pub fn rate(&self, load: &Load) -> Result<f64, Box<dyn Error>> {
+        Ok(load.run(&self.contents)?.rate())
+    }
+
+    /// Returns what its disk must hold.
+    pub fn contents(&self) -> &Contents<'a> {
+        &self.contents
+    }
+
+    /// Reads the whole disk and compares every byte.
+    pub fn verify(&self) -> Result<(), Box<dyn Error>> {
+        Load::whole_disk(&self.server.target(), Work::ReadAll).run(&self.contents)?;
+        Ok(())
+    }
+}
+
+fn random(target: &Target, work: Work, depth: u16, time: Duration) -> Load {
+    Load { depth, check: Check::Length, time, ..Load::whole_disk(target, work) }
+}
+
+/// Which peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// memzip, lz4.
+    Lz4,
+    /// memzip, zstd level 3.
+    Zstd,
+    /// nbdkit, uncompressed.
+    Sparse,
+    /// nbdkit, zstd level 3 in blocks of 32 KiB.
+    NbdkitZstd,
+    /// qemu-nbd, uncompressed.
+    Qemu,
+}
+
+/// A running server and the depth it is at its best for; `None` for any.
+struct Entry<'a> {
+    who: Who,
+    depth: Option<u16>,
+    name: String,
+    subject: Subject<'a>,
+}
+
+/// All servers, filled.
+pub struct Peers<'a> {
+    entries: Vec<Entry<'a>>,
+    /// What is to be said of how they were chosen, and of those that are missing.
+    pub remarks: Vec<String>,
+}
+
+impl<'a> Peers<'a> {
+    /// Finds nbdkit's best number of threads for each depth, then starts everybody there is.
+    pub fn start(context: &'a Context, depths: &[u16]) -> Result<Self, Box<dyn Error>> {
+        let (pages, size) = (&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
+        let mut peers = Self { entries: Vec::new(), remarks: Vec::new() };
+        tell("NBD: filling the servers");
+        peers.add(Who::Lz4, None, "memzip lz4".into(), Subject::new(pages, Server::memzip(context, "lz4", size)?)?);
+        peers.add(
+            Who::Zstd,
+            None,
+            "memzip zstd:3".into(),
+            Subject::new(pages, Server::memzip(context, "zstd:3", size)?)?,
+        );
+        match need_nbdkit() {
+            Ok(()) => {
+                for (who, allocator) in [(Who::Sparse, "sparse"), (Who::NbdkitZstd, "zstd")] {
+                    peers.add_nbdkit(context, who, allocator, depths)?;
+                }
+            }
+            Err(why) => peers.remarks.push(why),
+        }
+        match need("qemu-nbd", "qemu-utils") {
+            Ok(()) => peers.add(
+                Who::Qemu,
+                None,
+                "qemu-nbd, raw file in memory".into(),
+                Subject::new(pages, Server::qemu_nbd(size)?)?,
+            ),
+            Err(why) => peers.remarks.push(why),
+        }
+        Ok(peers)
+    }
+
+    fn add(&mut self, who: Who, depth: Option<u16>, name: String, subject: Subject<'a>) {
+        self.entries.push(Entry { who, depth, name, subject });
+    }
+
+    /// One server for each depth, each with the threads that are best for it.
+    fn add_nbdkit(
+        &mut self,
+        context: &'a Context,
+        who: Who,
+        allocator: &str,
+        depths: &[u16],
+    ) -> Result<(), Box<dyn Error>> {
+        let size = (context.mixed.len() * PAGE_SIZE) as u64;
+        let scores = probe(context, allocator, depths)?;
+        for (&depth, scores) in depths.iter().zip(scores) {
+            let (best, _) = scores.iter().max_by(|a, b| a.1.total_cmp(&b.1)).ok_or("nothing was tried")?;
+            let all: Vec<String> =
+                scores.iter().map(|(threads, rate)| format!("-t{} {:.1} k/s", threads.0, rate / 1e3)).collect();
+            self.remarks
+                .push(format!("nbdkit {allocator}, depth {depth}: {} (mean of reads and writes)", all.join(", ")));
+            let server = Server::nbdkit(allocator, *best, size)?;
+            let name = format!("nbdkit {allocator} -t{}", best.0);
+            self.add(who, Some(depth), name, Subject::new(&context.mixed, server)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the number of servers.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the number of the server of this peer that is best at this depth.
+    pub fn find(&self, who: Who, depth: u16) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.who == who && entry.depth.is_none_or(|best| best == depth))
+    }
+
+    /// Returns whether the server takes part at this depth.
+    pub fn takes_part(&self, number: usize, depth: u16) -> bool {
+        self.entries[number].depth.is_none_or(|best| best == depth)
+    }
+
+    /// Returns a server's name.
+    pub fn name(&self, number: usize) -> &str {
+        &self.entries[number].name
+    }
+
+    /// Returns a server.
+    pub fn subject(&self, number: usize) -> &Subject<'a> {
+        &self.entries[number].subject
+    }
+}
+
+/// Requests a second by number of threads.
+type Scores = Vec<(Threads, f64)>;
+
+/// For each depth and each number of threads the geometric mean of read and write rates, on a small
+/// disk.
+fn probe(context: &Context, allocator: &str, depths: &[u16]) -> Result<Vec<Scores>, Box<dyn Error>> {
+    tell(&format!("NBD: the best number of threads of nbdkit {allocator}"));
+    let pages = &context.mixed[..PROBE_PAGES.min(context.mixed.len())];
+    let mut scores = vec![Vec::new(); depths.len()];
+    for threads in THREADS {
+        let server = Server::nbdkit(allocator, threads, (pages.len() * PAGE_SIZE) as u64)?;
+        let subject = Subject::new(pages, server)?;
+        for (&depth, scores) in depths.iter().zip(&mut scores) {
+            let rate = |work| subject.rate(&subject.load(work, depth, PROBE_TIME));
+            scores.push((threads, (rate(Work::RandomReads)? * rate(Work::RandomWrites)?).sqrt()));
+        }
+    }
+    Ok(scores)
+}

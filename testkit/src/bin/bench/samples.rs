@@ -1,0 +1,161 @@
+//! Repeated measurements: their median, and the interval that holds the true median.
+//!
+//! The interval is the distribution-free one of order statistics: of `n` sorted samples the `k`-th
+//! smallest and the `k`-th largest enclose the true median with a probability that the binomial
+//! distribution gives, whatever the samples are distributed like. Run times have long tails, so an
+//! interval that assumes a normal distribution would be wrong, and a bootstrap of five samples
+//! invents what it does not know.
+
+use serde_json::{Value, json};
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+use crate::unit::Unit;
+
+/// Probability an interval has at least, where there are enough samples for it (five are).
+const CONFIDENCE: f64 = 0.9;
+
+/// Repeated measurements of one thing.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Vec<f64>);
+
+/// What holds the true median.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+    /// How probably it holds the true median.
+    pub confidence: f64,
+}
+
+impl Samples {
+    /// Returns the samples of a single measurement.
+    pub fn one(value: f64) -> Self {
+        Self(vec![value])
+    }
+
+    /// Adds a measurement.
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// Returns `combine` of each pair of samples that were taken in the same turn. Without turns in
+    /// common: of the two medians.
+    ///
+    /// A drift of the machine between turns cancels out, since both sides of a pair saw the same
+    /// machine.
+    pub fn paired(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
+        if self.len() != other.len() {
+            return Self::one(combine(self.median(), other.median()));
+        }
+        Self(self.0.iter().zip(&other.0).map(|(&ours, &theirs)| combine(ours, theirs)).collect())
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    /// Returns the middle one (the mean of the middle two); 0 when there is none.
+    pub fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        match sorted.len() {
+            0 => 0.0,
+            len if len % 2 == 1 => sorted[len / 2],
+            len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
+        }
+    }
+
+    /// Returns the narrowest interval that has the confidence asked for, or from the smallest
+    /// sample to the largest where no interval has. A single sample has none.
+    pub fn interval(&self) -> Option<Interval> {
+        let (sorted, len) = (self.sorted(), self.len());
+        if len < 2 {
+            return None;
+        }
+        let tails = Binomial::new(0.5, len as u64).ok()?;
+        // Leaving out `cut` samples at each end misses the median when at most `cut` samples lie on
+        // one side of it.
+        let confidence = |cut: usize| 1.0 - 2.0 * tails.cdf(cut as u64);
+        let cut = (0..len.div_ceil(2)).rev().find(|&cut| confidence(cut) >= CONFIDENCE).unwrap_or(0);
+        Some(Interval { low: sorted[cut], high: sorted[len - 1 - cut], confidence: confidence(cut) })
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the numbers for programs.
+    pub fn json(&self, unit: Unit) -> Value {
+        let interval = self.interval();
+        json!({
+            "median": self.median(),
+            "low": interval.map(|interval| interval.low),
+            "high": interval.map(|interval| interval.high),
+            "confidence": interval.map(|interval| interval.confidence),
+            "samples": self.0,
+            "unit": unit.name(),
+        })
+    }
+
+    /// Returns the median and its interval.
+    pub fn text(&self, unit: Unit) -> String {
+        match self.interval() {
+            None => unit.text(self.median()),
+            Some(Interval { low, high, .. }) => {
+                format!("{} [{}-{}]", unit.text(self.median()), unit.bare(low), unit.bare(high))
+            }
+        }
+    }
+}
+
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(samples: I) -> Self {
+        Self(samples.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(values: &[f64]) -> Samples {
+        values.iter().copied().collect()
+    }
+
+    #[test]
+    fn medians_ignore_order_and_outliers() {
+        assert_eq!(samples(&[9.0, 1.0, 2.0]).median(), 2.0);
+        assert_eq!(samples(&[4.0, 1.0, 2.0, 900.0]).median(), 3.0);
+        assert_eq!(Samples::default().median(), 0.0);
+    }
+
+    #[test]
+    fn intervals_are_those_of_the_tables() {
+        // Tables of the sign test: n = 5 needs both extremes (0.9375), n = 8 leaves one out at each
+        // end (0.9297), n = 11 two (0.9346).
+        let upto = |len: u32| (1..=len).map(f64::from).collect::<Samples>().interval().expect("more than one sample");
+        let check = |len, low, high, confidence: f64| {
+            let found = upto(len);
+            assert_eq!((found.low, found.high), (low, high), "{len} samples");
+            assert!((found.confidence - confidence).abs() < 1e-4, "{len} samples: {}", found.confidence);
+        };
+        check(5, 1.0, 5.0, 0.9375);
+        check(8, 2.0, 7.0, 0.9297);
+        check(11, 3.0, 9.0, 0.9346);
+        // Too few for the confidence asked for: the extremes, and what they are worth.
+        check(2, 1.0, 2.0, 0.5);
+        assert_eq!(samples(&[1.0]).interval(), None);
+    }
+
+    #[test]
+    fn a_drift_that_both_sides_saw_cancels_out() {
+        let ratio = samples(&[10.0, 20.0, 40.0]).paired(&samples(&[20.0, 40.0, 80.0]), |ours, theirs| ours / theirs);
+        assert_eq!(ratio.interval().map(|interval| (interval.low, interval.high)), Some((0.5, 0.5)));
+        let unpaired = samples(&[10.0, 20.0]).paired(&Samples::one(30.0), |ours, theirs| ours / theirs);
+        assert_eq!((unpaired.median(), unpaired.len()), (0.5, 1));
+    }
+}

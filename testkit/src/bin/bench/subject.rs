@@ -1,0 +1,127 @@
+//! A store whose content we know, put through the same steps whichever store it is: fill, discard,
+//! overwrite, compact.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use testkit::{PAGE_SIZE, Page, Rng};
+use zcomp::Algorithm;
+use zsmalloc::{ChainRule, Compaction, Pool, SizeClasses};
+
+use crate::codec;
+use crate::disk::Disk;
+use crate::zram_device::KernelZram;
+
+const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
+
+/// Forgets single pages.
+pub trait Store {
+    /// Forgets one page.
+    fn discard_page(&self, at: u32) -> std::io::Result<()>;
+}
+
+impl Store for Disk {
+    fn discard_page(&self, at: u32) -> std::io::Result<()> {
+        self.discard(at);
+        Ok(())
+    }
+}
+
+impl Store for KernelZram {
+    fn discard_page(&self, at: u32) -> std::io::Result<()> {
+        self.discard(at)
+    }
+}
+
+/// Forgets so many percent of the pages; says which. The same `rng` chooses the same pages in any
+/// store.
+pub fn discard_at_random(
+    store: &impl Store,
+    len: usize,
+    percent: u64,
+    rng: &mut Rng,
+) -> Result<Vec<u32>, Box<dyn Error>> {
+    let mut order = rng.permutation(u32::try_from(len)?);
+    order.truncate((order.len() as u64 * percent / 100) as usize);
+    order.iter().try_for_each(|&at| store.discard_page(at))?;
+    Ok(order)
+}
+
+/// Chooses an overwrite: where, and with which page.
+pub fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
+    (rng.index(len) as u32, rng.index(len) as u32)
+}
+
+/// A memzip device, and what we know it holds.
+pub struct Subject<'a> {
+    disk: Disk,
+    pages: &'a [Page],
+    /// Stored bytes of every page of `pages`.
+    lengths: Vec<u64>,
+    /// Which of `pages` lies in every page of the disk.
+    held: Vec<Option<u32>>,
+}
+
+impl<'a> Subject<'a> {
+    /// Returns a device filled with these pages.
+    pub fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
+        let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);
+        // What would not fit below the huge class is stored as it came: that is a page of live
+        // bytes, here as in the kernel.
+        let stored = |len: u64| if len > classes.largest_with_header() as u64 { PAGE_SIZE as u64 } else { len };
+        let lengths = codec::lengths(LZ4, pages)?.into_iter().map(stored).collect();
+        let held = (0..u32::try_from(pages.len())?).map(Some).collect();
+        Ok(Self { disk: Disk::filled(pages, LZ4)?, pages, lengths, held })
+    }
+
+    /// Returns live bytes, summed up from the bare codec's lengths.
+    pub fn live(&self) -> u64 {
+        self.held.iter().flatten().map(|&page| self.lengths[page as usize]).sum()
+    }
+
+    /// Returns live bytes over bytes of the frames of zspages: the original's frag ratio.
+    pub fn density(&self) -> f64 {
+        self.live() as f64 / self.disk.used().max(1) as f64
+    }
+
+    /// Forgets so many percent of the pages.
+    pub fn discard_at_random(&mut self, percent: u64, rng: &mut Rng) -> Result<(), Box<dyn Error>> {
+        for at in discard_at_random(&self.disk, self.held.len(), percent, rng)? {
+            self.held[at as usize] = None;
+        }
+        Ok(())
+    }
+
+    /// Compacts objects, as long as it takes.
+    pub fn compact(&self) -> Compaction {
+        self.disk.compact()
+    }
+
+    /// Makes one random overwrite; by how much that changed the live bytes.
+    pub fn overwrite_one(&mut self, rng: &mut Rng) -> i64 {
+        let (at, source) = choose_overwrite(self.held.len(), rng);
+        self.disk.write(at, &self.pages[source as usize]);
+        let old = self.held[at as usize].replace(source);
+        let len = |page: u32| self.lengths[page as usize].cast_signed();
+        len(source) - old.map_or(0, len)
+    }
+
+    /// Returns the device.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Returns the pool underneath.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.disk.pool()
+    }
+
+    /// Returns what the reader must know where the store's own count of live bytes is not ours.
+    pub fn remark(&self) -> String {
+        let (counted, ours) = (self.disk.live(), self.live());
+        if counted == ours {
+            return String::new();
+        }
+        format!("the store counts {counted} live bytes, the bare codec's lengths sum up to {ours}")
+    }
+}

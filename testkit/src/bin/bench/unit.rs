@@ -1,0 +1,57 @@
+//! Units of measured numbers.
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Operations a second.
+    Rate,
+    /// Bytes, shown in MiB.
+    Bytes,
+    /// Seconds, shown in microseconds.
+    Seconds,
+    /// A plain number between 0 and about 1.
+    Share,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    /// Returns its name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "operations per second",
+            Self::Bytes => "bytes",
+            Self::Seconds => "seconds",
+            Self::Share => "share",
+            Self::Count => "count",
+        }
+    }
+
+    /// Returns whether another run of the same program may give another number because the machine
+    /// had other things to do.
+    pub fn is_timed(self) -> bool {
+        matches!(self, Self::Rate | Self::Seconds)
+    }
+
+    /// Returns the number without its unit.
+    pub fn bare(self, value: f64) -> String {
+        match self {
+            Self::Rate => format!("{:.1}", value / 1e3),
+            Self::Bytes => format!("{:.1}", value / f64::from(1 << 20)),
+            Self::Seconds => format!("{:.1}", value * 1e6),
+            Self::Share => format!("{value:.4}"),
+            Self::Count => format!("{value:.0}"),
+        }
+    }
+
+    /// Returns the number with its unit.
+    pub fn text(self, value: f64) -> String {
+        let suffix = match self {
+            Self::Rate => " k/s",
+            Self::Bytes => " MiB",
+            Self::Seconds => " us",
+            Self::Share | Self::Count => "",
+        };
+        self.bare(value) + suffix
+    }
+}

@@ -1,0 +1,137 @@
+//! A zram device of the running kernel, for as long as a measurement needs it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use testkit::{PAGE_SIZE, Page};
+
+const CONTROL: &str = "/sys/class/zram-control";
+
+/// A zram device of the kernel that was unused before and is unused again when this is dropped.
+pub struct KernelZram {
+    number: u32,
+    added: bool,
+    algorithm: String,
+    file: Option<File>,
+}
+
+impl KernelZram {
+    /// Takes an unconfigured device or adds one, and gives it `size` bytes of lz4.
+    pub fn new(size: u64) -> io::Result<Self> {
+        let unused =
+            (0..16).find(|number| fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0"));
+        let number = match unused {
+            Some(number) => number,
+            None => {
+                let text = fs::read_to_string(format!("{CONTROL}/hot_add"))?;
+                text.trim().parse().map_err(io::Error::other)?
+            }
+        };
+        let algorithm = fs::read_to_string(sys(number, "comp_algorithm"))?;
+        let algorithm = algorithm.split(['[', ']']).nth(1).unwrap_or("lzo-rle").to_owned();
+        // From here on dropping puts everything back.
+        let mut device = Self { number, added: unused.is_none(), algorithm, file: None };
+        fs::write(sys(number, "comp_algorithm"), "lz4")?;
+        fs::write(sys(number, "disksize"), size.to_string())?;
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let path = format!("/dev/zram{number}");
+        device.file = Some(OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?);
+        Ok(device)
+    }
+
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("only drop takes the file away")
+    }
+
+    /// Returns a device with `pages` in their order.
+    pub fn filled(pages: &[Page]) -> io::Result<Self> {
+        let device = Self::new((pages.len() * PAGE_SIZE) as u64)?;
+        (0..).zip(pages).try_for_each(|(at, page)| device.write(at, page))?;
+        Ok(device)
+    }
+
+    /// Writes one page.
+    pub fn write(&self, at: u32, page: &Page) -> io::Result<()> {
+        self.file().write_all_at(&page[..], u64::from(at) * PAGE_SIZE as u64)
+    }
+
+    /// Reads one page.
+    pub fn read(&self, at: u32, page: &mut Page) -> io::Result<()> {
+        self.file().read_exact_at(&mut page[..], u64::from(at) * PAGE_SIZE as u64)
+    }
+
+    /// Forgets one page. Punching a hole into a block device discards, or writes zeroes, which zram
+    /// treats alike.
+    pub fn discard(&self, at: u32) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(self.file(), flags, u64::from(at) * PAGE_SIZE as u64, PAGE_SIZE as u64)?)
+    }
+
+    /// Compacts the pool, as long as that takes; frames it freed.
+    pub fn compact(&self) -> io::Result<u64> {
+        let before = self.mm_stat()?.pages_compacted;
+        fs::write(sys(self.number, "compact"), "1")?;
+        Ok(self.mm_stat()?.pages_compacted - before)
+    }
+
+    /// Reads the device's own counts.
+    pub fn mm_stat(&self) -> io::Result<MmStat> {
+        let text = fs::read_to_string(sys(self.number, "mm_stat"))?;
+        let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        // orig_data_size, compr_data_size, mem_used_total, mem_limit, mem_used_max, same_pages,
+        // pages_compacted
+        let (Some(&stored), Some(&used), Some(&compacted)) = (numbers.get(1), numbers.get(2), numbers.get(6)) else {
+            return Err(io::Error::other(format!("mm_stat has too few columns: {text}")));
+        };
+        Ok(MmStat { compr_data_size: stored, mem_used_total: used, pages_compacted: compacted })
+    }
+}
+
+impl Drop for KernelZram {
+    fn drop(&mut self) {
+        self.file = None;
+        let mut undo = vec![(sys(self.number, "reset"), "1".to_owned())];
+        if self.added {
+            undo.push((format!("{CONTROL}/hot_remove").into(), self.number.to_string()));
+        } else {
+            undo.push((sys(self.number, "comp_algorithm"), self.algorithm.clone()));
+        }
+        for (path, value) in undo {
+            if let Err(error) = fs::write(&path, value) {
+                eprintln!("bench: /dev/zram{} could not be put back ({}): {error}", self.number, path.display());
+            }
+        }
+    }
+}
+
+fn sys(number: u32, name: &str) -> PathBuf {
+    format!("/sys/block/zram{number}/{name}").into()
+}
+
+/// What the kernel says of a device.
+#[derive(Clone, Copy, Debug)]
+pub struct MmStat {
+    /// Stored bytes.
+    pub compr_data_size: u64,
+    /// Bytes of the frames they take.
+    pub mem_used_total: u64,
+    /// Frames freed by compaction so far.
+    pub pages_compacted: u64,
+}
+
+impl MmStat {
+    /// Returns stored bytes over bytes of frames.
+    pub fn density(self) -> f64 {
+        self.compr_data_size as f64 / self.mem_used_total.max(1) as f64
+    }
+}
+
+/// Returns the running kernel, as rows name it.
+pub fn kernel_name() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let version: Vec<&str> = release.trim().split(['.', '-']).take(2).collect();
+    format!("kernel {} zram", version.join("."))
+}
