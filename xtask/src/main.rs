@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod ci;
 mod e2e;
+mod figures;
 mod fuzz;
 mod guest;
 mod libnbd;
@@ -52,6 +53,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// The benchmarks: memzip, its peers and the bare codecs in one run
     Bench(bench::Args),
+    /// Measure what docs/benchmarks.md and the README quote, and put the output there
+    Figures(figures::Args),
     /// Experiments in a real Linux guest: memzip beside the kernel's own zram, as swap space, and under ext4
     Guest(guest::Args),
     /// Everything that moves, at once and for half an hour, every byte verified
@@ -73,6 +76,7 @@ fn main() -> std::process::ExitCode {
         Command::Miri => model::miri(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Figures(args) => figures::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Ci(args) => ci::run(&args),

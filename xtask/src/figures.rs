@@ -1,0 +1,191 @@
+//! `cargo xtask figures`: measures what the documents quote, and puts the output where they quote
+//! it. No figure is copied by hand.
+//!
+//! ```text
+//! <!-- begin: memzip lab e1 -->
+//! what the command printed, and when and on which commit
+//! <!-- end -->
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{packages, shell};
+
+/// Documents with figures.
+const DOCUMENTS: [&str; 2] = ["docs/benchmarks.md", "README.md"];
+/// What a block begins with, before its command.
+const BEGIN: &str = "<!-- begin: ";
+/// What it ends with.
+const END: &str = "<!-- end -->";
+/// In the benchmark's Markdown: what stands above this is for the README.
+const SHORT: &str = "<!-- all rows -->";
+
+/// Options of `cargo xtask figures`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the blocks whose command contains one of these
+    filter: Vec<String>,
+    /// Say which commands there are, and run none
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the command of each block, once, and rewrites the blocks.
+pub fn run(args: &Args) -> Result<()> {
+    let wanted = |command: &&String| args.filter.is_empty() || args.filter.iter().any(|part| command.contains(part));
+    let mut all = Vec::new();
+    for document in DOCUMENTS {
+        all.extend(commands(&read(document)?).with_context(|| document.to_owned())?);
+    }
+    all.sort();
+    all.dedup();
+    let chosen: Vec<&String> = all.iter().filter(wanted).collect();
+    ensure!(!chosen.is_empty(), "no block has such a command; there are: {}", all.join(", "));
+    for command in chosen {
+        if args.list {
+            println!("{command}");
+            continue;
+        }
+        let output = output_of(command)?;
+        for document in DOCUMENTS {
+            let text = read(document)?;
+            let content = content(command, &output, Path::new(document));
+            std::fs::write(path(document), replaced(&text, command, &content)?)
+                .with_context(|| format!("cannot write {document}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn path(document: &str) -> PathBuf {
+    shell::root().join(document)
+}
+
+fn read(document: &str) -> Result<String> {
+    std::fs::read_to_string(path(document)).with_context(|| format!("cannot read {document}"))
+}
+
+/// The commands of a document's blocks.
+fn commands(text: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        if let Some(command) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(" -->")) {
+            ensure!(!open, "the block before `{command}` has no end");
+            open = true;
+            found.push(command.to_owned());
+        } else if line == END {
+            ensure!(open, "an end without a beginning after {found:?}");
+            open = false;
+        }
+    }
+    ensure!(!open, "the last block has no end");
+    Ok(found)
+}
+
+/// The document with new content in the blocks of this command.
+fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
+    commands(text)?;
+    let begin = format!("{BEGIN}{command} -->");
+    let (mut lines, mut inside) = (Vec::new(), false);
+    for line in text.lines() {
+        if inside && line != END {
+            continue;
+        }
+        inside = false;
+        lines.push(line);
+        if line == begin {
+            lines.push(content.trim_end());
+            inside = true;
+        }
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+/// What goes into a block of a document.
+fn content(command: &str, output: &str, document: &Path) -> String {
+    if !command.contains("--markdown") {
+        return format!("{}:\n\n```text\n{}\n```", stamp(), output.trim_end());
+    }
+    let is_readme = document.file_name().is_some_and(|name| name == "README.md");
+    let short = output.split_once(SHORT).filter(|_| is_readme).map(|(short, _)| short);
+    short.unwrap_or(output).trim_end().to_owned()
+}
+
+/// Commit and day.
+fn stamp() -> String {
+    let said = |command: &mut Command| {
+        let output = command.output().ok().filter(|output| output.status.success());
+        output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(shell::root()));
+    format!("Commit {commit}, {}", said(Command::new("date").args(["-u", "+%F %H:%M UTC"])))
+}
+
+/// Runs a block's command; what it printed.
+fn output_of(command: &str) -> Result<String> {
+    let mut words = command.split_whitespace();
+    let mut program = match (words.next(), command.strip_prefix("cargo xtask ")) {
+        (Some("memzip"), _) => {
+            let mut program = shell::cargo("run");
+            program.args(["--release", "-p", packages::BINARY, "--bin", "memzip", "--"]).args(words);
+            program
+        }
+        (_, Some(rest)) => {
+            let mut program = Command::new(std::env::current_exe().context("this program has no path")?);
+            program.args(rest.split_whitespace()).current_dir(shell::root());
+            program
+        }
+        _ => bail!("a block runs `memzip ..` or `cargo xtask ..`, not `{command}`"),
+    };
+    eprintln!("$ {command}");
+    let output = program.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{command}`"))?;
+    ensure!(output.status.success(), "`{command}` ended with {}; the documents are as they were", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("`{command}` printed something else than text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "# Figures\n<!-- begin: memzip lab e1 -->\nold\n<!-- end -->\nbetween\n<!-- begin: b -->\n<!-- end -->\nlast\n";
+
+    #[test]
+    fn a_block_is_replaced_and_the_rest_stays() {
+        let new = replaced(TEXT, "memzip lab e1", "one\ntwo\n").expect("well formed");
+        assert_eq!(new, TEXT.replace("old", "one\ntwo"));
+        assert_eq!(replaced(&new, "memzip lab e1", "old").expect("well formed"), TEXT, "and again");
+        assert_eq!(replaced(TEXT, "c", "x").expect("well formed"), TEXT);
+        assert_eq!(commands(TEXT).expect("well formed"), ["memzip lab e1", "b"]);
+    }
+
+    #[test]
+    fn a_block_without_an_end_is_an_error() {
+        for text in ["<!-- begin: a -->\n", "<!-- end -->\n", "<!-- begin: a -->\n<!-- begin: b -->\n<!-- end -->\n"] {
+            assert!(commands(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_readme_gets_the_short_table() {
+        let output = "short\n<!-- all rows -->\nlong\n";
+        assert_eq!(content("cargo xtask bench --markdown", output, Path::new("README.md")), "short");
+        assert_eq!(content("cargo xtask bench --markdown", output, Path::new("docs/benchmarks.md")), output.trim_end());
+        assert!(content("memzip lab e1", "x\n", Path::new("docs/benchmarks.md")).ends_with("```text\nx\n```"));
+    }
+
+    /// The project's own documents.
+    #[test]
+    fn the_documents_blocks_are_well_formed() {
+        for document in DOCUMENTS {
+            let found = commands(&read(document).expect("it is there")).expect("well formed");
+            assert!(!found.is_empty(), "{document} quotes no command");
+            let known = |command: &String| command.starts_with("memzip ") || command.starts_with("cargo xtask ");
+            assert!(found.iter().all(known), "{document}: {found:?}");
+        }
+    }
+}
