@@ -4,8 +4,10 @@
 //! so a list is short (64 frames at most) and shorter still in a zone that is little used: a 64th of what is in use.
 //! The frames in here are charged to the limit already; what is handed out or put back here changes no shared count.
 
-use sync::atomic::AtomicU32;
+use std::sync::Arc;
+
 use sync::atomic::Ordering::Relaxed;
+use sync::atomic::{AtomicU32, AtomicU64};
 use sync::{Mutex, MutexGuard};
 
 use crate::units::{MigrateType, Pfn};
@@ -29,6 +31,54 @@ pub(crate) struct CpuList {
     frames: Mutex<Cached>,
     /// A copy of the number of frames, to see from outside whether draining is worth the lock.
     len: AtomicU32,
+    filled: Arc<Filled>,
+    index: usize,
+}
+
+/// Which lists may hold frames, a bit each, so that a request at the limit looks at those only.
+///
+/// A list that holds a frame has its bit set. A bit is set under its list's lock, and cleared under that and the zone lock: so while a thread has the zone
+/// lock bits only come, and when it finds none there was a moment at which all lists were empty. A list that becomes empty keeps its bit; taking a
+/// frame out and putting one in writes nothing here, but once after each time a request emptied the list.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    words: Box<[AtomicU64]>,
+}
+
+impl Filled {
+    pub(crate) fn new(lists: usize) -> Self {
+        Self { words: (0..lists.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Memory of the bits, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.words)
+    }
+
+    // Relaxed, in all of these: a frame that a thread put in before is seen through the lock of the list another thread took it from, or through
+    // whatever else orders the two; without that there is no order to keep.
+    fn set(&self, list: usize) {
+        let (word, bit) = (&self.words[list / 64], 1 << (list % 64));
+        if word.load(Relaxed) & bit == 0 {
+            word.fetch_or(bit, Relaxed);
+        }
+    }
+
+    fn clear(&self, list: usize) {
+        self.words[list / 64].fetch_and(!(1 << (list % 64)), Relaxed);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| word.load(Relaxed) == 0)
+    }
+
+    /// The lists whose bit is set.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.words.iter().enumerate().flat_map(|(word, bits)| {
+            let bits = bits.load(Relaxed);
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+        })
+    }
 }
 
 /// The frames of one list: a stack for each migrate type.
@@ -47,24 +97,27 @@ struct Stack {
 /// A [`CpuList`] held by this thread; it tells its new length when it lets go.
 pub(crate) struct Held<'z> {
     cached: MutexGuard<'z, Cached>,
-    len: &'z AtomicU32,
+    list: &'z CpuList,
 }
 
 impl CpuList {
-    pub(crate) fn new() -> Self {
+    /// The list with this number, empty.
+    pub(crate) fn new(filled: &Arc<Filled>, index: usize) -> Self {
         let stack = Stack { frames: [Pfn(0); CAPACITY + 1], len: 0 };
         Self {
             frames: Mutex::ranked(sync::Rank::CpuList, Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 }),
             len: AtomicU32::new(0),
+            filled: Arc::clone(filled),
+            index,
         }
     }
 
     pub(crate) fn lock(&self) -> Held<'_> {
-        Held { cached: self.frames.lock(), len: &self.len }
+        Held { cached: self.frames.lock(), list: self }
     }
 
     pub(crate) fn try_lock(&self) -> Option<Held<'_>> {
-        Some(Held { cached: self.frames.try_lock()?, len: &self.len })
+        Some(Held { cached: self.frames.try_lock()?, list: self })
     }
 
     /// How many frames the list had when its last holder let go.
@@ -90,6 +143,9 @@ impl Held<'_> {
 
     /// Puts a frame in. The caller spills as soon as the list is over its capacity, so there is always room for one.
     pub(crate) fn push(&mut self, migrate_type: MigrateType, pfn: Pfn) {
+        if self.cached.len == 0 {
+            self.list.filled.set(self.list.index);
+        }
         let cached = &mut *self.cached;
         let stack = &mut cached.stacks[migrate_type.index()];
         stack.frames[stack.len] = pfn;
@@ -110,6 +166,12 @@ impl Held<'_> {
         }
     }
 
+    /// Notes that a list which was emptied holds nothing. Only with the zone lock.
+    pub(crate) fn mark_empty(&self) {
+        debug_assert_eq!(self.cached.len, 0, "a list that holds frames is marked as empty");
+        self.list.filled.clear(self.list.index);
+    }
+
     /// All frames of one type, oldest first.
     pub(crate) fn frames(&self, migrate_type: MigrateType) -> &[Pfn] {
         let stack = &self.cached.stacks[migrate_type.index()];
@@ -120,7 +182,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Relaxed: see CpuList::len_hint.
-        self.len.store(self.cached.len, Relaxed);
+        self.list.len.store(self.cached.len, Relaxed);
     }
 }
 
@@ -130,8 +192,10 @@ mod tests {
 
     #[test]
     fn the_newest_frame_comes_first_and_the_oldest_spills_first() {
-        let list = CpuList::new();
+        let filled = Arc::new(Filled::new(70));
+        let list = CpuList::new(&filled, 67);
         let mut held = list.lock();
+        assert!(filled.is_empty());
         (0..10).for_each(|n| held.push(MigrateType::Movable, Pfn(n)));
         let mut spilled = Vec::new();
         held.spill(4, |pfn| spilled.push(pfn.0));
@@ -140,6 +204,12 @@ mod tests {
         assert_eq!(held.pop(MigrateType::Unmovable), None, "types do not mix");
         drop(held);
         assert_eq!(list.len_hint(), 3);
+        assert_eq!(filled.iter().collect::<Vec<_>>(), [67]);
+        let mut held = list.lock();
+        held.spill(0, |_| {});
+        assert!(!filled.is_empty(), "cleared with the zone lock only");
+        held.mark_empty();
+        assert!(filled.is_empty());
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Zone {
         let buddy = &all.buddy;
         let frames = |blocks: u32| FrameCount(u64::from(blocks) * u64::from(PAGEBLOCK_FRAMES));
         let (committed, cached) = (frames(buddy.committed), all.cached());
-        let fixed = size_of::<Self>() + size_of_val(&*self.lists) + self.registry.bytes();
+        let fixed = size_of::<Self>() + size_of_val(&*self.lists) + self.filled.bytes() + self.registry.bytes();
         ZoneStats {
             capacity: self.capacity(),
             limit: buddy.limit,

@@ -6,10 +6,12 @@
 //! ```
 //! # Accounting
 //! `charged = in use + cached` never exceeds the limit. A list is refilled only below it; so in-use frames need no count of their own, and the
-//! hot path writes nothing shared. A request is refused only after all lists were emptied under all locks, when `charged` is `in use`.
+//! hot path writes nothing shared. A request is refused only after all lists were empty at one moment, when `charged` is `in use`.
 //!
 //! # Locking
 //! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
+
+use std::sync::Arc;
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
@@ -27,7 +29,7 @@ use crate::kswapd::Wakeup;
 use crate::lend::LentTotal;
 use crate::migrate::{Charge, Movability, Registry};
 use crate::pageblock::Residence;
-use crate::percpu::{self, CpuList, Held};
+use crate::percpu::{self, CpuList, Filled, Held};
 use crate::reclaim::{Reclaim, Room};
 use crate::shrinker::Shrinkers;
 use crate::state::State;
@@ -42,6 +44,8 @@ pub struct Zone {
     pub(crate) arena: Arena,
     pub(crate) tables: Tables,
     pub(crate) lists: Box<[CpuList]>,
+    /// Which of them may hold frames.
+    pub(crate) filled: Arc<Filled>,
     pub(crate) buddy: ZoneLock,
     /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
     list_capacity: AtomicU32,
@@ -77,6 +81,7 @@ impl Zone {
         let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
         let frames = blocks as usize * PAGEBLOCK_FRAMES as usize;
         let lists = config.lists.unwrap_or_else(default_lists).max(1);
+        let filled = Arc::new(Filled::new(lists));
         let region = region_of(config.cma, blocks)?;
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
         tables.blocks.set_aside(region.clone());
@@ -86,7 +91,8 @@ impl Zone {
         Ok(Self {
             arena: Arena::reserve(frames, config.backing).map_err(refused)?,
             tables,
-            lists: (0..lists).map(|_| CpuList::new()).collect(),
+            lists: (0..lists).map(|list| CpuList::new(&filled, list)).collect(),
+            filled,
             buddy: ZoneLock::new(buddy),
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
@@ -344,7 +350,7 @@ impl Zone {
         }
     }
 
-    /// Looks again with everything stopped, and after others made room if the request may ask for that.
+    /// Looks again with all lists empty, and after others made room if the request may ask for that.
     fn alloc_last_resort(
         &self,
         order: Order,
@@ -354,7 +360,7 @@ impl Zone {
     ) -> Result<Pfn, AllocError> {
         let mut tries = 0;
         loop {
-            let error = match self.alloc_stopped(order, migrate_type, to) {
+            let error = match self.alloc_drained(order, migrate_type, to) {
                 Ok(pfn) => return Ok(pfn),
                 Err(error) => error,
             };
@@ -367,25 +373,40 @@ impl Zone {
         }
     }
 
-    /// Looks with all lists empty; only this may refuse.
-    fn alloc_stopped(&self, order: Order, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
+    /// Looks with all lists empty; only this may refuse. Lists that are empty anyway are not looked at.
+    fn alloc_drained(&self, order: Order, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
         let mut spins = 0;
         loop {
-            let mut all = self.lock_everything();
-            all.drain(self);
-            if all.buddy.headroom() < u64::from(order.frames()) {
-                return Err(AllocError::Limit);
-            }
-            if let Some(pfn) = all.buddy.take_block(&self.tables, migrate_type, order, to) {
+            self.drain_filled();
+            let mut buddy = self.buddy.lock();
+            let room = buddy.headroom() >= u64::from(order.frames());
+            if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
                 return Ok(pfn);
             }
-            if all.buddy.releasing == 0 {
-                return Err(AllocError::NoFrames);
+            // With the zone lock: none came since, so there was a moment at which what is charged was in use.
+            if self.filled.is_empty() {
+                if !room {
+                    return Err(AllocError::Limit);
+                }
+                if buddy.releasing == 0 {
+                    return Err(AllocError::NoFrames);
+                }
             }
-            // Free frames are on their way to the OS; who brings them there holds no lock and is back in a moment.
-            drop(all);
+            // A frame came back just now, or free frames are on their way to the OS; the thread that brings them there holds no lock.
+            drop(buddy);
             sync::relax(spins);
             spins += 1;
+        }
+    }
+
+    /// Empties the lists that hold frames, one after the other.
+    fn drain_filled(&self) {
+        for list in self.filled.iter() {
+            let mut list = self.lists[list].lock();
+            let mut buddy = self.buddy.lock();
+            list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+            list.mark_empty();
+            self.adapt(&buddy);
         }
     }
 

@@ -164,3 +164,36 @@ fn a_block_of_the_largest_order_is_freed_while_half_of_it_is_claimed() {
         assert!(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).is_ok());
     }
 }
+
+/// A request at the limit takes the locks of lists that hold frames only: another thread may have any other one for as long as it likes.
+#[test]
+fn a_refusal_waits_for_no_empty_list() {
+    let limit = Some(FrameCount(64));
+    let lists = Some(16);
+    let config =
+        ZoneConfig { capacity: FrameCount(1024), limit, lists, backing: Backing::Heap, ..ZoneConfig::default() };
+    let zone = Zone::new(config).expect("a small zone");
+    let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+    let held: Vec<_> = std::iter::from_fn(|| take().ok()).collect();
+    assert_eq!(held.len(), 64);
+    std::thread::scope(|scope| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let (go, start) = std::sync::mpsc::channel::<usize>();
+        let (zone, take) = (&zone, &take);
+        scope.spawn(move || {
+            answer.send(Err(sync::this_shard(16))).expect("the test waits");
+            let _ = start.recv();
+            answer.send(Ok(take().map(drop))).expect("the test waits");
+        });
+        let theirs = answered.recv().expect("sent").expect_err("its list");
+        let other = zone.lists[(theirs + 1) % 16].lock();
+        go.send(0).expect("the thread waits");
+        let result = answered.recv_timeout(std::time::Duration::from_secs(20));
+        drop(other);
+        assert_eq!(result.expect("it waits for a list that is empty").expect("the answer"), Err(AllocError::Limit));
+    });
+    // What is on the list of another thread can be had.
+    std::thread::scope(|scope| _ = scope.spawn(|| drop(held)));
+    assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 64);
+    zone.check().expect("consistent");
+}
