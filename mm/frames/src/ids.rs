@@ -33,8 +33,7 @@ const NONE: u32 = u32::MAX;
 
 /// A set of taken indices below a fixed capacity.
 ///
-/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it but the owner's
-/// `emptied` callback.
+/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it.
 #[derive(Debug)]
 pub struct Ids {
     shards: Box<[Mutex<Shard>]>,
@@ -55,6 +54,9 @@ struct Shard {
     vacant: u32,
     fresh: u32,
     opened: u32,
+    /// Emptied chunks whose records are being given back: on no list, so none of their indices can
+    /// be taken.
+    leaving: u32,
 }
 
 impl Ids {
@@ -66,7 +68,10 @@ impl Ids {
         let shards = shards.max(1);
         let chunks = capacity.div_ceil(CHUNK).next_multiple_of(shards);
         let shard = |number| {
-            Mutex::ranked(sync::Rank::Shard, Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0 })
+            Mutex::ranked(
+                sync::Rank::Shard,
+                Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0, leaving: 0 },
+            )
         };
         Ok(Self {
             shards: (0..shards).map(shard).collect(),
@@ -88,12 +93,24 @@ impl Ids {
     #[must_use]
     pub fn take(&self) -> Option<u32> {
         let home = this_shard(self.shards.len());
-        (0..self.shards.len()).find_map(|step| self.take_from((home + step) % self.shards.len()))
+        let mut spins = 0;
+        loop {
+            let mut leaving = false;
+            let mut shards = (0..self.shards.len()).map(|step| (home + step) % self.shards.len());
+            let taken = shards.find_map(|number| self.take_from(number, &mut leaving));
+            // A chunk that is leaving comes back in a moment: one system call.
+            if taken.is_some() || !leaving {
+                return taken;
+            }
+            sync::relax(spins);
+            spins += 1;
+        }
     }
 
-    fn take_from(&self, number: usize) -> Option<u32> {
+    fn take_from(&self, number: usize, leaving: &mut bool) -> Option<u32> {
         let mut shard = self.shards[number].lock();
         if shard.first == NONE {
+            *leaving |= shard.leaving > 0;
             self.open_chunk(&mut shard)?;
         }
         let chunk = shard.first as usize;
@@ -134,8 +151,10 @@ impl Ids {
         Some(())
     }
 
-    /// Gives an index back. When that empties its chunk and the shard has another one open, `emptied` is called with the chunk's first index, under
-    /// the shard's lock: none of the chunk's indices can be taken until it returns.
+    /// Gives an index back. When that empties its chunk and the shard has another one open, `emptied` is called with the chunk's first index: none of
+    /// the chunk's indices can be taken until it returns.
+    ///
+    /// Locking: the shard; `emptied` is called without it, since it may call the OS.
     ///
     /// # Panics
     /// When the index is not taken: the owner checks that before.
@@ -157,10 +176,15 @@ impl Ids {
         // The last open chunk stays, or a pool that swings around empty would ask the OS each time.
         if count == 0 && !alone {
             self.unlink(&mut shard, chunk as u32);
+            shard.leaving += 1;
+            drop(shard);
+            emptied(chunk * CHUNK);
+            // The lock orders the records as they are now before the next taker of an index.
+            let mut shard = self.shards[chunk % self.shards.len()].lock();
             Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk]);
             shard.vacant = chunk as u32;
             shard.opened -= 1;
-            emptied(chunk * CHUNK);
+            shard.leaving -= 1;
         }
     }
 
@@ -256,6 +280,25 @@ mod tests {
         assert_eq!(ids.open_chunks(), 1);
         assert_eq!(emptied.len(), 1);
         assert!((0..CHUNK * 2).all(|_| ids.take().is_some_and(|index| (index as usize) < CHUNK * 2)));
+    }
+
+    /// While an owner gives the records of a chunk back, other threads take and give back indices.
+    #[test]
+    fn no_lock_is_held_while_records_are_given_back() {
+        let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
+        let taken: Vec<u32> = std::iter::from_fn(|| ids.take()).collect();
+        taken[CHUNK + 1..].iter().for_each(|&index| ids.give_back(index, |_| ()));
+        let mut seen = None;
+        for &index in &taken[..CHUNK] {
+            ids.give_back(index, |first| {
+                let other = ids.take().expect("the other chunk has room");
+                assert!(other as usize >= CHUNK, "{other} is of a chunk that is leaving");
+                ids.give_back(other, |_| ());
+                seen = Some(first);
+            });
+        }
+        assert_eq!((seen, ids.open_chunks()), (Some(0), 1));
+        assert!(ids.take().is_some());
     }
 
     proptest! {

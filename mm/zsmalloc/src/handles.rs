@@ -141,7 +141,8 @@ impl Handles {
     /// a chunk keeps its words: 20 KiB after eight million uses of one index.
     fn discard(&self, first: usize) {
         let words = &self.words[first..first + CHUNK];
-        // Relaxed: all these indices are free and the shard's lock is held, so nobody writes here.
+        // Relaxed: all these indices are free and their chunk is leaving, so nobody takes one and writes here; the shard's lock ordered us after
+        // their last owners.
         let generations = words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
         let last = generations.max().unwrap_or(0);
         let floor = &self.floors[first / CHUNK];
