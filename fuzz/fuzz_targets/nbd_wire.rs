@@ -72,14 +72,13 @@ fn hold(said: &[u8], packet: usize, admission: Admission) -> (Vec<u8>, Vec<u8>) 
     device.limit(2 * SIZE);
     let export = Export { name: "disk".into(), description: "text".into(), device: device.clone() };
     let counters = Counters::default();
-    let setting =
-        Setting {
-            export: &export,
-            counters: &counters,
-            admission: &|| admission,
-            handshake_timeout: Duration::from_secs(3600),
-            idle_timeout: None,
-        };
+    let setting = Setting {
+        export: &export,
+        counters: &counters,
+        admission: &|| admission,
+        handshake_timeout: Duration::from_secs(3600),
+        idle_timeout: None,
+    };
     let mut ear = Ear { heard: Vec::new(), most: 200 + (said.len() / 16 + 1) * MOST_AN_ANSWER };
     // How it ends is up to the client.
     let _ = converse(Packets { bytes: said, most: packet }, &mut ear, setting);
