@@ -77,6 +77,10 @@ impl Movers {
     pub(crate) fn start(disk: &Zram, config: MoverConfig) -> Result<Self> {
         // Without a limit the store takes what it needs, whatever the balloon has: only memory that is there is worth lending.
         let lends = if disk.config().mem_limit.is_some() { Lends::Room } else { Lends::Memory };
+        // Before a thread is started that would have to be ended again.
+        if lends == Lends::Memory && matches!(config.balloon, BalloonTarget::Bytes(1..)) {
+            return Err(BalloonRefusal::NoLimit).context("cannot set up the balloon");
+        }
         let settings = BalloonConfig { lends, ..BalloonConfig::default() };
         let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), settings)?;
         let background = config.background.map(|cpu_percent| {
@@ -87,11 +91,7 @@ impl Movers {
         let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
         let mode = Mutex::new(Mode::Off);
         let movers = Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
-        let set_up = match config.balloon {
-            BalloonTarget::Bytes(1..) if lends == Lends::Memory => Err(BalloonRefusal::NoLimit),
-            target => movers.set_balloon(target),
-        };
-        set_up.context("cannot set up the balloon")?;
+        movers.set_balloon(config.balloon).context("cannot set up the balloon")?;
         Ok(movers)
     }
 
