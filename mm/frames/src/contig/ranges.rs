@@ -147,10 +147,32 @@ impl Search<'_> {
     }
 }
 
+/// What clearing one pageblock costs. In two bytes: a window over a terabyte has half a million of
+/// them, and each time it grows it copies them all between two looks at the clock.
+#[derive(Clone, Copy)]
+struct Cost(u16);
+
+// Every number of frames in a pageblock has a value of its own beside `BLOCKED`.
+const _: () = assert!(PAGEBLOCK_FRAMES < u16::MAX as u32);
+
+impl Cost {
+    /// The pageblock cannot be had.
+    const BLOCKED: Self = Self(u16::MAX);
+
+    fn new(frames: Option<u32>) -> Self {
+        // At most the frames of a pageblock, so it fits.
+        frames.map_or(Self::BLOCKED, |frames| Self(frames as u16))
+    }
+
+    fn frames(self) -> Option<u32> {
+        (self.0 != Self::BLOCKED.0).then_some(u32::from(self.0))
+    }
+}
+
 /// Neighbouring pageblocks and the sum of what they cost.
 struct Window {
     start: u32,
-    costs: VecDeque<Option<u32>>,
+    costs: VecDeque<Cost>,
     /// Those of which only the least is known.
     vague: VecDeque<u32>,
     cost: u32,
@@ -169,19 +191,19 @@ impl Window {
             self.vague.push_back(self.start + self.costs.len() as u32);
         }
         self.count(least);
-        self.costs.push_back(least);
+        self.costs.push_back(Cost::new(least));
     }
 
     /// Puts what a pageblock costs in place of the least it could.
     fn correct(&mut self, block: u32, cost: Option<u32>) {
-        let old = std::mem::replace(&mut self.costs[(block - self.start) as usize], cost);
-        self.uncount(old);
+        let old = std::mem::replace(&mut self.costs[(block - self.start) as usize], Cost::new(cost));
+        self.uncount(old.frames());
         self.count(cost);
     }
 
     fn pop(&mut self) {
         if let Some(first) = self.costs.pop_front() {
-            self.uncount(first);
+            self.uncount(first.frames());
             if self.vague.front() == Some(&self.start) {
                 self.vague.pop_front();
             }
