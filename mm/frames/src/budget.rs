@@ -48,6 +48,11 @@ impl Deadline {
         Self { at: self.at.map(|at| now + at.saturating_duration_since(now) / 3) }
     }
 
+    /// Whether the time is ever up.
+    pub(crate) fn is_bounded(self) -> bool {
+        self.at.is_some()
+    }
+
     /// Whether the time is up.
     #[must_use]
     pub fn has_passed(self) -> bool {

@@ -42,6 +42,9 @@ pub use proactive::{Proactive, ProactiveStep, Proactiveness};
 
 /// Frames isolated before they are migrated.
 const BATCH: usize = 32;
+/// Frames isolated at once by a compaction with a budget. Every move is the first touch of a frame,
+/// where the kernel may have to reclaim memory: a whole batch of those can outlast a short budget.
+const BATCH_IN_TIME: usize = 8;
 
 /// What a compaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub struct CompactRequest {
     pub goal: Goal,
     /// How hard it may try.
     pub mode: Mode,
-    /// How long it may take. The clock is read for every batch of 32 frames.
+    /// How long it may take. The clock is read for every 8 frames.
     pub budget: Budget,
 }
 
@@ -149,6 +152,7 @@ impl Zone {
         let mut migrate = MigrateScanner::new(self, hints, from);
         let mut free = FreeScanner::new(self);
         let mut batch = Vec::with_capacity(BATCH);
+        let most = if deadline.is_bounded() { BATCH_IN_TIME } else { BATCH };
         // The goal can come nearer only where something moved, so a pageblock in which nothing did costs no lock.
         let mut seen = None;
         report.outcome = loop {
@@ -159,7 +163,7 @@ impl Zone {
             if looked_at != seen && request.goal != Goal::WholeZone && self.is_reached(request.goal) {
                 break Outcome::Reached;
             }
-            if !migrate.isolate(&mut batch) {
+            if !migrate.isolate(&mut batch, most) {
                 break Outcome::Done;
             }
             if batch.is_empty() {

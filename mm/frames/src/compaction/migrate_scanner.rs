@@ -1,6 +1,5 @@
 //! The migrate scanner: movable frames in use, from the highest pageblock down.
 
-use super::BATCH;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Isolated;
 use crate::pageblock::Residence;
@@ -57,10 +56,11 @@ impl<'z> MigrateScanner<'z> {
         self.scanned
     }
 
-    /// Isolates the next frames of the pageblock that can be, at most a batch; none when that is at its end. `false` when there is no pageblock left. It looks at
-    /// one pageblock at a time, so that its caller can look at the clock.
-    pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>) -> bool {
-        while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < BATCH {
+    /// Isolates the next frames of the pageblock that can be, at most `most`; none when that is at
+    /// its end. `false` when there is no pageblock left. It looks at one pageblock at a time, so that
+    /// its caller can look at the clock.
+    pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>, most: usize) -> bool {
+        while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < most {
             self.look(batch);
         }
         if batch.is_empty() {
