@@ -45,8 +45,19 @@ fn scatter(driver: &Driver, count: u64, seed: u64) {
     }
 }
 
-/// One request for a block in a zone with as many free frames as are promised to be enough, none of them side by side.
+/// How long a request waits for its compaction, by the clock on the wall.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Whether a request for a block succeeds in a zone with as many free frames as are promised to be
+/// enough, none of them side by side. One whose time passed, as its thread was off its core for so
+/// long, says nothing: it is made again, in a fresh zone.
 fn one_request(movability: Movability, order: Order, seed: u64) -> bool {
+    let answer = (0..20).find_map(|_| request_in_time(movability, order, seed));
+    answer.expect("one of twenty requests has its time")
+}
+
+/// One such request; `None` if it failed and its time had passed.
+fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bool> {
     let zone = zone(12, movability);
     let driver = Driver::new(&zone);
     let free = 2 * u64::from(order.frames()) + zone.watermarks().min.0;
@@ -55,13 +66,15 @@ fn one_request(movability: Movability, order: Order, seed: u64) -> bool {
     assert_eq!(plain, Err(AllocError::NoFrames), "no block is free beforehand");
     let in_use = zone.stats().in_use.0;
     let allowed = Reclaim::Allowed(NoLocksHeld::promise());
+    let start = Instant::now();
     let block = zone.alloc_block(order, MigrateType::Unmovable, allowed);
+    let late = start.elapsed() >= PATIENCE;
     let got = block.is_ok();
     assert_eq!(zone.stats().in_use.0, in_use + if got { u64::from(order.frames()) } else { 0 }, "R-108");
     driver.check();
     drop(block);
     zone.check().expect("consistent");
-    got
+    (got || !late).then_some(got)
 }
 
 /// S-48: a block can be had out of scattered movable frames, always; and hardly ever where nothing moves.
