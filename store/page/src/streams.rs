@@ -7,7 +7,8 @@ use sync::{Mutex, MutexGuard, this_shard};
 use zcomp::{Algorithm, Stream, StreamError};
 use zsmalloc::MAX_OBJECT;
 
-/// A fixed number of streams. Bounded memory: a zstd stream at level 3 is about 190 KiB, an lz4 one 8 KiB.
+/// A fixed number of streams. Bounded memory: a zstd stream at level 3 is about 190 KiB, one of lz4hc 330 KiB, an lz4 one 8 KiB. However many threads
+/// use them, there are no more.
 #[derive(Debug)]
 pub struct Streams {
     desks: Box<[Padded]>,
@@ -45,6 +46,32 @@ impl Streams {
     /// [`StreamError`].
     pub fn of(algorithm: Algorithm, count: usize) -> Result<Self, StreamError> {
         Self::new(count, || Stream::new(algorithm))
+    }
+
+    /// Streams of one algorithm, `count` of them at most and no more than fit `memory` bytes, but at least one.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn within(algorithm: Algorithm, count: usize, memory: u64) -> Result<Self, StreamError> {
+        let one = Self::of(algorithm, 1)?;
+        let fit = usize::try_from(memory / one.memory().max(1)).unwrap_or(usize::MAX);
+        if fit.min(count) <= 1 { Ok(one) } else { Self::of(algorithm, fit.min(count)) }
+    }
+
+    /// Memory of all streams. Units: bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let desk = |desk: &Padded| {
+            let desk = desk.0.lock();
+            (size_of::<Padded>() + size_of_val(&*desk.bounce) + desk.stream.memory()) as u64
+        };
+        self.desks.iter().map(desk).sum()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.desks.len()
     }
 
     /// A stream that is idle; waits for one only when all are at work.

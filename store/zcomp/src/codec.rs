@@ -18,6 +18,11 @@ pub trait Codec: Send {
     /// [`CodecError::Decompress`] or [`CodecError::Length`] for any bytes that are no blob; `page` is then undefined. A codec without a checksum may
     /// also take damaged bytes for another page.
     fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError>;
+
+    /// Memory of the contexts, which live as long as the codec. Units: bytes.
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// The length check at the end of every decoder.

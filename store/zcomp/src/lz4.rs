@@ -1,10 +1,13 @@
 //! lz4 and lz4hc: two encoders, one format.
 //!
-//! The library keeps the encoder's state (16 KiB, lz4hc 256 KiB) once a thread and resets it without clearing it, which on a page is
-//! a third of the time for incompressible data.
+//! The library keeps the state of the fast encoder (16 KiB) once a thread and resets it without clearing it, which on a page is
+//! a third of the time for incompressible data. The state of lz4hc (256 KiB) belongs to the stream: a server has a thread for each client, and there may
+//! be many more of those than streams.
+
+use lzzzz::lz4_hc::Compressor;
 
 use crate::codec::whole;
-use crate::{Codec, CodecError, Page};
+use crate::{Codec, CodecError, Page, StreamError};
 
 const _: () = assert!(lzzzz::lz4::max_compressed_size(crate::PAGE_SIZE) <= crate::BOUND);
 
@@ -22,17 +25,35 @@ impl Codec for Lz4 {
     }
 }
 
+/// The compressor keeps the last 64 KiB it saw as a dictionary for the next block. It is reset before each page, so that pages stand alone.
 pub(crate) struct Lz4hc {
-    pub(crate) level: i32,
+    level: i32,
+    compressor: Compressor<'static>,
+}
+
+/// What the library allocates for a compressor: LZ4_streamHC_t, and the copy of the dictionary. Units: bytes.
+const HC_STATE: usize = 262_200 + (64 << 10);
+
+impl Lz4hc {
+    pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
+        let compressor = Compressor::new().map_err(|_| StreamError::Memory { algorithm: "lz4hc" })?;
+        Ok(Self { level, compressor })
+    }
 }
 
 impl Codec for Lz4hc {
     fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
-        lzzzz::lz4_hc::compress(page, out, self.level).map_err(|_| CodecError::Compress { algorithm: "lz4hc" })
+        // No dictionary: the library resets the state without clearing it, and sets the level again.
+        self.compressor.attach_dict(None, self.level);
+        self.compressor.next(page, out).map_err(|_| CodecError::Compress { algorithm: "lz4hc" })
     }
 
     fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
         decompress("lz4hc", blob, page)
+    }
+
+    fn memory(&self) -> usize {
+        HC_STATE
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{Algorithm, BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
 
 /// A codec with its contexts, and the buffer its blobs come out in.
 ///
-/// Everything is allocated by [`Stream::new`], which puts a trial page through both directions; calls allocate nothing. The one exception is lz4's own
-/// state, which belongs to the thread and is made by the thread's first call.
+/// Everything is allocated by [`Stream::new`], which puts a trial page through both directions; calls allocate nothing. The one exception is the state of
+/// lz4 (not lz4hc), 16 KiB that belong to the thread and are made by its first call.
 pub struct Stream {
     codec: Box<dyn Codec>,
     scratch: Box<[u8; BOUND]>,
@@ -21,7 +21,7 @@ impl Stream {
     pub fn new(algorithm: Algorithm) -> Result<Self, StreamError> {
         Self::with_codec(match algorithm.checked()? {
             Algorithm::Lz4 { acceleration } => Box::new(Lz4 { acceleration }),
-            Algorithm::Lz4hc { level } => Box::new(Lz4hc { level }),
+            Algorithm::Lz4hc { level } => Box::new(Lz4hc::new(level)?),
             Algorithm::Zstd { level } => Box::new(Zstd::new(level)?),
         })
     }
@@ -48,6 +48,12 @@ impl Stream {
     pub fn compress(&mut self, page: &Page) -> Result<&[u8], CodecError> {
         let len = self.codec.compress(page, &mut self.scratch[..])?;
         self.scratch.get(..len).ok_or(CodecError::Compress { algorithm: "foreign codec" })
+    }
+
+    /// Memory the stream holds. Units: bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.scratch) + self.codec.memory()
     }
 
     /// Makes the page that `blob` was made of.

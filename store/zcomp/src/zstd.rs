@@ -45,6 +45,10 @@ impl Codec for Zstd {
         let len = self.dctx.decompress(&mut page[..], blob).map_err(|_| CodecError::Decompress { algorithm: NAME })?;
         whole(NAME, len)
     }
+
+    fn memory(&self) -> usize {
+        self.cctx.sizeof() + self.dctx.sizeof()
+    }
 }
 
 #[cfg(test)]
