@@ -96,8 +96,9 @@ pub(crate) struct Serve {
     /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
-    /// Most memory for compressed pages; compaction is tried before a write is refused [default: none]
+    /// Most memory for the disk; compaction is tried before a write is refused [default: none]
     ///
+    /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in "memzip stat".
     /// At the limit a write may be refused with ENOSPC, an overwrite as well: the old content then stays whole. Zeros written with NO_HOLE
     /// reserve room for each page, or are refused: the next write to such a page always finds room.
     #[arg(long, value_name = "SIZE")]

@@ -13,6 +13,7 @@ mod durations;
 mod groups;
 mod lab;
 mod movers;
+mod nearly_full;
 mod output;
 mod runtime_dir;
 mod serve;

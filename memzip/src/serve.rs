@@ -16,6 +16,7 @@ use crate::cli::Serve;
 use crate::control::balloon_json::BalloonTarget;
 use crate::control::{ControlPlane, MoverConfig, Movers, Subject};
 use crate::groups;
+use crate::nearly_full;
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     let disk = Zram::new(config(&args)).with_context(|| {
         format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
     })?;
+    disk.on_nearly_full(nearly_full::tell);
     let disk = Arc::new(disk);
     let settings = server_config(&args)?;
     let server =

@@ -28,12 +28,19 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     page.gauge("memzip_compressed_bytes", "The same, compressed.", stat.compr_data_size);
     page.gauge("memzip_memory_used_bytes", "Frames that belong to zspages.", stat.mem_used_total);
     page.gauge("memzip_memory_used_max_bytes", "The highest memory_used so far.", stat.mem_used_max);
-    page.gauge("memzip_memory_limit_bytes", "Limit on memory_used, 0 for none.", stat.mem_limit);
     page.gauge(
         "memzip_memory_reserved_bytes",
         "Room below the limit kept for zeros that stay allocated; no memory yet.",
         stat.mem_reserved,
     );
+    page.gauge(
+        "memzip_memory_limit_bytes",
+        "Limit on memory_total and lent memory together, 0 for none.",
+        stat.mem_limit,
+    );
+    page.gauge("memzip_nearly_full", "1 when more than 95 % of the limit is needed.", u64::from(stat.nearly_full));
+    page.counter("memzip_nearly_full_total", "Times the limit came near.", stat.nearly_full_total);
+    page.counter("memzip_write_stalls_total", "Pages whose write waited for others to make room.", stat.writestall);
     page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
     page.family("memzip_memory_bytes", "gauge", "memory_total, part by part.");
     for (part, bytes, _) in stat.memory.named() {

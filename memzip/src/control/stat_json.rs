@@ -26,11 +26,20 @@ pub(crate) struct StatReport {
     pub(crate) mem_used_total: u64,
     /// Everything the store holds, book-keeping and free committed frames included: the sum of `memory`.
     pub(crate) mem_total: u64,
-    /// Limit on `mem_used_total`, 0 for none.
+    /// Limit on `mem_total` and what a balloon lent together, so also on `mem_used_total`; 0 for none.
     pub(crate) mem_limit: u64,
     /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet.
     #[serde(default)]
     pub(crate) mem_reserved: u64,
+    /// Whether more than 95 % of the limit is needed, and since then not less than 90 %.
+    #[serde(default)]
+    pub(crate) nearly_full: bool,
+    /// How often it came to that.
+    #[serde(default)]
+    pub(crate) nearly_full_total: u64,
+    /// Pages whose write found no memory at first, and waited while others made room.
+    #[serde(default)]
+    pub(crate) writestall: u64,
     /// The highest `mem_used_total` so far.
     pub(crate) mem_used_max: u64,
     /// Pages of one repeated word; they take no pool memory.
@@ -85,11 +94,14 @@ pub(crate) struct MemoryParts {
     /// Records of these.
     #[serde(default)]
     pub(crate) hot_records: u64,
+    /// Codec contexts and their buffers.
+    #[serde(default)]
+    pub(crate) streams: u64,
 }
 
 impl MemoryParts {
     /// Every part with its JSON name and a hint for people, largest meaning first.
-    pub(crate) fn named(&self) -> [(&'static str, u64, &'static str); 10] {
+    pub(crate) fn named(&self) -> [(&'static str, u64, &'static str); 11] {
         [
             ("live", self.live, "stored bytes"),
             ("rounding", self.rounding, "between an object's length and its size class"),
@@ -101,6 +113,7 @@ impl MemoryParts {
             ("slots", self.slots, "the disk's table, one word a page"),
             ("hot", self.hot, "pages kept uncompressed"),
             ("hot_records", self.hot_records, "book-keeping of these"),
+            ("streams", self.streams, "codec contexts, one for each CPU"),
         ]
     }
 

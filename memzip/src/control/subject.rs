@@ -40,6 +40,9 @@ impl Subject {
             mem_total: stat.memory.mem_total,
             mem_limit: mm.mem_limit,
             mem_reserved: stat.reserved,
+            nearly_full: stat.limit.nearly_full,
+            nearly_full_total: stat.limit.nearly_full_total,
+            writestall: stat.limit.writestall,
             mem_used_max: mm.mem_used_max,
             same_pages: mm.same_pages,
             huge_pages: mm.huge_pages,
@@ -83,6 +86,7 @@ fn parts(memory: &zram::MemorySplit) -> MemoryParts {
         slots: memory.slots,
         hot: memory.hot,
         hot_records: memory.hot_records,
+        streams: memory.streams,
     }
 }
 

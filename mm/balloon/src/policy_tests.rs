@@ -136,6 +136,7 @@ fn a_zone_that_may_grow_offers_what_it_holds() {
         released: FrameCount(10_240),
         blocks_released_total: 0,
         descriptor_bytes: 0,
+        ..ZoneStats::default()
     };
     let marks = Watermarks::of(stats.capacity);
     let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7), Lends::Memory);

@@ -24,7 +24,7 @@ impl Zone {
     /// Locking: the zone lock, for a moment.
     pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
         let mut buddy = self.buddy.lock();
-        let over = buddy.limit.map_or(0, |limit| buddy.counted().saturating_sub(limit.0));
+        let over = buddy.frame_limit().map_or(0, |limit| buddy.counted().saturating_sub(limit));
         let frames = frames.0.saturating_add(over).min(self.capacity().0);
         buddy.moving += frames;
         Advance { zone: self, frames }

@@ -10,6 +10,7 @@
 //! A zone may set pageblocks aside: these keep the type CMA for ever, serve single movable frames only, and those when nothing else is left.
 
 mod aside;
+mod limit;
 
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ use crate::pageblock::{Facts, Occupancy, Residence};
 use crate::state::{Kind, State};
 use crate::tables::Tables;
 use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
+pub(crate) use aside::NotNow;
+pub(crate) use limit::Memory;
 
 /// What the zone lock guards, together with [`Tables`].
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Buddy {
     /// Frames the lists do not have: in use or on per-CPU lists. Never above the limit, unless it was lowered.
     pub(crate) charged: u64,
     pub(crate) limit: Option<FrameCount>,
+    pub(crate) memory: Memory,
     /// Charged frames that are about to take the place of others which are charged, too: they do not count against the limit.
     pub(crate) moving: u64,
     /// Frames somebody is about to claim, for whom room below the limit is kept.
@@ -45,12 +49,13 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
-    pub(crate) fn new(limit: Option<FrameCount>, region: Range<u32>) -> Self {
+    pub(crate) fn new(limit: Option<FrameCount>, memory: Memory, region: Range<u32>) -> Self {
         let lists = FreeLists::new();
         Self {
             lists,
             charged: 0,
             limit,
+            memory,
             moving: 0,
             reserved: 0,
             reservations: 0,
@@ -61,25 +66,6 @@ impl Buddy {
             releasing: 0,
             released_total: 0,
         }
-    }
-
-    /// Frames that may still be taken below the limit.
-    pub(crate) fn headroom(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(self.counted()))
-    }
-
-    /// Frames that count against the limit. An advance may be for frames that are gone already, hence saturating.
-    pub(crate) fn counted(&self) -> u64 {
-        (self.charged + self.reserved + self.reservations).saturating_sub(self.moving)
-    }
-
-    /// Keeps room for `frames` below the limit. Returns whether there was as much.
-    pub(crate) fn reserve(&mut self, frames: u64) -> bool {
-        let Some(sum) = self.reservations.checked_add(frames).filter(|_| frames <= self.headroom()) else {
-            return false;
-        };
-        self.reservations = sum;
-        true
     }
 
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
@@ -138,7 +124,7 @@ impl Buddy {
     /// Takes up to `into.len()` single frames for content to move to, out of the lowest pageblock movable frames may be in, if that is below `end`. They
     /// do not count against the limit. Says how many.
     pub(crate) fn take_targets(&mut self, tables: &Tables, end: BlockIndex, into: &mut [Pfn]) -> usize {
-        let lowest = |migrate_type: MigrateType| tables.available[migrate_type.index()].lowest();
+        let lowest = |migrate_type: MigrateType| self.lowest_available(tables, migrate_type);
         let source = [MigrateType::Movable, MigrateType::Cma].into_iter().filter_map(lowest).min();
         let Some(block) = source.filter(|&block| block < end) else { return 0 };
         let taken = self.take_from(tables, block, into);
@@ -148,7 +134,7 @@ impl Buddy {
 
     /// Takes up to `into.len()` single frames out of one pageblock that has memory, whatever its type. Says how many.
     pub(crate) fn take_held(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
-        let lowest = |of: MigrateType| tables.available[of.index()].lowest();
+        let lowest = |of: MigrateType| self.lowest_available(tables, of);
         if let Some(block) = lowest(migrate_type) {
             return self.take_from(tables, block, into);
         }
@@ -161,10 +147,15 @@ impl Buddy {
         let mut taken = 0;
         while taken < into.len() {
             let Some(head) = tables.blocks.first_free(block) else { break };
-            let order = self.unlink(tables, head);
+            let order = order_of_free(&tables.frames, head);
             // At most a pageblock: `into` is shorter than that.
-            let count = order.frames().min((into.len() - taken) as u32);
+            let count = self.within_reach(tables, head, order.frames().min((into.len() - taken) as u32));
+            if count == 0 {
+                break;
+            }
+            self.unlink(tables, head);
             self.account(tables, head, count, Occupancy::Taken);
+            self.reach(tables, head, count);
             for pfn in (0..count).map(|step| head.plus(step)) {
                 tables.frames.change(pfn, State::INSIDE, State::CACHED);
                 into[taken] = pfn;
@@ -177,17 +168,17 @@ impl Buddy {
     }
 
     fn source_of_singles(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
-        if let Some(block) = tables.available[migrate_type.index()].lowest() {
+        if let Some(block) = self.lowest_available(tables, migrate_type) {
             return Some(block);
         }
         if let Some(pfn) = self.claim_whole(tables, migrate_type) {
             return Some(pfn.block());
         }
-        let borrow = |other: &MigrateType| tables.available[other.index()].lowest();
-        let block = migrate_type.fallbacks().iter().find_map(|other| match borrow(other) {
-            None if *other == MigrateType::Cma => self.commit_aside(tables),
+        let borrowed = migrate_type.fallbacks().iter().find_map(|&other| match self.lowest_available(tables, other) {
+            None if other == MigrateType::Cma => self.commit_aside(tables),
             found => found,
-        })?;
+        });
+        let block = borrowed?;
         self.steal(tables, block, migrate_type);
         Some(block)
     }
@@ -200,9 +191,11 @@ impl Buddy {
         order: Order,
         to: State,
     ) -> Option<Pfn> {
-        let pfn = self.source_of_block(tables, migrate_type, order)?;
+        let found = self.source_of_block(tables, migrate_type, order);
+        let pfn = found.filter(|&pfn| self.can_reach(tables, pfn, order.frames()))?;
         let whole = self.unlink(tables, pfn);
         self.account(tables, pfn, order.frames(), Occupancy::Taken);
+        self.reach(tables, pfn, order.frames());
         self.link_rest(tables, pfn.plus(order.frames()), pfn.plus(whole.frames()));
         tables.frames.change(pfn, State::INSIDE, to);
         self.charged += u64::from(order.frames());
@@ -250,7 +243,7 @@ impl Buddy {
 
     /// Finds two wholly free pageblocks that form a block of the largest order, committing them if need be.
     fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
-        let even = self.lowest_pair(tables)?;
+        let even = self.lowest_pair(tables).filter(|even| self.may_commit(even.0 + 2, 2))?;
         for block in [even, BlockIndex(even.0 + 1)] {
             self.bring_online(tables, block.0 + 1);
             if tables.released.contains(block) {
@@ -262,6 +255,9 @@ impl Buddy {
     }
 
     fn commit_lowest(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+        if !self.may_commit(self.online.saturating_add(1), 1) {
+            return None;
+        }
         if tables.released.lowest_outside(&self.region).is_none() && self.online < tables.len {
             self.bring_online(tables, self.online + 1);
         }
@@ -304,7 +300,8 @@ impl Buddy {
     /// The memory is gone: the pageblock is free again, and holds nothing.
     pub(crate) fn finish_release(&mut self, tables: &Tables, block: BlockIndex) {
         let facts = tables.blocks.facts(block);
-        tables.blocks.set_facts(block, Facts { residence: Residence::Released, ..facts });
+        self.memory.reached -= u64::from(facts.reach);
+        tables.blocks.set_facts(block, Facts { residence: Residence::Released, reach: 0, ..facts });
         tables.released.insert(block);
         self.releasing -= 1;
         self.released_total += 1;

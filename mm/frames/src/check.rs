@@ -5,6 +5,8 @@
 //!  free      = frames in blocks on buddy lists                       = bits in the free maps = counts of the pageblocks
 //!  committed * 512 = charged + free
 //!  online    = committed + releasing + released pageblocks
+//!  reached   = reach of each committed pageblock; no frame beyond it is in use or cached
+//!  reached * 4096 + tables + charged <= memory limit                 unless it was lowered below what was held
 //! ```
 //! The tables alone decide: lists and counts must be what the tables say.
 
@@ -79,6 +81,7 @@ struct Found {
     committed: u64,
     idle: u64,
     releasing: u64,
+    reached: u64,
 }
 
 impl Zone {
@@ -107,12 +110,14 @@ impl Zone {
         if facts.residence != Residence::Committed {
             let state = self.tables.frames.state(block.first());
             found.releasing += u64::from(facts.residence == Residence::Releasing);
+            found.reached += u64::from(facts.reach);
             return match state {
                 State::INSIDE => Ok(next),
                 _ => Err(CheckError::State { pfn: block.first(), state: state.bits() }),
             };
         }
         found.committed += 1;
+        found.reached += u64::from(facts.reach);
         found.idle += u64::from(facts.free == PAGEBLOCK_FRAMES && !facts.isolated);
         let end = block.first().plus(PAGEBLOCK_FRAMES);
         let mut pfn = next;
@@ -152,6 +157,9 @@ impl Zone {
             }
             _ => return Err(broken),
         };
+        if !is_free && !self.was_handed_out(Pfn(end.0 - 1)) {
+            return Err(broken);
+        }
         for inner in (pfn.0..end.0).map(Pfn) {
             if self.tables.blocks.is_free(inner) != is_free {
                 return Err(CheckError::FreeMap { pfn: inner });
@@ -161,6 +169,10 @@ impl Zone {
             }
         }
         Ok(end)
+    }
+
+    fn was_handed_out(&self, pfn: Pfn) -> bool {
+        pfn.offset_in_block() < self.tables.blocks.facts(pfn.block()).reach
     }
 
     /// A pageblock is in exactly the sets its facts put it in.
@@ -231,6 +243,15 @@ impl Zone {
         count("frames on the move", buddy.moving, 0)?;
         count("frames kept for claims", buddy.reserved, 0)?;
         count("isolated frames", self.events.isolated(), found.isolated)?;
+        count("frames reached", buddy.memory.reached, found.reached)?;
+        let most = buddy.memory.limit.filter(|_| !buddy.memory.exceeded);
+        if let Some(limit) = most.filter(|&limit| buddy.memory_bytes() > limit) {
+            return Err(CheckError::Count {
+                what: "memory below the limit",
+                counted: limit,
+                found: buddy.memory_bytes(),
+            });
+        }
         count("committed pageblocks", buddy.committed.into(), found.committed)?;
         count("idle pageblocks", buddy.idle.into(), found.idle)?;
         count("pageblocks being released", buddy.releasing.into(), found.releasing)?;

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use crate::buddy::NotNow;
 use crate::budget::{Budget, Deadline};
 use crate::claim::{self, Claim, Obstacle};
 use crate::events::add;
@@ -232,7 +233,10 @@ impl<'z> IsolatedBlocks<'z> {
             let mut buddy = zone.buddy.lock();
             let was = zone.tables.blocks.facts(block).residence;
             // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.
-            buddy.isolate(&zone.tables, block).map_err(|_| ContigError::Busy { pfn: block.first() })?;
+            buddy.isolate(&zone.tables, block).map_err(|reason| match reason {
+                NotNow::Limit => ContigError::Limit,
+                NotNow::Isolated | NotNow::Releasing => ContigError::Busy { pfn: block.first() },
+            })?;
             drop(buddy);
             isolated.blocks.end = block.0 + 1;
             if was != Residence::Committed {

@@ -29,9 +29,10 @@ use std::sync::{Arc, Weak};
 use sync::ParkingLot;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
+use thiserror::Error;
 
-use crate::ids::{CHUNK, Ids};
-use crate::{FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
+use crate::ids::{CHUNK, Ids, TakeError};
+use crate::{AllocError, FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
 use state::State;
 
 /// How many frames an extent can hold.
@@ -224,14 +225,19 @@ impl Extents {
         self.record(id).map(|record| &record[0])
     }
 
-    /// A new extent without frames, exclusively held, carrying the owner's `tag`; `None` when all numbers are taken.
-    #[must_use]
-    pub fn create(&self, shape: Shape, tag: u8) -> Option<Exclusive<'_>> {
-        let id = ExtentId::new(shape, self.records(shape).ids.take()?);
-        let record = self.record(id)?;
+    /// A new extent without frames, exclusively held, carrying the owner's `tag`.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing has changed then.
+    pub fn create(&self, shape: Shape, tag: u8) -> Result<Exclusive<'_>, CreateError> {
+        let records = self.records(shape);
+        let chunk = records.chunk_bytes(shape);
+        let index = records.ids.take(|opening| self.zone().charge(chunk + opening.set_bytes))?;
+        let id = ExtentId::new(shape, index);
+        let record = self.record(id).ok_or(CreateError::Numbers)?;
         // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.
         record[0].store(State::born(tag).bits(), Ordering::Release);
-        Some(Exclusive::new(self, id, record))
+        Ok(Exclusive::new(self, id, record))
     }
 
     /// Takes the extent shared. Waits while it is exclusively held, which is one copy long; a thread that looked in vain for a while sleeps. `None`
@@ -351,8 +357,7 @@ impl Extents {
             .into_iter()
             .map(|shape| {
                 let records = self.records(shape);
-                let record = shape.stride() * size_of::<u32>() + records.owner_stride * size_of::<u64>();
-                records.ids.open_chunks() * CHUNK * record + records.ids.own_bytes()
+                records.ids.open_chunks() * records.chunk_bytes(shape) as usize + records.ids.own_bytes()
             })
             .sum()
     }
@@ -362,7 +367,42 @@ impl Extents {
         records.ids.give_back(id.index() as u32, |first| {
             records.words.discard(first * stride, CHUNK * stride);
             records.owner.discard(first * records.owner_stride, CHUNK * records.owner_stride);
+            self.zone().uncharge(records.chunk_bytes(id.shape()));
         });
+    }
+}
+
+impl Drop for Extents {
+    fn drop(&mut self) {
+        self.zone().uncharge(self.metadata_bytes() as u64);
+    }
+}
+
+impl Records {
+    /// Memory of the records of one chunk of numbers. Units: bytes.
+    fn chunk_bytes(&self, shape: Shape) -> u64 {
+        let record = shape.stride() * size_of::<u32>() + self.owner_stride * size_of::<u64>();
+        (CHUNK * record) as u64
+    }
+}
+
+/// Why there is no new extent. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CreateError {
+    /// All numbers of its shape are taken.
+    #[error("all extent numbers are taken")]
+    Numbers,
+    /// There is no memory for its record.
+    #[error(transparent)]
+    Memory(#[from] AllocError),
+}
+
+impl From<TakeError<AllocError>> for CreateError {
+    fn from(error: TakeError<AllocError>) -> Self {
+        match error {
+            TakeError::Exhausted => Self::Numbers,
+            TakeError::Refused(error) => Self::Memory(error),
+        }
     }
 }
 

@@ -31,9 +31,31 @@ const ALL_WORDS: u32 = (u32::MAX as u64 >> (32 - WORDS)) as u32;
 const ALL_BITS: u64 = u64::MAX >> (64 - BITS);
 const NONE: u32 = u32::MAX;
 
+/// Memory of the set for each chunk it ever opened. Units: bytes.
+const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_of::<u64>()) as u64;
+
+/// A chunk that is about to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its first index.
+    pub first: usize,
+    /// Memory the set itself needs for it: none when the chunk was open before. Units: bytes.
+    pub set_bytes: u64,
+}
+
+/// Why no index was taken. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError<E> {
+    /// All are taken.
+    Exhausted,
+    /// A chunk would have to be opened, and its owner did not want that.
+    Refused(E),
+}
+
 /// A set of taken indices below a fixed capacity.
 ///
-/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it.
+/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it but the owner's `opening`
+/// callback.
 #[derive(Debug)]
 pub struct Ids {
     shards: Box<[Mutex<Shard>]>,
@@ -89,29 +111,41 @@ impl Ids {
         self.capacity
     }
 
-    /// Takes a free index, or `None` when all are taken.
-    #[must_use]
-    pub fn take(&self) -> Option<u32> {
+    /// Takes a free index. When that opens a chunk, `opening` is called before, under the shard's lock; it may refuse.
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    pub fn take<E>(&self, opening: impl Fn(Opening) -> Result<(), E>) -> Result<u32, TakeError<E>> {
         let home = this_shard(self.shards.len());
         let mut spins = 0;
         loop {
-            let mut leaving = false;
-            let mut shards = (0..self.shards.len()).map(|step| (home + step) % self.shards.len());
-            let taken = shards.find_map(|number| self.take_from(number, &mut leaving));
+            let (mut leaving, mut error) = (false, TakeError::Exhausted);
+            for step in 0..self.shards.len() {
+                match self.take_from((home + step) % self.shards.len(), &opening, &mut leaving) {
+                    Ok(index) => return Ok(index),
+                    Err(TakeError::Exhausted) => {}
+                    Err(refused) => error = refused,
+                }
+            }
             // A chunk that is leaving comes back in a moment: one system call.
-            if taken.is_some() || !leaving {
-                return taken;
+            if !leaving {
+                return Err(error);
             }
             sync::relax(spins);
             spins += 1;
         }
     }
 
-    fn take_from(&self, number: usize, leaving: &mut bool) -> Option<u32> {
+    fn take_from<E>(
+        &self,
+        number: usize,
+        opening: impl Fn(Opening) -> Result<(), E>,
+        leaving: &mut bool,
+    ) -> Result<u32, TakeError<E>> {
         let mut shard = self.shards[number].lock();
         if shard.first == NONE {
             *leaving |= shard.leaving > 0;
-            self.open_chunk(&mut shard)?;
+            self.open_chunk(&mut shard, opening)?;
         }
         let chunk = shard.first as usize;
         // Relaxed throughout this file: every word below is read and written under its shard's lock only.
@@ -129,26 +163,26 @@ impl Ids {
             }
         }
         self.count[chunk].store(self.count[chunk].load(Relaxed) + 1, Relaxed);
-        Some((word * BITS + bit) as u32)
+        Ok((word * BITS + bit) as u32)
     }
 
-    fn open_chunk(&self, shard: &mut Shard) -> Option<()> {
-        let chunk = if shard.vacant == NONE {
-            let chunk = shard.fresh;
-            if chunk as usize >= self.capacity / CHUNK {
-                return None;
-            }
-            shard.fresh += self.shards.len() as u32;
-            chunk
-        } else {
-            let chunk = shard.vacant;
+    fn open_chunk<E>(&self, shard: &mut Shard, opening: impl Fn(Opening) -> Result<(), E>) -> Result<(), TakeError<E>> {
+        let was_open = shard.vacant != NONE;
+        let chunk = if was_open { shard.vacant } else { shard.fresh };
+        if chunk as usize >= self.capacity / CHUNK {
+            return Err(TakeError::Exhausted);
+        }
+        let set_bytes = if was_open { 0 } else { SET_BYTES };
+        opening(Opening { first: chunk as usize * CHUNK, set_bytes }).map_err(TakeError::Refused)?;
+        if was_open {
             shard.vacant = Links::of(&self.links[chunk as usize]).next;
-            chunk
-        };
+        } else {
+            shard.fresh += self.shards.len() as u32;
+        }
         shard.opened += 1;
         self.open[chunk as usize].store(ALL_WORDS, Relaxed);
         self.push(shard, chunk);
-        Some(())
+        Ok(())
     }
 
     /// Gives an index back. When that empties its chunk and the shard has another one open, `emptied` is called with the chunk's first index: none of
@@ -204,7 +238,7 @@ impl Ids {
     #[must_use]
     pub fn own_bytes(&self) -> usize {
         let touched: usize = self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
-        touched * (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_of::<u64>())
+        touched * SET_BYTES as usize
     }
 
     fn push(&self, shard: &mut Shard, chunk: u32) {
@@ -253,11 +287,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use std::convert::Infallible;
+
+    fn take_one(ids: &Ids) -> Option<u32> {
+        ids.take(|_| Ok::<(), Infallible>(())).ok()
+    }
+
+    /// A chunk that its owner has no memory for stays closed, and what is open goes on serving.
+    #[test]
+    fn a_refused_chunk_changes_nothing() {
+        let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
+        assert_eq!(ids.take(|_| Err("no")), Err(TakeError::Refused("no")));
+        assert_eq!((ids.open_chunks(), ids.own_bytes()), (0, 0));
+        (0..CHUNK).for_each(|_| _ = take_one(&ids).expect("room"));
+        let seen = std::cell::Cell::new(None);
+        let refuse = |opening| {
+            seen.set(Some(opening));
+            Err("no")
+        };
+        assert_eq!(ids.take(refuse), Err(TakeError::Refused("no")));
+        assert_eq!(seen.get(), Some(Opening { first: CHUNK, set_bytes: SET_BYTES }));
+        ids.give_back(7, |_| ());
+        assert_eq!(ids.take(refuse), Ok(7));
+        assert_eq!((ids.open_chunks(), ids.own_bytes() as u64), (1, SET_BYTES));
+    }
 
     #[test]
     fn every_index_is_handed_out_once_and_then_none() {
         let ids = Ids::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
-        let taken: BTreeSet<u32> = std::iter::from_fn(|| ids.take()).collect();
+        let taken: BTreeSet<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
         assert_eq!(taken.len(), CHUNK * 3);
         assert_eq!(taken.last(), Some(&(CHUNK as u32 * 3 - 1)));
     }
@@ -265,7 +323,7 @@ mod tests {
     #[test]
     fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
         let ids = Ids::new(CHUNK * 4, 1, Backing::Heap).expect("small tables");
-        let taken: Vec<u32> = (0..CHUNK * 2).map(|_| ids.take().expect("room")).collect();
+        let taken: Vec<u32> = (0..CHUNK * 2).map(|_| take_one(&ids).expect("room")).collect();
         let mut emptied = Vec::new();
         for &index in &taken[..CHUNK] {
             ids.give_back(index, |first| emptied.push(first));
@@ -273,32 +331,32 @@ mod tests {
         // The second chunk is full, so the first is the only open one and stays.
         assert_eq!((emptied.len(), ids.open_chunks()), (0, 2));
         ids.give_back(taken[CHUNK], |first| emptied.push(first));
-        ids.give_back(ids.take().expect("room"), |first| emptied.push(first));
+        ids.give_back(take_one(&ids).expect("room"), |first| emptied.push(first));
         for &index in &taken[CHUNK + 1..] {
             ids.give_back(index, |first| emptied.push(first));
         }
         assert_eq!(ids.open_chunks(), 1);
         assert_eq!(emptied.len(), 1);
-        assert!((0..CHUNK * 2).all(|_| ids.take().is_some_and(|index| (index as usize) < CHUNK * 2)));
+        assert!((0..CHUNK * 2).all(|_| take_one(&ids).is_some_and(|index| (index as usize) < CHUNK * 2)));
     }
 
     /// While an owner gives the records of a chunk back, other threads take and give back indices.
     #[test]
     fn no_lock_is_held_while_records_are_given_back() {
         let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
-        let taken: Vec<u32> = std::iter::from_fn(|| ids.take()).collect();
+        let taken: Vec<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
         taken[CHUNK + 1..].iter().for_each(|&index| ids.give_back(index, |_| ()));
         let mut seen = None;
         for &index in &taken[..CHUNK] {
             ids.give_back(index, |first| {
-                let other = ids.take().expect("the other chunk has room");
+                let other = take_one(&ids).expect("the other chunk has room");
                 assert!(other as usize >= CHUNK, "{other} is of a chunk that is leaving");
                 ids.give_back(other, |_| ());
                 seen = Some(first);
             });
         }
         assert_eq!((seen, ids.open_chunks()), (Some(0), 1));
-        assert!(ids.take().is_some());
+        assert!(take_one(&ids).is_some());
     }
 
     proptest! {
@@ -310,7 +368,7 @@ mod tests {
             let mut model = Vec::new();
             for (take, which) in ops {
                 if take || model.is_empty() {
-                    if let Some(index) = ids.take() {
+                    if let Some(index) = take_one(&ids) {
                         prop_assert!(!model.contains(&index));
                         model.push(index);
                     }

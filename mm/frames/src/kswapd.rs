@@ -105,7 +105,7 @@ impl Zone {
     }
 
     fn is_below_low(&self, buddy: &Buddy) -> bool {
-        let usable = self.usable(buddy.limit);
+        let usable = self.usable(buddy.frame_limit().map(FrameCount));
         let free = FrameCount(usable.0.saturating_sub(buddy.charged));
         // No mark is above a fourth of what is usable, which is the cheaper question.
         free.0 < usable.0 / 4 && Watermarks::of(usable).pressure(free) >= Pressure::BelowLow
@@ -114,7 +114,7 @@ impl Zone {
     /// Frames that are missing to the high mark.
     fn missing_to_high(&self) -> u64 {
         let buddy = self.buddy.lock();
-        let usable = self.usable(buddy.limit);
+        let usable = self.usable(buddy.frame_limit().map(FrameCount));
         Watermarks::of(usable).high.0.saturating_sub(usable.0.saturating_sub(buddy.charged))
     }
 

@@ -11,6 +11,7 @@ mod arena;
 mod bitmap;
 mod buddy;
 mod budget;
+mod charge;
 mod check;
 mod claim;
 mod compaction;
@@ -45,6 +46,7 @@ mod zone_lock;
 
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
+pub use charge::MemoryUse;
 pub use check::CheckError;
 pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness};
 pub use contig::{Contig, ContigError, ContigRequest};

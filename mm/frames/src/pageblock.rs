@@ -31,13 +31,14 @@ pub(crate) enum Residence {
 /// The facts of one pageblock.
 ///
 /// ```text
-///  31            20 19          10 9   6 5   4 3    2 1            0
-/// +----------------+--------------+-----+---+---+------+--------------+
-/// | 0              | free frames  | 0   | I | 0 | type | residence    |
-/// +----------------+--------------+-----+---+---+------+--------------+
+///  31 30 29       20 19          10 9   6 5   4 3    2 1            0
+/// +-----+-----------+--------------+-----+---+---+------+--------------+
+/// | 0   | reach     | free frames  | 0   | I | 0 | type | residence    |
+/// +-----+-----------+--------------+-----+---+---+------+--------------+
 ///  I = isolated: its free frames are handed out to nobody
 /// ```
-/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken.
+/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken. Frames before `reach` (0..=512) have been handed out since the
+/// pageblock was committed, or count as if they had been: the OS may hold memory for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) residence: Residence,
@@ -45,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) free: u32,
     /// Somebody claims it as a whole. Its type is kept for when that is over.
     pub(crate) isolated: bool,
+    /// No frame from here on was handed out since the pageblock was committed.
+    pub(crate) reach: u32,
 }
 
 impl Facts {
@@ -60,17 +63,18 @@ impl Facts {
             1 => MigrateType::Movable,
             _ => MigrateType::Cma,
         };
-        Self { residence, migrate_type, free: bits >> 10 & 0x3ff, isolated: bits & ISOLATED != 0 }
+        let (free, reach) = (bits >> 10 & 0x3ff, bits >> 20 & 0x3ff);
+        Self { residence, migrate_type, free, isolated: bits & ISOLATED != 0, reach }
     }
 
     fn bits(self) -> u32 {
         let isolated = if self.isolated { ISOLATED } else { 0 };
-        self.residence as u32 | (self.migrate_type as u32) << 2 | isolated | self.free << 10
+        self.residence as u32 | (self.migrate_type as u32) << 2 | isolated | self.free << 10 | self.reach << 20
     }
 
     /// A pageblock that is about to be used.
     pub(crate) fn committed(migrate_type: MigrateType) -> Self {
-        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false }
+        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false, reach: 0 }
     }
 
     /// Which lists its free blocks are on.
@@ -212,7 +216,8 @@ mod tests {
         for residence in [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released] {
             for migrate_type in MigrateType::ALL {
                 for (free, isolated) in [(0, false), (1, true), (PAGEBLOCK_FRAMES, true)] {
-                    let facts = Facts { residence, migrate_type, free, isolated };
+                    let reach = PAGEBLOCK_FRAMES - free;
+                    let facts = Facts { residence, migrate_type, free, isolated, reach };
                     assert_eq!(Facts::from_bits(facts.bits()), facts);
                 }
             }

@@ -8,12 +8,22 @@ use crate::zone::Zone;
 /// A snapshot of a zone, taken with everything stopped: the equations hold exactly.
 ///
 /// `committed = in_use + cached + free_committed`, and `online = committed + released` (a pageblock on its way back counts as released).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneStats {
     /// Frames there can be.
     pub capacity: FrameCount,
-    /// Frames that may be in use.
+    /// Frames that may be in use, by the limit on frames or what the memory limit leaves for them.
     pub limit: Option<FrameCount>,
+    /// What the zone may hold in all. Units: bytes.
+    pub memory_limit: Option<u64>,
+    /// What it holds: frames reached, tables, and what owners charged. Lent memory is still counted. Units: bytes.
+    pub memory_bytes: u64,
+    /// What owners charged. Units: bytes.
+    pub charged_bytes: u64,
+    /// Records of those who lend memory: 8 bytes for each run of frames, not in `memory_bytes`. Units: bytes.
+    pub lender_bytes: u64,
+    /// Frames that were handed out since their pageblock was committed: the OS may hold memory for them, in use or free.
+    pub reached: FrameCount,
     /// Frames below the high-water mark.
     pub online: FrameCount,
     /// Frames of pageblocks whose memory we hold, or may hold: it is counted as a whole from the first use on.
@@ -46,10 +56,14 @@ impl Zone {
         let buddy = &all.buddy;
         let frames = |blocks: u32| FrameCount(u64::from(blocks) * u64::from(PAGEBLOCK_FRAMES));
         let (committed, cached) = (frames(buddy.committed), all.cached());
-        let fixed = size_of::<Self>() + size_of_val(&*self.lists) + self.filled.bytes() + self.registry.bytes();
         ZoneStats {
             capacity: self.capacity(),
-            limit: buddy.limit,
+            limit: buddy.frame_limit().map(FrameCount),
+            memory_limit: buddy.memory.limit,
+            memory_bytes: buddy.memory_bytes(),
+            charged_bytes: buddy.memory.charged,
+            lender_bytes: self.lent.records(),
+            reached: FrameCount(buddy.memory.reached),
             online: frames(buddy.online),
             committed,
             in_use: FrameCount(buddy.charged - cached),
@@ -60,7 +74,7 @@ impl Zone {
             released: frames(buddy.online - buddy.committed),
             blocks_released_total: buddy.released_total,
             descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing)
-                + fixed as u64
+                + buddy.memory.fixed
                 + self.lent.records(),
         }
     }

@@ -64,7 +64,7 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
-        let limit = self.buddy.lock().limit;
+        let limit = self.buddy.lock().frame_limit().map(FrameCount);
         Watermarks::of(self.usable(limit))
     }
 
@@ -74,7 +74,7 @@ impl Zone {
     #[must_use]
     pub fn pressure(&self) -> Pressure {
         let buddy = self.buddy.lock();
-        let usable = self.usable(buddy.limit);
+        let usable = self.usable(buddy.frame_limit().map(FrameCount));
         Watermarks::of(usable).pressure(FrameCount(usable.0.saturating_sub(buddy.charged)))
     }
 

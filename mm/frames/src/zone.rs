@@ -18,7 +18,7 @@ use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, Rank, this_shard};
 
 use crate::arena::Arena;
-use crate::buddy::Buddy;
+use crate::buddy::{Buddy, Memory};
 use crate::compaction::{Deferrals, Position};
 use crate::descriptor::Put;
 use crate::error::{AllocError, PutError, ZoneError};
@@ -85,11 +85,20 @@ impl Zone {
         let region = region_of(config.cma, blocks)?;
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
         tables.blocks.set_aside(region.clone());
-        let mut buddy = Buddy::new(config.limit, region.clone());
+        let registry = Registry::new();
+        let memory = Memory {
+            limit: config.memory_limit,
+            reached: 0,
+            charged: 0,
+            fixed: (size_of::<Self>() + lists * size_of::<CpuList>() + filled.bytes() + registry.bytes()) as u64,
+            grain: config.grain(),
+            exceeded: false,
+        };
+        let mut buddy = Buddy::new(config.limit, memory, region.clone());
         // What is set aside is found without a walk later on, with the lock held.
         buddy.bring_online(&tables, region.end);
         Ok(Self {
-            arena: Arena::reserve(frames, config.backing).map_err(refused)?,
+            arena: Arena::reserve(frames, config.arena_backing()).map_err(refused)?,
             tables,
             lists: (0..lists).map(|list| CpuList::new(&filled, list)).collect(),
             filled,
@@ -98,7 +107,7 @@ impl Zone {
             excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
             movability: config.movability,
-            registry: Registry::new(),
+            registry,
             shrinkers: Shrinkers::new(),
             kswapd: Wakeup::new(),
             events: Events::default(),
@@ -334,7 +343,7 @@ impl Zone {
     /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
     fn adapt(&self, buddy: &Buddy) -> u32 {
         self.remind_of_excess(buddy);
-        let over = buddy.limit.is_some_and(|limit| buddy.charged > limit.0);
+        let over = buddy.frame_limit().is_some_and(|limit| buddy.charged > limit);
         let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
         self.list_capacity.store(capacity, Relaxed);
         capacity
@@ -389,7 +398,8 @@ impl Zone {
                     return Err(AllocError::Limit);
                 }
                 if buddy.releasing == 0 {
-                    return Err(AllocError::NoFrames);
+                    let short = buddy.reachable() < u64::from(order.frames());
+                    return Err(if short { AllocError::Limit } else { AllocError::NoFrames });
                 }
             }
             // A frame came back just now, or free frames are on their way to the OS; the thread that brings them there holds no lock.

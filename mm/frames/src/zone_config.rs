@@ -5,7 +5,7 @@ use std::ops::Range;
 use sys::Backing;
 
 use crate::error::ZoneError;
-use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_SIZE};
 use crate::migrate::Movability;
 use crate::units::{FrameCount, Pfn};
 
@@ -16,6 +16,9 @@ pub struct ZoneConfig {
     pub capacity: FrameCount,
     /// Frames that may be in use; `None` for all.
     pub limit: Option<FrameCount>,
+    /// What the zone may hold in all: frames, its tables, and what owners [charge](crate::Zone::charge); `None` for any amount. Below 128 MiB the arena
+    /// uses small pages, so that it holds no more than was asked for. Units: bytes.
+    pub memory_limit: Option<u64>,
     /// Where the memory comes from.
     pub backing: Backing,
     /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`](crate::Zone::trim).
@@ -42,11 +45,34 @@ impl Default for ZoneConfig {
         Self {
             capacity: FrameCount::holding(4 << 30),
             limit: None,
+            memory_limit: None,
             backing: Backing::Anonymous,
             keep_blocks: 2,
             lists: None,
             movability: Movability::On,
             cma: None,
+        }
+    }
+}
+
+/// Zones with at least so much memory use huge pages. Units: bytes.
+const HUGE_PAGES_FROM: u64 = 64 * PAGEBLOCK_SIZE as u64;
+
+impl ZoneConfig {
+    fn uses_small_pages(&self) -> bool {
+        self.memory_limit.is_some_and(|limit| limit < HUGE_PAGES_FROM)
+    }
+
+    /// Frames the OS commits at once.
+    pub(crate) fn grain(&self) -> u32 {
+        if self.uses_small_pages() { 1 } else { PAGEBLOCK_FRAMES }
+    }
+
+    /// Where the bytes of the arena come from.
+    pub(crate) fn arena_backing(&self) -> Backing {
+        match self.backing {
+            Backing::Anonymous if self.uses_small_pages() => Backing::AnonymousSmall,
+            backing => backing,
         }
     }
 }

@@ -161,3 +161,34 @@ fn a_reserved_frame_is_had_beside_another_allocation() {
         zone.check().expect("consistent");
     });
 }
+
+/// A frame and a charge that do not both fit: one of them is refused.
+#[test]
+fn a_charge_and_an_allocation_do_not_both_take_the_last_room() {
+    model(|| {
+        let zone = zone(None);
+        let needed = {
+            let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+            drop(frame);
+            let held = zone.stats().memory_bytes;
+            zone.trim();
+            held
+        };
+        zone.set_memory_limit(Some(needed + 10));
+        let other = {
+            let zone = Arc::clone(&zone);
+            thread::spawn(move || {
+                let first = zone.charge(40).is_ok();
+                zone.uncharge(if first { 40 } else { 0 });
+                zone.charge(40).is_ok()
+            })
+        };
+        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
+        let charged = other.join().expect("no panic");
+        assert!(frame.is_ok() != charged, "{frame:?} and {charged}");
+        assert!(zone.stats().memory_bytes <= needed + 10);
+        drop(frame);
+        zone.uncharge(if charged { 40 } else { 0 });
+        zone.check().expect("consistent");
+    });
+}

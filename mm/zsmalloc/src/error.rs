@@ -73,6 +73,9 @@ pub enum PoolError {
     /// The address space for the tables cannot be reserved.
     #[error(transparent)]
     Reserve(#[from] sys::MapError),
+    /// The zone's memory limit leaves nothing for what every pool needs.
+    #[error(transparent)]
+    Memory(#[from] frames::AllocError),
     /// The zone has no number for another owner of movable frames.
     #[error(transparent)]
     Owners(#[from] frames::OwnersExhausted),
@@ -83,6 +86,15 @@ impl From<frames::AllocError> for AllocError {
         match error {
             frames::AllocError::Limit => Self::Limit,
             _ => Self::NoFrames,
+        }
+    }
+}
+
+impl From<frames::CreateError> for AllocError {
+    fn from(error: frames::CreateError) -> Self {
+        match error {
+            frames::CreateError::Numbers => Self::Numbers,
+            frames::CreateError::Memory(error) => error.into(),
         }
     }
 }

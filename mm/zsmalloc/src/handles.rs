@@ -4,20 +4,28 @@
 //! object lives in (INV-POOL-2). Readers load it without a lock. When all indices of a chunk are free its words go back to the OS; the chunk's
 //! *floor* remembers the highest generation used there, so that a stale handle stays stale.
 
-use frames::ids::{CHUNK, Ids};
+use std::sync::Arc;
+
+use frames::Zone;
+use frames::ids::{CHUNK, Ids, Opening, TakeError};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
-use crate::AccessError;
 use crate::handle::{Handle, LAST_GENERATION, Location};
+use crate::{AccessError, AllocError};
 
 /// In a floor: the chunk is vacant, and its words are in memory all the same.
 const KEPT: u32 = 1 << 31;
 
 const _: () = assert!(LAST_GENERATION < KEPT);
 
+/// Memory of the words, lengths and floor of one chunk. Units: bytes.
+const CHUNK_BYTES: u64 = (CHUNK * (size_of::<u64>() + size_of::<u16>()) + size_of::<u32>()) as u64;
+
 #[derive(Debug)]
 pub(crate) struct Handles {
+    /// Whose memory limit the table counts against.
+    zone: Arc<Zone>,
     ids: Ids,
     words: Table<AtomicU64>,
     lens: Table<AtomicU16>,
@@ -29,10 +37,16 @@ pub(crate) struct Handles {
 
 impl Handles {
     /// An empty table. An index is retired after `last_generation` uses: [`LAST_GENERATION`], or fewer to see what happens then.
-    pub(crate) fn new(capacity: usize, last_generation: u32, backing: Backing) -> Result<Self, MapError> {
+    pub(crate) fn new(
+        zone: Arc<Zone>,
+        capacity: usize,
+        last_generation: u32,
+        backing: Backing,
+    ) -> Result<Self, MapError> {
         debug_assert!((1..=LAST_GENERATION).contains(&last_generation));
         let ids = Ids::new(capacity, sys::host::cpus().min(8), backing)?;
         Ok(Self {
+            zone,
             words: Table::reserve(ids.capacity(), backing)?,
             lens: Table::reserve(ids.capacity(), backing)?,
             floors: Table::reserve(ids.capacity() / CHUNK, backing)?,
@@ -43,30 +57,34 @@ impl Handles {
     }
 
     /// Takes a free index and makes its next handle; nothing can be reached through it until [`Handles::publish`].
-    pub(crate) fn reserve(&self) -> Option<Handle> {
+    pub(crate) fn reserve(&self) -> Result<Handle, AllocError> {
         loop {
-            let index = self.ids.take()?;
+            let index = self.ids.take(|opening| self.open(opening)).map_err(|error| match error {
+                TakeError::Exhausted => AllocError::Numbers,
+                TakeError::Refused(error) => error.into(),
+            })?;
             // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
             let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed)).generation();
-            let generation = last.max(self.floor(index as usize / CHUNK)) + 1;
+            // Relaxed: the shard's lock ordered us after `discard`, and after `open`.
+            let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
+            let generation = last.max(floor) + 1;
             if generation <= self.last_generation {
-                return Some(Handle::new(index, generation));
+                return Ok(Handle::new(index, generation));
             }
             // Its generations are used up. It stays taken for good: 8 bytes lost after 16 million uses.
         }
     }
 
-    /// The highest generation of a chunk whose words went back to the OS. The caller has taken an index of the chunk, so the chunk is not vacant.
-    fn floor(&self, chunk: usize) -> u32 {
-        let floor = &self.floors[chunk];
-        // Relaxed: the shard's lock ordered us after `discard`, and the mark is only counted.
-        let mut seen = floor.load(Ordering::Relaxed);
-        if seen & KEPT != 0 {
-            // Several may find the mark; one of them takes it away.
-            seen = floor.fetch_and(!KEPT, Ordering::Relaxed);
-            self.kept.fetch_sub(usize::from(seen & KEPT != 0), Ordering::Relaxed);
+    /// Charges a chunk that is about to be opened. One that kept its words is charged already.
+    fn open(&self, opening: Opening) -> Result<(), frames::AllocError> {
+        let floor = &self.floors[opening.first / CHUNK];
+        // Relaxed: the shard's lock, which is held here, ordered us after `discard`; nobody else has an index of the chunk.
+        if floor.load(Ordering::Relaxed) & KEPT == 0 {
+            return self.zone.charge(CHUNK_BYTES + opening.set_bytes);
         }
-        seen & !KEPT
+        floor.fetch_and(!KEPT, Ordering::Relaxed);
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Gives an index back that was reserved and not published. Nobody has seen the handle, so its generation is not used up.
@@ -154,6 +172,7 @@ impl Handles {
         floor.fetch_max(last, Ordering::Relaxed);
         self.words.discard(first, CHUNK);
         self.lens.discard(first, CHUNK);
+        self.zone.uncharge(CHUNK_BYTES);
     }
 
     /// Every live handle with its location. A snapshot, exact when nobody changes the pool.
@@ -163,10 +182,15 @@ impl Handles {
 
     /// Memory of the table, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let record = size_of::<u64>() + size_of::<u16>();
         // Relaxed: a snapshot, as the count of open chunks is.
         let chunks = self.ids.open_chunks() + self.kept.load(Ordering::Relaxed);
-        chunks * (CHUNK * record + size_of::<u32>()) + self.ids.own_bytes()
+        chunks * CHUNK_BYTES as usize + self.ids.own_bytes()
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.zone.uncharge(self.bytes() as u64);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::class::SizeClass;
 use crate::fullness::Group;
 use crate::handle::{Handle, Location};
 use crate::object::Slot;
-use crate::pool::{ClassState, NoNumber, Pool, shape_of};
+use crate::pool::{ClassState, Pool, shape_of};
 use crate::zspage::frames_of;
 use crate::{AllocError, MAX_OBJECT};
 
@@ -34,7 +34,7 @@ impl Pool {
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
-        let handle = self.handles.reserve().ok_or(NoNumber)?;
+        let handle = self.handles.reserve()?;
         let placed = match self.place(&mut self.lock(class), class, handle, bytes.len()) {
             Ok(placed) => placed,
             Err(error) => {
@@ -56,7 +56,7 @@ impl Pool {
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
-        let handle = self.handles.reserve().ok_or(NoNumber)?;
+        let handle = self.handles.reserve()?;
         let mut state = self.lock(class);
         let placed = self
             .grow(&mut state, class, |held, state| {
@@ -176,7 +176,7 @@ impl Pool {
         class: SizeClass,
         attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
     ) -> Result<(Slot, Exclusive<'_>), AllocError> {
-        let mut held = self.zspages.extents().create(shape_of(class), class.index).ok_or(NoNumber)?;
+        let mut held = self.zspages.extents().create(shape_of(class), class.index)?;
         if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);

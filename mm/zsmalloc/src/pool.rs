@@ -15,7 +15,7 @@ use crate::handle::LAST_GENERATION;
 use crate::handles::Handles;
 use crate::hold::{ClassGuard, HoldTimes, Holds};
 use crate::zspage::{Head, List, Zspages};
-use crate::{AccessError, AllocError, BackgroundStats, Leaked, PoolError};
+use crate::{AccessError, BackgroundStats, Leaked, PoolError};
 
 /// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
 const MAX_OBJECTS: usize = 1 << 31;
@@ -120,7 +120,7 @@ impl Pool {
         };
         let pool = Arc::new(Self {
             zspages: Zspages::new(owner, capacity, config.backing)?,
-            handles: Handles::new(objects.min(MAX_OBJECTS), last_generation, config.backing)?,
+            handles: Handles::new(Arc::clone(&zone), objects.min(MAX_OBJECTS), last_generation, config.backing)?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
@@ -219,12 +219,3 @@ impl ClassState {
 pub(crate) fn shape_of(class: SizeClass) -> Shape {
     if class.frames == 1 { Shape::Single } else { Shape::Chain }
 }
-
-impl From<NoNumber> for AllocError {
-    fn from(_: NoNumber) -> Self {
-        Self::Numbers
-    }
-}
-
-/// All numbers of some table are taken.
-pub(crate) struct NoNumber;

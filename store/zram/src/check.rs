@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::Zram;
 use crate::hot::Hot;
 use crate::slots::CHUNK;
+use crate::stat::MemorySplit;
 
 /// A contradiction in a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -85,6 +86,8 @@ impl Zram {
             ("hot_pages", stat.hot.hot_pages, recount.hot),
             ("hot pages on LRU lists", lists, recount.hot),
             ("mem_total", memory.mem_total, memory.summed().mem_total),
+            ("memory charged to the zone", zone.charged_bytes, charged(&memory)),
+            ("memory held", zone.memory_bytes + zone.lender_bytes, memory.mem_total + zone.lent.bytes()),
         ];
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
     }
@@ -142,4 +145,9 @@ impl Zram {
 
 fn equal(what: &'static str, kept: u64, counted: u64) -> Result<(), CheckError> {
     if kept == counted { Ok(()) } else { Err(CheckError::Count { what, kept, counted }) }
+}
+
+/// What is no frame and no table of the zone: the limit counts it because it was charged.
+fn charged(memory: &MemorySplit) -> u64 {
+    memory.handles + memory.zspages + memory.slots + memory.hot_records + memory.streams
 }

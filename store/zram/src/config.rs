@@ -30,7 +30,9 @@ pub struct ZramConfig {
     pub size: Bytes,
     /// The codec.
     pub algorithm: Algorithm,
-    /// The most the frames of zspages may take, rounded up to a frame; `None` for no limit.
+    /// The most the device may hold in all, rounded up to a frame; `None` for no limit. Frames in use and free, all tables, codec contexts and what a balloon
+    /// lent from its zone count, so [`MemorySplit::mem_total`](crate::MemorySplit::mem_total) never passes it. A few frames of it are kept for moving content
+    /// together.
     pub mem_limit: Option<Bytes>,
     /// Whether clients may change it.
     pub access: Access,

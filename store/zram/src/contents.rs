@@ -11,7 +11,7 @@ use zsmalloc::AllocError;
 
 use crate::counters::{Counter, Counters};
 use crate::hot::{Hot, Pinned};
-use crate::slots::Slots;
+use crate::slots::{NotReplaced, Slots};
 
 /// Tries before a word that keeps being stale is taken for damage.
 const STALE_TRIES: u32 = 1 << 16;
@@ -33,8 +33,10 @@ pub(crate) struct Contents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replaced {
     Done,
-    /// Somebody was faster; this is what the slot holds now.
+    /// Another thread was faster; this is what the slot holds now.
     Lost(Stored),
+    /// The slot is empty, and there is no memory for its part of the slot table.
+    NoMemory,
 }
 
 impl Contents {
@@ -108,17 +110,27 @@ impl Contents {
             self.account(old, new);
         }
         self.free(unused)?;
-        Ok(replaced.map_or_else(Replaced::Lost, |()| Replaced::Done))
+        Ok(match replaced {
+            Ok(()) => Replaced::Done,
+            Err(NotReplaced::Changed(now)) => Replaced::Lost(now),
+            Err(NotReplaced::NoMemory) => Replaced::NoMemory,
+        })
     }
 
-    /// Puts `new` in the slot, whatever it held.
-    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
+    /// Puts `new` in the slot, whatever it held. Returns [`Replaced::NoMemory`] with nothing changed and `new` still the caller's; that cannot happen when
+    /// `new` is the empty page.
+    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<Replaced, BlockError> {
         let mut old = self.slots.get(slot);
-        while let Err(now) = self.slots.replace(slot, old, new) {
-            old = now;
+        loop {
+            match self.slots.replace(slot, old, new) {
+                Ok(()) => break,
+                Err(NotReplaced::Changed(now)) => old = now,
+                Err(NotReplaced::NoMemory) => return Ok(Replaced::NoMemory),
+            }
         }
         self.account(old, new);
-        self.free(old)
+        self.free(old)?;
+        Ok(Replaced::Done)
     }
 
     /// Puts zeros with reserved room in the slot if it still holds `old`. The room comes out of `room`.
@@ -128,8 +140,10 @@ impl Contents {
         old: Stored,
         room: &mut Reservation<'_>,
     ) -> Result<Replaced, BlockError> {
-        if let Err(now) = self.slots.replace(slot, old, Stored::RESERVED) {
-            return Ok(Replaced::Lost(now));
+        match self.slots.replace(slot, old, Stored::RESERVED) {
+            Ok(()) => {}
+            Err(NotReplaced::Changed(now)) => return Ok(Replaced::Lost(now)),
+            Err(NotReplaced::NoMemory) => return Ok(Replaced::NoMemory),
         }
         // From here on the word stands for it.
         let detached = room.detach(FrameCount(1));
@@ -157,7 +171,7 @@ impl Contents {
         stored
     }
 
-    fn free(&self, stored: Stored) -> Result<(), BlockError> {
+    pub(crate) fn free(&self, stored: Stored) -> Result<(), BlockError> {
         if stored.handle().is_none() {
             if stored == Stored::RESERVED {
                 // INV-SLOT-3: the word was ours alone, so its reservation is given up once.

@@ -36,9 +36,11 @@ pub(crate) enum Counter {
     HotEvictions,
     /// Objects given back to the pool, and hot pages that ended.
     Freed,
+    /// Pages that found no memory at first, and waited while others made room.
+    WriteStalls,
 }
 
-const COUNTERS: usize = Counter::Freed as usize + 1;
+const COUNTERS: usize = Counter::WriteStalls as usize + 1;
 const SHARDS: usize = 16;
 
 /// One line pair of counters for each of a few threads; a counter's value is the sum.
@@ -57,6 +59,12 @@ struct Shard([AtomicU64; COUNTERS]);
 impl Counters {
     pub(crate) fn add(&self, counter: Counter, count: u64) {
         self.mine(counter).fetch_add(count, Relaxed);
+    }
+
+    /// Whether this thread's part of a counter passed a multiple of `every` when `count` was added to it just now. A hint: threads may share a part.
+    pub(crate) fn crossed(&self, counter: Counter, count: u64, every: u64) -> bool {
+        let now = self.mine(counter).load(Relaxed);
+        now / every != now.saturating_sub(count) / every
     }
 
     /// Takes away what some thread, maybe another one, has added: the shard may wrap, the sum does not.

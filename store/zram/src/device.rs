@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use block::{BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode, ZeroSpeed};
-use page::{PAGE_SIZE, Page, Stored};
+use page::{PAGE_SIZE, Page, StoreError, Stored};
+use zsmalloc::AllocError;
 
 use crate::Zram;
 use crate::contents::{Replaced, offset_of};
@@ -48,6 +49,7 @@ impl BlockDevice for Zram {
             self.write_piece(&piece, &buf[piece.request.clone()])
         });
         self.contents.counters.add(Counter::Writes, pages);
+        self.watch_limit(pages);
         self.count_failure(Counter::FailedWrites, &result);
         result
     }
@@ -150,7 +152,7 @@ impl Zram {
             if self.contents.change(piece.slot, |hot| hot.copy_from_slice(page)) {
                 return Ok(());
             }
-            return self.contents.put(piece.slot, self.store(piece.slot, page)?);
+            return self.put(piece.slot, self.store(piece.slot, page)?);
         }
         self.merge(piece, |part| part.copy_from_slice(buf))
     }
@@ -212,8 +214,11 @@ impl Zram {
                     }
                 },
             };
-            if replaced == Replaced::Done {
-                return Ok(());
+            match replaced {
+                Replaced::Done => return Ok(()),
+                Replaced::Lost(_) => {}
+                // The slot was empty, so nothing is pinned.
+                Replaced::NoMemory => self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?,
             }
         }
     }
@@ -227,7 +232,7 @@ impl Zram {
                 continue;
             }
             if self.contents.slots.get(slot) != Stored::EMPTY {
-                self.contents.put(slot, Stored::EMPTY)?;
+                let _emptied = self.contents.put(slot, Stored::EMPTY)?;
             }
             slot += 1;
         }

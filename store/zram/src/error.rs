@@ -23,6 +23,16 @@ pub enum ZramError {
     /// The slot table cannot be reserved.
     #[error("no room for the device's slot table: {0}")]
     Slots(#[from] sys::MapError),
+    /// The memory limit is less than the device takes when it is empty.
+    #[error(
+        "a memory limit of {limit} bytes is not possible: the empty device takes {needed} already, most of it for the codec"
+    )]
+    Limit {
+        /// Bytes the empty device takes.
+        needed: u64,
+        /// The limit asked for.
+        limit: u64,
+    },
     /// The codec cannot be set up.
     #[error(transparent)]
     Stream(#[from] StreamError),

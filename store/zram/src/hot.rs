@@ -83,12 +83,14 @@ impl Hot {
         let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
         let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
         let words = OwnerWords { single: 1, chain: 0 };
+        let recent = Recent::new();
+        zone.charge(recent.bytes() as u64).map_err(zsmalloc::PoolError::from)?;
         Ok(Self {
             // At most the frames of a zone, which 32 bits can number.
             extents: Extents::new(owner, limit.max(1) as usize, words, backing)?,
             limit,
             taken: AtomicU64::new(0),
-            recent: Recent::new(),
+            recent,
             worth: Worth::new(),
         })
     }
@@ -168,7 +170,7 @@ impl Hot {
     /// Puts bytes into a frame, for a slot that is then made to name it; `None` when there is no room in the cache or in the zone.
     pub(crate) fn admit<'h>(&'h self, slots: &'h Slots, slot: usize, bytes: &[u8]) -> Option<Fresh<'h>> {
         self.charge().then_some(())?;
-        let Some(mut held) = self.extents.create(Shape::Single, 0) else {
+        let Ok(mut held) = self.extents.create(Shape::Single, 0) else {
             self.uncharge();
             return None;
         };
@@ -318,6 +320,7 @@ impl Drop for Hot {
     fn drop(&mut self) {
         let ids: Vec<ExtentId> = self.extents.live(Shape::Single).collect();
         ids.into_iter().filter_map(|id| self.extents.try_exclusive(id)).for_each(Exclusive::destroy);
+        self.extents.zone().uncharge(self.recent.bytes() as u64);
         self.extents.zone().release_excess(Budget::unlimited());
     }
 }

@@ -36,7 +36,8 @@
 //! finds that room, whatever it writes; a discard gives it up.
 //!
 //! # The limit
-//! It counts frames of zspages, as the kernel's does, and is kept by the zone: a frame above it is never handed out, so nothing has to be taken back.
+//! It bounds all memory of the device: frames in use and free, tables, codec contexts, and what a balloon lent. The zone keeps it: a frame or a table page
+//! above it is never handed out, so nothing has to be taken back. Reads, discards and compaction need no memory beyond it.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,7 @@ mod counters;
 mod device;
 mod error;
 mod hot;
+mod near_limit;
 mod pieces;
 mod relief;
 mod reserve;
@@ -64,6 +66,7 @@ pub use check::CheckError;
 pub use config::{Access, ZramConfig};
 pub use error::ZramError;
 pub use frames::{CmaRegion, FrameCompaction, Movability};
-pub use stat::{HotStat, IoStat, MemorySplit, MmStat, Stat};
+pub use near_limit::{NEARLY_FULL_PERCENT, NO_LONGER_FULL_PERCENT, NearlyFull};
+pub use stat::{HotStat, IoStat, LimitStat, MemorySplit, MmStat, Stat};
 pub use zram::{MAX_SIZE, Zram};
 pub use zsmalloc::{Budget, ChainRule, ClassStats, Compaction};

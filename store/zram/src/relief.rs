@@ -1,10 +1,18 @@
 //! Room when memory is short: whoever can give frames up is asked before a write is refused.
 
-use frames::{FrameCount, NoLocksHeld, Zone};
+use std::time::Duration;
+
+use frames::{Budget, CompactRequest, FrameCount, NoLocksHeld, PAGEBLOCK_FRAMES, Zone};
 use sync::Mutex;
 
 /// Times room is sought for one write, and times in a row in vain for all of them while nothing is freed.
 pub(crate) const TRIES: u32 = 8;
+
+/// What a table asks for at once is less than this. Units: bytes.
+const TABLE_ROOM: u64 = 256 << 10;
+
+/// How long frames are moved together for a table that needs memory.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Lets one thread at a time ask for room, and remembers when that was in vain.
 ///
@@ -34,9 +42,13 @@ impl Relief {
     ///
     /// `freed` counts what was freed on the device. While that stands still, a page that is always busy is no reason to ask more than once a write.
     ///
-    /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop.
+    /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop. Tables need memory that is no frame:
+    /// pageblocks that are free go back to the OS first, and frames are moved together when there are enough free ones for another such block.
     pub(crate) fn seek(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
         let mut vain = self.in_vain.lock();
+        if make_room_for_tables(zone) {
+            return true;
+        }
         if zone.shrinkable().0 == 0 {
             return false;
         }
@@ -50,4 +62,18 @@ impl Relief {
         vain.freed = freed;
         vain.times < TRIES
     }
+}
+
+/// Lowers what the zone holds by memory that no frame in use needs. Returns whether it did.
+fn make_room_for_tables(zone: &Zone) -> bool {
+    let memory = zone.memory();
+    if memory.room >= TABLE_ROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
+        return false;
+    }
+    let promise = NoLocksHeld::promise();
+    if zone.release_for_charge(&promise) {
+        return true;
+    }
+    let _report = zone.compact(CompactRequest { budget: Budget::within(PATIENCE), ..CompactRequest::default() });
+    zone.release_for_charge(&promise)
 }

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use block::{BlockError, Span};
 use frames::{FrameCount, Reservation};
-use page::Stored;
+use page::{StoreError, Stored};
+use zsmalloc::AllocError;
 
 use crate::Zram;
 use crate::contents::Replaced;
@@ -36,6 +37,8 @@ impl Zram {
             match self.put_reserved(piece.slot, old, room)? {
                 Replaced::Done => return Ok(()),
                 Replaced::Lost(now) => old = now,
+                // Nothing changed: looked at again.
+                Replaced::NoMemory => {}
             }
         }
         Ok(())
@@ -47,6 +50,8 @@ impl Zram {
             match self.put_reserved(slot, old, room)? {
                 Replaced::Done => return Ok(()),
                 Replaced::Lost(now) => old = now,
+                // Nothing changed: looked at again.
+                Replaced::NoMemory => {}
             }
         }
         Ok(())
@@ -62,7 +67,13 @@ impl Zram {
             // Counted as reserved above, and spent or given up by another request since.
             *room = self.reserve(slot, FrameCount(1))?;
         }
-        self.contents.put_reserved(slot, old, room)
+        let mut tries = 0;
+        loop {
+            match self.contents.put_reserved(slot, old, room)? {
+                Replaced::NoMemory => self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?,
+                replaced => return Ok(replaced),
+            }
+        }
     }
 
     fn is_reserved(&self, slot: usize) -> bool {

@@ -20,11 +20,18 @@
 //! A chunk with R set has no occupied slot and nobody enters it. Discarding writes zeros, which is what empty slots hold anyway: readers need not
 //! know.
 //!
+//! # Memory
+//! Entering a chunk that has no memory charges it to the zone's memory limit first, together with the page of counts it is the first to use, and is refused
+//! when it does not fit. Counts are not given back: 4 KiB for 2 GiB of the device. Swapping and emptying charge nothing, so they work at the limit.
+//!
 //! # Invariants
 //! - INV-SLOT-1: an occupied slot is counted in its chunk.
 //! - INV-SLOT-2: R is set only while the count is zero, and no slot of the chunk becomes occupied before R is cleared.
 //! - INV-SLOT-3: [`Slots::replace`] succeeds for exactly one caller for each word that leaves a slot, so what stood behind it is freed once (Z9).
 
+use std::sync::Arc;
+
+use frames::{AllocError, Zone};
 use page::Stored;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
@@ -41,13 +48,35 @@ const RECLAIM: u32 = 1 << 31;
 const COMMITTED: u32 = 1 << 30;
 const COUNT: u32 = COMMITTED - 1;
 
+/// Memory of the slots of a chunk. Units: bytes.
+const CHUNK_BYTES: u64 = (CHUNK * size_of::<u64>()) as u64;
+/// Chunks whose counts fill one OS page.
+const GROUP: usize = 1024;
+/// Memory of these counts. Units: bytes.
+const GROUP_BYTES: u64 = (GROUP * size_of::<u32>()) as u64;
+
+/// Why a slot was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotReplaced {
+    /// It holds this word by now.
+    Changed(Stored),
+    /// It is empty, and there is no memory for the part of the table it is in.
+    NoMemory,
+}
+
 /// No chunk is idle.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Slots {
+    /// Whose memory limit the table counts against.
+    zone: Arc<Zone>,
     words: Table<AtomicU64>,
     chunks: Table<AtomicU32>,
+    /// 1 for each page of `chunks` that is charged.
+    groups: Table<AtomicU32>,
+    /// How many of them there are.
+    charged_groups: AtomicU32,
     /// The chunk that was the last to empty.
     idle: AtomicU32,
     /// Chunks with C set.
@@ -55,10 +84,13 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// `count` empty slots.
-    pub(crate) fn new(count: usize, backing: Backing) -> Result<Self, MapError> {
+    /// `count` empty slots, whose memory counts against the limit of `zone`.
+    pub(crate) fn new(zone: Arc<Zone>, count: usize, backing: Backing) -> Result<Self, MapError> {
         let chunks = count.div_ceil(CHUNK);
         Ok(Self {
+            zone,
+            groups: Table::reserve(chunks.div_ceil(GROUP), backing)?,
+            charged_groups: AtomicU32::new(0),
             words: Table::reserve(chunks * CHUNK, backing)?,
             chunks: Table::reserve(chunks, backing)?,
             idle: AtomicU32::new(NONE),
@@ -74,12 +106,13 @@ impl Slots {
 
     /// Swaps `new` in if the slot holds `old`.
     ///
-    /// On success `old` is the caller's to free, and nobody else's. On failure the slot's present word comes back and nothing has changed.
-    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<(), Stored> {
+    /// On success `old` is the caller's to free, and nobody else's. On failure nothing has changed. A word that is not empty is always replaced, also at the
+    /// memory limit.
+    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<(), NotReplaced> {
         let chunk = slot / CHUNK;
         let entering = old == Stored::EMPTY && new != Stored::EMPTY;
         if entering {
-            self.enter(chunk);
+            self.enter(chunk).map_err(|_| NotReplaced::NoMemory)?;
         }
         let swapped = self.swap(slot, old, new);
         let leaving = if entering { swapped.is_err() } else { swapped.is_ok() && old != new && new == Stored::EMPTY };
@@ -89,17 +122,17 @@ impl Slots {
         swapped
     }
 
-    fn swap(&self, slot: usize, old: Stored, new: Stored) -> Result<(), Stored> {
+    fn swap(&self, slot: usize, old: Stored, new: Stored) -> Result<(), NotReplaced> {
         // AcqRel: Release hands the new object to readers, Acquire takes the old one over from whoever stored it. Acquire on failure: the word that is
         // returned will be followed.
         self.words[slot]
             .compare_exchange(old.to_bits(), new.to_bits(), Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
-            .map_err(Stored::from_bits)
+            .map_err(|now| NotReplaced::Changed(Stored::from_bits(now)))
     }
 
     /// Counts a slot that is about to be occupied. Waits while the chunk's memory is being given back: one system call.
-    fn enter(&self, chunk: usize) {
+    fn enter(&self, chunk: usize) -> Result<(), AllocError> {
         let word = &self.chunks[chunk];
         let mut spins = 0;
         // Relaxed: a first guess for the compare-and-swap.
@@ -111,16 +144,43 @@ impl Slots {
                 seen = word.load(Ordering::Relaxed);
                 continue;
             }
+            let is_first = seen & COMMITTED == 0;
+            if is_first && let Err(error) = self.charge(chunk) {
+                // Another thread may have charged the chunk meanwhile: then it is there for both.
+                let now = word.load(Ordering::Relaxed);
+                if now == seen {
+                    return Err(error);
+                }
+                seen = now;
+                continue;
+            }
             // Acquire pairs with the Release at the end of `reclaim`: the zeros it wrote come before the word we are going to swap in.
-            match word.compare_exchange_weak(seen, (seen | COMMITTED) + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => break,
+            match word.compare_exchange(seen, (seen | COMMITTED) + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) if is_first => break,
+                Ok(_) => return Ok(()),
                 Err(now) => seen = now,
             }
+            if is_first {
+                self.zone.uncharge(CHUNK_BYTES);
+            }
         }
-        if seen & COMMITTED == 0 {
-            // Relaxed: a statistic.
-            self.committed.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: a statistic.
+        self.committed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Charges a chunk that is about to have memory, and the counts around it if they are the first of their page.
+    fn charge(&self, chunk: usize) -> Result<(), AllocError> {
+        let group = &self.groups[chunk / GROUP];
+        // Relaxed: the word only says that somebody has charged the page.
+        if group.load(Ordering::Relaxed) == 0 {
+            self.zone.charge(GROUP_BYTES)?;
+            match group.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => _ = self.charged_groups.fetch_add(1, Ordering::Relaxed),
+                Err(_) => self.zone.uncharge(GROUP_BYTES),
+            }
         }
+        self.zone.charge(CHUNK_BYTES)
     }
 
     /// Takes a slot that is empty again out of the count.
@@ -148,6 +208,7 @@ impl Slots {
         self.words.discard(chunk * CHUNK, CHUNK);
         // Relaxed: a statistic.
         self.committed.fetch_sub(1, Ordering::Relaxed);
+        self.zone.uncharge(CHUNK_BYTES);
         // Release pairs with the Acquire in `enter`.
         word.store(0, Ordering::Release);
     }
@@ -169,11 +230,18 @@ impl Slots {
         (self.chunks[chunk].load(Ordering::Relaxed) & COUNT) as usize
     }
 
-    /// Memory of the table in bytes: the chunks in use, and all of the counts.
+    /// Memory of the table in bytes: the chunks in use, and the pages of counts that were ever used. All of it is charged.
     pub(crate) fn bytes(&self) -> u64 {
-        // Relaxed: a statistic.
+        // Relaxed: statistics.
         let committed = u64::from(self.committed.load(Ordering::Relaxed));
-        committed * (CHUNK * size_of::<u64>()) as u64 + (self.chunks.len() * size_of::<u32>()) as u64
+        let groups = u64::from(self.charged_groups.load(Ordering::Relaxed));
+        committed * CHUNK_BYTES + groups * GROUP_BYTES
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.zone.uncharge(self.bytes());
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use page::PAGE_SIZE;
-use sync::atomic::Ordering::Relaxed;
 use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
 use crate::Zram;
@@ -21,7 +20,7 @@ pub struct MmStat {
     pub compr_data_size: u64,
     /// Frames of zspages.
     pub mem_used_total: u64,
-    /// The limit on that, 0 for none.
+    /// The limit on [`MemorySplit::mem_total`] and what is lent, so also on `mem_used_total`; 0 for none.
     pub mem_limit: u64,
     /// The most `mem_used_total` ever was, or since it was reset.
     pub mem_used_max: u64,
@@ -100,6 +99,20 @@ pub struct MemorySplit {
     pub hot: u64,
     /// Records of the cache of hot pages.
     pub hot_records: u64,
+    /// Codec contexts and their buffers.
+    pub streams: u64,
+}
+
+/// What happens at the memory limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitStat {
+    /// Pages whose write found no memory at first, and had others make room: the kernel's `writestall`.
+    pub writestall: u64,
+    /// Whether more than [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit is needed, and since then not less than
+    /// [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT).
+    pub nearly_full: bool,
+    /// How often it came to that.
+    pub nearly_full_total: u64,
 }
 
 /// All statistics of a device.
@@ -115,6 +128,8 @@ pub struct Stat {
     pub reserved: u64,
     /// The cache of uncompressed hot pages.
     pub hot: HotStat,
+    /// What happens at the memory limit.
+    pub limit: LimitStat,
     /// What object compaction did so far.
     pub compaction: CompactionTotals,
     /// What the pool's thread in the background did so far, if there is one.
@@ -162,7 +177,7 @@ impl MemorySplit {
     pub(crate) fn summed(self) -> Self {
         let frames = self.live + self.rounding + self.holes + self.free_frames + self.hot;
         let tables = self.descriptors + self.handles + self.zspages + self.slots + self.hot_records;
-        Self { mem_total: frames + tables, ..self }
+        Self { mem_total: frames + tables + self.streams, ..self }
     }
 }
 
@@ -179,6 +194,7 @@ impl Zram {
             memory: self.memory_split(&pool),
             reserved: self.contents.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
             hot: self.hot_stat(),
+            limit: self.limit_stat(),
             buddyinfo: self.contents.zone.buddyinfo().to_string(),
             compaction: pool.compaction,
             background: pool.background,
@@ -188,13 +204,11 @@ impl Zram {
 
     fn mm_stat(&self, pool: &PoolStats) -> MmStat {
         let frame = PAGE_SIZE as u64;
-        // Relaxed: a statistic.
-        let limit = Some(self.limit.load(Relaxed)).filter(|&limit| limit != u64::MAX);
         MmStat {
             orig_data_size: self.contents.counters.get(Counter::Stored) * PAGE_SIZE as u64,
             compr_data_size: pool.live_bytes,
             mem_used_total: pool.frames * frame,
-            mem_limit: limit.map_or(0, |limit| limit.next_multiple_of(frame)),
+            mem_limit: self.contents.zone.memory().limit.unwrap_or(0),
             mem_used_max: self.contents.pages.pool().frames_max() * frame,
             same_pages: self.contents.counters.get(Counter::Same),
             pages_compacted: pool.compaction.frames_freed,
@@ -228,6 +242,14 @@ impl Zram {
         }
     }
 
+    fn limit_stat(&self) -> LimitStat {
+        LimitStat {
+            writestall: self.contents.counters.get(Counter::WriteStalls),
+            nearly_full: self.near.is_near(),
+            nearly_full_total: self.near.times(),
+        }
+    }
+
     fn memory_split(&self, pool: &PoolStats) -> MemorySplit {
         let zone = self.contents.zone.stats();
         let hot = self.hot_stat().hot_bytes;
@@ -237,16 +259,14 @@ impl Zram {
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
             // Saturating: the pool may have grown between the two snapshots. What is lent to the host is in use, and held by nobody here.
-            free_frames: zone
-                .committed
-                .bytes()
-                .saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
+            free_frames: zone.reached.bytes().saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
             slots: self.contents.slots.bytes(),
             hot,
             hot_records: self.contents.hot.as_ref().map_or(0, Hot::record_bytes),
+            streams: self.stream_bytes,
         }
         .summed()
     }

@@ -1,6 +1,6 @@
 //! The device: a slot table over a pool of pages.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use block::{BlockError, Bytes};
 use frames::{
@@ -8,12 +8,12 @@ use frames::{
     Zone, ZoneConfig,
 };
 use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
-use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
 
-use crate::contents::{Contents, offset_of};
+use crate::contents::{Contents, Replaced, offset_of};
 use crate::counters::{Counter, Counters};
 use crate::hot::Hot;
+use crate::near_limit::{LOOK_EVERY, NearLimit, NearlyFull};
 use crate::relief::{self, Relief};
 use crate::slots::Slots;
 use crate::{Access, ZramConfig, ZramError};
@@ -24,6 +24,8 @@ pub const MAX_SIZE: u64 = 2 << 40;
 /// Wholly free pageblocks that keep their memory for the next writes, at least; a 64th of those in use when that is more ([`Zone::kept`]). One, since 2 MiB
 /// show in what a small disk holds.
 const KEEP_BLOCKS: u32 = 1;
+/// The part of the memory limit that streams may take, unless one alone takes more.
+const STREAM_PART: u64 = 4;
 
 /// A compressed block device in memory. See the crate's page.
 ///
@@ -35,8 +37,10 @@ pub struct Zram {
     relief: Relief,
     /// Kept for its drop.
     _shrinker: Option<ShrinkerRegistration>,
-    /// Bytes, as given; `u64::MAX` for none.
-    pub(crate) limit: AtomicU64,
+    pub(crate) near: NearLimit,
+    on_nearly_full: OnceLock<fn(NearlyFull)>,
+    /// Memory of the streams, which is charged. Units: bytes.
+    pub(crate) stream_bytes: u64,
 }
 
 impl Zram {
@@ -45,8 +49,9 @@ impl Zram {
     /// # Errors
     /// [`ZramError`]; nothing is left behind.
     pub fn new(config: ZramConfig) -> Result<Self, ZramError> {
-        // One stream for each thread that can run; more would only be in the way of the caches.
-        let streams = Streams::of(config.algorithm, sys::host::cpus().min(64))?;
+        // One stream for each thread that can run, since more would only be in the way of the caches; fewer where they would take most of the limit.
+        let most = config.mem_limit.map_or(u64::MAX, |limit| limit.0 / STREAM_PART);
+        let streams = Streams::within(config.algorithm, sys::host::cpus().min(64), most)?;
         Self::with_streams(config, streams)
     }
 
@@ -64,17 +69,23 @@ impl Zram {
         let zone = Arc::new(Zone::new(ZoneConfig {
             capacity,
             cma,
-            limit: limit_of(&config, capacity, config.mem_limit),
+            limit: limit_of(&config, capacity),
+            memory_limit: config.mem_limit.map(whole_pages),
             backing: config.backing,
             movability: config.movability,
             keep_blocks: KEEP_BLOCKS,
             ..ZoneConfig::default()
         })?);
+        let stream_bytes = streams.memory();
+        zone.charge(stream_bytes).map_err(|_| {
+            let held = zone.memory().held;
+            ZramError::Limit { needed: held + stream_bytes, limit: config.mem_limit.map_or(0, whole_pages) }
+        })?;
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
         let cache = config.hot_cache.filter(|size| size.0 > 0);
         let contents = Arc::new(Contents {
             // At most MAX_SIZE / PAGE_SIZE, which fits everywhere.
-            slots: Slots::new(pages as usize, config.backing)?,
+            slots: Slots::new(Arc::clone(&zone), pages as usize, config.backing)?,
             pages: Pages::new(pool, streams),
             counters: Counters::default(),
             hot: cache.map(|size| Hot::new(&zone, size, config.backing)).transpose()?,
@@ -84,7 +95,9 @@ impl Zram {
             _shrinker: contents.publish(),
             contents,
             relief: Relief::new(),
-            limit: AtomicU64::new(config.mem_limit.map_or(u64::MAX, |limit| limit.0)),
+            near: NearLimit::default(),
+            on_nearly_full: OnceLock::new(),
+            stream_bytes,
             config,
         })
     }
@@ -114,13 +127,30 @@ impl Zram {
         self.contents.pages.pool()
     }
 
-    /// Changes the most the frames of zspages may take, rounded up to a frame. When more is taken already, writes that need memory are refused until
-    /// enough was freed.
+    /// Changes the most the device may hold, rounded up to a frame: see [`ZramConfig::mem_limit`]. When it holds more already, writes that need memory are
+    /// refused until enough was freed.
     pub fn set_mem_limit(&self, limit: Option<Bytes>) {
-        // Relaxed: shown in statistics only; the zone holds the limit that counts.
-        self.limit.store(limit.map_or(u64::MAX, |limit| limit.0), Relaxed);
-        let zone = &self.contents.zone;
-        zone.set_limit(limit_of(&self.config, zone.capacity(), limit));
+        self.contents.zone.set_memory_limit(limit.map(whole_pages));
+    }
+
+    /// Calls `tell` whenever the device comes near its memory limit, before a write is refused: at [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of it,
+    /// and not again before it was below [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT). `tell` runs on the thread that writes; the first one stays.
+    pub fn on_nearly_full(&self, tell: fn(NearlyFull)) {
+        let _first = self.on_nearly_full.set(tell);
+    }
+
+    /// Looks whether the limit is near, once in a while: `pages` were written.
+    pub(crate) fn watch_limit(&self, pages: u64) {
+        let counters = &self.contents.counters;
+        if counters.crossed(Counter::Writes, pages, LOOK_EVERY) {
+            self.look_at_limit();
+        }
+    }
+
+    fn look_at_limit(&self) {
+        if let (Some(near), Some(tell)) = (self.near.look(self.contents.zone.memory()), self.on_nearly_full.get()) {
+            tell(near);
+        }
     }
 
     /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
@@ -171,6 +201,18 @@ impl Zram {
         }
     }
 
+    /// Puts a word into a slot, after others made room for its part of the slot table if that is what it takes. What stands behind the word is freed if not.
+    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
+        let mut tries = 0;
+        while self.contents.put(slot, new)? == Replaced::NoMemory {
+            if let Err(error) = self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries) {
+                self.contents.free(new)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// What to do about a request that was refused for want of memory: `Ok` means try it again. `tries` counts how often that was.
     pub(crate) fn make_room(&self, slot: usize, error: StoreError, tries: &mut u32) -> Result<(), BlockError> {
         let offset = offset_of(slot);
@@ -181,6 +223,10 @@ impl Zram {
         };
         if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *tries > relief::TRIES {
             return Err(BlockError::NoSpace { offset });
+        }
+        if *tries == 0 {
+            self.contents.counters.add(Counter::WriteStalls, 1);
+            self.look_at_limit();
         }
         *tries += 1;
         if !self.relief.seek(&self.contents.zone, || self.contents.counters.get(Counter::Freed)) {
@@ -226,14 +272,14 @@ fn beyond_the_limit(config: &ZramConfig) -> FrameCount {
     FrameCount(if has_cache(config) { PAGEBLOCK_FRAMES.into() } else { 0 })
 }
 
-/// What the zone is told for this limit.
-fn limit_of(config: &ZramConfig, capacity: FrameCount, limit: Option<Bytes>) -> Option<FrameCount> {
-    let asked = limit.map(frames_in);
-    if !has_cache(config) {
-        return asked;
-    }
-    let most = FrameCount(capacity.0.saturating_sub(beyond_the_limit(config).0));
-    Some(asked.map_or(most, |asked| asked.min(most)))
+/// The most frames that may be in use, whatever the memory limit: none but with a cache, which needs frames beyond it.
+fn limit_of(config: &ZramConfig, capacity: FrameCount) -> Option<FrameCount> {
+    has_cache(config).then(|| FrameCount(capacity.0.saturating_sub(beyond_the_limit(config).0)))
+}
+
+/// The memory limit as it is enforced and shown. Units: bytes.
+fn whole_pages(limit: Bytes) -> u64 {
+    frames_in(limit).bytes()
 }
 
 fn has_cache(config: &ZramConfig) -> bool {

@@ -12,8 +12,9 @@ use zram::{Budget, Zram, ZramConfig};
 
 fn disk(frames: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let mem_limit = Some(Bytes(frames * 4096));
-    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(32 << 20)) }).expect("a small disk")
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(32 << 20)) }).expect("a small disk");
+    disk.zone().set_limit(Some(FrameCount(frames)));
+    disk
 }
 
 fn balloon(disk: &Zram, unit: Unit) -> Arc<Balloon> {

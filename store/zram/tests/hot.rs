@@ -1,6 +1,7 @@
 //! The cache of hot pages: what is in it, what leaves it, and what it costs.
 
 use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use frames::FrameCount;
 use zcomp::Algorithm;
 use zram::{Budget, Movability, Zram, ZramConfig};
 
@@ -206,8 +207,8 @@ fn hot_pages_that_fill_the_arena_make_room() {
 fn at_the_limit_hot_pages_make_room_for_stored_ones() {
     let frames = 128;
     let capacity = |hot_cache| {
-        let config = ZramConfig { hot_cache, mem_limit: Some(Bytes(frames * 4096)), ..config(0) };
-        let disk = Zram::new(config).expect("a small disk");
+        let disk = Zram::new(ZramConfig { hot_cache, ..config(0) }).expect("a small disk");
+        disk.zone().set_limit(Some(FrameCount(frames)));
         if hot_cache.is_some() {
             // The cache fills the limit to the last frame.
             (0..frames).for_each(|page| drop(touch(&disk, PAGES - 1 - page, vec![0; 4096])));
@@ -232,7 +233,8 @@ fn at_the_limit_hot_pages_make_room_for_stored_ones() {
 /// hot pages that do not compress cannot make room. They stay as they are, readable and writable, and a write that does not fit is refused.
 #[test]
 fn r508_at_the_limit_a_page_that_cannot_be_stored_stays() {
-    let disk = Zram::new(ZramConfig { mem_limit: Some(Bytes(33 * 4096)), ..config(32) }).expect("a small disk");
+    let disk = Zram::new(config(32)).expect("a small disk");
+    disk.zone().set_limit(Some(FrameCount(33)));
     let mut expected = Vec::new();
     for page in 0..32 {
         write(&disk, page, &noise(page));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use block::{BlockDevice, Bytes, Span};
+use frames::FrameCount;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
 
@@ -21,10 +22,13 @@ fn disk(hot_frames: u64, limit: Option<u64>) -> Zram {
     let config = ZramConfig {
         algorithm: Algorithm::Lz4 { acceleration: 1 },
         hot_cache: Some(Bytes(hot_frames * 4096)),
-        mem_limit: limit.map(|frames| Bytes(frames * 4096)),
         ..ZramConfig::new(Bytes(PAGES * 4096))
     };
-    Zram::new(config).expect("a small disk")
+    let disk = Zram::new(config).expect("a small disk");
+    if limit.is_some() {
+        disk.zone().set_limit(limit.map(FrameCount));
+    }
+    disk
 }
 
 /// Z2, Z6, R-020: three writers each own a part of every page and know what they last wrote there, while pages are evicted, moved, compacted and read. A

@@ -1,6 +1,7 @@
 //! The device against the simplest thing that does the same: an array of bytes.
 
 use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use frames::FrameCount;
 use proptest::prelude::*;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
@@ -130,7 +131,11 @@ impl Pair {
                 self.compare(0, SIZE)
             }
             Op::Limit { frames } => {
-                self.disk.set_mem_limit(frames.map(|frames| Bytes(frames * 4096)));
+                // Frames alone, and everything: both in turn.
+                self.disk.zone().set_limit(frames.map(FrameCount));
+                self.disk.set_mem_limit(
+                    frames.filter(|frames| frames % 2 == 1).map(|frames| Bytes((1 << 20) + frames * 4096)),
+                );
                 Ok(())
             }
         }

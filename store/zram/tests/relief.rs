@@ -10,8 +10,9 @@ use zram::{Zram, ZramConfig};
 
 fn disk(frames: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let mem_limit = Some(Bytes(frames * 4096));
-    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(64 << 20)) }).expect("a small disk")
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(64 << 20)) }).expect("a small disk");
+    disk.zone().set_limit(Some(FrameCount(frames)));
+    disk
 }
 
 fn span(disk: &Zram, page: u64) -> Span {
@@ -46,7 +47,7 @@ fn r508_writers_that_meet_at_the_limit_all_get_what_one_of_them_freed() {
     for round in 0..300 {
         let thinned: Vec<u64> = (0..32).map(|step| (round * 7 + step * 31) % stored).collect();
         thinned.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("fine"));
-        let room = disk.stat().mm.mem_limit - disk.stat().mm.mem_used_total;
+        let room = 600 * 4096 - disk.stat().mm.mem_used_total;
         if disk.pool().frames_freeable() + room / 4096 > WRITERS {
             let start = Barrier::new(WRITERS as usize);
             std::thread::scope(|scope| {

@@ -266,6 +266,7 @@ fn r509_statistics_follow_the_requests() {
         memory.handles,
         memory.zspages,
         memory.slots,
+        memory.streams,
     ];
     assert_eq!(parts.iter().sum::<u64>(), memory.mem_total);
     disk.check().expect("sound");
@@ -331,7 +332,8 @@ fn discarding_everything_gives_the_tables_back() {
     disk.discard(span(&disk, 0, 64 << 20)).expect("discard needs nothing");
     let again = disk.stat().memory;
     assert!(full.slots >= empty.slots + 16384 * 8);
-    assert!(again.slots <= empty.slots + 4096, "{again:?}");
+    // One chunk of slack, and the page of counts.
+    assert!(again.slots <= empty.slots + 2 * 4096, "{again:?}");
     assert!(again.handles < full.handles / 2, "{again:?} {full:?}");
     assert_eq!((again.live, again.rounding, again.holes), (0, 0, 0));
     disk.check().expect("sound");

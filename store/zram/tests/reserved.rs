@@ -12,8 +12,9 @@ const LIMIT: u64 = 64;
 
 fn disk(pages: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let mem_limit = Some(Bytes(LIMIT * 4096));
-    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(pages * 4096)) }).expect("a small disk")
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(pages * 4096)) }).expect("a small disk");
+    disk.zone().set_limit(Some(FrameCount(LIMIT)));
+    disk
 }
 
 fn span(disk: &Zram, at: u64, len: u64) -> Span {

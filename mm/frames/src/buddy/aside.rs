@@ -14,6 +14,8 @@ pub(crate) enum NotNow {
     Isolated,
     /// Its memory is on the way to the OS.
     Releasing,
+    /// It has no memory, and the limit allows none.
+    Limit,
 }
 
 impl Buddy {
@@ -47,7 +49,7 @@ impl Buddy {
     pub(super) fn commit_aside(&mut self, tables: &Tables) -> Option<BlockIndex> {
         let region = self.region.clone();
         let inside = |block: &BlockIndex| region.contains(&block.0);
-        if region.is_empty() {
+        if region.is_empty() || !self.may_commit(region.end, 1) {
             return None;
         }
         let block = tables.released.lowest_from(region.start).filter(inside)?;
@@ -68,6 +70,9 @@ impl Buddy {
     /// Makes sure that a pageblock below the high-water mark has frames: if its memory went back to the OS, or it never had any, it is committed.
     pub(crate) fn make_present(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
         let facts = tables.blocks.facts(block);
+        if facts.residence == Residence::Released && !self.may_commit(self.online, 1) {
+            return Err(NotNow::Limit);
+        }
         match facts.residence {
             Residence::Releasing => return Err(NotNow::Releasing),
             Residence::Released if facts.migrate_type == MigrateType::Cma => {
@@ -141,16 +146,20 @@ impl Buddy {
         tables.blocks.set_facts(block, to);
     }
 
-    /// Takes every free frame of `first..end`, which lies in one pageblock. Each is in use as a single frame afterwards, with one reference, and counts
-    /// against what was reserved.
+    /// Takes every free frame of `first..end`, which lies in one pageblock, as far as the memory limit allows. Each is in use as a single frame afterwards,
+    /// with one reference, and counts against what was reserved.
     pub(crate) fn take_range(&mut self, tables: &Tables, first: Pfn, end: Pfn, mut taken: impl FnMut(Pfn)) {
         let mut next = first;
         while let Some(found) = tables.blocks.next_free(next, end) {
             let (head, order) = free_block_of(tables, found);
             let whole_end = head.plus(order.frames());
             let (from, to) = (head.max(first), whole_end.min(end));
+            if !self.can_reach(tables, from, to.0 - from.0) {
+                return;
+            }
             self.unlink(tables, head);
             self.account(tables, from, to.0 - from.0, Occupancy::Taken);
+            self.reach(tables, from, to.0 - from.0);
             for pfn in (from.0..to.0).map(Pfn) {
                 tables.frames.change(pfn, State::INSIDE, State::used(Order::SINGLE));
                 taken(pfn);

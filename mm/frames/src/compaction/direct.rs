@@ -15,7 +15,7 @@ use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Mode;
 use crate::pageblock::Residence;
 use crate::state::Kind;
-use crate::units::{BlockIndex, MigrateType, Order, Pfn};
+use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
 use crate::watermarks::Watermarks;
 use crate::zone::Zone;
 
@@ -72,7 +72,7 @@ impl Zone {
     /// Whether there are so many free frames that a block of this order can be expected: the lowest watermark, the block, and as many to move about.
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
         let buddy = self.buddy.lock();
-        let usable = self.usable(buddy.limit);
+        let usable = self.usable(buddy.frame_limit().map(FrameCount));
         usable.0.saturating_sub(buddy.charged) >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use frames::ExtentId;
+use frames::{ExtentId, FrameCount, ZoneConfig};
 use sync::thread;
 
 use super::*;
+
+fn zone() -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a tiny zone"))
+}
 
 fn place(handle: Handle) -> Location {
     Location::live(ExtentId::from_bits(0), 0, handle.generation())
@@ -16,7 +21,7 @@ fn place(handle: Handle) -> Location {
 fn l11_a_length_belongs_to_its_generation() {
     const LENS: [usize; 2] = [28, 5];
     sync::model(|| {
-        let handles = Arc::new(Handles::new(CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table"));
+        let handles = Arc::new(Handles::new(zone(), CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table"));
         let first = handles.reserve().expect("all are free");
         handles.publish(first, place(first), LENS[0]);
         let other = {

@@ -6,12 +6,17 @@ use frames::{FrameCount, Zone, ZoneConfig};
 use super::*;
 use crate::{AllocError, Pool, PoolConfig};
 
+fn zone() -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a small zone"))
+}
+
 fn table(chunks: usize, last_generation: u32) -> Handles {
-    Handles::new(chunks * CHUNK, last_generation, Backing::Heap).expect("a small table")
+    Handles::new(zone(), chunks * CHUNK, last_generation, Backing::Heap).expect("a small table")
 }
 
 fn reserve_all(handles: &Handles) -> Vec<Handle> {
-    std::iter::from_fn(|| handles.reserve()).collect()
+    std::iter::from_fn(|| handles.reserve().ok()).collect()
 }
 
 fn free_all(handles: &Handles, all: &[Handle]) {
@@ -28,7 +33,7 @@ fn r289_an_index_with_no_generation_left_is_retired() {
     handles.words[index].store(Location::dead(LAST_GENERATION).to_bits(), Ordering::Relaxed);
     handles.give_back(first);
     let mut had = 0;
-    while let Some(handle) = handles.reserve() {
+    while let Ok(handle) = handles.reserve() {
         assert!(handle.index() != first.index() && handle.generation() <= LAST_GENERATION, "{handle:?}");
         had += 1;
     }
@@ -64,7 +69,7 @@ fn words_kept_by_a_vacant_chunk_are_counted() {
             assert!(all.iter().all(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) != 0));
         }
     }
-    assert_eq!(handles.reserve(), None, "all generations are used up");
+    assert_eq!(handles.reserve(), Err(AllocError::Numbers), "all generations are used up");
 }
 
 /// R-289, L-11: a pool whose generations run out says so, has given out no handle twice, and still has what it has.

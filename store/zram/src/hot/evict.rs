@@ -83,7 +83,7 @@ impl Contents {
                 self.counters.add(Counter::HotEvictions, 1);
                 Evicted::Done
             }
-            Ok(Replaced::Lost(_)) => Evicted::Busy,
+            Ok(Replaced::Lost(_) | Replaced::NoMemory) => Evicted::Busy,
             Err(_) => Evicted::NoRoom,
         }
     }

@@ -6,6 +6,7 @@ use frames::{FrameCount, ZoneConfig};
 use sync::{model, thread};
 
 use super::*;
+use crate::slots::NotReplaced;
 
 struct Store {
     slots: Slots,
@@ -23,7 +24,8 @@ impl Store {
         let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
         let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
         let hot = Hot::new(&zone, Bytes(2 * FRAME_SIZE as u64), Backing::Heap).expect("a small cache");
-        let store = Arc::new(Self { slots: Slots::new(2, Backing::Heap).expect("a small table"), hot });
+        let slots = Slots::new(zone, 2, Backing::Heap).expect("a small table");
+        let store = Arc::new(Self { slots, hot });
         assert_eq!(store.install(Stored::EMPTY, [0, 0]), Some(true));
         store
     }
@@ -89,7 +91,7 @@ impl Store {
 
     fn discard(&self) {
         let mut old = self.slots.get(0);
-        while let Err(now) = self.slots.replace(0, old, Stored::EMPTY) {
+        while let Err(NotReplaced::Changed(now)) = self.slots.replace(0, old, Stored::EMPTY) {
             old = now;
         }
         if let Some(extent) = old.extent() {

@@ -1,8 +1,14 @@
 //! The slot protocol under loom, on the real code with two slots a chunk.
 
 use super::*;
+use frames::{FrameCount, ZoneConfig};
 use page::Form;
 use sync::{Arc, model, thread};
+
+fn zone() -> std::sync::Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    std::sync::Arc::new(Zone::new(config).expect("a tiny zone"))
+}
 
 fn word(pattern: u32) -> Stored {
     Stored::new(Form::Same(pattern))
@@ -11,7 +17,7 @@ fn word(pattern: u32) -> Stored {
 /// Sets the slot and returns what it displaced.
 fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
     let mut old = slots.get(slot);
-    while let Err(now) = slots.replace(slot, old, new) {
+    while let Err(NotReplaced::Changed(now)) = slots.replace(slot, old, new) {
         old = now;
     }
     old
@@ -28,7 +34,7 @@ fn counts_match(slots: &Slots) {
 #[test]
 fn a_word_written_while_its_chunk_is_given_back_stays() {
     model(|| {
-        let slots = Arc::new(Slots::new(4, Backing::Heap).expect("a small table"));
+        let slots = Arc::new(Slots::new(zone(), 4, Backing::Heap).expect("a small table"));
         put(&slots, 0, word(1));
         put(&slots, 2, word(2));
         put(&slots, 0, Stored::EMPTY);
@@ -48,7 +54,7 @@ fn a_word_written_while_its_chunk_is_given_back_stays() {
 #[test]
 fn a_displaced_word_is_freed_by_one_thread() {
     model(|| {
-        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
         put(&slots, 0, word(1));
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
@@ -69,7 +75,7 @@ fn a_displaced_word_is_freed_by_one_thread() {
 #[test]
 fn the_last_to_leave_gives_the_chunk_back_once() {
     model(|| {
-        let slots = Arc::new(Slots::new(4, Backing::Heap).expect("a small table"));
+        let slots = Arc::new(Slots::new(zone(), 4, Backing::Heap).expect("a small table"));
         put(&slots, 0, word(1));
         put(&slots, 1, word(2));
         put(&slots, 2, word(3));
@@ -82,7 +88,7 @@ fn the_last_to_leave_gives_the_chunk_back_once() {
         assert_eq!(other.join().expect("no panic"), word(1));
         counts_match(&slots);
         // One chunk is the idle one and keeps its memory; the other has given it back.
-        assert_eq!(slots.bytes(), (CHUNK * 8 + 2 * 4) as u64);
+        assert_eq!(slots.bytes(), GROUP_BYTES + CHUNK_BYTES);
     });
 }
 
@@ -90,7 +96,7 @@ fn the_last_to_leave_gives_the_chunk_back_once() {
 #[test]
 fn reserved_room_is_spent_or_given_up_once() {
     model(|| {
-        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
         let room = Arc::new(AtomicU32::new(1));
         put(&slots, 0, Stored::RESERVED);
         // Relaxed: a count.
@@ -122,7 +128,7 @@ fn reserved_room_is_spent_or_given_up_once() {
 #[test]
 fn room_that_is_put_back_is_not_put_back_twice() {
     model(|| {
-        let slots = Arc::new(Slots::new(2, Backing::Heap).expect("a small table"));
+        let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
         let room = Arc::new(AtomicU32::new(1));
         put(&slots, 0, Stored::RESERVED);
         let writer = thread::spawn({

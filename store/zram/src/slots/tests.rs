@@ -1,32 +1,56 @@
 use super::*;
+use frames::{FrameCount, ZoneConfig};
 use page::Form;
+
+fn zone() -> Arc<Zone> {
+    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a tiny zone"))
+}
 
 fn word(pattern: u32) -> Stored {
     Stored::new(Form::Same(pattern))
 }
 
 fn slots(count: usize) -> Slots {
-    Slots::new(count, Backing::AnonymousSmall).expect("a small table")
+    Slots::new(zone(), count, Backing::AnonymousSmall).expect("a small table")
 }
 
 #[test]
 fn a_swap_that_lost_tells_what_is_there_and_changes_nothing() {
     let slots = slots(10);
     assert_eq!(slots.replace(3, Stored::EMPTY, word(1)), Ok(()));
-    assert_eq!(slots.replace(3, Stored::EMPTY, word(2)), Err(word(1)));
-    assert_eq!(slots.replace(3, word(2), Stored::EMPTY), Err(word(1)));
+    assert_eq!(slots.replace(3, Stored::EMPTY, word(2)), Err(NotReplaced::Changed(word(1))));
+    assert_eq!(slots.replace(3, word(2), Stored::EMPTY), Err(NotReplaced::Changed(word(1))));
     assert_eq!((slots.get(3), slots.counted(0)), (word(1), 1));
     assert_eq!(slots.replace(4, Stored::EMPTY, Stored::EMPTY), Ok(()));
     assert_eq!(slots.counted(0), 1);
+}
+
+/// At the limit an empty chunk is not entered, and nothing has changed; one that has memory is used as ever.
+#[test]
+fn a_chunk_without_memory_for_it_stays_closed() {
+    let zone = zone();
+    let slots = Slots::new(Arc::clone(&zone), CHUNK * 3, Backing::AnonymousSmall).expect("a small table");
+    slots.replace(0, Stored::EMPTY, word(1)).expect("room");
+    zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES - 1));
+    assert_eq!(slots.replace(CHUNK, Stored::EMPTY, word(1)), Err(NotReplaced::NoMemory));
+    assert_eq!((slots.get(CHUNK), slots.counted(1), slots.bytes()), (Stored::EMPTY, 0, GROUP_BYTES + CHUNK_BYTES));
+    assert_eq!(slots.replace(1, Stored::EMPTY, word(2)), Ok(()));
+    assert_eq!(slots.replace(0, word(1), Stored::EMPTY), Ok(()));
+    zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES));
+    assert_eq!(slots.replace(CHUNK, Stored::EMPTY, word(1)), Ok(()));
+    assert_eq!(zone.stats().charged_bytes, slots.bytes());
+    drop(slots);
+    assert_eq!(zone.stats().charged_bytes, 0);
 }
 
 /// Slot memory comes with the first slot of a chunk and goes when another chunk empties after it.
 #[test]
 fn a_chunk_costs_memory_only_while_it_is_used() {
     let slots = slots(CHUNK * 3);
-    let counts = (3 * size_of::<u32>()) as u64;
+    let counts = GROUP_BYTES;
     let chunk = (CHUNK * size_of::<u64>()) as u64;
-    assert_eq!(slots.bytes(), counts);
+    assert_eq!(slots.bytes(), 0);
     for slot in [0, CHUNK, 2 * CHUNK] {
         slots.replace(slot, Stored::EMPTY, word(7)).expect("nobody else");
     }
@@ -60,7 +84,7 @@ fn z9_every_displaced_word_goes_to_exactly_one_thread() {
                             let mark = 1 + round * THREADS + thread;
                             let new = if round % 3 == 0 { Stored::EMPTY } else { word(mark) };
                             let mut old = slots.get(slot);
-                            while let Err(now) = slots.replace(slot, old, new) {
+                            while let Err(NotReplaced::Changed(now)) = slots.replace(slot, old, new) {
                                 old = now;
                             }
                             let value =

@@ -1,0 +1,47 @@
+//! The line on stderr that says that the memory limit is near.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use zram::NearlyFull;
+
+use crate::sizes::human;
+
+/// The least time between two such lines.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Prints one line, unless one was printed in the last ten seconds. The counter in `memzip stat` counts on.
+pub(crate) fn tell(near: NearlyFull) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    // A thread that panicked while it held this left a time, which is whole.
+    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if is_due(&mut last, Instant::now()) {
+        let NearlyFull { needed, limit } = near;
+        eprintln!(
+            "memzip: nearly full: {} of --mem-limit {} are needed; writes will fail at the limit",
+            human(needed),
+            human(limit)
+        );
+    }
+}
+
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_in_ten_seconds() {
+        let start = Instant::now();
+        let mut last = None;
+        let due = [0, 1, 9, 10, 11, 19, 20, 60].map(|second| is_due(&mut last, start + Duration::from_secs(second)));
+        assert_eq!(due, [true, false, false, true, false, false, true, true]);
+    }
+}

@@ -1,0 +1,201 @@
+//! The limits of a zone, and what counts against them.
+//!
+//! ```text
+//!  memory  = frames reached + tables of the zone + what owners charged        <= memory limit
+//!  counted = frames in use or cached + kept for claims - about to be freed    <= frame limit
+//!                                                                             <= memory limit - tables - charges - reserve
+//! ```
+//! A frame is *reached* from the first time it is handed out until the memory of its pageblock went back to the OS: as long as that the OS may hold memory
+//! for it, in use or free. So `memory` is what the zone holds, and no request takes it past the limit: one that would reach a new frame is
+//! refused, or gets a frame that was used before. With huge pages the first touch brings a whole pageblock in, which is then reached as a whole (the
+//! *grain*); a zone with a small limit uses small pages.
+//!
+//! The reserve is a few frames below the limit that only an [`Advance`](crate::Advance) may take: moving content to where it takes less needs a frame for a
+//! moment.
+
+use super::Buddy;
+use crate::descriptor::DESCRIPTOR_SIZE;
+use crate::error::AllocError;
+use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
+use crate::tables::Tables;
+use crate::units::{BlockIndex, MigrateType, Pfn};
+
+/// The most frames the reserve has.
+const RESERVE: u64 = 64;
+
+/// What counts against the memory limit beside the zone's tables, whose size follows from the pageblocks.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Units: bytes.
+    pub(crate) limit: Option<u64>,
+    /// Frames reached.
+    pub(crate) reached: u64,
+    /// What owners have charged. Units: bytes.
+    pub(crate) charged: u64,
+    /// The zone itself. Units: bytes.
+    pub(crate) fixed: u64,
+    /// Neighbouring frames the OS commits at once.
+    pub(crate) grain: u32,
+    /// More is held than the limit allows, since it was lowered.
+    pub(crate) exceeded: bool,
+}
+
+impl Buddy {
+    /// Frames that may still be taken below the limits.
+    pub(crate) fn headroom(&self) -> u64 {
+        let most = self.frame_limit();
+        most.map_or(u64::MAX, |most| most.saturating_sub(self.counted()))
+    }
+
+    /// Frames that may be in use by both limits; `None` for any number.
+    pub(crate) fn frame_limit(&self) -> Option<u64> {
+        // What is stored in reserved frames needs records: 64 bytes for each.
+        let kept = |limit| reserve_of(limit) + self.reservations / 64;
+        let by_memory = self.memory.limit.map(|limit| self.frames_within(limit).saturating_sub(kept(limit)));
+        let by_count = self.limit.map(|limit| limit.0);
+        by_count.into_iter().chain(by_memory).min()
+    }
+
+    /// Frames there can be below the memory limit: those reached, and more with the descriptors they will need.
+    fn frames_within(&self, limit: u64) -> u64 {
+        let frame = FRAME_SIZE as u64;
+        let Some(room) = limit.checked_sub(self.memory_bytes()) else {
+            return limit.saturating_sub(self.metadata_bytes()) / frame;
+        };
+        let descriptors = u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
+        let a_block = u64::from(PAGEBLOCK_FRAMES) * frame + descriptors;
+        // The other tables of the zone grow by a page each at times.
+        let room = room.saturating_sub(8 * frame);
+        let rest = (room % a_block).saturating_sub(descriptors) / frame;
+        let grain = u64::from(self.memory.grain);
+        self.memory.reached + room / a_block * u64::from(PAGEBLOCK_FRAMES) + rest / grain * grain
+    }
+
+    /// Frames that count against the limits. An advance may be for frames that are gone already, hence saturating.
+    pub(crate) fn counted(&self) -> u64 {
+        (self.charged + self.reserved + self.reservations).saturating_sub(self.moving)
+    }
+
+    /// Keeps room for `frames` below the limits. Returns whether there was as much.
+    pub(crate) fn reserve(&mut self, frames: u64) -> bool {
+        let Some(sum) = self.reservations.checked_add(frames).filter(|_| frames <= self.headroom()) else {
+            return false;
+        };
+        self.reservations = sum;
+        true
+    }
+
+    /// Everything that is no frame. Units: bytes.
+    pub(crate) fn metadata_bytes(&self) -> u64 {
+        let resident = self.committed + self.releasing;
+        Tables::committed_bytes(self.online, resident) + self.memory.fixed + self.memory.charged
+    }
+
+    /// Everything the zone holds. Units: bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.reached * FRAME_SIZE as u64 + self.metadata_bytes()
+    }
+
+    /// What is left below the memory limit. Units: bytes.
+    pub(crate) fn memory_room(&self) -> u64 {
+        self.memory.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.memory_bytes()))
+    }
+
+    /// Frames that may be reached. Above a limit that was lowered those are the ones on the move: else nothing could be moved to where it takes less.
+    pub(crate) fn reachable(&self) -> u64 {
+        let Some(limit) = self.memory.limit else { return u64::MAX };
+        match limit.checked_sub(self.memory_bytes()) {
+            Some(room) => room / FRAME_SIZE as u64,
+            None => self.moving.min(RESERVE),
+        }
+    }
+
+    /// Counts metadata of an owner.
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), AllocError> {
+        let frames = self.memory_bytes().max(self.counted() * FRAME_SIZE as u64 + self.metadata_bytes());
+        match self.memory.limit {
+            Some(limit) if limit.checked_sub(frames).is_none_or(|room| room < bytes) => Err(AllocError::Limit),
+            _ => {
+                self.memory.charged += bytes;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes whether more is held than the limit allows.
+    pub(crate) fn note_exceeded(&mut self) {
+        self.memory.exceeded = self.memory.limit.is_some_and(|limit| self.memory_bytes() > limit);
+    }
+
+    /// How many of `count` frames from `first` on, in one pageblock, can be taken without passing the limit.
+    pub(super) fn within_reach(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
+        let more = self.reachable();
+        if more >= u64::from(PAGEBLOCK_FRAMES) {
+            return count;
+        }
+        // Below a pageblock, so it fits.
+        let more = more as u32 / self.memory.grain * self.memory.grain;
+        let end = tables.blocks.facts(first.block()).reach + more;
+        end.saturating_sub(first.offset_in_block()).min(count)
+    }
+
+    /// The same for a range that may span pageblocks: all of it or nothing.
+    pub(super) fn can_reach(&self, tables: &Tables, first: Pfn, count: u32) -> bool {
+        let more: u64 = parts(first, count).map(|(pfn, here)| u64::from(self.beyond(tables, pfn, here))).sum();
+        more <= self.reachable()
+    }
+
+    /// Counts frames that are handed out as reached.
+    pub(super) fn reach(&mut self, tables: &Tables, first: Pfn, count: u32) {
+        for (pfn, here) in parts(first, count) {
+            let more = self.beyond(tables, pfn, here);
+            if more > 0 {
+                let facts = tables.blocks.facts(pfn.block());
+                tables.blocks.set_facts(pfn.block(), crate::pageblock::Facts { reach: facts.reach + more, ..facts });
+                self.memory.reached += u64::from(more);
+            }
+        }
+    }
+
+    /// Frames that would be reached in addition if these, in one pageblock, were taken.
+    fn beyond(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
+        let end = (first.offset_in_block() + count).next_multiple_of(self.memory.grain).min(PAGEBLOCK_FRAMES);
+        end.saturating_sub(tables.blocks.facts(first.block()).reach)
+    }
+
+    /// Whether so many pageblocks more, below a high-water mark of `online`, can be committed and used.
+    pub(super) fn may_commit(&self, online: u32, blocks: u32) -> bool {
+        if self.memory.limit.is_none() {
+            return true;
+        }
+        let resident = self.committed + self.releasing;
+        let now = Tables::committed_bytes(self.online, resident);
+        let then = Tables::committed_bytes(online.max(self.online), resident + blocks);
+        self.memory_room() >= then - now + u64::from(blocks * self.memory.grain) * FRAME_SIZE as u64
+    }
+
+    /// The lowest pageblock of a type with a free frame that can be taken without passing the limit.
+    pub(super) fn lowest_available(&self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+        let blocks = &tables.available[migrate_type.index()];
+        let mut block = blocks.lowest()?;
+        // All but a few pageblocks are reached as a whole, so the first one nearly always has such a frame.
+        while tables.blocks.first_free(block).is_none_or(|pfn| self.within_reach(tables, pfn, 1) == 0) {
+            block = blocks.lowest_from(block.0 + 1)?;
+        }
+        Some(block)
+    }
+}
+
+/// Frames only an advance may take.
+fn reserve_of(limit: u64) -> u64 {
+    (limit / FRAME_SIZE as u64 / 32).min(RESERVE)
+}
+
+/// The parts of a range that lie in one pageblock each.
+fn parts(first: Pfn, count: u32) -> impl Iterator<Item = (Pfn, u32)> {
+    let end = first.plus(count);
+    let after = move |pfn: Pfn| pfn.block().first().plus(PAGEBLOCK_FRAMES).min(end);
+    std::iter::successors(Some(first), move |&pfn| Some(after(pfn)))
+        .take_while(move |&pfn| pfn < end)
+        .map(move |pfn| (pfn, after(pfn).0 - pfn.0))
+}

@@ -1,0 +1,228 @@
+//! The memory limit bounds everything a device holds, and is told before it is reached.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
+use frames::{FrameCount, NoLocksHeld, Priority, Shrinker};
+use zcomp::Algorithm;
+use zram::{Budget, NearlyFull, Zram, ZramConfig, ZramError};
+
+const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
+const MIB: u64 = 1 << 20;
+
+fn disk(size: u64, limit: u64) -> Zram {
+    let config = ZramConfig { algorithm: LZ4, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(size)) };
+    Zram::new(config).expect("a small disk")
+}
+
+/// `noisy` bytes that do not compress, then blanks.
+fn page(seed: u64, noisy: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
+}
+
+fn span(disk: &Zram, number: u64) -> Span {
+    Span::new(number * 4096, 4096, disk.size()).expect("inside")
+}
+
+fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
+    disk.write(span(disk, number), bytes)
+}
+
+fn read(disk: &Zram, number: u64) -> Vec<u8> {
+    let mut buf = vec![0; 4096];
+    disk.read(span(disk, number), &mut buf).expect("nothing is damaged");
+    buf
+}
+
+fn is_within(disk: &Zram, limit: u64) {
+    let stat = disk.stat();
+    let lent = disk.zone().stats().lent.bytes();
+    assert!(stat.memory.mem_total + lent <= limit, "{:?} and {lent} lent", stat.memory);
+    assert_eq!(stat.mm.mem_limit, limit);
+    assert!(stat.mm.mem_used_total < limit);
+    disk.check().expect("sound");
+}
+
+/// the limit counts slots, handles, records and descriptors, too. A disk with little in each page is full of them.
+#[test]
+fn r508_tables_count_against_the_limit() {
+    let limit = 4 * MIB;
+    let disk = disk(4 << 30, limit);
+    let mut stored = Vec::new();
+    // One page in each part of the slot table.
+    for number in (0..1 << 20).step_by(512) {
+        match write(&disk, number, &page(number, 40)) {
+            Ok(()) => stored.push(number),
+            Err(error) => {
+                assert_eq!(error, BlockError::NoSpace { offset: number * 4096 });
+                break;
+            }
+        }
+    }
+    let stat = disk.stat();
+    assert!(stat.memory.slots > 2 * MIB, "{:?}", stat.memory);
+    assert!((500..1024).contains(&stored.len()), "{}", stored.len());
+    is_within(&disk, limit);
+    assert!(stored.iter().all(|&number| read(&disk, number) == page(number, 40)));
+    // Discards need no memory, and what they give back can be used elsewhere.
+    stored.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("no memory is needed"));
+    assert!(disk.stat().memory.slots < MIB / 8);
+    write(&disk, 1 << 19, &page(1, 4096)).expect("room again");
+    is_within(&disk, limit);
+}
+
+/// Zeros over a huge disk that are to stay allocated take slots, and slots take memory: no more than the limit, and none without one.
+#[test]
+fn zeroes_over_a_huge_disk_stay_below_the_limit() {
+    let limit = MIB;
+    let disk = disk(2 << 40, limit);
+    let before = disk.stat().memory.mem_total;
+    for request in 0..32 {
+        let all = Span::new(request << 32, 4 << 30, disk.size()).expect("inside");
+        let refused = disk.write_zeroes(all, ZeroMode::KeepAllocated, ZeroSpeed::Any);
+        assert!(matches!(refused, Err(BlockError::NoSpace { .. })), "{refused:?}");
+        // Not `check`: that looks at a billion handle numbers.
+        assert!(disk.stat().memory.mem_total <= limit, "{:?}", disk.stat().memory);
+        disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any).expect("no memory is needed");
+    }
+    let all = Span::new(0, 2 << 40, disk.size()).expect("inside");
+    disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any).expect("no memory is needed");
+    disk.discard(all).expect("no memory is needed");
+    let after = disk.stat().memory.mem_total;
+    assert!(after <= before + limit / 4, "{before} before, {after} after");
+}
+
+/// A full disk whose pages compress: frames and tables together come to the limit and no further, whatever is done at it.
+#[test]
+fn everything_works_at_the_limit_and_below_it() {
+    let limit = 16 * MIB;
+    let disk = disk(256 * MIB, limit);
+    let mut stored = 0;
+    while write(&disk, stored, &page(stored, 1000)).is_ok() {
+        stored += 1;
+    }
+    is_within(&disk, limit);
+    let held = disk.stat().memory.mem_total;
+    assert!(held > limit * 9 / 10, "{held} of {limit} are used");
+    assert!((0..stored).all(|number| read(&disk, number) == page(number, 1000)));
+    for round in 1..4 {
+        (0..stored)
+            .filter(|number| number % 4 == round)
+            .for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
+        disk.compact(&Budget::unlimited());
+        disk.compact_frames(&Budget::unlimited());
+        is_within(&disk, limit);
+        let (mut more, noisy) = (0, 500 * round as usize);
+        while write(&disk, 30_000 + more, &page(more, noisy)).is_ok() {
+            more += 1;
+        }
+        is_within(&disk, limit);
+        assert!(more > 100, "round {round}: {more}");
+        assert!((0..more).all(|number| read(&disk, 30_000 + number) == page(number, noisy)));
+        (0..more).for_each(|number| disk.discard(span(&disk, 30_000 + number)).expect("fine"));
+    }
+    assert!((0..stored).filter(|number| number % 4 == 0).all(|number| read(&disk, number) == page(number, 1000)));
+}
+
+/// What a balloon lent counts: the store and the balloon share one limit.
+#[test]
+fn the_balloon_counts_against_the_limit() {
+    let limit = 32 * MIB;
+    let disk = disk(64 * MIB, limit);
+    let config = BalloonConfig { unit: Unit::BlocksFirst, ..BalloonConfig::default() };
+    let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left");
+    let _change = balloon.set_target(FrameCount::holding(24 * MIB));
+    assert!(disk.zone().stats().lent > FrameCount::holding(20 * MIB));
+    is_within(&disk, limit);
+    let refused = (0..8192).find(|&number| write(&disk, number, &page(number, 4096)).is_err());
+    assert!(refused.is_some(), "the balloon has most of the limit");
+    is_within(&disk, limit);
+}
+
+/// Codec contexts are charged once, however many threads write: a limit they do not fit is refused, and a small one gets fewer of them.
+#[test]
+fn streams_count_against_the_limit() {
+    for algorithm in [Algorithm::Lz4hc { level: 9 }, Algorithm::Zstd { level: 3 }] {
+        let config =
+            |limit| ZramConfig { algorithm, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(64 * MIB)) };
+        assert!(matches!(Zram::new(config(100 << 10)), Err(ZramError::Limit { .. })), "{algorithm}");
+        let disk = Zram::new(config(8 * MIB)).expect("room for a stream");
+        let streams = disk.stat().memory.streams;
+        assert!((100 << 10..=2 * MIB).contains(&streams), "{algorithm}: {streams}");
+        is_within(&disk, 8 * MIB);
+    }
+}
+
+/// The client is told before a write fails, once, and again only after the device was far from its limit.
+#[test]
+fn nearly_full_is_told_before_a_write_fails() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let disk = disk(64 * MIB, 8 * MIB);
+    disk.on_nearly_full(|NearlyFull { needed, limit }| {
+        assert!(needed * 100 >= limit * 95 && needed <= limit);
+        TOLD.fetch_add(1, Relaxed);
+    });
+    for round in 1..=3 {
+        let mut stored = 0;
+        while disk.stat().limit.nearly_full_total < round {
+            write(&disk, stored, &page(stored, 4096)).expect("told before");
+            stored += 1;
+        }
+        assert!(disk.stat().limit.nearly_full && stored > 1000);
+        while write(&disk, stored, &page(stored, 4096)).is_ok() {
+            stored += 1;
+        }
+        assert_eq!((TOLD.load(Relaxed), disk.stat().limit.nearly_full_total), (round, round));
+        (0..stored / 2).for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
+        (0..64).for_each(|_| write(&disk, 0, &[0; 4096]).expect("zeros need no memory"));
+        assert!(!disk.stat().limit.nearly_full);
+        disk.discard(Span::new(0, 64 * MIB, disk.size()).expect("inside")).expect("fine");
+    }
+}
+
+/// Frees one page of the device each time it is asked.
+#[derive(Debug)]
+struct Gives {
+    kept: std::sync::Mutex<Vec<frames::OwnedBlock>>,
+}
+
+impl Shrinker for Gives {
+    fn count(&self) -> FrameCount {
+        FrameCount(self.kept.lock().expect("no panic").len() as u64)
+    }
+
+    fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
+        FrameCount(self.kept.lock().expect("no panic").pop().map_or(0, |_| 1))
+    }
+}
+
+/// each write that finds no frame at first counts once, and its data is right.
+#[test]
+fn r501_each_write_that_had_to_wait_counts_once() {
+    const STALLS: u64 = 20;
+    let disk = Zram::new(ZramConfig { algorithm: LZ4, ..ZramConfig::new(Bytes(16 * MIB)) }).expect("a small disk");
+    disk.zone().set_limit(Some(FrameCount(100 + STALLS)));
+    let zone = Arc::clone(disk.zone());
+    let block =
+        || zone.alloc_owned_block(frames::Order::SINGLE, frames::MigrateType::Unmovable, frames::Reclaim::NotAllowed);
+    let kept = (0..STALLS).map(|_| block().expect("room")).collect();
+    let gives = Arc::new(Gives { kept: std::sync::Mutex::new(kept) });
+    let weak = Arc::downgrade(&gives) as std::sync::Weak<dyn Shrinker>;
+    let _registered = zone.register_shrinker(Priority::Cache, weak);
+    for number in 0..100 + STALLS {
+        write(&disk, number, &page(number, 4096)).expect("a frame, or one that is given up");
+    }
+    assert_eq!(disk.stat().limit.writestall, STALLS);
+    assert!((0..100 + STALLS).all(|number| read(&disk, number) == page(number, 4096)));
+    assert!(write(&disk, 500, &page(500, 4096)).is_err(), "nothing is left to give");
+    assert_eq!(disk.stat().limit.writestall, STALLS + 1);
+    disk.check().expect("sound");
+}
