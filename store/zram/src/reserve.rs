@@ -31,17 +31,26 @@ impl Zram {
         if !self.contents.slots.get(piece.slot).is_zeros() {
             self.merge(piece, |part| part.fill(0))?;
         }
-        let mut old = self.contents.slots.get(piece.slot);
-        // Nothing but zeros is left of it, or there was nothing else.
-        while old.is_zeros() && old != Stored::RESERVED {
+        loop {
+            // Held until the word is swapped: a hot page can be changed in place, which its word does not tell.
+            let pinned = self.contents.pin(piece.slot);
+            let (old, zeros) = match &pinned {
+                Some(hot) => (hot.stored(), hot.iter().all(|&byte| byte == 0)),
+                None => {
+                    let old = self.contents.slots.get(piece.slot);
+                    (old, old.is_zeros() && old != Stored::RESERVED)
+                }
+            };
+            // Other data is left of it, and that is allocated.
+            if !zeros {
+                return Ok(());
+            }
             match self.put_reserved(piece.slot, old, room)? {
                 Replaced::Done => return Ok(()),
-                Replaced::Lost(now) => old = now,
-                // Nothing changed: looked at again.
-                Replaced::NoMemory => {}
+                // Looked at again.
+                Replaced::Lost(_) | Replaced::NoMemory => {}
             }
         }
-        Ok(())
     }
 
     fn zero_whole<'z>(&'z self, slot: usize, room: &mut Reservation<'z>) -> Result<(), BlockError> {

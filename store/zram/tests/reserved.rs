@@ -207,3 +207,24 @@ fn racing_requests_return_each_reservation_once() {
     assert_eq!((disk.stat().reserved, disk.zone().stats().reserved), (0, FrameCount(0)));
     assert_eq!(fill_up(&disk, 0), LIMIT, "nothing is lost of the limit");
 }
+
+/// A hot page whose last data a request for zeros takes stays allocated: its room is reserved, and its eviction leaves no hole.
+#[test]
+fn a_hot_page_of_zeros_keeps_its_room() {
+    let algorithm = Algorithm::Lz4 { acceleration: 1 };
+    let config = ZramConfig { algorithm, hot_cache: Some(Bytes(4 * 4096)), ..ZramConfig::new(Bytes(8 * 4096)) };
+    let disk = Zram::new(config).expect("a small disk");
+    disk.write(span(&disk, 100, 50), &[7; 50]).expect("room");
+    assert_eq!(disk.stat().hot.hot_pages, 1, "a page that is written in part is hot");
+    keep(&disk, span(&disk, 1, 4000)).expect("room");
+    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, Content::Zero)]);
+    disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
+    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, Content::Zero)]);
+    assert_eq!((disk.stat().hot.hot_pages, read(&disk, 0)), (0, vec![0; 4096]));
+    // Of a page that keeps other data nothing is reserved: that data is allocated.
+    disk.write(span(&disk, 4096 + 100, 50), &[7; 50]).expect("room");
+    keep(&disk, span(&disk, 4096 + 1, 110)).expect("room");
+    disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
+    assert_eq!(status(&disk, pages(&disk, 1, 1)), [(4096, Content::Data)]);
+    disk.check().expect("sound");
+}
