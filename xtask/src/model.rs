@@ -44,6 +44,9 @@ pub const LOOM_PREEMPTIONS: u8 = 2;
 /// After how many schedules loom looks at the clock. Its own 20 000 can be minutes.
 const CLOCK_INTERVAL: &str = "500";
 
+/// Steps one schedule may take. loom's own 1,000 stand for a thread that spins for ever, and a compaction beside a migration needs more.
+pub const LOOM_BRANCHES: &str = "4000";
+
 /// Models that need more than a minute each for all schedules with two preemptions. CI cuts them off
 /// and says so; a model that is not listed must run to its end there.
 const KNOWN_LONG: [&str; 0] = [];
@@ -52,6 +55,7 @@ const KNOWN_LONG: [&str; 0] = [];
 pub fn loom(args: &LoomArgs) -> Result<()> {
     let mut command = model("loom", &args.models)?;
     command.env("LOOM_CHECKPOINT_INTERVAL", CLOCK_INTERVAL);
+    command.env("LOOM_MAX_BRANCHES", LOOM_BRANCHES);
     if args.preemptions.is_some() || std::env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
         let preemptions = args.preemptions.unwrap_or(LOOM_PREEMPTIONS);
         command.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string());

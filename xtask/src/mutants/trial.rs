@@ -57,6 +57,7 @@ impl<'a> Trial<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.test.kind == Kind::Loom {
             command.env("LOOM_MAX_PREEMPTIONS", model::LOOM_PREEMPTIONS.to_string());
+            command.env("LOOM_MAX_BRANCHES", model::LOOM_BRANCHES);
         }
         let mut child = command.spawn().context("cannot start the test")?;
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
