@@ -159,6 +159,8 @@ fn one(
     );
     let cache_moved = cache.moved();
     cache.verify_and_clear()?;
+    // Its records are charged to the zone, all of which the disk accounts for below.
+    drop(cache);
     Ok(Run {
         cache_moved,
         ratios: (start, disk.ratio()),
