@@ -29,9 +29,19 @@ impl Balloon {
         let gap = self.held.lock().gap(goal);
         match gap {
             Gap::Superseded => Step::Stopped(Stop::Superseded),
-            Gap::Reached => Step::Stopped(Stop::Reached),
+            Gap::Reached => self.settled(goal),
             Gap::TooSmall(missing) => self.inflate_batch(goal, missing, scattered),
             Gap::TooLarge(_) => self.deflate_batch(goal),
+        }
+    }
+
+    /// Looks again when no batch is in flight: one for an older target may be with the host, and is inserted after that.
+    fn settled(&self, goal: Goal) -> Step {
+        let _device = self.device.lock();
+        match self.held.lock().gap(goal) {
+            Gap::Reached => Step::Stopped(Stop::Reached),
+            Gap::Superseded => Step::Stopped(Stop::Superseded),
+            Gap::TooSmall(_) | Gap::TooLarge(_) => Step::Moved,
         }
     }
 
