@@ -26,6 +26,15 @@ pub struct MemoryUse {
     pub unused: FrameCount,
 }
 
+/// What charged memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChargeFor {
+    /// It leaves what is kept for the records of reserved frames.
+    Anything,
+    /// The records of what is stored in a reserved frame.
+    ReservedFrame,
+}
+
 impl Zone {
     /// Counts memory beside the arena against the memory limit, before it is committed. Units: bytes.
     ///
@@ -34,7 +43,15 @@ impl Zone {
     /// # Errors
     /// [`AllocError::Limit`]; nothing has changed then.
     pub fn charge(&self, bytes: u64) -> Result<(), AllocError> {
-        self.buddy.lock().charge(bytes)
+        self.charge_for(bytes, ChargeFor::Anything)
+    }
+
+    /// As [`Zone::charge`], and says what it is for.
+    ///
+    /// # Errors
+    /// [`AllocError::Limit`]; nothing has changed then.
+    pub fn charge_for(&self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
+        self.buddy.lock().charge(bytes, purpose)
     }
 
     /// Ends [`Zone::charge`] for memory that went back, or was not committed after all. Units: bytes.

@@ -32,7 +32,7 @@ use sys::{Backing, MapError, Table};
 use thiserror::Error;
 
 use crate::ids::{CHUNK, Ids, TakeError};
-use crate::{AllocError, FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
+use crate::{AllocError, ChargeFor, FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
 use state::State;
 
 /// How many frames an extent can hold.
@@ -230,9 +230,17 @@ impl Extents {
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
     pub fn create(&self, shape: Shape, tag: u8) -> Result<Exclusive<'_>, CreateError> {
+        self.create_for(shape, tag, ChargeFor::Anything)
+    }
+
+    /// As [`Extents::create`], and says what its record is for.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing has changed then.
+    pub fn create_for(&self, shape: Shape, tag: u8, purpose: ChargeFor) -> Result<Exclusive<'_>, CreateError> {
         let records = self.records(shape);
         let chunk = records.chunk_bytes(shape);
-        let index = records.ids.take(|opening| self.zone().charge(chunk + opening.set_bytes))?;
+        let index = records.ids.take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
         let id = ExtentId::new(shape, index);
         let record = self.record(id).ok_or(CreateError::Numbers)?;
         // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.

@@ -46,7 +46,7 @@ mod zone_lock;
 
 pub use advance::Advance;
 pub use budget::{Budget, Deadline};
-pub use charge::MemoryUse;
+pub use charge::{ChargeFor, MemoryUse};
 pub use check::CheckError;
 pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness};
 pub use contig::{Contig, ContigError, ContigRequest};

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use frames::Zone;
 use frames::ids::{CHUNK, Ids, Opening, TakeError};
+use frames::{ChargeFor, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
@@ -58,8 +58,13 @@ impl Handles {
 
     /// Takes a free index and makes its next handle; nothing can be reached through it until [`Handles::publish`].
     pub(crate) fn reserve(&self) -> Result<Handle, AllocError> {
+        self.reserve_for(ChargeFor::Anything)
+    }
+
+    /// As [`Handles::reserve`], and says what its memory is for.
+    pub(crate) fn reserve_for(&self, purpose: ChargeFor) -> Result<Handle, AllocError> {
         loop {
-            let index = self.ids.take(|opening| self.open(opening)).map_err(|error| match error {
+            let index = self.ids.take(|opening| self.open(opening, purpose)).map_err(|error| match error {
                 TakeError::Exhausted => AllocError::Numbers,
                 TakeError::Refused(error) => error.into(),
             })?;
@@ -76,11 +81,11 @@ impl Handles {
     }
 
     /// Charges a chunk that is about to be opened. One that kept its words is charged already.
-    fn open(&self, opening: Opening) -> Result<(), frames::AllocError> {
+    fn open(&self, opening: Opening, purpose: ChargeFor) -> Result<(), frames::AllocError> {
         let floor = &self.floors[opening.first / CHUNK];
         // Relaxed: the shard's lock, which is held here, ordered us after `discard`; nobody else has an index of the chunk.
         if floor.load(Ordering::Relaxed) & KEPT == 0 {
-            return self.zone.charge(CHUNK_BYTES + opening.set_bytes);
+            return self.zone.charge_for(CHUNK_BYTES + opening.set_bytes, purpose);
         }
         floor.fetch_and(!KEPT, Ordering::Relaxed);
         self.kept.fetch_sub(1, Ordering::Relaxed);

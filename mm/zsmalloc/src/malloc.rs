@@ -3,7 +3,7 @@
 //! An object is written once, before anyone else can know its handle: the slot's bit is set under the class lock, the bytes are copied with only
 //! the extent held, and the location word is published before the extent is let go.
 
-use frames::{Exclusive, ExtentId, Leaving, Reclaim, Reservation};
+use frames::{ChargeFor, Exclusive, ExtentId, Leaving, Reclaim, Reservation};
 
 use crate::class::SizeClass;
 use crate::fullness::Group;
@@ -56,10 +56,10 @@ impl Pool {
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
-        let handle = self.handles.reserve()?;
+        let handle = self.handles.reserve_for(ChargeFor::ReservedFrame)?;
         let mut state = self.lock(class);
         let placed = self
-            .grow(&mut state, class, |held, state| {
+            .grow(&mut state, class, ChargeFor::ReservedFrame, |held, state| {
                 held.attach_reserved(0, reservation)?;
                 self.attached(state);
                 Ok(())
@@ -115,7 +115,7 @@ impl Pool {
     ) -> Result<Placed<'_>, AllocError> {
         let (slot, held) = match self.find(state, class)? {
             Some(found) => found,
-            None => self.grow(state, class, |held, state| self.attach(held, class, 0, state))?,
+            None => self.grow(state, class, ChargeFor::Anything, |held, state| self.attach(held, class, 0, state))?,
         };
         self.occupy(state, slot, held, handle, len)
     }
@@ -174,9 +174,10 @@ impl Pool {
         &self,
         state: &mut ClassState,
         class: SizeClass,
+        purpose: ChargeFor,
         attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
     ) -> Result<(Slot, Exclusive<'_>), AllocError> {
-        let mut held = self.zspages.extents().create(shape_of(class), class.index)?;
+        let mut held = self.zspages.extents().create_for(shape_of(class), class.index, purpose)?;
         if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);

@@ -106,7 +106,7 @@ struct Pair {
     bytes: Vec<u8>,
     /// Pages for which room is reserved: their next write must not be refused.
     kept: Vec<bool>,
-    /// Whether a limit on all memory is set. It may be lower than what is held already, and then refuses the tables that a write needs.
+    /// Whether a limit on all memory is set, here to about what is held. It may be too low for the tables that a write needs.
     bounded: bool,
 }
 

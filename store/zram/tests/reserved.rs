@@ -228,3 +228,31 @@ fn a_hot_page_of_zeros_keeps_its_room() {
     assert_eq!(status(&disk, pages(&disk, 1, 1)), [(4096, Content::Data)]);
     disk.check().expect("sound");
 }
+
+/// The limit on all memory keeps what the records of reserved pages will need. Another client that makes the slot table grow to the limit takes
+/// none of it: every reserved page takes its first write.
+#[test]
+fn tables_of_others_leave_reserved_pages_their_records() {
+    const PAGES: u64 = 1 << 20;
+    const EVERY: u64 = 512;
+    for (limit, share) in [(1 << 20, 100), (2 << 20, 100), (4 << 20, 10), (4 << 20, 100), (16 << 20, 80)] {
+        let algorithm = Algorithm::Lz4 { acceleration: 1 };
+        let config = ZramConfig { algorithm, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(PAGES * 4096)) };
+        let disk = Zram::new(config).expect("a small disk");
+        let most = (0..limit / 4096 * share / 100).take_while(|&number| keep(&disk, pages(&disk, number, 1)).is_ok());
+        let reserved = most.count() as u64;
+        assert!(reserved > 0, "nothing could be reserved below {limit}");
+        let same = [7; 4096];
+        // One page in each chunk of the slot table, past the reserved ones.
+        let far = |number: u64| PAGES / 2 + number * EVERY;
+        let others = (0..PAGES / 2 / EVERY).take_while(|&number| write(&disk, far(number), &same).is_ok());
+        let others = others.count();
+        for number in 0..reserved {
+            let written = write(&disk, number, &page(number, 4096));
+            assert!(written.is_ok(), "{limit} {share}: page {number} of {reserved} beside {others}: {written:?}");
+        }
+        let stat = disk.stat();
+        assert!(stat.memory.mem_total <= limit, "{} bytes are held below {limit}", stat.memory.mem_total);
+        disk.check().expect("sound");
+    }
+}

@@ -14,6 +14,7 @@
 //! moment.
 
 use super::Buddy;
+use crate::charge::ChargeFor;
 use crate::descriptor::DESCRIPTOR_SIZE;
 use crate::error::AllocError;
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
@@ -22,6 +23,12 @@ use crate::units::{BlockIndex, MigrateType, Pfn};
 
 /// The most frames the reserve has.
 const RESERVE: u64 = 64;
+
+/// Frames kept beside any reservation: records come in chunks, and the first reserved frame may need one of each kind.
+const RECORD_CHUNKS: u64 = 48;
+
+/// Reserved frames whose records fit in one frame: a descriptor, a handle and the record of a zspage are 142 bytes at most.
+const RECORDS_IN_A_FRAME: u64 = 28;
 
 /// What counts against the memory limit beside the zone's tables, whose size follows from the pageblocks.
 #[derive(Debug)]
@@ -49,8 +56,12 @@ impl Buddy {
 
     /// Frames that may be in use by both limits; `None` for any number.
     pub(crate) fn frame_limit(&self) -> Option<u64> {
-        // What is stored in reserved frames needs records: 64 bytes for each.
-        let kept = |limit| reserve_of(limit) + self.reservations / 64;
+        self.frame_limit_beside(self.reservations)
+    }
+
+    /// The same when so many frames are reserved.
+    fn frame_limit_beside(&self, reservations: u64) -> Option<u64> {
+        let kept = |limit| reserve_of(limit) + kept_for_records(reservations);
         let by_memory = self.memory.limit.map(|limit| self.frames_within(limit).saturating_sub(kept(limit)));
         let by_count = self.limit.map(|limit| limit.0);
         by_count.into_iter().chain(by_memory).min()
@@ -78,11 +89,13 @@ impl Buddy {
 
     /// Keeps room for `frames` below the limits. Returns whether there was as much.
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
-        let Some(sum) = self.reservations.checked_add(frames).filter(|_| frames <= self.headroom()) else {
-            return false;
-        };
-        self.reservations = sum;
-        true
+        let sum = self.reservations.saturating_add(frames);
+        let wanted = self.counted().saturating_add(frames);
+        let fits = self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
+        if fits {
+            self.reservations = sum;
+        }
+        fits
     }
 
     /// Everything that is no frame. Units: bytes.
@@ -110,9 +123,14 @@ impl Buddy {
         }
     }
 
-    /// Counts metadata of an owner.
-    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), AllocError> {
-        let frames = self.memory_bytes().max(self.counted() * FRAME_SIZE as u64 + self.metadata_bytes());
+    /// Counts metadata of an owner. What is kept for the records of reserved frames is for those alone.
+    pub(crate) fn charge(&mut self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
+        let kept = match purpose {
+            ChargeFor::Anything => kept_for_records(self.reservations),
+            ChargeFor::ReservedFrame => 0,
+        };
+        let counted = (self.counted() + kept) * FRAME_SIZE as u64 + self.metadata_bytes();
+        let frames = self.memory_bytes().max(counted);
         match self.memory.limit {
             Some(limit) if limit.checked_sub(frames).is_none_or(|room| room < bytes) => Err(AllocError::Limit),
             _ => {
@@ -184,6 +202,11 @@ impl Buddy {
         }
         Some(block)
     }
+}
+
+/// Frames kept for the records of what is stored in reserved frames.
+fn kept_for_records(reservations: u64) -> u64 {
+    if reservations == 0 { 0 } else { RECORD_CHUNKS + reservations / RECORDS_IN_A_FRAME }
 }
 
 /// Frames only an advance may take.
