@@ -100,7 +100,7 @@ pub(crate) struct Serve {
     ///
     /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in "memzip stat".
     /// At the limit a write may be refused with ENOSPC, an overwrite as well: the old content then stays whole. Zeros written with NO_HOLE
-    /// reserve room for each page, or are refused: the next write to such a page always finds room.
+    /// reserve room for each page, or are refused: the next write to such a page finds it, unless the limit is lowered.
     #[arg(long, value_name = "SIZE")]
     pub(crate) mem_limit: Option<Size>,
     /// Name of the export

@@ -47,7 +47,8 @@ impl Pool {
         Ok(handle)
     }
 
-    /// As [`Pool::store`], in a new zspage whose first frame was reserved: no limit can refuse it.
+    /// As [`Pool::store`], in a new zspage whose first frame was reserved. Its records may use what the limit keeps for them, and
+    /// nothing beyond: a limit that was lowered since can refuse them.
     ///
     /// # Errors
     /// [`AllocError`]; nothing has changed then, and the reservation is not spent.

@@ -33,7 +33,7 @@
 //!
 //! # Zeros that stay allocated
 //! `write_zeroes` with [`block::ZeroMode::KeepAllocated`] reserves room for one frame a page below the limit, or is refused. The page's next write
-//! finds that room, whatever it writes; a discard gives it up.
+//! finds that room, whatever it writes, unless the limit was lowered since or is close to what the tables take; a discard gives it up.
 //!
 //! # The limit
 //! It bounds all memory of the device: frames in use and free, tables, codec contexts, and what a balloon lent. The zone keeps it: a frame or a table page
