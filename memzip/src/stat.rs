@@ -90,8 +90,10 @@ fn clients(stat: &StatReport) -> String {
     let nbd = &stat.nbd;
     let errors: u64 = nbd.errors.named().iter().map(|(_, count)| count).sum();
     format!(
-        "CLIENTS  {} connected, {} so far; {} read, {} written; {} error replies or broken conversations\n",
+        "CLIENTS  {} connected with buffers of {} outside mem_total, {} so far; {} read, {} written; \
+         {} error replies or broken conversations\n",
         grouped(nbd.connections),
+        human(nbd.buffer_bytes),
         grouped(nbd.connections_total),
         human(nbd.bytes_read),
         human(nbd.bytes_written),

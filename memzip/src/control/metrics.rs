@@ -86,6 +86,7 @@ fn clients(page: &mut Page, stat: &StatReport) {
     }
     page.counter("memzip_nbd_read_bytes_total", "Content sent to clients.", nbd.bytes_read);
     page.counter("memzip_nbd_written_bytes_total", "Content taken from clients.", nbd.bytes_written);
+    page.gauge("memzip_nbd_buffer_bytes", "Buffers of the connections there are now.", nbd.buffer_bytes);
 }
 
 fn pool(page: &mut Page, stat: &StatReport) {

@@ -155,6 +155,9 @@ pub(crate) struct NbdCounts {
     pub(crate) bytes_read: u64,
     /// Content taken from clients.
     pub(crate) bytes_written: u64,
+    /// Buffers of the connections there are now; not in `mem_total`, and outside `mem_limit`.
+    #[serde(default)]
+    pub(crate) buffer_bytes: u64,
     /// Requests by command.
     pub(crate) requests: NbdRequests,
     /// Error replies by number, and conversations that ended badly.

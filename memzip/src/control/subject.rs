@@ -123,6 +123,7 @@ fn clients(stats: &nbd::Stats) -> NbdCounts {
         connections_refused: stats.connections_refused,
         bytes_read: stats.bytes_read,
         bytes_written: stats.bytes_written,
+        buffer_bytes: stats.buffer_bytes,
         requests: NbdRequests {
             read: requests.read,
             write: requests.write,

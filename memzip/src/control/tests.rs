@@ -266,6 +266,7 @@ fn metrics_come_as_prometheus_wants_them() {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(body.contains(&format!("\nmemzip_orig_bytes {}\n", PAGES / 2 * 4096)), "{body}");
+    assert!(body.contains("\nmemzip_nbd_buffer_bytes 0\n"), "{body}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod inbox;
 mod outbox;
 
 pub use inbox::{Deadlines, Inbound};
-pub use outbox::Outbox;
+pub use outbox::{OUTBOX_ROOM, Outbox};
 
 use crate::hangup::Hangup;
 use inbox::Inbox;

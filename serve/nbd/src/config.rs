@@ -43,7 +43,7 @@ pub struct ServerConfig {
     pub max_handshakes: usize,
     /// How long a client may take from connecting to the end of the handshake, whatever it sends and however slowly it reads.
     pub handshake_timeout: Duration,
-    /// How long a client may take to receive the replies that are sent together, at most 2.25 MiB.
+    /// How long a client may take to receive the replies that are sent together, at most 2 MiB.
     pub send_timeout: Duration,
     /// How long a client may take between requests, and for each 128 KiB of a long one; `None`: for ever.
     pub idle_timeout: Option<Duration>,

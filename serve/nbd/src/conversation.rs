@@ -26,7 +26,8 @@ pub struct Setting<'a> {
 
 /// Speaks with one client until either side ends it. Blocks.
 ///
-/// Memory: two buffers of 256 KiB and a few KiB of stack; a simple reply to a read longer than that adds up to 2 MiB until it is sent.
+/// Memory: two buffers of 256 KiB and a few KiB of stack. Simple replies that are longer share 16 MiB
+/// with those of the other conversations that `setting.counters` counts.
 ///
 /// # Errors
 /// The [`Hangup`] that ended the conversation, unless the client left in good order.

@@ -39,7 +39,8 @@
 //!
 //! | what | bound |
 //! |---|---|
-//! | memory of a connection | two buffers of 256 KiB, up to 2 MiB more while a long simple reply is sent, a 512 KiB stack (reserved); touched parts only. Answers to options never collect |
+//! | memory of a connection | two buffers of 256 KiB, 128 KiB during a block status, a 512 KiB stack (reserved); touched parts only: less than 1 MiB. Answers to options never collect |
+//! | memory for simple replies longer than a buffer | 16 MiB for all connections together; a connection that gets none reads twice: to see that all is readable, then to send |
 //! | connections | [`ServerConfig::max_connections`]; the next ones are told so when they want to start |
 //! | clients in the handshake | [`ServerConfig::max_handshakes`]; each next one waits for a second at most until the oldest has to leave |
 //! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
@@ -73,6 +74,7 @@ mod hangup;
 mod listener;
 mod peer;
 mod refusal;
+mod reply_memory;
 mod roster;
 mod server;
 mod shutdown;

@@ -243,11 +243,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let roster = &self.shared.roster;
-        Stats {
-            connections_current: roster.seated() as u64,
-            handshakes_current: roster.handshakes() as u64,
-            ..self.shared.counters.snapshot()
-        }
+        self.shared.counters.snapshot_with(roster.seated() as u64, roster.handshakes() as u64)
     }
 }
 

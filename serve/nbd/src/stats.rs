@@ -3,12 +3,17 @@
 //! A connection counts in plain integers of its own and adds them to the shared atomics once a batch, so counting costs no
 //! shared cache line per request.
 
+use crate::channel::{INBOX_ROOM, OUTBOX_ROOM};
+use crate::reply_memory::ReplyMemory;
 use crate::wire::failure::Errno;
 use crate::wire::request::cmd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Known commands, and one place for all others.
 const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;
+
+/// The buffers of one connection. Units: bytes.
+const CONNECTION_BUFFERS: u64 = (INBOX_ROOM + OUTBOX_ROOM) as u64;
 
 /// Requests by command, whether they succeeded or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +78,9 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Content stored for clients. Units: bytes.
     pub bytes_written: u64,
+    /// Buffers of the connections there are now, touched or not, and long replies that wait to be
+    /// sent. Units: bytes.
+    pub buffer_bytes: u64,
 }
 
 /// One connection's counts since it last added them.
@@ -108,6 +116,8 @@ pub struct Counters {
     errors: [AtomicU64; Errno::ALL.len()],
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    /// Shared by the connections that are counted here.
+    pub(crate) reply_memory: ReplyMemory,
 }
 
 impl Counters {
@@ -139,11 +149,17 @@ impl Counters {
     /// Everything counted so far, without the connections there are now: the roster knows these.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
+        self.snapshot_with(0, 0)
+    }
+
+    /// Returns everything counted so far, and what these connections mean for it.
+    pub(crate) fn snapshot_with(&self, seated: u64, handshakes: u64) -> Stats {
         let request = |kind: u16| load(&self.requests[usize::from(kind)]);
         let error = |errno: Errno| load(&self.errors[errno.index()]);
         Stats {
-            connections_current: 0,
-            handshakes_current: 0,
+            connections_current: seated,
+            handshakes_current: handshakes,
+            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS + self.reply_memory.used(),
             connections_total: load(&self.connections_total),
             connections_refused: load(&self.connections_refused),
             requests: Requests {

@@ -11,6 +11,7 @@ mod write;
 use crate::channel::{Channel, Inbound};
 use crate::export::{Export, Terms};
 use crate::hangup::Hangup;
+use crate::reply_memory::ReplyMemory;
 use crate::stats::{Counters, Tally};
 use crate::wire::failure::Failure;
 use crate::wire::reply::ReplyTo;
@@ -49,6 +50,7 @@ pub(crate) fn transmit<R: Inbound, W: Write>(
         channel,
         device: &*export.device,
         rules: export.rules(terms),
+        reply_memory: &counters.reply_memory,
         tally: Tally::default(),
         runs: Vec::with_capacity(RUNS),
     };
@@ -62,6 +64,7 @@ struct Line<'a, R, W> {
     channel: &'a mut Channel<R, W>,
     device: &'a dyn BlockDevice,
     rules: Rules,
+    reply_memory: &'a ReplyMemory,
     tally: Tally,
     runs: Vec<Run>,
 }

@@ -5,16 +5,20 @@
 mod support;
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::client::{Client, head};
 use support::disk::Disk;
 use support::served::Served;
 
 const MIB: u64 = 1 << 20;
-/// Two buffers of 256 KiB, a long simple reply of up to 2 MiB, a stack, and what the allocator rounds up.
-const MOST_A_CONNECTION: u64 = 3 * MIB;
+/// Two buffers of 256 KiB, a list of extents, what is touched of a stack.
+const MOST_A_CONNECTION: u64 = MIB;
+/// For long simple replies, all connections together.
+const MOST_FOR_REPLIES: u64 = 16 * MIB;
+/// One test at a time looks at the process.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -23,6 +27,7 @@ fn resident() -> u64 {
 
 #[test]
 fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
+    let _turn = TURN.lock();
     let disk = Arc::new(Disk::new(40 * MIB));
     let served = Served::unix(disk);
     // Every page of the disk is touched, so that only connections are measured below.
@@ -50,7 +55,54 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
         clients.push(client);
     }
     thread::sleep(Duration::from_millis(500));
-    let each = resident().saturating_sub(before) / clients.len() as u64;
-    println!("{} KiB a connection", each >> 10);
-    assert!(each <= MOST_A_CONNECTION, "{each} bytes a connection");
+    let (grown, number) = (resident().saturating_sub(before), clients.len() as u64);
+    println!("{} KiB for {number} connections", grown >> 10);
+    assert!(grown <= number * MOST_A_CONNECTION + MOST_FOR_REPLIES, "{grown} bytes");
+}
+
+/// Waits until `is_so`; the test has failed when that takes very long.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn unread_simple_replies_share_a_bounded_memory() {
+    const CLIENTS: u64 = 120;
+    let _turn = TURN.lock();
+    let disk = Arc::new(Disk::new(4 * MIB));
+    let served = Served::unix(disk.clone());
+    let data: Vec<u8> = (0..2 * MIB).map(|at| (at / 4096) as u8 | 1).collect();
+    let mut other = Client::simple(served.path());
+    other.write(1, 0, &data);
+    assert_eq!(other.errno(1), 0);
+    let buffers = |clients: u64| clients * (512 << 10);
+    let counted = || served.handle.stats().buffer_bytes;
+    let before = resident();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::simple(served.path())).collect();
+    clients.iter_mut().for_each(|client| client.request(0, 0, 2, 0, 2 << 20));
+    eventually("the memory for replies is taken", || counted() > buffers(CLIENTS + 1) + MOST_FOR_REPLIES - 3 * MIB);
+    thread::sleep(Duration::from_millis(500));
+    let grown = resident().saturating_sub(before);
+    println!("{} KiB for {CLIENTS} connections", grown >> 10);
+    assert!(grown <= CLIENTS * MOST_A_CONNECTION + MOST_FOR_REPLIES, "{grown} bytes");
+    assert!(counted() <= buffers(CLIENTS + 1) + MOST_FOR_REPLIES, "{} bytes counted", counted());
+
+    // Others go on meanwhile, and an error still comes before the payload.
+    other.request(0, 0, 3, 0, 2 << 20);
+    assert_eq!(other.errno(3), 0);
+    assert!(other.take(data.len()) == data);
+    disk.damage(3 * MIB);
+    other.request(0, 0, 4, 2 * MIB, 2 << 20);
+    assert_eq!(other.errno(4), 5);
+
+    // A client that reads at last gets everything.
+    for client in &mut clients {
+        assert_eq!(client.errno(2), 0);
+        assert!(client.take(data.len()) == data);
+    }
+    eventually("the memory for replies is free", || counted() == buffers(CLIENTS + 1));
 }

@@ -41,6 +41,8 @@ impl Outbox {
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         if end > self.room.len() {
+            // Exactly, since the memory for long replies is counted by their length.
+            self.room.reserve_exact(end - self.room.len());
             self.room.resize(end, 0);
         }
         &mut self.room[self.len..end]

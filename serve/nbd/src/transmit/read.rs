@@ -1,10 +1,12 @@
 //! Reads: the device decodes straight into the outbox.
 //!
-//! A simple reply promises all its bytes before the first is sent, so a short one is read whole before its head is written; a long one is
-//! read twice: once to see that every page is readable, then piece by piece. Structured replies need neither: an error may follow data.
+//! A simple reply promises all its bytes before the first is sent. So it is read whole before its head is
+//! written, as long as there is memory for that; else it is read twice: once to see that every page is
+//! readable, then piece by piece. A page that becomes unreadable in between ends the connection.
+//! Structured replies need neither: an error may follow data.
 
 use super::{Attempt, Line, PIECE, RUNS, piece_end};
-use crate::channel::Inbound;
+use crate::channel::{Inbound, OUTBOX_ROOM};
 use crate::hangup::Hangup;
 use crate::wire::failure::Failure;
 use crate::wire::reply::{self, ChunkKind, HOLE_PAYLOAD_LEN, Place, ReplyTo, SIMPLE_LEN};
@@ -12,7 +14,8 @@ use crate::wire::request::Shape;
 use block::{BlockDevice, Content, Run, Span};
 use std::io::Write;
 
-/// Longest read that a simple reply holds whole. Units: bytes. The kernel's client asks for at most 1.25 MiB by default.
+/// Longest read that a simple reply may hold whole. Units: bytes. The kernel's client asks for at most
+/// 1.25 MiB by default.
 const SIMPLE_WHOLE: u64 = 2 << 20;
 
 impl<R: Inbound, W: Write> Line<'_, R, W> {
@@ -20,8 +23,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     #[inline]
     pub(super) fn read(&mut self, to: ReplyTo, span: Span, shape: Shape) -> Result<(), Hangup> {
         match shape {
-            Shape::Simple if span.len() <= SIMPLE_WHOLE => self.read_simple(to, span),
-            Shape::Simple => self.read_simple_long(to, span),
+            Shape::Simple => self.read_simple(to, span),
             Shape::Chunks | Shape::Whole if span.is_empty() => self.succeed(to),
             Shape::Whole if span.len() > PIECE => self.read_whole_long(to, span),
             Shape::Whole => self.read_whole(to, span),
@@ -30,6 +32,24 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     fn read_simple(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+        let len = SIMPLE_LEN as u64 + span.len();
+        if len <= OUTBOX_ROOM as u64 {
+            return self.read_simple_whole(to, span);
+        }
+        // Sent before memory is taken: a client that does not take its replies would hold it longer.
+        self.channel.flush()?;
+        let memory = self.reply_memory;
+        match (span.len() <= SIMPLE_WHOLE).then(|| memory.try_take(len)).flatten() {
+            Some(_share) => {
+                self.read_simple_whole(to, span)?;
+                // Also after an error: the outbox gives its memory back before the share ends.
+                self.channel.flush()
+            }
+            None => self.read_simple_long(to, span),
+        }
+    }
+
+    fn read_simple_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
         let len = SIMPLE_LEN + span.len() as usize;
         self.channel.reserve(len)?;
         let space = self.channel.outbox().space(len);
