@@ -6,7 +6,7 @@
 mod inbox;
 mod outbox;
 
-pub use inbox::{Deadlines, Inbound};
+pub use inbox::{Cancellation, Deadlines, Inbound};
 pub use outbox::{OUTBOX_ROOM, Outbox};
 
 use crate::hangup::Hangup;
@@ -168,6 +168,14 @@ impl<R: Inbound, W: Write> Channel<R, W> {
             self.before_shutdown = self.reader.backlog_at_shutdown()?.map(|waiting| self.came + waiting);
         }
         Ok(self.before_shutdown.is_some())
+    }
+
+    /// Returns why a request that takes long should end now, if it should. Does not wait.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn cancellation(&mut self) -> Result<Option<Cancellation>, Hangup> {
+        Ok(self.reader.cancellation()?)
     }
 
     /// Whether the message that stands first came when a shutdown had been noticed.

@@ -47,8 +47,9 @@ pub struct ServerConfig {
     pub send_timeout: Duration,
     /// How long a client may take between requests, and for each 128 KiB of a long one; `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a shutdown waits for requests in flight. Where none are, it still gives clients half a second, if this is not less, so
-    /// that what they ask then is refused with `ESHUTDOWN`.
+    /// How long a shutdown waits for requests in flight; long trims and zeroings are then interrupted and
+    /// answered with `ESHUTDOWN`. Where no request is in flight, it still gives clients half a second, if
+    /// this is not less, so that what they ask then is refused with `ESHUTDOWN`.
     pub shutdown_grace: Duration,
 }
 

@@ -46,7 +46,8 @@
 //! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
 //! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
 //! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |
-//! | a shutdown | twice [`ServerConfig::shutdown_grace`] and half a second, plus a device call in progress |
+//! | a shutdown | [`ServerConfig::shutdown_grace`] and a second. A device call that takes longer is not waited for |
+//! | a trim or zeroing | done 128 MiB at a time; between two such pieces it ends when the grace of a shutdown is over, or the client is gone |
 //!
 //! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
 //! piece by piece. A client that vanishes in the middle of a long write leaves its first pages written; it was never told that it succeeded.
@@ -55,7 +56,8 @@
 //!
 //! * Requests of any offset and length are served, also of zero bytes; the preferred size is the device's.
 //! * `base:allocation` cannot promise that a written page takes no more memory when it is overwritten: it may compress worse.
-//!   `NO_HOLE` is passed to the device, which reserves room or says `ENOSPC`; such zeros are no hole.
+//!   `NO_HOLE` is passed to the device, which reserves room or says `ENOSPC`; such zeros are no hole. A range
+//!   of more than 128 MiB is reserved piece by piece, so after `ENOSPC` its first pieces may be zeros.
 //! * `FAST_ZERO` is passed on, too: the device says `ENOTSUP` unless dropping whole pages is all there is to do.
 //! * A read-only device offers no flag of a change (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`), and changes get `EPERM`.
 //! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
@@ -84,7 +86,7 @@ mod transmit;
 mod uri;
 pub mod wire;
 
-pub use channel::{Deadlines, Inbound};
+pub use channel::{Cancellation, Deadlines, Inbound};
 pub use config::{Listen, ServerConfig, UnixAccess};
 pub use conversation::{Setting, converse};
 pub use error::NbdError;

@@ -3,7 +3,7 @@
 //! Reads end at a deadline or when the server shuts down; writes end at a deadline. A deadline is a point in time, so a client that
 //! takes or sends a byte now and then does not move it.
 
-use crate::channel::{Deadlines, Inbound};
+use crate::channel::{Cancellation, Deadlines, Inbound};
 use crate::roster::Entry;
 use crate::shutdown::{Phase, Shutdown};
 use crate::socket::Socket;
@@ -16,7 +16,7 @@ use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
 
 /// How long a client may take to close after the server did. What it sends meanwhile is taken and forgotten.
-pub const LINGER: Duration = Duration::from_millis(300);
+const LINGER: Duration = Duration::from_millis(300);
 
 /// The client of one connection.
 #[derive(Debug)]
@@ -146,6 +146,16 @@ impl Inbound for &Peer<'_> {
         }
         self.has_noticed.set(true);
         Ok(Some(ioctl_fionread(self.socket)?))
+    }
+
+    fn cancellation(&mut self) -> io::Result<Option<Cancellation>> {
+        if self.shutdown.has_reached(Phase::Closing) {
+            return Ok(Some(Cancellation::Closing));
+        }
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(self.socket, PollFlags::RDHUP)];
+        wait(&mut fds, Some(Duration::ZERO))?;
+        Ok(fds[0].revents().intersects(gone).then_some(Cancellation::HungUp))
     }
 }
 

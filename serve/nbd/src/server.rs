@@ -7,7 +7,7 @@ use crate::export::Export;
 use crate::haggle::Admission;
 use crate::hangup::Hangup;
 use crate::listener::{Arrival, Listener};
-use crate::peer::{LINGER, Peer};
+use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalLog};
 use crate::roster::{Admitted, Entry, Limits, Roster};
 use crate::shutdown::{Phase, Shutdown as Lifecycle};
@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A connection's stack. Units: bytes. Reserved, not committed.
 const STACK: usize = 512 << 10;
@@ -28,6 +28,8 @@ const STACK: usize = 512 << 10;
 const PROTECTED: Duration = Duration::from_secs(1);
 /// How long clients can still ask, to be refused, when a shutdown has nothing else to wait for.
 const DRAIN_WINDOW: Duration = Duration::from_millis(500);
+/// How long connections have to send what they owe when they are closed, and to end when that was not enough.
+const CLOSE_TIME: Duration = Duration::from_millis(500);
 /// How long to wait before trying again when the system has no file descriptor or memory for a client.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
@@ -114,8 +116,11 @@ impl Server {
         let _ = self.shared.refusals.set(log);
     }
 
-    /// Serves until [`Handle::shutdown`] is called. Then it stops to listen and removes the socket file, finishes the requests that have
-    /// come, refuses later ones with `ESHUTDOWN` and options with `REP_ERR_SHUTDOWN`, and closes all connections.
+    /// Serves until [`Handle::shutdown`] is called. Then it stops to listen and removes the socket file,
+    /// finishes the requests that have come, refuses later ones with `ESHUTDOWN` and options with
+    /// `REP_ERR_SHUTDOWN`, and closes all connections. What is not finished within
+    /// [`ServerConfig::shutdown_grace`] is interrupted: a long trim or zeroing is answered with
+    /// `ESHUTDOWN`.
     ///
     /// # Errors
     /// [`NbdError::Io`] when the system cannot wait for clients; clients cannot cause that.
@@ -127,14 +132,14 @@ impl Server {
         // Clients that connected before the file was removed are told as well.
         self.listener.unlink();
         self.take_in_all();
-        let grace = self.shutdown_grace;
+        let (start, grace) = (Instant::now(), self.shutdown_grace);
         drop(self);
         shared.roster.wait_drained(DRAIN_WINDOW.min(grace), grace);
         shared.shutdown.close();
-        if !shared.roster.wait_empty(LINGER + Duration::from_millis(200)) {
-            // Who is left does not take the replies.
+        if !shared.roster.wait_empty(CLOSE_TIME) {
+            // What is left takes no replies, or waits for the device.
             shared.roster.shutdown(Shutdown::Both);
-            shared.roster.wait_empty(grace);
+            shared.roster.wait_empty(grace.saturating_sub(start.elapsed()).max(CLOSE_TIME));
         }
         served
     }

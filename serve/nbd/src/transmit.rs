@@ -4,6 +4,7 @@
 //! costs more than a page read.
 
 mod answer;
+mod change;
 mod read;
 mod status;
 mod write;
@@ -111,7 +112,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             Ok(Command::Disconnect) => return Ok(Flow::Stop),
             Ok(command) => {
                 self.channel.consume(headers.request_len());
-                self.change(command)
+                self.change(command)?
             }
             Err(failure) => {
                 self.channel.consume(headers.request_len());
@@ -131,27 +132,6 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         header.command(&self.rules)
     }
 
-    /// Commands without data in either direction.
-    fn change(&self, command: Command) -> Result<(), Failure> {
-        match command {
-            Command::WriteZeroes { span, mode, speed, durability } => {
-                self.device.write_zeroes(span, mode, speed)?;
-                self.settle(durability)
-            }
-            Command::Trim { span, durability } => {
-                self.device.discard(span)?;
-                self.settle(durability)
-            }
-            Command::Flush => self.settle(Durability::Durable),
-            // Everything is in memory already; the range was checked.
-            Command::Cache
-            | Command::Disconnect
-            | Command::Read { .. }
-            | Command::Write { .. }
-            | Command::BlockStatus { .. } => Ok(()),
-        }
-    }
-
     fn settle(&self, durability: Durability) -> Result<(), Failure> {
         match durability {
             Durability::Done => Ok(()),
@@ -162,8 +142,13 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
 
 /// Where the piece that begins at `offset` ends.
 fn piece_end(offset: u64, end: u64) -> u64 {
-    match offset.checked_add(PIECE) {
-        Some(far) if far < end => far & !(PAGE - 1),
+    piece_end_of(PIECE, PAGE, offset, end)
+}
+
+/// Returns where a piece of at most `most` bytes ends: at a multiple of `step` where it can.
+fn piece_end_of(most: u64, step: u64, offset: u64, end: u64) -> u64 {
+    match offset.checked_add(most) {
+        Some(far) if far < end => far & !(step - 1),
         _ => end,
     }
 }

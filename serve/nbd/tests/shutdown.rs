@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::client::{Client, head, long, word};
 use support::disk::{Disk, Slow};
 use support::served::Served;
@@ -178,4 +178,17 @@ fn a_shutdown_without_grace_waits_for_nobody() {
     let mut client = Client::simple(served.path());
     served.stop();
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_device_that_hangs_holds_a_shutdown_for_one_grace() {
+    let grace = Duration::from_secs(3);
+    let config = ServerConfig { shutdown_grace: grace, ..ServerConfig::default() };
+    let mut served = Served::with(Arc::new(Slow(Disk::new(MIB), Duration::from_secs(60))), config);
+    let mut busy = Client::simple(served.path());
+    busy.write(1, 0, b"slow");
+    thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    served.stop();
+    assert!((grace..2 * grace).contains(&start.elapsed()), "{:?}", start.elapsed());
 }

@@ -12,6 +12,15 @@ pub struct Deadlines {
     pub write: Option<Instant>,
 }
 
+/// Why a long request ends before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// The server closes its connections: the grace of its shutdown is over.
+    Closing,
+    /// The client closed the connection.
+    HungUp,
+}
+
 /// Something requests come from.
 pub trait Inbound: Read {
     /// Ends later reads, and writes to the same client, at these times with [`std::io::ErrorKind::TimedOut`]. No partial
@@ -26,6 +35,14 @@ pub trait Inbound: Read {
     /// # Errors
     /// Those of the socket.
     fn backlog_at_shutdown(&mut self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// Returns why a request that takes long should end now, if it should. Does not wait.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    fn cancellation(&mut self) -> io::Result<Option<Cancellation>> {
         Ok(None)
     }
 }

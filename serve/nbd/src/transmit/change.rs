@@ -1,0 +1,77 @@
+//! Changes that carry no data: zeros, trims, flushes.
+//!
+//! Their ranges can be as long as the device, so they are executed in pieces. Between two pieces the
+//! connection looks whether the client or the server is about to go.
+
+use super::{Attempt, Line, PAGE, piece_end_of};
+use crate::channel::{Cancellation, Inbound};
+use crate::hangup::Hangup;
+use crate::wire::failure::Failure;
+use crate::wire::request::{Command, Durability};
+use block::{BlockError, Span, ZeroMode, ZeroSpeed};
+use std::io::Write;
+
+/// The longest range that is changed without a look at the connection. Units: bytes. To discard that many
+/// bytes of compressed pages took 65 ms on a busy machine.
+const PIECE: u64 = 128 << 20;
+
+impl<R: Inbound, W: Write> Line<'_, R, W> {
+    /// Executes a command without data in either direction.
+    pub(super) fn change(&mut self, command: Command) -> Attempt {
+        let (changed, durability) = match command {
+            Command::WriteZeroes { span, mode, speed, durability } => {
+                (self.write_zeroes(span, mode, speed)?, durability)
+            }
+            Command::Trim { span, durability } => {
+                let device = self.device;
+                (self.in_pieces(span, |piece| device.discard(piece))?, durability)
+            }
+            Command::Flush => (Ok(()), Durability::Durable),
+            // Everything is in memory already; the range was checked.
+            Command::Cache
+            | Command::Disconnect
+            | Command::Read { .. }
+            | Command::Write { .. }
+            | Command::BlockStatus { .. } => (Ok(()), Durability::Done),
+        };
+        Ok(changed.and_then(|()| self.settle(durability)))
+    }
+
+    fn write_zeroes(&mut self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Attempt {
+        let device = self.device;
+        let zero = |piece| device.write_zeroes(piece, mode, speed);
+        if speed == ZeroSpeed::FastOnly && span.len() > PIECE {
+            // A refusal must come before any change. Only the parts of pages at the ends can be refused
+            // after the first piece; where they are not, they are zeros and nothing changes.
+            let size = device.size();
+            let (first, last) = (span.offset().next_multiple_of(PAGE), span.end() / PAGE * PAGE);
+            for (from, to) in [(span.offset(), first), (last, span.end())] {
+                if let Err(error) = Span::new(from, to - from, size).map_err(BlockError::from).and_then(zero) {
+                    return Ok(Err(error.into()));
+                }
+            }
+        }
+        self.in_pieces(span, zero)
+    }
+
+    /// Changes a range piece by piece, until it is done or one fails or the connection is to end.
+    fn in_pieces(&mut self, span: Span, change: impl Fn(Span) -> Result<(), BlockError>) -> Attempt {
+        let mut at = span.offset();
+        loop {
+            let end = piece_end_of(PIECE, PIECE, at, span.end());
+            let changed = Span::new(at, end - at, self.rules.size).map_err(BlockError::from).and_then(&change);
+            if let Err(error) = changed {
+                return Ok(Err(error.into()));
+            }
+            at = end;
+            if at == span.end() {
+                return Ok(Ok(()));
+            }
+            match self.channel.cancellation()? {
+                None => {}
+                Some(Cancellation::Closing) => return Ok(Err(Failure::ShuttingDown)),
+                Some(Cancellation::HungUp) => return Err(Hangup::Vanished),
+            }
+        }
+    }
+}

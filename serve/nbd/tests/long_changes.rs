@@ -1,0 +1,140 @@
+//! Trims and zeros of huge ranges: they can be interrupted, and are exact when they are not.
+#![forbid(unsafe_code)]
+#![expect(dead_code, reason = "each test binary uses a part of the shared support")]
+
+mod support;
+
+use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use nbd::ServerConfig;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::client::Client;
+use support::served::Served;
+
+const ENOTSUP: u32 = 95;
+const ESHUTDOWN: u32 = 108;
+const FAST_ZERO: u16 = 16;
+const TRIM: u16 = 4;
+const ZEROES: u16 = 6;
+const NO_HOLE: u16 = 2;
+
+const HUGE: u64 = 2 << 40;
+
+/// A huge disk of zeros; a change takes 20 ms for each GiB, 40 s for the whole.
+#[derive(Default)]
+struct Huge(AtomicU64);
+
+impl Huge {
+    fn change(&self, span: Span) -> Result<(), BlockError> {
+        thread::sleep(Duration::from_nanos(span.len() / 54));
+        self.0.fetch_add(span.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl BlockDevice for Huge {
+    fn size(&self) -> Bytes {
+        Bytes(HUGE)
+    }
+    fn limits(&self) -> Limits {
+        Limits { minimum: 1, preferred: 4096 }
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read(&self, _: Span, buf: &mut [u8]) -> Result<(), BlockError> {
+        buf.fill(0);
+        Ok(())
+    }
+    fn write(&self, span: Span, _: &[u8]) -> Result<(), BlockError> {
+        self.change(span)
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+    fn discard(&self, span: Span) -> Result<(), BlockError> {
+        self.change(span)
+    }
+    fn write_zeroes(&self, span: Span, _: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        let is_ragged = !span.offset().is_multiple_of(4096) || !span.end().is_multiple_of(4096);
+        if speed == ZeroSpeed::FastOnly && is_ragged { Err(BlockError::NotFast) } else { self.change(span) }
+    }
+    fn status(&self, _: Span, _: &mut dyn FnMut(Run) -> bool) {}
+}
+
+impl Huge {
+    /// Waits until a change has begun and is not at its end.
+    fn wait_for_change(&self) {
+        while self.changed() == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Bytes that were changed.
+    fn changed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn long_changes_end_with_the_grace_of_a_shutdown() {
+    let device = Arc::new(Huge::default());
+    let config = ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
+    let mut served = Served::with(device.clone(), config);
+    let mut clients = [Client::extended(served.path()), Client::extended(served.path())];
+    clients[0].request_extended(0, TRIM, 1, 0, HUGE);
+    clients[1].request_extended(NO_HOLE, ZEROES, 1, 4095, HUGE - 4096);
+    device.wait_for_change();
+    let start = Instant::now();
+    served.stop();
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    for client in &mut clients {
+        assert_eq!(client.errno(1), ESHUTDOWN);
+        assert!(client.is_closed());
+    }
+    assert!(device.changed() < HUGE, "it was interrupted");
+}
+
+#[test]
+fn long_changes_end_when_the_client_is_gone() {
+    let device = Arc::new(Huge::default());
+    let served = Served::unix(device.clone());
+    let mut client = Client::extended(served.path());
+    client.request_extended(0, TRIM, 1, 0, HUGE);
+    device.wait_for_change();
+    drop(client);
+    let start = Instant::now();
+    while served.handle.stats().connections_current > 0 {
+        assert!(start.elapsed() < Duration::from_secs(15), "the connection outlives its client");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(device.changed() < HUGE, "it was interrupted");
+}
+
+#[test]
+fn long_changes_cover_their_range_once() {
+    let device = Arc::new(Huge::default());
+    let served = Served::unix(device.clone());
+    let mut client = Client::extended(served.path());
+    let (offset, len) = ((1 << 30) - 5, (3 << 30) + 77);
+    client.request_extended(0, TRIM, 1, offset, len);
+    assert_eq!(client.errno(1), 0);
+    assert_eq!(device.changed(), len);
+}
+
+#[test]
+fn a_long_fast_zero_is_refused_before_any_change() {
+    let device = Arc::new(Huge::default());
+    let served = Served::unix(device.clone());
+    let mut client = Client::extended(served.path());
+    for (offset, len) in [(0, (1 << 30) + 5), (5, (1 << 30) - 5), (5, 1 << 30)] {
+        client.request_extended(FAST_ZERO, ZEROES, 1, offset, len);
+        assert_eq!(client.errno(1), ENOTSUP, "{len} bytes at {offset}");
+    }
+    assert_eq!(device.changed(), 0);
+    client.request_extended(FAST_ZERO, ZEROES, 2, 4096, 1 << 30);
+    assert_eq!(client.errno(2), 0);
+    assert_eq!(device.changed(), 1 << 30);
+}
