@@ -151,6 +151,9 @@ impl Balloon {
 
     /// The same, after asking others to make room if there is none.
     fn room_or_make_some(&self) -> Result<Room, Shortage> {
+        if self.zone.is_poisoned() {
+            return Err(Shortage::Zone(AllocError::Poisoned));
+        }
         let mut room = self.room();
         if room.frames == 0 {
             self.zone.shrink(FrameCount(BATCH as u64), &NoLocksHeld::promise());

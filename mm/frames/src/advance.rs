@@ -23,7 +23,7 @@ impl Zone {
     ///
     /// Locking: the zone lock, for a moment.
     pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
-        let mut buddy = self.buddy.lock();
+        let Some(mut buddy) = self.buddy.lock_sound() else { return Advance { zone: self, frames: 0 } };
         let over = buddy.frame_limit().map_or(0, |limit| buddy.counted().saturating_sub(limit));
         let frames = frames.0.saturating_add(over).min(self.capacity().0);
         buddy.moving += frames;
@@ -33,7 +33,9 @@ impl Zone {
 
 impl Drop for Advance<'_> {
     fn drop(&mut self) {
-        self.zone.buddy.lock().moving -= self.frames;
+        if let Some(mut buddy) = self.zone.buddy.lock_sound() {
+            buddy.moving -= self.frames;
+        }
     }
 }
 

@@ -46,6 +46,10 @@ pub(crate) struct Buddy {
     pub(crate) idle: u32,
     pub(crate) releasing: u32,
     pub(crate) released_total: u64,
+    /// A panic unwound out of a change of all this: see [`crate::zone_lock`].
+    poisoned: bool,
+    /// Frames freed since then. They are on no list.
+    pub(crate) lost: u64,
 }
 
 impl Buddy {
@@ -65,11 +69,28 @@ impl Buddy {
             idle: 0,
             releasing: 0,
             released_total: 0,
+            poisoned: false,
+            lost: 0,
         }
     }
 
+    /// Notes that what is here may be half changed: nothing is handed out of it any more.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
     /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
+    ///
+    /// Where the lists cannot be trusted the block is left as it is, taken and without an owner.
     pub(crate) fn free(&mut self, tables: &Tables, pfn: Pfn, order: Order, was: State) {
+        if self.poisoned {
+            self.lost += u64::from(order.frames());
+            return;
+        }
         self.charged -= u64::from(order.frames());
         self.account(tables, pfn, order.frames(), Occupancy::Free);
         tables.frames.change(pfn, was, State::INSIDE);
@@ -125,6 +146,9 @@ impl Buddy {
     /// do not count against the limit. Says how many.
     pub(crate) fn take_targets(&mut self, tables: &Tables, end: BlockIndex, into: &mut [Pfn]) -> usize {
         let lowest = |migrate_type: MigrateType| self.lowest_available(tables, migrate_type);
+        if self.poisoned {
+            return 0;
+        }
         let source = [MigrateType::Movable, MigrateType::Cma].into_iter().filter_map(lowest).min();
         let Some(block) = source.filter(|&block| block < end) else { return 0 };
         let taken = self.take_from(tables, block, into);

@@ -41,7 +41,7 @@ impl Zone {
     /// Locking: the zone lock, for a moment.
     ///
     /// # Errors
-    /// [`AllocError::Limit`]; nothing has changed then.
+    /// [`AllocError::Limit`] or [`AllocError::Poisoned`]; nothing has changed then.
     pub fn charge(&self, bytes: u64) -> Result<(), AllocError> {
         self.charge_for(bytes, ChargeFor::Anything)
     }
@@ -49,7 +49,7 @@ impl Zone {
     /// As [`Zone::charge`], and says what it is for.
     ///
     /// # Errors
-    /// [`AllocError::Limit`]; nothing has changed then.
+    /// As [`Zone::charge`].
     pub fn charge_for(&self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
         self.buddy.lock().charge(bytes, purpose)
     }
@@ -58,7 +58,9 @@ impl Zone {
     ///
     /// Locking: the zone lock, for a moment.
     pub fn uncharge(&self, bytes: u64) {
-        self.buddy.lock().memory.charged -= bytes;
+        if let Some(mut buddy) = self.buddy.lock_sound() {
+            buddy.memory.charged -= bytes;
+        }
     }
 
     /// Changes how much the zone may hold. When it holds more already, requests are refused until enough went back. Units: bytes.

@@ -59,6 +59,9 @@ pub enum CheckError {
         /// Where.
         pfn: Pfn,
     },
+    /// A panic cut short a change of the free lists: nothing here can be trusted.
+    #[error("the zone is out of order")]
+    Poisoned,
     /// A count is not the sum it stands for.
     #[error("{what} is counted as {counted} but is {found}")]
     Count {
@@ -94,6 +97,9 @@ impl Zone {
     /// [`CheckError`].
     pub fn check(&self) -> Result<(), CheckError> {
         let all = self.lock_everything();
+        if all.buddy.is_poisoned() {
+            return Err(CheckError::Poisoned);
+        }
         let mut found = Found::default();
         let mut next = Pfn(0);
         for block in (0..all.buddy.online).map(BlockIndex) {

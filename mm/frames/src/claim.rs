@@ -31,6 +31,8 @@ const TURN: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     Limit,
+    /// The zone is poisoned.
+    Poisoned,
     NoRoom,
     OutOfTime,
     /// A movable frame that its owner, or somebody else, does not let go of now.
@@ -55,6 +57,9 @@ impl<'z> Claim<'z> {
     /// Reserves room for the frames. All per-CPU lists are empty for a moment: frames on them are nobody's and may be ours.
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, Obstacle> {
         let mut all = zone.lock_everything();
+        if all.buddy.is_poisoned() {
+            return Err(Obstacle::Poisoned);
+        }
         all.drain(zone);
         if all.buddy.headroom() < u64::from(frames) {
             return Err(Obstacle::Limit);
@@ -112,7 +117,9 @@ impl<'z> Claim<'z> {
 
     fn take_free(&mut self, first: Pfn, end: Pfn) {
         let zone = self.zone;
-        zone.buddy.lock().take_range(&zone.tables, first, end, |pfn| self.mark(pfn));
+        if let Some(mut buddy) = zone.buddy.lock_sound() {
+            buddy.take_range(&zone.tables, first, end, |pfn| self.mark(pfn));
+        }
     }
 
     /// Tells the owners of the frames that are still missing that they are wanted.
@@ -213,7 +220,9 @@ impl Drop for Claim<'_> {
         let ours = (0..self.ours.len() as u32 * 64).filter(|&at| self.ours[at as usize / 64] >> (at % 64) & 1 == 1);
         let frames: Vec<Pfn> = ours.map(|at| self.first.plus(at)).collect();
         release(self.zone, frames);
-        self.zone.buddy.lock().reserved -= u64::from(self.frames - self.held);
+        if let Some(mut buddy) = self.zone.buddy.lock_sound() {
+            buddy.reserved -= u64::from(self.frames - self.held);
+        }
     }
 }
 
@@ -287,7 +296,7 @@ impl Room<'_, '_> {
         let zone = self.claim.zone;
         let mut frames = [Pfn(0); BATCH];
         loop {
-            let mut buddy = zone.buddy.lock();
+            let Some(mut buddy) = zone.buddy.lock_sound() else { return };
             let count = buddy.take_singles(&zone.tables, MigrateType::Movable, &mut frames);
             buddy.moving += count as u64;
             drop(buddy);

@@ -87,7 +87,7 @@ pub enum Outcome {
     OutOfTime,
     /// Another thread is compacting; nothing was done.
     AlreadyRunning,
-    /// Too few frames are free for the block that was wanted; nothing was done.
+    /// Too few frames are free for the block that was wanted, or the zone is poisoned; nothing was done.
     Skipped,
     /// The last attempts were in vain; nothing was done.
     Deferred,
@@ -114,6 +114,9 @@ impl Zone {
     /// Locking: one compaction at a time; the zone lock for moments. Call it with no lock of an owner held.
     pub fn compact(&self, request: CompactRequest) -> FrameCompaction {
         let deadline = request.budget.start();
+        if self.is_poisoned() {
+            return FrameCompaction { outcome: Outcome::Skipped, ..FrameCompaction::default() };
+        }
         match request.goal {
             Goal::WholeZone => {}
             goal if self.is_reached(goal) => {

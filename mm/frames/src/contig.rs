@@ -74,6 +74,9 @@ pub enum ContigError {
     /// No frame is left to move what is in the range to.
     #[error("there is no room for what is in the range")]
     NoRoom,
+    /// A panic cut short a change of the zone's free lists.
+    #[error("the zone is out of order")]
+    Poisoned,
     /// The budget ran out.
     #[error("it took too long")]
     OutOfTime,
@@ -133,6 +136,9 @@ impl Zone {
         if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
             return Err(ContigError::Range { first, frames: FrameCount(frames.into()) });
         }
+        if self.is_poisoned() {
+            return Err(ContigError::Poisoned);
+        }
         self.look_ahead(first, frames, deadline)?;
         // What was taken of a range that cannot be had in time is given back within the budget, too.
         let deadline = if frames > PAGEBLOCK_FRAMES { deadline.third() } else { deadline };
@@ -174,7 +180,7 @@ impl Zone {
             let request = ContigRequest { budget: deadline.rest(), ..request };
             last = match self.alloc_contig(first..first.plus(frames), request) {
                 Ok(contig) => return Ok(contig),
-                Err(ContigError::Limit) => return Err(ContigError::Limit),
+                Err(last @ (ContigError::Limit | ContigError::Poisoned)) => return Err(last),
                 Err(error) => error,
             };
         }
@@ -201,7 +207,7 @@ impl Zone {
     /// Moves the high-water mark up to `end` pageblocks, in short turns with the zone lock.
     fn bring_online(&self, end: u32, deadline: Deadline) -> Result<(), ContigError> {
         loop {
-            let mut buddy = self.buddy.lock();
+            let mut buddy = self.buddy.lock_sound().ok_or(ContigError::Poisoned)?;
             let turn = end.min(buddy.online.saturating_add(ONLINE_TURN));
             buddy.bring_online(&self.tables, turn);
             drop(buddy);
@@ -230,7 +236,7 @@ impl<'z> IsolatedBlocks<'z> {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
-            let mut buddy = zone.buddy.lock();
+            let mut buddy = zone.buddy.lock_sound().ok_or(ContigError::Poisoned)?;
             let was = zone.tables.blocks.facts(block).residence;
             // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.
             buddy.isolate(&zone.tables, block).map_err(|reason| match reason {
@@ -250,7 +256,9 @@ impl<'z> IsolatedBlocks<'z> {
 impl Drop for IsolatedBlocks<'_> {
     fn drop(&mut self) {
         for block in self.blocks.clone().map(BlockIndex) {
-            self.zone.buddy.lock().end_isolation(&self.zone.tables, block);
+            if let Some(mut buddy) = self.zone.buddy.lock_sound() {
+                buddy.end_isolation(&self.zone.tables, block);
+            }
         }
         self.fresh.iter().for_each(|&block| self.zone.release_if_idle(block));
         // What became free while it was isolated was in nobody's count of free pageblocks.
@@ -262,6 +270,7 @@ impl From<Obstacle> for ContigError {
     fn from(obstacle: Obstacle) -> Self {
         match obstacle {
             Obstacle::Limit => Self::Limit,
+            Obstacle::Poisoned => Self::Poisoned,
             Obstacle::NoRoom => Self::NoRoom,
             Obstacle::OutOfTime => Self::OutOfTime,
             Obstacle::Busy(pfn) => Self::Busy { pfn },

@@ -41,6 +41,9 @@ pub enum AllocError {
     /// No free block of the size asked for is left in the arena.
     #[error("the arena has no free block of this size")]
     NoFrames,
+    /// A panic cut short a change of the free lists. Nothing is handed out of them any more.
+    #[error("the zone is out of order: a panic cut short a change of its free lists")]
+    Poisoned,
 }
 
 /// Why a reference could not be given back: somebody else already did.

@@ -57,7 +57,7 @@ impl Zone {
             }
         }
         let pairs = self.tables.released.pairs();
-        free[RELEASED][Order::PAGEBLOCK.index()] = self.tables.released.members() - 2 * pairs;
+        free[RELEASED][Order::PAGEBLOCK.index()] = self.tables.released.members().saturating_sub(2 * pairs);
         free[RELEASED][Order::MAX.index()] = pairs;
         free
     }

@@ -105,15 +105,18 @@ impl Zone {
     }
 
     fn is_below_low(&self, buddy: &Buddy) -> bool {
+        if buddy.is_poisoned() {
+            return false;
+        }
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
         let free = FrameCount(usable.0.saturating_sub(buddy.charged));
         // No mark is above a fourth of what is usable, which is the cheaper question.
         free.0 < usable.0 / 4 && Watermarks::of(usable).pressure(free) >= Pressure::BelowLow
     }
 
-    /// Frames that are missing to the high mark.
+    /// Frames that are missing to the high mark: none in a poisoned zone, which takes none back.
     fn missing_to_high(&self) -> u64 {
-        let buddy = self.buddy.lock();
+        let Some(buddy) = self.buddy.lock_sound() else { return 0 };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
         Watermarks::of(usable).high.0.saturating_sub(usable.0.saturating_sub(buddy.charged))
     }

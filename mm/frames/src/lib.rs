@@ -80,6 +80,8 @@ extern crate self as frames;
 
 #[cfg(all(test, not(any(loom, shuttle, miri))))]
 mod large_zone_tests;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod poison_tests;
 
 /// The least an owner of extents is, for the unit tests as for those in `tests/`.
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use sync::atomic::Ordering::Relaxed;
-use sync::atomic::{AtomicU32, AtomicU64};
+use sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use sync::{Mutex, MutexGuard};
 
 use crate::units::{MigrateType, Pfn};
@@ -33,6 +33,8 @@ pub(crate) struct CpuList {
     len: AtomicU32,
     filled: Arc<Filled>,
     index: usize,
+    /// The zone is poisoned. Here, since whoever takes a frame reads this line anyway.
+    poisoned: AtomicBool,
 }
 
 /// Which lists may hold frames, a bit each, so that a request at the limit looks at those only.
@@ -109,6 +111,7 @@ impl CpuList {
             len: AtomicU32::new(0),
             filled: Arc::clone(filled),
             index,
+            poisoned: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +121,18 @@ impl CpuList {
 
     pub(crate) fn try_lock(&self) -> Option<Held<'_>> {
         Some(Held { cached: self.frames.try_lock()?, list: self })
+    }
+
+    /// Keeps what is in the list from being handed out, for good.
+    pub(crate) fn poison(&self) {
+        // Relaxed: nothing is handed over with it. The thread that spilled this list when the
+        // panic began holds its lock until after this store.
+        self.poisoned.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        // Relaxed: see `poison`.
+        self.poisoned.load(Relaxed)
     }
 
     /// How many frames the list had when its last holder let go.
@@ -132,8 +147,16 @@ impl Held<'_> {
         self.cached.len
     }
 
-    /// The frame put in last.
+    /// Returns whether the zone is poisoned.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.list.is_poisoned()
+    }
+
+    /// The frame put in last; none in a poisoned zone.
     pub(crate) fn pop(&mut self, migrate_type: MigrateType) -> Option<Pfn> {
+        if self.is_poisoned() {
+            return None;
+        }
         let cached = &mut *self.cached;
         let stack = &mut cached.stacks[migrate_type.index()];
         stack.len = stack.len.checked_sub(1)?;

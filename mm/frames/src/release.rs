@@ -77,14 +77,14 @@ impl Zone {
     /// What a balloon has is no use that will breathe, so it does not count.
     pub(crate) fn kept_blocks(&self, buddy: &Buddy) -> u32 {
         let lent = self.lent.frames().0 / u64::from(PAGEBLOCK_FRAMES);
-        let used = u64::from(buddy.committed - buddy.idle).saturating_sub(lent);
+        let used = u64::from(buddy.committed.saturating_sub(buddy.idle)).saturating_sub(lent);
         // Fewer than the pageblocks of the zone, so it fits.
         self.keep_blocks.max((used / u64::from(KEEP_ONE_IN)) as u32)
     }
 
     /// Gives the memory of one pageblock back, if all of it is free.
     pub(crate) fn release_if_idle(&self, block: BlockIndex) {
-        let mut buddy = self.buddy.lock();
+        let Some(mut buddy) = self.buddy.lock_sound() else { return };
         if self.tables.idle.contains(block) {
             buddy.begin_release(&self.tables, block);
             drop(buddy);
@@ -94,7 +94,7 @@ impl Zone {
 
     /// Gives the highest free pageblock back; `false` when there are no more than are kept.
     fn release_one(&self, keep: Keep) -> bool {
-        let mut buddy = self.buddy.lock();
+        let Some(mut buddy) = self.buddy.lock_sound() else { return false };
         let kept = if keep == Keep::Some { self.kept_blocks(&buddy) } else { 0 };
         if buddy.idle <= kept {
             return false;
@@ -109,6 +109,8 @@ impl Zone {
     fn finish_release(&self, block: BlockIndex) {
         self.arena.discard(block);
         self.tables.frames.discard(block);
-        self.buddy.lock().finish_release(&self.tables, block);
+        if let Some(mut buddy) = self.buddy.lock_sound() {
+            buddy.finish_release(&self.tables, block);
+        }
     }
 }

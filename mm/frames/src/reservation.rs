@@ -30,13 +30,17 @@ impl Zone {
     /// Locking: the zone lock; before refusing, all locks of the zone.
     ///
     /// # Errors
-    /// [`AllocError::Limit`] when fewer frames are left below the limit; nothing has changed.
+    /// [`AllocError::Limit`] when fewer frames are left below the limit, or [`AllocError::Poisoned`];
+    /// nothing has changed.
     pub fn reserve(&self, frames: FrameCount) -> Result<Reservation<'_>, AllocError> {
         if self.buddy.lock().reserve(frames.0) {
             return Ok(self.reattach(frames));
         }
         // Frames on per-CPU lists count as well until they are drained.
         let mut all = self.lock_everything();
+        if all.buddy.is_poisoned() {
+            return Err(AllocError::Poisoned);
+        }
         all.drain(self);
         if all.buddy.reserve(frames.0) { Ok(self.reattach(frames)) } else { Err(AllocError::Limit) }
     }
@@ -80,6 +84,9 @@ impl<'z> Reservation<'z> {
         let mut spins = 0;
         loop {
             let mut all = self.zone.lock_everything();
+            if all.buddy.is_poisoned() {
+                return Err(AllocError::Poisoned);
+            }
             all.drain(self.zone);
             if let Some(pfn) = self.take_from(&mut all.buddy, migrate_type, to) {
                 return Ok(pfn);
@@ -95,9 +102,12 @@ impl<'z> Reservation<'z> {
     }
 
     fn take_from(&mut self, buddy: &mut Buddy, migrate_type: MigrateType, to: State) -> Option<Pfn> {
+        if buddy.is_poisoned() {
+            return None;
+        }
         let pfn = buddy.take_block(&self.zone.tables, migrate_type, Order::SINGLE, to)?;
         // In the same step as the charge: the sum of both never changes.
-        buddy.reservations -= 1;
+        buddy.reservations = buddy.reservations.checked_sub(1).expect("a frame is taken that was never reserved");
         self.frames -= 1;
         Some(pfn)
     }
@@ -119,8 +129,9 @@ impl<'z> Reservation<'z> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if self.frames > 0 {
-            let mut buddy = self.zone.buddy.lock();
+        if self.frames > 0
+            && let Some(mut buddy) = self.zone.buddy.lock_sound()
+        {
             debug_assert!(
                 self.frames <= buddy.reservations || std::thread::panicking(),
                 "room is given up that nobody has"

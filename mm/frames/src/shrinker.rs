@@ -92,9 +92,13 @@ impl Zone {
     }
 
     /// Has shrinkers give up frames, in the order of their priority, until `want` of them are free. Says how many there were.
+    /// A poisoned zone asks for none: what they freed would be lost.
     ///
     /// Locking: none while they work.
     pub fn shrink(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
+        if self.is_poisoned() {
+            return FrameCount(0);
+        }
         let mut freed = 0_u64;
         for shrinker in self.shrinkers.snapshot() {
             if freed >= want.0 {

@@ -32,6 +32,8 @@ pub struct ZoneStats {
     pub in_use: FrameCount,
     /// Of these, frames whose memory was lent to the host: what is held is `committed - lent`.
     pub lent: FrameCount,
+    /// Frames freed after the zone was poisoned: they stay counted as in use, and nothing gets them.
+    pub lost: FrameCount,
     /// Frames that count against the limit and are not taken yet: see [`Zone::reserve`].
     pub reserved: FrameCount,
     /// Free frames on per-CPU lists.
@@ -66,12 +68,14 @@ impl Zone {
             reached: FrameCount(buddy.memory.reached),
             online: frames(buddy.online),
             committed,
-            in_use: FrameCount(buddy.charged - cached),
+            // Saturating, here and below: the counts of a poisoned zone may contradict each other.
+            in_use: FrameCount(buddy.charged.saturating_sub(cached)),
             lent: self.lent.frames(),
+            lost: FrameCount(buddy.lost),
             reserved: FrameCount(buddy.reservations),
             cached: FrameCount(cached),
-            free_committed: FrameCount(committed.0 - buddy.charged),
-            released: frames(buddy.online - buddy.committed),
+            free_committed: FrameCount(committed.0.saturating_sub(buddy.charged)),
+            released: frames(buddy.online.saturating_sub(buddy.committed)),
             blocks_released_total: buddy.released_total,
             descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing)
                 + buddy.memory.fixed

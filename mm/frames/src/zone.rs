@@ -43,7 +43,7 @@ use crate::zone_lock::{ZoneGuard, ZoneLock};
 pub struct Zone {
     pub(crate) arena: Arena,
     pub(crate) tables: Tables,
-    pub(crate) lists: Box<[CpuList]>,
+    pub(crate) lists: Arc<[CpuList]>,
     /// Which of them may hold frames.
     pub(crate) filled: Arc<Filled>,
     pub(crate) buddy: ZoneLock,
@@ -66,9 +66,11 @@ pub struct Zone {
 }
 
 /// All locks of a zone.
+///
+/// The zone lock is the first to go: a panic poisons the lists before anyone can have them.
 pub(crate) struct Everything<'z> {
-    pub(crate) lists: Vec<Held<'z>>,
     pub(crate) buddy: ZoneGuard<'z>,
+    pub(crate) lists: Vec<Held<'z>>,
 }
 
 impl Zone {
@@ -86,6 +88,7 @@ impl Zone {
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
         tables.blocks.set_aside(region.clone());
         let registry = Registry::new();
+        let cpu_lists: Arc<[CpuList]> = (0..lists).map(|list| CpuList::new(&filled, list)).collect();
         let memory = Memory {
             limit: config.memory_limit,
             reached: 0,
@@ -100,9 +103,9 @@ impl Zone {
         Ok(Self {
             arena: Arena::reserve(frames, config.arena_backing()).map_err(refused)?,
             tables,
-            lists: (0..lists).map(|list| CpuList::new(&filled, list)).collect(),
+            buddy: ZoneLock::new(buddy, Arc::clone(&cpu_lists)),
+            lists: cpu_lists,
             filled,
-            buddy: ZoneLock::new(buddy),
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
             keep_blocks: config.keep_blocks,
@@ -180,6 +183,13 @@ impl Zone {
         drop(buddy);
         let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim, used), Ok)?;
         Ok(Block::new(self, first, order))
+    }
+
+    /// Returns whether a panic cut short a change of the free lists. A poisoned zone hands out nothing
+    /// and moves nothing; frames in use keep their bytes, and those that are freed are lost.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.buddy.is_poisoned()
     }
 
     /// Whether the pageblock of a frame has memory.
@@ -272,7 +282,9 @@ impl Zone {
             let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
             buddy.free(&self.tables, pfn, order, was);
         }
-        buddy.moving -= charge.on_the_move();
+        if !buddy.is_poisoned() {
+            buddy.moving -= charge.on_the_move();
+        }
         self.after_free(buddy);
     }
 
@@ -281,7 +293,9 @@ impl Zone {
     pub(crate) fn free_frames(&self, frames: impl IntoIterator<Item = Pfn>, book: impl FnOnce(&mut Buddy)) {
         let mut buddy = self.buddy.lock();
         frames.into_iter().for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-        book(&mut buddy);
+        if !buddy.is_poisoned() {
+            book(&mut buddy);
+        }
         self.after_free(buddy);
     }
 
@@ -317,7 +331,7 @@ impl Zone {
         let mut list = self.this_list().lock();
         // Under the list's lock: whoever isolates a pageblock marks it first and empties all lists after that, so the mark is seen here or the frame there.
         let facts = self.tables.blocks.facts(pfn.block());
-        if facts.isolated {
+        if facts.isolated || list.is_poisoned() {
             drop(list);
             return self.free_frames([pfn], |_| {});
         }
@@ -342,6 +356,10 @@ impl Zone {
 
     /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
     fn adapt(&self, buddy: &Buddy) -> u32 {
+        if buddy.is_poisoned() {
+            // Nothing spills from a list any more, so none is drained.
+            return percpu::CAPACITY as u32;
+        }
         self.remind_of_excess(buddy);
         let over = buddy.frame_limit().is_some_and(|limit| buddy.charged > limit);
         let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
@@ -388,6 +406,9 @@ impl Zone {
         loop {
             self.drain_filled();
             let mut buddy = self.buddy.lock();
+            if buddy.is_poisoned() {
+                return Err(AllocError::Poisoned);
+            }
             let room = buddy.headroom() >= u64::from(order.frames());
             if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
                 return Ok(pfn);
@@ -423,7 +444,7 @@ impl Zone {
     /// Stops the zone.
     pub(crate) fn lock_everything(&self) -> Everything<'_> {
         let lists = self.lists.iter().map(CpuList::lock).collect();
-        Everything { lists, buddy: self.buddy.lock() }
+        Everything { buddy: self.buddy.lock(), lists }
     }
 }
 

@@ -108,6 +108,7 @@ fn assert_refusal_is_right(zone: &Zone, model: &Model<'_>, order: Order, kind: M
         // Movable requests may use every pageblock; the others may at least take a wholly free one.
         AllocError::NoFrames if kind == MigrateType::Movable => assert!(!has_free_run(order), "{order} is free"),
         AllocError::NoFrames => assert!(!has_free_run(order.max(Order::PAGEBLOCK)), "a pageblock is free"),
+        AllocError::Poisoned => panic!("no panic cut a change short"),
     }
 }
 

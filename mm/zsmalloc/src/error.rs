@@ -20,7 +20,7 @@ pub enum AllocError {
     /// All handle or zspage numbers are taken.
     #[error("the pool has no free number for another object")]
     Numbers,
-    /// The pool's metadata was found broken earlier; nothing it says can be trusted.
+    /// The metadata of the pool or of its zone was found broken earlier; nothing it says can be trusted.
     #[error("the pool is out of order: its metadata is damaged")]
     Poisoned,
 }
@@ -85,7 +85,8 @@ impl From<frames::AllocError> for AllocError {
     fn from(error: frames::AllocError) -> Self {
         match error {
             frames::AllocError::Limit => Self::Limit,
-            _ => Self::NoFrames,
+            frames::AllocError::NoFrames => Self::NoFrames,
+            frames::AllocError::Poisoned => Self::Poisoned,
         }
     }
 }

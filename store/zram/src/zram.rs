@@ -221,6 +221,9 @@ impl Zram {
             StoreError::Alloc(AllocError::Poisoned) => return Err(BlockError::Poisoned),
             StoreError::Alloc(error) => error,
         };
+        if self.contents.zone.is_poisoned() {
+            return Err(BlockError::Poisoned);
+        }
         if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *tries > relief::TRIES {
             return Err(BlockError::NoSpace { offset });
         }

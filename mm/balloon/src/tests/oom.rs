@@ -78,3 +78,18 @@ fn giving_way_does_not_raise_the_target() {
     drop(isolated);
     check(&balloon, &host);
 }
+
+/// What a balloon takes comes off the free lists, so a poisoned zone has nothing for it.
+#[test]
+fn a_balloon_takes_nothing_of_a_poisoned_zone() {
+    let zone = zone_of(4096, None);
+    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+    let take = || zone.reattach(FrameCount(1)).take(MigrateType::Movable).map(drop);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(take)).expect_err("nothing is reserved");
+    let refused = Stop::NoMemory(Shortage::Zone(frames::AllocError::Poisoned));
+    assert_eq!(balloon.set_target(FrameCount(1200)).stop, refused);
+    assert_eq!(balloon.set_target(FrameCount(0)).stop, Stop::Reached, "what the host has comes back");
+    assert_eq!((balloon.stats().actual.0, zone.stats().lost.0), (0, 600));
+    drop(host);
+}

@@ -48,8 +48,11 @@ pub(crate) struct Memory {
 }
 
 impl Buddy {
-    /// Frames that may still be taken below the limits.
+    /// Frames that may still be taken below the limits: none of a poisoned zone.
     pub(crate) fn headroom(&self) -> u64 {
+        if self.is_poisoned() {
+            return 0;
+        }
         let most = self.frame_limit();
         most.map_or(u64::MAX, |most| most.saturating_sub(self.counted()))
     }
@@ -91,7 +94,7 @@ impl Buddy {
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
         let sum = self.reservations.saturating_add(frames);
         let wanted = self.counted().saturating_add(frames);
-        let fits = self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
+        let fits = !self.is_poisoned() && self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
         if fits {
             self.reservations = sum;
         }
@@ -129,6 +132,9 @@ impl Buddy {
             ChargeFor::Anything => kept_for_records(self.reservations),
             ChargeFor::ReservedFrame => 0,
         };
+        if self.is_poisoned() {
+            return Err(AllocError::Poisoned);
+        }
         let counted = (self.counted() + kept) * FRAME_SIZE as u64 + self.metadata_bytes();
         let frames = self.memory_bytes().max(counted);
         match self.memory.limit {

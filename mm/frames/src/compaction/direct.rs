@@ -71,7 +71,7 @@ impl Zone {
 
     /// Whether there are so many free frames that a block of this order can be expected: the lowest watermark, the block, and as many to move about.
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
-        let buddy = self.buddy.lock();
+        let Some(buddy) = self.buddy.lock_sound() else { return false };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
         usable.0.saturating_sub(buddy.charged) >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
@@ -122,7 +122,7 @@ impl Zone {
     pub(super) fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
         let mut bare = Vec::new();
         for half in [first.block(), BlockIndex(first.block().0 + 1)] {
-            let mut buddy = self.buddy.lock();
+            let Some(mut buddy) = self.buddy.lock_sound() else { return Attempt::Over(Outcome::Skipped) };
             // At most the pageblock above the high-water mark: its other half is in use.
             buddy.bring_online(&self.tables, half.0 + 1);
             let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
@@ -199,7 +199,7 @@ impl Zone {
         if order < Order::PAGEBLOCK {
             return;
         }
-        let mut buddy = self.buddy.lock();
+        let Some(mut buddy) = self.buddy.lock_sound() else { return };
         for block in (0..order.frames() / PAGEBLOCK_FRAMES).map(|half| BlockIndex(first.block().0 + half)) {
             buddy.set_type(&self.tables, block, migrate_type);
         }

@@ -172,7 +172,7 @@ impl Zone {
     }
 
     fn scattered(&self) -> Scattered {
-        let buddy = self.buddy.lock();
+        let Some(buddy) = self.buddy.lock_sound() else { return Scattered { free: 0, scattered: 0, in_use: 0 } };
         let a_block = u64::from(PAGEBLOCK_FRAMES);
         let free = u64::from(buddy.committed) * a_block - buddy.charged;
         let in_use = buddy.charged.saturating_sub(self.lent.frames().0);
