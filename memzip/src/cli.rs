@@ -31,7 +31,8 @@ pub(crate) enum Command {
     /// Serve a compressed disk over NBD until SIGTERM, SIGINT or SIGHUP
     ///
     /// Each of these signals ends the server in good order: it stops to listen, finishes the requests that have come, and removes its
-    /// sockets. SIGHUP does so when the terminal is closed; under nohup it is ignored. A second SIGTERM or SIGINT ends it at once.
+    /// sockets. SIGHUP does so when the terminal is closed; under nohup it is ignored. A second SIGTERM or SIGINT that comes half a
+    /// second or more after the first signal removes the sockets and ends it at once, with status 143 or 130.
     ///
     /// One line, the NBD URI, is printed when the disk is ready. Clients take it as it is: nbdcopy FILE URI, nbdinfo URI,
     /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio

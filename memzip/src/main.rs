@@ -17,6 +17,7 @@ mod nearly_full;
 mod output;
 mod runtime_dir;
 mod serve;
+mod signals;
 mod sizes;
 mod stat;
 

@@ -1,4 +1,4 @@
-//! `memzip serve`: a compressed disk behind NBD until somebody says stop.
+//! `memzip serve`: a compressed disk behind NBD until a signal says stop.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,6 @@ use anyhow::{Context, Result, ensure};
 use balloon::policy::Settings;
 use block::Bytes;
 use nbd::{Listen, RefusalLog, Server, ServerConfig, UnixAccess};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use zram::{Access, Zram, ZramConfig};
 
 use crate::cli::Serve;
@@ -19,6 +17,7 @@ use crate::groups;
 use crate::nearly_full;
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
+use crate::signals::{SocketFiles, end_on_signal};
 
 /// Serves until SIGTERM, SIGINT or SIGHUP; requests in flight are finished first.
 pub(crate) fn run(args: Serve) -> Result<()> {
@@ -41,11 +40,14 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
     server.log_refusals(RefusalLog::new(output::warn));
-    // Before the URI is printed: whoever reads it may send a signal next.
-    end_on_signal(server.handle())?;
+    let sockets = SocketFiles::default();
+    sockets.extend(server.socket_file());
+    // Before the URI is printed: a reader of it may send a signal next.
+    end_on_signal(server.handle(), sockets.clone())?;
     let movers = Movers::start(&disk, mover_config(&args))?;
     let subject = Arc::new(Subject::new(disk, movers, &server));
     let control = ControlPlane::start(control, subject)?;
+    sockets.extend([control.socket_file()]);
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
@@ -113,30 +115,4 @@ fn is_same(one: &Path, other: &Path) -> bool {
 fn at_socket(path: PathBuf) -> (Listen, String) {
     let shown = path.display().to_string();
     (Listen::Unix(path), shown)
-}
-
-/// The first signal ends the server in good order, a second one ends the process at once.
-///
-/// SIGHUP is one of them, since the terminal of a server in the foreground may be closed. It never is the second one: a terminal that is
-/// closed may send it twice.
-fn end_on_signal(server: nbd::Handle) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
-    // nohup and its like have it ignored; that is to stay.
-    if !sys::host::is_signal_ignored(SIGHUP) {
-        signals.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
-    }
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            let mut signals = signals.forever();
-            if signals.next().is_some() {
-                server.shutdown();
-            }
-            if let Some(signal) = signals.find(|signal| *signal != SIGHUP) {
-                // The shell's convention for "ended by this signal".
-                std::process::exit(128 + signal);
-            }
-        })
-        .context("cannot start the signal thread")?;
-    Ok(())
 }

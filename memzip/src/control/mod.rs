@@ -35,7 +35,7 @@ use anyhow::{Context, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nbd::{RefusalLog, UnixDoor};
+use nbd::{RefusalLog, SocketFile, UnixDoor};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
@@ -72,8 +72,7 @@ const WORKERS: usize = 4;
 /// A control plane that runs; it ends, and its socket goes, when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
-    /// Kept for its drop.
-    _door: Arc<UnixDoor>,
+    door: Arc<UnixDoor>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,6 +81,11 @@ impl ControlPlane {
     /// Listens at `path` and answers for `subject`.
     pub(crate) fn start(path: PathBuf, subject: Arc<Subject>) -> Result<Self> {
         Self::with_limits(path, Routes::new(subject), LIMITS)
+    }
+
+    /// Returns the file that names the control socket.
+    pub(crate) fn socket_file(&self) -> SocketFile {
+        self.door.file()
     }
 
     fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
@@ -112,7 +116,7 @@ impl ControlPlane {
                 runtime.shutdown_background();
             })
             .context("cannot start the control thread")?;
-        Ok(Self { _door: door, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { door, stop: Some(stop), thread: Some(thread) })
     }
 }
 

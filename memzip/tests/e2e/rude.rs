@@ -8,6 +8,22 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
+/// A client that asked for much more than its socket holds and takes nothing: its request stays in flight.
+pub fn deaf_client(server: &Server) -> UnixStream {
+    let mut client = UnixStream::connect(server.socket()).expect("the server listens");
+    client.read_exact(&mut [0; 18]).expect("a greeting");
+    // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: straight into the transmission phase.
+    client.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\0").expect("it takes the handshake");
+    client.read_exact(&mut [0; 10]).expect("size and flags");
+    let mut read = 0x2560_9513_u32.to_be_bytes().to_vec();
+    read.extend([0; 20]);
+    read.extend((32_u32 << 20).to_be_bytes());
+    client.write_all(&read).expect("it takes the request");
+    // The first bytes of the reply: the request is in flight.
+    client.read_exact(&mut [0; 16]).expect("the reply begins");
+    client
+}
+
 /// Panics unless the disk can be written and read by a well-behaved client.
 fn assert_serves(server: &mut Server) {
     let commands = ["-c", "write -P 0x42 1M 64k", "-c", "read -P 0x42 1M 64k"];

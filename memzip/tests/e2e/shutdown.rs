@@ -1,5 +1,6 @@
 //! SIGTERM, SIGINT and SIGHUP: requests in flight are finished, sockets removed, exit status 0.
 
+use crate::rude::deaf_client;
 use crate::server::Server;
 use crate::tool::{self, need};
 use rustix::process::Signal;
@@ -64,4 +65,28 @@ fn a_server_with_requests_in_flight_ends_cleanly() {
     ends_cleanly(&mut server, Signal::TERM);
     // fio lost its disk; how it takes that is its own affair.
     client.wait().expect("our child");
+}
+
+/// `timeout` signals a process and then its group.
+#[test]
+fn signals_that_come_together_are_one() {
+    let mut server = Server::start("64M", &["--shutdown-grace", "2s"]);
+    let _busy = deaf_client(&server);
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    ends_cleanly(&mut server, Signal::TERM);
+}
+
+#[test]
+fn a_second_signal_later_ends_at_once_without_sockets() {
+    let mut server = Server::start("64M", &["--shutdown-grace", "10m"]);
+    let _busy = deaf_client(&server);
+    server.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(700));
+    server.assert_alive();
+    server.signal(Signal::TERM);
+    let status = server.wait();
+    assert_eq!(status.code(), Some(128 + 15), "{status}");
+    assert!(!server.socket().exists(), "the NBD socket is still there");
+    assert!(!server.control().exists(), "the control socket is still there");
 }

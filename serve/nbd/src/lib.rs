@@ -93,7 +93,7 @@ pub use error::NbdError;
 pub use export::Export;
 pub use haggle::Admission;
 pub use hangup::Hangup;
-pub use listener::UnixDoor;
+pub use listener::{SocketFile, UnixDoor};
 pub use refusal::{Refusal, RefusalLog};
 pub use server::{Handle, Server};
 pub use stats::{Counters, Errors, Requests, Stats};

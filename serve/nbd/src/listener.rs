@@ -1,5 +1,6 @@
 //! The listening socket.
 
+mod socket_file;
 mod unix;
 
 use crate::config::{Listen, UnixAccess};
@@ -8,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::socket::Socket;
 use crate::uri;
 use rustix::net::listen as listen_on;
+pub use socket_file::SocketFile;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -61,9 +63,17 @@ impl Listener {
     }
 
     /// Lets no new client find the way in, as far as that can be done before the socket is closed.
-    pub fn unlink(&mut self) {
+    pub fn unlink(&self) {
         if let Self::Unix(door) = self {
             door.unlink();
+        }
+    }
+
+    /// Returns the file that names the socket, if there is one.
+    pub fn file(&self) -> Option<SocketFile> {
+        match self {
+            Self::Unix(door) => Some(door.file()),
+            Self::Tcp { .. } => None,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::error::NbdError;
 use crate::export::Export;
 use crate::haggle::Admission;
 use crate::hangup::Hangup;
-use crate::listener::{Arrival, Listener};
+use crate::listener::{Arrival, Listener, SocketFile};
 use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalLog};
 use crate::roster::{Admitted, Entry, Limits, Roster};
@@ -110,6 +110,13 @@ impl Server {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
+    /// Returns the file that names the unix socket, for a process that has to end without [`Server::run`]
+    /// returning. `None` where the server listens on TCP.
+    #[must_use]
+    pub fn socket_file(&self) -> Option<SocketFile> {
+        self.listener.file()
+    }
+
     /// Tells `log` of each client that is turned away. Has no effect when a log was set before.
     pub fn log_refusals(&self, log: RefusalLog) {
         // An error is the log that was too late.
@@ -124,7 +131,7 @@ impl Server {
     ///
     /// # Errors
     /// [`NbdError::Io`] when the system cannot wait for clients; clients cannot cause that.
-    pub fn run(mut self) -> Result<(), NbdError> {
+    pub fn run(self) -> Result<(), NbdError> {
         let served = self.serve();
         let shared = Arc::clone(&self.shared);
         shared.shutdown.drain();

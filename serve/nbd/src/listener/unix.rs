@@ -4,12 +4,12 @@
 //! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that somebody
 //! listens on is not.
 
-use super::{Arrival, BACKLOG, nobody};
+use super::{Arrival, BACKLOG, SocketFile, nobody};
 use crate::config::UnixAccess;
 use crate::error::NbdError;
 use crate::refusal::Refusal;
 use crate::socket::Socket;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock, lstat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, sockopt};
 use rustix::process::geteuid;
@@ -25,16 +25,15 @@ use std::time::{Duration, Instant};
 /// How long another server that starts is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A listening unix socket and the file that names it; the file goes when the door is dropped, unless somebody put another in its place.
+/// A listening unix socket and the file that names it; the file goes when the door is dropped, unless another
+/// has taken its place.
 ///
 /// For a server of any protocol: of several that start at one path, one gets it.
 #[derive(Debug)]
 pub struct UnixDoor {
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
     access: UnixAccess,
-    /// Device and inode of our file: if somebody replaced it, the new one is not ours to remove.
-    identity: Option<(u64, u64)>,
 }
 
 impl UnixDoor {
@@ -54,22 +53,27 @@ impl UnixDoor {
         let _turn = turn(&path);
         remove_stale(&path)?;
         let socket = bound_socket(&path)?;
-        let door = Self { listener: UnixListener::from(socket), identity: identity(&path), path, access };
+        let door = Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
         if let Some(group) = door.access.group {
-            chownat(CWD, &door.path, None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
+            chownat(CWD, door.path(), None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(NbdError::io("give the unix socket its group"))?;
         }
-        chmod(&door.path, door.access.mode_bits()).map_err(NbdError::io("protect the unix socket"))?;
+        chmod(door.path(), door.access.mode_bits()).map_err(NbdError::io("protect the unix socket"))?;
         net::listen(&door.listener, BACKLOG).map_err(NbdError::io("listen on the unix socket"))?;
         Ok(door)
     }
 
     /// Where the socket is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    /// The socket once more, for who waits for clients in a way of his own. He has to ask each who he is.
+    /// Returns the file that names the socket.
+    pub fn file(&self) -> SocketFile {
+        self.file.clone()
+    }
+
+    /// Clones the listening socket for callers with an accept loop of their own. They must check each client.
     ///
     /// # Errors
     /// That of `dup`: too many open files.
@@ -87,12 +91,8 @@ impl UnixDoor {
     }
 
     /// Removes the file, so that no new client finds the socket; those that wait can still be taken in.
-    pub fn unlink(&mut self) {
-        if self.identity.is_some() && identity(&self.path) == self.identity {
-            // If it cannot be removed, the next server finds it stale and replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
-        self.identity = None;
+    pub fn unlink(&self) {
+        self.file.remove();
     }
 
     /// Takes the next client in if it has access.
@@ -162,10 +162,6 @@ fn is_member(peer: &UCred, group: u32) -> bool {
 fn new_socket() -> Result<OwnedFd, NbdError> {
     net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
         .map_err(NbdError::io("make a unix socket"))
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// The folder of the socket, locked: before a server listens its socket looks like a dead one's, and another that starts would replace it.

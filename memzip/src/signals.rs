@@ -1,0 +1,83 @@
+//! How signals end `memzip serve`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nbd::{Handle, SocketFile};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// A signal that comes sooner after the first one belongs to it. `timeout` and shells signal a process
+/// and then its group, so one request to end arrives twice.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// The sockets of this process. Clones mean the same list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
+
+impl SocketFiles {
+    /// Adds files.
+    pub(crate) fn extend(&self, files: impl IntoIterator<Item = SocketFile>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+    }
+
+    /// Removes all files that are still there.
+    fn remove(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(SocketFile::remove);
+    }
+}
+
+/// Ends the server in good order on the first signal. A second one that comes at least half a second
+/// later removes the sockets and ends the process at once.
+///
+/// SIGHUP is one of them, since the terminal of a server in the foreground may be closed. It never is the
+/// second one: a terminal that is closed may send it twice.
+pub(crate) fn end_on_signal(server: Handle, sockets: SocketFiles) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
+    // Programs such as nohup have it ignored; that is to stay.
+    if !sys::host::is_signal_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
+    }
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut first = None;
+            for signal in signals.forever() {
+                match first {
+                    None => {
+                        first = Some(Instant::now());
+                        server.shutdown();
+                    }
+                    Some(first) if ends_at_once(signal, first.elapsed()) => {
+                        sockets.remove();
+                        // The shell's convention for "ended by this signal".
+                        std::process::exit(128 + signal);
+                    }
+                    Some(_) => {}
+                }
+            }
+        })
+        .context("cannot start the signal thread")?;
+    Ok(())
+}
+
+/// Whether a signal that came so long after the first one ends the process at once.
+fn ends_at_once(signal: i32, since_first: Duration) -> bool {
+    signal != SIGHUP && since_first >= SAME_REQUEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_signal_ends_at_once() {
+        for signal in [SIGTERM, SIGINT] {
+            assert!(!ends_at_once(signal, Duration::ZERO));
+            assert!(!ends_at_once(signal, SAME_REQUEST - Duration::from_nanos(1)));
+            assert!(ends_at_once(signal, SAME_REQUEST));
+        }
+        assert!(!ends_at_once(SIGHUP, Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,64 @@
+//! The file that names a listening unix socket.
+
+use rustix::fs::lstat;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The file that names a listening unix socket. Clones mean the same file.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    path: Arc<Path>,
+    /// Device and inode until the file is removed: another file in its place is not ours to remove.
+    identity: Arc<Mutex<Option<(u64, u64)>>>,
+}
+
+impl SocketFile {
+    /// The file that is at `path` now.
+    pub(super) fn at(path: PathBuf) -> Self {
+        let identity = Arc::new(Mutex::new(identity(&path)));
+        Self { path: path.into(), identity }
+    }
+
+    /// Returns where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the file, unless that was done before or another file has taken its place. Returns when it
+    /// is gone, also where another thread removes it.
+    pub fn remove(&self) {
+        // Nothing under this lock panics half-way.
+        let mut ours = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if ours.is_some() && identity(&self.path) == *ours {
+            // If it cannot be removed, the next server finds it stale and replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+        *ours = None;
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn only_the_own_file_is_removed_and_only_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("disk.sock");
+        let _listener = UnixListener::bind(&path).expect("a free path");
+        let file = SocketFile::at(path.clone());
+        let same = file.clone();
+        file.remove();
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).expect("a free path"));
+        same.remove();
+        assert!(path.exists(), "the next server's file was removed");
+    }
+}
