@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use zram::NearlyFull;
 
+use crate::output;
 use crate::sizes::human;
 
 /// The least time between two such lines.
@@ -17,11 +18,12 @@ pub(crate) fn tell(near: NearlyFull) {
     let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if is_due(&mut last, Instant::now()) {
         let NearlyFull { needed, limit } = near;
-        eprintln!(
-            "memzip: nearly full: {} of --mem-limit {} are needed; writes will fail at the limit",
+        // Not eprintln: it panics where the terminal is gone, and this is the thread of a client.
+        output::warn(&format!(
+            "nearly full: {} of --mem-limit {} are needed; writes will fail at the limit",
             human(needed),
             human(limit)
-        );
+        ));
     }
 }
 

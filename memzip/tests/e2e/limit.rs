@@ -78,3 +78,47 @@ fn zeros_that_stay_allocated_have_room_or_are_refused() {
     assert!(stat(&server)["mem_used_total"].as_u64().expect("a number") <= 16 << 20);
     server.assert_alive();
 }
+
+#[test]
+fn a_disk_that_gets_full_says_so_before_writes_fail() {
+    need!("qemu-io", "curl");
+    let server = Server::start_heard("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
+    let noise = content::save(server.folder(), "noise", &content::noise(16 * MIB));
+    let write = |command: &str| {
+        let output = tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output();
+        tool::text(&output.expect("qemu-io"))
+    };
+    let metric = || {
+        let mut curl = tool::command("curl");
+        curl.args(["-sS", "--unix-socket"]).arg(server.control()).arg("http://memzip/metrics");
+        let page = tool::succeed(&mut curl);
+        let line = page.lines().find(|line| line.starts_with("memzip_nearly_full "));
+        line.unwrap_or_else(|| panic!("no memzip_nearly_full in {page}")).to_owned()
+    };
+    let said = write(&format!("write -s {} 0 8M", noise.display()));
+    assert!(said.contains("wrote 8388608/8388608 bytes"), "{said}");
+    assert_eq!(server.said(), "");
+    assert_eq!((&stat(&server)["nearly_full"], metric().as_str()), (&false.into(), "memzip_nearly_full 0"));
+
+    let said = write(&format!("write -s {} 8M 16M", noise.display()));
+    assert!(said.contains("No space left on device"), "{said}");
+    let said = server.said();
+    assert!(said.starts_with("memzip: nearly full: ") && said.contains(" of --mem-limit 16M are needed"), "{said}");
+    assert_eq!((&stat(&server)["nearly_full"], metric().as_str()), (&true.into(), "memzip_nearly_full 1"));
+    assert_eq!(stat(&server)["nearly_full_total"], 1);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_disk_gets_full_without_a_terminal() {
+    need!("qemu-io");
+    let mut server = Server::start_unheard("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
+    let noise = content::save(server.folder(), "noise", &content::noise(32 * MIB));
+    let command = format!("write -s {} 0 32M", noise.display());
+    let output = tool::command("qemu-io").args(["-f", "raw", "-c", &command]).arg(server.uri()).output();
+    let said = tool::text(&output.expect("qemu-io"));
+    assert!(said.contains("No space left on device"), "{said}");
+    let stat = stat(&server);
+    assert_eq!((&stat["nearly_full_total"], &stat["nbd"]["errors"]["broken_conversations"]), (&1.into(), &0.into()));
+    server.assert_alive();
+}

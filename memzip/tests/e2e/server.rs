@@ -48,6 +48,32 @@ impl Server {
         Self::spawn(folder, command.args(["--size", size]), &[])
     }
 
+    /// [`Server::start`], with what the server says on standard error kept for [`Server::said`].
+    pub fn start_heard(size: &str, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let said = std::fs::File::create(folder.path().join("stderr")).expect("a new file");
+        Self::start_saying_to(said.into(), folder, size, options)
+    }
+
+    /// [`Server::start`], where writing to standard error fails as it does when the terminal is gone.
+    pub fn start_unheard(size: &str, options: &[&str]) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Self::start_saying_to(writer.into(), tempfile::tempdir().expect("a temporary folder"), size, options)
+    }
+
+    fn start_saying_to(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
+        let socket = folder.path().join("disk.sock");
+        let mut command = memzip("serve");
+        command.arg("--unix").arg(&socket).stderr(stderr);
+        Self::spawn(folder, command.args(["--size", size]), options)
+    }
+
+    /// What a server of [`Server::start_heard`] has said so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).expect("the server was started to be heard")
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
