@@ -47,7 +47,7 @@
 //! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
 //! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |
 //! | a shutdown | [`ServerConfig::shutdown_grace`] and a second. A device call that takes longer is not waited for |
-//! | a trim or zeroing | done 128 MiB at a time; between two such pieces it ends when the grace of a shutdown is over, or the client is gone |
+//! | a trim or zeroing | done 128 MiB at a time; between two such pieces it ends when the grace of a shutdown is over, or the client is known to be gone: at once on a unix socket |
 //!
 //! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
 //! piece by piece. A client that vanishes in the middle of a long write leaves its first pages written; it was never told that it succeeded.

@@ -152,10 +152,12 @@ impl Inbound for &Peer<'_> {
         if self.shutdown.has_reached(Phase::Closing) {
             return Ok(Some(Cancellation::Closing));
         }
-        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::new(self.socket, PollFlags::RDHUP)];
+        // A client that closed its sending side alone still gets its replies. Over TCP, one that closed both
+        // looks the same until it is sent something.
+        let mut fds = [PollFd::new(self.socket, PollFlags::empty())];
         wait(&mut fds, Some(Duration::ZERO))?;
-        Ok(fds[0].revents().intersects(gone).then_some(Cancellation::HungUp))
+        let is_gone = fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        Ok(is_gone.then_some(Cancellation::HungUp))
     }
 }
 
