@@ -13,38 +13,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{Client, head};
 use support::disk::Disk;
-use support::served::Served;
+use support::served::{Served, eventually};
 
 const MIB: u64 = 1 << 20;
-
-fn served() -> (Arc<Disk>, Served) {
-    let disk = Arc::new(Disk::new(8 * MIB));
-    let served = Served::unix(disk.clone());
-    (disk, served)
-}
 
 /// A new client can still do everything.
 fn still_serves(served: &Served) {
     let mut client = Client::simple(served.path());
-    client.write(1, 5 * MIB, b"alive");
-    assert_eq!(client.errno(1), 0);
+    client.store(5 * MIB, b"alive");
     client.request(0, 0, 2, 5 * MIB, 5);
     assert_eq!(client.errno(2), 0);
     assert_eq!(client.take(5), b"alive");
 }
 
-/// Waits until something the server does on its own has happened.
-fn eventually(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what} did not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn garbage_instead_of_a_handshake_ends_that_connection_only() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     for seed in 0..32_u8 {
         let mut client = Client::connect(served.path());
         let garbage: Vec<u8> = (0..10_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
@@ -57,7 +41,7 @@ fn garbage_instead_of_a_handshake_ends_that_connection_only() {
 
 #[test]
 fn garbage_instead_of_a_request_ends_that_connection_only() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     for mut client in [Client::simple(served.path()), Client::structured(served.path())] {
         client.send(&[0x5a; 28]);
         assert!(client.is_closed());
@@ -67,7 +51,7 @@ fn garbage_instead_of_a_request_ends_that_connection_only() {
 
 #[test]
 fn requests_before_the_garbage_are_still_answered() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     let mut bytes = head(0, 5, 1, 0, 1);
     bytes.extend_from_slice(&[0xff; 28]);
@@ -78,7 +62,7 @@ fn requests_before_the_garbage_are_still_answered() {
 
 #[test]
 fn every_prefix_of_a_conversation_may_be_the_last_the_server_hears() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut whole = 3_u32.to_be_bytes().to_vec();
     whole.extend_from_slice(b"IHAVEOPT\0\0\0\x08\0\0\0\0");
     whole.extend_from_slice(b"IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0");
@@ -95,7 +79,7 @@ fn every_prefix_of_a_conversation_may_be_the_last_the_server_hears() {
 
 #[test]
 fn a_short_write_whose_client_vanishes_is_not_done() {
-    let (disk, served) = served();
+    let (disk, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 65536));
     client.send(&[7; 65535]);
@@ -107,7 +91,7 @@ fn a_short_write_whose_client_vanishes_is_not_done() {
 
 #[test]
 fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
-    let (disk, served) = served();
+    let (disk, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 4 << 20));
     client.send(&vec![7; (2 << 20) + 77]);
@@ -122,7 +106,7 @@ fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
 
 #[test]
 fn promised_gigabytes_cost_nothing() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, u32::MAX));
     client.send(&[1; 100_000]);
@@ -134,7 +118,7 @@ fn promised_gigabytes_cost_nothing() {
 
 #[test]
 fn a_client_that_never_reads_its_replies_stops_only_itself() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut deaf = Client::simple(served.path());
     for cookie in 0..64 {
         deaf.request(0, 0, cookie, 0, 1 << 20);
@@ -183,7 +167,7 @@ fn an_idle_client_keeps_its_seat_after_the_handshake() {
 #[test]
 fn a_thousand_clients_are_served_at_the_same_time() {
     room_for_files(2200);
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut clients: Vec<Client> = (0..1000).map(|_| Client::simple(served.path())).collect();
     assert_eq!(served.handle.stats().connections_current, 1000);
     for (number, client) in clients.iter_mut().enumerate() {
@@ -276,7 +260,7 @@ fn clients_that_come_together_are_not_evicted_by_each_other() {
 
 #[test]
 fn two_clients_on_the_same_pages_see_whole_pages() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     thread::scope(|scope| {
         for letter in [b'a', b'b'] {
             let served = &served;
@@ -298,7 +282,7 @@ fn two_clients_on_the_same_pages_see_whole_pages() {
 
 #[test]
 fn a_client_that_only_closes_its_sending_side_gets_its_replies() {
-    let (_, served) = served();
+    let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.request(0, 5, 1, 0, 1);
     client.stream.shutdown(Shutdown::Write).unwrap();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client::Client;
-use support::served::Served;
+use support::served::{Served, eventually};
 
 const ENOTSUP: u32 = 95;
 const ESHUTDOWN: u32 = 108;
@@ -66,13 +66,6 @@ impl BlockDevice for Huge {
 }
 
 impl Huge {
-    /// Waits until a change has begun and is not at its end.
-    fn wait_for_change(&self) {
-        while self.changed() == 0 {
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     /// Bytes that were changed.
     fn changed(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -87,7 +80,7 @@ fn long_changes_end_with_the_grace_of_a_shutdown() {
     let mut clients = [Client::extended(served.path()), Client::extended(served.path())];
     clients[0].request_extended(0, TRIM, 1, 0, HUGE);
     clients[1].request_extended(NO_HOLE, ZEROES, 1, 4095, HUGE - 4096);
-    device.wait_for_change();
+    eventually("a change", || device.changed() > 0);
     let start = Instant::now();
     served.stop();
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
@@ -104,13 +97,9 @@ fn long_changes_end_when_the_client_is_gone() {
     let served = Served::unix(device.clone());
     let mut client = Client::extended(served.path());
     client.request_extended(0, TRIM, 1, 0, HUGE);
-    device.wait_for_change();
+    eventually("a change", || device.changed() > 0);
     drop(client);
-    let start = Instant::now();
-    while served.handle.stats().connections_current > 0 {
-        assert!(start.elapsed() < Duration::from_secs(15), "the connection outlives its client");
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually("noticing", || served.handle.stats().connections_current == 0);
     assert!(device.changed() < HUGE, "it was interrupted");
 }
 

@@ -5,12 +5,11 @@
 mod support;
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::client::{Client, head};
-use support::disk::Disk;
-use support::served::Served;
+use support::served::{Served, eventually};
 
 const MIB: u64 = 1 << 20;
 /// Two buffers of 256 KiB, a list of extents, what is touched of a stack.
@@ -28,15 +27,12 @@ fn resident() -> u64 {
 #[test]
 fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
     let _turn = TURN.lock();
-    let disk = Arc::new(Disk::new(40 * MIB));
-    let served = Served::unix(disk);
+    let (_, served) = Served::disk(40 * MIB);
     // Every page of the disk is touched, so that only connections are measured below.
     let mut client = Client::simple(served.path());
     let payload = vec![7; 32 << 20];
-    client.write(1, 0, &payload);
-    assert_eq!(client.errno(1), 0);
-    client.write(1, 8 * MIB, &payload);
-    assert_eq!(client.errno(1), 0);
+    client.store(0, &payload);
+    client.store(8 * MIB, &payload);
     let before = resident();
     let mut clients = Vec::new();
     for number in 0..48_u64 {
@@ -60,31 +56,20 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
     assert!(grown <= number * MOST_A_CONNECTION + MOST_FOR_REPLIES, "{grown} bytes");
 }
 
-/// Waits until `is_so`; the test has failed when that takes very long.
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn unread_simple_replies_share_a_bounded_memory() {
     const CLIENTS: u64 = 120;
     let _turn = TURN.lock();
-    let disk = Arc::new(Disk::new(4 * MIB));
-    let served = Served::unix(disk.clone());
+    let (disk, served) = Served::disk(4 * MIB);
     let data: Vec<u8> = (0..2 * MIB).map(|at| (at / 4096) as u8 | 1).collect();
     let mut other = Client::simple(served.path());
-    other.write(1, 0, &data);
-    assert_eq!(other.errno(1), 0);
+    other.store(0, &data);
     let buffers = |clients: u64| clients * (512 << 10);
     let counted = || served.handle.stats().buffer_bytes;
     let before = resident();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::simple(served.path())).collect();
     clients.iter_mut().for_each(|client| client.request(0, 0, 2, 0, 2 << 20));
-    eventually("the memory for replies is taken", || counted() > buffers(CLIENTS + 1) + MOST_FOR_REPLIES - 3 * MIB);
+    eventually("taking the memory for replies", || counted() > buffers(CLIENTS + 1) + MOST_FOR_REPLIES - 3 * MIB);
     thread::sleep(Duration::from_millis(500));
     let grown = resident().saturating_sub(before);
     println!("{} KiB for {CLIENTS} connections", grown >> 10);
@@ -104,5 +89,5 @@ fn unread_simple_replies_share_a_bounded_memory() {
         assert_eq!(client.errno(2), 0);
         assert!(client.take(data.len()) == data);
     }
-    eventually("the memory for replies is free", || counted() == buffers(CLIENTS + 1));
+    eventually("freeing the memory for replies", || counted() == buffers(CLIENTS + 1));
 }

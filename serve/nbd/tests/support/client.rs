@@ -121,6 +121,12 @@ impl Client {
         self.send(&bytes);
     }
 
+    /// Writes, and demands that this succeeds.
+    pub fn store(&mut self, offset: u64, data: &[u8]) {
+        self.write(1, offset, data);
+        assert_eq!(self.errno(1), 0);
+    }
+
     /// Receives exactly `len` bytes.
     pub fn take(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

@@ -1,11 +1,14 @@
 //! A server in this process, ended and checked when the test is over.
 
+use super::client::Client;
+use super::disk::Disk;
 use block::BlockDevice;
 use nbd::{Handle, Listen, NbdError, RefusalLog, Server, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -46,6 +49,13 @@ pub struct Served {
 }
 
 impl Served {
+    /// Serves a new disk of this size on a unix socket. Returns both.
+    pub fn disk(size: u64) -> (Arc<Disk>, Self) {
+        let disk = Arc::new(Disk::new(size));
+        let served = Self::unix(disk.clone());
+        (disk, served)
+    }
+
     /// Serves the device on a unix socket.
     pub fn unix(device: Arc<dyn BlockDevice>) -> Self {
         Self::with(device, ServerConfig::default())
@@ -81,6 +91,11 @@ impl Served {
         Self { uri, handle, path, thread, folder }
     }
 
+    /// Two clients, one with simple and one with structured replies.
+    pub fn both(&self) -> [Client; 2] {
+        [Client::simple(&self.path), Client::structured(&self.path)]
+    }
+
     /// The socket.
     pub fn path(&self) -> &Path {
         &self.path
@@ -100,5 +115,14 @@ impl Drop for Served {
         if !thread::panicking() {
             self.stop();
         }
+    }
+}
+
+/// Waits until something the server does by itself has happened; fails when that takes very long.
+pub fn eventually(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
     }
 }
