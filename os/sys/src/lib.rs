@@ -2,11 +2,13 @@
 //!
 //! - [`Mapping`]: one reserved address range, committed on touch, given back piece by piece. The arena lives in one.
 //! - [`Table`]: a reserved, zero-filled array of atomic words. All metadata lives in these.
+//! - [`memory_failure`]: memory that fails while the process runs.
 //! - [`rss`], [`host`]: what the OS says about this process and this machine.
 
 mod error;
 pub mod host;
 mod mapping;
+pub mod memory_failure;
 mod prefetch;
 pub mod rss;
 mod table;

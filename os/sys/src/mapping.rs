@@ -8,11 +8,13 @@
 use std::alloc::Layout;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use crate::memory_failure::{FailedPages, Watch};
 use crate::{MapError, OS_HUGE_PAGE};
 
 /// Where the bytes of a [`Mapping`] come from.
@@ -41,6 +43,8 @@ pub struct Mapping {
     file: Option<OwnedFd>,
     /// The page size of the system: `madvise` rounds lengths up to it, so nothing less is ever given back.
     page: usize,
+    /// Where failures of its memory are noted.
+    watch: Option<Watch>,
 }
 
 // SAFETY: INV-MAP-1: the range belongs to the value, not to a thread; all shared access goes through raw pointers whose users synchronise.
@@ -75,7 +79,7 @@ impl Mapping {
         // SAFETY: the layout has a non-zero size, checked by the caller.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(base).ok_or(MapError::Reserve { len, errno: Errno::NOMEM })?;
-        Ok(Self { base, len, backing: Backing::Heap, file: None, page })
+        Ok(Self { base, len, backing: Backing::Heap, file: None, page, watch: None })
     }
 
     fn anonymous(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
@@ -88,7 +92,7 @@ impl Mapping {
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim(raw.cast(), padded, len);
-        let mapping = Self { base, len, backing, file: None, page };
+        let mapping = Self { base, len, backing, file: None, page, watch: None };
         mapping.advise(if backing == Backing::Anonymous { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage });
         mapping.keep_private();
         Ok(mapping)
@@ -118,9 +122,20 @@ impl Mapping {
                 let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
                 MapError::Reserve { len, errno }
             })?;
-        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page };
+        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page, watch: None };
         mapping.keep_private();
         Ok(mapping)
+    }
+
+    /// Notes pages whose memory fails in `failed`, whose page sizes are fractions of the mapping's. The heap is not watched: it is not ours to repair.
+    ///
+    /// See [`memory_failure`](crate::memory_failure) for what has to be done besides.
+    pub fn watch(&mut self, failed: Arc<FailedPages>) {
+        let start = self.base.as_ptr().expose_provenance();
+        self.watch = None;
+        if self.backing != Backing::Heap {
+            self.watch = Some(Watch::new(start..start + self.len, self.file.as_ref(), failed));
+        }
     }
 
     /// Cold pages belong in no core dump and in no forked child.
@@ -213,6 +228,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // A late notice finds no mapping any more (INV-WATCH-1).
+        self.watch = None;
         if self.backing == Backing::Heap {
             let layout = Layout::from_size_align(self.len, self.page)
                 .expect("the same layout was valid when the range was made");

@@ -1,0 +1,81 @@
+//! Makes memory fail, for tests.
+
+#![expect(unsafe_code, reason = "memory is poisoned by its raw address, and a signal is a raw structure")]
+
+use std::ffi::{c_int, c_short, c_void};
+
+use rustix::io::Errno;
+
+use crate::Mapping;
+
+/// A way to make a page fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// The OS takes the page away as if its memory had failed (`MADV_HWPOISON`). Needs root, and a kernel with CONFIG_MEMORY_FAILURE.
+    Hwpoison,
+    /// The OS moves the content to another page and stops using this one (`MADV_SOFT_OFFLINE`). Needs the same.
+    SoftOffline,
+    /// The calling thread gets the signal of an access to a failed page. The page is intact until the handler replaces it. For hosts whose kernel cannot do better.
+    ActionRequired,
+    /// It gets the early signal. The page stays as it is.
+    ActionOptional,
+}
+
+impl Mapping {
+    /// Makes the page at `offset` fail.
+    ///
+    /// # Errors
+    /// What the OS said.
+    ///
+    /// # Panics
+    /// When the offset lies outside of the mapping.
+    pub fn inject(&self, offset: usize, injection: Injection) -> Result<(), Errno> {
+        assert!(offset < self.len(), "a failure lies inside of its mapping");
+        let page = crate::page_size();
+        // SAFETY: INV-MAP-1 and the assertion above: the address lies inside the range.
+        let address: *mut c_void = unsafe { self.base().as_ptr().add(offset / page * page) }.cast();
+        let advice = match injection {
+            Injection::Hwpoison => libc::MADV_HWPOISON,
+            Injection::SoftOffline => libc::MADV_SOFT_OFFLINE,
+            Injection::ActionRequired => return signal(address, libc::BUS_MCEERR_AR),
+            Injection::ActionOptional => return signal(address, libc::BUS_MCEERR_AO),
+        };
+        // SAFETY: INV-MAP-1: a whole page of our own range. What it held is lost, as the caller asked.
+        check(unsafe { libc::madvise(address, page, advice) }.into())
+    }
+}
+
+/// What the kernel's `siginfo_t` of SIGBUS is.
+#[repr(C)]
+struct Siginfo {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    address: *mut c_void,
+    extent: c_short,
+    rest: [u8; 96],
+}
+const _: () = assert!(size_of::<Siginfo>() >= 128);
+
+/// Queues a SIGBUS for this thread; it is delivered before this returns.
+pub(super) fn signal(address: *mut c_void, code: c_int) -> Result<(), Errno> {
+    let extent = crate::page_size().trailing_zeros() as c_short;
+    // SAFETY: all fields are integers or raw pointers, for which zeros are valid.
+    let zero: Siginfo = unsafe { std::mem::zeroed() };
+    let info = Siginfo { signal: libc::SIGBUS, code, address, extent, ..zero };
+    // SAFETY: the kernel reads 128 bytes of `info`, which are there. It lets a process send itself any code.
+    check(unsafe {
+        let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
+        libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGBUS, &raw const info)
+    })
+}
+
+fn check(answer: i64) -> Result<(), Errno> {
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
+}

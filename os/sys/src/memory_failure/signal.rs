@@ -1,0 +1,121 @@
+//! The handler of SIGBUS.
+
+#![expect(unsafe_code, reason = "signal actions are raw function pointers, and what they get are raw pointers")]
+
+use std::ffi::{c_int, c_short, c_void};
+use std::sync::OnceLock;
+
+use libc::{SIG_DFL, SIG_IGN, SIGBUS, siginfo_t};
+use rustix::io::Errno;
+
+use super::{Notice, registry};
+
+/// The front of a `siginfo_t` of a fault: `libc` has no name for the last field.
+#[repr(C)]
+struct Fault {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    address: *mut c_void,
+    /// The failed bytes are this power of two, and aligned to it.
+    extent: c_short,
+}
+const _: () = assert!(size_of::<Fault>() <= size_of::<siginfo_t>() && align_of::<Fault>() <= align_of::<siginfo_t>());
+
+/// What SIGBUS did before.
+static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+
+type WithInfo = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+type Plain = extern "C" fn(c_int);
+
+/// Handles failing memory in watched mappings from here on, for the whole process. A second call does nothing.
+///
+/// A library does not do that unasked: SIGBUS belongs to the program. Every other SIGBUS goes to the action found here, which without a handler of the program's
+/// own ends the process as before. A program that installs its own handler later passes on what it does not know.
+///
+/// # Errors
+/// What the OS said when it refused the handler.
+pub fn catch_memory_failures() -> Result<(), Errno> {
+    if BEFORE.get().is_some() {
+        return Ok(());
+    }
+    // SAFETY: all-zero bytes are a valid `sigaction` of integers and an absent function.
+    let (mut before, mut action): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    // SAFETY: a null action only asks; `before` is ours to write.
+    check(unsafe { libc::sigaction(SIGBUS, std::ptr::null(), &raw mut before) })?;
+    // Before the handler can run.
+    if BEFORE.set(before).is_err() {
+        return Ok(());
+    }
+    action.sa_sigaction = on_sigbus as WithInfo as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: `action` is initialised, and its function keeps to what a signal handler may do: it takes no lock, no memory from the heap, and keeps `errno`.
+    check(unsafe { libc::sigaction(SIGBUS, &raw const action, std::ptr::null_mut()) })
+}
+
+fn check(answer: c_int) -> Result<(), Errno> {
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
+}
+
+extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the address is valid, see above, and no other thread has it.
+    let kept = unsafe { *errno };
+    if !is_handled(info) {
+        pass_on(signal, info, context);
+    }
+    // SAFETY: the address is valid, see above, and no other thread has it.
+    unsafe { *errno = kept };
+}
+
+fn is_handled(info: *const siginfo_t) -> bool {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole `siginfo_t`, which is larger than `Fault`; every field is an integer or a raw pointer.
+    let fault = unsafe { &*info.cast::<Fault>() };
+    let notice = match fault.code {
+        libc::BUS_MCEERR_AR => Notice::ActionRequired,
+        libc::BUS_MCEERR_AO => Notice::ActionOptional,
+        _ => return false,
+    };
+    let extent = u32::try_from(fault.extent).ok().and_then(|extent| 1_usize.checked_shl(extent)).unwrap_or(1);
+    registry::handle(fault.address.addr(), extent, notice)
+}
+
+/// Does what SIGBUS did before.
+fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let Some(before) = BEFORE.get() else { return by_default(signal) };
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole `siginfo_t`, which is alive until the handler returns.
+    let is_sent = unsafe { (*info).si_code } <= 0;
+    match before.sa_sigaction {
+        // A fault cannot be ignored: its instruction would run into it again.
+        SIG_IGN if is_sent => {}
+        SIG_DFL | SIG_IGN => by_default(signal),
+        action if before.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: the OS gave us this address as that of the handler, with the flag that says it takes three arguments.
+            let handler = unsafe { std::mem::transmute::<usize, WithInfo>(action) };
+            handler(signal, info, context);
+        }
+        action => {
+            // SAFETY: as above, without the flag: it takes one argument.
+            let handler = unsafe { std::mem::transmute::<usize, Plain>(action) };
+            handler(signal);
+        }
+    }
+}
+
+/// Ends the process as if there had never been a handler. The signal is blocked until this handler returns.
+fn by_default(signal: c_int) {
+    // SAFETY: all-zero bytes are the default action.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: both calls may be made in a signal handler; `default` is initialised.
+    unsafe {
+        libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+        libc::raise(signal);
+    }
+}

@@ -1,0 +1,103 @@
+//! Signals of failed memory, delivered by this kernel to this process.
+#![expect(unsafe_code, reason = "the bytes of a mapping are reached by their raw address")]
+
+use std::process::Command;
+use std::sync::Arc;
+
+use super::{FailedPages, Injection, catch_memory_failures, inject};
+use crate::{Backing, Mapping};
+
+const LEN: usize = 1 << 20;
+
+fn watched(backing: Backing) -> (Mapping, Arc<FailedPages>) {
+    let mut mapping = Mapping::reserve(LEN, backing).expect("room");
+    let failed = Arc::new(FailedPages::reserve(LEN / 4096, 4096, Backing::AnonymousSmall).expect("room"));
+    mapping.watch(Arc::clone(&failed));
+    (mapping, failed)
+}
+
+fn byte(mapping: &Mapping, offset: usize) -> *mut u8 {
+    assert!(offset < LEN);
+    // SAFETY: INV-MAP-1: inside the mapping, checked above.
+    unsafe { mapping.base().as_ptr().add(offset) }
+}
+
+fn get(mapping: &Mapping, offset: usize) -> u8 {
+    // SAFETY: INV-MAP-1 and INV-MAP-2; the test has one thread.
+    unsafe { byte(mapping, offset).read_volatile() }
+}
+
+fn set(mapping: &Mapping, offset: usize, value: u8) {
+    // SAFETY: INV-MAP-1; the test has one thread.
+    unsafe { byte(mapping, offset).write_volatile(value) }
+}
+
+/// an access that met failed memory ends, on a fresh page, and the failure is noted; neighbours keep their bytes.
+#[test]
+fn r025_a_failed_page_is_noted_and_replaced() {
+    catch_memory_failures().expect("a handler");
+    for backing in [Backing::Anonymous, Backing::AnonymousSmall, Backing::Memfd] {
+        let (mapping, failed) = watched(backing);
+        (0..LEN).step_by(4096).for_each(|offset| set(&mapping, offset + 9, 7));
+        mapping.inject(5 * 4096 + 100, Injection::ActionRequired).expect("the signal is sent");
+        assert_eq!(failed.iter().collect::<Vec<_>>(), [5], "{backing:?}");
+        let zeros: Vec<_> = (0..LEN / 4096).filter(|page| get(&mapping, page * 4096 + 9) == 0).collect();
+        assert_eq!(zeros, [5], "{backing:?}: a fresh page in its place alone");
+        set(&mapping, 5 * 4096, 3);
+        assert_eq!(get(&mapping, 5 * 4096), 3, "{backing:?}: it can be used");
+    }
+}
+
+/// The early signal takes no bytes away: the OS does that.
+#[test]
+fn r025_an_early_notice_leaves_the_page_alone() {
+    catch_memory_failures().expect("a handler");
+    let (mapping, failed) = watched(Backing::Anonymous);
+    set(&mapping, 4096, 7);
+    mapping.inject(4096, Injection::ActionOptional).expect("the signal is sent");
+    assert!(failed.contains(1) && get(&mapping, 4096) == 7);
+}
+
+/// Mappings that come and go use the same few places, and a failure is noted in the mapping that is there now.
+#[test]
+fn a_mapping_that_ended_is_watched_no_more() {
+    catch_memory_failures().expect("a handler");
+    let (kept, kept_failed) = watched(Backing::Anonymous);
+    for _ in 0..100 {
+        let (mapping, failed) = watched(Backing::Anonymous);
+        mapping.inject(0, Injection::ActionRequired).expect("the signal is sent");
+        assert_eq!(failed.count(), 1);
+    }
+    assert_eq!(kept_failed.count(), 0);
+    drop(kept);
+}
+
+/// The child of the test below.
+#[test]
+#[ignore = "ends its process"]
+fn a_failure_elsewhere_child() {
+    let handler = std::env::args().any(|arg| arg == "--nocapture");
+    if handler {
+        catch_memory_failures().expect("a handler");
+    }
+    let mapping = Mapping::reserve(LEN, Backing::Anonymous).expect("room");
+    // Twice: the runtime's own handler resets the action at the first one.
+    for _ in 0..2 {
+        inject::signal(byte(&mapping, 0).cast(), libc::BUS_MCEERR_AR).expect("the signal is sent");
+    }
+    std::process::exit(0);
+}
+
+/// Failed memory that nobody watches ends the process by SIGBUS, with our handler as without it.
+#[test]
+fn a_failure_elsewhere_ends_the_process_as_before() {
+    use std::os::unix::process::ExitStatusExt;
+    let child = |args: &[&str]| {
+        let name = "memory_failure::tests::a_failure_elsewhere_child";
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        let status = command.args(["--ignored", "--exact", name]).args(args).output().expect("it runs").status;
+        status.signal()
+    };
+    assert_eq!(child(&[]), Some(libc::SIGBUS));
+    assert_eq!(child(&["--nocapture"]), Some(libc::SIGBUS));
+}
