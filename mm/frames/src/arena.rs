@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "frame numbers become addresses here and nowhere else")]
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+use sys::memory_failure::FailedPages;
 use sys::{Backing, MapError, Mapping};
 
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_SIZE};
@@ -29,10 +31,13 @@ pub(crate) struct Arena {
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    pub(crate) fn reserve(frames: usize, backing: Backing) -> Result<Self, MapError> {
+    /// Bytes for `frames` frames. Those whose memory fails are noted in `failed`.
+    pub(crate) fn reserve(frames: usize, backing: Backing, failed: Arc<FailedPages>) -> Result<Self, MapError> {
         let len = frames.checked_mul(FRAME_SIZE).ok_or(MapError::Length { len: frames })?;
+        let mut mapping = Mapping::reserve(len, backing)?;
+        mapping.watch(failed);
         Ok(Self {
-            mapping: Mapping::reserve(len, backing)?,
+            mapping,
             frames,
             #[cfg(loom)]
             watched: (0..frames).map(|_| loom::cell::UnsafeCell::new(())).collect(),
@@ -61,6 +66,15 @@ impl Arena {
         assert!(pfn.index() < self.frames, "{pfn} is outside of the arena");
         // SAFETY: INV-ARENA-1: the frame lies inside the mapping, so the offset stays in one allocation and does not overflow.
         unsafe { self.mapping.base().add(pfn.index() * FRAME_SIZE) }
+    }
+
+    #[cfg(feature = "memory-failure-injection")]
+    pub(crate) fn inject(
+        &self,
+        pfn: Pfn,
+        injection: sys::memory_failure::Injection,
+    ) -> Result<(), impl std::fmt::Display> {
+        self.mapping.inject(pfn.index() * FRAME_SIZE, injection)
     }
 
     /// Gives the memory of a pageblock back to the OS. None of its frames may have an owner.

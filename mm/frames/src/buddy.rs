@@ -50,6 +50,8 @@ pub(crate) struct Buddy {
     poisoned: bool,
     /// Frames freed since then. They are on no list.
     pub(crate) lost: u64,
+    /// Charged frames that are out of use for good.
+    pub(crate) retired: u64,
 }
 
 impl Buddy {
@@ -71,6 +73,7 @@ impl Buddy {
             released_total: 0,
             poisoned: false,
             lost: 0,
+            retired: 0,
         }
     }
 
@@ -91,9 +94,17 @@ impl Buddy {
             self.lost += u64::from(order.frames());
             return;
         }
+        if tables.failed.reports() != 0 && self.free_around_failed(tables, pfn, order, was) {
+            return;
+        }
+        tables.frames.change(pfn, was, State::INSIDE);
+        self.free_inside(tables, pfn, order);
+    }
+
+    /// As [`Buddy::free`], for a block whose first frame is "inside" already.
+    pub(crate) fn free_inside(&mut self, tables: &Tables, pfn: Pfn, order: Order) {
         self.charged -= u64::from(order.frames());
         self.account(tables, pfn, order.frames(), Occupancy::Free);
-        tables.frames.change(pfn, was, State::INSIDE);
         let middle = pfn.plus(PAGEBLOCK_FRAMES);
         if order > Order::PAGEBLOCK && !self.can_join(tables, pfn.block(), middle.block()) {
             // Somebody claimed one half while the block was in use. No block is on two lists.
@@ -102,6 +113,12 @@ impl Buddy {
         } else {
             self.link(tables, pfn, order);
         }
+    }
+
+    /// Ends the use of a charged frame that is "inside".
+    pub(crate) fn retire(&mut self, tables: &Tables, pfn: Pfn) {
+        tables.frames.change(pfn, State::INSIDE, State::RETIRED);
+        self.retired += 1;
     }
 
     /// Puts a block whose frames are accounted for on its list, after merging.
@@ -296,6 +313,8 @@ impl Buddy {
         tables.skip.remove(block);
         tables.blocks.set_facts(block, Facts::committed(migrate_type));
         self.committed += 1;
+        // Memory that failed here before went back to the OS: the frames get other memory.
+        tables.failed.forget(block.first().index()..block.first().plus(PAGEBLOCK_FRAMES).index());
         self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
         self.link(tables, block.first(), Order::PAGEBLOCK);
     }

@@ -1,7 +1,7 @@
 //! The accounting equations of a zone, and the walk that proves them.
 //!
 //! ```text
-//!  charged   = frames in use + frames on per-CPU lists               by descriptor, one by one
+//!  charged   = frames in use + on per-CPU lists + retired            by descriptor, one by one
 //!  free      = frames in blocks on buddy lists                       = bits in the free maps = counts of the pageblocks
 //!  committed * 512 = charged + free
 //!  online    = committed + releasing + released pageblocks
@@ -79,6 +79,7 @@ pub enum CheckError {
 struct Found {
     used: u64,
     cached: u64,
+    retired: u64,
     isolated: u64,
     free: [[u64; ORDERS]; SHELVES],
     committed: u64,
@@ -161,9 +162,14 @@ impl Zone {
                 found.cached += 1;
                 false
             }
+            Some(Kind::Retired) if order == Order::SINGLE && state == State::RETIRED => {
+                found.retired += 1;
+                false
+            }
             _ => return Err(broken),
         };
-        if !is_free && !self.was_handed_out(Pfn(end.0 - 1)) {
+        // A frame can fail before it was ever handed out.
+        if !is_free && state != State::RETIRED && !self.was_handed_out(Pfn(end.0 - 1)) {
             return Err(broken);
         }
         for inner in (pfn.0..end.0).map(Pfn) {
@@ -245,7 +251,8 @@ impl Zone {
     fn check_counts(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
         let buddy: &Buddy = &all.buddy;
         count("frames on per-CPU lists", all.cached(), found.cached)?;
-        count("frames charged", buddy.charged, found.used + found.cached)?;
+        count("retired frames", buddy.retired, found.retired)?;
+        count("frames charged", buddy.charged, found.used + found.cached + found.retired)?;
         count("frames on the move", buddy.moving, 0)?;
         count("frames kept for claims", buddy.reserved, 0)?;
         count("isolated frames", self.events.isolated(), found.isolated)?;

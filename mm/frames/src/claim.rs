@@ -56,6 +56,7 @@ pub(crate) struct Claim<'z> {
 impl<'z> Claim<'z> {
     /// Reserves room for the frames. All per-CPU lists are empty for a moment: frames on them are nobody's and may be ours.
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, Obstacle> {
+        zone.note_failures();
         let mut all = zone.lock_everything();
         if all.buddy.is_poisoned() {
             return Err(Obstacle::Poisoned);

@@ -108,6 +108,7 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn alloc_held_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
+        self.note_failures();
         let mut buddy = self.buddy.lock();
         let mut taken = [Pfn(0)];
         let count = if buddy.headroom() > 0 { buddy.take_held(&self.tables, migrate_type, &mut taken) } else { 0 };
@@ -123,6 +124,7 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn alloc_held_block(self: &Arc<Self>, migrate_type: MigrateType) -> Option<OwnedBlock> {
+        self.note_failures();
         let order = Order::PAGEBLOCK;
         let mut buddy = self.buddy.lock();
         // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.

@@ -28,6 +28,7 @@ mod info;
 mod kswapd;
 mod lend;
 mod lru;
+mod memory_failure;
 mod migrate;
 mod pageblock;
 mod percpu;
@@ -59,6 +60,7 @@ pub use info::{BuddyInfo, PageTypeInfo};
 pub use kswapd::{Kswapd, KswapdError};
 pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
+pub use memory_failure::{MemoryFailureStats, OfflineError};
 pub use migrate::{
     Accepted, AdoptError, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused,
     Target, Targets, Vacated,

@@ -78,6 +78,7 @@ impl<'z> Reservation<'z> {
         if self.frames == 0 {
             return Err(AllocError::Limit);
         }
+        self.zone.note_failures();
         if let Some(pfn) = self.take_from(&mut self.zone.buddy.lock(), migrate_type, to) {
             return Ok(pfn);
         }

@@ -25,6 +25,7 @@ use crate::units::Order;
 /// | 2 | cached: on a per-CPU list | 0 | 0 | holder of the list's lock |
 /// | 3 | used: first frame of a block that has an owner | its order | 1 or more | owners, by compare-and-swap |
 /// | 4 | frozen: in use, not published yet (the kernel's frozen reference count) | 0 | 1 | holder of the reference |
+/// | 5 | retired: its memory has failed, and it is out of use for good | 0 | 0 | nobody |
 ///
 /// Nobody can take another reference to a frozen frame, isolate it or adopt it: its owner publishes it, or gives it back.
 ///
@@ -40,6 +41,7 @@ pub(crate) enum Kind {
     Cached,
     Used,
     Frozen,
+    Retired,
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -64,6 +66,9 @@ impl State {
     pub(crate) const CACHED: Self = Self(2 << KIND_SHIFT);
     /// In use by one owner and not published yet.
     pub(crate) const FROZEN: Self = Self(4 << KIND_SHIFT | 1);
+
+    /// Out of use for good.
+    pub(crate) const RETIRED: Self = Self(5 << KIND_SHIFT);
 
     pub(crate) const fn free(order: Order) -> Self {
         Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
@@ -90,6 +95,7 @@ impl State {
             2 => Some(Kind::Cached),
             3 => Some(Kind::Used),
             4 => Some(Kind::Frozen),
+            5 => Some(Kind::Retired),
             _ => None,
         }
     }
@@ -216,6 +222,7 @@ mod tests {
         assert_eq!(State::INSIDE.kind(), Some(Kind::Inside));
         assert_eq!(State::CACHED.kind(), Some(Kind::Cached));
         assert_eq!((State::FROZEN.kind(), State::FROZEN.references()), (Some(Kind::Frozen), 1));
+        assert_eq!((State::RETIRED.kind(), State::RETIRED.references()), (Some(Kind::Retired), 0));
         assert_eq!(State::from_bits(u32::MAX).kind(), None);
     }
 

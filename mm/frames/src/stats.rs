@@ -7,7 +7,7 @@ use crate::zone::Zone;
 
 /// A snapshot of a zone, taken with everything stopped: the equations hold exactly.
 ///
-/// `committed = in_use + cached + free_committed`, and `online = committed + released` (a pageblock on its way back counts as released).
+/// `committed = in_use + cached + retired + free_committed`, and `online = committed + released` (a pageblock on its way back counts as released).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneStats {
     /// Frames there can be.
@@ -30,7 +30,9 @@ pub struct ZoneStats {
     pub committed: FrameCount,
     /// Frames that have an owner.
     pub in_use: FrameCount,
-    /// Of these, frames whose memory was lent to the host: what is held is `committed - lent`.
+    /// Frames out of use for good, since their memory has failed. They count against the limit.
+    pub retired: FrameCount,
+    /// Of those in use, frames whose memory was lent to the host: what is held is `committed - lent`.
     pub lent: FrameCount,
     /// Frames freed after the zone was poisoned: they stay counted as in use, and nothing gets them.
     pub lost: FrameCount,
@@ -69,7 +71,8 @@ impl Zone {
             online: frames(buddy.online),
             committed,
             // Saturating, here and below: the counts of a poisoned zone may contradict each other.
-            in_use: FrameCount(buddy.charged.saturating_sub(cached)),
+            in_use: FrameCount(buddy.charged.saturating_sub(cached + buddy.retired)),
+            retired: FrameCount(buddy.retired),
             lent: self.lent.frames(),
             lost: FrameCount(buddy.lost),
             reserved: FrameCount(buddy.reservations),

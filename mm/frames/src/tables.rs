@@ -1,10 +1,13 @@
 //! The metadata of a zone that lives in tables: what is known about each frame and each pageblock.
 
+use std::sync::Arc;
+
+use sys::memory_failure::FailedPages;
 use sys::{Backing, MapError};
 
 use crate::bitmap::BlockSet;
 use crate::descriptor::{DESCRIPTOR_SIZE, Descriptors};
-use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
 use crate::pageblock::Pageblocks;
 use crate::units::MigrateType;
 
@@ -23,6 +26,8 @@ pub(crate) struct Tables {
     pub(crate) in_use: BlockSet,
     /// Pageblocks in which compaction found nothing to move: a hint.
     pub(crate) skip: BlockSet,
+    /// Frames whose memory has failed. Not counted as memory: it is committed where a frame fails.
+    pub(crate) failed: Arc<FailedPages>,
     /// How many pageblocks the arena has.
     pub(crate) len: u32,
 }
@@ -39,6 +44,7 @@ impl Tables {
             released: set()?,
             in_use: set()?,
             skip: set()?,
+            failed: Arc::new(FailedPages::reserve(len * PAGEBLOCK_FRAMES as usize, FRAME_SIZE, backing)?),
             len: blocks,
         })
     }

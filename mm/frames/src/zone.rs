@@ -12,6 +12,8 @@
 //! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
 
 use std::sync::Arc;
+// Not the modelled atomics: it orders nothing, and a model checker would try every order of it.
+use std::sync::atomic::AtomicU64;
 
 use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicBool, AtomicU32};
@@ -63,6 +65,8 @@ pub struct Zone {
     pub(crate) deferrals: Mutex<Deferrals>,
     /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
     excess: AtomicBool,
+    /// Reports of failed memory that were acted upon.
+    pub(crate) failures_seen: AtomicU64,
 }
 
 /// All locks of a zone.
@@ -101,13 +105,14 @@ impl Zone {
         // What is set aside is found without a walk later on, with the lock held.
         buddy.bring_online(&tables, region.end);
         Ok(Self {
-            arena: Arena::reserve(frames, config.arena_backing()).map_err(refused)?,
+            arena: Arena::reserve(frames, config.arena_backing(), Arc::clone(&tables.failed)).map_err(refused)?,
             tables,
             buddy: ZoneLock::new(buddy, Arc::clone(&cpu_lists)),
             lists: cpu_lists,
             filled,
             list_capacity: AtomicU32::new(1),
             excess: AtomicBool::new(false),
+            failures_seen: AtomicU64::new(0),
             keep_blocks: config.keep_blocks,
             movability: config.movability,
             registry,
@@ -154,6 +159,7 @@ impl Zone {
     }
 
     fn alloc_single(&self, migrate_type: MigrateType, reclaim: Reclaim, to: State) -> Result<Pfn, AllocError> {
+        self.note_failures();
         let mut list = self.this_list().lock();
         let cached = match list.pop(migrate_type) {
             None => self.refill(list, migrate_type, &reclaim),
@@ -176,6 +182,7 @@ impl Zone {
         migrate_type: MigrateType,
         reclaim: Reclaim,
     ) -> Result<Block<'_>, AllocError> {
+        self.note_failures();
         let mut buddy = self.buddy.lock();
         let room = buddy.headroom() >= u64::from(order.frames());
         let used = State::used(order);
@@ -331,7 +338,8 @@ impl Zone {
         let mut list = self.this_list().lock();
         // Under the list's lock: whoever isolates a pageblock marks it first and empties all lists after that, so the mark is seen here or the frame there.
         let facts = self.tables.blocks.facts(pfn.block());
-        if facts.isolated || list.is_poisoned() {
+        // A frame whose memory has failed is on no list (S-38).
+        if facts.isolated || list.is_poisoned() || self.tables.failed.contains(pfn.index()) {
             drop(list);
             return self.free_frames([pfn], |_| {});
         }

@@ -173,6 +173,19 @@ impl Buddy {
     }
 }
 
+impl Buddy {
+    /// Retires a free frame: it leaves its list, and what is left of its block goes back.
+    pub(crate) fn take_for_good(&mut self, tables: &Tables, pfn: Pfn) {
+        let (head, order) = free_block_of(tables, pfn);
+        self.unlink(tables, head);
+        self.account(tables, pfn, 1, Occupancy::Taken);
+        self.charged += 1;
+        self.retire(tables, pfn);
+        self.link_rest(tables, head, pfn);
+        self.link_rest(tables, pfn.plus(1), head.plus(order.frames()));
+    }
+}
+
 /// The free block a free frame is in.
 fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
     let heads = Order::SINGLE.and_larger().map(|order| (Pfn(pfn.0 & !(order.frames() - 1)), order));

@@ -47,6 +47,7 @@ impl<'z> FreeScanner<'z> {
 
     /// Takes what one pageblock has, in one step under the zone lock: a frame is either free or ours, never both (R-106, S-23, F1).
     fn refill(&mut self) {
+        self.zone.note_failures();
         let mut frames = [Pfn(0); BATCH];
         let count = self.zone.buddy.lock().take_targets(&self.zone.tables, self.end, &mut frames);
         add(&self.zone.events.free_scanned, count as u64);

@@ -80,6 +80,14 @@ impl<'e> Shared<'e> {
         Some((piece(span.first), span.second.map_or(&[], piece)))
     }
 
+    /// Whether memory that `range` lies in has failed, by now: what was copied out of it before this call is not to be trusted then. One load when
+    /// nothing in the zone ever has.
+    #[inline]
+    #[must_use]
+    pub fn has_failed(&self, range: Range<usize>) -> bool {
+        has_failed(self.extents, self.record, range)
+    }
+
     /// Leaves, and tells whether pending work is now the caller's.
     pub fn release(self) -> Leaving {
         let leaving = self.leave();
@@ -229,6 +237,11 @@ impl<'e> Exclusive<'e> {
             let (source, target) = (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
+        // Afterwards: the copy itself can meet failed memory. The old frame keeps its owner, who tells its readers.
+        let has_failed = |pfn| self.extents.zone().has_failed(pfn);
+        if has_failed(from.pfn()) || has_failed(to.pfn()) {
+            return Err(Refused::Failed(to));
+        }
         let accepted = to.accept_in_extent(from, self)?;
         // Relaxed: published by the Release in `leave`.
         self.record[1 + position].store(accepted.pfn().0 + 1, Ordering::Relaxed);
@@ -237,6 +250,13 @@ impl<'e> Exclusive<'e> {
             lru.put_back(accepted.pfn(), place);
         }
         Ok(accepted)
+    }
+
+    /// As [`Shared::has_failed`]; what was written there is lost as well.
+    #[inline]
+    #[must_use]
+    pub fn has_failed(&self, range: Range<usize>) -> bool {
+        has_failed(self.extents, self.record, range)
     }
 
     pub(crate) fn owner_id(&self) -> OwnerId {
@@ -326,6 +346,12 @@ impl FrameSpan {
     fn frames(&self) -> impl Iterator<Item = Pfn> {
         [Some(self.first.0), self.second.map(|(pfn, ..)| pfn), self.joined].into_iter().flatten()
     }
+}
+
+fn has_failed(extents: &Extents, record: &[AtomicU32], range: Range<usize>) -> bool {
+    let zone = extents.zone();
+    let mut frames = (range.start / FRAME_SIZE..range.end.div_ceil(FRAME_SIZE)).filter_map(|at| frame_at(record, at));
+    zone.failure_reports() != 0 && frames.any(|pfn| zone.has_failed(pfn))
 }
 
 pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {

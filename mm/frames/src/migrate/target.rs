@@ -40,6 +40,11 @@ impl<'z> Vacated<'z> {
         Self { zone: isolated.zone(), isolated: Some(isolated), charge }
     }
 
+    /// Which frame it is; the value has it until it is dropped.
+    pub(crate) fn pfn(&self) -> Option<Pfn> {
+        self.isolated.as_ref().map(Isolated::pfn)
+    }
+
     /// Ends the isolation. Returns the frame if nobody else has a reference to it, for the caller to free or to keep, and how many targets have to be
     /// counted against the limit once that is done.
     pub(crate) fn retire(mut self) -> (Option<Pfn>, u64) {
@@ -102,6 +107,11 @@ impl<'z> Target<'z> {
     /// A target of a frame that just came from the buddy lists.
     pub(crate) fn from_cached(zone: &'z Zone, pfn: Pfn, charge: Charge) -> Self {
         zone.tables.frames.change(pfn, State::CACHED, State::FROZEN);
+        Self { zone, pfn, charge }
+    }
+
+    /// A target of a frame that was allocated frozen.
+    pub(crate) fn from_frozen(zone: &'z Zone, pfn: Pfn, charge: Charge) -> Self {
         Self { zone, pfn, charge }
     }
 
