@@ -23,8 +23,8 @@ impl Pool {
     /// Finds an object for reading. Waits at most while a neighbour in its zspage is being written or moved: one copy.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten; [`AccessError::Poisoned`] when the pool is
-    /// out of order.
+    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten; [`AccessError::MemoryFailure`] when its memory
+    /// has failed; [`AccessError::Poisoned`] when the pool is out of order.
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.enter(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
@@ -111,7 +111,11 @@ impl Pool {
         let class = self.zspages.extents().tag(extent).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
         let slot = class.filter(|_| here).map(|class| Slot { extent, object: location.object(), class });
-        let written = slot.is_some_and(|slot| slot.write(&mut held, handle.index(), bytes));
+        // Not into memory that has failed, nor if it fails while we write: the other way leads elsewhere.
+        let written = slot.is_some_and(|slot| {
+            let place = slot.bytes(bytes.len());
+            !held.has_failed(place.clone()) && slot.write(&mut held, handle.index(), bytes) && !held.has_failed(place)
+        });
         self.leave(extent, held.release());
         Ok(written)
     }
@@ -119,12 +123,8 @@ impl Pool {
     /// Writes the new bytes to another slot and points the handle at it.
     fn write_beside(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
         let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
-        let mut placed = self.place(&mut self.lock(class), class, handle, bytes.len())?;
+        let placed = self.place_written(class, handle, bytes)?;
         let new = placed.slot;
-        if !new.write(&mut placed.held, handle.index(), bytes) {
-            self.poison();
-            return Err(AccessError::Poisoned.into());
-        }
         // Extent before class: we hold the new extent and wait for the class, whose holder waits for no extent.
         let moved = match self.lock_object(handle) {
             Ok((old, mut state)) => {
@@ -164,6 +164,16 @@ impl ObjectRef<'_> {
         self.held.as_ref().and_then(|held| held.pieces(self.slot.payload(self.len))).unwrap_or((&[], &[]))
     }
 
+    /// Tells whether the bytes that were read through this value so far are the object's. They are not when memory they lie in has failed meanwhile:
+    /// [`memory_failure`](sys::memory_failure). Ask after the last byte was read or copied, and before anything is made of it.
+    ///
+    /// # Errors
+    /// [`AccessError::MemoryFailure`].
+    pub fn intact(&self) -> Result<(), AccessError> {
+        let failed = self.held.as_ref().is_some_and(|held| held.has_failed(self.slot.bytes(self.len)));
+        if failed { Err(AccessError::MemoryFailure) } else { Ok(()) }
+    }
+
     /// The payload as one slice, copied to `scratch` only when it is in two pieces.
     #[must_use]
     pub fn contiguous<'a>(&'a self, scratch: &'a mut [u8; MAX_OBJECT]) -> &'a [u8] {
@@ -188,6 +198,8 @@ impl ObjectRef<'_> {
         let held = self.held.as_ref().ok_or(AccessError::Damaged)?;
         held.pieces(self.slot.payload(self.len)).ok_or(AccessError::Damaged)?;
         let named = self.slot.class.is_huge() || self.slot.header(held) == Some(handle.index());
+        // Afterwards: reading the header can be what meets failed memory.
+        self.intact()?;
         // A free and a new object may have come between only if the handle went stale.
         if named { Ok(()) } else { handles.locate(handle).and(Err(AccessError::Damaged)) }
     }

@@ -107,8 +107,10 @@ impl Pool {
             let handle = handle.ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
             let slot = Slot { extent: id, object, class };
             let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
-            ensure!(class, named == Some(handle.index()), "object {object} of {id:?} names another handle");
-            bytes += self.handles.len_of(handle) as u64;
+            let len = self.handles.len_of(handle);
+            let lost = held.has_failed(slot.bytes(len));
+            ensure!(class, lost || named == Some(handle.index()), "object {object} of {id:?} names another handle");
+            bytes += len as u64;
         }
         let mut frames = 0;
         for position in 0..usize::from(class.frames) {

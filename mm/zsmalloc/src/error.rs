@@ -34,6 +34,9 @@ pub enum AccessError {
     /// The bytes before the object do not name its handle: somebody overwrote them. Other objects are not affected.
     #[error("the object is damaged")]
     Damaged,
+    /// Memory that the object lies in has failed, and its content is lost. Other objects are not affected; this one can be freed, or overwritten.
+    #[error("the memory of the object has failed")]
+    MemoryFailure,
     /// Four million readers are inside the object's zspage already.
     #[error("too many readers hold the object's zspage")]
     TooManyReaders,

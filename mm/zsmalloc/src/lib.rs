@@ -66,6 +66,8 @@ mod loom_migrate;
 mod loom_tests;
 #[cfg(all(test, loom))]
 mod loom_world;
+#[cfg(all(test, not(any(loom, shuttle, miri))))]
+mod memory_failure_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod poison_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]

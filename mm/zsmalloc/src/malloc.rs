@@ -16,6 +16,9 @@ use crate::{AllocError, MAX_OBJECT};
 /// Busy zspages looked at in one group before the next group is tried.
 const TRIES: usize = 4;
 
+/// Places tried for an object whose memory fails while it is written.
+const PLACES: usize = 8;
+
 /// A slot whose bit is set, in an extent nobody else can enter yet.
 pub(crate) struct Placed<'p> {
     pub(crate) slot: Slot,
@@ -35,14 +38,13 @@ impl Pool {
             return Err(AllocError::Poisoned);
         }
         let handle = self.handles.reserve()?;
-        let placed = match self.place(&mut self.lock(class), class, handle, bytes.len()) {
-            Ok(placed) => placed,
+        match self.place_written(class, handle, bytes) {
+            Ok(placed) => self.publish(placed, handle, bytes.len()),
             Err(error) => {
                 self.handles.cancel(handle);
                 return Err(error);
             }
-        };
-        self.fill(placed, handle, bytes)?;
+        }
         self.zone.wake_kswapd();
         Ok(handle)
     }
@@ -51,7 +53,7 @@ impl Pool {
     /// nothing beyond: a limit that was lowered since can refuse them.
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then, and the reservation is not spent.
+    /// [`AllocError`]; nothing has changed then, and the reservation is not spent, unless the memory it stood for failed.
     pub fn store_reserved(&self, bytes: &[u8], reservation: &mut Reservation<'_>) -> Result<Handle, AllocError> {
         let class = self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
         if self.is_poisoned() {
@@ -67,14 +69,20 @@ impl Pool {
             })
             .and_then(|(slot, held)| self.occupy(&mut state, slot, held, handle, bytes.len()));
         drop(state);
-        match placed {
-            Ok(placed) => self.fill(placed, handle, bytes)?,
+        match placed.and_then(|placed| self.write_placed(placed, handle, bytes)) {
+            Ok(Some(placed)) => {
+                self.publish(placed, handle, bytes.len());
+                Ok(handle)
+            }
+            Ok(None) => {
+                self.handles.cancel(handle);
+                self.store(bytes)
+            }
             Err(error) => {
                 self.handles.cancel(handle);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(handle)
     }
 
     /// Allocates an object of `len` zero bytes, to be filled by [`Pool::write`].
@@ -86,17 +94,51 @@ impl Pool {
         self.store(ZEROS.get(..len).ok_or(AllocError::Size { len })?)
     }
 
-    /// Writes a placed object and publishes it.
-    pub(crate) fn fill(&self, mut placed: Placed<'_>, handle: Handle, bytes: &[u8]) -> Result<(), AllocError> {
+    /// Finds a slot and writes the object there: elsewhere again when memory fails meanwhile. It is not published yet.
+    pub(crate) fn place_written(
+        &self,
+        class: SizeClass,
+        handle: Handle,
+        bytes: &[u8],
+    ) -> Result<Placed<'_>, AllocError> {
+        for _ in 0..PLACES {
+            let placed = self.place(&mut self.lock(class), class, handle, bytes.len())?;
+            if let Some(written) = self.write_placed(placed, handle, bytes)? {
+                return Ok(written);
+            }
+        }
+        Err(AllocError::NoFrames)
+    }
+
+    /// Writes a placed object. `None`, with the slot free again, when memory it lies in has failed.
+    pub(crate) fn write_placed<'p>(
+        &self,
+        mut placed: Placed<'p>,
+        handle: Handle,
+        bytes: &[u8],
+    ) -> Result<Option<Placed<'p>>, AllocError> {
         let Placed { slot, held } = &mut placed;
         if !slot.write(held, handle.index(), bytes) {
             self.poison();
             return Err(AllocError::Poisoned);
         }
-        let location = Location::live(slot.extent, slot.object, handle.generation());
-        self.handles.publish(handle, location, bytes.len());
-        self.leave(slot.extent, placed.held.release());
-        Ok(())
+        if !held.has_failed(slot.bytes(bytes.len())) {
+            return Ok(Some(placed));
+        }
+        // Extent before class: we hold the extent and wait for the class, whose holder waits for no extent.
+        let mut state = self.lock(slot.class);
+        state.live_bytes -= bytes.len() as u64;
+        let cleared = self.clear(&mut state, *slot);
+        drop(state);
+        self.leave(placed.slot.extent, placed.held.release());
+        cleared.map(|()| None).map_err(|_| AllocError::Poisoned)
+    }
+
+    /// Makes a written object reachable.
+    pub(crate) fn publish(&self, placed: Placed<'_>, handle: Handle, len: usize) {
+        let Placed { slot, held } = placed;
+        self.handles.publish(handle, Location::live(slot.extent, slot.object, handle.generation()), len);
+        self.leave(slot.extent, held.release());
     }
 
     /// Does the work others left in an extent, if a leaving guard was told to.
@@ -160,7 +202,8 @@ impl Pool {
             for extent in ids {
                 let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { continue };
                 match self.choose(&mut held, class, state) {
-                    Ok(object) => return Ok(Some((Slot { extent, object, class }, held))),
+                    Ok(Some(object)) => return Ok(Some((Slot { extent, object, class }, held))),
+                    Ok(None) => {}
                     Err(error) => refused = Some(error),
                 }
                 // A mark we are told of was told to whoever left before us as well, and he is on his way: new ones need the class lock.
@@ -190,26 +233,33 @@ impl Pool {
         Ok((Slot { extent, object: 0, class }, held))
     }
 
-    /// Picks a free object whose frames are there, else the first one, whose frames are then attached.
+    /// Picks a free object whose frames are there, else the first one, whose frames are then attached. `None` when memory that has failed is in the way of all.
     pub(crate) fn choose(
         &self,
         held: &mut Exclusive<'_>,
         class: SizeClass,
         state: &mut ClassState,
-    ) -> Result<u16, AllocError> {
+    ) -> Result<Option<u16>, AllocError> {
         /// Free objects looked at for one that needs no new frame.
         const LOOK: usize = 32;
         let extent = held.id();
+        let any_failed = self.zone.failure_reports() != 0;
+        let whole = |object| Slot { extent, object, class }.bytes(class.payload());
+        let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
         let ready = |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
-        if let Some(object) = self.zspages.free(extent, class).take(LOOK).find(ready) {
-            return Ok(object);
+        if let Some(object) = self.zspages.free(extent, class).filter(sound).take(LOOK).find(ready) {
+            return Ok(Some(object));
         }
-        let Some(object) = self.zspages.free(extent, class).next() else {
+        let first = self.zspages.free(extent, class).find(sound);
+        let Some(object) = first else {
+            if any_failed {
+                return Ok(None);
+            }
             self.poison();
             return Err(AllocError::Poisoned);
         };
         self.attach(held, class, object, state)?;
-        Ok(object)
+        Ok(Some(object))
     }
 
     /// Attaches the frames of an object that are missing. On failure those attached here are given back.

@@ -37,7 +37,12 @@ impl Pool {
     pub fn map(&self, handle: Handle, mode: MapMode) -> Result<Mapped<'_>, AccessError> {
         let bytes = match mode {
             MapMode::WriteOnly => vec![0; self.len(handle)?],
-            MapMode::ReadOnly | MapMode::ReadWrite => ObjectRef::to_vec(&self.read(handle)?),
+            MapMode::ReadOnly | MapMode::ReadWrite => {
+                let object = self.read(handle)?;
+                let copy = ObjectRef::to_vec(&object);
+                object.intact()?;
+                copy
+            }
         };
         debug_assert!(bytes.len() <= MAX_OBJECT);
         Ok(Mapped { pool: self, handle, mode, bytes: bytes.into() })

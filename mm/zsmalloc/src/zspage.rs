@@ -214,6 +214,11 @@ fn bit(object: u16) -> u64 {
     1 << (object % 64)
 }
 
+/// The bytes of the frame at `position`.
+pub(crate) fn frame_bytes(position: usize) -> std::ops::Range<usize> {
+    position * FRAME_SIZE..(position + 1) * FRAME_SIZE
+}
+
 /// The frames an object has bytes in.
 pub(crate) fn frames_of(class: SizeClass, object: u16) -> std::ops::RangeInclusive<usize> {
     let (size, first) = (usize::from(class.size), usize::from(object) * usize::from(class.size));

@@ -36,6 +36,9 @@ pub enum LoadError {
     /// The object's header was overwritten.
     #[error("the page's object is damaged")]
     Object,
+    /// Memory that the page's object lies in has failed: its content is lost.
+    #[error("the memory of the page has failed")]
+    MemoryFailure,
     /// The page is in the hands of whoever keeps the word, not in the pool.
     #[error("the page is not in the pool")]
     Elsewhere,
@@ -52,6 +55,7 @@ impl From<AccessError> for LoadError {
         match error {
             AccessError::Stale => Self::Stale,
             AccessError::Damaged => Self::Object,
+            AccessError::MemoryFailure => Self::MemoryFailure,
             AccessError::TooManyReaders => Self::Crowded,
             AccessError::Poisoned => Self::Poisoned,
         }

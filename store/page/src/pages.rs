@@ -109,7 +109,10 @@ impl Pages {
         let mut desk = self.streams.take();
         let Desk { stream, bounce } = &mut *desk;
         let object = self.pool.read(handle)?;
-        Ok(stream.decompress(object.contiguous(bounce), page)?)
+        let done = stream.decompress(object.contiguous(bounce), page);
+        // First: what failed memory read as is no page, whether the codec noticed or not.
+        object.intact()?;
+        Ok(done?)
     }
 
     /// Copies an object that has exactly the length of `bytes`.
@@ -122,7 +125,7 @@ impl Pages {
         let (front, back) = bytes.split_at_mut(head.len());
         front.copy_from_slice(head);
         back.copy_from_slice(tail);
-        Ok(())
+        Ok(object.intact()?)
     }
 
     fn pattern(&self, handle: Handle) -> Result<[u8; 8], LoadError> {

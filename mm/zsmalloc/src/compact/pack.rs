@@ -59,6 +59,9 @@ impl Pool {
     ) -> Option<usize> {
         let (handle, len) = self.resident_as(from, from.header_alone(held)?)?;
         from.copy_out(held, &mut copy[..len])?;
+        if held.has_failed(from.bytes(len)) {
+            return None;
+        }
         let mut lent = None;
         if self.attach(held, from.class, to.object, state).is_err() {
             // At the limit: the zone lends what the object gives back when it is gone.
@@ -69,6 +72,10 @@ impl Pool {
         }
         if !to.write(held, handle.index(), &copy[..len]) {
             self.poison();
+            return None;
+        }
+        if held.has_failed(to.bytes(len)) {
+            self.detach_empty(held, from.class, frames_of(from.class, to.object), state);
             return None;
         }
         let emptied = self.resettle(state, handle, from, to)?;

@@ -7,7 +7,7 @@ use crate::class::SizeClass;
 use crate::handle::{Handle, Location};
 use crate::object::Slot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::{frames_of, leaves_a_frame};
+use crate::zspage::{frame_bytes, frames_of, leaves_a_frame};
 
 /// Objects of a source, last first; and those that are going to be the next run.
 struct Run {
@@ -174,13 +174,14 @@ impl Slots {
         state: &mut ClassState,
     ) -> Option<Self> {
         let mut slots = Self { objects: [0; BATCH], len: 0 };
-        let ready = |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
+        let sound = |position| held.has_frame(position) && !held.has_failed(frame_bytes(position));
+        let ready = |object: &u16| frames_of(class, *object).all(sound);
         for object in pool.zspages.free(held.id(), class).filter(ready).take(wanted.min(BATCH)) {
             slots.objects[slots.len] = object;
             slots.len += 1;
         }
         if slots.len == 0 {
-            slots.objects[0] = pool.choose(held, class, state).ok()?;
+            slots.objects[0] = pool.choose(held, class, state).ok()??;
             slots.len = 1;
         }
         Some(slots)
@@ -244,7 +245,10 @@ impl Pool {
     ) -> Option<(Handle, usize)> {
         let (handle, len) = self.resident(source, from)?;
         let bytes = source.pieces(from.payload(len))?;
-        to.write_pieces(held, handle.index(), bytes).then_some((handle, len))
+        let written = to.write_pieces(held, handle.index(), bytes);
+        // Afterwards: copying can be what meets failed memory.
+        let failed = source.has_failed(from.bytes(len)) || held.has_failed(to.bytes(len));
+        (written && !failed).then_some((handle, len))
     }
 
     /// The object in a slot, if its header and its handle agree that it is there.
