@@ -60,6 +60,9 @@ impl Contents {
                 Err(LoadError::Elsewhere) => {
                     if let Some(pinned) = self.pin(slot) {
                         pinned.copy_to(0..PAGE_SIZE, page);
+                        if pinned.has_failed() {
+                            break;
+                        }
                         self.counters.add(Counter::HotHits, 1);
                         return Ok(pinned.stored());
                     }
@@ -76,12 +79,15 @@ impl Contents {
         self.hot.as_ref()?.pin(&self.slots, slot)
     }
 
-    /// Reads a part of the slot's page if it is hot.
-    pub(crate) fn read_hot(&self, slot: usize, inside: Range<usize>, buf: &mut [u8]) -> bool {
-        let Some(pinned) = self.pin(slot) else { return false };
+    /// Reads a part of the slot's page if it is hot. Returns whether it is.
+    pub(crate) fn read_hot(&self, slot: usize, inside: Range<usize>, buf: &mut [u8]) -> Result<bool, BlockError> {
+        let Some(pinned) = self.pin(slot) else { return Ok(false) };
         pinned.copy_to(inside, buf);
+        if pinned.has_failed() {
+            return Err(BlockError::Damaged { offset: offset_of(slot) });
+        }
         self.counters.add(Counter::HotHits, 1);
-        true
+        Ok(true)
     }
 
     /// Makes a page hot that was just decompressed for a reader, if that happens often to it. The reader does not mind if it fails.
@@ -164,7 +170,8 @@ impl Contents {
         self.account(Stored::RESERVED, Stored::ZEROS);
         let mut room = self.zone.reattach(FrameCount(1));
         let stored = self.pages.store_reserved(page, &mut room).ok();
-        if stored.is_none() {
+        // Without a frame when the memory of the reserved one failed: then the slot holds plain zeros.
+        if stored.is_none() && room.frames() > FrameCount(0) {
             // Put back, unless the slot was written meanwhile: then the room is not wanted any more.
             let _ = self.put_reserved(slot, Stored::ZEROS, &mut room);
         }

@@ -133,7 +133,7 @@ impl Zram {
         if let Ok(page) = <&mut Page>::try_from(&mut *buf) {
             return self.read_page(piece.slot, page);
         }
-        if self.contents.read_hot(piece.slot, piece.inside.clone(), buf) {
+        if self.contents.read_hot(piece.slot, piece.inside.clone(), buf)? {
             return Ok(());
         }
         let mut page = [0; PAGE_SIZE];
@@ -188,7 +188,13 @@ impl Zram {
             // Held until the word is swapped, if it is hot and somebody is inside: its bytes can be changed in place, which the word does not tell.
             let pinned = contents.pin(slot);
             let old = match &pinned {
-                Some(hot) => hot.copy_page(&mut page),
+                Some(hot) => {
+                    let word = hot.copy_page(&mut page);
+                    if hot.has_failed() {
+                        return Err(BlockError::Damaged { offset: offset_of(slot) });
+                    }
+                    word
+                }
                 None => contents.load(slot, &mut page)?,
             };
             if pinned.is_none() && old.extent().is_some() {

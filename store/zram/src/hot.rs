@@ -160,11 +160,12 @@ impl Hot {
         let Some(held) = self.extents.try_exclusive(id) else { return false };
         let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
         // Alone inside and still what the slot holds: nobody replaces it by something made from these bytes before we leave.
-        let is_held = slots.get(slot) == fresh.stored();
+        let is_held = slots.get(slot) == fresh.stored() && !fresh.has_failed();
         if is_held {
             fresh.write(change);
         }
-        is_held
+        // Memory that fails meanwhile holds no change; the caller goes another way.
+        is_held && !fresh.has_failed()
     }
 
     /// Puts bytes into a frame, for a slot that is then made to name it; `None` when there is no room in the cache or in the zone.
@@ -185,6 +186,9 @@ impl Hot {
         let frame = held.frame(0);
         let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
         fresh.write(|page| page.copy_from_slice(bytes));
+        if fresh.has_failed() {
+            return None;
+        }
         if let (Some(lru), Some(frame)) = (self.lru(), frame) {
             let _ = lru.add(frame);
         }
@@ -255,6 +259,11 @@ impl Pinned<'_> {
         self.slot
     }
 
+    /// Whether its memory has failed by now: then what was read of it so far is not to be trusted.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
+    }
+
     /// Notes that it is in use.
     pub(crate) fn touch(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
@@ -285,6 +294,10 @@ impl Fresh<'_> {
     /// The word for its slot.
     pub(crate) fn stored(&self) -> Stored {
         Stored::new(Form::Hot(self.id))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
     }
 
     fn write(&mut self, change: impl FnOnce(&mut [u8])) {

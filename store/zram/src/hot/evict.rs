@@ -77,6 +77,11 @@ impl Contents {
         let Some(pinned) = hot.pin_oldest(&self.slots) else { return Evicted::Busy };
         let Ok(page) = <&Page>::try_from(&*pinned) else { return Evicted::Busy };
         let Some(stored) = self.store_evicted(page) else { return Evicted::NoRoom };
+        if pinned.has_failed() {
+            // What was stored is no page. The slot keeps naming the failed one, whose readers are told.
+            let freed = self.pages.free(stored);
+            return if freed.is_ok() { Evicted::Busy } else { Evicted::NoRoom };
+        }
         // Held until the word is swapped: what was stored is what the page holds.
         match self.replace(pinned.slot(), pinned.stored(), stored) {
             Ok(Replaced::Done) => {

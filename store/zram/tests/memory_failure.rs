@@ -1,0 +1,152 @@
+//! A disk whose memory fails, by the signals the kernel sends for it: pages are whole, or an error for themselves alone.
+
+#![cfg(not(any(loom, shuttle, miri)))]
+#![forbid(unsafe_code)]
+
+use block::{BlockDevice, BlockError, Bytes, Span};
+use frames::{FrameCount, Pfn};
+use sys::memory_failure::{Injection, catch_memory_failures};
+use zcomp::Algorithm;
+use zram::{Budget, Zram, ZramConfig};
+
+const PAGES: u64 = 1024;
+
+fn disk(hot_frames: Option<u64>) -> Zram {
+    catch_memory_failures().expect("a handler");
+    let (algorithm, hot_cache) = (Algorithm::Lz4 { acceleration: 1 }, hot_frames.map(|frames| Bytes(frames * 4096)));
+    Zram::new(ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(PAGES * 4096)) }).expect("a small disk")
+}
+
+fn span(at: u64, len: u64) -> Span {
+    Span::new(at, len, Bytes(PAGES * 4096)).expect("inside")
+}
+
+/// One page in four does not compress, one in eight is a pattern, the others are text.
+fn page(seed: u64) -> Vec<u8> {
+    let noise =
+        |at: u64| (seed.wrapping_mul(0x9e37_79b9).wrapping_add(at).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8;
+    let byte = |at: u64| match seed % 8 {
+        0 | 4 => noise(at * at),
+        1 => seed as u8 ^ (at % 8) as u8,
+        _ if at % 8 < 2 => (seed * 31 + at * at / 7) as u8,
+        _ => b' ',
+    };
+    (0..4096).map(byte).collect()
+}
+
+fn write(disk: &Zram, number: u64, bytes: &[u8]) {
+    disk.write(span(number * 4096, 4096), bytes).expect("room");
+}
+
+fn read(disk: &Zram, number: u64) -> Result<Vec<u8>, BlockError> {
+    let mut buf = vec![0; 4096];
+    disk.read(span(number * 4096, 4096), &mut buf).map(|()| buf)
+}
+
+/// Whether the page is lost; if not it is what was written.
+fn is_lost(disk: &Zram, number: u64, written: &[u8]) -> bool {
+    match read(disk, number) {
+        Ok(bytes) => {
+            assert!(bytes == written, "page {number} is other bytes than those written");
+            false
+        }
+        Err(error) => {
+            assert_eq!(error, BlockError::Damaged { offset: number * 4096 });
+            true
+        }
+    }
+}
+
+/// Has the memory of every frame in use fail that `chosen` picks. Returns how many.
+fn fail(disk: &Zram, chosen: impl Fn(u32) -> bool) -> u64 {
+    let zone = disk.zone();
+    let in_use = (0..zone.capacity().0 as u32).filter(|&number| zone.get(Pfn(number)).is_some());
+    let failing: Vec<_> = in_use.filter(|&number| chosen(number)).collect();
+    let inject = |&number: &u32| zone.inject_memory_failure(Pfn(number), Injection::ActionRequired);
+    failing.iter().for_each(|number| inject(number).expect("the signal is sent"));
+    failing.len() as u64
+}
+
+/// EIO for the pages that lay in failed frames, for no other; each is healed by an overwrite or a discard, and then the frame is out of use.
+#[test]
+fn r025_pages_in_failed_frames_are_errors() {
+    for hot_frames in [None, Some(64)] {
+        let disk = disk(hot_frames);
+        let mut pages: Vec<_> = (0..PAGES).map(page).collect();
+        (0..PAGES).for_each(|number| write(&disk, number, &pages[number as usize]));
+        if hot_frames.is_some() {
+            // A part that is written makes its page hot.
+            for number in 100..160 {
+                disk.write(span(number * 4096 + 512, 64), &[b'#'; 64]).expect("room");
+                pages[number as usize][512..576].fill(b'#');
+            }
+            assert!(disk.stat().hot.hot_pages > 50);
+        }
+        let failed = fail(&disk, |number| number % 11 == 5);
+        let is_lost = |number: u64| is_lost(&disk, number, &pages[number as usize]);
+        let lost: Vec<_> = (0..PAGES).filter(|&number| is_lost(number)).collect();
+        assert!(lost.len() as u64 >= failed / 2 && lost.len() < PAGES as usize / 2, "{} of {failed}", lost.len());
+        assert!(hot_frames.is_none() || lost.iter().any(|number| (100..160).contains(number)), "hot pages, too");
+        assert_eq!(disk.stat().io.failed_reads, lost.len() as u64);
+        disk.check().expect("in order");
+        disk.compact(&Budget::unlimited());
+        disk.compact_frames(&Budget::unlimited());
+        disk.check().expect("in order");
+        assert_eq!((0..PAGES).filter(|&number| is_lost(number)).collect::<Vec<_>>(), lost, "nothing else is lost");
+        for &number in &lost {
+            let part = disk.write(span(number * 4096 + 9, 3), b"abc");
+            assert_eq!(part, Err(BlockError::Damaged { offset: number * 4096 }), "it would need the rest");
+            if number % 2 == 0 {
+                write(&disk, number, &pages[number as usize]);
+                assert!(!is_lost(number));
+            } else {
+                disk.discard(span(number * 4096, 4096)).expect("needs nothing of the page");
+                assert_eq!(read(&disk, number), Ok(vec![0; 4096]));
+                write(&disk, number, &pages[number as usize]);
+            }
+        }
+        assert_eq!((0..PAGES).filter(|&number| is_lost(number)).count(), 0);
+        disk.check().expect("in order");
+        disk.discard(span(0, PAGES * 4096)).expect("always possible");
+        disk.zone().drain();
+        let stats = disk.zone().memory_failure_stats();
+        assert_eq!(
+            (stats.total, stats.recovered, stats.delayed),
+            (FrameCount(failed), FrameCount(failed), FrameCount(0))
+        );
+        disk.check().expect("in order");
+    }
+}
+
+/// Pages of a full cache go to the pool as others come; one whose memory failed never goes there as if it were good.
+#[test]
+fn r025_a_failed_hot_page_is_not_evicted() {
+    let disk = disk(Some(16));
+    let mut pages: Vec<_> = (0..PAGES).map(page).collect();
+    (0..PAGES).for_each(|number| write(&disk, number, &pages[number as usize]));
+    let mut touch = |number: u64, byte: u8| {
+        let done = disk.write(span(number * 4096 + 512, 64), &[byte; 64]);
+        if done.is_ok() {
+            pages[number as usize][512..576].fill(byte);
+        }
+        done
+    };
+    let before: Vec<_> = (0..disk.zone().capacity().0 as u32).filter(|&n| disk.zone().get(Pfn(n)).is_some()).collect();
+    (0..16).for_each(|number| touch(number, b'#').expect("room"));
+    assert_eq!(disk.stat().hot.hot_pages, 16);
+    // The frames that came since: those of hot pages, and perhaps some of the pool.
+    let failed = fail(&disk, |number| !before.contains(&number) && number % 2 == 0);
+    assert!(failed > 0);
+    for round in 0..4 {
+        (16..200).for_each(|number| _ = touch(number, b'a' + round));
+    }
+    assert!(disk.stat().hot.evictions > 0);
+    let lost: Vec<_> = (0..PAGES).filter(|&number| is_lost(&disk, number, &pages[number as usize])).collect();
+    assert!(!lost.is_empty());
+    for number in lost {
+        write(&disk, number, &pages[number as usize]);
+        assert!(!is_lost(&disk, number, &pages[number as usize]));
+    }
+    disk.check().expect("in order");
+    assert_eq!(disk.zone().memory_failure_stats().delayed, FrameCount(0));
+}
