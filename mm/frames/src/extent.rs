@@ -154,8 +154,8 @@ impl Extents {
         Ok(Self { singles, chains, owner, waiting: ParkingLot::default() })
     }
 
-    /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and whenever its
-    /// chunk of numbers was empty in between; apart from that the owner finds what it left.
+    /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and may be
+    /// when its chunk of numbers was empty in between; apart from that the owner finds what it left.
     #[must_use]
     pub fn owner_words(&self, id: ExtentId) -> &[AtomicU64] {
         let records = self.records(id.shape());
@@ -371,11 +371,26 @@ impl Extents {
     }
 
     fn retire(&self, id: ExtentId) {
-        let (records, stride) = (self.records(id.shape()), id.shape().stride());
-        records.ids.give_back(id.index() as u32, |first| {
+        self.records(id.shape()).ids.give_back_later(id.index() as u32);
+    }
+
+    /// Gives records back to the OS that ended extents left, those of one chunk of each shape at most,
+    /// and does what [`Zone::settle`] does. A load each when there is nothing to do.
+    ///
+    /// Ending an extent, or detaching a frame of it, calls the OS for nothing: the caller may hold
+    /// locks. Call this after releasing them.
+    pub fn settle(&self) {
+        self.release_records(Shape::Single);
+        self.release_records(Shape::Chain);
+        self.zone().settle();
+    }
+
+    fn release_records(&self, shape: Shape) {
+        let (records, stride) = (self.records(shape), shape.stride());
+        records.ids.release_emptied(|first| {
             records.words.discard(first * stride, CHUNK * stride);
             records.owner.discard(first * records.owner_stride, CHUNK * records.owner_stride);
-            self.zone().uncharge(records.chunk_bytes(id.shape()));
+            self.zone().uncharge(records.chunk_bytes(shape));
         });
     }
 }

@@ -5,10 +5,14 @@
 //!
 //! ```text
 //!  fresh --open--> partial <--> full
-//!                     |  ^
-//!           emptied   v  | reopened
-//!                   vacant (records given back)
+//!                   |  ^  ^
+//!           emptied v  |  | reopened
+//!             emptied -+  |           records are still there, given back by Ids::release_emptied
+//!                   |     |
+//!                   +--> vacant       records given back
 //! ```
+//! Giving the records back calls the OS, which a thread that holds a lock must not do. Such a thread
+//! leaves the emptied chunk in a queue; a taker may have it back from there as it is.
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::{Mutex, this_shard};
@@ -68,6 +72,8 @@ pub struct Ids {
     /// Neighbours of a chunk in its shard's list of partial chunks, or the next vacant one.
     links: Table<AtomicU64>,
     capacity: usize,
+    /// Chunks in the queues of all shards.
+    emptied: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -76,6 +82,8 @@ struct Shard {
     vacant: u32,
     fresh: u32,
     opened: u32,
+    /// Emptied chunks whose records are still there: the first of a list.
+    emptied: u32,
     /// Emptied chunks whose records are being given back: on no list, so none of their indices can
     /// be taken.
     leaving: u32,
@@ -92,7 +100,7 @@ impl Ids {
         let shard = |number| {
             Mutex::ranked(
                 sync::Rank::Shard,
-                Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0, leaving: 0 },
+                Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0, emptied: NONE, leaving: 0 },
             )
         };
         Ok(Self {
@@ -102,6 +110,7 @@ impl Ids {
             count: Table::reserve(chunks, backing)?,
             links: Table::reserve(chunks, backing)?,
             capacity: chunks * CHUNK,
+            emptied: AtomicU32::new(0),
         })
     }
 
@@ -167,6 +176,11 @@ impl Ids {
     }
 
     fn open_chunk<E>(&self, shard: &mut Shard, opening: impl Fn(Opening) -> Result<(), E>) -> Result<(), TakeError<E>> {
+        if let Some(chunk) = self.pop_emptied(shard) {
+            // Its records are there and charged.
+            self.push(shard, chunk);
+            return Ok(());
+        }
         let was_open = shard.vacant != NONE;
         let chunk = if was_open { shard.vacant } else { shard.fresh };
         if chunk as usize >= self.capacity / CHUNK {
@@ -193,6 +207,16 @@ impl Ids {
     /// # Panics
     /// When the index is not taken: the owner checks that before.
     pub fn give_back(&self, index: u32, emptied: impl FnOnce(usize)) {
+        self.give_back_later(index);
+        self.release_from(index as usize / CHUNK % self.shards.len(), emptied);
+    }
+
+    /// Gives an index back; the records of an emptied chunk stay until [`Ids::release_emptied`]. For a
+    /// thread that holds locks.
+    ///
+    /// # Panics
+    /// As [`Ids::give_back`].
+    pub fn give_back_later(&self, index: u32) {
         let chunk = index as usize / CHUNK;
         let (word, bit) = (index as usize / BITS, index as usize % BITS);
         let mut shard = self.shards[chunk % self.shards.len()].lock();
@@ -210,16 +234,41 @@ impl Ids {
         // The last open chunk stays, or a pool that swings around empty would ask the OS each time.
         if count == 0 && !alone {
             self.unlink(&mut shard, chunk as u32);
-            shard.leaving += 1;
-            drop(shard);
-            emptied(chunk * CHUNK);
-            // The lock orders the records as they are now before the next taker of an index.
-            let mut shard = self.shards[chunk % self.shards.len()].lock();
-            Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk]);
-            shard.vacant = chunk as u32;
-            shard.opened -= 1;
-            shard.leaving -= 1;
+            Links { prev: NONE, next: shard.emptied }.put(&self.links[chunk]);
+            shard.emptied = chunk as u32;
+            self.emptied.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Gives the records of one emptied chunk back: calls `emptied` with its first index, of which
+    /// none can be taken until that returns. Returns whether there was one. One load if not.
+    ///
+    /// Locking: the shards, one after the other; `emptied` is called without, since it may call the OS.
+    pub fn release_emptied(&self, mut emptied: impl FnMut(usize)) -> bool {
+        // Relaxed: a hint; a chunk that is missed is for the next call.
+        self.emptied.load(Relaxed) > 0 && (0..self.shards.len()).any(|number| self.release_from(number, &mut emptied))
+    }
+
+    fn release_from(&self, number: usize, emptied: impl FnOnce(usize)) -> bool {
+        let mut shard = self.shards[number].lock();
+        let Some(chunk) = self.pop_emptied(&mut shard) else { return false };
+        shard.leaving += 1;
+        drop(shard);
+        emptied(chunk as usize * CHUNK);
+        // The lock orders the records as they are now before the next taker of an index.
+        let mut shard = self.shards[number].lock();
+        Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk as usize]);
+        shard.vacant = chunk;
+        shard.opened -= 1;
+        shard.leaving -= 1;
+        true
+    }
+
+    fn pop_emptied(&self, shard: &mut Shard) -> Option<u32> {
+        let chunk = Some(shard.emptied).filter(|&chunk| chunk != NONE)?;
+        shard.emptied = Links::of(&self.links[chunk as usize]).next;
+        self.emptied.fetch_sub(1, Relaxed);
+        Some(chunk)
     }
 
     /// Whether the index is taken. A snapshot, exact when nobody changes the set.
@@ -283,102 +332,7 @@ impl Links {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-    use std::convert::Infallible;
+mod tests;
 
-    fn take_one(ids: &Ids) -> Option<u32> {
-        ids.take(|_| Ok::<(), Infallible>(())).ok()
-    }
-
-    /// A chunk that its owner has no memory for stays closed, and what is open goes on serving.
-    #[test]
-    fn a_refused_chunk_changes_nothing() {
-        let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
-        assert_eq!(ids.take(|_| Err("no")), Err(TakeError::Refused("no")));
-        assert_eq!((ids.open_chunks(), ids.own_bytes()), (0, 0));
-        (0..CHUNK).for_each(|_| _ = take_one(&ids).expect("room"));
-        let seen = std::cell::Cell::new(None);
-        let refuse = |opening| {
-            seen.set(Some(opening));
-            Err("no")
-        };
-        assert_eq!(ids.take(refuse), Err(TakeError::Refused("no")));
-        assert_eq!(seen.get(), Some(Opening { first: CHUNK, set_bytes: SET_BYTES }));
-        ids.give_back(7, |_| ());
-        assert_eq!(ids.take(refuse), Ok(7));
-        assert_eq!((ids.open_chunks(), ids.own_bytes() as u64), (1, SET_BYTES));
-    }
-
-    #[test]
-    fn every_index_is_handed_out_once_and_then_none() {
-        let ids = Ids::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
-        let taken: BTreeSet<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
-        assert_eq!(taken.len(), CHUNK * 3);
-        assert_eq!(taken.last(), Some(&(CHUNK as u32 * 3 - 1)));
-    }
-
-    #[test]
-    fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
-        let ids = Ids::new(CHUNK * 4, 1, Backing::Heap).expect("small tables");
-        let taken: Vec<u32> = (0..CHUNK * 2).map(|_| take_one(&ids).expect("room")).collect();
-        let mut emptied = Vec::new();
-        for &index in &taken[..CHUNK] {
-            ids.give_back(index, |first| emptied.push(first));
-        }
-        // The second chunk is full, so the first is the only open one and stays.
-        assert_eq!((emptied.len(), ids.open_chunks()), (0, 2));
-        ids.give_back(taken[CHUNK], |first| emptied.push(first));
-        ids.give_back(take_one(&ids).expect("room"), |first| emptied.push(first));
-        for &index in &taken[CHUNK + 1..] {
-            ids.give_back(index, |first| emptied.push(first));
-        }
-        assert_eq!(ids.open_chunks(), 1);
-        assert_eq!(emptied.len(), 1);
-        assert!((0..CHUNK * 2).all(|_| take_one(&ids).is_some_and(|index| (index as usize) < CHUNK * 2)));
-    }
-
-    /// While an owner gives the records of a chunk back, other threads take and give back indices.
-    #[test]
-    fn no_lock_is_held_while_records_are_given_back() {
-        let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
-        let taken: Vec<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
-        taken[CHUNK + 1..].iter().for_each(|&index| ids.give_back(index, |_| ()));
-        let mut seen = None;
-        for &index in &taken[..CHUNK] {
-            ids.give_back(index, |first| {
-                let other = take_one(&ids).expect("the other chunk has room");
-                assert!(other as usize >= CHUNK, "{other} is of a chunk that is leaving");
-                ids.give_back(other, |_| ());
-                seen = Some(first);
-            });
-        }
-        assert_eq!((seen, ids.open_chunks()), (Some(0), 1));
-        assert!(take_one(&ids).is_some());
-    }
-
-    proptest! {
-        // Miri takes a thousand times as long, and looks at the accesses rather than at the logic.
-        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
-        #[test]
-        fn agrees_with_a_set(ops in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..2000), shards in 1usize..4) {
-            let ids = Ids::new(CHUNK * 4, shards, Backing::Heap).expect("small tables");
-            let mut model = Vec::new();
-            for (take, which) in ops {
-                if take || model.is_empty() {
-                    if let Some(index) = take_one(&ids) {
-                        prop_assert!(!model.contains(&index));
-                        model.push(index);
-                    }
-                } else {
-                    let index = model.swap_remove(which.index(model.len()));
-                    ids.give_back(index, |_| ());
-                    prop_assert!(!ids.is_taken(index));
-                }
-            }
-            prop_assert!(model.iter().all(|&index| ids.is_taken(index)));
-        }
-    }
-}
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -27,7 +27,7 @@ impl Pool {
         let kept = self.clear(&mut state, slot);
         drop(state);
         self.handles.give_back(handle);
-        self.zone.settle();
+        self.zspages.extents().settle();
         kept.map(|()| len)
     }
 
@@ -162,7 +162,7 @@ impl Pool {
             // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
             self.shrink(&mut state, extent, class);
             drop(state);
-            return self.zone.settle();
+            return self.zspages.extents().settle();
         }
     }
 

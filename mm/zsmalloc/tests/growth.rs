@@ -97,3 +97,20 @@ fn r207_zspage_records_are_one_percent_at_most() {
         );
     }
 }
+
+/// Zspages end under their class's lock, where the OS is not called: debug builds panic if it is.
+/// The records of 2048 of them go back as soon as no lock is held.
+#[test]
+fn records_of_ended_zspages_go_back_without_a_lock() {
+    let pool = pool(8192, 1 << 14);
+    let before = pool.stats().zspage_bytes;
+    let handles: Vec<Handle> = (0..6144).map(|_| pool.store(&[1; 4096]).expect("room")).collect();
+    let full = pool.stats().zspage_bytes;
+    for handle in handles {
+        pool.free(handle).expect("live");
+    }
+    let chunk = (full - before) / 3;
+    let now = pool.stats().zspage_bytes;
+    assert!(now < before + 2 * chunk, "{now} bytes of records are left of {full}, a chunk has {chunk}");
+    pool.check().expect("consistent");
+}

@@ -52,6 +52,18 @@ pub fn assert_may_wait(rank: Rank) {
     let _ = rank;
 }
 
+/// Checks that the calling thread may make a system call that takes long, such as `madvise`: it holds
+/// no lock that others wait for on a hot path. Does nothing in release builds.
+///
+/// # Panics
+/// In debug builds, when the thread holds a lock of a rank from [`Rank::Class`] to [`Rank::Zone`].
+#[inline]
+#[track_caller]
+pub fn assert_may_call_os() {
+    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+    checked::assert_may_call_os();
+}
+
 #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
 pub(crate) use checked::Held;
 
@@ -78,6 +90,18 @@ mod checked {
             panic!(
                 "lock order: a thread waits for {rank:?} while it holds a lock of place {place}, see docs/locking.md"
             );
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn assert_may_call_os() {
+        let held = HELD.try_with(|held| held.get()).unwrap_or_default();
+        let ranks = Rank::Class as usize..=Rank::Zone as usize;
+        // A second panic would abort.
+        if !std::thread::panicking()
+            && let Some(place) = ranks.into_iter().find(|&place| held[place] > 0)
+        {
+            panic!("the OS is called while this thread holds a lock of place {place}, see docs/locking.md");
         }
     }
 
@@ -155,6 +179,18 @@ mod tests {
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(class.lock()))).is_err());
         drop(held);
         drop(class.lock());
+    }
+
+    #[test]
+    fn the_os_is_called_with_no_lock_from_class_to_zone() {
+        let calls = |rank| {
+            let lock = Mutex::ranked(rank, ());
+            let _held = lock.lock();
+            std::panic::catch_unwind(assert_may_call_os).is_ok()
+        };
+        let ranks = [Rank::Compacting, Rank::Device, Rank::Extent, Rank::Class, Rank::Shard, Rank::CpuList, Rank::Zone];
+        assert_eq!(ranks.map(calls), [true, true, true, false, false, false, false]);
+        assert_may_call_os();
     }
 
     #[test]

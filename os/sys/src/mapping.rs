@@ -200,8 +200,11 @@ impl Mapping {
     /// refuses. The heap always does: it is the allocator's, not ours to give.
     ///
     /// # Panics
-    /// When the range is not inside the mapping.
+    /// When the range is not inside the mapping; in debug builds also when the calling thread holds a
+    /// lock under which the OS is not called ([`sync::order::assert_may_call_os`]).
+    #[track_caller]
     pub fn give_back(&self, offset: usize, len: usize) -> Result<(), MapError> {
+        sync::order::assert_may_call_os();
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a discard stays inside its mapping");
         if !offset.is_multiple_of(self.page) || !len.is_multiple_of(self.page) {
             return Err(MapError::PartialPage { offset, len, page: self.page });

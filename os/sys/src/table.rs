@@ -86,8 +86,10 @@ impl<T: Word> Table<T> {
     /// Others may read these words meanwhile, and find what was there or zero; nobody may write them.
     ///
     /// # Panics
-    /// When the range does not lie inside the table.
+    /// When the range does not lie inside the table; in debug builds also as [`Mapping::give_back`](crate::Mapping::give_back).
+    #[track_caller]
     pub fn discard(&self, first: usize, count: usize) {
+        sync::order::assert_may_call_os();
         let words = &self[first..first + count];
         match &self.words {
             #[cfg(not(any(loom, shuttle)))]

@@ -324,7 +324,7 @@ impl Drop for Fresh<'_> {
         }
         held.destroy();
         self.hot.uncharge();
-        self.hot.extents.zone().settle();
+        self.hot.extents.settle();
     }
 }
 

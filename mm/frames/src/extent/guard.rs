@@ -201,7 +201,7 @@ impl<'e> Exclusive<'e> {
         owner.publish_frame(pfn);
     }
 
-    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`Zone::settle`](crate::Zone::settle).
+    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`Extents::settle`].
     pub fn detach(&mut self, position: usize) -> bool {
         // Relaxed: as in `attach`.
         let Some(place) = self.record.get(1 + position) else { return false };
@@ -288,7 +288,8 @@ impl<'e> Exclusive<'e> {
         leaving
     }
 
-    /// Ends the extent: its frames go back to the zone and its number becomes free.
+    /// Ends the extent: its frames go back to the zone and its number becomes free. The OS is not
+    /// called: see [`Extents::settle`].
     pub fn destroy(mut self) {
         for position in 0..self.id.shape().capacity() {
             let _ = self.detach(position);

@@ -91,7 +91,7 @@ impl<'a> Visit<'a> {
             frames += before.0.cast_signed() - state.frames.cast_signed();
             zspages += before.1.saturating_sub(state.zspages);
             drop(state);
-            self.pool.zone.settle();
+            self.pool.zspages.extents().settle();
             let over = self.report.objects_moved >= enough || self.pool.is_poisoned();
             match step {
                 Step::OutOfTime => break Outcome::OutOfTime,
