@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 /// The documents with the tables: what is asked for, and what must not happen.
 const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/scenarios.md"];
 /// The numbers that exist in the part of the specification this version covers: how they begin, how many digits they have, and their ranges.
-const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 9] = [
+const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 10] = [
     ("R-", 3, &[1..=11, 20..=35, 50..=72, 100..=112, 150..=163, 200..=221, 250..=260, 280..=298]),
     ("R-", 3, &[330..=341, 400..=417, 450..=455, 500..=511]),
     ("S-", 2, &[1..=53]),
@@ -20,19 +20,21 @@ const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 9] = [
     ("C-", 2, &[1..=13]),
     ("E-", 1, &[1..=5]),
     ("LO-", 1, &[1..=4]),
+    ("NBD-", 1, &[1..=16]),
 ];
 /// Numbers that stand in no range.
 const OTHERS: [&str; 11] = ["B13a", "B13b", "B13c", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8"];
 /// The only ways to have no test.
 const REASONS: [&str; 3] = ["kernel only:", "replaced:", "later:"];
 /// Kinds of numbers: how they begin, and how many digits follow.
-const KINDS: [(&str, RangeInclusive<usize>); 9] = [
+const KINDS: [(&str, RangeInclusive<usize>); 10] = [
     ("R-", 3..=3),
     ("S-", 2..=2),
     ("L-", 2..=2),
     ("C-", 2..=2),
     ("E-", 1..=1),
     ("LO-", 1..=1),
+    ("NBD-", 1..=2),
     ("B", 1..=2),
     ("Z", 1..=2),
     ("F", 1..=1),
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn numbers_are_recognised_and_ordinary_words_are_not() {
-        for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8", "E-4", "C-13", "LO-2"] {
+        for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8", "E-4", "C-13", "LO-2", "NBD-16"] {
             assert_eq!(number(word), Some(word));
         }
         for word in ["x86-64", "Zram", "B", "Ba", "F16", "R-20", "Z9a"] {
