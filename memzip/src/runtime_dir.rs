@@ -70,7 +70,8 @@ impl RuntimeDir {
         self.0.join(format!("{kind}-{}.sock", std::process::id()))
     }
 
-    /// Control sockets in this folder that somebody answers, in order of their names. Sockets of dead servers are removed.
+    /// Control sockets in this folder that a server answers, in order of their names. Sockets of
+    /// dead servers are removed.
     pub(crate) fn running(&self) -> Result<Vec<PathBuf>> {
         let entries = self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
         let mut found = Vec::new();

@@ -58,7 +58,8 @@ pub(crate) struct BalloonReport {
     pub(crate) actual: u64,
     /// The largest target that can be set now.
     pub(crate) most: u64,
-    /// Memory the arena holds now, whoever uses it: the balloon's is not in it. What left the process shows here.
+    /// Memory the arena holds now, for any use. The balloon's is not in it. What left the process
+    /// shows here.
     #[serde(default)]
     pub(crate) held: u64,
     /// Of `actual`, whole blocks of 2 MiB.

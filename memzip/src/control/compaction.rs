@@ -8,7 +8,8 @@ use zsmalloc::{Budget, Outcome};
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
 use super::subject::micros;
 
-/// How long a compaction by somebody else is waited for. The background thread works in slices of milliseconds.
+/// How long a compaction by another thread is waited for. The background thread works in slices of
+/// milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two tries.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -48,7 +49,7 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
     }
 }
 
-/// Tries again while somebody else is at it; what a try did by itself is counted.
+/// Tries again while another thread compacts; what a try did by itself is counted.
 fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
     let start = Instant::now();
     let mut sum = Compaction::default();

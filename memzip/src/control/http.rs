@@ -132,7 +132,7 @@ impl Routes {
 
     async fn balloon(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let asked: BalloonRequest = parse(&body(request).await?, BALLOON_BODY)?;
-        // Not one at a time: whoever asks last is who counts, and ends what is under way.
+        // Not one at a time: the last request counts, and ends what is under way.
         let change = self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
         match change {
             Ok(change) => json(StatusCode::OK, &change),

@@ -9,7 +9,8 @@
 //!
 //! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
 //! The socket is 0600 and the peer must be this user or root. Everything a client can do is bounded: connections, time, body length, one
-//! request a connection, one compaction at a time. Whoever holds a place without asking loses it to the next client.
+//! request a connection, one compaction at a time. A client that holds a place without asking loses
+//! it to the next client.
 
 pub(crate) mod balloon_json;
 pub(crate) mod client;

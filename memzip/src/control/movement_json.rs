@@ -13,7 +13,7 @@ pub(crate) struct Movement {
     pub(crate) movability: String,
     /// Counters of migration and frame compaction under their names in `/proc/vmstat`. `nr_isolated` is a level, the others only grow.
     pub(crate) vmstat: BTreeMap<String, u64>,
-    /// All object compactions so far, whoever asked for them.
+    /// All object compactions so far, asked for or not.
     pub(crate) compaction: CompactionCounts,
     /// Compaction in the background.
     pub(crate) background: BackgroundReport,
@@ -36,7 +36,7 @@ pub(crate) struct CompactionCounts {
     pub(crate) frames_freed: u64,
     /// Zspages that became free.
     pub(crate) zspages_freed: u64,
-    /// Zspages passed over, for somebody used them.
+    /// Zspages passed over, since they were in use.
     pub(crate) skipped: u64,
     /// Time spent.
     pub(crate) time_us: u64,

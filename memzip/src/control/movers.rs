@@ -100,7 +100,8 @@ impl Movers {
         self.config.background.unwrap_or(0)
     }
 
-    /// Changes the balloon; returns when it is as asked for, or cannot be, or somebody else asked for something else.
+    /// Changes the balloon; returns when it is as asked for, or cannot be, or another caller asked
+    /// for something else.
     pub(crate) fn set_balloon(&self, target: BalloonTarget) -> Result<BalloonChange, BalloonRefusal> {
         let before = self.held();
         let outcome = match target {
@@ -128,12 +129,13 @@ impl Movers {
         }
         let source = PsiSource::this_process();
         *mode = Mode::Auto(Auto::start(Arc::clone(&self.balloon), source, self.config.follow, PERIOD)?);
-        // It begins with what there is: whoever is on his way to an older target stops.
+        // It begins with what there is: a call on its way to an older target stops.
         self.balloon.stay();
         Ok(())
     }
 
-    /// Whose target it is and the target change in one step, so both are the same caller's, whoever else asks meanwhile.
+    /// The target and its owner change in one step, so both are the same caller's, whatever others
+    /// ask meanwhile.
     fn reach(&self, mode: Mode, target: FrameCount) -> String {
         let mut place = self.mode();
         if let Mode::Auto(auto) = &*place {

@@ -109,7 +109,7 @@ impl Connection {
         Working(self)
     }
 
-    /// Whoever has to leave stays so.
+    /// A connection that has to leave stays so.
     fn change(&self, to: State) {
         let mut state = lock(&self.state);
         if !matches!(*state, State::Evicted) {

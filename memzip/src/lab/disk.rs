@@ -100,7 +100,7 @@ impl<'p> Disk<'p> {
     /// Reads the whole disk, compares it byte for byte, and checks the book-keeping. Says how many pages there are.
     pub(super) fn verify(&self) -> Result<usize> {
         self.compare()?;
-        // It accounts for every frame of the zone: none may be somebody else's just now.
+        // It accounts for every frame of the zone: none may belong to another owner now.
         self.zram.check().context("the disk's book-keeping does not add up")?;
         Ok(self.held.len())
     }

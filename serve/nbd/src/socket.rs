@@ -27,7 +27,8 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Ends one or both directions; whoever waits on the socket wakes up. A socket that is closed already is fine.
+    /// Ends one or both directions; a thread that waits on the socket wakes up. A socket that is
+    /// closed already is fine.
     pub fn shutdown(&self, how: Shutdown) {
         // The only error is "not connected", which is what is wanted.
         let _ = match self {

@@ -8,7 +8,7 @@ pub struct Bytes(pub u64);
 
 /// A byte range that lies inside its device.
 ///
-/// Units: bytes. Only [`Span::new`] makes one, so whoever holds a span need not check it again.
+/// Units: bytes. Only [`Span::new`] makes one, for a device of the size it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     offset: u64,

@@ -39,7 +39,7 @@ pub enum LoadError {
     /// Memory that the page's object lies in has failed: its content is lost.
     #[error("the memory of the page has failed")]
     MemoryFailure,
-    /// The page is in the hands of whoever keeps the word, not in the pool.
+    /// The page is not in the pool: the owner of the word keeps it.
     #[error("the page is not in the pool")]
     Elsewhere,
     /// The word says nothing that could have been written.

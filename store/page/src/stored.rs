@@ -29,9 +29,11 @@ pub enum Form {
     Compressed(Handle),
     /// The object holds the page.
     Raw(Handle),
-    /// The extent holds the page. It is of whoever keeps the word: [`Pages`](crate::Pages) neither makes nor reads such a word.
+    /// The extent holds the page. It belongs to the owner of the word: [`Pages`](crate::Pages)
+    /// neither makes nor reads such a word.
     Hot(ExtentId),
-    /// Reads as zeros. Room for one frame is reserved for whoever keeps the word: [`Pages`](crate::Pages) makes no such word and gives up no room.
+    /// Reads as zeros. Room for one frame is reserved for the owner of the word:
+    /// [`Pages`](crate::Pages) makes no such word and gives up no room.
     Reserved,
     /// Bits that were never written by this type.
     Invalid,
@@ -43,7 +45,7 @@ const PAYLOAD: u64 = (1 << 56) - 1;
 impl Stored {
     /// The page nobody wrote.
     pub const EMPTY: Self = Self(0);
-    /// The page of zeros somebody wrote.
+    /// The page of zeros that was written.
     pub const ZEROS: Self = Self(1 << KIND_SHIFT);
     /// The page of zeros for which room is reserved.
     pub const RESERVED: Self = Self(6 << KIND_SHIFT);

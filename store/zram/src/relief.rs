@@ -1,4 +1,4 @@
-//! Room when memory is short: whoever can give frames up is asked before a write is refused.
+//! Room when memory is short: what can give frames up is asked before a write is refused.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) struct Relief {
     in_vain: Mutex<Vain>,
 }
 
-/// Somebody had frames to give and gave none.
+/// A shrinker had frames to give and gave none.
 #[derive(Debug)]
 struct Vain {
     /// How often in a row.

@@ -172,7 +172,7 @@ impl Slots {
     /// Charges a chunk that is about to have memory, and the counts around it if they are the first of their page.
     fn charge(&self, chunk: usize) -> Result<(), AllocError> {
         let group = &self.groups[chunk / GROUP];
-        // Relaxed: the word only says that somebody has charged the page.
+        // Relaxed: the word only says that the page is charged.
         if group.load(Ordering::Relaxed) == 0 {
             self.zone.charge(GROUP_BYTES)?;
             match group.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -201,7 +201,8 @@ impl Slots {
     /// Gives the chunk's memory back if it is still empty.
     fn reclaim(&self, chunk: usize) {
         let word = &self.chunks[chunk];
-        // Acquire pairs with the Release in `leave`. Relaxed on failure: somebody is inside, or it is given back already.
+        // Acquire pairs with the Release in `leave`. Relaxed on failure: a thread is inside, or it
+        // is given back already.
         if word.compare_exchange(COMMITTED, RECLAIM, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
         }

@@ -233,7 +233,7 @@ impl Zram {
         }
         *tries += 1;
         if !self.relief.seek(&self.contents.zone, || self.contents.counters.get(Counter::Freed)) {
-            // One last time: whoever asked just before may have left something.
+            // One last time: another thread that asked just before may have left something.
             *tries = relief::TRIES + 1;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A unix socket that only those can open who may, from the first moment to the last.
 //!
 //! The file is made closed to others and gets its group and mode before the socket listens, so there is no moment at which a stranger could
-//! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that somebody
+//! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that a server
 //! listens on is not.
 
 use super::{Arrival, BACKLOG, SocketFile, nobody};
@@ -189,7 +189,7 @@ fn remove_stale(path: &Path) -> Result<(), NbdError> {
         Ok(_) => {}
     }
     let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
-    // Does not wait: a full backlog (EAGAIN) means that somebody listens.
+    // Does not wait: a full backlog (EAGAIN) means that a server listens.
     match net::connect(&new_socket()?, &address) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(NbdError::io("remove the stale socket")),
         Err(Errno::NOENT) => Ok(()),

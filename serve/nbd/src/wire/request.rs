@@ -1,7 +1,7 @@
 //! Requests of the transmission phase: 28 bytes, or 32 with extended headers -> [`Header`] -> [`Command`].
 //!
 //! The header is what came; the command is what it means under the terms of this connection, with its range already checked.
-//! Whoever holds a command can execute it without looking at a limit again.
+//! A command can be executed without looking at a limit again.
 
 use super::failure::Failure;
 use super::fields::Fields;

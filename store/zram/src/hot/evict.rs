@@ -17,7 +17,7 @@ use crate::counters::Counter;
 /// Pages looked at to make room for one: the oldest may be in use.
 const TRIES: u32 = 4;
 
-/// How long whoever is short of memory waits for it here.
+/// How long a thread that is short of memory waits for it here.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What became of an attempt at the oldest page.
@@ -65,7 +65,7 @@ impl Contents {
 
     /// Puts a fresh hot page into the slot that holds `old`.
     pub(crate) fn install(&self, slot: usize, old: Stored, fresh: Fresh<'_>) -> Result<Replaced, block::BlockError> {
-        // Held alone until this returns: whoever follows the word waits for as long.
+        // Held alone until this returns: a thread that follows the word waits for as long.
         let replaced = self.replace(slot, old, fresh.stored());
         drop(fresh);
         replaced
