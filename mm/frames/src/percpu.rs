@@ -242,3 +242,6 @@ mod tests {
         assert_eq!(capacity_for(1 << 30), 64);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -77,9 +77,9 @@ impl ZoneConfig {
     }
 }
 
-/// One a CPU; a model checker has one thread number and so one list.
+/// Returns how many per-CPU lists a zone has that sets no number: one for each CPU.
 pub(crate) fn default_lists() -> usize {
-    if cfg!(loom) { 1 } else { sys::host::cpus() }
+    sync::default_shards(sys::host::cpus())
 }
 
 /// The pageblocks of a region, which must be whole and inside.

@@ -44,7 +44,7 @@ impl Handles {
         backing: Backing,
     ) -> Result<Self, MapError> {
         debug_assert!((1..=LAST_GENERATION).contains(&last_generation));
-        let ids = Ids::new(capacity, sys::host::cpus().min(8), backing)?;
+        let ids = Ids::new(capacity, sync::default_shards(sys::host::cpus().min(8)), backing)?;
         Ok(Self {
             zone,
             words: Table::reserve(ids.capacity(), backing)?,

@@ -23,6 +23,7 @@ pub fn model(check: impl Fn() + Sync + Send + 'static) {
     loom::model(move || {
         // Relaxed: loom runs one schedule at a time, and the count orders nothing.
         seen.fetch_add(1, Ordering::Relaxed);
+        crate::shard::begin_schedule();
         check();
     });
     // Relaxed: loom's threads are fibers of this thread.

@@ -15,7 +15,9 @@ mod shard;
 pub use mutex::{Mutex, MutexGuard};
 pub use order::Rank;
 pub use parking::ParkingLot;
-pub use shard::this_shard;
+#[cfg(any(loom, shuttle))]
+pub use shard::set_shards;
+pub use shard::{default_shards, this_shard};
 
 /// Atomic integers and orderings.
 pub mod atomic {
@@ -42,7 +44,11 @@ pub fn check_random(model: impl Fn() + Send + Sync + 'static, schedules: usize) 
     let mut config = shuttle::Config::new();
     // Pages are worked on on the stack, several deep, and codecs want some of it, too.
     config.stack_size = 256 << 10;
-    shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(schedules), config).run(model);
+    let scheduler = shuttle::scheduler::RandomScheduler::new(schedules);
+    shuttle::Runner::new(scheduler, config).run(move || {
+        shard::begin_schedule();
+        model();
+    });
 }
 
 /// Waits a moment inside a short spin; a model checker takes it as "let somebody else run".

@@ -5,7 +5,8 @@ use crate::{FrameCount, Reclaim, ZoneConfig};
 use sync::thread;
 
 fn one_frame() -> (Arc<Extents>, ExtentId) {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+    let backing = Backing::AnonymousSmall;
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
     let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
     let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
     let mut fresh = extents.create(Shape::Single, 1).expect("room");
@@ -125,7 +126,7 @@ fn share_against_destroy_and_reuse() {
 /// S-34: readers sleep while the extent is held, and none sleeps on when the holder has left: loom reports that as a deadlock.
 #[test]
 fn s34_a_sleeping_reader_is_woken() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let held = extents.try_exclusive(id).expect("idle");
         let reader = {
@@ -141,7 +142,7 @@ fn s34_a_sleeping_reader_is_woken() {
 /// S-34: the same when the extent ends.
 #[test]
 fn s34_a_sleeping_reader_sees_the_end() {
-    loom::model(|| {
+    sync::model(|| {
         let (extents, id) = one_frame();
         let held = extents.try_exclusive(id).expect("idle");
         let reader = {

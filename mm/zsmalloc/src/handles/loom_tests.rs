@@ -46,3 +46,76 @@ fn l11_a_length_belongs_to_its_generation() {
         assert_eq!(handles.len_of(second), LENS[1]);
     });
 }
+
+/// A table of two shards with one chunk each. The model's thread uses the first one.
+fn two_shards() -> Arc<Handles> {
+    sync::set_shards(2);
+    let handles = Handles::new(zone(), 2 * CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table");
+    assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
+    Arc::new(handles)
+}
+
+/// Takes an index and publishes a handle with it.
+fn publish(handles: &Handles) -> Handle {
+    let handle = handles.reserve().expect("free indices are left");
+    handles.publish(handle, place(handle), 28);
+    handle
+}
+
+/// Frees a live handle, as `Pool::free` does.
+fn free(handles: &Handles, handle: Handle) {
+    handles.bury(handle);
+    handles.give_back(handle);
+}
+
+fn shard_of(handle: Handle) -> usize {
+    handle.index() as usize / CHUNK % 2
+}
+
+/// The first shard is full, so its thread takes an index of the second one, while the thread of the second one
+/// takes one, too. Each index goes to one of them.
+#[test]
+fn a_full_shard_takes_from_the_other_one() {
+    sync::model(|| {
+        let handles = two_shards();
+        let held: Vec<Handle> = (0..CHUNK).map(|_| publish(&handles)).collect();
+        assert!(held.iter().all(|&handle| shard_of(handle) == 0));
+        let other = {
+            let handles = Arc::clone(&handles);
+            thread::spawn(move || publish(&handles))
+        };
+        let (mine, theirs) = (publish(&handles), other.join().expect("no panic"));
+        assert_eq!((shard_of(mine), shard_of(theirs)), (1, 1));
+        assert_ne!(mine.index(), theirs.index());
+        assert!([mine, theirs].iter().chain(&held).all(|&handle| handles.locate(handle).is_ok()));
+        assert_eq!(handles.live().count(), CHUNK + 2);
+    });
+}
+
+/// A thread frees an index of the first shard, while the first shard's thread looks for one: it finds that index or one of
+/// the second shard, and the freed handle stays stale.
+#[test]
+fn an_index_freed_in_the_other_shard_is_taken_once() {
+    sync::model(|| {
+        let handles = two_shards();
+        let held: Vec<Handle> = (0..CHUNK).map(|_| publish(&handles)).collect();
+        let freed = held[1];
+        let other = {
+            let handles = Arc::clone(&handles);
+            thread::spawn(move || {
+                assert_eq!(sync::this_shard(2), 1);
+                free(&handles, freed);
+                publish(&handles)
+            })
+        };
+        let (mine, theirs) = (publish(&handles), other.join().expect("no panic"));
+        assert_eq!(shard_of(theirs), 1, "a thread takes from its own shard while it has free indices");
+        assert_ne!(mine.index(), theirs.index());
+        assert!(mine.index() == freed.index() || shard_of(mine) == 1);
+        assert_eq!(handles.locate(freed), Err(AccessError::Stale));
+        assert_eq!(handles.live().count(), CHUNK + 1);
+        free(&handles, mine);
+        free(&handles, theirs);
+        assert_eq!(handles.live().count(), CHUNK - 1);
+    });
+}

@@ -1,0 +1,120 @@
+//! Two per-CPU lists under loom: the model's thread uses the first one, the thread it starts the
+//! second one. With one list none of these schedules exists.
+
+use sync::{Arc, thread};
+
+use crate::{AllocError, Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
+
+/// A zone of two lists in which at most `limit` frames may be in use.
+fn zone(limit: u64) -> Arc<Zone> {
+    sync::set_shards(2);
+    let limit = Some(FrameCount(limit));
+    let backing = Backing::AnonymousSmall;
+    let config = ZoneConfig { capacity: FrameCount(8), limit, backing, ..ZoneConfig::default() };
+    let zone = Zone::new(config).expect("a tiny zone");
+    assert_eq!(zone.lists.len(), 2);
+    assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
+    Arc::new(zone)
+}
+
+fn alloc(zone: &Zone) -> Result<Pfn, AllocError> {
+    zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(Frame::into_pfn)
+}
+
+fn free(zone: &Zone, pfn: Pfn) {
+    drop(zone.frame_from_pfn(pfn));
+}
+
+/// Frames on each list.
+fn cached(zone: &Zone) -> [u32; 2] {
+    [0, 1].map(|list| zone.lists[list].lock().len())
+}
+
+/// The other thread, at work on the second list.
+fn beside<T: 'static>(zone: &Arc<Zone>, work: impl FnOnce(&Zone) -> T + 'static) -> thread::JoinHandle<T> {
+    let zone = Arc::clone(zone);
+    thread::spawn(move || {
+        assert_eq!(sync::this_shard(2), 1);
+        work(&zone)
+    })
+}
+
+/// the only frame that the limit allows lies on the other thread's list. It is taken from there,
+/// or its own thread has it: a refusal means that it is in use.
+#[test]
+fn a_refused_request_takes_the_frame_of_the_other_list() {
+    sync::model(|| {
+        let zone = zone(1);
+        free(&zone, alloc(&zone).expect("room for one"));
+        assert_eq!(cached(&zone), [1, 0]);
+        let other = beside(&zone, alloc);
+        let mine = alloc(&zone);
+        let theirs = other.join().expect("no panic");
+        match (mine, theirs) {
+            (Ok(pfn), Err(AllocError::Limit)) | (Err(AllocError::Limit), Ok(pfn)) => free(&zone, pfn),
+            both => panic!("one of two has the frame: {both:?}"),
+        }
+        zone.check().expect("consistent");
+    });
+}
+
+/// A frame of the first list is freed onto the second one, while the first one's thread asks for it.
+#[test]
+fn a_frame_freed_on_the_other_list_is_found() {
+    sync::model(|| {
+        let zone = zone(1);
+        let pfn = alloc(&zone).expect("room for one");
+        let other = beside(&zone, move |zone| free(zone, pfn));
+        let early = alloc(&zone);
+        other.join().expect("no panic");
+        match early {
+            Ok(pfn) => free(&zone, pfn),
+            Err(error) => {
+                assert_eq!((error, cached(&zone)), (AllocError::Limit, [0, 1]), "it came after the refusal");
+                free(&zone, alloc(&zone).expect("nobody uses it now"));
+            }
+        }
+        assert_eq!(cached(&zone), [1, 0], "whoever drained it left nothing behind");
+        zone.check().expect("consistent");
+    });
+}
+
+/// Each list has a frame of a type that nobody asks for: both threads drain both lists at once. Two
+/// frames are there for two requests, so neither is refused.
+#[test]
+fn two_requests_that_drain_both_lists_are_both_served() {
+    sync::model(|| {
+        let zone = zone(2);
+        let [first, second] = [(); 2].map(|()| alloc(&zone).expect("room for two"));
+        free(&zone, first);
+        let unmovable =
+            |zone: &Zone| zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).map(Frame::into_pfn);
+        let other = beside(&zone, move |zone| {
+            free(zone, second);
+            unmovable(zone)
+        });
+        let (mine, theirs) = (unmovable(&zone), other.join().expect("no panic"));
+        let (mine, theirs) = (mine.expect("a frame for each"), theirs.expect("a frame for each"));
+        assert_ne!(mine, theirs);
+        [mine, theirs].into_iter().for_each(|pfn| free(&zone, pfn));
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+        zone.check().expect("consistent");
+    });
+}
+
+/// A drain takes a list while its thread frees a frame onto it: on the list or free, never lost.
+#[test]
+fn a_drain_of_the_other_list_loses_no_frame() {
+    sync::model(|| {
+        let zone = zone(2);
+        let pfn = alloc(&zone).expect("room for two");
+        let other = beside(&zone, move |zone| free(zone, pfn));
+        zone.drain();
+        other.join().expect("no panic");
+        assert!(matches!(cached(&zone), [0, 0 | 1]), "{:?}", cached(&zone));
+        assert_eq!(zone.stats().in_use, FrameCount(0));
+        let both = [alloc(&zone), alloc(&zone)].map(|pfn| pfn.expect("both are free"));
+        both.into_iter().for_each(|pfn| free(&zone, pfn));
+        zone.check().expect("consistent");
+    });
+}
