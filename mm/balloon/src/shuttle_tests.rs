@@ -35,7 +35,8 @@ fn pool_on(zone: &Arc<Zone>) -> Arc<Pool> {
 }
 
 fn house() -> Arc<House> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
+    let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("a small zone"));
     let host = Arc::new(Recorder::default());
     let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };

@@ -79,10 +79,9 @@ impl Arena {
 
     /// Gives the memory of a pageblock back to the OS. None of its frames may have an owner.
     pub(crate) fn discard(&self, block: BlockIndex) {
-        if cfg!(loom) {
-            // A frame of the model checker's geometry is smaller than a page of the OS: there is nothing to give back.
-            return;
-        }
+        #[cfg(loom)]
+        (0..crate::PAGEBLOCK_FRAMES).for_each(|step| self.note_write(block.first().plus(step)));
+        // A pageblock under loom is less than a page of the OS: nothing goes back, and zeros are written.
         self.mapping.discard(block.index() * PAGEBLOCK_SIZE, PAGEBLOCK_SIZE);
     }
 
@@ -91,6 +90,7 @@ impl Arena {
         (0..frames).for_each(|step| self.note_write(first.plus(step)));
         if cfg!(loom) {
             // As in `discard`.
+            self.mapping.discard(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE);
             return Ok(());
         }
         self.mapping.give_back(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE)

@@ -11,7 +11,7 @@ fn zone(limit: Option<u64>) -> Arc<Zone> {
     let config = ZoneConfig {
         capacity: FrameCount(8),
         limit: limit.map(FrameCount),
-        backing: Backing::Heap,
+        backing: Backing::AnonymousSmall,
         ..ZoneConfig::default()
     };
     Arc::new(Zone::new(config).expect("a tiny zone"))

@@ -12,7 +12,8 @@ use crate::{AccessError, Budget, Compaction, Handle, Pool, PoolConfig};
 pub(crate) const LEN: usize = 28;
 
 pub(crate) fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+    let backing = Backing::AnonymousSmall;
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
     let config = PoolConfig { chain: 2, max_objects: Some(4), backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }

@@ -19,7 +19,8 @@ struct Shared {
 }
 
 fn shared() -> Arc<Shared> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
+    let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
     let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
     Arc::new(Shared { pool, slots: std::array::from_fn(|_| AtomicU64::new(0)) })

@@ -32,7 +32,8 @@ fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
 }
 
 fn world() -> Arc<World> {
-    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+    let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
+    let config = ZoneConfig { capacity, backing, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");

@@ -27,7 +27,7 @@ fn disk(hot: u64, frames: u64) -> Arc<Zram> {
         algorithm: Algorithm::Lz4 { acceleration: 1 },
         arena: Some(Bytes(4 << 20)),
         hot_cache: Some(Bytes(hot * PAGE_SIZE as u64)),
-        backing: Backing::Heap,
+        backing: Backing::AnonymousSmall,
         ..ZramConfig::new(Bytes(2 * PAGE_SIZE as u64))
     };
     let streams = Streams::of(config.algorithm, 2).expect("a known codec");
