@@ -150,3 +150,105 @@ fn room_that_is_put_back_is_not_put_back_twice() {
         counts_match(&slots);
     });
 }
+
+/// Sets the slot, or returns `false` when there is no memory for its chunk.
+fn try_put(slots: &Slots, slot: usize, new: Stored) -> bool {
+    let mut old = slots.get(slot);
+    loop {
+        match slots.replace(slot, old, new) {
+            Ok(()) => return true,
+            Err(NotReplaced::Changed(now)) => old = now,
+            Err(NotReplaced::NoMemory) => return false,
+        }
+    }
+}
+
+/// A table of three chunks whose zone has room for `bytes` more.
+fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
+    let zone = zone();
+    let slots = Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK, Backing::Heap).expect("a small table");
+    zone.set_memory_limit(Some(zone.stats().memory_bytes + bytes));
+    (Arc::new(slots), zone)
+}
+
+/// What is charged is what the table holds, now and when it has ended.
+fn charges_match(slots: Arc<Slots>, zone: &Zone) {
+    counts_match(&slots);
+    assert_eq!(zone.stats().charged_bytes, slots.bytes(), "charged for what is held, and for nothing else");
+    zone.check().expect("consistent");
+    drop(slots);
+    assert_eq!(zone.stats().charged_bytes, 0, "nothing leaks");
+}
+
+/// Z9: two writers at the memory limit, with room for the chunk of one of them: the charge of the other fails, and its
+/// slot stays empty.
+#[test]
+fn one_of_two_charges_at_the_limit_fails() {
+    model(|| {
+        let (slots, zone) = with_room(GROUP_BYTES + CHUNK_BYTES);
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || try_put(&slots, 0, word(1))
+        });
+        let mine = try_put(&slots, CHUNK, word(2));
+        let theirs = other.join().expect("no panic");
+        assert!(mine != theirs, "room for one: {mine} and {theirs}");
+        assert_eq!(slots.get(0), if theirs { word(1) } else { Stored::EMPTY });
+        assert_eq!(slots.get(CHUNK), if mine { word(2) } else { Stored::EMPTY });
+        assert_eq!(zone.memory().room, 0);
+        charges_match(slots, &zone);
+    });
+}
+
+/// Two writers charge one chunk: the one whose compare-and-swap loses gives its charge back.
+#[test]
+fn a_chunk_that_two_writers_charge_counts_once() {
+    model(|| {
+        let (slots, zone) = with_room(2 * (GROUP_BYTES + CHUNK_BYTES));
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || try_put(&slots, 0, word(1))
+        });
+        assert!(try_put(&slots, 1, word(2)) && other.join().expect("no panic"), "room for both");
+        assert_eq!(slots.bytes(), GROUP_BYTES + CHUNK_BYTES);
+        charges_match(slots, &zone);
+    });
+}
+
+/// The same with room for one charge: the writer that comes between the other's charge and its compare-and-swap may be
+/// refused, the other one is not.
+#[test]
+fn a_chunk_with_room_for_one_charge_counts_once() {
+    model(|| {
+        let (slots, zone) = with_room(GROUP_BYTES + CHUNK_BYTES);
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || try_put(&slots, 0, word(1))
+        });
+        let mine = try_put(&slots, 1, word(2));
+        assert!(other.join().expect("no panic") || mine, "one of them had all the room");
+        assert!(try_put(&slots, 0, word(3)) && try_put(&slots, 1, word(4)), "the chunk is charged by now");
+        charges_match(slots, &zone);
+    });
+}
+
+/// At the limit a chunk is given back while another one is charged: the charge finds that room, or fails.
+#[test]
+fn a_charge_meets_a_chunk_that_is_given_back() {
+    model(|| {
+        let (slots, zone) = with_room(GROUP_BYTES + 2 * CHUNK_BYTES);
+        assert!(try_put(&slots, 0, word(1)) && try_put(&slots, CHUNK, word(2)));
+        assert!(!try_put(&slots, 2 * CHUNK, word(3)), "no room for a third chunk");
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || try_put(&slots, 2 * CHUNK, word(3))
+        });
+        // The second chunk to empty makes the first one go.
+        assert!(try_put(&slots, 0, Stored::EMPTY) && try_put(&slots, CHUNK, Stored::EMPTY));
+        if !other.join().expect("no panic") {
+            assert!(try_put(&slots, 2 * CHUNK, word(3)), "room for it by now");
+        }
+        assert_eq!(zone.memory().room, 0, "the idle chunk and the third one");
+        charges_match(slots, &zone);
+    });
+}
