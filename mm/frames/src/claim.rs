@@ -18,7 +18,7 @@ use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::{Charge, Isolated, Mode, Target, Targets, Vacated};
 use crate::state::{Kind, State};
 use crate::units::{MigrateType, Order, Pfn};
-use crate::zone::Zone;
+use crate::zone::{Lists, Zone};
 
 /// How often what is in the way of a claim is looked at again.
 const PASSES: u32 = 10;
@@ -54,19 +54,22 @@ pub(crate) struct Claim<'z> {
 }
 
 impl<'z> Claim<'z> {
-    /// Reserves room for the frames. All per-CPU lists are empty for a moment: frames on them are nobody's and may be ours.
+    /// Reserves room for the frames. The per-CPU lists are emptied: their frames have no owner and may be in the range.
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, Obstacle> {
         zone.note_failures();
-        let mut all = zone.lock_everything();
-        if all.buddy.is_poisoned() {
-            return Err(Obstacle::Poisoned);
+        let ours = vec![0; frames.div_ceil(64) as usize];
+        let look = zone.look_drained(|buddy, lists| {
+            let has_room = buddy.headroom() >= u64::from(frames);
+            if has_room {
+                buddy.reserved += u64::from(frames);
+            }
+            (has_room || lists == Lists::Empty).then_some(Ok(has_room))
+        });
+        match look {
+            Ok(true) => Ok(Self { zone, first, frames, ours, held: 0, moved: 0 }),
+            Ok(false) => Err(Obstacle::Limit),
+            Err(_) => Err(Obstacle::Poisoned),
         }
-        all.drain(zone);
-        if all.buddy.headroom() < u64::from(frames) {
-            return Err(Obstacle::Limit);
-        }
-        all.buddy.reserved += u64::from(frames);
-        Ok(Self { zone, first, frames, ours: vec![0; frames.div_ceil(64) as usize], held: 0, moved: 0 })
     }
 
     /// Frames that were moved away.

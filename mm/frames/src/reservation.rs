@@ -14,7 +14,7 @@ use crate::error::AllocError;
 use crate::frame::Frame;
 use crate::state::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-use crate::zone::Zone;
+use crate::zone::{Lists, Zone};
 
 /// Room for some frames. Dropping it gives up what was not taken.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Reservation<'z> {
 impl Zone {
     /// Keeps room for `frames` below the limit.
     ///
-    /// Locking: the zone lock; before refusing, all locks of the zone.
+    /// Locking: the zone lock; before refusing, each per-CPU list that holds frames.
     ///
     /// # Errors
     /// [`AllocError::Limit`] when fewer frames are left below the limit, or [`AllocError::Poisoned`];
@@ -37,12 +37,11 @@ impl Zone {
             return Ok(self.reattach(frames));
         }
         // Frames on per-CPU lists count as well until they are drained.
-        let mut all = self.lock_everything();
-        if all.buddy.is_poisoned() {
-            return Err(AllocError::Poisoned);
-        }
-        all.drain(self);
-        if all.buddy.reserve(frames.0) { Ok(self.reattach(frames)) } else { Err(AllocError::Limit) }
+        self.look_drained(|buddy, lists| match lists {
+            _ if buddy.reserve(frames.0) => Some(Ok(self.reattach(frames))),
+            Lists::Empty => Some(Err(AllocError::Limit)),
+            Lists::Filled => None,
+        })
     }
 
     /// Takes over room that [`Reservation::detach`] left. The caller noted it there and forgets it here.
@@ -60,7 +59,7 @@ impl<'z> Reservation<'z> {
 
     /// Takes one of the frames.
     ///
-    /// Locking: the zone lock; when the buddy lists are empty, all locks of the zone.
+    /// Locking: the zone lock; when the buddy lists are empty, each per-CPU list that holds frames.
     ///
     /// # Errors
     /// [`AllocError`] when nothing is reserved any more or the arena has no free frame; nothing has changed.
@@ -82,24 +81,13 @@ impl<'z> Reservation<'z> {
         if let Some(pfn) = self.take_from(&mut self.zone.buddy.lock(), migrate_type, to) {
             return Ok(pfn);
         }
-        let mut spins = 0;
-        loop {
-            let mut all = self.zone.lock_everything();
-            if all.buddy.is_poisoned() {
-                return Err(AllocError::Poisoned);
-            }
-            all.drain(self.zone);
-            if let Some(pfn) = self.take_from(&mut all.buddy, migrate_type, to) {
-                return Ok(pfn);
-            }
-            if all.buddy.releasing == 0 {
-                return Err(AllocError::NoFrames);
-            }
-            // Free frames are on their way to the OS; the thread that brings them there holds no lock.
-            drop(all);
-            sync::relax(spins);
-            spins += 1;
-        }
+        let zone = self.zone;
+        zone.look_drained(|buddy, lists| {
+            let taken = self.take_from(buddy, migrate_type, to).map(Ok);
+            // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
+            let is_final = lists == Lists::Empty && buddy.releasing == 0;
+            taken.or_else(|| is_final.then_some(Err(AllocError::NoFrames)))
+        })
     }
 
     fn take_from(&mut self, buddy: &mut Buddy, migrate_type: MigrateType, to: State) -> Option<Pfn> {

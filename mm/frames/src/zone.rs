@@ -69,6 +69,15 @@ pub struct Zone {
     pub(crate) failures_seen: AtomicU64,
 }
 
+/// What a look at the buddy lists knows of the per-CPU lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lists {
+    /// All of them were empty at one moment.
+    Empty,
+    /// A frame came to one of them just now.
+    Filled,
+}
+
 /// All locks of a zone.
 ///
 /// The zone lock is the first to go: a panic poisons the lists before anyone can have them.
@@ -145,7 +154,7 @@ impl Zone {
 
     /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
     ///
-    /// Locking: one per-CPU list; every 16 frames also the zone lock; before refusing, all of them.
+    /// Locking: one per-CPU list; every 16 frames also the zone lock; before refusing, each list that holds frames.
     ///
     /// # Errors
     /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
@@ -172,7 +181,7 @@ impl Zone {
 
     /// A block of neighbouring frames.
     ///
-    /// Locking: the zone lock; before refusing, all of them.
+    /// Locking: the zone lock; before refusing, each per-CPU list that holds frames.
     ///
     /// # Errors
     /// As [`Zone::alloc_frame`].
@@ -408,8 +417,37 @@ impl Zone {
         }
     }
 
-    /// Looks with all lists empty; only this may refuse. Lists that are empty anyway are not looked at.
+    /// Looks with all lists empty; only this may refuse.
     fn alloc_drained(&self, order: Order, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
+        let frames = u64::from(order.frames());
+        self.look_drained(|buddy, lists| {
+            let room = buddy.headroom() >= frames;
+            if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
+                return Some(Ok(pfn));
+            }
+            match lists {
+                Lists::Filled => None,
+                Lists::Empty if !room => Some(Err(AllocError::Limit)),
+                // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
+                Lists::Empty if buddy.releasing > 0 => None,
+                Lists::Empty if buddy.reachable() < frames => Some(Err(AllocError::Limit)),
+                Lists::Empty => Some(Err(AllocError::NoFrames)),
+            }
+        })
+    }
+
+    /// Empties the lists that hold frames and calls `look` with the zone lock, until it has an answer. A
+    /// refusal needs [`Lists::Empty`]. Lists that are empty anyway are not locked, and nothing is allocated:
+    /// callers may hold the lock of a class.
+    ///
+    /// Locking: one list after the other, each with the zone lock.
+    ///
+    /// # Errors
+    /// What `look` answers, or [`AllocError::Poisoned`].
+    pub(crate) fn look_drained<T>(
+        &self,
+        mut look: impl FnMut(&mut Buddy, Lists) -> Option<Result<T, AllocError>>,
+    ) -> Result<T, AllocError> {
         let mut spins = 0;
         loop {
             self.drain_filled();
@@ -417,21 +455,12 @@ impl Zone {
             if buddy.is_poisoned() {
                 return Err(AllocError::Poisoned);
             }
-            let room = buddy.headroom() >= u64::from(order.frames());
-            if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
-                return Ok(pfn);
+            // With the zone lock: lists only fill, so if all are empty now there was a moment at which what
+            // is charged was in use.
+            let lists = if self.filled.is_empty() { Lists::Empty } else { Lists::Filled };
+            if let Some(answer) = look(&mut buddy, lists) {
+                return answer;
             }
-            // With the zone lock: none came since, so there was a moment at which what is charged was in use.
-            if self.filled.is_empty() {
-                if !room {
-                    return Err(AllocError::Limit);
-                }
-                if buddy.releasing == 0 {
-                    let short = buddy.reachable() < u64::from(order.frames());
-                    return Err(if short { AllocError::Limit } else { AllocError::NoFrames });
-                }
-            }
-            // A frame came back just now, or free frames are on their way to the OS; the thread that brings them there holds no lock.
             drop(buddy);
             sync::relax(spins);
             spins += 1;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::Backing;
+use crate::claim::Claim;
 use crate::units::BlockIndex;
 
 fn zone(frames: u64) -> Zone {
@@ -165,6 +166,26 @@ fn a_block_of_the_largest_order_is_freed_while_half_of_it_is_claimed() {
     }
 }
 
+/// Asks from another thread, while an empty list of a third one is locked.
+fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + Sync) {
+    std::thread::scope(|scope| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let (go, start) = std::sync::mpsc::channel::<()>();
+        let request = &request;
+        scope.spawn(move || {
+            answer.send(Err(sync::this_shard(16))).expect("the test waits");
+            let _ = start.recv();
+            answer.send(Ok(request())).expect("the test waits");
+        });
+        let theirs = answered.recv().expect("sent").expect_err("its list");
+        let other = zone.lists[(theirs + 1) % 16].lock();
+        go.send(()).expect("the thread waits");
+        let result = answered.recv_timeout(std::time::Duration::from_secs(20));
+        drop(other);
+        assert_eq!(result.expect("it waits for a list that is empty").expect("the answer"), None, "at the limit");
+    });
+}
+
 /// A request at the limit takes the locks of lists that hold frames only: another thread may have any other one for as long as it likes.
 #[test]
 fn a_refusal_waits_for_no_empty_list() {
@@ -176,22 +197,9 @@ fn a_refusal_waits_for_no_empty_list() {
     let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
     let held: Vec<_> = std::iter::from_fn(|| take().ok()).collect();
     assert_eq!(held.len(), 64);
-    std::thread::scope(|scope| {
-        let (answer, answered) = std::sync::mpsc::channel();
-        let (go, start) = std::sync::mpsc::channel::<usize>();
-        let (zone, take) = (&zone, &take);
-        scope.spawn(move || {
-            answer.send(Err(sync::this_shard(16))).expect("the test waits");
-            let _ = start.recv();
-            answer.send(Ok(take().map(drop))).expect("the test waits");
-        });
-        let theirs = answered.recv().expect("sent").expect_err("its list");
-        let other = zone.lists[(theirs + 1) % 16].lock();
-        go.send(0).expect("the thread waits");
-        let result = answered.recv_timeout(std::time::Duration::from_secs(20));
-        drop(other);
-        assert_eq!(result.expect("it waits for a list that is empty").expect("the answer"), Err(AllocError::Limit));
-    });
+    refused_beside_a_locked_list(&zone, || take().map(drop).ok());
+    refused_beside_a_locked_list(&zone, || zone.reserve(FrameCount(1)).map(drop).ok());
+    refused_beside_a_locked_list(&zone, || Claim::begin(&zone, Pfn(512), 4).map(drop).ok());
     // What is on the list of another thread can be had.
     std::thread::scope(|scope| _ = scope.spawn(|| drop(held)));
     assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 64);
