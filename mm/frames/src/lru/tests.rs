@@ -1,9 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use super::*;
 use crate::store::Store;
 use crate::{
-    Backing, ExtentId, Isolated, Leaving, MigrateType, Migration, Mode, Movability, Reclaim, Shape, ZoneConfig,
+    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, Movability,
+    MovableOps, Owner, Reclaim, Refused, Shape, Target, ZoneConfig,
 };
 
 /// A cache of single frames, as the store has one.
@@ -265,4 +266,153 @@ fn r105_a_page_with_another_reference_stays() {
     drop(pin);
     drop(cache.isolate(id));
     cache.check();
+}
+
+/// How an owner of LRU frames moves one.
+#[derive(Debug)]
+enum Way {
+    /// The default copy: the frames are those of extents, which move them.
+    Copy(Box<Extents>),
+    /// A callback of its own: the owner keeps the frame's number itself.
+    Callback(Owner),
+}
+
+/// An owner that notes what it is asked.
+#[derive(Debug)]
+struct Traced {
+    way: Way,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+impl Traced {
+    fn new(way: Way) -> Arc<Self> {
+        let traced = Arc::new(Self { way, calls: Mutex::default() });
+        let ops: Weak<dyn MovableOps> = Arc::downgrade(&traced) as _;
+        match &traced.way {
+            Way::Copy(extents) => extents.publish(ops),
+            Way::Callback(owner) => owner.publish(ops),
+        }
+        traced
+    }
+
+    fn note(&self, call: &'static str) {
+        self.calls.lock().expect("no panic inside").push(call);
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().expect("no panic inside").clone()
+    }
+
+    /// Isolates a frame and moves it; returns the frame that it lies in now.
+    fn moved(&self, zone: &Zone, old: Pfn) -> Pfn {
+        let mut batch = vec![zone.isolate(old).expect("on its list")];
+        let mut new = None;
+        let mut fresh = |_| {
+            let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+            new = Some(frame.pfn());
+            Some(frame)
+        };
+        assert_eq!(zone.migrate_pages(&mut batch, &mut fresh, Mode::Async).migrated, 1);
+        assert!(zone.get(old).is_none(), "the old frame is free");
+        new.expect("a target was asked for")
+    }
+}
+
+impl MovableOps for Traced {
+    fn isolate(&self, frame: &Locked<'_>) -> bool {
+        assert!(frame.zone().tables.frames.state(frame.pfn()).is_locked());
+        self.note("isolate");
+        true
+    }
+
+    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        let zone = from.zone();
+        assert!(zone.tables.frames.state(from.pfn()).is_locked(), "the old frame");
+        assert!(zone.get(to.pfn()).is_none() && zone.isolate(to.pfn()).is_none(), "nobody reaches the new frame");
+        match &self.way {
+            Way::Copy(extents) => {
+                self.note("copy");
+                extents.migrate_frame(from, to).result
+            }
+            Way::Callback(_) => {
+                self.note("callback");
+                to.accept(from)
+            }
+        }
+    }
+
+    fn putback(&self, _: &Locked<'_>) {
+        self.note("putback");
+    }
+
+    fn lru(&self) -> Option<&Lru> {
+        match &self.way {
+            Way::Copy(extents) => extents.lru(),
+            Way::Callback(owner) => owner.lru(),
+        }
+    }
+}
+
+fn lru_owner() -> Owner {
+    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+    Arc::new(Zone::new(config).expect("a small zone")).reserve_lru_owner().expect("a number")
+}
+
+/// An owner's only frame, adopted and on its list.
+fn adopted(owner: &Owner) -> Pfn {
+    let frame = owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+    let pfn = owner.adopt(frame, 41, 3).expect("nobody else has it");
+    assert!(owner.lru().expect("registered with lists").add(pfn));
+    pfn
+}
+
+/// frames of extents are copied by default, with the old frame and the new one both kept from others.
+#[test]
+fn r032_an_lru_frame_of_an_extent_is_copied() {
+    let extents = Extents::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap).expect("small tables");
+    let mut held = extents.create(Shape::Single, 1).expect("room");
+    held.attach(0, Reclaim::NotAllowed).expect("room");
+    held.pieces_mut(0..crate::FRAME_SIZE).expect("attached").0.fill(0x5a);
+    let id = held.id();
+    assert_eq!(held.release(), Leaving::Quiet);
+    let traced = Traced::new(Way::Copy(Box::new(extents)));
+    let Way::Copy(extents) = &traced.way else { unreachable!("made above") };
+    let old = extents.share(id).and_then(|shared| shared.frame(0)).expect("live");
+    assert!(traced.lru().expect("it has lists").add(old));
+    let new = traced.moved(extents.zone(), old);
+    assert_eq!(traced.calls(), ["isolate", "copy"]);
+    let shared = extents.share(id).expect("live");
+    assert_eq!(shared.frame(0), Some(new));
+    assert!(shared.pieces(0..crate::FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0x5a));
+    drop(shared);
+    assert_eq!(traced.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
+    extents.try_exclusive(id).expect("idle").destroy();
+    extents.zone().check().expect("a sound zone");
+}
+
+/// an owner with a callback moves the frame itself, with both kept from others.
+#[test]
+fn r032_an_lru_frame_is_moved_by_its_callback() {
+    let owner = lru_owner();
+    let (zone, old) = (Arc::clone(owner.zone()), adopted(&owner));
+    let traced = Traced::new(Way::Callback(owner));
+    let Way::Callback(owner) = &traced.way else { unreachable!("made above") };
+    let new = traced.moved(&zone, old);
+    assert_eq!(traced.calls(), ["isolate", "callback"]);
+    assert_eq!(zone.tables.frames.name(new).map(|(name, _)| name), Some(41), "the old frame's name");
+    assert_eq!(owner.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
+    owner.release(new);
+    zone.check().expect("a sound zone");
+}
+
+/// the frame of an owner without callbacks stays where it is, on its list.
+#[test]
+fn r032_an_lru_frame_without_callbacks_stays() {
+    let owner = lru_owner();
+    let pfn = adopted(&owner);
+    assert!(owner.zone().isolate(pfn).is_none());
+    assert_eq!(owner.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
+    assert_eq!((owner.zone().isolated(), owner.zone().stats().in_use), (0, FrameCount(1)));
+    owner.release(pfn);
+    owner.zone().check().expect("a sound zone");
 }
