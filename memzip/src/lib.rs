@@ -76,6 +76,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Memory that fails
+//!
+//! A page of memory with an error that cannot be corrected ends the process by SIGBUS, unless the program asks for another end. It asks with one call; a
+//! library does not take SIGBUS unasked. From then on a failure in the arena of a zone costs what was stored in the failed page: a read of that is
+//! [`BlockError::Damaged`](block::BlockError::Damaged) or [`AccessError::MemoryFailure`](zsmalloc::AccessError::MemoryFailure), an overwrite or a free
+//! works, and the frame is never used again. Failures anywhere else, in code, stacks, the heap or the tables of a zone, end the process as before.
+//!
+//! ```
+//! memzip::catch_memory_failures()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A caller that copies an object out of a pool by hand asks [`ObjectRef::intact`](zsmalloc::ObjectRef::intact) after the copy.
+//!
 //! # The same disk for other processes
 //!
 //! ```no_run
@@ -113,6 +127,8 @@ pub use zsmalloc;
 
 /// Where the memory of a zone or a disk comes from.
 pub use sys::Backing;
+/// Failed memory costs what was stored in it, and not the process, from this call on.
+pub use sys::memory_failure::catch_memory_failures;
 
 /// The code blocks of the documents, compiled and run as tests so that they cannot rot.
 #[cfg(doctest)]

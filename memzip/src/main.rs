@@ -12,6 +12,7 @@ mod doctor;
 mod durations;
 mod groups;
 mod lab;
+mod memory_failure;
 mod movers;
 mod nearly_full;
 mod output;

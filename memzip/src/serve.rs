@@ -14,6 +14,7 @@ use crate::cli::Serve;
 use crate::control::balloon_json::BalloonTarget;
 use crate::control::{ControlPlane, MoverConfig, Movers, Subject};
 use crate::groups;
+use crate::memory_failure;
 use crate::nearly_full;
 use crate::output;
 use crate::runtime_dir::RuntimeDir;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     })?;
     disk.on_nearly_full(nearly_full::tell);
     let disk = Arc::new(disk);
+    memory_failure::catch(&disk)?;
     let settings = server_config(&args)?;
     let server =
         Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;

@@ -68,6 +68,11 @@ fn memory(stat: &StatReport) -> Columns {
         let meaning = "room kept for zeros that stay allocated; no memory yet";
         table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
     }
+    if stat.memory_failure.total > 0 {
+        let meaning = "memory that has failed; what was stored there is lost";
+        let failed = frames::FrameCount(stat.memory_failure.total).bytes();
+        table.row(["failed", &human(failed), "", meaning]);
+    }
     if let Some(rss) = stat.rss {
         table.row(["rss", &human(rss), "", "the whole process, as the OS counts it"]);
     }

@@ -46,6 +46,11 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     for (part, bytes, _) in stat.memory.named() {
         page.sample("memzip_memory_bytes", "part", part, bytes);
     }
+    let failed = &stat.memory_failure;
+    page.counter("memzip_memory_failures_total", "Frames whose memory has failed.", failed.total);
+    page.family("memzip_memory_failed_frames", "gauge", "Frames whose memory has failed, out of use or still in use.");
+    page.sample("memzip_memory_failed_frames", "state", "recovered", failed.recovered);
+    page.sample("memzip_memory_failed_frames", "state", "delayed", failed.delayed);
     if let Some(rss) = stat.rss {
         page.gauge("memzip_resident_bytes", "Resident memory of the server process.", rss);
     }
@@ -226,13 +231,14 @@ impl Page {
 mod tests {
     use super::*;
     use crate::control::movement_json::{CompactionCounts, Movement};
-    use crate::control::stat_json::{ClassRow, MemoryParts};
+    use crate::control::stat_json::{ClassRow, MemoryFailureCounts, MemoryParts};
 
     #[test]
     fn every_sample_has_a_family_before_it_and_a_number_behind_it() {
         let stat = StatReport {
             memory: MemoryParts { live: 7, ..MemoryParts::default() },
             rss: Some(9),
+            memory_failure: MemoryFailureCounts { total: 3, recovered: 2, delayed: 1 },
             classes: vec![ClassRow { size: 48, obj_used: 3, ..ClassRow::default() }],
             buddyinfo: "Node 0, zone   Movable      5      0      1\nNode 0, zone Unmovable 1 1 1\n".into(),
             pagetypeinfo:
@@ -261,6 +267,9 @@ mod tests {
         for expected in [
             "memzip_memory_bytes{part=\"live\"} 7",
             "memzip_resident_bytes 9",
+            "memzip_memory_failures_total 3",
+            "memzip_memory_failed_frames{state=\"recovered\"} 2",
+            "memzip_memory_failed_frames{state=\"delayed\"} 1",
             "memzip_pool_objects{class=\"48\"} 3",
             "memzip_blocks_free{order=\"0\"} 6",
             "memzip_blocks_free{order=\"2\"} 2",

@@ -54,6 +54,9 @@ pub(crate) struct StatReport {
     pub(crate) rss: Option<u64>,
     /// `mem_total`, part by part.
     pub(crate) memory: MemoryParts,
+    /// Frames whose memory has failed.
+    #[serde(default)]
+    pub(crate) memory_failure: MemoryFailureCounts,
     /// What went through the disk, in pages.
     pub(crate) io: IoCounts,
     /// The NBD side.
@@ -121,6 +124,17 @@ impl MemoryParts {
     pub(crate) fn sum(&self) -> u64 {
         self.named().iter().map(|(_, bytes, _)| bytes).sum()
     }
+}
+
+/// Frames whose memory has failed, by the names of the kernel's `memory_failure` statistics of a node. What was stored in them is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemoryFailureCounts {
+    /// All that ever failed.
+    pub(crate) total: u64,
+    /// Of these, frames that are out of use.
+    pub(crate) recovered: u64,
+    /// Of these, frames that are still in use: each is out of use when what is in it is overwritten or discarded.
+    pub(crate) delayed: u64,
 }
 
 /// Pages that went through the disk; a part of a page counts as one.

@@ -7,7 +7,9 @@ use zram::Zram;
 use zsmalloc::ClassStats;
 
 use super::compact_json::{CompactReport, CompactRequest};
-use super::stat_json::{ClassRow, IoCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport};
+use super::stat_json::{
+    ClassRow, IoCounts, MemoryFailureCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport,
+};
 use super::{Movers, compaction, movement};
 
 /// A disk that is served.
@@ -50,6 +52,7 @@ impl Subject {
             pages_compacted: mm.pages_compacted,
             rss: sys::rss::resident_bytes(),
             memory: parts(&stat.memory),
+            memory_failure: failures(self.disk.zone().memory_failure_stats()),
             io: io(&stat.io),
             nbd: clients(&self.server.stats()),
             classes: stat.classes.iter().filter(|class| class.frames_used > 0).map(class_row).collect(),
@@ -88,6 +91,10 @@ fn parts(memory: &zram::MemorySplit) -> MemoryParts {
         hot_records: memory.hot_records,
         streams: memory.streams,
     }
+}
+
+fn failures(stats: frames::MemoryFailureStats) -> MemoryFailureCounts {
+    MemoryFailureCounts { total: stats.total.0, recovered: stats.recovered.0, delayed: stats.delayed.0 }
 }
 
 fn io(io: &zram::IoStat) -> IoCounts {
