@@ -11,7 +11,8 @@ mod trial;
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use copy::Copy;
-use patch::{Expected, Mutant, Test};
+use patch::{Expected, Mutant};
+pub use patch::{Kind, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -42,6 +43,12 @@ pub fn stale() -> Result<Vec<(String, String)>> {
     Ok(mutants.iter().filter_map(|mutant| Some((mutant.name.clone(), problem(mutant)?.to_string()))).collect())
 }
 
+/// The tests that must fail, each with the name of its mutant.
+pub fn tests() -> Result<Vec<(String, Test)>> {
+    let mutants = patch::read_all(&folder())?;
+    Ok(mutants.iter().flat_map(|mutant| mutant.tests().map(|test| (mutant.name.clone(), test.clone()))).collect())
+}
+
 /// Tries the mutants and prints what became of each.
 pub fn run(args: &Args) -> Result<()> {
     let mutants = chosen(args)?;
@@ -67,7 +74,7 @@ fn chosen(args: &Args) -> Result<Vec<Mutant>> {
     let mut mutants = patch::read_all(&folder())?;
     mutants.retain(|mutant| {
         let named = args.names.is_empty() || args.names.iter().any(|name| mutant.name.contains(name.as_str()));
-        let plain = mutant.tests().all(|test| test.kind == patch::Kind::Plain);
+        let plain = mutant.tests().all(|test| test.kind == Kind::Plain);
         named && (plain || !args.fast)
     });
     if mutants.is_empty() {

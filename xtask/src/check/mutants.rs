@@ -1,12 +1,51 @@
-//! Every patch in `xtask/mutants` says what it must and still fits the code, so that a guard cannot lose its proof unnoticed. `cargo xtask mutants`
-//! shows that it is also caught.
+//! Every patch in `xtask/mutants` still fits the code and names tests that exist, so that a guard cannot lose its
+//! proof unnoticed. `cargo xtask mutants` shows that it is also caught.
 
 use super::Finding;
-use crate::mutants;
+use crate::mutants::{self, Test};
+use crate::tree::{self, Source};
 use anyhow::Result;
 
-/// Asks git, which changes nothing.
+/// Asks git, which changes nothing, and looks for the tests in the sources.
 pub fn check() -> Result<Vec<Finding>> {
+    let sources = tree::sources()?;
+    let file = |name: &str| format!("xtask/mutants/{name}.patch");
     let stale = mutants::stale()?.into_iter();
-    Ok(stale.map(|(name, problem)| Finding::about(format!("xtask/mutants/{name}.patch"), problem)).collect())
+    let mut findings: Vec<Finding> = stale.map(|(name, problem)| Finding::about(file(&name), problem)).collect();
+    for (name, test) in mutants::tests()? {
+        if !sources.iter().any(|source| has(source, &test)) {
+            findings.push(Finding::about(file(&name), format!("there is no {test}")));
+        }
+    }
+    Ok(findings)
+}
+
+/// Returns whether a file of the test's target has a function of its name.
+fn has(source: &Source, test: &Test) -> bool {
+    let path = source.path.to_string_lossy();
+    let is_of_target = match &test.target {
+        Some(target) => path.contains(&format!("/tests/{target}")),
+        None => path.contains("/src/"),
+    };
+    let function = test.name.rsplit("::").next().unwrap_or(&test.name);
+    is_of_target && source.has_extension("rs") && source.text.contains(&format!("fn {function}("))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutants::Kind;
+
+    #[test]
+    fn a_test_is_looked_for_in_its_target() {
+        let source = |path: &str| Source { path: path.into(), text: "fn s21() {}".to_owned() };
+        let test = |target: Option<&str>, name: &str| {
+            let (package, target, name) = ("p".to_owned(), target.map(str::to_owned), name.to_owned());
+            Test { kind: Kind::Plain, package, target, name }
+        };
+        assert!(has(&source("mm/p/src/a.rs"), &test(None, "a::tests::s21")));
+        assert!(has(&source("mm/p/tests/races.rs"), &test(Some("races"), "s21")));
+        assert!(!has(&source("mm/p/tests/races.rs"), &test(None, "s21")));
+        assert!(!has(&source("mm/p/src/a.rs"), &test(None, "a::tests::s2")));
+    }
 }
