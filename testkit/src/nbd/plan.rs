@@ -1,5 +1,6 @@
 //! Which requests to send.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::wire::Command;
@@ -21,6 +22,8 @@ pub enum Work {
     ReadAll,
     /// The whole disk is discarded.
     TrimAll,
+    /// These pages are discarded one by one, in this order.
+    Trim(Arc<[u32]>),
 }
 
 /// One request to come: what, where, and for writes the first corpus page.
@@ -91,6 +94,11 @@ impl Plan {
             Work::Fill => self.chunk(Command::Write, LARGE),
             Work::ReadAll => self.chunk(Command::Read, LARGE),
             Work::TrimAll => self.chunk(Command::Trim, DISCARD),
+            Work::Trim(ref pages) => {
+                let page = *pages.get(self.next as usize)?;
+                self.next += self.parts;
+                Some(Step { command: Command::Trim, page, count: 1, source: 0 })
+            }
         }
     }
 
@@ -125,7 +133,8 @@ mod tests {
     #[test]
     fn whole_disk_works_touch_every_page_once_on_any_number_of_connections() {
         for parts in 1..=3 {
-            for work in [Work::Fill, Work::ReadAll, Work::TrimAll, Work::Overwrite] {
+            let backwards = Work::Trim((0..10_000).rev().collect());
+            for work in [Work::Fill, Work::ReadAll, Work::TrimAll, Work::Overwrite, backwards] {
                 assert!(pages(work, 10_000, parts).into_iter().eq(0..10_000));
             }
         }

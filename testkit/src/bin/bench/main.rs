@@ -12,6 +12,7 @@
 
 mod allocators;
 mod codec;
+mod comeback;
 mod compaction;
 mod context;
 mod density;
@@ -92,6 +93,8 @@ enum Group {
     Allocators,
     /// Resident memory of the server
     Memory,
+    /// Resident memory after random trims
+    Comeback,
     /// Resident memory after random overwrites
     Aging,
     /// Requests a second over NBD, against nbdkit and qemu-nbd, by our own generator and by fio
@@ -110,6 +113,7 @@ impl Group {
             Self::Compaction => compaction::run(context),
             Self::Allocators => allocators::run(context),
             Self::Memory => residence::memory(context),
+            Self::Comeback => comeback::run(context),
             Self::Aging => residence::aging(context),
             Self::Nbd => nbd::throughput(context),
             Self::Latency => nbd_latency::latency(context),

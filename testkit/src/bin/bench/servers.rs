@@ -30,11 +30,21 @@ pub struct Server {
 impl Server {
     /// `memzip serve` with this algorithm.
     pub fn memzip(context: &Context, algorithm: &str, size: u64) -> Result<Self, Box<dyn Error>> {
+        Self::memzip_with(context, algorithm, size, &[])
+    }
+
+    /// `memzip serve` with this algorithm and more options.
+    pub fn memzip_with(
+        context: &Context,
+        algorithm: &str,
+        size: u64,
+        options: &[&str],
+    ) -> Result<Self, Box<dyn Error>> {
         let program = context.programs.join("memzip");
         let folder = folder(&format!("memzip-{algorithm}"))?;
         let mut command = Command::new(&program);
         command.arg("serve").arg("--unix").arg(folder.join("nbd")).arg("--control").arg(folder.join("control"));
-        command.args(["--size", &size.to_string(), "--algorithm", algorithm]).stdout(Stdio::piped());
+        command.args(["--size", &size.to_string(), "--algorithm", algorithm]).args(options).stdout(Stdio::piped());
         let mut child = command
             .spawn()
             .map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", program.display()))?;

@@ -1,0 +1,145 @@
+//! Memory that comes back by itself: pages are trimmed at random, and nothing else is asked of the
+//! server.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use testkit::nbd::{Contents, Load, Work};
+use testkit::{PAGE_SIZE, Rng};
+
+use crate::context::{Context, Effort, Outcome, tell};
+use crate::row::{Reach, Row, Samples, Unit};
+use crate::servers::Server;
+
+/// Units: bytes.
+const MIB: f64 = 1_048_576.0;
+
+/// What the server may hold for each byte of frames in use.
+const SHARE: f64 = 1.08;
+
+/// What the server may hold besides. Units: bytes.
+const BESIDES: f64 = 8.0 * MIB;
+
+/// How long memory may take to come back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time between two looks at the server.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long the light load writes at full speed between two looks.
+const BURST: Duration = Duration::from_millis(5);
+
+/// What the server goes through beside the trim.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    /// Twice as much was written before, and the second half was discarded.
+    peak: bool,
+    /// A balloon of 512 MiB stands in a limit of 3 GiB.
+    balloon: bool,
+    /// Random pages are written for 1 % of the time.
+    load: bool,
+}
+
+/// What became of a scene.
+struct Ending {
+    scene: Scene,
+    /// Resident bytes beyond those at the start.
+    held: f64,
+    /// The most they may be.
+    allowed: f64,
+    /// From the last trim to the last look.
+    took: Duration,
+}
+
+/// One row for each share of the pages that is trimmed.
+pub fn run(context: &Context) -> Outcome {
+    let percents: &[u64] = if context.effort == Effort::Full { &[50, 75, 90] } else { &[75] };
+    percents.iter().map(|&percent| row(context, percent)).collect()
+}
+
+/// The scene of all eight that ends the worst, and how long each took.
+fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
+    let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
+    let mut endings = (0..8).map(|number| {
+        let scene = Scene { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
+        tell(&format!("memory that comes back: {percent} % trimmed, {}", scene.name()));
+        play(context, scene, pages, percent)
+    });
+    let endings = endings.by_ref().collect::<Result<Vec<_>, _>>()?;
+    let worst = endings.iter().max_by(|one, other| one.excess().total_cmp(&other.excess())).ok_or("no scene")?;
+    let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;
+    let row = Row::ratio(
+        format!("{written} MiB written, {percent} % trimmed at random: RSS beyond that at the start"),
+        &Samples::one(worst.held),
+        "1.08 of the frames in use + 8 MiB",
+        &Samples::one(worst.allowed),
+        Unit::Bytes,
+    );
+    let times: Vec<String> = endings.iter().map(Ending::text).collect();
+    let note =
+        format!("the worst of eight scenes; each is looked at until it is met, for 30 s at most: {}", times.join(", "));
+    Ok(row.must(Reach::Most(1.0)).note(note))
+}
+
+fn play(context: &Context, scene: Scene, pages: u32, percent: u64) -> Result<Ending, Box<dyn Error>> {
+    let size = u64::from(pages) * PAGE_SIZE as u64;
+    let options: &[&str] = if scene.balloon { &["--mem-limit", "3G", "--balloon", "512M"] } else { &[] };
+    let server = Server::memzip_with(context, "lz4", 2 * size, options)?;
+    let target = server.target();
+    let at_start = server.resident()?;
+    if scene.peak {
+        Load::whole_disk(&target, Work::Fill).run(&Contents::new(&context.mixed, 2 * size))?;
+    }
+    let contents = Contents::new(&context.mixed, size);
+    if scene.peak {
+        let beyond: Arc<[u32]> = (pages..2 * pages).collect();
+        Load { depth: 64, ..Load::whole_disk(&target, Work::Trim(beyond)) }
+            .run(&Contents::new(&context.mixed, 2 * size))?;
+    }
+    Load::whole_disk(&target, Work::Fill).run(&contents)?;
+    let mut order = Rng::new(percent).permutation(pages);
+    order.truncate((u64::from(pages) * percent / 100) as usize);
+    Load { depth: 64, ..Load::whole_disk(&target, Work::Trim(order.into())) }.run(&contents)?;
+    let ending = wait(&server, scene, at_start, &contents)?;
+    Load::whole_disk(&target, Work::ReadAll).run(&contents)?;
+    Ok(ending)
+}
+
+/// Looks until the bound holds or the time is over.
+fn wait(server: &Server, scene: Scene, at_start: f64, contents: &Contents<'_>) -> Result<Ending, Box<dyn Error>> {
+    let trimmed = Instant::now();
+    for seed in 0.. {
+        let held = server.resident()? - at_start;
+        let used = server.stat()?["mem_used_total"].as_f64().ok_or("memzip stat --json has no mem_used_total")?;
+        let (allowed, took) = (used * SHARE + BESIDES, trimmed.elapsed());
+        if held <= allowed || took >= PATIENCE {
+            return Ok(Ending { scene, held, allowed, took });
+        }
+        if scene.load {
+            let writes = Load::whole_disk(&server.target(), Work::RandomWrites);
+            Load { seed, depth: 1, time: BURST, ..writes }.run(contents)?;
+        }
+        std::thread::sleep(LOOK);
+    }
+    unreachable!("the loop ends by its time")
+}
+
+impl Scene {
+    fn name(self) -> String {
+        let parts = [(self.peak, "peak"), (self.balloon, "balloon"), (self.load, "load")];
+        let named: Vec<&str> = parts.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        if named.is_empty() { "idle".to_owned() } else { named.join("+") }
+    }
+}
+
+impl Ending {
+    fn excess(&self) -> f64 {
+        self.held / self.allowed
+    }
+
+    fn text(&self) -> String {
+        let [held, allowed] = [self.held, self.allowed].map(|bytes| bytes / MIB);
+        format!("{} {:.1} s ({held:.0} of {allowed:.0} MiB)", self.scene.name(), self.took.as_secs_f64())
+    }
+}
