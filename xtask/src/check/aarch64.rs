@@ -11,10 +11,12 @@ use std::process::Command;
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Everything below the store.
 const PACKAGES: [&str; 5] = ["memzip-sync", "memzip-sys", "memzip-frames", "memzip-zsmalloc", "memzip-balloon"];
-/// Whose unit tests run: those with code of their own for the architecture or for atomics. They reserve little.
+/// Whose unit tests run: those with code of their own for the architecture or for atomics.
 const TESTED: [&str; 3] = ["memzip-sync", "memzip-sys", "memzip-frames"];
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATOR: &str = "qemu-aarch64";
+/// Tests that measure calls in a zone of 1 TiB: the emulator books every page of it and is killed.
+const LEFT_OUT: &str = "large_zone_tests";
 /// Where Debian puts the target's C library.
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 
@@ -32,7 +34,7 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     let mut test = cargo("test", &TESTED);
-    test.args(["--lib", "--quiet"]);
+    test.args(["--lib", "--quiet", "--", "--skip", LEFT_OUT]);
     test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
     test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{EMULATOR} -L {LIBRARIES}"));
     shell::run(&mut test)
