@@ -189,6 +189,11 @@ impl Held<'_> {
         }
     }
 
+    /// Notes that frames are about to come, before they can be put in.
+    pub(crate) fn mark_filled(&self) {
+        self.list.filled.set(self.list.index);
+    }
+
     /// Notes that a list which was emptied holds nothing. Only with the zone lock.
     pub(crate) fn mark_empty(&self) {
         debug_assert_eq!(self.cached.len, 0, "a list that holds frames is marked as empty");

@@ -331,6 +331,10 @@ impl Zone {
         let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
         self.adapt(&buddy);
         self.note_free_frames(&buddy);
+        if count > 0 {
+            // With the zone lock: a request at the limit that takes it next waits for this list.
+            list.mark_filled();
+        }
         drop(buddy);
         frames[..count].iter().rev().for_each(|&pfn| list.push(migrate_type, pfn));
         let first = list.pop(migrate_type);

@@ -3,14 +3,18 @@
 
 use sync::{Arc, thread};
 
-use crate::{AllocError, Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
+use crate::{AllocError, Backing, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig};
 
 /// A zone of two lists in which at most `limit` frames may be in use.
 fn zone(limit: u64) -> Arc<Zone> {
+    zone_of(8, limit)
+}
+
+fn zone_of(capacity: u64, limit: u64) -> Arc<Zone> {
     sync::set_shards(2);
     let limit = Some(FrameCount(limit));
     let backing = Backing::AnonymousSmall;
-    let config = ZoneConfig { capacity: FrameCount(8), limit, backing, ..ZoneConfig::default() };
+    let config = ZoneConfig { capacity: FrameCount(capacity), limit, backing, ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("a tiny zone");
     assert_eq!(zone.lists.len(), 2);
     assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
@@ -55,6 +59,25 @@ fn a_refused_request_takes_the_frame_of_the_other_list() {
             both => panic!("one of two has the frame: {both:?}"),
         }
         zone.check().expect("consistent");
+    });
+}
+
+/// One thread takes both frames that are left, one of them for its list. The other thread waits for
+/// that one: it is not refused while the frame is between the free lists and the per-CPU list.
+#[test]
+fn a_frame_on_its_way_to_a_list_is_waited_for() {
+    // So many that a list may have two.
+    const IN_USE: u64 = 128;
+    sync::model(|| {
+        let zone = zone_of(IN_USE + 8, IN_USE + 2);
+        for _ in 0..IN_USE / u64::from(Order::MAX.frames()) {
+            let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed);
+            std::mem::forget(block.expect("room"));
+        }
+        let other = beside(&zone, alloc);
+        let mine = alloc(&zone);
+        let theirs = other.join().expect("no panic");
+        assert!(mine.is_ok() && theirs.is_ok(), "two frames were free: {mine:?}, {theirs:?}");
     });
 }
 
