@@ -108,8 +108,7 @@ impl Zone {
         if buddy.is_poisoned() {
             return false;
         }
-        let usable = self.usable(buddy.frame_limit().map(FrameCount));
-        let free = FrameCount(usable.0.saturating_sub(buddy.charged));
+        let (usable, free) = self.usable_and_free(buddy);
         // No mark is above a fourth of what is usable, which is the cheaper question.
         free.0 < usable.0 / 4 && Watermarks::of(usable).pressure(free) >= Pressure::BelowLow
     }
@@ -117,8 +116,8 @@ impl Zone {
     /// Frames that are missing to the high mark: none in a poisoned zone, which takes none back.
     fn missing_to_high(&self) -> u64 {
         let Some(buddy) = self.buddy.lock_sound() else { return 0 };
-        let usable = self.usable(buddy.frame_limit().map(FrameCount));
-        Watermarks::of(usable).high.0.saturating_sub(usable.0.saturating_sub(buddy.charged))
+        let (usable, free) = self.usable_and_free(&buddy);
+        Watermarks::of(usable).high.0.saturating_sub(free.0)
     }
 
     /// Reclaims until free frames are at the high mark. `false` when there is nothing more to be had, or it was told to stop.

@@ -3,6 +3,7 @@
 //! A request is served as long as there is a frame. Below low the reclaim thread ([`crate::Kswapd`]) starts to make room, and at high it stops. Min
 //! is what direct compaction and the balloon leave free.
 
+use crate::buddy::Buddy;
 use crate::geometry::FRAME_SIZE;
 use crate::units::FrameCount;
 use crate::zone::Zone;
@@ -73,9 +74,15 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
-        let buddy = self.buddy.lock();
+        let (usable, free) = self.usable_and_free(&self.buddy.lock());
+        Watermarks::of(usable).pressure(free)
+    }
+
+    /// Returns how many frames the limits admit, and how many of them may still be taken. What is
+    /// reserved may not.
+    pub(crate) fn usable_and_free(&self, buddy: &Buddy) -> (FrameCount, FrameCount) {
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
-        Watermarks::of(usable).pressure(FrameCount(usable.0.saturating_sub(buddy.charged)))
+        (usable, FrameCount(usable.0.saturating_sub(buddy.counted())))
     }
 
     pub(crate) fn usable(&self, limit: Option<FrameCount>) -> FrameCount {
@@ -120,5 +127,15 @@ mod tests {
             }
         }
         assert_eq!(seen, [Pressure::Relaxed, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_free() {
+        let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = Zone::new(config).expect("a small zone");
+        let all = zone.reserve(FrameCount(512)).expect("room");
+        assert_eq!(zone.pressure(), Pressure::BelowMin);
+        drop(all);
+        assert_eq!(zone.pressure(), Pressure::Relaxed);
     }
 }
