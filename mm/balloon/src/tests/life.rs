@@ -58,7 +58,7 @@ fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
     let dropped = zone.isolate(frames[0]).expect("movable");
     let mut migrated = vec![zone.isolate(frames[1]).expect("movable")];
     drop(balloon);
-    assert!(host.has().is_empty());
+    assert!(host.has().is_empty(), "the host gives back what migration has, too");
     assert_eq!(zone.stats().in_use.0, 2, "only what migration holds");
     drop(dropped);
     let report = zone.migrate_pages(&mut migrated, &mut |_| one(&zone), Mode::Async);
