@@ -1,7 +1,7 @@
 //! What moves memory of a served disk by itself: compaction and reclaim in the background, and the balloon.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use balloon::policy::Settings;
@@ -17,6 +17,10 @@ use super::balloon_json::{BalloonChange, BalloonReport, BalloonTarget, PressureR
 
 /// How often pressure is read. The kernel recomputes its averages every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a call waits for frames of the balloon that compaction has isolated. It has them for
+/// microseconds, as long as its thread runs.
+const ISOLATED: Duration = Duration::from_secs(1);
 
 /// How they are set up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,7 +150,7 @@ impl Movers {
         drop(place);
         // The thread ends after the step it is in, which our target cuts short.
         drop(before);
-        outcome(aim.map_or_else(|refused| refused, Aim::reach))
+        outcome(aim.map_or_else(|refused| refused, |aim| reach(&aim)))
     }
 
     /// Memory the arena holds. Units: bytes.
@@ -211,6 +215,18 @@ fn pressure(auto: &Auto) -> PressureReport {
     }
 }
 
+/// Reaches the target; tries again while compaction has isolated the frames that are left.
+fn reach(aim: &Aim<'_>) -> Change {
+    let start = Instant::now();
+    loop {
+        let change = aim.reach();
+        if !matches!(change.stop, Stop::Isolated { .. }) || start.elapsed() > ISOLATED {
+            return change;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn outcome(change: Change) -> String {
     match change.stop {
         Stop::Reached if change.is_capped() => "reached, at the most the arena can lend now".to_owned(),
@@ -220,7 +236,7 @@ fn outcome(change: Change) -> String {
         Stop::NoMemory(Shortage::Zone(error)) => format!("the arena has no more to give: {error}"),
         Stop::Refused(refusal) => format!("the system did not take more: {refusal}"),
         Stop::Superseded => "another target was set meanwhile, or the store needed the memory".to_owned(),
-        Stop::Isolated { left } => format!("{left} are on the move and follow in a moment"),
+        Stop::Isolated { left } => format!("{left} are being moved; ask again to get them"),
         Stop::Reentered => "the balloon is being changed from inside".to_owned(),
     }
 }

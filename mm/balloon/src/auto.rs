@@ -208,7 +208,7 @@ impl Follower {
         let aim = self.balloon.aim(target);
         *goal = aim.as_ref().ok().map(Aim::goal);
         drop(say);
-        Some(aim.map_or_else(|refused| refused, Aim::reach))
+        Some(aim.map_or_else(|refused| refused, |aim| aim.reach()))
     }
 
     /// Frames whose memory the zone holds.

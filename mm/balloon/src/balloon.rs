@@ -101,7 +101,7 @@ impl Balloon {
     ///
     /// Locking: call it with no lock of the zone, a pool or an extent held: allocating may make room at the cost of others.
     pub fn set_target(&self, asked: FrameCount) -> Change {
-        self.aim(asked).map_or_else(|refused| refused, Aim::reach)
+        self.aim(asked).map_or_else(|refused| refused, |aim| aim.reach())
     }
 
     /// The first half of [`Balloon::set_target`]: whoever works for an older target stops within one batch. [`Aim::reach`] is the second. So a caller can
@@ -209,7 +209,9 @@ impl Aim<'_> {
     }
 
     /// Makes the balloon as large as the target; see [`Balloon::set_target`].
-    pub fn reach(self) -> Change {
+    ///
+    /// After [`Stop::Isolated`] it may be called again: migration has the frames that are left for a moment only.
+    pub fn reach(&self) -> Change {
         let balloon = self.balloon;
         let mut scattered = Scattered::default();
         let stop = loop {

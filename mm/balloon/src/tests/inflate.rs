@@ -63,6 +63,7 @@ fn a_target_that_was_set_and_is_not_reached_counts_at_once() {
     assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 7));
     let change = slow.reach();
     assert_eq!((change.stop, change.actual.0, balloon.stats().target.0), (Stop::Superseded, 7, 7));
+    drop(slow);
     let cut = balloon.aim(FrameCount(2000)).expect("from outside");
     balloon.stay();
     assert_eq!((cut.reach().stop, balloon.stats().target.0), (Stop::Superseded, 7));
