@@ -166,8 +166,13 @@ fn line_with(said: &str, expected: &str) -> Option<String> {
     Some(format!("{first} {}", lines.next().unwrap_or_default().trim()))
 }
 
+/// The last lines but for those of backtraces, which would leave no room for what a panic said.
 fn end_of(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().collect();
+    let is_of_backtrace = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("at ") || line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+    };
+    let lines: Vec<&str> = said.lines().filter(|line| !is_of_backtrace(line)).collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
@@ -195,6 +200,12 @@ fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn the_end_of_an_output_is_what_it_says() {
+        let trace: String = (0..40).map(|n| format!("  {n}: f\n      at /x.rs:1\n")).collect();
+        assert_eq!(end_of(&format!("panicked\n  twice\n{trace}FAILED")), "panicked\n  twice\nFAILED");
+    }
 
     #[test]
     fn a_mutant_is_caught_only_by_the_failure_it_expects() {

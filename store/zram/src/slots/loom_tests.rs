@@ -26,7 +26,7 @@ fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
 fn counts_match(slots: &Slots) {
     for chunk in 0..slots.len() / CHUNK {
         let occupied = (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
-        assert_eq!(slots.counted(chunk), occupied);
+        assert_eq!(slots.counted(chunk), occupied, "chunk {chunk} counts what it holds");
     }
 }
 
