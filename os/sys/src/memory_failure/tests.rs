@@ -72,12 +72,28 @@ fn a_mapping_that_ended_is_watched_no_more() {
     drop(kept);
 }
 
-/// The child of the test below.
+/// Tells a process of the test below that it is the child, and whether it has our handler.
+const CHILD: &str = "MEMZIP_TEST_FAILURE_ELSEWHERE";
+
+/// Failed memory that nobody watches ends the process by SIGBUS, with our handler as without it.
 #[test]
-#[ignore = "ends its process"]
-fn a_failure_elsewhere_child() {
-    let handler = std::env::args().any(|arg| arg == "--nocapture");
-    if handler {
+fn a_failure_elsewhere_ends_the_process_as_before() {
+    use std::os::unix::process::ExitStatusExt;
+    if let Some(handler) = std::env::var_os(CHILD) {
+        meet_failure_elsewhere(handler == "with");
+    }
+    let child = |handler: &str| {
+        let name = "memory_failure::tests::a_failure_elsewhere_ends_the_process_as_before";
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        let output = command.args(["--exact", name]).env(CHILD, handler).output();
+        output.expect("it runs").status.signal()
+    };
+    assert_eq!(child("without"), Some(libc::SIGBUS));
+    assert_eq!(child("with"), Some(libc::SIGBUS));
+}
+
+fn meet_failure_elsewhere(with_handler: bool) -> ! {
+    if with_handler {
         catch_memory_failures().expect("a handler");
     }
     let mapping = Mapping::reserve(LEN, Backing::Anonymous).expect("room");
@@ -85,19 +101,5 @@ fn a_failure_elsewhere_child() {
     for _ in 0..2 {
         inject::signal(byte(&mapping, 0).cast(), libc::BUS_MCEERR_AR).expect("the signal is sent");
     }
-    std::process::exit(0);
-}
-
-/// Failed memory that nobody watches ends the process by SIGBUS, with our handler as without it.
-#[test]
-fn a_failure_elsewhere_ends_the_process_as_before() {
-    use std::os::unix::process::ExitStatusExt;
-    let child = |args: &[&str]| {
-        let name = "memory_failure::tests::a_failure_elsewhere_child";
-        let mut command = Command::new(std::env::current_exe().expect("this test"));
-        let status = command.args(["--ignored", "--exact", name]).args(args).output().expect("it runs").status;
-        status.signal()
-    };
-    assert_eq!(child(&[]), Some(libc::SIGBUS));
-    assert_eq!(child(&["--nocapture"]), Some(libc::SIGBUS));
+    std::process::exit(0)
 }
