@@ -104,7 +104,7 @@ pub(crate) struct Serve {
     ///
     /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in "memzip stat".
     /// The buffers of connections do not: less than 1 MiB for each of --max-connections and of 512 that may be
-    /// in the handshake, and 16 MiB for all long replies together; buffer_bytes in "memzip stat --json".
+    /// in the handshake, and 16 MiB for long replies, all together; buffer_bytes in "memzip stat --json".
     /// At the limit a write may be refused with ENOSPC, an overwrite as well: the old content then stays whole. Zeros written with NO_HOLE
     /// reserve room for each page, or are refused: the next write to such a page finds it, unless the limit is lowered.
     #[arg(long, value_name = "SIZE")]

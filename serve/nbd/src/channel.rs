@@ -7,6 +7,7 @@ mod inbox;
 mod outbox;
 
 pub use inbox::{Cancellation, Deadlines, Inbound};
+use outbox::send_batch;
 pub use outbox::{OUTBOX_ROOM, Outbox};
 
 use crate::hangup::Hangup;
@@ -157,6 +158,15 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// [`Hangup::Io`].
     pub fn flush(&mut self) -> Result<(), Hangup> {
         Ok(self.outbox.send(&mut self.writer)?)
+    }
+
+    /// Sends what is waiting, then a reply that lies elsewhere.
+    ///
+    /// # Errors
+    /// [`Hangup::Io`].
+    pub fn send_reply(&mut self, reply: &[u8]) -> Result<(), Hangup> {
+        self.flush()?;
+        Ok(send_batch(&mut self.writer, reply)?)
     }
 
     /// Returns whether the server is shutting down, as far as this connection has noticed.

@@ -26,8 +26,8 @@ pub struct Setting<'a> {
 
 /// Speaks with one client until either side ends it. Blocks.
 ///
-/// Memory: two buffers of 256 KiB and a few KiB of stack. Simple replies that are longer share 16 MiB
-/// with those of the other conversations that `setting.counters` counts.
+/// Memory: two buffers of 256 KiB and a few KiB of stack. Simple replies that are longer share eight buffers
+/// of 2 MiB with those of the other conversations that `setting.counters` counts.
 ///
 /// # Errors
 /// The [`Hangup`] that ended the conversation, unless the client left in good order.

@@ -40,7 +40,7 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of a connection | two buffers of 256 KiB, 128 KiB during a block status, a 512 KiB stack (reserved); touched parts only: less than 1 MiB. Answers to options never collect |
-//! | memory for simple replies longer than a buffer | 16 MiB for all connections together; a connection that gets none reads twice: to see that all is readable, then to send |
+//! | memory for simple replies of more than 256 KiB | eight buffers of 2 MiB for all connections together, kept once they were needed; a reply that gets none, or is longer, is read twice: to see that all is readable, then to send |
 //! | connections | [`ServerConfig::max_connections`]; the next ones are told so when they want to start |
 //! | clients in the handshake | [`ServerConfig::max_handshakes`]; each next one waits for a second at most until the oldest has to leave |
 //! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |

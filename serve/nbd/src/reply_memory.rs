@@ -1,46 +1,75 @@
-//! The memory for simple replies that do not fit an outbox. All connections share it.
+//! The buffers for simple replies that do not fit an outbox. All connections share them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::wire::reply::SIMPLE_LEN;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Most memory that all connections together hold for long simple replies. Units: bytes.
-pub const REPLY_MEMORY: u64 = 16 << 20;
+/// Longest simple reply that a buffer holds. Units: bytes. The kernel's client asks for at most 1.25 MiB by default.
+pub const REPLY_ROOM: usize = SIMPLE_LEN + (2 << 20);
+/// How many buffers there are.
+const BUFFERS: usize = 8;
 
-/// How much of [`REPLY_MEMORY`] is in use.
+/// A pool of buffers of [`REPLY_ROOM`] bytes.
 ///
-/// Nothing waits for it: a connection that gets none reads twice instead of collecting the reply. So
+/// Nothing waits for one: a connection that gets none reads twice instead of collecting the reply. So
 /// clients that do not take their replies cannot hold up the others.
+///
+/// A buffer is allocated when it is first needed and then kept. Buffers that came and went with each reply
+/// would make the allocator keep freed memory in the heaps of many threads, without a bound of ours.
 #[derive(Debug, Default)]
 pub struct ReplyMemory {
-    used: AtomicU64,
+    pool: Mutex<Pool>,
 }
 
-/// Memory for one reply; free again when dropped.
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Vec<Box<[u8]>>,
+    allocated: usize,
+}
+
+/// The buffer of one reply; idle again when dropped.
 #[derive(Debug)]
-pub struct Share<'a> {
+pub struct ReplyBuffer<'a> {
     memory: &'a ReplyMemory,
-    bytes: u64,
+    bytes: Box<[u8]>,
 }
 
 impl ReplyMemory {
-    /// Takes memory for a reply of this length. Returns `None` when that much is not left.
-    pub fn try_take(&self, bytes: u64) -> Option<Share<'_>> {
-        let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= REPLY_MEMORY);
-        // Relaxed: the sum guards no other memory.
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Share { memory: self, bytes })
+    /// Takes a buffer. Returns `None` when all are in use.
+    pub fn try_take(&self) -> Option<ReplyBuffer<'_>> {
+        let mut pool = self.lock();
+        if let Some(bytes) = pool.idle.pop() {
+            return Some(ReplyBuffer { memory: self, bytes });
+        }
+        if pool.allocated == BUFFERS {
+            return None;
+        }
+        pool.allocated += 1;
+        drop(pool);
+        Some(ReplyBuffer { memory: self, bytes: vec![0; REPLY_ROOM].into_boxed_slice() })
     }
 
-    /// Returns how much is in use. Units: bytes.
-    pub fn used(&self) -> u64 {
-        // Relaxed: a statistic.
-        self.used.load(Ordering::Relaxed)
+    /// Returns how much all buffers take, in use or idle. Units: bytes.
+    pub fn allocated(&self) -> u64 {
+        (self.lock().allocated * REPLY_ROOM) as u64
+    }
+
+    /// Nothing under this lock can panic half-way, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Share<'_> {
+impl ReplyBuffer<'_> {
+    /// Returns the first `len` bytes. What an earlier reply left there has to be overwritten.
+    pub fn first(&mut self, len: usize) -> &mut [u8] {
+        &mut self.bytes[..len]
+    }
+}
+
+impl Drop for ReplyBuffer<'_> {
     fn drop(&mut self) {
-        // Relaxed: as in `try_take`.
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.memory.lock().idle.push(bytes);
     }
 }
 
@@ -49,13 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_never_exceed_the_whole() {
+    fn there_are_never_more_buffers_than_the_bound() {
         let memory = ReplyMemory::default();
-        let all = memory.try_take(REPLY_MEMORY).expect("nothing is in use");
-        assert!(memory.try_take(1).is_none());
+        drop(memory.try_take().expect("none is in use"));
+        assert_eq!(memory.allocated(), REPLY_ROOM as u64);
+        let all: Vec<_> = (0..BUFFERS).map(|_| memory.try_take().expect("not all are in use")).collect();
+        assert!(memory.try_take().is_none());
         drop(all);
-        let _half = memory.try_take(REPLY_MEMORY / 2).expect("all is free again");
-        assert!(memory.try_take(u64::MAX).is_none());
-        assert_eq!(memory.used(), REPLY_MEMORY / 2);
+        assert_eq!(memory.try_take().expect("all are idle").first(5).len(), 5);
+        assert_eq!(memory.allocated(), (BUFFERS * REPLY_ROOM) as u64);
     }
 }

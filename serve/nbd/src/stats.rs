@@ -78,8 +78,8 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Content stored for clients. Units: bytes.
     pub bytes_written: u64,
-    /// Buffers of the connections there are now, touched or not, and long replies that wait to be
-    /// sent. Units: bytes.
+    /// Buffers of the connections there are now, touched or not, and those for long replies, which are
+    /// kept once they were needed. Units: bytes.
     pub buffer_bytes: u64,
 }
 
@@ -159,7 +159,7 @@ impl Counters {
         Stats {
             connections_current: seated,
             handshakes_current: handshakes,
-            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS + self.reply_memory.used(),
+            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS + self.reply_memory.allocated(),
             connections_total: load(&self.connections_total),
             connections_refused: load(&self.connections_refused),
             requests: Requests {

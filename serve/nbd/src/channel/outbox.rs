@@ -3,10 +3,11 @@
 //! The device reads straight into it. Since heads and data of many replies lie one behind the other, one plain `send` does what a
 //! vectored write would do for scattered buffers.
 
+use crate::wire::reply::SIMPLE_LEN;
 use std::io::{self, Write};
 
-/// Room before the outbox is emptied or grows. Units: bytes.
-pub const OUTBOX_ROOM: usize = 256 << 10;
+/// Room before the outbox is emptied or grows: a simple reply with 256 KiB of data. Units: bytes.
+pub const OUTBOX_ROOM: usize = SIMPLE_LEN + (256 << 10);
 
 /// Replies that wait to be sent.
 #[derive(Debug)]
@@ -41,8 +42,7 @@ impl Outbox {
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         if end > self.room.len() {
-            // Exactly, since the memory for long replies is counted by their length.
-            self.room.reserve_exact(end - self.room.len());
+            // Only a short end of a reply, behind data that fill the outbox, comes here.
             self.room.resize(end, 0);
         }
         &mut self.room[self.len..end]
@@ -64,19 +64,22 @@ impl Outbox {
         self.replies += 1;
     }
 
-    /// Sends everything, and gives back what the outbox grew by.
+    /// Sends everything, and gives back what the outbox grew by. After an error nothing is waiting any more: the
+    /// connection ends.
     pub fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
-        if self.len > 0 {
-            writer.write_all(&self.room[..self.len])?;
-            // Tells the writer that the next bytes are another batch, with a deadline of its own.
-            writer.flush()?;
-        }
+        let sent = if self.len > 0 { send_batch(writer, &self.room[..self.len]) } else { Ok(()) };
         self.len = 0;
         self.replies = 0;
         if self.room.len() > OUTBOX_ROOM {
             self.room.truncate(OUTBOX_ROOM);
             self.room.shrink_to_fit();
         }
-        Ok(())
+        sent
     }
+}
+
+/// Sends these bytes, and tells the writer that the next ones are another batch, with a deadline of its own.
+pub fn send_batch(writer: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes)?;
+    writer.flush()
 }

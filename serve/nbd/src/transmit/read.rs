@@ -1,22 +1,19 @@
 //! Reads: the device decodes straight into the outbox.
 //!
 //! A simple reply promises all its bytes before the first is sent. So it is read whole before its head is
-//! written, as long as there is memory for that; else it is read twice: once to see that every page is
+//! written, where a buffer is left for that; else it is read twice: once to see that every page is
 //! readable, then piece by piece. A page that becomes unreadable in between ends the connection.
 //! Structured replies need neither: an error may follow data.
 
 use super::{Attempt, Line, PIECE, RUNS, piece_end};
 use crate::channel::{Inbound, OUTBOX_ROOM};
 use crate::hangup::Hangup;
+use crate::reply_memory::{REPLY_ROOM, ReplyBuffer};
 use crate::wire::failure::Failure;
 use crate::wire::reply::{self, ChunkKind, HOLE_PAYLOAD_LEN, Place, ReplyTo, SIMPLE_LEN};
 use crate::wire::request::Shape;
 use block::{BlockDevice, Content, Run, Span};
 use std::io::Write;
-
-/// Longest read that a simple reply may hold whole. Units: bytes. The kernel's client asks for at most
-/// 1.25 MiB by default.
-const SIMPLE_WHOLE: u64 = 2 << 20;
 
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Executes and answers a read.
@@ -36,17 +33,24 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         if len <= OUTBOX_ROOM as u64 {
             return self.read_simple_whole(to, span);
         }
-        // Sent before memory is taken: a client that does not take its replies would hold it longer.
+        // Sent before a buffer is taken: a client that does not take its replies would hold it longer.
         self.channel.flush()?;
         let memory = self.reply_memory;
-        match (span.len() <= SIMPLE_WHOLE).then(|| memory.try_take(len)).flatten() {
-            Some(_share) => {
-                self.read_simple_whole(to, span)?;
-                // Also after an error: the outbox gives its memory back before the share ends.
-                self.channel.flush()
-            }
+        match (len <= REPLY_ROOM as u64).then(|| memory.try_take()).flatten() {
+            Some(buffer) => self.read_simple_apart(to, span, buffer),
             None => self.read_simple_long(to, span),
         }
+    }
+
+    /// Reads into a buffer apart from the outbox, where the reply does not fit.
+    fn read_simple_apart(&mut self, to: ReplyTo, span: Span, mut buffer: ReplyBuffer<'_>) -> Result<(), Hangup> {
+        let reply = buffer.first(SIMPLE_LEN + span.len() as usize);
+        if let Err(error) = self.device.read(span, &mut reply[SIMPLE_LEN..]) {
+            return self.fail(to, &error.into());
+        }
+        reply[..SIMPLE_LEN].copy_from_slice(&reply::simple(to.cookie, None));
+        self.tally.bytes_read += span.len();
+        self.channel.send_reply(reply)
     }
 
     fn read_simple_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
