@@ -18,7 +18,8 @@ use super::{FailedPages, Notice};
 /// No file.
 const NONE: RawFd = -1;
 
-/// One mapping, or a vacant place for one. A node that was once linked is never unlinked or freed: it is used again.
+/// One mapping, or a vacant place for one. A node that was once linked is never unlinked or freed: it
+/// is used again. There are as many as there ever were mappings and handlers at one time.
 ///
 /// # Invariants
 /// - INV-WATCH-1: from the moment `start` is not 0 until it is 0 again *and* no handler is inside (`inside` is 0), `start..end` is a mapping of ours,
@@ -61,7 +62,7 @@ impl Watch {
     /// The caller owns the range and the file, and drops this value before either.
     pub(crate) fn new(range: Range<usize>, file: Option<&OwnedFd>, failed: Arc<FailedPages>) -> Self {
         let _adding = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let node = nodes().find(|node| node.start.load(SeqCst) == 0).unwrap_or_else(link);
+        let node = nodes().find(|node| node.is_vacant()).unwrap_or_else(link);
         node.end.store(range.end, Relaxed);
         node.file.store(file.map_or(NONE, AsRawFd::as_raw_fd), Relaxed);
         node.failed.store(Arc::as_ptr(&failed).cast_mut(), Relaxed);
@@ -120,6 +121,16 @@ pub(super) fn handle(address: usize, len: usize, notice: Notice) -> bool {
 }
 
 impl Node {
+    /// Returns whether a mapping may be entered: there is none, and no handler is inside.
+    ///
+    /// SeqCst, in this order: a handler counts itself as inside before it reads the start. So one that
+    /// read the start of the last mapping is counted before that start became 0, and is seen here
+    /// until it leaves. One that comes later reads 0, or the start of the next mapping, which is stored
+    /// after all that belongs to it (INV-WATCH-1).
+    fn is_vacant(&self) -> bool {
+        self.start.load(SeqCst) == 0 && self.inside.load(SeqCst) == 0
+    }
+
     fn handle(&self, address: usize, len: usize, notice: Notice) -> bool {
         let start = self.start.load(SeqCst);
         let range = start..self.end.load(Relaxed);
@@ -156,6 +167,30 @@ impl Node {
         // Locked memory is not given back. A new mapping takes its place; it is not shared with anybody who maps the same file.
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: INV-WATCH-1: the range is ours, and stays mapped readable and writable.
-        unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::READ | ProtFlags::WRITE, flags) }.is_ok()
+        let mapped = unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::READ | ProtFlags::WRITE, flags) };
+        mapped.is_ok()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::Backing;
+
+    /// INV-WATCH-1: a handler that entered a node for the mapping before reads none of the next one's.
+    #[test]
+    fn a_node_with_a_handler_inside_is_not_used_again() {
+        let busy = {
+            let _adding = ADDING.lock().expect("no panic while it is held");
+            let node = link();
+            node.inside.fetch_add(1, SeqCst);
+            node
+        };
+        let failed = Arc::new(FailedPages::reserve(1, 4096, Backing::Heap).expect("room"));
+        let watch = Watch::new(4096..8192, None, failed);
+        let is_used_again = ptr::eq(watch.node, busy) || busy.is_vacant();
+        // Before the assertion: the end of a watch waits for handlers.
+        busy.inside.fetch_sub(1, SeqCst);
+        assert!(!is_used_again);
     }
 }
