@@ -168,6 +168,11 @@ impl Node {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: INV-WATCH-1: the range is ours, and stays mapped readable and writable.
         let mapped = unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::READ | ProtFlags::WRITE, flags) };
+        // What the mapping was told as a whole; see `Mapping::keep_private`.
+        for advice in [Advice::LinuxDontDump, Advice::LinuxDontFork] {
+            // SAFETY: INV-WATCH-1: the range is ours, and neither advice changes what it contains.
+            let _ = mapped.and_then(|_| unsafe { rustix::mm::madvise(address, len, advice) });
+        }
         mapped.is_ok()
     }
 }

@@ -142,3 +142,37 @@ fn r025_a_sent_signal_does_not_disarm_the_handler() {
         assert_eq!(output.status.signal(), Some(libc::SIGBUS), "code {code}");
     }
 }
+
+/// What the OS knows of the pages of a mapping: the flags of each area in `/proc/self/smaps`.
+fn area_flags(mapping: &Mapping) -> Vec<String> {
+    let (start, mut is_ours) = (mapping.base().as_ptr().addr(), false);
+    let mut flags = Vec::new();
+    for line in std::fs::read_to_string("/proc/self/smaps").unwrap_or_default().lines() {
+        let area = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let address = |hex| usize::from_str_radix(hex, 16).ok();
+        if let Some((first, end)) = area.and_then(|(first, end)| address(first).zip(address(end))) {
+            is_ours = first < start + LEN && start < end;
+        }
+        flags.extend(line.strip_prefix("VmFlags:").filter(|_| is_ours).map(|flags| format!("{flags} ")));
+    }
+    flags
+}
+
+/// A page that takes the place of a locked one is in no core dump and in no child either.
+#[test]
+fn a_page_in_the_place_of_a_locked_one_is_private() {
+    catch_memory_failures().expect("a handler");
+    let (mapping, failed) = watched(Backing::Anonymous);
+    let is_private = |flags: &String| flags.contains(" dd ") && flags.contains(" dc ");
+    // SAFETY: INV-MAP-1: a page inside the mapping.
+    let locked = unsafe { rustix::mm::mlock(byte(&mapping, 4096).cast(), 4096) };
+    if locked.is_err() || !area_flags(&mapping).iter().any(is_private) {
+        eprintln!("not tested: this host locks no memory or tells no flags");
+        return;
+    }
+    set(&mapping, 4096, 7);
+    mapping.inject(4096, Injection::ActionRequired).expect("the signal is sent");
+    assert!(failed.contains(1) && get(&mapping, 4096) == 0);
+    let flags = area_flags(&mapping);
+    assert!(flags.iter().all(is_private), "{flags:?}");
+}
