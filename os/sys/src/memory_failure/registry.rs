@@ -151,17 +151,20 @@ impl Node {
     /// Puts fresh pages in the place of failed ones: zeros.
     fn repair(&self, start: usize, first: usize, len: usize) -> bool {
         let address = ptr::with_exposed_provenance_mut(first);
-        let file = self.file.load(Relaxed);
-        let given_back = if file == NONE {
-            // SAFETY: INV-WATCH-1: whole pages of our own range. What they held is lost already, and is noted as lost.
-            unsafe { rustix::mm::madvise(address, len, Advice::LinuxDontNeed) }
-        } else {
-            // SAFETY: INV-WATCH-1: the file is open as long as we are inside.
-            let file = unsafe { BorrowedFd::borrow_raw(file) };
-            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(file, punch, (first - start) as u64, len as u64)
+        let punched = match self.file.load(Relaxed) {
+            NONE => Ok(()),
+            file => {
+                // SAFETY: INV-WATCH-1: the file is open as long as we are inside.
+                let file = unsafe { BorrowedFd::borrow_raw(file) };
+                let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                rustix::fs::fallocate(file, punch, (first - start) as u64, len as u64)
+            }
         };
-        if given_back.is_ok() {
+        // Also with a file: a hole takes the page out of the file, and leaves the page table's mark that it has failed (KERNEL: `zap_pte_range` skips it
+        // when only pages of the file go). The access would run into the mark again and again.
+        // SAFETY: INV-WATCH-1: whole pages of our own range. What they held is lost already, and is noted as lost.
+        let unmapped = unsafe { rustix::mm::madvise(address, len, Advice::LinuxDontNeed) };
+        if punched.is_ok() && unmapped.is_ok() {
             return true;
         }
         // Locked memory is not given back. A new mapping takes its place; it is not shared with anybody who maps the same file.
