@@ -1,7 +1,7 @@
 //! `cargo xtask guest`: experiments inside a real Linux guest, so that memzip and the kernel's own zram do the same work side by side.
 //!
 //! ```text
-//!  packages, worker --> initramfs --> machine (QEMU) --serial line--> e3, swap, ext4
+//! packages, programs --> initramfs --> machine (QEMU) --serial line--> e3, swap, ext4, memory_failure
 //!                       data (e3) --> /dev/vda |
 //!            server (memzip, NBD) -------------+-> the last disk
 //! ```
@@ -17,6 +17,7 @@ mod figures;
 mod ground;
 mod initramfs;
 mod machine;
+mod memory_failure;
 mod modules;
 mod packages;
 mod process;
@@ -46,6 +47,8 @@ enum Experiment {
     Swap(swap::Args),
     /// memzip under ext4 with discard, while balloon, hot cache and both compactions work at once
     Ext4(ext4::Args),
+    /// Memory that really fails below a store in the guest: the guest's kernel takes frames away
+    MemoryFailure(memory_failure::Args),
 }
 
 impl Experiment {
@@ -54,6 +57,7 @@ impl Experiment {
             Self::E3(_) => "e3",
             Self::Swap(_) => "swap",
             Self::Ext4(_) => "ext4",
+            Self::MemoryFailure(_) => "memory-failure",
         }
     }
 
@@ -62,6 +66,7 @@ impl Experiment {
             Self::E3(args) => e3::run(args),
             Self::Swap(args) => swap::run(args),
             Self::Ext4(args) => ext4::run(args),
+            Self::MemoryFailure(args) => memory_failure::run(args),
         }
     }
 }

@@ -55,7 +55,7 @@ enum Command {
     Bench(bench::Args),
     /// Measure what docs/benchmarks.md and the README quote, and put the output there
     Figures(figures::Args),
-    /// Experiments in a real Linux guest: memzip beside the kernel's own zram, as swap space, and under ext4
+    /// Experiments in a real Linux guest: memzip beside the kernel's own zram, as swap space, under ext4, and with memory that fails
     Guest(guest::Args),
     /// Everything that moves, at once and for half an hour, every byte verified
     Soak(soak::Args),

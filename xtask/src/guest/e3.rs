@@ -113,7 +113,7 @@ impl Bench {
     /// The most memory the files take in memzip's zspages while they are written.
     fn peak(&self, args: &Args) -> Result<u64> {
         let server = self.server(args, None)?;
-        let mut guest = self.boot(args, "peak")?;
+        let mut guest = self.boot(args, &server, "peak")?;
         guest.wait_for("done")?;
         let stat = server.stat()?;
         sound(&stat)?;
@@ -122,7 +122,7 @@ impl Bench {
 
     fn measure(&self, args: &Args, peak: u64, limit: u64) -> Result<Measured> {
         let server = self.server(args, Some(limit))?;
-        let mut guest = self.boot(args, "measure")?;
+        let mut guest = self.boot(args, &server, "measure")?;
         let said = guest.wait_for("verified /dev/zram0")?;
         guest.wait_for("ready")?;
         let before = server.stat()?;
@@ -149,9 +149,11 @@ impl Bench {
         self.ground.serve(&options)
     }
 
-    fn boot(&self, args: &Args, pass: &str) -> Result<Machine> {
+    fn boot(&self, args: &Args, server: &Server, pass: &str) -> Result<Machine> {
         let words = format!("pass={pass} part={PART_MIB} algorithm={}", args.algorithm);
-        self.ground.boot(&Scene { name: "e3", memory: args.memory, words, source: Some(&self.source) }, &args.guest)
+        let (source, server) = (Some(self.source.as_path()), Some(server));
+        let scene = Scene { name: "e3", memory: args.memory, words, source, server };
+        self.ground.boot(&scene, &args.guest.machine)
     }
 }
 

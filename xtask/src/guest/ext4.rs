@@ -37,7 +37,8 @@ pub fn run(args: &Args) -> Result<()> {
     let options = ["--size", "512M", "--mem-limit", LIMIT, "--hot-cache", HOT_CACHE, "--compact-background", "100"];
     let server = ground.serve(&options)?;
     let words = format!("rounds={} mib={}", args.rounds, args.mib);
-    let mut guest = ground.boot(&Scene { name: "ext4", memory: args.memory, words, source: None }, &args.guest)?;
+    let scene = Scene { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
+    let mut guest = ground.boot(&scene, &args.guest.machine)?;
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {
         let compacting = scope.spawn(|| server.compact_until(&over));

@@ -12,13 +12,20 @@ use std::time::Duration;
 
 /// Options of every experiment.
 #[derive(clap::Args)]
-pub struct GuestArgs {
+pub struct MachineArgs {
     /// The longest one boot of the guest may take
     #[arg(long, default_value_t = 1800)]
     pub seconds: u64,
     /// What runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accelerator::Tcg)]
     pub accelerator: Accelerator,
+}
+
+/// Options of an experiment with a server.
+#[derive(clap::Args)]
+pub struct GuestArgs {
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Serve with this memzip program in place of building one
     #[arg(long)]
     pub binary: Option<PathBuf>,
@@ -34,38 +41,57 @@ pub struct Scene<'a> {
     pub words: String,
     /// A disk to copy from, in front of memzip's.
     pub source: Option<&'a Path>,
+    /// Who serves memzip's disk.
+    pub server: Option<&'a Server>,
+}
+
+/// A program that works in the guest.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// Fills memory or a file system and verifies it.
+    Worker,
+    /// Has memory fail below a store of its own.
+    MemoryFailure,
 }
 
 /// Everything but the running programs.
 pub struct Ground {
     pub folder: Folder,
-    binary: PathBuf,
+    /// The server.
+    binary: Option<PathBuf>,
     packages: Packages,
     initramfs: PathBuf,
 }
 
 impl Ground {
-    /// Fetches, builds and writes what is needed.
+    /// Fetches, builds and writes what is needed by a guest in front of a server.
     pub fn prepare(args: &GuestArgs) -> Result<Self> {
-        let folder = Folder::claim()?;
-        let packages = packages::unpacked(&folder.path)?;
-        let initramfs = folder.path.join("initramfs.cpio");
-        let archive = initramfs::build(&packages, &worker()?)?;
-        std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         let binary = match &args.binary {
             Some(binary) => binary.canonicalize().with_context(|| format!("no program at {}", binary.display()))?,
             None => server::build()?,
         };
+        Self::with(&[Program::Worker], Some(binary))
+    }
+
+    /// The same for a guest with these programs.
+    pub fn with(programs: &[Program], binary: Option<PathBuf>) -> Result<Self> {
+        let folder = Folder::claim()?;
+        let packages = packages::unpacked(&folder.path)?;
+        let initramfs = folder.path.join("initramfs.cpio");
+        let built = programs.iter().map(|program| Ok((program.name(), program.build()?)));
+        let archive = initramfs::build(&packages, &built.collect::<Result<Vec<_>>>()?)?;
+        std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
         Ok(Self { folder, binary, packages, initramfs })
     }
 
     /// Starts a server with these options of `memzip serve`.
     pub fn serve(&self, options: &[&str]) -> Result<Server> {
-        Server::start(&self.binary, &self.folder.path, options)
+        let binary = self.binary.as_ref().context("this experiment has no server")?;
+        Server::start(binary, &self.folder.path, options)
     }
 
-    /// Boots a guest in front of the server that was started last.
-    pub fn boot(&self, scene: &Scene<'_>, args: &GuestArgs) -> Result<Machine> {
+    /// Boots a guest.
+    pub fn boot(&self, scene: &Scene<'_>, args: &MachineArgs) -> Result<Machine> {
         let words = scene.words.split_whitespace().map(|word| format!(" guest.{word}"));
         let hardware = Hardware {
             kernel: self.packages.root.join("boot").join(format!("vmlinuz-{}", self.packages.kernel)),
@@ -74,19 +100,33 @@ impl Ground {
             memory_mib: scene.memory,
             accelerator: args.accelerator,
             source: scene.source,
-            nbd_socket: NBD_SOCKET,
+            nbd_socket: scene.server.map(|_| NBD_SOCKET),
             folder: &self.folder.path,
         };
         Machine::boot(&hardware, Duration::from_secs(args.seconds))
     }
 }
 
-/// Builds the program that works in the guest. It needs no library there.
-fn worker() -> Result<PathBuf> {
-    let mut cargo = shell::cargo("rustc");
-    cargo.args(["-p", workspace::XTASK, "--bin", "guest-worker", "--message-format", "json-render-diagnostics"]);
-    cargo.args(["--", "-C", "target-feature=+crt-static"]);
-    server::built(&mut cargo)
+impl Program {
+    /// Its name, here and in the guest.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "guest-worker",
+            Self::MemoryFailure => "memory-failure",
+        }
+    }
+
+    /// Builds it, with its assertions on. It needs no library in the guest.
+    fn build(self) -> Result<PathBuf> {
+        let mut cargo = shell::cargo("rustc");
+        match self {
+            Self::Worker => cargo.args(["-p", workspace::XTASK]),
+            Self::MemoryFailure => cargo.args(["-p", workspace::BENCH, "--features", "memory-failure"]),
+        };
+        cargo.args(["--bin", self.name(), "--message-format", "json-render-diagnostics"]);
+        cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=debuginfo"]);
+        server::built(&mut cargo)
+    }
 }
 
 /// An error if the server refused or failed anything, or took more memory than it may.

@@ -4,13 +4,17 @@ use super::cpio::Archive;
 use super::modules;
 use super::packages::{self, Packages};
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The guest's first program: it mounts what every scene needs, and then plays one.
 const INIT: &str = include_str!("init.sh");
 /// What the guest can do, by name.
-const SCENES: [(&str, &str); 3] =
-    [("e3", include_str!("e3.sh")), ("swap", include_str!("swap.sh")), ("ext4", include_str!("ext4.sh"))];
+const SCENES: [(&str, &str); 4] = [
+    ("e3", include_str!("e3.sh")),
+    ("swap", include_str!("swap.sh")),
+    ("ext4", include_str!("ext4.sh")),
+    ("memory_failure", include_str!("memory_failure.sh")),
+];
 /// Drivers and file systems; a kernel may have any of them built in. What they need comes with them.
 const MODULES: [&str; 7] = ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
 /// Before 6.12, zram asked the crypto layer, which has modules of its own.
@@ -19,8 +23,8 @@ const CRYPTO: [&str; 2] = ["lz4", "zstd"];
 const LIBRARIES: [&str; 6] =
     ["libext2fs.so.2", "libe2p.so.2", "libcom_err.so.2", "libblkid.so.1", "libuuid.so.1", "libc.so.6"];
 
-/// An initramfs made of unpacked packages and the program that works in the guest.
-pub fn build(packages: &Packages, worker: &Path) -> Result<Vec<u8>> {
+/// An initramfs made of unpacked packages and the programs that work in the guest, each with its name there.
+pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8>> {
     let Packages { root, kernel } = packages;
     let mut archive = Archive::default();
     let folders = ["bin", "sbin", "dev", "etc", "lib", "lib/x86_64-linux-gnu", "lib64", "mnt", "modules", "proc"];
@@ -30,7 +34,9 @@ pub fn build(packages: &Packages, worker: &Path) -> Result<Vec<u8>> {
     for (name, script) in SCENES {
         archive.file(&format!("scenes/{name}.sh"), script.as_bytes());
     }
-    archive.program("bin/guest-worker", &read(worker)?);
+    for (name, program) in programs {
+        archive.program(&format!("bin/{name}"), &read(program)?);
+    }
     archive.program("bin/busybox", &read(&root.join("bin/busybox"))?);
     archive.program("sbin/mke2fs", &read(&root.join("sbin/mke2fs"))?);
     archive.file("etc/mke2fs.conf", &read(&root.join("etc/mke2fs.conf"))?);

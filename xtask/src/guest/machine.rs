@@ -55,7 +55,7 @@ pub struct Hardware<'a> {
     /// A first disk, read only.
     pub source: Option<&'a Path>,
     /// The socket behind the last disk, relative to `folder`.
-    pub nbd_socket: &'a str,
+    pub nbd_socket: Option<&'a str>,
     pub folder: &'a Path,
 }
 
@@ -163,8 +163,8 @@ fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     arguments.extend(["-initrd".into(), initramfs.display().to_string()]);
     arguments.extend(["-append".into(), format!("console=ttyS0 panic=-1 quiet no_timer_check {options}")]);
     let source = source.map(|source| format!("file={},if=virtio,format=raw,readonly=on", source.display()));
-    let served = format!("file=nbd+unix:///?socket={nbd_socket},if=virtio,format=raw,discard=unmap");
-    source.into_iter().chain([served]).for_each(|disk| arguments.extend(["-drive".into(), disk]));
+    let served = |socket| format!("file=nbd+unix:///?socket={socket},if=virtio,format=raw,discard=unmap");
+    source.into_iter().chain(nbd_socket.map(served)).for_each(|disk| arguments.extend(["-drive".into(), disk]));
     arguments
 }
 
@@ -172,7 +172,9 @@ fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn words(accelerator: Accelerator, source: Option<&Path>) -> String {
+    const SERVED: Option<&str> = Some("nbd.sock");
+
+    fn words(accelerator: Accelerator, source: Option<&Path>, nbd_socket: Option<&str>) -> String {
         let hardware = Hardware {
             kernel: "k".into(),
             initramfs: Path::new("i"),
@@ -180,7 +182,7 @@ mod tests {
             memory_mib: 256,
             accelerator,
             source,
-            nbd_socket: "nbd.sock",
+            nbd_socket,
             folder: Path::new("."),
         };
         arguments(&hardware).join(" ")
@@ -188,15 +190,16 @@ mod tests {
 
     #[test]
     fn an_emulated_guest_has_one_cpu() {
-        assert!(words(Accelerator::Tcg, None).contains("-smp 1 "));
-        assert!(words(Accelerator::Kvm, None).contains("-accel kvm -cpu host -smp 2 "));
+        assert!(words(Accelerator::Tcg, None, SERVED).contains("-smp 1 "));
+        assert!(words(Accelerator::Kvm, None, SERVED).contains("-accel kvm -cpu host -smp 2 "));
     }
 
     #[test]
     fn the_served_disk_is_the_last_one() {
         let disks = |words: &str| words.matches("-drive").count();
-        let (one, two) = (words(Accelerator::Tcg, None), words(Accelerator::Tcg, Some(Path::new("s"))));
-        assert_eq!((disks(&one), disks(&two)), (1, 2));
+        let words = |source, served| words(Accelerator::Tcg, source, served);
+        let (one, two) = (words(None, SERVED), words(Some(Path::new("s")), SERVED));
+        assert_eq!((disks(&words(None, None)), disks(&one), disks(&two)), (0, 1, 2));
         assert!(two.find("file=s,").expect("a source") < two.find("file=nbd").expect("a disk"));
     }
 }

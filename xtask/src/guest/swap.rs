@@ -27,8 +27,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let ground = Ground::prepare(&args.guest)?;
     let server = ground.serve(&["--size", DISK, "--compact-background", "100"])?;
-    let scene = Scene { name: "swap", memory: args.memory, words: format!("percent={}", args.percent), source: None };
-    let mut guest = ground.boot(&scene, &args.guest)?;
+    let words = format!("percent={}", args.percent);
+    let scene = Scene { name: "swap", memory: args.memory, words, source: None, server: Some(&server) };
+    let mut guest = ground.boot(&scene, &args.guest.machine)?;
     guest.wait_for("full")?;
     let full = server.stat()?;
     guest.go_on()?;

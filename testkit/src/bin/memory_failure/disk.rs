@@ -1,0 +1,173 @@
+//! A disk, and what each of its pages must read as.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use block::{BlockDevice, BlockError, Bytes, Span};
+use frames::{Pfn, Zone};
+use sys::Backing;
+use sys::memory_failure::Injection;
+use testkit::PAGE_SIZE;
+use zcomp::Algorithm;
+use zram::{Budget, Zram, ZramConfig};
+
+use crate::Outcome;
+use crate::content::{Content, Kind, MARK, MARK_AT};
+use crate::kernel::{self, Way};
+
+/// Pages of the disk; more than are ever written, so that a balloon has something to take.
+pub const PAGES: u64 = 12_288;
+/// Frames of the cache of hot pages.
+pub const HOT: u64 = 256;
+
+pub struct Disk {
+    zram: Zram,
+    /// The address of its first frame.
+    arena: u64,
+    /// `None` for zeros.
+    pages: Vec<Option<Content>>,
+    next_seed: u64,
+    /// Reads that gave the bytes that were written.
+    verified: AtomicU64,
+}
+
+impl Disk {
+    pub fn new(backing: Backing) -> Outcome<Self> {
+        let (algorithm, hot_cache) = (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
+        let config = ZramConfig { algorithm, hot_cache, backing, ..ZramConfig::new(Bytes(PAGES * PAGE_SIZE as u64)) };
+        let zram = Zram::new(config).map_err(text)?;
+        let arena = kernel::mapping(zram.zone().capacity().bytes())?;
+        Ok(Self { zram, arena, pages: vec![None; PAGES as usize], next_seed: 1, verified: AtomicU64::new(0) })
+    }
+
+    pub fn zone(&self) -> &Zone {
+        self.zram.zone()
+    }
+
+    pub fn zram(&self) -> &Zram {
+        &self.zram
+    }
+
+    /// Reads so far that gave the bytes that were written.
+    pub fn verified(&self) -> u64 {
+        // Relaxed: a count.
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    /// Whether a page has content of its own.
+    pub fn is_written(&self, number: u64) -> bool {
+        self.pages[number as usize].is_some()
+    }
+
+    /// Writes a page anew.
+    pub fn write(&mut self, number: u64, kind: Kind) -> Outcome<()> {
+        let content = Content::new(kind, (number << 24) | self.next_seed);
+        self.next_seed += 1;
+        let mut page = [0; PAGE_SIZE];
+        content.fill(&mut page);
+        self.zram
+            .write(span(number, 0, PAGE_SIZE), &page)
+            .map_err(|error| format!("write of page {number}: {error}"))?;
+        self.pages[number as usize] = Some(content);
+        Ok(())
+    }
+
+    /// Writes a part of a page, which needs the rest of it and makes it hot.
+    pub fn mark(&mut self, number: u64) -> Result<(), BlockError> {
+        self.zram.write(span(number, MARK_AT, MARK.len()), &MARK)?;
+        if let Some(content) = &mut self.pages[number as usize] {
+            content.is_marked = true;
+        }
+        Ok(())
+    }
+
+    pub fn discard(&mut self, number: u64) -> Outcome<()> {
+        self.zram.discard(span(number, 0, PAGE_SIZE)).map_err(|error| format!("discard of page {number}: {error}"))?;
+        self.pages[number as usize] = None;
+        Ok(())
+    }
+
+    /// Reads all pages of a range. Returns those that are reported as lost, each by the error for it alone; an error when any other is not what
+    /// was written.
+    pub fn lost(&self, range: Range<u64>) -> Outcome<Vec<u64>> {
+        let (mut lost, mut page, mut expected) = (Vec::new(), [0; PAGE_SIZE], [0; PAGE_SIZE]);
+        for number in range {
+            // Neither zeros nor what was there before: a read that gives nothing is found.
+            page.fill(0xA5);
+            match self.zram.read(span(number, 0, PAGE_SIZE), &mut page) {
+                Ok(()) => {
+                    expected.fill(0);
+                    self.pages[number as usize].iter().for_each(|content| content.fill(&mut expected));
+                    if page != expected {
+                        return Err(format!("page {number} is not what was written: {}", described(&page)));
+                    }
+                    // Relaxed: a count.
+                    self.verified.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(BlockError::Damaged { offset }) if offset == number * PAGE_SIZE as u64 => lost.push(number),
+                Err(error) => return Err(format!("read of page {number}: {error}")),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Reads everything, and demands that these pages are lost and no others.
+    pub fn verify(&self, lost: &[u64], when: &str) -> Outcome<()> {
+        let found = self.lost(0..PAGES).map_err(|error| format!("{when}: {error}"))?;
+        if found != lost {
+            return Err(format!("{when}: {} pages are lost, not {}", found.len(), lost.len()));
+        }
+        self.check(when)
+    }
+
+    /// The books of the store and of its zone.
+    pub fn check(&self, when: &str) -> Outcome<()> {
+        self.zram.check().map_err(|error| format!("{when}: {error}"))?;
+        self.zone().check().map_err(|error| format!("{when}: {error}"))
+    }
+
+    /// Frames in use.
+    pub fn frames(&self) -> BTreeSet<u32> {
+        let zone = self.zone();
+        (0..zone.capacity().0 as u32).filter(|&number| zone.get(Pfn(number)).is_some()).collect()
+    }
+
+    /// Compacts objects, then frames. Returns how many of each were moved.
+    pub fn compact(&self) -> (u64, u64) {
+        let objects = self.zram.compact(&Budget::unlimited()).objects_moved;
+        (objects, self.zram.compact_frames(&Budget::unlimited()).frames_moved)
+    }
+
+    /// Has the memory of a frame fail.
+    pub fn fail(&self, frame: u32, way: Way) -> Outcome<()> {
+        match way {
+            Way::Madvise => self.inject(frame, Injection::Hwpoison),
+            Way::OnAccess | Way::AtOnce => kernel::hard_offline(self.arena + u64::from(frame) * PAGE_SIZE as u64),
+        }
+    }
+
+    /// Has the kernel move what is in a frame to other memory.
+    pub fn replace(&self, frame: u32) -> Outcome<()> {
+        self.inject(frame, Injection::SoftOffline)
+    }
+
+    fn inject(&self, frame: u32, injection: Injection) -> Outcome<()> {
+        let done = self.zone().inject_memory_failure(Pfn(frame), injection);
+        done.map_err(|error| format!("{injection:?} of frame {frame}: {error}"))
+    }
+}
+
+fn span(number: u64, offset: usize, len: usize) -> Span {
+    let disk = Bytes(PAGES * PAGE_SIZE as u64);
+    Span::new(number * PAGE_SIZE as u64 + offset as u64, len as u64, disk).expect("inside of the disk")
+}
+
+fn described(page: &[u8; PAGE_SIZE]) -> &'static str {
+    if page.iter().all(|&byte| byte == 0) { "it is zeros" } else { "it is other bytes" }
+}
+
+pub fn text(error: impl Display) -> String {
+    error.to_string()
+}

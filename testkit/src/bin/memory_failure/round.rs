@@ -1,0 +1,351 @@
+//! One disk and its frames, from the first write to the last discard, with failures in between.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use block::BlockError;
+use frames::{FrameCount, MemoryFailureStats, Pfn};
+use sys::Backing;
+use testkit::Rng;
+
+use crate::Outcome;
+use crate::content::Kind;
+use crate::disk::{Disk, HOT, PAGES, text};
+use crate::kernel::Way;
+
+/// Pages that are hot.
+const MARKED: Range<u64> = 0..HOT;
+/// Pages of each other kind.
+const RAW: Range<u64> = HOT..2304;
+const SAME: Range<u64> = 2304..2560;
+const PATTERN: Range<u64> = 2560..2816;
+const COMPRESSIBLE: Range<u64> = 2816..6656;
+/// Written at the end, so that frames which failed while they were free are wanted.
+const SPARE: Range<u64> = 6656..PAGES;
+/// How large the balloon becomes, by blocks and by frames. Units: frames.
+const BALLOON: [(Unit, u64); 2] = [(Unit::Frames, 700), (Unit::BlocksFirst, 2048)];
+
+/// Between two failures.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// How it is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    pub name: &'static str,
+    pub backing: Backing,
+    pub way: Way,
+}
+
+/// Frames by what they hold.
+struct Frames {
+    raw: BTreeSet<u32>,
+    pattern: BTreeSet<u32>,
+    compressed: BTreeSet<u32>,
+    hot: BTreeSet<u32>,
+    free: BTreeSet<u32>,
+}
+
+/// Frames that fail.
+struct Hits {
+    raw: Vec<u32>,
+    pattern: Vec<u32>,
+    compressed: Vec<u32>,
+    hot: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Round {
+    /// Plays it, and returns how many pages of memory the kernel has less.
+    pub fn play(self) -> Outcome<u64> {
+        self.way.set()?;
+        let mut disk = Disk::new(self.backing)?;
+        let frames = fill(&mut disk)?;
+        let moved = kernel_moves(&disk, &frames)?;
+        let hits = Hits::of(&frames, &disk);
+        let failing = hits.in_use() + hits.free.len() as u64;
+        let lost = self.fail(&disk, &hits)?;
+        println!(
+            "@@   {failing} frames fail, {} of them free: {} pages are lost, each an error",
+            hits.free.len(),
+            lost.len()
+        );
+        // Half of the free ones are found by writers, the others by whoever comes first.
+        refill(&mut disk, &lost, hits.in_use() + hits.free.len() as u64 / 2)?;
+        compact(&disk, &lost)?;
+        let offline = offline(&disk, &lost)?;
+        let known = failing + offline;
+        refill(&mut disk, &lost, known)?;
+        balloon(&disk, &lost)?;
+        heal(&mut disk, &lost)?;
+        empty(&mut disk, known)?;
+        println!("@@   {known} frames retired; {} reads verified", disk.verified());
+        Ok(moved + failing)
+    }
+
+    /// Has the kernel take frames away while another thread reads, and demands the right errors afterwards. Returns the lost pages.
+    fn fail(self, disk: &Disk, hits: &Hits) -> Outcome<Vec<u64>> {
+        let stop = AtomicBool::new(false);
+        let before = disk.verified();
+        let reported = thread::scope(|scope| {
+            let reader = scope.spawn(|| read_until(disk, &stop));
+            let injected = hits.fail(disk, self.way);
+            // Relaxed: the reader only stops a little sooner or later.
+            stop.store(true, Ordering::Relaxed);
+            let reported = reader.join().expect("errors are values")?;
+            injected.map(|()| reported)
+        })?;
+        let read = disk.verified() - before;
+        println!("@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors");
+        let (in_use, free) = (hits.in_use(), hits.free.len() as u64);
+        if self.way != Way::OnAccess {
+            expect_stats(disk, "told at once", stats(in_use + free, free))?;
+        }
+        let lost = disk.lost(0..PAGES)?;
+        let of = |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
+        expect("lost pages that do not compress", of(RAW), hits.raw.len() as u64)?;
+        expect("lost hot pages", of(MARKED), hits.hot.len() as u64)?;
+        expect("lost pages without a frame", of(SAME) + of(SPARE), 0)?;
+        let patterns = of(PATTERN);
+        if hits.pattern.is_empty() || patterns == 0 || patterns == PATTERN.end - PATTERN.start {
+            return Err(format!("{patterns} pages of eight bytes were lost with {} frames", hits.pattern.len()));
+        }
+        // A frame has parts of up to five of these pages, and each has parts in one or two frames.
+        let (compressed, frames) = (of(COMPRESSIBLE), hits.compressed.len() as u64);
+        if compressed < frames / 2 || compressed > frames * 5 {
+            return Err(format!("{compressed} compressed pages were lost with {frames} frames"));
+        }
+        expect("failed reads", disk.zram().stat().io.failed_reads, reported + lost.len() as u64)?;
+        // Nobody has touched the free ones.
+        let noted = if self.way != Way::OnAccess { free } else { 0 };
+        expect_stats(disk, "after reading all", stats(in_use + noted, noted))?;
+        disk.verify(&lost, "read again")?;
+        Ok(lost)
+    }
+}
+
+impl Frames {
+    fn in_use(&self) -> impl Iterator<Item = u32> {
+        self.raw.iter().chain(&self.pattern).chain(&self.compressed).chain(&self.hot).copied()
+    }
+}
+
+impl Hits {
+    fn of(frames: &Frames, disk: &Disk) -> Self {
+        let now = disk.frames();
+        let some = |of: &BTreeSet<u32>, first, step| of.iter().copied().skip(first).step_by(step).collect::<Vec<_>>();
+        let used = |of: &BTreeSet<u32>| of.intersection(&now).copied().collect();
+        Self {
+            raw: some(&used(&frames.raw), 3, 23),
+            pattern: some(&used(&frames.pattern), 1, 9),
+            compressed: some(&used(&frames.compressed), 5, 29),
+            hot: some(&used(&frames.hot), 1, 9),
+            free: some(&frames.free.difference(&now).copied().collect(), 2, 7),
+        }
+    }
+
+    fn in_use(&self) -> u64 {
+        (self.raw.len() + self.pattern.len() + self.compressed.len() + self.hot.len()) as u64
+    }
+
+    fn fail(&self, disk: &Disk, way: Way) -> Outcome<()> {
+        let kinds = [&self.raw, &self.pattern, &self.compressed, &self.hot, &self.free];
+        let mut all: Vec<u32> = kinds.into_iter().flatten().copied().collect();
+        // No order that the reader's order fits.
+        Rng::new(1).shuffle(&mut all);
+        for frame in all {
+            disk.fail(frame, way)?;
+            // The reader's turn, also where there is one CPU.
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// Writes pages of all kinds and discards some. The frames of a kind are those in use after its pages were written, and not before.
+fn fill(disk: &mut Disk) -> Outcome<Frames> {
+    let mut before = disk.frames();
+    let mut since = |disk: &Disk| {
+        let now = disk.frames();
+        let new: BTreeSet<u32> = now.difference(&before).copied().collect();
+        before = now;
+        new
+    };
+    MARKED.into_iter().try_for_each(|number| disk.write(number, Kind::Compressible))?;
+    MARKED.into_iter().try_for_each(|number| disk.mark(number).map_err(text))?;
+    let hot = since(disk);
+    expect("frames of hot pages", hot.len() as u64, HOT)?;
+    RAW.into_iter().try_for_each(|number| disk.write(number, Kind::Raw))?;
+    let raw = since(disk);
+    expect("frames of pages that do not compress", raw.len() as u64, RAW.end - RAW.start)?;
+    SAME.into_iter().try_for_each(|number| disk.write(number, Kind::Same))?;
+    expect("frames of pages of four bytes", since(disk).len() as u64, 0)?;
+    PATTERN.into_iter().try_for_each(|number| disk.write(number, Kind::Pattern))?;
+    let pattern = since(disk);
+    COMPRESSIBLE.into_iter().try_for_each(|number| disk.write(number, Kind::Compressible))?;
+    let compressed = since(disk);
+    // Frames that were used and are free, for failures and for compaction; and gaps between objects.
+    RAW.filter(|number| number % 8 == 3).try_for_each(|number| disk.discard(number))?;
+    COMPRESSIBLE.filter(|number| number % 4 == 1).try_for_each(|number| disk.discard(number))?;
+    let now = disk.frames();
+    let free = raw.difference(&now).copied().collect();
+    let [raw, pattern, compressed, hot] =
+        [raw, pattern, compressed, hot].map(|kind| kind.intersection(&now).copied().collect());
+    println!(
+        "@@   {} pages written, {} discarded, {} frames in use",
+        SPARE.start,
+        (RAW.end - RAW.start) / 8 + (COMPRESSIBLE.end - COMPRESSIBLE.start) / 4,
+        now.len()
+    );
+    disk.verify(&[], "written")?;
+    Ok(Frames { raw, pattern, compressed, hot, free })
+}
+
+/// The kernel moves what is in some frames: nobody may notice.
+fn kernel_moves(disk: &Disk, frames: &Frames) -> Outcome<u64> {
+    let chosen: Vec<u32> = frames.in_use().step_by(31).collect();
+    chosen.iter().try_for_each(|&frame| disk.replace(frame))?;
+    expect("failures told", disk.zone().failure_reports(), 0)?;
+    disk.verify(&[], "moved by the kernel")?;
+    println!("@@   {} frames moved by the kernel (MADV_SOFT_OFFLINE): nothing changes", chosen.len());
+    Ok(chosen.len() as u64)
+}
+
+/// Reads what is in memory of its own again and again. Returns how many reads were errors.
+fn read_until(disk: &Disk, stop: &AtomicBool) -> Outcome<u64> {
+    let mut reported = 0;
+    // Relaxed: see where it is set.
+    while !stop.load(Ordering::Relaxed) {
+        for first in (0..SPARE.start).step_by(64) {
+            reported += disk.lost(first..first + 64).map_err(|error| format!("meanwhile: {error}"))?.len() as u64;
+        }
+    }
+    Ok(reported)
+}
+
+/// Both compactions, and every page again.
+fn compact(disk: &Disk, lost: &[u64]) -> Outcome<()> {
+    let (objects, frames) = disk.compact();
+    disk.verify(lost, "compacted")?;
+    if objects == 0 || frames == 0 {
+        return Err(format!("compaction moved {objects} objects and {frames} frames"));
+    }
+    println!("@@   compaction moved {objects} objects and {frames} frames: nothing else is lost");
+    Ok(())
+}
+
+/// Takes frames out of use that can be read. Returns how many.
+fn offline(disk: &Disk, lost: &[u64]) -> Outcome<u64> {
+    let zone = disk.zone();
+    let chosen: Vec<Pfn> =
+        disk.frames().into_iter().map(Pfn).filter(|&pfn| !zone.has_failed(pfn)).step_by(37).collect();
+    for &pfn in &chosen {
+        zone.soft_offline(pfn).map_err(text)?;
+        if zone.get(pfn).is_some() {
+            return Err(format!("{pfn} is still in use"));
+        }
+    }
+    disk.verify(lost, "out of use")?;
+    println!("@@   {} frames taken out of use by Zone::soft_offline, with what was in them moved", chosen.len());
+    Ok(chosen.len() as u64)
+}
+
+/// Writes until so many frames are known to have failed: those that failed while they were free are found when they are wanted.
+fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> Outcome<()> {
+    let total = |disk: &Disk| disk.zone().memory_failure_stats().total.0;
+    let (before, mut written) = (total(disk), 0);
+    for number in SPARE {
+        if total(disk) >= known {
+            break;
+        }
+        if !disk.is_written(number) {
+            disk.write(number, Kind::Raw)?;
+            written += 1;
+        }
+    }
+    let found = total(disk);
+    if found < known {
+        return Err(format!("only {found} of {known} frames are known to have failed"));
+    }
+    disk.verify(lost, "refilled")?;
+    if written > 0 {
+        println!(
+            "@@   {written} pages written, which find {} free frames that failed: no page is lost there",
+            found - before
+        );
+    }
+    Ok(())
+}
+
+/// A balloon takes memory and gives it back, with both compactions between.
+fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
+    for (unit, frames) in BALLOON {
+        let config = BalloonConfig { unit, ..BalloonConfig::default() };
+        let balloon = Balloon::new(Arc::clone(disk.zram().zone()), Arc::new(OsHost), config).map_err(text)?;
+        let change = balloon.set_target(FrameCount(frames));
+        if (change.stop, change.actual.0) != (Stop::Reached, frames) {
+            return Err(format!("a balloon of {frames} frames: {change:?}"));
+        }
+        disk.verify(lost, "with a balloon")?;
+        disk.compact();
+        disk.verify(lost, "compacted beside a balloon")?;
+        if balloon.deflate().stop != Stop::Reached {
+            return Err("the balloon gives nothing back".to_owned());
+        }
+        disk.verify(lost, "after a balloon")?;
+    }
+    println!("@@   balloons of {} and {} frames came and went: nothing else is lost", BALLOON[0].1, BALLOON[1].1);
+    Ok(())
+}
+
+/// Overwrites and discards the lost pages: each is whole again.
+fn heal(disk: &mut Disk, lost: &[u64]) -> Outcome<()> {
+    for &number in lost {
+        match disk.mark(number) {
+            Err(BlockError::Damaged { .. }) => {}
+            other => return Err(format!("a write of a part of lost page {number}: {other:?}")),
+        }
+        if number % 2 == 0 {
+            disk.write(number, Kind::Compressible)?;
+        } else {
+            disk.discard(number)?;
+        }
+    }
+    disk.verify(&[], "overwritten and discarded")?;
+    let delayed = disk.zone().memory_failure_stats().delayed.0;
+    expect("failed frames in use after all their pages are gone", delayed, 0)?;
+    let overwritten = lost.iter().filter(|&number| number % 2 == 0).count();
+    println!("@@   {overwritten} lost pages overwritten, {} discarded: no page is lost", lost.len() - overwritten);
+    Ok(())
+}
+
+/// Discards everything: only the retired frames are missing.
+fn empty(disk: &mut Disk, known: u64) -> Outcome<()> {
+    (0..PAGES).try_for_each(|number| disk.discard(number))?;
+    disk.zone().drain();
+    disk.verify(&[], "empty")?;
+    expect_stats(disk, "empty", stats(known, known))?;
+    let zone = disk.zone().stats();
+    expect("frames in use on an empty disk", zone.in_use.0, 0)?;
+    expect("retired frames", zone.retired.0, known)
+}
+
+fn stats(total: u64, recovered: u64) -> MemoryFailureStats {
+    let delayed = FrameCount(total - recovered);
+    MemoryFailureStats { total: FrameCount(total), recovered: FrameCount(recovered), delayed }
+}
+
+fn expect_stats(disk: &Disk, when: &str, expected: MemoryFailureStats) -> Outcome<()> {
+    match disk.zone().memory_failure_stats() {
+        found if found == expected => Ok(()),
+        found => Err(format!("{when}: {found:?}, not {expected:?}")),
+    }
+}
+
+fn expect(what: &str, found: u64, expected: u64) -> Outcome<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found}, not {expected}")) }
+}
