@@ -1,10 +1,10 @@
-//! Signals of failed memory, delivered by this kernel to this process.
+//! Signals of failed memory, delivered by this kernel to this process, and pages that its page table marks as failed.
 #![expect(unsafe_code, reason = "the bytes of a mapping are reached by their raw address")]
 
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{FailedPages, Injection, catch_memory_failures, inject};
+use super::{FailedPages, Injection, Notice, catch_memory_failures, inject, registry};
 use crate::{Backing, Mapping};
 
 const LEN: usize = 1 << 20;
@@ -175,4 +175,59 @@ fn a_page_in_the_place_of_a_locked_one_is_private() {
     assert!(failed.contains(1) && get(&mapping, 4096) == 0);
     let flags = area_flags(&mapping);
     assert!(flags.iter().all(is_private), "{flags:?}");
+}
+
+/// The kernel's requests about a file of `userfaultfd`.
+mod request {
+    /// A version and features in, features and requests out.
+    pub const API: u64 = 0xC018_AA3F;
+    /// A range, and what the file gets to hear of.
+    pub const REGISTER: u64 = 0xC020_AA00;
+    /// A range whose pages are marked as failed.
+    pub const POISON: u64 = 0xC020_AA08;
+}
+
+/// Marks a page in the page table as one that has failed, which also a kernel without CONFIG_MEMORY_FAILURE can do (since 6.6). The page has not been
+/// touched before.
+fn mark(mapping: &Mapping, offset: usize) -> Result<(), String> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the call gives a file and changes no memory.
+    let file = unsafe { rustix::mm::userfaultfd(rustix::mm::UserfaultfdFlags::CLOEXEC) };
+    let file = file.map_err(|errno| format!("userfaultfd: {errno}"))?;
+    let page = [byte(mapping, offset).expose_provenance() as u64, 4096];
+    let requests = [
+        ("features", request::API, [0xAA, 1 << 14 | 1 << 5, 0, 0]),
+        ("range", request::REGISTER, [page[0], page[1], 1, 0]),
+        ("mark", request::POISON, [page[0], page[1], 0, 0]),
+    ];
+    for (what, request, mut words) in requests {
+        // SAFETY: INV-MAP-1: each request reads and writes at most these four words, and is about a page of our own.
+        if unsafe { libc::ioctl(file.as_raw_fd(), request, words.as_mut_ptr()) } != 0 {
+            return Err(format!("userfaultfd, {what}: {}", std::io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+/// the page table's mark goes as well, with a memory file, too: otherwise the access would run into it for ever.
+#[test]
+fn r025_a_marked_page_can_be_used_again() {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").expect("our own memory");
+    for backing in [Backing::Anonymous, Backing::AnonymousSmall, Backing::Memfd] {
+        let (mapping, failed) = watched(backing);
+        let address = byte(&mapping, 3 * 4096).expose_provenance();
+        // An error in place of a signal.
+        let read = || memory.read_exact_at(&mut [0], address as u64);
+        match mark(&mapping, 3 * 4096) {
+            Ok(()) => {}
+            Err(why) => return println!("SKIPPED: pages cannot be marked: {why}"),
+        }
+        assert!(read().is_err(), "{backing:?}: the mark is there");
+        assert!(registry::handle(address, 4096, Notice::ActionRequired), "{backing:?}");
+        assert_eq!(failed.iter().collect::<Vec<_>>(), [3], "{backing:?}");
+        read().unwrap_or_else(|error| panic!("{backing:?}: the mark is still there: {error}"));
+        set(&mapping, 3 * 4096, 7);
+        assert_eq!(get(&mapping, 3 * 4096), 7, "{backing:?}");
+    }
 }
