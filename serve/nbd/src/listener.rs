@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::UnixDoor;
 
 /// Clients that may wait to be taken in.
-const BACKLOG: i32 = 1024;
+pub const BACKLOG: i32 = 1024;
 
 /// Where clients come in. Never blocks.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use crate::error::NbdError;
 use crate::export::Export;
 use crate::haggle::Admission;
 use crate::hangup::Hangup;
-use crate::listener::{Arrival, Listener, SocketFile};
+use crate::listener::{Arrival, BACKLOG, Listener, SocketFile};
 use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalLog};
 use crate::roster::{Admitted, Entry, Limits, Roster};
@@ -138,7 +138,7 @@ impl Server {
         shared.roster.close();
         // Clients that connected before the file was removed are told as well.
         self.listener.unlink();
-        self.take_in_all();
+        self.take_in(|| false);
         let (start, grace) = (Instant::now(), self.shutdown_grace);
         drop(self);
         shared.roster.wait_drained(DRAIN_WINDOW.min(grace), grace);
@@ -159,14 +159,18 @@ impl Server {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(NbdError::Io { doing: "wait for clients", source: error.into() }),
             }
-            self.take_in_all();
+            self.take_in(|| self.shared.shutdown.has_reached(Phase::Draining));
         }
         Ok(())
     }
 
-    /// Takes in everybody who waits.
-    fn take_in_all(&self) {
-        loop {
+    /// Takes in the clients that wait until `is_over`, at most as many as the backlog holds: others may come as fast as these
+    /// are taken in.
+    fn take_in(&self, is_over: impl Fn() -> bool) {
+        for _ in 0..BACKLOG {
+            if is_over() {
+                return;
+            }
             match self.listener.accept() {
                 Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
                     self.shared.refuse(Refusal::NoResources);

@@ -50,6 +50,25 @@ fn requests_during_a_shutdown_are_refused() {
     assert_eq!(served.handle.stats().errors.shutting_down, 6);
 }
 
+/// Clients that come as fast as the server takes them in do not keep it from ending.
+#[test]
+fn a_flood_of_clients_does_not_hold_a_shutdown() {
+    let config = ServerConfig { shutdown_grace: Duration::from_millis(200), ..ServerConfig::default() };
+    let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
+    let path = served.path().to_owned();
+    let flood_time = Duration::from_secs(10);
+    let flood = || {
+        let (path, start) = (path.clone(), Instant::now());
+        thread::spawn(move || while start.elapsed() < flood_time && UnixStream::connect(&path).is_ok() {})
+    };
+    let floods: Vec<_> = (0..4).map(|_| flood()).collect();
+    thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    served.stop();
+    assert!(start.elapsed() < flood_time / 2, "{:?}", start.elapsed());
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+}
+
 #[test]
 fn an_idle_server_refuses_before_it_is_gone() {
     let mut served = Served::unix(Arc::new(Disk::new(MIB)));
