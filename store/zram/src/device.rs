@@ -76,7 +76,12 @@ impl BlockDevice for Zram {
             ZeroMode::MayUnmap => edges(span, size)
                 .try_for_each(|piece| self.zero_piece(&piece))
                 .and_then(|()| self.empty(whole_slots(span, size))),
-            ZeroMode::KeepAllocated => self.keep_allocated(span),
+            ZeroMode::KeepAllocated => {
+                let kept = self.keep_allocated(span);
+                // Room that is reserved is needed.
+                self.look_at_limit();
+                kept
+            }
         };
         self.count_failure(Counter::FailedWrites, &result);
         result

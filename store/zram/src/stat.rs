@@ -243,6 +243,8 @@ impl Zram {
     }
 
     fn limit_stat(&self) -> LimitStat {
+        // What was discarded since the last write counts, too.
+        self.look_at_limit();
         LimitStat {
             writestall: self.contents.counters.get(Counter::WriteStalls),
             nearly_full: self.near.is_near(),

@@ -134,7 +134,7 @@ impl Zram {
     }
 
     /// Calls `tell` whenever the device comes near its memory limit, before a write is refused: at [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of it,
-    /// and not again before it was below [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT). `tell` runs on the thread that writes; the first one stays.
+    /// and not again before it was below [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT). `tell` runs on the thread that writes or asks for [`Zram::stat`]; the first one stays.
     pub fn on_nearly_full(&self, tell: fn(NearlyFull)) {
         let _first = self.on_nearly_full.set(tell);
     }
@@ -147,7 +147,7 @@ impl Zram {
         }
     }
 
-    fn look_at_limit(&self) {
+    pub(crate) fn look_at_limit(&self) {
         if let (Some(near), Some(tell)) = (self.near.look(self.contents.zone.memory()), self.on_nearly_full.get()) {
             tell(near);
         }

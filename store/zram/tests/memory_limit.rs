@@ -182,10 +182,30 @@ fn nearly_full_is_told_before_a_write_fails() {
         }
         assert_eq!((TOLD.load(Relaxed), disk.stat().limit.nearly_full_total), (round, round));
         (0..stored / 2).for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
-        (0..64).for_each(|_| write(&disk, 0, &[0; 4096]).expect("zeros need no memory"));
         assert!(!disk.stat().limit.nearly_full);
         disk.discard(Span::new(0, 64 * MIB, disk.size()).expect("inside")).expect("fine");
     }
+}
+
+/// Room reserved for zeros is needed as well: it is told before it is refused.
+#[test]
+fn nearly_full_is_told_before_zeros_are_refused() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let disk = disk(256 * MIB, 128 * MIB);
+    disk.on_nearly_full(|_| _ = TOLD.fetch_add(1, Relaxed));
+    let whole = Span::new(0, 256 * MIB, disk.size()).expect("inside");
+    // The statistics are not asked: they look themselves.
+    // Pages first: a reservation also keeps room for records, and alone would be refused a little below 95 %.
+    (0..16 << 10).for_each(|number| write(&disk, number, &page(number, 4096)).expect("half of the limit"));
+    for at in (64 * MIB..192 * MIB).step_by(MIB as usize).take_while(|_| TOLD.load(Relaxed) == 0) {
+        let next = Span::new(at, MIB, disk.size()).expect("inside");
+        disk.write_zeroes(next, ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("told before");
+    }
+    assert_eq!(TOLD.load(Relaxed), 1);
+    assert!(disk.stat().limit.nearly_full);
+    disk.discard(whole).expect("fine");
+    let limit = disk.stat().limit;
+    assert_eq!((limit.nearly_full, limit.nearly_full_total), (false, 1));
 }
 
 /// Frees one page of the device each time it is asked.
