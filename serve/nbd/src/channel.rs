@@ -86,7 +86,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`Hangup::Closed`] when the client closed instead of sending one.
     pub fn await_message(&mut self, len: usize) -> Result<(), Hangup> {
-        match self.fill(len) {
+        match self.receive(len, true) {
             Err(Hangup::Vanished) if self.inbox.bytes().is_empty() => Err(Hangup::Closed),
             result => result,
         }
@@ -97,12 +97,18 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`Hangup::Vanished`] when the client closed before that.
     pub fn fill(&mut self, len: usize) -> Result<(), Hangup> {
+        self.receive(len, false)
+    }
+
+    fn receive(&mut self, len: usize, is_next_message: bool) -> Result<(), Hangup> {
         if self.inbox.bytes().len() < len {
             self.flush()?;
             self.start_wait();
         }
         while self.inbox.bytes().len() < len {
-            self.notice_shutdown()?;
+            if self.notice_shutdown()? && is_next_message && self.inbox.bytes().is_empty() {
+                self.reader.note_idle()?;
+            }
             match self.inbox.receive(&mut self.reader, len) {
                 Ok(0) => return Err(Hangup::Vanished),
                 Ok(came) => self.came += came as u64,

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long a client may take to close after the server did. What it sends meanwhile is taken and forgotten.
 const LINGER: Duration = Duration::from_millis(300);
 
+/// How long a client may pause in the middle of a message once the server shuts down. After that it counts as one that stopped.
+const STALL: Duration = Duration::from_millis(500);
+
 /// The client of one connection.
 #[derive(Debug)]
 pub struct Peer<'a> {
@@ -26,6 +29,8 @@ pub struct Peer<'a> {
     shutdown: &'a Shutdown,
     /// Whether the connection knows that the server is shutting down.
     has_noticed: Cell<bool>,
+    /// Whether a shutdown no longer waits for this client.
+    is_drained: Cell<bool>,
     /// For the replies that are sent together, from the moment the first of them has to wait.
     send_timeout: Duration,
     deadlines: Cell<Deadlines>,
@@ -41,6 +46,7 @@ impl<'a> Peer<'a> {
             socket: entry.socket(),
             shutdown,
             has_noticed: Cell::default(),
+            is_drained: Cell::default(),
             send_timeout,
             deadlines: Cell::default(),
             send_by: Cell::default(),
@@ -67,10 +73,24 @@ impl<'a> Peer<'a> {
     }
 
     /// Waits until the socket is readable or the server goes on to the next phase of its shutdown, at most until the read deadline.
+    /// During a shutdown, a client that sends nothing for [`STALL`] is not waited for any more.
     fn wait_readable(&self) -> io::Result<()> {
         let left = left(self.deadlines.get().read)?;
-        let event = if self.has_noticed.get() { self.shutdown.closing() } else { self.shutdown.draining() };
-        wait(&mut [PollFd::new(self.socket, PollFlags::IN), PollFd::from_borrowed_fd(event, PollFlags::IN)], left)
+        let has_noticed = self.has_noticed.get();
+        let event = if has_noticed { self.shutdown.closing() } else { self.shutdown.draining() };
+        let stall = (has_noticed && !self.is_drained.get()).then_some(STALL);
+        let limit = [left, stall].into_iter().flatten().min();
+        let start = Instant::now();
+        wait(&mut [PollFd::new(self.socket, PollFlags::IN), PollFd::from_borrowed_fd(event, PollFlags::IN)], limit)?;
+        if stall.is_some_and(|stall| start.elapsed() >= stall) {
+            self.set_drained();
+        }
+        Ok(())
+    }
+
+    fn set_drained(&self) {
+        self.is_drained.set(true);
+        self.entry.set_drained();
     }
 
     /// Whether a read has to end because of a shutdown: with `Interrupted` so that it is noticed, or like at the end of the stream.
@@ -108,9 +128,6 @@ impl Read for &Peer<'_> {
                 Err(Errno::AGAIN) => {}
                 result => return Ok(result?.1),
             }
-            if self.has_noticed.get() {
-                self.entry.set_drained();
-            }
             // The receive timeout of the socket is over: from here on wait for everything that may happen.
             self.wait_readable()?;
             flags = RecvFlags::DONTWAIT;
@@ -146,6 +163,14 @@ impl Inbound for &Peer<'_> {
         }
         self.has_noticed.set(true);
         Ok(Some(ioctl_fionread(self.socket)?))
+    }
+
+    fn note_idle(&mut self) -> io::Result<()> {
+        // What lies in the socket may have come before the shutdown.
+        if ioctl_fionread(self.socket)? == 0 {
+            self.set_drained();
+        }
+        Ok(())
     }
 
     fn cancellation(&mut self) -> io::Result<Option<Cancellation>> {

@@ -50,6 +50,30 @@ fn requests_during_a_shutdown_are_refused() {
     assert_eq!(served.handle.stats().errors.shutting_down, 6);
 }
 
+/// A write that is still coming when the shutdown begins has the whole grace, as long as its client goes on to send.
+#[test]
+fn a_write_that_is_still_coming_is_finished() {
+    let disk = Arc::new(Disk::new(4 * MIB));
+    let mut served = Served::unix(disk.clone());
+    let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
+    for client in &mut clients {
+        client.send(&head(0, 1, 1, 0, 2 << 20));
+        client.send(&[7; 64 << 10]);
+    }
+    thread::sleep(Duration::from_millis(100));
+    served.handle.shutdown();
+    for _ in 1..32 {
+        thread::sleep(Duration::from_millis(50));
+        clients.iter_mut().for_each(|client| client.send(&[7; 64 << 10]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.errno(1), 0);
+        assert!(client.is_closed());
+    }
+    served.stop();
+    assert!(disk.content()[..2 << 20].iter().all(|&byte| byte == 7));
+}
+
 /// Clients that come as fast as the server takes them in do not keep it from ending.
 #[test]
 fn a_flood_of_clients_does_not_hold_a_shutdown() {

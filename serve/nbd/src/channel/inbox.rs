@@ -38,6 +38,14 @@ pub trait Inbound: Read {
         Ok(None)
     }
 
+    /// Notes that everything that was consumed is answered, and no message has begun.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    fn note_idle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Returns why a request that takes long should end now, if it should. Does not wait.
     ///
     /// # Errors
