@@ -194,6 +194,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(self.reader.cancellation()?)
     }
 
+    /// Returns whether the server closes its connections.
+    pub fn is_closing(&self) -> bool {
+        self.reader.is_closing()
+    }
+
     /// Whether the message that stands first came when a shutdown had been noticed.
     pub fn is_after_shutdown(&self) -> bool {
         let start = self.came - self.inbox.bytes().len() as u64;

@@ -173,6 +173,10 @@ impl Inbound for &Peer<'_> {
         Ok(())
     }
 
+    fn is_closing(&self) -> bool {
+        self.shutdown.has_reached(Phase::Closing)
+    }
+
     fn cancellation(&mut self) -> io::Result<Option<Cancellation>> {
         if self.shutdown.has_reached(Phase::Closing) {
             return Ok(Some(Cancellation::Closing));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::client::Client;
+use support::client::{Client, head};
 use support::served::{Served, eventually};
 
 const ENOTSUP: u32 = 95;
@@ -89,6 +89,23 @@ fn long_changes_end_with_the_grace_of_a_shutdown() {
         assert!(client.is_closed());
     }
     assert!(device.changed() < HUGE, "it was interrupted");
+}
+
+#[test]
+fn many_changes_end_with_the_grace_of_a_shutdown() {
+    const MANY: u64 = 1000;
+    const LEN: u32 = 128 << 20;
+    let device = Arc::new(Huge::default());
+    let config = ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
+    let mut served = Served::with(device.clone(), config);
+    let mut client = Client::simple(served.path());
+    // They take 2.5 s together.
+    client.send(&(0..MANY).flat_map(|cookie| head(0, TRIM, cookie, 0, LEN)).collect::<Vec<_>>());
+    eventually("a change", || device.changed() > 0);
+    served.stop();
+    let refused = (0..MANY).filter(|&cookie| client.errno(cookie) == ESHUTDOWN).count() as u64;
+    assert_eq!(device.changed(), (MANY - refused) * u64::from(LEN));
+    assert!((1..MANY).contains(&refused), "{refused} of {MANY} refused");
 }
 
 #[test]

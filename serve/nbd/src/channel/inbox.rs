@@ -46,6 +46,11 @@ pub trait Inbound: Read {
         Ok(())
     }
 
+    /// Returns whether the server closes its connections: the grace of its shutdown is over.
+    fn is_closing(&self) -> bool {
+        false
+    }
+
     /// Returns why a request that takes long should end now, if it should. Does not wait.
     ///
     /// # Errors

@@ -57,6 +57,10 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Changes a range piece by piece, until it is done or one fails or the connection is to end.
     fn in_pieces(&mut self, span: Span, change: impl Fn(Span) -> Result<(), BlockError>) -> Attempt {
         let mut at = span.offset();
+        // Many requests of one piece are a long one, too.
+        if self.channel.is_closing() {
+            return Ok(Err(Failure::ShuttingDown));
+        }
         loop {
             let end = piece_end_of(PIECE, PIECE, at, span.end());
             let changed = Span::new(at, end - at, self.rules.size).map_err(BlockError::from).and_then(&change);
