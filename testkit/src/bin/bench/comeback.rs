@@ -35,7 +35,7 @@ const BURST: Duration = Duration::from_millis(5);
 struct Scene {
     /// Twice as much was written before, and the second half was discarded.
     peak: bool,
-    /// A balloon of 512 MiB stands in a limit of 3 GiB.
+    /// A balloon of a quarter of the disk, in a limit half as large again as the disk.
     balloon: bool,
     /// Random pages are written for 1 % of the time.
     load: bool,
@@ -84,7 +84,8 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
 
 fn play(context: &Context, scene: Scene, pages: u32, percent: u64) -> Result<Ending, Box<dyn Error>> {
     let size = u64::from(pages) * PAGE_SIZE as u64;
-    let options: &[&str] = if scene.balloon { &["--mem-limit", "3G", "--balloon", "512M"] } else { &[] };
+    let (limit, balloon) = ((3 * size).to_string(), (size / 2).to_string());
+    let options: &[&str] = if scene.balloon { &["--mem-limit", &limit, "--balloon", &balloon] } else { &[] };
     let server = Server::memzip_with(context, "lz4", 2 * size, options)?;
     let target = server.target();
     let at_start = server.resident()?;
