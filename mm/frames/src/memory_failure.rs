@@ -69,12 +69,16 @@ impl Zone {
         self.tables.failed.reports()
     }
 
-    /// Retires free frames that failed since the last look. Called before frames are handed out; one load when nothing has failed.
+    /// Retires free frames that failed since the last look. Called before frames are handed out; one
+    /// load when nothing has failed.
+    ///
+    /// A frame that another thread puts on a per-CPU list meanwhile may be missed. Each request that
+    /// takes one from there looks again.
     #[inline]
     pub(crate) fn note_failures(&self) {
         let reports = self.tables.failed.reports();
-        // Relaxed: written by whoever did the work; two threads that do it do it twice.
-        if reports != self.failures_seen.load(Relaxed) {
+        // Relaxed: written by the thread that did the work; two threads that do it do it twice.
+        if reports != 0 && reports != self.failures_seen.load(Relaxed) {
             self.retire_free_frames(reports);
         }
     }
@@ -206,3 +210,7 @@ impl crate::buddy::Buddy {
         true
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "memory_failure_tests.rs"]
+mod tests;

@@ -169,14 +169,22 @@ impl Zone {
 
     fn alloc_single(&self, migrate_type: MigrateType, reclaim: Reclaim, to: State) -> Result<Pfn, AllocError> {
         self.note_failures();
-        let mut list = self.this_list().lock();
-        let cached = match list.pop(migrate_type) {
-            None => self.refill(list, migrate_type, &reclaim),
-            some => some,
-        };
-        let Some(pfn) = cached else { return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to) };
-        self.tables.frames.change(pfn, State::CACHED, to);
-        Ok(pfn)
+        loop {
+            let mut list = self.this_list().lock();
+            let cached = match list.pop(migrate_type) {
+                None => self.refill(list, migrate_type, &reclaim),
+                // A look for failures passes a list over whose holder has not told its length yet.
+                Some(pfn) if self.has_failed(pfn) => {
+                    drop(list);
+                    self.free_frames([pfn], |_| {});
+                    continue;
+                }
+                some => some,
+            };
+            let Some(pfn) = cached else { return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to) };
+            self.tables.frames.change(pfn, State::CACHED, to);
+            return Ok(pfn);
+        }
     }
 
     /// A block of neighbouring frames.
