@@ -54,7 +54,11 @@ pub(crate) struct Claim<'z> {
 }
 
 impl<'z> Claim<'z> {
-    /// Reserves room for the frames. The per-CPU lists are emptied: their frames have no owner and may be in the range.
+    /// Reserves room for the frames, then empties each per-CPU list: their frames have no owner and may
+    /// be in the range.
+    ///
+    /// Locking: each list once, one after the other, also with the zone lock where it holds frames. The
+    /// caller holds no lock of an owner.
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, Obstacle> {
         zone.note_failures();
         let ours = vec![0; frames.div_ceil(64) as usize];
@@ -66,7 +70,11 @@ impl<'z> Claim<'z> {
             (has_room || lists == Lists::Empty).then_some(Ok(has_room))
         });
         match look {
-            Ok(true) => Ok(Self { zone, first, frames, ours, held: 0, moved: 0 }),
+            Ok(true) => {
+                let claim = Self { zone, first, frames, ours, held: 0, moved: 0 };
+                zone.drain_each_list();
+                Ok(claim)
+            }
             Ok(false) => Err(Obstacle::Limit),
             Err(_) => Err(Obstacle::Poisoned),
         }

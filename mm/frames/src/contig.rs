@@ -126,7 +126,8 @@ impl Drop for Contig<'_> {
 impl Zone {
     /// Takes just these frames. Those that are in use are moved elsewhere, if their owners can.
     ///
-    /// Locking: all locks of the zone for a moment, then the zone lock in short turns. Call it with no lock of an owner held.
+    /// Locking: each per-CPU list for a moment, one after the other, and the zone lock in short turns.
+    /// Call it with no lock of an owner held.
     ///
     /// # Errors
     /// [`ContigError`].

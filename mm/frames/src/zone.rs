@@ -357,7 +357,8 @@ impl Zone {
     pub(crate) fn cache(&self, pfn: Pfn) {
         self.tables.frames.clear_name(pfn);
         let mut list = self.this_list().lock();
-        // Under the list's lock: whoever isolates a pageblock marks it first and empties all lists after that, so the mark is seen here or the frame there.
+        // Under the list's lock: a claim comes after the pageblocks were marked as isolated, and locks
+        // each list to empty it. So the mark is seen here, or the frame there.
         let facts = self.tables.blocks.facts(pfn.block());
         // A frame whose memory has failed is on no list (S-38).
         if facts.isolated || list.is_poisoned() || self.tables.failed.contains(pfn.index()) {
@@ -487,6 +488,22 @@ impl Zone {
             list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
             list.mark_empty();
             self.adapt(&buddy);
+        }
+    }
+
+    /// Empties each list, and waits for the threads that are about to put a frame on one: what such a
+    /// thread read of a pageblock under its list's lock is what it is now, or the frame is found here.
+    ///
+    /// Locking: each list, one after the other, with the zone lock where it holds frames. For callers
+    /// without the lock of a class.
+    pub(crate) fn drain_each_list(&self) {
+        for list in self.lists.iter() {
+            let mut list = list.lock();
+            if list.len() > 0 {
+                let mut buddy = self.buddy.lock();
+                list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+                self.adapt(&buddy);
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::Backing;
 use crate::claim::Claim;
 use crate::units::BlockIndex;
+use crate::{Backing, ContigRequest};
 
 fn zone(frames: u64) -> Zone {
     let backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
@@ -184,6 +184,34 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
         drop(other);
         assert_eq!(result.expect("it waits for a list that is empty").expect("the answer"), None, "at the limit");
     });
+}
+
+/// A thread read that a pageblock is in use, and puts a frame of it on its list when the pageblock is
+/// isolated. The claim waits for that list and finds the frame there.
+#[test]
+fn a_claim_waits_for_a_frame_on_its_way_to_a_list() {
+    let zone = zone(512);
+    let frame = one(&zone).expect("an empty zone");
+    zone.drain();
+    let pfn = frame.into_pfn();
+    std::thread::scope(|scope| {
+        // As `Zone::cache` does it, with another thread in between.
+        let mut list = zone.lists[0].lock();
+        zone.tables.frames.put(pfn).expect("in use");
+        let facts = zone.tables.blocks.facts(pfn.block());
+        assert!(!facts.isolated);
+        let claim = scope.spawn(|| zone.alloc_contig(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop));
+        while !zone.tables.blocks.facts(pfn.block()).isolated {
+            std::thread::yield_now();
+        }
+        // Time for a claim that does not wait to give up.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        list.push(facts.migrate_type, pfn);
+        drop(list);
+        assert_eq!(claim.join().expect("no panic"), Ok(()));
+    });
+    zone.drain();
+    zone.check().expect("consistent");
 }
 
 /// A request at the limit takes the locks of lists that hold frames only: another thread may have any other one for as long as it likes.
