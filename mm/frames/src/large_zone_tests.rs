@@ -128,6 +128,24 @@ fn no_call_holds_the_lock_of_a_terabyte_for_long() {
     assert_short(|| too_long(&plain_calls(), Duration::MAX));
 }
 
+/// The failed frames of a terabyte are far apart. They are looked for without the lock.
+#[test]
+fn a_look_for_failures_holds_the_lock_for_short() {
+    let config = ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() };
+    let zone = Zone::new(config).expect("address space");
+    assert_short(|| {
+        let last = TERABYTE as usize - 1;
+        let look = || {
+            // Noted again, they are reported again.
+            (0..8).for_each(|at| _ = zone.tables.failed.note(last / 8 * at));
+            zone.note_failures();
+        };
+        let seen = measure(&zone, "memory that failed", 20, look);
+        assert_eq!(seen.holds, 20, "one turn each");
+        too_long(&[seen], Duration::MAX)
+    });
+}
+
 fn plain_calls() -> Vec<Seen> {
     let store = terabyte(0);
     let zone = store.zone();

@@ -8,7 +8,7 @@
 //! bytes out of an extent asks [`Shared::has_failed`](crate::Shared::has_failed) afterwards, and nobody moves them.
 //!
 //! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is gone from what can be used, and its pageblock is never wholly free
-//! again. The OS holds a healthy page in its place, or none.
+//! again. In its place the OS holds a healthy page, or none. A frame that [`Zone::soft_offline`] retired keeps its page, which nothing touches any more.
 
 use sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
@@ -87,11 +87,17 @@ impl Zone {
     fn retire_free_frames(&self, reports: u64) {
         // What is on the lists goes through `Buddy::free`, which looks.
         self.drain_lists_above(0);
-        let mut failed = self.tables.failed.iter().peekable();
-        while failed.peek().is_some() {
+        // Frame numbers fit: the zone has as many bits as frames.
+        let mut failed = self.tables.failed.iter().map(|pfn| Pfn(pfn as u32));
+        let mut turn = [Pfn(0); TURN];
+        loop {
+            // Collected first: the way from one failed frame to the next is long in a large zone.
+            let count = turn.iter_mut().zip(&mut failed).map(|(place, pfn)| *place = pfn).count();
+            if count == 0 {
+                break;
+            }
             let mut buddy = self.buddy.lock();
-            // Frame numbers fit: the zone has as many bits as frames.
-            failed.by_ref().take(TURN).for_each(|pfn| buddy.retire_free(&self.tables, Pfn(pfn as u32)));
+            turn[..count].iter().for_each(|&pfn| buddy.retire_free(&self.tables, pfn));
         }
         self.failures_seen.store(reports, Relaxed);
     }
@@ -136,18 +142,26 @@ impl Zone {
 
     /// What memory failures did so far. Free frames that have failed are retired first.
     ///
-    /// Locking: as [`Zone::stats`].
+    /// Locking: the zone lock for a moment. After a new failure also the per-CPU lists, one after the
+    /// other, and the zone lock in short turns.
     #[must_use]
     pub fn memory_failure_stats(&self) -> MemoryFailureStats {
         self.note_failures();
         let retired = self.buddy.lock().retired;
-        let failed = || self.tables.failed.iter().map(|pfn| self.tables.frames.state(Pfn(pfn as u32)).kind());
-        let delayed = failed().filter(|kind| matches!(kind, Some(Kind::Used | Kind::Frozen))).count() as u64;
+        let delayed = self.tables.failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
         MemoryFailureStats {
             total: FrameCount(self.tables.failed.count()),
             recovered: FrameCount(retired),
             delayed: FrameCount(delayed),
         }
+    }
+
+    /// Returns whether a frame, or the block it lies in, is in use. Only the first frame of a block says so.
+    fn is_in_use(&self, pfn: Pfn) -> bool {
+        Order::SINGLE.and_larger().into_iter().any(|order| {
+            let state = self.tables.frames.state(Pfn(pfn.0 & !(order.frames() - 1)));
+            matches!(state.kind(), Some(Kind::Used | Kind::Frozen)) && state.order() == Some(order)
+        })
     }
 
     /// Makes the memory of a frame fail, for tests.

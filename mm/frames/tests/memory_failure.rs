@@ -117,6 +117,7 @@ fn r025_a_block_is_freed_around_its_failed_frames() {
     for step in [0, 1, 77, 511] {
         fail(&zone, Pfn(first.0 + step));
     }
+    assert_eq!(zone.memory_failure_stats(), failures(4, 0), "in use as a part of the block");
     drop(block);
     zone.check().expect("consistent");
     assert_eq!(zone.memory_failure_stats(), failures(4, 4));

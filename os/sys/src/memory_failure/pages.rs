@@ -15,7 +15,10 @@ use crate::{Backing, MapError, Table};
 /// # Order
 /// A page is noted before its mapping gets a fresh one in its place. So a thread that read bytes of the fresh page and then calls
 /// [`FailedPages::reports`] finds the note counted.
+///
+/// On cache lines of its own: each read asks for the reports, which change with a failure only.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct FailedPages {
     /// Units: bytes.
     page: usize,
@@ -115,8 +118,12 @@ impl FailedPages {
 }
 
 /// The numbers of the bits that are set in the word with this number.
-fn ones(index: usize, word: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
+fn ones(index: usize, mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(index * 64 + bit)
+    })
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
