@@ -199,16 +199,21 @@ impl Ids {
         Ok(())
     }
 
-    /// Gives an index back. When that empties its chunk and the shard has another one open, `emptied` is called with the chunk's first index: none of
-    /// the chunk's indices can be taken until it returns.
+    /// Gives an index back. When a chunk of its shard is emptied, by this call or by an earlier
+    /// [`Ids::give_back_later`], and the shard has another one open, the records of one such chunk go:
+    /// `emptied` is called with its first index, and none of its indices can be taken until that returns.
     ///
-    /// Locking: the shard; `emptied` is called without it, since it may call the OS.
+    /// Locking: the shard, a second time only while a chunk is emptied; `emptied` is called without it,
+    /// since it may call the OS.
     ///
     /// # Panics
     /// When the index is not taken: the owner checks that before.
     pub fn give_back(&self, index: u32, emptied: impl FnOnce(usize)) {
         self.give_back_later(index);
-        self.release_from(index as usize / CHUNK % self.shards.len(), emptied);
+        // Relaxed: this thread sees what it counted itself; a chunk of another thread is a hint.
+        if self.emptied.load(Relaxed) > 0 {
+            self.release_from(index as usize / CHUNK % self.shards.len(), emptied);
+        }
     }
 
     /// Gives an index back; the records of an emptied chunk stay until [`Ids::release_emptied`]. For a
