@@ -70,6 +70,9 @@ impl Zone {
     }
 
     /// Whether there are so many free frames that a block of this order can be expected: the lowest watermark, the block, and as many to move about.
+    ///
+    /// What is reserved counts as free here. Content may move there, since a frame on the move counts
+    /// against no limit, and the claim itself refuses a block that the reservations leave no room for.
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
         let Some(buddy) = self.buddy.lock_sound() else { return false };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
