@@ -16,6 +16,10 @@ use crate::{AllocError, MAX_OBJECT};
 /// Busy zspages looked at in one group before the next group is tried.
 const TRIES: usize = 4;
 
+/// Zspages looked at in one group at most. Those whose free places all lie in failed memory are no
+/// busy ones: they stay at the front of their list, and the group has others.
+const MAX_LOOKS: usize = 64;
+
 /// Places tried for an object whose memory fails while it is written.
 const PLACES: usize = 8;
 
@@ -198,12 +202,16 @@ impl Pool {
     ) -> Result<Option<(Slot, Exclusive<'_>)>, AllocError> {
         let mut refused = None;
         for group in Group::partial_fullest_first().chain([Group::EMPTY]) {
-            let ids = state.lists[group.index()].iter(&self.zspages).take(TRIES);
-            for extent in ids {
+            let mut tries = 0;
+            for extent in state.lists[group.index()].iter(&self.zspages).take(MAX_LOOKS) {
+                if tries == TRIES {
+                    break;
+                }
+                tries += 1;
                 let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { continue };
                 match self.choose(&mut held, class, state) {
                     Ok(Some(object)) => return Ok(Some((Slot { extent, object, class }, held))),
-                    Ok(None) => {}
+                    Ok(None) => tries -= 1,
                     Err(error) => refused = Some(error),
                 }
                 // A mark we are told of was told to whoever left before us as well, and he is on his way: new ones need the class lock.

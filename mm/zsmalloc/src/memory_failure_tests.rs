@@ -5,6 +5,8 @@ use std::sync::Arc;
 use frames::{FrameCount, Pfn, Zone, ZoneConfig};
 use sys::memory_failure::{Injection, catch_memory_failures};
 
+use crate::handle::Handle;
+use crate::zspage::frames_of;
 use crate::{Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
@@ -41,4 +43,47 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
         pool.zone.check().expect("consistent");
         assert_eq!(pool.zone.memory_failure_stats().delayed, FrameCount(0));
     }
+}
+
+/// The place of an object: its zspage, and the frames it lies in.
+fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ExtentId, Vec<Pfn>) {
+    let location = pool.handles.locate(handle).expect("live");
+    let class = pool.classes.for_len(len).expect("a class");
+    let held = pool.zspages.extents().try_share(location.extent()).expect("nobody is inside");
+    let frame = |position| held.frame(position).expect("attached");
+    (location.extent(), frames_of(class, location.object()).map(frame).collect())
+}
+
+/// Zspages whose free places all lie in failed memory do not hide the one behind them.
+#[test]
+fn failed_places_do_not_hide_the_free_ones() {
+    const LEN: usize = 700;
+    let pool = pool();
+    let stored: Vec<_> = (0..1400).map(|_| pool.store(&[1; LEN]).expect("room")).collect();
+    let mut zspages = Vec::new();
+    let mut firsts = Vec::new();
+    for &handle in &stored {
+        let (extent, frames) = place_of(&pool, handle, LEN);
+        if zspages.last() != Some(&extent) {
+            zspages.push(extent);
+            firsts.push((handle, extent, frames));
+        }
+    }
+    // The last zspage is not full.
+    firsts.pop();
+    assert!(firsts.len() > 20, "{} zspages", firsts.len());
+    let sound = [firsts[0].1, firsts[firsts.len() - 1].1];
+    for (handle, extent, frames) in firsts {
+        assert_eq!(pool.free(handle), Ok(LEN));
+        if !sound.contains(&extent) {
+            let inject = |pfn| pool.zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("sent");
+            frames.into_iter().for_each(inject);
+        }
+    }
+    let mut new = [0, 1].map(|_| place_of(&pool, pool.store(&[2; LEN]).expect("room"), LEN).0);
+    let mut sound = sound;
+    new.sort_unstable_by_key(|id| format!("{id:?}"));
+    sound.sort_unstable_by_key(|id| format!("{id:?}"));
+    assert_eq!(new, sound, "no place is left in other zspages of that fullness");
+    pool.check().expect("consistent");
 }
