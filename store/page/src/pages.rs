@@ -51,10 +51,12 @@ impl Pages {
         self.store_with(page, old, |bytes| self.pool.store(bytes))
     }
 
-    /// Stores a page with a frame that was reserved, where it needs one. No limit can refuse it.
+    /// Stores a page with a frame that was reserved, where it needs one. No limit can refuse it
+    /// while the memory of that frame is sound.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is stored then, and the reservation is not spent.
+    /// [`StoreError`]; nothing is stored then, and the reservation is not spent, unless the memory it
+    /// stood for failed. Then a limit can refuse the page as well.
     pub fn store_reserved(&self, page: &Page, reservation: &mut Reservation<'_>) -> Result<Stored, StoreError> {
         self.store_with(page, Stored::EMPTY, |bytes| self.pool.store_reserved(bytes, reservation))
     }

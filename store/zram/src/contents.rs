@@ -160,7 +160,8 @@ impl Contents {
     }
 
     /// Stores a page for a slot with what is reserved there, after it was refused for want of memory. The slot holds plain zeros afterwards, until the
-    /// caller puts the page in. `None` when nothing is reserved there, or it is of no use; the slot is as it was then.
+    /// caller puts the page in. `None` when nothing is reserved there, or it is of no use; the slot is as it was then. When the memory
+    /// of the reserved frame fails and the page finds no other place, the reservation is spent: the slot holds plain zeros then, too.
     pub(crate) fn store_reserved(&self, slot: usize, page: &Page, refused: StoreError) -> Option<Stored> {
         if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
             return None;
