@@ -1,0 +1,240 @@
+//! Memory that fails while other threads read, write, compact and migrate: an object is whole, or a
+//! typed error. A check that comes before the copy it is for finds the memory healthy.
+
+#![cfg(not(any(loom, shuttle, miri)))]
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use frames::{CompactRequest, FrameCount, Pfn, Zone, ZoneConfig};
+use sys::memory_failure::{Injection, catch_memory_failures};
+use zsmalloc::{AccessError, Budget, Handle, MapMode, Pool, PoolConfig};
+
+const FRAMES: u64 = 16 << 10;
+/// Frames that fail: fewer than there are.
+const FAILURES: usize = 1500;
+/// Objects of each worker.
+const OBJECTS: usize = 24;
+
+/// Pseudo-random numbers (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % end
+    }
+}
+
+/// Bytes of which none is 0: a page that takes the place of a failed one has zeros.
+fn content(tag: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|at| tag.wrapping_mul(31).wrapping_add(at as u8) | 1).collect()
+}
+
+/// The bytes of an object, as each kind of careful reader gets them.
+fn read(pool: &Pool, handle: Handle, random: &mut Random) -> Result<Vec<u8>, AccessError> {
+    if random.below(2) == 0 {
+        return pool.map(handle, MapMode::ReadOnly).map(|mapped| mapped.to_vec());
+    }
+    let object = pool.read(handle)?;
+    let bytes = object.to_vec();
+    object.intact().map(|()| bytes)
+}
+
+/// An object and what was stored in it.
+struct Object {
+    handle: Handle,
+    tag: u8,
+    len: usize,
+}
+
+impl Object {
+    fn store(pool: &Pool, random: &mut Random) -> Self {
+        let (tag, len) = (random.below(256) as u8, [700, 1500, 2500, 3100, 4096][random.below(5)]);
+        Self { handle: pool.store(&content(tag, len)).expect("room"), tag, len }
+    }
+
+    /// Reads the object. Returns whether it is there.
+    fn is_whole(&self, pool: &Pool, random: &mut Random) -> bool {
+        match read(pool, self.handle, random) {
+            Ok(bytes) => {
+                assert!(bytes == content(self.tag, self.len), "an object is other bytes than those stored");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away");
+                false
+            }
+        }
+    }
+}
+
+/// Reads, writes and replaces objects until the end. Returns what is left, and how many were lost.
+fn work(pool: &Pool, is_over: &AtomicBool, seed: u64) -> (Vec<Object>, usize) {
+    let mut random = Random(seed);
+    let mut objects: Vec<_> = (0..OBJECTS).map(|_| Object::store(pool, &mut random)).collect();
+    let mut lost = 0;
+    // Relaxed: only a signal to stop.
+    while !is_over.load(Relaxed) {
+        let object = &mut objects[random.below(OBJECTS)];
+        if !object.is_whole(pool, &mut random) {
+            lost += 1;
+            object.tag = object.tag.wrapping_add(1);
+            pool.write(object.handle, &content(object.tag, object.len)).expect("room elsewhere");
+        } else if random.below(3) == 0 {
+            assert_eq!(pool.free(object.handle), Ok(object.len));
+            *object = Object::store(pool, &mut random);
+        }
+    }
+    (objects, lost)
+}
+
+/// Makes random frames fail that are in use: of the lowest ones that have not failed, which are used first.
+/// Ends early when the others have ended.
+fn fail_frames(zone: &Zone, is_over: &AtomicBool) {
+    const LOOK: u32 = 512;
+    let (mut random, mut low, mut failures) = (Random(99), 0, 0);
+    // Relaxed: only a signal to stop.
+    while failures < FAILURES && !is_over.load(Relaxed) {
+        while zone.has_failed(Pfn(low)) {
+            low += 1;
+        }
+        let is_target = |&pfn: &Pfn| !zone.has_failed(pfn) && zone.get(pfn).is_some();
+        let in_use: Vec<_> = (low..(low + LOOK).min(FRAMES as u32)).map(Pfn).filter(is_target).collect();
+        if in_use.is_empty() {
+            thread::yield_now();
+            continue;
+        }
+        let pfn = in_use[random.below(in_use.len())];
+        zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent");
+        failures += 1;
+    }
+}
+
+fn pool() -> (Arc<Zone>, Arc<Pool>) {
+    catch_memory_failures().expect("a handler");
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(FRAMES), ..ZoneConfig::default() });
+    let zone = Arc::new(zone.expect("a small zone"));
+    let pool = Pool::new(Arc::clone(&zone), PoolConfig::default()).expect("a small pool");
+    (zone, pool)
+}
+
+/// Says that the work is over, also when an assertion ended it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Does work again and again while frames fail.
+fn while_memory_fails(zone: &Zone, mut work: impl FnMut()) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = Over(&is_over);
+        let injector = scope.spawn(|| fail_frames(zone, &is_over));
+        while !injector.is_finished() {
+            work();
+        }
+    });
+}
+
+/// memory that fails under the copy of a reader is told, however late it fails.
+#[test]
+fn r025_a_copy_is_whole_while_memory_fails() {
+    let (zone, pool) = pool();
+    let bytes = content(1, 4096);
+    let handle = pool.store(&bytes).expect("room");
+    let (mut whole, mut lost) = (0, 0);
+    while_memory_fails(&zone, || match pool.map(handle, MapMode::ReadOnly) {
+        Ok(mapped) => {
+            assert!(mapped[..] == bytes[..], "a copy is other bytes than those stored");
+            whole += 1;
+        }
+        Err(error) => {
+            assert_eq!(error, AccessError::MemoryFailure);
+            lost += 1;
+            pool.write(handle, &bytes).expect("room elsewhere");
+        }
+    });
+    assert!(whole > 0 && lost > 0, "{whole} copies, {lost} lost");
+}
+
+/// an object that compaction moves out of failing memory is the whole object, or stays there.
+#[test]
+fn r025_a_moved_object_is_whole_while_memory_fails() {
+    let (zone, pool) = pool();
+    let bytes = content(2, 1500);
+    let mut moved = 0;
+    while_memory_fails(&zone, || {
+        let stored: Vec<_> = (0..32).map(|_| pool.store(&bytes).expect("room")).collect();
+        let mut handles = Vec::new();
+        for (at, handle) in stored.into_iter().enumerate() {
+            if at % 3 == 0 {
+                handles.push(handle);
+            } else {
+                assert_eq!(pool.free(handle), Ok(bytes.len()));
+            }
+        }
+        moved += pool.compact(&Budget::unlimited()).objects_moved;
+        for handle in handles {
+            match pool.map(handle, MapMode::ReadOnly) {
+                Ok(mapped) => assert!(mapped[..] == bytes[..], "an object has moved as other bytes"),
+                Err(error) => assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away"),
+            }
+            assert_eq!(pool.free(handle), Ok(bytes.len()));
+        }
+    });
+    assert!(moved > 0);
+}
+
+/// whatever memory fails at whatever moment, no object is ever other bytes.
+#[test]
+fn r025_an_object_is_whole_while_memory_fails() {
+    let (zone, pool) = pool();
+    let is_over = AtomicBool::new(false);
+    let repeat = |work: &dyn Fn()| {
+        while !is_over.load(Relaxed) {
+            work();
+        }
+    };
+    let (mut objects, mut lost) = (Vec::new(), 0);
+    thread::scope(|scope| {
+        let workers = [1, 2].map(|seed| {
+            scope.spawn({
+                let (pool, is_over) = (&pool, &is_over);
+                move || {
+                    let _over = Over(is_over);
+                    work(pool, is_over, seed)
+                }
+            })
+        });
+        scope.spawn(|| repeat(&|| _ = pool.compact(&Budget::unlimited())));
+        scope.spawn(|| repeat(&|| _ = zone.compact(CompactRequest::default())));
+        let injector = scope.spawn(|| fail_frames(&zone, &is_over));
+        let injected = injector.join();
+        is_over.store(true, Relaxed);
+        injected.expect("no panic");
+        for worker in workers {
+            let (left, of_them) = worker.join().expect("no panic");
+            objects.extend(left);
+            lost += of_them;
+        }
+    });
+    assert!(lost > FAILURES / 50, "objects were lost: {lost}");
+    let mut random = Random(7);
+    for object in objects {
+        object.is_whole(&pool, &mut random);
+        assert_eq!(pool.free(object.handle), Ok(object.len));
+    }
+    pool.check().expect("consistent");
+    zone.drain();
+    zone.check().expect("consistent");
+    let stats = zone.memory_failure_stats();
+    assert_eq!((stats.recovered, stats.delayed, pool.frames()), (stats.total, FrameCount(0), 0));
+}
