@@ -21,6 +21,7 @@ mod serve;
 mod signals;
 mod sizes;
 mod stat;
+mod stderr_log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("memzip: {}", one_line(&error));
+            output::warn(&one_line(&error));
+            output::flush_log();
             ExitCode::FAILURE
         }
     }

@@ -17,11 +17,10 @@ pub(crate) fn tell(near: NearlyFull) {
     // A thread that panicked while it held this left a time, which is whole.
     let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let is_due = is_due(&mut last, Instant::now());
-    // A reader of standard error that is slow must not hold up the other clients.
     drop(last);
     if is_due {
         let NearlyFull { needed, limit } = near;
-        // Not eprintln: it panics where the terminal is gone, and this is the thread of a client.
+        // Not eprintln: it waits where nobody reads, panics where the terminal is gone, and this is the thread of a client.
         output::warn(&format!(
             "nearly full: {} of --mem-limit {} are needed; writes will fail at the limit",
             human(needed),

@@ -1,8 +1,14 @@
 //! Standard output, and standard error while a server runs.
 
 use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+
+use crate::stderr_log::StderrLog;
+
+/// Set while a server runs.
+static LOG: OnceLock<StderrLog> = OnceLock::new();
 
 /// How a command's result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +28,24 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// From here on [`warn`] never waits for a reader of standard error.
+pub(crate) fn start_log() -> Result<()> {
+    // The first one stays.
+    let _ = LOG.set(StderrLog::start()?);
+    Ok(())
+}
+
 /// Writes a line to standard error. Where nobody reads it any more, for the terminal was closed, the line is lost and the server goes on.
 pub(crate) fn warn(line: &str) {
-    let _ = writeln!(std::io::stderr(), "memzip: {line}");
+    match LOG.get() {
+        Some(log) => log.push(line),
+        None => _ = writeln!(std::io::stderr(), "memzip: {line}"),
+    }
+}
+
+/// Waits a moment for the lines of [`warn`] that are not written yet.
+pub(crate) fn flush_log() {
+    if let Some(log) = LOG.get() {
+        log.flush();
+    }
 }

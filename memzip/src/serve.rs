@@ -32,6 +32,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     if let Listen::Unix(path) = &listen {
         ensure!(!is_same(path, &control), "--unix and --control are both {shown}: give each a socket of its own");
     }
+    output::start_log()?;
     let disk = Zram::new(config(&args)).with_context(|| {
         format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
     })?;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
+    output::flush_log();
     Ok(())
 }
 

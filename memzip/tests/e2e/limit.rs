@@ -100,7 +100,14 @@ fn a_disk_that_gets_full_says_so_before_writes_fail() {
     assert_eq!(server.said(), "");
     assert_eq!((&stat(&server)["nearly_full"], metric().as_str()), (&false.into(), "memzip_nearly_full 0"));
 
-    let said = write(&format!("write -s {} 8M 16M", noise.display()));
+    const STEP: usize = 128 << 10;
+    let before = (8 * MIB..16 * MIB).step_by(STEP).take_while(|at| {
+        let said = write(&format!("write -s {} {at} {STEP}", noise.display()));
+        assert!(said.contains("wrote 131072/131072 bytes"), "it was not told before: {said}");
+        server.said().is_empty()
+    });
+    assert!(before.count() > 20);
+    let said = write(&format!("write -s {} 16M 16M", noise.display()));
     assert!(said.contains("No space left on device"), "{said}");
     let said = server.said();
     assert!(said.starts_with("memzip: nearly full: ") && said.contains(" of --mem-limit 16M are needed"), "{said}");

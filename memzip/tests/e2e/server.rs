@@ -62,6 +62,17 @@ impl Server {
         Self::start_saying_to(writer.into(), tempfile::tempdir().expect("a temporary folder"), size, options)
     }
 
+    /// [`Server::start`], where standard error is a pipe that is full. Nobody reads it as long as the second value lives.
+    pub fn start_stuck(size: &str, options: &[&str]) -> (Self, std::io::PipeReader) {
+        use std::io::Write;
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be non-blocking");
+        while writer.write(&[b'x'; 4096]).is_ok() {}
+        while writer.write(b"x").is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).expect("and blocking");
+        (Self::start_saying_to(writer.into(), tempfile::tempdir().expect("a temporary folder"), size, options), reader)
+    }
+
     fn start_saying_to(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
         let socket = folder.path().join("disk.sock");
         let mut command = memzip("serve");

@@ -4,6 +4,8 @@ use crate::rude::deaf_client;
 use crate::server::Server;
 use crate::tool::{self, need};
 use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -26,12 +28,31 @@ fn an_idle_server_ends_cleanly_on_each_signal() {
 /// A terminal that is closed may send the signal twice; only one of the others ends a server at once.
 #[test]
 fn a_second_hangup_does_not_cut_the_end_short() {
-    let mut server = Server::start("16M", &[]);
-    let _silent = std::os::unix::net::UnixStream::connect(server.socket()).expect("the server listens");
-    std::thread::sleep(Duration::from_millis(100));
+    let mut server = Server::start("64M", &["--shutdown-grace", "2s"]);
+    let _busy = deaf_client(&server);
     server.signal(Signal::HUP);
-    std::thread::sleep(Duration::from_millis(50));
+    // Too late to belong to the first one.
+    std::thread::sleep(Duration::from_millis(700));
+    server.assert_alive();
     ends_cleanly(&mut server, Signal::HUP);
+}
+
+/// A line that cannot be written stops neither the client it is about, nor the others, nor the end.
+#[test]
+fn a_stderr_nobody_reads_stops_nothing() {
+    let options = ["--max-connections", "1", "--shutdown-grace", "2s"];
+    let (mut server, _unread) = Server::start_stuck("64M", &options);
+    let busy = deaf_client(&server);
+    for _ in 0..2 {
+        let mut refused = UnixStream::connect(server.socket()).expect("the server listens");
+        refused.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+        refused.read_exact(&mut [0; 18]).expect("a greeting");
+        // Client flags, then NBD_OPT_GO for the export without a name.
+        refused.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0").expect("it takes the handshake");
+        refused.read_exact(&mut [0; 20]).expect("an answer, though nobody reads that it was refused");
+    }
+    drop(busy);
+    ends_cleanly(&mut server, Signal::TERM);
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! Lines on standard error while a server runs.
+//!
+//! One thread writes them. A pipe that nobody reads is full after a while, and a write to it waits without end: that may stop
+//! this thread, and no other. Lines that find the queue full are dropped and counted.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Lines that may wait to be written.
+const QUEUE: usize = 256;
+/// How long the end of the process waits for lines that are not written yet.
+const FLUSH_TIME: Duration = Duration::from_millis(500);
+
+/// Where to say something without waiting.
+#[derive(Debug)]
+pub(crate) struct StderrLog {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(String),
+    /// Answered when all lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+impl StderrLog {
+    /// Starts the thread.
+    pub(crate) fn start() -> Result<Self> {
+        // A file of its own: the lock of the standard library's would be held during a write.
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("cannot duplicate standard error")?;
+        Self::start_on(File::from(stderr))
+    }
+
+    fn start_on(file: impl Write + Send + 'static) -> Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let dropped = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&dropped);
+        std::thread::Builder::new()
+            .name("stderr".into())
+            .spawn(move || write_all(&messages, &counter, file))
+            .context("cannot start the thread for standard error")?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Has a line written, or drops it when too many wait. Never waits.
+    pub(crate) fn push(&self, line: &str) {
+        if self.queue.try_send(Message::Line(line.to_owned())).is_err() {
+            // Relaxed: a sum that orders nothing.
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits a moment for the lines that are not written yet.
+    pub(crate) fn flush(&self) {
+        let (done, is_done) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // Too late or not at all: nobody reads them.
+            let _ = is_done.recv_timeout(FLUSH_TIME);
+        }
+    }
+}
+
+fn write_all(messages: &Receiver<Message>, dropped: &AtomicU64, mut file: impl Write) {
+    for message in messages {
+        match message {
+            Message::Line(line) => {
+                // Relaxed: as in `push`.
+                let note = match dropped.swap(0, Relaxed) {
+                    0 => String::new(),
+                    count => format!("memzip: {count} lines were dropped: standard error was not read\n"),
+                };
+                // Where it is closed, for the terminal is gone, the line is lost and the server goes on.
+                let _ = file.write_all(format!("{note}memzip: {line}\n").as_bytes());
+            }
+            Message::Flush(done) => _ = done.try_send(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Passes on what is written, and takes nothing more until that is received.
+    struct Slow(SyncSender<String>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stopped_costs_lines_and_no_time() {
+        let (written, lines) = mpsc::sync_channel(0);
+        let log = StderrLog::start_on(Slow(written)).expect("a thread");
+        // One is in the hands of the thread; the queue is full of others.
+        (0..QUEUE + 101).for_each(|number| log.push(&number.to_string()));
+        log.flush();
+        let (mut shown, mut dropped) = (0, 0);
+        for line in lines.iter().take(QUEUE) {
+            shown += 1;
+            let note = line.strip_prefix("memzip: ").and_then(|rest| rest.split_once(" lines were dropped"));
+            dropped += note.map_or(0, |(count, _)| count.parse::<usize>().expect("a number"));
+        }
+        assert_eq!(shown, QUEUE);
+        assert!((100..=101).contains(&dropped), "{dropped}");
+    }
+}
