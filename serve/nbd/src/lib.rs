@@ -63,6 +63,8 @@
 //! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
 //! * Extended headers are spoken where a client asks for them: 64-bit ranges for requests without data, at most 8192 extents in a
 //!   status answer. A payload longer than 32 MiB ends the connection; `BLOCK_STATUS` takes no payload, and none is offered.
+//! * A client that closes a unix socket while a long trim or zeroing is under way counts as gone, also if it said `DISC` before:
+//!   the rest of the range keeps its content. Wait for the reply before `DISC`.
 //! * No TLS: use a unix socket, or a tunnel.
 #![forbid(unsafe_code)]
 
