@@ -81,7 +81,8 @@
 //! A page of memory with an error that cannot be corrected ends the process by SIGBUS, unless the program asks for another end. It asks with one call; a
 //! library does not take SIGBUS unasked. From then on a failure in the arena of a zone costs what was stored in the failed page: a read of that is
 //! [`BlockError::Damaged`](block::BlockError::Damaged) or [`AccessError::MemoryFailure`](zsmalloc::AccessError::MemoryFailure), an overwrite or a free
-//! works, and the frame is never used again. Failures anywhere else, in code, stacks, the heap or the tables of a zone, end the process as before.
+//! works, and the frame is never used again. A failure anywhere else, in code, stacks, the heap or the tables of a zone, ends the process as before: when a
+//! thread touches that memory.
 //!
 //! ```
 //! memzip::catch_memory_failures()?;

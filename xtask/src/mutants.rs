@@ -49,7 +49,7 @@ pub fn tests() -> Result<Vec<(String, Test)>> {
     Ok(mutants.iter().flat_map(|mutant| mutant.tests().map(|test| (mutant.name.clone(), test.clone()))).collect())
 }
 
-/// Tries the mutants and prints what became of each.
+/// Tries the mutants. Standard error tells how it goes, and standard output what became of each.
 pub fn run(args: &Args) -> Result<()> {
     let mutants = chosen(args)?;
     if args.list {
@@ -60,10 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
     check_unchanged(&copy, &mutants)?;
     let mut rows = Vec::new();
     for mutant in &mutants {
-        println!("\n==== mutant {}: without {} ====", mutant.name, mutant.guard);
+        eprintln!("\n==== mutant {}: without {} ====", mutant.name, mutant.guard);
         let start = Instant::now();
         let verdict = try_mutant(&copy, mutant)?;
-        println!("{}", verdict.text());
+        eprintln!("{}", verdict.text());
         rows.push((mutant, verdict, start.elapsed()));
     }
     report(&rows)
@@ -86,11 +86,11 @@ fn chosen(args: &Args) -> Result<Vec<Mutant>> {
 
 /// Every test named in a header must exist and hold while nothing is taken out.
 fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
-    println!("==== without any mutant ====");
+    eprintln!("==== without any mutant ====");
     let tests: BTreeSet<&Test> = mutants.iter().flat_map(Mutant::tests).collect();
     for test in tests {
         match Trial::of(copy, test)?.run(PATIENCE)? {
-            Outcome::Held => println!("holds: {test}"),
+            Outcome::Held => eprintln!("holds: {test}"),
             Outcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
             Outcome::Hung => bail!("{test} does not end although nothing was changed"),
             Outcome::NoSuchTest => bail!("{test} is no test"),
@@ -178,7 +178,7 @@ fn end_of(said: &str) -> String {
 
 /// The table; an error unless all were caught.
 fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
-    println!("\n{:<34} {:<9} {:>5}  guard", "mutant", "", "s");
+    println!("{:<34} {:<9} {:>5}  guard", "mutant", "", "s");
     for (mutant, verdict, time) in rows {
         let word = match verdict {
             Verdict::Caught(_) => "caught",
