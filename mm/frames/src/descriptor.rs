@@ -143,7 +143,7 @@ impl Descriptors {
 
     /// Notes what its owner calls the frame. Only that owner calls this, with the frame in use.
     pub(crate) fn set_name(&self, pfn: Pfn, name: u32, position: u8) {
-        // Relaxed: whoever acts on a name takes the owner's lock and looks again. 0 is none: the last number is no name.
+        // Relaxed: a thread that acts on a name takes the owner's lock and looks again. 0 is none: the last number is no name.
         self.word(pfn, NAME).store(name + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }

@@ -4,7 +4,7 @@
 //!  the OS says so (sys::memory_failure) --+--> noted --+-- free or cached: retired by the next request for a frame
 //!  Zone::soft_offline, content moved -----+            +-- in use: retired when its last reference goes
 //! ```
-//! A frame is noted before its last reference goes, and whoever frees it looks: so no free list ever gets it. What a noted frame holds is lost. Whoever copies
+//! A frame is noted before its last reference goes, and the thread that frees it looks: so no free list ever gets it. What a noted frame holds is lost. Whoever copies
 //! bytes out of an extent asks [`Shared::has_failed`](crate::Shared::has_failed) afterwards, and nobody moves them.
 //!
 //! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is gone from what can be used, and its pageblock is never wholly free
@@ -191,7 +191,7 @@ impl<'z> Targets<'z> for Retiring<'z> {
 
     fn vacated(&mut self, old: Vacated<'z>) {
         old.pfn().map(|pfn| self.zone.tables.failed.note(pfn.index()));
-        // Freed, and looked at, by whoever has the last reference.
+        // Freed, and looked at, by the thread that gives the last reference back.
         drop(old);
     }
 }

@@ -42,7 +42,7 @@ pub enum AdoptError {
         /// The frame.
         pfn: Pfn,
     },
-    /// It has an owner already, is no single frame, or somebody else with a reference holds its page lock.
+    /// It has an owner already, is no single frame, or another thread holds its page lock.
     #[error("{pfn} has an owner already, is part of a block, or is locked")]
     Taken {
         /// The frame.
@@ -102,7 +102,7 @@ impl Registry {
 
     /// Whether the frames of this owner are in extents, which alone may hand them over.
     pub(crate) fn is_of_extents(&self, id: OwnerId) -> bool {
-        // Relaxed: set before the owner's first frame is published, and whoever asks has seen the owner in a frame's state (Acquire).
+        // Relaxed: set before the owner's first frame is published, and a thread that asks has seen the owner in a frame's state (Acquire).
         self.of_extents.get(usize::from(id.0.get()) - 1).is_some_and(|mark| mark.load(Ordering::Relaxed))
     }
 

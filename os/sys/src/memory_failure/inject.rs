@@ -45,7 +45,8 @@ impl Mapping {
     }
 }
 
-/// What the kernel's `siginfo_t` of SIGBUS is.
+/// The kernel's whole `siginfo_t` of SIGBUS: queueing a signal reads all 128 bytes, so the front that
+/// the handler reads is not enough here.
 #[repr(C)]
 struct Siginfo {
     signal: c_int,

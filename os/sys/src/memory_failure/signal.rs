@@ -123,7 +123,7 @@ fn is_handled(info: *const siginfo_t) -> bool {
 /// Does what SIGBUS did before.
 fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // Acquire pairs with the Release in `catch_memory_failures`.
-    // SAFETY: INV-BEFORE-1.
+    // SAFETY: INV-BEFORE-1: the pointer is null or points at a record that is never freed or changed.
     let Some(before) = (unsafe { BEFORE.load(Acquire).as_ref() }) else { return by_default(signal) };
     // SAFETY: the kernel gives a handler with SA_SIGINFO a whole `siginfo_t`, which is alive until the handler returns.
     let code = unsafe { (*info).si_code };
