@@ -244,6 +244,9 @@ mod tests {
             }
             Ok(())
         }
+        fn verify(&self, span: Span) -> Result<(), BlockError> {
+            self.disk.verify(span)
+        }
         fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
             self.disk.write(span, buf)
         }

@@ -42,6 +42,9 @@ impl BlockDevice for Huge {
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
         self.0.read(span, buf)
     }
+    fn verify(&self, span: Span) -> Result<(), BlockError> {
+        self.0.verify(span)
+    }
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
         self.0.write(span, buf)
     }

@@ -79,6 +79,8 @@ fn thirty_two_mebibytes_are_written_and_read_in_one_request() {
     simple.store(12_345, &data);
     assert!(disk.content()[12_345..][..data.len()] == data);
     assert!(read_simple(&mut simple, 12_345, 32 << 20) == data);
+    // A device that learns from its reads, as a cache does, sees one.
+    assert_eq!(disk.bytes_read.load(Ordering::Relaxed), 32 << 20);
     assert!(read_chunks(&mut structured, 0, 12_345, 32 << 20).0 == data);
     let (whole, kinds) = read_chunks(&mut structured, DF, 12_345, 32 << 20);
     assert!(whole == data);

@@ -69,6 +69,13 @@ pub trait BlockDevice: Send + Sync {
     /// [`BlockError::Busy`] when a page cannot be reached just now, [`BlockError::Damaged`] when one cannot be decoded; `buf` is then undefined but holds nothing foreign.
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError>;
 
+    /// Checks that the span can be read, as SCSI's VERIFY does. It counts as no read, and a cache of the
+    /// device learns nothing from it.
+    ///
+    /// # Errors
+    /// Those of [`BlockDevice::read`].
+    fn verify(&self, span: Span) -> Result<(), BlockError>;
+
     /// Writes `buf` to the span. `buf.len()` equals `span.len()`.
     ///
     /// # Errors

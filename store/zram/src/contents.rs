@@ -63,7 +63,6 @@ impl Contents {
                         if pinned.has_failed() {
                             break;
                         }
-                        self.counters.add(Counter::HotHits, 1);
                         return Ok(pinned.stored());
                     }
                 }

@@ -97,6 +97,20 @@ fn a_page_is_hot_once_it_is_read_twice() {
     disk.check().expect("sound");
 }
 
+/// A look whether pages can be read counts as no read and makes no page hot, however often it comes.
+#[test]
+fn verifying_a_page_is_not_reading_it() {
+    let disk = disk(16);
+    write(&disk, 0, &text(0));
+    touch(&disk, 1, text(1));
+    let before = disk.stat();
+    (0..3).for_each(|_| disk.verify(span(0, 2 * 4096)).expect("nothing is damaged"));
+    assert_eq!((disk.stat().io, disk.stat().hot), (before.io, before.hot));
+    disk.read(span(0, 2 * 4096), &mut [0; 2 * 4096]).expect("nothing is damaged");
+    let stat = disk.stat();
+    assert_eq!((stat.hot.hot_pages, stat.hot.hits, stat.io.reads), (1, before.hot.hits + 1, before.io.reads + 2));
+}
+
 /// The cache never takes more than its size; who was used lately stays, and what left reads as it was written.
 #[test]
 fn a_full_cache_gives_up_its_oldest_page() {

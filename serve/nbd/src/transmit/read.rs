@@ -1,8 +1,8 @@
 //! Reads: the device decodes straight into the outbox.
 //!
 //! A simple reply promises all its bytes before the first is sent. So it is read whole before its head is
-//! written, where a buffer is left for that; else it is read twice: once to see that every page is
-//! readable, then piece by piece. A page that becomes unreadable in between ends the connection.
+//! written, where a buffer is left for that; else the device verifies the span first, and it is then
+//! read piece by piece. A page that becomes unreadable in between ends the connection.
 //! Structured replies need neither: an error may follow data.
 
 use super::{Attempt, Line, PIECE, RUNS, piece_end};
@@ -67,12 +67,8 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     fn read_simple_long(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
-        self.channel.reserve(PIECE as usize)?;
-        for piece in pieces(span, self.device) {
-            let space = self.channel.outbox().space(piece.len() as usize);
-            if let Err(error) = self.device.read(piece, space) {
-                return self.fail(to, &error.into());
-            }
+        if let Err(error) = self.device.verify(span) {
+            return self.fail(to, &error.into());
         }
         self.channel.outbox().put(&reply::simple(to.cookie, None));
         for piece in pieces(span, self.device) {

@@ -19,6 +19,8 @@ pub struct Disk {
     read_only: bool,
     /// How often `flush` was called.
     pub flushes: AtomicU64,
+    /// Bytes that `read` has read.
+    pub bytes_read: AtomicU64,
 }
 
 impl Disk {
@@ -32,6 +34,7 @@ impl Disk {
             room: AtomicU64::new(u64::MAX),
             read_only: false,
             flushes: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
         }
     }
 
@@ -82,17 +85,18 @@ impl BlockDevice for Disk {
     }
 
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
-        let damaged = self.damaged.lock().unwrap();
-        if !damaged.is_empty() {
-            for page in Self::pages(span) {
-                if damaged.contains(&(page as u64)) {
-                    return Err(BlockError::Damaged { offset: page as u64 * PAGE });
-                }
-            }
-        }
-        drop(damaged);
+        self.verify(span)?;
+        self.bytes_read.fetch_add(span.len(), Ordering::Relaxed);
         buf.copy_from_slice(&self.bytes.read().unwrap()[Self::range(span)]);
         Ok(())
+    }
+
+    fn verify(&self, span: Span) -> Result<(), BlockError> {
+        let damaged = self.damaged.lock().unwrap();
+        match Self::pages(span).map(|page| page as u64).find(|page| damaged.contains(page)) {
+            Some(page) => Err(BlockError::Damaged { offset: page * PAGE }),
+            None => Ok(()),
+        }
     }
 
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
@@ -186,6 +190,9 @@ impl BlockDevice for Slow {
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
         self.0.read(span, buf)
     }
+    fn verify(&self, span: Span) -> Result<(), BlockError> {
+        self.0.verify(span)
+    }
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
         assert!(self.1 < Duration::MAX, "a bug in a device");
         thread::sleep(self.1);
@@ -252,6 +259,10 @@ impl BlockDevice for Sparse {
             }
             buf = rest;
         }
+        Ok(())
+    }
+
+    fn verify(&self, _: Span) -> Result<(), BlockError> {
         Ok(())
     }
 
