@@ -4,7 +4,6 @@
 //! uncharges after it went back. Charges are for whole table pages or chunks: they take the zone lock, which is too dear for single objects.
 
 use crate::error::AllocError;
-use crate::geometry::FRAME_SIZE;
 use crate::reclaim::NoLocksHeld;
 use crate::units::FrameCount;
 use crate::zone::Zone;
@@ -20,7 +19,8 @@ pub struct MemoryUse {
     pub held: u64,
     /// What it may hold in addition.
     pub room: u64,
-    /// What it needs for frames in use, cached or kept for claims, and for tables: `held` without free frames.
+    /// What no other request can have: frames in use, cached, reserved or kept for claims, the room kept
+    /// for the records of reserved frames, and tables.
     pub needed: u64,
     /// Free frames for which the OS may hold memory.
     pub unused: FrameCount,
@@ -85,7 +85,7 @@ impl Zone {
             limit: buddy.memory.limit,
             held: buddy.memory_bytes(),
             room: buddy.memory_room(),
-            needed: buddy.counted() * FRAME_SIZE as u64 + buddy.metadata_bytes(),
+            needed: buddy.needed_bytes(),
             unused: FrameCount(buddy.memory.reached.saturating_sub(buddy.charged)),
         }
     }

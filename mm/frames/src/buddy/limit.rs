@@ -90,6 +90,17 @@ impl Buddy {
         (self.charged + self.reserved + self.reservations).saturating_sub(self.moving)
     }
 
+    /// What no other request can have: counted frames, metadata, and what is kept for the records of
+    /// reserved frames. Units: bytes.
+    pub(crate) fn needed_bytes(&self) -> u64 {
+        self.counted_bytes() + kept_for_records(self.reservations) * FRAME_SIZE as u64
+    }
+
+    /// Counted frames and metadata. Units: bytes.
+    fn counted_bytes(&self) -> u64 {
+        self.counted() * FRAME_SIZE as u64 + self.metadata_bytes()
+    }
+
     /// Keeps room for `frames` below the limits. Returns whether there was as much.
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
         let sum = self.reservations.saturating_add(frames);
@@ -128,17 +139,16 @@ impl Buddy {
 
     /// Counts metadata of an owner. What is kept for the records of reserved frames is for those alone.
     pub(crate) fn charge(&mut self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
-        let kept = match purpose {
-            ChargeFor::Anything => kept_for_records(self.reservations),
-            ChargeFor::ReservedFrame => 0,
+        let needed = match purpose {
+            ChargeFor::Anything => self.needed_bytes(),
+            ChargeFor::ReservedFrame => self.counted_bytes(),
         };
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
-        let counted = (self.counted() + kept) * FRAME_SIZE as u64 + self.metadata_bytes();
-        let frames = self.memory_bytes().max(counted);
+        let taken = self.memory_bytes().max(needed);
         match self.memory.limit {
-            Some(limit) if limit.checked_sub(frames).is_none_or(|room| room < bytes) => Err(AllocError::Limit),
+            Some(limit) if limit.checked_sub(taken).is_none_or(|room| room < bytes) => Err(AllocError::Limit),
             _ => {
                 self.memory.charged += bytes;
                 Ok(())
