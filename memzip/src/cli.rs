@@ -90,8 +90,8 @@ pub(crate) struct Serve {
     pub(crate) idle_timeout: Option<Time>,
     /// At the end, wait so long for requests in flight
     ///
-    /// Then trims and zeroings that are still under way are interrupted and refused with ESHUTDOWN, and a second
-    /// later the process ends.
+    /// Then trims and zeroings that are still under way are interrupted and refused with ESHUTDOWN, and a
+    /// second later all connections are closed.
     #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(5)))]
     pub(crate) shutdown_grace: Time,
     /// Size of the disk; memory is taken only as it fills

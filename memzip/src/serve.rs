@@ -48,13 +48,14 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     // Before the URI is printed: a reader of it may send a signal next.
     end_on_signal(server.handle(), sockets.clone())?;
     let movers = Movers::start(&disk, mover_config(&args))?;
-    let subject = Arc::new(Subject::new(disk, movers, &server));
-    let control = ControlPlane::start(control, subject)?;
-    sockets.extend([control.socket_file()]);
+    let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
+    let control = sockets.add(|| ControlPlane::start(control, subject), ControlPlane::socket_file)?;
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
     output::flush_log();
+    // Dropping the disk would visit each of its pages; the OS takes the memory of a process as a whole.
+    std::mem::forget(disk);
     Ok(())
 }
 

@@ -22,6 +22,15 @@ impl SocketFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
     }
 
+    /// Adds the file of a socket that `bind` makes. A signal that ends the process waits meanwhile, so it
+    /// leaves no socket behind.
+    pub(crate) fn add<T>(&self, bind: impl FnOnce() -> Result<T>, file: impl FnOnce(&T) -> SocketFile) -> Result<T> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = bind()?;
+        files.push(file(&bound));
+        Ok(bound)
+    }
+
     /// Removes all files that are still there.
     fn remove(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(SocketFile::remove);
