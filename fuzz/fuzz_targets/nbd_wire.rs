@@ -103,7 +103,9 @@ fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
         assert_eq!(head[..4], magic.to_be_bytes(), "chunk magic");
         assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
         let kind = u16::from_be_bytes([head[6], head[7]]);
-        let last = |bytes: usize| head[head_len - bytes..].iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
+        let last = |bytes: usize| {
+            head[head_len - bytes..].iter().fold(0, |len, &byte| len << 8 | usize::from(byte))
+        };
         let len = last(if heads == Heads::Extended { 8 } else { 4 });
         let repeated = if heads == Heads::Extended { 8..24 } else { 8..16 };
         let (payload, rest) = rest.split_at_checked(len).expect("a whole payload");
@@ -113,12 +115,19 @@ fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
             2 => assert_eq!(len, 12),
             5 if heads == Heads::Structured => assert!(len >= 12 && len % 8 == 4),
             6 if heads == Heads::Extended => assert!(len >= 24 && len % 16 == 8),
-            0x8001 => assert_eq!(len, 6 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
-            0x8002 => assert_eq!(len, 14 + usize::from(u16::from_be_bytes([payload[4], payload[5]]))),
+            0x8001 => {
+                assert_eq!(len, 6 + usize::from(u16::from_be_bytes([payload[4], payload[5]])))
+            }
+            0x8002 => {
+                assert_eq!(len, 14 + usize::from(u16::from_be_bytes([payload[4], payload[5]])))
+            }
             other => panic!("chunk kind {other}"),
         }
         let wanted = &head[repeated];
-        assert!(said.windows(wanted.len()).any(|sent| sent == wanted), "a cookie and an offset nobody sent");
+        assert!(
+            said.windows(wanted.len()).any(|sent| sent == wanted),
+            "a cookie and an offset nobody sent"
+        );
         heard = rest;
     }
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use frames::{FrameCount, Zone, ZoneConfig};
 use libfuzzer_sys::fuzz_target;
 use sys::Backing;
-use zsmalloc::{AccessError, AllocError, Budget, ChainRule, Handle, ObjectRef, Pool, PoolConfig, WriteError};
+use zsmalloc::{
+    AccessError, AllocError, Budget, ChainRule, Handle, ObjectRef, Pool, PoolConfig, WriteError,
+};
 
 /// The bytes that are left.
 struct Input<'a>(&'a [u8]);
@@ -32,8 +34,15 @@ impl Input<'_> {
 fn pool(input: &mut Input<'_>) -> Option<Arc<Pool>> {
     let chain = input.byte()? % 16 + 1;
     let rule = if input.byte()? % 2 == 0 { ChainRule::LeastWaste } else { ChainRule::UsedPercent };
-    let zone = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
-    let config = PoolConfig { chain, rule, max_objects: Some(4096), backing: Backing::Heap, ..PoolConfig::default() };
+    let zone =
+        ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = PoolConfig {
+        chain,
+        rule,
+        max_objects: Some(4096),
+        backing: Backing::Heap,
+        ..PoolConfig::default()
+    };
     Some(Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool"))
 }
 
@@ -54,7 +63,10 @@ fn run(mut input: Input<'_>) -> Option<()> {
                     Ok(handle) => live.push((handle, content(seed, len))),
                     Err(AllocError::Size { .. }) => assert!(len == 0 || len > 4096),
                     Err(error) => {
-                        assert!(matches!(error, AllocError::Limit | AllocError::NoFrames | AllocError::Numbers))
+                        assert!(matches!(
+                            error,
+                            AllocError::Limit | AllocError::NoFrames | AllocError::Numbers
+                        ))
                     }
                 }
             }
@@ -92,7 +104,8 @@ fn run(mut input: Input<'_>) -> Option<()> {
                 let mut bits = [0; 8];
                 bits.iter_mut().for_each(|byte| *byte = input.byte().unwrap_or(0));
                 let handle = Handle::from_bits(u64::from_le_bytes(bits));
-                let expected = live.iter().find(|(known, _)| *known == handle).map(|(_, bytes)| bytes.clone());
+                let expected =
+                    live.iter().find(|(known, _)| *known == handle).map(|(_, bytes)| bytes.clone());
                 assert_eq!(pool.read(handle).map(|object| object.to_vec()).ok(), expected);
                 for &handle in &stale {
                     assert_eq!(pool.free(handle), Err(AccessError::Stale));

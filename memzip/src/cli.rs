@@ -171,7 +171,11 @@ impl Compact {
     /// The same for the server.
     pub(crate) fn request(&self) -> CompactRequest {
         let neither = !self.objects && !self.frames;
-        CompactRequest { objects: self.objects || neither, frames: self.frames || neither, budget_ms: self.budget }
+        CompactRequest {
+            objects: self.objects || neither,
+            frames: self.frames || neither,
+            budget_ms: self.budget,
+        }
     }
 }
 
@@ -280,7 +284,8 @@ mod tests {
     use clap::CommandFactory;
 
     fn serve(args: &[&str]) -> Result<Serve, clap::error::ErrorKind> {
-        let cli = Cli::try_parse_from(["memzip", "serve"].iter().chain(args)).map_err(|error| error.kind())?;
+        let cli = Cli::try_parse_from(["memzip", "serve"].iter().chain(args))
+            .map_err(|error| error.kind())?;
         match cli.command {
             Command::Serve(serve) => Ok(*serve),
             other => panic!("{other:?} is not what was asked for"),
@@ -295,16 +300,23 @@ mod tests {
     #[test]
     fn the_defaults_are_the_documented_ones() {
         let args = serve(&[]).expect("no option is needed");
-        assert_eq!((args.size, args.algorithm.to_string(), args.chain), (Size(4 << 30), "zstd:3".into(), 16));
-        assert_eq!((args.unix, args.port, args.mem_limit, args.read_only), (None, None, None, false));
+        assert_eq!(
+            (args.size, args.algorithm.to_string(), args.chain),
+            (Size(4 << 30), "zstd:3".into(), 16)
+        );
+        assert_eq!(
+            (args.unix, args.port, args.mem_limit, args.read_only),
+            (None, None, None, false)
+        );
     }
 
     #[test]
     fn compact_does_both_unless_one_is_asked_for() {
-        let request = |args: &[&str]| match Cli::try_parse_from(["memzip", "compact"].iter().chain(args)) {
-            Ok(Cli { command: Command::Compact(compact) }) => compact.request(),
-            other => panic!("{other:?} is not what was asked for"),
-        };
+        let request =
+            |args: &[&str]| match Cli::try_parse_from(["memzip", "compact"].iter().chain(args)) {
+                Ok(Cli { command: Command::Compact(compact) }) => compact.request(),
+                other => panic!("{other:?} is not what was asked for"),
+            };
         let both = CompactRequest::default();
         assert_eq!(request(&[]), both);
         assert_eq!(request(&["--objects", "--frames"]), both);
@@ -321,24 +333,46 @@ mod tests {
         let usual = serve(&[]).expect("no option is needed");
         assert_eq!((usual.balloon, usual.hot_cache, usual.movability), (None, None, Switch::On));
         assert_eq!(usual.compact_background, Background(Some(10)));
-        let args =
-            serve(&["--balloon", "1G", "--compact-background", "off", "--movability", "off", "--hot-cache", "64M"]);
+        let args = serve(&[
+            "--balloon",
+            "1G",
+            "--compact-background",
+            "off",
+            "--movability",
+            "off",
+            "--hot-cache",
+            "64M",
+        ]);
         let args = args.expect("all of it is possible");
-        assert_eq!((args.balloon, args.hot_cache), (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20))));
+        assert_eq!(
+            (args.balloon, args.hot_cache),
+            (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20)))
+        );
         assert_eq!((args.compact_background, args.movability), (Background(None), Switch::Off));
         assert_eq!(serve(&["--balloon", "auto"]).map(|args| args.balloon), Ok(Some(Balloon::Auto)));
-        assert_eq!((usual.balloon_pressure, serve(&["--balloon-pressure", "100:0"]).is_ok()), (None, true));
+        assert_eq!(
+            (usual.balloon_pressure, serve(&["--balloon-pressure", "100:0"]).is_ok()),
+            (None, true)
+        );
         for junk in ["10", "1:10", "5:5", "101:1", "10:-1", "10:1:1", ":", "ten:one", ""] {
             let refused = serve(&[&format!("--balloon-pressure={junk}")]).err();
             assert!(matches!(refused, Some(ValueValidation | InvalidValue)), "{junk}: {refused:?}");
         }
         for junk in ["-1", "0", "some", "off"] {
-            assert_eq!(serve(&[&format!("--balloon={junk}")]).err(), Some(ValueValidation), "{junk}");
+            assert_eq!(
+                serve(&[&format!("--balloon={junk}")]).err(),
+                Some(ValueValidation),
+                "{junk}"
+            );
             let said = junk.parse::<Balloon>().map_err(|error| error.to_string());
             assert!(said.is_err_and(|said| said.contains("\"auto\" or a size")), "{junk}");
         }
         for junk in ["0", "101", "-3", "10.5", "on", ""] {
-            assert_eq!(serve(&[&format!("--compact-background={junk}")]).err(), Some(ValueValidation), "{junk}");
+            assert_eq!(
+                serve(&[&format!("--compact-background={junk}")]).err(),
+                Some(ValueValidation),
+                "{junk}"
+            );
         }
         assert_eq!(serve(&["--movability", "maybe"]).err(), Some(InvalidValue));
         assert_eq!(serve(&["--hot-cache", "0"]).err(), Some(ValueValidation));
@@ -348,13 +382,25 @@ mod tests {
     fn what_bounds_clients_has_defaults_and_refuses_junk() {
         let usual = serve(&[]).expect("no option is needed");
         let library = nbd::ServerConfig::default();
-        assert_eq!((usual.max_connections as usize, usual.idle_timeout), (library.max_connections, None));
+        assert_eq!(
+            (usual.max_connections as usize, usual.idle_timeout),
+            (library.max_connections, None)
+        );
         assert_eq!(usual.handshake_timeout, Time(library.handshake_timeout));
         assert_eq!(
             (usual.send_timeout, usual.shutdown_grace),
             (Time(library.send_timeout), Time(library.shutdown_grace))
         );
-        let args = serve(&["--allow-uid", "7", "--allow-uid", "8", "--socket-mode", "0666", "--idle-timeout", "500ms"]);
+        let args = serve(&[
+            "--allow-uid",
+            "7",
+            "--allow-uid",
+            "8",
+            "--socket-mode",
+            "0666",
+            "--idle-timeout",
+            "500ms",
+        ]);
         let args = args.expect("all of it is possible");
         assert_eq!((args.allow_uid, args.socket_mode), (vec![7, 8], Some(0o666)));
         assert_eq!(args.idle_timeout, Some(Time(Duration::from_millis(500))));

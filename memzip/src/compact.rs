@@ -14,7 +14,9 @@ use crate::sizes::{grouped, human};
 pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
     let report = client::compact(control, args.request())?;
     match args.ask.format() {
-        Format::Json => Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"),
+        Format::Json => {
+            Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n")
+        }
         Format::Table => Ok(sentences(&report)),
     }
 }
@@ -34,7 +36,11 @@ fn sentences(report: &CompactReport) -> String {
     }
     if let Some(part) = &report.frames {
         let moved = grouped(report.frames_moved);
-        text += &format!("frames: moved {moved} of {} in {}\n", grouped(report.frames_scanned), time(part));
+        text += &format!(
+            "frames: moved {moved} of {} in {}\n",
+            grouped(report.frames_scanned),
+            time(part)
+        );
     }
     text += &format!(
         "memory for compressed pages: {} -> {}\nmemory held in all: {} -> {}\n",
@@ -44,10 +50,16 @@ fn sentences(report: &CompactReport) -> String {
         human(report.mem_total_after),
     );
     if report.skipped > 0 {
-        text += &format!("{} zspages were in use and stayed as they are: ask again\n", grouped(report.skipped));
+        text += &format!(
+            "{} zspages were in use and stayed as they are: ask again\n",
+            grouped(report.skipped)
+        );
     }
     if report.frames_busy > 0 {
-        text += &format!("{} frames were in use and stayed where they are: ask again\n", grouped(report.frames_busy));
+        text += &format!(
+            "{} frames were in use and stayed where they are: ask again\n",
+            grouped(report.frames_busy)
+        );
     }
     for (name, part) in [("objects", &report.objects), ("frames", &report.frames)] {
         if let Some(part) = part.as_ref().filter(|part| part.outcome != "done") {

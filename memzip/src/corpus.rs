@@ -54,7 +54,13 @@ impl Corpus {
 
     /// The chosen files' bytes from the first to the last.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { waiting: self.sources.iter(), open: None, offset: 0, total: self.bytes, incomplete: 0 }
+        Reader {
+            waiting: self.sources.iter(),
+            open: None,
+            offset: 0,
+            total: self.bytes,
+            incomplete: 0,
+        }
     }
 }
 
@@ -65,7 +71,8 @@ fn list(paths: &[PathBuf]) -> String {
 fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
     // The path itself may be a link, to a file or to a folder: it was named, so it is followed.
     let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    for entry in WalkDir::new(root).same_file_system(true).sort_by_file_name().into_iter().flatten() {
+    for entry in WalkDir::new(root).same_file_system(true).sort_by_file_name().into_iter().flatten()
+    {
         if all.len() >= MAX_FILES {
             return;
         }
@@ -104,7 +111,8 @@ fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
 
 /// How much of one file is taken at most: where there is more than enough, a few large ones must not be all there is.
 fn cap(all: &[Source], limit: u64) -> u64 {
-    let total_under = |cap: u64| all.iter().map(|source| u128::from(source.len.min(cap))).sum::<u128>();
+    let total_under =
+        |cap: u64| all.iter().map(|source| u128::from(source.len.min(cap))).sum::<u128>();
     let mut cap = whole_pages(limit / 64).max(PAGE as u64);
     while total_under(cap) < u128::from(limit) && cap < u64::MAX {
         cap = cap.saturating_mul(2);
@@ -257,7 +265,11 @@ mod tests {
         let corpus = Corpus::find(&[dir.path().to_owned()], 10 * PAGE as u64).expect("files");
         assert_eq!((corpus.files, corpus.bytes), (10, 10 * PAGE as u64));
         let last = &corpus.sources.last().expect("ten").path;
-        assert!(last.file_name().expect("a name") >= "85", "{} is no even sample's last", last.display());
+        assert!(
+            last.file_name().expect("a name") >= "85",
+            "{} is no even sample's last",
+            last.display()
+        );
 
         write(dir.path(), "00", 100 * PAGE);
         let corpus = Corpus::find(&[dir.path().to_owned()], 64 * PAGE as u64).expect("files");
@@ -279,17 +291,22 @@ mod tests {
         write(dir.path(), "a", 100);
         let (bytes, incomplete) = everything(&corpus, 2 * PAGE);
         assert_eq!((bytes.len(), incomplete), (6 * PAGE, 1));
-        assert!(bytes[..100].iter().all(|&byte| byte != 0) && bytes[100..5 * PAGE].iter().all(|&byte| byte == 0));
+        assert!(
+            bytes[..100].iter().all(|&byte| byte != 0)
+                && bytes[100..5 * PAGE].iter().all(|&byte| byte == 0)
+        );
         assert_eq!(bytes[5 * PAGE..5 * PAGE + 5], [1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn nothing_to_load_is_an_error_that_names_the_place() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let error = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect_err("the folder is empty");
+        let error =
+            Corpus::find(&[dir.path().to_owned()], 1 << 30).expect_err("the folder is empty");
         assert!(error.to_string().contains(&*dir.path().to_string_lossy()), "{error}");
         let missing = dir.path().join("missing");
-        let error = Corpus::find(std::slice::from_ref(&missing), 1 << 30).expect_err("there is no such thing");
+        let error = Corpus::find(std::slice::from_ref(&missing), 1 << 30)
+            .expect_err("there is no such thing");
         assert!(error.to_string().contains("missing"), "{error}");
     }
 }

@@ -39,7 +39,10 @@ impl FromStr for Time {
             return Err(TimeError::Form);
         }
         let number: u64 = number.parse().map_err(|_| TimeError::TooLong)?;
-        number.checked_mul(millis_each).map(|millis| Self(Duration::from_millis(millis))).ok_or(TimeError::TooLong)
+        number
+            .checked_mul(millis_each)
+            .map(|millis| Self(Duration::from_millis(millis)))
+            .ok_or(TimeError::TooLong)
     }
 }
 
@@ -58,9 +61,14 @@ mod tests {
 
     #[test]
     fn times_are_read_with_and_without_a_unit() {
-        for (text, millis) in
-            [("500ms", 500), ("10s", 10_000), ("7", 7000), ("2m", 120_000), ("1h", 3_600_000), ("0", 0)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("7", 7000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
             assert_eq!(text.parse(), Ok(Time(Duration::from_millis(millis))), "{text}");
         }
         for text in ["", "s", "1.5s", "-1s", "1d", "1 s", "ten"] {
@@ -69,7 +77,10 @@ mod tests {
         assert_eq!("99999999999999999999s".parse::<Time>(), Err(TimeError::TooLong));
         assert_eq!("18446744073709551615h".parse::<Time>(), Err(TimeError::TooLong));
         assert_eq!(
-            (Time(Duration::from_millis(1500)).to_string(), Time(Duration::from_secs(90)).to_string()),
+            (
+                Time(Duration::from_millis(1500)).to_string(),
+                Time(Duration::from_secs(90)).to_string()
+            ),
             ("1500ms".into(), "90s".into())
         );
     }

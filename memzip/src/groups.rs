@@ -11,7 +11,9 @@ pub(crate) fn number(group: &str) -> Result<u32> {
         return Ok(number);
     }
     let file = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-    find(&file, group).with_context(|| format!("{FILE} has no group \"{group}\": name another, or give its number"))
+    find(&file, group).with_context(|| {
+        format!("{FILE} has no group \"{group}\": name another, or give its number")
+    })
 }
 
 /// Lines are `name:password:number:members`.

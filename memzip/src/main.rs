@@ -85,8 +85,9 @@ mod tests {
 
     #[test]
     fn a_cause_that_was_told_is_not_told_again() {
-        let error =
-            anyhow::anyhow!("permission denied").context("cannot bind: permission denied").context("cannot serve");
+        let error = anyhow::anyhow!("permission denied")
+            .context("cannot bind: permission denied")
+            .context("cannot serve");
         assert_eq!(one_line(&error), "cannot serve: cannot bind: permission denied");
     }
 }

@@ -65,18 +65,23 @@ mod tests {
         let text: Vec<u8> = (0..4096_u32).map(|at| (at * at / 7) as u8).collect();
         disk.write(Span::new(0, 4096, disk.size()).expect("inside"), &text).expect("room");
         let zone = disk.zone();
-        let used: Vec<_> = (0..zone.capacity().0 as u32).map(Pfn).filter(|&pfn| zone.get(pfn).is_some()).collect();
+        let used: Vec<_> =
+            (0..zone.capacity().0 as u32).map(Pfn).filter(|&pfn| zone.get(pfn).is_some()).collect();
         for &pfn in &used {
             zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent");
         }
         let (lines, told) = mpsc::channel();
         let weak = Arc::downgrade(&disk);
         let thread = std::thread::spawn(move || {
-            watch(&weak, Duration::from_millis(1), |line| lines.send(line.to_owned()).expect("it is waited for"));
+            watch(&weak, Duration::from_millis(1), |line| {
+                lines.send(line.to_owned()).expect("it is waited for")
+            });
         });
         let first = told.recv().expect("a line");
-        let expected =
-            format!("memory failure: {0} pages of memory have failed, 0 of them are out of use and {0} ", used.len());
+        let expected = format!(
+            "memory failure: {0} pages of memory have failed, 0 of them are out of use and {0} ",
+            used.len()
+        );
         assert!(first.starts_with(&expected), "{first}");
         drop(disk);
         thread.join().expect("no panic");

@@ -81,14 +81,19 @@ impl FromStr for Marks {
     fn from_str(text: &str) -> Result<Self, MarksError> {
         let (high, low) = text.split_once(':').ok_or(MarksError)?;
         let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
-        let (high, low) = percent(high).zip(percent(low)).filter(|(high, low)| high > low).ok_or(MarksError)?;
+        let (high, low) =
+            percent(high).zip(percent(low)).filter(|(high, low)| high > low).ok_or(MarksError)?;
         Ok(Self { high, low })
     }
 }
 
 impl From<Marks> for Settings {
     fn from(marks: Marks) -> Self {
-        Self { raise_above: Share::percent(marks.high), lower_below: Share::percent(marks.low), ..Self::default() }
+        Self {
+            raise_above: Share::percent(marks.high),
+            lower_below: Share::percent(marks.low),
+            ..Self::default()
+        }
     }
 }
 
@@ -107,7 +112,10 @@ impl FromStr for Background {
             return Ok(Self(None));
         }
         let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
-        percent.filter(|percent| (1..=100).contains(percent)).map(|percent| Self(Some(percent))).ok_or(BackgroundError)
+        percent
+            .filter(|percent| (1..=100).contains(percent))
+            .map(|percent| Self(Some(percent)))
+            .ok_or(BackgroundError)
     }
 }
 

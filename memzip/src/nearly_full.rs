@@ -45,7 +45,8 @@ mod tests {
     fn one_line_in_ten_seconds() {
         let start = Instant::now();
         let mut last = None;
-        let due = [0, 1, 9, 10, 11, 19, 20, 60].map(|second| is_due(&mut last, start + Duration::from_secs(second)));
+        let due = [0, 1, 9, 10, 11, 19, 20, 60]
+            .map(|second| is_due(&mut last, start + Duration::from_secs(second)));
         assert_eq!(due, [true, false, false, true, false, false, true, true]);
     }
 }

@@ -22,11 +22,15 @@ impl RuntimeDir {
     /// Finds the folder and makes it where it is missing.
     pub(crate) fn open() -> Result<Self> {
         let user = sys::host::user();
-        let parents =
-            [std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Some(format!("/run/user/{user}").into())];
+        let parents = [
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+            Some(format!("/run/user/{user}").into()),
+        ];
         for parent in parents.into_iter().flatten() {
             // Nobody else may be able to swap the folder inside for another.
-            if parent.is_absolute() && parent.metadata().is_ok_and(|meta| is_mine(&meta, user, 0o022)) {
+            if parent.is_absolute()
+                && parent.metadata().is_ok_and(|meta| is_mine(&meta, user, 0o022))
+            {
                 return Self::at(parent.join("memzip"));
             }
         }
@@ -38,10 +42,14 @@ impl RuntimeDir {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot make {}", path.display()));
+            }
         }
         // Not followed if it is a link: under /tmp anybody could have laid one.
-        let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        let meta = path
+            .symlink_metadata()
+            .with_context(|| format!("cannot look at {}", path.display()))?;
         ensure!(
             is_mine(&meta, sys::host::user(), 0o077),
             "{} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR",
@@ -73,10 +81,14 @@ impl RuntimeDir {
     /// Control sockets in this folder that a server answers, in order of their names. Sockets of
     /// dead servers are removed.
     pub(crate) fn running(&self) -> Result<Vec<PathBuf>> {
-        let entries = self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
+        let entries =
+            self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
         let mut found = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
-            let Some((kind, process)) = path.file_name().and_then(|name| parse(name.to_str()?)) else { continue };
+            let Some((kind, process)) = path.file_name().and_then(|name| parse(name.to_str()?))
+            else {
+                continue;
+            };
             let is_alive = Path::new(&format!("/proc/{process}")).exists();
             // NBD sockets of the living are not touched: a probe would count as a client that broke off.
             if kind == NBD && is_alive {
@@ -86,7 +98,9 @@ impl RuntimeDir {
                 // Also one whose process is not seen from here: it may run in a container.
                 Ok(_) if kind == CONTROL => found.push(path),
                 // Not that of a living process, which may be about to listen.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_alive => remove(&path),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_alive => {
+                    remove(&path)
+                }
                 _ => {}
             }
         }
@@ -104,8 +118,12 @@ impl RuntimeDir {
             ),
             1 => Ok(found.remove(0)),
             several => {
-                let list: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
-                bail!("{several} servers are running, choose one with --control: {}", list.join(", "))
+                let list: Vec<String> =
+                    found.iter().map(|path| path.display().to_string()).collect();
+                bail!(
+                    "{several} servers are running, choose one with --control: {}",
+                    list.join(", ")
+                )
             }
         }
     }
@@ -158,7 +176,10 @@ mod tests {
         let other = dir.control_socket();
         let _second = UnixListener::bind(&other).expect("bind");
         let error = dir.only_server().expect_err("two run").to_string();
-        assert!(error.contains("control-1.sock") && error.contains(&*other.to_string_lossy()), "{error}");
+        assert!(
+            error.contains("control-1.sock") && error.contains(&*other.to_string_lossy()),
+            "{error}"
+        );
     }
 
     #[test]

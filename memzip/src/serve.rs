@@ -30,18 +30,24 @@ pub(crate) fn run(args: Serve) -> Result<()> {
         None => RuntimeDir::open()?.control_socket(),
     };
     if let Listen::Unix(path) = &listen {
-        ensure!(!is_same(path, &control), "--unix and --control are both {shown}: give each a socket of its own");
+        ensure!(
+            !is_same(path, &control),
+            "--unix and --control are both {shown}: give each a socket of its own"
+        );
     }
     output::start_log()?;
     let disk = Zram::new(config(&args)).with_context(|| {
-        format!("cannot make a disk of {} (\"memzip doctor\" shows what this host allows)", args.size)
+        format!(
+            "cannot make a disk of {} (\"memzip doctor\" shows what this host allows)",
+            args.size
+        )
     })?;
     disk.on_nearly_full(nearly_full::tell);
     let disk = Arc::new(disk);
     memory_failure::catch(&disk)?;
     let settings = server_config(&args)?;
-    let server =
-        Server::bind(listen, Arc::clone(&disk) as _, settings).with_context(|| format!("cannot serve at {shown}"))?;
+    let server = Server::bind(listen, Arc::clone(&disk) as _, settings)
+        .with_context(|| format!("cannot serve at {shown}"))?;
     server.log_refusals(RefusalLog::new(output::warn));
     let sockets = SocketFiles::default();
     sockets.extend(server.socket_file());
@@ -49,7 +55,8 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     end_on_signal(server.handle(), sockets.clone())?;
     let movers = Movers::start(&disk, mover_config(&args))?;
     let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
-    let control = sockets.add(|| ControlPlane::start(control, subject), ControlPlane::socket_file)?;
+    let control =
+        sockets.add(|| ControlPlane::start(control, subject), ControlPlane::socket_file)?;
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
@@ -101,7 +108,8 @@ fn address(args: &Serve) -> Result<(Listen, String)> {
         (Some(path), _) => Ok(at_socket(path.clone())),
         (None, Some(port)) => {
             // Beyond this machine only on request: the protocol has no password.
-            let address = SocketAddr::new(args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
+            let address =
+                SocketAddr::new(args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
             Ok((Listen::Tcp(address), address.to_string()))
         }
         (None, None) => Ok(at_socket(RuntimeDir::open()?.nbd_socket())),
@@ -111,7 +119,8 @@ fn address(args: &Serve) -> Result<(Listen, String)> {
 /// Whether two paths, of which there is nothing yet, name one place.
 fn is_same(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
     };
     one == other || place(one).is_some_and(|here| place(other) == Some(here))

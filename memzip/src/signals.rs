@@ -24,7 +24,11 @@ impl SocketFiles {
 
     /// Adds the file of a socket that `bind` makes. A signal that ends the process waits meanwhile, so it
     /// leaves no socket behind.
-    pub(crate) fn add<T>(&self, bind: impl FnOnce() -> Result<T>, file: impl FnOnce(&T) -> SocketFile) -> Result<T> {
+    pub(crate) fn add<T>(
+        &self,
+        bind: impl FnOnce() -> Result<T>,
+        file: impl FnOnce(&T) -> SocketFile,
+    ) -> Result<T> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = bind()?;
         files.push(file(&bound));

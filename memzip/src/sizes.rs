@@ -13,7 +13,9 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SizeError {
     /// There is no number in front.
-    #[error("a size is a number and a unit: 4096, 64K, 512M, 4G, 1T (1024-based, \"iB\" may follow)")]
+    #[error(
+        "a size is a number and a unit: 4096, 64K, 512M, 4G, 1T (1024-based, \"iB\" may follow)"
+    )]
     Number,
     /// The unit is none of ours.
     #[error("\"{unit}\" is no unit of size: use K, M, G, T, P or nothing for bytes")]

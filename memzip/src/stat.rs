@@ -16,19 +16,29 @@ use crate::sizes::{grouped, human};
 pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
     let stat = client::stat(control)?;
     match format {
-        Format::Json => Ok(serde_json::to_string_pretty(&stat).context("cannot write JSON")? + "\n"),
+        Format::Json => {
+            Ok(serde_json::to_string_pretty(&stat).context("cannot write JSON")? + "\n")
+        }
         Format::Table => Ok(table(&stat)),
     }
 }
 
 /// The columns of zramctl, then where the memory goes.
 fn table(stat: &StatReport) -> String {
-    format!("{}\n{}\n{}{}\n{}", devices(stat), memory(stat), clients(stat), movement(stat), buddy(stat))
+    format!(
+        "{}\n{}\n{}{}\n{}",
+        devices(stat),
+        memory(stat),
+        clients(stat),
+        movement(stat),
+        buddy(stat)
+    )
 }
 
 fn devices(stat: &StatReport) -> Columns {
     use Align::{Left, Right};
-    let mut table = Columns::new(&[Left, Right, Right, Right, Left, Right, Right, Right, Right, Right]);
+    let mut table =
+        Columns::new(&[Left, Right, Right, Right, Left, Right, Right, Right, Right, Right]);
     table.row([
         "NAME",
         "DISKSIZE",
@@ -63,7 +73,12 @@ fn memory(stat: &StatReport) -> Columns {
     for (name, bytes, meaning) in stat.memory.named() {
         table.row([name, &human(bytes), &share(bytes, stat.mem_total), meaning]);
     }
-    table.row(["mem_total", &human(stat.mem_total), &share(stat.mem_total, stat.mem_total), verdict(&stat.memory)]);
+    table.row([
+        "mem_total",
+        &human(stat.mem_total),
+        &share(stat.mem_total, stat.mem_total),
+        verdict(&stat.memory),
+    ]);
     if stat.mem_reserved > 0 {
         let meaning = "room kept for zeros that stay allocated; no memory yet";
         table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
@@ -108,7 +123,8 @@ fn clients(stat: &StatReport) -> String {
 
 /// One line for each thing that moves memory.
 fn movement(stat: &StatReport) -> String {
-    let Movement { movability, vmstat, compaction, background, balloon, hot_cache } = &stat.movement;
+    let Movement { movability, vmstat, compaction, background, balloon, hot_cache } =
+        &stat.movement;
     let vm = |name: &str| grouped(vmstat.get(name).copied().unwrap_or(0));
     let mut text = format!(
         "OBJECTS  {} moved ({}) in {} compactions, {} frames freed\n",
@@ -120,8 +136,10 @@ fn movement(stat: &StatReport) -> String {
     if movability == "off" {
         text += "FRAMES   stay where they are (--movability off)\n";
     } else {
-        let [moved, failed, isolated] = ["pgmigrate_success", "pgmigrate_fail", "nr_isolated"].map(vm);
-        text += &format!("FRAMES   {moved} moved, {failed} could not be; {isolated} on the move now\n");
+        let [moved, failed, isolated] =
+            ["pgmigrate_success", "pgmigrate_fail", "nr_isolated"].map(vm);
+        text +=
+            &format!("FRAMES   {moved} moved, {failed} could not be; {isolated} on the move now\n");
     }
     text += &match &*background.state {
         "off" => "BACKGROUND  off\n".to_owned(),
@@ -146,11 +164,14 @@ fn balloon_line(balloon: &BalloonReport) -> String {
         return "BALLOON  off\n".to_owned();
     }
     let (lent, target, held) = (human(*actual), human(*target), human(*held));
-    let mut line = format!("BALLOON  {mode}: {lent} of {target} lent to the system, the arena holds {held}");
+    let mut line =
+        format!("BALLOON  {mode}: {lent} of {target} lent to the system, the arena holds {held}");
     if let Some(pressure) = pressure {
         line += &match (&pressure.problem, pressure.some_avg10) {
             (Some(problem), _) => format!("; memory pressure cannot be followed: {problem}"),
-            (None, Some(share)) => format!("; memory pressure {}.{:02} %", share / 100, share % 100),
+            (None, Some(share)) => {
+                format!("; memory pressure {}.{:02} %", share / 100, share % 100)
+            }
             (None, None) => String::new(),
         };
     }
@@ -162,7 +183,11 @@ fn hot_line(hot: &HotReport) -> String {
         return "HOT CACHE  off\n".to_owned();
     }
     let [hits, evictions] = [hot.hits, hot.evictions].map(grouped);
-    format!("HOT CACHE  {} of {}; {hits} hits, {evictions} pages put back\n", human(hot.bytes), human(hot.limit))
+    format!(
+        "HOT CACHE  {} of {}; {hits} hits, {evictions} pages put back\n",
+        human(hot.bytes),
+        human(hot.limit)
+    )
 }
 
 fn buddy(stat: &StatReport) -> String {
@@ -184,8 +209,13 @@ mod tests {
     use crate::control::stat_json::NbdCounts;
 
     fn sample() -> StatReport {
-        let memory =
-            MemoryParts { live: 90 << 20, rounding: 1 << 20, holes: 2 << 20, slots: 7 << 20, ..MemoryParts::default() };
+        let memory = MemoryParts {
+            live: 90 << 20,
+            rounding: 1 << 20,
+            holes: 2 << 20,
+            slots: 7 << 20,
+            ..MemoryParts::default()
+        };
         StatReport {
             uri: "nbd://127.0.0.1:10809".into(),
             disksize: 4 << 30,
@@ -228,11 +258,19 @@ mod tests {
             ]
         );
         for (name, _, meaning) in sample().memory.named() {
-            assert!(text.lines().any(|line| line.starts_with(name) && line.ends_with(meaning)), "{name} in\n{text}");
+            assert!(
+                text.lines().any(|line| line.starts_with(name) && line.ends_with(meaning)),
+                "{name} in\n{text}"
+            );
         }
-        assert!(text.lines().any(|line| line.starts_with("live ") && line.contains("90.0%")), "{text}");
         assert!(
-            text.contains("\nrss ") && text.contains("2 connected") && text.contains("memzip      0      1\n"),
+            text.lines().any(|line| line.starts_with("live ") && line.contains("90.0%")),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nrss ")
+                && text.contains("2 connected")
+                && text.contains("memzip      0      1\n"),
             "{text}"
         );
         assert!(text.lines().all(|line| line.trim_end() == line), "{text}");
@@ -245,7 +283,8 @@ mod tests {
         stat.movement.vmstat.insert("pgmigrate_success".into(), 4321);
         let text = table(&stat);
         assert!(
-            text.contains("\nFRAMES   4,321 moved, 0 could not be") && text.contains("\nBACKGROUND  off\n"),
+            text.contains("\nFRAMES   4,321 moved, 0 could not be")
+                && text.contains("\nBACKGROUND  off\n"),
             "{text}"
         );
         stat.movement.background.state = "watching".into();
@@ -263,13 +302,18 @@ mod tests {
             held: 6 << 20,
             ..BalloonReport::default()
         };
-        assert!(table(&stat).contains("BALLOON  auto: 2M of 4M lent to the system, the arena holds 6M\n"));
+        assert!(
+            table(&stat)
+                .contains("BALLOON  auto: 2M of 4M lent to the system, the arena holds 6M\n")
+        );
         let pressure = PressureReport { some_avg10: Some(1205), ..PressureReport::default() };
         stat.movement.balloon.pressure = Some(pressure.clone());
         assert!(table(&stat).contains("6M; memory pressure 12.05 %\n"));
-        stat.movement.balloon.pressure = Some(PressureReport { problem: Some("no file".into()), ..pressure });
+        stat.movement.balloon.pressure =
+            Some(PressureReport { problem: Some("no file".into()), ..pressure });
         assert!(table(&stat).contains("cannot be followed: no file\n"));
-        stat.movement.hot_cache = HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };
+        stat.movement.hot_cache =
+            HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };
         assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 pages put back\n"));
     }
 

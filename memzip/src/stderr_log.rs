@@ -36,7 +36,10 @@ impl StderrLog {
     /// Starts the thread.
     pub(crate) fn start() -> Result<Self> {
         // A file of its own: the lock of the standard library's would be held during a write.
-        let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("cannot duplicate standard error")?;
+        let stderr = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("cannot duplicate standard error")?;
         Self::start_on(File::from(stderr))
     }
 
@@ -76,7 +79,9 @@ fn write_all(messages: &Receiver<Message>, dropped: &AtomicU64, mut file: impl W
                 // Relaxed: as in `push`.
                 let note = match dropped.swap(0, Relaxed) {
                     0 => String::new(),
-                    count => format!("memzip: {count} lines were dropped: standard error was not read\n"),
+                    count => {
+                        format!("memzip: {count} lines were dropped: standard error was not read\n")
+                    }
                 };
                 // Where it is closed, for the terminal is gone, the line is lost and the server goes on.
                 let _ = file.write_all(format!("{note}memzip: {line}\n").as_bytes());
@@ -96,7 +101,9 @@ mod tests {
 
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(std::io::Error::other)?;
+            self.0
+                .send(String::from_utf8_lossy(bytes).into_owned())
+                .map_err(std::io::Error::other)?;
             Ok(bytes.len())
         }
 
@@ -115,7 +122,9 @@ mod tests {
         let (mut shown, mut dropped) = (0, 0);
         for line in lines.iter().take(QUEUE) {
             shown += 1;
-            let note = line.strip_prefix("memzip: ").and_then(|rest| rest.split_once(" lines were dropped"));
+            let note = line
+                .strip_prefix("memzip: ")
+                .and_then(|rest| rest.split_once(" lines were dropped"));
             dropped += note.map_or(0, |(count, _)| count.parse::<usize>().expect("a number"));
         }
         assert_eq!(shown, QUEUE);

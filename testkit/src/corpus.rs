@@ -128,7 +128,10 @@ impl Corpus {
     fn note_shortage(&mut self, kind: Kind, found: usize) {
         let wanted = kind.wanted();
         if found < wanted {
-            self.notes.push(format!("only {found} of {wanted} pages of {} are on this machine", kind.name()));
+            self.notes.push(format!(
+                "only {found} of {wanted} pages of {} are on this machine",
+                kind.name()
+            ));
         }
     }
 

@@ -34,7 +34,8 @@ impl Page {
     pub fn fingerprint(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;
         for word in self.0.as_chunks::<8>().0 {
-            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01B3).rotate_left(23);
+            hash =
+                (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01B3).rotate_left(23);
         }
         hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }

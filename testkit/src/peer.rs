@@ -135,8 +135,12 @@ struct Blobs {
 }
 
 impl Blobs {
-    fn of_corpus(folder: &std::path::Path, each: usize) -> Result<Self, Box<dyn std::error::Error>> {
-        let corpus = Corpus::load(folder)?.ok_or("no corpus in this folder: start the benchmark, not its peers")?;
+    fn of_corpus(
+        folder: &std::path::Path,
+        each: usize,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let corpus = Corpus::load(folder)?
+            .ok_or("no corpus in this folder: start the benchmark, not its peers")?;
         let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
         let mut blobs = Self { bytes: Vec::new(), ends: vec![0] };
         for page in corpus.mixed(each) {
@@ -159,14 +163,16 @@ impl Blobs {
 
 /// Answers the lines of standard input until it ends.
 fn serve<K: Keeper>(keeper: &K, blobs: &Blobs) -> io::Result<()> {
-    let mut slots: Vec<K::Slot> = (0..blobs.len()).map(|index| keeper.keep(blobs.get(index))).collect();
+    let mut slots: Vec<K::Slot> =
+        (0..blobs.len()).map(|index| keeper.keep(blobs.get(index))).collect();
     let mut stdout = io::stdout();
     writeln!(stdout, "ready")?;
     let mut seed = 0;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let mut words = line.split_whitespace();
-        let (operation, mut numbers) = (words.next(), words.map(|word| word.parse::<usize>().unwrap_or(1)));
+        let (operation, mut numbers) =
+            (words.next(), words.map(|word| word.parse::<usize>().unwrap_or(1)));
         let (threads, count) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
         seed += 1;
         let took = match operation {
@@ -204,7 +210,13 @@ fn replace<K: Keeper>(
     start.elapsed()
 }
 
-fn copy<K: Keeper>(keeper: &K, slots: &[K::Slot], threads: usize, count: usize, seed: u64) -> Duration {
+fn copy<K: Keeper>(
+    keeper: &K,
+    slots: &[K::Slot],
+    threads: usize,
+    count: usize,
+    seed: u64,
+) -> Duration {
     let share = slots.len().div_ceil(threads);
     let start = Instant::now();
     thread::scope(|scope| {

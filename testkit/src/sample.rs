@@ -20,7 +20,9 @@ pub fn sample(count: usize, seed: u64) -> Vec<Page> {
     for path in corpus::files_below(root, Kind::Text) {
         text.extend(pages_of(&fs::read(path).unwrap_or_default()));
     }
-    let exe = std::env::current_exe().and_then(fs::read).expect("a running test can read its own executable");
+    let exe = std::env::current_exe()
+        .and_then(fs::read)
+        .expect("a running test can read its own executable");
     let mut code = pages_of(&exe);
     rng.shuffle(&mut text);
     rng.shuffle(&mut code);
@@ -32,7 +34,13 @@ pub fn sample(count: usize, seed: u64) -> Vec<Page> {
 }
 
 fn pages_of(bytes: &[u8]) -> Vec<Page> {
-    bytes.as_chunks().0.iter().map(|chunk| Page::new(*chunk)).filter(|page| !page.is_same_filled()).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|chunk| Page::new(*chunk))
+        .filter(|page| !page.is_same_filled())
+        .collect()
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ fn every_page_written_by_any_work_is_known_and_found_again() {
     let (target, pages) = (server.target(), sample(256, 1));
     assert_eq!(Connection::open(&target).expect("listening").size(), DISK * PAGE_SIZE as u64);
     let contents = Contents::new(&pages, DISK * PAGE_SIZE as u64);
-    let whole = |work| Load::whole_disk(&target, work).run(&contents).expect("every byte as written");
+    let whole =
+        |work| Load::whole_disk(&target, work).run(&contents).expect("every byte as written");
     whole(Work::ReadAll);
     for work in [Work::Fill, Work::Overwrite, Work::RandomWrites, Work::TrimAll, Work::Fill] {
         let time = Duration::from_millis(100);
@@ -70,7 +71,8 @@ fn every_page_written_by_any_work_is_known_and_found_again() {
         whole(Work::ReadAll);
     }
     let time = Duration::from_millis(100);
-    let reads = Load { connections: 2, depth: 32, time, ..Load::whole_disk(&target, Work::RandomReads) };
+    let reads =
+        Load { connections: 2, depth: 32, time, ..Load::whole_disk(&target, Work::RandomReads) };
     let report = reads.run(&contents).expect("every byte as written");
     assert!(report.latency.percentile(50.0) <= report.latency.percentile(99.0));
 }

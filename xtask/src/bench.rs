@@ -16,8 +16,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     // `--bins`: the malloc peers are programs of the benchmark's package, which `run` alone would not build.
     shell::run(shell::cargo("build").args(["--release", "-p", packages::BINARY, "--bins"]))?;
-    shell::run(shell::cargo("build").args(["--release", "-p", packages::BENCH, "--features", "bench", "--bins"]))?;
+    shell::run(shell::cargo("build").args([
+        "--release",
+        "-p",
+        packages::BENCH,
+        "--features",
+        "bench",
+        "--bins",
+    ]))?;
     let mut command = shell::cargo("run");
-    command.args(["--release", "-p", packages::BENCH, "--features", "bench", "--bin", "bench", "--"]).args(&args.bench);
+    command
+        .args(["--release", "-p", packages::BENCH, "--features", "bench", "--bin", "bench", "--"])
+        .args(&args.bench);
     shell::run(&mut command)
 }

@@ -50,12 +50,18 @@ fn all(args: &Args, steps: &mut Steps) -> Result<()> {
     let host = steps.take("setup", setup::run)?;
     steps.take("check", || check::run(&check::Args::default()))?;
     steps.take("test", || tests(&host))?;
-    let models = model::LoomArgs { seconds: Some(args.loom_seconds), strict: true, ..Default::default() };
+    let models =
+        model::LoomArgs { seconds: Some(args.loom_seconds), strict: true, ..Default::default() };
     steps.take("loom", || model::loom(&models))?;
     steps.take("shuttle", || model::shuttle(&model::Args::default()))?;
     steps.take("miri", model::miri)?;
     steps.take("fuzz", || {
-        fuzz::run(&fuzz::Args { target: None, seconds: args.fuzz_seconds, asan: false, list: false })
+        fuzz::run(&fuzz::Args {
+            target: None,
+            seconds: args.fuzz_seconds,
+            asan: false,
+            list: false,
+        })
     })?;
     steps.take("demo", || {
         let mut demo = shell::cargo("run");

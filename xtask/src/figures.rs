@@ -35,7 +35,9 @@ pub struct Args {
 
 /// Runs the command of each block, once, and rewrites the blocks.
 pub fn run(args: &Args) -> Result<()> {
-    let wanted = |command: &&String| args.filter.is_empty() || args.filter.iter().any(|part| command.contains(part));
+    let wanted = |command: &&String| {
+        args.filter.is_empty() || args.filter.iter().any(|part| command.contains(part))
+    };
     let mut all = Vec::new();
     for document in DOCUMENTS {
         all.extend(commands(&read(document)?).with_context(|| document.to_owned())?);
@@ -119,9 +121,14 @@ fn content(command: &str, output: &str, document: &Path) -> String {
 fn stamp() -> String {
     let said = |command: &mut Command| {
         let output = command.output().ok().filter(|output| output.status.success());
-        output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        output.map_or_else(
+            || "unknown".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
     };
-    let commit = said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(shell::root()));
+    let commit = said(
+        Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(shell::root()),
+    );
     format!("Commit {commit}, {}", said(Command::new("date").args(["-u", "+%F %H:%M UTC"])))
 }
 
@@ -131,28 +138,38 @@ fn output_of(command: &str) -> Result<String> {
     let mut program = match (words.next(), command.strip_prefix("cargo xtask ")) {
         (Some("memzip"), _) => {
             let mut program = shell::cargo("run");
-            program.args(["--release", "-p", packages::BINARY, "--bin", "memzip", "--"]).args(words);
+            program
+                .args(["--release", "-p", packages::BINARY, "--bin", "memzip", "--"])
+                .args(words);
             program
         }
         (_, Some(rest)) => {
-            let mut program = Command::new(std::env::current_exe().context("this program has no path")?);
+            let mut program =
+                Command::new(std::env::current_exe().context("this program has no path")?);
             program.args(rest.split_whitespace()).current_dir(shell::root());
             program
         }
         _ => bail!("a block runs `memzip ..` or `cargo xtask ..`, not `{command}`"),
     };
     eprintln!("$ {command}");
-    let output = program.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{command}`"))?;
-    ensure!(output.status.success(), "`{command}` ended with {}; the documents are as they were", output.status);
-    String::from_utf8(output.stdout).with_context(|| format!("`{command}` printed something else than text"))
+    let output = program
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{command}`"))?;
+    ensure!(
+        output.status.success(),
+        "`{command}` ended with {}; the documents are as they were",
+        output.status
+    );
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{command}` printed something else than text"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        "# Figures\n<!-- begin: memzip lab e1 -->\nold\n<!-- end -->\nbetween\n<!-- begin: b -->\n<!-- end -->\nlast\n";
+    const TEXT: &str = "# Figures\n<!-- begin: memzip lab e1 -->\nold\n<!-- end -->\nbetween\n<!-- begin: b -->\n<!-- end -->\nlast\n";
 
     #[test]
     fn a_block_is_replaced_and_the_rest_stays() {
@@ -165,7 +182,11 @@ mod tests {
 
     #[test]
     fn a_block_without_an_end_is_an_error() {
-        for text in ["<!-- begin: a -->\n", "<!-- end -->\n", "<!-- begin: a -->\n<!-- begin: b -->\n<!-- end -->\n"] {
+        for text in [
+            "<!-- begin: a -->\n",
+            "<!-- end -->\n",
+            "<!-- begin: a -->\n<!-- begin: b -->\n<!-- end -->\n",
+        ] {
             assert!(commands(text).is_err(), "{text}");
         }
     }
@@ -173,9 +194,18 @@ mod tests {
     #[test]
     fn the_readme_gets_the_short_table() {
         let output = "short\n<!-- all rows -->\nlong\n";
-        assert_eq!(content("cargo xtask bench --markdown", output, Path::new("README.md")), "short");
-        assert_eq!(content("cargo xtask bench --markdown", output, Path::new("docs/benchmarks.md")), output.trim_end());
-        assert!(content("memzip lab e1", "x\n", Path::new("docs/benchmarks.md")).ends_with("```text\nx\n```"));
+        assert_eq!(
+            content("cargo xtask bench --markdown", output, Path::new("README.md")),
+            "short"
+        );
+        assert_eq!(
+            content("cargo xtask bench --markdown", output, Path::new("docs/benchmarks.md")),
+            output.trim_end()
+        );
+        assert!(
+            content("memzip lab e1", "x\n", Path::new("docs/benchmarks.md"))
+                .ends_with("```text\nx\n```")
+        );
     }
 
     /// The project's own documents.
@@ -184,7 +214,9 @@ mod tests {
         for document in DOCUMENTS {
             let found = commands(&read(document).expect("it is there")).expect("well formed");
             assert!(!found.is_empty(), "{document} quotes no command");
-            let known = |command: &String| command.starts_with("memzip ") || command.starts_with("cargo xtask ");
+            let known = |command: &String| {
+                command.starts_with("memzip ") || command.starts_with("cargo xtask ")
+            };
             assert!(found.iter().all(known), "{document}: {found:?}");
         }
     }

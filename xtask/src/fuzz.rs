@@ -80,7 +80,8 @@ fn fuzz(folder: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
     let corpus = shell::root().join("fuzz/corpus").join(target);
     let artifacts = shell::root().join("fuzz/artifacts").join(target);
     for folder in [&corpus, &artifacts] {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     println!("==== fuzz {target}: {seconds} s ====");
     let seeds = shell::root().join("fuzz/seeds").join(target);
@@ -91,14 +92,21 @@ fn fuzz(folder: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
     }
     // What is found goes to the first folder; the second is only read.
     command.arg(&corpus).args(seeds.exists().then_some(&seeds));
-    command.arg(format!("-max_total_time={seconds}")).args(["-print_final_stats=1", "-rss_limit_mb=4096"]);
+    command
+        .arg(format!("-max_total_time={seconds}"))
+        .args(["-print_final_stats=1", "-rss_limit_mb=4096"]);
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).current_dir(shell::root());
-    shell::run(&mut command)
-        .with_context(|| format!("fuzz target {target} found something; see fuzz/artifacts/{target}"))
+    shell::run(&mut command).with_context(|| {
+        format!("fuzz target {target} found something; see fuzz/artifacts/{target}")
+    })
 }
 
 fn host_triple() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").current_dir(shell::root()).output().context("cannot start rustc")?;
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .current_dir(shell::root())
+        .output()
+        .context("cannot start rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let triple = text.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(triple.context("rustc does not say which host it is for")?.to_owned())

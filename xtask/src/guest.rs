@@ -87,7 +87,9 @@ impl std::fmt::Display for Missing {
 pub fn run(args: &Args) -> Result<()> {
     let done = match setup::for_guests()? {
         Host::Complete => args.experiment.run(),
-        Host::Lacks(packages) => Err(Missing(format!("this host lacks {}", packages.join(" "))).into()),
+        Host::Lacks(packages) => {
+            Err(Missing(format!("this host lacks {}", packages.join(" "))).into())
+        }
     };
     match done {
         Err(error) if error.is::<Missing>() => {
@@ -108,11 +110,14 @@ struct Folder {
 impl Folder {
     fn claim() -> Result<Self> {
         let path = shell::root().join("target").join("guest");
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         let lock = File::create(path.join("lock")).context("cannot make a lock")?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => bail!("another experiment runs in {}", path.display()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                bail!("another experiment runs in {}", path.display())
+            }
             Err(std::fs::TryLockError::Error(error)) => Err(error).context("cannot lock"),
         }
     }

@@ -9,7 +9,8 @@ use std::process::Command;
 /// How a missing one is named.
 pub const NAME: &str = "libnbd-1.18-or-newer";
 
-const ARCHIVE: &str = "http://deb.debian.org/debian/pool/main/libn/libnbd/libnbd_1.22.2.orig.tar.gz";
+const ARCHIVE: &str =
+    "http://deb.debian.org/debian/pool/main/libn/libnbd/libnbd_1.22.2.orig.tar.gz";
 const SHA256: &str = "bdc403af00fd1c9b5ed20503765496a81c2d0197af550765af3dee196e8519ca";
 /// The folder in the archive.
 const FOLDER: &str = "libnbd-1.22.2";
@@ -47,19 +48,29 @@ fn build() -> Result<()> {
             bail!("{tool} is missing");
         }
     }
-    let include = "import os, sysconfig; assert os.path.exists(sysconfig.get_path('include') + '/Python.h')";
+    let include =
+        "import os, sysconfig; assert os.path.exists(sysconfig.get_path('include') + '/Python.h')";
     if !shell::succeeds(Command::new(PYTHON).args(["-c", include])) {
         bail!("python3-dev is missing");
     }
     let work = shell::root().join("target").join(FOLDER);
     fetch(&work)?;
-    let without = ["ocaml", "golang", "rust", "fuse", "ublk", "static"].map(|part| format!("--disable-{part}"));
+    let without = ["ocaml", "golang", "rust", "fuse", "ublk", "static"]
+        .map(|part| format!("--disable-{part}"));
     let plain = ["gnutls", "libxml2", "bash-completions"].map(|part| format!("--without-{part}"));
     let mut configure = Command::new("./configure");
-    configure.args(without).args(plain).args(["--quiet", "--enable-python"]).arg(format!("PYTHON={PYTHON}"));
+    configure
+        .args(without)
+        .args(plain)
+        .args(["--quiet", "--enable-python"])
+        .arg(format!("PYTHON={PYTHON}"));
     shell::run(configure.current_dir(&work))?;
-    for (folder, target) in [("common/utils", "libutils.la"), ("lib", "libnbd.la"), ("python", "all")] {
-        shell::run(Command::new("make").args(["--quiet", "-C", folder, target]).current_dir(&work))?;
+    for (folder, target) in
+        [("common/utils", "libutils.la"), ("lib", "libnbd.la"), ("python", "all")]
+    {
+        shell::run(
+            Command::new("make").args(["--quiet", "-C", folder, target]).current_dir(&work),
+        )?;
     }
     let _ = std::fs::remove_file(place());
     std::os::unix::fs::symlink(FOLDER, place()).context("cannot name what was built")
@@ -68,9 +79,12 @@ fn build() -> Result<()> {
 /// Fetches the source, looks whether it is what it should be, and unpacks it.
 fn fetch(work: &Path) -> Result<()> {
     let archive = work.with_extension("tar.gz");
-    shell::run(Command::new("curl").args(["-sSfL", "--max-time", "120", "-o"]).arg(&archive).arg(ARCHIVE))?;
+    shell::run(
+        Command::new("curl").args(["-sSfL", "--max-time", "120", "-o"]).arg(&archive).arg(ARCHIVE),
+    )?;
     let sums = work.with_extension("sha256");
-    std::fs::write(&sums, format!("{SHA256}  {}\n", archive.display())).context("cannot write a checksum")?;
+    std::fs::write(&sums, format!("{SHA256}  {}\n", archive.display()))
+        .context("cannot write a checksum")?;
     shell::run(Command::new("sha256sum").args(["--check", "--quiet"]).arg(&sums))?;
     let target = shell::root().join("target");
     shell::run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(target))

@@ -70,11 +70,14 @@ impl Reader {
     fn body(&mut self, line: &str) -> Show {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.section = Section::Lines;
-            self.passed += count(counts, " passed").saturating_sub(std::mem::take(&mut self.skipped_here));
+            self.passed +=
+                count(counts, " passed").saturating_sub(std::mem::take(&mut self.skipped_here));
             self.failed += count(counts, " failed");
             return Show::Yes;
         }
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+        if let Some(name) =
+            line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
+        {
             self.test = name.to_owned();
         }
         if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
@@ -101,8 +104,14 @@ impl Reader {
 
     /// `test name ... ok`, `... FAILED` or `... ignored, reason`.
     fn outcome(&mut self, line: &str) -> Show {
-        let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) else {
-            return if line.is_empty() || line.starts_with("running ") { Show::No } else { Show::Yes };
+        let Some((name, outcome)) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        else {
+            return if line.is_empty() || line.starts_with("running ") {
+                Show::No
+            } else {
+                Show::Yes
+            };
         };
         if outcome.starts_with("FAILED") {
             self.failures.push(name.to_owned());
@@ -164,7 +173,8 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         OUTPUT.lines().for_each(|line| _ = reader.line(line));
         assert_eq!((reader.passed, reader.failed, reader.skips.len()), (1, 1, 2));
         assert_eq!(reader.failures, ["a::breaks"]);
-        let fio = Skip { test: "a::needs_fio".to_owned(), reason: "fio is not installed".to_owned() };
+        let fio =
+            Skip { test: "a::needs_fio".to_owned(), reason: "fio is not installed".to_owned() };
         assert!(reader.skips.contains(&fio));
     }
 
@@ -175,14 +185,18 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
                       test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
         let mut reader = Reader::default();
         output.lines().for_each(|line| _ = reader.line(line));
-        let cut = Skip { test: "a::loom_tests::b".into(), reason: "after 60 s and 4095 schedules".into() };
+        let cut = Skip {
+            test: "a::loom_tests::b".into(),
+            reason: "after 60 s and 4095 schedules".into(),
+        };
         assert_eq!((reader.passed, reader.cut_off), (2, vec![cut]));
     }
 
     #[test]
     fn output_of_passed_tests_is_hidden_and_that_of_failed_tests_is_shown() {
         let mut reader = Reader::default();
-        let shown: Vec<&str> = OUTPUT.lines().filter(|line| reader.line(line) == Show::Yes).collect();
+        let shown: Vec<&str> =
+            OUTPUT.lines().filter(|line| reader.line(line) == Show::Yes).collect();
         assert!(shown.contains(&"assertion failed: left == right"));
         assert!(!shown.contains(&"SKIPPED: fio is not installed"));
     }

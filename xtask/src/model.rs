@@ -107,7 +107,9 @@ const UNDER_MIRI: [&str; 6] = [
 /// The crates that contain unsafe code, under Miri, where the component is there.
 pub fn miri() -> Result<()> {
     if !shell::succeeds(shell::cargo_of("nightly", "miri").arg("--version")) {
-        println!("SKIPPED miri: the component is missing; remedy: rustup +nightly component add miri");
+        println!(
+            "SKIPPED miri: the component is missing; remedy: rustup +nightly component add miri"
+        );
         return Ok(());
     }
     let mut command = shell::cargo_of("nightly", "miri");
@@ -160,7 +162,8 @@ fn finish(report: test::Report) -> Result<()> {
 fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
     let sources = tree::sources()?;
     let metadata = packages::Metadata::of_workspace(shell::root())?;
-    let in_folder = |folder: &Path| sources.iter().any(|s| s.path.starts_with(folder) && has_models(s, tool));
+    let in_folder =
+        |folder: &Path| sources.iter().any(|s| s.path.starts_with(folder) && has_models(s, tool));
     Ok(metadata
         .packages
         .into_iter()

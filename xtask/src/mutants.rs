@@ -39,14 +39,21 @@ fn folder() -> PathBuf {
 /// The mutants whose patch does not fit the working tree any more, and what git says to it.
 pub fn stale() -> Result<Vec<(String, String)>> {
     let mutants = patch::read_all(&folder())?;
-    let problem = |mutant: &Mutant| copy::git_apply(shell::root(), &["--check"], &mutant.patch).err();
-    Ok(mutants.iter().filter_map(|mutant| Some((mutant.name.clone(), problem(mutant)?.to_string()))).collect())
+    let problem =
+        |mutant: &Mutant| copy::git_apply(shell::root(), &["--check"], &mutant.patch).err();
+    Ok(mutants
+        .iter()
+        .filter_map(|mutant| Some((mutant.name.clone(), problem(mutant)?.to_string())))
+        .collect())
 }
 
 /// The tests that must fail, each with the name of its mutant.
 pub fn tests() -> Result<Vec<(String, Test)>> {
     let mutants = patch::read_all(&folder())?;
-    Ok(mutants.iter().flat_map(|mutant| mutant.tests().map(|test| (mutant.name.clone(), test.clone()))).collect())
+    Ok(mutants
+        .iter()
+        .flat_map(|mutant| mutant.tests().map(|test| (mutant.name.clone(), test.clone())))
+        .collect())
 }
 
 /// Tries the mutants. Standard error tells how it goes, and standard output what became of each.
@@ -73,14 +80,16 @@ pub fn run(args: &Args) -> Result<()> {
 fn chosen(args: &Args) -> Result<Vec<Mutant>> {
     let mut mutants = patch::read_all(&folder())?;
     mutants.retain(|mutant| {
-        let named = args.names.is_empty() || args.names.iter().any(|name| mutant.name.contains(name.as_str()));
+        let named = args.names.is_empty()
+            || args.names.iter().any(|name| mutant.name.contains(name.as_str()));
         let plain = mutant.tests().all(|test| test.kind == Kind::Plain);
         named && (plain || !args.fast)
     });
     if mutants.is_empty() {
         bail!("no mutant is called that; `cargo xtask mutants --list` names them");
     }
-    mutants.sort_by_key(|mutant| mutant.tests().map(|test| (test.kind, test.package.clone())).min());
+    mutants
+        .sort_by_key(|mutant| mutant.tests().map(|test| (test.kind, test.package.clone())).min());
     Ok(mutants)
 }
 
@@ -123,7 +132,8 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     if let Err(error) = copy.apply(&mutant.patch) {
         return Ok(Verdict::Error(format!("{error:#}")));
     }
-    let verdict = run_tests(copy, mutant).unwrap_or_else(|error| Verdict::Error(format!("{error:#}")));
+    let verdict =
+        run_tests(copy, mutant).unwrap_or_else(|error| Verdict::Error(format!("{error:#}")));
     copy.restore(&mutant.patch)?;
     Ok(verdict)
 }
@@ -144,16 +154,20 @@ fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
 fn judge(mutant: &Mutant, expected: &Expected, outcome: &Outcome) -> Verdict {
     let Expected { test, finds } = expected;
     match outcome {
-        Outcome::Failed { said } => match finds.iter().find_map(|expected| line_with(said, expected)) {
-            Some(line) => Verdict::Caught(line),
-            None => Verdict::Error(format!(
-                "{test} failed for another reason than `{}`:\n{}",
-                finds.join("` or `"),
-                end_of(said)
-            )),
-        },
+        Outcome::Failed { said } => {
+            match finds.iter().find_map(|expected| line_with(said, expected)) {
+                Some(line) => Verdict::Caught(line),
+                None => Verdict::Error(format!(
+                    "{test} failed for another reason than `{}`:\n{}",
+                    finds.join("` or `"),
+                    end_of(said)
+                )),
+            }
+        }
         Outcome::Hung if mutant.may_hang.is_some() => Verdict::Caught("it does not end".to_owned()),
-        Outcome::Hung => Verdict::Error(format!("{test} did not end, and the patch does not say that it may")),
+        Outcome::Hung => {
+            Verdict::Error(format!("{test} did not end, and the patch does not say that it may"))
+        }
         Outcome::Held => Verdict::Survived(format!("{test} holds without the guard")),
         Outcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
     }
@@ -170,7 +184,8 @@ fn line_with(said: &str, expected: &str) -> Option<String> {
 fn end_of(said: &str) -> String {
     let is_of_backtrace = |line: &&str| {
         let line = line.trim_start();
-        line.starts_with("at ") || line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+        line.starts_with("at ")
+            || line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
     };
     let lines: Vec<&str> = said.lines().filter(|line| !is_of_backtrace(line)).collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
@@ -187,7 +202,8 @@ fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
         };
         println!("{:<34} {word:<9} {:>5}  {}", mutant.name, time.as_secs(), mutant.guard);
     }
-    let caught = rows.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Caught(_))).count();
+    let caught =
+        rows.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Caught(_))).count();
     let time: Duration = rows.iter().map(|(.., time)| *time).sum();
     println!("{caught} of {} mutants caught, in {} s", rows.len(), time.as_secs());
     if caught < rows.len() {
@@ -204,7 +220,10 @@ mod tests {
     #[test]
     fn the_end_of_an_output_is_what_it_says() {
         let trace: String = (0..40).map(|n| format!("  {n}: f\n      at /x.rs:1\n")).collect();
-        assert_eq!(end_of(&format!("panicked\n  twice\n{trace}FAILED")), "panicked\n  twice\nFAILED");
+        assert_eq!(
+            end_of(&format!("panicked\n  twice\n{trace}FAILED")),
+            "panicked\n  twice\nFAILED"
+        );
     }
 
     #[test]
@@ -212,8 +231,14 @@ mod tests {
         let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: freed twice\n--- a/x.rs\n+++ b/x.rs\n";
         let mutant = patch::parse(Path::new("x"), text).expect("a full header");
         let verdict = |outcome| judge(&mutant, &mutant.expected[0], &outcome);
-        assert!(matches!(verdict(Outcome::Failed { said: "panicked\n  freed twice".into() }), Verdict::Caught(_)));
-        assert!(matches!(verdict(Outcome::Failed { said: "out of memory".into() }), Verdict::Error(_)));
+        assert!(matches!(
+            verdict(Outcome::Failed { said: "panicked\n  freed twice".into() }),
+            Verdict::Caught(_)
+        ));
+        assert!(matches!(
+            verdict(Outcome::Failed { said: "out of memory".into() }),
+            Verdict::Error(_)
+        ));
         assert!(matches!(verdict(Outcome::Held), Verdict::Survived(_)));
         assert!(matches!(verdict(Outcome::Hung), Verdict::Error(_)));
         assert!(matches!(verdict(Outcome::NoSuchTest), Verdict::Error(_)));
@@ -224,6 +249,10 @@ mod tests {
         let mutants = patch::read_all(&folder()).expect("all can be read");
         assert!(mutants.len() >= 12);
         let says = |expected: &Expected| !expected.finds.is_empty();
-        assert!(mutants.iter().all(|mutant| mutant.may_hang.is_some() || mutant.expected.iter().all(says)));
+        assert!(
+            mutants
+                .iter()
+                .all(|mutant| mutant.may_hang.is_some() || mutant.expected.iter().all(says))
+        );
     }
 }

@@ -21,16 +21,44 @@ enum Probe {
 const PACKAGES: [Package; 12] = [
     Package { name: "gcc", probe: Probe::Program("cc"), wanted_for: "building the C codecs" },
     Package { name: "g++", probe: Probe::Program("c++"), wanted_for: "building libFuzzer" },
-    Package { name: "libnbd-bin", probe: Probe::Program("nbdcopy"), wanted_for: "end-to-end tests" },
-    Package { name: "python3-libnbd", probe: Probe::PythonModule("nbd"), wanted_for: "end-to-end tests (nbdsh)" },
-    Package { name: "qemu-utils", probe: Probe::Program("qemu-io"), wanted_for: "end-to-end tests" },
+    Package {
+        name: "libnbd-bin",
+        probe: Probe::Program("nbdcopy"),
+        wanted_for: "end-to-end tests",
+    },
+    Package {
+        name: "python3-libnbd",
+        probe: Probe::PythonModule("nbd"),
+        wanted_for: "end-to-end tests (nbdsh)",
+    },
+    Package {
+        name: "qemu-utils",
+        probe: Probe::Program("qemu-io"),
+        wanted_for: "end-to-end tests",
+    },
     Package { name: "fio", probe: Probe::Program("fio"), wanted_for: "end-to-end tests" },
-    Package { name: "e2fsprogs", probe: Probe::Program("mke2fs"), wanted_for: "end-to-end tests (ext4)" },
-    Package { name: "curl", probe: Probe::Program("curl"), wanted_for: "end-to-end tests (control socket)" },
+    Package {
+        name: "e2fsprogs",
+        probe: Probe::Program("mke2fs"),
+        wanted_for: "end-to-end tests (ext4)",
+    },
+    Package {
+        name: "curl",
+        probe: Probe::Program("curl"),
+        wanted_for: "end-to-end tests (control socket)",
+    },
     Package { name: "nbdkit", probe: Probe::Program("nbdkit"), wanted_for: "benchmarks (a peer)" },
     Package { name: "make", probe: Probe::Program("make"), wanted_for: "building a newer libnbd" },
-    Package { name: "pkg-config", probe: Probe::Program("pkg-config"), wanted_for: "building a newer libnbd" },
-    Package { name: "python3-dev", probe: Probe::Program("python3-config"), wanted_for: "building a newer libnbd" },
+    Package {
+        name: "pkg-config",
+        probe: Probe::Program("pkg-config"),
+        wanted_for: "building a newer libnbd",
+    },
+    Package {
+        name: "python3-dev",
+        probe: Probe::Program("python3-config"),
+        wanted_for: "building a newer libnbd",
+    },
 ];
 
 /// What the experiments in a guest need besides; a large package, so that only they ask for it.
@@ -40,7 +68,11 @@ const GUEST_PACKAGES: [Package; 2] = [
         probe: Probe::Program("qemu-system-x86_64"),
         wanted_for: "experiments in a guest",
     },
-    Package { name: "xz-utils", probe: Probe::Program("xz"), wanted_for: "experiments in a guest (kernel modules)" },
+    Package {
+        name: "xz-utils",
+        probe: Probe::Program("xz"),
+        wanted_for: "experiments in a guest (kernel modules)",
+    },
 ];
 
 /// What `setup` left behind.
@@ -102,9 +134,9 @@ fn is_present(probe: &Probe) -> bool {
     match probe {
         Probe::Program(name) => shell::find_program(name).is_some(),
         // Debian builds the module for its own interpreter, which need not be the first python3 on PATH.
-        Probe::PythonModule(name) => {
-            shell::succeeds(Command::new("/usr/bin/python3").arg("-c").arg(format!("import {name}")))
-        }
+        Probe::PythonModule(name) => shell::succeeds(
+            Command::new("/usr/bin/python3").arg("-c").arg(format!("import {name}")),
+        ),
     }
 }
 

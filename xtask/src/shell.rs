@@ -22,15 +22,23 @@ pub fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
     let mut command = Command::new("cargo");
     command.arg(format!("+{toolchain}")).arg(subcommand).current_dir(root());
     // rustup hands these to its children; left in place they would win over the `+toolchain` argument.
-    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("RUSTDOC");
+    command
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTC")
+        .env_remove("RUSTDOC");
     command
 }
 
 /// Shows a command line as a person would type it.
 pub fn line(command: &Command) -> String {
-    let envs = command.get_envs().filter_map(|(name, value)| Some(format!("{}={:?} ", name.display(), value?)));
+    let envs = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={:?} ", name.display(), value?)));
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
+    let words = std::iter::once(program)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned());
     format!("{}{}", envs.collect::<String>(), words.collect::<Vec<_>>().join(" "))
 }
 
@@ -65,5 +73,9 @@ pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
 /// True if this process may install packages.
 pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1))
+        == Some("0")
 }

@@ -18,6 +18,8 @@ pub fn run(args: &Args) -> Result<()> {
     command.args(["--release", "--config", "profile.release.debug-assertions=true"]);
     // Nothing is timed here, so the long link of a release is not worth its minutes.
     command.args(["--config", "profile.release.lto=\"off\"", "--target-dir", "target/soak"]);
-    command.args(["-p", packages::BENCH, "--features", "bench", "--bin", "soak", "--"]).args(&args.soak);
+    command
+        .args(["-p", packages::BENCH, "--features", "bench", "--bin", "soak", "--"])
+        .args(&args.soak);
     shell::run(&mut command)
 }

@@ -28,7 +28,9 @@ pub fn sources() -> Result<Vec<Source>> {
 }
 
 fn walk(folder: &Path, found: &mut Vec<Source>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_symlink() {
             continue;
@@ -41,7 +43,8 @@ fn walk(folder: &Path, found: &mut Vec<Source>) -> Result<()> {
             .extension()
             .is_some_and(|extension| ["rs", "toml", "md"].iter().any(|wanted| extension == *wanted))
         {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             let path = path.strip_prefix(shell::root()).unwrap_or(&path).to_path_buf();
             found.push(Source { path, text });
         }

@@ -118,9 +118,13 @@ mod tests {
 
     #[test]
     fn a_target_is_bytes_or_one_of_two_words() {
-        let parse = |text: &str| serde_json::from_str::<BalloonRequest>(text).map(|request| request.target);
+        let parse =
+            |text: &str| serde_json::from_str::<BalloonRequest>(text).map(|request| request.target);
         assert_eq!(parse("{\"target\": 0}").ok(), Some(BalloonTarget::Bytes(0)));
-        assert_eq!(parse("{\"target\": 18446744073709551615}").ok(), Some(BalloonTarget::Bytes(u64::MAX)));
+        assert_eq!(
+            parse("{\"target\": 18446744073709551615}").ok(),
+            Some(BalloonTarget::Bytes(u64::MAX))
+        );
         assert_eq!(parse("{\"target\": \"auto\"}").ok(), Some(BalloonTarget::Auto));
         assert_eq!(parse("{\"target\": \"off\"}").ok(), Some(BalloonTarget::Off));
         for junk in ["-1", "1.5", "1e3", "\"4G\"", "null", "[1]", "true", "18446744073709551616"] {

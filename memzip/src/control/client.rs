@@ -33,7 +33,13 @@ pub(crate) fn compact(socket: &Path, request: CompactRequest) -> Result<CompactR
     call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIME)
 }
 
-fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>, limit: Duration) -> Result<T> {
+fn call<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -46,9 +52,14 @@ fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Ve
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
         .context("cannot write the request")?;
-    let (status, answer) =
-        runtime.block_on(async { tokio::time::timeout(limit, exchange(socket, request)).await }).map_err(|_| {
-            anyhow!("the server behind {} did not answer within {} s", socket.display(), limit.as_secs())
+    let (status, answer) = runtime
+        .block_on(async { tokio::time::timeout(limit, exchange(socket, request)).await })
+        .map_err(|_| {
+            anyhow!(
+                "the server behind {} did not answer within {} s",
+                socket.display(),
+                limit.as_secs()
+            )
         })??;
     if status != StatusCode::OK {
         match serde_json::from_slice::<ErrorReport>(&answer) {
@@ -61,8 +72,9 @@ fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Ve
 }
 
 async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
-    let stream =
-        UnixStream::connect(socket).await.with_context(|| format!("no server answers at {}", socket.display()))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("no server answers at {}", socket.display()))?;
     let not_http = || format!("{} does not speak HTTP", socket.display());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(not_http)?;

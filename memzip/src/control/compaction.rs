@@ -25,8 +25,9 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
     let after = disk.stat();
     let object_word = objects.map(|(done, _)| object_outcome(done.outcome));
     let frame_word = frames.map(|(done, _)| frame_outcome(done.outcome));
-    let part =
-        |word: Option<Word>, time| word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time });
+    let part = |word: Option<Word>, time| {
+        word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time })
+    };
     let (moved, object_time) = objects.unwrap_or_default();
     let (gathered, frame_time) = frames.unwrap_or_default();
     CompactReport {

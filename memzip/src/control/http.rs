@@ -27,13 +27,15 @@ const BODY_TIME: Duration = Duration::from_secs(2);
 pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
 
 /// What the body of a request for compaction looks like.
-const COMPACT_BODY: &str = "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it or nothing";
+const COMPACT_BODY: &str =
+    "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it or nothing";
 
 /// What the body of a request about the balloon looks like.
 const BALLOON_BODY: &str = "{\"target\": BYTES}, {\"target\": \"auto\"} or {\"target\": \"off\"}";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 type Answer = Response<Full<Bytes>>;
 
@@ -84,11 +86,17 @@ impl Routes {
             ("/metrics", Method::GET | Method::HEAD) => self.metrics().await,
             ("/v1/compact", Method::POST) => self.compact(request).await,
             ("/v1/balloon", Method::POST) => self.balloon(request).await,
-            ("/v1/stat" | "/metrics", method) => Err(Refusal::of_method(&path, &method, "GET, HEAD")),
-            ("/v1/compact" | "/v1/balloon", method) => Err(Refusal::of_method(&path, &method, "POST")),
+            ("/v1/stat" | "/metrics", method) => {
+                Err(Refusal::of_method(&path, &method, "GET, HEAD"))
+            }
+            ("/v1/compact" | "/v1/balloon", method) => {
+                Err(Refusal::of_method(&path, &method, "POST"))
+            }
             _ => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
-                format!("there is no {path}: try GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"),
+                format!(
+                    "there is no {path}: try GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"
+                ),
             )),
         };
         Ok(result.unwrap_or_else(refused))
@@ -119,7 +127,8 @@ impl Routes {
         let permit = Arc::clone(&self.compaction)
             .try_acquire_owned()
             .map_err(|_| Refusal::new(StatusCode::CONFLICT, "a compaction is running already"))?;
-        let budget = asked.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
+        let budget =
+            asked.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
         let report = self
             .blocking(move |subject| {
                 // Held by the work, not by the request: a client that leaves does not make room for a second compaction.
@@ -133,7 +142,8 @@ impl Routes {
     async fn balloon(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let asked: BalloonRequest = parse(&body(request).await?, BALLOON_BODY)?;
         // Not one at a time: the last request counts, and ends what is under way.
-        let change = self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
+        let change =
+            self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
         match change {
             Ok(change) => json(StatusCode::OK, &change),
             Err(refusal @ (BalloonRefusal::AboveTheArena { .. } | BalloonRefusal::NoLimit)) => {
@@ -153,9 +163,9 @@ impl Routes {
         let subject = Arc::clone(&self.subject);
         // The request is complete: from here on the client waits for us.
         let _working = self.connection.as_deref().map(Connection::work);
-        tokio::task::spawn_blocking(move || work(&subject))
-            .await
-            .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}")))
+        tokio::task::spawn_blocking(move || work(&subject)).await.map_err(|error| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}"))
+        })
     }
 }
 
@@ -167,7 +177,9 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("a body of more than {MAX_BODY} bytes is not read"),
         )),
-        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
+        Ok(Err(error)) => {
+            Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))
+        }
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }
 }
@@ -177,14 +189,15 @@ fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Refusal> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     // By way of an object, for serde would also take a list of values in the fields' order.
     let object = serde_json::from_slice(body).map(serde_json::Value::Object);
-    object
-        .and_then(serde_json::from_value)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}")))
+    object.and_then(serde_json::from_value).map_err(|error| {
+        Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}"))
+    })
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Answer, Refusal> {
-    let mut text = serde_json::to_vec(value)
-        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}")))?;
+    let mut text = serde_json::to_vec(value).map_err(|error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}"))
+    })?;
     text.push(b'\n');
     Ok(with_type(status, JSON, text))
 }

@@ -27,7 +27,11 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     );
     page.gauge("memzip_compressed_bytes", "The same, compressed.", stat.compr_data_size);
     page.gauge("memzip_memory_used_bytes", "Frames that belong to zspages.", stat.mem_used_total);
-    page.gauge("memzip_memory_used_max_bytes", "The highest memory_used so far.", stat.mem_used_max);
+    page.gauge(
+        "memzip_memory_used_max_bytes",
+        "The highest memory_used so far.",
+        stat.mem_used_max,
+    );
     page.gauge(
         "memzip_memory_reserved_bytes",
         "Room below the limit kept for zeros that stay allocated; no memory yet.",
@@ -38,9 +42,17 @@ fn sizes(page: &mut Page, stat: &StatReport) {
         "Limit on memory_total and lent memory together, 0 for none.",
         stat.mem_limit,
     );
-    page.gauge("memzip_nearly_full", "1 when more than 95 % of the limit is needed.", u64::from(stat.nearly_full));
+    page.gauge(
+        "memzip_nearly_full",
+        "1 when more than 95 % of the limit is needed.",
+        u64::from(stat.nearly_full),
+    );
     page.counter("memzip_nearly_full_total", "Times the limit came near.", stat.nearly_full_total);
-    page.counter("memzip_write_stalls_total", "Pages whose write waited for others to make room.", stat.writestall);
+    page.counter(
+        "memzip_write_stalls_total",
+        "Pages whose write waited for others to make room.",
+        stat.writestall,
+    );
     page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
     page.family("memzip_memory_bytes", "gauge", "memory_total, part by part.");
     for (part, bytes, _) in stat.memory.named() {
@@ -48,7 +60,11 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     }
     let failed = &stat.memory_failure;
     page.counter("memzip_memory_failures_total", "Frames whose memory has failed.", failed.total);
-    page.family("memzip_memory_failed_frames", "gauge", "Frames whose memory has failed, out of use or still in use.");
+    page.family(
+        "memzip_memory_failed_frames",
+        "gauge",
+        "Frames whose memory has failed, out of use or still in use.",
+    );
     page.sample("memzip_memory_failed_frames", "state", "recovered", failed.recovered);
     page.sample("memzip_memory_failed_frames", "state", "delayed", failed.delayed);
     if let Some(rss) = stat.rss {
@@ -60,7 +76,11 @@ fn pages(page: &mut Page, stat: &StatReport) {
     page.family("memzip_pages", "gauge", "Pages of 4 KiB stored in a special form.");
     page.sample("memzip_pages", "state", "same", stat.same_pages);
     page.sample("memzip_pages", "state", "huge", stat.huge_pages);
-    page.counter("memzip_huge_pages_stored_total", "Incompressible pages ever stored.", stat.huge_pages_since);
+    page.counter(
+        "memzip_huge_pages_stored_total",
+        "Incompressible pages ever stored.",
+        stat.huge_pages_since,
+    );
 }
 
 fn operations(page: &mut Page, stat: &StatReport) {
@@ -68,7 +88,11 @@ fn operations(page: &mut Page, stat: &StatReport) {
     page.family("memzip_operations_total", "counter", "Pages read from and written to the disk.");
     page.sample("memzip_operations_total", "op", "read", io.reads);
     page.sample("memzip_operations_total", "op", "write", io.writes);
-    page.family("memzip_operation_failures_total", "counter", "Pages that failed; invalid: requests past the end.");
+    page.family(
+        "memzip_operation_failures_total",
+        "counter",
+        "Pages that failed; invalid: requests past the end.",
+    );
     page.sample("memzip_operation_failures_total", "op", "read", io.failed_reads);
     page.sample("memzip_operation_failures_total", "op", "write", io.failed_writes);
     page.sample("memzip_operation_failures_total", "op", "invalid", io.invalid_io);
@@ -79,24 +103,52 @@ fn clients(page: &mut Page, stat: &StatReport) {
     let nbd = &stat.nbd;
     page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections);
     page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes);
-    page.counter("memzip_nbd_connections_total", "Clients that were ever served.", nbd.connections_total);
-    page.counter("memzip_nbd_connections_refused_total", "Clients turned away.", nbd.connections_refused);
+    page.counter(
+        "memzip_nbd_connections_total",
+        "Clients that were ever served.",
+        nbd.connections_total,
+    );
+    page.counter(
+        "memzip_nbd_connections_refused_total",
+        "Clients turned away.",
+        nbd.connections_refused,
+    );
     page.family("memzip_nbd_requests_total", "counter", "Requests by NBD command.");
     for (command, count) in nbd.requests.named() {
         page.sample("memzip_nbd_requests_total", "command", command, count);
     }
-    page.family("memzip_nbd_errors_total", "counter", "Error replies by number, and broken conversations.");
+    page.family(
+        "memzip_nbd_errors_total",
+        "counter",
+        "Error replies by number, and broken conversations.",
+    );
     for (error, count) in nbd.errors.named() {
         page.sample("memzip_nbd_errors_total", "error", error, count);
     }
     page.counter("memzip_nbd_read_bytes_total", "Content sent to clients.", nbd.bytes_read);
-    page.counter("memzip_nbd_written_bytes_total", "Content taken from clients.", nbd.bytes_written);
-    page.gauge("memzip_nbd_buffer_bytes", "Buffers of the connections there are now.", nbd.buffer_bytes);
+    page.counter(
+        "memzip_nbd_written_bytes_total",
+        "Content taken from clients.",
+        nbd.bytes_written,
+    );
+    page.gauge(
+        "memzip_nbd_buffer_bytes",
+        "Buffers of the connections there are now.",
+        nbd.buffer_bytes,
+    );
 }
 
 fn pool(page: &mut Page, stat: &StatReport) {
-    page.counter("memzip_compaction_freed_frames_total", "Frames freed by compaction.", stat.pages_compacted);
-    page.family("memzip_pool_objects", "gauge", "Stored objects by the size of their class in bytes.");
+    page.counter(
+        "memzip_compaction_freed_frames_total",
+        "Frames freed by compaction.",
+        stat.pages_compacted,
+    );
+    page.family(
+        "memzip_pool_objects",
+        "gauge",
+        "Stored objects by the size of their class in bytes.",
+    );
     for class in &stat.classes {
         page.sample("memzip_pool_objects", "class", class.size, class.obj_used);
     }
@@ -108,11 +160,19 @@ fn pool(page: &mut Page, stat: &StatReport) {
 
 fn movement(page: &mut Page, stat: &StatReport) {
     let moved = &stat.movement;
-    page.family("memzip_pageblocks", "gauge", "Blocks of 2 MiB of the arena by the type of what is in them.");
+    page.family(
+        "memzip_pageblocks",
+        "gauge",
+        "Blocks of 2 MiB of the arena by the type of what is in them.",
+    );
     for (name, blocks) in pageblocks(&stat.pagetypeinfo) {
         page.sample("memzip_pageblocks", "type", name, blocks);
     }
-    page.family("memzip_vmstat_total", "counter", "What migration and frame compaction did, by names of /proc/vmstat.");
+    page.family(
+        "memzip_vmstat_total",
+        "counter",
+        "What migration and frame compaction did, by names of /proc/vmstat.",
+    );
     for (name, count) in moved.vmstat.iter().filter(|(name, _)| !is_level(name)) {
         page.sample("memzip_vmstat_total", "name", name, *count);
     }
@@ -121,19 +181,44 @@ fn movement(page: &mut Page, stat: &StatReport) {
         page.sample("memzip_vmstat", "name", name, *level);
     }
     let objects = &moved.compaction;
-    page.counter("memzip_compaction_runs_total", "Object compactions that have ended.", objects.runs);
-    page.counter("memzip_compaction_moved_objects_total", "Objects they moved.", objects.objects_moved);
+    page.counter(
+        "memzip_compaction_runs_total",
+        "Object compactions that have ended.",
+        objects.runs,
+    );
+    page.counter(
+        "memzip_compaction_moved_objects_total",
+        "Objects they moved.",
+        objects.objects_moved,
+    );
     page.counter("memzip_compaction_moved_bytes_total", "Bytes of these.", objects.bytes_moved);
-    page.counter("memzip_compaction_freed_zspages_total", "Zspages they freed.", objects.zspages_freed);
+    page.counter(
+        "memzip_compaction_freed_zspages_total",
+        "Zspages they freed.",
+        objects.zspages_freed,
+    );
     page.counter("memzip_compaction_skipped_total", "Zspages they passed over.", objects.skipped);
     page.seconds("memzip_compaction_seconds_total", "Time they took.", objects.time_us);
     let balloon = &moved.balloon;
-    page.gauge("memzip_balloon_target_bytes", "How large the balloon is meant to be.", balloon.target);
+    page.gauge(
+        "memzip_balloon_target_bytes",
+        "How large the balloon is meant to be.",
+        balloon.target,
+    );
     page.gauge("memzip_balloon_bytes", "How large it is.", balloon.actual);
-    page.gauge("memzip_arena_held_bytes", "Memory the arena holds; the balloon's is not in it.", balloon.held);
-    page.counter("memzip_balloon_oom_deflated_bytes_total", "What a full store took back.", balloon.oom_deflated_total);
+    page.gauge(
+        "memzip_arena_held_bytes",
+        "Memory the arena holds; the balloon's is not in it.",
+        balloon.held,
+    );
+    page.counter(
+        "memzip_balloon_oom_deflated_bytes_total",
+        "What a full store took back.",
+        balloon.oom_deflated_total,
+    );
     if let Some(pressure) = &balloon.pressure {
-        let failures = "Times memory pressure could not be read; the balloon stays as it is meanwhile.";
+        let failures =
+            "Times memory pressure could not be read; the balloon stays as it is meanwhile.";
         page.counter("memzip_balloon_pressure_failures_total", failures, pressure.failures);
     }
     page.counter(
@@ -142,13 +227,29 @@ fn movement(page: &mut Page, stat: &StatReport) {
         balloon.host_refusals,
     );
     let hot = &moved.hot_cache;
-    page.gauge("memzip_hot_cache_limit_bytes", "The most the cache of uncompressed pages may hold.", hot.limit);
+    page.gauge(
+        "memzip_hot_cache_limit_bytes",
+        "The most the cache of uncompressed pages may hold.",
+        hot.limit,
+    );
     page.gauge("memzip_hot_cache_bytes", "What it holds.", hot.bytes);
-    page.counter("memzip_hot_cache_hits_total", "Pages read from it or written to in place.", hot.hits);
+    page.counter(
+        "memzip_hot_cache_hits_total",
+        "Pages read from it or written to in place.",
+        hot.hits,
+    );
     page.counter("memzip_hot_cache_admissions_total", "Pages that came into it.", hot.admissions);
-    page.counter("memzip_hot_cache_evictions_total", "Pages compressed to make room in it.", hot.evictions);
+    page.counter(
+        "memzip_hot_cache_evictions_total",
+        "Pages compressed to make room in it.",
+        hot.evictions,
+    );
     let background = &moved.background;
-    page.seconds("memzip_background_cpu_seconds_total", "CPU time of compaction in the background.", background.cpu_us);
+    page.seconds(
+        "memzip_background_cpu_seconds_total",
+        "CPU time of compaction in the background.",
+        background.cpu_us,
+    );
     page.gauge(
         "memzip_background_freeable_frames",
         "Frames object compaction could free when the background thread last looked.",
@@ -166,7 +267,8 @@ fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
     let mut lines = pagetypeinfo.lines().rev();
     let (Some(numbers), Some(head)) = (lines.next(), lines.next()) else { return Vec::new() };
     let names = head.split_once("type").map_or("", |(_, names)| names).split_whitespace();
-    let numbers = numbers.split_once("zone").map_or("", |(_, rest)| rest).split_whitespace().skip(1);
+    let numbers =
+        numbers.split_once("zone").map_or("", |(_, rest)| rest).split_whitespace().skip(1);
     names.zip(numbers.map_while(|word| word.parse().ok())).collect()
 }
 
@@ -175,7 +277,9 @@ fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
     let mut sums: Vec<(usize, u64)> = Vec::new();
     for line in buddyinfo.lines() {
         let Some((_, zone)) = line.split_once("zone") else { continue };
-        for (order, count) in zone.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).enumerate() {
+        for (order, count) in
+            zone.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).enumerate()
+        {
             match sums.get_mut(order) {
                 Some((_, sum)) => *sum += count,
                 None => sums.push((order, count)),
@@ -258,9 +362,13 @@ mod tests {
                 family = rest.split(' ').next().unwrap_or("");
                 assert!(family.starts_with("memzip_"));
             } else if !line.starts_with('#') {
-                let (name, number) = line.rsplit_once(' ').expect("a sample is a name and a number");
+                let (name, number) =
+                    line.rsplit_once(' ').expect("a sample is a name and a number");
                 assert_eq!(name.split('{').next(), Some(family), "{line}");
-                assert!(number.parse::<u64>().is_ok() || name.ends_with("_seconds_total"), "{line}");
+                assert!(
+                    number.parse::<u64>().is_ok() || name.ends_with("_seconds_total"),
+                    "{line}"
+                );
                 assert!(number.parse::<f64>().is_ok(), "{line}");
             }
         }
@@ -278,7 +386,10 @@ mod tests {
             "memzip_vmstat{name=\"nr_isolated\"} 8",
             "memzip_compaction_seconds_total 1.000050",
         ] {
-            assert!(text.lines().any(|line| line == expected), "{expected} is missing from\n{text}");
+            assert!(
+                text.lines().any(|line| line == expected),
+                "{expected} is missing from\n{text}"
+            );
         }
     }
 }

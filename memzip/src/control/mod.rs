@@ -91,7 +91,8 @@ impl ControlPlane {
 
     fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
         let shown = path.display().to_string();
-        let door = Arc::new(UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?);
+        let door =
+            Arc::new(UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -100,7 +101,9 @@ impl ControlPlane {
             .context("cannot start the control plane")?;
         let listener = {
             let _inside = runtime.enter();
-            door.listener().and_then(UnixListener::from_std).context("cannot watch the control socket")?
+            door.listener()
+                .and_then(UnixListener::from_std)
+                .context("cannot watch the control socket")?
         };
         let checks = Arc::clone(&door);
         let (stop, stopped) = oneshot::channel();

@@ -13,7 +13,8 @@ pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
     let compaction = &stat.compaction;
     let counts = vmstat(disk.zone().vmstat()).into_iter().chain(movers.balloon_vmstat());
     Movement {
-        movability: if disk.config().movability == Movability::On { "on" } else { "off" }.to_owned(),
+        movability: if disk.config().movability == Movability::On { "on" } else { "off" }
+            .to_owned(),
         vmstat: counts.map(|(name, count)| (name.to_owned(), count)).collect(),
         compaction: CompactionCounts {
             runs: compaction.runs,
@@ -24,7 +25,11 @@ pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
             skipped: compaction.skipped,
             time_us: micros(compaction.time),
         },
-        background: background(&stat.background, movers.background_percent(), disk.zone().kept().bytes()),
+        background: background(
+            &stat.background,
+            movers.background_percent(),
+            disk.zone().kept().bytes(),
+        ),
         balloon: movers.balloon_report(),
         hot_cache: hot(&stat.hot),
     }

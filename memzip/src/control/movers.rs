@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use balloon::policy::Settings;
-use balloon::{Aim, Auto, AutoError, Balloon, BalloonConfig, Change, Lends, OsHost, Shortage, Stop};
+use balloon::{
+    Aim, Auto, AutoError, Balloon, BalloonConfig, Change, Lends, OsHost, Shortage, Stop,
+};
 use frames::{FRAME_SIZE, FrameCount, Kswapd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use sys::host::PsiSource;
@@ -94,7 +96,8 @@ impl Movers {
         let background = background.transpose().context("cannot compact in the background")?;
         let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
         let mode = Mutex::new(Mode::Off);
-        let movers = Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
+        let movers =
+            Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
         movers.set_balloon(config.balloon).context("cannot set up the balloon")?;
         Ok(movers)
     }
@@ -106,7 +109,10 @@ impl Movers {
 
     /// Changes the balloon; returns when it is as asked for, or cannot be, or another caller asked
     /// for something else.
-    pub(crate) fn set_balloon(&self, target: BalloonTarget) -> Result<BalloonChange, BalloonRefusal> {
+    pub(crate) fn set_balloon(
+        &self,
+        target: BalloonTarget,
+    ) -> Result<BalloonChange, BalloonRefusal> {
         let before = self.held();
         let outcome = match target {
             BalloonTarget::Auto => {
@@ -132,7 +138,8 @@ impl Movers {
             return Ok(());
         }
         let source = PsiSource::this_process();
-        *mode = Mode::Auto(Auto::start(Arc::clone(&self.balloon), source, self.config.follow, PERIOD)?);
+        *mode =
+            Mode::Auto(Auto::start(Arc::clone(&self.balloon), source, self.config.follow, PERIOD)?);
         // It begins with what there is: a call on its way to an older target stops.
         self.balloon.stay();
         Ok(())
@@ -229,13 +236,19 @@ fn reach(aim: &Aim<'_>) -> Change {
 
 fn outcome(change: Change) -> String {
     match change.stop {
-        Stop::Reached if change.is_capped() => "reached, at the most the arena can lend now".to_owned(),
+        Stop::Reached if change.is_capped() => {
+            "reached, at the most the arena can lend now".to_owned()
+        }
         Stop::Reached => "reached".to_owned(),
-        Stop::NoMemory(Shortage::Memory) => "the arena holds no more memory that is free".to_owned(),
+        Stop::NoMemory(Shortage::Memory) => {
+            "the arena holds no more memory that is free".to_owned()
+        }
         Stop::NoMemory(Shortage::Reserve) => "the arena keeps the rest in reserve".to_owned(),
         Stop::NoMemory(Shortage::Zone(error)) => format!("the arena has no more to give: {error}"),
         Stop::Refused(refusal) => format!("the system did not take more: {refusal}"),
-        Stop::Superseded => "another target was set meanwhile, or the store needed the memory".to_owned(),
+        Stop::Superseded => {
+            "another target was set meanwhile, or the store needed the memory".to_owned()
+        }
         Stop::Isolated { left } => format!("{left} are being moved; ask again to get them"),
         Stop::Reentered => "the balloon is being changed from inside".to_owned(),
     }

@@ -78,7 +78,8 @@ impl Places {
             return Ok(Place { places: Arc::clone(self), connection });
         }
         // Those that are being answered stay, however long that takes.
-        let oldest = taken.iter().find_map(|connection| Some((connection.waiting_since()?, connection)));
+        let oldest =
+            taken.iter().find_map(|connection| Some((connection.waiting_since()?, connection)));
         let Some((since, connection)) = oldest else { return Err(self.protected) };
         match self.protected.checked_sub(since.elapsed()) {
             Some(left) if !left.is_zero() => Err(left),

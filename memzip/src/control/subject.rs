@@ -8,7 +8,8 @@ use zsmalloc::ClassStats;
 
 use super::compact_json::{CompactReport, CompactRequest};
 use super::stat_json::{
-    ClassRow, IoCounts, MemoryFailureCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests, StatReport,
+    ClassRow, IoCounts, MemoryFailureCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests,
+    StatReport,
 };
 use super::{Movers, compaction, movement};
 
@@ -55,7 +56,12 @@ impl Subject {
             memory_failure: failures(self.disk.zone().memory_failure_stats()),
             io: io(&stat.io),
             nbd: clients(&self.server.stats()),
-            classes: stat.classes.iter().filter(|class| class.frames_used > 0).map(class_row).collect(),
+            classes: stat
+                .classes
+                .iter()
+                .filter(|class| class.frames_used > 0)
+                .map(class_row)
+                .collect(),
             pagetypeinfo: self.disk.zone().pagetypeinfo().to_string(),
             movement: movement::report(&self.disk, &stat, &self.movers),
             buddyinfo: stat.buddyinfo,
@@ -94,7 +100,11 @@ fn parts(memory: &zram::MemorySplit) -> MemoryParts {
 }
 
 fn failures(stats: frames::MemoryFailureStats) -> MemoryFailureCounts {
-    MemoryFailureCounts { total: stats.total.0, recovered: stats.recovered.0, delayed: stats.delayed.0 }
+    MemoryFailureCounts {
+        total: stats.total.0,
+        recovered: stats.recovered.0,
+        delayed: stats.delayed.0,
+    }
 }
 
 fn io(io: &zram::IoStat) -> IoCounts {

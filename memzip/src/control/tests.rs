@@ -35,7 +35,8 @@ impl Fixture {
     fn start(limits: Limits) -> Self {
         let (disk, subject, folder) = Self::parts();
         let routes = Routes::new(Arc::clone(&subject));
-        let plane = ControlPlane::with_limits(folder.path().join("control"), routes, limits).expect("it starts");
+        let plane = ControlPlane::with_limits(folder.path().join("control"), routes, limits)
+            .expect("it starts");
         Self { disk, subject, _plane: plane, folder }
     }
 
@@ -49,8 +50,10 @@ impl Fixture {
         let config = ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(PAGES * 4096)) };
         let disk = Arc::new(Zram::new(config).expect("a small disk"));
         let listen = Listen::Unix(folder.path().join("nbd"));
-        let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default()).expect("a free path");
-        let movers = Movers::start(&disk, MoverConfig::default()).expect("nothing is asked of them");
+        let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default())
+            .expect("a free path");
+        let movers =
+            Movers::start(&disk, MoverConfig::default()).expect("nothing is asked of them");
         let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
         (disk, subject, folder)
     }
@@ -62,7 +65,9 @@ impl Fixture {
     /// Writes pages that compress to a third or so, then discards every second one.
     fn fill_and_thin(&self) {
         for page in 0..PAGES {
-            let text: String = (0..600).map(|word| format!("{:x}", (page + 1) * (word + 7) * 2_654_435_761)).collect();
+            let text: String = (0..600)
+                .map(|word| format!("{:x}", (page + 1) * (word + 7) * 2_654_435_761))
+                .collect();
             let span = Span::new(page * 4096, 4096, self.disk.size()).expect("inside");
             self.disk.write(span, &text.as_bytes()[..4096]).expect("room");
         }
@@ -78,8 +83,10 @@ impl Fixture {
         stream.write_all(request.as_bytes()).expect("room in the socket");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer in ASCII");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?} is no HTTP answer"));
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?} is no HTTP answer"));
+        let status =
+            head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
         (status, head.to_ascii_lowercase(), body.to_owned())
     }
 
@@ -95,7 +102,10 @@ impl Fixture {
     }
 
     fn post_to(&self, path: &str, body: &str) -> (u16, String) {
-        let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let (status, _, body) = self.raw(&request);
         (status, body)
     }
@@ -155,7 +165,10 @@ fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
     let (objects, stat) = ask("{\"frames\": false}");
     assert!(objects.objects_moved > 0 && objects.frames_moved == 0, "{objects:?}");
     assert!(objects.objects.is_some_and(|part| part.outcome == "done") && objects.frames.is_none());
-    assert_eq!((stat.movement.compaction.runs, stat.movement.vmstat["compact_migrate_scanned"]), (1, 0));
+    assert_eq!(
+        (stat.movement.compaction.runs, stat.movement.vmstat["compact_migrate_scanned"]),
+        (1, 0)
+    );
 
     let (frames, stat) = ask("{\"objects\": false}");
     assert!(frames.objects_moved == 0 && frames.frames_scanned > 0, "{frames:?}");
@@ -183,12 +196,20 @@ fn what_is_wrong_with_a_request_is_said_in_the_answer() {
     let (status, head, _) = fixture.raw("GET /v1/compact HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(status, 405);
     assert!(head.contains("allow: post"), "{head}");
-    for junk in ["{", "[]", "{\"budget_ms\": -1}", "{\"budget_ms\": \"long\"}", "{\"budget\": 1}", "\u{7f}"] {
+    for junk in
+        ["{", "[]", "{\"budget_ms\": -1}", "{\"budget_ms\": \"long\"}", "{\"budget\": 1}", "\u{7f}"]
+    {
         let (status, body) = fixture.post(junk);
         assert_eq!(status, 400, "{junk}: {body}");
         assert!(body.contains("budget_ms"), "{junk}: {body}");
     }
-    for junk in ["{\"objects\": 1}", "{\"frames\": \"yes\"}", "{\"frame\": true}", "{\"budget_ms\": 1e3}", "[true]"] {
+    for junk in [
+        "{\"objects\": 1}",
+        "{\"frames\": \"yes\"}",
+        "{\"frame\": true}",
+        "{\"budget_ms\": 1e3}",
+        "[true]",
+    ] {
         assert_eq!(fixture.post(junk).0, 400, "{junk}");
     }
     let (status, body) = fixture.post("{\"objects\": false, \"frames\": false}");
@@ -217,13 +238,19 @@ fn garbage_is_hung_up_on_and_the_next_client_is_served() {
 #[test]
 fn silent_clients_lose_their_place_to_one_that_asks() {
     let protected = Duration::from_millis(100);
-    let limits = Limits { connections: 2, protected, header_time: Duration::from_secs(60), ..LIMITS };
+    let limits =
+        Limits { connections: 2, protected, header_time: Duration::from_secs(60), ..LIMITS };
     let fixture = Fixture::start(limits);
-    let silent: Vec<_> = (0..8).map(|_| StdStream::connect(fixture.socket()).expect("room in the queue")).collect();
+    let silent: Vec<_> =
+        (0..8).map(|_| StdStream::connect(fixture.socket()).expect("room in the queue")).collect();
     let start = Instant::now();
     client::stat(&fixture.socket()).expect("it answers in the end");
     // Eight silent ones, two at a time: it had to wait for them, but not until their time was over.
-    assert!((Duration::from_millis(250)..Duration::from_secs(15)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(
+        (Duration::from_millis(250)..Duration::from_secs(15)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
     drop(silent);
 }
 
@@ -274,11 +301,14 @@ fn one_compaction_at_a_time() {
     let (disk, subject, folder) = Fixture::parts();
     let routes = Routes::new(Arc::clone(&subject));
     let running = routes.hold_compaction();
-    let plane = ControlPlane::with_limits(folder.path().join("control"), routes, LIMITS).expect("it starts");
+    let plane = ControlPlane::with_limits(folder.path().join("control"), routes, LIMITS)
+        .expect("it starts");
     let fixture = Fixture { disk, subject, _plane: plane, folder };
     let (status, body) = fixture.post("");
     assert_eq!(status, 409, "{body}");
-    let error = client::compact(&fixture.socket(), CompactRequest::default()).expect_err("refused").to_string();
+    let error = client::compact(&fixture.socket(), CompactRequest::default())
+        .expect_err("refused")
+        .to_string();
     assert!(error.contains("409") && error.contains("running"), "{error}");
     client::stat(&fixture.socket()).expect("stat does not mind");
     drop(running);
@@ -288,16 +318,23 @@ fn one_compaction_at_a_time() {
 #[test]
 fn a_background_that_is_on_says_what_it_does() {
     let (disk, _, folder) = Fixture::parts();
-    let movers = Movers::start(&disk, MoverConfig { background: Some(50), ..MoverConfig::default() });
+    let movers =
+        Movers::start(&disk, MoverConfig { background: Some(50), ..MoverConfig::default() });
     let movers = movers.expect("half a CPU");
-    let server =
-        Server::bind(Listen::Unix(folder.path().join("nbd2")), Arc::clone(&disk) as _, ServerConfig::default());
+    let server = Server::bind(
+        Listen::Unix(folder.path().join("nbd2")),
+        Arc::clone(&disk) as _,
+        ServerConfig::default(),
+    );
     let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server.expect("a free path")));
-    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject)).expect("it starts");
+    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject))
+        .expect("it starts");
     let fixture = Fixture { disk, subject, _plane: plane, folder };
     fixture.fill_and_thin();
     let start = Instant::now();
-    while fixture.subject.stat().movement.background.looks < 3 && start.elapsed() < Duration::from_secs(60) {
+    while fixture.subject.stat().movement.background.looks < 3
+        && start.elapsed() < Duration::from_secs(60)
+    {
         std::thread::sleep(Duration::from_millis(5));
     }
     let background = fixture.subject.stat().movement.background;
@@ -311,21 +348,27 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
     let path = fixture.socket();
     assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
     let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("taken");
-    assert!(format!("{error:#}").contains("another server listens on") && path.exists(), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("another server listens on") && path.exists(),
+        "{error:#}"
+    );
     drop(fixture._plane);
     assert!(!path.exists());
 
     drop(StdListener::bind(&path).expect("a socket nobody answers"));
-    let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("it takes a dead one's place");
+    let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject))
+        .expect("it takes a dead one's place");
     client::stat(&path).expect("it answers");
     std::fs::remove_file(&path).expect("somebody cleans up");
-    let successor = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("the path is free");
+    let successor =
+        ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("the path is free");
     drop(plane);
     client::stat(&path).expect("who ends takes only its own socket with it");
     drop(successor);
 
     std::fs::write(&path, "precious").expect("a file");
-    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket");
+    let error =
+        ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket");
     assert!(format!("{error:#}").contains("is not a socket"), "{error:#}");
     assert_eq!(std::fs::read(&path).expect("untouched"), b"precious");
     let long = fixture.folder.path().join("x".repeat(200));
@@ -350,7 +393,11 @@ fn of_control_planes_that_start_together_one_gets_the_socket() {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
-        assert_eq!(planes.iter().filter(|plane| plane.is_ok()).count(), 1, "round {round}: {planes:?}");
+        assert_eq!(
+            planes.iter().filter(|plane| plane.is_ok()).count(),
+            1,
+            "round {round}: {planes:?}"
+        );
         client::stat(&path).expect("the one can be reached");
     }
 }
@@ -362,8 +409,9 @@ fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
         return;
     }
     let fixture = Fixture::start(LIMITS);
-    let open =
-        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod")
+    };
     open(fixture.folder.path(), 0o755);
     open(&fixture.socket(), 0o666);
     let script =
@@ -371,7 +419,13 @@ fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
         print $s \"GET /v1/stat HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n\"; $s->flush; print 'got:', <$s>;";
     let ask = |user| {
         let mut perl = Command::new("perl");
-        let output = perl.args(["-e", script]).arg(fixture.socket()).uid(user).gid(user).output().expect("perl");
+        let output = perl
+            .args(["-e", script])
+            .arg(fixture.socket())
+            .uid(user)
+            .gid(user)
+            .output()
+            .expect("perl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert!(ask(0).contains("200 OK"), "the script itself works");

@@ -64,7 +64,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to the export with the empty name.
     pub(crate) fn open(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))?;
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("cannot connect to {}", socket.display()))?;
         let replies = stream.try_clone().context("cannot share the connection")?;
         let mut connection = Self {
             stream,
@@ -84,7 +85,10 @@ impl Connection {
     }
 
     fn handshake(&mut self) -> Result<u64> {
-        ensure!(self.u64()? == NBD_MAGIC && self.u64()? == OPTION_MAGIC, "this is no newstyle NBD server");
+        ensure!(
+            self.u64()? == NBD_MAGIC && self.u64()? == OPTION_MAGIC,
+            "this is no newstyle NBD server"
+        );
         ensure!(self.u16()? & HANDSHAKE_FLAGS == HANDSHAKE_FLAGS, "the server is too old");
         let mut hello = u32::from(HANDSHAKE_FLAGS).to_be_bytes().to_vec();
         hello.extend(OPTION_MAGIC.to_be_bytes());
@@ -99,19 +103,29 @@ impl Connection {
     fn export(&mut self) -> Result<u64> {
         let mut export = None;
         loop {
-            ensure!(self.u64()? == REPLY_MAGIC && self.u32()? == OPT_GO, "the answer to NBD_OPT_GO is garbled");
+            ensure!(
+                self.u64()? == REPLY_MAGIC && self.u32()? == OPT_GO,
+                "the answer to NBD_OPT_GO is garbled"
+            );
             let (kind, len) = (self.u32()?, self.u32()?);
             ensure!(len <= 4096, "an answer of {len} bytes to NBD_OPT_GO");
             let mut data = vec![0; len as usize];
             self.replies.read_exact(&mut data)?;
             match (kind, &data[..]) {
                 (REP_ACK, _) => break,
-                (REP_INFO, [t0, t1, s @ .., f0, f1]) if u16::from_be_bytes([*t0, *t1]) == INFO_EXPORT => {
-                    let size = u64::from_be_bytes(s.try_into().context("export information of a wrong length")?);
+                (REP_INFO, [t0, t1, s @ .., f0, f1])
+                    if u16::from_be_bytes([*t0, *t1]) == INFO_EXPORT =>
+                {
+                    let size = u64::from_be_bytes(
+                        s.try_into().context("export information of a wrong length")?,
+                    );
                     export = Some((size, u16::from_be_bytes([*f0, *f1])));
                 }
                 (REP_INFO, _) => {}
-                (error, text) => bail!("the server refuses the export ({error:#x}): {}", String::from_utf8_lossy(text)),
+                (error, text) => bail!(
+                    "the server refuses the export ({error:#x}): {}",
+                    String::from_utf8_lossy(text)
+                ),
             }
         }
         let (size, flags) = export.context("the server did not tell the export's size")?;
@@ -130,7 +144,12 @@ impl Connection {
     }
 
     /// Queues a read; `arrived` gets the offset and the bytes of this or of earlier reads, in whatever order they come.
-    pub(crate) fn read(&mut self, offset: u64, len: usize, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    pub(crate) fn read(
+        &mut self,
+        offset: u64,
+        len: usize,
+        arrived: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<()> {
         self.submit(Pending { kind: Kind::Read, offset, len }, &[], arrived)
     }
 
@@ -149,8 +168,17 @@ impl Connection {
         self.send()
     }
 
-    fn submit(&mut self, pending: Pending, payload: &[u8], arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
-        ensure!(pending.len <= MAX_REQUEST, "a request of {} bytes is longer than {MAX_REQUEST}", pending.len);
+    fn submit(
+        &mut self,
+        pending: Pending,
+        payload: &[u8],
+        arrived: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<()> {
+        ensure!(
+            pending.len <= MAX_REQUEST,
+            "a request of {} bytes is longer than {MAX_REQUEST}",
+            pending.len
+        );
         let place = loop {
             match self.pending.iter().position(Option::is_none) {
                 Some(place) => break place,
@@ -190,11 +218,13 @@ impl Connection {
         ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is garbled");
         let (error, cookie) = (self.u32()?, self.u64()?);
         let place = usize::try_from(cookie).ok().and_then(|place| self.pending.get_mut(place));
-        let request = place.and_then(Option::take).context("a reply to a request that was never sent")?;
+        let request =
+            place.and_then(Option::take).context("a reply to a request that was never sent")?;
         if error != 0 {
             let cause = std::io::Error::from_raw_os_error(i32::try_from(error).unwrap_or(i32::MAX));
-            return Err(cause)
-                .with_context(|| format!("{:?} of {} bytes at {}", request.kind, request.len, request.offset));
+            return Err(cause).with_context(|| {
+                format!("{:?} of {} bytes at {}", request.kind, request.len, request.offset)
+            });
         }
         if request.kind == Kind::Read {
             let data = &mut self.data[..request.len];

@@ -52,7 +52,8 @@ pub(crate) fn run(args: &Demo) -> Result<Report> {
 
 /// What was asked for, and not more than half of the memory that is free.
 fn load_limit(asked: u64) -> u64 {
-    let available = sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
+    let available =
+        sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
     available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD))).max(PAGE as u64)
 }
 
@@ -116,7 +117,12 @@ fn compaction_note(done: &CompactReport) -> String {
 
 fn disk_line(stat: &StatReport) -> String {
     let connections = transfer::CONNECTIONS;
-    format!("{}, {}, {connections} connections to {}", human(stat.disksize), stat.comp_algorithm, stat.uri)
+    format!(
+        "{}, {}, {connections} connections to {}",
+        human(stat.disksize),
+        stat.comp_algorithm,
+        stat.uri
+    )
 }
 
 fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
@@ -144,8 +150,12 @@ impl Disk {
         let config = ZramConfig { algorithm: args.algorithm, ..ZramConfig::new(Bytes(bytes)) };
         let disk = Arc::new(Zram::new(config).context("cannot make the disk")?);
         let socket = RuntimeDir::open()?.nbd_socket();
-        let server = Server::bind(Listen::Unix(socket.clone()), Arc::clone(&disk) as _, ServerConfig::default())
-            .with_context(|| format!("cannot serve at {}", socket.display()))?;
+        let server = Server::bind(
+            Listen::Unix(socket.clone()),
+            Arc::clone(&disk) as _,
+            ServerConfig::default(),
+        )
+        .with_context(|| format!("cannot serve at {}", socket.display()))?;
         let movers = Movers::start(&disk, MoverConfig::default())?;
         let subject = Subject::new(disk, movers, &server);
         let handle = server.handle();

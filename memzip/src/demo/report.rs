@@ -36,7 +36,8 @@ impl Report {
     }
 
     fn steps(&self) -> Columns {
-        let mut table = Columns::new(&[Align::Left, Align::Right, Align::Right, Align::Left]).indented(2);
+        let mut table =
+            Columns::new(&[Align::Left, Align::Right, Align::Right, Align::Left]).indented(2);
         table.row(["", "time", "speed", ""]);
         for step in &self.steps.0 {
             table.row([step.name, &seconds(step.time), &speed(step), &step.note]);
@@ -49,13 +50,18 @@ impl Report {
         let mut table = Columns::new(&[Left, Right, Right, Right, Right, Right]).indented(2);
         table.row([""].into_iter().chain(self.moments().map(|moment| moment.name)));
         let mut row = |name: &str, cell: &dyn Fn(&StatReport) -> String| {
-            table.row(std::iter::once(name.to_owned()).chain(self.moments().map(|moment| cell(&moment.stat))));
+            table.row(
+                std::iter::once(name.to_owned())
+                    .chain(self.moments().map(|moment| cell(&moment.stat))),
+            );
         };
         row("content of the pages", &|stat| human(stat.orig_data_size));
         row("compressed to", &|stat| human(stat.compr_data_size));
         row("ratio", &|stat| ratio(stat.orig_data_size, stat.compr_data_size));
         row("4K frames that hold it", &|stat| human(stat.mem_used_total));
-        row("density: stored bytes / frames", &|stat| percent(stat.memory.live, stat.mem_used_total));
+        row("density: stored bytes / frames", &|stat| {
+            percent(stat.memory.live, stat.mem_used_total)
+        });
         row("the whole store (mem_total)", &|stat| human(stat.mem_total));
         row("  stored bytes", &|stat| human(stat.memory.live));
         row("  rounding to size classes", &|stat| human(stat.memory.rounding));
@@ -151,7 +157,8 @@ mod tests {
     use crate::control::stat_json::MemoryParts;
 
     fn moment(name: &'static str, live: u64, frames: u64, rss: u64) -> Moment {
-        let memory = MemoryParts { live, holes: frames - live, handles: 1 << 20, ..MemoryParts::default() };
+        let memory =
+            MemoryParts { live, holes: frames - live, handles: 1 << 20, ..MemoryParts::default() };
         let stat = StatReport {
             orig_data_size: live * 3,
             compr_data_size: live,
@@ -184,11 +191,18 @@ mod tests {
         };
         let text = report.to_string();
         assert!(text.contains("  write  1.50 s  2 MiB/s  768 pages\n"), "{text}");
-        let density = text.lines().find(|line| line.contains("density")).expect("a line about density");
-        let cells: Vec<&str> = density.rsplit("  ").filter(|cell| !cell.is_empty()).take(5).map(str::trim).collect();
+        let density =
+            text.lines().find(|line| line.contains("density")).expect("a line about density");
+        let cells: Vec<&str> =
+            density.rsplit("  ").filter(|cell| !cell.is_empty()).take(5).map(str::trim).collect();
         assert_eq!(cells, ["-", "90.0 %", "56.2 %", "90.0 %", "-"], "{density:?}");
         assert!(text.contains("from 100M to 50M"), "{text}");
-        assert!(text.contains("blocks of 2M: 50M after compaction,\n  108M after the rest was deleted.\n"), "{text}");
+        assert!(
+            text.contains(
+                "blocks of 2M: 50M after compaction,\n  108M after the rest was deleted.\n"
+            ),
+            "{text}"
+        );
         assert!(text.lines().all(|line| line.trim_end() == line && line.len() <= 120), "{text}");
         assert!(text.is_ascii());
     }

@@ -55,7 +55,8 @@ fn bar(name: &'static str, work: Work) -> ProgressBar {
         Work::Content(bytes) | Work::Requests(bytes) => ProgressBar::new(bytes),
         Work::Inside => ProgressBar::hidden(),
     };
-    let style = ProgressStyle::with_template("  {msg:<24} [{bar:32}] {binary_bytes}/{binary_total_bytes}");
+    let style =
+        ProgressStyle::with_template("  {msg:<24} [{bar:32}] {binary_bytes}/{binary_total_bytes}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_message(name);
     bar

@@ -87,7 +87,12 @@ pub(super) struct Loaded {
 }
 
 /// Sends everything the reader yields and remembers what was sent.
-pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar: &ProgressBar) -> Result<Loaded> {
+pub(super) fn load(
+    disk: Target<'_>,
+    reader: Reader<'_>,
+    digests: &Digests,
+    bar: &ProgressBar,
+) -> Result<Loaded> {
     // Files are read under the lock, so that they come in order; hashing and sending run side by side.
     let source = Mutex::new((reader, Duration::ZERO));
     on_all_connections(disk, |connection| {
@@ -110,7 +115,12 @@ pub(super) fn load(disk: Target<'_>, reader: Reader<'_>, digests: &Digests, bar:
 }
 
 /// Reads the whole disk and compares it page by page. Returns how many pages were compared; a single wrong one is an error.
-pub(super) fn verify(disk: Target<'_>, digests: &Digests, expect: Expect, bar: &ProgressBar) -> Result<u64> {
+pub(super) fn verify(
+    disk: Target<'_>,
+    digests: &Digests,
+    expect: Expect,
+    bar: &ProgressBar,
+) -> Result<u64> {
     let (next, wrong, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
         let mut compare = |offset: u64, data: &[u8]| {
@@ -128,7 +138,10 @@ pub(super) fn verify(disk: Target<'_>, digests: &Digests, expect: Expect, bar: &
     ensure!(compared == disk.bytes, "{compared} of {} bytes came back", disk.bytes);
     match wrong.into_inner() {
         0 => Ok(compared / PAGE as u64),
-        pages => bail!("{pages} of {} pages came back different from what was sent", compared / PAGE as u64),
+        pages => bail!(
+            "{pages} of {} pages came back different from what was sent",
+            compared / PAGE as u64
+        ),
     }
 }
 
@@ -153,7 +166,9 @@ pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Resul
             match what {
                 Delete::Everything => trim(offset, len)?,
                 Delete::EverySecondPage => {
-                    (1..len / PAGE).step_by(2).try_for_each(|page| trim(offset + (page * PAGE) as u64, PAGE))?;
+                    (1..len / PAGE)
+                        .step_by(2)
+                        .try_for_each(|page| trim(offset + (page * PAGE) as u64, PAGE))?;
                 }
             }
             bar.inc(len as u64);
@@ -170,7 +185,10 @@ fn next_chunk(next: &AtomicU64, bytes: u64) -> Option<(u64, usize)> {
 }
 
 /// Runs `work` on every connection at once; the first error counts.
-fn on_all_connections(disk: Target<'_>, work: impl Fn(&mut Connection) -> Result<()> + Sync) -> Result<()> {
+fn on_all_connections(
+    disk: Target<'_>,
+    work: impl Fn(&mut Connection) -> Result<()> + Sync,
+) -> Result<()> {
     let one = || -> Result<()> {
         let mut connection = Connection::open(disk.socket)?;
         let (size, bytes) = (connection.size(), disk.bytes);
@@ -188,8 +206,10 @@ fn on_all_connections(disk: Target<'_>, work: impl Fn(&mut Connection) -> Result
     })
 }
 
-const _: () =
-    assert!(PAGES.is_multiple_of(2), "a page's number in its request tells whether it is an even one of the disk");
+const _: () = assert!(
+    PAGES.is_multiple_of(2),
+    "a page's number in its request tells whether it is an even one of the disk"
+);
 
 #[cfg(test)]
 mod tests {
@@ -256,7 +276,12 @@ mod tests {
         fn discard(&self, span: Span) -> Result<(), BlockError> {
             self.disk.discard(span)
         }
-        fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
+        fn write_zeroes(
+            &self,
+            span: Span,
+            mode: ZeroMode,
+            speed: ZeroSpeed,
+        ) -> Result<(), BlockError> {
             self.disk.write_zeroes(span, mode, speed)
         }
         fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
@@ -268,13 +293,19 @@ mod tests {
     fn load_and_verify(at: u64) -> Result<u64> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for number in 0..5u32 {
-            let text: String = (0..30_000u32).map(|word| (word * (number + 3)).to_string()).collect();
+            let text: String =
+                (0..30_000u32).map(|word| (word * (number + 3)).to_string()).collect();
             std::fs::write(folder.path().join(number.to_string()), text).expect("a small file");
         }
         let corpus = Corpus::find(&[folder.path().to_owned()], 1 << 30).expect("five files");
-        let disk = Liar { disk: Zram::new(ZramConfig::new(Bytes(corpus.bytes))).expect("a small disk"), at };
+        let disk = Liar {
+            disk: Zram::new(ZramConfig::new(Bytes(corpus.bytes))).expect("a small disk"),
+            at,
+        };
         let socket = folder.path().join("nbd");
-        let server = Server::bind(Listen::Unix(socket.clone()), Arc::new(disk), ServerConfig::default()).expect("bind");
+        let server =
+            Server::bind(Listen::Unix(socket.clone()), Arc::new(disk), ServerConfig::default())
+                .expect("bind");
         let handle = server.handle();
         let thread = std::thread::spawn(move || server.run());
         let target = Target { socket: &socket, bytes: corpus.bytes };
@@ -283,8 +314,10 @@ mod tests {
         let verdict = verify(target, &digests, Expect::Everything, &bar);
         if verdict.is_ok() {
             delete(target, Delete::EverySecondPage, &bar).expect("the disk trims");
-            verify(target, &digests, Expect::EverySecond, &bar).expect("the others are still there");
-            verify(target, &digests, Expect::Everything, &bar).expect_err("the deleted ones are gone");
+            verify(target, &digests, Expect::EverySecond, &bar)
+                .expect("the others are still there");
+            verify(target, &digests, Expect::Everything, &bar)
+                .expect_err("the deleted ones are gone");
         }
         handle.shutdown();
         thread.join().expect("no panic").expect("an orderly end");

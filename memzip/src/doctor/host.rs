@@ -23,11 +23,18 @@ fn huge_pages() -> Finding {
     const NAME: &str = "huge pages";
     const REMEDY: &str = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root)";
     match host::huge_pages(Backing::Anonymous) {
-        HugePages::Always => Finding::good(NAME, "for every mapping", "The store's memory comes in pages of 2M."),
-        HugePages::OnRequest => Finding::good(NAME, "on request", "memzip asks: its memory comes in pages of 2M."),
-        HugePages::Never => {
-            Finding::note(NAME, "never", "The store works in 4K pages: random access is slower.", REMEDY)
+        HugePages::Always => {
+            Finding::good(NAME, "for every mapping", "The store's memory comes in pages of 2M.")
         }
+        HugePages::OnRequest => {
+            Finding::good(NAME, "on request", "memzip asks: its memory comes in pages of 2M.")
+        }
+        HugePages::Never => Finding::note(
+            NAME,
+            "never",
+            "The store works in 4K pages: random access is slower.",
+            REMEDY,
+        ),
         HugePages::Unknown => Finding::note(
             NAME,
             "the kernel does not say",
@@ -40,10 +47,15 @@ fn huge_pages() -> Finding {
 fn shared_huge_pages() -> Finding {
     const NAME: &str = "huge pages, shared memory";
     const REMEDY: &str = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them";
-    const SMALL: &str = "A store in a memory file works in 4K pages. The default store is not in one.";
+    const SMALL: &str =
+        "A store in a memory file works in 4K pages. The default store is not in one.";
     match host::huge_pages(Backing::Memfd) {
-        HugePages::Always => Finding::good(NAME, "for every mapping", "A store in a memory file has pages of 2M."),
-        HugePages::OnRequest => Finding::good(NAME, "on request", "A store in a memory file can have pages of 2M."),
+        HugePages::Always => {
+            Finding::good(NAME, "for every mapping", "A store in a memory file has pages of 2M.")
+        }
+        HugePages::OnRequest => {
+            Finding::good(NAME, "on request", "A store in a memory file can have pages of 2M.")
+        }
         HugePages::Never => Finding::note(NAME, "never", SMALL, REMEDY),
         HugePages::Unknown => Finding::note(NAME, "the kernel does not say", SMALL, REMEDY),
     }
@@ -52,8 +64,12 @@ fn shared_huge_pages() -> Finding {
 fn overcommit() -> Finding {
     const NAME: &str = "overcommit";
     match host::overcommit() {
-        Overcommit::Heuristic => Finding::good(NAME, "heuristic", "Disks larger than memory can be served."),
-        Overcommit::Always => Finding::good(NAME, "always", "Disks larger than memory can be served."),
+        Overcommit::Heuristic => {
+            Finding::good(NAME, "heuristic", "Disks larger than memory can be served.")
+        }
+        Overcommit::Always => {
+            Finding::good(NAME, "always", "Disks larger than memory can be served.")
+        }
         Overcommit::Never => Finding::note(
             NAME,
             "never",
@@ -72,7 +88,11 @@ fn overcommit() -> Finding {
 fn memfd() -> Finding {
     const NAME: &str = "memfd";
     match host::memfd() {
-        Ok(()) => Finding::good(NAME, "works", "A store can live in a memory file that other processes may map."),
+        Ok(()) => Finding::good(
+            NAME,
+            "works",
+            "A store can live in a memory file that other processes may map.",
+        ),
         Err(error) => Finding::note(
             NAME,
             error.to_string(),
@@ -84,8 +104,7 @@ fn memfd() -> Finding {
 
 fn userfaultfd() -> Finding {
     const NAME: &str = "userfaultfd";
-    const UNUSED: &str =
-        "Page faults of memory regions can be served from user space. This version has no such front end.";
+    const UNUSED: &str = "Page faults of memory regions can be served from user space. This version has no such front end.";
     match host::userfaultfd() {
         Userfaultfd::AllFaults => Finding::good(NAME, "works, for all faults", UNUSED),
         Userfaultfd::UserModeOnly => Finding::note(
@@ -159,7 +178,9 @@ fn kernel_zram() -> Finding {
 fn pressure() -> Finding {
     const NAME: &str = "memory pressure (PSI)";
     match host::pressure() {
-        Some(line) => Finding::good(NAME, line, "Watch it: a rising avg10 says that memory is short."),
+        Some(line) => {
+            Finding::good(NAME, line, "Watch it: a rising avg10 says that memory is short.")
+        }
         None => Finding::note(
             NAME,
             "the kernel does not tell",

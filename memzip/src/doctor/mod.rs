@@ -46,11 +46,21 @@ impl Finding {
         Self { verdict: Verdict::Good, name, seen: seen.into(), meaning, remedy: String::new() }
     }
 
-    fn note(name: &'static str, seen: impl Into<String>, meaning: &'static str, remedy: impl Into<String>) -> Self {
+    fn note(
+        name: &'static str,
+        seen: impl Into<String>,
+        meaning: &'static str,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { verdict: Verdict::Note, name, seen: seen.into(), meaning, remedy: remedy.into() }
     }
 
-    fn fatal(name: &'static str, seen: impl Into<String>, meaning: &'static str, remedy: impl Into<String>) -> Self {
+    fn fatal(
+        name: &'static str,
+        seen: impl Into<String>,
+        meaning: &'static str,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { verdict: Verdict::Fatal, name, seen: seen.into(), meaning, remedy: remedy.into() }
     }
 }
@@ -96,9 +106,14 @@ impl fmt::Display for Examination {
         match (self.is_fit(), notes) {
             (true, 0) => writeln!(f, "\nmemzip runs here, and nothing is missing."),
             (true, _) => {
-                writeln!(f, "\nmemzip runs here; lines marked \"note\" ({notes}) could be better or are good to know.")
+                writeln!(
+                    f,
+                    "\nmemzip runs here; lines marked \"note\" ({notes}) could be better or are good to know."
+                )
             }
-            (false, _) => writeln!(f, "\nmemzip cannot run here until what is marked FAIL is put right."),
+            (false, _) => {
+                writeln!(f, "\nmemzip cannot run here until what is marked FAIL is put right.")
+            }
         }
     }
 }

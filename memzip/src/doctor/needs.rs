@@ -24,7 +24,9 @@ pub(super) fn all() -> Vec<Finding> {
 fn address_space() -> Finding {
     const NAME: &str = "address space";
     let limits = host::limits();
-    let limit = limits.address_space.map_or("no limit".to_owned(), |bytes| format!("limit {}", human(bytes)));
+    let limit = limits
+        .address_space
+        .map_or("no limit".to_owned(), |bytes| format!("limit {}", human(bytes)));
     let size = human(DEFAULT_SIZE.0);
     match Zram::new(ZramConfig::new(Bytes(DEFAULT_SIZE.0))) {
         Ok(_) => Finding::good(
@@ -34,7 +36,10 @@ fn address_space() -> Finding {
         ),
         Err(error) => {
             let remedy = match (limits.address_space, host::overcommit()) {
-                (Some(_), _) => "raise the limit (ulimit -v unlimited) or serve a smaller disk (--size)".to_owned(),
+                (Some(_), _) => {
+                    "raise the limit (ulimit -v unlimited) or serve a smaller disk (--size)"
+                        .to_owned()
+                }
                 (None, Overcommit::Never) => {
                     "sysctl vm.overcommit_memory=0, or serve a smaller disk (--size)".to_owned()
                 }
@@ -53,7 +58,9 @@ fn address_space() -> Finding {
 fn sockets() -> Finding {
     const NAME: &str = "unix sockets";
     match try_socket() {
-        Ok(place) => Finding::good(NAME, place, "Servers keep their sockets here unless told otherwise."),
+        Ok(place) => {
+            Finding::good(NAME, place, "Servers keep their sockets here unless told otherwise.")
+        }
         Err(error) => Finding::fatal(
             NAME,
             format!("{error:#}"),
@@ -67,25 +74,37 @@ fn sockets() -> Finding {
 fn try_socket() -> Result<String> {
     let dir = RuntimeDir::open()?;
     let path = dir.path().join(format!("doctor-{}.sock", std::process::id()));
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()));
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()));
     let _ = std::fs::remove_file(&path);
     listener.map(|_| dir.path().display().to_string())
 }
 
 fn memory() -> Finding {
     const NAME: &str = "memory";
-    const MEANING: &str = "Compressed pages live in memory; a write that finds none left may get the process killed.";
+    const MEANING: &str =
+        "Compressed pages live in memory; a write that finds none left may get the process killed.";
     let group = host::cgroup_memory_limit();
     let available = host::available_memory();
     let seen = format!(
         "{} available, {}",
         available.map_or("unknown".to_owned(), human),
-        group.map_or("no control group limit".to_owned(), |limit| format!("control group limit {}", human(limit)))
+        group.map_or("no control group limit".to_owned(), |limit| format!(
+            "control group limit {}",
+            human(limit)
+        ))
     );
     let least = available.into_iter().chain(group).min();
     if group.is_some() || least.is_some_and(|bytes| bytes < LITTLE_MEMORY) {
-        let below = least.map_or_else(String::new, |bytes| format!(", for example --mem-limit {}", human(bytes / 2)));
-        return Finding::note(NAME, seen, MEANING, format!("serve with --mem-limit below that{below}"));
+        let below = least.map_or_else(String::new, |bytes| {
+            format!(", for example --mem-limit {}", human(bytes / 2))
+        });
+        return Finding::note(
+            NAME,
+            seen,
+            MEANING,
+            format!("serve with --mem-limit below that{below}"),
+        );
     }
     Finding::good(NAME, seen, MEANING)
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, Result, ensure};
 use frames::{
-    Accepted, Backing, ExtentId, Extents, Leaving, Locked, Mode, MovableOps, OwnerWords, Reclaim, Refused, Shape,
-    Target, Zone,
+    Accepted, Backing, ExtentId, Extents, Leaving, Locked, Mode, MovableOps, OwnerWords, Reclaim,
+    Refused, Shape, Target, Zone,
 };
 
 use super::pages::Pages;
@@ -33,7 +33,8 @@ impl<'p> PageCache<'p> {
     /// Returns an empty cache that takes its frames from `zone`.
     pub(super) fn new(zone: &Arc<Zone>, pages: &'p Pages) -> Result<Self> {
         let owner = zone.reserve_owner()?;
-        let extents = Extents::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
+        let extents =
+            Extents::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
         let frames = Arc::new(Frames { extents, moved: AtomicU64::new(0) });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&frames) as _;
         frames.extents.publish(ops);
@@ -43,7 +44,9 @@ impl<'p> PageCache<'p> {
     /// Puts a page into a frame of its own.
     pub(super) fn insert(&mut self, page: usize) -> Result<()> {
         let extents = &self.frames.extents;
-        let mut fresh = extents.create(Shape::Single, 0).context("the page cache has no number for another frame")?;
+        let mut fresh = extents
+            .create(Shape::Single, 0)
+            .context("the page cache has no number for another frame")?;
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
             return Err(error).context("no room for the page cache");
@@ -79,9 +82,15 @@ impl<'p> PageCache<'p> {
 
     /// Compares every page byte for byte, then drops all of them.
     pub(super) fn verify_and_clear(&mut self) -> Result<()> {
-        for (page, id) in self.held.iter().enumerate().filter_map(|(page, id)| Some((page, (*id)?))) {
-            let shared = self.frames.extents.share(id).with_context(|| format!("cached page {page} is gone"))?;
-            let same = shared.pieces(0..PAGE).is_some_and(|(bytes, _)| bytes == self.pages.get(page));
+        for (page, id) in self.held.iter().enumerate().filter_map(|(page, id)| Some((page, (*id)?)))
+        {
+            let shared = self
+                .frames
+                .extents
+                .share(id)
+                .with_context(|| format!("cached page {page} is gone"))?;
+            let same =
+                shared.pieces(0..PAGE).is_some_and(|(bytes, _)| bytes == self.pages.get(page));
             ensure!(same, "cached page {page} is different from what was put in");
         }
         (0..self.held.len()).for_each(|page| self.remove(page));
@@ -94,7 +103,12 @@ impl MovableOps for Frames {
         self.extents.can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let moved = self.extents.migrate_frame(from, to);
         if moved.result.is_ok() {
             // Relaxed: read by the thread that has the frames moved.

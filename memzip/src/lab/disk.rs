@@ -20,7 +20,8 @@ impl<'p> Disk<'p> {
     /// An empty disk for as many pages as there are; its size is what `config` is given apart from that.
     pub(super) fn new(pages: &'p Pages, config: ZramConfig) -> Result<Self> {
         let config = ZramConfig { size: Bytes((pages.len() * PAGE) as u64), ..config };
-        let zram = Zram::new(config).context("cannot make the disk (\"memzip doctor\" shows what this host allows)")?;
+        let zram = Zram::new(config)
+            .context("cannot make the disk (\"memzip doctor\" shows what this host allows)")?;
         Ok(Self { zram, pages, held: vec![None; pages.len()] })
     }
 
@@ -55,7 +56,9 @@ impl<'p> Disk<'p> {
 
     /// Writes one of the pages.
     pub(super) fn write(&mut self, at: usize, page: usize) -> Result<()> {
-        self.zram.write(self.span(at)?, self.pages.get(page)).with_context(|| format!("cannot write page {at}"))?;
+        self.zram
+            .write(self.span(at)?, self.pages.get(page))
+            .with_context(|| format!("cannot write page {at}"))?;
         self.held[at] = Some(page);
         Ok(())
     }
@@ -109,7 +112,9 @@ impl<'p> Disk<'p> {
     pub(super) fn compare(&self) -> Result<()> {
         let (mut buf, zeros) = (vec![0; PAGE], vec![0; PAGE]);
         for (at, held) in self.held.iter().enumerate() {
-            self.zram.read(self.span(at)?, &mut buf).with_context(|| format!("cannot read page {at}"))?;
+            self.zram
+                .read(self.span(at)?, &mut buf)
+                .with_context(|| format!("cannot read page {at}"))?;
             let expected = held.map_or(&zeros[..], |page| self.pages.get(page));
             ensure!(buf == expected, "page {at} came back different from what was written");
         }

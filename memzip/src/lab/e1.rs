@@ -76,12 +76,22 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
         report.goals.extend(our_goals(&as_they_lie));
     }
-    report.goals.push(Goal::new("objects a second run moves", Reach::Most(0.0), Cell::Count(again)));
+    report.goals.push(Goal::new(
+        "objects a second run moves",
+        Reach::Most(0.0),
+        Cell::Count(again),
+    ));
     Ok(report)
 }
 
 /// All cases with one sort of pages, as a table.
-fn sort(lab: &Lab, pages: &Pages, name: &str, report: &mut Report, again: &mut u64) -> Result<Vec<(usize, Case)>> {
+fn sort(
+    lab: &Lab,
+    pages: &Pages,
+    name: &str,
+    report: &mut Report,
+    again: &mut u64,
+) -> Result<Vec<(usize, Case)>> {
     let mut cases = Vec::new();
     for (percent, _) in CASES {
         let (case, verified) = case(lab, pages, percent)?;
@@ -106,7 +116,12 @@ fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
         "free memory|at the end",
     ];
     let sort = cases.first().map(|(_, case)| {
-        format!(", ratio {:.2}, {:.1} % of them raw, {} different ones", case.ratio, case.raw * 100.0, pages.distinct())
+        format!(
+            ", ratio {:.2}, {:.1} % of them raw, {} different ones",
+            case.ratio,
+            case.raw * 100.0,
+            pages.distinct()
+        )
     });
     let mut table = Table::new(
         format!("Stored bytes / bytes of the frames they take: {name}{}", sort.unwrap_or_default()),
@@ -161,7 +176,9 @@ fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Goal; 2] {
         }
         None => format!("{moment} of a case as sparse as the original: there was none"),
     };
-    let cell = |value: fn(&Case) -> f64| accepted.map_or(Cell::None, |(_, (_, case))| Cell::Share(value(case)));
+    let cell = |value: fn(&Case) -> f64| {
+        accepted.map_or(Cell::None, |(_, (_, case))| Cell::Share(value(case)))
+    };
     [
         Goal::new(what("start"), Reach::Most(start), cell(|case| case.start)),
         Goal::new(what("end"), Reach::Least(end), cell(|case| case.end)),
@@ -170,7 +187,11 @@ fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Goal; 2] {
 
 fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Goal> {
     cases.iter().zip(CASES).filter_map(|((percent, case), (_, goal))| {
-        Some(Goal::new(format!("end, {percent} % discarded"), Reach::Least(goal?), Cell::Share(case.end)))
+        Some(Goal::new(
+            format!("end, {percent} % discarded"),
+            Reach::Least(goal?),
+            Cell::Share(case.end),
+        ))
     })
 }
 
@@ -179,8 +200,12 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
     let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
     let ratio = filled.orig_data_size as f64 / filled.compr_data_size.max(1) as f64;
     let raw = filled.huge_pages as f64 / pages.len() as f64;
-    Rng::new(lab.seed).choose(pages.len(), percent).into_iter().try_for_each(|page| disk.discard(page))?;
-    let (start, content, frames) = (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
+    Rng::new(lab.seed)
+        .choose(pages.len(), percent)
+        .into_iter()
+        .try_for_each(|page| disk.discard(page))?;
+    let (start, content, frames) =
+        (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
     let before = sys::host::free_memory();
     let clock = Instant::now();
     let done = disk.zram.compact(&Budget::unlimited());
@@ -189,9 +214,27 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
     let end = disk.ratio();
     ensure!(disk.content() == content, "compaction changed how much is stored");
     let left = Free::of_zone(disk.zram.zone()).in_use;
-    ensure!(frames - left == done.frames_freed, "{frames} frames became {left}, not {} less", done.frames_freed);
+    ensure!(
+        frames - left == done.frames_freed,
+        "{frames} frames became {left}, not {} less",
+        done.frames_freed
+    );
     let moved_again = disk.zram.compact(&Budget::unlimited()).objects_moved;
     let verified = disk.verify()?;
     let (frames_freed, objects_moved) = (done.frames_freed, done.objects_moved);
-    Ok((Case { full, start, end, frames_freed, objects_moved, seconds, moved_again, free, ratio, raw }, verified))
+    Ok((
+        Case {
+            full,
+            start,
+            end,
+            frames_freed,
+            objects_moved,
+            seconds,
+            moved_again,
+            free,
+            ratio,
+            raw,
+        },
+        verified,
+    ))
 }

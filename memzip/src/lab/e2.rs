@@ -55,29 +55,46 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let verified = disk.verify()?;
 
     let moments = [&before, &compacted, &gathered];
-    let columns = ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
+    let columns =
+        ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
     let mut sizes = Table::new("A disk that aged", &columns);
     let aged = original::E2;
     let cells = |theirs: [Cell; 2], ours: &dyn Fn(&Moment) -> Cell| {
         theirs.into_iter().chain(moments.map(ours)).collect::<Vec<_>>()
     };
-    sizes.row("stored bytes", cells(aged.used_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.content)));
-    sizes.row("bytes of frames", cells(aged.total_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.used)));
-    let ratio = |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
-    sizes.row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
+    sizes.row(
+        "stored bytes",
+        cells(aged.used_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.content)),
+    );
+    sizes.row(
+        "bytes of frames",
+        cells(aged.total_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.used)),
+    );
+    let ratio =
+        |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
+    sizes
+        .row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
     sizes.row(
         "free memory of the machine",
-        cells(aged.free_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| now.machine.map_or(Cell::None, Cell::Bytes)),
+        cells(aged.free_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| {
+            now.machine.map_or(Cell::None, Cell::Bytes)
+        }),
     );
     let mut moved = Table::new("What was moved", &["original", "memzip"]);
-    moved.row("objects (num_migrated)", [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)]);
+    moved.row(
+        "objects (num_migrated)",
+        [Cell::Count(aged.migrated), Cell::Count(objects.objects_moved)],
+    );
     moved.row("frames", [Cell::None, Cell::Count(frames.frames_moved)]);
     moved.row("time for objects", [Cell::None, Cell::Seconds(object_time)]);
     moved.row("time for frames", [Cell::None, Cell::Seconds(frame_time)]);
     let mut blocks = Table::new("Free blocks by order", &columns);
     for order in 0..aged.blocks[0].len() {
         let theirs = aged.blocks.map(|blocks| Cell::Count(blocks[order]));
-        blocks.row(format!("order {order}"), cells(theirs, &|now| Cell::Count(now.free.blocks[order])));
+        blocks.row(
+            format!("order {order}"),
+            cells(theirs, &|now| Cell::Count(now.free.blocks[order])),
+        );
     }
     let end = Cell::Share(gathered.ratio());
     let drift = compacted.free.in_use.abs_diff(gathered.free.in_use);
@@ -88,7 +105,11 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         tables: vec![sizes, moved, blocks],
         goals: vec![
             Goal::new("stored bytes / frames at the end", Reach::Least(0.975), end),
-            Goal::new("frames lost or invented by frame compaction", Reach::Most(0.0), Cell::Count(drift)),
+            Goal::new(
+                "frames lost or invented by frame compaction",
+                Reach::Most(0.0),
+                Cell::Count(drift),
+            ),
         ],
         notes: vec![format!(
             "Aged by {OVERWRITES} random overwrites a page, then {DISCARDS} % of the pages discarded. The original's blocks are those of zone Normal."

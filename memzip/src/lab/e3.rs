@@ -79,10 +79,13 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         ],
         verified_pages: 0,
     };
+    report.setup.push((
+        "arena",
+        format!("{ARENA} % of the most a first fill took, {} frames", arena.0 / FRAME_SIZE as u64),
+    ));
     report
         .setup
-        .push(("arena", format!("{ARENA} % of the most a first fill took, {} frames", arena.0 / FRAME_SIZE as u64)));
-    report.setup.push(("page cache", format!("one of {CACHED} pages written, until it is deleted")));
+        .push(("page cache", format!("one of {CACHED} pages written, until it is deleted")));
     for delete in [Delete::Files, Delete::Pages] {
         for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
             let old = one(lab, &recording, arena, Movability::Off, delete, compact)?;
@@ -99,9 +102,13 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
 fn name(delete: Delete, compact: Compact) -> &'static str {
     match (delete, compact) {
         (Delete::Files, Compact::Frames) => "files 1 3 5 7 deleted; frames moved",
-        (Delete::Files, Compact::ObjectsThenFrames) => "files 1 3 5 7 deleted; objects moved, then frames",
+        (Delete::Files, Compact::ObjectsThenFrames) => {
+            "files 1 3 5 7 deleted; objects moved, then frames"
+        }
         (Delete::Pages, Compact::Frames) => "every second page deleted; frames moved",
-        (Delete::Pages, Compact::ObjectsThenFrames) => "every second page deleted; objects moved, then frames",
+        (Delete::Pages, Compact::ObjectsThenFrames) => {
+            "every second page deleted; objects moved, then frames"
+        }
     }
 }
 
@@ -123,12 +130,15 @@ fn one(
     compact: Compact,
 ) -> Result<Run> {
     let resident = sys::rss::resident_bytes();
-    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), zspages, ..lab.config() })?;
+    let mut disk =
+        Disk::new(&lab.pages, ZramConfig { arena: Some(arena), zspages, ..lab.config() })?;
     let mut cache = PageCache::new(disk.zram.zone(), &lab.pages)?;
     let into_cache = |run: std::ops::Range<usize>| {
         run.filter(|page| page.is_multiple_of(CACHED)).try_for_each(|page| cache.insert(page))
     };
-    recording.replay(&mut disk, into_cache).context("the arena is 1.1 times what a first fill took")?;
+    recording
+        .replay(&mut disk, into_cache)
+        .context("the arena is 1.1 times what a first fill took")?;
     let each = lab.pages.len() / FILES;
     let is_deleted = |page: usize| match delete {
         Delete::Files => (page / each).is_multiple_of(2),
@@ -149,7 +159,8 @@ fn one(
     let frames = disk.zram.compact_frames(&Budget::unlimited());
     let seconds = clock.elapsed().as_secs_f64();
     let after = Free::of_zone(zone);
-    let grown = sys::rss::resident_bytes().zip(resident).map(|(now, before)| now.saturating_sub(before));
+    let grown =
+        sys::rss::resident_bytes().zip(resident).map(|(now, before)| now.saturating_sub(before));
     let expected = init.in_use - objects.frames_freed;
     let total = init.frames() + init.in_use;
     ensure!(
@@ -168,7 +179,8 @@ fn one(
         frames_moved: frames.frames_moved,
         objects_moved: objects.objects_moved,
         seconds,
-        resident: grown.map(|grown| grown as f64 / (after.in_use * FRAME_SIZE as u64).max(1) as f64),
+        resident: grown
+            .map(|grown| grown as f64 / (after.in_use * FRAME_SIZE as u64).max(1) as f64),
         verified: disk.verify()?,
         init,
         after,
@@ -177,7 +189,9 @@ fn one(
 
 fn goals(name: &str, old: &Run, new: &Run) -> Vec<Goal> {
     let share = |run: &Run, order| run.after.share_from(order).unwrap_or(0.0);
-    let behind = (4..super::free::ORDERS - 1).filter(|&order| share(new, order) <= share(old, order)).count();
+    let behind = (4..super::free::ORDERS - 1)
+        .filter(|&order| share(new, order) <= share(old, order))
+        .count();
     let resident = new.resident.map_or(Cell::None, Cell::Times);
     vec![
         Goal::new(
@@ -185,13 +199,21 @@ fn goals(name: &str, old: &Run, new: &Run) -> Vec<Goal> {
             Reach::Least(0.99),
             Cell::share(new.after.share_from(9)),
         ),
-        Goal::new(format!("memory of the process / frames in use: {name}"), Reach::Most(1.05), resident),
+        Goal::new(
+            format!("memory of the process / frames in use: {name}"),
+            Reach::Most(1.05),
+            resident,
+        ),
         Goal::new(
             format!("orders from 4 to 9 in which old has as much: {name}"),
             Reach::Most(0.0),
             Cell::Count(behind as u64),
         ),
-        Goal::new(format!("frames lost or invented: {name}"), Reach::Most(0.0), Cell::Count(old.drift + new.drift)),
+        Goal::new(
+            format!("frames lost or invented: {name}"),
+            Reach::Most(0.0),
+            Cell::Count(old.drift + new.drift),
+        ),
         Goal::new(
             format!("frames in use at the start, old against new: {name}"),
             Reach::Most(0.0),
@@ -228,13 +250,17 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         .collect();
     let mut ratios = Vec::new();
     let mut row = |what: String, cell: &dyn Fn(&Free) -> Cell| {
-        let cells: Vec<Cell> = moments.iter().map(|moment| moment.as_ref().map_or(Cell::None, cell)).collect();
+        let cells: Vec<Cell> =
+            moments.iter().map(|moment| moment.as_ref().map_or(Cell::None, cell)).collect();
         table.row(what, cells);
     };
     for order in [4, 5, 6, 9] {
-        row(format!("free memory in order >= {order}"), &|free| Cell::share(free.share_from(order)));
+        row(format!("free memory in order >= {order}"), &|free| {
+            Cell::share(free.share_from(order))
+        });
     }
-    let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order)) {
+    let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order))
+    {
         (Some(old), Some(new)) if old > 0.0 => Cell::Times(new / old),
         _ => Cell::None,
     };
@@ -247,9 +273,13 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         cells[7] = ratio(&old.after, &new.after, order);
         ratios.push((format!("order >= {order}, new against old"), cells));
     }
-    row("highest order free".into(), &|free| free.highest().map_or(Cell::None, |order| Cell::Count(order as u64)));
+    row("highest order free".into(), &|free| {
+        free.highest().map_or(Cell::None, |order| Cell::Count(order as u64))
+    });
     row("free frames".into(), &|free| Cell::Count(free.frames()));
-    row("frames in use".into(), &|free| if free.in_use == 0 { Cell::None } else { Cell::Count(free.in_use) });
+    row("frames in use".into(), &|free| {
+        if free.in_use == 0 { Cell::None } else { Cell::Count(free.in_use) }
+    });
     for order in 0..super::free::ORDERS {
         row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
     }
@@ -263,9 +293,13 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     table.row("of these of the page cache", measured(&|run| Cell::Count(run.cache_moved)));
     table.row("stored bytes / frames (frag ratio)", {
         let none = [Cell::None; 4].into_iter();
-        none.chain([old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1].map(Cell::Share)).collect::<Vec<_>>()
+        none.chain([old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1].map(Cell::Share))
+            .collect::<Vec<_>>()
     });
     table.row("time", measured(&|run| Cell::Seconds(run.seconds)));
-    table.row("memory of the process / frames in use", measured(&|run| run.resident.map_or(Cell::None, Cell::Times)));
+    table.row(
+        "memory of the process / frames in use",
+        measured(&|run| run.resident.map_or(Cell::None, Cell::Times)),
+    );
     table
 }

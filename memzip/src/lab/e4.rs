@@ -91,15 +91,18 @@ impl Blobs {
     /// A pool with all of them.
     fn stored(&self, lab: &Lab, hold_times: HoldTimes) -> Result<(Arc<Pool>, Vec<Handle>)> {
         let pool = pool_of(lab, self.len(), hold_times)?;
-        let handles: Result<Vec<Handle>, _> = (0..self.len()).map(|number| pool.store(self.get(number))).collect();
+        let handles: Result<Vec<Handle>, _> =
+            (0..self.len()).map(|number| pool.store(self.get(number))).collect();
         Ok((pool, handles?))
     }
 }
 
 fn pool_of(lab: &Lab, pages: usize, hold_times: HoldTimes) -> Result<Arc<Pool>> {
     let capacity = FrameCount(pages as u64 + pages as u64 / 16 + 8192);
-    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).context("cannot make a zone")?;
-    let config = PoolConfig { chain: lab.chain, rule: lab.rule, hold_times, ..PoolConfig::default() };
+    let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })
+        .context("cannot make a zone")?;
+    let config =
+        PoolConfig { chain: lab.chain, rule: lab.rule, hold_times, ..PoolConfig::default() };
     Ok(Pool::new(Arc::new(zone), config)?)
 }
 
@@ -151,11 +154,13 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         })?);
         let mut out = [0; PAGE];
         swap_in.with.push(each(len, || {
-            order.iter().try_for_each(|&at| load(&mut stream, pool.read(handles[at])?.contiguous(&mut page), &mut out))
+            order.iter().try_for_each(|&at| {
+                load(&mut stream, pool.read(handles[at])?.contiguous(&mut page), &mut out)
+            })
         })?);
-        swap_in
-            .without
-            .push(each(len, || order.iter().try_for_each(|&at| load(&mut stream, blobs.get(at), &mut out)))?);
+        swap_in.without.push(each(len, || {
+            order.iter().try_for_each(|&at| load(&mut stream, blobs.get(at), &mut out))
+        })?);
         swap_out.with.push(each(len, || {
             order.iter().try_for_each(|&at| {
                 black_box(stream.compress(lab.pages.get(at).try_into()?)?);
@@ -173,7 +178,10 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
             })
         })?);
     }
-    let mut table = Table::new("Time for each object, random order, CPU time", &["with handles", "without", "ratio"]);
+    let mut table = Table::new(
+        "Time for each object, random order, CPU time",
+        &["with handles", "without", "ratio"],
+    );
     let rows = [
         ("map, look at the first byte, unmap", &map),
         ("copy out", &copy),
@@ -261,17 +269,24 @@ impl Metadata {
 
 /// A pool's life, and the longest hold of a class lock in each part of it (L-16).
 fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
-    let mut table =
-        Table::new("Longest hold of a class lock, CPU time of the holder", &["longest", "whole part", "what was done"]);
+    let mut table = Table::new(
+        "Longest hold of a class lock, CPU time of the holder",
+        &["longest", "whole part", "what was done"],
+    );
     let mut longest_of_all = Duration::ZERO;
-    let (pool, mut handles) = (pool_of(lab, blobs.len(), HoldTimes::Measured)?, Vec::with_capacity(blobs.len()));
+    let (pool, mut handles) =
+        (pool_of(lab, blobs.len(), HoldTimes::Measured)?, Vec::with_capacity(blobs.len()));
     let mut part = |pool: &Pool, what: &str, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
         let start = thread_cpu_time();
         let done = work()?;
         let whole = thread_cpu_time() - start;
         let longest = pool.take_longest_hold().context("it is measured")?;
         longest_of_all = longest_of_all.max(longest);
-        let cells = [Cell::Seconds(longest.as_secs_f64()), Cell::Seconds(whole.as_secs_f64()), Cell::Count(done)];
+        let cells = [
+            Cell::Seconds(longest.as_secs_f64()),
+            Cell::Seconds(whole.as_secs_f64()),
+            Cell::Count(done),
+        ];
         table.row(what, cells);
         Ok(())
     };
@@ -289,7 +304,9 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     part(&pool, "objects moved by compaction (num_migrated)", &mut || {
         Ok(pool.compact(&Budget::unlimited()).objects_moved)
     })?;
-    part(&pool, "frames moved by compaction", &mut || Ok(pool.zone().compact(CompactRequest::default()).frames_moved))?;
+    part(&pool, "frames moved by compaction", &mut || {
+        Ok(pool.zone().compact(CompactRequest::default()).frames_moved)
+    })?;
     report.tables.push(table);
     report.goals.push(Goal::new(
         "longest hold of a class lock",
@@ -304,10 +321,17 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
 }
 
 /// Compares objects byte for byte; how many there are.
-fn verify(pool: &Pool, blobs: &Blobs, objects: impl Iterator<Item = (usize, Handle)>) -> Result<u64> {
+fn verify(
+    pool: &Pool,
+    blobs: &Blobs,
+    objects: impl Iterator<Item = (usize, Handle)>,
+) -> Result<u64> {
     let (mut buf, mut count) = ([0; PAGE], 0);
     for (number, handle) in objects {
-        ensure!(pool.read(handle)?.contiguous(&mut buf) == blobs.get(number), "object {number} has changed");
+        ensure!(
+            pool.read(handle)?.contiguous(&mut buf) == blobs.get(number),
+            "object {number} has changed"
+        );
         count += 1;
     }
     pool.check().context("the pool's book-keeping does not add up")?;

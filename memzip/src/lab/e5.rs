@@ -75,7 +75,9 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             table.row(format!("{order}: {what}"), [Cell::None, cell(&off), cell(&on)]);
         };
         row("free frames", &|run| Cell::Count(run.free.frames()));
-        row("of these in blocks that are large enough", &|run| Cell::share(run.free.share_from(order.get().into())));
+        row("of these in blocks that are large enough", &|run| {
+            Cell::share(run.free.share_from(order.get().into()))
+        });
         row("asked for", &|run| Cell::Count(run.attempts));
         row("success", &|run| Cell::share(rate(run)));
         row("frames moved", &|run| Cell::Count(run.moved));
@@ -89,21 +91,29 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
         });
         match rate(&on) {
-            Some(rate) => goals.push(Goal::new(format!("{order}: success"), Reach::Least(1.0), Cell::Share(rate))),
-            None => {
-                notes.push(format!("At this size there is no room for a block of {order}: choose a larger --size."))
-            }
+            Some(rate) => goals.push(Goal::new(
+                format!("{order}: success"),
+                Reach::Least(1.0),
+                Cell::Share(rate),
+            )),
+            None => notes.push(format!(
+                "At this size there is no room for a block of {order}: choose a larger --size."
+            )),
         }
         verified += off.verified + on.verified;
     }
-    let mut regions =
-        Table::new("A region set aside for contiguous allocation", &["original", "memzip|off", "memzip|on"]);
+    let mut regions = Table::new(
+        "A region set aside for contiguous allocation",
+        &["original", "memzip|off", "memzip|on"],
+    );
     let (off, on) = (region(lab, arena, Movability::Off)?, region(lab, arena, Movability::On)?);
     let mut row = |what: &str, cell: &dyn Fn(&Region) -> Cell| {
         regions.row(what, [Cell::None, cell(&off), cell(&on)]);
     };
     row("frames of the region", &|run| Cell::Count(run.frames));
-    row("of these in use when the store is full", &|run| Cell::Share(run.used as f64 / run.frames as f64));
+    row("of these in use when the store is full", &|run| {
+        Cell::Share(run.used as f64 / run.frames as f64)
+    });
     row("pages stored when it is full", &|run| Cell::Count(run.stored));
     row(&format!("the whole region could be taken, {FREED} % discarded"), &|run| {
         Cell::Count(run.refused.is_none().into())
@@ -120,9 +130,16 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         Reach::Least(1.0),
         Cell::Count(on.refused.is_none().into()),
     ));
-    notes.extend(on.refused.map(|error| format!("The region could not be taken although frames can move: {error}.")));
+    notes.extend(
+        on.refused.map(|error| {
+            format!("The region could not be taken although frames can move: {error}.")
+        }),
+    );
     let mut setup = setup(lab);
-    setup.push(("arena", format!("{ARENA} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64)));
+    setup.push((
+        "arena",
+        format!("{ARENA} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64),
+    ));
     Ok(Report {
         experiment: "E-5",
         title: "neighbouring frames among scattered zspages",
@@ -144,10 +161,20 @@ fn arena(lab: &Lab) -> Result<Bytes> {
     Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA / 100))
 }
 
-fn blocks(lab: &Lab, arena: Bytes, movability: Movability, order: Order, most: u64) -> Result<Blocks> {
-    let mut disk = Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
+fn blocks(
+    lab: &Lab,
+    arena: Bytes,
+    movability: Movability,
+    order: Order,
+    most: u64,
+) -> Result<Blocks> {
+    let mut disk =
+        Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
     let stored = disk.fill_until_full()?;
-    Rng::new(lab.seed).choose(stored, DISCARDS).into_iter().try_for_each(|page| disk.discard(page))?;
+    Rng::new(lab.seed)
+        .choose(stored, DISCARDS)
+        .into_iter()
+        .try_for_each(|page| disk.discard(page))?;
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
     let clock = Instant::now();
@@ -192,5 +219,13 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     disk.compare()?;
     let refused = taken.err();
     let verified = disk.verify()?;
-    Ok(Region { frames: region.frames.0, used, stored: stored as u64, refused, moved, seconds, verified })
+    Ok(Region {
+        frames: region.frames.0,
+        used,
+        stored: stored as u64,
+        refused,
+        moved,
+        seconds,
+        verified,
+    })
 }

@@ -28,7 +28,8 @@ impl Free {
         let mut blocks = std::array::from_fn(|order| {
             u8::try_from(order).ok().and_then(Order::new).map_or(0, |order| info.blocks(order))
         });
-        let [first, end] = [stats.online.0, stats.capacity.0].map(|frames| frames / u64::from(PAGEBLOCK_FRAMES));
+        let [first, end] =
+            [stats.online.0, stats.capacity.0].map(|frames| frames / u64::from(PAGEBLOCK_FRAMES));
         // An odd first pageblock is the second half of a block whose first half is in use or counted already.
         let pairs = (end / 2).saturating_sub(first.div_ceil(2));
         blocks[ORDERS - 1] += pairs;
@@ -80,7 +81,10 @@ mod tests {
     #[test]
     fn shares_are_of_frames_not_of_blocks() {
         let free = Free::of_blocks([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!((free.share_from(4), free.share_from(0), free.share_from(5)), (Some(0.5), Some(1.0), Some(0.0)));
+        assert_eq!(
+            (free.share_from(4), free.share_from(0), free.share_from(5)),
+            (Some(0.5), Some(1.0), Some(0.0))
+        );
         assert_eq!((free.highest(), Free::default().highest()), (Some(4), None));
         assert_eq!(Free::default().share_from(0), None);
     }

@@ -70,7 +70,9 @@ impl Lab {
 pub(crate) fn run(args: &cli::Lab) -> Result<String> {
     let report = measure(args)?;
     match args.format() {
-        Format::Json => Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"),
+        Format::Json => {
+            Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n")
+        }
         Format::Table => Ok(report.to_string()),
     }
 }
@@ -98,11 +100,17 @@ fn load(args: &cli::Lab) -> Result<Pages> {
         Experiment::E3 => 1 << 30,
     };
     let size = args.size.map_or(usual, |size| size.0);
-    ensure!(size >= SMALLEST, "{} is too little for an experiment: at least {}", human(size), human(SMALLEST));
+    ensure!(
+        size >= SMALLEST,
+        "{} is too little for an experiment: at least {}",
+        human(size),
+        human(SMALLEST)
+    );
     // The pages stay in memory beside the disk, which takes less than they do; E-4 also has them in
     // slots and in a buffer.
     let needed = size.saturating_mul(if args.experiment == Experiment::E4 { 4 } else { 2 });
-    let free = sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
+    let free =
+        sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
     if let Some(free) = free.filter(|&free| free < needed) {
         bail!(
             "an experiment with {} needs {} of memory and {} is free: choose a smaller --size",
@@ -119,7 +127,8 @@ fn load(args: &cli::Lab) -> Result<Pages> {
 /// What is told of every experiment.
 fn setup(lab: &Lab) -> Vec<(&'static str, String)> {
     let (pages, distinct) = (lab.pages.len(), lab.pages.distinct());
-    let mut content = format!("{} pages of real files, {}", grouped(pages as u64), human((pages * PAGE) as u64));
+    let mut content =
+        format!("{} pages of real files, {}", grouped(pages as u64), human((pages * PAGE) as u64));
     if distinct < pages {
         content += &format!(" ({} different ones, repeated)", grouped(distinct as u64));
     }

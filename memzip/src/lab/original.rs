@@ -56,7 +56,10 @@ pub(super) const E2: Aged = Aged {
     total_kib: [166_092, 160_564],
     migrated: 23_630,
     free_kib: [83_724, 89_060],
-    blocks: [[13642, 1364, 57, 10, 61, 17, 9, 5, 4, 0, 0], [14076, 1544, 67, 14, 61, 17, 9, 5, 4, 0, 0]],
+    blocks: [
+        [13642, 1364, 57, 10, 61, 17, 9, 5, 4, 0, 0],
+        [14076, 1544, 67, 14, 61, 17, 9, 5, 4, 0, 0],
+    ],
 };
 
 /// E-3: free blocks at the start and after the compaction.
@@ -92,10 +95,16 @@ mod tests {
     #[test]
     fn the_figures_give_the_ratios_the_originals_report() {
         let (before, after) = E1.ratios();
-        assert_eq!((format!("{before:.4}"), format!("{after:.4}")), ("0.4298".into(), "0.7903".into()));
+        assert_eq!(
+            (format!("{before:.4}"), format!("{after:.4}")),
+            ("0.4298".into(), "0.7903".into())
+        );
         assert_eq!(E1.frames_freed(), 15_605);
         let ratio = |moment: usize| E2.used_kib[moment] as f64 / E2.total_kib[moment] as f64;
-        assert_eq!((format!("{:.4}", ratio(0)), format!("{:.4}", ratio(1))), ("0.9433".into(), "0.9758".into()));
+        assert_eq!(
+            (format!("{:.4}", ratio(0)), format!("{:.4}", ratio(1))),
+            ("0.9433".into(), "0.9758".into())
+        );
         let [init, after] = E3_NEW.free();
         assert_eq!((init.frames(), after.frames()), (138_327, 138_258));
         assert_eq!(format!("{:.3}", after.share_from(4).expect("free")), "0.709");

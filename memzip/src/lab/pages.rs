@@ -93,17 +93,22 @@ mod tests {
         std::fs::write(folder.path().join("a"), content).expect("a small file");
         let pages = Pages::load(&[folder.path().to_owned()], 5).expect("two pages are enough");
         assert_eq!((pages.len(), pages.distinct()), (5, 2));
-        assert_eq!((pages.get(0), pages.get(1), pages.get(4)), (&page(1)[..], &page(2)[..], &page(1)[..]));
+        assert_eq!(
+            (pages.get(0), pages.get(1), pages.get(4)),
+            (&page(1)[..], &page(2)[..], &page(1)[..])
+        );
 
         // Both have 251 different bytes in a row and then the same again: they compress well below
         // half.
-        let select = |range| pages.that_compress_to(Algorithm::default(), &range, 2).expect("a codec");
+        let select =
+            |range| pages.that_compress_to(Algorithm::default(), &range, 2).expect("a codec");
         assert!(select(PAGE / 2..PAGE * 2).is_none());
         let chosen = select(0..PAGE / 2).expect("both");
         assert_eq!((chosen.len(), chosen.distinct(), chosen.get(3)), (5, 2, &page(2)[..]));
 
         std::fs::write(folder.path().join("a"), vec![0; PAGE]).expect("a small file");
-        let error = Pages::load(&[folder.path().to_owned()], 5).expect_err("only zeros").to_string();
+        let error =
+            Pages::load(&[folder.path().to_owned()], 5).expect_err("only zeros").to_string();
         assert!(error.contains("zeros"), "{error}");
     }
 }

@@ -60,7 +60,12 @@ pub(super) fn ask(zone: &Zone, order: Order) -> Option<Block<'_>> {
 }
 
 /// Takes single frames until no block is promised, then asks for some.
-pub(super) fn measure(disk: &mut Disk<'_>, stored: usize, order: Order, seed: u64) -> Result<Scarce> {
+pub(super) fn measure(
+    disk: &mut Disk<'_>,
+    stored: usize,
+    order: Order,
+    seed: u64,
+) -> Result<Scarce> {
     let zone = Arc::clone(disk.zram.zone());
     let _taken = take_the_rest(&zone, promise(&zone, order));
     let mut result = Scarce { free: free_frames(&zone).0, ..Scarce::default() };
@@ -77,7 +82,9 @@ pub(super) fn measure(disk: &mut Disk<'_>, stored: usize, order: Order, seed: u6
         let mut evicted = 0;
         while evicted < MOST {
             let mut progress = false;
-            for page in victims.by_ref().filter(|&page| disk.holds(page)).take(STEP).collect::<Vec<_>>() {
+            for page in
+                victims.by_ref().filter(|&page| disk.holds(page)).take(STEP).collect::<Vec<_>>()
+            {
                 disk.discard(page)?;
                 evicted += 1;
                 progress = true;

@@ -79,7 +79,10 @@ impl Cell {
             Self::None => None,
             // Exact up to 2^53.
             Self::Count(number) | Self::Bytes(number) => Some(number as f64),
-            Self::Mean(number) | Self::Share(number) | Self::Times(number) | Self::Seconds(number) => Some(number),
+            Self::Mean(number)
+            | Self::Share(number)
+            | Self::Times(number)
+            | Self::Seconds(number) => Some(number),
         }
     }
 }
@@ -154,14 +157,17 @@ impl Report {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let align: Vec<Align> = [Align::Left].into_iter().chain(self.columns.iter().map(|_| Align::Right)).collect();
+        let align: Vec<Align> =
+            [Align::Left].into_iter().chain(self.columns.iter().map(|_| Align::Right)).collect();
         let mut table = Columns::new(&align).indented(2);
         // Short names stand at the bottom, next to their numbers.
         let lines = self.columns.iter().map(|name| name.split('|').count()).max().unwrap_or(0);
         for line in 0..lines {
             let part = |name: &'_ String| {
                 let parts: Vec<&str> = name.split('|').collect();
-                (line + parts.len()).checked_sub(lines).map_or(String::new(), |at| parts[at].to_owned())
+                (line + parts.len())
+                    .checked_sub(lines)
+                    .map_or(String::new(), |at| parts[at].to_owned())
             };
             table.row([String::new()].into_iter().chain(self.columns.iter().map(part)));
         }
@@ -182,16 +188,26 @@ impl fmt::Display for Report {
             write!(f, "\n{table}")?;
         }
         writeln!(f, "\nGoals")?;
-        let mut goals = Columns::new(&[Align::Left, Align::Left, Align::Right, Align::Left]).indented(2);
+        let mut goals =
+            Columns::new(&[Align::Left, Align::Left, Align::Right, Align::Left]).indented(2);
         for goal in &self.goals {
             let verdict = if goal.is_met() { "met" } else { "MISSED" };
-            goals.row([goal.what.clone(), goal.bound(), goal.measured.to_string(), verdict.to_owned()]);
+            goals.row([
+                goal.what.clone(),
+                goal.bound(),
+                goal.measured.to_string(),
+                verdict.to_owned(),
+            ]);
         }
         write!(f, "{goals}")?;
         for note in &self.notes {
             writeln!(f, "  {note}")?;
         }
-        writeln!(f, "\n{} pages were read back and compared: every byte matched.", grouped(self.verified_pages))
+        writeln!(
+            f,
+            "\n{} pages were read back and compared: every byte matched.",
+            grouped(self.verified_pages)
+        )
     }
 }
 
@@ -200,7 +216,10 @@ impl Serialize for Report {
         let mut report = serializer.serialize_struct("Report", 7)?;
         report.serialize_field("experiment", self.experiment)?;
         report.serialize_field("title", self.title)?;
-        report.serialize_field("setup", &Pairs(self.setup.iter().map(|(name, value)| (*name, value)).collect()))?;
+        report.serialize_field(
+            "setup",
+            &Pairs(self.setup.iter().map(|(name, value)| (*name, value)).collect()),
+        )?;
         report.serialize_field("tables", &self.tables)?;
         report.serialize_field("goals", &self.goals)?;
         report.serialize_field("notes", &self.notes)?;
@@ -238,8 +257,11 @@ impl Serialize for Row<'_> {
 impl Serialize for Table {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let names: Vec<String> = self.columns.iter().map(|name| name.replace('|', " ")).collect();
-        let values = |cells: &[Cell]| Pairs(names.iter().map(String::as_str).zip(cells.iter().copied()).collect());
-        let rows: Vec<Row<'_>> = self.rows.iter().map(|row| Row { what: &row.0, values: values(&row.1) }).collect();
+        let values = |cells: &[Cell]| {
+            Pairs(names.iter().map(String::as_str).zip(cells.iter().copied()).collect())
+        };
+        let rows: Vec<Row<'_>> =
+            self.rows.iter().map(|row| Row { what: &row.0, values: values(&row.1) }).collect();
         let mut table = serializer.serialize_struct("Table", 2)?;
         table.serialize_field("title", &self.title)?;
         table.serialize_field("rows", &rows)?;
@@ -299,7 +321,10 @@ mod tests {
         let text = report().to_string();
         let has = |parts: &[&str]| {
             let words: Vec<&str> = parts.iter().flat_map(|part| part.split_whitespace()).collect();
-            assert!(text.lines().any(|line| line.split_whitespace().eq(words.iter().copied())), "{parts:?} in\n{text}");
+            assert!(
+                text.lines().any(|line| line.split_whitespace().eq(words.iter().copied())),
+                "{parts:?} in\n{text}"
+            );
         };
         has(&["memzip"]);
         has(&["original now"]);
@@ -318,7 +343,10 @@ mod tests {
         assert_eq!(json["tables"][0]["rows"][1]["values"]["original"], 15_605);
         assert_eq!(json["tables"][0]["rows"][1]["values"]["memzip now"], serde_json::Value::Null);
         assert_eq!(json["goals"][0]["at_least"], 0.983);
-        assert_eq!((&json["goals"][0]["met"], &json["goals"][1]["met"]), (&true.into(), &false.into()));
+        assert_eq!(
+            (&json["goals"][0]["met"], &json["goals"][1]["met"]),
+            (&true.into(), &false.into())
+        );
         assert_eq!((&json["setup"]["seed"], &json["verified_pages"]), (&"1".into(), &1234.into()));
     }
 }

@@ -37,7 +37,11 @@ impl Recording {
 
     /// Repeats the fill on another disk, in the same order and on this thread. `after` is called
     /// with each run.
-    pub(super) fn replay(&self, disk: &mut Disk<'_>, mut after: impl FnMut(Range<usize>) -> Result<()>) -> Result<()> {
+    pub(super) fn replay(
+        &self,
+        disk: &mut Disk<'_>,
+        mut after: impl FnMut(Range<usize>) -> Result<()>,
+    ) -> Result<()> {
         let mut end = 0;
         for run in &self.0 {
             disk.write_run(run.clone())?;
@@ -49,7 +53,12 @@ impl Recording {
     }
 }
 
-fn write_part(disk: &Disk<'_>, part: Range<usize>, run: usize, turns: &Mutex<Vec<Range<usize>>>) -> Result<()> {
+fn write_part(
+    disk: &Disk<'_>,
+    part: Range<usize>,
+    run: usize,
+    turns: &Mutex<Vec<Range<usize>>>,
+) -> Result<()> {
     for start in part.clone().step_by(run) {
         let run = start..part.end.min(start + run);
         disk.write_run(run.clone())?;

@@ -12,7 +12,8 @@ use crate::tool::{self, need};
 /// Asks for a balloon; says what it was answered with and the HTTP status.
 fn set(server: &Server, target: &str) -> (Value, String) {
     let mut curl = tool::command("curl");
-    curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"]).arg(server.control());
+    curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"])
+        .arg(server.control());
     let body = format!("{{\"target\": {target}}}");
     let said = tool::succeed(curl.args(["--data", &body, "http://memzip/v1/balloon"]));
     let (answer, status) = said.rsplit_once('\n').expect("curl adds the status");
@@ -21,7 +22,10 @@ fn set(server: &Server, target: &str) -> (Value, String) {
 
 /// A disk with a limit of 64 MiB: 48 MiB of noise were written to it, and every second page discarded.
 fn half_empty(folder_name: &str) -> (Server, std::path::PathBuf) {
-    let server = Server::start("96M", &["--mem-limit", "64M", "--algorithm", "lz4", "--compact-background", "off"]);
+    let server = Server::start(
+        "96M",
+        &["--mem-limit", "64M", "--algorithm", "lz4", "--compact-background", "off"],
+    );
     let mut content = content::noise(48 * MIB);
     let image = content::save(server.folder(), "in.img", &content);
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
@@ -57,7 +61,10 @@ fn a_balloon_takes_memory_out_of_a_server_under_load_and_gives_it_back() {
         let small = server.resident_bytes();
         assert!(small + 16 * MIB as u64 <= full, "{full} bytes resident became {small}");
         let told = stat(&server);
-        assert_eq!((&told["balloon"]["mode"], &told["balloon"]["actual"]), (&"fixed".into(), &(36 * MIB).into()));
+        assert_eq!(
+            (&told["balloon"]["mode"], &told["balloon"]["actual"]),
+            (&"fixed".into(), &(36 * MIB).into())
+        );
         assert!(number(&told, "mem_total") < 32 * MIB as u64, "{told:#}");
 
         let (answer, _) = set(&server, "\"off\"");
@@ -76,7 +83,11 @@ fn a_full_store_gets_its_memory_back_from_the_balloon() {
     let more = content::save(server.folder(), "more.img", &content::noise(56 * MIB));
     tool::succeed(tool::command("nbdcopy").arg(&more).arg(server.uri()));
     let told = stat(&server);
-    assert!(told["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0), "{:#}", told["balloon"]);
+    assert!(
+        told["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0),
+        "{:#}",
+        told["balloon"]
+    );
     // A full store can be compacted, too: there is always room to move about, or nothing to be gained.
     let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
     let done: Value = serde_json::from_str(&json).expect("JSON");
@@ -104,11 +115,26 @@ fn what_cannot_be_is_refused_with_the_reason() {
 
 #[test]
 fn options_show_in_stat() {
-    let options = ["--balloon", "8M", "--compact-background", "25%", "--movability", "off", "--mem-limit", "32M"];
+    let options = [
+        "--balloon",
+        "8M",
+        "--compact-background",
+        "25%",
+        "--movability",
+        "off",
+        "--mem-limit",
+        "32M",
+    ];
     let server = Server::start("16M", &options);
     let told = stat(&server);
-    assert_eq!((&told["balloon"]["mode"], &told["balloon"]["actual"]), (&"fixed".into(), &(8 * MIB).into()));
-    assert_eq!((&told["movability"], &told["background"]["cpu_percent"]), (&"off".into(), &25.into()));
+    assert_eq!(
+        (&told["balloon"]["mode"], &told["balloon"]["actual"]),
+        (&"fixed".into(), &(8 * MIB).into())
+    );
+    assert_eq!(
+        (&told["movability"], &told["background"]["cpu_percent"]),
+        (&"off".into(), &25.into())
+    );
     let server = Server::start("16M", &["--balloon", "auto"]);
     let told = stat(&server);
     assert_eq!(told["balloon"]["mode"], "auto");

@@ -22,7 +22,9 @@ struct Client(UnixStream);
 impl Client {
     fn connect(server: &Server) -> Self {
         let mut stream = UnixStream::connect(server.socket()).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket takes a time limit");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("a socket takes a time limit");
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting).expect("a greeting");
         // Fixed newstyle without zeroes, then NBD_OPT_EXPORT_NAME with an empty name.
@@ -69,7 +71,8 @@ fn shuffled() -> Vec<usize> {
     let mut pages: Vec<usize> = (0..SIZE / PAGE).collect();
     let mut state = 7_u64;
     for last in (1..pages.len()).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         pages.swap(last, (state >> 33) as usize % (last + 1));
     }
     pages
@@ -117,7 +120,12 @@ fn play(scene: &Scene, content: &[u8]) {
             break (held, most);
         }
         let late = trimmed.elapsed() > PATIENCE;
-        assert!(!late, "{} %: {held} bytes held and {most} allowed: {:#}", scene.trimmed_percent, stat(&server));
+        assert!(
+            !late,
+            "{} %: {held} bytes held and {most} allowed: {:#}",
+            scene.trimmed_percent,
+            stat(&server)
+        );
         let pause = Instant::now();
         while pause.elapsed() < Duration::from_millis(500) {
             if scene.load {
@@ -128,7 +136,11 @@ fn play(scene: &Scene, content: &[u8]) {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    println!("{} % trimmed: {last:?} after {:?}, {writes} writes", scene.trimmed_percent, trimmed.elapsed());
+    println!(
+        "{} % trimmed: {last:?} after {:?}, {writes} writes",
+        scene.trimmed_percent,
+        trimmed.elapsed()
+    );
     if !scene.load {
         stands_still(&server);
     }

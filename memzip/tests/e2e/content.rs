@@ -32,7 +32,10 @@ pub fn assert_same(expected: &Path, found: &Path) {
     let found = std::fs::read(found).expect("the found file can be read");
     assert_eq!(expected.len(), found.len(), "the lengths differ");
     if let Some(at) = expected.iter().zip(&found).position(|(a, b)| a != b) {
-        panic!("the files differ from byte {at} on: {:#04x} expected, {:#04x} found", expected[at], found[at]);
+        panic!(
+            "the files differ from byte {at} on: {:#04x} expected, {:#04x} found",
+            expected[at], found[at]
+        );
     }
 }
 

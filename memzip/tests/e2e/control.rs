@@ -37,7 +37,9 @@ fn fill_and_thin(server: &Server) {
     let image = content::save(server.folder(), "in.img", &content::programs(16 * MIB));
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
     let mut discard = String::new();
-    (0..16 * MIB / 4096).step_by(2).for_each(|page| discard += &format!("h.trim(4096, {})\n", page * 4096));
+    (0..16 * MIB / 4096)
+        .step_by(2)
+        .for_each(|page| discard += &format!("h.trim(4096, {})\n", page * 4096));
     tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", &discard]));
 }
 
@@ -64,7 +66,8 @@ fn curl_and_the_subcommand_tell_the_same() {
     need!("curl", "nbdcopy", "nbdsh");
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
-    let by_curl: Value = serde_json::from_str(&curl(&server, &[], "/v1/stat")).expect("GET /v1/stat answers with JSON");
+    let by_curl: Value = serde_json::from_str(&curl(&server, &[], "/v1/stat"))
+        .expect("GET /v1/stat answers with JSON");
     let by_memzip = stat(&server);
     for name in NUMBERS.iter().filter(|name| **name != "rss") {
         assert_eq!(by_curl[name], by_memzip[name], "{name}");
@@ -82,7 +85,10 @@ fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
     let after = stat(&server);
     assert!(number(&told, "objects_moved") > 0, "{told:#}");
     assert!(number(&told, "frames_freed") > 0, "{told:#}");
-    assert!(number(&after, "mem_used_total") < number(&before, "mem_used_total"), "{before:#} {after:#}");
+    assert!(
+        number(&after, "mem_used_total") < number(&before, "mem_used_total"),
+        "{before:#} {after:#}"
+    );
     assert!(number(&after, "pages_compacted") > 0, "{after:#}");
     assert_eq!(after["compr_data_size"], before["compr_data_size"]);
 }
@@ -91,10 +97,13 @@ fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
 fn compaction_is_asked_for_by_post_and_only_by_post() {
     need!("curl");
     let server = Server::start("16M", &[]);
-    let told: Value = serde_json::from_str(&curl(&server, &["-X", "POST"], "/v1/compact")).expect("JSON");
+    let told: Value =
+        serde_json::from_str(&curl(&server, &["-X", "POST"], "/v1/compact")).expect("JSON");
     assert_eq!(number(&told, "objects_moved"), 0, "an empty disk has nothing to move");
     let mut get = tool::command("curl");
-    get.args(["--silent", "--fail", "--unix-socket"]).arg(server.control()).arg("http://memzip/v1/compact");
+    get.args(["--silent", "--fail", "--unix-socket"])
+        .arg(server.control())
+        .arg("http://memzip/v1/compact");
     tool::fail(&mut get);
 }
 
@@ -106,7 +115,8 @@ fn metrics_are_in_the_format_prometheus_reads() {
     let samples = metrics.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut count = 0;
     for sample in samples {
-        let (name, value) = sample.rsplit_once(' ').unwrap_or_else(|| panic!("{sample:?} is no sample"));
+        let (name, value) =
+            sample.rsplit_once(' ').unwrap_or_else(|| panic!("{sample:?} is no sample"));
         assert!(name.starts_with("memzip_"), "{sample:?}");
         assert!(value.parse::<f64>().is_ok(), "{sample:?}");
         count += 1;
@@ -129,8 +139,15 @@ fn an_unknown_path_is_answered_with_not_found() {
     need!("curl");
     let server = Server::start("16M", &[]);
     let mut curl = tool::command("curl");
-    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket"])
-        .arg(server.control());
+    curl.args([
+        "--silent",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+        "--unix-socket",
+    ])
+    .arg(server.control());
     assert_eq!(tool::succeed(curl.arg("http://memzip/v1/nothing")), "404");
 }
 
@@ -144,7 +161,9 @@ fn asking_where_nobody_listens_fails_with_the_path_in_the_message() {
 
 /// Asks with `memzip compact` and these options.
 fn compact(server: &Server, options: &[&str]) -> Value {
-    let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()).args(options));
+    let json = tool::succeed(
+        memzip("compact").args(["--json", "--control"]).arg(server.control()).args(options),
+    );
     serde_json::from_str(&json).expect("memzip compact --json prints JSON")
 }
 
@@ -178,7 +197,8 @@ fn objects_and_frames_are_compacted_as_asked_for() {
         Some(number(&frames, "frames_moved") + number(&both, "frames_moved"))
     );
     assert_eq!(number(&told["compaction"], "objects_moved"), number(&objects, "objects_moved"));
-    let text = tool::succeed(memzip("compact").arg("--frames").arg("--control").arg(server.control()));
+    let text =
+        tool::succeed(memzip("compact").arg("--frames").arg("--control").arg(server.control()));
     assert!(text.starts_with("frames: moved ") && !text.contains("objects"), "{text}");
 
     let mut contradiction = tool::command("curl");
@@ -202,16 +222,22 @@ fn compactions_at_once_under_load_end_and_keep_every_byte() {
     let image = server.folder().join("in.img");
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
-            (0..4).for_each(|_| _ = tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri())));
+            (0..4).for_each(|_| {
+                _ = tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()))
+            });
         });
         let compactors: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     for _ in 0..5 {
-                        let output = tool::finish(memzip("compact").arg("--control").arg(server.control()));
+                        let output =
+                            tool::finish(memzip("compact").arg("--control").arg(server.control()));
                         let said = tool::text(&output);
                         assert!(output.status.success() || said.contains("409"), "{said}");
-                        assert!(!said.contains("ended early"), "the background's slices are waited for: {said}");
+                        assert!(
+                            !said.contains("ended early"),
+                            "the background's slices are waited for: {said}"
+                        );
                     }
                 })
             })
@@ -252,8 +278,13 @@ fn a_hot_cache_holds_what_is_written_in_small_pieces_and_is_accounted_for() {
     let told = stat(&server);
     let hot = |name: &str| number(&told["hot_cache"], name);
     assert_eq!(hot("limit"), 4 << 20);
-    assert!(hot("bytes") > 0 && hot("bytes") <= hot("limit") && hot("hits") > 0, "{:#}", told["hot_cache"]);
+    assert!(
+        hot("bytes") > 0 && hot("bytes") <= hot("limit") && hot("hits") > 0,
+        "{:#}",
+        told["hot_cache"]
+    );
     assert_eq!(number(&told["memory"], "hot"), hot("bytes"));
-    let parts: u64 = told["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
+    let parts: u64 =
+        told["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
     assert_eq!(parts, number(&told, "mem_total"), "{told:#}");
 }

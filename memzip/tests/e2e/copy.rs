@@ -32,7 +32,10 @@ fn many_connections_with_many_requests_in_flight_lose_nothing() {
 #[test]
 fn requests_of_32_mib_are_served() {
     need!("nbdcopy");
-    round_trip(&Server::start("64M", &["--algorithm", "lz4"]), &["--request-size=33554432", "--requests=2"]);
+    round_trip(
+        &Server::start("64M", &["--algorithm", "lz4"]),
+        &["--request-size=33554432", "--requests=2"],
+    );
 }
 
 #[test]
@@ -44,8 +47,9 @@ fn a_synchronous_client_without_structured_replies_is_served() {
 #[test]
 fn tcp_serves_the_same_bytes_as_a_unix_socket() {
     need!("nbdcopy");
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port");
     let server = Server::start_on_tcp("64M", free.port());
     assert!(server.uri().starts_with("nbd://"), "{}", server.uri());
     round_trip(&server, &[]);
@@ -93,10 +97,15 @@ fn the_map_shows_holes_data_and_holes_again_after_a_discard() {
     need!("nbdinfo", "qemu-io");
     let server = Server::start("4M", &[]);
     let map = || -> Vec<(u64, u64, u64)> {
-        let json = tool::succeed(tool::command("nbdinfo").args(["--map", "--json"]).arg(server.uri()));
+        let json =
+            tool::succeed(tool::command("nbdinfo").args(["--map", "--json"]).arg(server.uri()));
         let map: Vec<Value> = serde_json::from_str(&json).expect("nbdinfo prints JSON");
         let number = |extent: &Value, name: &str| extent[name].as_u64().expect("a number");
-        map.iter().map(|extent| (number(extent, "offset"), number(extent, "length"), number(extent, "type"))).collect()
+        map.iter()
+            .map(|extent| {
+                (number(extent, "offset"), number(extent, "length"), number(extent, "type"))
+            })
+            .collect()
     };
     // 3 = a hole that reads as zeros, 0 = data.
     let mib = MIB as u64;
@@ -105,7 +114,9 @@ fn the_map_shows_holes_data_and_holes_again_after_a_discard() {
     let write = format!("write -s {} 1M 1M", image.display());
     tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-c", &write]).arg(server.uri()));
     assert_eq!(map(), [(0, mib, 3), (mib, mib, 0), (2 * mib, 2 * mib, 3)]);
-    tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-c", "discard 1M 1M"]).arg(server.uri()));
+    tool::succeed(
+        tool::command("qemu-io").args(["-f", "raw", "-c", "discard 1M 1M"]).arg(server.uri()),
+    );
     assert_eq!(map(), [(0, 4 * mib, 3)]);
 }
 
@@ -117,7 +128,8 @@ fn the_export_has_the_name_it_was_given_and_no_other() {
     let wrong = server.uri().replace("/cold?", "/warm?");
     assert_ne!(wrong, server.uri(), "the URI names the export");
     tool::fail(tool::command("nbdinfo").arg(wrong));
-    let listed = tool::succeed(tool::command("nbdinfo").args(["--list", "--json"]).arg(server.uri()));
+    let listed =
+        tool::succeed(tool::command("nbdinfo").args(["--list", "--json"]).arg(server.uri()));
     assert!(listed.contains("\"cold\""), "{listed}");
 }
 

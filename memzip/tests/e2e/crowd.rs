@@ -16,8 +16,11 @@ fn two_clients_write_their_halves_at_the_same_time() {
     let commands = ["0", "32M"].map(|offset| format!("write -s {} {offset} 32M", image.display()));
     std::thread::scope(|scope| {
         for command in &commands {
-            scope
-                .spawn(|| tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri())));
+            scope.spawn(|| {
+                tool::succeed(
+                    tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()),
+                )
+            });
         }
     });
     let both = content::save(server.folder(), "both.img", &[half.as_slice(), &half].concat());
@@ -35,7 +38,8 @@ fn a_thousand_connections_are_greeted_and_others_still_served() {
         return;
     }
     limit = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    rustix::process::setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised to the hard one");
+    rustix::process::setrlimit(Resource::Nofile, limit)
+        .expect("the soft limit may be raised to the hard one");
 
     let mut server = Server::start("16M", &["--algorithm", "lz4"]);
     let before = server.resident_bytes();
@@ -48,17 +52,23 @@ fn a_thousand_connections_are_greeted_and_others_still_served() {
             .arg(server.uri()),
     );
     drop(crowd);
-    tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-c", "read -P 1 0 64k"]).arg(server.uri()));
+    tool::succeed(
+        tool::command("qemu-io").args(["-f", "raw", "-c", "read -P 1 0 64k"]).arg(server.uri()),
+    );
     server.assert_alive();
 }
 
 /// Connects and waits for the greeting.
 fn greeted(server: &Server, number: usize) -> UnixStream {
-    let mut client =
-        UnixStream::connect(server.socket()).unwrap_or_else(|error| panic!("connection {number}: {error}"));
-    client.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a socket takes a time limit");
+    let mut client = UnixStream::connect(server.socket())
+        .unwrap_or_else(|error| panic!("connection {number}: {error}"));
+    client
+        .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+        .expect("a socket takes a time limit");
     let mut greeting = [0; 18];
-    client.read_exact(&mut greeting).unwrap_or_else(|error| panic!("connection {number} got no greeting: {error}"));
+    client
+        .read_exact(&mut greeting)
+        .unwrap_or_else(|error| panic!("connection {number} got no greeting: {error}"));
     assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT", "connection {number}");
     client
 }

@@ -41,7 +41,9 @@ fn a_file_system_survives_compaction_between_copies() {
     tool::succeed(tool::command("nbdcopy").arg(&noise).arg(server.uri()));
     let image = ext4_image(server.folder());
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
-    tool::succeed(crate::server::memzip("compact").args(["--json", "--control"]).arg(server.control()));
+    tool::succeed(
+        crate::server::memzip("compact").args(["--json", "--control"]).arg(server.control()),
+    );
     let back = server.folder().join("back.img");
     tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
     content::assert_same(&image, &back);

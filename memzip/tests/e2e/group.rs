@@ -17,10 +17,13 @@ impl Group {
     /// A group that may have so many bytes; or why there can be none here.
     pub fn new(limit: u64) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("memzip-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+        let name =
+            format!("memzip-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
         let mut group = Self { folders: Vec::new() };
-        let unified = mount(&mounts, |kind, _| kind == "cgroup2").ok_or("no version 2 control groups are mounted")?;
+        let unified = mount(&mounts, |kind, _| kind == "cgroup2")
+            .ok_or("no version 2 control groups are mounted")?;
         let unified = group.make(&unified.join(&name))?;
         if !unified.join("memory.pressure").exists() {
             return Err("the kernel keeps no memory pressure for control groups".to_owned());
@@ -28,16 +31,21 @@ impl Group {
         let (folder, file) = if unified.join("memory.max").exists() {
             (unified, "memory.max")
         } else {
-            let has_memory = |kind: &str, options: &str| kind == "cgroup" && options.split(',').any(|o| o == "memory");
-            let folder = mount(&mounts, has_memory).ok_or("no control group here can limit memory")?;
+            let has_memory = |kind: &str, options: &str| {
+                kind == "cgroup" && options.split(',').any(|o| o == "memory")
+            };
+            let folder =
+                mount(&mounts, has_memory).ok_or("no control group here can limit memory")?;
             (group.make(&folder.join(&name))?, "memory.limit_in_bytes")
         };
-        fs::write(folder.join(file), limit.to_string()).map_err(|error| format!("cannot set a limit: {error}"))?;
+        fs::write(folder.join(file), limit.to_string())
+            .map_err(|error| format!("cannot set a limit: {error}"))?;
         Ok(group)
     }
 
     fn make(&mut self, folder: &Path) -> Result<PathBuf, String> {
-        fs::create_dir(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        fs::create_dir(folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         self.folders.push(folder.to_path_buf());
         Ok(folder.to_path_buf())
     }
@@ -49,8 +57,7 @@ impl Group {
 
     /// A program that runs inside, with its own process number.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let enter =
-            "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; done; shift; exec \"$@\"";
+        let enter = "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; done; shift; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", enter, "sh"]).args(&self.folders).arg("--").arg(program);
         command

@@ -7,7 +7,8 @@ use crate::tool;
 
 /// Runs one on so much content.
 fn lab(experiment: &str, size: &str) -> Value {
-    let json = tool::succeed(memzip("lab").args([experiment, "--json", "--size", size, "--seed", "7"]));
+    let json =
+        tool::succeed(memzip("lab").args([experiment, "--json", "--size", size, "--seed", "7"]));
     let report: Value = serde_json::from_str(&json).expect("memzip lab --json prints JSON");
     assert_eq!(report["setup"]["seed"], "7");
     assert!(report["verified_pages"].as_u64().is_some_and(|pages| pages > 0), "{report:#}");
@@ -17,7 +18,8 @@ fn lab(experiment: &str, size: &str) -> Value {
 
 /// The number in the row that begins with `row`, under `column`, in the table whose title begins with `table`.
 fn number(report: &Value, table: &str, row: &str, column: &str) -> f64 {
-    let begins = |value: &Value, with: &str| value.as_str().is_some_and(|text| text.starts_with(with));
+    let begins =
+        |value: &Value, with: &str| value.as_str().is_some_and(|text| text.starts_with(with));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let found = list(&report["tables"]).into_iter().find(|entry| begins(&entry["title"], table));
     let found = found.unwrap_or_else(|| panic!("no table {table} in {report:#}"));
@@ -29,8 +31,10 @@ fn number(report: &Value, table: &str, row: &str, column: &str) -> f64 {
 /// Goals whose text contains `what`; all of them must be met.
 fn assert_met(report: &Value, what: &str) {
     let goals = report["goals"].as_array().expect("goals");
-    let chosen: Vec<_> =
-        goals.iter().filter(|goal| goal["what"].as_str().is_some_and(|text| text.contains(what))).collect();
+    let chosen: Vec<_> = goals
+        .iter()
+        .filter(|goal| goal["what"].as_str().is_some_and(|text| text.contains(what)))
+        .collect();
     assert!(!chosen.is_empty(), "no goal about {what} in {report:#}");
     assert!(chosen.iter().all(|goal| goal["met"] == true), "{chosen:#?}");
 }
@@ -52,8 +56,12 @@ fn e1_prints_the_original_and_ends_above_it_and_a_second_run_moves_nothing() {
     assert_met(&report, "end of a case as sparse as the original");
     assert!(ratio("memzip, 60 %", "free memory at the end") > 0.0, "{report:#}");
     // Sorts of pages by how well they compress.
-    let titles: Vec<&str> =
-        report["tables"].as_array().expect("tables").iter().filter_map(|t| t["title"].as_str()).collect();
+    let titles: Vec<&str> = report["tables"]
+        .as_array()
+        .expect("tables")
+        .iter()
+        .filter_map(|t| t["title"].as_str())
+        .collect();
     assert!(titles.len() >= 3 && titles.iter().all(|title| title.contains("raw")), "{titles:#?}");
 }
 
@@ -61,7 +69,8 @@ fn e1_prints_the_original_and_ends_above_it_and_a_second_run_moves_nothing() {
 #[test]
 fn e1_can_have_the_originals_zspages() {
     let args = ["e1", "--json", "--size", "16M", "--chain", "4", "--rule", "used-percent"];
-    let report: Value = serde_json::from_str(&tool::succeed(memzip("lab").args(args))).expect("JSON");
+    let report: Value =
+        serde_json::from_str(&tool::succeed(memzip("lab").args(args))).expect("JSON");
     assert_eq!(report["setup"]["zspages"], "at most 4 frames, used percent");
     assert_met(&report, "as sparse as the original");
     assert!(tool::fail(memzip("lab").args(["e1", "--chain", "17"])).contains("17"));
@@ -74,9 +83,15 @@ fn r340_compaction_prints_ratios_and_objects() {
     for moment in ["memzip before", "objects moved", "frames moved"] {
         let ratio = number(&report, "A disk that aged", "stored bytes / frames", moment);
         assert!((0.5..1.0).contains(&ratio), "{moment}: {report:#}");
-        assert!(number(&report, "A disk that aged", "free memory of the machine", moment) > 0.0, "{report:#}");
+        assert!(
+            number(&report, "A disk that aged", "free memory of the machine", moment) > 0.0,
+            "{report:#}"
+        );
     }
-    assert!(number(&report, "What was moved", "objects (num_migrated)", "memzip") > 0.0, "{report:#}");
+    assert!(
+        number(&report, "What was moved", "objects (num_migrated)", "memzip") > 0.0,
+        "{report:#}"
+    );
 }
 
 #[test]
@@ -87,7 +102,10 @@ fn e4_metadata_is_small_and_holds_are_short() {
     assert_met(&report, "zspage records");
     for part in ["objects stored", "objects freed", "objects moved"] {
         let of = |column: &str| number(&report, "Longest hold", part, column);
-        assert!(of("longest") > 0.0 && of("longest") * 10.0 < of("whole part"), "{part}: {report:#}");
+        assert!(
+            of("longest") > 0.0 && of("longest") * 10.0 < of("whole part"),
+            "{part}: {report:#}"
+        );
         assert!(of("what was done") > 0.0, "{part}: {report:#}");
     }
 }
@@ -101,9 +119,15 @@ fn e4_measures_the_way_through_a_handle() {
         let of = |column: &str| number(&report, "Time for each object", work, column);
         assert!(of("with handles") > 0.0 && of("without") > 0.0, "{work}: {report:#}");
         // JSON may round the last digit.
-        assert!((of("ratio") / (of("with handles") / of("without")) - 1.0).abs() < 1e-9, "{work}: {report:#}");
+        assert!(
+            (of("ratio") / (of("with handles") / of("without")) - 1.0).abs() < 1e-9,
+            "{work}: {report:#}"
+        );
     }
-    assert!(number(&report, "Time for each object", "map", "ratio") > 1.0, "a look-up costs something: {report:#}");
+    assert!(
+        number(&report, "Time for each object", "map", "ratio") > 1.0,
+        "a look-up costs something: {report:#}"
+    );
 }
 
 #[test]
@@ -119,11 +143,14 @@ fn e2_frees_frames_and_loses_none() {
 #[test]
 fn e3_shows_what_movable_frames_are_worth() {
     let report = lab("e3", "64M");
-    for variant in
-        ["files 1 3 5 7 deleted; frames", "files 1 3 5 7 deleted; objects", "every second page deleted; frames"]
-    {
-        let share =
-            |order: u32, column: &str| number(&report, variant, &format!("free memory in order >= {order}"), column);
+    for variant in [
+        "files 1 3 5 7 deleted; frames",
+        "files 1 3 5 7 deleted; objects",
+        "every second page deleted; frames",
+    ] {
+        let share = |order: u32, column: &str| {
+            number(&report, variant, &format!("free memory in order >= {order}"), column)
+        };
         for order in [4, 5, 6, 9] {
             assert!(
                 share(order, "memzip new after") > share(order, "memzip old after"),
@@ -134,23 +161,42 @@ fn e3_shows_what_movable_frames_are_worth() {
         // In old zspages are pinned, and frames of others move all the same.
         let moved = |what: &str, column: &str| number(&report, variant, what, column);
         assert!(moved("frames moved", "memzip old after") > 0.0, "{variant}: {report:#}");
-        let [all, cache] = ["frames moved", "of these of the page cache"].map(|what| moved(what, "memzip old after"));
+        let [all, cache] = ["frames moved", "of these of the page cache"]
+            .map(|what| moved(what, "memzip old after"));
         assert_eq!(all, cache, "{variant}: {report:#}");
-        assert!(moved("frames moved", "memzip new after") > moved("of these of the page cache", "memzip new after"));
+        assert!(
+            moved("frames moved", "memzip new after")
+                > moved("of these of the page cache", "memzip new after")
+        );
     }
-    let original = number(&report, "files 1 3 5 7 deleted; frames", "free memory in order >= 4", "original new after");
+    let original = number(
+        &report,
+        "files 1 3 5 7 deleted; frames",
+        "free memory in order >= 4",
+        "original new after",
+    );
     assert_eq!(format!("{original:.3}"), "0.709");
     assert_met(&report, "lost or invented");
     assert_met(&report, "in use at the start, old against new");
     assert_met(&report, "in which old has as much");
-    let ratio = number(&report, "files 1 3 5 7 deleted; frames", "order >= 6, new against old", "original new after");
+    let ratio = number(
+        &report,
+        "files 1 3 5 7 deleted; frames",
+        "order >= 6, new against old",
+        "original new after",
+    );
     assert_eq!(format!("{ratio:.1}"), "3.2");
 }
 
 #[test]
 fn the_text_has_the_same_table_for_people() {
     let text = tool::succeed(memzip("lab").args(["e1", "--size", "8M"]));
-    assert!(text.starts_with("E-1: ") && text.contains("42.98 %") && text.contains("every byte matched"), "{text}");
+    assert!(
+        text.starts_with("E-1: ")
+            && text.contains("42.98 %")
+            && text.contains("every byte matched"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -166,17 +212,28 @@ fn what_cannot_be_run_is_said() {
 fn e5_finds_neighbouring_frames_where_there_is_room_if_frames_can_move() {
     let report = lab("e5", "64M");
     for order in [2, 3] {
-        let of = |what: &str, column: &str| number(&report, "Blocks", &format!("order {order}: {what}"), column);
+        let of = |what: &str, column: &str| {
+            number(&report, "Blocks", &format!("order {order}: {what}"), column)
+        };
         assert_eq!(of("success", "memzip on"), 1.0, "{report:#}");
-        assert!(of("asked for", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0, "{report:#}");
+        assert!(
+            of("asked for", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0,
+            "{report:#}"
+        );
         // Below the promise, too, with fewer pages evicted than where nothing can move.
-        assert!(of("asked for there", "memzip off") > 0.0 && of("asked for there", "memzip on") > 0.0, "{report:#}");
+        assert!(
+            of("asked for there", "memzip off") > 0.0 && of("asked for there", "memzip on") > 0.0,
+            "{report:#}"
+        );
         let evicted = |column: &str| of("pages evicted there for each success", column);
         assert!(evicted("memzip on") <= evicted("memzip off"), "{report:#}");
     }
     let region = |what: &str, column: &str| number(&report, "A region", what, column);
     assert_eq!(region("of these in use", "memzip on"), 1.0);
     assert_eq!(region("of these in use", "memzip off"), 0.0);
-    assert!(region("pages stored", "memzip on") > region("pages stored", "memzip off"), "{report:#}");
+    assert!(
+        region("pages stored", "memzip on") > region("pages stored", "memzip off"),
+        "{report:#}"
+    );
     assert_met(&report, "region");
 }

@@ -11,8 +11,9 @@ fn a_full_disk_says_enospc_keeps_what_it_has_and_goes_on() {
     let mut server = Server::start("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
     let first = content::save(server.folder(), "first", &content::programs(8 * MIB));
     let noise = content::save(server.folder(), "noise", &content::noise(48 * MIB));
-    let qemu_io =
-        |command: &str| tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output();
+    let qemu_io = |command: &str| {
+        tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output()
+    };
     let output = qemu_io(&format!("write -s {} 0 8M", first.display())).expect("qemu-io");
     assert!(output.status.success(), "{}", tool::text(&output));
 
@@ -28,8 +29,11 @@ fn a_full_disk_says_enospc_keeps_what_it_has_and_goes_on() {
     let back = std::fs::read(back).expect("the copy");
     assert!(back[..8 * MIB] == content::programs(8 * MIB), "earlier content changed");
 
-    let freed = ["-c", "discard 8M 56M", "-c", "write -P 0x66 32M 64k", "-c", "read -P 0x66 32M 64k"];
-    tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-d", "unmap"]).args(freed).arg(server.uri()));
+    let freed =
+        ["-c", "discard 8M 56M", "-c", "write -P 0x66 32M 64k", "-c", "read -P 0x66 32M 64k"];
+    tool::succeed(
+        tool::command("qemu-io").args(["-f", "raw", "-d", "unmap"]).args(freed).arg(server.uri()),
+    );
     server.assert_alive();
 }
 
@@ -39,8 +43,8 @@ fn a_refused_overwrite_leaves_the_old_content() {
     let mut server = Server::start("32M", &["--mem-limit", "8M", "--algorithm", "lz4"]);
     let old = vec![b'a'; 32 * MIB];
     let new = content::noise(32 * MIB);
-    let [old_file, new_file] =
-        [("old", &old), ("new", &new)].map(|(name, bytes)| content::save(server.folder(), name, bytes));
+    let [old_file, new_file] = [("old", &old), ("new", &new)]
+        .map(|(name, bytes)| content::save(server.folder(), name, bytes));
     tool::succeed(tool::command("nbdcopy").arg(&old_file).arg(server.uri()));
     let said = tool::fail(tool::command("nbdcopy").arg(&new_file).arg(server.uri()));
     assert!(said.contains("No space left on device"), "{said}");
@@ -48,7 +52,10 @@ fn a_refused_overwrite_leaves_the_old_content() {
     tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
     let back = std::fs::read(back).expect("the copy");
     let pages = back.chunks(4096).zip(old.chunks(4096)).zip(new.chunks(4096));
-    assert!(pages.into_iter().all(|((found, old), new)| found == old || found == new), "a page is neither old nor new");
+    assert!(
+        pages.into_iter().all(|((found, old), new)| found == old || found == new),
+        "a page is neither old nor new"
+    );
     server.assert_alive();
 }
 
@@ -59,8 +66,10 @@ fn zeros_that_stay_allocated_have_room_or_are_refused() {
     let noise = content::save(server.folder(), "noise", &content::noise(48 * MIB));
     // Without -u, qemu-io asks for zeros that stay allocated.
     let qemu_io = |command: &str| {
-        let output =
-            tool::command("qemu-io").args(["-f", "raw", "-d", "unmap", "-c", command]).arg(server.uri()).output();
+        let output = tool::command("qemu-io")
+            .args(["-f", "raw", "-d", "unmap", "-c", command])
+            .arg(server.uri())
+            .output();
         tool::text(&output.expect("qemu-io"))
     };
     let said = qemu_io("write -z 0 32M");
@@ -85,7 +94,8 @@ fn a_disk_that_gets_full_says_so_before_writes_fail() {
     let server = Server::start_heard("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
     let noise = content::save(server.folder(), "noise", &content::noise(16 * MIB));
     let write = |command: &str| {
-        let output = tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output();
+        let output =
+            tool::command("qemu-io").args(["-f", "raw", "-c", command]).arg(server.uri()).output();
         tool::text(&output.expect("qemu-io"))
     };
     let metric = || {
@@ -98,7 +108,10 @@ fn a_disk_that_gets_full_says_so_before_writes_fail() {
     let said = write(&format!("write -s {} 0 8M", noise.display()));
     assert!(said.contains("wrote 8388608/8388608 bytes"), "{said}");
     assert_eq!(server.said(), "");
-    assert_eq!((&stat(&server)["nearly_full"], metric().as_str()), (&false.into(), "memzip_nearly_full 0"));
+    assert_eq!(
+        (&stat(&server)["nearly_full"], metric().as_str()),
+        (&false.into(), "memzip_nearly_full 0")
+    );
 
     const STEP: usize = 128 << 10;
     let before = (8 * MIB..16 * MIB).step_by(STEP).take_while(|at| {
@@ -110,8 +123,15 @@ fn a_disk_that_gets_full_says_so_before_writes_fail() {
     let said = write(&format!("write -s {} 16M 16M", noise.display()));
     assert!(said.contains("No space left on device"), "{said}");
     let said = server.said();
-    assert!(said.starts_with("memzip: nearly full: ") && said.contains(" of --mem-limit 16M are needed"), "{said}");
-    assert_eq!((&stat(&server)["nearly_full"], metric().as_str()), (&true.into(), "memzip_nearly_full 1"));
+    assert!(
+        said.starts_with("memzip: nearly full: ")
+            && said.contains(" of --mem-limit 16M are needed"),
+        "{said}"
+    );
+    assert_eq!(
+        (&stat(&server)["nearly_full"], metric().as_str()),
+        (&true.into(), "memzip_nearly_full 1")
+    );
     assert_eq!(stat(&server)["nearly_full_total"], 1);
     assert_eq!(said.lines().count(), 1, "{said}");
 }
@@ -122,10 +142,14 @@ fn a_disk_gets_full_without_a_terminal() {
     let mut server = Server::start_unheard("64M", &["--mem-limit", "16M", "--algorithm", "lz4"]);
     let noise = content::save(server.folder(), "noise", &content::noise(32 * MIB));
     let command = format!("write -s {} 0 32M", noise.display());
-    let output = tool::command("qemu-io").args(["-f", "raw", "-c", &command]).arg(server.uri()).output();
+    let output =
+        tool::command("qemu-io").args(["-f", "raw", "-c", &command]).arg(server.uri()).output();
     let said = tool::text(&output.expect("qemu-io"));
     assert!(said.contains("No space left on device"), "{said}");
     let stat = stat(&server);
-    assert_eq!((&stat["nearly_full_total"], &stat["nbd"]["errors"]["broken_conversations"]), (&1.into(), &0.into()));
+    assert_eq!(
+        (&stat["nearly_full_total"], &stat["nbd"]["errors"]["broken_conversations"]),
+        (&1.into(), &0.into())
+    );
     server.assert_alive();
 }

@@ -26,7 +26,8 @@ struct File(PathBuf);
 
 impl File {
     fn new(len: usize) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pressure-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pressure-{}", std::process::id()));
         std::fs::write(&path, content::noise(len)).expect("room beside the build");
         // What is cached now counts for whoever wrote it, and would be read at no cost.
         let forget = ["oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"];
@@ -87,7 +88,11 @@ fn assert_holds(server: &Server, expected: &[u8]) {
     let output = tool::finish(tool::command("nbdcopy").arg(server.uri()).arg("-"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let differ = expected.iter().zip(&output.stdout).position(|(a, b)| a != b);
-    assert_eq!((output.stdout.len(), differ), (expected.len(), None), "the length, and where the bytes differ");
+    assert_eq!(
+        (output.stdout.len(), differ),
+        (expected.len(), None),
+        "the length, and where the bytes differ"
+    );
 }
 
 #[test]
@@ -103,7 +108,8 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     };
     let file = File::new(FILE);
     let options = ["--mem-limit", "112M", "--compact-background", "off", "--balloon", "auto"];
-    let server = Server::start_in(&group, "96M", &[&options[..], &["--balloon-pressure", "10:6"]].concat());
+    let server =
+        Server::start_in(&group, "96M", &[&options[..], &["--balloon-pressure", "10:6"]].concat());
     // 96 MiB that cannot be compressed, of which each eighth page stays: 84 MiB are free, and scattered.
     let mut content = content::noise(96 * MIB);
     let image = content::save(server.folder(), "in.img", &content);
@@ -113,8 +119,16 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     content.chunks_mut(8 * 4096).for_each(|pages| pages[..7 * 4096].fill(0));
 
     let calm = wait(&server, |balloon| balloon["pressure"]["some_avg10"].is_u64());
-    assert_eq!(calm["pressure"]["source"], group.pressure_file().display().to_string(), "the group has the limit");
-    assert_eq!((count(&calm, "actual"), count(&calm["pressure"], "raised")), (0, 0), "nobody waits yet");
+    assert_eq!(
+        calm["pressure"]["source"],
+        group.pressure_file().display().to_string(),
+        "the group has the limit"
+    );
+    assert_eq!(
+        (count(&calm, "actual"), count(&calm["pressure"], "raised")),
+        (0, 0),
+        "nobody waits yet"
+    );
     let full = server.resident_bytes();
 
     let begin = Instant::now();
@@ -131,12 +145,19 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     // It waits for calm, and 10 seconds after a change; then it does not swing back.
     let empty = wait(&server, |balloon| count(balloon, "actual") == 0);
     println!("{:?} later: {empty:#}", grown.elapsed());
-    assert!(grown.elapsed() >= Duration::from_secs(8), "it shrank after {:?} already", grown.elapsed());
+    assert!(
+        grown.elapsed() >= Duration::from_secs(8),
+        "it shrank after {:?} already",
+        grown.elapsed()
+    );
     assert!(count(&empty["pressure"], "lowered") >= 1);
     assert_eq!(count(&empty["pressure"], "failures"), 0);
     std::thread::sleep(Duration::from_secs(3));
     let later = stat(&server)["balloon"].take();
-    assert_eq!((&later["pressure"]["raised"], count(&later, "actual")), (&empty["pressure"]["raised"], 0));
+    assert_eq!(
+        (&later["pressure"]["raised"], count(&later, "actual")),
+        (&empty["pressure"]["raised"], 0)
+    );
     assert_holds(&server, &content);
 
     // Its group goes from under it: it looks where it is now.
@@ -144,7 +165,8 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     drop(group);
     let moved = wait(&server, |balloon| {
         let pressure = &balloon["pressure"];
-        count(pressure, "readings") > count(&later["pressure"], "readings") && pressure["problem"].is_null()
+        count(pressure, "readings") > count(&later["pressure"], "readings")
+            && pressure["problem"].is_null()
     });
     assert_eq!(moved["pressure"]["source"], other.pressure_file().display().to_string());
     drop(server);

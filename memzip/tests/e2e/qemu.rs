@@ -26,7 +26,8 @@ fn a_pattern_is_read_back_and_a_discarded_one_reads_as_zeros() {
 fn write_zeroes_zeroes_exactly_the_bytes_it_names() {
     need!("qemu-io");
     let server = Server::start("64M", &[]);
-    let commands = ["write -P 0x5a 0 64k", "write -z -u 4608 20992", "flush", "read -P 0x5a 0 4608"];
+    let commands =
+        ["write -P 0x5a 0 64k", "write -z -u 4608 20992", "flush", "read -P 0x5a 0 4608"];
     qemu_io(&server, &commands);
     qemu_io(&server, &["read -P 0 4608 20992", "read -P 0x5a 25600 39936"]);
 }
@@ -35,12 +36,21 @@ fn write_zeroes_zeroes_exactly_the_bytes_it_names() {
 fn requests_at_every_alignment_keep_their_neighbours() {
     need!("qemu-io");
     let server = Server::start("1M", &[]);
-    let write = ["write -P 0x11 0 32k", "write -P 0x22 4095 2", "write -P 0x33 8191 4098", "write -P 0x44 16384 1"];
+    let write = [
+        "write -P 0x11 0 32k",
+        "write -P 0x22 4095 2",
+        "write -P 0x33 8191 4098",
+        "write -P 0x44 16384 1",
+    ];
     qemu_io(&server, &write);
     let inside = ["read -P 0x22 4095 2", "read -P 0x33 8191 4098", "read -P 0x44 16384 1"];
     qemu_io(&server, &inside);
-    let between =
-        ["read -P 0x11 0 4095", "read -P 0x11 4097 4094", "read -P 0x11 12289 4095", "read -P 0x11 16385 16383"];
+    let between = [
+        "read -P 0x11 0 4095",
+        "read -P 0x11 4097 4094",
+        "read -P 0x11 12289 4095",
+        "read -P 0x11 16385 16383",
+    ];
     qemu_io(&server, &between);
 }
 
@@ -58,10 +68,23 @@ fn a_converted_image_compares_equal_and_converts_back() {
     let image = content::save(server.folder(), "in.img", &content::programs(64 * MIB));
     let back = server.folder().join("out.qcow2");
     tool::succeed(
-        tool::command("qemu-img").args(["convert", "-n", "-f", "raw", "-O", "raw"]).arg(&image).arg(server.uri()),
+        tool::command("qemu-img")
+            .args(["convert", "-n", "-f", "raw", "-O", "raw"])
+            .arg(&image)
+            .arg(server.uri()),
     );
     let compare = ["compare", "-f", "raw", "-F", "raw"];
     tool::succeed(tool::command("qemu-img").args(compare).arg(&image).arg(server.uri()));
-    tool::succeed(tool::command("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(server.uri()).arg(&back));
-    tool::succeed(tool::command("qemu-img").args(["compare", "-f", "raw", "-F", "qcow2"]).arg(&image).arg(&back));
+    tool::succeed(
+        tool::command("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "qcow2"])
+            .arg(server.uri())
+            .arg(&back),
+    );
+    tool::succeed(
+        tool::command("qemu-img")
+            .args(["compare", "-f", "raw", "-F", "qcow2"])
+            .arg(&image)
+            .arg(&back),
+    );
 }

@@ -8,7 +8,12 @@ use std::process::Stdio;
 fn refused(options: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = tool::command(env!("CARGO_BIN_EXE_memzip"));
-    command.arg("serve").arg("--unix").arg(folder.path().join("disk.sock")).args(options).stdin(Stdio::null());
+    command
+        .arg("serve")
+        .arg("--unix")
+        .arg(folder.path().join("disk.sock"))
+        .args(options)
+        .stdin(Stdio::null());
     let said = tool::fail(&mut command);
     assert!(!said.contains("panicked"), "{said}");
     assert!(!said.contains("nbd+unix://"), "{said}");
@@ -51,7 +56,9 @@ fn a_size_that_is_no_number_is_refused() {
 #[test]
 fn a_socket_path_that_cannot_be_made_is_refused_by_name() {
     let mut command = memzip("serve");
-    let said = tool::fail(command.args(["--size", "4M", "--unix", "/proc/no/such.sock"]).stdin(Stdio::null()));
+    let said = tool::fail(
+        command.args(["--size", "4M", "--unix", "/proc/no/such.sock"]).stdin(Stdio::null()),
+    );
     assert!(said.contains("/proc/no/such.sock"), "{said}");
 }
 
@@ -59,7 +66,9 @@ fn a_socket_path_that_cannot_be_made_is_refused_by_name() {
 fn two_servers_on_one_socket_are_refused_while_the_first_lives() {
     let server = crate::server::Server::start("4M", &[]);
     let mut second = tool::command(env!("CARGO_BIN_EXE_memzip"));
-    tool::fail(second.args(["serve", "--size", "4M", "--unix"]).arg(server.socket()).stdin(Stdio::null()));
+    tool::fail(
+        second.args(["serve", "--size", "4M", "--unix"]).arg(server.socket()).stdin(Stdio::null()),
+    );
     assert!(server.socket().exists(), "the second server took the first one's socket away");
 }
 
@@ -69,7 +78,9 @@ fn one_path_for_both_sockets_is_refused_however_it_is_spelled() {
     std::fs::create_dir(folder.path().join("sub")).expect("a folder in it");
     for spelled in ["one.sock", "./one.sock", "sub/../one.sock"] {
         let mut command = memzip("serve");
-        command.args(["--size", "4M", "--unix", "one.sock", "--control", spelled]).current_dir(folder.path());
+        command
+            .args(["--size", "4M", "--unix", "one.sock", "--control", spelled])
+            .current_dir(folder.path());
         let said = tool::fail(command.stdin(Stdio::null()));
         assert!(said.contains("--unix and --control are both"), "{said}");
         assert!(!folder.path().join("one.sock").exists(), "a socket was left behind");

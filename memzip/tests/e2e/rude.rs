@@ -38,13 +38,20 @@ fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
     let old = content::programs(256 * MIB);
     let mut new = old.clone();
     new.iter_mut().for_each(|byte| *byte = !*byte);
-    let [old_file, new_file] =
-        [("old", &old), ("new", &new)].map(|(name, bytes)| content::save(server.folder(), name, bytes));
+    let [old_file, new_file] = [("old", &old), ("new", &new)]
+        .map(|(name, bytes)| content::save(server.folder(), name, bytes));
     tool::succeed(tool::command("nbdcopy").arg(&old_file).arg(server.uri()));
 
-    let mut client = Command::new("nbdcopy").arg(&new_file).arg(server.uri()).spawn().expect("nbdcopy was found above");
+    let mut client = Command::new("nbdcopy")
+        .arg(&new_file)
+        .arg(server.uri())
+        .spawn()
+        .expect("nbdcopy was found above");
     std::thread::sleep(Duration::from_millis(300));
-    assert!(client.try_wait().expect("our child").is_none(), "nbdcopy was done before it could be killed");
+    assert!(
+        client.try_wait().expect("our child").is_none(),
+        "nbdcopy was done before it could be killed"
+    );
     client.kill().expect("our child");
     client.wait().expect("our child");
 
@@ -61,9 +68,16 @@ fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
 fn garbage_instead_of_a_handshake_closes_that_connection_only() {
     need!("qemu-io");
     let mut server = Server::start("4M", &[]);
-    for garbage in [content::noise(64), content::noise(1 << 20), vec![0; 4096], b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
+    for garbage in [
+        content::noise(64),
+        content::noise(1 << 20),
+        vec![0; 4096],
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ] {
         let mut client = UnixStream::connect(server.socket()).expect("the server listens");
-        client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time limit");
+        client
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a socket takes a time limit");
         // The server may hang up while we are still sending; that is its right.
         _ = client.write_all(&garbage);
         _ = client.shutdown(std::net::Shutdown::Write);
@@ -99,7 +113,9 @@ fn half_a_header_and_half_a_payload_are_dropped_with_their_client() {
         client.write_all(rest).expect("the server reads the request");
     }
     assert_serves(&mut server);
-    tool::succeed(tool::command("qemu-io").args(["-f", "raw", "-c", "read -P 0 0 4096"]).arg(server.uri()));
+    tool::succeed(
+        tool::command("qemu-io").args(["-f", "raw", "-c", "read -P 0 0 4096"]).arg(server.uri()),
+    );
 }
 
 #[test]
@@ -140,7 +156,9 @@ fn an_unknown_option_is_refused_and_the_haggling_goes_on() {
     client.read_exact(&mut greeting).expect("a greeting");
     client.write_all(&[0, 0, 0, 3]).expect("the server reads the flags");
     // An option nobody knows, with data; then NBD_OPT_ABORT, which is acknowledged only if the server is still in step.
-    for (option, data, expected) in [(4711_u32, &b"what is this?"[..], 0x8000_0001_u32), (2, &[], 1)] {
+    for (option, data, expected) in
+        [(4711_u32, &b"what is this?"[..], 0x8000_0001_u32), (2, &[], 1)]
+    {
         let mut request = b"IHAVEOPT".to_vec();
         request.extend(option.to_be_bytes());
         request.extend(u32::try_from(data.len()).expect("short").to_be_bytes());

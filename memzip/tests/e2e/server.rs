@@ -44,7 +44,11 @@ impl Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
         let mut command = Command::new(program);
-        command.arg(memzip("serve").get_program()).args(["serve", "--unix"]).arg(&socket).stderr(Stdio::null());
+        command
+            .arg(memzip("serve").get_program())
+            .args(["serve", "--unix"])
+            .arg(&socket)
+            .stderr(Stdio::null());
         Self::spawn(folder, command.args(["--size", size]), &[])
     }
 
@@ -59,7 +63,12 @@ impl Server {
     pub fn start_unheard(size: &str, options: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        Self::start_saying_to(writer.into(), tempfile::tempdir().expect("a temporary folder"), size, options)
+        Self::start_saying_to(
+            writer.into(),
+            tempfile::tempdir().expect("a temporary folder"),
+            size,
+            options,
+        )
     }
 
     /// [`Server::start`], where standard error is a pipe that is full. Nobody reads it as long as the second value lives.
@@ -70,7 +79,15 @@ impl Server {
         while writer.write(&[b'x'; 4096]).is_ok() {}
         while writer.write(b"x").is_ok() {}
         rustix::io::ioctl_fionbio(&writer, false).expect("and blocking");
-        (Self::start_saying_to(writer.into(), tempfile::tempdir().expect("a temporary folder"), size, options), reader)
+        (
+            Self::start_saying_to(
+                writer.into(),
+                tempfile::tempdir().expect("a temporary folder"),
+                size,
+                options,
+            ),
+            reader,
+        )
     }
 
     fn start_saying_to(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
@@ -82,7 +99,8 @@ impl Server {
 
     /// What a server of [`Server::start_heard`] has said so far.
     pub fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stderr")).expect("the server was started to be heard")
+        std::fs::read_to_string(self.folder.path().join("stderr"))
+            .expect("the server was started to be heard")
     }
 
     /// The server's process.
@@ -100,12 +118,17 @@ impl Server {
 
     fn spawn(folder: TempDir, command: &mut Command, options: &[&str]) -> Self {
         command.arg("--control").arg(folder.path().join("control.sock")).args(options);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("memzip can be started");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("memzip can be started");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("memzip prints text");
         let uri = line.split_whitespace().find(|word| word.starts_with("nbd"));
-        let uri = uri.unwrap_or_else(|| panic!("memzip serve printed no URI but {line:?}")).to_owned();
+        let uri =
+            uri.unwrap_or_else(|| panic!("memzip serve printed no URI but {line:?}")).to_owned();
         Server { child, folder, uri }
     }
 
@@ -131,9 +154,12 @@ impl Server {
 
     /// Bytes of memory the server's process holds.
     pub fn resident_bytes(&self) -> u64 {
-        let rollup =
-            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("the server runs");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("smaps_rollup has a line Rss");
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))
+            .expect("the server runs");
+        let line = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:"))
+            .expect("smaps_rollup has a line Rss");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("Rss is a number of kB");
         kib * 1024
     }

@@ -115,15 +115,29 @@ assert h.pread(12288, 0) == b'x' * 4096 + bytes(8192)
 fn a_relative_socket_is_printed_with_its_whole_path() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = crate::server::memzip("serve");
-    command.args(["--size", "4M", "--unix", "a b.sock", "--socket-mode", "640", "--control", "control.sock"]);
-    let mut server =
-        command.current_dir(folder.path()).stdout(std::process::Stdio::piped()).spawn().expect("memzip starts");
+    command.args([
+        "--size",
+        "4M",
+        "--unix",
+        "a b.sock",
+        "--socket-mode",
+        "640",
+        "--control",
+        "control.sock",
+    ]);
+    let mut server = command
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("memzip starts");
     let mut line = String::new();
     let stdout = server.stdout.take().expect("a pipe");
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
     let socket = folder.path().join("a b.sock");
     let connected = std::os::unix::net::UnixStream::connect(&socket);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&socket.metadata().expect("a socket").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &socket.metadata().expect("a socket").permissions(),
+    );
     server.kill().expect("our child");
     server.wait().expect("our child");
     let whole = folder.path().canonicalize().expect("a folder");

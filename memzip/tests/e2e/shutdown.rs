@@ -48,8 +48,12 @@ fn a_stderr_nobody_reads_stops_nothing() {
         refused.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
         refused.read_exact(&mut [0; 18]).expect("a greeting");
         // Client flags, then NBD_OPT_GO for the export without a name.
-        refused.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0").expect("it takes the handshake");
-        refused.read_exact(&mut [0; 20]).expect("an answer, though nobody reads that it was refused");
+        refused
+            .write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0")
+            .expect("it takes the handshake");
+        refused
+            .read_exact(&mut [0; 20])
+            .expect("an answer, though nobody reads that it was refused");
     }
     drop(busy);
     ends_cleanly(&mut server, Signal::TERM);
@@ -68,7 +72,8 @@ fn under_nohup_a_hangup_is_ignored() {
 #[test]
 fn a_server_with_a_silent_client_ends_cleanly() {
     let mut server = Server::start("16M", &[]);
-    let _silent = std::os::unix::net::UnixStream::connect(server.socket()).expect("the server listens");
+    let _silent =
+        std::os::unix::net::UnixStream::connect(server.socket()).expect("the server listens");
     std::thread::sleep(Duration::from_millis(100));
     ends_cleanly(&mut server, Signal::TERM);
 }
@@ -78,9 +83,19 @@ fn a_server_with_requests_in_flight_ends_cleanly() {
     need!("fio");
     let mut server = Server::start("256M", &[]);
     let mut fio = tool::command("fio");
-    fio.args(["--name=load", "--ioengine=nbd", "--rw=randwrite", "--bs=64k", "--iodepth=32", "--size=256m"]);
-    fio.args(["--time_based", "--runtime=60"]).arg(format!("--uri={}", server.uri())).current_dir(server.folder());
-    let mut client = fio.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fio was found above");
+    fio.args([
+        "--name=load",
+        "--ioengine=nbd",
+        "--rw=randwrite",
+        "--bs=64k",
+        "--iodepth=32",
+        "--size=256m",
+    ]);
+    fio.args(["--time_based", "--runtime=60"])
+        .arg(format!("--uri={}", server.uri()))
+        .current_dir(server.folder());
+    let mut client =
+        fio.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fio was found above");
     std::thread::sleep(Duration::from_millis(1500));
     assert!(client.try_wait().expect("our child").is_none(), "fio ended before the signal");
     ends_cleanly(&mut server, Signal::TERM);

@@ -48,7 +48,12 @@ pub fn finish(command: &mut Command) -> Output {
 /// Runs a client that has to succeed and returns what it printed.
 pub fn succeed(command: &mut Command) -> String {
     let output = finish(command);
-    assert!(output.status.success(), "{command:?} ended with {}:\n{}", output.status, text(&output));
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}:\n{}",
+        output.status,
+        text(&output)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -56,7 +61,11 @@ pub fn succeed(command: &mut Command) -> String {
 pub fn fail(command: &mut Command) -> String {
     let output = finish(command);
     assert!(!output.status.success(), "{command:?} should have failed:\n{}", text(&output));
-    assert!(!matches!(output.status.code(), Some(124 | 137)), "{command:?} hung:\n{}", text(&output));
+    assert!(
+        !matches!(output.status.code(), Some(124 | 137)),
+        "{command:?} hung:\n{}",
+        text(&output)
+    );
     text(&output)
 }
 

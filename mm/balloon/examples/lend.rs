@@ -31,7 +31,8 @@ fn both_ways(unit: Unit) {
     let zone = zone(SIZE + MORE);
     touch(&zone, SIZE, 1);
     let balloon = balloon(&zone, unit);
-    let (time, less) = measured(|| assert_eq!(balloon.set_target(FrameCount::holding(SIZE)).stop, Stop::Reached));
+    let (time, less) =
+        measured(|| assert_eq!(balloon.set_target(FrameCount::holding(SIZE)).stop, Stop::Reached));
     println!("{unit:?}: inflate 1 GiB {time:8.1} ms, resident set {less:7.1} MiB smaller");
     let (time, _) = measured(|| assert_eq!(balloon.deflate().stop, Stop::Reached));
     println!("{unit:?}: deflate 1 GiB {time:8.1} ms");

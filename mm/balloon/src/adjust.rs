@@ -70,7 +70,9 @@ impl Balloon {
                 return Step::Moved;
             }
         }
-        if let Err(refusal) = self.host.inflate(&mut Loan::batch(&mut batch.blocks, &mut batch.frames)) {
+        if let Err(refusal) =
+            self.host.inflate(&mut Loan::batch(&mut batch.blocks, &mut batch.frames))
+        {
             self.held.lock().events.refused += 1;
             drop(device);
             return Step::Stopped(Stop::Refused(refusal));
@@ -87,7 +89,8 @@ impl Balloon {
         self.lent.add(FrameCount(batch.frames()));
         for frame in batch.frames {
             // Whoever isolates it now waits for the pages lock, and finds it on the list.
-            let pfn = self.owner.adopt(frame, 0, 0).expect("a frame the zone just gave to the balloon");
+            let pfn =
+                self.owner.adopt(frame, 0, 0).expect("a frame the zone just gave to the balloon");
             held.list.insert(pfn);
         }
         held.add_blocks(batch.blocks);

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use frames::{
-    AllocError, Budget, CompactRequest, Frame, FrameCount, NoLocksHeld, Order, Outcome, OwnedBlock, PAGEBLOCK_FRAMES,
-    Reclaim,
+    AllocError, Budget, CompactRequest, Frame, FrameCount, NoLocksHeld, Order, Outcome, OwnedBlock,
+    PAGEBLOCK_FRAMES, Reclaim,
 };
 
 use crate::BATCH;
@@ -86,13 +86,18 @@ impl<'z> Batch<'z> {
 
 impl Balloon {
     /// Takes what can be had at once of `missing` frames, nothing only if compaction has more to do: memory first, and room without memory only where that counts.
-    pub(crate) fn allocate(&self, missing: FrameCount, scattered: &mut Scattered) -> Result<Batch<'_>, Shortage> {
+    pub(crate) fn allocate(
+        &self,
+        missing: FrameCount,
+        scattered: &mut Scattered,
+    ) -> Result<Batch<'_>, Shortage> {
         let room = self.room_or_make_some()?;
         let (blocks, movable) = (self.config.unit == Unit::BlocksFirst, self.owner.migrate_type());
         let mut batch = Batch { left: missing.0.min(room.frames), ..Batch::default() };
         if blocks {
             batch.fill_blocks(|| self.zone.alloc_held_block(movable));
-            if batch.wants_blocks() && room.held >= batch.frames() + A_BLOCK && scattered.looks > 0 {
+            if batch.wants_blocks() && room.held >= batch.frames() + A_BLOCK && scattered.looks > 0
+            {
                 self.gather(scattered);
                 batch.fill_blocks(|| self.zone.alloc_held_block(movable));
                 if scattered.looks > 0 {
@@ -103,15 +108,22 @@ impl Balloon {
         }
         // Scattered frames, where they are more than what is open for the store's next pages; compaction may have given others to the OS.
         let held = self.room().held;
-        let spare = if self.config.lends == Lends::Memory { held } else { held.saturating_sub(A_BLOCK - 1) };
+        let spare = if self.config.lends == Lends::Memory {
+            held
+        } else {
+            held.saturating_sub(A_BLOCK - 1)
+        };
         batch.fill_frames(spare, || self.zone.alloc_held_frame(movable));
         let mut refused = None;
         if self.config.lends == Lends::Room {
             if blocks {
                 // No whole block can be had, not even by compaction: single frames it is.
-                batch.fill_blocks(|| self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok());
+                batch.fill_blocks(|| {
+                    self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok()
+                });
             }
-            let mut single = || self.zone.alloc_held_frame(movable).or_else(|| self.alloc_single(&mut refused));
+            let mut single =
+                || self.zone.alloc_held_frame(movable).or_else(|| self.alloc_single(&mut refused));
             batch.fill_frames(u64::MAX, &mut single);
         }
         match refused {
@@ -129,7 +141,8 @@ impl Balloon {
     /// Moves frames together for a moment, so that whole blocks of those the zone holds become free. What the zone does not keep goes to the OS at once,
     /// which serves the host as well.
     fn gather(&self, scattered: &mut Scattered) {
-        let request = CompactRequest { budget: Budget::within(GATHER), ..CompactRequest::default() };
+        let request =
+            CompactRequest { budget: Budget::within(GATHER), ..CompactRequest::default() };
         let report = self.zone.compact(request);
         let goes_on = report.outcome == Outcome::OutOfTime && report.frames_moved > 0;
         scattered.looks = if goes_on { scattered.looks - 1 } else { 0 };

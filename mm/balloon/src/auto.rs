@@ -178,9 +178,21 @@ impl Follower {
     fn decide(&self, psi: &Psi) -> Decision {
         let (balloon, zone) = (&self.balloon, self.balloon.zone());
         let actual = balloon.stats().actual;
-        let view = View::of(&zone.stats(), &zone.watermarks(), actual, balloon.reclaimable(), balloon.config.lends);
+        let view = View::of(
+            &zone.stats(),
+            &zone.watermarks(),
+            actual,
+            balloon.reclaimable(),
+            balloon.config.lends,
+        );
         let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
-        policy::decide(psi, &view, actual, Pace { since_change, fruitless: self.fruitless }, &self.settings)
+        policy::decide(
+            psi,
+            &view,
+            actual,
+            Pace { since_change, fruitless: self.fruitless },
+            &self.settings,
+        )
     }
 
     fn apply(&mut self, decision: Decision) -> Option<Change> {
@@ -195,7 +207,9 @@ impl Follower {
             Decision::Lower(target) => self.set(target)?,
         };
         // Memory that left the process is what the host wants, whether the balloon has its frames or nobody.
-        let brought = change.actual > before.0 || self.holds() < before.1 || matches!(decision, Decision::Lower(_));
+        let brought = change.actual > before.0
+            || self.holds() < before.1
+            || matches!(decision, Decision::Lower(_));
         self.fruitless = if brought { 0 } else { self.fruitless.saturating_add(1) };
         self.changed = Some(Instant::now());
         Some(change)

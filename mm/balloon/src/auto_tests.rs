@@ -121,7 +121,12 @@ fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
     let (balloon, _) = balloon();
     let file = File::new("drop");
     file.pressure(50);
-    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), QUICK, Duration::from_secs(3600));
+    let auto = Auto::start(
+        Arc::clone(&balloon),
+        PsiSource::file(&file.0),
+        QUICK,
+        Duration::from_secs(3600),
+    );
     let auto = auto.expect("a thread");
     wait(&auto, |state| state.readings == 1);
     let before = Instant::now();
@@ -135,15 +140,20 @@ fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
 fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
     let (balloon, _) = balloon();
     let pipe = File::new("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe.0).status().expect("coreutils").success());
+    assert!(
+        std::process::Command::new("mkfifo").arg(&pipe.0).status().expect("coreutils").success()
+    );
     let hour = Duration::from_secs(3600);
-    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&pipe.0), QUICK, hour).expect("a thread");
+    let auto =
+        Auto::start(Arc::clone(&balloon), PsiSource::file(&pipe.0), QUICK, hour).expect("a thread");
     // It opens once the thread has it open, too; the thread then waits for what is written.
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe.0).expect("a reader is there");
+    let mut writer =
+        std::fs::OpenOptions::new().write(true).open(&pipe.0).expect("a reader is there");
     auto.retire();
     assert_eq!(balloon.set_target(FrameCount(10)).stop, Stop::Reached);
     let line = "avg10=50.00 avg60=50.00 avg300=0.00 total=1";
-    std::io::Write::write_all(&mut writer, format!("some {line}\nfull {line}\n").as_bytes()).expect("it reads");
+    std::io::Write::write_all(&mut writer, format!("some {line}\nfull {line}\n").as_bytes())
+        .expect("it reads");
     drop(writer);
     let state = wait(&auto, |state| state.readings >= 1);
     assert!(matches!(state.decision, Some(Decision::Raise(_))), "it wanted to: {state:?}");
@@ -155,7 +165,8 @@ fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
 #[test]
 fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
     let (balloon, host) = balloon();
-    let settings = Settings { step: FrameCount(8192 - 512), most: Some(FrameCount(8192 - 1)), ..QUICK };
+    let settings =
+        Settings { step: FrameCount(8192 - 512), most: Some(FrameCount(8192 - 1)), ..QUICK };
     let (first, told) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let (first, gone) = (Mutex::new(first), Mutex::new(gone));
@@ -167,18 +178,28 @@ fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
     file.pressure(50);
     // Single frames, since the only pageblocks have one in use: many messages.
     let zone = balloon.zone();
-    let mut pinned: Vec<_> =
-        std::iter::from_fn(|| zone.alloc_frame(frames::MigrateType::Movable, frames::Reclaim::NotAllowed).ok())
-            .collect();
+    let mut pinned: Vec<_> = std::iter::from_fn(|| {
+        zone.alloc_frame(frames::MigrateType::Movable, frames::Reclaim::NotAllowed).ok()
+    })
+    .collect();
     pinned.retain(|frame| frame.pfn().0 % 512 == 7);
-    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), settings, Duration::from_secs(3600));
+    let auto = Auto::start(
+        Arc::clone(&balloon),
+        PsiSource::file(&file.0),
+        settings,
+        Duration::from_secs(3600),
+    );
     let auto = auto.expect("a thread");
     told.recv().expect("it inflates");
     auto.retire();
     drop(go);
     drop(auto);
     let stats = balloon.stats();
-    assert_eq!((stats.inflate_messages, stats.target, stats.actual.0), (1, stats.actual, 256), "the rest is given up");
+    assert_eq!(
+        (stats.inflate_messages, stats.target, stats.actual.0),
+        (1, stats.actual, 256),
+        "the rest is given up"
+    );
     host.unhook();
     assert_eq!(host.has(), balloon.pieces());
 }
@@ -186,7 +207,8 @@ fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
 #[test]
 fn marks_the_wrong_way_round_are_refused() {
     let (balloon, _) = balloon();
-    let crossed = Settings { raise_above: Share::percent(1), lower_below: Share::percent(2), ..QUICK };
+    let crossed =
+        Settings { raise_above: Share::percent(1), lower_below: Share::percent(2), ..QUICK };
     let started = Auto::start(balloon, PsiSource::machine(), crossed, Duration::from_millis(1));
     let Err(AutoError::Marks { raise_above, lower_below }) = started else { panic!("{started:?}") };
     assert_eq!((raise_above, lower_below), (Share::percent(1), Share::percent(2)));
@@ -200,7 +222,12 @@ fn a_host_that_refuses_is_asked_ever_more_rarely() {
     let file = File::new("refuse");
     file.pressure(50);
     let settings = Settings { raise_every: Duration::from_millis(10), ..QUICK };
-    let auto = Auto::start(Arc::clone(&balloon), PsiSource::file(&file.0), settings, Duration::from_millis(1));
+    let auto = Auto::start(
+        Arc::clone(&balloon),
+        PsiSource::file(&file.0),
+        settings,
+        Duration::from_millis(1),
+    );
     let auto = auto.expect("a thread");
     let begin = Instant::now();
     let state = wait(&auto, |state| state.raised >= 4);

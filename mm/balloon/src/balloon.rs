@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
-use frames::{Budget, FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone};
+use frames::{
+    Budget, FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone,
+};
 use sync::Mutex;
 
 use crate::BATCH;
@@ -42,7 +44,11 @@ impl Balloon {
     ///
     /// # Errors
     /// [`BalloonError`]; nothing is left behind.
-    pub fn new(zone: Arc<Zone>, host: Arc<dyn Host>, config: BalloonConfig) -> Result<Arc<Self>, BalloonError> {
+    pub fn new(
+        zone: Arc<Zone>,
+        host: Arc<dyn Host>,
+        config: BalloonConfig,
+    ) -> Result<Arc<Self>, BalloonError> {
         // The number comes first, since it is all that can fail; being called comes last, when there is something to call (L-05).
         let owner = zone.reserve_owner()?;
         let balloon = Arc::new_cyclic(|this: &Weak<Self>| {
@@ -115,7 +121,12 @@ impl Balloon {
         let target = asked.min(self.most());
         let Some(inside) = self.inside.enter() else {
             let held = self.held.lock();
-            return Err(Change { asked, target: held.target(), actual: held.actual(), stop: Stop::Reentered });
+            return Err(Change {
+                asked,
+                target: held.target(),
+                actual: held.actual(),
+                stop: Stop::Reentered,
+            });
         };
         let goal = self.held.lock().aim(target);
         Ok(Aim { balloon: self, asked, target, goal, _inside: inside })
@@ -219,7 +230,12 @@ impl Aim<'_> {
                 break stop;
             }
         };
-        Change { asked: self.asked, target: self.target, actual: balloon.held.lock().actual(), stop }
+        Change {
+            asked: self.asked,
+            target: self.target,
+            actual: balloon.held.lock().actual(),
+            stop,
+        }
     }
 }
 
@@ -232,8 +248,12 @@ impl Drop for Balloon {
         let blocks = held.blocks().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
         pieces.chunks(BATCH).for_each(|batch| self.tell_for_sure(batch));
-        self.lent
-            .remove(pieces.iter().map(|piece| piece.frames()).fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)));
+        self.lent.remove(
+            pieces
+                .iter()
+                .map(|piece| piece.frames())
+                .fold(FrameCount(0), |sum, n| FrameCount(sum.0 + n.0)),
+        );
         drop(held);
         frames.into_iter().for_each(|pfn| self.owner.release(pfn));
         self.zone.release_excess(Budget::unlimited());

@@ -174,7 +174,10 @@ mod tests {
     #[test]
     fn it_starts_empty_and_wants_nothing() {
         let held = Held::default();
-        assert_eq!((held.actual(), held.target(), held.isolated.len()), (FrameCount(0), FrameCount(0), 0));
+        assert_eq!(
+            (held.actual(), held.target(), held.isolated.len()),
+            (FrameCount(0), FrameCount(0), 0)
+        );
         assert_eq!(held.gap(Goal::default()), Gap::Reached);
     }
 
@@ -198,7 +201,10 @@ mod tests {
         assert!(held.isolate(Pfn(5)));
         held.replace(Pfn(5), Pfn(1));
         assert!(held.list.iter().eq([Pfn(1), Pfn(3)]), "{:?}", held.list);
-        assert_eq!((held.isolated.len(), held.actual(), held.events.migrated), (0, FrameCount(2), 1));
+        assert_eq!(
+            (held.isolated.len(), held.actual(), held.events.migrated),
+            (0, FrameCount(2), 1)
+        );
     }
 
     #[test]
@@ -219,9 +225,13 @@ mod tests {
     fn a_batch_is_added_without_sorting_the_rest() {
         let blocks = 4096_u32;
         let capacity = FrameCount(u64::from(blocks * PAGEBLOCK_FRAMES));
-        let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"));
-        let take = |_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
-        let mut taken: Vec<_> = (0..blocks).map(take).collect::<Result<_, _>>().expect("an empty zone");
+        let zone = Arc::new(
+            Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"),
+        );
+        let take =
+            |_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+        let mut taken: Vec<_> =
+            (0..blocks).map(take).collect::<Result<_, _>>().expect("an empty zone");
         let mut held = Held::default();
         let before = COMPARISONS.get();
         // Batches from the top down: each is lower than all that is there.
@@ -229,8 +239,12 @@ mod tests {
             held.add_blocks(taken.split_off(taken.len().saturating_sub(32)));
         }
         let added = COMPARISONS.get() - before;
-        assert!(added <= u64::from(blocks * (blocks.ilog2() + 1)), "{added} comparisons for {blocks} blocks");
-        let numbers: Vec<_> = std::iter::from_fn(|| held.take_lowest_block()).map(|block| block.first()).collect();
+        assert!(
+            added <= u64::from(blocks * (blocks.ilog2() + 1)),
+            "{added} comparisons for {blocks} blocks"
+        );
+        let numbers: Vec<_> =
+            std::iter::from_fn(|| held.take_lowest_block()).map(|block| block.first()).collect();
         assert_eq!(numbers.len(), blocks as usize);
         assert!(numbers.is_sorted(), "the lowest first");
     }

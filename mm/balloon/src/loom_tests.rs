@@ -23,10 +23,12 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 
 /// A balloon of single frames.
 fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<Recorder>) {
-    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(1), ..BalloonConfig::default() };
+    let config =
+        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(1), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     assert_eq!(balloon.set_target(FrameCount(frames)).stop, Stop::Reached);
     (zone, balloon, host)
@@ -156,7 +158,10 @@ fn r160_two_targets_at_once() {
         let theirs = theirs.join().expect("no panic");
         let stats = balloon.stats();
         let last = if stats.target.0 == 2 { mine } else { theirs };
-        assert_eq!((last.stop, last.actual, stats.actual), (Stop::Reached, stats.target, stats.target));
+        assert_eq!(
+            (last.stop, last.actual, stats.actual),
+            (Stop::Reached, stats.target, stats.target)
+        );
         check(&zone, &balloon, &host, stats.actual.0);
     });
 }

@@ -1,6 +1,8 @@
 //! The way up: what the zone asks of a balloon.
 
-use frames::{Accepted, FrameCount, Locked, Mode, MovableOps, NoLocksHeld, Refused, Shrinker, Target};
+use frames::{
+    Accepted, FrameCount, Locked, Mode, MovableOps, NoLocksHeld, Refused, Shrinker, Target,
+};
 
 use crate::balloon::Balloon;
 use crate::host::{Loan, Piece};
@@ -16,7 +18,12 @@ impl MovableOps for Balloon {
 
     /// the host gets the new frame before it gives the old one back, so it never has less than was promised. Nothing is copied: what the
     /// frame contained is gone anyway.
-    fn migrate<'z>(&self, from: &Locked<'_>, mut to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        mut to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         // Whoever has it is talking to the host, and may be the very thread that made the zone compact (S-41).
         let Some(_device) = self.device.try_lock() else { return Err(Refused::Again(to)) };
         if self.host.inflate(&mut Loan::target(&mut to)).is_err() {

@@ -78,7 +78,9 @@ impl View {
     ) -> Self {
         let others = FrameCount(stats.in_use.0.saturating_sub(actual.0));
         let (usable, short_below) = match lends {
-            Lends::Room => (stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity)), marks.high),
+            Lends::Room => {
+                (stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity)), marks.high)
+            }
             Lends::Memory => (stats.committed, FrameCount(0)),
         };
         Self { usable, others, reclaimable, short_below }
@@ -120,7 +122,13 @@ pub enum Hold {
 
 /// The next target. `holds` is what the balloon has reached so far of its present target.
 #[must_use]
-pub fn decide(psi: &Psi, view: &View, holds: FrameCount, pace: Pace, settings: &Settings) -> Decision {
+pub fn decide(
+    psi: &Psi,
+    view: &View,
+    holds: FrameCount,
+    pace: Pace,
+    settings: &Settings,
+) -> Decision {
     let step = settings.step.0.max(PAGEBLOCK_FRAMES.into());
     let reserve = settings.reserve.max(view.short_below).0;
     let taken = view.others.0.saturating_add(reserve);

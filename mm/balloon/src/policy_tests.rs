@@ -10,7 +10,11 @@ fn settings() -> Settings {
 }
 
 fn psi(avg10: u16, avg60: u16) -> Psi {
-    let some = Stall { avg10: Share::hundredths(avg10), avg60: Share::hundredths(avg60), ..Stall::default() };
+    let some = Stall {
+        avg10: Share::hundredths(avg10),
+        avg60: Share::hundredths(avg60),
+        ..Stall::default()
+    };
     Psi { some, ..Psi::default() }
 }
 
@@ -48,7 +52,8 @@ fn pressure_decides_the_direction() {
         ((10_000, 10_000), 4096, Raise(FrameCount(6144))),
     ];
     for ((avg10, avg60), holds, expected) in table {
-        let decision = decide(&psi(avg10, avg60), &view(10_000), FrameCount(holds), LONG_AGO, &settings());
+        let decision =
+            decide(&psi(avg10, avg60), &view(10_000), FrameCount(holds), LONG_AGO, &settings());
         assert_eq!(decision, expected, "{avg10} {avg60} {holds}");
     }
 }
@@ -86,7 +91,11 @@ fn a_change_needs_time_to_show() {
     let fruitless = |fruitless, seconds| Pace { fruitless, ..ago(seconds) };
     assert_eq!(next(&high, fruitless(3, 15)), Decision::Hold(Hold::Pace));
     assert_eq!(next(&high, fruitless(3, 16)), Decision::Raise(FrameCount(6144)));
-    assert_eq!(next(&high, fruitless(u32::MAX, 64)), Decision::Raise(FrameCount(6144)), "the wait has an end");
+    assert_eq!(
+        next(&high, fruitless(u32::MAX, 64)),
+        Decision::Raise(FrameCount(6144)),
+        "the wait has an end"
+    );
 }
 
 #[test]
@@ -105,7 +114,11 @@ fn a_step_is_never_less_than_a_block() {
     let next = |psi: &Psi, holds| decide(psi, &view(0), FrameCount(holds), LONG_AGO, &settings);
     assert_eq!(next(&psi(5000, 0), 0), Decision::Raise(FrameCount(512)));
     assert_eq!(next(&psi(0, 0), 512), Decision::Lower(FrameCount(0)));
-    assert_eq!(next(&psi(0, 0), 700), Decision::Lower(FrameCount(0)), "what is no whole block goes, too");
+    assert_eq!(
+        next(&psi(0, 0), 700),
+        Decision::Lower(FrameCount(0)),
+        "what is no whole block goes, too"
+    );
 }
 
 /// Whatever the pressure does, the target does not swing: within one band of readings it settles.
@@ -140,9 +153,18 @@ fn a_zone_that_may_grow_offers_what_it_holds() {
     };
     let marks = Watermarks::of(stats.capacity);
     let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7), Lends::Memory);
-    assert_eq!((unlimited.usable.0, unlimited.others.0, unlimited.reclaimable.0), (10_240, 7976, 7));
+    assert_eq!(
+        (unlimited.usable.0, unlimited.others.0, unlimited.reclaimable.0),
+        (10_240, 7976, 7)
+    );
     let limited = ZoneStats { limit: Some(FrameCount(50_000)), ..stats };
-    let limited = View::of(&limited, &Watermarks::of(FrameCount(50_000)), FrameCount(1024), FrameCount(0), Lends::Room);
+    let limited = View::of(
+        &limited,
+        &Watermarks::of(FrameCount(50_000)),
+        FrameCount(1024),
+        FrameCount(0),
+        Lends::Room,
+    );
     assert_eq!(limited.usable.0, 50_000);
     assert!(limited.short_below.0 > 0);
     let raced = View::of(&stats, &marks, FrameCount(9001), FrameCount(0), Lends::Memory);

@@ -1,6 +1,9 @@
 //! A host that writes down what it is told, for tests. It checks that it is told sense.
 
-#![cfg_attr(any(loom, shuttle), expect(dead_code, reason = "models look at what the host has, not at its log"))]
+#![cfg_attr(
+    any(loom, shuttle),
+    expect(dead_code, reason = "models look at what the host has, not at its log")
+)]
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -85,7 +88,11 @@ impl Host for Recorder {
     }
 
     fn deflate(&self, pieces: &[Piece]) {
-        assert!(!pieces.is_empty() && pieces.len() <= crate::BATCH, "{} pieces in one message", pieces.len());
+        assert!(
+            !pieces.is_empty() && pieces.len() <= crate::BATCH,
+            "{} pieces in one message",
+            pieces.len()
+        );
         self.hear(Message::Deflate(pieces.to_vec()));
         let mut has = lock(&self.has);
         for piece in pieces {

@@ -64,7 +64,9 @@ impl FrameSet {
         let words = self.words.iter().enumerate().skip(self.from).filter(|&(_, &word)| word != 0);
         words.flat_map(|(at, &word)| {
             // Frame numbers have 32 bits, so the number of a member fits.
-            (0..BITS).filter(move |bit| word >> bit & 1 != 0).map(move |bit| Pfn((at * BITS + bit) as u32))
+            (0..BITS)
+                .filter(move |bit| word >> bit & 1 != 0)
+                .map(move |bit| Pfn((at * BITS + bit) as u32))
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
 use frames::{
-    Backing, CompactRequest, FrameCount, MigrateType, Mode, NoLocksHeld, Order, Pfn, Reclaim, Zone, ZoneConfig,
+    Backing, CompactRequest, FrameCount, MigrateType, Mode, NoLocksHeld, Order, Pfn, Reclaim, Zone,
+    ZoneConfig,
 };
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
@@ -30,7 +31,8 @@ struct House {
 }
 
 fn pool_on(zone: &Arc<Zone>) -> Arc<Pool> {
-    let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
+    let config =
+        PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::clone(zone), config).expect("a small pool")
 }
 
@@ -39,12 +41,16 @@ fn house() -> Arc<House> {
     let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("a small zone"));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };
+    let config =
+        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     let pool = pool_on(&zone);
     // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
-    let low = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
-    let first = |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
+    let low = zone
+        .alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
+        .expect("an empty zone");
+    let first =
+        |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
     let slots = std::array::from_fn(|slot| AtomicU64::new(first(slot)));
     drop(low);
     zone.set_limit(Some(FrameCount(14)));
@@ -105,7 +111,10 @@ fn reader(house: &House) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(
+                    belongs_to(number, &object.to_vec()),
+                    "a reader's bytes stay while it looks"
+                );
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -137,7 +146,8 @@ fn mover(house: &House) {
         if house.breathed.load(Ordering::Acquire) != 0 {
             return;
         }
-        let mut batch: Vec<_> = (round..24).step_by(3).filter_map(|number| house.zone.isolate(Pfn(number))).collect();
+        let mut batch: Vec<_> =
+            (round..24).step_by(3).filter_map(|number| house.zone.isolate(Pfn(number))).collect();
         house.zone.migrate_pages(&mut batch, &mut { fresh }, Mode::SyncLight);
     }
 }
@@ -148,7 +158,8 @@ fn builder(house: &House) {
         let pool = pool_on(&house.zone);
         let handle = pool.store(&tagged(round));
         let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
-        let balloon = Balloon::new(Arc::clone(&house.zone), Arc::new(Recorder::default()), config).expect("a number");
+        let balloon = Balloon::new(Arc::clone(&house.zone), Arc::new(Recorder::default()), config)
+            .expect("a number");
         let _ = balloon.set_target(FrameCount(2));
         if let Ok(handle) = handle {
             assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(round));
@@ -163,12 +174,20 @@ fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
     // Over all schedules: a run in which nothing met proves nothing.
     let sum = || Arc::new(AtomicCount::new(0));
     let (moved, given, compacted) = (sum(), sum(), sum());
-    let (all_moved, all_given, all_compacted) = (Arc::clone(&moved), Arc::clone(&given), Arc::clone(&compacted));
+    let (all_moved, all_given, all_compacted) =
+        (Arc::clone(&moved), Arc::clone(&given), Arc::clone(&compacted));
     sync::check_random(
         move || {
             let house = house();
-            let jobs: [fn(&House); 7] =
-                [|house| writer(house, 1), |house| writer(house, 2), reader, breather, compactor, mover, builder];
+            let jobs: [fn(&House); 7] = [
+                |house| writer(house, 1),
+                |house| writer(house, 2),
+                reader,
+                breather,
+                compactor,
+                mover,
+                builder,
+            ];
             let threads = jobs.map(|job| {
                 let house = Arc::clone(&house);
                 thread::spawn(move || job(&house))
@@ -179,7 +198,9 @@ fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
             balloon.check().expect("a consistent balloon");
             assert_eq!(host.has(), balloon.pieces());
             assert_eq!(zone.stats().in_use.0, pool.frames() + balloon.stats().actual.0);
-            for bits in slots.iter().map(|slot| slot.load(Ordering::Acquire)).filter(|&bits| bits != 0) {
+            for bits in
+                slots.iter().map(|slot| slot.load(Ordering::Acquire)).filter(|&bits| bits != 0)
+            {
                 pool.free(Handle::from_bits(bits)).expect("live");
             }
             assert_eq!(balloon.deflate().stop, Stop::Reached);
@@ -192,7 +213,8 @@ fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
         },
         400,
     );
-    let (moved, given, compacted) = (moved.load(Relaxed), given.load(Relaxed), compacted.load(Relaxed));
+    let (moved, given, compacted) =
+        (moved.load(Relaxed), given.load(Relaxed), compacted.load(Relaxed));
     println!(
         "{moved} ballooned frames migrated, {given} given back to writers, {compacted} frames moved by compaction"
     );

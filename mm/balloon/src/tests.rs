@@ -43,7 +43,8 @@ fn still_zone() -> Arc<Zone> {
 fn balloon_of(zone: &Arc<Zone>, unit: Unit) -> (Arc<Balloon>, Arc<Recorder>) {
     let host = Arc::new(Recorder::default());
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(zone), host.clone(), config).expect("a zone without owners has room");
+    let balloon = Balloon::new(Arc::clone(zone), host.clone(), config)
+        .expect("a zone without owners has room");
     (balloon, host)
 }
 
@@ -61,7 +62,10 @@ fn check(balloon: &Balloon, host: &Recorder) {
     balloon.check().expect("consistent");
     assert_eq!(host.has(), balloon.pieces(), "R-158: the host has what the balloon holds");
     balloon.zone().check().expect("a consistent zone");
-    assert!(balloon.zone().stats().lent >= balloon.stats().actual, "what the host has is not counted as held");
+    assert!(
+        balloon.zone().stats().lent >= balloon.stats().actual,
+        "what the host has is not counted as held"
+    );
 }
 
 /// Moves one frame to the lowest free one; whether it worked.

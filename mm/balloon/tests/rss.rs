@@ -29,7 +29,10 @@ fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
     assert_eq!((change.stop, change.actual.bytes()), (Stop::Reached, target));
     let less = full - resident();
     println!("{unit:?}: {target} bytes ballooned, resident set {less} bytes smaller");
-    assert!((less - i64::try_from(target).expect("fits")).abs() <= SLACK, "{target} ballooned, {less} less resident");
+    assert!(
+        (less - i64::try_from(target).expect("fits")).abs() <= SLACK,
+        "{target} ballooned, {less} less resident"
+    );
     // What was given away can be had and written again.
     assert_eq!(balloon.deflate().stop, Stop::Reached);
     touch(&zone, SIZE, 0xa5);
@@ -48,8 +51,14 @@ fn memory_stays_away_while_ballooned_frames_move() {
     assert!(moved.bytes() >= SIZE / 4 && report.frames_moved == moved.0, "{report:?}");
     // Each move gives one frame's memory away and takes none: the old frame had none, and nothing was copied into the new one.
     let less = before - resident();
-    println!("{} bytes of ballooned frames moved, resident set {less} bytes smaller", moved.bytes());
-    assert!((less - i64::try_from(moved.bytes()).expect("fits")).abs() <= SLACK, "{moved} moved, {less} less resident");
+    println!(
+        "{} bytes of ballooned frames moved, resident set {less} bytes smaller",
+        moved.bytes()
+    );
+    assert!(
+        (less - i64::try_from(moved.bytes()).expect("fits")).abs() <= SLACK,
+        "{moved} moved, {less} less resident"
+    );
     assert_eq!(balloon.deflate().stop, Stop::Reached);
     zone.check().expect("consistent");
 }
@@ -59,8 +68,11 @@ fn memory_goes_before_room_that_has_none(unit: Unit) {
     let zone = zone(2 * SIZE);
     touch(&zone, SIZE, 0x5a);
     let mut used: Vec<_> =
-        std::iter::from_fn(|| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()).collect();
-    used.retain(|frame| frame.pfn().0 % 2 == 0 && u64::from(frame.pfn().0) < SIZE / FRAME_SIZE as u64);
+        std::iter::from_fn(|| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok())
+            .collect();
+    used.retain(|frame| {
+        frame.pfn().0 % 2 == 0 && u64::from(frame.pfn().0) < SIZE / FRAME_SIZE as u64
+    });
     zone.drain();
     // What was only handed out, and never touched.
     zone.trim();
@@ -68,8 +80,13 @@ fn memory_goes_before_room_that_has_none(unit: Unit) {
     let target = SIZE / 2 - PAGEBLOCK_SIZE as u64;
     assert_eq!(balloon.set_target(FrameCount::holding(target)).stop, Stop::Reached);
     let less = full - resident();
-    println!("{unit:?}: {target} bytes ballooned out of scattered frames, resident set {less} bytes smaller");
-    assert!((less - i64::try_from(target).expect("fits")).abs() <= SLACK, "{target} ballooned, {less} less resident");
+    println!(
+        "{unit:?}: {target} bytes ballooned out of scattered frames, resident set {less} bytes smaller"
+    );
+    assert!(
+        (less - i64::try_from(target).expect("fits")).abs() <= SLACK,
+        "{target} ballooned, {less} less resident"
+    );
 }
 
 /// One test, since both halves measure the process they share.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use frames::{
-    Accepted, Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, Locked, Mode, MovableOps, OwnerWords,
-    PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
+    Accepted, Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, Locked, Mode, MovableOps,
+    OwnerWords, PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
 };
 
 #[derive(Debug)]
@@ -20,7 +20,12 @@ impl MovableOps for Store {
         self.extents.can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let (old, new) = (from.pfn(), to.pfn());
         let result = self.extents.migrate_frame(from, to).result;
         if result.is_ok() {
@@ -51,9 +56,12 @@ fn main() {
     let count = (mib << 20) / FRAME_SIZE as u64;
     let start = resident();
     let capacity = FrameCount((count * 11 / 10).next_multiple_of(PAGEBLOCK_FRAMES.into()));
-    let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"));
+    let zone = Arc::new(
+        Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"),
+    );
     let owner = zone.reserve_owner().expect("the first");
-    let extents = Extents::new(owner, count as usize, OwnerWords::default(), Backing::Anonymous).expect("tables");
+    let extents = Extents::new(owner, count as usize, OwnerWords::default(), Backing::Anonymous)
+        .expect("tables");
     let moves = Mutex::new(Vec::with_capacity(count as usize));
     let store = Arc::new(Store { extents, moves });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
@@ -69,7 +77,8 @@ fn main() {
         .collect();
     let mut random = 1_u64;
     for last in (1..ids.len()).rev() {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ids.swap(last, (random >> 33) as usize % (last + 1));
     }
     for (id, _) in ids.drain(..count as usize / 2) {
@@ -92,11 +101,19 @@ fn main() {
     println!("resident memory for each byte in use: {held:.3}");
     for &(id, number) in &ids {
         let shared = store.extents.share(id).expect("live");
-        assert!(shared.pieces(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == number), "damaged");
+        assert!(
+            shared.pieces(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == number),
+            "damaged"
+        );
     }
     zone.check().expect("consistent");
     let moved = done.frames_moved as f64;
-    println!("{moved} frames moved, {} busy, in {:.1} ms: {:.0} frames/s", done.frames_busy, took * 1e3, moved / took);
+    println!(
+        "{moved} frames moved, {} busy, in {:.1} ms: {:.0} frames/s",
+        done.frames_busy,
+        took * 1e3,
+        moved / took
+    );
 
     let moves = std::mem::take(&mut *store.moves.lock().expect("no panic inside"));
     drop((store, zone));

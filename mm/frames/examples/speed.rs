@@ -7,7 +7,8 @@ use frames::{FrameCount, MigrateType, Reclaim, Zone, ZoneConfig};
 const ROUNDS: u32 = 5_000_000;
 
 fn main() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1 << 18), ..ZoneConfig::default() }).expect("address space");
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1 << 18), ..ZoneConfig::default() })
+        .expect("address space");
     let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
     let pair = |rounds: u32| {
         let start = Instant::now();
@@ -20,15 +21,22 @@ fn main() {
     std::thread::scope(|scope| {
         let both = [scope.spawn(|| pair(ROUNDS)), scope.spawn(|| pair(ROUNDS))];
         both.into_iter().for_each(|one| {
-            println!("the same, one of two threads:           {:6.1} ns", one.join().expect("no panic"));
+            println!(
+                "the same, one of two threads:           {:6.1} ns",
+                one.join().expect("no panic")
+            );
         });
     });
     let start = Instant::now();
     let mut many: Vec<_> = (0..200_000).map(|_| take()).collect();
-    println!("take 200000 in a row, each:             {:6.1} ns", start.elapsed().as_nanos() as f64 / 200_000.0);
+    println!(
+        "take 200000 in a row, each:             {:6.1} ns",
+        start.elapsed().as_nanos() as f64 / 200_000.0
+    );
     let mut random = 1_u64;
     for last in (1..many.len()).rev() {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         many.swap(last, (random >> 33) as usize % last);
     }
     let start = Instant::now();
@@ -38,10 +46,16 @@ fn main() {
         // Both at once for a moment: the new frame comes before the old one goes.
         many[place] = take();
     }
-    println!("replace a random one, each:             {:6.1} ns", start.elapsed().as_nanos() as f64 / rounds as f64);
+    println!(
+        "replace a random one, each:             {:6.1} ns",
+        start.elapsed().as_nanos() as f64 / rounds as f64
+    );
     let start = Instant::now();
     let count = many.len() as f64;
     drop(many);
-    println!("free 200000 in random order, each:      {:6.1} ns", start.elapsed().as_nanos() as f64 / count);
+    println!(
+        "free 200000 in random order, each:      {:6.1} ns",
+        start.elapsed().as_nanos() as f64 / count
+    );
     drop(held);
 }

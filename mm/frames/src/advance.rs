@@ -23,7 +23,9 @@ impl Zone {
     ///
     /// Locking: the zone lock, for a moment.
     pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
-        let Some(mut buddy) = self.buddy.lock_sound() else { return Advance { zone: self, frames: 0 } };
+        let Some(mut buddy) = self.buddy.lock_sound() else {
+            return Advance { zone: self, frames: 0 };
+        };
         let over = buddy.frame_limit().map_or(0, |limit| buddy.counted().saturating_sub(limit));
         let frames = frames.0.saturating_add(over).min(self.capacity().0);
         buddy.moving += frames;
@@ -48,7 +50,12 @@ mod tests {
     #[test]
     fn an_advance_is_one_frame_and_only_while_it_lives() {
         let limit = Some(FrameCount(4));
-        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            limit,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Zone::new(config).expect("a small zone");
         let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
         let mut held: Vec<_> = (0..4).map(|_| take().expect("below the limit")).collect();
@@ -67,17 +74,28 @@ mod tests {
     #[test]
     fn an_advance_beyond_what_is_in_use_is_only_room() {
         let limit = Some(FrameCount(4));
-        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            limit,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Zone::new(config).expect("a small zone");
         let _advance = zone.advance(FrameCount(2));
-        let _first = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+        let _first =
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
     }
 
     /// Also in a zone above a limit that was lowered: else it could never come down to it.
     #[test]
     fn an_advance_is_room_above_a_lowered_limit() {
         let limit = Some(FrameCount(8));
-        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            limit,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Zone::new(config).expect("a small zone");
         let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
         let held: Vec<_> = (0..8).map(|_| take().expect("below the limit")).collect();

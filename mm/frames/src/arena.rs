@@ -32,7 +32,11 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// Bytes for `frames` frames. Those whose memory fails are noted in `failed`.
-    pub(crate) fn reserve(frames: usize, backing: Backing, failed: Arc<FailedPages>) -> Result<Self, MapError> {
+    pub(crate) fn reserve(
+        frames: usize,
+        backing: Backing,
+        failed: Arc<FailedPages>,
+    ) -> Result<Self, MapError> {
         let len = frames.checked_mul(FRAME_SIZE).ok_or(MapError::Length { len: frames })?;
         let mut mapping = Mapping::reserve(len, backing)?;
         mapping.watch(failed);

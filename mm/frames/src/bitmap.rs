@@ -58,7 +58,9 @@ impl BlockSet {
 
     /// Removes the lowest members, those of one summary word: 4096 pageblocks at most. `false` when there are none.
     pub(crate) fn remove_lowest(&self) -> bool {
-        let Some((top, summary)) = self.summary_words(0).find(|&(_, summary)| summary != 0) else { return false };
+        let Some((top, summary)) = self.summary_words(0).find(|&(_, summary)| summary != 0) else {
+            return false;
+        };
         ones(summary).map(|bit| top * 64 + bit).for_each(|at| self.store(at, self.word(at), 0));
         self.summary[top].store(0, Relaxed);
         true
@@ -78,17 +80,30 @@ impl BlockSet {
         self.bits[at].store(new, Relaxed);
     }
 
-    fn summary_words(&self, from: usize) -> impl DoubleEndedIterator<Item = (usize, u64)> + ExactSizeIterator {
+    fn summary_words(
+        &self,
+        from: usize,
+    ) -> impl DoubleEndedIterator<Item = (usize, u64)> + ExactSizeIterator {
         let from = from.min(self.summary.len());
-        self.summary[from..].iter().enumerate().map(move |(at, word)| (from + at, word.load(Relaxed)))
+        self.summary[from..]
+            .iter()
+            .enumerate()
+            .map(move |(at, word)| (from + at, word.load(Relaxed)))
     }
 
     pub(crate) fn contains(&self, block: BlockIndex) -> bool {
-        self.bits.get(block.index() / 64).is_some_and(|word| word.load(Relaxed) >> (block.index() % 64) & 1 == 1)
+        self.bits
+            .get(block.index() / 64)
+            .is_some_and(|word| word.load(Relaxed) >> (block.index() % 64) & 1 == 1)
     }
 
     pub(crate) fn lowest(&self) -> Option<BlockIndex> {
-        let (top, summary) = self.summary.iter().map(|word| word.load(Relaxed)).enumerate().find(|&(_, w)| w != 0)?;
+        let (top, summary) = self
+            .summary
+            .iter()
+            .map(|word| word.load(Relaxed))
+            .enumerate()
+            .find(|&(_, w)| w != 0)?;
         let word = top * 64 + summary.trailing_zeros() as usize;
         Some(number(word, self.bits[word].load(Relaxed).trailing_zeros()))
     }
@@ -108,8 +123,9 @@ impl BlockSet {
         }
         let next = first + 1;
         let mask = |top: usize| if top == next / 64 { u64::MAX << (next % 64) } else { u64::MAX };
-        let mut words =
-            self.summary_words(next / 64).flat_map(|(top, w)| ones(w & mask(top)).map(move |b| top * 64 + b));
+        let mut words = self
+            .summary_words(next / 64)
+            .flat_map(|(top, w)| ones(w & mask(top)).map(move |b| top * 64 + b));
         words
             .find_map(|at| Some((at, self.word(at))).filter(|&(_, w)| w != 0))
             .map(|(at, w)| number(at, w.trailing_zeros()))
@@ -123,14 +139,19 @@ impl BlockSet {
             let word = self.word(at) & below & !except.map_or(0, |other| other.word(at));
             (word != 0).then(|| number(at, word.ilog2()))
         };
-        let upto = |top: usize| if top == last / 64 { u64::MAX >> (63 - last % 64) } else { u64::MAX };
+        let upto =
+            |top: usize| if top == last / 64 { u64::MAX >> (63 - last % 64) } else { u64::MAX };
         let tops = self.summary_words(0).take(last / 64 + 1).rev();
-        tops.flat_map(|(top, word)| ones_down(word & upto(top)).map(move |bit| top * 64 + bit)).find_map(member)
+        tops.flat_map(|(top, word)| ones_down(word & upto(top)).map(move |bit| top * 64 + bit))
+            .find_map(member)
     }
 
     /// The lowest pair of an even block and the next one that are both in one of two sets, and none of them in `out`: the even one.
     pub(crate) fn lowest_pair_with(&self, other: &Self, out: &Range<u32>) -> Option<BlockIndex> {
-        let tops = self.summary_words(0).zip(other.summary_words(0)).map(|((top, one), (_, other))| (top, one | other));
+        let tops = self
+            .summary_words(0)
+            .zip(other.summary_words(0))
+            .map(|((top, one), (_, other))| (top, one | other));
         let words = tops.flat_map(|(top, word)| ones(word).map(move |bit| top * 64 + bit));
         words.into_iter().find_map(|at| {
             let pairs = pairs_in((self.word(at) | other.word(at)) & !bits_of(out, at));
@@ -139,8 +160,15 @@ impl BlockSet {
     }
 
     pub(crate) fn highest(&self) -> Option<BlockIndex> {
-        let words = self.summary_words(0).rev().flat_map(|(top, word)| ones_down(word).map(move |bit| top * 64 + bit));
-        words.into_iter().map(|at| (at, self.word(at))).find(|&(_, w)| w != 0).map(|(at, w)| number(at, w.ilog2()))
+        let words = self
+            .summary_words(0)
+            .rev()
+            .flat_map(|(top, word)| ones_down(word).map(move |bit| top * 64 + bit));
+        words
+            .into_iter()
+            .map(|at| (at, self.word(at)))
+            .find(|&(_, w)| w != 0)
+            .map(|(at, w)| number(at, w.ilog2()))
     }
 
     /// How many members there are.
@@ -219,7 +247,8 @@ mod tests {
 
     #[test]
     fn it_agrees_with_a_sorted_set() {
-        let (set, mut model) = (BlockSet::reserve(9000, Backing::Heap).expect("small"), BTreeSet::new());
+        let (set, mut model) =
+            (BlockSet::reserve(9000, Backing::Heap).expect("small"), BTreeSet::new());
         let mut number = 1_u32;
         for _ in 0..4000 {
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -233,7 +262,10 @@ mod tests {
                 set.remove(victim);
                 model.remove(&victim);
             }
-            assert_eq!((set.lowest(), set.highest()), (model.first().copied(), model.last().copied()));
+            assert_eq!(
+                (set.lowest(), set.highest()),
+                (model.first().copied(), model.last().copied())
+            );
             assert_eq!(set.contains(block), model.contains(&block));
             let (start, end) = (block.0, block.0 + 100);
             assert_eq!(set.lowest_from(start), model.range(block..).next().copied());
@@ -248,7 +280,10 @@ mod tests {
         let none = BlockSet::reserve(9000, Backing::Heap).expect("small");
         assert_eq!(set.lowest_pair_with(&none, &(0..0)), pairs.first().copied());
         let from = pairs[pairs.len() / 2].0 + 1;
-        assert_eq!(none.lowest_pair_with(&set, &(0..from)), pairs.iter().find(|pair| pair.0 >= from).copied());
+        assert_eq!(
+            none.lowest_pair_with(&set, &(0..from)),
+            pairs.iter().find(|pair| pair.0 >= from).copied()
+        );
         let mut left = model.len() as u64;
         while set.remove_lowest() {
             assert!(set.members() < left && set.recount() == (set.members(), set.pairs()));

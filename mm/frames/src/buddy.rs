@@ -154,14 +154,24 @@ impl Buddy {
     }
 
     /// Takes up to `want` single frames out of one pageblock, ascending, each now in the state "cached". Says how many.
-    pub(crate) fn take_singles(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
+    pub(crate) fn take_singles(
+        &mut self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+        into: &mut [Pfn],
+    ) -> usize {
         let Some(block) = self.source_of_singles(tables, migrate_type) else { return 0 };
         self.take_from(tables, block, into)
     }
 
     /// Takes up to `into.len()` single frames for content to move to, out of the lowest pageblock movable frames may be in, if that is below `end`. They
     /// do not count against the limit. Says how many.
-    pub(crate) fn take_targets(&mut self, tables: &Tables, end: BlockIndex, into: &mut [Pfn]) -> usize {
+    pub(crate) fn take_targets(
+        &mut self,
+        tables: &Tables,
+        end: BlockIndex,
+        into: &mut [Pfn],
+    ) -> usize {
         let lowest = |migrate_type: MigrateType| self.lowest_available(tables, migrate_type);
         if self.poisoned {
             return 0;
@@ -174,12 +184,19 @@ impl Buddy {
     }
 
     /// Takes up to `into.len()` single frames out of one pageblock that has memory, whatever its type. Says how many.
-    pub(crate) fn take_held(&mut self, tables: &Tables, migrate_type: MigrateType, into: &mut [Pfn]) -> usize {
+    pub(crate) fn take_held(
+        &mut self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+        into: &mut [Pfn],
+    ) -> usize {
         let lowest = |of: MigrateType| self.lowest_available(tables, of);
         if let Some(block) = lowest(migrate_type) {
             return self.take_from(tables, block, into);
         }
-        let Some(block) = migrate_type.fallbacks().iter().find_map(|&other| lowest(other)) else { return 0 };
+        let Some(block) = migrate_type.fallbacks().iter().find_map(|&other| lowest(other)) else {
+            return 0;
+        };
         self.steal(tables, block, migrate_type);
         self.take_from(tables, block, into)
     }
@@ -190,7 +207,8 @@ impl Buddy {
             let Some(head) = tables.blocks.first_free(block) else { break };
             let order = order_of_free(&tables.frames, head);
             // At most a pageblock: `into` is shorter than that.
-            let count = self.within_reach(tables, head, order.frames().min((into.len() - taken) as u32));
+            let count =
+                self.within_reach(tables, head, order.frames().min((into.len() - taken) as u32));
             if count == 0 {
                 break;
             }
@@ -208,16 +226,22 @@ impl Buddy {
         taken
     }
 
-    fn source_of_singles(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+    fn source_of_singles(
+        &mut self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+    ) -> Option<BlockIndex> {
         if let Some(block) = self.lowest_available(tables, migrate_type) {
             return Some(block);
         }
         if let Some(pfn) = self.claim_whole(tables, migrate_type) {
             return Some(pfn.block());
         }
-        let borrowed = migrate_type.fallbacks().iter().find_map(|&other| match self.lowest_available(tables, other) {
-            None if other == MigrateType::Cma => self.commit_aside(tables),
-            found => found,
+        let borrowed = migrate_type.fallbacks().iter().find_map(|&other| {
+            match self.lowest_available(tables, other) {
+                None if other == MigrateType::Cma => self.commit_aside(tables),
+                found => found,
+            }
         });
         let block = borrowed?;
         self.steal(tables, block, migrate_type);
@@ -243,7 +267,12 @@ impl Buddy {
         Some(pfn)
     }
 
-    fn source_of_block(&mut self, tables: &Tables, migrate_type: MigrateType, order: Order) -> Option<Pfn> {
+    fn source_of_block(
+        &mut self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+        order: Order,
+    ) -> Option<Pfn> {
         if order == Order::SINGLE {
             let block = self.source_of_singles(tables, migrate_type)?;
             return tables.blocks.first_free(block);
@@ -263,7 +292,9 @@ impl Buddy {
             // A block has no owner who could clear it away, so it does not borrow what is set aside.
             let may = |other: &MigrateType| *other != MigrateType::Cma || self.region.is_empty();
             let others = || migrate_type.fallbacks().iter().copied().filter(may);
-            let pfn = orders.find_map(|order| others().find_map(|other| self.lists.first(Shelf::Of(other), order)))?;
+            let pfn = orders.find_map(|order| {
+                others().find_map(|other| self.lists.first(Shelf::Of(other), order))
+            })?;
             self.steal(tables, pfn.block(), migrate_type);
             Some(pfn)
         })

@@ -111,7 +111,13 @@ impl Zone {
     }
 
     /// Checks one pageblock from `next` on; what is before belongs to a block that began earlier. Returns the first frame not looked at.
-    fn check_block(&self, all: &Buddy, block: BlockIndex, next: Pfn, found: &mut Found) -> Result<Pfn, CheckError> {
+    fn check_block(
+        &self,
+        all: &Buddy,
+        block: BlockIndex,
+        next: Pfn,
+        found: &mut Found,
+    ) -> Result<Pfn, CheckError> {
         let facts = self.tables.blocks.facts(block);
         self.check_sets(block, facts)?;
         if facts.residence != Residence::Committed {
@@ -133,21 +139,35 @@ impl Zone {
         }
         let frames = (0..PAGEBLOCK_FRAMES).map(|offset| block.first().plus(offset));
         let free = frames.filter(|&pfn| self.tables.blocks.is_free(pfn)).count();
-        if free as u32 == facts.free { Ok(pfn) } else { Err(CheckError::Pageblock { block: block.0 }) }
+        if free as u32 == facts.free {
+            Ok(pfn)
+        } else {
+            Err(CheckError::Pageblock { block: block.0 })
+        }
     }
 
     /// Checks the block of frames that starts here and returns the frame after it.
-    fn check_frame(&self, all: &Buddy, pfn: Pfn, facts: Facts, found: &mut Found) -> Result<Pfn, CheckError> {
+    fn check_frame(
+        &self,
+        all: &Buddy,
+        pfn: Pfn,
+        facts: Facts,
+        found: &mut Found,
+    ) -> Result<Pfn, CheckError> {
         let state = self.tables.frames.state(pfn);
         let broken = CheckError::State { pfn, state: state.bits() };
-        let order = state.order().filter(|order| pfn.0.is_multiple_of(order.frames())).ok_or(broken)?;
+        let order =
+            state.order().filter(|order| pfn.0.is_multiple_of(order.frames())).ok_or(broken)?;
         let end = pfn.plus(order.frames());
         let is_free = match state.kind() {
             Some(Kind::Free) => {
                 found.free[facts.shelf().index()][order.index()] += 1;
                 let buddy = pfn.buddy(order);
                 let has_buddy = order < Order::MAX && buddy.block().0 < self.tables.len;
-                let joins = || order < Order::PAGEBLOCK || all.can_join(&self.tables, pfn.block(), buddy.block());
+                let joins = || {
+                    order < Order::PAGEBLOCK
+                        || all.can_join(&self.tables, pfn.block(), buddy.block())
+                };
                 if has_buddy && joins() && self.tables.frames.state(buddy) == State::free(order) {
                     return Err(CheckError::Unmerged { pfn });
                 }
@@ -177,7 +197,10 @@ impl Zone {
                 return Err(CheckError::FreeMap { pfn: inner });
             }
             if inner != pfn && self.tables.frames.state(inner) != State::INSIDE {
-                return Err(CheckError::State { pfn: inner, state: self.tables.frames.state(inner).bits() });
+                return Err(CheckError::State {
+                    pfn: inner,
+                    state: self.tables.frames.state(inner).bits(),
+                });
             }
         }
         Ok(end)
@@ -225,7 +248,9 @@ impl Zone {
                 count("blocks on a list", expected, expected - left)?;
             }
         }
-        for (list, migrate_type) in all.lists.iter().flat_map(|list| MigrateType::ALL.map(|kind| (list, kind))) {
+        for (list, migrate_type) in
+            all.lists.iter().flat_map(|list| MigrateType::ALL.map(|kind| (list, kind)))
+        {
             for &pfn in list.frames(migrate_type) {
                 let state = self.tables.frames.state(pfn);
                 if state != State::CACHED {
@@ -269,10 +294,15 @@ impl Zone {
         count("idle pageblocks", buddy.idle.into(), found.idle)?;
         count("pageblocks being released", buddy.releasing.into(), found.releasing)?;
         let released = self.check_indices(buddy.online)?;
-        count("online pageblocks", buddy.online.into(), found.committed + found.releasing + released)?;
+        count(
+            "online pageblocks",
+            buddy.online.into(),
+            found.committed + found.releasing + released,
+        )?;
         let orders = Order::SINGLE.and_larger();
-        let free =
-            orders.map(|order| found.free.iter().map(|blocks| blocks[order.index()]).sum::<u64>() << order.get());
+        let free = orders.map(|order| {
+            found.free.iter().map(|blocks| blocks[order.index()]).sum::<u64>() << order.get()
+        });
         count(
             "frames of committed pageblocks",
             found.committed << Order::PAGEBLOCK.get(),

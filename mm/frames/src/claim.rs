@@ -98,7 +98,13 @@ impl<'z> Claim<'z> {
         chunks(first, frames).try_for_each(|(first, end)| self.gather(first, end, mode, deadline))
     }
 
-    fn gather(&mut self, first: Pfn, end: Pfn, mode: Mode, deadline: Deadline) -> Result<(), Obstacle> {
+    fn gather(
+        &mut self,
+        first: Pfn,
+        end: Pfn,
+        mode: Mode,
+        deadline: Deadline,
+    ) -> Result<(), Obstacle> {
         let mut obstacle = Obstacle::Busy(first);
         for pass in 0..PASSES {
             if pass > 0 {
@@ -111,7 +117,10 @@ impl<'z> Claim<'z> {
             if deadline.has_passed() {
                 return Err(Obstacle::OutOfTime);
             }
-            obstacle = match self.isolate_rest(first, end).and_then(|batch| self.move_away(batch, mode, deadline)) {
+            obstacle = match self
+                .isolate_rest(first, end)
+                .and_then(|batch| self.move_away(batch, mode, deadline))
+            {
                 Err(last @ (Obstacle::NoRoom | Obstacle::OutOfTime)) => return Err(last),
                 Err(other) => {
                     // Once: an owner that keeps its pins has its reasons.
@@ -136,9 +145,17 @@ impl<'z> Claim<'z> {
 
     /// Tells the owners of the frames that are still missing that they are wanted.
     fn tell_wanted(&self, first: Pfn, end: Pfn) {
-        let missing = (first.0..end.0).map(Pfn).filter(|&pfn| !self.has(pfn) && !self.zone.tables.blocks.is_free(pfn));
+        let missing = (first.0..end.0)
+            .map(Pfn)
+            .filter(|&pfn| !self.has(pfn) && !self.zone.tables.blocks.is_free(pfn));
         for pfn in missing {
-            let ops = self.zone.tables.frames.state(pfn).owner().and_then(|owner| self.zone.registry.ops(owner));
+            let ops = self
+                .zone
+                .tables
+                .frames
+                .state(pfn)
+                .owner()
+                .and_then(|owner| self.zone.registry.ops(owner));
             // A callback that panics has told nothing.
             let _ = ops.map(|ops| catch_unwind(AssertUnwindSafe(|| ops.wanted(pfn))));
         }
@@ -146,7 +163,11 @@ impl<'z> Claim<'z> {
 
     /// Isolates every frame of the range that is in use, or none.
     fn isolate_rest(&self, first: Pfn, end: Pfn) -> Result<Vec<Isolated<'z>>, Obstacle> {
-        let rest = || (first.0..end.0).map(Pfn).filter(|&pfn| !self.has(pfn) && !self.zone.tables.blocks.is_free(pfn));
+        let rest = || {
+            (first.0..end.0)
+                .map(Pfn)
+                .filter(|&pfn| !self.has(pfn) && !self.zone.tables.blocks.is_free(pfn))
+        };
         let mut cached = None;
         for pfn in rest() {
             match look(self.zone, pfn) {
@@ -163,12 +184,18 @@ impl<'z> Claim<'z> {
     }
 
     /// Moves frames out, a few between two looks at the clock. Those it does not come to are put back.
-    fn move_away(&mut self, mut rest: Vec<Isolated<'z>>, mode: Mode, deadline: Deadline) -> Result<(), Obstacle> {
+    fn move_away(
+        &mut self,
+        mut rest: Vec<Isolated<'z>>,
+        mode: Mode,
+        deadline: Deadline,
+    ) -> Result<(), Obstacle> {
         let zone = self.zone;
         add(&zone.events.compact_isolated, rest.len() as u64);
         let mut room = Room { claim: self, stock: Vec::with_capacity(BATCH), kept: 0, arrived: 0 };
         let (mut moved, mut obstacle) = (0, None);
-        while !rest.is_empty() && !matches!(obstacle, Some(Obstacle::NoRoom | Obstacle::OutOfTime)) {
+        while !rest.is_empty() && !matches!(obstacle, Some(Obstacle::NoRoom | Obstacle::OutOfTime))
+        {
             let mut batch = rest.split_off(rest.len().saturating_sub(BATCH));
             let done = zone.migrate_pages(&mut batch, &mut room, mode);
             moved += done.migrated;
@@ -206,7 +233,10 @@ impl<'z> Claim<'z> {
 
     /// Makes one block of a complete claim. `None`, with everything given back, when somebody else looked at one of its frames just now.
     pub(crate) fn join(mut self, order: Order) -> Option<Pfn> {
-        assert!(self.held == self.frames && self.frames == order.frames(), "a claim is joined before it is complete");
+        assert!(
+            self.held == self.frames && self.frames == order.frames(),
+            "a claim is joined before it is complete"
+        );
         self.ours.clear();
         let frames = &self.zone.tables.frames;
         let alone = give_up(self.zone, (self.first.0..self.first.0 + self.frames).map(Pfn));
@@ -229,7 +259,8 @@ impl<'z> Claim<'z> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let ours = (0..self.ours.len() as u32 * 64).filter(|&at| self.ours[at as usize / 64] >> (at % 64) & 1 == 1);
+        let ours = (0..self.ours.len() as u32 * 64)
+            .filter(|&at| self.ours[at as usize / 64] >> (at % 64) & 1 == 1);
         let frames: Vec<Pfn> = ours.map(|at| self.first.plus(at)).collect();
         release(self.zone, frames);
         if let Some(mut buddy) = self.zone.buddy.lock_sound() {
@@ -278,7 +309,9 @@ fn look(zone: &Zone, pfn: Pfn) -> Look {
     let state = zone.tables.frames.state(pfn);
     match (state.kind(), state.order()) {
         // Isolated by somebody else, it may be movable again or free in a moment.
-        (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => Look::Movable,
+        (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => {
+            Look::Movable
+        }
         // Frozen, it is free or has an owner in a moment.
         (Some(Kind::Cached | Kind::Free | Kind::Frozen), _) => Look::Cached,
         _ => Look::Unmovable,

@@ -128,14 +128,18 @@ impl Zone {
             _ => {}
         }
         let Some(mut cached) = self.compacting.try_lock() else {
-            return FrameCompaction { outcome: Outcome::AlreadyRunning, ..FrameCompaction::default() };
+            return FrameCompaction {
+                outcome: Outcome::AlreadyRunning,
+                ..FrameCompaction::default()
+            };
         };
         // Frames in per-CPU lists are nobody's and pin what is compacted for.
         self.drain_lists_above(0);
         let report = self.compact_zone(request, deadline, &mut cached);
         self.drain_lists_above(0);
         self.release_until(deadline);
-        let counter = if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
+        let counter =
+            if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
         add(counter, 1);
         report
     }
@@ -163,7 +167,8 @@ impl Zone {
                 break Outcome::OutOfTime;
             }
             let looked_at = seen.replace(report.frames_moved);
-            if looked_at != seen && request.goal != Goal::WholeZone && self.is_reached(request.goal) {
+            if looked_at != seen && request.goal != Goal::WholeZone && self.is_reached(request.goal)
+            {
                 break Outcome::Reached;
             }
             if !migrate.isolate(&mut batch, most) {
@@ -214,7 +219,11 @@ impl Zone {
         };
         let buddy = self.buddy.lock();
         // What is set aside serves no blocks.
-        let kinds = || MigrateType::ALL.into_iter().filter(|&kind| kind != MigrateType::Cma || buddy.region.is_empty());
+        let kinds = || {
+            MigrateType::ALL
+                .into_iter()
+                .filter(|&kind| kind != MigrateType::Cma || buddy.region.is_empty())
+        };
         let lists = |order| kinds().any(|kind| buddy.lists.blocks(Shelf::Of(kind), order) > 0);
         // What is on no list is whole pageblocks without memory.
         let beside = || match order {

@@ -110,7 +110,9 @@ impl<'z> Contig<'z> {
     /// The frames one by one, ascending.
     #[must_use]
     pub fn into_frames(self) -> Vec<Frame<'z>> {
-        let frames = (self.first.0..self.first.0 + self.frames).map(|pfn| Frame::new(self.zone, Pfn(pfn))).collect();
+        let frames = (self.first.0..self.first.0 + self.frames)
+            .map(|pfn| Frame::new(self.zone, Pfn(pfn)))
+            .collect();
         mem::forget(self);
         frames
     }
@@ -131,7 +133,11 @@ impl Zone {
     ///
     /// # Errors
     /// [`ContigError`].
-    pub fn alloc_contig(&self, range: Range<Pfn>, request: ContigRequest) -> Result<Contig<'_>, ContigError> {
+    pub fn alloc_contig(
+        &self,
+        range: Range<Pfn>,
+        request: ContigRequest,
+    ) -> Result<Contig<'_>, ContigError> {
         let deadline = request.budget.start();
         let (first, frames) = (range.start, range.end.0.saturating_sub(range.start.0));
         if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
@@ -169,7 +175,11 @@ impl Zone {
     ///
     /// # Errors
     /// [`ContigError`]: the last one, if several ranges were tried.
-    pub fn alloc_contig_frames(&self, count: FrameCount, request: ContigRequest) -> Result<Contig<'_>, ContigError> {
+    pub fn alloc_contig_frames(
+        &self,
+        count: FrameCount,
+        request: ContigRequest,
+    ) -> Result<Contig<'_>, ContigError> {
         let fits = u32::try_from(count.0).ok().filter(|_| count.0 > 0 && count <= self.capacity());
         let frames = fits.ok_or(ContigError::Range { first: Pfn(0), frames: count })?;
         let deadline = request.budget.start();

@@ -63,7 +63,10 @@ impl Descriptors {
     }
 
     fn swap(&self, pfn: Pfn, from: State, to: State) -> Result<(), State> {
-        self.word(pfn, 0).compare_exchange(from.bits(), to.bits(), AcqRel, Acquire).map(drop).map_err(State::from_bits)
+        self.word(pfn, 0)
+            .compare_exchange(from.bits(), to.bits(), AcqRel, Acquire)
+            .map(drop)
+            .map_err(State::from_bits)
     }
 
     /// Changes a state that only the caller may change: that of a frame nobody has a reference to, under the lock of the list it is on. Without
@@ -101,12 +104,15 @@ impl Descriptors {
     pub(crate) fn put(&self, pfn: Pfn) -> Result<Put, PutError> {
         let mut state = self.state(pfn);
         loop {
-            let (Some(Kind::Used | Kind::Frozen), Some(order)) = (state.kind(), state.order()) else {
+            let (Some(Kind::Used | Kind::Frozen), Some(order)) = (state.kind(), state.order())
+            else {
                 return Err(PutError::NotInUse { pfn });
             };
             let (next, put) = match state.without_reference() {
                 Some(fewer) => (fewer, Put::Shared),
-                None if state.is_locked() || state.is_isolated() => return Err(PutError::Busy { pfn }),
+                None if state.is_locked() || state.is_isolated() => {
+                    return Err(PutError::Busy { pfn });
+                }
                 None if state.owner().is_some() => return Err(PutError::Movable { pfn }),
                 None if order == Order::SINGLE => (State::CACHED, Put::Last(order)),
                 None => (State::INSIDE, Put::Last(order)),
@@ -119,7 +125,11 @@ impl Descriptors {
     }
 
     /// Applies `change` to the state of a frame somebody has a reference to, and returns what it was before; `None` from `change` means leave it.
-    pub(crate) fn update(&self, pfn: Pfn, change: impl Fn(State) -> Option<State>) -> Option<State> {
+    pub(crate) fn update(
+        &self,
+        pfn: Pfn,
+        change: impl Fn(State) -> Option<State>,
+    ) -> Option<State> {
         let mut state = self.state(pfn);
         loop {
             match self.swap(pfn, state, change(state)?) {

@@ -142,7 +142,12 @@ impl Extents {
     ///
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
-    pub fn new(owner: Owner, limit: usize, words: OwnerWords, backing: Backing) -> Result<Self, MapError> {
+    pub fn new(
+        owner: Owner,
+        limit: usize,
+        words: OwnerWords,
+        backing: Backing,
+    ) -> Result<Self, MapError> {
         owner.keep_for_extents();
         let records = |shape: Shape, owner_stride: usize| -> Result<Records, MapError> {
             let ids = Ids::new(limit.min(ExtentId::LIMIT), 1, backing)?;
@@ -150,7 +155,8 @@ impl Extents {
             let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
             Ok(Records { ids, words, owner, owner_stride })
         };
-        let (singles, chains) = (records(Shape::Single, words.single)?, records(Shape::Chain, words.chain)?);
+        let (singles, chains) =
+            (records(Shape::Single, words.single)?, records(Shape::Chain, words.chain)?);
         Ok(Self { singles, chains, owner, waiting: ParkingLot::default() })
     }
 
@@ -183,7 +189,8 @@ impl Extents {
         while at < range.end {
             let len = (FRAME_SIZE - at % FRAME_SIZE).min(range.end - at);
             if let Some(pfn) = guard::frame_at(record, at / FRAME_SIZE) {
-                let start = self.zone().arena().frame_ptr(pfn).as_ptr().wrapping_add(at % FRAME_SIZE);
+                let start =
+                    self.zone().arena().frame_ptr(pfn).as_ptr().wrapping_add(at % FRAME_SIZE);
                 sys::prefetch_bytes(start, len);
             }
             at += len;
@@ -237,10 +244,17 @@ impl Extents {
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
-    pub fn create_for(&self, shape: Shape, tag: u8, purpose: ChargeFor) -> Result<Exclusive<'_>, CreateError> {
+    pub fn create_for(
+        &self,
+        shape: Shape,
+        tag: u8,
+        purpose: ChargeFor,
+    ) -> Result<Exclusive<'_>, CreateError> {
         let records = self.records(shape);
         let chunk = records.chunk_bytes(shape);
-        let index = records.ids.take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
+        let index = records
+            .ids
+            .take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
         let id = ExtentId::new(shape, index);
         let record = self.record(id).ok_or(CreateError::Numbers)?;
         // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.
@@ -298,7 +312,12 @@ impl Extents {
         let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
         while let Some(entered) = seen.enter() {
             // Acquire: as in `share`.
-            match record[0].compare_exchange_weak(seen.bits(), entered.bits(), Ordering::Acquire, Ordering::Relaxed) {
+            match record[0].compare_exchange_weak(
+                seen.bits(),
+                entered.bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(Shared::new(self, id, record, seen.tag())),
                 Err(now) => seen = State::from_bits(now),
             }
@@ -314,7 +333,12 @@ impl Extents {
         let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
         while let Some(closed) = seen.close() {
             // Acquire pairs with the Release of everybody who left: their reads are over and their writes are seen.
-            match record[0].compare_exchange_weak(seen.bits(), closed.bits(), Ordering::Acquire, Ordering::Relaxed) {
+            match record[0].compare_exchange_weak(
+                seen.bits(),
+                closed.bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(Exclusive::new(self, id, record)),
                 Err(now) => seen = State::from_bits(now),
             }
@@ -329,7 +353,12 @@ impl Extents {
         let mut seen = State::from_bits(state.load(Ordering::Relaxed));
         while let Some(marked) = seen.mark() {
             // Release pairs with the Acquire in `leave`: what the marker did before is seen by the one who does the work.
-            match state.compare_exchange_weak(seen.bits(), marked.bits(), Ordering::Release, Ordering::Relaxed) {
+            match state.compare_exchange_weak(
+                seen.bits(),
+                marked.bits(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 Err(now) => seen = State::from_bits(now),
             }
@@ -341,7 +370,8 @@ impl Extents {
     #[must_use]
     pub fn is_crowded(&self, id: ExtentId) -> bool {
         // Relaxed: a hint; whoever acts on it only gives up.
-        self.state(id).is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_crowded())
+        self.state(id)
+            .is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_crowded())
     }
 
     /// The owner's byte of a live extent. Stale as soon as it is returned, unless the caller holds what keeps the extent alive.
@@ -355,7 +385,9 @@ impl Extents {
     /// The extents of one shape there are. A snapshot, exact when nobody creates or ends any.
     pub fn live(&self, shape: Shape) -> impl Iterator<Item = ExtentId> {
         let ids = &self.records(shape).ids;
-        (0..ids.capacity() as u32).filter(|&index| ids.is_taken(index)).map(move |index| ExtentId::new(shape, index))
+        (0..ids.capacity() as u32)
+            .filter(|&index| ids.is_taken(index))
+            .map(move |index| ExtentId::new(shape, index))
     }
 
     /// Memory of all records, the owner's words and the number sets, in bytes.
@@ -365,7 +397,8 @@ impl Extents {
             .into_iter()
             .map(|shape| {
                 let records = self.records(shape);
-                records.ids.open_chunks() * records.chunk_bytes(shape) as usize + records.ids.own_bytes()
+                records.ids.open_chunks() * records.chunk_bytes(shape) as usize
+                    + records.ids.own_bytes()
             })
             .sum()
     }

@@ -43,7 +43,8 @@ impl<'z> Frame<'z> {
     /// Takes the page lock if nobody has it and the frame is not isolated. Never waits. While it is held the frame cannot be isolated.
     #[must_use]
     pub fn try_lock(&self) -> Option<PageLock<'_>> {
-        let free = |state: State| (!state.is_locked() && !state.is_isolated()).then(|| state.locked());
+        let free =
+            |state: State| (!state.is_locked() && !state.is_isolated()).then(|| state.locked());
         self.zone.tables.frames.update(self.pfn, free).map(|_| PageLock { frame: self })
     }
 }
@@ -118,7 +119,11 @@ mod tests {
     use crate::{Backing, FrameCount, MigrateType, PutError, Reclaim, ZoneConfig};
 
     fn zone() -> Zone {
-        let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         Zone::new(config).expect("a small zone")
     }
 
@@ -133,10 +138,18 @@ mod tests {
         let pfn = one(&zone).into_pfn();
         assert_eq!(zone.put(pfn), Ok(()));
         assert_eq!(zone.put(pfn), Err(PutError::NotInUse { pfn }));
-        let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        let block = zone.alloc_block(
+            Order::new(2).expect("small"),
+            MigrateType::Movable,
+            Reclaim::NotAllowed,
+        );
         let block = block.expect("free frames");
         let inside = Pfn(block.first().0 + 1);
-        assert_eq!(zone.put(inside), Err(PutError::NotInUse { pfn: inside }), "not the first frame of the block");
+        assert_eq!(
+            zone.put(inside),
+            Err(PutError::NotInUse { pfn: inside }),
+            "not the first frame of the block"
+        );
         drop(block);
         zone.check().expect("consistent");
     }

@@ -19,8 +19,12 @@ pub(crate) enum Shelf {
 pub(crate) const SHELVES: usize = MigrateType::ALL.len() + 1;
 
 impl Shelf {
-    pub(crate) const ALL: [Self; SHELVES] =
-        [Self::Of(MigrateType::Unmovable), Self::Of(MigrateType::Movable), Self::Of(MigrateType::Cma), Self::Isolated];
+    pub(crate) const ALL: [Self; SHELVES] = [
+        Self::Of(MigrateType::Unmovable),
+        Self::Of(MigrateType::Movable),
+        Self::Of(MigrateType::Cma),
+        Self::Isolated,
+    ];
 
     pub(crate) const fn index(self) -> usize {
         match self {
@@ -79,7 +83,14 @@ impl FreeLists {
     }
 
     /// Takes a block off its list and makes it `to`.
-    pub(crate) fn unlink(&mut self, frames: &Descriptors, pfn: Pfn, order: Order, shelf: Shelf, to: State) {
+    pub(crate) fn unlink(
+        &mut self,
+        frames: &Descriptors,
+        pfn: Pfn,
+        order: Order,
+        shelf: Shelf,
+        to: State,
+    ) {
         frames.change(pfn, State::free(order), to);
         let list = &mut self.lists[shelf.index()][order.index()];
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));

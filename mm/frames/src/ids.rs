@@ -100,7 +100,14 @@ impl Ids {
         let shard = |number| {
             Mutex::ranked(
                 sync::Rank::Shard,
-                Shard { first: NONE, vacant: NONE, fresh: number as u32, opened: 0, emptied: NONE, leaving: 0 },
+                Shard {
+                    first: NONE,
+                    vacant: NONE,
+                    fresh: number as u32,
+                    opened: 0,
+                    emptied: NONE,
+                    leaving: 0,
+                },
             )
         };
         Ok(Self {
@@ -175,7 +182,11 @@ impl Ids {
         Ok((word * BITS + bit) as u32)
     }
 
-    fn open_chunk<E>(&self, shard: &mut Shard, opening: impl Fn(Opening) -> Result<(), E>) -> Result<(), TakeError<E>> {
+    fn open_chunk<E>(
+        &self,
+        shard: &mut Shard,
+        opening: impl Fn(Opening) -> Result<(), E>,
+    ) -> Result<(), TakeError<E>> {
         if let Some(chunk) = self.pop_emptied(shard) {
             // Its records are there and charged.
             self.push(shard, chunk);
@@ -187,7 +198,8 @@ impl Ids {
             return Err(TakeError::Exhausted);
         }
         let set_bytes = if was_open { 0 } else { SET_BYTES };
-        opening(Opening { first: chunk as usize * CHUNK, set_bytes }).map_err(TakeError::Refused)?;
+        opening(Opening { first: chunk as usize * CHUNK, set_bytes })
+            .map_err(TakeError::Refused)?;
         if was_open {
             shard.vacant = Links::of(&self.links[chunk as usize]).next;
         } else {
@@ -251,7 +263,8 @@ impl Ids {
     /// Locking: the shards, one after the other; `emptied` is called without, since it may call the OS.
     pub fn release_emptied(&self, mut emptied: impl FnMut(usize)) -> bool {
         // Relaxed: a hint; a chunk that is missed is for the next call.
-        self.emptied.load(Relaxed) > 0 && (0..self.shards.len()).any(|number| self.release_from(number, &mut emptied))
+        self.emptied.load(Relaxed) > 0
+            && (0..self.shards.len()).any(|number| self.release_from(number, &mut emptied))
     }
 
     fn release_from(&self, number: usize, emptied: impl FnOnce(usize)) -> bool {
@@ -279,7 +292,9 @@ impl Ids {
     /// Whether the index is taken. A snapshot, exact when nobody changes the set.
     #[must_use]
     pub fn is_taken(&self, index: u32) -> bool {
-        self.taken.get(index as usize / BITS).is_some_and(|word| word.load(Relaxed) & 1 << (index as usize % BITS) != 0)
+        self.taken
+            .get(index as usize / BITS)
+            .is_some_and(|word| word.load(Relaxed) & 1 << (index as usize % BITS) != 0)
     }
 
     /// Chunks whose records are in memory.
@@ -291,7 +306,8 @@ impl Ids {
     /// Memory of the set itself, in bytes; the records it counts are the owner's.
     #[must_use]
     pub fn own_bytes(&self) -> usize {
-        let touched: usize = self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
+        let touched: usize =
+            self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
         touched * SET_BYTES as usize
     }
 

@@ -37,7 +37,9 @@ impl Zone {
     #[must_use]
     pub fn buddyinfo(&self) -> BuddyInfo {
         let free = self.free_blocks(&self.buddy.lock());
-        BuddyInfo { free: std::array::from_fn(|order| free.iter().map(|blocks| blocks[order]).sum()) }
+        BuddyInfo {
+            free: std::array::from_fn(|order| free.iter().map(|blocks| blocks[order]).sum()),
+        }
     }
 
     /// Free blocks of each type and order, and how many pageblocks each type has.
@@ -57,7 +59,8 @@ impl Zone {
             }
         }
         let pairs = self.tables.released.pairs();
-        free[RELEASED][Order::PAGEBLOCK.index()] = self.tables.released.members().saturating_sub(2 * pairs);
+        free[RELEASED][Order::PAGEBLOCK.index()] =
+            self.tables.released.members().saturating_sub(2 * pairs);
         free[RELEASED][Order::MAX.index()] = pairs;
         free
     }
@@ -109,20 +112,30 @@ mod tests {
     use crate::{Backing, FrameCount, MigrateType, Reclaim, ZoneConfig};
 
     fn zone() -> Zone {
-        let config = ZoneConfig { capacity: FrameCount(4096), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(4096),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         Zone::new(config).expect("a small zone")
     }
 
     /// Digits become `N`, runs of blanks become one: what a script that splits at blanks sees.
     fn shape(line: &str) -> Vec<String> {
-        let mark = |word: &str| if word.chars().all(|c| c.is_ascii_digit()) { "N".into() } else { word.to_owned() };
+        let mark = |word: &str| {
+            if word.chars().all(|c| c.is_ascii_digit()) { "N".into() } else { word.to_owned() }
+        };
         line.split_whitespace().map(mark).collect()
     }
 
     #[test]
     fn buddyinfo_reads_like_the_kernels() {
         let zone = zone();
-        let held = zone.alloc_block(Order::new(3).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        let held = zone.alloc_block(
+            Order::new(3).expect("small"),
+            MigrateType::Movable,
+            Reclaim::NotAllowed,
+        );
         assert!(held.is_ok());
         assert_eq!(
             zone.buddyinfo().to_string(),
@@ -146,7 +159,9 @@ mod tests {
         let zone = zone();
         let held: Vec<_> = [MigrateType::Unmovable, MigrateType::Movable, MigrateType::Movable]
             .into_iter()
-            .map(|kind| zone.alloc_block(Order::PAGEBLOCK, kind, Reclaim::NotAllowed).expect("free blocks"))
+            .map(|kind| {
+                zone.alloc_block(Order::PAGEBLOCK, kind, Reclaim::NotAllowed).expect("free blocks")
+            })
             .collect();
         drop(held);
         zone.trim();

@@ -4,7 +4,9 @@ use std::sync::{Mutex, Weak};
 use std::time::Instant;
 
 use super::*;
-use crate::{Backing, Frame, MigrateType, Order, OwnedBlock, Priority, Reclaim, Shrinker, ZoneConfig};
+use crate::{
+    Backing, Frame, MigrateType, Order, OwnedBlock, Priority, Reclaim, Shrinker, ZoneConfig,
+};
 
 /// What the writer may use.
 const LIMIT: u64 = 4096;
@@ -15,7 +17,10 @@ struct Cache(Mutex<Vec<OwnedBlock>>);
 
 impl Cache {
     fn of(zone: &Arc<Zone>, frames: u64) -> Arc<Self> {
-        let take = |_| zone.alloc_owned_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        let take = |_| {
+            zone.alloc_owned_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed)
+                .expect("room")
+        };
         Arc::new(Self(Mutex::new((0..frames).map(take).collect())))
     }
 
@@ -38,7 +43,12 @@ impl Shrinker for Cache {
 
 fn zone() -> Arc<Zone> {
     let limit = Some(FrameCount(LIMIT));
-    let config = ZoneConfig { capacity: FrameCount(8192), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(8192),
+        limit,
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
@@ -51,7 +61,8 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn write(zone: &Zone) -> Frame<'_> {
-    zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).expect("a cache gives way")
+    zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()))
+        .expect("a cache gives way")
 }
 
 /// Registers a cache that fills most of the zone, and then takes nearly all of the zone frame by frame.
@@ -72,7 +83,9 @@ fn fill_beside_a_cache(zone: &Arc<Zone>, mut after_each: impl FnMut()) {
 fn r337_a_slow_writer_never_reclaims_itself() {
     let zone = zone();
     let _kswapd = Kswapd::start(&zone).expect("a thread");
-    fill_beside_a_cache(&zone, || wait_for("memory is reclaimed", || zone.pressure() < Pressure::BelowLow));
+    fill_beside_a_cache(&zone, || {
+        wait_for("memory is reclaimed", || zone.pressure() < Pressure::BelowLow)
+    });
     let stat = zone.vmstat();
     assert_eq!((stat.allocstall, stat.pgsteal_direct), (0, 0));
     assert!(stat.pageoutrun > 1 && stat.pgsteal_kswapd > LIMIT / 2, "{stat:?}");
@@ -105,7 +118,9 @@ fn runs_in_vain_are_few() {
     // After 10, 20, 40, 80, 160 ms.
     assert!(zone.vmstat().pageoutrun <= before + 6, "{} runs", zone.vmstat().pageoutrun - before);
     drop(held);
-    fill_beside_a_cache(&zone, || wait_for("memory is reclaimed", || zone.pressure() < Pressure::BelowLow));
+    fill_beside_a_cache(&zone, || {
+        wait_for("memory is reclaimed", || zone.pressure() < Pressure::BelowLow)
+    });
     assert_eq!(zone.vmstat().allocstall, 0);
 }
 

@@ -51,7 +51,11 @@ fn terabyte(touched: usize) -> Arc<Store> {
     }
     zone.drain();
     let stats = zone.stats();
-    assert_eq!(stats.committed.0, blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES), "nothing else was begun");
+    assert_eq!(
+        stats.committed.0,
+        blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES),
+        "nothing else was begun"
+    );
     assert!((99..=102).contains(&(stats.in_use.0 * 10_000 / TERABYTE)), "{stats:?}");
     assert!(stats.online.0 > TERABYTE * 999 / 1000, "{stats:?}");
     store
@@ -77,7 +81,12 @@ struct Seen {
 }
 
 /// Makes a call so often, and measures. What it returns is dropped after that.
-fn measure<T>(zone: &Zone, call: impl Into<String>, rounds: usize, mut work: impl FnMut() -> T) -> Seen {
+fn measure<T>(
+    zone: &Zone,
+    call: impl Into<String>,
+    rounds: usize,
+    mut work: impl FnMut() -> T,
+) -> Seen {
     zone.buddy.holds.start();
     let mut took = Duration::ZERO;
     for _ in 0..rounds {
@@ -87,7 +96,8 @@ fn measure<T>(zone: &Zone, call: impl Into<String>, rounds: usize, mut work: imp
         drop(returned);
     }
     let holds = zone.buddy.holds.stop();
-    let hold = holds.len().checked_sub(1 + holds.len() / 1000).map_or(Duration::ZERO, |at| holds[at]);
+    let hold =
+        holds.len().checked_sub(1 + holds.len() / 1000).map_or(Duration::ZERO, |at| holds[at]);
     Seen { call: call.into(), holds: holds.len(), hold, took }
 }
 
@@ -156,28 +166,37 @@ fn plain_calls() -> Vec<Seen> {
             kinds.into_iter().for_each(|kind| drop(take(kind)));
         }),
         measure(zone, "alloc_frame of many", 4, || {
-            let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+            let take =
+                |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
             drop((0..5000).map(take).collect::<Vec<_>>());
         }),
-        measure(zone, "alloc_held_frame", 1000, || drop(zone.alloc_held_frame(MigrateType::Movable))),
+        measure(zone, "alloc_held_frame", 1000, || {
+            drop(zone.alloc_held_frame(MigrateType::Movable))
+        }),
         measure(zone, "drain", 1000, || zone.drain()),
         measure(zone, "settle", 1000, || zone.settle()),
         measure(zone, "stats", 1000, || assert!(zone.stats().in_use.0 > 0)),
         measure(zone, "vmstat", 1000, || assert_eq!(zone.vmstat().nr_isolated, 0)),
         measure(zone, "buddyinfo", 1000, || assert!(zone.buddyinfo().blocks(Order::PAGEBLOCK) > 0)),
-        measure(zone, "pagetypeinfo", 1000, || assert!(zone.pagetypeinfo().to_string().contains("Movable"))),
+        measure(zone, "pagetypeinfo", 1000, || {
+            assert!(zone.pagetypeinfo().to_string().contains("Movable"))
+        }),
         measure(zone, "fragmentation", 1000, || assert!(zone.fragmentation() <= 100)),
         measure(zone, "watermarks, pressure", 1000, || {
             assert!(zone.watermarks().low.0 > 0 && zone.pressure() == Pressure::Relaxed)
         }),
         measure(zone, "advance", 1000, || drop(zone.advance(FrameCount(1)))),
         measure(zone, "set_limit", 200, || {
-            [Some(FrameCount(TERABYTE / 2)), None].into_iter().for_each(|limit| zone.set_limit(limit))
+            [Some(FrameCount(TERABYTE / 2)), None]
+                .into_iter()
+                .for_each(|limit| zone.set_limit(limit))
         }),
     ];
     for order in orders() {
         seen.push(measure(zone, format!("alloc_block of {order}, free"), 300, || {
-            kinds.into_iter().for_each(|kind| drop(zone.alloc_block(order, kind, Reclaim::NotAllowed).expect("room")));
+            kinds.into_iter().for_each(|kind| {
+                drop(zone.alloc_block(order, kind, Reclaim::NotAllowed).expect("room"))
+            });
         }));
     }
     seen.push(measure(zone, "trim", 1, || zone.trim()));
@@ -207,20 +226,30 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     }
     let mut proactive = Proactive::new(Proactiveness::new(100).expect("percent"));
     seen.push(measure(zone, "Proactive::step", 50, || _ = proactive.step(zone, budget)));
-    assert!(zone.vmstat().pgmigrate_success > 0, "compaction has something to do: {:?}", zone.vmstat());
+    assert!(
+        zone.vmstat().pgmigrate_success > 0,
+        "compaction has something to do: {:?}",
+        zone.vmstat()
+    );
     let top = Pfn(TERABYTE as u32 - 40 * PAGEBLOCK_FRAMES);
-    for (place, first) in
-        [("used", Pfn(SPREAD as u32 * PAGEBLOCK_FRAMES)), ("free", Pfn(PAGEBLOCK_FRAMES)), ("last", top)]
-    {
+    for (place, first) in [
+        ("used", Pfn(SPREAD as u32 * PAGEBLOCK_FRAMES)),
+        ("free", Pfn(PAGEBLOCK_FRAMES)),
+        ("last", top),
+    ] {
         for blocks in [1, 32] {
             let range = first..first.plus(blocks * PAGEBLOCK_FRAMES);
-            seen.push(measure(zone, format!("alloc_contig of {blocks} pageblocks, {place}"), 5, || {
-                zone.alloc_contig(range.clone(), ContigRequest { mode: Mode::Sync, budget })
-            }));
+            seen.push(measure(
+                zone,
+                format!("alloc_contig of {blocks} pageblocks, {place}"),
+                5,
+                || zone.alloc_contig(range.clone(), ContigRequest { mode: Mode::Sync, budget }),
+            ));
         }
     }
     seen.push(measure(zone, "alloc_contig of everything", 2, || {
-        let all = zone.alloc_contig(Pfn(0)..Pfn(TERABYTE as u32), ContigRequest { mode: Mode::Sync, budget });
+        let all = zone
+            .alloc_contig(Pfn(0)..Pfn(TERABYTE as u32), ContigRequest { mode: Mode::Sync, budget });
         assert!(matches!(all, Err(ContigError::OutOfTime)), "{all:?}");
     }));
     for frames in [1, 3, 512, 513, 16 << 10, 1 << 20, TERABYTE] {
@@ -247,20 +276,27 @@ fn direct_compaction_in_vain_ends_in_time() {
 fn searches_in_vain(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
     let capacity = FrameCount::holding(16 << 30);
     let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space");
-    let mut held: Vec<_> =
-        (0..capacity.0).map(|_| zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).expect("room")).collect();
+    let mut held: Vec<_> = (0..capacity.0)
+        .map(|_| zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).expect("room"))
+        .collect();
     held.retain(|frame| frame.pfn().0 % 2 == 0);
     zone.drain();
     let orders = [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX];
     let searches = orders.map(|order| {
         measure(&zone, format!("search for a block of {order}"), 1, || {
-            assert_eq!(zone.capture(order, MigrateType::Unmovable, budget.start()), Err(Outcome::OutOfTime));
+            assert_eq!(
+                zone.capture(order, MigrateType::Unmovable, budget.start()),
+                Err(Outcome::OutOfTime)
+            );
         })
     });
     let requests = orders.map(|order| {
         measure(&zone, format!("alloc_block of {order}"), 1, || {
             let request = Reclaim::Allowed(NoLocksHeld::promise());
-            assert_eq!(zone.alloc_block(order, MigrateType::Unmovable, request).map(drop), Err(AllocError::NoFrames));
+            assert_eq!(
+                zone.alloc_block(order, MigrateType::Unmovable, request).map(drop),
+                Err(AllocError::NoFrames)
+            );
         })
     });
     assert_eq!(zone.vmstat().compact_stall, 3);
@@ -270,14 +306,17 @@ fn searches_in_vain(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
 /// For one frame of an empty zone nothing is looked at but the place it comes from, however large the zone is.
 #[test]
 fn one_contiguous_frame_of_an_empty_zone_is_cheap() {
-    let zone =
-        Zone::new(ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() }).expect("address space");
+    let zone = Zone::new(ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() })
+        .expect("address space");
     let start = thread_cpu_time();
-    let one = zone.alloc_contig_frames(FrameCount(1), ContigRequest::default()).expect("an empty zone");
+    let one =
+        zone.alloc_contig_frames(FrameCount(1), ContigRequest::default()).expect("an empty zone");
     let took = thread_cpu_time() - start;
     assert_eq!(one.first(), Pfn(0));
     assert!(took < Duration::from_millis(5), "{took:?}");
-    let rest = zone.alloc_contig_frames(FrameCount(3 << 20), ContigRequest::default()).expect("an empty zone");
+    let rest = zone
+        .alloc_contig_frames(FrameCount(3 << 20), ContigRequest::default())
+        .expect("an empty zone");
     assert_eq!(rest.first(), Pfn(PAGEBLOCK_FRAMES));
 }
 
@@ -285,10 +324,12 @@ fn one_contiguous_frame_of_an_empty_zone_is_cheap() {
 #[test]
 fn the_cheapest_ranges_are_found() {
     let capacity = FrameCount(64 * u64::from(PAGEBLOCK_FRAMES));
-    let zone = Zone::new(ZoneConfig { capacity, backing: Backing::Heap, ..ZoneConfig::default() }).expect("small");
+    let zone = Zone::new(ZoneConfig { capacity, backing: Backing::Heap, ..ZoneConfig::default() })
+        .expect("small");
     let zone = Arc::new(zone);
     let store = Store::new(zone.reserve_owner().expect("the only one"), 4096);
-    let ids: Vec<_> = (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(Shape::Chain, 16, 7)).collect();
+    let ids: Vec<_> =
+        (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(Shape::Chain, 16, 7)).collect();
     // Of pageblock `n`, `n * 37 % 29` chains stay.
     let stays = |number: usize| number % 32 < (number / 32) * 37 % 29 + 1;
     ids.iter().enumerate().filter(|&(number, _)| !stays(number)).for_each(|(_, &id)| store.end(id));
@@ -299,9 +340,13 @@ fn the_cheapest_ranges_are_found() {
     let deadline = Budget::unlimited().start();
     let firsts = |found: Vec<Pfn>| found.into_iter().map(|pfn| pfn.block().0).collect::<Vec<_>>();
     let expected: Vec<_> = blocks.iter().map(|&(_, block)| block).take(16).collect();
-    assert_eq!(firsts(contig::ranges::best(&zone, PAGEBLOCK_FRAMES, deadline).expect("time")), expected);
+    assert_eq!(
+        firsts(contig::ranges::best(&zone, PAGEBLOCK_FRAMES, deadline).expect("time")),
+        expected
+    );
     for length in [2, 5, 33] {
-        let sum = |first: u32| ((first..first + length).map(|block| cost(block).0).sum::<u32>(), first);
+        let sum =
+            |first: u32| ((first..first + length).map(|block| cost(block).0).sum::<u32>(), first);
         let mut runs: Vec<_> = (0..=64 - length).map(sum).collect();
         runs.sort_unstable();
         let expected: Vec<_> = runs.iter().map(|&(_, first)| first).take(16).collect();

@@ -47,7 +47,9 @@ impl Frame<'_> {
     /// [`LendError`]. Some may have gone before one was refused; that is harmless, since the bytes were nobody's.
     pub fn discard_all(frames: &mut [Frame<'_>]) -> Result<(), LendError> {
         frames.sort_unstable_by_key(Frame::pfn);
-        for run in frames.chunk_by(|a, b| a.pfn().plus(1) == b.pfn() && std::ptr::eq(a.zone(), b.zone())) {
+        for run in
+            frames.chunk_by(|a, b| a.pfn().plus(1) == b.pfn() && std::ptr::eq(a.zone(), b.zone()))
+        {
             run.iter().try_for_each(|frame| alone(frame.zone(), frame.pfn()))?;
             // A run is at most all frames of a zone, which are fewer than u32::MAX.
             run[0].zone().arena().give_back(run[0].pfn(), run.len() as u32)?;
@@ -111,7 +113,11 @@ impl Zone {
         self.note_failures();
         let mut buddy = self.buddy.lock();
         let mut taken = [Pfn(0)];
-        let count = if buddy.headroom() > 0 { buddy.take_held(&self.tables, migrate_type, &mut taken) } else { 0 };
+        let count = if buddy.headroom() > 0 {
+            buddy.take_held(&self.tables, migrate_type, &mut taken)
+        } else {
+            0
+        };
         drop(buddy);
         (count == 1).then(|| {
             self.tables.frames.change(taken[0], State::CACHED, State::used(Order::SINGLE));
@@ -130,7 +136,11 @@ impl Zone {
         // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.
         let whole = self.tables.idle.lowest_outside(&buddy.region).is_some();
         let may = whole && buddy.headroom() >= u64::from(order.frames());
-        let first = if may { buddy.take_block(&self.tables, migrate_type, order, State::used(order)) } else { None };
+        let first = if may {
+            buddy.take_block(&self.tables, migrate_type, order, State::used(order))
+        } else {
+            None
+        };
         first.map(|first| OwnedBlock { zone: Arc::clone(self), first, order })
     }
 }
@@ -155,7 +165,11 @@ impl Lent {
     /// When it never had so many: the owner counts wrongly, and so would the zone.
     pub fn remove(&self, frames: FrameCount) {
         let less = self.frames.fetch_update(Relaxed, Relaxed, |lent| lent.checked_sub(frames.0));
-        assert!(less.is_ok() || std::thread::panicking(), "{frames} come back, but only {:?} were lent", less);
+        assert!(
+            less.is_ok() || std::thread::panicking(),
+            "{frames} come back, but only {:?} were lent",
+            less
+        );
         self.zone.lent.frames.fetch_sub(frames.0, Relaxed);
     }
 }

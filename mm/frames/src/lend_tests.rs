@@ -9,7 +9,8 @@ fn zone(backing: Backing) -> Arc<Zone> {
 }
 
 fn block(zone: &Arc<Zone>) -> OwnedBlock {
-    zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks")
+    zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
+        .expect("free blocks")
 }
 
 #[test]
@@ -26,8 +27,13 @@ fn an_owned_block_is_freed_once_and_keeps_its_zone() {
 #[test]
 fn a_frame_that_an_extent_has_keeps_its_bytes() {
     let zone = zone(Backing::Anonymous);
-    let extents =
-        Extents::new(zone.reserve_owner().expect("a number"), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let extents = Extents::new(
+        zone.reserve_owner().expect("a number"),
+        8,
+        OwnerWords::default(),
+        Backing::Heap,
+    )
+    .expect("small");
     let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
     extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
     extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
@@ -42,8 +48,13 @@ fn a_frame_that_an_extent_has_keeps_its_bytes() {
 #[test]
 fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
     let zone = zone(Backing::Anonymous);
-    let extents =
-        Extents::new(zone.reserve_owner().expect("a number"), 8, OwnerWords::default(), Backing::Heap).expect("small");
+    let extents = Extents::new(
+        zone.reserve_owner().expect("a number"),
+        8,
+        OwnerWords::default(),
+        Backing::Heap,
+    )
+    .expect("small");
     let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
     extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
     extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
@@ -84,7 +95,8 @@ fn only_memory_that_is_there_is_held() {
     // Of another type, and no more than the limit lets anybody have.
     zone.set_limit(Some(FrameCount(511)));
     assert!(zone.alloc_held_block(movable).is_none());
-    let all: Vec<_> = std::iter::from_fn(|| zone.alloc_held_frame(MigrateType::Unmovable)).collect();
+    let all: Vec<_> =
+        std::iter::from_fn(|| zone.alloc_held_frame(MigrateType::Unmovable)).collect();
     assert_eq!(all.len(), 511);
     drop(all);
     zone.check().expect("consistent");

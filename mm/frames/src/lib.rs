@@ -49,21 +49,25 @@ pub use advance::Advance;
 pub use budget::{Budget, Deadline};
 pub use charge::{ChargeFor, MemoryUse};
 pub use check::CheckError;
-pub use compaction::{CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness};
+pub use compaction::{
+    CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness,
+};
 pub use contig::{Contig, ContigError, ContigRequest};
 pub use error::{AllocError, PutError, ZoneError};
 pub use events::VmStat;
 pub use extent::*;
 pub use frame::{Block, Frame, PageLock};
-pub use geometry::{FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE};
+pub use geometry::{
+    FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE,
+};
 pub use info::{BuddyInfo, PageTypeInfo};
 pub use kswapd::{Kswapd, KswapdError};
 pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use memory_failure::{MemoryFailureStats, OfflineError};
 pub use migrate::{
-    Accepted, AdoptError, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner, OwnersExhausted, Refused,
-    Target, Targets, Vacated,
+    Accepted, AdoptError, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner,
+    OwnersExhausted, Refused, Target, Targets, Vacated,
 };
 pub use reclaim::{NoLocksHeld, Reclaim};
 pub use release::{KEEP_ONE_IN, RELEASE_BATCH};

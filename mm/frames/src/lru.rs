@@ -99,7 +99,10 @@ impl Lru {
         Self {
             zone,
             owner,
-            lists: Mutex::ranked(sync::Rank::Leaf, Lists { inactive: list(), active: list(), added: 0, activated: 0 }),
+            lists: Mutex::ranked(
+                sync::Rank::Leaf,
+                Lists { inactive: list(), active: list(), added: 0, activated: 0 },
+            ),
         }
     }
 
@@ -165,7 +168,8 @@ impl Lru {
     #[must_use]
     pub fn stats(&self) -> LruStats {
         let lists = self.lists.lock();
-        let (inactive, active) = (FrameCount(lists.inactive.frames), FrameCount(lists.active.frames));
+        let (inactive, active) =
+            (FrameCount(lists.inactive.frames), FrameCount(lists.active.frames));
         LruStats { inactive, active, added: lists.added, activated: lists.activated }
     }
 
@@ -187,7 +191,11 @@ impl Lru {
     }
 
     /// The owner takes a frame back, if `reclaim` lets it: off its list and no longer movable.
-    pub(crate) fn take_back(&self, pfn: Pfn, reclaim: impl Fn(State) -> Option<State>) -> Option<()> {
+    pub(crate) fn take_back(
+        &self,
+        pfn: Pfn,
+        reclaim: impl Fn(State) -> Option<State>,
+    ) -> Option<()> {
         let mut lists = self.lists.lock();
         let off = |state: State| reclaim(state).map(|state| state.placed(Place::Off));
         let place = self.frames().update(pfn, off)?.place();
@@ -240,8 +248,11 @@ impl Lru {
             while next != NONE {
                 let pfn = Pfn(next);
                 let state = self.frames().state(pfn);
-                let fits = state.place() != Place::Off && (state.place() == Place::Active) == is_active;
-                let sound = self.has(state) && !state.is_isolated() && self.frames().previous(pfn) == previous;
+                let fits =
+                    state.place() != Place::Off && (state.place() == Place::Active) == is_active;
+                let sound = self.has(state)
+                    && !state.is_isolated()
+                    && self.frames().previous(pfn) == previous;
                 if !fits || !sound || counted == list.frames {
                     return Err(CheckError::State { pfn, state: state.bits() });
                 }
@@ -249,7 +260,11 @@ impl Lru {
                 (previous, next) = (pfn.0, self.frames().next(pfn));
             }
             if counted != list.frames || list.old != previous {
-                return Err(CheckError::Count { what: "frames on an LRU list", counted: list.frames, found: counted });
+                return Err(CheckError::Count {
+                    what: "frames on an LRU list",
+                    counted: list.frames,
+                    found: counted,
+                });
             }
         }
         Ok(())
@@ -264,7 +279,11 @@ impl Lists {
     /// Moves frames from the old end of the active list until it is no longer than the other one. They need to be touched again to stay.
     fn balance(&mut self, frames: &Descriptors) {
         for _ in 0..STEPS {
-            let Some(pfn) = self.active.oldest().filter(|_| self.active.frames > self.inactive.frames) else { return };
+            let Some(pfn) =
+                self.active.oldest().filter(|_| self.active.frames > self.inactive.frames)
+            else {
+                return;
+            };
             self.active.remove(frames, pfn);
             frames.update(pfn, |state| Some(state.placed(Place::Inactive)));
             self.inactive.push(frames, pfn);

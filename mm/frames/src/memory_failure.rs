@@ -148,7 +148,8 @@ impl Zone {
     pub fn memory_failure_stats(&self) -> MemoryFailureStats {
         self.note_failures();
         let retired = self.buddy.lock().retired;
-        let delayed = self.tables.failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
+        let delayed =
+            self.tables.failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
         MemoryFailureStats {
             total: FrameCount(self.tables.failed.count()),
             recovered: FrameCount(retired),
@@ -172,7 +173,11 @@ impl Zone {
     /// # Panics
     /// When the zone has no such frame.
     #[cfg(feature = "memory-failure-injection")]
-    pub fn inject_memory_failure(&self, pfn: Pfn, injection: sys::memory_failure::Injection) -> Result<(), String> {
+    pub fn inject_memory_failure(
+        &self,
+        pfn: Pfn,
+        injection: sys::memory_failure::Injection,
+    ) -> Result<(), String> {
         self.arena().inject(pfn, injection).map_err(|errno| errno.to_string())
     }
 }

@@ -7,13 +7,18 @@ use sync::atomic::Ordering::Relaxed;
 use crate::{Backing, Frame, FrameCount, MigrateType, Reclaim, Zone, ZoneConfig};
 
 fn zone() -> Arc<Zone> {
-    let config =
-        ZoneConfig { capacity: FrameCount(1024), lists: Some(1), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(1024),
+        lists: Some(1),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
 fn take_all(zone: &Zone) -> Vec<Frame<'_>> {
-    std::iter::from_fn(|| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()).collect()
+    std::iter::from_fn(|| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok())
+        .collect()
 }
 
 /// S-38: a look for failures passed the list over while its holder put the frame there.

@@ -69,7 +69,11 @@ impl Facts {
 
     fn bits(self) -> u32 {
         let isolated = if self.isolated { ISOLATED } else { 0 };
-        self.residence as u32 | (self.migrate_type as u32) << 2 | isolated | self.free << 10 | self.reach << 20
+        self.residence as u32
+            | (self.migrate_type as u32) << 2
+            | isolated
+            | self.free << 10
+            | self.reach << 20
     }
 
     /// A pageblock that is about to be used.
@@ -147,7 +151,9 @@ impl Pageblocks {
     /// The same, counted anew for a check.
     pub(crate) fn recount(&self, online: u32) -> [u64; ROWS] {
         let mut counts = [0; ROWS];
-        (0..online).filter_map(|block| self.facts(BlockIndex(block)).row()).for_each(|row| counts[row] += 1);
+        (0..online)
+            .filter_map(|block| self.facts(BlockIndex(block)).row())
+            .for_each(|row| counts[row] += 1);
         counts
     }
 
@@ -213,7 +219,9 @@ mod tests {
 
     #[test]
     fn facts_read_back_as_they_were_made() {
-        for residence in [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released] {
+        for residence in
+            [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released]
+        {
             for migrate_type in MigrateType::ALL {
                 for (free, isolated) in [(0, false), (1, true), (PAGEBLOCK_FRAMES, true)] {
                     let reach = PAGEBLOCK_FRAMES - free;
@@ -222,7 +230,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Facts::from_bits(0).residence, Residence::Offline, "an untouched word means offline");
+        assert_eq!(
+            Facts::from_bits(0).residence,
+            Residence::Offline,
+            "an untouched word means offline"
+        );
     }
 
     #[test]

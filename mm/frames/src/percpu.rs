@@ -107,7 +107,10 @@ impl CpuList {
     pub(crate) fn new(filled: &Arc<Filled>, index: usize) -> Self {
         let stack = Stack { frames: [Pfn(0); CAPACITY + 1], len: 0 };
         Self {
-            frames: Mutex::ranked(sync::Rank::CpuList, Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 }),
+            frames: Mutex::ranked(
+                sync::Rank::CpuList,
+                Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 },
+            ),
             len: AtomicU32::new(0),
             filled: Arc::clone(filled),
             index,

@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use crate::state::State;
 use crate::{
-    AllocError, Backing, CheckError, CompactRequest, ContigError, ContigRequest, Frame, FrameCount, MigrateType,
-    NoLocksHeld, Order, Outcome, Reclaim, Zone, ZoneConfig,
+    AllocError, Backing, CheckError, CompactRequest, ContigError, ContigRequest, Frame, FrameCount,
+    MigrateType, NoLocksHeld, Order, Outcome, Reclaim, Zone, ZoneConfig,
 };
 
 const MOVABLE: MigrateType = MigrateType::Movable;
 
 fn zone() -> Arc<Zone> {
-    let config =
-        ZoneConfig { capacity: FrameCount(2048), lists: Some(1), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(2048),
+        lists: Some(1),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
@@ -32,7 +36,8 @@ fn poison(zone: &Zone) {
     held.into_iter().for_each(mem::forget);
     zone.tables.frames.change(broken, State::CACHED, State::INSIDE);
     assert!(zone.lists[0].len_hint() > 1, "frames are at hand");
-    catch_unwind(AssertUnwindSafe(|| zone.drain())).expect_err("the frame is not what the list says");
+    catch_unwind(AssertUnwindSafe(|| zone.drain()))
+        .expect_err("the frame is not what the list says");
 }
 
 #[test]
@@ -54,9 +59,16 @@ fn a_poisoned_zone_hands_out_nothing() {
     let reclaim = Reclaim::Allowed(NoLocksHeld::promise());
     assert_eq!(zone.alloc_frame(MOVABLE, reclaim).map(drop), Err(refused));
     for order in Order::SINGLE.and_larger() {
-        assert_eq!(zone.alloc_block(order, MOVABLE, Reclaim::NotAllowed).map(drop), Err(refused), "{order}");
+        assert_eq!(
+            zone.alloc_block(order, MOVABLE, Reclaim::NotAllowed).map(drop),
+            Err(refused),
+            "{order}"
+        );
     }
-    assert_eq!(zone.alloc_owned_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).map(drop), Err(refused));
+    assert_eq!(
+        zone.alloc_owned_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).map(drop),
+        Err(refused)
+    );
     assert!(zone.alloc_held_frame(MOVABLE).is_none());
     assert!(zone.alloc_held_block(MOVABLE).is_none());
     assert_eq!(room.take(MOVABLE).map(drop), Err(refused));

@@ -61,7 +61,11 @@ impl Zone {
         {
             return Room::Captured(pfn);
         }
-        if self.reclaim_direct(FrameCount(order.frames().into()), promise).0 > 0 { Room::Made } else { Room::None }
+        if self.reclaim_direct(FrameCount(order.frames().into()), promise).0 > 0 {
+            Room::Made
+        } else {
+            Room::None
+        }
     }
 
     /// Has shrinkers give up frames for a request that would be refused: [`Zone::shrink`], counted as a stall.

@@ -90,13 +90,19 @@ impl<'z> Reservation<'z> {
         })
     }
 
-    fn take_from(&mut self, buddy: &mut Buddy, migrate_type: MigrateType, to: State) -> Option<Pfn> {
+    fn take_from(
+        &mut self,
+        buddy: &mut Buddy,
+        migrate_type: MigrateType,
+        to: State,
+    ) -> Option<Pfn> {
         if buddy.is_poisoned() {
             return None;
         }
         let pfn = buddy.take_block(&self.zone.tables, migrate_type, Order::SINGLE, to)?;
         // In the same step as the charge: the sum of both never changes.
-        buddy.reservations = buddy.reservations.checked_sub(1).expect("a frame is taken that was never reserved");
+        buddy.reservations =
+            buddy.reservations.checked_sub(1).expect("a frame is taken that was never reserved");
         self.frames -= 1;
         Some(pfn)
     }
@@ -137,7 +143,12 @@ mod tests {
 
     fn zone(limit: u64) -> Zone {
         let limit = Some(FrameCount(limit));
-        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            limit,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         Zone::new(config).expect("a small zone")
     }
 
@@ -152,7 +163,8 @@ mod tests {
         let other = alloc(&zone).expect("the fourth");
         assert_eq!(alloc(&zone).map(drop), Err(AllocError::Limit));
         assert_eq!(zone.reserve(FrameCount(1)).map(drop), Err(AllocError::Limit));
-        let taken: Vec<_> = (0..3).map(|_| reservation.take(MigrateType::Movable).expect("reserved")).collect();
+        let taken: Vec<_> =
+            (0..3).map(|_| reservation.take(MigrateType::Movable).expect("reserved")).collect();
         assert_eq!(reservation.take(MigrateType::Movable).map(drop), Err(AllocError::Limit));
         assert_eq!((zone.stats().reserved, zone.stats().in_use), (FrameCount(0), FrameCount(4)));
         drop((taken, other));

@@ -81,7 +81,10 @@ impl Zone {
         priority: Priority,
         shrinker: Weak<dyn Shrinker>,
     ) -> ShrinkerRegistration {
-        ShrinkerRegistration { zone: Arc::clone(self), number: self.shrinkers.add(priority, shrinker) }
+        ShrinkerRegistration {
+            zone: Arc::clone(self),
+            number: self.shrinkers.add(priority, shrinker),
+        }
     }
 
     /// Frames all shrinkers together could give up: an estimate.
@@ -104,7 +107,8 @@ impl Zone {
             if freed >= want.0 {
                 break;
             }
-            freed = freed.saturating_add(ask(|| shrinker.scan(FrameCount(want.0 - freed), promise)));
+            freed =
+                freed.saturating_add(ask(|| shrinker.scan(FrameCount(want.0 - freed), promise)));
         }
         FrameCount(freed)
     }
@@ -149,7 +153,12 @@ mod tests {
 
     fn full() -> Arc<Zone> {
         let limit = Some(FrameCount(0));
-        let config = ZoneConfig { capacity: FrameCount(1024), limit, backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            limit,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         Arc::new(Zone::new(config).expect("a small zone"))
     }
 
@@ -157,9 +166,16 @@ mod tests {
     #[test]
     fn r337_shrinkers_are_asked_in_turn_until_it_is_enough() {
         let (zone, asked) = (full(), Arc::default());
-        let shrinker = |name, says| Arc::new(Saying { name, says: Some(says), asked: Arc::clone(&asked) });
-        let all = [shrinker("balloon", 10), shrinker("cache", 3), shrinker("second cache", 2), shrinker("objects", 4)];
-        let priorities = [Priority::Balloon, Priority::Cache, Priority::Cache, Priority::Compaction];
+        let shrinker =
+            |name, says| Arc::new(Saying { name, says: Some(says), asked: Arc::clone(&asked) });
+        let all = [
+            shrinker("balloon", 10),
+            shrinker("cache", 3),
+            shrinker("second cache", 2),
+            shrinker("objects", 4),
+        ];
+        let priorities =
+            [Priority::Balloon, Priority::Cache, Priority::Cache, Priority::Compaction];
         let register = |(shrinker, priority): (&Arc<Saying>, Priority)| {
             let weak: Weak<dyn Shrinker> = Arc::downgrade(shrinker) as _;
             zone.register_shrinker(priority, weak)
@@ -184,13 +200,18 @@ mod tests {
         let quiet = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let broken = Arc::new(Saying { name: "broken", says: None, asked: Arc::clone(&asked) });
-        let liar = Arc::new(Saying { name: "liar", says: Some(u64::MAX), asked: Arc::clone(&asked) });
+        let liar =
+            Arc::new(Saying { name: "liar", says: Some(u64::MAX), asked: Arc::clone(&asked) });
         let (first, second): (Weak<dyn Shrinker>, Weak<dyn Shrinker>) =
             (Arc::downgrade(&broken) as _, Arc::downgrade(&liar) as _);
-        let _registered =
-            [zone.register_shrinker(Priority::Cache, first), zone.register_shrinker(Priority::Cache, second)];
+        let _registered = [
+            zone.register_shrinker(Priority::Cache, first),
+            zone.register_shrinker(Priority::Cache, second),
+        ];
         assert_eq!(zone.shrinkable(), FrameCount(u64::MAX));
-        let refused = zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).map(drop);
+        let refused = zone
+            .alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()))
+            .map(drop);
         std::panic::set_hook(quiet);
         assert_eq!(refused, Err(AllocError::Limit));
         assert_eq!(*asked.lock().expect("no panic inside"), [("broken", 1), ("liar", 1)].repeat(8));

@@ -172,7 +172,9 @@ impl State {
     /// Owned by `owner` from here on. Only for a single frame in use that has no owner yet.
     pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
         match (self.owner(), self.kind()) {
-            (None, Some(Kind::Used)) if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 => {
+            (None, Some(Kind::Used))
+                if self.references() > 0 && self.0 >> ORDER_SHIFT & ORDER_MASK == 0 =>
+            {
                 Some(Self(self.0 | (owner.0.get() as u32) << OWNER_SHIFT))
             }
             _ => None,
@@ -214,9 +216,15 @@ mod tests {
     fn every_state_reads_back_as_it_was_made() {
         for order in Order::SINGLE.and_larger() {
             let free = State::free(order);
-            assert_eq!((free.kind(), free.order(), free.references()), (Some(Kind::Free), Some(order), 0));
+            assert_eq!(
+                (free.kind(), free.order(), free.references()),
+                (Some(Kind::Free), Some(order), 0)
+            );
             let used = State::used(order);
-            assert_eq!((used.kind(), used.order(), used.references()), (Some(Kind::Used), Some(order), 1));
+            assert_eq!(
+                (used.kind(), used.order(), used.references()),
+                (Some(Kind::Used), Some(order), 1)
+            );
             assert_eq!(State::from_bits(used.bits()), used);
         }
         assert_eq!(State::INSIDE.kind(), Some(Kind::Inside));
@@ -234,7 +242,10 @@ mod tests {
             let owned = plain.owned_by(OwnerId(number)).expect("in use and without owner");
             let all = owned.locked().isolated();
             assert!(all.is_locked() && all.is_isolated());
-            assert_eq!((all.kind(), all.references(), all.owner()), (Some(Kind::Used), 1, Some(OwnerId(number))));
+            assert_eq!(
+                (all.kind(), all.references(), all.owner()),
+                (Some(Kind::Used), 1, Some(OwnerId(number)))
+            );
             assert_eq!(all.unlocked().not_isolated(), owned);
             assert_eq!(owned.disowned(), plain);
             for place in [Place::Off, Place::Inactive, Place::Referenced, Place::Active] {
@@ -244,8 +255,16 @@ mod tests {
             assert_eq!(owned.owned_by(OwnerId(NonZeroU8::MIN)), None, "one owner at a time");
         }
         assert_eq!(plain.owner(), None);
-        assert_eq!(State::CACHED.owned_by(OwnerId(NonZeroU8::MIN)), None, "a free frame has no owner");
-        assert_eq!(State::FROZEN.owned_by(OwnerId(NonZeroU8::MIN)), None, "a frozen frame is not adopted");
+        assert_eq!(
+            State::CACHED.owned_by(OwnerId(NonZeroU8::MIN)),
+            None,
+            "a free frame has no owner"
+        );
+        assert_eq!(
+            State::FROZEN.owned_by(OwnerId(NonZeroU8::MIN)),
+            None,
+            "a frozen frame is not adopted"
+        );
         let published = State::published(OwnerId(NonZeroU8::MIN));
         assert_eq!(plain.owned_by(OwnerId(NonZeroU8::MIN)), Some(published));
     }

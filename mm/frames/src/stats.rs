@@ -80,8 +80,10 @@ impl Zone {
             free_committed: FrameCount(committed.0.saturating_sub(buddy.charged)),
             released: frames(buddy.online.saturating_sub(buddy.committed)),
             blocks_released_total: buddy.released_total,
-            descriptor_bytes: Tables::committed_bytes(buddy.online, buddy.committed + buddy.releasing)
-                + buddy.memory.fixed
+            descriptor_bytes: Tables::committed_bytes(
+                buddy.online,
+                buddy.committed + buddy.releasing,
+            ) + buddy.memory.fixed
                 + self.lent.records(),
         }
     }

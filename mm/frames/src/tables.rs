@@ -44,14 +44,19 @@ impl Tables {
             released: set()?,
             in_use: set()?,
             skip: set()?,
-            failed: Arc::new(FailedPages::reserve(len * PAGEBLOCK_FRAMES as usize, FRAME_SIZE, backing)?),
+            failed: Arc::new(FailedPages::reserve(
+                len * PAGEBLOCK_FRAMES as usize,
+                FRAME_SIZE,
+                backing,
+            )?),
             len: blocks,
         })
     }
 
     /// Bytes of all tables that are committed when `resident` pageblocks of the first `online` have descriptors.
     pub(crate) fn committed_bytes(online: u32, resident: u32) -> u64 {
-        let descriptors = u64::from(resident) * u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
+        let descriptors =
+            u64::from(resident) * u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
         let sets = MigrateType::ALL.len() as u64 + 4;
         descriptors + Pageblocks::committed_bytes(online) + sets * BlockSet::committed_bytes(online)
     }

@@ -39,7 +39,8 @@ impl Watermarks {
     pub fn of(managed: FrameCount) -> Self {
         let kib_a_frame = (FRAME_SIZE as u64).div_ceil(1024);
         let kib = managed.0.saturating_mul(kib_a_frame);
-        let min = (kib.saturating_mul(16).isqrt().clamp(128, 256 << 10) / kib_a_frame).min(managed.0 / 8);
+        let min =
+            (kib.saturating_mul(16).isqrt().clamp(128, 256 << 10) / kib_a_frame).min(managed.0 / 8);
         let step = (min / 4).max(managed.0 / 1000);
         Self { min: FrameCount(min), low: FrameCount(min + step), high: FrameCount(min + 2 * step) }
     }
@@ -115,23 +116,36 @@ mod tests {
 
     #[test]
     fn pressure_rises_as_a_zone_fills() {
-        let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(512),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Zone::new(config).expect("a small zone");
         let mut seen = vec![zone.pressure()];
         let mut held = Vec::new();
-        while let Ok(block) = zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed) {
+        while let Ok(block) =
+            zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed)
+        {
             held.push(block);
             let now = zone.pressure();
             if seen.last() != Some(&now) {
                 seen.push(now);
             }
         }
-        assert_eq!(seen, [Pressure::Relaxed, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]);
+        assert_eq!(
+            seen,
+            [Pressure::Relaxed, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]
+        );
     }
 
     #[test]
     fn what_is_reserved_is_not_free() {
-        let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(512),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Zone::new(config).expect("a small zone");
         let all = zone.reserve(FrameCount(512)).expect("room");
         assert_eq!(zone.pressure(), Pressure::BelowMin);

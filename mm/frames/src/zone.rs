@@ -101,12 +101,16 @@ impl Zone {
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
         tables.blocks.set_aside(region.clone());
         let registry = Registry::new();
-        let cpu_lists: Arc<[CpuList]> = (0..lists).map(|list| CpuList::new(&filled, list)).collect();
+        let cpu_lists: Arc<[CpuList]> =
+            (0..lists).map(|list| CpuList::new(&filled, list)).collect();
         let memory = Memory {
             limit: config.memory_limit,
             reached: 0,
             charged: 0,
-            fixed: (size_of::<Self>() + lists * size_of::<CpuList>() + filled.bytes() + registry.bytes()) as u64,
+            fixed: (size_of::<Self>()
+                + lists * size_of::<CpuList>()
+                + filled.bytes()
+                + registry.bytes()) as u64,
             grain: config.grain(),
             exceeded: false,
         };
@@ -114,7 +118,8 @@ impl Zone {
         // What is set aside is found without a walk later on, with the lock held.
         buddy.bring_online(&tables, region.end);
         Ok(Self {
-            arena: Arena::reserve(frames, config.arena_backing(), Arc::clone(&tables.failed)).map_err(refused)?,
+            arena: Arena::reserve(frames, config.arena_backing(), Arc::clone(&tables.failed))
+                .map_err(refused)?,
             tables,
             buddy: ZoneLock::new(buddy, Arc::clone(&cpu_lists)),
             lists: cpu_lists,
@@ -158,16 +163,29 @@ impl Zone {
     ///
     /// # Errors
     /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
-    pub fn alloc_frame(&self, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Frame<'_>, AllocError> {
+    pub fn alloc_frame(
+        &self,
+        migrate_type: MigrateType,
+        reclaim: Reclaim,
+    ) -> Result<Frame<'_>, AllocError> {
         Ok(Frame::new(self, self.alloc_single(migrate_type, reclaim, State::used(Order::SINGLE))?))
     }
 
     /// As [`Zone::alloc_frame`], frozen: until the caller publishes it, or gives it back, nobody can get a reference to it.
-    pub(crate) fn alloc_frozen(&self, migrate_type: MigrateType, reclaim: Reclaim) -> Result<Pfn, AllocError> {
+    pub(crate) fn alloc_frozen(
+        &self,
+        migrate_type: MigrateType,
+        reclaim: Reclaim,
+    ) -> Result<Pfn, AllocError> {
         self.alloc_single(migrate_type, reclaim, State::FROZEN)
     }
 
-    fn alloc_single(&self, migrate_type: MigrateType, reclaim: Reclaim, to: State) -> Result<Pfn, AllocError> {
+    fn alloc_single(
+        &self,
+        migrate_type: MigrateType,
+        reclaim: Reclaim,
+        to: State,
+    ) -> Result<Pfn, AllocError> {
         self.note_failures();
         loop {
             let mut list = self.this_list().lock();
@@ -181,7 +199,9 @@ impl Zone {
                 }
                 some => some,
             };
-            let Some(pfn) = cached else { return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to) };
+            let Some(pfn) = cached else {
+                return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to);
+            };
             self.tables.frames.change(pfn, State::CACHED, to);
             return Ok(pfn);
         }
@@ -203,9 +223,11 @@ impl Zone {
         let mut buddy = self.buddy.lock();
         let room = buddy.headroom() >= u64::from(order.frames());
         let used = State::used(order);
-        let found = if room { buddy.take_block(&self.tables, migrate_type, order, used) } else { None };
+        let found =
+            if room { buddy.take_block(&self.tables, migrate_type, order, used) } else { None };
         drop(buddy);
-        let first = found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim, used), Ok)?;
+        let first =
+            found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim, used), Ok)?;
         Ok(Block::new(self, first, order))
     }
 
@@ -314,9 +336,15 @@ impl Zone {
 
     /// Frees frames without references, straight to the buddy lists. What they leave in the books changes in the same step: in between, somebody would get
     /// a frame beyond the limit.
-    pub(crate) fn free_frames(&self, frames: impl IntoIterator<Item = Pfn>, book: impl FnOnce(&mut Buddy)) {
+    pub(crate) fn free_frames(
+        &self,
+        frames: impl IntoIterator<Item = Pfn>,
+        book: impl FnOnce(&mut Buddy),
+    ) {
         let mut buddy = self.buddy.lock();
-        frames.into_iter().for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
+        frames
+            .into_iter()
+            .for_each(|pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
         if !buddy.is_poisoned() {
             book(&mut buddy);
         }
@@ -328,11 +356,18 @@ impl Zone {
     }
 
     /// Fills a list from one pageblock, lets it go and returns the first frame of what came.
-    fn refill(&self, mut list: Held<'_>, migrate_type: MigrateType, reclaim: &Reclaim) -> Option<Pfn> {
+    fn refill(
+        &self,
+        mut list: Held<'_>,
+        migrate_type: MigrateType,
+        reclaim: &Reclaim,
+    ) -> Option<Pfn> {
         let mut frames = [Pfn(0); percpu::BATCH];
         let mut buddy = self.buddy.lock();
         // At most BATCH.
-        let want = (percpu::capacity_for(buddy.charged) as usize).min(percpu::BATCH).min(buddy.headroom() as usize);
+        let want = (percpu::capacity_for(buddy.charged) as usize)
+            .min(percpu::BATCH)
+            .min(buddy.headroom() as usize);
         if want == 0 {
             return None;
         }
@@ -400,7 +435,10 @@ impl Zone {
     pub(crate) fn drain_lists_above(&self, capacity: u32) {
         for list in self.lists.iter().filter(|list| list.len_hint() > capacity) {
             // A list that is busy belongs to a thread that is just adapting it itself; a full drain waits for it.
-            let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() }) else { continue };
+            let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() })
+            else {
+                continue;
+            };
             let mut buddy = self.buddy.lock();
             list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
             self.adapt(&buddy);
@@ -431,7 +469,12 @@ impl Zone {
     }
 
     /// Looks with all lists empty; only this may refuse.
-    fn alloc_drained(&self, order: Order, migrate_type: MigrateType, to: State) -> Result<Pfn, AllocError> {
+    fn alloc_drained(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+        to: State,
+    ) -> Result<Pfn, AllocError> {
         let frames = u64::from(order.frames());
         self.look_drained(|buddy, lists| {
             let room = buddy.headroom() >= frames;

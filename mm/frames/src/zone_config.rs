@@ -90,7 +90,8 @@ pub(crate) fn region_of(cma: Option<CmaRegion>, blocks: u32) -> Result<Range<u32
     let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
     let end = first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
     // Pageblock numbers fit, since the end is inside the zone.
-    end.map(|end| (first / a_block) as u32..(end / a_block) as u32).ok_or(ZoneError::Region { region })
+    end.map(|end| (first / a_block) as u32..(end / a_block) as u32)
+        .ok_or(ZoneError::Region { region })
 }
 
 pub(crate) fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {

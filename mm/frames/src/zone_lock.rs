@@ -122,7 +122,8 @@ pub(crate) mod holds {
 
         /// What was measured since [`Holds::start`], shortest first.
         pub(crate) fn stop(&self) -> Vec<Duration> {
-            let mut holds = self.0.lock().expect("no panic while it is held").take().unwrap_or_default();
+            let mut holds =
+                self.0.lock().expect("no panic while it is held").take().unwrap_or_default();
             holds.sort_unstable();
             holds
         }

@@ -37,11 +37,14 @@ fn two_threads_never_own_the_same_frame() {
         let other = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || {
-                let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+                let frame = zone
+                    .alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+                    .expect("free frames");
                 frame.into_pfn()
             })
         };
-        let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let mine =
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
         let theirs = other.join().expect("no panic");
         assert_ne!(mine.pfn(), theirs);
         drop(mine);
@@ -56,21 +59,26 @@ fn a_limit_of_one_admits_one_and_refuses_only_while_it_is_used() {
         let zone = zone(Some(1));
         let other = {
             let zone = Arc::clone(&zone);
-            thread::spawn(move || match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
-                Ok(frame) => {
-                    drop(frame);
-                    true
-                }
-                Err(error) => {
-                    assert_eq!(error, AllocError::Limit);
-                    false
+            thread::spawn(move || {
+                match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+                    Ok(frame) => {
+                        drop(frame);
+                        true
+                    }
+                    Err(error) => {
+                        assert_eq!(error, AllocError::Limit);
+                        false
+                    }
                 }
             })
         };
         let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop).is_ok();
         let theirs = other.join().expect("no panic");
         assert!(mine || theirs, "one of them was alone");
-        assert!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok(), "now nobody uses it");
+        assert!(
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok(),
+            "now nobody uses it"
+        );
         zone.check().expect("consistent");
     });
 }
@@ -80,7 +88,10 @@ fn a_limit_of_one_admits_one_and_refuses_only_while_it_is_used() {
 fn a_reference_is_had_or_not_but_never_half() {
     model(|| {
         let zone = zone(None);
-        let pfn = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames").into_pfn();
+        let pfn = zone
+            .alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+            .expect("free frames")
+            .into_pfn();
         let other = {
             let zone = Arc::clone(&zone);
             // Comes while the other gives the last reference back: too late, or the frame lives until this one goes.
@@ -117,7 +128,8 @@ fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
 fn a_frame_freed_while_its_pageblock_is_claimed_is_not_lost() {
     model(|| {
         let zone = zone(None);
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let frame =
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
         let pfn = frame.into_pfn();
         let other = {
             let zone = Arc::clone(&zone);
@@ -151,7 +163,10 @@ fn a_reserved_frame_is_had_beside_another_allocation() {
             thread::spawn(move || {
                 let first = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
                 let second = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
-                assert!(first.is_ok() && second.is_err(), "one of two frames is reserved, then taken");
+                assert!(
+                    first.is_ok() && second.is_err(),
+                    "one of two frames is reserved, then taken"
+                );
             })
         };
         let mine = reservation.take(MigrateType::Movable).expect("reserved");
@@ -168,7 +183,8 @@ fn a_charge_and_an_allocation_do_not_both_take_the_last_room() {
     model(|| {
         let zone = zone(None);
         let needed = {
-            let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+            let frame =
+                zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
             drop(frame);
             let held = zone.stats().memory_bytes;
             zone.trim();

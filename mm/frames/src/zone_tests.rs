@@ -9,8 +9,13 @@ use crate::{Backing, ContigRequest};
 
 fn zone(frames: u64) -> Zone {
     let backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
-    Zone::new(ZoneConfig { capacity: FrameCount(frames), backing, lists: Some(2), ..ZoneConfig::default() })
-        .expect("a small zone")
+    Zone::new(ZoneConfig {
+        capacity: FrameCount(frames),
+        backing,
+        lists: Some(2),
+        ..ZoneConfig::default()
+    })
+    .expect("a small zone")
 }
 
 fn one(zone: &Zone) -> Result<Frame<'_>, AllocError> {
@@ -74,12 +79,20 @@ fn a_limit_below_what_is_in_use_refuses_until_enough_is_freed() {
 
 #[test]
 fn unusable_capacities_are_errors() {
-    let config = |frames| ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = |frames| ZoneConfig {
+        capacity: FrameCount(frames),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     let zone = |frames| Zone::new(config(frames));
     assert!(matches!(zone(0), Err(ZoneError::Capacity { .. })));
     assert!(matches!(zone(1 << 32), Err(ZoneError::Capacity { .. })));
     assert!(matches!(zone(u64::MAX), Err(ZoneError::Capacity { .. })));
-    assert_eq!(zone(1).expect("one frame").capacity(), FrameCount(512), "rounded up to whole pageblocks");
+    assert_eq!(
+        zone(1).expect("one frame").capacity(),
+        FrameCount(512),
+        "rounded up to whole pageblocks"
+    );
 }
 
 #[test]
@@ -99,8 +112,10 @@ fn types_do_not_share_pageblocks_while_there_is_room() {
 fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
     let zone = zone(1024);
     let take = |kind| zone.alloc_frame(kind, Reclaim::NotAllowed);
-    let first: Vec<_> = (0..10).map(|_| take(MigrateType::Unmovable).expect("free frames")).collect();
-    let mut second: Vec<_> = (0..512).map(|_| take(MigrateType::Movable).expect("free frames")).collect();
+    let first: Vec<_> =
+        (0..10).map(|_| take(MigrateType::Unmovable).expect("free frames")).collect();
+    let mut second: Vec<_> =
+        (0..512).map(|_| take(MigrateType::Movable).expect("free frames")).collect();
     zone.drain();
     // The first pageblock is nearly empty: the thief gets it as a whole.
     second.push(take(MigrateType::Movable).expect("stolen"));
@@ -155,7 +170,9 @@ fn the_last_frames_are_found_although_they_lie_on_other_lists() {
 fn a_block_of_the_largest_order_is_freed_while_half_of_it_is_claimed() {
     for half in 0..2 {
         let zone = zone(2048);
-        let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
+        let block = zone
+            .alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed)
+            .expect("an empty zone");
         let claimed = BlockIndex(block.first().block().0 + half);
         zone.buddy.lock().isolate(&zone.tables, claimed).expect("nobody else has it");
         drop(block);
@@ -182,7 +199,11 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
         go.send(()).expect("the thread waits");
         let result = answered.recv_timeout(std::time::Duration::from_secs(20));
         drop(other);
-        assert_eq!(result.expect("it waits for a list that is empty").expect("the answer"), None, "at the limit");
+        assert_eq!(
+            result.expect("it waits for a list that is empty").expect("the answer"),
+            None,
+            "at the limit"
+        );
     });
 }
 
@@ -200,7 +221,8 @@ fn a_claim_waits_for_a_frame_on_its_way_to_a_list() {
         zone.tables.frames.put(pfn).expect("in use");
         let facts = zone.tables.blocks.facts(pfn.block());
         assert!(!facts.isolated);
-        let claim = scope.spawn(|| zone.alloc_contig(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop));
+        let claim = scope
+            .spawn(|| zone.alloc_contig(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop));
         while !zone.tables.blocks.facts(pfn.block()).isolated {
             std::thread::yield_now();
         }
@@ -219,8 +241,13 @@ fn a_claim_waits_for_a_frame_on_its_way_to_a_list() {
 fn a_refusal_waits_for_no_empty_list() {
     let limit = Some(FrameCount(64));
     let lists = Some(16);
-    let config =
-        ZoneConfig { capacity: FrameCount(1024), limit, lists, backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(1024),
+        limit,
+        lists,
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     let zone = Zone::new(config).expect("a small zone");
     let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
     let held: Vec<_> = std::iter::from_fn(|| take().ok()).collect();

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use driver::{Driver, Mood};
 use frames::{
-    AllocError, Backing, Budget, CompactRequest, FrameCount, Goal, MigrateType, Mode, Movability, NoLocksHeld, Order,
-    Outcome, PAGEBLOCK_FRAMES, Proactive, ProactiveStep, Proactiveness, Reclaim, Watermarks, Zone, ZoneConfig,
+    AllocError, Backing, Budget, CompactRequest, FrameCount, Goal, MigrateType, Mode, Movability,
+    NoLocksHeld, Order, Outcome, PAGEBLOCK_FRAMES, Proactive, ProactiveStep, Proactiveness,
+    Reclaim, Watermarks, Zone, ZoneConfig,
 };
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
@@ -70,7 +71,11 @@ fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bo
     let block = zone.alloc_block(order, MigrateType::Unmovable, allowed);
     let late = start.elapsed() >= PATIENCE;
     let got = block.is_ok();
-    assert_eq!(zone.stats().in_use.0, in_use + if got { u64::from(order.frames()) } else { 0 }, "R-108");
+    assert_eq!(
+        zone.stats().in_use.0,
+        in_use + if got { u64::from(order.frames()) } else { 0 },
+        "R-108"
+    );
     driver.check();
     drop(block);
     zone.check().expect("consistent");
@@ -82,10 +87,16 @@ fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bo
 fn r111_s48_blocks_can_be_had_out_of_scattered_memory() {
     const SEEDS: u64 = if cfg!(miri) { 1 } else { 25 };
     for order in [2, 3, 9].map(|order| Order::new(order).expect("small")) {
-        let count = |movability| (1..=SEEDS).filter(|&seed| one_request(movability, order, seed)).count() as u64;
+        let count = |movability| {
+            (1..=SEEDS).filter(|&seed| one_request(movability, order, seed)).count() as u64
+        };
         let (on, off) = (count(Movability::On), count(Movability::Off));
         println!("{order}: {on} of {SEEDS} requests succeed, with movability off {off} of {SEEDS}");
-        assert_eq!((on, off), (SEEDS, 0), "requests that succeed with movability on and off, order {order}");
+        assert_eq!(
+            (on, off),
+            (SEEDS, 0),
+            "requests that succeed with movability on and off, order {order}"
+        );
     }
 }
 
@@ -97,12 +108,20 @@ fn r111_below_a_limit_the_same_holds() {
         let driver = Driver::new(&zone);
         scatter(&driver, u64::from(3 * BLOCK), 7);
         let in_use = zone.stats().in_use.0;
-        let ask = || zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        let ask = || {
+            zone.alloc_block(
+                order,
+                MigrateType::Unmovable,
+                Reclaim::Allowed(NoLocksHeld::promise()),
+            )
+        };
         zone.set_limit(Some(FrameCount(in_use + u64::from(order.frames()) - 1)));
         assert_eq!(ask().map(drop), Err(AllocError::Limit));
         let mut enough = in_use + 2 * u64::from(order.frames());
         // The watermark is that of the limit itself.
-        while enough < in_use + 2 * u64::from(order.frames()) + Watermarks::of(FrameCount(enough)).min.0 {
+        while enough
+            < in_use + 2 * u64::from(order.frames()) + Watermarks::of(FrameCount(enough)).min.0
+        {
             enough += 1;
         }
         zone.set_limit(Some(FrameCount(enough)));
@@ -126,7 +145,11 @@ fn a_pair_of_pageblocks_can_be_had_too() {
         }
     }
     zone.trim();
-    let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let block = zone.alloc_block(
+        Order::MAX,
+        MigrateType::Movable,
+        Reclaim::Allowed(NoLocksHeld::promise()),
+    );
     assert!(block.is_ok(), "{block:?}");
     driver.check();
 }
@@ -139,12 +162,19 @@ fn a_pair_that_cannot_be_had_begins_no_memory() {
     let pages = driver.fill();
     // A pinned page in the first half of each pair, nothing in the second.
     let pinned = |at: u32| at.is_multiple_of(2 * BLOCK);
-    (0..12 * BLOCK).zip(&pages).filter(|&(at, _)| !pinned(at)).for_each(|(_, &tag)| driver.let_go(tag));
+    (0..12 * BLOCK)
+        .zip(&pages)
+        .filter(|&(at, _)| !pinned(at))
+        .for_each(|(_, &tag)| driver.let_go(tag));
     driver.tags().into_iter().for_each(|tag| _ = driver.pin(tag));
     zone.trim();
     let before = zone.stats().committed;
     assert_eq!(before.0, u64::from(6 * BLOCK));
-    let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let block = zone.alloc_block(
+        Order::MAX,
+        MigrateType::Movable,
+        Reclaim::Allowed(NoLocksHeld::promise()),
+    );
     assert_eq!((block.map(drop), zone.vmstat().compact_fail), (Err(AllocError::NoFrames), 1));
     assert_eq!(zone.stats().committed, before);
     driver.check();
@@ -162,7 +192,9 @@ fn r110_requests_after_attempts_in_vain_are_put_off() {
         driver.pin(tag);
     });
     let order = Order::PAGEBLOCK;
-    let ask = || zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let ask = || {
+        zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()))
+    };
     let mut skipped = Vec::new();
     assert!(ask().is_err());
     for _ in 0..9 {
@@ -195,7 +227,11 @@ fn a_driver_that_never_lets_go_holds_nobody_up() {
         let before = (driver.places(), zone.stats().in_use);
         let start = Instant::now();
         let order = Order::PAGEBLOCK;
-        let block = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        let block = zone.alloc_block(
+            order,
+            MigrateType::Unmovable,
+            Reclaim::Allowed(NoLocksHeld::promise()),
+        );
         assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{mood:?}");
         for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
             let done = zone.compact(CompactRequest { mode, ..CompactRequest::default() });
@@ -226,7 +262,9 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
             let mut rounds = 0;
             while rounds < if cfg!(miri) { 3 } else { 300 } {
                 let other = MigrateType::Movable;
-                let taken: Vec<_> = std::iter::from_fn(|| zone.alloc_frame(other, Reclaim::NotAllowed).ok()).collect();
+                let taken: Vec<_> =
+                    std::iter::from_fn(|| zone.alloc_frame(other, Reclaim::NotAllowed).ok())
+                        .collect();
                 drop(taken);
                 rounds += 1;
             }
@@ -245,7 +283,11 @@ fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
     let zone = zone(4, Movability::On);
     assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
     let goal = |goal| zone.compact(CompactRequest { goal, ..CompactRequest::default() }).outcome;
-    assert_eq!(goal(Goal::Block(Order::MAX)), Outcome::Reached, "never used memory is in one piece");
+    assert_eq!(
+        goal(Goal::Block(Order::MAX)),
+        Outcome::Reached,
+        "never used memory is in one piece"
+    );
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     let places = driver.places();
@@ -254,8 +296,13 @@ fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
     assert_eq!(goal(Goal::Block(Order::new(1).expect("small"))), Outcome::Skipped, "hopeless");
     assert_eq!(driver.places(), places);
     let order = Order::new(2).expect("small");
-    let block = zone.alloc_block(order, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
-    assert_eq!((block.map(drop), zone.vmstat().compact_stall), (Err(AllocError::NoFrames), 0), "hopeless");
+    let block =
+        zone.alloc_block(order, MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise()));
+    assert_eq!(
+        (block.map(drop), zone.vmstat().compact_stall),
+        (Err(AllocError::NoFrames), 0),
+        "hopeless"
+    );
     zone.check().expect("consistent");
     drop(pages);
 }
@@ -291,7 +338,10 @@ fn compactions_at_once_leave_the_work_to_one() {
     let moved = std::thread::scope(|scope| {
         let ask = || {
             let done = zone.compact(CompactRequest::default());
-            assert!(done.outcome == Outcome::Done || (done.outcome, done.frames_moved) == (Outcome::AlreadyRunning, 0));
+            assert!(
+                done.outcome == Outcome::Done
+                    || (done.outcome, done.frames_moved) == (Outcome::AlreadyRunning, 0)
+            );
             done.frames_moved
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
@@ -313,7 +363,8 @@ fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
     // Long enough that a thread which is set aside for a moment still gets something done.
     let slice = Budget::within(Duration::from_millis(50));
     let mut kernel = Proactive::new(Proactiveness::KERNEL);
-    let steps = (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveStep::Idle).count();
+    let steps =
+        (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveStep::Idle).count();
     assert!((1..10_000).contains(&steps));
     let score = zone.fragmentation();
     assert!((60..=80).contains(&score), "it ends at its low mark: {score}");
@@ -345,7 +396,9 @@ fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
     }
     assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
     driver.unpin_all();
-    assert!((0..200).any(|_| matches!(eager.step(&zone, slice), ProactiveStep::Worked(done) if done.frames_moved > 0)));
+    assert!((0..200).any(
+        |_| matches!(eager.step(&zone, slice), ProactiveStep::Worked(done) if done.frames_moved > 0)
+    ));
     assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveStep::Idle));
     assert_eq!(zone.fragmentation(), 0);
 }

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use driver::Driver;
 use frames::{
-    Backing, Block, Budget, CmaRegion, CompactRequest, Contig, ContigRequest, FrameCount, Goal, Isolated, MigrateType,
-    Mode, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone, ZoneConfig,
+    Backing, Block, Budget, CmaRegion, CompactRequest, Contig, ContigRequest, FrameCount, Goal,
+    Isolated, MigrateType, Mode, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone,
+    ZoneConfig,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -110,11 +111,17 @@ impl<'z> World<'z> {
             }
             Step::FreePages(phase) => {
                 let tags = self.driver.tags();
-                tags.iter().skip((phase % 3).into()).step_by(3).for_each(|&tag| self.driver.let_go(tag));
+                tags.iter()
+                    .skip((phase % 3).into())
+                    .step_by(3)
+                    .for_each(|&tag| self.driver.let_go(tag));
             }
             Step::FreeBytes(phase) => {
                 let tags = self.store.all_tags();
-                tags.iter().skip((phase % 3).into()).step_by(3).for_each(|&tag| self.store.let_go(tag));
+                tags.iter()
+                    .skip((phase % 3).into())
+                    .step_by(3)
+                    .for_each(|&tag| self.store.let_go(tag));
             }
             Step::Pin(index) if self.driver.frames().0 > 0 => {
                 self.driver.pin(*index.get(&self.driver.tags()));
@@ -122,12 +129,15 @@ impl<'z> World<'z> {
             Step::Pin(_) => {}
             Step::Unpin => self.driver.unpin_all(),
             Step::Isolate(places) => {
-                let frames = places.iter().map(|place| Pfn(place.index((BLOCKS * PAGEBLOCK_FRAMES) as usize) as u32));
+                let frames = places
+                    .iter()
+                    .map(|place| Pfn(place.index((BLOCKS * PAGEBLOCK_FRAMES) as usize) as u32));
                 self.isolated.extend(frames.filter_map(|pfn| zone.isolate(pfn)));
             }
             Step::PutBack(keep) => self.isolated.truncate(usize::from(keep % 8)),
             Step::Migrate => {
-                let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+                let mut fresh =
+                    |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
                 zone.migrate_pages(&mut self.isolated, &mut fresh, Mode::Async);
             }
             Step::Compact(order, micros) => {
@@ -136,19 +146,28 @@ impl<'z> World<'z> {
                 zone.compact(CompactRequest { goal, budget, ..CompactRequest::default() });
             }
             Step::Contig(first, frames) => {
-                let (first, end) = (Pfn((*first).into()), Pfn(u32::from(*first) + u32::from(*frames)));
-                self.held.extend(zone.alloc_contig(first..end, ContigRequest::default()).map(Held::Contig));
+                let (first, end) =
+                    (Pfn((*first).into()), Pfn(u32::from(*first) + u32::from(*frames)));
+                self.held.extend(
+                    zone.alloc_contig(first..end, ContigRequest::default()).map(Held::Contig),
+                );
             }
             Step::SomeContig(frames) => {
                 let frames = FrameCount((*frames).into());
-                self.held.extend(zone.alloc_contig_frames(frames, ContigRequest::default()).map(Held::Contig));
+                self.held.extend(
+                    zone.alloc_contig_frames(frames, ContigRequest::default()).map(Held::Contig),
+                );
             }
             Step::Block(order) => {
                 let order = Order::new(*order).expect("in range");
                 let allowed = Reclaim::Allowed(NoLocksHeld::promise());
-                self.held.extend(zone.alloc_block(order, MigrateType::Unmovable, allowed).map(Held::Block));
+                self.held.extend(
+                    zone.alloc_block(order, MigrateType::Unmovable, allowed).map(Held::Block),
+                );
             }
-            Step::LetGo(index) if !self.held.is_empty() => drop(self.held.swap_remove(index.index(self.held.len()))),
+            Step::LetGo(index) if !self.held.is_empty() => {
+                drop(self.held.swap_remove(index.index(self.held.len())))
+            }
             Step::LetGo(_) => {}
             Step::Limit(limit) => {
                 let limit = limit.map(|frames| FrameCount(frames.into()));
@@ -169,7 +188,11 @@ impl<'z> World<'z> {
         let ghosts = self.isolated.iter().filter(|frame| !frame.has_owner()).count() as u64;
         let in_use = self.zone.stats().in_use.0;
         assert_eq!(in_use, theirs + held + ghosts, "after {after:?}");
-        assert!(in_use <= self.most, "after {after:?}: {in_use} frames in use, {} allowed", self.most);
+        assert!(
+            in_use <= self.most,
+            "after {after:?}: {in_use} frames in use, {} allowed",
+            self.most
+        );
     }
 }
 
@@ -184,8 +207,15 @@ fn run(steps: &[Step], cma: Option<CmaRegion>) {
     };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let (driver, store) = (Driver::new(&zone), Tagged::new(&zone, 8192));
-    let mut world =
-        World { zone: &zone, driver, store, isolated: Vec::new(), held: Vec::new(), next: 0, most: u64::MAX };
+    let mut world = World {
+        zone: &zone,
+        driver,
+        store,
+        isolated: Vec::new(),
+        held: Vec::new(),
+        next: 0,
+        most: u64::MAX,
+    };
     for step in steps {
         world.apply(step);
         world.check(step);
@@ -197,7 +227,11 @@ fn run(steps: &[Step], cma: Option<CmaRegion>) {
     zone.trim();
     zone.check().expect("an empty zone is consistent");
     let stats = zone.stats();
-    assert_eq!((stats.in_use.0, stats.cached.0, stats.committed.0), (0, 0, 0), "everything goes back");
+    assert_eq!(
+        (stats.in_use.0, stats.cached.0, stats.committed.0),
+        (0, 0, 0),
+        "everything goes back"
+    );
 }
 
 proptest! {

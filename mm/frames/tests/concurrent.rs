@@ -35,7 +35,9 @@ fn the_limit_is_exact_with_two_threads() {
             scope.spawn(move || {
                 let (mut held, mut random) = (Vec::new(), seed);
                 for _ in 0..ROUNDS {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     if random >> 40 & 3 != 0 {
                         match zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
                             Ok(frame) => {
@@ -90,7 +92,8 @@ fn nobody_is_refused_below_the_limit() {
 fn a_reference_is_had_or_not_but_never_half() {
     let zone = zone(512, None);
     for _ in 0..ROUNDS / 40 {
-        let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
+        let frame =
+            zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames");
         let pfn = frame.pfn();
         thread::scope(|scope| {
             scope.spawn(|| drop(frame));
@@ -115,14 +118,21 @@ fn blocks_frames_and_trims_do_not_disturb_each_other() {
             scope.spawn(move || {
                 let (mut blocks, mut singles, mut random) = (Vec::new(), Vec::new(), seed);
                 for _ in 0..ROUNDS / 20 {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     match random >> 40 & 7 {
                         0 => zone.trim(),
                         1 | 2 => {
                             let order = Order::new((random >> 50) as u8 % 10).expect("at most 9");
-                            blocks.extend(zone.alloc_block(order, MigrateType::Unmovable, Reclaim::NotAllowed));
+                            blocks.extend(zone.alloc_block(
+                                order,
+                                MigrateType::Unmovable,
+                                Reclaim::NotAllowed,
+                            ));
                         }
-                        3 | 4 => singles.extend(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)),
+                        3 | 4 => singles
+                            .extend(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)),
                         5 => singles.truncate(singles.len() / 2),
                         _ => drop(blocks.pop()),
                     }

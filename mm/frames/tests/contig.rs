@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use driver::{Driver, Mood};
 use frames::{
-    Accepted, AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount, Locked, MigrateType,
-    Mode, Movability, MovableOps, NoLocksHeld, Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Target, Zone,
-    ZoneConfig, ZoneError,
+    Accepted, AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount,
+    Locked, MigrateType, Mode, Movability, MovableOps, NoLocksHeld, Order, Owner, PAGEBLOCK_FRAMES,
+    Pfn, Reclaim, Refused, Target, Zone, ZoneConfig, ZoneError,
 };
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
@@ -48,7 +48,12 @@ type Picture = (String, String, u64, u64);
 fn picture(zone: &Zone) -> Picture {
     zone.drain();
     let stats = zone.stats();
-    (zone.buddyinfo().to_string(), zone.pagetypeinfo().to_string(), stats.in_use.0, stats.committed.0)
+    (
+        zone.buddyinfo().to_string(),
+        zone.pagetypeinfo().to_string(),
+        stats.in_use.0,
+        stats.committed.0,
+    )
 }
 
 /// Movable pages anywhere make way for a range that begins and ends in the middle of pageblocks; the pages are all still there.
@@ -60,7 +65,10 @@ fn r109_a_range_in_use_is_cleared_and_handed_out() {
     let contig = zone.alloc_contig(range(100, 900), request()).expect("all of it can move");
     assert_eq!((contig.first(), contig.frames()), (Pfn(100), FrameCount(900)));
     driver.check();
-    assert!(driver.places().iter().all(|pfn| !(100..1000).contains(&pfn.0)), "nobody else is in there");
+    assert!(
+        driver.places().iter().all(|pfn| !(100..1000).contains(&pfn.0)),
+        "nobody else is in there"
+    );
     assert_eq!(zone.stats().in_use.0, u64::from(3 * BLOCK) + 900);
     assert!(zone.pagetypeinfo().to_string().contains("Isolate"));
     drop(contig);
@@ -75,7 +83,8 @@ fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
     let zone = plain(16);
     drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
     zone.trim();
-    let contig = zone.alloc_contig(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
+    let contig =
+        zone.alloc_contig(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
     zone.check().expect("consistent");
     assert_eq!(zone.stats().committed.0, u64::from(10 * BLOCK));
     let mut frames = contig.into_frames();
@@ -103,7 +112,12 @@ fn numbers_that_are_no_range_are_refused() {
 }
 
 /// A call that fails, and leaves the zone as it is in this picture.
-fn fails_as(driver: &Driver, before: &Picture, range: Range<Pfn>, request: ContigRequest) -> ContigError {
+fn fails_as(
+    driver: &Driver,
+    before: &Picture,
+    range: Range<Pfn>,
+    request: ContigRequest,
+) -> ContigError {
     let error = driver.zone().alloc_contig(range, request).map(drop).expect_err("it must fail");
     driver.check();
     assert_eq!(picture(driver.zone()), *before, "{error}");
@@ -123,7 +137,10 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     zone.drain();
     let stone = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     let all = || range(0, 5 * BLOCK);
-    assert_eq!(fails_as(&driver, &picture(&zone), all(), request()), ContigError::Unmovable { pfn: stone.pfn() });
+    assert_eq!(
+        fails_as(&driver, &picture(&zone), all(), request()),
+        ContigError::Unmovable { pfn: stone.pfn() }
+    );
     drop(stone);
     let before = picture(&zone);
     let fails = |range, request| fails_as(&driver, &before, range, request);
@@ -158,7 +175,10 @@ fn a_pageblock_that_a_failed_call_has_emptied_goes_back() {
     zone.release_excess(Budget::unlimited());
     assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK));
     let pinned = driver.pin(kept[1]);
-    assert_eq!(zone.alloc_contig(range(0, 2 * BLOCK), request()).map(drop), Err(ContigError::Busy { pfn: pinned }));
+    assert_eq!(
+        zone.alloc_contig(range(0, 2 * BLOCK), request()).map(drop),
+        Err(ContigError::Busy { pfn: pinned })
+    );
     assert!(driver.place(kept[0]).0 >= 2 * BLOCK, "moved all the same");
     assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK), "what it left has no memory");
     driver.check();
@@ -175,7 +195,10 @@ fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
     // As many frames free as the range has: it can be had, and then the zone is full.
     pages.iter().rev().take(4).for_each(|&tag| driver.let_go(tag));
     let contig = zone.alloc_contig(range(0, 4), request()).expect("just enough room");
-    assert_eq!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop), Err(AllocError::NoFrames));
+    assert_eq!(
+        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop),
+        Err(AllocError::NoFrames)
+    );
     drop(contig);
     driver.check();
 }
@@ -188,7 +211,10 @@ fn a_frame_whose_page_lock_is_kept_for_ever_is_busy() {
     let pages: Vec<_> = (0..64).map(|_| driver.take().expect("room")).collect();
     let held = zone.get(driver.place(pages[7])).expect("in use");
     let lock = held.try_lock().expect("nobody has it");
-    assert_eq!(zone.alloc_contig(range(0, 64), request()).map(drop), Err(ContigError::Busy { pfn: held.pfn() }));
+    assert_eq!(
+        zone.alloc_contig(range(0, 64), request()).map(drop),
+        Err(ContigError::Busy { pfn: held.pfn() })
+    );
     zone.check().expect("consistent");
     drop(lock);
     // A reference somebody has keeps the frame in use after its content moved; it comes when that is given back.
@@ -208,9 +234,15 @@ fn r105_a_pinned_page_stays_until_it_is_unpinned() {
     let kept: Vec<u32> = pages.iter().copied().step_by(4).collect();
     // A page in each pageblock but the third.
     let pins: Vec<Pfn> = [3, 200, 400].map(|at| driver.pin(kept[at])).to_vec();
-    let contig = zone.alloc_contig_frames(FrameCount(BLOCK.into()), request()).expect("one pageblock has no pin");
+    let contig = zone
+        .alloc_contig_frames(FrameCount(BLOCK.into()), request())
+        .expect("one pageblock has no pin");
     assert!(pins.iter().all(|pin| pin.0 / BLOCK != contig.first().0 / BLOCK));
-    assert_eq!(driver.places().iter().filter(|place| pins.contains(place)).count(), 3, "pinned pages did not move");
+    assert_eq!(
+        driver.places().iter().filter(|place| pins.contains(place)).count(),
+        3,
+        "pinned pages did not move"
+    );
     let second = || zone.alloc_contig_frames(FrameCount(BLOCK.into()), request());
     assert!(matches!(second().map(drop), Err(ContigError::Busy { .. })));
     driver.unpin_all();
@@ -226,11 +258,14 @@ fn r105_an_owner_may_unpin_what_is_wanted() {
     let zone = plain(4);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    let (second, rest): (Vec<u32>, _) = pages.into_iter().partition(|&tag| driver.place(tag).0 / BLOCK == 1);
+    let (second, rest): (Vec<u32>, _) =
+        pages.into_iter().partition(|&tag| driver.place(tag).0 / BLOCK == 1);
     rest.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
     second.iter().skip(2).for_each(|&tag| driver.let_go(tag));
     second[..2].iter().for_each(|&tag| _ = driver.pin(tag));
-    let want = |mode| zone.alloc_contig(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() }).map(drop);
+    let want = |mode| {
+        zone.alloc_contig(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() }).map(drop)
+    };
     assert!(matches!(want(Mode::Sync), Err(ContigError::Busy { .. })), "it keeps its pins");
     driver.yield_pins();
     assert!(matches!(want(Mode::SyncLight), Err(ContigError::Busy { .. })), "it is not asked");
@@ -282,7 +317,11 @@ fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
     }
     assert_eq!(others.len() as u32, 6 * BLOCK, "unmovable frames fill all but the region");
     for order in [Order::SINGLE, Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
-        let refused = zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+        let refused = zone.alloc_block(
+            order,
+            MigrateType::Unmovable,
+            Reclaim::Allowed(NoLocksHeld::promise()),
+        );
         assert_eq!(refused.map(drop), Err(AllocError::NoFrames), "{order}");
     }
     // A block has no owner who could clear it away.
@@ -294,7 +333,8 @@ fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
     zone.check().expect("consistent");
     // Somebody needs it: the pages move to where unmovable ones were.
     others.truncate((4 * BLOCK) as usize);
-    let contig = zone.alloc_contig_frames(region.frames, request()).expect("its borrowers can move");
+    let contig =
+        zone.alloc_contig_frames(region.frames, request()).expect("its borrowers can move");
     assert_eq!(contig.first(), region.first, "the region is preferred");
     driver.check();
     drop(contig);
@@ -346,7 +386,12 @@ impl MovableOps for Restless {
         self.has.lock().expect("no panic inside").contains(&frame.pfn())
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let accepted = to.accept(from)?;
         let last = {
             let mut has = self.has.lock().expect("no panic inside");
@@ -397,10 +442,17 @@ fn blocks_made_at_once_are_each_somebodys_own() {
     let pages = driver.fill();
     pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
     let in_use = zone.stats().in_use.0;
-    let ask = |_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise()));
+    let ask = |_| {
+        zone.alloc_block(
+            Order::PAGEBLOCK,
+            MigrateType::Unmovable,
+            Reclaim::Allowed(NoLocksHeld::promise()),
+        )
+    };
     let blocks: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (0..2).filter_map(|at| ask(at).ok()).collect::<Vec<_>>())).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..2).filter_map(|at| ask(at).ok()).collect::<Vec<_>>()))
+            .collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
     });
     assert!(!blocks.is_empty());

@@ -10,8 +10,9 @@ mod store;
 use std::sync::Arc;
 
 use frames::{
-    Backing, CompactRequest, ContigError, ContigRequest, FRAME_SIZE, Frame, FrameCount, MemoryFailureStats,
-    MigrateType, OfflineError, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, Zone, ZoneConfig,
+    Backing, CompactRequest, ContigError, ContigRequest, FRAME_SIZE, Frame, FrameCount,
+    MemoryFailureStats, MigrateType, OfflineError, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape,
+    Zone, ZoneConfig,
 };
 use store::Store;
 use sys::memory_failure::{Injection, catch_memory_failures};
@@ -20,7 +21,8 @@ const FRAMES: u64 = 1024;
 
 fn zone() -> Arc<Zone> {
     catch_memory_failures().expect("a handler");
-    let config = ZoneConfig { capacity: FrameCount(FRAMES), lists: Some(1), ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(FRAMES), lists: Some(1), ..ZoneConfig::default() };
     assert_ne!(config.backing, Backing::Heap, "the heap is not watched");
     Arc::new(Zone::new(config).expect("a small zone"))
 }
@@ -62,7 +64,10 @@ fn s38_a_failed_frame_is_retired_when_it_is_freed() {
     let all = take_all(&zone);
     assert_eq!(all.len() as u64, FRAMES - 1);
     assert!(all.iter().all(|frame| frame.pfn() != pfn));
-    assert_eq!((zone.stats().retired, zone.stats().in_use), (FrameCount(1), FrameCount(FRAMES - 1)));
+    assert_eq!(
+        (zone.stats().retired, zone.stats().in_use),
+        (FrameCount(1), FrameCount(FRAMES - 1))
+    );
     zone.check().expect("consistent");
 }
 
@@ -96,10 +101,15 @@ fn r025_a_failed_frame_is_in_no_block() {
         let order = Order::new(order).expect("small");
         let block = || zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).ok();
         let blocks: Vec<_> = std::iter::from_fn(block).collect();
-        blocks.iter().filter(|block| (block.first().0..block.first().0 + order.frames()).contains(&100)).count()
+        blocks
+            .iter()
+            .filter(|block| (block.first().0..block.first().0 + order.frames()).contains(&100))
+            .count()
     };
     assert_eq!((blocks(9), blocks(3), blocks(0)), (0, 0, 0));
-    let range = zone.alloc_contig(Pfn(96)..Pfn(112), ContigRequest::default()).map(|contig| contig.frames());
+    let range = zone
+        .alloc_contig(Pfn(96)..Pfn(112), ContigRequest::default())
+        .map(|contig| contig.frames());
     assert_eq!(range, Err(ContigError::Unmovable { pfn: Pfn(100) }));
     while let Some(held) = zone.alloc_held_frame(MigrateType::Movable) {
         assert_ne!(held.into_pfn(), Pfn(100));
@@ -208,7 +218,11 @@ fn r025_soft_offline_refuses_what_it_cannot_do() {
     let unknown = Pfn(FRAMES as u32);
     assert_eq!(zone.soft_offline(unknown), Err(OfflineError::Unknown { pfn: unknown }));
     let pinned = take(&zone).expect("free");
-    assert_eq!(zone.soft_offline(pinned.pfn()), Err(OfflineError::Busy { pfn: pinned.pfn() }), "nobody can move it");
+    assert_eq!(
+        zone.soft_offline(pinned.pfn()),
+        Err(OfflineError::Busy { pfn: pinned.pfn() }),
+        "nobody can move it"
+    );
     let free = Pfn(PAGEBLOCK_FRAMES - 1);
     assert_eq!(zone.soft_offline(free), Ok(()), "a free frame has nothing to move");
     let store = Store::new(zone.reserve_owner().expect("a number"), 16);

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use frames::{
-    AllocError, Backing, CompactRequest, FRAME_SIZE, Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone,
-    ZoneConfig,
+    AllocError, Backing, CompactRequest, FRAME_SIZE, Frame, FrameCount, MigrateType, NoLocksHeld,
+    Order, Reclaim, Zone, ZoneConfig,
 };
 use proptest::prelude::*;
 
@@ -31,7 +31,10 @@ fn take_all(zone: &Zone) -> Vec<Frame<'_>> {
 fn is_within(zone: &Zone, limit: u64) {
     let stats = zone.stats();
     assert!(stats.memory_bytes <= limit, "{stats:?}");
-    assert_eq!(stats.memory_bytes, stats.reached.bytes() + stats.descriptor_bytes + stats.charged_bytes);
+    assert_eq!(
+        stats.memory_bytes,
+        stats.reached.bytes() + stats.descriptor_bytes + stats.charged_bytes
+    );
     zone.check().expect("consistent");
 }
 
@@ -61,7 +64,11 @@ fn a_charge_past_the_limit_is_refused() {
     assert_eq!(zone.charge(1 << 20), Err(AllocError::Limit));
     assert_eq!(zone.stats(), before);
     drop(held);
-    assert_eq!(zone.charge(6 << 20), Err(AllocError::Limit), "pageblocks are kept for the next request");
+    assert_eq!(
+        zone.charge(6 << 20),
+        Err(AllocError::Limit),
+        "pageblocks are kept for the next request"
+    );
     assert!(zone.release_for_charge(&NoLocksHeld::promise()));
     zone.charge(6 << 20).expect("all pageblocks went back");
     is_within(&zone, limit);

@@ -10,13 +10,18 @@ mod store;
 use std::sync::Arc;
 
 use frames::{
-    Accepted, Backing, CompactRequest, ExtentId, FrameCount, Isolated, Leaving, Locked, MigrateType, Migration, Mode,
-    MovableOps, Order, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
+    Accepted, Backing, CompactRequest, ExtentId, FrameCount, Isolated, Leaving, Locked,
+    MigrateType, Migration, Mode, MovableOps, Order, Pfn, Reclaim, Refused, Shape, Target, Zone,
+    ZoneConfig,
 };
 use store::Store;
 
 fn store() -> Arc<Store> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 16)
 }
 
@@ -29,7 +34,11 @@ fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
 }
 
 fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
-    zone.migrate_pages(batch, &mut |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok(), Mode::Async)
+    zone.migrate_pages(
+        batch,
+        &mut |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok(),
+        Mode::Async,
+    )
 }
 
 /// S-16, R-403: the last reader has left an extent with work to do, and migration comes before the work is done. Nothing is copied; migration leaves last
@@ -105,7 +114,12 @@ impl MovableOps for Busy {
         true
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         self.use_the_zone();
         to.accept(from)
     }
@@ -118,11 +132,16 @@ impl MovableOps for Busy {
 /// no lock of the zone is held while an owner is called, be it by isolation, by migration, by a batch that is put back or by compaction.
 #[test]
 fn r104_owners_may_use_the_zone_while_they_are_called() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let zone = Arc::new(zone.expect("a small zone"));
     let busy: Arc<dyn MovableOps> = Arc::new(Busy { zone: Arc::clone(&zone) });
     let owner = zone.register(Arc::downgrade(&busy)).expect("a number");
-    let low: Vec<_> = (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
+    let low: Vec<_> =
+        (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
     let room = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
     let adopt = |_| owner.adopt(room(), 0, 0).expect("nobody else has it");
     let high: Vec<Pfn> = (0..8).map(adopt).collect();
@@ -145,7 +164,9 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
     for _ in 0..24 {
         low.push(chain(&store, 8));
         plain.push(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
-        blocks.push(zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
+        blocks.push(
+            zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).expect("room"),
+        );
     }
     let places = |zone: &Zone| isolate_all(zone).iter().map(Isolated::pfn).collect::<Vec<_>>();
     assert_eq!(places(zone).len(), 24 * 8, "extents are all there is to move");
@@ -158,7 +179,11 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
     assert_eq!(places(zone).len(), before.len());
     assert!(stay.iter().all(|&pfn| zone.get(pfn).is_some()), "nobody moved what has no owner");
     drop((plain, blocks));
-    low.iter().skip(1).step_by(2).chain(&high).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+    low.iter()
+        .skip(1)
+        .step_by(2)
+        .chain(&high)
+        .for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
     assert_eq!(zone.stats().in_use, FrameCount(0));
     zone.check().expect("consistent");
 }

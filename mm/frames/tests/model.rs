@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use frames::{
-    AllocError, Backing, Block, Frame, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Reclaim, Zone, ZoneConfig,
+    AllocError, Backing, Block, Frame, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Reclaim,
+    Zone, ZoneConfig,
 };
 use proptest::prelude::*;
 
@@ -52,13 +53,19 @@ impl<'z> Model<'z> {
     /// Whether nobody holds any of these frames.
     fn is_free(&self, frames: &Range<u32>) -> bool {
         // Blocks do not overlap, so only the last one that starts before the end can reach in.
-        self.held.range(..frames.end).next_back().is_none_or(|(_, owned)| owned.range().end <= frames.start)
+        self.held
+            .range(..frames.end)
+            .next_back()
+            .is_none_or(|(_, owned)| owned.range().end <= frames.start)
     }
 
     /// Books a block, and fails when any of it has an owner already.
     fn take(&mut self, owned: Owned<'z>) {
         let frames = owned.range();
-        assert!((frames.start as usize).is_multiple_of(frames.len()), "{frames:?} is no place for a block");
+        assert!(
+            (frames.start as usize).is_multiple_of(frames.len()),
+            "{frames:?} is no place for a block"
+        );
         assert!(self.is_free(&frames), "{frames:?} has two owners");
         self.held.insert(frames.start, owned);
     }
@@ -93,7 +100,13 @@ fn zone(blocks: u64, keep_blocks: u32) -> Zone {
 }
 
 /// Fails unless the limit really is reached, or there really is no free block of this size.
-fn assert_refusal_is_right(zone: &Zone, model: &Model<'_>, order: Order, kind: MigrateType, error: AllocError) {
+fn assert_refusal_is_right(
+    zone: &Zone,
+    model: &Model<'_>,
+    order: Order,
+    kind: MigrateType,
+    error: AllocError,
+) {
     let stats = zone.stats();
     let has_free_run = |order: Order| {
         let last = (stats.capacity.0 as u32).saturating_sub(order.frames() - 1);
@@ -106,8 +119,12 @@ fn assert_refusal_is_right(zone: &Zone, model: &Model<'_>, order: Order, kind: M
             assert!(model.in_use() + u64::from(order.frames()) > limit.0, "refused below {limit}");
         }
         // Movable requests may use every pageblock; the others may at least take a wholly free one.
-        AllocError::NoFrames if kind == MigrateType::Movable => assert!(!has_free_run(order), "{order} is free"),
-        AllocError::NoFrames => assert!(!has_free_run(order.max(Order::PAGEBLOCK)), "a pageblock is free"),
+        AllocError::NoFrames if kind == MigrateType::Movable => {
+            assert!(!has_free_run(order), "{order} is free")
+        }
+        AllocError::NoFrames => {
+            assert!(!has_free_run(order.max(Order::PAGEBLOCK)), "a pageblock is free")
+        }
         AllocError::Poisoned => panic!("no panic cut a change short"),
     }
 }
@@ -121,7 +138,8 @@ fn run(zone: &Zone, steps: &[Step]) {
                 Err(error) => assert_refusal_is_right(zone, &model, Order::SINGLE, *kind, error),
             },
             Step::Frames(count, kind) => {
-                let frames = (0..*count).map_while(|_| zone.alloc_frame(*kind, Reclaim::NotAllowed).ok());
+                let frames =
+                    (0..*count).map_while(|_| zone.alloc_frame(*kind, Reclaim::NotAllowed).ok());
                 frames.for_each(|frame| model.take(Owned::Frame(frame)));
             }
             Step::Block(order, kind) => {
@@ -148,7 +166,11 @@ fn run(zone: &Zone, steps: &[Step]) {
     zone.trim();
     zone.check().expect("an empty zone is consistent");
     let stats = zone.stats();
-    assert_eq!((stats.in_use.0, stats.cached.0, stats.committed.0), (0, 0, 0), "everything goes back");
+    assert_eq!(
+        (stats.in_use.0, stats.cached.0, stats.committed.0),
+        (0, 0, 0),
+        "everything goes back"
+    );
 }
 
 proptest! {

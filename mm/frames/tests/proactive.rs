@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use driver::Driver;
 use frames::{
-    Budget, CompactRequest, ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn, Proactive,
-    ProactiveStep, Proactiveness, Reclaim, Zone, ZoneConfig,
+    Budget, CompactRequest, ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn,
+    Proactive, ProactiveStep, Proactiveness, Reclaim, Zone, ZoneConfig,
 };
 
 const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
@@ -21,7 +21,11 @@ const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
 const SLICE: Duration = Duration::from_micros(100);
 
 fn zone(blocks: u64) -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(blocks * BLOCK), lists: Some(1), ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(blocks * BLOCK),
+        lists: Some(1),
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("address space"))
 }
 
@@ -52,7 +56,10 @@ fn run(proactive: &mut Proactive, zone: &Zone) -> (u64, u64) {
             ProactiveStep::BackingOff => {}
         }
     }
-    panic!("{moved} frames moved and {scanned} looked at, and no end: score {}", zone.fragmentation())
+    panic!(
+        "{moved} frames moved and {scanned} looked at, and no end: score {}",
+        zone.fragmentation()
+    )
 }
 
 /// slices that are too short for the way down go on where the last one stopped.
@@ -64,7 +71,9 @@ fn r100_slices_get_past_a_large_balloon() {
     let tags: Vec<u32> = (0..20 * BLOCK).map(|_| driver.take().expect("room")).collect();
     // A balloon above what is in use: whole pageblocks that nobody can move.
     let balloon: Vec<_> = (0..BALLOON)
-        .map(|_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed))
+        .map(|_| {
+            zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed)
+        })
         .collect::<Result<_, _>>()
         .expect("room");
     let lent = zone.lending();
@@ -104,7 +113,8 @@ fn r110_slices_get_past_what_was_never_used() {
 fn r110_the_score_forgets_a_peak() {
     for peak in [0, 1000] {
         let zone = zone(1100);
-        let block = || zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+        let block =
+            || zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
         let blocks: Vec<_> = (0..peak).map(|_| block().expect("room")).collect();
         drop(blocks);
         zone.trim();

@@ -14,13 +14,19 @@ const CHILD: &str = "MEMZIP_TEST_SMALL_ADDRESS_SPACE";
 #[cfg_attr(miri, ignore = "starts a process")]
 fn a_reservation_the_os_refuses_is_an_error() {
     if std::env::var_os(CHILD).is_some() {
-        let zone = Zone::new(ZoneConfig { capacity: FrameCount::holding(1 << 40), ..ZoneConfig::default() });
+        let zone = Zone::new(ZoneConfig {
+            capacity: FrameCount::holding(1 << 40),
+            ..ZoneConfig::default()
+        });
         assert!(matches!(zone, Err(ZoneError::Reserve { .. })), "{zone:?}");
         return;
     }
     let test = std::env::current_exe().expect("a test is a program");
     let child = Command::new("sh")
-        .args(["-c", "ulimit -v 4194304 && exec \"$0\" --exact a_reservation_the_os_refuses_is_an_error"])
+        .args([
+            "-c",
+            "ulimit -v 4194304 && exec \"$0\" --exact a_reservation_the_os_refuses_is_an_error",
+        ])
         .arg(test)
         .env(CHILD, "1")
         .output()

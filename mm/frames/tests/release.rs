@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use frames::{
-    Backing, Budget, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords, PAGEBLOCK_SIZE, Reclaim, Shape,
-    Zone, ZoneConfig,
+    Backing, Budget, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords,
+    PAGEBLOCK_SIZE, Reclaim, Shape, Zone, ZoneConfig,
 };
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount::holding(capacity), keep_blocks, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount::holding(capacity),
+        keep_blocks,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("address space"))
 }
 
@@ -20,9 +24,13 @@ fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
 fn freed_pageblocks_leave_the_resident_set() {
     const SIZE: u64 = 256 << 20;
     let zone = zone(1 << 40, 2);
-    let extents =
-        Extents::new(zone.reserve_owner().expect("the only one"), 1 << 17, OwnerWords::default(), Backing::Anonymous)
-            .expect("address space");
+    let extents = Extents::new(
+        zone.reserve_owner().expect("the only one"),
+        1 << 17,
+        OwnerWords::default(),
+        Backing::Anonymous,
+    )
+    .expect("address space");
     let start = resident();
     let ids: Vec<_> = (0..SIZE / FRAME_SIZE as u64)
         .map(|_| {
@@ -36,15 +44,26 @@ fn freed_pageblocks_leave_the_resident_set() {
     assert!(full - start >= SIZE as i64, "the bytes are really there: {start} {full}");
     assert!(full - start <= zone_bytes(&zone) + (4 << 20), "what is resident is accounted for");
     // Every second frame first: nothing can go back; then the rest.
-    ids.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    ids.iter()
+        .step_by(2)
+        .for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
     assert!(zone.stats().committed.bytes() >= SIZE);
-    ids.iter().skip(1).step_by(2).for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    ids.iter()
+        .skip(1)
+        .step_by(2)
+        .for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
     // Whoever gives frames of an extent back holds locks, so the OS is called here and not there.
     assert!(zone.stats().committed.bytes() >= SIZE);
     zone.release_excess(Budget::unlimited());
     let empty = resident();
-    assert!(empty - start <= zone_bytes(&zone) + (4 << 20), "resident {start} -> {full} -> {empty}");
-    assert!(zone.stats().committed.bytes() <= 4 * PAGEBLOCK_SIZE as u64, "two to keep, and one a stray frame pins");
+    assert!(
+        empty - start <= zone_bytes(&zone) + (4 << 20),
+        "resident {start} -> {full} -> {empty}"
+    );
+    assert!(
+        zone.stats().committed.bytes() <= 4 * PAGEBLOCK_SIZE as u64,
+        "two to keep, and one a stray frame pins"
+    );
     zone.check().expect("consistent");
 }
 
@@ -80,7 +99,10 @@ fn zone_bytes(zone: &Zone) -> i64 {
 #[test]
 fn a_workload_that_breathes_by_a_pageblock_releases_nothing() {
     let zone = zone(64 << 20, 2);
-    let block = || zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks");
+    let block = || {
+        zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
+            .expect("free blocks")
+    };
     let _floor: Vec<_> = (0..4).map(|_| block()).collect();
     for _ in 0..50 {
         drop((block(), block()));
@@ -93,8 +115,9 @@ fn a_workload_that_breathes_by_a_pageblock_releases_nothing() {
 #[test]
 fn trim_gives_everything_free_back_and_it_can_be_used_again() {
     let zone = zone(64 << 20, 8);
-    let held: Vec<_> =
-        (0..6).map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)).collect();
+    let held: Vec<_> = (0..6)
+        .map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed))
+        .collect();
     drop(held);
     assert_eq!(zone.stats().committed.bytes(), 6 * PAGEBLOCK_SIZE as u64);
     zone.trim();
@@ -110,7 +133,10 @@ fn trim_gives_everything_free_back_and_it_can_be_used_again() {
 fn the_highest_pageblocks_go_back_first() {
     let zone = zone(64 << 20, 1);
     let mut held: Vec<_> = (0..6)
-        .map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("free blocks"))
+        .map(|_| {
+            zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
+                .expect("free blocks")
+        })
         .collect();
     held.sort_by_key(|block| block.first());
     let top = held.pop().expect("six");

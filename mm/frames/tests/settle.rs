@@ -4,13 +4,17 @@
 #![forbid(unsafe_code)]
 
 use frames::{
-    ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, PAGEBLOCK_SIZE, Pfn, RELEASE_BATCH, Reclaim, Zone,
-    ZoneConfig,
+    ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, PAGEBLOCK_SIZE, Pfn,
+    RELEASE_BATCH, Reclaim, Zone, ZoneConfig,
 };
 use std::sync::Arc;
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount::holding(capacity), keep_blocks, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount::holding(capacity),
+        keep_blocks,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("address space"))
 }
 
@@ -25,7 +29,11 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
     let contig = zone.alloc_contig(all, ContigRequest::default()).expect("an empty zone");
     assert_eq!(released(), 0);
     drop(contig);
-    assert!(released() <= u64::from(RELEASE_BATCH), "the owner's drop released {} pageblocks", released());
+    assert!(
+        released() <= u64::from(RELEASE_BATCH),
+        "the owner's drop released {} pageblocks",
+        released()
+    );
     let mut most = 0;
     for _ in 0..BLOCKS {
         let before = released();
@@ -35,7 +43,10 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
     assert_eq!(most, u64::from(RELEASE_BATCH), "in one call");
     // Nobody works in the background here, and yet all but what is kept is gone.
     let held = zone.stats().committed.bytes();
-    assert!(held <= zone.kept().bytes() + PAGEBLOCK_SIZE as u64, "the pageblock of a frame on a list besides: {held}");
+    assert!(
+        held <= zone.kept().bytes() + PAGEBLOCK_SIZE as u64,
+        "the pageblock of a frame on a list besides: {held}"
+    );
     assert_eq!(zone.kept().bytes(), 2 * PAGEBLOCK_SIZE as u64);
     zone.trim();
     assert!(zone.stats().committed.bytes() <= PAGEBLOCK_SIZE as u64, "a frame on a list at most");
@@ -46,7 +57,8 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
 #[test]
 fn what_is_kept_does_not_grow_with_a_balloon() {
     let zone = zone(1 << 30, 2);
-    let block = || zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+    let block =
+        || zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
     let balloon: Vec<_> = (0..384).map(|_| block().expect("room")).collect();
     assert_eq!(zone.kept().bytes(), 6 * PAGEBLOCK_SIZE as u64, "one for 64 in use");
     let lent = zone.lending();

@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use frames::{
-    Accepted, Backing, ExtentId, Extents, FrameCount, Locked, Lru, MigrateType, Migration, Mode, MovableOps, Owner,
-    OwnerWords, Pfn, Reclaim, Refused, Shape, Target, Targets, Zone, ZoneConfig,
+    Accepted, Backing, ExtentId, Extents, FrameCount, Locked, Lru, MigrateType, Migration, Mode,
+    MovableOps, Owner, OwnerWords, Pfn, Reclaim, Refused, Shape, Target, Targets, Zone, ZoneConfig,
 };
 
 fn zone() -> Arc<Zone> {
-    let config =
-        ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, lists: Some(1), ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        lists: Some(1),
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
@@ -36,7 +40,11 @@ fn frame_of(extents: &Extents, id: ExtentId) -> Option<Pfn> {
 
 fn assert_holds(extents: &Extents, id: ExtentId, byte: u8) {
     let shared = extents.share(id).expect("live");
-    assert_eq!(shared.pieces(0..8).expect("attached").0, [byte; 8], "{id:?} shows bytes of another extent");
+    assert_eq!(
+        shared.pieces(0..8).expect("attached").0,
+        [byte; 8],
+        "{id:?} shows bytes of another extent"
+    );
 }
 
 fn fresh(zone: &Zone) -> frames::Frame<'_> {
@@ -57,7 +65,12 @@ impl MovableOps for Naive {
         true
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         to.accept(from)
     }
 
@@ -95,7 +108,12 @@ impl MovableOps for Forward {
         self.asks.load(Relaxed) == 0 || self.extents.can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         self.extents.migrate_frame(from, to).result
     }
 
@@ -141,7 +159,12 @@ impl MovableOps for OwnTarget {
         true
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let mut wrong = self.wrong.lock().expect("no panic inside");
         if self.zone.get(to.pfn()).is_some() {
             wrong.push("somebody got a reference to a target");
@@ -164,7 +187,8 @@ fn a_frame_in_use_is_no_target() {
     let extents = extents(zone.reserve_owner().expect("a number"));
     let ((first, from), (second, to)) = (filled(&extents, 1), filled(&extents, 2));
     let (zone_too, extents_too) = (Arc::clone(&zone), Arc::clone(&extents));
-    let ops = Arc::new(OwnTarget { zone: zone_too, extents: extents_too, to, wrong: Mutex::default() });
+    let ops =
+        Arc::new(OwnTarget { zone: zone_too, extents: extents_too, to, wrong: Mutex::default() });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
     extents.publish(weak);
     let done = move_to_fresh(&zone, from);
@@ -189,10 +213,16 @@ impl MovableOps for Abroad {
         self.extents.can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let mut offer = |_| Some(fresh(&self.elsewhere));
         let own = offer.next(from.pfn()).expect("a target");
-        self.accepted.fetch_add(u32::from(self.extents.migrate_frame(from, own).result.is_ok()), Relaxed);
+        self.accepted
+            .fetch_add(u32::from(self.extents.migrate_frame(from, own).result.is_ok()), Relaxed);
         Err(Refused::Failed(to))
     }
 
@@ -231,7 +261,12 @@ impl MovableOps for BadLists {
         true
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         self.breaks.store(1, Relaxed);
         self.extents.migrate_frame(from, to).result
     }
@@ -279,7 +314,12 @@ fn lists_of_another_owner_are_not_taken_for_its_own() {
         fn isolate(&self, _: &Locked<'_>) -> bool {
             true
         }
-        fn migrate<'z>(&self, _: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        fn migrate<'z>(
+            &self,
+            _: &Locked<'_>,
+            to: Target<'z>,
+            _: Mode,
+        ) -> Result<Accepted, Refused<'z>> {
             Err(Refused::Failed(to))
         }
         fn putback(&self, _: &Locked<'_>) {}
@@ -288,7 +328,8 @@ fn lists_of_another_owner_are_not_taken_for_its_own() {
         }
     }
     let zone = zone();
-    let (one, other) = (zone.reserve_lru_owner().expect("a number"), zone.reserve_lru_owner().expect("a number"));
+    let (one, other) =
+        (zone.reserve_lru_owner().expect("a number"), zone.reserve_lru_owner().expect("a number"));
     let (one, other) = (extents(one), extents(other));
     let ops = Arc::new(Borrowed(Arc::clone(&other)));
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;

@@ -110,11 +110,14 @@ impl Pool {
         // freed right after this write.
         let class = self.zspages.extents().tag(extent).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
-        let slot = class.filter(|_| here).map(|class| Slot { extent, object: location.object(), class });
+        let slot =
+            class.filter(|_| here).map(|class| Slot { extent, object: location.object(), class });
         // Not into memory that has failed, nor if it fails while we write: the other way leads elsewhere.
         let written = slot.is_some_and(|slot| {
             let place = slot.bytes(bytes.len());
-            !held.has_failed(place.clone()) && slot.write(&mut held, handle.index(), bytes) && !held.has_failed(place)
+            !held.has_failed(place.clone())
+                && slot.write(&mut held, handle.index(), bytes)
+                && !held.has_failed(place)
         });
         self.leave(extent, held.release());
         Ok(written)
@@ -128,7 +131,8 @@ impl Pool {
         // Extent before class: we hold the new extent and wait for the class, whose holder waits for no extent.
         let moved = match self.lock_object(handle) {
             Ok((old, mut state)) => {
-                self.handles.relocate(handle, Location::live(new.extent, new.object, handle.generation()));
+                self.handles
+                    .relocate(handle, Location::live(new.extent, new.object, handle.generation()));
                 state.live_bytes -= bytes.len() as u64;
                 self.clear(&mut state, old)
             }
@@ -161,7 +165,10 @@ impl ObjectRef<'_> {
     #[must_use]
     pub fn pieces(&self) -> (&[u8], &[u8]) {
         // `verify` has looked at these very frames, and they stay while we are inside.
-        self.held.as_ref().and_then(|held| held.pieces(self.slot.payload(self.len))).unwrap_or((&[], &[]))
+        self.held
+            .as_ref()
+            .and_then(|held| held.pieces(self.slot.payload(self.len)))
+            .unwrap_or((&[], &[]))
     }
 
     /// Tells whether the bytes that were read through this value so far are the object's. They are not when memory they lie in has failed meanwhile:
@@ -170,7 +177,8 @@ impl ObjectRef<'_> {
     /// # Errors
     /// [`AccessError::MemoryFailure`].
     pub fn intact(&self) -> Result<(), AccessError> {
-        let failed = self.held.as_ref().is_some_and(|held| held.has_failed(self.slot.bytes(self.len)));
+        let failed =
+            self.held.as_ref().is_some_and(|held| held.has_failed(self.slot.bytes(self.len)));
         if failed { Err(AccessError::MemoryFailure) } else { Ok(()) }
     }
 

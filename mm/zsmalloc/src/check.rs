@@ -52,8 +52,17 @@ impl Pool {
             frames += state.frames;
         }
         let whole = SizeClass { index: 0, size: 0, frames: 0, objects: 0 };
-        ensure!(whole, self.frames() == frames, "{} frames counted, {frames} in classes", self.frames());
-        ensure!(whole, self.frames_max() >= frames, "{frames} frames are more than the most there were");
+        ensure!(
+            whole,
+            self.frames() == frames,
+            "{} frames counted, {frames} in classes",
+            self.frames()
+        );
+        ensure!(
+            whole,
+            self.frames_max() >= frames,
+            "{frames} frames are more than the most there were"
+        );
         ensure!(whole, objects.is_empty(), "{} live handles name no live object", objects.len());
         ensure!(whole, !self.is_poisoned(), "the pool is poisoned");
         Ok(())
@@ -67,8 +76,13 @@ impl Pool {
     ) -> Result<(), CheckError> {
         let (mut zspages, mut used, mut frames, mut live) = (0, 0, 0, 0);
         for (number, list) in state.lists.iter().enumerate() {
-            let ids: Vec<ExtentId> = list.iter(&self.zspages).take(list.len() as usize + 1).collect();
-            ensure!(class, ids.len() == list.len() as usize, "group {number} is longer or shorter than its count");
+            let ids: Vec<ExtentId> =
+                list.iter(&self.zspages).take(list.len() as usize + 1).collect();
+            ensure!(
+                class,
+                ids.len() == list.len() as usize,
+                "group {number} is longer or shorter than its count"
+            );
             for id in ids {
                 let counts = self.check_zspage(class, id, number, objects)?;
                 zspages += 1;
@@ -77,10 +91,25 @@ impl Pool {
                 live += counts.2;
             }
         }
-        ensure!(class, state.zspages == zspages, "{} zspages counted, {zspages} on lists", state.zspages);
+        ensure!(
+            class,
+            state.zspages == zspages,
+            "{} zspages counted, {zspages} on lists",
+            state.zspages
+        );
         ensure!(class, state.used == used, "{} objects counted, {used} in maps", state.used);
-        ensure!(class, state.frames == frames, "{} frames counted, {frames} attached", state.frames);
-        ensure!(class, state.live_bytes == live, "{} live bytes counted, {live} by handles", state.live_bytes);
+        ensure!(
+            class,
+            state.frames == frames,
+            "{} frames counted, {frames} attached",
+            state.frames
+        );
+        ensure!(
+            class,
+            state.live_bytes == live,
+            "{} live bytes counted, {live} by handles",
+            state.live_bytes
+        );
         Ok(())
     }
 
@@ -92,24 +121,41 @@ impl Pool {
         number: usize,
         objects: &mut HashMap<(ExtentId, u16), crate::Handle>,
     ) -> Result<(u64, u64, u64), CheckError> {
-        let head = self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
+        let head =
+            self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
         let live: Vec<u16> = self.zspages.live(id, class).collect();
         ensure!(class, head.class == class.index, "{id:?} belongs to class {}", head.class);
         ensure!(class, head.group.index() == number, "{id:?} is on the wrong list");
-        ensure!(class, Group::of(head.used, class.objects).index() == number, "{id:?} is in the wrong group");
-        ensure!(class, usize::from(head.used) == live.len(), "{id:?} counts {} of {}", head.used, live.len());
+        ensure!(
+            class,
+            Group::of(head.used, class.objects).index() == number,
+            "{id:?} is in the wrong group"
+        );
+        ensure!(
+            class,
+            usize::from(head.used) == live.len(),
+            "{id:?} counts {} of {}",
+            head.used,
+            live.len()
+        );
         // Only tried: the class is locked, and a thread that holds a class lock never waits for an extent.
         let held = self.zspages.extents().try_share(id);
-        let held = held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
+        let held =
+            held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
         let mut bytes = 0;
         for &object in &live {
             let handle = objects.remove(&(id, object));
-            let handle = handle.ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
+            let handle = handle
+                .ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
             let slot = Slot { extent: id, object, class };
             let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
             let len = self.handles.len_of(handle);
             let lost = held.has_failed(slot.bytes(len));
-            ensure!(class, lost || named == Some(handle.index()), "object {object} of {id:?} names another handle");
+            ensure!(
+                class,
+                lost || named == Some(handle.index()),
+                "object {object} of {id:?} names another handle"
+            );
             bytes += len as u64;
         }
         let mut frames = 0;
@@ -118,7 +164,11 @@ impl Pool {
             let needed = live.iter().any(|&object| frames_of(class, object).contains(&position));
             // A frame nobody needs is there only while a reader keeps it, who was left a mark.
             let waits = there && self.zspages.extents().is_pending(id);
-            ensure!(class, there == needed || waits, "frame {position} of {id:?}: there {there}, needed {needed}");
+            ensure!(
+                class,
+                there == needed || waits,
+                "frame {position} of {id:?}: there {there}, needed {needed}"
+            );
             frames += u64::from(there);
         }
         // Not `reap`: the class is locked, and a mark needs another thread.

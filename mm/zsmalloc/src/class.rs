@@ -33,7 +33,9 @@ impl ChainRule {
             Self::LeastWaste => waste(next, size) < waste(best, size),
         };
         let fits = |&frames: &usize| frames * FRAME_SIZE / size <= MAX_OBJECTS;
-        (2..=longest).filter(fits).fold(1, |best, next| if better(best, next) { next } else { best })
+        (2..=longest)
+            .filter(fits)
+            .fold(1, |best, next| if better(best, next) { next } else { best })
     }
 }
 
@@ -105,8 +107,15 @@ impl SizeClasses {
             let size = MIN_SIZE + raw * STEP;
             let frames = rule.chain(size, chain);
             let objects = frames * FRAME_SIZE / size;
-            let own = SizeClass { index: raw as u8, size: size as u16, frames: frames as u8, objects: objects as u16 };
-            let alike = merged.last().filter(|next| next.frames == own.frames && next.objects == own.objects);
+            let own = SizeClass {
+                index: raw as u8,
+                size: size as u16,
+                frames: frames as u8,
+                objects: objects as u16,
+            };
+            let alike = merged
+                .last()
+                .filter(|next| next.frames == own.frames && next.objects == own.objects);
             merged.push(alike.copied().unwrap_or(own));
         }
         merged.reverse();
@@ -140,7 +149,11 @@ impl SizeClasses {
 
     /// Every distinct class, smallest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SizeClass> {
-        self.merged.iter().enumerate().filter(|(raw, class)| usize::from(class.index) == *raw).map(|(_, class)| *class)
+        self.merged
+            .iter()
+            .enumerate()
+            .filter(|(raw, class)| usize::from(class.index) == *raw)
+            .map(|(_, class)| *class)
     }
 }
 

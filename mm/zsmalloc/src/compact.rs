@@ -98,7 +98,11 @@ impl Pool {
     }
 
     /// Compacts the classes `next` gives, on this thread.
-    pub(crate) fn compact_some(&self, next: impl FnMut() -> Option<SizeClass>, budget: &Budget) -> Compaction {
+    pub(crate) fn compact_some(
+        &self,
+        next: impl FnMut() -> Option<SizeClass>,
+        budget: &Budget,
+    ) -> Compaction {
         let start = Instant::now();
         let report = self.walk(next, budget.start());
         self.totals.record(&report, start.elapsed());
@@ -160,7 +164,8 @@ impl Pool {
 fn crew(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
     std::thread::scope(|scope| {
         let name = || std::thread::Builder::new().name("memzip-compact".into());
-        let others: Vec<_> = (1..threads).map_while(|_| name().spawn_scoped(scope, work).ok()).collect();
+        let others: Vec<_> =
+            (1..threads).map_while(|_| name().spawn_scoped(scope, work).ok()).collect();
         let mut report = work();
         for other in others {
             match other.join() {

@@ -44,19 +44,29 @@ impl Pool {
     }
 
     /// Finds an object and locks its class: until the lock is dropped it stays where it is.
-    pub(crate) fn lock_object(&self, handle: Handle) -> Result<(Slot, ClassGuard<'_>), AccessError> {
+    pub(crate) fn lock_object(
+        &self,
+        handle: Handle,
+    ) -> Result<(Slot, ClassGuard<'_>), AccessError> {
         let mut misses = 0;
         loop {
             self.note_miss(&mut misses)?;
             let location = self.handles.locate(handle)?;
             // The extent may end between the two loads, when compaction has moved the object: then the word has changed, too.
-            let class = self.zspages.extents().tag(location.extent()).and_then(|tag| self.classes.by_index(tag));
+            let class = self
+                .zspages
+                .extents()
+                .tag(location.extent())
+                .and_then(|tag| self.classes.by_index(tag));
             let Some(class) = class else { continue };
             let state = self.lock(class);
             let still = self.handles.locate(handle)? == location
                 && self.zspages.extents().tag(location.extent()) == Some(class.index);
             if still {
-                return Ok((Slot { extent: location.extent(), object: location.object(), class }, state));
+                return Ok((
+                    Slot { extent: location.extent(), object: location.object(), class },
+                    state,
+                ));
             }
         }
     }
@@ -94,7 +104,8 @@ impl Pool {
     /// As [`Pool::clear`], but leaves the list and the frames to the caller: how many of them hold no object any more.
     pub(crate) fn vacate(&self, state: &mut ClassState, slot: Slot) -> Result<u64, AccessError> {
         let Slot { extent, object, class } = slot;
-        let head = self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
+        let head =
+            self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
         let Some(mut head) = head.filter(|_| self.zspages.is_live(extent, object)) else {
             self.poison();
             return Err(AccessError::Poisoned);
@@ -119,7 +130,12 @@ impl Pool {
         }
     }
 
-    pub(crate) fn shrink_held(&self, state: &mut ClassState, mut held: Exclusive<'_>, class: SizeClass) {
+    pub(crate) fn shrink_held(
+        &self,
+        state: &mut ClassState,
+        mut held: Exclusive<'_>,
+        class: SizeClass,
+    ) {
         // Marks are made under the class lock, which we hold, so none can be lost here.
         held.take_pending();
         let extent = held.id();

@@ -60,7 +60,11 @@ const LIVE: u64 = 1 << 63;
 impl Location {
     pub(crate) fn live(extent: ExtentId, object: u16, generation: u32) -> Self {
         debug_assert!(object < 256 && generation <= LAST_GENERATION);
-        Self(LIVE | u64::from(generation) << 39 | u64::from(object) << 31 | u64::from(extent.to_bits()))
+        Self(
+            LIVE | u64::from(generation) << 39
+                | u64::from(object) << 31
+                | u64::from(extent.to_bits()),
+        )
     }
 
     pub(crate) fn dead(generation: u32) -> Self {

@@ -64,12 +64,16 @@ impl Handles {
     /// As [`Handles::reserve`], and says what its memory is for.
     pub(crate) fn reserve_for(&self, purpose: ChargeFor) -> Result<Handle, AllocError> {
         loop {
-            let index = self.ids.take(|opening| self.open(opening, purpose)).map_err(|error| match error {
-                TakeError::Exhausted => AllocError::Numbers,
-                TakeError::Refused(error) => error.into(),
-            })?;
+            let index =
+                self.ids.take(|opening| self.open(opening, purpose)).map_err(
+                    |error| match error {
+                        TakeError::Exhausted => AllocError::Numbers,
+                        TakeError::Refused(error) => error.into(),
+                    },
+                )?;
             // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
-            let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed)).generation();
+            let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed))
+                .generation();
             // Relaxed: the shard's lock ordered us after `discard`, and after `open`.
             let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
             let generation = last.max(floor) + 1;
@@ -166,7 +170,8 @@ impl Handles {
         let words = &self.words[first..first + CHUNK];
         // Relaxed: all these indices are free and their chunk is leaving, so nobody takes one and writes here; the shard's lock ordered us after
         // their last owners.
-        let generations = words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
+        let generations =
+            words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
         let last = generations.max().unwrap_or(0);
         let floor = &self.floors[first / CHUNK];
         if last > self.last_generation / 2 {
@@ -182,7 +187,9 @@ impl Handles {
 
     /// Every live handle with its location. A snapshot, exact when nobody changes the pool.
     pub(crate) fn live(&self) -> impl Iterator<Item = (Handle, Location)> {
-        (0..self.ids.capacity() as u32).filter(|&index| self.ids.is_taken(index)).filter_map(|i| self.locate_index(i))
+        (0..self.ids.capacity() as u32)
+            .filter(|&index| self.ids.is_taken(index))
+            .filter_map(|i| self.locate_index(i))
     }
 
     /// Memory of the table, in bytes.

@@ -61,7 +61,8 @@ impl Drop for ClassGuard<'_> {
         if let Some(Timer { start, longest }) = &self.timer {
             let held = sys::host::thread_cpu_time().saturating_sub(*start);
             // Relaxed: a statistic; nothing is read through it.
-            longest.fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            longest
+                .fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 }
@@ -101,7 +102,11 @@ mod tests {
     use crate::{Budget, PoolConfig};
 
     fn pool(hold_times: HoldTimes) -> Arc<Pool> {
-        let zone = ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() };
+        let zone = ZoneConfig {
+            capacity: FrameCount(8192),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let config = PoolConfig { backing: Backing::Heap, hold_times, ..PoolConfig::default() };
         Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool")
     }

@@ -75,7 +75,11 @@ impl Pool {
             objects += state.used;
             let lists = state.lists.iter().enumerate().filter(|(_, list)| list.len() > 0);
             groups.extend(lists.filter_map(|(index, list)| {
-                Some(LeakedGroup { size: class.size, group: Group::from_index(index)?, zspages: list.len() })
+                Some(LeakedGroup {
+                    size: class.size,
+                    group: Group::from_index(index)?,
+                    zspages: list.len(),
+                })
             }));
         }
         (!groups.is_empty()).then_some(Leaked { groups, objects })
@@ -93,7 +97,11 @@ mod tests {
     use crate::PoolConfig;
 
     fn pool(on_leak: Option<fn(&Leaked)>) -> (Arc<Zone>, Arc<Pool>) {
-        let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        };
         let zone = Arc::new(Zone::new(config).expect("a small zone"));
         let config = PoolConfig { backing: Backing::Heap, on_leak, ..PoolConfig::default() };
         (Arc::clone(&zone), Pool::new(zone, config).expect("a small pool"))
@@ -111,7 +119,8 @@ mod tests {
         let (objects, all) = (huge.len() as u64 + 1, 3);
         assert_eq!(pool.len(small), Ok(100));
         let Err(DestroyError::Leaked(leaked)) = pool.destroy() else { panic!("it is not empty") };
-        let partial = LeakedGroup { size: class.size, group: Group::of(1, class.objects), zspages: 1 };
+        let partial =
+            LeakedGroup { size: class.size, group: Group::of(1, class.objects), zspages: 1 };
         let full = LeakedGroup { size: 4096, group: Group::FULL, zspages: all };
         assert_eq!(leaked, Leaked { groups: vec![partial, full], objects });
         let line = format!(

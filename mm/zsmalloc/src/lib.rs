@@ -79,7 +79,8 @@ mod shuttle_world;
 
 pub use access::ObjectRef;
 pub use background::{
-    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats, FRAMES_PROACTIVENESS, LONGEST_WAIT,
+    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats,
+    FRAMES_PROACTIVENESS, LONGEST_WAIT,
 };
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};

@@ -59,7 +59,10 @@ fn s12_free_against_migrate() {
 fn s25_store_against_migrate() {
     beside_migration(|pool, handle| {
         let second = pool.store(&object(2)).expect("room");
-        assert_eq!((read(pool, handle), read(pool, second)), (Ok(object(1).to_vec()), Ok(object(2).to_vec())));
+        assert_eq!(
+            (read(pool, handle), read(pool, second)),
+            (Ok(object(1).to_vec()), Ok(object(2).to_vec()))
+        );
     });
 }
 
@@ -74,10 +77,16 @@ fn r281_a_scanner_against_a_growing_zspage() {
         assert_eq!(pool.frames(), 1);
         let mover = beside(&pool, |pool| migrate_frame(pool.zone(), Pfn(1)));
         let second = pool.store(&long(2)).expect("room");
-        assert_eq!((read(&pool, first), read(&pool, second)), (Ok(long(1).to_vec()), Ok(long(2).to_vec())));
+        assert_eq!(
+            (read(&pool, first), read(&pool, second)),
+            (Ok(long(1).to_vec()), Ok(long(2).to_vec()))
+        );
         join(mover, &pool);
         assert_eq!((pool.frames(), pool.zone().stats().in_use.0), (2, 2));
-        assert_eq!((read(&pool, first), read(&pool, second)), (Ok(long(1).to_vec()), Ok(long(2).to_vec())));
+        assert_eq!(
+            (read(&pool, first), read(&pool, second)),
+            (Ok(long(1).to_vec()), Ok(long(2).to_vec()))
+        );
         pool.zone().check().expect("consistent");
     });
 }

@@ -97,7 +97,10 @@ fn r283_store_against_store() {
         let other = beside(&pool, move |pool| pool.store(&object(1)).expect("room"));
         let here = pool.store(&object(2)).expect("room");
         let there = join(other, &pool);
-        assert_eq!((read(&pool, there), read(&pool, here)), (Ok(object(1).to_vec()), Ok(object(2).to_vec())));
+        assert_eq!(
+            (read(&pool, there), read(&pool, here)),
+            (Ok(object(1).to_vec()), Ok(object(2).to_vec()))
+        );
     });
 }
 
@@ -107,7 +110,8 @@ fn r298_read_against_write() {
     sync::model(|| {
         let pool = pool();
         let handle = pool.store(&object(1)).expect("room");
-        let writer = beside(&pool, move |pool| pool.write(handle, &object(2)).expect("in place or beside"));
+        let writer =
+            beside(&pool, move |pool| pool.write(handle, &object(2)).expect("in place or beside"));
         let bytes = read(&pool, handle).expect("live");
         assert!(bytes == object(1) || bytes == object(2), "{bytes:?}");
         join(writer, &pool);
@@ -156,6 +160,9 @@ fn b13_compaction_against_compaction() {
         assert_eq!(here.1.objects_moved + there.1.objects_moved, 1);
         assert!([here.0, there.0].contains(&Outcome::Done));
         assert_eq!(pool.frames(), 1);
-        assert_eq!((read(&pool, second), read(&pool, third)), (Ok(object(2).to_vec()), Ok(object(3).to_vec())));
+        assert_eq!(
+            (read(&pool, second), read(&pool, third)),
+            (Ok(object(2).to_vec()), Ok(object(3).to_vec()))
+        );
     });
 }

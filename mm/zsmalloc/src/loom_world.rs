@@ -14,7 +14,12 @@ pub(crate) const LEN: usize = 28;
 pub(crate) fn pool() -> Arc<Pool> {
     let backing = Backing::AnonymousSmall;
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
-    let config = PoolConfig { chain: 2, max_objects: Some(4), backing: Backing::Heap, ..PoolConfig::default() };
+    let config = PoolConfig {
+        chain: 2,
+        max_objects: Some(4),
+        backing: Backing::Heap,
+        ..PoolConfig::default()
+    };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
@@ -35,7 +40,10 @@ pub(crate) fn read(pool: &Pool, handle: Handle) -> Result<Vec<u8>, AccessError> 
 }
 
 /// The model's other thread, at work on the same pool.
-pub(crate) fn beside<T: 'static>(pool: &Arc<Pool>, work: impl FnOnce(&Pool) -> T + 'static) -> JoinHandle<T> {
+pub(crate) fn beside<T: 'static>(
+    pool: &Arc<Pool>,
+    work: impl FnOnce(&Pool) -> T + 'static,
+) -> JoinHandle<T> {
     let pool = Arc::clone(pool);
     thread::spawn(move || work(&pool))
 }

@@ -37,7 +37,8 @@ impl Pool {
     /// # Errors
     /// [`AllocError`]; nothing has changed then.
     pub fn store(&self, bytes: &[u8]) -> Result<Handle, AllocError> {
-        let class = self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
+        let class =
+            self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
@@ -58,8 +59,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`AllocError`]; nothing has changed then, and the reservation is not spent, unless the memory it stood for failed.
-    pub fn store_reserved(&self, bytes: &[u8], reservation: &mut Reservation<'_>) -> Result<Handle, AllocError> {
-        let class = self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
+    pub fn store_reserved(
+        &self,
+        bytes: &[u8],
+        reservation: &mut Reservation<'_>,
+    ) -> Result<Handle, AllocError> {
+        let class =
+            self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
@@ -141,7 +147,11 @@ impl Pool {
     /// Makes a written object reachable.
     pub(crate) fn publish(&self, placed: Placed<'_>, handle: Handle, len: usize) {
         let Placed { slot, held } = placed;
-        self.handles.publish(handle, Location::live(slot.extent, slot.object, handle.generation()), len);
+        self.handles.publish(
+            handle,
+            Location::live(slot.extent, slot.object, handle.generation()),
+            len,
+        );
         self.leave(slot.extent, held.release());
     }
 
@@ -162,7 +172,9 @@ impl Pool {
     ) -> Result<Placed<'_>, AllocError> {
         let (slot, held) = match self.find(state, class)? {
             Some(found) => found,
-            None => self.grow(state, class, ChargeFor::Anything, |held, state| self.attach(held, class, 0, state))?,
+            None => self.grow(state, class, ChargeFor::Anything, |held, state| {
+                self.attach(held, class, 0, state)
+            })?,
         };
         self.occupy(state, slot, held, handle, len)
     }
@@ -177,7 +189,9 @@ impl Pool {
         len: usize,
     ) -> Result<Placed<'p>, AllocError> {
         let class = slot.class;
-        let Some(mut head) = self.zspages.head(slot.extent).filter(|head| head.class == class.index) else {
+        let Some(mut head) =
+            self.zspages.head(slot.extent).filter(|head| head.class == class.index)
+        else {
             self.poison();
             return Err(AllocError::Poisoned);
         };
@@ -254,8 +268,10 @@ impl Pool {
         let any_failed = self.zone.failure_reports() != 0;
         let whole = |object| Slot { extent, object, class }.bytes(class.payload());
         let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
-        let ready = |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
-        if let Some(object) = self.zspages.free(extent, class).filter(sound).take(LOOK).find(ready) {
+        let ready =
+            |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
+        if let Some(object) = self.zspages.free(extent, class).filter(sound).take(LOOK).find(ready)
+        {
             return Ok(Some(object));
         }
         let first = self.zspages.free(extent, class).find(sound);

@@ -17,7 +17,9 @@ fn pool() -> Arc<Pool> {
 
 fn fail_all_in_use(zone: &Zone) {
     let in_use: Vec<_> = (0..1024).map(Pfn).filter(|&pfn| zone.get(pfn).is_some()).collect();
-    let inject = |pfn| zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent");
+    let inject = |pfn| {
+        zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent")
+    };
     in_use.into_iter().for_each(inject);
 }
 
@@ -76,7 +78,9 @@ fn failed_places_do_not_hide_the_free_ones() {
     for (handle, extent, frames) in firsts {
         assert_eq!(pool.free(handle), Ok(LEN));
         if !sound.contains(&extent) {
-            let inject = |pfn| pool.zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("sent");
+            let inject = |pfn| {
+                pool.zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("sent")
+            };
             frames.into_iter().for_each(inject);
         }
     }

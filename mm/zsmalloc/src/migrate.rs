@@ -13,7 +13,12 @@ impl MovableOps for Pool {
         !self.is_poisoned() && self.zspages.extents().can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         if self.is_poisoned() {
             return Err(Refused::Failed(to));
         }

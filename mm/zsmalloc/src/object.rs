@@ -33,7 +33,12 @@ impl Slot {
     }
 
     /// As [`Slot::write`], for a payload that comes in two pieces.
-    pub(crate) fn write_pieces(self, held: &mut Exclusive<'_>, index: u32, (first, second): (&[u8], &[u8])) -> bool {
+    pub(crate) fn write_pieces(
+        self,
+        held: &mut Exclusive<'_>,
+        index: u32,
+        (first, second): (&[u8], &[u8]),
+    ) -> bool {
         let header = self.class.header();
         if header > 0 {
             let start = self.bytes(0).start;
@@ -41,7 +46,9 @@ impl Slot {
             let Some((bytes, _)) = held.pieces_mut(start..start + header) else { return false };
             bytes.copy_from_slice(&index.to_le_bytes()[..header]);
         }
-        let Some((head, tail)) = held.pieces_mut(self.payload(first.len() + second.len())) else { return false };
+        let Some((head, tail)) = held.pieces_mut(self.payload(first.len() + second.len())) else {
+            return false;
+        };
         // Two pieces into two pieces: whichever border comes first splits the other side.
         let at = first.len().min(head.len());
         head[..at].copy_from_slice(&first[..at]);
@@ -93,12 +100,17 @@ mod tests {
     /// S-49: a payload that is written without being read touches no header, its own and its neighbours'.
     #[test]
     fn s49_a_payload_leaves_all_headers_alone() {
-        let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = Zone::new(ZoneConfig {
+            capacity: FrameCount(512),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        });
         let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
         let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
         // 76 bytes fill their class but for the header, so each payload ends where the next header begins.
         for len in [12, 76, 100, 1100, 3000] {
-            let handles: Vec<_> = (0..9).map(|_| pool.store(&vec![1; len]).expect("room")).collect();
+            let handles: Vec<_> =
+                (0..9).map(|_| pool.store(&vec![1; len]).expect("room")).collect();
             handles.iter().for_each(|&handle| pool.write(handle, &vec![0xff; len]).expect("live"));
             pool.check().expect("each header names its handle");
             for (number, &handle) in handles.iter().enumerate() {

@@ -6,10 +6,16 @@ use frames::{FrameCount, Zone, ZoneConfig};
 use sync::atomic::Ordering;
 use sys::Backing;
 
-use crate::{AccessError, AllocError, Budget, Handle, MapMode, Pool, PoolConfig, WriteError, Zpool};
+use crate::{
+    AccessError, AllocError, Budget, Handle, MapMode, Pool, PoolConfig, WriteError, Zpool,
+};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -61,7 +67,11 @@ fn s24_a_poisoned_pool_reads_nothing() {
     assert_eq!(pool.read(live).map(|object| object.len()), Err(AccessError::Poisoned));
     assert_eq!(pool.len(live), Err(AccessError::Poisoned));
     for mode in [MapMode::ReadOnly, MapMode::WriteOnly, MapMode::ReadWrite] {
-        assert_eq!(pool.map(live, mode).map(|mapped| mapped.len()), Err(AccessError::Poisoned), "{mode:?}");
+        assert_eq!(
+            pool.map(live, mode).map(|mapped| mapped.len()),
+            Err(AccessError::Poisoned),
+            "{mode:?}"
+        );
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use frames::{Budget, ExtentId, Movability, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone};
+use frames::{
+    Budget, ExtentId, Movability, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone,
+};
 use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
 use sys::Backing;
@@ -111,7 +113,8 @@ impl Pool {
             return Err(PoolError::Chain { chain: config.chain });
         }
         let capacity = zone.capacity().0 as usize;
-        let objects = config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
+        let objects =
+            config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
         let state = || ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new()));
         let owner = match config.movability {
@@ -120,7 +123,12 @@ impl Pool {
         };
         let pool = Arc::new(Self {
             zspages: Zspages::new(owner, capacity, config.backing)?,
-            handles: Handles::new(Arc::clone(&zone), objects.min(MAX_OBJECTS), last_generation, config.backing)?,
+            handles: Handles::new(
+                Arc::clone(&zone),
+                objects.min(MAX_OBJECTS),
+                last_generation,
+                config.backing,
+            )?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
@@ -201,11 +209,24 @@ impl Drop for Pool {
 
 impl ClassState {
     fn new() -> Self {
-        Self { lists: [List::EMPTY; GROUPS], zspages: 0, used: 0, frames: 0, live_bytes: 0, compacting: false }
+        Self {
+            lists: [List::EMPTY; GROUPS],
+            zspages: 0,
+            used: 0,
+            frames: 0,
+            live_bytes: 0,
+            compacting: false,
+        }
     }
 
     /// Moves a zspage to the list its use now asks for, and records the head.
-    pub(crate) fn regroup(&mut self, records: &Zspages, id: ExtentId, class: SizeClass, mut head: Head) {
+    pub(crate) fn regroup(
+        &mut self,
+        records: &Zspages,
+        id: ExtentId,
+        class: SizeClass,
+        mut head: Head,
+    ) {
         let group = Group::of(head.used, class.objects);
         if group != head.group {
             self.lists[head.group.index()].remove(records, id);

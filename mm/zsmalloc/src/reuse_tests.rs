@@ -9,7 +9,11 @@ use crate::fullness::Group;
 use crate::{Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(512),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -40,8 +44,13 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
                 Err(error) => panic!("{error}"),
             }
         };
-        let placed = pool.place(&mut state, class, second, 1000).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((placed.slot.extent, state.zspages), (slot.extent, 1), "no other zspage was made");
+        let placed =
+            pool.place(&mut state, class, second, 1000).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            (placed.slot.extent, state.zspages),
+            (slot.extent, 1),
+            "no other zspage was made"
+        );
         drop(state);
         let placed = pool.write_placed(placed, second, &[2; 1000]).expect("it was placed");
         pool.publish(placed.expect("sound memory"), second, 1000);

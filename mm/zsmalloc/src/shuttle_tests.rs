@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use frames::{CompactRequest, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig};
+use frames::{
+    CompactRequest, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig,
+};
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
@@ -21,7 +23,8 @@ struct Shared {
 fn shared() -> Arc<Shared> {
     let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
     let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
-    let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
+    let config =
+        PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
     Arc::new(Shared { pool, slots: std::array::from_fn(|_| AtomicU64::new(0)) })
 }
@@ -45,7 +48,8 @@ fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
 
 /// Stores an object for each slot in the second pageblock and leaves the first one free, so that frame compaction has something to move.
 fn fill_high(shared: &Shared) {
-    let low = shared.pool.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
+    let low =
+        shared.pool.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
     for (number, slot) in shared.slots.iter().enumerate() {
         let handle = shared.pool.store(&tagged(tag_for(number, number as u64))).expect("room");
         slot.store(handle.to_bits(), Ordering::Release);
@@ -62,7 +66,10 @@ fn writer(shared: &Shared, seed: u64) {
             Ok(new) => {
                 let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                 if old != 0 {
-                    shared.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+                    shared
+                        .pool
+                        .free(Handle::from_bits(old))
+                        .expect("swapped out once, so freed once");
                 }
             }
             Err(error) => assert_eq!(error, AllocError::Limit),
@@ -81,7 +88,10 @@ fn reader(shared: &Shared) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(
+                    belongs_to(number, &object.to_vec()),
+                    "a reader's bytes stay while it looks"
+                );
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -131,7 +141,10 @@ fn s21_a_pool_in_use_by_four_threads() {
         },
         500,
     );
-    assert!(moved.load(Relaxed) > 100, "frames were moved {moved:?} times, too few to show anything");
+    assert!(
+        moved.load(Relaxed) > 100,
+        "frames were moved {moved:?} times, too few to show anything"
+    );
 }
 
 /// B13, L-10: two compactions, a scan and a reader at once. Each frame that is gone was counted once, or was left to the reader.
@@ -141,11 +154,15 @@ fn b13_compactions_and_a_scan_share_the_classes() {
         || {
             let shared = shared();
             // Each third object gets a slot; it says which.
-            let store = |number: u64| shared.pool.store(&tagged(tag_for(number as usize / 3 % SLOTS, number)));
+            let store = |number: u64| {
+                shared.pool.store(&tagged(tag_for(number as usize / 3 % SLOTS, number)))
+            };
             let handles: Vec<Handle> = (0..48).map(|number| store(number).expect("room")).collect();
             for (&handle, number) in handles.iter().zip(0..) {
                 match number % 3 {
-                    0 => shared.slots[number / 3 % SLOTS].store(handle.to_bits(), Ordering::Release),
+                    0 => {
+                        shared.slots[number / 3 % SLOTS].store(handle.to_bits(), Ordering::Release)
+                    }
                     _ => _ = shared.pool.free(handle).expect("live"),
                 }
             }
@@ -155,13 +172,16 @@ fn b13_compactions_and_a_scan_share_the_classes() {
                 thread::spawn(move || work(&shared))
             };
             let compact = |shared: &Shared| shared.pool.compact(&Budget::unlimited()).frames_freed;
-            let scan = |shared: &Shared| shared.pool.zone().shrink(FrameCount(2), &NoLocksHeld::promise()).0;
+            let scan = |shared: &Shared| {
+                shared.pool.zone().shrink(FrameCount(2), &NoLocksHeld::promise()).0
+            };
             let read = |shared: &Shared| {
                 reader(shared);
                 0
             };
             let threads = [spawn(compact), spawn(compact), spawn(scan), spawn(read)];
-            let freed: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+            let freed: u64 =
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
             let gone = before - shared.pool.frames();
             assert!(freed <= gone, "{freed} frames counted, {gone} gone");
             assert_eq!(shared.pool.stats().compaction.frames_freed, freed);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
-use frames::{CompactRequest, FrameCount, MigrateType, Mode, Order, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{
+    CompactRequest, FrameCount, MigrateType, Mode, Order, Pfn, Reclaim, Zone, ZoneConfig,
+};
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::{Mutex, thread};
@@ -27,7 +29,8 @@ struct World {
 }
 
 fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
-    let config = PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
+    let config =
+        PoolConfig { max_objects: Some(64), backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::clone(zone), config).expect("a small pool")
 }
 
@@ -36,11 +39,15 @@ fn world() -> Arc<World> {
     let config = ZoneConfig { capacity, backing, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
+    let balloon =
+        Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
     let (pool, other) = (make_pool(&zone), make_pool(&zone));
     // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
-    let low = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
-    let first = |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
+    let low = zone
+        .alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
+        .expect("an empty zone");
+    let first =
+        |slot: usize| pool.store(&tagged(tag_for(slot, slot as u64))).expect("room").to_bits();
     let slots = std::array::from_fn(|slot| AtomicU64::new(first(slot)));
     drop(low);
     zone.set_limit(Some(FrameCount(48)));
@@ -72,7 +79,10 @@ fn writer(world: &World) {
             Ok(new) => {
                 let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                 if old != 0 {
-                    world.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+                    world
+                        .pool
+                        .free(Handle::from_bits(old))
+                        .expect("swapped out once, so freed once");
                 }
             }
             Err(error) => assert_eq!(error, AllocError::Limit),
@@ -91,7 +101,10 @@ fn reader(world: &World) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay while it looks");
+                assert!(
+                    belongs_to(number, &object.to_vec()),
+                    "a reader's bytes stay while it looks"
+                );
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -110,7 +123,8 @@ fn compactor(world: &World) {
 /// Isolates what lies lowest in either pageblock, moves half of it, puts the rest back.
 fn migrator(world: &World) {
     for round in 0..3 {
-        let mut batch: Vec<_> = (0..6).chain(512..518).filter_map(|pfn| world.zone.isolate(Pfn(pfn))).collect();
+        let mut batch: Vec<_> =
+            (0..6).chain(512..518).filter_map(|pfn| world.zone.isolate(Pfn(pfn))).collect();
         thread::yield_now();
         let mut left = round;
         let mut targets = |_| {
@@ -170,5 +184,8 @@ fn r298_everything_that_moves_at_once() {
         },
         300,
     );
-    assert!(compacted.load(Relaxed) > 100, "compaction moved {compacted:?} frames, too few to show anything");
+    assert!(
+        compacted.load(Relaxed) > 100,
+        "compaction moved {compacted:?} frames, too few to show anything"
+    );
 }

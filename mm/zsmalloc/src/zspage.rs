@@ -127,7 +127,9 @@ impl Zspages {
 
     /// Whether the object is live.
     pub(crate) fn is_live(&self, id: ExtentId, object: u16) -> bool {
-        self.map(id).get(usize::from(object) / 64).is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
+        self.map(id)
+            .get(usize::from(object) / 64)
+            .is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
     }
 
     pub(crate) fn set_live(&self, id: ExtentId, object: u16) {
@@ -148,7 +150,8 @@ impl Zspages {
     pub(crate) fn live_below(&self, id: ExtentId, end: u16) -> impl Iterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
         let mut word = (usize::from(end) / 64).min(map.len() - 1);
-        let mut open = if usize::from(end) >= MAX_OBJECTS { map[word] } else { map[word] & (bit(end) - 1) };
+        let mut open =
+            if usize::from(end) >= MAX_OBJECTS { map[word] } else { map[word] & (bit(end) - 1) };
         std::iter::from_fn(move || {
             while open == 0 {
                 word = word.checked_sub(1)?;
@@ -161,7 +164,11 @@ impl Zspages {
     }
 
     /// Live objects, in order.
-    pub(crate) fn live(&self, id: ExtentId, class: SizeClass) -> impl DoubleEndedIterator<Item = u16> {
+    pub(crate) fn live(
+        &self,
+        id: ExtentId,
+        class: SizeClass,
+    ) -> impl DoubleEndedIterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
         (0..class.objects).filter(move |&object| map[usize::from(object) / 64] & bit(object) != 0)
     }
@@ -300,7 +307,11 @@ mod tests {
     use std::sync::Arc;
 
     fn records() -> Zspages {
-        let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = Zone::new(ZoneConfig {
+            capacity: FrameCount(512),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        });
         let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
         Zspages::new(owner, 8, Backing::Heap).expect("small tables")
     }
@@ -332,7 +343,11 @@ mod tests {
                 records.set_live(id, object);
                 for position in 0..usize::from(class.frames) {
                     let expected = !frames_of(class, object).contains(&position);
-                    assert_eq!(records.frame_is_empty(id, class, position), expected, "{class:?} {object} {position}");
+                    assert_eq!(
+                        records.frame_is_empty(id, class, position),
+                        expected,
+                        "{class:?} {object} {position}"
+                    );
                 }
                 records.set_free(id, object);
             }
@@ -342,7 +357,9 @@ mod tests {
     #[test]
     fn free_and_live_objects_complete_each_other() {
         let records = records();
-        let class = SizeClasses::new(16, ChainRule::LeastWaste).for_len(40).expect("a class of many objects");
+        let class = SizeClasses::new(16, ChainRule::LeastWaste)
+            .for_len(40)
+            .expect("a class of many objects");
         let id = ExtentId::from_bits(0);
         records.begin(id, class.index);
         (0..class.objects).step_by(3).for_each(|object| records.set_live(id, object));
@@ -350,7 +367,8 @@ mod tests {
         all.sort_unstable();
         assert!(all.iter().copied().eq(0..class.objects));
         for end in [0, 1, 63, 64, 65, 127, 128, class.objects, 255, 256] {
-            let below: Vec<u16> = records.live(id, class).rev().filter(|&object| object < end).collect();
+            let below: Vec<u16> =
+                records.live(id, class).rev().filter(|&object| object < end).collect();
             assert!(records.live_below(id, end).eq(below), "below {end}");
         }
     }
@@ -373,7 +391,9 @@ mod tests {
         let records = records();
         let (mut list, ids) = list_of(&records, &[1; 5]);
         assert_eq!(list.len(), 5);
-        for (gone, left) in [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (3, vec![1]), (1, vec![])] {
+        for (gone, left) in
+            [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (3, vec![1]), (1, vec![])]
+        {
             list.remove(&records, ids[gone]);
             assert_eq!(list.len() as usize, left.len());
             assert!(list.iter(&records).eq(left.iter().map(|&at| ids[at])), "{gone} removed");

@@ -18,9 +18,11 @@ const ATTEMPTS: usize = 600;
 fn limit_address_space(more: u64) -> Rlimit {
     let before = getrlimit(Resource::As);
     let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
-    let pages: u64 = statm.split(' ').next().and_then(|size| size.parse().ok()).expect("the size comes first");
+    let pages: u64 =
+        statm.split(' ').next().and_then(|size| size.parse().ok()).expect("the size comes first");
     let current = Some(pages * rustix::param::page_size() as u64 + more);
-    setrlimit(Resource::As, Rlimit { current, maximum: before.maximum }).expect("a limit can be lowered");
+    setrlimit(Resource::As, Rlimit { current, maximum: before.maximum })
+        .expect("a limit can be lowered");
     before
 }
 

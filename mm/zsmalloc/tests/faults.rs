@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frames::{Backing, CompactRequest, Frame, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{
+    Backing, CompactRequest, Frame, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone,
+    ZoneConfig,
+};
 use proptest::prelude::*;
 use zsmalloc::{AllocError, Budget, Handle, ObjectRef, Pool, PoolConfig, WriteError};
 
@@ -81,7 +84,9 @@ impl<'p> Model<'p> {
         match op {
             Op::Store(len, byte) => match self.pool.store(&pattern(len, byte)) {
                 Ok(handle) => self.live.push((handle, pattern(len, byte))),
-                Err(error) => assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}"),
+                Err(error) => {
+                    assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}")
+                }
             },
             Op::Write(which, byte) if !self.live.is_empty() => {
                 let (handle, content) = which.get_mut(&mut self.live);
@@ -110,7 +115,9 @@ impl<'p> Model<'p> {
                 drop(self.isolated.swap_remove(which.index(self.isolated.len())));
             }
             Op::CompactObjects => drop(self.pool.compact(&Budget::unlimited()).outcome),
-            Op::CompactFrames => self.moved += self.zone().compact(CompactRequest::default()).frames_moved,
+            Op::CompactFrames => {
+                self.moved += self.zone().compact(CompactRequest::default()).frames_moved
+            }
             Op::Occupy(frames) => self.occupied.extend(occupy(self.zone(), frames)),
             Op::Vacate => self.occupied.clear(),
             Op::Limit(frames) => self.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
@@ -133,8 +140,12 @@ impl<'p> Model<'p> {
         self.pool.check().expect("the pool is consistent");
         self.zone().check().expect("the zone is consistent");
         assert_eq!(self.zone().isolated(), self.isolated.len() as u64);
-        let given_up = self.zone().stats().in_use.0 - self.pool.frames() - self.occupied.len() as u64;
-        assert!(given_up <= self.isolated.len() as u64, "a frame is the pool's, or isolated, or free");
+        let given_up =
+            self.zone().stats().in_use.0 - self.pool.frames() - self.occupied.len() as u64;
+        assert!(
+            given_up <= self.isolated.len() as u64,
+            "a frame is the pool's, or isolated, or free"
+        );
         for (handle, content) in &self.live {
             assert_eq!(&self.pool.read(*handle).expect("live").to_vec(), content);
         }
@@ -148,17 +159,25 @@ fn r108_nothing_is_lost_whatever_fails() {
     proptest!(config, |(ops in proptest::collection::vec(op(), 1..250))| {
         moved.fetch_add(loses_nothing(ops), Ordering::Relaxed);
     });
-    assert!(moved.into_inner() > 0, "frame compaction moved nothing in any case, so nothing is shown about it");
+    assert!(
+        moved.into_inner() > 0,
+        "frame compaction moved nothing in any case, so nothing is shown about it"
+    );
 }
 
 /// Applies `ops` and checks after each. Returns how many frames frame compaction moved.
 fn loses_nothing(ops: Vec<Op>) -> u64 {
-    let config = ZoneConfig { capacity: FrameCount(FRAMES), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(FRAMES),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::clone(&zone), config).expect("a small pool");
     let (live, reading) = (Vec::new(), Vec::new());
-    let mut model = Model { pool: &pool, live, reading, isolated: Vec::new(), occupied: Vec::new(), moved: 0 };
+    let mut model =
+        Model { pool: &pool, live, reading, isolated: Vec::new(), occupied: Vec::new(), moved: 0 };
     for op in ops {
         model.apply(op);
         // The pool's own check takes its extents; a reader it meets there is no contradiction.

@@ -10,8 +10,13 @@ mod tenant;
 use tenant::occupy;
 
 fn pool(frames: u64, objects: u32) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() });
-    let config = PoolConfig { max_objects: Some(objects), backing: Backing::Heap, ..PoolConfig::default() };
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(frames),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
+    let config =
+        PoolConfig { max_objects: Some(objects), backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
@@ -20,15 +25,22 @@ fn pool(frames: u64, objects: u32) -> Arc<Pool> {
 fn r200_single_frames_are_all_a_pool_needs() {
     let pool = pool(1024, 1 << 14);
     let zone = pool.zone();
-    let (even, odd): (Vec<Frame<'_>>, _) = occupy(zone, 1024).into_iter().partition(|frame| frame.pfn().0 % 2 == 0);
+    let (even, odd): (Vec<Frame<'_>>, _) =
+        occupy(zone, 1024).into_iter().partition(|frame| frame.pfn().0 % 2 == 0);
     drop(even);
     zone.drain();
     assert!(
-        zone.alloc_block(frames::Order::new(1).expect("an order"), MigrateType::Movable, Reclaim::NotAllowed).is_err()
+        zone.alloc_block(
+            frames::Order::new(1).expect("an order"),
+            MigrateType::Movable,
+            Reclaim::NotAllowed
+        )
+        .is_err()
     );
     let mut stored: Vec<(Handle, Vec<u8>)> = Vec::new();
     for number in 0.. {
-        let bytes: Vec<u8> = (0..1 + number * 613 % 4096).map(|at| (number * 31 + at) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..1 + number * 613 % 4096).map(|at| (number * 31 + at) as u8).collect();
         match pool.store(&bytes) {
             Ok(handle) => stored.push((handle, bytes)),
             Err(error) => {
@@ -111,6 +123,9 @@ fn records_of_ended_zspages_go_back_without_a_lock() {
     }
     let chunk = (full - before) / 3;
     let now = pool.stats().zspage_bytes;
-    assert!(now < before + 2 * chunk, "{now} bytes of records are left of {full}, a chunk has {chunk}");
+    assert!(
+        now < before + 2 * chunk,
+        "{now} bytes of records are left of {full}, a chunk has {chunk}"
+    );
     pool.check().expect("consistent");
 }

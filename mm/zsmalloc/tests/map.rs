@@ -7,7 +7,11 @@ use sys::Backing;
 use zsmalloc::{ChainRule, Handle, MapMode, Pool, PoolConfig, SizeClass, SizeClasses};
 
 fn pool(chain: u8, rule: ChainRule) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(512),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -26,7 +30,11 @@ fn fill(pool: &Pool, class: SizeClass) -> Vec<Handle> {
 fn assert_others_whole(pool: &Pool, class: SizeClass, handles: &[Handle], number: usize) {
     for (other, &handle) in handles.iter().enumerate().filter(|(other, _)| *other != number) {
         let bytes = pool.read(handle).expect("live").to_vec();
-        assert_eq!(bytes, content(other, class.payload()), "object {other} beside {number} of {class:?}");
+        assert_eq!(
+            bytes,
+            content(other, class.payload()),
+            "object {other} beside {number} of {class:?}"
+        );
     }
     // The headers name their handles still (S-49).
     pool.check().expect("consistent");
@@ -109,7 +117,8 @@ fn b2_neighbours_of_the_last_headed_class_survive() {
         pool.write(handles[number], &vec![0xee; class.payload()]).expect("no thread reads it");
         assert_others_whole(&pool, class, &handles, number);
         pool.free(handles[number]).expect("live");
-        handles[number] = pool.store(&content(number, class.payload())).expect("the place that was freed");
+        handles[number] =
+            pool.store(&content(number, class.payload())).expect("the place that was freed");
         assert_others_whole(&pool, class, &handles, number);
     }
     assert_eq!(pool.frames(), 4, "one zspage held them all");

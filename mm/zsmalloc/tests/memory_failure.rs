@@ -14,7 +14,11 @@ const FRAMES: u64 = 2048;
 
 fn pool() -> (Arc<Zone>, Arc<Pool>) {
     catch_memory_failures().expect("a handler");
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(FRAMES), lists: Some(1), ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(FRAMES),
+        lists: Some(1),
+        ..ZoneConfig::default()
+    });
     let zone = Arc::new(zone.expect("a small zone"));
     let pool = Pool::new(Arc::clone(&zone), PoolConfig::default()).expect("a small pool");
     (zone, pool)
@@ -46,7 +50,8 @@ fn read(pool: &Pool, handle: Handle) -> Result<Vec<u8>, AccessError> {
 #[test]
 fn r025_objects_in_failed_frames_are_errors() {
     let (zone, pool) = pool();
-    let handles: Vec<_> = (0..2000).map(|number| pool.store(&content(number)).expect("room")).collect();
+    let handles: Vec<_> =
+        (0..2000).map(|number| pool.store(&content(number)).expect("room")).collect();
     let failed: Vec<_> = in_use(&zone).into_iter().skip(3).step_by(97).collect();
     failed.iter().for_each(|&pfn| fail(&zone, pfn));
     let lost = |number: usize| match read(&pool, handles[number]) {
@@ -60,9 +65,16 @@ fn r025_objects_in_failed_frames_are_errors() {
         }
     };
     let before: Vec<_> = (0..2000).filter(|&number| lost(number)).collect();
-    assert!(before.len() >= failed.len() && before.len() < 400, "{} objects of {} frames", before.len(), failed.len());
+    assert!(
+        before.len() >= failed.len() && before.len() < 400,
+        "{} objects of {} frames",
+        before.len(),
+        failed.len()
+    );
     pool.check().expect("consistent");
-    for number in (0..2000_usize).filter(|number| number.is_multiple_of(3) && !before.contains(number)) {
+    for number in
+        (0..2000_usize).filter(|number| number.is_multiple_of(3) && !before.contains(number))
+    {
         pool.free(handles[number]).expect("live");
     }
     let compaction = pool.compact(&Budget::unlimited());
@@ -80,11 +92,16 @@ fn r025_objects_in_failed_frames_are_errors() {
     }
     assert_eq!((0..2000).filter(alive).filter(|&number| lost(number)).count(), 0);
     pool.check().expect("consistent");
-    (0..2000).filter(alive).for_each(|number| assert_eq!(pool.free(handles[number]), Ok(content(number).len())));
+    (0..2000)
+        .filter(alive)
+        .for_each(|number| assert_eq!(pool.free(handles[number]), Ok(content(number).len())));
     zone.drain();
     zone.check().expect("consistent");
     let stats = zone.memory_failure_stats();
-    assert_eq!((stats.total.0, stats.recovered.0, stats.delayed.0), (failed.len() as u64, failed.len() as u64, 0));
+    assert_eq!(
+        (stats.total.0, stats.recovered.0, stats.delayed.0),
+        (failed.len() as u64, failed.len() as u64, 0)
+    );
     assert_eq!((pool.frames(), zone.stats().in_use), (0, FrameCount(0)));
 }
 
@@ -115,7 +132,9 @@ fn r025_new_objects_avoid_failed_frames() {
     let old: Vec<_> = (0..64).map(|_| pool.store(&[1; 100]).expect("room")).collect();
     old.iter().skip(1).step_by(2).for_each(|&handle| _ = pool.free(handle).expect("live"));
     in_use(&zone).into_iter().for_each(|pfn| fail(&zone, pfn));
-    let new: Vec<_> = (0..200).map(|number| (pool.store(&[number as u8; 100]).expect("room"), number as u8)).collect();
+    let new: Vec<_> = (0..200)
+        .map(|number| (pool.store(&[number as u8; 100]).expect("room"), number as u8))
+        .collect();
     for &(handle, byte) in &new {
         assert_eq!(read(&pool, handle), Ok(vec![byte; 100]));
     }
@@ -126,7 +145,11 @@ fn r025_new_objects_avoid_failed_frames() {
     }
     pool.check().expect("consistent");
     zone.check().expect("consistent");
-    assert_eq!(zone.memory_failure_stats().delayed, FrameCount(0), "they are empty, so they are retired");
+    assert_eq!(
+        zone.memory_failure_stats().delayed,
+        FrameCount(0),
+        "they are empty, so they are retired"
+    );
 }
 
 #[derive(Clone, Debug)]

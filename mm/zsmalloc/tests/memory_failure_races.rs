@@ -62,7 +62,10 @@ impl Object {
     fn is_whole(&self, pool: &Pool, random: &mut Random) -> bool {
         match read(pool, self.handle, random) {
             Ok(bytes) => {
-                assert!(bytes == content(self.tag, self.len), "an object is other bytes than those stored");
+                assert!(
+                    bytes == content(self.tag, self.len),
+                    "an object is other bytes than those stored"
+                );
                 true
             }
             Err(error) => {
@@ -104,7 +107,8 @@ fn fail_frames(zone: &Zone, is_over: &AtomicBool) {
             low += 1;
         }
         let is_target = |&pfn: &Pfn| !zone.has_failed(pfn) && zone.get(pfn).is_some();
-        let in_use: Vec<_> = (low..(low + LOOK).min(FRAMES as u32)).map(Pfn).filter(is_target).collect();
+        let in_use: Vec<_> =
+            (low..(low + LOOK).min(FRAMES as u32)).map(Pfn).filter(is_target).collect();
         if in_use.is_empty() {
             thread::yield_now();
             continue;
@@ -184,8 +188,12 @@ fn r025_a_moved_object_is_whole_while_memory_fails() {
         moved += pool.compact(&Budget::unlimited()).objects_moved;
         for handle in handles {
             match pool.map(handle, MapMode::ReadOnly) {
-                Ok(mapped) => assert!(mapped[..] == bytes[..], "an object has moved as other bytes"),
-                Err(error) => assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away"),
+                Ok(mapped) => {
+                    assert!(mapped[..] == bytes[..], "an object has moved as other bytes")
+                }
+                Err(error) => {
+                    assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away")
+                }
             }
             assert_eq!(pool.free(handle), Ok(bytes.len()));
         }

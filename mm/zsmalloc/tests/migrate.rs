@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use frames::{
-    Backing, CompactRequest, FrameCount, Isolated, MigrateType, Migration, Mode, Pfn, Reclaim, Zone, ZoneConfig,
+    Backing, CompactRequest, FrameCount, Isolated, MigrateType, Migration, Mode, Pfn, Reclaim,
+    Zone, ZoneConfig,
 };
 use zsmalloc::{Budget, Handle, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -33,7 +38,11 @@ fn free_every_second(pool: &Pool, handles: &[Handle]) {
 
 fn assert_whole(pool: &Pool, handles: &[Handle], len: usize) {
     for (number, &handle) in handles.iter().enumerate() {
-        assert_eq!(pool.read(handle).expect("live").to_vec(), content(number, len), "object {number}");
+        assert_eq!(
+            pool.read(handle).expect("live").to_vec(),
+            content(number, len),
+            "object {number}"
+        );
     }
 }
 
@@ -62,7 +71,10 @@ fn s19_every_frame_of_a_zspage_can_be_isolated_and_moved() {
         // An isolated zspage goes on serving: nothing has to be relisted (S-17, S-18).
         let more = pool.store(&content(40, len)).expect("room");
         assert_whole(&pool, &handles, len);
-        assert_eq!(migrate(zone, &mut batch), Migration { migrated: frames, ..Migration::default() });
+        assert_eq!(
+            migrate(zone, &mut batch),
+            Migration { migrated: frames, ..Migration::default() }
+        );
         assert_eq!(zone.stats().in_use.0, pool.frames(), "the old frames are free");
         assert_whole(&pool, &handles, len);
         assert_eq!(pool.read(more).expect("live").to_vec(), content(40, len));
@@ -113,7 +125,10 @@ fn s16_a_zspage_that_empties_while_isolated_is_neither_moved_nor_stranded() {
     let pool = pool();
     let zone = pool.zone();
     let handle = pool.store(&content(1, 4096)).expect("room");
-    let (first, second) = (pool.store(&content(2, 3000)).expect("room"), pool.store(&content(3, 3000)).expect("room"));
+    let (first, second) = (
+        pool.store(&content(2, 3000)).expect("room"),
+        pool.store(&content(3, 3000)).expect("room"),
+    );
     let mut batch = isolate_all(zone);
     free(&pool, &[handle, first, second]);
     assert_eq!(pool.frames(), 0, "a free waits for nobody");
@@ -206,7 +221,8 @@ fn r260_free_slots_of_a_moved_frame_are_used_again() {
     let mut batch = isolate_all(zone);
     migrate(zone, &mut batch);
     let frames = pool.frames();
-    let again: Vec<_> = (0..64).map(|number| pool.store(&content(500 + number, 1000)).expect("room")).collect();
+    let again: Vec<_> =
+        (0..64).map(|number| pool.store(&content(500 + number, 1000)).expect("room")).collect();
     assert!(pool.frames() <= frames + 1);
     for (number, &handle) in again.iter().enumerate() {
         assert_eq!(pool.read(handle).expect("live").to_vec(), content(500 + number, 1000));
@@ -231,7 +247,10 @@ fn l03_a_pool_is_destroyed_while_its_frames_are_isolated() {
         if putback {
             batch.clear();
         } else {
-            assert_eq!(migrate(&zone, &mut batch), Migration { gone: isolated, ..Migration::default() });
+            assert_eq!(
+                migrate(&zone, &mut batch),
+                Migration { gone: isolated, ..Migration::default() }
+            );
         }
         assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
         zone.check().expect("consistent");
@@ -241,7 +260,11 @@ fn l03_a_pool_is_destroyed_while_its_frames_are_isolated() {
 /// B3: pools come and go in one zone, some failing half made; nothing is left behind.
 #[test]
 fn r450_pools_come_and_go_and_leave_nothing() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let zone = Arc::new(zone.expect("a small zone"));
     for round in 0..300 {
         let chain = if round % 3 == 0 { 17 } else { 16 };
@@ -255,7 +278,13 @@ fn r450_pools_come_and_go_and_leave_nothing() {
     // More owners than there are numbers would have been refused, had one of them been left behind.
     let pools: Vec<_> = (0..256).map(|_| zone.reserve_owner()).collect();
     assert_eq!(pools.iter().filter(|owner| owner.is_ok()).count(), 255);
-    assert!(Pool::new(Arc::clone(&zone), PoolConfig { backing: Backing::Heap, ..PoolConfig::default() }).is_err());
+    assert!(
+        Pool::new(
+            Arc::clone(&zone),
+            PoolConfig { backing: Backing::Heap, ..PoolConfig::default() }
+        )
+        .is_err()
+    );
 }
 
 /// R-221, S-17, S-18: objects are freed and stored across every border of fullness while all frames of their zspage are isolated. The zspage is on
@@ -309,6 +338,10 @@ fn s30_a_free_waits_for_nothing_its_caller_holds() {
         assert_eq!(reader.to_vec(), content(number, 1000), "what a reader entered for stays");
     }
     drop((readers, batch));
-    assert_eq!((pool.frames(), zone.stats().in_use.0), (0, 0), "the last to leave gives everything back");
+    assert_eq!(
+        (pool.frames(), zone.stats().in_use.0),
+        (0, 0),
+        "the last to leave gives everything back"
+    );
     pool.check().expect("consistent");
 }

@@ -45,7 +45,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn pool(chain: u8, rule: ChainRule) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { chain, rule, backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -68,7 +72,9 @@ struct Model<'p> {
 impl Model<'_> {
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Store(len, byte) => self.added(self.pool.store(&pattern(len, byte)), pattern(len, byte)),
+            Op::Store(len, byte) => {
+                self.added(self.pool.store(&pattern(len, byte)), pattern(len, byte))
+            }
             Op::Malloc(len) => self.added(self.pool.malloc(len), vec![0; len]),
             Op::Write(which, byte) if !self.live.is_empty() => {
                 let (handle, content) = which.get_mut(&mut self.live);
@@ -95,11 +101,14 @@ impl Model<'_> {
             }
             Op::Compact => {
                 self.pool.compact(&Budget::unlimited());
-                self.moved += self.pool.zone().compact(frames::CompactRequest::default()).frames_moved;
+                self.moved +=
+                    self.pool.zone().compact(frames::CompactRequest::default()).frames_moved;
             }
             Op::Occupy(frames) => self.occupied.extend(occupy(self.pool.zone(), frames)),
             Op::Vacate => self.occupied.clear(),
-            Op::Limit(frames) => self.pool.zone().set_limit((frames > 0).then_some(FrameCount(frames))),
+            Op::Limit(frames) => {
+                self.pool.zone().set_limit((frames > 0).then_some(FrameCount(frames)))
+            }
             _ => {}
         }
     }
@@ -107,7 +116,9 @@ impl Model<'_> {
     fn added(&mut self, result: Result<Handle, AllocError>, content: Vec<u8>) {
         match result {
             Ok(handle) => self.live.push((handle, content)),
-            Err(error) => assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}"),
+            Err(error) => {
+                assert!(matches!(error, AllocError::Limit | AllocError::NoFrames), "{error}")
+            }
         }
     }
 
@@ -115,7 +126,10 @@ impl Model<'_> {
         self.pool.check().expect("consistent");
         let stats = self.pool.stats();
         assert_eq!(stats.objects as usize, self.live.len());
-        assert_eq!(stats.live_bytes as usize, self.live.iter().map(|(_, content)| content.len()).sum::<usize>());
+        assert_eq!(
+            stats.live_bytes as usize,
+            self.live.iter().map(|(_, content)| content.len()).sum::<usize>()
+        );
         assert_eq!(stats.live_bytes + stats.rounding_bytes + stats.hole_bytes, stats.frames * 4096);
         assert_eq!(stats.frames + self.occupied.len() as u64, self.pool.zone().stats().in_use.0);
     }
@@ -130,12 +144,16 @@ fn r298_pool_agrees_with_a_map() {
         let rule = if old_rule { ChainRule::UsedPercent } else { ChainRule::LeastWaste };
         moved.fetch_add(agrees(ops, &pool(chain, rule)), Ordering::Relaxed);
     });
-    assert!(moved.into_inner() > 0, "frame compaction moved nothing in any case, so nothing is shown about it");
+    assert!(
+        moved.into_inner() > 0,
+        "frame compaction moved nothing in any case, so nothing is shown about it"
+    );
 }
 
 /// Applies `ops` and checks after each. Returns how many frames frame compaction moved.
 fn agrees(ops: Vec<Op>, pool: &Pool) -> u64 {
-    let mut model = Model { pool, live: Vec::new(), stale: Vec::new(), occupied: Vec::new(), moved: 0 };
+    let mut model =
+        Model { pool, live: Vec::new(), stale: Vec::new(), occupied: Vec::new(), moved: 0 };
     for op in ops {
         model.apply(op);
         model.verify();
@@ -175,7 +193,10 @@ fn r289_a_stale_handle_stays_stale() {
         let new = pool.store(&[2; 100]).expect("room");
         // The low half of a handle is its index.
         reused += u32::from(old.to_bits() as u32 == new.to_bits() as u32);
-        assert!(pool.read(old).is_err() && pool.free(old).is_err(), "round {round}: a handle that was freed");
+        assert!(
+            pool.read(old).is_err() && pool.free(old).is_err(),
+            "round {round}: a handle that was freed"
+        );
         assert_eq!(pool.read(new).expect("live").to_vec(), [2; 100]);
         pool.free(new).expect("live");
     }

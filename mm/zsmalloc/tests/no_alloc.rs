@@ -7,7 +7,11 @@ use frames::{Backing, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zon
 use zsmalloc::{Budget, Handle, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -22,7 +26,8 @@ fn r411_migration_allocates_nothing() {
     let pool = pool();
     let zone = pool.zone();
     let handles = store(&pool, &[7; 4096]);
-    let mut batch: Vec<Isolated<'_>> = (0..2048).filter_map(|number| zone.isolate(Pfn(number))).collect();
+    let mut batch: Vec<Isolated<'_>> =
+        (0..2048).filter_map(|number| zone.isolate(Pfn(number))).collect();
     let frames = batch.len() as u64;
     let mut migrated = 0;
     let heap = measure(|| {
@@ -61,5 +66,9 @@ fn compaction_allocates_nothing_for_each_object() {
     handles.iter().step_by(2).for_each(|&handle| _ = pool.free(handle).expect("live"));
     let mut moved = 0;
     let heap = measure(|| moved = pool.compact(&Budget::unlimited()).objects_moved);
-    assert!(moved > 500 && heap.count_total <= 2, "{moved} objects, {} allocations", heap.count_total);
+    assert!(
+        moved > 500 && heap.count_total <= 2,
+        "{moved} objects, {} allocations",
+        heap.count_total
+    );
 }

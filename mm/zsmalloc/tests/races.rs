@@ -7,13 +7,19 @@ use std::thread;
 
 use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sys::Backing;
-use zsmalloc::{AccessError, AllocError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig, WriteError};
+use zsmalloc::{
+    AccessError, AllocError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig, WriteError,
+};
 
 mod tenant;
 use tenant::occupy;
 
 fn pool(frames: u64) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(frames), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(frames),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -47,7 +53,9 @@ fn s21_everything_at_once_keeps_every_byte() {
             scope.spawn(move || {
                 let mut random = seed;
                 for round in 0..60_000u64 {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     let number = (random >> 33) as usize % SLOTS;
                     let (slot, tag) = (&slots[number], (number as u64) << 48);
                     let len = 64 + (random >> 45) as usize % 4000;
@@ -60,7 +68,9 @@ fn s21_everything_at_once_keeps_every_byte() {
                         let handle = Handle::from_bits(slot.load(Ordering::Acquire));
                         let again = tag | random >> 16;
                         match pool.len(handle).map(|len| pool.write(handle, &tagged(again, len))) {
-                            Ok(Ok(())) | Err(AccessError::Stale) | Ok(Err(WriteError::Access(AccessError::Stale))) => {}
+                            Ok(Ok(()))
+                            | Err(AccessError::Stale)
+                            | Ok(Err(WriteError::Access(AccessError::Stale))) => {}
                             other => panic!("{other:?}"),
                         }
                     }
@@ -99,7 +109,8 @@ fn s21_everything_at_once_keeps_every_byte() {
                         held.push((number, object));
                         // Long readers, too: they must see the same bytes at the end.
                         if held.len() == 8 {
-                            held.drain(..).for_each(|(of, object)| assert!(belongs_to(of, &object.to_vec())));
+                            held.drain(..)
+                                .for_each(|(of, object)| assert!(belongs_to(of, &object.to_vec())));
                         }
                     }
                     Err(AccessError::Stale) => {}
@@ -129,7 +140,8 @@ fn s29_a_handle_is_freed_by_exactly_one() {
     for round in 0..2_000 {
         let handle = pool.store(&tagged(round, 900)).expect("room");
         let freed: usize = thread::scope(|scope| {
-            let tries: Vec<_> = (0..2).map(|_| scope.spawn(|| usize::from(pool.free(handle).is_ok()))).collect();
+            let tries: Vec<_> =
+                (0..2).map(|_| scope.spawn(|| usize::from(pool.free(handle).is_ok()))).collect();
             tries.into_iter().map(|thread| thread.join().expect("no panic")).sum()
         });
         assert_eq!(freed, 1);
@@ -158,7 +170,8 @@ fn s15_a_freed_object_under_a_reader_is_not_overwritten() {
     let handle = pool.store(&tagged(1, 1000)).expect("room");
     let reader = pool.read(handle).expect("live");
     pool.free(handle).expect("live");
-    let others: Vec<Handle> = (2..50).map(|tag| pool.store(&tagged(tag, 1000)).expect("room")).collect();
+    let others: Vec<Handle> =
+        (2..50).map(|tag| pool.store(&tagged(tag, 1000)).expect("room")).collect();
     assert_eq!(reader.to_vec(), tagged(1, 1000));
     drop(reader);
     pool.check().expect("consistent");
@@ -186,11 +199,13 @@ fn b13_compactions_at_once_count_each_frame_once() {
     for round in 0..8u64 {
         let pool = pool(8192);
         let len = |tag: u64| 200 + (tag * 67 + round) as usize % 3400;
-        let handles: Vec<Handle> = (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
+        let handles: Vec<Handle> =
+            (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
         handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
         let before = pool.frames();
         let reports: Vec<Compaction> = thread::scope(|scope| {
-            let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| pool.compact(&Budget::unlimited()))).collect();
+            let runs: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| pool.compact(&Budget::unlimited()))).collect();
             runs.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         let sum = |of: fn(&Compaction) -> u64| reports.iter().map(of).sum::<u64>();
@@ -199,7 +214,10 @@ fn b13_compactions_at_once_count_each_frame_once() {
         assert_eq!(totals.runs, 3);
         assert_eq!(totals.frames_freed, sum(|report| report.frames_freed));
         assert_eq!(totals.objects_moved, sum(|report| report.objects_moved));
-        assert!(reports.iter().any(|report| report.outcome == Outcome::Done), "the last to end was left nothing");
+        assert!(
+            reports.iter().any(|report| report.outcome == Outcome::Done),
+            "the last to end was left nothing"
+        );
         pool.check().expect("consistent");
         for (tag, &handle) in (0..).zip(&handles).skip(1).step_by(2) {
             assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(tag, len(tag)));
@@ -213,7 +231,8 @@ fn b13_compactions_at_once_count_each_frame_once() {
 fn r330_threads_share_the_classes_of_one_compaction() {
     let pool = pool(8192);
     let len = |tag: u64| 200 + (tag * 67) as usize % 3400;
-    let handles: Vec<Handle> = (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
+    let handles: Vec<Handle> =
+        (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
     handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
     let before = pool.frames();
     let threads = NonZeroUsize::new(3).expect("not zero");
@@ -234,8 +253,13 @@ fn errors_are_typed_and_change_nothing() {
     }
     assert_eq!(pool.store(&[]), Err(AllocError::Size { len: 0 }));
     let handle = pool.store(&tagged(1, 500)).expect("room");
-    assert_eq!(pool.write(handle, &[0; 499]), Err(WriteError::Length { expected: 500, given: 499 }));
-    for bits in [0, 1, u64::MAX, handle.to_bits() ^ 1, handle.to_bits() ^ 1 << 32, u64::from(u32::MAX)] {
+    assert_eq!(
+        pool.write(handle, &[0; 499]),
+        Err(WriteError::Length { expected: 500, given: 499 })
+    );
+    for bits in
+        [0, 1, u64::MAX, handle.to_bits() ^ 1, handle.to_bits() ^ 1 << 32, u64::from(u32::MAX)]
+    {
         assert_eq!(pool.free(Handle::from_bits(bits)), Err(AccessError::Stale));
         assert_eq!(pool.read(Handle::from_bits(bits)).err(), Some(AccessError::Stale));
     }

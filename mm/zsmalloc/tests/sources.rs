@@ -11,7 +11,11 @@ const OBJECTS: usize = 4;
 
 /// A pool whose zspages are one frame each, with `fills` live objects in the n-th.
 fn prepared(fills: &[usize]) -> (Arc<Pool>, Vec<(Handle, Vec<u8>)>) {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(512),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
     let store = |number: usize| {
@@ -20,7 +24,8 @@ fn prepared(fills: &[usize]) -> (Arc<Pool>, Vec<(Handle, Vec<u8>)>) {
     };
     let all: Vec<_> = (0..fills.len() * OBJECTS).map(store).collect();
     let is_kept = |number: usize| number % OBJECTS < fills[number / OBJECTS];
-    let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(number, _)| is_kept(*number));
+    let (kept, gone): (Vec<_>, Vec<_>) =
+        all.into_iter().enumerate().partition(|(number, _)| is_kept(*number));
     gone.into_iter().for_each(|(_, (handle, _))| _ = pool.free(handle).expect("live"));
     (pool, kept.into_iter().map(|(_, object)| object).collect())
 }
@@ -47,8 +52,16 @@ fn r333_sources_are_emptied_into_as_many_as_needed() {
         let (pool, objects) = prepared(fills);
         assert_eq!(pool.frames(), fills.len() as u64);
         let report = pool.compact(&Budget::unlimited());
-        assert_eq!((report.objects_moved, report.frames_freed, report.skipped), (moved, freed, 0), "{fills:?}");
-        assert_eq!((pool.frames(), report.outcome), (fills.len() as u64 - freed, Outcome::Done), "{fills:?}");
+        assert_eq!(
+            (report.objects_moved, report.frames_freed, report.skipped),
+            (moved, freed, 0),
+            "{fills:?}"
+        );
+        assert_eq!(
+            (pool.frames(), report.outcome),
+            (fills.len() as u64 - freed, Outcome::Done),
+            "{fills:?}"
+        );
         for (handle, bytes) in &objects {
             assert_eq!(&pool.read(*handle).expect("live").to_vec(), bytes, "{fills:?}");
         }

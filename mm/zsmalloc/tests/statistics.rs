@@ -10,7 +10,11 @@ use sys::Backing;
 use zsmalloc::{Budget, Group, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -19,7 +23,8 @@ fn pool() -> Arc<Pool> {
 #[test]
 fn r500_frames_of_zspages_are_movable() {
     let pool = pool();
-    let handles: Vec<_> = (1..=4096).step_by(64).map(|len| pool.store(&vec![7; len]).expect("room")).collect();
+    let handles: Vec<_> =
+        (1..=4096).step_by(64).map(|len| pool.store(&vec![7; len]).expect("room")).collect();
     let types = pool.zone().pagetypeinfo().to_string();
     let counts = types.lines().last().expect("the counts come last").split_whitespace();
     let blocks: Vec<u32> = counts.filter_map(|word| word.parse().ok()).collect();
@@ -33,14 +38,21 @@ fn r500_frames_of_zspages_are_movable() {
 #[test]
 fn l01_counts_end_at_zero_with_the_last_object() {
     let pool = pool();
-    let handles: Vec<_> = (1..400usize).map(|number| pool.store(&vec![7; number * 10]).expect("room")).collect();
+    let handles: Vec<_> =
+        (1..400usize).map(|number| pool.store(&vec![7; number * 10]).expect("room")).collect();
     handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
     let stats = pool.stats();
     assert!(!stats.classes.is_empty());
     for class in &stats.classes {
-        let counts = (class.objects_allocated, class.objects_used, class.frames_used, class.live_bytes);
+        let counts =
+            (class.objects_allocated, class.objects_used, class.frames_used, class.live_bytes);
         assert_eq!(counts, (0, 0, 0, 0), "counts of class {} without objects", class.class.size);
-        assert_eq!(class.groups.iter().sum::<u32>(), 0, "zspages on lists of class {}", class.class.size);
+        assert_eq!(
+            class.groups.iter().sum::<u32>(),
+            0,
+            "zspages on lists of class {}",
+            class.class.size
+        );
     }
     pool.check().expect("consistent");
 }
@@ -54,8 +66,9 @@ fn b6_a_class_never_needs_more_than_it_holds() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..200 {
-                let handles: Vec<_> =
-                    (0..200).map(|n| pool.store(&vec![1; 40 + n * 17 % 3000]).expect("room")).collect();
+                let handles: Vec<_> = (0..200)
+                    .map(|n| pool.store(&vec![1; 40 + n * 17 % 3000]).expect("room"))
+                    .collect();
                 if round % 16 == 0 {
                     pool.compact(&Budget::unlimited());
                 }
@@ -71,9 +84,16 @@ fn b6_a_class_never_needs_more_than_it_holds() {
                     assert_eq!(class.frames_used - class.frames_freeable, needed, "{class:?}");
                 }
                 let zspages: u64 = class.groups.iter().copied().map(u64::from).sum();
-                assert_eq!(zspages * u64::from(class.class.objects), class.objects_allocated, "{class:?}");
+                assert_eq!(
+                    zspages * u64::from(class.class.objects),
+                    class.objects_allocated,
+                    "{class:?}"
+                );
                 assert!(class.objects_used <= class.objects_allocated, "{class:?}");
-                assert!(class.live_bytes <= class.objects_used * class.class.payload() as u64, "{class:?}");
+                assert!(
+                    class.live_bytes <= class.objects_used * class.class.payload() as u64,
+                    "{class:?}"
+                );
             }
         }
     });
@@ -83,7 +103,11 @@ fn b6_a_class_never_needs_more_than_it_holds() {
 /// the fullest zspage with room takes the next object.
 #[test]
 fn r280_the_fullest_zspage_takes_the_next_object() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     // A chain of one frame: four objects of 1000 bytes and their headers in each zspage.
     let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use frames::{Backing, FrameCount, Zone, ZoneConfig};
-use zsmalloc::{AccessError, AllocError, Budget, EvictUnsupported, MapMode, Pool, PoolConfig, Zpool};
+use zsmalloc::{
+    AccessError, AllocError, Budget, EvictUnsupported, MapMode, Pool, PoolConfig, Zpool,
+};
 
 fn pools() -> (Arc<Zone>, [Arc<Pool>; 2]) {
-    let config = ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     let pool = || {
         let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };

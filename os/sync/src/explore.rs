@@ -29,7 +29,8 @@ pub fn model(check: impl Fn() + Sync + Send + 'static) {
     // Relaxed: loom's threads are fibers of this thread.
     let schedules = schedules.load(Ordering::Relaxed);
     let elapsed = start.elapsed();
-    let bound = limits.preemption_bound.map_or("any number of".to_owned(), |bound| bound.to_string());
+    let bound =
+        limits.preemption_bound.map_or("any number of".to_owned(), |bound| bound.to_string());
     if is_cut_off(&limits, schedules, elapsed) {
         println!("{CUT_OFF} after {} s and {schedules} schedules", elapsed.as_secs());
     } else {

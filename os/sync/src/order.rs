@@ -101,7 +101,9 @@ mod checked {
         if !std::thread::panicking()
             && let Some(place) = ranks.into_iter().find(|&place| held[place] > 0)
         {
-            panic!("the OS is called while this thread holds a lock of place {place}, see docs/locking.md");
+            panic!(
+                "the OS is called while this thread holds a lock of place {place}, see docs/locking.md"
+            );
         }
     }
 
@@ -145,7 +147,8 @@ mod tests {
     fn waits(first: Rank, second: Rank) -> bool {
         let (first, second) = (Mutex::ranked(first, ()), Mutex::ranked(second, ()));
         let held = first.lock();
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(second.lock()))).is_ok();
+        let done =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(second.lock()))).is_ok();
         drop(held);
         done
     }
@@ -176,7 +179,9 @@ mod tests {
     fn a_tried_lock_counts_as_held() {
         let (class, zone) = (Mutex::ranked(Rank::Class, ()), Mutex::ranked(Rank::Zone, ()));
         let held = zone.try_lock();
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(class.lock()))).is_err());
+        assert!(
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(class.lock()))).is_err()
+        );
         drop(held);
         drop(class.lock());
     }
@@ -188,7 +193,15 @@ mod tests {
             let _held = lock.lock();
             std::panic::catch_unwind(assert_may_call_os).is_ok()
         };
-        let ranks = [Rank::Compacting, Rank::Device, Rank::Extent, Rank::Class, Rank::Shard, Rank::CpuList, Rank::Zone];
+        let ranks = [
+            Rank::Compacting,
+            Rank::Device,
+            Rank::Extent,
+            Rank::Class,
+            Rank::Shard,
+            Rank::CpuList,
+            Rank::Zone,
+        ];
         assert_eq!(ranks.map(calls), [true, true, true, false, false, false, false]);
         assert_may_call_os();
     }

@@ -27,7 +27,11 @@ struct Bucket {
 
 impl Default for ParkingLot {
     fn default() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| Bucket { lock: Mutex::new(()), changed: Condvar::new() }).collect() }
+        Self {
+            buckets: (0..BUCKETS)
+                .map(|_| Bucket { lock: Mutex::new(()), changed: Condvar::new() })
+                .collect(),
+        }
     }
 }
 

@@ -112,7 +112,11 @@ fn two_threads_use_two_shards() {
     let mine = this_shard(2);
     assert_eq!(this_shard(1), 0);
     assert_ne!(mine, other.join().expect("no panic"));
-    assert_eq!(thread::spawn(|| this_shard(64)).join().expect("no panic"), 2, "the third thread that asks");
+    assert_eq!(
+        thread::spawn(|| this_shard(64)).join().expect("no panic"),
+        2,
+        "the third thread that asks"
+    );
 }
 
 #[cfg(all(test, loom))]

@@ -9,10 +9,12 @@ mod psi;
 
 use std::time::Duration;
 
-pub use features::{HugePages, KernelZram, Userfaultfd, huge_pages, io_uring, kernel_zram, kvm, memfd, userfaultfd};
+pub use features::{
+    HugePages, KernelZram, Userfaultfd, huge_pages, io_uring, kernel_zram, kvm, memfd, userfaultfd,
+};
 pub use limits::{
-    Limits, Overcommit, available_memory, cgroup_memory_limit, free_memory, limits, overcommit, pressure,
-    raise_open_files, total_memory,
+    Limits, Overcommit, available_memory, cgroup_memory_limit, free_memory, limits, overcommit,
+    pressure, raise_open_files, total_memory,
 };
 pub use psi::{Psi, PsiError, PsiSource, Share, Stall};
 

@@ -62,7 +62,11 @@ impl Mapping {
     }
 
     /// The same on a system with pages of `page` bytes, which tests choose larger than those of the system they run on.
-    pub(crate) fn with_page_size(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
+    pub(crate) fn with_page_size(
+        len: usize,
+        backing: Backing,
+        page: usize,
+    ) -> Result<Self, MapError> {
         let len = len
             .checked_next_multiple_of(page)
             .filter(|&l| l > 0 && isize::try_from(l).is_ok())
@@ -88,20 +92,30 @@ impl Mapping {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
         let raw = unsafe {
-            rustix::mm::mmap_anonymous(std::ptr::null_mut(), padded, ProtFlags::READ | ProtFlags::WRITE, flags)
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                padded,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim(raw.cast(), padded, len);
         let mapping = Self { base, len, backing, file: None, page, watch: None };
-        mapping.advise(if backing == Backing::Anonymous { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage });
+        mapping.advise(if backing == Backing::Anonymous {
+            Advice::LinuxHugepage
+        } else {
+            Advice::LinuxNoHugepage
+        });
         mapping.keep_private();
         Ok(mapping)
     }
 
     fn memfd(len: usize, page: usize) -> Result<Self, MapError> {
-        let file =
-            rustix::fs::memfd_create("memzip", MemfdFlags::CLOEXEC).map_err(|errno| MapError::MemoryFile { errno })?;
-        rustix::fs::ftruncate(&file, len as u64).map_err(|errno| MapError::Reserve { len, errno })?;
+        let file = rustix::fs::memfd_create("memzip", MemfdFlags::CLOEXEC)
+            .map_err(|errno| MapError::MemoryFile { errno })?;
+        rustix::fs::ftruncate(&file, len as u64)
+            .map_err(|errno| MapError::Reserve { len, errno })?;
         let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
         // SAFETY: a null hint lets the OS choose a free range; this first mapping only finds an aligned place.
         let raw = unsafe {
@@ -116,13 +130,23 @@ impl Mapping {
         let base = trim(raw.cast(), padded, len);
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: `base..base + len` is the range just reserved above and nobody else knows it, so replacing it is ours to do.
-        unsafe { rustix::mm::mmap(base.as_ptr().cast(), len, ProtFlags::READ | ProtFlags::WRITE, flags, &file, 0) }
-            .map_err(|errno| {
-                // SAFETY: the reservation is still ours and unused.
-                let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
-                MapError::Reserve { len, errno }
-            })?;
-        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page, watch: None };
+        unsafe {
+            rustix::mm::mmap(
+                base.as_ptr().cast(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                &file,
+                0,
+            )
+        }
+        .map_err(|errno| {
+            // SAFETY: the reservation is still ours and unused.
+            let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
+            MapError::Reserve { len, errno }
+        })?;
+        let mapping =
+            Self { base, len, backing: Backing::Memfd, file: Some(file), page, watch: None };
         mapping.keep_private();
         Ok(mapping)
     }
@@ -205,7 +229,10 @@ impl Mapping {
     #[track_caller]
     pub fn give_back(&self, offset: usize, len: usize) -> Result<(), MapError> {
         sync::order::assert_may_call_os();
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a discard stays inside its mapping");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len),
+            "a discard stays inside its mapping"
+        );
         if !offset.is_multiple_of(self.page) || !len.is_multiple_of(self.page) {
             return Err(MapError::PartialPage { offset, len, page: self.page });
         }

@@ -2,7 +2,10 @@
 
 #![cfg_attr(
     all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)),
-    expect(unsafe_code, reason = "the instruction takes a raw address, which it never dereferences")
+    expect(
+        unsafe_code,
+        reason = "the instruction takes a raw address, which it never dereferences"
+    )
 )]
 
 /// Bytes in a cache line, as far as prefetching goes.

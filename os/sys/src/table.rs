@@ -94,9 +94,13 @@ impl<T: Word> Table<T> {
         match &self.words {
             #[cfg(not(any(loom, shuttle)))]
             Words::Mapped { mapping, .. } => {
-                let inner = whole_pages(first * size_of::<T>()..(first + count) * size_of::<T>(), mapping.page_size());
+                let inner = whole_pages(
+                    first * size_of::<T>()..(first + count) * size_of::<T>(),
+                    mapping.page_size(),
+                );
                 // Pages are a multiple of a word, so both borders lie between words.
-                let (from, to) = (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
+                let (from, to) =
+                    (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
                 words[..from].iter().chain(&words[to..]).for_each(Word::clear);
                 if mapping.give_back(inner.start, inner.len()).is_err() {
                     words[from..to].iter().for_each(Word::clear);
@@ -140,7 +144,8 @@ mod tests {
 
     fn tables() -> Vec<(Table<AtomicU64>, String)> {
         let words = if cfg!(miri) { 20_000 } else { 100_000 };
-        let mut tables = vec![(Table::reserve(words, Backing::Heap).expect("room"), String::from("heap"))];
+        let mut tables =
+            vec![(Table::reserve(words, Backing::Heap).expect("room"), String::from("heap"))];
         for page in PAGES.into_iter().filter(|&page| page >= crate::page_size()) {
             // Miri cannot reserve without committing. The heap refuses to take memory back, as the OS may.
             let mapped = (!cfg!(miri)).then_some(Backing::AnonymousSmall);
@@ -156,12 +161,18 @@ mod tests {
     fn discard_zeroes_exactly_the_range_with_ragged_ends() {
         for (table, name) in tables() {
             // Inside of a page, from border to border, and whole pages with something before and behind.
-            for (first, count) in [(100, 200), (512, 512), (100, 2000), (8192, 8192), (1000, 17_000)] {
+            for (first, count) in
+                [(100, 200), (512, 512), (100, 2000), (8192, 8192), (1000, 17_000)]
+            {
                 table.iter().for_each(|word| word.store(7, Relaxed));
                 table.discard(first, count);
                 for (index, word) in table.iter().enumerate() {
                     let expected = if (first..first + count).contains(&index) { 0 } else { 7 };
-                    assert_eq!(word.load(Relaxed), expected, "word {index} of {name} after {first}+{count}");
+                    assert_eq!(
+                        word.load(Relaxed),
+                        expected,
+                        "word {index} of {name} after {first}+{count}"
+                    );
                 }
             }
         }
@@ -171,13 +182,26 @@ mod tests {
     #[test]
     fn whole_pages_are_rounded_inwards() {
         for page in PAGES {
-            for (start, end) in
-                [(0, page), (1, page), (8, 2 * page + 8), (page, 3 * page), (page - 8, page + 8), (0, 0)]
-            {
+            for (start, end) in [
+                (0, page),
+                (1, page),
+                (8, 2 * page + 8),
+                (page, 3 * page),
+                (page - 8, page + 8),
+                (0, 0),
+            ] {
                 let inner = whole_pages(start..end, page);
-                assert!(inner.is_empty() || inner.start.is_multiple_of(page) && inner.end.is_multiple_of(page));
-                assert!(start <= inner.start && inner.end <= end, "{inner:?} is outside of {start}..{end}");
-                let expected = (start.next_multiple_of(page)..=end).step_by(page).count().saturating_sub(1) * page;
+                assert!(
+                    inner.is_empty()
+                        || inner.start.is_multiple_of(page) && inner.end.is_multiple_of(page)
+                );
+                assert!(
+                    start <= inner.start && inner.end <= end,
+                    "{inner:?} is outside of {start}..{end}"
+                );
+                let expected =
+                    (start.next_multiple_of(page)..=end).step_by(page).count().saturating_sub(1)
+                        * page;
                 assert_eq!(inner.len(), expected, "{start}..{end} in pages of {page}");
             }
             assert_eq!(whole_pages(4096..12288, 16 << 10), 12288..12288);
@@ -187,7 +211,8 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "maps memory")]
     fn a_part_of_a_page_is_not_given_back() {
-        let mapping = crate::Mapping::with_page_size(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
+        let mapping =
+            crate::Mapping::with_page_size(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
         let refused = mapping.give_back(0, 4096);
         assert_eq!(refused, Err(MapError::PartialPage { offset: 0, len: 4096, page: 64 << 10 }));
         assert_eq!(mapping.give_back(64 << 10, 128 << 10), Ok(()));

@@ -155,7 +155,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// [`Hangup::Io`].
     pub fn end_reply(&mut self) -> Result<(), Hangup> {
         self.outbox.count_reply();
-        if self.outbox.replies() >= FLUSH_REPLIES || self.outbox.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+        if self.outbox.replies() >= FLUSH_REPLIES || self.outbox.len() >= FLUSH_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends what is waiting.
@@ -181,7 +185,8 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// [`Hangup::Io`].
     pub fn notice_shutdown(&mut self) -> Result<bool, Hangup> {
         if self.before_shutdown.is_none() {
-            self.before_shutdown = self.reader.backlog_at_shutdown()?.map(|waiting| self.came + waiting);
+            self.before_shutdown =
+                self.reader.backlog_at_shutdown()?.map(|waiting| self.came + waiting);
         }
         Ok(self.before_shutdown.is_some())
     }

@@ -31,7 +31,11 @@ pub struct Setting<'a> {
 ///
 /// # Errors
 /// The [`Hangup`] that ended the conversation, unless the client left in good order.
-pub fn converse<R: Inbound, W: Write>(reader: R, writer: W, setting: Setting<'_>) -> Result<(), Hangup> {
+pub fn converse<R: Inbound, W: Write>(
+    reader: R,
+    writer: W,
+    setting: Setting<'_>,
+) -> Result<(), Hangup> {
     let mut channel = Channel::new(reader, writer);
     let result = speak(&mut channel, setting);
     if let Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat) = result {
@@ -41,7 +45,10 @@ pub fn converse<R: Inbound, W: Write>(reader: R, writer: W, setting: Setting<'_>
     result
 }
 
-fn speak<R: Inbound, W: Write>(channel: &mut Channel<R, W>, setting: Setting<'_>) -> Result<(), Hangup> {
+fn speak<R: Inbound, W: Write>(
+    channel: &mut Channel<R, W>,
+    setting: Setting<'_>,
+) -> Result<(), Hangup> {
     // A limit too far away to be a point in time is none.
     channel.set_deadline(Instant::now().checked_add(setting.handshake_timeout));
     let Some(terms) = haggle(channel, setting.export, setting.admission)? else { return Ok(()) };

@@ -45,7 +45,8 @@ pub(crate) fn haggle<R: Inbound, W: Write>(
     admission: &dyn Fn() -> Admission,
 ) -> Result<Option<Terms>, Hangup> {
     greet(channel)?;
-    let mut haggler = Haggler { export, admission, terms: Terms::default(), zeroes: client_flags(channel)? };
+    let mut haggler =
+        Haggler { export, admission, terms: Terms::default(), zeroes: client_flags(channel)? };
     loop {
         match channel.await_message(OPTION_LEN) {
             Err(Hangup::Closed) => return Ok(None),
@@ -97,7 +98,10 @@ struct Haggler<'a> {
 
 impl Haggler<'_> {
     /// Takes one option, whose fixed part is there, off the channel and answers it.
-    fn option<R: Inbound, W: Write>(&mut self, channel: &mut Channel<R, W>) -> Result<Next, Hangup> {
+    fn option<R: Inbound, W: Write>(
+        &mut self,
+        channel: &mut Channel<R, W>,
+    ) -> Result<Next, Hangup> {
         let (number, len) = fixed_part(channel.received())?;
         if len > MAX_OPTION {
             channel.consume(OPTION_LEN);
@@ -118,7 +122,11 @@ impl Haggler<'_> {
         Ok(next)
     }
 
-    fn refuse_long<R: Inbound, W: Write>(&self, channel: &mut Channel<R, W>, number: u32) -> Result<Next, Hangup> {
+    fn refuse_long<R: Inbound, W: Write>(
+        &self,
+        channel: &mut Channel<R, W>,
+        number: u32,
+    ) -> Result<Next, Hangup> {
         let mut answer = Answer::new(channel.outbox(), number);
         match number {
             opt::EXPORT_NAME => return Err(Hangup::NoExport),
@@ -126,7 +134,9 @@ impl Haggler<'_> {
                 answer.ack();
                 return Ok(Next::Leave);
             }
-            _ if OptionRequest::is_known(number) => answer.refuse(rep::ERR_TOO_BIG, "option data are too long"),
+            _ if OptionRequest::is_known(number) => {
+                answer.refuse(rep::ERR_TOO_BIG, "option data are too long")
+            }
             _ => answer.refuse(rep::ERR_UNSUP, "option is not supported"),
         }
         Ok(Next::Option)

@@ -52,10 +52,13 @@ impl Listener {
         match listen {
             Listen::Unix(path) => UnixDoor::open_for(path, access).map(Self::Unix),
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
+                let listener =
+                    TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
                 // Once more, for a longer queue than the standard library asks for.
                 listen_on(&listener, BACKLOG).map_err(NbdError::io("listen on the TCP address"))?;
-                listener.set_nonblocking(true).map_err(NbdError::io("prepare the listening socket"))?;
+                listener
+                    .set_nonblocking(true)
+                    .map_err(NbdError::io("prepare the listening socket"))?;
                 let address = listener.local_addr().map_err(NbdError::io("learn the port"))?;
                 Ok(Self::Tcp { listener, address })
             }
@@ -112,9 +115,9 @@ impl AsFd for Listener {
 /// A client that left before it was taken in is nobody.
 fn nobody(error: io::Error) -> io::Result<Arrival> {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {
-            Ok(Arrival::Nobody)
-        }
+        io::ErrorKind::WouldBlock
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::Interrupted => Ok(Arrival::Nobody),
         _ => Err(error),
     }
 }

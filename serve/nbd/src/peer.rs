@@ -81,7 +81,13 @@ impl<'a> Peer<'a> {
         let stall = (has_noticed && !self.is_drained.get()).then_some(STALL);
         let limit = [left, stall].into_iter().flatten().min();
         let start = Instant::now();
-        wait(&mut [PollFd::new(self.socket, PollFlags::IN), PollFd::from_borrowed_fd(event, PollFlags::IN)], limit)?;
+        wait(
+            &mut [
+                PollFd::new(self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(event, PollFlags::IN),
+            ],
+            limit,
+        )?;
         if stall.is_some_and(|stall| start.elapsed() >= stall) {
             self.set_drained();
         }
@@ -96,7 +102,9 @@ impl<'a> Peer<'a> {
     /// Whether a read has to end because of a shutdown: with `Interrupted` so that it is noticed, or like at the end of the stream.
     fn interruption(&self) -> Option<io::Result<usize>> {
         match self.has_noticed.get() {
-            false if self.shutdown.has_reached(Phase::Draining) => Some(Err(ErrorKind::Interrupted.into())),
+            false if self.shutdown.has_reached(Phase::Draining) => {
+                Some(Err(ErrorKind::Interrupted.into()))
+            }
             true if self.shutdown.has_reached(Phase::Closing) => Some(Ok(0)),
             _ => None,
         }
@@ -106,10 +114,12 @@ impl<'a> Peer<'a> {
     fn wait_writable(&self) -> io::Result<()> {
         let by = match self.send_by.get() {
             Some(by) => Some(by),
-            None => match (Instant::now().checked_add(self.send_timeout), self.deadlines.get().write) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            },
+            None => {
+                match (Instant::now().checked_add(self.send_timeout), self.deadlines.get().write) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
+                }
+            }
         };
         self.send_by.set(by);
         wait(&mut [PollFd::new(self.socket, PollFlags::OUT)], left(by)?)
@@ -118,7 +128,8 @@ impl<'a> Peer<'a> {
 
 impl Read for &Peer<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut flags = if self.has_noticed.get() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        let mut flags =
+            if self.has_noticed.get() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
         loop {
             left(self.deadlines.get().read)?;
             if let Some(interruption) = self.interruption() {

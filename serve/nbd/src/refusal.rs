@@ -46,9 +46,13 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Peer { user: Some(user) } => write!(f, "refused a client of user {user}, who has no access"),
+            Self::Peer { user: Some(user) } => {
+                write!(f, "refused a client of user {user}, who has no access")
+            }
             Self::Peer { user: None } => write!(f, "refused a client whose user is not known"),
-            Self::Full { seats } => write!(f, "refused a client: all {seats} connections are taken"),
+            Self::Full { seats } => {
+                write!(f, "refused a client: all {seats} connections are taken")
+            }
             Self::Evicted { handshakes } => {
                 write!(
                     f,

@@ -82,7 +82,8 @@ mod tests {
         let memory = ReplyMemory::default();
         drop(memory.try_take().expect("none is in use"));
         assert_eq!(memory.allocated(), REPLY_ROOM as u64);
-        let all: Vec<_> = (0..BUFFERS).map(|_| memory.try_take().expect("not all are in use")).collect();
+        let all: Vec<_> =
+            (0..BUFFERS).map(|_| memory.try_take().expect("not all are in use")).collect();
         assert!(memory.try_take().is_none());
         drop(all);
         assert_eq!(memory.try_take().expect("all are idle").first(5).len(), 5);

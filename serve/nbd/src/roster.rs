@@ -93,14 +93,17 @@ impl Roster {
             }
             let (count, wait) = present.evict_oldest(self.limits);
             evicted += count;
-            (present, _) = self.changed.wait_timeout(present, wait).unwrap_or_else(PoisonError::into_inner);
+            (present, _) =
+                self.changed.wait_timeout(present, wait).unwrap_or_else(PoisonError::into_inner);
         }
         let socket = Arc::new(socket);
         let number = present.next;
         present.next += 1;
         present.handshakes += 1;
         let state = State::Handshake { since: Instant::now() };
-        present.lines.insert(number, Line { socket: Arc::clone(&socket), state, is_drained: false });
+        present
+            .lines
+            .insert(number, Line { socket: Arc::clone(&socket), state, is_drained: false });
         Some(Admitted { entry: Entry { roster: Arc::clone(self), socket, number }, evicted })
     }
 
@@ -135,10 +138,14 @@ impl Roster {
         let start = Instant::now();
         let mut present = self.lock();
         while !present.lines.is_empty() {
-            let is_busy = present.lines.values().any(|line| line.state == State::Seated && !line.is_drained);
+            let is_busy =
+                present.lines.values().any(|line| line.state == State::Seated && !line.is_drained);
             let end = if is_busy { limit } else { window.min(limit) };
-            let Some(rest) = end.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero()) else { return };
-            (present, _) = self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
+            let Some(rest) = end.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero()) else {
+                return;
+            };
+            (present, _) =
+                self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -148,7 +155,8 @@ impl Roster {
         let mut present = self.lock();
         while !present.lines.is_empty() {
             let Some(rest) = limit.checked_sub(start.elapsed()) else { return false };
-            (present, _) = self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
+            (present, _) =
+                self.changed.wait_timeout(present, rest).unwrap_or_else(PoisonError::into_inner);
         }
         true
     }

@@ -65,12 +65,18 @@ impl Server {
     ///
     /// # Errors
     /// [`NbdError`].
-    pub fn bind(listen: Listen, device: Arc<dyn BlockDevice>, config: ServerConfig) -> Result<Self, NbdError> {
+    pub fn bind(
+        listen: Listen,
+        device: Arc<dyn BlockDevice>,
+        config: ServerConfig,
+    ) -> Result<Self, NbdError> {
         let size = device.size().0;
         if i64::try_from(size).is_err() {
             return Err(NbdError::TooLarge { size });
         }
-        for (what, text) in [("the export name", &config.export_name), ("the description", &config.description)] {
+        for (what, text) in
+            [("the export name", &config.export_name), ("the description", &config.description)]
+        {
             if text.len() > MAX_STRING {
                 return Err(NbdError::TextTooLong { what, len: text.len() });
             }
@@ -82,7 +88,11 @@ impl Server {
             listener,
             shutdown_grace: config.shutdown_grace,
             shared: Arc::new(Shared {
-                export: Export { name: config.export_name, description: config.description, device },
+                export: Export {
+                    name: config.export_name,
+                    description: config.description,
+                    device,
+                },
                 counters: Counters::default(),
                 roster: Arc::new(Roster::new(Limits {
                     seats: config.max_connections,
@@ -157,7 +167,9 @@ impl Server {
             let mut fds = [PollFd::new(&self.listener, PollFlags::IN), event];
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(NbdError::Io { doing: "wait for clients", source: error.into() }),
+                Err(error) => {
+                    return Err(NbdError::Io { doing: "wait for clients", source: error.into() });
+                }
             }
             self.take_in(|| self.shared.shutdown.has_reached(Phase::Draining));
         }
@@ -172,7 +184,9 @@ impl Server {
                 return;
             }
             match self.listener.accept() {
-                Ok(Arrival::Client(socket)) if socket.prepare(self.shared.send_timeout).is_err() => {
+                Ok(Arrival::Client(socket))
+                    if socket.prepare(self.shared.send_timeout).is_err() =>
+                {
                     self.shared.refuse(Refusal::NoResources);
                 }
                 Ok(Arrival::Client(socket)) => {
@@ -191,8 +205,10 @@ impl Server {
     /// Gives a client a place in the handshake, and a thread. Returns `None` when there is no place and the server shuts down.
     fn admit(&self, socket: Socket) -> Option<()> {
         let Admitted { entry, evicted } = self.shared.roster.admit(socket)?;
-        (0..evicted)
-            .for_each(|_| self.shared.refuse(Refusal::Evicted { handshakes: self.shared.roster.limits().handshakes }));
+        (0..evicted).for_each(|_| {
+            self.shared
+                .refuse(Refusal::Evicted { handshakes: self.shared.roster.limits().handshakes })
+        });
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK);
         // No thread to be had: the entry is dropped, which closes the connection.
@@ -239,8 +255,10 @@ fn talk(shared: &Shared, entry: Entry) {
         Err(_) if is_closing => {}
         Err(_) => counters.broken(),
     }
-    let is_ours =
-        matches!(result, Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat | Hangup::LateFailure));
+    let is_ours = matches!(
+        result,
+        Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat | Hangup::LateFailure)
+    );
     if is_closing || is_ours {
         peer.linger();
     }

@@ -66,6 +66,7 @@ impl Shutdown {
         // Pairs with the Acquire in `has_reached`; before the event, so that a thread it wakes sees the phase.
         self.phase.fetch_max(phase as u8, Ordering::Release);
         // A full counter is readable, too, which is all that matters.
-        let _: io::Result<usize> = rustix::io::write(event, &1_u64.to_ne_bytes()).map_err(Into::into);
+        let _: io::Result<usize> =
+            rustix::io::write(event, &1_u64.to_ne_bytes()).map_err(Into::into);
     }
 }

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn a_tcp_client_that_vanishes_is_noticed() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let _client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let _client =
+            TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         let socket = Socket::Tcp(listener.accept().expect("a client waits").0);
         socket.prepare(Duration::from_millis(1500)).expect("socket options");
         assert_eq!(sockopt::tcp_user_timeout(&socket).expect("an option"), 1500);

@@ -124,7 +124,9 @@ impl Counters {
     /// Adds a connection's counts and clears them.
     pub(crate) fn absorb(&self, tally: &mut Tally) {
         let Tally { requests, errors, bytes_read, bytes_written } = std::mem::take(tally);
-        for (counter, count) in self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors)) {
+        for (counter, count) in
+            self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors))
+        {
             add(counter, count);
         }
         add(&self.bytes_read, bytes_read);
@@ -159,7 +161,8 @@ impl Counters {
         Stats {
             connections_current: seated,
             handshakes_current: handshakes,
-            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS + self.reply_memory.allocated(),
+            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS
+                + self.reply_memory.allocated(),
             connections_total: load(&self.connections_total),
             connections_refused: load(&self.connections_refused),
             requests: Requests {

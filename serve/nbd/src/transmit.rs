@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn pieces_end_at_pages_and_cover_everything() {
-        for (start, end) in [(0, 1), (1, 40 << 20), (4095, 4097), (PIECE, 3 * PIECE + 5), (u64::MAX - 9, u64::MAX)] {
+        for (start, end) in
+            [(0, 1), (1, 40 << 20), (4095, 4097), (PIECE, 3 * PIECE + 5), (u64::MAX - 9, u64::MAX)]
+        {
             let mut offset = start;
             while offset < end {
                 let next = piece_end(offset, end);

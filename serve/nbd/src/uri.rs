@@ -8,7 +8,11 @@ use std::path::Path;
 pub fn unix(path: &Path, export: &str) -> String {
     // Fails for an empty path only, or when there is no current folder any more.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    format!("nbd+unix:///{}?socket={}", quoted(export.as_bytes()), quoted(path.as_os_str().as_encoded_bytes()))
+    format!(
+        "nbd+unix:///{}?socket={}",
+        quoted(export.as_bytes()),
+        quoted(path.as_os_str().as_encoded_bytes())
+    )
 }
 
 /// Returns `nbd://host:port/export`. Where the server listens on all addresses, the host is the one other machines most likely reach.
@@ -33,7 +37,9 @@ fn host(address: SocketAddr) -> String {
 fn reachable(address: SocketAddr) -> SocketAddr {
     let found = match address.ip() {
         // Addresses for documentation: nothing is sent, only the route is looked up.
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => source([192, 0, 2, 1].into()).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+            source([192, 0, 2, 1].into()).unwrap_or(Ipv4Addr::LOCALHOST.into())
+        }
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
             source([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()).unwrap_or(Ipv6Addr::LOCALHOST.into())
         }
@@ -44,7 +50,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The address this machine uses to reach `target`.
 fn source(target: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect((target, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
@@ -55,7 +62,9 @@ fn quoted(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(char::from(byte))
+            }
             _ => {
                 // Writing to a string cannot fail.
                 let _ = write!(text, "%{byte:02X}");
@@ -71,7 +80,10 @@ mod tests {
 
     #[test]
     fn a_unix_uri_quotes_what_has_a_meaning() {
-        assert_eq!(unix(Path::new("/run/a b?.sock"), "x&y"), "nbd+unix:///x%26y?socket=/run/a%20b%3F.sock");
+        assert_eq!(
+            unix(Path::new("/run/a b?.sock"), "x&y"),
+            "nbd+unix:///x%26y?socket=/run/a%20b%3F.sock"
+        );
     }
 
     #[test]
@@ -89,7 +101,10 @@ mod tests {
             let address = listener.local_addr().expect("bound");
             let uri = tcp(address, "disk");
             assert!(!uri.contains("0.0.0.0") && !uri.contains("[::]"), "{uri}");
-            let host = uri.strip_prefix("nbd://").and_then(|rest| rest.strip_suffix("/disk")).expect("a URI");
+            let host = uri
+                .strip_prefix("nbd://")
+                .and_then(|rest| rest.strip_suffix("/disk"))
+                .expect("a URI");
             std::net::TcpStream::connect(host).unwrap_or_else(|error| panic!("{uri}: {error}"));
         }
     }

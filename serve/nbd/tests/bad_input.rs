@@ -31,7 +31,8 @@ fn garbage_instead_of_a_handshake_ends_that_connection_only() {
     let (_, served) = Served::disk(8 * MIB);
     for seed in 0..32_u8 {
         let mut client = Client::connect(served.path());
-        let garbage: Vec<u8> = (0..10_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
+        let garbage: Vec<u8> =
+            (0..10_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
         // The server may close while the garbage is still being sent.
         let _ = client.stream.write_all(&garbage);
     }
@@ -130,7 +131,8 @@ fn a_client_that_never_reads_its_replies_stops_only_itself() {
 
 #[test]
 fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
-    let config = ServerConfig { handshake_timeout: Duration::from_millis(400), ..ServerConfig::default() };
+    let config =
+        ServerConfig { handshake_timeout: Duration::from_millis(400), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
     let start = Instant::now();
     let mut slow = Client::greet(served.path(), 3);
@@ -156,7 +158,8 @@ fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
 
 #[test]
 fn an_idle_client_keeps_its_seat_after_the_handshake() {
-    let config = ServerConfig { handshake_timeout: Duration::from_millis(100), ..ServerConfig::default() };
+    let config =
+        ServerConfig { handshake_timeout: Duration::from_millis(100), ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut client = Client::simple(served.path());
     thread::sleep(Duration::from_millis(300));
@@ -272,7 +275,10 @@ fn two_clients_on_the_same_pages_see_whole_pages() {
                     client.request(0, 0, round, 0, 4 * 4096);
                     assert_eq!(client.errno(round), 0);
                     for page in client.take(4 * 4096).chunks(4096) {
-                        assert!(page.iter().all(|&byte| byte == page[0]) && (page[0] == b'a' || page[0] == b'b'));
+                        assert!(
+                            page.iter().all(|&byte| byte == page[0])
+                                && (page[0] == b'a' || page[0] == b'b')
+                        );
                     }
                 }
             });

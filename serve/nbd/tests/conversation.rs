@@ -46,15 +46,11 @@ impl Inbound for Packets<'_> {}
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
     let offset = prop_oneof![4 => 0..SIZE, 1 => (SIZE - 5)..(SIZE + 5), 1 => any::<u64>()];
     let len = prop_oneof![4 => 0..9000_u32, 1 => Just(0), 1 => 30_000..41_000_u32];
-    let kind = prop_oneof![8 => 0..8_u16, 1 => any::<u16>()].prop_map(|kind| if kind == 2 { 0 } else { kind });
+    let kind = prop_oneof![8 => 0..8_u16, 1 => any::<u16>()]
+        .prop_map(|kind| if kind == 2 { 0 } else { kind });
     let flags = prop_oneof![6 => Just(0), 2 => 0..32_u16, 1 => any::<u16>()];
-    let ask = (kind, flags, offset, len, any::<u8>()).prop_map(|(kind, flags, offset, len, fill)| Ask {
-        kind,
-        flags,
-        offset,
-        len,
-        fill,
-    });
+    let ask = (kind, flags, offset, len, any::<u8>())
+        .prop_map(|(kind, flags, offset, len, fill)| Ask { kind, flags, offset, len, fill });
     proptest::collection::vec(ask, 1..40)
 }
 
@@ -62,7 +58,9 @@ fn said(asks: &[Ask], structured: bool) -> Vec<u8> {
     let mut bytes = 3_u32.to_be_bytes().to_vec();
     if structured {
         bytes.extend_from_slice(b"IHAVEOPT\0\0\0\x08\0\0\0\0");
-        bytes.extend_from_slice(b"IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation");
+        bytes.extend_from_slice(
+            b"IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation",
+        );
     }
     bytes.extend_from_slice(b"IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0");
     for (cookie, ask) in asks.iter().enumerate() {
@@ -113,7 +111,8 @@ fn expected(model: &mut [u8], ask: &Ask, structured: bool) -> u32 {
             0
         }
         4 => {
-            let (first, last) = (ask.offset.div_ceil(4096) * 4096, (ask.offset + u64::from(ask.len)) / 4096 * 4096);
+            let (first, last) =
+                (ask.offset.div_ceil(4096) * 4096, (ask.offset + u64::from(ask.len)) / 4096 * 4096);
             if first < last {
                 model[first as usize..last as usize].fill(0);
             }
@@ -155,7 +154,9 @@ impl<'a> Heard<'a> {
 
     fn structured(&mut self, cookie: u64, ask: &Ask) -> (u32, Vec<u8>) {
         let (mut data, mut covered, mut contents) = (Vec::new(), 0, 0);
-        if ask.kind == 0 && ask.offset.checked_add(u64::from(ask.len)).is_some_and(|end| end <= SIZE) {
+        if ask.kind == 0
+            && ask.offset.checked_add(u64::from(ask.len)).is_some_and(|end| end <= SIZE)
+        {
             data = vec![0xdd; ask.len as usize];
         }
         loop {
@@ -171,14 +172,16 @@ impl<'a> Heard<'a> {
                     contents += 1;
                 }
                 2 => {
-                    let (at, len) = ((long(payload) - ask.offset) as usize, word(&payload[8..]) as usize);
+                    let (at, len) =
+                        ((long(payload) - ask.offset) as usize, word(&payload[8..]) as usize);
                     data[at..at + len].fill(0);
                     covered += len;
                     contents += 1;
                 }
                 5 => {
                     assert_eq!(word(payload), 1);
-                    let told: u64 = payload[4..].chunks(8).map(|extent| u64::from(word(extent))).sum();
+                    let told: u64 =
+                        payload[4..].chunks(8).map(|extent| u64::from(word(extent))).sum();
                     assert!(told > 0 && told <= u64::from(ask.len));
                 }
                 0x8001 | 0x8002 => return (word(payload), Vec::new()),
@@ -186,7 +189,10 @@ impl<'a> Heard<'a> {
             }
             if head[5] == 1 {
                 assert_eq!(covered, if ask.kind == 0 { ask.len as usize } else { 0 });
-                assert!(ask.flags & 4 == 0 || contents <= 1, "a fragmented reply to a request with DF");
+                assert!(
+                    ask.flags & 4 == 0 || contents <= 1,
+                    "a fragmented reply to a request with DF"
+                );
                 return (0, data);
             }
         }

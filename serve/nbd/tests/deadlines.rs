@@ -95,10 +95,15 @@ fn answers_to_options_never_collect() {
 
 #[test]
 fn a_slow_reader_does_not_prolong_the_handshake() {
-    let served = Served::with(Arc::new(Disk::new(MIB)), ServerConfig { export_name: "x".repeat(4000), ..short() });
+    let served = Served::with(
+        Arc::new(Disk::new(MIB)),
+        ServerConfig { export_name: "x".repeat(4000), ..short() },
+    );
     let client = Client::greet(served.path(), 3);
     let mut sender = client.stream.try_clone().unwrap();
-    let flood = thread::spawn(move || while sender.write_all(&b"IHAVEOPT\0\0\0\x03\0\0\0\0".repeat(100)).is_ok() {});
+    let flood = thread::spawn(move || {
+        while sender.write_all(&b"IHAVEOPT\0\0\0\x03\0\0\0\0".repeat(100)).is_ok() {}
+    });
     let mut reader = &client.stream;
     gone(&served, || _ = reader.read(&mut [0; 4096]));
     drop(client);
@@ -146,7 +151,10 @@ fn a_reader_that_is_merely_slow_gets_everything() {
 
 #[test]
 fn the_idle_timeout_ends_a_silent_connection() {
-    let served = Served::with(Arc::new(Disk::new(MIB)), ServerConfig { idle_timeout: Some(SHORT), ..short() });
+    let served = Served::with(
+        Arc::new(Disk::new(MIB)),
+        ServerConfig { idle_timeout: Some(SHORT), ..short() },
+    );
     let mut idle = Client::simple(served.path());
     gone(&served, || ());
     assert!(idle.is_closed());
@@ -154,7 +162,10 @@ fn the_idle_timeout_ends_a_silent_connection() {
 
 #[test]
 fn half_a_request_does_not_prolong_the_idle_timeout() {
-    let served = Served::with(Arc::new(Disk::new(MIB)), ServerConfig { idle_timeout: Some(SHORT), ..short() });
+    let served = Served::with(
+        Arc::new(Disk::new(MIB)),
+        ServerConfig { idle_timeout: Some(SHORT), ..short() },
+    );
     let mut slow = Client::simple(served.path());
     // A write that promises 1 MiB, sent byte by byte.
     slow.send(&head(0, 1, 1, 0, 1 << 20));

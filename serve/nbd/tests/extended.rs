@@ -95,9 +95,12 @@ fn write(client: &mut Client, offset: u64, data: &[u8]) -> u32 {
 fn status(client: &mut Client, flags: u16, offset: u64, len: u64) -> Vec<(u64, u64)> {
     client.request_extended(flags, STATUS, 3, offset, len);
     let reply = client.reply();
-    let Reply::Extended { last: true, kind: 6, cookie: 3, offset: at, payload } = reply else { panic!("{reply:?}") };
+    let Reply::Extended { last: true, kind: 6, cookie: 3, offset: at, payload } = reply else {
+        panic!("{reply:?}")
+    };
     assert_eq!((at, word(&payload)), (offset, 1));
-    let extents: Vec<_> = payload[8..].chunks(16).map(|extent| (long(extent), long(&extent[8..]))).collect();
+    let extents: Vec<_> =
+        payload[8..].chunks(16).map(|extent| (long(extent), long(&extent[8..]))).collect();
     assert_eq!(word(&payload[4..]) as usize, extents.len());
     extents
 }
@@ -105,7 +108,9 @@ fn status(client: &mut Client, flags: u16, offset: u64, len: u64) -> Vec<(u64, u
 #[test]
 fn what_was_written_with_extended_headers_is_read_back() {
     let (_served, mut client) = extended(4 * MIB);
-    for (offset, len, flags) in [(0, 1, 0), (4095, 8194, DF), (100_001, 300_003, 0), (200_000, 700_001, DF)] {
+    for (offset, len, flags) in
+        [(0, 1, 0), (4095, 8194, DF), (100_001, 300_003, 0), (200_000, 700_001, DF)]
+    {
         let data: Vec<u8> = (0..len).map(|at| (at / 7) as u8 | 1).collect();
         assert_eq!(write(&mut client, offset, &data), 0);
         client.request_extended(flags, READ, 9, offset, len);
@@ -133,7 +138,10 @@ fn one_request_covers_a_tebibyte() {
     let served = Served::unix(Arc::new(Huge(Disk::new(MIB))));
     let mut client = Client::extended(served.path());
     assert_eq!(write(&mut client, 4096, &[7; 4096]), 0);
-    assert_eq!(status(&mut client, 0, 0, TIB), [(4096, 3), (4096, 0), (MIB - 8192, 3), (TIB - MIB, 3)]);
+    assert_eq!(
+        status(&mut client, 0, 0, TIB),
+        [(4096, 3), (4096, 0), (MIB - 8192, 3), (TIB - MIB, 3)]
+    );
     assert_eq!(status(&mut client, REQ_ONE, 8192, TIB - 8192), [(MIB - 8192, 3)]);
     for kind in [TRIM, ZEROES, CACHE] {
         client.request_extended(0, kind, 2, 0, TIB);
@@ -157,7 +165,8 @@ fn a_status_answer_is_bounded() {
 #[test]
 fn lengths_past_the_end_are_refused() {
     let (served, mut client) = extended(MIB);
-    let past = [(0, MIB + 1), (MIB, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 1), (0, 1 << 32)];
+    let past =
+        [(0, MIB + 1), (MIB, 1), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 1), (0, 1 << 32)];
     for (kind, errno) in [(TRIM, 22), (CACHE, 22), (ZEROES, 28), (STATUS, 22)] {
         for (offset, len) in past {
             client.request_extended(0, kind, 5, offset, len);
@@ -195,7 +204,9 @@ fn payloads_nobody_expects_are_received_and_refused() {
 #[test]
 fn an_endless_payload_ends_the_connection() {
     let served = Served::unix(Arc::new(Disk::new(MIB)));
-    for (kind, len) in [(WRITE, (32 << 20) + 1), (WRITE, u64::MAX), (TRIM, 1 << 40), (STATUS, u64::MAX)] {
+    for (kind, len) in
+        [(WRITE, (32 << 20) + 1), (WRITE, u64::MAX), (TRIM, 1 << 40), (STATUS, u64::MAX)]
+    {
         let mut client = Client::extended(served.path());
         client.request_extended(0, CACHE, 1, 0, 0);
         client.request_extended(PAYLOAD, kind, 2, 0, len);

@@ -17,7 +17,11 @@ const UNKNOWN: u32 = (1 << 31) + 6;
 const TOO_BIG: u32 = (1 << 31) + 9;
 
 fn served() -> Served {
-    let config = ServerConfig { export_name: "disk".into(), description: "a text".into(), ..ServerConfig::default() };
+    let config = ServerConfig {
+        export_name: "disk".into(),
+        description: "a text".into(),
+        ..ServerConfig::default()
+    };
     Served::with(Arc::new(Disk::new(1 << 20)), config)
 }
 
@@ -92,7 +96,8 @@ fn go_tells_what_was_asked() {
 fn the_df_flag_is_offered_only_with_structured_replies() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
-    let flags = |replies: Vec<(u32, Vec<u8>)>| u16::from_be_bytes(replies[0].1[10..12].try_into().unwrap());
+    let flags =
+        |replies: Vec<(u32, Vec<u8>)>| u16::from_be_bytes(replies[0].1[10..12].try_into().unwrap());
     assert_eq!(flags(client.ask(6, &go_data("", &[]))) & (1 << 7), 0);
     client.ask(8, &[]);
     assert_ne!(flags(client.ask(6, &go_data("", &[]))) & (1 << 7), 0);
@@ -171,7 +176,12 @@ fn contexts_are_listed_by_wildcard_and_selected_by_name_only() {
     assert_eq!(kinds(&client.ask(9, &context_data("disk", &["qemu:dirty"]))), [ACK]);
     assert_eq!(kinds(&client.ask(9, &context_data("other", &[]))), [UNKNOWN]);
     assert_eq!(kinds(&client.ask(10, &context_data("disk", &["base:"]))), [ACK]);
-    assert_eq!(kinds(&client.ask(10, &context_data("disk", &["x:y", "base:allocation", "base:allocation"]))), [4, ACK]);
+    assert_eq!(
+        kinds(
+            &client.ask(10, &context_data("disk", &["x:y", "base:allocation", "base:allocation"]))
+        ),
+        [4, ACK]
+    );
 }
 
 #[test]

@@ -103,7 +103,11 @@ fn libnbd_falls_back_to_what_it_is_told_to() {
              h.pwrite(b'abc', 4095)\nassert h.pread(5, 4094) == b'\\0abc\\0'\nh.trim(1 << 20, 0)\nh.shutdown()\n"
         );
         let said = python(&script, socket(&served)).output().expect("Python starts");
-        assert!(said.status.success(), "{extended} {structured}: {}", String::from_utf8_lossy(&said.stderr));
+        assert!(
+            said.status.success(),
+            "{extended} {structured}: {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
     }
     assert_eq!(served.handle.stats().errors.broken_conversations, 0);
 }

@@ -87,10 +87,12 @@ fn paths_that_cannot_be_sockets_are_errors() {
 fn a_port_in_use_and_overlong_names_are_errors() {
     let served = Served::tcp(Arc::new(Disk::new(MIB)));
     let address = served.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
-    let taken = Server::bind(Listen::Tcp(address), Arc::new(Disk::new(MIB)), ServerConfig::default());
+    let taken =
+        Server::bind(Listen::Tcp(address), Arc::new(Disk::new(MIB)), ServerConfig::default());
     assert!(matches!(taken, Err(NbdError::Io { .. })));
     let config = ServerConfig { export_name: "x".repeat(4097), ..ServerConfig::default() };
-    let long = Server::bind(Listen::Tcp("127.0.0.1:0".parse().unwrap()), Arc::new(Disk::new(MIB)), config);
+    let long =
+        Server::bind(Listen::Tcp("127.0.0.1:0".parse().unwrap()), Arc::new(Disk::new(MIB)), config);
     assert!(matches!(long, Err(NbdError::TextTooLong { len: 4097, .. })));
 }
 
@@ -130,7 +132,8 @@ fn a_write_half_sent_at_shutdown_does_not_hold_the_server() {
 
 #[test]
 fn a_client_that_takes_no_replies_holds_a_shutdown_for_the_grace_only() {
-    let config = ServerConfig { shutdown_grace: Duration::from_millis(300), ..ServerConfig::default() };
+    let config =
+        ServerConfig { shutdown_grace: Duration::from_millis(300), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(4 * MIB)), config);
     let mut deaf = Client::simple(served.path());
     for cookie in 0..16 {
@@ -139,7 +142,11 @@ fn a_client_that_takes_no_replies_holds_a_shutdown_for_the_grace_only() {
     thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
     served.stop();
-    assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(
+        (Duration::from_millis(250)..Duration::from_secs(3)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(served.handle.stats().connections_current, 0);
 }
 
@@ -157,9 +164,11 @@ fn shutdown_over_tcp_ends_idle_connections() {
 /// What a client of this user, group and supplementary group receives; `None`: the system lets it not connect. Needs root.
 fn heard_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> Option<String> {
     let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 7; $s->read(my $b, 8); print $b;";
-    let ids = [format!("--reuid={user}"), format!("--regid={group}"), format!("--groups={other_group}")];
+    let ids =
+        [format!("--reuid={user}"), format!("--regid={group}"), format!("--groups={other_group}")];
     let mut setpriv = command("setpriv");
-    let output = setpriv.args(ids).args(["perl", "-e", script]).arg(path).output().expect("setpriv starts");
+    let output =
+        setpriv.args(ids).args(["perl", "-e", script]).arg(path).output().expect("setpriv starts");
     assert!([Some(0), Some(7)].contains(&output.status.code()), "{output:?}");
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -221,7 +230,11 @@ fn members_of_the_group_may_connect() {
     }
     let (served, _) = serving(UnixAccess { group: Some(4242), ..UnixAccess::default() });
     assert_eq!(heard_by(65534, 4242, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
-    assert_eq!(heard_by(65534, 65534, 4242, served.path()).as_deref(), Some("NBDMAGIC"), "a supplementary group");
+    assert_eq!(
+        heard_by(65534, 65534, 4242, served.path()).as_deref(),
+        Some("NBDMAGIC"),
+        "a supplementary group"
+    );
     assert_eq!(heard_by(65534, 65534, 65534, served.path()), None, "the file keeps others out");
 }
 

@@ -63,7 +63,11 @@ impl BlockDevice for Huge {
     }
     fn write_zeroes(&self, span: Span, _: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         let is_ragged = !span.offset().is_multiple_of(4096) || !span.end().is_multiple_of(4096);
-        if speed == ZeroSpeed::FastOnly && is_ragged { Err(BlockError::NotFast) } else { self.change(span) }
+        if speed == ZeroSpeed::FastOnly && is_ragged {
+            Err(BlockError::NotFast)
+        } else {
+            self.change(span)
+        }
     }
     fn status(&self, _: Span, _: &mut dyn FnMut(Run) -> bool) {}
 }
@@ -78,7 +82,8 @@ impl Huge {
 #[test]
 fn long_changes_end_with_the_grace_of_a_shutdown() {
     let device = Arc::new(Huge::default());
-    let config = ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
+    let config =
+        ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
     let mut served = Served::with(device.clone(), config);
     let mut clients = [Client::extended(served.path()), Client::extended(served.path())];
     clients[0].request_extended(0, TRIM, 1, 0, HUGE);
@@ -99,7 +104,8 @@ fn many_changes_end_with_the_grace_of_a_shutdown() {
     const MANY: u64 = 1000;
     const LEN: u32 = 128 << 20;
     let device = Arc::new(Huge::default());
-    let config = ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
+    let config =
+        ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
     let mut served = Served::with(device.clone(), config);
     let mut client = Client::simple(served.path());
     // They take 2.5 s together.

@@ -41,8 +41,11 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
     let before = resident();
     let mut clients = Vec::new();
     for number in 0..48_u64 {
-        let mut client =
-            if number % 2 == 0 { Client::simple(served.path()) } else { Client::structured(served.path()) };
+        let mut client = if number % 2 == 0 {
+            Client::simple(served.path())
+        } else {
+            Client::structured(served.path())
+        };
         if number < 16 {
             // Stops in the middle of a write.
             client.send(&head(0, 1, 1, 0, 32 << 20));
@@ -73,7 +76,9 @@ fn unread_simple_replies_share_a_bounded_memory() {
     let before = resident();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::simple(served.path())).collect();
     clients.iter_mut().for_each(|client| client.request(0, 0, 2, 0, 2 << 20));
-    eventually("taking all buffers for replies", || counted() == buffers(CLIENTS + 1) + MOST_FOR_REPLIES);
+    eventually("taking all buffers for replies", || {
+        counted() == buffers(CLIENTS + 1) + MOST_FOR_REPLIES
+    });
     thread::sleep(Duration::from_millis(500));
     let grown = resident().saturating_sub(before);
     println!("{} KiB for {CLIENTS} connections", grown >> 10);

@@ -82,10 +82,14 @@ fn nbdinfo_maps_data_zeros_and_holes() {
         return;
     }
     let served = served(4 * MIB);
-    run("qemu-io", &["-f", "raw", "-c", "write -P 7 1M 64k", "-c", "write -P 0 2M 64k", &served.uri]);
+    run(
+        "qemu-io",
+        &["-f", "raw", "-c", "write -P 7 1M 64k", "-c", "write -P 0 2M 64k", &served.uri],
+    );
     let totals = run("nbdinfo", &["--map", "--totals", &served.uri]);
     for (size, kind) in [("65536", "data"), ("65536", "zero"), ("4063232", "hole,zero")] {
-        let line = |line: &str| line.trim_start().starts_with(size) && line.trim_end().ends_with(kind);
+        let line =
+            |line: &str| line.trim_start().starts_with(size) && line.trim_end().ends_with(kind);
         assert!(totals.lines().any(line), "{size} {kind} is missing in {totals}");
     }
 }
@@ -132,7 +136,19 @@ fn a_file_system_survives_the_way_in_and_out() {
     let served = served(32 * MIB);
     let (image, back) = (served.folder.file("in"), served.folder.file("out"));
     fs::write(&image, []).unwrap();
-    run("mke2fs", &["-q", "-F", "-t", "ext4", "-d", concat!(env!("CARGO_MANIFEST_DIR"), "/src"), text(&image), "32M"]);
+    run(
+        "mke2fs",
+        &[
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-d",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/src"),
+            text(&image),
+            "32M",
+        ],
+    );
     run("nbdcopy", &[text(&image), &served.uri]);
     run("nbdcopy", &[&served.uri, text(&back)]);
     run("e2fsck", &["-f", "-n", text(&back)]);
@@ -186,7 +202,10 @@ fn qemu_img_compares_equal_after_its_own_copy() {
     let served = served(16 * MIB);
     let source = served.folder.file("in");
     fs::write(&source, sparse_file(16 * MIB)).unwrap();
-    run("qemu-img", &["convert", "-n", "-f", "raw", "-O", "raw", "-W", "-m", "8", text(&source), &served.uri]);
+    run(
+        "qemu-img",
+        &["convert", "-n", "-f", "raw", "-O", "raw", "-W", "-m", "8", text(&source), &served.uri],
+    );
     run("qemu-img", &["compare", "-f", "raw", "-F", "raw", text(&source), &served.uri]);
 }
 
@@ -196,7 +215,8 @@ fn fio_verifies_what_it_wrote() {
         return;
     }
     let served = served(32 * MIB);
-    let mut args = vec!["--name=verify", "--ioengine=nbd", "--rw=randrw", "--bsrange=512-64k", "--size=32M"];
+    let mut args =
+        vec!["--name=verify", "--ioengine=nbd", "--rw=randrw", "--bsrange=512-64k", "--size=32M"];
     args.extend([
         "--blockalign=512",
         "--iodepth=32",
@@ -212,7 +232,11 @@ fn fio_verifies_what_it_wrote() {
     if said.contains("engine nbd not loadable") || said.contains("failed to load engine") {
         return skip("fio_verifies_what_it_wrote", "fio's nbd engine");
     }
-    assert!(output.status.success() && said.contains("err= 0"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.contains("err= 0"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Python for nbdsh: `h` is a connected handle.

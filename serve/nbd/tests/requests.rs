@@ -32,7 +32,9 @@ fn read_chunks(client: &mut Client, flags: u16, offset: u64, len: u32) -> (Vec<u
     client.request(flags, READ, 9, offset, len);
     let (mut data, mut kinds) = (vec![0xee; len as usize], Vec::new());
     loop {
-        let Reply::Chunk { last, kind, cookie: 9, payload } = client.reply() else { panic!("not a chunk") };
+        let Reply::Chunk { last, kind, cookie: 9, payload } = client.reply() else {
+            panic!("not a chunk")
+        };
         kinds.push(kind);
         match kind {
             0 => assert!(payload.is_empty() && last),
@@ -62,7 +64,9 @@ fn read_simple(client: &mut Client, offset: u64, len: u32) -> Vec<u8> {
 fn what_was_written_is_read_back_at_any_offset_and_length() {
     let (_, served) = Served::disk(4 * MIB);
     let [mut simple, mut structured] = served.both();
-    for (offset, len) in [(0, 1), (4095, 2), (511, 513), (4096, 4096), (100_001, 300_003), (4 * MIB - 7, 7)] {
+    for (offset, len) in
+        [(0, 1), (4095, 2), (511, 513), (4096, 4096), (100_001, 300_003), (4 * MIB - 7, 7)]
+    {
         let data = pattern(len, offset as u8);
         simple.store(offset, &data);
         assert!(read_simple(&mut simple, offset, len as u32) == data, "{offset} {len}");
@@ -173,7 +177,11 @@ fn zeroes_are_exact_with_and_without_holes() {
         client.request(flags, ZEROES, 2, 100, 9000);
         assert_eq!(client.errno(2), 0);
         let content = disk.content();
-        assert!(content[..100] == [7; 100] && content[100..9100] == [0; 9000] && content[9100..16384] == [7; 7284]);
+        assert!(
+            content[..100] == [7; 100]
+                && content[100..9100] == [0; 9000]
+                && content[9100..16384] == [7; 7284]
+        );
     }
 }
 
@@ -182,7 +190,9 @@ fn fast_zero_is_refused_unless_it_is_fast() {
     let (disk, served) = Served::disk(MIB);
     for mut client in served.both() {
         client.store(0, &[7; 16384]);
-        for (flags, offset, len) in [(0, 100, 9000), (NO_HOLE, 0, 8192), (NO_HOLE | FUA, 0, 4096), (0, 4096, 5000)] {
+        for (flags, offset, len) in
+            [(0, 100, 9000), (NO_HOLE, 0, 8192), (NO_HOLE | FUA, 0, 4096), (0, 4096, 5000)]
+        {
             client.request(FAST_ZERO | flags, ZEROES, 2, offset, len);
             assert_eq!(client.errno(2), 95, "{flags:#x}: {len} bytes at {offset}");
         }
@@ -211,9 +221,14 @@ fn a_read_only_export_offers_no_way_to_write() {
 fn flags_that_do_not_belong_to_a_command_are_invalid() {
     let (_, served) = Served::disk(MIB);
     let [mut simple, mut structured] = served.both();
-    for (kind, flags) in
-        [(READ, NO_HOLE), (TRIM, FAST_ZERO), (CACHE, DF), (FLUSH, REQ_ONE), (ZEROES, DF), (STATUS, 1 << 9)]
-    {
+    for (kind, flags) in [
+        (READ, NO_HOLE),
+        (TRIM, FAST_ZERO),
+        (CACHE, DF),
+        (FLUSH, REQ_ONE),
+        (ZEROES, DF),
+        (STATUS, 1 << 9),
+    ] {
         structured.request(flags, kind, 1, 0, 0);
         assert_eq!(structured.errno(1), 22, "command {kind}");
     }
@@ -261,7 +276,9 @@ fn block_status_tells_data_zeros_and_holes() {
     client.store(8192, &[0; 4096]);
     let mut ask = |flags, offset, len| {
         client.request(flags, STATUS, 3, offset, len);
-        let Reply::Chunk { last: true, kind: 5, cookie: 3, payload } = client.reply() else { panic!("no status") };
+        let Reply::Chunk { last: true, kind: 5, cookie: 3, payload } = client.reply() else {
+            panic!("no status")
+        };
         payload[4..].chunks(8).map(|extent| (word(extent), word(&extent[4..]))).collect::<Vec<_>>()
     };
     assert_eq!(ask(0, 0, MIB as u32), [(4096, 3), (4096, 0), (4096, 2), (MIB as u32 - 12288, 3)]);
@@ -326,7 +343,9 @@ fn failed_read(client: &mut Client, flags: u16, offset: u64, len: u32, at: u64) 
     client.request(flags, READ, 8, offset, len);
     let mut kinds = Vec::new();
     loop {
-        let Reply::Chunk { last, kind, cookie: 8, payload } = client.reply() else { panic!("not a chunk") };
+        let Reply::Chunk { last, kind, cookie: 8, payload } = client.reply() else {
+            panic!("not a chunk")
+        };
         kinds.push(kind);
         if last {
             assert_eq!(word(&payload), 5);
@@ -386,5 +405,8 @@ fn the_counters_tell_what_happened() {
     assert_eq!((requests.cache, requests.write_zeroes, requests.block_status), (1, 1, 1));
     assert_eq!((requests.disconnect, requests.unknown), (1, 1));
     assert_eq!((stats.bytes_read, stats.bytes_written), (8192, 4096));
-    assert_eq!((stats.connections_total, stats.errors.invalid, stats.errors.broken_conversations), (1, 2, 0));
+    assert_eq!(
+        (stats.connections_total, stats.errors.invalid, stats.errors.broken_conversations),
+        (1, 2, 0)
+    );
 }

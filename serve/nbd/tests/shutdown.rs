@@ -77,13 +77,16 @@ fn a_write_that_is_still_coming_is_finished() {
 /// Clients that come as fast as the server takes them in do not keep it from ending.
 #[test]
 fn a_flood_of_clients_does_not_hold_a_shutdown() {
-    let config = ServerConfig { shutdown_grace: Duration::from_millis(200), ..ServerConfig::default() };
+    let config =
+        ServerConfig { shutdown_grace: Duration::from_millis(200), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
     let path = served.path().to_owned();
     let flood_time = Duration::from_secs(10);
     let flood = || {
         let (path, start) = (path.clone(), Instant::now());
-        thread::spawn(move || while start.elapsed() < flood_time && UnixStream::connect(&path).is_ok() {})
+        thread::spawn(
+            move || while start.elapsed() < flood_time && UnixStream::connect(&path).is_ok() {},
+        )
     };
     let floods: Vec<_> = (0..4).map(|_| flood()).collect();
     thread::sleep(Duration::from_millis(300));
@@ -114,7 +117,11 @@ fn options_during_a_shutdown_are_refused() {
     thread::sleep(Duration::from_millis(100));
     for client in &mut clients {
         for option in [7, 3, 8, 6, 9, 10, 77] {
-            assert_eq!(client.ask(option, &[0; 6]).last().unwrap().0, REP_ERR_SHUTDOWN, "option {option}");
+            assert_eq!(
+                client.ask(option, &[0; 6]).last().unwrap().0,
+                REP_ERR_SHUTDOWN,
+                "option {option}"
+            );
         }
         assert_eq!(client.ask(2, &[]), [(1, vec![])]);
         assert!(client.is_closed());

@@ -151,7 +151,11 @@ fn rate(path: &Path, job: Job, connections: usize, structured: bool, time: Durat
     let start = Instant::now();
     let total: u64 = thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
-            .map(|_| scope.spawn(|| load(connect(path, structured), job, DEPTH, structured, &stop, |_| ())))
+            .map(|_| {
+                scope.spawn(|| {
+                    load(connect(path, structured), job, DEPTH, structured, &stop, |_| ())
+                })
+            })
             .collect();
         thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
@@ -166,11 +170,15 @@ fn requests_a_second_at_depth_32() {
     let served = Served::unix(flat());
     for connections in [1, 2, 4] {
         for (job, structured) in [(Job::Read, false), (Job::Read, true), (Job::Write, false)] {
-            let mut rates: Vec<f64> =
-                (0..3).map(|_| rate(served.path(), job, connections, structured, Duration::from_secs(1))).collect();
+            let mut rates: Vec<f64> = (0..3)
+                .map(|_| rate(served.path(), job, connections, structured, Duration::from_secs(1)))
+                .collect();
             rates.sort_by(f64::total_cmp);
             let form = if structured { "structured" } else { "simple" };
-            println!("{job:?} 4 KiB, {form}, {connections} connections: {:.0} requests/s", rates[1]);
+            println!(
+                "{job:?} 4 KiB, {form}, {connections} connections: {:.0} requests/s",
+                rates[1]
+            );
             assert!(rates[1] > 0.0);
         }
     }
@@ -180,7 +188,9 @@ fn p99(path: &Path, time: Duration) -> (Duration, Duration) {
     let stop = AtomicBool::new(false);
     let mut times = Vec::with_capacity(1 << 20);
     thread::scope(|scope| {
-        let reader = scope.spawn(|| load(connect(path, false), Job::Read, 1, false, &stop, |time| times.push(time)));
+        let reader = scope.spawn(|| {
+            load(connect(path, false), Job::Read, 1, false, &stop, |time| times.push(time))
+        });
         thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
         reader.join().unwrap();
@@ -196,7 +206,8 @@ fn latency_of_a_reader_beside_a_flood_of_writes() {
     let alone = p99(served.path(), Duration::from_secs(2));
     let stop = AtomicBool::new(false);
     let beside = thread::scope(|scope| {
-        let flood = scope.spawn(|| load(connect(served.path(), false), Job::Write, DEPTH, false, &stop, |_| ()));
+        let flood = scope
+            .spawn(|| load(connect(served.path(), false), Job::Write, DEPTH, false, &stop, |_| ()));
         let beside = p99(served.path(), Duration::from_secs(3));
         stop.store(true, Ordering::Relaxed);
         flood.join().unwrap();

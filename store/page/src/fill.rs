@@ -15,8 +15,9 @@ pub(crate) fn pattern_of(page: &Page) -> Option<[u8; 8]> {
         return None;
     }
     let pattern = u64::from_ne_bytes(*first);
-    let differs =
-        |line: &[[u8; 8]; LINE]| line.iter().fold(0, |seen, word| seen | (u64::from_ne_bytes(*word) ^ pattern)) != 0;
+    let differs = |line: &[[u8; 8]; LINE]| {
+        line.iter().fold(0, |seen, word| seen | (u64::from_ne_bytes(*word) ^ pattern)) != 0
+    };
     if words.as_chunks::<LINE>().0.iter().any(differs) { None } else { Some(*first) }
 }
 

@@ -57,7 +57,11 @@ impl Pages {
     /// # Errors
     /// [`StoreError`]; nothing is stored then, and the reservation is not spent, unless the memory it
     /// stood for failed. Then a limit can refuse the page as well.
-    pub fn store_reserved(&self, page: &Page, reservation: &mut Reservation<'_>) -> Result<Stored, StoreError> {
+    pub fn store_reserved(
+        &self,
+        page: &Page,
+        reservation: &mut Reservation<'_>,
+    ) -> Result<Stored, StoreError> {
         self.store_with(page, Stored::EMPTY, |bytes| self.pool.store_reserved(bytes, reservation))
     }
 

@@ -31,10 +31,16 @@ impl Streams {
     ///
     /// # Errors
     /// The first error of `make`.
-    pub fn new(count: usize, mut make: impl FnMut() -> Result<Stream, StreamError>) -> Result<Self, StreamError> {
+    pub fn new(
+        count: usize,
+        mut make: impl FnMut() -> Result<Stream, StreamError>,
+    ) -> Result<Self, StreamError> {
         let desk = |_| {
             make().map(|stream| {
-                Padded(Mutex::ranked(sync::Rank::Stream, Desk { stream, bounce: Box::new([0; MAX_OBJECT]) }))
+                Padded(Mutex::ranked(
+                    sync::Rank::Stream,
+                    Desk { stream, bounce: Box::new([0; MAX_OBJECT]) },
+                ))
             })
         };
         Ok(Self { desks: (0..count.max(1)).map(desk).collect::<Result<_, _>>()? })

@@ -13,7 +13,8 @@ const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 
 fn pool(limit: Option<u64>) -> Arc<Pool> {
     let limit = limit.map(|frames| FrameCount::holding(frames * 4096));
-    let config = ZoneConfig { capacity: FrameCount::holding(16 << 20), limit, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount::holding(16 << 20), limit, ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("16 MiB of address space");
     Pool::new(Arc::new(zone), PoolConfig::default()).expect("tables for it")
 }
@@ -26,7 +27,8 @@ fn pages(algorithm: Algorithm) -> Pages {
 fn page_with(noisy: usize) -> Page {
     let mut state = 0x1234_5678_9abc_def1u64;
     std::array::from_fn(|at| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if at < noisy { (state >> 56) as u8 } else { 0 }
     })
 }
@@ -77,7 +79,10 @@ proptest! {
 fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
     let pages = pages(LZ4);
     let zeros = pages.store(&[0; PAGE_SIZE]).expect("room");
-    assert_eq!((zeros, pages.pool().stats().objects, pages.pool().stats().frames), (Stored::ZEROS, 0, 0));
+    assert_eq!(
+        (zeros, pages.pool().stats().objects, pages.pool().stats().frames),
+        (Stored::ZEROS, 0, 0)
+    );
     let noise = pages.store(&page_with(PAGE_SIZE)).expect("room");
     assert!(matches!(noise.form(), Form::Raw(_)));
     assert_eq!((pages.pool().stats().objects, pages.pool().stats().frames), (1, 1));
@@ -103,7 +108,10 @@ fn c06_a_page_is_raw_only_when_its_blob_would_take_a_whole_frame() {
         }
         pages.free(stored).expect("freed once");
     }
-    assert!(compressed > 500 && raw > 10, "both sides of the border were seen: {compressed} and {raw}");
+    assert!(
+        compressed > 500 && raw > 10,
+        "both sides of the border were seen: {compressed} and {raw}"
+    );
 }
 
 #[test]
@@ -119,8 +127,10 @@ fn a_freed_page_is_stale_and_freed_once() {
 #[test]
 fn a_damaged_object_is_an_error_for_its_page_alone() {
     let pages = pages(Algorithm::Zstd { level: 3 });
-    let stored: Vec<_> =
-        (500..3000).step_by(100).map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("room"))).collect();
+    let stored: Vec<_> = (500..3000)
+        .step_by(100)
+        .map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("room")))
+        .collect();
     let (_, victim) = stored[7];
     let Form::Compressed(handle) = victim.form() else { panic!("1200 noisy bytes compress") };
     let len = pages.pool().len(handle).expect("alive");
@@ -136,9 +146,14 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
 #[test]
 fn a_word_that_names_an_object_of_another_length_is_an_error() {
     let pages = pages(LZ4);
-    let Form::Compressed(handle) = pages.store(&page_with(1000)).expect("room").form() else { panic!("it compresses") };
+    let Form::Compressed(handle) = pages.store(&page_with(1000)).expect("room").form() else {
+        panic!("it compresses")
+    };
     for form in [Form::Raw(handle), Form::Pattern(handle)] {
-        assert!(matches!(pages.load(Stored::new(form), &mut [0; PAGE_SIZE]), Err(LoadError::Length { .. })));
+        assert!(matches!(
+            pages.load(Stored::new(form), &mut [0; PAGE_SIZE]),
+            Err(LoadError::Length { .. })
+        ));
     }
     assert_eq!(pages.load(Stored::new(Form::Invalid), &mut [0; PAGE_SIZE]), Err(LoadError::Word));
 }
@@ -181,12 +196,20 @@ impl Codec for Moody {
 #[test]
 fn a_codec_that_fails_is_an_error_and_costs_nothing() {
     let fails = Arc::new(AtomicBool::new(false));
-    let moody = || Stream::with_codec(Box::new(Moody { inner: Stream::new(LZ4)?, fails: Arc::clone(&fails) }));
+    let moody = || {
+        Stream::with_codec(Box::new(Moody { inner: Stream::new(LZ4)?, fails: Arc::clone(&fails) }))
+    };
     let pages = Pages::new(pool(None), Streams::new(1, moody).expect("not failing yet"));
     let stored = pages.store(&page_with(1000)).expect("room");
     fails.store(true, Ordering::Relaxed);
-    assert!(matches!(pages.store(&page_with(1001)), Err(StoreError::Codec(CodecError::Compress { .. }))));
-    assert!(matches!(pages.load(stored, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(CodecError::Decompress { .. }))));
+    assert!(matches!(
+        pages.store(&page_with(1001)),
+        Err(StoreError::Codec(CodecError::Compress { .. }))
+    ));
+    assert!(matches!(
+        pages.load(stored, &mut [0; PAGE_SIZE]),
+        Err(LoadError::Codec(CodecError::Decompress { .. }))
+    ));
     assert_eq!(pages.pool().stats().objects, 1);
     fails.store(false, Ordering::Relaxed);
     assert!(read(&pages, stored) == page_with(1000));
@@ -195,14 +218,18 @@ fn a_codec_that_fails_is_an_error_and_costs_nothing() {
 /// streams are held for one page only, so fewer streams than threads are enough, also with two stores of different codecs.
 #[test]
 fn r501_threads_share_streams_and_stores_do_not() {
-    let stores = [Pages::new(pool(None), Streams::of(LZ4, 1).expect("level")), pages(Algorithm::Zstd { level: 1 })];
+    let stores = [
+        Pages::new(pool(None), Streams::of(LZ4, 1).expect("level")),
+        pages(Algorithm::Zstd { level: 1 }),
+    ];
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let stores = &stores;
             scope.spawn(move || {
                 for round in 0..200 {
                     let noisy = (thread * 911 + round * 37) % 3000;
-                    let words = [0, 1].map(|which: usize| stores[which].store(&page_with(noisy)).expect("room"));
+                    let words = [0, 1]
+                        .map(|which: usize| stores[which].store(&page_with(noisy)).expect("room"));
                     for (store, word) in stores.iter().zip(words) {
                         assert!(read(store, word) == page_with(noisy));
                         store.free(word).expect("freed once");
@@ -211,5 +238,9 @@ fn r501_threads_share_streams_and_stores_do_not() {
             });
         }
     });
-    assert!(stores.iter().all(|store| store.pool().check().is_ok() && store.pool().stats().objects == 0));
+    assert!(
+        stores
+            .iter()
+            .all(|store| store.pool().check().is_ok() && store.pool().stats().objects == 0)
+    );
 }

@@ -73,7 +73,12 @@ impl Algorithm {
         if levels.contains(&self.level()) {
             return Ok(self);
         }
-        Err(LevelError { algorithm: self.name(), level: self.level(), least: *levels.start(), most: *levels.end() })
+        Err(LevelError {
+            algorithm: self.name(),
+            level: self.level(),
+            least: *levels.start(),
+            most: *levels.end(),
+        })
     }
 
     fn with_level(self, new: i32) -> Self {
@@ -176,7 +181,9 @@ mod tests {
         for text in ["", "x", "3.5", "99999999999", "3:4"] {
             assert_eq!(error(&format!("zstd:{text}")), ParseError::Number { text: text.into() });
         }
-        for text in ["lz4:0", "lz4:-1", "lz4:65538", "lz4hc:0", "lz4hc:13", "zstd:23", "zstd:-131073"] {
+        for text in
+            ["lz4:0", "lz4:-1", "lz4:65538", "lz4hc:0", "lz4hc:13", "zstd:23", "zstd:-131073"]
+        {
             assert!(matches!(error(text), ParseError::Level(_)), "{text}");
         }
         assert_eq!(error("lz4hc:13").to_string(), "lz4hc has levels 1 to 12, not 13");

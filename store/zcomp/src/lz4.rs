@@ -17,7 +17,8 @@ pub(crate) struct Lz4 {
 
 impl Codec for Lz4 {
     fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
-        lzzzz::lz4::compress(page, out, self.acceleration).map_err(|_| CodecError::Compress { algorithm: "lz4" })
+        lzzzz::lz4::compress(page, out, self.acceleration)
+            .map_err(|_| CodecError::Compress { algorithm: "lz4" })
     }
 
     fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
@@ -36,7 +37,8 @@ const HC_STATE: usize = 262_200 + (64 << 10);
 
 impl Lz4hc {
     pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
-        let compressor = Compressor::new().map_err(|_| StreamError::Memory { algorithm: "lz4hc" })?;
+        let compressor =
+            Compressor::new().map_err(|_| StreamError::Memory { algorithm: "lz4hc" })?;
         Ok(Self { level, compressor })
     }
 }
@@ -58,6 +60,7 @@ impl Codec for Lz4hc {
 }
 
 fn decompress(algorithm: &'static str, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
-    let len = lzzzz::lz4::decompress(blob, page).map_err(|_| CodecError::Decompress { algorithm })?;
+    let len =
+        lzzzz::lz4::decompress(blob, page).map_err(|_| CodecError::Decompress { algorithm })?;
     whole(algorithm, len)
 }

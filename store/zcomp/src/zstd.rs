@@ -42,7 +42,10 @@ impl Codec for Zstd {
     }
 
     fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
-        let len = self.dctx.decompress(&mut page[..], blob).map_err(|_| CodecError::Decompress { algorithm: NAME })?;
+        let len = self
+            .dctx
+            .decompress(&mut page[..], blob)
+            .map_err(|_| CodecError::Decompress { algorithm: NAME })?;
         whole(NAME, len)
     }
 

@@ -17,11 +17,16 @@ const ALGORITHMS: [Algorithm; 8] = [
 /// Pages of many kinds: noise, words out of a small vocabulary, runs, and mixtures of them.
 fn pages() -> impl Strategy<Value = Page> {
     let noise = proptest::collection::vec(any::<u8>(), PAGE_SIZE);
-    let words =
-        (proptest::collection::vec(any::<u64>(), 1..12), proptest::collection::vec(any::<prop::sample::Index>(), 512))
-            .prop_map(|(words, picks)| picks.iter().flat_map(|pick| pick.get(&words).to_le_bytes()).collect());
-    let runs = proptest::collection::vec((any::<u8>(), 1usize..900), 1..40)
-        .prop_map(|runs| runs.iter().flat_map(|&(byte, len)| std::iter::repeat_n(byte, len)).collect());
+    let words = (
+        proptest::collection::vec(any::<u64>(), 1..12),
+        proptest::collection::vec(any::<prop::sample::Index>(), 512),
+    )
+        .prop_map(|(words, picks)| {
+            picks.iter().flat_map(|pick| pick.get(&words).to_le_bytes()).collect()
+        });
+    let runs = proptest::collection::vec((any::<u8>(), 1usize..900), 1..40).prop_map(|runs| {
+        runs.iter().flat_map(|&(byte, len)| std::iter::repeat_n(byte, len)).collect()
+    });
     let mixed = (noise.clone(), 0..PAGE_SIZE).prop_map(|(mut bytes, from)| {
         bytes[from..].fill(7);
         bytes
@@ -100,8 +105,9 @@ fn an_empty_blob_is_an_error() {
 #[test]
 fn a_zstd_blob_has_two_bytes_of_header() {
     let mut stream = stream(Algorithm::Zstd { level: 3 });
-    let noise: Page =
-        std::array::from_fn(|at| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32) as u8);
+    let noise: Page = std::array::from_fn(|at| {
+        (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32) as u8
+    });
     let blob = stream.compress(&noise).expect("any page compresses");
     // 2 bytes of frame header and 3 of block header before a block that is stored as it is.
     assert!(blob.len() <= PAGE_SIZE + 5, "{}", blob.len());
@@ -109,8 +115,11 @@ fn a_zstd_blob_has_two_bytes_of_header() {
 
 #[test]
 fn a_level_out_of_range_makes_no_stream() {
-    for algorithm in [Algorithm::Lz4 { acceleration: 0 }, Algorithm::Lz4hc { level: 13 }, Algorithm::Zstd { level: 23 }]
-    {
+    for algorithm in [
+        Algorithm::Lz4 { acceleration: 0 },
+        Algorithm::Lz4hc { level: 13 },
+        Algorithm::Zstd { level: 23 },
+    ] {
         assert!(matches!(Stream::new(algorithm), Err(StreamError::Level(_))), "{algorithm}");
     }
 }
@@ -128,5 +137,8 @@ impl Codec for Liar {
 
 #[test]
 fn a_codec_that_lies_about_its_length_makes_no_stream() {
-    assert!(matches!(Stream::with_codec(Box::new(Liar)), Err(StreamError::Trial(CodecError::Compress { .. }))));
+    assert!(matches!(
+        Stream::with_codec(Box::new(Liar)),
+        Err(StreamError::Trial(CodecError::Compress { .. }))
+    ));
 }

@@ -87,7 +87,11 @@ impl Zram {
             ("hot pages on LRU lists", lists, recount.hot),
             ("mem_total", memory.mem_total, memory.summed().mem_total),
             ("memory charged to the zone", zone.charged_bytes, charged(&memory)),
-            ("memory held", zone.memory_bytes + zone.lender_bytes, memory.mem_total + zone.lent.bytes()),
+            (
+                "memory held",
+                zone.memory_bytes + zone.lender_bytes,
+                memory.mem_total + zone.lent.bytes(),
+            ),
         ];
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
     }
@@ -116,7 +120,12 @@ impl Zram {
         Ok(recount)
     }
 
-    fn recount_slot(&self, slot: usize, recount: &mut Recount, handles: &mut HashSet<u64>) -> Result<(), CheckError> {
+    fn recount_slot(
+        &self,
+        slot: usize,
+        recount: &mut Recount,
+        handles: &mut HashSet<u64>,
+    ) -> Result<(), CheckError> {
         let stored = self.contents.slots.get(slot);
         let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
         if stored.form() == Form::Invalid {
@@ -137,7 +146,9 @@ impl Zram {
                 return Err(wrong("another slot has the same handle"));
             }
             recount.objects += 1;
-            recount.bytes += self.contents.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))? as u64;
+            recount.bytes +=
+                self.contents.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))?
+                    as u64;
         }
         Ok(())
     }

@@ -79,7 +79,12 @@ impl Contents {
     }
 
     /// Reads a part of the slot's page if it is hot. Returns whether it is.
-    pub(crate) fn read_hot(&self, slot: usize, inside: Range<usize>, buf: &mut [u8]) -> Result<bool, BlockError> {
+    pub(crate) fn read_hot(
+        &self,
+        slot: usize,
+        inside: Range<usize>,
+        buf: &mut [u8],
+    ) -> Result<bool, BlockError> {
         let Some(pinned) = self.pin(slot) else { return Ok(false) };
         pinned.copy_to(inside, buf);
         if pinned.has_failed() {
@@ -90,9 +95,17 @@ impl Contents {
     }
 
     /// Makes a page hot that was just decompressed for a reader, if that happens often to it. The reader does not mind if it fails.
-    pub(crate) fn note_read(&self, slot: usize, stored: Stored, page: &Page) -> Result<(), BlockError> {
+    pub(crate) fn note_read(
+        &self,
+        slot: usize,
+        stored: Stored,
+        page: &Page,
+    ) -> Result<(), BlockError> {
         let Some(hot) = &self.hot else { return Ok(()) };
-        if !matches!(stored.form(), Form::Compressed(_)) || !hot.has_room() || !hot.recent.again(slot) {
+        if !matches!(stored.form(), Form::Compressed(_))
+            || !hot.has_room()
+            || !hot.recent.again(slot)
+        {
             return Ok(());
         }
         self.admit(slot, page).map_or(Ok(()), |fresh| self.install(slot, stored, fresh).map(drop))
@@ -108,7 +121,12 @@ impl Contents {
     }
 
     /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.
-    pub(crate) fn replace(&self, slot: usize, old: Stored, new: Stored) -> Result<Replaced, BlockError> {
+    pub(crate) fn replace(
+        &self,
+        slot: usize,
+        old: Stored,
+        new: Stored,
+    ) -> Result<Replaced, BlockError> {
         let replaced = self.slots.replace(slot, old, new);
         let unused = if replaced.is_ok() { old } else { new };
         if replaced.is_ok() {
@@ -161,7 +179,12 @@ impl Contents {
     /// Stores a page for a slot with what is reserved there, after it was refused for want of memory. The slot holds plain zeros afterwards, until the
     /// caller puts the page in. `None` when nothing is reserved there, or it is of no use; the slot is as it was then. When the memory
     /// of the reserved frame fails and the page finds no other place, the reservation is spent: the slot holds plain zeros then, too.
-    pub(crate) fn store_reserved(&self, slot: usize, page: &Page, refused: StoreError) -> Option<Stored> {
+    pub(crate) fn store_reserved(
+        &self,
+        slot: usize,
+        page: &Page,
+        refused: StoreError,
+    ) -> Option<Stored> {
         if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
             return None;
         }

@@ -73,7 +73,10 @@ impl Counters {
     }
 
     pub(crate) fn get(&self, counter: Counter) -> u64 {
-        let sum = self.shards.iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.0[counter as usize].load(Relaxed)));
+        let sum = self
+            .shards
+            .iter()
+            .fold(0u64, |sum, shard| sum.wrapping_add(shard.0[counter as usize].load(Relaxed)));
         // A removal seen before its addition makes the sum negative for a moment.
         u64::try_from(sum as i64).unwrap_or(0)
     }

@@ -12,7 +12,9 @@ use crate::{Zram, ZramConfig};
 const SIZE: u64 = 64 * 4096;
 
 fn page(number: u64) -> Page {
-    std::array::from_fn(|at| if at % 3 == 0 { (number as usize * 31 + at * at / 7) as u8 } else { b'.' })
+    std::array::from_fn(
+        |at| if at % 3 == 0 { (number as usize * 31 + at * at / 7) as u8 } else { b'.' },
+    )
 }
 
 fn span(at: u64, len: u64) -> Span {
@@ -20,7 +22,8 @@ fn span(at: u64, len: u64) -> Span {
 }
 
 fn filled(algorithm: Algorithm) -> Zram {
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
+    let disk =
+        Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
     for number in 0..64 {
         disk.write(span(number * 4096, 4096), &page(number)).expect("room");
     }
@@ -42,7 +45,11 @@ fn reads_back(disk: &Zram, number: u64) -> bool {
 /// EIO for that page alone, counted; a part of it cannot be written, all of it can, and a discard heals it, too.
 #[test]
 fn a_corrupted_object_is_an_error_for_its_page_alone() {
-    for algorithm in [Algorithm::Lz4 { acceleration: 1 }, Algorithm::Lz4hc { level: 4 }, Algorithm::Zstd { level: 3 }] {
+    for algorithm in [
+        Algorithm::Lz4 { acceleration: 1 },
+        Algorithm::Lz4hc { level: 4 },
+        Algorithm::Zstd { level: 3 },
+    ] {
         let disk = filled(algorithm);
         corrupt(&disk, 5);
         corrupt(&disk, 6);
@@ -52,8 +59,13 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
         assert_eq!(disk.read(span(6 * 4096 + 17, 1), &mut [0]), damaged(6));
         assert_eq!(disk.write(span(5 * 4096 + 9, 3), b"abc"), damaged(5));
         assert_eq!((disk.stat().io.failed_reads, disk.stat().io.failed_writes), (3, 1));
-        assert!((0..64).filter(|number| ![5, 6].contains(number)).all(|number| reads_back(&disk, number)));
-        disk.write(span(5 * 4096, 4096), &page(5)).expect("a whole page needs nothing of the old one");
+        assert!(
+            (0..64)
+                .filter(|number| ![5, 6].contains(number))
+                .all(|number| reads_back(&disk, number))
+        );
+        disk.write(span(5 * 4096, 4096), &page(5))
+            .expect("a whole page needs nothing of the old one");
         disk.discard(span(6 * 4096, 4096)).expect("nor does a discard");
         assert!(reads_back(&disk, 5));
         disk.check().expect("sound");
@@ -68,7 +80,10 @@ fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
     for word in [Stored::new(Form::Invalid), gone] {
         disk.contents.put(9, Stored::EMPTY).expect("the first time frees the page");
         disk.contents.slots.replace(9, Stored::EMPTY, word).expect("nobody else");
-        assert_eq!(disk.read(span(9 * 4096, 4096), &mut [0; 4096]), Err(BlockError::Damaged { offset: 9 * 4096 }));
+        assert_eq!(
+            disk.read(span(9 * 4096, 4096), &mut [0; 4096]),
+            Err(BlockError::Damaged { offset: 9 * 4096 })
+        );
         assert!(disk.check().is_err());
         disk.contents.slots.replace(9, word, Stored::EMPTY).expect("nobody else");
     }

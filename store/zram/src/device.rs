@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode, ZeroSpeed,
+};
 use page::{PAGE_SIZE, Page, StoreError, Stored};
 use zsmalloc::AllocError;
 
@@ -44,7 +46,8 @@ impl BlockDevice for Zram {
     fn verify(&self, span: Span) -> Result<(), BlockError> {
         self.admit(span, span.len())?;
         let mut page = [0; PAGE_SIZE];
-        let result = pieces(span).try_for_each(|piece| self.contents.load(piece.slot, &mut page).map(drop));
+        let result =
+            pieces(span).try_for_each(|piece| self.contents.load(piece.slot, &mut page).map(drop));
         self.count_failure(Counter::FailedReads, &result);
         result
     }
@@ -194,7 +197,11 @@ impl Zram {
 
     /// Changes a part of a page: in place if it is hot, else it is read, changed and made hot, or stored if there is no cache or no room in it. All
     /// over again when another write came between.
-    pub(crate) fn merge(&self, piece: &Piece, change: impl Fn(&mut [u8])) -> Result<(), BlockError> {
+    pub(crate) fn merge(
+        &self,
+        piece: &Piece,
+        change: impl Fn(&mut [u8]),
+    ) -> Result<(), BlockError> {
         let (contents, slot) = (&*self.contents, piece.slot);
         let mut page = [0; PAGE_SIZE];
         let mut tries = 0;
@@ -227,7 +234,10 @@ impl Zram {
                         drop(pinned);
                         // Only zeros that were read as such: the page was merged from what the slot holds.
                         let reserved = old == Stored::RESERVED;
-                        match reserved.then(|| contents.store_reserved(slot, &page, error)).flatten() {
+                        match reserved
+                            .then(|| contents.store_reserved(slot, &page, error))
+                            .flatten()
+                        {
                             Some(new) => contents.replace(slot, Stored::ZEROS, new)?,
                             None => {
                                 self.make_room(slot, error, &mut tries)?;
@@ -241,7 +251,9 @@ impl Zram {
                 Replaced::Done => return Ok(()),
                 Replaced::Lost(_) => {}
                 // The slot was empty, so nothing is pinned.
-                Replaced::NoMemory => self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?,
+                Replaced::NoMemory => {
+                    self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?
+                }
             }
         }
     }

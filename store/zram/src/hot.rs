@@ -31,8 +31,8 @@ use std::sync::{Arc, Weak};
 
 use block::Bytes;
 use frames::{
-    Accepted, Budget, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps, OwnerWords, Reclaim,
-    Refused, Shape, Shared, Target, Zone,
+    Accepted, Budget, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps,
+    OwnerWords, Reclaim, Refused, Shape, Shared, Target, Zone,
 };
 use page::{Form, PAGE_SIZE, Stored};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -155,7 +155,12 @@ impl Hot {
     }
 
     /// Changes the slot's page in place, if it is hot and nobody is inside. Never waits.
-    pub(crate) fn change(&self, slots: &Slots, slot: usize, change: impl FnOnce(&mut [u8])) -> bool {
+    pub(crate) fn change(
+        &self,
+        slots: &Slots,
+        slot: usize,
+        change: impl FnOnce(&mut [u8]),
+    ) -> bool {
         let Some(id) = slots.get(slot).extent() else { return false };
         let Some(held) = self.extents.try_exclusive(id) else { return false };
         let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
@@ -169,7 +174,12 @@ impl Hot {
     }
 
     /// Puts bytes into a frame, for a slot that is then made to name it; `None` when there is no room in the cache or in the zone.
-    pub(crate) fn admit<'h>(&'h self, slots: &'h Slots, slot: usize, bytes: &[u8]) -> Option<Fresh<'h>> {
+    pub(crate) fn admit<'h>(
+        &'h self,
+        slots: &'h Slots,
+        slot: usize,
+        bytes: &[u8],
+    ) -> Option<Fresh<'h>> {
         self.charge().then_some(())?;
         let Ok(mut held) = self.extents.create(Shape::Single, 0) else {
             self.uncharge();
@@ -332,7 +342,9 @@ impl Drop for Hot {
     /// Frees every frame. Nobody is inside: guards borrow the cache.
     fn drop(&mut self) {
         let ids: Vec<ExtentId> = self.extents.live(Shape::Single).collect();
-        ids.into_iter().filter_map(|id| self.extents.try_exclusive(id)).for_each(Exclusive::destroy);
+        ids.into_iter()
+            .filter_map(|id| self.extents.try_exclusive(id))
+            .for_each(Exclusive::destroy);
         self.extents.zone().uncharge(self.recent.bytes() as u64);
         self.extents.zone().release_excess(Budget::unlimited());
     }

@@ -86,8 +86,13 @@ mod tests {
             for len in [0, 1, 95, 4095, 4096, 4097, 8000, 12000, 12388] {
                 let Ok(span) = Span::new(offset, len, Bytes(size)) else { continue };
                 let whole = whole_slots(span, size);
-                let expected: Vec<_> = pieces(span).filter(|piece| !whole.contains(&piece.slot)).collect();
-                assert_eq!(edges(span, size).collect::<Vec<_>>(), expected, "{len} bytes at {offset}");
+                let expected: Vec<_> =
+                    pieces(span).filter(|piece| !whole.contains(&piece.slot)).collect();
+                assert_eq!(
+                    edges(span, size).collect::<Vec<_>>(),
+                    expected,
+                    "{len} bytes at {offset}"
+                );
             }
         }
     }

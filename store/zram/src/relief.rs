@@ -74,6 +74,7 @@ fn make_room_for_tables(zone: &Zone) -> bool {
     if zone.release_for_charge(&promise) {
         return true;
     }
-    let _report = zone.compact(CompactRequest { budget: Budget::within(PATIENCE), ..CompactRequest::default() });
+    let _report = zone
+        .compact(CompactRequest { budget: Budget::within(PATIENCE), ..CompactRequest::default() });
     zone.release_for_charge(&promise)
 }

@@ -27,7 +27,11 @@ impl Zram {
     }
 
     /// Zeros a part of a page. A page that holds other data keeps what it has, which is allocated.
-    fn zero_part<'z>(&'z self, piece: &Piece, room: &mut Reservation<'z>) -> Result<(), BlockError> {
+    fn zero_part<'z>(
+        &'z self,
+        piece: &Piece,
+        room: &mut Reservation<'z>,
+    ) -> Result<(), BlockError> {
         if !self.contents.slots.get(piece.slot).is_zeros() {
             self.merge(piece, |part| part.fill(0))?;
         }
@@ -79,7 +83,9 @@ impl Zram {
         let mut tries = 0;
         loop {
             match self.contents.put_reserved(slot, old, room)? {
-                Replaced::NoMemory => self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?,
+                Replaced::NoMemory => {
+                    self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?
+                }
                 replaced => return Ok(replaced),
             }
         }

@@ -102,7 +102,8 @@ fn other(disk: &Zram) {
 fn noise(seed: u8) -> Page {
     let mut state = u64::from(seed);
     std::array::from_fn(|at| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if at < PAGE_SIZE - PART { (state >> 56) as u8 } else { seed }
     })
 }
@@ -157,7 +158,8 @@ fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) -> u64 {
             disk.check().expect("sound");
             // Relaxed: a sum over schedules that run one after the other.
             all_moved.fetch_add(disk.zone().vmstat().pgmigrate_success, Relaxed);
-            disk.discard(Span::new(0, disk.size().0, disk.size()).expect("all of it")).expect("nothing is in the way");
+            disk.discard(Span::new(0, disk.size().0, disk.size()).expect("all of it"))
+                .expect("nothing is in the way");
             assert_eq!((disk.stat().hot.hot_pages, disk.zone().stats().in_use), (0, FrameCount(0)));
             disk.check().expect("sound");
         },
@@ -168,7 +170,8 @@ fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) -> u64 {
     moved
 }
 
-const EVERYBODY: [Work; 5] = [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
+const EVERYBODY: [Work; 5] =
+    [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
 
 /// Z2, Z6, Z9, R-020, R-506: a cache that holds one of the two pages, so that they take each other's place all the time.
 #[test]

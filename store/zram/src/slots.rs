@@ -115,7 +115,11 @@ impl Slots {
             self.enter(chunk).map_err(|_| NotReplaced::NoMemory)?;
         }
         let swapped = self.swap(slot, old, new);
-        let leaving = if entering { swapped.is_err() } else { swapped.is_ok() && old != new && new == Stored::EMPTY };
+        let leaving = if entering {
+            swapped.is_err()
+        } else {
+            swapped.is_ok() && old != new && new == Stored::EMPTY
+        };
         if leaving {
             self.leave(chunk);
         }
@@ -155,7 +159,12 @@ impl Slots {
                 continue;
             }
             // Acquire pairs with the Release at the end of `reclaim`: the zeros it wrote come before the word we are going to swap in.
-            match word.compare_exchange(seen, (seen | COMMITTED) + 1, Ordering::Acquire, Ordering::Relaxed) {
+            match word.compare_exchange(
+                seen,
+                (seen | COMMITTED) + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) if is_first => break,
                 Ok(_) => return Ok(()),
                 Err(now) => seen = now,
@@ -203,7 +212,8 @@ impl Slots {
         let word = &self.chunks[chunk];
         // Acquire pairs with the Release in `leave`. Relaxed on failure: a thread is inside, or it
         // is given back already.
-        if word.compare_exchange(COMMITTED, RECLAIM, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if word.compare_exchange(COMMITTED, RECLAIM, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
             return;
         }
         self.words.discard(chunk * CHUNK, CHUNK);

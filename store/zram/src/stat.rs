@@ -261,7 +261,10 @@ impl Zram {
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
             // Saturating: the pool may have grown between the two snapshots. What is lent to the host is in use, and held by nobody here.
-            free_frames: zone.reached.bytes().saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
+            free_frames: zone
+                .reached
+                .bytes()
+                .saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
@@ -289,7 +292,10 @@ mod tests {
             mem_used_max: 123_456_789,
             ..MmStat::default()
         };
-        assert_eq!(mm.to_string(), "    4096       74    12288        0 123456789        0        0        0        0");
+        assert_eq!(
+            mm.to_string(),
+            "    4096       74    12288        0 123456789        0        0        0        0"
+        );
         let io = IoStat { failed_reads: 1, notify_free: 42, reads: 7, ..IoStat::default() };
         assert_eq!(io.to_string(), "       1        0        0       42");
     }

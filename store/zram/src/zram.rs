@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use block::{BlockError, Bytes};
 use frames::{
-    CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reservation, ShrinkerRegistration,
-    Zone, ZoneConfig,
+    CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reservation,
+    ShrinkerRegistration, Zone, ZoneConfig,
 };
 use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
@@ -79,7 +79,10 @@ impl Zram {
         let stream_bytes = streams.memory();
         zone.charge(stream_bytes).map_err(|_| {
             let held = zone.memory().held;
-            ZramError::Limit { needed: held + stream_bytes, limit: config.mem_limit.map_or(0, whole_pages) }
+            ZramError::Limit {
+                needed: held + stream_bytes,
+                limit: config.mem_limit.map_or(0, whole_pages),
+            }
         })?;
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
         let cache = config.hot_cache.filter(|size| size.0 > 0);
@@ -148,7 +151,9 @@ impl Zram {
     }
 
     pub(crate) fn look_at_limit(&self) {
-        if let (Some(near), Some(tell)) = (self.near.look(self.contents.zone.memory()), self.on_nearly_full.get()) {
+        if let (Some(near), Some(tell)) =
+            (self.near.look(self.contents.zone.memory()), self.on_nearly_full.get())
+        {
             tell(near);
         }
     }
@@ -165,7 +170,10 @@ impl Zram {
     ///
     /// Locking: reads and writes go on meanwhile.
     pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
-        let report = self.contents.zone.compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
+        let report = self
+            .contents
+            .zone
+            .compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
         self.contents.zone.trim();
         report
     }
@@ -191,7 +199,11 @@ impl Zram {
     }
 
     /// Reserves room for so many frames, after others made room if that is what it takes.
-    pub(crate) fn reserve(&self, slot: usize, frames: FrameCount) -> Result<Reservation<'_>, BlockError> {
+    pub(crate) fn reserve(
+        &self,
+        slot: usize,
+        frames: FrameCount,
+    ) -> Result<Reservation<'_>, BlockError> {
         let mut tries = 0;
         loop {
             match self.contents.zone.reserve(frames) {
@@ -205,7 +217,9 @@ impl Zram {
     pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
         let mut tries = 0;
         while self.contents.put(slot, new)? == Replaced::NoMemory {
-            if let Err(error) = self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries) {
+            if let Err(error) =
+                self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)
+            {
                 self.contents.free(new)?;
                 return Err(error);
             }
@@ -214,7 +228,12 @@ impl Zram {
     }
 
     /// What to do about a request that was refused for want of memory: `Ok` means try it again. `tries` counts how often that was.
-    pub(crate) fn make_room(&self, slot: usize, error: StoreError, tries: &mut u32) -> Result<(), BlockError> {
+    pub(crate) fn make_room(
+        &self,
+        slot: usize,
+        error: StoreError,
+        tries: &mut u32,
+    ) -> Result<(), BlockError> {
         let offset = offset_of(slot);
         let error = match error {
             StoreError::Codec(_) => return Err(BlockError::Codec { offset }),
@@ -259,8 +278,8 @@ fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) 
     let a_block = u64::from(PAGEBLOCK_FRAMES);
     let whole = |frames: FrameCount| frames.0.next_multiple_of(a_block);
     let needed = arena_for(pages);
-    let capacity =
-        whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed))) + beyond_the_limit(config).0;
+    let capacity = whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed)))
+        + beyond_the_limit(config).0;
     let region = config.contiguous.map(|bytes| {
         let frames = whole(frames_in(bytes)).min(capacity);
         // A zone has fewer frames than 32 bits can name, and says so if not.

@@ -12,7 +12,8 @@ use zram::{Budget, Zram, ZramConfig};
 
 fn disk(frames: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(32 << 20)) }).expect("a small disk");
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(32 << 20)) })
+        .expect("a small disk");
     disk.zone().set_limit(Some(FrameCount(frames)));
     disk
 }
@@ -26,7 +27,8 @@ fn balloon(disk: &Zram, unit: Unit) -> Arc<Balloon> {
 fn page(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|_| next()).collect()
@@ -38,7 +40,8 @@ fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
 
 fn read(disk: &Zram, number: u64) -> Vec<u8> {
     let mut buf = vec![0; 4096];
-    disk.read(Span::new(number * 4096, 4096, disk.size()).expect("inside"), &mut buf).expect("nothing is damaged");
+    disk.read(Span::new(number * 4096, 4096, disk.size()).expect("inside"), &mut buf)
+        .expect("nothing is damaged");
     buf
 }
 
@@ -66,7 +69,9 @@ fn r160_a_write_at_the_limit_gets_its_room_back_from_the_balloon() {
         let disk = disk(2000);
         let balloon = balloon(&disk, unit);
         assert_eq!(balloon.set_target(FrameCount(1500)).stop, Stop::Reached);
-        let written = (0..3000).take_while(|&number| write(&disk, number, &page(number)).is_ok()).count() as u64;
+        let written = (0..3000)
+            .take_while(|&number| write(&disk, number, &page(number)).is_ok())
+            .count() as u64;
         assert_eq!((written, balloon.stats().actual.0), (2000, 0), "{unit:?}");
         assert!(balloon.stats().oom_deflated_total >= 1500);
         assert!((0..written).all(|number| read(&disk, number) == page(number)));
@@ -89,14 +94,17 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
             scope.spawn(move || {
                 let mut turn = thread;
                 while going() {
-                    turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    turn = turn
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     // Each thread has the pages of its own parity, so it knows what they hold: the page's number, or nothing.
                     let number = (turn >> 33) % (PAGES / 2) * 2 + thread;
                     if turn >> 40 & 1 == 0 {
                         write(disk, number, &page(number)).expect("the balloon gives way");
                         assert!(read(disk, number) == page(number), "page {number}");
                     } else {
-                        disk.discard(Span::new(number * 4096, 4096, disk.size()).expect("inside")).expect("discard");
+                        disk.discard(Span::new(number * 4096, 4096, disk.size()).expect("inside"))
+                            .expect("discard");
                         assert!(read(disk, number).iter().all(|&byte| byte == 0), "page {number}");
                     }
                 }
@@ -123,7 +131,10 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
         stop.store(true, Relaxed);
     });
     let stats = balloon.stats();
-    assert!(stats.inflated_total > 0 && stats.deflated_total > 0 && stats.migrated_total > 0, "{stats:?}");
+    assert!(
+        stats.inflated_total > 0 && stats.deflated_total > 0 && stats.migrated_total > 0,
+        "{stats:?}"
+    );
     balloon.check().expect("the balloon's books");
     disk.check().expect("sound");
     println!("{stats:?}");

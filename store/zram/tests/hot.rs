@@ -9,7 +9,11 @@ const PAGES: u64 = 1024;
 
 fn config(hot_frames: u64) -> ZramConfig {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    ZramConfig { algorithm, hot_cache: Some(Bytes(hot_frames * 4096)), ..ZramConfig::new(Bytes(PAGES * 4096)) }
+    ZramConfig {
+        algorithm,
+        hot_cache: Some(Bytes(hot_frames * 4096)),
+        ..ZramConfig::new(Bytes(PAGES * 4096))
+    }
 }
 
 fn disk(hot_frames: u64) -> Zram {
@@ -29,7 +33,8 @@ fn text(seed: u64) -> Vec<u8> {
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|_| next()).collect()
@@ -64,7 +69,10 @@ fn a_page_is_hot_once_a_part_of_it_is_written() {
     assert_eq!(disk.stat().hot.hot_pages, 0, "a whole page is not hot by being written");
     let expected = touch(&disk, 2, text(2));
     let hot = disk.stat().hot;
-    assert_eq!((hot.hot_pages, hot.hot_bytes, hot.hot_limit, hot.admissions), (1, 4096, 16 * 4096, 1));
+    assert_eq!(
+        (hot.hot_pages, hot.hot_bytes, hot.hot_limit, hot.admissions),
+        (1, 4096, 16 * 4096, 1)
+    );
     assert_eq!(read(&disk, 2), expected);
     touch(&disk, 2, text(2));
     assert_eq!((disk.stat().hot.hits, disk.stat().hot.admissions), (2, 1));
@@ -74,7 +82,10 @@ fn a_page_is_hot_once_a_part_of_it_is_written() {
     let stat = disk.stat();
     assert_eq!(stat.mm.orig_data_size, 5 * 4096);
     assert_eq!(stat.memory.hot, 2 * 4096);
-    assert!(stat.memory.mem_total >= stat.memory.hot + stat.memory.hot_records && stat.memory.hot_records > 0);
+    assert!(
+        stat.memory.mem_total >= stat.memory.hot + stat.memory.hot_records
+            && stat.memory.hot_records > 0
+    );
     disk.check().expect("sound");
 }
 
@@ -108,7 +119,10 @@ fn verifying_a_page_is_not_reading_it() {
     assert_eq!((disk.stat().io, disk.stat().hot), (before.io, before.hot));
     disk.read(span(0, 2 * 4096), &mut [0; 2 * 4096]).expect("nothing is damaged");
     let stat = disk.stat();
-    assert_eq!((stat.hot.hot_pages, stat.hot.hits, stat.io.reads), (1, before.hot.hits + 1, before.io.reads + 2));
+    assert_eq!(
+        (stat.hot.hot_pages, stat.hot.hits, stat.io.reads),
+        (1, before.hot.hits + 1, before.io.reads + 2)
+    );
 }
 
 /// The cache never takes more than its size; who was used lately stays, and what left reads as it was written.
@@ -136,7 +150,9 @@ fn a_full_cache_gives_up_its_oldest_page() {
 fn a_cache_that_is_not_hit_changes_its_pages_seldom() {
     let disk = disk(8);
     (0..PAGES).for_each(|page| write(&disk, page, &text(page)));
-    let touch = |page: u64, part: u64| disk.write(span(page * 4096 + part * 512, 512), &[1; 512]).expect("room");
+    let touch = |page: u64, part: u64| {
+        disk.write(span(page * 4096 + part * 512, 512), &[1; 512]).expect("room")
+    };
     (0..4).for_each(|part| (0..PAGES).for_each(|page| touch(page, part)));
     let useless = disk.stat().hot;
     assert!(useless.evictions < PAGES, "{useless:?} in {} writes", PAGES * 4);
@@ -156,7 +172,10 @@ fn an_evicted_page_takes_the_cheapest_form() {
     write(&disk, 1, &[9; 4096]);
     let line = touch_with(&disk, 1, vec![9; 4096], &[9; 512]);
     touch(&disk, 2, vec![0; 4096]);
-    assert_eq!((disk.stat().mm.huge_pages, disk.stat().mm.same_pages, disk.stat().hot.hot_pages), (0, 0, 3));
+    assert_eq!(
+        (disk.stat().mm.huge_pages, disk.stat().mm.same_pages, disk.stat().hot.hot_pages),
+        (0, 0, 3)
+    );
     (3..12).for_each(|page| drop(touch(&disk, page, vec![0; 4096])));
     let stat = disk.stat();
     assert_eq!((stat.mm.huge_pages, stat.mm.same_pages, stat.hot.evictions), (1, 1, 9));
@@ -184,9 +203,13 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     assert_eq!((runs(4096), disk.stat().hot.hot_pages), (vec![Content::Hole], 5));
     disk.write_zeroes(span(2 * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("fine");
     assert_eq!((runs(2 * 4096), disk.stat().hot.hot_pages), (vec![Content::Zero], 4));
-    disk.write_zeroes(span(3 * 4096 + 1024, 256), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("fine");
+    disk.write_zeroes(span(3 * 4096 + 1024, 256), ZeroMode::MayUnmap, ZeroSpeed::Any)
+        .expect("fine");
     let page = read(&disk, 3);
-    assert!(page[1024..1280].iter().all(|&byte| byte == 0) && page[1280..1536].iter().all(|&byte| byte == b'#'));
+    assert!(
+        page[1024..1280].iter().all(|&byte| byte == 0)
+            && page[1280..1536].iter().all(|&byte| byte == b'#')
+    );
     disk.discard(span(0, PAGES * 4096)).expect("fine");
     assert_eq!((disk.stat().hot.hot_pages, disk.zone().stats().in_use.0), (0, 0));
     disk.check().expect("sound");
@@ -199,8 +222,13 @@ fn hot_pages_that_fill_the_arena_make_room() {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
     for mem_limit in [Some(BLOCK), None] {
         let size = Bytes(PAGES * 4096);
-        let config =
-            ZramConfig { algorithm, hot_cache: Some(size), mem_limit, arena: Some(BLOCK), ..ZramConfig::new(size) };
+        let config = ZramConfig {
+            algorithm,
+            hot_cache: Some(size),
+            mem_limit,
+            arena: Some(BLOCK),
+            ..ZramConfig::new(size)
+        };
         let disk = Zram::new(config).expect("a small disk");
         if mem_limit.is_none() {
             disk.set_mem_limit(None);
@@ -228,7 +256,8 @@ fn at_the_limit_hot_pages_make_room_for_stored_ones() {
             (0..frames).for_each(|page| drop(touch(&disk, PAGES - 1 - page, vec![0; 4096])));
             assert_eq!(disk.zone().stats().in_use.0, frames);
         }
-        let stored = (0..PAGES - frames).take_while(|&page| disk.write(span(page * 4096, 4096), &text(page)).is_ok());
+        let stored = (0..PAGES - frames)
+            .take_while(|&page| disk.write(span(page * 4096, 4096), &text(page)).is_ok());
         let stored = stored.count() as u64;
         assert!((0..stored).all(|page| read(&disk, page) == text(page)));
         disk.check().expect("sound");
@@ -240,7 +269,10 @@ fn at_the_limit_hot_pages_make_room_for_stored_ones() {
     assert!(with * 100 >= without * 95, "{with} pages with a cache, {without} without");
     let mut expected = vec![0; 4096];
     expected[1024..1536].fill(b'#');
-    assert!((0..frames).all(|page| read(&disk, PAGES - 1 - page) == expected), "nothing hot was lost");
+    assert!(
+        (0..frames).all(|page| read(&disk, PAGES - 1 - page) == expected),
+        "nothing hot was lost"
+    );
     assert!(disk.stat().hot.evictions > 0);
 }
 
@@ -278,7 +310,9 @@ fn r020_hot_pages_move_when_frames_are_compacted() {
         (512..1024).for_each(|page| drop(touch(&disk, page, vec![0; 4096])));
         // Holes below, hot pages above.
         disk.discard(span(0, 512 * 4096)).expect("fine");
-        (512..1024).filter(|page| page % 4 != 0).for_each(|page| disk.discard(span(page * 4096, 4096)).expect("fine"));
+        (512..1024)
+            .filter(|page| page % 4 != 0)
+            .for_each(|page| disk.discard(span(page * 4096, 4096)).expect("fine"));
         let report = disk.compact_frames(&Budget::unlimited());
         let migrated = disk.zone().vmstat().pgmigrate_success;
         assert_eq!(migrated > 0, moves, "{report:?}");

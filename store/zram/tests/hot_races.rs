@@ -47,12 +47,17 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
                     let mut mine = [0u8; PAGES as usize];
                     let mut turn = writer + 1;
                     while going() {
-                        turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        turn = turn
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
                         let page = (turn >> 40) % PAGES;
                         let at = page * 4096 + writer * PART;
                         let mut part = [0; PART as usize];
                         disk.read(span(at, PART), &mut part).expect("nothing is damaged");
-                        assert!(part.iter().all(|&byte| byte == mine[page as usize]), "page {page}: a write was lost");
+                        assert!(
+                            part.iter().all(|&byte| byte == mine[page as usize]),
+                            "page {page}: a write was lost"
+                        );
                         let byte = mine[page as usize].wrapping_add(1);
                         disk.write(span(at, PART), &[byte; PART as usize]).expect("room");
                         mine[page as usize] = byte;
@@ -66,7 +71,8 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
                     if !going() {
                         break;
                     }
-                    disk.read(span(round % PAGES * 4096, 4096), &mut page).expect("nothing is damaged");
+                    disk.read(span(round % PAGES * 4096, 4096), &mut page)
+                        .expect("nothing is damaged");
                     let whole = |part: &[u8]| part.iter().all(|&byte| byte == part[0]);
                     assert!(page.chunks(PART as usize).take(3).all(whole), "a part is torn");
                     reads.fetch_add(1, Ordering::Relaxed);
@@ -109,9 +115,15 @@ fn z9_hot_pages_that_are_discarded_and_overwritten_end_once() {
                     let page = round % PAGES;
                     match round % 7 {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),
-                        1 => disk.write(span(page * 4096, 4096), &[round as u8; 4096]).expect("room"),
+                        1 => {
+                            disk.write(span(page * 4096, 4096), &[round as u8; 4096]).expect("room")
+                        }
                         _ => {
-                            disk.write(span(page * 4096 + round % 8 * 512, 512), &[round as u8; 512]).expect("room");
+                            disk.write(
+                                span(page * 4096 + round % 8 * 512, 512),
+                                &[round as u8; 512],
+                            )
+                            .expect("room");
                         }
                     }
                 }

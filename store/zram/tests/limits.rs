@@ -9,7 +9,8 @@ use zram::{Zram, ZramConfig, ZramError};
 
 fn disk(size: u64, frames: Option<u64>) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(size)) }).expect("a small disk");
+    let disk =
+        Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(size)) }).expect("a small disk");
     // Frames alone, so that tests can count them: what tables take is another test's business.
     disk.zone().set_limit(frames.map(FrameCount));
     disk
@@ -23,7 +24,8 @@ fn page_span(disk: &Zram, page: u64) -> Span {
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
@@ -91,7 +93,11 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
     assert!(disk.stat().mm.pages_compacted > compacted);
     let (held, freed) = (disk.stat().mm.compr_data_size, 600 * 4096);
     assert!(held * 100 >= freed * 93, "{held} of {freed} bytes are payload: {more} pages more");
-    assert!((0..stored).filter(|number| number % 2 == 1).all(|number| read(&disk, number) == page(number, 1000)));
+    assert!(
+        (0..stored)
+            .filter(|number| number % 2 == 1)
+            .all(|number| read(&disk, number) == page(number, 1000))
+    );
     assert!((0..more).all(|number| read(&disk, stored + number) == page(number, 2000)));
     disk.check().expect("sound");
 }
@@ -103,7 +109,11 @@ fn the_limit_can_be_changed_at_run_time() {
     (0..40).for_each(|number| write(&disk, number, &page(number, 4096)).expect("no limit"));
     let needed = disk.stat().memory.mem_total - disk.stat().memory.free_frames;
     disk.set_mem_limit(Some(Bytes(needed - 10 * 4096 - 5)));
-    assert_eq!(disk.stat().mm.mem_limit, (needed - 10 * 4096).next_multiple_of(4096), "rounded up to a frame");
+    assert_eq!(
+        disk.stat().mm.mem_limit,
+        (needed - 10 * 4096).next_multiple_of(4096),
+        "rounded up to a frame"
+    );
     assert!(write(&disk, 50, &page(50, 4096)).is_err());
     assert!((0..40).all(|number| read(&disk, number) == page(number, 4096)));
     (0..32).for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
@@ -120,8 +130,9 @@ fn the_limit_can_be_changed_at_run_time() {
 fn an_incompressible_disk_fits() {
     let disk = disk(16 << 20, None);
     for round in 0..2 {
-        (0..4096)
-            .for_each(|number| write(&disk, number, &page(number + round * 10_000, 4096)).expect("its own size fits"));
+        (0..4096).for_each(|number| {
+            write(&disk, number, &page(number + round * 10_000, 4096)).expect("its own size fits")
+        });
     }
     assert_eq!(disk.stat().mm.huge_pages, 4096);
     assert_eq!(disk.stat().mm.mem_used_total, 16 << 20);
@@ -133,9 +144,13 @@ fn an_incompressible_disk_fits() {
 fn an_arena_that_cannot_be_reserved_is_an_error() {
     const CHILD: &str = "MEMZIP_ADDRESS_SPACE_TEST";
     if std::env::var_os(CHILD).is_some() {
-        let error =
-            Zram::new(ZramConfig::new(Bytes(1 << 40))).map(drop).expect_err("1 TiB of address space is not to be had");
-        assert!(matches!(error, ZramError::Zone(_) | ZramError::Pool(_) | ZramError::Slots(_)), "{error}");
+        let error = Zram::new(ZramConfig::new(Bytes(1 << 40)))
+            .map(drop)
+            .expect_err("1 TiB of address space is not to be had");
+        assert!(
+            matches!(error, ZramError::Zone(_) | ZramError::Pool(_) | ZramError::Slots(_)),
+            "{error}"
+        );
         Zram::new(ZramConfig::new(Bytes(1 << 20))).map(drop).expect("a small disk still is");
         return;
     }
@@ -150,5 +165,9 @@ fn an_arena_that_cannot_be_reserved_is_an_error() {
         .output()
         .expect("sh can be started");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -13,8 +13,10 @@ const PAGES: u64 = 1024;
 
 fn disk(hot_frames: Option<u64>) -> Zram {
     catch_memory_failures().expect("a handler");
-    let (algorithm, hot_cache) = (Algorithm::Lz4 { acceleration: 1 }, hot_frames.map(|frames| Bytes(frames * 4096)));
-    Zram::new(ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(PAGES * 4096)) }).expect("a small disk")
+    let (algorithm, hot_cache) =
+        (Algorithm::Lz4 { acceleration: 1 }, hot_frames.map(|frames| Bytes(frames * 4096)));
+    Zram::new(ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(PAGES * 4096)) })
+        .expect("a small disk")
 }
 
 fn span(at: u64, len: u64) -> Span {
@@ -23,8 +25,10 @@ fn span(at: u64, len: u64) -> Span {
 
 /// One page in four does not compress, one in eight is a pattern, the others are text.
 fn page(seed: u64) -> Vec<u8> {
-    let noise =
-        |at: u64| (seed.wrapping_mul(0x9e37_79b9).wrapping_add(at).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8;
+    let noise = |at: u64| {
+        (seed.wrapping_mul(0x9e37_79b9).wrapping_add(at).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56)
+            as u8
+    };
     let byte = |at: u64| match seed % 8 {
         0 | 4 => noise(at * at),
         1 => seed as u8 ^ (at % 8) as u8,
@@ -85,17 +89,32 @@ fn r025_pages_in_failed_frames_are_errors() {
         let failed = fail(&disk, |number| number % 11 == 5);
         let is_lost = |number: u64| is_lost(&disk, number, &pages[number as usize]);
         let lost: Vec<_> = (0..PAGES).filter(|&number| is_lost(number)).collect();
-        assert!(lost.len() as u64 >= failed / 2 && lost.len() < PAGES as usize / 2, "{} of {failed}", lost.len());
-        assert!(hot_frames.is_none() || lost.iter().any(|number| (100..160).contains(number)), "hot pages, too");
+        assert!(
+            lost.len() as u64 >= failed / 2 && lost.len() < PAGES as usize / 2,
+            "{} of {failed}",
+            lost.len()
+        );
+        assert!(
+            hot_frames.is_none() || lost.iter().any(|number| (100..160).contains(number)),
+            "hot pages, too"
+        );
         assert_eq!(disk.stat().io.failed_reads, lost.len() as u64);
         disk.check().expect("in order");
         disk.compact(&Budget::unlimited());
         disk.compact_frames(&Budget::unlimited());
         disk.check().expect("in order");
-        assert_eq!((0..PAGES).filter(|&number| is_lost(number)).collect::<Vec<_>>(), lost, "nothing else is lost");
+        assert_eq!(
+            (0..PAGES).filter(|&number| is_lost(number)).collect::<Vec<_>>(),
+            lost,
+            "nothing else is lost"
+        );
         for &number in &lost {
             let part = disk.write(span(number * 4096 + 9, 3), b"abc");
-            assert_eq!(part, Err(BlockError::Damaged { offset: number * 4096 }), "it would need the rest");
+            assert_eq!(
+                part,
+                Err(BlockError::Damaged { offset: number * 4096 }),
+                "it would need the rest"
+            );
             if number % 2 == 0 {
                 write(&disk, number, &pages[number as usize]);
                 assert!(!is_lost(number));
@@ -131,7 +150,9 @@ fn r025_a_failed_hot_page_is_not_evicted() {
         }
         done
     };
-    let before: Vec<_> = (0..disk.zone().capacity().0 as u32).filter(|&n| disk.zone().get(Pfn(n)).is_some()).collect();
+    let before: Vec<_> = (0..disk.zone().capacity().0 as u32)
+        .filter(|&n| disk.zone().get(Pfn(n)).is_some())
+        .collect();
     (0..16).for_each(|number| touch(number, b'#').expect("room"));
     assert_eq!(disk.stat().hot.hot_pages, 16);
     // The frames that came since: those of hot pages, and perhaps some of the pool.
@@ -141,7 +162,8 @@ fn r025_a_failed_hot_page_is_not_evicted() {
         (16..200).for_each(|number| _ = touch(number, b'a' + round));
     }
     assert!(disk.stat().hot.evictions > 0);
-    let lost: Vec<_> = (0..PAGES).filter(|&number| is_lost(&disk, number, &pages[number as usize])).collect();
+    let lost: Vec<_> =
+        (0..PAGES).filter(|&number| is_lost(&disk, number, &pages[number as usize])).collect();
     assert!(!lost.is_empty());
     for number in lost {
         write(&disk, number, &pages[number as usize]);

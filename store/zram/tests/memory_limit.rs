@@ -14,7 +14,11 @@ const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 const MIB: u64 = 1 << 20;
 
 fn disk(size: u64, limit: u64) -> Zram {
-    let config = ZramConfig { algorithm: LZ4, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(size)) };
+    let config = ZramConfig {
+        algorithm: LZ4,
+        mem_limit: Some(Bytes(limit)),
+        ..ZramConfig::new(Bytes(size))
+    };
     Zram::new(config).expect("a small disk")
 }
 
@@ -22,7 +26,8 @@ fn disk(size: u64, limit: u64) -> Zram {
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
@@ -73,7 +78,9 @@ fn r508_tables_count_against_the_limit() {
     is_within(&disk, limit);
     assert!(stored.iter().all(|&number| read(&disk, number) == page(number, 40)));
     // Discards need no memory, and what they give back can be used elsewhere.
-    stored.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("no memory is needed"));
+    stored
+        .iter()
+        .for_each(|&number| disk.discard(span(&disk, number)).expect("no memory is needed"));
     assert!(disk.stat().memory.slots < MIB / 8);
     write(&disk, 1 << 19, &page(1, 4096)).expect("room again");
     is_within(&disk, limit);
@@ -129,7 +136,11 @@ fn everything_works_at_the_limit_and_below_it() {
         assert!((0..more).all(|number| read(&disk, 30_000 + number) == page(number, noisy)));
         (0..more).for_each(|number| disk.discard(span(&disk, 30_000 + number)).expect("fine"));
     }
-    assert!((0..stored).filter(|number| number % 4 == 0).all(|number| read(&disk, number) == page(number, 1000)));
+    assert!(
+        (0..stored)
+            .filter(|number| number % 4 == 0)
+            .all(|number| read(&disk, number) == page(number, 1000))
+    );
 }
 
 /// What a balloon lent counts: the store and the balloon share one limit.
@@ -138,7 +149,8 @@ fn the_balloon_counts_against_the_limit() {
     let limit = 32 * MIB;
     let disk = disk(64 * MIB, limit);
     let config = BalloonConfig { unit: Unit::BlocksFirst, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left");
+    let balloon =
+        Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left");
     let _change = balloon.set_target(FrameCount::holding(24 * MIB));
     assert!(disk.zone().stats().lent > FrameCount::holding(20 * MIB));
     is_within(&disk, limit);
@@ -151,9 +163,15 @@ fn the_balloon_counts_against_the_limit() {
 #[test]
 fn streams_count_against_the_limit() {
     for algorithm in [Algorithm::Lz4hc { level: 9 }, Algorithm::Zstd { level: 3 }] {
-        let config =
-            |limit| ZramConfig { algorithm, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(64 * MIB)) };
-        assert!(matches!(Zram::new(config(100 << 10)), Err(ZramError::Limit { .. })), "{algorithm}");
+        let config = |limit| ZramConfig {
+            algorithm,
+            mem_limit: Some(Bytes(limit)),
+            ..ZramConfig::new(Bytes(64 * MIB))
+        };
+        assert!(
+            matches!(Zram::new(config(100 << 10)), Err(ZramError::Limit { .. })),
+            "{algorithm}"
+        );
         let disk = Zram::new(config(8 * MIB)).expect("room for a stream");
         let streams = disk.stat().memory.streams;
         assert!((100 << 10..=2 * MIB).contains(&streams), "{algorithm}: {streams}");
@@ -227,11 +245,17 @@ impl Shrinker for Gives {
 #[test]
 fn r501_each_write_that_had_to_wait_counts_once() {
     const STALLS: u64 = 20;
-    let disk = Zram::new(ZramConfig { algorithm: LZ4, ..ZramConfig::new(Bytes(16 * MIB)) }).expect("a small disk");
+    let disk = Zram::new(ZramConfig { algorithm: LZ4, ..ZramConfig::new(Bytes(16 * MIB)) })
+        .expect("a small disk");
     disk.zone().set_limit(Some(FrameCount(100 + STALLS)));
     let zone = Arc::clone(disk.zone());
-    let block =
-        || zone.alloc_owned_block(frames::Order::SINGLE, frames::MigrateType::Unmovable, frames::Reclaim::NotAllowed);
+    let block = || {
+        zone.alloc_owned_block(
+            frames::Order::SINGLE,
+            frames::MigrateType::Unmovable,
+            frames::Reclaim::NotAllowed,
+        )
+    };
     let kept = (0..STALLS).map(|_| block().expect("room")).collect();
     let gives = Arc::new(Gives { kept: std::sync::Mutex::new(kept) });
     let weak = Arc::downgrade(&gives) as std::sync::Weak<dyn Shrinker>;

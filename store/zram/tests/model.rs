@@ -56,7 +56,9 @@ enum Filling {
 impl Filling {
     fn bytes(self, len: u64) -> Vec<u8> {
         let mix = |seed: u64, n: u64| {
-            (seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd1b5_4a32_d192_ed03).rotate_left(29)
+            (seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .wrapping_mul(0xd1b5_4a32_d192_ed03)
+                .rotate_left(29)
         };
         let byte = |at: u64| match self {
             Self::Noise(seed) => mix(seed, at) as u8,
@@ -76,7 +78,8 @@ impl Filling {
 
 fn ranges() -> impl Strategy<Value = (u64, u64)> {
     let ragged = (0..SIZE, 1u64..20_000).prop_map(|(at, len)| (at, len.min(SIZE - at)));
-    let aligned = (0u64..40, 1u64..12).prop_map(|(page, pages)| (page * 4096, (pages * 4096).min(SIZE - page * 4096)));
+    let aligned = (0u64..40, 1u64..12)
+        .prop_map(|(page, pages)| (page * 4096, (pages * 4096).min(SIZE - page * 4096)));
     let tail = (0u64..5000).prop_map(|len| (SIZE - len, len));
     prop_oneof![3 => ragged, 3 => aligned, 1 => tail, 1 => Just((0, SIZE)), 1 => (0..=SIZE).prop_map(|at| (at, 0))]
 }
@@ -136,7 +139,9 @@ impl Pair {
             Op::Limit { frames } => {
                 // Frames alone, and everything: both in turn.
                 self.disk.zone().set_limit(frames.map(FrameCount));
-                let limit = frames.filter(|frames| frames % 2 == 1).map(|frames| Bytes((1 << 20) + frames * 4096));
+                let limit = frames
+                    .filter(|frames| frames % 2 == 1)
+                    .map(|frames| Bytes((1 << 20) + frames * 4096));
                 self.bounded = limit.is_some();
                 self.disk.set_mem_limit(limit);
                 Ok(())
@@ -170,7 +175,12 @@ impl Pair {
     }
 
     /// What a change leaves behind: all of it, or, when it was refused, each page as it was or as it should be.
-    fn settle(&mut self, result: Result<(), BlockError>, at: u64, new: &[u8]) -> Result<(), TestCaseError> {
+    fn settle(
+        &mut self,
+        result: Result<(), BlockError>,
+        at: u64,
+        new: &[u8],
+    ) -> Result<(), TestCaseError> {
         let range = at as usize..at as usize + new.len();
         match result {
             Ok(()) => self.bytes[range].copy_from_slice(new),
@@ -185,11 +195,16 @@ impl Pair {
                 let mut wanted = self.bytes.clone();
                 wanted[range].copy_from_slice(new);
                 let found = self.contents();
-                for ((found, old), new) in found.chunks(4096).zip(self.bytes.chunks(4096)).zip(wanted.chunks(4096)) {
+                for ((found, old), new) in
+                    found.chunks(4096).zip(self.bytes.chunks(4096)).zip(wanted.chunks(4096))
+                {
                     prop_assert!(found == old || found == new, "a page is torn");
                 }
                 let failed = offset as usize..(offset as usize + 4096).min(self.bytes.len());
-                prop_assert!(found[failed.clone()] == self.bytes[failed], "the page that failed has changed");
+                prop_assert!(
+                    found[failed.clone()] == self.bytes[failed],
+                    "the page that failed has changed"
+                );
                 self.bytes = found;
             }
             Err(error) => prop_assert!(false, "{error}"),

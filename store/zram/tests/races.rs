@@ -12,7 +12,8 @@ const RUN: Duration = Duration::from_millis(600);
 
 fn disk() -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(PAGES * 4096)) }).expect("a small disk")
+    Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(PAGES * 4096)) })
+        .expect("a small disk")
 }
 
 fn span(at: u64, len: u64) -> Span {
@@ -23,7 +24,10 @@ fn span(at: u64, len: u64) -> Span {
 fn tagged(tag: u64) -> [u8; 4096] {
     let line = |at: usize| match tag % 4 {
         _ if tag == 0 => (0, 0),
-        3 => (tag, (tag ^ (at as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32)),
+        3 => (
+            tag,
+            (tag ^ (at as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32),
+        ),
         1 => (tag, tag),
         _ => (tag, at as u64 / 3),
     };
@@ -52,12 +56,18 @@ fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
             scope.spawn(move || {
                 let mut turn = thread;
                 while going() {
-                    turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    turn = turn
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     let page = (turn >> 40) % PAGES;
                     match (turn >> 20) % 16 {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),
                         1 => disk
-                            .write_zeroes(span(page * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any)
+                            .write_zeroes(
+                                span(page * 4096, 4096),
+                                ZeroMode::KeepAllocated,
+                                ZeroSpeed::Any,
+                            )
                             .expect("zeroes"),
                         _ => {
                             let tag = next.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +85,8 @@ fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
                     if !going() {
                         break;
                     }
-                    disk.read(span(round % PAGES * 4096, 4096), &mut page).expect("nothing is damaged");
+                    disk.read(span(round % PAGES * 4096, 4096), &mut page)
+                        .expect("nothing is damaged");
                     assert!(page == tagged(tag_of(&page)), "a mix of two pages");
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
@@ -109,7 +120,8 @@ fn z6_parts_of_one_page_written_at_once_all_arrive() {
             for part in 0..4u64 {
                 let disk = &disk;
                 scope.spawn(move || {
-                    disk.write(span(4096 + part * 1000, 1000), &[round ^ part as u8; 1000]).expect("room")
+                    disk.write(span(4096 + part * 1000, 1000), &[round ^ part as u8; 1000])
+                        .expect("room")
                 });
             }
         });
@@ -117,7 +129,10 @@ fn z6_parts_of_one_page_written_at_once_all_arrive() {
         disk.read(span(4096, 4096), &mut page).expect("nothing is damaged");
         for part in 0..4u8 {
             let from = usize::from(part) * 1000;
-            assert!(page[from..from + 1000].iter().all(|&byte| byte == round ^ part), "round {round}, part {part}");
+            assert!(
+                page[from..from + 1000].iter().all(|&byte| byte == round ^ part),
+                "round {round}, part {part}"
+            );
         }
     }
     disk.check().expect("sound");

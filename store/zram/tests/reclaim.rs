@@ -11,7 +11,8 @@ use zram::{Zram, ZramConfig};
 fn disk() -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
     let mem_limit = Some(Bytes(2000 * 4096));
-    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(64 << 20)) }).expect("a small disk")
+    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(64 << 20)) })
+        .expect("a small disk")
 }
 
 fn span(disk: &Zram, page: u64) -> Span {
@@ -22,7 +23,8 @@ fn span(disk: &Zram, page: u64) -> Span {
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
@@ -58,7 +60,11 @@ fn r337_slow_writes_find_room_already_made() {
     let stat = write_to_a_sparse_disk(&disk, || {
         let start = Instant::now();
         while zone.pressure() >= Pressure::BelowLow {
-            assert!(start.elapsed() < Duration::from_secs(30), "nothing makes room: {:?}", zone.vmstat());
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "nothing makes room: {:?}",
+                zone.vmstat()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     });

@@ -10,7 +10,8 @@ use zram::{Zram, ZramConfig};
 
 fn disk(frames: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(64 << 20)) }).expect("a small disk");
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(64 << 20)) })
+        .expect("a small disk");
     disk.zone().set_limit(Some(FrameCount(frames)));
     disk
 }
@@ -23,7 +24,8 @@ fn span(disk: &Zram, page: u64) -> Span {
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
@@ -56,7 +58,8 @@ fn r508_writers_that_meet_at_the_limit_all_get_what_one_of_them_freed() {
                     scope.spawn(move || {
                         let noise = page(round * WRITERS + writer, 4096);
                         start.wait();
-                        write(disk, stored + writer, &noise).unwrap_or_else(|error| panic!("round {round}: {error}"));
+                        write(disk, stored + writer, &noise)
+                            .unwrap_or_else(|error| panic!("round {round}: {error}"));
                     });
                 }
             });
@@ -87,7 +90,9 @@ impl Shrinker for Owner {
 
     fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
         self.asked.fetch_add(1, Relaxed);
-        let Some((disk, page)) = self.disk.upgrade().zip(self.gives.swap(0, Relaxed).checked_sub(1)) else {
+        let Some((disk, page)) =
+            self.disk.upgrade().zip(self.gives.swap(0, Relaxed).checked_sub(1))
+        else {
             return FrameCount(0);
         };
         disk.discard(span(&disk, page)).expect("fine");
@@ -100,7 +105,10 @@ impl Owner {
     fn asked_by(&self, disk: &Zram, writes: u64) -> u64 {
         let before = self.asked.load(Relaxed);
         for number in 200..200 + writes {
-            assert_eq!(write(disk, number, &page(number, 4096)), Err(BlockError::NoSpace { offset: number * 4096 }));
+            assert_eq!(
+                write(disk, number, &page(number, 4096)),
+                Err(BlockError::NoSpace { offset: number * 4096 })
+            );
         }
         self.asked.load(Relaxed) - before
     }

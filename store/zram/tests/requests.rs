@@ -38,7 +38,8 @@ fn status(disk: &Zram, at: u64, len: u64) -> Vec<(u64, Content)> {
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..len).map(|_| next()).collect()
@@ -57,7 +58,10 @@ fn an_impossible_chain_or_level_is_an_error() {
         assert!(matches!(Zram::new(ZramConfig { chain, ..config(4096) }), Err(ZramError::Pool(_))));
     }
     let algorithm = Algorithm::Lz4hc { level: 99 };
-    assert!(matches!(Zram::new(ZramConfig { algorithm, ..config(4096) }), Err(ZramError::Stream(_))));
+    assert!(matches!(
+        Zram::new(ZramConfig { algorithm, ..config(4096) }),
+        Err(ZramError::Stream(_))
+    ));
 }
 
 /// The largest disk starts at once and costs next to nothing before it is written, at both ends.
@@ -83,7 +87,8 @@ fn r503_any_offset_and_length_reads_merges_and_writes() {
     let size = disk.size().0 as usize;
     let mut model = noise(3, size);
     write(&disk, 0, &model);
-    let points: Vec<usize> = (0..size).step_by(512).flat_map(|at| [at, at + 1]).chain([size]).collect();
+    let points: Vec<usize> =
+        (0..size).step_by(512).flat_map(|at| [at, at + 1]).chain([size]).collect();
     for (number, &from) in points.iter().enumerate() {
         for &to in points.iter().filter(|&&to| to >= from) {
             let bytes = noise((number * 131 + to) as u64, to - from);
@@ -140,7 +145,11 @@ fn fast_zeroes_never_touch_a_part_of_stored_data() {
     let before = disk.stat();
     let fast = |at, len, mode| disk.write_zeroes(span(&disk, at, len), mode, ZeroSpeed::FastOnly);
     for (at, len) in [(100, 512), (4000, 4192), (4096, 4097), (0, 16 * 4096 - 1)] {
-        assert_eq!(fast(at, len, ZeroMode::MayUnmap), Err(BlockError::NotFast), "{len} bytes at {at}");
+        assert_eq!(
+            fast(at, len, ZeroMode::MayUnmap),
+            Err(BlockError::NotFast),
+            "{len} bytes at {at}"
+        );
     }
     assert_eq!(fast(4096, 4096, ZeroMode::KeepAllocated), Err(BlockError::NotFast));
     assert_eq!((disk.stat().mm, disk.stat().io), (before.mm, before.io));
@@ -157,7 +166,8 @@ fn fast_zeroes_never_touch_a_part_of_stored_data() {
 fn status_tells_holes_from_kept_zeros_and_merges_runs() {
     let disk = disk(8 * 4096 + 100);
     write(&disk, 4096, &[0; 4096]);
-    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("needs nothing");
+    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any)
+        .expect("needs nothing");
     write(&disk, 3 * 4096, &[1; 8192]);
     write(&disk, 8 * 4096, &[2; 100]);
     let expected = [
@@ -170,7 +180,8 @@ fn status_tells_holes_from_kept_zeros_and_merges_runs() {
     assert_eq!(status(&disk, 0, 8 * 4096 + 100), expected);
     assert_eq!(status(&disk, 8100, 200), [(92, Content::Hole), (108, Content::Zero)]);
     assert_eq!(status(&disk, 4000, 0), []);
-    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any).expect("needs nothing");
+    disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any)
+        .expect("needs nothing");
     assert_eq!(status(&disk, 0, 3 * 4096), [(3 * 4096, Content::Hole)]);
 }
 
@@ -188,12 +199,16 @@ fn status_stops_when_told() {
 
 #[test]
 fn a_read_only_device_refuses_changes() {
-    let disk = Zram::new(ZramConfig { access: Access::ReadOnly, ..config(8192) }).expect("a small disk");
+    let disk =
+        Zram::new(ZramConfig { access: Access::ReadOnly, ..config(8192) }).expect("a small disk");
     let all = span(&disk, 0, 8192);
     assert!(disk.is_read_only());
     assert_eq!(disk.write(all, &[1; 8192]), Err(BlockError::ReadOnly));
     assert_eq!(disk.discard(all), Err(BlockError::ReadOnly));
-    assert_eq!(disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any), Err(BlockError::ReadOnly));
+    assert_eq!(
+        disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any),
+        Err(BlockError::ReadOnly)
+    );
     assert_eq!(read(&disk, 0, 8192), vec![0; 8192]);
     assert_eq!(disk.flush(), Ok(()));
     assert_eq!(disk.limits(), Limits { minimum: 1, preferred: 4096 });
@@ -208,7 +223,10 @@ fn a_request_that_does_not_fit_is_refused_and_counted() {
     assert!(matches!(disk.read(foreign, &mut [0; 8192]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.write(foreign, &[1; 8192]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.discard(foreign), Err(BlockError::OutOfRange(_))));
-    assert!(matches!(disk.write_zeroes(foreign, ZeroMode::MayUnmap, ZeroSpeed::Any), Err(BlockError::OutOfRange(_))));
+    assert!(matches!(
+        disk.write_zeroes(foreign, ZeroMode::MayUnmap, ZeroSpeed::Any),
+        Err(BlockError::OutOfRange(_))
+    ));
     assert!(matches!(disk.read(all, &mut [0; 100]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.write(all, &[1; 9000]), Err(BlockError::OutOfRange(_))));
     disk.status(foreign, &mut |_| panic!("nothing to tell"));
@@ -222,7 +240,10 @@ fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
     let disk = disk(64 * 4096);
     write(&disk, 0, &[0; 8192]);
     write(&disk, 8192, &[0xcd; 4096]);
-    assert_eq!((disk.stat().mm.mem_used_total, disk.stat().mm.compr_data_size, disk.stat().mm.same_pages), (0, 0, 3));
+    assert_eq!(
+        (disk.stat().mm.mem_used_total, disk.stat().mm.compr_data_size, disk.stat().mm.same_pages),
+        (0, 0, 3)
+    );
     write(&disk, 5 * 4096, &noise(1, 4096));
     assert_eq!(
         (disk.stat().mm.mem_used_total, disk.stat().mm.huge_pages, disk.stat().mm.huge_pages_since),
@@ -234,7 +255,10 @@ fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
         (4096, 1, 2)
     );
     write(&disk, 5 * 4096, &b"ABCDEFGH".repeat(512));
-    assert_eq!((disk.stat().mm.compr_data_size, disk.stat().mm.same_pages, disk.stat().mm.huge_pages), (8, 4, 0));
+    assert_eq!(
+        (disk.stat().mm.compr_data_size, disk.stat().mm.same_pages, disk.stat().mm.huge_pages),
+        (8, 4, 0)
+    );
     assert_eq!(read(&disk, 5 * 4096, 4096), b"ABCDEFGH".repeat(512));
     disk.check().expect("sound");
 }
@@ -287,9 +311,12 @@ fn r510_whole_pages_and_parts_of_pages_come_to_the_same() {
 #[test]
 fn r510_compact_lowers_what_is_used_on_a_sparse_device() {
     let disk = disk(16 << 20);
-    let text = |page: u64| noise(page, 1500).into_iter().chain(vec![b' '; 2596]).collect::<Vec<u8>>();
+    let text =
+        |page: u64| noise(page, 1500).into_iter().chain(vec![b' '; 2596]).collect::<Vec<u8>>();
     (0..4096).for_each(|page| write(&disk, page * 4096, &text(page)));
-    (0..4096).filter(|page| page % 3 != 0).for_each(|page| disk.discard(span(&disk, page * 4096, 4096)).expect("fine"));
+    (0..4096)
+        .filter(|page| page % 3 != 0)
+        .for_each(|page| disk.discard(span(&disk, page * 4096, 4096)).expect("fine"));
     let before = disk.stat().mm;
     let report = disk.compact(&zram::Budget::unlimited());
     let after = disk.stat().mm;

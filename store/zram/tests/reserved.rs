@@ -12,7 +12,8 @@ const LIMIT: u64 = 64;
 
 fn disk(pages: u64) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(pages * 4096)) }).expect("a small disk");
+    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(pages * 4096)) })
+        .expect("a small disk");
     disk.zone().set_limit(Some(FrameCount(LIMIT)));
     disk
 }
@@ -33,7 +34,8 @@ fn keep(disk: &Zram, span: Span) -> Result<(), BlockError> {
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
@@ -71,7 +73,11 @@ fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
     let before = disk.stat();
     for (first, count) in [(0, 4096), (0, LIMIT), (3, LIMIT + 1), (100, LIMIT)] {
         let refused = keep(&disk, pages(&disk, first, count));
-        assert_eq!(refused, Err(BlockError::NoSpace { offset: first * 4096 }), "{count} pages from {first}");
+        assert_eq!(
+            refused,
+            Err(BlockError::NoSpace { offset: first * 4096 }),
+            "{count} pages from {first}"
+        );
     }
     let after = disk.stat();
     assert_eq!((after.mm, after.memory, after.reserved), (before.mm, before.memory, 0));
@@ -104,9 +110,14 @@ fn a_part_of_a_reserved_page_can_be_written() {
     keep(&disk, pages(&disk, 0, 8)).expect("room");
     fill_up(&disk, 1000);
     for number in 0..8 {
-        disk.write(span(&disk, number * 4096 + 77, 3500), &page(number, 3500)[..3500]).expect("reserved");
+        disk.write(span(&disk, number * 4096 + 77, 3500), &page(number, 3500)[..3500])
+            .expect("reserved");
         let back = read(&disk, number);
-        assert!(back[..77] == [0; 77] && back[77..3577] == page(number, 3500)[..3500] && back[3577..] == [0; 519]);
+        assert!(
+            back[..77] == [0; 77]
+                && back[77..3577] == page(number, 3500)[..3500]
+                && back[3577..] == [0; 519]
+        );
     }
     disk.check().expect("sound");
 }
@@ -138,7 +149,12 @@ fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
     assert!(read(&disk, 0)[..100] == page(1, 4096)[..100] && read(&disk, 0)[100..] == [0; 3996]);
     keep(&disk, span(&disk, 5 * 4096 + 50, 4046)).expect("room");
     keep(&disk, span(&disk, 9 * 4096 + 50, 1)).expect("room");
-    let expected = [(4096, Content::Data), (5 * 4096, Content::Zero), (3 * 4096, Content::Hole), (4096, Content::Zero)];
+    let expected = [
+        (4096, Content::Data),
+        (5 * 4096, Content::Zero),
+        (3 * 4096, Content::Hole),
+        (4096, Content::Zero),
+    ];
     assert_eq!(status(&disk, pages(&disk, 0, 10)), expected);
     assert_eq!(disk.stat().reserved, 6 * 4096);
     disk.check().expect("sound");
@@ -158,7 +174,11 @@ fn whatever_displaces_reserved_zeros_gives_the_room_up() {
             2 => disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any).expect("fine"),
             _ => disk.write(all, &vec![0x5a; LIMIT as usize * 4096]).expect("no memory is needed"),
         }
-        assert_eq!((disk.stat().reserved, disk.zone().stats().reserved), (0, FrameCount(0)), "round {round}");
+        assert_eq!(
+            (disk.stat().reserved, disk.zone().stats().reserved),
+            (0, FrameCount(0)),
+            "round {round}"
+        );
         write(&disk, 1000, &page(1, 4096)).expect("room");
         disk.discard(pages(&disk, 1000, 1)).expect("fine");
         disk.check().expect("sound");
@@ -188,14 +208,18 @@ fn racing_requests_return_each_reservation_once() {
                 for round in 0..1500u64 {
                     let at = (round * 7 + thread) % 8;
                     let count = |result: Result<(), BlockError>| match result {
-                        Err(BlockError::NoSpace { .. }) => _ = refused.fetch_add(1, Ordering::Relaxed),
+                        Err(BlockError::NoSpace { .. }) => {
+                            _ = refused.fetch_add(1, Ordering::Relaxed)
+                        }
                         other => other.expect("only memory may be short"),
                     };
                     match (round + thread) % 5 {
                         0 => count(keep(disk, pages(disk, at, 40))),
                         1 => count(write(disk, at, &page(round, 4096))),
                         2 => disk.discard(pages(disk, at, 2)).expect("fine"),
-                        3 => count(disk.write(span(disk, at * 4096 + 5, 3000), &page(round, 3000)[..3000])),
+                        3 => count(
+                            disk.write(span(disk, at * 4096 + 5, 3000), &page(round, 3000)[..3000]),
+                        ),
                         _ => count(keep(disk, span(disk, at * 4096 + 9, 9000))),
                     }
                 }
@@ -212,7 +236,11 @@ fn racing_requests_return_each_reservation_once() {
 #[test]
 fn a_hot_page_of_zeros_keeps_its_room() {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let config = ZramConfig { algorithm, hot_cache: Some(Bytes(4 * 4096)), ..ZramConfig::new(Bytes(8 * 4096)) };
+    let config = ZramConfig {
+        algorithm,
+        hot_cache: Some(Bytes(4 * 4096)),
+        ..ZramConfig::new(Bytes(8 * 4096))
+    };
     let disk = Zram::new(config).expect("a small disk");
     disk.write(span(&disk, 100, 50), &[7; 50]).expect("room");
     assert_eq!(disk.stat().hot.hot_pages, 1, "a page that is written in part is hot");
@@ -235,24 +263,39 @@ fn a_hot_page_of_zeros_keeps_its_room() {
 fn tables_of_others_leave_reserved_pages_their_records() {
     const PAGES: u64 = 1 << 20;
     const EVERY: u64 = 512;
-    for (limit, share) in [(1 << 20, 100), (2 << 20, 100), (4 << 20, 10), (4 << 20, 100), (16 << 20, 80)] {
+    for (limit, share) in
+        [(1 << 20, 100), (2 << 20, 100), (4 << 20, 10), (4 << 20, 100), (16 << 20, 80)]
+    {
         let algorithm = Algorithm::Lz4 { acceleration: 1 };
-        let config = ZramConfig { algorithm, mem_limit: Some(Bytes(limit)), ..ZramConfig::new(Bytes(PAGES * 4096)) };
+        let config = ZramConfig {
+            algorithm,
+            mem_limit: Some(Bytes(limit)),
+            ..ZramConfig::new(Bytes(PAGES * 4096))
+        };
         let disk = Zram::new(config).expect("a small disk");
-        let most = (0..limit / 4096 * share / 100).take_while(|&number| keep(&disk, pages(&disk, number, 1)).is_ok());
+        let most = (0..limit / 4096 * share / 100)
+            .take_while(|&number| keep(&disk, pages(&disk, number, 1)).is_ok());
         let reserved = most.count() as u64;
         assert!(reserved > 0, "nothing could be reserved below {limit}");
         let same = [7; 4096];
         // One page in each chunk of the slot table, past the reserved ones.
         let far = |number: u64| PAGES / 2 + number * EVERY;
-        let others = (0..PAGES / 2 / EVERY).take_while(|&number| write(&disk, far(number), &same).is_ok());
+        let others =
+            (0..PAGES / 2 / EVERY).take_while(|&number| write(&disk, far(number), &same).is_ok());
         let others = others.count();
         for number in 0..reserved {
             let written = write(&disk, number, &page(number, 4096));
-            assert!(written.is_ok(), "{limit} {share}: page {number} of {reserved} beside {others}: {written:?}");
+            assert!(
+                written.is_ok(),
+                "{limit} {share}: page {number} of {reserved} beside {others}: {written:?}"
+            );
         }
         let stat = disk.stat();
-        assert!(stat.memory.mem_total <= limit, "{} bytes are held below {limit}", stat.memory.mem_total);
+        assert!(
+            stat.memory.mem_total <= limit,
+            "{} bytes are held below {limit}",
+            stat.memory.mem_total
+        );
         disk.check().expect("sound");
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn load(folder: &Path) -> Result<Option<Corpus>, CorpusError> {
     let mut corpus = Corpus { notes: lines.map(str::to_owned).collect(), ..Corpus::default() };
     for kind in Kind::ALL {
         let path = pages_path(folder, kind);
-        *corpus.kind_mut(kind) = read_pages(&path).map_err(|source| CorpusError::Cache { path, source })?;
+        *corpus.kind_mut(kind) =
+            read_pages(&path).map_err(|source| CorpusError::Cache { path, source })?;
     }
     Ok(Some(corpus))
 }
@@ -38,7 +39,10 @@ pub(super) fn save(folder: &Path, corpus: &Corpus) -> Result<(), CorpusError> {
         write_pages(&path, corpus.kind(kind)).map_err(fail(&path))?;
     }
     let path = notes_path(folder);
-    let text = std::iter::once(heading()).chain(corpus.notes.iter().cloned()).collect::<Vec<_>>().join("\n");
+    let text = std::iter::once(heading())
+        .chain(corpus.notes.iter().cloned())
+        .collect::<Vec<_>>()
+        .join("\n");
     private_file(&path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(fail(&path))
 }
 
@@ -86,12 +90,20 @@ mod tests {
 
     #[test]
     fn a_saved_corpus_comes_back_and_only_its_owner_may_read_it() {
-        let folder = std::env::temp_dir().join(format!("memzip-corpus-test-{}", std::process::id()));
-        let corpus = Corpus { memory: sample(9, 1), notes: vec!["no text".into()], ..Corpus::default() };
+        let folder =
+            std::env::temp_dir().join(format!("memzip-corpus-test-{}", std::process::id()));
+        let corpus =
+            Corpus { memory: sample(9, 1), notes: vec!["no text".into()], ..Corpus::default() };
         save(&folder, &corpus).expect("the folder for temporary files is writable");
         let back = load(&folder).expect("readable").expect("complete");
-        assert_eq!((&back.memory, &back.text, &back.notes), (&corpus.memory, &corpus.text, &corpus.notes));
-        let mode = fs::metadata(pages_path(&folder, Kind::Memory)).expect("just written").permissions().mode();
+        assert_eq!(
+            (&back.memory, &back.text, &back.notes),
+            (&corpus.memory, &corpus.text, &corpus.notes)
+        );
+        let mode = fs::metadata(pages_path(&folder, Kind::Memory))
+            .expect("just written")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::remove_dir_all(folder).expect("ours");
     }

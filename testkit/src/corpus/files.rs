@@ -16,7 +16,8 @@ const PER_FILE: usize = 1024;
 const DEPTH: u32 = 24;
 
 /// Where text lives on a machine with Rust: documentation, headers, script libraries, crate sources.
-const TEXT_ROOTS: [&str; 6] = ["/usr/share", "/usr/include", "/usr/lib/python3", "/usr/local", "/usr/src", "/etc"];
+const TEXT_ROOTS: [&str; 6] =
+    ["/usr/share", "/usr/include", "/usr/lib/python3", "/usr/local", "/usr/src", "/etc"];
 
 /// Where machine code lives.
 const CODE_ROOTS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/local"];
@@ -57,7 +58,8 @@ fn roots(kind: Kind) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = fixed.iter().map(PathBuf::from).collect();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    let rustup = std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+    let rustup =
+        std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
     match kind {
         Kind::Text => roots.extend([cargo.join("registry/src"), rustup.join("toolchains")]),
         Kind::Binaries | Kind::Memory => roots.push(rustup.join("toolchains")),
@@ -93,7 +95,8 @@ fn is_of_kind(path: &Path, kind: Kind) -> bool {
 }
 
 fn is_text(head: &[u8]) -> bool {
-    let plain = head.iter().filter(|&&byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')).count();
+    let plain =
+        head.iter().filter(|&&byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')).count();
     !head.contains(&0) && plain * 10 >= head.len() * 7
 }
 
@@ -103,7 +106,9 @@ fn take(path: &Path, wanted: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Pag
     let total = usize::try_from(meta.len()).unwrap_or(0) / PAGE_SIZE;
     for index in thin::runs(total, PER_FILE).into_iter().flatten() {
         let mut page = Page::zeroed();
-        if pages.len() >= wanted || file.read_exact_at(&mut page[..], (index * PAGE_SIZE) as u64).is_err() {
+        if pages.len() >= wanted
+            || file.read_exact_at(&mut page[..], (index * PAGE_SIZE) as u64).is_err()
+        {
             return;
         }
         if !page.is_same_filled() && seen.insert(page.fingerprint()) {

@@ -24,10 +24,13 @@ pub(super) fn collect(
         let share = (wanted - pages.len()) / (programs::PROGRAMS.len() - index);
         let before = pages.len();
         let taken = start(text).and_then(|program| {
-            take(program.pid(), share, seen, &mut pages).map_err(|error| format!("its memory cannot be read: {error}"))
+            take(program.pid(), share, seen, &mut pages)
+                .map_err(|error| format!("its memory cannot be read: {error}"))
         });
         match taken {
-            Ok(present) => tell(&format!("  {:>6} of {present} pages of {name}", pages.len() - before)),
+            Ok(present) => {
+                tell(&format!("  {:>6} of {present} pages of {name}", pages.len() - before))
+            }
             Err(reason) => notes.push(format!("no pages of {name}: {reason}")),
         }
     }
@@ -35,12 +38,19 @@ pub(super) fn collect(
 }
 
 /// Adds at most `share` pages of one process, and tells how many it has.
-fn take(pid: u32, share: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Page>) -> io::Result<usize> {
+fn take(
+    pid: u32,
+    share: usize,
+    seen: &mut HashSet<u64>,
+    pages: &mut Vec<Page>,
+) -> io::Result<usize> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let present = present_pages(pid)?;
     // Some pages are dropped as repeated or same-filled, so a few more are looked at than are taken.
     let end = pages.len() + share;
-    for address in thin::runs(present.len(), share + share / 8).into_iter().flat_map(|run| &present[run]) {
+    for address in
+        thin::runs(present.len(), share + share / 8).into_iter().flat_map(|run| &present[run])
+    {
         if pages.len() == end {
             break;
         }
@@ -93,7 +103,10 @@ mod tests {
     #[test]
     fn only_private_anonymous_writable_mappings_count() {
         assert_eq!(anonymous_range("7f00-7f20 rw-p 00000000 00:00 0 "), Some(0x7f00..0x7f20));
-        assert_eq!(anonymous_range("7f00-7f20 rw-p 00000000 00:00 0  [heap]"), Some(0x7f00..0x7f20));
+        assert_eq!(
+            anonymous_range("7f00-7f20 rw-p 00000000 00:00 0  [heap]"),
+            Some(0x7f00..0x7f20)
+        );
         assert_eq!(anonymous_range("7f00-7f20 r--p 00000000 00:00 0 "), None);
         assert_eq!(anonymous_range("7f00-7f20 rw-p 00000000 fe:00 77 /usr/bin/x"), None);
         assert_eq!(anonymous_range("7f00-7f20 rw-s 00000000 00:00 0 "), None);

@@ -58,7 +58,13 @@ pub const PROGRAMS: [(&str, Start); 8] = [
 
 fn python_words(_: &[Page]) -> Result<Program, String> {
     let script = include_str!("scripts/words.py");
-    until_ready(Command::new("python3").args(["-c", script, "/usr/share/doc", "/usr/include", "/usr/share"]))
+    until_ready(Command::new("python3").args([
+        "-c",
+        script,
+        "/usr/share/doc",
+        "/usr/include",
+        "/usr/share",
+    ]))
 }
 
 fn python_trees(_: &[Page]) -> Result<Program, String> {
@@ -77,21 +83,35 @@ fn python_digests(_: &[Page]) -> Result<Program, String> {
 
 fn java(_: &[Page]) -> Result<Program, String> {
     // A program in one source file runs without a compile step, but only from a file.
-    let source = std::env::temp_dir().join(format!("memzip-corpus-{}-Words.java", std::process::id()));
-    std::fs::write(&source, include_str!("scripts/Words.java")).map_err(|error| error.to_string())?;
-    let started =
-        until_ready(Command::new("java").arg("-Xmx256m").arg(&source).args(["/usr/include", "/usr/share/doc"]));
+    let source =
+        std::env::temp_dir().join(format!("memzip-corpus-{}-Words.java", std::process::id()));
+    std::fs::write(&source, include_str!("scripts/Words.java"))
+        .map_err(|error| error.to_string())?;
+    let started = until_ready(
+        Command::new("java").arg("-Xmx256m").arg(&source).args(["/usr/include", "/usr/share/doc"]),
+    );
     let _ = std::fs::remove_file(&source);
     started
 }
 
 fn perl(_: &[Page]) -> Result<Program, String> {
     let script = include_str!("scripts/words.pl");
-    until_ready(Command::new("perl").args(["-e", script, "/usr/include", "/usr/share/perl", "/usr/share/doc"]))
+    until_ready(Command::new("perl").args([
+        "-e",
+        script,
+        "/usr/include",
+        "/usr/share/perl",
+        "/usr/share/doc",
+    ]))
 }
 
 fn node(_: &[Page]) -> Result<Program, String> {
-    until_ready(Command::new("node").args(["-e", include_str!("scripts/words.js"), "/usr/include", "/usr/share"]))
+    until_ready(Command::new("node").args([
+        "-e",
+        include_str!("scripts/words.js"),
+        "/usr/include",
+        "/usr/share",
+    ]))
 }
 
 /// Starts a command that prints a line once its data is loaded and then waits on its standard input.
@@ -120,7 +140,17 @@ fn until_ready(command: &mut Command) -> Result<Program, String> {
 fn redis(text: &[Page]) -> Result<Program, String> {
     let socket = std::env::temp_dir().join(format!("memzip-corpus-{}.redis", std::process::id()));
     let child = Command::new("redis-server")
-        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocketperm", "600", "--unixsocket"])
+        .args([
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--unixsocketperm",
+            "600",
+            "--unixsocket",
+        ])
         .arg(&socket)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -137,7 +167,9 @@ fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let start = Instant::now();
     loop {
         match UnixStream::connect(socket) {
-            Err(_) if start.elapsed() < Duration::from_secs(5) => thread::sleep(Duration::from_millis(10)),
+            Err(_) if start.elapsed() < Duration::from_secs(5) => {
+                thread::sleep(Duration::from_millis(10))
+            }
             outcome => return outcome,
         }
     }
@@ -147,7 +179,8 @@ fn connect(socket: &Path) -> std::io::Result<UnixStream> {
 fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
     let mut pages = 0;
     for (number, page) in text.iter().step_by((text.len() / 16_384).max(1)).enumerate() {
-        let mut command: Vec<Vec<u8>> = vec![b"HSET".to_vec(), format!("page:{number}").into_bytes()];
+        let mut command: Vec<Vec<u8>> =
+            vec![b"HSET".to_vec(), format!("page:{number}").into_bytes()];
         for (line, content) in page.split(|&byte| byte == b'\n').enumerate() {
             command.push(line.to_string().into_bytes());
             command.push(content.to_vec());
@@ -171,9 +204,16 @@ fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
 
 /// The compiler at work on a crate without dependencies out of cargo's registry, frozen when it holds enough.
 fn rustc(_: &[Page]) -> Result<Program, String> {
-    let source = registry_crate("regex-syntax-").ok_or("no regex-syntax in cargo's registry to compile")?;
+    let source =
+        registry_crate("regex-syntax-").ok_or("no regex-syntax in cargo's registry to compile")?;
     let child = Command::new("rustc")
-        .args(["--edition=2021", "--crate-type=lib", "--crate-name=regex_syntax", "--cap-lints=allow", "-Copt-level=3"])
+        .args([
+            "--edition=2021",
+            "--crate-type=lib",
+            "--crate-name=regex_syntax",
+            "--cap-lints=allow",
+            "-Copt-level=3",
+        ])
         .args([
             "-Ccodegen-units=1",
             "--cfg=feature=\"std\"",
@@ -193,7 +233,9 @@ fn rustc(_: &[Page]) -> Result<Program, String> {
     let mut stopped = program.child.try_wait();
     while let Ok(None) = stopped {
         if resident(program.pid()) > COMPILER_SIZE {
-            return kill_process(pid, Signal::STOP).map(|()| program).map_err(|errno| errno.to_string());
+            return kill_process(pid, Signal::STOP)
+                .map(|()| program)
+                .map_err(|errno| errno.to_string());
         }
         thread::sleep(Duration::from_millis(5));
         stopped = program.child.try_wait();
@@ -205,11 +247,14 @@ fn registry_crate(prefix: &str) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let registries = std::fs::read_dir(cargo.join("registry/src")).ok()?;
-    let crates =
-        registries.flatten().filter_map(|registry| std::fs::read_dir(registry.path()).ok()).flatten().flatten();
-    crates
-        .map(|entry| entry.path())
-        .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())))
+    let crates = registries
+        .flatten()
+        .filter_map(|registry| std::fs::read_dir(registry.path()).ok())
+        .flatten()
+        .flatten();
+    crates.map(|entry| entry.path()).find(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+    })
 }
 
 /// Resident bytes of a process; 0 when it is gone.

@@ -27,7 +27,8 @@ impl Statistics {
         let mut statistics = Self { pages: pages.len(), compressed: 0, buckets: [0; 11] };
         let mut scratch = [0; PAGE_SIZE + PAGE_SIZE / 128];
         for page in pages {
-            let len = lz4::compress(&page[..], &mut scratch, lz4::ACC_LEVEL_DEFAULT).unwrap_or(usize::MAX);
+            let len = lz4::compress(&page[..], &mut scratch, lz4::ACC_LEVEL_DEFAULT)
+                .unwrap_or(usize::MAX);
             statistics.compressed += len.min(PAGE_SIZE) as u64;
             statistics.buckets[ENDS.partition_point(|&end| end < len).min(ENDS.len() - 1)] += 1;
         }
@@ -49,7 +50,9 @@ impl Statistics {
     /// Whether the set may stand for real data in a benchmark: at least 0.5 GiB, ratio 1.6 to 2.4, at most 10 % incompressible.
     #[must_use]
     pub fn is_fit(&self) -> bool {
-        self.pages * PAGE_SIZE >= 512 << 20 && (1.6..=2.4).contains(&self.ratio()) && self.incompressible() <= 0.10
+        self.pages * PAGE_SIZE >= 512 << 20
+            && (1.6..=2.4).contains(&self.ratio())
+            && self.incompressible() <= 0.10
     }
 }
 
@@ -63,7 +66,11 @@ impl fmt::Display for Statistics {
             (self.pages * PAGE_SIZE) >> 20,
             self.ratio()
         )?;
-        write!(out, ", {:.1} % incompressible; % of pages by lz4 size", 100.0 * self.incompressible())?;
+        write!(
+            out,
+            ", {:.1} % incompressible; % of pages by lz4 size",
+            100.0 * self.incompressible()
+        )?;
         for (end, &count) in ENDS.iter().zip(&self.buckets) {
             match end {
                 &usize::MAX => write!(out, " more {:.1}", percent(count))?,
@@ -82,7 +89,8 @@ mod tests {
     #[test]
     fn noise_is_incompressible_and_real_pages_are_not() {
         let mut rng = Rng::new(1);
-        let noise: Vec<Page> = (0..8).map(|_| Page::new(std::array::from_fn(|_| rng.bits() as u8))).collect();
+        let noise: Vec<Page> =
+            (0..8).map(|_| Page::new(std::array::from_fn(|_| rng.bits() as u8))).collect();
         let statistics = Statistics::measure(&noise);
         assert_eq!((statistics.incompressible(), statistics.ratio()), (1.0, 1.0));
         let real = Statistics::measure(&sample(64, 1));

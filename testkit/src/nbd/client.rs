@@ -31,7 +31,11 @@ impl FromStr for Target {
         }
         if let Some(rest) = text.strip_prefix("nbd://") {
             let host = rest.split('/').next().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-            return Ok(Self::Tcp(if host.contains(':') { host.to_owned() } else { format!("{host}:10809") }));
+            return Ok(Self::Tcp(if host.contains(':') {
+                host.to_owned()
+            } else {
+                format!("{host}:10809")
+            }));
         }
         if text.contains('/') { Ok(Self::Unix(text.into())) } else { Err(wrong()) }
     }
@@ -99,7 +103,8 @@ impl Connection {
                 Ok(Stream::Tcp(stream))
             }),
         };
-        let stream = connected.map_err(|source| NbdError::Connect { target: target.to_string(), source })?;
+        let stream =
+            connected.map_err(|source| NbdError::Connect { target: target.to_string(), source })?;
         let mut connection = Self { stream, size: 0 };
         connection.greet()?;
         connection.go()?;
@@ -139,7 +144,9 @@ impl Connection {
             match reply {
                 wire::REP_ACK => return Ok(()),
                 wire::REP_INFO => self.info(&data),
-                reply if reply & wire::REP_ERROR_BIT != 0 => return Err(NbdError::Refused { reply }),
+                reply if reply & wire::REP_ERROR_BIT != 0 => {
+                    return Err(NbdError::Refused { reply });
+                }
                 _ => {}
             }
         }
@@ -187,10 +194,15 @@ mod tests {
     #[test]
     fn addresses_are_understood_or_refused() {
         let parse = |text: &str| text.parse::<Target>();
-        assert_eq!(parse("nbd+unix:///x?socket=/tmp/s").expect("valid"), Target::Unix("/tmp/s".into()));
+        assert_eq!(
+            parse("nbd+unix:///x?socket=/tmp/s").expect("valid"),
+            Target::Unix("/tmp/s".into())
+        );
         assert_eq!(parse("nbd://localhost").expect("valid"), Target::Tcp("localhost:10809".into()));
         assert_eq!(parse("nbd://[::1]:7/x").expect("valid"), Target::Tcp("[::1]:7".into()));
         assert_eq!(parse("/tmp/s").expect("valid"), Target::Unix("/tmp/s".into()));
-        assert!(parse("nbd://").is_err() && parse("nbd+unix:///x").is_err() && parse("word").is_err());
+        assert!(
+            parse("nbd://").is_err() && parse("nbd+unix:///x").is_err() && parse("word").is_err()
+        );
     }
 }

@@ -38,7 +38,13 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(connection: Connection, contents: &'a Contents<'a>, plan: Plan, check: Check, depth: u16) -> Self {
+    pub fn new(
+        connection: Connection,
+        contents: &'a Contents<'a>,
+        plan: Plan,
+        check: Check,
+        depth: u16,
+    ) -> Self {
         let reply = wire::REPLY_LEN + plan.largest_read() * PAGE_SIZE;
         Self {
             connection,
@@ -80,7 +86,8 @@ impl<'a> Worker<'a> {
                 self.free.push(place);
                 return;
             };
-            let (offset, len) = (u64::from(step.page) * PAGE_SIZE as u64, step.count * PAGE_SIZE as u32);
+            let (offset, len) =
+                (u64::from(step.page) * PAGE_SIZE as u64, step.count * PAGE_SIZE as u32);
             self.fresh.push((place, wire::request(step.command, u64::from(place), offset, len)));
             self.flights[usize::from(place)] = Some(Flight { step, sent: now });
         }
@@ -91,7 +98,9 @@ impl<'a> Worker<'a> {
     fn next_step(&mut self) -> Option<Step> {
         loop {
             let step = self.plan.step()?;
-            let busy = |flight: &Option<Flight>| flight.is_some_and(|flight| flight.step.page == step.page);
+            let busy = |flight: &Option<Flight>| {
+                flight.is_some_and(|flight| flight.step.page == step.page)
+            };
             if step.command != Command::Write || !self.flights.iter().any(busy) {
                 return Some(step);
             }
@@ -111,7 +120,9 @@ impl<'a> Worker<'a> {
                 && step.command == Command::Write
             {
                 let source = |index| (step.source as usize + index) % pages.len();
-                slices.extend((0..step.count as usize).map(|index| IoSlice::new(&pages[source(index)][..])));
+                slices.extend(
+                    (0..step.count as usize).map(|index| IoSlice::new(&pages[source(index)][..])),
+                );
             }
         }
         write_all(&mut self.connection.stream, &mut slices)?;
@@ -145,9 +156,11 @@ impl<'a> Worker<'a> {
     fn reply(&mut self, at: usize, now: Instant) -> Result<Option<usize>, NbdError> {
         let received = &self.replies[at..self.filled];
         let Some((head, data)) = received.split_first_chunk() else { return Ok(None) };
-        let (code, cookie) = wire::simple_reply(head).ok_or(NbdError::Protocol { what: "not a simple reply" })?;
+        let (code, cookie) =
+            wire::simple_reply(head).ok_or(NbdError::Protocol { what: "not a simple reply" })?;
         let unknown = NbdError::Protocol { what: "a reply to nothing" };
-        let place = u16::try_from(cookie).ok().filter(|&place| usize::from(place) < self.flights.len());
+        let place =
+            u16::try_from(cookie).ok().filter(|&place| usize::from(place) < self.flights.len());
         let Some(place) = place else { return Err(unknown) };
         let Some(flight) = self.flights[usize::from(place)] else { return Err(unknown) };
         let step = flight.step;
@@ -170,7 +183,9 @@ impl<'a> Worker<'a> {
         for index in 0..step.count {
             let page = step.page + index;
             match step.command {
-                Command::Write => self.contents.put(page, ((step.source + index) as usize % corpus) as u32),
+                Command::Write => {
+                    self.contents.put(page, ((step.source + index) as usize % corpus) as u32)
+                }
                 Command::Trim => self.contents.clear(page),
                 Command::Read if self.check == Check::Content => {
                     let from = index as usize * PAGE_SIZE;

@@ -85,7 +85,8 @@ mod tests {
         for micros in 1..=1000 {
             latency.record(Duration::from_micros(micros));
         }
-        let close = |found: Duration, micros: f64| (found.as_secs_f64() * 1e6 / micros - 1.0).abs() < 0.07;
+        let close =
+            |found: Duration, micros: f64| (found.as_secs_f64() * 1e6 / micros - 1.0).abs() < 0.07;
         assert!(close(latency.percentile(50.0), 500.0));
         assert!(close(latency.percentile(99.0), 990.0));
         let mut both = latency.clone();

@@ -74,9 +74,13 @@ impl Load {
     /// # Panics
     /// When the disk or the corpus is empty: there is nothing to measure.
     pub fn run(&self, contents: &Contents<'_>) -> Result<Report, NbdError> {
-        assert!(!contents.is_empty() && !contents.pages().is_empty(), "a load needs a disk and pages");
-        let connections: Vec<Connection> =
-            (0..self.connections).map(|_| Connection::open(&self.target)).collect::<Result<_, _>>()?;
+        assert!(
+            !contents.is_empty() && !contents.pages().is_empty(),
+            "a load needs a disk and pages"
+        );
+        let connections: Vec<Connection> = (0..self.connections)
+            .map(|_| Connection::open(&self.target))
+            .collect::<Result<_, _>>()?;
         let gate = Barrier::new(connections.len());
         let start = Instant::now();
         let outcomes = thread::scope(|scope| {
@@ -89,9 +93,12 @@ impl Load {
                     worker.run()
                 })
             };
-            let threads: Vec<_> = connections.into_iter().enumerate().map(|(part, c)| run(part, c)).collect();
+            let threads: Vec<_> =
+                connections.into_iter().enumerate().map(|(part, c)| run(part, c)).collect();
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or(Err(NbdError::Protocol { what: "a client thread panicked" }))
+                thread
+                    .join()
+                    .unwrap_or(Err(NbdError::Protocol { what: "a client thread panicked" }))
             };
             threads.into_iter().map(join).collect::<Vec<_>>()
         });

@@ -57,15 +57,36 @@ pub struct Plan {
 
 impl Plan {
     /// Connection `part` of `parts`. `end` bounds the random works only.
-    pub fn new(work: Work, seed: u64, disk: u32, corpus: u32, part: u32, parts: u32, end: Instant) -> Self {
+    pub fn new(
+        work: Work,
+        seed: u64,
+        disk: u32,
+        corpus: u32,
+        part: u32,
+        parts: u32,
+        end: Instant,
+    ) -> Self {
         let random = matches!(work, Work::RandomReads | Work::RandomWrites);
         // Every connection makes the same permutation and takes its share of it.
         let (order, sources) = match work {
-            Work::Overwrite => (Rng::new(seed).permutation(disk), Rng::new(!seed).permutation(corpus)),
+            Work::Overwrite => {
+                (Rng::new(seed).permutation(disk), Rng::new(!seed).permutation(corpus))
+            }
             _ => (Vec::new(), Vec::new()),
         };
         let rng = Rng::new(seed.wrapping_add(1 + u64::from(part)));
-        Self { work, rng, disk, corpus, part, parts, next: part, order, sources, end: random.then_some(end) }
+        Self {
+            work,
+            rng,
+            disk,
+            corpus,
+            part,
+            parts,
+            next: part,
+            order,
+            sources,
+            end: random.then_some(end),
+        }
     }
 
     /// The most pages one request of this plan reads. Units: pages.
@@ -81,9 +102,12 @@ impl Plan {
     /// The next request; `None` when there is none left.
     pub fn step(&mut self) -> Option<Step> {
         match self.work {
-            Work::RandomReads => {
-                Some(Step { command: Command::Read, page: self.rng.below(self.disk), count: 1, source: 0 })
-            }
+            Work::RandomReads => Some(Step {
+                command: Command::Read,
+                page: self.rng.below(self.disk),
+                count: 1,
+                source: 0,
+            }),
             Work::RandomWrites => Some(self.random_write()),
             Work::Overwrite => {
                 let page = *self.order.get(self.next as usize)?;
@@ -123,9 +147,11 @@ mod tests {
     use super::*;
 
     fn pages(work: Work, disk: u32, parts: u32) -> Vec<u32> {
-        let plans = (0..parts).map(|part| Plan::new(work.clone(), 1, disk, disk, part, parts, Instant::now()));
+        let plans = (0..parts)
+            .map(|part| Plan::new(work.clone(), 1, disk, disk, part, parts, Instant::now()));
         let steps = plans.flat_map(|mut plan| std::iter::from_fn(move || plan.step()));
-        let mut pages: Vec<u32> = steps.flat_map(|step| step.page..step.page + step.count).collect();
+        let mut pages: Vec<u32> =
+            steps.flat_map(|step| step.page..step.page + step.count).collect();
         pages.sort_unstable();
         pages
     }

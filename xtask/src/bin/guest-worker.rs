@@ -64,7 +64,8 @@ fn verify_memory(memory: &[u8], generation: impl Fn(usize) -> u32) -> Outcome {
     for first in 0..STRIDE.min(pages) {
         for page in (first..pages).step_by(STRIDE) {
             let bytes = &memory[page * PAGE..][..PAGE];
-            verify(bytes, page as u64, generation(page)).map_err(|error| format!("memory: {error}"))?;
+            verify(bytes, page as u64, generation(page))
+                .map_err(|error| format!("memory: {error}"))?;
         }
     }
     Ok(())
@@ -196,7 +197,9 @@ fn verify(page: &[u8], number: u64, generation: u32) -> Outcome {
     fill(&mut wanted, number, generation);
     match page.iter().zip(&wanted).position(|(is, wanted)| is != wanted) {
         None => Ok(()),
-        Some(at) => Err(format!("page {number} of generation {generation} differs from byte {at} on")),
+        Some(at) => {
+            Err(format!("page {number} of generation {generation} differs from byte {at} on"))
+        }
     }
 }
 

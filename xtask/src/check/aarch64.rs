@@ -10,7 +10,8 @@ use std::process::Command;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Everything below the store.
-const PACKAGES: [&str; 5] = ["memzip-sync", "memzip-sys", "memzip-frames", "memzip-zsmalloc", "memzip-balloon"];
+const PACKAGES: [&str; 5] =
+    ["memzip-sync", "memzip-sys", "memzip-frames", "memzip-zsmalloc", "memzip-balloon"];
 /// Whose unit tests run: those with code of their own for the architecture or for atomics.
 const TESTED: [&str; 3] = ["memzip-sync", "memzip-sys", "memzip-frames"];
 const LINKER: &str = "aarch64-linux-gnu-gcc";
@@ -23,7 +24,9 @@ const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 /// Compiles, and runs the unit tests where a linker and an emulator are installed.
 pub fn check() -> Result<()> {
     if !has_standard_library()? {
-        println!("SKIPPED aarch64: no standard library for {TARGET}; remedy: rustup target add {TARGET}");
+        println!(
+            "SKIPPED aarch64: no standard library for {TARGET}; remedy: rustup target add {TARGET}"
+        );
         return Ok(());
     }
     shell::run(cargo("check", &PACKAGES).args(["--lib", "--quiet"]))?;
@@ -43,15 +46,19 @@ pub fn check() -> Result<()> {
 /// In a folder of its own: another compiler may be used, and flags differ.
 fn cargo(subcommand: &str, packages: &[&str]) -> Command {
     let mut command = shell::cargo(subcommand);
-    command.args(["--target", TARGET]).env("CARGO_TARGET_DIR", shell::root().join("target").join("aarch64"));
+    command
+        .args(["--target", TARGET])
+        .env("CARGO_TARGET_DIR", shell::root().join("target").join("aarch64"));
     packages.iter().for_each(|package| _ = command.args(["--package", package]));
     command
 }
 
 fn has_standard_library() -> Result<bool> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output =
-        Command::new(rustc).args(["--print", "sysroot"]).output().context("cannot ask rustc for its sysroot")?;
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .output()
+        .context("cannot ask rustc for its sysroot")?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     Ok(sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir())
 }

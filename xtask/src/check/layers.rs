@@ -19,10 +19,16 @@ const TESTKIT: &str = "memzip-testkit";
 
 /// Compares the table with `cargo metadata`.
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
-    let text =
-        &sources.iter().find(|source| source.path.as_os_str() == LAW).context("ARCHITECTURE.md is missing")?.text;
-    let packages: Vec<Package> =
-        Metadata::of_everything()?.packages.into_iter().filter(|package| package.source.is_none()).collect();
+    let text = &sources
+        .iter()
+        .find(|source| source.path.as_os_str() == LAW)
+        .context("ARCHITECTURE.md is missing")?
+        .text;
+    let packages: Vec<Package> = Metadata::of_everything()?
+        .packages
+        .into_iter()
+        .filter(|package| package.source.is_none())
+        .collect();
     let law = Law::read(text, &packages)?;
     Ok(packages.iter().flat_map(|package| law.findings(package)).collect())
 }
@@ -36,36 +42,54 @@ struct Law {
 
 impl Law {
     fn read(text: &str, packages: &[Package]) -> Result<Self> {
-        let mut rows = markdown::rows(text).into_iter().skip_while(|(_, cells)| !cells.starts_with(&HEADER));
+        let mut rows =
+            markdown::rows(text).into_iter().skip_while(|(_, cells)| !cells.starts_with(&HEADER));
         rows.next().context("ARCHITECTURE.md has no table of crates")?;
         let table = rows.take_while(|(_, cells)| cells.len() == 4).map(|(_, cells)| cells);
         let mut allowed = BTreeMap::new();
         for cells in table {
             // "os/sync" is one folder; the last row lists several.
             for folder in cells[0].split(", ") {
-                let Some(package) = packages.iter().find(|package| package.folder().as_os_str() == folder) else {
+                let Some(package) =
+                    packages.iter().find(|package| package.folder().as_os_str() == folder)
+                else {
                     continue;
                 };
                 allowed.insert(package.name.clone(), granted(cells[2], packages)?);
             }
         }
-        let layer = |package: &Package| package.folder().components().next().map(|top| PathBuf::from(top.as_os_str()));
-        let layers = packages.iter().filter_map(|package| Some((package.name.clone(), layer(package)?))).collect();
+        let layer = |package: &Package| {
+            package.folder().components().next().map(|top| PathBuf::from(top.as_os_str()))
+        };
+        let layers = packages
+            .iter()
+            .filter_map(|package| Some((package.name.clone(), layer(package)?)))
+            .collect();
         Ok(Law { allowed, layers })
     }
 
     fn findings(&self, package: &Package) -> Vec<Finding> {
         let Some(allowed) = self.allowed.get(&package.name) else {
-            return vec![Finding::about(&package.name, format!("has no row in the table of crates in {LAW}"))];
+            return vec![Finding::about(
+                &package.name,
+                format!("has no row in the table of crates in {LAW}"),
+            )];
         };
-        let ours = package.dependencies.iter().filter(|dependency| self.allowed.contains_key(&dependency.name));
+        let ours = package
+            .dependencies
+            .iter()
+            .filter(|dependency| self.allowed.contains_key(&dependency.name));
         let refused = ours.filter(|dependency| {
             let neighbours = self.layers.get(&dependency.name) == self.layers.get(&package.name);
-            let for_tests = dependency.kind.as_deref() == Some("dev") && (dependency.name == TESTKIT || neighbours);
+            let for_tests = dependency.kind.as_deref() == Some("dev")
+                && (dependency.name == TESTKIT || neighbours);
             !for_tests && dependency.name != package.name && !allowed.contains(&dependency.name)
         });
-        let describe = |name: &str| format!("must not depend on {name}: the layers in {LAW} do not allow it");
-        refused.map(|dependency| Finding::about(&package.name, describe(&dependency.name))).collect()
+        let describe =
+            |name: &str| format!("must not depend on {name}: the layers in {LAW} do not allow it");
+        refused
+            .map(|dependency| Finding::about(&package.name, describe(&dependency.name)))
+            .collect()
     }
 }
 
@@ -73,9 +97,11 @@ impl Law {
 fn granted(cell: &str, packages: &[Package]) -> Result<BTreeSet<String>> {
     let mut granted = BTreeSet::new();
     for word in cell.split(", ").filter(|word| *word != "nothing") {
-        let in_folder = packages.iter().filter(|package| word == "all" || package.folder().starts_with(word));
+        let in_folder =
+            packages.iter().filter(|package| word == "all" || package.folder().starts_with(word));
         let by_name = packages.iter().filter(|package| library_name(package) == Some(word));
-        let found: Vec<String> = in_folder.chain(by_name).map(|package| package.name.clone()).collect();
+        let found: Vec<String> =
+            in_folder.chain(by_name).map(|package| package.name.clone()).collect();
         if found.is_empty() {
             bail!("{LAW}: \"{word}\" is neither a layer nor a crate");
         }
@@ -85,7 +111,8 @@ fn granted(cell: &str, packages: &[Package]) -> Result<BTreeSet<String>> {
 }
 
 fn library_name(package: &Package) -> Option<&str> {
-    let library = package.targets.iter().find(|target| target.kind.iter().any(|kind| kind == "lib"))?;
+    let library =
+        package.targets.iter().find(|target| target.kind.iter().any(|kind| kind == "lib"))?;
     Some(&library.name)
 }
 
@@ -97,10 +124,25 @@ mod tests {
 
     fn package(folder: &str, depends_on: &[&str]) -> Package {
         let name = folder.rsplit('/').next().unwrap_or_default().to_owned();
-        let dependencies = depends_on.iter().map(|name| Dependency { name: (*name).to_owned(), kind: None }).collect();
-        let targets = vec![Target { name: name.clone(), kind: vec!["lib".to_owned()], src_path: folder.into() }];
+        let dependencies = depends_on
+            .iter()
+            .map(|name| Dependency { name: (*name).to_owned(), kind: None })
+            .collect();
+        let targets = vec![Target {
+            name: name.clone(),
+            kind: vec!["lib".to_owned()],
+            src_path: folder.into(),
+        }];
         let manifest_path = shell::root().join(folder).join("Cargo.toml");
-        Package { name, version: "0.1.0".to_owned(), license: None, source: None, manifest_path, dependencies, targets }
+        Package {
+            name,
+            version: "0.1.0".to_owned(),
+            license: None,
+            source: None,
+            manifest_path,
+            dependencies,
+            targets,
+        }
     }
 
     const TABLE: &str = "\
@@ -113,14 +155,23 @@ mod tests {
 
     fn findings(packages: &[Package]) -> Vec<String> {
         let law = Law::read(TABLE, packages).expect("the table is well formed");
-        packages.iter().flat_map(|package| law.findings(package)).map(|finding| finding.place).collect()
+        packages
+            .iter()
+            .flat_map(|package| law.findings(package))
+            .map(|finding| finding.place)
+            .collect()
     }
 
     #[test]
     fn calling_down_is_fine_and_calling_up_is_found() {
-        let down = [package("os/sys", &[]), package("mm/frames", &["sys"]), package("store/zram", &["frames", "sys"])];
+        let down = [
+            package("os/sys", &[]),
+            package("mm/frames", &["sys"]),
+            package("store/zram", &["frames", "sys"]),
+        ];
         assert!(findings(&down).is_empty());
-        let up = [package("os/sys", &[]), package("mm/frames", &["zram"]), package("store/zram", &[])];
+        let up =
+            [package("os/sys", &[]), package("mm/frames", &["zram"]), package("store/zram", &[])];
         assert_eq!(findings(&up), ["frames"]);
     }
 
@@ -139,8 +190,12 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_row_is_found() {
-        let packages =
-            [package("os/sys", &[]), package("mm/frames", &[]), package("store/zram", &[]), package("new/room", &[])];
+        let packages = [
+            package("os/sys", &[]),
+            package("mm/frames", &[]),
+            package("store/zram", &[]),
+            package("new/room", &[]),
+        ];
         assert_eq!(findings(&packages), ["room"]);
     }
 }

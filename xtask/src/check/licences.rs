@@ -23,15 +23,25 @@ pub fn check() -> Result<Vec<Finding>> {
     let path = shell::root().join("deny.toml");
     let deny: Deny = toml::from_str(&std::fs::read_to_string(&path)?).context("deny.toml")?;
     let metadata = Metadata::of_everything()?;
-    Ok(metadata.packages.iter().filter_map(|package| problem(package, &deny.licenses.allow)).collect())
+    Ok(metadata
+        .packages
+        .iter()
+        .filter_map(|package| problem(package, &deny.licenses.allow))
+        .collect())
 }
 
 fn problem(package: &Package, allowed: &[String]) -> Option<Finding> {
     let place = format!("{} {}", package.name, package.version);
-    let Some(licence) = &package.license else { return Some(Finding::about(place, "states no licence")) };
+    let Some(licence) = &package.license else {
+        return Some(Finding::about(place, "states no licence"));
+    };
     match Expression::parse_mode(licence, ParseMode::LAX) {
         Err(_) => Some(Finding::about(place, format!("\"{licence}\" is not a licence expression"))),
-        Ok(expression) if expression.evaluate(|wanted| is_allowed(&wanted.to_string(), allowed)) => None,
+        Ok(expression)
+            if expression.evaluate(|wanted| is_allowed(&wanted.to_string(), allowed)) =>
+        {
+            None
+        }
         Ok(_) => Some(Finding::about(place, format!("{licence} is not allowed by deny.toml"))),
     }
 }

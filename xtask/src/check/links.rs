@@ -12,7 +12,9 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
     documents
         .flat_map(|document| {
             let links = markdown::links(&document.text).into_iter();
-            links.filter_map(|link| Some(Finding::at(document, link.line, problem(document, &link)?)))
+            links.filter_map(|link| {
+                Some(Finding::at(document, link.line, problem(document, &link)?))
+            })
         })
         .collect()
 }
@@ -44,13 +46,25 @@ fn named_item(text: &str) -> Option<&str> {
 
 /// True if the file defines something of this name.
 pub fn defines(text: &str, item: &str) -> bool {
-    const KEYWORDS: [&str; 10] =
-        ["fn", "struct", "enum", "trait", "type", "const", "static", "mod", "union", "macro_rules!"];
+    const KEYWORDS: [&str; 10] = [
+        "fn",
+        "struct",
+        "enum",
+        "trait",
+        "type",
+        "const",
+        "static",
+        "mod",
+        "union",
+        "macro_rules!",
+    ];
     text.match_indices(item).any(|(start, _)| {
         let before = text[..start].trim_end();
         let after = text[start + item.len()..].chars().next();
         let whole = !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-        whole && text[..start].ends_with(' ') && KEYWORDS.iter().any(|keyword| before.ends_with(keyword))
+        whole
+            && text[..start].ends_with(' ')
+            && KEYWORDS.iter().any(|keyword| before.ends_with(keyword))
     })
 }
 

@@ -41,7 +41,9 @@ pub fn links(text: &str) -> Vec<Link<'_>> {
 pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
     prose(text)
         .filter(|(_, line)| line.starts_with('|') && !line.starts_with("|-"))
-        .map(|(number, line)| (number, line.trim().trim_matches('|').split('|').map(str::trim).collect()))
+        .map(|(number, line)| {
+            (number, line.trim().trim_matches('|').split('|').map(str::trim).collect())
+        })
         .collect()
 }
 
@@ -57,8 +59,10 @@ mod tests {
     #[test]
     fn links_in_code_blocks_do_not_count() {
         let text = "see [`a::b`](x.rs) and [c](d.md#e)\n```\n[no](link)\n```\n";
-        let expected =
-            [Link { line: 1, text: "`a::b`", target: "x.rs" }, Link { line: 1, text: "c", target: "d.md#e" }];
+        let expected = [
+            Link { line: 1, text: "`a::b`", target: "x.rs" },
+            Link { line: 1, text: "c", target: "d.md#e" },
+        ];
         assert_eq!(links(text), expected);
     }
 

@@ -28,7 +28,8 @@ pub struct Args {
 }
 
 /// Every target of every crate, and no warning passes.
-const CLIPPY: [&str; 7] = ["--workspace", "--all-targets", "--keep-going", "--quiet", "--", "-D", "warnings"];
+const CLIPPY: [&str; 7] =
+    ["--workspace", "--all-targets", "--keep-going", "--quiet", "--", "-D", "warnings"];
 
 /// One thing that is not as it should be.
 pub struct Finding {
@@ -55,8 +56,14 @@ pub fn run(args: &Args) -> Result<()> {
     let mut steps = vec![("rules", rules())];
     if !args.rules {
         let mut docs = shell::cargo("doc");
-        docs.args(["--workspace", "--keep-going", "--no-deps", "--document-private-items", "--quiet"])
-            .env("RUSTDOCFLAGS", "-D warnings");
+        docs.args([
+            "--workspace",
+            "--keep-going",
+            "--no-deps",
+            "--document-private-items",
+            "--quiet",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings");
         steps.push(("fmt", shell::run(shell::cargo("fmt").args(["--all", "--check"]))));
         let fuzz = ["--manifest-path", "fuzz/Cargo.toml", "--check"];
         steps.push(("fmt of fuzz", shell::run(shell::cargo("fmt").args(fuzz))));
@@ -64,8 +71,10 @@ pub fn run(args: &Args) -> Result<()> {
         steps.push(("docs", shell::run(&mut docs)));
         steps.push(("aarch64", aarch64::check()));
     }
-    let failed: Vec<String> =
-        steps.into_iter().filter_map(|(name, step)| Some(format!("{name}: {:#}", step.err()?))).collect();
+    let failed: Vec<String> = steps
+        .into_iter()
+        .filter_map(|(name, step)| Some(format!("{name}: {:#}", step.err()?)))
+        .collect();
     if !failed.is_empty() {
         bail!("check failed: {}", failed.join("; "));
     }

@@ -11,7 +11,8 @@ pub fn check() -> Result<Vec<Finding>> {
     let sources = tree::sources()?;
     let file = |name: &str| format!("xtask/mutants/{name}.patch");
     let stale = mutants::stale()?.into_iter();
-    let mut findings: Vec<Finding> = stale.map(|(name, problem)| Finding::about(file(&name), problem)).collect();
+    let mut findings: Vec<Finding> =
+        stale.map(|(name, problem)| Finding::about(file(&name), problem)).collect();
     for (name, test) in mutants::tests()? {
         if !sources.iter().any(|source| has(source, &test)) {
             findings.push(Finding::about(file(&name), format!("there is no {test}")));
@@ -40,7 +41,8 @@ mod tests {
     fn a_test_is_looked_for_in_its_target() {
         let source = |path: &str| Source { path: path.into(), text: "fn s21() {}".to_owned() };
         let test = |target: Option<&str>, name: &str| {
-            let (package, target, name) = ("p".to_owned(), target.map(str::to_owned), name.to_owned());
+            let (package, target, name) =
+                ("p".to_owned(), target.map(str::to_owned), name.to_owned());
             Test { kind: Kind::Plain, package, target, name }
         };
         assert!(has(&source("mm/p/src/a.rs"), &test(None, "a::tests::s21")));

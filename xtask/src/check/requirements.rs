@@ -42,7 +42,8 @@ const KINDS: [(&str, RangeInclusive<usize>); 10] = [
 /// What shows a scenario; the word `-` stands for nothing.
 const SHOWN: [&str; 8] = ["unit", "race", "loom", "shuttle", "model", "e2e", "mutant", "-"];
 /// Kinds that a row must claim exactly when the path of something it names contains this.
-const BY_PATH: [(&str, &str); 4] = [("loom", "loom"), ("shuttle", "shuttle"), ("mutant", ".patch"), ("e2e", "/e2e/")];
+const BY_PATH: [(&str, &str); 4] =
+    [("loom", "loom"), ("shuttle", "shuttle"), ("mutant", ".patch"), ("e2e", "/e2e/")];
 
 /// Checks the rows, and that every number cited anywhere has one.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
@@ -61,26 +62,33 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
             let shown_by = cells.get(2).copied().unwrap_or_default();
             let kinds = cells.get(3).and_then(|kinds| kinds_problem(shown_by, kinds));
             let problems = problem(shown_by).into_iter().chain(kinds);
-            findings.extend(problems.map(|problem| Finding::at(document, line, format!("{number}: {problem}"))));
+            findings.extend(
+                problems.map(|problem| Finding::at(document, line, format!("{number}: {problem}"))),
+            );
         }
     }
     let missing = covered().filter(|number| !present.contains(number));
-    findings.extend(missing.map(|number| Finding::about(DOCUMENTS.join(", "), format!("{number} has no row"))));
+    findings.extend(
+        missing.map(|number| Finding::about(DOCUMENTS.join(", "), format!("{number} has no row"))),
+    );
     findings.extend(sources.iter().flat_map(|source| unlisted(source, &present)));
     findings
 }
 
 /// Every number that must have a row.
 fn covered() -> impl Iterator<Item = String> {
-    let numbers = |&(start, digits, ranges): &(&'static str, usize, &'static [RangeInclusive<u32>])| {
-        ranges.iter().cloned().flatten().map(move |number| format!("{start}{number:0digits$}"))
-    };
+    let numbers =
+        |&(start, digits, ranges): &(&'static str, usize, &'static [RangeInclusive<u32>])| {
+            ranges.iter().cloned().flatten().map(move |number| format!("{start}{number:0digits$}"))
+        };
     COVERED.iter().flat_map(numbers).chain(OTHERS.map(str::to_owned))
 }
 
 /// What is wrong with the cell that names tests or a reason, if anything.
 fn problem(cell: &str) -> Option<String> {
-    let has_reason = REASONS.iter().any(|reason| cell.strip_prefix(reason).is_some_and(|why| why.trim().len() > 10));
+    let has_reason = REASONS
+        .iter()
+        .any(|reason| cell.strip_prefix(reason).is_some_and(|why| why.trim().len() > 10));
     let mut named = named(cell).peekable();
     if named.peek().is_none() && !has_reason {
         return Some(format!("names no test, and no reason of: {}", REASONS.join(" ")));
@@ -91,7 +99,8 @@ fn problem(cell: &str) -> Option<String> {
             return Some(format!("{file} does not exist"));
         };
         let test = test.rsplit("::").next().unwrap_or(test);
-        (!test.is_empty() && !links::defines(&text, test)).then(|| format!("{file} has no test {test}"))
+        (!test.is_empty() && !links::defines(&text, test))
+            .then(|| format!("{file} has no test {test}"))
     })
 }
 
@@ -122,17 +131,26 @@ fn kinds_problem(shown_by: &str, kinds: &str) -> Option<String> {
 }
 
 /// Numbers that a file cites and the tables lack.
-fn unlisted<'a>(source: &'a Source, present: &'a BTreeSet<String>) -> impl Iterator<Item = Finding> + 'a {
+fn unlisted<'a>(
+    source: &'a Source,
+    present: &'a BTreeSet<String>,
+) -> impl Iterator<Item = Finding> + 'a {
     let is_own = source.path.starts_with("xtask");
     let comments = source.text.lines().enumerate().filter_map(move |(index, line)| {
         let text = if source.has_extension("rs") { line.split_once("//")?.1 } else { line };
         (!is_own && !source.has_extension("toml")).then_some((index, text))
     });
     comments.flat_map(move |(index, text)| {
-        let cited = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).filter_map(number);
+        let cited = text
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+            .filter_map(number);
         let unlisted = cited.filter(|number| !present.contains(*number));
         unlisted.map(move |number| {
-            Finding::at(source, index + 1, format!("{number} has no row in {}", DOCUMENTS.join(" or ")))
+            Finding::at(
+                source,
+                index + 1,
+                format!("{number} has no row in {}", DOCUMENTS.join(" or ")),
+            )
         })
     })
 }
@@ -142,8 +160,14 @@ fn number(word: &str) -> Option<&str> {
     let is_kind = |(start, digits): &(&str, RangeInclusive<usize>)| {
         let rest = word.strip_prefix(start);
         // Only fixes that came to one line of the history together have letters.
-        let rest = if *start == "B" { rest.map(|rest| rest.trim_end_matches(['a', 'b', 'c'])) } else { rest };
-        rest.is_some_and(|rest| digits.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        let rest = if *start == "B" {
+            rest.map(|rest| rest.trim_end_matches(['a', 'b', 'c']))
+        } else {
+            rest
+        };
+        rest.is_some_and(|rest| {
+            digits.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit())
+        })
     };
     KINDS.iter().any(is_kind).then_some(word)
 }
@@ -158,7 +182,10 @@ mod tests {
         assert_eq!(problem(own), None);
         assert_eq!(problem("replaced: by the free map beside the zspage"), None);
         assert!(problem("`xtask/src/check/requirements.rs::no_such_test`").is_some());
-        assert!(problem("replaced: by something, see `xtask/src/check/requirements.rs::no_such_test`").is_some());
+        assert!(
+            problem("replaced: by something, see `xtask/src/check/requirements.rs::no_such_test`")
+                .is_some()
+        );
         assert!(problem("`xtask/mutants/no-such.patch`").is_some());
         assert!(problem("we will see").is_some());
         assert!(problem("replaced:").is_some());
@@ -166,7 +193,10 @@ mod tests {
 
     #[test]
     fn the_kinds_of_a_scenario_are_those_of_what_it_names() {
-        assert_eq!(kinds_problem("`a/loom_tests.rs::s01`, `xtask/mutants/x.patch`", "loom, mutant"), None);
+        assert_eq!(
+            kinds_problem("`a/loom_tests.rs::s01`, `xtask/mutants/x.patch`", "loom, mutant"),
+            None
+        );
         assert!(kinds_problem("`a/loom_tests.rs::s01`", "unit").is_some());
         assert!(kinds_problem("`a/tests.rs::s01`", "unit, mutant").is_some());
         assert!(kinds_problem("`a/tests.rs::s01`", "luck").is_some());
@@ -188,9 +218,12 @@ mod tests {
     fn what_must_have_a_row_is_what_the_specification_numbers() {
         let all: BTreeSet<String> = covered().collect();
         assert!(
-            ["R-001", "R-511", "S-01", "S-53", "L-19", "B1", "B13c", "Z14", "F8", "E-5", "C-01", "LO-4"]
-                .iter()
-                .all(|n| all.contains(*n))
+            [
+                "R-001", "R-511", "S-01", "S-53", "L-19", "B1", "B13c", "Z14", "F8", "E-5", "C-01",
+                "LO-4"
+            ]
+            .iter()
+            .all(|n| all.contains(*n))
         );
         assert!(all.iter().all(|n| number(n) == Some(n.as_str())));
         assert!(!all.contains("R-012") && !all.contains("R-036"));

@@ -34,7 +34,11 @@ fn check_one(source: &Source, stated: &BTreeSet<&str>) -> Vec<Finding> {
             findings.push(Finding::at(source, line, problem));
         }
         for name in names(&proof).filter(|name| !stated.contains(name)) {
-            findings.push(Finding::at(source, line, format!("{name} is cited, but no doc comment states it")));
+            findings.push(Finding::at(
+                source,
+                line,
+                format!("{name} is cited, but no doc comment states it"),
+            ));
         }
     }
     findings
@@ -47,7 +51,8 @@ fn problem(proof: &str) -> Option<String> {
     }
     let cites = proof.contains(NAME);
     let words = proof.split_whitespace().count();
-    (!cites && words < WORDS).then(|| format!("SAFETY with {words} words and no invariant; say why it holds"))
+    (!cites && words < WORDS)
+        .then(|| format!("SAFETY with {words} words and no invariant; say why it holds"))
 }
 
 /// The SAFETY comments of a file with the number of their first line.
@@ -60,7 +65,9 @@ fn proofs(text: &str) -> Vec<(usize, String)> {
             continue;
         }
         let mut proof = first.to_owned();
-        while let Some(more) = lines.peek().and_then(|(_, line)| line.trim_start().strip_prefix("// ")) {
+        while let Some(more) =
+            lines.peek().and_then(|(_, line)| line.trim_start().strip_prefix("// "))
+        {
             proof.push(' ');
             proof.push_str(more);
             lines.next();
@@ -72,15 +79,19 @@ fn proofs(text: &str) -> Vec<(usize, String)> {
 
 /// Invariants that a doc comment states, as in `/// - INV-MAP-1: every byte ...`.
 fn stated(text: &str) -> impl Iterator<Item = &str> {
-    let docs = text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
+    let docs = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("///") || line.starts_with("//!"));
     docs.flat_map(names)
 }
 
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices(NAME).map(|(start, _)| {
         let rest = &text[start..];
-        let end =
-            rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-'))
+            .unwrap_or(rest.len());
         rest[..end].trim_end_matches('-')
     })
 }
@@ -102,7 +113,10 @@ mod tests {
 
     #[test]
     fn an_argument_may_go_on_over_lines() {
-        assert!(findings("// SAFE: the range was\n// reserved above and nobody else knows it").is_empty());
+        assert!(
+            findings("// SAFE: the range was\n// reserved above and nobody else knows it")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -43,12 +43,18 @@ pub fn allow(sources: &[Source]) -> Vec<Finding> {
     let attributes = ["#[", "#!["].map(|open| format!("{open}allow("));
     lines(sources.iter().filter(|source| source.has_extension("rs")))
         .filter(|(_, _, line)| attributes.iter().any(|attribute| line.contains(attribute)))
-        .map(|(source, number, _)| Finding::at(source, number, "use #[expect(.., reason = \"..\")]"))
+        .map(|(source, number, _)| {
+            Finding::at(source, number, "use #[expect(.., reason = \"..\")]")
+        })
         .collect()
 }
 
-fn lines<'a>(sources: impl Iterator<Item = &'a Source>) -> impl Iterator<Item = (&'a Source, usize, &'a str)> {
-    sources.flat_map(|source| source.text.lines().enumerate().map(move |(index, line)| (source, index + 1, line)))
+fn lines<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+) -> impl Iterator<Item = (&'a Source, usize, &'a str)> {
+    sources.flat_map(|source| {
+        source.text.lines().enumerate().map(move |(index, line)| (source, index + 1, line))
+    })
 }
 
 #[cfg(test)]

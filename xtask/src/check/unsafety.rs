@@ -17,19 +17,29 @@ const DENY: &str = "unsafe_code = \"deny\"";
 
 /// Compares the document with the files, and looks at the root of every crate.
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
-    let listed: BTreeSet<PathBuf> =
-        sources.iter().filter(|source| source.path.as_os_str() == DOCUMENT).flat_map(listed).collect();
-    let unsafe_files: BTreeSet<PathBuf> =
-        sources.iter().filter(|source| has_unsafe(source)).map(|source| source.path.clone()).collect();
+    let listed: BTreeSet<PathBuf> = sources
+        .iter()
+        .filter(|source| source.path.as_os_str() == DOCUMENT)
+        .flat_map(listed)
+        .collect();
+    let unsafe_files: BTreeSet<PathBuf> = sources
+        .iter()
+        .filter(|source| has_unsafe(source))
+        .map(|source| source.path.clone())
+        .collect();
     let mut findings = Vec::new();
     let missing = unsafe_files.difference(&listed);
-    findings.extend(
-        missing.map(|path| {
-            Finding::about(path.display().to_string(), format!("has unsafe code and no row in {DOCUMENT}"))
-        }),
-    );
+    findings.extend(missing.map(|path| {
+        Finding::about(
+            path.display().to_string(),
+            format!("has unsafe code and no row in {DOCUMENT}"),
+        )
+    }));
     let outdated = listed.difference(&unsafe_files);
-    findings.extend(outdated.map(|path| Finding::about(DOCUMENT, format!("{} has no unsafe code", path.display()))));
+    findings
+        .extend(outdated.map(|path| {
+            Finding::about(DOCUMENT, format!("{} has no unsafe code", path.display()))
+        }));
     findings.extend(roots(sources, &unsafe_files)?);
     Ok(findings)
 }
@@ -45,7 +55,11 @@ fn has_unsafe(source: &Source) -> bool {
     let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.contains('"');
     let words = ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"];
     source.has_extension("rs")
-        && source.text.lines().filter(is_code).any(|line| words.iter().any(|word| line.contains(word)))
+        && source
+            .text
+            .lines()
+            .filter(is_code)
+            .any(|line| words.iter().any(|word| line.contains(word)))
 }
 
 /// Crates without unsafe files forbid it; the workspace denies it to the others.
@@ -53,20 +67,24 @@ fn roots(sources: &[Source], unsafe_files: &BTreeSet<PathBuf>) -> Result<Vec<Fin
     let mut findings = Vec::new();
     let lints = sources.iter().find(|source| source.path.as_os_str() == "Cargo.toml");
     if !lints.is_some_and(|manifest| manifest.text.contains(DENY)) {
-        findings.push(Finding::about("Cargo.toml", format!("[workspace.lints.rust] must say {DENY}")));
+        findings
+            .push(Finding::about("Cargo.toml", format!("[workspace.lints.rust] must say {DENY}")));
     }
     for package in Metadata::of_workspace(shell::root())?.packages {
         let folder = package.folder();
         if unsafe_files.iter().any(|file| file.starts_with(&folder)) {
             continue;
         }
-        let programs =
-            package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin"));
-        let open =
-            programs.filter(|target| !std::fs::read_to_string(&target.src_path).unwrap_or_default().contains(FORBID));
-        findings.extend(
-            open.map(|target| Finding::about(target.src_path.display().to_string(), format!("must say {FORBID}"))),
-        );
+        let programs = package
+            .targets
+            .iter()
+            .filter(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin"));
+        let open = programs.filter(|target| {
+            !std::fs::read_to_string(&target.src_path).unwrap_or_default().contains(FORBID)
+        });
+        findings.extend(open.map(|target| {
+            Finding::about(target.src_path.display().to_string(), format!("must say {FORBID}"))
+        }));
     }
     Ok(findings)
 }

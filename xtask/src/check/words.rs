@@ -22,7 +22,11 @@ const PATHS: [&str; 2] = ["/home/", "/Users/"];
 
 /// Looks through every file but this one, which has to name the words.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
-    sources.iter().filter(|source| !source.path.ends_with("check/words.rs")).flat_map(check_one).collect()
+    sources
+        .iter()
+        .filter(|source| !source.path.ends_with("check/words.rs"))
+        .flat_map(check_one)
+        .collect()
 }
 
 fn check_one(source: &Source) -> Vec<Finding> {
@@ -36,7 +40,11 @@ fn check_one(source: &Source) -> Vec<Finding> {
             findings.push(Finding::at(source, index + 1, format!("\"{word}\": {remedy}")));
         }
         for path in PATHS.iter().filter(|path| line.contains(*path)) {
-            findings.push(Finding::at(source, index + 1, format!("{path} is a path of one machine")));
+            findings.push(Finding::at(
+                source,
+                index + 1,
+                format!("{path} is a path of one machine"),
+            ));
         }
     }
     findings

@@ -26,7 +26,9 @@ impl Apt {
     /// Reads the package lists of the machine's release and its backports into `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         if shell::find_program("apt-get").is_none() {
-            bail!(Missing("the guest is made of Debian packages, and there is no apt-get here".into()));
+            bail!(Missing(
+                "the guest is made of Debian packages, and there is no apt-get here".into()
+            ));
         }
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let origins = origins(&told(Command::new("apt-get").args([
@@ -35,11 +37,16 @@ impl Apt {
             "$(REPO_URI) $(RELEASE) $(ORIGIN)",
             "Created-By: Packages",
         ]))?);
-        let Some(main) = codename(&release).and_then(|name| origins.iter().find(|origin| origin.suite == name)) else {
-            bail!(Missing("this machine's apt knows no Debian release (try apt-get update first)".into()));
+        let Some(main) =
+            codename(&release).and_then(|name| origins.iter().find(|origin| origin.suite == name))
+        else {
+            bail!(Missing(
+                "this machine's apt knows no Debian release (try apt-get update first)".into()
+            ));
         };
         for made in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(folder.join(made)).with_context(|| format!("cannot make {made}"))?;
+            std::fs::create_dir_all(folder.join(made))
+                .with_context(|| format!("cannot make {made}"))?;
         }
         let backports = format!("{}-backports", main.suite);
         let mut apt = Self { folder: folder.to_path_buf(), backports: Some(backports.clone()) };
@@ -76,9 +83,12 @@ impl Apt {
 
     fn update(&self, uri: &str, suites: &[&str]) -> Result<bool> {
         let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let signed = if Path::new(keys).exists() { format!("[signed-by={keys}] ") } else { String::new() };
-        let lines: Vec<String> = suites.iter().map(|suite| format!("deb {signed}{uri} {suite} main\n")).collect();
-        std::fs::write(self.folder.join("sources.list"), lines.concat()).context("cannot write a list of sources")?;
+        let signed =
+            if Path::new(keys).exists() { format!("[signed-by={keys}] ") } else { String::new() };
+        let lines: Vec<String> =
+            suites.iter().map(|suite| format!("deb {signed}{uri} {suite} main\n")).collect();
+        std::fs::write(self.folder.join("sources.list"), lines.concat())
+            .context("cannot write a list of sources")?;
         eprintln!("guest: reading the package lists of {}", suites.join(" and "));
         // Else a list that could not be fetched is only a warning.
         let mut update = self.command("apt-get");
@@ -106,20 +116,26 @@ impl Apt {
 }
 
 fn told(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot start `{}`", shell::line(command)))?;
+    let output =
+        command.output().with_context(|| format!("cannot start `{}`", shell::line(command)))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The release's name in `/etc/os-release`.
 fn codename(release: &str) -> Option<&str> {
-    release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).map(|name| name.trim_matches('"'))
+    release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .map(|name| name.trim_matches('"'))
 }
 
 /// The lines of `apt-get indextargets` that are Debian's.
 fn origins(targets: &str) -> Vec<Origin> {
     let mut origins = Vec::new();
     for line in targets.lines() {
-        let [uri, suite, "Debian"] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+        let [uri, suite, "Debian"] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            continue;
+        };
         origins.push(Origin { uri: uri.to_owned(), suite: suite.to_owned() });
     }
     origins
@@ -142,7 +158,10 @@ mod tests {
         assert_eq!(codename(release), Some("bookworm"));
         let found = origins(targets);
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0], Origin { uri: "http://a.example/debian/".into(), suite: "bookworm".into() });
+        assert_eq!(
+            found[0],
+            Origin { uri: "http://a.example/debian/".into(), suite: "bookworm".into() }
+        );
         assert_eq!(codename("ID=none"), None);
     }
 

@@ -66,7 +66,8 @@ impl Archive {
         let size = u32::try_from(content.len()).expect("no file of a guest is 4 GiB long");
         let name_size = u32::try_from(path.len() + 1).expect("paths are short");
         // inode, mode, uid, gid, links, mtime, size, device, device of the entry itself, name size, checksum (unused)
-        let fields = [self.entries, kind.mode(), 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
+        let fields =
+            [self.entries, kind.mode(), 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
         self.bytes.extend(b"070701");
         fields.iter().for_each(|field| self.bytes.extend(format!("{field:08X}").bytes()));
         self.bytes.extend(path.bytes().chain([0]));
@@ -96,7 +97,11 @@ mod tests {
             0000000000000000000000000000000000000000\
             0000000400000000";
         assert_eq!(std::str::from_utf8(&bytes[..110]).expect("a header is text"), first);
-        assert_eq!(&bytes[110..116], b"bin\0\0\0", "a name ends with a zero and is padded to four bytes");
+        assert_eq!(
+            &bytes[110..116],
+            b"bin\0\0\0",
+            "a name ends with a zero and is padded to four bytes"
+        );
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("init\0\0#!/x\n\0\0\x00070701"), "content is padded too");

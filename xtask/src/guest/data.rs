@@ -7,8 +7,12 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Where files are taken from, and how much at most: programs, libraries and documents, as on a machine in use. The last takes what is left.
-const PLACES: [(&str, u64); 4] =
-    [("/usr/bin", 256 << 20), ("/usr/share", 256 << 20), ("/usr/lib", 512 << 20), ("/usr", u64::MAX)];
+const PLACES: [(&str, u64); 4] = [
+    ("/usr/bin", 256 << 20),
+    ("/usr/share", 256 << 20),
+    ("/usr/lib", 512 << 20),
+    ("/usr", u64::MAX),
+];
 /// No single file is more of it than this.
 const FILE_MOST: u64 = 32 << 20;
 
@@ -53,7 +57,8 @@ fn copy_tree(folder: &Path, disk: &mut impl Write, most: u64) -> Result<u64> {
 /// Appends the start of a file. What cannot be read is left out.
 fn copy_file(path: &Path, disk: &mut impl Write, most: u64) -> Result<u64> {
     let Ok(file) = File::open(path) else { return Ok(0) };
-    std::io::copy(&mut file.take(most), disk).with_context(|| format!("cannot copy {}", path.display()))
+    std::io::copy(&mut file.take(most), disk)
+        .with_context(|| format!("cannot copy {}", path.display()))
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {

@@ -144,7 +144,8 @@ impl Bench {
     fn server(&self, args: &Args, limit: Option<u64>) -> Result<Server> {
         let (size, limit) = (DISK.to_string(), limit.map(|limit| limit.to_string()));
         // What is shown before a compaction must be from before any.
-        let mut options = vec!["--size", &size, "--algorithm", &args.algorithm, "--compact-background", "off"];
+        let mut options =
+            vec!["--size", &size, "--algorithm", &args.algorithm, "--compact-background", "off"];
         options.extend(limit.iter().flat_map(|limit| ["--mem-limit", limit]));
         self.ground.serve(&options)
     }
@@ -160,7 +161,8 @@ impl Bench {
 impl Kernel {
     /// Reads what the guest said of its own zram.
     fn from_lines(said: &[String], disksize: u64) -> Result<Self> {
-        let about = |first: &str| said.iter().find_map(|line| line.strip_prefix(first)).map(str::trim);
+        let about =
+            |first: &str| said.iter().find_map(|line| line.strip_prefix(first)).map(str::trim);
         let release = about("kernel ").and_then(|rest| rest.split_whitespace().next());
         Ok(Self {
             release: release.context("the guest did not name its kernel")?.to_owned(),
@@ -176,12 +178,17 @@ impl Moment {
     fn from_lines(said: &[String], moment: &str) -> Result<Self> {
         let file = |name: &str| {
             let prefix = format!("{moment} {name} ");
-            said.iter().filter_map(move |line| line.strip_prefix(&prefix).map(str::to_owned)).collect::<Vec<_>>()
+            said.iter()
+                .filter_map(move |line| line.strip_prefix(&prefix).map(str::to_owned))
+                .collect::<Vec<_>>()
         };
-        let zones: Vec<FreeBlocks> = file("buddyinfo").iter().filter_map(|line| FreeBlocks::parse(line)).collect();
+        let zones: Vec<FreeBlocks> =
+            file("buddyinfo").iter().filter_map(|line| FreeBlocks::parse(line)).collect();
         let mm_stat = file("mm_stat").iter().find_map(|line| MmStat::parse(line));
         Ok(Self {
-            zone: largest_zone(&zones).cloned().with_context(|| format!("no buddyinfo {moment} compaction"))?,
+            zone: largest_zone(&zones)
+                .cloned()
+                .with_context(|| format!("no buddyinfo {moment} compaction"))?,
             mm_stat: mm_stat.with_context(|| format!("no mm_stat {moment} compaction"))?,
             zones,
         })
@@ -218,7 +225,8 @@ after mm_stat 8192000 100 140 0 300 50 7 1 1";
     #[test]
     fn a_guest_that_leaves_something_out_is_an_error_and_not_a_zero() {
         for left_out in ["kernel ", "before mm_stat", "after buddyinfo"] {
-            let lines: Vec<String> = said().into_iter().filter(|line| !line.starts_with(left_out)).collect();
+            let lines: Vec<String> =
+                said().into_iter().filter(|line| !line.starts_with(left_out)).collect();
             assert!(Kernel::from_lines(&lines, 1 << 30).is_err(), "{left_out}");
         }
     }

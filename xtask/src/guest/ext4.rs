@@ -34,10 +34,20 @@ pub struct Args {
 /// Boots, disturbs the store while the guest works, and demands that everything took part.
 pub fn run(args: &Args) -> Result<()> {
     let ground = Ground::prepare(&args.guest)?;
-    let options = ["--size", "512M", "--mem-limit", LIMIT, "--hot-cache", HOT_CACHE, "--compact-background", "100"];
+    let options = [
+        "--size",
+        "512M",
+        "--mem-limit",
+        LIMIT,
+        "--hot-cache",
+        HOT_CACHE,
+        "--compact-background",
+        "100",
+    ];
     let server = ground.serve(&options)?;
     let words = format!("rounds={} mib={}", args.rounds, args.mib);
-    let scene = Scene { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
+    let scene =
+        Scene { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
     let mut guest = ground.boot(&scene, &args.guest.machine)?;
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {

@@ -54,7 +54,8 @@ pub struct MmStat {
 impl MmStat {
     /// Reads the file's only line; later kernels have more columns.
     pub fn parse(line: &str) -> Option<Self> {
-        let numbers: Vec<u64> = line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<u64> =
+            line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
         // In the kernel's order.
         let mut next = numbers.into_iter();
         Some(Self {
@@ -88,8 +89,14 @@ mod tests {
     fn a_line_of_buddyinfo_is_read_whatever_its_number_of_orders() {
         let line = "Node 0, zone    DMA32      1      2      0      4";
         let zone = FreeBlocks::parse(line).expect("a line");
-        assert_eq!((zone.zone.as_str(), zone.blocks.as_slice()), ("DMA32", [1, 2, 0, 4].as_slice()));
-        assert_eq!((zone.frames(), zone.frames_from(1), zone.frames_from(3), zone.frames_from(4)), (37, 36, 32, 0));
+        assert_eq!(
+            (zone.zone.as_str(), zone.blocks.as_slice()),
+            ("DMA32", [1, 2, 0, 4].as_slice())
+        );
+        assert_eq!(
+            (zone.frames(), zone.frames_from(1), zone.frames_from(3), zone.frames_from(4)),
+            (37, 36, 32, 0)
+        );
         assert_eq!(FreeBlocks::parse("Node 0, zone memzip      7 \n").expect("a line").frames(), 7);
         for bad in ["", "Node 0", "Node 0, zone", "Node 0, zone DMA", "Node 0, zone DMA 1 x"] {
             assert_eq!(FreeBlocks::parse(bad), None, "{bad:?}");
@@ -98,15 +105,16 @@ mod tests {
 
     #[test]
     fn the_zone_that_counts_is_the_one_with_most_free_memory() {
-        let zones =
-            ["Node 0, zone DMA 100 0 0", "Node 0, zone DMA32 0 0 26"].map(|line| FreeBlocks::parse(line).expect("ok"));
+        let zones = ["Node 0, zone DMA 100 0 0", "Node 0, zone DMA32 0 0 26"]
+            .map(|line| FreeBlocks::parse(line).expect("ok"));
         assert_eq!(largest_zone(&zones).map(|zone| zone.zone.as_str()), Some("DMA32"));
         assert_eq!(largest_zone(&[]), None);
     }
 
     #[test]
     fn mm_stat_is_read_and_metadata_is_added_to_it() {
-        let line = "538402816 248468405 255344640        0 500000000     1446        7      12       13";
+        let line =
+            "538402816 248468405 255344640        0 500000000     1446        7      12       13";
         let stat = MmStat::parse(line).expect("a line");
         assert_eq!((stat.same_pages, stat.pages_compacted, stat.mem_limit), (1446, 7, 0));
         assert_eq!(stat.objects(), 538_402_816 / 4096 - 1446);

@@ -67,7 +67,9 @@ impl Ground {
     /// Fetches, builds and writes what is needed by a guest in front of a server.
     pub fn prepare(args: &GuestArgs) -> Result<Self> {
         let binary = match &args.binary {
-            Some(binary) => binary.canonicalize().with_context(|| format!("no program at {}", binary.display()))?,
+            Some(binary) => binary
+                .canonicalize()
+                .with_context(|| format!("no program at {}", binary.display()))?,
             None => server::build()?,
         };
         Self::with(&[Program::Worker], Some(binary))
@@ -80,7 +82,8 @@ impl Ground {
         let initramfs = folder.path.join("initramfs.cpio");
         let built = programs.iter().map(|program| Ok((program.name(), program.build()?)));
         let archive = initramfs::build(&packages, &built.collect::<Result<Vec<_>>>()?)?;
-        std::fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
+        std::fs::write(&initramfs, archive)
+            .with_context(|| format!("cannot write {}", initramfs.display()))?;
         Ok(Self { folder, binary, packages, initramfs })
     }
 
@@ -94,7 +97,11 @@ impl Ground {
     pub fn boot(&self, scene: &Scene<'_>, args: &MachineArgs) -> Result<Machine> {
         let words = scene.words.split_whitespace().map(|word| format!(" guest.{word}"));
         let hardware = Hardware {
-            kernel: self.packages.root.join("boot").join(format!("vmlinuz-{}", self.packages.kernel)),
+            kernel: self
+                .packages
+                .root
+                .join("boot")
+                .join(format!("vmlinuz-{}", self.packages.kernel)),
             initramfs: &self.initramfs,
             options: format!("guest.scene={}{}", scene.name, words.collect::<String>()),
             memory_mib: scene.memory,
@@ -121,7 +128,9 @@ impl Program {
         let mut cargo = shell::cargo("rustc");
         match self {
             Self::Worker => cargo.args(["-p", workspace::XTASK]),
-            Self::MemoryFailure => cargo.args(["-p", workspace::BENCH, "--features", "memory-failure"]),
+            Self::MemoryFailure => {
+                cargo.args(["-p", workspace::BENCH, "--features", "memory-failure"])
+            }
         };
         cargo.args(["--bin", self.name(), "--message-format", "json-render-diagnostics"]);
         cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=debuginfo"]);
@@ -136,6 +145,8 @@ pub fn sound(stat: &Stat) -> Result<()> {
     }
     match stat.failures() {
         0 => Ok(()),
-        failures => bail!("{failures} requests to memzip failed: {:?}, {:?}", stat.io, stat.nbd.errors),
+        failures => {
+            bail!("{failures} requests to memzip failed: {:?}, {:?}", stat.io, stat.nbd.errors)
+        }
     }
 }

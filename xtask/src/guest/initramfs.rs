@@ -16,18 +16,36 @@ const SCENES: [(&str, &str); 4] = [
     ("memory_failure", include_str!("memory_failure.sh")),
 ];
 /// Drivers and file systems; a kernel may have any of them built in. What they need comes with them.
-const MODULES: [&str; 7] = ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
+const MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
 /// Before 6.12, zram asked the crypto layer, which has modules of its own.
 const CRYPTO: [&str; 2] = ["lz4", "zstd"];
 /// What mke2fs needs, by the names it knows.
-const LIBRARIES: [&str; 6] =
-    ["libext2fs.so.2", "libe2p.so.2", "libcom_err.so.2", "libblkid.so.1", "libuuid.so.1", "libc.so.6"];
+const LIBRARIES: [&str; 6] = [
+    "libext2fs.so.2",
+    "libe2p.so.2",
+    "libcom_err.so.2",
+    "libblkid.so.1",
+    "libuuid.so.1",
+    "libc.so.6",
+];
 
 /// An initramfs made of unpacked packages and the programs that work in the guest, each with its name there.
 pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8>> {
     let Packages { root, kernel } = packages;
     let mut archive = Archive::default();
-    let folders = ["bin", "sbin", "dev", "etc", "lib", "lib/x86_64-linux-gnu", "lib64", "mnt", "modules", "proc"];
+    let folders = [
+        "bin",
+        "sbin",
+        "dev",
+        "etc",
+        "lib",
+        "lib/x86_64-linux-gnu",
+        "lib64",
+        "mnt",
+        "modules",
+        "proc",
+    ];
     folders.into_iter().chain(["scenes", "sys", "tmp"]).for_each(|folder| archive.folder(folder));
     archive.device("dev/console", 5, 1);
     archive.program("init", INIT.as_bytes());

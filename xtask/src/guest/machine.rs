@@ -82,7 +82,9 @@ impl Machine {
             match machine.wait_for(UP) {
                 Ok(_) => return Ok(machine),
                 Err(error) if left > 0 && machine.has_ended() => {
-                    println!("guest: its kernel did not come up; booting again ({left} more tries). {error:#}");
+                    println!(
+                        "guest: its kernel did not come up; booting again ({left} more tries). {error:#}"
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -91,12 +93,21 @@ impl Machine {
     }
 
     fn start(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
-        let qemu = shell::find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
+        let qemu =
+            shell::find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
         let mut qemu = Process::start(&qemu, arguments(hardware), hardware.folder)?;
         let input = qemu.input();
         let lines = qemu.lines();
         let started = Instant::now();
-        Ok(Self { input, lines, tail: VecDeque::new(), started, deadline: started + most, ended: false, _qemu: qemu })
+        Ok(Self {
+            input,
+            lines,
+            tail: VecDeque::new(),
+            started,
+            deadline: started + most,
+            ended: false,
+            _qemu: qemu,
+        })
     }
 
     fn has_ended(&self) -> bool {
@@ -107,11 +118,17 @@ impl Machine {
     pub fn wait_for(&mut self, until: &str) -> Result<Vec<String>> {
         let mut said = Vec::new();
         loop {
-            let line = match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            let line = match self
+                .lines
+                .recv_timeout(self.deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = self.started.elapsed().as_secs();
-                    bail!("the guest did not come to \"{until}\" within {seconds} s; it was stopped.{}", self.console())
+                    bail!(
+                        "the guest did not come to \"{until}\" within {seconds} s; it was stopped.{}",
+                        self.console()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.ended = true;
@@ -140,7 +157,10 @@ impl Machine {
 
     /// Tells a guest that waits for it to go on.
     pub fn go_on(&mut self) -> Result<()> {
-        self.input.write_all(b"\n").and_then(|()| self.input.flush()).context("the guest does not listen")
+        self.input
+            .write_all(b"\n")
+            .and_then(|()| self.input.flush())
+            .context("the guest does not listen")
     }
 
     fn console(&self) -> String {
@@ -150,21 +170,41 @@ impl Machine {
 }
 
 fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
-    let Hardware { kernel, initramfs, options, memory_mib, accelerator, source, nbd_socket, .. } = hardware;
+    let Hardware {
+        kernel, initramfs, options, memory_mib, accelerator, source, nbd_socket, ..
+    } = hardware;
     // An emulated timer that comes late on a busy host is no broken timer: the kernel would panic.
     let mut arguments: Vec<String> = accelerator
         .arguments()
         .iter()
-        .chain(&["-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
+        .chain(&[
+            "-nic",
+            "none",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ])
         .map(|&word| word.to_owned())
         .collect();
     arguments.extend(["-m".into(), format!("{memory_mib}M")]);
     arguments.extend(["-kernel".into(), kernel.display().to_string()]);
     arguments.extend(["-initrd".into(), initramfs.display().to_string()]);
-    arguments.extend(["-append".into(), format!("console=ttyS0 panic=-1 quiet no_timer_check {options}")]);
-    let source = source.map(|source| format!("file={},if=virtio,format=raw,readonly=on", source.display()));
-    let served = |socket| format!("file=nbd+unix:///?socket={socket},if=virtio,format=raw,discard=unmap");
-    source.into_iter().chain(nbd_socket.map(served)).for_each(|disk| arguments.extend(["-drive".into(), disk]));
+    arguments.extend([
+        "-append".into(),
+        format!("console=ttyS0 panic=-1 quiet no_timer_check {options}"),
+    ]);
+    let source =
+        source.map(|source| format!("file={},if=virtio,format=raw,readonly=on", source.display()));
+    let served =
+        |socket| format!("file=nbd+unix:///?socket={socket},if=virtio,format=raw,discard=unmap");
+    source
+        .into_iter()
+        .chain(nbd_socket.map(served))
+        .for_each(|disk| arguments.extend(["-drive".into(), disk]));
     arguments
 }
 

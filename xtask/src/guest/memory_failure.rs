@@ -18,7 +18,13 @@ pub struct Args {
 /// Boots, waits, and prints what the guest said.
 pub fn run(args: &Args) -> Result<()> {
     let ground = Ground::with(&[Program::MemoryFailure], None)?;
-    let scene = Scene { name: "memory_failure", memory: args.memory, words: String::new(), source: None, server: None };
+    let scene = Scene {
+        name: "memory_failure",
+        memory: args.memory,
+        words: String::new(),
+        source: None,
+        server: None,
+    };
     let mut guest = ground.boot(&scene, &args.machine)?;
     let said = guest.wait_for("done")?;
     println!("\nmemory that fails in a guest of {} MiB", args.memory);

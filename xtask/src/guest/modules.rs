@@ -41,9 +41,12 @@ fn add(files: &BTreeMap<String, PathBuf>, name: &str, found: &mut Vec<Module>) -
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("ko") => std::fs::read(path).with_context(|| format!("cannot read {}", path.display())),
+        Some("ko") => {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        }
         Some("xz") => {
-            let output = Command::new("xz").arg("-dc").arg(path).output().context("cannot start xz")?;
+            let output =
+                Command::new("xz").arg("-dc").arg(path).output().context("cannot start xz")?;
             if !output.status.success() {
                 bail!("xz cannot read {}", path.display());
             }
@@ -56,18 +59,25 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Names in the `depends=` field of a module's `.modinfo`.
 fn needs(code: &[u8]) -> Vec<String> {
     const FIELD: &[u8] = b"\0depends=";
-    let Some(start) = code.windows(FIELD.len()).position(|window| window == FIELD) else { return Vec::new() };
-    let value: Vec<u8> = code[start + FIELD.len()..].iter().copied().take_while(|&byte| byte != 0).collect();
+    let Some(start) = code.windows(FIELD.len()).position(|window| window == FIELD) else {
+        return Vec::new();
+    };
+    let value: Vec<u8> =
+        code[start + FIELD.len()..].iter().copied().take_while(|&byte| byte != 0).collect();
     let value = String::from_utf8_lossy(&value).into_owned();
     value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn walk(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() && !path.is_symlink() {
             walk(&path, files)?;
-        } else if let Some((name, _)) = path.file_name().and_then(|name| name.to_str()?.split_once(".ko")) {
+        } else if let Some((name, _)) =
+            path.file_name().and_then(|name| name.to_str()?.split_once(".ko"))
+        {
             files.insert(name.replace('-', "_"), path.clone());
         }
     }

@@ -38,12 +38,15 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
     let debs = folder.join("debs");
     for fresh in [root, &debs] {
         if fresh.exists() {
-            std::fs::remove_dir_all(fresh).with_context(|| format!("cannot empty {}", fresh.display()))?;
+            std::fs::remove_dir_all(fresh)
+                .with_context(|| format!("cannot empty {}", fresh.display()))?;
         }
-        std::fs::create_dir_all(fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+        std::fs::create_dir_all(fresh)
+            .with_context(|| format!("cannot make {}", fresh.display()))?;
     }
     let apt = Apt::open(&folder.join("apt"))?;
-    let wanted: Vec<String> = std::iter::once(apt.behind(KERNEL)?).chain(OTHERS.map(str::to_owned)).collect();
+    let wanted: Vec<String> =
+        std::iter::once(apt.behind(KERNEL)?).chain(OTHERS.map(str::to_owned)).collect();
     apt.download(&wanted, &debs)?;
     for deb in files(&debs)? {
         shell::run(Command::new("dpkg").arg("-x").arg(&deb).arg(root))?;
@@ -53,11 +56,15 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
 
 /// The file of a shared library, wherever its package keeps it.
 pub fn library(root: &Path, name: &str) -> Option<PathBuf> {
-    ["lib", "usr/lib"].iter().map(|lib| root.join(lib).join("x86_64-linux-gnu").join(name)).find(|path| path.exists())
+    ["lib", "usr/lib"]
+        .iter()
+        .map(|lib| root.join(lib).join("x86_64-linux-gnu").join(name))
+        .find(|path| path.exists())
 }
 
 fn kernel_in(boot: &Path) -> Result<Option<String>> {
-    let names = files(boot)?.into_iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+    let names =
+        files(boot)?.into_iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
     Ok(names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned)).next())
 }
 
@@ -65,7 +72,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let listed = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let listed =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut paths = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)

@@ -31,7 +31,8 @@ impl Process {
         };
         command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         eprintln!("$ {}", shell::line(&command));
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child })
     }
 
@@ -42,7 +43,8 @@ impl Process {
 
     /// The lines the program writes, until it ends. Only once.
     pub fn lines(&mut self) -> Receiver<String> {
-        let output = BufReader::new(self.child.stdout.take().expect("it was piped, and is asked for once"));
+        let output =
+            BufReader::new(self.child.stdout.take().expect("it was piped, and is asked for once"));
         let (say, lines) = channel();
         std::thread::spawn(move || {
             for line in output.split(b'\n').map_while(Result::ok) {

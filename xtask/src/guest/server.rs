@@ -86,7 +86,14 @@ pub struct Compaction {
 /// Builds the optimised binary and says where it is.
 pub fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo("build");
-    cargo.args(["--release", "-p", packages::BINARY, "--bins", "--message-format", "json-render-diagnostics"]);
+    cargo.args([
+        "--release",
+        "-p",
+        packages::BINARY,
+        "--bins",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     built(&mut cargo)
 }
 
@@ -117,7 +124,8 @@ impl Server {
         for socket in [NBD_SOCKET, CONTROL_SOCKET] {
             let path = folder.join(socket);
             if path.exists() {
-                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                std::fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
         let sockets = ["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
@@ -157,8 +165,13 @@ impl Server {
         let socket = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
         let mut stream = UnixStream::connect(socket).context("the server does not answer")?;
         let body = format!("{{\"target\": {target}}}");
-        let head = format!("POST /v1/balloon HTTP/1.1\r\nhost: memzip\r\ncontent-length: {}\r\n", body.len());
-        stream.write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes()).context("it does not listen")?;
+        let head = format!(
+            "POST /v1/balloon HTTP/1.1\r\nhost: memzip\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        stream
+            .write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes())
+            .context("it does not listen")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).context("its answer broke off")?;
         if !answer.starts_with("HTTP/1.1 200") {
@@ -170,9 +183,15 @@ impl Server {
     fn ask<T: for<'de> Deserialize<'de>>(&self, what: &str) -> Result<T> {
         let mut command = Command::new(&self.binary);
         command.args([what, "--json", "--control", CONTROL_SOCKET]).current_dir(&self.folder);
-        let output = command.output().with_context(|| format!("cannot start `{}`", shell::line(&command)))?;
+        let output = command
+            .output()
+            .with_context(|| format!("cannot start `{}`", shell::line(&command)))?;
         if !output.status.success() {
-            bail!("`{}`: {}", shell::line(&command), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "`{}`: {}",
+                shell::line(&command),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("`{}` answered something unexpected", shell::line(&command)))
@@ -194,8 +213,10 @@ mod tests {
 
     #[test]
     fn the_program_is_found_in_cargos_messages() {
-        let library = r#"{"reason":"compiler-artifact","executable":null,"filenames":["/t/libx.rlib"]}"#;
-        let program = r#"{"reason":"compiler-artifact","executable":"/t/release/memzip","filenames":[]}"#;
+        let library =
+            r#"{"reason":"compiler-artifact","executable":null,"filenames":["/t/libx.rlib"]}"#;
+        let program =
+            r#"{"reason":"compiler-artifact","executable":"/t/release/memzip","filenames":[]}"#;
         assert_eq!(executable(library), None);
         assert_eq!(executable(program), Some(PathBuf::from("/t/release/memzip")));
         assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);

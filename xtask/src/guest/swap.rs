@@ -28,7 +28,8 @@ pub fn run(args: &Args) -> Result<()> {
     let ground = Ground::prepare(&args.guest)?;
     let server = ground.serve(&["--size", DISK, "--compact-background", "100"])?;
     let words = format!("percent={}", args.percent);
-    let scene = Scene { name: "swap", memory: args.memory, words, source: None, server: Some(&server) };
+    let scene =
+        Scene { name: "swap", memory: args.memory, words, source: None, server: Some(&server) };
     let mut guest = ground.boot(&scene, &args.guest.machine)?;
     guest.wait_for("full")?;
     let full = server.stat()?;
@@ -48,15 +49,22 @@ pub fn run(args: &Args) -> Result<()> {
     sound(&after)?;
     let count = |name: &str| said.iter().find_map(|line| counter(line, name));
     let (out, back) = (count("pswpout"), count("pswpin"));
-    let (out, back) = (out.context("the guest has no pswpout")?, back.context("the guest has no pswpin")?);
+    let (out, back) =
+        (out.context("the guest has no pswpout")?, back.context("the guest has no pswpin")?);
     if out == 0 || back == 0 {
         bail!("nothing was swapped: {out} pages out, {back} in");
     }
     println!("\nswap in a guest of {} MiB, filled to {} %", args.memory, args.percent);
     said.iter().for_each(|line| println!("  {line}"));
     println!("  pages swapped out {out}, in {back}");
-    let moved = [after.compaction.get("objects_moved"), after.vmstat.get("pgmigrate_success").copied().unwrap_or(0)];
-    println!("  meanwhile {compactions} compactions moved {} objects and {} frames", moved[0], moved[1]);
+    let moved = [
+        after.compaction.get("objects_moved"),
+        after.vmstat.get("pgmigrate_success").copied().unwrap_or(0),
+    ];
+    println!(
+        "  meanwhile {compactions} compactions moved {} objects and {} frames",
+        moved[0], moved[1]
+    );
     print("full", &full);
     print("after swapoff", &after);
     println!("verified: every page is what was written, before and after a third of them changed");

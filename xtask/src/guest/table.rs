@@ -70,8 +70,10 @@ impl Free {
     /// use, however far up the mark is. The smaller of the two sums is what the fragments are held against. Frames on per-CPU lists are not
     /// in `buddyinfo`; all committed free frames are in `free_frames`, and what of them is in no block of either kind is on a list.
     fn of_memzip(stat: &Stat) -> Result<Self> {
-        let mut blocks = FreeBlocks::parse(&stat.buddyinfo).context("memzip's buddyinfo is not as the kernel's")?;
-        let committed = stat.memory.get("free_frames").context("memzip does not tell its free frames")? / FRAME;
+        let mut blocks = FreeBlocks::parse(&stat.buddyinfo)
+            .context("memzip's buddyinfo is not as the kernel's")?;
+        let committed =
+            stat.memory.get("free_frames").context("memzip does not tell its free frames")? / FRAME;
         let fragments = blocks.frames() - blocks.frames_from(HUGE);
         blocks.blocks[0] += committed.saturating_sub(fragments) % (1 << HUGE);
         let allowed = stat.mem_limit.saturating_sub(stat.mem_used_total) / FRAME;
@@ -89,7 +91,8 @@ impl<'a> Report<'a> {
     /// Computes the rows.
     pub fn of(measured: &'a Measured) -> Result<Self> {
         let Measured { kernel, memzip, .. } = measured;
-        let [init, after] = ORIGINAL.map(|line| FreeBlocks::parse(line).expect("a line of buddyinfo"));
+        let [init, after] =
+            ORIGINAL.map(|line| FreeBlocks::parse(line).expect("a line of buddyinfo"));
         let original = [init, after].map(|zone| Free::of_kernel(&zone));
         let theirs = [&kernel.before, &kernel.after].map(|moment| Free::of_kernel(&moment.zone));
         let ours = [Free::of_memzip(&memzip.before)?, Free::of_memzip(&memzip.after)?];
@@ -97,7 +100,10 @@ impl<'a> Report<'a> {
         let mut rows = Vec::new();
         for order in [4, HUGE] {
             rows.extend((0..2).map(|moment| Row {
-                what: format!("free memory in blocks of order >= {order}, {} compaction", when[moment]),
+                what: format!(
+                    "free memory in blocks of order >= {order}, {} compaction",
+                    when[moment]
+                ),
                 unit: Unit::Share,
                 original: original[moment].share_from(order),
                 kernel: theirs[moment].share_from(order),
@@ -131,8 +137,16 @@ impl<'a> Report<'a> {
         };
         let (theirs, ours) = (theirs[1], ours[1]);
         rows.extend([
-            after("of it compressed data (compr_data_size)", Some(theirs.compr_data_size), Some(ours.compr_data_size)),
-            after("of it zspages (mem_used_total)", Some(theirs.mem_used_total), Some(ours.mem_used_total)),
+            after(
+                "of it compressed data (compr_data_size)",
+                Some(theirs.compr_data_size),
+                Some(ours.compr_data_size),
+            ),
+            after(
+                "of it zspages (mem_used_total)",
+                Some(theirs.mem_used_total),
+                Some(ours.mem_used_total),
+            ),
             after("resident memory of the whole server", None, ours.rss),
         ]);
         let goals = goals(&rows);
@@ -142,13 +156,18 @@ impl<'a> Report<'a> {
 
 /// What is held against the rows: the share of order 9 after compaction, and the memory held then.
 fn goals(rows: &[Row]) -> Vec<Goal> {
-    let after =
-        |what: &str| rows.iter().find(|row| row.what.starts_with(what) && row.what.ends_with("after compaction"));
-    let huge = after(&format!("free memory in blocks of order >= {HUGE}")).and_then(|row| row.memzip);
+    let after = |what: &str| {
+        rows.iter().find(|row| row.what.starts_with(what) && row.what.ends_with("after compaction"))
+    };
+    let huge =
+        after(&format!("free memory in blocks of order >= {HUGE}")).and_then(|row| row.memzip);
     let held = after("memory held").and_then(|row| Some((row.memzip?, row.kernel?)));
     vec![
         Goal {
-            what: format!("memzip has at least {:.0} % of its free memory in blocks of order >= {HUGE}", GOAL * 100.0),
+            what: format!(
+                "memzip has at least {:.0} % of its free memory in blocks of order >= {HUGE}",
+                GOAL * 100.0
+            ),
             met: huge.is_some_and(|share| share >= GOAL),
         },
         Goal {
@@ -180,7 +199,8 @@ impl fmt::Display for Report<'_> {
         let heads = ["original 2016".to_owned(), format!("kernel {release}"), "memzip".to_owned()];
         writeln!(f, "{:<58}{:>15}{:>18}{:>12}", "", heads[0], heads[1], heads[2])?;
         for Row { what, unit, original, kernel, memzip } in &self.rows {
-            let [original, kernel, memzip] = [original, kernel, memzip].map(|value| unit.show(*value));
+            let [original, kernel, memzip] =
+                [original, kernel, memzip].map(|value| unit.show(*value));
             writeln!(f, "{what:<58}{original:>15}{kernel:>18}{memzip:>12}")?;
         }
         writeln!(f, "\nblocks after compaction, orders 0 to 10")?;
@@ -204,10 +224,13 @@ impl fmt::Display for Report<'_> {
             kernel.after.mm_stat.pages_compacted
         )?;
         writeln!(f, "{}", NOTES.trim())?;
-        self.goals
-            .iter()
-            .try_for_each(|goal| writeln!(f, "goal {}: {}", if goal.met { "met" } else { "NOT MET" }, goal.what))?;
-        writeln!(f, "verified: the files left are byte for byte what was written, on both disks, after compaction")
+        self.goals.iter().try_for_each(|goal| {
+            writeln!(f, "goal {}: {}", if goal.met { "met" } else { "NOT MET" }, goal.what)
+        })?;
+        writeln!(
+            f,
+            "verified: the files left are byte for byte what was written, on both disks, after compaction"
+        )
     }
 }
 
@@ -253,7 +276,8 @@ mod tests {
 
     #[test]
     fn the_originals_shares_are_the_published_ones() {
-        let [init, after] = ORIGINAL.map(|line| Free::of_kernel(&FreeBlocks::parse(line).expect("a line")));
+        let [init, after] =
+            ORIGINAL.map(|line| Free::of_kernel(&FreeBlocks::parse(line).expect("a line")));
         assert_eq!([&init, &after].map(|free| percent(free.share_from(4))), ["7.9 %", "70.9 %"]);
         assert_eq!([&init, &after].map(|free| percent(free.share_from(5))), ["0.5 %", "50.7 %"]);
         assert_eq!([&init, &after].map(|free| percent(free.share_from(HUGE))), ["0.0 %", "0.0 %"]);
@@ -299,7 +323,8 @@ mod tests {
                 row("memory held per byte of files left, after compaction", 0.4, held),
             ]
         };
-        let met = |share, held| goals(&rows(share, held)).iter().map(|goal| goal.met).collect::<Vec<_>>();
+        let met =
+            |share, held| goals(&rows(share, held)).iter().map(|goal| goal.met).collect::<Vec<_>>();
         assert_eq!(met(0.99, 0.4), [true, true]);
         assert_eq!(met(0.97, 0.41), [false, false]);
         assert!(goals(&[]).iter().all(|goal| !goal.met), "nothing measured is nothing reached");

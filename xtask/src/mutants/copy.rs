@@ -52,7 +52,8 @@ impl Copy {
 
     fn write_if_different(&self, path: &Path) -> Result<()> {
         let (from, to) = (shell::root().join(path), self.root.join(path));
-        let wanted = std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let wanted =
+            std::fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
         if std::fs::read(&to).is_ok_and(|found| found == wanted) {
             return Ok(());
         }
@@ -79,7 +80,8 @@ pub fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
 /// The files of the working tree that git knows or would take.
 fn listed() -> Result<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(shell::root());
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(shell::root());
     let output = git.output().context("cannot start git")?;
     if !output.status.success() {
         bail!("git cannot list the files: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -97,20 +97,28 @@ impl Kind {
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = self.target.as_deref().unwrap_or("unit");
-        write!(f, "{} of {} ({target} tests, {})", self.name, self.package, self.kind.cfg().unwrap_or("plain"))
+        write!(
+            f,
+            "{} of {} ({target} tests, {})",
+            self.name,
+            self.package,
+            self.kind.cfg().unwrap_or("plain")
+        )
     }
 }
 
 /// All patches of a folder, by name.
 pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     paths.sort();
     paths
         .into_iter()
         .map(|path| {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             parse(&path, &text).with_context(|| format!("header of {}", path.display()))
         })
         .collect()
@@ -118,7 +126,8 @@ pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
 
 /// Reads a header.
 pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
-    let (mut guard, mut why, mut expected, mut may_hang) = (None, None, Vec::<Expected>::new(), None);
+    let (mut guard, mut why, mut expected, mut may_hang) =
+        (None, None, Vec::<Expected>::new(), None);
     let (mut package, mut kind, mut target) = (None, None, None);
     let (header, _) = text.split_once("--- a/").context("no diff (`--- a/...`)")?;
     for line in header.lines().filter(|line| !line.trim().is_empty() && !is_of_git(line)) {
@@ -140,13 +149,16 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
                 expected.push(Expected { test, finds: Vec::new() });
             }
             "finds" => {
-                let Expected { test, finds } = expected.last_mut().context("no test before finds")?;
+                let Expected { test, finds } =
+                    expected.last_mut().context("no test before finds")?;
                 if let Some(problem) = unspecific(&value, test) {
                     bail!("finds: {value}: {problem}");
                 }
                 finds.push(value);
             }
-            "hang" => may_hang = Some(Duration::from_secs(value.parse().context("hang counts seconds")?)),
+            "hang" => {
+                may_hang = Some(Duration::from_secs(value.parse().context("hang counts seconds")?))
+            }
             _ => bail!("unknown field {field}: {value}"),
         }
     }
@@ -215,19 +227,27 @@ index 1..2 100644
     #[test]
     fn a_header_gives_its_fields_and_tests() {
         let mutant = parse(Path::new("a/second-look.patch"), TEXT).expect("complete");
-        assert_eq!((mutant.name.as_str(), mutant.may_hang), ("second-look", Some(Duration::from_secs(20))));
+        assert_eq!(
+            (mutant.name.as_str(), mutant.may_hang),
+            ("second-look", Some(Duration::from_secs(20)))
+        );
         assert_eq!(mutant.patch, TEXT);
         assert_eq!(mutant.expected[0].finds, ["its own bytes"]);
         assert_eq!(mutant.expected[1].finds, ["freed twice", "Causality"]);
         let [first, second] = &mutant.expected[..] else { panic!("two tests") };
         let (first, second) = (&first.test, &second.test);
-        assert_eq!((first.kind, first.target.as_deref(), first.name.as_str()), (Kind::Loom, None, "loom_tests::s01"));
+        assert_eq!(
+            (first.kind, first.target.as_deref(), first.name.as_str()),
+            (Kind::Loom, None, "loom_tests::s01")
+        );
         assert_eq!((second.kind, second.target.as_deref()), (Kind::Plain, Some("races")));
     }
 
     #[test]
     fn a_failure_of_any_kind_is_not_what_is_expected() {
-        for vague in ["panicked", "left: 1", "left: (0, 10)", "loom_tests.rs", "s21", "assertion failed"] {
+        for vague in
+            ["panicked", "left: 1", "left: (0, 10)", "loom_tests.rs", "s21", "assertion failed"]
+        {
             let text = TEXT.replace("finds: freed twice", &format!("finds: {vague}"));
             assert!(parse(Path::new("x.patch"), &text).is_err(), "{vague}");
         }
@@ -239,7 +259,8 @@ index 1..2 100644
     #[test]
     fn a_header_that_lacks_something_is_an_error() {
         for field in ["guard", "why", "test", "kind", "package"] {
-            let short: Vec<&str> = TEXT.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
+            let short: Vec<&str> =
+                TEXT.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
             assert!(parse(Path::new("x.patch"), &short.join("\n")).is_err(), "{field}");
         }
         assert!(parse(Path::new("x.patch"), &TEXT.replace("kind: loom", "kind: luck")).is_err());

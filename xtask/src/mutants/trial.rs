@@ -38,14 +38,18 @@ pub enum Outcome {
 impl<'a> Trial<'a> {
     /// Builds the test.
     pub fn of(copy: &Copy, test: &'a Test) -> Result<Self> {
-        let output = build(copy, test).stderr(Stdio::piped()).output().context("cannot start cargo")?;
+        let output =
+            build(copy, test).stderr(Stdio::piped()).output().context("cannot start cargo")?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let errors: Vec<&str> =
-                said.lines().filter(|line| line.starts_with("error") || line.contains("-->")).collect();
+            let errors: Vec<&str> = said
+                .lines()
+                .filter(|line| line.starts_with("error") || line.contains("-->"))
+                .collect();
             bail!("does not compile: {}", errors.join("\n"));
         }
-        let (program, manifest) = executable(&output.stdout, test).with_context(|| format!("{test} was not built"))?;
+        let (program, manifest) =
+            executable(&output.stdout, test).with_context(|| format!("{test} was not built"))?;
         let folder = manifest.parent().map(Path::to_path_buf).context("a manifest in a folder")?;
         Ok(Trial { test, program, folder })
     }
@@ -53,7 +57,9 @@ impl<'a> Trial<'a> {
     /// Runs it, for so long at most.
     pub fn run(&self, patience: Duration) -> Result<Outcome> {
         let mut command = Command::new(&self.program);
-        command.args(["--exact", &self.test.name, "--show-output", "--test-threads=1"]).current_dir(&self.folder);
+        command
+            .args(["--exact", &self.test.name, "--show-output", "--test-threads=1"])
+            .current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.test.kind == Kind::Loom {
             command.env("LOOM_MAX_PREEMPTIONS", model::LOOM_PREEMPTIONS.to_string());
@@ -70,7 +76,9 @@ impl<'a> Trial<'a> {
 
 fn outcome(name: &str, succeeded: bool, said: String) -> Outcome {
     // libtest says `test NAME ... ` before a test runs; what follows may be missing when it ends the process.
-    let ran = said.lines().any(|line| line.strip_prefix("test ").is_some_and(|rest| rest.starts_with(name)));
+    let ran = said
+        .lines()
+        .any(|line| line.strip_prefix("test ").is_some_and(|rest| rest.starts_with(name)));
     match (ran, succeeded) {
         (false, _) => Outcome::NoSuchTest,
         (true, true) => Outcome::Held,
@@ -88,7 +96,10 @@ fn build(copy: &Copy, test: &Test) -> Command {
     if let Some(cfg) = test.kind.cfg() {
         cargo.arg("--release").env("RUSTFLAGS", model::flags(cfg));
         // A mutant is built once and run once: what a release spends on the last few percent is not earned back.
-        cargo.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
+        cargo.envs([
+            ("CARGO_PROFILE_RELEASE_LTO", "off"),
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+        ]);
     }
     cargo.env("CARGO_TARGET_DIR", copy.target(test.kind.cfg().unwrap_or("test")));
     cargo
@@ -97,13 +108,18 @@ fn build(copy: &Copy, test: &Test) -> Command {
 /// The test program and its package's manifest, from what cargo tells about each thing it built.
 fn executable(messages: &[u8], test: &Test) -> Option<(PathBuf, PathBuf)> {
     let wanted = test.target.as_deref();
-    serde_json::Deserializer::from_slice(messages).into_iter::<serde_json::Value>().flatten().find_map(|message| {
-        let program = message["executable"].as_str()?;
-        let target = &message["target"];
-        let is_wanted = wanted.is_none_or(|wanted| target["name"] == wanted);
-        let is_test = message["profile"]["test"] == true;
-        (is_wanted && is_test).then(|| (program.into(), message["manifest_path"].as_str().unwrap_or_default().into()))
-    })
+    serde_json::Deserializer::from_slice(messages)
+        .into_iter::<serde_json::Value>()
+        .flatten()
+        .find_map(|message| {
+            let program = message["executable"].as_str()?;
+            let target = &message["target"];
+            let is_wanted = wanted.is_none_or(|wanted| target["name"] == wanted);
+            let is_test = message["profile"]["test"] == true;
+            (is_wanted && is_test).then(|| {
+                (program.into(), message["manifest_path"].as_str().unwrap_or_default().into())
+            })
+        })
 }
 
 fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<String> {
@@ -138,8 +154,14 @@ mod tests {
     #[test]
     fn a_test_that_ends_its_process_has_failed_and_an_unknown_one_did_not_run() {
         let said = |text: &str| text.to_owned();
-        assert!(matches!(outcome("a::b", true, said("running 1 test\ntest a::b ... ok")), Outcome::Held));
-        assert!(matches!(outcome("a::b", false, said("test a::b ... FAILED")), Outcome::Failed { .. }));
+        assert!(matches!(
+            outcome("a::b", true, said("running 1 test\ntest a::b ... ok")),
+            Outcome::Held
+        ));
+        assert!(matches!(
+            outcome("a::b", false, said("test a::b ... FAILED")),
+            Outcome::Failed { .. }
+        ));
         assert!(matches!(outcome("a::b", false, said("test a::b ... ")), Outcome::Failed { .. }));
         assert!(matches!(outcome("a::b", true, said("running 0 tests")), Outcome::NoSuchTest));
     }
@@ -149,7 +171,12 @@ mod tests {
         let messages = br#"{"reason":"compiler-artifact","target":{"name":"other"},"profile":{"test":true},"executable":"/x","manifest_path":"/p/Cargo.toml"}
 {"reason":"compiler-artifact","target":{"name":"races"},"profile":{"test":true},"executable":"/y","manifest_path":"/p/Cargo.toml"}
 {"reason":"build-finished","success":true}"#;
-        let test = Test { kind: Kind::Plain, package: "p".into(), target: Some("races".into()), name: "t".into() };
+        let test = Test {
+            kind: Kind::Plain,
+            package: "p".into(),
+            target: Some("races".into()),
+            name: "t".into(),
+        };
         assert_eq!(executable(messages, &test), Some(("/y".into(), "/p/Cargo.toml".into())));
         assert_eq!(executable(b"", &test), None);
     }

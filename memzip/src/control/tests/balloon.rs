@@ -20,9 +20,15 @@ fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
     let change = fixture.balloon("{\"target\": \"auto\"}");
     assert_eq!((&*change.outcome, &*change.balloon.mode), ("following pressure", "auto"));
     let pressure = change.balloon.pressure.expect("it says what it follows");
-    assert!(pressure.source.ends_with("memory") || pressure.source.ends_with("memory.pressure"), "{pressure:?}");
+    assert!(
+        pressure.source.ends_with("memory") || pressure.source.ends_with("memory.pressure"),
+        "{pressure:?}"
+    );
     let change = fixture.balloon("{\"target\": \"off\"}");
-    assert_eq!((&*change.balloon.mode, change.balloon.actual, change.balloon.pressure), ("off", 0, None));
+    assert_eq!(
+        (&*change.balloon.mode, change.balloon.actual, change.balloon.pressure),
+        ("off", 0, None)
+    );
     fixture.disk.check().expect("nothing is lost");
 }
 
@@ -31,9 +37,16 @@ fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
     let fixture = Fixture::start(LIMITS);
     fixture.balloon("{\"target\": 4194304}");
     let most = fixture.subject.stat().movement.balloon.most;
-    for junk in
-        ["", "{}", "{\"target\": -1}", "{\"target\": 0.5}", "{\"target\": \"1G\"}", "{\"target\": null}", "[0]", "7"]
-    {
+    for junk in [
+        "",
+        "{}",
+        "{\"target\": -1}",
+        "{\"target\": 0.5}",
+        "{\"target\": \"1G\"}",
+        "{\"target\": null}",
+        "[0]",
+        "7",
+    ] {
         let (status, body) = fixture.post_to("/v1/balloon", junk);
         assert_eq!(status, 400, "{junk}: {body}");
         assert!(body.contains("target"), "{junk}: {body}");
@@ -66,7 +79,10 @@ fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
             }
             "fixed" => {
                 // It may have stopped short of memory that a batch for an older target held, or given some back to reclaim in the background.
-                assert!(balloon.actual <= balloon.target && balloon.target <= 24 << 20, "round {round}: {balloon:?}");
+                assert!(
+                    balloon.actual <= balloon.target && balloon.target <= 24 << 20,
+                    "round {round}: {balloon:?}"
+                );
                 // Alone one of a size that leaves enough is had whole.
                 let again = movers.set_balloon(Fixed(3 << 20)).expect("it is not refused");
                 assert_eq!(again.balloon.actual, 3 << 20, "round {round}: {again:?}");
@@ -81,19 +97,29 @@ fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
 #[test]
 fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
     let (disk, subject, folder) = Fixture::parts_with_limit(None);
-    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject)).expect("it starts");
+    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject))
+        .expect("it starts");
     let fixture = Fixture { disk, subject, _plane: plane, folder };
     let change = fixture.balloon("{\"target\": 8388608}");
-    assert_eq!((&*change.outcome, change.balloon.actual), ("reached, at the most the arena can lend now", 0));
+    assert_eq!(
+        (&*change.outcome, change.balloon.actual),
+        ("reached, at the most the arena can lend now", 0)
+    );
     fixture.fill_and_thin();
     let held = fixture.subject.movers().balloon_report().held;
     let change = fixture.balloon("{\"target\": 1099511627776}");
     let balloon = &change.balloon;
-    assert!(balloon.actual <= held && balloon.held + change.freed <= held, "{held} held before: {change:?}");
+    assert!(
+        balloon.actual <= held && balloon.held + change.freed <= held,
+        "{held} held before: {change:?}"
+    );
     assert_eq!(fixture.subject.stat().memory.sum(), fixture.subject.stat().mem_total);
     fixture.disk.check().expect("nothing is lost");
 
     let config = MoverConfig { balloon: Fixed(1 << 20), ..MoverConfig::default() };
-    let refused = format!("{:#}", Movers::start(&fixture.disk, config).expect_err("there is nothing to take it from"));
+    let refused = format!(
+        "{:#}",
+        Movers::start(&fixture.disk, config).expect_err("there is nothing to take it from")
+    );
     assert!(refused.contains("--mem-limit"), "{refused}");
 }

@@ -59,7 +59,8 @@ fn a_target_that_was_set_and_is_not_reached_counts_at_once() {
     let (balloon, host) = balloon_of(&zone, Unit::Frames);
     let slow = balloon.aim(FrameCount(2000)).expect("from outside");
     let other = Arc::clone(&balloon);
-    let newer = std::thread::spawn(move || other.set_target(FrameCount(7))).join().expect("no panic");
+    let newer =
+        std::thread::spawn(move || other.set_target(FrameCount(7))).join().expect("no panic");
     assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 7));
     let change = slow.reach();
     assert_eq!((change.stop, change.actual.0, balloon.stats().target.0), (Stop::Superseded, 7, 7));
@@ -84,7 +85,10 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
         }
         fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
             let balloon = self.balloon.lock().expect("no panic").upgrade().expect("alive");
-            assert!(balloon.device.try_lock().is_some() && balloon.held.try_lock().is_some(), "a lock is held");
+            assert!(
+                balloon.device.try_lock().is_some() && balloon.held.try_lock().is_some(),
+                "a lock is held"
+            );
             self.asked.store(true, SeqCst);
             FrameCount(0)
         }
@@ -107,7 +111,11 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let reserve = usize::try_from(zone.watermarks().min.0).expect("small");
     others.truncate(others.len() - reserve - 4);
     let change = balloon.set_target(FrameCount(10));
-    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 4), "the reserve stays");
+    assert_eq!(
+        (change.stop, change.actual.0),
+        (Stop::NoMemory(Shortage::Reserve), 4),
+        "the reserve stays"
+    );
     check(&balloon, &host);
 }
 
@@ -118,8 +126,11 @@ fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told(
     let (balloon, host) = balloon_of(&zone, Unit::Frames);
     let count = 3 * BATCH as u64;
     assert_eq!(balloon.set_target(FrameCount(count)).stop, Stop::Reached);
-    let sizes: Vec<_> =
-        host.log().iter().map(|message| matches!(message, Message::Inflate(p) if p.len() == BATCH)).collect();
+    let sizes: Vec<_> = host
+        .log()
+        .iter()
+        .map(|message| matches!(message, Message::Inflate(p) if p.len() == BATCH))
+        .collect();
     assert_eq!(sizes, [true; 3], "three messages of 256 frames each");
     host.forget();
     let in_messages = Arc::new(AtomicBool::new(true));
@@ -168,7 +179,8 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
     host.hook(move |_| {
         if once.swap(false, SeqCst) {
             let second = Arc::clone(&second);
-            *slot.lock().expect("no panic") = Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
+            *slot.lock().expect("no panic") =
+                Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
             // It has set the target when the gap of the older goal is gone; it then waits for the device lock, which we hold.
             while first.held.lock().target() != FrameCount(10) {
                 std::thread::yield_now();
@@ -179,7 +191,11 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
     assert_eq!((change.stop, change.target.0), (Stop::Superseded, 2000));
     let newer = newer.lock().expect("no panic").take().expect("spawned").join().expect("no panic");
     assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 10));
-    assert_eq!(balloon.stats().inflated_total, BATCH as u64, "one batch, not the whole of the older target");
+    assert_eq!(
+        balloon.stats().inflated_total,
+        BATCH as u64,
+        "one batch, not the whole of the older target"
+    );
     host.unhook();
     check(&balloon, &host);
 }
@@ -194,9 +210,17 @@ fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
         let change = balloon.set_target(FrameCount(2000));
         assert_eq!(change.stop, Stop::Refused(Refusal::Declined { why: "as the test wants" }));
         assert_eq!((change.actual.0, zone.stats().in_use.0), (600, 600));
-        assert_eq!((host.refuse.load(SeqCst), balloon.stats().host_refusals), (0, 1), "asked once, not in a loop");
+        assert_eq!(
+            (host.refuse.load(SeqCst), balloon.stats().host_refusals),
+            (0, 1),
+            "asked once, not in a loop"
+        );
         check(&balloon, &host);
-        assert_eq!(balloon.set_target(FrameCount(2000)).stop, Stop::Reached, "the next time it takes them");
+        assert_eq!(
+            balloon.set_target(FrameCount(2000)).stop,
+            Stop::Reached,
+            "the next time it takes them"
+        );
         check(&balloon, &host);
     }
 }
@@ -205,7 +229,9 @@ fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
 #[test]
 fn the_os_refuses_what_is_not_ours_to_give() {
     let zone = zone();
-    let balloon = Balloon::new(Arc::clone(&zone), Arc::new(crate::OsHost), BalloonConfig::default()).expect("room");
+    let balloon =
+        Balloon::new(Arc::clone(&zone), Arc::new(crate::OsHost), BalloonConfig::default())
+            .expect("room");
     let change = balloon.set_target(FrameCount(600));
     assert!(matches!(change.stop, Stop::Refused(Refusal::Lend(_))), "{change:?}");
     assert_eq!((change.actual.0, zone.stats().in_use.0), (0, 0));
@@ -220,7 +246,9 @@ fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
     let seen = Arc::clone(&answers);
     host.hook(move |_| {
         let balloon = again.upgrade().expect("alive");
-        seen.lock().expect("no panic").push((balloon.set_target(FrameCount(1)).stop, balloon.stats().target.0));
+        seen.lock()
+            .expect("no panic")
+            .push((balloon.set_target(FrameCount(1)).stop, balloon.stats().target.0));
     });
     assert_eq!(balloon.set_target(FrameCount(5)).stop, Stop::Reached);
     assert_eq!(*answers.lock().expect("no panic"), [(Stop::Reentered, 5)]);
@@ -233,7 +261,9 @@ fn a_host_that_panics_leaves_nothing_behind() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
     host.hook(|_| panic!("a host's own bug"));
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| balloon.set_target(FrameCount(600))));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        balloon.set_target(FrameCount(600))
+    }));
     assert!(caught.is_err());
     host.unhook();
     assert_eq!(zone.stats().in_use.0, 0, "the batch went back as the stack unwound");
@@ -251,7 +281,10 @@ fn what_the_zone_refuses_is_told() {
     assert_eq!((change.stop, change.actual), (Stop::Reached, balloon.most()));
     assert_eq!(balloon.stats().blocks, 0, "a whole block would take the reserve");
     let all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
-    assert_eq!(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).err(), Some(AllocError::NoFrames));
+    assert_eq!(
+        zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).err(),
+        Some(AllocError::NoFrames)
+    );
     assert_eq!(all.len() as u64, zone.watermarks().min.0);
     assert!(zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).is_err());
     check(&balloon, &host);

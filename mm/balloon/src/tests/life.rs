@@ -19,7 +19,10 @@ fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
     assert_eq!((Arc::strong_count(&zone), Arc::strong_count(&host)), (references, 1));
     assert_eq!((zone.shrinkable().0, zone.stats().in_use.0), (0, 0));
     owners.pop();
-    assert!(Balloon::new(Arc::clone(&zone), host, BalloonConfig::default()).is_ok(), "one number is enough");
+    assert!(
+        Balloon::new(Arc::clone(&zone), host, BalloonConfig::default()).is_ok(),
+        "one number is enough"
+    );
 }
 
 /// R-162, F3, L-06: nothing is shared between balloons, and nothing outlives one.
@@ -38,7 +41,11 @@ fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
         check(&balloon, &host);
         drop(balloon);
         assert!(host.has().is_empty(), "the host gave everything back first");
-        assert_eq!((zone.stats().in_use.0, second_host.has().len() as u64), (round, round), "the other is untouched");
+        assert_eq!(
+            (zone.stats().in_use.0, second_host.has().len() as u64),
+            (round, round),
+            "the other is untouched"
+        );
         drop(second);
     }
     zone.trim();

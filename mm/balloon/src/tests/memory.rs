@@ -6,7 +6,9 @@ use crate::{Lends, Shortage, Stop};
 /// Memory that is there and unused goes first, also when it lies scattered: room that holds nothing frees nothing.
 #[test]
 fn what_the_zone_holds_goes_before_what_was_never_used() {
-    for (unit, movable) in [(Unit::BlocksFirst, true), (Unit::Frames, true), (Unit::BlocksFirst, false)] {
+    for (unit, movable) in
+        [(Unit::BlocksFirst, true), (Unit::Frames, true), (Unit::BlocksFirst, false)]
+    {
         let zone = if movable { zone() } else { still_zone() };
         // Four pageblocks were used; every eighth frame still is, and cannot be moved.
         let mut used: Vec<_> = (0..2048).filter_map(|_| one(&zone)).collect();
@@ -44,7 +46,11 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
         zone.drain();
         assert_eq!(balloon.most().0, 512);
         let change = balloon.set_target(FrameCount(u64::MAX));
-        assert_eq!((change.stop, change.target.0, change.actual.0), (Stop::Reached, 512, 512), "{unit:?}");
+        assert_eq!(
+            (change.stop, change.target.0, change.actual.0),
+            (Stop::Reached, 512, 512),
+            "{unit:?}"
+        );
         let stats = zone.stats();
         assert_eq!((stats.committed.0, stats.lent.0, stats.in_use.0), (1024, 512, 1024));
         check(&balloon, &host);
@@ -57,7 +63,11 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
         let _taken: Vec<_> = (0..400).filter_map(|_| one(&zone)).collect();
         zone.drain();
         let change = aim.reach();
-        assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Memory), 624), "{unit:?}");
+        assert_eq!(
+            (change.stop, change.actual.0),
+            (Stop::NoMemory(Shortage::Memory), 624),
+            "{unit:?}"
+        );
         assert_eq!(zone.stats().committed.0, 1024);
         check(&balloon, &host);
     }
@@ -73,7 +83,10 @@ fn the_balloons_records_are_the_zones_book_keeping() {
         let before = (balloon.stats().record_bytes, zone.stats().descriptor_bytes);
         let isolated = listed(&balloon).last().and_then(|&pfn| zone.isolate(pfn)).expect("movable");
         let after = (balloon.stats().record_bytes, zone.stats().descriptor_bytes);
-        assert!(before.0 >= 3000 / 8 && after.0 > before.0, "a set of isolated frames, too: {before:?} {after:?}");
+        assert!(
+            before.0 >= 3000 / 8 && after.0 > before.0,
+            "a set of isolated frames, too: {before:?} {after:?}"
+        );
         assert_eq!(after.1 - before.1, after.0 - before.0);
         drop(isolated);
         check(&balloon, &host);

@@ -33,7 +33,11 @@ fn r152_inflated_frames_are_movable_and_lead_to_their_balloon() {
     let isolated = zone.isolate(pfn).expect("movable");
     assert!(zone.isolate(pfn).is_none(), "one at a time");
     let stats = balloon.stats();
-    assert_eq!((stats.actual.0, stats.frames.0, stats.isolated.0), (3, 3, 1), "an isolated frame counts once");
+    assert_eq!(
+        (stats.actual.0, stats.frames.0, stats.isolated.0),
+        (3, 3, 1),
+        "an isolated frame counts once"
+    );
     assert_eq!(host.has(), balloon.pieces(), "the host still has it");
     drop(isolated);
     assert_eq!((balloon.stats().actual.0, balloon.stats().isolated.0), (3, 0));
@@ -53,8 +57,15 @@ fn r157_the_host_gets_the_new_frame_before_it_gives_the_old_one_back() {
     assert!(move_one(&zone, old));
     host.unhook();
     let new = *listed(&balloon).iter().find(|&&pfn| pfn < old).expect("it moved down");
-    assert_eq!(host.log(), [Message::Inflate(vec![piece(new)]), Message::Deflate(vec![piece(old)])]);
-    assert_eq!(*free_in_messages.lock().expect("no panic"), [false, false], "R-159: not free before the message");
+    assert_eq!(
+        host.log(),
+        [Message::Inflate(vec![piece(new)]), Message::Deflate(vec![piece(old)])]
+    );
+    assert_eq!(
+        *free_in_messages.lock().expect("no panic"),
+        [false, false],
+        "R-159: not free before the message"
+    );
     assert!(zone.get(old).is_none(), "free after it");
     let stats = balloon.stats();
     assert_eq!((stats.migrated_total, stats.actual.0, stats.inflated_total), (1, 3, 3));
@@ -183,6 +194,10 @@ fn a_host_that_panics_when_it_gives_a_moved_frame_back_does_no_harm() {
     assert_eq!(others.len(), 1160, "the limit is what it was");
     drop(others);
     drop(balloon);
-    assert_eq!((zone.stats().in_use.0, zone.stats().lent.0), (0, 0), "nor is anything lost at the end");
+    assert_eq!(
+        (zone.stats().in_use.0, zone.stats().lent.0),
+        (0, 0),
+        "nor is anything lost at the end"
+    );
     zone.check().expect("consistent");
 }

@@ -134,7 +134,11 @@ impl<'z> World<'z> {
         let stats = self.balloon.stats();
         assert_eq!(self.zone.stats().lent, stats.actual);
         assert_eq!(stats.isolated.0, self.isolated.len() as u64);
-        assert_eq!(self.zone.stats().in_use.0, stats.actual.0 + self.others.len() as u64, "no frame lost or invented");
+        assert_eq!(
+            self.zone.stats().in_use.0,
+            stats.actual.0 + self.others.len() as u64,
+            "no frame lost or invented"
+        );
     }
 }
 

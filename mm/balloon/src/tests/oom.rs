@@ -42,7 +42,8 @@ fn a_balloon_of_blocks_gives_a_whole_block() {
 fn a_balloon_told_not_to_gives_nothing() {
     let zone = zone_of(4096, Some(600));
     let host = Arc::new(Recorder::default());
-    let config = BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0), ..BalloonConfig::default() };
+    let config =
+        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0), ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
     assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
@@ -59,8 +60,16 @@ fn inflating_does_not_deflate_itself() {
     assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let change = balloon.set_target(FrameCount(400));
-    assert_eq!((change.stop, change.actual.0), (Stop::NoMemory(Shortage::Reserve), 300), "inflating deflates nothing");
-    assert_eq!(balloon.squeeze(FrameCount(100)), FrameCount(0), "nor does asking others to make room");
+    assert_eq!(
+        (change.stop, change.actual.0),
+        (Stop::NoMemory(Shortage::Reserve), 300),
+        "inflating deflates nothing"
+    );
+    assert_eq!(
+        balloon.squeeze(FrameCount(100)),
+        FrameCount(0),
+        "nor does asking others to make room"
+    );
     assert_eq!((balloon.stats().oom_deflated_total, balloon.stats().actual.0), (0, 300));
     check(&balloon, &host);
 }
@@ -71,7 +80,8 @@ fn giving_way_does_not_raise_the_target() {
     let zone = zone_of(4096, Some(1000));
     let (balloon, host) = balloon_of(&zone, Unit::Frames);
     assert_eq!(balloon.set_target(FrameCount(2)).stop, Stop::Reached);
-    let isolated: Vec<_> = listed(&balloon).into_iter().map(|pfn| zone.isolate(pfn).expect("movable")).collect();
+    let isolated: Vec<_> =
+        listed(&balloon).into_iter().map(|pfn| zone.isolate(pfn).expect("movable")).collect();
     assert_eq!(balloon.deflate().stop, Stop::Isolated { left: FrameCount(2) });
     assert_eq!(zone.shrink(FrameCount(1), &NoLocksHeld::promise()), FrameCount(0));
     assert_eq!(balloon.stats().target, FrameCount(0));
@@ -89,7 +99,11 @@ fn a_balloon_takes_nothing_of_a_poisoned_zone() {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(take)).expect_err("nothing is reserved");
     let refused = Stop::NoMemory(Shortage::Zone(frames::AllocError::Poisoned));
     assert_eq!(balloon.set_target(FrameCount(1200)).stop, refused);
-    assert_eq!(balloon.set_target(FrameCount(0)).stop, Stop::Reached, "what the host has comes back");
+    assert_eq!(
+        balloon.set_target(FrameCount(0)).stop,
+        Stop::Reached,
+        "what the host has comes back"
+    );
     assert_eq!((balloon.stats().actual.0, zone.stats().lost.0), (0, 600));
     drop(host);
 }

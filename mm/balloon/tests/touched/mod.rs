@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
-use frames::{Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, Reclaim, Shape, Zone, ZoneConfig};
+use frames::{
+    Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, Reclaim, Shape, Zone,
+    ZoneConfig,
+};
 
 /// A zone that keeps the memory of all free pageblocks, so that only the balloon can be what gives it away.
 pub fn zone(bytes: u64) -> Arc<Zone> {
@@ -19,7 +22,8 @@ pub fn zone(bytes: u64) -> Arc<Zone> {
 /// Writes so many bytes into frames and frees them again.
 pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
     let owner = zone.reserve_owner().expect("a number");
-    let extents = Extents::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous).expect("address space");
+    let extents = Extents::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous)
+        .expect("address space");
     let ids: Vec<_> = (0..bytes / FRAME_SIZE as u64)
         .map(|_| {
             let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");

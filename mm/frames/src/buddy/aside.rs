@@ -22,7 +22,9 @@ impl Buddy {
     /// Whether two wholly free pageblocks may form one block: not across the border of what is set aside or isolated.
     pub(crate) fn can_join(&self, tables: &Tables, one: BlockIndex, other: BlockIndex) -> bool {
         let isolated = |block| tables.blocks.facts(block).isolated;
-        !isolated(one) && !isolated(other) && self.region.contains(&one.0) == self.region.contains(&other.0)
+        !isolated(one)
+            && !isolated(other)
+            && self.region.contains(&one.0) == self.region.contains(&other.0)
     }
 
     /// Two wholly free pageblocks that form a block of the largest order: the first one of the lowest such pair.
@@ -32,11 +34,14 @@ impl Buddy {
         }
         // What was never used is in no set. The first half may be just below the mark.
         let free = |block: BlockIndex| {
-            let free = tables.idle.contains(block) || tables.released.contains(block) || block.0 >= self.online;
+            let free = tables.idle.contains(block)
+                || tables.released.contains(block)
+                || block.0 >= self.online;
             free && !self.region.contains(&block.0)
         };
         let across = BlockIndex(self.online & !1);
-        let pairs = [across, BlockIndex(across.0 + 2)].into_iter().filter(|pair| pair.0 + 1 < tables.len);
+        let pairs =
+            [across, BlockIndex(across.0 + 2)].into_iter().filter(|pair| pair.0 + 1 < tables.len);
         pairs.into_iter().find(|&pair| free(pair) && free(BlockIndex(pair.0 + 1)))
     }
 
@@ -68,7 +73,11 @@ impl Buddy {
     }
 
     /// Makes sure that a pageblock below the high-water mark has frames: if its memory went back to the OS, or it never had any, it is committed.
-    pub(crate) fn make_present(&mut self, tables: &Tables, block: BlockIndex) -> Result<(), NotNow> {
+    pub(crate) fn make_present(
+        &mut self,
+        tables: &Tables,
+        block: BlockIndex,
+    ) -> Result<(), NotNow> {
         let facts = tables.blocks.facts(block);
         if facts.residence == Residence::Released && !self.may_commit(self.online, 1) {
             return Err(NotNow::Limit);
@@ -148,7 +157,13 @@ impl Buddy {
 
     /// Takes every free frame of `first..end`, which lies in one pageblock, as far as the memory limit allows. Each is in use as a single frame afterwards,
     /// with one reference, and counts against what was reserved.
-    pub(crate) fn take_range(&mut self, tables: &Tables, first: Pfn, end: Pfn, mut taken: impl FnMut(Pfn)) {
+    pub(crate) fn take_range(
+        &mut self,
+        tables: &Tables,
+        first: Pfn,
+        end: Pfn,
+        mut taken: impl FnMut(Pfn),
+    ) {
         let mut next = first;
         while let Some(found) = tables.blocks.next_free(next, end) {
             let (head, order) = free_block_of(tables, found);
@@ -189,6 +204,7 @@ impl Buddy {
 /// The free block a free frame is in.
 fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
     let heads = Order::SINGLE.and_larger().map(|order| (Pfn(pfn.0 & !(order.frames() - 1)), order));
-    let found = heads.into_iter().find(|&(head, order)| tables.frames.state(head) == State::free(order));
+    let found =
+        heads.into_iter().find(|&(head, order)| tables.frames.state(head) == State::free(order));
     found.unwrap_or_else(|| panic!("{pfn} is free but in no free block"))
 }

@@ -65,7 +65,8 @@ impl Buddy {
     /// The same when so many frames are reserved.
     fn frame_limit_beside(&self, reservations: u64) -> Option<u64> {
         let kept = |limit| reserve_of(limit) + kept_for_records(reservations);
-        let by_memory = self.memory.limit.map(|limit| self.frames_within(limit).saturating_sub(kept(limit)));
+        let by_memory =
+            self.memory.limit.map(|limit| self.frames_within(limit).saturating_sub(kept(limit)));
         let by_count = self.limit.map(|limit| limit.0);
         by_count.into_iter().chain(by_memory).min()
     }
@@ -105,7 +106,8 @@ impl Buddy {
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
         let sum = self.reservations.saturating_add(frames);
         let wanted = self.counted().saturating_add(frames);
-        let fits = !self.is_poisoned() && self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
+        let fits =
+            !self.is_poisoned() && self.frame_limit_beside(sum).is_none_or(|most| wanted <= most);
         if fits {
             self.reservations = sum;
         }
@@ -148,7 +150,9 @@ impl Buddy {
         }
         let taken = self.memory_bytes().max(needed);
         match self.memory.limit {
-            Some(limit) if limit.checked_sub(taken).is_none_or(|room| room < bytes) => Err(AllocError::Limit),
+            Some(limit) if limit.checked_sub(taken).is_none_or(|room| room < bytes) => {
+                Err(AllocError::Limit)
+            }
             _ => {
                 self.memory.charged += bytes;
                 Ok(())
@@ -175,7 +179,8 @@ impl Buddy {
 
     /// The same for a range that may span pageblocks: all of it or nothing.
     pub(super) fn can_reach(&self, tables: &Tables, first: Pfn, count: u32) -> bool {
-        let more: u64 = parts(first, count).map(|(pfn, here)| u64::from(self.beyond(tables, pfn, here))).sum();
+        let more: u64 =
+            parts(first, count).map(|(pfn, here)| u64::from(self.beyond(tables, pfn, here))).sum();
         more <= self.reachable()
     }
 
@@ -185,7 +190,10 @@ impl Buddy {
             let more = self.beyond(tables, pfn, here);
             if more > 0 {
                 let facts = tables.blocks.facts(pfn.block());
-                tables.blocks.set_facts(pfn.block(), crate::pageblock::Facts { reach: facts.reach + more, ..facts });
+                tables.blocks.set_facts(
+                    pfn.block(),
+                    crate::pageblock::Facts { reach: facts.reach + more, ..facts },
+                );
                 self.memory.reached += u64::from(more);
             }
         }
@@ -193,7 +201,9 @@ impl Buddy {
 
     /// Frames that would be reached in addition if these, in one pageblock, were taken.
     fn beyond(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
-        let end = (first.offset_in_block() + count).next_multiple_of(self.memory.grain).min(PAGEBLOCK_FRAMES);
+        let end = (first.offset_in_block() + count)
+            .next_multiple_of(self.memory.grain)
+            .min(PAGEBLOCK_FRAMES);
         end.saturating_sub(tables.blocks.facts(first.block()).reach)
     }
 
@@ -209,11 +219,19 @@ impl Buddy {
     }
 
     /// The lowest pageblock of a type with a free frame that can be taken without passing the limit.
-    pub(super) fn lowest_available(&self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
+    pub(super) fn lowest_available(
+        &self,
+        tables: &Tables,
+        migrate_type: MigrateType,
+    ) -> Option<BlockIndex> {
         let blocks = &tables.available[migrate_type.index()];
         let mut block = blocks.lowest()?;
         // All but a few pageblocks are reached as a whole, so the first one nearly always has such a frame.
-        while tables.blocks.first_free(block).is_none_or(|pfn| self.within_reach(tables, pfn, 1) == 0) {
+        while tables
+            .blocks
+            .first_free(block)
+            .is_none_or(|pfn| self.within_reach(tables, pfn, 1) == 0)
+        {
             block = blocks.lowest_from(block.0 + 1)?;
         }
         Some(block)

@@ -81,13 +81,17 @@ impl<'z> Candidates<'z> {
     fn pass(&mut self, deadline: Deadline) {
         let mut best = BinaryHeap::with_capacity(PASS);
         let (mut end, mut looked) = (u32::MAX, 0_u32);
-        while let Some(block) = self.zone.tables.in_use.highest_below(end, Some(&self.zone.tables.skip)) {
+        while let Some(block) =
+            self.zone.tables.in_use.highest_below(end, Some(&self.zone.tables.skip))
+        {
             end = block.0;
             looked += 1;
             if looked.is_multiple_of(LOOK) && deadline.has_passed() {
                 return;
             }
-            let Some(rank) = self.rank(block).filter(|&rank| self.last.is_none_or(|last| rank > last)) else {
+            let Some(rank) =
+                self.rank(block).filter(|&rank| self.last.is_none_or(|last| rank > last))
+            else {
                 continue;
             };
             if best.len() < PASS {
@@ -105,13 +109,21 @@ impl<'z> Candidates<'z> {
         let tables = &self.zone.tables;
         if self.order <= Order::PAGEBLOCK {
             let other = tables.blocks.facts(block).migrate_type != self.migrate_type;
-            return Some(Rank::new(other && self.order < Order::PAGEBLOCK, self.used(block)?, block));
+            return Some(Rank::new(
+                other && self.order < Order::PAGEBLOCK,
+                self.used(block)?,
+                block,
+            ));
         }
         let lower = BlockIndex(block.0 & !1);
         // Once for a pair: from its lower half, if that is in use.
         let counted = block != lower && tables.in_use.contains(lower);
         let pair = !counted && lower.0 + 1 < tables.len;
-        Some(Rank::new(false, pair.then(|| self.used(lower))?? + self.used(BlockIndex(lower.0 + 1))?, lower))
+        Some(Rank::new(
+            false,
+            pair.then(|| self.used(lower))?? + self.used(BlockIndex(lower.0 + 1))?,
+            lower,
+        ))
     }
 
     /// Frames in use in a pageblock; `None` where no block may be made.
@@ -122,6 +134,10 @@ impl<'z> Candidates<'z> {
         if tables.skip.contains(block) || facts.isolated || self.region.contains(&block.0) {
             return None;
         }
-        Some(if facts.residence == Residence::Committed { PAGEBLOCK_FRAMES - facts.free } else { 0 })
+        Some(if facts.residence == Residence::Committed {
+            PAGEBLOCK_FRAMES - facts.free
+        } else {
+            0
+        })
     }
 }

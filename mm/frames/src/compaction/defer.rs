@@ -65,11 +65,19 @@ mod tests {
             deferrals.failed(order);
             skipped.push((0..).take_while(|_| deferrals.turn(order) == Turn::Defer).count());
         }
-        assert_eq!(skipped, [1, 2, 4, 8, 16, 32, 64, 64, 64], "requests put off after each attempt in vain");
+        assert_eq!(
+            skipped,
+            [1, 2, 4, 8, 16, 32, 64, 64, 64],
+            "requests put off after each attempt in vain"
+        );
         assert_eq!(deferrals.turn(Order::SINGLE), Turn::Try, "each order for itself");
         assert_eq!(deferrals.turn(order), Turn::TryAfresh);
         deferrals.failed(order);
         deferrals.succeeded(Order::MAX);
-        assert_eq!(deferrals.turn(order), Turn::Try, "a success with a larger block is one with this");
+        assert_eq!(
+            deferrals.turn(order),
+            Turn::Try,
+            "a success with a larger block is one with this"
+        );
     }
 }

@@ -38,7 +38,11 @@ pub(super) enum Attempt {
 
 impl Zone {
     /// Makes a block of this order and takes it.
-    pub(crate) fn compact_direct(&self, order: Order, migrate_type: MigrateType) -> Result<Pfn, Outcome> {
+    pub(crate) fn compact_direct(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+    ) -> Result<Pfn, Outcome> {
         if !self.is_suitable(order) {
             return Err(Outcome::Skipped);
         }
@@ -76,15 +80,25 @@ impl Zone {
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
         let Some(buddy) = self.buddy.lock_sound() else { return false };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
-        usable.0.saturating_sub(buddy.charged) >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
+        usable.0.saturating_sub(buddy.charged)
+            >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 
-    pub(crate) fn capture(&self, order: Order, migrate_type: MigrateType, deadline: Deadline) -> Result<Pfn, Outcome> {
+    pub(crate) fn capture(
+        &self,
+        order: Order,
+        migrate_type: MigrateType,
+        deadline: Deadline,
+    ) -> Result<Pfn, Outcome> {
         let mut candidates = Candidates::new(self, order, migrate_type);
         loop {
             let round = candidates.next(deadline);
             if round.is_empty() {
-                return Err(if deadline.has_passed() { Outcome::OutOfTime } else { Outcome::NoSuitable });
+                return Err(if deadline.has_passed() {
+                    Outcome::OutOfTime
+                } else {
+                    Outcome::NoSuitable
+                });
             }
             let mut ranges = Vec::new();
             for &block in round {
@@ -96,7 +110,9 @@ impl Zone {
                     self.set_hint(block);
                 }
                 let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
-                ranges.extend(costs.iter().zip(firsts).filter_map(|(cost, first)| Some(((*cost)?, first))));
+                ranges.extend(
+                    costs.iter().zip(firsts).filter_map(|(cost, first)| Some(((*cost)?, first))),
+                );
             }
             ranges.sort_unstable();
             ranges.truncate(RANGES);
@@ -125,7 +141,9 @@ impl Zone {
     pub(super) fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
         let mut bare = Vec::new();
         for half in [first.block(), BlockIndex(first.block().0 + 1)] {
-            let Some(mut buddy) = self.buddy.lock_sound() else { return Attempt::Over(Outcome::Skipped) };
+            let Some(mut buddy) = self.buddy.lock_sound() else {
+                return Attempt::Over(Outcome::Skipped);
+            };
             // At most the pageblock above the high-water mark: its other half is in use.
             buddy.bring_online(&self.tables, half.0 + 1);
             let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
@@ -164,7 +182,8 @@ impl Zone {
         if order <= Order::PAGEBLOCK {
             return self.costs(block, order);
         }
-        let halves = [block, BlockIndex(block.0 + 1)].map(|half| self.costs(half, Order::PAGEBLOCK)[0]);
+        let halves =
+            [block, BlockIndex(block.0 + 1)].map(|half| self.costs(half, Order::PAGEBLOCK)[0]);
         vec![halves.into_iter().sum()]
     }
 
@@ -185,11 +204,17 @@ impl Zone {
                 // The upper half of a free pair.
                 _ if self.tables.blocks.is_free(pfn) => Some(0),
                 Some(Kind::Cached) => Some(1),
-                Some(Kind::Used) if whole == Order::SINGLE && self.can_move(state) && !state.is_locked() => Some(1),
+                Some(Kind::Used)
+                    if whole == Order::SINGLE && self.can_move(state) && !state.is_locked() =>
+                {
+                    Some(1)
+                }
                 _ => None,
             };
             let end = (offset + whole.frames()).min(PAGEBLOCK_FRAMES);
-            for range in &mut costs[(offset >> order.get()) as usize..=((end - 1) >> order.get()) as usize] {
+            for range in
+                &mut costs[(offset >> order.get()) as usize..=((end - 1) >> order.get()) as usize]
+            {
                 *range = range.zip(cost).map(|(sum, cost)| sum + cost);
             }
             offset = end;
@@ -203,7 +228,9 @@ impl Zone {
             return;
         }
         let Some(mut buddy) = self.buddy.lock_sound() else { return };
-        for block in (0..order.frames() / PAGEBLOCK_FRAMES).map(|half| BlockIndex(first.block().0 + half)) {
+        for block in
+            (0..order.frames() / PAGEBLOCK_FRAMES).map(|half| BlockIndex(first.block().0 + half))
+        {
             buddy.set_type(&self.tables, block, migrate_type);
         }
     }

@@ -51,7 +51,10 @@ impl<'z> FreeScanner<'z> {
         let mut frames = [Pfn(0); BATCH];
         let count = self.zone.buddy.lock().take_targets(&self.zone.tables, self.end, &mut frames);
         add(&self.zone.events.free_scanned, count as u64);
-        let targets = frames[..count].iter().rev().map(|&pfn| Target::from_cached(self.zone, pfn, Charge::OnTheMove));
+        let targets = frames[..count]
+            .iter()
+            .rev()
+            .map(|&pfn| Target::from_cached(self.zone, pfn, Charge::OnTheMove));
         self.taken.extend(targets);
     }
 }

@@ -103,7 +103,9 @@ impl Proactive {
     ///
     /// Locking: as [`Zone::compact`].
     pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveStep {
-        if self.pass.is_none() && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0) {
+        if self.pass.is_none()
+            && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0)
+        {
             return ProactiveStep::Idle;
         }
         if self.left > 0 {
@@ -124,7 +126,9 @@ impl Proactive {
             Outcome::OutOfTime | Outcome::AlreadyRunning => self.pass = Some(pass),
             Outcome::Reached => self.back_off = 0,
             // Less than a pageblock more in one piece is no gain: what others freed meanwhile looks the same.
-            _ if zone.scattered().scattered + u64::from(PAGEBLOCK_FRAMES) <= pass.scattered => self.back_off = 0,
+            _ if zone.scattered().scattered + u64::from(PAGEBLOCK_FRAMES) <= pass.scattered => {
+                self.back_off = 0
+            }
             _ => {
                 self.back_off = (self.back_off * 2).clamp(1, MOST);
                 self.left = self.back_off;
@@ -172,7 +176,9 @@ impl Zone {
     }
 
     fn scattered(&self) -> Scattered {
-        let Some(buddy) = self.buddy.lock_sound() else { return Scattered { free: 0, scattered: 0, in_use: 0 } };
+        let Some(buddy) = self.buddy.lock_sound() else {
+            return Scattered { free: 0, scattered: 0, in_use: 0 };
+        };
         let a_block = u64::from(PAGEBLOCK_FRAMES);
         let free = u64::from(buddy.committed) * a_block - buddy.charged;
         let in_use = buddy.charged.saturating_sub(self.lent.frames().0);
@@ -187,7 +193,10 @@ mod tests {
     #[test]
     fn the_marks_are_the_kernels() {
         let marks = |percent| Proactiveness::new(percent).map(|p| (p.low(), p.high()));
-        assert_eq!([0, 20, 90, 100].map(marks), [Some((100, 110)), Some((80, 90)), Some((10, 15)), Some((0, 0))]);
+        assert_eq!(
+            [0, 20, 90, 100].map(marks),
+            [Some((100, 110)), Some((80, 90)), Some((10, 15)), Some((0, 0))]
+        );
         assert_eq!(marks(101), None);
     }
 }

@@ -6,17 +6,21 @@ use crate::migrate::Targets;
 use crate::pageblock::Residence;
 use crate::store::Store;
 use crate::units::BlockIndex;
-use crate::{Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig};
+use crate::{
+    Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig,
+};
 
 fn store(limit: Option<u64>) -> Arc<Store> {
     let (capacity, limit) = (FrameCount(4096), limit.map(FrameCount));
-    let zone = Zone::new(ZoneConfig { capacity, limit, backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone =
+        Zone::new(ZoneConfig { capacity, limit, backing: Backing::Heap, ..ZoneConfig::default() });
     Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 1024)
 }
 
 /// So many extents of three frames, each filled with its number, of which every second is ended.
 fn scattered(store: &Store, count: usize) -> Vec<ExtentId> {
-    let ids: Vec<ExtentId> = (0..count).map(|number| store.filled(Shape::Chain, 3, number as u8)).collect();
+    let ids: Vec<ExtentId> =
+        (0..count).map(|number| store.filled(Shape::Chain, 3, number as u8)).collect();
     ids.iter().step_by(2).for_each(|&id| store.end(id));
     ids
 }
@@ -29,17 +33,28 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
     let ids = scattered(&store, 1000);
     let reader = extents.share(ids[999]).expect("live");
     let done = zone.compact(CompactRequest::default());
-    assert_eq!((done.outcome, done.frames_busy), (Outcome::Done, 3), "the frames somebody reads stay");
+    assert_eq!(
+        (done.outcome, done.frames_busy),
+        (Outcome::Done, 3),
+        "the frames somebody reads stay"
+    );
     assert!(done.frames_moved > 500);
     drop(reader);
     zone.check().expect("consistent");
     assert_eq!(zone.stats().in_use, FrameCount(1500));
-    ids.iter().enumerate().skip(1).step_by(2).for_each(|(number, &id)| store.assert_filled(id, 3, number as u8));
+    ids.iter()
+        .enumerate()
+        .skip(1)
+        .step_by(2)
+        .for_each(|(number, &id)| store.assert_filled(id, 3, number as u8));
     // 1500 frames fit three pageblocks; the busy extent keeps one or two more.
     zone.trim();
     assert!(zone.stats().committed.0 - zone.stats().in_use.0 <= 3 * u64::from(PAGEBLOCK_FRAMES));
     let again = zone.compact(CompactRequest::default());
-    assert_eq!(again.frames_moved, 3, "a second compaction has only the frames to move that were busy");
+    assert_eq!(
+        again.frames_moved, 3,
+        "a second compaction has only the frames to move that were busy"
+    );
     let stat = zone.vmstat();
     assert_eq!((stat.pgmigrate_success, stat.pgmigrate_fail), (done.frames_moved + 3, 3));
     assert_eq!(stat.nr_isolated, 0);
@@ -48,7 +63,11 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
 /// the scanners have met only when nothing free is lower, not when what was taken before is not.
 #[test]
 fn r100_frames_that_become_free_below_are_found() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let zone = zone.expect("a small zone");
     let take = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     let mut held: Vec<_> = (0..4 * PAGEBLOCK_FRAMES).map(take).map(Some).collect();
@@ -75,10 +94,14 @@ fn a_full_zone_is_compacted_and_its_limit_holds() {
     let (extents, zone) = (&store.extents, store.extents.zone());
     scattered(&store, 500);
     zone.set_limit(Some(FrameCount(750)));
-    assert!(extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err());
+    assert!(
+        extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err()
+    );
     let done = zone.compact(CompactRequest::default());
     assert!(done.frames_moved > 200, "{done:?}");
-    assert!(extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err());
+    assert!(
+        extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err()
+    );
     assert_eq!(zone.stats().in_use, FrameCount(750));
     zone.check().expect("consistent");
 }
@@ -89,23 +112,35 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
     const BLOCKS: u32 = 12;
     let mut state = 7_u64;
     let mut random = |below: u32| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u32 % below
     };
     let (mut reached, mut refused) = (0, 0);
     for _ in 0..if cfg!(miri) { 2 } else { 50 } {
         let (first, blocks) = (random(BLOCKS), random(6));
         let a_block = |blocks: u32| blocks.min(BLOCKS - first) * PAGEBLOCK_FRAMES;
-        let cma = CmaRegion { first: Pfn(first * PAGEBLOCK_FRAMES), frames: FrameCount(a_block(blocks).into()) };
+        let cma = CmaRegion {
+            first: Pfn(first * PAGEBLOCK_FRAMES),
+            frames: FrameCount(a_block(blocks).into()),
+        };
         let capacity = FrameCount((BLOCKS * PAGEBLOCK_FRAMES).into());
         let cma = (blocks > 0).then_some(cma);
-        let zone = Zone::new(ZoneConfig { capacity, cma, backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = Zone::new(ZoneConfig {
+            capacity,
+            cma,
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        });
         let zone = zone.expect("a small zone");
         let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-        let mut held: Vec<_> = (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take()).collect();
+        let mut held: Vec<_> =
+            (0..random(BLOCKS + 2) * PAGEBLOCK_FRAMES).map_while(|_| take()).collect();
         // A few frames stay in some of the pageblocks; the others are wholly free.
         let keep: Vec<u32> = (0..BLOCKS).map(|_| random(3)).collect();
-        held.retain(|frame| frame.pfn().offset_in_block() < keep[frame.pfn().block().index()] * 200);
+        held.retain(|frame| {
+            frame.pfn().offset_in_block() < keep[frame.pfn().block().index()] * 200
+        });
         if random(2) == 0 {
             zone.trim()
         } else {
@@ -114,7 +149,12 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
         for order in [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
             let said = zone.is_reached(Goal::Block(order));
             let had = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).is_ok();
-            assert_eq!(said, had, "{order}, region {cma:?}, kept {keep:?}\n{}", zone.pagetypeinfo());
+            assert_eq!(
+                said,
+                had,
+                "{order}, region {cma:?}, kept {keep:?}\n{}",
+                zone.pagetypeinfo()
+            );
             if said { reached += 1 } else { refused += 1 }
         }
         zone.check().expect("consistent");
@@ -127,8 +167,12 @@ fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
     let store = store(None);
     let zone = store.zone();
     scattered(&store, 500);
-    let none = CompactRequest { budget: Budget::within(Duration::ZERO), ..CompactRequest::default() };
-    assert_eq!((zone.compact(none).outcome, zone.vmstat().pgmigrate_success), (Outcome::OutOfTime, 0));
+    let none =
+        CompactRequest { budget: Budget::within(Duration::ZERO), ..CompactRequest::default() };
+    assert_eq!(
+        (zone.compact(none).outcome, zone.vmstat().pgmigrate_success),
+        (Outcome::OutOfTime, 0)
+    );
     let running = zone.compacting.lock();
     assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::AlreadyRunning);
     drop(running);
@@ -138,7 +182,11 @@ fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
 /// A pair whose second half is on its way to the OS is passed over, and its first half has no memory again.
 #[test]
 fn a_pair_that_cannot_be_begun_leaves_no_memory() {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(2048), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(2048),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let zone = zone.expect("a small zone");
     let (first, second) = (BlockIndex(2), BlockIndex(3));
     let mut buddy = zone.buddy.lock();

@@ -51,7 +51,12 @@ struct Search<'z> {
 
 impl Search<'_> {
     /// Looks at all ranges in these pageblocks that are not wholly inside of `out`.
-    fn walk(&mut self, frames: u32, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+    fn walk(
+        &mut self,
+        frames: u32,
+        blocks: Range<u32>,
+        out: &Range<u32>,
+    ) -> Result<(), ContigError> {
         match part_of(frames) {
             Some(order) => self.walk_parts(order, blocks, out),
             None => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
@@ -63,16 +68,24 @@ impl Search<'_> {
     }
 
     /// Ranges that are a pageblock, or a part of one.
-    fn walk_parts(&mut self, order: Order, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+    fn walk_parts(
+        &mut self,
+        order: Order,
+        blocks: Range<u32>,
+        out: &Range<u32>,
+    ) -> Result<(), ContigError> {
         for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
             self.look()?;
             // Used frames beyond those that lie outside of the range are in it.
             let outside = PAGEBLOCK_FRAMES - order.frames();
-            let Some(least) = self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside))) else {
+            let Some(least) =
+                self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside)))
+            else {
                 continue;
             };
             let parts = (PAGEBLOCK_FRAMES >> order.get()) as usize;
-            let costs = if least == 0 { vec![Some(0); parts] } else { self.zone.costs(block, order) };
+            let costs =
+                if least == 0 { vec![Some(0); parts] } else { self.zone.costs(block, order) };
             let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
             costs
                 .into_iter()
@@ -86,7 +99,12 @@ impl Search<'_> {
     }
 
     /// Ranges of so many pageblocks: a window over them.
-    fn walk_runs(&mut self, length: u32, blocks: Range<u32>, out: &Range<u32>) -> Result<(), ContigError> {
+    fn walk_runs(
+        &mut self,
+        length: u32,
+        blocks: Range<u32>,
+        out: &Range<u32>,
+    ) -> Result<(), ContigError> {
         let mut window = Window::starting_at(blocks.start);
         for block in blocks.map(BlockIndex) {
             self.look()?;
@@ -196,7 +214,8 @@ impl Window {
 
     /// Puts what a pageblock costs in place of the least it could.
     fn correct(&mut self, block: u32, cost: Option<u32>) {
-        let old = std::mem::replace(&mut self.costs[(block - self.start) as usize], Cost::new(cost));
+        let old =
+            std::mem::replace(&mut self.costs[(block - self.start) as usize], Cost::new(cost));
         self.uncount(old.frames());
         self.count(cost);
     }
@@ -229,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_part_is_the_smallest_that_fits() {
-        let orders = [1, 2, 3, 256, 257, PAGEBLOCK_FRAMES].map(|frames| part_of(frames).map(Order::get));
+        let orders =
+            [1, 2, 3, 256, 257, PAGEBLOCK_FRAMES].map(|frames| part_of(frames).map(Order::get));
         assert_eq!(orders, [0, 1, 2, 8, 9, 9].map(Some));
     }
 

@@ -31,7 +31,12 @@ pub struct Shared<'e> {
 }
 
 impl<'e> Shared<'e> {
-    pub(super) fn new(extents: &'e Extents, id: ExtentId, record: &'e [AtomicU32], tag: u8) -> Self {
+    pub(super) fn new(
+        extents: &'e Extents,
+        id: ExtentId,
+        record: &'e [AtomicU32],
+        tag: u8,
+    ) -> Self {
         Self { extents, id, record, tag }
     }
 
@@ -179,7 +184,11 @@ impl<'e> Exclusive<'e> {
     ///
     /// # Panics
     /// When there is no such place or it is taken.
-    pub fn attach_reserved(&mut self, position: usize, from: &mut Reservation<'_>) -> Result<(), AllocError> {
+    pub fn attach_reserved(
+        &mut self,
+        position: usize,
+        from: &mut Reservation<'_>,
+    ) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "a place is filled once");
         let owner = &self.extents.owner;
         if !from.is_of(owner.zone()) {
@@ -234,7 +243,8 @@ impl<'e> Exclusive<'e> {
         // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` is a frozen frame of this
         // zone, checked above, so it is in no extent and nobody else knows it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
         unsafe {
-            let (source, target) = (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
+            let (source, target) =
+                (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
         // Afterwards: the copy itself can meet failed memory. The old frame keeps its owner, who tells its readers.
@@ -341,7 +351,11 @@ impl FrameSpan {
         if second.0 == first.0 + 1 {
             return Some(Self { first: (first, offset, len), second: None, joined: Some(second) });
         }
-        Some(Self { first: (first, offset, head), second: Some((second, 0, len - head)), joined: None })
+        Some(Self {
+            first: (first, offset, head),
+            second: Some((second, 0, len - head)),
+            joined: None,
+        })
     }
 
     fn frames(&self) -> impl Iterator<Item = Pfn> {
@@ -351,7 +365,8 @@ impl FrameSpan {
 
 fn has_failed(extents: &Extents, record: &[AtomicU32], range: Range<usize>) -> bool {
     let zone = extents.zone();
-    let mut frames = (range.start / FRAME_SIZE..range.end.div_ceil(FRAME_SIZE)).filter_map(|at| frame_at(record, at));
+    let mut frames = (range.start / FRAME_SIZE..range.end.div_ceil(FRAME_SIZE))
+        .filter_map(|at| frame_at(record, at));
     zone.failure_reports() != 0 && frames.any(|pfn| zone.has_failed(pfn))
 }
 

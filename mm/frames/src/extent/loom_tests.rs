@@ -8,7 +8,8 @@ fn one_frame() -> (Arc<Extents>, ExtentId) {
     let backing = Backing::AnonymousSmall;
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
     let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
-    let extents = Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
+    let extents =
+        Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
     let mut fresh = extents.create(Shape::Single, 1).expect("room");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
     fresh.pieces_mut(0..8).expect("inside").0.fill(1);

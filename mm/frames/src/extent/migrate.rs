@@ -35,7 +35,11 @@ impl Extents {
             return FrameMove { left: None, result: Err(Refused::Again(to)) };
         };
         // A frame that is about to be given back is not worth a copy (R-403, S-16): whoever leaves with the mark does that first.
-        let result = if self.is_pending(id) { Err(Refused::Again(to)) } else { held.migrate(position, from, to) };
+        let result = if self.is_pending(id) {
+            Err(Refused::Again(to))
+        } else {
+            held.migrate(position, from, to)
+        };
         FrameMove { left: Some((id, held.release())), result }
     }
 
@@ -55,6 +59,7 @@ impl Extents {
     #[must_use]
     pub fn is_pending(&self, id: ExtentId) -> bool {
         // Relaxed: a hint; the mark's work is done by who leaves, whatever is seen here.
-        self.state(id).is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_pending())
+        self.state(id)
+            .is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_pending())
     }
 }

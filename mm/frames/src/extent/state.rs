@@ -108,7 +108,10 @@ mod tests {
     fn fields_do_not_touch_each_other() {
         for tag in [0, 1, 0x5a, 255] {
             let idle = State(State::born(tag).0 & State::OPEN);
-            assert_eq!((idle.tag(), idle.readers(), idle.is_exclusive(), idle.is_pending()), (tag, 0, false, false));
+            assert_eq!(
+                (idle.tag(), idle.readers(), idle.is_exclusive(), idle.is_pending()),
+                (tag, 0, false, false)
+            );
             let read = idle.enter().and_then(State::enter).expect("idle extents can be entered");
             assert_eq!((read.tag(), read.readers()), (tag, 2));
             let marked = read.mark().expect("somebody is inside");

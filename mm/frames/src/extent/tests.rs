@@ -2,7 +2,11 @@ use super::*;
 use crate::{FRAME_SIZE, FrameCount, Reclaim, ZoneConfig};
 
 fn extents() -> Extents {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
     Extents::new(owner, 1024, OwnerWords::default(), Backing::Heap).expect("small tables")
 }

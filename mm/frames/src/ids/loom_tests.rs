@@ -15,7 +15,8 @@ fn take_one(ids: &Ids) -> u32 {
 fn loom_a_taker_meets_a_chunk_on_its_way_out() {
     model(|| {
         let ids = Arc::new(Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables"));
-        let records: Arc<Vec<AtomicU32>> = Arc::new((0..CHUNK * 2).map(|_| AtomicU32::new(0)).collect());
+        let records: Arc<Vec<AtomicU32>> =
+            Arc::new((0..CHUNK * 2).map(|_| AtomicU32::new(0)).collect());
         let taken: Vec<u32> = (0..CHUNK * 2).map(|_| take_one(&ids)).collect();
         ids.give_back_later(taken[CHUNK]);
         taken[..CHUNK].iter().for_each(|&index| ids.give_back_later(index));
@@ -28,9 +29,15 @@ fn loom_a_taker_meets_a_chunk_on_its_way_out() {
                 index
             })
         };
-        ids.release_emptied(|first| records[first..first + CHUNK].iter().for_each(|word| word.store(0, Relaxed)));
+        ids.release_emptied(|first| {
+            records[first..first + CHUNK].iter().for_each(|word| word.store(0, Relaxed))
+        });
         let index = taker.join().expect("the taker ends");
         assert_ne!(index, kept, "an index is taken once");
-        assert_eq!(records[index as usize].load(Relaxed), 1, "a record is wiped in the hands of its taker");
+        assert_eq!(
+            records[index as usize].load(Relaxed),
+            1,
+            "a record is wiped in the hands of its taker"
+        );
     });
 }

@@ -53,7 +53,9 @@ fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
     }
     assert_eq!(ids.open_chunks(), 1);
     assert_eq!(emptied.len(), 1);
-    assert!((0..CHUNK * 2).all(|_| take_one(&ids).is_some_and(|index| (index as usize) < CHUNK * 2)));
+    assert!(
+        (0..CHUNK * 2).all(|_| take_one(&ids).is_some_and(|index| (index as usize) < CHUNK * 2))
+    );
 }
 
 /// While an owner gives the records of a chunk back, other threads take and give back indices.

@@ -10,8 +10,13 @@ use crate::{Backing, ExtentId, MigrateType, Mode, Reclaim, Shape, ZoneConfig};
 
 /// A cache of one frame, which is the first of its zone.
 fn cache() -> (Arc<Store>, ExtentId, Pfn) {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
-    let cache = Store::new(Arc::new(zone.expect("a tiny zone")).reserve_lru_owner().expect("a number"), 4);
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(8),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
+    let cache =
+        Store::new(Arc::new(zone.expect("a tiny zone")).reserve_lru_owner().expect("a number"), 4);
     let id = cache.filled(Shape::Single, 1, 7);
     assert!(cache.lru().add(Pfn(0)));
     (cache, id, Pfn(0))
@@ -26,7 +31,11 @@ fn is_sound(cache: &Store, frames: u64) {
 
 fn is_empty(cache: &Store) {
     let stats = cache.lru().stats();
-    assert_eq!((stats.inactive, stats.active), (FrameCount(0), FrameCount(0)), "no frame is on a list");
+    assert_eq!(
+        (stats.inactive, stats.active),
+        (FrameCount(0), FrameCount(0)),
+        "no frame is on a list"
+    );
     is_sound(cache, 0);
 }
 

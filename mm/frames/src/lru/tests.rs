@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, Weak};
 use super::*;
 use crate::store::Store;
 use crate::{
-    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode, Movability,
-    MovableOps, Owner, Reclaim, Refused, Shape, Target, ZoneConfig,
+    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode,
+    Movability, MovableOps, Owner, Reclaim, Refused, Shape, Target, ZoneConfig,
 };
 
 /// A cache of single frames, as the store has one.
@@ -12,8 +12,12 @@ struct Cache(Arc<Store>);
 
 impl Cache {
     fn new(movability: Movability) -> Self {
-        let config =
-            ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, movability, ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(1024),
+            backing: Backing::Heap,
+            movability,
+            ..ZoneConfig::default()
+        };
         let zone = Arc::new(Zone::new(config).expect("a small zone"));
         Self(Store::new(zone.reserve_lru_owner().expect("a number"), 64))
     }
@@ -104,7 +108,11 @@ fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     let id = cache.fill();
     let reader = cache.0.extents.share(id).expect("live");
     let (done, left) = cache.migrate(cache.isolate(id));
-    assert_eq!((done.again, left.len(), cache.counts()), (1, 1, (0, 0, 1)), "on no list while it is isolated");
+    assert_eq!(
+        (done.again, left.len(), cache.counts()),
+        (1, 1, (0, 0, 1)),
+        "on no list while it is isolated"
+    );
     drop(left);
     assert_eq!(cache.counts(), (1, 0, 2));
     drop(reader);
@@ -172,7 +180,11 @@ fn s43_a_scan_passes_isolated_frames_over() {
     // The end of a putback, when the frame is on its list and still marked.
     let place = Place::Inactive;
     cache.lru().put_back(isolated.pfn(), place);
-    assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)), "a scan passes isolated frames over");
+    assert_eq!(
+        (cache.scan(), cache.scan()),
+        (Some(next), Some(next)),
+        "a scan passes isolated frames over"
+    );
     assert_eq!(cache.lru().take_off(isolated.pfn()), Some(place));
     cache.end(next);
     assert_eq!(cache.scan(), None);
@@ -325,10 +337,18 @@ impl MovableOps for Traced {
         true
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let zone = from.zone();
         assert!(zone.tables.frames.state(from.pfn()).is_locked(), "the old frame");
-        assert!(zone.get(to.pfn()).is_none() && zone.isolate(to.pfn()).is_none(), "nobody reaches the new frame");
+        assert!(
+            zone.get(to.pfn()).is_none() && zone.isolate(to.pfn()).is_none(),
+            "nobody reaches the new frame"
+        );
         match &self.way {
             Way::Copy(extents) => {
                 self.note("copy");
@@ -354,7 +374,8 @@ impl MovableOps for Traced {
 }
 
 fn lru_owner() -> Owner {
-    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
     Arc::new(Zone::new(config).expect("a small zone")).reserve_lru_owner().expect("a number")
 }
 
@@ -369,7 +390,8 @@ fn adopted(owner: &Owner) -> Pfn {
 /// frames of extents are copied by default, with the old frame and the new one both kept from others.
 #[test]
 fn r032_an_lru_frame_of_an_extent_is_copied() {
-    let extents = Extents::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap).expect("small tables");
+    let extents = Extents::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap)
+        .expect("small tables");
     let mut held = extents.create(Shape::Single, 1).expect("room");
     held.attach(0, Reclaim::NotAllowed).expect("room");
     held.pieces_mut(0..crate::FRAME_SIZE).expect("attached").0.fill(0x5a);
@@ -383,7 +405,9 @@ fn r032_an_lru_frame_of_an_extent_is_copied() {
     assert_eq!(traced.calls(), ["isolate", "copy"]);
     let shared = extents.share(id).expect("live");
     assert_eq!(shared.frame(0), Some(new));
-    assert!(shared.pieces(0..crate::FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0x5a));
+    assert!(
+        shared.pieces(0..crate::FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0x5a)
+    );
     drop(shared);
     assert_eq!(traced.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
     extents.try_exclusive(id).expect("idle").destroy();
@@ -399,7 +423,11 @@ fn r032_an_lru_frame_is_moved_by_its_callback() {
     let Way::Callback(owner) = &traced.way else { unreachable!("made above") };
     let new = traced.moved(&zone, old);
     assert_eq!(traced.calls(), ["isolate", "callback"]);
-    assert_eq!(zone.tables.frames.name(new).map(|(name, _)| name), Some(41), "the old frame's name");
+    assert_eq!(
+        zone.tables.frames.name(new).map(|(name, _)| name),
+        Some(41),
+        "the old frame's name"
+    );
     assert_eq!(owner.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
     owner.release(new);
     zone.check().expect("a sound zone");

@@ -72,7 +72,11 @@ impl Zone {
     }
 
     /// The lists an owner says its frames are on, if any.
-    pub(super) fn lists_of<'o>(&self, owner: OwnerId, ops: &'o dyn MovableOps) -> Result<Option<&'o Lru>, NotItsLists> {
+    pub(super) fn lists_of<'o>(
+        &self,
+        owner: OwnerId,
+        ops: &'o dyn MovableOps,
+    ) -> Result<Option<&'o Lru>, NotItsLists> {
         match catch_unwind(AssertUnwindSafe(|| ops.lru())) {
             Ok(None) => Ok(None),
             Ok(Some(lru)) if lru.is_of(self, owner) => Ok(Some(lru)),
@@ -95,7 +99,9 @@ impl Zone {
 
 /// In use as a single frame, movable, and in nobody's hands. Movable is looked at first, though here no order is wrong.
 fn can_be_isolated(state: State) -> bool {
-    let movable = state.kind() == Some(Kind::Used) && state.order() == Some(Order::SINGLE) && state.owner().is_some();
+    let movable = state.kind() == Some(Kind::Used)
+        && state.order() == Some(Order::SINGLE)
+        && state.owner().is_some();
     movable && !state.is_isolated() && !state.is_locked()
 }
 
@@ -112,7 +118,10 @@ impl<'z> Candidate<'z> {
     }
 
     fn is_wanted(&self, ops: &dyn MovableOps) -> bool {
-        let asked = self.locked.as_ref().map(|locked| catch_unwind(AssertUnwindSafe(|| ops.isolate(locked))));
+        let asked = self
+            .locked
+            .as_ref()
+            .map(|locked| catch_unwind(AssertUnwindSafe(|| ops.isolate(locked))));
         matches!(asked, Some(Ok(true)))
     }
 
@@ -121,7 +130,9 @@ impl<'z> Candidate<'z> {
         let (zone, pfn) = (self.zone, self.pfn);
         // The mark takes the lock's place, in one step.
         let ours = |state: &State| state.owner().is_some() && state.place() == Place::Off;
-        zone.tables.frames.update(pfn, |state| Some(state).filter(ours).map(|state| state.isolated().unlocked()))?;
+        zone.tables.frames.update(pfn, |state| {
+            Some(state).filter(ours).map(|state| state.isolated().unlocked())
+        })?;
         // Lock and reference are the isolation's now.
         std::mem::forget(self);
         zone.events.isolate();
@@ -167,7 +178,11 @@ impl<'z> Isolated<'z> {
     /// Takes the page lock. Nobody else can have it: only what is not isolated can be locked, and only what is not locked can be isolated.
     pub(crate) fn lock(&self) -> Locked<'z> {
         let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
-        debug_assert!(before.is_some_and(|state| !state.is_locked()), "{} is locked by two", self.pfn);
+        debug_assert!(
+            before.is_some_and(|state| !state.is_locked()),
+            "{} is locked by two",
+            self.pfn
+        );
         Locked::new(self.zone, self.pfn, self.place)
     }
 

@@ -8,11 +8,19 @@ use super::*;
 use crate::claim::Claim;
 use crate::store::Store;
 use crate::units::BlockIndex;
-use crate::{Backing, Budget, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone, ZoneConfig};
+use crate::{
+    Backing, Budget, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone,
+    ZoneConfig,
+};
 
 fn store() -> (Arc<Store>, ExtentId, Pfn) {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
-    let store = Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(8),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
+    let store =
+        Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
     let id = store.filled(Shape::Single, 1, 7);
     // The first frame of a zone.
     (store, id, Pfn(0))
@@ -94,8 +102,13 @@ fn s03_isolate_against_isolate() {
 #[test]
 fn s05_get_against_attach() {
     sync::model(|| {
-        let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
-        let store = Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
+        let zone = Zone::new(ZoneConfig {
+            capacity: FrameCount(8),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        });
+        let store =
+            Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
         let looker = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
@@ -122,13 +135,22 @@ fn s39_take_back_against_isolate() {
         fn isolate(&self, _: &Locked<'_>) -> bool {
             true
         }
-        fn migrate<'z>(&self, _: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+        fn migrate<'z>(
+            &self,
+            _: &Locked<'_>,
+            to: Target<'z>,
+            _: Mode,
+        ) -> Result<Accepted, Refused<'z>> {
             Err(Refused::Failed(to))
         }
         fn putback(&self, _: &Locked<'_>) {}
     }
     sync::model(|| {
-        let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() });
+        let zone = Zone::new(ZoneConfig {
+            capacity: FrameCount(8),
+            backing: Backing::Heap,
+            ..ZoneConfig::default()
+        });
         let zone = Arc::new(zone.expect("a tiny zone"));
         let plain: Arc<dyn MovableOps> = Arc::new(Plain);
         let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
@@ -213,7 +235,9 @@ fn r008_the_last_reference_hands_the_bytes_over() {
     sync::model(|| {
         let (store, id, pfn) = store();
         // All other frames are taken, so that the next one to be had is this one.
-        while let Ok(frame) = store.extents.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
+        while let Ok(frame) =
+            store.extents.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+        {
             std::mem::forget(frame);
         }
         // Isolated beforehand, so that the few switches a model has are left for what follows.
@@ -293,7 +317,9 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
         let (isolated, target) = (zone.isolate(pfn).expect("idle"), on_the_move(zone));
         let thief = {
             let store = Arc::clone(&store);
-            thread::spawn(move || store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok())
+            thread::spawn(move || {
+                store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
+            })
         };
         work(zone, isolated, target);
         assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
@@ -327,7 +353,9 @@ fn r108_the_limit_against_a_claim() {
         let mut claim = Claim::begin(zone, pfn, 1).expect("room for one");
         let thief = {
             let store = Arc::clone(&store);
-            thread::spawn(move || store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok())
+            thread::spawn(move || {
+                store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
+            })
         };
         claim.complete(Mode::Async, Budget::unlimited().start()).expect("nobody is inside");
         claim.keep();

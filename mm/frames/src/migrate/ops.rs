@@ -25,7 +25,12 @@ pub trait MovableOps: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Refused`], with the target inside; nothing has changed then.
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, mode: Mode) -> Result<Accepted, Refused<'z>>;
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        mode: Mode,
+    ) -> Result<Accepted, Refused<'z>>;
 
     /// The frame was not moved and is the owner's alone again. It is still marked as isolated during the call.
     fn putback(&self, frame: &Locked<'_>);

@@ -103,7 +103,9 @@ impl Registry {
     /// Whether the frames of this owner are in extents, which alone may hand them over.
     pub(crate) fn is_of_extents(&self, id: OwnerId) -> bool {
         // Relaxed: set before the owner's first frame is published, and a thread that asks has seen the owner in a frame's state (Acquire).
-        self.of_extents.get(usize::from(id.0.get()) - 1).is_some_and(|mark| mark.load(Ordering::Relaxed))
+        self.of_extents
+            .get(usize::from(id.0.get()) - 1)
+            .is_some_and(|mark| mark.load(Ordering::Relaxed))
     }
 
     fn set_of_extents(&self, id: OwnerId, now: bool) {
@@ -261,8 +263,10 @@ impl Owner {
     /// # Panics
     /// When the frame is not this owner's (any more).
     pub fn release(&self, pfn: Pfn) {
-        let left =
-            self.lru.as_ref().map_or_else(|| self.zone.tables.frames.disown(pfn, self.id), |lru| lru.disown(pfn));
+        let left = self
+            .lru
+            .as_ref()
+            .map_or_else(|| self.zone.tables.frames.disown(pfn, self.id), |lru| lru.disown(pfn));
         match left {
             Some(Put::Shared) => {}
             Some(Put::Last(_)) => self.zone.cache(pfn),
@@ -276,7 +280,8 @@ impl Owner {
     #[must_use]
     pub fn take_back(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let reclaim = |state: State| {
-            (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated()).then(|| state.disowned())
+            (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated())
+                .then(|| state.disowned())
         };
         match &self.lru {
             Some(lru) => lru.take_back(pfn, reclaim)?,

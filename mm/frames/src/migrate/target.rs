@@ -142,11 +142,14 @@ impl<'z> Target<'z> {
     /// of the same zone that nobody else has. Nothing has changed then.
     pub fn accept(self, from: &Locked<'_>) -> Result<Accepted, Refused<'z>> {
         let zone = from.zone();
-        let (owner, accepted) = self.take_place(from, |owner| !zone.registry.is_of_extents(owner))?;
+        let (owner, accepted) =
+            self.take_place(from, |owner| !zone.registry.is_of_extents(owner))?;
         if let Some(place) = from.place() {
             // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
             let ops = zone.registry.ops(owner);
-            if let Some(lru) = ops.as_deref().and_then(|ops| zone.lists_of(owner, ops).ok().flatten()) {
+            if let Some(lru) =
+                ops.as_deref().and_then(|ops| zone.lists_of(owner, ops).ok().flatten())
+            {
                 lru.put_back(accepted.to, place);
             }
         }
@@ -154,11 +157,19 @@ impl<'z> Target<'z> {
     }
 
     /// The same for a frame of the extent that is held. Its caller enters the new frame into the extent, and into its owner's lists.
-    pub(crate) fn accept_in_extent(self, from: &Locked<'_>, held: &Exclusive<'_>) -> Result<Accepted, Refused<'z>> {
+    pub(crate) fn accept_in_extent(
+        self,
+        from: &Locked<'_>,
+        held: &Exclusive<'_>,
+    ) -> Result<Accepted, Refused<'z>> {
         self.take_place(from, |owner| owner == held.owner_id()).map(|(_, accepted)| accepted)
     }
 
-    fn take_place(self, from: &Locked<'_>, may: impl Fn(OwnerId) -> bool) -> Result<(OwnerId, Accepted), Refused<'z>> {
+    fn take_place(
+        self,
+        from: &Locked<'_>,
+        may: impl Fn(OwnerId) -> bool,
+    ) -> Result<(OwnerId, Accepted), Refused<'z>> {
         let zone = from.zone();
         if !self.is_fresh_in(zone) {
             return Err(Refused::Failed(self));

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::*;
 use crate::state::State;
-use crate::{Backing, ContigError, ContigRequest, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig};
+use crate::{
+    Backing, ContigError, ContigRequest, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone,
+    ZoneConfig,
+};
 
 mod driver;
 mod modes;
@@ -19,7 +22,12 @@ fn zone() -> Arc<Zone> {
 }
 
 fn zone_where(movability: Movability) -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, movability, ..ZoneConfig::default() };
+    let config = ZoneConfig {
+        capacity: FrameCount(1024),
+        backing: Backing::Heap,
+        movability,
+        ..ZoneConfig::default()
+    };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
@@ -54,7 +62,11 @@ fn r068_the_ledger_of_a_frame_that_moves() {
     let after = (references(&zone, old), references(&zone, targets[0]));
     assert_eq!(after, (0, 1), "the old frame has no reference left, the new one its owner's");
     assert_eq!(*driver.has.lock().expect("no panic inside"), targets);
-    assert_eq!(zone.tables.frames.name(targets[0]), Some((41, 3)), "the new frame goes by the old one's name");
+    assert_eq!(
+        zone.tables.frames.name(targets[0]),
+        Some((41, 3)),
+        "the new frame goes by the old one's name"
+    );
     assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));
     zone.check().expect("consistent");
     // The new frame is as movable as the old one was.
@@ -145,7 +157,10 @@ fn s08_a_frame_released_after_isolation_is_not_moved() {
     assert_eq!(references(&zone, old), 1, "the isolation's");
     let done = migrate(&zone, &mut batch, &mut targets);
     assert_eq!((done, batch.len()), (Migration { gone: 1, ..Migration::default() }, 0));
-    assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed), targets.len()), (0, 0, 0));
+    assert_eq!(
+        (driver.moves.load(Relaxed), driver.putbacks.load(Relaxed), targets.len()),
+        (0, 0, 0)
+    );
     assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(0), 0));
     zone.check().expect("consistent");
 }
@@ -158,7 +173,10 @@ fn r069_a_frame_released_during_migration_gives_its_target_back() {
     let old = driver.take();
     driver.answers(Answer::Release);
     let mut batch = vec![zone.isolate(old).expect("movable")];
-    assert_eq!(migrate(&zone, &mut batch, &mut targets), Migration { gone: 1, ..Migration::default() });
+    assert_eq!(
+        migrate(&zone, &mut batch, &mut targets),
+        Migration { gone: 1, ..Migration::default() }
+    );
     assert_eq!(targets.len(), 1);
     assert_eq!(zone.stats().in_use, FrameCount(0));
     zone.check().expect("consistent");
@@ -204,9 +222,12 @@ fn s03_only_a_movable_frame_in_nobodys_hands_can_be_isolated() {
     drop(taken);
     let plain = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     assert!(zone.isolate(plain.pfn()).is_none(), "nobody can move it");
-    let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+    let block =
+        zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
     let block = block.expect("room");
-    assert!(zone.isolate(block.first()).is_none() && zone.isolate(Pfn(block.first().0 + 1)).is_none());
+    assert!(
+        zone.isolate(block.first()).is_none() && zone.isolate(Pfn(block.first().0 + 1)).is_none()
+    );
     let held = zone.get(movable).expect("in use");
     let locked = held.try_lock().expect("nobody has it");
     assert!(zone.isolate(movable).is_none(), "locked by somebody else, who may be there for ever");
@@ -301,7 +322,10 @@ fn r011_with_movability_off_nothing_moves() {
     assert_eq!(zone.tables.blocks.facts(pfn.block()).migrate_type, MigrateType::Unmovable);
     assert!(zone.isolate(pfn).is_none());
     let only = pfn..Pfn(pfn.0 + 1);
-    assert_eq!(zone.alloc_contig(only, ContigRequest::default()).map(drop), Err(ContigError::Unmovable { pfn }));
+    assert_eq!(
+        zone.alloc_contig(only, ContigRequest::default()).map(drop),
+        Err(ContigError::Unmovable { pfn })
+    );
     assert_eq!(driver.asked.load(Relaxed), 0);
     driver.let_go(pfn);
     let pfn = driver.take();
@@ -331,7 +355,10 @@ fn r069_a_released_frame_that_others_refer_to_is_not_accepted() {
     let other = zone.get(old).expect("in use");
     driver.answers(Answer::Release);
     let mut batch = vec![zone.isolate(old).expect("movable")];
-    assert_eq!(migrate(&zone, &mut batch, &mut targets), Migration { gone: 1, ..Migration::default() });
+    assert_eq!(
+        migrate(&zone, &mut batch, &mut targets),
+        Migration { gone: 1, ..Migration::default() }
+    );
     assert_eq!((references(&zone, old), references(&zone, targets[0])), (1, 0), "the other one's");
     drop(other);
     assert_eq!(zone.stats().in_use, FrameCount(0));
@@ -352,8 +379,16 @@ fn r026_what_is_not_a_fresh_frame_of_this_zone_is_no_target() {
         let report = zone.migrate_pages(&mut batch, &mut |_| offers.pop().flatten(), Mode::Async);
         assert_eq!((report.migrated, report.failed), (0, 1));
     }
-    assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (0, 2), "the driver was not even asked");
-    assert_eq!((zone.stats().in_use, elsewhere.stats().in_use.0), (in_use.0, in_use.1.0 - 1), "offers go back");
+    assert_eq!(
+        (driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)),
+        (0, 2),
+        "the driver was not even asked"
+    );
+    assert_eq!(
+        (zone.stats().in_use, elsewhere.stats().in_use.0),
+        (in_use.0, in_use.1.0 - 1),
+        "offers go back"
+    );
     zone.check().expect("consistent");
     elsewhere.check().expect("consistent");
 }

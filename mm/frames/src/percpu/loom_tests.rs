@@ -3,7 +3,9 @@
 
 use sync::{Arc, thread};
 
-use crate::{AllocError, Backing, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig};
+use crate::{
+    AllocError, Backing, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig,
+};
 
 /// A zone of two lists in which at most `limit` frames may be in use.
 fn zone(limit: u64) -> Arc<Zone> {
@@ -14,7 +16,8 @@ fn zone_of(capacity: u64, limit: u64) -> Arc<Zone> {
     sync::set_shards(2);
     let limit = Some(FrameCount(limit));
     let backing = Backing::AnonymousSmall;
-    let config = ZoneConfig { capacity: FrameCount(capacity), limit, backing, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(capacity), limit, backing, ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("a tiny zone");
     assert_eq!(zone.lists.len(), 2);
     assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
@@ -35,7 +38,10 @@ fn cached(zone: &Zone) -> [u32; 2] {
 }
 
 /// The other thread, at work on the second list.
-fn beside<T: 'static>(zone: &Arc<Zone>, work: impl FnOnce(&Zone) -> T + 'static) -> thread::JoinHandle<T> {
+fn beside<T: 'static>(
+    zone: &Arc<Zone>,
+    work: impl FnOnce(&Zone) -> T + 'static,
+) -> thread::JoinHandle<T> {
     let zone = Arc::clone(zone);
     thread::spawn(move || {
         assert_eq!(sync::this_shard(2), 1);
@@ -55,7 +61,9 @@ fn a_refused_request_takes_the_frame_of_the_other_list() {
         let mine = alloc(&zone);
         let theirs = other.join().expect("no panic");
         match (mine, theirs) {
-            (Ok(pfn), Err(AllocError::Limit)) | (Err(AllocError::Limit), Ok(pfn)) => free(&zone, pfn),
+            (Ok(pfn), Err(AllocError::Limit)) | (Err(AllocError::Limit), Ok(pfn)) => {
+                free(&zone, pfn)
+            }
             both => panic!("one of two has the frame: {both:?}"),
         }
         zone.check().expect("consistent");
@@ -93,7 +101,11 @@ fn a_frame_freed_on_the_other_list_is_found() {
         match early {
             Ok(pfn) => free(&zone, pfn),
             Err(error) => {
-                assert_eq!((error, cached(&zone)), (AllocError::Limit, [0, 1]), "it came after the refusal");
+                assert_eq!(
+                    (error, cached(&zone)),
+                    (AllocError::Limit, [0, 1]),
+                    "it came after the refusal"
+                );
                 free(&zone, alloc(&zone).expect("nobody uses it now"));
             }
         }
@@ -110,8 +122,9 @@ fn two_requests_that_drain_both_lists_are_both_served() {
         let zone = zone(2);
         let [first, second] = [(); 2].map(|()| alloc(&zone).expect("room for two"));
         free(&zone, first);
-        let unmovable =
-            |zone: &Zone| zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).map(Frame::into_pfn);
+        let unmovable = |zone: &Zone| {
+            zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).map(Frame::into_pfn)
+        };
         let other = beside(&zone, move |zone| {
             free(zone, second);
             unmovable(zone)

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
-use frames::{Accepted, AllocError, FrameCount, Locked, Mode, MovableOps, Owner, Pfn, Reclaim, Refused, Target, Zone};
+use frames::{
+    Accepted, AllocError, FrameCount, Locked, Mode, MovableOps, Owner, Pfn, Reclaim, Refused,
+    Target, Zone,
+};
 
 /// What the driver does when one of its frames is to be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +62,8 @@ impl Driver {
 
     /// One more page; its tag says which.
     pub fn take(&self) -> Result<u32, AllocError> {
-        let frame = self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)?;
+        let frame =
+            self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)?;
         let tag = {
             let mut book = self.book();
             let tag = book.next;
@@ -138,11 +142,18 @@ impl MovableOps for Driver {
         book.pages.get(&tag) == Some(&frame.pfn()) && !book.pinned.contains_key(&frame.pfn())
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let mut book = self.book();
         let mood = book.mood;
         match mood {
-            Mood::Willing if book.pinned.contains_key(&from.pfn()) => return Err(Refused::Again(to)),
+            Mood::Willing if book.pinned.contains_key(&from.pfn()) => {
+                return Err(Refused::Again(to));
+            }
             Mood::Willing => {}
             Mood::Again => return Err(Refused::Again(to)),
             Mood::Fails => return Err(Refused::Failed(to)),

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use frames::{
-    Accepted, Backing, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, Mode, MovableOps, Owner, OwnerWords,
-    Reclaim, Refused, Shape, Target, Zone,
+    Accepted, Backing, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, Mode, MovableOps,
+    Owner, OwnerWords, Reclaim, Refused, Shape, Target, Zone,
 };
 
 #[derive(Debug)]
@@ -15,7 +15,8 @@ pub struct Store {
 impl Store {
     /// No extents yet, at most `limit` of each shape.
     pub fn new(owner: Owner, limit: usize) -> Arc<Self> {
-        let extents = Extents::new(owner, limit, OwnerWords::default(), Backing::Heap).expect("small tables");
+        let extents =
+            Extents::new(owner, limit, OwnerWords::default(), Backing::Heap).expect("small tables");
         let store = Arc::new(Self { extents });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
         store.extents.publish(ops);
@@ -35,7 +36,11 @@ impl Store {
         let mut fresh = self.extents.create(shape, 1).expect("a number");
         for at in 0..frames {
             fresh.attach(at, Reclaim::NotAllowed).expect("room");
-            fresh.pieces_mut(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached").0.fill(byte);
+            fresh
+                .pieces_mut(at * FRAME_SIZE..(at + 1) * FRAME_SIZE)
+                .expect("attached")
+                .0
+                .fill(byte);
         }
         let id = fresh.id();
         assert_eq!(fresh.release(), Leaving::Quiet);
@@ -46,7 +51,8 @@ impl Store {
     pub fn assert_filled(&self, id: ExtentId, frames: usize, byte: u8) {
         let shared = self.extents.share(id).expect("live");
         for at in 0..frames {
-            let (bytes, _) = shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached");
+            let (bytes, _) =
+                shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached");
             assert!(bytes.iter().all(|&found| found == byte), "frame {at} of {id:?} is damaged");
         }
         self.left(id, shared.release());
@@ -77,7 +83,12 @@ impl MovableOps for Store {
         self.extents.can_isolate(frame)
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         let moved = self.extents.migrate_frame(from, to);
         if let Some((id, leaving)) = moved.left {
             self.left(id, leaving);

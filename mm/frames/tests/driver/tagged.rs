@@ -15,7 +15,10 @@ pub struct Tagged {
 
 impl Tagged {
     pub fn new(zone: &Arc<Zone>, limit: usize) -> Self {
-        Self { store: Store::new(zone.reserve_owner().expect("a number"), limit), tags: Mutex::default() }
+        Self {
+            store: Store::new(zone.reserve_owner().expect("a number"), limit),
+            tags: Mutex::default(),
+        }
     }
 
     fn tags(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, ExtentId>> {
@@ -55,7 +58,10 @@ impl Tagged {
         for (tag, &id) in &*self.tags() {
             let shared = self.store.extents.share(id).expect("live");
             let (bytes, _) = shared.pieces(0..FRAME_SIZE).expect("attached");
-            assert!(bytes.chunks_exact(4).all(|word| word == tag.to_le_bytes()), "content of {tag} is damaged");
+            assert!(
+                bytes.chunks_exact(4).all(|word| word == tag.to_le_bytes()),
+                "content of {tag} is damaged"
+            );
         }
     }
 }

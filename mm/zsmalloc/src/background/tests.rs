@@ -10,13 +10,19 @@ use super::*;
 use crate::{Handle, PoolConfig};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(8192),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
 fn fill(pool: &Pool, count: usize) -> Vec<Handle> {
-    (0..count).map(|number| pool.store(&vec![number as u8; 200 + number * 67 % 3000]).expect("room")).collect()
+    (0..count)
+        .map(|number| pool.store(&vec![number as u8; 200 + number * 67 % 3000]).expect("room"))
+        .collect()
 }
 
 /// Waits for what the thread is expected to do; far longer than it needs, so that a busy machine does not matter.
@@ -43,7 +49,9 @@ fn r330_a_sparse_pool_gets_dense_by_itself() {
     let before = pool.frames();
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
     let level = || pool.frames_freeable() * 1000 / pool.frames();
-    wait_for("it is compacted", || level() < 10 && pool.stats().background.state == BackgroundState::Watching);
+    wait_for("it is compacted", || {
+        level() < 10 && pool.stats().background.state == BackgroundState::Watching
+    });
     wait_for("frames are moved together, too", || pool.zone().fragmentation() <= 15);
     let stats = pool.stats();
     assert!(pool.frames() < before * 6 / 10, "{} of {before} frames are left", pool.frames());
@@ -62,9 +70,13 @@ fn work_in_vain_is_tried_again_later() {
     let pool = pool();
     let handles = fill(&pool, 400);
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
-    let extents: std::collections::HashSet<_> =
-        handles.iter().filter_map(|&handle| pool.handles.locate(handle).ok()).map(|place| place.extent()).collect();
-    let held: Vec<_> = extents.iter().filter_map(|&extent| pool.zspages.extents().try_exclusive(extent)).collect();
+    let extents: std::collections::HashSet<_> = handles
+        .iter()
+        .filter_map(|&handle| pool.handles.locate(handle).ok())
+        .map(|place| place.extent())
+        .collect();
+    let held: Vec<_> =
+        extents.iter().filter_map(|&extent| pool.zspages.extents().try_exclusive(extent)).collect();
     let _background = Background::start(&pool, BackgroundConfig::default()).expect("a thread");
     wait_for("it backs off", || pool.stats().background.state == BackgroundState::BackingOff);
     assert_eq!(pool.stats().compaction.objects_moved, 0);
@@ -77,9 +89,11 @@ fn work_in_vain_is_tried_again_later() {
 fn the_share_of_a_cpu_is_kept() {
     let pool = pool();
     let mut handles = fill(&pool, 3000);
-    let background =
-        Background::start(&pool, BackgroundConfig { cpu_percent: 5, start_permille: 1, ..BackgroundConfig::default() })
-            .expect("a thread");
+    let background = Background::start(
+        &pool,
+        BackgroundConfig { cpu_percent: 5, start_permille: 1, ..BackgroundConfig::default() },
+    )
+    .expect("a thread");
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(600) {
         for round in 0..1000 {
@@ -101,7 +115,10 @@ fn the_share_of_a_cpu_is_kept() {
 fn errors_are_typed_and_leave_nothing_running() {
     let pool = pool();
     let with = |cpu_percent, start_permille| {
-        Background::start(&pool, BackgroundConfig { cpu_percent, start_permille, ..BackgroundConfig::default() })
+        Background::start(
+            &pool,
+            BackgroundConfig { cpu_percent, start_permille, ..BackgroundConfig::default() },
+        )
     };
     assert!(matches!(with(0, 10), Err(BackgroundError::Cpu { percent: 0 })));
     assert!(matches!(with(101, 10), Err(BackgroundError::Cpu { percent: 101 })));

@@ -50,7 +50,8 @@ impl Worker {
         self.seen = self.look(pool);
         let (frames, freeable) = self.seen;
         let start = (frames * self.start_permille).div_ceil(1000).max(1);
-        let least = if self.state == BackgroundState::Working { (start / LEAVES).max(1) } else { start };
+        let least =
+            if self.state == BackgroundState::Working { (start / LEAVES).max(1) } else { start };
         let unchanged = before == self.seen;
         let wait = if freeable >= least {
             self.slice(pool)

@@ -4,7 +4,8 @@ use super::*;
 
 fn distinct(chain: usize, rule: ChainRule) -> (usize, usize) {
     let classes = SizeClasses::new(chain, rule);
-    let watermark = classes.iter().filter(|class| !class.is_huge()).map(|class| usize::from(class.size)).max();
+    let watermark =
+        classes.iter().filter(|class| !class.is_huge()).map(|class| usize::from(class.size)).max();
     (classes.iter().count(), watermark.expect("there are small classes"))
 }
 
@@ -14,7 +15,8 @@ fn r203_used_percent_at_chain_4_gives_the_2016_classes() {
     assert_eq!(RAW_CLASSES, 255);
     assert_eq!(distinct(4, ChainRule::UsedPercent), (69, 3264));
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
-    let by_chain = [1, 2, 3, 4].map(|frames| classes.iter().filter(|class| class.frames == frames).count());
+    let by_chain =
+        [1, 2, 3, 4].map(|frames| classes.iter().filter(|class| class.frames == frames).count());
     assert_eq!(by_chain, [20, 12, 19, 18]);
 }
 
@@ -34,12 +36,16 @@ const ORACLE: &str = "\
 /// R-202, R-204, Appendix A: each of the 69 classes has the chain and the number of objects it had in 2016.
 #[test]
 fn r202_r204_every_class_matches_the_oracle() {
-    let rows = ORACLE.split(' ').map(|row| row.split([':', '/']).map(|number| number.parse().expect("a number")));
+    let rows = ORACLE
+        .split(' ')
+        .map(|row| row.split([':', '/']).map(|number| number.parse().expect("a number")));
     let rows: Vec<Vec<usize>> = rows.map(Iterator::collect).collect();
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
     let ours: Vec<Vec<usize>> = classes
         .iter()
-        .map(|class| vec![class.index.into(), class.size.into(), class.frames.into(), class.objects.into()])
+        .map(|class| {
+            vec![class.index.into(), class.size.into(), class.frames.into(), class.objects.into()]
+        })
         .collect();
     assert_eq!(ours, rows);
     assert_eq!(rows.len(), 69);
@@ -72,7 +78,9 @@ fn the_constants_are_the_originals() {
 /// KERNEL 1.2: today's rule, with the kernel's default chain and others.
 #[test]
 fn least_waste_gives_the_kernels_classes_of_today() {
-    for (chain, count, watermark) in [(4, 69, 3264), (8, 119, 3632), (12, 159, 3776), (16, 192, 3840)] {
+    for (chain, count, watermark) in
+        [(4, 69, 3264), (8, 119, 3632), (12, 159, 3776), (16, 192, 3840)]
+    {
         assert_eq!(distinct(chain, ChainRule::LeastWaste), (count, watermark), "chain {chain}");
     }
 }
@@ -80,8 +88,10 @@ fn least_waste_gives_the_kernels_classes_of_today() {
 /// The two rules differ in class 208 only, at chain 4.
 #[test]
 fn the_rules_differ_in_class_208_only() {
-    let (old, new) = (SizeClasses::new(4, ChainRule::UsedPercent), SizeClasses::new(4, ChainRule::LeastWaste));
-    let differing: Vec<u16> = old.iter().zip(new.iter()).filter(|(a, b)| a != b).map(|(a, _)| a.size).collect();
+    let (old, new) =
+        (SizeClasses::new(4, ChainRule::UsedPercent), SizeClasses::new(4, ChainRule::LeastWaste));
+    let differing: Vec<u16> =
+        old.iter().zip(new.iter()).filter(|(a, b)| a != b).map(|(a, _)| a.size).collect();
     assert_eq!(differing, [208]);
 }
 
@@ -94,7 +104,10 @@ fn r201_every_size_finds_the_smallest_class_it_fits() {
             let class = classes.for_len(len).expect("a legal size");
             assert!(len <= class.payload(), "{len} in {class:?}");
             let below = classes.iter().rev().find(|other| other.size < class.size);
-            assert!(below.is_none_or(|below| below.payload() < len), "{len} fits {below:?} below {class:?}");
+            assert!(
+                below.is_none_or(|below| below.payload() < len),
+                "{len} fits {below:?} below {class:?}"
+            );
         }
         assert_eq!((classes.for_len(0), classes.for_len(FRAME_SIZE + 1)), (None, None));
         assert_eq!(classes.for_len(usize::MAX), None);
@@ -117,8 +130,12 @@ fn r217_the_tail_of_a_zspage_is_never_an_object() {
     for rule in [ChainRule::UsedPercent, ChainRule::LeastWaste] {
         for chain in 1..=16 {
             for class in SizeClasses::new(chain, rule).iter() {
-                let (size, bytes) = (usize::from(class.size), usize::from(class.frames) * FRAME_SIZE);
-                assert!(usize::from(class.objects) * size <= bytes && bytes < (usize::from(class.objects) + 1) * size);
+                let (size, bytes) =
+                    (usize::from(class.size), usize::from(class.frames) * FRAME_SIZE);
+                assert!(
+                    usize::from(class.objects) * size <= bytes
+                        && bytes < (usize::from(class.objects) + 1) * size
+                );
                 assert!(usize::from(class.objects) <= MAX_OBJECTS);
             }
         }

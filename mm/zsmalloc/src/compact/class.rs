@@ -61,7 +61,12 @@ impl Drop for Claim<'_> {
 
 impl Pool {
     /// Compacts one class, unless another thread is at it.
-    pub(crate) fn compact_class(&self, class: SizeClass, deadline: Deadline, report: &mut Compaction) -> Outcome {
+    pub(crate) fn compact_class(
+        &self,
+        class: SizeClass,
+        deadline: Deadline,
+        report: &mut Compaction,
+    ) -> Outcome {
         let mut state = self.lock(class);
         if state.freeable(class) == 0 || self.is_poisoned() {
             return Outcome::Done;
@@ -129,7 +134,9 @@ impl<'a> Visit<'a> {
     fn source(&self, state: &ClassState) -> Option<Source> {
         let current = self.source.filter(|source| self.is_partial(source.extent));
         current.or_else(|| {
-            let extent = Group::partial_fullest_first().rev().find_map(|group| self.emptiest(state, group))?;
+            let extent = Group::partial_fullest_first()
+                .rev()
+                .find_map(|group| self.emptiest(state, group))?;
             Some(Source { extent, below: self.class.objects })
         })
     }
@@ -154,7 +161,12 @@ impl<'a> Visit<'a> {
     /// The fullest zspage that has room, is no emptier than the source, and can be had alone; those that cannot be had are noted in `tried`.
     ///
     /// No emptier: then the fuller zspages only get fuller, and no object comes back to where it was (S-47).
-    pub(super) fn destination(&self, state: &ClassState, source: ExtentId, tried: &mut Tried) -> Option<Exclusive<'a>> {
+    pub(super) fn destination(
+        &self,
+        state: &ClassState,
+        source: ExtentId,
+        tried: &mut Tried,
+    ) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
         let least = zspages.head(source)?.used;
         let emptiest = Group::of(least, self.class.objects);

@@ -32,7 +32,9 @@ impl Visit<'_> {
                 break;
             }
             let slot = |object| Slot { extent, object, class };
-            let Some(len) = pool.shift(state, &mut held, slot(last), slot(hole), &mut copy) else { break };
+            let Some(len) = pool.shift(state, &mut held, slot(last), slot(hole), &mut copy) else {
+                break;
+            };
             moved += 1;
             self.report.bytes_moved += len as u64;
         }
@@ -66,7 +68,8 @@ impl Pool {
         if self.attach(held, from.class, to.object, state).is_err() {
             // At the limit: the zone lends what the object gives back when it is gone.
             let below = self.zspages.live_below(from.extent, from.object).next();
-            lent = leaves_a_frame(from.class, from.object, below).then(|| self.zone.advance(FrameCount(1)));
+            lent = leaves_a_frame(from.class, from.object, below)
+                .then(|| self.zone.advance(FrameCount(1)));
             lent.as_ref()?;
             self.attach(held, from.class, to.object, state).ok()?;
         }

@@ -21,11 +21,13 @@ impl Shrinker for Pool {
     /// Compacts where most is to be gained first. What it returns is what it freed itself, so others who compact at the same time take nothing from it.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
         let (start, deadline) = (Instant::now(), Budget::within(PATIENCE).start());
-        let mut gains: Vec<_> = self.compactable().map(|class| (self.lock(class).freeable(class), class)).collect();
+        let mut gains: Vec<_> =
+            self.compactable().map(|class| (self.lock(class).freeable(class), class)).collect();
         gains.sort_unstable_by_key(|gain| Reverse(gain.0));
         let mut report = Compaction::default();
         for (_, class) in gains.into_iter().filter(|gain| gain.0 > 0) {
-            if report.frames_freed >= target.0 || self.compact_class(class, deadline, &mut report) == Outcome::OutOfTime
+            if report.frames_freed >= target.0
+                || self.compact_class(class, deadline, &mut report) == Outcome::OutOfTime
             {
                 break;
             }

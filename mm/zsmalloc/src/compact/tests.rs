@@ -13,7 +13,11 @@ fn pool() -> Arc<Pool> {
 }
 
 fn pool_with(config: PoolConfig) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(8192), backing: Backing::Heap, ..ZoneConfig::default() });
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(8192),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
     let config = PoolConfig { backing: Backing::Heap, ..config };
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
@@ -23,7 +27,9 @@ fn fill(pool: &Pool, len: usize, count: u32) -> Vec<Handle> {
 }
 
 fn content(seed: u32, len: usize) -> Vec<u8> {
-    (0..len as u32).map(|byte| (seed.wrapping_mul(2_654_435_761).wrapping_add(byte * 31) >> 8) as u8).collect()
+    (0..len as u32)
+        .map(|byte| (seed.wrapping_mul(2_654_435_761).wrapping_add(byte * 31) >> 8) as u8)
+        .collect()
 }
 
 fn free_every(pool: &Pool, handles: &[Handle], keep: impl Fn(usize) -> bool) {
@@ -48,7 +54,11 @@ fn r330_half_a_pool_needs_half_its_frames() {
         assert_eq!(report.outcome, Outcome::Done);
         assert!(pool.frames() <= full / 2 + 1, "{len}: {} of {full} frames left", pool.frames());
         for (number, &handle) in handles.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
-            assert_eq!(pool.read(handle).expect("live").to_vec(), content(number as u32, len), "object {number}");
+            assert_eq!(
+                pool.read(handle).expect("live").to_vec(),
+                content(number as u32, len),
+                "object {number}"
+            );
         }
     }
 }
@@ -70,10 +80,16 @@ fn s47_compaction_stops_when_nothing_is_left_to_gain() {
     let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
     let handles = fill(&pool, 1100, 22);
     // The first zspage has room for two objects; of the second the last object keeps a frame of its own.
-    free_every(&pool, &handles, |number| ![1, 5].contains(&number) && (number < 13 || number == 21));
+    free_every(&pool, &handles, |number| {
+        ![1, 5].contains(&number) && (number < 13 || number == 21)
+    });
     assert_eq!((pool.frames(), pool.frames_freeable()), (5, 1));
     let report = pool.compact(&Budget::unlimited());
-    assert_eq!((report.objects_moved, report.frames_freed), (1, 1), "one object moves for the one frame");
+    assert_eq!(
+        (report.objects_moved, report.frames_freed),
+        (1, 1),
+        "one object moves for the one frame"
+    );
     pool.check().expect("consistent");
 }
 
@@ -83,7 +99,8 @@ fn s21_a_reader_keeps_its_bytes_while_its_object_moves_and_dies() {
     let pool = pool();
     let handles = fill(&pool, 1850, 500);
     free_every(&pool, &handles, |number| number % 3 == 0);
-    let readers: Vec<_> = handles.iter().step_by(30).map(|&handle| pool.read(handle).expect("live")).collect();
+    let readers: Vec<_> =
+        handles.iter().step_by(30).map(|&handle| pool.read(handle).expect("live")).collect();
     pool.compact(&Budget::unlimited());
     handles.iter().step_by(3).for_each(|&handle| {
         pool.free(handle).expect("live");
@@ -146,16 +163,29 @@ fn compaction_works_at_the_limit() {
         pool.reset_frames_max();
         let read = |handle: &&Handle| extent_of(&pool, **handle).index().is_multiple_of(2);
         let kept = handles.iter().step_by(keep);
-        let readers: Vec<_> = kept.filter(read).map(|&handle| pool.read(handle).expect("live")).collect();
+        let readers: Vec<_> =
+            kept.filter(read).map(|&handle| pool.read(handle).expect("live")).collect();
         pool.compact(&Budget::unlimited());
-        assert!(pool.frames_max() <= limit + 1, "{len}, 1 of {keep}: {} of {limit} frames", pool.frames_max());
+        assert!(
+            pool.frames_max() <= limit + 1,
+            "{len}, 1 of {keep}: {} of {limit} frames",
+            pool.frames_max()
+        );
         drop(readers);
         pool.compact(&Budget::unlimited());
         pool.check().expect("consistent");
         assert_eq!(pool.frames(), free.frames(), "{len}, 1 of {keep}: as without a limit");
-        assert!(pool.frames_max() <= limit + 1, "{len}, 1 of {keep}: {} of {limit} frames", pool.frames_max());
+        assert!(
+            pool.frames_max() <= limit + 1,
+            "{len}, 1 of {keep}: {} of {limit} frames",
+            pool.frames_max()
+        );
         for (number, &handle) in handles.iter().enumerate().step_by(keep) {
-            assert_eq!(pool.read(handle).expect("live").to_vec(), content(number as u32, len), "object {number}");
+            assert_eq!(
+                pool.read(handle).expect("live").to_vec(),
+                content(number as u32, len),
+                "object {number}"
+            );
         }
     }
 }
@@ -176,7 +206,10 @@ fn a_zspage_is_packed_at_the_limit() {
         let needed = pool.classes().for_len(len).expect("a class").frames_for(3);
         assert_eq!(pool.frames(), needed, "{len}: of {limit}");
         for number in (0..17).filter(|&number| last(number)) {
-            assert_eq!(pool.read(handles[number]).expect("live").to_vec(), content(number as u32, len));
+            assert_eq!(
+                pool.read(handles[number]).expect("live").to_vec(),
+                content(number as u32, len)
+            );
         }
     }
 }
@@ -195,7 +228,10 @@ fn one_frame_of_room_is_room_for_any_object() {
             }
             let before = pool.frames();
             pool.zone().set_limit(Some(FrameCount(before + 1)));
-            handles.push(pool.store(&content(step, len)).unwrap_or_else(|error| panic!("{len}, {step}: {error}")));
+            handles.push(
+                pool.store(&content(step, len))
+                    .unwrap_or_else(|error| panic!("{len}, {step}: {error}")),
+            );
             assert!(pool.frames() <= before + 1);
         }
         pool.check().expect("consistent");
@@ -207,8 +243,9 @@ fn one_frame_of_room_is_room_for_any_object() {
 fn frame_compaction_after_object_compaction_leaves_whole_blocks_free() {
     let pool = pool();
     let mixed = |number: usize| [700, 1850, 3000, 4096][number % 4];
-    let handles: Vec<Handle> =
-        (0..8000).map(|number| pool.store(&content(number as u32, mixed(number))).expect("room")).collect();
+    let handles: Vec<Handle> = (0..8000)
+        .map(|number| pool.store(&content(number as u32, mixed(number))).expect("room"))
+        .collect();
     free_every(&pool, &handles, |number| number % 7 < 2);
     pool.compact(&Budget::unlimited());
     use frames::CompactRequest;
@@ -274,7 +311,10 @@ fn l19_the_emptiest_zspage_goes_into_the_fullest() {
     let report = pool.compact(&Budget::unlimited());
     // Eleven objects need three frames. The one goes first, then a two: three moves free two frames.
     assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (3, 2, 2));
-    assert!(full.contains(&extent_of(&pool, zspages[2][0])), "the single object went to one of the fullest");
+    assert!(
+        full.contains(&extent_of(&pool, zspages[2][0])),
+        "the single object went to one of the fullest"
+    );
     pool.check().expect("consistent");
 }
 
@@ -325,10 +365,16 @@ fn l10_a_frame_that_waits_for_its_reader_is_not_counted() {
 fn every_budget_on_every_pool_has_its_outcome() {
     let empty = pool();
     let (full, _) = prepared(&[4; 8]);
-    for budget in [Budget::within(Duration::ZERO), Budget::within(Duration::MAX), Budget::unlimited()] {
+    for budget in
+        [Budget::within(Duration::ZERO), Budget::within(Duration::MAX), Budget::unlimited()]
+    {
         for pool in [&empty, &full] {
             let report = pool.compact(&budget);
-            assert_eq!((report.outcome, report.objects_moved, report.skipped), (Outcome::Done, 0, 0), "{budget:?}");
+            assert_eq!(
+                (report.outcome, report.objects_moved, report.skipped),
+                (Outcome::Done, 0, 0),
+                "{budget:?}"
+            );
         }
     }
     let (sparse, _) = prepared(&[1; 8]);
@@ -351,11 +397,18 @@ fn r337_the_zone_gets_its_frames_from_a_sparse_pool() {
     assert!(could.0 > before / 2, "{could:?} of {before}");
     let freed = pool.zone().shrink(could, &promise);
     assert_eq!((freed, pool.frames()), (could, before - could.0));
-    assert_eq!((pool.zone().shrinkable(), pool.zone().shrink(FrameCount(1), &promise)), (FrameCount(0), FrameCount(0)));
+    assert_eq!(
+        (pool.zone().shrinkable(), pool.zone().shrink(FrameCount(1), &promise)),
+        (FrameCount(0), FrameCount(0))
+    );
     pool.check().expect("consistent");
     let zone = Arc::clone(pool.zone());
     drop(pool);
-    assert_eq!(zone.shrink(FrameCount(1), &promise), FrameCount(0), "L-05: a pool that is gone is not asked");
+    assert_eq!(
+        zone.shrink(FrameCount(1), &promise),
+        FrameCount(0),
+        "L-05: a pool that is gone is not asked"
+    );
 }
 
 /// R-337, B13: scans and compactions at once each report what they freed, never less than nothing.
@@ -364,12 +417,15 @@ fn r337_a_scan_counts_right_beside_a_compaction() {
     for _ in 0..10 {
         let pool = pool();
         let handles: Vec<Handle> = (0..4000)
-            .map(|number| pool.store(&content(number, 300 + number as usize * 61 % 3000)).expect("room"))
+            .map(|number| {
+                pool.store(&content(number, 300 + number as usize * 61 % 3000)).expect("room")
+            })
             .collect();
         free_every(&pool, &handles, |number| number % 3 == 0);
         let before = pool.frames();
         let (scanned, compacted) = std::thread::scope(|scope| {
-            let scan = scope.spawn(|| pool.zone().shrink(FrameCount(u64::MAX), &NoLocksHeld::promise()));
+            let scan =
+                scope.spawn(|| pool.zone().shrink(FrameCount(u64::MAX), &NoLocksHeld::promise()));
             let compacted = pool.compact(&Budget::unlimited());
             (scan.join().expect("no panic"), compacted)
         });
@@ -389,7 +445,9 @@ fn a_frame_taken_in_vain_goes_back() {
     let source = extent_of(&pool, handles[11]);
     let flip = || {
         let mut held = pool.zspages.extents().try_exclusive(source).expect("nobody is inside");
-        [0, 10 * 1104].into_iter().for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);
+        [0, 10 * 1104]
+            .into_iter()
+            .for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);
     };
     flip();
     let report = pool.compact(&Budget::unlimited());

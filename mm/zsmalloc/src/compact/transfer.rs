@@ -55,7 +55,11 @@ impl Visit<'_> {
         let (mut progress, mut tried) = (Progress::default(), Tried::default());
         let mut stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
         let mut lent = None;
-        if tried.lack_frames() && progress.done == 0 && held.is_alone() && run.first_leaves_a_frame(class) {
+        if tried.lack_frames()
+            && progress.done == 0
+            && held.is_alone()
+            && run.first_leaves_a_frame(class)
+        {
             // At the limit nobody gets a frame, though the source gives one back as soon as this object is gone.
             lent = Some(pool.zone.advance(FrameCount(1)));
             tried = Tried::default();
@@ -99,8 +103,11 @@ impl Visit<'_> {
     ) -> Option<Stop> {
         let (pool, class) = (self.pool, self.class);
         while progress.done < run.len() {
-            let Some(mut held) = self.destination(state, source.id(), tried) else { return Some(Stop::NoRoom) };
-            let Some(slots) = Slots::of(pool, &mut held, class, run.len() - progress.done, state) else {
+            let Some(mut held) = self.destination(state, source.id(), tried) else {
+                return Some(Stop::NoRoom);
+            };
+            let Some(slots) = Slots::of(pool, &mut held, class, run.len() - progress.done, state)
+            else {
                 tried.note_lacking(held.id());
                 continue;
             };
@@ -131,7 +138,8 @@ impl Visit<'_> {
         let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
         let mut slots = slots.iter();
-        while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first()) {
+        while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first())
+        {
             if self.deadline.has_passed() {
                 return Some(Stop::OutOfTime);
             }
@@ -149,7 +157,9 @@ impl Visit<'_> {
                 continue;
             };
             slots.next();
-            let Some(emptied) = pool.resettle(state, handle, from, to) else { return Some(Stop::Enough) };
+            let Some(emptied) = pool.resettle(state, handle, from, to) else {
+                return Some(Stop::Enough);
+            };
             progress.emptied += emptied;
             progress.moved += 1;
             self.report.bytes_moved += len as u64;
@@ -195,7 +205,9 @@ impl Slots {
 impl Run {
     fn of(pool: &Pool, class: SizeClass, source: Source) -> Self {
         let mut run = Self { objects: [0; 2 * BATCH], len: 0 };
-        for object in pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(2 * BATCH) {
+        for object in
+            pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(2 * BATCH)
+        {
             run.objects[run.len] = object;
             run.len += 1;
         }
@@ -232,7 +244,9 @@ impl Pool {
     /// Starts loading the front of an object; from there on the CPU sees for itself where it goes.
     fn prefetch_slot(&self, slot: Slot) {
         const AHEAD: usize = 1024;
-        self.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(slot.class.payload().min(AHEAD)));
+        self.zspages
+            .extents()
+            .prefetch_bytes(slot.extent, slot.bytes(slot.class.payload().min(AHEAD)));
     }
 
     /// Copies the object in `from` to `to`: its handle and length. `None` when it cannot be read.
@@ -265,7 +279,13 @@ impl Pool {
 
     /// Makes `to` the object's place and frees `from`: how many frames of `from` that leaves without an object. The class is locked and the bytes are
     /// written; the caller puts both zspages on the lists they belong on before it unlocks. `None` when the tables contradict themselves; the pool is then poisoned.
-    pub(super) fn resettle(&self, state: &mut ClassState, handle: Handle, from: Slot, to: Slot) -> Option<u64> {
+    pub(super) fn resettle(
+        &self,
+        state: &mut ClassState,
+        handle: Handle,
+        from: Slot,
+        to: Slot,
+    ) -> Option<u64> {
         let Some(mut head) = self.zspages.head(to.extent) else {
             self.poison();
             return None;

@@ -8,7 +8,8 @@ use sync::thread;
 use super::*;
 
 fn zone() -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
@@ -21,7 +22,9 @@ fn place(handle: Handle) -> Location {
 fn l11_a_length_belongs_to_its_generation() {
     const LENS: [usize; 2] = [28, 5];
     sync::model(|| {
-        let handles = Arc::new(Handles::new(zone(), CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table"));
+        let handles = Arc::new(
+            Handles::new(zone(), CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table"),
+        );
         let first = handles.reserve().expect("all are free");
         handles.publish(first, place(first), LENS[0]);
         let other = {
@@ -31,7 +34,10 @@ fn l11_a_length_belongs_to_its_generation() {
                 handles.bury(first);
                 handles.give_back(first);
                 let second = handles.reserve().expect("the same index");
-                assert_eq!((second.index(), second.generation()), (first.index(), first.generation() + 1));
+                assert_eq!(
+                    (second.index(), second.generation()),
+                    (first.index(), first.generation() + 1)
+                );
                 handles.publish(second, place(second), LENS[1]);
                 second
             })
@@ -50,7 +56,8 @@ fn l11_a_length_belongs_to_its_generation() {
 /// A table of two shards with one chunk each. The model's thread uses the first one.
 fn two_shards() -> Arc<Handles> {
     sync::set_shards(2);
-    let handles = Handles::new(zone(), 2 * CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table");
+    let handles =
+        Handles::new(zone(), 2 * CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table");
     assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
     Arc::new(handles)
 }
@@ -109,7 +116,11 @@ fn an_index_freed_in_the_other_shard_is_taken_once() {
             })
         };
         let (mine, theirs) = (publish(&handles), other.join().expect("no panic"));
-        assert_eq!(shard_of(theirs), 1, "a thread takes from its own shard while it has free indices");
+        assert_eq!(
+            shard_of(theirs),
+            1,
+            "a thread takes from its own shard while it has free indices"
+        );
         assert_ne!(mine.index(), theirs.index());
         assert!(mine.index() == freed.index() || shard_of(mine) == 1);
         assert_eq!(handles.locate(freed), Err(AccessError::Stale));

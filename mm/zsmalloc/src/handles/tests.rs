@@ -7,7 +7,8 @@ use super::*;
 use crate::{AllocError, Pool, PoolConfig};
 
 fn zone() -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
@@ -34,7 +35,10 @@ fn r289_an_index_with_no_generation_left_is_retired() {
     handles.give_back(first);
     let mut had = 0;
     while let Ok(handle) = handles.reserve() {
-        assert!(handle.index() != first.index() && handle.generation() <= LAST_GENERATION, "{handle:?}");
+        assert!(
+            handle.index() != first.index() && handle.generation() <= LAST_GENERATION,
+            "{handle:?}"
+        );
         had += 1;
     }
     assert_eq!(had, handles.ids.capacity() - 1);
@@ -46,10 +50,17 @@ fn r289_generations_outlive_the_memory_of_their_chunk() {
     let handles = table(4, LAST_GENERATION);
     let first = reserve_all(&handles);
     free_all(&handles, &first);
-    assert!(first.iter().any(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) == 0));
+    assert!(
+        first
+            .iter()
+            .any(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) == 0)
+    );
     let second = reserve_all(&handles);
     assert_eq!(second.len(), first.len());
-    assert!(second.iter().all(|handle| handle.generation() == 2), "each index is in its second use");
+    assert!(
+        second.iter().all(|handle| handle.generation() == 2),
+        "each index is in its second use"
+    );
 }
 
 /// The words that a vacant chunk keeps, because one floor for all of them would cost too many generations, are counted as long as it is vacant,
@@ -66,7 +77,11 @@ fn words_kept_by_a_vacant_chunk_are_counted() {
         assert_eq!(handles.bytes() < full, given_back, "generation {generation} of 4");
         if !given_back {
             assert_eq!(handles.bytes(), full);
-            assert!(all.iter().all(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed) != 0));
+            assert!(
+                all.iter()
+                    .all(|handle| handles.words[handle.index() as usize].load(Ordering::Relaxed)
+                        != 0)
+            );
         }
     }
     assert_eq!(handles.reserve(), Err(AllocError::Numbers), "all generations are used up");
@@ -76,10 +91,18 @@ fn words_kept_by_a_vacant_chunk_are_counted() {
 #[test]
 fn r289_a_pool_runs_out_of_generations_in_good_order() {
     const GENERATIONS: u32 = 3;
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() });
-    let config = PoolConfig { max_objects: Some(CHUNK as u32), backing: Backing::Heap, ..PoolConfig::default() };
-    let pool =
-        Pool::with_generations(Arc::new(zone.expect("a small zone")), config, GENERATIONS).expect("small tables");
+    let zone = Zone::new(ZoneConfig {
+        capacity: FrameCount(512),
+        backing: Backing::Heap,
+        ..ZoneConfig::default()
+    });
+    let config = PoolConfig {
+        max_objects: Some(CHUNK as u32),
+        backing: Backing::Heap,
+        ..PoolConfig::default()
+    };
+    let pool = Pool::with_generations(Arc::new(zone.expect("a small zone")), config, GENERATIONS)
+        .expect("small tables");
     let kept = pool.store(b"kept").expect("room");
     let mut had = HashSet::from([kept]);
     let refused = loop {
@@ -94,7 +117,9 @@ fn r289_a_pool_runs_out_of_generations_in_good_order() {
     assert_eq!(refused, AllocError::Numbers);
     let others = pool.handles.ids.capacity() - 1;
     assert_eq!(had.len(), 1 + others * GENERATIONS as usize);
-    assert!(had.into_iter().filter(|&handle| handle != kept).all(|handle| pool.read(handle).is_err()));
+    assert!(
+        had.into_iter().filter(|&handle| handle != kept).all(|handle| pool.read(handle).is_err())
+    );
     pool.write(kept, b"more").expect("in place");
     assert_eq!(pool.read(kept).map(|object| object.to_vec()), Ok(b"more".to_vec()));
     assert_eq!(pool.frames(), 1);

@@ -66,7 +66,8 @@ pub fn huge_pages(backing: Backing) -> HugePages {
 
 /// Reads `always [madvise] never`.
 fn mode(text: &str) -> HugePages {
-    let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(word, _)| word);
+    let chosen =
+        text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(word, _)| word);
     match chosen {
         Some("always" | "force" | "within_size") => HugePages::Always,
         Some("madvise" | "advise") => HugePages::OnRequest,
@@ -94,7 +95,9 @@ pub fn userfaultfd() -> Userfaultfd {
     };
     match open(UserfaultfdFlags::empty()) {
         Ok(()) => Userfaultfd::AllFaults,
-        Err(_) => open(user_mode_only).map_or_else(Userfaultfd::Refused, |()| Userfaultfd::UserModeOnly),
+        Err(_) => {
+            open(user_mode_only).map_or_else(Userfaultfd::Refused, |()| Userfaultfd::UserModeOnly)
+        }
     }
 }
 
@@ -128,11 +131,16 @@ pub fn kernel_zram() -> KernelZram {
         .collect();
     names.sort();
     if let Some(name) = names.into_iter().next() {
-        let text = std::fs::read_to_string(format!("/sys/block/{name}/comp_algorithm")).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/sys/block/{name}/comp_algorithm"))
+            .unwrap_or_default();
         return KernelZram::Device { name, algorithms: text.trim().to_owned() };
     }
     // Only whether the folder exists: see the module's warning about `hot_add`.
-    if Path::new("/sys/class/zram-control").exists() { KernelZram::NoDevice } else { KernelZram::Absent }
+    if Path::new("/sys/class/zram-control").exists() {
+        KernelZram::NoDevice
+    } else {
+        KernelZram::Absent
+    }
 }
 
 #[cfg(test)]

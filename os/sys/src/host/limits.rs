@@ -91,7 +91,12 @@ pub fn pressure() -> Option<String> {
 #[must_use]
 pub fn cgroup_memory_limit() -> Option<u64> {
     let membership = read("/proc/self/cgroup")?;
-    membership.lines().filter_map(limit_files).flatten().filter_map(|file| limit(&read(&file)?)).min()
+    membership
+        .lines()
+        .filter_map(limit_files)
+        .flatten()
+        .filter_map(|file| limit(&read(&file)?))
+        .min()
 }
 
 /// The limit files of one `/proc/self/cgroup` line, from the group itself up to the root of its mount.
@@ -100,7 +105,9 @@ fn limit_files(line: &str) -> Option<Vec<String>> {
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
     let (mount, file) = match controllers {
         "" => ("/sys/fs/cgroup", "memory.max"),
-        named if named.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        named if named.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        }
         _ => return None,
     };
     let mut path = path.trim_end_matches('/');
@@ -136,7 +143,8 @@ mod tests {
                 "/sys/fs/cgroup/memory.max"
             ]
         );
-        let files = limit_files("5:cpu,memory:/").expect("a version 1 line with the memory controller");
+        let files =
+            limit_files("5:cpu,memory:/").expect("a version 1 line with the memory controller");
         assert_eq!(files, ["/sys/fs/cgroup/memory/memory.limit_in_bytes"]);
         assert_eq!(limit_files("3:pids:/x"), None);
     }

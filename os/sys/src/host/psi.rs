@@ -53,7 +53,9 @@ impl Share {
     /// Reads `12.34`, as the kernel writes it. Its rounding may pass 100.00 by a little, which is taken for 100.
     fn parse(text: &str) -> Option<Self> {
         let (whole, part) = text.split_once('.')?;
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
+        let digits = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?
+        };
         let (whole, part) = (digits(whole)?, (part.len() == 2).then(|| digits(part))??);
         (whole <= 101).then(|| Self::hundredths(whole * 100 + part))
     }
@@ -182,13 +184,17 @@ impl Psi {
 
 impl Stall {
     fn parse(line: &str) -> Result<Self, &'static str> {
-        let field = |name: &str| line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
+        let field =
+            |name: &str| line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
         let share = |name| field(name).and_then(Share::parse);
         Ok(Self {
             avg10: share("avg10=").ok_or("no avg10 in percent")?,
             avg60: share("avg60=").ok_or("no avg60 in percent")?,
             avg300: share("avg300=").ok_or("no avg300 in percent")?,
-            total: field("total=").and_then(|total| total.parse().ok()).map(Duration::from_micros).ok_or("no total")?,
+            total: field("total=")
+                .and_then(|total| total.parse().ok())
+                .map(Duration::from_micros)
+                .ok_or("no total")?,
         })
     }
 }
@@ -199,7 +205,9 @@ fn read(path: &Path) -> Result<String, PsiError> {
     let done = File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text));
     match done {
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PsiError::Missing { path: path.into() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(PsiError::Missing { path: path.into() })
+        }
         Err(error) => Err(PsiError::Unreadable { path: path.into(), kind: error.kind() }),
     }
 }

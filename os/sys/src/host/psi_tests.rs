@@ -14,9 +14,18 @@ fn malformed(text: &str) -> &'static str {
 #[test]
 fn both_lines_are_read_as_the_kernel_writes_them() {
     let psi = Psi::parse(TEXT).expect("a reading");
-    assert_eq!((psi.some.avg10, psi.some.avg60, psi.some.avg300), (Share(153), Share(87), Share(22)));
-    assert_eq!((psi.full.avg10, psi.full.avg60, psi.full.avg300), (Share(40), Share(11), Share::ALL));
-    assert_eq!((psi.some.total, psi.full.total.as_micros()), (Duration::from_micros(58_761_459), 10_183_422));
+    assert_eq!(
+        (psi.some.avg10, psi.some.avg60, psi.some.avg300),
+        (Share(153), Share(87), Share(22))
+    );
+    assert_eq!(
+        (psi.full.avg10, psi.full.avg60, psi.full.avg300),
+        (Share(40), Share(11), Share::ALL)
+    );
+    assert_eq!(
+        (psi.some.total, psi.full.total.as_micros()),
+        (Duration::from_micros(58_761_459), 10_183_422)
+    );
     assert_eq!(psi.some.avg10.to_string(), "1.53 %");
 }
 
@@ -44,7 +53,10 @@ fn anything_else_is_named_and_refused() {
     assert_eq!(malformed(&TEXT.replace("avg10=1.53", "avg10=NaN")), "no avg10 in percent");
     assert_eq!(malformed(&TEXT.replace("avg10=1.53", "avg10=65535.99")), "no avg10 in percent");
     assert_eq!(malformed(&TEXT.replace("avg300=0.22", "")), "no avg300 in percent");
-    assert_eq!(malformed(&TEXT.replace("total=58761459", "total=99999999999999999999")), "no total");
+    assert_eq!(
+        malformed(&TEXT.replace("total=58761459", "total=99999999999999999999")),
+        "no total"
+    );
     assert_eq!(malformed("something avg10=1.53"), "no line \"some\"");
 }
 
@@ -55,7 +67,10 @@ fn a_missing_file_and_an_unreadable_one_are_told_apart() {
     assert_eq!(missing.read(), Err(PsiError::Missing { path: missing.path() }));
     // A folder can be opened and not read.
     let folder = PsiSource::file("/proc");
-    assert!(matches!(folder.read(), Err(PsiError::Unreadable { kind: io::ErrorKind::IsADirectory, .. })));
+    assert!(matches!(
+        folder.read(),
+        Err(PsiError::Unreadable { kind: io::ErrorKind::IsADirectory, .. })
+    ));
     let other = PsiSource::file("/proc/version");
     assert!(matches!(other.read(), Err(PsiError::Malformed { .. })));
     // It never ends; reading stops, and zeros are no reading.
@@ -67,7 +82,9 @@ fn a_missing_file_and_an_unreadable_one_are_told_apart() {
 #[cfg_attr(miri, ignore = "reads /proc")]
 fn this_machine_answers_or_says_why_not() {
     match PsiSource::machine().read() {
-        Ok(psi) => assert!(psi.full.total <= psi.some.total, "all waiting is some waiting: {psi:?}"),
+        Ok(psi) => {
+            assert!(psi.full.total <= psi.some.total, "all waiting is some waiting: {psi:?}")
+        }
         Err(error) => println!("SKIPPED: {error}"),
     }
     // In a group or in none, with the file or without: an answer, never a panic.
@@ -86,7 +103,8 @@ fn the_nearest_group_with_a_limit_is_the_one() {
     std::fs::create_dir_all(&folder).expect("a writable folder for temporary files");
     // Above the mount nobody looks.
     let group = Group { mount: mount.clone(), folder: folder.clone() };
-    let say = |at: &Path, file: &str, text: &str| std::fs::write(at.join(file), text).expect("just made");
+    let say =
+        |at: &Path, file: &str, text: &str| std::fs::write(at.join(file), text).expect("just made");
     assert_eq!(group.nearest_with_a_limit(), None);
     say(&folder, "memory.max", "max\n");
     say(&folder, "memory.high", "max\n");
@@ -105,9 +123,13 @@ fn the_groups_folder_is_found_in_every_layout() {
     let hybrid = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 24 0:28 / /sys/fs/cgroup/unified rw shared:9 master:1 - cgroup2 cgroup2 rw";
     let subtree = "30 23 0:26 /outer /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-    let folder =
-        |membership: &str, mounts| Group::find(membership, mounts).map(|group| group.folder.display().to_string());
-    assert_eq!(folder("0::/user.slice/app\n", unified).as_deref(), Some("/sys/fs/cgroup/user.slice/app"));
+    let folder = |membership: &str, mounts| {
+        Group::find(membership, mounts).map(|group| group.folder.display().to_string())
+    };
+    assert_eq!(
+        folder("0::/user.slice/app\n", unified).as_deref(),
+        Some("/sys/fs/cgroup/user.slice/app")
+    );
     assert_eq!(folder("4:memory:/x\n0::/y\n", hybrid).as_deref(), Some("/sys/fs/cgroup/unified/y"));
     assert_eq!(folder("0::/outer/app\n", subtree).as_deref(), Some("/sys/fs/cgroup/app"));
     assert_eq!(folder("0::/elsewhere\n", subtree), None, "the mount does not show this group");

@@ -1,6 +1,9 @@
 //! Makes memory fail, for tests.
 
-#![expect(unsafe_code, reason = "memory is poisoned by its raw address, and a signal is a raw structure")]
+#![expect(
+    unsafe_code,
+    reason = "memory is poisoned by its raw address, and a signal is a raw structure"
+)]
 
 use std::ffi::{c_int, c_short, c_void};
 

@@ -71,7 +71,11 @@ impl FailedPages {
     #[must_use]
     pub fn contains(&self, page: usize) -> bool {
         // Relaxed: `reports` has acquired the bit.
-        self.reports() != 0 && self.bits.get(page / 64).is_some_and(|word| word.load(Relaxed) >> (page % 64) & 1 == 1)
+        self.reports() != 0
+            && self
+                .bits
+                .get(page / 64)
+                .is_some_and(|word| word.load(Relaxed) >> (page % 64) & 1 == 1)
     }
 
     /// Notes that a page has failed. Returns whether it is new (R-025: counted once).
@@ -112,7 +116,11 @@ impl FailedPages {
 
     /// The failed pages, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        let words = self.summary.iter().enumerate().flat_map(|(index, word)| ones(index, word.load(Relaxed)));
+        let words = self
+            .summary
+            .iter()
+            .enumerate()
+            .flat_map(|(index, word)| ones(index, word.load(Relaxed)));
         words.flat_map(|index| ones(index, self.bits[index].load(Relaxed)))
     }
 }

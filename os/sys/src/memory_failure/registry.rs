@@ -1,6 +1,9 @@
 //! The mappings a failure can be handled in, as a signal handler finds them.
 
-#![expect(unsafe_code, reason = "a signal handler reaches the records of a mapping through raw pointers")]
+#![expect(
+    unsafe_code,
+    reason = "a signal handler reaches the records of a mapping through raw pointers"
+)]
 
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -52,7 +55,10 @@ pub(crate) struct Watch {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("start", &self.start).field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("start", &self.start)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +66,11 @@ impl Watch {
     /// Notes failures in `range` from here on, if [`catch_memory_failures`](super::catch_memory_failures) was called or will be.
     ///
     /// The caller owns the range and the file, and drops this value before either.
-    pub(crate) fn new(range: Range<usize>, file: Option<&OwnedFd>, failed: Arc<FailedPages>) -> Self {
+    pub(crate) fn new(
+        range: Range<usize>,
+        file: Option<&OwnedFd>,
+        failed: Arc<FailedPages>,
+    ) -> Self {
         let _adding = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let node = nodes().find(|node| node.is_vacant()).unwrap_or_else(link);
         node.end.store(range.end, Relaxed);
@@ -170,7 +180,9 @@ impl Node {
         // Locked memory is not given back. A new mapping takes its place; it is not shared with anybody who maps the same file.
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: INV-WATCH-1: the range is ours, and stays mapped readable and writable.
-        let mapped = unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::READ | ProtFlags::WRITE, flags) };
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(address, len, ProtFlags::READ | ProtFlags::WRITE, flags)
+        };
         // What the mapping was told as a whole; see `Mapping::keep_private`.
         for advice in [Advice::LinuxDontDump, Advice::LinuxDontFork] {
             // SAFETY: INV-WATCH-1: the range is ours, and neither advice changes what it contains.

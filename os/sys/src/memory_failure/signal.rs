@@ -1,6 +1,9 @@
 //! The handler of SIGBUS.
 
-#![expect(unsafe_code, reason = "signal actions are raw function pointers, and what they get are raw pointers")]
+#![expect(
+    unsafe_code,
+    reason = "signal actions are raw function pointers, and what they get are raw pointers"
+)]
 
 use std::ffi::{c_int, c_short, c_void};
 use std::ptr;
@@ -26,7 +29,9 @@ struct Fault {
     /// The failed bytes are this power of two, and aligned to it.
     extent: c_short,
 }
-const _: () = assert!(size_of::<Fault>() <= size_of::<siginfo_t>() && align_of::<Fault>() <= align_of::<siginfo_t>());
+const _: () = assert!(
+    size_of::<Fault>() <= size_of::<siginfo_t>() && align_of::<Fault>() <= align_of::<siginfo_t>()
+);
 
 /// What SIGBUS did before; null for the default action.
 ///
@@ -116,7 +121,10 @@ fn is_handled(info: *const siginfo_t) -> bool {
         libc::BUS_MCEERR_AO => Notice::ActionOptional,
         _ => return false,
     };
-    let extent = u32::try_from(fault.extent).ok().and_then(|extent| 1_usize.checked_shl(extent)).unwrap_or(1);
+    let extent = u32::try_from(fault.extent)
+        .ok()
+        .and_then(|extent| 1_usize.checked_shl(extent))
+        .unwrap_or(1);
     registry::handle(fault.address.addr(), extent, notice)
 }
 
@@ -124,7 +132,9 @@ fn is_handled(info: *const siginfo_t) -> bool {
 fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // Acquire pairs with the Release in `catch_memory_failures`.
     // SAFETY: INV-BEFORE-1: the pointer is null or points at a record that is never freed or changed.
-    let Some(before) = (unsafe { BEFORE.load(Acquire).as_ref() }) else { return by_default(signal) };
+    let Some(before) = (unsafe { BEFORE.load(Acquire).as_ref() }) else {
+        return by_default(signal);
+    };
     // SAFETY: the kernel gives a handler with SA_SIGINFO a whole `siginfo_t`, which is alive until the handler returns.
     let code = unsafe { (*info).si_code };
     // No access waits for it: the signal was sent, or is the early notice.

@@ -11,7 +11,8 @@ const LEN: usize = 1 << 20;
 
 fn watched(backing: Backing) -> (Mapping, Arc<FailedPages>) {
     let mut mapping = Mapping::reserve(LEN, backing).expect("room");
-    let failed = Arc::new(FailedPages::reserve(LEN / 4096, 4096, Backing::AnonymousSmall).expect("room"));
+    let failed =
+        Arc::new(FailedPages::reserve(LEN / 4096, 4096, Backing::AnonymousSmall).expect("room"));
     mapping.watch(Arc::clone(&failed));
     (mapping, failed)
 }
@@ -41,7 +42,8 @@ fn r025_a_failed_page_is_noted_and_replaced() {
         (0..LEN).step_by(4096).for_each(|offset| set(&mapping, offset + 9, 7));
         mapping.inject(5 * 4096 + 100, Injection::ActionRequired).expect("the signal is sent");
         assert_eq!(failed.iter().collect::<Vec<_>>(), [5], "{backing:?}");
-        let zeros: Vec<_> = (0..LEN / 4096).filter(|page| get(&mapping, page * 4096 + 9) == 0).collect();
+        let zeros: Vec<_> =
+            (0..LEN / 4096).filter(|page| get(&mapping, page * 4096 + 9) == 0).collect();
         assert_eq!(zeros, [5], "{backing:?}: a fresh page in its place alone");
         set(&mapping, 5 * 4096, 3);
         assert_eq!(get(&mapping, 5 * 4096), 3, "{backing:?}: it can be used");
@@ -153,7 +155,9 @@ fn area_flags(mapping: &Mapping) -> Vec<String> {
         if let Some((first, end)) = area.and_then(|(first, end)| address(first).zip(address(end))) {
             is_ours = first < start + LEN && start < end;
         }
-        flags.extend(line.strip_prefix("VmFlags:").filter(|_| is_ours).map(|flags| format!("{flags} ")));
+        flags.extend(
+            line.strip_prefix("VmFlags:").filter(|_| is_ours).map(|flags| format!("{flags} ")),
+        );
     }
     flags
 }

@@ -53,7 +53,12 @@ impl<'a> Answer<'a> {
 
 impl Haggler<'_> {
     /// Answers one option with its data.
-    pub(super) fn answer(&mut self, number: u32, data: &[u8], answer: &mut Answer<'_>) -> Result<Next, Hangup> {
+    pub(super) fn answer(
+        &mut self,
+        number: u32,
+        data: &[u8],
+        answer: &mut Answer<'_>,
+    ) -> Result<Next, Hangup> {
         match OptionRequest::parse(number, data) {
             Ok(OptionRequest::Abort) => {
                 answer.ack();
@@ -72,8 +77,12 @@ impl Haggler<'_> {
             }
             Ok(OptionRequest::ListMetaContext(query)) => self.list_contexts(query, answer),
             Ok(OptionRequest::SetMetaContext(query)) => self.set_contexts(query, answer),
-            Err(error @ OptionError::Unknown { .. }) => answer.refuse(rep::ERR_UNSUP, &error.to_string()),
-            Err(error @ OptionError::Malformed { .. }) => answer.refuse(rep::ERR_INVALID, &error.to_string()),
+            Err(error @ OptionError::Unknown { .. }) => {
+                answer.refuse(rep::ERR_UNSUP, &error.to_string())
+            }
+            Err(error @ OptionError::Malformed { .. }) => {
+                answer.refuse(rep::ERR_INVALID, &error.to_string())
+            }
         }
         Ok(Next::Option)
     }
@@ -117,7 +126,10 @@ impl Haggler<'_> {
 
     fn list(&self, answer: &mut Answer<'_>) {
         let name = self.export.name.as_bytes();
-        answer.reply(rep::SERVER, &[&(name.len() as u32).to_be_bytes(), name, self.export.description.as_bytes()]);
+        answer.reply(
+            rep::SERVER,
+            &[&(name.len() as u32).to_be_bytes(), name, self.export.description.as_bytes()],
+        );
         answer.ack();
     }
 
@@ -128,7 +140,8 @@ impl Haggler<'_> {
             return false;
         }
         let size = self.export.device.size().0.to_be_bytes();
-        answer.info(info::EXPORT, [&size, &self.export.transmission_flags(self.terms).to_be_bytes()]);
+        answer
+            .info(info::EXPORT, [&size, &self.export.transmission_flags(self.terms).to_be_bytes()]);
         if query.asks(info::NAME) {
             answer.info(info::NAME, [self.export.name.as_bytes(), &[]]);
         }
@@ -148,7 +161,9 @@ impl Haggler<'_> {
         if !self.export.answers_to(query.name) {
             return answer.refuse(rep::ERR_UNKNOWN, "no such export");
         }
-        if query.is_empty() || query.names().any(|name| name == b"base:" || name == BASE_ALLOCATION.as_bytes()) {
+        if query.is_empty()
+            || query.names().any(|name| name == b"base:" || name == BASE_ALLOCATION.as_bytes())
+        {
             answer.reply(rep::META_CONTEXT, &[&0_u32.to_be_bytes(), BASE_ALLOCATION.as_bytes()]);
         }
         answer.ack();
@@ -158,14 +173,20 @@ impl Haggler<'_> {
     fn set_contexts(&mut self, query: ContextQuery<'_>, answer: &mut Answer<'_>) {
         self.terms = Terms { allocation: false, ..self.terms };
         if !self.terms.headers.has_chunks() {
-            return answer.refuse(rep::ERR_INVALID, "metadata contexts need structured replies or extended headers");
+            return answer.refuse(
+                rep::ERR_INVALID,
+                "metadata contexts need structured replies or extended headers",
+            );
         }
         if !self.export.answers_to(query.name) {
             return answer.refuse(rep::ERR_UNKNOWN, "no such export");
         }
         if query.names().any(|name| name == BASE_ALLOCATION.as_bytes()) {
             self.terms.allocation = true;
-            answer.reply(rep::META_CONTEXT, &[&BASE_ALLOCATION_ID.to_be_bytes(), BASE_ALLOCATION.as_bytes()]);
+            answer.reply(
+                rep::META_CONTEXT,
+                &[&BASE_ALLOCATION_ID.to_be_bytes(), BASE_ALLOCATION.as_bytes()],
+            );
         }
         answer.ack();
     }

@@ -53,12 +53,14 @@ impl UnixDoor {
         let _turn = turn(&path);
         remove_stale(&path)?;
         let socket = bound_socket(&path)?;
-        let door = Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
+        let door =
+            Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
         if let Some(group) = door.access.group {
             chownat(CWD, door.path(), None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(NbdError::io("give the unix socket its group"))?;
         }
-        chmod(door.path(), door.access.mode_bits()).map_err(NbdError::io("protect the unix socket"))?;
+        chmod(door.path(), door.access.mode_bits())
+            .map_err(NbdError::io("protect the unix socket"))?;
         net::listen(&door.listener, BACKLOG).map_err(NbdError::io("listen on the unix socket"))?;
         Ok(door)
     }
@@ -87,7 +89,11 @@ impl UnixDoor {
     /// [`Refusal::Peer`].
     pub fn check(&self, stream: impl AsFd) -> Result<(), Refusal> {
         let peer = sockopt::socket_peercred(stream).map_err(|_| Refusal::Peer { user: None })?;
-        if self.access.admits(&peer) { Ok(()) } else { Err(Refusal::Peer { user: Some(peer.uid.as_raw()) }) }
+        if self.access.admits(&peer) {
+            Ok(())
+        } else {
+            Err(Refusal::Peer { user: Some(peer.uid.as_raw()) })
+        }
     }
 
     /// Removes the file, so that no new client finds the socket; those that wait can still be taken in.
@@ -154,24 +160,33 @@ fn is_member(peer: &UCred, group: u32) -> bool {
     if peer.gid.as_raw() == group {
         return true;
     }
-    let status = fs::read_to_string(format!("/proc/{}/status", peer.pid.as_raw_nonzero())).unwrap_or_default();
+    let status = fs::read_to_string(format!("/proc/{}/status", peer.pid.as_raw_nonzero()))
+        .unwrap_or_default();
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
     groups.is_some_and(|groups| groups.split_whitespace().any(|word| word.parse() == Ok(group)))
 }
 
 fn new_socket() -> Result<OwnedFd, NbdError> {
-    net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
-        .map_err(NbdError::io("make a unix socket"))
+    net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(NbdError::io("make a unix socket"))
 }
 
 /// The folder of the socket, locked: before a server listens its socket looks like a dead one's, and another that starts would replace it.
 ///
 /// Others may lock folders for reasons of their own, so after a while it goes on without.
 fn turn(path: &Path) -> Option<fs::File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::File::open(folder).ok()?;
     let start = Instant::now();
-    while let Err(Errno::WOULDBLOCK | Errno::INTR) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+    while let Err(Errno::WOULDBLOCK | Errno::INTR) =
+        flock(&folder, FlockOperation::NonBlockingLockExclusive)
+    {
         if start.elapsed() > PATIENCE {
             break;
         }
@@ -185,13 +200,17 @@ fn remove_stale(path: &Path) -> Result<(), NbdError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(NbdError::Io { doing: "look at the socket path", source }),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(NbdError::NotASocket { path: path.into() }),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(NbdError::NotASocket { path: path.into() });
+        }
         Ok(_) => {}
     }
     let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
     // Does not wait: a full backlog (EAGAIN) means that a server listens.
     match net::connect(&new_socket()?, &address) {
-        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(NbdError::io("remove the stale socket")),
+        Err(Errno::CONNREFUSED) => {
+            fs::remove_file(path).map_err(NbdError::io("remove the stale socket"))
+        }
         Err(Errno::NOENT) => Ok(()),
         _ => Err(NbdError::InUse { path: path.into() }),
     }
@@ -254,8 +273,13 @@ mod tests {
                 let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
                 threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
             });
-            assert_eq!(doors.iter().filter(|door| door.is_ok()).count(), 1, "round {round}: {doors:?}");
-            let refused = doors.iter().filter(|door| matches!(door, Err(NbdError::InUse { .. }))).count();
+            assert_eq!(
+                doors.iter().filter(|door| door.is_ok()).count(),
+                1,
+                "round {round}: {doors:?}"
+            );
+            let refused =
+                doors.iter().filter(|door| matches!(door, Err(NbdError::InUse { .. }))).count();
             assert_eq!(refused, 3, "round {round}: {doors:?}");
             UnixStream::connect(&path).expect("the one can be reached");
         }

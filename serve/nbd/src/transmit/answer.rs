@@ -38,7 +38,12 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Ends a structured read that failed, naming the first byte that cannot be had.
-    pub(super) fn fail_at(&mut self, to: ReplyTo, failure: &Failure, offset: u64) -> Result<(), Hangup> {
+    pub(super) fn fail_at(
+        &mut self,
+        to: ReplyTo,
+        failure: &Failure,
+        offset: u64,
+    ) -> Result<(), Hangup> {
         self.tally.error(failure.errno());
         put_error(self.channel.outbox(), to, failure, Some(offset));
         self.channel.end_reply()

@@ -46,7 +46,9 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             let size = device.size();
             let (first, last) = (span.offset().next_multiple_of(PAGE), span.end() / PAGE * PAGE);
             for (from, to) in [(span.offset(), first), (last, span.end())] {
-                if let Err(error) = Span::new(from, to - from, size).map_err(BlockError::from).and_then(zero) {
+                if let Err(error) =
+                    Span::new(from, to - from, size).map_err(BlockError::from).and_then(zero)
+                {
                     return Ok(Err(error.into()));
                 }
             }
@@ -55,7 +57,11 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Changes a range piece by piece, until it is done or one fails or the connection is to end.
-    fn in_pieces(&mut self, span: Span, change: impl Fn(Span) -> Result<(), BlockError>) -> Attempt {
+    fn in_pieces(
+        &mut self,
+        span: Span,
+        change: impl Fn(Span) -> Result<(), BlockError>,
+    ) -> Attempt {
         let mut at = span.offset();
         // Many requests of one piece are a long one, too.
         if self.channel.is_closing() {
@@ -63,7 +69,9 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         }
         loop {
             let end = piece_end_of(PIECE, PIECE, at, span.end());
-            let changed = Span::new(at, end - at, self.rules.size).map_err(BlockError::from).and_then(&change);
+            let changed = Span::new(at, end - at, self.rules.size)
+                .map_err(BlockError::from)
+                .and_then(&change);
             if let Err(error) = changed {
                 return Ok(Err(error.into()));
             }

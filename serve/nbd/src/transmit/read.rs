@@ -43,7 +43,12 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Reads into a buffer apart from the outbox, where the reply does not fit.
-    fn read_simple_apart(&mut self, to: ReplyTo, span: Span, mut buffer: ReplyBuffer<'_>) -> Result<(), Hangup> {
+    fn read_simple_apart(
+        &mut self,
+        to: ReplyTo,
+        span: Span,
+        mut buffer: ReplyBuffer<'_>,
+    ) -> Result<(), Hangup> {
         let reply = buffer.first(SIMPLE_LEN + span.len() as usize);
         if let Err(error) = self.device.read(span, &mut reply[SIMPLE_LEN..]) {
             return self.fail(to, &error.into());
@@ -130,7 +135,13 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Answers for one run of equal content. `last` is where the whole reply ends.
-    fn run_chunks(&mut self, to: ReplyTo, range: std::ops::Range<u64>, content: Content, last: u64) -> Attempt {
+    fn run_chunks(
+        &mut self,
+        to: ReplyTo,
+        range: std::ops::Range<u64>,
+        content: Content,
+        last: u64,
+    ) -> Attempt {
         let place = |end| if end == last { Place::Last } else { Place::Inner };
         if content != Content::Data {
             self.channel.reserve(to.headers.chunk_len() + HOLE_PAYLOAD_LEN)?;

@@ -21,7 +21,12 @@ const ZERO: u32 = 0b10;
 
 impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Answers with at least one extent. The span is not empty.
-    pub(super) fn block_status(&mut self, to: ReplyTo, span: Span, extents: Extents) -> Result<(), Hangup> {
+    pub(super) fn block_status(
+        &mut self,
+        to: ReplyTo,
+        span: Span,
+        extents: Extents,
+    ) -> Result<(), Hangup> {
         let most = match extents {
             Extents::One => 1,
             Extents::Many => MOST,

@@ -14,7 +14,8 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     /// Receives and stores the payload of the write whose header stands first in the channel. Consumes both.
     #[inline]
     pub(super) fn write(&mut self, span: Span, durability: Durability) -> Attempt {
-        let stored = if span.len() <= PIECE { self.write_whole(span)? } else { self.write_pieces(span)? };
+        let stored =
+            if span.len() <= PIECE { self.write_whole(span)? } else { self.write_pieces(span)? };
         if stored.is_ok() {
             self.tally.bytes_written += span.len();
         }

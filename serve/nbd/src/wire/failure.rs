@@ -25,8 +25,15 @@ pub enum Errno {
 
 impl Errno {
     /// All of them, in the order of [`Errno::index`].
-    pub const ALL: [Self; 7] =
-        [Self::Perm, Self::Io, Self::Inval, Self::NoSpc, Self::Overflow, Self::NotSup, Self::Shutdown];
+    pub const ALL: [Self; 7] = [
+        Self::Perm,
+        Self::Io,
+        Self::Inval,
+        Self::NoSpc,
+        Self::Overflow,
+        Self::NotSup,
+        Self::Shutdown,
+    ];
 
     /// The number on the wire.
     #[must_use]
@@ -123,7 +130,10 @@ impl Failure {
             Self::Device(BlockError::NotFast) => Errno::NotSup,
             // The protocol has no "try again". A client that asked for structured replies is told so in words.
             Self::Device(
-                BlockError::Damaged { .. } | BlockError::Busy { .. } | BlockError::Codec { .. } | BlockError::Poisoned,
+                BlockError::Damaged { .. }
+                | BlockError::Busy { .. }
+                | BlockError::Codec { .. }
+                | BlockError::Poisoned,
             ) => Errno::Io,
         }
     }

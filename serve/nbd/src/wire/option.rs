@@ -111,7 +111,10 @@ impl<'a> OptionRequest<'a> {
     /// Whether the server has this option at all.
     #[must_use]
     pub fn is_known(number: u32) -> bool {
-        matches!(number, opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::EXTENDED_HEADERS)
+        matches!(
+            number,
+            opt::EXPORT_NAME | opt::ABORT | opt::LIST | opt::INFO..=opt::EXTENDED_HEADERS
+        )
     }
 
     /// Reads an option's data.
@@ -128,7 +131,9 @@ impl<'a> OptionRequest<'a> {
             opt::EXTENDED_HEADERS if data.is_empty() => Ok(Self::ExtendedHeaders),
             opt::INFO => export_query(data).map(Self::Info).ok_or(malformed),
             opt::GO => export_query(data).map(Self::Go).ok_or(malformed),
-            opt::LIST_META_CONTEXT => context_query(data).map(Self::ListMetaContext).ok_or(malformed),
+            opt::LIST_META_CONTEXT => {
+                context_query(data).map(Self::ListMetaContext).ok_or(malformed)
+            }
             opt::SET_META_CONTEXT => context_query(data).map(Self::SetMetaContext).ok_or(malformed),
             opt::LIST | opt::STRUCTURED_REPLY | opt::EXTENDED_HEADERS => Err(malformed),
             _ => Err(OptionError::Unknown { number }),
@@ -175,7 +180,9 @@ mod tests {
     #[test]
     fn go_tells_the_name_and_what_is_asked() {
         let data = go(3, b"abc", &[1, 3]);
-        let Ok(OptionRequest::Go(query)) = OptionRequest::parse(opt::GO, &data) else { panic!("not understood") };
+        let Ok(OptionRequest::Go(query)) = OptionRequest::parse(opt::GO, &data) else {
+            panic!("not understood")
+        };
         assert_eq!(query.name, b"abc");
         assert!(query.asks(1) && query.asks(3) && !query.asks(2));
     }
@@ -183,7 +190,10 @@ mod tests {
     #[test]
     fn a_name_longer_than_the_data_is_malformed() {
         let data = go(u32::MAX, b"abc", &[]);
-        assert_eq!(OptionRequest::parse(opt::GO, &data), Err(OptionError::Malformed { number: opt::GO }));
+        assert_eq!(
+            OptionRequest::parse(opt::GO, &data),
+            Err(OptionError::Malformed { number: opt::GO })
+        );
     }
 
     #[test]
@@ -196,7 +206,8 @@ mod tests {
     #[test]
     fn known_numbers_are_exactly_those_that_parse() {
         for number in 0..64 {
-            let unknown = matches!(OptionRequest::parse(number, &[]), Err(OptionError::Unknown { .. }));
+            let unknown =
+                matches!(OptionRequest::parse(number, &[]), Err(OptionError::Unknown { .. }));
             assert_eq!(unknown, !OptionRequest::is_known(number), "option {number}");
         }
     }

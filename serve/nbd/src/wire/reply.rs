@@ -104,10 +104,12 @@ pub fn chunk(to: ReplyTo, kind: ChunkKind, place: Place, len: u32) -> Head {
             .with(to.cookie.to_be_bytes())
     };
     match to.headers {
-        Headers::Simple | Headers::Structured => start(STRUCTURED_REPLY_MAGIC).with(len.to_be_bytes()),
-        Headers::Extended => {
-            start(EXTENDED_REPLY_MAGIC).with(to.offset.to_be_bytes()).with(u64::from(len).to_be_bytes())
+        Headers::Simple | Headers::Structured => {
+            start(STRUCTURED_REPLY_MAGIC).with(len.to_be_bytes())
         }
+        Headers::Extended => start(EXTENDED_REPLY_MAGIC)
+            .with(to.offset.to_be_bytes())
+            .with(u64::from(len).to_be_bytes()),
     }
 }
 
@@ -120,5 +122,7 @@ pub fn data_head(to: ReplyTo, place: Place, offset: u64, len: u32) -> Head {
 /// A hole chunk.
 #[must_use]
 pub fn hole(to: ReplyTo, place: Place, offset: u64, len: u32) -> Head {
-    chunk(to, ChunkKind::OffsetHole, place, HOLE_PAYLOAD_LEN as u32).with(offset.to_be_bytes()).with(len.to_be_bytes())
+    chunk(to, ChunkKind::OffsetHole, place, HOLE_PAYLOAD_LEN as u32)
+        .with(offset.to_be_bytes())
+        .with(len.to_be_bytes())
 }

@@ -183,7 +183,9 @@ impl Header {
             cookie: fields.u64().unwrap_or_default(),
             offset: fields.u64().unwrap_or_default(),
             len: match headers {
-                Headers::Simple | Headers::Structured => fields.u32().map(u64::from).unwrap_or_default(),
+                Headers::Simple | Headers::Structured => {
+                    fields.u32().map(u64::from).unwrap_or_default()
+                }
                 Headers::Extended => fields.u64().unwrap_or_default(),
             },
         })
@@ -261,7 +263,8 @@ impl Header {
         permit_change(rules)?;
         self.only_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
         let span = self.span(rules).map_err(Failure::PastEnd)?;
-        let mode = if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
+        let mode =
+            if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
         let speed = if self.has(flag::FAST_ZERO) { ZeroSpeed::FastOnly } else { ZeroSpeed::Any };
         Ok(Command::WriteZeroes { span, mode, speed, durability: self.durability() })
     }

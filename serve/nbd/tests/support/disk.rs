@@ -59,7 +59,11 @@ impl Disk {
     }
 
     fn pages(span: Span) -> std::ops::Range<usize> {
-        if span.is_empty() { 0..0 } else { (span.offset() / PAGE) as usize..(span.end().div_ceil(PAGE)) as usize }
+        if span.is_empty() {
+            0..0
+        } else {
+            (span.offset() / PAGE) as usize..(span.end().div_ceil(PAGE)) as usize
+        }
     }
 
     fn range(span: Span) -> std::ops::Range<usize> {
@@ -311,7 +315,10 @@ impl BlockDevice for Sparse {
             let mut end = at;
             while end < span.end() && pages.contains_key(&(end / PAGE)) == is_data {
                 // A hole ends at the next page that was written.
-                let next = pages.range(end / PAGE + 1..).next().map_or(span.end(), |(page, _)| page * PAGE);
+                let next = pages
+                    .range(end / PAGE + 1..)
+                    .next()
+                    .map_or(span.end(), |(page, _)| page * PAGE);
                 end = if is_data { (end / PAGE + 1) * PAGE } else { next }.min(span.end());
             }
             let content = if is_data { Content::Data } else { Content::Hole };

@@ -65,7 +65,8 @@ impl Served {
     pub fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
-        let server = Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
+        let server =
+            Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
         Self::start(server, path, folder)
     }
 
@@ -73,7 +74,8 @@ impl Served {
     pub fn logging(device: Arc<dyn BlockDevice>, config: ServerConfig, log: RefusalLog) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
-        let server = Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
+        let server =
+            Server::bind(Listen::Unix(path.clone()), device, config).expect("the server starts");
         server.log_refusals(log);
         Self::start(server, path, folder)
     }
@@ -81,7 +83,8 @@ impl Served {
     /// Serves the device on a free TCP port of the loopback address.
     pub fn tcp(device: Arc<dyn BlockDevice>) -> Self {
         let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-        let server = Server::bind(listen, device, ServerConfig::default()).expect("the server starts");
+        let server =
+            Server::bind(listen, device, ServerConfig::default()).expect("the server starts");
         Self::start(server, PathBuf::new(), Folder::new())
     }
 
@@ -105,7 +108,10 @@ impl Served {
     pub fn stop(&mut self) {
         self.handle.shutdown();
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the server does not panic").expect("the server ends in good order");
+            thread
+                .join()
+                .expect("the server does not panic")
+                .expect("the server ends in good order");
         }
     }
 }

@@ -64,7 +64,12 @@ impl Contents {
     }
 
     /// Puts a fresh hot page into the slot that holds `old`.
-    pub(crate) fn install(&self, slot: usize, old: Stored, fresh: Fresh<'_>) -> Result<Replaced, block::BlockError> {
+    pub(crate) fn install(
+        &self,
+        slot: usize,
+        old: Stored,
+        fresh: Fresh<'_>,
+    ) -> Result<Replaced, block::BlockError> {
         // Held alone until this returns: a thread that follows the word waits for as long.
         let replaced = self.replace(slot, old, fresh.stored());
         drop(fresh);
@@ -135,7 +140,12 @@ impl MovableOps for Contents {
         self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         match &self.hot {
             Some(hot) => hot.migrate(&self.slots, from, to),
             None => Err(Refused::Failed(to)),

@@ -21,9 +21,11 @@ fn stored(content: [u8; 2]) -> Stored {
 impl Store {
     /// One hot page in slot 0, in a cache of two.
     fn new() -> Arc<Self> {
-        let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+        let config =
+            ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
         let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
-        let hot = Hot::new(&zone, Bytes(2 * FRAME_SIZE as u64), Backing::Heap).expect("a small cache");
+        let hot =
+            Hot::new(&zone, Bytes(2 * FRAME_SIZE as u64), Backing::Heap).expect("a small cache");
         let slots = Slots::new(zone, 2, Backing::Heap).expect("a small table");
         let store = Arc::new(Self { slots, hot });
         assert_eq!(store.install(Stored::EMPTY, [0, 0]), Some(true));
@@ -75,7 +77,8 @@ impl Store {
                 continue;
             }
             content[at] = byte;
-            let done = self.install(old, content).unwrap_or_else(|| self.replace(old, stored(content)));
+            let done =
+                self.install(old, content).unwrap_or_else(|| self.replace(old, stored(content)));
             if done {
                 return;
             }
@@ -112,7 +115,10 @@ impl Store {
     }
 }
 
-fn beside(store: &Arc<Store>, other: impl FnOnce(&Store) + Send + 'static) -> thread::JoinHandle<()> {
+fn beside(
+    store: &Arc<Store>,
+    other: impl FnOnce(&Store) + Send + 'static,
+) -> thread::JoinHandle<()> {
     let store = Arc::clone(store);
     thread::spawn(move || other(&store))
 }

@@ -6,7 +6,8 @@ use page::Form;
 use sync::{Arc, model, thread};
 
 fn zone() -> std::sync::Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     std::sync::Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
@@ -25,7 +26,8 @@ fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
 
 fn counts_match(slots: &Slots) {
     for chunk in 0..slots.len() / CHUNK {
-        let occupied = (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
+        let occupied =
+            (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
         assert_eq!(slots.counted(chunk), occupied, "chunk {chunk} counts what it holds");
     }
 }
@@ -166,7 +168,8 @@ fn try_put(slots: &Slots, slot: usize, new: Stored) -> bool {
 /// A table of three chunks whose zone has room for `bytes` more.
 fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
     let zone = zone();
-    let slots = Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK, Backing::Heap).expect("a small table");
+    let slots =
+        Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK, Backing::Heap).expect("a small table");
     zone.set_memory_limit(Some(zone.stats().memory_bytes + bytes));
     (Arc::new(slots), zone)
 }
@@ -174,7 +177,11 @@ fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
 /// What is charged is what the table holds, now and when it has ended.
 fn charges_match(slots: Arc<Slots>, zone: &Zone) {
     counts_match(&slots);
-    assert_eq!(zone.stats().charged_bytes, slots.bytes(), "charged for what is held, and for nothing else");
+    assert_eq!(
+        zone.stats().charged_bytes,
+        slots.bytes(),
+        "charged for what is held, and for nothing else"
+    );
     zone.check().expect("consistent");
     drop(slots);
     assert_eq!(zone.stats().charged_bytes, 0, "nothing leaks");
@@ -227,7 +234,10 @@ fn a_chunk_with_room_for_one_charge_counts_once() {
         });
         let mine = try_put(&slots, 1, word(2));
         assert!(other.join().expect("no panic") || mine, "one of them had all the room");
-        assert!(try_put(&slots, 0, word(3)) && try_put(&slots, 1, word(4)), "the chunk is charged by now");
+        assert!(
+            try_put(&slots, 0, word(3)) && try_put(&slots, 1, word(4)),
+            "the chunk is charged by now"
+        );
         charges_match(slots, &zone);
     });
 }

@@ -3,7 +3,8 @@ use frames::{FrameCount, ZoneConfig};
 use page::Form;
 
 fn zone() -> Arc<Zone> {
-    let config = ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
+    let config =
+        ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
@@ -30,11 +31,15 @@ fn a_swap_that_lost_tells_what_is_there_and_changes_nothing() {
 #[test]
 fn a_chunk_without_memory_for_it_stays_closed() {
     let zone = zone();
-    let slots = Slots::new(Arc::clone(&zone), CHUNK * 3, Backing::AnonymousSmall).expect("a small table");
+    let slots =
+        Slots::new(Arc::clone(&zone), CHUNK * 3, Backing::AnonymousSmall).expect("a small table");
     slots.replace(0, Stored::EMPTY, word(1)).expect("room");
     zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES - 1));
     assert_eq!(slots.replace(CHUNK, Stored::EMPTY, word(1)), Err(NotReplaced::NoMemory));
-    assert_eq!((slots.get(CHUNK), slots.counted(1), slots.bytes()), (Stored::EMPTY, 0, GROUP_BYTES + CHUNK_BYTES));
+    assert_eq!(
+        (slots.get(CHUNK), slots.counted(1), slots.bytes()),
+        (Stored::EMPTY, 0, GROUP_BYTES + CHUNK_BYTES)
+    );
     assert_eq!(slots.replace(1, Stored::EMPTY, word(2)), Ok(()));
     assert_eq!(slots.replace(0, word(1), Stored::EMPTY), Ok(()));
     zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES));
@@ -84,11 +89,13 @@ fn z9_every_displaced_word_goes_to_exactly_one_thread() {
                             let mark = 1 + round * THREADS + thread;
                             let new = if round % 3 == 0 { Stored::EMPTY } else { word(mark) };
                             let mut old = slots.get(slot);
-                            while let Err(NotReplaced::Changed(now)) = slots.replace(slot, old, new) {
+                            while let Err(NotReplaced::Changed(now)) = slots.replace(slot, old, new)
+                            {
                                 old = now;
                             }
-                            let value =
-                                |word: Stored| if let Form::Same(mark) = word.form() { u64::from(mark) } else { 0 };
+                            let value = |word: Stored| {
+                                if let Form::Same(mark) = word.form() { u64::from(mark) } else { 0 }
+                            };
                             put += value(new);
                             taken += value(old);
                         }
@@ -106,7 +113,8 @@ fn z9_every_displaced_word_goes_to_exactly_one_thread() {
     let (put, taken) = stats.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert_eq!(put, taken + left);
     for chunk in 0..2 {
-        let occupied = (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
+        let occupied =
+            (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
         assert_eq!(slots.counted(chunk), occupied);
     }
 }

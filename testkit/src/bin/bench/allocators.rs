@@ -42,8 +42,11 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", program.display()))?;
-        let (stdin, stdout) = (child.stdin.take().ok_or("no stdin")?, child.stdout.take().ok_or("no stdout")?);
+            .map_err(|error| {
+                format!("{}: {error}; `cargo xtask bench` builds it", program.display())
+            })?;
+        let (stdin, stdout) =
+            (child.stdin.take().ok_or("no stdin")?, child.stdout.take().ok_or("no stdout")?);
         let mut peer = Self { child, stdin, stdout: BufReader::new(stdout) };
         if peer.line()? != "ready" {
             return Err(format!("{name} could not start").into());
@@ -68,7 +71,8 @@ impl Peer {
 /// All rows of this group.
 pub fn run(context: &Context) -> Outcome {
     tell("blobs in malloc and in the pool");
-    let mut peers: Vec<Peer> = PEERS.iter().map(|name| Peer::start(context, name)).collect::<Result<_, _>>()?;
+    let mut peers: Vec<Peer> =
+        PEERS.iter().map(|name| Peer::start(context, name)).collect::<Result<_, _>>()?;
     // One round that is not counted: it brings every heap into the state that random replacement leaves behind.
     for peer in &mut peers {
         peer.rate("replace", 1, context.mixed.len() * 2)?;
@@ -88,10 +92,13 @@ pub fn run(context: &Context) -> Outcome {
 }
 
 fn row(what: String, samples: &[Samples], reach: f64) -> Row {
-    let theirs = (1..PEERS.len()).max_by(|&a, &b| samples[a].median().total_cmp(&samples[b].median())).unwrap_or(1);
+    let theirs = (1..PEERS.len())
+        .max_by(|&a, &b| samples[a].median().total_cmp(&samples[b].median()))
+        .unwrap_or(1);
     let name = |index: usize| PEERS[index].trim_start_matches("peer-");
-    let all: Vec<String> =
-        (0..PEERS.len()).map(|index| format!("{} {:.0} k/s", name(index), samples[index].median() / 1e3)).collect();
+    let all: Vec<String> = (0..PEERS.len())
+        .map(|index| format!("{} {:.0} k/s", name(index), samples[index].median() / 1e3))
+        .collect();
     Row::ratio(what, &samples[0], name(theirs), &samples[theirs], Unit::Rate)
         .must(Reach::Least(reach))
         .note(all.join(", "))

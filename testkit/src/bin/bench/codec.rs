@@ -7,7 +7,10 @@ use testkit::{PAGE_SIZE, Page};
 use zcomp::{Algorithm, Stream};
 
 /// Compresses these pages in this order; what comes out is looked at by nobody.
-pub fn compress<'a>(stream: &mut Stream, pages: impl Iterator<Item = &'a Page>) -> Result<(), zcomp::CodecError> {
+pub fn compress<'a>(
+    stream: &mut Stream,
+    pages: impl Iterator<Item = &'a Page>,
+) -> Result<(), zcomp::CodecError> {
     for page in pages {
         black_box(stream.compress(black_box(page))?);
     }
@@ -49,7 +52,10 @@ impl Blobs {
 }
 
 /// Length of the blob of every page, summed up outside the store. Units: bytes.
-pub fn lengths(algorithm: Algorithm, pages: &[Page]) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
+pub fn lengths(
+    algorithm: Algorithm,
+    pages: &[Page],
+) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
     let mut stream = Stream::new(algorithm)?;
     let mut lengths = Vec::with_capacity(pages.len());
     for page in pages {

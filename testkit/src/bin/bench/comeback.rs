@@ -62,30 +62,44 @@ pub fn run(context: &Context) -> Outcome {
 fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
     let mut endings = (0..8).map(|number| {
-        let scene = Scene { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
+        let scene =
+            Scene { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
         tell(&format!("memory that comes back: {percent} % trimmed, {}", scene.name()));
         play(context, scene, pages, percent)
     });
     let endings = endings.by_ref().collect::<Result<Vec<_>, _>>()?;
-    let worst = endings.iter().max_by(|one, other| one.excess().total_cmp(&other.excess())).ok_or("no scene")?;
+    let worst = endings
+        .iter()
+        .max_by(|one, other| one.excess().total_cmp(&other.excess()))
+        .ok_or("no scene")?;
     let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;
     let row = Row::ratio(
-        format!("{written} MiB written, {percent} % trimmed at random: RSS beyond that at the start"),
+        format!(
+            "{written} MiB written, {percent} % trimmed at random: RSS beyond that at the start"
+        ),
         &Samples::one(worst.held),
         "1.08 of the frames in use + 8 MiB",
         &Samples::one(worst.allowed),
         Unit::Bytes,
     );
     let times: Vec<String> = endings.iter().map(Ending::text).collect();
-    let note =
-        format!("the worst of eight scenes; each is looked at until it is met, for 30 s at most: {}", times.join(", "));
+    let note = format!(
+        "the worst of eight scenes; each is looked at until it is met, for 30 s at most: {}",
+        times.join(", ")
+    );
     Ok(row.must(Reach::Most(1.0)).note(note))
 }
 
-fn play(context: &Context, scene: Scene, pages: u32, percent: u64) -> Result<Ending, Box<dyn Error>> {
+fn play(
+    context: &Context,
+    scene: Scene,
+    pages: u32,
+    percent: u64,
+) -> Result<Ending, Box<dyn Error>> {
     let size = u64::from(pages) * PAGE_SIZE as u64;
     let (limit, balloon) = ((3 * size).to_string(), (size / 2).to_string());
-    let options: &[&str] = if scene.balloon { &["--mem-limit", &limit, "--balloon", &balloon] } else { &[] };
+    let options: &[&str] =
+        if scene.balloon { &["--mem-limit", &limit, "--balloon", &balloon] } else { &[] };
     let server = Server::memzip_with(context, "lz4", 2 * size, options)?;
     let target = server.target();
     let at_start = server.resident()?;
@@ -108,11 +122,18 @@ fn play(context: &Context, scene: Scene, pages: u32, percent: u64) -> Result<End
 }
 
 /// Looks until the bound holds or the time is over.
-fn wait(server: &Server, scene: Scene, at_start: f64, contents: &Contents<'_>) -> Result<Ending, Box<dyn Error>> {
+fn wait(
+    server: &Server,
+    scene: Scene,
+    at_start: f64,
+    contents: &Contents<'_>,
+) -> Result<Ending, Box<dyn Error>> {
     let trimmed = Instant::now();
     for seed in 0.. {
         let held = server.resident()? - at_start;
-        let used = server.stat()?["mem_used_total"].as_f64().ok_or("memzip stat --json has no mem_used_total")?;
+        let used = server.stat()?["mem_used_total"]
+            .as_f64()
+            .ok_or("memzip stat --json has no mem_used_total")?;
         let (allowed, took) = (used * SHARE + BESIDES, trimmed.elapsed());
         if held <= allowed || took >= PATIENCE {
             return Ok(Ending { scene, held, allowed, took });
@@ -129,7 +150,8 @@ fn wait(server: &Server, scene: Scene, at_start: f64, contents: &Contents<'_>) -
 impl Scene {
     fn name(self) -> String {
         let parts = [(self.peak, "peak"), (self.balloon, "balloon"), (self.load, "load")];
-        let named: Vec<&str> = parts.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        let named: Vec<&str> =
+            parts.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
         if named.is_empty() { "idle".to_owned() } else { named.join("+") }
     }
 }
@@ -141,6 +163,10 @@ impl Ending {
 
     fn text(&self) -> String {
         let [held, allowed] = [self.held, self.allowed].map(|bytes| bytes / MIB);
-        format!("{} {:.1} s ({held:.0} of {allowed:.0} MiB)", self.scene.name(), self.took.as_secs_f64())
+        format!(
+            "{} {:.1} s ({held:.0} of {allowed:.0} MiB)",
+            self.scene.name(),
+            self.took.as_secs_f64()
+        )
     }
 }

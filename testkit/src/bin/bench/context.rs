@@ -42,7 +42,8 @@ impl Context {
     pub fn new(effort: Effort) -> Result<Self, Box<dyn Error>> {
         let folder = crate::corpus_folder()?;
         let exe = std::env::current_exe()?;
-        let programs = exe.parent().ok_or("the benchmark must run from a cargo target folder")?.to_owned();
+        let programs =
+            exe.parent().ok_or("the benchmark must run from a cargo target folder")?.to_owned();
         let corpus = Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?;
         // 3 x 176 MiB is the smallest mix above half a GiB that gives each kind the same weight.
         let each = if effort == Effort::Full { 45_056 } else { 8_192 };
@@ -54,7 +55,11 @@ impl Context {
     pub fn describe(&self) -> Vec<String> {
         let mut lines = self.corpus.notes.clone();
         for kind in Kind::ALL {
-            lines.push(format!("{:<8} {}", kind.name(), Statistics::measure(self.corpus.kind(kind))));
+            lines.push(format!(
+                "{:<8} {}",
+                kind.name(),
+                Statistics::measure(self.corpus.kind(kind))
+            ));
         }
         let mixed = Statistics::measure(&self.mixed);
         lines.push(format!("{:<8} {mixed}", "mixed"));

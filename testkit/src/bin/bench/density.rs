@@ -25,7 +25,8 @@ pub fn run(context: &Context) -> Outcome {
         let pages = context.kind(kind);
         let subject = Subject::new(pages)?;
         let kernel = KernelZram::filled(pages).and_then(|kernel| Ok(kernel.mm_stat()?.density()));
-        let row = against_kernel(format!("density, fresh, {}", kind.name()), subject.density(), &kernel);
+        let row =
+            against_kernel(format!("density, fresh, {}", kind.name()), subject.density(), &kernel);
         rows.push(row.must(Reach::Least(0.983)).note(subject.remark()));
     }
     rows.append(&mut churn(context)?);
@@ -98,7 +99,9 @@ fn everything(context: &Context) -> Result<Row, Box<dyn Error>> {
     tell("mem_total over live bytes");
     let subject = Subject::new(&context.mixed)?;
     let (total, live) = (subject.disk().total() as f64, subject.live() as f64);
-    let what = format!("mem_total over live bytes, {} MiB", (context.mixed.len() * PAGE_SIZE) >> 20);
-    let row = Row::ratio(what, &Samples::one(total), "live bytes", &Samples::one(live), Unit::Bytes);
+    let what =
+        format!("mem_total over live bytes, {} MiB", (context.mixed.len() * PAGE_SIZE) >> 20);
+    let row =
+        Row::ratio(what, &Samples::one(total), "live bytes", &Samples::one(live), Unit::Bytes);
     Ok(row.must(Reach::Most(1.035)).note(subject.remark()).headline())
 }

@@ -32,7 +32,8 @@ impl Disk {
     }
 
     fn span(&self, at: u32) -> Span {
-        Span::new(u64::from(at) * PAGE_SIZE as u64, PAGE_SIZE as u64, self.size).expect("the benchmark knows its disk")
+        Span::new(u64::from(at) * PAGE_SIZE as u64, PAGE_SIZE as u64, self.size)
+            .expect("the benchmark knows its disk")
     }
 
     /// Writes one page. A store that fails has no speed, so it ends the benchmark.

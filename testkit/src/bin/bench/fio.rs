@@ -39,9 +39,16 @@ impl Work {
 }
 
 /// Returns requests a second of one connection. Writes leave the disk with content nobody knows.
-pub fn rate(server: &Server, work: Work, depth: u16, time: Duration) -> Result<f64, Box<dyn Error>> {
+pub fn rate(
+    server: &Server,
+    work: Work,
+    depth: u16,
+    time: Duration,
+) -> Result<f64, Box<dyn Error>> {
     need("fio", "fio")?;
-    let Target::Unix(socket) = server.target() else { return Err("fio is driven over unix sockets".into()) };
+    let Target::Unix(socket) = server.target() else {
+        return Err("fio is driven over unix sockets".into());
+    };
     let option = |name: &str, value: &str| format!("--{name}={value}");
     let output = Command::new("fio")
         .args([

@@ -36,7 +36,8 @@ pub fn run(context: &Context) -> Outcome {
             on.take(pages, Some(Bytes((cache * PAGE_SIZE) as u64)), turn)?;
         }
         let row = |what: &str, on: &Samples, off: &Samples| {
-            Row::ratio(format!("{what}, lz4, a cache {how}"), on, "no cache", off, Unit::Rate).must(Reach::Info)
+            Row::ratio(format!("{what}, lz4, a cache {how}"), on, "no cache", off, Unit::Rate)
+                .must(Reach::Info)
         };
         rows.push(row("512-byte random writes", &on.writes, &off.writes).note(on.remark));
         rows.push(row("random reads of whole pages", &on.reads, &off.reads));
@@ -54,9 +55,18 @@ struct Turns {
 
 impl Turns {
     /// A fresh disk: filled, warmed, measured, and compared with what was written.
-    fn take(&mut self, pages: &[Page], hot_cache: Option<Bytes>, seed: u64) -> Result<(), Box<dyn Error>> {
+    fn take(
+        &mut self,
+        pages: &[Page],
+        hot_cache: Option<Bytes>,
+        seed: u64,
+    ) -> Result<(), Box<dyn Error>> {
         let size = Bytes((pages.len() * PAGE_SIZE) as u64);
-        let config = ZramConfig { algorithm: Algorithm::Lz4 { acceleration: 1 }, hot_cache, ..ZramConfig::new(size) };
+        let config = ZramConfig {
+            algorithm: Algorithm::Lz4 { acceleration: 1 },
+            hot_cache,
+            ..ZramConfig::new(size)
+        };
         let disk = Zram::new(config)?;
         let mut expected = pages.to_vec();
         for (at, page) in (0u64..).zip(pages) {
@@ -83,8 +93,10 @@ impl Turns {
         }
         disk.check()?;
         let hot = disk.stat().hot;
-        self.remark =
-            format!("{} hits, {} admissions, {} evictions in the last turn", hot.hits, hot.admissions, hot.evictions);
+        self.remark = format!(
+            "{} hits, {} admissions, {} evictions in the last turn",
+            hot.hits, hot.admissions, hot.evictions
+        );
         Ok(())
     }
 }

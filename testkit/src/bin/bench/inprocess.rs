@@ -33,25 +33,53 @@ pub fn run(context: &Context) -> Outcome {
     Ok(rows)
 }
 
-fn of(context: &Context, algorithm: Algorithm, repetitions: usize, reach: [Option<f64>; 3]) -> Outcome {
+fn of(
+    context: &Context,
+    algorithm: Algorithm,
+    repetitions: usize,
+    reach: [Option<f64>; 3],
+) -> Outcome {
     let mut rows = Vec::new();
     tell(&format!("in-process fill, {algorithm}"));
-    rows.append(&mut fill(context, algorithm, repetitions)?.rows(&format!("fill, {algorithm}"), reach[0]));
+    rows.append(
+        &mut fill(context, algorithm, repetitions)?.rows(&format!("fill, {algorithm}"), reach[0]),
+    );
     tell(&format!("in-process random overwrite, {algorithm}"));
-    rows.append(&mut overwrite(context, algorithm, repetitions)?.rows(&format!("overwrite, {algorithm}"), reach[1]));
+    rows.append(
+        &mut overwrite(context, algorithm, repetitions)?
+            .rows(&format!("overwrite, {algorithm}"), reach[1]),
+    );
     tell(&format!("in-process random read, {algorithm}"));
-    rows.append(&mut read(context, algorithm, repetitions)?.rows(&format!("random read, {algorithm}"), reach[2]));
+    rows.append(
+        &mut read(context, algorithm, repetitions)?
+            .rows(&format!("random read, {algorithm}"), reach[2]),
+    );
     Ok(rows)
 }
 
 impl Turns {
     fn rows(&self, what: &str, reach: Option<f64>) -> Vec<Row> {
-        let judge = |row: Row, least: Option<f64>| row.must(least.map_or(Reach::Info, Reach::Least));
+        let judge =
+            |row: Row, least: Option<f64>| row.must(least.map_or(Reach::Info, Reach::Least));
         let scaling = self.bare_two.median() / self.bare.median();
-        let one = Row::ratio(format!("{what}, 1 thread"), &self.ours, "bare codec", &self.bare, Unit::Rate)
-            .note(self.remark.as_str());
-        let two = Row::ratio(format!("{what}, 2 threads"), &self.ours_two, "1 thread", &self.ours, Unit::Rate)
-            .note(format!("the bare codec gets {scaling:.3} times faster with a second thread on this machine"));
+        let one = Row::ratio(
+            format!("{what}, 1 thread"),
+            &self.ours,
+            "bare codec",
+            &self.bare,
+            Unit::Rate,
+        )
+        .note(self.remark.as_str());
+        let two = Row::ratio(
+            format!("{what}, 2 threads"),
+            &self.ours_two,
+            "1 thread",
+            &self.ours,
+            Unit::Rate,
+        )
+        .note(format!(
+            "the bare codec gets {scaling:.3} times faster with a second thread on this machine"
+        ));
         vec![judge(one, reach), judge(two, reach.map(|_| 1.85))]
     }
 }
@@ -79,7 +107,11 @@ fn share<T>(items: &[T], part: usize, parts: usize) -> &[T] {
 
 const WORKS: &str = "the codec works on its own output";
 
-fn fill(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+fn fill(
+    context: &Context,
+    algorithm: Algorithm,
+    repetitions: usize,
+) -> Result<Turns, Box<dyn Error>> {
     let pages = &context.mixed;
     let numbers: Vec<u32> = (0..u32::try_from(pages.len())?).collect();
     let bare = |part, parts| {
@@ -134,7 +166,11 @@ fn moves(pages: &[Page], seed: u64) -> Vec<(u32, u32)> {
     (0..len).map(|_| (rng.below(len), rng.below(len))).collect()
 }
 
-fn overwrite(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+fn overwrite(
+    context: &Context,
+    algorithm: Algorithm,
+    repetitions: usize,
+) -> Result<Turns, Box<dyn Error>> {
     let pages = &context.mixed;
     let disk = Disk::filled(pages, algorithm)?;
     let mut turns = Turns::default();
@@ -143,7 +179,8 @@ fn overwrite(context: &Context, algorithm: Algorithm, repetitions: usize) -> Res
             let moves = moves(pages, (repetition * 2 + parts) as u64);
             let bare = |part, parts| {
                 let mut stream = Stream::new(algorithm).expect(WORKS);
-                let sources = share(&moves, part, parts).iter().map(|&(_, source)| &pages[source as usize]);
+                let sources =
+                    share(&moves, part, parts).iter().map(|&(_, source)| &pages[source as usize]);
                 codec::compress(&mut stream, sources).expect(WORKS);
             };
             bare_samples.push(rate(moves.len(), parts, &bare));
@@ -158,14 +195,19 @@ fn overwrite(context: &Context, algorithm: Algorithm, repetitions: usize) -> Res
     Ok(turns)
 }
 
-fn read(context: &Context, algorithm: Algorithm, repetitions: usize) -> Result<Turns, Box<dyn Error>> {
+fn read(
+    context: &Context,
+    algorithm: Algorithm,
+    repetitions: usize,
+) -> Result<Turns, Box<dyn Error>> {
     let pages = &context.mixed;
     let disk = Disk::filled(pages, algorithm)?;
     let blobs = Blobs::new(algorithm, pages)?;
     let mut turns = Turns::default();
     for repetition in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
-            let order = Rng::new((repetition * 2 + parts) as u64).permutation(u32::try_from(pages.len())?);
+            let order =
+                Rng::new((repetition * 2 + parts) as u64).permutation(u32::try_from(pages.len())?);
             let bare = |part, parts| {
                 let mut stream = Stream::new(algorithm).expect(WORKS);
                 blobs.decompress(&mut stream, share(&order, part, parts)).expect(WORKS);

@@ -33,7 +33,8 @@ pub fn run(context: &Context) -> Outcome {
     let kernel = match KernelZram::filled(pages) {
         Ok(kernel) => kernel,
         Err(error) => {
-            let why = format!("no kernel zram to compare with (needs root and the zram module): {error}");
+            let why =
+                format!("no kernel zram to compare with (needs root and the zram module): {error}");
             return Ok(vec![Row::without("against kernel zram, lz4", Verdict::Skipped, why)]);
         }
     };
@@ -48,7 +49,9 @@ pub fn run(context: &Context) -> Outcome {
         let mut rng = Rng::new(seed);
         let order: Vec<(u32, u32)> = (0..len).map(|_| (rng.below(len), rng.below(len))).collect();
         let mut page = Page::zeroed();
-        reads.kernel.push(each(len, || order.iter().try_for_each(|&(at, _)| kernel.read(at, &mut page)))?);
+        reads
+            .kernel
+            .push(each(len, || order.iter().try_for_each(|&(at, _)| kernel.read(at, &mut page)))?);
         reads.process.push(each(len, || {
             order.iter().for_each(|&(at, _)| ours.read(at, &mut page));
             Ok(())
@@ -70,10 +73,16 @@ pub fn run(context: &Context) -> Outcome {
             .note("times a page; what is compared is how many times faster memzip is")
     };
     Ok(vec![
-        row("random overwrite, lz4, in process", &writes.process, &writes.kernel, Reach::Least(1.3)),
+        row(
+            "random overwrite, lz4, in process",
+            &writes.process,
+            &writes.kernel,
+            Reach::Least(1.3),
+        ),
         row("random overwrite, lz4, over NBD at depth 1", &writes.nbd, &writes.kernel, Reach::Info),
         row("random read, lz4, in process", &reads.process, &reads.kernel, Reach::Least(1.1)),
-        row("random read, lz4, over NBD at depth 1", &reads.nbd, &reads.kernel, Reach::Info).headline(),
+        row("random read, lz4, over NBD at depth 1", &reads.nbd, &reads.kernel, Reach::Info)
+            .headline(),
     ])
 }
 
@@ -93,6 +102,12 @@ fn over_nbd(
     seed: u64,
 ) -> Result<f64, Box<dyn Error>> {
     let time = context.load_time().min(Duration::from_secs(1));
-    let load = Load { depth: 1, check: Check::Length, time, seed, ..Load::whole_disk(&server.target(), work) };
+    let load = Load {
+        depth: 1,
+        check: Check::Length,
+        time,
+        seed,
+        ..Load::whole_disk(&server.target(), work)
+    };
     Ok(1.0 / load.run(contents)?.rate())
 }

@@ -152,18 +152,26 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         }
         match group.measure(&context) {
             Ok(mut measured) => report.rows.append(&mut measured),
-            Err(error) => report.rows.push(Row::without(format!("{group:?}"), Verdict::Failed, chain(&*error))),
+            Err(error) => report.rows.push(Row::without(
+                format!("{group:?}"),
+                Verdict::Failed,
+                chain(&*error),
+            )),
         }
     }
     report.noise.measure(&context)?;
     print!("{}", if cli.markdown { report.markdown() } else { report.text() });
-    let json = cli.json.clone().map_or_else(|| target_folder().map(|folder| folder.join("bench.json")), Ok)?;
+    let json = cli
+        .json
+        .clone()
+        .map_or_else(|| target_folder().map(|folder| folder.join("bench.json")), Ok)?;
     report.write(&json)?;
     eprintln!("written to {}", json.display());
     Ok(status(&report, cli.strict))
 }
 
-const QUICK: &str = "A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting";
+const QUICK: &str =
+    "A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting";
 
 /// A failed measurement always counts; a promise not shown to be kept only when asked.
 fn status(report: &Report, strict: bool) -> ExitCode {
@@ -189,7 +197,11 @@ fn chain(error: &dyn Error) -> String {
 /// The cargo target folder this program was built into.
 fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
     let exe = std::env::current_exe()?;
-    Ok(exe.ancestors().nth(2).ok_or("the benchmark must run from a cargo target folder")?.to_owned())
+    Ok(exe
+        .ancestors()
+        .nth(2)
+        .ok_or("the benchmark must run from a cargo target folder")?
+        .to_owned())
 }
 
 /// Where the corpus is kept: beside the build products, which nobody publishes.

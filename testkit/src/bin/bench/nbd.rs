@@ -33,15 +33,19 @@ pub fn throughput(context: &Context) -> Outcome {
     let peers = Peers::start(context, &DEPTHS)?;
     let mut rows: Vec<Row> = Vec::new();
     // All reads before any write: nbdkit's zstd disk is at its best only as long as nothing was overwritten.
-    for (number, (work, name)) in [(Work::RandomReads, "read"), (Work::RandomWrites, "write")].into_iter().enumerate() {
+    for (number, (work, name)) in
+        [(Work::RandomReads, "read"), (Work::RandomWrites, "write")].into_iter().enumerate()
+    {
         for (depth, connections) in SHAPES {
             tell(&format!("NBD random {name}, depth {depth}, {connections} connection(s)"));
             let rates = take_turns(context, &peers, &work, depth, connections)?;
-            let goal = |goals: &Goals| (depth > 1).then(|| goals[number][connections as usize - 1])?;
+            let goal =
+                |goals: &Goals| (depth > 1).then(|| goals[number][connections as usize - 1])?;
             let what = format!("NBD random {name}, depth {depth}, {connections} conn.");
             for (ours, peer, goals) in &PAIRS {
                 let row = pair(&peers, &rates, &what, (*ours, *peer), depth, goal(goals));
-                let stands_for_all = (depth, connections, number, *ours, *peer) == (32, 1, 0, Who::Lz4, Who::Sparse);
+                let stands_for_all =
+                    (depth, connections, number, *ours, *peer) == (32, 1, 0, Who::Lz4, Who::Sparse);
                 rows.extend(row.map(|row| if stands_for_all { row.headline() } else { row }));
             }
         }
@@ -68,9 +72,15 @@ fn take_turns(
 ) -> Result<Vec<Samples>, Box<dyn Error>> {
     let mut rates = vec![Samples::default(); peers.len()];
     for seed in 0..context.repetitions(5) as u64 {
-        for (number, rates) in rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth)) {
+        for (number, rates) in
+            rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth))
+        {
             let subject = peers.subject(number);
-            let load = Load { connections, seed, ..subject.load(work.clone(), depth, context.load_time()) };
+            let load = Load {
+                connections,
+                seed,
+                ..subject.load(work.clone(), depth, context.load_time())
+            };
             rates.push(subject.rate(&load)?);
         }
     }
@@ -89,7 +99,11 @@ fn pair(
     let name = peers.name(peers.find(ours, depth)?);
     let what = format!("{what}, {name}");
     let Some(number) = peers.find(peer, depth) else {
-        return Some(Row::without(format!("{what} against {peer:?}"), Verdict::Skipped, peers.remarks.join("; ")));
+        return Some(Row::without(
+            format!("{what} against {peer:?}"),
+            Verdict::Skipped,
+            peers.remarks.join("; "),
+        ));
     };
     let (ours, theirs) = (&rates[peers.find(ours, depth)?], &rates[number]);
     let row = Row::ratio(what, ours, peers.name(number), theirs, Unit::Rate);
@@ -103,7 +117,9 @@ fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Work) -> Outcome {
         tell(&format!("NBD random {}, depth {depth}, by fio", work.name()));
         let mut rates = vec![Samples::default(); peers.len()];
         for _ in 0..context.repetitions(5) {
-            for (number, rates) in rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth)) {
+            for (number, rates) in
+                rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth))
+            {
                 match fio::rate(&peers.subject(number).server, work, depth, context.load_time()) {
                     Ok(rate) => rates.push(rate),
                     Err(why) => {
@@ -113,7 +129,8 @@ fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Work) -> Outcome {
                 }
             }
         }
-        let what = format!("NBD random {}, depth {depth}, 1 conn., by fio ({})", work.name(), work.data());
+        let what =
+            format!("NBD random {}, depth {depth}, 1 conn., by fio ({})", work.name(), work.data());
         for (ours, peer, _) in &PAIRS {
             rows.extend(pair(peers, &rates, &what, (*ours, *peer), depth, None));
         }

@@ -49,14 +49,23 @@ pub fn latency(context: &Context) -> Outcome {
         Row::ratio(what, &ours.p99, against, &peer.p99, Unit::Seconds).note(note)
     };
     Ok(vec![
-        row("NBD p99 read latency beside a write flood", &same, "the flood on another server", &beside)
-            .must(Reach::Most(1.5)),
+        row(
+            "NBD p99 read latency beside a write flood",
+            &same,
+            "the flood on another server",
+            &beside,
+        )
+        .must(Reach::Most(1.5)),
         row("NBD p99 read latency beside a write flood", &same, "alone", &alone),
     ])
 }
 
 /// The reader's latencies while another client floods `victim`.
-fn flooded(subject: &Subject<'_>, reader: &Load, victim: &Subject<'_>) -> Result<Latency, Box<dyn Error>> {
+fn flooded(
+    subject: &Subject<'_>,
+    reader: &Load,
+    victim: &Subject<'_>,
+) -> Result<Latency, Box<dyn Error>> {
     // The flood starts a little earlier and lasts longer than the reader.
     let time = reader.time + reader.time / 2;
     let flood = Load { seed: reader.seed, ..victim.load(Work::RandomWrites, 32, time) };

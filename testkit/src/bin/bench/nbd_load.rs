@@ -51,7 +51,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let target: Target = args.target.parse()?;
     let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
-    let pages = Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
+    let pages =
+        Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
     let contents = Contents::new(&pages, Connection::open(&target)?.size());
     print("fill", &Load::whole_disk(&target, Work::Fill).run(&contents)?);
     let check = if args.check { Check::Content } else { Check::Length };

@@ -96,7 +96,12 @@ impl<'a> Peers<'a> {
         let (pages, size) = (&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
         let mut peers = Self { entries: Vec::new(), remarks: Vec::new() };
         tell("NBD: filling the servers");
-        peers.add(Who::Lz4, None, "memzip lz4".into(), Subject::new(pages, Server::memzip(context, "lz4", size)?)?);
+        peers.add(
+            Who::Lz4,
+            None,
+            "memzip lz4".into(),
+            Subject::new(pages, Server::memzip(context, "lz4", size)?)?,
+        );
         peers.add(
             Who::Zstd,
             None,
@@ -138,11 +143,16 @@ impl<'a> Peers<'a> {
         let size = (context.mixed.len() * PAGE_SIZE) as u64;
         let scores = probe(context, allocator, depths)?;
         for (&depth, scores) in depths.iter().zip(scores) {
-            let (best, _) = scores.iter().max_by(|a, b| a.1.total_cmp(&b.1)).ok_or("nothing was tried")?;
-            let all: Vec<String> =
-                scores.iter().map(|(threads, rate)| format!("-t{} {:.1} k/s", threads.0, rate / 1e3)).collect();
-            self.remarks
-                .push(format!("nbdkit {allocator}, depth {depth}: {} (mean of reads and writes)", all.join(", ")));
+            let (best, _) =
+                scores.iter().max_by(|a, b| a.1.total_cmp(&b.1)).ok_or("nothing was tried")?;
+            let all: Vec<String> = scores
+                .iter()
+                .map(|(threads, rate)| format!("-t{} {:.1} k/s", threads.0, rate / 1e3))
+                .collect();
+            self.remarks.push(format!(
+                "nbdkit {allocator}, depth {depth}: {} (mean of reads and writes)",
+                all.join(", ")
+            ));
             let server = Server::nbdkit(allocator, *best, size)?;
             let name = format!("nbdkit {allocator} -t{}", best.0);
             self.add(who, Some(depth), name, Subject::new(&context.mixed, server)?);
@@ -157,7 +167,9 @@ impl<'a> Peers<'a> {
 
     /// Returns the number of the server of this peer that is best at this depth.
     pub fn find(&self, who: Who, depth: u16) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.who == who && entry.depth.is_none_or(|best| best == depth))
+        self.entries
+            .iter()
+            .position(|entry| entry.who == who && entry.depth.is_none_or(|best| best == depth))
     }
 
     /// Returns whether the server takes part at this depth.
@@ -181,7 +193,11 @@ type Scores = Vec<(Threads, f64)>;
 
 /// For each depth and each number of threads the geometric mean of read and write rates, on a small
 /// disk.
-fn probe(context: &Context, allocator: &str, depths: &[u16]) -> Result<Vec<Scores>, Box<dyn Error>> {
+fn probe(
+    context: &Context,
+    allocator: &str,
+    depths: &[u16],
+) -> Result<Vec<Scores>, Box<dyn Error>> {
     tell(&format!("NBD: the best number of threads of nbdkit {allocator}"));
     let pages = &context.mixed[..PROBE_PAGES.min(context.mixed.len())];
     let mut scores = vec![Vec::new(); depths.len()];

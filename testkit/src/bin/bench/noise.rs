@@ -76,7 +76,9 @@ impl Noise {
             self.0.median(),
         )];
         if high - 1.0 > TOLERABLE {
-            lines.push("THIS MACHINE WAS TOO NOISY: do not quote times and rates of this run".into());
+            lines.push(
+                "THIS MACHINE WAS TOO NOISY: do not quote times and rates of this run".into(),
+            );
         }
         lines
     }

@@ -37,12 +37,14 @@ impl Report {
     /// Returns the table as text, with the noise above and remarks below.
     pub fn text(&self) -> String {
         let cells = self.cells();
-        let widths: [usize; 6] =
-            std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let widths: [usize; 6] = std::array::from_fn(|column| {
+            cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        });
         let mut text = self.noise.lines().join("\n")
             + "\nmedians [interval that holds the true median; 90 % or more from five turns on]\n\n";
         for (index, row) in cells.iter().enumerate() {
-            let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let line: Vec<String> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             text += &format!("| {} |\n", line.join(" | "));
             if index == 0 {
                 text += &format!("|{}|\n", widths.map(|width| "-".repeat(width + 2)).join("|"));
@@ -57,7 +59,9 @@ impl Report {
 
     /// Returns the same as Markdown; remarks are numbered.
     pub fn markdown(&self) -> String {
-        let value = |key: &str| self.machine[key].as_str().map_or_else(|| self.machine[key].to_string(), str::to_owned);
+        let value = |key: &str| {
+            self.machine[key].as_str().map_or_else(|| self.machine[key].to_string(), str::to_owned)
+        };
         let head = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
         let mut text = format!(
             "Commit {}, {}: {} CPUs of {}, {} of memory, Linux {}. Medians [interval that holds the true median; 90 % or more from five turns on]. {}.\n\n",
@@ -78,7 +82,11 @@ impl Report {
         }
         // `cargo xtask figures` puts what stands above into the README.
         text += "\n<!-- all rows -->\n\n";
-        self.noise.lines().iter().chain(&self.corpus).for_each(|line| text += &format!("- {line}\n"));
+        self.noise
+            .lines()
+            .iter()
+            .chain(&self.corpus)
+            .for_each(|line| text += &format!("- {line}\n"));
         text += &format!("\n{head}");
         let mut remarks = Vec::new();
         for row in &self.rows {
@@ -90,12 +98,16 @@ impl Report {
             text += &format!("| {} |\n", cells.join(" | "));
         }
         text += "\n";
-        remarks.iter().zip(1..).for_each(|(remark, number)| text += &format!("{number}. {remark}\n"));
+        remarks
+            .iter()
+            .zip(1..)
+            .for_each(|(remark, number)| text += &format!("{number}. {remark}\n"));
         text
     }
 
     fn counts(&self) -> String {
-        let count = |verdict| self.rows.iter().filter(|row| row.verdict(&self.noise) == verdict).count();
+        let count =
+            |verdict| self.rows.iter().filter(|row| row.verdict(&self.noise) == verdict).count();
         format!(
             "{} met, {} NOT MET, {} too noisy to say, {} skipped, {} failed, {} for information",
             count(Verdict::Met),
@@ -129,8 +141,12 @@ pub fn machine() -> Value {
         found.split(':').nth(1).unwrap_or_default().trim().to_owned()
     };
     let output = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
-        output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output =
+            Command::new(program).args(args).output().ok().filter(|output| output.status.success());
+        output.map_or_else(
+            || "unknown".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
     };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

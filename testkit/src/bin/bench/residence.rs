@@ -29,7 +29,8 @@ pub fn memory(context: &Context) -> Outcome {
     Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
     thread::sleep(SETTLE);
     let full = server.resident()?;
-    let total = server.stat()?["mem_total"].as_f64().ok_or("memzip stat --json has no mem_total")?;
+    let total =
+        server.stat()?["mem_total"].as_f64().ok_or("memzip stat --json has no mem_total")?;
     Load::whole_disk(&server.target(), Work::ReadAll).run(&contents)?;
     Load::whole_disk(&server.target(), Work::TrimAll).run(&contents)?;
     thread::sleep(SETTLE);
@@ -39,11 +40,24 @@ pub fn memory(context: &Context) -> Outcome {
         Row::ratio(what, &Samples::one(ours), against, &Samples::one(peer), Unit::Bytes)
     };
     let whole = of(full, "mem_total", total, "server RSS, full");
-    let forgiven = of(full - PROCESS, "mem_total", total, "server RSS, full, less 16 MiB for the process itself")
-        .must(Reach::Most(1.05))
-        .note(format!("16 MiB are forgiven; at the start, without data, the process held {:.1} MiB", at_start / MIB));
+    let forgiven = of(
+        full - PROCESS,
+        "mem_total",
+        total,
+        "server RSS, full, less 16 MiB for the process itself",
+    )
+    .must(Reach::Most(1.05))
+    .note(format!(
+        "16 MiB are forgiven; at the start, without data, the process held {:.1} MiB",
+        at_start / MIB
+    ));
     let after = of(emptied, "at the start", at_start, "server RSS, all discarded");
-    let grown = of(emptied - at_start, "forgiven", PROCESS, "server RSS, all discarded, less RSS at the start");
+    let grown = of(
+        emptied - at_start,
+        "forgiven",
+        PROCESS,
+        "server RSS, all discarded, less RSS at the start",
+    );
     Ok(vec![whole, forgiven, after, grown.must(Reach::Most(1.0))])
 }
 
@@ -52,7 +66,9 @@ pub fn aging(context: &Context) -> Outcome {
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let mut rows = Vec::new();
     tell("aging, memzip lz4");
-    rows.push(age(context, &Server::memzip(context, "lz4", size)?)?.row("lz4").must(Reach::Most(1.05)));
+    rows.push(
+        age(context, &Server::memzip(context, "lz4", size)?)?.row("lz4").must(Reach::Most(1.05)),
+    );
     tell("aging, memzip zstd:3");
     let ours = age(context, &Server::memzip(context, "zstd:3", size)?)?;
     rows.push(ours.row("zstd:3").must(Reach::Most(1.05)));
@@ -66,7 +82,11 @@ pub fn aging(context: &Context) -> Outcome {
             Row::ratio(what, &after, "nbdkit zstd:3, the same", &peer, Unit::Bytes)
                 .must(Reach::Most(1.0))
                 .headline()
-                .note(format!("nbdkit's RSS before: {:.1} MiB, ours {:.1} MiB", theirs.before / MIB, ours.before / MIB))
+                .note(format!(
+                    "nbdkit's RSS before: {:.1} MiB, ours {:.1} MiB",
+                    theirs.before / MIB,
+                    ours.before / MIB
+                ))
         }
         Err(why) => Row::without(what, Verdict::Skipped, why),
     });

@@ -89,7 +89,12 @@ impl Row {
     }
 
     /// A number that stands for itself, beside a figure known from elsewhere.
-    pub fn value(what: impl Into<String>, ours: &Samples, against: impl Into<String>, unit: Unit) -> Self {
+    pub fn value(
+        what: impl Into<String>,
+        ours: &Samples,
+        against: impl Into<String>,
+        unit: Unit,
+    ) -> Self {
         Self {
             what: what.into(),
             measured: Some((ours.clone(), unit)),
@@ -207,13 +212,15 @@ impl Row {
             (median, Some(found)) => format!("{median:.3} [{:.3}-{:.3}]", found.low, found.high),
             (median, None) => format!("{median:.3}"),
         };
-        let measured = self.measured.as_ref().map_or_else(String::new, |(ours, unit)| ours.text(*unit));
+        let measured =
+            self.measured.as_ref().map_or_else(String::new, |(ours, unit)| ours.text(*unit));
         [self.what.clone(), measured, against, ratio, reach, self.verdict(noise).word().to_owned()]
     }
 
     /// For programs.
     pub fn json(&self, noise: &Noise) -> Value {
-        let samples = |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
+        let samples =
+            |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
         let (bound, reach) = match self.reach {
             Reach::Least(least) => (Some("at least"), Some(least)),
             Reach::Most(most) => (Some("at most"), Some(most)),
@@ -252,8 +259,14 @@ mod tests {
         assert_eq!(verdict(&row().must(Reach::Least(0.9))), Verdict::Met);
         assert_eq!(verdict(&row().must(Reach::Least(0.91))), Verdict::NotMet);
         assert_eq!(verdict(&row().must(Reach::Most(0.9))), Verdict::Met);
-        assert_eq!(verdict(&row().comparing(Samples::one(2.0)).must(Reach::Most(0.9))), Verdict::NotMet);
-        assert_eq!(verdict(&Row::without("x", Verdict::Skipped, "y").must(Reach::Least(0.0))), Verdict::Skipped);
+        assert_eq!(
+            verdict(&row().comparing(Samples::one(2.0)).must(Reach::Most(0.9))),
+            Verdict::NotMet
+        );
+        assert_eq!(
+            verdict(&Row::without("x", Verdict::Skipped, "y").must(Reach::Least(0.0))),
+            Verdict::Skipped
+        );
     }
 
     #[test]
@@ -269,12 +282,18 @@ mod tests {
     #[test]
     fn times_are_judged_no_finer_than_the_noise() {
         let noise = Noise::of(samples(&[0.96, 0.98, 1.0, 1.02, 1.05]));
-        let row = |unit, least| Row::value("x", &Samples::one(100.0), "y", unit).must(Reach::Least(least));
+        let row = |unit, least| {
+            Row::value("x", &Samples::one(100.0), "y", unit).must(Reach::Least(least))
+        };
         assert_eq!(row(Unit::Rate, 97.0).verdict(&noise), Verdict::TooNoisy);
         assert_eq!(row(Unit::Rate, 104.0).verdict(&noise), Verdict::TooNoisy);
         assert_eq!(row(Unit::Rate, 94.0).verdict(&noise), Verdict::Met);
         assert_eq!(row(Unit::Rate, 106.0).verdict(&noise), Verdict::NotMet);
-        assert_eq!(row(Unit::Bytes, 100.0).verdict(&noise), Verdict::Met, "bytes do not depend on the machine's mood");
+        assert_eq!(
+            row(Unit::Bytes, 100.0).verdict(&noise),
+            Verdict::Met,
+            "bytes do not depend on the machine's mood"
+        );
     }
 
     #[test]

@@ -79,8 +79,13 @@ impl Samples {
         // Leaving out `cut` samples at each end misses the median when at most `cut` samples lie on
         // one side of it.
         let confidence = |cut: usize| 1.0 - 2.0 * tails.cdf(cut as u64);
-        let cut = (0..len.div_ceil(2)).rev().find(|&cut| confidence(cut) >= CONFIDENCE).unwrap_or(0);
-        Some(Interval { low: sorted[cut], high: sorted[len - 1 - cut], confidence: confidence(cut) })
+        let cut =
+            (0..len.div_ceil(2)).rev().find(|&cut| confidence(cut) >= CONFIDENCE).unwrap_or(0);
+        Some(Interval {
+            low: sorted[cut],
+            high: sorted[len - 1 - cut],
+            confidence: confidence(cut),
+        })
     }
 
     /// Returns how many there are.
@@ -137,11 +142,17 @@ mod tests {
     fn intervals_are_those_of_the_tables() {
         // Tables of the sign test: n = 5 needs both extremes (0.9375), n = 8 leaves one out at each
         // end (0.9297), n = 11 two (0.9346).
-        let upto = |len: u32| (1..=len).map(f64::from).collect::<Samples>().interval().expect("more than one sample");
+        let upto = |len: u32| {
+            (1..=len).map(f64::from).collect::<Samples>().interval().expect("more than one sample")
+        };
         let check = |len, low, high, confidence: f64| {
             let found = upto(len);
             assert_eq!((found.low, found.high), (low, high), "{len} samples");
-            assert!((found.confidence - confidence).abs() < 1e-4, "{len} samples: {}", found.confidence);
+            assert!(
+                (found.confidence - confidence).abs() < 1e-4,
+                "{len} samples: {}",
+                found.confidence
+            );
         };
         check(5, 1.0, 5.0, 0.9375);
         check(8, 2.0, 7.0, 0.9297);
@@ -153,9 +164,14 @@ mod tests {
 
     #[test]
     fn a_drift_that_both_sides_saw_cancels_out() {
-        let ratio = samples(&[10.0, 20.0, 40.0]).paired(&samples(&[20.0, 40.0, 80.0]), |ours, theirs| ours / theirs);
-        assert_eq!(ratio.interval().map(|interval| (interval.low, interval.high)), Some((0.5, 0.5)));
-        let unpaired = samples(&[10.0, 20.0]).paired(&Samples::one(30.0), |ours, theirs| ours / theirs);
+        let ratio = samples(&[10.0, 20.0, 40.0])
+            .paired(&samples(&[20.0, 40.0, 80.0]), |ours, theirs| ours / theirs);
+        assert_eq!(
+            ratio.interval().map(|interval| (interval.low, interval.high)),
+            Some((0.5, 0.5))
+        );
+        let unpaired =
+            samples(&[10.0, 20.0]).paired(&Samples::one(30.0), |ours, theirs| ours / theirs);
         assert_eq!((unpaired.median(), unpaired.len()), (0.5, 1));
     }
 }

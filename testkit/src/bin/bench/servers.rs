@@ -43,11 +43,19 @@ impl Server {
         let program = context.programs.join("memzip");
         let folder = folder(&format!("memzip-{algorithm}"))?;
         let mut command = Command::new(&program);
-        command.arg("serve").arg("--unix").arg(folder.join("nbd")).arg("--control").arg(folder.join("control"));
-        command.args(["--size", &size.to_string(), "--algorithm", algorithm]).args(options).stdout(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| format!("{}: {error}; `cargo xtask bench` builds it", program.display()))?;
+        command
+            .arg("serve")
+            .arg("--unix")
+            .arg(folder.join("nbd"))
+            .arg("--control")
+            .arg(folder.join("control"));
+        command
+            .args(["--size", &size.to_string(), "--algorithm", algorithm])
+            .args(options)
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            format!("{}: {error}; `cargo xtask bench` builds it", program.display())
+        })?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
         let server = Self { child, folder, program };
         let mut line = String::new();
@@ -63,7 +71,13 @@ impl Server {
         let folder = folder(&format!("nbdkit-{allocator}"))?;
         let mut command = Command::new("nbdkit");
         command
-            .args(["--foreground", "--exit-with-parent", "--threads", &threads.0.to_string(), "--unix"])
+            .args([
+                "--foreground",
+                "--exit-with-parent",
+                "--threads",
+                &threads.0.to_string(),
+                "--unix",
+            ])
             .arg(folder.join("nbd"))
             .args(["memory", &format!("size={size}"), &format!("allocator={allocator}")]);
         Self::of_others(command, folder)
@@ -156,15 +170,20 @@ fn folder(name: &str) -> std::io::Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Relaxed: only distinct numbers matter.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("bench-{}-{number}-{}", std::process::id(), name.replace(':', "-")));
+    let path = std::env::temp_dir().join(format!(
+        "bench-{}-{number}-{}",
+        std::process::id(),
+        name.replace(':', "-")
+    ));
     std::fs::DirBuilder::new().mode(0o700).create(&path)?;
     Ok(path)
 }
 
 /// Whether a program can be found.
 pub fn is_installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| is_file(&folder.join(program))))
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| is_file(&folder.join(program)))
+    })
 }
 
 fn is_file(path: &Path) -> bool {
@@ -185,7 +204,10 @@ pub fn need(program: &str, package: &str) -> Result<(), String> {
     let is_root = rustix::process::geteuid().is_root();
     if is_root && is_installed("apt-get") {
         eprintln!("installing {package}");
-        let install = Command::new("apt-get").args(["install", "-y", "-q", package]).stdout(Stdio::null()).status();
+        let install = Command::new("apt-get")
+            .args(["install", "-y", "-q", package])
+            .stdout(Stdio::null())
+            .status();
         if install.is_ok_and(|status| status.success()) && is_installed(program) {
             return Ok(());
         }

@@ -68,7 +68,9 @@ impl<'a> Subject<'a> {
         let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);
         // What would not fit below the huge class is stored as it came: that is a page of live
         // bytes, here as in the kernel.
-        let stored = |len: u64| if len > classes.largest_with_header() as u64 { PAGE_SIZE as u64 } else { len };
+        let stored = |len: u64| {
+            if len > classes.largest_with_header() as u64 { PAGE_SIZE as u64 } else { len }
+        };
         let lengths = codec::lengths(LZ4, pages)?.into_iter().map(stored).collect();
         let held = (0..u32::try_from(pages.len())?).map(Some).collect();
         Ok(Self { disk: Disk::filled(pages, LZ4)?, pages, lengths, held })

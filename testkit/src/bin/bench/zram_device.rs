@@ -21,8 +21,9 @@ pub struct KernelZram {
 impl KernelZram {
     /// Takes an unconfigured device or adds one, and gives it `size` bytes of lz4.
     pub fn new(size: u64) -> io::Result<Self> {
-        let unused =
-            (0..16).find(|number| fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0"));
+        let unused = (0..16).find(|number| {
+            fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0")
+        });
         let number = match unused {
             Some(number) => number,
             None => {
@@ -38,7 +39,8 @@ impl KernelZram {
         fs::write(sys(number, "disksize"), size.to_string())?;
         let flags = OFlags::DIRECT.bits().cast_signed();
         let path = format!("/dev/zram{number}");
-        device.file = Some(OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?);
+        device.file =
+            Some(OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?);
         Ok(device)
     }
 
@@ -80,10 +82,13 @@ impl KernelZram {
     /// Reads the device's own counts.
     pub fn mm_stat(&self) -> io::Result<MmStat> {
         let text = fs::read_to_string(sys(self.number, "mm_stat"))?;
-        let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let numbers: Vec<u64> =
+            text.split_whitespace().map_while(|word| word.parse().ok()).collect();
         // orig_data_size, compr_data_size, mem_used_total, mem_limit, mem_used_max, same_pages,
         // pages_compacted
-        let (Some(&stored), Some(&used), Some(&compacted)) = (numbers.get(1), numbers.get(2), numbers.get(6)) else {
+        let (Some(&stored), Some(&used), Some(&compacted)) =
+            (numbers.get(1), numbers.get(2), numbers.get(6))
+        else {
             return Err(io::Error::other(format!("mm_stat has too few columns: {text}")));
         };
         Ok(MmStat { compr_data_size: stored, mem_used_total: used, pages_compacted: compacted })
@@ -101,7 +106,11 @@ impl Drop for KernelZram {
         }
         for (path, value) in undo {
             if let Err(error) = fs::write(&path, value) {
-                eprintln!("bench: /dev/zram{} could not be put back ({}): {error}", self.number, path.display());
+                eprintln!(
+                    "bench: /dev/zram{} could not be put back ({}): {error}",
+                    self.number,
+                    path.display()
+                );
             }
         }
     }

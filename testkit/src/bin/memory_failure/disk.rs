@@ -35,11 +35,23 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(backing: Backing) -> Outcome<Self> {
-        let (algorithm, hot_cache) = (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
-        let config = ZramConfig { algorithm, hot_cache, backing, ..ZramConfig::new(Bytes(PAGES * PAGE_SIZE as u64)) };
+        let (algorithm, hot_cache) =
+            (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
+        let config = ZramConfig {
+            algorithm,
+            hot_cache,
+            backing,
+            ..ZramConfig::new(Bytes(PAGES * PAGE_SIZE as u64))
+        };
         let zram = Zram::new(config).map_err(text)?;
         let arena = kernel::mapping(zram.zone().capacity().bytes())?;
-        Ok(Self { zram, arena, pages: vec![None; PAGES as usize], next_seed: 1, verified: AtomicU64::new(0) })
+        Ok(Self {
+            zram,
+            arena,
+            pages: vec![None; PAGES as usize],
+            next_seed: 1,
+            verified: AtomicU64::new(0),
+        })
     }
 
     pub fn zone(&self) -> &Zone {
@@ -84,7 +96,9 @@ impl Disk {
     }
 
     pub fn discard(&mut self, number: u64) -> Outcome<()> {
-        self.zram.discard(span(number, 0, PAGE_SIZE)).map_err(|error| format!("discard of page {number}: {error}"))?;
+        self.zram
+            .discard(span(number, 0, PAGE_SIZE))
+            .map_err(|error| format!("discard of page {number}: {error}"))?;
         self.pages[number as usize] = None;
         Ok(())
     }
@@ -99,14 +113,21 @@ impl Disk {
             match self.zram.read(span(number, 0, PAGE_SIZE), &mut page) {
                 Ok(()) => {
                     expected.fill(0);
-                    self.pages[number as usize].iter().for_each(|content| content.fill(&mut expected));
+                    self.pages[number as usize]
+                        .iter()
+                        .for_each(|content| content.fill(&mut expected));
                     if page != expected {
-                        return Err(format!("page {number} is not what was written: {}", described(&page)));
+                        return Err(format!(
+                            "page {number} is not what was written: {}",
+                            described(&page)
+                        ));
                     }
                     // Relaxed: a count.
                     self.verified.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(BlockError::Damaged { offset }) if offset == number * PAGE_SIZE as u64 => lost.push(number),
+                Err(BlockError::Damaged { offset }) if offset == number * PAGE_SIZE as u64 => {
+                    lost.push(number)
+                }
                 Err(error) => return Err(format!("read of page {number}: {error}")),
             }
         }
@@ -144,7 +165,9 @@ impl Disk {
     pub fn fail(&self, frame: u32, way: Way) -> Outcome<()> {
         match way {
             Way::Madvise => self.inject(frame, Injection::Hwpoison),
-            Way::OnAccess | Way::AtOnce => kernel::hard_offline(self.arena + u64::from(frame) * PAGE_SIZE as u64),
+            Way::OnAccess | Way::AtOnce => {
+                kernel::hard_offline(self.arena + u64::from(frame) * PAGE_SIZE as u64)
+            }
         }
     }
 
@@ -161,7 +184,8 @@ impl Disk {
 
 fn span(number: u64, offset: usize, len: usize) -> Span {
     let disk = Bytes(PAGES * PAGE_SIZE as u64);
-    Span::new(number * PAGE_SIZE as u64 + offset as u64, len as u64, disk).expect("inside of the disk")
+    Span::new(number * PAGE_SIZE as u64 + offset as u64, len as u64, disk)
+        .expect("inside of the disk")
 }
 
 fn described(page: &[u8; PAGE_SIZE]) -> &'static str {

@@ -41,7 +41,8 @@ pub fn mapping(len: u64) -> Outcome<u64> {
     let maps = read("/proc/self/maps")?;
     let ranges = maps.lines().filter_map(|line| line.split_whitespace().next()?.split_once('-'));
     let ranges = ranges.filter_map(|(start, end)| Some((number(start)?, number(end)?)));
-    let found: Vec<u64> = ranges.filter(|(start, end)| end - start == len).map(|(start, _)| start).collect();
+    let found: Vec<u64> =
+        ranges.filter(|(start, end)| end - start == len).map(|(start, _)| start).collect();
     match found[..] {
         [start] => Ok(start),
         _ => Err(format!("{} mappings have {len} bytes", found.len())),
@@ -56,7 +57,9 @@ pub fn hard_offline(address: u64) -> Outcome<()> {
     const NUMBER: u64 = (1 << 55) - 1;
     let (mut entry, page) = ([0; 8], address / PAGE_SIZE as u64);
     let pagemap = File::open("/proc/self/pagemap");
-    pagemap.and_then(|file| file.read_exact_at(&mut entry, page * 8)).map_err(|error| format!("pagemap: {error}"))?;
+    pagemap
+        .and_then(|file| file.read_exact_at(&mut entry, page * 8))
+        .map_err(|error| format!("pagemap: {error}"))?;
     let entry = u64::from_le_bytes(entry);
     if entry & PRESENT == 0 || entry & NUMBER == 0 {
         return Err(format!("no memory is below address {address:#x}: {entry:#x}"));

@@ -23,8 +23,16 @@ type Outcome<T> = Result<T, String>;
 
 /// Both kinds of arena, and all ways in which the kernel tells of a failure.
 const ROUNDS: [Round; 6] = [
-    Round { name: "anonymous memory, MADV_HWPOISON", backing: Backing::Anonymous, way: Way::Madvise },
-    Round { name: "anonymous memory, told on access", backing: Backing::Anonymous, way: Way::OnAccess },
+    Round {
+        name: "anonymous memory, MADV_HWPOISON",
+        backing: Backing::Anonymous,
+        way: Way::Madvise,
+    },
+    Round {
+        name: "anonymous memory, told on access",
+        backing: Backing::Anonymous,
+        way: Way::OnAccess,
+    },
     Round { name: "anonymous memory, told early", backing: Backing::Anonymous, way: Way::AtOnce },
     Round { name: "memory file, MADV_HWPOISON", backing: Backing::Memfd, way: Way::Madvise },
     Round { name: "memory file, told on access", backing: Backing::Memfd, way: Way::OnAccess },
@@ -51,7 +59,9 @@ fn play() -> Outcome<()> {
     }
     let lost = kernel::hardware_corrupted()? - before;
     if lost != taken {
-        return Err(format!("the kernel counts {lost} pages as HardwareCorrupted, and {taken} were taken from it"));
+        return Err(format!(
+            "the kernel counts {lost} pages as HardwareCorrupted, and {taken} were taken from it"
+        ));
     }
     println!("@@ the guest's kernel has {lost} pages less (HardwareCorrupted)");
     Ok(())

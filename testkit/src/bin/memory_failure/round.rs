@@ -100,19 +100,25 @@ impl Round {
             injected.map(|()| reported)
         })?;
         let read = disk.verified() - before;
-        println!("@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors");
+        println!(
+            "@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors"
+        );
         let (in_use, free) = (hits.in_use(), hits.free.len() as u64);
         if self.way != Way::OnAccess {
             expect_stats(disk, "told at once", stats(in_use + free, free))?;
         }
         let lost = disk.lost(0..PAGES)?;
-        let of = |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
+        let of =
+            |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
         expect("lost pages that do not compress", of(RAW), hits.raw.len() as u64)?;
         expect("lost hot pages", of(MARKED), hits.hot.len() as u64)?;
         expect("lost pages without a frame", of(SAME) + of(SPARE), 0)?;
         let patterns = of(PATTERN);
         if hits.pattern.is_empty() || patterns == 0 || patterns == PATTERN.end - PATTERN.start {
-            return Err(format!("{patterns} pages of eight bytes were lost with {} frames", hits.pattern.len()));
+            return Err(format!(
+                "{patterns} pages of eight bytes were lost with {} frames",
+                hits.pattern.len()
+            ));
         }
         // A frame has parts of up to five of these pages, and each has parts in one or two frames.
         let (compressed, frames) = (of(COMPRESSIBLE), hits.compressed.len() as u64);
@@ -137,7 +143,9 @@ impl Frames {
 impl Hits {
     fn of(frames: &Frames, disk: &Disk) -> Self {
         let now = disk.frames();
-        let some = |of: &BTreeSet<u32>, first, step| of.iter().copied().skip(first).step_by(step).collect::<Vec<_>>();
+        let some = |of: &BTreeSet<u32>, first, step| {
+            of.iter().copied().skip(first).step_by(step).collect::<Vec<_>>()
+        };
         let used = |of: &BTreeSet<u32>| of.intersection(&now).copied().collect();
         Self {
             raw: some(&used(&frames.raw), 3, 23),
@@ -211,7 +219,10 @@ fn kernel_moves(disk: &Disk, frames: &Frames) -> Outcome<u64> {
     chosen.iter().try_for_each(|&frame| disk.replace(frame))?;
     expect("failures told", disk.zone().failure_reports(), 0)?;
     disk.verify(&[], "moved by the kernel")?;
-    println!("@@   {} frames moved by the kernel (MADV_SOFT_OFFLINE): nothing changes", chosen.len());
+    println!(
+        "@@   {} frames moved by the kernel (MADV_SOFT_OFFLINE): nothing changes",
+        chosen.len()
+    );
     Ok(chosen.len() as u64)
 }
 
@@ -221,7 +232,9 @@ fn read_until(disk: &Disk, stop: &AtomicBool) -> Outcome<u64> {
     // Relaxed: see where it is set.
     while !stop.load(Ordering::Relaxed) {
         for first in (0..SPARE.start).step_by(64) {
-            reported += disk.lost(first..first + 64).map_err(|error| format!("meanwhile: {error}"))?.len() as u64;
+            reported +=
+                disk.lost(first..first + 64).map_err(|error| format!("meanwhile: {error}"))?.len()
+                    as u64;
         }
     }
     Ok(reported)
@@ -241,8 +254,13 @@ fn compact(disk: &Disk, lost: &[u64]) -> Outcome<()> {
 /// Takes frames out of use that can be read. Returns how many.
 fn offline(disk: &Disk, lost: &[u64]) -> Outcome<u64> {
     let zone = disk.zone();
-    let chosen: Vec<Pfn> =
-        disk.frames().into_iter().map(Pfn).filter(|&pfn| !zone.has_failed(pfn)).step_by(37).collect();
+    let chosen: Vec<Pfn> = disk
+        .frames()
+        .into_iter()
+        .map(Pfn)
+        .filter(|&pfn| !zone.has_failed(pfn))
+        .step_by(37)
+        .collect();
     for &pfn in &chosen {
         zone.soft_offline(pfn).map_err(text)?;
         if zone.get(pfn).is_some() {
@@ -250,7 +268,10 @@ fn offline(disk: &Disk, lost: &[u64]) -> Outcome<u64> {
         }
     }
     disk.verify(lost, "out of use")?;
-    println!("@@   {} frames taken out of use by Zone::soft_offline, with what was in them moved", chosen.len());
+    println!(
+        "@@   {} frames taken out of use by Zone::soft_offline, with what was in them moved",
+        chosen.len()
+    );
     Ok(chosen.len() as u64)
 }
 
@@ -285,7 +306,8 @@ fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> Outcome<()> {
 fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
     for (unit, frames) in BALLOON {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
-        let balloon = Balloon::new(Arc::clone(disk.zram().zone()), Arc::new(OsHost), config).map_err(text)?;
+        let balloon =
+            Balloon::new(Arc::clone(disk.zram().zone()), Arc::new(OsHost), config).map_err(text)?;
         let change = balloon.set_target(FrameCount(frames));
         if (change.stop, change.actual.0) != (Stop::Reached, frames) {
             return Err(format!("a balloon of {frames} frames: {change:?}"));
@@ -298,7 +320,10 @@ fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
         }
         disk.verify(lost, "after a balloon")?;
     }
-    println!("@@   balloons of {} and {} frames came and went: nothing else is lost", BALLOON[0].1, BALLOON[1].1);
+    println!(
+        "@@   balloons of {} and {} frames came and went: nothing else is lost",
+        BALLOON[0].1, BALLOON[1].1
+    );
     Ok(())
 }
 
@@ -319,7 +344,10 @@ fn heal(disk: &mut Disk, lost: &[u64]) -> Outcome<()> {
     let delayed = disk.zone().memory_failure_stats().delayed.0;
     expect("failed frames in use after all their pages are gone", delayed, 0)?;
     let overwritten = lost.iter().filter(|&number| number % 2 == 0).count();
-    println!("@@   {overwritten} lost pages overwritten, {} discarded: no page is lost", lost.len() - overwritten);
+    println!(
+        "@@   {overwritten} lost pages overwritten, {} discarded: no page is lost",
+        lost.len() - overwritten
+    );
     Ok(())
 }
 

@@ -5,8 +5,10 @@ use testkit::Rng;
 /// The bytes of the object with this tag.
 pub fn of(tag: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(tag);
-    let mut bytes: Vec<u8> =
-        std::iter::repeat_with(|| rng.bits().to_le_bytes()).take(len.div_ceil(8)).flatten().collect();
+    let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes())
+        .take(len.div_ceil(8))
+        .flatten()
+        .collect();
     bytes.truncate(len);
     bytes
 }

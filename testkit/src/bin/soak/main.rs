@@ -56,7 +56,11 @@ impl World {
     fn new(args: &Args) -> Self {
         let limit = FrameCount::holding(args.limit << 20);
         // Room above the limit, so that the limit and not the arena is what refuses.
-        let config = ZoneConfig { capacity: FrameCount(limit.0 * 2), limit: Some(limit), ..ZoneConfig::default() };
+        let config = ZoneConfig {
+            capacity: FrameCount(limit.0 * 2),
+            limit: Some(limit),
+            ..ZoneConfig::default()
+        };
         let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
         let places = (0..PLACES).map(|_| Place::new(&zone)).collect();
         Self {
@@ -90,7 +94,9 @@ fn main() -> ExitCode {
             threads.push(scope.spawn(move || mover(world)));
         }
         while Instant::now() < end && threads.iter().all(|thread| !thread.is_finished()) {
-            thread::sleep(Duration::from_secs(30).min(end.saturating_duration_since(Instant::now())));
+            thread::sleep(
+                Duration::from_secs(30).min(end.saturating_duration_since(Instant::now())),
+            );
             println!("{}", world.tally.line(&world.zone));
         }
         world.stop.store(true, Ordering::Relaxed);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
 use frames::{
-    CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateType, Mode, NoLocksHeld, Order, Pfn,
-    Reclaim,
+    CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateType, Mode,
+    NoLocksHeld, Order, Pfn, Reclaim,
 };
 use testkit::Rng;
 use zsmalloc::Budget;
@@ -16,7 +16,8 @@ use crate::World;
 use crate::tally::add;
 
 /// All of them; each is a thread.
-pub const ALL: [fn(&World); 6] = [compact_objects, compact_frames, isolate, claim, breathe, recreate];
+pub const ALL: [fn(&World); 6] =
+    [compact_objects, compact_frames, isolate, claim, breathe, recreate];
 
 fn pause(rng: &mut Rng) {
     thread::sleep(Duration::from_micros(u64::from(rng.below(3000))));
@@ -87,9 +88,13 @@ fn claim(world: &World) {
         let held = match rng.below(3) {
             0 => {
                 let first = rng.below(frames);
-                world.zone.alloc_contig(Pfn(first)..Pfn(first + 1 + rng.below(700)), request(&mut rng))
+                world
+                    .zone
+                    .alloc_contig(Pfn(first)..Pfn(first + 1 + rng.below(700)), request(&mut rng))
             }
-            1 => world.zone.alloc_contig_frames(FrameCount(1 + u64::from(rng.below(700))), request(&mut rng)),
+            1 => world
+                .zone
+                .alloc_contig_frames(FrameCount(1 + u64::from(rng.below(700))), request(&mut rng)),
             _ => {
                 let order = [2, 3, 9].map(Order::new)[rng.index(3)].unwrap_or(Order::SINGLE);
                 let allowed = Reclaim::Allowed(NoLocksHeld::promise());
@@ -144,7 +149,8 @@ fn recreate(world: &World) {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        let verified = world.places[rng.index(world.places.len())].recreate(&world.zone, &world.shrinking);
+        let verified =
+            world.places[rng.index(world.places.len())].recreate(&world.zone, &world.shrinking);
         add(&world.tally.verified_at_the_end_of_pools, verified);
         add(&world.tally.recreated, 1);
     }

@@ -30,7 +30,8 @@ pub struct Place {
 
 impl Life {
     fn new(zone: &Arc<Zone>) -> Self {
-        let pool = Pool::new(Arc::clone(zone), PoolConfig::default()).expect("address space for a small pool");
+        let pool = Pool::new(Arc::clone(zone), PoolConfig::default())
+            .expect("address space for a small pool");
         Self { pool, objects: std::array::from_fn(|_| Mutex::new(Vec::new())) }
     }
 

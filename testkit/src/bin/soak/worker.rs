@@ -33,7 +33,9 @@ fn step(world: &World, life: &Life, number: usize, rng: &mut Rng) {
 fn store(world: &World, life: &Life, number: usize, rng: &mut Rng) {
     let (tag, len) = (rng.bits(), content::len(rng));
     match life.pool.store(&content::of(tag, len)) {
-        Ok(handle) => life.objects[number].lock().expect("nobody panicked").push(Object { handle, tag, len }),
+        Ok(handle) => {
+            life.objects[number].lock().expect("nobody panicked").push(Object { handle, tag, len })
+        }
         // At the limit: make room, by one object or by many, so that the pool is sparse at times.
         Err(AllocError::Limit) => {
             add(&world.tally.refused, 1);
@@ -70,7 +72,8 @@ fn look_at_others(world: &World, life: &Life, rng: &mut Rng) {
         return;
     }
     let some: Vec<Object> = (0..4).map(|_| objects[rng.index(objects.len())]).collect();
-    let held: Vec<_> = some.iter().map(|object| life.pool.read(object.handle).expect("live")).collect();
+    let held: Vec<_> =
+        some.iter().map(|object| life.pool.read(object.handle).expect("live")).collect();
     for (object, read) in some.iter().zip(&held) {
         let (head, tail) = read.pieces();
         assert!(content::is(object.tag, head, tail), "{object:?} holds other bytes");

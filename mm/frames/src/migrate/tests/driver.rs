@@ -46,7 +46,11 @@ impl Driver {
     }
 
     pub(super) fn take(&self) -> Pfn {
-        let frame = self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
+        let frame = self
+            .owner
+            .zone()
+            .alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)
+            .expect("room");
         let pfn = self.owner.adopt(frame, 41, 3).expect("nobody else has it");
         self.has.lock().expect("no panic inside").push(pfn);
         pfn
@@ -72,7 +76,12 @@ impl MovableOps for Driver {
         *self.willing.lock().expect("no panic inside")
     }
 
-    fn migrate<'z>(&self, from: &Locked<'_>, to: Target<'z>, _: Mode) -> Result<Accepted, Refused<'z>> {
+    fn migrate<'z>(
+        &self,
+        from: &Locked<'_>,
+        to: Target<'z>,
+        _: Mode,
+    ) -> Result<Accepted, Refused<'z>> {
         self.moves.fetch_add(1, Relaxed);
         let answer = *self.answer.lock().expect("no panic inside");
         match answer {
@@ -95,7 +104,10 @@ impl MovableOps for Driver {
     }
 
     fn putback(&self, frame: &Locked<'_>) {
-        assert!(state(frame.zone(), frame.pfn()).is_isolated(), "R-062: still marked inside putback");
+        assert!(
+            state(frame.zone(), frame.pfn()).is_isolated(),
+            "R-062: still marked inside putback"
+        );
         self.putbacks.fetch_add(1, Relaxed);
     }
 }

@@ -7,7 +7,10 @@ use super::*;
 /// How often the calling thread left its CPU of its own accord.
 fn waits() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs");
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a line of it");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+        .expect("a line of it");
     line.trim().parse().expect("a number")
 }
 

@@ -42,16 +42,24 @@ fn r072_an_owner_adopts_only_what_is_nobodys() {
         let got = || zone.get(pfn).expect("in use");
         assert_eq!(other.adopt(got(), 7, 7), Err(AdoptError::Taken { pfn }), "it is another's");
         assert_eq!((zone.tables.frames.name(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
-        let strange = elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
+        let strange =
+            elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         let pfn_there = strange.pfn();
         assert_eq!(other.adopt(strange, 7, 7), Err(AdoptError::OtherZone { pfn: pfn_there }));
         assert_eq!(elsewhere.stats().in_use, FrameCount(0), "given back where it came from");
-        let block = zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
+        let block = zone.alloc_block(
+            Order::new(2).expect("small"),
+            MigrateType::Movable,
+            Reclaim::NotAllowed,
+        );
         let block = block.expect("room");
         let first = block.first();
         let of_block = other.adopt(zone.get(first).expect("in use"), 7, 7);
         assert_eq!(of_block, Err(AdoptError::Taken { pfn: first }), "a block is no frame");
-        assert_eq!((state(&zone, block.first()).owner(), references(&zone, block.first())), (None, 1));
+        assert_eq!(
+            (state(&zone, block.first()).owner(), references(&zone, block.first())),
+            (None, 1)
+        );
         drop(block);
         one.let_go(pfn);
         zone.check().expect("consistent");
@@ -89,14 +97,21 @@ fn what_cannot_be_adopted_is_an_error() {
 fn r011_a_pinned_owners_frames_alone_stay() {
     let zone = zone();
     let (driver, pinned) = (Driver::new(&zone), zone.reserve_pinned_owner().expect("a number"));
-    assert_eq!((driver.owner.migrate_type(), pinned.migrate_type()), (MigrateType::Movable, MigrateType::Unmovable));
+    assert_eq!(
+        (driver.owner.migrate_type(), pinned.migrate_type()),
+        (MigrateType::Movable, MigrateType::Unmovable)
+    );
     // It would be willing.
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
     pinned.publish(ops);
     let frame = zone.alloc_frame(pinned.migrate_type(), Reclaim::NotAllowed).expect("room");
     let (stays, moves) = (pinned.adopt(frame, 41, 3).expect("nobody else has it"), driver.take());
     assert!(zone.isolate(stays).is_none(), "it is pinned");
-    assert_eq!((driver.asked.load(Relaxed), references(&zone, stays)), (0, 1), "an attempt leaves nothing behind");
+    assert_eq!(
+        (driver.asked.load(Relaxed), references(&zone, stays)),
+        (0, 1),
+        "an attempt leaves nothing behind"
+    );
     assert!(zone.isolate(moves).is_some());
     pinned.release(stays);
     driver.let_go(moves);

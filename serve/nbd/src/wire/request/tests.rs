@@ -24,10 +24,18 @@ fn each_form_of_header_has_its_own_magic_and_length() {
     }
     assert_eq!(bytes.len(), Headers::Extended.request_len());
     let header = Header::parse(&bytes, Headers::Extended).expect("the right magic");
-    let expected =
-        Header { flags: 1, kind: 6, cookie: 0x0102_0304_0506_0708, offset: 4096, len: 0x1122_3344_5566_7788 };
+    let expected = Header {
+        flags: 1,
+        kind: 6,
+        cookie: 0x0102_0304_0506_0708,
+        offset: 4096,
+        len: 0x1122_3344_5566_7788,
+    };
     assert_eq!(header, expected);
-    assert_eq!(Header::parse(&bytes, Headers::Structured), Err(BadMagic { found: EXTENDED_REQUEST_MAGIC }));
+    assert_eq!(
+        Header::parse(&bytes, Headers::Structured),
+        Err(BadMagic { found: EXTENDED_REQUEST_MAGIC })
+    );
     bytes[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
     assert_eq!(Header::parse(&bytes, Headers::Extended), Err(BadMagic { found: REQUEST_MAGIC }));
     let compact = Header::parse(&bytes[..28], Headers::Structured).expect("the right magic");
@@ -53,9 +61,14 @@ fn the_flag_says_whether_a_payload_follows() {
 fn a_write_needs_the_payload_flag_and_others_refuse_it() {
     assert_eq!(meaning(extended(0, cmd::WRITE, 0, 512)), Err(Failure::NoPayload));
     assert!(meaning(extended(flag::PAYLOAD_LEN, cmd::WRITE, 0, 512)).is_ok());
-    for kind in [cmd::READ, cmd::FLUSH, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES, cmd::BLOCK_STATUS] {
+    for kind in [cmd::READ, cmd::FLUSH, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES, cmd::BLOCK_STATUS]
+    {
         let flags = flag::PAYLOAD_LEN;
-        assert_eq!(meaning(extended(flags, kind, 0, 0)), Err(Failure::Flags { flags }), "command {kind}");
+        assert_eq!(
+            meaning(extended(flags, kind, 0, 0)),
+            Err(Failure::Flags { flags }),
+            "command {kind}"
+        );
     }
     let flags = flag::PAYLOAD_LEN;
     let compact = extended(flags, cmd::WRITE, 0, 512).command(&rules(Headers::Structured));

@@ -28,7 +28,8 @@ pub fn rows(context: &Context) -> Outcome {
 fn held(context: &Context) -> Outcome {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
     tell(&format!("density held throughout {count} random overwrites"));
-    let resident = || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
+    let resident =
+        || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
     let empty = resident()?;
     let mut subject = Subject::new(context.kind(Kind::Memory))?;
     let (fresh, at_start) = (resident()? - empty, subject.density());
@@ -102,6 +103,9 @@ fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
         on.push(rate(&mut subject));
         drop(background);
     }
-    let row = Row::ratio("1 writer, background at 10 %: overwrites", &on, "without", &off, Unit::Rate);
-    Ok(row.must(Reach::Least(0.90)).note("what the writer left unpacked in a turn without is work for the turn with"))
+    let row =
+        Row::ratio("1 writer, background at 10 %: overwrites", &on, "without", &off, Unit::Rate);
+    Ok(row
+        .must(Reach::Least(0.90))
+        .note("what the writer left unpacked in a turn without is work for the turn with"))
 }

@@ -40,7 +40,12 @@ pub fn rows(context: &Context) -> Outcome {
         )));
         again += subject.compact().objects_moved;
     }
-    let row = Row::value("E-1: objects a second run moves", &Samples::one(again as f64), "the goal: none", Unit::Count);
+    let row = Row::value(
+        "E-1: objects a second run moves",
+        &Samples::one(again as f64),
+        "the goal: none",
+        Unit::Count,
+    );
     rows.push(row.must(Reach::Most(0.0)));
     Ok(rows)
 }

@@ -32,7 +32,10 @@ struct Stock {
 impl Stock {
     fn new(context: &Context) -> Result<Self, Box<dyn Error>> {
         let (pool, handles) = filled(context.kind(Kind::Memory))?;
-        Ok(Self { pool, slots: handles.iter().map(|handle| AtomicU64::new(handle.to_bits())).collect() })
+        Ok(Self {
+            pool,
+            slots: handles.iter().map(|handle| AtomicU64::new(handle.to_bits())).collect(),
+        })
     }
 }
 
@@ -65,7 +68,12 @@ struct Done {
 }
 
 /// The reader's p99.9 in seconds, while another thread works on `busy`.
-fn slowest(context: &Context, stock: &Stock, busy: &Stock, seed: u64) -> Result<(f64, Done), Box<dyn Error>> {
+fn slowest(
+    context: &Context,
+    stock: &Stock,
+    busy: &Stock,
+    seed: u64,
+) -> Result<(f64, Done), Box<dyn Error>> {
     let Stock { pool, slots } = stock;
     let stop = AtomicBool::new(false);
     let mut latencies = Vec::with_capacity(4_000_000);
@@ -77,9 +85,11 @@ fn slowest(context: &Context, stock: &Stock, busy: &Stock, seed: u64) -> Result<
             let slot = &slots[rng.index(slots.len())];
             let before = Instant::now();
             // A handle that went stale is looked up again, as a device does.
-            while let Err(error) = pool.read(Handle::from_bits(slot.load(Ordering::Acquire))).map(|object| {
-                black_box(object.contiguous(&mut page));
-            }) {
+            while let Err(error) =
+                pool.read(Handle::from_bits(slot.load(Ordering::Acquire))).map(|object| {
+                    black_box(object.contiguous(&mut page));
+                })
+            {
                 assert_eq!(error, zsmalloc::AccessError::Stale);
             }
             latencies.push(before.elapsed().as_secs_f64());
@@ -109,7 +119,8 @@ fn churn(stock: &Stock, stop: &AtomicBool, seed: u64) -> (u64, u64) {
         let compaction = pool.compact(&Budget::unlimited());
         objects += compaction.objects_moved;
         moved += compaction.bytes_moved;
-        moved += pool.zone().compact(CompactRequest::default()).frames_moved * frames::FRAME_SIZE as u64;
+        moved +=
+            pool.zone().compact(CompactRequest::default()).frames_moved * frames::FRAME_SIZE as u64;
     }
     (moved, objects)
 }

@@ -73,7 +73,8 @@ pub fn frag_ratio(pool: &Pool) -> f64 {
 fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     let (pool, handles) = filled(pages)?;
     let mut order = Rng::new(50).permutation(u32::try_from(handles.len())?);
-    let kept: Vec<Handle> = order.split_off(order.len() / 2).into_iter().map(|at| handles[at as usize]).collect();
+    let kept: Vec<Handle> =
+        order.split_off(order.len() / 2).into_iter().map(|at| handles[at as usize]).collect();
     for at in order {
         pool.free(handles[at as usize])?;
     }
@@ -132,12 +133,23 @@ fn flush(trash: &mut MmapMut) {
 }
 
 /// The copies in a mapping like the arena, every byte at the place it had there.
-fn copy_again(before: &[Place], after: &[Place], moved: u64, trash: &mut MmapMut) -> Result<f64, Box<dyn Error>> {
-    let mut objects: Vec<(Place, Place)> =
-        before.iter().zip(after).filter(|(from, to)| from != to).map(|(&from, &to)| (from, to)).collect();
+fn copy_again(
+    before: &[Place],
+    after: &[Place],
+    moved: u64,
+    trash: &mut MmapMut,
+) -> Result<f64, Box<dyn Error>> {
+    let mut objects: Vec<(Place, Place)> = before
+        .iter()
+        .zip(after)
+        .filter(|(from, to)| from != to)
+        .map(|(&from, &to)| (from, to))
+        .collect();
     // An object may come back to its old address, in a frame that was freed meanwhile, but not many do.
     if (objects.len() as u64) * 100 < moved * 98 {
-        return Err(format!("{moved} objects were moved, {} have another address", objects.len()).into());
+        return Err(
+            format!("{moved} objects were moved, {} have another address", objects.len()).into()
+        );
     }
     let all = || before.iter().chain(after).flatten().filter(|piece| piece.1 > 0);
     let first = all().map(|piece| piece.0).min().unwrap_or(0) & !((2 << 20) - 1);
@@ -148,9 +160,14 @@ fn copy_again(before: &[Place], after: &[Place], moved: u64, trash: &mut MmapMut
     let mut best = f64::INFINITY;
     for by_new in [false, true] {
         objects.sort_by_key(|(from, to)| if by_new { to[0].0 } else { from[0].0 });
-        let copies: Vec<Copy> = objects.iter().flat_map(|&(from, to)| split(from, to, first)).collect();
+        let copies: Vec<Copy> =
+            objects.iter().flat_map(|&(from, to)| split(from, to, first)).collect();
         flush(trash);
-        let copy_all = || copies.iter().for_each(|&Copy { from, to, len }| arena.copy_within(from..from + len, to));
+        let copy_all = || {
+            copies
+                .iter()
+                .for_each(|&Copy { from, to, len }| arena.copy_within(from..from + len, to))
+        };
         best = best.min(timed(copy_all));
         black_box(&arena[0]);
     }
