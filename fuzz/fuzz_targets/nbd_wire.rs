@@ -1,6 +1,6 @@
 //! Anything a client can say, against the whole server but its sockets: option haggling, the command parser, execution, replies.
 //!
-//! The first byte chooses where the conversation begins and how it is cut into packets; the rest is what the client says. Held to be true:
+//! The first byte chooses where the connection begins and how it is cut into packets; the rest is what the client says. Held to be true:
 //! no panic; the output is bounded by what was asked for; how the bytes were cut into packets changes neither a reply nor
 //! the device; with structured replies or extended headers the output is a sequence of well-formed chunks that carry cookies the client sent.
 #![no_main]
@@ -11,7 +11,7 @@ mod disk;
 
 use disk::Disk;
 use libfuzzer_sys::fuzz_target;
-use nbd::{Admission, Counters, Export, Inbound, Setting, converse};
+use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Not a multiple of the page size, so that the last page is short.
 const SIZE: u64 = 70_001;
 /// The longest answer to 16 bytes of input: all of the device as the shortest request asks for it, or an option's replies.
-const MOST_AN_ANSWER: usize = SIZE as usize + 8192;
+const MAX_REPLY_LEN: usize = SIZE as usize + 8192;
 /// The page that cannot be read.
 const DAMAGED: u64 = 5 * disk::PAGE;
 
@@ -49,12 +49,12 @@ impl Read for Packets<'_> {
 impl Inbound for Packets<'_> {}
 
 /// What the server said, never more than it may.
-struct Ear {
+struct Replies {
     heard: Vec<u8>,
     most: usize,
 }
 
-impl Write for Ear {
+impl Write for Replies {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         assert!(self.heard.len() + buf.len() <= self.most, "more output than was asked for");
         self.heard.extend_from_slice(buf);
@@ -66,23 +66,24 @@ impl Write for Ear {
     }
 }
 
-fn hold(said: &[u8], packet: usize, admission: Admission) -> (Vec<u8>, Vec<u8>) {
+fn hold(said: &[u8], packet: usize, accept_start: StartDecision) -> (Vec<u8>, Vec<u8>) {
     let device = Arc::new(Disk::new(SIZE));
     device.damage(DAMAGED);
     device.limit(2 * SIZE);
     let export = Export { name: "disk".into(), description: "text".into(), device: device.clone() };
     let counters = Counters::default();
-    let setting = Setting {
+    let context = ConnectionContext {
         export: &export,
         counters: &counters,
-        admission: &|| admission,
+        accept_start: &|| accept_start,
         handshake_timeout: Duration::from_secs(3600),
         idle_timeout: None,
     };
-    let mut ear = Ear { heard: Vec::new(), most: 200 + (said.len() / 16 + 1) * MOST_AN_ANSWER };
+    let mut replies =
+        Replies { heard: Vec::new(), most: 200 + (said.len() / 16 + 1) * MAX_REPLY_LEN };
     // How it ends is up to the client.
-    let _ = converse(Packets { bytes: said, most: packet }, &mut ear, setting);
-    (ear.heard, device.content())
+    let _ = serve_connection(Packets { bytes: said, most: packet }, &mut replies, context);
+    (replies.heard, device.content())
 }
 
 /// The form of a chunk's head.
@@ -134,16 +135,16 @@ fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, words)) = data.split_first() else { return };
-    let (prefix, admission) = match choice & 7 {
-        0 => (&[][..], Admission::Welcome),
-        1 => (SIMPLE, Admission::Welcome),
-        2 => (STRUCTURED, Admission::Welcome),
-        4.. => (EXTENDED, Admission::Welcome),
-        _ => (&[][..], Admission::Full),
+    let (prefix, accept_start) = match choice & 7 {
+        0 => (&[][..], StartDecision::Accept),
+        1 => (SIMPLE, StartDecision::Accept),
+        2 => (STRUCTURED, StartDecision::Accept),
+        4.. => (EXTENDED, StartDecision::Accept),
+        _ => (&[][..], StartDecision::Reject),
     };
     let said = [prefix, words].concat();
-    let whole = hold(&said, usize::MAX, admission);
-    let packets = hold(&said, usize::from(choice >> 3) * 9 + 1, admission);
+    let whole = hold(&said, usize::MAX, accept_start);
+    let packets = hold(&said, usize::from(choice >> 3) * 9 + 1, accept_start);
     assert!(whole == packets, "how the bytes were cut into packets made a difference");
     match choice & 7 {
         2 => check_chunks(Heads::Structured, &whole.0[CHUNKS_ANSWER..], words),

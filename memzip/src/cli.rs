@@ -10,7 +10,7 @@ use zram::ChainRule;
 
 use crate::control::compact_json::CompactRequest;
 use crate::durations::Time;
-use crate::movers::{Background, Balloon, Marks, Switch};
+use crate::maintenance_args::{Background, Balloon, PressureThresholds, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
 
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio
     Serve(Box<Serve>),
     /// Show what a running server holds
-    Stat(Ask),
+    Stat(ControlArgs),
     /// Have a running server move scattered objects and frames together, so that free memory goes back
     ///
     /// Objects move into full zspages, which frees frames wherever they lie; frames move into full blocks of 2 MiB, which the OS gets
@@ -128,7 +128,7 @@ pub(crate) struct Serve {
     ///
     /// It grows by the last 10 seconds and shrinks when the last 60 are below LOW, too (PSI: some avg10 and avg60).
     #[arg(long, value_name = "HIGH:LOW")]
-    pub(crate) balloon_pressure: Option<Marks>,
+    pub(crate) balloon_pressure: Option<PressureThresholds>,
     /// Keep so much of the pages in use uncompressed; small reads and writes of these cost no compression [default: none]
     #[arg(long, value_name = "SIZE")]
     pub(crate) hot_cache: Option<Size>,
@@ -164,7 +164,7 @@ pub(crate) struct Compact {
     #[arg(long, value_name = "MS")]
     budget: Option<u64>,
     #[command(flatten)]
-    pub(crate) ask: Ask,
+    pub(crate) control_args: ControlArgs,
 }
 
 impl Compact {
@@ -181,7 +181,7 @@ impl Compact {
 
 /// Options of `memzip stat` and `memzip compact`.
 #[derive(Debug, Args)]
-pub(crate) struct Ask {
+pub(crate) struct ControlArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -190,7 +190,7 @@ pub(crate) struct Ask {
     pub(crate) control: Option<PathBuf>,
 }
 
-impl Ask {
+impl ControlArgs {
     /// How to print.
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Table }
@@ -231,8 +231,8 @@ pub(crate) struct Lab {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
     /// How a size class chooses its chain
-    #[arg(long, value_enum, default_value_t = Rule::LeastWaste)]
-    pub(crate) rule: Rule,
+    #[arg(long, value_enum, default_value_t = ChainRuleArg::LeastWaste)]
+    pub(crate) rule: ChainRuleArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -240,18 +240,18 @@ pub(crate) struct Lab {
 
 /// How a size class chooses the number of frames of its zspages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Rule {
+pub(crate) enum ChainRuleArg {
     /// The fewest bytes left over in a zspage, as in today's kernel
     LeastWaste,
     /// The largest used share in whole percent, as in the original series
     UsedPercent,
 }
 
-impl From<Rule> for ChainRule {
-    fn from(rule: Rule) -> Self {
+impl From<ChainRuleArg> for ChainRule {
+    fn from(rule: ChainRuleArg) -> Self {
         match rule {
-            Rule::LeastWaste => Self::LeastWaste,
-            Rule::UsedPercent => Self::UsedPercent,
+            ChainRuleArg::LeastWaste => Self::LeastWaste,
+            ChainRuleArg::UsedPercent => Self::UsedPercent,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::sizes::{grouped, human};
 /// Asks and prints.
 pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
     let report = client::compact(control, args.request())?;
-    match args.ask.format() {
+    match args.control_args.format() {
         Format::Json => {
             Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n")
         }

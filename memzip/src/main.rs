@@ -12,8 +12,8 @@ mod doctor;
 mod durations;
 mod groups;
 mod lab;
+mod maintenance_args;
 mod memory_failure;
-mod movers;
 mod nearly_full;
 mod output;
 mod runtime_dir;
@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use cli::{Ask, Cli, Command};
+use cli::{Cli, Command, ControlArgs};
 use runtime_dir::RuntimeDir;
 
 fn main() -> ExitCode {
@@ -46,8 +46,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(*args)?,
-        Command::Stat(ask) => output::print(&stat::run(&socket(&ask)?, ask.format())?)?,
-        Command::Compact(args) => output::print(&compact::run(&socket(&args.ask)?, &args)?)?,
+        Command::Stat(control_args) => {
+            output::print(&stat::run(&socket(&control_args)?, control_args.format())?)?
+        }
+        Command::Compact(args) => {
+            output::print(&compact::run(&socket(&args.control_args)?, &args)?)?
+        }
         Command::Demo(args) => output::print(&demo::run(&args)?.to_string())?,
         Command::Lab(args) => output::print(&lab::run(&args)?)?,
         Command::Doctor => {
@@ -59,8 +63,8 @@ fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn socket(ask: &Ask) -> Result<PathBuf> {
-    match &ask.control {
+fn socket(control_args: &ControlArgs) -> Result<PathBuf> {
+    match &control_args.control {
         Some(path) => Ok(path.clone()),
         None => RuntimeDir::open()?.only_server(),
     }

@@ -9,10 +9,10 @@ use crate::output;
 use crate::sizes::human;
 
 /// The least time between two such lines.
-const QUIET: Duration = Duration::from_secs(10);
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Prints one line, unless one was printed in the last ten seconds. The counter in `memzip stat` counts on.
-pub(crate) fn tell(near: NearlyFull) {
+pub(crate) fn warn(near: NearlyFull) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     // A thread that panicked while it held this left a time, which is whole.
     let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -30,7 +30,7 @@ pub(crate) fn tell(near: NearlyFull) {
 }
 
 fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
-    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= MIN_INTERVAL);
     if is_due {
         *last = Some(now);
     }

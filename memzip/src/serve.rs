@@ -12,7 +12,7 @@ use zram::{Access, Zram, ZramConfig};
 
 use crate::cli::Serve;
 use crate::control::balloon_json::BalloonTarget;
-use crate::control::{ControlPlane, MoverConfig, Movers, Subject};
+use crate::control::{ControlPlane, Maintenance, MaintenanceConfig, ServerState};
 use crate::groups;
 use crate::memory_failure;
 use crate::nearly_full;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
             args.size
         )
     })?;
-    disk.on_nearly_full(nearly_full::tell);
+    disk.on_nearly_full(nearly_full::warn);
     let disk = Arc::new(disk);
     memory_failure::catch(&disk)?;
     let settings = server_config(&args)?;
@@ -53,10 +53,9 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     sockets.extend(server.socket_file());
     // Before the URI is printed: a reader of it may send a signal next.
     end_on_signal(server.handle(), sockets.clone())?;
-    let movers = Movers::start(&disk, mover_config(&args))?;
-    let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
-    let control =
-        sockets.add(|| ControlPlane::start(control, subject), ControlPlane::socket_file)?;
+    let maintenance = Maintenance::start(&disk, maintenance_config(&args))?;
+    let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
+    let control = sockets.add(|| ControlPlane::start(control, state), ControlPlane::socket_file)?;
     output::print(&format!("{}\n", server.uri()))?;
     server.run().context("the server failed")?;
     drop(control);
@@ -94,10 +93,10 @@ fn server_config(args: &Serve) -> Result<ServerConfig> {
     })
 }
 
-fn mover_config(args: &Serve) -> MoverConfig {
-    MoverConfig {
+fn maintenance_config(args: &Serve) -> MaintenanceConfig {
+    MaintenanceConfig {
         balloon: args.balloon.map_or(BalloonTarget::Off, BalloonTarget::from),
-        follow: args.balloon_pressure.map_or_else(Settings::default, Settings::from),
+        pressure_settings: args.balloon_pressure.map_or_else(Settings::default, Settings::from),
         background: args.compact_background.0,
     }
 }

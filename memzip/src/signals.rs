@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 
 /// A signal that comes sooner after the first one belongs to it. `timeout` and shells signal a process
 /// and then its group, so one request to end arrives twice.
-const SAME_REQUEST: Duration = Duration::from_millis(500);
+const COALESCE_WINDOW: Duration = Duration::from_millis(500);
 
 /// The sockets of this process. Clones mean the same list.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ pub(crate) fn end_on_signal(server: Handle, sockets: SocketFiles) -> Result<()> 
 
 /// Whether a signal that came so long after the first one ends the process at once.
 fn ends_at_once(signal: i32, since_first: Duration) -> bool {
-    signal != SIGHUP && since_first >= SAME_REQUEST
+    signal != SIGHUP && since_first >= COALESCE_WINDOW
 }
 
 #[cfg(test)]
@@ -88,8 +88,8 @@ mod tests {
     fn only_a_later_signal_ends_at_once() {
         for signal in [SIGTERM, SIGINT] {
             assert!(!ends_at_once(signal, Duration::ZERO));
-            assert!(!ends_at_once(signal, SAME_REQUEST - Duration::from_nanos(1)));
-            assert!(ends_at_once(signal, SAME_REQUEST));
+            assert!(!ends_at_once(signal, COALESCE_WINDOW - Duration::from_nanos(1)));
+            assert!(ends_at_once(signal, COALESCE_WINDOW));
         }
         assert!(!ends_at_once(SIGHUP, Duration::from_secs(60)));
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::columns::{Align, Columns};
 use crate::control::balloon_json::BalloonReport;
 use crate::control::client;
-use crate::control::movement_json::{HotReport, Movement};
+use crate::control::movement_json::{HotReport, MovementStats};
 use crate::control::stat_json::{MemoryParts, StatReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
@@ -123,7 +123,7 @@ fn clients(stat: &StatReport) -> String {
 
 /// One line for each thing that moves memory.
 fn movement(stat: &StatReport) -> String {
-    let Movement { movability, vmstat, compaction, background, balloon, hot_cache } =
+    let MovementStats { movability, vmstat, compaction, background, balloon, hot_cache } =
         &stat.movement;
     let vm = |name: &str| grouped(vmstat.get(name).copied().unwrap_or(0));
     let mut text = format!(

@@ -14,9 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// Lines that may wait to be written.
-const QUEUE: usize = 256;
+const QUEUE_LEN: usize = 256;
 /// How long the end of the process waits for lines that are not written yet.
-const FLUSH_TIME: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where to say something without waiting.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl StderrLog {
     }
 
     fn start_on(file: impl Write + Send + 'static) -> Result<Self> {
-        let (queue, messages) = sync_channel(QUEUE);
+        let (queue, messages) = sync_channel(QUEUE_LEN);
         let dropped = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&dropped);
         std::thread::Builder::new()
@@ -67,7 +67,7 @@ impl StderrLog {
         let (done, is_done) = sync_channel(1);
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             // Too late or not at all: nobody reads them.
-            let _ = is_done.recv_timeout(FLUSH_TIME);
+            let _ = is_done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -117,17 +117,17 @@ mod tests {
         let (written, lines) = mpsc::sync_channel(0);
         let log = StderrLog::start_on(Slow(written)).expect("a thread");
         // One is in the hands of the thread; the queue is full of others.
-        (0..QUEUE + 101).for_each(|number| log.push(&number.to_string()));
+        (0..QUEUE_LEN + 101).for_each(|number| log.push(&number.to_string()));
         log.flush();
         let (mut shown, mut dropped) = (0, 0);
-        for line in lines.iter().take(QUEUE) {
+        for line in lines.iter().take(QUEUE_LEN) {
             shown += 1;
             let note = line
                 .strip_prefix("memzip: ")
                 .and_then(|rest| rest.split_once(" lines were dropped"));
             dropped += note.map_or(0, |(count, _)| count.parse::<usize>().expect("a number"));
         }
-        assert_eq!(shown, QUEUE);
+        assert_eq!(shown, QUEUE_LEN);
         assert!((100..=101).contains(&dropped), "{dropped}");
     }
 }

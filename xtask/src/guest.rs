@@ -14,7 +14,6 @@ mod data;
 mod e3;
 mod ext4;
 mod figures;
-mod ground;
 mod initramfs;
 mod machine;
 mod memory_failure;
@@ -24,6 +23,7 @@ mod process;
 mod server;
 mod swap;
 mod table;
+mod testbed;
 
 use crate::setup::{self, Host};
 use crate::shell;
@@ -108,7 +108,7 @@ struct Folder {
 }
 
 impl Folder {
-    fn claim() -> Result<Self> {
+    fn lock() -> Result<Self> {
         let path = shell::root().join("target").join("guest");
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot make {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the one command of the house. What a person runs and what CI runs are the same subcommands.
+//! `cargo xtask`: the one command of the workspace. What a person runs and what CI runs are the same subcommands.
 //!
 //! Each subcommand is a file named after it; `check` is a folder with one file a rule.
 
@@ -35,7 +35,7 @@ struct Cli {
 /// What `cargo xtask` can do.
 #[derive(Subcommand)]
 enum Command {
-    /// Format, clippy, docs and the rules of the house (layers, file length, SAFETY text, ASCII, licences, links, requirements)
+    /// Format, clippy, docs and the rules of the workspace (layers, file length, SAFETY text, ASCII, licences, links, requirements)
     Check(check::Args),
     /// All tests of the workspace: unit, integration, end to end with real clients, and documentation
     Test(test::Args),

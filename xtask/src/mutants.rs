@@ -6,7 +6,7 @@
 
 mod copy;
 mod patch;
-mod trial;
+mod test_run;
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ pub use patch::{Kind, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use trial::{Outcome, PATIENCE, Trial};
+use test_run::{TEST_TIMEOUT, TestOutcome, TestRun};
 
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]
@@ -98,11 +98,11 @@ fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
     eprintln!("==== without any mutant ====");
     let tests: BTreeSet<&Test> = mutants.iter().flat_map(Mutant::tests).collect();
     for test in tests {
-        match Trial::of(copy, test)?.run(PATIENCE)? {
-            Outcome::Held => eprintln!("holds: {test}"),
-            Outcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
-            Outcome::Hung => bail!("{test} does not end although nothing was changed"),
-            Outcome::NoSuchTest => bail!("{test} is no test"),
+        match TestRun::of(copy, test)?.run(TEST_TIMEOUT)? {
+            TestOutcome::Passed => eprintln!("holds: {test}"),
+            TestOutcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
+            TestOutcome::TimedOut => bail!("{test} does not end although nothing was changed"),
+            TestOutcome::NoSuchTest => bail!("{test} is no test"),
         }
     }
     Ok(())
@@ -142,7 +142,8 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
 fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     let mut all = Vec::new();
     for expected in &mutant.expected {
-        let outcome = Trial::of(copy, &expected.test)?.run(mutant.may_hang.unwrap_or(PATIENCE))?;
+        let outcome =
+            TestRun::of(copy, &expected.test)?.run(mutant.may_hang.unwrap_or(TEST_TIMEOUT))?;
         match judge(mutant, expected, &outcome) {
             Verdict::Caught(said) => all.push(said),
             other => return Ok(other),
@@ -151,10 +152,10 @@ fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     Ok(Verdict::Caught(all.join("; ")))
 }
 
-fn judge(mutant: &Mutant, expected: &Expected, outcome: &Outcome) -> Verdict {
+fn judge(mutant: &Mutant, expected: &Expected, outcome: &TestOutcome) -> Verdict {
     let Expected { test, finds } = expected;
     match outcome {
-        Outcome::Failed { said } => {
+        TestOutcome::Failed { said } => {
             match finds.iter().find_map(|expected| line_with(said, expected)) {
                 Some(line) => Verdict::Caught(line),
                 None => Verdict::Error(format!(
@@ -164,12 +165,14 @@ fn judge(mutant: &Mutant, expected: &Expected, outcome: &Outcome) -> Verdict {
                 )),
             }
         }
-        Outcome::Hung if mutant.may_hang.is_some() => Verdict::Caught("it does not end".to_owned()),
-        Outcome::Hung => {
+        TestOutcome::TimedOut if mutant.may_hang.is_some() => {
+            Verdict::Caught("it does not end".to_owned())
+        }
+        TestOutcome::TimedOut => {
             Verdict::Error(format!("{test} did not end, and the patch does not say that it may"))
         }
-        Outcome::Held => Verdict::Survived(format!("{test} holds without the guard")),
-        Outcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
+        TestOutcome::Passed => Verdict::Survived(format!("{test} holds without the guard")),
+        TestOutcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
     }
 }
 
@@ -232,20 +235,20 @@ mod tests {
         let mutant = patch::parse(Path::new("x"), text).expect("a full header");
         let verdict = |outcome| judge(&mutant, &mutant.expected[0], &outcome);
         assert!(matches!(
-            verdict(Outcome::Failed { said: "panicked\n  freed twice".into() }),
+            verdict(TestOutcome::Failed { said: "panicked\n  freed twice".into() }),
             Verdict::Caught(_)
         ));
         assert!(matches!(
-            verdict(Outcome::Failed { said: "out of memory".into() }),
+            verdict(TestOutcome::Failed { said: "out of memory".into() }),
             Verdict::Error(_)
         ));
-        assert!(matches!(verdict(Outcome::Held), Verdict::Survived(_)));
-        assert!(matches!(verdict(Outcome::Hung), Verdict::Error(_)));
-        assert!(matches!(verdict(Outcome::NoSuchTest), Verdict::Error(_)));
+        assert!(matches!(verdict(TestOutcome::Passed), Verdict::Survived(_)));
+        assert!(matches!(verdict(TestOutcome::TimedOut), Verdict::Error(_)));
+        assert!(matches!(verdict(TestOutcome::NoSuchTest), Verdict::Error(_)));
     }
 
     #[test]
-    fn every_patch_of_the_house_has_a_full_header() {
+    fn every_patch_has_a_full_header() {
         let mutants = patch::read_all(&folder()).expect("all can be read");
         assert!(mutants.len() >= 12);
         let says = |expected: &Expected| !expected.finds.is_empty();

@@ -16,21 +16,21 @@ use super::compact_json::{CompactReport, CompactRequest};
 use super::stat_json::{ErrorReport, StatReport};
 
 /// How long a server may take to answer a question.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may take to compact.
-const COMPACTION_TIME: Duration = Duration::from_secs(300);
+const COMPACTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest answer that is read. Units: bytes.
-const MAX_ANSWER: usize = 16 << 20;
+const MAX_RESPONSE_LEN: usize = 16 << 20;
 
 /// Asks the server behind this socket for its numbers.
 pub(crate) fn stat(socket: &Path) -> Result<StatReport> {
-    call(socket, Method::GET, "/v1/stat", Vec::new(), ANSWER_TIME)
+    call(socket, Method::GET, "/v1/stat", Vec::new(), RESPONSE_TIMEOUT)
 }
 
 /// Has the server behind this socket compact its pool and its frames.
 pub(crate) fn compact(socket: &Path, request: CompactRequest) -> Result<CompactReport> {
     let body = serde_json::to_vec(&request).context("cannot write the request")?;
-    call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIME)
+    call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIMEOUT)
 }
 
 fn call<T: DeserializeOwned>(
@@ -82,7 +82,7 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(Statu
     tokio::task::spawn(connection);
     let response = sender.send_request(request).await.with_context(not_http)?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
+    let body = Limited::new(response.into_body(), MAX_RESPONSE_LEN)
         .collect()
         .await
         .map_err(|error| anyhow!("the answer broke off: {error}"))?;

@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompactRequest {
     /// Objects are moved together.
-    #[serde(default = "wanted")]
+    #[serde(default = "default_true")]
     pub(crate) objects: bool,
     /// Frames are moved together, after the objects.
-    #[serde(default = "wanted")]
+    #[serde(default = "default_true")]
     pub(crate) frames: bool,
     /// Stop after this many milliseconds, both kinds together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_ms: Option<u64>,
 }
 
-fn wanted() -> bool {
+fn default_true() -> bool {
     true
 }
 
 impl Default for CompactRequest {
     fn default() -> Self {
-        Self { objects: wanted(), frames: wanted(), budget_ms: None }
+        Self { objects: default_true(), frames: default_true(), budget_ms: None }
     }
 }
 

@@ -6,13 +6,13 @@ use zram::{Compaction, FrameCompaction, Zram};
 use zsmalloc::{Budget, Outcome};
 
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
-use super::subject::micros;
+use super::server_state::micros;
 
 /// How long a compaction by another thread is waited for. The background thread works in slices of
 /// milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long between two tries.
-const PAUSE: Duration = Duration::from_millis(2);
+const RETRY_DELAY: Duration = Duration::from_millis(2);
 
 /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
 pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> CompactReport {
@@ -23,16 +23,16 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
     let frames = asked.frames.then(|| timed(|| frames(disk, rest)));
     let duration = start.elapsed();
     let after = disk.stat();
-    let object_word = objects.map(|(done, _)| object_outcome(done.outcome));
-    let frame_word = frames.map(|(done, _)| frame_outcome(done.outcome));
-    let part = |word: Option<Word>, time| {
-        word.map(|Word(_, text)| PartReport { outcome: text.into(), duration_us: time })
+    let object_text = objects.map(|(done, _)| object_outcome(done.outcome));
+    let frame_text = frames.map(|(done, _)| frame_outcome(done.outcome));
+    let part = |outcome: Option<OutcomeText>, time| {
+        outcome.map(|OutcomeText(_, text)| PartReport { outcome: text.into(), duration_us: time })
     };
     let (moved, object_time) = objects.unwrap_or_default();
     let (gathered, frame_time) = frames.unwrap_or_default();
     CompactReport {
-        objects: part(object_word, micros(object_time)),
-        frames: part(frame_word, micros(frame_time)),
+        objects: part(object_text, micros(object_time)),
+        frames: part(frame_text, micros(frame_time)),
         objects_moved: moved.objects_moved,
         bytes_moved: moved.bytes_moved,
         frames_freed: moved.frames_freed,
@@ -41,7 +41,7 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
         frames_moved: gathered.frames_moved,
         frames_busy: gathered.frames_busy,
         frames_scanned: gathered.scanned,
-        outcome: object_word.max(frame_word).map_or("done", |Word(_, text)| text).to_owned(),
+        outcome: object_text.max(frame_text).map_or("done", |OutcomeText(_, text)| text).to_owned(),
         duration_us: micros(duration),
         mem_used_before: before.mm.mem_used_total,
         mem_used_after: after.mm.mem_used_total,
@@ -62,10 +62,10 @@ fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
         sum.zspages_freed += done.zspages_freed;
         sum.skipped += done.skipped;
         sum.outcome = done.outcome;
-        if done.outcome != Outcome::AlreadyRunning || start.elapsed() > PATIENCE {
+        if done.outcome != Outcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
             return sum;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_DELAY);
     }
 }
 
@@ -75,25 +75,25 @@ fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
     loop {
         let budget = rest();
         let done = disk.compact_frames(&budget);
-        if done.outcome != frames::Outcome::AlreadyRunning || start.elapsed() > PATIENCE {
+        if done.outcome != frames::Outcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
             return done;
         }
         if budget.start().has_passed() {
             return FrameCompaction { outcome: frames::Outcome::OutOfTime, ..done };
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_DELAY);
     }
 }
 
 /// How a compaction ended: the worse, the larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Word(u8, &'static str);
+struct OutcomeText(u8, &'static str);
 
-const DONE: Word = Word(0, "done");
-const OUT_OF_TIME: Word = Word(1, "out of time");
-const ALREADY_RUNNING: Word = Word(2, "already running");
+const DONE: OutcomeText = OutcomeText(0, "done");
+const OUT_OF_TIME: OutcomeText = OutcomeText(1, "out of time");
+const ALREADY_RUNNING: OutcomeText = OutcomeText(2, "already running");
 
-fn object_outcome(outcome: Outcome) -> Word {
+fn object_outcome(outcome: Outcome) -> OutcomeText {
     match outcome {
         Outcome::Done => DONE,
         Outcome::OutOfTime => OUT_OF_TIME,
@@ -101,7 +101,7 @@ fn object_outcome(outcome: Outcome) -> Word {
     }
 }
 
-fn frame_outcome(outcome: frames::Outcome) -> Word {
+fn frame_outcome(outcome: frames::Outcome) -> OutcomeText {
     match outcome {
         frames::Outcome::Done | frames::Outcome::Reached => DONE,
         // The whole zone is never passed over or put off.

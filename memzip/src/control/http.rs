@@ -14,15 +14,15 @@ use tokio::sync::Semaphore;
 
 use super::balloon_json::BalloonRequest;
 use super::compact_json::CompactRequest;
-use super::movers::BalloonRefusal;
-use super::places::Connection;
+use super::connection_slots::Connection;
+use super::maintenance::BalloonRefusal;
 use super::stat_json::ErrorReport;
-use super::{Subject, metrics};
+use super::{ServerState, metrics};
 
 /// The longest request body that is read. Units: bytes.
-const MAX_BODY: usize = 4096;
+const MAX_BODY_LEN: usize = 4096;
 /// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(2);
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest a compaction runs in one request; a client that wants more asks again.
 pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
 
@@ -37,18 +37,18 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-type Answer = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 /// A request that is answered with an error status.
 #[derive(Debug)]
-struct Refusal {
+struct ErrorResponse {
     status: StatusCode,
     message: String,
     /// The methods that would do.
     allow: Option<&'static str>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), allow: None }
     }
@@ -62,24 +62,27 @@ impl Refusal {
 /// Answers requests about one server.
 #[derive(Clone)]
 pub(super) struct Routes {
-    subject: Arc<Subject>,
+    state: Arc<ServerState>,
     compaction: Arc<Semaphore>,
     /// The connection that asks.
     connection: Option<Arc<Connection>>,
 }
 
 impl Routes {
-    pub(super) fn new(subject: Arc<Subject>) -> Self {
-        Self { subject, compaction: Arc::new(Semaphore::new(1)), connection: None }
+    pub(super) fn new(state: Arc<ServerState>) -> Self {
+        Self { state, compaction: Arc::new(Semaphore::new(1)), connection: None }
     }
 
     /// The same for one connection.
-    pub(super) fn of(&self, connection: Arc<Connection>) -> Self {
+    pub(super) fn for_connection(&self, connection: Arc<Connection>) -> Self {
         Self { connection: Some(connection), ..self.clone() }
     }
 
     /// Answers one request; an error is an answer too.
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    pub(super) async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<HttpResponse, Infallible> {
         let (path, method) = (request.uri().path().to_owned(), request.method().clone());
         let result = match (path.as_str(), method) {
             ("/v1/stat", Method::GET | Method::HEAD) => self.stat().await,
@@ -87,19 +90,19 @@ impl Routes {
             ("/v1/compact", Method::POST) => self.compact(request).await,
             ("/v1/balloon", Method::POST) => self.balloon(request).await,
             ("/v1/stat" | "/metrics", method) => {
-                Err(Refusal::of_method(&path, &method, "GET, HEAD"))
+                Err(ErrorResponse::of_method(&path, &method, "GET, HEAD"))
             }
             ("/v1/compact" | "/v1/balloon", method) => {
-                Err(Refusal::of_method(&path, &method, "POST"))
+                Err(ErrorResponse::of_method(&path, &method, "POST"))
             }
-            _ => Err(Refusal::new(
+            _ => Err(ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 format!(
                     "there is no {path}: try GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"
                 ),
             )),
         };
-        Ok(result.unwrap_or_else(refused))
+        Ok(result.unwrap_or_else(into_response))
     }
 
     /// Keeps compactions away, as one in progress does.
@@ -108,49 +111,49 @@ impl Routes {
         Arc::clone(&self.compaction).try_acquire_owned().expect("no compaction is running")
     }
 
-    async fn stat(&self) -> Result<Answer, Refusal> {
-        let report = self.blocking(|subject| subject.stat()).await?;
+    async fn stat(&self) -> Result<HttpResponse, ErrorResponse> {
+        let report = self.blocking(|state| state.stat()).await?;
         json(StatusCode::OK, &report)
     }
 
-    async fn metrics(&self) -> Result<Answer, Refusal> {
-        let text = self.blocking(|subject| metrics::text(&subject.stat())).await?;
+    async fn metrics(&self) -> Result<HttpResponse, ErrorResponse> {
+        let text = self.blocking(|state| metrics::text(&state.stat())).await?;
         Ok(with_type(StatusCode::OK, PROMETHEUS, text.into_bytes()))
     }
 
-    async fn compact(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn compact(&self, request: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
         let asked: CompactRequest = parse(&body(request).await?, COMPACT_BODY)?;
         if let Some(reason) = asked.contradiction() {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+            return Err(ErrorResponse::new(StatusCode::BAD_REQUEST, reason));
         }
         // One at a time: a second one would only wait for the locks of the first.
-        let permit = Arc::clone(&self.compaction)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::new(StatusCode::CONFLICT, "a compaction is running already"))?;
+        let permit = Arc::clone(&self.compaction).try_acquire_owned().map_err(|_| {
+            ErrorResponse::new(StatusCode::CONFLICT, "a compaction is running already")
+        })?;
         let budget =
             asked.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
         let report = self
-            .blocking(move |subject| {
+            .blocking(move |state| {
                 // Held by the work, not by the request: a client that leaves does not make room for a second compaction.
                 let _permit = permit;
-                subject.compact(asked, budget)
+                state.compact(asked, budget)
             })
             .await?;
         json(StatusCode::OK, &report)
     }
 
-    async fn balloon(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn balloon(&self, request: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
         let asked: BalloonRequest = parse(&body(request).await?, BALLOON_BODY)?;
         // Not one at a time: the last request counts, and ends what is under way.
         let change =
-            self.blocking(move |subject| subject.movers().set_balloon(asked.target)).await?;
+            self.blocking(move |state| state.maintenance().set_balloon(asked.target)).await?;
         match change {
             Ok(change) => json(StatusCode::OK, &change),
-            Err(refusal @ (BalloonRefusal::AboveTheArena { .. } | BalloonRefusal::NoLimit)) => {
-                Err(Refusal::new(StatusCode::BAD_REQUEST, refusal.to_string()))
+            Err(refusal @ (BalloonRefusal::ExceedsArena { .. } | BalloonRefusal::NoLimit)) => {
+                Err(ErrorResponse::new(StatusCode::BAD_REQUEST, refusal.to_string()))
             }
             Err(refusal @ BalloonRefusal::Auto(_)) => {
-                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()))
+                Err(ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()))
             }
         }
     }
@@ -158,52 +161,59 @@ impl Routes {
     /// Runs what takes locks or reads /proc beside the event loop, so that other requests are answered meanwhile.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Subject) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let subject = Arc::clone(&self.subject);
+        work: impl FnOnce(&ServerState) -> T + Send + 'static,
+    ) -> Result<T, ErrorResponse> {
+        let state = Arc::clone(&self.state);
         // The request is complete: from here on the client waits for us.
-        let _working = self.connection.as_deref().map(Connection::work);
-        tokio::task::spawn_blocking(move || work(&subject)).await.map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}"))
+        let _busy = self.connection.as_deref().map(Connection::mark_busy);
+        tokio::task::spawn_blocking(move || work(&state)).await.map_err(|error| {
+            ErrorResponse::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the request failed: {error}"),
+            )
         })
     }
 }
 
-async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
-    let whole = Limited::new(request.into_body(), MAX_BODY).collect();
-    match tokio::time::timeout(BODY_TIME, whole).await {
+async fn body(request: Request<Incoming>) -> Result<Bytes, ErrorResponse> {
+    let whole = Limited::new(request.into_body(), MAX_BODY_LEN).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a body of more than {MAX_BODY} bytes is not read"),
-        )),
-        Ok(Err(error)) => {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ErrorResponse::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a body of more than {MAX_BODY_LEN} bytes is not read"),
+            ))
         }
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        Ok(Err(error)) => {
+            Err(ErrorResponse::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))
+        }
+        Err(_) => {
+            Err(ErrorResponse::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))
+        }
     }
 }
 
 /// What is in a body; nothing at all counts as an empty object. `shape` tells people what is expected.
-fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, ErrorResponse> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     // By way of an object, for serde would also take a list of values in the fields' order.
     let object = serde_json::from_slice(body).map(serde_json::Value::Object);
     object.and_then(serde_json::from_value).map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}"))
+        ErrorResponse::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}"))
     })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Result<Answer, Refusal> {
+fn json(status: StatusCode, value: &impl Serialize) -> Result<HttpResponse, ErrorResponse> {
     let mut text = serde_json::to_vec(value).map_err(|error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}"))
+        ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}"))
     })?;
     text.push(b'\n');
     Ok(with_type(status, JSON, text))
 }
 
-fn refused(refusal: Refusal) -> Answer {
-    let Refusal { status, message, allow } = refusal;
+fn into_response(refusal: ErrorResponse) -> HttpResponse {
+    let ErrorResponse { status, message, allow } = refusal;
     let mut answer = json(status, &ErrorReport { error: message })
         .unwrap_or_else(|_| with_type(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new()));
     if let Some(allow) = allow {
@@ -212,7 +222,7 @@ fn refused(refusal: Refusal) -> Answer {
     answer
 }
 
-fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Answer {
+fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> HttpResponse {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, kind);

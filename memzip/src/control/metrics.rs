@@ -334,7 +334,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::movement_json::{CompactionCounts, Movement};
+    use crate::control::movement_json::{CompactionCounts, MovementStats};
     use crate::control::stat_json::{ClassRow, MemoryFailureCounts, MemoryParts};
 
     #[test]
@@ -348,10 +348,10 @@ mod tests {
             pagetypeinfo:
                 "Number of blocks type     Unmovable      Movable \nNode 0, zone   memzip            1           70 \n"
                     .into(),
-            movement: Movement {
+            movement: MovementStats {
                 vmstat: [("pgmigrate_success".to_owned(), 77), ("nr_isolated".to_owned(), 8)].into(),
                 compaction: CompactionCounts { time_us: 1_000_050, ..CompactionCounts::default() },
-                ..Movement::default()
+                ..MovementStats::default()
             },
             ..StatReport::default()
         };

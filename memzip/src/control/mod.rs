@@ -16,14 +16,14 @@ pub(crate) mod balloon_json;
 pub(crate) mod client;
 pub(crate) mod compact_json;
 mod compaction;
+mod connection_slots;
 mod http;
+mod maintenance;
 mod metrics;
 mod movement;
 pub(crate) mod movement_json;
-mod movers;
-mod places;
+mod server_state;
 pub(crate) mod stat_json;
-mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -36,76 +36,77 @@ use anyhow::{Context, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nbd::{RefusalLog, SocketFile, UnixDoor};
+use nbd::{BoundSocket, RefusalLog, SocketFile};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::output;
+use connection_slots::{ConnectionSlot, ConnectionSlots};
 use http::Routes;
-pub(crate) use movers::{MoverConfig, Movers};
-use places::{Place, Places};
-pub(crate) use subject::Subject;
+pub(crate) use maintenance::{Maintenance, MaintenanceConfig};
+pub(crate) use server_state::ServerState;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct ClientLimits {
     /// Connections at once. When there are more, the oldest that is not being answered makes room for the next.
     connections: usize,
     /// How long a connection keeps its place in any case; the next ones wait in the listen queue.
-    protected: Duration,
+    eviction_grace: Duration,
     /// How long a client may take to send its request line and headers.
-    header_time: Duration,
+    header_timeout: Duration,
     /// The longest a connection lives.
-    connection_time: Duration,
+    connection_timeout: Duration,
 }
 
-const LIMITS: Limits = Limits {
+const CLIENT_LIMITS: ClientLimits = ClientLimits {
     connections: 64,
-    protected: Duration::from_millis(250),
-    header_time: Duration::from_secs(2),
+    eviction_grace: Duration::from_millis(250),
+    header_timeout: Duration::from_secs(2),
     // A whole compaction, and some time to fetch the answer.
-    connection_time: Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60),
+    connection_timeout: Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60),
 };
 
 /// Threads that run requests beside the event loop.
-const WORKERS: usize = 4;
+const MAX_WORKERS: usize = 4;
 
 /// A control plane that runs; it ends, and its socket goes, when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
-    door: Arc<UnixDoor>,
+    socket: Arc<BoundSocket>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ControlPlane {
-    /// Listens at `path` and answers for `subject`.
-    pub(crate) fn start(path: PathBuf, subject: Arc<Subject>) -> Result<Self> {
-        Self::with_limits(path, Routes::new(subject), LIMITS)
+    /// Listens at `path` and answers for `state`.
+    pub(crate) fn start(path: PathBuf, state: Arc<ServerState>) -> Result<Self> {
+        Self::with_limits(path, Routes::new(state), CLIENT_LIMITS)
     }
 
     /// Returns the file that names the control socket.
     pub(crate) fn socket_file(&self) -> SocketFile {
-        self.door.file()
+        self.socket.file()
     }
 
-    fn with_limits(path: PathBuf, routes: Routes, limits: Limits) -> Result<Self> {
+    fn with_limits(path: PathBuf, routes: Routes, limits: ClientLimits) -> Result<Self> {
         let shown = path.display().to_string();
-        let door =
-            Arc::new(UnixDoor::open(path).with_context(|| format!("cannot answer at {shown}"))?);
+        let socket =
+            Arc::new(BoundSocket::bind(path).with_context(|| format!("cannot answer at {shown}"))?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .max_blocking_threads(WORKERS)
+            .max_blocking_threads(MAX_WORKERS)
             .build()
             .context("cannot start the control plane")?;
         let listener = {
             let _inside = runtime.enter();
-            door.listener()
+            socket
+                .listener()
                 .and_then(UnixListener::from_std)
                 .context("cannot watch the control socket")?
         };
-        let checks = Arc::clone(&door);
+        let checks = Arc::clone(&socket);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("control".into())
@@ -120,7 +121,7 @@ impl ControlPlane {
                 runtime.shutdown_background();
             })
             .context("cannot start the control thread")?;
-        Ok(Self { door, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { socket, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -132,16 +133,21 @@ impl Drop for ControlPlane {
     }
 }
 
-async fn accept(listener: UnixListener, door: &UnixDoor, routes: Routes, limits: Limits) {
-    let places = Places::new(limits.connections, limits.protected);
+async fn accept(
+    listener: UnixListener,
+    socket: &BoundSocket,
+    routes: Routes,
+    limits: ClientLimits,
+) {
+    let slots = ConnectionSlots::new(limits.connections, limits.eviction_grace);
     let refusals = RefusalLog::new(|line| output::warn(&format!("control socket: {line}")));
     loop {
         match listener.accept().await {
             // This user and root may ask; nobody else, whatever the mode of the socket's folder.
-            Ok((stream, _)) => match door.check(&stream) {
+            Ok((stream, _)) => match socket.check_peer(&stream) {
                 Ok(()) => {
-                    let place = places.take().await;
-                    tokio::spawn(hold(place, stream, routes.clone(), limits));
+                    let slot = slots.acquire().await;
+                    tokio::spawn(serve_until_evicted(slot, stream, routes.clone(), limits));
                 }
                 Err(refusal) => refusals.note(refusal),
             },
@@ -152,19 +158,24 @@ async fn accept(listener: UnixListener, door: &UnixDoor, routes: Routes, limits:
 }
 
 /// Answers one connection until it is done, out of time, or has to make room for another.
-async fn hold(place: Place, stream: UnixStream, routes: Routes, limits: Limits) {
-    let connection = serve(stream, routes.of(place.connection()), limits.header_time);
+async fn serve_until_evicted(
+    slot: ConnectionSlot,
+    stream: UnixStream,
+    routes: Routes,
+    limits: ClientLimits,
+) {
+    let connection = serve(stream, routes.for_connection(slot.connection()), limits.header_timeout);
     tokio::select! {
-        _ = tokio::time::timeout(limits.connection_time, connection) => {}
-        () = place.evicted() => {}
+        _ = tokio::time::timeout(limits.connection_timeout, connection) => {}
+        () = slot.evicted() => {}
     }
 }
 
-async fn serve(stream: UnixStream, routes: Routes, header_time: Duration) {
+async fn serve(stream: UnixStream, routes: Routes, header_timeout: Duration) {
     let answer = service_fn(move |request| routes.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_time)
+        .header_read_timeout(header_timeout)
         .max_buf_size(16 << 10)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);

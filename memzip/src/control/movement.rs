@@ -4,15 +4,15 @@ use frames::VmStat;
 use zram::{HotStat, Movability, Stat, Zram};
 use zsmalloc::{BackgroundState, BackgroundStats};
 
-use super::Movers;
-use super::movement_json::{BackgroundReport, CompactionCounts, HotReport, Movement};
-use super::subject::micros;
+use super::Maintenance;
+use super::movement_json::{BackgroundReport, CompactionCounts, HotReport, MovementStats};
+use super::server_state::micros;
 
 /// All of it, now.
-pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
+pub(super) fn report(disk: &Zram, stat: &Stat, maintenance: &Maintenance) -> MovementStats {
     let compaction = &stat.compaction;
-    let counts = vmstat(disk.zone().vmstat()).into_iter().chain(movers.balloon_vmstat());
-    Movement {
+    let counts = vmstat(disk.zone().vmstat()).into_iter().chain(maintenance.balloon_vmstat());
+    MovementStats {
         movability: if disk.config().movability == Movability::On { "on" } else { "off" }
             .to_owned(),
         vmstat: counts.map(|(name, count)| (name.to_owned(), count)).collect(),
@@ -27,10 +27,10 @@ pub(super) fn report(disk: &Zram, stat: &Stat, movers: &Movers) -> Movement {
         },
         background: background(
             &stat.background,
-            movers.background_percent(),
+            maintenance.background_percent(),
             disk.zone().kept().bytes(),
         ),
-        balloon: movers.balloon_report(),
+        balloon: maintenance.balloon_report(),
         hot_cache: hot(&stat.hot),
     }
 }

@@ -8,7 +8,7 @@ use super::balloon_json::BalloonReport;
 
 /// Everything that moves memory, and how far it got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Movement {
+pub(crate) struct MovementStats {
     /// `on`, or `off` when frames stay where they are (`--movability off`).
     pub(crate) movability: String,
     /// Counters of migration and frame compaction under their names in `/proc/vmstat`. `nr_isolated` is a level, the others only grow.

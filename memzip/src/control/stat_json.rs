@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::movement_json::Movement;
+use super::movement_json::MovementStats;
 
 /// One server's numbers at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(crate) struct StatReport {
     pub(crate) pagetypeinfo: String,
     /// What was moved, and what moves by itself.
     #[serde(flatten)]
-    pub(crate) movement: Movement,
+    pub(crate) movement: MovementStats,
 }
 
 /// Where `mem_total` goes. The parts sum to it exactly.

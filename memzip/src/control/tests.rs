@@ -25,26 +25,26 @@ const PAGES: u64 = 2048;
 /// A control plane in a folder of its own.
 struct Fixture {
     disk: Arc<Zram>,
-    subject: Arc<Subject>,
+    state: Arc<ServerState>,
     // Before the folder: it takes its socket out of it.
     _plane: ControlPlane,
     folder: TempDir,
 }
 
 impl Fixture {
-    fn start(limits: Limits) -> Self {
-        let (disk, subject, folder) = Self::parts();
-        let routes = Routes::new(Arc::clone(&subject));
+    fn start(limits: ClientLimits) -> Self {
+        let (disk, state, folder) = Self::parts();
+        let routes = Routes::new(Arc::clone(&state));
         let plane = ControlPlane::with_limits(folder.path().join("control"), routes, limits)
             .expect("it starts");
-        Self { disk, subject, _plane: plane, folder }
+        Self { disk, state, _plane: plane, folder }
     }
 
-    fn parts() -> (Arc<Zram>, Arc<Subject>, TempDir) {
+    fn parts() -> (Arc<Zram>, Arc<ServerState>, TempDir) {
         Self::parts_with_limit(Some(Bytes(64 << 20)))
     }
 
-    fn parts_with_limit(mem_limit: Option<Bytes>) -> (Arc<Zram>, Arc<Subject>, TempDir) {
+    fn parts_with_limit(mem_limit: Option<Bytes>) -> (Arc<Zram>, Arc<ServerState>, TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let algorithm = "lz4".parse().expect("known");
         let config = ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(PAGES * 4096)) };
@@ -52,10 +52,10 @@ impl Fixture {
         let listen = Listen::Unix(folder.path().join("nbd"));
         let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default())
             .expect("a free path");
-        let movers =
-            Movers::start(&disk, MoverConfig::default()).expect("nothing is asked of them");
-        let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server));
-        (disk, subject, folder)
+        let maintenance = Maintenance::start(&disk, MaintenanceConfig::default())
+            .expect("nothing is asked of them");
+        let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
+        (disk, state, folder)
     }
 
     fn socket(&self) -> PathBuf {
@@ -113,10 +113,10 @@ impl Fixture {
 
 #[test]
 fn stat_tells_over_the_socket_what_the_disk_tells_in_the_process() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let mut told = client::stat(&fixture.socket()).expect("it answers");
-    let mut known = fixture.subject.stat();
+    let mut known = fixture.state.stat();
     assert!(told.rss.take().is_some_and(|rss| rss > 1 << 20) && known.rss.take().is_some());
     assert_eq!(told, known);
     assert_eq!(told.memory.sum(), told.mem_total);
@@ -128,19 +128,19 @@ fn stat_tells_over_the_socket_what_the_disk_tells_in_the_process() {
 
 #[test]
 fn compact_frees_frames_and_says_how_many() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let report = client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
     assert!(report.objects_moved > 0 && report.frames_freed > 0, "{report:?}");
     assert_eq!(report.mem_used_before - report.mem_used_after, report.frames_freed * 4096);
     assert_eq!(report.outcome, "done");
     assert!(report.mem_total_after <= report.mem_total_before, "{report:?}");
-    assert_eq!(fixture.subject.stat().pages_compacted, report.frames_freed);
+    assert_eq!(fixture.state.stat().pages_compacted, report.frames_freed);
 }
 
 #[test]
 fn a_budget_is_kept() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let (status, body) = fixture.post("{\"budget_ms\": 0}");
     assert_eq!(status, 200, "{body}");
@@ -155,12 +155,12 @@ fn a_budget_is_kept() {
 #[test]
 fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
     let ask = |body: &str| {
-        let fixture = Fixture::start(LIMITS);
+        let fixture = Fixture::start(CLIENT_LIMITS);
         fixture.fill_and_thin();
         let (status, body) = fixture.post(body);
         assert_eq!(status, 200, "{body}");
         let report: CompactReport = serde_json::from_str(&body).expect("JSON");
-        (report, fixture.subject.stat())
+        (report, fixture.state.stat())
     };
     let (objects, stat) = ask("{\"frames\": false}");
     assert!(objects.objects_moved > 0 && objects.frames_moved == 0, "{objects:?}");
@@ -186,7 +186,7 @@ fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
 
 #[test]
 fn what_is_wrong_with_a_request_is_said_in_the_answer() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     let (status, head, body) = fixture.raw("GET /v2/stat HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(status, 404, "{head}");
     assert!(body.contains("/v2/stat") && body.contains("/v1/stat"), "{body}");
@@ -221,7 +221,7 @@ fn what_is_wrong_with_a_request_is_said_in_the_answer() {
 
 #[test]
 fn garbage_is_hung_up_on_and_the_next_client_is_served() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "NBDMAGICIHAVEOPT\r\n\r\n"] {
         let mut stream = StdStream::connect(fixture.socket()).expect("somebody listens");
         stream.write_all(garbage.as_bytes()).expect("room in the socket");
@@ -237,9 +237,13 @@ fn garbage_is_hung_up_on_and_the_next_client_is_served() {
 
 #[test]
 fn silent_clients_lose_their_place_to_one_that_asks() {
-    let protected = Duration::from_millis(100);
-    let limits =
-        Limits { connections: 2, protected, header_time: Duration::from_secs(60), ..LIMITS };
+    let eviction_grace = Duration::from_millis(100);
+    let limits = ClientLimits {
+        connections: 2,
+        eviction_grace,
+        header_timeout: Duration::from_secs(60),
+        ..CLIENT_LIMITS
+    };
     let fixture = Fixture::start(limits);
     let silent: Vec<_> =
         (0..8).map(|_| StdStream::connect(fixture.socket()).expect("room in the queue")).collect();
@@ -257,7 +261,7 @@ fn silent_clients_lose_their_place_to_one_that_asks() {
 /// Half say nothing, half promise a body that never comes.
 #[test]
 fn two_hundred_idle_clients_do_not_keep_stat_out() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     let idle: Vec<_> = (0..200)
         .map(|number| {
             let mut stream = StdStream::connect(fixture.socket()).expect("room in the queue");
@@ -276,7 +280,7 @@ fn two_hundred_idle_clients_do_not_keep_stat_out() {
 
 #[test]
 fn clients_that_ask_together_are_all_answered() {
-    let limits = Limits { connections: 2, ..LIMITS };
+    let limits = ClientLimits { connections: 2, ..CLIENT_LIMITS };
     let fixture = Fixture::start(limits);
     std::thread::scope(|scope| {
         for _ in 0..24 {
@@ -287,7 +291,7 @@ fn clients_that_ask_together_are_all_answered() {
 
 #[test]
 fn metrics_come_as_prometheus_wants_them() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let (status, head, body) = fixture.raw("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(status, 200);
@@ -298,12 +302,12 @@ fn metrics_come_as_prometheus_wants_them() {
 
 #[test]
 fn one_compaction_at_a_time() {
-    let (disk, subject, folder) = Fixture::parts();
-    let routes = Routes::new(Arc::clone(&subject));
+    let (disk, state, folder) = Fixture::parts();
+    let routes = Routes::new(Arc::clone(&state));
     let running = routes.hold_compaction();
-    let plane = ControlPlane::with_limits(folder.path().join("control"), routes, LIMITS)
+    let plane = ControlPlane::with_limits(folder.path().join("control"), routes, CLIENT_LIMITS)
         .expect("it starts");
-    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    let fixture = Fixture { disk, state, _plane: plane, folder };
     let (status, body) = fixture.post("");
     assert_eq!(status, 409, "{body}");
     let error = client::compact(&fixture.socket(), CompactRequest::default())
@@ -318,36 +322,39 @@ fn one_compaction_at_a_time() {
 #[test]
 fn a_background_that_is_on_says_what_it_does() {
     let (disk, _, folder) = Fixture::parts();
-    let movers =
-        Movers::start(&disk, MoverConfig { background: Some(50), ..MoverConfig::default() });
-    let movers = movers.expect("half a CPU");
+    let maintenance = Maintenance::start(
+        &disk,
+        MaintenanceConfig { background: Some(50), ..MaintenanceConfig::default() },
+    );
+    let maintenance = maintenance.expect("half a CPU");
     let server = Server::bind(
         Listen::Unix(folder.path().join("nbd2")),
         Arc::clone(&disk) as _,
         ServerConfig::default(),
     );
-    let subject = Arc::new(Subject::new(Arc::clone(&disk), movers, &server.expect("a free path")));
-    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject))
-        .expect("it starts");
-    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    let state =
+        Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server.expect("a free path")));
+    let plane =
+        ControlPlane::start(folder.path().join("control"), Arc::clone(&state)).expect("it starts");
+    let fixture = Fixture { disk, state, _plane: plane, folder };
     fixture.fill_and_thin();
     let start = Instant::now();
-    while fixture.subject.stat().movement.background.looks < 3
+    while fixture.state.stat().movement.background.looks < 3
         && start.elapsed() < Duration::from_secs(60)
     {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let background = fixture.subject.stat().movement.background;
+    let background = fixture.state.stat().movement.background;
     assert!(background.looks >= 3 && background.cpu_percent == 50, "{background:?}");
     assert_ne!(background.state, "off");
 }
 
 #[test]
 fn the_socket_is_closed_to_others_and_goes_with_its_server() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     let path = fixture.socket();
     assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
-    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("taken");
+    let error = ControlPlane::start(path.clone(), Arc::clone(&fixture.state)).expect_err("taken");
     assert!(
         format!("{error:#}").contains("another server listens on") && path.exists(),
         "{error:#}"
@@ -356,29 +363,29 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
     assert!(!path.exists());
 
     drop(StdListener::bind(&path).expect("a socket nobody answers"));
-    let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.subject))
+    let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.state))
         .expect("it takes a dead one's place");
     client::stat(&path).expect("it answers");
     std::fs::remove_file(&path).expect("somebody cleans up");
     let successor =
-        ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect("the path is free");
+        ControlPlane::start(path.clone(), Arc::clone(&fixture.state)).expect("the path is free");
     drop(plane);
     client::stat(&path).expect("who ends takes only its own socket with it");
     drop(successor);
 
     std::fs::write(&path, "precious").expect("a file");
     let error =
-        ControlPlane::start(path.clone(), Arc::clone(&fixture.subject)).expect_err("not a socket");
+        ControlPlane::start(path.clone(), Arc::clone(&fixture.state)).expect_err("not a socket");
     assert!(format!("{error:#}").contains("is not a socket"), "{error:#}");
     assert_eq!(std::fs::read(&path).expect("untouched"), b"precious");
     let long = fixture.folder.path().join("x".repeat(200));
-    assert!(ControlPlane::start(long, Arc::clone(&fixture.subject)).is_err());
+    assert!(ControlPlane::start(long, Arc::clone(&fixture.state)).is_err());
 }
 
 /// The place of a dead server, or nobody's: one of those that start together gets it, and it answers.
 #[test]
 fn of_control_planes_that_start_together_one_gets_the_socket() {
-    let (_, subject, folder) = Fixture::parts();
+    let (_, state, folder) = Fixture::parts();
     let path = folder.path().join("control");
     for round in 0..50 {
         if round % 2 == 0 {
@@ -388,7 +395,7 @@ fn of_control_planes_that_start_together_one_gets_the_socket() {
         let planes: Vec<_> = std::thread::scope(|scope| {
             let begin = || {
                 start.wait();
-                ControlPlane::start(path.clone(), Arc::clone(&subject))
+                ControlPlane::start(path.clone(), Arc::clone(&state))
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
@@ -408,7 +415,7 @@ fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
         println!("SKIPPED: only root can start a client as another user");
         return;
     }
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod")
     };

@@ -28,15 +28,15 @@ const CMD_TRIM: u16 = 4;
 const FLAG_SEND_TRIM: u16 = 1 << 5;
 
 /// Requests in flight on one connection.
-const WINDOW: usize = 32;
+const MAX_IN_FLIGHT: usize = 32;
 /// The longest request this client sends. Units: bytes. A window of writes this long stays below what a server must take.
 pub(crate) const MAX_REQUEST: usize = 128 << 10;
 /// Requests are gathered up to this many bytes before they are sent.
-const BATCH: usize = 256 << 10;
+const MAX_BATCH_LEN: usize = 256 << 10;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum RequestKind {
     Read,
     Write,
     Trim,
@@ -45,7 +45,7 @@ enum Kind {
 /// A request that waits for its reply.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    kind: Kind,
+    kind: RequestKind,
     offset: u64,
     len: usize,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
     stream: UnixStream,
     replies: BufReader<UnixStream>,
     batch: Vec<u8>,
-    pending: [Option<Pending>; WINDOW],
+    pending: [Option<Pending>; MAX_IN_FLIGHT],
     data: Vec<u8>,
     size: u64,
 }
@@ -69,9 +69,9 @@ impl Connection {
         let replies = stream.try_clone().context("cannot share the connection")?;
         let mut connection = Self {
             stream,
-            replies: BufReader::with_capacity(BATCH, replies),
-            batch: Vec::with_capacity(BATCH + MAX_REQUEST + 64),
-            pending: [None; WINDOW],
+            replies: BufReader::with_capacity(MAX_BATCH_LEN, replies),
+            batch: Vec::with_capacity(MAX_BATCH_LEN + MAX_REQUEST + 64),
+            pending: [None; MAX_IN_FLIGHT],
             data: vec![0; MAX_REQUEST],
             size: 0,
         };
@@ -135,12 +135,16 @@ impl Connection {
 
     /// Queues a write. Replies of earlier requests may be taken in meanwhile.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
-        self.submit(Pending { kind: Kind::Write, offset, len: data.len() }, data, &mut |_, _| {})
+        self.submit(
+            Pending { kind: RequestKind::Write, offset, len: data.len() },
+            data,
+            &mut |_, _| {},
+        )
     }
 
     /// Queues a trim.
     pub(crate) fn trim(&mut self, offset: u64, len: usize) -> Result<()> {
-        self.submit(Pending { kind: Kind::Trim, offset, len }, &[], &mut |_, _| {})
+        self.submit(Pending { kind: RequestKind::Trim, offset, len }, &[], &mut |_, _| {})
     }
 
     /// Queues a read; `arrived` gets the offset and the bytes of this or of earlier reads, in whatever order they come.
@@ -150,11 +154,11 @@ impl Connection {
         len: usize,
         arrived: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<()> {
-        self.submit(Pending { kind: Kind::Read, offset, len }, &[], arrived)
+        self.submit(Pending { kind: RequestKind::Read, offset, len }, &[], arrived)
     }
 
     /// Waits until every queued request is answered.
-    pub(crate) fn settle(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+    pub(crate) fn drain(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
         while self.pending.iter().any(Option::is_some) {
             self.receive(arrived)?;
         }
@@ -163,7 +167,7 @@ impl Connection {
 
     /// Says goodbye.
     pub(crate) fn close(mut self) -> Result<()> {
-        self.settle(&mut |_, _| {})?;
+        self.drain(&mut |_, _| {})?;
         self.request(CMD_DISCONNECT, 0, 0, 0);
         self.send()
     }
@@ -186,15 +190,15 @@ impl Connection {
             }
         };
         let command = match pending.kind {
-            Kind::Read => CMD_READ,
-            Kind::Write => CMD_WRITE,
-            Kind::Trim => CMD_TRIM,
+            RequestKind::Read => CMD_READ,
+            RequestKind::Write => CMD_WRITE,
+            RequestKind::Trim => CMD_TRIM,
         };
         let len = u32::try_from(pending.len).context("checked above")?;
         self.request(command, place as u64, pending.offset, len);
         self.batch.extend_from_slice(payload);
         self.pending[place] = Some(pending);
-        if self.batch.len() >= BATCH { self.send() } else { Ok(()) }
+        if self.batch.len() >= MAX_BATCH_LEN { self.send() } else { Ok(()) }
     }
 
     fn request(&mut self, command: u16, cookie: u64, offset: u64, len: u32) {
@@ -226,7 +230,7 @@ impl Connection {
                 format!("{:?} of {} bytes at {}", request.kind, request.len, request.offset)
             });
         }
-        if request.kind == Kind::Read {
+        if request.kind == RequestKind::Read {
             let data = &mut self.data[..request.len];
             self.replies.read_exact(data).context("the server broke off")?;
             arrived(request.offset, data);

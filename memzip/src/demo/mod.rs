@@ -22,20 +22,20 @@ use zram::{Zram, ZramConfig};
 use crate::cli::Demo;
 use crate::control::compact_json::{CompactReport, CompactRequest};
 use crate::control::stat_json::StatReport;
-use crate::control::{MoverConfig, Movers, Subject};
+use crate::control::{Maintenance, MaintenanceConfig, ServerState};
 use crate::corpus::{Corpus, PAGE};
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::{grouped, human};
-use report::{Moment, Report};
-use steps::{Steps, Work};
-use transfer::{Delete, Digests, Expect, Target};
+use report::{Report, Snapshot};
+use steps::{DemoSteps, Traffic};
+use transfer::{Delete, Digests, ExpectedPages, Target};
 
 /// The demo's files where none are named.
 const DEFAULT_PATH: &str = "/usr";
 /// A load smaller than this is not cut down for lack of memory any further. Units: bytes.
 const SMALLEST_LOAD: u64 = 4 << 20;
 /// The longest the demo lets a compaction run.
-const COMPACTION: Duration = Duration::from_secs(60);
+const COMPACTION_BUDGET: Duration = Duration::from_secs(60);
 
 /// Runs it all. An error means that the demo could not run, or that a byte did not match.
 pub(crate) fn run(args: &Demo) -> Result<Report> {
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Demo) -> Result<Report> {
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
     let corpus = Corpus::find(paths, load_limit(args.size.0))?;
     let disk = Disk::start(args, corpus.bytes)?;
-    let report = tour(&corpus, &disk, paths);
+    let report = run_steps(&corpus, &disk, paths);
     let stopped = disk.stop();
     // What went wrong on the tour says more than what went wrong after it.
     let report = report?;
@@ -57,51 +57,51 @@ fn load_limit(asked: u64) -> u64 {
     available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD))).max(PAGE as u64)
 }
 
-fn tour(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
+fn run_steps(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
     let (target, bytes) = (Target { socket: &disk.socket, bytes: corpus.bytes }, corpus.bytes);
     let digests = Digests::new(bytes);
-    let mut steps = Steps::default();
-    let start = disk.moment("at the start");
+    let mut steps = DemoSteps::default();
+    let start = disk.snapshot("at the start");
     let sent = steps.run(
         "write every page",
-        Work::Content(bytes),
+        Traffic::Content(bytes),
         |bar| transfer::load(target, corpus.reader(), &digests, bar),
         |sent| format!("reading the files took {} of this", report::seconds(sent.reading)),
     )?;
-    let loaded = disk.moment("loaded");
+    let loaded = disk.snapshot("loaded");
     steps.run(
         "read all back, compare",
-        Work::Content(bytes),
-        |bar| transfer::verify(target, &digests, Expect::Everything, bar),
+        Traffic::Content(bytes),
+        |bar| transfer::verify(target, &digests, ExpectedPages::Everything, bar),
         |pages| format!("{} pages are equal", grouped(*pages)),
     )?;
     steps.run(
         "delete every second page",
-        Work::Requests(bytes),
+        Traffic::Requests(bytes),
         |bar| transfer::delete(target, Delete::EverySecondPage, bar),
         |pages| format!("{} pages, one trim request each", grouped(*pages)),
     )?;
-    let deleted = disk.moment("half deleted");
+    let deleted = disk.snapshot("half deleted");
     steps.run(
         "compact",
-        Work::Inside,
-        |_| Ok(disk.subject.compact(CompactRequest::default(), COMPACTION)),
+        Traffic::None,
+        |_| Ok(disk.state.compact(CompactRequest::default(), COMPACTION_BUDGET)),
         compaction_note,
     )?;
-    let compacted = disk.moment("compacted");
+    let compacted = disk.snapshot("compacted");
     steps.run(
         "read all back, compare",
-        Work::Content(bytes),
-        |bar| transfer::verify(target, &digests, Expect::EverySecond, bar),
+        Traffic::Content(bytes),
+        |bar| transfer::verify(target, &digests, ExpectedPages::EverySecond, bar),
         |pages| format!("{} pages are equal; those deleted read as zeros", grouped(*pages)),
     )?;
     steps.run(
         "delete everything",
-        Work::Requests(bytes),
+        Traffic::Requests(bytes),
         |bar| transfer::delete(target, Delete::Everything, bar),
         |requests| format!("{} trim requests", grouped(*requests)),
     )?;
-    let emptied = disk.moment("emptied");
+    let emptied = disk.snapshot("emptied");
     let (files, disk) = (files_line(corpus, sent.incomplete, paths), disk_line(&start.stat));
     Ok(Report { files, disk, steps, start, loaded, deleted, compacted, emptied })
 }
@@ -139,7 +139,7 @@ fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
 
 /// A disk, served on a socket of its own.
 struct Disk {
-    subject: Subject,
+    state: ServerState,
     server: nbd::Handle,
     thread: JoinHandle<Result<(), NbdError>>,
     socket: PathBuf,
@@ -156,18 +156,18 @@ impl Disk {
             ServerConfig::default(),
         )
         .with_context(|| format!("cannot serve at {}", socket.display()))?;
-        let movers = Movers::start(&disk, MoverConfig::default())?;
-        let subject = Subject::new(disk, movers, &server);
+        let maintenance = Maintenance::start(&disk, MaintenanceConfig::default())?;
+        let state = ServerState::new(disk, maintenance, &server);
         let handle = server.handle();
         let thread = std::thread::Builder::new()
             .name("server".into())
             .spawn(move || server.run())
             .context("cannot start the server's thread")?;
-        Ok(Self { subject, server: handle, thread, socket })
+        Ok(Self { state, server: handle, thread, socket })
     }
 
-    fn moment(&self, name: &'static str) -> Moment {
-        Moment { name, stat: self.subject.stat() }
+    fn snapshot(&self, name: &'static str) -> Snapshot {
+        Snapshot { name, stat: self.state.stat() }
     }
 
     fn stop(self) -> Result<()> {

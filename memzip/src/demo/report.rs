@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::steps::{Step, Steps, Work};
+use super::steps::{DemoStep, DemoSteps, Traffic};
 use crate::columns::{Align, Columns};
 use crate::control::stat_json::StatReport;
 use crate::sizes::human;
 
 /// The numbers at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Moment {
+pub(super) struct Snapshot {
     pub(super) name: &'static str,
     pub(super) stat: StatReport,
 }
@@ -22,16 +22,16 @@ pub(crate) struct Report {
     pub(super) files: String,
     /// The disk, in one line.
     pub(super) disk: String,
-    pub(super) steps: Steps,
-    pub(super) start: Moment,
-    pub(super) loaded: Moment,
-    pub(super) deleted: Moment,
-    pub(super) compacted: Moment,
-    pub(super) emptied: Moment,
+    pub(super) steps: DemoSteps,
+    pub(super) start: Snapshot,
+    pub(super) loaded: Snapshot,
+    pub(super) deleted: Snapshot,
+    pub(super) compacted: Snapshot,
+    pub(super) emptied: Snapshot,
 }
 
 impl Report {
-    fn moments(&self) -> [&Moment; 5] {
+    fn snapshots(&self) -> [&Snapshot; 5] {
         [&self.start, &self.loaded, &self.deleted, &self.compacted, &self.emptied]
     }
 
@@ -48,11 +48,11 @@ impl Report {
     fn memory(&self) -> Columns {
         use Align::{Left, Right};
         let mut table = Columns::new(&[Left, Right, Right, Right, Right, Right]).indented(2);
-        table.row([""].into_iter().chain(self.moments().map(|moment| moment.name)));
+        table.row([""].into_iter().chain(self.snapshots().map(|snapshot| snapshot.name)));
         let mut row = |name: &str, cell: &dyn Fn(&StatReport) -> String| {
             table.row(
                 std::iter::once(name.to_owned())
-                    .chain(self.moments().map(|moment| cell(&moment.stat))),
+                    .chain(self.snapshots().map(|snapshot| cell(&snapshot.stat))),
             );
         };
         row("content of the pages", &|stat| human(stat.orig_data_size));
@@ -73,7 +73,7 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let frames = |moment: &Moment| human(moment.stat.mem_used_total);
+        let frames = |snapshot: &Snapshot| human(snapshot.stat.mem_used_total);
         let mut text = format!(
             "  Every byte matched, before and after. Deleting half of the pages and compacting brought the frames in use\n  \
              from {} to {}. Memory goes back to the operating system in whole blocks of 2M: {} after compaction,\n  \
@@ -94,8 +94,8 @@ impl Report {
     }
 
     /// What the process lost since the disk was full, as the OS counts it.
-    fn given_back(&self, moment: &Moment) -> String {
-        match (self.loaded.stat.rss, moment.stat.rss) {
+    fn given_back(&self, snapshot: &Snapshot) -> String {
+        match (self.loaded.stat.rss, snapshot.stat.rss) {
             (Some(full), Some(now)) => human(full.saturating_sub(now)),
             _ => "unknown".to_owned(),
         }
@@ -110,9 +110,9 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.steps())?;
         writeln!(f, "{}", self.memory())?;
         writeln!(f, "  Free blocks in the store's memory, by size from 4K to 4M (buddyinfo)")?;
-        for moment in self.moments() {
-            writeln!(f, "  {}:", moment.name)?;
-            for line in moment.stat.buddyinfo.lines() {
+        for snapshot in self.snapshots() {
+            writeln!(f, "  {}:", snapshot.name)?;
+            for line in snapshot.stat.buddyinfo.lines() {
                 writeln!(f, "    {}", line.trim_end())?;
             }
         }
@@ -134,9 +134,9 @@ pub(super) fn seconds(time: Duration) -> String {
     }
 }
 
-fn speed(step: &Step) -> String {
-    match step.work {
-        Work::Content(bytes) if !step.time.is_zero() => {
+fn speed(step: &DemoStep) -> String {
+    match step.traffic {
+        Traffic::Content(bytes) if !step.time.is_zero() => {
             format!("{:.0} MiB/s", bytes as f64 / step.time.as_secs_f64() / f64::from(1 << 20))
         }
         _ => String::new(),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::control::stat_json::MemoryParts;
 
-    fn moment(name: &'static str, live: u64, frames: u64, rss: u64) -> Moment {
+    fn snapshot(name: &'static str, live: u64, frames: u64, rss: u64) -> Snapshot {
         let memory =
             MemoryParts { live, holes: frames - live, handles: 1 << 20, ..MemoryParts::default() };
         let stat = StatReport {
@@ -169,7 +169,7 @@ mod tests {
             buddyinfo: "Node 0, zone   memzip      0 \n".into(),
             ..StatReport::default()
         };
-        Moment { name, stat }
+        Snapshot { name, stat }
     }
 
     #[test]
@@ -177,17 +177,17 @@ mod tests {
         let report = Report {
             files: "2 files".into(),
             disk: "a disk".into(),
-            steps: Steps(vec![Step {
+            steps: DemoSteps(vec![DemoStep {
                 name: "write",
-                work: Work::Content(3 << 20),
+                traffic: Traffic::Content(3 << 20),
                 time: Duration::from_millis(1500),
                 note: "768 pages".into(),
             }]),
-            start: moment("at the start", 0, 0, 10 << 20),
-            loaded: moment("loaded", 90 << 20, 100 << 20, 120 << 20),
-            deleted: moment("half deleted", 45 << 20, 80 << 20, 121 << 20),
-            compacted: moment("compacted", 45 << 20, 50 << 20, 70 << 20),
-            emptied: moment("emptied", 0, 0, 12 << 20),
+            start: snapshot("at the start", 0, 0, 10 << 20),
+            loaded: snapshot("loaded", 90 << 20, 100 << 20, 120 << 20),
+            deleted: snapshot("half deleted", 45 << 20, 80 << 20, 121 << 20),
+            compacted: snapshot("compacted", 45 << 20, 50 << 20, 70 << 20),
+            emptied: snapshot("emptied", 0, 0, 12 << 20),
         };
         let text = report.to_string();
         assert!(text.contains("  write  1.50 s  2 MiB/s  768 pages\n"), "{text}");

@@ -34,7 +34,7 @@ pub(super) struct Digests {
 
 /// Which pages are still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expect {
+pub(super) enum ExpectedPages {
     /// All of them.
     Everything,
     /// Every second one, from the first; the others read as zeros.
@@ -56,13 +56,13 @@ impl Digests {
     }
 
     /// Counts the pages of `data`, read at `offset`, that are not what they must be.
-    fn wrong_pages(&self, offset: u64, data: &[u8], expect: Expect) -> u64 {
+    fn wrong_pages(&self, offset: u64, data: &[u8], expect: ExpectedPages) -> u64 {
         let Some(sent) = self.chunks.get(chunk_of(offset)).and_then(OnceLock::get) else {
             return data.chunks(PAGE).count() as u64;
         };
         let missing = sent.len().abs_diff(data.chunks(PAGE).count());
         let wrong = data.chunks(PAGE).zip(sent).enumerate().filter(|(page, (data, sent))| {
-            let is_deleted = expect == Expect::EverySecond && page % 2 == 1;
+            let is_deleted = expect == ExpectedPages::EverySecond && page % 2 == 1;
             hash(data) != if is_deleted { self.zeros } else { **sent }
         });
         (wrong.count() + missing) as u64
@@ -108,7 +108,7 @@ pub(super) fn load(
             connection.write(offset, &buf[..len])?;
             bar.inc(len as u64);
         }
-        connection.settle(&mut |_, _| {})
+        connection.drain(&mut |_, _| {})
     })?;
     let (reader, reading) = source.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Loaded { incomplete: reader.incomplete, reading })
@@ -118,7 +118,7 @@ pub(super) fn load(
 pub(super) fn verify(
     disk: Target<'_>,
     digests: &Digests,
-    expect: Expect,
+    expect: ExpectedPages,
     bar: &ProgressBar,
 ) -> Result<u64> {
     let (next, wrong, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -132,7 +132,7 @@ pub(super) fn verify(
         while let Some((offset, len)) = next_chunk(&next, disk.bytes) {
             connection.read(offset, len, &mut compare)?;
         }
-        connection.settle(&mut compare)
+        connection.drain(&mut compare)
     })?;
     let compared = compared.into_inner();
     ensure!(compared == disk.bytes, "{compared} of {} bytes came back", disk.bytes);
@@ -173,7 +173,7 @@ pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Resul
             }
             bar.inc(len as u64);
         }
-        connection.settle(&mut |_, _| {})
+        connection.drain(&mut |_, _| {})
     })?;
     Ok(requests.into_inner())
 }
@@ -228,17 +228,17 @@ mod tests {
         assert!(digests.put(0, &data).is_err(), "twice");
         assert!(digests.put(MAX_REQUEST as u64, &data).is_err(), "past the end");
 
-        assert_eq!(digests.wrong_pages(0, &data, Expect::Everything), 0);
-        assert_eq!(digests.wrong_pages(0, &data, Expect::EverySecond), 2);
-        assert_eq!(digests.wrong_pages(0, &data[..3 * PAGE], Expect::Everything), 1);
+        assert_eq!(digests.wrong_pages(0, &data, ExpectedPages::Everything), 0);
+        assert_eq!(digests.wrong_pages(0, &data, ExpectedPages::EverySecond), 2);
+        assert_eq!(digests.wrong_pages(0, &data[..3 * PAGE], ExpectedPages::Everything), 1);
         let mut changed = data.clone();
         changed[2 * PAGE + 5] ^= 1;
-        assert_eq!(digests.wrong_pages(0, &changed, Expect::Everything), 1);
+        assert_eq!(digests.wrong_pages(0, &changed, ExpectedPages::Everything), 1);
         let mut half = data;
         half[PAGE..2 * PAGE].fill(0);
         half[3 * PAGE..].fill(0);
-        assert_eq!(digests.wrong_pages(0, &half, Expect::EverySecond), 0);
-        assert_eq!(digests.wrong_pages(0, &half, Expect::Everything), 2);
+        assert_eq!(digests.wrong_pages(0, &half, ExpectedPages::EverySecond), 0);
+        assert_eq!(digests.wrong_pages(0, &half, ExpectedPages::Everything), 2);
     }
 
     /// A disk that changes one bit of what it stores at one place.
@@ -311,12 +311,12 @@ mod tests {
         let target = Target { socket: &socket, bytes: corpus.bytes };
         let (digests, bar) = (Digests::new(corpus.bytes), ProgressBar::hidden());
         load(target, corpus.reader(), &digests, &bar).expect("the disk takes everything");
-        let verdict = verify(target, &digests, Expect::Everything, &bar);
+        let verdict = verify(target, &digests, ExpectedPages::Everything, &bar);
         if verdict.is_ok() {
             delete(target, Delete::EverySecondPage, &bar).expect("the disk trims");
-            verify(target, &digests, Expect::EverySecond, &bar)
+            verify(target, &digests, ExpectedPages::EverySecond, &bar)
                 .expect("the others are still there");
-            verify(target, &digests, Expect::Everything, &bar)
+            verify(target, &digests, ExpectedPages::Everything, &bar)
                 .expect_err("the deleted ones are gone");
         }
         handle.shutdown();

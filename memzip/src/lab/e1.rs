@@ -15,7 +15,7 @@ use super::free::Free;
 use super::original;
 use super::pages::Pages;
 use super::rng::Rng;
-use super::table::{Cell, Goal, Reach, Report, Table};
+use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 use crate::corpus::PAGE;
 
@@ -24,14 +24,14 @@ const CASES: [(usize, Option<f64>); 5] =
     [(40, None), (50, Some(0.983)), (60, Some(0.983)), (75, Some(0.978)), (90, Some(0.965))];
 
 /// Pages chosen by the length they compress to. Units: bytes.
-const SORTS: [(&str, Range<usize>); 3] = [
+const PAGE_KINDS: [(&str, Range<usize>); 3] = [
     ("pages that compress to a quarter or less", 0..PAGE / 4 + 1),
     ("pages that compress to between a quarter and a half", PAGE / 4 + 1..PAGE / 2),
     ("pages that compress to half or more, or not at all", PAGE / 2..usize::MAX),
 ];
 
 /// Of a sort with fewer different pages than this nothing is shown. Units: one part of all pages.
-const FEW: usize = 64;
+const MIN_PAGES_DIVISOR: usize = 64;
 
 /// What one case came to.
 struct Case {
@@ -63,8 +63,12 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut again = 0;
     let as_they_lie = sort(lab, &lab.pages, "pages as they lie", &mut report, &mut again)?;
     let mut sparsest = Vec::new();
-    for (name, range) in SORTS {
-        match lab.pages.that_compress_to(lab.algorithm, &range, lab.pages.len() / FEW)? {
+    for (name, range) in PAGE_KINDS {
+        match lab.pages.that_compress_to(
+            lab.algorithm,
+            &range,
+            lab.pages.len() / MIN_PAGES_DIVISOR,
+        )? {
             Some(pages) => {
                 let cases = sort(lab, &pages, name, &mut report, &mut again)?;
                 sparsest.extend(accepted(cases).map(|case| (name, case)));
@@ -76,9 +80,9 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
         report.goals.extend(our_goals(&as_they_lie));
     }
-    report.goals.push(Goal::new(
+    report.goals.push(Criterion::new(
         "objects a second run moves",
-        Reach::Most(0.0),
+        Bound::AtMost(0.0),
         Cell::Count(again),
     ));
     Ok(report)
@@ -168,7 +172,7 @@ fn published() -> (f64, f64) {
 
 /// Both, start and end: pages that compress well, as the original's did, the first case that starts
 /// no denser than the original must end no sparser.
-fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Goal; 2] {
+fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Criterion; 2] {
     let (start, end) = published();
     let what = |moment: &str| match accepted {
         Some((name, (percent, _))) => {
@@ -180,16 +184,16 @@ fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Goal; 2] {
         accepted.map_or(Cell::None, |(_, (_, case))| Cell::Share(value(case)))
     };
     [
-        Goal::new(what("start"), Reach::Most(start), cell(|case| case.start)),
-        Goal::new(what("end"), Reach::Least(end), cell(|case| case.end)),
+        Criterion::new(what("start"), Bound::AtMost(start), cell(|case| case.start)),
+        Criterion::new(what("end"), Bound::AtLeast(end), cell(|case| case.end)),
     ]
 }
 
-fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Goal> {
+fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Criterion> {
     cases.iter().zip(CASES).filter_map(|((percent, case), (_, goal))| {
-        Some(Goal::new(
+        Some(Criterion::new(
             format!("end, {percent} % discarded"),
-            Reach::Least(goal?),
+            Bound::AtLeast(goal?),
             Cell::Share(case.end),
         ))
     })

@@ -9,16 +9,16 @@ use super::disk::Disk;
 use super::free::Free;
 use super::original;
 use super::rng::Rng;
-use super::table::{Cell, Goal, Reach, Report, Table};
+use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 
 /// Overwrites for every page of the disk.
 const OVERWRITES: usize = 2;
 /// Percent of the pages that are discarded then.
-const DISCARDS: usize = 3;
+const DISCARD_PERCENT: usize = 3;
 
 /// The disk at one moment.
-struct Moment {
+struct Snapshot {
     content: u64,
     used: u64,
     free: Free,
@@ -26,7 +26,7 @@ struct Moment {
     machine: Option<u64>,
 }
 
-impl Moment {
+impl Snapshot {
     fn of(disk: &Disk<'_>) -> Self {
         let free = Free::of_zone(disk.zram.zone());
         let (content, used) = (disk.content(), disk.zram.stat().mm.mem_used_total);
@@ -46,12 +46,12 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         let (at, page) = (rng.below(len), rng.below(len));
         disk.write(at, page)?;
     }
-    rng.choose(len, DISCARDS).into_iter().try_for_each(|at| disk.discard(at))?;
-    let before = Moment::of(&disk);
+    rng.choose(len, DISCARD_PERCENT).into_iter().try_for_each(|at| disk.discard(at))?;
+    let before = Snapshot::of(&disk);
     let (objects, object_time) = timed(|| disk.zram.compact(&Budget::unlimited()));
-    let compacted = Moment::of(&disk);
+    let compacted = Snapshot::of(&disk);
     let (frames, frame_time) = timed(|| disk.zram.compact_frames(&Budget::unlimited()));
-    let gathered = Moment::of(&disk);
+    let gathered = Snapshot::of(&disk);
     let verified = disk.verify()?;
 
     let moments = [&before, &compacted, &gathered];
@@ -59,7 +59,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
     let mut sizes = Table::new("A disk that aged", &columns);
     let aged = original::E2;
-    let cells = |theirs: [Cell; 2], ours: &dyn Fn(&Moment) -> Cell| {
+    let cells = |theirs: [Cell; 2], ours: &dyn Fn(&Snapshot) -> Cell| {
         theirs.into_iter().chain(moments.map(ours)).collect::<Vec<_>>()
     };
     sizes.row(
@@ -104,15 +104,15 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         setup: setup(lab),
         tables: vec![sizes, moved, blocks],
         goals: vec![
-            Goal::new("stored bytes / frames at the end", Reach::Least(0.975), end),
-            Goal::new(
+            Criterion::new("stored bytes / frames at the end", Bound::AtLeast(0.975), end),
+            Criterion::new(
                 "frames lost or invented by frame compaction",
-                Reach::Most(0.0),
+                Bound::AtMost(0.0),
                 Cell::Count(drift),
             ),
         ],
         notes: vec![format!(
-            "Aged by {OVERWRITES} random overwrites a page, then {DISCARDS} % of the pages discarded. The original's blocks are those of zone Normal."
+            "Aged by {OVERWRITES} random overwrites a page, then {DISCARD_PERCENT} % of the pages discarded. The original's blocks are those of zone Normal."
         )],
         verified_pages: verified as u64,
     })

@@ -16,19 +16,19 @@ use super::cache::PageCache;
 use super::disk::Disk;
 use super::free::Free;
 use super::original;
-use super::table::{Cell, Goal, Reach, Report, Table};
+use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::writers::Recording;
 use super::{Lab, setup};
 
 /// Files, and writers.
 const FILES: usize = 8;
 /// What a writer sends at once. Units: pages.
-const RUN: usize = 16;
+const PAGES_PER_WRITE: usize = 16;
 /// Of so many pages written one lies in the page cache, too. Odd, so that both variants delete half
 /// of those.
 const CACHED: usize = 5;
 /// The arena, against the most that was used. Units: percent.
-const ARENA: u64 = 110;
+const ARENA_PERCENT: u64 = 110;
 
 /// What is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,10 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     };
     report.setup.push((
         "arena",
-        format!("{ARENA} % of the most a first fill took, {} frames", arena.0 / FRAME_SIZE as u64),
+        format!(
+            "{ARENA_PERCENT} % of the most a first fill took, {} frames",
+            arena.0 / FRAME_SIZE as u64
+        ),
     ));
     report
         .setup
@@ -116,9 +119,9 @@ fn name(delete: Delete, compact: Compact) -> &'static str {
 /// cache beside it.
 fn first_fill(lab: &Lab) -> Result<(Recording, Bytes)> {
     let mut disk = Disk::new(&lab.pages, lab.config())?;
-    let recording = Recording::of_a_fill(&mut disk, FILES, RUN)?;
+    let recording = Recording::of_a_fill(&mut disk, FILES, PAGES_PER_WRITE)?;
     let cached = (lab.pages.len().div_ceil(CACHED) * FRAME_SIZE) as u64;
-    Ok((recording, Bytes((disk.zram.stat().mm.mem_used_max + cached) * ARENA / 100)))
+    Ok((recording, Bytes((disk.zram.stat().mm.mem_used_max + cached) * ARENA_PERCENT / 100)))
 }
 
 fn one(
@@ -187,41 +190,41 @@ fn one(
     })
 }
 
-fn goals(name: &str, old: &Run, new: &Run) -> Vec<Goal> {
+fn goals(name: &str, old: &Run, new: &Run) -> Vec<Criterion> {
     let share = |run: &Run, order| run.after.share_from(order).unwrap_or(0.0);
     let behind = (4..super::free::ORDERS - 1)
         .filter(|&order| share(new, order) <= share(old, order))
         .count();
     let resident = new.resident.map_or(Cell::None, Cell::Times);
     vec![
-        Goal::new(
+        Criterion::new(
             format!("free memory in blocks of order >= 9: {name}"),
-            Reach::Least(0.99),
+            Bound::AtLeast(0.99),
             Cell::share(new.after.share_from(9)),
         ),
-        Goal::new(
+        Criterion::new(
             format!("memory of the process / frames in use: {name}"),
-            Reach::Most(1.05),
+            Bound::AtMost(1.05),
             resident,
         ),
-        Goal::new(
+        Criterion::new(
             format!("orders from 4 to 9 in which old has as much: {name}"),
-            Reach::Most(0.0),
+            Bound::AtMost(0.0),
             Cell::Count(behind as u64),
         ),
-        Goal::new(
+        Criterion::new(
             format!("frames lost or invented: {name}"),
-            Reach::Most(0.0),
+            Bound::AtMost(0.0),
             Cell::Count(old.drift + new.drift),
         ),
-        Goal::new(
+        Criterion::new(
             format!("frames in use at the start, old against new: {name}"),
-            Reach::Most(0.0),
+            Bound::AtMost(0.0),
             Cell::Count(old.init.in_use.abs_diff(new.init.in_use)),
         ),
-        Goal::new(
+        Criterion::new(
             format!("frames of zspages moved in old: {name}"),
-            Reach::Most(0.0),
+            Bound::AtMost(0.0),
             Cell::Count(old.frames_moved.abs_diff(old.cache_moved)),
         ),
     ]

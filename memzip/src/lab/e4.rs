@@ -16,21 +16,21 @@ use zram::Budget;
 use zsmalloc::{Handle, HoldTimes, Pool, PoolConfig};
 
 use super::rng::Rng;
-use super::table::{Cell, Goal, Reach, Report, Table};
+use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 use crate::corpus::PAGE;
 
 /// Times everything is measured; medians are shown.
-const TURNS: usize = 5;
+const ROUNDS: usize = 5;
 /// Percent of the objects that are freed before compaction.
-const FREED: usize = 50;
+const FREED_PERCENT: usize = 50;
 /// A swap-in or swap-out with handles, against one without: what the original series called
 /// marginal.
-const MARGINAL: f64 = 1.15;
+const MAX_INDIRECTION_RATIO: f64 = 1.15;
 /// Zspage records, against the frames they describe.
-const METADATA: f64 = 0.01;
+const MAX_METADATA_SHARE: f64 = 0.01;
 /// The longest hold of a class lock. Units: seconds.
-const HOLD: f64 = 1e-3;
+const MAX_HOLD_TIME: f64 = 1e-3;
 
 /// What each page is stored as, one after the other: the bytes without any indirection.
 struct Blobs {
@@ -121,7 +121,7 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let len = blobs.len();
     // What is swapped out without handles goes to slots of one page each.
     let mut slots = vec![0u8; len * PAGE];
-    for turn in 0..TURNS as u64 {
+    for turn in 0..ROUNDS as u64 {
         let order = Rng::new(lab.seed.wrapping_add(turn)).permutation(len);
         map.with.push(each(len, || {
             order.iter().try_for_each(|&at| {
@@ -195,9 +195,9 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     report.tables.push(table);
     for (what, pair) in [("swap in", &swap_in), ("swap out", &swap_out)] {
         let (with, without) = pair.medians();
-        report.goals.push(Goal::new(
+        report.goals.push(Criterion::new(
             format!("{what}, with handles against without"),
-            Reach::Most(MARGINAL),
+            Bound::AtMost(MAX_INDIRECTION_RATIO),
             Cell::Times(with / without),
         ));
     }
@@ -220,14 +220,14 @@ fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
 fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let (pool, handles) = blobs.stored(lab, HoldTimes::Off)?;
     let full = Metadata::of(&pool);
-    for at in Rng::new(lab.seed).choose(blobs.len(), FREED) {
+    for at in Rng::new(lab.seed).choose(blobs.len(), FREED_PERCENT) {
         pool.free(handles[at])?;
     }
     pool.compact(&Budget::unlimited());
     let compacted = Metadata::of(&pool);
     let mut table = Table::new(
         "Metadata, against the frames of the pool",
-        &["full", &*format!("{FREED} % freed,|compacted"), "share|when full"],
+        &["full", &*format!("{FREED_PERCENT} % freed,|compacted"), "share|when full"],
     );
     let share = |bytes: u64| Cell::Share(bytes as f64 / full.frames as f64);
     let mut row = |what: &str, of: fn(&Metadata) -> u64| {
@@ -238,9 +238,9 @@ fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     row("handle table", |metadata| metadata.handles);
     row("headers in objects", |metadata| metadata.headers);
     report.tables.push(table);
-    report.goals.push(Goal::new(
+    report.goals.push(Criterion::new(
         "zspage records / frames of a full pool",
-        Reach::Most(METADATA),
+        Bound::AtMost(MAX_METADATA_SHARE),
         Cell::Share(full.zspages as f64 / full.frames as f64),
     ));
     Ok(())
@@ -296,7 +296,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         }
         Ok(blobs.len() as u64)
     })?;
-    let freed = Rng::new(lab.seed).choose(blobs.len(), FREED);
+    let freed = Rng::new(lab.seed).choose(blobs.len(), FREED_PERCENT);
     part(&pool, "objects freed, at random", &mut || {
         freed.iter().try_for_each(|&at| pool.free(handles[at]).map(drop))?;
         Ok(freed.len() as u64)
@@ -308,9 +308,9 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         Ok(pool.zone().compact(CompactRequest::default()).frames_moved)
     })?;
     report.tables.push(table);
-    report.goals.push(Goal::new(
+    report.goals.push(Criterion::new(
         "longest hold of a class lock",
-        Reach::Most(HOLD),
+        Bound::AtMost(MAX_HOLD_TIME),
         Cell::Seconds(longest_of_all.as_secs_f64()),
     ));
     let mut live = vec![true; blobs.len()];

@@ -13,21 +13,21 @@ use super::disk::Disk;
 use super::free::Free;
 use super::rng::Rng;
 use super::scarce::{self, Scarce};
-use super::table::{Cell, Goal, Reach, Report, Table};
+use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 
 /// Orders asked for.
 const ORDERS: [u8; 3] = [2, 3, 9];
 /// The arena, against what all pages together would take. Units: percent.
-const ARENA: u64 = 80;
+const ARENA_PERCENT: u64 = 80;
 /// Percent of the pages that are discarded once the zone is full.
-const DISCARDS: usize = 30;
+const DISCARD_PERCENT: usize = 30;
 /// Blocks asked for, at most.
 const ATTEMPTS: u64 = 1000;
 /// The region set aside, against the arena: one part of so many.
 const REGION: u64 = 4;
 /// Percent of the pages discarded before the region is wanted back.
-const FREED: usize = 50;
+const FREED_PERCENT: usize = 50;
 
 /// One order in one zone.
 struct Blocks {
@@ -62,7 +62,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     );
     let (mut goals, mut verified) = (Vec::new(), 0);
     let mut notes = vec![
-        format!("off: frames cannot move; on: they can. The zone was full, then {DISCARDS} % of the pages were discarded at random."),
+        format!("off: frames cannot move; on: they can. The zone was full, then {DISCARD_PERCENT} % of the pages were discarded at random."),
         "A block is promised while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
             .into(),
         "Below the promise: single frames were taken until fewer are free. Where a request is refused, random pages are evicted until it is not.".into(),
@@ -91,9 +91,9 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
         });
         match rate(&on) {
-            Some(rate) => goals.push(Goal::new(
+            Some(rate) => goals.push(Criterion::new(
                 format!("{order}: success"),
-                Reach::Least(1.0),
+                Bound::AtLeast(1.0),
                 Cell::Share(rate),
             )),
             None => notes.push(format!(
@@ -115,19 +115,19 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         Cell::Share(run.used as f64 / run.frames as f64)
     });
     row("pages stored when it is full", &|run| Cell::Count(run.stored));
-    row(&format!("the whole region could be taken, {FREED} % discarded"), &|run| {
+    row(&format!("the whole region could be taken, {FREED_PERCENT} % discarded"), &|run| {
         Cell::Count(run.refused.is_none().into())
     });
     row("frames moved for that", &|run| Cell::Count(run.moved));
     row("time for that", &|run| Cell::Seconds(run.seconds));
-    goals.push(Goal::new(
+    goals.push(Criterion::new(
         "frames of the region left unused when the store is full",
-        Reach::Most(0.0),
+        Bound::AtMost(0.0),
         Cell::Count(on.frames - on.used),
     ));
-    goals.push(Goal::new(
+    goals.push(Criterion::new(
         "the whole region could be taken back",
-        Reach::Least(1.0),
+        Bound::AtLeast(1.0),
         Cell::Count(on.refused.is_none().into()),
     ));
     notes.extend(
@@ -138,7 +138,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut setup = setup(lab);
     setup.push((
         "arena",
-        format!("{ARENA} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64),
+        format!("{ARENA_PERCENT} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64),
     ));
     Ok(Report {
         experiment: "E-5",
@@ -158,7 +158,7 @@ fn rate(run: &Blocks) -> Option<f64> {
 /// An arena that the pages overflow.
 fn arena(lab: &Lab) -> Result<Bytes> {
     let disk = Disk::filled(&lab.pages, lab.config())?;
-    Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA / 100))
+    Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA_PERCENT / 100))
 }
 
 fn blocks(
@@ -172,7 +172,7 @@ fn blocks(
         Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
     let stored = disk.fill_until_full()?;
     Rng::new(lab.seed)
-        .choose(stored, DISCARDS)
+        .choose(stored, DISCARD_PERCENT)
         .into_iter()
         .try_for_each(|page| disk.discard(page))?;
     let zone = disk.zram.zone();
@@ -192,7 +192,7 @@ fn blocks(
 /// Asks for at most so many blocks, as long as there is room for one and for moving as much about; keeps what it gets.
 fn ask(zone: &Zone, order: Order, most: u64) -> (u64, Vec<frames::Block<'_>>) {
     let (mut attempts, mut held) = (0, Vec::new());
-    while attempts < most && scarce::free_frames(zone) >= scarce::promise(zone, order) {
+    while attempts < most && scarce::free_frames(zone) >= scarce::free_frames_needed(zone, order) {
         attempts += 1;
         held.extend(scarce::ask(zone, order));
     }
@@ -208,7 +208,10 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let zone = disk.zram.zone();
     let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
     let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;
-    Rng::new(lab.seed).choose(stored, FREED).into_iter().try_for_each(|page| disk.discard(page))?;
+    Rng::new(lab.seed)
+        .choose(stored, FREED_PERCENT)
+        .into_iter()
+        .try_for_each(|page| disk.discard(page))?;
     disk.zram.compact(&Budget::unlimited());
     let zone = disk.zram.zone();
     let before = zone.vmstat().pgmigrate_success;

@@ -9,7 +9,7 @@ use super::free::{Free, ORDERS};
 
 /// E-1: bytes of objects, and of the frames that held them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Compacted {
+pub(super) struct E1Figures {
     pub(super) object_bytes: u64,
     pub(super) used_before: u64,
     pub(super) used_after: u64,
@@ -17,7 +17,7 @@ pub(super) struct Compacted {
     pub(super) free_kib: [u64; 2],
 }
 
-impl Compacted {
+impl E1Figures {
     /// Object bytes over frames, before and after.
     pub(super) fn ratios(&self) -> (f64, f64) {
         let ratio = |used: u64| self.object_bytes as f64 / used as f64;
@@ -31,7 +31,7 @@ impl Compacted {
 }
 
 /// 8 GB of swap on zram, swapped in and out heavily, then compacted by hand.
-pub(super) const E1: Compacted = Compacted {
+pub(super) const E1: E1Figures = E1Figures {
     object_bytes: 60_212_066,
     used_before: 140_103_680,
     used_after: 76_185_600,
@@ -40,7 +40,7 @@ pub(super) const E1: Compacted = Compacted {
 
 /// E-2: before and after.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Aged {
+pub(super) struct E2Figures {
     pub(super) used_kib: [u64; 2],
     pub(super) total_kib: [u64; 2],
     pub(super) migrated: u64,
@@ -51,7 +51,7 @@ pub(super) struct Aged {
 }
 
 /// A phone after some use.
-pub(super) const E2: Aged = Aged {
+pub(super) const E2: E2Figures = E2Figures {
     used_kib: [156_677, 156_673],
     total_kib: [166_092, 160_564],
     migrated: 23_630,
@@ -64,12 +64,12 @@ pub(super) const E2: Aged = Aged {
 
 /// E-3: free blocks at the start and after the compaction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gathered {
+pub(super) struct E3Figures {
     pub(super) init: [u64; ORDERS],
     pub(super) after: [u64; ORDERS],
 }
 
-impl Gathered {
+impl E3Figures {
     /// Both moments.
     pub(super) fn free(&self) -> [Free; 2] {
         [Free::of_blocks(self.init), Free::of_blocks(self.after)]
@@ -77,13 +77,13 @@ impl Gathered {
 }
 
 /// Without movable zspages.
-pub(super) const E3_OLD: Gathered = Gathered {
+pub(super) const E3_OLD: E3Figures = E3Figures {
     init: [16380, 13777, 9184, 3805, 789, 54, 3, 0, 0, 0, 0],
     after: [5219, 5526, 4969, 3455, 1831, 677, 139, 15, 0, 0, 0],
 };
 
 /// With them.
-pub(super) const E3_NEW: Gathered = Gathered {
+pub(super) const E3_NEW: E3Figures = E3Figures {
     init: [18891, 16774, 10862, 3947, 637, 21, 0, 0, 0, 0, 0],
     after: [1612, 3139, 3154, 2469, 1745, 990, 384, 94, 7, 0, 0],
 };

@@ -10,11 +10,11 @@ use super::disk::Disk;
 use super::rng::Rng;
 
 /// Blocks asked for.
-const ASKED: u64 = 8;
+const BLOCKS: u64 = 8;
 /// Pages evicted before the block is asked for again.
-const STEP: usize = 32;
+const EVICT_BATCH: usize = 32;
 /// Pages evicted for one block, at most.
-const MOST: usize = 2048;
+const MAX_EVICTED: usize = 2048;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,7 @@ impl Scarce {
 
 /// Returns the free frames below which no block of this order is promised: twice its frames, and
 /// the lowest watermark.
-pub(super) fn promise(zone: &Zone, order: Order) -> FrameCount {
+pub(super) fn free_frames_needed(zone: &Zone, order: Order) -> FrameCount {
     FrameCount(zone.watermarks().min.0 + 2 * u64::from(order.frames()))
 }
 
@@ -67,12 +67,12 @@ pub(super) fn measure(
     seed: u64,
 ) -> Result<Scarce> {
     let zone = Arc::clone(disk.zram.zone());
-    let _taken = take_the_rest(&zone, promise(&zone, order));
+    let _taken = exhaust_zone(&zone, free_frames_needed(&zone, order));
     let mut result = Scarce { free: free_frames(&zone).0, ..Scarce::default() };
     let order_of_eviction = Rng::new(seed.wrapping_add(1)).permutation(stored);
     let mut victims = order_of_eviction.into_iter();
     let mut blocks = Vec::new();
-    while result.asked < ASKED {
+    while result.asked < BLOCKS {
         result.asked += 1;
         if let Some(block) = ask(&zone, order) {
             result.at_once += 1;
@@ -80,10 +80,13 @@ pub(super) fn measure(
             continue;
         }
         let mut evicted = 0;
-        while evicted < MOST {
+        while evicted < MAX_EVICTED {
             let mut progress = false;
-            for page in
-                victims.by_ref().filter(|&page| disk.holds(page)).take(STEP).collect::<Vec<_>>()
+            for page in victims
+                .by_ref()
+                .filter(|&page| disk.holds(page))
+                .take(EVICT_BATCH)
+                .collect::<Vec<_>>()
             {
                 disk.discard(page)?;
                 evicted += 1;
@@ -104,7 +107,7 @@ pub(super) fn measure(
 }
 
 /// Single frames, until fewer than `floor` are free.
-fn take_the_rest(zone: &Zone, floor: FrameCount) -> Vec<Frame<'_>> {
+fn exhaust_zone(zone: &Zone, floor: FrameCount) -> Vec<Frame<'_>> {
     let mut taken = Vec::new();
     while free_frames(zone) >= floor {
         match zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed) {

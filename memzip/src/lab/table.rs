@@ -36,17 +36,17 @@ pub(super) struct Table {
 
 /// What a number must be.
 #[derive(Clone, Debug)]
-pub(super) struct Goal {
+pub(super) struct Criterion {
     what: String,
-    reach: Reach,
+    bound: Bound,
     measured: Cell,
 }
 
 /// In which direction better lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Reach {
-    Least(f64),
-    Most(f64),
+pub(super) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
 }
 
 /// All of one experiment.
@@ -57,7 +57,7 @@ pub(crate) struct Report {
     /// What was measured on, by name.
     pub(super) setup: Vec<(&'static str, String)>,
     pub(super) tables: Vec<Table>,
-    pub(super) goals: Vec<Goal>,
+    pub(super) goals: Vec<Criterion>,
     pub(super) notes: Vec<String>,
     /// Pages read back and found equal.
     pub(super) verified_pages: u64,
@@ -115,24 +115,24 @@ impl Table {
     }
 }
 
-impl Goal {
-    pub(super) fn new(what: impl Into<String>, reach: Reach, measured: Cell) -> Self {
-        Self { what: what.into(), reach, measured }
+impl Criterion {
+    pub(super) fn new(what: impl Into<String>, bound: Bound, measured: Cell) -> Self {
+        Self { what: what.into(), bound, measured }
     }
 
     /// Whether it was reached; what could not be measured was not.
     pub(super) fn is_met(&self) -> bool {
-        self.measured.number().is_some_and(|number| match self.reach {
-            Reach::Least(least) => number >= least,
-            Reach::Most(most) => number <= most,
+        self.measured.number().is_some_and(|number| match self.bound {
+            Bound::AtLeast(least) => number >= least,
+            Bound::AtMost(most) => number <= most,
         })
     }
 
     /// The bound, shown like what was measured.
     fn bound(&self) -> String {
-        let (word, bound) = match self.reach {
-            Reach::Least(bound) => ("at least", bound),
-            Reach::Most(bound) => ("at most", bound),
+        let (word, bound) = match self.bound {
+            Bound::AtLeast(bound) => ("at least", bound),
+            Bound::AtMost(bound) => ("at most", bound),
         };
         let shown = match self.measured {
             // Counts have whole bounds.
@@ -269,13 +269,13 @@ impl Serialize for Table {
     }
 }
 
-impl Serialize for Goal {
+impl Serialize for Criterion {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (direction, bound) = match self.reach {
-            Reach::Least(bound) => ("at_least", bound),
-            Reach::Most(bound) => ("at_most", bound),
+        let (direction, bound) = match self.bound {
+            Bound::AtLeast(bound) => ("at_least", bound),
+            Bound::AtMost(bound) => ("at_most", bound),
         };
-        let mut goal = serializer.serialize_struct("Goal", 4)?;
+        let mut goal = serializer.serialize_struct("Criterion", 4)?;
         goal.serialize_field("what", &self.what)?;
         goal.serialize_field(direction, &bound)?;
         goal.serialize_field("measured", &self.measured)?;
@@ -307,9 +307,9 @@ mod tests {
             setup: vec![("seed", "1".into())],
             tables: vec![table],
             goals: vec![
-                Goal::new("after", Reach::Least(0.983), Cell::Share(0.9841)),
-                Goal::new("moved again", Reach::Most(0.0), Cell::Count(3)),
-                Goal::new("unknown", Reach::Most(1.05), Cell::None),
+                Criterion::new("after", Bound::AtLeast(0.983), Cell::Share(0.9841)),
+                Criterion::new("moved again", Bound::AtMost(0.0), Cell::Count(3)),
+                Criterion::new("unknown", Bound::AtMost(1.05), Cell::None),
             ],
             notes: vec!["a note".into()],
             verified_pages: 1234,

@@ -14,7 +14,7 @@ const PAGE: usize = 4096;
 const SIZE: usize = 256 * MIB;
 
 /// How long memory may take to come back.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One NBD request: write and trim are all that is needed here.
 struct Client(UnixStream);
@@ -119,7 +119,7 @@ fn play(scene: &Scene, content: &[u8]) {
         if held <= most {
             break (held, most);
         }
-        let late = trimmed.elapsed() > PATIENCE;
+        let late = trimmed.elapsed() > TIMEOUT;
         assert!(
             !late,
             "{} %: {held} bytes held and {most} allowed: {:#}",

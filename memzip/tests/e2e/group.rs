@@ -64,7 +64,7 @@ impl Group {
     }
 
     /// Moves a process here.
-    pub fn adopt(&self, pid: u32) {
+    pub fn add_process(&self, pid: u32) {
         for folder in &self.folders {
             fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("the group is ours");
         }

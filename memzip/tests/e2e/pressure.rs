@@ -19,7 +19,7 @@ const LIMIT: usize = 192 * MIB;
 const FILE: usize = 192 * MIB;
 
 /// How long pressure may take to rise, and to be gone.
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A file in no cache, on a disk.
 struct File(PathBuf);
@@ -74,7 +74,7 @@ fn wait(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
         if wanted(&balloon) {
             return balloon;
         }
-        assert!(start.elapsed() < PATIENCE, "after {} s: {balloon:#}", PATIENCE.as_secs());
+        assert!(start.elapsed() < TIMEOUT, "after {} s: {balloon:#}", TIMEOUT.as_secs());
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -161,7 +161,7 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     assert_holds(&server, &content);
 
     // Its group goes from under it: it looks where it is now.
-    other.adopt(server.pid());
+    other.add_process(server.pid());
     drop(group);
     let moved = wait(&server, |balloon| {
         let pressure = &balloon["pressure"];

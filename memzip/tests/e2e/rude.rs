@@ -148,7 +148,7 @@ fn an_unknown_command_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn an_unknown_option_is_refused_and_the_haggling_goes_on() {
+fn unknown_option_does_not_end_the_handshake() {
     let server = Server::start("4M", &[]);
     let mut client = UnixStream::connect(server.socket()).expect("the server listens");
     client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time limit");

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use crate::group::Group;
 
 /// How long a server may take to come up or to go.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server; killed when dropped, so that a failed test leaves nothing behind.
 pub struct Server {
@@ -179,13 +179,13 @@ impl Server {
     /// Waits until the server is gone.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             if let Some(status) = self.child.try_wait().expect("the server is our child") {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("the server is still there {} s after the signal", PATIENCE.as_secs());
+        panic!("the server is still there {} s after the signal", TIMEOUT.as_secs());
     }
 }
 

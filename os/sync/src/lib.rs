@@ -1,4 +1,4 @@
-//! Atomics, locks and threads of the house: std in a normal build, loom under `cfg(loom)`, shuttle under `cfg(shuttle)`.
+//! Atomics, locks and threads of the workspace: std in a normal build, loom under `cfg(loom)`, shuttle under `cfg(shuttle)`.
 //!
 //! Code above imports from here and nowhere else, so that a model checker runs the real thing. The lock never poisons: a
 //! panic inside a critical section is a bug that `check()` finds, not a second panic in everybody else.

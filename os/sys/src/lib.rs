@@ -1,4 +1,4 @@
-//! The only system calls of the house, behind safe types.
+//! The only system calls of the workspace, behind safe types.
 //!
 //! - [`Mapping`]: one reserved address range, committed on touch, given back piece by piece. The arena lives in one.
 //! - [`Table`]: a reserved, zero-filled array of atomic words. All metadata lives in these.

@@ -1,40 +1,40 @@
 //! One connection's two buffers and the rule that joins them: whatever is waiting to be sent is sent before the server waits to receive.
 //!
-//! That rule makes batching safe. Replies collect in the outbox while complete requests lie in the inbox, so that many
+//! That rule makes batching safe. Replies collect in the write buffer while complete requests lie in the read buffer, so that many
 //! requests cost one `recv` and one `send`; but a client that waits for a reply before it sends more is never left waiting.
 
-mod inbox;
-mod outbox;
+mod read_buffer;
+mod write_buffer;
 
-pub use inbox::{Cancellation, Deadlines, Inbound};
-use outbox::send_batch;
-pub use outbox::{OUTBOX_ROOM, Outbox};
+pub use read_buffer::{Cancellation, Deadlines, Inbound};
+use write_buffer::send_batch;
+pub use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
 
-use crate::hangup::Hangup;
-use inbox::Inbox;
+use crate::connection_error::ConnectionError;
+use read_buffer::ReadBuffer;
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 /// Room for requests that came and are not done. Units: bytes.
-pub const INBOX_ROOM: usize = 256 << 10;
+pub const READ_BUFFER_LEN: usize = 256 << 10;
 /// Replies are sent when this much of them is waiting. Units: bytes.
 const FLUSH_BYTES: usize = 64 << 10;
 /// Replies are sent when this many of them are waiting, so that the client can work while the server does.
 const FLUSH_REPLIES: u32 = 8;
 /// Most bytes that are skipped within one idle timeout. Units: bytes.
-const SKIP: u64 = 128 << 10;
+const MAX_SKIP: u64 = 128 << 10;
 
 /// What is read from, what is written to, and what lies in between.
 #[derive(Debug)]
 pub struct Channel<R, W> {
     reader: R,
     writer: W,
-    inbox: Inbox,
-    outbox: Outbox,
+    read_buffer: ReadBuffer,
+    write_buffer: WriteBuffer,
     deadline: Option<Instant>,
     idle_timeout: Option<Duration>,
     /// Received since the connection began. Units: bytes.
-    came: u64,
+    bytes_received: u64,
     /// What had come when a shutdown was noticed, read or not. Units: bytes.
     before_shutdown: Option<u64>,
 }
@@ -45,11 +45,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Self {
             reader,
             writer,
-            inbox: Inbox::new(INBOX_ROOM),
-            outbox: Outbox::new(),
+            read_buffer: ReadBuffer::new(READ_BUFFER_LEN),
+            write_buffer: WriteBuffer::new(),
             deadline: None,
             idle_timeout: None,
-            came: 0,
+            bytes_received: 0,
             before_shutdown: None,
         }
     }
@@ -67,51 +67,53 @@ impl<R: Inbound, W: Write> Channel<R, W> {
 
     /// What came and was not consumed.
     pub fn received(&self) -> &[u8] {
-        self.inbox.bytes()
+        self.read_buffer.bytes()
     }
 
-    /// The first `len` bytes that came, and the outbox to answer into. They must have been awaited.
-    pub fn message(&mut self, len: usize) -> (&[u8], &mut Outbox) {
-        let bytes = self.inbox.bytes();
-        (&bytes[..len.min(bytes.len())], &mut self.outbox)
+    /// The first `len` bytes that came, and the write buffer to answer into. They must have been awaited.
+    pub fn message(&mut self, len: usize) -> (&[u8], &mut WriteBuffer) {
+        let bytes = self.read_buffer.bytes();
+        (&bytes[..len.min(bytes.len())], &mut self.write_buffer)
     }
 
     /// Where replies go.
-    pub fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+    pub fn write_buffer(&mut self) -> &mut WriteBuffer {
+        &mut self.write_buffer
     }
 
-    /// Waits for the first `len` bytes of a message. `len` is at most [`INBOX_ROOM`].
+    /// Waits for the first `len` bytes of a message. `len` is at most [`READ_BUFFER_LEN`].
     ///
     /// # Errors
-    /// [`Hangup::Closed`] when the client closed instead of sending one.
-    pub fn await_message(&mut self, len: usize) -> Result<(), Hangup> {
+    /// [`ConnectionError::Closed`] when the client closed instead of sending one.
+    pub fn await_message(&mut self, len: usize) -> Result<(), ConnectionError> {
         match self.receive(len, true) {
-            Err(Hangup::Vanished) if self.inbox.bytes().is_empty() => Err(Hangup::Closed),
+            Err(ConnectionError::UnexpectedEof) if self.read_buffer.bytes().is_empty() => {
+                Err(ConnectionError::Closed)
+            }
             result => result,
         }
     }
 
-    /// Waits until `len` bytes of a message that has begun are there. `len` is at most [`INBOX_ROOM`].
+    /// Waits until `len` bytes of a message that has begun are there. `len` is at most [`READ_BUFFER_LEN`].
     ///
     /// # Errors
-    /// [`Hangup::Vanished`] when the client closed before that.
-    pub fn fill(&mut self, len: usize) -> Result<(), Hangup> {
+    /// [`ConnectionError::UnexpectedEof`] when the client closed before that.
+    pub fn fill(&mut self, len: usize) -> Result<(), ConnectionError> {
         self.receive(len, false)
     }
 
-    fn receive(&mut self, len: usize, is_next_message: bool) -> Result<(), Hangup> {
-        if self.inbox.bytes().len() < len {
+    fn receive(&mut self, len: usize, is_next_message: bool) -> Result<(), ConnectionError> {
+        if self.read_buffer.bytes().len() < len {
             self.flush()?;
             self.start_wait();
         }
-        while self.inbox.bytes().len() < len {
-            if self.notice_shutdown()? && is_next_message && self.inbox.bytes().is_empty() {
+        while self.read_buffer.bytes().len() < len {
+            if self.notice_shutdown()? && is_next_message && self.read_buffer.bytes().is_empty() {
                 self.reader.note_idle()?;
             }
-            match self.inbox.receive(&mut self.reader, len) {
-                Ok(0) => return Err(Hangup::Vanished),
-                Ok(came) => self.came += came as u64,
+            match self.read_buffer.receive(&mut self.reader, len) {
+                Ok(0) => return Err(ConnectionError::UnexpectedEof),
+                Ok(received) => self.bytes_received += received as u64,
                 // A signal, or a shutdown that began during the wait.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -122,40 +124,40 @@ impl<R: Inbound, W: Write> Channel<R, W> {
 
     /// Forgets the first `len` bytes that came.
     pub fn consume(&mut self, len: usize) {
-        self.inbox.consume(len);
+        self.read_buffer.consume(len);
     }
 
     /// Receives and forgets `len` bytes.
     ///
     /// # Errors
     /// As [`Channel::fill`].
-    pub fn skip(&mut self, mut len: u64) -> Result<(), Hangup> {
+    pub fn skip(&mut self, mut len: u64) -> Result<(), ConnectionError> {
         while len > 0 {
             // Not byte by byte: each step has an idle timeout of its own.
-            self.fill(len.min(SKIP) as usize)?;
-            let here = self.inbox.bytes().len();
+            self.fill(len.min(MAX_SKIP) as usize)?;
+            let here = self.read_buffer.bytes().len();
             let step = usize::try_from(len).map_or(here, |len| here.min(len));
-            self.inbox.consume(step);
+            self.read_buffer.consume(step);
             len -= step as u64;
         }
         Ok(())
     }
 
-    /// Makes sure that `len` more bytes fit the outbox without growing it, unless they alone are more than it holds.
+    /// Makes sure that `len` more bytes fit the write buffer without growing it, unless they alone are more than it holds.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn reserve(&mut self, len: usize) -> Result<(), Hangup> {
-        if self.outbox.fits(len) { Ok(()) } else { self.flush() }
+    /// [`ConnectionError::Io`].
+    pub fn reserve(&mut self, len: usize) -> Result<(), ConnectionError> {
+        if self.write_buffer.fits(len) { Ok(()) } else { self.flush() }
     }
 
     /// Ends a reply, and sends what is waiting if that is enough.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn end_reply(&mut self) -> Result<(), Hangup> {
-        self.outbox.count_reply();
-        if self.outbox.replies() >= FLUSH_REPLIES || self.outbox.len() >= FLUSH_BYTES {
+    /// [`ConnectionError::Io`].
+    pub fn end_reply(&mut self) -> Result<(), ConnectionError> {
+        self.write_buffer.count_reply();
+        if self.write_buffer.replies() >= FLUSH_REPLIES || self.write_buffer.len() >= FLUSH_BYTES {
             self.flush()
         } else {
             Ok(())
@@ -165,16 +167,16 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// Sends what is waiting.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn flush(&mut self) -> Result<(), Hangup> {
-        Ok(self.outbox.send(&mut self.writer)?)
+    /// [`ConnectionError::Io`].
+    pub fn flush(&mut self) -> Result<(), ConnectionError> {
+        Ok(self.write_buffer.send(&mut self.writer)?)
     }
 
     /// Sends what is waiting, then a reply that lies elsewhere.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn send_reply(&mut self, reply: &[u8]) -> Result<(), Hangup> {
+    /// [`ConnectionError::Io`].
+    pub fn send_reply(&mut self, reply: &[u8]) -> Result<(), ConnectionError> {
         self.flush()?;
         Ok(send_batch(&mut self.writer, reply)?)
     }
@@ -182,11 +184,11 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// Returns whether the server is shutting down, as far as this connection has noticed.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn notice_shutdown(&mut self) -> Result<bool, Hangup> {
+    /// [`ConnectionError::Io`].
+    pub fn notice_shutdown(&mut self) -> Result<bool, ConnectionError> {
         if self.before_shutdown.is_none() {
             self.before_shutdown =
-                self.reader.backlog_at_shutdown()?.map(|waiting| self.came + waiting);
+                self.reader.backlog_at_shutdown()?.map(|waiting| self.bytes_received + waiting);
         }
         Ok(self.before_shutdown.is_some())
     }
@@ -194,8 +196,8 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// Returns why a request that takes long should end now, if it should. Does not wait.
     ///
     /// # Errors
-    /// [`Hangup::Io`].
-    pub fn cancellation(&mut self) -> Result<Option<Cancellation>, Hangup> {
+    /// [`ConnectionError::Io`].
+    pub fn cancellation(&mut self) -> Result<Option<Cancellation>, ConnectionError> {
         Ok(self.reader.cancellation()?)
     }
 
@@ -206,7 +208,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
 
     /// Whether the message that stands first came when a shutdown had been noticed.
     pub fn is_after_shutdown(&self) -> bool {
-        let start = self.came - self.inbox.bytes().len() as u64;
+        let start = self.bytes_received - self.read_buffer.bytes().len() as u64;
         self.before_shutdown.is_some_and(|before| start >= before)
     }
 

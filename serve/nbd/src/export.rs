@@ -1,6 +1,6 @@
 //! The device as clients see it: a name, a text, a size and what it can do.
 
-use crate::wire::request::Rules;
+use crate::wire::request::RequestLimits;
 use crate::wire::{Headers, MAX_PAYLOAD, transmission};
 use block::BlockDevice;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct Export {
 
 /// What client and server agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct Negotiated {
     /// The form of requests and replies.
     pub headers: Headers,
     /// Whether `base:allocation` was selected.
@@ -27,14 +27,14 @@ pub(crate) struct Terms {
 
 impl Export {
     /// Whether a client that says `name` means this export.
-    pub(crate) fn answers_to(&self, name: &[u8]) -> bool {
+    pub(crate) fn has_name(&self, name: &[u8]) -> bool {
         name.is_empty() || name == self.name.as_bytes()
     }
 
-    /// What the device can do, under `terms`.
+    /// What the device can do, as `negotiated`.
     ///
     /// Several connections see one device, and a flush on any of them covers all, so multi-conn is always safe.
-    pub(crate) fn transmission_flags(&self, terms: Terms) -> u16 {
+    pub(crate) fn transmission_flags(&self, negotiated: Negotiated) -> u16 {
         let mut flags = transmission::HAS_FLAGS
             | transmission::SEND_FLUSH
             | transmission::SEND_CACHE
@@ -47,7 +47,7 @@ impl Export {
                 | transmission::SEND_WRITE_ZEROES
                 | transmission::SEND_FAST_ZERO
         };
-        if terms.headers.has_chunks() {
+        if negotiated.headers.has_chunks() {
             flags |= transmission::SEND_DF;
         }
         flags
@@ -60,12 +60,12 @@ impl Export {
     }
 
     /// What decides whether a request is legal.
-    pub(crate) fn rules(&self, terms: Terms) -> Rules {
-        Rules {
+    pub(crate) fn request_limits(&self, negotiated: Negotiated) -> RequestLimits {
+        RequestLimits {
             size: self.device.size(),
             read_only: self.device.is_read_only(),
-            headers: terms.headers,
-            allocation: terms.allocation,
+            headers: negotiated.headers,
+            allocation: negotiated.allocation,
         }
     }
 }

@@ -14,19 +14,19 @@
 //! # Following a request
 //!
 //! ```text
-//!  listener ---> server ---> roster      who comes in, who has a seat
+//!  listener ---> server ---> connection_table   who is connected, which connections are active
 //!                  | one thread a connection
-//!             conversation
+//!             connection
 //!              |        |
-//!           haggle   transmit             handshake; then requests, one after the other
+//!         handshake   transmit            handshake; then requests, one after the other
 //!              |        |
 //!              +-- wire --+               bytes -> Header -> Command (range checked); replies -> bytes
 //!              |        |
-//!             channel: inbox, outbox      what came, what waits to be sent
+//!             channel: read_buffer, write_buffer   what came, what waits to be sent
 //! ```
 //!
 //! Parse, execute and answer are apart: [`wire`] holds pure functions, a `Command` carries a checked [`block::Span`], and errors
-//! become numbers in one function, [`wire::failure::Failure::errno`].
+//! become numbers in one function, [`wire::request_error::RequestError::errno`].
 //!
 //! # Why threads, and why one does everything
 //!
@@ -70,16 +70,16 @@
 
 mod channel;
 mod config;
-mod conversation;
+mod connection;
+mod connection_error;
+mod connection_table;
 mod error;
 mod export;
-mod haggle;
-mod hangup;
+mod handshake;
 mod listener;
 mod peer;
 mod refusal;
-mod reply_memory;
-mod roster;
+mod reply_buffers;
 mod server;
 mod shutdown;
 mod socket;
@@ -90,12 +90,12 @@ pub mod wire;
 
 pub use channel::{Cancellation, Deadlines, Inbound};
 pub use config::{Listen, ServerConfig, UnixAccess};
-pub use conversation::{Setting, converse};
+pub use connection::{ConnectionContext, serve_connection};
+pub use connection_error::ConnectionError;
 pub use error::NbdError;
 pub use export::Export;
-pub use haggle::Admission;
-pub use hangup::Hangup;
-pub use listener::{SocketFile, UnixDoor};
+pub use handshake::StartDecision;
+pub use listener::{BoundSocket, SocketFile};
 pub use refusal::{Refusal, RefusalLog};
 pub use server::{Handle, Server};
 pub use stats::{Counters, Errors, Requests, Stats};

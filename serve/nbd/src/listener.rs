@@ -13,7 +13,7 @@ pub use socket_file::SocketFile;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
-pub use unix::UnixDoor;
+pub use unix::BoundSocket;
 
 /// Clients that may wait to be taken in.
 pub const BACKLOG: i32 = 1024;
@@ -22,7 +22,7 @@ pub const BACKLOG: i32 = 1024;
 #[derive(Debug)]
 pub enum Listener {
     /// A unix socket and the file that names it.
-    Unix(UnixDoor),
+    Unix(BoundSocket),
     /// A TCP port.
     Tcp {
         /// The socket.
@@ -34,13 +34,13 @@ pub enum Listener {
 
 /// Who came in.
 #[derive(Debug)]
-pub enum Arrival {
+pub enum AcceptOutcome {
     /// A client.
     Client(Socket),
     /// A client that has no access; it is closed already.
-    TurnedAway(Refusal),
-    /// Nobody waits.
-    Nobody,
+    Refused(Refusal),
+    /// No client waits.
+    WouldBlock,
 }
 
 impl Listener {
@@ -50,7 +50,7 @@ impl Listener {
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
     pub fn bind(listen: Listen, access: UnixAccess) -> Result<Self, NbdError> {
         match listen {
-            Listen::Unix(path) => UnixDoor::open_for(path, access).map(Self::Unix),
+            Listen::Unix(path) => BoundSocket::bind_with_access(path, access).map(Self::Unix),
             Listen::Tcp(address) => {
                 let listener =
                     TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
@@ -67,15 +67,15 @@ impl Listener {
 
     /// Lets no new client find the way in, as far as that can be done before the socket is closed.
     pub fn unlink(&self) {
-        if let Self::Unix(door) = self {
-            door.unlink();
+        if let Self::Unix(socket) = self {
+            socket.unlink();
         }
     }
 
     /// Returns the file that names the socket, if there is one.
     pub fn file(&self) -> Option<SocketFile> {
         match self {
-            Self::Unix(door) => Some(door.file()),
+            Self::Unix(socket) => Some(socket.file()),
             Self::Tcp { .. } => None,
         }
     }
@@ -84,12 +84,12 @@ impl Listener {
     ///
     /// # Errors
     /// Those of `accept`, in particular too many open files.
-    pub fn accept(&self) -> io::Result<Arrival> {
+    pub fn accept(&self) -> io::Result<AcceptOutcome> {
         match self {
-            Self::Unix(door) => door.accept(),
+            Self::Unix(socket) => socket.accept(),
             Self::Tcp { listener, .. } => match listener.accept() {
-                Ok((stream, _)) => Ok(Arrival::Client(Socket::Tcp(stream))),
-                Err(error) => nobody(error),
+                Ok((stream, _)) => Ok(AcceptOutcome::Client(Socket::Tcp(stream))),
+                Err(error) => would_block(error),
             },
         }
     }
@@ -97,7 +97,7 @@ impl Listener {
     /// The address of `export` as clients write it.
     pub fn uri(&self, export: &str) -> String {
         match self {
-            Self::Unix(door) => uri::unix(door.path(), export),
+            Self::Unix(socket) => uri::unix(socket.path(), export),
             Self::Tcp { address, .. } => uri::tcp(*address, export),
         }
     }
@@ -106,18 +106,18 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(door) => door.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
             Self::Tcp { listener, .. } => listener.as_fd(),
         }
     }
 }
 
-/// A client that left before it was taken in is nobody.
-fn nobody(error: io::Error) -> io::Result<Arrival> {
+/// Treats a client that left before it was accepted like none.
+fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
     match error.kind() {
         io::ErrorKind::WouldBlock
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::Interrupted => Ok(Arrival::Nobody),
+        | io::ErrorKind::Interrupted => Ok(AcceptOutcome::WouldBlock),
         _ => Err(error),
     }
 }

@@ -4,7 +4,7 @@
 //! takes or sends a byte now and then does not move it.
 
 use crate::channel::{Cancellation, Deadlines, Inbound};
-use crate::roster::Entry;
+use crate::connection_table::ConnectionGuard;
 use crate::shutdown::{Phase, Shutdown};
 use crate::socket::Socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,19 +16,19 @@ use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
 
 /// How long a client may take to close after the server did. What it sends meanwhile is taken and forgotten.
-const LINGER: Duration = Duration::from_millis(300);
+const LINGER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a client may pause in the middle of a message once the server shuts down. After that it counts as one that stopped.
-const STALL: Duration = Duration::from_millis(500);
+const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The client of one connection.
 #[derive(Debug)]
 pub struct Peer<'a> {
-    entry: &'a Entry,
+    guard: &'a ConnectionGuard,
     socket: &'a Socket,
     shutdown: &'a Shutdown,
     /// Whether the connection knows that the server is shutting down.
-    has_noticed: Cell<bool>,
+    shutdown_noticed: Cell<bool>,
     /// Whether a shutdown no longer waits for this client.
     is_drained: Cell<bool>,
     /// For the replies that are sent together, from the moment the first of them has to wait.
@@ -40,12 +40,12 @@ pub struct Peer<'a> {
 
 impl<'a> Peer<'a> {
     /// A client behind a socket that was prepared.
-    pub fn new(entry: &'a Entry, shutdown: &'a Shutdown, send_timeout: Duration) -> Self {
+    pub fn new(guard: &'a ConnectionGuard, shutdown: &'a Shutdown, send_timeout: Duration) -> Self {
         Self {
-            entry,
-            socket: entry.socket(),
+            guard,
+            socket: guard.socket(),
             shutdown,
-            has_noticed: Cell::default(),
+            shutdown_noticed: Cell::default(),
             is_drained: Cell::default(),
             send_timeout,
             deadlines: Cell::default(),
@@ -57,7 +57,7 @@ impl<'a> Peer<'a> {
     /// that nobody took would make the system reset the connection.
     pub fn linger(&self) {
         self.socket.shutdown(Direction::Write);
-        let end = Instant::now().checked_add(LINGER);
+        let end = Instant::now().checked_add(LINGER_TIMEOUT);
         let mut ignored = [0; 16 << 10];
         while let Ok(left) = left(end) {
             match recv(self.socket, &mut ignored, RecvFlags::DONTWAIT) {
@@ -73,12 +73,13 @@ impl<'a> Peer<'a> {
     }
 
     /// Waits until the socket is readable or the server goes on to the next phase of its shutdown, at most until the read deadline.
-    /// During a shutdown, a client that sends nothing for [`STALL`] is not waited for any more.
+    /// During a shutdown, a client that sends nothing for [`STALL_TIMEOUT`] is not waited for any more.
     fn wait_readable(&self) -> io::Result<()> {
         let left = left(self.deadlines.get().read)?;
-        let has_noticed = self.has_noticed.get();
-        let event = if has_noticed { self.shutdown.closing() } else { self.shutdown.draining() };
-        let stall = (has_noticed && !self.is_drained.get()).then_some(STALL);
+        let shutdown_noticed = self.shutdown_noticed.get();
+        let event =
+            if shutdown_noticed { self.shutdown.closing() } else { self.shutdown.draining() };
+        let stall = (shutdown_noticed && !self.is_drained.get()).then_some(STALL_TIMEOUT);
         let limit = [left, stall].into_iter().flatten().min();
         let start = Instant::now();
         wait(
@@ -96,12 +97,12 @@ impl<'a> Peer<'a> {
 
     fn set_drained(&self) {
         self.is_drained.set(true);
-        self.entry.set_drained();
+        self.guard.set_drained();
     }
 
     /// Whether a read has to end because of a shutdown: with `Interrupted` so that it is noticed, or like at the end of the stream.
     fn interruption(&self) -> Option<io::Result<usize>> {
-        match self.has_noticed.get() {
+        match self.shutdown_noticed.get() {
             false if self.shutdown.has_reached(Phase::Draining) => {
                 Some(Err(ErrorKind::Interrupted.into()))
             }
@@ -129,7 +130,7 @@ impl<'a> Peer<'a> {
 impl Read for &Peer<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut flags =
-            if self.has_noticed.get() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+            if self.shutdown_noticed.get() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
         loop {
             left(self.deadlines.get().read)?;
             if let Some(interruption) = self.interruption() {
@@ -172,7 +173,7 @@ impl Inbound for &Peer<'_> {
         if !self.shutdown.has_reached(Phase::Draining) {
             return Ok(None);
         }
-        self.has_noticed.set(true);
+        self.shutdown_noticed.set(true);
         Ok(Some(ioctl_fionread(self.socket)?))
     }
 
@@ -197,7 +198,7 @@ impl Inbound for &Peer<'_> {
         let mut fds = [PollFd::new(self.socket, PollFlags::empty())];
         wait(&mut fds, Some(Duration::ZERO))?;
         let is_gone = fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
-        Ok(is_gone.then_some(Cancellation::HungUp))
+        Ok(is_gone.then_some(Cancellation::Disconnected))
     }
 }
 

@@ -15,10 +15,10 @@ pub enum Refusal {
         /// The user id, if the system told it.
         user: Option<u32>,
     },
-    /// All seats are taken.
-    Full {
+    /// All connections are taken.
+    TooManyConnections {
         /// How many there are.
-        seats: usize,
+        limit: usize,
     },
     /// It said nothing for long, and others waited for its place in the handshake.
     Evicted {
@@ -36,7 +36,7 @@ impl Refusal {
     fn kind(self) -> usize {
         match self {
             Self::Peer { .. } => 0,
-            Self::Full { .. } => 1,
+            Self::TooManyConnections { .. } => 1,
             Self::Evicted { .. } => 2,
             Self::NoResources => 3,
         }
@@ -50,8 +50,8 @@ impl fmt::Display for Refusal {
                 write!(f, "refused a client of user {user}, who has no access")
             }
             Self::Peer { user: None } => write!(f, "refused a client whose user is not known"),
-            Self::Full { seats } => {
-                write!(f, "refused a client: all {seats} connections are taken")
+            Self::TooManyConnections { limit } => {
+                write!(f, "refused a client: all {limit} connections are taken")
             }
             Self::Evicted { handshakes } => {
                 write!(
@@ -123,7 +123,7 @@ mod tests {
         for millis in 0..2500 {
             log.note_at(Refusal::Peer { user: Some(7) }, start + Duration::from_millis(millis));
         }
-        log.note_at(Refusal::Full { seats: 3 }, start);
+        log.note_at(Refusal::TooManyConnections { limit: 3 }, start);
         let peer = "refused a client of user 7, who has no access";
         let more = format!("{peer} (999 more like this were not shown)");
         let full = "refused a client: all 3 connections are taken";

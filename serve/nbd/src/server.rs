@@ -1,15 +1,15 @@
 //! The server: takes clients in, gives each a thread, and ends in good order.
 
 use crate::config::{Listen, ServerConfig};
-use crate::conversation::{Setting, converse};
+use crate::connection::{ConnectionContext, serve_connection};
+use crate::connection_error::ConnectionError;
+use crate::connection_table::{ConnectionGuard, ConnectionLimits, ConnectionTable, NewConnection};
 use crate::error::NbdError;
 use crate::export::Export;
-use crate::haggle::Admission;
-use crate::hangup::Hangup;
-use crate::listener::{Arrival, BACKLOG, Listener, SocketFile};
+use crate::handshake::StartDecision;
+use crate::listener::{AcceptOutcome, BACKLOG, Listener, SocketFile};
 use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalLog};
-use crate::roster::{Admitted, Entry, Limits, Roster};
 use crate::shutdown::{Phase, Shutdown as Lifecycle};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
@@ -23,15 +23,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A connection's stack. Units: bytes. Reserved, not committed.
-const STACK: usize = 512 << 10;
+const STACK_SIZE: usize = 512 << 10;
 /// Longest time that a client in the handshake keeps its place while others wait for it.
-const PROTECTED: Duration = Duration::from_secs(1);
+const MAX_EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long clients can still ask, to be refused, when a shutdown has nothing else to wait for.
 const DRAIN_WINDOW: Duration = Duration::from_millis(500);
 /// How long connections have to send what they owe when they are closed, and to end when that was not enough.
-const CLOSE_TIME: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to wait before trying again when the system has no file descriptor or memory for a client.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const ACCEPT_RETRY_DELAY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// An NBD server that listens.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Server {
 struct Shared {
     export: Export,
     counters: Counters,
-    roster: Arc<Roster>,
+    connections: Arc<ConnectionTable>,
     handshake_timeout: Duration,
     send_timeout: Duration,
     idle_timeout: Option<Duration>,
@@ -94,10 +94,10 @@ impl Server {
                     device,
                 },
                 counters: Counters::default(),
-                roster: Arc::new(Roster::new(Limits {
-                    seats: config.max_connections,
-                    handshakes: config.max_handshakes.max(1),
-                    protected: (config.handshake_timeout / 8).min(PROTECTED),
+                connections: Arc::new(ConnectionTable::new(ConnectionLimits {
+                    max_active: config.max_connections,
+                    max_handshakes: config.max_handshakes.max(1),
+                    eviction_grace: (config.handshake_timeout / 8).min(MAX_EVICTION_GRACE),
                 })),
                 handshake_timeout: config.handshake_timeout,
                 send_timeout: config.send_timeout,
@@ -145,18 +145,18 @@ impl Server {
         let served = self.serve();
         let shared = Arc::clone(&self.shared);
         shared.shutdown.drain();
-        shared.roster.close();
+        shared.connections.close();
         // Clients that connected before the file was removed are told as well.
         self.listener.unlink();
-        self.take_in(|| false);
+        self.accept_pending(|| false);
         let (start, grace) = (Instant::now(), self.shutdown_grace);
         drop(self);
-        shared.roster.wait_drained(DRAIN_WINDOW.min(grace), grace);
+        shared.connections.wait_drained(DRAIN_WINDOW.min(grace), grace);
         shared.shutdown.close();
-        if !shared.roster.wait_empty(CLOSE_TIME) {
+        if !shared.connections.wait_empty(CLOSE_TIMEOUT) {
             // What is left takes no replies, or waits for the device.
-            shared.roster.shutdown(Shutdown::Both);
-            shared.roster.wait_empty(grace.saturating_sub(start.elapsed()).max(CLOSE_TIME));
+            shared.connections.shutdown(Shutdown::Both);
+            shared.connections.wait_empty(grace.saturating_sub(start.elapsed()).max(CLOSE_TIMEOUT));
         }
         served
     }
@@ -171,119 +171,127 @@ impl Server {
                     return Err(NbdError::Io { doing: "wait for clients", source: error.into() });
                 }
             }
-            self.take_in(|| self.shared.shutdown.has_reached(Phase::Draining));
+            self.accept_pending(|| self.shared.shutdown.has_reached(Phase::Draining));
         }
         Ok(())
     }
 
     /// Takes in the clients that wait until `is_over`, at most as many as the backlog holds: others may come as fast as these
     /// are taken in.
-    fn take_in(&self, is_over: impl Fn() -> bool) {
+    fn accept_pending(&self, is_over: impl Fn() -> bool) {
         for _ in 0..BACKLOG {
             if is_over() {
                 return;
             }
             match self.listener.accept() {
-                Ok(Arrival::Client(socket))
+                Ok(AcceptOutcome::Client(socket))
                     if socket.prepare(self.shared.send_timeout).is_err() =>
                 {
                     self.shared.refuse(Refusal::NoResources);
                 }
-                Ok(Arrival::Client(socket)) => {
-                    if self.admit(socket).is_none() {
+                Ok(AcceptOutcome::Client(socket)) => {
+                    if self.spawn_connection(socket).is_none() {
                         return;
                     }
                 }
-                Ok(Arrival::TurnedAway(refusal)) => self.shared.refuse(refusal),
-                Ok(Arrival::Nobody) => return,
+                Ok(AcceptOutcome::Refused(refusal)) => self.shared.refuse(refusal),
+                Ok(AcceptOutcome::WouldBlock) => return,
                 // No descriptor or no memory: the client waits in the backlog until there is one.
-                Err(_) => return self.pause(),
+                Err(_) => return self.wait_before_retry(),
             }
         }
     }
 
     /// Gives a client a place in the handshake, and a thread. Returns `None` when there is no place and the server shuts down.
-    fn admit(&self, socket: Socket) -> Option<()> {
-        let Admitted { entry, evicted } = self.shared.roster.admit(socket)?;
+    fn spawn_connection(&self, socket: Socket) -> Option<()> {
+        let NewConnection { guard, evicted } = self.shared.connections.accept(socket)?;
         (0..evicted).for_each(|_| {
-            self.shared
-                .refuse(Refusal::Evicted { handshakes: self.shared.roster.limits().handshakes })
+            self.shared.refuse(Refusal::Evicted {
+                handshakes: self.shared.connections.limits().max_handshakes,
+            })
         });
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK);
-        // No thread to be had: the entry is dropped, which closes the connection.
-        if thread.spawn(move || talk(&shared, entry)).is_err() {
+        let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK_SIZE);
+        // No thread to be had: the guard is dropped, which closes the connection.
+        if thread.spawn(move || connection_main(&shared, guard)).is_err() {
             self.shared.refuse(Refusal::NoResources);
         }
         Some(())
     }
 
-    fn pause(&self) {
+    fn wait_before_retry(&self) {
         let mut fds = [PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN)];
         // Early or late does not matter.
-        let _ = poll(&mut fds, Some(&PAUSE));
+        let _ = poll(&mut fds, Some(&ACCEPT_RETRY_DELAY));
     }
 }
 
 /// One connection's thread.
-fn talk(shared: &Shared, entry: Entry) {
+fn connection_main(shared: &Shared, guard: ConnectionGuard) {
     let counters = &shared.counters;
     let refused = Cell::new(false);
-    let admission = || {
-        if entry.take_seat() {
-            counters.seated();
-            return Admission::Welcome;
+    let accept_start = || {
+        if guard.activate() {
+            counters.connection_started();
+            return StartDecision::Accept;
         }
         // Counted once, however often the client asks.
         if !refused.replace(true) {
-            shared.refuse(Refusal::Full { seats: shared.roster.limits().seats });
+            shared.refuse(Refusal::TooManyConnections {
+                limit: shared.connections.limits().max_active,
+            });
         }
-        Admission::Full
+        StartDecision::Reject
     };
-    let setting = Setting {
+    let context = ConnectionContext {
         export: &shared.export,
         counters,
-        admission: &admission,
+        accept_start: &accept_start,
         handshake_timeout: shared.handshake_timeout,
         idle_timeout: shared.idle_timeout,
     };
-    let peer = Peer::new(&entry, &shared.shutdown, shared.send_timeout);
-    let result = converse(&peer, &peer, setting);
+    let peer = Peer::new(&guard, &shared.shutdown, shared.send_timeout);
+    let result = serve_connection(&peer, &peer, context);
     let is_closing = shared.shutdown.has_reached(Phase::Closing);
     match result {
-        Ok(()) | Err(Hangup::Closed | Hangup::NoSeat) => {}
+        Ok(()) | Err(ConnectionError::Closed | ConnectionError::TooManyConnections) => {}
         Err(_) if is_closing => {}
-        Err(_) => counters.broken(),
+        Err(_) => counters.connection_broken(),
     }
     let is_ours = matches!(
         result,
-        Err(Hangup::Garbage { .. } | Hangup::NoExport | Hangup::NoSeat | Hangup::LateFailure)
+        Err(ConnectionError::ProtocolViolation { .. }
+            | ConnectionError::UnknownExport
+            | ConnectionError::TooManyConnections
+            | ConnectionError::FailedMidReply)
     );
     if is_closing || is_ours {
         peer.linger();
     }
     // Only now may a shutdown return.
-    drop(entry);
+    drop(guard);
 }
 
 impl Handle {
     /// Ends the server: [`Server::run`] finishes the requests that have come and returns. May be called more than once.
     pub fn shutdown(&self) {
         self.shared.shutdown.drain();
-        self.shared.roster.close();
+        self.shared.connections.close();
     }
 
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let roster = &self.shared.roster;
-        self.shared.counters.snapshot_with(roster.seated() as u64, roster.handshakes() as u64)
+        let connections = &self.shared.connections;
+        self.shared
+            .counters
+            .snapshot_with(connections.active() as u64, connections.handshakes() as u64)
     }
 }
 
 impl Shared {
     fn refuse(&self, refusal: Refusal) {
-        self.counters.refused();
+        self.counters.connection_refused();
         if let Some(log) = self.refusals.get() {
             log.note(refusal);
         }
@@ -294,7 +302,7 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
             .field("export", &self.export.name)
-            .field("roster", &self.roster)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

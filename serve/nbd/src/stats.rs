@@ -3,17 +3,17 @@
 //! A connection counts in plain integers of its own and adds them to the shared atomics once a batch, so counting costs no
 //! shared cache line per request.
 
-use crate::channel::{INBOX_ROOM, OUTBOX_ROOM};
-use crate::reply_memory::ReplyMemory;
-use crate::wire::failure::Errno;
+use crate::channel::{READ_BUFFER_LEN, WRITE_BUFFER_LEN};
+use crate::reply_buffers::ReplyBufferPool;
 use crate::wire::request::cmd;
+use crate::wire::request_error::Errno;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Known commands, and one place for all others.
 const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;
 
 /// The buffers of one connection. Units: bytes.
-const CONNECTION_BUFFERS: u64 = (INBOX_ROOM + OUTBOX_ROOM) as u64;
+const CONNECTION_BUFFERS: u64 = (READ_BUFFER_LEN + WRITE_BUFFER_LEN) as u64;
 
 /// Requests by command, whether they succeeded or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Requests {
     pub unknown: u64,
 }
 
-/// Error replies by number, and conversations that ended badly.
+/// Error replies by number, and connections that ended badly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
     /// `EPERM`: a change to a read-only device.
@@ -56,19 +56,19 @@ pub struct Errors {
     /// `ESHUTDOWN`: the request came during a shutdown.
     pub shutting_down: u64,
     /// Conversations that ended in the middle of a message, in garbage, or too slowly.
-    pub broken_conversations: u64,
+    pub broken_connections: u64,
 }
 
 /// A snapshot of the counters. They are read one by one, so a snapshot taken under load may be torn by a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that have a seat now.
+    /// Connections that are active now.
     pub connections_current: u64,
     /// Connections in the handshake now.
     pub handshakes_current: u64,
-    /// Connections that ever had a seat.
+    /// Connections that were ever active.
     pub connections_total: u64,
-    /// Connections turned away: no seat, no place in the handshake, or a peer of another user.
+    /// Connections turned away: too many connections, no place in the handshake, or a peer of another user.
     pub connections_refused: u64,
     /// Requests by command.
     pub requests: Requests,
@@ -85,7 +85,7 @@ pub struct Stats {
 
 /// One connection's counts since it last added them.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LocalCounters {
     requests: [u64; COMMANDS],
     errors: [u64; Errno::ALL.len()],
     /// Units: bytes.
@@ -94,7 +94,7 @@ pub(crate) struct Tally {
     pub bytes_written: u64,
 }
 
-impl Tally {
+impl LocalCounters {
     /// One more request of this command number.
     pub fn request(&mut self, kind: u16) {
         self.requests[usize::from(kind).min(COMMANDS - 1)] += 1;
@@ -117,13 +117,13 @@ pub struct Counters {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// Shared by the connections that are counted here.
-    pub(crate) reply_memory: ReplyMemory,
+    pub(crate) reply_buffers: ReplyBufferPool,
 }
 
 impl Counters {
     /// Adds a connection's counts and clears them.
-    pub(crate) fn absorb(&self, tally: &mut Tally) {
-        let Tally { requests, errors, bytes_read, bytes_written } = std::mem::take(tally);
+    pub(crate) fn merge(&self, local: &mut LocalCounters) {
+        let LocalCounters { requests, errors, bytes_read, bytes_written } = std::mem::take(local);
         for (counter, count) in
             self.requests.iter().zip(requests).chain(self.errors.iter().zip(errors))
         {
@@ -133,36 +133,36 @@ impl Counters {
         add(&self.bytes_written, bytes_written);
     }
 
-    /// One more connection got a seat.
-    pub(crate) fn seated(&self) {
+    /// Counts a connection that became active.
+    pub(crate) fn connection_started(&self) {
         add(&self.connections_total, 1);
     }
 
     /// One more connection was turned away.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn connection_refused(&self) {
         add(&self.connections_refused, 1);
     }
 
-    /// One more conversation ended badly.
-    pub(crate) fn broken(&self) {
+    /// One more connection ended badly.
+    pub(crate) fn connection_broken(&self) {
         add(&self.broken, 1);
     }
 
-    /// Everything counted so far, without the connections there are now: the roster knows these.
+    /// Everything counted so far, without the connections there are now: the connection table knows these.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
         self.snapshot_with(0, 0)
     }
 
     /// Returns everything counted so far, and what these connections mean for it.
-    pub(crate) fn snapshot_with(&self, seated: u64, handshakes: u64) -> Stats {
+    pub(crate) fn snapshot_with(&self, active: u64, handshakes: u64) -> Stats {
         let request = |kind: u16| load(&self.requests[usize::from(kind)]);
         let error = |errno: Errno| load(&self.errors[errno.index()]);
         Stats {
-            connections_current: seated,
+            connections_current: active,
             handshakes_current: handshakes,
-            buffer_bytes: (seated + handshakes) * CONNECTION_BUFFERS
-                + self.reply_memory.allocated(),
+            buffer_bytes: (active + handshakes) * CONNECTION_BUFFERS
+                + self.reply_buffers.allocated(),
             connections_total: load(&self.connections_total),
             connections_refused: load(&self.connections_refused),
             requests: Requests {
@@ -184,7 +184,7 @@ impl Counters {
                 overflow: error(Errno::Overflow),
                 not_supported: error(Errno::NotSup),
                 shutting_down: error(Errno::Shutdown),
-                broken_conversations: load(&self.broken),
+                broken_connections: load(&self.broken),
             },
             bytes_read: load(&self.bytes_read),
             bytes_written: load(&self.bytes_written),

@@ -3,20 +3,20 @@
 //! Run to completion: the thread that received a request does its codec work and answers it. A hand-over to another thread
 //! costs more than a page read.
 
-mod answer;
 mod change;
 mod read;
+mod reply;
 mod status;
 mod write;
 
 use crate::channel::{Channel, Inbound};
-use crate::export::{Export, Terms};
-use crate::hangup::Hangup;
-use crate::reply_memory::ReplyMemory;
-use crate::stats::{Counters, Tally};
-use crate::wire::failure::Failure;
+use crate::connection_error::ConnectionError;
+use crate::export::{Export, Negotiated};
+use crate::reply_buffers::ReplyBufferPool;
+use crate::stats::{Counters, LocalCounters};
 use crate::wire::reply::ReplyTo;
-use crate::wire::request::{Command, Durability, Header, Rules, cmd};
+use crate::wire::request::{Command, Durability, Header, RequestLimits, cmd};
+use crate::wire::request_error::RequestError;
 use block::{BlockDevice, Run};
 use std::io::Write;
 
@@ -25,12 +25,12 @@ const PIECE: u64 = 128 << 10;
 /// Pieces end at multiples of this, so that no page is cut twice. Units: bytes.
 const PAGE: u64 = 4096;
 /// Runs looked at together.
-const RUNS: usize = 64;
+const MAX_RUNS: usize = 64;
 
-/// What became of a step of a request. The outer error ends the conversation, the inner one is answered.
-type Attempt = Result<Result<(), Failure>, Hangup>;
+/// What became of a step of a request. The outer error ends the connection, the inner one is answered.
+type RequestResult = Result<Result<(), RequestError>, ConnectionError>;
 
-/// Whether the conversation goes on.
+/// Whether the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Continue,
@@ -40,53 +40,55 @@ enum Flow {
 /// Executes requests until the client leaves.
 ///
 /// # Errors
-/// [`Hangup`].
+/// [`ConnectionError`].
 pub(crate) fn transmit<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
-    terms: Terms,
+    negotiated: Negotiated,
     counters: &Counters,
-) -> Result<(), Hangup> {
-    let mut line = Line {
+) -> Result<(), ConnectionError> {
+    let mut transmission = Transmission {
         channel,
         device: &*export.device,
-        rules: export.rules(terms),
-        reply_memory: &counters.reply_memory,
-        tally: Tally::default(),
-        runs: Vec::with_capacity(RUNS),
+        limits: export.request_limits(negotiated),
+        reply_buffers: &counters.reply_buffers,
+        local_counters: LocalCounters::default(),
+        runs: Vec::with_capacity(MAX_RUNS),
     };
-    let result = line.serve(counters);
-    counters.absorb(&mut line.tally);
+    let result = transmission.serve(counters);
+    counters.merge(&mut transmission.local_counters);
     result
 }
 
 /// A connection in its transmission phase.
-struct Line<'a, R, W> {
+struct Transmission<'a, R, W> {
     channel: &'a mut Channel<R, W>,
     device: &'a dyn BlockDevice,
-    rules: Rules,
-    reply_memory: &'a ReplyMemory,
-    tally: Tally,
+    limits: RequestLimits,
+    reply_buffers: &'a ReplyBufferPool,
+    local_counters: LocalCounters,
     runs: Vec<Run>,
 }
 
-impl<R: Inbound, W: Write> Line<'_, R, W> {
-    fn serve(&mut self, counters: &Counters) -> Result<(), Hangup> {
-        let headers = self.rules.headers;
+impl<R: Inbound, W: Write> Transmission<'_, R, W> {
+    fn serve(&mut self, counters: &Counters) -> Result<(), ConnectionError> {
+        let headers = self.limits.headers;
         loop {
             if self.channel.received().len() < headers.request_len() {
-                counters.absorb(&mut self.tally);
+                counters.merge(&mut self.local_counters);
             }
             match self.channel.await_message(headers.request_len()) {
-                Err(Hangup::Closed) => return Ok(()),
+                Err(ConnectionError::Closed) => return Ok(()),
                 result => result?,
             }
             let header = Header::parse(self.channel.received(), headers)
-                .map_err(|_| Hangup::Garbage { what: "request magic" })?;
-            if header.is_endless(headers) {
-                return Err(Hangup::Garbage { what: "payload longer than allowed" });
+                .map_err(|_| ConnectionError::ProtocolViolation { what: "request magic" })?;
+            if header.exceeds_payload_limit(headers) {
+                return Err(ConnectionError::ProtocolViolation {
+                    what: "payload longer than allowed",
+                });
             }
-            self.tally.request(header.kind);
+            self.local_counters.request(header.kind);
             if self.execute(&header)? == Flow::Stop {
                 return self.channel.flush();
             }
@@ -94,14 +96,14 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Executes and answers the request whose header stands first in the channel.
-    fn execute(&mut self, header: &Header) -> Result<Flow, Hangup> {
-        let headers = self.rules.headers;
+    fn execute(&mut self, header: &Header) -> Result<Flow, ConnectionError> {
+        let headers = self.limits.headers;
         let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
         let done = match self.command(header) {
             Ok(Command::Write { span, durability }) => self.write(span, durability)?,
-            Ok(Command::Read { span, shape }) => {
+            Ok(Command::Read { span, reply_kind }) => {
                 self.channel.consume(headers.request_len());
-                self.read(to, span, shape)?;
+                self.read(to, span, reply_kind)?;
                 return Ok(Flow::Continue);
             }
             Ok(Command::BlockStatus { span, extents }) => {
@@ -125,14 +127,14 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// What the request means. During a shutdown only those that had come before are done.
-    fn command(&self, header: &Header) -> Result<Command, Failure> {
+    fn command(&self, header: &Header) -> Result<Command, RequestError> {
         if header.kind != cmd::DISC && self.channel.is_after_shutdown() {
-            return Err(Failure::ShuttingDown);
+            return Err(RequestError::ShuttingDown);
         }
-        header.command(&self.rules)
+        header.command(&self.limits)
     }
 
-    fn settle(&self, durability: Durability) -> Result<(), Failure> {
+    fn apply_fua(&self, durability: Durability) -> Result<(), RequestError> {
         match durability {
             Durability::Done => Ok(()),
             Durability::Durable => Ok(self.device.flush()?),
@@ -145,9 +147,9 @@ fn piece_end(offset: u64, end: u64) -> u64 {
     piece_end_of(PIECE, PAGE, offset, end)
 }
 
-/// Returns where a piece of at most `most` bytes ends: at a multiple of `step` where it can.
-fn piece_end_of(most: u64, step: u64, offset: u64, end: u64) -> u64 {
-    match offset.checked_add(most) {
+/// Returns where a piece of at most `max` bytes ends: at a multiple of `step` where it can.
+fn piece_end_of(max: u64, step: u64, offset: u64, end: u64) -> u64 {
+    match offset.checked_add(max) {
         Some(far) if far < end => far & !(step - 1),
         _ => end,
     }

@@ -10,15 +10,15 @@ pub fn unix(path: &Path, export: &str) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     format!(
         "nbd+unix:///{}?socket={}",
-        quoted(export.as_bytes()),
-        quoted(path.as_os_str().as_encoded_bytes())
+        percent_encoded(export.as_bytes()),
+        percent_encoded(path.as_os_str().as_encoded_bytes())
     )
 }
 
 /// Returns `nbd://host:port/export`. Where the server listens on all addresses, the host is the one other machines most likely reach.
 pub fn tcp(address: SocketAddr, export: &str) -> String {
     let (host, port) = (host(reachable(address)), address.port());
-    match quoted(export.as_bytes()) {
+    match percent_encoded(export.as_bytes()) {
         name if name.is_empty() => format!("nbd://{host}:{port}"),
         name => format!("nbd://{host}:{port}/{name}"),
     }
@@ -58,7 +58,7 @@ fn source(target: IpAddr) -> Option<IpAddr> {
 }
 
 /// Percent-encodes what has a meaning in a URI.
-fn quoted(bytes: &[u8]) -> String {
+fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_relative_path_becomes_absolute() {
         let here = std::env::current_dir().expect("a folder");
-        let socket = quoted(here.join("disk.sock").as_os_str().as_encoded_bytes());
+        let socket = percent_encoded(here.join("disk.sock").as_os_str().as_encoded_bytes());
         assert_eq!(unix(Path::new("disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
         assert_eq!(unix(Path::new("./disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
     }

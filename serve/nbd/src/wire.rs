@@ -3,11 +3,11 @@
 //! Nothing here reads a socket or touches a device, so all of it can be tested and fuzzed with plain byte strings.
 //! Names follow the protocol text (`doc/proto.md` of the NBD project) without their `NBD_` prefix. All integers are big-endian.
 
-pub mod failure;
 pub mod fields;
 pub mod option;
 pub mod reply;
 pub mod request;
+pub mod request_error;
 
 /// What the server says first.
 pub const INIT_MAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");

@@ -37,7 +37,7 @@ fn garbage_instead_of_a_handshake_ends_that_connection_only() {
         let _ = client.stream.write_all(&garbage);
     }
     still_serves(&served);
-    eventually("giving up on garbage", || served.handle.stats().errors.broken_conversations == 32);
+    eventually("giving up on garbage", || served.handle.stats().errors.broken_connections == 32);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_short_write_whose_client_vanishes_is_not_done() {
     client.send(&head(0, 1, 1, 0, 65536));
     client.send(&[7; 65535]);
     drop(client);
-    eventually("noticing", || served.handle.stats().errors.broken_conversations == 1);
+    eventually("noticing", || served.handle.stats().errors.broken_connections == 1);
     assert!(disk.content().iter().all(|&byte| byte == 0));
     still_serves(&served);
 }
@@ -97,7 +97,7 @@ fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
     client.send(&head(0, 1, 1, 0, 4 << 20));
     client.send(&vec![7; (2 << 20) + 77]);
     drop(client);
-    eventually("noticing", || served.handle.stats().errors.broken_conversations == 1);
+    eventually("noticing", || served.handle.stats().errors.broken_connections == 1);
     let content = disk.content();
     let written = content.iter().take_while(|&&byte| byte == 7).count();
     assert_eq!(written % 4096, 0);
@@ -111,9 +111,9 @@ fn promised_gigabytes_cost_nothing() {
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, u32::MAX));
     client.send(&[1; 100_000]);
-    let mut haggler = Client::greet(served.path(), 3);
-    haggler.send(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff");
-    haggler.send(&[1; 100_000]);
+    let mut negotiating = Client::greet(served.path(), 3);
+    negotiating.send(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff");
+    negotiating.send(&[1; 100_000]);
     still_serves(&served);
 }
 
@@ -130,7 +130,7 @@ fn a_client_that_never_reads_its_replies_stops_only_itself() {
 }
 
 #[test]
-fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
+fn a_handshake_byte_by_byte_times_out() {
     let config =
         ServerConfig { handshake_timeout: Duration::from_millis(400), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
@@ -157,7 +157,7 @@ fn a_client_that_haggles_byte_by_byte_runs_out_of_time() {
 }
 
 #[test]
-fn an_idle_client_keeps_its_seat_after_the_handshake() {
+fn an_idle_client_stays_after_the_handshake() {
     let config =
         ServerConfig { handshake_timeout: Duration::from_millis(100), ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
@@ -192,7 +192,7 @@ fn a_thousand_clients_are_served_at_the_same_time() {
 }
 
 #[test]
-fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
+fn a_client_over_the_limit_may_ask_again() {
     let config = ServerConfig { max_connections: 2, ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let first = Client::simple(served.path());
@@ -206,7 +206,7 @@ fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
     assert!(old.is_closed());
     assert_eq!(served.handle.stats().connections_refused, 2);
     drop(first);
-    eventually("a free seat", || served.handle.stats().connections_current == 1);
+    eventually("a free connection", || served.handle.stats().connections_current == 1);
     Client::simple(served.path());
 }
 
@@ -214,18 +214,18 @@ fn the_client_after_the_last_seat_is_told_so_and_the_next_gets_a_free_one() {
 fn every_client_over_the_limit_is_told_so() {
     let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
-    let mut seated = Client::simple(served.path());
+    let mut active = Client::simple(served.path());
     let mut crowd: Vec<Client> = (0..100).map(|_| Client::greet(served.path(), 3)).collect();
     for client in &mut crowd {
         let replies = client.ask(7, &[0; 6]);
         assert_eq!(replies, [((1 << 31) + 2, b"too many connections: try again later".to_vec())]);
     }
     assert_eq!(served.handle.stats().connections_refused, 100);
-    seated.request(0, 5, 1, 0, 1);
-    assert_eq!(seated.errno(1), 0);
+    active.request(0, 5, 1, 0, 1);
+    assert_eq!(active.errno(1), 0);
     // One of them may have the seat when it is free.
-    drop(seated);
-    eventually("a free seat", || served.handle.stats().connections_current == 0);
+    drop(active);
+    eventually("a free connection", || served.handle.stats().connections_current == 0);
     assert_eq!(crowd[99].ask(7, &[0; 6]).last().unwrap().0, 1);
 }
 

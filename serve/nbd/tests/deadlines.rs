@@ -4,7 +4,9 @@
 
 mod support;
 
-use nbd::{Admission, Counters, Export, Inbound, ServerConfig, Setting, converse};
+use nbd::{
+    ConnectionContext, Counters, Export, Inbound, ServerConfig, StartDecision, serve_connection,
+};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -81,15 +83,16 @@ impl Write for &mut Longest {
 fn answers_to_options_never_collect() {
     let name = "x".repeat(4000);
     let export = Export { name, description: String::new(), device: Arc::new(Disk::new(MIB)) };
-    let setting = Setting {
+    let context = ConnectionContext {
         export: &export,
         counters: &Counters::default(),
-        admission: &|| Admission::Welcome,
+        accept_start: &|| StartDecision::Accept,
         handshake_timeout: Duration::from_secs(60),
         idle_timeout: None,
     };
     let mut longest = Longest::default();
-    let _ = converse(Flood(b"IHAVEOPT\0\0\0\x03\0\0\0\0".to_vec(), 0), &mut longest, setting);
+    let _ =
+        serve_connection(Flood(b"IHAVEOPT\0\0\0\x03\0\0\0\0".to_vec(), 0), &mut longest, context);
     assert!((4000..16 << 10).contains(&longest.0), "{} bytes at once", longest.0);
 }
 
@@ -124,7 +127,7 @@ fn a_client_that_takes_no_replies_is_cut_off() {
     let served = Served::with(Arc::new(Disk::new(4 * MIB)), short());
     let _deaf = ask_for_much(&served);
     gone(&served, || ());
-    assert_eq!(served.handle.stats().errors.broken_conversations, 1);
+    assert_eq!(served.handle.stats().errors.broken_connections, 1);
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn lengths_past_the_end_are_refused() {
     assert_eq!(client.errno(7), 0);
     client.request_extended(0, DISC, 8, 0, 0);
     assert!(client.is_closed());
-    assert_eq!(served.handle.stats().errors.broken_conversations, 0);
+    assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn libnbd_trims_zeroes_and_maps_gigabytes_at_once() {
     let served = Served::unix(Arc::new(support::disk::Sparse::new(6 << 30)));
     let said = run(&served, EXTENDED);
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    assert_eq!(served.handle.stats().errors.broken_conversations, 0);
+    assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }
 
 /// The same client without extended headers, and without structured replies.
@@ -109,5 +109,5 @@ fn libnbd_falls_back_to_what_it_is_told_to() {
             String::from_utf8_lossy(&said.stderr)
         );
     }
-    assert_eq!(served.handle.stats().errors.broken_conversations, 0);
+    assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }

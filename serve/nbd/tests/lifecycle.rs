@@ -122,12 +122,12 @@ fn a_write_half_sent_at_shutdown_does_not_hold_the_server() {
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 4096));
     client.send(&[7; 100]);
-    let mut haggler = Client::greet(served.path(), 3);
-    haggler.send(b"IHAVE");
+    let mut negotiating = Client::greet(served.path(), 3);
+    negotiating.send(b"IHAVE");
     let start = Instant::now();
     served.stop();
     assert!(start.elapsed() < Duration::from_secs(2));
-    assert!(client.is_closed() && haggler.is_closed());
+    assert!(client.is_closed() && negotiating.is_closed());
 }
 
 #[test]
@@ -239,13 +239,13 @@ fn members_of_the_group_may_connect() {
 }
 
 #[test]
-fn a_client_without_a_seat_is_logged() {
+fn a_client_over_the_limit_is_logged() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let written = Arc::clone(&lines);
     let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
     let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
     let served = Served::logging(Arc::new(Disk::new(MIB)), config, log);
-    let _seated = Client::simple(served.path());
+    let _active = Client::simple(served.path());
     assert_eq!(Client::greet(served.path(), 3).ask(7, &[0; 6]).last().unwrap().0, (1 << 31) + 2);
     assert_eq!(*lines.lock().unwrap(), ["refused a client: all 1 connections are taken"]);
 }

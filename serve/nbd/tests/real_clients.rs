@@ -299,5 +299,5 @@ fn nbdsh_speaks_odd_sequences() {
     let said = attempt("nbdsh", &["--base-allocation", "-u", &served.uri, "-c", ODD_SEQUENCES]);
     let complaint = String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success(), "{complaint}");
-    assert_eq!(served.handle.stats().errors.broken_conversations, 0);
+    assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }

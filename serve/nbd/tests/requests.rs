@@ -406,7 +406,7 @@ fn the_counters_tell_what_happened() {
     assert_eq!((requests.disconnect, requests.unknown), (1, 1));
     assert_eq!((stats.bytes_read, stats.bytes_written), (8192, 4096));
     assert_eq!(
-        (stats.connections_total, stats.errors.invalid, stats.errors.broken_conversations),
+        (stats.connections_total, stats.errors.invalid, stats.errors.broken_connections),
         (1, 2, 0)
     );
 }

@@ -109,10 +109,10 @@ fn load(
         push(&mut out, cookie, &mut seed);
     }
     stream.write_all(&out).unwrap();
-    let mut inbox = vec![0; 1 << 20];
+    let mut read_buffer = vec![0; 1 << 20];
     let (mut end, mut count, mut flying) = (0, 0, depth);
     while flying > 0 {
-        let came = stream.read(&mut inbox[end..]).unwrap();
+        let came = stream.read(&mut read_buffer[end..]).unwrap();
         assert!(came > 0, "the server closed");
         end += came;
         out.clear();
@@ -120,10 +120,10 @@ fn load(
         let stopping = stop.load(Ordering::Relaxed);
         let mut at = 0;
         while end - at >= reply_len {
-            let cookie = u64::from_be_bytes(inbox[at + COOKIE_AT..][..8].try_into().unwrap());
+            let cookie = u64::from_be_bytes(read_buffer[at + COOKIE_AT..][..8].try_into().unwrap());
             assert!(cookie < depth);
             if !structured {
-                assert_eq!(word(&inbox[at + 4..]), 0);
+                assert_eq!(word(&read_buffer[at + 4..]), 0);
             }
             at += reply_len;
             count += 1;
@@ -135,7 +135,7 @@ fn load(
                 push(&mut out, cookie, &mut seed);
             }
         }
-        inbox.copy_within(at..end, 0);
+        read_buffer.copy_within(at..end, 0);
         end -= at;
         stream.write_all(&out).unwrap();
     }

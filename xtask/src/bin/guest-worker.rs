@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const PAGE: usize = 4096;
 /// Largest file, in pages.
-const LARGEST: u64 = 1024;
+const MAX_FILE_PAGES: u64 = 1024;
 
 type Outcome = Result<(), String>;
 
@@ -80,12 +80,13 @@ struct Written {
 
 /// Writes, changes, verifies and deletes files for so many rounds; `mib` is how much is there at most.
 fn files(folder: &Path, rounds: u64, mib: u64) -> Outcome {
-    let most = (mib << 20) / PAGE as u64;
+    let max_pages = (mib << 20) / PAGE as u64;
     let (mut live, mut next, mut verified): (Vec<Written>, u64, u64) = (Vec::new(), 0, 0);
     for round in 1..=rounds {
         let mut there: u64 = live.iter().map(|file| file.pages.len() as u64).sum();
-        while there < most {
-            let file = create(folder, next, (mix(next) % LARGEST + 1).min(most - there))?;
+        while there < max_pages {
+            let file =
+                create(folder, next, (mix(next) % MAX_FILE_PAGES + 1).min(max_pages - there))?;
             there += file.pages.len() as u64;
             next += 1;
             live.push(file);
@@ -174,7 +175,7 @@ fn sync(folder: &Path) -> Outcome {
 
 /// A page of a file has a name of its own.
 fn name(file: u64, page: u64) -> u64 {
-    file * LARGEST + page
+    file * MAX_FILE_PAGES + page
 }
 
 /// Fills a page. A third of it is random; one page of sixteen is a single repeated word.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Where the table stands.
-const LAW: &str = "ARCHITECTURE.md";
+const LAYER_DOCUMENT: &str = "ARCHITECTURE.md";
 /// How the header of the table begins.
 const HEADER: [&str; 3] = ["folder", "crate (package)", "may depend on"];
 /// The package every crate's tests may use.
@@ -21,7 +21,7 @@ const TESTKIT: &str = "memzip-testkit";
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let text = &sources
         .iter()
-        .find(|source| source.path.as_os_str() == LAW)
+        .find(|source| source.path.as_os_str() == LAYER_DOCUMENT)
         .context("ARCHITECTURE.md is missing")?
         .text;
     let packages: Vec<Package> = Metadata::of_everything()?
@@ -29,18 +29,18 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
         .into_iter()
         .filter(|package| package.source.is_none())
         .collect();
-    let law = Law::read(text, &packages)?;
-    Ok(packages.iter().flat_map(|package| law.findings(package)).collect())
+    let table = LayerTable::read(text, &packages)?;
+    Ok(packages.iter().flat_map(|package| table.findings(package)).collect())
 }
 
 /// For each package of the table, the packages of ours it may depend on.
-struct Law {
+struct LayerTable {
     allowed: BTreeMap<String, BTreeSet<String>>,
     /// The layer, which is the top folder, of each package.
     layers: BTreeMap<String, PathBuf>,
 }
 
-impl Law {
+impl LayerTable {
     fn read(text: &str, packages: &[Package]) -> Result<Self> {
         let mut rows =
             markdown::rows(text).into_iter().skip_while(|(_, cells)| !cells.starts_with(&HEADER));
@@ -65,14 +65,14 @@ impl Law {
             .iter()
             .filter_map(|package| Some((package.name.clone(), layer(package)?)))
             .collect();
-        Ok(Law { allowed, layers })
+        Ok(LayerTable { allowed, layers })
     }
 
     fn findings(&self, package: &Package) -> Vec<Finding> {
         let Some(allowed) = self.allowed.get(&package.name) else {
             return vec![Finding::about(
                 &package.name,
-                format!("has no row in the table of crates in {LAW}"),
+                format!("has no row in the table of crates in {LAYER_DOCUMENT}"),
             )];
         };
         let ours = package
@@ -85,8 +85,9 @@ impl Law {
                 && (dependency.name == TESTKIT || neighbours);
             !for_tests && dependency.name != package.name && !allowed.contains(&dependency.name)
         });
-        let describe =
-            |name: &str| format!("must not depend on {name}: the layers in {LAW} do not allow it");
+        let describe = |name: &str| {
+            format!("must not depend on {name}: the layers in {LAYER_DOCUMENT} do not allow it")
+        };
         refused
             .map(|dependency| Finding::about(&package.name, describe(&dependency.name)))
             .collect()
@@ -103,7 +104,7 @@ fn granted(cell: &str, packages: &[Package]) -> Result<BTreeSet<String>> {
         let found: Vec<String> =
             in_folder.chain(by_name).map(|package| package.name.clone()).collect();
         if found.is_empty() {
-            bail!("{LAW}: \"{word}\" is neither a layer nor a crate");
+            bail!("{LAYER_DOCUMENT}: \"{word}\" is neither a layer nor a crate");
         }
         granted.extend(found);
     }
@@ -154,10 +155,10 @@ mod tests {
 ";
 
     fn findings(packages: &[Package]) -> Vec<String> {
-        let law = Law::read(TABLE, packages).expect("the table is well formed");
+        let table = LayerTable::read(TABLE, packages).expect("the table is well formed");
         packages
             .iter()
-            .flat_map(|package| law.findings(package))
+            .flat_map(|package| table.findings(package))
             .map(|finding| finding.place)
             .collect()
     }

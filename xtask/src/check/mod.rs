@@ -22,7 +22,7 @@ use anyhow::{Result, bail};
 /// Options of `cargo xtask check`.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// Only the rules of the house: no format, clippy or docs, and no build
+    /// Only the rules of the workspace: no format, clippy or docs, and no build
     #[arg(long)]
     rules: bool,
 }

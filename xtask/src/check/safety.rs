@@ -5,9 +5,9 @@ use crate::tree::Source;
 use std::collections::BTreeSet;
 
 /// An argument without the name of an invariant has at least so many words.
-const WORDS: usize = 6;
+const MIN_WORDS: usize = 6;
 /// What people write instead of a proof.
-const RITUAL: [&str; 6] = [
+const EMPTY_PHRASES: [&str; 6] = [
     "trivially safe",
     "this is safe",
     "obviously safe",
@@ -18,7 +18,7 @@ const RITUAL: [&str; 6] = [
 /// How the name of an invariant begins.
 const NAME: &str = "INV-";
 /// How such a comment begins; in two pieces, or clippy would take this line for one.
-const MARK: &str = concat!("// SAFE", "TY:");
+const SAFETY_MARK: &str = concat!("// SAFE", "TY:");
 
 /// Looks at every SAFETY comment, and whether each invariant it cites is stated in a doc comment somewhere.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
@@ -46,12 +46,12 @@ fn check_one(source: &Source, stated: &BTreeSet<&str>) -> Vec<Finding> {
 
 fn problem(proof: &str) -> Option<String> {
     let lower = proof.to_lowercase();
-    if let Some(ritual) = RITUAL.iter().find(|ritual| lower.contains(*ritual)) {
-        return Some(format!("\"{ritual}\" is not a proof"));
+    if let Some(phrase) = EMPTY_PHRASES.iter().find(|phrase| lower.contains(*phrase)) {
+        return Some(format!("\"{phrase}\" is not a proof"));
     }
     let cites = proof.contains(NAME);
     let words = proof.split_whitespace().count();
-    (!cites && words < WORDS)
+    (!cites && words < MIN_WORDS)
         .then(|| format!("SAFETY with {words} words and no invariant; say why it holds"))
 }
 
@@ -60,7 +60,7 @@ fn proofs(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, line)) = lines.next() {
-        let Some((before, first)) = line.split_once(MARK) else { continue };
+        let Some((before, first)) = line.split_once(SAFETY_MARK) else { continue };
         if before.contains('"') {
             continue;
         }

@@ -4,9 +4,9 @@ use super::Finding;
 use crate::tree::Source;
 
 /// Beyond this a file is worth a look.
-const LONG: usize = 400;
+const NOTED_LINES: usize = 400;
 /// Beyond this it has to be split.
-const TOO_LONG: usize = 700;
+const MAX_LINES: usize = 700;
 
 /// No Rust file is longer than 700 lines; from 400 on it is named.
 pub fn length(sources: &[Source]) -> Vec<Finding> {
@@ -14,12 +14,12 @@ pub fn length(sources: &[Source]) -> Vec<Finding> {
     let lengths = rust.map(|source| (source, source.text.lines().count()));
     let mut findings = Vec::new();
     for (source, lines) in lengths {
-        if lines > TOO_LONG {
+        if lines > MAX_LINES {
             findings.push(Finding::about(
                 source.path.display().to_string(),
-                format!("{lines} lines; {TOO_LONG} is the most"),
+                format!("{lines} lines; {MAX_LINES} is the most"),
             ));
-        } else if lines > LONG {
+        } else if lines > NOTED_LINES {
             println!("note: {} has {lines} lines; does it hold two things?", source.path.display());
         }
     }

@@ -31,7 +31,7 @@ impl Apt {
             ));
         }
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let origins = origins(&told(Command::new("apt-get").args([
+        let origins = origins(&output_of(Command::new("apt-get").args([
             "indextargets",
             "--format",
             "$(REPO_URI) $(RELEASE) $(ORIGIN)",
@@ -60,13 +60,13 @@ impl Apt {
     }
 
     /// The one package that a metapackage stands for, of backports if they have it.
-    pub fn behind(&self, metapackage: &str) -> Result<String> {
+    pub fn resolve_metapackage(&self, metapackage: &str) -> Result<String> {
         let mut command = self.command("apt-cache");
         if let Some(backports) = &self.backports {
             command.args(["-t", backports]);
         }
         command.args(["--important", "depends", metapackage]);
-        let found = dependency(&told(&mut command)?);
+        let found = dependency(&output_of(&mut command)?);
         Ok(found.ok_or_else(|| Missing(format!("apt has no {metapackage} for this machine")))?)
     }
 
@@ -115,7 +115,7 @@ impl Apt {
     }
 }
 
-fn told(command: &mut Command) -> Result<String> {
+fn output_of(command: &mut Command) -> Result<String> {
     let output =
         command.output().with_context(|| format!("cannot start `{}`", shell::line(command)))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -7,22 +7,22 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Where files are taken from, and how much at most: programs, libraries and documents, as on a machine in use. The last takes what is left.
-const PLACES: [(&str, u64); 4] = [
+const SOURCE_FOLDERS: [(&str, u64); 4] = [
     ("/usr/bin", 256 << 20),
     ("/usr/share", 256 << 20),
     ("/usr/lib", 512 << 20),
     ("/usr", u64::MAX),
 ];
 /// No single file is more of it than this.
-const FILE_MOST: u64 = 32 << 20;
+const MAX_FILE_LEN: u64 = 32 << 20;
 
 /// Writes a disk of `size` bytes.
 pub fn write(path: &Path, size: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     let mut disk = BufWriter::with_capacity(1 << 20, file);
     let mut left = size;
-    for (place, most) in PLACES {
-        let taken = copy_tree(Path::new(place), &mut disk, most.min(left))?;
+    for (place, max) in SOURCE_FOLDERS {
+        let taken = copy_tree(Path::new(place), &mut disk, max.min(left))?;
         left -= taken;
     }
     disk.flush().with_context(|| format!("cannot write {}", path.display()))?;
@@ -36,28 +36,28 @@ pub fn write(path: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// Appends files below a folder, in the order of their names, until `most` bytes are there. Returns how many.
-fn copy_tree(folder: &Path, disk: &mut impl Write, most: u64) -> Result<u64> {
+/// Appends files below a folder, in the order of their names, until `max` bytes are there. Returns how many.
+fn copy_tree(folder: &Path, disk: &mut impl Write, max: u64) -> Result<u64> {
     let mut taken = 0;
     for path in sorted(folder) {
-        if taken == most {
+        if taken == max {
             break;
         }
         // Links would count a file twice.
         let Ok(kind) = std::fs::symlink_metadata(&path) else { continue };
         if kind.is_dir() {
-            taken += copy_tree(&path, disk, most - taken)?;
+            taken += copy_tree(&path, disk, max - taken)?;
         } else if kind.is_file() {
-            taken += copy_file(&path, disk, (most - taken).min(FILE_MOST))?;
+            taken += copy_file(&path, disk, (max - taken).min(MAX_FILE_LEN))?;
         }
     }
     Ok(taken)
 }
 
 /// Appends the start of a file. What cannot be read is left out.
-fn copy_file(path: &Path, disk: &mut impl Write, most: u64) -> Result<u64> {
+fn copy_file(path: &Path, disk: &mut impl Write, max: u64) -> Result<u64> {
     let Ok(file) = File::open(path) else { return Ok(0) };
-    std::io::copy(&mut file.take(most), disk)
+    std::io::copy(&mut file.take(max), disk)
         .with_context(|| format!("cannot copy {}", path.display()))
 }
 
@@ -80,9 +80,9 @@ mod tests {
         std::fs::write(folder.join("b/x"), "two").expect("a file");
         std::fs::write(folder.join("a"), "one").expect("a file");
         std::os::unix::fs::symlink(folder.join("a"), folder.join("d")).expect("a link");
-        let copy = |most| {
+        let copy = |max| {
             let mut disk = Vec::new();
-            let taken = copy_tree(&folder, &mut disk, most).expect("memory can be written");
+            let taken = copy_tree(&folder, &mut disk, max).expect("memory can be written");
             assert_eq!(taken, disk.len() as u64);
             String::from_utf8(disk).expect("text")
         };

@@ -6,10 +6,10 @@
 
 use super::data;
 use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
-use super::ground::{Ground, GuestArgs, Scene, sound};
 use super::machine::Machine;
 use super::server::{Compaction, Server, Stat};
 use super::table::Report;
+use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -51,16 +51,16 @@ pub struct Kernel {
     pub release: String,
     pub disksize: u64,
     /// After fstrim and dropping the page cache.
-    pub before: Moment,
+    pub before: Snapshot,
     /// After zram's own compaction.
-    pub objects: Moment,
+    pub objects: Snapshot,
     /// After the machine's.
-    pub after: Moment,
+    pub after: Snapshot,
 }
 
 /// The kernel's figures at one moment.
 #[derive(Debug, Serialize)]
-pub struct Moment {
+pub struct Snapshot {
     /// The zone the experiment fills.
     pub zone: FreeBlocks,
     pub zones: Vec<FreeBlocks>,
@@ -79,7 +79,7 @@ pub struct Memzip {
 
 /// What both boots of the guest share.
 struct Bench {
-    ground: Ground,
+    testbed: Testbed,
     source: PathBuf,
 }
 
@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     let measured = bench.measure(args, peak, limit)?;
     let report = Report::of(&measured)?;
     let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-    let kept = bench.ground.folder.path.join("e3.json");
+    let kept = bench.testbed.folder.path.join("e3.json");
     std::fs::write(&kept, &json).with_context(|| format!("cannot write {}", kept.display()))?;
     if args.json {
         println!("{json}");
@@ -103,11 +103,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Bench {
     fn prepare(args: &Args) -> Result<Self> {
-        let ground = Ground::prepare(&args.guest)?;
-        let source = ground.folder.path.join("source.raw");
+        let testbed = Testbed::prepare(&args.guest)?;
+        let source = testbed.folder.path.join("source.raw");
         eprintln!("guest: copying {} MiB of this machine's own files", WRITERS * PART_MIB);
         data::write(&source, (WRITERS * PART_MIB) << 20)?;
-        Ok(Self { ground, source })
+        Ok(Self { testbed, source })
     }
 
     /// The most memory the files take in memzip's zspages while they are written.
@@ -116,7 +116,7 @@ impl Bench {
         let mut guest = self.boot(args, &server, "peak")?;
         guest.wait_for("done")?;
         let stat = server.stat()?;
-        sound(&stat)?;
+        check_stat(&stat)?;
         Ok(stat.mem_used_max)
     }
 
@@ -128,9 +128,9 @@ impl Bench {
         let before = server.stat()?;
         let compaction = server.compact()?;
         let after = server.stat()?;
-        guest.go_on()?;
+        guest.resume()?;
         guest.wait_for("done")?;
-        sound(&server.stat()?)?;
+        check_stat(&server.stat()?)?;
         if compaction.outcome != "done" {
             bail!("memzip's compaction ended with \"{}\"", compaction.outcome);
         }
@@ -147,14 +147,14 @@ impl Bench {
         let mut options =
             vec!["--size", &size, "--algorithm", &args.algorithm, "--compact-background", "off"];
         options.extend(limit.iter().flat_map(|limit| ["--mem-limit", limit]));
-        self.ground.serve(&options)
+        self.testbed.serve(&options)
     }
 
     fn boot(&self, args: &Args, server: &Server, pass: &str) -> Result<Machine> {
         let words = format!("pass={pass} part={PART_MIB} algorithm={}", args.algorithm);
         let (source, server) = (Some(self.source.as_path()), Some(server));
-        let scene = Scene { name: "e3", memory: args.memory, words, source, server };
-        self.ground.boot(&scene, &args.guest.machine)
+        let scenario = Scenario { name: "e3", memory: args.memory, words, source, server };
+        self.testbed.boot(&scenario, &args.guest.machine)
     }
 }
 
@@ -167,14 +167,14 @@ impl Kernel {
         Ok(Self {
             release: release.context("the guest did not name its kernel")?.to_owned(),
             disksize,
-            before: Moment::from_lines(said, "before")?,
-            objects: Moment::from_lines(said, "objects")?,
-            after: Moment::from_lines(said, "after")?,
+            before: Snapshot::from_lines(said, "before")?,
+            objects: Snapshot::from_lines(said, "objects")?,
+            after: Snapshot::from_lines(said, "after")?,
         })
     }
 }
 
-impl Moment {
+impl Snapshot {
     fn from_lines(said: &[String], moment: &str) -> Result<Self> {
         let file = |name: &str| {
             let prefix = format!("{moment} {name} ");

@@ -1,8 +1,8 @@
 //! memzip under ext4 with `-o discard`: files are written, changed, verified and deleted in a guest,
 //! while on the host a balloon grows and shrinks, a hot cache is squeezed and both compactions run.
 
-use super::ground::{Ground, GuestArgs, Scene, sound};
 use super::server::{Server, Stat};
+use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Args {
 
 /// Boots, disturbs the store while the guest works, and demands that everything took part.
 pub fn run(args: &Args) -> Result<()> {
-    let ground = Ground::prepare(&args.guest)?;
+    let testbed = Testbed::prepare(&args.guest)?;
     let options = [
         "--size",
         "512M",
@@ -44,11 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
         "--compact-background",
         "100",
     ];
-    let server = ground.serve(&options)?;
+    let server = testbed.serve(&options)?;
     let words = format!("rounds={} mib={}", args.rounds, args.mib);
-    let scene =
-        Scene { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
-    let mut guest = ground.boot(&scene, &args.guest.machine)?;
+    let scenario =
+        Scenario { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
+    let mut guest = testbed.boot(&scenario, &args.guest.machine)?;
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {
         let compacting = scope.spawn(|| server.compact_until(&over));
@@ -61,9 +61,9 @@ pub fn run(args: &Args) -> Result<()> {
         Ok::<_, anyhow::Error>((said?, compactions))
     })?;
     let stat = server.stat()?;
-    guest.go_on()?;
+    guest.resume()?;
     guest.wait_for("done")?;
-    sound(&stat)?;
+    check_stat(&stat)?;
     println!(
         "\next4 with discard in a guest, {} rounds over {} MiB, limit {LIMIT}, hot cache {HOT_CACHE}",
         args.rounds, args.mib
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     let parts = parts(&stat);
     parts.iter().for_each(|(what, count)| println!("  {what}: {count}"));
     if let Some((idle, _)) = parts.iter().find(|&&(_, count)| count == 0) {
-        bail!("the scene was not played: {idle}: 0");
+        bail!("the scenario was not played: {idle}: 0");
     }
     println!("verified: every file is what was written, each time it was read");
     Ok(())

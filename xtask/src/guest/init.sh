@@ -16,9 +16,9 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r module; do insmod "/modules/$module.ko" || die "insmod $module"; done < /modules/order
-SCENE=$(option scene)
-[ -f "/scenes/$SCENE.sh" ] || die "which scene?"
+SCENARIO=$(option scenario)
+[ -f "/scenarios/$SCENARIO.sh" ] || die "which scenario?"
 say "up"
-. "/scenes/$SCENE.sh"
+. "/scenarios/$SCENARIO.sh"
 say "done"
 off

@@ -6,10 +6,10 @@ use super::packages::{self, Packages};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// The guest's first program: it mounts what every scene needs, and then plays one.
+/// The guest's first program: it mounts what every scenario needs, and then plays one.
 const INIT: &str = include_str!("init.sh");
 /// What the guest can do, by name.
-const SCENES: [(&str, &str); 4] = [
+const SCENARIOS: [(&str, &str); 4] = [
     ("e3", include_str!("e3.sh")),
     ("swap", include_str!("swap.sh")),
     ("ext4", include_str!("ext4.sh")),
@@ -46,11 +46,14 @@ pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8
         "modules",
         "proc",
     ];
-    folders.into_iter().chain(["scenes", "sys", "tmp"]).for_each(|folder| archive.folder(folder));
+    folders
+        .into_iter()
+        .chain(["scenarios", "sys", "tmp"])
+        .for_each(|folder| archive.folder(folder));
     archive.device("dev/console", 5, 1);
     archive.program("init", INIT.as_bytes());
-    for (name, script) in SCENES {
-        archive.file(&format!("scenes/{name}.sh"), script.as_bytes());
+    for (name, script) in SCENARIOS {
+        archive.file(&format!("scenarios/{name}.sh"), script.as_bytes());
     }
     for (name, program) in programs {
         archive.program(&format!("bin/{name}"), &read(program)?);

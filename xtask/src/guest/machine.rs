@@ -15,13 +15,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// What the guest's own lines begin with; everything else is its kernel talking.
-const MARK: &str = "@@ ";
+const LINE_PREFIX: &str = "@@ ";
 /// How much of the console is shown when something went wrong.
-const TAIL: usize = 30;
+const CONSOLE_TAIL_LINES: usize = 30;
 /// The guest's line once its kernel runs and its first program has the drivers in.
-const UP: &str = "up";
+const BOOTED_LINE: &str = "up";
 /// How often a guest is started that does not come up.
-const BOOTS: u32 = 3;
+const MAX_BOOTS: u32 = 3;
 
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -76,10 +76,10 @@ impl Machine {
     /// Starts a guest that may run this long, and waits until it is up.
     ///
     /// A guest that ends before that has done nothing yet, so it is started again, with a word.
-    pub fn boot(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
-        for left in (0..BOOTS).rev() {
-            let mut machine = Self::start(hardware, most)?;
-            match machine.wait_for(UP) {
+    pub fn boot(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
+        for left in (0..MAX_BOOTS).rev() {
+            let mut machine = Self::start(hardware, timeout)?;
+            match machine.wait_for(BOOTED_LINE) {
                 Ok(_) => return Ok(machine),
                 Err(error) if left > 0 && machine.has_ended() => {
                     println!(
@@ -92,7 +92,7 @@ impl Machine {
         unreachable!("the last try returns")
     }
 
-    fn start(hardware: &Hardware<'_>, most: Duration) -> Result<Self> {
+    fn start(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
         let qemu =
             shell::find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
         let mut qemu = Process::start(&qemu, arguments(hardware), hardware.folder)?;
@@ -135,11 +135,11 @@ impl Machine {
                     bail!("the guest ended before it came to \"{until}\".{}", self.console())
                 }
             };
-            if self.tail.len() == TAIL {
+            if self.tail.len() == CONSOLE_TAIL_LINES {
                 self.tail.pop_front();
             }
             self.tail.push_back(line.clone());
-            let Some((_, told)) = line.split_once(MARK) else { continue };
+            let Some((_, told)) = line.split_once(LINE_PREFIX) else { continue };
             if told.starts_with("failed") {
                 // The guest shows its kernel's last messages next, and goes.
                 while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(3)) {
@@ -156,7 +156,7 @@ impl Machine {
     }
 
     /// Tells a guest that waits for it to go on.
-    pub fn go_on(&mut self) -> Result<()> {
+    pub fn resume(&mut self) -> Result<()> {
         self.input
             .write_all(b"\n")
             .and_then(|()| self.input.flush())
@@ -218,7 +218,7 @@ mod tests {
         let hardware = Hardware {
             kernel: "k".into(),
             initramfs: Path::new("i"),
-            options: "guest.scene=swap".into(),
+            options: "guest.scenario=swap".into(),
             memory_mib: 256,
             accelerator,
             source,

@@ -2,7 +2,7 @@
 //!
 //! The program that does it all is of the testkit; nothing is served, and all that is here is the machine.
 
-use super::ground::{Ground, MachineArgs, Program, Scene};
+use super::testbed::{MachineArgs, Program, Scenario, Testbed};
 use anyhow::Result;
 
 /// Options of `cargo xtask guest memory-failure`.
@@ -17,15 +17,15 @@ pub struct Args {
 
 /// Boots, waits, and prints what the guest said.
 pub fn run(args: &Args) -> Result<()> {
-    let ground = Ground::with(&[Program::MemoryFailure], None)?;
-    let scene = Scene {
+    let testbed = Testbed::with(&[Program::MemoryFailure], None)?;
+    let scenario = Scenario {
         name: "memory_failure",
         memory: args.memory,
         words: String::new(),
         source: None,
         server: None,
     };
-    let mut guest = ground.boot(&scene, &args.machine)?;
+    let mut guest = testbed.boot(&scenario, &args.machine)?;
     let said = guest.wait_for("done")?;
     println!("\nmemory that fails in a guest of {} MiB", args.memory);
     said.iter().for_each(|line| println!("  {line}"));

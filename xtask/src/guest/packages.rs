@@ -45,8 +45,9 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
             .with_context(|| format!("cannot make {}", fresh.display()))?;
     }
     let apt = Apt::open(&folder.join("apt"))?;
-    let wanted: Vec<String> =
-        std::iter::once(apt.behind(KERNEL)?).chain(OTHERS.map(str::to_owned)).collect();
+    let wanted: Vec<String> = std::iter::once(apt.resolve_metapackage(KERNEL)?)
+        .chain(OTHERS.map(str::to_owned))
+        .collect();
     apt.download(&wanted, &debs)?;
     for deb in files(&debs)? {
         shell::run(Command::new("dpkg").arg("-x").arg(&deb).arg(root))?;

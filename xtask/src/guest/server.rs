@@ -18,7 +18,7 @@ use std::time::Duration;
 pub const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "control.sock";
 /// How long a server may take to get ready.
-const START_TIME: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two compactions of those that follow each other.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,7 +131,7 @@ impl Server {
         let sockets = ["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
         let mut process = Process::start(binary, sockets.iter().chain(options), folder)?;
         // Its first line is the disk's URI; it is printed when clients may come.
-        let ready = process.lines().recv_timeout(START_TIME);
+        let ready = process.lines().recv_timeout(START_TIMEOUT);
         ready.context("the server did not get ready: it ended, or took too long")?;
         Ok(Self { binary: binary.to_path_buf(), folder: folder.to_path_buf(), _process: process })
     }

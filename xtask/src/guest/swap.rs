@@ -2,8 +2,8 @@
 //!
 //! The server compacts while pages are swapped in and out, so the guest reads back what was moved.
 
-use super::ground::{Ground, GuestArgs, Scene, sound};
 use super::server::Stat;
+use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,15 +25,15 @@ pub struct Args {
 
 /// Boots, fills, compacts, verifies, and prints the counts.
 pub fn run(args: &Args) -> Result<()> {
-    let ground = Ground::prepare(&args.guest)?;
-    let server = ground.serve(&["--size", DISK, "--compact-background", "100"])?;
+    let testbed = Testbed::prepare(&args.guest)?;
+    let server = testbed.serve(&["--size", DISK, "--compact-background", "100"])?;
     let words = format!("percent={}", args.percent);
-    let scene =
-        Scene { name: "swap", memory: args.memory, words, source: None, server: Some(&server) };
-    let mut guest = ground.boot(&scene, &args.guest.machine)?;
+    let scenario =
+        Scenario { name: "swap", memory: args.memory, words, source: None, server: Some(&server) };
+    let mut guest = testbed.boot(&scenario, &args.guest.machine)?;
     guest.wait_for("full")?;
     let full = server.stat()?;
-    guest.go_on()?;
+    guest.resume()?;
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {
         let compacting = scope.spawn(|| server.compact_until(&over));
@@ -44,9 +44,9 @@ pub fn run(args: &Args) -> Result<()> {
         Ok::<_, anyhow::Error>((said?, compactions))
     })?;
     let after = server.stat()?;
-    guest.go_on()?;
+    guest.resume()?;
     guest.wait_for("done")?;
-    sound(&after)?;
+    check_stat(&after)?;
     let count = |name: &str| said.iter().find_map(|line| counter(line, name));
     let (out, back) = (count("pswpout"), count("pswpin"));
     let (out, back) =

@@ -15,13 +15,13 @@ const ORIGINAL: [&str; 2] = [
 /// Blocks of this order are 2 MiB: what huge pages and returning memory need.
 const HUGE: usize = 9;
 /// What memzip wants to reach in blocks of order 9 and more.
-const GOAL: f64 = 0.98;
+const MIN_RATIO: f64 = 0.98;
 
 /// Everything that is printed.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     rows: Vec<Row>,
-    goals: Vec<Goal>,
+    goals: Vec<Criterion>,
     measured: &'a Measured,
 }
 
@@ -46,7 +46,7 @@ enum Unit {
 
 /// Something to reach, and whether it was.
 #[derive(Debug, Serialize)]
-struct Goal {
+struct Criterion {
     what: String,
     met: bool,
 }
@@ -155,7 +155,7 @@ impl<'a> Report<'a> {
 }
 
 /// What is held against the rows: the share of order 9 after compaction, and the memory held then.
-fn goals(rows: &[Row]) -> Vec<Goal> {
+fn goals(rows: &[Row]) -> Vec<Criterion> {
     let after = |what: &str| {
         rows.iter().find(|row| row.what.starts_with(what) && row.what.ends_with("after compaction"))
     };
@@ -163,14 +163,14 @@ fn goals(rows: &[Row]) -> Vec<Goal> {
         after(&format!("free memory in blocks of order >= {HUGE}")).and_then(|row| row.memzip);
     let held = after("memory held").and_then(|row| Some((row.memzip?, row.kernel?)));
     vec![
-        Goal {
+        Criterion {
             what: format!(
                 "memzip has at least {:.0} % of its free memory in blocks of order >= {HUGE}",
-                GOAL * 100.0
+                MIN_RATIO * 100.0
             ),
-            met: huge.is_some_and(|share| share >= GOAL),
+            met: huge.is_some_and(|share| share >= MIN_RATIO),
         },
-        Goal {
+        Criterion {
             what: "memzip holds no more memory than the kernel, metadata included".into(),
             met: held.is_some_and(|(memzip, kernel)| memzip <= kernel),
         },

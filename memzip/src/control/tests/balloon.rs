@@ -6,9 +6,9 @@ use super::*;
 #[test]
 fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
     const MIB: u64 = 1 << 20;
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
-    assert_eq!(fixture.subject.stat().movement.balloon.mode, "off");
+    assert_eq!(fixture.state.stat().movement.balloon.mode, "off");
     let change = fixture.balloon("{\"target\": 8388609}");
     // Half a frame more than whole frames: rounded up.
     assert_eq!((&*change.outcome, change.balloon.actual), ("reached", 8 * MIB + 4096));
@@ -34,9 +34,9 @@ fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
 
 #[test]
 fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.balloon("{\"target\": 4194304}");
-    let most = fixture.subject.stat().movement.balloon.most;
+    let most = fixture.state.stat().movement.balloon.most;
     for junk in [
         "",
         "{}",
@@ -58,21 +58,23 @@ fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
     }
     let (status, head, _) = fixture.raw("GET /v1/balloon HTTP/1.1\r\nhost: x\r\n\r\n");
     assert!(status == 405 && head.contains("allow: post"), "{head}");
-    assert_eq!(fixture.subject.stat().movement.balloon.actual, 4 << 20);
+    assert_eq!(fixture.state.stat().movement.balloon.actual, 4 << 20);
 }
 
 #[test]
 fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
-    let fixture = Fixture::start(LIMITS);
+    let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
-    let movers = fixture.subject.movers();
+    let maintenance = fixture.state.maintenance();
     for round in 0..100 {
         std::thread::scope(|scope| {
             for target in [Fixed(24 << 20), Off, Auto, Fixed(3 << 20), Off, Fixed(16 << 20)] {
-                scope.spawn(move || movers.set_balloon(target).expect("none of them is refused"));
+                scope.spawn(move || {
+                    maintenance.set_balloon(target).expect("none of them is refused")
+                });
             }
         });
-        let balloon = movers.balloon_report();
+        let balloon = maintenance.balloon_report();
         match &*balloon.mode {
             "off" => {
                 assert_eq!((balloon.target, balloon.actual), (0, 0), "round {round}");
@@ -84,7 +86,7 @@ fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
                     "round {round}: {balloon:?}"
                 );
                 // Alone one of a size that leaves enough is had whole.
-                let again = movers.set_balloon(Fixed(3 << 20)).expect("it is not refused");
+                let again = maintenance.set_balloon(Fixed(3 << 20)).expect("it is not refused");
                 assert_eq!(again.balloon.actual, 3 << 20, "round {round}: {again:?}");
             }
             _ => assert!(balloon.pressure.is_some(), "round {round}: {balloon:?}"),
@@ -96,30 +98,30 @@ fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
 /// Without a limit the store takes what it needs, whatever the balloon has: a balloon of what was never used would be a number and nothing else.
 #[test]
 fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
-    let (disk, subject, folder) = Fixture::parts_with_limit(None);
-    let plane = ControlPlane::start(folder.path().join("control"), Arc::clone(&subject))
-        .expect("it starts");
-    let fixture = Fixture { disk, subject, _plane: plane, folder };
+    let (disk, state, folder) = Fixture::parts_with_limit(None);
+    let plane =
+        ControlPlane::start(folder.path().join("control"), Arc::clone(&state)).expect("it starts");
+    let fixture = Fixture { disk, state, _plane: plane, folder };
     let change = fixture.balloon("{\"target\": 8388608}");
     assert_eq!(
         (&*change.outcome, change.balloon.actual),
         ("reached, at the most the arena can lend now", 0)
     );
     fixture.fill_and_thin();
-    let held = fixture.subject.movers().balloon_report().held;
+    let held = fixture.state.maintenance().balloon_report().held;
     let change = fixture.balloon("{\"target\": 1099511627776}");
     let balloon = &change.balloon;
     assert!(
         balloon.actual <= held && balloon.held + change.freed <= held,
         "{held} held before: {change:?}"
     );
-    assert_eq!(fixture.subject.stat().memory.sum(), fixture.subject.stat().mem_total);
+    assert_eq!(fixture.state.stat().memory.sum(), fixture.state.stat().mem_total);
     fixture.disk.check().expect("nothing is lost");
 
-    let config = MoverConfig { balloon: Fixed(1 << 20), ..MoverConfig::default() };
+    let config = MaintenanceConfig { balloon: Fixed(1 << 20), ..MaintenanceConfig::default() };
     let refused = format!(
         "{:#}",
-        Movers::start(&fixture.disk, config).expect_err("there is nothing to take it from")
+        Maintenance::start(&fixture.disk, config).expect_err("there is nothing to take it from")
     );
     assert!(refused.contains("--mem-limit"), "{refused}");
 }

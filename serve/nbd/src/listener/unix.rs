@@ -4,7 +4,7 @@
 //! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that a server
 //! listens on is not.
 
-use super::{Arrival, BACKLOG, SocketFile, nobody};
+use super::{AcceptOutcome, BACKLOG, SocketFile, would_block};
 use crate::config::UnixAccess;
 use crate::error::NbdError;
 use crate::refusal::Refusal;
@@ -23,46 +23,53 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long another server that starts is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DIRECTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A listening unix socket and the file that names it; the file goes when the door is dropped, unless another
+/// A listening unix socket and the file that names it; the file is removed when this is dropped, unless another
 /// has taken its place.
 ///
 /// For a server of any protocol: of several that start at one path, one gets it.
 #[derive(Debug)]
-pub struct UnixDoor {
+pub struct BoundSocket {
     listener: UnixListener,
     file: SocketFile,
     access: UnixAccess,
 }
 
-impl UnixDoor {
+impl BoundSocket {
     /// Listens at `path`. The socket never blocks.
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
-    pub fn open(path: PathBuf) -> Result<Self, NbdError> {
-        Self::open_for(path, UnixAccess::default())
+    pub fn bind(path: PathBuf) -> Result<Self, NbdError> {
+        Self::bind_with_access(path, UnixAccess::default())
     }
 
     /// Listens at `path` for those who have access. The socket never blocks.
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
-    pub fn open_for(path: PathBuf, access: UnixAccess) -> Result<Self, NbdError> {
-        let _turn = turn(&path);
+    pub fn bind_with_access(path: PathBuf, access: UnixAccess) -> Result<Self, NbdError> {
+        let _lock = lock_directory(&path);
         remove_stale(&path)?;
         let socket = bound_socket(&path)?;
-        let door =
+        let socket =
             Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
-        if let Some(group) = door.access.group {
-            chownat(CWD, door.path(), None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(NbdError::io("give the unix socket its group"))?;
+        if let Some(group) = socket.access.group {
+            chownat(
+                CWD,
+                socket.path(),
+                None,
+                Some(Gid::from_raw(group)),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .map_err(NbdError::io("give the unix socket its group"))?;
         }
-        chmod(door.path(), door.access.mode_bits())
+        chmod(socket.path(), socket.access.mode_bits())
             .map_err(NbdError::io("protect the unix socket"))?;
-        net::listen(&door.listener, BACKLOG).map_err(NbdError::io("listen on the unix socket"))?;
-        Ok(door)
+        net::listen(&socket.listener, BACKLOG)
+            .map_err(NbdError::io("listen on the unix socket"))?;
+        Ok(socket)
     }
 
     /// Where the socket is.
@@ -87,9 +94,9 @@ impl UnixDoor {
     ///
     /// # Errors
     /// [`Refusal::Peer`].
-    pub fn check(&self, stream: impl AsFd) -> Result<(), Refusal> {
+    pub fn check_peer(&self, stream: impl AsFd) -> Result<(), Refusal> {
         let peer = sockopt::socket_peercred(stream).map_err(|_| Refusal::Peer { user: None })?;
-        if self.access.admits(&peer) {
+        if self.access.permits(&peer) {
             Ok(())
         } else {
             Err(Refusal::Peer { user: Some(peer.uid.as_raw()) })
@@ -102,24 +109,24 @@ impl UnixDoor {
     }
 
     /// Takes the next client in if it has access.
-    pub(crate) fn accept(&self) -> io::Result<Arrival> {
+    pub(crate) fn accept(&self) -> io::Result<AcceptOutcome> {
         match self.listener.accept() {
-            Ok((stream, _)) => Ok(match self.check(&stream) {
-                Ok(()) => Arrival::Client(Socket::Unix(stream)),
-                Err(refusal) => Arrival::TurnedAway(refusal),
+            Ok((stream, _)) => Ok(match self.check_peer(&stream) {
+                Ok(()) => AcceptOutcome::Client(Socket::Unix(stream)),
+                Err(refusal) => AcceptOutcome::Refused(refusal),
             }),
-            Err(error) => nobody(error),
+            Err(error) => would_block(error),
         }
     }
 }
 
-impl AsFd for UnixDoor {
+impl AsFd for BoundSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
 }
 
-impl Drop for UnixDoor {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         self.unlink();
     }
@@ -148,7 +155,7 @@ impl UnixAccess {
         Mode::from_raw_mode(self.mode.unwrap_or(default) & 0o777)
     }
 
-    fn admits(&self, peer: &UCred) -> bool {
+    fn permits(&self, peer: &UCred) -> bool {
         let is_named = || self.users.contains(&peer.uid.as_raw());
         let is_member = || self.group.is_some_and(|group| is_member(peer, group));
         peer.uid == geteuid() || peer.uid.is_root() || is_named() || is_member()
@@ -179,7 +186,7 @@ fn new_socket() -> Result<OwnedFd, NbdError> {
 /// The folder of the socket, locked: before a server listens its socket looks like a dead one's, and another that starts would replace it.
 ///
 /// Others may lock folders for reasons of their own, so after a while it goes on without.
-fn turn(path: &Path) -> Option<fs::File> {
+fn lock_directory(path: &Path) -> Option<fs::File> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::File::open(folder).ok()?;
@@ -187,7 +194,7 @@ fn turn(path: &Path) -> Option<fs::File> {
     while let Err(Errno::WOULDBLOCK | Errno::INTR) =
         flock(&folder, FlockOperation::NonBlockingLockExclusive)
     {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > DIRECTORY_LOCK_TIMEOUT {
             break;
         }
         thread::sleep(Duration::from_millis(2));
@@ -248,10 +255,10 @@ mod tests {
         ];
         for (access, expected) in table {
             let path = folder.path().join("disk.sock");
-            let door = UnixDoor::open_for(path.clone(), access).expect("a free path");
+            let socket = BoundSocket::bind_with_access(path.clone(), access).expect("a free path");
             assert_eq!(mode(&path), expected);
             let (client, _) = (UnixStream::connect(&path).expect("it listens"), ());
-            assert_eq!(door.check(&client), Ok(()), "this user may always connect");
+            assert_eq!(socket.check_peer(&client), Ok(()), "this user may always connect");
         }
     }
 
@@ -267,20 +274,22 @@ mod tests {
             let start = Barrier::new(4);
             let open = || {
                 start.wait();
-                UnixDoor::open(path.clone())
+                BoundSocket::bind(path.clone())
             };
-            let doors: Vec<_> = thread::scope(|scope| {
+            let results: Vec<_> = thread::scope(|scope| {
                 let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
                 threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
             });
             assert_eq!(
-                doors.iter().filter(|door| door.is_ok()).count(),
+                results.iter().filter(|socket| socket.is_ok()).count(),
                 1,
-                "round {round}: {doors:?}"
+                "round {round}: {results:?}"
             );
-            let refused =
-                doors.iter().filter(|door| matches!(door, Err(NbdError::InUse { .. }))).count();
-            assert_eq!(refused, 3, "round {round}: {doors:?}");
+            let refused = results
+                .iter()
+                .filter(|socket| matches!(socket, Err(NbdError::InUse { .. })))
+                .count();
+            assert_eq!(refused, 3, "round {round}: {results:?}");
             UnixStream::connect(&path).expect("the one can be reached");
         }
     }

@@ -3,11 +3,11 @@
 //! Their ranges can be as long as the device, so they are executed in pieces. Between two pieces the
 //! connection looks whether the client or the server is about to go.
 
-use super::{Attempt, Line, PAGE, piece_end_of};
+use super::{PAGE, RequestResult, Transmission, piece_end_of};
 use crate::channel::{Cancellation, Inbound};
-use crate::hangup::Hangup;
-use crate::wire::failure::Failure;
+use crate::connection_error::ConnectionError;
 use crate::wire::request::{Command, Durability};
+use crate::wire::request_error::RequestError;
 use block::{BlockError, Span, ZeroMode, ZeroSpeed};
 use std::io::Write;
 
@@ -15,9 +15,9 @@ use std::io::Write;
 /// bytes of compressed pages took 65 ms on a busy machine.
 const PIECE: u64 = 128 << 20;
 
-impl<R: Inbound, W: Write> Line<'_, R, W> {
+impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Executes a command without data in either direction.
-    pub(super) fn change(&mut self, command: Command) -> Attempt {
+    pub(super) fn change(&mut self, command: Command) -> RequestResult {
         let (changed, durability) = match command {
             Command::WriteZeroes { span, mode, speed, durability } => {
                 (self.write_zeroes(span, mode, speed)?, durability)
@@ -34,10 +34,10 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             | Command::Write { .. }
             | Command::BlockStatus { .. } => (Ok(()), Durability::Done),
         };
-        Ok(changed.and_then(|()| self.settle(durability)))
+        Ok(changed.and_then(|()| self.apply_fua(durability)))
     }
 
-    fn write_zeroes(&mut self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Attempt {
+    fn write_zeroes(&mut self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> RequestResult {
         let device = self.device;
         let zero = |piece| device.write_zeroes(piece, mode, speed);
         if speed == ZeroSpeed::FastOnly && span.len() > PIECE {
@@ -61,15 +61,15 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         &mut self,
         span: Span,
         change: impl Fn(Span) -> Result<(), BlockError>,
-    ) -> Attempt {
+    ) -> RequestResult {
         let mut at = span.offset();
         // Many requests of one piece are a long one, too.
         if self.channel.is_closing() {
-            return Ok(Err(Failure::ShuttingDown));
+            return Ok(Err(RequestError::ShuttingDown));
         }
         loop {
             let end = piece_end_of(PIECE, PIECE, at, span.end());
-            let changed = Span::new(at, end - at, self.rules.size)
+            let changed = Span::new(at, end - at, self.limits.size)
                 .map_err(BlockError::from)
                 .and_then(&change);
             if let Err(error) = changed {
@@ -81,8 +81,8 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             }
             match self.channel.cancellation()? {
                 None => {}
-                Some(Cancellation::Closing) => return Ok(Err(Failure::ShuttingDown)),
-                Some(Cancellation::HungUp) => return Err(Hangup::Vanished),
+                Some(Cancellation::Closing) => return Ok(Err(RequestError::ShuttingDown)),
+                Some(Cancellation::Disconnected) => return Err(ConnectionError::UnexpectedEof),
             }
         }
     }

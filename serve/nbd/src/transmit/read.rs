@@ -1,125 +1,137 @@
-//! Reads: the device decodes straight into the outbox.
+//! Reads: the device decodes straight into the write buffer.
 //!
 //! A simple reply promises all its bytes before the first is sent. So it is read whole before its head is
 //! written, where a buffer is left for that; else the device verifies the span first, and it is then
 //! read piece by piece. A page that becomes unreadable in between ends the connection.
 //! Structured replies need neither: an error may follow data.
 
-use super::{Attempt, Line, PIECE, RUNS, piece_end};
-use crate::channel::{Inbound, OUTBOX_ROOM};
-use crate::hangup::Hangup;
-use crate::reply_memory::{REPLY_ROOM, ReplyBuffer};
-use crate::wire::failure::Failure;
-use crate::wire::reply::{self, ChunkKind, HOLE_PAYLOAD_LEN, Place, ReplyTo, SIMPLE_LEN};
-use crate::wire::request::Shape;
+use super::{MAX_RUNS, PIECE, RequestResult, Transmission, piece_end};
+use crate::channel::{Inbound, WRITE_BUFFER_LEN};
+use crate::connection_error::ConnectionError;
+use crate::reply_buffers::{REPLY_BUFFER_LEN, ReplyBuffer};
+use crate::wire::reply::{self, ChunkKind, ChunkPosition, HOLE_PAYLOAD_LEN, ReplyTo, SIMPLE_LEN};
+use crate::wire::request::ReadReplyKind;
+use crate::wire::request_error::RequestError;
 use block::{BlockDevice, Content, Run, Span};
 use std::io::Write;
 
-impl<R: Inbound, W: Write> Line<'_, R, W> {
+impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Executes and answers a read.
     #[inline]
-    pub(super) fn read(&mut self, to: ReplyTo, span: Span, shape: Shape) -> Result<(), Hangup> {
-        match shape {
-            Shape::Simple => self.read_simple(to, span),
-            Shape::Chunks | Shape::Whole if span.is_empty() => self.succeed(to),
-            Shape::Whole if span.len() > PIECE => self.read_whole_long(to, span),
-            Shape::Whole => self.read_whole(to, span),
-            Shape::Chunks => self.read_chunks(to, span),
+    pub(super) fn read(
+        &mut self,
+        to: ReplyTo,
+        span: Span,
+        reply_kind: ReadReplyKind,
+    ) -> Result<(), ConnectionError> {
+        match reply_kind {
+            ReadReplyKind::Simple => self.read_simple(to, span),
+            ReadReplyKind::Chunks | ReadReplyKind::SingleChunk if span.is_empty() => {
+                self.succeed(to)
+            }
+            ReadReplyKind::SingleChunk if span.len() > PIECE => self.read_whole_long(to, span),
+            ReadReplyKind::SingleChunk => self.read_whole(to, span),
+            ReadReplyKind::Chunks => self.read_chunks(to, span),
         }
     }
 
-    fn read_simple(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+    fn read_simple(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let len = SIMPLE_LEN as u64 + span.len();
-        if len <= OUTBOX_ROOM as u64 {
+        if len <= WRITE_BUFFER_LEN as u64 {
             return self.read_simple_whole(to, span);
         }
         // Sent before a buffer is taken: a client that does not take its replies would hold it longer.
         self.channel.flush()?;
-        let memory = self.reply_memory;
-        match (len <= REPLY_ROOM as u64).then(|| memory.try_take()).flatten() {
-            Some(buffer) => self.read_simple_apart(to, span, buffer),
+        let memory = self.reply_buffers;
+        match (len <= REPLY_BUFFER_LEN as u64).then(|| memory.try_take()).flatten() {
+            Some(buffer) => self.read_simple_pooled(to, span, buffer),
             None => self.read_simple_long(to, span),
         }
     }
 
-    /// Reads into a buffer apart from the outbox, where the reply does not fit.
-    fn read_simple_apart(
+    /// Reads into a buffer apart from the write buffer, where the reply does not fit.
+    fn read_simple_pooled(
         &mut self,
         to: ReplyTo,
         span: Span,
         mut buffer: ReplyBuffer<'_>,
-    ) -> Result<(), Hangup> {
+    ) -> Result<(), ConnectionError> {
         let reply = buffer.first(SIMPLE_LEN + span.len() as usize);
         if let Err(error) = self.device.read(span, &mut reply[SIMPLE_LEN..]) {
             return self.fail(to, &error.into());
         }
         reply[..SIMPLE_LEN].copy_from_slice(&reply::simple(to.cookie, None));
-        self.tally.bytes_read += span.len();
+        self.local_counters.bytes_read += span.len();
         self.channel.send_reply(reply)
     }
 
-    fn read_simple_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+    fn read_simple_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let len = SIMPLE_LEN + span.len() as usize;
         self.channel.reserve(len)?;
-        let space = self.channel.outbox().space(len);
+        let space = self.channel.write_buffer().space(len);
         if let Err(error) = self.device.read(span, &mut space[SIMPLE_LEN..]) {
             return self.fail(to, &error.into());
         }
         space[..SIMPLE_LEN].copy_from_slice(&reply::simple(to.cookie, None));
-        self.channel.outbox().commit(len);
-        self.tally.bytes_read += span.len();
+        self.channel.write_buffer().commit(len);
+        self.local_counters.bytes_read += span.len();
         self.channel.end_reply()
     }
 
-    fn read_simple_long(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+    fn read_simple_long(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         if let Err(error) = self.device.verify(span) {
             return self.fail(to, &error.into());
         }
-        self.channel.outbox().put(&reply::simple(to.cookie, None));
+        self.channel.write_buffer().put(&reply::simple(to.cookie, None));
         for piece in pieces(span, self.device) {
-            self.read_piece(piece)?.map_err(|_| Hangup::LateFailure)?;
+            self.read_piece(piece)?.map_err(|_| ConnectionError::FailedMidReply)?;
         }
-        self.tally.bytes_read += span.len();
+        self.local_counters.bytes_read += span.len();
         self.channel.end_reply()
     }
 
     /// One data chunk, ready before it is promised.
-    fn read_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
-        match self.data_chunk(to, span, Place::Last)? {
+    fn read_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
+        match self.data_chunk(to, span, ChunkPosition::Last)? {
             Ok(()) => self.channel.end_reply(),
             Err(failure) => self.fail_read(to, span, &failure),
         }
     }
 
     /// One data chunk that is sent as it is read. What cannot be read is padded with zeros and named afterwards.
-    fn read_whole_long(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+    fn read_whole_long(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let len = span.len() as u32;
-        self.channel.outbox().put(&reply::data_head(to, Place::Inner, span.offset(), len));
+        self.channel.write_buffer().put(&reply::data_head(
+            to,
+            ChunkPosition::NotLast,
+            span.offset(),
+            len,
+        ));
         let mut first = None;
         for piece in pieces(span, self.device) {
             if let Err(failure) = self.read_piece(piece)? {
                 let len = piece.len() as usize;
-                let outbox = self.channel.outbox();
-                outbox.space(len).fill(0);
-                outbox.commit(len);
+                let write_buffer = self.channel.write_buffer();
+                write_buffer.space(len).fill(0);
+                write_buffer.commit(len);
                 first.get_or_insert(failure);
             }
         }
         if let Some(failure) = first {
             return self.fail_read(to, span, &failure);
         }
-        self.tally.bytes_read += span.len();
-        self.channel.outbox().put(&reply::chunk(to, ChunkKind::None, Place::Last, 0));
+        self.local_counters.bytes_read += span.len();
+        self.channel.write_buffer().put(&reply::chunk(to, ChunkKind::None, ChunkPosition::Last, 0));
         self.channel.end_reply()
     }
 
     /// Data and hole chunks, as the device knows them.
-    fn read_chunks(&mut self, to: ReplyTo, span: Span) -> Result<(), Hangup> {
+    fn read_chunks(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let mut at = span.offset();
         while at < span.end() {
-            match Span::new(at, span.end() - at, self.rules.size) {
-                Ok(rest) => self.look_ahead(rest, RUNS),
-                Err(error) => return self.fail_read(to, span, &Failure::Outside(error)),
+            match Span::new(at, span.end() - at, self.limits.size) {
+                Ok(rest) => self.load_runs(rest, MAX_RUNS),
+                Err(error) => return self.fail_read(to, span, &RequestError::OutOfRange(error)),
             }
             for index in 0..self.runs.len() {
                 let Run { len, content } = self.runs[index];
@@ -130,7 +142,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
                 at = end;
             }
         }
-        self.tally.bytes_read += span.len();
+        self.local_counters.bytes_read += span.len();
         self.channel.end_reply()
     }
 
@@ -141,22 +153,27 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         range: std::ops::Range<u64>,
         content: Content,
         last: u64,
-    ) -> Attempt {
-        let place = |end| if end == last { Place::Last } else { Place::Inner };
+    ) -> RequestResult {
+        let position = |end| if end == last { ChunkPosition::Last } else { ChunkPosition::NotLast };
         if content != Content::Data {
             self.channel.reserve(to.headers.chunk_len() + HOLE_PAYLOAD_LEN)?;
             let len = (range.end - range.start) as u32;
-            self.channel.outbox().put(&reply::hole(to, place(range.end), range.start, len));
+            self.channel.write_buffer().put(&reply::hole(
+                to,
+                position(range.end),
+                range.start,
+                len,
+            ));
             return Ok(Ok(()));
         }
         let mut at = range.start;
         while at < range.end {
             let end = piece_end(at, range.end);
-            let piece = match Span::new(at, end - at, self.rules.size) {
+            let piece = match Span::new(at, end - at, self.limits.size) {
                 Ok(piece) => piece,
-                Err(error) => return Ok(Err(Failure::Outside(error))),
+                Err(error) => return Ok(Err(RequestError::OutOfRange(error))),
             };
-            if let Err(failure) = self.data_chunk(to, piece, place(end))? {
+            if let Err(failure) = self.data_chunk(to, piece, position(end))? {
                 return Ok(Err(failure));
             }
             at = end;
@@ -165,33 +182,38 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
     }
 
     /// Reads one piece into a chunk of its own; nothing is kept if that fails.
-    fn data_chunk(&mut self, to: ReplyTo, piece: Span, place: Place) -> Attempt {
-        let head = reply::data_head(to, place, piece.offset(), piece.len() as u32);
+    fn data_chunk(&mut self, to: ReplyTo, piece: Span, position: ChunkPosition) -> RequestResult {
+        let head = reply::data_head(to, position, piece.offset(), piece.len() as u32);
         let len = head.len() + piece.len() as usize;
         self.channel.reserve(len)?;
-        let space = self.channel.outbox().space(len);
+        let space = self.channel.write_buffer().space(len);
         if let Err(error) = self.device.read(piece, &mut space[head.len()..]) {
             return Ok(Err(error.into()));
         }
         space[..head.len()].copy_from_slice(&head);
-        self.channel.outbox().commit(len);
+        self.channel.write_buffer().commit(len);
         Ok(Ok(()))
     }
 
     /// Reads one piece behind what is waiting; nothing is kept if that fails.
-    fn read_piece(&mut self, piece: Span) -> Attempt {
+    fn read_piece(&mut self, piece: Span) -> RequestResult {
         let len = piece.len() as usize;
         self.channel.reserve(len)?;
-        let space = self.channel.outbox().space(len);
+        let space = self.channel.write_buffer().space(len);
         if let Err(error) = self.device.read(piece, space) {
             return Ok(Err(error.into()));
         }
-        self.channel.outbox().commit(len);
+        self.channel.write_buffer().commit(len);
         Ok(Ok(()))
     }
 
     /// A damaged page may begin before the span; the client must get an offset inside it. The span is not empty.
-    fn fail_read(&mut self, to: ReplyTo, span: Span, failure: &Failure) -> Result<(), Hangup> {
+    fn fail_read(
+        &mut self,
+        to: ReplyTo,
+        span: Span,
+        failure: &RequestError,
+    ) -> Result<(), ConnectionError> {
         match failure.offset() {
             Some(offset) => {
                 let offset = offset.clamp(span.offset(), span.end() - 1);
@@ -201,10 +223,10 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
         }
     }
 
-    /// Fills `runs` with what the device knows of the span, at most `most` of them and at least one. The span is not empty.
+    /// Fills `runs` with what the device knows of the span, at most `max` of them and at least one. The span is not empty.
     ///
     /// What a device says is not trusted with the shape of a reply: no run is empty, and none leaves the span.
-    pub(super) fn look_ahead(&mut self, span: Span, most: usize) {
+    pub(super) fn load_runs(&mut self, span: Span, max: usize) {
         self.runs.clear();
         let (runs, mut left) = (&mut self.runs, span.len());
         self.device.status(span, &mut |run| {
@@ -213,7 +235,7 @@ impl<R: Inbound, W: Write> Line<'_, R, W> {
             if len > 0 {
                 runs.push(Run { len, ..run });
             }
-            left > 0 && runs.len() < most
+            left > 0 && runs.len() < max
         });
         if runs.is_empty() {
             runs.push(Run { len: span.len(), content: Content::Data });

@@ -1,46 +1,46 @@
-//! Writes: a short payload is taken whole from the inbox, a long one is stored as it comes.
+//! Writes: a short payload is taken whole from the read buffer, a long one is stored as it comes.
 //!
 //! Storing piece by piece bounds the memory of a connection whatever a client sends. It also means that a client that vanishes in the
 //! middle of a long write may leave its first pages written; it was never told that the write succeeded.
 
-use super::{Attempt, Line, PIECE, piece_end};
+use super::{PIECE, RequestResult, Transmission, piece_end};
 use crate::channel::Inbound;
-use crate::wire::failure::Failure;
 use crate::wire::request::Durability;
+use crate::wire::request_error::RequestError;
 use block::Span;
 use std::io::Write;
 
-impl<R: Inbound, W: Write> Line<'_, R, W> {
+impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Receives and stores the payload of the write whose header stands first in the channel. Consumes both.
     #[inline]
-    pub(super) fn write(&mut self, span: Span, durability: Durability) -> Attempt {
+    pub(super) fn write(&mut self, span: Span, durability: Durability) -> RequestResult {
         let stored =
             if span.len() <= PIECE { self.write_whole(span)? } else { self.write_pieces(span)? };
         if stored.is_ok() {
-            self.tally.bytes_written += span.len();
+            self.local_counters.bytes_written += span.len();
         }
-        Ok(stored.and_then(|()| self.settle(durability)))
+        Ok(stored.and_then(|()| self.apply_fua(durability)))
     }
 
-    fn write_whole(&mut self, span: Span) -> Attempt {
-        let head = self.rules.headers.request_len();
+    fn write_whole(&mut self, span: Span) -> RequestResult {
+        let head = self.limits.headers.request_len();
         let whole = head + span.len() as usize;
         self.channel.fill(whole)?;
         let stored = self.device.write(span, &self.channel.received()[head..whole]);
         self.channel.consume(whole);
-        Ok(stored.map_err(Failure::from))
+        Ok(stored.map_err(RequestError::from))
     }
 
     /// After a failure the rest is received and forgotten, so that the next request is found.
-    fn write_pieces(&mut self, span: Span) -> Attempt {
-        self.channel.consume(self.rules.headers.request_len());
+    fn write_pieces(&mut self, span: Span) -> RequestResult {
+        self.channel.consume(self.limits.headers.request_len());
         let mut at = span.offset();
         while at < span.end() {
             let end = piece_end(at, span.end());
             let len = (end - at) as usize;
             self.channel.fill(len)?;
-            let stored = Span::new(at, end - at, self.rules.size)
-                .map_err(Failure::Outside)
+            let stored = Span::new(at, end - at, self.limits.size)
+                .map_err(RequestError::OutOfRange)
                 .and_then(|piece| Ok(self.device.write(piece, &self.channel.received()[..len])?));
             self.channel.consume(len);
             if let Err(failure) = stored {

@@ -10,7 +10,7 @@ pub const OPTION_LEN: usize = 16;
 pub mod opt {
     /// Choose an export and start; cannot be answered with an error.
     pub const EXPORT_NAME: u32 = 1;
-    /// End the conversation.
+    /// End the connection.
     pub const ABORT: u32 = 2;
     /// Name the exports.
     pub const LIST: u32 = 3;
@@ -72,7 +72,7 @@ impl<'a> ContextQuery<'a> {
 pub enum OptionRequest<'a> {
     /// Start with this export.
     ExportName(&'a [u8]),
-    /// End the conversation.
+    /// End the connection.
     Abort,
     /// Name the exports.
     List,

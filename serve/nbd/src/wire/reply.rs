@@ -1,6 +1,6 @@
 //! Replies of the transmission phase: the fixed parts that stand before data.
 
-use super::failure::Errno;
+use super::request_error::Errno;
 use super::{EXTENDED_REPLY_MAGIC, Headers, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC};
 use std::ops::Deref;
 
@@ -27,9 +27,9 @@ pub struct ReplyTo {
 
 /// Whether a chunk is the last of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ChunkPosition {
     /// More follow.
-    Inner,
+    NotLast,
     /// The reply ends here.
     Last,
 }
@@ -94,8 +94,8 @@ pub fn simple(cookie: u64, errno: Option<Errno>) -> [u8; SIMPLE_LEN] {
 
 /// The head of a chunk with `len` bytes of payload.
 #[must_use]
-pub fn chunk(to: ReplyTo, kind: ChunkKind, place: Place, len: u32) -> Head {
-    let flags = u16::from(place == Place::Last);
+pub fn chunk(to: ReplyTo, kind: ChunkKind, position: ChunkPosition, len: u32) -> Head {
+    let flags = u16::from(position == ChunkPosition::Last);
     let start = |magic: u32| {
         Head::new()
             .with(magic.to_be_bytes())
@@ -115,14 +115,15 @@ pub fn chunk(to: ReplyTo, kind: ChunkKind, place: Place, len: u32) -> Head {
 
 /// The head of a data chunk; `len` bytes of data follow.
 #[must_use]
-pub fn data_head(to: ReplyTo, place: Place, offset: u64, len: u32) -> Head {
-    chunk(to, ChunkKind::OffsetData, place, len + DATA_PREFIX_LEN as u32).with(offset.to_be_bytes())
+pub fn data_head(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
+    chunk(to, ChunkKind::OffsetData, position, len + DATA_PREFIX_LEN as u32)
+        .with(offset.to_be_bytes())
 }
 
 /// A hole chunk.
 #[must_use]
-pub fn hole(to: ReplyTo, place: Place, offset: u64, len: u32) -> Head {
-    chunk(to, ChunkKind::OffsetHole, place, HOLE_PAYLOAD_LEN as u32)
+pub fn hole(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
+    chunk(to, ChunkKind::OffsetHole, position, HOLE_PAYLOAD_LEN as u32)
         .with(offset.to_be_bytes())
         .with(len.to_be_bytes())
 }

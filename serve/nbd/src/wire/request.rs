@@ -1,10 +1,10 @@
 //! Requests of the transmission phase: 28 bytes, or 32 with extended headers -> [`Header`] -> [`Command`].
 //!
-//! The header is what came; the command is what it means under the terms of this connection, with its range already checked.
+//! The header is what came; the command is what it means on this connection, with its range already checked.
 //! A command can be executed without looking at a limit again.
 
-use super::failure::Failure;
 use super::fields::Fields;
+use super::request_error::RequestError;
 use super::{EXTENDED_REQUEST_MAGIC, Headers, MAX_PAYLOAD, REQUEST_MAGIC};
 use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
 use thiserror::Error;
@@ -15,7 +15,7 @@ pub mod cmd {
     pub const READ: u16 = 0;
     /// Write the bytes that follow.
     pub const WRITE: u16 = 1;
-    /// End the conversation.
+    /// End the connection.
     pub const DISC: u16 = 2;
     /// Make everything durable.
     pub const FLUSH: u16 = 3;
@@ -70,13 +70,13 @@ pub struct Header {
 
 /// Whether a read may be answered in several chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ReadReplyKind {
     /// One simple reply: structured replies were not agreed on.
     Simple,
     /// Any number of data and hole chunks.
     Chunks,
     /// One data chunk (the DF flag).
-    Whole,
+    SingleChunk,
 }
 
 /// When a change may be answered.
@@ -90,7 +90,7 @@ pub enum Durability {
 
 /// How many extents a status answer may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extents {
+pub enum ExtentLimit {
     /// Exactly one.
     One,
     /// As many as fit.
@@ -105,7 +105,7 @@ pub enum Command {
         /// Where.
         span: Span,
         /// How to answer.
-        shape: Shape,
+        reply_kind: ReadReplyKind,
     },
     /// Write the payload to the span.
     Write {
@@ -139,17 +139,17 @@ pub enum Command {
         /// Where, not empty.
         span: Span,
         /// How much to tell.
-        extents: Extents,
+        extents: ExtentLimit,
     },
     /// Make everything durable.
     Flush,
-    /// End the conversation.
+    /// End the connection.
     Disconnect,
 }
 
 /// What decides whether a request is legal.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct RequestLimits {
     /// Size of the device.
     pub size: Bytes,
     /// Whether changes are refused.
@@ -205,101 +205,101 @@ impl Header {
     ///
     /// With extended headers a client that was told the largest payload and exceeds it is not worth 2^64 bytes of patience.
     #[must_use]
-    pub fn is_endless(&self, headers: Headers) -> bool {
+    pub fn exceeds_payload_limit(&self, headers: Headers) -> bool {
         headers == Headers::Extended && self.payload(headers) > MAX_PAYLOAD.into()
     }
 
     /// What the request means.
     ///
     /// # Errors
-    /// The [`Failure`] to answer with.
+    /// The [`RequestError`] to answer with.
     #[inline]
-    pub fn command(&self, rules: &Rules) -> Result<Command, Failure> {
+    pub fn command(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
         match self.kind {
-            cmd::READ => self.read(rules),
-            cmd::WRITE => self.write(rules),
+            cmd::READ => self.read(limits),
+            cmd::WRITE => self.write(limits),
             cmd::DISC => Ok(Command::Disconnect),
             cmd::FLUSH => self.flush(),
-            cmd::TRIM => self.trim(rules),
-            cmd::CACHE => self.cache(rules),
-            cmd::WRITE_ZEROES => self.write_zeroes(rules),
-            cmd::BLOCK_STATUS => self.block_status(rules),
-            kind => Err(Failure::UnknownCommand { kind }),
+            cmd::TRIM => self.trim(limits),
+            cmd::CACHE => self.cache(limits),
+            cmd::WRITE_ZEROES => self.write_zeroes(limits),
+            cmd::BLOCK_STATUS => self.block_status(limits),
+            kind => Err(RequestError::UnknownCommand { kind }),
         }
     }
 
-    fn read(&self, rules: &Rules) -> Result<Command, Failure> {
-        self.only_flags(if rules.headers.has_chunks() { flag::DF } else { 0 })?;
+    fn read(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        self.check_flags(if limits.headers.has_chunks() { flag::DF } else { 0 })?;
         if self.len > MAX_PAYLOAD.into() {
-            return Err(match rules.headers.has_chunks() {
-                true => Failure::ReadTooLong { len: self.len },
-                false => Failure::PayloadTooLong { len: self.len },
+            return Err(match limits.headers.has_chunks() {
+                true => RequestError::ReadTooLong { len: self.len },
+                false => RequestError::PayloadTooLong { len: self.len },
             });
         }
-        let shape = match (rules.headers.has_chunks(), self.has(flag::DF)) {
-            (false, _) => Shape::Simple,
-            (true, false) => Shape::Chunks,
-            (true, true) => Shape::Whole,
+        let reply_kind = match (limits.headers.has_chunks(), self.has(flag::DF)) {
+            (false, _) => ReadReplyKind::Simple,
+            (true, false) => ReadReplyKind::Chunks,
+            (true, true) => ReadReplyKind::SingleChunk,
         };
-        Ok(Command::Read { span: self.span(rules).map_err(Failure::Outside)?, shape })
+        Ok(Command::Read { span: self.span(limits).map_err(RequestError::OutOfRange)?, reply_kind })
     }
 
-    fn write(&self, rules: &Rules) -> Result<Command, Failure> {
-        permit_change(rules)?;
-        if rules.headers == Headers::Extended {
-            self.only_flags(flag::PAYLOAD_LEN)?;
-            self.has(flag::PAYLOAD_LEN).then_some(()).ok_or(Failure::NoPayload)?;
+    fn write(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        check_writable(limits)?;
+        if limits.headers == Headers::Extended {
+            self.check_flags(flag::PAYLOAD_LEN)?;
+            self.has(flag::PAYLOAD_LEN).then_some(()).ok_or(RequestError::NoPayload)?;
         } else {
-            self.only_flags(0)?;
+            self.check_flags(0)?;
         }
         if self.len > MAX_PAYLOAD.into() {
-            return Err(Failure::PayloadTooLong { len: self.len });
+            return Err(RequestError::PayloadTooLong { len: self.len });
         }
-        let span = self.span(rules).map_err(Failure::PastEnd)?;
+        let span = self.span(limits).map_err(RequestError::PastEnd)?;
         Ok(Command::Write { span, durability: self.durability() })
     }
 
-    fn write_zeroes(&self, rules: &Rules) -> Result<Command, Failure> {
-        permit_change(rules)?;
-        self.only_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
-        let span = self.span(rules).map_err(Failure::PastEnd)?;
+    fn write_zeroes(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        check_writable(limits)?;
+        self.check_flags(flag::NO_HOLE | flag::FAST_ZERO)?;
+        let span = self.span(limits).map_err(RequestError::PastEnd)?;
         let mode =
             if self.has(flag::NO_HOLE) { ZeroMode::KeepAllocated } else { ZeroMode::MayUnmap };
         let speed = if self.has(flag::FAST_ZERO) { ZeroSpeed::FastOnly } else { ZeroSpeed::Any };
         Ok(Command::WriteZeroes { span, mode, speed, durability: self.durability() })
     }
 
-    fn trim(&self, rules: &Rules) -> Result<Command, Failure> {
-        permit_change(rules)?;
-        self.only_flags(0)?;
-        let span = self.span(rules).map_err(Failure::Outside)?;
+    fn trim(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        check_writable(limits)?;
+        self.check_flags(0)?;
+        let span = self.span(limits).map_err(RequestError::OutOfRange)?;
         Ok(Command::Trim { span, durability: self.durability() })
     }
 
-    fn cache(&self, rules: &Rules) -> Result<Command, Failure> {
-        self.only_flags(0)?;
-        self.span(rules).map_err(Failure::Outside)?;
+    fn cache(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        self.check_flags(0)?;
+        self.span(limits).map_err(RequestError::OutOfRange)?;
         Ok(Command::Cache)
     }
 
-    fn flush(&self) -> Result<Command, Failure> {
-        self.only_flags(0)?;
+    fn flush(&self) -> Result<Command, RequestError> {
+        self.check_flags(0)?;
         match (self.offset, self.len) {
             (0, 0) => Ok(Command::Flush),
-            _ => Err(Failure::FlushRange),
+            _ => Err(RequestError::FlushRange),
         }
     }
 
-    fn block_status(&self, rules: &Rules) -> Result<Command, Failure> {
-        self.only_flags(flag::REQ_ONE)?;
-        if !rules.allocation {
-            return Err(Failure::NoContext);
+    fn block_status(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
+        self.check_flags(flag::REQ_ONE)?;
+        if !limits.allocation {
+            return Err(RequestError::NoContext);
         }
-        let span = self.span(rules).map_err(Failure::Outside)?;
+        let span = self.span(limits).map_err(RequestError::OutOfRange)?;
         if span.is_empty() {
-            return Err(Failure::EmptyStatus);
+            return Err(RequestError::EmptyStatus);
         }
-        let extents = if self.has(flag::REQ_ONE) { Extents::One } else { Extents::Many };
+        let extents = if self.has(flag::REQ_ONE) { ExtentLimit::One } else { ExtentLimit::Many };
         Ok(Command::BlockStatus { span, extents })
     }
 
@@ -308,10 +308,10 @@ impl Header {
     }
 
     /// Clients are known to set FUA on commands that write nothing; the protocol asks to bear it.
-    fn only_flags(&self, allowed: u16) -> Result<(), Failure> {
+    fn check_flags(&self, allowed: u16) -> Result<(), RequestError> {
         match self.flags & !(allowed | flag::FUA) {
             0 => Ok(()),
-            _ => Err(Failure::Flags { flags: self.flags }),
+            _ => Err(RequestError::Flags { flags: self.flags }),
         }
     }
 
@@ -319,14 +319,14 @@ impl Header {
         if self.has(flag::FUA) { Durability::Durable } else { Durability::Done }
     }
 
-    fn span(&self, rules: &Rules) -> Result<Span, OutOfRange> {
-        Span::new(self.offset, self.len, rules.size)
+    fn span(&self, limits: &RequestLimits) -> Result<Span, OutOfRange> {
+        Span::new(self.offset, self.len, limits.size)
     }
 }
 
 /// Refuses a request that would change a read-only device, whatever else is wrong with it.
-fn permit_change(rules: &Rules) -> Result<(), Failure> {
-    if rules.read_only { Err(Failure::Device(BlockError::ReadOnly)) } else { Ok(()) }
+fn check_writable(limits: &RequestLimits) -> Result<(), RequestError> {
+    if limits.read_only { Err(RequestError::Device(BlockError::ReadOnly)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 use super::*;
-use crate::wire::failure::Errno;
+use crate::wire::request_error::Errno;
 
 const SIZE: u64 = 1 << 40;
 
-fn rules(headers: Headers) -> Rules {
-    Rules { size: Bytes(SIZE), read_only: false, headers, allocation: true }
+fn limits(headers: Headers) -> RequestLimits {
+    RequestLimits { size: Bytes(SIZE), read_only: false, headers, allocation: true }
 }
 
 fn extended(flags: u16, kind: u16, offset: u64, len: u64) -> Header {
     Header { flags, kind, cookie: 7, offset, len }
 }
 
-fn meaning(header: Header) -> Result<Command, Failure> {
-    header.command(&rules(Headers::Extended))
+fn meaning(header: Header) -> Result<Command, RequestError> {
+    header.command(&limits(Headers::Extended))
 }
 
 #[test]
@@ -50,29 +50,33 @@ fn the_flag_says_whether_a_payload_follows() {
         let compact = if kind == cmd::WRITE { 512 } else { 0 };
         assert_eq!(extended(0, kind, 0, 512).payload(Headers::Simple), compact);
         let most = u64::from(MAX_PAYLOAD);
-        assert!(!extended(flag::PAYLOAD_LEN, kind, 0, most).is_endless(Headers::Extended));
-        assert!(extended(flag::PAYLOAD_LEN, kind, 0, most + 1).is_endless(Headers::Extended));
-        assert!(!extended(0, kind, 0, u64::MAX).is_endless(Headers::Extended));
-        assert!(!extended(0, kind, 0, u32::MAX.into()).is_endless(Headers::Structured));
+        assert!(
+            !extended(flag::PAYLOAD_LEN, kind, 0, most).exceeds_payload_limit(Headers::Extended)
+        );
+        assert!(
+            extended(flag::PAYLOAD_LEN, kind, 0, most + 1).exceeds_payload_limit(Headers::Extended)
+        );
+        assert!(!extended(0, kind, 0, u64::MAX).exceeds_payload_limit(Headers::Extended));
+        assert!(!extended(0, kind, 0, u32::MAX.into()).exceeds_payload_limit(Headers::Structured));
     }
 }
 
 #[test]
 fn a_write_needs_the_payload_flag_and_others_refuse_it() {
-    assert_eq!(meaning(extended(0, cmd::WRITE, 0, 512)), Err(Failure::NoPayload));
+    assert_eq!(meaning(extended(0, cmd::WRITE, 0, 512)), Err(RequestError::NoPayload));
     assert!(meaning(extended(flag::PAYLOAD_LEN, cmd::WRITE, 0, 512)).is_ok());
     for kind in [cmd::READ, cmd::FLUSH, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES, cmd::BLOCK_STATUS]
     {
         let flags = flag::PAYLOAD_LEN;
         assert_eq!(
             meaning(extended(flags, kind, 0, 0)),
-            Err(Failure::Flags { flags }),
+            Err(RequestError::Flags { flags }),
             "command {kind}"
         );
     }
     let flags = flag::PAYLOAD_LEN;
-    let compact = extended(flags, cmd::WRITE, 0, 512).command(&rules(Headers::Structured));
-    assert_eq!(compact, Err(Failure::Flags { flags }));
+    let compact = extended(flags, cmd::WRITE, 0, 512).command(&limits(Headers::Structured));
+    assert_eq!(compact, Err(RequestError::Flags { flags }));
 }
 
 #[test]
@@ -84,5 +88,8 @@ fn long_ranges_are_for_requests_without_data() {
             assert_eq!(errno, if kind == cmd::WRITE_ZEROES { Errno::NoSpc } else { Errno::Inval });
         }
     }
-    assert_eq!(meaning(extended(0, cmd::READ, 0, SIZE)), Err(Failure::ReadTooLong { len: SIZE }));
+    assert_eq!(
+        meaning(extended(0, cmd::READ, 0, SIZE)),
+        Err(RequestError::ReadTooLong { len: SIZE })
+    );
 }

@@ -32,7 +32,7 @@ pub struct GuestArgs {
 }
 
 /// What one boot of the guest is for.
-pub struct Scene<'a> {
+pub struct Scenario<'a> {
     /// The script it plays.
     pub name: &'a str,
     /// The guest's memory, in MiB.
@@ -55,7 +55,7 @@ pub enum Program {
 }
 
 /// Everything but the running programs.
-pub struct Ground {
+pub struct Testbed {
     pub folder: Folder,
     /// The server.
     binary: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub struct Ground {
     initramfs: PathBuf,
 }
 
-impl Ground {
+impl Testbed {
     /// Fetches, builds and writes what is needed by a guest in front of a server.
     pub fn prepare(args: &GuestArgs) -> Result<Self> {
         let binary = match &args.binary {
@@ -77,7 +77,7 @@ impl Ground {
 
     /// The same for a guest with these programs.
     pub fn with(programs: &[Program], binary: Option<PathBuf>) -> Result<Self> {
-        let folder = Folder::claim()?;
+        let folder = Folder::lock()?;
         let packages = packages::unpacked(&folder.path)?;
         let initramfs = folder.path.join("initramfs.cpio");
         let built = programs.iter().map(|program| Ok((program.name(), program.build()?)));
@@ -94,8 +94,8 @@ impl Ground {
     }
 
     /// Boots a guest.
-    pub fn boot(&self, scene: &Scene<'_>, args: &MachineArgs) -> Result<Machine> {
-        let words = scene.words.split_whitespace().map(|word| format!(" guest.{word}"));
+    pub fn boot(&self, scenario: &Scenario<'_>, args: &MachineArgs) -> Result<Machine> {
+        let words = scenario.words.split_whitespace().map(|word| format!(" guest.{word}"));
         let hardware = Hardware {
             kernel: self
                 .packages
@@ -103,11 +103,11 @@ impl Ground {
                 .join("boot")
                 .join(format!("vmlinuz-{}", self.packages.kernel)),
             initramfs: &self.initramfs,
-            options: format!("guest.scene={}{}", scene.name, words.collect::<String>()),
-            memory_mib: scene.memory,
+            options: format!("guest.scenario={}{}", scenario.name, words.collect::<String>()),
+            memory_mib: scenario.memory,
             accelerator: args.accelerator,
-            source: scene.source,
-            nbd_socket: scene.server.map(|_| NBD_SOCKET),
+            source: scenario.source,
+            nbd_socket: scenario.server.map(|_| NBD_SOCKET),
             folder: &self.folder.path,
         };
         Machine::boot(&hardware, Duration::from_secs(args.seconds))
@@ -139,7 +139,7 @@ impl Program {
 }
 
 /// An error if the server refused or failed anything, or took more memory than it may.
-pub fn sound(stat: &Stat) -> Result<()> {
+pub fn check_stat(stat: &Stat) -> Result<()> {
     if stat.mem_limit > 0 && stat.mem_used_max > stat.mem_limit {
         bail!("memzip took {} bytes, and its limit is {}", stat.mem_used_max, stat.mem_limit);
     }

@@ -1,10 +1,10 @@
-//! Whole conversations against a model, in memory: any mixture of requests, cut into packets anywhere.
+//! Whole connections against a model, in memory: any mixture of requests, cut into packets anywhere.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
 mod support;
 
-use nbd::{Admission, Counters, Export, Inbound, Setting, converse};
+use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
 use proptest::prelude::*;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use support::disk::Disk;
 
 const SIZE: u64 = 40_000;
 
-/// A request of a random conversation.
+/// A request of a random connection.
 #[derive(Clone, Debug)]
 struct Ask {
     kind: u16,
@@ -211,16 +211,16 @@ proptest! {
         let disk = Arc::new(Disk::new(SIZE));
         let export = Export { name: String::new(), description: String::new(), device: disk.clone() };
         let counters = Counters::default();
-        let setting = Setting {
+        let context = ConnectionContext {
             export: &export,
             counters: &counters,
-            admission: &|| Admission::Welcome,
+            accept_start: &|| StartDecision::Accept,
             handshake_timeout: Duration::from_secs(60),
             idle_timeout: None,
         };
         let said = said(&asks, structured);
         let mut heard = Vec::new();
-        converse(Packets { bytes: &said, sizes: &sizes, turn: 0 }, &mut heard, setting).expect("a good conversation");
+        serve_connection(Packets { bytes: &said, sizes: &sizes, turn: 0 }, &mut heard, context).expect("a good connection");
         let mut heard = Heard(&heard);
         heard.skip_handshake();
         let mut model = vec![0; SIZE as usize];

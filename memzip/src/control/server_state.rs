@@ -11,20 +11,20 @@ use super::stat_json::{
     ClassRow, IoCounts, MemoryFailureCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests,
     StatReport,
 };
-use super::{Movers, compaction, movement};
+use super::{Maintenance, compaction, movement};
 
 /// A disk that is served.
-pub(crate) struct Subject {
+pub(crate) struct ServerState {
     disk: Arc<Zram>,
-    movers: Movers,
+    maintenance: Maintenance,
     server: nbd::Handle,
     uri: String,
 }
 
-impl Subject {
+impl ServerState {
     /// Joins what belongs together.
-    pub(crate) fn new(disk: Arc<Zram>, movers: Movers, server: &nbd::Server) -> Self {
-        Self { disk, movers, server: server.handle(), uri: server.uri().to_owned() }
+    pub(crate) fn new(disk: Arc<Zram>, maintenance: Maintenance, server: &nbd::Server) -> Self {
+        Self { disk, maintenance, server: server.handle(), uri: server.uri().to_owned() }
     }
 
     /// All numbers, now.
@@ -63,14 +63,14 @@ impl Subject {
                 .map(class_row)
                 .collect(),
             pagetypeinfo: self.disk.zone().pagetypeinfo().to_string(),
-            movement: movement::report(&self.disk, &stat, &self.movers),
+            movement: movement::report(&self.disk, &stat, &self.maintenance),
             buddyinfo: stat.buddyinfo,
         }
     }
 
     /// What moves memory by itself.
-    pub(crate) fn movers(&self) -> &Movers {
-        &self.movers
+    pub(crate) fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
     }
 
     /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
@@ -159,7 +159,7 @@ fn clients(stats: &nbd::Stats) -> NbdCounts {
             eoverflow: errors.overflow,
             enotsup: errors.not_supported,
             eshutdown: errors.shutting_down,
-            broken_conversations: errors.broken_conversations,
+            broken_conversations: errors.broken_connections,
         },
     }
 }

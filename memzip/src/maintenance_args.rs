@@ -23,7 +23,7 @@ pub(crate) enum Balloon {
 
 /// `--balloon-pressure HIGH:LOW`, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct PressureThresholds {
     /// It grows above this.
     high: u16,
     /// It shrinks below this.
@@ -48,10 +48,10 @@ pub(crate) enum Switch {
 #[error("a balloon is \"auto\" or a size, and without the option there is none: {0}")]
 pub(crate) struct BalloonError(#[from] SizeError);
 
-/// Why a text is no pair of marks.
+/// Why a text is no pair of thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("two whole percentages, the higher first: 10:1 grows above 10 % and shrinks below 1 %")]
-pub(crate) struct MarksError;
+pub(crate) struct PressureThresholdsError;
 
 /// Why a text says nothing about compaction in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -75,23 +75,25 @@ impl From<Balloon> for BalloonTarget {
     }
 }
 
-impl FromStr for Marks {
-    type Err = MarksError;
+impl FromStr for PressureThresholds {
+    type Err = PressureThresholdsError;
 
-    fn from_str(text: &str) -> Result<Self, MarksError> {
-        let (high, low) = text.split_once(':').ok_or(MarksError)?;
+    fn from_str(text: &str) -> Result<Self, PressureThresholdsError> {
+        let (high, low) = text.split_once(':').ok_or(PressureThresholdsError)?;
         let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
-        let (high, low) =
-            percent(high).zip(percent(low)).filter(|(high, low)| high > low).ok_or(MarksError)?;
+        let (high, low) = percent(high)
+            .zip(percent(low))
+            .filter(|(high, low)| high > low)
+            .ok_or(PressureThresholdsError)?;
         Ok(Self { high, low })
     }
 }
 
-impl From<Marks> for Settings {
-    fn from(marks: Marks) -> Self {
+impl From<PressureThresholds> for Settings {
+    fn from(thresholds: PressureThresholds) -> Self {
         Self {
-            raise_above: Share::percent(marks.high),
-            lower_below: Share::percent(marks.low),
+            raise_above: Share::percent(thresholds.high),
+            lower_below: Share::percent(thresholds.low),
             ..Self::default()
         }
     }

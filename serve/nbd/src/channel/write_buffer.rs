@@ -6,21 +6,21 @@
 use crate::wire::reply::SIMPLE_LEN;
 use std::io::{self, Write};
 
-/// Room before the outbox is emptied or grows: a simple reply with 256 KiB of data. Units: bytes.
-pub const OUTBOX_ROOM: usize = SIMPLE_LEN + (256 << 10);
+/// Room before the write buffer is emptied or grows: a simple reply with 256 KiB of data. Units: bytes.
+pub const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);
 
 /// Replies that wait to be sent.
 #[derive(Debug)]
-pub struct Outbox {
-    room: Vec<u8>,
+pub struct WriteBuffer {
+    buf: Vec<u8>,
     len: usize,
     replies: u32,
 }
 
-impl Outbox {
-    /// An empty outbox.
+impl WriteBuffer {
+    /// An empty buffer.
     pub fn new() -> Self {
-        Self { room: vec![0; OUTBOX_ROOM], len: 0, replies: 0 }
+        Self { buf: vec![0; WRITE_BUFFER_LEN], len: 0, replies: 0 }
     }
 
     /// Bytes waiting.
@@ -35,22 +35,22 @@ impl Outbox {
 
     /// Whether `len` more bytes fit without growing.
     pub fn fits(&self, len: usize) -> bool {
-        len <= self.room.len() - self.len
+        len <= self.buf.len() - self.len
     }
 
-    /// The next `len` bytes, to be filled and then kept by [`Outbox::commit`]. Grows if it must.
+    /// The next `len` bytes, to be filled and then kept by [`WriteBuffer::commit`]. Grows if it must.
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
-        if end > self.room.len() {
-            // Only a short end of a reply, behind data that fill the outbox, comes here.
-            self.room.resize(end, 0);
+        if end > self.buf.len() {
+            // Only a short end of a reply, behind data that fill the write buffer, comes here.
+            self.buf.resize(end, 0);
         }
-        &mut self.room[self.len..end]
+        &mut self.buf[self.len..end]
     }
 
-    /// Keeps the first `len` bytes of the last [`Outbox::space`].
+    /// Keeps the first `len` bytes of the last [`WriteBuffer::space`].
     pub fn commit(&mut self, len: usize) {
-        self.len = self.room.len().min(self.len + len);
+        self.len = self.buf.len().min(self.len + len);
     }
 
     /// Adds `bytes`.
@@ -64,15 +64,15 @@ impl Outbox {
         self.replies += 1;
     }
 
-    /// Sends everything, and gives back what the outbox grew by. After an error nothing is waiting any more: the
+    /// Sends everything, and gives back what the write buffer grew by. After an error nothing is waiting any more: the
     /// connection ends.
     pub fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
-        let sent = if self.len > 0 { send_batch(writer, &self.room[..self.len]) } else { Ok(()) };
+        let sent = if self.len > 0 { send_batch(writer, &self.buf[..self.len]) } else { Ok(()) };
         self.len = 0;
         self.replies = 0;
-        if self.room.len() > OUTBOX_ROOM {
-            self.room.truncate(OUTBOX_ROOM);
-            self.room.shrink_to_fit();
+        if self.buf.len() > WRITE_BUFFER_LEN {
+            self.buf.truncate(WRITE_BUFFER_LEN);
+            self.buf.shrink_to_fit();
         }
         sent
     }

@@ -18,7 +18,7 @@ pub enum Cancellation {
     /// The server closes its connections: the grace of its shutdown is over.
     Closing,
     /// The client closed the connection.
-    HungUp,
+    Disconnected,
 }
 
 /// Something requests come from.
@@ -64,21 +64,21 @@ impl Inbound for &[u8] {}
 
 /// A buffer of constant size; the bytes in it are contiguous.
 #[derive(Debug)]
-pub struct Inbox {
-    room: Box<[u8]>,
+pub struct ReadBuffer {
+    buf: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Inbox {
-    /// An empty inbox of `room` bytes. The memory comes zeroed from the system, so untouched parts cost nothing.
-    pub fn new(room: usize) -> Self {
-        Self { room: vec![0; room].into_boxed_slice(), start: 0, end: 0 }
+impl ReadBuffer {
+    /// An empty buffer of `len` bytes. The memory comes zeroed from the system, so untouched parts cost nothing.
+    pub fn new(len: usize) -> Self {
+        Self { buf: vec![0; len].into_boxed_slice(), start: 0, end: 0 }
     }
 
     /// What came, oldest first.
     pub fn bytes(&self) -> &[u8] {
-        &self.room[self.start..self.end]
+        &self.buf[self.start..self.end]
     }
 
     /// Forgets the first `len` bytes.
@@ -92,13 +92,13 @@ impl Inbox {
 
     /// Receives once, as much as fits; `wanted` bytes in all will fit. Returns how much came, 0 at the end.
     pub fn receive(&mut self, reader: &mut impl Read, wanted: usize) -> io::Result<usize> {
-        if self.start > 0 && self.start + wanted > self.room.len() {
-            self.room.copy_within(self.start..self.end, 0);
+        if self.start > 0 && self.start + wanted > self.buf.len() {
+            self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        let came = reader.read(&mut self.room[self.end..])?;
-        self.end += came;
-        Ok(came)
+        let received = reader.read(&mut self.buf[self.end..])?;
+        self.end += received;
+        Ok(received)
     }
 }

@@ -10,10 +10,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test may run. Each of those named takes seconds when nothing is taken out.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A test that was built and can be run.
-pub struct Trial<'a> {
+pub struct TestRun<'a> {
     test: &'a Test,
     program: PathBuf,
     folder: PathBuf,
@@ -21,21 +21,21 @@ pub struct Trial<'a> {
 
 /// What a run came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum TestOutcome {
     /// It passed.
-    Held,
+    Passed,
     /// It failed, saying this.
     Failed {
         /// All its output.
         said: String,
     },
     /// It did not end.
-    Hung,
+    TimedOut,
     /// Nothing of that name ran.
     NoSuchTest,
 }
 
-impl<'a> Trial<'a> {
+impl<'a> TestRun<'a> {
     /// Builds the test.
     pub fn of(copy: &Copy, test: &'a Test) -> Result<Self> {
         let output =
@@ -51,11 +51,11 @@ impl<'a> Trial<'a> {
         let (program, manifest) =
             executable(&output.stdout, test).with_context(|| format!("{test} was not built"))?;
         let folder = manifest.parent().map(Path::to_path_buf).context("a manifest in a folder")?;
-        Ok(Trial { test, program, folder })
+        Ok(TestRun { test, program, folder })
     }
 
     /// Runs it, for so long at most.
-    pub fn run(&self, patience: Duration) -> Result<Outcome> {
+    pub fn run(&self, timeout: Duration) -> Result<TestOutcome> {
         let mut command = Command::new(&self.program);
         command
             .args(["--exact", &self.test.name, "--show-output", "--test-threads=1"])
@@ -67,22 +67,24 @@ impl<'a> Trial<'a> {
         }
         let mut child = command.spawn().context("cannot start the test")?;
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
-        let status = wait(&mut child, patience)?;
+        let status = wait(&mut child, timeout)?;
         let read = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
         let said = format!("{}\n{}", read(out), read(err));
-        Ok(status.map_or(Outcome::Hung, |status| outcome(&self.test.name, status.success(), said)))
+        Ok(status.map_or(TestOutcome::TimedOut, |status| {
+            outcome(&self.test.name, status.success(), said)
+        }))
     }
 }
 
-fn outcome(name: &str, succeeded: bool, said: String) -> Outcome {
+fn outcome(name: &str, succeeded: bool, said: String) -> TestOutcome {
     // libtest says `test NAME ... ` before a test runs; what follows may be missing when it ends the process.
     let ran = said
         .lines()
         .any(|line| line.strip_prefix("test ").is_some_and(|rest| rest.starts_with(name)));
     match (ran, succeeded) {
-        (false, _) => Outcome::NoSuchTest,
-        (true, true) => Outcome::Held,
-        (true, false) => Outcome::Failed { said },
+        (false, _) => TestOutcome::NoSuchTest,
+        (true, true) => TestOutcome::Passed,
+        (true, false) => TestOutcome::Failed { said },
     }
 }
 
@@ -132,13 +134,13 @@ fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<
 }
 
 /// Waits for the end; `None` when it had to be brought about.
-fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > timeout {
             child.kill()?;
             child.wait()?;
             return Ok(None);
@@ -156,14 +158,17 @@ mod tests {
         let said = |text: &str| text.to_owned();
         assert!(matches!(
             outcome("a::b", true, said("running 1 test\ntest a::b ... ok")),
-            Outcome::Held
+            TestOutcome::Passed
         ));
         assert!(matches!(
             outcome("a::b", false, said("test a::b ... FAILED")),
-            Outcome::Failed { .. }
+            TestOutcome::Failed { .. }
         ));
-        assert!(matches!(outcome("a::b", false, said("test a::b ... ")), Outcome::Failed { .. }));
-        assert!(matches!(outcome("a::b", true, said("running 0 tests")), Outcome::NoSuchTest));
+        assert!(matches!(
+            outcome("a::b", false, said("test a::b ... ")),
+            TestOutcome::Failed { .. }
+        ));
+        assert!(matches!(outcome("a::b", true, said("running 0 tests")), TestOutcome::NoSuchTest));
     }
 
     #[test]

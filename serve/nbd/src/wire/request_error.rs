@@ -58,7 +58,7 @@ impl Errno {
 
 /// Why a request was refused or failed. The text goes to the client where structured replies were agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Failure {
+pub enum RequestError {
     /// A command nobody defined.
     #[error("unknown command {kind}")]
     UnknownCommand {
@@ -73,7 +73,7 @@ pub enum Failure {
     },
     /// A range past the end, of a request that changes nothing or only gives up content.
     #[error(transparent)]
-    Outside(OutOfRange),
+    OutOfRange(OutOfRange),
     /// A range past the end, of a request that stores.
     #[error(transparent)]
     PastEnd(OutOfRange),
@@ -109,14 +109,14 @@ pub enum Failure {
     Device(#[from] BlockError),
 }
 
-impl Failure {
+impl RequestError {
     /// The number the client gets. This is the only place where errors become numbers.
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
             Self::UnknownCommand { .. }
             | Self::Flags { .. }
-            | Self::Outside(_)
+            | Self::OutOfRange(_)
             | Self::PayloadTooLong { .. }
             | Self::NoPayload
             | Self::FlushRange
@@ -168,19 +168,19 @@ mod tests {
     fn every_device_error_has_the_code_the_protocol_asks_for() {
         let range = OutOfRange { offset: 8, len: 1, size: 8 };
         let table = [
-            (Failure::Device(BlockError::NoSpace { offset: 0 }), 28),
-            (Failure::Device(BlockError::Damaged { offset: 0 }), 5),
-            (Failure::Device(BlockError::Busy { offset: 0 }), 5),
-            (Failure::Device(BlockError::Codec { offset: 0 }), 5),
-            (Failure::Device(BlockError::Poisoned), 5),
-            (Failure::Device(BlockError::ReadOnly), 1),
-            (Failure::Device(BlockError::NotFast), 95),
-            (Failure::Device(BlockError::OutOfRange(range)), 22),
-            (Failure::Outside(range), 22),
-            (Failure::PastEnd(range), 28),
-            (Failure::ReadTooLong { len: u64::MAX }, 75),
-            (Failure::PayloadTooLong { len: u64::MAX }, 22),
-            (Failure::ShuttingDown, 108),
+            (RequestError::Device(BlockError::NoSpace { offset: 0 }), 28),
+            (RequestError::Device(BlockError::Damaged { offset: 0 }), 5),
+            (RequestError::Device(BlockError::Busy { offset: 0 }), 5),
+            (RequestError::Device(BlockError::Codec { offset: 0 }), 5),
+            (RequestError::Device(BlockError::Poisoned), 5),
+            (RequestError::Device(BlockError::ReadOnly), 1),
+            (RequestError::Device(BlockError::NotFast), 95),
+            (RequestError::Device(BlockError::OutOfRange(range)), 22),
+            (RequestError::OutOfRange(range), 22),
+            (RequestError::PastEnd(range), 28),
+            (RequestError::ReadTooLong { len: u64::MAX }, 75),
+            (RequestError::PayloadTooLong { len: u64::MAX }, 22),
+            (RequestError::ShuttingDown, 108),
         ];
         for (failure, number) in table {
             assert_eq!(failure.errno().number(), number, "{failure:?}");

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     limit: usize,
     /// How long a connection stays that is not being answered while others wait for its place.
-    protected: Duration,
+    eviction_grace: Duration,
     /// Oldest first.
     taken: Mutex<VecDeque<Arc<Connection>>>,
     freed: Notify,
@@ -23,42 +23,42 @@ pub(super) struct Places {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     evicted: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ConnectionState {
     /// Sends its request or receives its answer, since then.
     Waiting(Instant),
     /// Is being answered.
-    Working,
+    Busy,
     /// Has to leave.
     Evicted,
 }
 
 /// A place that is taken; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
     connection: Arc<Connection>,
 }
 
 /// A connection that is being answered, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Working<'a>(&'a Connection);
+pub(super) struct BusyGuard<'a>(&'a Connection);
 
-impl Places {
+impl ConnectionSlots {
     /// So many places.
-    pub(super) fn new(limit: usize, protected: Duration) -> Arc<Self> {
-        Arc::new(Self { limit, protected, taken: Mutex::default(), freed: Notify::new() })
+    pub(super) fn new(limit: usize, eviction_grace: Duration) -> Arc<Self> {
+        Arc::new(Self { limit, eviction_grace, taken: Mutex::default(), freed: Notify::new() })
     }
 
     /// Waits for a place. One caller at a time.
-    pub(super) async fn take(self: &Arc<Self>) -> Place {
+    pub(super) async fn acquire(self: &Arc<Self>) -> ConnectionSlot {
         loop {
-            let wait = match self.try_take() {
-                Ok(place) => return place,
+            let wait = match self.try_acquire() {
+                Ok(slot) => return slot,
                 Err(wait) => wait,
             };
             tokio::select! {
@@ -69,23 +69,23 @@ impl Places {
     }
 
     /// Takes a place, or makes the oldest connection leave that may; else returns how long to wait.
-    fn try_take(self: &Arc<Self>) -> Result<Place, Duration> {
+    fn try_acquire(self: &Arc<Self>) -> Result<ConnectionSlot, Duration> {
         let mut taken = lock(&self.taken);
         if taken.len() < self.limit {
-            let state = Mutex::new(State::Waiting(Instant::now()));
+            let state = Mutex::new(ConnectionState::Waiting(Instant::now()));
             let connection = Arc::new(Connection { state, evicted: Notify::new() });
             taken.push_back(Arc::clone(&connection));
-            return Ok(Place { places: Arc::clone(self), connection });
+            return Ok(ConnectionSlot { slots: Arc::clone(self), connection });
         }
         // Those that are being answered stay, however long that takes.
         let oldest =
             taken.iter().find_map(|connection| Some((connection.waiting_since()?, connection)));
-        let Some((since, connection)) = oldest else { return Err(self.protected) };
-        match self.protected.checked_sub(since.elapsed()) {
+        let Some((since, connection)) = oldest else { return Err(self.eviction_grace) };
+        match self.eviction_grace.checked_sub(since.elapsed()) {
             Some(left) if !left.is_zero() => Err(left),
             _ => {
                 connection.evict();
-                Err(self.protected)
+                Err(self.eviction_grace)
             }
         }
     }
@@ -94,38 +94,38 @@ impl Places {
 impl Connection {
     fn waiting_since(&self) -> Option<Instant> {
         match *lock(&self.state) {
-            State::Waiting(since) => Some(since),
-            State::Working | State::Evicted => None,
+            ConnectionState::Waiting(since) => Some(since),
+            ConnectionState::Busy | ConnectionState::Evicted => None,
         }
     }
 
     fn evict(&self) {
-        *lock(&self.state) = State::Evicted;
+        *lock(&self.state) = ConnectionState::Evicted;
         self.evicted.notify_one();
     }
 
     /// Keeps the place while the connection is being answered.
-    pub(super) fn work(&self) -> Working<'_> {
-        self.change(State::Working);
-        Working(self)
+    pub(super) fn mark_busy(&self) -> BusyGuard<'_> {
+        self.change(ConnectionState::Busy);
+        BusyGuard(self)
     }
 
     /// A connection that has to leave stays so.
-    fn change(&self, to: State) {
+    fn change(&self, to: ConnectionState) {
         let mut state = lock(&self.state);
-        if !matches!(*state, State::Evicted) {
+        if !matches!(*state, ConnectionState::Evicted) {
             *state = to;
         }
     }
 }
 
-impl Drop for Working<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.0.change(State::Waiting(Instant::now()));
+        self.0.change(ConnectionState::Waiting(Instant::now()));
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The connection that has the place.
     pub(super) fn connection(&self) -> Arc<Connection> {
         Arc::clone(&self.connection)
@@ -137,10 +137,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        lock(&self.places.taken).retain(|other| !Arc::ptr_eq(other, &self.connection));
-        self.places.freed.notify_one();
+        lock(&self.slots.taken).retain(|other| !Arc::ptr_eq(other, &self.connection));
+        self.slots.freed.notify_one();
     }
 }
 

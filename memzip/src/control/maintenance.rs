@@ -18,38 +18,38 @@ use zsmalloc::{Background, BackgroundConfig};
 use super::balloon_json::{BalloonChange, BalloonReport, BalloonTarget, PressureReport};
 
 /// How often pressure is read. The kernel recomputes its averages every two seconds.
-const PERIOD: Duration = Duration::from_secs(1);
+const PRESSURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a call waits for frames of the balloon that compaction has isolated. It has them for
 /// microseconds, as long as its thread runs.
-const ISOLATED: Duration = Duration::from_secs(1);
+const ISOLATION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How they are set up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MoverConfig {
+pub(crate) struct MaintenanceConfig {
     /// The balloon at the start.
     pub(crate) balloon: BalloonTarget,
     /// How it follows memory pressure when it does.
-    pub(crate) follow: Settings,
+    pub(crate) pressure_settings: Settings,
     /// The share of one CPU that compaction in the background may use, in percent; `None` for none.
     pub(crate) background: Option<u8>,
 }
 
 /// They run as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Movers {
+pub(crate) struct Maintenance {
     balloon: Arc<Balloon>,
     lends: Lends,
     /// Held while a target is set, so that it fits the target at all times; not while the target is reached.
-    mode: Mutex<Mode>,
-    config: MoverConfig,
+    mode: Mutex<BalloonMode>,
+    config: MaintenanceConfig,
     _background: Option<Background>,
     _kswapd: Kswapd,
 }
 
 /// How the balloon's target is set.
 #[derive(Debug)]
-enum Mode {
+enum BalloonMode {
     Off,
     Fixed,
     Auto(Auto),
@@ -60,13 +60,13 @@ enum Mode {
 pub(crate) enum BalloonRefusal {
     /// More than the arena has.
     #[error(
-        "a balloon of {asked} bytes is more than the arena can lend: {most} bytes are the most, what is stored in it included"
+        "a balloon of {asked} bytes is more than the arena can lend: {max} bytes are the most, what is stored in it included"
     )]
-    AboveTheArena {
+    ExceedsArena {
         /// Bytes.
         asked: u64,
         /// Bytes.
-        most: u64,
+        max: u64,
     },
     /// There is nothing yet that it could take, and there never will be by itself.
     #[error(
@@ -78,9 +78,9 @@ pub(crate) enum BalloonRefusal {
     Auto(#[from] AutoError),
 }
 
-impl Movers {
+impl Maintenance {
     /// Starts them for a disk.
-    pub(crate) fn start(disk: &Zram, config: MoverConfig) -> Result<Self> {
+    pub(crate) fn start(disk: &Zram, config: MaintenanceConfig) -> Result<Self> {
         // Without a limit the store takes what it needs, whatever the balloon has: only memory that is there is worth lending.
         let lends = if disk.config().mem_limit.is_some() { Lends::Room } else { Lends::Memory };
         // Before a thread is started that would have to be ended again.
@@ -95,11 +95,11 @@ impl Movers {
         });
         let background = background.transpose().context("cannot compact in the background")?;
         let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
-        let mode = Mutex::new(Mode::Off);
-        let movers =
+        let mode = Mutex::new(BalloonMode::Off);
+        let maintenance =
             Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
-        movers.set_balloon(config.balloon).context("cannot set up the balloon")?;
-        Ok(movers)
+        maintenance.set_balloon(config.balloon).context("cannot set up the balloon")?;
+        Ok(maintenance)
     }
 
     /// The share of a CPU compaction in the background may use; 0 without it.
@@ -119,13 +119,13 @@ impl Movers {
                 self.follow_pressure()?;
                 "following pressure".to_owned()
             }
-            BalloonTarget::Off => self.reach(Mode::Off, FrameCount(0)),
+            BalloonTarget::Off => self.set_target(BalloonMode::Off, FrameCount(0)),
             BalloonTarget::Bytes(asked) => {
                 let most = self.balloon.most().bytes();
                 if asked > most && self.lends == Lends::Room {
-                    return Err(BalloonRefusal::AboveTheArena { asked, most });
+                    return Err(BalloonRefusal::ExceedsArena { asked, max: most });
                 }
-                self.reach(Mode::Fixed, FrameCount::holding(asked))
+                self.set_target(BalloonMode::Fixed, FrameCount::holding(asked))
             }
         };
         let freed = before.saturating_sub(self.held());
@@ -134,12 +134,16 @@ impl Movers {
 
     fn follow_pressure(&self) -> Result<(), AutoError> {
         let mut mode = self.mode();
-        if matches!(*mode, Mode::Auto(_)) {
+        if matches!(*mode, BalloonMode::Auto(_)) {
             return Ok(());
         }
         let source = PsiSource::this_process();
-        *mode =
-            Mode::Auto(Auto::start(Arc::clone(&self.balloon), source, self.config.follow, PERIOD)?);
+        *mode = BalloonMode::Auto(Auto::start(
+            Arc::clone(&self.balloon),
+            source,
+            self.config.pressure_settings,
+            PRESSURE_INTERVAL,
+        )?);
         // It begins with what there is: a call on its way to an older target stops.
         self.balloon.stay();
         Ok(())
@@ -147,17 +151,17 @@ impl Movers {
 
     /// The target and its owner change in one step, so both are the same caller's, whatever others
     /// ask meanwhile.
-    fn reach(&self, mode: Mode, target: FrameCount) -> String {
-        let mut place = self.mode();
-        if let Mode::Auto(auto) = &*place {
+    fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
+        let mut current = self.mode();
+        if let BalloonMode::Auto(auto) = &*current {
             auto.retire();
         }
         let aim = self.balloon.aim(target);
-        let before = std::mem::replace(&mut *place, mode);
-        drop(place);
+        let before = std::mem::replace(&mut *current, mode);
+        drop(current);
         // The thread ends after the step it is in, which our target cuts short.
         drop(before);
-        outcome(aim.map_or_else(|refused| refused, |aim| reach(&aim)))
+        outcome(aim.map_or_else(|refused| refused, |aim| run_while_isolated(&aim)))
     }
 
     /// Memory the arena holds. Units: bytes.
@@ -166,20 +170,20 @@ impl Movers {
         stats.committed.bytes().saturating_sub(stats.lent.bytes())
     }
 
-    fn mode(&self) -> MutexGuard<'_, Mode> {
+    fn mode(&self) -> MutexGuard<'_, BalloonMode> {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The balloon, now.
     pub(super) fn balloon_report(&self) -> BalloonReport {
-        let place = self.mode();
+        let current = self.mode();
         let stats = self.balloon.stats();
-        let (mode, pressure) = match &*place {
-            Mode::Off => ("off", None),
-            Mode::Fixed => ("fixed", None),
-            Mode::Auto(auto) => ("auto", Some(pressure(auto))),
+        let (mode, pressure) = match &*current {
+            BalloonMode::Off => ("off", None),
+            BalloonMode::Fixed => ("fixed", None),
+            BalloonMode::Auto(auto) => ("auto", Some(pressure(auto))),
         };
-        drop(place);
+        drop(current);
         let bytes = |frames: u64| FrameCount(frames).bytes();
         BalloonReport {
             mode: mode.to_owned(),
@@ -223,11 +227,11 @@ fn pressure(auto: &Auto) -> PressureReport {
 }
 
 /// Reaches the target; tries again while compaction has isolated the frames that are left.
-fn reach(aim: &Aim<'_>) -> Change {
+fn run_while_isolated(aim: &Aim<'_>) -> Change {
     let start = Instant::now();
     loop {
         let change = aim.reach();
-        if !matches!(change.stop, Stop::Isolated { .. }) || start.elapsed() > ISOLATED {
+        if !matches!(change.stop, Stop::Isolated { .. }) || start.elapsed() > ISOLATION_TIMEOUT {
             return change;
         }
         std::thread::sleep(Duration::from_millis(1));
