@@ -8,7 +8,7 @@
 //! | many cold objects of 1 to 4096 bytes | [`zsmalloc::Pool`] |
 //! | pages to keep compressed, in this process | [`zram::Zram`] |
 //! | clients that speak NBD: qemu, nbdcopy, the kernel | [`nbd::Server`] in front of it, or `memzip serve` |
-//! | a store of your own that needs movable memory | [`frames::Zone`] and [`frames::Extents`] |
+//! | a store of your own that needs movable memory | [`frames::Zone`] and [`frames::FrameChains`] |
 //!
 //! # A pool of objects
 //!
@@ -115,7 +115,7 @@
 pub use balloon;
 /// The block device interface that stores implement and servers speak to: spans, errors, the trait.
 pub use block;
-/// An arena of 4 KiB frames with buddy allocator, per-CPU lists and extents: whose each frame is, and the one door to its bytes.
+/// An arena of 4 KiB frames with buddy allocator, per-CPU lists and chains: whose each frame is, and the one door to its bytes.
 pub use frames;
 /// An NBD server for any block device.
 pub use nbd;

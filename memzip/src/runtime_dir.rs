@@ -21,7 +21,7 @@ pub(crate) struct RuntimeDir(PathBuf);
 impl RuntimeDir {
     /// Finds the folder and makes it where it is missing.
     pub(crate) fn open() -> Result<Self> {
-        let user = sys::host::user();
+        let user = sys::host::effective_uid();
         let parents = [
             std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
             Some(format!("/run/user/{user}").into()),
@@ -51,7 +51,7 @@ impl RuntimeDir {
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", path.display()))?;
         ensure!(
-            is_mine(&meta, sys::host::user(), 0o077),
+            is_mine(&meta, sys::host::effective_uid(), 0o077),
             "{} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR",
             path.display()
         );

@@ -96,10 +96,10 @@ pub fn shuttle(args: &Args) -> Result<()> {
 
 /// The unit tests Miri runs: those of the files with unsafe code and of what stands right on them. The rest moves too many bytes for an interpreter.
 const UNDER_MIRI: [&str; 6] = [
-    "extent::tests::bytes",
-    "extent::tests::readers",
-    "extent::tests::ranges",
-    "extent::state",
+    "chain::tests::bytes",
+    "chain::tests::readers",
+    "chain::tests::ranges",
+    "chain::state",
     "table::",
     "pageblock::",
 ];

@@ -75,11 +75,12 @@ fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
     loop {
         let budget = rest();
         let done = disk.compact_frames(&budget);
-        if done.outcome != frames::Outcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
+        if done.outcome != frames::CompactOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT
+        {
             return done;
         }
         if budget.start().has_passed() {
-            return FrameCompaction { outcome: frames::Outcome::OutOfTime, ..done };
+            return FrameCompaction { outcome: frames::CompactOutcome::OutOfTime, ..done };
         }
         std::thread::sleep(RETRY_DELAY);
     }
@@ -101,13 +102,15 @@ fn object_outcome(outcome: Outcome) -> OutcomeText {
     }
 }
 
-fn frame_outcome(outcome: frames::Outcome) -> OutcomeText {
+fn frame_outcome(outcome: frames::CompactOutcome) -> OutcomeText {
     match outcome {
-        frames::Outcome::Done | frames::Outcome::Reached => DONE,
+        frames::CompactOutcome::Done | frames::CompactOutcome::Reached => DONE,
         // The whole zone is never passed over or put off.
-        frames::Outcome::Skipped | frames::Outcome::Deferred | frames::Outcome::NoSuitable => DONE,
-        frames::Outcome::OutOfTime => OUT_OF_TIME,
-        frames::Outcome::AlreadyRunning => ALREADY_RUNNING,
+        frames::CompactOutcome::Skipped
+        | frames::CompactOutcome::Deferred
+        | frames::CompactOutcome::NoSuitable => DONE,
+        frames::CompactOutcome::OutOfTime => OUT_OF_TIME,
+        frames::CompactOutcome::AlreadyRunning => ALREADY_RUNNING,
     }
 }
 

@@ -167,7 +167,7 @@ impl Maintenance {
     /// Memory the arena holds. Units: bytes.
     fn held(&self) -> u64 {
         let stats = self.balloon.zone().stats();
-        stats.committed.bytes().saturating_sub(stats.lent.bytes())
+        stats.committed.bytes().saturating_sub(stats.ballooned.bytes())
     }
 
     fn mode(&self) -> MutexGuard<'_, BalloonMode> {

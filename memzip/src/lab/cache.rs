@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, Result, ensure};
 use frames::{
-    Accepted, Backing, ExtentId, Extents, Leaving, Locked, Mode, MovableOps, OwnerWords, Reclaim,
-    Refused, Shape, Target, Zone,
+    Backing, ChainId, ChainKind, Committed, FrameChains, LockedFrame, MigrateError, MigrateMode,
+    MovableOps, OwnerWords, Reclaim, ReleaseStatus, Target, Zone,
 };
 
 use super::pages::Pages;
@@ -19,13 +19,13 @@ pub(super) struct PageCache<'p> {
     frames: Arc<Frames>,
     pages: &'p Pages,
     /// The frame of every page that is held.
-    held: Vec<Option<ExtentId>>,
+    held: Vec<Option<ChainId>>,
 }
 
 /// What migration calls.
 #[derive(Debug)]
 struct Frames {
-    extents: Extents,
+    chains: FrameChains,
     moved: AtomicU64,
 }
 
@@ -33,19 +33,19 @@ impl<'p> PageCache<'p> {
     /// Returns an empty cache that takes its frames from `zone`.
     pub(super) fn new(zone: &Arc<Zone>, pages: &'p Pages) -> Result<Self> {
         let owner = zone.reserve_owner()?;
-        let extents =
-            Extents::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
-        let frames = Arc::new(Frames { extents, moved: AtomicU64::new(0) });
+        let chains =
+            FrameChains::new(owner, pages.len(), OwnerWords::default(), Backing::AnonymousSmall)?;
+        let frames = Arc::new(Frames { chains, moved: AtomicU64::new(0) });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&frames) as _;
-        frames.extents.publish(ops);
+        frames.chains.publish(ops);
         Ok(Self { frames, pages, held: vec![None; pages.len()] })
     }
 
     /// Puts a page into a frame of its own.
     pub(super) fn insert(&mut self, page: usize) -> Result<()> {
-        let extents = &self.frames.extents;
-        let mut fresh = extents
-            .create(Shape::Single, 0)
+        let chains = &self.frames.chains;
+        let mut fresh = chains
+            .create(ChainKind::Single, 0)
             .context("the page cache has no number for another frame")?;
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
@@ -55,15 +55,15 @@ impl<'p> PageCache<'p> {
         bytes.copy_from_slice(self.pages.get(page));
         self.held[page] = Some(fresh.id());
         let leaving = fresh.release();
-        ensure!(leaving == Leaving::Quiet, "nobody else frees what the page cache holds");
+        ensure!(leaving == ReleaseStatus::Clean, "nobody else frees what the page cache holds");
         Ok(())
     }
 
     /// Drops a page, if it is held.
     pub(super) fn remove(&mut self, page: usize) {
         let Some(id) = self.held[page].take() else { return };
-        // Only this thread is inside the extent, or moves its frame.
-        if let Some(held) = self.frames.extents.try_exclusive(id) {
+        // Only this thread is inside the chain, or moves its frame.
+        if let Some(held) = self.frames.chains.try_exclusive(id) {
             held.destroy();
         }
     }
@@ -86,7 +86,7 @@ impl<'p> PageCache<'p> {
         {
             let shared = self
                 .frames
-                .extents
+                .chains
                 .share(id)
                 .with_context(|| format!("cached page {page} is gone"))?;
             let same =
@@ -99,17 +99,17 @@ impl<'p> PageCache<'p> {
 }
 
 impl MovableOps for Frames {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
-        let moved = self.extents.migrate_frame(from, to);
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
+        let moved = self.chains.migrate_frame(from, to);
         if moved.result.is_ok() {
             // Relaxed: read by the thread that has the frames moved.
             self.moved.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl MovableOps for Frames {
         moved.result
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let zone = disk.zram.zone();
     let before = zone.vmstat().pgmigrate_success;
     let clock = Instant::now();
-    let taken = zone.alloc_contig(Pfn(range.start)..Pfn(range.end), ContigRequest::default());
+    let taken = zone.alloc_contig_range(Pfn(range.start)..Pfn(range.end), ContigRequest::default());
     let seconds = clock.elapsed().as_secs_f64();
     let moved = zone.vmstat().pgmigrate_success - before;
     disk.compare()?;

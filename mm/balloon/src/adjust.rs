@@ -86,11 +86,13 @@ impl Balloon {
         let mut held = self.held.lock();
         held.events.inflate_messages += 1;
         held.events.inflated += batch.frames();
-        self.lent.add(FrameCount(batch.frames()));
+        self.account.add(FrameCount(batch.frames()));
         for frame in batch.frames {
             // Whoever isolates it now waits for the pages lock, and finds it on the list.
-            let pfn =
-                self.owner.adopt(frame, 0, 0).expect("a frame the zone just gave to the balloon");
+            let pfn = self
+                .owner
+                .set_movable(frame, 0, 0)
+                .expect("a frame the zone just gave to the balloon");
             held.list.insert(pfn);
         }
         held.add_blocks(batch.blocks);
@@ -125,7 +127,7 @@ impl Balloon {
     fn dequeue(&self, held: &mut Held, left: FrameCount) -> Batch<'_> {
         let mut left = left.0;
         let mut batch = Batch::default();
-        let singles = held.list.iter().filter_map(|pfn| self.owner.take_back(pfn));
+        let singles = held.list.iter().filter_map(|pfn| self.owner.reclaim_from_owner(pfn));
         batch.frames.extend(singles.take(BATCH.min(usize::try_from(left).unwrap_or(BATCH))));
         for frame in &batch.frames {
             held.list.remove(frame.pfn());
@@ -138,7 +140,7 @@ impl Balloon {
             batch.blocks.push(block);
         }
         held.events.deflated += batch.frames();
-        self.lent.remove(FrameCount(batch.frames()));
+        self.account.remove(FrameCount(batch.frames()));
         held.events.deflate_messages += u64::from(batch.pieces() > 0);
         self.settle_records(held);
         batch

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use frames::{
-    AllocError, Budget, CompactRequest, Frame, FrameCount, NoLocksHeld, Order, Outcome, OwnedBlock,
-    PAGEBLOCK_FRAMES, Reclaim,
+    AllocError, Budget, CompactOutcome, CompactRequest, Frame, FrameCount, NoLocksHeld, Order,
+    OwnedBlock, PAGEBLOCK_FRAMES, Reclaim,
 };
 
 use crate::BATCH;
@@ -95,11 +95,11 @@ impl Balloon {
         let (blocks, movable) = (self.config.unit == Unit::BlocksFirst, self.owner.migrate_type());
         let mut batch = Batch { left: missing.0.min(room.frames), ..Batch::default() };
         if blocks {
-            batch.fill_blocks(|| self.zone.alloc_held_block(movable));
+            batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
             if batch.wants_blocks() && room.held >= batch.frames() + A_BLOCK && scattered.looks > 0
             {
                 self.gather(scattered);
-                batch.fill_blocks(|| self.zone.alloc_held_block(movable));
+                batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
                 if scattered.looks > 0 {
                     // It goes on with what there is, after a look whether the target is still the same.
                     return Ok(batch);
@@ -113,7 +113,7 @@ impl Balloon {
         } else {
             held.saturating_sub(A_BLOCK - 1)
         };
-        batch.fill_frames(spare, || self.zone.alloc_held_frame(movable));
+        batch.fill_frames(spare, || self.zone.alloc_committed_frame(movable));
         let mut refused = None;
         if self.config.lends == Lends::Room {
             if blocks {
@@ -122,8 +122,9 @@ impl Balloon {
                     self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok()
                 });
             }
-            let mut single =
-                || self.zone.alloc_held_frame(movable).or_else(|| self.alloc_single(&mut refused));
+            let mut single = || {
+                self.zone.alloc_committed_frame(movable).or_else(|| self.alloc_single(&mut refused))
+            };
             batch.fill_frames(u64::MAX, &mut single);
         }
         match refused {
@@ -144,7 +145,7 @@ impl Balloon {
         let request =
             CompactRequest { budget: Budget::within(GATHER), ..CompactRequest::default() };
         let report = self.zone.compact(request);
-        let goes_on = report.outcome == Outcome::OutOfTime && report.frames_moved > 0;
+        let goes_on = report.outcome == CompactOutcome::OutOfTime && report.frames_moved > 0;
         scattered.looks = if goes_on { scattered.looks - 1 } else { 0 };
     }
 

@@ -228,7 +228,7 @@ impl Follower {
     /// Frames whose memory the zone holds.
     fn holds(&self) -> FrameCount {
         let stats = self.balloon.zone().stats();
-        FrameCount(stats.committed.0.saturating_sub(stats.lent.0))
+        FrameCount(stats.committed.0.saturating_sub(stats.ballooned.0))
     }
 }
 

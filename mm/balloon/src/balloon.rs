@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use frames::{
-    Budget, FrameCount, Lent, MovableOps, Owner, Priority, Shrinker, ShrinkerRegistration, Zone,
+    BalloonAccount, Budget, FrameCount, MovableOps, Owner, Shrinker, ShrinkerPriority,
+    ShrinkerRegistration, Zone,
 };
 use sync::Mutex;
 
@@ -35,7 +36,7 @@ pub struct Balloon {
     /// Threads that are changing the balloon just now.
     pub(crate) inside: Inside,
     pub(crate) owner: Owner,
-    pub(crate) lent: Lent,
+    pub(crate) account: BalloonAccount,
     _shrinker: ShrinkerRegistration,
 }
 
@@ -54,8 +55,8 @@ impl Balloon {
         let balloon = Arc::new_cyclic(|this: &Weak<Self>| {
             let this: Weak<dyn Shrinker> = this.clone();
             Self {
-                _shrinker: zone.register_shrinker(Priority::Balloon, this),
-                lent: zone.lending(),
+                _shrinker: zone.register_shrinker(ShrinkerPriority::Balloon, this),
+                account: zone.balloon_account(),
                 zone,
                 host,
                 config,
@@ -105,7 +106,7 @@ impl Balloon {
     /// A target above [`Balloon::most`] is cut down to that; the answer says so. Another thread that sets another target meanwhile takes over within one
     /// batch: this call then ends with [`Stop::Superseded`].
     ///
-    /// Locking: call it with no lock of the zone, a pool or an extent held: allocating may make room at the cost of others.
+    /// Locking: call it with no lock of the zone, a pool or a chain held: allocating may make room at the cost of others.
     pub fn set_target(&self, asked: FrameCount) -> Change {
         self.aim(asked).map_or_else(|refused| refused, |aim| aim.reach())
     }
@@ -198,7 +199,7 @@ impl Balloon {
     /// Charges what the records take now, and keeps none of an empty balloon.
     pub(crate) fn settle_records(&self, held: &mut Held) {
         held.trim();
-        self.lent.set_records(held.bytes());
+        self.account.set_record_bytes(held.bytes());
     }
 }
 
@@ -248,7 +249,7 @@ impl Drop for Balloon {
         let blocks = held.blocks().map(Piece::block);
         let pieces: Vec<_> = blocks.chain(frames.iter().copied().map(Piece::frame)).collect();
         pieces.chunks(BATCH).for_each(|batch| self.tell_for_sure(batch));
-        self.lent.remove(
+        self.account.remove(
             pieces
                 .iter()
                 .map(|piece| piece.frames())

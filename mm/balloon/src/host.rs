@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 
-use frames::{Frame, FrameCount, LendError, Order, OwnedBlock, Pfn, Target};
+use frames::{DiscardError, Frame, FrameCount, Order, OwnedBlock, Pfn, Target};
 use thiserror::Error;
 
 /// The other side of a balloon: it gets memory and gives it back.
@@ -27,7 +27,7 @@ pub trait Host: Debug + Send + Sync {
 pub enum Refusal {
     /// The memory could not leave this process.
     #[error(transparent)]
-    Lend(#[from] LendError),
+    Lend(#[from] DiscardError),
     /// The host has its own reasons.
     #[error("the host does not take memory: {why}")]
     Declined {
@@ -99,8 +99,8 @@ impl<'a, 'z> Loan<'a, 'z> {
     /// Makes the memory leave this process: whole blocks first, then single frames, neighbours together.
     ///
     /// # Errors
-    /// [`LendError`]. What has left by then holds nothing anyway; it comes back as zeros when it is touched.
-    pub fn discard(&mut self) -> Result<(), LendError> {
+    /// [`DiscardError`]. What has left by then holds nothing anyway; it comes back as zeros when it is touched.
+    pub fn discard(&mut self) -> Result<(), DiscardError> {
         match &mut self.0 {
             Kind::Batch { blocks, frames } => {
                 blocks.iter_mut().try_for_each(OwnedBlock::discard)?;

@@ -24,7 +24,7 @@
 //! A frame that was never used holds no memory, and lending it frees none. So a balloon takes what the zone holds and nobody uses first: whole blocks, then
 //! blocks that compaction makes out of scattered frames, then scattered frames. Only then does it take room that holds nothing, which keeps a store below
 //! its limit by that much ([`Lends::Room`]), or it ends there ([`Lends::Memory`]). What the zone still holds is told by its own
-//! figures: `committed - lent` of [`ZoneStats`](frames::ZoneStats).
+//! figures: `committed - ballooned` of [`ZoneStats`](frames::ZoneStats).
 //!
 //! # Order of messages
 //! A batch is the balloon's before the host hears of it, and free after the host has given it back. A frame that moves is inflated at

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use frames::{Backing, Frame, FrameCount, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{
+    Backing, Frame, FrameCount, MigrateMode, MigrateType, Pfn, Reclaim, Zone, ZoneConfig,
+};
 use sync::thread;
 
 use crate::record::Recorder;
@@ -51,7 +53,7 @@ fn against<T: Send + 'static>(
 /// Isolates the frame and moves it to another place, as far as it can be; says how many were moved.
 fn migrate(zone: &Zone, pfn: Pfn) -> u64 {
     let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
-    zone.migrate_pages(&mut batch, &mut |_| one(zone), Mode::Async).migrated
+    zone.migrate_pages(&mut batch, &mut |_| one(zone), MigrateMode::Async).migrated
 }
 
 fn one(zone: &Zone) -> Option<Frame<'_>> {

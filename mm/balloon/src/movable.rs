@@ -1,7 +1,8 @@
 //! The way up: what the zone asks of a balloon.
 
 use frames::{
-    Accepted, FrameCount, Locked, Mode, MovableOps, NoLocksHeld, Refused, Shrinker, Target,
+    Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
+    Shrinker, Target,
 };
 
 use crate::balloon::Balloon;
@@ -9,10 +10,10 @@ use crate::host::{Loan, Piece};
 
 impl MovableOps for Balloon {
     /// under the pages lock, always possible for a frame on the list.
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         let mut held = self.held.lock();
         let isolated = held.isolate(frame.pfn());
-        self.lent.set_records(held.bytes());
+        self.account.set_record_bytes(held.bytes());
         isolated
     }
 
@@ -20,23 +21,23 @@ impl MovableOps for Balloon {
     /// frame contained is gone anyway.
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         mut to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         // Whoever has it is talking to the host, and may be the very thread that made the zone compact (S-41).
-        let Some(_device) = self.device.try_lock() else { return Err(Refused::Again(to)) };
+        let Some(_device) = self.device.try_lock() else { return Err(MigrateError::Again(to)) };
         if self.host.inflate(&mut Loan::target(&mut to)).is_err() {
             self.held.lock().events.refused += 1;
-            return Err(Refused::Failed(to));
+            return Err(MigrateError::Failed(to));
         }
         let new = to.pfn();
         let mut held = self.held.lock();
         // Under the pages lock: whoever isolates the new frame at once finds it on the list.
-        let accepted = to.accept(from);
+        let accepted = to.commit(from);
         if accepted.is_ok() {
             held.replace(from.pfn(), new);
-            self.lent.set_records(held.bytes());
+            self.account.set_record_bytes(held.bytes());
         }
         drop(held);
         let back = if accepted.is_ok() { from.pfn() } else { new };
@@ -45,10 +46,10 @@ impl MovableOps for Balloon {
     }
 
     ///
-    fn putback(&self, frame: &Locked<'_>) {
+    fn putback(&self, frame: &LockedFrame<'_>) {
         let mut held = self.held.lock();
         held.put_back(frame.pfn());
-        self.lent.set_records(held.bytes());
+        self.account.set_record_bytes(held.bytes());
     }
 }
 

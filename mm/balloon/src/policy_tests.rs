@@ -142,7 +142,7 @@ fn a_zone_that_may_grow_offers_what_it_holds() {
         online: FrameCount(20_480),
         committed: FrameCount(10_240),
         in_use: FrameCount(9000),
-        lent: FrameCount(1024),
+        ballooned: FrameCount(1024),
         reserved: FrameCount(0),
         cached: FrameCount(40),
         free_committed: FrameCount(1200),

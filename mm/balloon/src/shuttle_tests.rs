@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
 use frames::{
-    Backing, CompactRequest, FrameCount, MigrateType, Mode, NoLocksHeld, Order, Pfn, Reclaim, Zone,
-    ZoneConfig,
+    Backing, CompactRequest, FrameCount, MigrateMode, MigrateType, NoLocksHeld, Order, Pfn,
+    Reclaim, Zone, ZoneConfig,
 };
 use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
@@ -148,7 +148,7 @@ fn mover(house: &House) {
         }
         let mut batch: Vec<_> =
             (round..24).step_by(3).filter_map(|number| house.zone.isolate(Pfn(number))).collect();
-        house.zone.migrate_pages(&mut batch, &mut { fresh }, Mode::SyncLight);
+        house.zone.migrate_pages(&mut batch, &mut { fresh }, MigrateMode::SyncLight);
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Events {
 /// A snapshot of a balloon, taken under one lock.
 ///
 /// `actual = blocks * 512 + frames`, `frames` with those isolated just now; `actual = inflated_total - deflated_total`. The zone counts
-/// `actual` as [lent](frames::ZoneStats::lent): what the arena holds of the machine's memory is its committed frames less that.
+/// `actual` as [ballooned](frames::ZoneStats::ballooned): what the arena holds of the machine's memory is its committed frames less that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BalloonStats {
     /// What it is meant to have.

@@ -63,7 +63,7 @@ fn check(balloon: &Balloon, host: &Recorder) {
     assert_eq!(host.has(), balloon.pieces(), "R-158: the host has what the balloon holds");
     balloon.zone().check().expect("a consistent zone");
     assert!(
-        balloon.zone().stats().lent >= balloon.stats().actual,
+        balloon.zone().stats().ballooned >= balloon.stats().actual,
         "what the host has is not counted as held"
     );
 }
@@ -72,5 +72,5 @@ fn check(balloon: &Balloon, host: &Recorder) {
 fn move_one(zone: &Zone, pfn: Pfn) -> bool {
     let Some(isolated) = zone.isolate(pfn) else { return false };
     let mut batch = vec![isolated];
-    zone.migrate_pages(&mut batch, &mut |_| one(zone), frames::Mode::Async).migrated == 1
+    zone.migrate_pages(&mut batch, &mut |_| one(zone), frames::MigrateMode::Async).migrated == 1
 }

@@ -5,36 +5,37 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use frames::{
-    Accepted, Backing, CompactRequest, Extents, FRAME_SIZE, FrameCount, Locked, Mode, MovableOps,
-    OwnerWords, PAGEBLOCK_FRAMES, Pfn, Reclaim, Refused, Shape, Target, Zone, ZoneConfig,
+    Backing, ChainKind, Committed, CompactRequest, FRAME_SIZE, FrameChains, FrameCount,
+    LockedFrame, MigrateError, MigrateMode, MovableOps, OwnerWords, PAGEBLOCK_FRAMES, Pfn, Reclaim,
+    Target, Zone, ZoneConfig,
 };
 
 #[derive(Debug)]
 struct Store {
-    extents: Extents,
+    chains: FrameChains,
     moves: Mutex<Vec<(Pfn, Pfn)>>,
 }
 
 impl MovableOps for Store {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         let (old, new) = (from.pfn(), to.pfn());
-        let result = self.extents.migrate_frame(from, to).result;
+        let result = self.chains.migrate_frame(from, to).result;
         if result.is_ok() {
             self.moves.lock().expect("no panic while it is held").push((old, new));
         }
         result
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 fn resident() -> f64 {
@@ -60,16 +61,16 @@ fn main() {
         Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space"),
     );
     let owner = zone.reserve_owner().expect("the first");
-    let extents = Extents::new(owner, count as usize, OwnerWords::default(), Backing::Anonymous)
+    let chains = FrameChains::new(owner, count as usize, OwnerWords::default(), Backing::Anonymous)
         .expect("tables");
     let moves = Mutex::new(Vec::with_capacity(count as usize));
-    let store = Arc::new(Store { extents, moves });
+    let store = Arc::new(Store { chains, moves });
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-    store.extents.publish(ops);
+    store.chains.publish(ops);
 
     let mut ids: Vec<_> = (0..count)
         .map(|number| {
-            let mut fresh = store.extents.create(Shape::Single, 0).expect("numbers are left");
+            let mut fresh = store.chains.create(ChainKind::Single, 0).expect("numbers are left");
             fresh.attach(0, Reclaim::NotAllowed).expect("frames are left");
             fresh.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(number as u8);
             (fresh.id(), number as u8)
@@ -82,9 +83,9 @@ fn main() {
         ids.swap(last, (random >> 33) as usize % (last + 1));
     }
     for (id, _) in ids.drain(..count as usize / 2) {
-        store.extents.try_exclusive(id).expect("idle").destroy();
+        store.chains.try_exclusive(id).expect("idle").destroy();
     }
-    zone.settle();
+    zone.release_excess_if_due();
     println!("{mib} MiB of frames, half of them freed by chance");
     println!("free memory in order >= 9 before: {:6.2} %", in_large_blocks(&zone));
 
@@ -100,7 +101,7 @@ fn main() {
     let held = (resident() - start - own) / in_use;
     println!("resident memory for each byte in use: {held:.3}");
     for &(id, number) in &ids {
-        let shared = store.extents.share(id).expect("live");
+        let shared = store.chains.share(id).expect("live");
         assert!(
             shared.pieces(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == number),
             "damaged"

@@ -13,7 +13,7 @@ use crate::units::{BlockIndex, Pfn};
 
 /// All frames of a zone, committed where they are touched, given back a pageblock at a time.
 ///
-/// It knows addresses only. Who may use which bytes is decided by the zone (which frames are whose) and by the extent's lock.
+/// It knows addresses only. Who may use which bytes is decided by the zone (which frames are whose) and by the chain's lock.
 ///
 /// # Invariants
 /// - INV-ARENA-1: the mapping holds `frames * FRAME_SIZE` bytes, so every frame below `frames` lies wholly inside it.
@@ -90,13 +90,13 @@ impl Arena {
     }
 
     /// Gives the memory of neighbouring frames back to the OS, or says that it did not take it. The caller owns them, and nobody else knows them.
-    pub(crate) fn give_back(&self, first: Pfn, frames: u32) -> Result<(), MapError> {
+    pub(crate) fn decommit(&self, first: Pfn, frames: u32) -> Result<(), MapError> {
         (0..frames).for_each(|step| self.note_write(first.plus(step)));
         if cfg!(loom) {
             // As in `discard`.
             self.mapping.discard(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE);
             return Ok(());
         }
-        self.mapping.give_back(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE)
+        self.mapping.decommit(first.index() * FRAME_SIZE, frames as usize * FRAME_SIZE)
     }
 }

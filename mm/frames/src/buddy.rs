@@ -9,20 +9,20 @@
 //!
 //! A zone may set pageblocks aside: these keep the type CMA for ever, serve single movable frames only, and those when nothing else is left.
 
-mod aside;
+mod isolation;
 mod limit;
 
 use std::ops::Range;
 
 use crate::descriptor::Descriptors;
-use crate::freelist::{FreeLists, Shelf};
+use crate::freelist::{FreeListKind, FreeLists};
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::{Facts, Occupancy, Residence};
+use crate::pageblock::{CommitState, Occupancy, PageblockState};
 use crate::state::{Kind, State};
 use crate::tables::Tables;
 use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
-pub(crate) use aside::NotNow;
-pub(crate) use limit::Memory;
+pub(crate) use isolation::IsolateError;
+pub(crate) use limit::MemoryLedger;
 
 /// What the zone lock guards, together with [`Tables`].
 #[derive(Debug)]
@@ -31,9 +31,9 @@ pub(crate) struct Buddy {
     /// Frames the lists do not have: in use or on per-CPU lists. Never above the limit, unless it was lowered.
     pub(crate) charged: u64,
     pub(crate) limit: Option<FrameCount>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryLedger,
     /// Charged frames that are about to take the place of others which are charged, too: they do not count against the limit.
-    pub(crate) moving: u64,
+    pub(crate) in_flight: u64,
     /// Frames somebody is about to claim, for whom room below the limit is kept.
     pub(crate) reserved: u64,
     /// Frames that may be taken later whatever else is asked for: room below the limit is kept for them, too.
@@ -55,14 +55,14 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
-    pub(crate) fn new(limit: Option<FrameCount>, memory: Memory, region: Range<u32>) -> Self {
+    pub(crate) fn new(limit: Option<FrameCount>, memory: MemoryLedger, region: Range<u32>) -> Self {
         let lists = FreeLists::new();
         Self {
             lists,
             charged: 0,
             limit,
             memory,
-            moving: 0,
+            in_flight: 0,
             reserved: 0,
             reservations: 0,
             region,
@@ -106,7 +106,7 @@ impl Buddy {
         self.charged -= u64::from(order.frames());
         self.account(tables, pfn, order.frames(), Occupancy::Free);
         let middle = pfn.plus(PAGEBLOCK_FRAMES);
-        if order > Order::PAGEBLOCK && !self.can_join(tables, pfn.block(), middle.block()) {
+        if order > Order::PAGEBLOCK && !self.can_merge(tables, pfn.block(), middle.block()) {
             // Somebody claimed one half while the block was in use. No block is on two lists.
             self.link_rest(tables, pfn, middle);
             self.link_rest(tables, middle, middle.plus(PAGEBLOCK_FRAMES));
@@ -116,7 +116,7 @@ impl Buddy {
     }
 
     /// Ends the use of a charged frame that is "inside".
-    pub(crate) fn retire(&mut self, tables: &Tables, pfn: Pfn) {
+    pub(crate) fn retire_frame(&mut self, tables: &Tables, pfn: Pfn) {
         tables.frames.change(pfn, State::INSIDE, State::RETIRED);
         self.retired += 1;
     }
@@ -128,33 +128,33 @@ impl Buddy {
             if buddy.block().0 >= tables.len || tables.frames.state(buddy) != State::free(order) {
                 break;
             }
-            let facts = tables.blocks.facts(buddy.block());
-            if order >= Order::PAGEBLOCK && !self.can_join(tables, pfn.block(), buddy.block()) {
+            let block_state = tables.blocks.state(buddy.block());
+            if order >= Order::PAGEBLOCK && !self.can_merge(tables, pfn.block(), buddy.block()) {
                 break;
             }
-            self.lists.unlink(&tables.frames, buddy, order, facts.shelf(), State::INSIDE);
+            self.lists.unlink(&tables.frames, buddy, order, block_state.list_kind(), State::INSIDE);
             if order >= Order::PAGEBLOCK {
                 // Both halves are wholly free, so their type means nothing yet; one block has one type.
-                self.set_type(tables, buddy.block(), tables.blocks.facts(pfn.block()).migrate_type);
+                self.set_type(tables, buddy.block(), tables.blocks.state(pfn.block()).migrate_type);
             }
             (pfn, order) = (pfn.min(buddy), next);
         }
-        let shelf = tables.blocks.facts(pfn.block()).shelf();
-        self.lists.link(&tables.frames, pfn, order, shelf);
+        let list_kind = tables.blocks.state(pfn.block()).list_kind();
+        self.lists.link(&tables.frames, pfn, order, list_kind);
     }
 
     /// Puts `first..end`, whose frames are accounted for and "inside", back as the largest blocks that fit. Nothing in it can merge.
     fn link_rest(&mut self, tables: &Tables, mut first: Pfn, end: Pfn) {
         while first < end {
             let order = Order::fitting(first, end);
-            let shelf = tables.blocks.facts(first.block()).shelf();
-            self.lists.link(&tables.frames, first, order, shelf);
+            let list_kind = tables.blocks.state(first.block()).list_kind();
+            self.lists.link(&tables.frames, first, order, list_kind);
             first = first.plus(order.frames());
         }
     }
 
     /// Takes up to `want` single frames out of one pageblock, ascending, each now in the state "cached". Says how many.
-    pub(crate) fn take_singles(
+    pub(crate) fn take_frames(
         &mut self,
         tables: &Tables,
         migrate_type: MigrateType,
@@ -166,7 +166,7 @@ impl Buddy {
 
     /// Takes up to `into.len()` single frames for content to move to, out of the lowest pageblock movable frames may be in, if that is below `end`. They
     /// do not count against the limit. Says how many.
-    pub(crate) fn take_targets(
+    pub(crate) fn take_migration_targets(
         &mut self,
         tables: &Tables,
         end: BlockIndex,
@@ -179,12 +179,12 @@ impl Buddy {
         let source = [MigrateType::Movable, MigrateType::Cma].into_iter().filter_map(lowest).min();
         let Some(block) = source.filter(|&block| block < end) else { return 0 };
         let taken = self.take_from(tables, block, into);
-        self.moving += taken as u64;
+        self.in_flight += taken as u64;
         taken
     }
 
     /// Takes up to `into.len()` single frames out of one pageblock that has memory, whatever its type. Says how many.
-    pub(crate) fn take_held(
+    pub(crate) fn take_committed(
         &mut self,
         tables: &Tables,
         migrate_type: MigrateType,
@@ -207,14 +207,17 @@ impl Buddy {
             let Some(head) = tables.blocks.first_free(block) else { break };
             let order = order_of_free(&tables.frames, head);
             // At most a pageblock: `into` is shorter than that.
-            let count =
-                self.within_reach(tables, head, order.frames().min((into.len() - taken) as u32));
+            let count = self.count_within_limit(
+                tables,
+                head,
+                order.frames().min((into.len() - taken) as u32),
+            );
             if count == 0 {
                 break;
             }
             self.unlink(tables, head);
             self.account(tables, head, count, Occupancy::Taken);
-            self.reach(tables, head, count);
+            self.note_touched(tables, head, count);
             for pfn in (0..count).map(|step| head.plus(step)) {
                 tables.frames.change(pfn, State::INSIDE, State::CACHED);
                 into[taken] = pfn;
@@ -239,7 +242,7 @@ impl Buddy {
         }
         let borrowed = migrate_type.fallbacks().iter().find_map(|&other| {
             match self.lowest_available(tables, other) {
-                None if other == MigrateType::Cma => self.commit_aside(tables),
+                None if other == MigrateType::Cma => self.commit_cma(tables),
                 found => found,
             }
         });
@@ -257,10 +260,10 @@ impl Buddy {
         to: State,
     ) -> Option<Pfn> {
         let found = self.source_of_block(tables, migrate_type, order);
-        let pfn = found.filter(|&pfn| self.can_reach(tables, pfn, order.frames()))?;
+        let pfn = found.filter(|&pfn| self.is_within_limit(tables, pfn, order.frames()))?;
         let whole = self.unlink(tables, pfn);
         self.account(tables, pfn, order.frames(), Occupancy::Taken);
-        self.reach(tables, pfn, order.frames());
+        self.note_touched(tables, pfn, order.frames());
         self.link_rest(tables, pfn.plus(order.frames()), pfn.plus(whole.frames()));
         tables.frames.change(pfn, State::INSIDE, to);
         self.charged += u64::from(order.frames());
@@ -277,7 +280,7 @@ impl Buddy {
             let block = self.source_of_singles(tables, migrate_type)?;
             return tables.blocks.first_free(block);
         }
-        let own = Shelf::Of(migrate_type);
+        let own = FreeListKind::Type(migrate_type);
         if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(own, order)) {
             return Some(pfn);
         }
@@ -293,7 +296,7 @@ impl Buddy {
             let may = |other: &MigrateType| *other != MigrateType::Cma || self.region.is_empty();
             let others = || migrate_type.fallbacks().iter().copied().filter(may);
             let pfn = orders.find_map(|order| {
-                others().find_map(|other| self.lists.first(Shelf::Of(other), order))
+                others().find_map(|other| self.lists.first(FreeListKind::Type(other), order))
             })?;
             self.steal(tables, pfn.block(), migrate_type);
             Some(pfn)
@@ -303,7 +306,7 @@ impl Buddy {
     /// Finds the lowest wholly free pageblock, committing one if need be, and gives it a type. Returns its first frame.
     fn claim_whole(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         if migrate_type == MigrateType::Cma && !self.region.is_empty() {
-            return self.commit_aside(tables).map(BlockIndex::first);
+            return self.commit_cma(tables).map(BlockIndex::first);
         }
         let block = match tables.idle.lowest_outside(&self.region) {
             Some(block) => block,
@@ -342,7 +345,7 @@ impl Buddy {
     fn commit(&mut self, tables: &Tables, block: BlockIndex, migrate_type: MigrateType) {
         tables.released.remove(block);
         tables.skip.remove(block);
-        tables.blocks.set_facts(block, Facts::committed(migrate_type));
+        tables.blocks.set_state(block, PageblockState::committed(migrate_type));
         self.committed += 1;
         // Memory that failed here before went back to the OS: the frames get other memory.
         tables.failed.forget(block.first().index()..block.first().plus(PAGEBLOCK_FRAMES).index());
@@ -363,8 +366,11 @@ impl Buddy {
             let other = block.first().buddy(Order::PAGEBLOCK);
             self.link_rest(tables, other, other.plus(PAGEBLOCK_FRAMES));
         }
-        let facts = tables.blocks.facts(block);
-        tables.blocks.set_facts(block, Facts { residence: Residence::Releasing, ..facts });
+        let block_state = tables.blocks.state(block);
+        tables.blocks.set_state(
+            block,
+            PageblockState { commit_state: CommitState::Releasing, ..block_state },
+        );
         // Taken off the lists it counted as used.
         tables.in_use.remove(block);
         self.committed -= 1;
@@ -373,9 +379,12 @@ impl Buddy {
 
     /// The memory is gone: the pageblock is free again, and holds nothing.
     pub(crate) fn finish_release(&mut self, tables: &Tables, block: BlockIndex) {
-        let facts = tables.blocks.facts(block);
-        self.memory.reached -= u64::from(facts.reach);
-        tables.blocks.set_facts(block, Facts { residence: Residence::Released, reach: 0, ..facts });
+        let block_state = tables.blocks.state(block);
+        self.memory.touched -= u64::from(block_state.touched);
+        tables.blocks.set_state(
+            block,
+            PageblockState { commit_state: CommitState::Released, touched: 0, ..block_state },
+        );
         tables.released.insert(block);
         self.releasing -= 1;
         self.released_total += 1;
@@ -383,15 +392,16 @@ impl Buddy {
 
     /// Takes frames of a pageblock of another type, and the whole pageblock with them when at least half of it is free.
     fn steal(&mut self, tables: &Tables, block: BlockIndex, thief: MigrateType) {
-        let facts = tables.blocks.facts(block);
-        if facts.migrate_type != MigrateType::Cma && facts.free * 2 >= PAGEBLOCK_FRAMES {
+        let block_state = tables.blocks.state(block);
+        if block_state.migrate_type != MigrateType::Cma && block_state.free * 2 >= PAGEBLOCK_FRAMES
+        {
             self.retype(tables, block, thief);
         }
     }
 
     /// Changes the type of a pageblock and moves its free blocks to the lists of that type.
     fn retype(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
-        let from = tables.blocks.facts(block).migrate_type;
+        let from = tables.blocks.state(block).migrate_type;
         if from == to {
             return;
         }
@@ -402,8 +412,14 @@ impl Buddy {
             let state = tables.frames.state(pfn);
             let step = state.order().map_or(1, Order::frames);
             if let (Some(Kind::Free), Some(order)) = (state.kind(), state.order()) {
-                self.lists.unlink(&tables.frames, pfn, order, Shelf::Of(from), State::INSIDE);
-                self.lists.link(&tables.frames, pfn, order, Shelf::Of(to));
+                self.lists.unlink(
+                    &tables.frames,
+                    pfn,
+                    order,
+                    FreeListKind::Type(from),
+                    State::INSIDE,
+                );
+                self.lists.link(&tables.frames, pfn, order, FreeListKind::Type(to));
                 last = pfn.plus(step - 1).block();
             }
             pfn = pfn.plus(step);
@@ -415,19 +431,19 @@ impl Buddy {
     }
 
     pub(crate) fn set_type(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
-        let facts = tables.blocks.facts(block);
-        if facts.migrate_type != to && facts.free > 0 && !facts.isolated {
-            tables.available[facts.migrate_type.index()].remove(block);
+        let block_state = tables.blocks.state(block);
+        if block_state.migrate_type != to && block_state.free > 0 && !block_state.isolated {
+            tables.available[block_state.migrate_type.index()].remove(block);
             tables.available[to.index()].insert(block);
         }
-        tables.blocks.set_facts(block, Facts { migrate_type: to, ..facts });
+        tables.blocks.set_state(block, PageblockState { migrate_type: to, ..block_state });
     }
 
     /// Takes the free block that starts at `pfn` off its list; it is then "inside".
     fn unlink(&mut self, tables: &Tables, pfn: Pfn) -> Order {
         let order = order_of_free(&tables.frames, pfn);
-        let shelf = tables.blocks.facts(pfn.block()).shelf();
-        self.lists.unlink(&tables.frames, pfn, order, shelf, State::INSIDE);
+        let list_kind = tables.blocks.state(pfn.block()).list_kind();
+        self.lists.unlink(&tables.frames, pfn, order, list_kind, State::INSIDE);
         order
     }
 
@@ -444,24 +460,25 @@ impl Buddy {
     }
 
     fn count_free(&mut self, tables: &Tables, block: BlockIndex, count: u32, to: Occupancy) {
-        let facts = tables.blocks.facts(block);
-        let free = if to == Occupancy::Free { facts.free + count } else { facts.free - count };
-        tables.blocks.set_facts(block, Facts { free, ..facts });
-        match (facts.free, free) {
+        let block_state = tables.blocks.state(block);
+        let free =
+            if to == Occupancy::Free { block_state.free + count } else { block_state.free - count };
+        tables.blocks.set_state(block, PageblockState { free, ..block_state });
+        match (block_state.free, free) {
             (_, PAGEBLOCK_FRAMES) => tables.in_use.remove(block),
             (PAGEBLOCK_FRAMES, _) => tables.in_use.insert(block),
             _ => {}
         }
-        if facts.isolated {
+        if block_state.isolated {
             return;
         }
-        let available = &tables.available[facts.migrate_type.index()];
-        match (facts.free, free) {
+        let available = &tables.available[block_state.migrate_type.index()];
+        match (block_state.free, free) {
             (0, _) => available.insert(block),
             (_, 0) => available.remove(block),
             _ => {}
         }
-        match (facts.free, free) {
+        match (block_state.free, free) {
             (_, PAGEBLOCK_FRAMES) => {
                 tables.idle.insert(block);
                 self.idle += 1;

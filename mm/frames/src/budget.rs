@@ -38,7 +38,7 @@ pub struct Deadline {
 impl Deadline {
     /// What is left of it.
     #[must_use]
-    pub fn rest(self) -> Budget {
+    pub fn remaining(self) -> Budget {
         Budget { total: self.at.map(|at| at.saturating_duration_since(Instant::now())) }
     }
 

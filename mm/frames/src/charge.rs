@@ -12,14 +12,14 @@ use crate::zone::Zone;
 ///
 /// Units: bytes where it says nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryUse {
+pub struct MemoryUsage {
     /// What it may hold; `None` for any amount.
     pub limit: Option<u64>,
     /// What it holds.
     pub held: u64,
     /// What it may hold in addition.
-    pub room: u64,
-    /// What no other request can have: frames in use, cached, reserved or kept for claims, the room kept
+    pub available: u64,
+    /// What no other request can have: frames in use, cached, reserved or kept for captures, the room kept
     /// for the records of reserved frames, and tables.
     pub needed: u64,
     /// Free frames for which the OS may hold memory.
@@ -28,9 +28,9 @@ pub struct MemoryUse {
 
 /// What charged memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChargeFor {
+pub enum ChargePurpose {
     /// It leaves what is kept for the records of reserved frames.
-    Anything,
+    General,
     /// The records of what is stored in a reserved frame.
     ReservedFrame,
 }
@@ -43,14 +43,14 @@ impl Zone {
     /// # Errors
     /// [`AllocError::Limit`] or [`AllocError::Poisoned`]; nothing has changed then.
     pub fn charge(&self, bytes: u64) -> Result<(), AllocError> {
-        self.charge_for(bytes, ChargeFor::Anything)
+        self.charge_for(bytes, ChargePurpose::General)
     }
 
     /// As [`Zone::charge`], and says what it is for.
     ///
     /// # Errors
     /// As [`Zone::charge`].
-    pub fn charge_for(&self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
+    pub fn charge_for(&self, bytes: u64, purpose: ChargePurpose) -> Result<(), AllocError> {
         self.buddy.lock().charge(bytes, purpose)
     }
 
@@ -58,35 +58,35 @@ impl Zone {
     ///
     /// Locking: the zone lock, for a moment.
     pub fn uncharge(&self, bytes: u64) {
-        if let Some(mut buddy) = self.buddy.lock_sound() {
+        if let Some(mut buddy) = self.buddy.lock_unpoisoned() {
             buddy.memory.charged -= bytes;
         }
     }
 
     /// Changes how much the zone may hold. When it holds more already, requests are refused until enough went back. Units: bytes.
     ///
-    /// Locking: takes all locks of the zone for a moment, then as [`Zone::settle`].
+    /// Locking: takes all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_memory_limit(&self, limit: Option<u64>) {
-        let mut all = self.lock_everything();
+        let mut all = self.lock_all();
         all.drain(self);
         all.buddy.memory.limit = limit;
         all.buddy.note_exceeded();
         drop(all);
-        self.settle();
+        self.release_excess_if_due();
     }
 
     /// How near the zone is to its memory limit.
     ///
     /// Locking: the zone lock, for a moment.
     #[must_use]
-    pub fn memory(&self) -> MemoryUse {
+    pub fn memory(&self) -> MemoryUsage {
         let buddy = self.buddy.lock();
-        MemoryUse {
+        MemoryUsage {
             limit: buddy.memory.limit,
             held: buddy.memory_bytes(),
-            room: buddy.memory_room(),
+            available: buddy.memory_headroom(),
             needed: buddy.needed_bytes(),
-            unused: FrameCount(buddy.memory.reached.saturating_sub(buddy.charged)),
+            unused: FrameCount(buddy.memory.touched.saturating_sub(buddy.charged)),
         }
     }
 
@@ -94,8 +94,8 @@ impl Zone {
     ///
     /// Locking: the per-CPU lists, one after the other, and the zone lock, in short turns; the OS is called.
     pub fn release_for_charge(&self, _: &NoLocksHeld) -> bool {
-        let before = self.buddy.lock().memory.reached;
+        let before = self.buddy.lock().memory.touched;
         self.trim();
-        self.buddy.lock().memory.reached < before
+        self.buddy.lock().memory.touched < before
     }
 }

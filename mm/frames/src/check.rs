@@ -5,20 +5,20 @@
 //!  free      = frames in blocks on buddy lists                       = bits in the free maps = counts of the pageblocks
 //!  committed * 512 = charged + free
 //!  online    = committed + releasing + released pageblocks
-//!  reached   = reach of each committed pageblock; no frame beyond it is in use or cached
-//!  reached * 4096 + tables + charged <= memory limit                 unless it was lowered below what was held
+//!  touched   = touched of each committed pageblock; no frame beyond it is in use or cached
+//!  touched * 4096 + tables + charged <= memory limit                 unless it was lowered below what was held
 //! ```
 //! The tables alone decide: lists and counts must be what the tables say.
 
 use thiserror::Error;
 
 use crate::buddy::Buddy;
-use crate::freelist::{NONE, SHELVES, Shelf};
+use crate::freelist::{FREE_LIST_KINDS, FreeListKind, NONE};
 use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES};
-use crate::pageblock::{Facts, Residence};
+use crate::pageblock::{CommitState, PageblockState};
 use crate::state::{Kind, State};
 use crate::units::{BlockIndex, MigrateType, Order, Pfn};
-use crate::zone::{Everything, Zone};
+use crate::zone::{Zone, ZoneLocked};
 
 /// What is wrong in a zone. Any of these is a bug here or stray writes from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -44,16 +44,16 @@ pub enum CheckError {
         pfn: Pfn,
     },
     /// A pageblock's word, or a set it is in, does not fit what is in it.
-    #[error("pageblock {block}: its facts do not fit its frames")]
+    #[error("pageblock {block}: its state does not fit its frames")]
     Pageblock {
         /// Its number.
         block: u32,
     },
     /// A buddy list is broken or holds what does not belong there.
-    #[error("the list of free blocks of {order} of type {shelf} is broken at {pfn}")]
+    #[error("the list of free blocks of {order} of type {list_kind} is broken at {pfn}")]
     List {
         /// Which type, by its name.
-        shelf: &'static str,
+        list_kind: &'static str,
         /// Which order.
         order: Order,
         /// Where.
@@ -81,11 +81,11 @@ struct Found {
     cached: u64,
     retired: u64,
     isolated: u64,
-    free: [[u64; ORDERS]; SHELVES],
+    free: [[u64; ORDERS]; FREE_LIST_KINDS],
     committed: u64,
     idle: u64,
     releasing: u64,
-    reached: u64,
+    touched: u64,
 }
 
 impl Zone {
@@ -97,7 +97,7 @@ impl Zone {
     /// # Errors
     /// [`CheckError`].
     pub fn check(&self) -> Result<(), CheckError> {
-        let all = self.lock_everything();
+        let all = self.lock_all();
         if all.buddy.is_poisoned() {
             return Err(CheckError::Poisoned);
         }
@@ -118,28 +118,28 @@ impl Zone {
         next: Pfn,
         found: &mut Found,
     ) -> Result<Pfn, CheckError> {
-        let facts = self.tables.blocks.facts(block);
-        self.check_sets(block, facts)?;
-        if facts.residence != Residence::Committed {
+        let block_state = self.tables.blocks.state(block);
+        self.check_sets(block, block_state)?;
+        if block_state.commit_state != CommitState::Committed {
             let state = self.tables.frames.state(block.first());
-            found.releasing += u64::from(facts.residence == Residence::Releasing);
-            found.reached += u64::from(facts.reach);
+            found.releasing += u64::from(block_state.commit_state == CommitState::Releasing);
+            found.touched += u64::from(block_state.touched);
             return match state {
                 State::INSIDE => Ok(next),
                 _ => Err(CheckError::State { pfn: block.first(), state: state.bits() }),
             };
         }
         found.committed += 1;
-        found.reached += u64::from(facts.reach);
-        found.idle += u64::from(facts.free == PAGEBLOCK_FRAMES && !facts.isolated);
+        found.touched += u64::from(block_state.touched);
+        found.idle += u64::from(block_state.free == PAGEBLOCK_FRAMES && !block_state.isolated);
         let end = block.first().plus(PAGEBLOCK_FRAMES);
         let mut pfn = next;
         while pfn < end {
-            pfn = self.check_frame(all, pfn, facts, found)?;
+            pfn = self.check_frame(all, pfn, block_state, found)?;
         }
         let frames = (0..PAGEBLOCK_FRAMES).map(|offset| block.first().plus(offset));
         let free = frames.filter(|&pfn| self.tables.blocks.is_free(pfn)).count();
-        if free as u32 == facts.free {
+        if free as u32 == block_state.free {
             Ok(pfn)
         } else {
             Err(CheckError::Pageblock { block: block.0 })
@@ -151,7 +151,7 @@ impl Zone {
         &self,
         all: &Buddy,
         pfn: Pfn,
-        facts: Facts,
+        block_state: PageblockState,
         found: &mut Found,
     ) -> Result<Pfn, CheckError> {
         let state = self.tables.frames.state(pfn);
@@ -161,12 +161,12 @@ impl Zone {
         let end = pfn.plus(order.frames());
         let is_free = match state.kind() {
             Some(Kind::Free) => {
-                found.free[facts.shelf().index()][order.index()] += 1;
+                found.free[block_state.list_kind().index()][order.index()] += 1;
                 let buddy = pfn.buddy(order);
                 let has_buddy = order < Order::MAX && buddy.block().0 < self.tables.len;
                 let joins = || {
                     order < Order::PAGEBLOCK
-                        || all.can_join(&self.tables, pfn.block(), buddy.block())
+                        || all.can_merge(&self.tables, pfn.block(), buddy.block())
                 };
                 if has_buddy && joins() && self.tables.frames.state(buddy) == State::free(order) {
                     return Err(CheckError::Unmerged { pfn });
@@ -207,44 +207,51 @@ impl Zone {
     }
 
     fn was_handed_out(&self, pfn: Pfn) -> bool {
-        pfn.offset_in_block() < self.tables.blocks.facts(pfn.block()).reach
+        pfn.offset_in_block() < self.tables.blocks.state(pfn.block()).touched
     }
 
-    /// A pageblock is in exactly the sets its facts put it in.
-    fn check_sets(&self, block: BlockIndex, facts: Facts) -> Result<(), CheckError> {
-        let committed = facts.residence == Residence::Committed;
-        let listed = committed && !facts.isolated;
-        let fits = self.tables.released.contains(block) == (facts.residence == Residence::Released)
-            && self.tables.idle.contains(block) == (listed && facts.free == PAGEBLOCK_FRAMES)
-            && self.tables.in_use.contains(block) == (committed && facts.free < PAGEBLOCK_FRAMES)
+    /// A pageblock is in exactly the sets its state puts it in.
+    fn check_sets(&self, block: BlockIndex, block_state: PageblockState) -> Result<(), CheckError> {
+        let committed = block_state.commit_state == CommitState::Committed;
+        let listed = committed && !block_state.isolated;
+        let fits = self.tables.released.contains(block)
+            == (block_state.commit_state == CommitState::Released)
+            && self.tables.idle.contains(block) == (listed && block_state.free == PAGEBLOCK_FRAMES)
+            && self.tables.in_use.contains(block)
+                == (committed && block_state.free < PAGEBLOCK_FRAMES)
             && MigrateType::ALL.iter().all(|&migrate_type| {
-                let expected = listed && facts.free > 0 && facts.migrate_type == migrate_type;
+                let expected =
+                    listed && block_state.free > 0 && block_state.migrate_type == migrate_type;
                 self.tables.available[migrate_type.index()].contains(block) == expected
             })
-            && facts.residence != Residence::Offline
-            && (committed || facts.free == 0 && !facts.isolated);
+            && block_state.commit_state != CommitState::Offline
+            && (committed || block_state.free == 0 && !block_state.isolated);
         if fits { Ok(()) } else { Err(CheckError::Pageblock { block: block.0 }) }
     }
 
     /// Each list is linked both ways and holds exactly the free blocks of its type and order.
-    fn check_lists(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
-        for shelf in Shelf::ALL {
+    fn check_lists(&self, all: &ZoneLocked<'_>, found: &Found) -> Result<(), CheckError> {
+        for list_kind in FreeListKind::ALL {
             for order in Order::SINGLE.and_larger() {
-                let expected = found.free[shelf.index()][order.index()];
+                let expected = found.free[list_kind.index()][order.index()];
                 let (mut previous, mut left) = (NONE, expected);
-                let mut next = all.buddy.lists.first(shelf, order);
+                let mut next = all.buddy.lists.first(list_kind, order);
                 while let Some(pfn) = next {
                     let fits = left > 0
                         && self.tables.frames.state(pfn) == State::free(order)
                         && self.tables.frames.previous(pfn) == previous
-                        && self.tables.blocks.facts(pfn.block()).shelf() == shelf;
+                        && self.tables.blocks.state(pfn.block()).list_kind() == list_kind;
                     if !fits {
-                        return Err(CheckError::List { shelf: shelf.name(), order, pfn });
+                        return Err(CheckError::List { list_kind: list_kind.name(), order, pfn });
                     }
                     (previous, left) = (pfn.0, left - 1);
                     next = Some(self.tables.frames.next(pfn)).filter(|&next| next != NONE).map(Pfn);
                 }
-                count("a list's length", all.buddy.lists.blocks(shelf, order), expected - left)?;
+                count(
+                    "a list's length",
+                    all.buddy.lists.blocks(list_kind, order),
+                    expected - left,
+                )?;
                 count("blocks on a list", expected, expected - left)?;
             }
         }
@@ -273,15 +280,15 @@ impl Zone {
         Ok(released)
     }
 
-    fn check_counts(&self, all: &Everything<'_>, found: &Found) -> Result<(), CheckError> {
+    fn check_counts(&self, all: &ZoneLocked<'_>, found: &Found) -> Result<(), CheckError> {
         let buddy: &Buddy = &all.buddy;
         count("frames on per-CPU lists", all.cached(), found.cached)?;
         count("retired frames", buddy.retired, found.retired)?;
         count("frames charged", buddy.charged, found.used + found.cached + found.retired)?;
-        count("frames on the move", buddy.moving, 0)?;
+        count("frames in flight", buddy.in_flight, 0)?;
         count("frames kept for claims", buddy.reserved, 0)?;
         count("isolated frames", self.events.isolated(), found.isolated)?;
-        count("frames reached", buddy.memory.reached, found.reached)?;
+        count("touched frames", buddy.memory.touched, found.touched)?;
         let most = buddy.memory.limit.filter(|_| !buddy.memory.exceeded);
         if let Some(limit) = most.filter(|&limit| buddy.memory_bytes() > limit) {
             return Err(CheckError::Count {

@@ -29,26 +29,26 @@ mod proactive;
 use crate::Budget;
 use crate::budget::Deadline;
 use crate::events::add;
-use crate::freelist::Shelf;
-use crate::migrate::{Isolated, Mode};
+use crate::freelist::FreeListKind;
+use crate::migrate::{Isolated, MigrateMode};
 use crate::units::{MigrateType, Order};
 use crate::zone::Zone;
 use free_scanner::FreeScanner;
-pub(crate) use migrate_scanner::Position;
-use migrate_scanner::{Hints, MigrateScanner};
+pub(crate) use migrate_scanner::ScanPosition;
+use migrate_scanner::{MigrateScanner, SkipHints};
 
 pub(crate) use defer::Deferrals;
-pub use proactive::{Proactive, ProactiveStep, Proactiveness};
+pub use proactive::{ProactiveCompactor, ProactiveOutcome, Proactiveness};
 
 /// Frames isolated before they are migrated.
-const BATCH: usize = 32;
+const MAX_BATCH: usize = 32;
 /// Frames isolated at once by a compaction with a budget. Every move is the first touch of a frame,
 /// where the kernel may have to reclaim memory: a whole batch of those can outlast a short budget.
-const BATCH_IN_TIME: usize = 8;
+const MAX_BATCH_WITH_BUDGET: usize = 8;
 
 /// What a compaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
+pub enum CompactGoal {
     /// Everything that can move down does.
     WholeZone,
     /// It ends as soon as a free block of this order is there for movable or unmovable frames.
@@ -61,9 +61,9 @@ pub enum Goal {
 #[derive(Clone, Copy, Debug)]
 pub struct CompactRequest {
     /// When it has done enough.
-    pub goal: Goal,
+    pub goal: CompactGoal,
     /// How hard it may try.
-    pub mode: Mode,
+    pub mode: MigrateMode,
     /// How long it may take. The clock is read for every 8 frames.
     pub budget: Budget,
 }
@@ -71,13 +71,17 @@ pub struct CompactRequest {
 impl Default for CompactRequest {
     /// The whole zone, as long as it takes.
     fn default() -> Self {
-        Self { goal: Goal::WholeZone, mode: Mode::SyncLight, budget: Budget::unlimited() }
+        Self {
+            goal: CompactGoal::WholeZone,
+            mode: MigrateMode::SyncLight,
+            budget: Budget::unlimited(),
+        }
     }
 }
 
 /// How a compaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CompactOutcome {
     /// The scanners met: nothing is left to move, apart from what was busy.
     #[default]
     Done,
@@ -105,7 +109,7 @@ pub struct FrameCompaction {
     /// Frames the migrate scanner looked at.
     pub scanned: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CompactOutcome,
 }
 
 impl Zone {
@@ -115,21 +119,30 @@ impl Zone {
     pub fn compact(&self, request: CompactRequest) -> FrameCompaction {
         let deadline = request.budget.start();
         if self.is_poisoned() {
-            return FrameCompaction { outcome: Outcome::Skipped, ..FrameCompaction::default() };
+            return FrameCompaction {
+                outcome: CompactOutcome::Skipped,
+                ..FrameCompaction::default()
+            };
         }
         match request.goal {
-            Goal::WholeZone => {}
-            goal if self.is_reached(goal) => {
-                return FrameCompaction { outcome: Outcome::Reached, ..FrameCompaction::default() };
+            CompactGoal::WholeZone => {}
+            goal if self.is_goal_met(goal) => {
+                return FrameCompaction {
+                    outcome: CompactOutcome::Reached,
+                    ..FrameCompaction::default()
+                };
             }
-            Goal::Block(order) if !self.is_suitable(order) => {
-                return FrameCompaction { outcome: Outcome::Skipped, ..FrameCompaction::default() };
+            CompactGoal::Block(order) if !self.is_suitable(order) => {
+                return FrameCompaction {
+                    outcome: CompactOutcome::Skipped,
+                    ..FrameCompaction::default()
+                };
             }
             _ => {}
         }
         let Some(mut cached) = self.compacting.try_lock() else {
             return FrameCompaction {
-                outcome: Outcome::AlreadyRunning,
+                outcome: CompactOutcome::AlreadyRunning,
                 ..FrameCompaction::default()
             };
         };
@@ -138,8 +151,11 @@ impl Zone {
         let report = self.compact_zone(request, deadline, &mut cached);
         self.drain_lists_above(0);
         self.release_until(deadline);
-        let counter =
-            if self.is_reached(request.goal) { &self.events.success } else { &self.events.fail };
+        let counter = if self.is_goal_met(request.goal) {
+            &self.events.compact_success
+        } else {
+            &self.events.compact_fail
+        };
         add(counter, 1);
         report
     }
@@ -148,41 +164,47 @@ impl Zone {
         &self,
         request: CompactRequest,
         deadline: Deadline,
-        cached: &mut Option<Position>,
+        cached: &mut Option<ScanPosition>,
     ) -> FrameCompaction {
         let mut report = FrameCompaction::default();
-        let hints = if request.goal == Goal::WholeZone { Hints::Ignore } else { Hints::Heed };
-        if hints == Hints::Ignore {
-            self.forget_hints();
+        let hints = if request.goal == CompactGoal::WholeZone {
+            SkipHints::Ignore
+        } else {
+            SkipHints::Respect
+        };
+        if hints == SkipHints::Ignore {
+            self.reset_skip_hints();
         }
-        let from = cached.take().filter(|_| hints == Hints::Heed);
+        let from = cached.take().filter(|_| hints == SkipHints::Respect);
         let mut migrate = MigrateScanner::new(self, hints, from);
         let mut free = FreeScanner::new(self);
-        let mut batch = Vec::with_capacity(BATCH);
-        let most = if deadline.is_bounded() { BATCH_IN_TIME } else { BATCH };
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        let most = if deadline.is_bounded() { MAX_BATCH_WITH_BUDGET } else { MAX_BATCH };
         // The goal can come nearer only where something moved, so a pageblock in which nothing did costs no lock.
         let mut seen = None;
         report.outcome = loop {
             if deadline.has_passed() {
-                break Outcome::OutOfTime;
+                break CompactOutcome::OutOfTime;
             }
             let looked_at = seen.replace(report.frames_moved);
-            if looked_at != seen && request.goal != Goal::WholeZone && self.is_reached(request.goal)
+            if looked_at != seen
+                && request.goal != CompactGoal::WholeZone
+                && self.is_goal_met(request.goal)
             {
-                break Outcome::Reached;
+                break CompactOutcome::Reached;
             }
             if !migrate.isolate(&mut batch, most) {
-                break Outcome::Done;
+                break CompactOutcome::Done;
             }
             if batch.is_empty() {
                 continue;
             }
             free.limit(migrate.block());
             if !self.migrate_batch(&mut batch, &mut free, request.mode, &mut report) {
-                break Outcome::Done;
+                break CompactOutcome::Done;
             }
         };
-        if report.outcome == Outcome::OutOfTime {
+        if report.outcome == CompactOutcome::OutOfTime {
             *cached = Some(migrate.position());
         }
         report.scanned = migrate.scanned();
@@ -195,7 +217,7 @@ impl Zone {
         &'z self,
         batch: &mut Vec<Isolated<'z>>,
         free: &mut FreeScanner<'z>,
-        mode: Mode,
+        mode: MigrateMode,
         report: &mut FrameCompaction,
     ) -> bool {
         add(&self.events.compact_isolated, batch.len() as u64);
@@ -211,11 +233,11 @@ impl Zone {
     }
 
     /// Whether a block as wanted is free.
-    pub(crate) fn is_reached(&self, goal: Goal) -> bool {
+    pub(crate) fn is_goal_met(&self, goal: CompactGoal) -> bool {
         let order = match goal {
-            Goal::WholeZone => return true,
-            Goal::Fragmentation(percent) => return self.is_packed(percent),
-            Goal::Block(order) => order,
+            CompactGoal::WholeZone => return true,
+            CompactGoal::Fragmentation(percent) => return self.is_defragmented(percent),
+            CompactGoal::Block(order) => order,
         };
         let buddy = self.buddy.lock();
         // What is set aside serves no blocks.
@@ -224,11 +246,12 @@ impl Zone {
                 .into_iter()
                 .filter(|&kind| kind != MigrateType::Cma || buddy.region.is_empty())
         };
-        let lists = |order| kinds().any(|kind| buddy.lists.blocks(Shelf::Of(kind), order) > 0);
+        let lists =
+            |order| kinds().any(|kind| buddy.lists.blocks(FreeListKind::Type(kind), order) > 0);
         // What is on no list is whole pageblocks without memory.
         let beside = || match order {
             Order::MAX => buddy.lowest_pair(&self.tables).is_some(),
-            _ => buddy.has_bare_block(&self.tables),
+            _ => buddy.has_uncommitted_block(&self.tables),
         };
         order.and_larger().any(lists) || beside()
     }

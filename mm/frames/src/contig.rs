@@ -15,25 +15,25 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::buddy::NotNow;
+use crate::buddy::IsolateError;
 use crate::budget::{Budget, Deadline};
-use crate::claim::{self, Claim, Obstacle};
+use crate::capture::{self, CaptureError, ContigCapture};
 use crate::events::add;
 use crate::frame::Frame;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::migrate::Mode;
-use crate::pageblock::Residence;
+use crate::migrate::MigrateMode;
+use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, FrameCount, Pfn};
 use crate::zone::Zone;
 
 /// Pageblocks brought online in one turn with the zone lock.
-const ONLINE_TURN: u32 = 512;
+const ONLINE_BATCH: u32 = 512;
 
 /// How hard a contiguous allocation may try.
 #[derive(Clone, Copy, Debug)]
 pub struct ContigRequest {
     /// How hard.
-    pub mode: Mode,
+    pub mode: MigrateMode,
     /// How long it may take. The clock is read several times for each pageblock that has to be cleared. A range of several pageblocks has to be
     /// had within a third of it: the rest is for giving back what was taken.
     pub budget: Budget,
@@ -41,7 +41,7 @@ pub struct ContigRequest {
 
 impl Default for ContigRequest {
     fn default() -> Self {
-        Self { mode: Mode::Sync, budget: Budget::unlimited() }
+        Self { mode: MigrateMode::Sync, budget: Budget::unlimited() }
     }
 }
 
@@ -73,7 +73,7 @@ pub enum ContigError {
     },
     /// No frame is left to move what is in the range to.
     #[error("there is no room for what is in the range")]
-    NoRoom,
+    NoTargets,
     /// A panic cut short a change of the zone's free lists.
     #[error("the zone is out of order")]
     Poisoned,
@@ -88,13 +88,13 @@ pub enum ContigError {
 /// Neighbouring frames that are the caller's. Dropping it frees them; bytes as for [`Frame`].
 #[derive(Debug)]
 #[must_use = "dropping it gives the frames back"]
-pub struct Contig<'z> {
+pub struct ContigRange<'z> {
     zone: &'z Zone,
     first: Pfn,
     frames: u32,
 }
 
-impl<'z> Contig<'z> {
+impl<'z> ContigRange<'z> {
     /// The first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
@@ -118,10 +118,10 @@ impl<'z> Contig<'z> {
     }
 }
 
-impl Drop for Contig<'_> {
+impl Drop for ContigRange<'_> {
     fn drop(&mut self) {
-        claim::release(self.zone, (self.first.0..self.first.0 + self.frames).map(Pfn));
-        self.zone.settle();
+        capture::free_contig_range(self.zone, (self.first.0..self.first.0 + self.frames).map(Pfn));
+        self.zone.release_excess_if_due();
     }
 }
 
@@ -133,11 +133,11 @@ impl Zone {
     ///
     /// # Errors
     /// [`ContigError`].
-    pub fn alloc_contig(
+    pub fn alloc_contig_range(
         &self,
         range: Range<Pfn>,
         request: ContigRequest,
-    ) -> Result<Contig<'_>, ContigError> {
+    ) -> Result<ContigRange<'_>, ContigError> {
         let deadline = request.budget.start();
         let (first, frames) = (range.start, range.end.0.saturating_sub(range.start.0));
         if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
@@ -146,23 +146,23 @@ impl Zone {
         if self.is_poisoned() {
             return Err(ContigError::Poisoned);
         }
-        self.look_ahead(first, frames, deadline)?;
+        self.check_movable(first, frames, deadline)?;
         // What was taken of a range that cannot be had in time is given back within the budget, too.
         let deadline = if frames > PAGEBLOCK_FRAMES { deadline.third() } else { deadline };
         let blocks = first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0;
         self.bring_online(blocks.end, deadline)?;
         let isolated = IsolatedBlocks::new(self, blocks, deadline)?;
-        let mut claim = Claim::begin(self, first, frames)?;
-        let result = claim.complete(request.mode, deadline);
-        add(&self.events.contig_moved, claim.moved());
+        let mut capture = ContigCapture::begin(self, first, frames)?;
+        let result = capture.acquire(request.mode, deadline);
+        add(&self.events.contig_moved, capture.moved());
         // What is not kept goes back while nobody can take it, and merges when the pageblocks are given back.
         match result {
-            Ok(()) => claim.keep(),
-            Err(_) => drop(claim),
+            Ok(()) => capture.keep(),
+            Err(_) => drop(capture),
         }
         drop(isolated);
         result?;
-        Ok(Contig { zone: self, first, frames })
+        Ok(ContigRange { zone: self, first, frames })
     }
 
     /// Takes some range of so many frames: out of the pageblocks set aside, if it fits there, else where the least has to be moved.
@@ -171,7 +171,7 @@ impl Zone {
     ///
     /// A range of more than a pageblock begins where a pageblock does, a shorter one at a multiple of the next power of two.
     ///
-    /// Locking: as [`Zone::alloc_contig`].
+    /// Locking: as [`Zone::alloc_contig_range`].
     ///
     /// # Errors
     /// [`ContigError`]: the last one, if several ranges were tried.
@@ -179,7 +179,7 @@ impl Zone {
         &self,
         count: FrameCount,
         request: ContigRequest,
-    ) -> Result<Contig<'_>, ContigError> {
+    ) -> Result<ContigRange<'_>, ContigError> {
         let fits = u32::try_from(count.0).ok().filter(|_| count.0 > 0 && count <= self.capacity());
         let frames = fits.ok_or(ContigError::Range { first: Pfn(0), frames: count })?;
         let deadline = request.budget.start();
@@ -188,8 +188,8 @@ impl Zone {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
-            let request = ContigRequest { budget: deadline.rest(), ..request };
-            last = match self.alloc_contig(first..first.plus(frames), request) {
+            let request = ContigRequest { budget: deadline.remaining(), ..request };
+            last = match self.alloc_contig_range(first..first.plus(frames), request) {
                 Ok(contig) => return Ok(contig),
                 Err(last @ (ContigError::Limit | ContigError::Poisoned)) => return Err(last),
                 Err(error) => error,
@@ -199,16 +199,21 @@ impl Zone {
     }
 
     /// Looks for what would be in the way in the end, before anything is moved. A frame handed out just now may have an owner in a moment.
-    fn look_ahead(&self, first: Pfn, frames: u32, deadline: Deadline) -> Result<(), ContigError> {
-        for (start, end) in claim::chunks(first, frames) {
+    fn check_movable(
+        &self,
+        first: Pfn,
+        frames: u32,
+        deadline: Deadline,
+    ) -> Result<(), ContigError> {
+        for (start, end) in capture::pageblock_parts(first, frames) {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
-            let mut found = claim::first_unmovable(self, start, end);
+            let mut found = capture::first_unmovable(self, start, end);
             for spins in 0..3 {
                 let Some(pfn) = found else { break };
                 sync::relax(spins * 64);
-                found = claim::first_unmovable(self, pfn, end);
+                found = capture::first_unmovable(self, pfn, end);
             }
             found.map_or(Ok(()), |pfn| Err(ContigError::Unmovable { pfn }))?;
         }
@@ -218,8 +223,8 @@ impl Zone {
     /// Moves the high-water mark up to `end` pageblocks, in short turns with the zone lock.
     fn bring_online(&self, end: u32, deadline: Deadline) -> Result<(), ContigError> {
         loop {
-            let mut buddy = self.buddy.lock_sound().ok_or(ContigError::Poisoned)?;
-            let turn = end.min(buddy.online.saturating_add(ONLINE_TURN));
+            let mut buddy = self.buddy.lock_unpoisoned().ok_or(ContigError::Poisoned)?;
+            let turn = end.min(buddy.online.saturating_add(ONLINE_BATCH));
             buddy.bring_online(&self.tables, turn);
             drop(buddy);
             if turn == end {
@@ -247,16 +252,18 @@ impl<'z> IsolatedBlocks<'z> {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
-            let mut buddy = zone.buddy.lock_sound().ok_or(ContigError::Poisoned)?;
-            let was = zone.tables.blocks.facts(block).residence;
+            let mut buddy = zone.buddy.lock_unpoisoned().ok_or(ContigError::Poisoned)?;
+            let was = zone.tables.blocks.state(block).commit_state;
             // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.
             buddy.isolate(&zone.tables, block).map_err(|reason| match reason {
-                NotNow::Limit => ContigError::Limit,
-                NotNow::Isolated | NotNow::Releasing => ContigError::Busy { pfn: block.first() },
+                IsolateError::Limit => ContigError::Limit,
+                IsolateError::Isolated | IsolateError::Releasing => {
+                    ContigError::Busy { pfn: block.first() }
+                }
             })?;
             drop(buddy);
             isolated.blocks.end = block.0 + 1;
-            if was != Residence::Committed {
+            if was != CommitState::Committed {
                 isolated.fresh.push(block);
             }
         }
@@ -267,7 +274,7 @@ impl<'z> IsolatedBlocks<'z> {
 impl Drop for IsolatedBlocks<'_> {
     fn drop(&mut self) {
         for block in self.blocks.clone().map(BlockIndex) {
-            if let Some(mut buddy) = self.zone.buddy.lock_sound() {
+            if let Some(mut buddy) = self.zone.buddy.lock_unpoisoned() {
                 buddy.end_isolation(&self.zone.tables, block);
             }
         }
@@ -277,15 +284,15 @@ impl Drop for IsolatedBlocks<'_> {
     }
 }
 
-impl From<Obstacle> for ContigError {
-    fn from(obstacle: Obstacle) -> Self {
-        match obstacle {
-            Obstacle::Limit => Self::Limit,
-            Obstacle::Poisoned => Self::Poisoned,
-            Obstacle::NoRoom => Self::NoRoom,
-            Obstacle::OutOfTime => Self::OutOfTime,
-            Obstacle::Busy(pfn) => Self::Busy { pfn },
-            Obstacle::Unmovable(pfn) => Self::Unmovable { pfn },
+impl From<CaptureError> for ContigError {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::Limit => Self::Limit,
+            CaptureError::Poisoned => Self::Poisoned,
+            CaptureError::NoTargets => Self::NoTargets,
+            CaptureError::OutOfTime => Self::OutOfTime,
+            CaptureError::Busy(pfn) => Self::Busy { pfn },
+            CaptureError::Unmovable(pfn) => Self::Unmovable { pfn },
         }
     }
 }

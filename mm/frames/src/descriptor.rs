@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  word 0  state        what the frame is, see `State`
-//!  word 1  name         what its owner calls it: a number plus 1 (extents: the extent), or 0
+//!  word 1  private      what its owner calls it: a number plus 1 (chains: the chain), or 0
 //!  word 2  link         free block: the next one on its list; used frame: its position under that name
 //!  word 3  link         free block: the one before it on its list
 //! ```
@@ -19,7 +19,7 @@ use crate::units::{BlockIndex, Order, Pfn};
 
 /// Words of one descriptor.
 const WORDS: usize = 4;
-const NAME: usize = 1;
+const PRIVATE: usize = 1;
 const NEXT: usize = 2;
 const PREVIOUS: usize = 3;
 
@@ -141,35 +141,35 @@ impl Descriptors {
 
     /// The owner lets go: the frame is no longer movable and has one reference less, in one step, so that whoever isolated it finds it either
     /// as it was or given up (R-054). `None` when it is not `owner`'s.
-    pub(crate) fn disown(&self, pfn: Pfn, owner: OwnerId) -> Option<Put> {
+    pub(crate) fn clear_movable(&self, pfn: Pfn, owner: OwnerId) -> Option<Put> {
         let before = self.update(pfn, |state| {
             state.owner().filter(|&found| found == owner)?;
-            let disowned = state.disowned();
+            let without_owner = state.without_owner();
             // With the last reference nobody can have it locked or isolated: whoever has holds a reference.
-            Some(disowned.without_reference().unwrap_or(State::CACHED))
+            Some(without_owner.without_reference().unwrap_or(State::CACHED))
         })?;
         Some(if before.references() > 1 { Put::Shared } else { Put::Last(Order::SINGLE) })
     }
 
     /// Notes what its owner calls the frame. Only that owner calls this, with the frame in use.
-    pub(crate) fn set_name(&self, pfn: Pfn, name: u32, position: u8) {
+    pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
         // Relaxed: a thread that acts on a name takes the owner's lock and looks again. 0 is none: the last number is no name.
-        self.word(pfn, NAME).store(name + 1, Relaxed);
+        self.word(pfn, PRIVATE).store(private + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }
 
     /// Forgets the name.
-    pub(crate) fn clear_name(&self, pfn: Pfn) {
-        // Relaxed: see set_name.
-        self.word(pfn, NAME).store(0, Relaxed);
+    pub(crate) fn clear_private(&self, pfn: Pfn) {
+        // Relaxed: see set_private.
+        self.word(pfn, PRIVATE).store(0, Relaxed);
     }
 
     /// Name and position as last set.
-    pub(crate) fn name(&self, pfn: Pfn) -> Option<(u32, u8)> {
-        // Relaxed: see set_name.
-        let name = self.word(pfn, NAME).load(Relaxed).checked_sub(1)?;
+    pub(crate) fn private(&self, pfn: Pfn) -> Option<(u32, u8)> {
+        // Relaxed: see set_private.
+        let private = self.word(pfn, PRIVATE).load(Relaxed).checked_sub(1)?;
         // The position was a byte when it was stored.
-        Some((name, self.word(pfn, NEXT).load(Relaxed) as u8))
+        Some((private, self.word(pfn, NEXT).load(Relaxed) as u8))
     }
 
     pub(crate) fn next(&self, pfn: Pfn) -> u32 {

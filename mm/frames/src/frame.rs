@@ -8,7 +8,7 @@ use crate::zone::Zone;
 
 /// One reference to a frame in use. Dropping it gives the reference back; the last one frees the frame.
 ///
-/// It is a right, not a view: bytes are reached through extents only. A frame comes with whatever bytes it has. Fresh memory is zero, but a
+/// It is a right, not a view: bytes are reached through chains only. A frame comes with whatever bytes it has. Fresh memory is zero, but a
 /// frame that was used before still holds its last owner's bytes, so an owner shows nothing it has not written itself.
 #[derive(Debug)]
 #[must_use = "dropping a frame gives it back"]
@@ -51,8 +51,8 @@ impl<'z> Frame<'z> {
 
 impl Drop for Frame<'_> {
     fn drop(&mut self) {
-        give_back(self.zone, self.pfn);
-        self.zone.settle();
+        put_frame(self.zone, self.pfn);
+        self.zone.release_excess_if_due();
     }
 }
 
@@ -85,13 +85,13 @@ impl<'z> Block<'z> {
 
 impl Drop for Block<'_> {
     fn drop(&mut self) {
-        give_back(self.zone, self.first);
-        self.zone.settle();
+        put_frame(self.zone, self.first);
+        self.zone.release_excess_if_due();
     }
 }
 
 /// The type keeps owners from freeing twice, so an error is a broken descriptor: going on would hand the frame to two owners.
-fn give_back(zone: &Zone, pfn: Pfn) {
+fn put_frame(zone: &Zone, pfn: Pfn) {
     match zone.put(pfn) {
         Ok(()) => {}
         // Already unwinding: a second panic would abort, and the frame is merely lost.
@@ -133,7 +133,7 @@ mod tests {
 
     ///
     #[test]
-    fn a_reference_given_back_twice_is_an_error_and_changes_nothing() {
+    fn a_second_put_is_an_error_and_changes_nothing() {
         let zone = zone();
         let pfn = one(&zone).into_pfn();
         assert_eq!(zone.put(pfn), Ok(()));

@@ -10,33 +10,33 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Which lists a free block is on: those of its pageblock's type, or those nobody takes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shelf {
-    Of(MigrateType),
+pub(crate) enum FreeListKind {
+    Type(MigrateType),
     Isolated,
 }
 
 /// How many there are.
-pub(crate) const SHELVES: usize = MigrateType::ALL.len() + 1;
+pub(crate) const FREE_LIST_KINDS: usize = MigrateType::ALL.len() + 1;
 
-impl Shelf {
-    pub(crate) const ALL: [Self; SHELVES] = [
-        Self::Of(MigrateType::Unmovable),
-        Self::Of(MigrateType::Movable),
-        Self::Of(MigrateType::Cma),
+impl FreeListKind {
+    pub(crate) const ALL: [Self; FREE_LIST_KINDS] = [
+        Self::Type(MigrateType::Unmovable),
+        Self::Type(MigrateType::Movable),
+        Self::Type(MigrateType::Cma),
         Self::Isolated,
     ];
 
     pub(crate) const fn index(self) -> usize {
         match self {
-            Self::Of(migrate_type) => migrate_type.index(),
-            Self::Isolated => SHELVES - 1,
+            Self::Type(migrate_type) => migrate_type.index(),
+            Self::Isolated => FREE_LIST_KINDS - 1,
         }
     }
 
     /// The kernel's name of it, as `pagetypeinfo` prints it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Of(migrate_type) => migrate_type.name(),
+            Self::Type(migrate_type) => migrate_type.name(),
             Self::Isolated => "Isolate",
         }
     }
@@ -51,27 +51,33 @@ struct List {
 /// Heads and lengths of all buddy lists. Guarded by the zone lock.
 #[derive(Debug)]
 pub(crate) struct FreeLists {
-    lists: [[List; ORDERS]; SHELVES],
+    lists: [[List; ORDERS]; FREE_LIST_KINDS],
 }
 
 impl FreeLists {
     pub(crate) fn new() -> Self {
-        Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; SHELVES] }
+        Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; FREE_LIST_KINDS] }
     }
 
     /// How many blocks of this order are free.
-    pub(crate) fn blocks(&self, shelf: Shelf, order: Order) -> u64 {
-        self.lists[shelf.index()][order.index()].blocks
+    pub(crate) fn blocks(&self, list_kind: FreeListKind, order: Order) -> u64 {
+        self.lists[list_kind.index()][order.index()].blocks
     }
 
-    pub(crate) fn first(&self, shelf: Shelf, order: Order) -> Option<Pfn> {
-        let head = self.lists[shelf.index()][order.index()].head;
+    pub(crate) fn first(&self, list_kind: FreeListKind, order: Order) -> Option<Pfn> {
+        let head = self.lists[list_kind.index()][order.index()].head;
         (head != NONE).then_some(Pfn(head))
     }
 
     /// Puts a block, so far "inside", at the head of its list.
-    pub(crate) fn link(&mut self, frames: &Descriptors, pfn: Pfn, order: Order, shelf: Shelf) {
-        let list = &mut self.lists[shelf.index()][order.index()];
+    pub(crate) fn link(
+        &mut self,
+        frames: &Descriptors,
+        pfn: Pfn,
+        order: Order,
+        list_kind: FreeListKind,
+    ) {
+        let list = &mut self.lists[list_kind.index()][order.index()];
         frames.change(pfn, State::INSIDE, State::free(order));
         frames.set_next(pfn, list.head);
         frames.set_previous(pfn, NONE);
@@ -88,14 +94,14 @@ impl FreeLists {
         frames: &Descriptors,
         pfn: Pfn,
         order: Order,
-        shelf: Shelf,
+        list_kind: FreeListKind,
         to: State,
     ) {
         frames.change(pfn, State::free(order), to);
-        let list = &mut self.lists[shelf.index()][order.index()];
+        let list = &mut self.lists[list_kind.index()][order.index()];
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));
         if previous == NONE {
-            assert!(list.head == pfn.0, "{pfn} of {order} is not on the {shelf:?} list");
+            assert!(list.head == pfn.0, "{pfn} of {order} is not on the {list_kind:?} list");
             list.head = next;
         } else {
             frames.set_next(Pfn(previous), next);

@@ -6,7 +6,7 @@
 /// Bytes of one frame. Units: bytes.
 pub const FRAME_SIZE: usize = if cfg!(loom) { 64 } else { 4096 };
 
-/// The most frames one extent may have.
+/// The most frames one chain may have.
 pub const MAX_CHAIN: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// The largest block the buddy allocator hands out is `1 << MAX_ORDER` frames (4 MiB).

@@ -7,7 +7,7 @@
 //!  fresh --open--> partial <--> full
 //!                   |  ^  ^
 //!           emptied v  |  | reopened
-//!             emptied -+  |           records are still there, given back by Ids::release_emptied
+//!             emptied -+  |           records are still there, given back by IdAllocator::release_emptied
 //!                   |     |
 //!                   +--> vacant       records given back
 //! ```
@@ -40,7 +40,7 @@ const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_o
 
 /// A chunk that is about to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct NewChunk {
     /// Its first index.
     pub first: usize,
     /// Memory the set itself needs for it: none when the chunk was open before. Units: bytes.
@@ -49,7 +49,7 @@ pub struct Opening {
 
 /// Why no index was taken. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakeError<E> {
+pub enum AllocIdError<E> {
     /// All are taken.
     Exhausted,
     /// A chunk would have to be opened, and its owner did not want that.
@@ -61,7 +61,7 @@ pub enum TakeError<E> {
 /// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it but the owner's `opening`
 /// callback.
 #[derive(Debug)]
-pub struct Ids {
+pub struct IdAllocator {
     shards: Box<[Mutex<Shard>]>,
     /// One bit an index: set = taken. Only the shard that owns the chunk touches its words.
     taken: Table<AtomicU64>,
@@ -86,10 +86,10 @@ struct Shard {
     emptied: u32,
     /// Emptied chunks whose records are being given back: on no list, so none of their indices can
     /// be taken.
-    leaving: u32,
+    releasing: u32,
 }
 
-impl Ids {
+impl IdAllocator {
     /// An empty set of indices `0..capacity`, spread over `shards` locks.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Ids {
                     fresh: number as u32,
                     opened: 0,
                     emptied: NONE,
-                    leaving: 0,
+                    releasing: 0,
                 },
             )
         };
@@ -130,21 +130,24 @@ impl Ids {
     /// Takes a free index. When that opens a chunk, `opening` is called before, under the shard's lock; it may refuse.
     ///
     /// # Errors
-    /// [`TakeError`].
-    pub fn take<E>(&self, opening: impl Fn(Opening) -> Result<(), E>) -> Result<u32, TakeError<E>> {
+    /// [`AllocIdError`].
+    pub fn alloc<E>(
+        &self,
+        opening: impl Fn(NewChunk) -> Result<(), E>,
+    ) -> Result<u32, AllocIdError<E>> {
         let home = this_shard(self.shards.len());
         let mut spins = 0;
         loop {
-            let (mut leaving, mut error) = (false, TakeError::Exhausted);
+            let (mut releasing, mut error) = (false, AllocIdError::Exhausted);
             for step in 0..self.shards.len() {
-                match self.take_from((home + step) % self.shards.len(), &opening, &mut leaving) {
+                match self.alloc_from((home + step) % self.shards.len(), &opening, &mut releasing) {
                     Ok(index) => return Ok(index),
-                    Err(TakeError::Exhausted) => {}
+                    Err(AllocIdError::Exhausted) => {}
                     Err(refused) => error = refused,
                 }
             }
-            // A chunk that is leaving comes back in a moment: one system call.
-            if !leaving {
+            // A chunk that is being released comes back in a moment: one system call.
+            if !releasing {
                 return Err(error);
             }
             sync::relax(spins);
@@ -152,15 +155,15 @@ impl Ids {
         }
     }
 
-    fn take_from<E>(
+    fn alloc_from<E>(
         &self,
         number: usize,
-        opening: impl Fn(Opening) -> Result<(), E>,
-        leaving: &mut bool,
-    ) -> Result<u32, TakeError<E>> {
+        opening: impl Fn(NewChunk) -> Result<(), E>,
+        releasing: &mut bool,
+    ) -> Result<u32, AllocIdError<E>> {
         let mut shard = self.shards[number].lock();
         if shard.first == NONE {
-            *leaving |= shard.leaving > 0;
+            *releasing |= shard.releasing > 0;
             self.open_chunk(&mut shard, opening)?;
         }
         let chunk = shard.first as usize;
@@ -185,8 +188,8 @@ impl Ids {
     fn open_chunk<E>(
         &self,
         shard: &mut Shard,
-        opening: impl Fn(Opening) -> Result<(), E>,
-    ) -> Result<(), TakeError<E>> {
+        opening: impl Fn(NewChunk) -> Result<(), E>,
+    ) -> Result<(), AllocIdError<E>> {
         if let Some(chunk) = self.pop_emptied(shard) {
             // Its records are there and charged.
             self.push(shard, chunk);
@@ -195,11 +198,11 @@ impl Ids {
         let was_open = shard.vacant != NONE;
         let chunk = if was_open { shard.vacant } else { shard.fresh };
         if chunk as usize >= self.capacity / CHUNK {
-            return Err(TakeError::Exhausted);
+            return Err(AllocIdError::Exhausted);
         }
         let set_bytes = if was_open { 0 } else { SET_BYTES };
-        opening(Opening { first: chunk as usize * CHUNK, set_bytes })
-            .map_err(TakeError::Refused)?;
+        opening(NewChunk { first: chunk as usize * CHUNK, set_bytes })
+            .map_err(AllocIdError::Refused)?;
         if was_open {
             shard.vacant = Links::of(&self.links[chunk as usize]).next;
         } else {
@@ -212,7 +215,7 @@ impl Ids {
     }
 
     /// Gives an index back. When a chunk of its shard is emptied, by this call or by an earlier
-    /// [`Ids::give_back_later`], and the shard has another one open, the records of one such chunk go:
+    /// [`IdAllocator::free_without_release`], and the shard has another one open, the records of one such chunk go:
     /// `emptied` is called with its first index, and none of its indices can be taken until that returns.
     ///
     /// Locking: the shard, a second time only while a chunk is emptied; `emptied` is called without it,
@@ -220,20 +223,20 @@ impl Ids {
     ///
     /// # Panics
     /// When the index is not taken: the owner checks that before.
-    pub fn give_back(&self, index: u32, emptied: impl FnOnce(usize)) {
-        self.give_back_later(index);
+    pub fn free(&self, index: u32, emptied: impl FnOnce(usize)) {
+        self.free_without_release(index);
         // Relaxed: this thread sees what it counted itself; a chunk of another thread is a hint.
         if self.emptied.load(Relaxed) > 0 {
             self.release_from(index as usize / CHUNK % self.shards.len(), emptied);
         }
     }
 
-    /// Gives an index back; the records of an emptied chunk stay until [`Ids::release_emptied`]. For a
+    /// Gives an index back; the records of an emptied chunk stay until [`IdAllocator::release_emptied`]. For a
     /// thread that holds locks.
     ///
     /// # Panics
-    /// As [`Ids::give_back`].
-    pub fn give_back_later(&self, index: u32) {
+    /// As [`IdAllocator::free`].
+    pub fn free_without_release(&self, index: u32) {
         let chunk = index as usize / CHUNK;
         let (word, bit) = (index as usize / BITS, index as usize % BITS);
         let mut shard = self.shards[chunk % self.shards.len()].lock();
@@ -270,7 +273,7 @@ impl Ids {
     fn release_from(&self, number: usize, emptied: impl FnOnce(usize)) -> bool {
         let mut shard = self.shards[number].lock();
         let Some(chunk) = self.pop_emptied(&mut shard) else { return false };
-        shard.leaving += 1;
+        shard.releasing += 1;
         drop(shard);
         emptied(chunk as usize * CHUNK);
         // The lock orders the records as they are now before the next taker of an index.
@@ -278,7 +281,7 @@ impl Ids {
         Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk as usize]);
         shard.vacant = chunk;
         shard.opened -= 1;
-        shard.leaving -= 1;
+        shard.releasing -= 1;
         true
     }
 
@@ -305,7 +308,7 @@ impl Ids {
 
     /// Memory of the set itself, in bytes; the records it counts are the owner's.
     #[must_use]
-    pub fn own_bytes(&self) -> usize {
+    pub fn metadata_bytes(&self) -> usize {
         let touched: usize =
             self.shards.iter().map(|shard| shard.lock().fresh as usize / self.shards.len()).sum();
         touched * SET_BYTES as usize

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::buddy::Buddy;
-use crate::freelist::Shelf;
+use crate::freelist::FreeListKind;
 use crate::geometry::{ORDERS, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
 use crate::pageblock::{ROWS, WITHOUT_MEMORY};
 use crate::units::Order;
@@ -53,9 +53,9 @@ impl Zone {
 
     fn free_blocks(&self, buddy: &Buddy) -> [[u64; ORDERS]; TYPES] {
         let mut free = [[0; ORDERS]; TYPES];
-        for shelf in Shelf::ALL {
+        for list_kind in FreeListKind::ALL {
             for order in Order::SINGLE.and_larger() {
-                free[shelf.index()][order.index()] = buddy.lists.blocks(shelf, order);
+                free[list_kind.index()][order.index()] = buddy.lists.blocks(list_kind, order);
             }
         }
         let pairs = self.tables.released.pairs();
@@ -83,7 +83,7 @@ impl fmt::Display for BuddyInfo {
 }
 
 fn type_names() -> impl Iterator<Item = &'static str> {
-    Shelf::ALL.iter().map(|shelf| shelf.name()).chain(["Released"])
+    FreeListKind::ALL.iter().map(|list_kind| list_kind.name()).chain(["Released"])
 }
 
 impl fmt::Display for PageTypeInfo {

@@ -29,24 +29,24 @@ use crate::watermarks::{Pressure, Watermarks};
 use crate::zone::Zone;
 
 /// Frames reclaimed before it is looked again whether that is enough: the kernel's `SWAP_CLUSTER_MAX`.
-const CLUSTER: u64 = 32;
+const SWAP_CLUSTER_MAX: u64 = 32;
 /// How long it waits after its first run in vain.
-const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
 /// And at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// There is no thread.
 const OFF: u8 = 0;
 /// It sleeps.
 const ASLEEP: u8 = 1;
 /// It sleeps, and memory is short.
-const DUE: u8 = 2;
+const WAKE_PENDING: u8 = 2;
 /// It was woken, and reclaims or waits to try again.
 const AWAKE: u8 = 3;
 
 /// What a zone knows about its thread.
 #[derive(Debug)]
-pub(crate) struct Wakeup {
+pub(crate) struct KswapdState {
     state: AtomicU8,
     thread: Mutex<Option<Thread>>,
 }
@@ -70,7 +70,7 @@ pub enum KswapdError {
     Thread(#[source] std::io::Error),
 }
 
-impl Wakeup {
+impl KswapdState {
     pub(crate) fn new() -> Self {
         Self { state: AtomicU8::new(OFF), thread: Mutex::ranked(Rank::Leaf, None) }
     }
@@ -92,15 +92,15 @@ impl Zone {
     ///
     /// Frames taken under a lock only leave a reminder. The caller holds no lock of a class, a shard or the zone.
     pub fn wake_kswapd(&self) {
-        if self.kswapd.is(DUE) && self.kswapd.change(DUE, AWAKE) {
+        if self.kswapd.is(WAKE_PENDING) && self.kswapd.change(WAKE_PENDING, AWAKE) {
             self.kswapd.thread.lock().iter().for_each(Thread::unpark);
         }
     }
 
     /// Leaves the reminder when free frames are below the low mark. Under the zone lock, whenever frames were taken.
-    pub(crate) fn note_free_frames(&self, buddy: &Buddy) {
+    pub(crate) fn request_kswapd_if_low(&self, buddy: &Buddy) {
         if self.kswapd.is(ASLEEP) && self.is_below_low(buddy) {
-            self.kswapd.change(ASLEEP, DUE);
+            self.kswapd.change(ASLEEP, WAKE_PENDING);
         }
     }
 
@@ -114,8 +114,8 @@ impl Zone {
     }
 
     /// Frames that are missing to the high mark: none in a poisoned zone, which takes none back.
-    fn missing_to_high(&self) -> u64 {
-        let Some(buddy) = self.buddy.lock_sound() else { return 0 };
+    fn high_watermark_deficit(&self) -> u64 {
+        let Some(buddy) = self.buddy.lock_unpoisoned() else { return 0 };
         let (usable, free) = self.usable_and_free(&buddy);
         Watermarks::of(usable).high.0.saturating_sub(free.0)
     }
@@ -127,7 +127,7 @@ impl Zone {
         loop {
             // What was freed onto per-CPU lists counts as used there.
             self.drain_lists_above(0);
-            let missing = self.missing_to_high();
+            let missing = self.high_watermark_deficit();
             if missing == 0 {
                 return true;
             }
@@ -135,9 +135,9 @@ impl Zone {
             if stop.load(Acquire) {
                 return false;
             }
-            let freed = self.shrink(FrameCount(missing.min(CLUSTER)), &promise);
+            let freed = self.shrink(FrameCount(missing.min(SWAP_CLUSTER_MAX)), &promise);
             add(&self.events.pgsteal_kswapd, freed.0);
-            self.settle();
+            self.release_excess_if_due();
             if freed.0 == 0 {
                 return false;
             }
@@ -157,10 +157,10 @@ impl Kswapd {
         let (stop, weak) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(zone));
         let (stopped, of) = (Arc::clone(&stop), weak.clone());
         let work = move || {
-            let mut back_off = SHORTEST_WAIT;
+            let mut backoff = MIN_BACKOFF;
             while !stopped.load(Acquire) {
                 let Some(zone) = of.upgrade() else { return };
-                let wait = turn(&zone, &stopped, &mut back_off);
+                let wait = run_once(&zone, &stopped, &mut backoff);
                 drop(zone);
                 thread::park_timeout(wait);
             }
@@ -179,23 +179,23 @@ impl Kswapd {
 }
 
 /// Reclaims if there is work. How long to sleep then, unless woken.
-fn turn(zone: &Zone, stop: &AtomicBool, back_off: &mut Duration) -> Duration {
+fn run_once(zone: &Zone, stop: &AtomicBool, backoff: &mut Duration) -> Duration {
     // A reminder nobody was free to deliver counts, too.
-    zone.kswapd.change(DUE, AWAKE);
+    zone.kswapd.change(WAKE_PENDING, AWAKE);
     if !zone.kswapd.is(AWAKE) {
-        return LONGEST_WAIT;
+        return MAX_BACKOFF;
     }
     if !zone.balance(stop) {
         // Still awake, so nobody wakes it: it tries again by itself.
-        let wait = *back_off;
-        *back_off = (wait * 2).min(LONGEST_WAIT);
+        let wait = *backoff;
+        *backoff = (wait * 2).min(MAX_BACKOFF);
         return wait;
     }
-    *back_off = SHORTEST_WAIT;
+    *backoff = MIN_BACKOFF;
     zone.kswapd.change(AWAKE, ASLEEP);
     // Frames that were taken just before that left no reminder.
     let again = zone.is_below_low(&zone.buddy.lock()) && zone.kswapd.change(ASLEEP, AWAKE);
-    if again { Duration::ZERO } else { LONGEST_WAIT }
+    if again { Duration::ZERO } else { MAX_BACKOFF }
 }
 
 impl Drop for Kswapd {
@@ -210,7 +210,7 @@ impl Drop for Kswapd {
         }
         if let Some(zone) = self.zone.upgrade() {
             *zone.kswapd.thread.lock() = None;
-            // Relaxed: as in `Wakeup::change`.
+            // Relaxed: as in `KswapdState::change`.
             zone.kswapd.state.store(OFF, Relaxed);
         }
     }

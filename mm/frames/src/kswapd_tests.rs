@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::{
-    Backing, Frame, MigrateType, Order, OwnedBlock, Priority, Reclaim, Shrinker, ZoneConfig,
+    Backing, Frame, MigrateType, Order, OwnedBlock, Reclaim, Shrinker, ShrinkerPriority, ZoneConfig,
 };
 
 /// What the writer may use.
@@ -69,7 +69,7 @@ fn write(zone: &Zone) -> Frame<'_> {
 fn fill_beside_a_cache(zone: &Arc<Zone>, mut after_each: impl FnMut()) {
     let cache = Cache::of(zone, LIMIT - 600);
     let weak: Weak<dyn Shrinker> = Arc::downgrade(&cache) as _;
-    let _registered = zone.register_shrinker(Priority::Cache, weak);
+    let _registered = zone.register_shrinker(ShrinkerPriority::Cache, weak);
     let mut held = Vec::new();
     for _ in 0..LIMIT - 300 {
         held.push(write(zone));
@@ -91,7 +91,7 @@ fn r337_a_slow_writer_never_reclaims_itself() {
     assert!(stat.pageoutrun > 1 && stat.pgsteal_kswapd > LIMIT / 2, "{stat:?}");
     // It does no more than it has to: no run reclaims more than the way from below low to high.
     let marks = zone.watermarks();
-    let most = 2 * (marks.high.0 - marks.min.0) + CLUSTER;
+    let most = 2 * (marks.high.0 - marks.min.0) + SWAP_CLUSTER_MAX;
     assert!(stat.pgsteal_kswapd <= stat.pageoutrun * most, "{stat:?}, {marks:?}");
     zone.check().expect("consistent");
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sys::host::thread_cpu_time;
 
-use crate::compaction::{CompactRequest, Goal, Outcome, Proactive, Proactiveness};
+use crate::compaction::{
+    CompactGoal, CompactOutcome, CompactRequest, ProactiveCompactor, Proactiveness,
+};
 use crate::store::Store;
 use crate::*;
 
@@ -33,12 +35,12 @@ fn terabyte(touched: usize) -> Arc<Store> {
     let blocks: Vec<_> = (0..TERABYTE as u32).step_by(PAGEBLOCK_FRAMES as usize * SPREAD).collect();
     for &first in &blocks {
         let range = Pfn(first)..Pfn(first + PAGEBLOCK_FRAMES);
-        drop(zone.alloc_contig(range, ContigRequest::default()).expect("nothing is in use"));
+        drop(zone.alloc_contig_range(range, ContigRequest::default()).expect("nothing is in use"));
     }
     let chains = blocks.len() * PAGEBLOCK_FRAMES as usize / MAX_CHAIN;
     let store = Store::new(zone.reserve_owner().expect("the only one"), chains);
     let fill = |_| {
-        let mut fresh = store.extents.create(Shape::Chain, 1).expect("a number");
+        let mut fresh = store.chains.create(ChainKind::Multi, 1).expect("a number");
         (0..MAX_CHAIN).for_each(|at| fresh.attach(at, Reclaim::NotAllowed).expect("room"));
         fresh.id()
     };
@@ -61,13 +63,13 @@ fn terabyte(touched: usize) -> Arc<Store> {
     store
 }
 
-/// Writes to every frame of an extent, so that the kernel finds memory for it now.
-fn touch(store: &Store, id: ExtentId) {
-    let mut held = store.extents.try_exclusive(id).expect("nobody else knows it");
+/// Writes to every frame of a chain, so that the kernel finds memory for it now.
+fn touch(store: &Store, id: ChainId) {
+    let mut held = store.chains.try_exclusive(id).expect("nobody else knows it");
     for at in (0..MAX_CHAIN).map(|at| at * FRAME_SIZE) {
         held.pieces_mut(at..at + 1).expect("attached").0.fill(1);
     }
-    assert_eq!(held.release(), Leaving::Quiet);
+    assert_eq!(held.release(), ReleaseStatus::Clean);
 }
 
 /// What a call was seen to do.
@@ -148,7 +150,7 @@ fn a_look_for_failures_holds_the_lock_for_short() {
         let look = || {
             // Noted again, they are reported again.
             (0..8).for_each(|at| _ = zone.tables.failed.note(last / 8 * at));
-            zone.note_failures();
+            zone.process_memory_failures();
         };
         let seen = measure(&zone, "memory that failed", 20, look);
         assert_eq!(seen.holds, 20, "one turn each");
@@ -170,11 +172,11 @@ fn plain_calls() -> Vec<Seen> {
                 |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
             drop((0..5000).map(take).collect::<Vec<_>>());
         }),
-        measure(zone, "alloc_held_frame", 1000, || {
-            drop(zone.alloc_held_frame(MigrateType::Movable))
+        measure(zone, "alloc_committed_frame", 1000, || {
+            drop(zone.alloc_committed_frame(MigrateType::Movable))
         }),
         measure(zone, "drain", 1000, || zone.drain()),
-        measure(zone, "settle", 1000, || zone.settle()),
+        measure(zone, "release_excess_if_due", 1000, || zone.release_excess_if_due()),
         measure(zone, "stats", 1000, || assert!(zone.stats().in_use.0 > 0)),
         measure(zone, "vmstat", 1000, || assert_eq!(zone.vmstat().nr_isolated, 0)),
         measure(zone, "buddyinfo", 1000, || assert!(zone.buddyinfo().blocks(Order::PAGEBLOCK) > 0)),
@@ -183,9 +185,9 @@ fn plain_calls() -> Vec<Seen> {
         }),
         measure(zone, "fragmentation", 1000, || assert!(zone.fragmentation() <= 100)),
         measure(zone, "watermarks, pressure", 1000, || {
-            assert!(zone.watermarks().low.0 > 0 && zone.pressure() == Pressure::Relaxed)
+            assert!(zone.watermarks().low.0 > 0 && zone.pressure() == Pressure::AboveHigh)
         }),
-        measure(zone, "advance", 1000, || drop(zone.advance(FrameCount(1)))),
+        measure(zone, "allow_over_limit", 1000, || drop(zone.allow_over_limit(FrameCount(1)))),
         measure(zone, "set_limit", 200, || {
             [Some(FrameCount(TERABYTE / 2)), None]
                 .into_iter()
@@ -218,14 +220,15 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     let mut seen = Vec::new();
     // Hints everywhere are forgotten, too.
     (0..zone.online_blocks()).for_each(|block| zone.tables.skip.insert(units::BlockIndex(block)));
-    let goals = [Goal::WholeZone, Goal::Fragmentation(0), Goal::Block(Order::MAX)];
+    let goals =
+        [CompactGoal::WholeZone, CompactGoal::Fragmentation(0), CompactGoal::Block(Order::MAX)];
     for goal in goals {
         seen.push(measure(zone, format!("compact, {goal:?}"), 20, || {
-            zone.compact(CompactRequest { goal, mode: Mode::SyncLight, budget });
+            zone.compact(CompactRequest { goal, mode: MigrateMode::SyncLight, budget });
         }));
     }
-    let mut proactive = Proactive::new(Proactiveness::new(100).expect("percent"));
-    seen.push(measure(zone, "Proactive::step", 50, || _ = proactive.step(zone, budget)));
+    let mut proactive = ProactiveCompactor::new(Proactiveness::new(100).expect("percent"));
+    seen.push(measure(zone, "ProactiveCompactor::step", 50, || _ = proactive.step(zone, budget)));
     assert!(
         zone.vmstat().pgmigrate_success > 0,
         "compaction has something to do: {:?}",
@@ -241,21 +244,28 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
             let range = first..first.plus(blocks * PAGEBLOCK_FRAMES);
             seen.push(measure(
                 zone,
-                format!("alloc_contig of {blocks} pageblocks, {place}"),
+                format!("alloc_contig_range of {blocks} pageblocks, {place}"),
                 5,
-                || zone.alloc_contig(range.clone(), ContigRequest { mode: Mode::Sync, budget }),
+                || {
+                    zone.alloc_contig_range(
+                        range.clone(),
+                        ContigRequest { mode: MigrateMode::Sync, budget },
+                    )
+                },
             ));
         }
     }
-    seen.push(measure(zone, "alloc_contig of everything", 2, || {
-        let all = zone
-            .alloc_contig(Pfn(0)..Pfn(TERABYTE as u32), ContigRequest { mode: Mode::Sync, budget });
+    seen.push(measure(zone, "alloc_contig_range of everything", 2, || {
+        let all = zone.alloc_contig_range(
+            Pfn(0)..Pfn(TERABYTE as u32),
+            ContigRequest { mode: MigrateMode::Sync, budget },
+        );
         assert!(matches!(all, Err(ContigError::OutOfTime)), "{all:?}");
     }));
     for frames in [1, 3, 512, 513, 16 << 10, 1 << 20, TERABYTE] {
         let frames = FrameCount(frames);
         seen.push(measure(zone, format!("alloc_contig_frames of {frames}"), 5, || {
-            zone.alloc_contig_frames(frames, ContigRequest { mode: Mode::Sync, budget })
+            zone.alloc_contig_frames(frames, ContigRequest { mode: MigrateMode::Sync, budget })
         }));
     }
     zone.check().expect("consistent");
@@ -264,7 +274,7 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
 
 /// Every second frame of every pageblock is in use by somebody who cannot move it.
 #[test]
-fn direct_compaction_in_vain_ends_in_time() {
+fn failed_direct_compaction_ends_in_time() {
     let short = Duration::from_millis(2);
     assert_short(|| {
         let (searches, requests) = searches_in_vain(Budget::within(short));
@@ -285,8 +295,8 @@ fn searches_in_vain(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
     let searches = orders.map(|order| {
         measure(&zone, format!("search for a block of {order}"), 1, || {
             assert_eq!(
-                zone.capture(order, MigrateType::Unmovable, budget.start()),
-                Err(Outcome::OutOfTime)
+                zone.capture_block(order, MigrateType::Unmovable, budget.start()),
+                Err(CompactOutcome::OutOfTime)
             );
         })
     });
@@ -329,7 +339,7 @@ fn the_cheapest_ranges_are_found() {
     let zone = Arc::new(zone);
     let store = Store::new(zone.reserve_owner().expect("the only one"), 4096);
     let ids: Vec<_> =
-        (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(Shape::Chain, 16, 7)).collect();
+        (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(ChainKind::Multi, 16, 7)).collect();
     // Of pageblock `n`, `n * 37 % 29` chains stay.
     let stays = |number: usize| number % 32 < (number / 32) * 37 % 29 + 1;
     ids.iter().enumerate().filter(|&(number, _)| !stays(number)).for_each(|(_, &id)| store.end(id));
@@ -353,6 +363,6 @@ fn the_cheapest_ranges_are_found() {
         let found = contig::ranges::best(&zone, length * PAGEBLOCK_FRAMES, deadline).expect("time");
         assert_eq!(firsts(found), expected, "{length} pageblocks");
     }
-    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
     zone.check().expect("consistent");
 }

@@ -1,35 +1,35 @@
 //! An arena of 4 KiB frames: who owns each, which are free, and the one door to their bytes.
 //!
 //! - [`Zone`] hands out single [`Frame`]s and [`Block`]s of neighbours, under a limit, and gives free memory back to the OS.
-//! - [`Extents`] join up to [`MAX_CHAIN`] frames behind a reader-writer lock; all access to frame bytes goes through them.
+//! - [`FrameChains`] join up to [`MAX_CHAIN`] frames behind a reader-writer lock; all access to frame bytes goes through them.
 //!
 //! Inside, from the outside in: per-CPU lists (`percpu`), the buddy allocator (`buddy`, `freelist`), pageblocks (`pageblock`, `bitmap`), frame
 //! descriptors (`descriptor`, `state`), and the bytes (`arena`). All metadata is in tables beside the arena; there are no pointers in it.
 
-mod advance;
 mod arena;
+mod ballooned;
 mod bitmap;
 mod buddy;
 mod budget;
+mod capture;
+mod chain;
 mod charge;
 mod check;
-mod claim;
 mod compaction;
 mod contig;
 mod descriptor;
 mod error;
 mod events;
-mod extent;
 mod frame;
 mod freelist;
 mod geometry;
 pub mod ids;
 mod info;
 mod kswapd;
-mod lend;
 mod lru;
 mod memory_failure;
 mod migrate;
+mod over_limit;
 mod pageblock;
 mod percpu;
 mod reclaim;
@@ -45,34 +45,35 @@ mod zone;
 mod zone_config;
 mod zone_lock;
 
-pub use advance::Advance;
+pub use ballooned::{BalloonAccount, DiscardError, OwnedBlock};
 pub use budget::{Budget, Deadline};
-pub use charge::{ChargeFor, MemoryUse};
+pub use chain::*;
+pub use charge::{ChargePurpose, MemoryUsage};
 pub use check::CheckError;
 pub use compaction::{
-    CompactRequest, FrameCompaction, Goal, Outcome, Proactive, ProactiveStep, Proactiveness,
+    CompactGoal, CompactOutcome, CompactRequest, FrameCompaction, ProactiveCompactor,
+    ProactiveOutcome, Proactiveness,
 };
-pub use contig::{Contig, ContigError, ContigRequest};
+pub use contig::{ContigError, ContigRange, ContigRequest};
 pub use error::{AllocError, PutError, ZoneError};
 pub use events::VmStat;
-pub use extent::*;
 pub use frame::{Block, Frame, PageLock};
 pub use geometry::{
     FRAME_SIZE, MAX_CHAIN, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER, PAGEBLOCK_SIZE,
 };
 pub use info::{BuddyInfo, PageTypeInfo};
 pub use kswapd::{Kswapd, KswapdError};
-pub use lend::{LendError, Lent, OwnedBlock};
 pub use lru::{Lru, LruStats};
 pub use memory_failure::{MemoryFailureStats, OfflineError};
 pub use migrate::{
-    Accepted, AdoptError, Isolated, Locked, Migration, Mode, Movability, MovableOps, Owner,
-    OwnersExhausted, Refused, Target, Targets, Vacated,
+    Committed, Isolated, LockedFrame, MigrateError, MigrateMode, MigratedSource, Migration,
+    Movability, MovableOps, Owner, OwnersExhausted, SetMovableError, Target, Targets,
 };
+pub use over_limit::OverLimit;
 pub use reclaim::{NoLocksHeld, Reclaim};
 pub use release::{KEEP_ONE_IN, RELEASE_BATCH};
 pub use reservation::Reservation;
-pub use shrinker::{Priority, Shrinker, ShrinkerRegistration};
+pub use shrinker::{Shrinker, ShrinkerPriority, ShrinkerRegistration};
 pub use state::OwnerId;
 pub use stats::ZoneStats;
 pub use sys::Backing;
@@ -89,7 +90,7 @@ mod large_zone_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod poison_tests;
 
-/// The least an owner of extents is, for the unit tests as for those in `tests/`.
+/// The least an owner of chains is, for the unit tests as for those in `tests/`.
 #[cfg(test)]
 #[path = "../tests/driver/store.rs"]
 #[cfg_attr(shuttle, expect(dead_code, reason = "models use a part of it"))]

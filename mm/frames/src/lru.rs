@@ -4,7 +4,7 @@
 //! [`MovableOps::lru`](crate::MovableOps::lru) with its lists: that makes its frames the kind migration calls LRU frames (R-020).
 //!
 //! ```text
-//!         add                touch                  scan
+//!         add            mark_accessed              scan
 //!   off -------> inactive ----------> referenced ----------> active
 //!    ^            |  ^                                         |
 //!    +------------+  +-----------------------------------------+
@@ -24,7 +24,7 @@
 //!
 //! # Locking
 //! One mutex for both lists; nothing else is locked under it. Under it: links, places in state words, and the step that lets go of a
-//! frame, so that a frame which is not its owner's any more is on no list (INV-LRU-1). [`Lru::touch`] takes no lock.
+//! frame, so that a frame which is not its owner's any more is on no list (INV-LRU-1). [`Lru::mark_accessed`] takes no lock.
 //!
 //! # Invariants
 //! - INV-LRU-1: a frame is on a list only while its owner has it and it is not isolated, but for the end of a putback, when it is both.
@@ -42,11 +42,11 @@ use crate::units::{FrameCount, Pfn};
 use crate::zone::Zone;
 
 /// Frames with a second chance that one scan looks at, and frames it takes back from the active list. Bounds the time the mutex is held.
-const STEPS: u32 = 32;
+const SCAN_LIMIT: u32 = 32;
 
 /// Where a frame is. Two bits of its state word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LruState {
     /// On no list.
     Off,
     /// On the inactive list.
@@ -88,14 +88,14 @@ struct Lists {
 
 #[derive(Debug)]
 struct List {
-    young: u32,
-    old: u32,
+    head: u32,
+    tail: u32,
     frames: u64,
 }
 
 impl Lru {
     pub(crate) fn new(zone: Arc<Zone>, owner: OwnerId) -> Self {
-        let list = || List { young: NONE, old: NONE, frames: 0 };
+        let list = || List { head: NONE, tail: NONE, frames: 0 };
         Self {
             zone,
             owner,
@@ -118,16 +118,17 @@ impl Lru {
     /// Puts a frame of the owner's at the young end of the inactive list. `false`, and nothing changed, when it is on a list, not the owner's, or
     /// isolated: migration puts it back itself.
     pub fn add(&self, pfn: Pfn) -> bool {
-        self.insert(pfn, Place::Inactive, |state| !state.is_isolated())
+        self.insert(pfn, LruState::Inactive, |state| !state.is_isolated())
     }
 
     /// Notes that the frame was used. One load when that is known already.
     ///
     /// Locking: none. The caller holds what keeps the frame its owner's.
-    pub fn touch(&self, pfn: Pfn) {
-        let inactive = |state: State| self.has(state) && state.place() == Place::Inactive;
-        let mark = |state: State| inactive(state).then(|| state.placed(Place::Referenced));
-        if self.frames().state(pfn).place() == Place::Inactive {
+    pub fn mark_accessed(&self, pfn: Pfn) {
+        let inactive = |state: State| self.has(state) && state.lru_state() == LruState::Inactive;
+        let mark =
+            |state: State| inactive(state).then(|| state.with_lru_state(LruState::Referenced));
+        if self.frames().state(pfn).lru_state() == LruState::Inactive {
             let _ = self.frames().update(pfn, mark);
         }
     }
@@ -141,22 +142,22 @@ impl Lru {
         let mut lists = self.lists.lock();
         let mut chances = 0;
         // Each frame once, and those again that were given a second chance.
-        for _ in 0..lists.inactive.frames + lists.active.frames + u64::from(STEPS) {
+        for _ in 0..lists.inactive.frames + lists.active.frames + u64::from(SCAN_LIMIT) {
             lists.balance(self.frames());
             let pfn = lists.inactive.oldest()?;
             let state = self.frames().state(pfn);
             lists.inactive.remove(self.frames(), pfn);
             // Somebody who is used by all is given up in the end, or a scan would never be over.
-            if state.place() == Place::Referenced && chances < STEPS {
+            if state.lru_state() == LruState::Referenced && chances < SCAN_LIMIT {
                 chances += 1;
-                self.set_place(pfn, Place::Active);
+                self.set_place(pfn, LruState::Active);
                 lists.active.push(self.frames(), pfn);
                 lists.activated += 1;
                 continue;
             }
             lists.inactive.push(self.frames(), pfn);
             if !state.is_isolated() {
-                return self.frames().name(pfn).map(|(name, _)| name);
+                return self.frames().private(pfn).map(|(name, _)| name);
             }
         }
         None
@@ -174,41 +175,41 @@ impl Lru {
     }
 
     /// Takes a frame off its list for isolation; `None` when it is on none.
-    pub(crate) fn take_off(&self, pfn: Pfn) -> Option<Place> {
+    pub(crate) fn isolate(&self, pfn: Pfn) -> Option<LruState> {
         self.remove(&mut self.lists.lock(), pfn)
     }
 
     /// Puts a frame that was taken off where it was, or a new frame in the place of the old one. Nothing when the owner let go of it meanwhile.
-    pub(crate) fn put_back(&self, pfn: Pfn, place: Place) {
+    pub(crate) fn put_back(&self, pfn: Pfn, place: LruState) {
         let _ = self.insert(pfn, place, |_| true);
     }
 
     /// The owner lets go of the frame: off its list and no longer movable, with no moment between the two in which a putback could add it again.
-    pub(crate) fn disown(&self, pfn: Pfn) -> Option<Put> {
+    pub(crate) fn clear_movable(&self, pfn: Pfn) -> Option<Put> {
         let mut lists = self.lists.lock();
         let _ = self.remove(&mut lists, pfn);
-        self.frames().disown(pfn, self.owner)
+        self.frames().clear_movable(pfn, self.owner)
     }
 
     /// The owner takes a frame back, if `reclaim` lets it: off its list and no longer movable.
-    pub(crate) fn take_back(
+    pub(crate) fn reclaim_from_owner(
         &self,
         pfn: Pfn,
         reclaim: impl Fn(State) -> Option<State>,
     ) -> Option<()> {
         let mut lists = self.lists.lock();
-        let off = |state: State| reclaim(state).map(|state| state.placed(Place::Off));
-        let place = self.frames().update(pfn, off)?.place();
-        if place != Place::Off {
+        let off = |state: State| reclaim(state).map(|state| state.with_lru_state(LruState::Off));
+        let place = self.frames().update(pfn, off)?.lru_state();
+        if place != LruState::Off {
             lists.of(place).remove(self.frames(), pfn);
         }
         Some(())
     }
 
-    fn insert(&self, pfn: Pfn, place: Place, may: impl Fn(State) -> bool) -> bool {
+    fn insert(&self, pfn: Pfn, place: LruState, may: impl Fn(State) -> bool) -> bool {
         let mut lists = self.lists.lock();
-        let off = |state: State| self.has(state) && state.place() == Place::Off;
-        let free = |state: State| (off(state) && may(state)).then(|| state.placed(place));
+        let off = |state: State| self.has(state) && state.lru_state() == LruState::Off;
+        let free = |state: State| (off(state) && may(state)).then(|| state.with_lru_state(place));
         if self.frames().update(pfn, free).is_none() {
             return false;
         }
@@ -217,17 +218,17 @@ impl Lru {
         true
     }
 
-    fn remove(&self, lists: &mut MutexGuard<'_, Lists>, pfn: Pfn) -> Option<Place> {
+    fn remove(&self, lists: &mut MutexGuard<'_, Lists>, pfn: Pfn) -> Option<LruState> {
         // Another owner's frame is on that owner's lists.
-        let on_list = |state: State| self.has(state) && state.place() != Place::Off;
-        let off = |state: State| on_list(state).then(|| state.placed(Place::Off));
-        let place = self.frames().update(pfn, off)?.place();
+        let on_list = |state: State| self.has(state) && state.lru_state() != LruState::Off;
+        let off = |state: State| on_list(state).then(|| state.with_lru_state(LruState::Off));
+        let place = self.frames().update(pfn, off)?.lru_state();
         lists.of(place).remove(self.frames(), pfn);
         Some(place)
     }
 
-    fn set_place(&self, pfn: Pfn, place: Place) {
-        self.frames().update(pfn, |state| Some(state.placed(place)));
+    fn set_place(&self, pfn: Pfn, place: LruState) {
+        self.frames().update(pfn, |state| Some(state.with_lru_state(place)));
     }
 
     /// Whether the frame is the owner's.
@@ -244,12 +245,12 @@ impl Lru {
     pub fn check(&self) -> Result<(), CheckError> {
         let lists = self.lists.lock();
         for (list, is_active) in [(&lists.inactive, false), (&lists.active, true)] {
-            let (mut previous, mut next, mut counted) = (NONE, list.young, 0);
+            let (mut previous, mut next, mut counted) = (NONE, list.head, 0);
             while next != NONE {
                 let pfn = Pfn(next);
                 let state = self.frames().state(pfn);
-                let fits =
-                    state.place() != Place::Off && (state.place() == Place::Active) == is_active;
+                let fits = state.lru_state() != LruState::Off
+                    && (state.lru_state() == LruState::Active) == is_active;
                 let sound = self.has(state)
                     && !state.is_isolated()
                     && self.frames().previous(pfn) == previous;
@@ -259,7 +260,7 @@ impl Lru {
                 counted += 1;
                 (previous, next) = (pfn.0, self.frames().next(pfn));
             }
-            if counted != list.frames || list.old != previous {
+            if counted != list.frames || list.tail != previous {
                 return Err(CheckError::Count {
                     what: "frames on an LRU list",
                     counted: list.frames,
@@ -272,20 +273,20 @@ impl Lru {
 }
 
 impl Lists {
-    fn of(&mut self, place: Place) -> &mut List {
-        if place == Place::Active { &mut self.active } else { &mut self.inactive }
+    fn of(&mut self, place: LruState) -> &mut List {
+        if place == LruState::Active { &mut self.active } else { &mut self.inactive }
     }
 
     /// Moves frames from the old end of the active list until it is no longer than the other one. They need to be touched again to stay.
     fn balance(&mut self, frames: &Descriptors) {
-        for _ in 0..STEPS {
+        for _ in 0..SCAN_LIMIT {
             let Some(pfn) =
                 self.active.oldest().filter(|_| self.active.frames > self.inactive.frames)
             else {
                 return;
             };
             self.active.remove(frames, pfn);
-            frames.update(pfn, |state| Some(state.placed(Place::Inactive)));
+            frames.update(pfn, |state| Some(state.with_lru_state(LruState::Inactive)));
             self.inactive.push(frames, pfn);
         }
     }
@@ -293,30 +294,30 @@ impl Lists {
 
 impl List {
     fn oldest(&self) -> Option<Pfn> {
-        (self.old != NONE).then_some(Pfn(self.old))
+        (self.tail != NONE).then_some(Pfn(self.tail))
     }
 
     fn push(&mut self, frames: &Descriptors, pfn: Pfn) {
-        frames.set_next(pfn, self.young);
+        frames.set_next(pfn, self.head);
         frames.set_previous(pfn, NONE);
-        if self.young == NONE {
-            self.old = pfn.0;
+        if self.head == NONE {
+            self.tail = pfn.0;
         } else {
-            frames.set_previous(Pfn(self.young), pfn.0);
+            frames.set_previous(Pfn(self.head), pfn.0);
         }
-        self.young = pfn.0;
+        self.head = pfn.0;
         self.frames += 1;
     }
 
     fn remove(&mut self, frames: &Descriptors, pfn: Pfn) {
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));
         if previous == NONE {
-            self.young = next;
+            self.head = next;
         } else {
             frames.set_next(Pfn(previous), next);
         }
         if next == NONE {
-            self.old = previous;
+            self.tail = previous;
         } else {
             frames.set_previous(Pfn(next), previous);
         }

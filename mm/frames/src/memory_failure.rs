@@ -5,7 +5,7 @@
 //!  Zone::soft_offline, content moved -----+            +-- in use: retired when its last reference goes
 //! ```
 //! A frame is noted before its last reference goes, and the thread that frees it looks: so no free list ever gets it. What a noted frame holds is lost. Whoever copies
-//! bytes out of an extent asks [`Shared::has_failed`](crate::Shared::has_failed) afterwards, and nobody moves them.
+//! bytes out of a chain asks [`Shared::has_failed`](crate::Shared::has_failed) afterwards, and nobody moves them.
 //!
 //! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is gone from what can be used, and its pageblock is never wholly free
 //! again. In its place the OS holds a healthy page, or none. A frame that [`Zone::soft_offline`] retired keeps its page, which nothing touches any more.
@@ -13,14 +13,14 @@
 use sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
-use crate::migrate::{Charge, Isolated, Mode, Target, Targets, Vacated};
+use crate::migrate::{Isolated, MigrateMode, MigratedSource, Target, TargetCharge, Targets};
 use crate::reclaim::Reclaim;
 use crate::state::Kind;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
 /// Frames looked at in one turn with the zone lock.
-const TURN: usize = 128;
+const LOCK_BATCH: usize = 128;
 
 /// What memory failures did to a zone (KERNEL: `memory_failure_stats`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,21 +75,21 @@ impl Zone {
     /// A frame that another thread puts on a per-CPU list meanwhile may be missed. Each request that
     /// takes one from there looks again.
     #[inline]
-    pub(crate) fn note_failures(&self) {
+    pub(crate) fn process_memory_failures(&self) {
         let reports = self.tables.failed.reports();
         // Relaxed: written by the thread that did the work; two threads that do it do it twice.
         if reports != 0 && reports != self.failures_seen.load(Relaxed) {
-            self.retire_free_frames(reports);
+            self.offline_failed_frames(reports);
         }
     }
 
     #[cold]
-    fn retire_free_frames(&self, reports: u64) {
+    fn offline_failed_frames(&self, reports: u64) {
         // What is on the lists goes through `Buddy::free`, which looks.
         self.drain_lists_above(0);
         // Frame numbers fit: the zone has as many bits as frames.
         let mut failed = self.tables.failed.iter().map(|pfn| Pfn(pfn as u32));
-        let mut turn = [Pfn(0); TURN];
+        let mut turn = [Pfn(0); LOCK_BATCH];
         loop {
             // Collected first: the way from one failed frame to the next is long in a large zone.
             let count = turn.iter_mut().zip(&mut failed).map(|(place, pfn)| *place = pfn).count();
@@ -97,7 +97,7 @@ impl Zone {
                 break;
             }
             let mut buddy = self.buddy.lock();
-            turn[..count].iter().for_each(|&pfn| buddy.retire_free(&self.tables, pfn));
+            turn[..count].iter().for_each(|&pfn| buddy.offline_if_free(&self.tables, pfn));
         }
         self.failures_seen.store(reports, Relaxed);
     }
@@ -120,7 +120,8 @@ impl Zone {
         if batch.is_empty() {
             return Err(OfflineError::Busy { pfn });
         }
-        let done = self.migrate_pages(&mut batch, &mut Retiring { zone: self }, Mode::Sync);
+        let done =
+            self.migrate_pages(&mut batch, &mut OfflineTargets { zone: self }, MigrateMode::Sync);
         match (done.migrated + done.gone, done.out_of_frames) {
             (1, _) => Ok(()),
             (_, true) => Err(OfflineError::NoFrames { pfn }),
@@ -130,12 +131,12 @@ impl Zone {
 
     /// Notes and retires a frame that is free. Returns whether it was.
     fn offline_free(&self, pfn: Pfn) -> bool {
-        let mut all = self.lock_everything();
+        let mut all = self.lock_all();
         all.drain(self);
         let is_free = !all.buddy.is_poisoned() && self.tables.blocks.is_free(pfn);
         if is_free {
             self.tables.failed.note(pfn.index());
-            all.buddy.retire_free(&self.tables, pfn);
+            all.buddy.offline_if_free(&self.tables, pfn);
         }
         is_free
     }
@@ -146,7 +147,7 @@ impl Zone {
     /// other, and the zone lock in short turns.
     #[must_use]
     pub fn memory_failure_stats(&self) -> MemoryFailureStats {
-        self.note_failures();
+        self.process_memory_failures();
         let retired = self.buddy.lock().retired;
         let delayed =
             self.tables.failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
@@ -183,18 +184,18 @@ impl Zone {
 }
 
 /// Gives fresh frames, and notes what is vacated before it is freed (R-025: once, and after the owner's reference went).
-struct Retiring<'z> {
+struct OfflineTargets<'z> {
     zone: &'z Zone,
 }
 
-impl<'z> Targets<'z> for Retiring<'z> {
+impl<'z> Targets<'z> for OfflineTargets<'z> {
     fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
         // The old frame stays charged, so the new one needs room of its own.
         let fresh = self.zone.alloc_frozen(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
-        Some(Target::from_frozen(self.zone, fresh, Charge::Charged))
+        Some(Target::from_frozen(self.zone, fresh, TargetCharge::Charged))
     }
 
-    fn vacated(&mut self, old: Vacated<'z>) {
+    fn free_source(&mut self, old: MigratedSource<'z>) {
         old.pfn().map(|pfn| self.zone.tables.failed.note(pfn.index()));
         // Freed, and looked at, by the thread that gives the last reference back.
         drop(old);
@@ -203,9 +204,9 @@ impl<'z> Targets<'z> for Retiring<'z> {
 
 impl crate::buddy::Buddy {
     /// Takes a free frame off its list for good; nothing when it is not free, or the lists cannot be trusted.
-    pub(crate) fn retire_free(&mut self, tables: &crate::tables::Tables, pfn: Pfn) {
+    pub(crate) fn offline_if_free(&mut self, tables: &crate::tables::Tables, pfn: Pfn) {
         if !self.is_poisoned() && tables.blocks.is_free(pfn) {
-            self.take_for_good(tables, pfn);
+            self.take_off_buddy(tables, pfn);
         }
     }
 
@@ -224,7 +225,7 @@ impl crate::buddy::Buddy {
         }
         tables.frames.change(pfn, was, crate::state::State::INSIDE);
         let (failed, healthy): (Vec<Pfn>, Vec<Pfn>) = frames().partition(has_failed);
-        failed.into_iter().for_each(|pfn| self.retire(tables, pfn));
+        failed.into_iter().for_each(|pfn| self.retire_frame(tables, pfn));
         healthy.into_iter().for_each(|pfn| self.free_inside(tables, pfn, Order::SINGLE));
         true
     }

@@ -1,6 +1,6 @@
 //! Migration: a frame's content moves to another frame while its owner and everybody who uses it go on.
 //!
-//! An owner registers its [`MovableOps`] with the zone and lets frames be [adopted](Owner::adopt) under its number. From then on anybody may ask
+//! An owner registers its [`MovableOps`] with the zone and lets frames be [adopted](Owner::set_movable) under its number. From then on anybody may ask
 //! for one of them to be moved:
 //!
 //! ```text
@@ -11,9 +11,9 @@
 //!        +-------------------------------+        +---> freed, nothing moved
 //! ```
 //!
-//! Types carry the protocol. An [`Isolated`] frame is a value: it is migrated, or it puts itself back when it is dropped. A [`Locked`] frame is a
-//! guard, and the three callbacks get one. A [`Target`] can be turned into an [`Accepted`] only by giving it the old frame's owner, and only an
-//! `Accepted` says success: what the kernel checks with assertions does not compile here.
+//! Types carry the protocol. An [`Isolated`] frame is a value: it is migrated, or it puts itself back when it is dropped. A [`LockedFrame`] is a
+//! guard, and the three callbacks get one. A [`Target`] can be turned into a [`Committed`] only by giving it the old frame's owner, and only a
+//! `Committed` says success: what the kernel checks with assertions does not compile here.
 //!
 //! # The ledger (R-068)
 //! | | old frame | new frame |
@@ -36,13 +36,13 @@ mod owner;
 mod pages;
 mod target;
 
-pub use isolated::{Isolated, Locked};
-pub use ops::{Mode, MovableOps, Refused};
+pub use isolated::{Isolated, LockedFrame};
+pub use ops::{MigrateError, MigrateMode, MovableOps};
 pub(crate) use owner::Registry;
-pub use owner::{AdoptError, Movability, Owner, OwnersExhausted};
+pub use owner::{Movability, Owner, OwnersExhausted, SetMovableError};
 pub use pages::Migration;
-pub(crate) use target::Charge;
-pub use target::{Accepted, Target, Targets, Vacated};
+pub(crate) use target::TargetCharge;
+pub use target::{Committed, MigratedSource, Target, Targets};
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -1,4 +1,4 @@
-//! What the zone knows about each pageblock: a word of facts and a bit for each free frame.
+//! What the zone knows about each pageblock: a state word and a bit for each free frame.
 
 use std::ops::Range;
 // Not the modelled atomics: counts order nothing, and a model checker would try every order of them.
@@ -8,7 +8,7 @@ use sync::atomic::Ordering::Relaxed;
 use sync::atomic::{AtomicU32, AtomicU64};
 use sys::{Backing, MapError, Table};
 
-use crate::freelist::{SHELVES, Shelf};
+use crate::freelist::{FREE_LIST_KINDS, FreeListKind};
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, MigrateType, Pfn};
 
@@ -17,7 +17,7 @@ const MAP_WORDS: usize = (PAGEBLOCK_FRAMES as usize).div_ceil(64);
 
 /// Where a pageblock's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Residence {
+pub(crate) enum CommitState {
     /// Above the online mark: never used.
     Offline,
     /// Its frames are in use or on free lists, and count as memory we hold.
@@ -28,78 +28,84 @@ pub(crate) enum Residence {
     Released,
 }
 
-/// The facts of one pageblock.
+/// The state of one pageblock.
 ///
 /// ```text
 ///  31 30 29       20 19          10 9   6 5   4 3    2 1            0
 /// +-----+-----------+--------------+-----+---+---+------+--------------+
-/// | 0   | reach     | free frames  | 0   | I | 0 | type | residence    |
+/// | 0   | touched   | free frames  | 0   | I | 0 | type | commit_state |
 /// +-----+-----------+--------------+-----+---+---+------+--------------+
 ///  I = isolated: its free frames are handed out to nobody
 /// ```
-/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken. Frames before `reach` (0..=512) have been handed out since the
+/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken. Frames before `touched` (0..=512) have been handed out since the
 /// pageblock was committed, or count as if they had been: the OS may hold memory for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) residence: Residence,
+pub(crate) struct PageblockState {
+    pub(crate) commit_state: CommitState,
     pub(crate) migrate_type: MigrateType,
     pub(crate) free: u32,
     /// Somebody claims it as a whole. Its type is kept for when that is over.
     pub(crate) isolated: bool,
     /// No frame from here on was handed out since the pageblock was committed.
-    pub(crate) reach: u32,
+    pub(crate) touched: u32,
 }
 
-impl Facts {
+impl PageblockState {
     fn from_bits(bits: u32) -> Self {
-        let residence = match bits & 3 {
-            0 => Residence::Offline,
-            1 => Residence::Committed,
-            2 => Residence::Releasing,
-            _ => Residence::Released,
+        let commit_state = match bits & 3 {
+            0 => CommitState::Offline,
+            1 => CommitState::Committed,
+            2 => CommitState::Releasing,
+            _ => CommitState::Released,
         };
         let migrate_type = match bits >> 2 & 3 {
             0 => MigrateType::Unmovable,
             1 => MigrateType::Movable,
             _ => MigrateType::Cma,
         };
-        let (free, reach) = (bits >> 10 & 0x3ff, bits >> 20 & 0x3ff);
-        Self { residence, migrate_type, free, isolated: bits & ISOLATED != 0, reach }
+        let (free, touched) = (bits >> 10 & 0x3ff, bits >> 20 & 0x3ff);
+        Self { commit_state, migrate_type, free, isolated: bits & ISOLATED != 0, touched }
     }
 
     fn bits(self) -> u32 {
         let isolated = if self.isolated { ISOLATED } else { 0 };
-        self.residence as u32
+        self.commit_state as u32
             | (self.migrate_type as u32) << 2
             | isolated
             | self.free << 10
-            | self.reach << 20
+            | self.touched << 20
     }
 
     /// A pageblock that is about to be used.
     pub(crate) fn committed(migrate_type: MigrateType) -> Self {
-        Self { residence: Residence::Committed, migrate_type, free: 0, isolated: false, reach: 0 }
+        Self {
+            commit_state: CommitState::Committed,
+            migrate_type,
+            free: 0,
+            isolated: false,
+            touched: 0,
+        }
     }
 
     /// Which lists its free blocks are on.
-    pub(crate) fn shelf(self) -> Shelf {
-        if self.isolated { Shelf::Isolated } else { Shelf::Of(self.migrate_type) }
+    pub(crate) fn list_kind(self) -> FreeListKind {
+        if self.isolated { FreeListKind::Isolated } else { FreeListKind::Type(self.migrate_type) }
     }
 
     /// Which count of [`Pageblocks::counts`] it is in.
     fn row(self) -> Option<usize> {
-        match self.residence {
-            Residence::Offline => None,
-            Residence::Committed => Some(self.shelf().index()),
-            Residence::Releasing | Residence::Released => Some(WITHOUT_MEMORY),
+        match self.commit_state {
+            CommitState::Offline => None,
+            CommitState::Committed => Some(self.list_kind().index()),
+            CommitState::Releasing | CommitState::Released => Some(WITHOUT_MEMORY),
         }
     }
 }
 
-/// Kinds of pageblocks that are counted: one for each shelf, and those without memory.
-pub(crate) const ROWS: usize = SHELVES + 1;
+/// Kinds of pageblocks that are counted: one for each kind of free list, and those without memory.
+pub(crate) const ROWS: usize = FREE_LIST_KINDS + 1;
 /// The last of them.
-pub(crate) const WITHOUT_MEMORY: usize = SHELVES;
+pub(crate) const WITHOUT_MEMORY: usize = FREE_LIST_KINDS;
 
 const ISOLATED: u32 = 1 << 5;
 const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
@@ -107,7 +113,7 @@ const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 /// All pageblocks of a zone. Everything changes under the zone lock; the migrate type may be read without.
 #[derive(Debug)]
 pub(crate) struct Pageblocks {
-    facts: Table<AtomicU32>,
+    states: Table<AtomicU32>,
     free_map: Table<AtomicU64>,
     /// Online pageblocks of each kind.
     counts: [Count; ROWS],
@@ -116,34 +122,37 @@ pub(crate) struct Pageblocks {
 impl Pageblocks {
     pub(crate) fn reserve(blocks: usize, backing: Backing) -> Result<Self, MapError> {
         Ok(Self {
-            facts: Table::reserve(blocks, backing)?,
+            states: Table::reserve(blocks, backing)?,
             free_map: Table::reserve(blocks * MAP_WORDS, backing)?,
             counts: std::array::from_fn(|_| Count::new(0)),
         })
     }
 
-    pub(crate) fn facts(&self, block: BlockIndex) -> Facts {
+    pub(crate) fn state(&self, block: BlockIndex) -> PageblockState {
         // Relaxed: the zone lock orders changes; without it the answer is a hint about where a free frame is best put.
-        Facts::from_bits(self.facts[block.index()].load(Relaxed))
+        PageblockState::from_bits(self.states[block.index()].load(Relaxed))
     }
 
     /// Gives pageblocks that were never used the type of a region for contiguous allocations.
-    pub(crate) fn set_aside(&self, region: Range<u32>) {
-        let aside = Facts { residence: Residence::Offline, ..Facts::committed(MigrateType::Cma) };
-        region.for_each(|block| self.set_facts(BlockIndex(block), aside));
+    pub(crate) fn set_cma_region(&self, region: Range<u32>) {
+        let aside = PageblockState {
+            commit_state: CommitState::Offline,
+            ..PageblockState::committed(MigrateType::Cma)
+        };
+        region.for_each(|block| self.set_state(BlockIndex(block), aside));
     }
 
-    pub(crate) fn set_facts(&self, block: BlockIndex, facts: Facts) {
-        let (from, to) = (self.facts(block).row(), facts.row());
+    pub(crate) fn set_state(&self, block: BlockIndex, block_state: PageblockState) {
+        let (from, to) = (self.state(block).row(), block_state.row());
         if from != to {
             let count = |row: usize| &self.counts[row];
             from.map(count).inspect(|count| count.store(count.load(Relaxed) - 1, Relaxed));
             to.map(count).inspect(|count| count.store(count.load(Relaxed) + 1, Relaxed));
         }
-        self.facts[block.index()].store(facts.bits(), Relaxed);
+        self.states[block.index()].store(block_state.bits(), Relaxed);
     }
 
-    /// Online pageblocks on each shelf, and last those without memory.
+    /// Online pageblocks on each kind of free list, and last those without memory.
     pub(crate) fn counts(&self) -> [u64; ROWS] {
         std::array::from_fn(|row| self.counts[row].load(Relaxed))
     }
@@ -152,7 +161,7 @@ impl Pageblocks {
     pub(crate) fn recount(&self, online: u32) -> [u64; ROWS] {
         let mut counts = [0; ROWS];
         (0..online)
-            .filter_map(|block| self.facts(BlockIndex(block)).row())
+            .filter_map(|block| self.state(BlockIndex(block)).row())
             .for_each(|row| counts[row] += 1);
         counts
     }
@@ -218,21 +227,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_read_back_as_they_were_made() {
-        for residence in
-            [Residence::Offline, Residence::Committed, Residence::Releasing, Residence::Released]
-        {
+    fn pageblock_states_round_trip() {
+        for commit_state in [
+            CommitState::Offline,
+            CommitState::Committed,
+            CommitState::Releasing,
+            CommitState::Released,
+        ] {
             for migrate_type in MigrateType::ALL {
                 for (free, isolated) in [(0, false), (1, true), (PAGEBLOCK_FRAMES, true)] {
-                    let reach = PAGEBLOCK_FRAMES - free;
-                    let facts = Facts { residence, migrate_type, free, isolated, reach };
-                    assert_eq!(Facts::from_bits(facts.bits()), facts);
+                    let touched = PAGEBLOCK_FRAMES - free;
+                    let block_state =
+                        PageblockState { commit_state, migrate_type, free, isolated, touched };
+                    assert_eq!(PageblockState::from_bits(block_state.bits()), block_state);
                 }
             }
         }
         assert_eq!(
-            Facts::from_bits(0).residence,
-            Residence::Offline,
+            PageblockState::from_bits(0).commit_state,
+            CommitState::Offline,
             "an untouched word means offline"
         );
     }

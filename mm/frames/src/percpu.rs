@@ -13,25 +13,25 @@ use sync::{Mutex, MutexGuard};
 use crate::units::{MigrateType, Pfn};
 
 /// Frames one list may hold, of all types together.
-pub(crate) const CAPACITY: usize = if cfg!(loom) { 2 } else { 64 };
+pub(crate) const MAX_LEN: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// Frames taken from the buddy lists at once.
 pub(crate) const BATCH: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// How long a list may be when `charged` frames are off the buddy lists.
 pub(crate) fn capacity_for(charged: u64) -> u32 {
-    // At most CAPACITY, so it fits.
-    (charged / 64).clamp(1, CAPACITY as u64) as u32
+    // At most MAX_LEN, so it fits.
+    (charged / 64).clamp(1, MAX_LEN as u64) as u32
 }
 
 /// One list and its lock, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct CpuList {
-    frames: Mutex<Cached>,
+    frames: Mutex<CachedFrames>,
     /// A copy of the number of frames, to see from outside whether draining is worth the lock.
     len: AtomicU32,
-    filled: Arc<Filled>,
+    filled: Arc<ListMask>,
     index: usize,
     /// The zone is poisoned. Here, since whoever takes a frame reads this line anyway.
     poisoned: AtomicBool,
@@ -43,11 +43,11 @@ pub(crate) struct CpuList {
 /// lock bits only come, and when it finds none there was a moment at which all lists were empty. A list that becomes empty keeps its bit; taking a
 /// frame out and putting one in writes nothing here, but once after each time a request emptied the list.
 #[derive(Debug)]
-pub(crate) struct Filled {
+pub(crate) struct ListMask {
     words: Box<[AtomicU64]>,
 }
 
-impl Filled {
+impl ListMask {
     pub(crate) fn new(lists: usize) -> Self {
         Self { words: (0..lists.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -85,31 +85,31 @@ impl Filled {
 
 /// The frames of one list: a stack for each migrate type.
 #[derive(Debug)]
-pub(crate) struct Cached {
+pub(crate) struct CachedFrames {
     stacks: [Stack; MigrateType::ALL.len()],
     len: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Stack {
-    frames: [Pfn; CAPACITY + 1],
+    frames: [Pfn; MAX_LEN + 1],
     len: usize,
 }
 
 /// A [`CpuList`] held by this thread; it tells its new length when it lets go.
-pub(crate) struct Held<'z> {
-    cached: MutexGuard<'z, Cached>,
+pub(crate) struct CpuListGuard<'z> {
+    cached: MutexGuard<'z, CachedFrames>,
     list: &'z CpuList,
 }
 
 impl CpuList {
     /// The list with this number, empty.
-    pub(crate) fn new(filled: &Arc<Filled>, index: usize) -> Self {
-        let stack = Stack { frames: [Pfn(0); CAPACITY + 1], len: 0 };
+    pub(crate) fn new(filled: &Arc<ListMask>, index: usize) -> Self {
+        let stack = Stack { frames: [Pfn(0); MAX_LEN + 1], len: 0 };
         Self {
             frames: Mutex::ranked(
                 sync::Rank::CpuList,
-                Cached { stacks: [stack; MigrateType::ALL.len()], len: 0 },
+                CachedFrames { stacks: [stack; MigrateType::ALL.len()], len: 0 },
             ),
             len: AtomicU32::new(0),
             filled: Arc::clone(filled),
@@ -118,12 +118,12 @@ impl CpuList {
         }
     }
 
-    pub(crate) fn lock(&self) -> Held<'_> {
-        Held { cached: self.frames.lock(), list: self }
+    pub(crate) fn lock(&self) -> CpuListGuard<'_> {
+        CpuListGuard { cached: self.frames.lock(), list: self }
     }
 
-    pub(crate) fn try_lock(&self) -> Option<Held<'_>> {
-        Some(Held { cached: self.frames.try_lock()?, list: self })
+    pub(crate) fn try_lock(&self) -> Option<CpuListGuard<'_>> {
+        Some(CpuListGuard { cached: self.frames.try_lock()?, list: self })
     }
 
     /// Keeps what is in the list from being handed out, for good.
@@ -145,7 +145,7 @@ impl CpuList {
     }
 }
 
-impl Held<'_> {
+impl CpuListGuard<'_> {
     pub(crate) fn len(&self) -> u32 {
         self.cached.len
     }
@@ -187,7 +187,7 @@ impl Held<'_> {
             stack.frames[..count].iter().copied().for_each(&mut sink);
             stack.frames.copy_within(count..stack.len, 0);
             stack.len -= count;
-            // At most CAPACITY + 1.
+            // At most MAX_LEN + 1.
             cached.len -= count as u32;
         }
     }
@@ -210,7 +210,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for CpuListGuard<'_> {
     fn drop(&mut self) {
         // Relaxed: see CpuList::len_hint.
         self.list.len.store(self.cached.len, Relaxed);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_newest_frame_comes_first_and_the_oldest_spills_first() {
-        let filled = Arc::new(Filled::new(70));
+        let filled = Arc::new(ListMask::new(70));
         let list = CpuList::new(&filled, 67);
         let mut held = list.lock();
         assert!(filled.is_empty());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::state::State;
 use crate::{
-    AllocError, Backing, CheckError, CompactRequest, ContigError, ContigRequest, Frame, FrameCount,
-    MigrateType, NoLocksHeld, Order, Outcome, Reclaim, Zone, ZoneConfig,
+    AllocError, Backing, CheckError, CompactOutcome, CompactRequest, ContigError, ContigRequest,
+    Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig,
 };
 
 const MOVABLE: MigrateType = MigrateType::Movable;
@@ -69,8 +69,8 @@ fn a_poisoned_zone_hands_out_nothing() {
         zone.alloc_owned_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).map(drop),
         Err(refused)
     );
-    assert!(zone.alloc_held_frame(MOVABLE).is_none());
-    assert!(zone.alloc_held_block(MOVABLE).is_none());
+    assert!(zone.alloc_committed_frame(MOVABLE).is_none());
+    assert!(zone.alloc_committed_block(MOVABLE).is_none());
     assert_eq!(room.take(MOVABLE).map(drop), Err(refused));
     assert_eq!(zone.reserve(FrameCount(1)).map(drop), Err(refused));
     assert_eq!(zone.charge(1), Err(refused));
@@ -83,12 +83,15 @@ fn a_poisoned_zone_moves_and_reclaims_nothing() {
     let zone = zone();
     poison(&zone);
     let report = zone.compact(CompactRequest::default());
-    assert_eq!((report.outcome, report.frames_moved, report.scanned), (Outcome::Skipped, 0, 0));
+    assert_eq!(
+        (report.outcome, report.frames_moved, report.scanned),
+        (CompactOutcome::Skipped, 0, 0)
+    );
     assert_eq!(zone.fragmentation(), 0);
     assert_eq!(zone.shrink(FrameCount(1), &NoLocksHeld::promise()), FrameCount(0));
     let released = zone.stats().blocks_released_total;
     zone.trim();
-    zone.settle();
+    zone.release_excess_if_due();
     assert_eq!(zone.stats().blocks_released_total, released);
 }
 
@@ -99,11 +102,12 @@ fn what_a_poisoned_zone_gets_back_is_lost() {
     let frame = alloc(&zone).expect("room");
     let block = zone.alloc_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).expect("room");
     let contig = zone.alloc_contig_frames(FrameCount(3), ContigRequest::default()).expect("room");
-    let (room, advance) = (zone.reserve(FrameCount(2)).expect("room"), zone.advance(FrameCount(1)));
+    let (room, over_limit) =
+        (zone.reserve(FrameCount(2)).expect("room"), zone.allow_over_limit(FrameCount(1)));
     zone.charge(100).expect("room");
     poison(&zone);
     let cached = zone.stats().cached;
-    drop((frame, block, contig, room, advance));
+    drop((frame, block, contig, room, over_limit));
     zone.uncharge(100);
     assert_eq!(zone.stats().lost.0, 1 + u64::from(Order::PAGEBLOCK.frames()) + 3);
     assert_eq!(zone.stats().cached, cached, "nor does a per-CPU list get them");

@@ -6,7 +6,7 @@ use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
 /// Times one request makes room: others may take what it freed.
-const TRIES: u32 = 8;
+const MAX_RETRIES: u32 = 8;
 
 /// What a request for frames may do when there are none.
 ///
@@ -20,7 +20,7 @@ pub enum Reclaim {
     Allowed(NoLocksHeld),
 }
 
-/// The promise that the calling thread holds no lock of the pool or of an extent.
+/// The promise that the calling thread holds no lock of the pool or of a chain.
 #[derive(Debug)]
 pub struct NoLocksHeld(());
 
@@ -33,38 +33,38 @@ impl NoLocksHeld {
 }
 
 /// What making room came to.
-pub(crate) enum Room {
+pub(crate) enum ReclaimProgress {
     /// A block was made, and it is the requester's.
     Captured(Pfn),
     /// Something became free; others may take it.
-    Made,
+    Freed,
     /// Nothing more to be had.
-    None,
+    Nothing,
 }
 
 impl Zone {
     /// Makes room for a request that was refused. For neighbouring frames it compacts first, which takes nothing from anybody.
-    pub(crate) fn make_room(
+    pub(crate) fn compact_or_reclaim(
         &self,
         order: Order,
         migrate_type: MigrateType,
         error: AllocError,
         promise: &NoLocksHeld,
         tries: u32,
-    ) -> Room {
-        if tries >= TRIES {
-            return Room::None;
+    ) -> ReclaimProgress {
+        if tries >= MAX_RETRIES {
+            return ReclaimProgress::Nothing;
         }
         if error == AllocError::NoFrames
             && order > Order::SINGLE
             && let Ok(pfn) = self.compact_direct(order, migrate_type)
         {
-            return Room::Captured(pfn);
+            return ReclaimProgress::Captured(pfn);
         }
         if self.reclaim_direct(FrameCount(order.frames().into()), promise).0 > 0 {
-            Room::Made
+            ReclaimProgress::Freed
         } else {
-            Room::None
+            ReclaimProgress::Nothing
         }
     }
 

@@ -4,7 +4,7 @@
 //! highest ones go first. The OS is called without any lock; a pageblock on its way is nobody's, and those who find no other frame wait for it.
 //!
 //! # Who does it
-//! A free leaves a reminder only ([`Zone::settle`] follows it once no lock is held), and no call that frees memory releases more than
+//! A free leaves a reminder only ([`Zone::release_excess_if_due`] follows it once no lock is held), and no call that frees memory releases more than
 //! [`RELEASE_BATCH`] pageblocks: each is a system call, and millions of frames can become free at once. The rest is released by a background thread
 //! ([`Zone::release_excess`]), or by the next calls that free anything: the reminder stays until only the kept pageblocks are left.
 
@@ -14,7 +14,7 @@ use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, FrameCount};
 use crate::zone::Zone;
 
-/// Pageblocks that one call of [`Zone::settle`] gives back, at most.
+/// Pageblocks that one call of [`Zone::release_excess_if_due`] gives back, at most.
 pub const RELEASE_BATCH: u32 = 1;
 
 /// Free pageblocks keep their memory as long as they are no more than one for so many in use; [`ZoneConfig::keep_blocks`](crate::ZoneConfig::keep_blocks)
@@ -41,7 +41,7 @@ impl Zone {
 
     /// Gives free pageblocks back to the OS until only those to keep are left or the budget is spent; says how many frames went.
     ///
-    /// For a thread in the background; [`Zone::settle`] is for whoever frees.
+    /// For a thread in the background; [`Zone::release_excess_if_due`] is for whoever frees.
     ///
     /// Locking: the zone lock, in short turns; the OS is called without.
     pub fn release_excess(&self, budget: Budget) -> FrameCount {
@@ -63,7 +63,7 @@ impl Zone {
                 return;
             }
         }
-        self.remind_of_excess(&self.buddy.lock());
+        self.flag_excess(&self.buddy.lock());
     }
 
     /// The most frames of free pageblocks that keep their memory for the next requests. [`Zone::trim`] leaves none.
@@ -76,15 +76,15 @@ impl Zone {
 
     /// What a balloon has is no use that will breathe, so it does not count.
     pub(crate) fn kept_blocks(&self, buddy: &Buddy) -> u32 {
-        let lent = self.lent.frames().0 / u64::from(PAGEBLOCK_FRAMES);
-        let used = u64::from(buddy.committed.saturating_sub(buddy.idle)).saturating_sub(lent);
+        let ballooned = self.ballooned.frames().0 / u64::from(PAGEBLOCK_FRAMES);
+        let used = u64::from(buddy.committed.saturating_sub(buddy.idle)).saturating_sub(ballooned);
         // Fewer than the pageblocks of the zone, so it fits.
         self.keep_blocks.max((used / u64::from(KEEP_ONE_IN)) as u32)
     }
 
     /// Gives the memory of one pageblock back, if all of it is free.
     pub(crate) fn release_if_idle(&self, block: BlockIndex) {
-        let Some(mut buddy) = self.buddy.lock_sound() else { return };
+        let Some(mut buddy) = self.buddy.lock_unpoisoned() else { return };
         if self.tables.idle.contains(block) {
             buddy.begin_release(&self.tables, block);
             drop(buddy);
@@ -94,7 +94,7 @@ impl Zone {
 
     /// Gives the highest free pageblock back; `false` when there are no more than are kept.
     fn release_one(&self, keep: Keep) -> bool {
-        let Some(mut buddy) = self.buddy.lock_sound() else { return false };
+        let Some(mut buddy) = self.buddy.lock_unpoisoned() else { return false };
         let kept = if keep == Keep::Some { self.kept_blocks(&buddy) } else { 0 };
         if buddy.idle <= kept {
             return false;
@@ -109,7 +109,7 @@ impl Zone {
     fn finish_release(&self, block: BlockIndex) {
         self.arena.discard(block);
         self.tables.frames.discard(block);
-        if let Some(mut buddy) = self.buddy.lock_sound() {
+        if let Some(mut buddy) = self.buddy.lock_unpoisoned() {
             buddy.finish_release(&self.tables, block);
         }
     }

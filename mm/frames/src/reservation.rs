@@ -14,7 +14,7 @@ use crate::error::AllocError;
 use crate::frame::Frame;
 use crate::state::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-use crate::zone::{Lists, Zone};
+use crate::zone::{CpuListsState, Zone};
 
 /// Room for some frames. Dropping it gives up what was not taken.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ impl Zone {
             return Ok(self.reattach(frames));
         }
         // Frames on per-CPU lists count as well until they are drained.
-        self.look_drained(|buddy, lists| match lists {
+        self.with_drained_lists(|buddy, lists| match lists {
             _ if buddy.reserve(frames.0) => Some(Ok(self.reattach(frames))),
-            Lists::Empty => Some(Err(AllocError::Limit)),
-            Lists::Filled => None,
+            CpuListsState::Empty => Some(Err(AllocError::Limit)),
+            CpuListsState::Filled => None,
         })
     }
 
@@ -77,15 +77,15 @@ impl<'z> Reservation<'z> {
         if self.frames == 0 {
             return Err(AllocError::Limit);
         }
-        self.zone.note_failures();
+        self.zone.process_memory_failures();
         if let Some(pfn) = self.take_from(&mut self.zone.buddy.lock(), migrate_type, to) {
             return Ok(pfn);
         }
         let zone = self.zone;
-        zone.look_drained(|buddy, lists| {
+        zone.with_drained_lists(|buddy, lists| {
             let taken = self.take_from(buddy, migrate_type, to).map(Ok);
             // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
-            let is_final = lists == Lists::Empty && buddy.releasing == 0;
+            let is_final = lists == CpuListsState::Empty && buddy.releasing == 0;
             taken.or_else(|| is_final.then_some(Err(AllocError::NoFrames)))
         })
     }
@@ -125,7 +125,7 @@ impl<'z> Reservation<'z> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if self.frames > 0
-            && let Some(mut buddy) = self.zone.buddy.lock_sound()
+            && let Some(mut buddy) = self.zone.buddy.lock_unpoisoned()
         {
             debug_assert!(
                 self.frames <= buddy.reservations || std::thread::panicking(),

@@ -23,7 +23,7 @@ pub trait Shrinker: Debug + Send + Sync {
 
 /// Who is asked first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
+pub enum ShrinkerPriority {
     /// Copies of what is stored anyway: caches.
     Cache,
     /// Room between things: object compaction.
@@ -39,8 +39,8 @@ pub(crate) struct Shrinkers {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    priority: Priority,
-    number: u64,
+    priority: ShrinkerPriority,
+    id: u64,
     shrinker: Weak<dyn Shrinker>,
 }
 
@@ -48,7 +48,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct ShrinkerRegistration {
     zone: Arc<Zone>,
-    number: u64,
+    id: u64,
 }
 
 impl Shrinkers {
@@ -56,17 +56,17 @@ impl Shrinkers {
         Self { list: Mutex::ranked(sync::Rank::Leaf, Vec::new()) }
     }
 
-    fn add(&self, priority: Priority, shrinker: Weak<dyn Shrinker>) -> u64 {
+    fn add(&self, priority: ShrinkerPriority, shrinker: Weak<dyn Shrinker>) -> u64 {
         let mut list = self.list.lock();
-        let number = list.iter().map(|entry| entry.number + 1).max().unwrap_or(0);
-        list.push(Entry { priority, number, shrinker });
+        let id = list.iter().map(|entry| entry.id + 1).max().unwrap_or(0);
+        list.push(Entry { priority, id, shrinker });
         // Stable: those of one priority are asked in the order they came.
         list.sort_by_key(|entry| entry.priority);
-        number
+        id
     }
 
-    fn remove(&self, number: u64) {
-        self.list.lock().retain(|entry| entry.number != number);
+    fn remove(&self, id: u64) {
+        self.list.lock().retain(|entry| entry.id != id);
     }
 
     fn snapshot(&self) -> Vec<Arc<dyn Shrinker>> {
@@ -78,19 +78,20 @@ impl Zone {
     /// Registers somebody who can make room.
     pub fn register_shrinker(
         self: &Arc<Self>,
-        priority: Priority,
+        priority: ShrinkerPriority,
         shrinker: Weak<dyn Shrinker>,
     ) -> ShrinkerRegistration {
-        ShrinkerRegistration {
-            zone: Arc::clone(self),
-            number: self.shrinkers.add(priority, shrinker),
-        }
+        ShrinkerRegistration { zone: Arc::clone(self), id: self.shrinkers.add(priority, shrinker) }
     }
 
     /// Frames all shrinkers together could give up: an estimate.
     #[must_use]
     pub fn shrinkable(&self) -> FrameCount {
-        let counts = self.shrinkers.snapshot().into_iter().map(|shrinker| ask(|| shrinker.count()));
+        let counts = self
+            .shrinkers
+            .snapshot()
+            .into_iter()
+            .map(|shrinker| call_catching_panic(|| shrinker.count()));
         FrameCount(counts.fold(0, u64::saturating_add))
     }
 
@@ -107,20 +108,21 @@ impl Zone {
             if freed >= want.0 {
                 break;
             }
-            freed =
-                freed.saturating_add(ask(|| shrinker.scan(FrameCount(want.0 - freed), promise)));
+            freed = freed.saturating_add(call_catching_panic(|| {
+                shrinker.scan(FrameCount(want.0 - freed), promise)
+            }));
         }
         FrameCount(freed)
     }
 }
 
-fn ask(call: impl FnOnce() -> FrameCount) -> u64 {
+fn call_catching_panic(call: impl FnOnce() -> FrameCount) -> u64 {
     catch_unwind(AssertUnwindSafe(call)).map_or(0, |frames| frames.0)
 }
 
 impl Drop for ShrinkerRegistration {
     fn drop(&mut self) {
-        self.zone.shrinkers.remove(self.number);
+        self.zone.shrinkers.remove(self.id);
     }
 }
 
@@ -133,16 +135,16 @@ mod tests {
 
     /// Notes that it was asked, and says what it was told to.
     #[derive(Debug)]
-    struct Saying {
+    struct TestShrinker {
         name: &'static str,
         /// `None`: it breaks.
-        says: Option<u64>,
+        frees: Option<u64>,
         asked: Arc<Mutex<Vec<(&'static str, u64)>>>,
     }
 
-    impl Shrinker for Saying {
+    impl Shrinker for TestShrinker {
         fn count(&self) -> FrameCount {
-            FrameCount(self.says.expect("a shrinker that breaks"))
+            FrameCount(self.frees.expect("a shrinker that breaks"))
         }
 
         fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
@@ -166,17 +168,22 @@ mod tests {
     #[test]
     fn r337_shrinkers_are_asked_in_turn_until_it_is_enough() {
         let (zone, asked) = (full(), Arc::default());
-        let shrinker =
-            |name, says| Arc::new(Saying { name, says: Some(says), asked: Arc::clone(&asked) });
+        let shrinker = |name, frees| {
+            Arc::new(TestShrinker { name, frees: Some(frees), asked: Arc::clone(&asked) })
+        };
         let all = [
             shrinker("balloon", 10),
             shrinker("cache", 3),
             shrinker("second cache", 2),
             shrinker("objects", 4),
         ];
-        let priorities =
-            [Priority::Balloon, Priority::Cache, Priority::Cache, Priority::Compaction];
-        let register = |(shrinker, priority): (&Arc<Saying>, Priority)| {
+        let priorities = [
+            ShrinkerPriority::Balloon,
+            ShrinkerPriority::Cache,
+            ShrinkerPriority::Cache,
+            ShrinkerPriority::Compaction,
+        ];
+        let register = |(shrinker, priority): (&Arc<TestShrinker>, ShrinkerPriority)| {
             let weak: Weak<dyn Shrinker> = Arc::downgrade(shrinker) as _;
             zone.register_shrinker(priority, weak)
         };
@@ -199,14 +206,18 @@ mod tests {
         let (zone, asked) = (full(), Arc::default());
         let quiet = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        let broken = Arc::new(Saying { name: "broken", says: None, asked: Arc::clone(&asked) });
-        let liar =
-            Arc::new(Saying { name: "liar", says: Some(u64::MAX), asked: Arc::clone(&asked) });
+        let broken =
+            Arc::new(TestShrinker { name: "broken", frees: None, asked: Arc::clone(&asked) });
+        let liar = Arc::new(TestShrinker {
+            name: "liar",
+            frees: Some(u64::MAX),
+            asked: Arc::clone(&asked),
+        });
         let (first, second): (Weak<dyn Shrinker>, Weak<dyn Shrinker>) =
             (Arc::downgrade(&broken) as _, Arc::downgrade(&liar) as _);
         let _registered = [
-            zone.register_shrinker(Priority::Cache, first),
-            zone.register_shrinker(Priority::Cache, second),
+            zone.register_shrinker(ShrinkerPriority::Cache, first),
+            zone.register_shrinker(ShrinkerPriority::Cache, second),
         ];
         assert_eq!(zone.shrinkable(), FrameCount(u64::MAX));
         let refused = zone

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU8;
 
-use crate::lru::Place;
+use crate::lru::LruState;
 use crate::units::Order;
 
 /// What a frame is, in one word. While it is in use, which is when several threads may change it, it changes by compare-and-swap only.
@@ -126,17 +126,17 @@ impl State {
     }
 
     /// On which LRU list it is.
-    pub(crate) const fn place(self) -> Place {
+    pub(crate) const fn lru_state(self) -> LruState {
         match self.0 >> PLACE_SHIFT & 3 {
-            0 => Place::Off,
-            1 => Place::Inactive,
-            2 => Place::Referenced,
-            _ => Place::Active,
+            0 => LruState::Off,
+            1 => LruState::Inactive,
+            2 => LruState::Referenced,
+            _ => LruState::Active,
         }
     }
 
     /// With another place. Who may change it: see [`crate::lru`].
-    pub(crate) const fn placed(self, place: Place) -> Self {
+    pub(crate) const fn with_lru_state(self, place: LruState) -> Self {
         Self(self.0 & !PLACE | (place as u32) << PLACE_SHIFT)
     }
 
@@ -187,7 +187,7 @@ impl State {
     }
 
     /// Nobody's from here on who could be asked to move it.
-    pub(crate) const fn disowned(self) -> Self {
+    pub(crate) const fn without_owner(self) -> Self {
         Self(self.0 & !OWNER)
     }
 }
@@ -247,10 +247,11 @@ mod tests {
                 (Some(Kind::Used), 1, Some(OwnerId(number)))
             );
             assert_eq!(all.unlocked().not_isolated(), owned);
-            assert_eq!(owned.disowned(), plain);
-            for place in [Place::Off, Place::Inactive, Place::Referenced, Place::Active] {
-                assert_eq!(all.placed(place).place(), place);
-                assert_eq!(all.placed(place).placed(Place::Off), all);
+            assert_eq!(owned.without_owner(), plain);
+            for place in [LruState::Off, LruState::Inactive, LruState::Referenced, LruState::Active]
+            {
+                assert_eq!(all.with_lru_state(place).lru_state(), place);
+                assert_eq!(all.with_lru_state(place).with_lru_state(LruState::Off), all);
             }
             assert_eq!(owned.owned_by(OwnerId(NonZeroU8::MIN)), None, "one owner at a time");
         }

@@ -21,7 +21,7 @@ pub struct ZoneStats {
     /// What owners charged. Units: bytes.
     pub charged_bytes: u64,
     /// Records of those who lend memory: 8 bytes for each run of frames, not in `memory_bytes`. Units: bytes.
-    pub lender_bytes: u64,
+    pub balloon_record_bytes: u64,
     /// Frames that were handed out since their pageblock was committed: the OS may hold memory for them, in use or free.
     pub reached: FrameCount,
     /// Frames below the high-water mark.
@@ -32,8 +32,8 @@ pub struct ZoneStats {
     pub in_use: FrameCount,
     /// Frames out of use for good, since their memory has failed. They count against the limit.
     pub retired: FrameCount,
-    /// Of those in use, frames whose memory was lent to the host: what is held is `committed - lent`.
-    pub lent: FrameCount,
+    /// Of those in use, frames whose memory was lent to the host: what is held is `committed - ballooned`.
+    pub ballooned: FrameCount,
     /// Frames freed after the zone was poisoned: they stay counted as in use, and nothing gets them.
     pub lost: FrameCount,
     /// Frames that count against the limit and are not taken yet: see [`Zone::reserve`].
@@ -56,7 +56,7 @@ impl Zone {
     /// Locking: takes all locks of the zone for a moment.
     #[must_use]
     pub fn stats(&self) -> ZoneStats {
-        let all = self.lock_everything();
+        let all = self.lock_all();
         let buddy = &all.buddy;
         let frames = |blocks: u32| FrameCount(u64::from(blocks) * u64::from(PAGEBLOCK_FRAMES));
         let (committed, cached) = (frames(buddy.committed), all.cached());
@@ -66,14 +66,14 @@ impl Zone {
             memory_limit: buddy.memory.limit,
             memory_bytes: buddy.memory_bytes(),
             charged_bytes: buddy.memory.charged,
-            lender_bytes: self.lent.records(),
-            reached: FrameCount(buddy.memory.reached),
+            balloon_record_bytes: self.ballooned.record_bytes(),
+            reached: FrameCount(buddy.memory.touched),
             online: frames(buddy.online),
             committed,
             // Saturating, here and below: the counts of a poisoned zone may contradict each other.
             in_use: FrameCount(buddy.charged.saturating_sub(cached + buddy.retired)),
             retired: FrameCount(buddy.retired),
-            lent: self.lent.frames(),
+            ballooned: self.ballooned.frames(),
             lost: FrameCount(buddy.lost),
             reserved: FrameCount(buddy.reservations),
             cached: FrameCount(cached),
@@ -84,7 +84,7 @@ impl Zone {
                 buddy.online,
                 buddy.committed + buddy.releasing,
             ) + buddy.memory.fixed
-                + self.lent.records(),
+                + self.ballooned.record_bytes(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Watermarks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// Free frames are above the high mark.
-    Relaxed,
+    AboveHigh,
     /// Between low and high: who makes room goes on, nobody begins.
     BelowHigh,
     /// Between min and low.
@@ -55,7 +55,7 @@ impl Watermarks {
         } else if free < self.high {
             Pressure::BelowHigh
         } else {
-            Pressure::Relaxed
+            Pressure::AboveHigh
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
         }
         assert_eq!(
             seen,
-            [Pressure::Relaxed, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]
+            [Pressure::AboveHigh, Pressure::BelowHigh, Pressure::BelowLow, Pressure::BelowMin]
         );
     }
 
@@ -150,6 +150,6 @@ mod tests {
         let all = zone.reserve(FrameCount(512)).expect("room");
         assert_eq!(zone.pressure(), Pressure::BelowMin);
         drop(all);
-        assert_eq!(zone.pressure(), Pressure::Relaxed);
+        assert_eq!(zone.pressure(), Pressure::AboveHigh);
     }
 }

@@ -20,19 +20,19 @@ use sync::atomic::{AtomicBool, AtomicU32};
 use sync::{Mutex, Rank, this_shard};
 
 use crate::arena::Arena;
-use crate::buddy::{Buddy, Memory};
-use crate::compaction::{Deferrals, Position};
+use crate::ballooned::BalloonTotals;
+use crate::buddy::{Buddy, MemoryLedger};
+use crate::compaction::{Deferrals, ScanPosition};
 use crate::descriptor::Put;
 use crate::error::{AllocError, PutError, ZoneError};
 use crate::events::Events;
 use crate::frame::{Block, Frame};
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::kswapd::Wakeup;
-use crate::lend::LentTotal;
-use crate::migrate::{Charge, Movability, Registry};
-use crate::pageblock::Residence;
-use crate::percpu::{self, CpuList, Filled, Held};
-use crate::reclaim::{Reclaim, Room};
+use crate::kswapd::KswapdState;
+use crate::migrate::{Movability, Registry, TargetCharge};
+use crate::pageblock::CommitState;
+use crate::percpu::{self, CpuList, CpuListGuard, ListMask};
+use crate::reclaim::{Reclaim, ReclaimProgress};
 use crate::shrinker::Shrinkers;
 use crate::state::State;
 use crate::tables::Tables;
@@ -47,7 +47,7 @@ pub struct Zone {
     pub(crate) tables: Tables,
     pub(crate) lists: Arc<[CpuList]>,
     /// Which of them may hold frames.
-    pub(crate) filled: Arc<Filled>,
+    pub(crate) filled: Arc<ListMask>,
     pub(crate) buddy: ZoneLock,
     /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
     list_capacity: AtomicU32,
@@ -55,15 +55,15 @@ pub struct Zone {
     pub(crate) movability: Movability,
     pub(crate) registry: Registry,
     pub(crate) shrinkers: Shrinkers,
-    pub(crate) kswapd: Wakeup,
+    pub(crate) kswapd: KswapdState,
     pub(crate) events: Events,
     /// One compaction of the whole zone at a time; where the next one goes on with a pass that is not over.
-    pub(crate) compacting: Mutex<Option<Position>>,
+    pub(crate) compacting: Mutex<Option<ScanPosition>>,
     /// Frames in use whose memory somebody else has.
-    pub(crate) lent: LentTotal,
+    pub(crate) ballooned: BalloonTotals,
     /// Direct compactions that are put off.
     pub(crate) deferrals: Mutex<Deferrals>,
-    /// Whether a free left more free pageblocks than are kept: [`Zone::settle`] has work.
+    /// Whether a free left more free pageblocks than are kept: [`Zone::release_excess_if_due`] has work.
     excess: AtomicBool,
     /// Reports of failed memory that were acted upon.
     pub(crate) failures_seen: AtomicU64,
@@ -71,7 +71,7 @@ pub struct Zone {
 
 /// What a look at the buddy lists knows of the per-CPU lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lists {
+pub(crate) enum CpuListsState {
     /// All of them were empty at one moment.
     Empty,
     /// A frame came to one of them just now.
@@ -81,9 +81,9 @@ pub(crate) enum Lists {
 /// All locks of a zone.
 ///
 /// The zone lock is the first to go: a panic poisons the lists before anyone can have them.
-pub(crate) struct Everything<'z> {
+pub(crate) struct ZoneLocked<'z> {
     pub(crate) buddy: ZoneGuard<'z>,
-    pub(crate) lists: Vec<Held<'z>>,
+    pub(crate) lists: Vec<CpuListGuard<'z>>,
 }
 
 impl Zone {
@@ -96,22 +96,22 @@ impl Zone {
         let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
         let frames = blocks as usize * PAGEBLOCK_FRAMES as usize;
         let lists = config.lists.unwrap_or_else(default_lists).max(1);
-        let filled = Arc::new(Filled::new(lists));
+        let filled = Arc::new(ListMask::new(lists));
         let region = region_of(config.cma, blocks)?;
         let tables = Tables::reserve(blocks, config.backing).map_err(refused)?;
-        tables.blocks.set_aside(region.clone());
+        tables.blocks.set_cma_region(region.clone());
         let registry = Registry::new();
         let cpu_lists: Arc<[CpuList]> =
             (0..lists).map(|list| CpuList::new(&filled, list)).collect();
-        let memory = Memory {
+        let memory = MemoryLedger {
             limit: config.memory_limit,
-            reached: 0,
+            touched: 0,
             charged: 0,
             fixed: (size_of::<Self>()
                 + lists * size_of::<CpuList>()
                 + filled.bytes()
                 + registry.bytes()) as u64,
-            grain: config.grain(),
+            granule: config.granule(),
             exceeded: false,
         };
         let mut buddy = Buddy::new(config.limit, memory, region.clone());
@@ -131,10 +131,10 @@ impl Zone {
             movability: config.movability,
             registry,
             shrinkers: Shrinkers::new(),
-            kswapd: Wakeup::new(),
+            kswapd: KswapdState::new(),
             events: Events::default(),
             compacting: Mutex::ranked(Rank::Compacting, None),
-            lent: LentTotal::default(),
+            ballooned: BalloonTotals::default(),
             deferrals: Mutex::ranked(Rank::Leaf, Deferrals::default()),
         })
     }
@@ -147,14 +147,14 @@ impl Zone {
 
     /// Changes how many frames may be in use. When more are already, requests are refused until enough were freed.
     ///
-    /// Locking: takes all locks of the zone for a moment, then as [`Zone::settle`].
+    /// Locking: takes all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_limit(&self, limit: Option<FrameCount>) {
-        let mut all = self.lock_everything();
+        let mut all = self.lock_all();
         all.drain(self);
         all.buddy.limit = limit;
-        self.adapt(&all.buddy);
+        self.update_list_capacity(&all.buddy);
         drop(all);
-        self.settle();
+        self.release_excess_if_due();
     }
 
     /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
@@ -186,7 +186,7 @@ impl Zone {
         reclaim: Reclaim,
         to: State,
     ) -> Result<Pfn, AllocError> {
-        self.note_failures();
+        self.process_memory_failures();
         loop {
             let mut list = self.this_list().lock();
             let cached = match list.pop(migrate_type) {
@@ -200,7 +200,7 @@ impl Zone {
                 some => some,
             };
             let Some(pfn) = cached else {
-                return self.alloc_last_resort(Order::SINGLE, migrate_type, reclaim, to);
+                return self.alloc_slow_path(Order::SINGLE, migrate_type, reclaim, to);
             };
             self.tables.frames.change(pfn, State::CACHED, to);
             return Ok(pfn);
@@ -219,7 +219,7 @@ impl Zone {
         migrate_type: MigrateType,
         reclaim: Reclaim,
     ) -> Result<Block<'_>, AllocError> {
-        self.note_failures();
+        self.process_memory_failures();
         let mut buddy = self.buddy.lock();
         let room = buddy.headroom() >= u64::from(order.frames());
         let used = State::used(order);
@@ -227,7 +227,7 @@ impl Zone {
             if room { buddy.take_block(&self.tables, migrate_type, order, used) } else { None };
         drop(buddy);
         let first =
-            found.map_or_else(|| self.alloc_last_resort(order, migrate_type, reclaim, used), Ok)?;
+            found.map_or_else(|| self.alloc_slow_path(order, migrate_type, reclaim, used), Ok)?;
         Ok(Block::new(self, first, order))
     }
 
@@ -240,7 +240,7 @@ impl Zone {
 
     /// Whether the pageblock of a frame has memory.
     pub(crate) fn is_committed(&self, pfn: Pfn) -> bool {
-        self.tables.blocks.facts(pfn.block()).residence == Residence::Committed
+        self.tables.blocks.state(pfn.block()).commit_state == CommitState::Committed
     }
 
     /// Pageblocks below the high-water mark.
@@ -248,7 +248,7 @@ impl Zone {
         self.buddy.lock().online
     }
 
-    /// One more reference to a frame that is in use; `None` when it is not, or not published yet: taken for an extent, or as the target of a
+    /// One more reference to a frame that is in use; `None` when it is not, or not published yet: taken for a chain, or as the target of a
     /// migration.
     #[must_use]
     pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
@@ -258,18 +258,18 @@ impl Zone {
 
     /// Empties the per-CPU lists, so that no stray frame pins a pageblock.
     ///
-    /// Locking: one list after the other, each with the zone lock; then as [`Zone::settle`].
+    /// Locking: one list after the other, each with the zone lock; then as [`Zone::release_excess_if_due`].
     pub fn drain(&self) {
         self.drain_lists_above(0);
-        self.settle();
+        self.release_excess_if_due();
     }
 
     /// Gives a free pageblock back to the OS when there are more than the zone keeps: [`RELEASE_BATCH`](crate::RELEASE_BATCH) at most, and wakes the
     /// reclaim thread when memory is short. Two loads when neither is so. [`Zone::trim`] and [`Zone::release_excess`] give all of them back.
     ///
-    /// Freeing a frame that is held by an extent only leaves a reminder: the caller holds locks, and the OS takes its time. Call this after
+    /// Freeing a frame that is held by a chain only leaves a reminder: the caller holds locks, and the OS takes its time. Call this after
     /// releasing them.
-    pub fn settle(&self) {
+    pub fn release_excess_if_due(&self) {
         self.wake_kswapd();
         // Relaxed: as above. The swap makes one of several threads do the work.
         if self.excess.load(Relaxed) && self.excess.swap(false, Relaxed) {
@@ -277,15 +277,15 @@ impl Zone {
         }
     }
 
-    /// Leaves a reminder for [`Zone::settle`] when more pageblocks are free than are kept.
-    pub(crate) fn remind_of_excess(&self, buddy: &Buddy) {
+    /// Leaves a reminder for [`Zone::release_excess_if_due`] when more pageblocks are free than are kept.
+    pub(crate) fn flag_excess(&self, buddy: &Buddy) {
         if buddy.idle > self.keep_blocks && buddy.idle > self.kept_blocks(buddy) {
-            // Relaxed: only a reminder; `settle` looks at the numbers under the lock.
+            // Relaxed: only a reminder; `release_excess_if_due` looks at the numbers under the lock.
             self.excess.store(true, Relaxed);
         }
     }
 
-    /// The bytes. Only extents ask.
+    /// The bytes. Only chains ask.
     pub(crate) fn arena(&self) -> &Arena {
         &self.arena
     }
@@ -299,7 +299,7 @@ impl Zone {
     pub(crate) fn put(&self, pfn: Pfn) -> Result<(), PutError> {
         match self.tables.frames.put(pfn)? {
             Put::Shared => {}
-            Put::Last(Order::SINGLE) => self.cache(pfn),
+            Put::Last(Order::SINGLE) => self.free_to_cpu_list(pfn),
             Put::Last(order) => {
                 let mut buddy = self.buddy.lock();
                 buddy.free(&self.tables, pfn, order, State::INSIDE);
@@ -311,7 +311,7 @@ impl Zone {
 
     /// Gives a reference back that migration had; the last one frees the frame straight to the buddy lists, where it can merge. A target that was on the
     /// move is so no longer, in the same step.
-    pub(crate) fn put_moved(&self, pfn: Pfn, charge: Charge) {
+    pub(crate) fn put_migrated(&self, pfn: Pfn, charge: TargetCharge) {
         let last = match self.tables.frames.put(pfn) {
             Ok(Put::Shared) => None,
             Ok(Put::Last(order)) => Some(order),
@@ -319,17 +319,17 @@ impl Zone {
             Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
         };
-        if last.is_none() && charge == Charge::Charged {
+        if last.is_none() && charge == TargetCharge::Charged {
             return;
         }
         let mut buddy = self.buddy.lock();
         if let Some(order) = last {
-            self.tables.frames.clear_name(pfn);
+            self.tables.frames.clear_private(pfn);
             let was = if order == Order::SINGLE { State::CACHED } else { State::INSIDE };
             buddy.free(&self.tables, pfn, order, was);
         }
         if !buddy.is_poisoned() {
-            buddy.moving -= charge.on_the_move();
+            buddy.in_flight -= charge.in_flight();
         }
         self.after_free(buddy);
     }
@@ -358,7 +358,7 @@ impl Zone {
     /// Fills a list from one pageblock, lets it go and returns the first frame of what came.
     fn refill(
         &self,
-        mut list: Held<'_>,
+        mut list: CpuListGuard<'_>,
         migrate_type: MigrateType,
         reclaim: &Reclaim,
     ) -> Option<Pfn> {
@@ -371,9 +371,9 @@ impl Zone {
         if want == 0 {
             return None;
         }
-        let count = buddy.take_singles(&self.tables, migrate_type, &mut frames[..want]);
-        self.adapt(&buddy);
-        self.note_free_frames(&buddy);
+        let count = buddy.take_frames(&self.tables, migrate_type, &mut frames[..want]);
+        self.update_list_capacity(&buddy);
+        self.request_kswapd_if_low(&buddy);
         if count > 0 {
             // With the zone lock: a request at the limit that takes it next waits for this list.
             list.mark_filled();
@@ -389,18 +389,18 @@ impl Zone {
     }
 
     /// Puts a frame that just lost its last owner on this thread's list.
-    pub(crate) fn cache(&self, pfn: Pfn) {
-        self.tables.frames.clear_name(pfn);
+    pub(crate) fn free_to_cpu_list(&self, pfn: Pfn) {
+        self.tables.frames.clear_private(pfn);
         let mut list = self.this_list().lock();
-        // Under the list's lock: a claim comes after the pageblocks were marked as isolated, and locks
+        // Under the list's lock: a capture comes after the pageblocks were marked as isolated, and locks
         // each list to empty it. So the mark is seen here, or the frame there.
-        let facts = self.tables.blocks.facts(pfn.block());
+        let block_state = self.tables.blocks.state(pfn.block());
         // A frame whose memory has failed is on no list (S-38).
-        if facts.isolated || list.is_poisoned() || self.tables.failed.contains(pfn.index()) {
+        if block_state.isolated || list.is_poisoned() || self.tables.failed.contains(pfn.index()) {
             drop(list);
             return self.free_frames([pfn], |_| {});
         }
-        list.push(facts.migrate_type, pfn);
+        list.push(block_state.migrate_type, pfn);
         // Relaxed: written under the zone lock; a lowered limit sets it while all lists are locked.
         let capacity = self.list_capacity.load(Relaxed);
         if list.len() <= capacity {
@@ -414,18 +414,18 @@ impl Zone {
 
     /// Looks whether the zone now holds too much, in lists or in free pageblocks.
     fn after_free(&self, buddy: ZoneGuard<'_>) {
-        let capacity = self.adapt(&buddy);
+        let capacity = self.update_list_capacity(&buddy);
         drop(buddy);
         self.drain_lists_above(capacity);
     }
 
     /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
-    fn adapt(&self, buddy: &Buddy) -> u32 {
+    fn update_list_capacity(&self, buddy: &Buddy) -> u32 {
         if buddy.is_poisoned() {
             // Nothing spills from a list any more, so none is drained.
-            return percpu::CAPACITY as u32;
+            return percpu::MAX_LEN as u32;
         }
-        self.remind_of_excess(buddy);
+        self.flag_excess(buddy);
         let over = buddy.frame_limit().is_some_and(|limit| buddy.charged > limit);
         let capacity = if over { 0 } else { percpu::capacity_for(buddy.charged) };
         self.list_capacity.store(capacity, Relaxed);
@@ -441,12 +441,12 @@ impl Zone {
             };
             let mut buddy = self.buddy.lock();
             list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-            self.adapt(&buddy);
+            self.update_list_capacity(&buddy);
         }
     }
 
     /// Looks again with all lists empty, and after others made room if the request may ask for that.
-    fn alloc_last_resort(
+    fn alloc_slow_path(
         &self,
         order: Order,
         migrate_type: MigrateType,
@@ -460,10 +460,10 @@ impl Zone {
                 Err(error) => error,
             };
             let Reclaim::Allowed(promise) = &reclaim else { return Err(error) };
-            match self.make_room(order, migrate_type, error, promise, tries) {
-                Room::Captured(pfn) => return Ok(pfn),
-                Room::Made => tries += 1,
-                Room::None => return Err(error),
+            match self.compact_or_reclaim(order, migrate_type, error, promise, tries) {
+                ReclaimProgress::Captured(pfn) => return Ok(pfn),
+                ReclaimProgress::Freed => tries += 1,
+                ReclaimProgress::Nothing => return Err(error),
             }
         }
     }
@@ -476,33 +476,33 @@ impl Zone {
         to: State,
     ) -> Result<Pfn, AllocError> {
         let frames = u64::from(order.frames());
-        self.look_drained(|buddy, lists| {
+        self.with_drained_lists(|buddy, lists| {
             let room = buddy.headroom() >= frames;
             if room && let Some(pfn) = buddy.take_block(&self.tables, migrate_type, order, to) {
                 return Some(Ok(pfn));
             }
             match lists {
-                Lists::Filled => None,
-                Lists::Empty if !room => Some(Err(AllocError::Limit)),
+                CpuListsState::Filled => None,
+                CpuListsState::Empty if !room => Some(Err(AllocError::Limit)),
                 // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
-                Lists::Empty if buddy.releasing > 0 => None,
-                Lists::Empty if buddy.reachable() < frames => Some(Err(AllocError::Limit)),
-                Lists::Empty => Some(Err(AllocError::NoFrames)),
+                CpuListsState::Empty if buddy.releasing > 0 => None,
+                CpuListsState::Empty if buddy.touchable() < frames => Some(Err(AllocError::Limit)),
+                CpuListsState::Empty => Some(Err(AllocError::NoFrames)),
             }
         })
     }
 
     /// Empties the lists that hold frames and calls `look` with the zone lock, until it has an answer. A
-    /// refusal needs [`Lists::Empty`]. Lists that are empty anyway are not locked, and nothing is allocated:
+    /// refusal needs [`CpuListsState::Empty`]. Lists that are empty anyway are not locked, and nothing is allocated:
     /// callers may hold the lock of a class.
     ///
     /// Locking: one list after the other, each with the zone lock.
     ///
     /// # Errors
     /// What `look` answers, or [`AllocError::Poisoned`].
-    pub(crate) fn look_drained<T>(
+    pub(crate) fn with_drained_lists<T>(
         &self,
-        mut look: impl FnMut(&mut Buddy, Lists) -> Option<Result<T, AllocError>>,
+        mut look: impl FnMut(&mut Buddy, CpuListsState) -> Option<Result<T, AllocError>>,
     ) -> Result<T, AllocError> {
         let mut spins = 0;
         loop {
@@ -513,7 +513,8 @@ impl Zone {
             }
             // With the zone lock: lists only fill, so if all are empty now there was a moment at which what
             // is charged was in use.
-            let lists = if self.filled.is_empty() { Lists::Empty } else { Lists::Filled };
+            let lists =
+                if self.filled.is_empty() { CpuListsState::Empty } else { CpuListsState::Filled };
             if let Some(answer) = look(&mut buddy, lists) {
                 return answer;
             }
@@ -530,7 +531,7 @@ impl Zone {
             let mut buddy = self.buddy.lock();
             list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
             list.mark_empty();
-            self.adapt(&buddy);
+            self.update_list_capacity(&buddy);
         }
     }
 
@@ -545,25 +546,25 @@ impl Zone {
             if list.len() > 0 {
                 let mut buddy = self.buddy.lock();
                 list.spill(0, |pfn| buddy.free(&self.tables, pfn, Order::SINGLE, State::CACHED));
-                self.adapt(&buddy);
+                self.update_list_capacity(&buddy);
             }
         }
     }
 
     /// Stops the zone.
-    pub(crate) fn lock_everything(&self) -> Everything<'_> {
+    pub(crate) fn lock_all(&self) -> ZoneLocked<'_> {
         let lists = self.lists.iter().map(CpuList::lock).collect();
-        Everything { buddy: self.buddy.lock(), lists }
+        ZoneLocked { buddy: self.buddy.lock(), lists }
     }
 }
 
-impl Everything<'_> {
+impl ZoneLocked<'_> {
     /// Empties all lists: afterwards what is charged is exactly what is in use.
     pub(crate) fn drain(&mut self, zone: &Zone) {
         for list in &mut self.lists {
             list.spill(0, |pfn| self.buddy.free(&zone.tables, pfn, Order::SINGLE, State::CACHED));
         }
-        zone.adapt(&self.buddy);
+        zone.update_list_capacity(&self.buddy);
     }
 
     /// Frames on all lists.
@@ -573,9 +574,7 @@ impl Everything<'_> {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "zone_tests.rs"]
 mod tests;
 
 #[cfg(all(test, loom))]
-#[path = "zone_loom.rs"]
 mod loom_tests;

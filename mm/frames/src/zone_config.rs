@@ -27,7 +27,7 @@ pub struct ZoneConfig {
     pub lists: Option<usize>,
     /// Whether frames of registered owners can be moved.
     pub movability: Movability,
-    /// Frames set aside for [`Zone::alloc_contig`](crate::Zone::alloc_contig). Until it takes them, single movable frames may borrow them, and nobody else.
+    /// Frames set aside for [`Zone::alloc_contig_range`](crate::Zone::alloc_contig_range). Until it takes them, single movable frames may borrow them, and nobody else.
     pub cma: Option<CmaRegion>,
 }
 
@@ -64,7 +64,7 @@ impl ZoneConfig {
     }
 
     /// Frames the OS commits at once.
-    pub(crate) fn grain(&self) -> u32 {
+    pub(crate) fn granule(&self) -> u32 {
         if self.uses_small_pages() { 1 } else { PAGEBLOCK_FRAMES }
     }
 

@@ -56,7 +56,7 @@ impl ZoneLock {
     }
 
     /// Takes the lock for a change of the books; `None` when the zone is poisoned.
-    pub(crate) fn lock_sound(&self) -> Option<ZoneGuard<'_>> {
+    pub(crate) fn lock_unpoisoned(&self) -> Option<ZoneGuard<'_>> {
         Some(self.lock()).filter(|buddy| !buddy.is_poisoned())
     }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use driver::{Driver, Mood};
 use frames::{
-    AllocError, Backing, Budget, CompactRequest, FrameCount, Goal, MigrateType, Mode, Movability,
-    NoLocksHeld, Order, Outcome, PAGEBLOCK_FRAMES, Proactive, ProactiveStep, Proactiveness,
-    Reclaim, Watermarks, Zone, ZoneConfig,
+    AllocError, Backing, Budget, CompactGoal, CompactOutcome, CompactRequest, FrameCount,
+    MigrateMode, MigrateType, Movability, NoLocksHeld, Order, PAGEBLOCK_FRAMES, ProactiveCompactor,
+    ProactiveOutcome, Proactiveness, Reclaim, Watermarks, Zone, ZoneConfig,
 };
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
@@ -47,7 +47,7 @@ fn scatter(driver: &Driver, count: u64, seed: u64) {
 }
 
 /// How long a request waits for its compaction, by the clock on the wall.
-const PATIENCE: Duration = Duration::from_millis(50);
+const DIRECT_COMPACT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Whether a request for a block succeeds in a zone with as many free frames as are promised to be
 /// enough, none of them side by side. One whose time passed, as its thread was off its core for so
@@ -69,7 +69,7 @@ fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bo
     let allowed = Reclaim::Allowed(NoLocksHeld::promise());
     let start = Instant::now();
     let block = zone.alloc_block(order, MigrateType::Unmovable, allowed);
-    let late = start.elapsed() >= PATIENCE;
+    let late = start.elapsed() >= DIRECT_COMPACT_TIMEOUT;
     let got = block.is_ok();
     assert_eq!(
         zone.stats().in_use.0,
@@ -233,9 +233,9 @@ fn a_driver_that_never_lets_go_holds_nobody_up() {
             Reclaim::Allowed(NoLocksHeld::promise()),
         );
         assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{mood:?}");
-        for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
+        for mode in [MigrateMode::Async, MigrateMode::SyncLight, MigrateMode::Sync] {
             let done = zone.compact(CompactRequest { mode, ..CompactRequest::default() });
-            assert_eq!((done.frames_moved, done.outcome), (0, Outcome::Done), "{mood:?}");
+            assert_eq!((done.frames_moved, done.outcome), (0, CompactOutcome::Done), "{mood:?}");
             assert!(done.frames_busy > 0);
         }
         assert!(start.elapsed() < Duration::from_secs(20), "{mood:?}: {:?}", start.elapsed());
@@ -281,19 +281,23 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
 #[test]
 fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
     let zone = zone(4, Movability::On);
-    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
     let goal = |goal| zone.compact(CompactRequest { goal, ..CompactRequest::default() }).outcome;
     assert_eq!(
-        goal(Goal::Block(Order::MAX)),
-        Outcome::Reached,
+        goal(CompactGoal::Block(Order::MAX)),
+        CompactOutcome::Reached,
         "never used memory is in one piece"
     );
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     let places = driver.places();
     let done = zone.compact(CompactRequest::default());
-    assert_eq!((done.frames_moved, done.outcome), (0, Outcome::Done));
-    assert_eq!(goal(Goal::Block(Order::new(1).expect("small"))), Outcome::Skipped, "hopeless");
+    assert_eq!((done.frames_moved, done.outcome), (0, CompactOutcome::Done));
+    assert_eq!(
+        goal(CompactGoal::Block(Order::new(1).expect("small"))),
+        CompactOutcome::Skipped,
+        "hopeless"
+    );
     assert_eq!(driver.places(), places);
     let order = Order::new(2).expect("small");
     let block =
@@ -318,14 +322,15 @@ fn pageblocks_with_nothing_to_move_are_passed_over() {
     });
     pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
     zone.drain();
-    let block = CompactRequest { goal: Goal::Block(Order::PAGEBLOCK), ..CompactRequest::default() };
+    let block =
+        CompactRequest { goal: CompactGoal::Block(Order::PAGEBLOCK), ..CompactRequest::default() };
     let (first, second) = (zone.compact(block), zone.compact(block));
-    assert_eq!((first.outcome, second.outcome), (Outcome::Done, Outcome::Done));
+    assert_eq!((first.outcome, second.outcome), (CompactOutcome::Done, CompactOutcome::Done));
     assert!(first.scanned >= 8 * 256 && second.scanned == 0, "{first:?} {second:?}");
     driver.unpin_all();
     assert_eq!(zone.compact(block).frames_moved, 0, "only a hint, and it does not know");
     assert!(zone.compact(CompactRequest::default()).frames_moved > 0);
-    assert_eq!(zone.compact(block).outcome, Outcome::Reached);
+    assert_eq!(zone.compact(block).outcome, CompactOutcome::Reached);
     zone.check().expect("consistent");
 }
 
@@ -339,8 +344,8 @@ fn compactions_at_once_leave_the_work_to_one() {
         let ask = || {
             let done = zone.compact(CompactRequest::default());
             assert!(
-                done.outcome == Outcome::Done
-                    || (done.outcome, done.frames_moved) == (Outcome::AlreadyRunning, 0)
+                done.outcome == CompactOutcome::Done
+                    || (done.outcome, done.frames_moved) == (CompactOutcome::AlreadyRunning, 0)
             );
             done.frames_moved
         };
@@ -362,18 +367,18 @@ fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
     assert_eq!(zone.fragmentation(), 100);
     // Long enough that a thread which is set aside for a moment still gets something done.
     let slice = Budget::within(Duration::from_millis(50));
-    let mut kernel = Proactive::new(Proactiveness::KERNEL);
+    let mut kernel = ProactiveCompactor::new(Proactiveness::KERNEL);
     let steps =
-        (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveStep::Idle).count();
+        (0..10_000).take_while(|_| kernel.step(&zone, slice) != ProactiveOutcome::Idle).count();
     assert!((1..10_000).contains(&steps));
     let score = zone.fragmentation();
     assert!((60..=80).contains(&score), "it ends at its low mark: {score}");
     assert!(zone.vmstat().compact_daemon_wake > 0);
-    let mut eager = Proactive::new(Proactiveness::new(100).expect("a percentage"));
-    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveStep::Idle));
+    let mut eager = ProactiveCompactor::new(Proactiveness::new(100).expect("a percentage"));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
     assert_eq!(zone.fragmentation(), 0);
-    let mut never = Proactive::new(Proactiveness::new(0).expect("a percentage"));
-    assert_eq!(never.step(&zone, slice), ProactiveStep::Idle);
+    let mut never = ProactiveCompactor::new(Proactiveness::new(0).expect("a percentage"));
+    assert_eq!(never.step(&zone, slice), ProactiveOutcome::Idle);
     driver.check();
 
     let kept: Vec<u32> = driver.fill();
@@ -386,19 +391,19 @@ fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
     let mut passed_over = 0;
     while looks.len() < 9 {
         match eager.step(&zone, slice) {
-            ProactiveStep::BackingOff => passed_over += 1,
-            ProactiveStep::Worked(done) => {
+            ProactiveOutcome::BackingOff => passed_over += 1,
+            ProactiveOutcome::Compacted(done) => {
                 assert_eq!(done.frames_moved, 0);
                 looks.push(std::mem::take(&mut passed_over));
             }
-            ProactiveStep::Idle => panic!("there is work, though in vain"),
+            ProactiveOutcome::Idle => panic!("there is work, though in vain"),
         }
     }
     assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
     driver.unpin_all();
     assert!((0..200).any(
-        |_| matches!(eager.step(&zone, slice), ProactiveStep::Worked(done) if done.frames_moved > 0)
+        |_| matches!(eager.step(&zone, slice), ProactiveOutcome::Compacted(done) if done.frames_moved > 0)
     ));
-    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveStep::Idle));
+    assert!((0..10_000).any(|_| eager.step(&zone, slice) == ProactiveOutcome::Idle));
     assert_eq!(zone.fragmentation(), 0);
 }

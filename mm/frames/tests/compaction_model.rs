@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use driver::Driver;
 use frames::{
-    Backing, Block, Budget, CmaRegion, CompactRequest, Contig, ContigRequest, FrameCount, Goal,
-    Isolated, MigrateType, Mode, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone,
-    ZoneConfig,
+    Backing, Block, Budget, CmaRegion, CompactGoal, CompactRequest, ContigRange, ContigRequest,
+    FrameCount, Isolated, MigrateMode, MigrateType, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn,
+    Reclaim, Zone, ZoneConfig,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -70,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Frames that are ours as a whole.
 enum Held<'z> {
-    Contig(Contig<'z>),
+    Contig(ContigRange<'z>),
     Block(Block<'z>),
 }
 
@@ -138,10 +138,11 @@ impl<'z> World<'z> {
             Step::Migrate => {
                 let mut fresh =
                     |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-                zone.migrate_pages(&mut self.isolated, &mut fresh, Mode::Async);
+                zone.migrate_pages(&mut self.isolated, &mut fresh, MigrateMode::Async);
             }
             Step::Compact(order, micros) => {
-                let goal = order.and_then(Order::new).map_or(Goal::WholeZone, Goal::Block);
+                let goal =
+                    order.and_then(Order::new).map_or(CompactGoal::WholeZone, CompactGoal::Block);
                 let budget = Budget::within(Duration::from_micros((*micros).into()));
                 zone.compact(CompactRequest { goal, budget, ..CompactRequest::default() });
             }
@@ -149,7 +150,7 @@ impl<'z> World<'z> {
                 let (first, end) =
                     (Pfn((*first).into()), Pfn(u32::from(*first) + u32::from(*frames)));
                 self.held.extend(
-                    zone.alloc_contig(first..end, ContigRequest::default()).map(Held::Contig),
+                    zone.alloc_contig_range(first..end, ContigRequest::default()).map(Held::Contig),
                 );
             }
             Step::SomeContig(frames) => {

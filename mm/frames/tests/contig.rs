@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use driver::{Driver, Mood};
 use frames::{
-    Accepted, AllocError, Backing, Budget, CmaRegion, ContigError, ContigRequest, FrameCount,
-    Locked, MigrateType, Mode, Movability, MovableOps, NoLocksHeld, Order, Owner, PAGEBLOCK_FRAMES,
-    Pfn, Reclaim, Refused, Target, Zone, ZoneConfig, ZoneError,
+    AllocError, Backing, Budget, CmaRegion, Committed, ContigError, ContigRequest, FrameCount,
+    LockedFrame, MigrateError, MigrateMode, MigrateType, Movability, MovableOps, NoLocksHeld,
+    Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Target, Zone, ZoneConfig, ZoneError,
 };
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
@@ -62,7 +62,7 @@ fn r109_a_range_in_use_is_cleared_and_handed_out() {
     let zone = plain(8);
     let driver = Driver::new(&zone);
     let pages: Vec<_> = (0..3 * BLOCK).map(|_| driver.take().expect("room")).collect();
-    let contig = zone.alloc_contig(range(100, 900), request()).expect("all of it can move");
+    let contig = zone.alloc_contig_range(range(100, 900), request()).expect("all of it can move");
     assert_eq!((contig.first(), contig.frames()), (Pfn(100), FrameCount(900)));
     driver.check();
     assert!(
@@ -84,7 +84,7 @@ fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
     drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
     zone.trim();
     let contig =
-        zone.alloc_contig(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
+        zone.alloc_contig_range(range(BLOCK / 2, 9 * BLOCK), request()).expect("all of it is free");
     zone.check().expect("consistent");
     assert_eq!(zone.stats().committed.0, u64::from(10 * BLOCK));
     let mut frames = contig.into_frames();
@@ -99,7 +99,7 @@ fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
 #[test]
 fn numbers_that_are_no_range_are_refused() {
     let zone = plain(2);
-    let refused = |range| zone.alloc_contig(range, request()).map(drop);
+    let refused = |range| zone.alloc_contig_range(range, request()).map(drop);
     assert!(matches!(refused(range(5, 0)), Err(ContigError::Range { .. })));
     assert!(matches!(refused(Pfn(9)..Pfn(3)), Err(ContigError::Range { .. })));
     assert!(matches!(refused(range(2 * BLOCK - 1, 2)), Err(ContigError::Range { .. })));
@@ -118,7 +118,8 @@ fn fails_as(
     range: Range<Pfn>,
     request: ContigRequest,
 ) -> ContigError {
-    let error = driver.zone().alloc_contig(range, request).map(drop).expect_err("it must fail");
+    let error =
+        driver.zone().alloc_contig_range(range, request).map(drop).expect_err("it must fail");
     driver.check();
     assert_eq!(picture(driver.zone()), *before, "{error}");
     error
@@ -129,7 +130,7 @@ fn fails_as(
 fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     let zone = zone(6, |config| config.keep_blocks = 0);
     // Every pageblock was used once: that a pageblock never was is the one thing that does not come back.
-    drop(zone.alloc_contig(range(0, 6 * BLOCK), request()).expect("all of it is free"));
+    drop(zone.alloc_contig_range(range(0, 6 * BLOCK), request()).expect("all of it is free"));
     zone.trim();
     let driver = Driver::new(&zone);
     let pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
@@ -159,7 +160,7 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     assert_eq!(fails(all(), none), ContigError::OutOfTime);
     zone.set_limit(Some(FrameCount(u64::from(BLOCK) + 100)));
     assert_eq!(fails(range(0, 101), request()), ContigError::Limit);
-    drop(zone.alloc_contig(range(0, 100), request()).expect("just below the limit"));
+    drop(zone.alloc_contig_range(range(0, 100), request()).expect("just below the limit"));
     assert_eq!(zone.stats().in_use.0, u64::from(BLOCK));
 }
 
@@ -176,7 +177,7 @@ fn a_pageblock_that_a_failed_call_has_emptied_goes_back() {
     assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK));
     let pinned = driver.pin(kept[1]);
     assert_eq!(
-        zone.alloc_contig(range(0, 2 * BLOCK), request()).map(drop),
+        zone.alloc_contig_range(range(0, 2 * BLOCK), request()).map(drop),
         Err(ContigError::Busy { pfn: pinned })
     );
     assert!(driver.place(kept[0]).0 >= 2 * BLOCK, "moved all the same");
@@ -190,11 +191,14 @@ fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
     let zone = plain(2);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    assert_eq!(zone.alloc_contig(range(0, 4), request()).map(drop), Err(ContigError::NoRoom));
+    assert_eq!(
+        zone.alloc_contig_range(range(0, 4), request()).map(drop),
+        Err(ContigError::NoTargets)
+    );
     zone.check().expect("consistent");
     // As many frames free as the range has: it can be had, and then the zone is full.
     pages.iter().rev().take(4).for_each(|&tag| driver.let_go(tag));
-    let contig = zone.alloc_contig(range(0, 4), request()).expect("just enough room");
+    let contig = zone.alloc_contig_range(range(0, 4), request()).expect("just enough room");
     assert_eq!(
         zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop),
         Err(AllocError::NoFrames)
@@ -212,15 +216,15 @@ fn a_frame_whose_page_lock_is_kept_for_ever_is_busy() {
     let held = zone.get(driver.place(pages[7])).expect("in use");
     let lock = held.try_lock().expect("nobody has it");
     assert_eq!(
-        zone.alloc_contig(range(0, 64), request()).map(drop),
+        zone.alloc_contig_range(range(0, 64), request()).map(drop),
         Err(ContigError::Busy { pfn: held.pfn() })
     );
     zone.check().expect("consistent");
     drop(lock);
     // A reference somebody has keeps the frame in use after its content moved; it comes when that is given back.
-    assert!(zone.alloc_contig(range(0, 64), request()).is_err());
+    assert!(zone.alloc_contig_range(range(0, 64), request()).is_err());
     drop(held);
-    assert!(zone.alloc_contig(range(0, 64), request()).is_ok());
+    assert!(zone.alloc_contig_range(range(0, 64), request()).is_ok());
     driver.check();
 }
 
@@ -264,12 +268,16 @@ fn r105_an_owner_may_unpin_what_is_wanted() {
     second.iter().skip(2).for_each(|&tag| driver.let_go(tag));
     second[..2].iter().for_each(|&tag| _ = driver.pin(tag));
     let want = |mode| {
-        zone.alloc_contig(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() }).map(drop)
+        zone.alloc_contig_range(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() })
+            .map(drop)
     };
-    assert!(matches!(want(Mode::Sync), Err(ContigError::Busy { .. })), "it keeps its pins");
+    assert!(matches!(want(MigrateMode::Sync), Err(ContigError::Busy { .. })), "it keeps its pins");
     driver.yield_pins();
-    assert!(matches!(want(Mode::SyncLight), Err(ContigError::Busy { .. })), "it is not asked");
-    want(Mode::Sync).expect("it has unpinned both pages");
+    assert!(
+        matches!(want(MigrateMode::SyncLight), Err(ContigError::Busy { .. })),
+        "it is not asked"
+    );
+    want(MigrateMode::Sync).expect("it has unpinned both pages");
     driver.check();
     zone.check().expect("consistent");
 }
@@ -287,7 +295,7 @@ fn ranges_claimed_by_several_threads_at_once_never_overlap() {
                 for round in 0..if cfg!(miri) { 4 } else { 200 } {
                     let first = (seed * 397 + round * 131) % (4 * BLOCK);
                     let frames = 1 + (round * 53) % BLOCK;
-                    let contig = zone.alloc_contig(range(first, frames), request());
+                    let contig = zone.alloc_contig_range(range(first, frames), request());
                     if let Ok(contig) = &contig {
                         assert_eq!(contig.first(), Pfn(first));
                     }
@@ -382,17 +390,17 @@ struct Restless {
 }
 
 impl MovableOps for Restless {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.has.lock().expect("no panic inside").contains(&frame.pfn())
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
-        let accepted = to.accept(from)?;
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
+        let accepted = to.commit(from)?;
         let last = {
             let mut has = self.has.lock().expect("no panic inside");
             has.retain(|&own| own != from.pfn());
@@ -407,7 +415,7 @@ impl MovableOps for Restless {
         Ok(accepted)
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 /// callbacks may free and allocate. What they free in a range that is being cleared is handed out to nobody, so the range can be had.
@@ -424,9 +432,10 @@ fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
             .has
             .lock()
             .expect("no panic inside")
-            .push(restless.owner.adopt(frame, 1, 0).expect("nobody else has it"));
+            .push(restless.owner.set_movable(frame, 1, 0).expect("nobody else has it"));
     }
-    let contig = zone.alloc_contig(range(0, 3 * BLOCK), request()).expect("all of it can move");
+    let contig =
+        zone.alloc_contig_range(range(0, 3 * BLOCK), request()).expect("all of it can move");
     let got = std::mem::take(&mut *restless.got.lock().expect("no panic inside"));
     assert!(got.len() as u32 > BLOCK && got.iter().all(|pfn| pfn.0 >= 3 * BLOCK), "{got:?}");
     zone.check().expect("consistent");

@@ -10,9 +10,9 @@ mod store;
 use std::sync::Arc;
 
 use frames::{
-    Backing, CompactRequest, ContigError, ContigRequest, FRAME_SIZE, Frame, FrameCount,
-    MemoryFailureStats, MigrateType, OfflineError, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape,
-    Zone, ZoneConfig,
+    Backing, ChainKind, CompactRequest, ContigError, ContigRequest, FRAME_SIZE, Frame, FrameCount,
+    MemoryFailureStats, MigrateType, OfflineError, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone,
+    ZoneConfig,
 };
 use store::Store;
 use sys::memory_failure::{Injection, catch_memory_failures};
@@ -108,10 +108,10 @@ fn r025_a_failed_frame_is_in_no_block() {
     };
     assert_eq!((blocks(9), blocks(3), blocks(0)), (0, 0, 0));
     let range = zone
-        .alloc_contig(Pfn(96)..Pfn(112), ContigRequest::default())
+        .alloc_contig_range(Pfn(96)..Pfn(112), ContigRequest::default())
         .map(|contig| contig.frames());
     assert_eq!(range, Err(ContigError::Unmovable { pfn: Pfn(100) }));
-    while let Some(held) = zone.alloc_held_frame(MigrateType::Movable) {
+    while let Some(held) = zone.alloc_committed_frame(MigrateType::Movable) {
         assert_ne!(held.into_pfn(), Pfn(100));
     }
     zone.check().expect("consistent");
@@ -168,20 +168,20 @@ fn r025_a_failed_frame_is_not_migrated() {
     let zone = zone();
     let store = Store::new(zone.reserve_owner().expect("a number"), 2048);
     let low: Vec<_> = (0..600).filter_map(|_| take(&zone)).collect();
-    let extents: Vec<_> = (0..100).map(|_| store.filled(Shape::Single, 1, 7)).collect();
-    let broken = store.extents.share(extents[60]).expect("live").frame(0).expect("attached");
+    let chains: Vec<_> = (0..100).map(|_| store.filled(ChainKind::Single, 1, 7)).collect();
+    let broken = store.chains.share(chains[60]).expect("live").frame(0).expect("attached");
     drop(low);
     fail(&zone, broken);
-    let shared = store.extents.share(extents[60]).expect("live");
+    let shared = store.chains.share(chains[60]).expect("live");
     assert!(shared.has_failed(0..FRAME_SIZE) && shared.pieces(0..1).expect("attached").0 == [0]);
     drop(shared);
     zone.compact(CompactRequest::default());
     assert!(zone.vmstat().pgmigrate_success >= 99);
-    let shared = store.extents.share(extents[60]).expect("live");
+    let shared = store.chains.share(chains[60]).expect("live");
     assert_eq!(shared.frame(0), Some(broken), "it stays where its owner finds it");
     drop(shared);
     assert_eq!(zone.soft_offline(broken), Ok(()), "it is out of use already, but for its owner");
-    for (at, &id) in extents.iter().enumerate() {
+    for (at, &id) in chains.iter().enumerate() {
         if at != 60 {
             store.assert_filled(id, 1, 7);
         }
@@ -196,10 +196,10 @@ fn r025_a_failed_frame_is_not_migrated() {
 fn r025_soft_offline_moves_the_content() {
     let zone = zone();
     let store = Store::new(zone.reserve_owner().expect("a number"), 16);
-    let id = store.filled(Shape::Chain, 3, 9);
-    let frame = |at| store.extents.share(id).expect("live").frame(at).expect("attached");
+    let id = store.filled(ChainKind::Multi, 3, 9);
+    let frame = |at| store.chains.share(id).expect("live").frame(at).expect("attached");
     let old = frame(1);
-    let reader = store.extents.share(id).expect("live");
+    let reader = store.chains.share(id).expect("live");
     assert_eq!(zone.soft_offline(old), Err(OfflineError::Busy { pfn: old }), "somebody is inside");
     assert_eq!(zone.memory_failure_stats(), failures(0, 0));
     drop(reader);
@@ -226,8 +226,8 @@ fn r025_soft_offline_refuses_what_it_cannot_do() {
     let free = Pfn(PAGEBLOCK_FRAMES - 1);
     assert_eq!(zone.soft_offline(free), Ok(()), "a free frame has nothing to move");
     let store = Store::new(zone.reserve_owner().expect("a number"), 16);
-    let id = store.filled(Shape::Single, 1, 9);
-    let full = store.extents.share(id).expect("live").frame(0).expect("attached");
+    let id = store.filled(ChainKind::Single, 1, 9);
+    let full = store.chains.share(id).expect("live").frame(0).expect("attached");
     let rest = take_all(&zone);
     assert_eq!(zone.soft_offline(full), Err(OfflineError::NoFrames { pfn: full }));
     store.assert_filled(id, 1, 9);

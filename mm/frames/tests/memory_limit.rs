@@ -99,19 +99,19 @@ fn free_frames_are_used_again_at_the_limit() {
 
 /// The reserve is an advance's: one frame beyond what requests get, and still below the limit.
 #[test]
-fn an_advance_stays_below_the_memory_limit() {
+fn over_limit_stays_below_the_memory_limit() {
     let limit = 8 << 20;
     let zone = zone(limit);
     let mut held = take_all(&zone);
     for _ in 0..64 {
-        let advance = zone.advance(FrameCount(1));
+        let over_limit = zone.allow_over_limit(FrameCount(1));
         held.push(take(&zone).expect("the reserve"));
         assert_eq!(take(&zone).map(drop), Err(AllocError::Limit));
         assert!(zone.stats().memory_bytes <= limit);
-        drop(advance);
+        drop(over_limit);
         held.pop();
     }
-    let many: Vec<_> = (0..200).map(|_| zone.advance(FrameCount(1))).collect();
+    let many: Vec<_> = (0..200).map(|_| zone.allow_over_limit(FrameCount(1))).collect();
     held.extend(take_all(&zone));
     drop(many);
     is_within(&zone, limit);
@@ -161,7 +161,7 @@ enum Step {
     Uncharge,
     Compact,
     Release,
-    Advance(u8),
+    OverLimit(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -173,7 +173,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Uncharge),
         1 => Just(Step::Compact),
         1 => Just(Step::Release),
-        1 => any::<u8>().prop_map(Step::Advance),
+        1 => any::<u8>().prop_map(Step::OverLimit),
     ]
 }
 
@@ -201,8 +201,8 @@ proptest! {
                 Step::Uncharge => charges.pop().into_iter().for_each(|bytes| zone.uncharge(bytes)),
                 Step::Compact => _ = zone.compact(CompactRequest::default()),
                 Step::Release => _ = zone.release_for_charge(&NoLocksHeld::promise()),
-                Step::Advance(count) => {
-                    let _room = zone.advance(FrameCount(count.into()));
+                Step::OverLimit(count) => {
+                    let _room = zone.allow_over_limit(FrameCount(count.into()));
                     frames.extend(take(&zone));
                     if frames.len() % 2 == 0 { frames.pop(); }
                 }

@@ -1,4 +1,4 @@
-//! Migration through the public interface, with an owner of extents as small as one can be.
+//! Migration through the public interface, with an owner of chains as small as one can be.
 
 #![cfg(not(any(loom, shuttle)))]
 #![forbid(unsafe_code)]
@@ -10,9 +10,9 @@ mod store;
 use std::sync::Arc;
 
 use frames::{
-    Accepted, Backing, CompactRequest, ExtentId, FrameCount, Isolated, Leaving, Locked,
-    MigrateType, Migration, Mode, MovableOps, Order, Pfn, Reclaim, Refused, Shape, Target, Zone,
-    ZoneConfig,
+    Backing, ChainId, ChainKind, Committed, CompactRequest, FrameCount, Isolated, LockedFrame,
+    MigrateError, MigrateMode, MigrateType, Migration, MovableOps, Order, Pfn, Reclaim,
+    ReleaseStatus, Target, Zone, ZoneConfig,
 };
 use store::Store;
 
@@ -25,8 +25,8 @@ fn store() -> Arc<Store> {
     Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 16)
 }
 
-fn chain(store: &Store, frames: usize) -> ExtentId {
-    store.filled(Shape::Chain, frames, 7)
+fn chain(store: &Store, frames: usize) -> ChainId {
+    store.filled(ChainKind::Multi, frames, 7)
 }
 
 fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
@@ -37,39 +37,39 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
     zone.migrate_pages(
         batch,
         &mut |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok(),
-        Mode::Async,
+        MigrateMode::Async,
     )
 }
 
-/// S-16, R-403: the last reader has left an extent with work to do, and migration comes before the work is done. Nothing is copied; migration leaves last
+/// S-16, R-403: the last reader has left a chain with work to do, and migration comes before the work is done. Nothing is copied; migration leaves last
 /// now, so the work is its own.
 #[test]
-fn s16_a_frame_whose_extent_has_work_left_is_not_copied() {
+fn s16_a_frame_whose_chain_has_work_left_is_not_copied() {
     let store = store();
-    let (extents, zone) = (&store.extents, store.extents.zone());
+    let (chains, zone) = (&store.chains, store.chains.zone());
     let id = chain(&store, 2);
     let mut batch = isolate_all(zone);
-    let reader = extents.share(id).expect("live");
-    assert!(extents.mark_pending(id));
-    assert_eq!(reader.release(), Leaving::Pending, "whose work somebody else does first");
+    let reader = chains.share(id).expect("live");
+    assert!(chains.mark_pending(id));
+    assert_eq!(reader.release(), ReleaseStatus::Pending, "whose work somebody else does first");
     let done = migrate(zone, &mut batch);
     assert_eq!(done, Migration { gone: 2, ..Migration::default() }, "nothing was copied");
-    assert!(extents.share(id).is_none(), "the extent has ended");
+    assert!(chains.share(id).is_none(), "the chain has ended");
     assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
     zone.check().expect("consistent");
 }
 
-/// S-14, R-402: while there is work left in an extent, its frames are not isolated.
+/// S-14, R-402: while there is work left in a chain, its frames are not isolated.
 #[test]
-fn s14_a_frame_whose_extent_has_work_left_is_not_isolated() {
+fn s14_a_frame_whose_chain_has_work_left_is_not_isolated() {
     let store = store();
-    let (extents, zone) = (&store.extents, store.extents.zone());
+    let (chains, zone) = (&store.chains, store.chains.zone());
     let id = chain(&store, 3);
-    let reader = extents.share(id).expect("live");
+    let reader = chains.share(id).expect("live");
     assert_eq!(isolate_all(zone).len(), 3, "a reader is no reason");
-    assert!(extents.mark_pending(id));
+    assert!(chains.mark_pending(id));
     assert!(isolate_all(zone).is_empty(), "they are about to be given back");
-    assert_eq!(reader.release(), Leaving::Pending);
+    assert_eq!(reader.release(), ReleaseStatus::Pending);
     assert_eq!(zone.stats().in_use.0, 3, "and none has lost or gained a reference");
     zone.check().expect("consistent");
 }
@@ -78,15 +78,15 @@ fn s14_a_frame_whose_extent_has_work_left_is_not_isolated() {
 #[test]
 fn s11_a_mixed_batch_is_put_back_and_nothing_stays_isolated() {
     let store = store();
-    let (extents, zone) = (&store.extents, store.extents.zone());
-    let ids: Vec<ExtentId> = (0..3).map(|_| chain(&store, 2)).collect();
+    let (chains, zone) = (&store.chains, store.chains.zone());
+    let ids: Vec<ChainId> = (0..3).map(|_| chain(&store, 2)).collect();
     let mut batch = isolate_all(zone);
     assert_eq!((batch.len(), zone.isolated()), (6, 6));
-    extents.try_exclusive(ids[0]).expect("idle").destroy();
-    let reader = extents.share(ids[1]).expect("live");
+    chains.try_exclusive(ids[0]).expect("idle").destroy();
+    let reader = chains.share(ids[1]).expect("live");
     let done = migrate(zone, &mut batch);
     assert_eq!((done.gone, done.again, done.migrated), (2, 2, 2));
-    extents.try_exclusive(ids[2]).expect("idle").destroy();
+    chains.try_exclusive(ids[2]).expect("idle").destroy();
     batch.clear();
     assert_eq!((zone.isolated(), zone.stats().in_use.0), (0, 2), "what is read is what is left");
     drop(reader);
@@ -109,22 +109,22 @@ impl Busy {
 }
 
 impl MovableOps for Busy {
-    fn isolate(&self, _: &Locked<'_>) -> bool {
+    fn isolate(&self, _: &LockedFrame<'_>) -> bool {
         self.use_the_zone();
         true
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         self.use_the_zone();
-        to.accept(from)
+        to.commit(from)
     }
 
-    fn putback(&self, _: &Locked<'_>) {
+    fn putback(&self, _: &LockedFrame<'_>) {
         self.use_the_zone();
     }
 }
@@ -143,7 +143,7 @@ fn r104_owners_may_use_the_zone_while_they_are_called() {
     let low: Vec<_> =
         (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
     let room = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let adopt = |_| owner.adopt(room(), 0, 0).expect("nobody else has it");
+    let adopt = |_| owner.set_movable(room(), 0, 0).expect("nobody else has it");
     let high: Vec<Pfn> = (0..8).map(adopt).collect();
     drop(zone.isolate(high[0]));
     let mut batch: Vec<_> = zone.isolate(high[0]).into_iter().collect();
@@ -157,7 +157,7 @@ fn r104_owners_may_use_the_zone_while_they_are_called() {
 #[test]
 fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
     let store = store();
-    let (extents, zone) = (&store.extents, store.extents.zone());
+    let (chains, zone) = (&store.chains, store.chains.zone());
     let mut low = Vec::new();
     let (mut plain, mut blocks) = (Vec::new(), Vec::new());
     let order = Order::new(3).expect("small");
@@ -169,9 +169,9 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
         );
     }
     let places = |zone: &Zone| isolate_all(zone).iter().map(Isolated::pfn).collect::<Vec<_>>();
-    assert_eq!(places(zone).len(), 24 * 8, "extents are all there is to move");
-    let high: Vec<ExtentId> = (0..8).map(|_| chain(&store, 16)).collect();
-    low.iter().step_by(2).for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+    assert_eq!(places(zone).len(), 24 * 8, "chains are all there is to move");
+    let high: Vec<ChainId> = (0..8).map(|_| chain(&store, 16)).collect();
+    low.iter().step_by(2).for_each(|&id| chains.try_exclusive(id).expect("idle").destroy());
     let (before, used) = (places(zone), zone.stats().in_use);
     let stay: Vec<Pfn> = plain.iter().map(frames::Frame::pfn).collect();
     zone.compact(CompactRequest::default());
@@ -183,7 +183,7 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
         .skip(1)
         .step_by(2)
         .chain(&high)
-        .for_each(|&id| extents.try_exclusive(id).expect("idle").destroy());
+        .for_each(|&id| chains.try_exclusive(id).expect("idle").destroy());
     assert_eq!(zone.stats().in_use, FrameCount(0));
     zone.check().expect("consistent");
 }

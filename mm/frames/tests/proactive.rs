@@ -12,7 +12,7 @@ use std::time::Duration;
 use driver::Driver;
 use frames::{
     Budget, CompactRequest, ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn,
-    Proactive, ProactiveStep, Proactiveness, Reclaim, Zone, ZoneConfig,
+    ProactiveCompactor, ProactiveOutcome, Proactiveness, Reclaim, Zone, ZoneConfig,
 };
 
 const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
@@ -37,23 +37,23 @@ fn scatter(driver: &Driver, blocks: u64) -> Vec<u32> {
     tags.into_iter().filter(|tag| tag % 4 == 0).collect()
 }
 
-fn eager() -> Proactive {
-    Proactive::new(Proactiveness::new(90).expect("a percentage"))
+fn eager() -> ProactiveCompactor {
+    ProactiveCompactor::new(Proactiveness::new(90).expect("a percentage"))
 }
 
 /// Steps until there is nothing to do: how many frames moved, and how many were looked at.
-fn run(proactive: &mut Proactive, zone: &Zone) -> (u64, u64) {
+fn run(proactive: &mut ProactiveCompactor, zone: &Zone) -> (u64, u64) {
     let (mut moved, mut scanned) = (0, 0);
     for _ in 0..50_000 {
         // As the background thread does; what is released is no free memory any more.
         zone.release_excess(Budget::unlimited());
         match proactive.step(zone, Budget::within(SLICE)) {
-            ProactiveStep::Worked(report) => {
+            ProactiveOutcome::Compacted(report) => {
                 moved += report.frames_moved;
                 scanned += report.scanned;
             }
-            ProactiveStep::Idle => return (moved, scanned),
-            ProactiveStep::BackingOff => {}
+            ProactiveOutcome::Idle => return (moved, scanned),
+            ProactiveOutcome::BackingOff => {}
         }
     }
     panic!(
@@ -76,8 +76,8 @@ fn r100_slices_get_past_a_large_balloon() {
         })
         .collect::<Result<_, _>>()
         .expect("room");
-    let lent = zone.lending();
-    lent.add(FrameCount(BALLOON * BLOCK));
+    let account = zone.balloon_account();
+    account.add(FrameCount(BALLOON * BLOCK));
     tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.let_go(tag));
     zone.drain();
     assert_eq!(zone.fragmentation(), 100);
@@ -87,7 +87,7 @@ fn r100_slices_get_past_a_large_balloon() {
     assert!(scanned < 2 * (BALLOON + 20 * BLOCK), "{scanned} looked at");
     assert_eq!(zone.fragmentation(), 0);
     driver.check();
-    drop((lent, balloon));
+    drop((account, balloon));
 }
 
 /// a zone whose highest pageblock was used once is no harder to compact than a small one.
@@ -97,7 +97,7 @@ fn r110_slices_get_past_what_was_never_used() {
     let zone = zone(high);
     let top = u32::try_from(high * BLOCK).expect("a number");
     let range = Pfn(top - PAGEBLOCK_FRAMES)..Pfn(top);
-    drop(zone.alloc_contig(range, ContigRequest::default()).expect("an empty zone"));
+    drop(zone.alloc_contig_range(range, ContigRequest::default()).expect("an empty zone"));
     zone.trim();
     let driver = Driver::new(&zone);
     scatter(&driver, 20);
@@ -142,7 +142,7 @@ fn s47_a_second_pass_moves_nothing() {
     let places: Vec<_> = tags.iter().map(|&tag| driver.place(tag)).collect();
     let before = zone.vmstat();
     for _ in 0..100 {
-        assert_eq!(proactive.step(&zone, Budget::unlimited()), ProactiveStep::Idle);
+        assert_eq!(proactive.step(&zone, Budget::unlimited()), ProactiveOutcome::Idle);
     }
     assert_eq!(zone.compact(CompactRequest::default()).frames_moved, 0);
     assert_eq!(zone.vmstat().pgmigrate_success, before.pgmigrate_success);

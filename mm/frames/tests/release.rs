@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use frames::{
-    Backing, Budget, Extents, FRAME_SIZE, FrameCount, MigrateType, Order, OwnerWords,
-    PAGEBLOCK_SIZE, Reclaim, Shape, Zone, ZoneConfig,
+    Backing, Budget, ChainKind, FRAME_SIZE, FrameChains, FrameCount, MigrateType, Order,
+    OwnerWords, PAGEBLOCK_SIZE, Reclaim, Zone, ZoneConfig,
 };
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
@@ -24,7 +24,7 @@ fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
 fn freed_pageblocks_leave_the_resident_set() {
     const SIZE: u64 = 256 << 20;
     let zone = zone(1 << 40, 2);
-    let extents = Extents::new(
+    let chains = FrameChains::new(
         zone.reserve_owner().expect("the only one"),
         1 << 17,
         OwnerWords::default(),
@@ -34,10 +34,10 @@ fn freed_pageblocks_leave_the_resident_set() {
     let start = resident();
     let ids: Vec<_> = (0..SIZE / FRAME_SIZE as u64)
         .map(|_| {
-            let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-            extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-            extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(0x5a);
-            extent.id()
+            let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+            chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+            chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(0x5a);
+            chain.id()
         })
         .collect();
     let full = resident();
@@ -46,13 +46,13 @@ fn freed_pageblocks_leave_the_resident_set() {
     // Every second frame first: nothing can go back; then the rest.
     ids.iter()
         .step_by(2)
-        .for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+        .for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
     assert!(zone.stats().committed.bytes() >= SIZE);
     ids.iter()
         .skip(1)
         .step_by(2)
-        .for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
-    // Whoever gives frames of an extent back holds locks, so the OS is called here and not there.
+        .for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
+    // Whoever gives frames of a chain back holds locks, so the OS is called here and not there.
     assert!(zone.stats().committed.bytes() >= SIZE);
     zone.release_excess(Budget::unlimited());
     let empty = resident();
@@ -82,7 +82,7 @@ fn a_pageblock_that_is_free_when_the_lists_are_emptied_goes_back() {
         drop(zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room"));
         assert_eq!(zone.stats().committed.bytes(), PAGEBLOCK_SIZE as u64);
         emptied(&zone);
-        zone.settle();
+        zone.release_excess_if_due();
         assert_eq!(zone.stats().committed, FrameCount(0));
     }
 }

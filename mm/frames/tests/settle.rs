@@ -26,7 +26,7 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
     let zone = zone(u64::from(BLOCKS) * PAGEBLOCK_SIZE as u64, 2);
     let released = || zone.stats().blocks_released_total;
     let all = Pfn(0)..Pfn(BLOCKS * PAGEBLOCK_FRAMES);
-    let contig = zone.alloc_contig(all, ContigRequest::default()).expect("an empty zone");
+    let contig = zone.alloc_contig_range(all, ContigRequest::default()).expect("an empty zone");
     assert_eq!(released(), 0);
     drop(contig);
     assert!(
@@ -61,8 +61,8 @@ fn what_is_kept_does_not_grow_with_a_balloon() {
         || zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
     let balloon: Vec<_> = (0..384).map(|_| block().expect("room")).collect();
     assert_eq!(zone.kept().bytes(), 6 * PAGEBLOCK_SIZE as u64, "one for 64 in use");
-    let lent = zone.lending();
-    lent.add(FrameCount::holding(384 * PAGEBLOCK_SIZE as u64));
+    let account = zone.balloon_account();
+    account.add(FrameCount::holding(384 * PAGEBLOCK_SIZE as u64));
     assert_eq!(zone.kept().bytes(), 2 * PAGEBLOCK_SIZE as u64);
-    drop((lent, balloon));
+    drop((account, balloon));
 }

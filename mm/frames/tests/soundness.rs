@@ -1,4 +1,4 @@
-//! Safe code alone cannot bring one frame into two extents, whatever an owner answers.
+//! Safe code alone cannot bring one frame into two chains, whatever an owner answers.
 
 #![forbid(unsafe_code)]
 
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use frames::{
-    Accepted, Backing, ExtentId, Extents, FrameCount, Locked, Lru, MigrateType, Migration, Mode,
-    MovableOps, Owner, OwnerWords, Pfn, Reclaim, Refused, Shape, Target, Targets, Zone, ZoneConfig,
+    Backing, ChainId, ChainKind, Committed, FrameChains, FrameCount, LockedFrame, Lru,
+    MigrateError, MigrateMode, MigrateType, Migration, MovableOps, Owner, OwnerWords, Pfn, Reclaim,
+    Target, Targets, Zone, ZoneConfig,
 };
 
 fn zone() -> Arc<Zone> {
@@ -20,13 +21,15 @@ fn zone() -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
-fn extents(owner: Owner) -> Arc<Extents> {
-    Arc::new(Extents::new(owner, 16, OwnerWords::default(), Backing::Heap).expect("small tables"))
+fn chains(owner: Owner) -> Arc<FrameChains> {
+    Arc::new(
+        FrameChains::new(owner, 16, OwnerWords::default(), Backing::Heap).expect("small tables"),
+    )
 }
 
-/// An extent of one frame full of `byte`.
-fn filled(extents: &Extents, byte: u8) -> (ExtentId, Pfn) {
-    let mut fresh = extents.create(Shape::Single, byte).expect("a number");
+/// A chain of one frame full of `byte`.
+fn filled(chains: &FrameChains, byte: u8) -> (ChainId, Pfn) {
+    let mut fresh = chains.create(ChainKind::Single, byte).expect("a number");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
     fresh.pieces_mut(0..8).expect("attached").0.fill(byte);
     let made = (fresh.id(), fresh.frame(0).expect("attached"));
@@ -34,16 +37,16 @@ fn filled(extents: &Extents, byte: u8) -> (ExtentId, Pfn) {
     made
 }
 
-fn frame_of(extents: &Extents, id: ExtentId) -> Option<Pfn> {
-    extents.share(id).expect("live").frame(0)
+fn frame_of(chains: &FrameChains, id: ChainId) -> Option<Pfn> {
+    chains.share(id).expect("live").frame(0)
 }
 
-fn assert_holds(extents: &Extents, id: ExtentId, byte: u8) {
-    let shared = extents.share(id).expect("live");
+fn assert_holds(chains: &FrameChains, id: ChainId, byte: u8) {
+    let shared = chains.share(id).expect("live");
     assert_eq!(
         shared.pieces(0..8).expect("attached").0,
         [byte; 8],
-        "{id:?} shows bytes of another extent"
+        "{id:?} shows bytes of another chain"
     );
 }
 
@@ -53,255 +56,255 @@ fn fresh(zone: &Zone) -> frames::Frame<'_> {
 
 fn move_to_fresh(zone: &Zone, pfn: Pfn) -> Migration {
     let mut batch = vec![zone.isolate(pfn).expect("movable")];
-    zone.migrate_pages(&mut batch, &mut |_| Some(fresh(zone)), Mode::Async)
+    zone.migrate_pages(&mut batch, &mut |_| Some(fresh(zone)), MigrateMode::Async)
 }
 
-/// Answers for frames of extents by itself.
+/// Answers for frames of chains by itself.
 #[derive(Debug)]
 struct Naive;
 
 impl MovableOps for Naive {
-    fn isolate(&self, _: &Locked<'_>) -> bool {
+    fn isolate(&self, _: &LockedFrame<'_>) -> bool {
         true
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
-        to.accept(from)
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
+        to.commit(from)
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 #[test]
-fn an_extents_frame_moves_only_through_its_extent() {
+fn a_chains_frame_moves_only_through_its_chain() {
     let zone = zone();
-    let extents = extents(zone.reserve_owner().expect("a number"));
+    let chains = chains(zone.reserve_owner().expect("a number"));
     let ops: Arc<dyn MovableOps> = Arc::new(Naive);
-    extents.publish(Arc::downgrade(&ops));
-    let (id, pfn) = filled(&extents, 1);
+    chains.publish(Arc::downgrade(&ops));
+    let (id, pfn) = filled(&chains, 1);
     let done = move_to_fresh(&zone, pfn);
     assert_eq!((done.migrated, done.failed), (0, 1), "{done:?}");
-    assert_eq!(frame_of(&extents, id), Some(pfn));
+    assert_eq!(frame_of(&chains, id), Some(pfn));
     for _ in 0..8 {
-        let (_, other) = filled(&extents, 2);
-        assert_ne!(other, pfn, "two extents share a frame");
+        let (_, other) = filled(&chains, 2);
+        assert_ne!(other, pfn, "two chains share a frame");
     }
-    assert_holds(&extents, id, 1);
+    assert_holds(&chains, id, 1);
     zone.check().expect("consistent");
 }
 
-/// Passes what it is asked on to extents of another zone.
+/// Passes what it is asked on to chains of another zone.
 #[derive(Debug)]
 struct Forward {
-    extents: Arc<Extents>,
-    /// Asks the extents whether a frame may be isolated, when it is not 0.
+    chains: Arc<FrameChains>,
+    /// Asks the chains whether a frame may be isolated, when it is not 0.
     asks: AtomicU32,
 }
 
 impl MovableOps for Forward {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.asks.load(Relaxed) == 0 || self.extents.can_isolate(frame)
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.asks.load(Relaxed) == 0 || self.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
-        self.extents.migrate_frame(from, to).result
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
+        self.chains.migrate_frame(from, to).result
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 #[test]
-fn extents_refuse_a_frame_of_another_zone() {
+fn chains_refuse_a_frame_of_another_zone() {
     let (here, there) = (zone(), zone());
-    let extents = extents(there.reserve_owner().expect("a number"));
-    let ((first, its), (second, others)) = (filled(&extents, 1), filled(&extents, 2));
-    let ops = Arc::new(Forward { extents: Arc::clone(&extents), asks: AtomicU32::new(1) });
+    let chains = chains(there.reserve_owner().expect("a number"));
+    let ((first, its), (second, others)) = (filled(&chains, 1), filled(&chains, 2));
+    let ops = Arc::new(Forward { chains: Arc::clone(&chains), asks: AtomicU32::new(1) });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
     let owner = here.register(weak).expect("a number");
     let frame = fresh(&here);
     assert_eq!(frame.pfn(), its, "both zones hand out the same numbers");
-    let pfn = owner.adopt(frame, first.to_bits(), 0).expect("nobody else has it");
+    let pfn = owner.set_movable(frame, first.to_bits(), 0).expect("nobody else has it");
     assert!(here.isolate(pfn).is_none(), "its number stands for another frame in the other zone");
     ops.asks.store(0, Relaxed);
     let mut batch = vec![here.isolate(pfn).expect("movable")];
     let mut targets = |_| Some(fresh(&here)).filter(|frame| frame.pfn() == others);
-    let done = here.migrate_pages(&mut batch, &mut targets, Mode::Async);
+    let done = here.migrate_pages(&mut batch, &mut targets, MigrateMode::Async);
     assert_eq!(done.migrated, 0, "{done:?}");
-    assert_eq!((frame_of(&extents, first), frame_of(&extents, second)), (Some(its), Some(others)));
-    extents.try_exclusive(second).expect("idle").pieces_mut(0..8).expect("attached").0.fill(9);
-    assert_holds(&extents, first, 1);
+    assert_eq!((frame_of(&chains, first), frame_of(&chains, second)), (Some(its), Some(others)));
+    chains.try_exclusive(second).expect("idle").pieces_mut(0..8).expect("attached").0.fill(9);
+    assert_holds(&chains, first, 1);
     drop(batch);
     there.check().expect("consistent");
 }
 
-/// Moves frames to a target it made by itself: another extent's frame.
+/// Moves frames to a target it made by itself: another chain's frame.
 #[derive(Debug)]
 struct OwnTarget {
     zone: Arc<Zone>,
-    extents: Arc<Extents>,
+    chains: Arc<FrameChains>,
     to: Pfn,
     /// What went wrong. A panic in a callback would only be a refusal.
     wrong: Mutex<Vec<&'static str>>,
 }
 
 impl MovableOps for OwnTarget {
-    fn isolate(&self, _: &Locked<'_>) -> bool {
+    fn isolate(&self, _: &LockedFrame<'_>) -> bool {
         true
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         let mut wrong = self.wrong.lock().expect("no panic inside");
         if self.zone.get(to.pfn()).is_some() {
             wrong.push("somebody got a reference to a target");
         }
         let mut offer = |_| self.zone.get(self.to);
         if let Some(own) = offer.next(from.pfn())
-            && self.extents.migrate_frame(from, own).result.is_ok()
+            && self.chains.migrate_frame(from, own).result.is_ok()
         {
-            wrong.push("another extent's frame was taken for a target");
+            wrong.push("another chain's frame was taken for a target");
         }
-        Err(Refused::Failed(to))
+        Err(MigrateError::Failed(to))
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 #[test]
 fn a_frame_in_use_is_no_target() {
     let zone = zone();
-    let extents = extents(zone.reserve_owner().expect("a number"));
-    let ((first, from), (second, to)) = (filled(&extents, 1), filled(&extents, 2));
-    let (zone_too, extents_too) = (Arc::clone(&zone), Arc::clone(&extents));
+    let chains = chains(zone.reserve_owner().expect("a number"));
+    let ((first, from), (second, to)) = (filled(&chains, 1), filled(&chains, 2));
+    let (zone_too, chains_too) = (Arc::clone(&zone), Arc::clone(&chains));
     let ops =
-        Arc::new(OwnTarget { zone: zone_too, extents: extents_too, to, wrong: Mutex::default() });
+        Arc::new(OwnTarget { zone: zone_too, chains: chains_too, to, wrong: Mutex::default() });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
-    extents.publish(weak);
+    chains.publish(weak);
     let done = move_to_fresh(&zone, from);
     assert_eq!(*ops.wrong.lock().expect("no panic inside"), [""; 0]);
     assert_eq!((done.migrated, done.failed), (0, 1), "{done:?}");
-    assert_eq!((frame_of(&extents, first), frame_of(&extents, second)), (Some(from), Some(to)));
-    assert_holds(&extents, first, 1);
-    assert_holds(&extents, second, 2);
+    assert_eq!((frame_of(&chains, first), frame_of(&chains, second)), (Some(from), Some(to)));
+    assert_holds(&chains, first, 1);
+    assert_holds(&chains, second, 2);
     zone.check().expect("consistent");
 }
 
 /// Moves frames to a fresh target of another zone.
 #[derive(Debug)]
 struct Abroad {
-    extents: Arc<Extents>,
+    chains: Arc<FrameChains>,
     elsewhere: Arc<Zone>,
     accepted: AtomicU32,
 }
 
 impl MovableOps for Abroad {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         let mut offer = |_| Some(fresh(&self.elsewhere));
         let own = offer.next(from.pfn()).expect("a target");
         self.accepted
-            .fetch_add(u32::from(self.extents.migrate_frame(from, own).result.is_ok()), Relaxed);
-        Err(Refused::Failed(to))
+            .fetch_add(u32::from(self.chains.migrate_frame(from, own).result.is_ok()), Relaxed);
+        Err(MigrateError::Failed(to))
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
 #[test]
 fn a_target_of_another_zone_is_refused() {
     let (here, elsewhere) = (zone(), zone());
-    let extents = extents(here.reserve_owner().expect("a number"));
-    let ((first, from), (second, _)) = (filled(&extents, 1), filled(&extents, 2));
+    let chains = chains(here.reserve_owner().expect("a number"));
+    let ((first, from), (second, _)) = (filled(&chains, 1), filled(&chains, 2));
     let _its_number_is_used = fresh(&elsewhere);
     let ops = Arc::new(Abroad {
-        extents: Arc::clone(&extents),
+        chains: Arc::clone(&chains),
         elsewhere: Arc::clone(&elsewhere),
         accepted: AtomicU32::new(0),
     });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
-    extents.publish(weak);
+    chains.publish(weak);
     let done = move_to_fresh(&here, from);
     assert_eq!((done.migrated, ops.accepted.load(Relaxed)), (0, 0), "{done:?}");
-    assert_holds(&extents, first, 1);
-    assert_holds(&extents, second, 2);
+    assert_holds(&chains, first, 1);
+    assert_holds(&chains, second, 2);
     here.check().expect("consistent");
 }
 
 /// Has lists to show at first, and panics when it is asked for them during a migration.
 #[derive(Debug)]
 struct BadLists {
-    extents: Arc<Extents>,
+    chains: Arc<FrameChains>,
     breaks: AtomicU32,
 }
 
 impl MovableOps for BadLists {
-    fn isolate(&self, _: &Locked<'_>) -> bool {
+    fn isolate(&self, _: &LockedFrame<'_>) -> bool {
         true
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         self.breaks.store(1, Relaxed);
-        self.extents.migrate_frame(from, to).result
+        self.chains.migrate_frame(from, to).result
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 
     fn lru(&self) -> Option<&Lru> {
         assert!(self.breaks.load(Relaxed) == 0, "an owner that breaks");
-        self.extents.lru()
+        self.chains.lru()
     }
 }
 
 #[test]
-fn an_owner_that_panics_in_lru_keeps_its_extents() {
+fn an_owner_that_panics_in_lru_keeps_its_chains() {
     let zone = zone();
-    let extents = extents(zone.reserve_lru_owner().expect("a number"));
-    let ops = Arc::new(BadLists { extents: Arc::clone(&extents), breaks: AtomicU32::new(0) });
+    let chains = chains(zone.reserve_lru_owner().expect("a number"));
+    let ops = Arc::new(BadLists { chains: Arc::clone(&chains), breaks: AtomicU32::new(0) });
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
-    extents.publish(weak);
-    let (id, pfn) = filled(&extents, 1);
-    assert!(extents.lru().expect("registered with lists").add(pfn));
+    chains.publish(weak);
+    let (id, pfn) = filled(&chains, 1);
+    assert!(chains.lru().expect("registered with lists").add(pfn));
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let done = move_to_fresh(&zone, pfn);
     // Each of these asks for the lists, too.
-    let asked = frame_of(&extents, id).and_then(|now| zone.isolate(now));
+    let asked = frame_of(&chains, id).and_then(|now| zone.isolate(now));
     std::panic::set_hook(quiet);
     assert!(asked.is_none(), "nobody can say which list the frame is on");
     assert_eq!(done.migrated, 1, "{done:?}");
-    assert_ne!(frame_of(&extents, id), Some(pfn), "the extent names a frame that was freed");
+    assert_ne!(frame_of(&chains, id), Some(pfn), "the chain names a frame that was freed");
     for _ in 0..8 {
-        let (_, other) = filled(&extents, 2);
-        assert_ne!(Some(other), frame_of(&extents, id), "two extents share a frame");
+        let (_, other) = filled(&chains, 2);
+        assert_ne!(Some(other), frame_of(&chains, id), "two chains share a frame");
     }
-    assert_holds(&extents, id, 1);
+    assert_holds(&chains, id, 1);
     zone.check().expect("consistent");
 }
 
@@ -309,20 +312,20 @@ fn an_owner_that_panics_in_lru_keeps_its_extents() {
 #[test]
 fn lists_of_another_owner_are_not_taken_for_its_own() {
     #[derive(Debug)]
-    struct Borrowed(Arc<Extents>);
+    struct Borrowed(Arc<FrameChains>);
     impl MovableOps for Borrowed {
-        fn isolate(&self, _: &Locked<'_>) -> bool {
+        fn isolate(&self, _: &LockedFrame<'_>) -> bool {
             true
         }
         fn migrate<'z>(
             &self,
-            _: &Locked<'_>,
+            _: &LockedFrame<'_>,
             to: Target<'z>,
-            _: Mode,
-        ) -> Result<Accepted, Refused<'z>> {
-            Err(Refused::Failed(to))
+            _: MigrateMode,
+        ) -> Result<Committed, MigrateError<'z>> {
+            Err(MigrateError::Failed(to))
         }
-        fn putback(&self, _: &Locked<'_>) {}
+        fn putback(&self, _: &LockedFrame<'_>) {}
         fn lru(&self) -> Option<&Lru> {
             self.0.lru()
         }
@@ -330,7 +333,7 @@ fn lists_of_another_owner_are_not_taken_for_its_own() {
     let zone = zone();
     let (one, other) =
         (zone.reserve_lru_owner().expect("a number"), zone.reserve_lru_owner().expect("a number"));
-    let (one, other) = (extents(one), extents(other));
+    let (one, other) = (chains(one), chains(other));
     let ops = Arc::new(Borrowed(Arc::clone(&other)));
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
     one.publish(weak);

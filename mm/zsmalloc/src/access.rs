@@ -28,13 +28,13 @@ impl Pool {
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.enter(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
-        let slot = Slot { extent: location.extent(), object: location.object(), class };
+        let slot = Slot { chain: location.chain(), object: location.object(), class };
         let object = ObjectRef { pool: self, held: Some(held), slot, len };
         object.verify(&self.handles, handle)?;
         Ok(object)
     }
 
-    /// Takes the extent shared that holds the object now; tells where it is and how long.
+    /// Takes the chain shared that holds the object now; tells where it is and how long.
     fn enter(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
         self.check_poison()?;
         let mut misses = 0;
@@ -42,33 +42,33 @@ impl Pool {
             let location = self.handles.locate(handle)?;
             let len = self.handles.len_of(handle);
             self.prefetch_object(location, len);
-            let Some(held) = self.zspages.extents().share(location.extent()) else {
-                if self.zspages.extents().is_crowded(location.extent()) {
+            let Some(held) = self.zspages.chains().share(location.chain()) else {
+                if self.zspages.chains().has_reached_max_readers(location.chain()) {
                     return Err(AccessError::TooManyReaders);
                 }
                 self.note_miss(&mut misses)?;
                 continue;
             };
-            // Inside the extent and still there: from here on its bytes stay. Moving it away or freeing it leaves them as they are, and using
-            // them again needs the extent alone.
+            // Inside the chain and still there: from here on its bytes stay. Moving it away or freeing it leaves them as they are, and using
+            // them again needs the chain alone.
             let again = self.handles.locate(handle);
             if again == Ok(location) {
                 return Ok((held, location, len));
             }
-            self.leave(location.extent(), held.release());
+            self.leave(location.chain(), held.release());
             again?;
             self.note_miss(&mut misses)?;
         }
     }
 
-    /// Starts loading an object's bytes while its extent is being taken: cold memory is most of what a read costs, and locked instructions let nothing
+    /// Starts loading an object's bytes while its chain is being taken: cold memory is most of what a read costs, and locked instructions let nothing
     /// pass them.
     fn prefetch_object(&self, location: Location, len: usize) {
-        let extents = self.zspages.extents();
-        let class = extents.tag(location.extent()).and_then(|tag| self.classes.by_index(tag));
+        let chains = self.zspages.chains();
+        let class = chains.tag(location.chain()).and_then(|tag| self.classes.by_index(tag));
         if let Some(class) = class {
-            let slot = Slot { extent: location.extent(), object: location.object(), class };
-            extents.prefetch_bytes(slot.extent, slot.bytes(len));
+            let slot = Slot { chain: location.chain(), object: location.object(), class };
+            chains.prefetch_bytes(slot.chain, slot.bytes(len));
         }
     }
 
@@ -104,14 +104,14 @@ impl Pool {
 
     fn write_in_place(&self, handle: Handle, bytes: &[u8]) -> Result<bool, WriteError> {
         let location = self.handles.locate(handle)?;
-        let extent = location.extent();
-        let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { return Ok(false) };
-        // Alone in the extent and still there: it cannot be moved, since that needs the extent shared. It may be freed, which is as if it were
+        let chain = location.chain();
+        let Some(mut held) = self.zspages.chains().try_exclusive(chain) else { return Ok(false) };
+        // Alone in the chain and still there: it cannot be moved, since that needs the chain shared. It may be freed, which is as if it were
         // freed right after this write.
-        let class = self.zspages.extents().tag(extent).and_then(|tag| self.classes.by_index(tag));
+        let class = self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
         let slot =
-            class.filter(|_| here).map(|class| Slot { extent, object: location.object(), class });
+            class.filter(|_| here).map(|class| Slot { chain, object: location.object(), class });
         // Not into memory that has failed, nor if it fails while we write: the other way leads elsewhere.
         let written = slot.is_some_and(|slot| {
             let place = slot.bytes(bytes.len());
@@ -119,7 +119,7 @@ impl Pool {
                 && slot.write(&mut held, handle.index(), bytes)
                 && !held.has_failed(place)
         });
-        self.leave(extent, held.release());
+        self.leave(chain, held.release());
         Ok(written)
     }
 
@@ -128,11 +128,11 @@ impl Pool {
         let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
         let placed = self.place_written(class, handle, bytes)?;
         let new = placed.slot;
-        // Extent before class: we hold the new extent and wait for the class, whose holder waits for no extent.
+        // Chain before class: we hold the new chain and wait for the class, whose holder waits for no chain.
         let moved = match self.lock_object(handle) {
             Ok((old, mut state)) => {
                 self.handles
-                    .relocate(handle, Location::live(new.extent, new.object, handle.generation()));
+                    .relocate(handle, Location::live(new.chain, new.object, handle.generation()));
                 state.live_bytes -= bytes.len() as u64;
                 self.clear(&mut state, old)
             }
@@ -143,7 +143,7 @@ impl Pool {
                 self.clear(&mut state, new).and(Err(error))
             }
         };
-        self.leave(new.extent, placed.held.release());
+        self.leave(new.chain, placed.held.release());
         Ok(moved?)
     }
 }
@@ -216,7 +216,7 @@ impl ObjectRef<'_> {
 impl Drop for ObjectRef<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.pool.leave(self.slot.extent, held.release());
+            self.pool.leave(self.slot.chain, held.release());
         }
     }
 }

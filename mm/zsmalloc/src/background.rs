@@ -9,7 +9,7 @@
 //!     |   time passed            |  nothing could be gained
 //!     +------- backing off <-----+
 //! ```
-//! In between, frames are moved together ([`frames::Proactive`]), so that what objects left becomes whole pageblocks, and pageblocks that are free go
+//! In between, frames are moved together ([`frames::ProactiveCompactor`]), so that what objects left becomes whole pageblocks, and pageblocks that are free go
 //! back to the OS, all but those the zone keeps for the next writes ([`frames::Zone::kept`]).
 //!
 //! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`LONGEST_WAIT`]; the same holds
@@ -42,7 +42,7 @@ pub struct BackgroundConfig {
     pub cpu_percent: u8,
     /// It starts when so much of the pool's frames could be freed, and goes on until it is a fourth of that. Units: thousandths, 1 to 1000.
     pub start_permille: u16,
-    /// How eagerly frames are moved together, too: see [`frames::Proactive`].
+    /// How eagerly frames are moved together, too: see [`frames::ProactiveCompactor`].
     pub frames: Proactiveness,
 }
 

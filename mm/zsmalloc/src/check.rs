@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use frames::{ExtentId, FRAME_SIZE};
+use frames::{ChainId, FRAME_SIZE};
 use thiserror::Error;
 
 use crate::class::SizeClass;
@@ -43,7 +43,7 @@ impl Pool {
     pub fn check(&self) -> Result<(), CheckError> {
         let mut objects = HashMap::new();
         for (handle, location) in self.handles.live() {
-            objects.insert((location.extent(), location.object()), handle);
+            objects.insert((location.chain(), location.object()), handle);
         }
         let mut frames = 0;
         for class in self.classes.iter() {
@@ -72,11 +72,11 @@ impl Pool {
         &self,
         class: SizeClass,
         state: &ClassState,
-        objects: &mut HashMap<(ExtentId, u16), crate::Handle>,
+        objects: &mut HashMap<(ChainId, u16), crate::Handle>,
     ) -> Result<(), CheckError> {
         let (mut zspages, mut used, mut frames, mut live) = (0, 0, 0, 0);
         for (number, list) in state.lists.iter().enumerate() {
-            let ids: Vec<ExtentId> =
+            let ids: Vec<ChainId> =
                 list.iter(&self.zspages).take(list.len() as usize + 1).collect();
             ensure!(
                 class,
@@ -117,9 +117,9 @@ impl Pool {
     fn check_zspage(
         &self,
         class: SizeClass,
-        id: ExtentId,
+        id: ChainId,
         number: usize,
-        objects: &mut HashMap<(ExtentId, u16), crate::Handle>,
+        objects: &mut HashMap<(ChainId, u16), crate::Handle>,
     ) -> Result<(u64, u64, u64), CheckError> {
         let head =
             self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
@@ -138,8 +138,8 @@ impl Pool {
             head.used,
             live.len()
         );
-        // Only tried: the class is locked, and a thread that holds a class lock never waits for an extent.
-        let held = self.zspages.extents().try_share(id);
+        // Only tried: the class is locked, and a thread that holds a class lock never waits for a chain.
+        let held = self.zspages.chains().try_share(id);
         let held =
             held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
         let mut bytes = 0;
@@ -147,7 +147,7 @@ impl Pool {
             let handle = objects.remove(&(id, object));
             let handle = handle
                 .ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
-            let slot = Slot { extent: id, object, class };
+            let slot = Slot { chain: id, object, class };
             let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
             let len = self.handles.len_of(handle);
             let lost = held.has_failed(slot.bytes(len));
@@ -163,7 +163,7 @@ impl Pool {
             let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
             let needed = live.iter().any(|&object| frames_of(class, object).contains(&position));
             // A frame nobody needs is there only while a reader keeps it, who was left a mark.
-            let waits = there && self.zspages.extents().is_pending(id);
+            let waits = there && self.zspages.chains().is_pending(id);
             ensure!(
                 class,
                 there == needed || waits,

@@ -1,10 +1,10 @@
 //! Freeing: forget the object now, give frames back as soon as nobody looks at them.
 //!
 //! A free flips bits under the class lock and touches no cold memory. Bytes of a freed object stay as they are while a reader is inside its
-//! extent, because using them again needs the extent exclusively. If somebody is inside when frames could go, a mark is left and the last
+//! chain, because using them again needs the chain exclusively. If somebody is inside when frames could go, a mark is left and the last
 //! to leave calls [`Pool::reap`] (deferred free: ).
 
-use frames::{Exclusive, ExtentId};
+use frames::{ChainId, Exclusive};
 
 use crate::class::SizeClass;
 use crate::handle::Handle;
@@ -27,7 +27,7 @@ impl Pool {
         let kept = self.clear(&mut state, slot);
         drop(state);
         self.handles.give_back(handle);
-        self.zspages.extents().settle();
+        self.zspages.chains().release_excess_if_due();
         kept.map(|()| len)
     }
 
@@ -39,7 +39,7 @@ impl Pool {
     /// Starts loading the records of the object's zspage, too. Worth it some hundred nanoseconds after [`Pool::prefetch`]. Only a hint.
     pub fn prefetch_zspage(&self, handle: Handle) {
         if let Ok(location) = self.handles.locate(handle) {
-            self.zspages.extents().prefetch(location.extent());
+            self.zspages.chains().prefetch(location.chain());
         }
     }
 
@@ -52,19 +52,19 @@ impl Pool {
         loop {
             self.note_miss(&mut misses)?;
             let location = self.handles.locate(handle)?;
-            // The extent may end between the two loads, when compaction has moved the object: then the word has changed, too.
+            // The chain may end between the two loads, when compaction has moved the object: then the word has changed, too.
             let class = self
                 .zspages
-                .extents()
-                .tag(location.extent())
+                .chains()
+                .tag(location.chain())
                 .and_then(|tag| self.classes.by_index(tag));
             let Some(class) = class else { continue };
             let state = self.lock(class);
             let still = self.handles.locate(handle)? == location
-                && self.zspages.extents().tag(location.extent()) == Some(class.index);
+                && self.zspages.chains().tag(location.chain()) == Some(class.index);
             if still {
                 return Ok((
-                    Slot { extent: location.extent(), object: location.object(), class },
+                    Slot { chain: location.chain(), object: location.object(), class },
                     state,
                 ));
             }
@@ -87,44 +87,44 @@ impl Pool {
     /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
     pub(crate) fn clear(&self, state: &mut ClassState, slot: Slot) -> Result<(), AccessError> {
         let emptied = self.vacate(state, slot)?;
-        self.relist(state, slot.extent, slot.class);
+        self.relist(state, slot.chain, slot.class);
         if emptied > 0 {
-            self.shrink(state, slot.extent, slot.class);
+            self.shrink(state, slot.chain, slot.class);
         }
         Ok(())
     }
 
     /// Puts a zspage on the list its use asks for (INV-POOL-4). The class is locked.
-    pub(crate) fn relist(&self, state: &mut ClassState, extent: ExtentId, class: SizeClass) {
-        if let Some(head) = self.zspages.head(extent) {
-            state.regroup(&self.zspages, extent, class, head);
+    pub(crate) fn relist(&self, state: &mut ClassState, chain: ChainId, class: SizeClass) {
+        if let Some(head) = self.zspages.head(chain) {
+            state.regroup(&self.zspages, chain, class, head);
         }
     }
 
     /// As [`Pool::clear`], but leaves the list and the frames to the caller: how many of them hold no object any more.
     pub(crate) fn vacate(&self, state: &mut ClassState, slot: Slot) -> Result<u64, AccessError> {
-        let Slot { extent, object, class } = slot;
+        let Slot { chain, object, class } = slot;
         let head =
-            self.zspages.head(extent).filter(|head| head.class == class.index && head.used > 0);
-        let Some(mut head) = head.filter(|_| self.zspages.is_live(extent, object)) else {
+            self.zspages.head(chain).filter(|head| head.class == class.index && head.used > 0);
+        let Some(mut head) = head.filter(|_| self.zspages.is_live(chain, object)) else {
             self.poison();
             return Err(AccessError::Poisoned);
         };
-        self.zspages.set_free(extent, object);
+        self.zspages.set_free(chain, object);
         head.used -= 1;
-        self.zspages.set_head(extent, head);
+        self.zspages.set_head(chain, head);
         state.used -= 1;
-        let empty = |&position: &usize| self.zspages.frame_is_empty(extent, class, position);
+        let empty = |&position: &usize| self.zspages.frame_is_empty(chain, class, position);
         Ok(frames_of(class, object).filter(empty).count() as u64)
     }
 
     /// Gives the empty frames of a zspage back, the zspage itself when it is empty; leaves a mark when somebody is inside. The class is locked.
-    pub(crate) fn shrink(&self, state: &mut ClassState, extent: ExtentId, class: SizeClass) {
+    pub(crate) fn shrink(&self, state: &mut ClassState, chain: ChainId, class: SizeClass) {
         loop {
-            if let Some(held) = self.zspages.extents().try_exclusive(extent) {
+            if let Some(held) = self.zspages.chains().try_exclusive(chain) {
                 return self.shrink_held(state, held, class);
             }
-            if self.zspages.extents().mark_pending(extent) {
+            if self.zspages.chains().mark_pending(chain) {
                 return;
             }
         }
@@ -138,15 +138,15 @@ impl Pool {
     ) {
         // Marks are made under the class lock, which we hold, so none can be lost here.
         held.take_pending();
-        let extent = held.id();
+        let chain = held.id();
         self.detach_empty(&mut held, class, 0..=usize::from(class.frames) - 1, state);
-        let Some(head) = self.zspages.head(extent).filter(|head| head.used == 0) else {
+        let Some(head) = self.zspages.head(chain).filter(|head| head.used == 0) else {
             let _ = held.release();
             return;
         };
-        state.lists[head.group.index()].remove(&self.zspages, extent);
+        state.lists[head.group.index()].remove(&self.zspages, chain);
         state.zspages -= 1;
-        self.zspages.end(extent);
+        self.zspages.end(chain);
         held.destroy();
     }
 
@@ -167,22 +167,22 @@ impl Pool {
         }
     }
 
-    /// Does what could not be done while somebody was inside the extent. Called without any lock held, by whoever was told to.
-    pub(crate) fn reap(&self, extent: ExtentId) {
+    /// Does what could not be done while somebody was inside the chain. Called without any lock held, by whoever was told to.
+    pub(crate) fn reap(&self, chain: ChainId) {
         loop {
-            let Some(class) = self.class_of(extent) else { return };
+            let Some(class) = self.class_of(chain) else { return };
             let mut state = self.lock(class);
-            if self.class_of(extent) != Some(class) {
+            if self.class_of(chain) != Some(class) {
                 continue;
             }
             // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
-            self.shrink(&mut state, extent, class);
+            self.shrink(&mut state, chain, class);
             drop(state);
-            return self.zspages.extents().settle();
+            return self.zspages.chains().release_excess_if_due();
         }
     }
 
-    fn class_of(&self, extent: ExtentId) -> Option<SizeClass> {
-        self.zspages.extents().tag(extent).and_then(|tag| SizeClasses::by_index(&self.classes, tag))
+    fn class_of(&self, chain: ChainId) -> Option<SizeClass> {
+        self.zspages.chains().tag(chain).and_then(|tag| SizeClasses::by_index(&self.classes, tag))
     }
 }

@@ -1,6 +1,6 @@
 //! The two packed words: the handle a client keeps, and the location word it stands for.
 
-use frames::ExtentId;
+use frames::ChainId;
 
 /// Names an object for as long as it lives, wherever it moves. Copy it, store it in 8 bytes, compare it; it is never 0.
 ///
@@ -48,7 +48,7 @@ impl Handle {
 /// ```text
 ///  63 62                          39 38     31 30                    0
 /// +--+------------------------------+---------+-----------------------+
-/// |L | generation (24)              | object  | extent (31)           |
+/// |L | generation (24)              | object  | chain (31)            |
 /// +--+------------------------------+---------+-----------------------+
 /// ```
 /// L = live. Without it only the generation means something. All zero = never used.
@@ -58,12 +58,12 @@ pub(crate) struct Location(u64);
 const LIVE: u64 = 1 << 63;
 
 impl Location {
-    pub(crate) fn live(extent: ExtentId, object: u16, generation: u32) -> Self {
+    pub(crate) fn live(chain: ChainId, object: u16, generation: u32) -> Self {
         debug_assert!(object < 256 && generation <= LAST_GENERATION);
         Self(
             LIVE | u64::from(generation) << 39
                 | u64::from(object) << 31
-                | u64::from(extent.to_bits()),
+                | u64::from(chain.to_bits()),
         )
     }
 
@@ -91,8 +91,8 @@ impl Location {
         (self.0 >> 31) as u16 & 0xff
     }
 
-    pub(crate) fn extent(self) -> ExtentId {
-        ExtentId::from_bits(self.0 as u32)
+    pub(crate) fn chain(self) -> ChainId {
+        ChainId::from_bits(self.0 as u32)
     }
 }
 
@@ -106,12 +106,12 @@ mod tests {
     proptest! {
         /// R-252, R-253: every field survives, at its extremes too.
         #[test]
-        fn r252_packed_words_round_trip(index: u32, generation in 0..=LAST_GENERATION, object in 0u16..256, extent in 0u32..1 << 31) {
+        fn r252_packed_words_round_trip(index: u32, generation in 0..=LAST_GENERATION, object in 0u16..256, chain in 0u32..1 << 31) {
             let handle = Handle::from_bits(Handle::new(index, generation).to_bits());
             prop_assert_eq!((handle.index(), handle.generation()), (index, generation));
-            let extent = ExtentId::from_bits(extent);
-            let word = Location::from_bits(Location::live(extent, object, generation).to_bits());
-            prop_assert_eq!((word.is_live(), word.extent(), word.object(), word.generation()), (true, extent, object, generation));
+            let chain = ChainId::from_bits(chain);
+            let word = Location::from_bits(Location::live(chain, object, generation).to_bits());
+            prop_assert_eq!((word.is_live(), word.chain(), word.object(), word.generation()), (true, chain, object, generation));
             let dead = Location::dead(generation);
             prop_assert_eq!((dead.is_live(), dead.generation()), (false, generation));
         }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn r251_frame_0_object_0_makes_no_zero_word() {
-        assert_ne!(Location::live(ExtentId::from_bits(0), 0, 1).to_bits(), 0);
+        assert_ne!(Location::live(ChainId::from_bits(0), 0, 1).to_bits(), 0);
         assert_ne!(Handle::new(0, 1).to_bits(), 0);
     }
 }

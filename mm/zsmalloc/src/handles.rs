@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use frames::ids::{CHUNK, Ids, Opening, TakeError};
-use frames::{ChargeFor, Zone};
+use frames::ids::{AllocIdError, CHUNK, IdAllocator, NewChunk};
+use frames::{ChargePurpose, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
@@ -26,7 +26,7 @@ const CHUNK_BYTES: u64 = (CHUNK * (size_of::<u64>() + size_of::<u16>()) + size_o
 pub(crate) struct Handles {
     /// Whose memory limit the table counts against.
     zone: Arc<Zone>,
-    ids: Ids,
+    ids: IdAllocator,
     words: Table<AtomicU64>,
     lens: Table<AtomicU16>,
     floors: Table<AtomicU32>,
@@ -44,7 +44,8 @@ impl Handles {
         backing: Backing,
     ) -> Result<Self, MapError> {
         debug_assert!((1..=LAST_GENERATION).contains(&last_generation));
-        let ids = Ids::new(capacity, sync::default_shards(sys::host::cpus().min(8)), backing)?;
+        let ids =
+            IdAllocator::new(capacity, sync::default_shards(sys::host::cpus().min(8)), backing)?;
         Ok(Self {
             zone,
             words: Table::reserve(ids.capacity(), backing)?,
@@ -58,17 +59,17 @@ impl Handles {
 
     /// Takes a free index and makes its next handle; nothing can be reached through it until [`Handles::publish`].
     pub(crate) fn reserve(&self) -> Result<Handle, AllocError> {
-        self.reserve_for(ChargeFor::Anything)
+        self.reserve_for(ChargePurpose::General)
     }
 
     /// As [`Handles::reserve`], and says what its memory is for.
-    pub(crate) fn reserve_for(&self, purpose: ChargeFor) -> Result<Handle, AllocError> {
+    pub(crate) fn reserve_for(&self, purpose: ChargePurpose) -> Result<Handle, AllocError> {
         loop {
             let index =
-                self.ids.take(|opening| self.open(opening, purpose)).map_err(
+                self.ids.alloc(|opening| self.open(opening, purpose)).map_err(
                     |error| match error {
-                        TakeError::Exhausted => AllocError::Numbers,
-                        TakeError::Refused(error) => error.into(),
+                        AllocIdError::Exhausted => AllocError::Numbers,
+                        AllocIdError::Refused(error) => error.into(),
                     },
                 )?;
             // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
@@ -85,7 +86,7 @@ impl Handles {
     }
 
     /// Charges a chunk that is about to be opened. One that kept its words is charged already.
-    fn open(&self, opening: Opening, purpose: ChargeFor) -> Result<(), frames::AllocError> {
+    fn open(&self, opening: NewChunk, purpose: ChargePurpose) -> Result<(), frames::AllocError> {
         let floor = &self.floors[opening.first / CHUNK];
         // Relaxed: the shard's lock, which is held here, ordered us after `discard`; nobody else has an index of the chunk.
         if floor.load(Ordering::Relaxed) & KEPT == 0 {
@@ -101,7 +102,7 @@ impl Handles {
         self.give_back(handle);
     }
 
-    /// Makes the object reachable. The caller holds its extent exclusively, with the bytes written.
+    /// Makes the object reachable. The caller holds its chain exclusively, with the bytes written.
     pub(crate) fn publish(&self, handle: Handle, location: Location, len: usize) {
         let index = handle.index() as usize;
         // Release pairs with the Acquire in `len_of`: who finds this length also finds that the index changed hands, if it did.
@@ -153,13 +154,13 @@ impl Handles {
     /// Makes the handle stale. The caller holds the class lock.
     pub(crate) fn bury(&self, handle: Handle) {
         let dead = Location::dead(handle.generation());
-        // Release pairs with the Acquire in `locate`; a reader that still sees the word live is inside the extent or will look again.
+        // Release pairs with the Acquire in `locate`; a reader that still sees the word live is inside the chain or will look again.
         self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
     }
 
     /// Frees the index of a buried handle.
     pub(crate) fn give_back(&self, handle: Handle) {
-        self.ids.give_back(handle.index(), |first| self.discard(first));
+        self.ids.free(handle.index(), |first| self.discard(first));
     }
 
     /// Gives the words of an empty chunk back to the OS.
@@ -196,7 +197,7 @@ impl Handles {
     pub(crate) fn bytes(&self) -> usize {
         // Relaxed: a snapshot, as the count of open chunks is.
         let chunks = self.ids.open_chunks() + self.kept.load(Ordering::Relaxed);
-        chunks * CHUNK_BYTES as usize + self.ids.own_bytes()
+        chunks * CHUNK_BYTES as usize + self.ids.metadata_bytes()
     }
 }
 

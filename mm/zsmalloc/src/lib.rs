@@ -23,14 +23,14 @@
 //! - **Frames come and go one by one.** A long chain packs well but would leave a half-empty last zspage in every class; here a frame is attached
 //!   when the first object reaches it and given back when its last object leaves.
 //! - **A free map stands beside the zspage**, so a free touches no cold memory and a scan for objects is a scan of 256 bits.
-//! - **Only readers ever wait for an extent's lock**, for one copy; everybody else tries and goes elsewhere. A thread that holds a read guard may
+//! - **Only readers ever wait for a chain's lock**, for one copy; everybody else tries and goes elsewhere. A thread that holds a read guard may
 //!   call anything.
 //!
 //! # Locking
-//! extent (readers shared, all others try) -> class -> handle shard -> frames. See `docs/locking.md`.
+//! chain (readers shared, all others try) -> class -> handle shard -> frames. See `docs/locking.md`.
 //!
 //! # Invariants
-//! - INV-POOL-1: a location word is live exactly while its object's bit is set in its zspage's map, apart from objects being born (bit set, extent
+//! - INV-POOL-1: a location word is live exactly while its object's bit is set in its zspage's map, apart from objects being born (bit set, chain
 //!   exclusively held, word not yet published).
 //! - INV-POOL-2: a location word changes from or to a zspage of a class only under that class's lock.
 //! - INV-POOL-3: a frame whose bytes hold a live object is attached.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{MigrateType, Migration, Mode, Pfn, Reclaim, Zone};
+use frames::{MigrateMode, MigrateType, Migration, Pfn, Reclaim, Zone};
 use sync::thread;
 
 use crate::loom_world::{beside, join, object, pool, read, sparse_pool};
@@ -17,7 +17,7 @@ fn migrate(zone: &Zone) -> Option<Migration> {
 fn migrate_frame(zone: &Zone, pfn: Pfn) -> Option<Migration> {
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     let mut batch = vec![zone.isolate(pfn)?];
-    Some(zone.migrate_pages(&mut batch, &mut |_| target.take(), Mode::Async))
+    Some(zone.migrate_pages(&mut batch, &mut |_| target.take(), MigrateMode::Async))
 }
 
 /// Migration on a thread of its own beside `work`, on a pool with one object; then the pool is whole and so is the zone.

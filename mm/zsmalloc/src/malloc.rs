@@ -1,15 +1,15 @@
 //! Allocation: find a slot, write it, then let it be known.
 //!
 //! An object is written once, before anyone else can know its handle: the slot's bit is set under the class lock, the bytes are copied with only
-//! the extent held, and the location word is published before the extent is let go.
+//! the chain held, and the location word is published before the chain is let go.
 
-use frames::{ChargeFor, Exclusive, ExtentId, Leaving, Reclaim, Reservation};
+use frames::{ChainId, ChargePurpose, Exclusive, Reclaim, ReleaseStatus, Reservation};
 
 use crate::class::SizeClass;
 use crate::fullness::Group;
 use crate::handle::{Handle, Location};
 use crate::object::Slot;
-use crate::pool::{ClassState, Pool, shape_of};
+use crate::pool::{ClassState, Pool, chain_kind};
 use crate::zspage::frames_of;
 use crate::{AllocError, MAX_OBJECT};
 
@@ -23,7 +23,7 @@ const MAX_LOOKS: usize = 64;
 /// Places tried for an object whose memory fails while it is written.
 const PLACES: usize = 8;
 
-/// A slot whose bit is set, in an extent nobody else can enter yet.
+/// A slot whose bit is set, in a chain nobody else can enter yet.
 pub(crate) struct Placed<'p> {
     pub(crate) slot: Slot,
     pub(crate) held: Exclusive<'p>,
@@ -69,10 +69,10 @@ impl Pool {
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
         }
-        let handle = self.handles.reserve_for(ChargeFor::ReservedFrame)?;
+        let handle = self.handles.reserve_for(ChargePurpose::ReservedFrame)?;
         let mut state = self.lock(class);
         let placed = self
-            .grow(&mut state, class, ChargeFor::ReservedFrame, |held, state| {
+            .grow(&mut state, class, ChargePurpose::ReservedFrame, |held, state| {
                 held.attach_reserved(0, reservation)?;
                 self.attached(state);
                 Ok(())
@@ -135,12 +135,12 @@ impl Pool {
         if !held.has_failed(slot.bytes(bytes.len())) {
             return Ok(Some(placed));
         }
-        // Extent before class: we hold the extent and wait for the class, whose holder waits for no extent.
+        // Chain before class: we hold the chain and wait for the class, whose holder waits for no chain.
         let mut state = self.lock(slot.class);
         state.live_bytes -= bytes.len() as u64;
         let cleared = self.clear(&mut state, *slot);
         drop(state);
-        self.leave(placed.slot.extent, placed.held.release());
+        self.leave(placed.slot.chain, placed.held.release());
         cleared.map(|()| None).map_err(|_| AllocError::Poisoned)
     }
 
@@ -149,16 +149,16 @@ impl Pool {
         let Placed { slot, held } = placed;
         self.handles.publish(
             handle,
-            Location::live(slot.extent, slot.object, handle.generation()),
+            Location::live(slot.chain, slot.object, handle.generation()),
             len,
         );
-        self.leave(slot.extent, held.release());
+        self.leave(slot.chain, held.release());
     }
 
-    /// Does the work others left in an extent, if a leaving guard was told to.
-    pub(crate) fn leave(&self, extent: ExtentId, leaving: Leaving) {
-        if leaving == Leaving::Pending {
-            self.reap(extent);
+    /// Does the work others left in a chain, if a leaving guard was told to.
+    pub(crate) fn leave(&self, chain: ChainId, leaving: ReleaseStatus) {
+        if leaving == ReleaseStatus::Pending {
+            self.reap(chain);
         }
     }
 
@@ -172,7 +172,7 @@ impl Pool {
     ) -> Result<Placed<'_>, AllocError> {
         let (slot, held) = match self.find(state, class)? {
             Some(found) => found,
-            None => self.grow(state, class, ChargeFor::Anything, |held, state| {
+            None => self.grow(state, class, ChargePurpose::General, |held, state| {
                 self.attach(held, class, 0, state)
             })?,
         };
@@ -189,18 +189,17 @@ impl Pool {
         len: usize,
     ) -> Result<Placed<'p>, AllocError> {
         let class = slot.class;
-        let Some(mut head) =
-            self.zspages.head(slot.extent).filter(|head| head.class == class.index)
+        let Some(mut head) = self.zspages.head(slot.chain).filter(|head| head.class == class.index)
         else {
             self.poison();
             return Err(AllocError::Poisoned);
         };
-        self.zspages.set_live(slot.extent, slot.object);
+        self.zspages.set_live(slot.chain, slot.object);
         head.used += 1;
         if class.is_huge() {
             head.huge = handle.index();
         }
-        state.regroup(&self.zspages, slot.extent, class, head);
+        state.regroup(&self.zspages, slot.chain, class, head);
         state.used += 1;
         state.live_bytes += len as u64;
         Ok(Placed { slot, held })
@@ -217,14 +216,14 @@ impl Pool {
         let mut refused = None;
         for group in Group::partial_fullest_first().chain([Group::EMPTY]) {
             let mut tries = 0;
-            for extent in state.lists[group.index()].iter(&self.zspages).take(MAX_LOOKS) {
+            for chain in state.lists[group.index()].iter(&self.zspages).take(MAX_LOOKS) {
                 if tries == TRIES {
                     break;
                 }
                 tries += 1;
-                let Some(mut held) = self.zspages.extents().try_exclusive(extent) else { continue };
+                let Some(mut held) = self.zspages.chains().try_exclusive(chain) else { continue };
                 match self.choose(&mut held, class, state) {
-                    Ok(Some(object)) => return Ok(Some((Slot { extent, object, class }, held))),
+                    Ok(Some(object)) => return Ok(Some((Slot { chain, object, class }, held))),
                     Ok(None) => tries -= 1,
                     Err(error) => refused = Some(error),
                 }
@@ -240,19 +239,19 @@ impl Pool {
         &self,
         state: &mut ClassState,
         class: SizeClass,
-        purpose: ChargeFor,
+        purpose: ChargePurpose,
         attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
     ) -> Result<(Slot, Exclusive<'_>), AllocError> {
-        let mut held = self.zspages.extents().create_for(shape_of(class), class.index, purpose)?;
+        let mut held = self.zspages.chains().create_for(chain_kind(class), class.index, purpose)?;
         if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);
         }
-        let extent = held.id();
-        self.zspages.begin(extent, class.index);
-        state.lists[Group::EMPTY.index()].add(&self.zspages, extent, 0);
+        let chain = held.id();
+        self.zspages.begin(chain, class.index);
+        state.lists[Group::EMPTY.index()].add(&self.zspages, chain, 0);
         state.zspages += 1;
-        Ok((Slot { extent, object: 0, class }, held))
+        Ok((Slot { chain, object: 0, class }, held))
     }
 
     /// Picks a free object whose frames are there, else the first one, whose frames are then attached. `None` when memory that has failed is in the way of all.
@@ -264,17 +263,16 @@ impl Pool {
     ) -> Result<Option<u16>, AllocError> {
         /// Free objects looked at for one that needs no new frame.
         const LOOK: usize = 32;
-        let extent = held.id();
+        let chain = held.id();
         let any_failed = self.zone.failure_reports() != 0;
-        let whole = |object| Slot { extent, object, class }.bytes(class.payload());
+        let whole = |object| Slot { chain, object, class }.bytes(class.payload());
         let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
         let ready =
             |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
-        if let Some(object) = self.zspages.free(extent, class).filter(sound).take(LOOK).find(ready)
-        {
+        if let Some(object) = self.zspages.free(chain, class).filter(sound).take(LOOK).find(ready) {
             return Ok(Some(object));
         }
-        let first = self.zspages.free(extent, class).find(sound);
+        let first = self.zspages.free(chain, class).find(sound);
         let Some(object) = first else {
             if any_failed {
                 return Ok(None);

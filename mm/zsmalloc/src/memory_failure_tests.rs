@@ -32,10 +32,10 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
         let class = pool.classes.for_len(len).expect("a class");
         let bytes = vec![5; len];
         let placed = pool.place(&mut pool.lock(class), class, handle, len).expect("room");
-        let extent = placed.slot.extent;
+        let chain = placed.slot.chain;
         fail_all_in_use(&pool.zone);
         assert!(pool.write_placed(placed, handle, &bytes).expect("in order").is_none());
-        assert!(pool.zspages.extents().tag(extent).is_none(), "nothing else was in the zspage");
+        assert!(pool.zspages.chains().tag(chain).is_none(), "nothing else was in the zspage");
         let placed = pool.place_written(class, handle, &bytes).expect("room elsewhere");
         pool.publish(placed, handle, len);
         let object = pool.read(handle).expect("live");
@@ -48,12 +48,12 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
 }
 
 /// The place of an object: its zspage, and the frames it lies in.
-fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ExtentId, Vec<Pfn>) {
+fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ChainId, Vec<Pfn>) {
     let location = pool.handles.locate(handle).expect("live");
     let class = pool.classes.for_len(len).expect("a class");
-    let held = pool.zspages.extents().try_share(location.extent()).expect("nobody is inside");
+    let held = pool.zspages.chains().try_share(location.chain()).expect("nobody is inside");
     let frame = |position| held.frame(position).expect("attached");
-    (location.extent(), frames_of(class, location.object()).map(frame).collect())
+    (location.chain(), frames_of(class, location.object()).map(frame).collect())
 }
 
 /// Zspages whose free places all lie in failed memory do not hide the one behind them.
@@ -65,19 +65,19 @@ fn failed_places_do_not_hide_the_free_ones() {
     let mut zspages = Vec::new();
     let mut firsts = Vec::new();
     for &handle in &stored {
-        let (extent, frames) = place_of(&pool, handle, LEN);
-        if zspages.last() != Some(&extent) {
-            zspages.push(extent);
-            firsts.push((handle, extent, frames));
+        let (chain, frames) = place_of(&pool, handle, LEN);
+        if zspages.last() != Some(&chain) {
+            zspages.push(chain);
+            firsts.push((handle, chain, frames));
         }
     }
     // The last zspage is not full.
     firsts.pop();
     assert!(firsts.len() > 20, "{} zspages", firsts.len());
     let sound = [firsts[0].1, firsts[firsts.len() - 1].1];
-    for (handle, extent, frames) in firsts {
+    for (handle, chain, frames) in firsts {
         assert_eq!(pool.free(handle), Ok(LEN));
-        if !sound.contains(&extent) {
+        if !sound.contains(&chain) {
             let inject = |pfn| {
                 pool.zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("sent")
             };

@@ -1,21 +1,21 @@
-//! One object's place: where its bytes are in its extent.
+//! One object's place: where its bytes are in its chain.
 
 use std::ops::Range;
 
-use frames::{Exclusive, ExtentId, Shared};
+use frames::{ChainId, Exclusive, Shared};
 
 use crate::class::SizeClass;
 
 /// A slot of a zspage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    pub(crate) extent: ExtentId,
+    pub(crate) chain: ChainId,
     pub(crate) object: u16,
     pub(crate) class: SizeClass,
 }
 
 impl Slot {
-    /// Header and payload. Units: bytes from the extent's start.
+    /// Header and payload. Units: bytes from the chain's start.
     pub(crate) fn bytes(self, len: usize) -> Range<usize> {
         let start = usize::from(self.object) * usize::from(self.class.size);
         start..start + self.class.header() + len
@@ -64,14 +64,14 @@ impl Slot {
         true
     }
 
-    /// As [`Slot::header`], for one who holds the extent alone.
+    /// As [`Slot::header`], for one who holds the chain alone.
     pub(crate) fn header_alone(self, held: &mut Exclusive<'_>) -> Option<u32> {
         let start = self.bytes(0).start;
         let (bytes, _) = held.pieces_mut(start..start + self.class.header())?;
         Some(u32::from_le_bytes((&*bytes).try_into().ok()?))
     }
 
-    /// Copies the payload out, for one who holds the extent alone. `None` when its frames are not there.
+    /// Copies the payload out, for one who holds the chain alone. `None` when its frames are not there.
     pub(crate) fn copy_out(self, held: &mut Exclusive<'_>, copy: &mut [u8]) -> Option<()> {
         let (head, tail) = held.pieces_mut(self.payload(copy.len()))?;
         let (first, second) = copy.split_at_mut(head.len());

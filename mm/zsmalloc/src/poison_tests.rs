@@ -27,8 +27,8 @@ fn s24_a_broken_record_stops_the_pool_and_nobody_spins() {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
     let other = pool.store(&[2; 3000]).expect("room");
-    let extent = pool.handles.locate(broken).expect("live").extent();
-    pool.zspages.extents().owner_words(extent)[0].store(0, Ordering::Relaxed);
+    let chain = pool.handles.locate(broken).expect("live").chain();
+    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
 
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     std::thread::scope(|scope| {
@@ -44,8 +44,8 @@ fn s24_a_broken_record_stops_the_pool_and_nobody_spins() {
 fn r213_a_record_whose_magic_alone_is_wrong_stops_the_pool() {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
-    let extent = pool.handles.locate(broken).expect("live").extent();
-    pool.zspages.extents().owner_words(extent)[0].fetch_xor(1, Ordering::Relaxed);
+    let chain = pool.handles.locate(broken).expect("live").chain();
+    pool.zspages.chains().owner_words(chain)[0].fetch_xor(1, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned), "the low four bits are the magic");
 }
 
@@ -54,8 +54,8 @@ fn poisoned() -> (Arc<Pool>, Handle) {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
     let live = pool.store(&[2; 3000]).expect("room");
-    let extent = pool.handles.locate(broken).expect("live").extent();
-    pool.zspages.extents().owner_words(extent)[0].store(0, Ordering::Relaxed);
+    let chain = pool.handles.locate(broken).expect("live").chain();
+    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     (pool, live)
 }
@@ -98,8 +98,8 @@ fn s24_a_mapping_of_a_poisoned_pool_is_refused() {
     let live = pool.store(&[2; 3000]).expect("room");
     let mut mapped = pool.map(live, MapMode::ReadWrite).expect("live");
     mapped.fill(9);
-    let extent = pool.handles.locate(broken).expect("live").extent();
-    pool.zspages.extents().owner_words(extent)[0].store(0, Ordering::Relaxed);
+    let chain = pool.handles.locate(broken).expect("live").chain();
+    pool.zspages.chains().owner_words(chain)[0].store(0, Ordering::Relaxed);
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned));
     assert_eq!(mapped.unmap(), Err(WriteError::Access(AccessError::Poisoned)));
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use frames::{
-    Budget, ExtentId, Movability, MovableOps, Priority, Shape, Shrinker, ShrinkerRegistration, Zone,
+    Budget, ChainId, ChainKind, Movability, MovableOps, Shrinker, ShrinkerPriority,
+    ShrinkerRegistration, Zone,
 };
 use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
@@ -142,9 +143,10 @@ impl Pool {
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
-        pool.zspages.extents().publish(ops);
+        pool.zspages.chains().publish(ops);
         let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
-        let _first = pool.shrinker.set(pool.zone.register_shrinker(Priority::Compaction, shrinker));
+        let _first =
+            pool.shrinker.set(pool.zone.register_shrinker(ShrinkerPriority::Compaction, shrinker));
         Ok(pool)
     }
 
@@ -197,9 +199,9 @@ impl Drop for Pool {
         for class in self.classes.iter() {
             let state = self.lock(class);
             for list in state.lists {
-                let ids: Vec<ExtentId> = list.iter(&self.zspages).collect();
+                let ids: Vec<ChainId> = list.iter(&self.zspages).collect();
                 ids.into_iter()
-                    .filter_map(|id| self.zspages.extents().try_exclusive(id))
+                    .filter_map(|id| self.zspages.chains().try_exclusive(id))
                     .for_each(|held| held.destroy());
             }
         }
@@ -223,7 +225,7 @@ impl ClassState {
     pub(crate) fn regroup(
         &mut self,
         records: &Zspages,
-        id: ExtentId,
+        id: ChainId,
         class: SizeClass,
         mut head: Head,
     ) {
@@ -237,6 +239,6 @@ impl ClassState {
     }
 }
 
-pub(crate) fn shape_of(class: SizeClass) -> Shape {
-    if class.frames == 1 { Shape::Single } else { Shape::Chain }
+pub(crate) fn chain_kind(class: SizeClass) -> ChainKind {
+    if class.frames == 1 { ChainKind::Single } else { ChainKind::Multi }
 }

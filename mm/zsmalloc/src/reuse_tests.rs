@@ -46,11 +46,7 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
         };
         let placed =
             pool.place(&mut state, class, second, 1000).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(
-            (placed.slot.extent, state.zspages),
-            (slot.extent, 1),
-            "no other zspage was made"
-        );
+        assert_eq!((placed.slot.chain, state.zspages), (slot.chain, 1), "no other zspage was made");
         drop(state);
         let placed = pool.write_placed(placed, second, &[2; 1000]).expect("it was placed");
         pool.publish(placed.expect("sound memory"), second, 1000);

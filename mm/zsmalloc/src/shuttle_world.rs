@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
 use frames::{
-    CompactRequest, FrameCount, MigrateType, Mode, Order, Pfn, Reclaim, Zone, ZoneConfig,
+    CompactRequest, FrameCount, MigrateMode, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig,
 };
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 use sync::atomic::{AtomicU64, Ordering};
@@ -131,7 +131,7 @@ fn migrator(world: &World) {
             left = u32::checked_sub(left, 1)?;
             world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
         };
-        world.zone.migrate_pages(&mut batch, &mut targets, Mode::Async);
+        world.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::Async);
     }
 }
 

@@ -38,7 +38,7 @@ pub struct PoolStats {
     pub rounding_bytes: u64,
     /// Bytes of attached frames outside live objects: free slots and the tails of zspages.
     pub hole_bytes: u64,
-    /// Memory of zspage and extent records.
+    /// Memory of zspage and chain records.
     pub zspage_bytes: u64,
     /// Memory of the handle table.
     pub handle_bytes: u64,
@@ -70,7 +70,7 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let mut total = PoolStats {
-            zspage_bytes: self.zspages.extents().metadata_bytes() as u64,
+            zspage_bytes: self.zspages.chains().metadata_bytes() as u64,
             handle_bytes: self.handles.bytes() as u64,
             compaction: self.totals.read(),
             background: *self.background.lock(),

@@ -1,6 +1,6 @@
 //! Zspage records: what is known of a zspage beside its frames.
 //!
-//! A zspage has the number of its extent. Its record is a few plain words in a table of the extent's shape, read and written under the lock of
+//! A zspage has the number of its chain. Its record is a few plain words in a table of the chain's shape, read and written under the lock of
 //! its class only:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //! ```
 //! `m` is the magic of a zspage in use; a record without it means broken metadata (R-213, C-04).
 
-use frames::{ExtentId, Extents, FRAME_SIZE, Owner, OwnerWords, Shape};
+use frames::{ChainId, ChainKind, FRAME_SIZE, FrameChains, Owner, OwnerWords};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::{Backing, MapError};
 
@@ -54,48 +54,48 @@ impl Head {
     }
 }
 
-/// The zspages of a pool: its extents and the records beside them.
+/// The zspages of a pool: its chains and the records beside them.
 #[derive(Debug)]
 pub(crate) struct Zspages {
-    extents: Extents,
+    chains: FrameChains,
 }
 
-const fn map_words(shape: Shape) -> usize {
-    match shape {
+const fn map_words(kind: ChainKind) -> usize {
+    match kind {
         // A zspage of one frame has at most 128 objects of 32 bytes.
-        Shape::Single => MAX_OBJECTS / 2 / 64,
-        Shape::Chain => MAX_OBJECTS / 64,
+        ChainKind::Single => MAX_OBJECTS / 2 / 64,
+        ChainKind::Multi => MAX_OBJECTS / 64,
     }
 }
 
 impl Zspages {
     pub(crate) fn new(owner: Owner, limit: usize, backing: Backing) -> Result<Self, MapError> {
-        let words = |shape| LINK_WORDS + map_words(shape);
-        let words = OwnerWords { single: words(Shape::Single), chain: words(Shape::Chain) };
-        Ok(Self { extents: Extents::new(owner, limit, words, backing)? })
+        let words = |kind| LINK_WORDS + map_words(kind);
+        let words = OwnerWords { single: words(ChainKind::Single), multi: words(ChainKind::Multi) };
+        Ok(Self { chains: FrameChains::new(owner, limit, words, backing)? })
     }
 
-    pub(crate) fn extents(&self) -> &Extents {
-        &self.extents
+    pub(crate) fn chains(&self) -> &FrameChains {
+        &self.chains
     }
 
-    fn record(&self, id: ExtentId) -> &[AtomicU64] {
-        self.extents.owner_words(id)
+    fn record(&self, id: ChainId) -> &[AtomicU64] {
+        self.chains.owner_words(id)
     }
 
     // Relaxed throughout this file: records are read and written under their class lock only.
 
     /// The head of a zspage; `None` when there is none with this number.
-    pub(crate) fn head(&self, id: ExtentId) -> Option<Head> {
+    pub(crate) fn head(&self, id: ChainId) -> Option<Head> {
         Head::from_bits(self.record(id).first()?.load(Relaxed))
     }
 
-    pub(crate) fn set_head(&self, id: ExtentId, head: Head) {
+    pub(crate) fn set_head(&self, id: ChainId, head: Head) {
         self.record(id)[0].store(head.to_bits(), Relaxed);
     }
 
     /// Starts the record of a new zspage: no objects, on no list.
-    pub(crate) fn begin(&self, id: ExtentId, class: u8) -> Head {
+    pub(crate) fn begin(&self, id: ChainId, class: u8) -> Head {
         let head = Head { class, group: Group::EMPTY, used: 0, huge: 0 };
         self.set_head(id, head);
         self.record(id)[LINK_WORDS..].iter().for_each(|word| word.store(0, Relaxed));
@@ -103,51 +103,51 @@ impl Zspages {
     }
 
     /// Ends a record: from here on the number names no zspage.
-    pub(crate) fn end(&self, id: ExtentId) {
+    pub(crate) fn end(&self, id: ChainId) {
         self.record(id).iter().for_each(|word| word.store(0, Relaxed));
     }
 
     /// The neighbours in the list of the zspage's group: previous, next.
-    fn links(&self, id: ExtentId) -> (u32, u32) {
+    fn links(&self, id: ChainId) -> (u32, u32) {
         let bits = self.record(id)[1].load(Relaxed);
         ((bits >> 32) as u32, bits as u32)
     }
 
-    fn set_links(&self, id: ExtentId, previous: u32, next: u32) {
+    fn set_links(&self, id: ChainId, previous: u32, next: u32) {
         self.record(id)[1].store(u64::from(previous) << 32 | u64::from(next), Relaxed);
     }
 
     /// Makes `previous` stand before the zspage with the number `id`; [`NONE`] is the end of a list and has no record.
-    fn set_previous(&self, id: u32, previous: ExtentId) {
+    fn set_previous(&self, id: u32, previous: ChainId) {
         if id != NONE {
-            let id = ExtentId::from_bits(id);
+            let id = ChainId::from_bits(id);
             self.set_links(id, previous.to_bits(), self.links(id).1);
         }
     }
 
     /// Whether the object is live.
-    pub(crate) fn is_live(&self, id: ExtentId, object: u16) -> bool {
+    pub(crate) fn is_live(&self, id: ChainId, object: u16) -> bool {
         self.map(id)
             .get(usize::from(object) / 64)
             .is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
     }
 
-    pub(crate) fn set_live(&self, id: ExtentId, object: u16) {
+    pub(crate) fn set_live(&self, id: ChainId, object: u16) {
         let word = &self.map(id)[usize::from(object) / 64];
         word.store(word.load(Relaxed) | bit(object), Relaxed);
     }
 
-    pub(crate) fn set_free(&self, id: ExtentId, object: u16) {
+    pub(crate) fn set_free(&self, id: ChainId, object: u16) {
         let word = &self.map(id)[usize::from(object) / 64];
         word.store(word.load(Relaxed) & !bit(object), Relaxed);
     }
 
-    fn map(&self, id: ExtentId) -> &[AtomicU64] {
+    fn map(&self, id: ChainId) -> &[AtomicU64] {
         self.record(id).get(LINK_WORDS..).unwrap_or(&[])
     }
 
     /// Live objects before `end`, last first.
-    pub(crate) fn live_below(&self, id: ExtentId, end: u16) -> impl Iterator<Item = u16> {
+    pub(crate) fn live_below(&self, id: ChainId, end: u16) -> impl Iterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
         let mut word = (usize::from(end) / 64).min(map.len() - 1);
         let mut open =
@@ -166,7 +166,7 @@ impl Zspages {
     /// Live objects, in order.
     pub(crate) fn live(
         &self,
-        id: ExtentId,
+        id: ChainId,
         class: SizeClass,
     ) -> impl DoubleEndedIterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
@@ -174,7 +174,7 @@ impl Zspages {
     }
 
     /// Free objects, in order.
-    pub(crate) fn free(&self, id: ExtentId, class: SizeClass) -> impl Iterator<Item = u16> {
+    pub(crate) fn free(&self, id: ChainId, class: SizeClass) -> impl Iterator<Item = u16> {
         let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
         let mut word = 0;
         let mut open = !map[0];
@@ -189,14 +189,14 @@ impl Zspages {
         })
     }
 
-    fn snapshot(&self, id: ExtentId) -> [u64; MAX_OBJECTS / 64] {
+    fn snapshot(&self, id: ChainId) -> [u64; MAX_OBJECTS / 64] {
         let mut map = [0; MAX_OBJECTS / 64];
         map.iter_mut().zip(self.map(id)).for_each(|(copy, word)| *copy = word.load(Relaxed));
         map
     }
 
     /// Whether no live object has a byte in the frame at `position`.
-    pub(crate) fn frame_is_empty(&self, id: ExtentId, class: SizeClass, position: usize) -> bool {
+    pub(crate) fn frame_is_empty(&self, id: ChainId, class: SizeClass, position: usize) -> bool {
         let size = usize::from(class.size);
         let first = position * FRAME_SIZE / size;
         let end = (((position + 1) * FRAME_SIZE - 1) / size + 1).min(usize::from(class.objects));
@@ -209,10 +209,10 @@ impl Zspages {
     }
 
     /// Starts loading the record of the zspage that follows in its list. Only a hint.
-    pub(crate) fn prefetch_next(&self, id: ExtentId) {
+    pub(crate) fn prefetch_next(&self, id: ChainId) {
         let next = self.links(id).1;
         if next != NONE {
-            self.extents.prefetch(ExtentId::from_bits(next));
+            self.chains.prefetch(ChainId::from_bits(next));
         }
     }
 }
@@ -255,8 +255,8 @@ impl List {
     /// Adds a zspage with `used` live objects: in front, or behind the first one if that has more, so that the fullest is filled next (R-219).
     ///
     /// The rest of the list stays unsorted: only the first zspage's record is looked at, which is written in any case.
-    pub(crate) fn add(&mut self, records: &Zspages, id: ExtentId, used: u16) {
-        let first = ExtentId::from_bits(self.first);
+    pub(crate) fn add(&mut self, records: &Zspages, id: ChainId, used: u16) {
+        let first = ChainId::from_bits(self.first);
         if self.first != NONE && records.head(first).is_some_and(|head| used < head.used) {
             let (previous, next) = records.links(first);
             records.set_links(id, self.first, next);
@@ -271,27 +271,27 @@ impl List {
     }
 
     /// Takes a zspage of this list out.
-    pub(crate) fn remove(&mut self, records: &Zspages, id: ExtentId) {
+    pub(crate) fn remove(&mut self, records: &Zspages, id: ChainId) {
         debug_assert!(self.len > 0, "a zspage is removed from the list it is on");
         let (previous, next) = records.links(id);
         if previous == NONE {
             self.first = next;
         } else {
-            let neighbour = ExtentId::from_bits(previous);
+            let neighbour = ChainId::from_bits(previous);
             records.set_links(neighbour, records.links(neighbour).0, next);
         }
         if next != NONE {
-            let neighbour = ExtentId::from_bits(next);
+            let neighbour = ChainId::from_bits(next);
             records.set_links(neighbour, previous, records.links(neighbour).1);
         }
         self.len -= 1;
     }
 
     /// The zspages, front to back.
-    pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ExtentId> {
+    pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ChainId> {
         let mut next = self.first;
         std::iter::from_fn(move || {
-            let id = (next != NONE).then(|| ExtentId::from_bits(next))?;
+            let id = (next != NONE).then(|| ChainId::from_bits(next))?;
             next = records.links(id).1;
             Some(id)
         })
@@ -337,7 +337,7 @@ mod tests {
     fn r216_an_object_occupies_exactly_its_frames() {
         let records = records();
         for class in SizeClasses::new(16, ChainRule::LeastWaste).iter() {
-            let id = ExtentId::from_bits(if class.frames == 1 { 1 << 30 } else { 0 });
+            let id = ChainId::from_bits(if class.frames == 1 { 1 << 30 } else { 0 });
             records.begin(id, class.index);
             for object in 0..class.objects {
                 records.set_live(id, object);
@@ -360,7 +360,7 @@ mod tests {
         let class = SizeClasses::new(16, ChainRule::LeastWaste)
             .for_len(40)
             .expect("a class of many objects");
-        let id = ExtentId::from_bits(0);
+        let id = ChainId::from_bits(0);
         records.begin(id, class.index);
         (0..class.objects).step_by(3).for_each(|object| records.set_live(id, object));
         let mut all: Vec<u16> = records.live(id, class).chain(records.free(id, class)).collect();
@@ -374,9 +374,9 @@ mod tests {
     }
 
     /// Adds zspages with these numbers of live objects; the n-th has the number n.
-    fn list_of(records: &Zspages, used: &[u16]) -> (List, Vec<ExtentId>) {
+    fn list_of(records: &Zspages, used: &[u16]) -> (List, Vec<ChainId>) {
         let mut list = List::EMPTY;
-        let ids: Vec<ExtentId> = (0..used.len() as u32).map(ExtentId::from_bits).collect();
+        let ids: Vec<ChainId> = (0..used.len() as u32).map(ChainId::from_bits).collect();
         for (&id, &used) in ids.iter().zip(used) {
             let head = records.begin(id, 3);
             list.add(records, id, used);
@@ -419,6 +419,6 @@ mod tests {
     #[should_panic(expected = "removed from the list it is on")]
     fn r220_an_empty_list_has_nothing_to_remove() {
         let mut list = List::EMPTY;
-        list.remove(&records(), ExtentId::from_bits(0));
+        list.remove(&records(), ChainId::from_bits(0));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use frames::{
-    Backing, CompactRequest, Frame, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone,
-    ZoneConfig,
+    Backing, CompactRequest, Frame, FrameCount, Isolated, MigrateMode, MigrateType, Pfn, Reclaim,
+    Zone, ZoneConfig,
 };
 use proptest::prelude::*;
 use zsmalloc::{AllocError, Budget, Handle, ObjectRef, Pool, PoolConfig, WriteError};
@@ -132,7 +132,7 @@ impl<'p> Model<'p> {
             targets = targets.checked_sub(1)?;
             zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
         };
-        zone.migrate_pages(&mut self.isolated, &mut fresh, Mode::Async);
+        zone.migrate_pages(&mut self.isolated, &mut fresh, MigrateMode::Async);
     }
 
     /// nothing lost, nothing invented, at every step.
@@ -180,7 +180,7 @@ fn loses_nothing(ops: Vec<Op>) -> u64 {
         Model { pool: &pool, live, reading, isolated: Vec::new(), occupied: Vec::new(), moved: 0 };
     for op in ops {
         model.apply(op);
-        // The pool's own check takes its extents; a reader it meets there is no contradiction.
+        // The pool's own check takes its chains; a reader it meets there is no contradiction.
         model.verify();
     }
     let Model { live, reading, isolated, occupied, moved, .. } = model;

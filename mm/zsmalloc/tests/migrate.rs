@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use frames::{
-    Backing, CompactRequest, FrameCount, Isolated, MigrateType, Migration, Mode, Pfn, Reclaim,
-    Zone, ZoneConfig,
+    Backing, CompactRequest, FrameCount, Isolated, MigrateMode, MigrateType, Migration, Pfn,
+    Reclaim, Zone, ZoneConfig,
 };
 use zsmalloc::{Budget, Handle, Pool, PoolConfig};
 
@@ -52,7 +52,7 @@ fn isolate_all(zone: &Zone) -> Vec<Isolated<'_>> {
 
 fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
     let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-    zone.migrate_pages(batch, &mut fresh, Mode::SyncLight)
+    zone.migrate_pages(batch, &mut fresh, MigrateMode::SyncLight)
 }
 
 /// A length whose objects cross frame borders in a chain of several frames, one that is huge, and a small one.
@@ -331,7 +331,7 @@ fn s30_a_free_waits_for_nothing_its_caller_holds() {
         left.pop().map(|handle| pool.free(handle).expect("live"));
         zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
     };
-    let done = zone.migrate_pages(&mut batch, &mut fresh, Mode::SyncLight);
+    let done = zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::SyncLight);
     assert_eq!(done.migrated, 0, "readers are inside");
     assert!(left.is_empty(), "each attempt asks for a target, and there are ten");
     for (number, reader) in readers.iter().enumerate() {

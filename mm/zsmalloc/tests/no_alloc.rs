@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use frames::{Backing, FrameCount, Isolated, MigrateType, Mode, Pfn, Reclaim, Zone, ZoneConfig};
+use frames::{
+    Backing, FrameCount, Isolated, MigrateMode, MigrateType, Pfn, Reclaim, Zone, ZoneConfig,
+};
 use zsmalloc::{Budget, Handle, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
@@ -32,7 +34,7 @@ fn r411_migration_allocates_nothing() {
     let mut migrated = 0;
     let heap = measure(|| {
         let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-        migrated = zone.migrate_pages(&mut batch, &mut fresh, Mode::SyncLight).migrated;
+        migrated = zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::SyncLight).migrated;
     });
     assert_eq!((migrated, heap.count_total), (frames, 0));
     assert!(frames > 100);

@@ -2,7 +2,7 @@
 
 use crate::order::Rank;
 #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-use crate::order::{self, Held};
+use crate::order::{self, HeldRank};
 
 #[cfg(not(any(loom, shuttle)))]
 mod imp {
@@ -53,7 +53,7 @@ pub struct MutexGuard<'a, T> {
     inner: imp::Guard<'a, T>,
     // Dropped after the lock is free: counting it a moment longer is harmless.
     #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-    _held: Held,
+    _held: HeldRank,
 }
 
 impl<T> Mutex<T> {
@@ -93,7 +93,7 @@ impl<T> Mutex<T> {
         MutexGuard {
             inner,
             #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-            _held: Held::note(self.rank),
+            _held: HeldRank::note(self.rank),
         }
     }
 

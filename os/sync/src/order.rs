@@ -10,15 +10,15 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// One thread at a time asks the shrinkers for room for a store.
-    Relief,
+    Reclaim,
     /// One thread at a time compacts a zone for a request.
     Compacting,
     /// The messages to one balloon's host.
     Device,
     /// The working memory of one codec.
     Stream,
-    /// The bytes and frame numbers of one extent. Readers wait; everyone else tries.
-    Extent,
+    /// The bytes and frame numbers of one chain. Readers wait; everyone else tries.
+    Chain,
     /// The zspages of one size class.
     Class,
     /// Numbers that are free to take.
@@ -35,7 +35,7 @@ impl Rank {
     /// Whether one thread may hold several locks of this rank.
     #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
     const fn nests(self) -> bool {
-        matches!(self, Self::Extent | Self::CpuList)
+        matches!(self, Self::Chain | Self::CpuList)
     }
 }
 
@@ -65,7 +65,7 @@ pub fn assert_may_call_os() {
 }
 
 #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
-pub(crate) use checked::Held;
+pub(crate) use checked::HeldRank;
 
 #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
 mod checked {
@@ -109,13 +109,13 @@ mod checked {
 
     /// Counts a lock as held by the calling thread until it is dropped.
     #[derive(Debug)]
-    pub(crate) struct Held {
+    pub(crate) struct HeldRank {
         rank: Option<Rank>,
         /// The count belongs to the thread.
         _not_send: PhantomData<*const ()>,
     }
 
-    impl Held {
+    impl HeldRank {
         /// Notes a lock the calling thread has just taken; a lock without rank is not counted.
         pub(crate) fn note(rank: Option<Rank>) -> Self {
             change(rank, |count| count + 1);
@@ -123,7 +123,7 @@ mod checked {
         }
     }
 
-    impl Drop for Held {
+    impl Drop for HeldRank {
         fn drop(&mut self) {
             change(self.rank, |count| count - 1);
         }
@@ -196,7 +196,7 @@ mod tests {
         let ranks = [
             Rank::Compacting,
             Rank::Device,
-            Rank::Extent,
+            Rank::Chain,
             Rank::Class,
             Rank::Shard,
             Rank::CpuList,
@@ -210,8 +210,8 @@ mod tests {
     fn a_wait_that_is_no_mutex_is_checked() {
         let class = Mutex::ranked(Rank::Class, ());
         let held = class.lock();
-        assert!(std::panic::catch_unwind(|| assert_may_wait(Rank::Extent)).is_err());
+        assert!(std::panic::catch_unwind(|| assert_may_wait(Rank::Chain)).is_err());
         drop(held);
-        assert_may_wait(Rank::Extent);
+        assert_may_wait(Rank::Chain);
     }
 }

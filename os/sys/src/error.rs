@@ -21,7 +21,7 @@ pub enum MapError {
     },
     /// The OS did not take memory back; it is still ours.
     #[error("cannot give {len} bytes of memory back: {errno}")]
-    GiveBack {
+    Decommit {
         /// Bytes to give back.
         len: usize,
         /// What the OS said.

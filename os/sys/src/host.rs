@@ -33,7 +33,7 @@ pub fn thread_cpu_time() -> Duration {
 
 /// The user this process acts as.
 #[must_use]
-pub fn user() -> u32 {
+pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 

@@ -100,7 +100,7 @@ impl Mapping {
             )
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
-        let base = trim(raw.cast(), padded, len);
+        let base = trim_to_alignment(raw.cast(), padded, len);
         let mapping = Self { base, len, backing, file: None, page, watch: None };
         mapping.advise(if backing == Backing::Anonymous {
             Advice::LinuxHugepage
@@ -127,7 +127,7 @@ impl Mapping {
             )
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
-        let base = trim(raw.cast(), padded, len);
+        let base = trim_to_alignment(raw.cast(), padded, len);
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: `base..base + len` is the range just reserved above and nobody else knows it, so replacing it is ours to do.
         unsafe {
@@ -211,8 +211,8 @@ impl Mapping {
     /// # Panics
     /// When the range is not inside the mapping.
     pub fn discard(&self, offset: usize, len: usize) {
-        if self.give_back(offset, len).is_err() {
-            // SAFETY: INV-MAP-1: `give_back` has checked that the range is inside the mapping; the caller is its only user.
+        if self.decommit(offset, len).is_err() {
+            // SAFETY: INV-MAP-1: `decommit` has checked that the range is inside the mapping; the caller is its only user.
             unsafe { std::ptr::write_bytes(self.base.as_ptr().add(offset), 0, len) };
         }
     }
@@ -220,14 +220,14 @@ impl Mapping {
     /// As [`Mapping::discard`], but says when the OS did not take the memory. Each byte is then as it was, or zero.
     ///
     /// # Errors
-    /// [`MapError::PartialPage`] when the range is not whole pages of the system: a neighbour's bytes would go with it. [`MapError::GiveBack`] when the OS
+    /// [`MapError::PartialPage`] when the range is not whole pages of the system: a neighbour's bytes would go with it. [`MapError::Decommit`] when the OS
     /// refuses. The heap always does: it is the allocator's, not ours to give.
     ///
     /// # Panics
     /// When the range is not inside the mapping; in debug builds also when the calling thread holds a
     /// lock under which the OS is not called ([`sync::order::assert_may_call_os`]).
     #[track_caller]
-    pub fn give_back(&self, offset: usize, len: usize) -> Result<(), MapError> {
+    pub fn decommit(&self, offset: usize, len: usize) -> Result<(), MapError> {
         sync::order::assert_may_call_os();
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.len),
@@ -241,7 +241,7 @@ impl Mapping {
         }
         // SAFETY: INV-MAP-1 and the assertion above: the address lies inside the range.
         let start = unsafe { self.base.as_ptr().add(offset) };
-        let given_back = match (self.backing, &self.file) {
+        let decommitted = match (self.backing, &self.file) {
             (Backing::Memfd, Some(file)) => rustix::fs::fallocate(
                 file,
                 FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
@@ -252,7 +252,7 @@ impl Mapping {
             // SAFETY: INV-MAP-1: whole pages of our own range; INV-MAP-2 holds after it, since private anonymous pages come back zero-filled.
             _ => unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontNeed) },
         };
-        given_back.map_err(|errno| MapError::GiveBack { len, errno })
+        decommitted.map_err(|errno| MapError::Decommit { len, errno })
     }
 }
 
@@ -273,7 +273,7 @@ impl Drop for Mapping {
 }
 
 /// Cuts a padded reservation down to `len` bytes aligned to a huge page; the ends are unmapped.
-fn trim(raw: *mut u8, padded: usize, len: usize) -> NonNull<u8> {
+fn trim_to_alignment(raw: *mut u8, padded: usize, len: usize) -> NonNull<u8> {
     let head = raw.align_offset(OS_HUGE_PAGE);
     let tail = padded - head - len;
     // SAFETY: `raw..raw + padded` was just reserved; `head` is below OS_HUGE_PAGE, so both cuts lie inside it and nobody uses them.

@@ -86,7 +86,7 @@ impl<T: Word> Table<T> {
     /// Others may read these words meanwhile, and find what was there or zero; nobody may write them.
     ///
     /// # Panics
-    /// When the range does not lie inside the table; in debug builds also as [`Mapping::give_back`](crate::Mapping::give_back).
+    /// When the range does not lie inside the table; in debug builds also as [`Mapping::decommit`](crate::Mapping::decommit).
     #[track_caller]
     pub fn discard(&self, first: usize, count: usize) {
         sync::order::assert_may_call_os();
@@ -102,7 +102,7 @@ impl<T: Word> Table<T> {
                 let (from, to) =
                     (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
                 words[..from].iter().chain(&words[to..]).for_each(Word::clear);
-                if mapping.give_back(inner.start, inner.len()).is_err() {
+                if mapping.decommit(inner.start, inner.len()).is_err() {
                     words[from..to].iter().for_each(Word::clear);
                 }
             }
@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "maps memory")]
-    fn a_part_of_a_page_is_not_given_back() {
+    fn a_part_of_a_page_is_not_decommitted() {
         let mapping =
             crate::Mapping::with_page_size(1 << 20, Backing::Anonymous, 64 << 10).expect("room");
-        let refused = mapping.give_back(0, 4096);
+        let refused = mapping.decommit(0, 4096);
         assert_eq!(refused, Err(MapError::PartialPage { offset: 0, len: 4096, page: 64 << 10 }));
-        assert_eq!(mapping.give_back(64 << 10, 128 << 10), Ok(()));
+        assert_eq!(mapping.decommit(64 << 10, 128 << 10), Ok(()));
     }
 
     /// Under Miri a write that is not atomic shows as a data race.

@@ -1,6 +1,6 @@
 //! The word a page is stored as.
 
-use frames::ExtentId;
+use frames::ChainId;
 use zsmalloc::Handle;
 
 /// A page's stored form in 8 bytes. All zero is the empty page, so fresh memory is a table of empty pages.
@@ -9,7 +9,7 @@ use zsmalloc::Handle;
 ///  63  61 60        56 55                                            0
 /// +------+------------+----------------------------------------------+
 /// | kind | 0          | handle (56 bits), or a 32-bit fill pattern,  |
-/// |      |            | or an extent (31 bits)                       |
+/// |      |            | or a chain (31 bits)                         |
 /// +------+------------+----------------------------------------------+
 ///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot, 6 reserved
 /// ```
@@ -29,9 +29,9 @@ pub enum Form {
     Compressed(Handle),
     /// The object holds the page.
     Raw(Handle),
-    /// The extent holds the page. It belongs to the owner of the word: [`Pages`](crate::Pages)
+    /// The chain holds the page. It belongs to the owner of the word: [`Pages`](crate::Pages)
     /// neither makes nor reads such a word.
-    Hot(ExtentId),
+    Hot(ChainId),
     /// Reads as zeros. Room for one frame is reserved for the owner of the word:
     /// [`Pages`](crate::Pages) makes no such word and gives up no room.
     Reserved,
@@ -59,7 +59,7 @@ impl Stored {
             Form::Pattern(handle) => (2, handle.to_bits()),
             Form::Compressed(handle) => (3, handle.to_bits()),
             Form::Raw(handle) => (4, handle.to_bits()),
-            Form::Hot(extent) => (5, u64::from(extent.to_bits())),
+            Form::Hot(chain) => (5, u64::from(chain.to_bits())),
             Form::Reserved => (6, 0),
             Form::Invalid => (7, 0),
         };
@@ -80,7 +80,7 @@ impl Stored {
             5 => u32::try_from(payload)
                 .ok()
                 .filter(|bits| bits >> 31 == 0)
-                .map_or(Form::Invalid, |bits| Form::Hot(ExtentId::from_bits(bits))),
+                .map_or(Form::Invalid, |bits| Form::Hot(ChainId::from_bits(bits))),
             6 if payload == 0 => Form::Reserved,
             _ => Form::Invalid,
         }
@@ -113,10 +113,10 @@ impl Stored {
         matches!(self.form(), Form::Raw(_))
     }
 
-    /// The extent behind the word, if the page is hot.
+    /// The chain behind the word, if the page is hot.
     #[must_use]
-    pub fn extent(self) -> Option<ExtentId> {
-        if let Form::Hot(extent) = self.form() { Some(extent) } else { None }
+    pub fn chain(self) -> Option<ChainId> {
+        if let Form::Hot(chain) = self.form() { Some(chain) } else { None }
     }
 
     /// The word with these bits.
@@ -143,8 +143,8 @@ mod tests {
         #[test]
         fn every_form_reads_back(bits in 1u64..=PAYLOAD, pattern: u32) {
             let handle = Handle::from_bits(bits);
-            let extent = Form::Hot(ExtentId::from_bits(pattern));
-            for form in [extent, Form::Empty, Form::Reserved, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
+            let chain = Form::Hot(ChainId::from_bits(pattern));
+            for form in [chain, Form::Empty, Form::Reserved, Form::Same(pattern), Form::Pattern(handle), Form::Compressed(handle), Form::Raw(handle), Form::Invalid] {
                 prop_assert_eq!(Stored::from_bits(Stored::new(form).to_bits()).form(), form);
             }
         }

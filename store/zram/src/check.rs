@@ -82,15 +82,15 @@ impl Zram {
             ("compr_data_size", stat.mm.compr_data_size, recount.bytes),
             ("objects", pool.objects, recount.objects),
             ("mem_used_total", stat.mm.mem_used_total, frames),
-            ("frames in use", zone.in_use.bytes() - zone.lent.bytes(), frames + memory.hot),
+            ("frames in use", zone.in_use.bytes() - zone.ballooned.bytes(), frames + memory.hot),
             ("hot_pages", stat.hot.hot_pages, recount.hot),
             ("hot pages on LRU lists", lists, recount.hot),
             ("mem_total", memory.mem_total, memory.summed().mem_total),
             ("memory charged to the zone", zone.charged_bytes, charged(&memory)),
             (
                 "memory held",
-                zone.memory_bytes + zone.lender_bytes,
-                memory.mem_total + zone.lent.bytes(),
+                zone.memory_bytes + zone.balloon_record_bytes,
+                memory.mem_total + zone.ballooned.bytes(),
             ),
         ];
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
@@ -135,9 +135,9 @@ impl Zram {
         recount.same += u64::from(stored.is_same_filled());
         recount.reserved += u64::from(stored == Stored::RESERVED);
         recount.huge += u64::from(stored.is_huge());
-        if let Some(extent) = stored.extent() {
-            if !self.contents.hot.as_ref().is_some_and(|hot| hot.is_of(extent, slot)) {
-                return Err(wrong("its extent is gone, or another slot's"));
+        if let Some(chain) = stored.chain() {
+            if !self.contents.hot.as_ref().is_some_and(|hot| hot.is_of(chain, slot)) {
+                return Err(wrong("its chain is gone, or another slot's"));
             }
             recount.hot += 1;
         }

@@ -208,8 +208,8 @@ impl Contents {
                 drop(self.zone.reattach(FrameCount(1)));
                 self.counters.add(Counter::Freed, 1);
             }
-            if let (Form::Hot(extent), Some(hot)) = (stored.form(), &self.hot) {
-                hot.reap(&self.slots, extent);
+            if let (Form::Hot(chain), Some(hot)) = (stored.form(), &self.hot) {
+                hot.reap(&self.slots, chain);
                 self.counters.add(Counter::Freed, 1);
             }
             return Ok(());

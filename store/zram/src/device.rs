@@ -160,7 +160,7 @@ impl Zram {
 
     fn read_page(&self, slot: usize, page: &mut Page) -> Result<(), BlockError> {
         let stored = self.contents.load(slot, page)?;
-        if stored.extent().is_some() {
+        if stored.chain().is_some() {
             self.contents.counters.add(Counter::HotHits, 1);
             return Ok(());
         }
@@ -221,7 +221,7 @@ impl Zram {
                 }
                 None => contents.load(slot, &mut page)?,
             };
-            if pinned.is_none() && old.extent().is_some() {
+            if pinned.is_none() && old.chain().is_some() {
                 continue;
             }
             change(&mut page[piece.inside.clone()]);

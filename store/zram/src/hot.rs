@@ -1,6 +1,6 @@
 //! The cache of hot pages: pages held uncompressed, each in a frame of its own, while they are in use.
 //!
-//! Such a page's slot word names an extent instead of an object. Reading it is a copy; writing to it, even a part of it, is a copy in place.
+//! Such a page's slot word names a chain instead of an object. Reading it is a copy; writing to it, even a part of it, is a copy in place.
 //! ```text
 //!            part of it written, or read twice in a short time
 //!   stored -------------------------------------------------> hot
@@ -9,16 +9,16 @@
 //!        oldest of a full cache, or memory is short: compressed
 //! ```
 //! # Protocol
-//! The extent's lock and the slot's word together; docs/locking.md tells it in full.
-//! - A word names an extent or does not; only compare-and-swap changes that. Whoever swaps the word out ends the extent.
-//! - Whoever *changes* bytes holds the extent alone, and has looked again that the slot still names it.
-//! - Whoever *replaces* the page by something made from its bytes (compressed, or copied with a part changed) holds the extent shared from before it
+//! The chain's lock and the slot's word together; docs/locking.md tells it in full.
+//! - A word names a chain or does not; only compare-and-swap changes that. Whoever swaps the word out ends the chain.
+//! - Whoever *changes* bytes holds the chain alone, and has looked again that the slot still names it.
+//! - Whoever *replaces* the page by something made from its bytes (compressed, or copied with a part changed) holds the chain shared from before it
 //!   reads them until it has swapped the word. So no change can come between, and a change that was acknowledged is in what replaces the page.
 //! - Whoever replaces it by something else (an overwrite, a discard) needs no hold.
-//! - Nobody waits for an extent but readers, for one copy.
+//! - Nobody waits for a chain but readers, for one copy.
 //!
 //! # Invariants
-//! - INV-HOT-1: an extent that nobody holds is named by the slot in its word; one that is not, is dying: it is held or marked, and the last to
+//! - INV-HOT-1: a chain that nobody holds is named by the slot in its word; one that is not, is dying: it is held or marked, and the last to
 //!   leave ends it.
 //! - INV-HOT-2: a frame is on the LRU list from before its page's slot names it until it is released, but for the time it is isolated.
 
@@ -31,8 +31,8 @@ use std::sync::{Arc, Weak};
 
 use block::Bytes;
 use frames::{
-    Accepted, Budget, Exclusive, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, MovableOps,
-    OwnerWords, Reclaim, Refused, Shape, Shared, Target, Zone,
+    Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, LockedFrame, Lru,
+    MigrateError, MovableOps, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
 };
 use page::{Form, PAGE_SIZE, Stored};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -49,10 +49,10 @@ pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } els
 /// The frames of hot pages and who is next to go.
 #[derive(Debug)]
 pub(crate) struct Hot {
-    extents: Extents,
+    chains: FrameChains,
     /// Frames there may be.
     limit: u64,
-    /// Frames there are, those of dying extents among them.
+    /// Frames there are, those of dying chains among them.
     taken: AtomicU64,
     pub(crate) recent: Recent,
     pub(crate) worth: Worth,
@@ -64,7 +64,7 @@ pub(crate) struct Pinned<'h> {
     hot: &'h Hot,
     slots: &'h Slots,
     held: Option<Shared<'h>>,
-    id: ExtentId,
+    id: ChainId,
     slot: usize,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Fresh<'h> {
     hot: &'h Hot,
     slots: &'h Slots,
     held: Option<Exclusive<'h>>,
-    id: ExtentId,
+    id: ChainId,
 }
 
 impl Hot {
@@ -82,12 +82,12 @@ impl Hot {
     pub(crate) fn new(zone: &Arc<Zone>, size: Bytes, backing: Backing) -> Result<Self, ZramError> {
         let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
         let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
-        let words = OwnerWords { single: 1, chain: 0 };
+        let words = OwnerWords { single: 1, multi: 0 };
         let recent = Recent::new();
         zone.charge(recent.bytes() as u64).map_err(zsmalloc::PoolError::from)?;
         Ok(Self {
             // At most the frames of a zone, which 32 bits can number.
-            extents: Extents::new(owner, limit.max(1) as usize, words, backing)?,
+            chains: FrameChains::new(owner, limit.max(1) as usize, words, backing)?,
             limit,
             taken: AtomicU64::new(0),
             recent,
@@ -97,11 +97,11 @@ impl Hot {
 
     /// From here on the zone may have frames moved.
     pub(crate) fn publish(&self, ops: Weak<dyn MovableOps>) {
-        self.extents.publish(ops);
+        self.chains.publish(ops);
     }
 
     pub(crate) fn lru(&self) -> Option<&Lru> {
-        self.extents.lru()
+        self.chains.lru()
     }
 
     /// Frames of hot pages. Exact when nobody changes the device.
@@ -121,21 +121,21 @@ impl Hot {
 
     /// Memory of the records, in bytes.
     pub(crate) fn record_bytes(&self) -> u64 {
-        (self.extents.metadata_bytes() + self.recent.bytes()) as u64
+        (self.chains.metadata_bytes() + self.recent.bytes()) as u64
     }
 
-    /// The slot an extent was made for.
-    pub(crate) fn slot_of(&self, id: ExtentId) -> usize {
-        // Relaxed: written before the extent was first let go of, and looked at while it is held.
-        self.extents.owner_words(id).first().map_or(0, |word| word.load(Relaxed) as usize)
+    /// The slot a chain was made for.
+    pub(crate) fn slot_of(&self, id: ChainId) -> usize {
+        // Relaxed: written before the chain was first let go of, and looked at while it is held.
+        self.chains.owner_words(id).first().map_or(0, |word| word.load(Relaxed) as usize)
     }
 
     /// Holds the slot's page if it is hot. Waits at most for one copy.
     pub(crate) fn pin<'h>(&'h self, slots: &'h Slots, slot: usize) -> Option<Pinned<'h>> {
         let mut spins = 0;
         loop {
-            let id = slots.get(slot).extent()?;
-            if let Some(held) = self.extents.share(id) {
+            let id = slots.get(slot).chain()?;
+            if let Some(held) = self.chains.share(id) {
                 let pinned = Pinned { hot: self, slots, held: Some(held), id, slot };
                 if slots.get(slot) == pinned.stored() {
                     return Some(pinned);
@@ -148,8 +148,8 @@ impl Hot {
 
     /// Holds the page that had best go next; `None` when there is none, or when it is in use just now.
     pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<Pinned<'h>> {
-        let id = ExtentId::from_bits(self.lru()?.scan()?);
-        let held = self.extents.try_share(id)?;
+        let id = ChainId::from_bits(self.lru()?.scan()?);
+        let held = self.chains.try_share(id)?;
         let pinned = Pinned { hot: self, slots, held: Some(held), id, slot: self.slot_of(id) };
         (slots.get(pinned.slot) == pinned.stored()).then_some(pinned)
     }
@@ -161,8 +161,8 @@ impl Hot {
         slot: usize,
         change: impl FnOnce(&mut [u8]),
     ) -> bool {
-        let Some(id) = slots.get(slot).extent() else { return false };
-        let Some(held) = self.extents.try_exclusive(id) else { return false };
+        let Some(id) = slots.get(slot).chain() else { return false };
+        let Some(held) = self.chains.try_exclusive(id) else { return false };
         let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
         // Alone inside and still what the slot holds: nobody replaces it by something made from these bytes before we leave.
         let is_held = slots.get(slot) == fresh.stored() && !fresh.has_failed();
@@ -181,7 +181,7 @@ impl Hot {
         bytes: &[u8],
     ) -> Option<Fresh<'h>> {
         self.charge().then_some(())?;
-        let Ok(mut held) = self.extents.create(Shape::Single, 0) else {
+        let Ok(mut held) = self.chains.create(ChainKind::Single, 0) else {
             self.uncharge();
             return None;
         };
@@ -191,8 +191,8 @@ impl Hot {
             return None;
         }
         let id = held.id();
-        // Relaxed: published by the Release of whoever lets go of the extent.
-        self.extents.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
+        // Relaxed: published by the Release of whoever lets go of the chain.
+        self.chains.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
         let frame = held.frame(0);
         let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
         fresh.write(|page| page.copy_from_slice(bytes));
@@ -214,48 +214,48 @@ impl Hot {
         self.taken.fetch_sub(1, Relaxed);
     }
 
-    /// Ends an extent that its slot does not name any more, now or when whoever is inside leaves. For one that is named it does nothing, so that
+    /// Ends a chain that its slot does not name any more, now or when whoever is inside leaves. For one that is named it does nothing, so that
     /// nobody has to know how often it is called: the number may stand for a younger page by now.
-    pub(crate) fn reap(&self, slots: &Slots, id: ExtentId) {
+    pub(crate) fn reap(&self, slots: &Slots, id: ChainId) {
         loop {
-            if let Some(held) = self.extents.try_exclusive(id) {
+            if let Some(held) = self.chains.try_exclusive(id) {
                 // Dropped: ends it or leaves.
                 drop(Fresh { hot: self, slots, held: Some(held), id });
                 return;
             }
-            if self.extents.tag(id).is_none() || self.extents.mark_pending(id) {
+            if self.chains.tag(id).is_none() || self.chains.mark_pending(id) {
                 return;
             }
         }
     }
 
-    fn leave(&self, slots: &Slots, id: ExtentId, leaving: Leaving) {
-        if leaving == Leaving::Pending {
+    fn leave(&self, slots: &Slots, id: ChainId, leaving: ReleaseStatus) {
+        if leaving == ReleaseStatus::Pending {
             self.reap(slots, id);
         }
     }
 
-    pub(crate) fn can_isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
+    pub(crate) fn can_isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.chains.can_isolate(frame)
     }
 
-    /// Moves a page to another frame. The slot names the extent, so it does not change.
+    /// Moves a page to another frame. The slot names the chain, so it does not change.
     pub(crate) fn migrate<'z>(
         &self,
         slots: &Slots,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-    ) -> Result<Accepted, Refused<'z>> {
-        let moved = self.extents.migrate_frame(from, to);
-        if let Some((id, leaving)) = moved.left {
+    ) -> Result<Committed, MigrateError<'z>> {
+        let moved = self.chains.migrate_frame(from, to);
+        if let Some((id, leaving)) = moved.released {
             self.leave(slots, id, leaving);
         }
         moved.result
     }
 
-    /// Whether an extent is there and was made for this slot. For checks.
-    pub(crate) fn is_of(&self, id: ExtentId, slot: usize) -> bool {
-        self.extents.tag(id).is_some() && self.slot_of(id) == slot
+    /// Whether a chain is there and was made for this slot. For checks.
+    pub(crate) fn is_of(&self, id: ChainId, slot: usize) -> bool {
+        self.chains.tag(id).is_some() && self.slot_of(id) == slot
     }
 }
 
@@ -278,7 +278,7 @@ impl Pinned<'_> {
     pub(crate) fn touch(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
-            lru.touch(frame);
+            lru.mark_accessed(frame);
         }
     }
 }
@@ -317,7 +317,7 @@ impl Fresh<'_> {
             change(page);
         }
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
-            lru.touch(frame);
+            lru.mark_accessed(frame);
         }
     }
 }
@@ -325,7 +325,7 @@ impl Fresh<'_> {
 impl Drop for Fresh<'_> {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        // Before the look: whoever made this mark swapped the word first. If the slot names the extent all the same, the mark was meant for an older
+        // Before the look: whoever made this mark swapped the word first. If the slot names the chain all the same, the mark was meant for an older
         // page; one that comes later is told on leaving.
         let _ = held.take_pending();
         if self.slots.get(self.hot.slot_of(self.id)) == self.stored() {
@@ -334,19 +334,17 @@ impl Drop for Fresh<'_> {
         }
         held.destroy();
         self.hot.uncharge();
-        self.hot.extents.settle();
+        self.hot.chains.release_excess_if_due();
     }
 }
 
 impl Drop for Hot {
     /// Frees every frame. Nobody is inside: guards borrow the cache.
     fn drop(&mut self) {
-        let ids: Vec<ExtentId> = self.extents.live(Shape::Single).collect();
-        ids.into_iter()
-            .filter_map(|id| self.extents.try_exclusive(id))
-            .for_each(Exclusive::destroy);
-        self.extents.zone().uncharge(self.recent.bytes() as u64);
-        self.extents.zone().release_excess(Budget::unlimited());
+        let ids: Vec<ChainId> = self.chains.live(ChainKind::Single).collect();
+        ids.into_iter().filter_map(|id| self.chains.try_exclusive(id)).for_each(Exclusive::destroy);
+        self.chains.zone().uncharge(self.recent.bytes() as u64);
+        self.chains.zone().release_excess(Budget::unlimited());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tells that the memory limit is near, before a write fails.
 
-use frames::MemoryUse;
+use frames::MemoryUsage;
 use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A device is nearly full when it needs so much of its memory limit. Units: percent.
@@ -32,7 +32,7 @@ pub(crate) struct NearLimit {
 
 impl NearLimit {
     /// Looks again. Returns what to tell when the limit came near just now; of several threads one is told.
-    pub(crate) fn look(&self, memory: MemoryUse) -> Option<NearlyFull> {
+    pub(crate) fn look(&self, memory: MemoryUsage) -> Option<NearlyFull> {
         let (needed, limit) = (memory.needed, memory.limit.unwrap_or(u64::MAX));
         // No device has 2^57 bytes, so this does not overflow but for "no limit", which is never near.
         let percent = |percent: u64| limit / 100 * percent;
@@ -66,8 +66,8 @@ mod tests {
 
     use super::*;
 
-    fn memory(needed: u64, limit: Option<u64>) -> MemoryUse {
-        MemoryUse { limit, held: needed, room: 0, needed, unused: FrameCount(0) }
+    fn memory(needed: u64, limit: Option<u64>) -> MemoryUsage {
+        MemoryUsage { limit, held: needed, available: 0, needed, unused: FrameCount(0) }
     }
 
     #[test]

@@ -33,7 +33,7 @@ struct Vain {
 
 impl Relief {
     pub(crate) fn new() -> Self {
-        Self { in_vain: Mutex::ranked(sync::Rank::Relief, Vain { times: 0, freed: 0 }) }
+        Self { in_vain: Mutex::ranked(sync::Rank::Reclaim, Vain { times: 0, freed: 0 }) }
     }
 
     /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says
@@ -67,7 +67,7 @@ impl Relief {
 /// Lowers what the zone holds by memory that no frame in use needs. Returns whether it did.
 fn make_room_for_tables(zone: &Zone) -> bool {
     let memory = zone.memory();
-    if memory.room >= TABLE_ROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
+    if memory.available >= TABLE_ROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
         return false;
     }
     let promise = NoLocksHeld::promise();

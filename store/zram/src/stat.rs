@@ -91,7 +91,7 @@ pub struct MemorySplit {
     pub descriptors: u64,
     /// The handle table.
     pub handles: u64,
-    /// Zspage and extent records.
+    /// Zspage and chain records.
     pub zspages: u64,
     /// The slot table.
     pub slots: u64,
@@ -264,7 +264,7 @@ impl Zram {
             free_frames: zone
                 .reached
                 .bytes()
-                .saturating_sub(zone.lent.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
+                .saturating_sub(zone.ballooned.bytes() + pool.frames * PAGE_SIZE as u64 + hot),
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,

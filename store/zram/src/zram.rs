@@ -289,7 +289,7 @@ fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) 
 }
 
 /// Frames of the arena that no limit lets anybody use. A hot page is compressed before its frame is free, so a cache that has taken all it may needs a
-/// frame elsewhere for a moment ([`Zone::advance`]).
+/// frame elsewhere for a moment ([`Zone::allow_over_limit`]).
 fn beyond_the_limit(config: &ZramConfig) -> FrameCount {
     FrameCount(if has_cache(config) { PAGEBLOCK_FRAMES.into() } else { 0 })
 }

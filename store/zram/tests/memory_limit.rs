@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
 use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
-use frames::{FrameCount, NoLocksHeld, Priority, Shrinker};
+use frames::{FrameCount, NoLocksHeld, Shrinker, ShrinkerPriority};
 use zcomp::Algorithm;
 use zram::{Budget, NearlyFull, Zram, ZramConfig, ZramError};
 
@@ -49,7 +49,7 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
 
 fn is_within(disk: &Zram, limit: u64) {
     let stat = disk.stat();
-    let lent = disk.zone().stats().lent.bytes();
+    let lent = disk.zone().stats().ballooned.bytes();
     assert!(stat.memory.mem_total + lent <= limit, "{:?} and {lent} lent", stat.memory);
     assert_eq!(stat.mm.mem_limit, limit);
     assert!(stat.mm.mem_used_total < limit);
@@ -152,7 +152,7 @@ fn the_balloon_counts_against_the_limit() {
     let balloon =
         Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left");
     let _change = balloon.set_target(FrameCount::holding(24 * MIB));
-    assert!(disk.zone().stats().lent > FrameCount::holding(20 * MIB));
+    assert!(disk.zone().stats().ballooned > FrameCount::holding(20 * MIB));
     is_within(&disk, limit);
     let refused = (0..8192).find(|&number| write(&disk, number, &page(number, 4096)).is_err());
     assert!(refused.is_some(), "the balloon has most of the limit");
@@ -259,7 +259,7 @@ fn r501_each_write_that_had_to_wait_counts_once() {
     let kept = (0..STALLS).map(|_| block().expect("room")).collect();
     let gives = Arc::new(Gives { kept: std::sync::Mutex::new(kept) });
     let weak = Arc::downgrade(&gives) as std::sync::Weak<dyn Shrinker>;
-    let _registered = zone.register_shrinker(Priority::Cache, weak);
+    let _registered = zone.register_shrinker(ShrinkerPriority::Cache, weak);
     for number in 0..100 + STALLS {
         write(&disk, number, &page(number, 4096)).expect("a frame, or one that is given up");
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, Weak};
 
 use block::{BlockDevice, BlockError, Bytes, Span};
-use frames::{FrameCount, NoLocksHeld, Priority, Shrinker};
+use frames::{FrameCount, NoLocksHeld, Shrinker, ShrinkerPriority};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
 
@@ -123,7 +123,7 @@ fn a_full_disk_remembers_that_nobody_gives() {
     let (claims, gives, asked) = Default::default();
     let owner = Arc::new(Owner { disk: Arc::downgrade(&disk), claims, gives, asked });
     let weak: Weak<dyn Shrinker> = Arc::downgrade(&owner) as _;
-    let registration = disk.zone().register_shrinker(Priority::Balloon, weak);
+    let registration = disk.zone().register_shrinker(ShrinkerPriority::Balloon, weak);
     assert_eq!(owner.asked_by(&disk, 100), 0);
 
     owner.claims.store(7, Relaxed);

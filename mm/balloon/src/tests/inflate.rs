@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use frames::{AllocError, NoLocksHeld, Order, Priority, Shrinker};
+use frames::{AllocError, NoLocksHeld, Order, Shrinker, ShrinkerPriority};
 
 use super::*;
 use crate::record::Message;
@@ -98,7 +98,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let probe = Arc::new(Probe::default());
     *probe.balloon.lock().expect("no panic") = Arc::downgrade(&balloon);
     let shrinker: std::sync::Weak<Probe> = Arc::downgrade(&probe);
-    let _registered = zone.register_shrinker(Priority::Cache, shrinker);
+    let _registered = zone.register_shrinker(ShrinkerPriority::Cache, shrinker);
     let mut others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let before = balloon.stats();
     let change = balloon.set_target(FrameCount(10));

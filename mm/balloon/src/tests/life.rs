@@ -1,6 +1,6 @@
 //! Beginnings and ends.
 
-use frames::Mode;
+use frames::MigrateMode;
 
 use super::*;
 use crate::{BalloonError, Stop};
@@ -68,7 +68,7 @@ fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
     assert!(host.has().is_empty(), "the host gives back what migration has, too");
     assert_eq!(zone.stats().in_use.0, 2, "only what migration holds");
     drop(dropped);
-    let report = zone.migrate_pages(&mut migrated, &mut |_| one(&zone), Mode::Async);
+    let report = zone.migrate_pages(&mut migrated, &mut |_| one(&zone), MigrateMode::Async);
     assert_eq!((report.gone, report.migrated), (1, 0), "there is nothing left to move");
     assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
     zone.check().expect("consistent");

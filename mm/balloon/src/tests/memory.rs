@@ -14,7 +14,7 @@ fn what_the_zone_holds_goes_before_what_was_never_used() {
         let mut used: Vec<_> = (0..2048).filter_map(|_| one(&zone)).collect();
         used.retain(|frame| frame.pfn().0 % 8 == 0);
         zone.drain();
-        let held = |zone: &Zone| zone.stats().committed.0 - zone.stats().lent.0;
+        let held = |zone: &Zone| zone.stats().committed.0 - zone.stats().ballooned.0;
         let before = held(&zone);
         let (balloon, host) = balloon_of(&zone, unit);
         assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
@@ -52,7 +52,7 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
             "{unit:?}"
         );
         let stats = zone.stats();
-        assert_eq!((stats.committed.0, stats.lent.0, stats.in_use.0), (1024, 512, 1024));
+        assert_eq!((stats.committed.0, stats.ballooned.0, stats.in_use.0), (1024, 512, 1024));
         check(&balloon, &host);
         // Somebody takes what was free when the target was set: it ends, and says why.
         let change = balloon.aim(FrameCount(1024)).expect("from outside").reach();

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
 
-use frames::{CompactRequest, Mode, Order};
+use frames::{CompactRequest, MigrateMode, Order};
 
 use super::*;
 use crate::Stop;
@@ -82,7 +82,7 @@ fn s40_deleting_a_migrated_frame_touches_no_list_of_migrations() {
     assert_eq!(batch.len(), 3);
     // One of a list of three is migrated; the other two must still be where they were.
     let mut targets = vec![one(&zone).expect("free frames")];
-    let report = zone.migrate_pages(&mut batch, &mut |_| targets.pop(), Mode::Async);
+    let report = zone.migrate_pages(&mut batch, &mut |_| targets.pop(), MigrateMode::Async);
     assert_eq!((report.migrated, batch.len(), report.out_of_frames), (1, 2, true));
     assert_eq!((balloon.stats().isolated.0, balloon.stats().actual.0), (2, 3));
     drop(batch);
@@ -121,7 +121,7 @@ fn s41_migration_from_inside_a_message_is_told_to_come_again() {
     host.hook(move |_| {
         let report = {
             let mut batch: Vec<_> = inside.isolate(old).into_iter().collect();
-            inside.migrate_pages(&mut batch, &mut |_| one(&inside), Mode::Sync)
+            inside.migrate_pages(&mut batch, &mut |_| one(&inside), MigrateMode::Sync)
         };
         seen.lock().expect("no panic").push((report.migrated, report.failed, report.again));
     });
@@ -195,7 +195,7 @@ fn a_host_that_panics_when_it_gives_a_moved_frame_back_does_no_harm() {
     drop(others);
     drop(balloon);
     assert_eq!(
-        (zone.stats().in_use.0, zone.stats().lent.0),
+        (zone.stats().in_use.0, zone.stats().ballooned.0),
         (0, 0),
         "nor is anything lost at the end"
     );

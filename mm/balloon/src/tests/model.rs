@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use frames::{Isolated, Mode, NoLocksHeld};
+use frames::{Isolated, MigrateMode, NoLocksHeld};
 use proptest::prelude::*;
 
 use super::*;
@@ -86,7 +86,7 @@ impl<'z> World<'z> {
         let (pfn, refuses) = (frame.pfn(), self.host.refuse.load(SeqCst) > 0);
         let zone = self.zone;
         let mut batch = vec![frame];
-        let report = zone.migrate_pages(&mut batch, &mut |_| one(zone), Mode::Async);
+        let report = zone.migrate_pages(&mut batch, &mut |_| one(zone), MigrateMode::Async);
         match (report.migrated, report.failed, report.out_of_frames) {
             (1, 0, false) => assert!(!refuses && !listed(&self.balloon).contains(&pfn)),
             (0, 1, false) => assert!(refuses && listed(&self.balloon).contains(&pfn)),
@@ -132,7 +132,7 @@ impl<'z> World<'z> {
     fn check(&self) {
         check(&self.balloon, &self.host);
         let stats = self.balloon.stats();
-        assert_eq!(self.zone.stats().lent, stats.actual);
+        assert_eq!(self.zone.stats().ballooned, stats.actual);
         assert_eq!(stats.isolated.0, self.isolated.len() as u64);
         assert_eq!(
             self.zone.stats().in_use.0,

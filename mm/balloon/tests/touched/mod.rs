@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
 use frames::{
-    Backing, Extents, FRAME_SIZE, FrameCount, MigrateType, OwnerWords, Reclaim, Shape, Zone,
-    ZoneConfig,
+    Backing, ChainKind, FRAME_SIZE, FrameChains, FrameCount, MigrateType, OwnerWords, Reclaim,
+    Zone, ZoneConfig,
 };
 
 /// A zone that keeps the memory of all free pageblocks, so that only the balloon can be what gives it away.
@@ -22,17 +22,17 @@ pub fn zone(bytes: u64) -> Arc<Zone> {
 /// Writes so many bytes into frames and frees them again.
 pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
     let owner = zone.reserve_owner().expect("a number");
-    let extents = Extents::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous)
+    let chains = FrameChains::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous)
         .expect("address space");
     let ids: Vec<_> = (0..bytes / FRAME_SIZE as u64)
         .map(|_| {
-            let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-            extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-            extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(byte);
-            extent.id()
+            let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+            chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+            chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(byte);
+            chain.id()
         })
         .collect();
-    ids.iter().for_each(|&id| extents.try_exclusive(id).expect("nobody is inside").destroy());
+    ids.iter().for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
     zone.drain();
 }
 

@@ -1,20 +1,20 @@
 //! The limits of a zone, and what counts against them.
 //!
 //! ```text
-//!  memory  = frames reached + tables of the zone + what owners charged        <= memory limit
-//!  counted = frames in use or cached + kept for claims - about to be freed    <= frame limit
+//!  memory  = frames touched + tables of the zone + what owners charged        <= memory limit
+//!  counted = frames in use or cached + kept for captures - about to be freed    <= frame limit
 //!                                                                             <= memory limit - tables - charges - reserve
 //! ```
-//! A frame is *reached* from the first time it is handed out until the memory of its pageblock went back to the OS: as long as that the OS may hold memory
+//! A frame is *touched* from the first time it is handed out until the memory of its pageblock went back to the OS: as long as that the OS may hold memory
 //! for it, in use or free. So `memory` is what the zone holds, and no request takes it past the limit: one that would reach a new frame is
 //! refused, or gets a frame that was used before. With huge pages the first touch brings a whole pageblock in, which is then reached as a whole (the
-//! *grain*); a zone with a small limit uses small pages.
+//! *granule*); a zone with a small limit uses small pages.
 //!
-//! The reserve is a few frames below the limit that only an [`Advance`](crate::Advance) may take: moving content to where it takes less needs a frame for a
+//! The reserve is a few frames below the limit that only an [`OverLimit`](crate::OverLimit) may take: moving content to where it takes less needs a frame for a
 //! moment.
 
 use super::Buddy;
-use crate::charge::ChargeFor;
+use crate::charge::ChargePurpose;
 use crate::descriptor::DESCRIPTOR_SIZE;
 use crate::error::AllocError;
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
@@ -22,7 +22,7 @@ use crate::tables::Tables;
 use crate::units::{BlockIndex, MigrateType, Pfn};
 
 /// The most frames the reserve has.
-const RESERVE: u64 = 64;
+const MAX_RESERVE: u64 = 64;
 
 /// Frames kept beside any reservation: records come in chunks, and the first reserved frame may need one of each kind.
 const RECORD_CHUNKS: u64 = 48;
@@ -32,17 +32,17 @@ const RECORDS_IN_A_FRAME: u64 = 28;
 
 /// What counts against the memory limit beside the zone's tables, whose size follows from the pageblocks.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryLedger {
     /// Units: bytes.
     pub(crate) limit: Option<u64>,
     /// Frames reached.
-    pub(crate) reached: u64,
+    pub(crate) touched: u64,
     /// What owners have charged. Units: bytes.
     pub(crate) charged: u64,
     /// The zone itself. Units: bytes.
     pub(crate) fixed: u64,
     /// Neighbouring frames the OS commits at once.
-    pub(crate) grain: u32,
+    pub(crate) granule: u32,
     /// More is held than the limit allows, since it was lowered.
     pub(crate) exceeded: bool,
 }
@@ -82,13 +82,15 @@ impl Buddy {
         // The other tables of the zone grow by a page each at times.
         let room = room.saturating_sub(8 * frame);
         let rest = (room % a_block).saturating_sub(descriptors) / frame;
-        let grain = u64::from(self.memory.grain);
-        self.memory.reached + room / a_block * u64::from(PAGEBLOCK_FRAMES) + rest / grain * grain
+        let granule = u64::from(self.memory.granule);
+        self.memory.touched
+            + room / a_block * u64::from(PAGEBLOCK_FRAMES)
+            + rest / granule * granule
     }
 
     /// Frames that count against the limits. An advance may be for frames that are gone already, hence saturating.
     pub(crate) fn counted(&self) -> u64 {
-        (self.charged + self.reserved + self.reservations).saturating_sub(self.moving)
+        (self.charged + self.reserved + self.reservations).saturating_sub(self.in_flight)
     }
 
     /// What no other request can have: counted frames, metadata, and what is kept for the records of
@@ -122,28 +124,28 @@ impl Buddy {
 
     /// Everything the zone holds. Units: bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory.reached * FRAME_SIZE as u64 + self.metadata_bytes()
+        self.memory.touched * FRAME_SIZE as u64 + self.metadata_bytes()
     }
 
     /// What is left below the memory limit. Units: bytes.
-    pub(crate) fn memory_room(&self) -> u64 {
+    pub(crate) fn memory_headroom(&self) -> u64 {
         self.memory.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.memory_bytes()))
     }
 
     /// Frames that may be reached. Above a limit that was lowered those are the ones on the move: else nothing could be moved to where it takes less.
-    pub(crate) fn reachable(&self) -> u64 {
+    pub(crate) fn touchable(&self) -> u64 {
         let Some(limit) = self.memory.limit else { return u64::MAX };
         match limit.checked_sub(self.memory_bytes()) {
             Some(room) => room / FRAME_SIZE as u64,
-            None => self.moving.min(RESERVE),
+            None => self.in_flight.min(MAX_RESERVE),
         }
     }
 
     /// Counts metadata of an owner. What is kept for the records of reserved frames is for those alone.
-    pub(crate) fn charge(&mut self, bytes: u64, purpose: ChargeFor) -> Result<(), AllocError> {
+    pub(crate) fn charge(&mut self, bytes: u64, purpose: ChargePurpose) -> Result<(), AllocError> {
         let needed = match purpose {
-            ChargeFor::Anything => self.needed_bytes(),
-            ChargeFor::ReservedFrame => self.counted_bytes(),
+            ChargePurpose::General => self.needed_bytes(),
+            ChargePurpose::ReservedFrame => self.counted_bytes(),
         };
         if self.is_poisoned() {
             return Err(AllocError::Poisoned);
@@ -166,45 +168,49 @@ impl Buddy {
     }
 
     /// How many of `count` frames from `first` on, in one pageblock, can be taken without passing the limit.
-    pub(super) fn within_reach(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
-        let more = self.reachable();
+    pub(super) fn count_within_limit(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
+        let more = self.touchable();
         if more >= u64::from(PAGEBLOCK_FRAMES) {
             return count;
         }
         // Below a pageblock, so it fits.
-        let more = more as u32 / self.memory.grain * self.memory.grain;
-        let end = tables.blocks.facts(first.block()).reach + more;
+        let more = more as u32 / self.memory.granule * self.memory.granule;
+        let end = tables.blocks.state(first.block()).touched + more;
         end.saturating_sub(first.offset_in_block()).min(count)
     }
 
     /// The same for a range that may span pageblocks: all of it or nothing.
-    pub(super) fn can_reach(&self, tables: &Tables, first: Pfn, count: u32) -> bool {
-        let more: u64 =
-            parts(first, count).map(|(pfn, here)| u64::from(self.beyond(tables, pfn, here))).sum();
-        more <= self.reachable()
+    pub(super) fn is_within_limit(&self, tables: &Tables, first: Pfn, count: u32) -> bool {
+        let more: u64 = parts(first, count)
+            .map(|(pfn, here)| u64::from(self.newly_touched(tables, pfn, here)))
+            .sum();
+        more <= self.touchable()
     }
 
     /// Counts frames that are handed out as reached.
-    pub(super) fn reach(&mut self, tables: &Tables, first: Pfn, count: u32) {
+    pub(super) fn note_touched(&mut self, tables: &Tables, first: Pfn, count: u32) {
         for (pfn, here) in parts(first, count) {
-            let more = self.beyond(tables, pfn, here);
+            let more = self.newly_touched(tables, pfn, here);
             if more > 0 {
-                let facts = tables.blocks.facts(pfn.block());
-                tables.blocks.set_facts(
+                let block_state = tables.blocks.state(pfn.block());
+                tables.blocks.set_state(
                     pfn.block(),
-                    crate::pageblock::Facts { reach: facts.reach + more, ..facts },
+                    crate::pageblock::PageblockState {
+                        touched: block_state.touched + more,
+                        ..block_state
+                    },
                 );
-                self.memory.reached += u64::from(more);
+                self.memory.touched += u64::from(more);
             }
         }
     }
 
     /// Frames that would be reached in addition if these, in one pageblock, were taken.
-    fn beyond(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
+    fn newly_touched(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
         let end = (first.offset_in_block() + count)
-            .next_multiple_of(self.memory.grain)
+            .next_multiple_of(self.memory.granule)
             .min(PAGEBLOCK_FRAMES);
-        end.saturating_sub(tables.blocks.facts(first.block()).reach)
+        end.saturating_sub(tables.blocks.state(first.block()).touched)
     }
 
     /// Whether so many pageblocks more, below a high-water mark of `online`, can be committed and used.
@@ -215,7 +221,8 @@ impl Buddy {
         let resident = self.committed + self.releasing;
         let now = Tables::committed_bytes(self.online, resident);
         let then = Tables::committed_bytes(online.max(self.online), resident + blocks);
-        self.memory_room() >= then - now + u64::from(blocks * self.memory.grain) * FRAME_SIZE as u64
+        self.memory_headroom()
+            >= then - now + u64::from(blocks * self.memory.granule) * FRAME_SIZE as u64
     }
 
     /// The lowest pageblock of a type with a free frame that can be taken without passing the limit.
@@ -230,7 +237,7 @@ impl Buddy {
         while tables
             .blocks
             .first_free(block)
-            .is_none_or(|pfn| self.within_reach(tables, pfn, 1) == 0)
+            .is_none_or(|pfn| self.count_within_limit(tables, pfn, 1) == 0)
         {
             block = blocks.lowest_from(block.0 + 1)?;
         }
@@ -245,7 +252,7 @@ fn kept_for_records(reservations: u64) -> u64 {
 
 /// Frames only an advance may take.
 fn reserve_of(limit: u64) -> u64 {
-    (limit / FRAME_SIZE as u64 / 32).min(RESERVE)
+    (limit / FRAME_SIZE as u64 / 32).min(MAX_RESERVE)
 }
 
 /// The parts of a range that lie in one pageblock each.

@@ -1,6 +1,6 @@
 //! Where direct compaction looks first: the pageblocks that promise most, some at a time.
 //!
-//! The promise is read from the facts of each pageblock in use, without a lock: it is a hint, and a claim looks again. However large the zone is,
+//! The promise is read from the state of each pageblock in use, without a lock: it is a hint, and a capture looks again. However large the zone is,
 //! only the best few are kept; when those are done, the next best are found by another pass.
 
 use std::collections::BinaryHeap;
@@ -8,16 +8,16 @@ use std::ops::Range;
 
 use crate::budget::Deadline;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::Residence;
+use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, MigrateType, Order};
 use crate::zone::Zone;
 
 /// Pageblocks that are looked at before the best ranges in them are tried.
-const ROUND: usize = 64;
+const ROUND_PAGEBLOCKS: usize = 64;
 /// Pageblocks found by one pass.
-const PASS: usize = 16 * ROUND;
+const MAX_FOUND: usize = 16 * ROUND_PAGEBLOCKS;
 /// Pageblocks passed before the clock is read again.
-const LOOK: u32 = 1024;
+const DEADLINE_CHECK_INTERVAL: u32 = 1024;
 
 /// Pageblocks that may have a range of an order: those of the type asked for first, so that unmovable blocks do not spread over movable
 /// pageblocks, then those with the most free frames, then the lowest.
@@ -31,7 +31,7 @@ pub(super) struct Candidates<'z> {
     /// What the last pass found, best last.
     found: Vec<BlockIndex>,
     /// The worst of them: all that are better were given out.
-    last: Option<Rank>,
+    last: Option<CandidateCost>,
     round: Vec<BlockIndex>,
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Candidates<'z> {
 /// +---------------+--------+--------------------+----------------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank(u64);
+struct CandidateCost(u64);
 
-impl Rank {
+impl CandidateCost {
     fn new(other: bool, used: u32, block: BlockIndex) -> Self {
         // At most two pageblocks' frames, so eleven bits hold them.
         Self(u64::from(other) << 43 | u64::from(used) << 32 | u64::from(block.0))
@@ -71,7 +71,7 @@ impl<'z> Candidates<'z> {
         if self.found.is_empty() {
             self.pass(deadline);
         }
-        let rest = self.found.len().saturating_sub(ROUND);
+        let rest = self.found.len().saturating_sub(ROUND_PAGEBLOCKS);
         self.round.clear();
         self.round.extend(self.found.drain(rest..).rev());
         &self.round
@@ -79,37 +79,37 @@ impl<'z> Candidates<'z> {
 
     /// Finds those that come next, in one look at every pageblock in use.
     fn pass(&mut self, deadline: Deadline) {
-        let mut best = BinaryHeap::with_capacity(PASS);
+        let mut best = BinaryHeap::with_capacity(MAX_FOUND);
         let (mut end, mut looked) = (u32::MAX, 0_u32);
         while let Some(block) =
             self.zone.tables.in_use.highest_below(end, Some(&self.zone.tables.skip))
         {
             end = block.0;
             looked += 1;
-            if looked.is_multiple_of(LOOK) && deadline.has_passed() {
+            if looked.is_multiple_of(DEADLINE_CHECK_INTERVAL) && deadline.has_passed() {
                 return;
             }
-            let Some(rank) =
-                self.rank(block).filter(|&rank| self.last.is_none_or(|last| rank > last))
+            let Some(cost) =
+                self.cost(block).filter(|&cost| self.last.is_none_or(|last| cost > last))
             else {
                 continue;
             };
-            if best.len() < PASS {
-                best.push(rank);
-            } else if best.peek().is_some_and(|&worst| rank < worst) {
+            if best.len() < MAX_FOUND {
+                best.push(cost);
+            } else if best.peek().is_some_and(|&worst| cost < worst) {
                 best.pop();
-                best.push(rank);
+                best.push(cost);
             }
         }
         self.last = best.peek().copied().or(self.last);
-        self.found = best.into_sorted_vec().into_iter().rev().map(Rank::block).collect();
+        self.found = best.into_sorted_vec().into_iter().rev().map(CandidateCost::block).collect();
     }
 
-    fn rank(&self, block: BlockIndex) -> Option<Rank> {
+    fn cost(&self, block: BlockIndex) -> Option<CandidateCost> {
         let tables = &self.zone.tables;
         if self.order <= Order::PAGEBLOCK {
-            let other = tables.blocks.facts(block).migrate_type != self.migrate_type;
-            return Some(Rank::new(
+            let other = tables.blocks.state(block).migrate_type != self.migrate_type;
+            return Some(CandidateCost::new(
                 other && self.order < Order::PAGEBLOCK,
                 self.used(block)?,
                 block,
@@ -119,7 +119,7 @@ impl<'z> Candidates<'z> {
         // Once for a pair: from its lower half, if that is in use.
         let counted = block != lower && tables.in_use.contains(lower);
         let pair = !counted && lower.0 + 1 < tables.len;
-        Some(Rank::new(
+        Some(CandidateCost::new(
             false,
             pair.then(|| self.used(lower))?? + self.used(BlockIndex(lower.0 + 1))?,
             lower,
@@ -129,13 +129,13 @@ impl<'z> Candidates<'z> {
     /// Frames in use in a pageblock; `None` where no block may be made.
     fn used(&self, block: BlockIndex) -> Option<u32> {
         let tables = &self.zone.tables;
-        let facts = tables.blocks.facts(block);
+        let block_state = tables.blocks.state(block);
         // Blocks have no owner who could clear them away again, so they are not made of what is set aside.
-        if tables.skip.contains(block) || facts.isolated || self.region.contains(&block.0) {
+        if tables.skip.contains(block) || block_state.isolated || self.region.contains(&block.0) {
             return None;
         }
-        Some(if facts.residence == Residence::Committed {
-            PAGEBLOCK_FRAMES - facts.free
+        Some(if block_state.commit_state == CommitState::Committed {
+            PAGEBLOCK_FRAMES - block_state.free
         } else {
             0
         })

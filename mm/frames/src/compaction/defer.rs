@@ -4,7 +4,7 @@ use crate::geometry::ORDERS;
 use crate::units::Order;
 
 /// Requests that are not compacted for, at most, before the next attempt.
-const MOST: u32 = 64;
+const MAX_DEFERRED: u32 = 64;
 
 /// What is put off, for each order.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ struct Deferral {
 
 /// What to do for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum DeferDecision {
     /// Try.
     Try,
     /// Try, for the first time in a while: what was learned before may not be true any more.
@@ -29,21 +29,21 @@ pub(crate) enum Turn {
 }
 
 impl Deferrals {
-    pub(crate) fn turn(&mut self, order: Order) -> Turn {
+    pub(crate) fn decide(&mut self, order: Order) -> DeferDecision {
         let deferral = &mut self.0[order.index()];
         if deferral.left > 0 {
             deferral.left -= 1;
-            Turn::Defer
+            DeferDecision::Defer
         } else if deferral.length > 0 {
-            Turn::TryAfresh
+            DeferDecision::TryAfresh
         } else {
-            Turn::Try
+            DeferDecision::Try
         }
     }
 
     pub(crate) fn failed(&mut self, order: Order) {
         let deferral = &mut self.0[order.index()];
-        deferral.length = (deferral.length * 2).clamp(1, MOST);
+        deferral.length = (deferral.length * 2).clamp(1, MAX_DEFERRED);
         deferral.left = deferral.length;
     }
 
@@ -58,25 +58,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r110_attempts_in_vain_are_followed_by_1_2_4_up_to_64_skipped_ones() {
+    fn r110_failures_defer_1_2_4_up_to_64_requests() {
         let (mut deferrals, order) = (Deferrals::default(), Order::PAGEBLOCK);
         let mut skipped = Vec::new();
         for _ in 0..9 {
             deferrals.failed(order);
-            skipped.push((0..).take_while(|_| deferrals.turn(order) == Turn::Defer).count());
+            skipped.push(
+                (0..).take_while(|_| deferrals.decide(order) == DeferDecision::Defer).count(),
+            );
         }
         assert_eq!(
             skipped,
             [1, 2, 4, 8, 16, 32, 64, 64, 64],
             "requests put off after each attempt in vain"
         );
-        assert_eq!(deferrals.turn(Order::SINGLE), Turn::Try, "each order for itself");
-        assert_eq!(deferrals.turn(order), Turn::TryAfresh);
+        assert_eq!(deferrals.decide(Order::SINGLE), DeferDecision::Try, "each order for itself");
+        assert_eq!(deferrals.decide(order), DeferDecision::TryAfresh);
         deferrals.failed(order);
         deferrals.succeeded(Order::MAX);
         assert_eq!(
-            deferrals.turn(order),
-            Turn::Try,
+            deferrals.decide(order),
+            DeferDecision::Try,
             "a success with a larger block is one with this"
         );
     }

@@ -5,35 +5,35 @@
 
 use std::time::Duration;
 
-use super::Outcome;
+use super::CompactOutcome;
 use super::candidates::Candidates;
-use super::defer::Turn;
+use super::defer::DeferDecision;
 use crate::budget::{Budget, Deadline};
-use crate::claim::{Claim, Obstacle};
+use crate::capture::{CaptureError, ContigCapture};
 use crate::events::add;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::migrate::Mode;
-use crate::pageblock::Residence;
+use crate::migrate::MigrateMode;
+use crate::pageblock::CommitState;
 use crate::state::Kind;
 use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
 use crate::watermarks::Watermarks;
 use crate::zone::Zone;
 
 /// The longest a request waits for its compaction.
-const PATIENCE: Duration = Duration::from_millis(50);
+const DIRECT_COMPACT_TIMEOUT: Duration = Duration::from_millis(50);
 /// Ranges tried in one round.
-const RANGES: usize = 16;
+const MAX_RANGES: usize = 16;
 
 /// How clearing one range ended.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(super) enum CaptureOutcome {
     Captured(Pfn),
     /// Nothing could be moved.
-    InVain,
+    NothingMoved,
     /// Something was moved, but not enough.
-    Partly,
+    PartlyMoved,
     /// Another range will not do better.
-    Over(Outcome),
+    GiveUp(CompactOutcome),
 }
 
 impl Zone {
@@ -42,31 +42,31 @@ impl Zone {
         &self,
         order: Order,
         migrate_type: MigrateType,
-    ) -> Result<Pfn, Outcome> {
+    ) -> Result<Pfn, CompactOutcome> {
         if !self.is_suitable(order) {
-            return Err(Outcome::Skipped);
+            return Err(CompactOutcome::Skipped);
         }
-        let turn = self.deferrals.lock().turn(order);
-        match turn {
-            Turn::Defer => {
-                add(&self.events.deferred, 1);
-                return Err(Outcome::Deferred);
+        let decision = self.deferrals.lock().decide(order);
+        match decision {
+            DeferDecision::Defer => {
+                add(&self.events.compact_deferred, 1);
+                return Err(CompactOutcome::Deferred);
             }
-            Turn::TryAfresh => self.forget_hints(),
-            Turn::Try => {}
+            DeferDecision::TryAfresh => self.reset_skip_hints(),
+            DeferDecision::Try => {}
         }
-        let deadline = Budget::within(PATIENCE).start();
-        add(&self.events.stall, 1);
+        let deadline = Budget::within(DIRECT_COMPACT_TIMEOUT).start();
+        add(&self.events.compact_stall, 1);
         self.drain_lists_above(0);
-        let result = self.capture(order, migrate_type, deadline);
+        let result = self.capture_block(order, migrate_type, deadline);
         match result {
             Ok(first) => {
-                add(&self.events.success, 1);
+                add(&self.events.compact_success, 1);
                 self.deferrals.lock().succeeded(order);
-                self.adopt_type(first, order, migrate_type);
+                self.set_block_type(first, order, migrate_type);
             }
             Err(_) => {
-                add(&self.events.fail, 1);
+                add(&self.events.compact_fail, 1);
                 self.deferrals.lock().failed(order);
             }
         }
@@ -76,38 +76,38 @@ impl Zone {
     /// Whether there are so many free frames that a block of this order can be expected: the lowest watermark, the block, and as many to move about.
     ///
     /// What is reserved counts as free here. Content may move there, since a frame on the move counts
-    /// against no limit, and the claim itself refuses a block that the reservations leave no room for.
+    /// against no limit, and the capture itself refuses a block that the reservations leave no room for.
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
-        let Some(buddy) = self.buddy.lock_sound() else { return false };
+        let Some(buddy) = self.buddy.lock_unpoisoned() else { return false };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
         usable.0.saturating_sub(buddy.charged)
             >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 
-    pub(crate) fn capture(
+    pub(crate) fn capture_block(
         &self,
         order: Order,
         migrate_type: MigrateType,
         deadline: Deadline,
-    ) -> Result<Pfn, Outcome> {
+    ) -> Result<Pfn, CompactOutcome> {
         let mut candidates = Candidates::new(self, order, migrate_type);
         loop {
             let round = candidates.next(deadline);
             if round.is_empty() {
                 return Err(if deadline.has_passed() {
-                    Outcome::OutOfTime
+                    CompactOutcome::OutOfTime
                 } else {
-                    Outcome::NoSuitable
+                    CompactOutcome::NoSuitable
                 });
             }
             let mut ranges = Vec::new();
             for &block in round {
                 if deadline.has_passed() {
-                    return Err(Outcome::OutOfTime);
+                    return Err(CompactOutcome::OutOfTime);
                 }
                 let costs = self.range_costs(block, order);
                 if costs.iter().all(Option::is_none) {
-                    self.set_hint(block);
+                    self.set_skip_hint(block);
                 }
                 let firsts = (0..).map(|at: u32| block.first().plus(at * order.frames()));
                 ranges.extend(
@@ -115,65 +115,79 @@ impl Zone {
                 );
             }
             ranges.sort_unstable();
-            ranges.truncate(RANGES);
+            ranges.truncate(MAX_RANGES);
             for (_, first) in ranges {
                 if deadline.has_passed() {
-                    return Err(Outcome::OutOfTime);
+                    return Err(CompactOutcome::OutOfTime);
                 }
-                match self.clear(first, order, deadline) {
-                    Attempt::Captured(first) => return Ok(first),
-                    Attempt::InVain if order >= Order::PAGEBLOCK => self.set_hint(first.block()),
-                    Attempt::InVain | Attempt::Partly => {}
-                    Attempt::Over(outcome) => return Err(outcome),
+                match self.compact_range(first, order, deadline) {
+                    CaptureOutcome::Captured(first) => return Ok(first),
+                    CaptureOutcome::NothingMoved if order >= Order::PAGEBLOCK => {
+                        self.set_skip_hint(first.block())
+                    }
+                    CaptureOutcome::NothingMoved | CaptureOutcome::PartlyMoved => {}
+                    CaptureOutcome::GiveUp(outcome) => return Err(outcome),
                 }
             }
         }
     }
 
-    fn clear(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
+    fn compact_range(&self, first: Pfn, order: Order, deadline: Deadline) -> CaptureOutcome {
         if order > Order::PAGEBLOCK {
-            return self.clear_pair(first, order, deadline);
+            return self.compact_pair(first, order, deadline);
         }
-        self.clear_present(first, order, deadline)
+        self.compact_committed_range(first, order, deadline)
     }
 
     /// A half without memory gets it, and has none again when that was in vain.
-    pub(super) fn clear_pair(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
-        let mut bare = Vec::new();
+    pub(super) fn compact_pair(
+        &self,
+        first: Pfn,
+        order: Order,
+        deadline: Deadline,
+    ) -> CaptureOutcome {
+        let mut uncommitted = Vec::new();
         for half in [first.block(), BlockIndex(first.block().0 + 1)] {
-            let Some(mut buddy) = self.buddy.lock_sound() else {
-                return Attempt::Over(Outcome::Skipped);
+            let Some(mut buddy) = self.buddy.lock_unpoisoned() else {
+                return CaptureOutcome::GiveUp(CompactOutcome::Skipped);
             };
             // At most the pageblock above the high-water mark: its other half is in use.
             buddy.bring_online(&self.tables, half.0 + 1);
-            let has_memory = self.tables.blocks.facts(half).residence == Residence::Committed;
-            let present = buddy.make_present(&self.tables, half);
+            let has_memory = self.tables.blocks.state(half).commit_state == CommitState::Committed;
+            let present = buddy.ensure_committed(&self.tables, half);
             drop(buddy);
             if present.is_err() {
-                bare.into_iter().for_each(|half| self.release_if_idle(half));
-                return Attempt::InVain;
+                uncommitted.into_iter().for_each(|half| self.release_if_idle(half));
+                return CaptureOutcome::NothingMoved;
             }
-            bare.extend((!has_memory).then_some(half));
+            uncommitted.extend((!has_memory).then_some(half));
         }
-        let attempt = self.clear_present(first, order, deadline);
-        if !matches!(attempt, Attempt::Captured(_)) {
-            bare.into_iter().for_each(|half| self.release_if_idle(half));
+        let attempt = self.compact_committed_range(first, order, deadline);
+        if !matches!(attempt, CaptureOutcome::Captured(_)) {
+            uncommitted.into_iter().for_each(|half| self.release_if_idle(half));
         }
         attempt
     }
 
-    fn clear_present(&self, first: Pfn, order: Order, deadline: Deadline) -> Attempt {
-        let mut claim = match Claim::begin(self, first, order.frames()) {
-            Ok(claim) => claim,
-            Err(_) => return Attempt::Over(Outcome::Skipped),
+    fn compact_committed_range(
+        &self,
+        first: Pfn,
+        order: Order,
+        deadline: Deadline,
+    ) -> CaptureOutcome {
+        let mut capture = match ContigCapture::begin(self, first, order.frames()) {
+            Ok(capture) => capture,
+            Err(_) => return CaptureOutcome::GiveUp(CompactOutcome::Skipped),
         };
-        let result = claim.complete(Mode::SyncLight, deadline);
-        let moved = claim.moved();
+        let result = capture.acquire(MigrateMode::SyncLight, deadline);
+        let moved = capture.moved();
         match result {
-            Ok(()) => claim.join(order).map_or(Attempt::Partly, Attempt::Captured),
-            Err(Obstacle::OutOfTime) => Attempt::Over(Outcome::OutOfTime),
-            Err(_) if moved > 0 => Attempt::Partly,
-            Err(_) => Attempt::InVain,
+            Ok(()) => capture
+                .into_block(order)
+                .map_or(CaptureOutcome::PartlyMoved, CaptureOutcome::Captured),
+            Err(CaptureError::OutOfTime) => CaptureOutcome::GiveUp(CompactOutcome::OutOfTime),
+            Err(_) if moved > 0 => CaptureOutcome::PartlyMoved,
+            Err(_) => CaptureOutcome::NothingMoved,
         }
     }
 
@@ -190,11 +204,12 @@ impl Zone {
     /// As above, for orders up to that of a pageblock.
     pub(crate) fn costs(&self, block: BlockIndex, order: Order) -> Vec<Option<u32>> {
         let mut costs = vec![Some(0); (PAGEBLOCK_FRAMES >> order.get()) as usize];
-        let facts = self.tables.blocks.facts(block);
-        if facts.isolated || facts.residence == Residence::Releasing {
+        let block_state = self.tables.blocks.state(block);
+        if block_state.isolated || block_state.commit_state == CommitState::Releasing {
             costs.fill(None);
         }
-        let mut offset = if facts.residence == Residence::Committed { 0 } else { PAGEBLOCK_FRAMES };
+        let mut offset =
+            if block_state.commit_state == CommitState::Committed { 0 } else { PAGEBLOCK_FRAMES };
         while offset < PAGEBLOCK_FRAMES {
             let pfn = block.first().plus(offset);
             let state = self.tables.frames.state(pfn);
@@ -223,11 +238,11 @@ impl Zone {
     }
 
     /// A whole pageblock that changed hands is of its new user's type from here on.
-    fn adopt_type(&self, first: Pfn, order: Order, migrate_type: MigrateType) {
+    fn set_block_type(&self, first: Pfn, order: Order, migrate_type: MigrateType) {
         if order < Order::PAGEBLOCK {
             return;
         }
-        let Some(mut buddy) = self.buddy.lock_sound() else { return };
+        let Some(mut buddy) = self.buddy.lock_unpoisoned() else { return };
         for block in
             (0..order.frames() / PAGEBLOCK_FRAMES).map(|half| BlockIndex(first.block().0 + half))
         {
@@ -235,13 +250,13 @@ impl Zone {
         }
     }
 
-    pub(super) fn set_hint(&self, block: BlockIndex) {
+    pub(super) fn set_skip_hint(&self, block: BlockIndex) {
         let _zone_lock = self.buddy.lock();
         self.tables.skip.insert(block);
     }
 
     /// Every pageblock is worth a look again. In short turns with the zone lock.
-    pub(super) fn forget_hints(&self) {
+    pub(super) fn reset_skip_hints(&self) {
         let forget_some = || {
             let _zone_lock = self.buddy.lock();
             self.tables.skip.remove_lowest()

@@ -2,9 +2,9 @@
 
 use std::mem;
 
-use super::BATCH;
+use super::MAX_BATCH;
 use crate::events::add;
-use crate::migrate::{Charge, Target, Targets, Vacated};
+use crate::migrate::{MigratedSource, Target, TargetCharge, Targets};
 use crate::units::{BlockIndex, Pfn};
 use crate::zone::Zone;
 
@@ -16,7 +16,7 @@ pub(super) struct FreeScanner<'z> {
     taken: Vec<Target<'z>>,
     end: BlockIndex,
     /// Frames whose content has moved, to be freed together.
-    vacated: Vec<Pfn>,
+    migrated: Vec<Pfn>,
     /// Frames that were on the move and have arrived.
     arrived: u64,
 }
@@ -25,9 +25,9 @@ impl<'z> FreeScanner<'z> {
     pub(super) fn new(zone: &'z Zone) -> Self {
         Self {
             zone,
-            taken: Vec::with_capacity(BATCH),
+            taken: Vec::with_capacity(MAX_BATCH),
             end: BlockIndex(0),
-            vacated: Vec::with_capacity(BATCH),
+            migrated: Vec::with_capacity(MAX_BATCH),
             arrived: 0,
         }
     }
@@ -39,22 +39,23 @@ impl<'z> FreeScanner<'z> {
 
     /// Frees what was vacated.
     pub(super) fn flush(&mut self) {
-        if self.arrived > 0 || !self.vacated.is_empty() {
+        if self.arrived > 0 || !self.migrated.is_empty() {
             let arrived = mem::take(&mut self.arrived);
-            self.zone.free_frames(self.vacated.drain(..), |buddy| buddy.moving -= arrived);
+            self.zone.free_frames(self.migrated.drain(..), |buddy| buddy.in_flight -= arrived);
         }
     }
 
     /// Takes what one pageblock has, in one step under the zone lock: a frame is either free or ours, never both (R-106, S-23, F1).
     fn refill(&mut self) {
-        self.zone.note_failures();
-        let mut frames = [Pfn(0); BATCH];
-        let count = self.zone.buddy.lock().take_targets(&self.zone.tables, self.end, &mut frames);
+        self.zone.process_memory_failures();
+        let mut frames = [Pfn(0); MAX_BATCH];
+        let count =
+            self.zone.buddy.lock().take_migration_targets(&self.zone.tables, self.end, &mut frames);
         add(&self.zone.events.free_scanned, count as u64);
         let targets = frames[..count]
             .iter()
             .rev()
-            .map(|&pfn| Target::from_cached(self.zone, pfn, Charge::OnTheMove));
+            .map(|&pfn| Target::from_cached(self.zone, pfn, TargetCharge::InFlight));
         self.taken.extend(targets);
     }
 }
@@ -70,9 +71,9 @@ impl<'z> Targets<'z> for FreeScanner<'z> {
         self.taken.pop().filter(is_lower)
     }
 
-    fn vacated(&mut self, old: Vacated<'z>) {
-        let (pfn, arrived) = old.retire();
-        self.vacated.extend(pfn);
+    fn free_source(&mut self, old: MigratedSource<'z>) {
+        let (pfn, arrived) = old.end_isolation();
+        self.migrated.extend(pfn);
         self.arrived += arrived;
     }
 }

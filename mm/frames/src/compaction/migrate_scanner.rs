@@ -2,14 +2,14 @@
 
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Isolated;
-use crate::pageblock::Residence;
+use crate::pageblock::CommitState;
 use crate::state::Kind;
 use crate::units::{BlockIndex, Order};
 use crate::zone::Zone;
 
 /// How far a pass over the zone is: a compaction in slices goes on here (the kernel's `compact_cached_migrate_pfn`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Position {
+pub(crate) struct ScanPosition {
     block: BlockIndex,
     /// The first of its frames that was not looked at.
     offset: u32,
@@ -19,30 +19,31 @@ pub(crate) struct Position {
 #[derive(Debug)]
 pub(super) struct MigrateScanner<'z> {
     zone: &'z Zone,
-    at: Position,
+    at: ScanPosition,
     scanned: u64,
-    hints: Hints,
+    hints: SkipHints,
     /// Whether nothing could be isolated yet in the pageblock it stands in.
-    barren: bool,
+    nothing_isolated: bool,
 }
 
 /// Whether pageblocks that had nothing to move are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hints {
-    Heed,
+pub(super) enum SkipHints {
+    Respect,
     Ignore,
 }
 
 impl<'z> MigrateScanner<'z> {
     /// Starts where an earlier slice of the same pass stopped, or at the top.
-    pub(super) fn new(zone: &'z Zone, hints: Hints, from: Option<Position>) -> Self {
-        let top = || Position { block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES };
+    pub(super) fn new(zone: &'z Zone, hints: SkipHints, from: Option<ScanPosition>) -> Self {
+        let top =
+            || ScanPosition { block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES };
         // The part of a pageblock that an earlier slice looked at may have had something to move, so this one does not mark it.
-        Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, barren: false }
+        Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, nothing_isolated: false }
     }
 
     /// Where it stands.
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> ScanPosition {
         self.at
     }
 
@@ -61,17 +62,17 @@ impl<'z> MigrateScanner<'z> {
     /// its caller can look at the clock.
     pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>, most: usize) -> bool {
         while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < most {
-            self.look(batch);
+            self.scan_frame(batch);
         }
         if batch.is_empty() {
             return self.next_block();
         }
-        self.barren = false;
+        self.nothing_isolated = false;
         true
     }
 
     /// Looks at one frame, or passes over a block of several at once.
-    fn look(&mut self, batch: &mut Vec<Isolated<'z>>) {
+    fn scan_frame(&mut self, batch: &mut Vec<Isolated<'z>>) {
         let pfn = self.at.block.first().plus(self.at.offset);
         let state = self.zone.tables.frames.state(pfn);
         let frames = match (state.kind(), state.order()) {
@@ -87,21 +88,21 @@ impl<'z> MigrateScanner<'z> {
 
     /// Goes on to the next lower pageblock that has something in use, past all that have not; the sets are a hint, and the frames are looked at again.
     fn next_block(&mut self) -> bool {
-        if self.barren {
-            self.zone.set_hint(self.at.block);
+        if self.nothing_isolated {
+            self.zone.set_skip_hint(self.at.block);
         }
         let tables = &self.zone.tables;
-        let skip = (self.hints == Hints::Heed).then_some(&tables.skip);
+        let skip = (self.hints == SkipHints::Respect).then_some(&tables.skip);
         while let Some(block) = tables.in_use.highest_below(self.at.block.0, skip) {
-            self.at = Position { block, offset: 0 };
-            let facts = tables.blocks.facts(block);
-            if facts.residence == Residence::Committed && !facts.isolated {
-                self.barren = true;
+            self.at = ScanPosition { block, offset: 0 };
+            let block_state = tables.blocks.state(block);
+            if block_state.commit_state == CommitState::Committed && !block_state.isolated {
+                self.nothing_isolated = true;
                 return true;
             }
         }
         self.at.block = BlockIndex(0);
-        self.barren = false;
+        self.nothing_isolated = false;
         false
     }
 }

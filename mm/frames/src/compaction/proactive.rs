@@ -11,18 +11,18 @@
 //! The *score* is the share of free memory that is scattered: in committed pageblocks which are also in use. The marks are the kernel's: low is 100 less
 //! the proactiveness, high is a little above that. Work is done in *passes* ([`super`]), each in as many slices as it takes.
 
-use super::{CompactRequest, FrameCompaction, Goal, Outcome};
+use super::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
 use crate::budget::Budget;
 use crate::events::add;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::migrate::Mode;
+use crate::migrate::MigrateMode;
 use crate::zone::Zone;
 
 /// Looks passed over, at most, after work in vain.
-const MOST: u32 = 64;
+const MAX_BACKOFF: u32 = 64;
 
 /// Scattered free memory is worth no compaction as long as it is less than one frame for so many in use.
-const SCATTERED_ONE_IN: u64 = 64;
+const IN_USE_PER_FRAGMENTED: u64 = 64;
 
 /// How eagerly memory is compacted before it is needed: 0 is never, 100 always. Units: percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,28 +55,28 @@ impl Default for Proactiveness {
     }
 }
 
-/// What one step of [`Proactive`] did.
+/// What one step of [`ProactiveCompactor`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProactiveStep {
+pub enum ProactiveOutcome {
     /// Free memory is in large blocks; nothing was to be done.
     Idle,
     /// The last work was in vain; this look was passed over.
     BackingOff,
     /// It compacted.
-    Worked(FrameCompaction),
+    Compacted(FrameCompaction),
 }
 
-impl ProactiveStep {
+impl ProactiveOutcome {
     /// Whether another slice right after this one would go on with the work.
     #[must_use]
-    pub fn wants_more(&self) -> bool {
-        matches!(self, Self::Worked(report) if report.outcome == Outcome::OutOfTime)
+    pub fn has_more_work(&self) -> bool {
+        matches!(self, Self::Compacted(report) if report.outcome == CompactOutcome::OutOfTime)
     }
 }
 
-/// Compaction in the background, without a thread: a caller that has one calls [`Proactive::step`] now and then, and decides how much of a CPU it gets.
+/// Compaction in the background, without a thread: a caller that has one calls [`ProactiveCompactor::step`] now and then, and decides how much of a CPU it gets.
 #[derive(Debug, Default)]
-pub struct Proactive {
+pub struct ProactiveCompactor {
     proactiveness: Proactiveness,
     /// The pass that is not over yet.
     pass: Option<Pass>,
@@ -89,10 +89,10 @@ pub struct Proactive {
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     /// Free frames that were scattered when it began.
-    scattered: u64,
+    fragmented: u64,
 }
 
-impl Proactive {
+impl ProactiveCompactor {
     /// Nothing done yet.
     #[must_use]
     pub fn new(proactiveness: Proactiveness) -> Self {
@@ -102,55 +102,57 @@ impl Proactive {
     /// Looks at the zone and compacts it for at most `slice` if that is worth it.
     ///
     /// Locking: as [`Zone::compact`].
-    pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveStep {
+    pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveOutcome {
         if self.pass.is_none()
             && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0)
         {
-            return ProactiveStep::Idle;
+            return ProactiveOutcome::Idle;
         }
         if self.left > 0 {
             self.left -= 1;
-            return ProactiveStep::BackingOff;
+            return ProactiveOutcome::BackingOff;
         }
         let pass = self.pass.take().unwrap_or_else(|| {
-            add(&zone.events.daemon_wake, 1);
+            add(&zone.events.compact_daemon_wake, 1);
             if self.back_off > 0 {
                 // The last whole pass was in vain; what was in its way may be gone by now.
-                zone.forget_hints();
+                zone.reset_skip_hints();
             }
-            Pass { scattered: zone.scattered().scattered }
+            Pass { fragmented: zone.fragmentation_info().fragmented }
         });
-        let goal = Goal::Fragmentation(self.proactiveness.low());
-        let report = zone.compact(CompactRequest { goal, mode: Mode::Async, budget: slice });
+        let goal = CompactGoal::Fragmentation(self.proactiveness.low());
+        let report = zone.compact(CompactRequest { goal, mode: MigrateMode::Async, budget: slice });
         match report.outcome {
-            Outcome::OutOfTime | Outcome::AlreadyRunning => self.pass = Some(pass),
-            Outcome::Reached => self.back_off = 0,
+            CompactOutcome::OutOfTime | CompactOutcome::AlreadyRunning => self.pass = Some(pass),
+            CompactOutcome::Reached => self.back_off = 0,
             // Less than a pageblock more in one piece is no gain: what others freed meanwhile looks the same.
-            _ if zone.scattered().scattered + u64::from(PAGEBLOCK_FRAMES) <= pass.scattered => {
+            _ if zone.fragmentation_info().fragmented + u64::from(PAGEBLOCK_FRAMES)
+                <= pass.fragmented =>
+            {
                 self.back_off = 0
             }
             _ => {
-                self.back_off = (self.back_off * 2).clamp(1, MOST);
+                self.back_off = (self.back_off * 2).clamp(1, MAX_BACKOFF);
                 self.left = self.back_off;
             }
         }
-        ProactiveStep::Worked(report)
+        ProactiveOutcome::Compacted(report)
     }
 }
 
 /// Free frames that have memory.
 #[derive(Clone, Copy, Debug)]
-struct Scattered {
+struct FragmentationInfo {
     free: u64,
     /// Of these, outside of wholly free pageblocks.
-    scattered: u64,
+    fragmented: u64,
     in_use: u64,
 }
 
-impl Scattered {
+impl FragmentationInfo {
     fn percent(self) -> u8 {
         // At most 100.
-        (self.scattered * 100).checked_div(self.free).unwrap_or(0) as u8
+        (self.fragmented * 100).checked_div(self.free).unwrap_or(0) as u8
     }
 }
 
@@ -164,25 +166,29 @@ impl Zone {
     /// Locking: the zone lock.
     #[must_use]
     pub fn fragmentation(&self) -> u8 {
-        let now = self.scattered();
-        let little = u64::from(PAGEBLOCK_FRAMES).max(now.in_use / SCATTERED_ONE_IN);
-        if now.scattered < little { 0 } else { now.percent() }
+        let now = self.fragmentation_info();
+        let little = u64::from(PAGEBLOCK_FRAMES).max(now.in_use / IN_USE_PER_FRAGMENTED);
+        if now.fragmented < little { 0 } else { now.percent() }
     }
 
     /// Whether a compaction for this score has reached it. Once begun it goes on below what is worth beginning for: it would begin again soon.
-    pub(super) fn is_packed(&self, percent: u8) -> bool {
-        let now = self.scattered();
-        now.scattered < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent
+    pub(super) fn is_defragmented(&self, percent: u8) -> bool {
+        let now = self.fragmentation_info();
+        now.fragmented < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent
     }
 
-    fn scattered(&self) -> Scattered {
-        let Some(buddy) = self.buddy.lock_sound() else {
-            return Scattered { free: 0, scattered: 0, in_use: 0 };
+    fn fragmentation_info(&self) -> FragmentationInfo {
+        let Some(buddy) = self.buddy.lock_unpoisoned() else {
+            return FragmentationInfo { free: 0, fragmented: 0, in_use: 0 };
         };
         let a_block = u64::from(PAGEBLOCK_FRAMES);
         let free = u64::from(buddy.committed) * a_block - buddy.charged;
-        let in_use = buddy.charged.saturating_sub(self.lent.frames().0);
-        Scattered { free, scattered: free.saturating_sub(u64::from(buddy.idle) * a_block), in_use }
+        let in_use = buddy.charged.saturating_sub(self.ballooned.frames().0);
+        FragmentationInfo {
+            free,
+            fragmented: free.saturating_sub(u64::from(buddy.idle) * a_block),
+            in_use,
+        }
     }
 }
 

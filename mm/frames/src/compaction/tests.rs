@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::migrate::Targets;
-use crate::pageblock::Residence;
+use crate::pageblock::CommitState;
 use crate::store::Store;
 use crate::units::BlockIndex;
 use crate::{
-    Backing, CmaRegion, ExtentId, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, Shape, ZoneConfig,
+    Backing, ChainId, ChainKind, CmaRegion, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, ZoneConfig,
 };
 
 fn store(limit: Option<u64>) -> Arc<Store> {
@@ -17,25 +17,25 @@ fn store(limit: Option<u64>) -> Arc<Store> {
     Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 1024)
 }
 
-/// So many extents of three frames, each filled with its number, of which every second is ended.
-fn scattered(store: &Store, count: usize) -> Vec<ExtentId> {
-    let ids: Vec<ExtentId> =
-        (0..count).map(|number| store.filled(Shape::Chain, 3, number as u8)).collect();
+/// So many chains of three frames, each filled with its number, of which every second is ended.
+fn scattered(store: &Store, count: usize) -> Vec<ChainId> {
+    let ids: Vec<ChainId> =
+        (0..count).map(|number| store.filled(ChainKind::Multi, 3, number as u8)).collect();
     ids.iter().step_by(2).for_each(|&id| store.end(id));
     ids
 }
 
-/// Half of the extents go, spread over all pageblocks; compaction fills the low pageblocks and leaves the high ones free.
+/// Half of the chains go, spread over all pageblocks; compaction fills the low pageblocks and leaves the high ones free.
 #[test]
-fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
+fn r100_compaction_empties_high_blocks_keeps_bytes() {
     let store = store(None);
-    let (extents, zone) = (&store.extents, store.extents.zone());
+    let (chains, zone) = (&store.chains, store.chains.zone());
     let ids = scattered(&store, 1000);
-    let reader = extents.share(ids[999]).expect("live");
+    let reader = chains.share(ids[999]).expect("live");
     let done = zone.compact(CompactRequest::default());
     assert_eq!(
         (done.outcome, done.frames_busy),
-        (Outcome::Done, 3),
+        (CompactOutcome::Done, 3),
         "the frames somebody reads stay"
     );
     assert!(done.frames_moved > 500);
@@ -47,7 +47,7 @@ fn r100_compaction_empties_the_high_pageblocks_and_keeps_every_byte() {
         .skip(1)
         .step_by(2)
         .for_each(|(number, &id)| store.assert_filled(id, 3, number as u8));
-    // 1500 frames fit three pageblocks; the busy extent keeps one or two more.
+    // 1500 frames fit three pageblocks; the busy chain keeps one or two more.
     zone.trim();
     assert!(zone.stats().committed.0 - zone.stats().in_use.0 <= 3 * u64::from(PAGEBLOCK_FRAMES));
     let again = zone.compact(CompactRequest::default());
@@ -91,16 +91,24 @@ fn r100_frames_that_become_free_below_are_found() {
 #[test]
 fn a_full_zone_is_compacted_and_its_limit_holds() {
     let store = store(Some(1500));
-    let (extents, zone) = (&store.extents, store.extents.zone());
+    let (chains, zone) = (&store.chains, store.chains.zone());
     scattered(&store, 500);
     zone.set_limit(Some(FrameCount(750)));
     assert!(
-        extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err()
+        chains
+            .create(ChainKind::Multi, 7)
+            .expect("a number")
+            .attach(0, Reclaim::NotAllowed)
+            .is_err()
     );
     let done = zone.compact(CompactRequest::default());
     assert!(done.frames_moved > 200, "{done:?}");
     assert!(
-        extents.create(Shape::Chain, 7).expect("a number").attach(0, Reclaim::NotAllowed).is_err()
+        chains
+            .create(ChainKind::Multi, 7)
+            .expect("a number")
+            .attach(0, Reclaim::NotAllowed)
+            .is_err()
     );
     assert_eq!(zone.stats().in_use, FrameCount(750));
     zone.check().expect("consistent");
@@ -147,7 +155,7 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
             zone.drain()
         }
         for order in [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
-            let said = zone.is_reached(Goal::Block(order));
+            let said = zone.is_goal_met(CompactGoal::Block(order));
             let had = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).is_ok();
             assert_eq!(
                 said,
@@ -163,7 +171,7 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
 }
 
 #[test]
-fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
+fn an_empty_budget_or_a_second_compaction_moves_none() {
     let store = store(None);
     let zone = store.zone();
     scattered(&store, 500);
@@ -171,12 +179,12 @@ fn a_budget_of_nothing_moves_nothing_and_one_compaction_runs_at_a_time() {
         CompactRequest { budget: Budget::within(Duration::ZERO), ..CompactRequest::default() };
     assert_eq!(
         (zone.compact(none).outcome, zone.vmstat().pgmigrate_success),
-        (Outcome::OutOfTime, 0)
+        (CompactOutcome::OutOfTime, 0)
     );
     let running = zone.compacting.lock();
-    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::AlreadyRunning);
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::AlreadyRunning);
     drop(running);
-    assert_eq!(zone.compact(CompactRequest::default()).outcome, Outcome::Done);
+    assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
 }
 
 /// A pair whose second half is on its way to the OS is passed over, and its first half has no memory again.
@@ -191,12 +199,12 @@ fn a_pair_that_cannot_be_begun_leaves_no_memory() {
     let (first, second) = (BlockIndex(2), BlockIndex(3));
     let mut buddy = zone.buddy.lock();
     buddy.bring_online(&zone.tables, second.0 + 1);
-    buddy.make_present(&zone.tables, second).expect("never used");
+    buddy.ensure_committed(&zone.tables, second).expect("never used");
     buddy.begin_release(&zone.tables, second);
     drop(buddy);
-    let attempt = zone.clear_pair(first.first(), Order::MAX, Budget::unlimited().start());
-    assert!(matches!(attempt, direct::Attempt::InVain), "{attempt:?}");
-    assert_eq!(zone.tables.blocks.facts(first).residence, Residence::Released);
+    let attempt = zone.compact_pair(first.first(), Order::MAX, Budget::unlimited().start());
+    assert!(matches!(attempt, direct::CaptureOutcome::NothingMoved), "{attempt:?}");
+    assert_eq!(zone.tables.blocks.state(first).commit_state, CommitState::Released);
     zone.buddy.lock().finish_release(&zone.tables, second);
     zone.check().expect("consistent");
 }

@@ -1,7 +1,7 @@
 //! Where a range of frames could be: the few ranges in which the least has to be moved.
 //!
-//! The facts of a pageblock say without a lock how many of its frames are in use, and so what clearing it costs at least. Its frames are looked at only
-//! when a range with it could be among the best. Pageblocks without memory cost nothing and have nothing to look at. All of it is a hint: a claim looks
+//! The state of a pageblock says without a lock how many of its frames are in use, and so what clearing it costs at least. Its frames are looked at only
+//! when a range with it could be among the best. Pageblocks without memory cost nothing and have nothing to look at. All of it is a hint: a capture looks
 //! again.
 //!
 //! The search ends as soon as there are enough ranges that cost nothing, so what lies above the memory in use is never looked at.
@@ -12,14 +12,14 @@ use std::ops::Range;
 use super::ContigError;
 use crate::budget::Deadline;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::Residence;
+use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, Order, Pfn};
 use crate::zone::Zone;
 
 /// Ranges that are tried when the caller does not say which.
-const RANGES: usize = 16;
+const MAX_RANGES: usize = 16;
 /// Pageblocks passed before the clock is read again.
-const LOOK: u32 = 64;
+const CLOCK_INTERVAL: u32 = 64;
 
 /// The best ranges of so many frames, best first: those set aside before others, then by what has to be moved, then the lowest.
 pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<Pfn>, ContigError> {
@@ -29,12 +29,12 @@ pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<P
     let mut ranges = search.take();
     search.walk(frames, 0..zone.tables.len, &region)?;
     ranges.extend(search.take());
-    ranges.truncate(RANGES);
+    ranges.truncate(MAX_RANGES);
     Ok(ranges)
 }
 
 /// The smallest aligned part of a pageblock that has so many frames; `None` when it takes more than one pageblock.
-fn part_of(frames: u32) -> Option<Order> {
+fn sub_block_order(frames: u32) -> Option<Order> {
     // Looked at first: above 2^31 frames there is no next power of two.
     let fits = frames <= PAGEBLOCK_FRAMES;
     // At most the order of a pageblock.
@@ -45,7 +45,7 @@ struct Search<'z> {
     zone: &'z Zone,
     deadline: Deadline,
     looked: u32,
-    /// By cost, then by place; at most [`RANGES`].
+    /// By cost, then by place; at most [`MAX_RANGES`].
     best: BTreeSet<(u32, Pfn)>,
 }
 
@@ -57,7 +57,7 @@ impl Search<'_> {
         blocks: Range<u32>,
         out: &Range<u32>,
     ) -> Result<(), ContigError> {
-        match part_of(frames) {
+        match sub_block_order(frames) {
             Some(order) => self.walk_parts(order, blocks, out),
             None => self.walk_runs(frames.div_ceil(PAGEBLOCK_FRAMES), blocks, out),
         }
@@ -75,7 +75,7 @@ impl Search<'_> {
         out: &Range<u32>,
     ) -> Result<(), ContigError> {
         for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
-            self.look()?;
+            self.tick()?;
             // Used frames beyond those that lie outside of the range are in it.
             let outside = PAGEBLOCK_FRAMES - order.frames();
             let Some(least) =
@@ -107,19 +107,19 @@ impl Search<'_> {
     ) -> Result<(), ContigError> {
         let mut window = Window::starting_at(blocks.start);
         for block in blocks.map(BlockIndex) {
-            self.look()?;
+            self.tick()?;
             window.push(self.least(block));
             if window.costs.len() < length as usize {
                 continue;
             }
             let aside = out.contains(&window.start) && out.contains(&block.0);
             while !aside && window.blocked == 0 && self.is_among_best(window.cost) {
-                let Some(vague) = window.vague.pop_front() else {
+                let Some(inexact) = window.inexact.pop_front() else {
                     self.add(window.cost, BlockIndex(window.start).first());
                     break;
                 };
-                self.look()?;
-                window.correct(vague, self.zone.costs(BlockIndex(vague), Order::PAGEBLOCK)[0]);
+                self.tick()?;
+                window.correct(inexact, self.zone.costs(BlockIndex(inexact), Order::PAGEBLOCK)[0]);
             }
             if self.is_done() {
                 return Ok(());
@@ -131,17 +131,17 @@ impl Search<'_> {
 
     /// Frames to move out of a pageblock at least; `None` if it cannot be had.
     fn least(&self, block: BlockIndex) -> Option<u32> {
-        let facts = self.zone.tables.blocks.facts(block);
-        match facts.residence {
-            _ if facts.isolated => None,
-            Residence::Releasing => None,
-            Residence::Offline | Residence::Released => Some(0),
-            Residence::Committed => Some(PAGEBLOCK_FRAMES - facts.free),
+        let block_state = self.zone.tables.blocks.state(block);
+        match block_state.commit_state {
+            _ if block_state.isolated => None,
+            CommitState::Releasing => None,
+            CommitState::Offline | CommitState::Released => Some(0),
+            CommitState::Committed => Some(PAGEBLOCK_FRAMES - block_state.free),
         }
     }
 
     fn is_among_best(&self, cost: u32) -> bool {
-        self.best.len() < RANGES || self.best.last().is_some_and(|&(worst, _)| cost < worst)
+        self.best.len() < MAX_RANGES || self.best.last().is_some_and(|&(worst, _)| cost < worst)
     }
 
     /// Later ranges cannot be better: of the same cost the lowest come first.
@@ -153,14 +153,14 @@ impl Search<'_> {
         if self.is_among_best(cost) {
             self.best.insert((cost, first));
         }
-        if self.best.len() > RANGES {
+        if self.best.len() > MAX_RANGES {
             self.best.pop_last();
         }
     }
 
-    fn look(&mut self) -> Result<(), ContigError> {
+    fn tick(&mut self) -> Result<(), ContigError> {
         self.looked = self.looked.wrapping_add(1);
-        let late = self.looked.is_multiple_of(LOOK) && self.deadline.has_passed();
+        let late = self.looked.is_multiple_of(CLOCK_INTERVAL) && self.deadline.has_passed();
         if late { Err(ContigError::OutOfTime) } else { Ok(()) }
     }
 }
@@ -192,7 +192,7 @@ struct Window {
     start: u32,
     costs: VecDeque<Cost>,
     /// Those of which only the least is known.
-    vague: VecDeque<u32>,
+    inexact: VecDeque<u32>,
     cost: u32,
     /// Those that cannot be had.
     blocked: u32,
@@ -200,13 +200,13 @@ struct Window {
 
 impl Window {
     fn starting_at(start: u32) -> Self {
-        Self { start, costs: VecDeque::new(), vague: VecDeque::new(), cost: 0, blocked: 0 }
+        Self { start, costs: VecDeque::new(), inexact: VecDeque::new(), cost: 0, blocked: 0 }
     }
 
     fn push(&mut self, least: Option<u32>) {
         // Nothing in use is exact: there is nothing to look at.
         if least.is_some_and(|least| least > 0) {
-            self.vague.push_back(self.start + self.costs.len() as u32);
+            self.inexact.push_back(self.start + self.costs.len() as u32);
         }
         self.count(least);
         self.costs.push_back(Cost::new(least));
@@ -223,8 +223,8 @@ impl Window {
     fn pop(&mut self) {
         if let Some(first) = self.costs.pop_front() {
             self.uncount(first.frames());
-            if self.vague.front() == Some(&self.start) {
-                self.vague.pop_front();
+            if self.inexact.front() == Some(&self.start) {
+                self.inexact.pop_front();
             }
             self.start += 1;
         }
@@ -248,15 +248,15 @@ mod tests {
 
     #[test]
     fn a_part_is_the_smallest_that_fits() {
-        let orders =
-            [1, 2, 3, 256, 257, PAGEBLOCK_FRAMES].map(|frames| part_of(frames).map(Order::get));
+        let orders = [1, 2, 3, 256, 257, PAGEBLOCK_FRAMES]
+            .map(|frames| sub_block_order(frames).map(Order::get));
         assert_eq!(orders, [0, 1, 2, 8, 9, 9].map(Some));
     }
 
     #[test]
     fn more_than_half_of_all_numbers_take_whole_pageblocks() {
         for frames in [PAGEBLOCK_FRAMES + 1, 1 << 31, (1 << 31) + 1, u32::MAX] {
-            assert_eq!(part_of(frames), None);
+            assert_eq!(sub_block_order(frames), None);
         }
     }
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::*;
 use sync::{model, thread};
 
-fn take_one(ids: &Ids) -> u32 {
-    ids.take(|_| Ok::<(), Infallible>(())).expect("room")
+fn take_one(ids: &IdAllocator) -> u32 {
+    ids.alloc(|_| Ok::<(), Infallible>(())).expect("room")
 }
 
 /// Records are wiped before an index of their chunk is taken, or not at all.
 #[test]
 fn loom_a_taker_meets_a_chunk_on_its_way_out() {
     model(|| {
-        let ids = Arc::new(Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables"));
+        let ids = Arc::new(IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables"));
         let records: Arc<Vec<AtomicU32>> =
             Arc::new((0..CHUNK * 2).map(|_| AtomicU32::new(0)).collect());
         let taken: Vec<u32> = (0..CHUNK * 2).map(|_| take_one(&ids)).collect();
-        ids.give_back_later(taken[CHUNK]);
-        taken[..CHUNK].iter().for_each(|&index| ids.give_back_later(index));
+        ids.free_without_release(taken[CHUNK]);
+        taken[..CHUNK].iter().for_each(|&index| ids.free_without_release(index));
         let kept = take_one(&ids);
         let taker = {
             let (ids, records) = (Arc::clone(&ids), Arc::clone(&records));

@@ -5,51 +5,51 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-fn take_one(ids: &Ids) -> Option<u32> {
-    ids.take(|_| Ok::<(), Infallible>(())).ok()
+fn take_one(ids: &IdAllocator) -> Option<u32> {
+    ids.alloc(|_| Ok::<(), Infallible>(())).ok()
 }
 
 /// A chunk that its owner has no memory for stays closed, and what is open goes on serving.
 #[test]
 fn a_refused_chunk_changes_nothing() {
-    let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
-    assert_eq!(ids.take(|_| Err("no")), Err(TakeError::Refused("no")));
-    assert_eq!((ids.open_chunks(), ids.own_bytes()), (0, 0));
+    let ids = IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
+    assert_eq!(ids.alloc(|_| Err("no")), Err(AllocIdError::Refused("no")));
+    assert_eq!((ids.open_chunks(), ids.metadata_bytes()), (0, 0));
     (0..CHUNK).for_each(|_| _ = take_one(&ids).expect("room"));
     let seen = std::cell::Cell::new(None);
     let refuse = |opening| {
         seen.set(Some(opening));
         Err("no")
     };
-    assert_eq!(ids.take(refuse), Err(TakeError::Refused("no")));
-    assert_eq!(seen.get(), Some(Opening { first: CHUNK, set_bytes: SET_BYTES }));
-    ids.give_back(7, |_| ());
-    assert_eq!(ids.take(refuse), Ok(7));
-    assert_eq!((ids.open_chunks(), ids.own_bytes() as u64), (1, SET_BYTES));
+    assert_eq!(ids.alloc(refuse), Err(AllocIdError::Refused("no")));
+    assert_eq!(seen.get(), Some(NewChunk { first: CHUNK, set_bytes: SET_BYTES }));
+    ids.free(7, |_| ());
+    assert_eq!(ids.alloc(refuse), Ok(7));
+    assert_eq!((ids.open_chunks(), ids.metadata_bytes() as u64), (1, SET_BYTES));
 }
 
 #[test]
 fn every_index_is_handed_out_once_and_then_none() {
-    let ids = Ids::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
+    let ids = IdAllocator::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
     let taken: BTreeSet<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
     assert_eq!(taken.len(), CHUNK * 3);
     assert_eq!(taken.last(), Some(&(CHUNK as u32 * 3 - 1)));
 }
 
 #[test]
-fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
-    let ids = Ids::new(CHUNK * 4, 1, Backing::Heap).expect("small tables");
+fn an_emptied_chunk_is_reused_before_a_fresh_one() {
+    let ids = IdAllocator::new(CHUNK * 4, 1, Backing::Heap).expect("small tables");
     let taken: Vec<u32> = (0..CHUNK * 2).map(|_| take_one(&ids).expect("room")).collect();
     let mut emptied = Vec::new();
     for &index in &taken[..CHUNK] {
-        ids.give_back(index, |first| emptied.push(first));
+        ids.free(index, |first| emptied.push(first));
     }
     // The second chunk is full, so the first is the only open one and stays.
     assert_eq!((emptied.len(), ids.open_chunks()), (0, 2));
-    ids.give_back(taken[CHUNK], |first| emptied.push(first));
-    ids.give_back(take_one(&ids).expect("room"), |first| emptied.push(first));
+    ids.free(taken[CHUNK], |first| emptied.push(first));
+    ids.free(take_one(&ids).expect("room"), |first| emptied.push(first));
     for &index in &taken[CHUNK + 1..] {
-        ids.give_back(index, |first| emptied.push(first));
+        ids.free(index, |first| emptied.push(first));
     }
     assert_eq!(ids.open_chunks(), 1);
     assert_eq!(emptied.len(), 1);
@@ -60,16 +60,16 @@ fn an_emptied_chunk_is_reported_and_used_again_before_a_fresh_one() {
 
 /// While an owner gives the records of a chunk back, other threads take and give back indices.
 #[test]
-fn no_lock_is_held_while_records_are_given_back() {
-    let ids = Ids::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
+fn no_lock_is_held_while_records_are_released() {
+    let ids = IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
     let taken: Vec<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
-    taken[CHUNK + 1..].iter().for_each(|&index| ids.give_back(index, |_| ()));
+    taken[CHUNK + 1..].iter().for_each(|&index| ids.free(index, |_| ()));
     let mut seen = None;
     for &index in &taken[..CHUNK] {
-        ids.give_back(index, |first| {
+        ids.free(index, |first| {
             let other = take_one(&ids).expect("the other chunk has room");
             assert!(other as usize >= CHUNK, "{other} is of a chunk that is leaving");
-            ids.give_back(other, |_| ());
+            ids.free(other, |_| ());
             seen = Some(first);
         });
     }
@@ -81,12 +81,12 @@ fn no_lock_is_held_while_records_are_given_back() {
 /// is, or its records go back one chunk a call.
 #[test]
 fn an_emptied_chunk_waits_in_a_queue() {
-    let ids = Ids::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
+    let ids = IdAllocator::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
     let taken: Vec<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
-    taken[..CHUNK * 2].iter().for_each(|&index| ids.give_back_later(index));
+    taken[..CHUNK * 2].iter().for_each(|&index| ids.free_without_release(index));
     assert_eq!(ids.open_chunks(), 3, "the first chunk, which stayed open, and the third one");
     let mut released = Vec::new();
-    taken[CHUNK * 2..].iter().for_each(|&index| ids.give_back_later(index));
+    taken[CHUNK * 2..].iter().for_each(|&index| ids.free_without_release(index));
     assert!(ids.release_emptied(|first| released.push(first)));
     assert_eq!((released.len(), ids.open_chunks()), (1, 2));
     assert_eq!(std::iter::from_fn(|| take_one(&ids)).count(), CHUNK * 3);
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn agrees_with_a_set(ops in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..2000), shards in 1usize..4) {
-        let ids = Ids::new(CHUNK * 4, shards, Backing::Heap).expect("small tables");
+        let ids = IdAllocator::new(CHUNK * 4, shards, Backing::Heap).expect("small tables");
         let mut model = Vec::new();
         for (take, which) in ops {
             if take || model.is_empty() {
@@ -108,7 +108,7 @@ proptest! {
                 }
             } else {
                 let index = model.swap_remove(which.index(model.len()));
-                ids.give_back(index, |_| ());
+                ids.free(index, |_| ());
                 prop_assert!(!ids.is_taken(index));
             }
         }

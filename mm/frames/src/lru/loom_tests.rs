@@ -6,10 +6,10 @@ use sync::thread;
 
 use super::*;
 use crate::store::Store;
-use crate::{Backing, ExtentId, MigrateType, Mode, Reclaim, Shape, ZoneConfig};
+use crate::{Backing, ChainId, ChainKind, MigrateMode, MigrateType, Reclaim, ZoneConfig};
 
 /// A cache of one frame, which is the first of its zone.
-fn cache() -> (Arc<Store>, ExtentId, Pfn) {
+fn cache() -> (Arc<Store>, ChainId, Pfn) {
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(8),
         backing: Backing::Heap,
@@ -17,7 +17,7 @@ fn cache() -> (Arc<Store>, ExtentId, Pfn) {
     });
     let cache =
         Store::new(Arc::new(zone.expect("a tiny zone")).reserve_lru_owner().expect("a number"), 4);
-    let id = cache.filled(Shape::Single, 1, 7);
+    let id = cache.filled(ChainKind::Single, 1, 7);
     assert!(cache.lru().add(Pfn(0)));
     (cache, id, Pfn(0))
 }
@@ -73,7 +73,7 @@ fn migrate(cache: &Store, pfn: Pfn) {
     let zone = cache.zone();
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     if let Some(isolated) = zone.isolate(pfn) {
-        let _ = zone.migrate_pages(&mut vec![isolated], &mut |_| target.take(), Mode::Async);
+        let _ = zone.migrate_pages(&mut vec![isolated], &mut |_| target.take(), MigrateMode::Async);
     }
 }
 
@@ -86,8 +86,8 @@ fn s37_migrate_against_a_frame_added_twice() {
             let cache = Arc::clone(&cache);
             thread::spawn(move || migrate(&cache, pfn))
         };
-        // It is the owner's frame as long as the extent is held.
-        let shared = cache.extents.share(id).expect("live");
+        // It is the owner's frame as long as the chain is held.
+        let shared = cache.chains.share(id).expect("live");
         let _ = shared.frame(0).map(|frame| cache.lru().add(frame));
         cache.left(id, shared.release());
         mover.join().expect("no panic");
@@ -122,7 +122,7 @@ fn touch_against_isolate() {
             let cache = Arc::clone(&cache);
             thread::spawn(move || drop(cache.zone().isolate(pfn)))
         };
-        cache.lru().touch(pfn);
+        cache.lru().mark_accessed(pfn);
         other.join().expect("no panic");
         assert_eq!(cache.lru().scan(), Some(id.to_bits()));
         is_sound(&cache, 1);

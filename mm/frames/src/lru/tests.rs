@@ -3,8 +3,9 @@ use std::sync::{Arc, Mutex, Weak};
 use super::*;
 use crate::store::Store;
 use crate::{
-    Accepted, Backing, ExtentId, Extents, Isolated, Leaving, Locked, MigrateType, Migration, Mode,
-    Movability, MovableOps, Owner, Reclaim, Refused, Shape, Target, ZoneConfig,
+    Backing, ChainId, ChainKind, Committed, FrameChains, Isolated, LockedFrame, MigrateError,
+    MigrateMode, MigrateType, Migration, Movability, MovableOps, Owner, Reclaim, ReleaseStatus,
+    Target, ZoneConfig,
 };
 
 /// A cache of single frames, as the store has one.
@@ -30,28 +31,28 @@ impl Cache {
         self.0.zone()
     }
 
-    fn fill(&self) -> ExtentId {
-        let id = self.0.filled(Shape::Single, 1, 7);
+    fn fill(&self) -> ChainId {
+        let id = self.0.filled(ChainKind::Single, 1, 7);
         assert!(self.lru().add(self.frame(id)));
         id
     }
 
-    fn frame(&self, id: ExtentId) -> Pfn {
-        self.0.extents.share(id).and_then(|shared| shared.frame(0)).expect("live")
+    fn frame(&self, id: ChainId) -> Pfn {
+        self.0.chains.share(id).and_then(|shared| shared.frame(0)).expect("live")
     }
 
-    fn end(&self, id: ExtentId) {
+    fn end(&self, id: ChainId) {
         self.0.end(id);
     }
 
-    fn isolate(&self, id: ExtentId) -> Isolated<'_> {
+    fn isolate(&self, id: ChainId) -> Isolated<'_> {
         self.zone().isolate(self.frame(id)).expect("on a list")
     }
 
     fn migrate<'z>(&'z self, isolated: Isolated<'z>) -> (Migration, Vec<Isolated<'z>>) {
         let mut batch = vec![isolated];
         let mut fresh = |_| self.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-        (self.zone().migrate_pages(&mut batch, &mut fresh, Mode::Async), batch)
+        (self.zone().migrate_pages(&mut batch, &mut fresh, MigrateMode::Async), batch)
     }
 
     /// Lengths of the inactive and the active list, and frames ever added.
@@ -65,8 +66,8 @@ impl Cache {
         self.zone().check().expect("a sound zone");
     }
 
-    fn scan(&self) -> Option<ExtentId> {
-        self.lru().scan().map(ExtentId::from_bits)
+    fn scan(&self) -> Option<ChainId> {
+        self.lru().scan().map(ChainId::from_bits)
     }
 }
 
@@ -92,7 +93,7 @@ fn r020_s37_a_move_adds_the_new_frame_and_nothing_for_the_old() {
 fn r022_the_new_frame_takes_the_old_ones_place() {
     let cache = Cache::new(Movability::On);
     let (first, second, third) = (cache.fill(), cache.fill(), cache.fill());
-    cache.lru().touch(cache.frame(first));
+    cache.lru().mark_accessed(cache.frame(first));
     let (done, _) = cache.migrate(cache.isolate(first));
     assert_eq!(done.migrated, 1);
     cache.migrate(cache.isolate(second)).1.clear();
@@ -106,7 +107,7 @@ fn r022_the_new_frame_takes_the_old_ones_place() {
 fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
-    let reader = cache.0.extents.share(id).expect("live");
+    let reader = cache.0.chains.share(id).expect("live");
     let (done, left) = cache.migrate(cache.isolate(id));
     assert_eq!(
         (done.again, left.len(), cache.counts()),
@@ -116,12 +117,12 @@ fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     drop(left);
     assert_eq!(cache.counts(), (1, 0, 2));
     drop(reader);
-    // Refused by the owner: work was left that will end the extent.
-    let reader = cache.0.extents.share(id).expect("live");
-    assert!(cache.0.extents.mark_pending(id));
+    // Refused by the owner: work was left that will end the chain.
+    let reader = cache.0.chains.share(id).expect("live");
+    assert!(cache.0.chains.mark_pending(id));
     assert!(cache.zone().isolate(reader.frame(0).expect("there")).is_none());
     assert_eq!(cache.counts(), (1, 0, 3));
-    assert_eq!(reader.release(), Leaving::Pending);
+    assert_eq!(reader.release(), ReleaseStatus::Pending);
     cache.end(id);
     assert_eq!(cache.counts(), (0, 0, 3));
     cache.check();
@@ -133,7 +134,7 @@ fn r027_without_a_target_the_frame_goes_back_to_its_list() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
     let mut batch = vec![cache.isolate(id)];
-    let done = cache.zone().migrate_pages(&mut batch, &mut |_| None, Mode::Async);
+    let done = cache.zone().migrate_pages(&mut batch, &mut |_| None, MigrateMode::Async);
     assert!(done.out_of_frames);
     drop(batch);
     assert_eq!(cache.counts(), (1, 0, 2));
@@ -178,14 +179,14 @@ fn s43_a_scan_passes_isolated_frames_over() {
     let isolated = cache.isolate(oldest);
     assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)));
     // The end of a putback, when the frame is on its list and still marked.
-    let place = Place::Inactive;
+    let place = LruState::Inactive;
     cache.lru().put_back(isolated.pfn(), place);
     assert_eq!(
         (cache.scan(), cache.scan()),
         (Some(next), Some(next)),
         "a scan passes isolated frames over"
     );
-    assert_eq!(cache.lru().take_off(isolated.pfn()), Some(place));
+    assert_eq!(cache.lru().isolate(isolated.pfn()), Some(place));
     cache.end(next);
     assert_eq!(cache.scan(), None);
     drop(isolated);
@@ -203,7 +204,7 @@ fn r035_counts_are_exact_after_each_of_many_moves() {
         assert_eq!(cache.migrate(cache.isolate(id)).0.migrated, 1);
         let (inactive, active, added) = cache.counts();
         assert_eq!((inactive + active, added), (8, 9 + round));
-        cache.lru().touch(cache.frame(ids[round as usize * 3 % ids.len()]));
+        cache.lru().mark_accessed(cache.frame(ids[round as usize * 3 % ids.len()]));
         assert!(cache.scan().is_some());
     }
     cache.check();
@@ -214,7 +215,7 @@ fn what_is_touched_outlives_what_is_not() {
     let cache = Cache::new(Movability::On);
     let ids: Vec<_> = (0..6).map(|_| cache.fill()).collect();
     for id in [ids[0], ids[1]] {
-        cache.lru().touch(cache.frame(id));
+        cache.lru().mark_accessed(cache.frame(id));
     }
     for expected in &ids[2..] {
         assert_eq!(cache.scan(), Some(*expected));
@@ -234,7 +235,7 @@ fn what_is_touched_outlives_what_is_not() {
 fn the_only_frame_is_found_although_it_was_touched() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
-    cache.lru().touch(cache.frame(id));
+    cache.lru().mark_accessed(cache.frame(id));
     assert_eq!(cache.scan(), Some(id));
     cache.check();
 }
@@ -245,7 +246,7 @@ fn a_scan_ends_when_everything_is_in_use() {
     let cache = Cache::new(Movability::On);
     let ids: Vec<_> = (0..64).map(|_| cache.fill()).collect();
     for _ in 0..100 {
-        ids.iter().for_each(|&id| cache.lru().touch(cache.frame(id)));
+        ids.iter().for_each(|&id| cache.lru().mark_accessed(cache.frame(id)));
         assert!(cache.scan().is_some());
     }
     assert_eq!(cache.counts().0 + cache.counts().1, 64);
@@ -257,7 +258,7 @@ fn a_scan_ends_when_everything_is_in_use() {
 fn r011_lists_work_where_nothing_moves() {
     let cache = Cache::new(Movability::Off);
     let (first, second) = (cache.fill(), cache.fill());
-    cache.lru().touch(cache.frame(first));
+    cache.lru().mark_accessed(cache.frame(first));
     assert_eq!(cache.scan(), Some(second));
     assert!(cache.zone().isolate(cache.frame(first)).is_none());
     cache.end(first);
@@ -283,8 +284,8 @@ fn r105_a_page_with_another_reference_stays() {
 /// How an owner of LRU frames moves one.
 #[derive(Debug)]
 enum Way {
-    /// The default copy: the frames are those of extents, which move them.
-    Copy(Box<Extents>),
+    /// The default copy: the frames are those of chains, which move them.
+    Copy(Box<FrameChains>),
     /// A callback of its own: the owner keeps the frame's number itself.
     Callback(Owner),
 }
@@ -301,7 +302,7 @@ impl Traced {
         let traced = Arc::new(Self { way, calls: Mutex::default() });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&traced) as _;
         match &traced.way {
-            Way::Copy(extents) => extents.publish(ops),
+            Way::Copy(chains) => chains.publish(ops),
             Way::Callback(owner) => owner.publish(ops),
         }
         traced
@@ -324,14 +325,14 @@ impl Traced {
             new = Some(frame.pfn());
             Some(frame)
         };
-        assert_eq!(zone.migrate_pages(&mut batch, &mut fresh, Mode::Async).migrated, 1);
+        assert_eq!(zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::Async).migrated, 1);
         assert!(zone.get(old).is_none(), "the old frame is free");
         new.expect("a target was asked for")
     }
 }
 
 impl MovableOps for Traced {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         assert!(frame.zone().tables.frames.state(frame.pfn()).is_locked());
         self.note("isolate");
         true
@@ -339,10 +340,10 @@ impl MovableOps for Traced {
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         let zone = from.zone();
         assert!(zone.tables.frames.state(from.pfn()).is_locked(), "the old frame");
         assert!(
@@ -350,24 +351,24 @@ impl MovableOps for Traced {
             "nobody reaches the new frame"
         );
         match &self.way {
-            Way::Copy(extents) => {
+            Way::Copy(chains) => {
                 self.note("copy");
-                extents.migrate_frame(from, to).result
+                chains.migrate_frame(from, to).result
             }
             Way::Callback(_) => {
                 self.note("callback");
-                to.accept(from)
+                to.commit(from)
             }
         }
     }
 
-    fn putback(&self, _: &Locked<'_>) {
+    fn putback(&self, _: &LockedFrame<'_>) {
         self.note("putback");
     }
 
     fn lru(&self) -> Option<&Lru> {
         match &self.way {
-            Way::Copy(extents) => extents.lru(),
+            Way::Copy(chains) => chains.lru(),
             Way::Callback(owner) => owner.lru(),
         }
     }
@@ -382,36 +383,36 @@ fn lru_owner() -> Owner {
 /// An owner's only frame, adopted and on its list.
 fn adopted(owner: &Owner) -> Pfn {
     let frame = owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-    let pfn = owner.adopt(frame, 41, 3).expect("nobody else has it");
+    let pfn = owner.set_movable(frame, 41, 3).expect("nobody else has it");
     assert!(owner.lru().expect("registered with lists").add(pfn));
     pfn
 }
 
-/// frames of extents are copied by default, with the old frame and the new one both kept from others.
+/// frames of chains are copied by default, with the old frame and the new one both kept from others.
 #[test]
-fn r032_an_lru_frame_of_an_extent_is_copied() {
-    let extents = Extents::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap)
+fn r032_an_lru_frame_of_a_chain_is_copied() {
+    let chains = FrameChains::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap)
         .expect("small tables");
-    let mut held = extents.create(Shape::Single, 1).expect("room");
+    let mut held = chains.create(ChainKind::Single, 1).expect("room");
     held.attach(0, Reclaim::NotAllowed).expect("room");
     held.pieces_mut(0..crate::FRAME_SIZE).expect("attached").0.fill(0x5a);
     let id = held.id();
-    assert_eq!(held.release(), Leaving::Quiet);
-    let traced = Traced::new(Way::Copy(Box::new(extents)));
-    let Way::Copy(extents) = &traced.way else { unreachable!("made above") };
-    let old = extents.share(id).and_then(|shared| shared.frame(0)).expect("live");
+    assert_eq!(held.release(), ReleaseStatus::Clean);
+    let traced = Traced::new(Way::Copy(Box::new(chains)));
+    let Way::Copy(chains) = &traced.way else { unreachable!("made above") };
+    let old = chains.share(id).and_then(|shared| shared.frame(0)).expect("live");
     assert!(traced.lru().expect("it has lists").add(old));
-    let new = traced.moved(extents.zone(), old);
+    let new = traced.moved(chains.zone(), old);
     assert_eq!(traced.calls(), ["isolate", "copy"]);
-    let shared = extents.share(id).expect("live");
+    let shared = chains.share(id).expect("live");
     assert_eq!(shared.frame(0), Some(new));
     assert!(
         shared.pieces(0..crate::FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0x5a)
     );
     drop(shared);
     assert_eq!(traced.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
-    extents.try_exclusive(id).expect("idle").destroy();
-    extents.zone().check().expect("a sound zone");
+    chains.try_exclusive(id).expect("idle").destroy();
+    chains.zone().check().expect("a sound zone");
 }
 
 /// an owner with a callback moves the frame itself, with both kept from others.
@@ -424,7 +425,7 @@ fn r032_an_lru_frame_is_moved_by_its_callback() {
     let new = traced.moved(&zone, old);
     assert_eq!(traced.calls(), ["isolate", "callback"]);
     assert_eq!(
-        zone.tables.frames.name(new).map(|(name, _)| name),
+        zone.tables.frames.private(new).map(|(name, _)| name),
         Some(41),
         "the old frame's name"
     );

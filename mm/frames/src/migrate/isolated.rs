@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{Charge, Movability, MovableOps};
+use super::{Movability, MovableOps, TargetCharge};
 use crate::descriptor::Put;
-use crate::lru::{Lru, Place};
+use crate::lru::{Lru, LruState};
 use crate::state::{Kind, OwnerId, State};
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
@@ -20,21 +20,21 @@ pub struct Isolated<'z> {
     zone: &'z Zone,
     pfn: Pfn,
     /// Where on an LRU list it was; `None` for a frame of another kind.
-    place: Option<Place>,
+    place: Option<LruState>,
 }
 
 /// A frame whose page lock is held, as the callbacks of [`MovableOps`] get it. Dropping it unlocks.
 #[derive(Debug)]
-pub struct Locked<'z> {
+pub struct LockedFrame<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    place: Option<Place>,
+    place: Option<LruState>,
     /// How the target is charged that took its place. Noted here and not in the owner's answer, which is lost when the owner panics after that.
-    handed_over: Cell<Option<Charge>>,
+    committed_charge: Cell<Option<TargetCharge>>,
 }
 
 /// An owner broke when it was asked for its lists, or showed those of another one.
-pub(super) struct NotItsLists;
+pub(super) struct LruMismatch;
 
 impl Zone {
     /// Takes a movable frame aside; `None` when it is free, not movable, locked, isolated already, or when its owner does not want to.
@@ -51,18 +51,18 @@ impl Zone {
         let before = self.tables.frames.update(pfn, |state| {
             if can_be_isolated(state) { state.with_reference().map(State::locked) } else { None }
         })?;
-        let candidate = Candidate::new(self, pfn);
+        let attempt = IsolationAttempt::new(self, pfn);
         let owner = before.owner()?;
         let ops = self.registry.ops(owner)?;
         let lists = self.lists_of(owner, &*ops).ok()?;
         let place = match lists {
             // another reference than the owner's pins a page on a list; moving it would leave that holder with the old frame.
             Some(_) if before.references() > 1 => return None,
-            Some(lru) => Some(lru.take_off(pfn)?),
+            Some(lru) => Some(lru.isolate(pfn)?),
             None => None,
         };
-        if candidate.is_wanted(&*ops) {
-            return candidate.isolate(place);
+        if attempt.owner_agrees(&*ops) {
+            return attempt.isolate(place);
         }
         // Before the page lock goes: until then nobody else can isolate it.
         if let (Some(lru), Some(place)) = (lists, place) {
@@ -76,12 +76,12 @@ impl Zone {
         &self,
         owner: OwnerId,
         ops: &'o dyn MovableOps,
-    ) -> Result<Option<&'o Lru>, NotItsLists> {
+    ) -> Result<Option<&'o Lru>, LruMismatch> {
         match catch_unwind(AssertUnwindSafe(|| ops.lru())) {
             Ok(None) => Ok(None),
             Ok(Some(lru)) if lru.is_of(self, owner) => Ok(Some(lru)),
             // A callback that panics is one that failed; and lists of another owner would get a frame that is not theirs.
-            Ok(Some(_)) | Err(_) => Err(NotItsLists),
+            Ok(Some(_)) | Err(_) => Err(LruMismatch),
         }
     }
 
@@ -106,18 +106,18 @@ fn can_be_isolated(state: State) -> bool {
 }
 
 /// A frame with a reference and its page lock, whose owner has not said yes yet. Dropping it undoes both.
-struct Candidate<'z> {
+struct IsolationAttempt<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    locked: Option<Locked<'z>>,
+    locked: Option<LockedFrame<'z>>,
 }
 
-impl<'z> Candidate<'z> {
+impl<'z> IsolationAttempt<'z> {
     fn new(zone: &'z Zone, pfn: Pfn) -> Self {
-        Self { zone, pfn, locked: Some(Locked::new(zone, pfn, None)) }
+        Self { zone, pfn, locked: Some(LockedFrame::new(zone, pfn, None)) }
     }
 
-    fn is_wanted(&self, ops: &dyn MovableOps) -> bool {
+    fn owner_agrees(&self, ops: &dyn MovableOps) -> bool {
         let asked = self
             .locked
             .as_ref()
@@ -126,10 +126,10 @@ impl<'z> Candidate<'z> {
     }
 
     /// Marks the frame, unless its owner let go of it since, or put it on a list again.
-    fn isolate(self, place: Option<Place>) -> Option<Isolated<'z>> {
+    fn isolate(self, place: Option<LruState>) -> Option<Isolated<'z>> {
         let (zone, pfn) = (self.zone, self.pfn);
         // The mark takes the lock's place, in one step.
-        let ours = |state: &State| state.owner().is_some() && state.place() == Place::Off;
+        let ours = |state: &State| state.owner().is_some() && state.lru_state() == LruState::Off;
         zone.tables.frames.update(pfn, |state| {
             Some(state).filter(ours).map(|state| state.isolated().unlocked())
         })?;
@@ -140,10 +140,10 @@ impl<'z> Candidate<'z> {
     }
 }
 
-impl Drop for Candidate<'_> {
+impl Drop for IsolationAttempt<'_> {
     fn drop(&mut self) {
         self.locked = None;
-        self.zone.put_moved(self.pfn, Charge::Charged);
+        self.zone.put_migrated(self.pfn, TargetCharge::Charged);
     }
 }
 
@@ -176,19 +176,19 @@ impl<'z> Isolated<'z> {
     }
 
     /// Takes the page lock. Nobody else can have it: only what is not isolated can be locked, and only what is not locked can be isolated.
-    pub(crate) fn lock(&self) -> Locked<'z> {
+    pub(crate) fn lock(&self) -> LockedFrame<'z> {
         let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
         debug_assert!(
             before.is_some_and(|state| !state.is_locked()),
             "{} is locked by two",
             self.pfn
         );
-        Locked::new(self.zone, self.pfn, self.place)
+        LockedFrame::new(self.zone, self.pfn, self.place)
     }
 
     /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away. Its number comes back when nobody else has
     /// it: it is in the state "cached" then, and the caller's to free.
-    pub(crate) fn retire(self) -> Option<Pfn> {
+    pub(crate) fn end_isolation(self) -> Option<Pfn> {
         let (zone, pfn) = (self.zone, self.pfn);
         std::mem::forget(self);
         zone.tables.frames.update(pfn, |state| Some(state.not_isolated()));
@@ -196,7 +196,7 @@ impl<'z> Isolated<'z> {
         match zone.tables.frames.put(pfn) {
             Ok(Put::Shared) => None,
             Ok(Put::Last(_)) => {
-                zone.tables.frames.clear_name(pfn);
+                zone.tables.frames.clear_private(pfn);
                 Some(pfn)
             }
             // Already unwinding: a second panic would abort, and the frame is merely lost.
@@ -221,23 +221,23 @@ impl Drop for Isolated<'_> {
         drop(locked);
         self.zone.tables.frames.update(self.pfn, |state| Some(state.not_isolated()));
         self.zone.events.end_isolation();
-        self.zone.put_moved(self.pfn, Charge::Charged);
+        self.zone.put_migrated(self.pfn, TargetCharge::Charged);
     }
 }
 
-impl<'z> Locked<'z> {
-    fn new(zone: &'z Zone, pfn: Pfn, place: Option<Place>) -> Self {
-        Self { zone, pfn, place, handed_over: Cell::new(None) }
+impl<'z> LockedFrame<'z> {
+    fn new(zone: &'z Zone, pfn: Pfn, place: Option<LruState>) -> Self {
+        Self { zone, pfn, place, committed_charge: Cell::new(None) }
     }
 
     /// Notes that a target has taken its place.
-    pub(super) fn hand_over(&self, charge: Charge) {
-        self.handed_over.set(Some(charge));
+    pub(super) fn note_committed(&self, charge: TargetCharge) {
+        self.committed_charge.set(Some(charge));
     }
 
     /// How the target is charged that took its place while it was locked.
-    pub(super) fn handed_over(&self) -> Option<Charge> {
-        self.handed_over.get()
+    pub(super) fn committed_charge(&self) -> Option<TargetCharge> {
+        self.committed_charge.get()
     }
 
     /// Its number.
@@ -248,12 +248,12 @@ impl<'z> Locked<'z> {
 
     /// What the owner called it when it adopted it, and the position it noted with that.
     #[must_use]
-    pub fn name(&self) -> Option<(u32, u8)> {
-        self.zone.tables.frames.name(self.pfn)
+    pub fn private(&self) -> Option<(u32, u8)> {
+        self.zone.tables.frames.private(self.pfn)
     }
 
     /// Where on an LRU list it was when it was isolated.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn lru_state(&self) -> Option<LruState> {
         self.place
     }
 
@@ -262,7 +262,7 @@ impl<'z> Locked<'z> {
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for LockedFrame<'_> {
     fn drop(&mut self) {
         self.zone.tables.frames.update(self.pfn, |state| Some(state.unlocked()));
     }

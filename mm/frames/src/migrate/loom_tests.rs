@@ -5,15 +5,15 @@ use std::sync::Arc;
 use sync::thread;
 
 use super::*;
-use crate::claim::Claim;
+use crate::capture::ContigCapture;
 use crate::store::Store;
 use crate::units::BlockIndex;
 use crate::{
-    Backing, Budget, ExtentId, Extents, FrameCount, MigrateType, Pfn, Reclaim, Shape, Zone,
+    Backing, Budget, ChainId, ChainKind, FrameChains, FrameCount, MigrateType, Pfn, Reclaim, Zone,
     ZoneConfig,
 };
 
-fn store() -> (Arc<Store>, ExtentId, Pfn) {
+fn store() -> (Arc<Store>, ChainId, Pfn) {
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(8),
         backing: Backing::Heap,
@@ -21,7 +21,7 @@ fn store() -> (Arc<Store>, ExtentId, Pfn) {
     });
     let store =
         Store::new(Arc::new(zone.expect("a tiny zone")).reserve_owner().expect("a number"), 4);
-    let id = store.filled(Shape::Single, 1, 7);
+    let id = store.filled(ChainKind::Single, 1, 7);
     // The first frame of a zone.
     (store, id, Pfn(0))
 }
@@ -31,7 +31,7 @@ fn migrate(zone: &Zone, pfn: Pfn) -> Option<Migration> {
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     let isolated = zone.isolate(pfn)?;
     let mut batch = vec![isolated];
-    let done = zone.migrate_pages(&mut batch, &mut |_| target.take(), Mode::Async);
+    let done = zone.migrate_pages(&mut batch, &mut |_| target.take(), MigrateMode::Async);
     Some(done)
 }
 
@@ -46,33 +46,33 @@ fn s01_reader_against_migrate() {
         let (store, id, pfn) = store();
         let mover = {
             let store = Arc::clone(&store);
-            thread::spawn(move || migrate(store.extents.zone(), pfn))
+            thread::spawn(move || migrate(store.chains.zone(), pfn))
         };
-        let shared = store.extents.share(id).expect("live");
+        let shared = store.chains.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         store.left(id, shared.release());
         mover.join().expect("no panic");
-        let shared = store.extents.share(id).expect("live");
+        let shared = store.chains.share(id).expect("live");
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         drop(shared);
-        assert_eq!(in_use(store.extents.zone()), 1);
-        store.extents.zone().check().expect("consistent");
+        assert_eq!(in_use(store.chains.zone()), 1);
+        store.chains.zone().check().expect("consistent");
     });
 }
 
-/// S-04, S-08, S-10, S-12, S-16, B9, B13a: the owner ends the extent while its frame is isolated, moved or put back.
+/// S-04, S-08, S-10, S-12, S-16, B9, B13a: the owner ends the chain while its frame is isolated, moved or put back.
 #[test]
 fn s12_free_against_isolate_and_migrate() {
     sync::model(|| {
         let (store, id, pfn) = store();
         let mover = {
             let store = Arc::clone(&store);
-            thread::spawn(move || migrate(store.extents.zone(), pfn))
+            thread::spawn(move || migrate(store.chains.zone(), pfn))
         };
         store.end(id);
         mover.join().expect("no panic");
-        assert_eq!(in_use(store.extents.zone()), 0, "freed, wherever it was");
-        store.extents.zone().check().expect("consistent");
+        assert_eq!(in_use(store.chains.zone()), 0, "freed, wherever it was");
+        store.chains.zone().check().expect("consistent");
     });
 }
 
@@ -83,22 +83,22 @@ fn s03_isolate_against_isolate() {
         let (store, id, pfn) = store();
         let other = {
             let store = Arc::clone(&store);
-            thread::spawn(move || store.extents.zone().isolate(pfn).is_some())
+            thread::spawn(move || store.chains.zone().isolate(pfn).is_some())
         };
-        let mine = store.extents.zone().isolate(pfn);
+        let mine = store.chains.zone().isolate(pfn);
         let got = mine.is_some();
         if got {
-            assert!(store.extents.zone().isolate(pfn).is_none(), "isolated once");
+            assert!(store.chains.zone().isolate(pfn).is_none(), "isolated once");
         }
         drop(mine);
         let theirs = other.join().expect("no panic");
         assert!(got || theirs, "one of them gets it");
-        store.extents.try_exclusive(id).expect("idle").destroy();
-        store.extents.zone().check().expect("consistent");
+        store.chains.try_exclusive(id).expect("idle").destroy();
+        store.chains.zone().check().expect("consistent");
     });
 }
 
-/// S-05, R-281: nobody gets a reference to a frame between its allocation for an extent and its publication there.
+/// S-05, R-281: nobody gets a reference to a frame between its allocation for a chain and its publication there.
 #[test]
 fn s05_get_against_attach() {
     sync::model(|| {
@@ -118,7 +118,7 @@ fn s05_get_against_attach() {
                 assert!(state.owner().is_some(), "a reference to a frame that is not published");
             })
         };
-        let id = store.filled(Shape::Single, 1, 7);
+        let id = store.filled(ChainKind::Single, 1, 7);
         looker.join().expect("no panic");
         store.assert_filled(id, 1, 7);
         store.end(id);
@@ -128,22 +128,22 @@ fn s05_get_against_attach() {
 
 /// S-39, S-40, R-154: an owner takes a frame back while a scanner isolates it. One of them has it.
 #[test]
-fn s39_take_back_against_isolate() {
+fn s39_reclaim_from_owner_against_isolate() {
     #[derive(Debug)]
     struct Plain;
     impl MovableOps for Plain {
-        fn isolate(&self, _: &Locked<'_>) -> bool {
+        fn isolate(&self, _: &LockedFrame<'_>) -> bool {
             true
         }
         fn migrate<'z>(
             &self,
-            _: &Locked<'_>,
+            _: &LockedFrame<'_>,
             to: Target<'z>,
-            _: Mode,
-        ) -> Result<Accepted, Refused<'z>> {
-            Err(Refused::Failed(to))
+            _: MigrateMode,
+        ) -> Result<Committed, MigrateError<'z>> {
+            Err(MigrateError::Failed(to))
         }
-        fn putback(&self, _: &Locked<'_>) {}
+        fn putback(&self, _: &LockedFrame<'_>) {}
     }
     sync::model(|| {
         let zone = Zone::new(ZoneConfig {
@@ -155,12 +155,12 @@ fn s39_take_back_against_isolate() {
         let plain: Arc<dyn MovableOps> = Arc::new(Plain);
         let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
         let frame = zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-        let pfn = owner.adopt(frame, 0, 0).expect("nobody else has it");
+        let pfn = owner.set_movable(frame, 0, 0).expect("nobody else has it");
         let scanner = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))
         };
-        let back = owner.take_back(pfn);
+        let back = owner.reclaim_from_owner(pfn);
         if back.is_some() {
             // A scanner that is done may still have its reference for a moment, but not the frame.
             assert!(!zone.tables.frames.state(pfn).is_isolated(), "taken back, and in other hands");
@@ -170,7 +170,7 @@ fn s39_take_back_against_isolate() {
         let seen = scanner.join().expect("no panic");
         assert!(taken || seen.is_some());
         if !taken {
-            drop(owner.take_back(pfn).expect("nobody has it any more"));
+            drop(owner.reclaim_from_owner(pfn).expect("nobody has it any more"));
         }
         assert_eq!(in_use(&zone), 0);
         zone.check().expect("consistent");
@@ -184,12 +184,12 @@ fn r008_last_put_against_get() {
         let (store, id, pfn) = store();
         let other = {
             let store = Arc::clone(&store);
-            thread::spawn(move || store.extents.zone().get(pfn).is_some())
+            thread::spawn(move || store.chains.zone().get(pfn).is_some())
         };
-        store.extents.try_exclusive(id).expect("idle").destroy();
+        store.chains.try_exclusive(id).expect("idle").destroy();
         other.join().expect("no panic");
-        assert_eq!(in_use(store.extents.zone()), 0);
-        store.extents.zone().check().expect("consistent");
+        assert_eq!(in_use(store.chains.zone()), 0);
+        store.chains.zone().check().expect("consistent");
     });
 }
 
@@ -198,7 +198,7 @@ fn r008_last_put_against_get() {
 fn b10_the_end_of_an_owner_against_migrate() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let zone = Arc::clone(store.extents.zone());
+        let zone = Arc::clone(store.chains.zone());
         let mover = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || migrate(&zone, pfn))
@@ -216,7 +216,7 @@ fn b10_the_end_of_an_owner_against_migrate() {
 fn s05_isolate_against_a_fresh_frame() {
     sync::model(|| {
         let (store, ..) = store();
-        let zone = store.extents.zone();
+        let zone = store.chains.zone();
         let frame = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         let pfn = frame.pfn();
         let scanner = {
@@ -231,35 +231,35 @@ fn s05_isolate_against_a_fresh_frame() {
 /// R-008, S-04, S-25: an owner writes to a frame and lets go of it, a scanner has the last reference, and the next owner writes to it. Each sees what the one before
 /// it did, whoever frees the frame.
 #[test]
-fn r008_the_last_reference_hands_the_bytes_over() {
+fn r008_the_last_put_publishes_the_bytes() {
     sync::model(|| {
         let (store, id, pfn) = store();
         // All other frames are taken, so that the next one to be had is this one.
         while let Ok(frame) =
-            store.extents.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
+            store.chains.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
         {
             std::mem::forget(frame);
         }
         // Isolated beforehand, so that the few switches a model has are left for what follows.
-        let isolated = store.extents.zone().isolate(pfn);
+        let isolated = store.chains.zone().isolate(pfn);
         let owner = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                let mut held = store.extents.try_exclusive(id).expect("idle");
+                let mut held = store.chains.try_exclusive(id).expect("idle");
                 held.pieces_mut(0..8).expect("inside").0.fill(2);
                 held.destroy();
             })
         };
         drop(isolated);
-        write_to_a_fresh_frame(&store.extents);
+        write_to_a_fresh_frame(&store.chains);
         owner.join().expect("no panic");
-        store.extents.zone().check().expect("consistent");
+        store.chains.zone().check().expect("consistent");
     });
 }
 
 /// Takes a frame if there is one, writes to it and gives it back.
-fn write_to_a_fresh_frame(extents: &Extents) {
-    let mut next = extents.create(Shape::Single, 2).expect("a number");
+fn write_to_a_fresh_frame(chains: &FrameChains) {
+    let mut next = chains.create(ChainKind::Single, 2).expect("a number");
     if next.attach(0, Reclaim::NotAllowed).is_ok() {
         next.pieces_mut(0..8).expect("inside").0.fill(3);
     }
@@ -271,33 +271,36 @@ fn write_to_a_fresh_frame(extents: &Extents) {
 fn s01_a_frame_is_not_used_again_under_its_reader() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        let zone = store.extents.zone();
+        let zone = store.chains.zone();
         // One frame is left to move to, so that the next one to be had is the old one.
         let spare = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         while let Ok(frame) = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
             std::mem::forget(frame);
         }
         drop(spare);
-        let shared = store.extents.share(id).expect("live");
+        let shared = store.chains.share(id).expect("live");
         let mover = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                migrate(store.extents.zone(), pfn);
-                write_to_a_fresh_frame(&store.extents);
+                migrate(store.chains.zone(), pfn);
+                write_to_a_fresh_frame(&store.chains);
             })
         };
         assert_eq!(shared.pieces(0..8).expect("there").0, [7; 8]);
         drop(shared);
         mover.join().expect("no panic");
-        store.extents.zone().check().expect("consistent");
+        store.chains.zone().check().expect("consistent");
     });
 }
 
 /// A target that does not count against the limit, as compaction takes it.
-fn on_the_move(zone: &Zone) -> Target<'_> {
+fn in_flight(zone: &Zone) -> Target<'_> {
     let mut taken = [Pfn(0)];
-    assert_eq!(zone.buddy.lock().take_targets(&zone.tables, BlockIndex(u32::MAX), &mut taken), 1);
-    Target::from_cached(zone, taken[0], Charge::OnTheMove)
+    assert_eq!(
+        zone.buddy.lock().take_migration_targets(&zone.tables, BlockIndex(u32::MAX), &mut taken),
+        1
+    );
+    Target::from_cached(zone, taken[0], TargetCharge::InFlight)
 }
 
 struct Once<'z>(Option<Target<'z>>);
@@ -314,7 +317,7 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
         let (store, _, pfn) = store();
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(1)));
-        let (isolated, target) = (zone.isolate(pfn).expect("idle"), on_the_move(zone));
+        let (isolated, target) = (zone.isolate(pfn).expect("idle"), in_flight(zone));
         let thief = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
@@ -332,33 +335,34 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
 #[test]
 fn r108_the_limit_against_a_frame_that_moves() {
     at_the_limit(|zone, isolated, target| {
-        let done = zone.migrate_pages(&mut vec![isolated], &mut Once(Some(target)), Mode::Async);
+        let done =
+            zone.migrate_pages(&mut vec![isolated], &mut Once(Some(target)), MigrateMode::Async);
         assert_eq!(done.migrated, 1);
     });
 }
 
 /// the same for a target that is given back.
 #[test]
-fn r108_the_limit_against_a_target_given_back() {
+fn r108_the_limit_against_a_dropped_target() {
     at_the_limit(|_, isolated, target| drop((isolated, target)));
 }
 
 /// the same for a frame that is claimed, whose content goes elsewhere.
 #[test]
-fn r108_the_limit_against_a_claim() {
+fn r108_the_limit_against_a_capture() {
     sync::model(|| {
         let (store, _, pfn) = store();
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(2)));
-        let mut claim = Claim::begin(zone, pfn, 1).expect("room for one");
+        let mut capture = ContigCapture::begin(zone, pfn, 1).expect("room for one");
         let thief = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
                 store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
             })
         };
-        claim.complete(Mode::Async, Budget::unlimited().start()).expect("nobody is inside");
-        claim.keep();
+        capture.acquire(MigrateMode::Async, Budget::unlimited().start()).expect("nobody is inside");
+        capture.keep();
         assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
         assert_eq!(in_use(zone), 2);
         zone.put(pfn).expect("it is ours");

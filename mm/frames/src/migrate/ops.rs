@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::{Accepted, Locked, Target};
+use super::{Committed, LockedFrame, Target};
 use crate::lru::Lru;
 use crate::units::Pfn;
 
@@ -17,29 +17,29 @@ pub trait MovableOps: Debug + Send + Sync {
     ///
     /// The owner may go on using an isolated frame, and may let go of it: migration finds out. What it must not do is to rely on the links
     /// of the frame's descriptor from here to [`MovableOps::putback`] or the end of [`MovableOps::migrate`].
-    fn isolate(&self, frame: &Locked<'_>) -> bool;
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool;
 
-    /// Moves the content of `from` to `to`, and hands `to` over by [`Target::accept`] under whatever lock of its own keeps others from both.
+    /// Moves the content of `from` to `to`, and hands `to` over by [`Target::commit`] under whatever lock of its own keeps others from both.
     ///
     /// Never waits for a reader and never allocates.
     ///
     /// # Errors
-    /// [`Refused`], with the target inside; nothing has changed then.
+    /// [`MigrateError`], with the target inside; nothing has changed then.
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        mode: Mode,
-    ) -> Result<Accepted, Refused<'z>>;
+        mode: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>>;
 
     /// The frame was not moved and is the owner's alone again. It is still marked as isolated during the call.
-    fn putback(&self, frame: &Locked<'_>);
+    fn putback(&self, frame: &LockedFrame<'_>);
 
     /// A request needs exactly this frame and could not have it. An owner that pins frames for a long time, such as a driver whose device has their
     /// addresses, may end the pin now; the request then finds the frame movable on its next pass. Nothing depends on the answer.
     ///
-    /// Only [`Mode::Sync`] asks. Called without the page lock, so `pfn` may be another owner's by now: look it up.
-    fn wanted(&self, pfn: Pfn) {
+    /// Only [`MigrateMode::Sync`] asks. Called without the page lock, so `pfn` may be another owner's by now: look it up.
+    fn request_unpin(&self, pfn: Pfn) {
         let _ = pfn;
     }
 
@@ -53,9 +53,9 @@ pub trait MovableOps: Debug + Send + Sync {
 /// How hard migration may try.
 ///
 /// A frame is busy while a thread reads its owner's data, or its host is being told of another one. The callbacks never wait for that, in no
-/// mode: they answer [`Refused::Again`]. The mode says whether [`Zone::migrate_pages`](crate::Zone::migrate_pages) waits between its passes.
+/// mode: they answer [`MigrateError::Again`]. The mode says whether [`Zone::migrate_pages`](crate::Zone::migrate_pages) waits between its passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum MigrateMode {
     /// Never leaves the CPU: for work in the background and for callers that must not block.
     Async,
     /// Sleeps for 50 us before each pass from the fourth on, when only busy frames are left.
@@ -64,7 +64,7 @@ pub enum Mode {
     Sync,
 }
 
-impl Mode {
+impl MigrateMode {
     /// The first pass that waits: before it a busy frame is most likely free again by itself.
     const FIRST_WAIT: u32 = 3;
 
@@ -82,7 +82,7 @@ impl Mode {
 /// Why an owner did not move a frame. The target comes back with it.
 #[derive(Debug)]
 #[must_use = "the target is given back when this is dropped"]
-pub enum Refused<'z> {
+pub enum MigrateError<'z> {
     /// Somebody is using it: the next pass may find it free.
     Again(Target<'z>),
     /// Not in this call.

@@ -35,7 +35,7 @@ pub struct OwnersExhausted;
 
 /// Why an owner did not get a frame. The frame is given back, and nothing else has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AdoptError {
+pub enum SetMovableError {
     /// It is of another zone.
     #[error("{pfn} is a frame of another zone")]
     OtherZone {
@@ -48,24 +48,24 @@ pub enum AdoptError {
         /// The frame.
         pfn: Pfn,
     },
-    /// The last number means "no name".
-    #[error("{name} is no name for a frame")]
-    Name {
-        /// What was to be the name.
-        name: u32,
+    /// The last number means "no private value".
+    #[error("{private} is reserved and cannot be the private value of a frame")]
+    Private {
+        /// The value passed.
+        private: u32,
     },
 }
 
 /// The owners of a zone, by number.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    places: Box<[Mutex<Place>]>,
-    /// Whose frames are in extents.
-    of_extents: Box<[AtomicBool]>,
+    slots: Box<[Mutex<OwnerSlot>]>,
+    /// Whose frames are in chains.
+    chain_owners: Box<[AtomicBool]>,
 }
 
 #[derive(Clone, Debug, Default)]
-enum Place {
+enum OwnerSlot {
     #[default]
     Vacant,
     /// Somebody has the number and is not ready to be called yet (L-05: publish last).
@@ -76,46 +76,48 @@ enum Place {
 impl Registry {
     pub(crate) fn new() -> Self {
         Self {
-            places: (0..OWNERS).map(|_| Mutex::ranked(sync::Rank::Leaf, Place::Vacant)).collect(),
-            of_extents: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
+            slots: (0..OWNERS)
+                .map(|_| Mutex::ranked(sync::Rank::Leaf, OwnerSlot::Vacant))
+                .collect(),
+            chain_owners: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
     fn reserve(&self) -> Option<OwnerId> {
-        self.places.iter().zip(1..=u8::MAX).find_map(|(place, number)| {
-            let mut place = place.lock();
-            matches!(*place, Place::Vacant).then(|| *place = Place::Reserved)?;
+        self.slots.iter().zip(1..=u8::MAX).find_map(|(slot, number)| {
+            let mut slot = slot.lock();
+            matches!(*slot, OwnerSlot::Vacant).then(|| *slot = OwnerSlot::Reserved)?;
             NonZeroU8::new(number).map(OwnerId)
         })
     }
 
-    fn put(&self, id: OwnerId, now: Place) {
-        *self.places[usize::from(id.0.get()) - 1].lock() = now;
+    fn put(&self, id: OwnerId, now: OwnerSlot) {
+        *self.slots[usize::from(id.0.get()) - 1].lock() = now;
     }
 
     /// What to call for a frame of this owner; `None` when it is not ready yet, or gone (F6).
     pub(crate) fn ops(&self, id: OwnerId) -> Option<Arc<dyn MovableOps>> {
         // The lock is held for the copy only, never during a call.
-        let place = self.places.get(usize::from(id.0.get()) - 1)?.lock().clone();
-        if let Place::Published(ops) = place { ops.upgrade() } else { None }
+        let slot = self.slots.get(usize::from(id.0.get()) - 1)?.lock().clone();
+        if let OwnerSlot::Published(ops) = slot { ops.upgrade() } else { None }
     }
 
-    /// Whether the frames of this owner are in extents, which alone may hand them over.
-    pub(crate) fn is_of_extents(&self, id: OwnerId) -> bool {
+    /// Whether the frames of this owner are in chains, which alone may hand them over.
+    pub(crate) fn is_chain_owner(&self, id: OwnerId) -> bool {
         // Relaxed: set before the owner's first frame is published, and a thread that asks has seen the owner in a frame's state (Acquire).
-        self.of_extents
+        self.chain_owners
             .get(usize::from(id.0.get()) - 1)
             .is_some_and(|mark| mark.load(Ordering::Relaxed))
     }
 
-    fn set_of_extents(&self, id: OwnerId, now: bool) {
-        // Relaxed: as above; it is cleared when no extent of the owner is left.
-        self.of_extents[usize::from(id.0.get()) - 1].store(now, Ordering::Relaxed);
+    fn set_chain_owner(&self, id: OwnerId, now: bool) {
+        // Relaxed: as above; it is cleared when no chain of the owner is left.
+        self.chain_owners[usize::from(id.0.get()) - 1].store(now, Ordering::Relaxed);
     }
 
     /// Memory of the registry, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.places) + size_of_val(&*self.of_extents)
+        size_of_val(&*self.slots) + size_of_val(&*self.chain_owners)
     }
 }
 
@@ -196,14 +198,14 @@ impl Owner {
     /// ask.
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
         if self.movability == Movability::On || self.zone.movability == Movability::Off {
-            self.zone.registry.put(self.id, Place::Published(ops));
+            self.zone.registry.put(self.id, OwnerSlot::Published(ops));
         }
     }
 
-    /// From here on the owner's frames are in extents: [`Target::accept`](super::Target::accept) refuses them, since only who holds the extent alone may
+    /// From here on the owner's frames are in chains: [`Target::commit`](super::Target::commit) refuses them, since only who holds the chain alone may
     /// change which frames it has.
-    pub(crate) fn keep_for_extents(&self) {
-        self.zone.registry.set_of_extents(self.id, true);
+    pub(crate) fn mark_chain_owner(&self) {
+        self.zone.registry.set_chain_owner(self.id, true);
     }
 
     /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable
@@ -216,38 +218,43 @@ impl Owner {
         }
     }
 
-    /// Takes a frame over. The owner keeps the number as its reference; `name` and `position` are its own notes, which a callback reads back from
-    /// [`Locked::name`](super::Locked::name).
+    /// Takes a frame over. The owner keeps the number as its reference; `private` and `position` are its own notes, which a callback reads back from
+    /// [`LockedFrame::private`](super::LockedFrame::private).
     ///
     /// Call it when the owner's own records are complete: from here on the frame may be isolated.
     ///
     /// # Errors
-    /// [`AdoptError`].
-    pub fn adopt(&self, frame: Frame<'_>, name: u32, position: u8) -> Result<Pfn, AdoptError> {
+    /// [`SetMovableError`].
+    pub fn set_movable(
+        &self,
+        frame: Frame<'_>,
+        private: u32,
+        position: u8,
+    ) -> Result<Pfn, SetMovableError> {
         let (pfn, frames) = (frame.pfn(), &self.zone.tables.frames);
         if !std::ptr::eq(frame.zone(), &*self.zone) {
-            return Err(AdoptError::OtherZone { pfn });
+            return Err(SetMovableError::OtherZone { pfn });
         }
-        if name == u32::MAX {
-            return Err(AdoptError::Name { name });
+        if private == u32::MAX {
+            return Err(SetMovableError::Private { private });
         }
         if frames.freeze(pfn) {
-            self.name(frame.into_pfn(), name, position);
+            self.set_private(frame.into_pfn(), private, position);
             self.publish_frame(pfn);
             return Ok(pfn);
         }
         // Others have references, and one of them may be adopting it, too. Its page lock is taken first: until the name is written it is not isolated.
         let free = |state: State| (!state.is_locked() && !state.is_isolated()).then_some(state);
         let claim = |state: State| Some(free(state)?.owned_by(self.id)?.locked());
-        frames.update(pfn, claim).ok_or(AdoptError::Taken { pfn })?;
-        self.name(frame.into_pfn(), name, position);
+        frames.update(pfn, claim).ok_or(SetMovableError::Taken { pfn })?;
+        self.set_private(frame.into_pfn(), private, position);
         frames.update(pfn, |state| Some(state.unlocked()));
         Ok(pfn)
     }
 
     /// Notes what the owner calls a frame it is about to adopt.
-    pub(crate) fn name(&self, pfn: Pfn, name: u32, position: u8) {
-        self.zone.tables.frames.set_name(pfn, name, position);
+    pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
+        self.zone.tables.frames.set_private(pfn, private, position);
     }
 
     /// Publishes a frozen frame whose name is set. From here on it may be isolated, unless nothing moves in this zone.
@@ -258,18 +265,18 @@ impl Owner {
     /// Lets go of a frame: it is no longer movable and the owner's reference is given back, in one step. The frame is free now, or as soon as
     /// whoever isolated it lets go, too.
     ///
-    /// Locking: a per-CPU list. The OS is not called: see [`Zone::settle`].
+    /// Locking: a per-CPU list. The OS is not called: see [`Zone::release_excess_if_due`].
     ///
     /// # Panics
     /// When the frame is not this owner's (any more).
     pub fn release(&self, pfn: Pfn) {
-        let left = self
-            .lru
-            .as_ref()
-            .map_or_else(|| self.zone.tables.frames.disown(pfn, self.id), |lru| lru.disown(pfn));
+        let left = self.lru.as_ref().map_or_else(
+            || self.zone.tables.frames.clear_movable(pfn, self.id),
+            |lru| lru.clear_movable(pfn),
+        );
         match left {
             Some(Put::Shared) => {}
-            Some(Put::Last(_)) => self.zone.cache(pfn),
+            Some(Put::Last(_)) => self.zone.free_to_cpu_list(pfn),
             // Going on would free somebody else's frame under him.
             None => panic!("{pfn} is not its owner's to release"),
         }
@@ -278,13 +285,13 @@ impl Owner {
     /// Takes a frame back out of everybody's reach; `None` while it is isolated or its page lock is held: pass it over (R-154, S-39). `None` for a frame
     /// of somebody else's, too.
     #[must_use]
-    pub fn take_back(&self, pfn: Pfn) -> Option<Frame<'_>> {
+    pub fn reclaim_from_owner(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let reclaim = |state: State| {
             (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated())
-                .then(|| state.disowned())
+                .then(|| state.without_owner())
         };
         match &self.lru {
-            Some(lru) => lru.take_back(pfn, reclaim)?,
+            Some(lru) => lru.reclaim_from_owner(pfn, reclaim)?,
             None => _ = self.zone.tables.frames.update(pfn, reclaim)?,
         }
         Some(self.zone.frame_from_pfn(pfn))
@@ -293,7 +300,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.zone.registry.set_of_extents(self.id, false);
-        self.zone.registry.put(self.id, Place::Vacant);
+        self.zone.registry.set_chain_owner(self.id, false);
+        self.zone.registry.put(self.id, OwnerSlot::Vacant);
     }
 }

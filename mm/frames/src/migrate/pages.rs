@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::target::Charge;
-use super::{Isolated, Mode, Refused, Targets, Vacated};
+use super::target::TargetCharge;
+use super::{Isolated, MigrateError, MigrateMode, MigratedSource, Targets};
 use crate::zone::Zone;
 
 /// How often a frame that somebody uses is tried again.
-const PASSES: u32 = 10;
+const MAX_PASSES: u32 = 10;
 
 /// What came of a batch of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct Migration {
 }
 
 /// How one attempt at one frame ended.
-enum Attempt {
-    Migrated(Charge),
+enum MigrateOutcome {
+    Migrated(TargetCharge),
     Gone,
     Again,
     Failed,
@@ -42,10 +42,10 @@ impl Zone {
         &'z self,
         batch: &mut Vec<Isolated<'z>>,
         targets: &mut dyn Targets<'z>,
-        mode: Mode,
+        mode: MigrateMode,
     ) -> Migration {
         let mut report = Migration::default();
-        for pass in 0..PASSES {
+        for pass in 0..MAX_PASSES {
             if let Some(time) = mode.wait_before(pass) {
                 sync::pause(time);
             } else if pass > 0 {
@@ -67,32 +67,35 @@ impl Zone {
         &'z self,
         batch: &mut Vec<Isolated<'z>>,
         targets: &mut dyn Targets<'z>,
-        mode: Mode,
+        mode: MigrateMode,
         report: &mut Migration,
     ) {
         let mut next = 0;
         while next < batch.len() {
-            let attempt = attempt(&batch[next], targets, mode);
-            match attempt {
-                Attempt::Again => {
+            let outcome = migrate_one(&batch[next], targets, mode);
+            match outcome {
+                MigrateOutcome::Again => {
                     next += 1;
                     continue;
                 }
-                Attempt::OutOfFrames => {
+                MigrateOutcome::OutOfFrames => {
                     report.out_of_frames = true;
                     return;
                 }
-                Attempt::Failed => {
+                MigrateOutcome::Failed => {
                     report.failed += 1;
                     drop(batch.swap_remove(next));
                 }
-                Attempt::Gone => {
+                MigrateOutcome::Gone => {
                     report.gone += 1;
-                    targets.vacated(Vacated::new(batch.swap_remove(next), Charge::Charged));
+                    targets.free_source(MigratedSource::new(
+                        batch.swap_remove(next),
+                        TargetCharge::Charged,
+                    ));
                 }
-                Attempt::Migrated(charge) => {
+                MigrateOutcome::Migrated(charge) => {
                     report.migrated += 1;
-                    targets.vacated(Vacated::new(batch.swap_remove(next), charge));
+                    targets.free_source(MigratedSource::new(batch.swap_remove(next), charge));
                 }
             }
         }
@@ -100,26 +103,30 @@ impl Zone {
 }
 
 /// Tries to move one frame. A target is taken only when there is something to move, and goes back in every case but success (L-08, R-069).
-fn attempt<'z>(frame: &Isolated<'z>, targets: &mut dyn Targets<'z>, mode: Mode) -> Attempt {
+fn migrate_one<'z>(
+    frame: &Isolated<'z>,
+    targets: &mut dyn Targets<'z>,
+    mode: MigrateMode,
+) -> MigrateOutcome {
     let locked = frame.lock();
     // R-065, S-08, S-09: released after isolation. The owner is not called about a frame that is not its own any more.
     if !frame.is_movable() {
-        return Attempt::Gone;
+        return MigrateOutcome::Gone;
     }
-    let Some((_, ops)) = frame.ops() else { return Attempt::Failed };
-    let Some(target) = targets.next(frame.pfn()) else { return Attempt::OutOfFrames };
+    let Some((_, ops)) = frame.ops() else { return MigrateOutcome::Failed };
+    let Some(target) = targets.next(frame.pfn()) else { return MigrateOutcome::OutOfFrames };
     // One that somebody else has, too, would give the bytes of one frame to two owners.
     if !target.is_fresh_in(locked.zone()) {
-        return Attempt::Failed;
+        return MigrateOutcome::Failed;
     }
     let answer = catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode)));
     // Handed over is handed over, also by an owner that panicked after it.
-    if let Some(charge) = locked.handed_over() {
-        return Attempt::Migrated(charge);
+    if let Some(charge) = locked.committed_charge() {
+        return MigrateOutcome::Migrated(charge);
     }
     match answer {
-        Ok(Err(Refused::Again(_))) => Attempt::Again,
-        Ok(Err(Refused::Gone(_))) => Attempt::Gone,
-        Ok(Ok(_) | Err(Refused::Failed(_))) | Err(_) => Attempt::Failed,
+        Ok(Err(MigrateError::Again(_))) => MigrateOutcome::Again,
+        Ok(Err(MigrateError::Gone(_))) => MigrateOutcome::Gone,
+        Ok(Ok(_) | Err(MigrateError::Failed(_))) | Err(_) => MigrateOutcome::Failed,
     }
 }

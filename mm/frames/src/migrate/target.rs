@@ -1,8 +1,8 @@
 //! Where content moves to.
 
-use super::ops::Refused;
-use super::{Isolated, Locked};
-use crate::extent::Exclusive;
+use super::ops::MigrateError;
+use super::{Isolated, LockedFrame};
+use crate::chain::Exclusive;
 use crate::frame::Frame;
 use crate::state::{OwnerId, State};
 use crate::units::Pfn;
@@ -14,29 +14,29 @@ pub trait Targets<'z> {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>>;
 
     /// What is done with a frame whose content is elsewhere now, or whose owner let go of it. It is freed, unless somebody waits for just this one.
-    fn vacated(&mut self, old: Vacated<'z>) {
+    fn free_source(&mut self, old: MigratedSource<'z>) {
         drop(old);
     }
 }
 
 impl<'z, F: FnMut(Pfn) -> Option<Frame<'z>>> Targets<'z> for F {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
-        self(from).map(|frame| Target::new(frame, Charge::Charged))
+        self(from).map(|frame| Target::new(frame, TargetCharge::Charged))
     }
 }
 
 /// A frame that was isolated and has no owner any more. Dropping it frees it.
 #[derive(Debug)]
 #[must_use = "dropping it frees the frame"]
-pub struct Vacated<'z> {
+pub struct MigratedSource<'z> {
     zone: &'z Zone,
     /// There until it is taken out.
     isolated: Option<Isolated<'z>>,
-    charge: Charge,
+    charge: TargetCharge,
 }
 
-impl<'z> Vacated<'z> {
-    pub(super) fn new(isolated: Isolated<'z>, charge: Charge) -> Self {
+impl<'z> MigratedSource<'z> {
+    pub(super) fn new(isolated: Isolated<'z>, charge: TargetCharge) -> Self {
         Self { zone: isolated.zone(), isolated: Some(isolated), charge }
     }
 
@@ -47,18 +47,18 @@ impl<'z> Vacated<'z> {
 
     /// Ends the isolation. Returns the frame if nobody else has a reference to it, for the caller to free or to keep, and how many targets have to be
     /// counted against the limit once that is done.
-    pub(crate) fn retire(mut self) -> (Option<Pfn>, u64) {
-        let pfn = self.isolated.take().and_then(Isolated::retire);
-        (pfn, self.charge.on_the_move())
+    pub(crate) fn end_isolation(mut self) -> (Option<Pfn>, u64) {
+        let pfn = self.isolated.take().and_then(Isolated::end_isolation);
+        (pfn, self.charge.in_flight())
     }
 }
 
-impl Drop for Vacated<'_> {
+impl Drop for MigratedSource<'_> {
     fn drop(&mut self) {
         let Some(isolated) = self.isolated.take() else { return };
         // One step: the new frame counts from the moment on in which the old one is free.
-        let arrived = self.charge.on_the_move();
-        self.zone.free_frames(isolated.retire(), |buddy| buddy.moving -= arrived);
+        let arrived = self.charge.in_flight();
+        self.zone.free_frames(isolated.end_isolation(), |buddy| buddy.in_flight -= arrived);
     }
 }
 
@@ -68,50 +68,50 @@ impl Drop for Vacated<'_> {
 pub struct Target<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    charge: Charge,
+    charge: TargetCharge,
 }
 
 /// Whether a target counts against the zone's limit already. One that takes the place of a frame about to be freed does not, so that a full zone can
 /// be compacted; it does from the moment the old frame is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
+pub(crate) enum TargetCharge {
     Charged,
-    OnTheMove,
+    InFlight,
 }
 
-impl Charge {
+impl TargetCharge {
     /// How many frames of one are on the move.
-    pub(crate) fn on_the_move(self) -> u64 {
+    pub(crate) fn in_flight(self) -> u64 {
         match self {
             Self::Charged => 0,
-            Self::OnTheMove => 1,
+            Self::InFlight => 1,
         }
     }
 }
 
-/// Proof that a target took the place of the old frame. Made by [`Target::accept`] only.
+/// Proof that a target took the place of the old frame. Made by [`Target::commit`] only.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "it is the answer to `migrate`"]
-pub struct Accepted {
+pub struct Committed {
     to: Pfn,
 }
 
 impl<'z> Target<'z> {
     /// A target of a frame that somebody chose. If others have references to it, it stays as it is, and no owner takes it.
-    pub(super) fn new(frame: Frame<'z>, charge: Charge) -> Self {
+    pub(super) fn new(frame: Frame<'z>, charge: TargetCharge) -> Self {
         let (zone, pfn) = (frame.zone(), frame.into_pfn());
         let _ = zone.tables.frames.freeze(pfn);
         Self { zone, pfn, charge }
     }
 
     /// A target of a frame that just came from the buddy lists.
-    pub(crate) fn from_cached(zone: &'z Zone, pfn: Pfn, charge: Charge) -> Self {
+    pub(crate) fn from_cached(zone: &'z Zone, pfn: Pfn, charge: TargetCharge) -> Self {
         zone.tables.frames.change(pfn, State::CACHED, State::FROZEN);
         Self { zone, pfn, charge }
     }
 
     /// A target of a frame that was allocated frozen.
-    pub(crate) fn from_frozen(zone: &'z Zone, pfn: Pfn, charge: Charge) -> Self {
+    pub(crate) fn from_frozen(zone: &'z Zone, pfn: Pfn, charge: TargetCharge) -> Self {
         Self { zone, pfn, charge }
     }
 
@@ -134,17 +134,17 @@ impl<'z> Target<'z> {
     /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The
     /// owner writes the new number into its records in the same critical section.
     ///
-    /// Frames of [`Extents`](crate::Extents) are not handed over so: [`Extents::migrate_frame`](crate::Extents::migrate_frame) does it, with the extent
-    /// held, since the extent's record of its frames changes with it.
+    /// Frames of [`FrameChains`](crate::FrameChains) are not handed over so: [`FrameChains::migrate_frame`](crate::FrameChains::migrate_frame) does it, with the chain
+    /// held, since the chain's record of its frames changes with it.
     ///
     /// # Errors
-    /// [`Refused::Gone`] when the owner has let go of the old frame. [`Refused::Failed`] when the old frame is in an extent, or the target is not a frame
+    /// [`MigrateError::Gone`] when the owner has let go of the old frame. [`MigrateError::Failed`] when the old frame is in a chain, or the target is not a frame
     /// of the same zone that nobody else has. Nothing has changed then.
-    pub fn accept(self, from: &Locked<'_>) -> Result<Accepted, Refused<'z>> {
+    pub fn commit(self, from: &LockedFrame<'_>) -> Result<Committed, MigrateError<'z>> {
         let zone = from.zone();
         let (owner, accepted) =
-            self.take_place(from, |owner| !zone.registry.is_of_extents(owner))?;
-        if let Some(place) = from.place() {
+            self.commit_if(from, |owner| !zone.registry.is_chain_owner(owner))?;
+        if let Some(place) = from.lru_state() {
             // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
             let ops = zone.registry.ops(owner);
             if let Some(lru) =
@@ -156,40 +156,44 @@ impl<'z> Target<'z> {
         Ok(accepted)
     }
 
-    /// The same for a frame of the extent that is held. Its caller enters the new frame into the extent, and into its owner's lists.
-    pub(crate) fn accept_in_extent(
+    /// The same for a frame of the chain that is held. Its caller enters the new frame into the chain, and into its owner's lists.
+    pub(crate) fn commit_in_chain(
         self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         held: &Exclusive<'_>,
-    ) -> Result<Accepted, Refused<'z>> {
-        self.take_place(from, |owner| owner == held.owner_id()).map(|(_, accepted)| accepted)
+    ) -> Result<Committed, MigrateError<'z>> {
+        self.commit_if(from, |owner| owner == held.owner_id()).map(|(_, accepted)| accepted)
     }
 
-    fn take_place(
+    fn commit_if(
         self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         may: impl Fn(OwnerId) -> bool,
-    ) -> Result<(OwnerId, Accepted), Refused<'z>> {
+    ) -> Result<(OwnerId, Committed), MigrateError<'z>> {
         let zone = from.zone();
         if !self.is_fresh_in(zone) {
-            return Err(Refused::Failed(self));
+            return Err(MigrateError::Failed(self));
         }
-        let disowned = zone.tables.frames.update(from.pfn(), |state| {
+        let before = zone.tables.frames.update(from.pfn(), |state| {
             state.owner().filter(|&owner| may(owner))?;
             // The isolation's own reference stays, so this is never the last one.
-            state.disowned().without_reference()
+            state.without_owner().without_reference()
         });
-        let Some(owner) = disowned.and_then(State::owner) else {
+        let Some(owner) = before.and_then(State::owner) else {
             let is_owned = zone.tables.frames.state(from.pfn()).owner().is_some();
-            return Err(if is_owned { Refused::Failed(self) } else { Refused::Gone(self) });
+            return Err(if is_owned {
+                MigrateError::Failed(self)
+            } else {
+                MigrateError::Gone(self)
+            });
         };
-        from.hand_over(self.charge);
+        from.note_committed(self.charge);
         let to = self.into_pfn();
-        if let Some((name, position)) = zone.tables.frames.name(from.pfn()) {
-            zone.tables.frames.set_name(to, name, position);
+        if let Some((private, position)) = zone.tables.frames.private(from.pfn()) {
+            zone.tables.frames.set_private(to, private, position);
         }
         zone.tables.frames.change(to, State::FROZEN, State::published(owner));
-        Ok((owner, Accepted { to }))
+        Ok((owner, Committed { to }))
     }
 
     fn into_pfn(self) -> Pfn {
@@ -202,11 +206,11 @@ impl<'z> Target<'z> {
 impl Drop for Target<'_> {
     /// Back to the buddy lists, where the free scanner finds it again. The OS is not called, since owners drop targets with locks held.
     fn drop(&mut self) {
-        self.zone.put_moved(self.pfn, self.charge);
+        self.zone.put_migrated(self.pfn, self.charge);
     }
 }
 
-impl Accepted {
+impl Committed {
     /// The new frame's number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {

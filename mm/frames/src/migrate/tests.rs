@@ -45,7 +45,7 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>, targets: &mut Vec<
         targets.push(frame.pfn());
         Some(frame)
     };
-    zone.migrate_pages(batch, &mut fresh, Mode::SyncLight)
+    zone.migrate_pages(batch, &mut fresh, MigrateMode::SyncLight)
 }
 
 /// one reference more at each arrow up, one less at each arrow down.
@@ -63,7 +63,7 @@ fn r068_the_ledger_of_a_frame_that_moves() {
     assert_eq!(after, (0, 1), "the old frame has no reference left, the new one its owner's");
     assert_eq!(*driver.has.lock().expect("no panic inside"), targets);
     assert_eq!(
-        zone.tables.frames.name(targets[0]),
+        zone.tables.frames.private(targets[0]),
         Some((41, 3)),
         "the new frame goes by the old one's name"
     );
@@ -118,19 +118,19 @@ fn r064_a_frame_whose_driver_fails_or_panics_is_put_back() {
 }
 
 /// A frame that counts against the limit only once the old one is free.
-struct OnTheMove<'z>(&'z Zone);
+struct InFlightTargets<'z>(&'z Zone);
 
-impl<'z> Targets<'z> for OnTheMove<'z> {
+impl<'z> Targets<'z> for InFlightTargets<'z> {
     fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
         let frame = self.0.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
-        self.0.buddy.lock().moving += 1;
-        Some(Target::new(frame, Charge::OnTheMove))
+        self.0.buddy.lock().in_flight += 1;
+        Some(Target::new(frame, TargetCharge::InFlight))
     }
 }
 
 /// a driver that breaks after it took the new frame over has moved it, and the books are right.
 #[test]
-fn r068_a_driver_that_panics_after_the_move_has_moved_the_frame() {
+fn r068_a_panic_after_the_move_keeps_the_move() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let zone = zone();
@@ -138,7 +138,7 @@ fn r068_a_driver_that_panics_after_the_move_has_moved_the_frame() {
     let old = driver.take();
     driver.answers(Answer::PanicAfterwards);
     let mut batch = vec![zone.isolate(old).expect("movable")];
-    let done = zone.migrate_pages(&mut batch, &mut OnTheMove(&zone), Mode::SyncLight);
+    let done = zone.migrate_pages(&mut batch, &mut InFlightTargets(&zone), MigrateMode::SyncLight);
     std::panic::set_hook(quiet);
     assert_eq!(done, Migration { migrated: 1, ..Migration::default() });
     let new = driver.has.lock().expect("no panic inside")[0];
@@ -167,7 +167,7 @@ fn s08_a_frame_released_after_isolation_is_not_moved() {
 
 /// The same inside the driver's own call: it finds out when it hands the target over.
 #[test]
-fn r069_a_frame_released_during_migration_gives_its_target_back() {
+fn r069_release_during_migration_frees_the_target() {
     let (zone, mut targets) = (zone(), Vec::new());
     let driver = Driver::new(&zone);
     let old = driver.take();
@@ -204,7 +204,7 @@ fn r027_migration_stops_when_there_is_no_frame_to_move_to() {
     let driver = Driver::new(&zone);
     let frames = [driver.take(), driver.take()];
     let mut batch: Vec<_> = frames.iter().filter_map(|&pfn| zone.isolate(pfn)).collect();
-    let done = zone.migrate_pages(&mut batch, &mut |_| None, Mode::Async);
+    let done = zone.migrate_pages(&mut batch, &mut |_| None, MigrateMode::Async);
     assert_eq!((done.out_of_frames, done.again, batch.len()), (true, 2, 2));
     batch.clear();
     assert_eq!((driver.moves.load(Relaxed), driver.putbacks.load(Relaxed)), (0, 2));
@@ -213,7 +213,7 @@ fn r027_migration_stops_when_there_is_no_frame_to_move_to() {
 
 /// S-03, S-05, S-06, S-07, R-060, F5: what is not movable, not whole, locked, isolated already or free stays untouched.
 #[test]
-fn s03_only_a_movable_frame_in_nobodys_hands_can_be_isolated() {
+fn s03_only_an_unlocked_movable_frame_is_isolated() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let movable = driver.take();
@@ -266,7 +266,7 @@ fn s44_a_recycled_frame_has_no_owner_and_no_name() {
     driver.let_go(pfn);
     let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
-    assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.name(pfn)), (None, None));
+    assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.private(pfn)), (None, None));
 }
 
 /// giving the last reference back without letting go first is caught.
@@ -282,11 +282,11 @@ fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
 
 /// L-03, L-05, B10, S-32, F6, R-453: before it is published and after it ended an owner is not called, and its isolated frames are freed.
 #[test]
-fn l03_an_owner_that_ends_leaves_isolated_frames_to_migration() {
+fn l03_migration_frees_frames_of_an_ended_owner() {
     let (zone, mut targets) = (zone(), Vec::new());
     let early = zone.reserve_owner().expect("a number");
     let frame = zone.alloc_frame(early.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let unpublished = early.adopt(frame, 0, 0).expect("nobody else has it");
+    let unpublished = early.set_movable(frame, 0, 0).expect("nobody else has it");
     assert!(zone.isolate(unpublished).is_none(), "nobody to ask yet");
     early.release(unpublished);
     let driver = Driver::new(&zone);
@@ -319,36 +319,36 @@ fn r011_with_movability_off_nothing_moves() {
     let zone = zone_where(Movability::Off);
     let driver = Driver::new(&zone);
     let pfn = driver.take();
-    assert_eq!(zone.tables.blocks.facts(pfn.block()).migrate_type, MigrateType::Unmovable);
+    assert_eq!(zone.tables.blocks.state(pfn.block()).migrate_type, MigrateType::Unmovable);
     assert!(zone.isolate(pfn).is_none());
     let only = pfn..Pfn(pfn.0 + 1);
     assert_eq!(
-        zone.alloc_contig(only, ContigRequest::default()).map(drop),
+        zone.alloc_contig_range(only, ContigRequest::default()).map(drop),
         Err(ContigError::Unmovable { pfn })
     );
     assert_eq!(driver.asked.load(Relaxed), 0);
     driver.let_go(pfn);
     let pfn = driver.take();
-    drop(driver.owner.take_back(pfn));
+    drop(driver.owner.reclaim_from_owner(pfn));
     zone.check().expect("consistent");
 }
 
 /// R-154, S-39: an owner that wants a frame back does not get it while it is isolated.
 #[test]
-fn s39_an_isolated_frame_is_not_taken_back() {
+fn s39_an_isolated_frame_is_not_reclaimed() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
     let held = zone.isolate(pfn).expect("movable");
-    assert!(driver.owner.take_back(pfn).is_none());
+    assert!(driver.owner.reclaim_from_owner(pfn).is_none());
     drop(held);
-    drop(driver.owner.take_back(pfn).expect("nobody has it"));
+    drop(driver.owner.reclaim_from_owner(pfn).expect("nobody has it"));
     zone.check().expect("consistent");
 }
 
 /// R-069, S-08: the same while somebody else has a reference, so that it is not the count that tells.
 #[test]
-fn r069_a_released_frame_that_others_refer_to_is_not_accepted() {
+fn r069_a_released_frame_is_not_committed() {
     let (zone, mut targets) = (zone(), Vec::new());
     let driver = Driver::new(&zone);
     let old = driver.take();
@@ -367,7 +367,7 @@ fn r069_a_released_frame_that_others_refer_to_is_not_accepted() {
 
 /// A target that somebody else has, too, or that is of another zone: one frame's bytes would have two owners.
 #[test]
-fn r026_what_is_not_a_fresh_frame_of_this_zone_is_no_target() {
+fn r026_only_a_fresh_frame_of_the_zone_is_a_target() {
     let (zone, elsewhere) = (zone(), zone());
     let driver = Driver::new(&zone);
     let (pfn, taken) = (driver.take(), driver.take());
@@ -376,7 +376,8 @@ fn r026_what_is_not_a_fresh_frame_of_this_zone_is_no_target() {
     let mut offers = vec![zone.get(taken), Some(block)];
     for _ in 0..2 {
         let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
-        let report = zone.migrate_pages(&mut batch, &mut |_| offers.pop().flatten(), Mode::Async);
+        let report =
+            zone.migrate_pages(&mut batch, &mut |_| offers.pop().flatten(), MigrateMode::Async);
         assert_eq!((report.migrated, report.failed), (0, 1));
     }
     assert_eq!(

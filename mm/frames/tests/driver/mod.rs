@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use frames::{
-    Accepted, AllocError, FrameCount, Locked, Mode, MovableOps, Owner, Pfn, Reclaim, Refused,
-    Target, Zone,
+    AllocError, Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, Owner,
+    Pfn, Reclaim, Target, Zone,
 };
 
 /// What the driver does when one of its frames is to be moved.
@@ -71,7 +71,7 @@ impl Driver {
             book.pages.insert(tag, frame.pfn());
             tag
         };
-        let _the_book_has_it = self.owner.adopt(frame, tag, 0).expect("nobody else has it");
+        let _the_book_has_it = self.owner.set_movable(frame, tag, 0).expect("nobody else has it");
         Ok(tag)
     }
 
@@ -136,45 +136,45 @@ impl Driver {
 }
 
 impl MovableOps for Driver {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        let (tag, _) = frame.name().expect("it was adopted with one");
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        let (tag, _) = frame.private().expect("it was adopted with one");
         let book = self.book();
         book.pages.get(&tag) == Some(&frame.pfn()) && !book.pinned.contains_key(&frame.pfn())
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         let mut book = self.book();
         let mood = book.mood;
         match mood {
             Mood::Willing if book.pinned.contains_key(&from.pfn()) => {
-                return Err(Refused::Again(to));
+                return Err(MigrateError::Again(to));
             }
             Mood::Willing => {}
-            Mood::Again => return Err(Refused::Again(to)),
-            Mood::Fails => return Err(Refused::Failed(to)),
+            Mood::Again => return Err(MigrateError::Again(to)),
+            Mood::Fails => return Err(MigrateError::Failed(to)),
             Mood::Panics => {
                 drop(book);
                 panic!("a driver that breaks")
             }
         }
-        let (tag, _) = from.name().expect("it was adopted with one");
-        let accepted = to.accept(from)?;
+        let (tag, _) = from.private().expect("it was adopted with one");
+        let accepted = to.commit(from)?;
         let old = book.pages.insert(tag, accepted.pfn());
         assert_eq!(old, Some(from.pfn()), "a page that is not where it was");
         self.moved.fetch_add(1, Relaxed);
         Ok(accepted)
     }
 
-    fn putback(&self, frame: &Locked<'_>) {
-        assert!(frame.name().is_some());
+    fn putback(&self, frame: &LockedFrame<'_>) {
+        assert!(frame.private().is_some());
     }
 
-    fn wanted(&self, pfn: Pfn) {
+    fn request_unpin(&self, pfn: Pfn) {
         let mut book = self.book();
         if book.yields {
             book.pinned.remove(&pfn);

@@ -1,39 +1,39 @@
-//! The least an owner of extents is: it passes on what it is asked. For the tests in here, for unit tests, and under a model checker.
+//! The least an owner of chains is: it passes on what it is asked. For the tests in here, for unit tests, and under a model checker.
 
 use std::sync::{Arc, Weak};
 
 use frames::{
-    Accepted, Backing, ExtentId, Extents, FRAME_SIZE, Leaving, Locked, Lru, Mode, MovableOps,
-    Owner, OwnerWords, Reclaim, Refused, Shape, Target, Zone,
+    Backing, ChainId, ChainKind, Committed, FRAME_SIZE, FrameChains, LockedFrame, Lru,
+    MigrateError, MigrateMode, MovableOps, Owner, OwnerWords, Reclaim, ReleaseStatus, Target, Zone,
 };
 
 #[derive(Debug)]
 pub struct Store {
-    pub extents: Extents,
+    pub chains: FrameChains,
 }
 
 impl Store {
-    /// No extents yet, at most `limit` of each shape.
+    /// No chains yet, at most `limit` of each kind.
     pub fn new(owner: Owner, limit: usize) -> Arc<Self> {
-        let extents =
-            Extents::new(owner, limit, OwnerWords::default(), Backing::Heap).expect("small tables");
-        let store = Arc::new(Self { extents });
+        let chains = FrameChains::new(owner, limit, OwnerWords::default(), Backing::Heap)
+            .expect("small tables");
+        let store = Arc::new(Self { chains });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&store) as _;
-        store.extents.publish(ops);
+        store.chains.publish(ops);
         store
     }
 
     pub fn zone(&self) -> &Zone {
-        self.extents.zone()
+        self.chains.zone()
     }
 
     pub fn lru(&self) -> &Lru {
-        self.extents.lru().expect("its owner was registered with lists")
+        self.chains.lru().expect("its owner was registered with lists")
     }
 
-    /// A new extent with so many frames, each full of `byte`.
-    pub fn filled(&self, shape: Shape, frames: usize, byte: u8) -> ExtentId {
-        let mut fresh = self.extents.create(shape, 1).expect("a number");
+    /// A new chain with so many frames, each full of `byte`.
+    pub fn filled(&self, kind: ChainKind, frames: usize, byte: u8) -> ChainId {
+        let mut fresh = self.chains.create(kind, 1).expect("a number");
         for at in 0..frames {
             fresh.attach(at, Reclaim::NotAllowed).expect("room");
             fresh
@@ -43,13 +43,13 @@ impl Store {
                 .fill(byte);
         }
         let id = fresh.id();
-        assert_eq!(fresh.release(), Leaving::Quiet);
+        assert_eq!(fresh.release(), ReleaseStatus::Clean);
         id
     }
 
-    /// Fails unless every byte of an extent is as it was written.
-    pub fn assert_filled(&self, id: ExtentId, frames: usize, byte: u8) {
-        let shared = self.extents.share(id).expect("live");
+    /// Fails unless every byte of a chain is as it was written.
+    pub fn assert_filled(&self, id: ChainId, frames: usize, byte: u8) {
+        let shared = self.chains.share(id).expect("live");
         for at in 0..frames {
             let (bytes, _) =
                 shared.pieces(at * FRAME_SIZE..(at + 1) * FRAME_SIZE).expect("attached");
@@ -58,47 +58,47 @@ impl Store {
         self.left(id, shared.release());
     }
 
-    /// Ends an extent, now or when whoever is inside leaves.
-    pub fn end(&self, id: ExtentId) {
+    /// Ends a chain, now or when whoever is inside leaves.
+    pub fn end(&self, id: ChainId) {
         loop {
-            if let Some(held) = self.extents.try_exclusive(id) {
+            if let Some(held) = self.chains.try_exclusive(id) {
                 return held.destroy();
             }
-            if self.extents.tag(id).is_none() || self.extents.mark_pending(id) {
+            if self.chains.tag(id).is_none() || self.chains.mark_pending(id) {
                 return;
             }
         }
     }
 
-    /// Does the work a guard was told of: here it is always the end of the extent.
-    pub fn left(&self, id: ExtentId, leaving: Leaving) {
-        if leaving == Leaving::Pending {
+    /// Does the work a guard was told of: here it is always the end of the chain.
+    pub fn left(&self, id: ChainId, leaving: ReleaseStatus) {
+        if leaving == ReleaseStatus::Pending {
             self.end(id);
         }
     }
 }
 
 impl MovableOps for Store {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        self.extents.can_isolate(frame)
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        self.chains.can_isolate(frame)
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
-        let moved = self.extents.migrate_frame(from, to);
-        if let Some((id, leaving)) = moved.left {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
+        let moved = self.chains.migrate_frame(from, to);
+        if let Some((id, leaving)) = moved.released {
             self.left(id, leaving);
         }
         moved.result
     }
 
-    fn putback(&self, _: &Locked<'_>) {}
+    fn putback(&self, _: &LockedFrame<'_>) {}
 
     fn lru(&self) -> Option<&Lru> {
-        self.extents.lru()
+        self.chains.lru()
     }
 }

@@ -1,16 +1,16 @@
-//! An owner of frames with bytes: extents of one frame, each filled with its own tag.
+//! An owner of frames with bytes: chains of one frame, each filled with its own tag.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use frames::{AllocError, ExtentId, FRAME_SIZE, FrameCount, Reclaim, Shape, Zone};
+use frames::{AllocError, ChainId, ChainKind, FRAME_SIZE, FrameCount, Reclaim, Zone};
 
 use crate::store::Store;
 
 #[derive(Debug)]
 pub struct Tagged {
     store: Arc<Store>,
-    tags: Mutex<BTreeMap<u32, ExtentId>>,
+    tags: Mutex<BTreeMap<u32, ChainId>>,
 }
 
 impl Tagged {
@@ -21,12 +21,12 @@ impl Tagged {
         }
     }
 
-    fn tags(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, ExtentId>> {
+    fn tags(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, ChainId>> {
         self.tags.lock().expect("no panic while it is held")
     }
 
     pub fn take(&self, tag: u32) -> Result<(), AllocError> {
-        let mut fresh = self.store.extents.create(Shape::Single, 7).expect("numbers are left");
+        let mut fresh = self.store.chains.create(ChainKind::Single, 7).expect("numbers are left");
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
             return Err(error);
@@ -42,7 +42,7 @@ impl Tagged {
 
     pub fn let_go(&self, tag: u32) {
         let id = self.tags().remove(&tag).expect("a tag it has");
-        self.store.extents.try_exclusive(id).expect("nobody is inside").destroy();
+        self.store.chains.try_exclusive(id).expect("nobody is inside").destroy();
     }
 
     pub fn frames(&self) -> FrameCount {
@@ -56,7 +56,7 @@ impl Tagged {
     /// Fails unless every byte is as it was written.
     pub fn check(&self) {
         for (tag, &id) in &*self.tags() {
-            let shared = self.store.extents.share(id).expect("live");
+            let shared = self.store.chains.share(id).expect("live");
             let (bytes, _) = shared.pieces(0..FRAME_SIZE).expect("attached");
             assert!(
                 bytes.chunks_exact(4).all(|word| word == tag.to_le_bytes()),

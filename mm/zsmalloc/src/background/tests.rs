@@ -70,13 +70,13 @@ fn work_in_vain_is_tried_again_later() {
     let pool = pool();
     let handles = fill(&pool, 400);
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
-    let extents: std::collections::HashSet<_> = handles
+    let chains: std::collections::HashSet<_> = handles
         .iter()
         .filter_map(|&handle| pool.handles.locate(handle).ok())
-        .map(|place| place.extent())
+        .map(|place| place.chain())
         .collect();
     let held: Vec<_> =
-        extents.iter().filter_map(|&extent| pool.zspages.extents().try_exclusive(extent)).collect();
+        chains.iter().filter_map(|&chain| pool.zspages.chains().try_exclusive(chain)).collect();
     let _background = Background::start(&pool, BackgroundConfig::default()).expect("a thread");
     wait_for("it backs off", || pool.stats().background.state == BackgroundState::BackingOff);
     assert_eq!(pool.stats().compaction.objects_moved, 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frames::{Proactive, ProactiveStep};
+use frames::{ProactiveCompactor, ProactiveOutcome};
 
 use super::{BackgroundConfig, BackgroundState, LONGEST_WAIT};
 use crate::class::SizeClass;
@@ -26,7 +26,7 @@ pub(super) struct Worker {
     /// What the last look found: frames, and frames that could be freed.
     seen: (u64, u64),
     gains: Vec<(u64, SizeClass)>,
-    proactive: Proactive,
+    proactive: ProactiveCompactor,
     /// Slices of object compaction since frames were looked at.
     object_turns: u32,
 }
@@ -39,7 +39,7 @@ impl Worker {
             wait: SHORTEST_WAIT,
             seen: (0, 0),
             gains: Vec::new(),
-            proactive: Proactive::new(config.frames),
+            proactive: ProactiveCompactor::new(config.frames),
             object_turns: 0,
         }
     }
@@ -126,8 +126,9 @@ impl Worker {
         }
         self.object_turns = 0;
         let step = self.proactive.step(pool.zone(), Budget::within(SLICE));
-        let moved = if let ProactiveStep::Worked(report) = step { report.frames_moved } else { 0 };
-        (step.wants_more(), moved)
+        let moved =
+            if let ProactiveOutcome::Compacted(report) = step { report.frames_moved } else { 0 };
+        (step.has_more_work(), moved)
     }
 
     /// Gives pageblocks that are wholly free to the OS, all but those the zone keeps: whether there are more, and how many frames went.

@@ -1,6 +1,6 @@
 //! One class: which zspage is emptied next, into which, and when it is enough.
 
-use frames::{Exclusive, ExtentId};
+use frames::{ChainId, Exclusive};
 
 use super::Compaction;
 use crate::Outcome;
@@ -36,13 +36,13 @@ pub(super) struct Visit<'a> {
     pub(super) deadline: Deadline,
     pub(super) report: &'a mut Compaction,
     source: Option<Source>,
-    passed: Vec<ExtentId>,
+    passed: Vec<ChainId>,
 }
 
 /// The zspage that is being emptied, from its end on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
-    pub(super) extent: ExtentId,
+    pub(super) chain: ChainId,
     /// Its objects from here on were looked at.
     pub(super) below: u16,
 }
@@ -96,7 +96,7 @@ impl<'a> Visit<'a> {
             frames += before.0.cast_signed() - state.frames.cast_signed();
             zspages += before.1.saturating_sub(state.zspages);
             drop(state);
-            self.pool.zspages.extents().settle();
+            self.pool.zspages.chains().release_excess_if_due();
             let over = self.report.objects_moved >= enough || self.pool.is_poisoned();
             match step {
                 Step::OutOfTime => break Outcome::OutOfTime,
@@ -125,23 +125,23 @@ impl<'a> Visit<'a> {
     }
 
     /// Leaves a zspage as it is for the rest of this visit.
-    pub(super) fn pass_over(&mut self, extent: ExtentId) {
-        self.passed.push(extent);
+    pub(super) fn pass_over(&mut self, chain: ChainId) {
+        self.passed.push(chain);
         self.source = None;
     }
 
     /// The zspage at hand as long as it has live and free objects, then the emptiest (L-19).
     fn source(&self, state: &ClassState) -> Option<Source> {
-        let current = self.source.filter(|source| self.is_partial(source.extent));
+        let current = self.source.filter(|source| self.is_partial(source.chain));
         current.or_else(|| {
-            let extent = Group::partial_fullest_first()
+            let chain = Group::partial_fullest_first()
                 .rev()
                 .find_map(|group| self.emptiest(state, group))?;
-            Some(Source { extent, below: self.class.objects })
+            Some(Source { chain, below: self.class.objects })
         })
     }
 
-    fn emptiest(&self, state: &ClassState, group: Group) -> Option<ExtentId> {
+    fn emptiest(&self, state: &ClassState, group: Group) -> Option<ChainId> {
         let zspages = &self.pool.zspages;
         let candidates = state.lists[group.index()].iter(zspages).take(LOOK + self.passed.len());
         let open = candidates.filter(|id| !self.passed.contains(id)).take(LOOK);
@@ -149,13 +149,13 @@ impl<'a> Visit<'a> {
     }
 
     /// The number may name a younger zspage by now, which is no worse a source.
-    fn is_partial(&self, extent: ExtentId) -> bool {
-        let head = self.pool.zspages.head(extent).filter(|head| head.class == self.class.index);
+    fn is_partial(&self, chain: ChainId) -> bool {
+        let head = self.pool.zspages.head(chain).filter(|head| head.class == self.class.index);
         head.is_some_and(|head| head.group != Group::EMPTY && head.group != Group::FULL)
     }
 
-    fn used(&self, extent: ExtentId) -> u16 {
-        self.pool.zspages.head(extent).map_or(0, |head| head.used)
+    fn used(&self, chain: ChainId) -> u16 {
+        self.pool.zspages.head(chain).map_or(0, |head| head.used)
     }
 
     /// The fullest zspage that has room, is no emptier than the source, and can be had alone; those that cannot be had are noted in `tried`.
@@ -164,7 +164,7 @@ impl<'a> Visit<'a> {
     pub(super) fn destination(
         &self,
         state: &ClassState,
-        source: ExtentId,
+        source: ChainId,
         tried: &mut Tried,
     ) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
@@ -172,18 +172,18 @@ impl<'a> Visit<'a> {
         let emptiest = Group::of(least, self.class.objects);
         for group in Group::partial_fullest_first().take_while(|&group| group >= emptiest) {
             let candidates = state.lists[group.index()].iter(zspages).take(2 * TRIES + 1);
-            for extent in candidates.filter(|&id| id != source) {
-                if tried.contains(extent) || self.used(extent) < least {
+            for chain in candidates.filter(|&id| id != source) {
+                if tried.contains(chain) || self.used(chain) < least {
                     continue;
                 }
                 if tried.is_full() {
                     return None;
                 }
-                if let Some(held) = zspages.extents().try_exclusive(extent) {
-                    zspages.prefetch_next(extent);
+                if let Some(held) = zspages.chains().try_exclusive(chain) {
+                    zspages.prefetch_next(chain);
                     return Some(held);
                 }
-                tried.note(extent);
+                tried.note(chain);
             }
         }
         None
@@ -193,22 +193,22 @@ impl<'a> Visit<'a> {
 /// Destinations that refused in this batch: somebody was inside, or they lack frames that cannot be had.
 #[derive(Default)]
 pub(super) struct Tried {
-    ids: [Option<ExtentId>; TRIES],
+    ids: [Option<ChainId>; TRIES],
     count: usize,
     lack_frames: bool,
 }
 
 impl Tried {
-    pub(super) fn note(&mut self, extent: ExtentId) {
+    pub(super) fn note(&mut self, chain: ChainId) {
         if let Some(place) = self.ids.get_mut(self.count) {
-            *place = Some(extent);
+            *place = Some(chain);
             self.count += 1;
         }
     }
 
     /// As [`Tried::note`], for one that lacks frames.
-    pub(super) fn note_lacking(&mut self, extent: ExtentId) {
-        self.note(extent);
+    pub(super) fn note_lacking(&mut self, chain: ChainId) {
+        self.note(chain);
         self.lack_frames = true;
     }
 
@@ -224,7 +224,7 @@ impl Tried {
         self.count == TRIES
     }
 
-    fn contains(&self, extent: ExtentId) -> bool {
-        self.ids[..self.count].contains(&Some(extent))
+    fn contains(&self, chain: ChainId) -> bool {
+        self.ids[..self.count].contains(&Some(chain))
     }
 }

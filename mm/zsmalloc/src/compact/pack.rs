@@ -1,6 +1,6 @@
 //! The zspage that is left of a class: its objects move to its front, so that it keeps no frame it does not need.
 
-use frames::{Exclusive, ExtentId, FrameCount};
+use frames::{ChainId, Exclusive, FrameCount};
 
 use super::class::{BATCH, Step, Visit};
 use crate::MAX_OBJECT;
@@ -10,17 +10,17 @@ use crate::zspage::{frames_of, leaves_a_frame};
 
 impl Visit<'_> {
     /// Moves the last objects of a zspage into the holes before them. The class is locked.
-    pub(super) fn pack(&mut self, state: &mut ClassState, extent: ExtentId) -> Step {
+    pub(super) fn pack(&mut self, state: &mut ClassState, chain: ChainId) -> Step {
         let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
-        let Some(mut held) = pool.zspages.extents().try_exclusive(extent) else {
+        let Some(mut held) = pool.zspages.chains().try_exclusive(chain) else {
             self.report.skipped += 1;
-            self.pass_over(extent);
+            self.pass_over(chain);
             return Step::Again;
         };
         let (mut copy, mut step) = ([0; MAX_OBJECT], Step::Again);
-        let live = pool.zspages.live_below(extent, class.objects).take(BATCH);
-        let holes = pool.zspages.free(extent, class);
+        let live = pool.zspages.live_below(chain, class.objects).take(BATCH);
+        let holes = pool.zspages.free(chain, class);
         let mut moved = 0;
         for (last, hole) in live.zip(holes).filter(|(last, hole)| hole < last) {
             if self.deadline.has_passed() {
@@ -31,7 +31,7 @@ impl Visit<'_> {
                 step = Step::Finished;
                 break;
             }
-            let slot = |object| Slot { extent, object, class };
+            let slot = |object| Slot { chain, object, class };
             let Some(len) = pool.shift(state, &mut held, slot(last), slot(hole), &mut copy) else {
                 break;
             };
@@ -43,7 +43,7 @@ impl Visit<'_> {
         let _ = held.release();
         if moved == 0 && step == Step::Again {
             // Packed as far as can be.
-            self.pass_over(extent);
+            self.pass_over(chain);
         }
         step
     }
@@ -64,13 +64,13 @@ impl Pool {
         if held.has_failed(from.bytes(len)) {
             return None;
         }
-        let mut lent = None;
+        let mut over_limit = None;
         if self.attach(held, from.class, to.object, state).is_err() {
             // At the limit: the zone lends what the object gives back when it is gone.
-            let below = self.zspages.live_below(from.extent, from.object).next();
-            lent = leaves_a_frame(from.class, from.object, below)
-                .then(|| self.zone.advance(FrameCount(1)));
-            lent.as_ref()?;
+            let below = self.zspages.live_below(from.chain, from.object).next();
+            over_limit = leaves_a_frame(from.class, from.object, below)
+                .then(|| self.zone.allow_over_limit(FrameCount(1)));
+            over_limit.as_ref()?;
             self.attach(held, from.class, to.object, state).ok()?;
         }
         if !to.write(held, handle.index(), &copy[..len]) {
@@ -85,7 +85,7 @@ impl Pool {
         if emptied > 0 {
             self.detach_empty(held, from.class, frames_of(from.class, from.object), state);
         }
-        drop(lent);
+        drop(over_limit);
         Some(len)
     }
 }

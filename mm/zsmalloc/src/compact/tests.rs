@@ -161,7 +161,7 @@ fn compaction_works_at_the_limit() {
         let limit = pool.frames();
         pool.zone().set_limit(Some(FrameCount(limit)));
         pool.reset_frames_max();
-        let read = |handle: &&Handle| extent_of(&pool, **handle).index().is_multiple_of(2);
+        let read = |handle: &&Handle| chain_of(&pool, **handle).index().is_multiple_of(2);
         let kept = handles.iter().step_by(keep);
         let readers: Vec<_> =
             kept.filter(read).map(|&handle| pool.read(handle).expect("live")).collect();
@@ -251,9 +251,9 @@ fn frame_compaction_after_object_compaction_leaves_whole_blocks_free() {
     use frames::CompactRequest;
     let request = |budget| CompactRequest { budget, ..CompactRequest::default() };
     let none = pool.zone().compact(request(Budget::within(Duration::ZERO)));
-    assert_eq!((none.outcome, none.frames_moved), (frames::Outcome::OutOfTime, 0));
+    assert_eq!((none.outcome, none.frames_moved), (frames::CompactOutcome::OutOfTime, 0));
     let done = pool.zone().compact(request(Budget::unlimited()));
-    assert_eq!((done.outcome, done.frames_busy), (frames::Outcome::Done, 0));
+    assert_eq!((done.outcome, done.frames_busy), (frames::CompactOutcome::Done, 0));
     assert!(done.frames_moved > 0);
     pool.check().expect("consistent");
     pool.zone().trim();
@@ -299,20 +299,20 @@ fn prepared(used: &[u8]) -> (Arc<Pool>, Vec<Vec<Handle>>) {
     (pool, zspages)
 }
 
-fn extent_of(pool: &Pool, handle: Handle) -> frames::ExtentId {
-    pool.handles.locate(handle).expect("live").extent()
+fn chain_of(pool: &Pool, handle: Handle) -> frames::ChainId {
+    pool.handles.locate(handle).expect("live").chain()
 }
 
 /// R-331, L-19: the emptiest zspage is the source and the fullest the destination, so the fewest objects move.
 #[test]
 fn l19_the_emptiest_zspage_goes_into_the_fullest() {
     let (pool, zspages) = prepared(&[2, 3, 1, 3, 2]);
-    let full = [extent_of(&pool, zspages[1][0]), extent_of(&pool, zspages[3][0])];
+    let full = [chain_of(&pool, zspages[1][0]), chain_of(&pool, zspages[3][0])];
     let report = pool.compact(&Budget::unlimited());
     // Eleven objects need three frames. The one goes first, then a two: three moves free two frames.
     assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (3, 2, 2));
     assert!(
-        full.contains(&extent_of(&pool, zspages[2][0])),
+        full.contains(&chain_of(&pool, zspages[2][0])),
         "the single object went to one of the fullest"
     );
     pool.check().expect("consistent");
@@ -322,13 +322,13 @@ fn l19_the_emptiest_zspage_goes_into_the_fullest() {
 #[test]
 fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let (pool, zspages) = prepared(&[1, 1, 2, 2, 3, 3]);
-    let (busy, damaged) = (extent_of(&pool, zspages[0][0]), extent_of(&pool, zspages[1][0]));
-    let mut held = pool.zspages.extents().try_exclusive(damaged).expect("nobody is inside");
+    let (busy, damaged) = (chain_of(&pool, zspages[0][0]), chain_of(&pool, zspages[1][0]));
+    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("nobody is inside");
     let header = held.pieces_mut(0..4).expect("a frame").0;
     let good: [u8; 4] = (&*header).try_into().expect("four bytes");
     header.copy_from_slice(&[0xff; 4]);
     drop(held);
-    let writer = pool.zspages.extents().try_exclusive(busy).expect("nobody is inside");
+    let writer = pool.zspages.chains().try_exclusive(busy).expect("nobody is inside");
     let report = pool.compact(&Budget::unlimited());
     // Twelve objects could do with three frames. The ten that can be moved now take three, the other two keep theirs.
     assert_eq!((report.outcome, report.zspages_freed, pool.frames()), (Outcome::Done, 1, 5));
@@ -336,7 +336,7 @@ fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let again = pool.compact(&Budget::unlimited());
     assert_eq!(again.objects_moved, 0, "S-47: what cannot be had is not moved around");
     drop(writer);
-    let mut held = pool.zspages.extents().try_exclusive(damaged).expect("nobody is inside");
+    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("nobody is inside");
     held.pieces_mut(0..4).expect("a frame").0.copy_from_slice(&good);
     drop(held);
     let report = pool.compact(&Budget::unlimited());
@@ -442,9 +442,9 @@ fn a_frame_taken_in_vain_goes_back() {
     // The first zspage keeps two full frames and needs a third for the next object; the second keeps its first and its last object.
     free_every(&pool, &handles, |number| number < 7 || number == 11 || number == 21);
     assert_eq!((pool.frames(), pool.frames_freeable()), (4, 1));
-    let source = extent_of(&pool, handles[11]);
+    let source = chain_of(&pool, handles[11]);
     let flip = || {
-        let mut held = pool.zspages.extents().try_exclusive(source).expect("nobody is inside");
+        let mut held = pool.zspages.chains().try_exclusive(source).expect("nobody is inside");
         [0, 10 * 1104]
             .into_iter()
             .for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);

@@ -39,39 +39,39 @@ enum Stop {
 impl Visit<'_> {
     /// Moves the last objects of the source away. The class is locked.
     pub(super) fn empty(&mut self, state: &mut ClassState, source: Source) -> Step {
-        let (pool, class, extent) = (self.pool, self.class, source.extent);
+        let (pool, class, chain) = (self.pool, self.class, source.chain);
         let run = Run::of(pool, class, source);
         if run.len == 0 {
             // What is left cannot be moved, or came while we were at it.
-            self.pass_over(extent);
+            self.pass_over(chain);
             return Step::Again;
         }
-        let Some(held) = pool.zspages.extents().try_share(extent) else {
+        let Some(held) = pool.zspages.chains().try_share(chain) else {
             self.report.skipped += 1;
-            self.pass_over(extent);
+            self.pass_over(chain);
             return Step::Again;
         };
         run.prefetch(pool, class, &held);
         let (mut progress, mut tried) = (Progress::default(), Tried::default());
         let mut stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
-        let mut lent = None;
+        let mut over_limit = None;
         if tried.lack_frames()
             && progress.done == 0
             && held.is_alone()
             && run.first_leaves_a_frame(class)
         {
             // At the limit nobody gets a frame, though the source gives one back as soon as this object is gone.
-            lent = Some(pool.zone.advance(FrameCount(1)));
+            over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
             tried = Tried::default();
             stop = self.move_run(state, &held, &run.objects()[..1], &mut progress, &mut tried);
         }
-        pool.relist(state, extent, class);
+        pool.relist(state, chain, class);
         let leaving = held.release();
-        if progress.emptied > 0 || leaving == frames::Leaving::Pending {
+        if progress.emptied > 0 || leaving == frames::ReleaseStatus::Pending {
             // What others left to be done is done here, too, and not by `reap`: the class is locked.
-            pool.shrink(state, extent, class);
+            pool.shrink(state, chain, class);
         }
-        drop(lent);
+        drop(over_limit);
         self.report.objects_moved += progress.moved;
         if progress.damaged > 0 {
             self.report.skipped += 1;
@@ -84,10 +84,10 @@ impl Visit<'_> {
             Some(Stop::OutOfTime) => Step::OutOfTime,
             Some(Stop::Enough) => Step::Finished,
             Some(Stop::NoRoom) if progress.moved > 0 => Step::Again,
-            Some(Stop::NoRoom) if tried.is_empty() => self.pack(state, extent),
+            Some(Stop::NoRoom) if tried.is_empty() => self.pack(state, chain),
             Some(Stop::NoRoom) => {
                 self.report.skipped += 1;
-                self.pass_over(extent);
+                self.pass_over(chain);
                 Step::Again
             }
         }
@@ -147,11 +147,11 @@ impl Visit<'_> {
                 return Some(Stop::Enough);
             }
             if let Some(&next) = run.get(progress.done + 1) {
-                pool.prefetch_slot(Slot { extent: source.id(), object: next, class });
+                pool.prefetch_slot(Slot { chain: source.id(), object: next, class });
             }
             progress.done += 1;
-            let from = Slot { extent: source.id(), object, class };
-            let to = Slot { extent: held.id(), object: slot, class };
+            let from = Slot { chain: source.id(), object, class };
+            let to = Slot { chain: held.id(), object: slot, class };
             let Some((handle, len)) = pool.copy_object(source, from, held, to) else {
                 progress.damaged += 1;
                 continue;
@@ -206,7 +206,7 @@ impl Run {
     fn of(pool: &Pool, class: SizeClass, source: Source) -> Self {
         let mut run = Self { objects: [0; 2 * BATCH], len: 0 };
         for object in
-            pool.zspages.live_below(source.extent, source.below.min(class.objects)).take(2 * BATCH)
+            pool.zspages.live_below(source.chain, source.below.min(class.objects)).take(2 * BATCH)
         {
             run.objects[run.len] = object;
             run.len += 1;
@@ -227,12 +227,12 @@ impl Run {
     /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
     /// frames they leave and the location words the headers name.
     fn prefetch(&self, pool: &Pool, class: SizeClass, held: &Shared<'_>) {
-        let slot = |&object: &u16| Slot { extent: held.id(), object, class };
+        let slot = |&object: &u16| Slot { chain: held.id(), object, class };
         for slot in self.objects[..self.len].iter().map(slot) {
-            pool.zspages.extents().prefetch_bytes(slot.extent, slot.bytes(0));
+            pool.zspages.chains().prefetch_bytes(slot.chain, slot.bytes(0));
         }
         let frames = self.objects().iter().flat_map(|&object| frames_of(class, object));
-        frames.for_each(|position| pool.zspages.extents().prefetch_frame(held.id(), position));
+        frames.for_each(|position| pool.zspages.chains().prefetch_frame(held.id(), position));
         self.objects()
             .iter()
             .filter_map(|object| slot(object).header(held))
@@ -245,8 +245,8 @@ impl Pool {
     fn prefetch_slot(&self, slot: Slot) {
         const AHEAD: usize = 1024;
         self.zspages
-            .extents()
-            .prefetch_bytes(slot.extent, slot.bytes(slot.class.payload().min(AHEAD)));
+            .chains()
+            .prefetch_bytes(slot.chain, slot.bytes(slot.class.payload().min(AHEAD)));
     }
 
     /// Copies the object in `from` to `to`: its handle and length. `None` when it cannot be read.
@@ -273,7 +273,7 @@ impl Pool {
     /// As [`Pool::resident`], for a header that was read already.
     pub(super) fn resident_as(&self, slot: Slot, index: u32) -> Option<(Handle, usize)> {
         let (handle, location) = self.handles.locate_index(index)?;
-        let here = location.extent() == slot.extent && location.object() == slot.object;
+        let here = location.chain() == slot.chain && location.object() == slot.object;
         here.then(|| (handle, self.handles.len_of(handle)))
     }
 
@@ -286,15 +286,15 @@ impl Pool {
         from: Slot,
         to: Slot,
     ) -> Option<u64> {
-        let Some(mut head) = self.zspages.head(to.extent) else {
+        let Some(mut head) = self.zspages.head(to.chain) else {
             self.poison();
             return None;
         };
-        self.zspages.set_live(to.extent, to.object);
+        self.zspages.set_live(to.chain, to.object);
         head.used += 1;
-        self.zspages.set_head(to.extent, head);
+        self.zspages.set_head(to.chain, head);
         state.used += 1;
-        self.handles.relocate(handle, Location::live(to.extent, to.object, handle.generation()));
+        self.handles.relocate(handle, Location::live(to.chain, to.object, handle.generation()));
         self.vacate(state, from).ok()
     }
 }

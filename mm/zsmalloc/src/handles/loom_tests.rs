@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frames::{ExtentId, FrameCount, ZoneConfig};
+use frames::{ChainId, FrameCount, ZoneConfig};
 use sync::thread;
 
 use super::*;
@@ -14,7 +14,7 @@ fn zone() -> Arc<Zone> {
 }
 
 fn place(handle: Handle) -> Location {
-    Location::live(ExtentId::from_bits(0), 0, handle.generation())
+    Location::live(ChainId::from_bits(0), 0, handle.generation())
 }
 
 /// L-11: a reader meets a free and the next object of the same index, which has another length.

@@ -22,7 +22,7 @@ const MACHINE: &str = "/proc/pressure/memory";
 const IN_GROUP: &str = "memory.pressure";
 
 /// No more than this is read of any file here: two lines are expected, and a stranger's file must not fill memory.
-const MOST: u64 = 64 << 10;
+const MAX_FILE_SIZE: u64 = 64 << 10;
 
 /// A share of time. Units: hundredths of a percent, 0..=10000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,10 +118,10 @@ pub enum PsiError {
 
 /// A place to read pressure from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PsiSource(Place);
+pub struct PsiSource(Location);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Location {
     ThisProcess,
     File(PathBuf),
 }
@@ -140,24 +140,24 @@ impl PsiSource {
     /// such file, at its own version 2 group.
     #[must_use]
     pub fn this_process() -> Self {
-        Self(Place::ThisProcess)
+        Self(Location::ThisProcess)
     }
 
     /// Any file in the kernel's format.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Place::File(path.into()))
+        Self(Location::File(path.into()))
     }
 
     /// Where it reads now.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match &self.0 {
-            Place::ThisProcess => limited_group()
+            Location::ThisProcess => limited_group()
                 .map(|folder| folder.join(IN_GROUP))
                 .filter(|file| file.exists())
                 .unwrap_or_else(|| PathBuf::from(MACHINE)),
-            Place::File(path) => path.clone(),
+            Location::File(path) => path.clone(),
         }
     }
 
@@ -202,7 +202,7 @@ impl Stall {
 /// Reads a small text file.
 fn read(path: &Path) -> Result<String, PsiError> {
     let mut text = String::new();
-    let done = File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text));
+    let done = File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text));
     match done {
         Ok(_) => Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -262,5 +262,4 @@ impl Group {
 }
 
 #[cfg(test)]
-#[path = "psi_tests.rs"]
 mod tests;

@@ -67,7 +67,7 @@ pub fn catch_memory_failures() -> Result<(), Errno> {
     }
     // For ever (INV-BEFORE-1): a handler may look at it at any time.
     let before = Box::leak(Box::new(current(SIGBUS)?));
-    // Before the handler can run. Release pairs with the Acquire in `pass_on`.
+    // Before the handler can run. Release pairs with the Acquire in `call_previous_handler`.
     BEFORE.store(before, Release);
     install(SIGBUS)?;
     *installed = true;
@@ -107,7 +107,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     // SAFETY: the address is valid, see above, and no other thread has it.
     let kept = unsafe { *errno };
     if !is_handled(info) {
-        pass_on(signal, info, context);
+        call_previous_handler(signal, info, context);
     }
     // SAFETY: the address is valid, see above, and no other thread has it.
     unsafe { *errno = kept };
@@ -129,11 +129,11 @@ fn is_handled(info: *const siginfo_t) -> bool {
 }
 
 /// Does what SIGBUS did before.
-fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+fn call_previous_handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // Acquire pairs with the Release in `catch_memory_failures`.
     // SAFETY: INV-BEFORE-1: the pointer is null or points at a record that is never freed or changed.
     let Some(before) = (unsafe { BEFORE.load(Acquire).as_ref() }) else {
-        return by_default(signal);
+        return apply_default_action(signal);
     };
     // SAFETY: the kernel gives a handler with SA_SIGINFO a whole `siginfo_t`, which is alive until the handler returns.
     let code = unsafe { (*info).si_code };
@@ -142,7 +142,7 @@ fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     match before.sa_sigaction {
         // A fault cannot be ignored: its instruction would run into it again.
         SIG_IGN if is_asynchronous => return,
-        SIG_DFL | SIG_IGN => return by_default(signal),
+        SIG_DFL | SIG_IGN => return apply_default_action(signal),
         action if before.sa_flags & libc::SA_SIGINFO != 0 => {
             // SAFETY: the OS gave us this address as that of the handler, with the flag that says it takes three arguments.
             let handler = unsafe { std::mem::transmute::<usize, WithInfo>(action) };
@@ -172,7 +172,7 @@ fn undo_reset(signal: c_int) {
 }
 
 /// Ends the process as if there had never been a handler. The signal is blocked until this handler returns.
-fn by_default(signal: c_int) {
+fn apply_default_action(signal: c_int) {
     // SAFETY: all-zero bytes are the default action.
     let default: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: both calls may be made in a signal handler; `default` is initialised.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use frames::{
-    Accepted, FrameCount, Locked, Lru, Mode, MovableOps, NoLocksHeld, Priority, Refused, Shrinker,
-    ShrinkerRegistration, Target,
+    Committed, FrameCount, LockedFrame, Lru, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
+    Shrinker, ShrinkerPriority, ShrinkerRegistration, Target,
 };
 use page::{Page, StoreError, Stored};
 use zsmalloc::AllocError;
@@ -37,7 +37,7 @@ impl Contents {
         let (ops, shrinker): (Weak<dyn MovableOps>, Weak<dyn Shrinker>) =
             (Arc::downgrade(self) as _, Arc::downgrade(self) as _);
         hot.publish(ops);
-        Some(self.zone.register_shrinker(Priority::Cache, shrinker))
+        Some(self.zone.register_shrinker(ShrinkerPriority::Cache, shrinker))
     }
 
     /// Makes a page hot: its content is in the cache when this returns, and in its slot when the caller has swapped the word. `None` when the
@@ -103,7 +103,7 @@ impl Contents {
         match self.pages.store(page) {
             Err(StoreError::Alloc(AllocError::Limit)) => {
                 // At the limit it takes a frame to give one back.
-                let _room = self.zone.advance(FrameCount(1));
+                let _room = self.zone.allow_over_limit(FrameCount(1));
                 self.pages.store(page).ok()
             }
             result => result.ok(),
@@ -134,25 +134,25 @@ impl Shrinker for Contents {
     }
 }
 
-/// Frames of hot pages move like any other. The slot try-lock is the extent's: whoever uses the page keeps its frame where it is.
+/// Frames of hot pages move like any other. The slot try-lock is the chain's: whoever uses the page keeps its frame where it is.
 impl MovableOps for Contents {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
     }
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         match &self.hot {
             Some(hot) => hot.migrate(&self.slots, from, to),
-            None => Err(Refused::Failed(to)),
+            None => Err(MigrateError::Failed(to)),
         }
     }
 
-    fn putback(&self, _: &Locked<'_>) {
+    fn putback(&self, _: &LockedFrame<'_>) {
         // The lists are migration's business; nothing else was taken from the page.
     }
 

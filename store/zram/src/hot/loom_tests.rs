@@ -1,4 +1,4 @@
-//! The protocol of hot pages under loom, on the real slots, extents and frames, with pages of one small frame.
+//! The protocol of hot pages under loom, on the real slots, chains and frames, with pages of one small frame.
 //!
 //! Stored pages are patterns here, so that no codec is needed: a page's first two bytes are its content.
 
@@ -42,8 +42,8 @@ impl Store {
 
     fn replace(&self, old: Stored, new: Stored) -> bool {
         let done = self.slots.replace(0, old, new).is_ok();
-        if let Some(extent) = if done { old } else { new }.extent() {
-            self.hot.reap(&self.slots, extent);
+        if let Some(chain) = if done { old } else { new }.chain() {
+            self.hot.reap(&self.slots, chain);
         }
         done
     }
@@ -73,7 +73,7 @@ impl Store {
                 Some(pinned) => (pinned.stored(), [pinned[0], pinned[1]]),
                 None => (self.slots.get(0), self.read()),
             };
-            if pinned.is_none() && old.extent().is_some() {
+            if pinned.is_none() && old.chain().is_some() {
                 continue;
             }
             content[at] = byte;
@@ -97,19 +97,19 @@ impl Store {
         while let Err(NotReplaced::Changed(now)) = self.slots.replace(0, old, Stored::EMPTY) {
             old = now;
         }
-        if let Some(extent) = old.extent() {
-            self.hot.reap(&self.slots, extent);
+        if let Some(chain) = old.chain() {
+            self.hot.reap(&self.slots, chain);
         }
     }
 
     /// Each frame is the page's, on its list and counted, or free.
     fn is_sound(&self) {
-        let hot = u64::from(self.slots.get(0).extent().is_some());
+        let hot = u64::from(self.slots.get(0).chain().is_some());
         let lru = self.hot.lru().expect("it has one");
         lru.check().expect("sound lists");
         let stats = lru.stats();
         assert_eq!((stats.inactive.0 + stats.active.0, self.hot.taken()), (hot, hot));
-        let zone = self.hot.extents.zone();
+        let zone = self.hot.chains.zone();
         zone.check().expect("a sound zone");
         assert_eq!(zone.stats().in_use, FrameCount(hot));
     }

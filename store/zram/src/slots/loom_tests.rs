@@ -202,7 +202,7 @@ fn one_of_two_charges_at_the_limit_fails() {
         assert!(mine != theirs, "room for one: {mine} and {theirs}");
         assert_eq!(slots.get(0), if theirs { word(1) } else { Stored::EMPTY });
         assert_eq!(slots.get(CHUNK), if mine { word(2) } else { Stored::EMPTY });
-        assert_eq!(zone.memory().room, 0);
+        assert_eq!(zone.memory().available, 0);
         charges_match(slots, &zone);
     });
 }
@@ -258,7 +258,7 @@ fn a_charge_meets_a_chunk_that_is_given_back() {
         if !other.join().expect("no panic") {
             assert!(try_put(&slots, 2 * CHUNK, word(3)), "room for it by now");
         }
-        assert_eq!(zone.memory().room, 0, "the idle chunk and the third one");
+        assert_eq!(zone.memory().available, 0, "the idle chunk and the third one");
         charges_match(slots, &zone);
     });
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use balloon::{Balloon, BalloonConfig, OsHost, Unit};
 use frames::{
-    CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateType, Mode,
+    CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateMode, MigrateType,
     NoLocksHeld, Order, Pfn, Reclaim,
 };
 use testkit::Rng;
@@ -73,7 +73,7 @@ fn isolate(world: &World) {
             left = left.checked_sub(1)?;
             world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
         };
-        let done = world.zone.migrate_pages(&mut batch, &mut targets, Mode::SyncLight);
+        let done = world.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::SyncLight);
         add(&world.tally.frames_moved, done.migrated);
         add(&world.tally.frames_gone, done.gone);
     }
@@ -83,14 +83,16 @@ fn isolate(world: &World) {
 fn claim(world: &World) {
     let mut rng = Rng::new(world.seed ^ 0xc1a1);
     let frames = world.zone.stats().limit.map_or(0, |limit| limit.0 as u32);
-    let request = |rng: &mut Rng| ContigRequest { budget: budget(rng), mode: Mode::SyncLight };
+    let request =
+        |rng: &mut Rng| ContigRequest { budget: budget(rng), mode: MigrateMode::SyncLight };
     while !world.is_over() {
         let held = match rng.below(3) {
             0 => {
                 let first = rng.below(frames);
-                world
-                    .zone
-                    .alloc_contig(Pfn(first)..Pfn(first + 1 + rng.below(700)), request(&mut rng))
+                world.zone.alloc_contig_range(
+                    Pfn(first)..Pfn(first + 1 + rng.below(700)),
+                    request(&mut rng),
+                )
             }
             1 => world
                 .zone

@@ -51,7 +51,7 @@ impl Driver {
             .zone()
             .alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)
             .expect("room");
-        let pfn = self.owner.adopt(frame, 41, 3).expect("nobody else has it");
+        let pfn = self.owner.set_movable(frame, 41, 3).expect("nobody else has it");
         self.has.lock().expect("no panic inside").push(pfn);
         pfn
     }
@@ -67,8 +67,8 @@ impl Driver {
 }
 
 impl MovableOps for Driver {
-    fn isolate(&self, frame: &Locked<'_>) -> bool {
-        assert_eq!(frame.name(), Some((41, 3)));
+    fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
+        assert_eq!(frame.private(), Some((41, 3)));
         self.asked.fetch_add(1, Relaxed);
         if *self.releases_when_asked.lock().expect("no panic inside") {
             self.let_go(frame.pfn());
@@ -78,23 +78,23 @@ impl MovableOps for Driver {
 
     fn migrate<'z>(
         &self,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-        _: Mode,
-    ) -> Result<Accepted, Refused<'z>> {
+        _: MigrateMode,
+    ) -> Result<Committed, MigrateError<'z>> {
         self.moves.fetch_add(1, Relaxed);
         let answer = *self.answer.lock().expect("no panic inside");
         match answer {
-            Answer::Fail => return Err(Refused::Failed(to)),
+            Answer::Fail => return Err(MigrateError::Failed(to)),
             Answer::AgainTimes(times) if times > 0 => {
                 self.answers(Answer::AgainTimes(times - 1));
-                return Err(Refused::Again(to));
+                return Err(MigrateError::Again(to));
             }
             Answer::Panic => panic!("a driver that breaks"),
             Answer::Release => self.let_go(from.pfn()),
             Answer::Move | Answer::PanicAfterwards | Answer::AgainTimes(_) => {}
         }
-        let accepted = to.accept(from)?;
+        let accepted = to.commit(from)?;
         let mut has = self.has.lock().expect("no panic inside");
         has.retain(|&own| own != from.pfn());
         has.push(accepted.pfn());
@@ -103,7 +103,7 @@ impl MovableOps for Driver {
         Ok(accepted)
     }
 
-    fn putback(&self, frame: &Locked<'_>) {
+    fn putback(&self, frame: &LockedFrame<'_>) {
         assert!(
             state(frame.zone(), frame.pfn()).is_isolated(),
             "R-062: still marked inside putback"

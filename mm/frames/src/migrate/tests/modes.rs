@@ -15,7 +15,7 @@ fn waits() -> u64 {
 }
 
 /// Migrates a frame that stays busy, ten passes long. Returns how often that waited and how long it took.
-fn busy(mode: Mode) -> (u64, Duration) {
+fn busy(mode: MigrateMode) -> (u64, Duration) {
     let zone = zone();
     let driver = Driver::new(&zone);
     driver.answers(Answer::AgainTimes(u32::MAX));
@@ -31,17 +31,17 @@ fn busy(mode: Mode) -> (u64, Duration) {
 /// only `Async` never leaves its CPU. The others sleep before each pass from the fourth on, `Sync` longer.
 #[test]
 fn r029_only_async_never_waits() {
-    assert_eq!(busy(Mode::Async).0, 0);
-    let (waited, took) = busy(Mode::SyncLight);
+    assert_eq!(busy(MigrateMode::Async).0, 0);
+    let (waited, took) = busy(MigrateMode::SyncLight);
     assert!(waited >= 7 && took >= Duration::from_micros(7 * 50), "{waited} waits, {took:?}");
-    let (waited, took) = busy(Mode::Sync);
+    let (waited, took) = busy(MigrateMode::Sync);
     assert!(waited >= 7 && took >= Duration::from_micros(7 * 500), "{waited} waits, {took:?}");
 }
 
 /// no mode waits for a frame that can be moved, or that is refused for good.
 #[test]
 fn r029_no_mode_waits_when_nothing_is_busy() {
-    for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
+    for mode in [MigrateMode::Async, MigrateMode::SyncLight, MigrateMode::Sync] {
         for answer in [Answer::Move, Answer::Fail, Answer::AgainTimes(2)] {
             let zone = zone();
             let driver = Driver::new(&zone);

@@ -19,11 +19,11 @@ fn r009_an_owner_releases_only_what_it_has() {
         let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
         let pfn = one.take();
         assert!(refused(|| other.release(pfn)), "it is another's");
-        assert!(other.take_back(pfn).is_none(), "it is another's");
+        assert!(other.reclaim_from_owner(pfn).is_none(), "it is another's");
         assert_eq!(references(&zone, pfn), 1);
         one.let_go(pfn);
         assert!(refused(|| one.owner.release(pfn)), "it was released before");
-        assert!(one.owner.take_back(pfn).is_none(), "it was released before");
+        assert!(one.owner.reclaim_from_owner(pfn).is_none(), "it was released before");
         let plain = zone.alloc_frame(one.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
         assert!(refused(|| one.owner.release(plain.pfn())), "nobody has adopted it");
         drop(plain);
@@ -34,18 +34,25 @@ fn r009_an_owner_releases_only_what_it_has() {
 
 /// an owner adopts single frames of its zone that nobody has adopted; what it may not have stays as it was, the name included.
 #[test]
-fn r072_an_owner_adopts_only_what_is_nobodys() {
+fn r072_set_movable_refuses_an_owned_frame() {
     for movability in [Movability::On, Movability::Off] {
         let (zone, elsewhere) = (zone_where(movability), zone());
         let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
         let pfn = one.take();
         let got = || zone.get(pfn).expect("in use");
-        assert_eq!(other.adopt(got(), 7, 7), Err(AdoptError::Taken { pfn }), "it is another's");
-        assert_eq!((zone.tables.frames.name(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
+        assert_eq!(
+            other.set_movable(got(), 7, 7),
+            Err(SetMovableError::Taken { pfn }),
+            "it is another's"
+        );
+        assert_eq!((zone.tables.frames.private(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
         let strange =
             elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         let pfn_there = strange.pfn();
-        assert_eq!(other.adopt(strange, 7, 7), Err(AdoptError::OtherZone { pfn: pfn_there }));
+        assert_eq!(
+            other.set_movable(strange, 7, 7),
+            Err(SetMovableError::OtherZone { pfn: pfn_there })
+        );
         assert_eq!(elsewhere.stats().in_use, FrameCount(0), "given back where it came from");
         let block = zone.alloc_block(
             Order::new(2).expect("small"),
@@ -54,8 +61,8 @@ fn r072_an_owner_adopts_only_what_is_nobodys() {
         );
         let block = block.expect("room");
         let first = block.first();
-        let of_block = other.adopt(zone.get(first).expect("in use"), 7, 7);
-        assert_eq!(of_block, Err(AdoptError::Taken { pfn: first }), "a block is no frame");
+        let of_block = other.set_movable(zone.get(first).expect("in use"), 7, 7);
+        assert_eq!(of_block, Err(SetMovableError::Taken { pfn: first }), "a block is no frame");
         assert_eq!(
             (state(&zone, block.first()).owner(), references(&zone, block.first())),
             (None, 1)
@@ -68,22 +75,25 @@ fn r072_an_owner_adopts_only_what_is_nobodys() {
 
 /// The last number means "no name"; all others can be names. A frame that others refer to is adopted as well, but not while they have it locked.
 #[test]
-fn what_cannot_be_adopted_is_an_error() {
+fn set_movable_rejects_unusable_frames() {
     let zone = zone();
     let owner = zone.reserve_owner().expect("a number");
     let fresh = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-    assert_eq!(owner.adopt(fresh(), u32::MAX, 0), Err(AdoptError::Name { name: u32::MAX }));
+    assert_eq!(
+        owner.set_movable(fresh(), u32::MAX, 0),
+        Err(SetMovableError::Private { private: u32::MAX })
+    );
     assert_eq!(zone.stats().in_use, FrameCount(0), "given back");
-    let pfn = owner.adopt(fresh(), u32::MAX - 1, 9).expect("nobody else has it");
-    assert_eq!(zone.tables.frames.name(pfn), Some((u32::MAX - 1, 9)));
+    let pfn = owner.set_movable(fresh(), u32::MAX - 1, 9).expect("nobody else has it");
+    assert_eq!(zone.tables.frames.private(pfn), Some((u32::MAX - 1, 9)));
     owner.release(pfn);
     let frame = fresh();
     let other = zone.get(frame.pfn()).expect("in use");
     let lock = other.try_lock().expect("nobody has it");
     let again = zone.get(frame.pfn()).expect("in use");
-    assert_eq!(owner.adopt(again, 1, 0), Err(AdoptError::Taken { pfn: frame.pfn() }));
+    assert_eq!(owner.set_movable(again, 1, 0), Err(SetMovableError::Taken { pfn: frame.pfn() }));
     drop(lock);
-    let pfn = owner.adopt(frame, 1, 0).expect("two references, no lock");
+    let pfn = owner.set_movable(frame, 1, 0).expect("two references, no lock");
     assert_eq!(state(&zone, pfn).owner(), Some(owner.id()));
     assert!(!state(&zone, pfn).is_locked());
     drop(other);
@@ -105,7 +115,8 @@ fn r011_a_pinned_owners_frames_alone_stay() {
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
     pinned.publish(ops);
     let frame = zone.alloc_frame(pinned.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let (stays, moves) = (pinned.adopt(frame, 41, 3).expect("nobody else has it"), driver.take());
+    let (stays, moves) =
+        (pinned.set_movable(frame, 41, 3).expect("nobody else has it"), driver.take());
     assert!(zone.isolate(stays).is_none(), "it is pinned");
     assert_eq!(
         (driver.asked.load(Relaxed), references(&zone, stays)),

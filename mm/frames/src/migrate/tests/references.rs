@@ -21,11 +21,11 @@ fn r007_each_mark_keeps_the_last_reference() {
         (owned(plain), PutError::Movable { pfn }),
         (owned(plain).isolated(), PutError::Busy { pfn }),
     ];
-    frames.set_name(pfn, 41, 3);
+    frames.set_private(pfn, 41, 3);
     for (marked, error) in marks {
         frames.update(pfn, |_| Some(marked));
         assert_eq!(zone.put(pfn), Err(error));
-        assert_eq!((state(&zone, pfn), frames.name(pfn)), (marked, Some((41, 3))), "{error}");
+        assert_eq!((state(&zone, pfn), frames.private(pfn)), (marked, Some((41, 3))), "{error}");
         // One reference of two may go whatever the marks are.
         assert!(frames.get_unless_zero(pfn));
         assert_eq!(frames.put(pfn), Ok(Put::Shared));
@@ -46,8 +46,8 @@ fn r063_a_batch_of_every_kind_is_put_back() {
     let cache = crate::store::Store::new(zone.reserve_lru_owner().expect("a number"), 64);
     let lru: &Lru = cache.lru();
     let fill = || {
-        let id = cache.filled(crate::Shape::Single, 1, 7);
-        let pfn = cache.extents.share(id).and_then(|shared| shared.frame(0)).expect("live");
+        let id = cache.filled(crate::ChainKind::Single, 1, 7);
+        let pfn = cache.chains.share(id).and_then(|shared| shared.frame(0)).expect("live");
         assert!(lru.add(pfn));
         (id, pfn)
     };

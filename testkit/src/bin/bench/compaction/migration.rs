@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frames::{Isolated, MigrateType, Mode, Pfn, Reclaim, Zone};
+use frames::{Isolated, MigrateMode, MigrateType, Pfn, Reclaim, Zone};
 use sys::host::thread_cpu_time;
 use testkit::Rng;
 use testkit::corpus::Kind;
@@ -102,7 +102,7 @@ fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
             let mut batch: Vec<Isolated<'_>> =
                 (0..BATCH).filter_map(|_| zone.isolate(Pfn(rng.below(frames)))).collect();
             let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
-            moved += zone.migrate_pages(&mut batch, &mut fresh, Mode::Async).migrated;
+            moved += zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::Async).migrated;
         }
         thread::sleep((thread_cpu_time() - start) * (SHARE - 1));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::claim::Claim;
+use crate::capture::ContigCapture;
 use crate::units::BlockIndex;
 use crate::{Backing, ContigRequest};
 
@@ -64,7 +64,7 @@ fn the_limit_is_exact_although_lists_hold_frames_back() {
 }
 
 #[test]
-fn a_limit_below_what_is_in_use_refuses_until_enough_is_freed() {
+fn a_lowered_limit_refuses_until_enough_is_freed() {
     let zone = zone(4096);
     let mut held: Vec<_> = (0..500).map(|_| one(&zone).expect("free frames")).collect();
     zone.set_limit(Some(FrameCount(400)));
@@ -109,7 +109,7 @@ fn types_do_not_share_pageblocks_while_there_is_room() {
 
 /// As in the kernel: a pageblock changes sides only when most of it comes along.
 #[test]
-fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
+fn a_full_zone_steals_half_empty_pageblocks() {
     let zone = zone(1024);
     let take = |kind| zone.alloc_frame(kind, Reclaim::NotAllowed);
     let first: Vec<_> =
@@ -119,7 +119,7 @@ fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
     zone.drain();
     // The first pageblock is nearly empty: the thief gets it as a whole.
     second.push(take(MigrateType::Movable).expect("stolen"));
-    let kind = |pfn: Pfn| zone.tables.blocks.facts(pfn.block()).migrate_type;
+    let kind = |pfn: Pfn| zone.tables.blocks.state(pfn.block()).migrate_type;
     assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
     while let Ok(frame) = take(MigrateType::Movable) {
         second.push(frame);
@@ -135,25 +135,25 @@ fn a_full_zone_lends_frames_and_gives_half_empty_pageblocks_away() {
 #[test]
 fn released_memory_comes_back_as_zeros() {
     let zone = zone(512);
-    let extents = crate::Extents::new(
+    let chains = crate::FrameChains::new(
         std::sync::Arc::new(zone).reserve_owner().expect("the only one"),
         4,
         crate::OwnerWords::default(),
         Backing::Heap,
     )
     .expect("small tables");
-    let mut first = extents.create(crate::Shape::Single, 0).expect("numbers are left");
+    let mut first = chains.create(crate::ChainKind::Single, 0).expect("numbers are left");
     first.attach(0, Reclaim::NotAllowed).expect("frames are left");
     first.pieces_mut(0..4096).expect("attached").0.fill(0xee);
     first.destroy();
-    extents.zone().trim();
-    let mut again = extents.create(crate::Shape::Single, 0).expect("numbers are left");
+    chains.zone().trim();
+    let mut again = chains.create(crate::ChainKind::Single, 0).expect("numbers are left");
     again.attach(0, Reclaim::NotAllowed).expect("frames are left");
     assert!(again.pieces_mut(0..4096).expect("attached").0.iter().all(|&byte| byte == 0));
 }
 
 #[test]
-fn the_last_frames_are_found_although_they_lie_on_other_lists() {
+fn the_last_frames_are_found_on_other_lists() {
     let zone = zone(512);
     std::thread::scope(|scope| {
         // Each thread leaves a frame on the list it was numbered to.
@@ -165,9 +165,9 @@ fn the_last_frames_are_found_although_they_lie_on_other_lists() {
     assert!(held.iter().all(Result::is_ok));
 }
 
-/// A block of two pageblocks is freed while somebody claims one of them: each half is free by itself, and they merge when the claim is over.
+/// A block of two pageblocks is freed while somebody claims one of them: each half is free by itself, and they merge when the capture is over.
 #[test]
-fn a_block_of_the_largest_order_is_freed_while_half_of_it_is_claimed() {
+fn a_largest_block_is_freed_while_half_is_isolated() {
     for half in 0..2 {
         let zone = zone(2048);
         let block = zone
@@ -208,9 +208,9 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
 }
 
 /// A thread read that a pageblock is in use, and puts a frame of it on its list when the pageblock is
-/// isolated. The claim waits for that list and finds the frame there.
+/// isolated. The capture waits for that list and finds the frame there.
 #[test]
-fn a_claim_waits_for_a_frame_on_its_way_to_a_list() {
+fn a_capture_waits_for_a_frame_being_freed() {
     let zone = zone(512);
     let frame = one(&zone).expect("an empty zone");
     zone.drain();
@@ -219,16 +219,17 @@ fn a_claim_waits_for_a_frame_on_its_way_to_a_list() {
         // As `Zone::cache` does it, with another thread in between.
         let mut list = zone.lists[0].lock();
         zone.tables.frames.put(pfn).expect("in use");
-        let facts = zone.tables.blocks.facts(pfn.block());
-        assert!(!facts.isolated);
-        let claim = scope
-            .spawn(|| zone.alloc_contig(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop));
-        while !zone.tables.blocks.facts(pfn.block()).isolated {
+        let block_state = zone.tables.blocks.state(pfn.block());
+        assert!(!block_state.isolated);
+        let claim = scope.spawn(|| {
+            zone.alloc_contig_range(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop)
+        });
+        while !zone.tables.blocks.state(pfn.block()).isolated {
             std::thread::yield_now();
         }
-        // Time for a claim that does not wait to give up.
+        // Time for a capture that does not wait to give up.
         std::thread::sleep(std::time::Duration::from_millis(50));
-        list.push(facts.migrate_type, pfn);
+        list.push(block_state.migrate_type, pfn);
         drop(list);
         assert_eq!(claim.join().expect("no panic"), Ok(()));
     });
@@ -254,7 +255,7 @@ fn a_refusal_waits_for_no_empty_list() {
     assert_eq!(held.len(), 64);
     refused_beside_a_locked_list(&zone, || take().map(drop).ok());
     refused_beside_a_locked_list(&zone, || zone.reserve(FrameCount(1)).map(drop).ok());
-    refused_beside_a_locked_list(&zone, || Claim::begin(&zone, Pfn(512), 4).map(drop).ok());
+    refused_beside_a_locked_list(&zone, || ContigCapture::begin(&zone, Pfn(512), 4).map(drop).ok());
     // What is on the list of another thread can be had.
     std::thread::scope(|scope| _ = scope.spawn(|| drop(held)));
     assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 64);

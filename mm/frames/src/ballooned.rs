@@ -6,8 +6,8 @@
 //! The frames keep their owner, so nobody else gets them and they count against the limit; only the bytes behind them are gone.
 //!
 //! # Invariants
-//! - INV-LEND-1: only the bytes of a frame whose one reference the caller holds *as a value* are given away. An extent holds its frames by number, and
-//!   that number is a reference too; so a frame with one reference, held as a value, is in no extent and nobody can reach its bytes.
+//! - INV-BALLOON-1: only the bytes of a frame whose one reference the caller holds *as a value* are given away. A chain holds its frames by number, and
+//!   that number is a reference too; so a frame with one reference, held as a value, is in no chain and nobody can reach its bytes.
 
 use std::mem;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::zone::Zone;
 
 /// Why memory stayed. The frames are their owner's as before; each byte of them is as it was, or zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum LendError {
+pub enum DiscardError {
     /// Somebody else has a reference to the frame, so its bytes are not the caller's alone.
     #[error("{pfn} has another owner besides")]
     Shared {
@@ -44,15 +44,15 @@ impl Frame<'_> {
     /// It sorts them by number. Memory below a huge page breaks it up: whole [`OwnedBlock`]s are better where they can be had.
     ///
     /// # Errors
-    /// [`LendError`]. Some may have gone before one was refused; that is harmless, since the bytes were nobody's.
-    pub fn discard_all(frames: &mut [Frame<'_>]) -> Result<(), LendError> {
+    /// [`DiscardError`]. Some may have gone before one was refused; that is harmless, since the bytes were nobody's.
+    pub fn discard_all(frames: &mut [Frame<'_>]) -> Result<(), DiscardError> {
         frames.sort_unstable_by_key(Frame::pfn);
         for run in
             frames.chunk_by(|a, b| a.pfn().plus(1) == b.pfn() && std::ptr::eq(a.zone(), b.zone()))
         {
-            run.iter().try_for_each(|frame| alone(frame.zone(), frame.pfn()))?;
+            run.iter().try_for_each(|frame| check_sole_reference(frame.zone(), frame.pfn()))?;
             // A run is at most all frames of a zone, which are fewer than u32::MAX.
-            run[0].zone().arena().give_back(run[0].pfn(), run.len() as u32)?;
+            run[0].zone().arena().decommit(run[0].pfn(), run.len() as u32)?;
         }
         Ok(())
     }
@@ -62,45 +62,49 @@ impl Target<'_> {
     /// Gives the memory of the target back to the OS: for owners whose frames have none.
     ///
     /// # Errors
-    /// [`LendError`].
-    pub fn discard(&mut self) -> Result<(), LendError> {
-        alone(self.zone(), self.pfn())?;
-        Ok(self.zone().arena().give_back(self.pfn(), 1)?)
+    /// [`DiscardError`].
+    pub fn discard(&mut self) -> Result<(), DiscardError> {
+        check_sole_reference(self.zone(), self.pfn())?;
+        Ok(self.zone().arena().decommit(self.pfn(), 1)?)
     }
 }
 
-/// How many frames in use an owner has lent to the host: a part of [`ZoneStats::lent`](crate::ZoneStats::lent). Dropping it counts them as held again.
+/// How many frames in use an owner has lent to the host: a part of [`ZoneStats::ballooned`](crate::ZoneStats::ballooned). Dropping it counts them as held again.
 #[derive(Debug)]
-pub struct Lent {
+pub struct BalloonAccount {
     zone: Arc<Zone>,
     frames: AtomicU64,
-    records: AtomicU64,
+    record_bytes: AtomicU64,
 }
 
 /// The sums over all owners. Not modelled atomics: statistics order nothing.
 #[derive(Debug, Default)]
-pub(crate) struct LentTotal {
+pub(crate) struct BalloonTotals {
     frames: AtomicU64,
-    records: AtomicU64,
+    record_bytes: AtomicU64,
 }
 
-impl LentTotal {
+impl BalloonTotals {
     pub(crate) fn frames(&self) -> FrameCount {
         // Relaxed: a statistic; so for the rest.
         FrameCount(self.frames.load(Relaxed))
     }
 
     /// Units: bytes.
-    pub(crate) fn records(&self) -> u64 {
-        self.records.load(Relaxed)
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.record_bytes.load(Relaxed)
     }
 }
 
 impl Zone {
     /// Nothing lent yet, by an owner who is going to.
     #[must_use]
-    pub fn lending(self: &Arc<Self>) -> Lent {
-        Lent { zone: Arc::clone(self), frames: AtomicU64::new(0), records: AtomicU64::new(0) }
+    pub fn balloon_account(self: &Arc<Self>) -> BalloonAccount {
+        BalloonAccount {
+            zone: Arc::clone(self),
+            frames: AtomicU64::new(0),
+            record_bytes: AtomicU64::new(0),
+        }
     }
 
     /// A frame out of memory the zone holds and nobody uses, lowest pageblock first; `None` when there is none. No memory is begun for it and nobody is
@@ -109,12 +113,12 @@ impl Zone {
     ///
     /// Locking: the zone lock.
     #[must_use]
-    pub fn alloc_held_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
-        self.note_failures();
+    pub fn alloc_committed_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
+        self.process_memory_failures();
         let mut buddy = self.buddy.lock();
         let mut taken = [Pfn(0)];
         let count = if buddy.headroom() > 0 {
-            buddy.take_held(&self.tables, migrate_type, &mut taken)
+            buddy.take_committed(&self.tables, migrate_type, &mut taken)
         } else {
             0
         };
@@ -129,8 +133,11 @@ impl Zone {
     ///
     /// Locking: the zone lock.
     #[must_use]
-    pub fn alloc_held_block(self: &Arc<Self>, migrate_type: MigrateType) -> Option<OwnedBlock> {
-        self.note_failures();
+    pub fn alloc_committed_block(
+        self: &Arc<Self>,
+        migrate_type: MigrateType,
+    ) -> Option<OwnedBlock> {
+        self.process_memory_failures();
         let order = Order::PAGEBLOCK;
         let mut buddy = self.buddy.lock();
         // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.
@@ -145,18 +152,18 @@ impl Zone {
     }
 }
 
-impl Lent {
+impl BalloonAccount {
     /// The host has the memory of so many frames more.
     pub fn add(&self, frames: FrameCount) {
         self.frames.fetch_add(frames.0, Relaxed);
-        self.zone.lent.frames.fetch_add(frames.0, Relaxed);
+        self.zone.ballooned.frames.fetch_add(frames.0, Relaxed);
     }
 
     /// The owner's own records take this many bytes now. They are a part of [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes).
-    pub fn set_records(&self, bytes: u64) {
-        let before = self.records.swap(bytes, Relaxed);
+    pub fn set_record_bytes(&self, bytes: u64) {
+        let before = self.record_bytes.swap(bytes, Relaxed);
         // Wrapping, so it may go down as well; the sum over all owners never does below zero.
-        self.zone.lent.records.fetch_add(bytes.wrapping_sub(before), Relaxed);
+        self.zone.ballooned.record_bytes.fetch_add(bytes.wrapping_sub(before), Relaxed);
     }
 
     /// It has the memory of so many frames less. Said before the frames become free.
@@ -170,14 +177,14 @@ impl Lent {
             "{frames} come back, but only {:?} were lent",
             less
         );
-        self.zone.lent.frames.fetch_sub(frames.0, Relaxed);
+        self.zone.ballooned.frames.fetch_sub(frames.0, Relaxed);
     }
 }
 
-impl Drop for Lent {
+impl Drop for BalloonAccount {
     fn drop(&mut self) {
-        self.zone.lent.frames.fetch_sub(*self.frames.get_mut(), Relaxed);
-        self.set_records(0);
+        self.zone.ballooned.frames.fetch_sub(*self.frames.get_mut(), Relaxed);
+        self.set_record_bytes(0);
     }
 }
 
@@ -225,10 +232,10 @@ impl OwnedBlock {
     /// Gives the memory of the block back to the OS; it reads as zeros afterwards. The frames stay in use.
     ///
     /// # Errors
-    /// [`LendError`].
-    pub fn discard(&mut self) -> Result<(), LendError> {
-        alone(&self.zone, self.first)?;
-        Ok(self.zone.arena().give_back(self.first, self.order.frames())?)
+    /// [`DiscardError`].
+    pub fn discard(&mut self) -> Result<(), DiscardError> {
+        check_sole_reference(&self.zone, self.first)?;
+        Ok(self.zone.arena().decommit(self.first, self.order.frames())?)
     }
 }
 
@@ -238,14 +245,14 @@ impl Drop for OwnedBlock {
     }
 }
 
-/// INV-LEND-1. A reference that comes later cannot reach the bytes either: it is a value of its own, and in no extent.
-fn alone(zone: &Zone, pfn: Pfn) -> Result<(), LendError> {
+/// INV-BALLOON-1. A reference that comes later cannot reach the bytes either: it is a value of its own, and in no chain.
+fn check_sole_reference(zone: &Zone, pfn: Pfn) -> Result<(), DiscardError> {
     match zone.tables.frames.state(pfn).references() {
         1 => Ok(()),
-        _ => Err(LendError::Shared { pfn }),
+        _ => Err(DiscardError::Shared { pfn }),
     }
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "lend_tests.rs"]
+#[path = "ballooned_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! The state word of an extent.
+//! The state word of a chain.
 //!
 //! ```text
 //!  31        24 23  22  21  20                                       0
@@ -6,7 +6,7 @@
 //! | tag        | X | P | W | readers + 1, or 0 = vacant              |
 //! +------------+---+---+---+-----------------------------------------+
 //! ```
-//! - tag: a byte of the owner's (zsmalloc: the size class), fixed while the extent lives.
+//! - tag: a byte of the owner's (zsmalloc: the size class), fixed while the chain lives.
 //! - X: exclusively held. Then the low field is 1.
 //! - P: pending: somebody could not do his work and left it to whoever leaves last.
 //! - W: readers sleep until the exclusive holder leaves. Only together with X: both go in one step.
@@ -14,23 +14,23 @@
 
 /// One value of the word. Every change is a pure function from one value to the next; the atomics live in the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State(u32);
+pub(super) struct ChainState(u32);
 
 const READERS: u32 = (1 << 21) - 1;
-const WAITED_FOR: u32 = 1 << 21;
+const READERS_WAITING: u32 = 1 << 21;
 const PENDING: u32 = 1 << 22;
 const EXCLUSIVE: u32 = 1 << 23;
 const TAG_SHIFT: u32 = 24;
 
-impl State {
+impl ChainState {
     pub(super) const VACANT: Self = Self(0);
     /// What one reader adds.
     pub(super) const READER: u32 = 1;
     /// What the exclusive holder masks with when it leaves.
-    pub(super) const OPEN: u32 = !(EXCLUSIVE | WAITED_FOR);
+    pub(super) const UNLOCK_MASK: u32 = !(EXCLUSIVE | READERS_WAITING);
 
-    /// A new extent in its creator's hands.
-    pub(super) fn born(tag: u8) -> Self {
+    /// A new chain in its creator's hands.
+    pub(super) fn new_exclusive(tag: u8) -> Self {
         Self(u32::from(tag) << TAG_SHIFT | EXCLUSIVE | 1)
     }
 
@@ -59,46 +59,46 @@ impl State {
     }
 
     /// Whether readers sleep until the exclusive holder leaves.
-    pub(super) fn is_waited_for(self) -> bool {
-        self.0 & WAITED_FOR != 0
+    pub(super) fn has_readers_waiting(self) -> bool {
+        self.0 & READERS_WAITING != 0
     }
 
     /// A reader is about to sleep; `None` when there is no exclusive holder to wait for.
-    pub(super) fn wait(self) -> Option<Self> {
-        self.is_exclusive().then_some(Self(self.0 | WAITED_FOR))
+    pub(super) fn set_readers_waiting(self) -> Option<Self> {
+        self.is_exclusive().then_some(Self(self.0 | READERS_WAITING))
     }
 
     pub(super) fn readers(self) -> u32 {
         (self.0 & READERS).saturating_sub(1)
     }
 
-    pub(super) fn is_crowded(self) -> bool {
+    pub(super) fn has_reached_max_readers(self) -> bool {
         self.0 & READERS == READERS
     }
 
     /// One reader more; `None` while exclusively held, vacant, or with two million readers inside.
-    pub(super) fn enter(self) -> Option<Self> {
-        let free = !self.is_exclusive() && !self.is_vacant() && !self.is_crowded();
+    pub(super) fn add_reader(self) -> Option<Self> {
+        let free = !self.is_exclusive() && !self.is_vacant() && !self.has_reached_max_readers();
         free.then(|| Self(self.0 + Self::READER))
     }
 
     /// Exclusively held; only from idle. The mark stays until its work is done.
-    pub(super) fn close(self) -> Option<Self> {
+    pub(super) fn set_exclusive(self) -> Option<Self> {
         (self.0 & READERS == 1 && !self.is_exclusive()).then_some(Self(self.0 | EXCLUSIVE))
     }
 
     /// Without the mark.
-    pub(super) fn unmark(self) -> Self {
+    pub(super) fn clear_pending(self) -> Self {
         Self(self.0 & !PENDING)
     }
 
     /// With the mark; only when somebody is inside to see it.
-    pub(super) fn mark(self) -> Option<Self> {
+    pub(super) fn set_pending(self) -> Option<Self> {
         (self.readers() > 0 || self.is_exclusive()).then_some(Self(self.0 | PENDING))
     }
 }
 
-const _: () = assert!(size_of::<State>() == 4);
+const _: () = assert!(size_of::<ChainState>() == 4);
 
 #[cfg(test)]
 mod tests {
@@ -107,33 +107,43 @@ mod tests {
     #[test]
     fn fields_do_not_touch_each_other() {
         for tag in [0, 1, 0x5a, 255] {
-            let idle = State(State::born(tag).0 & State::OPEN);
+            let idle = ChainState(ChainState::new_exclusive(tag).0 & ChainState::UNLOCK_MASK);
             assert_eq!(
                 (idle.tag(), idle.readers(), idle.is_exclusive(), idle.is_pending()),
                 (tag, 0, false, false)
             );
-            let read = idle.enter().and_then(State::enter).expect("idle extents can be entered");
+            let read = idle
+                .add_reader()
+                .and_then(ChainState::add_reader)
+                .expect("idle chains can be entered");
             assert_eq!((read.tag(), read.readers()), (tag, 2));
-            let marked = read.mark().expect("somebody is inside");
+            let marked = read.set_pending().expect("somebody is inside");
             assert_eq!((marked.tag(), marked.readers(), marked.is_pending()), (tag, 2, true));
-            assert_eq!(marked.unmark(), read);
+            assert_eq!(marked.clear_pending(), read);
         }
     }
 
     #[test]
     fn transitions_that_must_not_be_are_refused() {
-        assert_eq!(State::VACANT.enter(), None);
-        assert_eq!(State::VACANT.close(), None);
-        assert_eq!(State::VACANT.mark(), None);
-        let idle = State(State::born(3).0 & State::OPEN);
-        assert_eq!((idle.mark(), idle.wait()), (None, None));
-        let waited = State::born(3).wait().expect("exclusively held");
-        assert!(waited.is_waited_for() && waited.is_exclusive());
-        assert_eq!(State(waited.0 & State::OPEN), idle, "who leaves takes both marks away");
-        assert_eq!(State::born(3).enter(), None);
-        assert_eq!(State::born(3).close(), None);
-        assert_eq!(idle.enter().and_then(State::close), None);
-        assert_eq!(State(idle.0 | READERS).enter(), None);
-        assert!(State(idle.0 | READERS).is_crowded() && !idle.is_crowded());
+        assert_eq!(ChainState::VACANT.add_reader(), None);
+        assert_eq!(ChainState::VACANT.set_exclusive(), None);
+        assert_eq!(ChainState::VACANT.set_pending(), None);
+        let idle = ChainState(ChainState::new_exclusive(3).0 & ChainState::UNLOCK_MASK);
+        assert_eq!((idle.set_pending(), idle.set_readers_waiting()), (None, None));
+        let waited = ChainState::new_exclusive(3).set_readers_waiting().expect("exclusively held");
+        assert!(waited.has_readers_waiting() && waited.is_exclusive());
+        assert_eq!(
+            ChainState(waited.0 & ChainState::UNLOCK_MASK),
+            idle,
+            "who leaves takes both marks away"
+        );
+        assert_eq!(ChainState::new_exclusive(3).add_reader(), None);
+        assert_eq!(ChainState::new_exclusive(3).set_exclusive(), None);
+        assert_eq!(idle.add_reader().and_then(ChainState::set_exclusive), None);
+        assert_eq!(ChainState(idle.0 | READERS).add_reader(), None);
+        assert!(
+            ChainState(idle.0 | READERS).has_reached_max_readers()
+                && !idle.has_reached_max_readers()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The guards: what holding an extent lets one do.
+//! The guards: what holding a chain lets one do.
 
 #![expect(unsafe_code, reason = "frame bytes become slices here, and nowhere else")]
 
@@ -6,43 +6,43 @@ use std::ops::Range;
 
 use sync::atomic::{AtomicU32, Ordering};
 
-use super::state::State;
-use super::{ExtentId, Extents, NO_FRAME};
-use crate::migrate::{Accepted, Locked, Refused, Target};
+use super::state::ChainState;
+use super::{ChainId, FrameChains, NO_FRAME};
+use crate::migrate::{Committed, LockedFrame, MigrateError, Target};
 use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim, Reservation};
 
 /// What a guard that leaves finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "pending work is done by whoever leaves last, or never"]
-pub enum Leaving {
+pub enum ReleaseStatus {
     /// Nothing to do.
-    Quiet,
+    Clean,
     /// Somebody left work behind, and nobody else is inside: it is yours to do, without any lock held.
     Pending,
 }
 
-/// An extent held for reading, together with others. Dropping it leaves; pending work is then only told to [`Shared::release`]'s callers.
+/// A chain held for reading, together with others. Dropping it leaves; pending work is then only told to [`Shared::release`]'s callers.
 #[derive(Debug)]
 pub struct Shared<'e> {
-    extents: &'e Extents,
-    id: ExtentId,
+    chains: &'e FrameChains,
+    id: ChainId,
     record: &'e [AtomicU32],
     tag: u8,
 }
 
 impl<'e> Shared<'e> {
     pub(super) fn new(
-        extents: &'e Extents,
-        id: ExtentId,
+        chains: &'e FrameChains,
+        id: ChainId,
         record: &'e [AtomicU32],
         tag: u8,
     ) -> Self {
-        Self { extents, id, record, tag }
+        Self { chains, id, record, tag }
     }
 
-    /// Which extent.
+    /// Which chain.
     #[must_use]
-    pub fn id(&self) -> ExtentId {
+    pub fn id(&self) -> ChainId {
         self.id
     }
 
@@ -56,7 +56,7 @@ impl<'e> Shared<'e> {
     #[must_use]
     pub fn is_alone(&self) -> bool {
         // Relaxed: a hint, and we are inside.
-        State::from_bits(self.record[0].load(Ordering::Relaxed)).readers() == 1
+        ChainState::from_bits(self.record[0].load(Ordering::Relaxed)).readers() == 1
     }
 
     /// The frame at `position`, which stays there as long as this guard lives.
@@ -65,19 +65,19 @@ impl<'e> Shared<'e> {
         frame_at(self.record, position)
     }
 
-    /// The bytes `range` of the extent, counted from its first frame: at most two frames' worth, the second piece empty where the frames are
+    /// The bytes `range` of the chain, counted from its first frame: at most two frames' worth, the second piece empty where the frames are
     /// neighbours or the range does not cross a border.
     ///
     /// `None` when the range crosses more than one border or touches a frame that is not there.
     #[must_use]
     pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.extents.zone().arena();
+        let arena = self.chains.zone().arena();
         for pfn in span.frames() {
             arena.note_read(pfn);
         }
-        // SAFETY: INV-EXTENT-1 and INV-EXTENT-2: these frames are this extent's alone; while this guard lives no exclusive one does
-        // (INV-EXTENT-3), so nobody writes the bytes or takes the frames away. The pieces lie inside these frames, which are neighbours where a piece spans two (FrameSpan::of), and arena
+        // SAFETY: INV-CHAIN-1 and INV-CHAIN-2: these frames are this chain's alone; while this guard lives no exclusive one does
+        // (INV-CHAIN-3), so nobody writes the bytes or takes the frames away. The pieces lie inside these frames, which are neighbours where a piece spans two (FrameSpan::of), and arena
         // bytes are initialised for the arena's life (INV-MAP-2). The slices borrow the guard.
         let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
             std::slice::from_raw_parts(arena.frame_ptr(pfn).as_ptr().add(offset), len)
@@ -90,21 +90,26 @@ impl<'e> Shared<'e> {
     #[inline]
     #[must_use]
     pub fn has_failed(&self, range: Range<usize>) -> bool {
-        has_failed(self.extents, self.record, range)
+        has_failed(self.chains, self.record, range)
     }
 
     /// Leaves, and tells whether pending work is now the caller's.
-    pub fn release(self) -> Leaving {
+    pub fn release(self) -> ReleaseStatus {
         let leaving = self.leave();
         std::mem::forget(self);
         leaving
     }
 
-    fn leave(&self) -> Leaving {
-        // Release: our reads are over before whoever closes the extent next (Acquire in `try_exclusive`) changes bytes. Acquire pairs with
+    fn leave(&self) -> ReleaseStatus {
+        // Release: our reads are over before whoever closes the chain next (Acquire in `try_exclusive`) changes bytes. Acquire pairs with
         // `mark_pending`, whose work we may have to do.
-        let before = State::from_bits(self.record[0].fetch_sub(State::READER, Ordering::AcqRel));
-        if before.is_pending() && before.readers() == 1 { Leaving::Pending } else { Leaving::Quiet }
+        let before =
+            ChainState::from_bits(self.record[0].fetch_sub(ChainState::READER, Ordering::AcqRel));
+        if before.is_pending() && before.readers() == 1 {
+            ReleaseStatus::Pending
+        } else {
+            ReleaseStatus::Clean
+        }
     }
 }
 
@@ -114,22 +119,22 @@ impl Drop for Shared<'_> {
     }
 }
 
-/// An extent held alone. Dropping it leaves; pending work is then only told to [`Exclusive::release`]'s callers.
+/// A chain held alone. Dropping it leaves; pending work is then only told to [`Exclusive::release`]'s callers.
 #[derive(Debug)]
 pub struct Exclusive<'e> {
-    extents: &'e Extents,
-    id: ExtentId,
+    chains: &'e FrameChains,
+    id: ChainId,
     record: &'e [AtomicU32],
 }
 
 impl<'e> Exclusive<'e> {
-    pub(super) fn new(extents: &'e Extents, id: ExtentId, record: &'e [AtomicU32]) -> Self {
-        Self { extents, id, record }
+    pub(super) fn new(chains: &'e FrameChains, id: ChainId, record: &'e [AtomicU32]) -> Self {
+        Self { chains, id, record }
     }
 
-    /// Which extent.
+    /// Which chain.
     #[must_use]
-    pub fn id(&self) -> ExtentId {
+    pub fn id(&self) -> ChainId {
         self.id
     }
 
@@ -137,11 +142,11 @@ impl<'e> Exclusive<'e> {
     #[must_use]
     pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.extents.zone().arena();
+        let arena = self.chains.zone().arena();
         for pfn in span.frames() {
             arena.note_write(pfn);
         }
-        // SAFETY: INV-EXTENT-1 and INV-EXTENT-3: these frames are this extent's alone and this is its only guard, borrowed mutably. The
+        // SAFETY: INV-CHAIN-1 and INV-CHAIN-3: these frames are this chain's alone and this is its only guard, borrowed mutably. The
         // two pieces do not overlap: they lie in two different frames. Bounds and initialisation as in `Shared::pieces`.
         let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
             std::slice::from_raw_parts_mut(arena.frame_ptr(pfn).as_ptr().add(offset), len)
@@ -158,7 +163,7 @@ impl<'e> Exclusive<'e> {
     /// Whether place `position` holds a frame. False past the end.
     #[must_use]
     pub fn has_frame(&self, position: usize) -> bool {
-        // Relaxed: frame numbers change only under this guard (INV-EXTENT-3).
+        // Relaxed: frame numbers change only under this guard (INV-CHAIN-3).
         self.record.get(1 + position).is_some_and(|word| word.load(Ordering::Relaxed) != NO_FRAME)
     }
 
@@ -171,7 +176,7 @@ impl<'e> Exclusive<'e> {
     /// When there is no such place or it is taken.
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "a place is filled once");
-        let owner = &self.extents.owner;
+        let owner = &self.chains.owner;
         let pfn = owner.zone().alloc_frozen(owner.migrate_type(), reclaim)?;
         self.fill(position, pfn);
         Ok(())
@@ -190,7 +195,7 @@ impl<'e> Exclusive<'e> {
         from: &mut Reservation<'_>,
     ) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "a place is filled once");
-        let owner = &self.extents.owner;
+        let owner = &self.chains.owner;
         if !from.is_of(owner.zone()) {
             return Err(AllocError::Limit);
         }
@@ -202,15 +207,15 @@ impl<'e> Exclusive<'e> {
     /// Puts a frozen frame of this zone into the empty place `position`.
     fn fill(&mut self, position: usize, pfn: Pfn) {
         let place = &self.record[1 + position];
-        let owner = &self.extents.owner;
-        owner.name(pfn, self.id.to_bits(), position as u8);
+        let owner = &self.chains.owner;
+        owner.set_private(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         place.store(pfn.0 + 1, Ordering::Relaxed);
         // Last: from here on it may be isolated. It cannot be moved before we leave.
         owner.publish_frame(pfn);
     }
 
-    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`Extents::settle`].
+    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`FrameChains::release_excess_if_due`].
     pub fn detach(&mut self, position: usize) -> bool {
         // Relaxed: as in `attach`.
         let Some(place) = self.record.get(1 + position) else { return false };
@@ -219,7 +224,7 @@ impl<'e> Exclusive<'e> {
             return false;
         }
         place.store(NO_FRAME, Ordering::Relaxed);
-        self.extents.owner.release(Pfn(number - 1));
+        self.chains.owner.release(Pfn(number - 1));
         true
     }
 
@@ -228,35 +233,35 @@ impl<'e> Exclusive<'e> {
     pub(super) fn migrate<'z>(
         &mut self,
         position: usize,
-        from: &Locked<'_>,
+        from: &LockedFrame<'_>,
         to: Target<'z>,
-    ) -> Result<Accepted, Refused<'z>> {
+    ) -> Result<Committed, MigrateError<'z>> {
         if frame_at(self.record, position) != Some(from.pfn()) {
-            return Err(Refused::Gone(to));
+            return Err(MigrateError::Gone(to));
         }
-        if !to.is_fresh_in(self.extents.zone()) {
-            return Err(Refused::Failed(to));
+        if !to.is_fresh_in(self.chains.zone()) {
+            return Err(MigrateError::Failed(to));
         }
-        let arena = self.extents.zone().arena();
+        let arena = self.chains.zone().arena();
         arena.note_read(from.pfn());
         arena.note_write(to.pfn());
-        // SAFETY: `from` is this extent's alone (INV-EXTENT-1), whose only guard this is (INV-EXTENT-3); `to` is a frozen frame of this
-        // zone, checked above, so it is in no extent and nobody else knows it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
+        // SAFETY: `from` is this chain's alone (INV-CHAIN-1), whose only guard this is (INV-CHAIN-3); `to` is a frozen frame of this
+        // zone, checked above, so it is in no chain and nobody else knows it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
         unsafe {
             let (source, target) =
                 (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
         // Afterwards: the copy itself can meet failed memory. The old frame keeps its owner, who tells its readers.
-        let has_failed = |pfn| self.extents.zone().has_failed(pfn);
+        let has_failed = |pfn| self.chains.zone().has_failed(pfn);
         if has_failed(from.pfn()) || has_failed(to.pfn()) {
-            return Err(Refused::Failed(to));
+            return Err(MigrateError::Failed(to));
         }
-        let accepted = to.accept_in_extent(from, self)?;
+        let accepted = to.commit_in_chain(from, self)?;
         // Relaxed: published by the Release in `leave`.
         self.record[1 + position].store(accepted.pfn().0 + 1, Ordering::Relaxed);
-        if let (Some(lru), Some(place)) = (self.extents.lru(), from.place()) {
-            // While we hold the extent nobody lets go of the new frame. The old one is on no list and stays off (S-37).
+        if let (Some(lru), Some(place)) = (self.chains.lru(), from.lru_state()) {
+            // While we hold the chain nobody lets go of the new frame. The old one is on no list and stays off (S-37).
             lru.put_back(accepted.pfn(), place);
         }
         Ok(accepted)
@@ -266,19 +271,19 @@ impl<'e> Exclusive<'e> {
     #[inline]
     #[must_use]
     pub fn has_failed(&self, range: Range<usize>) -> bool {
-        has_failed(self.extents, self.record, range)
+        has_failed(self.chains, self.record, range)
     }
 
     pub(crate) fn owner_id(&self) -> OwnerId {
-        self.extents.owner.id()
+        self.chains.owner.id()
     }
 
     /// Forgets the pending mark: the caller is about to do the work. Returns whether there was one.
     pub fn take_pending(&mut self) -> bool {
-        let mut seen = State::from_bits(self.record[0].load(Ordering::Relaxed));
-        // Only marks can be added while we hold the extent, so this ends. Acquire pairs with the Release in `mark_pending`.
+        let mut seen = ChainState::from_bits(self.record[0].load(Ordering::Relaxed));
+        // Only marks can be added while we hold the chain, so this ends. Acquire pairs with the Release in `mark_pending`.
         loop {
-            let unmarked = seen.unmark();
+            let unmarked = seen.clear_pending();
             match self.record[0].compare_exchange_weak(
                 seen.bits(),
                 unmarked.bits(),
@@ -286,37 +291,39 @@ impl<'e> Exclusive<'e> {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return seen.is_pending(),
-                Err(now) => seen = State::from_bits(now),
+                Err(now) => seen = ChainState::from_bits(now),
             }
         }
     }
 
     /// Leaves, and tells whether pending work is now the caller's.
-    pub fn release(self) -> Leaving {
+    pub fn release(self) -> ReleaseStatus {
         let leaving = self.leave();
         std::mem::forget(self);
         leaving
     }
 
-    /// Ends the extent: its frames go back to the zone and its number becomes free. The OS is not
-    /// called: see [`Extents::settle`].
+    /// Ends the chain: its frames go back to the zone and its number becomes free. The OS is not
+    /// called: see [`FrameChains::release_excess_if_due`].
     pub fn destroy(mut self) {
-        for position in 0..self.id.shape().capacity() {
+        for position in 0..self.id.kind().capacity() {
             let _ = self.detach(position);
         }
         // Release: nobody can be inside; a stale reader that finds the number used again must not see it half cleared.
-        let before = self.record[0].swap(State::VACANT.bits(), Ordering::Release);
-        self.extents.wake(self.id, State::from_bits(before));
-        self.extents.retire(self.id);
+        let before = self.record[0].swap(ChainState::VACANT.bits(), Ordering::Release);
+        self.chains.wake(self.id, ChainState::from_bits(before));
+        self.chains.free_id(self.id);
         std::mem::forget(self);
     }
 
-    fn leave(&self) -> Leaving {
+    fn leave(&self) -> ReleaseStatus {
         // Release: the bytes and frame numbers we wrote are seen by whoever enters next (Acquire in `share` and `try_exclusive`). Acquire
         // pairs with `mark_pending`, whose work we may have to do.
-        let before = State::from_bits(self.record[0].fetch_and(State::OPEN, Ordering::AcqRel));
-        self.extents.wake(self.id, before);
-        if before.is_pending() { Leaving::Pending } else { Leaving::Quiet }
+        let before = ChainState::from_bits(
+            self.record[0].fetch_and(ChainState::UNLOCK_MASK, Ordering::AcqRel),
+        );
+        self.chains.wake(self.id, before);
+        if before.is_pending() { ReleaseStatus::Pending } else { ReleaseStatus::Clean }
     }
 }
 
@@ -326,7 +333,7 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-/// A byte range of an extent as places in one or two frames.
+/// A byte range of a chain as places in one or two frames.
 ///
 /// Frames that are neighbours in the arena are neighbours in our address space, so a range across both is one piece.
 struct FrameSpan {
@@ -363,15 +370,15 @@ impl FrameSpan {
     }
 }
 
-fn has_failed(extents: &Extents, record: &[AtomicU32], range: Range<usize>) -> bool {
-    let zone = extents.zone();
+fn has_failed(chains: &FrameChains, record: &[AtomicU32], range: Range<usize>) -> bool {
+    let zone = chains.zone();
     let mut frames = (range.start / FRAME_SIZE..range.end.div_ceil(FRAME_SIZE))
         .filter_map(|at| frame_at(record, at));
     zone.failure_reports() != 0 && frames.any(|pfn| zone.has_failed(pfn))
 }
 
 pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
-    // Relaxed: the caller holds a guard, so the numbers stand still (INV-EXTENT-3), or only wants a hint.
+    // Relaxed: the caller holds a guard, so the numbers stand still (INV-CHAIN-3), or only wants a hint.
     let number = record.get(1 + position)?.load(Ordering::Relaxed);
     (number != NO_FRAME).then(|| Pfn(number - 1))
 }

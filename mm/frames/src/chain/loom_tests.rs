@@ -1,38 +1,38 @@
-//! The extent's protocol under loom, with the real code: interleavings of a few threads.
+//! The chain's protocol under loom, with the real code: interleavings of a few threads.
 
 use super::*;
 use crate::{FrameCount, Reclaim, ZoneConfig};
 use sync::thread;
 
-fn one_frame() -> (Arc<Extents>, ExtentId) {
+fn one_frame() -> (Arc<FrameChains>, ChainId) {
     let backing = Backing::AnonymousSmall;
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
     let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
-    let extents =
-        Extents::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
-    let mut fresh = extents.create(Shape::Single, 1).expect("room");
+    let chains =
+        FrameChains::new(owner, 4, OwnerWords::default(), Backing::Heap).expect("small tables");
+    let mut fresh = chains.create(ChainKind::Single, 1).expect("room");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
     fresh.pieces_mut(0..8).expect("inside").0.fill(1);
     let id = fresh.id();
     let _ = fresh.release();
-    (Arc::new(extents), id)
+    (Arc::new(chains), id)
 }
 
 /// A reader sees all of a change or nothing of it (L-16, S-25): the shadow cells in the arena make loom check every access.
 #[test]
 fn reader_against_writer() {
     sync::model(|| {
-        let (extents, id) = one_frame();
+        let (chains, id) = one_frame();
         let writer = {
-            let extents = Arc::clone(&extents);
+            let chains = Arc::clone(&chains);
             thread::spawn(move || {
-                if let Some(mut held) = extents.try_exclusive(id) {
+                if let Some(mut held) = chains.try_exclusive(id) {
                     held.pieces_mut(0..8).expect("inside").0.fill(2);
                     let _ = held.release();
                 }
             })
         };
-        let shared = extents.share(id).expect("live");
+        let shared = chains.share(id).expect("live");
         let bytes = shared.pieces(0..8).expect("inside").0;
         assert!(bytes == [1; 8] || bytes == [2; 8]);
         let _ = shared.release();
@@ -44,27 +44,27 @@ fn reader_against_writer() {
 #[test]
 fn pending_work_is_found_by_exactly_one() {
     sync::model(|| {
-        let (extents, id) = one_frame();
+        let (chains, id) = one_frame();
         let reader = {
-            let extents = Arc::clone(&extents);
+            let chains = Arc::clone(&chains);
             thread::spawn(move || {
-                let shared = extents.share(id)?;
-                Some(shared.release() == Leaving::Pending && reap(&extents, id))
+                let shared = chains.share(id)?;
+                Some(shared.release() == ReleaseStatus::Pending && reap(&chains, id))
             })
         };
         let mut done = 0;
         loop {
-            if reap(&extents, id) {
+            if reap(&chains, id) {
                 done += 1;
                 break;
             }
-            if extents.mark_pending(id) {
+            if chains.mark_pending(id) {
                 break;
             }
         }
         let by_reader = reader.join().expect("no panic") == Some(true);
         assert_eq!(done + u32::from(by_reader), 1, "pending work is done once");
-        assert!(extents.share(id).is_none());
+        assert!(chains.share(id).is_none());
     });
 }
 
@@ -72,50 +72,50 @@ fn pending_work_is_found_by_exactly_one() {
 #[test]
 fn s13_a_mark_and_the_last_to_leave() {
     sync::model(|| {
-        let (extents, id) = one_frame();
-        let shared = extents.share(id).expect("live");
+        let (chains, id) = one_frame();
+        let shared = chains.share(id).expect("live");
         let marker = {
-            let extents = Arc::clone(&extents);
+            let chains = Arc::clone(&chains);
             thread::spawn(move || {
                 loop {
-                    if reap(&extents, id) {
+                    if reap(&chains, id) {
                         return true;
                     }
-                    if extents.mark_pending(id) {
+                    if chains.mark_pending(id) {
                         return false;
                     }
                 }
             })
         };
-        let by_reader = shared.release() == Leaving::Pending && reap(&extents, id);
+        let by_reader = shared.release() == ReleaseStatus::Pending && reap(&chains, id);
         let by_marker = marker.join().expect("no panic");
         assert!(by_reader != by_marker, "the work is done once: {by_reader} {by_marker}");
-        assert!(extents.share(id).is_none());
+        assert!(chains.share(id).is_none());
     });
 }
 
-fn reap(extents: &Extents, id: ExtentId) -> bool {
-    extents.try_exclusive(id).map(Exclusive::destroy).is_some()
+fn reap(chains: &FrameChains, id: ChainId) -> bool {
+    chains.try_exclusive(id).map(Exclusive::destroy).is_some()
 }
 
-/// A stale id taken while its extent ends is refused or kept alive, never half of each (S-04, S-08).
+/// A stale id taken while its chain ends is refused or kept alive, never half of each (S-04, S-08).
 #[test]
 fn share_against_destroy_and_reuse() {
     sync::model(|| {
-        let (extents, id) = one_frame();
+        let (chains, id) = one_frame();
         let owner = {
-            let extents = Arc::clone(&extents);
+            let chains = Arc::clone(&chains);
             thread::spawn(move || {
-                if !reap(&extents, id) {
+                if !reap(&chains, id) {
                     return;
                 }
-                let mut fresh = extents.create(Shape::Single, 2).expect("room");
+                let mut fresh = chains.create(ChainKind::Single, 2).expect("room");
                 fresh.attach(0, Reclaim::NotAllowed).expect("room");
                 fresh.pieces_mut(0..8).expect("inside").0.fill(3);
                 let _ = fresh.release();
             })
         };
-        if let Some(shared) = extents.share(id) {
+        if let Some(shared) = chains.share(id) {
             let expected = if shared.tag() == 1 { 1 } else { 3 };
             assert_eq!(shared.pieces(0..8).expect("inside").0, [expected; 8]);
             let _ = shared.release();
@@ -124,33 +124,33 @@ fn share_against_destroy_and_reuse() {
     });
 }
 
-/// S-34: readers sleep while the extent is held, and none sleeps on when the holder has left: loom reports that as a deadlock.
+/// S-34: readers sleep while the chain is held, and none sleeps on when the holder has left: loom reports that as a deadlock.
 #[test]
 fn s34_a_sleeping_reader_is_woken() {
     sync::model(|| {
-        let (extents, id) = one_frame();
-        let held = extents.try_exclusive(id).expect("idle");
+        let (chains, id) = one_frame();
+        let held = chains.try_exclusive(id).expect("idle");
         let reader = {
-            let extents = Arc::clone(&extents);
-            thread::spawn(move || extents.share(id).map(Shared::release))
+            let chains = Arc::clone(&chains);
+            thread::spawn(move || chains.share(id).map(Shared::release))
         };
-        let marked = extents.mark_pending(id);
-        assert_eq!(held.release() == Leaving::Pending, marked);
-        assert!(reader.join().expect("no panic").is_some(), "the extent is live");
+        let marked = chains.mark_pending(id);
+        assert_eq!(held.release() == ReleaseStatus::Pending, marked);
+        assert!(reader.join().expect("no panic").is_some(), "the chain is live");
     });
 }
 
-/// S-34: the same when the extent ends.
+/// S-34: the same when the chain ends.
 #[test]
 fn s34_a_sleeping_reader_sees_the_end() {
     sync::model(|| {
-        let (extents, id) = one_frame();
-        let held = extents.try_exclusive(id).expect("idle");
+        let (chains, id) = one_frame();
+        let held = chains.try_exclusive(id).expect("idle");
         let reader = {
-            let extents = Arc::clone(&extents);
-            thread::spawn(move || extents.share(id).is_none())
+            let chains = Arc::clone(&chains);
+            thread::spawn(move || chains.share(id).is_none())
         };
         held.destroy();
-        assert!(reader.join().expect("no panic"), "the extent is gone");
+        assert!(reader.join().expect("no panic"), "the chain is gone");
     });
 }

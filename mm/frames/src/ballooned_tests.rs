@@ -1,7 +1,7 @@
 //! Memory leaves while its frames stay.
 
 use super::*;
-use crate::{Backing, Extents, FRAME_SIZE, FrameCount, OwnerWords, Shape, ZoneConfig};
+use crate::{Backing, ChainKind, FRAME_SIZE, FrameChains, FrameCount, OwnerWords, ZoneConfig};
 
 fn zone(backing: Backing) -> Arc<Zone> {
     let config = ZoneConfig { capacity: FrameCount(2048), backing, ..ZoneConfig::default() };
@@ -25,22 +25,22 @@ fn an_owned_block_is_freed_once_and_keeps_its_zone() {
 }
 
 #[test]
-fn a_frame_that_an_extent_has_keeps_its_bytes() {
+fn a_frame_in_a_chain_keeps_its_bytes() {
     let zone = zone(Backing::Anonymous);
-    let extents = Extents::new(
+    let chains = FrameChains::new(
         zone.reserve_owner().expect("a number"),
         8,
         OwnerWords::default(),
         Backing::Heap,
     )
     .expect("small");
-    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-    extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
+    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
     let mut stranger = [zone.get(Pfn(0)).expect("in use")];
-    assert_eq!(Frame::discard_all(&mut stranger), Err(LendError::Shared { pfn: Pfn(0) }));
-    assert!(extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 7));
-    extent.destroy();
+    assert_eq!(Frame::discard_all(&mut stranger), Err(DiscardError::Shared { pfn: Pfn(0) }));
+    assert!(chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 7));
+    chain.destroy();
     // Now the stranger is the last one, and the bytes are nobody's.
     assert_eq!(Frame::discard_all(&mut stranger), Ok(()));
 }
@@ -48,17 +48,17 @@ fn a_frame_that_an_extent_has_keeps_its_bytes() {
 #[test]
 fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
     let zone = zone(Backing::Anonymous);
-    let extents = Extents::new(
+    let chains = FrameChains::new(
         zone.reserve_owner().expect("a number"),
         8,
         OwnerWords::default(),
         Backing::Heap,
     )
     .expect("small");
-    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-    extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
-    extent.destroy();
+    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(7);
+    chain.destroy();
     let mut frames: Vec<_> = (0..3)
         .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
         .rev()
@@ -68,10 +68,10 @@ fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
     assert!(frames.is_sorted_by_key(Frame::pfn));
     assert_eq!(zone.stats().in_use.0, 3, "only the memory went");
     drop(frames);
-    let mut extent = extents.create(Shape::Single, 0).expect("numbers are left");
-    extent.attach(0, Reclaim::NotAllowed).expect("frames are left");
-    assert!(extent.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0));
-    extent.destroy();
+    let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+    chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
+    assert!(chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 0));
+    chain.destroy();
     zone.check().expect("consistent");
 }
 
@@ -80,36 +80,37 @@ fn only_memory_that_is_there_is_held() {
     let zone = zone(Backing::Heap);
     let movable = MigrateType::Movable;
     assert!(
-        zone.alloc_held_block(movable).is_none() && zone.alloc_held_frame(movable).is_none(),
+        zone.alloc_committed_block(movable).is_none()
+            && zone.alloc_committed_frame(movable).is_none(),
         "nothing was used yet"
     );
     assert_eq!(zone.stats().committed.0, 0, "and none is begun");
     drop((block(&zone), block(&zone)));
-    let whole = zone.alloc_held_block(movable).expect("two were used");
-    let single = zone.alloc_held_frame(movable).expect("the other one");
-    assert!(zone.alloc_held_block(movable).is_none(), "it is in pieces now");
-    let rest: Vec<_> = std::iter::from_fn(|| zone.alloc_held_frame(movable)).collect();
+    let whole = zone.alloc_committed_block(movable).expect("two were used");
+    let single = zone.alloc_committed_frame(movable).expect("the other one");
+    assert!(zone.alloc_committed_block(movable).is_none(), "it is in pieces now");
+    let rest: Vec<_> = std::iter::from_fn(|| zone.alloc_committed_frame(movable)).collect();
     assert_eq!((rest.len(), zone.stats().committed.0, zone.stats().in_use.0), (511, 1024, 1024));
     drop((whole, single, rest));
     zone.drain();
     // Of another type, and no more than the limit lets anybody have.
     zone.set_limit(Some(FrameCount(511)));
-    assert!(zone.alloc_held_block(movable).is_none());
+    assert!(zone.alloc_committed_block(movable).is_none());
     let all: Vec<_> =
-        std::iter::from_fn(|| zone.alloc_held_frame(MigrateType::Unmovable)).collect();
+        std::iter::from_fn(|| zone.alloc_committed_frame(MigrateType::Unmovable)).collect();
     assert_eq!(all.len(), 511);
     drop(all);
     zone.check().expect("consistent");
 }
 
 #[test]
-fn records_of_lenders_are_book_keeping_until_they_are_gone() {
+fn balloon_records_count_as_metadata_until_dropped() {
     let zone = zone(Backing::Heap);
     let before = zone.stats().descriptor_bytes;
-    let (one, two) = (zone.lending(), zone.lending());
-    one.set_records(500);
-    two.set_records(70);
-    one.set_records(300);
+    let (one, two) = (zone.balloon_account(), zone.balloon_account());
+    one.set_record_bytes(500);
+    two.set_record_bytes(70);
+    one.set_record_bytes(300);
     assert_eq!(zone.stats().descriptor_bytes, before + 370);
     drop((one, two));
     assert_eq!(zone.stats().descriptor_bytes, before);
@@ -119,22 +120,22 @@ fn records_of_lenders_are_book_keeping_until_they_are_gone() {
 fn memory_that_cannot_leave_is_an_error_and_nothing_changes() {
     let zone = zone(Backing::Heap);
     let mut block = block(&zone);
-    assert!(matches!(block.discard(), Err(LendError::Refused(sys::MapError::GiveBack { .. }))));
+    assert!(matches!(block.discard(), Err(DiscardError::Refused(sys::MapError::Decommit { .. }))));
     assert_eq!(zone.stats().in_use.0, 512);
 }
 
 #[test]
-fn what_is_lent_is_counted_over_all_owners_until_they_are_gone() {
+fn ballooned_frames_are_summed_over_all_accounts() {
     let zone = zone(Backing::Heap);
-    let (one, two) = (zone.lending(), zone.lending());
+    let (one, two) = (zone.balloon_account(), zone.balloon_account());
     one.add(FrameCount(5));
     two.add(FrameCount(7));
     one.remove(FrameCount(2));
-    assert_eq!(zone.stats().lent, FrameCount(10));
+    assert_eq!(zone.stats().ballooned, FrameCount(10));
     drop(two);
-    assert_eq!(zone.stats().lent, FrameCount(3));
+    assert_eq!(zone.stats().ballooned, FrameCount(3));
     let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.remove(FrameCount(4))));
     assert!(more.is_err(), "more than was lent cannot come back");
     drop(one);
-    assert_eq!(zone.stats().lent, FrameCount(0));
+    assert_eq!(zone.stats().ballooned, FrameCount(0));
 }

@@ -6,7 +6,7 @@ use crate::zone::Zone;
 /// Room beyond the zone's limit. Dropping it ends that.
 #[derive(Debug)]
 #[must_use = "the room is there as long as this value is"]
-pub struct Advance<'z> {
+pub struct OverLimit<'z> {
     zone: &'z Zone,
     frames: u64,
 }
@@ -22,21 +22,21 @@ impl Zone {
     /// less, and the zone would stay there. It never comes to hold more than the advances above what it holds.
     ///
     /// Locking: the zone lock, for a moment.
-    pub fn advance(&self, frames: FrameCount) -> Advance<'_> {
-        let Some(mut buddy) = self.buddy.lock_sound() else {
-            return Advance { zone: self, frames: 0 };
+    pub fn allow_over_limit(&self, frames: FrameCount) -> OverLimit<'_> {
+        let Some(mut buddy) = self.buddy.lock_unpoisoned() else {
+            return OverLimit { zone: self, frames: 0 };
         };
         let over = buddy.frame_limit().map_or(0, |limit| buddy.counted().saturating_sub(limit));
         let frames = frames.0.saturating_add(over).min(self.capacity().0);
-        buddy.moving += frames;
-        Advance { zone: self, frames }
+        buddy.in_flight += frames;
+        OverLimit { zone: self, frames }
     }
 }
 
-impl Drop for Advance<'_> {
+impl Drop for OverLimit<'_> {
     fn drop(&mut self) {
-        if let Some(mut buddy) = self.zone.buddy.lock_sound() {
-            buddy.moving -= self.frames;
+        if let Some(mut buddy) = self.zone.buddy.lock_unpoisoned() {
+            buddy.in_flight -= self.frames;
         }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
 
     /// At the limit one frame more can be had against one that is freed afterwards, and no second one.
     #[test]
-    fn an_advance_is_one_frame_and_only_while_it_lives() {
+    fn over_limit_allows_one_frame_while_held() {
         let limit = Some(FrameCount(4));
         let config = ZoneConfig {
             capacity: FrameCount(1024),
@@ -60,10 +60,10 @@ mod tests {
         let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
         let mut held: Vec<_> = (0..4).map(|_| take().expect("below the limit")).collect();
         assert_eq!(take().map(drop), Err(AllocError::Limit));
-        let advance = zone.advance(FrameCount(1));
+        let over_limit = zone.allow_over_limit(FrameCount(1));
         held.push(take().expect("the advance"));
         assert_eq!(take().map(drop), Err(AllocError::Limit));
-        drop(advance);
+        drop(over_limit);
         held.truncate(4);
         assert_eq!(take().map(drop), Err(AllocError::Limit));
         drop(held);
@@ -72,7 +72,7 @@ mod tests {
 
     /// What a caller promises to free may be gone from the count already.
     #[test]
-    fn an_advance_beyond_what_is_in_use_is_only_room() {
+    fn over_limit_may_exceed_frames_in_use() {
         let limit = Some(FrameCount(4));
         let config = ZoneConfig {
             capacity: FrameCount(1024),
@@ -81,14 +81,14 @@ mod tests {
             ..ZoneConfig::default()
         };
         let zone = Zone::new(config).expect("a small zone");
-        let _advance = zone.advance(FrameCount(2));
+        let _over_limit = zone.allow_over_limit(FrameCount(2));
         let _first =
             zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
     }
 
     /// Also in a zone above a limit that was lowered: else it could never come down to it.
     #[test]
-    fn an_advance_is_room_above_a_lowered_limit() {
+    fn over_limit_works_above_a_lowered_limit() {
         let limit = Some(FrameCount(8));
         let config = ZoneConfig {
             capacity: FrameCount(1024),
@@ -100,10 +100,10 @@ mod tests {
         let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
         let held: Vec<_> = (0..8).map(|_| take().expect("below the limit")).collect();
         zone.set_limit(Some(FrameCount(4)));
-        let advance = zone.advance(FrameCount(1));
+        let over_limit = zone.allow_over_limit(FrameCount(1));
         let one = take().expect("the advance");
         assert_eq!(take().map(drop), Err(AllocError::Limit));
-        drop((advance, one, held));
+        drop((over_limit, one, held));
         assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 4);
         zone.check().expect("consistent");
     }

@@ -54,7 +54,7 @@ fn two_threads_never_own_the_same_frame() {
 }
 
 #[test]
-fn a_limit_of_one_admits_one_and_refuses_only_while_it_is_used() {
+fn a_limit_of_one_refuses_only_while_it_is_used() {
     model(|| {
         let zone = zone(Some(1));
         let other = {
@@ -97,7 +97,7 @@ fn a_reference_is_had_or_not_but_never_half() {
             // Comes while the other gives the last reference back: too late, or the frame lives until this one goes.
             thread::spawn(move || zone.get(pfn).map(drop).is_some())
         };
-        // An extent would do this: the reference that went with the number comes back as a value.
+        // A chain would do this: the reference that went with the number comes back as a value.
         drop(zone.get(pfn).expect("in use"));
         drop(zone.frame_from_pfn(pfn));
         let _ = other.join().expect("no panic");
@@ -123,9 +123,9 @@ fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
     });
 }
 
-/// A frame is given back while its pageblock is claimed: the claim gets it, or is refused, but a list never keeps it from both.
+/// A frame is given back while its pageblock is claimed: the capture gets it, or is refused, but a list never keeps it from both.
 #[test]
-fn a_frame_freed_while_its_pageblock_is_claimed_is_not_lost() {
+fn a_frame_freed_in_an_isolated_block_is_not_lost() {
     model(|| {
         let zone = zone(None);
         let frame =
@@ -140,12 +140,12 @@ fn a_frame_freed_while_its_pageblock_is_claimed_is_not_lost() {
             all.isolate(&zone.tables, pfn.block()).is_ok()
         };
         assert!(claimed, "nobody else does");
-        zone.lock_everything().drain(&zone);
+        zone.lock_all().drain(&zone);
         other.join().expect("no panic");
-        // From the claim on nothing of the pageblock is on a list: whatever is free is the claim's.
-        let all = zone.lock_everything();
+        // From the capture on nothing of the pageblock is on a list: whatever is free is the capture's.
+        let all = zone.lock_all();
         assert_eq!(all.cached(), 0);
-        assert_eq!(zone.tables.blocks.facts(pfn.block()).free, PAGEBLOCK_FRAMES);
+        assert_eq!(zone.tables.blocks.state(pfn.block()).free, PAGEBLOCK_FRAMES);
         drop(all);
         zone.buddy.lock().end_isolation(&zone.tables, pfn.block());
         zone.check().expect("consistent");

@@ -1,4 +1,4 @@
-//! Extents: up to [`MAX_CHAIN`] frames behind one lock, and the only door to their bytes.
+//! Frame chains: up to [`MAX_CHAIN`] frames behind one lock, and the only door to their bytes.
 //!
 //! The lock is asymmetric. Readers take it shared and wait, for the time of one copy at most. Everybody who changes bytes or frames takes it
 //! exclusively and only ever *tries*. Work that could not be done because somebody was inside is left as a *pending* mark, and whoever leaves last
@@ -12,15 +12,15 @@
 //! ```
 //!
 //! # Invariants
-//! - INV-EXTENT-1: a frame number stands in at most one extent, put there by [`Exclusive::attach`] from a frame that was ours alone.
-//! - INV-EXTENT-2: the bytes of an extent's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that extent.
-//! - INV-EXTENT-3: an [`Exclusive`] guard exists only while no other guard of the extent does; its frame numbers change only under it.
+//! - INV-CHAIN-1: a frame number stands in at most one chain, put there by [`Exclusive::attach`] from a frame that was ours alone.
+//! - INV-CHAIN-2: the bytes of a chain's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that chain.
+//! - INV-CHAIN-3: an [`Exclusive`] guard exists only while no other guard of the chain does; its frame numbers change only under it.
 
 mod guard;
 mod migrate;
 mod state;
 
-pub use guard::{Exclusive, Leaving, Shared};
+pub use guard::{Exclusive, ReleaseStatus, Shared};
 pub use migrate::FrameMove;
 
 use std::ops::Range;
@@ -31,26 +31,26 @@ use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 use thiserror::Error;
 
-use crate::ids::{CHUNK, Ids, TakeError};
-use crate::{AllocError, ChargeFor, FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
-use state::State;
+use crate::ids::{AllocIdError, CHUNK, IdAllocator};
+use crate::{AllocError, ChargePurpose, FRAME_SIZE, Lru, MAX_CHAIN, MovableOps, Owner, Zone};
+use state::ChainState;
 
-/// How many frames an extent can hold.
+/// How many frames a chain can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ChainKind {
     /// One: its record takes 8 bytes.
     Single,
     /// Up to [`MAX_CHAIN`].
-    Chain,
+    Multi,
 }
 
-impl Shape {
+impl ChainKind {
     /// Frames at most.
     #[must_use]
     pub const fn capacity(self) -> usize {
         match self {
             Self::Single => 1,
-            Self::Chain => MAX_CHAIN,
+            Self::Multi => MAX_CHAIN,
         }
     }
 
@@ -60,19 +60,19 @@ impl Shape {
     }
 }
 
-/// Names an extent. Units: none; 31 bits, and the shape can be told from it.
+/// Names a chain. Units: none; 31 bits, and the kind can be told from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtentId(u32);
+pub struct ChainId(u32);
 
-impl ExtentId {
+impl ChainId {
     const SINGLE: u32 = 1 << 30;
-    /// Extents of one shape there can be.
+    /// Chains of one kind there can be.
     pub const LIMIT: usize = Self::SINGLE as usize;
 
-    fn new(shape: Shape, index: u32) -> Self {
-        Self(match shape {
-            Shape::Single => index | Self::SINGLE,
-            Shape::Chain => index,
+    fn new(kind: ChainKind, index: u32) -> Self {
+        Self(match kind {
+            ChainKind::Single => index | Self::SINGLE,
+            ChainKind::Multi => index,
         })
     }
 
@@ -88,57 +88,57 @@ impl ExtentId {
         self.0
     }
 
-    /// Which kind of extent it names.
+    /// Which kind of chain it names.
     #[must_use]
-    pub fn shape(self) -> Shape {
-        if self.0 & Self::SINGLE == 0 { Shape::Chain } else { Shape::Single }
+    pub fn kind(self) -> ChainKind {
+        if self.0 & Self::SINGLE == 0 { ChainKind::Multi } else { ChainKind::Single }
     }
 
-    /// Its place among the extents of its shape.
+    /// Its place among the chains of its kind.
     #[must_use]
     pub fn index(self) -> usize {
         (self.0 & !Self::SINGLE) as usize
     }
 }
 
-/// All extents of one owner in one zone.
+/// All chains of one owner in one zone.
 ///
-/// Locking: each extent has its own lock; taking and giving back extent numbers takes one short mutex.
+/// Locking: each chain has its own lock; taking and giving back chain numbers takes one short mutex.
 #[derive(Debug)]
-pub struct Extents {
+pub struct FrameChains {
     owner: Owner,
-    singles: Records,
-    chains: Records,
+    single: Records,
+    multi: Records,
     /// Where readers wait for an exclusive holder to leave.
     waiting: ParkingLot,
 }
 
 #[derive(Debug)]
 struct Records {
-    ids: Ids,
+    ids: IdAllocator,
     words: Table<AtomicU32>,
     owner: Table<AtomicU64>,
     owner_stride: usize,
 }
 
-/// Words an owner keeps beside each of its extents, by shape.
+/// Words an owner keeps beside each of its chains, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnerWords {
-    /// Beside an extent of one frame.
+    /// Beside a chain of one frame.
     pub single: usize,
-    /// Beside a chain.
-    pub chain: usize,
+    /// Beside a chain of up to [`MAX_CHAIN`] frames.
+    pub multi: usize,
 }
 
-/// How often a reader looks at an extent that is exclusively held before it sleeps. A model checker has it sleep at once.
-const SPINS: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 100 };
+/// How often a reader looks at a chain that is exclusively held before it sleeps. A model checker has it sleep at once.
+const MAX_SPINS: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 100 };
 
 /// A frame number is stored plus one, so that the zero of fresh memory means none.
 const NO_FRAME: u32 = 0;
 
-impl Extents {
-    /// No extents yet; at most `limit` of each shape, each with words of its user's beside it. Their frames belong to `owner`, whose
-    /// [`MovableOps`] pass what they are asked on to [`Extents::can_isolate`] and [`Extents::migrate_frame`].
+impl FrameChains {
+    /// No chains yet; at most `limit` of each kind, each with words of its user's beside it. Their frames belong to `owner`, whose
+    /// [`MovableOps`] pass what they are asked on to [`FrameChains::can_isolate`] and [`FrameChains::migrate_frame`].
     ///
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
@@ -148,42 +148,42 @@ impl Extents {
         words: OwnerWords,
         backing: Backing,
     ) -> Result<Self, MapError> {
-        owner.keep_for_extents();
-        let records = |shape: Shape, owner_stride: usize| -> Result<Records, MapError> {
-            let ids = Ids::new(limit.min(ExtentId::LIMIT), 1, backing)?;
-            let words = Table::reserve(ids.capacity() * shape.stride(), backing)?;
+        owner.mark_chain_owner();
+        let records = |kind: ChainKind, owner_stride: usize| -> Result<Records, MapError> {
+            let ids = IdAllocator::new(limit.min(ChainId::LIMIT), 1, backing)?;
+            let words = Table::reserve(ids.capacity() * kind.stride(), backing)?;
             let owner = Table::reserve(ids.capacity() * owner_stride, backing)?;
             Ok(Records { ids, words, owner, owner_stride })
         };
-        let (singles, chains) =
-            (records(Shape::Single, words.single)?, records(Shape::Chain, words.chain)?);
-        Ok(Self { singles, chains, owner, waiting: ParkingLot::default() })
+        let (single, multi) =
+            (records(ChainKind::Single, words.single)?, records(ChainKind::Multi, words.multi)?);
+        Ok(Self { single, multi, owner, waiting: ParkingLot::default() })
     }
 
-    /// The owner's words beside an extent; none for a number past the table. They are zero when the extent is first created, and may be
+    /// The owner's words beside a chain; none for a number past the table. They are zero when the chain is first created, and may be
     /// when its chunk of numbers was empty in between; apart from that the owner finds what it left.
     #[must_use]
-    pub fn owner_words(&self, id: ExtentId) -> &[AtomicU64] {
-        let records = self.records(id.shape());
+    pub fn owner_words(&self, id: ChainId) -> &[AtomicU64] {
+        let records = self.records(id.kind());
         let first = id.index() * records.owner_stride;
         records.owner.get(first..first + records.owner_stride).unwrap_or(&[])
     }
 
-    /// Starts loading what taking the extent and looking at its owner's words will touch. Only a hint.
-    pub fn prefetch(&self, id: ExtentId) {
+    /// Starts loading what taking the chain and looking at its owner's words will touch. Only a hint.
+    pub fn prefetch(&self, id: ChainId) {
         self.record(id).and_then(<[_]>::first).into_iter().for_each(sys::prefetch);
         self.owner_words(id).first().into_iter().for_each(sys::prefetch);
     }
 
     /// Starts loading what giving the frame at `position` back changes. Only a hint.
-    pub fn prefetch_frame(&self, id: ExtentId, position: usize) {
+    pub fn prefetch_frame(&self, id: ChainId, position: usize) {
         if let Some(pfn) = self.record(id).and_then(|record| guard::frame_at(record, position)) {
             self.zone().tables.frames.prefetch(pfn);
         }
     }
 
-    /// Starts loading bytes of the extent that are going to be read. Only a hint: no lock is needed, and what is not there is passed over.
-    pub fn prefetch_bytes(&self, id: ExtentId, range: Range<usize>) {
+    /// Starts loading bytes of the chain that are going to be read. Only a hint: no lock is needed, and what is not there is passed over.
+    pub fn prefetch_bytes(&self, id: ChainId, range: Range<usize>) {
         let Some(record) = self.record(id) else { return };
         let mut at = range.start;
         while at < range.end {
@@ -203,7 +203,7 @@ impl Extents {
         self.owner.zone()
     }
 
-    /// From here on the owner of the extents is called about their frames. See [`Owner::publish`].
+    /// From here on the owner of the chains is called about their frames. See [`Owner::publish`].
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
         self.owner.publish(ops);
     }
@@ -214,71 +214,71 @@ impl Extents {
         self.owner.lru()
     }
 
-    fn records(&self, shape: Shape) -> &Records {
-        match shape {
-            Shape::Single => &self.singles,
-            Shape::Chain => &self.chains,
+    fn records(&self, kind: ChainKind) -> &Records {
+        match kind {
+            ChainKind::Single => &self.single,
+            ChainKind::Multi => &self.multi,
         }
     }
 
-    /// The words of an extent's record: its state, then its frames. `None` for a number past the table.
-    fn record(&self, id: ExtentId) -> Option<&[AtomicU32]> {
-        let stride = id.shape().stride();
+    /// The words of a chain's record: its state, then its frames. `None` for a number past the table.
+    fn record(&self, id: ChainId) -> Option<&[AtomicU32]> {
+        let stride = id.kind().stride();
         let first = id.index() * stride;
-        self.records(id.shape()).words.get(first..first + stride)
+        self.records(id.kind()).words.get(first..first + stride)
     }
 
-    fn state(&self, id: ExtentId) -> Option<&AtomicU32> {
+    fn state(&self, id: ChainId) -> Option<&AtomicU32> {
         self.record(id).map(|record| &record[0])
     }
 
-    /// A new extent without frames, exclusively held, carrying the owner's `tag`.
+    /// A new chain without frames, exclusively held, carrying the owner's `tag`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
-    pub fn create(&self, shape: Shape, tag: u8) -> Result<Exclusive<'_>, CreateError> {
-        self.create_for(shape, tag, ChargeFor::Anything)
+    pub fn create(&self, kind: ChainKind, tag: u8) -> Result<Exclusive<'_>, CreateError> {
+        self.create_for(kind, tag, ChargePurpose::General)
     }
 
-    /// As [`Extents::create`], and says what its record is for.
+    /// As [`FrameChains::create`], and says what its record is for.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
     pub fn create_for(
         &self,
-        shape: Shape,
+        kind: ChainKind,
         tag: u8,
-        purpose: ChargeFor,
+        purpose: ChargePurpose,
     ) -> Result<Exclusive<'_>, CreateError> {
-        let records = self.records(shape);
-        let chunk = records.chunk_bytes(shape);
+        let records = self.records(kind);
+        let chunk = records.chunk_bytes(kind);
         let index = records
             .ids
             .take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
-        let id = ExtentId::new(shape, index);
+        let id = ChainId::new(kind, index);
         let record = self.record(id).ok_or(CreateError::Numbers)?;
         // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.
-        record[0].store(State::born(tag).bits(), Ordering::Release);
+        record[0].store(ChainState::new_exclusive(tag).bits(), Ordering::Release);
         Ok(Exclusive::new(self, id, record))
     }
 
-    /// Takes the extent shared. Waits while it is exclusively held, which is one copy long; a thread that looked in vain for a while sleeps. `None`
+    /// Takes the chain shared. Waits while it is exclusively held, which is one copy long; a thread that looked in vain for a while sleeps. `None`
     /// when it is vacant, or crowded.
     ///
-    /// The id may be stale: the caller checks afterwards that the extent still holds what it came for.
+    /// The id may be stale: the caller checks afterwards that the chain still holds what it came for.
     #[must_use]
-    pub fn share(&self, id: ExtentId) -> Option<Shared<'_>> {
-        sync::order::assert_may_wait(sync::Rank::Extent);
+    pub fn share(&self, id: ChainId) -> Option<Shared<'_>> {
+        sync::order::assert_may_wait(sync::Rank::Chain);
         let mut spins = 0;
         loop {
             if let Some(shared) = self.try_share(id) {
                 return Some(shared);
             }
             self.tag(id)?;
-            if self.is_crowded(id) {
+            if self.has_reached_max_readers(id) {
                 return None;
             }
-            if spins < SPINS {
+            if spins < MAX_SPINS {
                 sync::relax(spins);
                 spins += 1;
             } else {
@@ -288,29 +288,30 @@ impl Extents {
     }
 
     /// Sleeps until the exclusive holder leaves. It may be off its core, or in a page fault.
-    fn wait_for_holder(&self, id: ExtentId) {
+    fn wait_for_holder(&self, id: ChainId) {
         let Some(state) = self.state(id) else { return };
         self.waiting.park(id.index(), || {
             // Relaxed: the word alone decides, and the parking lot's mutex orders the rest.
-            let waits = |bits: u32| State::from_bits(bits).wait().map(State::bits);
+            let waits =
+                |bits: u32| ChainState::from_bits(bits).set_readers_waiting().map(ChainState::bits);
             state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits).is_ok()
         });
     }
 
     /// Wakes the readers that wait for the holder which just left, and whose last look at the word was `before`.
-    fn wake(&self, id: ExtentId, before: State) {
-        if before.is_waited_for() {
+    fn wake(&self, id: ChainId, before: ChainState) {
+        if before.has_readers_waiting() {
             self.waiting.unpark_all(id.index());
         }
     }
 
-    /// Takes the extent shared unless it is exclusively held or vacant. Never waits: for those who hold a class lock.
+    /// Takes the chain shared unless it is exclusively held or vacant. Never waits: for those who hold a class lock.
     #[must_use]
-    pub fn try_share(&self, id: ExtentId) -> Option<Shared<'_>> {
+    pub fn try_share(&self, id: ChainId) -> Option<Shared<'_>> {
         let record = self.record(id)?;
         // Relaxed: only a first guess for the compare-and-swap below.
-        let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
-        while let Some(entered) = seen.enter() {
+        let mut seen = ChainState::from_bits(record[0].load(Ordering::Relaxed));
+        while let Some(entered) = seen.add_reader() {
             // Acquire: as in `share`.
             match record[0].compare_exchange_weak(
                 seen.bits(),
@@ -319,19 +320,19 @@ impl Extents {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(Shared::new(self, id, record, seen.tag())),
-                Err(now) => seen = State::from_bits(now),
+                Err(now) => seen = ChainState::from_bits(now),
             }
         }
         None
     }
 
-    /// Takes the extent exclusively if nobody is inside, else `None`. Never waits.
+    /// Takes the chain exclusively if nobody is inside, else `None`. Never waits.
     #[must_use]
-    pub fn try_exclusive(&self, id: ExtentId) -> Option<Exclusive<'_>> {
+    pub fn try_exclusive(&self, id: ChainId) -> Option<Exclusive<'_>> {
         let record = self.record(id)?;
         // Relaxed: only a first guess for the compare-and-swap below.
-        let mut seen = State::from_bits(record[0].load(Ordering::Relaxed));
-        while let Some(closed) = seen.close() {
+        let mut seen = ChainState::from_bits(record[0].load(Ordering::Relaxed));
+        while let Some(closed) = seen.set_exclusive() {
             // Acquire pairs with the Release of everybody who left: their reads are over and their writes are seen.
             match record[0].compare_exchange_weak(
                 seen.bits(),
@@ -340,18 +341,18 @@ impl Extents {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(Exclusive::new(self, id, record)),
-                Err(now) => seen = State::from_bits(now),
+                Err(now) => seen = ChainState::from_bits(now),
             }
         }
         None
     }
 
-    /// Leaves a mark that whoever leaves the extent last is told about. `false` when nobody is inside who could be told: the caller tries again.
+    /// Leaves a mark that whoever leaves the chain last is told about. `false` when nobody is inside who could be told: the caller tries again.
     #[must_use]
-    pub fn mark_pending(&self, id: ExtentId) -> bool {
+    pub fn mark_pending(&self, id: ChainId) -> bool {
         let Some(state) = self.state(id) else { return false };
-        let mut seen = State::from_bits(state.load(Ordering::Relaxed));
-        while let Some(marked) = seen.mark() {
+        let mut seen = ChainState::from_bits(state.load(Ordering::Relaxed));
+        while let Some(marked) = seen.set_pending() {
             // Release pairs with the Acquire in `leave`: what the marker did before is seen by the one who does the work.
             match state.compare_exchange_weak(
                 seen.bits(),
@@ -360,7 +361,7 @@ impl Extents {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return true,
-                Err(now) => seen = State::from_bits(now),
+                Err(now) => seen = ChainState::from_bits(now),
             }
         }
         false
@@ -368,67 +369,68 @@ impl Extents {
 
     /// Whether as many readers are inside as can be counted: two million.
     #[must_use]
-    pub fn is_crowded(&self, id: ExtentId) -> bool {
+    pub fn has_reached_max_readers(&self, id: ChainId) -> bool {
         // Relaxed: a hint; whoever acts on it only gives up.
-        self.state(id)
-            .is_some_and(|state| State::from_bits(state.load(Ordering::Relaxed)).is_crowded())
+        self.state(id).is_some_and(|state| {
+            ChainState::from_bits(state.load(Ordering::Relaxed)).has_reached_max_readers()
+        })
     }
 
-    /// The owner's byte of a live extent. Stale as soon as it is returned, unless the caller holds what keeps the extent alive.
+    /// The owner's byte of a live chain. Stale as soon as it is returned, unless the caller holds what keeps the chain alive.
     #[must_use]
-    pub fn tag(&self, id: ExtentId) -> Option<u8> {
+    pub fn tag(&self, id: ChainId) -> Option<u8> {
         // Acquire pairs with the Release in `create`.
-        let state = State::from_bits(self.state(id)?.load(Ordering::Acquire));
+        let state = ChainState::from_bits(self.state(id)?.load(Ordering::Acquire));
         (!state.is_vacant()).then(|| state.tag())
     }
 
-    /// The extents of one shape there are. A snapshot, exact when nobody creates or ends any.
-    pub fn live(&self, shape: Shape) -> impl Iterator<Item = ExtentId> {
-        let ids = &self.records(shape).ids;
+    /// The chains of one kind there are. A snapshot, exact when nobody creates or ends any.
+    pub fn live(&self, kind: ChainKind) -> impl Iterator<Item = ChainId> {
+        let ids = &self.records(kind).ids;
         (0..ids.capacity() as u32)
             .filter(|&index| ids.is_taken(index))
-            .map(move |index| ExtentId::new(shape, index))
+            .map(move |index| ChainId::new(kind, index))
     }
 
     /// Memory of all records, the owner's words and the number sets, in bytes.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
-        [Shape::Single, Shape::Chain]
+        [ChainKind::Single, ChainKind::Multi]
             .into_iter()
-            .map(|shape| {
-                let records = self.records(shape);
-                records.ids.open_chunks() * records.chunk_bytes(shape) as usize
-                    + records.ids.own_bytes()
+            .map(|kind| {
+                let records = self.records(kind);
+                records.ids.open_chunks() * records.chunk_bytes(kind) as usize
+                    + records.ids.metadata_bytes()
             })
             .sum()
     }
 
-    fn retire(&self, id: ExtentId) {
-        self.records(id.shape()).ids.give_back_later(id.index() as u32);
+    fn free_id(&self, id: ChainId) {
+        self.records(id.kind()).ids.free_without_release(id.index() as u32);
     }
 
-    /// Gives records back to the OS that ended extents left, those of one chunk of each shape at most,
-    /// and does what [`Zone::settle`] does. A load each when there is nothing to do.
+    /// Gives records back to the OS that ended chains left, those of one chunk of each kind at most,
+    /// and does what [`Zone::release_excess_if_due`] does. A load each when there is nothing to do.
     ///
-    /// Ending an extent, or detaching a frame of it, calls the OS for nothing: the caller may hold
+    /// Ending a chain, or detaching a frame of it, calls the OS for nothing: the caller may hold
     /// locks. Call this after releasing them.
-    pub fn settle(&self) {
-        self.release_records(Shape::Single);
-        self.release_records(Shape::Chain);
-        self.zone().settle();
+    pub fn release_excess_if_due(&self) {
+        self.release_records(ChainKind::Single);
+        self.release_records(ChainKind::Multi);
+        self.zone().release_excess_if_due();
     }
 
-    fn release_records(&self, shape: Shape) {
-        let (records, stride) = (self.records(shape), shape.stride());
+    fn release_records(&self, kind: ChainKind) {
+        let (records, stride) = (self.records(kind), kind.stride());
         records.ids.release_emptied(|first| {
             records.words.discard(first * stride, CHUNK * stride);
             records.owner.discard(first * records.owner_stride, CHUNK * records.owner_stride);
-            self.zone().uncharge(records.chunk_bytes(shape));
+            self.zone().uncharge(records.chunk_bytes(kind));
         });
     }
 }
 
-impl Drop for Extents {
+impl Drop for FrameChains {
     fn drop(&mut self) {
         self.zone().uncharge(self.metadata_bytes() as u64);
     }
@@ -436,28 +438,28 @@ impl Drop for Extents {
 
 impl Records {
     /// Memory of the records of one chunk of numbers. Units: bytes.
-    fn chunk_bytes(&self, shape: Shape) -> u64 {
-        let record = shape.stride() * size_of::<u32>() + self.owner_stride * size_of::<u64>();
+    fn chunk_bytes(&self, kind: ChainKind) -> u64 {
+        let record = kind.stride() * size_of::<u32>() + self.owner_stride * size_of::<u64>();
         (CHUNK * record) as u64
     }
 }
 
-/// Why there is no new extent. Nothing has changed.
+/// Why there is no new chain. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CreateError {
-    /// All numbers of its shape are taken.
-    #[error("all extent numbers are taken")]
+    /// All numbers of its kind are taken.
+    #[error("all chain numbers are taken")]
     Numbers,
     /// There is no memory for its record.
     #[error(transparent)]
     Memory(#[from] AllocError),
 }
 
-impl From<TakeError<AllocError>> for CreateError {
-    fn from(error: TakeError<AllocError>) -> Self {
+impl From<AllocIdError<AllocError>> for CreateError {
+    fn from(error: AllocIdError<AllocError>) -> Self {
         match error {
-            TakeError::Exhausted => Self::Numbers,
-            TakeError::Refused(error) => Self::Memory(error),
+            AllocIdError::Exhausted => Self::Numbers,
+            AllocIdError::Refused(error) => Self::Memory(error),
         }
     }
 }
