@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use zram::{Compaction, FrameCompaction, Zram};
-use zsmalloc::{Budget, Outcome};
+use zsmalloc::{Budget, CompactionOutcome};
 
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
 use super::server_state::micros;
@@ -62,7 +62,7 @@ fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
         sum.zspages_freed += done.zspages_freed;
         sum.skipped += done.skipped;
         sum.outcome = done.outcome;
-        if done.outcome != Outcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
+        if done.outcome != CompactionOutcome::AlreadyRunning || start.elapsed() > BUSY_TIMEOUT {
             return sum;
         }
         std::thread::sleep(RETRY_DELAY);
@@ -94,11 +94,11 @@ const DONE: OutcomeText = OutcomeText(0, "done");
 const OUT_OF_TIME: OutcomeText = OutcomeText(1, "out of time");
 const ALREADY_RUNNING: OutcomeText = OutcomeText(2, "already running");
 
-fn object_outcome(outcome: Outcome) -> OutcomeText {
+fn object_outcome(outcome: CompactionOutcome) -> OutcomeText {
     match outcome {
-        Outcome::Done => DONE,
-        Outcome::OutOfTime => OUT_OF_TIME,
-        Outcome::AlreadyRunning => ALREADY_RUNNING,
+        CompactionOutcome::Done => DONE,
+        CompactionOutcome::OutOfTime => OUT_OF_TIME,
+        CompactionOutcome::AlreadyRunning => ALREADY_RUNNING,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use balloon::policy::Settings;
 use balloon::{
-    Aim, Auto, AutoError, Balloon, BalloonConfig, Change, Lends, OsHost, Shortage, Stop,
+    Auto, AutoError, Balloon, BalloonConfig, BalloonSource, OsHost, Resize, ResizeReport, Shortage,
+    StopReason,
 };
 use frames::{FRAME_SIZE, FrameCount, Kswapd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,7 @@ pub(crate) struct MaintenanceConfig {
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     balloon: Arc<Balloon>,
-    lends: Lends,
+    source: BalloonSource,
     /// Held while a target is set, so that it fits the target at all times; not while the target is reached.
     mode: Mutex<BalloonMode>,
     config: MaintenanceConfig,
@@ -82,12 +83,18 @@ impl Maintenance {
     /// Starts them for a disk.
     pub(crate) fn start(disk: &Zram, config: MaintenanceConfig) -> Result<Self> {
         // Without a limit the store takes what it needs, whatever the balloon has: only memory that is there is worth lending.
-        let lends = if disk.config().mem_limit.is_some() { Lends::Room } else { Lends::Memory };
+        let source = if disk.config().mem_limit.is_some() {
+            BalloonSource::FreeFrames
+        } else {
+            BalloonSource::CommittedFrames
+        };
         // Before a thread is started that would have to be ended again.
-        if lends == Lends::Memory && matches!(config.balloon, BalloonTarget::Bytes(1..)) {
+        if source == BalloonSource::CommittedFrames
+            && matches!(config.balloon, BalloonTarget::Bytes(1..))
+        {
             return Err(BalloonRefusal::NoLimit).context("cannot set up the balloon");
         }
-        let settings = BalloonConfig { lends, ..BalloonConfig::default() };
+        let settings = BalloonConfig { source, ..BalloonConfig::default() };
         let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), settings)?;
         let background = config.background.map(|cpu_percent| {
             let settings = BackgroundConfig { cpu_percent, ..BackgroundConfig::default() };
@@ -97,7 +104,7 @@ impl Maintenance {
         let kswapd = Kswapd::start(disk.zone()).context("cannot reclaim in the background")?;
         let mode = Mutex::new(BalloonMode::Off);
         let maintenance =
-            Self { balloon, lends, mode, config, _background: background, _kswapd: kswapd };
+            Self { balloon, source, mode, config, _background: background, _kswapd: kswapd };
         maintenance.set_balloon(config.balloon).context("cannot set up the balloon")?;
         Ok(maintenance)
     }
@@ -121,8 +128,8 @@ impl Maintenance {
             }
             BalloonTarget::Off => self.set_target(BalloonMode::Off, FrameCount(0)),
             BalloonTarget::Bytes(asked) => {
-                let most = self.balloon.most().bytes();
-                if asked > most && self.lends == Lends::Room {
+                let most = self.balloon.max_target().bytes();
+                if asked > most && self.source == BalloonSource::FreeFrames {
                     return Err(BalloonRefusal::ExceedsArena { asked, max: most });
                 }
                 self.set_target(BalloonMode::Fixed, FrameCount::holding(asked))
@@ -145,7 +152,7 @@ impl Maintenance {
             PRESSURE_INTERVAL,
         )?);
         // It begins with what there is: a call on its way to an older target stops.
-        self.balloon.stay();
+        self.balloon.keep_current_size();
         Ok(())
     }
 
@@ -154,14 +161,14 @@ impl Maintenance {
     fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
         let mut current = self.mode();
         if let BalloonMode::Auto(auto) = &*current {
-            auto.retire();
+            auto.stop();
         }
-        let aim = self.balloon.aim(target);
+        let resize = self.balloon.start_resize(target);
         let before = std::mem::replace(&mut *current, mode);
         drop(current);
         // The thread ends after the step it is in, which our target cuts short.
         drop(before);
-        outcome(aim.map_or_else(|refused| refused, |aim| run_while_isolated(&aim)))
+        outcome(resize.map_or_else(|refused| refused, |resize| run_while_isolated(&resize)))
     }
 
     /// Memory the arena holds. Units: bytes.
@@ -189,7 +196,7 @@ impl Maintenance {
             mode: mode.to_owned(),
             target: stats.target.bytes(),
             actual: stats.actual.bytes(),
-            most: self.balloon.most().bytes(),
+            most: self.balloon.max_target().bytes(),
             held: self.held(),
             in_blocks: (stats.actual.0 - stats.frames.0) * FRAME_SIZE as u64,
             inflated_total: bytes(stats.inflated_total),
@@ -227,33 +234,37 @@ fn pressure(auto: &Auto) -> PressureReport {
 }
 
 /// Reaches the target; tries again while compaction has isolated the frames that are left.
-fn run_while_isolated(aim: &Aim<'_>) -> Change {
+fn run_while_isolated(resize: &Resize<'_>) -> ResizeReport {
     let start = Instant::now();
     loop {
-        let change = aim.reach();
-        if !matches!(change.stop, Stop::Isolated { .. }) || start.elapsed() > ISOLATION_TIMEOUT {
+        let change = resize.run();
+        if !matches!(change.stop, StopReason::Isolated { .. })
+            || start.elapsed() > ISOLATION_TIMEOUT
+        {
             return change;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn outcome(change: Change) -> String {
+fn outcome(change: ResizeReport) -> String {
     match change.stop {
-        Stop::Reached if change.is_capped() => {
+        StopReason::Reached if change.is_capped() => {
             "reached, at the most the arena can lend now".to_owned()
         }
-        Stop::Reached => "reached".to_owned(),
-        Stop::NoMemory(Shortage::Memory) => {
+        StopReason::Reached => "reached".to_owned(),
+        StopReason::NoMemory(Shortage::Memory) => {
             "the arena holds no more memory that is free".to_owned()
         }
-        Stop::NoMemory(Shortage::Reserve) => "the arena keeps the rest in reserve".to_owned(),
-        Stop::NoMemory(Shortage::Zone(error)) => format!("the arena has no more to give: {error}"),
-        Stop::Refused(refusal) => format!("the system did not take more: {refusal}"),
-        Stop::Superseded => {
+        StopReason::NoMemory(Shortage::Reserve) => "the arena keeps the rest in reserve".to_owned(),
+        StopReason::NoMemory(Shortage::Zone(error)) => {
+            format!("the arena has no more to give: {error}")
+        }
+        StopReason::Refused(refusal) => format!("the system did not take more: {refusal}"),
+        StopReason::Superseded => {
             "another target was set meanwhile, or the store needed the memory".to_owned()
         }
-        Stop::Isolated { left } => format!("{left} are being moved; ask again to get them"),
-        Stop::Reentered => "the balloon is being changed from inside".to_owned(),
+        StopReason::Isolated { left } => format!("{left} are being moved; ask again to get them"),
+        StopReason::Reentered => "the balloon is being changed from inside".to_owned(),
     }
 }

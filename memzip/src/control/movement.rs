@@ -78,7 +78,7 @@ fn background(stats: &BackgroundStats, cpu_percent: u8, kept_max: u64) -> Backgr
         state: state.to_owned(),
         cpu_percent,
         cpu_us: micros(stats.cpu),
-        looks: stats.looks,
+        looks: stats.polls,
         slices: stats.slices,
         objects_moved: stats.objects_moved,
         frames_freed: stats.frames_freed,

@@ -280,7 +280,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         let start = thread_cpu_time();
         let done = work()?;
         let whole = thread_cpu_time() - start;
-        let longest = pool.take_longest_hold().context("it is measured")?;
+        let longest = pool.take_max_hold_time().context("it is measured")?;
         longest_of_all = longest_of_all.max(longest);
         let cells = [
             Cell::Seconds(longest.as_secs_f64()),

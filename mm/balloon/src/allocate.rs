@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  memory the zone holds:  whole blocks  ->  blocks that compaction makes  ->  scattered frames
-//!  room that holds none:   whole blocks  ->  single frames                                        (Lends::Room only)
+//!  room that holds none:   whole blocks  ->  single frames                                        (BalloonSource::FreeFrames only)
 //! ```
 //! All of it happens with no lock of the balloon held (R-151).
 
@@ -13,61 +13,61 @@ use frames::{
     OwnedBlock, PAGEBLOCK_FRAMES, Reclaim,
 };
 
-use crate::BATCH;
+use crate::MAX_BATCH;
 use crate::balloon::Balloon;
-use crate::config::{Lends, Unit};
+use crate::config::{BalloonSource, BalloonUnit};
 use crate::outcome::Shortage;
 
 /// How long a batch may look for whole blocks by compaction: whoever sets another target waits no longer than that.
-const GATHER: Duration = Duration::from_millis(50);
+const COMPACTION_TIMEOUT: Duration = Duration::from_millis(50);
 
-pub(crate) const A_BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
+pub(crate) const BLOCK_FRAMES: u64 = PAGEBLOCK_FRAMES as u64;
 
 /// How often compaction may still look for whole blocks among free frames that lie scattered, for one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scattered {
-    looks: u8,
+pub(crate) struct CompactionAttempts {
+    left: u8,
 }
 
-impl Default for Scattered {
+impl Default for CompactionAttempts {
     /// Two seconds: a store in use is never done.
     fn default() -> Self {
-        Self { looks: 40 }
+        Self { left: 40 }
     }
 }
 
 /// What of a zone a balloon may take.
 #[derive(Clone, Copy, Debug)]
-struct Room {
+struct Available {
     frames: u64,
     /// Of these, frames the zone holds memory for.
-    held: u64,
+    committed: u64,
 }
 
 /// Frames in nobody's hands but this thread's.
 #[derive(Debug, Default)]
-pub(crate) struct Batch<'z> {
+pub(crate) struct FrameBatch<'z> {
     pub(crate) blocks: Vec<OwnedBlock>,
     pub(crate) frames: Vec<Frame<'z>>,
     /// How many more it may take.
     left: u64,
 }
 
-impl<'z> Batch<'z> {
+impl<'z> FrameBatch<'z> {
     fn wants_blocks(&self) -> bool {
-        self.left >= A_BLOCK && self.pieces() < BATCH
+        self.left >= BLOCK_FRAMES && self.ranges() < MAX_BATCH
     }
 
     fn fill_blocks(&mut self, mut next: impl FnMut() -> Option<OwnedBlock>) {
         while self.wants_blocks() {
             let Some(block) = next() else { return };
-            self.left -= A_BLOCK;
+            self.left -= BLOCK_FRAMES;
             self.blocks.push(block);
         }
     }
 
-    fn fill_frames(&mut self, most: u64, mut next: impl FnMut() -> Option<Frame<'z>>) {
-        for _ in 0..most.min(self.left).min((BATCH - self.pieces()) as u64) {
+    fn fill_frames(&mut self, max: u64, mut next: impl FnMut() -> Option<Frame<'z>>) {
+        for _ in 0..max.min(self.left).min((MAX_BATCH - self.ranges()) as u64) {
             let Some(frame) = next() else { return };
             self.left -= 1;
             self.frames.push(frame);
@@ -75,12 +75,12 @@ impl<'z> Batch<'z> {
     }
 
     /// Blocks and frames together: what the host is told.
-    pub(crate) fn pieces(&self) -> usize {
+    pub(crate) fn ranges(&self) -> usize {
         self.blocks.len() + self.frames.len()
     }
 
     pub(crate) fn frames(&self) -> u64 {
-        self.blocks.len() as u64 * A_BLOCK + self.frames.len() as u64
+        self.blocks.len() as u64 * BLOCK_FRAMES + self.frames.len() as u64
     }
 }
 
@@ -89,33 +89,37 @@ impl Balloon {
     pub(crate) fn allocate(
         &self,
         missing: FrameCount,
-        scattered: &mut Scattered,
-    ) -> Result<Batch<'_>, Shortage> {
-        let room = self.room_or_make_some()?;
-        let (blocks, movable) = (self.config.unit == Unit::BlocksFirst, self.owner.migrate_type());
-        let mut batch = Batch { left: missing.0.min(room.frames), ..Batch::default() };
+        attempts: &mut CompactionAttempts,
+    ) -> Result<FrameBatch<'_>, Shortage> {
+        let available = self.available_or_reclaim()?;
+        let (blocks, movable) =
+            (self.config.unit == BalloonUnit::BlocksFirst, self.owner.migrate_type());
+        let mut batch =
+            FrameBatch { left: missing.0.min(available.frames), ..FrameBatch::default() };
         if blocks {
             batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
-            if batch.wants_blocks() && room.held >= batch.frames() + A_BLOCK && scattered.looks > 0
+            if batch.wants_blocks()
+                && available.committed >= batch.frames() + BLOCK_FRAMES
+                && attempts.left > 0
             {
-                self.gather(scattered);
+                self.compact_for_blocks(attempts);
                 batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
-                if scattered.looks > 0 {
+                if attempts.left > 0 {
                     // It goes on with what there is, after a look whether the target is still the same.
                     return Ok(batch);
                 }
             }
         }
         // Scattered frames, where they are more than what is open for the store's next pages; compaction may have given others to the OS.
-        let held = self.room().held;
-        let spare = if self.config.lends == Lends::Memory {
+        let committed = self.available().committed;
+        let spare = if self.config.source == BalloonSource::CommittedFrames {
             held
         } else {
-            held.saturating_sub(A_BLOCK - 1)
+            inner.saturating_sub(BLOCK_FRAMES - 1)
         };
         batch.fill_frames(spare, || self.zone.alloc_committed_frame(movable));
         let mut refused = None;
-        if self.config.lends == Lends::Room {
+        if self.config.source == BalloonSource::FreeFrames {
             if blocks {
                 // No whole block can be had, not even by compaction: single frames it is.
                 batch.fill_blocks(|| {
@@ -128,7 +132,7 @@ impl Balloon {
             batch.fill_frames(u64::MAX, &mut single);
         }
         match refused {
-            _ if batch.pieces() > 0 => Ok(batch),
+            _ if batch.ranges() > 0 => Ok(batch),
             Some(error) => Err(Shortage::Zone(error)),
             None => Err(Shortage::Memory),
         }
@@ -141,42 +145,44 @@ impl Balloon {
 
     /// Moves frames together for a moment, so that whole blocks of those the zone holds become free. What the zone does not keep goes to the OS at once,
     /// which serves the host as well.
-    fn gather(&self, scattered: &mut Scattered) {
-        let request =
-            CompactRequest { budget: Budget::within(GATHER), ..CompactRequest::default() };
+    fn compact_for_blocks(&self, attempts: &mut CompactionAttempts) {
+        let request = CompactRequest {
+            budget: Budget::within(COMPACTION_TIMEOUT),
+            ..CompactRequest::default()
+        };
         let report = self.zone.compact(request);
         let goes_on = report.outcome == CompactOutcome::OutOfTime && report.frames_moved > 0;
-        scattered.looks = if goes_on { scattered.looks - 1 } else { 0 };
+        attempts.left = if goes_on { attempts.left - 1 } else { 0 };
     }
 
     /// What is free of the zone: above its lowest watermark, or of the memory it holds.
-    fn room(&self) -> Room {
+    fn available(&self) -> Available {
         let stats = self.zone.stats();
-        let held = stats.committed.0 - stats.in_use.0;
-        let frames = match self.config.lends {
-            Lends::Memory => held,
-            Lends::Room => {
+        let committed = stats.committed.0 - stats.in_use.0;
+        let frames = match self.config.source {
+            BalloonSource::CommittedFrames => committed,
+            BalloonSource::FreeFrames => {
                 let usable = stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity));
                 usable.0.saturating_sub(stats.in_use.0 + self.zone.watermarks().min.0)
             }
         };
-        Room { frames, held }
+        Available { frames, committed }
     }
 
     /// The same, after asking others to make room if there is none.
-    fn room_or_make_some(&self) -> Result<Room, Shortage> {
+    fn available_or_reclaim(&self) -> Result<Available, Shortage> {
         if self.zone.is_poisoned() {
             return Err(Shortage::Zone(AllocError::Poisoned));
         }
-        let mut room = self.room();
-        if room.frames == 0 {
-            self.zone.shrink(FrameCount(BATCH as u64), &NoLocksHeld::promise());
-            room = self.room();
+        let mut available = self.available();
+        if available.frames == 0 {
+            self.zone.shrink(FrameCount(MAX_BATCH as u64), &NoLocksHeld::promise());
+            available = self.available();
         }
-        match (room.frames, self.config.lends) {
-            (0, Lends::Memory) => Err(Shortage::Memory),
-            (0, Lends::Room) => Err(Shortage::Reserve),
-            _ => Ok(room),
+        match (available.frames, self.config.source) {
+            (0, BalloonSource::CommittedFrames) => Err(Shortage::Memory),
+            (0, BalloonSource::FreeFrames) => Err(Shortage::Reserve),
+            _ => Ok(available),
         }
     }
 }

@@ -10,28 +10,28 @@ use frames::FrameCount;
 use sys::host::{Psi, PsiError, PsiSource, Share};
 use thiserror::Error;
 
-use crate::balloon::{Aim, Balloon};
-use crate::held::Goal;
-use crate::outcome::Change;
-use crate::policy::{self, Decision, Pace, Settings, View};
+use crate::balloon::{Balloon, Resize};
+use crate::inner::TargetGeneration;
+use crate::outcome::ResizeReport;
+use crate::policy::{self, Decision, RecentChanges, Settings, ZoneView};
 
 /// A thread named `memzip-balloon` that reads pressure and sets a balloon's target. Dropping this ends it; the balloon stays as large as it is.
 #[derive(Debug)]
 pub struct Auto {
     balloon: Arc<Balloon>,
     state: Arc<Mutex<AutoState>>,
-    say: Arc<Mutex<Say>>,
+    control: Arc<Mutex<ControlToken>>,
     /// Dropped first: the thread sees it and ends.
-    stop: Option<mpsc::Sender<()>>,
+    shutdown: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Whether the thread may still set targets. Its lock is held while it sets one, and for no longer.
 #[derive(Clone, Copy, Debug)]
-enum Say {
+enum ControlToken {
     /// It may; the one it set last.
-    Has(Option<Goal>),
-    Lost,
+    Held(Option<TargetGeneration>),
+    Revoked,
 }
 
 /// What the thread has seen and done.
@@ -44,7 +44,7 @@ pub struct AutoState {
     /// What was decided last.
     pub decision: Option<Decision>,
     /// What came of the last change.
-    pub change: Option<Change>,
+    pub change: Option<ResizeReport>,
     /// Readings made.
     pub readings: u64,
     /// Readings that failed.
@@ -91,16 +91,16 @@ impl Auto {
             return Err(AutoError::Marks { raise_above, lower_below });
         }
         let state = Arc::new(Mutex::new(AutoState::default()));
-        let say = Arc::new(Mutex::new(Say::Has(None)));
-        let (stop, stopped) = mpsc::channel();
+        let control = Arc::new(Mutex::new(ControlToken::Held(None)));
+        let (shutdown, stopped) = mpsc::channel();
         let mut follower = Follower {
             balloon: Arc::clone(&balloon),
             source,
             settings,
             state: Arc::clone(&state),
-            say: Arc::clone(&say),
+            control: Arc::clone(&control),
             changed: None,
-            fruitless: 0,
+            failed_raises: 0,
         };
         let thread = thread::Builder::new().name("memzip-balloon".to_owned()).spawn(move || {
             loop {
@@ -110,7 +110,7 @@ impl Auto {
                 }
             }
         })?;
-        Ok(Self { balloon, state, say, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { balloon, state, control, shutdown: Some(shutdown), thread: Some(thread) })
     }
 
     /// What it has seen and done so far.
@@ -121,18 +121,18 @@ impl Auto {
 
     /// From here on it sets no target any more, and gives up one that is not reached: the next one, whoever sets it, stays. It waits for nothing;
     /// dropping this waits for the thread.
-    pub fn retire(&self) {
-        let said = std::mem::replace(&mut *lock(&self.say), Say::Lost);
-        if let Say::Has(Some(goal)) = said {
-            self.balloon.give_up(goal);
+    pub fn stop(&self) {
+        let token = std::mem::replace(&mut *lock(&self.control), ControlToken::Revoked);
+        if let ControlToken::Held(Some(generation)) = token {
+            self.balloon.cancel_resize(generation);
         }
     }
 }
 
 impl Drop for Auto {
     fn drop(&mut self) {
-        self.retire();
-        self.stop.take();
+        self.stop();
+        self.shutdown.take();
         // It ends after the step it is in. A panic there was printed already, and says nothing about us.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -148,9 +148,9 @@ struct Follower {
     source: PsiSource,
     settings: Settings,
     state: Arc<Mutex<AutoState>>,
-    say: Arc<Mutex<Say>>,
+    control: Arc<Mutex<ControlToken>>,
     changed: Option<Instant>,
-    fruitless: u32,
+    failed_raises: u32,
 }
 
 impl Follower {
@@ -178,30 +178,30 @@ impl Follower {
     fn decide(&self, psi: &Psi) -> Decision {
         let (balloon, zone) = (&self.balloon, self.balloon.zone());
         let actual = balloon.stats().actual;
-        let view = View::of(
+        let view = ZoneView::of(
             &zone.stats(),
             &zone.watermarks(),
             actual,
             balloon.reclaimable(),
-            balloon.config.lends,
+            balloon.config.source,
         );
         let since_change = self.changed.map_or(Duration::MAX, |changed| changed.elapsed());
         policy::decide(
             psi,
             &view,
             actual,
-            Pace { since_change, fruitless: self.fruitless },
+            RecentChanges { since_change, failed_raises: self.failed_raises },
             &self.settings,
         )
     }
 
-    fn apply(&mut self, decision: Decision) -> Option<Change> {
+    fn apply(&mut self, decision: Decision) -> Option<ResizeReport> {
         let before = (self.balloon.stats().actual, self.holds());
         let change = match decision {
             Decision::Hold(_) => return None,
             Decision::Raise(target) => {
                 // First the caches, and what is free anyway; then the balloon takes what came of it.
-                self.balloon.squeeze(FrameCount(target.0.saturating_sub(before.0.0)));
+                self.balloon.reclaim(FrameCount(target.0.saturating_sub(before.0.0)));
                 self.set(target)?
             }
             Decision::Lower(target) => self.set(target)?,
@@ -210,19 +210,19 @@ impl Follower {
         let brought = change.actual > before.0
             || self.holds() < before.1
             || matches!(decision, Decision::Lower(_));
-        self.fruitless = if brought { 0 } else { self.fruitless.saturating_add(1) };
+        self.failed_raises = if brought { 0 } else { self.failed_raises.saturating_add(1) };
         self.changed = Some(Instant::now());
         Some(change)
     }
 
-    /// `None` when somebody else has the say by now.
-    fn set(&self, target: FrameCount) -> Option<Change> {
-        let mut say = lock(&self.say);
-        let Say::Has(goal) = &mut *say else { return None };
-        let aim = self.balloon.aim(target);
-        *goal = aim.as_ref().ok().map(Aim::goal);
-        drop(say);
-        Some(aim.map_or_else(|refused| refused, |aim| aim.reach()))
+    /// `None` when somebody else has control by now.
+    fn set(&self, target: FrameCount) -> Option<ResizeReport> {
+        let mut control = lock(&self.control);
+        let ControlToken::Held(generation) = &mut *control else { return None };
+        let resize = self.balloon.start_resize(target);
+        *generation = resize.as_ref().ok().map(Resize::generation);
+        drop(control);
+        Some(resize.map_or_else(|refused| refused, |resize| resize.run()))
     }
 
     /// Frames whose memory the zone holds.

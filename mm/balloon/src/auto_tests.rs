@@ -6,8 +6,8 @@ use frames::{Backing, Zone, ZoneConfig};
 
 use super::*;
 use crate::policy::Hold;
-use crate::record::Recorder;
-use crate::{BalloonConfig, Stop};
+use crate::recording_host::RecordingHost;
+use crate::{BalloonConfig, StopReason};
 use sys::host::Share;
 
 /// A file of this test's own, gone when it is dropped.
@@ -37,14 +37,14 @@ impl Drop for File {
     }
 }
 
-fn balloon() -> (Arc<Balloon>, Arc<Recorder>) {
+fn balloon() -> (Arc<Balloon>, Arc<RecordingHost>) {
     let config = ZoneConfig {
         capacity: FrameCount(16_384),
         limit: Some(FrameCount(16_384)),
         backing: Backing::Heap,
         ..ZoneConfig::default()
     };
-    let host = Arc::new(Recorder::default());
+    let host = Arc::new(RecordingHost::default());
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
     (Balloon::new(zone, host.clone(), BalloonConfig::default()).expect("room"), host)
 }
@@ -56,7 +56,7 @@ const QUICK: Settings = Settings {
     raise_every: Duration::ZERO,
     lower_every: Duration::ZERO,
     reserve: FrameCount(0),
-    most: Some(FrameCount(8192)),
+    max_target: Some(FrameCount(8192)),
 };
 
 fn start(balloon: &Arc<Balloon>, source: PsiSource) -> Auto {
@@ -82,25 +82,25 @@ fn it_grows_under_pressure_rests_in_the_band_and_shrinks_when_it_is_calm() {
     let file = File::new("follow");
     file.pressure(50);
     let auto = start(&balloon, PsiSource::file(&file.0));
-    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Full)));
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(HoldReason::Full)));
     assert_eq!((state.raised, state.lowered, balloon.stats().actual.0), (8, 0, 8192));
-    assert_eq!(state.change.map(|change| change.stop), Some(Stop::Reached));
+    assert_eq!(state.change.map(|change| change.stop), Some(StopReason::Reached));
     file.pressure(5);
-    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Band)));
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(HoldReason::Band)));
     assert_eq!((state.raised, state.lowered), (8, 0));
     file.pressure(0);
-    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(Hold::Empty)));
+    let state = wait(&auto, |state| state.decision == Some(Decision::Hold(HoldReason::Empty)));
     assert_eq!((state.raised, state.lowered, balloon.stats().actual.0), (8, 8, 0));
     assert_eq!((state.failures, state.problem), (0, None));
     drop(auto);
-    assert_eq!(host.has(), balloon.pieces());
+    assert_eq!(host.has(), balloon.ranges());
     balloon.zone().check().expect("consistent");
 }
 
 #[test]
 fn without_pressure_files_it_says_so_and_holds_still() {
     let (balloon, _) = balloon();
-    assert_eq!(balloon.set_target(FrameCount(2048)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(2048)).stop, StopReason::Reached);
     let file = File::new("missing");
     let auto = start(&balloon, PsiSource::file(&file.0));
     let state = wait(&auto, |state| state.failures >= 5);
@@ -135,9 +135,9 @@ fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
     assert_eq!((Arc::strong_count(&balloon), balloon.stats().actual.0), (1, 1024));
 }
 
-/// Whoever sets a target after the thread has lost its say keeps it, whatever the thread was about to do. A named pipe holds it in the middle of a reading.
+/// Whoever sets a target after the thread has lost control keeps it, whatever the thread was about to do. A named pipe holds it in the middle of a reading.
 #[test]
-fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
+fn a_follower_without_control_sets_no_target() {
     let (balloon, _) = balloon();
     let pipe = File::new("pipe");
     assert!(
@@ -149,8 +149,8 @@ fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
     // It opens once the thread has it open, too; the thread then waits for what is written.
     let mut writer =
         std::fs::OpenOptions::new().write(true).open(&pipe.0).expect("a reader is there");
-    auto.retire();
-    assert_eq!(balloon.set_target(FrameCount(10)).stop, Stop::Reached);
+    auto.stop();
+    assert_eq!(balloon.set_target(FrameCount(10)).stop, StopReason::Reached);
     let line = "avg10=50.00 avg60=50.00 avg300=0.00 total=1";
     std::io::Write::write_all(&mut writer, format!("some {line}\nfull {line}\n").as_bytes())
         .expect("it reads");
@@ -166,7 +166,7 @@ fn a_thread_that_lost_its_say_in_the_middle_of_a_step_sets_no_target() {
 fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
     let (balloon, host) = balloon();
     let settings =
-        Settings { step: FrameCount(8192 - 512), most: Some(FrameCount(8192 - 1)), ..QUICK };
+        Settings { step: FrameCount(8192 - 512), max_target: Some(FrameCount(8192 - 1)), ..QUICK };
     let (first, told) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let (first, gone) = (Mutex::new(first), Mutex::new(gone));
@@ -191,7 +191,7 @@ fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
     );
     let auto = auto.expect("a thread");
     told.recv().expect("it inflates");
-    auto.retire();
+    auto.stop();
     drop(go);
     drop(auto);
     let stats = balloon.stats();
@@ -201,7 +201,7 @@ fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
         "the rest is given up"
     );
     host.unhook();
-    assert_eq!(host.has(), balloon.pieces());
+    assert_eq!(host.has(), balloon.ranges());
 }
 
 #[test]
@@ -233,6 +233,6 @@ fn a_host_that_refuses_is_asked_ever_more_rarely() {
     let state = wait(&auto, |state| state.raised >= 4);
     // 20, 40 and 80 milliseconds after the first three attempts.
     assert!(begin.elapsed() >= Duration::from_millis(130), "{:?}", begin.elapsed());
-    assert!(matches!(state.change.map(|change| change.stop), Some(Stop::Refused(_))));
+    assert!(matches!(state.change.map(|change| change.stop), Some(StopReason::Refused(_))));
     assert_eq!((balloon.stats().actual.0, balloon.zone().stats().in_use.0), (0, 0));
 }

@@ -4,7 +4,7 @@ use frames::{FrameCount, Order, Pfn};
 use thiserror::Error;
 
 use crate::balloon::Balloon;
-use crate::host::Piece;
+use crate::host::FrameRange;
 
 /// What is wrong in a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -38,12 +38,12 @@ impl Balloon {
     ///
     /// Locking: the pages lock.
     #[must_use]
-    pub fn pieces(&self) -> Vec<Piece> {
-        let held = self.held.lock();
-        let singles = held.list.iter().chain(held.isolated.iter()).map(Piece::frame);
-        let mut pieces: Vec<_> = held.blocks().map(Piece::block).chain(singles).collect();
-        pieces.sort_unstable();
-        pieces
+    pub fn ranges(&self) -> Vec<FrameRange> {
+        let inner = self.inner.lock();
+        let singles = inner.list.iter().chain(inner.isolated.iter()).map(FrameRange::frame);
+        let mut ranges: Vec<_> = inner.blocks().map(FrameRange::block).chain(singles).collect();
+        ranges.sort_unstable();
+        ranges
     }
 
     /// Proves that the balloon's books agree with each other and with the zone. For tests and for doubts: nobody else may be inside meanwhile.
@@ -51,12 +51,12 @@ impl Balloon {
     /// # Errors
     /// [`CheckError`].
     pub fn check(&self) -> Result<(), CheckError> {
-        let pieces = self.pieces();
-        for (piece, next) in pieces.iter().zip(pieces.iter().skip(1).map(Some).chain([None])) {
-            if self.zone.get(piece.first).is_none() {
-                return Err(CheckError::Free { pfn: piece.first });
+        let ranges = self.ranges();
+        for (range, next) in ranges.iter().zip(ranges.iter().skip(1).map(Some).chain([None])) {
+            if self.zone.get(range.first).is_none() {
+                return Err(CheckError::Free { pfn: range.first });
             }
-            let end = u64::from(piece.first.0) + piece.frames().0;
+            let end = u64::from(range.first.0) + range.frames().0;
             if let Some(next) = next
                 && u64::from(next.first.0) < end
             {
@@ -64,7 +64,7 @@ impl Balloon {
             }
         }
         let stats = self.stats();
-        let sum = pieces.iter().filter(|piece| piece.order == Order::SINGLE).count() as u64;
+        let sum = ranges.iter().filter(|range| range.order == Order::SINGLE).count() as u64;
         if stats.inflated_total - stats.deflated_total != stats.actual.0 || sum != stats.frames.0 {
             let (inflated, deflated) = (stats.inflated_total, stats.deflated_total);
             return Err(CheckError::Count { inflated, deflated, actual: stats.actual });

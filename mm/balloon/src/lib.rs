@@ -11,19 +11,19 @@
 //! means less room for the store; caches and compaction give way first. The memory below the frames is the host's: with [`OsHost`] it has left the
 //! process, and comes back as zeros.
 //!
-//! - [`Balloon`]: a target and what became of it ([`Change`]); [`BalloonStats`].
-//! - [`Host`]: who gets the memory, told in batches of at most [`BATCH`] pieces ([`Loan`], [`Piece`]).
+//! - [`Balloon`]: a target and what became of it ([`ResizeReport`]); [`BalloonStats`].
+//! - [`Host`]: who gets the memory, told in batches of at most [`MAX_BATCH`] ranges ([`InflateBatch`], [`FrameRange`]).
 //! - [`Auto`]: a thread that follows memory pressure; [`policy`] decides, and is a pure function.
 //!
 //! # Blocks first
 //! Whole pageblocks are taken as long as there are any: breaking a huge page up for 4 KiB costs more than it gives, and khugepaged may fill
-//! such a hole again. Single frames are for what is left, for arenas without whole free blocks, and for machines without huge pages ([`Unit::Frames`]).
+//! such a hole again. Single frames are for what is left, for arenas without whole free blocks, and for machines without huge pages ([`BalloonUnit::Frames`]).
 //! They are movable, so they stand in nobody's way: frame compaction moves a ballooned frame without copying it, since it contains nothing.
 //!
 //! # Memory first
 //! A frame that was never used holds no memory, and lending it frees none. So a balloon takes what the zone holds and nobody uses first: whole blocks, then
 //! blocks that compaction makes out of scattered frames, then scattered frames. Only then does it take room that holds nothing, which keeps a store below
-//! its limit by that much ([`Lends::Room`]), or it ends there ([`Lends::Memory`]). What the zone still holds is told by its own
+//! its limit by that much ([`BalloonSource::FreeFrames`]), or it ends there ([`BalloonSource::CommittedFrames`]). What the zone still holds is told by its own
 //! figures: `committed - ballooned` of [`ZoneStats`](frames::ZoneStats).
 //!
 //! # Order of messages
@@ -40,14 +40,14 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use balloon::{Balloon, BalloonConfig, OsHost, Stop};
+//! use balloon::{Balloon, BalloonConfig, OsHost, StopReason};
 //! use frames::{FrameCount, Zone, ZoneConfig};
 //!
 //! let zone = Zone::new(ZoneConfig { capacity: FrameCount::holding(64 << 20), ..ZoneConfig::default() })?;
 //! let balloon = Balloon::new(Arc::new(zone), Arc::new(OsHost), BalloonConfig::default())?;
 //!
 //! let change = balloon.set_target(FrameCount::holding(16 << 20));
-//! assert_eq!((change.stop, change.actual.bytes()), (Stop::Reached, 16 << 20));
+//! assert_eq!((change.stop, change.actual.bytes()), (StopReason::Reached, 16 << 20));
 //! assert_eq!(balloon.stats().blocks, 8);
 //!
 //! // More than there is: cut down to what the zone can do without.
@@ -65,31 +65,31 @@ mod auto;
 mod balloon;
 mod check;
 mod config;
-mod held;
+mod frame_set;
 mod host;
-mod inside;
+mod inner;
 mod movable;
 mod outcome;
 pub mod policy;
-mod set;
+mod reentrancy;
 mod stats;
 
 #[cfg(not(any(loom, shuttle)))]
 pub use auto::{Auto, AutoError, AutoState};
-pub use balloon::{Aim, Balloon};
+pub use balloon::{Balloon, Resize};
 pub use check::CheckError;
-pub use config::{BalloonConfig, BalloonError, Lends, Unit};
-pub use host::{Host, Loan, OsHost, Piece, Refusal};
-pub use outcome::{Change, Shortage, Stop};
+pub use config::{BalloonConfig, BalloonError, BalloonSource, BalloonUnit};
+pub use host::{FrameRange, Host, InflateBatch, InflateError, OsHost};
+pub use outcome::{ResizeReport, Shortage, StopReason};
 pub use stats::BalloonStats;
 
-/// The most pieces the host is told about in one message.
-pub const BATCH: usize = if cfg!(loom) { 2 } else { 256 };
+/// The most ranges the host is told about in one message.
+pub const MAX_BATCH: usize = if cfg!(loom) { 2 } else { 256 };
 
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(test)]
-mod record;
+mod recording_host;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]

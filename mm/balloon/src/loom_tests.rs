@@ -7,8 +7,8 @@ use frames::{
 };
 use sync::thread;
 
-use crate::record::Recorder;
-use crate::{Balloon, BalloonConfig, Stop, Unit};
+use crate::recording_host::RecordingHost;
+use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
     // A model of one schedule proves nothing: count them.
@@ -24,25 +24,28 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 }
 
 /// A balloon of single frames.
-fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<Recorder>) {
+fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let config =
         ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
-    let host = Arc::new(Recorder::default());
-    let config =
-        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(1), ..BalloonConfig::default() };
+    let host = Arc::new(RecordingHost::default());
+    let config = BalloonConfig {
+        unit: BalloonUnit::Frames,
+        oom_frames: FrameCount(1),
+        ..BalloonConfig::default()
+    };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
-    assert_eq!(balloon.set_target(FrameCount(frames)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(frames)).stop, StopReason::Reached);
     (zone, balloon, host)
 }
 
 /// A balloon of one frame: what another thread does with that frame against what this one does with the balloon.
 fn against<T: Send + 'static>(
     other: impl FnOnce(&Zone, Pfn) -> T + Send + 'static,
-    mine: impl FnOnce(&Arc<Zone>, Arc<Balloon>, &Recorder, Box<dyn FnOnce() -> T>),
+    mine: impl FnOnce(&Arc<Zone>, Arc<Balloon>, &RecordingHost, Box<dyn FnOnce() -> T>),
 ) {
     let (zone, balloon, host) = balloon(1);
-    let pfn = balloon.pieces()[0].first;
+    let pfn = balloon.ranges()[0].first;
     let theirs = {
         let zone = Arc::clone(&zone);
         thread::spawn(move || other(&zone, pfn))
@@ -61,10 +64,10 @@ fn one(zone: &Zone) -> Option<Frame<'_>> {
 }
 
 /// Nobody is inside any more.
-fn check(zone: &Zone, balloon: &Balloon, host: &Recorder, actual: u64) {
+fn check(zone: &Zone, balloon: &Balloon, host: &RecordingHost, actual: u64) {
     let stats = balloon.stats();
     assert_eq!((stats.actual.0, stats.isolated.0), (actual, 0));
-    assert_eq!(host.has(), balloon.pieces());
+    assert_eq!(host.has(), balloon.ranges());
     assert_eq!(zone.stats().in_use.0, actual);
     balloon.check().expect("consistent");
     zone.check().expect("consistent");
@@ -79,8 +82,8 @@ fn s39_dequeue_against_isolate() {
             let change = balloon.deflate();
             other();
             match change.stop {
-                Stop::Reached => check(zone, &balloon, host, 0),
-                Stop::Isolated { left } => {
+                StopReason::Reached => check(zone, &balloon, host, 0),
+                StopReason::Isolated { left } => {
                     assert_eq!(left, FrameCount(1));
                     check(zone, &balloon, host, 1);
                 }
@@ -97,7 +100,7 @@ fn r163_dequeue_against_migrate() {
         against(migrate, |zone, balloon, host, other| {
             let change = balloon.deflate();
             let migrated = other();
-            let left = if change.stop == Stop::Reached { 0 } else { 1 };
+            let left = if change.stop == StopReason::Reached { 0 } else { 1 };
             assert!(migrated <= 1 && change.actual.0 == left, "{change:?}");
             check(zone, &balloon, host, left);
         });
@@ -110,7 +113,7 @@ fn r163_one_of_two_scanners_has_it() {
     model(|| {
         let isolate = |zone: &Zone, pfn| zone.isolate(pfn).is_some();
         against(isolate, |zone, balloon, host, other| {
-            drop(zone.isolate(balloon.pieces().first().map_or(Pfn(0), |piece| piece.first)));
+            drop(zone.isolate(balloon.ranges().first().map_or(Pfn(0), |range| range.first)));
             let _ = other();
             check(zone, &balloon, host, 1);
         });
@@ -133,14 +136,17 @@ fn l03_drop_against_migrate() {
 
 /// the zone needs memory while the balloon grows.
 #[test]
-fn r160_growing_against_giving_back() {
+fn r160_inflate_against_deflate_on_oom() {
     model(|| {
         let shrink = |zone: &Zone, _| zone.shrink(FrameCount(1), &frames::NoLocksHeld::promise()).0;
         against(shrink, |zone, balloon, host, other| {
             let change = balloon.set_target(FrameCount(2));
             let freed = other();
             let stats = balloon.stats();
-            assert!(matches!(change.stop, Stop::Reached | Stop::Superseded), "{change:?}");
+            assert!(
+                matches!(change.stop, StopReason::Reached | StopReason::Superseded),
+                "{change:?}"
+            );
             assert!(freed <= 1 && stats.actual == stats.target, "{stats:?}");
             check(zone, &balloon, host, stats.actual.0);
         });
@@ -162,7 +168,7 @@ fn r160_two_targets_at_once() {
         let last = if stats.target.0 == 2 { mine } else { theirs };
         assert_eq!(
             (last.stop, last.actual, stats.actual),
-            (Stop::Reached, stats.target, stats.target)
+            (StopReason::Reached, stats.target, stats.target)
         );
         check(&zone, &balloon, &host, stats.actual.0);
     });

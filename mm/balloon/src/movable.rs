@@ -6,14 +6,14 @@ use frames::{
 };
 
 use crate::balloon::Balloon;
-use crate::host::{Loan, Piece};
+use crate::host::{FrameRange, InflateBatch};
 
 impl MovableOps for Balloon {
     /// under the pages lock, always possible for a frame on the list.
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
-        let mut held = self.held.lock();
-        let isolated = held.isolate(frame.pfn());
-        self.account.set_record_bytes(held.bytes());
+        let mut inner = self.inner.lock();
+        let isolated = inner.isolate(frame.pfn());
+        self.account.set_record_bytes(inner.bytes());
         isolated
     }
 
@@ -27,35 +27,35 @@ impl MovableOps for Balloon {
     ) -> Result<Committed, MigrateError<'z>> {
         // Whoever has it is talking to the host, and may be the very thread that made the zone compact (S-41).
         let Some(_device) = self.device.try_lock() else { return Err(MigrateError::Again(to)) };
-        if self.host.inflate(&mut Loan::target(&mut to)).is_err() {
-            self.held.lock().events.refused += 1;
+        if self.host.inflate(&mut InflateBatch::from_target(&mut to)).is_err() {
+            self.inner.lock().events.refused += 1;
             return Err(MigrateError::Failed(to));
         }
         let new = to.pfn();
-        let mut held = self.held.lock();
+        let mut inner = self.inner.lock();
         // Under the pages lock: whoever isolates the new frame at once finds it on the list.
         let accepted = to.commit(from);
         if accepted.is_ok() {
-            held.replace(from.pfn(), new);
-            self.account.set_record_bytes(held.bytes());
+            inner.replace(from.pfn(), new);
+            self.account.set_record_bytes(inner.bytes());
         }
-        drop(held);
+        drop(inner);
         let back = if accepted.is_ok() { from.pfn() } else { new };
-        self.tell_for_sure(&[Piece::frame(back)]);
+        self.tell_host_ignoring_panic(&[FrameRange::frame(back)]);
         accepted
     }
 
     ///
     fn putback(&self, frame: &LockedFrame<'_>) {
-        let mut held = self.held.lock();
-        held.put_back(frame.pfn());
-        self.account.set_record_bytes(held.bytes());
+        let mut inner = self.inner.lock();
+        inner.put_back(frame.pfn());
+        self.account.set_record_bytes(inner.bytes());
     }
 }
 
 impl Shrinker for Balloon {
     fn count(&self) -> FrameCount {
-        if self.config.oom_frames.0 == 0 { FrameCount(0) } else { self.held.lock().actual() }
+        if self.config.oom_frames.0 == 0 { FrameCount(0) } else { self.inner.lock().actual() }
     }
 
     /// the last one asked. Not while the asking thread is inflating this very balloon.
@@ -63,6 +63,6 @@ impl Shrinker for Balloon {
         if self.config.oom_frames.0 == 0 {
             return FrameCount(0);
         }
-        self.give_back(target.max(self.config.oom_frames))
+        self.deflate_on_oom(target.max(self.config.oom_frames))
     }
 }

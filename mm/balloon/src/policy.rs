@@ -16,7 +16,7 @@ use std::time::Duration;
 use frames::{FrameCount, PAGEBLOCK_FRAMES, Watermarks, ZoneStats};
 use sys::host::{Psi, Share};
 
-use crate::config::Lends;
+use crate::config::BalloonSource;
 
 /// Settings of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Room that is left to others in the zone, at least; the zone's high watermark if that is more.
     pub reserve: FrameCount,
     /// The largest target the policy sets; `None` for whatever the zone has.
-    pub most: Option<FrameCount>,
+    pub max_target: Option<FrameCount>,
 }
 
 impl Default for Settings {
@@ -46,14 +46,14 @@ impl Default for Settings {
             raise_every: Duration::from_secs(2),
             lower_every: Duration::from_secs(10),
             reserve: FrameCount(0),
-            most: None,
+            max_target: None,
         }
     }
 }
 
 /// What the policy needs to know of a zone with a balloon on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct ZoneView {
     /// What all users of the zone together may have.
     pub usable: FrameCount,
     /// What others than the balloon have.
@@ -64,7 +64,7 @@ pub struct View {
     pub short_below: FrameCount,
 }
 
-impl View {
+impl ZoneView {
     /// Of a zone whose balloon has `actual` frames.
     ///
     /// A zone that may grow as it likes gives free memory back by itself, and frames it never used hold none; so only what it holds counts as usable there.
@@ -74,14 +74,14 @@ impl View {
         marks: &Watermarks,
         actual: FrameCount,
         reclaimable: FrameCount,
-        lends: Lends,
+        source: BalloonSource,
     ) -> Self {
         let others = FrameCount(stats.in_use.0.saturating_sub(actual.0));
-        let (usable, short_below) = match lends {
-            Lends::Room => {
+        let (usable, short_below) = match source {
+            BalloonSource::FreeFrames => {
                 (stats.limit.map_or(stats.capacity, |limit| limit.min(stats.capacity)), marks.high)
             }
-            Lends::Memory => (stats.committed, FrameCount(0)),
+            BalloonSource::CommittedFrames => (stats.committed, FrameCount(0)),
         };
         Self { usable, others, reclaimable, short_below }
     }
@@ -89,11 +89,11 @@ impl View {
 
 /// How long ago things happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct RecentChanges {
     /// Since the balloon's target was last changed; `Duration::MAX` for never.
     pub since_change: Duration,
     /// Growths in a row that brought nothing. Each doubles the wait for the next one, up to 32 times.
-    pub fruitless: u32,
+    pub failed_raises: u32,
 }
 
 /// What to do.
@@ -104,16 +104,16 @@ pub enum Decision {
     /// Set this smaller target.
     Lower(FrameCount),
     /// Leave it, and why.
-    Hold(Hold),
+    Hold(HoldReason),
 }
 
 /// Why the target stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum HoldReason {
     /// Pressure is between the marks.
     Band,
     /// The last change is too recent.
-    Pace,
+    TooSoon,
     /// The host is short, and the zone has nothing more to give.
     Full,
     /// The host has plenty, and the balloon is empty.
@@ -124,9 +124,9 @@ pub enum Hold {
 #[must_use]
 pub fn decide(
     psi: &Psi,
-    view: &View,
+    view: &ZoneView,
     holds: FrameCount,
-    pace: Pace,
+    recent: RecentChanges,
     settings: &Settings,
 ) -> Decision {
     let step = settings.step.0.max(PAGEBLOCK_FRAMES.into());
@@ -138,22 +138,24 @@ pub fn decide(
     let short = !high && view.usable.0.saturating_sub(holds.0) < taken;
     if high {
         let ceiling = view.usable.0.saturating_add(view.reclaimable.0).saturating_sub(taken);
-        let ceiling = ceiling.min(settings.most.map_or(u64::MAX, |most| most.0));
+        let ceiling = ceiling.min(settings.max_target.map_or(u64::MAX, |most| most.0));
         let next = whole_blocks(holds.0.saturating_add(step).min(ceiling));
-        let wait = settings.raise_every.saturating_mul(1 << pace.fruitless.min(5));
+        let wait = settings.raise_every.saturating_mul(1 << recent.failed_raises.min(5));
         match () {
-            () if next <= holds => Decision::Hold(Hold::Full),
-            () if pace.since_change < wait => Decision::Hold(Hold::Pace),
+            () if next <= holds => Decision::Hold(HoldReason::Full),
+            () if recent.since_change < wait => Decision::Hold(HoldReason::TooSoon),
             () => Decision::Raise(next),
         }
     } else if calm || short {
         match () {
-            () if holds.0 == 0 => Decision::Hold(if calm { Hold::Empty } else { Hold::Band }),
-            () if pace.since_change < settings.lower_every => Decision::Hold(Hold::Pace),
+            () if holds.0 == 0 => {
+                Decision::Hold(if calm { HoldReason::Empty } else { HoldReason::Band })
+            }
+            () if recent.since_change < settings.lower_every => Decision::Hold(HoldReason::TooSoon),
             () => Decision::Lower(whole_blocks(holds.0.saturating_sub(step))),
         }
     } else {
-        Decision::Hold(Hold::Band)
+        Decision::Hold(HoldReason::Band)
     }
 }
 

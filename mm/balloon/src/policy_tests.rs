@@ -19,8 +19,8 @@ fn psi(avg10: u16, avg60: u16) -> Psi {
 }
 
 /// A zone of 100 000 frames of which others have `others`.
-fn view(others: u64) -> View {
-    View {
+fn view(others: u64) -> ZoneView {
+    ZoneView {
         usable: FrameCount(100_000),
         others: FrameCount(others),
         reclaimable: FrameCount(0),
@@ -28,10 +28,10 @@ fn view(others: u64) -> View {
     }
 }
 
-const LONG_AGO: Pace = Pace { since_change: Duration::MAX, fruitless: 0 };
+const LONG_AGO: RecentChanges = RecentChanges { since_change: Duration::MAX, failed_raises: 0 };
 
-fn ago(seconds: u64) -> Pace {
-    Pace { since_change: Duration::from_secs(seconds), fruitless: 0 }
+fn ago(seconds: u64) -> RecentChanges {
+    RecentChanges { since_change: Duration::from_secs(seconds), failed_raises: 0 }
 }
 
 #[test]
@@ -39,14 +39,14 @@ fn pressure_decides_the_direction() {
     use Decision::{Hold as Stay, Lower, Raise};
     // avg10 and avg60 in hundredths of a percent, what the balloon has, what comes of it
     let table = [
-        ((0, 0), 0, Stay(Hold::Empty)),
+        ((0, 0), 0, Stay(HoldReason::Empty)),
         ((0, 0), 4096, Lower(FrameCount(2048))),
         ((99, 99), 4096, Lower(FrameCount(2048))),
-        ((100, 0), 4096, Stay(Hold::Band)),
-        ((0, 100), 4096, Stay(Hold::Band)),
-        ((500, 500), 4096, Stay(Hold::Band)),
-        ((500, 500), 0, Stay(Hold::Band)),
-        ((1000, 0), 4096, Stay(Hold::Band)),
+        ((100, 0), 4096, Stay(HoldReason::Band)),
+        ((0, 100), 4096, Stay(HoldReason::Band)),
+        ((500, 500), 4096, Stay(HoldReason::Band)),
+        ((500, 500), 0, Stay(HoldReason::Band)),
+        ((1000, 0), 4096, Stay(HoldReason::Band)),
         ((1001, 0), 4096, Raise(FrameCount(6144))),
         ((1001, 10_000), 0, Raise(FrameCount(2048))),
         ((10_000, 10_000), 4096, Raise(FrameCount(6144))),
@@ -64,17 +64,17 @@ fn targets_are_whole_blocks_inside_what_the_zone_has() {
     let table = [
         (0, 0, None, 100, Decision::Raise(FrameCount(2048))),
         (98_000, 0, None, 0, Decision::Raise(FrameCount(512))),
-        (98_600, 0, None, 0, Decision::Hold(Hold::Full)),
+        (98_600, 0, None, 0, Decision::Hold(HoldReason::Full)),
         (98_600, 5000, None, 0, Decision::Raise(FrameCount(2048))),
         (0, 0, Some(3000), 2048, Decision::Raise(FrameCount(2560))),
-        (0, 0, Some(3000), 2560, Decision::Hold(Hold::Full)),
-        (0, 0, Some(0), 0, Decision::Hold(Hold::Full)),
-        (200_000, 0, None, 1024, Decision::Hold(Hold::Full)),
+        (0, 0, Some(3000), 2560, Decision::Hold(HoldReason::Full)),
+        (0, 0, Some(0), 0, Decision::Hold(HoldReason::Full)),
+        (200_000, 0, None, 1024, Decision::Hold(HoldReason::Full)),
         (0, u64::MAX, Some(u64::MAX), 50_000, Decision::Raise(FrameCount(51_712))),
     ];
     for (others, reclaimable, most, holds, expected) in table {
-        let view = View { reclaimable: FrameCount(reclaimable), ..view(others) };
-        let settings = Settings { most: most.map(FrameCount), ..settings() };
+        let view = ZoneView { reclaimable: FrameCount(reclaimable), ..view(others) };
+        let settings = Settings { max_target: most.map(FrameCount), ..settings() };
         let decision = decide(&psi(5000, 5000), &view, FrameCount(holds), LONG_AGO, &settings);
         assert_eq!(decision, expected, "{others} {reclaimable} {most:?} {holds}");
     }
@@ -83,16 +83,21 @@ fn targets_are_whole_blocks_inside_what_the_zone_has() {
 #[test]
 fn a_change_needs_time_to_show() {
     let (high, calm) = (psi(5000, 5000), psi(0, 0));
-    let next = |psi: &Psi, pace| decide(psi, &view(10_000), FrameCount(4096), pace, &settings());
-    assert_eq!(next(&high, ago(1)), Decision::Hold(Hold::Pace));
+    let next =
+        |psi: &Psi, recent| decide(psi, &view(10_000), FrameCount(4096), recent, &settings());
+    assert_eq!(next(&high, ago(1)), Decision::Hold(HoldReason::TooSoon));
     assert_eq!(next(&high, ago(2)), Decision::Raise(FrameCount(6144)));
-    assert_eq!(next(&calm, ago(9)), Decision::Hold(Hold::Pace), "it shrinks later than it grows");
-    assert_eq!(next(&calm, ago(10)), Decision::Lower(FrameCount(2048)));
-    let fruitless = |fruitless, seconds| Pace { fruitless, ..ago(seconds) };
-    assert_eq!(next(&high, fruitless(3, 15)), Decision::Hold(Hold::Pace));
-    assert_eq!(next(&high, fruitless(3, 16)), Decision::Raise(FrameCount(6144)));
     assert_eq!(
-        next(&high, fruitless(u32::MAX, 64)),
+        next(&calm, ago(9)),
+        Decision::Hold(HoldReason::TooSoon),
+        "it shrinks later than it grows"
+    );
+    assert_eq!(next(&calm, ago(10)), Decision::Lower(FrameCount(2048)));
+    let failed_raises = |failed_raises, seconds| RecentChanges { failed_raises, ..ago(seconds) };
+    assert_eq!(next(&high, failed_raises(3, 15)), Decision::Hold(HoldReason::TooSoon));
+    assert_eq!(next(&high, failed_raises(3, 16)), Decision::Raise(FrameCount(6144)));
+    assert_eq!(
+        next(&high, failed_raises(u32::MAX, 64)),
         Decision::Raise(FrameCount(6144)),
         "the wait has an end"
     );
@@ -103,9 +108,9 @@ fn a_store_that_is_short_gets_memory_back_unless_the_host_is_short_too() {
     // 100 000 frames less the balloon's 20 480 leave less than what others have and the reserve of 1000.
     let next = |psi: &Psi| decide(psi, &view(79_000), FrameCount(20_480), LONG_AGO, &settings());
     assert_eq!(next(&psi(500, 500)), Decision::Lower(FrameCount(18_432)));
-    assert_eq!(next(&psi(5000, 5000)), Decision::Hold(Hold::Full));
+    assert_eq!(next(&psi(5000, 5000)), Decision::Hold(HoldReason::Full));
     let roomy = decide(&psi(500, 500), &view(70_000), FrameCount(20_480), LONG_AGO, &settings());
-    assert_eq!(roomy, Decision::Hold(Hold::Band));
+    assert_eq!(roomy, Decision::Hold(HoldReason::Band));
 }
 
 #[test]
@@ -152,21 +157,33 @@ fn a_zone_that_may_grow_offers_what_it_holds() {
         ..ZoneStats::default()
     };
     let marks = Watermarks::of(stats.capacity);
-    let unlimited = View::of(&stats, &marks, FrameCount(1024), FrameCount(7), Lends::Memory);
+    let unlimited = ZoneView::of(
+        &stats,
+        &marks,
+        FrameCount(1024),
+        FrameCount(7),
+        BalloonSource::CommittedFrames,
+    );
     assert_eq!(
         (unlimited.usable.0, unlimited.others.0, unlimited.reclaimable.0),
         (10_240, 7976, 7)
     );
     let limited = ZoneStats { limit: Some(FrameCount(50_000)), ..stats };
-    let limited = View::of(
+    let limited = ZoneView::of(
         &limited,
         &Watermarks::of(FrameCount(50_000)),
         FrameCount(1024),
         FrameCount(0),
-        Lends::Room,
+        BalloonSource::FreeFrames,
     );
     assert_eq!(limited.usable.0, 50_000);
     assert!(limited.short_below.0 > 0);
-    let raced = View::of(&stats, &marks, FrameCount(9001), FrameCount(0), Lends::Memory);
+    let raced = ZoneView::of(
+        &stats,
+        &marks,
+        FrameCount(9001),
+        FrameCount(0),
+        BalloonSource::CommittedFrames,
+    );
     assert_eq!(raced.others.0, 0, "two numbers taken one after the other may not fit");
 }

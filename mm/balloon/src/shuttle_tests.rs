@@ -1,4 +1,4 @@
-//! The whole house under shuttle: a pool and a balloon on one zone, real code, real geometry, random schedules of several threads.
+//! The whole stack under shuttle: a pool and a balloon on one zone, real code, real geometry, random schedules of several threads.
 
 use std::sync::Arc;
 // Counted across schedules, so not the scheduler's own.
@@ -12,20 +12,20 @@ use sync::atomic::{AtomicU64, Ordering};
 use sync::thread;
 use zsmalloc::{AccessError, AllocError, Budget, Handle, Pool, PoolConfig};
 
-use crate::record::Recorder;
-use crate::{Balloon, BalloonConfig, Stop, Unit};
+use crate::recording_host::RecordingHost;
+use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 const SLOTS: usize = 5;
 const ROUNDS: u64 = 8;
 
-struct House {
+struct Fixture {
     zone: Arc<Zone>,
     pool: Arc<Pool>,
     balloon: Arc<Balloon>,
-    host: Arc<Recorder>,
+    host: Arc<RecordingHost>,
     slots: [AtomicU64; SLOTS],
     /// Not zero when the balloon's thread is done.
-    breathed: AtomicU64,
+    resizer_done: AtomicU64,
     /// Frames that the scanners of frame compaction moved.
     compacted: AtomicCount,
 }
@@ -36,13 +36,16 @@ fn pool_on(zone: &Arc<Zone>) -> Arc<Pool> {
     Pool::new(Arc::clone(zone), config).expect("a small pool")
 }
 
-fn house() -> Arc<House> {
+fn fixture() -> Arc<Fixture> {
     let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
     let zone = Zone::new(ZoneConfig { capacity, backing, ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("a small zone"));
-    let host = Arc::new(Recorder::default());
-    let config =
-        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(2), ..BalloonConfig::default() };
+    let host = Arc::new(RecordingHost::default());
+    let config = BalloonConfig {
+        unit: BalloonUnit::Frames,
+        oom_frames: FrameCount(2),
+        ..BalloonConfig::default()
+    };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
     let pool = pool_on(&zone);
     // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
@@ -54,8 +57,8 @@ fn house() -> Arc<House> {
     let slots = std::array::from_fn(|slot| AtomicU64::new(first(slot)));
     drop(low);
     zone.set_limit(Some(FrameCount(14)));
-    let (breathed, compacted) = (AtomicU64::new(0), AtomicCount::new(0));
-    Arc::new(House { zone, pool, balloon, host, slots, breathed, compacted })
+    let (resizer_done, compacted) = (AtomicU64::new(0), AtomicCount::new(0));
+    Arc::new(Fixture { zone, pool, balloon, host, slots, resizer_done, compacted })
 }
 
 /// A tag that says which slot the object is stored for.
@@ -76,38 +79,38 @@ fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
 }
 
 /// Stores new objects over old ones, and lets some go.
-fn writer(house: &House, seed: u64) {
+fn writer(fixture: &Fixture, seed: u64) {
     for round in 0..ROUNDS {
         let number = (seed * 3 + round * 7) as usize % SLOTS;
-        let slot = &house.slots[number];
-        let new = match house.pool.store(&tagged(tag_for(number, seed << 32 | round))) {
+        let slot = &fixture.slots[number];
+        let new = match fixture.pool.store(&tagged(tag_for(number, seed << 32 | round))) {
             Ok(new) if round % 4 != 3 => new.to_bits(),
             Ok(new) => {
-                house.pool.free(new).expect("nobody else knows it");
+                fixture.pool.free(new).expect("nobody else knows it");
                 0
             }
             Err(error) => {
                 assert_eq!(error, AllocError::Limit);
                 // As a block device does before it refuses a write.
-                house.zone.shrink(FrameCount(1), &NoLocksHeld::promise());
+                fixture.zone.shrink(FrameCount(1), &NoLocksHeld::promise());
                 0
             }
         };
         let old = slot.swap(new, Ordering::AcqRel);
         if old != 0 {
-            house.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+            fixture.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
         }
     }
 }
 
-fn reader(house: &House) {
+fn reader(fixture: &Fixture) {
     for round in 0..ROUNDS {
         let number = round as usize % SLOTS;
-        let bits = house.slots[number].load(Ordering::Acquire);
+        let bits = fixture.slots[number].load(Ordering::Acquire);
         if bits == 0 {
             continue;
         }
-        match house.pool.read(Handle::from_bits(bits)) {
+        match fixture.pool.read(Handle::from_bits(bits)) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
@@ -121,45 +124,49 @@ fn reader(house: &House) {
     }
 }
 
-fn breather(house: &House) {
+fn resizer(fixture: &Fixture) {
     for target in [5, 1, 9, 3, 0, 6] {
-        let change = house.balloon.set_target(FrameCount(target));
-        assert!(!matches!(change.stop, Stop::Refused(_) | Stop::Reentered), "{change:?}");
+        let change = fixture.balloon.set_target(FrameCount(target));
+        assert!(
+            !matches!(change.stop, StopReason::Refused(_) | StopReason::Reentered),
+            "{change:?}"
+        );
     }
-    house.breathed.store(1, Ordering::Release);
+    fixture.resizer_done.store(1, Ordering::Release);
 }
 
-fn compactor(house: &House) {
+fn compactor(fixture: &Fixture) {
     for _ in 0..3 {
-        house.pool.compact(&Budget::unlimited());
-        let moved = house.zone.compact(CompactRequest::default()).frames_moved;
+        fixture.pool.compact(&Budget::unlimited());
+        let moved = fixture.zone.compact(CompactRequest::default()).frames_moved;
         // Relaxed: a sum that is read when all threads have ended.
-        house.compacted.fetch_add(moved, Relaxed);
+        fixture.compacted.fetch_add(moved, Relaxed);
     }
 }
 
 /// The scanners of a compaction move frames down from the second pageblock. This thread moves those in the first one by hand, too, for as long
-/// as the balloon breathes.
-fn mover(house: &House) {
-    let fresh = |_| house.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
+/// as the balloon is resized.
+fn mover(fixture: &Fixture) {
+    let fresh = |_| fixture.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     for round in (0..3).cycle() {
-        if house.breathed.load(Ordering::Acquire) != 0 {
+        if fixture.resizer_done.load(Ordering::Acquire) != 0 {
             return;
         }
         let mut batch: Vec<_> =
-            (round..24).step_by(3).filter_map(|number| house.zone.isolate(Pfn(number))).collect();
-        house.zone.migrate_pages(&mut batch, &mut { fresh }, MigrateMode::SyncLight);
+            (round..24).step_by(3).filter_map(|number| fixture.zone.isolate(Pfn(number))).collect();
+        fixture.zone.migrate_pages(&mut batch, &mut { fresh }, MigrateMode::SyncLight);
     }
 }
 
 /// Pools and balloons come and go on the same zone meanwhile.
-fn builder(house: &House) {
+fn builder(fixture: &Fixture) {
     for round in 0..2_u64 {
-        let pool = pool_on(&house.zone);
+        let pool = pool_on(&fixture.zone);
         let handle = pool.store(&tagged(round));
-        let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
-        let balloon = Balloon::new(Arc::clone(&house.zone), Arc::new(Recorder::default()), config)
-            .expect("a number");
+        let config = BalloonConfig { unit: BalloonUnit::Frames, ..BalloonConfig::default() };
+        let balloon =
+            Balloon::new(Arc::clone(&fixture.zone), Arc::new(RecordingHost::default()), config)
+                .expect("a number");
         let _ = balloon.set_target(FrameCount(2));
         if let Ok(handle) = handle {
             assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(round));
@@ -170,7 +177,7 @@ fn builder(house: &House) {
 /// S-03, S-10, S-16, S-32, S-39, S-41, L-03, B9, B10, R-158: allocate, free, read, compact, migrate, balloon and destroy at once; every byte is checked, no
 /// frame is lost or invented, and the host has what the balloon holds.
 #[test]
-fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
+fn r158_a_pool_and_a_balloon_share_a_busy_zone() {
     // Over all schedules: a run in which nothing met proves nothing.
     let sum = || Arc::new(AtomicCount::new(0));
     let (moved, given, compacted) = (sum(), sum(), sum());
@@ -178,36 +185,36 @@ fn r158_a_zone_in_use_by_a_pool_a_balloon_and_whoever_comes_and_goes() {
         (Arc::clone(&moved), Arc::clone(&given), Arc::clone(&compacted));
     sync::check_random(
         move || {
-            let house = house();
-            let jobs: [fn(&House); 7] = [
-                |house| writer(house, 1),
-                |house| writer(house, 2),
+            let fixture = fixture();
+            let jobs: [fn(&Fixture); 7] = [
+                |fixture| writer(fixture, 1),
+                |fixture| writer(fixture, 2),
                 reader,
-                breather,
+                resizer,
                 compactor,
                 mover,
                 builder,
             ];
             let threads = jobs.map(|job| {
-                let house = Arc::clone(&house);
-                thread::spawn(move || job(&house))
+                let fixture = Arc::clone(&fixture);
+                thread::spawn(move || job(&fixture))
             });
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            let House { zone, pool, balloon, host, slots, .. } = &*house;
+            let Fixture { zone, pool, balloon, host, slots, .. } = &*fixture;
             pool.check().expect("a consistent pool");
             balloon.check().expect("a consistent balloon");
-            assert_eq!(host.has(), balloon.pieces());
+            assert_eq!(host.has(), balloon.ranges());
             assert_eq!(zone.stats().in_use.0, pool.frames() + balloon.stats().actual.0);
             for bits in
                 slots.iter().map(|slot| slot.load(Ordering::Acquire)).filter(|&bits| bits != 0)
             {
                 pool.free(Handle::from_bits(bits)).expect("live");
             }
-            assert_eq!(balloon.deflate().stop, Stop::Reached);
+            assert_eq!(balloon.deflate().stop, StopReason::Reached);
             assert_eq!((pool.frames(), zone.stats().in_use.0, zone.isolated()), (0, 0, 0));
             zone.check().expect("a consistent zone");
             let stats = balloon.stats();
-            all_compacted.fetch_add(house.compacted.load(Relaxed), Relaxed);
+            all_compacted.fetch_add(fixture.compacted.load(Relaxed), Relaxed);
             all_moved.fetch_add(stats.migrated_total, Relaxed);
             all_given.fetch_add(stats.oom_deflated_total, Relaxed);
         },

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use frames::{Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneConfig};
 
-use crate::record::Recorder;
-use crate::{Balloon, BalloonConfig, Unit};
+use crate::recording_host::RecordingHost;
+use crate::{Balloon, BalloonConfig, BalloonUnit};
 
 fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
     let config = ZoneConfig {
@@ -40,8 +40,8 @@ fn still_zone() -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
-fn balloon_of(zone: &Arc<Zone>, unit: Unit) -> (Arc<Balloon>, Arc<Recorder>) {
-    let host = Arc::new(Recorder::default());
+fn balloon_of(zone: &Arc<Zone>, unit: BalloonUnit) -> (Arc<Balloon>, Arc<RecordingHost>) {
+    let host = Arc::new(RecordingHost::default());
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
     let balloon = Balloon::new(Arc::clone(zone), host.clone(), config)
         .expect("a zone without owners has room");
@@ -54,13 +54,13 @@ fn one(zone: &Zone) -> Option<Frame<'_>> {
 
 /// The single frames that nobody has isolated, lowest first.
 fn listed(balloon: &Balloon) -> Vec<Pfn> {
-    balloon.held.lock().list.iter().collect()
+    balloon.inner.lock().list.iter().collect()
 }
 
 /// The equations that hold whenever nobody is inside.
-fn check(balloon: &Balloon, host: &Recorder) {
+fn check(balloon: &Balloon, host: &RecordingHost) {
     balloon.check().expect("consistent");
-    assert_eq!(host.has(), balloon.pieces(), "R-158: the host has what the balloon holds");
+    assert_eq!(host.has(), balloon.ranges(), "R-158: the host has what the balloon holds");
     balloon.zone().check().expect("a consistent zone");
     assert!(
         balloon.zone().stats().ballooned >= balloon.stats().actual,

@@ -5,7 +5,7 @@
 
 mod touched;
 
-use balloon::{Stop, Unit};
+use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FRAME_SIZE, FrameCount, MigrateType, PAGEBLOCK_SIZE, Reclaim};
 use touched::{balloon, high_balloon, touch, zone};
 
@@ -19,14 +19,14 @@ fn resident() -> i64 {
     i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
 }
 
-fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
+fn memory_leaves_and_comes_back(unit: BalloonUnit, target: u64) {
     let zone = zone(2 * SIZE);
     let balloon = balloon(&zone, unit);
     touch(&zone, SIZE, 0x5a);
     let full = resident();
     assert!(zone.stats().free_committed.bytes() >= SIZE, "free, and still ours");
     let change = balloon.set_target(FrameCount::holding(target));
-    assert_eq!((change.stop, change.actual.bytes()), (Stop::Reached, target));
+    assert_eq!((change.stop, change.actual.bytes()), (StopReason::Reached, target));
     let less = full - resident();
     println!("{unit:?}: {target} bytes ballooned, resident set {less} bytes smaller");
     assert!(
@@ -34,7 +34,7 @@ fn memory_leaves_and_comes_back(unit: Unit, target: u64) {
         "{target} ballooned, {less} less resident"
     );
     // What was given away can be had and written again.
-    assert_eq!(balloon.deflate().stop, Stop::Reached);
+    assert_eq!(balloon.deflate().stop, StopReason::Reached);
     touch(&zone, SIZE, 0xa5);
     assert!(resident() >= full - SLACK, "the memory is back");
     zone.check().expect("consistent");
@@ -59,12 +59,12 @@ fn memory_stays_away_while_ballooned_frames_move() {
         (less - i64::try_from(moved.bytes()).expect("fits")).abs() <= SLACK,
         "{moved} moved, {less} less resident"
     );
-    assert_eq!(balloon.deflate().stop, Stop::Reached);
+    assert_eq!(balloon.deflate().stop, StopReason::Reached);
     zone.check().expect("consistent");
 }
 
 /// Half of each pageblock is in use, and as much again was never touched: what was touched goes first, whichever way.
-fn memory_goes_before_room_that_has_none(unit: Unit) {
+fn memory_goes_before_room_that_has_none(unit: BalloonUnit) {
     let zone = zone(2 * SIZE);
     touch(&zone, SIZE, 0x5a);
     let mut used: Vec<_> =
@@ -78,7 +78,7 @@ fn memory_goes_before_room_that_has_none(unit: Unit) {
     zone.trim();
     let (balloon, full) = (balloon(&zone, unit), resident());
     let target = SIZE / 2 - PAGEBLOCK_SIZE as u64;
-    assert_eq!(balloon.set_target(FrameCount::holding(target)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount::holding(target)).stop, StopReason::Reached);
     let less = full - resident();
     println!(
         "{unit:?}: {target} bytes ballooned out of scattered frames, resident set {less} bytes smaller"
@@ -93,11 +93,11 @@ fn memory_goes_before_room_that_has_none(unit: Unit) {
 #[test]
 #[cfg_attr(miri, ignore = "looks at the OS")]
 fn ballooned_memory_leaves_the_resident_set_and_can_be_used_again() {
-    memory_leaves_and_comes_back(Unit::BlocksFirst, SIZE);
-    memory_leaves_and_comes_back(Unit::Frames, SIZE / 2 + 5 * FRAME_SIZE as u64);
+    memory_leaves_and_comes_back(BalloonUnit::BlocksFirst, SIZE);
+    memory_leaves_and_comes_back(BalloonUnit::Frames, SIZE / 2 + 5 * FRAME_SIZE as u64);
     // A remainder below a block is single frames.
-    memory_leaves_and_comes_back(Unit::BlocksFirst, SIZE / 2 + PAGEBLOCK_SIZE as u64 / 4);
+    memory_leaves_and_comes_back(BalloonUnit::BlocksFirst, SIZE / 2 + PAGEBLOCK_SIZE as u64 / 4);
     memory_stays_away_while_ballooned_frames_move();
-    memory_goes_before_room_that_has_none(Unit::BlocksFirst);
-    memory_goes_before_room_that_has_none(Unit::Frames);
+    memory_goes_before_room_that_has_none(BalloonUnit::BlocksFirst);
+    memory_goes_before_room_that_has_none(BalloonUnit::Frames);
 }

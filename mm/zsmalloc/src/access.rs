@@ -4,7 +4,7 @@ use frames::Shared;
 
 use crate::handle::{Handle, Location};
 use crate::handles::Handles;
-use crate::object::Slot;
+use crate::object::ObjectSlot;
 use crate::pool::Pool;
 use crate::{AccessError, MAX_OBJECT, WriteError};
 
@@ -15,7 +15,7 @@ use crate::{AccessError, MAX_OBJECT, WriteError};
 pub struct ObjectRef<'p> {
     pool: &'p Pool,
     held: Option<Shared<'p>>,
-    slot: Slot,
+    slot: ObjectSlot,
     len: usize,
 }
 
@@ -26,18 +26,18 @@ impl Pool {
     /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten; [`AccessError::MemoryFailure`] when its memory
     /// has failed; [`AccessError::Poisoned`] when the pool is out of order.
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
-        let (held, location, len) = self.enter(handle)?;
+        let (held, location, len) = self.pin_object(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
-        let slot = Slot { chain: location.chain(), object: location.object(), class };
+        let slot = ObjectSlot { chain: location.chain(), object: location.object(), class };
         let object = ObjectRef { pool: self, held: Some(held), slot, len };
         object.verify(&self.handles, handle)?;
         Ok(object)
     }
 
     /// Takes the chain shared that holds the object now; tells where it is and how long.
-    fn enter(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
+    fn pin_object(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
         self.check_poison()?;
-        let mut misses = 0;
+        let mut retries = 0;
         loop {
             let location = self.handles.locate(handle)?;
             let len = self.handles.len_of(handle);
@@ -46,7 +46,7 @@ impl Pool {
                 if self.zspages.chains().has_reached_max_readers(location.chain()) {
                     return Err(AccessError::TooManyReaders);
                 }
-                self.note_miss(&mut misses)?;
+                self.note_retry(&mut retries)?;
                 continue;
             };
             // Inside the chain and still there: from here on its bytes stay. Moving it away or freeing it leaves them as they are, and using
@@ -55,9 +55,9 @@ impl Pool {
             if again == Ok(location) {
                 return Ok((held, location, len));
             }
-            self.leave(location.chain(), held.release());
+            self.free_deferred_if_pending(location.chain(), held.release());
             again?;
-            self.note_miss(&mut misses)?;
+            self.note_retry(&mut retries)?;
         }
     }
 
@@ -67,7 +67,7 @@ impl Pool {
         let chains = self.zspages.chains();
         let class = chains.tag(location.chain()).and_then(|tag| self.classes.by_index(tag));
         if let Some(class) = class {
-            let slot = Slot { chain: location.chain(), object: location.object(), class };
+            let slot = ObjectSlot { chain: location.chain(), object: location.object(), class };
             chains.prefetch_bytes(slot.chain, slot.bytes(len));
         }
     }
@@ -99,7 +99,7 @@ impl Pool {
         if self.write_in_place(handle, bytes)? {
             return Ok(());
         }
-        self.write_beside(handle, bytes)
+        self.write_out_of_place(handle, bytes)
     }
 
     fn write_in_place(&self, handle: Handle, bytes: &[u8]) -> Result<bool, WriteError> {
@@ -110,8 +110,11 @@ impl Pool {
         // freed right after this write.
         let class = self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
-        let slot =
-            class.filter(|_| here).map(|class| Slot { chain, object: location.object(), class });
+        let slot = class.filter(|_| here).map(|class| ObjectSlot {
+            chain,
+            object: location.object(),
+            class,
+        });
         // Not into memory that has failed, nor if it fails while we write: the other way leads elsewhere.
         let written = slot.is_some_and(|slot| {
             let place = slot.bytes(bytes.len());
@@ -119,31 +122,31 @@ impl Pool {
                 && slot.write(&mut held, handle.index(), bytes)
                 && !held.has_failed(place)
         });
-        self.leave(chain, held.release());
+        self.free_deferred_if_pending(chain, held.release());
         Ok(written)
     }
 
     /// Writes the new bytes to another slot and points the handle at it.
-    fn write_beside(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
+    fn write_out_of_place(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
         let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
-        let placed = self.place_written(class, handle, bytes)?;
-        let new = placed.slot;
+        let unpublished = self.alloc_and_write(class, handle, bytes)?;
+        let new = unpublished.slot;
         // Chain before class: we hold the new chain and wait for the class, whose holder waits for no chain.
         let moved = match self.lock_object(handle) {
             Ok((old, mut state)) => {
                 self.handles
                     .relocate(handle, Location::live(new.chain, new.object, handle.generation()));
                 state.live_bytes -= bytes.len() as u64;
-                self.clear(&mut state, old)
+                self.free_object(&mut state, old)
             }
             // Freed meanwhile: the new slot goes the same way.
             Err(error) => {
                 let mut state = self.lock(class);
                 state.live_bytes -= bytes.len() as u64;
-                self.clear(&mut state, new).and(Err(error))
+                self.free_object(&mut state, new).and(Err(error))
             }
         };
-        self.leave(new.chain, placed.held.release());
+        self.free_deferred_if_pending(new.chain, unpublished.held.release());
         Ok(moved?)
     }
 }
@@ -216,7 +219,7 @@ impl ObjectRef<'_> {
 impl Drop for ObjectRef<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.pool.leave(self.slot.chain, held.release());
+            self.pool.free_deferred_if_pending(self.slot.chain, held.release());
         }
     }
 }

@@ -12,10 +12,10 @@
 //! In between, frames are moved together ([`frames::ProactiveCompactor`]), so that what objects left becomes whole pageblocks, and pageblocks that are free go
 //! back to the OS, all but those the zone keeps for the next writes ([`frames::Zone::kept`]).
 //!
-//! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`LONGEST_WAIT`]; the same holds
+//! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`MAX_POLL_INTERVAL`]; the same holds
 //! after work in vain.
 
-mod pace;
+mod cpu_quota;
 mod stats;
 mod worker;
 
@@ -28,12 +28,12 @@ use sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
 use crate::Pool;
-use pace::Pace;
+use cpu_quota::CpuQuota;
 pub use stats::{BackgroundState, BackgroundStats};
 use worker::Worker;
 
 /// The longest the background thread sleeps between two looks.
-pub const LONGEST_WAIT: Duration = Duration::from_millis(500);
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How much the background thread may do, and when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +43,19 @@ pub struct BackgroundConfig {
     /// It starts when so much of the pool's frames could be freed, and goes on until it is a fourth of that. Units: thousandths, 1 to 1000.
     pub start_permille: u16,
     /// How eagerly frames are moved together, too: see [`frames::ProactiveCompactor`].
-    pub frames: Proactiveness,
+    pub proactiveness: Proactiveness,
 }
 
 /// How eagerly frames are moved together unless the caller says otherwise. More than the kernel's 20: there scattered memory serves most requests as well,
 /// here it is memory that the OS does not get back.
-pub const FRAMES_PROACTIVENESS: Proactiveness = match Proactiveness::new(90) {
+pub const DEFAULT_PROACTIVENESS: Proactiveness = match Proactiveness::new(90) {
     Some(percent) => percent,
     None => Proactiveness::KERNEL,
 };
 
 impl Default for BackgroundConfig {
     fn default() -> Self {
-        Self { cpu_percent: 10, start_permille: 4, frames: FRAMES_PROACTIVENESS }
+        Self { cpu_percent: 10, start_permille: 4, proactiveness: DEFAULT_PROACTIVENESS }
     }
 }
 
@@ -101,10 +101,10 @@ impl Background {
         if !(1..=1000).contains(&config.start_permille) {
             return Err(BackgroundError::Start { permille: config.start_permille });
         }
-        let seat = Seat::take(pool).ok_or(BackgroundError::AlreadyRunning)?;
+        let guard = SingletonGuard::try_acquire(pool).ok_or(BackgroundError::AlreadyRunning)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let work = move || attend(&seat, &stopped, config);
+        let work = move || run(&guard, &stopped, config);
         let thread = thread::Builder::new().name("memzip-compact".into()).spawn(work);
         Ok(Self { stop, thread: Some(thread.map_err(BackgroundError::Thread)?) })
     }
@@ -112,7 +112,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `attend`; the unpark alone would do.
+        // Release pairs with the Acquire in `run`; the unpark alone would do.
         self.stop.store(true, Ordering::Release);
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
@@ -124,10 +124,10 @@ impl Drop for Background {
 }
 
 /// The one place for a background thread that a pool has; free again when this is dropped.
-struct Seat(Weak<Pool>);
+struct SingletonGuard(Weak<Pool>);
 
-impl Seat {
-    fn take(pool: &Arc<Pool>) -> Option<Self> {
+impl SingletonGuard {
+    fn try_acquire(pool: &Arc<Pool>) -> Option<Self> {
         let mut stats = pool.background.lock();
         if stats.state != BackgroundState::Off {
             return None;
@@ -137,7 +137,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for SingletonGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
             pool.background.lock().state = BackgroundState::Off;
@@ -146,15 +146,15 @@ impl Drop for Seat {
 }
 
 /// The thread: looks, works a slice, and sleeps for as long as the share asks for.
-fn attend(seat: &Seat, stop: &AtomicBool, config: BackgroundConfig) {
+fn run(guard: &SingletonGuard, stop: &AtomicBool, config: BackgroundConfig) {
     let mut worker = Worker::new(config);
-    let mut pace = Pace::new(config.cpu_percent, sys::host::thread_cpu_time());
+    let mut quota = CpuQuota::new(config.cpu_percent, sys::host::thread_cpu_time());
     while !stop.load(Ordering::Acquire) {
         let start = Instant::now();
-        let Some(pool) = seat.0.upgrade() else { return };
-        let wait = worker.turn(&pool);
-        let rest = pace.rest(sys::host::thread_cpu_time(), start.elapsed());
-        pool.background.lock().cpu = pace.spent();
+        let Some(pool) = guard.0.upgrade() else { return };
+        let wait = worker.run_once(&pool);
+        let rest = quota.rest(sys::host::thread_cpu_time(), start.elapsed());
+        pool.background.lock().cpu = quota.spent();
         drop(pool);
         thread::park_timeout(wait.max(rest));
     }

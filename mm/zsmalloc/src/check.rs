@@ -6,8 +6,8 @@ use frames::{ChainId, FRAME_SIZE};
 use thiserror::Error;
 
 use crate::class::SizeClass;
-use crate::fullness::Group;
-use crate::object::Slot;
+use crate::fullness::FullnessGroup;
+use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
 use crate::zspage::frames_of;
 
@@ -128,7 +128,7 @@ impl Pool {
         ensure!(class, head.group.index() == number, "{id:?} is on the wrong list");
         ensure!(
             class,
-            Group::of(head.used, class.objects).index() == number,
+            FullnessGroup::of(head.used, class.objects).index() == number,
             "{id:?} is in the wrong group"
         );
         ensure!(
@@ -147,7 +147,7 @@ impl Pool {
             let handle = objects.remove(&(id, object));
             let handle = handle
                 .ok_or_else(|| broken(class, format!("object {object} of {id:?} has no handle")))?;
-            let slot = Slot { chain: id, object, class };
+            let slot = ObjectSlot { chain: id, object, class };
             let named = if class.is_huge() { Some(head.huge) } else { slot.header(&held) };
             let len = self.handles.len_of(handle);
             let lost = held.has_failed(slot.bytes(len));
@@ -171,7 +171,7 @@ impl Pool {
             );
             frames += u64::from(there);
         }
-        // Not `reap`: the class is locked, and a mark needs another thread.
+        // Not `free_deferred`: the class is locked, and a mark needs another thread.
         drop(held);
         Ok((live.len() as u64, frames, bytes))
     }

@@ -6,15 +6,15 @@
 use frames::{FRAME_SIZE, MAX_CHAIN};
 
 /// Bytes between raw classes.
-pub(crate) const STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 8 } else { 0 };
+pub(crate) const CLASS_STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 8 } else { 0 };
 /// The smallest raw class. Units: bytes.
-pub(crate) const MIN_SIZE: usize = if FRAME_SIZE < 256 { 16 } else { 32 };
+pub(crate) const MIN_CLASS_SIZE: usize = if FRAME_SIZE < 256 { 16 } else { 32 };
 /// Raw classes: 255 with 4 KiB frames (C-07).
-pub(crate) const RAW_CLASSES: usize = (FRAME_SIZE - MIN_SIZE) / STEP + 1;
+pub(crate) const RAW_CLASSES: usize = (FRAME_SIZE - MIN_CLASS_SIZE) / CLASS_STEP + 1;
 /// Bytes before each object that is not huge: its handle's index.
-pub(crate) const HEADER: usize = 4;
+pub(crate) const HEADER_SIZE: usize = 4;
 /// Objects a zspage can have, since its free map has that many bits.
-pub(crate) const MAX_OBJECTS: usize = 256;
+pub(crate) const MAX_ZSPAGE_OBJECTS: usize = 256;
 
 /// How a class chooses its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl ChainRule {
             Self::UsedPercent => used_percent(next, size) > used_percent(best, size),
             Self::LeastWaste => waste(next, size) < waste(best, size),
         };
-        let fits = |&frames: &usize| frames * FRAME_SIZE / size <= MAX_OBJECTS;
+        let fits = |&frames: &usize| frames * FRAME_SIZE / size <= MAX_ZSPAGE_OBJECTS;
         (2..=longest)
             .filter(fits)
             .fold(1, |best, next| if better(best, next) { next } else { best })
@@ -69,7 +69,7 @@ impl SizeClass {
 
     /// Bytes before the payload.
     pub(crate) fn header(self) -> usize {
-        if self.is_huge() { 0 } else { HEADER }
+        if self.is_huge() { 0 } else { HEADER_SIZE }
     }
 
     /// Frames that `objects` objects take when they are packed: all zspages full but one, and that one packed to its front.
@@ -104,7 +104,7 @@ impl SizeClasses {
         assert!((1..=MAX_CHAIN).contains(&chain), "a zspage has 1 to {MAX_CHAIN} frames");
         let mut merged: Vec<SizeClass> = Vec::with_capacity(RAW_CLASSES);
         for raw in (0..RAW_CLASSES).rev() {
-            let size = MIN_SIZE + raw * STEP;
+            let size = MIN_CLASS_SIZE + raw * CLASS_STEP;
             let frames = rule.chain(size, chain);
             let objects = frames * FRAME_SIZE / size;
             let own = SizeClass {
@@ -130,7 +130,7 @@ impl SizeClasses {
         if len == 0 || len > FRAME_SIZE {
             return None;
         }
-        let raw = (len + HEADER).saturating_sub(MIN_SIZE).div_ceil(STEP);
+        let raw = (len + HEADER_SIZE).saturating_sub(MIN_CLASS_SIZE).div_ceil(CLASS_STEP);
         // With its header a payload just below a frame would need a class past the last: that one is huge and takes none.
         Some(self.merged[raw.min(RAW_CLASSES - 1)])
     }

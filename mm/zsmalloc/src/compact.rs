@@ -25,15 +25,15 @@ use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
 use frames::Deadline;
 
+pub(crate) use totals::CompactionCounters;
 pub use totals::CompactionTotals;
-pub(crate) use totals::Totals;
 
 /// Threads one compaction uses at most.
 const MAX_THREADS: usize = 64;
 
 /// How a compaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CompactionOutcome {
     /// Nothing is left to gain, apart from zspages that were passed over.
     #[default]
     Done,
@@ -57,22 +57,26 @@ pub struct Compaction {
     /// Zspages passed over because somebody was inside them, they are damaged, or there was no frame for what they hold.
     pub skipped: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CompactionOutcome,
 }
 
 #[cfg(not(any(loom, shuttle)))]
 impl Compaction {
     /// Adds what another thread did for the same compaction.
-    fn join(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.objects_moved += other.objects_moved;
         self.bytes_moved += other.bytes_moved;
         self.frames_freed += other.frames_freed;
         self.zspages_freed += other.zspages_freed;
         self.skipped += other.skipped;
         self.outcome = match (self.outcome, other.outcome) {
-            (Outcome::OutOfTime, _) | (_, Outcome::OutOfTime) => Outcome::OutOfTime,
-            (Outcome::AlreadyRunning, _) | (_, Outcome::AlreadyRunning) => Outcome::AlreadyRunning,
-            (Outcome::Done, Outcome::Done) => Outcome::Done,
+            (CompactionOutcome::OutOfTime, _) | (_, CompactionOutcome::OutOfTime) => {
+                CompactionOutcome::OutOfTime
+            }
+            (CompactionOutcome::AlreadyRunning, _) | (_, CompactionOutcome::AlreadyRunning) => {
+                CompactionOutcome::AlreadyRunning
+            }
+            (CompactionOutcome::Done, CompactionOutcome::Done) => CompactionOutcome::Done,
         };
     }
 }
@@ -93,18 +97,18 @@ impl Pool {
     ///
     /// Locking: one class at a time, for a few objects; nothing is waited for.
     pub fn compact(&self, budget: &Budget) -> Compaction {
-        let mut classes = self.compactable();
-        self.compact_some(|| classes.next(), budget)
+        let mut classes = self.compactable_classes();
+        self.compact_classes(|| classes.next(), budget)
     }
 
     /// Compacts the classes `next` gives, on this thread.
-    pub(crate) fn compact_some(
+    pub(crate) fn compact_classes(
         &self,
         next: impl FnMut() -> Option<SizeClass>,
         budget: &Budget,
     ) -> Compaction {
         let start = Instant::now();
-        let report = self.walk(next, budget.start());
+        let report = self.compact_each_class(next, budget.start());
         self.totals.record(&report, start.elapsed());
         report
     }
@@ -114,9 +118,11 @@ impl Pool {
     /// Each takes the next class nobody is at, so more threads than classes in use gain nothing.
     pub fn compact_with(&self, budget: &Budget, threads: NonZeroUsize) -> Compaction {
         let (start, deadline) = (Instant::now(), budget.start());
-        let classes = Mutex::ranked(sync::Rank::Leaf, self.compactable());
+        let classes = Mutex::ranked(sync::Rank::Leaf, self.compactable_classes());
         let next = || classes.lock().next();
-        let report = crew(threads.get().min(MAX_THREADS), &|| self.walk(next, deadline));
+        let report = run_parallel(threads.get().min(MAX_THREADS), &|| {
+            self.compact_each_class(next, deadline)
+        });
         self.totals.record(&report, start.elapsed());
         report
     }
@@ -124,34 +130,38 @@ impl Pool {
     /// Frames a whole compaction could free now, if nobody were inside any zspage. Locks one class at a time.
     #[must_use]
     pub fn frames_freeable(&self) -> u64 {
-        self.compactable().map(|class| self.lock(class).freeable(class)).sum()
+        self.compactable_classes().map(|class| self.lock(class).freeable(class)).sum()
     }
 
     /// The classes there is anything to move in, those of long objects first.
-    pub(crate) fn compactable(&self) -> impl Iterator<Item = SizeClass> {
+    pub(crate) fn compactable_classes(&self) -> impl Iterator<Item = SizeClass> {
         self.classes.iter().rev().filter(|class| !class.is_huge())
     }
 
     /// Compacts the classes `next` gives, and at the end once more those somebody else was at.
-    fn walk(&self, mut next: impl FnMut() -> Option<SizeClass>, deadline: Deadline) -> Compaction {
+    fn compact_each_class(
+        &self,
+        mut next: impl FnMut() -> Option<SizeClass>,
+        deadline: Deadline,
+    ) -> Compaction {
         let mut report = Compaction::default();
         let mut left = Vec::new();
         while let Some(class) = next() {
             match self.compact_class(class, deadline, &mut report) {
-                Outcome::Done => {}
-                Outcome::AlreadyRunning => left.push(class),
-                Outcome::OutOfTime => {
-                    report.outcome = Outcome::OutOfTime;
+                CompactionOutcome::Done => {}
+                CompactionOutcome::AlreadyRunning => left.push(class),
+                CompactionOutcome::OutOfTime => {
+                    report.outcome = CompactionOutcome::OutOfTime;
                     return report;
                 }
             }
         }
         for class in left {
             let outcome = self.compact_class(class, deadline, &mut report);
-            if outcome != Outcome::Done {
+            if outcome != CompactionOutcome::Done {
                 report.outcome = outcome;
             }
-            if outcome == Outcome::OutOfTime {
+            if outcome == CompactionOutcome::OutOfTime {
                 break;
             }
         }
@@ -161,7 +171,7 @@ impl Pool {
 
 /// Runs `work` on this thread and on others beside it; the sum of what they did.
 #[cfg(not(any(loom, shuttle)))]
-fn crew(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
+fn run_parallel(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
     std::thread::scope(|scope| {
         let name = || std::thread::Builder::new().name("memzip-compact".into());
         let others: Vec<_> =
@@ -169,7 +179,7 @@ fn crew(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
         let mut report = work();
         for other in others {
             match other.join() {
-                Ok(part) => report.join(&part),
+                Ok(part) => report.merge(&part),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
@@ -179,7 +189,7 @@ fn crew(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
 
 /// A model has no scoped threads; it calls [`Pool::compact`] from threads of its own, which meet in the same way.
 #[cfg(any(loom, shuttle))]
-fn crew(_threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
+fn run_parallel(_threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
     work()
 }
 

@@ -2,14 +2,14 @@
 //!
 //! A free flips bits under the class lock and touches no cold memory. Bytes of a freed object stay as they are while a reader is inside its
 //! chain, because using them again needs the chain exclusively. If somebody is inside when frames could go, a mark is left and the last
-//! to leave calls [`Pool::reap`] (deferred free: ).
+//! to leave calls [`Pool::free_deferred`] (deferred free: ).
 
 use frames::{ChainId, Exclusive};
 
 use crate::class::SizeClass;
 use crate::handle::Handle;
-use crate::hold::ClassGuard;
-use crate::object::Slot;
+use crate::hold_time::ClassGuard;
+use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
 use crate::zspage::frames_of;
 use crate::{AccessError, SizeClasses};
@@ -22,11 +22,11 @@ impl Pool {
     pub fn free(&self, handle: Handle) -> Result<usize, AccessError> {
         let (slot, mut state) = self.lock_object(handle)?;
         let len = self.handles.len_of(handle);
-        self.handles.bury(handle);
+        self.handles.invalidate(handle);
         state.live_bytes -= len as u64;
-        let kept = self.clear(&mut state, slot);
+        let kept = self.free_object(&mut state, slot);
         drop(state);
-        self.handles.give_back(handle);
+        self.handles.free_index(handle);
         self.zspages.chains().release_excess_if_due();
         kept.map(|()| len)
     }
@@ -47,10 +47,10 @@ impl Pool {
     pub(crate) fn lock_object(
         &self,
         handle: Handle,
-    ) -> Result<(Slot, ClassGuard<'_>), AccessError> {
-        let mut misses = 0;
+    ) -> Result<(ObjectSlot, ClassGuard<'_>), AccessError> {
+        let mut retries = 0;
         loop {
-            self.note_miss(&mut misses)?;
+            self.note_retry(&mut retries)?;
             let location = self.handles.locate(handle)?;
             // The chain may end between the two loads, when compaction has moved the object: then the word has changed, too.
             let class = self
@@ -64,7 +64,7 @@ impl Pool {
                 && self.zspages.chains().tag(location.chain()) == Some(class.index);
             if still {
                 return Ok((
-                    Slot { chain: location.chain(), object: location.object(), class },
+                    ObjectSlot { chain: location.chain(), object: location.object(), class },
                     state,
                 ));
             }
@@ -73,37 +73,50 @@ impl Pool {
 
     /// Counts a look at an object that turned out to be on the move. Nobody moves a million times during one call: then the tables contradict
     /// themselves, and spinning on would be the end of this thread (S-24).
-    pub(crate) fn note_miss(&self, misses: &mut u32) -> Result<(), AccessError> {
-        if *misses > 0 {
-            sync::relax(*misses);
+    pub(crate) fn note_retry(&self, retries: &mut u32) -> Result<(), AccessError> {
+        if *retries > 0 {
+            sync::relax(*retries);
         }
-        *misses += 1;
-        if *misses > 1 << 20 {
+        *retries += 1;
+        if *retries > 1 << 20 {
             self.poison();
         }
         self.check_poison()
     }
 
     /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
-    pub(crate) fn clear(&self, state: &mut ClassState, slot: Slot) -> Result<(), AccessError> {
-        let emptied = self.vacate(state, slot)?;
-        self.relist(state, slot.chain, slot.class);
+    pub(crate) fn free_object(
+        &self,
+        state: &mut ClassState,
+        slot: ObjectSlot,
+    ) -> Result<(), AccessError> {
+        let emptied = self.clear_object(state, slot)?;
+        self.fix_fullness_group(state, slot.chain, slot.class);
         if emptied > 0 {
-            self.shrink(state, slot.chain, slot.class);
+            self.release_empty_frames(state, slot.chain, slot.class);
         }
         Ok(())
     }
 
     /// Puts a zspage on the list its use asks for (INV-POOL-4). The class is locked.
-    pub(crate) fn relist(&self, state: &mut ClassState, chain: ChainId, class: SizeClass) {
+    pub(crate) fn fix_fullness_group(
+        &self,
+        state: &mut ClassState,
+        chain: ChainId,
+        class: SizeClass,
+    ) {
         if let Some(head) = self.zspages.head(chain) {
-            state.regroup(&self.zspages, chain, class, head);
+            state.fix_fullness_group(&self.zspages, chain, class, head);
         }
     }
 
-    /// As [`Pool::clear`], but leaves the list and the frames to the caller: how many of them hold no object any more.
-    pub(crate) fn vacate(&self, state: &mut ClassState, slot: Slot) -> Result<u64, AccessError> {
-        let Slot { chain, object, class } = slot;
+    /// As [`Pool::free_object`], but leaves the list and the frames to the caller: how many of them hold no object any more.
+    pub(crate) fn clear_object(
+        &self,
+        state: &mut ClassState,
+        slot: ObjectSlot,
+    ) -> Result<u64, AccessError> {
+        let ObjectSlot { chain, object, class } = slot;
         let head =
             self.zspages.head(chain).filter(|head| head.class == class.index && head.used > 0);
         let Some(mut head) = head.filter(|_| self.zspages.is_live(chain, object)) else {
@@ -119,10 +132,15 @@ impl Pool {
     }
 
     /// Gives the empty frames of a zspage back, the zspage itself when it is empty; leaves a mark when somebody is inside. The class is locked.
-    pub(crate) fn shrink(&self, state: &mut ClassState, chain: ChainId, class: SizeClass) {
+    pub(crate) fn release_empty_frames(
+        &self,
+        state: &mut ClassState,
+        chain: ChainId,
+        class: SizeClass,
+    ) {
         loop {
             if let Some(held) = self.zspages.chains().try_exclusive(chain) {
-                return self.shrink_held(state, held, class);
+                return self.release_empty_frames_held(state, held, class);
             }
             if self.zspages.chains().mark_pending(chain) {
                 return;
@@ -130,7 +148,7 @@ impl Pool {
         }
     }
 
-    pub(crate) fn shrink_held(
+    pub(crate) fn release_empty_frames_held(
         &self,
         state: &mut ClassState,
         mut held: Exclusive<'_>,
@@ -139,19 +157,19 @@ impl Pool {
         // Marks are made under the class lock, which we hold, so none can be lost here.
         held.take_pending();
         let chain = held.id();
-        self.detach_empty(&mut held, class, 0..=usize::from(class.frames) - 1, state);
+        self.detach_empty_frames(&mut held, class, 0..=usize::from(class.frames) - 1, state);
         let Some(head) = self.zspages.head(chain).filter(|head| head.used == 0) else {
             let _ = held.release();
             return;
         };
         state.lists[head.group.index()].remove(&self.zspages, chain);
         state.zspages -= 1;
-        self.zspages.end(chain);
+        self.zspages.clear_record(chain);
         held.destroy();
     }
 
     /// Detaches those of the frames at `positions` that hold no byte of a live object.
-    pub(crate) fn detach_empty(
+    pub(crate) fn detach_empty_frames(
         &self,
         held: &mut Exclusive<'_>,
         class: SizeClass,
@@ -162,13 +180,13 @@ impl Pool {
             if held.has_frame(position) && self.zspages.frame_is_empty(held.id(), class, position) {
                 held.detach(position);
                 state.frames -= 1;
-                self.frames.fall();
+                self.frames.dec();
             }
         }
     }
 
     /// Does what could not be done while somebody was inside the chain. Called without any lock held, by whoever was told to.
-    pub(crate) fn reap(&self, chain: ChainId) {
+    pub(crate) fn free_deferred(&self, chain: ChainId) {
         loop {
             let Some(class) = self.class_of(chain) else { return };
             let mut state = self.lock(class);
@@ -176,7 +194,7 @@ impl Pool {
                 continue;
             }
             // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
-            self.shrink(&mut state, chain, class);
+            self.release_empty_frames(&mut state, chain, class);
             drop(state);
             return self.zspages.chains().release_excess_if_due();
         }

@@ -1,17 +1,17 @@
 //! Fullness groups: which zspage is filled next, which is emptied first.
 
 /// How many groups there are: empty, ten steps of ten percent, full.
-pub const GROUPS: usize = 12;
+pub const FULLNESS_GROUPS: usize = 12;
 
 /// How full a zspage is: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Group(u8);
+pub struct FullnessGroup(u8);
 
-impl Group {
+impl FullnessGroup {
     /// No live object; waits to be given back, or to be used again.
     pub const EMPTY: Self = Self(0);
     /// No free object.
-    pub const FULL: Self = Self(GROUPS as u8 - 1);
+    pub const FULL: Self = Self(FULLNESS_GROUPS as u8 - 1);
 
     /// The group of a zspage with `used` of `objects` in use (R-218 in today's twelve steps).
     #[must_use]
@@ -28,10 +28,10 @@ impl Group {
     /// The group with this number.
     #[must_use]
     pub fn from_index(index: usize) -> Option<Self> {
-        (index < GROUPS).then_some(Self(index as u8))
+        (index < FULLNESS_GROUPS).then_some(Self(index as u8))
     }
 
-    /// Its number, below [`GROUPS`].
+    /// Its number, below [`FULLNESS_GROUPS`].
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -51,15 +51,18 @@ mod tests {
     #[test]
     fn r218_groups_rise_with_use_and_the_ends_are_exact() {
         for objects in 1..=256 {
-            assert_eq!(Group::of(0, objects), Group::EMPTY);
-            assert_eq!(Group::of(objects, objects), Group::FULL);
+            assert_eq!(FullnessGroup::of(0, objects), FullnessGroup::EMPTY);
+            assert_eq!(FullnessGroup::of(objects, objects), FullnessGroup::FULL);
             for used in 1..objects {
-                let group = Group::of(used, objects);
-                assert!(Group::EMPTY < group && group < Group::FULL, "{used} of {objects}");
-                assert!(Group::of(used - 1, objects) <= group);
+                let group = FullnessGroup::of(used, objects);
+                assert!(
+                    FullnessGroup::EMPTY < group && group < FullnessGroup::FULL,
+                    "{used} of {objects}"
+                );
+                assert!(FullnessGroup::of(used - 1, objects) <= group);
             }
         }
-        assert_eq!(Group::of(35, 36).index(), 10);
-        assert_eq!(Group::of(1, 36).index(), 1);
+        assert_eq!(FullnessGroup::of(35, 36).index(), 10);
+        assert_eq!(FullnessGroup::of(1, 36).index(), 1);
     }
 }

@@ -9,35 +9,35 @@ use sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[repr(align(128))]
 pub(crate) struct Gauge {
     level: AtomicU64,
-    most: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl Gauge {
     pub(crate) fn new() -> Self {
-        Self { level: AtomicU64::new(0), most: AtomicU64::new(0) }
+        Self { level: AtomicU64::new(0), peak: AtomicU64::new(0) }
     }
 
-    pub(crate) fn rise(&self) {
+    pub(crate) fn inc(&self) {
         let level = self.level.fetch_add(1, Relaxed) + 1;
-        if level > self.most.load(Relaxed) {
-            self.most.fetch_max(level, Relaxed);
+        if level > self.peak.load(Relaxed) {
+            self.peak.fetch_max(level, Relaxed);
         }
     }
 
-    pub(crate) fn fall(&self) {
+    pub(crate) fn dec(&self) {
         self.level.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn level(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.level.load(Relaxed)
     }
 
-    pub(crate) fn most(&self) -> u64 {
-        self.most.load(Relaxed)
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Relaxed)
     }
 
     /// Starts the high-water mark again from the present level.
     pub(crate) fn reset(&self) {
-        self.most.store(self.level(), Relaxed);
+        self.peak.store(self.get(), Relaxed);
     }
 }

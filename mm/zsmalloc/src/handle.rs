@@ -15,7 +15,7 @@ use frames::ChainId;
 pub struct Handle(u64);
 
 /// Generations run from 1 to this; an index that reached it is retired.
-pub(crate) const LAST_GENERATION: u32 = (1 << 24) - 1;
+pub(crate) const MAX_GENERATION: u32 = (1 << 24) - 1;
 
 impl Handle {
     pub(crate) fn new(index: u32, generation: u32) -> Self {
@@ -59,7 +59,7 @@ const LIVE: u64 = 1 << 63;
 
 impl Location {
     pub(crate) fn live(chain: ChainId, object: u16, generation: u32) -> Self {
-        debug_assert!(object < 256 && generation <= LAST_GENERATION);
+        debug_assert!(object < 256 && generation <= MAX_GENERATION);
         Self(
             LIVE | u64::from(generation) << 39
                 | u64::from(object) << 31
@@ -84,7 +84,7 @@ impl Location {
     }
 
     pub(crate) fn generation(self) -> u32 {
-        (self.0 >> 39) as u32 & LAST_GENERATION
+        (self.0 >> 39) as u32 & MAX_GENERATION
     }
 
     pub(crate) fn object(self) -> u16 {
@@ -106,7 +106,7 @@ mod tests {
     proptest! {
         /// every field survives, at its extremes too.
         #[test]
-        fn r252_packed_words_round_trip(index: u32, generation in 0..=LAST_GENERATION, object in 0u16..256, chain in 0u32..1 << 31) {
+        fn r252_packed_words_round_trip(index: u32, generation in 0..=MAX_GENERATION, object in 0u16..256, chain in 0u32..1 << 31) {
             let handle = Handle::from_bits(Handle::new(index, generation).to_bits());
             prop_assert_eq!((handle.index(), handle.generation()), (index, generation));
             let chain = ChainId::from_bits(chain);

@@ -11,13 +11,13 @@ use frames::{ChargePurpose, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
-use crate::handle::{Handle, LAST_GENERATION, Location};
+use crate::handle::{Handle, Location, MAX_GENERATION};
 use crate::{AccessError, AllocError};
 
 /// In a floor: the chunk is vacant, and its words are in memory all the same.
 const KEPT: u32 = 1 << 31;
 
-const _: () = assert!(LAST_GENERATION < KEPT);
+const _: () = assert!(MAX_GENERATION < KEPT);
 
 /// Memory of the words, lengths and floor of one chunk. Units: bytes.
 const CHUNK_BYTES: u64 = (CHUNK * (size_of::<u64>() + size_of::<u16>()) + size_of::<u32>()) as u64;
@@ -32,18 +32,18 @@ pub(crate) struct Handles {
     floors: Table<AtomicU32>,
     /// Chunks whose floor is marked [`KEPT`].
     kept: AtomicUsize,
-    last_generation: u32,
+    max_generation: u32,
 }
 
 impl Handles {
-    /// An empty table. An index is retired after `last_generation` uses: [`LAST_GENERATION`], or fewer to see what happens then.
+    /// An empty table. An index is retired after `max_generation` uses: [`MAX_GENERATION`], or fewer to see what happens then.
     pub(crate) fn new(
         zone: Arc<Zone>,
         capacity: usize,
-        last_generation: u32,
+        max_generation: u32,
         backing: Backing,
     ) -> Result<Self, MapError> {
-        debug_assert!((1..=LAST_GENERATION).contains(&last_generation));
+        debug_assert!((1..=MAX_GENERATION).contains(&max_generation));
         let ids =
             IdAllocator::new(capacity, sync::default_shards(sys::host::cpus().min(8)), backing)?;
         Ok(Self {
@@ -52,7 +52,7 @@ impl Handles {
             lens: Table::reserve(ids.capacity(), backing)?,
             floors: Table::reserve(ids.capacity() / CHUNK, backing)?,
             kept: AtomicUsize::new(0),
-            last_generation,
+            max_generation,
             ids,
         })
     }
@@ -78,7 +78,7 @@ impl Handles {
             // Relaxed: the shard's lock ordered us after `discard`, and after `open`.
             let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
             let generation = last.max(floor) + 1;
-            if generation <= self.last_generation {
+            if generation <= self.max_generation {
                 return Ok(Handle::new(index, generation));
             }
             // Its generations are used up. It stays taken for good: 8 bytes lost after 16 million uses.
@@ -99,7 +99,7 @@ impl Handles {
 
     /// Gives an index back that was reserved and not published. Nobody has seen the handle, so its generation is not used up.
     pub(crate) fn cancel(&self, handle: Handle) {
-        self.give_back(handle);
+        self.free_index(handle);
     }
 
     /// Makes the object reachable. The caller holds its chain exclusively, with the bytes written.
@@ -152,14 +152,14 @@ impl Handles {
     }
 
     /// Makes the handle stale. The caller holds the class lock.
-    pub(crate) fn bury(&self, handle: Handle) {
+    pub(crate) fn invalidate(&self, handle: Handle) {
         let dead = Location::dead(handle.generation());
         // Release pairs with the Acquire in `locate`; a reader that still sees the word live is inside the chain or will look again.
         self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
     }
 
-    /// Frees the index of a buried handle.
-    pub(crate) fn give_back(&self, handle: Handle) {
+    /// Frees the index of an invalidated handle.
+    pub(crate) fn free_index(&self, handle: Handle) {
         self.ids.free(handle.index(), |first| self.discard(first));
     }
 
@@ -175,7 +175,7 @@ impl Handles {
             words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
         let last = generations.max().unwrap_or(0);
         let floor = &self.floors[first / CHUNK];
-        if last > self.last_generation / 2 {
+        if last > self.max_generation / 2 {
             floor.fetch_or(KEPT, Ordering::Relaxed);
             self.kept.fetch_add(1, Ordering::Relaxed);
             return;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::{Group, Pool};
+use crate::{FullnessGroup, Pool};
 
 /// Zspages of one class and fullness group that a pool ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct LeakedGroup {
     /// Bytes of an object of the class.
     pub size: u16,
     /// How full the zspages are.
-    pub group: Group,
+    pub group: FullnessGroup,
     /// How many zspages there are.
     pub zspages: u32,
 }
@@ -77,7 +77,7 @@ impl Pool {
             groups.extend(lists.filter_map(|(index, list)| {
                 Some(LeakedGroup {
                     size: class.size,
-                    group: Group::from_index(index)?,
+                    group: FullnessGroup::from_index(index)?,
                     zspages: list.len(),
                 })
             }));
@@ -119,9 +119,12 @@ mod tests {
         let (objects, all) = (huge.len() as u64 + 1, 3);
         assert_eq!(pool.len(small), Ok(100));
         let Err(DestroyError::Leaked(leaked)) = pool.destroy() else { panic!("it is not empty") };
-        let partial =
-            LeakedGroup { size: class.size, group: Group::of(1, class.objects), zspages: 1 };
-        let full = LeakedGroup { size: 4096, group: Group::FULL, zspages: all };
+        let partial = LeakedGroup {
+            size: class.size,
+            group: FullnessGroup::of(1, class.objects),
+            zspages: 1,
+        };
+        let full = LeakedGroup { size: 4096, group: FullnessGroup::FULL, zspages: all };
         assert_eq!(leaked, Leaked { groups: vec![partial, full], objects });
         let line = format!(
             "the pool ended with 4 objects: class {} group 1: 1 zspages, class 4096 group 11: 3 zspages",

@@ -49,7 +49,7 @@ mod fullness;
 mod gauge;
 mod handle;
 mod handles;
-mod hold;
+mod hold_time;
 mod leak;
 mod malloc;
 mod map;
@@ -61,11 +61,11 @@ mod zpool;
 mod zspage;
 
 #[cfg(all(test, loom))]
+mod loom_fixture;
+#[cfg(all(test, loom))]
 mod loom_migrate;
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, loom))]
-mod loom_world;
 #[cfg(all(test, not(any(loom, shuttle, miri))))]
 mod memory_failure_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -73,23 +73,23 @@ mod poison_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod reuse_tests;
 #[cfg(all(test, shuttle))]
-mod shuttle_tests;
+mod shuttle_system_tests;
 #[cfg(all(test, shuttle))]
-mod shuttle_world;
+mod shuttle_tests;
 
 pub use access::ObjectRef;
 pub use background::{
     Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats,
-    FRAMES_PROACTIVENESS, LONGEST_WAIT,
+    DEFAULT_PROACTIVENESS, MAX_POLL_INTERVAL,
 };
 pub use check::CheckError;
 pub use class::{ChainRule, SizeClass, SizeClasses};
-pub use compact::{Compaction, CompactionTotals, Outcome};
+pub use compact::{Compaction, CompactionOutcome, CompactionTotals};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
 pub use frames::Budget;
-pub use fullness::{GROUPS, Group};
+pub use fullness::{FULLNESS_GROUPS, FullnessGroup};
 pub use handle::Handle;
-pub use hold::HoldTimes;
+pub use hold_time::HoldTimes;
 pub use leak::{DestroyError, Leaked, LeakedGroup};
 pub use map::{MapMode, Mapped};
 pub use pool::{Pool, PoolConfig};

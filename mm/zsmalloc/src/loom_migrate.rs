@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frames::{MigrateMode, MigrateType, Migration, Pfn, Reclaim, Zone};
 use sync::thread;
 
-use crate::loom_world::{beside, join, object, pool, read, sparse_pool};
+use crate::loom_fixture::{beside, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Handle, Pool};
 
 /// One try to move the zone's first frame, which is the pool's only one.

@@ -2,8 +2,8 @@
 //!
 //! The shadow cells behind the frames make loom check each access to bytes: a read that is not ordered after the write it sees fails the run.
 
-use crate::loom_world::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
-use crate::{AccessError, Budget, Compaction, Outcome, Pool};
+use crate::loom_fixture::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
+use crate::{AccessError, Budget, Compaction, CompactionOutcome, Pool};
 
 /// S-01, S-04, S-12: a read meets a free and the next object in the same place. It gets its own bytes or a stale handle.
 #[test]
@@ -158,7 +158,7 @@ fn b13_compaction_against_compaction() {
         let (here, there) = (compact(&pool), join(other, &pool));
         assert_eq!(here.1.frames_freed + there.1.frames_freed, 1);
         assert_eq!(here.1.objects_moved + there.1.objects_moved, 1);
-        assert!([here.0, there.0].contains(&Outcome::Done));
+        assert!([here.0, there.0].contains(&CompactionOutcome::Done));
         assert_eq!(pool.frames(), 1);
         assert_eq!(
             (read(&pool, second), read(&pool, third)),

@@ -6,26 +6,26 @@
 use frames::{ChainId, ChargePurpose, Exclusive, Reclaim, ReleaseStatus, Reservation};
 
 use crate::class::SizeClass;
-use crate::fullness::Group;
+use crate::fullness::FullnessGroup;
 use crate::handle::{Handle, Location};
-use crate::object::Slot;
+use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool, chain_kind};
 use crate::zspage::frames_of;
 use crate::{AllocError, MAX_OBJECT};
 
 /// Busy zspages looked at in one group before the next group is tried.
-const TRIES: usize = 4;
+const MAX_BUSY_ZSPAGES: usize = 4;
 
 /// Zspages looked at in one group at most. Those whose free places all lie in failed memory are no
 /// busy ones: they stay at the front of their list, and the group has others.
-const MAX_LOOKS: usize = 64;
+const GROUP_SCAN_LIMIT: usize = 64;
 
 /// Places tried for an object whose memory fails while it is written.
-const PLACES: usize = 8;
+const MAX_WRITE_ATTEMPTS: usize = 8;
 
 /// A slot whose bit is set, in a chain nobody else can enter yet.
-pub(crate) struct Placed<'p> {
-    pub(crate) slot: Slot,
+pub(crate) struct UnpublishedObject<'p> {
+    pub(crate) slot: ObjectSlot,
     pub(crate) held: Exclusive<'p>,
 }
 
@@ -43,8 +43,8 @@ impl Pool {
             return Err(AllocError::Poisoned);
         }
         let handle = self.handles.reserve()?;
-        match self.place_written(class, handle, bytes) {
-            Ok(placed) => self.publish(placed, handle, bytes.len()),
+        match self.alloc_and_write(class, handle, bytes) {
+            Ok(unpublished) => self.publish(unpublished, handle, bytes.len()),
             Err(error) => {
                 self.handles.cancel(handle);
                 return Err(error);
@@ -71,17 +71,20 @@ impl Pool {
         }
         let handle = self.handles.reserve_for(ChargePurpose::ReservedFrame)?;
         let mut state = self.lock(class);
-        let placed = self
-            .grow(&mut state, class, ChargePurpose::ReservedFrame, |held, state| {
+        let unpublished = self
+            .alloc_zspage(&mut state, class, ChargePurpose::ReservedFrame, |held, state| {
                 held.attach_reserved(0, reservation)?;
-                self.attached(state);
+                self.count_attached_frame(state);
                 Ok(())
             })
-            .and_then(|(slot, held)| self.occupy(&mut state, slot, held, handle, bytes.len()));
+            .and_then(|(slot, held)| {
+                self.mark_allocated(&mut state, slot, held, handle, bytes.len())
+            });
         drop(state);
-        match placed.and_then(|placed| self.write_placed(placed, handle, bytes)) {
-            Ok(Some(placed)) => {
-                self.publish(placed, handle, bytes.len());
+        match unpublished.and_then(|unpublished| self.write_unpublished(unpublished, handle, bytes))
+        {
+            Ok(Some(unpublished)) => {
+                self.publish(unpublished, handle, bytes.len());
                 Ok(handle)
             }
             Ok(None) => {
@@ -105,89 +108,90 @@ impl Pool {
     }
 
     /// Finds a slot and writes the object there: elsewhere again when memory fails meanwhile. It is not published yet.
-    pub(crate) fn place_written(
+    pub(crate) fn alloc_and_write(
         &self,
         class: SizeClass,
         handle: Handle,
         bytes: &[u8],
-    ) -> Result<Placed<'_>, AllocError> {
-        for _ in 0..PLACES {
-            let placed = self.place(&mut self.lock(class), class, handle, bytes.len())?;
-            if let Some(written) = self.write_placed(placed, handle, bytes)? {
+    ) -> Result<UnpublishedObject<'_>, AllocError> {
+        for _ in 0..MAX_WRITE_ATTEMPTS {
+            let unpublished =
+                self.alloc_object(&mut self.lock(class), class, handle, bytes.len())?;
+            if let Some(written) = self.write_unpublished(unpublished, handle, bytes)? {
                 return Ok(written);
             }
         }
         Err(AllocError::NoFrames)
     }
 
-    /// Writes a placed object. `None`, with the slot free again, when memory it lies in has failed.
-    pub(crate) fn write_placed<'p>(
+    /// Writes an unpublished object. `None`, with the slot free again, when memory it lies in has failed.
+    pub(crate) fn write_unpublished<'p>(
         &self,
-        mut placed: Placed<'p>,
+        mut unpublished: UnpublishedObject<'p>,
         handle: Handle,
         bytes: &[u8],
-    ) -> Result<Option<Placed<'p>>, AllocError> {
-        let Placed { slot, held } = &mut placed;
+    ) -> Result<Option<UnpublishedObject<'p>>, AllocError> {
+        let UnpublishedObject { slot, held } = &mut unpublished;
         if !slot.write(held, handle.index(), bytes) {
             self.poison();
             return Err(AllocError::Poisoned);
         }
         if !held.has_failed(slot.bytes(bytes.len())) {
-            return Ok(Some(placed));
+            return Ok(Some(unpublished));
         }
         // Chain before class: we hold the chain and wait for the class, whose holder waits for no chain.
         let mut state = self.lock(slot.class);
         state.live_bytes -= bytes.len() as u64;
-        let cleared = self.clear(&mut state, *slot);
+        let cleared = self.free_object(&mut state, *slot);
         drop(state);
-        self.leave(placed.slot.chain, placed.held.release());
+        self.free_deferred_if_pending(unpublished.slot.chain, unpublished.held.release());
         cleared.map(|()| None).map_err(|_| AllocError::Poisoned)
     }
 
     /// Makes a written object reachable.
-    pub(crate) fn publish(&self, placed: Placed<'_>, handle: Handle, len: usize) {
-        let Placed { slot, held } = placed;
+    pub(crate) fn publish(&self, unpublished: UnpublishedObject<'_>, handle: Handle, len: usize) {
+        let UnpublishedObject { slot, held } = unpublished;
         self.handles.publish(
             handle,
             Location::live(slot.chain, slot.object, handle.generation()),
             len,
         );
-        self.leave(slot.chain, held.release());
+        self.free_deferred_if_pending(slot.chain, held.release());
     }
 
     /// Does the work others left in a chain, if a leaving guard was told to.
-    pub(crate) fn leave(&self, chain: ChainId, leaving: ReleaseStatus) {
+    pub(crate) fn free_deferred_if_pending(&self, chain: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
-            self.reap(chain);
+            self.free_deferred(chain);
         }
     }
 
     /// Finds a slot, attaches the frames it needs and sets its bit. The class is locked; busy zspages are passed over (S-18, S-21).
-    pub(crate) fn place(
+    pub(crate) fn alloc_object(
         &self,
         state: &mut ClassState,
         class: SizeClass,
         handle: Handle,
         len: usize,
-    ) -> Result<Placed<'_>, AllocError> {
-        let (slot, held) = match self.find(state, class)? {
+    ) -> Result<UnpublishedObject<'_>, AllocError> {
+        let (slot, held) = match self.find_zspage(state, class)? {
             Some(found) => found,
-            None => self.grow(state, class, ChargePurpose::General, |held, state| {
-                self.attach(held, class, 0, state)
+            None => self.alloc_zspage(state, class, ChargePurpose::General, |held, state| {
+                self.attach_frames(held, class, 0, state)
             })?,
         };
-        self.occupy(state, slot, held, handle, len)
+        self.mark_allocated(state, slot, held, handle, len)
     }
 
     /// Sets the slot's bit and counts the object.
-    fn occupy<'p>(
+    fn mark_allocated<'p>(
         &self,
         state: &mut ClassState,
-        slot: Slot,
+        slot: ObjectSlot,
         held: Exclusive<'p>,
         handle: Handle,
         len: usize,
-    ) -> Result<Placed<'p>, AllocError> {
+    ) -> Result<UnpublishedObject<'p>, AllocError> {
         let class = slot.class;
         let Some(mut head) = self.zspages.head(slot.chain).filter(|head| head.class == class.index)
         else {
@@ -199,32 +203,34 @@ impl Pool {
         if class.is_huge() {
             head.huge = handle.index();
         }
-        state.regroup(&self.zspages, slot.chain, class, head);
+        state.fix_fullness_group(&self.zspages, slot.chain, class, head);
         state.used += 1;
         state.live_bytes += len as u64;
-        Ok(Placed { slot, held })
+        Ok(UnpublishedObject { slot, held })
     }
 
     /// A slot in a zspage that is there: fullest first, an empty one that waits to be given back last (R-280, S-15).
     ///
     /// `Ok(None)` when a new zspage is needed. An error when a slot was found but no frame for it, nor any slot that needs none.
-    pub(crate) fn find(
+    pub(crate) fn find_zspage(
         &self,
         state: &mut ClassState,
         class: SizeClass,
-    ) -> Result<Option<(Slot, Exclusive<'_>)>, AllocError> {
+    ) -> Result<Option<(ObjectSlot, Exclusive<'_>)>, AllocError> {
         let mut refused = None;
-        for group in Group::partial_fullest_first().chain([Group::EMPTY]) {
-            let mut tries = 0;
-            for chain in state.lists[group.index()].iter(&self.zspages).take(MAX_LOOKS) {
-                if tries == TRIES {
+        for group in FullnessGroup::partial_fullest_first().chain([FullnessGroup::EMPTY]) {
+            let mut busy = 0;
+            for chain in state.lists[group.index()].iter(&self.zspages).take(GROUP_SCAN_LIMIT) {
+                if busy == MAX_BUSY_ZSPAGES {
                     break;
                 }
-                tries += 1;
+                busy += 1;
                 let Some(mut held) = self.zspages.chains().try_exclusive(chain) else { continue };
-                match self.choose(&mut held, class, state) {
-                    Ok(Some(object)) => return Ok(Some((Slot { chain, object, class }, held))),
-                    Ok(None) => tries -= 1,
+                match self.pick_free_object(&mut held, class, state) {
+                    Ok(Some(object)) => {
+                        return Ok(Some((ObjectSlot { chain, object, class }, held)));
+                    }
+                    Ok(None) => busy -= 1,
                     Err(error) => refused = Some(error),
                 }
                 // A mark we are told of was told to whoever left before us as well, and he is on his way: new ones need the class lock.
@@ -235,41 +241,43 @@ impl Pool {
     }
 
     /// A new zspage with its first slot, whose frame comes from `attach`.
-    fn grow(
+    fn alloc_zspage(
         &self,
         state: &mut ClassState,
         class: SizeClass,
         purpose: ChargePurpose,
         attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
-    ) -> Result<(Slot, Exclusive<'_>), AllocError> {
+    ) -> Result<(ObjectSlot, Exclusive<'_>), AllocError> {
         let mut held = self.zspages.chains().create_for(chain_kind(class), class.index, purpose)?;
         if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);
         }
         let chain = held.id();
-        self.zspages.begin(chain, class.index);
-        state.lists[Group::EMPTY.index()].add(&self.zspages, chain, 0);
+        self.zspages.init_record(chain, class.index);
+        state.lists[FullnessGroup::EMPTY.index()].add(&self.zspages, chain, 0);
         state.zspages += 1;
-        Ok((Slot { chain, object: 0, class }, held))
+        Ok((ObjectSlot { chain, object: 0, class }, held))
     }
 
     /// Picks a free object whose frames are there, else the first one, whose frames are then attached. `None` when memory that has failed is in the way of all.
-    pub(crate) fn choose(
+    pub(crate) fn pick_free_object(
         &self,
         held: &mut Exclusive<'_>,
         class: SizeClass,
         state: &mut ClassState,
     ) -> Result<Option<u16>, AllocError> {
         /// Free objects looked at for one that needs no new frame.
-        const LOOK: usize = 32;
+        const OBJECT_SCAN_LIMIT: usize = 32;
         let chain = held.id();
         let any_failed = self.zone.failure_reports() != 0;
-        let whole = |object| Slot { chain, object, class }.bytes(class.payload());
+        let whole = |object| ObjectSlot { chain, object, class }.bytes(class.payload());
         let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
         let ready =
             |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
-        if let Some(object) = self.zspages.free(chain, class).filter(sound).take(LOOK).find(ready) {
+        if let Some(object) =
+            self.zspages.free(chain, class).filter(sound).take(OBJECT_SCAN_LIMIT).find(ready)
+        {
             return Ok(Some(object));
         }
         let first = self.zspages.free(chain, class).find(sound);
@@ -280,12 +288,12 @@ impl Pool {
             self.poison();
             return Err(AllocError::Poisoned);
         };
-        self.attach(held, class, object, state)?;
+        self.attach_frames(held, class, object, state)?;
         Ok(Some(object))
     }
 
     /// Attaches the frames of an object that are missing. On failure those attached here are given back.
-    pub(crate) fn attach(
+    pub(crate) fn attach_frames(
         &self,
         held: &mut Exclusive<'_>,
         class: SizeClass,
@@ -297,17 +305,17 @@ impl Pool {
                 continue;
             }
             if let Err(error) = held.attach(position, Reclaim::NotAllowed) {
-                self.detach_empty(held, class, frames_of(class, object), state);
+                self.detach_empty_frames(held, class, frames_of(class, object), state);
                 return Err(error.into());
             }
-            self.attached(state);
+            self.count_attached_frame(state);
         }
         Ok(())
     }
 
     /// Counts a frame that was attached.
-    fn attached(&self, state: &mut ClassState) {
+    fn count_attached_frame(&self, state: &mut ClassState) {
         state.frames += 1;
-        self.frames.rise();
+        self.frames.inc();
     }
 }

@@ -31,13 +31,14 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
         let handle = pool.handles.reserve().expect("room");
         let class = pool.classes.for_len(len).expect("a class");
         let bytes = vec![5; len];
-        let placed = pool.place(&mut pool.lock(class), class, handle, len).expect("room");
-        let chain = placed.slot.chain;
+        let unpublished =
+            pool.alloc_object(&mut pool.lock(class), class, handle, len).expect("room");
+        let chain = unpublished.slot.chain;
         fail_all_in_use(&pool.zone);
-        assert!(pool.write_placed(placed, handle, &bytes).expect("in order").is_none());
+        assert!(pool.write_unpublished(unpublished, handle, &bytes).expect("in order").is_none());
         assert!(pool.zspages.chains().tag(chain).is_none(), "nothing else was in the zspage");
-        let placed = pool.place_written(class, handle, &bytes).expect("room elsewhere");
-        pool.publish(placed, handle, len);
+        let unpublished = pool.alloc_and_write(class, handle, &bytes).expect("room elsewhere");
+        pool.publish(unpublished, handle, len);
         let object = pool.read(handle).expect("live");
         assert_eq!((object.to_vec(), object.intact()), (bytes, Ok(())));
         drop(object);

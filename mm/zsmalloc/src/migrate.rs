@@ -23,9 +23,9 @@ impl MovableOps for Pool {
             return Err(MigrateError::Failed(to));
         }
         let moved = self.zspages.chains().migrate_frame(from, to);
-        // Page lock before class: reaping takes the class lock of the chain, which nobody holds who waits for a page lock.
+        // Page lock before class: `free_deferred` takes the class lock of the chain, which nobody holds who waits for a page lock.
         if let Some((chain, leaving)) = moved.released {
-            self.leave(chain, leaving);
+            self.free_deferred_if_pending(chain, leaving);
         }
         moved.result
     }

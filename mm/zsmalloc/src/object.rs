@@ -8,13 +8,13 @@ use crate::class::SizeClass;
 
 /// A slot of a zspage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct ObjectSlot {
     pub(crate) chain: ChainId,
     pub(crate) object: u16,
     pub(crate) class: SizeClass,
 }
 
-impl Slot {
+impl ObjectSlot {
     /// Header and payload. Units: bytes from the chain's start.
     pub(crate) fn bytes(self, len: usize) -> Range<usize> {
         let start = usize::from(self.object) * usize::from(self.class.size);
@@ -32,7 +32,7 @@ impl Slot {
         self.write_pieces(held, index, (payload, &[]))
     }
 
-    /// As [`Slot::write`], for a payload that comes in two pieces.
+    /// As [`ObjectSlot::write`], for a payload that comes in two pieces.
     pub(crate) fn write_pieces(
         self,
         held: &mut Exclusive<'_>,
@@ -64,8 +64,8 @@ impl Slot {
         true
     }
 
-    /// As [`Slot::header`], for one who holds the chain alone.
-    pub(crate) fn header_alone(self, held: &mut Exclusive<'_>) -> Option<u32> {
+    /// As [`ObjectSlot::header`], for one who holds the chain alone.
+    pub(crate) fn header_exclusive(self, held: &mut Exclusive<'_>) -> Option<u32> {
         let start = self.bytes(0).start;
         let (bytes, _) = held.pieces_mut(start..start + self.class.header())?;
         Some(u32::from_le_bytes((&*bytes).try_into().ok()?))

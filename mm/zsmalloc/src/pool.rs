@@ -11,17 +11,17 @@ use sync::atomic::{AtomicBool, Ordering};
 use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
-use crate::compact::Totals;
-use crate::fullness::{GROUPS, Group};
+use crate::compact::CompactionCounters;
+use crate::fullness::{FULLNESS_GROUPS, FullnessGroup};
 use crate::gauge::Gauge;
-use crate::handle::LAST_GENERATION;
+use crate::handle::MAX_GENERATION;
 use crate::handles::Handles;
-use crate::hold::{ClassGuard, HoldTimes, Holds};
-use crate::zspage::{Head, List, Zspages};
+use crate::hold_time::{ClassGuard, HoldTimeStats, HoldTimes};
+use crate::zspage::{ZspageHead, ZspageList, Zspages};
 use crate::{AccessError, BackgroundStats, Leaked, PoolError};
 
 /// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
-const MAX_OBJECTS: usize = 1 << 31;
+const MAX_POOL_OBJECTS: usize = 1 << 31;
 
 /// How a pool is laid out. Fixed for its life.
 #[derive(Clone, Copy, Debug)]
@@ -68,12 +68,12 @@ pub struct Pool {
     pub(crate) handles: Handles,
     pub(crate) classes: SizeClasses,
     pub(crate) states: Box<[ClassLock]>,
-    pub(crate) totals: Totals,
+    pub(crate) totals: CompactionCounters,
     pub(crate) background: Mutex<BackgroundStats>,
     pub(crate) frames: Gauge,
     pub(crate) poisoned: AtomicBool,
     pub(crate) on_leak: Option<fn(&Leaked)>,
-    pub(crate) holds: Holds,
+    pub(crate) hold_time_stats: HoldTimeStats,
     /// Kept for its drop.
     shrinker: OnceLock<ShrinkerRegistration>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct ClassLock(pub(crate) Mutex<ClassState>);
 /// What a class knows of its zspages.
 #[derive(Debug)]
 pub(crate) struct ClassState {
-    pub(crate) lists: [List; GROUPS],
+    pub(crate) lists: [ZspageList; FULLNESS_GROUPS],
     pub(crate) zspages: u64,
     pub(crate) used: u64,
     pub(crate) frames: u64,
@@ -101,14 +101,14 @@ impl Pool {
     /// # Errors
     /// [`PoolError`] when the chain is not possible or address space for the tables cannot be reserved.
     pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Arc<Self>, PoolError> {
-        Self::with_generations(zone, config, LAST_GENERATION)
+        Self::with_max_generation(zone, config, MAX_GENERATION)
     }
 
-    /// As [`Pool::new`]; each handle index is used `last_generation` times at most.
-    pub(crate) fn with_generations(
+    /// As [`Pool::new`]; each handle index is used `max_generation` times at most.
+    pub(crate) fn with_max_generation(
         zone: Arc<Zone>,
         config: PoolConfig,
-        last_generation: u32,
+        max_generation: u32,
     ) -> Result<Arc<Self>, PoolError> {
         if !(1..=frames::MAX_CHAIN).contains(&usize::from(config.chain)) {
             return Err(PoolError::Chain { chain: config.chain });
@@ -126,19 +126,19 @@ impl Pool {
             zspages: Zspages::new(owner, capacity, config.backing)?,
             handles: Handles::new(
                 Arc::clone(&zone),
-                objects.min(MAX_OBJECTS),
-                last_generation,
+                objects.min(MAX_POOL_OBJECTS),
+                max_generation,
                 config.backing,
             )?,
             states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
             classes,
             zone,
-            totals: Totals::default(),
+            totals: CompactionCounters::default(),
             background: Mutex::ranked(sync::Rank::Leaf, BackgroundStats::default()),
             frames: Gauge::new(),
             poisoned: AtomicBool::new(false),
             on_leak: config.on_leak,
-            holds: Holds::new(config.hold_times),
+            hold_time_stats: HoldTimeStats::new(config.hold_times),
             shrinker: OnceLock::new(),
         });
         // Last: nobody may call a pool that is half made (L-05, R-450).
@@ -169,7 +169,7 @@ impl Pool {
     }
 
     pub(crate) fn lock(&self, class: SizeClass) -> ClassGuard<'_> {
-        self.holds.begin(self.states[usize::from(class.index)].0.lock())
+        self.hold_time_stats.begin(self.states[usize::from(class.index)].0.lock())
     }
 
     /// Stops all further use: what the tables say contradicts itself (S-24).
@@ -212,7 +212,7 @@ impl Drop for Pool {
 impl ClassState {
     fn new() -> Self {
         Self {
-            lists: [List::EMPTY; GROUPS],
+            lists: [ZspageList::EMPTY; FULLNESS_GROUPS],
             zspages: 0,
             used: 0,
             frames: 0,
@@ -222,14 +222,14 @@ impl ClassState {
     }
 
     /// Moves a zspage to the list its use now asks for, and records the head.
-    pub(crate) fn regroup(
+    pub(crate) fn fix_fullness_group(
         &mut self,
         records: &Zspages,
         id: ChainId,
         class: SizeClass,
-        mut head: Head,
+        mut head: ZspageHead,
     ) {
-        let group = Group::of(head.used, class.objects);
+        let group = FullnessGroup::of(head.used, class.objects);
         if group != head.group {
             self.lists[head.group.index()].remove(records, id);
             self.lists[group.index()].add(records, id, head.used);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
 
-use crate::fullness::Group;
+use crate::fullness::FullnessGroup;
 use crate::{Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
@@ -30,11 +30,11 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
     let second = pool.handles.reserve().expect("a number");
     std::thread::scope(|scope| {
         let mut state = pool.lock(class);
-        assert_eq!((state.lists[Group::EMPTY.index()].len(), state.zspages), (1, 1));
+        assert_eq!((state.lists[FullnessGroup::EMPTY.index()].len(), state.zspages), (1, 1));
         let leaving = scope.spawn(move || drop(reader));
         // Until the reader is out of the zspage there is no slot to be had.
         let slot = loop {
-            match pool.find(&mut state, class) {
+            match pool.find_zspage(&mut state, class) {
                 Ok(Some((slot, held))) => {
                     // The mark was left before the reader went: its work is the reader's.
                     let _ = held.release();
@@ -44,12 +44,18 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
                 Err(error) => panic!("{error}"),
             }
         };
-        let placed =
-            pool.place(&mut state, class, second, 1000).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((placed.slot.chain, state.zspages), (slot.chain, 1), "no other zspage was made");
+        let unpublished = pool
+            .alloc_object(&mut state, class, second, 1000)
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            (unpublished.slot.chain, state.zspages),
+            (slot.chain, 1),
+            "no other zspage was made"
+        );
         drop(state);
-        let placed = pool.write_placed(placed, second, &[2; 1000]).expect("it was placed");
-        pool.publish(placed.expect("sound memory"), second, 1000);
+        let unpublished =
+            pool.write_unpublished(unpublished, second, &[2; 1000]).expect("it was placed");
+        pool.publish(unpublished.expect("sound memory"), second, 1000);
         leaving.join().expect("no panic");
     });
     assert_eq!(pool.read(second).expect("live").to_vec(), [2; 1000]);

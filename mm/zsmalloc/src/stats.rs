@@ -4,7 +4,7 @@ use frames::FRAME_SIZE;
 
 use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
-use crate::{BackgroundStats, CompactionTotals, GROUPS};
+use crate::{BackgroundStats, CompactionTotals, FULLNESS_GROUPS};
 
 /// One line of the classes table (KERNEL 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct ClassStats {
     /// Which class.
     pub class: SizeClass,
     /// Zspages in each fullness group: empty, up to 10 %, ... 99 %, full.
-    pub groups: [u32; GROUPS],
+    pub groups: [u32; FULLNESS_GROUPS],
     /// Objects its zspages would hold if they were full.
     pub objects_allocated: u64,
     /// Live objects.
@@ -54,7 +54,7 @@ impl ClassStats {
     fn of(class: SizeClass, state: &ClassState) -> Self {
         Self {
             class,
-            groups: state.lists.map(crate::zspage::List::len),
+            groups: state.lists.map(crate::zspage::ZspageList::len),
             objects_allocated: state.zspages * u64::from(class.objects),
             objects_used: state.used,
             frames_used: state.frames,
@@ -92,13 +92,13 @@ impl Pool {
     /// Frames attached to zspages: the kernel's zs_get_total_pages. One load.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.frames.level()
+        self.frames.get()
     }
 
     /// The most [`Pool::frames`] ever was, or since [`Pool::reset_frames_max`].
     #[must_use]
     pub fn frames_max(&self) -> u64 {
-        self.frames.most()
+        self.frames.peak()
     }
 
     /// Starts [`Pool::frames_max`] again from what is attached now.

@@ -17,8 +17,8 @@ use frames::{ChainId, ChainKind, FRAME_SIZE, FrameChains, Owner, OwnerWords};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::{Backing, MapError};
 
-use crate::class::{MAX_OBJECTS, SizeClass};
-use crate::fullness::Group;
+use crate::class::{MAX_ZSPAGE_OBJECTS, SizeClass};
+use crate::fullness::FullnessGroup;
 
 const MAGIC: u64 = 0x9;
 const NONE: u32 = u32::MAX;
@@ -26,15 +26,15 @@ const LINK_WORDS: usize = 2;
 
 /// The head word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct ZspageHead {
     pub(crate) class: u8,
-    pub(crate) group: Group,
+    pub(crate) group: FullnessGroup,
     pub(crate) used: u16,
     /// The handle index of the only object, where there is no header.
     pub(crate) huge: u32,
 }
 
-impl Head {
+impl ZspageHead {
     fn to_bits(self) -> u64 {
         u64::from(self.huge) << 25
             | u64::from(self.used) << 16
@@ -44,7 +44,7 @@ impl Head {
     }
 
     fn from_bits(bits: u64) -> Option<Self> {
-        let group = Group::from_index((bits >> 12 & 0xf) as usize)?;
+        let group = FullnessGroup::from_index((bits >> 12 & 0xf) as usize)?;
         (bits & 0xf == MAGIC).then_some(Self {
             class: (bits >> 4) as u8,
             group,
@@ -63,8 +63,8 @@ pub(crate) struct Zspages {
 const fn map_words(kind: ChainKind) -> usize {
     match kind {
         // A zspage of one frame has at most 128 objects of 32 bytes.
-        ChainKind::Single => MAX_OBJECTS / 2 / 64,
-        ChainKind::Multi => MAX_OBJECTS / 64,
+        ChainKind::Single => MAX_ZSPAGE_OBJECTS / 2 / 64,
+        ChainKind::Multi => MAX_ZSPAGE_OBJECTS / 64,
     }
 }
 
@@ -86,24 +86,24 @@ impl Zspages {
     // Relaxed throughout this file: records are read and written under their class lock only.
 
     /// The head of a zspage; `None` when there is none with this number.
-    pub(crate) fn head(&self, id: ChainId) -> Option<Head> {
-        Head::from_bits(self.record(id).first()?.load(Relaxed))
+    pub(crate) fn head(&self, id: ChainId) -> Option<ZspageHead> {
+        ZspageHead::from_bits(self.record(id).first()?.load(Relaxed))
     }
 
-    pub(crate) fn set_head(&self, id: ChainId, head: Head) {
+    pub(crate) fn set_head(&self, id: ChainId, head: ZspageHead) {
         self.record(id)[0].store(head.to_bits(), Relaxed);
     }
 
     /// Starts the record of a new zspage: no objects, on no list.
-    pub(crate) fn begin(&self, id: ChainId, class: u8) -> Head {
-        let head = Head { class, group: Group::EMPTY, used: 0, huge: 0 };
+    pub(crate) fn init_record(&self, id: ChainId, class: u8) -> ZspageHead {
+        let head = ZspageHead { class, group: FullnessGroup::EMPTY, used: 0, huge: 0 };
         self.set_head(id, head);
         self.record(id)[LINK_WORDS..].iter().for_each(|word| word.store(0, Relaxed));
         head
     }
 
     /// Ends a record: from here on the number names no zspage.
-    pub(crate) fn end(&self, id: ChainId) {
+    pub(crate) fn clear_record(&self, id: ChainId) {
         self.record(id).iter().for_each(|word| word.store(0, Relaxed));
     }
 
@@ -148,10 +148,13 @@ impl Zspages {
 
     /// Live objects before `end`, last first.
     pub(crate) fn live_below(&self, id: ChainId, end: u16) -> impl Iterator<Item = u16> {
-        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        let map: [u64; MAX_ZSPAGE_OBJECTS / 64] = self.snapshot(id);
         let mut word = (usize::from(end) / 64).min(map.len() - 1);
-        let mut open =
-            if usize::from(end) >= MAX_OBJECTS { map[word] } else { map[word] & (bit(end) - 1) };
+        let mut open = if usize::from(end) >= MAX_ZSPAGE_OBJECTS {
+            map[word]
+        } else {
+            map[word] & (bit(end) - 1)
+        };
         std::iter::from_fn(move || {
             while open == 0 {
                 word = word.checked_sub(1)?;
@@ -169,13 +172,13 @@ impl Zspages {
         id: ChainId,
         class: SizeClass,
     ) -> impl DoubleEndedIterator<Item = u16> {
-        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        let map: [u64; MAX_ZSPAGE_OBJECTS / 64] = self.snapshot(id);
         (0..class.objects).filter(move |&object| map[usize::from(object) / 64] & bit(object) != 0)
     }
 
     /// Free objects, in order.
     pub(crate) fn free(&self, id: ChainId, class: SizeClass) -> impl Iterator<Item = u16> {
-        let map: [u64; MAX_OBJECTS / 64] = self.snapshot(id);
+        let map: [u64; MAX_ZSPAGE_OBJECTS / 64] = self.snapshot(id);
         let mut word = 0;
         let mut open = !map[0];
         std::iter::from_fn(move || {
@@ -189,8 +192,8 @@ impl Zspages {
         })
     }
 
-    fn snapshot(&self, id: ChainId) -> [u64; MAX_OBJECTS / 64] {
-        let mut map = [0; MAX_OBJECTS / 64];
+    fn snapshot(&self, id: ChainId) -> [u64; MAX_ZSPAGE_OBJECTS / 64] {
+        let mut map = [0; MAX_ZSPAGE_OBJECTS / 64];
         map.iter_mut().zip(self.map(id)).for_each(|(copy, word)| *copy = word.load(Relaxed));
         map
     }
@@ -233,19 +236,19 @@ pub(crate) fn frames_of(class: SizeClass, object: u16) -> std::ops::RangeInclusi
 }
 
 /// Whether a frame is left without objects when a zspage's last one goes; `below` is the one before that.
-pub(crate) fn leaves_a_frame(class: SizeClass, last: u16, below: Option<u16>) -> bool {
+pub(crate) fn empties_frame(class: SizeClass, last: u16, below: Option<u16>) -> bool {
     let end = |object| *frames_of(class, object).end();
     below.is_none_or(|below| end(below) < end(last))
 }
 
 /// A doubly linked list of zspages of one class and group.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct List {
+pub(crate) struct ZspageList {
     first: u32,
     len: u32,
 }
 
-impl List {
+impl ZspageList {
     pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
 
     pub(crate) fn len(self) -> u32 {
@@ -318,18 +321,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn head_word_round_trips(class: u8, used in 0u16..=256, huge: u32, group in 0usize..crate::GROUPS) {
-            let head = Head { class, group: Group::from_index(group).expect("below the end"), used, huge };
-            prop_assert_eq!(Head::from_bits(head.to_bits()), Some(head));
+        fn head_word_round_trips(class: u8, used in 0u16..=256, huge: u32, group in 0usize..crate::FULLNESS_GROUPS) {
+            let head = ZspageHead { class, group: FullnessGroup::from_index(group).expect("below the end"), used, huge };
+            prop_assert_eq!(ZspageHead::from_bits(head.to_bits()), Some(head));
         }
     }
 
     /// one wrong bit in the magic is noticed.
     #[test]
     fn r213_a_record_without_magic_is_none() {
-        let bits = Head { class: 3, group: Group::FULL, used: 256, huge: u32::MAX }.to_bits();
-        (0..4).for_each(|flip| assert_eq!(Head::from_bits(bits ^ 1 << flip), None));
-        assert_eq!(Head::from_bits(0), None);
+        let bits = ZspageHead { class: 3, group: FullnessGroup::FULL, used: 256, huge: u32::MAX }
+            .to_bits();
+        (0..4).for_each(|flip| assert_eq!(ZspageHead::from_bits(bits ^ 1 << flip), None));
+        assert_eq!(ZspageHead::from_bits(0), None);
     }
 
     /// the map finds exactly the frames without a byte of a live object, for every class and object.
@@ -338,7 +342,7 @@ mod tests {
         let records = records();
         for class in SizeClasses::new(16, ChainRule::LeastWaste).iter() {
             let id = ChainId::from_bits(if class.frames == 1 { 1 << 30 } else { 0 });
-            records.begin(id, class.index);
+            records.init_record(id, class.index);
             for object in 0..class.objects {
                 records.set_live(id, object);
                 for position in 0..usize::from(class.frames) {
@@ -361,7 +365,7 @@ mod tests {
             .for_len(40)
             .expect("a class of many objects");
         let id = ChainId::from_bits(0);
-        records.begin(id, class.index);
+        records.init_record(id, class.index);
         (0..class.objects).step_by(3).for_each(|object| records.set_live(id, object));
         let mut all: Vec<u16> = records.live(id, class).chain(records.free(id, class)).collect();
         all.sort_unstable();
@@ -374,13 +378,13 @@ mod tests {
     }
 
     /// Adds zspages with these numbers of live objects; the n-th has the number n.
-    fn list_of(records: &Zspages, used: &[u16]) -> (List, Vec<ChainId>) {
-        let mut list = List::EMPTY;
+    fn list_of(records: &Zspages, used: &[u16]) -> (ZspageList, Vec<ChainId>) {
+        let mut list = ZspageList::EMPTY;
         let ids: Vec<ChainId> = (0..used.len() as u32).map(ChainId::from_bits).collect();
         for (&id, &used) in ids.iter().zip(used) {
-            let head = records.begin(id, 3);
+            let head = records.init_record(id, 3);
             list.add(records, id, used);
-            records.set_head(id, Head { used, ..head });
+            records.set_head(id, ZspageHead { used, ..head });
         }
         (list, ids)
     }
@@ -418,7 +422,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "removed from the list it is on")]
     fn r220_an_empty_list_has_nothing_to_remove() {
-        let mut list = List::EMPTY;
+        let mut list = ZspageList::EMPTY;
         list.remove(&records(), ChainId::from_bits(0));
     }
 }

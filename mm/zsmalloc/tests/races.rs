@@ -8,7 +8,8 @@ use std::thread;
 use frames::{CompactRequest, FrameCount, Zone, ZoneConfig};
 use sys::Backing;
 use zsmalloc::{
-    AccessError, AllocError, Budget, Compaction, Handle, Outcome, Pool, PoolConfig, WriteError,
+    AccessError, AllocError, Budget, Compaction, CompactionOutcome, Handle, Pool, PoolConfig,
+    WriteError,
 };
 
 mod tenant;
@@ -151,7 +152,7 @@ fn s29_a_handle_is_freed_by_exactly_one() {
 
 /// S-12, S-13, R-285: a free while somebody reads its zspage does not wait, and the reader's leaving gives the memory back.
 #[test]
-fn s13_the_last_reader_gives_back_what_a_free_could_not() {
+fn s13_the_last_reader_does_the_deferred_free() {
     let pool = pool(1024);
     let handle = pool.store(&tagged(1, 1000)).expect("room");
     let reader = pool.read(handle).expect("live");
@@ -215,7 +216,7 @@ fn b13_compactions_at_once_count_each_frame_once() {
         assert_eq!(totals.frames_freed, sum(|report| report.frames_freed));
         assert_eq!(totals.objects_moved, sum(|report| report.objects_moved));
         assert!(
-            reports.iter().any(|report| report.outcome == Outcome::Done),
+            reports.iter().any(|report| report.outcome == CompactionOutcome::Done),
             "the last to end was left nothing"
         );
         pool.check().expect("consistent");
@@ -237,7 +238,7 @@ fn r330_threads_share_the_classes_of_one_compaction() {
     let before = pool.frames();
     let threads = NonZeroUsize::new(3).expect("not zero");
     let report = pool.compact_with(&Budget::unlimited(), threads);
-    assert_eq!((report.outcome, report.skipped), (Outcome::Done, 0));
+    assert_eq!((report.outcome, report.skipped), (CompactionOutcome::Done, 0));
     assert_eq!(before - pool.frames(), report.frames_freed);
     assert_eq!(pool.frames_freeable(), 0);
     assert_eq!(pool.compact_with(&Budget::unlimited(), NonZeroUsize::MAX).objects_moved, 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
-use zsmalloc::{Budget, Handle, Outcome, Pool, PoolConfig};
+use zsmalloc::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
 
 /// Objects of 1000 bytes in a frame.
 const OBJECTS: usize = 4;
@@ -59,7 +59,7 @@ fn r333_sources_are_emptied_into_as_many_as_needed() {
         );
         assert_eq!(
             (pool.frames(), report.outcome),
-            (fills.len() as u64 - freed, Outcome::Done),
+            (fills.len() as u64 - freed, CompactionOutcome::Done),
             "{fills:?}"
         );
         for (handle, bytes) in &objects {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
-use zsmalloc::{Budget, Group, Pool, PoolConfig};
+use zsmalloc::{Budget, FullnessGroup, Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
     let zone = Zone::new(ZoneConfig {
@@ -117,7 +117,7 @@ fn r280_the_fullest_zspage_takes_the_next_object() {
     let in_use = || {
         let classes = pool.stats().classes;
         let class = classes.iter().find(|class| class.objects_used > 0).expect("one class is used");
-        [1, 2, 3, 4].map(|used| class.groups[Group::of(used, 4).index()])
+        [1, 2, 3, 4].map(|used| class.groups[FullnessGroup::of(used, 4).index()])
     };
     assert_eq!(in_use(), [1, 1, 1, 0]);
     let expected = [[1, 1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 2], [0, 1, 0, 2]];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
 use block::{BlockDevice, BlockError, Bytes, Span};
 use frames::FrameCount;
 use zcomp::Algorithm;
@@ -18,7 +18,7 @@ fn disk(frames: u64) -> Zram {
     disk
 }
 
-fn balloon(disk: &Zram, unit: Unit) -> Arc<Balloon> {
+fn balloon(disk: &Zram, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
     Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left")
 }
@@ -50,8 +50,8 @@ fn what_the_balloon_has_is_neither_the_stores_nor_held() {
     let disk = disk(4096);
     (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("room"));
     let before = disk.stat();
-    let balloon = balloon(&disk, Unit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    let balloon = balloon(&disk, BalloonUnit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     disk.check().expect("sound with a balloon");
     let after = disk.stat();
     assert_eq!(after.mm.mem_used_total, before.mm.mem_used_total);
@@ -65,10 +65,10 @@ fn what_the_balloon_has_is_neither_the_stores_nor_held() {
 /// the write that would be refused has the balloon give way first, until it is empty.
 #[test]
 fn r160_a_write_at_the_limit_gets_its_room_back_from_the_balloon() {
-    for unit in [Unit::BlocksFirst, Unit::Frames] {
+    for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let disk = disk(2000);
         let balloon = balloon(&disk, unit);
-        assert_eq!(balloon.set_target(FrameCount(1500)).stop, Stop::Reached);
+        assert_eq!(balloon.set_target(FrameCount(1500)).stop, StopReason::Reached);
         let written = (0..3000)
             .take_while(|&number| write(&disk, number, &page(number)).is_ok())
             .count() as u64;
@@ -85,7 +85,7 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
     const PAGES: u64 = 1500;
     let run = Duration::from_millis(1500);
     let disk = disk(4096);
-    let balloon = balloon(&disk, Unit::Frames);
+    let balloon = balloon(&disk, BalloonUnit::Frames);
     let stop = AtomicBool::new(false);
     let going = || !stop.load(Relaxed);
     std::thread::scope(|scope| {
@@ -115,7 +115,10 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
             while going() {
                 target = target * 7 % 3001;
                 let change = balloon.set_target(FrameCount(target));
-                assert!(!matches!(change.stop, Stop::Refused(_) | Stop::Reentered), "{change:?}");
+                assert!(
+                    !matches!(change.stop, StopReason::Refused(_) | StopReason::Reentered),
+                    "{change:?}"
+                );
             }
         });
         scope.spawn(move || {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost};
 use block::{BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
 use frames::{FrameCount, NoLocksHeld, Shrinker, ShrinkerPriority};
 use zcomp::Algorithm;
@@ -148,7 +148,7 @@ fn everything_works_at_the_limit_and_below_it() {
 fn the_balloon_counts_against_the_limit() {
     let limit = 32 * MIB;
     let disk = disk(64 * MIB, limit);
-    let config = BalloonConfig { unit: Unit::BlocksFirst, ..BalloonConfig::default() };
+    let config = BalloonConfig { unit: BalloonUnit::BlocksFirst, ..BalloonConfig::default() };
     let balloon =
         Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left");
     let _change = balloon.set_target(FrameCount::holding(24 * MIB));

@@ -6,23 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use frames::{AllocError, NoLocksHeld, Order, Shrinker, ShrinkerPriority};
 
 use super::*;
-use crate::record::Message;
-use crate::{BATCH, Refusal, Shortage, Stop};
+use crate::recording_host::Message;
+use crate::{InflateError, MAX_BATCH, Shortage, StopReason};
 
 #[test]
 fn whole_blocks_come_first_and_single_frames_fill_up() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(1100));
-    assert_eq!((change.stop, change.actual.0, change.is_capped()), (Stop::Reached, 1100, false));
+    assert_eq!(
+        (change.stop, change.actual.0, change.is_capped()),
+        (StopReason::Reached, 1100, false)
+    );
     let stats = balloon.stats();
     assert_eq!((stats.blocks, stats.frames.0, stats.isolated.0), (2, 76, 0));
     assert_eq!(zone.stats().in_use.0, 1100);
     check(&balloon, &host);
     // Down again: the single frames go first, then a block that is too much, and its rest comes back as frames.
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (2, 0));
-    assert_eq!(balloon.set_target(FrameCount(1000)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(1000)).stop, StopReason::Reached);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (1, 488));
     check(&balloon, &host);
     assert_eq!(balloon.deflate().actual.0, 0);
@@ -33,8 +36,8 @@ fn whole_blocks_come_first_and_single_frames_fill_up() {
 #[test]
 fn without_huge_pages_it_takes_single_frames_only() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
     check(&balloon, &host);
 }
@@ -46,8 +49,8 @@ fn an_arena_without_a_whole_block_gives_single_frames() {
     let mut all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     all.retain(|frame| frame.pfn().0 % 512 == 7);
     assert_eq!(all.len(), 8);
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (0, 1024));
     check(&balloon, &host);
 }
@@ -56,18 +59,21 @@ fn an_arena_without_a_whole_block_gives_single_frames() {
 #[test]
 fn a_target_that_was_set_and_is_not_reached_counts_at_once() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    let slow = balloon.aim(FrameCount(2000)).expect("from outside");
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    let slow = balloon.start_resize(FrameCount(2000)).expect("from outside");
     let other = Arc::clone(&balloon);
     let newer =
         std::thread::spawn(move || other.set_target(FrameCount(7))).join().expect("no panic");
-    assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 7));
-    let change = slow.reach();
-    assert_eq!((change.stop, change.actual.0, balloon.stats().target.0), (Stop::Superseded, 7, 7));
+    assert_eq!((newer.stop, newer.actual.0), (StopReason::Reached, 7));
+    let change = slow.run();
+    assert_eq!(
+        (change.stop, change.actual.0, balloon.stats().target.0),
+        (StopReason::Superseded, 7, 7)
+    );
     drop(slow);
-    let cut = balloon.aim(FrameCount(2000)).expect("from outside");
-    balloon.stay();
-    assert_eq!((cut.reach().stop, balloon.stats().target.0), (Stop::Superseded, 7));
+    let cut = balloon.start_resize(FrameCount(2000)).expect("from outside");
+    balloon.keep_current_size();
+    assert_eq!((cut.run().stop, balloon.stats().target.0), (StopReason::Superseded, 7));
     check(&balloon, &host);
 }
 
@@ -86,7 +92,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
         fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
             let balloon = self.balloon.lock().expect("no panic").upgrade().expect("alive");
             assert!(
-                balloon.device.try_lock().is_some() && balloon.held.try_lock().is_some(),
+                balloon.device.try_lock().is_some() && balloon.inner.try_lock().is_some(),
                 "a lock is held"
             );
             self.asked.store(true, SeqCst);
@@ -94,7 +100,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
         }
     }
     let zone = zone_of(4096, Some(600));
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let probe = Arc::new(Probe::default());
     *probe.balloon.lock().expect("no panic") = Arc::downgrade(&balloon);
     let shrinker: std::sync::Weak<Probe> = Arc::downgrade(&probe);
@@ -102,7 +108,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let mut others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let before = balloon.stats();
     let change = balloon.set_target(FrameCount(10));
-    assert_eq!(change.stop, Stop::NoMemory(Shortage::Reserve), "the zone is full");
+    assert_eq!(change.stop, StopReason::NoMemory(Shortage::Reserve), "the zone is full");
     assert!(probe.asked.load(SeqCst), "the zone was asked to make room");
     let after = balloon.stats();
     assert_eq!((after.actual, after.inflated_total), (before.actual, before.inflated_total));
@@ -113,7 +119,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let change = balloon.set_target(FrameCount(10));
     assert_eq!(
         (change.stop, change.actual.0),
-        (Stop::NoMemory(Shortage::Reserve), 4),
+        (StopReason::NoMemory(Shortage::Reserve), 4),
         "the reserve stays"
     );
     check(&balloon, &host);
@@ -123,24 +129,24 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
 #[test]
 fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    let count = 3 * BATCH as u64;
-    assert_eq!(balloon.set_target(FrameCount(count)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    let count = 3 * MAX_BATCH as u64;
+    assert_eq!(balloon.set_target(FrameCount(count)).stop, StopReason::Reached);
     let sizes: Vec<_> = host
         .log()
         .iter()
-        .map(|message| matches!(message, Message::Inflate(p) if p.len() == BATCH))
+        .map(|message| matches!(message, Message::Inflate(p) if p.len() == MAX_BATCH))
         .collect();
     assert_eq!(sizes, [true; 3], "three messages of 256 frames each");
-    host.forget();
+    host.clear_log();
     let in_messages = Arc::new(AtomicBool::new(true));
     let (seen, inside) = (Arc::clone(&in_messages), Arc::clone(&zone));
     host.hook(move |message| {
-        let Message::Deflate(pieces) = message else { return };
+        let Message::Deflate(ranges) = message else { return };
         // Still somebody's: nobody else can get them yet.
-        seen.fetch_and(pieces.iter().all(|piece| inside.get(piece.first).is_some()), SeqCst);
+        seen.fetch_and(ranges.iter().all(|range| inside.get(range.first).is_some()), SeqCst);
     });
-    assert_eq!(balloon.deflate().stop, Stop::Reached);
+    assert_eq!(balloon.deflate().stop, StopReason::Reached);
     assert!(in_messages.load(SeqCst), "a frame was free before the host was told");
     assert_eq!((host.log().len(), zone.stats().in_use.0), (3, 0));
     let stats = balloon.stats();
@@ -151,26 +157,26 @@ fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told(
 #[test]
 fn a_target_above_the_zone_is_cut_down_and_leaves_the_reserve() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(u64::MAX));
     assert!(change.is_capped());
-    assert_eq!((change.asked.0, change.target), (u64::MAX, balloon.most()));
-    assert_eq!((change.stop, change.actual), (Stop::Reached, change.target));
+    assert_eq!((change.asked.0, change.target), (u64::MAX, balloon.max_target()));
+    assert_eq!((change.stop, change.actual), (StopReason::Reached, change.target));
     assert_eq!(zone.stats().in_use.0 + zone.watermarks().min.0, 4096);
     assert!(one(&zone).is_some(), "the reserve is left");
     check(&balloon, &host);
     // A zone whose limit is lowered below the balloon: nothing breaks, and the next target fits.
     zone.set_limit(Some(FrameCount(1000)));
-    assert!(balloon.most().0 < 1000);
+    assert!(balloon.max_target().0 < 1000);
     let change = balloon.set_target(FrameCount(2000));
-    assert_eq!((change.is_capped(), change.stop), (true, Stop::Reached));
+    assert_eq!((change.is_capped(), change.stop), (true, StopReason::Reached));
     check(&balloon, &host);
 }
 
 #[test]
 fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let (first, second) = (Arc::clone(&balloon), Arc::clone(&balloon));
     // In the middle of the first batch, another thread wants less.
     let newer = Arc::new(Mutex::new(None));
@@ -181,19 +187,19 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
             let second = Arc::clone(&second);
             *slot.lock().expect("no panic") =
                 Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
-            // It has set the target when the gap of the older goal is gone; it then waits for the device lock, which we hold.
-            while first.held.lock().target() != FrameCount(10) {
+            // It has set the target when the gap of the older generation is gone; it then waits for the device lock, which we hold.
+            while first.inner.lock().target() != FrameCount(10) {
                 std::thread::yield_now();
             }
         }
     });
     let change = balloon.set_target(FrameCount(2000));
-    assert_eq!((change.stop, change.target.0), (Stop::Superseded, 2000));
+    assert_eq!((change.stop, change.target.0), (StopReason::Superseded, 2000));
     let newer = newer.lock().expect("no panic").take().expect("spawned").join().expect("no panic");
-    assert_eq!((newer.stop, newer.actual.0), (Stop::Reached, 10));
+    assert_eq!((newer.stop, newer.actual.0), (StopReason::Reached, 10));
     assert_eq!(
         balloon.stats().inflated_total,
-        BATCH as u64,
+        MAX_BATCH as u64,
         "one batch, not the whole of the older target"
     );
     host.unhook();
@@ -202,13 +208,16 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
 
 #[test]
 fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
-    for unit in [Unit::BlocksFirst, Unit::Frames] {
+    for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
         let (balloon, host) = balloon_of(&zone, unit);
-        assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+        assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
         host.refuse.store(1, SeqCst);
         let change = balloon.set_target(FrameCount(2000));
-        assert_eq!(change.stop, Stop::Refused(Refusal::Declined { why: "as the test wants" }));
+        assert_eq!(
+            change.stop,
+            StopReason::Refused(InflateError::Declined { why: "as the test wants" })
+        );
         assert_eq!((change.actual.0, zone.stats().in_use.0), (600, 600));
         assert_eq!(
             (host.refuse.load(SeqCst), balloon.stats().host_refusals),
@@ -218,7 +227,7 @@ fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
         check(&balloon, &host);
         assert_eq!(
             balloon.set_target(FrameCount(2000)).stop,
-            Stop::Reached,
+            StopReason::Reached,
             "the next time it takes them"
         );
         check(&balloon, &host);
@@ -233,14 +242,14 @@ fn the_os_refuses_what_is_not_ours_to_give() {
         Balloon::new(Arc::clone(&zone), Arc::new(crate::OsHost), BalloonConfig::default())
             .expect("room");
     let change = balloon.set_target(FrameCount(600));
-    assert!(matches!(change.stop, Stop::Refused(Refusal::Lend(_))), "{change:?}");
+    assert!(matches!(change.stop, StopReason::Refused(InflateError::Lend(_))), "{change:?}");
     assert_eq!((change.actual.0, zone.stats().in_use.0), (0, 0));
 }
 
 #[test]
 fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let again = Arc::downgrade(&balloon);
     let answers = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&answers);
@@ -250,8 +259,8 @@ fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
             .expect("no panic")
             .push((balloon.set_target(FrameCount(1)).stop, balloon.stats().target.0));
     });
-    assert_eq!(balloon.set_target(FrameCount(5)).stop, Stop::Reached);
-    assert_eq!(*answers.lock().expect("no panic"), [(Stop::Reentered, 5)]);
+    assert_eq!(balloon.set_target(FrameCount(5)).stop, StopReason::Reached);
+    assert_eq!(*answers.lock().expect("no panic"), [(StopReason::Reentered, 5)]);
     host.unhook();
     check(&balloon, &host);
 }
@@ -259,7 +268,7 @@ fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
 #[test]
 fn a_host_that_panics_leaves_nothing_behind() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     host.hook(|_| panic!("a host's own bug"));
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         balloon.set_target(FrameCount(600))
@@ -268,7 +277,11 @@ fn a_host_that_panics_leaves_nothing_behind() {
     host.unhook();
     assert_eq!(zone.stats().in_use.0, 0, "the batch went back as the stack unwound");
     check(&balloon, &host);
-    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached, "and no lock is held");
+    assert_eq!(
+        balloon.set_target(FrameCount(600)).stop,
+        StopReason::Reached,
+        "and no lock is held"
+    );
     check(&balloon, &host);
 }
 
@@ -276,9 +289,9 @@ fn a_host_that_panics_leaves_nothing_behind() {
 fn what_the_zone_refuses_is_told() {
     // All of it is one order-9 block short of anything: 512 frames, of which the reserve is 64.
     let zone = zone_of(512, None);
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(512));
-    assert_eq!((change.stop, change.actual), (Stop::Reached, balloon.most()));
+    assert_eq!((change.stop, change.actual), (StopReason::Reached, balloon.max_target()));
     assert_eq!(balloon.stats().blocks, 0, "a whole block would take the reserve");
     let all: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert_eq!(

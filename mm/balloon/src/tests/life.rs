@@ -3,7 +3,7 @@
 use frames::MigrateMode;
 
 use super::*;
-use crate::{BalloonError, Stop};
+use crate::{BalloonError, StopReason};
 
 /// all that can fail fails before anything is registered.
 #[test]
@@ -13,7 +13,7 @@ fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
     while let Ok(owner) = zone.reserve_owner() {
         owners.push(owner);
     }
-    let (references, host) = (Arc::strong_count(&zone), Arc::new(Recorder::default()));
+    let (references, host) = (Arc::strong_count(&zone), Arc::new(RecordingHost::default()));
     let made = Balloon::new(Arc::clone(&zone), host.clone(), BalloonConfig::default());
     assert!(matches!(made, Err(BalloonError::Owners(_))));
     assert_eq!((Arc::strong_count(&zone), Arc::strong_count(&host)), (references, 1));
@@ -30,14 +30,14 @@ fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
 fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
     let zone = zone();
     // Warm the lists up, so that what follows can be compared exactly.
-    drop(balloon_of(&zone, Unit::Frames));
+    drop(balloon_of(&zone, BalloonUnit::Frames));
     let (before, references) = (zone.stats(), Arc::strong_count(&zone));
     for round in 0..100_u64 {
-        let unit = if round % 2 == 0 { Unit::BlocksFirst } else { Unit::Frames };
+        let unit = if round % 2 == 0 { BalloonUnit::BlocksFirst } else { BalloonUnit::Frames };
         let (balloon, host) = balloon_of(&zone, unit);
-        let (second, second_host) = balloon_of(&zone, Unit::Frames);
-        assert_eq!(balloon.set_target(FrameCount(round * 7)).stop, Stop::Reached);
-        assert_eq!(second.set_target(FrameCount(round)).stop, Stop::Reached);
+        let (second, second_host) = balloon_of(&zone, BalloonUnit::Frames);
+        assert_eq!(balloon.set_target(FrameCount(round * 7)).stop, StopReason::Reached);
+        assert_eq!(second.set_target(FrameCount(round)).stop, StopReason::Reached);
         check(&balloon, &host);
         drop(balloon);
         assert!(host.has().is_empty(), "the host gave everything back first");
@@ -59,8 +59,8 @@ fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
 #[test]
 fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(4)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(4)).stop, StopReason::Reached);
     let frames = listed(&balloon);
     let dropped = zone.isolate(frames[0]).expect("movable");
     let mut migrated = vec![zone.isolate(frames[1]).expect("movable")];
@@ -77,15 +77,15 @@ fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
 #[test]
 fn two_balloons_on_one_zone_share_it() {
     let zone = zone();
-    let (one, one_host) = balloon_of(&zone, Unit::Frames);
-    let (two, two_host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(one.set_target(FrameCount(1000)).stop, Stop::Reached);
-    assert_eq!(two.set_target(FrameCount(1000)).stop, Stop::Reached);
+    let (one, one_host) = balloon_of(&zone, BalloonUnit::Frames);
+    let (two, two_host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(one.set_target(FrameCount(1000)).stop, StopReason::Reached);
+    assert_eq!(two.set_target(FrameCount(1000)).stop, StopReason::Reached);
     assert!(move_one(&zone, listed(&two)[999]) || zone.stats().in_use.0 == 2000);
     check(&one, &one_host);
     check(&two, &two_host);
     // What one has, the other cannot have. A zone that is short asks its shrinkers, and the other balloon is one.
-    assert_eq!(one.set_target(FrameCount(4096)).stop, Stop::Reached);
+    assert_eq!(one.set_target(FrameCount(4096)).stop, StopReason::Reached);
     assert_eq!(two.stats().oom_deflated_total, 1000 - two.stats().actual.0);
     assert_eq!(zone.stats().in_use.0, one.stats().actual.0 + two.stats().actual.0);
     assert!(zone.stats().in_use.0 <= 4096 - zone.watermarks().min.0);

@@ -1,14 +1,16 @@
 //! What a balloon takes first, where it ends, and what its own records take.
 
 use super::*;
-use crate::{Lends, Shortage, Stop};
+use crate::{BalloonSource, Shortage, StopReason};
 
 /// Memory that is there and unused goes first, also when it lies scattered: room that holds nothing frees nothing.
 #[test]
 fn what_the_zone_holds_goes_before_what_was_never_used() {
-    for (unit, movable) in
-        [(Unit::BlocksFirst, true), (Unit::Frames, true), (Unit::BlocksFirst, false)]
-    {
+    for (unit, movable) in [
+        (BalloonUnit::BlocksFirst, true),
+        (BalloonUnit::Frames, true),
+        (BalloonUnit::BlocksFirst, false),
+    ] {
         let zone = if movable { zone() } else { still_zone() };
         // Four pageblocks were used; every eighth frame still is, and cannot be moved.
         let mut used: Vec<_> = (0..2048).filter_map(|_| one(&zone)).collect();
@@ -17,12 +19,12 @@ fn what_the_zone_holds_goes_before_what_was_never_used() {
         let held = |zone: &Zone| zone.stats().committed.0 - zone.stats().ballooned.0;
         let before = held(&zone);
         let (balloon, host) = balloon_of(&zone, unit);
-        assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+        assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
         assert_eq!(before - held(&zone), 1024, "{unit:?}: what is lent is held no more");
         check(&balloon, &host);
         // The rest comes out of what holds nothing.
         let change = balloon.set_target(FrameCount(3000));
-        assert_eq!((change.stop, change.actual.0), (Stop::Reached, 3000), "{unit:?}");
+        assert_eq!((change.stop, change.actual.0), (StopReason::Reached, 3000), "{unit:?}");
         assert!(held(&zone) < 256 + 512, "only what is used, and an open block: {}", held(&zone));
         check(&balloon, &host);
     }
@@ -31,41 +33,48 @@ fn what_the_zone_holds_goes_before_what_was_never_used() {
 /// A zone that may grow as it likes: a balloon of room that was never used would be a number and nothing else.
 #[test]
 fn a_balloon_of_memory_ends_where_the_memory_does() {
-    for unit in [Unit::BlocksFirst, Unit::Frames] {
+    for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
-        let host = Arc::new(Recorder::default());
-        let config = BalloonConfig { unit, lends: Lends::Memory, ..BalloonConfig::default() };
+        let host = Arc::new(RecordingHost::default());
+        let config = BalloonConfig {
+            unit,
+            source: BalloonSource::CommittedFrames,
+            ..BalloonConfig::default()
+        };
         let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
-        assert_eq!(balloon.most().0, 0);
+        assert_eq!(balloon.max_target().0, 0);
         let change = balloon.set_target(FrameCount(1024));
-        assert_eq!((change.stop, change.is_capped(), change.actual.0), (Stop::Reached, true, 0));
+        assert_eq!(
+            (change.stop, change.is_capped(), change.actual.0),
+            (StopReason::Reached, true, 0)
+        );
         assert_eq!(zone.stats().committed.0, 0, "nothing was begun for it");
 
         let mut used: Vec<_> = (0..1024).filter_map(|_| one(&zone)).collect();
         used.retain(|frame| frame.pfn().0 % 2 == 0);
         zone.drain();
-        assert_eq!(balloon.most().0, 512);
+        assert_eq!(balloon.max_target().0, 512);
         let change = balloon.set_target(FrameCount(u64::MAX));
         assert_eq!(
             (change.stop, change.target.0, change.actual.0),
-            (Stop::Reached, 512, 512),
+            (StopReason::Reached, 512, 512),
             "{unit:?}"
         );
         let stats = zone.stats();
         assert_eq!((stats.committed.0, stats.ballooned.0, stats.in_use.0), (1024, 512, 1024));
         check(&balloon, &host);
         // Somebody takes what was free when the target was set: it ends, and says why.
-        let change = balloon.aim(FrameCount(1024)).expect("from outside").reach();
-        assert_eq!((change.stop, change.target.0), (Stop::Reached, 512));
+        let change = balloon.start_resize(FrameCount(1024)).expect("from outside").run();
+        assert_eq!((change.stop, change.target.0), (StopReason::Reached, 512));
         drop(used);
         zone.drain();
-        let aim = balloon.aim(FrameCount(900)).expect("from outside");
+        let resize = balloon.start_resize(FrameCount(900)).expect("from outside");
         let _taken: Vec<_> = (0..400).filter_map(|_| one(&zone)).collect();
         zone.drain();
-        let change = aim.reach();
+        let change = resize.run();
         assert_eq!(
             (change.stop, change.actual.0),
-            (Stop::NoMemory(Shortage::Memory), 624),
+            (StopReason::NoMemory(Shortage::Memory), 624),
             "{unit:?}"
         );
         assert_eq!(zone.stats().committed.0, 1024);
@@ -77,9 +86,9 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
 #[test]
 fn the_balloons_records_are_the_zones_book_keeping() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let round = || {
-        assert_eq!(balloon.set_target(FrameCount(3000)).stop, Stop::Reached);
+        assert_eq!(balloon.set_target(FrameCount(3000)).stop, StopReason::Reached);
         let before = (balloon.stats().record_bytes, zone.stats().descriptor_bytes);
         let isolated = listed(&balloon).last().and_then(|&pfn| zone.isolate(pfn)).expect("movable");
         let after = (balloon.stats().record_bytes, zone.stats().descriptor_bytes);
@@ -90,7 +99,7 @@ fn the_balloons_records_are_the_zones_book_keeping() {
         assert_eq!(after.1 - before.1, after.0 - before.0);
         drop(isolated);
         check(&balloon, &host);
-        assert_eq!(balloon.deflate().stop, Stop::Reached);
+        assert_eq!(balloon.deflate().stop, StopReason::Reached);
         assert_eq!(balloon.stats().record_bytes, 0);
         zone.trim();
         zone.stats().descriptor_bytes
@@ -102,8 +111,8 @@ fn the_balloons_records_are_the_zones_book_keeping() {
 #[test]
 fn blocks_in_records_count_too() {
     let zone = zone();
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(2048)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(2048)).stop, StopReason::Reached);
     assert!(balloon.stats().record_bytes >= 4 * size_of::<frames::OwnedBlock>() as u64);
     check(&balloon, &host);
 }

@@ -6,23 +6,23 @@ use std::sync::atomic::Ordering::SeqCst;
 use frames::{CompactRequest, MigrateMode, Order};
 
 use super::*;
-use crate::Stop;
-use crate::record::Message;
+use crate::StopReason;
+use crate::recording_host::Message;
 
 /// Three frames high up, room below.
-fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<Recorder>) {
+fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let zone = zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(3)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(3)).stop, StopReason::Reached);
     drop(below);
     zone.drain();
-    host.forget();
+    host.clear_log();
     (zone, balloon, host)
 }
 
-fn piece(pfn: Pfn) -> crate::Piece {
-    crate::Piece { first: pfn, order: Order::SINGLE }
+fn range(pfn: Pfn) -> crate::FrameRange {
+    crate::FrameRange { first: pfn, order: Order::SINGLE }
 }
 
 ///
@@ -38,7 +38,7 @@ fn r152_inflated_frames_are_movable_and_lead_to_their_balloon() {
         (3, 3, 1),
         "an isolated frame counts once"
     );
-    assert_eq!(host.has(), balloon.pieces(), "the host still has it");
+    assert_eq!(host.has(), balloon.ranges(), "the host still has it");
     drop(isolated);
     assert_eq!((balloon.stats().actual.0, balloon.stats().isolated.0), (3, 0));
     assert!(host.log().is_empty(), "isolation is nothing the host hears of");
@@ -59,7 +59,7 @@ fn r157_the_host_gets_the_new_frame_before_it_gives_the_old_one_back() {
     let new = *listed(&balloon).iter().find(|&&pfn| pfn < old).expect("it moved down");
     assert_eq!(
         host.log(),
-        [Message::Inflate(vec![piece(new)]), Message::Deflate(vec![piece(old)])]
+        [Message::Inflate(vec![range(new)]), Message::Deflate(vec![range(old)])]
     );
     assert_eq!(
         *free_in_messages.lock().expect("no panic"),
@@ -97,15 +97,15 @@ fn s39_dequeue_passes_isolated_frames_over() {
     let frames = listed(&balloon);
     let isolated = zone.isolate(frames[0]).expect("movable");
     let change = balloon.set_target(FrameCount(1));
-    assert_eq!((change.stop, change.actual.0), (Stop::Reached, 1));
-    assert_eq!(balloon.pieces(), [piece(frames[0])], "the one migration has is left");
-    let aim = balloon.aim(FrameCount(0)).expect("from outside");
-    let change = aim.reach();
-    assert_eq!((change.stop, change.actual.0), (Stop::Isolated { left: FrameCount(1) }, 1));
+    assert_eq!((change.stop, change.actual.0), (StopReason::Reached, 1));
+    assert_eq!(balloon.ranges(), [range(frames[0])], "the one migration has is left");
+    let resize = balloon.start_resize(FrameCount(0)).expect("from outside");
+    let change = resize.run();
+    assert_eq!((change.stop, change.actual.0), (StopReason::Isolated { left: FrameCount(1) }, 1));
     check(&balloon, &host);
     drop(isolated);
-    assert_eq!(aim.reach().stop, Stop::Reached, "the same aim gets what came back");
-    drop(aim);
+    assert_eq!(resize.run().stop, StopReason::Reached, "the same resize gets what came back");
+    drop(resize);
     assert_eq!(zone.stats().in_use.0, 0);
     check(&balloon, &host);
 }
@@ -126,7 +126,7 @@ fn s41_migration_from_inside_a_message_is_told_to_come_again() {
         seen.lock().expect("no panic").push((report.migrated, report.failed, report.again));
     });
     let other = Arc::clone(&zone);
-    assert_eq!(balloon.set_target(FrameCount(5)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(5)).stop, StopReason::Reached);
     host.unhook();
     assert_eq!(*moved.lock().expect("no panic"), [(0, 0, 1)], "again, not failed and not moved");
     check(&balloon, &host);
@@ -162,15 +162,15 @@ fn frame_compaction_moves_ballooned_frames_out_of_the_way() {
 fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
     let zone = still_zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(700)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(700)).stop, StopReason::Reached);
     drop(below);
-    let before = balloon.pieces();
-    assert!(before.iter().all(|piece| zone.isolate(piece.first).is_none()));
+    let before = balloon.ranges();
+    assert!(before.iter().all(|range| zone.isolate(range.first).is_none()));
     assert_eq!(zone.compact(CompactRequest::default()).frames_moved, 0);
-    assert_eq!(balloon.pieces(), before);
+    assert_eq!(balloon.ranges(), before);
     check(&balloon, &host);
-    assert_eq!(balloon.set_target(FrameCount(100)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(100)).stop, StopReason::Reached);
     check(&balloon, &host);
     drop(balloon);
     assert_eq!((host.has().len(), zone.stats().in_use.0), (0, 0));
@@ -182,8 +182,8 @@ fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
 fn a_host_that_panics_when_it_gives_a_moved_frame_back_does_no_harm() {
     let zone = zone_of(4096, Some(1200));
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(40)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(40)).stop, StopReason::Reached);
     drop(below);
     zone.drain();
     host.hook(|message| assert!(!matches!(message, Message::Deflate(_)), "a host's own bug"));

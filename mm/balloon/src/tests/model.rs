@@ -8,7 +8,7 @@ use frames::{Isolated, MigrateMode, NoLocksHeld};
 use proptest::prelude::*;
 
 use super::*;
-use crate::Stop;
+use crate::StopReason;
 
 /// Two pageblocks.
 const FRAMES: u64 = 1024;
@@ -50,13 +50,13 @@ fn op() -> impl Strategy<Value = Op> {
 struct World<'z> {
     zone: &'z Arc<Zone>,
     balloon: Arc<Balloon>,
-    host: Arc<Recorder>,
+    host: Arc<RecordingHost>,
     isolated: Vec<Isolated<'z>>,
     others: Vec<Frame<'z>>,
 }
 
 impl<'z> World<'z> {
-    fn new(zone: &'z Arc<Zone>, unit: Unit) -> Self {
+    fn new(zone: &'z Arc<Zone>, unit: BalloonUnit) -> Self {
         let (balloon, host) = balloon_of(zone, unit);
         Self { zone, balloon, host, isolated: Vec::new(), others: Vec::new() }
     }
@@ -66,14 +66,16 @@ impl<'z> World<'z> {
         let refused_before = self.host.refuse.load(SeqCst) > 0;
         let change = self.balloon.set_target(FrameCount(target));
         match change.stop {
-            Stop::Reached => assert_eq!(change.actual, change.target),
-            Stop::NoMemory(_) => assert!(change.actual < change.target, "{change:?}"),
-            Stop::Refused(_) => assert!(refused_before && self.host.refuse.load(SeqCst) == 0),
-            Stop::Isolated { left } => {
+            StopReason::Reached => assert_eq!(change.actual, change.target),
+            StopReason::NoMemory(_) => assert!(change.actual < change.target, "{change:?}"),
+            StopReason::Refused(_) => assert!(refused_before && self.host.refuse.load(SeqCst) == 0),
+            StopReason::Isolated { left } => {
                 assert_eq!(change.actual.0 - left.0, change.target.0, "{change:?}");
                 assert!(before.isolated.0 >= left.0, "{before:?} {change:?}");
             }
-            Stop::Superseded | Stop::Reentered => panic!("nobody else is there: {change:?}"),
+            StopReason::Superseded | StopReason::Reentered => {
+                panic!("nobody else is there: {change:?}")
+            }
         }
         assert_eq!(change.is_capped(), change.target.0 != target);
     }
@@ -152,14 +154,14 @@ proptest! {
         ops in prop::collection::vec(op(), 1..60),
     ) {
         let zone = zone_of(FRAMES, None);
-        let mut world = World::new(&zone, if blocks { Unit::BlocksFirst } else { Unit::Frames });
+        let mut world = World::new(&zone, if blocks { BalloonUnit::BlocksFirst } else { BalloonUnit::Frames });
         for op in &ops {
             world.apply(op);
         }
         let World { balloon, host, isolated, others, .. } = world;
         drop(isolated);
         host.refuse.store(0, SeqCst);
-        prop_assert_eq!(balloon.deflate().stop, Stop::Reached);
+        prop_assert_eq!(balloon.deflate().stop, StopReason::Reached);
         prop_assert!(host.has().is_empty());
         drop((balloon, others));
         prop_assert_eq!(zone.stats().in_use.0, 0);

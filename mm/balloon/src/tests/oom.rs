@@ -3,7 +3,7 @@
 use frames::{NoLocksHeld, Order};
 
 use super::*;
-use crate::{Shortage, Stop};
+use crate::{Shortage, StopReason};
 
 fn reclaiming(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).ok()
@@ -13,8 +13,8 @@ fn reclaiming(zone: &Zone) -> Option<Frame<'_>> {
 #[test]
 fn r160_a_zone_out_of_memory_gets_a_number_of_frames_back() {
     let zone = zone_of(4096, Some(1000));
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
     let mut store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert_eq!(store.len(), 400, "the limit counts the balloon in");
     store.push(reclaiming(&zone).expect("the balloon gives way"));
@@ -29,8 +29,8 @@ fn r160_a_zone_out_of_memory_gets_a_number_of_frames_back() {
 #[test]
 fn a_balloon_of_blocks_gives_a_whole_block() {
     let zone = zone_of(4096, Some(1100));
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(1024)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert!(zone.alloc_block(Order::SINGLE, MigrateType::Movable, Reclaim::NotAllowed).is_err());
     assert!(reclaiming(&zone).is_some());
@@ -41,11 +41,14 @@ fn a_balloon_of_blocks_gives_a_whole_block() {
 #[test]
 fn a_balloon_told_not_to_gives_nothing() {
     let zone = zone_of(4096, Some(600));
-    let host = Arc::new(Recorder::default());
-    let config =
-        BalloonConfig { unit: Unit::Frames, oom_frames: FrameCount(0), ..BalloonConfig::default() };
+    let host = Arc::new(RecordingHost::default());
+    let config = BalloonConfig {
+        unit: BalloonUnit::Frames,
+        oom_frames: FrameCount(0),
+        ..BalloonConfig::default()
+    };
     let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("room");
-    assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
+    assert_eq!(balloon.set_target(FrameCount(300)).stop, StopReason::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     assert!(reclaiming(&zone).is_none());
     assert_eq!((balloon.stats().actual.0, zone.shrinkable().0), (300, 0));
@@ -56,17 +59,17 @@ fn a_balloon_told_not_to_gives_nothing() {
 #[test]
 fn inflating_does_not_deflate_itself() {
     let zone = zone_of(4096, Some(600));
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(300)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(300)).stop, StopReason::Reached);
     let _store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
     let change = balloon.set_target(FrameCount(400));
     assert_eq!(
         (change.stop, change.actual.0),
-        (Stop::NoMemory(Shortage::Reserve), 300),
+        (StopReason::NoMemory(Shortage::Reserve), 300),
         "inflating deflates nothing"
     );
     assert_eq!(
-        balloon.squeeze(FrameCount(100)),
+        balloon.reclaim(FrameCount(100)),
         FrameCount(0),
         "nor does asking others to make room"
     );
@@ -76,13 +79,13 @@ fn inflating_does_not_deflate_itself() {
 
 /// Giving way never makes the balloon larger than was asked for: what is isolated is still to be given back.
 #[test]
-fn giving_way_does_not_raise_the_target() {
+fn deflate_on_oom_does_not_raise_the_target() {
     let zone = zone_of(4096, Some(1000));
-    let (balloon, host) = balloon_of(&zone, Unit::Frames);
-    assert_eq!(balloon.set_target(FrameCount(2)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(FrameCount(2)).stop, StopReason::Reached);
     let isolated: Vec<_> =
         listed(&balloon).into_iter().map(|pfn| zone.isolate(pfn).expect("movable")).collect();
-    assert_eq!(balloon.deflate().stop, Stop::Isolated { left: FrameCount(2) });
+    assert_eq!(balloon.deflate().stop, StopReason::Isolated { left: FrameCount(2) });
     assert_eq!(zone.shrink(FrameCount(1), &NoLocksHeld::promise()), FrameCount(0));
     assert_eq!(balloon.stats().target, FrameCount(0));
     drop(isolated);
@@ -93,15 +96,15 @@ fn giving_way_does_not_raise_the_target() {
 #[test]
 fn a_balloon_takes_nothing_of_a_poisoned_zone() {
     let zone = zone_of(4096, None);
-    let (balloon, host) = balloon_of(&zone, Unit::BlocksFirst);
-    assert_eq!(balloon.set_target(FrameCount(600)).stop, Stop::Reached);
+    let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
+    assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
     let take = || zone.reattach(FrameCount(1)).take(MigrateType::Movable).map(drop);
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(take)).expect_err("nothing is reserved");
-    let refused = Stop::NoMemory(Shortage::Zone(frames::AllocError::Poisoned));
+    let refused = StopReason::NoMemory(Shortage::Zone(frames::AllocError::Poisoned));
     assert_eq!(balloon.set_target(FrameCount(1200)).stop, refused);
     assert_eq!(
         balloon.set_target(FrameCount(0)).stop,
-        Stop::Reached,
+        StopReason::Reached,
         "what the host has comes back"
     );
     assert_eq!((balloon.stats().actual.0, zone.stats().lost.0), (0, 600));

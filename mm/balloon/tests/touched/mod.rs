@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
 use frames::{
     Backing, ChainKind, FRAME_SIZE, FrameChains, FrameCount, MigrateType, OwnerWords, Reclaim,
     Zone, ZoneConfig,
@@ -36,7 +36,7 @@ pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
     zone.drain();
 }
 
-pub fn balloon(zone: &Arc<Zone>, unit: Unit) -> Arc<Balloon> {
+pub fn balloon(zone: &Arc<Zone>, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
     Balloon::new(Arc::clone(zone), Arc::new(OsHost), config).expect("a number is left")
 }
@@ -47,8 +47,8 @@ pub fn high_balloon(zone: &Arc<Zone>, bytes: u64) -> Arc<Balloon> {
     let below: Vec<_> = (0..frames.0)
         .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
         .collect();
-    let balloon = balloon(zone, Unit::Frames);
-    assert_eq!(balloon.set_target(frames).stop, Stop::Reached);
+    let balloon = balloon(zone, BalloonUnit::Frames);
+    assert_eq!(balloon.set_target(frames).stop, StopReason::Reached);
     drop(below);
     balloon
 }

@@ -24,7 +24,7 @@ pub struct BackgroundStats {
     /// What it is doing.
     pub state: BackgroundState,
     /// Times it looked how much is to be gained.
-    pub looks: u64,
+    pub polls: u64,
     /// Slices it worked.
     pub slices: u64,
     /// Objects it moved.

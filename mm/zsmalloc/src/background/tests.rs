@@ -43,8 +43,8 @@ fn every_second(handles: &[Handle]) -> impl Iterator<Item = Handle> {
 fn r330_a_sparse_pool_gets_dense_by_itself() {
     let pool = pool();
     let handles = fill(&pool, 4000);
-    let frames = Proactiveness::new(90).expect("percent");
-    let config = BackgroundConfig { cpu_percent: 100, start_permille: 10, frames };
+    let proactiveness = Proactiveness::new(90).expect("percent");
+    let config = BackgroundConfig { cpu_percent: 100, start_permille: 10, proactiveness };
     let background = Background::start(&pool, config).expect("a thread");
     let before = pool.frames();
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
@@ -66,7 +66,7 @@ fn r330_a_sparse_pool_gets_dense_by_itself() {
 
 /// While everything worth moving is in use it backs off; it comes back by itself when that is over.
 #[test]
-fn work_in_vain_is_tried_again_later() {
+fn fruitless_compaction_backs_off() {
     let pool = pool();
     let handles = fill(&pool, 400);
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
@@ -110,7 +110,7 @@ fn the_share_of_a_cpu_is_kept() {
     pool.check().expect("consistent");
 }
 
-/// One thread a pool; shares that are none; the seat is free again afterwards.
+/// One thread a pool; shares that are none; the guard is free again afterwards.
 #[test]
 fn errors_are_typed_and_leave_nothing_running() {
     let pool = pool();
@@ -127,7 +127,7 @@ fn errors_are_typed_and_leave_nothing_running() {
     let first = with(100, 1000).expect("a thread");
     assert!(matches!(with(10, 10), Err(BackgroundError::AlreadyRunning)));
     drop(first);
-    drop(with(1, 1).expect("the seat is free again"));
+    drop(with(1, 1).expect("the guard is free again"));
 }
 
 /// L-03, R-452: the pool may go first; the thread notices and ends.

@@ -66,9 +66,12 @@ fn r203_a_raw_class_leads_to_the_next_real_one() {
 /// Section 0.2: the constants that are left of the original's, and what the others became.
 #[test]
 fn the_constants_are_the_originals() {
-    assert_eq!((FRAME_SIZE, MIN_SIZE, STEP, RAW_CLASSES), (4096, 32, FRAME_SIZE >> 8, 255));
+    assert_eq!(
+        (FRAME_SIZE, MIN_CLASS_SIZE, CLASS_STEP, RAW_CLASSES),
+        (4096, 32, FRAME_SIZE >> 8, 255)
+    );
     // The original's header has 8 bytes, on 8-byte borders; a handle's index has 4, which a size of a multiple of 16 keeps inside one frame.
-    assert_eq!((HEADER, STEP % HEADER), (4, 0));
+    assert_eq!((HEADER_SIZE, CLASS_STEP % HEADER_SIZE), (4, 0));
     // 8 bits name a class: the last raw index fits.
     assert_eq!(u8::try_from(RAW_CLASSES - 1), Ok(254));
     // The original's 4 frames to a zspage are the default of 2016; today's limit is 16.
@@ -136,7 +139,7 @@ fn r217_the_tail_of_a_zspage_is_never_an_object() {
                     usize::from(class.objects) * size <= bytes
                         && bytes < (usize::from(class.objects) + 1) * size
                 );
-                assert!(usize::from(class.objects) <= MAX_OBJECTS);
+                assert!(usize::from(class.objects) <= MAX_ZSPAGE_OBJECTS);
             }
         }
     }

@@ -3,26 +3,26 @@
 use frames::{ChainId, Exclusive};
 
 use super::Compaction;
-use crate::Outcome;
+use crate::CompactionOutcome;
 use crate::class::SizeClass;
-use crate::fullness::Group;
+use crate::fullness::FullnessGroup;
 use crate::pool::{ClassState, Pool};
 use frames::Deadline;
 
 /// Objects moved under one hold of the class lock, and into one zspage under one hold of it: what others may have to wait for.
-pub(super) const BATCH: usize = 16;
+pub(super) const MAX_BATCH: usize = 16;
 /// Zspages of the emptiest group looked at for the emptiest of them.
-const LOOK: usize = 8;
+const SOURCE_SCAN_LIMIT: usize = 8;
 /// Destinations that may refuse before a batch is given up.
-const TRIES: usize = 8;
+const MAX_REFUSALS: usize = 8;
 /// Zspages passed over before a class is given up.
-const PASSES: usize = 64;
+const MAX_SKIPPED_ZSPAGES: usize = 64;
 
 /// What one hold of the class lock came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum BatchOutcome {
     /// There may be more to do.
-    Again,
+    Continue,
     /// Nothing more can be gained.
     Finished,
     /// The budget is spent.
@@ -30,30 +30,30 @@ pub(super) enum Step {
 }
 
 /// One thread's compaction of one class.
-pub(super) struct Visit<'a> {
+pub(super) struct ClassCompaction<'a> {
     pub(super) pool: &'a Pool,
     pub(super) class: SizeClass,
     pub(super) deadline: Deadline,
     pub(super) report: &'a mut Compaction,
-    source: Option<Source>,
-    passed: Vec<ChainId>,
+    source: Option<SourceZspage>,
+    skipped: Vec<ChainId>,
 }
 
 /// The zspage that is being emptied, from its end on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
+pub(super) struct SourceZspage {
     pub(super) chain: ChainId,
     /// Its objects from here on were looked at.
     pub(super) below: u16,
 }
 
 /// The mark that a class is being compacted. Taken and given back under the class lock.
-struct Claim<'p> {
+struct CompactingGuard<'p> {
     pool: &'p Pool,
     class: SizeClass,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for CompactingGuard<'_> {
     fn drop(&mut self) {
         self.pool.lock(self.class).compacting = false;
     }
@@ -66,42 +66,43 @@ impl Pool {
         class: SizeClass,
         deadline: Deadline,
         report: &mut Compaction,
-    ) -> Outcome {
+    ) -> CompactionOutcome {
         let mut state = self.lock(class);
         if state.freeable(class) == 0 || self.is_poisoned() {
-            return Outcome::Done;
+            return CompactionOutcome::Done;
         }
         if std::mem::replace(&mut state.compacting, true) {
-            return Outcome::AlreadyRunning;
+            return CompactionOutcome::AlreadyRunning;
         }
         // Others may free and allocate as fast as we move. No object needs to move more than twice: into another zspage, and to the front of that.
-        let enough = report.objects_moved + 2 * state.used;
+        let move_limit = report.objects_moved + 2 * state.used;
         drop(state);
-        let _claim = Claim { pool: self, class };
-        Visit { pool: self, class, deadline, report, source: None, passed: Vec::new() }.run(enough)
+        let _guard = CompactingGuard { pool: self, class };
+        ClassCompaction { pool: self, class, deadline, report, source: None, skipped: Vec::new() }
+            .run(move_limit)
     }
 }
 
-impl<'a> Visit<'a> {
-    fn run(&mut self, enough: u64) -> Outcome {
-        // Frames we freed less those we took: the class is locked in each step, so they are ours alone.
+impl<'a> ClassCompaction<'a> {
+    fn run(&mut self, move_limit: u64) -> CompactionOutcome {
+        // Frames we freed less those we took: the class is locked in each batch, so they are ours alone.
         let (mut frames, mut zspages) = (0, 0);
         let outcome = loop {
             if self.deadline.has_passed() {
-                break Outcome::OutOfTime;
+                break CompactionOutcome::OutOfTime;
             }
             let mut state = self.pool.lock(self.class);
             let before = (state.frames, state.zspages);
-            let step = self.step(&mut state);
+            let batch = self.run_batch(&mut state);
             frames += before.0.cast_signed() - state.frames.cast_signed();
             zspages += before.1.saturating_sub(state.zspages);
             drop(state);
             self.pool.zspages.chains().release_excess_if_due();
-            let over = self.report.objects_moved >= enough || self.pool.is_poisoned();
-            match step {
-                Step::OutOfTime => break Outcome::OutOfTime,
-                Step::Again if !over => {}
-                Step::Again | Step::Finished => break Outcome::Done,
+            let over = self.report.objects_moved >= move_limit || self.pool.is_poisoned();
+            match batch {
+                BatchOutcome::OutOfTime => break CompactionOutcome::OutOfTime,
+                BatchOutcome::Continue if !over => {}
+                BatchOutcome::Continue | BatchOutcome::Finished => break CompactionOutcome::Done,
             }
         };
         self.report.frames_freed += u64::try_from(frames).unwrap_or(0);
@@ -110,80 +111,83 @@ impl<'a> Visit<'a> {
     }
 
     /// What is done under one hold of the class lock: a bounded number of objects and of looks.
-    fn step(&mut self, state: &mut ClassState) -> Step {
-        if state.freeable(self.class) == 0 || self.passed.len() >= PASSES {
-            return Step::Finished;
+    fn run_batch(&mut self, state: &mut ClassState) -> BatchOutcome {
+        if state.freeable(self.class) == 0 || self.skipped.len() >= MAX_SKIPPED_ZSPAGES {
+            return BatchOutcome::Finished;
         }
-        let Some(source) = self.source(state) else { return Step::Finished };
+        let Some(source) = self.pick_source(state) else { return BatchOutcome::Finished };
         self.source = Some(source);
-        self.empty(state, source)
+        self.empty_source(state, source)
     }
 
     /// The source goes on to be emptied below `object`.
-    pub(super) fn go_on_below(&mut self, source: Source, object: u16) {
-        self.source = Some(Source { below: object, ..source });
+    pub(super) fn resume_below(&mut self, source: SourceZspage, object: u16) {
+        self.source = Some(SourceZspage { below: object, ..source });
     }
 
     /// Leaves a zspage as it is for the rest of this visit.
-    pub(super) fn pass_over(&mut self, chain: ChainId) {
-        self.passed.push(chain);
+    pub(super) fn skip_zspage(&mut self, chain: ChainId) {
+        self.skipped.push(chain);
         self.source = None;
     }
 
     /// The zspage at hand as long as it has live and free objects, then the emptiest (L-19).
-    fn source(&self, state: &ClassState) -> Option<Source> {
+    fn pick_source(&self, state: &ClassState) -> Option<SourceZspage> {
         let current = self.source.filter(|source| self.is_partial(source.chain));
         current.or_else(|| {
-            let chain = Group::partial_fullest_first()
+            let chain = FullnessGroup::partial_fullest_first()
                 .rev()
-                .find_map(|group| self.emptiest(state, group))?;
-            Some(Source { chain, below: self.class.objects })
+                .find_map(|group| self.find_emptiest(state, group))?;
+            Some(SourceZspage { chain, below: self.class.objects })
         })
     }
 
-    fn emptiest(&self, state: &ClassState, group: Group) -> Option<ChainId> {
+    fn find_emptiest(&self, state: &ClassState, group: FullnessGroup) -> Option<ChainId> {
         let zspages = &self.pool.zspages;
-        let candidates = state.lists[group.index()].iter(zspages).take(LOOK + self.passed.len());
-        let open = candidates.filter(|id| !self.passed.contains(id)).take(LOOK);
+        let candidates =
+            state.lists[group.index()].iter(zspages).take(SOURCE_SCAN_LIMIT + self.skipped.len());
+        let open = candidates.filter(|id| !self.skipped.contains(id)).take(SOURCE_SCAN_LIMIT);
         open.min_by_key(|&id| self.used(id))
     }
 
     /// The number may name a younger zspage by now, which is no worse a source.
     fn is_partial(&self, chain: ChainId) -> bool {
         let head = self.pool.zspages.head(chain).filter(|head| head.class == self.class.index);
-        head.is_some_and(|head| head.group != Group::EMPTY && head.group != Group::FULL)
+        head.is_some_and(|head| {
+            head.group != FullnessGroup::EMPTY && head.group != FullnessGroup::FULL
+        })
     }
 
     fn used(&self, chain: ChainId) -> u16 {
         self.pool.zspages.head(chain).map_or(0, |head| head.used)
     }
 
-    /// The fullest zspage that has room, is no emptier than the source, and can be had alone; those that cannot be had are noted in `tried`.
+    /// The fullest zspage that has room, is no emptier than the source, and can be had alone; those that cannot be had are noted in `refused`.
     ///
     /// No emptier: then the fuller zspages only get fuller, and no object comes back to where it was (S-47).
-    pub(super) fn destination(
+    pub(super) fn pick_destination(
         &self,
         state: &ClassState,
         source: ChainId,
-        tried: &mut Tried,
+        refused: &mut RefusedDestinations,
     ) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
         let least = zspages.head(source)?.used;
-        let emptiest = Group::of(least, self.class.objects);
-        for group in Group::partial_fullest_first().take_while(|&group| group >= emptiest) {
-            let candidates = state.lists[group.index()].iter(zspages).take(2 * TRIES + 1);
+        let emptiest = FullnessGroup::of(least, self.class.objects);
+        for group in FullnessGroup::partial_fullest_first().take_while(|&group| group >= emptiest) {
+            let candidates = state.lists[group.index()].iter(zspages).take(2 * MAX_REFUSALS + 1);
             for chain in candidates.filter(|&id| id != source) {
-                if tried.contains(chain) || self.used(chain) < least {
+                if refused.contains(chain) || self.used(chain) < least {
                     continue;
                 }
-                if tried.is_full() {
+                if refused.is_full() {
                     return None;
                 }
                 if let Some(held) = zspages.chains().try_exclusive(chain) {
                     zspages.prefetch_next(chain);
                     return Some(held);
                 }
-                tried.note(chain);
+                refused.add(chain);
             }
         }
         None
@@ -192,23 +196,23 @@ impl<'a> Visit<'a> {
 
 /// Destinations that refused in this batch: somebody was inside, or they lack frames that cannot be had.
 #[derive(Default)]
-pub(super) struct Tried {
-    ids: [Option<ChainId>; TRIES],
+pub(super) struct RefusedDestinations {
+    ids: [Option<ChainId>; MAX_REFUSALS],
     count: usize,
     lack_frames: bool,
 }
 
-impl Tried {
-    pub(super) fn note(&mut self, chain: ChainId) {
-        if let Some(place) = self.ids.get_mut(self.count) {
-            *place = Some(chain);
+impl RefusedDestinations {
+    pub(super) fn add(&mut self, chain: ChainId) {
+        if let Some(entry) = self.ids.get_mut(self.count) {
+            *entry = Some(chain);
             self.count += 1;
         }
     }
 
-    /// As [`Tried::note`], for one that lacks frames.
-    pub(super) fn note_lacking(&mut self, chain: ChainId) {
-        self.note(chain);
+    /// As [`RefusedDestinations::add`], for one that lacks frames.
+    pub(super) fn add_lacking_frames(&mut self, chain: ChainId) {
+        self.add(chain);
         self.lack_frames = true;
     }
 
@@ -221,7 +225,7 @@ impl Tried {
     }
 
     fn is_full(&self) -> bool {
-        self.count == TRIES
+        self.count == MAX_REFUSALS
     }
 
     fn contains(&self, chain: ChainId) -> bool {

@@ -2,37 +2,39 @@
 
 use frames::{ChainId, Exclusive, FrameCount};
 
-use super::class::{BATCH, Step, Visit};
+use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH};
 use crate::MAX_OBJECT;
-use crate::object::Slot;
+use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::{frames_of, leaves_a_frame};
+use crate::zspage::{empties_frame, frames_of};
 
-impl Visit<'_> {
+impl ClassCompaction<'_> {
     /// Moves the last objects of a zspage into the holes before them. The class is locked.
-    pub(super) fn pack(&mut self, state: &mut ClassState, chain: ChainId) -> Step {
+    pub(super) fn pack(&mut self, state: &mut ClassState, chain: ChainId) -> BatchOutcome {
         let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
         let Some(mut held) = pool.zspages.chains().try_exclusive(chain) else {
             self.report.skipped += 1;
-            self.pass_over(chain);
-            return Step::Again;
+            self.skip_zspage(chain);
+            return BatchOutcome::Continue;
         };
-        let (mut copy, mut step) = ([0; MAX_OBJECT], Step::Again);
-        let live = pool.zspages.live_below(chain, class.objects).take(BATCH);
+        let (mut copy, mut outcome) = ([0; MAX_OBJECT], BatchOutcome::Continue);
+        let live = pool.zspages.live_below(chain, class.objects).take(MAX_BATCH);
         let holes = pool.zspages.free(chain, class);
         let mut moved = 0;
         for (last, hole) in live.zip(holes).filter(|(last, hole)| hole < last) {
             if self.deadline.has_passed() {
-                step = Step::OutOfTime;
+                outcome = BatchOutcome::OutOfTime;
                 break;
             }
             if state.frames <= needed {
-                step = Step::Finished;
+                outcome = BatchOutcome::Finished;
                 break;
             }
-            let slot = |object| Slot { chain, object, class };
-            let Some(len) = pool.shift(state, &mut held, slot(last), slot(hole), &mut copy) else {
+            let slot = |object| ObjectSlot { chain, object, class };
+            let Some(len) =
+                pool.move_within_zspage(state, &mut held, slot(last), slot(hole), &mut copy)
+            else {
                 break;
             };
             moved += 1;
@@ -41,49 +43,49 @@ impl Visit<'_> {
         self.report.objects_moved += moved;
         // Nobody can have left a mark since: marks are made under the class lock.
         let _ = held.release();
-        if moved == 0 && step == Step::Again {
+        if moved == 0 && outcome == BatchOutcome::Continue {
             // Packed as far as can be.
-            self.pass_over(chain);
+            self.skip_zspage(chain);
         }
-        step
+        outcome
     }
 }
 
 impl Pool {
     /// Moves the last object of its zspage inside that and gives back the frames it leaves; its length. `None` when it cannot be read, or there is no frame for it.
-    fn shift(
+    fn move_within_zspage(
         &self,
         state: &mut ClassState,
         held: &mut Exclusive<'_>,
-        from: Slot,
-        to: Slot,
+        from: ObjectSlot,
+        to: ObjectSlot,
         copy: &mut [u8; MAX_OBJECT],
     ) -> Option<usize> {
-        let (handle, len) = self.resident_as(from, from.header_alone(held)?)?;
+        let (handle, len) = self.lookup_by_index(from, from.header_exclusive(held)?)?;
         from.copy_out(held, &mut copy[..len])?;
         if held.has_failed(from.bytes(len)) {
             return None;
         }
         let mut over_limit = None;
-        if self.attach(held, from.class, to.object, state).is_err() {
+        if self.attach_frames(held, from.class, to.object, state).is_err() {
             // At the limit: the zone lends what the object gives back when it is gone.
             let below = self.zspages.live_below(from.chain, from.object).next();
-            over_limit = leaves_a_frame(from.class, from.object, below)
+            over_limit = empties_frame(from.class, from.object, below)
                 .then(|| self.zone.allow_over_limit(FrameCount(1)));
             over_limit.as_ref()?;
-            self.attach(held, from.class, to.object, state).ok()?;
+            self.attach_frames(held, from.class, to.object, state).ok()?;
         }
         if !to.write(held, handle.index(), &copy[..len]) {
             self.poison();
             return None;
         }
         if held.has_failed(to.bytes(len)) {
-            self.detach_empty(held, from.class, frames_of(from.class, to.object), state);
+            self.detach_empty_frames(held, from.class, frames_of(from.class, to.object), state);
             return None;
         }
-        let emptied = self.resettle(state, handle, from, to)?;
+        let emptied = self.relocate_object(state, handle, from, to)?;
         if emptied > 0 {
-            self.detach_empty(held, from.class, frames_of(from.class, from.object), state);
+            self.detach_empty_frames(held, from.class, frames_of(from.class, from.object), state);
         }
         drop(over_limit);
         Some(len)

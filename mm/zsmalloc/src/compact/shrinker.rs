@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use frames::{Budget, FrameCount, NoLocksHeld, Shrinker};
 
 use super::Compaction;
-use crate::Outcome;
+use crate::CompactionOutcome;
 use crate::pool::Pool;
 
 /// How long whoever is short of memory waits for it here.
-const PATIENCE: Duration = Duration::from_millis(20);
+const SCAN_TIMEOUT: Duration = Duration::from_millis(20);
 
 impl Shrinker for Pool {
     /// What a compaction could free.
@@ -20,14 +20,16 @@ impl Shrinker for Pool {
 
     /// Compacts where most is to be gained first. What it returns is what it freed itself, so others who compact at the same time take nothing from it.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
-        let (start, deadline) = (Instant::now(), Budget::within(PATIENCE).start());
-        let mut gains: Vec<_> =
-            self.compactable().map(|class| (self.lock(class).freeable(class), class)).collect();
+        let (start, deadline) = (Instant::now(), Budget::within(SCAN_TIMEOUT).start());
+        let mut gains: Vec<_> = self
+            .compactable_classes()
+            .map(|class| (self.lock(class).freeable(class), class))
+            .collect();
         gains.sort_unstable_by_key(|gain| Reverse(gain.0));
         let mut report = Compaction::default();
         for (_, class) in gains.into_iter().filter(|gain| gain.0 > 0) {
             if report.frames_freed >= target.0
-                || self.compact_class(class, deadline, &mut report) == Outcome::OutOfTime
+                || self.compact_class(class, deadline, &mut report) == CompactionOutcome::OutOfTime
             {
                 break;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frames::{FRAME_SIZE, FrameCount, NoLocksHeld, Zone, ZoneConfig};
 use sys::Backing;
 
-use crate::{Budget, Handle, Outcome, Pool, PoolConfig};
+use crate::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
 use std::time::Duration;
 
 fn pool() -> Arc<Pool> {
@@ -51,7 +51,7 @@ fn r330_half_a_pool_needs_half_its_frames() {
         free_every(&pool, &handles, |number| number % 2 == 0);
         let report = pool.compact(&Budget::unlimited());
         pool.check().expect("consistent");
-        assert_eq!(report.outcome, Outcome::Done);
+        assert_eq!(report.outcome, CompactionOutcome::Done);
         assert!(pool.frames() <= full / 2 + 1, "{len}: {} of {full} frames left", pool.frames());
         for (number, &handle) in handles.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
             assert_eq!(
@@ -122,9 +122,11 @@ fn a_budget_is_kept() {
     let handles = fill(&pool, 500, 8000);
     free_every(&pool, &handles, |number| number % 2 == 0);
     let none = pool.compact(&Budget::within(Duration::ZERO));
-    assert_eq!((none.objects_moved, none.outcome), (0, Outcome::OutOfTime));
+    assert_eq!((none.objects_moved, none.outcome), (0, CompactionOutcome::OutOfTime));
     let mut runs = 0;
-    while pool.compact(&Budget::within(Duration::from_micros(50))).outcome == Outcome::OutOfTime {
+    while pool.compact(&Budget::within(Duration::from_micros(50))).outcome
+        == CompactionOutcome::OutOfTime
+    {
         pool.check().expect("consistent");
         runs += 1;
         assert!(runs < 100_000, "every run gets somewhere");
@@ -283,7 +285,7 @@ fn r332_what_can_be_gained_is_exact_and_nothing_moves_without_gain() {
     free_every(&pool, &[handles[120]], |_| false);
     assert_eq!(pool.frames_freeable(), 0);
     let report = pool.compact(&Budget::unlimited());
-    assert_eq!((report.objects_moved, report.outcome), (0, Outcome::Done));
+    assert_eq!((report.objects_moved, report.outcome), (0, CompactionOutcome::Done));
 }
 
 /// A pool whose zspages are one frame of four objects: `used` says which of each four stay.
@@ -331,7 +333,10 @@ fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let writer = pool.zspages.chains().try_exclusive(busy).expect("nobody is inside");
     let report = pool.compact(&Budget::unlimited());
     // Twelve objects could do with three frames. The ten that can be moved now take three, the other two keep theirs.
-    assert_eq!((report.outcome, report.zspages_freed, pool.frames()), (Outcome::Done, 1, 5));
+    assert_eq!(
+        (report.outcome, report.zspages_freed, pool.frames()),
+        (CompactionOutcome::Done, 1, 5)
+    );
     assert!(report.skipped >= 2, "{report:?}");
     let again = pool.compact(&Budget::unlimited());
     assert_eq!(again.objects_moved, 0, "S-47: what cannot be had is not moved around");
@@ -372,13 +377,16 @@ fn every_budget_on_every_pool_has_its_outcome() {
             let report = pool.compact(&budget);
             assert_eq!(
                 (report.outcome, report.objects_moved, report.skipped),
-                (Outcome::Done, 0, 0),
+                (CompactionOutcome::Done, 0, 0),
                 "{budget:?}"
             );
         }
     }
     let (sparse, _) = prepared(&[1; 8]);
-    assert_eq!(sparse.compact(&Budget::within(Duration::ZERO)).outcome, Outcome::OutOfTime);
+    assert_eq!(
+        sparse.compact(&Budget::within(Duration::ZERO)).outcome,
+        CompactionOutcome::OutOfTime
+    );
     assert_eq!(sparse.compact(&Budget::within(Duration::MAX)).frames_freed, 6);
 }
 
@@ -436,7 +444,7 @@ fn r337_a_scan_counts_right_beside_a_compaction() {
 
 /// INV-POOL-3 the other way round: a frame that was attached for an object that then could not be moved does not stay.
 #[test]
-fn a_frame_taken_in_vain_goes_back() {
+fn an_unused_destination_frame_is_detached() {
     let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
     let handles = fill(&pool, 1100, 22);
     // The first zspage keeps two full frames and needs a third for the next object; the second keeps its first and its last object.

@@ -27,7 +27,7 @@ pub struct CompactionTotals {
 
 /// The same, while it grows. Relaxed throughout: statistics.
 #[derive(Debug, Default)]
-pub(crate) struct Totals {
+pub(crate) struct CompactionCounters {
     runs: AtomicU64,
     objects_moved: AtomicU64,
     bytes_moved: AtomicU64,
@@ -37,7 +37,7 @@ pub(crate) struct Totals {
     nanos: AtomicU64,
 }
 
-impl Totals {
+impl CompactionCounters {
     pub(crate) fn record(&self, report: &Compaction, time: Duration) {
         self.runs.fetch_add(1, Relaxed);
         self.objects_moved.fetch_add(report.objects_moved, Relaxed);

@@ -2,22 +2,22 @@
 
 use frames::{Exclusive, FrameCount, Shared};
 
-use super::class::{BATCH, Source, Step, Tried, Visit};
+use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
 use crate::class::SizeClass;
 use crate::handle::{Handle, Location};
-use crate::object::Slot;
+use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::{frame_bytes, frames_of, leaves_a_frame};
+use crate::zspage::{empties_frame, frame_bytes, frames_of};
 
 /// Objects of a source, last first; and those that are going to be the next run.
-struct Run {
-    objects: [u16; 2 * BATCH],
+struct SourceObjects {
+    objects: [u16; 2 * MAX_BATCH],
     len: usize,
 }
 
 /// How far a batch got.
 #[derive(Default)]
-struct Progress {
+struct BatchProgress {
     moved: u64,
     /// Frames of the source that hold no object any more, and are given back when it is let go.
     emptied: u64,
@@ -28,48 +28,54 @@ struct Progress {
 }
 
 /// Why a batch ended before the run did.
-enum Stop {
+enum StopReason {
     OutOfTime,
     /// Nothing more is to be gained in this class.
-    Enough,
+    NothingToGain,
     /// No zspage takes the next object.
-    NoRoom,
+    NoDestination,
 }
 
-impl Visit<'_> {
+impl ClassCompaction<'_> {
     /// Moves the last objects of the source away. The class is locked.
-    pub(super) fn empty(&mut self, state: &mut ClassState, source: Source) -> Step {
+    pub(super) fn empty_source(
+        &mut self,
+        state: &mut ClassState,
+        source: SourceZspage,
+    ) -> BatchOutcome {
         let (pool, class, chain) = (self.pool, self.class, source.chain);
-        let run = Run::of(pool, class, source);
+        let run = SourceObjects::of(pool, class, source);
         if run.len == 0 {
             // What is left cannot be moved, or came while we were at it.
-            self.pass_over(chain);
-            return Step::Again;
+            self.skip_zspage(chain);
+            return BatchOutcome::Continue;
         }
         let Some(held) = pool.zspages.chains().try_share(chain) else {
             self.report.skipped += 1;
-            self.pass_over(chain);
-            return Step::Again;
+            self.skip_zspage(chain);
+            return BatchOutcome::Continue;
         };
         run.prefetch(pool, class, &held);
-        let (mut progress, mut tried) = (Progress::default(), Tried::default());
-        let mut stop = self.move_run(state, &held, run.objects(), &mut progress, &mut tried);
+        let (mut progress, mut refused) =
+            (BatchProgress::default(), RefusedDestinations::default());
+        let mut stop = self.move_objects(state, &held, run.objects(), &mut progress, &mut refused);
         let mut over_limit = None;
-        if tried.lack_frames()
+        if refused.lack_frames()
             && progress.done == 0
             && held.is_alone()
-            && run.first_leaves_a_frame(class)
+            && run.first_empties_frame(class)
         {
             // At the limit nobody gets a frame, though the source gives one back as soon as this object is gone.
             over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
-            tried = Tried::default();
-            stop = self.move_run(state, &held, &run.objects()[..1], &mut progress, &mut tried);
+            refused = RefusedDestinations::default();
+            stop =
+                self.move_objects(state, &held, &run.objects()[..1], &mut progress, &mut refused);
         }
-        pool.relist(state, chain, class);
+        pool.fix_fullness_group(state, chain, class);
         let leaving = held.release();
         if progress.emptied > 0 || leaving == frames::ReleaseStatus::Pending {
-            // What others left to be done is done here, too, and not by `reap`: the class is locked.
-            pool.shrink(state, chain, class);
+            // What others left to be done is done here, too, and not by `free_deferred`: the class is locked.
+            pool.release_empty_frames(state, chain, class);
         }
         drop(over_limit);
         self.report.objects_moved += progress.moved;
@@ -77,46 +83,48 @@ impl Visit<'_> {
             self.report.skipped += 1;
         }
         if let Some(&last) = run.objects[..progress.done].last() {
-            self.go_on_below(source, last);
+            self.resume_below(source, last);
         }
         match stop {
-            None => Step::Again,
-            Some(Stop::OutOfTime) => Step::OutOfTime,
-            Some(Stop::Enough) => Step::Finished,
-            Some(Stop::NoRoom) if progress.moved > 0 => Step::Again,
-            Some(Stop::NoRoom) if tried.is_empty() => self.pack(state, chain),
-            Some(Stop::NoRoom) => {
+            None => BatchOutcome::Continue,
+            Some(StopReason::OutOfTime) => BatchOutcome::OutOfTime,
+            Some(StopReason::NothingToGain) => BatchOutcome::Finished,
+            Some(StopReason::NoDestination) if progress.moved > 0 => BatchOutcome::Continue,
+            Some(StopReason::NoDestination) if refused.is_empty() => self.pack(state, chain),
+            Some(StopReason::NoDestination) => {
                 self.report.skipped += 1;
-                self.pass_over(chain);
-                Step::Again
+                self.skip_zspage(chain);
+                BatchOutcome::Continue
             }
         }
     }
 
-    fn move_run(
+    fn move_objects(
         &mut self,
         state: &mut ClassState,
         source: &Shared<'_>,
         run: &[u16],
-        progress: &mut Progress,
-        tried: &mut Tried,
-    ) -> Option<Stop> {
+        progress: &mut BatchProgress,
+        refused: &mut RefusedDestinations,
+    ) -> Option<StopReason> {
         let (pool, class) = (self.pool, self.class);
         while progress.done < run.len() {
-            let Some(mut held) = self.destination(state, source.id(), tried) else {
-                return Some(Stop::NoRoom);
+            let Some(mut held) = self.pick_destination(state, source.id(), refused) else {
+                return Some(StopReason::NoDestination);
             };
-            let Some(slots) = Slots::of(pool, &mut held, class, run.len() - progress.done, state)
+            let Some(slots) =
+                FreeSlots::of(pool, &mut held, class, run.len() - progress.done, state)
             else {
-                tried.note_lacking(held.id());
+                refused.add_lacking_frames(held.id());
                 continue;
             };
             let before = progress.moved;
-            let stop = self.fill(state, source, run, &mut held, slots.objects(), progress);
-            pool.relist(state, held.id(), class);
+            let stop =
+                self.fill_destination(state, source, run, &mut held, slots.objects(), progress);
+            pool.fix_fullness_group(state, held.id(), class);
             if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
                 // A frame may have been attached for it.
-                pool.detach_empty(&mut held, class, frames_of(class, unused), state);
+                pool.detach_empty_frames(&mut held, class, frames_of(class, unused), state);
             }
             if stop.is_some() {
                 return stop;
@@ -126,39 +134,39 @@ impl Visit<'_> {
     }
 
     /// Moves objects of the run into these slots of one destination.
-    fn fill(
+    fn fill_destination(
         &mut self,
         state: &mut ClassState,
         source: &Shared<'_>,
         run: &[u16],
         held: &mut Exclusive<'_>,
         slots: &[u16],
-        progress: &mut Progress,
-    ) -> Option<Stop> {
+        progress: &mut BatchProgress,
+    ) -> Option<StopReason> {
         let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
         let mut slots = slots.iter();
         while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first())
         {
             if self.deadline.has_passed() {
-                return Some(Stop::OutOfTime);
+                return Some(StopReason::OutOfTime);
             }
             if state.frames.saturating_sub(progress.emptied) <= needed {
-                return Some(Stop::Enough);
+                return Some(StopReason::NothingToGain);
             }
             if let Some(&next) = run.get(progress.done + 1) {
-                pool.prefetch_slot(Slot { chain: source.id(), object: next, class });
+                pool.prefetch_slot(ObjectSlot { chain: source.id(), object: next, class });
             }
             progress.done += 1;
-            let from = Slot { chain: source.id(), object, class };
-            let to = Slot { chain: held.id(), object: slot, class };
+            let from = ObjectSlot { chain: source.id(), object, class };
+            let to = ObjectSlot { chain: held.id(), object: slot, class };
             let Some((handle, len)) = pool.copy_object(source, from, held, to) else {
                 progress.damaged += 1;
                 continue;
             };
             slots.next();
-            let Some(emptied) = pool.resettle(state, handle, from, to) else {
-                return Some(Stop::Enough);
+            let Some(emptied) = pool.relocate_object(state, handle, from, to) else {
+                return Some(StopReason::NothingToGain);
             };
             progress.emptied += emptied;
             progress.moved += 1;
@@ -169,12 +177,12 @@ impl Visit<'_> {
 }
 
 /// Free objects of a destination, whose frames are there.
-struct Slots {
-    objects: [u16; BATCH],
+struct FreeSlots {
+    objects: [u16; MAX_BATCH],
     len: usize,
 }
 
-impl Slots {
+impl FreeSlots {
     /// At most `wanted`; one, with frames attached for it, when no free object has frames. `None` when there are no frames to be had.
     fn of(
         pool: &Pool,
@@ -183,15 +191,16 @@ impl Slots {
         wanted: usize,
         state: &mut ClassState,
     ) -> Option<Self> {
-        let mut slots = Self { objects: [0; BATCH], len: 0 };
+        let mut slots = Self { objects: [0; MAX_BATCH], len: 0 };
         let sound = |position| held.has_frame(position) && !held.has_failed(frame_bytes(position));
         let ready = |object: &u16| frames_of(class, *object).all(sound);
-        for object in pool.zspages.free(held.id(), class).filter(ready).take(wanted.min(BATCH)) {
+        for object in pool.zspages.free(held.id(), class).filter(ready).take(wanted.min(MAX_BATCH))
+        {
             slots.objects[slots.len] = object;
             slots.len += 1;
         }
         if slots.len == 0 {
-            slots.objects[0] = pool.choose(held, class, state).ok()??;
+            slots.objects[0] = pool.pick_free_object(held, class, state).ok()??;
             slots.len = 1;
         }
         Some(slots)
@@ -202,11 +211,13 @@ impl Slots {
     }
 }
 
-impl Run {
-    fn of(pool: &Pool, class: SizeClass, source: Source) -> Self {
-        let mut run = Self { objects: [0; 2 * BATCH], len: 0 };
-        for object in
-            pool.zspages.live_below(source.chain, source.below.min(class.objects)).take(2 * BATCH)
+impl SourceObjects {
+    fn of(pool: &Pool, class: SizeClass, source: SourceZspage) -> Self {
+        let mut run = Self { objects: [0; 2 * MAX_BATCH], len: 0 };
+        for object in pool
+            .zspages
+            .live_below(source.chain, source.below.min(class.objects))
+            .take(2 * MAX_BATCH)
         {
             run.objects[run.len] = object;
             run.len += 1;
@@ -215,19 +226,19 @@ impl Run {
     }
 
     fn objects(&self) -> &[u16] {
-        &self.objects[..self.len.min(BATCH)]
+        &self.objects[..self.len.min(MAX_BATCH)]
     }
 
     /// Whether its first object, which is the source's last, leaves a frame empty.
-    fn first_leaves_a_frame(&self, class: SizeClass) -> bool {
+    fn first_empties_frame(&self, class: SizeClass) -> bool {
         let objects = &self.objects[..self.len];
-        objects.first().is_some_and(|&last| leaves_a_frame(class, last, objects.get(1).copied()))
+        objects.first().is_some_and(|&last| empties_frame(class, last, objects.get(1).copied()))
     }
 
     /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
     /// frames they leave and the location words the headers name.
     fn prefetch(&self, pool: &Pool, class: SizeClass, held: &Shared<'_>) {
-        let slot = |&object: &u16| Slot { chain: held.id(), object, class };
+        let slot = |&object: &u16| ObjectSlot { chain: held.id(), object, class };
         for slot in self.objects[..self.len].iter().map(slot) {
             pool.zspages.chains().prefetch_bytes(slot.chain, slot.bytes(0));
         }
@@ -242,7 +253,7 @@ impl Run {
 
 impl Pool {
     /// Starts loading the front of an object; from there on the CPU sees for itself where it goes.
-    fn prefetch_slot(&self, slot: Slot) {
+    fn prefetch_slot(&self, slot: ObjectSlot) {
         const AHEAD: usize = 1024;
         self.zspages
             .chains()
@@ -253,11 +264,11 @@ impl Pool {
     fn copy_object(
         &self,
         source: &Shared<'_>,
-        from: Slot,
+        from: ObjectSlot,
         held: &mut Exclusive<'_>,
-        to: Slot,
+        to: ObjectSlot,
     ) -> Option<(Handle, usize)> {
-        let (handle, len) = self.resident(source, from)?;
+        let (handle, len) = self.lookup(source, from)?;
         let bytes = source.pieces(from.payload(len))?;
         let written = to.write_pieces(held, handle.index(), bytes);
         // Afterwards: copying can be what meets failed memory.
@@ -266,12 +277,12 @@ impl Pool {
     }
 
     /// The object in a slot, if its header and its handle agree that it is there.
-    pub(super) fn resident(&self, held: &Shared<'_>, slot: Slot) -> Option<(Handle, usize)> {
-        self.resident_as(slot, slot.header(held)?)
+    pub(super) fn lookup(&self, held: &Shared<'_>, slot: ObjectSlot) -> Option<(Handle, usize)> {
+        self.lookup_by_index(slot, slot.header(held)?)
     }
 
-    /// As [`Pool::resident`], for a header that was read already.
-    pub(super) fn resident_as(&self, slot: Slot, index: u32) -> Option<(Handle, usize)> {
+    /// As [`Pool::lookup`], for a header that was read already.
+    pub(super) fn lookup_by_index(&self, slot: ObjectSlot, index: u32) -> Option<(Handle, usize)> {
         let (handle, location) = self.handles.locate_index(index)?;
         let here = location.chain() == slot.chain && location.object() == slot.object;
         here.then(|| (handle, self.handles.len_of(handle)))
@@ -279,12 +290,12 @@ impl Pool {
 
     /// Makes `to` the object's place and frees `from`: how many frames of `from` that leaves without an object. The class is locked and the bytes are
     /// written; the caller puts both zspages on the lists they belong on before it unlocks. `None` when the tables contradict themselves; the pool is then poisoned.
-    pub(super) fn resettle(
+    pub(super) fn relocate_object(
         &self,
         state: &mut ClassState,
         handle: Handle,
-        from: Slot,
-        to: Slot,
+        from: ObjectSlot,
+        to: ObjectSlot,
     ) -> Option<u64> {
         let Some(mut head) = self.zspages.head(to.chain) else {
             self.poison();
@@ -295,6 +306,6 @@ impl Pool {
         self.zspages.set_head(to.chain, head);
         state.used += 1;
         self.handles.relocate(handle, Location::live(to.chain, to.object, handle.generation()));
-        self.vacate(state, from).ok()
+        self.clear_object(state, from).ok()
     }
 }

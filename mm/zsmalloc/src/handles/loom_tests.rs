@@ -23,7 +23,7 @@ fn l11_a_length_belongs_to_its_generation() {
     const LENS: [usize; 2] = [28, 5];
     sync::model(|| {
         let handles = Arc::new(
-            Handles::new(zone(), CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table"),
+            Handles::new(zone(), CHUNK, MAX_GENERATION, Backing::Heap).expect("a small table"),
         );
         let first = handles.reserve().expect("all are free");
         handles.publish(first, place(first), LENS[0]);
@@ -31,8 +31,8 @@ fn l11_a_length_belongs_to_its_generation() {
             let handles = Arc::clone(&handles);
             // The table alone, not a pool's free and store: a free looks at the length itself, and loom remembers only the last look at a word.
             thread::spawn(move || {
-                handles.bury(first);
-                handles.give_back(first);
+                handles.invalidate(first);
+                handles.free_index(first);
                 let second = handles.reserve().expect("the same index");
                 assert_eq!(
                     (second.index(), second.generation()),
@@ -57,7 +57,7 @@ fn l11_a_length_belongs_to_its_generation() {
 fn two_shards() -> Arc<Handles> {
     sync::set_shards(2);
     let handles =
-        Handles::new(zone(), 2 * CHUNK, LAST_GENERATION, Backing::Heap).expect("a small table");
+        Handles::new(zone(), 2 * CHUNK, MAX_GENERATION, Backing::Heap).expect("a small table");
     assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
     Arc::new(handles)
 }
@@ -71,8 +71,8 @@ fn publish(handles: &Handles) -> Handle {
 
 /// Frees a live handle, as `Pool::free` does.
 fn free(handles: &Handles, handle: Handle) {
-    handles.bury(handle);
-    handles.give_back(handle);
+    handles.invalidate(handle);
+    handles.free_index(handle);
 }
 
 fn shard_of(handle: Handle) -> usize {

@@ -12,8 +12,8 @@ fn zone() -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
-fn table(chunks: usize, last_generation: u32) -> Handles {
-    Handles::new(zone(), chunks * CHUNK, last_generation, Backing::Heap).expect("a small table")
+fn table(chunks: usize, max_generation: u32) -> Handles {
+    Handles::new(zone(), chunks * CHUNK, max_generation, Backing::Heap).expect("a small table")
 }
 
 fn reserve_all(handles: &Handles) -> Vec<Handle> {
@@ -21,22 +21,22 @@ fn reserve_all(handles: &Handles) -> Vec<Handle> {
 }
 
 fn free_all(handles: &Handles, all: &[Handle]) {
-    all.iter().for_each(|&handle| handles.bury(handle));
-    all.iter().for_each(|&handle| handles.give_back(handle));
+    all.iter().for_each(|&handle| handles.invalidate(handle));
+    all.iter().for_each(|&handle| handles.free_index(handle));
 }
 
 /// R-289, L-11: an index that has seen its last generation is never given out again, also when its chunk was empty in between.
 #[test]
 fn r289_an_index_with_no_generation_left_is_retired() {
-    let handles = table(1, LAST_GENERATION);
+    let handles = table(1, MAX_GENERATION);
     let first = handles.reserve().expect("all are free");
     let index = first.index() as usize;
-    handles.words[index].store(Location::dead(LAST_GENERATION).to_bits(), Ordering::Relaxed);
-    handles.give_back(first);
+    handles.words[index].store(Location::dead(MAX_GENERATION).to_bits(), Ordering::Relaxed);
+    handles.free_index(first);
     let mut had = 0;
     while let Ok(handle) = handles.reserve() {
         assert!(
-            handle.index() != first.index() && handle.generation() <= LAST_GENERATION,
+            handle.index() != first.index() && handle.generation() <= MAX_GENERATION,
             "{handle:?}"
         );
         had += 1;
@@ -47,7 +47,7 @@ fn r289_an_index_with_no_generation_left_is_retired() {
 /// R-289, L-11: the words of a chunk that is empty go back to the OS, and none of the handles they stood for comes again.
 #[test]
 fn r289_generations_outlive_the_memory_of_their_chunk() {
-    let handles = table(4, LAST_GENERATION);
+    let handles = table(4, MAX_GENERATION);
     let first = reserve_all(&handles);
     free_all(&handles, &first);
     assert!(
@@ -101,8 +101,9 @@ fn r289_a_pool_runs_out_of_generations_in_good_order() {
         backing: Backing::Heap,
         ..PoolConfig::default()
     };
-    let pool = Pool::with_generations(Arc::new(zone.expect("a small zone")), config, GENERATIONS)
-        .expect("small tables");
+    let pool =
+        Pool::with_max_generation(Arc::new(zone.expect("a small zone")), config, GENERATIONS)
+            .expect("small tables");
     let kept = pool.store(b"kept").expect("room");
     let mut had = HashSet::from([kept]);
     let refused = loop {

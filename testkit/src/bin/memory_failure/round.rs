@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use balloon::{Balloon, BalloonConfig, OsHost, Stop, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
 use block::BlockError;
 use frames::{FrameCount, MemoryFailureStats, Pfn};
 use sys::Backing;
@@ -28,7 +28,8 @@ const COMPRESSIBLE: Range<u64> = 2816..6656;
 /// Written at the end, so that frames which failed while they were free are wanted.
 const SPARE: Range<u64> = 6656..PAGES;
 /// How large the balloon becomes, by blocks and by frames. Units: frames.
-const BALLOON: [(Unit, u64); 2] = [(Unit::Frames, 700), (Unit::BlocksFirst, 2048)];
+const BALLOON: [(BalloonUnit, u64); 2] =
+    [(BalloonUnit::Frames, 700), (BalloonUnit::BlocksFirst, 2048)];
 
 /// Between two failures.
 const PAUSE: Duration = Duration::from_millis(4);
@@ -309,13 +310,13 @@ fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
         let balloon =
             Balloon::new(Arc::clone(disk.zram().zone()), Arc::new(OsHost), config).map_err(text)?;
         let change = balloon.set_target(FrameCount(frames));
-        if (change.stop, change.actual.0) != (Stop::Reached, frames) {
+        if (change.stop, change.actual.0) != (StopReason::Reached, frames) {
             return Err(format!("a balloon of {frames} frames: {change:?}"));
         }
         disk.verify(lost, "with a balloon")?;
         disk.compact();
         disk.verify(lost, "compacted beside a balloon")?;
-        if balloon.deflate().stop != Stop::Reached {
+        if balloon.deflate().stop != StopReason::Reached {
             return Err("the balloon gives nothing back".to_owned());
         }
         disk.verify(lost, "after a balloon")?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost};
 use frames::{
     CompactRequest, ContigError, ContigRequest, FrameCount, Isolated, MigrateMode, MigrateType,
     NoLocksHeld, Order, Pfn, Reclaim,
@@ -123,7 +123,7 @@ fn breathe(world: &World) {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
         Balloon::new(Arc::clone(&world.zone), Arc::new(OsHost), config).expect("a number is free")
     };
-    let balloons = [balloon(Unit::BlocksFirst), balloon(Unit::Frames)];
+    let balloons = [balloon(BalloonUnit::BlocksFirst), balloon(BalloonUnit::Frames)];
     while !world.is_over() {
         let target = FrameCount(u64::from(rng.below(4000)));
         let shrinking = world.shrinking.read().expect("nobody panicked");

@@ -27,13 +27,13 @@ impl FrameSet {
 
     #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn contains(&self, pfn: Pfn) -> bool {
-        let (word, bit) = place(pfn);
+        let (word, bit) = bit_position(pfn);
         self.words.get(word).is_some_and(|&word| word & bit != 0)
     }
 
     /// Whether it is new.
     pub(crate) fn insert(&mut self, pfn: Pfn) -> bool {
-        let (word, bit) = place(pfn);
+        let (word, bit) = bit_position(pfn);
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
@@ -48,7 +48,7 @@ impl FrameSet {
 
     /// Whether it was there.
     pub(crate) fn remove(&mut self, pfn: Pfn) -> bool {
-        let (word, bit) = place(pfn);
+        let (word, bit) = bit_position(pfn);
         let was = self.words.get(word).is_some_and(|&word| word & bit != 0);
         if was {
             self.words[word] &= !bit;
@@ -71,7 +71,7 @@ impl FrameSet {
     }
 }
 
-fn place(pfn: Pfn) -> (usize, u64) {
+fn bit_position(pfn: Pfn) -> (usize, u64) {
     (pfn.0 as usize / BITS, 1 << (pfn.0 as usize % BITS))
 }
 

@@ -10,31 +10,31 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::{Host, Loan, Piece, Refusal};
+use crate::{FrameRange, Host, InflateBatch, InflateError};
 
 /// What the host was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    Inflate(Vec<Piece>),
-    Deflate(Vec<Piece>),
+    Inflate(Vec<FrameRange>),
+    Deflate(Vec<FrameRange>),
 }
 
 type Hook = Box<dyn Fn(&Message) + Send>;
 
 #[derive(Default)]
-pub(crate) struct Recorder {
+pub(crate) struct RecordingHost {
     log: Mutex<Vec<Message>>,
     /// What it believes to have.
-    has: Mutex<BTreeSet<Piece>>,
+    has: Mutex<BTreeSet<FrameRange>>,
     /// The next so many inflations are refused.
     pub(crate) refuse: AtomicU32,
     /// Called inside each message, before it is written down.
     hook: Mutex<Option<Hook>>,
 }
 
-impl fmt::Debug for Recorder {
+impl fmt::Debug for RecordingHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Recorder(..)")
+        f.write_str("RecordingHost(..)")
     }
 }
 
@@ -42,16 +42,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-impl Recorder {
+impl RecordingHost {
     pub(crate) fn log(&self) -> Vec<Message> {
         lock(&self.log).clone()
     }
 
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear_log(&self) {
         lock(&self.log).clear();
     }
 
-    pub(crate) fn has(&self) -> Vec<Piece> {
+    pub(crate) fn has(&self) -> Vec<FrameRange> {
         lock(&self.has).iter().copied().collect()
     }
 
@@ -63,7 +63,7 @@ impl Recorder {
         lock(&self.hook).take();
     }
 
-    fn hear(&self, message: Message) {
+    fn record(&self, message: Message) {
         if let Some(hook) = &*lock(&self.hook) {
             hook(&message);
         }
@@ -71,32 +71,32 @@ impl Recorder {
     }
 }
 
-impl Host for Recorder {
-    fn inflate(&self, loan: &mut Loan<'_, '_>) -> Result<(), Refusal> {
+impl Host for RecordingHost {
+    fn inflate(&self, batch: &mut InflateBatch<'_, '_>) -> Result<(), InflateError> {
         let refused = self.refuse.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         if refused {
-            return Err(Refusal::Declined { why: "as the test wants" });
+            return Err(InflateError::Declined { why: "as the test wants" });
         }
-        let pieces: Vec<_> = loan.pieces().collect();
-        assert!(pieces.len() <= crate::BATCH, "{} pieces in one message", pieces.len());
-        self.hear(Message::Inflate(pieces.clone()));
+        let ranges: Vec<_> = batch.ranges().collect();
+        assert!(ranges.len() <= crate::MAX_BATCH, "{} ranges in one message", ranges.len());
+        self.record(Message::Inflate(ranges.clone()));
         let mut has = lock(&self.has);
-        for piece in pieces {
-            assert!(has.insert(piece), "{piece} is the host's already");
+        for range in ranges {
+            assert!(has.insert(range), "{range} is the host's already");
         }
         Ok(())
     }
 
-    fn deflate(&self, pieces: &[Piece]) {
+    fn deflate(&self, ranges: &[FrameRange]) {
         assert!(
-            !pieces.is_empty() && pieces.len() <= crate::BATCH,
-            "{} pieces in one message",
-            pieces.len()
+            !ranges.is_empty() && ranges.len() <= crate::MAX_BATCH,
+            "{} ranges in one message",
+            ranges.len()
         );
-        self.hear(Message::Deflate(pieces.to_vec()));
+        self.record(Message::Deflate(ranges.to_vec()));
         let mut has = lock(&self.has);
-        for piece in pieces {
-            assert!(has.remove(piece), "the host never had {piece}");
+        for range in ranges {
+            assert!(has.remove(range), "the host never had {range}");
         }
     }
 }

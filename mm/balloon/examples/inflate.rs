@@ -1,11 +1,11 @@
-//! What it costs to give memory to the OS and to take it back. Run with `cargo run --release -p memzip-balloon --example lend`.
+//! What it costs to give memory to the OS and to take it back. Run with `cargo run --release -p memzip-balloon --example inflate`.
 
 #[path = "../tests/touched/mod.rs"]
 mod touched;
 
 use std::time::Instant;
 
-use balloon::{Stop, Unit};
+use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FrameCount};
 use touched::{balloon, high_balloon, touch, zone};
 
@@ -27,14 +27,15 @@ fn measured(work: impl FnOnce()) -> (f64, f64) {
     (time, (before as f64 - resident() as f64) / f64::from(1 << 20))
 }
 
-fn both_ways(unit: Unit) {
+fn both_ways(unit: BalloonUnit) {
     let zone = zone(SIZE + MORE);
     touch(&zone, SIZE, 1);
     let balloon = balloon(&zone, unit);
-    let (time, less) =
-        measured(|| assert_eq!(balloon.set_target(FrameCount::holding(SIZE)).stop, Stop::Reached));
+    let (time, less) = measured(|| {
+        assert_eq!(balloon.set_target(FrameCount::holding(SIZE)).stop, StopReason::Reached)
+    });
     println!("{unit:?}: inflate 1 GiB {time:8.1} ms, resident set {less:7.1} MiB smaller");
-    let (time, _) = measured(|| assert_eq!(balloon.deflate().stop, Stop::Reached));
+    let (time, _) = measured(|| assert_eq!(balloon.deflate().stop, StopReason::Reached));
     println!("{unit:?}: deflate 1 GiB {time:8.1} ms");
 }
 
@@ -53,7 +54,7 @@ fn moves() {
 }
 
 fn main() {
-    both_ways(Unit::BlocksFirst);
-    both_ways(Unit::Frames);
+    both_ways(BalloonUnit::BlocksFirst);
+    both_ways(BalloonUnit::Frames);
     moves();
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// Turns the CPU time a turn took into the time to rest after it. Rest is never saved up: after a long sleep no burst follows.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct CpuQuota {
     percent: u32,
     /// CPU time of the thread before it began, and when it was last asked.
     first: Duration,
     last: Duration,
 }
 
-impl Pace {
+impl CpuQuota {
     /// `now`: the thread's CPU time.
     pub(super) fn new(percent: u8, now: Duration) -> Self {
         Self { percent: u32::from(percent).clamp(1, 100), first: now, last: now }
@@ -39,19 +39,19 @@ mod tests {
 
     #[test]
     fn work_and_rest_add_up_to_the_share() {
-        let mut pace = Pace::new(10, 7 * MS);
+        let mut quota = CpuQuota::new(10, 7 * MS);
         // One millisecond of CPU time needs ten on the wall; two have passed, since somebody else had the CPU for one.
-        assert_eq!(pace.rest(8 * MS, 2 * MS), 8 * MS);
-        assert_eq!(pace.rest(8 * MS, MS), Duration::ZERO);
-        assert_eq!(pace.spent(), MS);
-        assert_eq!(Pace::new(100, MS).rest(3 * MS, 2 * MS), Duration::ZERO);
-        assert_eq!(Pace::new(1, MS).rest(2 * MS, MS), 99 * MS);
+        assert_eq!(quota.rest(8 * MS, 2 * MS), 8 * MS);
+        assert_eq!(quota.rest(8 * MS, MS), Duration::ZERO);
+        assert_eq!(quota.spent(), MS);
+        assert_eq!(CpuQuota::new(100, MS).rest(3 * MS, 2 * MS), Duration::ZERO);
+        assert_eq!(CpuQuota::new(1, MS).rest(2 * MS, MS), 99 * MS);
     }
 
     #[test]
     fn rest_is_not_saved_up() {
-        let mut pace = Pace::new(50, Duration::ZERO);
-        assert_eq!(pace.rest(MS, 1000 * MS), Duration::ZERO);
-        assert_eq!(pace.rest(5 * MS, 4 * MS), 4 * MS);
+        let mut quota = CpuQuota::new(50, Duration::ZERO);
+        assert_eq!(quota.rest(MS, 1000 * MS), Duration::ZERO);
+        assert_eq!(quota.rest(5 * MS, 4 * MS), 4 * MS);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use balloon::{Balloon, BalloonConfig, OsHost, Unit};
+use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost};
 use frames::{
     CompactRequest, FrameCount, MigrateMode, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig,
 };
@@ -17,7 +17,7 @@ use crate::{AccessError, AllocError, Budget, Handle, Pool, PoolConfig};
 const SLOTS: usize = 4;
 const ROUNDS: u64 = 8;
 
-struct World {
+struct Fixture {
     zone: Arc<Zone>,
     pool: Arc<Pool>,
     slots: [AtomicU64; SLOTS],
@@ -34,11 +34,11 @@ fn make_pool(zone: &Arc<Zone>) -> Arc<Pool> {
     Pool::new(Arc::clone(zone), config).expect("a small pool")
 }
 
-fn world() -> Arc<World> {
+fn fixture() -> Arc<Fixture> {
     let (capacity, backing) = (FrameCount(1024), Backing::AnonymousSmall);
     let config = ZoneConfig { capacity, backing, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    let config = BalloonConfig { unit: Unit::Frames, ..BalloonConfig::default() };
+    let config = BalloonConfig { unit: BalloonUnit::Frames, ..BalloonConfig::default() };
     let balloon =
         Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
     let (pool, other) = (make_pool(&zone), make_pool(&zone));
@@ -52,7 +52,7 @@ fn world() -> Arc<World> {
     drop(low);
     zone.set_limit(Some(FrameCount(48)));
     let (other, compacted) = (Mutex::new(Some(other)), AtomicCount::new(0));
-    Arc::new(World { zone, pool, slots, other, balloon, compacted })
+    Arc::new(Fixture { zone, pool, slots, other, balloon, compacted })
 }
 
 /// A tag that says which slot the object is stored for.
@@ -71,15 +71,15 @@ fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
     tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
 }
 
-fn writer(world: &World) {
+fn writer(fixture: &Fixture) {
     for round in 0..ROUNDS {
         let number = round as usize % SLOTS;
-        let slot = &world.slots[number];
-        match world.pool.store(&tagged(tag_for(number, round * 7))) {
+        let slot = &fixture.slots[number];
+        match fixture.pool.store(&tagged(tag_for(number, round * 7))) {
             Ok(new) => {
                 let old = slot.swap(new.to_bits(), Ordering::AcqRel);
                 if old != 0 {
-                    world
+                    fixture
                         .pool
                         .free(Handle::from_bits(old))
                         .expect("swapped out once, so freed once");
@@ -90,14 +90,14 @@ fn writer(world: &World) {
     }
 }
 
-fn reader(world: &World) {
+fn reader(fixture: &Fixture) {
     for round in 0..ROUNDS {
         let number = round as usize % SLOTS;
-        let bits = world.slots[number].load(Ordering::Acquire);
+        let bits = fixture.slots[number].load(Ordering::Acquire);
         if bits == 0 {
             continue;
         }
-        match world.pool.read(Handle::from_bits(bits)) {
+        match fixture.pool.read(Handle::from_bits(bits)) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
@@ -111,46 +111,46 @@ fn reader(world: &World) {
     }
 }
 
-fn compactor(world: &World) {
+fn compactor(fixture: &Fixture) {
     for _ in 0..3 {
-        world.pool.compact(&Budget::unlimited());
-        let moved = world.zone.compact(CompactRequest::default()).frames_moved;
+        fixture.pool.compact(&Budget::unlimited());
+        let moved = fixture.zone.compact(CompactRequest::default()).frames_moved;
         // Relaxed: a sum that is read when all threads have ended.
-        world.compacted.fetch_add(moved, Relaxed);
+        fixture.compacted.fetch_add(moved, Relaxed);
     }
 }
 
 /// Isolates what lies lowest in either pageblock, moves half of it, puts the rest back.
-fn migrator(world: &World) {
+fn migrator(fixture: &Fixture) {
     for round in 0..3 {
         let mut batch: Vec<_> =
-            (0..6).chain(512..518).filter_map(|pfn| world.zone.isolate(Pfn(pfn))).collect();
+            (0..6).chain(512..518).filter_map(|pfn| fixture.zone.isolate(Pfn(pfn))).collect();
         thread::yield_now();
         let mut left = round;
         let mut targets = |_| {
             left = u32::checked_sub(left, 1)?;
-            world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+            fixture.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
         };
-        world.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::Async);
+        fixture.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::Async);
     }
 }
 
-fn breather(world: &World) {
+fn balloon_resizer(fixture: &Fixture) {
     for target in [4, 0, 2, 0] {
         // How far it gets is the others' doing.
-        let _ = world.balloon.set_target(FrameCount(target));
+        let _ = fixture.balloon.set_target(FrameCount(target));
     }
 }
 
-fn destroyer(world: &World) {
+fn destroyer(fixture: &Fixture) {
     for round in 0..3 {
-        let pool = world.other.lock().take().expect("made below");
+        let pool = fixture.other.lock().take().expect("made below");
         for tag in 0..3 {
             // Left inside: the pool's end frees them.
             let _ = pool.store(&tagged(round * 3 + tag));
         }
         drop(pool);
-        *world.other.lock() = Some(make_pool(&world.zone));
+        *fixture.other.lock() = Some(make_pool(&fixture.zone));
     }
 }
 
@@ -161,26 +161,27 @@ fn r298_everything_that_moves_at_once() {
     let all_compacted = Arc::clone(&compacted);
     sync::check_random(
         move || {
-            let world = world();
-            let work: [fn(&World); 6] = [writer, reader, compactor, migrator, breather, destroyer];
+            let fixture = fixture();
+            let work: [fn(&Fixture); 6] =
+                [writer, reader, compactor, migrator, balloon_resizer, destroyer];
             let threads = work.map(|work| {
-                let world = Arc::clone(&world);
-                thread::spawn(move || work(&world))
+                let fixture = Arc::clone(&fixture);
+                thread::spawn(move || work(&fixture))
             });
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            assert_eq!(world.balloon.deflate().actual, FrameCount(0), "nobody holds it back");
-            drop(world.other.lock().take());
-            all_compacted.fetch_add(world.compacted.load(Relaxed), Relaxed);
-            world.pool.check().expect("consistent");
-            assert_eq!(world.zone.stats().in_use.0, world.pool.frames());
-            for slot in &world.slots {
+            assert_eq!(fixture.balloon.deflate().actual, FrameCount(0), "nobody holds it back");
+            drop(fixture.other.lock().take());
+            all_compacted.fetch_add(fixture.compacted.load(Relaxed), Relaxed);
+            fixture.pool.check().expect("consistent");
+            assert_eq!(fixture.zone.stats().in_use.0, fixture.pool.frames());
+            for slot in &fixture.slots {
                 let bits = slot.load(Ordering::Acquire);
                 if bits != 0 {
-                    world.pool.free(Handle::from_bits(bits)).expect("live");
+                    fixture.pool.free(Handle::from_bits(bits)).expect("live");
                 }
             }
-            assert_eq!((world.zone.stats().in_use.0, world.zone.isolated()), (0, 0));
-            world.zone.check().expect("consistent");
+            assert_eq!((fixture.zone.stats().in_use.0, fixture.zone.isolated()), (0, 0));
+            fixture.zone.check().expect("consistent");
         },
         300,
     );

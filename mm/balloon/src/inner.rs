@@ -13,27 +13,27 @@ use std::collections::BinaryHeap;
 
 use frames::{FrameCount, OwnedBlock, PAGEBLOCK_FRAMES, Pfn};
 
-use crate::set::FrameSet;
+use crate::frame_set::FrameSet;
 use crate::stats::Events;
 
 /// Guarded by the pages lock.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct BalloonInner {
     /// The lowest is at hand. A heap: adding a batch costs its own length, however much is held.
-    blocks: BinaryHeap<Reverse<ByNumber>>,
+    blocks: BinaryHeap<Reverse<ByPfn>>,
     pub(crate) list: FrameSet,
     pub(crate) isolated: FrameSet,
     pub(crate) events: Events,
     /// `None` for what is there, whatever that is: also when a message was on its way to the host as that was said.
     target: Option<FrameCount>,
-    goal: Goal,
+    generation: TargetGeneration,
 }
 
 /// A block in the order of frame numbers.
 #[derive(Debug)]
-struct ByNumber(OwnedBlock);
+struct ByPfn(OwnedBlock);
 
-impl Ord for ByNumber {
+impl Ord for ByPfn {
     fn cmp(&self, other: &Self) -> Ordering {
         #[cfg(all(test, not(any(loom, shuttle))))]
         tests::COMPARISONS.with(|count| count.set(count.get() + 1));
@@ -41,27 +41,27 @@ impl Ord for ByNumber {
     }
 }
 
-impl PartialOrd for ByNumber {
+impl PartialOrd for ByPfn {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for ByNumber {
+impl PartialEq for ByPfn {
     fn eq(&self, other: &Self) -> bool {
         self.0.first() == other.0.first()
     }
 }
 
-impl Eq for ByNumber {}
+impl Eq for ByPfn {}
 
 /// Which setting of the target somebody works for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Goal(u64);
+pub(crate) struct TargetGeneration(u64);
 
 /// What is missing to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gap {
+pub(crate) enum Delta {
     /// The target is another one by now, and somebody else's to reach.
     Superseded,
     Reached,
@@ -69,7 +69,7 @@ pub(crate) enum Gap {
     TooLarge(FrameCount),
 }
 
-impl Held {
+impl BalloonInner {
     pub(crate) fn target(&self) -> FrameCount {
         self.target.unwrap_or_else(|| self.actual())
     }
@@ -80,7 +80,7 @@ impl Held {
     }
 
     pub(crate) fn add_blocks(&mut self, blocks: Vec<OwnedBlock>) {
-        blocks.into_iter().for_each(|block| self.blocks.push(Reverse(ByNumber(block))));
+        blocks.into_iter().for_each(|block| self.blocks.push(Reverse(ByPfn(block))));
     }
 
     pub(crate) fn take_lowest_block(&mut self) -> Option<OwnedBlock> {
@@ -107,28 +107,28 @@ impl Held {
     }
 
     /// Sets another target. Whoever works for an older one stops.
-    pub(crate) fn aim(&mut self, target: FrameCount) -> Goal {
+    pub(crate) fn set_target(&mut self, target: FrameCount) -> TargetGeneration {
         self.target = Some(target);
-        self.goal.0 += 1;
-        self.goal
+        self.generation.0 += 1;
+        self.generation
     }
 
     /// What is there is the target. Whoever works for an older one stops.
-    pub(crate) fn stay(&mut self) {
+    pub(crate) fn keep_current_size(&mut self) {
         self.target = None;
-        self.goal.0 += 1;
+        self.generation.0 += 1;
     }
 
-    pub(crate) fn gap(&self, goal: Goal) -> Gap {
+    pub(crate) fn delta(&self, generation: TargetGeneration) -> Delta {
         let (actual, target) = (self.actual().0, self.target().0);
-        if goal != self.goal {
-            Gap::Superseded
+        if generation != self.generation {
+            Delta::Superseded
         } else if actual < target {
-            Gap::TooSmall(FrameCount(target - actual))
+            Delta::TooSmall(FrameCount(target - actual))
         } else if actual > target {
-            Gap::TooLarge(FrameCount(actual - target))
+            Delta::TooLarge(FrameCount(actual - target))
         } else {
-            Gap::Reached
+            Delta::Reached
         }
     }
 
@@ -166,57 +166,61 @@ mod tests {
         pub(super) static COMPARISONS: Cell<u64> = const { Cell::new(0) };
     }
 
-    fn with_frames(frames: &[u32]) -> Held {
-        Held { list: frames.iter().copied().map(Pfn).collect(), ..Held::default() }
+    fn with_frames(frames: &[u32]) -> BalloonInner {
+        BalloonInner { list: frames.iter().copied().map(Pfn).collect(), ..BalloonInner::default() }
     }
 
     ///
     #[test]
     fn it_starts_empty_and_wants_nothing() {
-        let held = Held::default();
+        let inner = BalloonInner::default();
         assert_eq!(
-            (held.actual(), held.target(), held.isolated.len()),
+            (inner.actual(), inner.target(), inner.isolated.len()),
             (FrameCount(0), FrameCount(0), 0)
         );
-        assert_eq!(held.gap(Goal::default()), Gap::Reached);
+        assert_eq!(inner.delta(TargetGeneration::default()), Delta::Reached);
     }
 
     ///
     #[test]
     fn isolation_moves_a_frame_and_keeps_the_size() {
-        let mut held = with_frames(&[3, 5]);
-        assert!(held.isolate(Pfn(5)));
-        assert_eq!((held.list.len(), held.isolated.len(), held.actual()), (1, 1, FrameCount(2)));
-        assert!(!held.isolate(Pfn(5)), "it is not on the list any more");
-        held.put_back(Pfn(5));
-        assert_eq!((held.list.len(), held.isolated.len(), held.actual()), (2, 0, FrameCount(2)));
-        held.put_back(Pfn(9));
-        assert_eq!(held.actual(), FrameCount(2), "a frame that was never isolated is not put back");
+        let mut inner = with_frames(&[3, 5]);
+        assert!(inner.isolate(Pfn(5)));
+        assert_eq!((inner.list.len(), inner.isolated.len(), inner.actual()), (1, 1, FrameCount(2)));
+        assert!(!inner.isolate(Pfn(5)), "it is not on the list any more");
+        inner.put_back(Pfn(5));
+        assert_eq!((inner.list.len(), inner.isolated.len(), inner.actual()), (2, 0, FrameCount(2)));
+        inner.put_back(Pfn(9));
+        assert_eq!(
+            inner.actual(),
+            FrameCount(2),
+            "a frame that was never isolated is not put back"
+        );
     }
 
     /// S-40, R-153.
     #[test]
     fn a_migrated_frame_leaves_no_trace_and_touches_no_list() {
-        let mut held = with_frames(&[3, 5]);
-        assert!(held.isolate(Pfn(5)));
-        held.replace(Pfn(5), Pfn(1));
-        assert!(held.list.iter().eq([Pfn(1), Pfn(3)]), "{:?}", held.list);
+        let mut inner = with_frames(&[3, 5]);
+        assert!(inner.isolate(Pfn(5)));
+        inner.replace(Pfn(5), Pfn(1));
+        assert!(inner.list.iter().eq([Pfn(1), Pfn(3)]), "{:?}", inner.list);
         assert_eq!(
-            (held.isolated.len(), held.actual(), held.events.migrated),
+            (inner.isolated.len(), inner.actual(), inner.events.migrated),
             (0, FrameCount(2), 1)
         );
     }
 
     #[test]
     fn only_the_latest_target_has_a_gap() {
-        let mut held = with_frames(&[1, 2, 3]);
-        let first = held.aim(FrameCount(10));
-        assert_eq!(held.gap(first), Gap::TooSmall(FrameCount(7)));
-        let second = held.aim(FrameCount(2));
-        assert_eq!(held.gap(first), Gap::Superseded);
-        assert_eq!(held.gap(second), Gap::TooLarge(FrameCount(1)));
-        let third = held.aim(FrameCount(3));
-        assert_eq!((held.gap(second), held.gap(third)), (Gap::Superseded, Gap::Reached));
+        let mut inner = with_frames(&[1, 2, 3]);
+        let first = inner.set_target(FrameCount(10));
+        assert_eq!(inner.delta(first), Delta::TooSmall(FrameCount(7)));
+        let second = inner.set_target(FrameCount(2));
+        assert_eq!(inner.delta(first), Delta::Superseded);
+        assert_eq!(inner.delta(second), Delta::TooLarge(FrameCount(1)));
+        let third = inner.set_target(FrameCount(3));
+        assert_eq!((inner.delta(second), inner.delta(third)), (Delta::Superseded, Delta::Reached));
     }
 
     /// A batch costs as much in a large balloon as in a small one, in whatever order batches come.
@@ -232,11 +236,11 @@ mod tests {
             |_| zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
         let mut taken: Vec<_> =
             (0..blocks).map(take).collect::<Result<_, _>>().expect("an empty zone");
-        let mut held = Held::default();
+        let mut inner = BalloonInner::default();
         let before = COMPARISONS.get();
         // Batches from the top down: each is lower than all that is there.
         while !taken.is_empty() {
-            held.add_blocks(taken.split_off(taken.len().saturating_sub(32)));
+            inner.add_blocks(taken.split_off(taken.len().saturating_sub(32)));
         }
         let added = COMPARISONS.get() - before;
         assert!(
@@ -244,7 +248,7 @@ mod tests {
             "{added} comparisons for {blocks} blocks"
         );
         let numbers: Vec<_> =
-            std::iter::from_fn(|| held.take_lowest_block()).map(|block| block.first()).collect();
+            std::iter::from_fn(|| inner.take_lowest_block()).map(|block| block.first()).collect();
         assert_eq!(numbers.len(), blocks as usize);
         assert!(numbers.is_sorted(), "the lowest first");
     }

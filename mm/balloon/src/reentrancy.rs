@@ -7,7 +7,7 @@ use sync::Mutex;
 use sync::thread::{self, ThreadId};
 
 #[derive(Debug, Default)]
-pub(crate) struct Inside(Threads);
+pub(crate) struct ReentrancyCheck(Threads);
 
 #[derive(Debug)]
 struct Threads(Mutex<Vec<ThreadId>>);
@@ -20,26 +20,26 @@ impl Default for Threads {
 
 /// The calling thread is inside until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Entered<'i> {
-    inside: &'i Inside,
+pub(crate) struct ReentrancyGuard<'i> {
+    reentrancy: &'i ReentrancyCheck,
     thread: ThreadId,
 }
 
-impl Inside {
+impl ReentrancyCheck {
     /// `None` when the calling thread is inside already.
-    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+    pub(crate) fn enter(&self) -> Option<ReentrancyGuard<'_>> {
         let thread = thread::current().id();
         let mut threads = self.0.0.lock();
         if threads.contains(&thread) {
             return None;
         }
         threads.push(thread);
-        Some(Entered { inside: self, thread })
+        Some(ReentrancyGuard { reentrancy: self, thread })
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ReentrancyGuard<'_> {
     fn drop(&mut self) {
-        self.inside.0.0.lock().retain(|&thread| thread != self.thread);
+        self.reentrancy.0.0.lock().retain(|&thread| thread != self.thread);
     }
 }

@@ -23,7 +23,7 @@ pub enum HoldTimes {
 
 /// The longest hold so far.
 #[derive(Debug)]
-pub(crate) struct Holds {
+pub(crate) struct HoldTimeStats {
     times: HoldTimes,
     /// Units: nanoseconds.
     longest: AtomicU64,
@@ -43,7 +43,7 @@ struct Timer<'p> {
     longest: &'p AtomicU64,
 }
 
-impl Holds {
+impl HoldTimeStats {
     pub(crate) fn new(times: HoldTimes) -> Self {
         Self { times, longest: AtomicU64::new(0) }
     }
@@ -84,10 +84,10 @@ impl DerefMut for ClassGuard<'_> {
 impl Pool {
     /// Returns the longest time a class lock was held since this was last called, in CPU time of
     /// the holder. `None` unless the pool was made with [`HoldTimes::Measured`].
-    pub fn take_longest_hold(&self) -> Option<Duration> {
+    pub fn take_max_hold_time(&self) -> Option<Duration> {
         // Relaxed: a statistic; nothing is read through it.
-        let longest = self.holds.longest.swap(0, Ordering::Relaxed);
-        (self.holds.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
+        let longest = self.hold_time_stats.longest.swap(0, Ordering::Relaxed);
+        (self.hold_time_stats.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
     }
 }
 
@@ -120,12 +120,12 @@ mod tests {
         for &handle in handles.iter().step_by(2) {
             pool.free(handle).expect("live");
         }
-        assert!(pool.take_longest_hold().is_some_and(|longest| longest > Duration::ZERO));
-        assert_eq!(pool.take_longest_hold(), Some(Duration::ZERO), "it was taken");
+        assert!(pool.take_max_hold_time().is_some_and(|longest| longest > Duration::ZERO));
+        assert_eq!(pool.take_max_hold_time(), Some(Duration::ZERO), "it was taken");
         let start = sys::host::thread_cpu_time();
         let report = pool.compact(&Budget::unlimited());
         let whole = sys::host::thread_cpu_time() - start;
-        let longest = pool.take_longest_hold().expect("it is measured");
+        let longest = pool.take_max_hold_time().expect("it is measured");
         assert!(report.objects_moved >= 1500, "{report:?}");
         assert!(longest > Duration::ZERO && longest * 8 < whole, "{longest:?} of {whole:?}");
     }
@@ -134,6 +134,6 @@ mod tests {
     fn holds_are_measured_only_when_asked_for() {
         let pool = pool(HoldTimes::Off);
         pool.store(b"x").expect("room");
-        assert_eq!(pool.take_longest_hold(), None);
+        assert_eq!(pool.take_max_hold_time(), None);
     }
 }
