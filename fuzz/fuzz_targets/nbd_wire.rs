@@ -31,18 +31,18 @@ const EXTENDED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0\
     IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation\
     IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
 /// What the server says to `STRUCTURED` and `EXTENDED`: greeting, ack, context, ack, export, ack.
-const CHUNKS_ANSWER: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
+const HANDSHAKE_REPLY_LEN: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
 
 /// What the client says, in packets of a given size.
 struct Packets<'a> {
     bytes: &'a [u8],
-    most: usize,
+    max_len: usize,
 }
 
 impl Read for Packets<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = self.most.min(buf.len());
-        self.bytes.read(&mut buf[..most])
+        let max_len = self.max_len.min(buf.len());
+        self.bytes.read(&mut buf[..max_len])
     }
 }
 
@@ -50,14 +50,14 @@ impl Inbound for Packets<'_> {}
 
 /// What the server said, never more than it may.
 struct Replies {
-    heard: Vec<u8>,
-    most: usize,
+    output_bytes: Vec<u8>,
+    max_len: usize,
 }
 
 impl Write for Replies {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        assert!(self.heard.len() + buf.len() <= self.most, "more output than was asked for");
-        self.heard.extend_from_slice(buf);
+        assert!(self.output_bytes.len() + buf.len() <= self.max_len, "more output than was asked for");
+        self.output_bytes.extend_from_slice(buf);
         Ok(buf.len())
     }
 
@@ -66,7 +66,7 @@ impl Write for Replies {
     }
 }
 
-fn hold(said: &[u8], packet: usize, accept_start: StartDecision) -> (Vec<u8>, Vec<u8>) {
+fn run_session(input: &[u8], packet: usize, accept_start: StartDecision) -> (Vec<u8>, Vec<u8>) {
     let device = Arc::new(Disk::new(SIZE));
     device.damage(DAMAGED);
     device.limit(2 * SIZE);
@@ -80,42 +80,42 @@ fn hold(said: &[u8], packet: usize, accept_start: StartDecision) -> (Vec<u8>, Ve
         idle_timeout: None,
     };
     let mut replies =
-        Replies { heard: Vec::new(), most: 200 + (said.len() / 16 + 1) * MAX_REPLY_LEN };
+        Replies { output_bytes: Vec::new(), max_len: 200 + (input.len() / 16 + 1) * MAX_REPLY_LEN };
     // How it ends is up to the client.
-    let _ = serve_connection(Packets { bytes: said, most: packet }, &mut replies, context);
-    (replies.heard, device.content())
+    let _ = serve_connection(Packets { bytes: input, max_len: packet }, &mut replies, context);
+    (replies.output_bytes, device.content())
 }
 
 /// The form of a chunk's head.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Heads {
+enum HeaderFormat {
     Structured,
     Extended,
 }
 
 /// Checks a stream of chunks one by one.
-fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
-    let (magic, head_len) = match heads {
-        Heads::Structured => (0x668e_33ef_u32, 20),
-        Heads::Extended => (0x6e8a_278c, 32),
+fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
+    let (magic, head_len) = match format {
+        HeaderFormat::Structured => (0x668e_33ef_u32, 20),
+        HeaderFormat::Extended => (0x6e8a_278c, 32),
     };
-    while !heard.is_empty() {
-        let (head, rest) = heard.split_at_checked(head_len).expect("a whole chunk head");
+    while !output_bytes.is_empty() {
+        let (head, rest) = output_bytes.split_at_checked(head_len).expect("a whole chunk head");
         assert_eq!(head[..4], magic.to_be_bytes(), "chunk magic");
         assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
         let kind = u16::from_be_bytes([head[6], head[7]]);
         let last = |bytes: usize| {
             head[head_len - bytes..].iter().fold(0, |len, &byte| len << 8 | usize::from(byte))
         };
-        let len = last(if heads == Heads::Extended { 8 } else { 4 });
-        let repeated = if heads == Heads::Extended { 8..24 } else { 8..16 };
+        let len = last(if format == HeaderFormat::Extended { 8 } else { 4 });
+        let repeated = if format == HeaderFormat::Extended { 8..24 } else { 8..16 };
         let (payload, rest) = rest.split_at_checked(len).expect("a whole payload");
         match kind {
             0 => assert!(len == 0 && head[5] == 1),
             1 => assert!(len > 8),
             2 => assert_eq!(len, 12),
-            5 if heads == Heads::Structured => assert!(len >= 12 && len % 8 == 4),
-            6 if heads == Heads::Extended => assert!(len >= 24 && len % 16 == 8),
+            5 if format == HeaderFormat::Structured => assert!(len >= 12 && len % 8 == 4),
+            6 if format == HeaderFormat::Extended => assert!(len >= 24 && len % 16 == 8),
             0x8001 => {
                 assert_eq!(len, 6 + usize::from(u16::from_be_bytes([payload[4], payload[5]])))
             }
@@ -126,10 +126,10 @@ fn check_chunks(heads: Heads, mut heard: &[u8], said: &[u8]) {
         }
         let wanted = &head[repeated];
         assert!(
-            said.windows(wanted.len()).any(|sent| sent == wanted),
+            input.windows(wanted.len()).any(|sent| sent == wanted),
             "a cookie and an offset nobody sent"
         );
-        heard = rest;
+        output_bytes = rest;
     }
 }
 
@@ -142,13 +142,13 @@ fuzz_target!(|data: &[u8]| {
         4.. => (EXTENDED, StartDecision::Accept),
         _ => (&[][..], StartDecision::Reject),
     };
-    let said = [prefix, words].concat();
-    let whole = hold(&said, usize::MAX, accept_start);
-    let packets = hold(&said, usize::from(choice >> 3) * 9 + 1, accept_start);
+    let input = [prefix, words].concat();
+    let whole = run_session(&input, usize::MAX, accept_start);
+    let packets = run_session(&input, usize::from(choice >> 3) * 9 + 1, accept_start);
     assert!(whole == packets, "how the bytes were cut into packets made a difference");
     match choice & 7 {
-        2 => check_chunks(Heads::Structured, &whole.0[CHUNKS_ANSWER..], words),
-        4.. => check_chunks(Heads::Extended, &whole.0[CHUNKS_ANSWER..], words),
+        2 => check_chunks(HeaderFormat::Structured, &whole.0[HANDSHAKE_REPLY_LEN..], words),
+        4.. => check_chunks(HeaderFormat::Extended, &whole.0[HANDSHAKE_REPLY_LEN..], words),
         _ => {}
     }
 });

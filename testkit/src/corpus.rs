@@ -86,15 +86,18 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// The corpus kept in `folder`, or a new one, collected now and kept there. `tell` hears what goes on.
+    /// The corpus kept in `folder`, or a new one, collected now and kept there. `progress` hears what goes on.
     ///
     /// # Errors
     /// [`CorpusError`] when the folder cannot be used. A machine that lacks data is no error: see [`Corpus::notes`].
-    pub fn load_or_collect(folder: &Path, tell: &mut dyn FnMut(&str)) -> Result<Self, CorpusError> {
+    pub fn load_or_collect(
+        folder: &Path,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, CorpusError> {
         if let Some(kept) = cache::load(folder)? {
             return Ok(kept);
         }
-        let corpus = Self::collect(tell);
+        let corpus = Self::collect(progress);
         cache::save(folder, &corpus)?;
         Ok(corpus)
     }
@@ -107,18 +110,20 @@ impl Corpus {
         cache::load(folder)
     }
 
-    fn collect(tell: &mut dyn FnMut(&str)) -> Self {
+    fn collect(progress: &mut dyn FnMut(&str)) -> Self {
         let mut seen = HashSet::new();
         let mut corpus = Self::default();
         for kind in [Kind::Text, Kind::Binaries] {
-            tell(&format!("collecting {} pages of {}", kind.wanted(), kind.name()));
+            progress(&format!("collecting {} pages of {}", kind.wanted(), kind.name()));
             let pages = files::collect(kind, kind.wanted(), &mut seen);
             corpus.note_shortage(kind, pages.len());
             *corpus.kind_mut(kind) = pages;
         }
         let wanted = Kind::Memory.wanted();
-        tell(&format!("collecting {wanted} pages of process memory from programs started for it"));
-        let (pages, mut notes) = memory::collect(wanted, &mut seen, &corpus.text, tell);
+        progress(&format!(
+            "collecting {wanted} pages of process memory from programs started for it"
+        ));
+        let (pages, mut notes) = memory::collect(wanted, &mut seen, &corpus.text, progress);
         corpus.notes.append(&mut notes);
         corpus.note_shortage(Kind::Memory, pages.len());
         corpus.memory = pages;

@@ -27,11 +27,11 @@ use crate::corpus::Corpus;
 use crate::{PAGE_SIZE, Rng};
 
 /// Somebody who keeps blobs.
-trait Keeper: Sync {
+trait BlobStore: Sync {
     /// What the index holds of a blob.
     type Slot: Send + Sync;
 
-    fn keep(&self, blob: &[u8]) -> Self::Slot;
+    fn insert(&self, blob: &[u8]) -> Self::Slot;
 
     /// Forgets the old blob, then keeps a copy of the new one.
     fn replace(&self, slot: &mut Self::Slot, blob: &[u8]);
@@ -43,10 +43,10 @@ trait Keeper: Sync {
 /// The process's allocator, whichever it is.
 struct Heap;
 
-impl Keeper for Heap {
+impl BlobStore for Heap {
     type Slot = Box<[u8]>;
 
-    fn keep(&self, blob: &[u8]) -> Box<[u8]> {
+    fn insert(&self, blob: &[u8]) -> Box<[u8]> {
         blob.into()
     }
 
@@ -63,22 +63,23 @@ impl Keeper for Heap {
 }
 
 /// What a pool that cannot go on means here: a bug, and no number.
-const BROKEN: &str = "the pool has room for every blob, and every handle in the index is live";
+const POOL_INVARIANT: &str =
+    "the pool has room for every blob, and every handle in the index is live";
 
-impl Keeper for Pool {
+impl BlobStore for Pool {
     type Slot = Handle;
 
-    fn keep(&self, blob: &[u8]) -> Handle {
-        self.store(blob).expect(BROKEN)
+    fn insert(&self, blob: &[u8]) -> Handle {
+        self.store(blob).expect(POOL_INVARIANT)
     }
 
     fn replace(&self, slot: &mut Handle, blob: &[u8]) {
-        self.free(*slot).expect(BROKEN);
-        *slot = self.store(blob).expect(BROKEN);
+        self.free(*slot).expect(POOL_INVARIANT);
+        *slot = self.store(blob).expect(POOL_INVARIANT);
     }
 
     fn copy(&self, slot: &Handle, out: &mut [u8; PAGE_SIZE]) -> usize {
-        let object = self.read(*slot).expect(BROKEN);
+        let object = self.read(*slot).expect(POOL_INVARIANT);
         let (head, tail) = object.pieces();
         out[..head.len()].copy_from_slice(head);
         out[head.len()..head.len() + tail.len()].copy_from_slice(tail);
@@ -111,7 +112,7 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run<K: Keeper>(keeper: &K) -> ExitCode {
+fn run<K: BlobStore>(store: &K) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let folder = args.next().map(PathBuf::from);
     let each = args.next().and_then(|text| text.to_str()?.parse().ok());
@@ -122,7 +123,7 @@ fn run<K: Keeper>(keeper: &K) -> ExitCode {
         Ok(blobs) => blobs,
         Err(error) => return fail(&error.to_string()),
     };
-    match serve(keeper, &blobs) {
+    match serve(store, &blobs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
@@ -162,9 +163,9 @@ impl Blobs {
 }
 
 /// Answers the lines of standard input until it ends.
-fn serve<K: Keeper>(keeper: &K, blobs: &Blobs) -> io::Result<()> {
+fn serve<K: BlobStore>(store: &K, blobs: &Blobs) -> io::Result<()> {
     let mut slots: Vec<K::Slot> =
-        (0..blobs.len()).map(|index| keeper.keep(blobs.get(index))).collect();
+        (0..blobs.len()).map(|index| store.insert(blobs.get(index))).collect();
     let mut stdout = io::stdout();
     writeln!(stdout, "ready")?;
     let mut seed = 0;
@@ -176,8 +177,8 @@ fn serve<K: Keeper>(keeper: &K, blobs: &Blobs) -> io::Result<()> {
         let (threads, count) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
         seed += 1;
         let took = match operation {
-            Some("replace") => replace(keeper, &mut slots, blobs, threads, count, seed),
-            Some("copy") => copy(keeper, &slots, threads, count, seed),
+            Some("replace") => replace(store, &mut slots, blobs, threads, count, seed),
+            Some("copy") => copy(store, &slots, threads, count, seed),
             _ => return Err(io::Error::other("operations are: replace, copy")),
         };
         writeln!(stdout, "{}", took.as_secs_f64())?;
@@ -186,8 +187,8 @@ fn serve<K: Keeper>(keeper: &K, blobs: &Blobs) -> io::Result<()> {
     Ok(())
 }
 
-fn replace<K: Keeper>(
-    keeper: &K,
+fn replace<K: BlobStore>(
+    store: &K,
     slots: &mut [K::Slot],
     blobs: &Blobs,
     threads: usize,
@@ -202,7 +203,7 @@ fn replace<K: Keeper>(
                 let mut rng = Rng::new(seed * 1000 + number as u64);
                 for _ in 0..count / threads {
                     let (slot, blob) = (rng.index(slots.len()), rng.index(blobs.len()));
-                    keeper.replace(&mut slots[slot], blobs.get(blob));
+                    store.replace(&mut slots[slot], blobs.get(blob));
                 }
             });
         }
@@ -210,8 +211,8 @@ fn replace<K: Keeper>(
     start.elapsed()
 }
 
-fn copy<K: Keeper>(
-    keeper: &K,
+fn copy<K: BlobStore>(
+    store: &K,
     slots: &[K::Slot],
     threads: usize,
     count: usize,
@@ -225,7 +226,7 @@ fn copy<K: Keeper>(
                 let mut rng = Rng::new(seed * 1000 + number as u64);
                 let mut out = [0; PAGE_SIZE];
                 for _ in 0..count / threads {
-                    let len = keeper.copy(&slots[rng.index(slots.len())], &mut out);
+                    let len = store.copy(&slots[rng.index(slots.len())], &mut out);
                     black_box(&out[..len]);
                 }
             });

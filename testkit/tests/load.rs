@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::nbd::{Check, Connection, Contents, Load, NbdError, Target, Work};
+use testkit::nbd::{Check, Connection, DiskModel, Load, NbdError, Target, Workload};
 use testkit::{PAGE_SIZE, sample};
 
 /// Pages of the disk: 8 MiB.
@@ -59,21 +59,30 @@ fn every_page_written_by_any_work_is_known_and_found_again() {
     let Some(server) = Nbdkit::start("found") else { return };
     let (target, pages) = (server.target(), sample(256, 1));
     assert_eq!(Connection::open(&target).expect("listening").size(), DISK * PAGE_SIZE as u64);
-    let contents = Contents::new(&pages, DISK * PAGE_SIZE as u64);
-    let whole =
-        |work| Load::whole_disk(&target, work).run(&contents).expect("every byte as written");
-    whole(Work::ReadAll);
-    for work in [Work::Fill, Work::Overwrite, Work::RandomWrites, Work::TrimAll, Work::Fill] {
+    let model = DiskModel::new(&pages, DISK * PAGE_SIZE as u64);
+    let whole = |work| Load::whole_disk(&target, work).run(&model).expect("every byte as written");
+    whole(Workload::ReadAll);
+    for work in [
+        Workload::Fill,
+        Workload::Overwrite,
+        Workload::RandomWrites,
+        Workload::TrimAll,
+        Workload::Fill,
+    ] {
         let time = Duration::from_millis(100);
         let load = Load { connections: 3, time, ..Load::whole_disk(&target, work.clone()) };
-        let report = load.run(&contents).expect("every request succeeds");
+        let report = load.run(&model).expect("every request succeeds");
         assert!(report.requests > 0 && report.rate() > 0.0, "{work:?}");
-        whole(Work::ReadAll);
+        whole(Workload::ReadAll);
     }
     let time = Duration::from_millis(100);
-    let reads =
-        Load { connections: 2, depth: 32, time, ..Load::whole_disk(&target, Work::RandomReads) };
-    let report = reads.run(&contents).expect("every byte as written");
+    let reads = Load {
+        connections: 2,
+        depth: 32,
+        time,
+        ..Load::whole_disk(&target, Workload::RandomReads)
+    };
+    let report = reads.run(&model).expect("every byte as written");
     assert!(report.latency.percentile(50.0) <= report.latency.percentile(99.0));
 }
 
@@ -81,14 +90,14 @@ fn every_page_written_by_any_work_is_known_and_found_again() {
 fn a_page_that_holds_other_bytes_is_noticed() {
     let Some(server) = Nbdkit::start("noticed") else { return };
     let (target, pages) = (server.target(), sample(256, 2));
-    let contents = Contents::new(&pages, DISK * PAGE_SIZE as u64);
-    Load::whole_disk(&target, Work::Fill).run(&contents).expect("fills");
+    let model = DiskModel::new(&pages, DISK * PAGE_SIZE as u64);
+    Load::whole_disk(&target, Workload::Fill).run(&model).expect("fills");
     // As if the server had lost a write to page 77.
-    contents.put(77, 3);
-    let uncompared = Load { check: Check::Length, ..Load::whole_disk(&target, Work::ReadAll) };
-    uncompared.run(&contents).expect("lengths are right");
+    model.set(77, 3);
+    let uncompared = Load { check: Check::Length, ..Load::whole_disk(&target, Workload::ReadAll) };
+    uncompared.run(&model).expect("lengths are right");
     // Last, because it leaves with requests in flight, which some versions of nbdkit do not survive.
-    let outcome = Load::whole_disk(&target, Work::ReadAll).run(&contents);
+    let outcome = Load::whole_disk(&target, Workload::ReadAll).run(&model);
     assert!(matches!(outcome, Err(NbdError::Mismatch { page: 77 })), "{outcome:?}");
 }
 
@@ -96,6 +105,6 @@ fn a_page_that_holds_other_bytes_is_noticed() {
 fn nobody_listening_is_a_typed_error() {
     let pages = sample(2, 3);
     let target = Target::Unix("/nonexistent/socket".into());
-    let outcome = Load::whole_disk(&target, Work::Fill).run(&Contents::new(&pages, 8192));
+    let outcome = Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&pages, 8192));
     assert!(matches!(outcome, Err(NbdError::Connect { .. })), "{outcome:?}");
 }

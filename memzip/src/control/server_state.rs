@@ -83,7 +83,7 @@ pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn parts(memory: &zram::MemorySplit) -> MemoryParts {
+fn parts(memory: &zram::MemoryBreakdown) -> MemoryParts {
     MemoryParts {
         live: memory.live,
         rounding: memory.rounding,

@@ -215,7 +215,9 @@ const _: () = assert!(
 mod tests {
     use super::*;
     use crate::corpus::Corpus;
-    use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
+    use block::{
+        BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
+    };
     use nbd::{Listen, Server, ServerConfig};
     use std::sync::Arc;
     use zram::{Zram, ZramConfig};
@@ -251,8 +253,8 @@ mod tests {
         fn size(&self) -> Bytes {
             self.disk.size()
         }
-        fn limits(&self) -> Limits {
-            self.disk.limits()
+        fn block_sizes(&self) -> BlockSizes {
+            self.disk.block_sizes()
         }
         fn is_read_only(&self) -> bool {
             self.disk.is_read_only()
@@ -284,7 +286,7 @@ mod tests {
         ) -> Result<(), BlockError> {
             self.disk.write_zeroes(span, mode, speed)
         }
-        fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+        fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
             self.disk.status(span, visit);
         }
     }

@@ -55,7 +55,7 @@ impl Export {
 
     /// Minimum, preferred and maximum request sizes. Units: bytes.
     pub(crate) fn block_sizes(&self) -> [u32; 3] {
-        let limits = self.device.limits();
+        let limits = self.device.block_sizes();
         [limits.minimum, limits.preferred, MAX_PAYLOAD]
     }
 

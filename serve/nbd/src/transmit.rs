@@ -17,7 +17,7 @@ use crate::stats::{Counters, LocalCounters};
 use crate::wire::reply::ReplyTo;
 use crate::wire::request::{Command, Durability, Header, RequestLimits, cmd};
 use crate::wire::request_error::RequestError;
-use block::{BlockDevice, Run};
+use block::{BlockDevice, StatusExtent};
 use std::io::Write;
 
 /// Long reads and writes are done in pieces that end at multiples of this where they can. Units: bytes.
@@ -67,7 +67,7 @@ struct Transmission<'a, R, W> {
     limits: RequestLimits,
     reply_buffers: &'a ReplyBufferPool,
     local_counters: LocalCounters,
-    runs: Vec<Run>,
+    runs: Vec<StatusExtent>,
 }
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {

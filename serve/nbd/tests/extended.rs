@@ -4,7 +4,10 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
 use std::sync::Arc;
 use support::client::{Client, Reply, extended_head, long, word};
 use support::disk::Disk;
@@ -33,8 +36,8 @@ impl BlockDevice for Huge {
     fn size(&self) -> Bytes {
         Bytes(TIB)
     }
-    fn limits(&self) -> Limits {
-        self.0.limits()
+    fn block_sizes(&self) -> BlockSizes {
+        self.0.block_sizes()
     }
     fn is_read_only(&self) -> bool {
         false
@@ -57,7 +60,7 @@ impl BlockDevice for Huge {
     fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         self.0.write_zeroes(self.real(span), mode, speed)
     }
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         let real = self.real(span);
         let mut more = true;
         self.0.status(real, &mut |run| {
@@ -65,7 +68,7 @@ impl BlockDevice for Huge {
             more
         });
         if more && span.len() > real.len() {
-            visit(Run { len: span.len() - real.len(), content: Content::Hole });
+            visit(StatusExtent { len: span.len() - real.len(), content: AllocationState::Hole });
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use block::{BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed};
 use nbd::ServerConfig;
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ impl BlockDevice for Huge {
     fn size(&self) -> Bytes {
         Bytes(HUGE)
     }
-    fn limits(&self) -> Limits {
-        Limits { minimum: 1, preferred: 4096 }
+    fn block_sizes(&self) -> BlockSizes {
+        BlockSizes { minimum: 1, preferred: 4096 }
     }
     fn is_read_only(&self) -> bool {
         false
@@ -69,7 +69,7 @@ impl BlockDevice for Huge {
             self.change(span)
         }
     }
-    fn status(&self, _: Span, _: &mut dyn FnMut(Run) -> bool) {}
+    fn status(&self, _: Span, _: &mut dyn FnMut(StatusExtent) -> bool) {}
 }
 
 impl Huge {

@@ -7,7 +7,10 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,8 +33,8 @@ impl BlockDevice for Flat {
     fn size(&self) -> Bytes {
         Bytes(SIZE)
     }
-    fn limits(&self) -> Limits {
-        Limits { minimum: 1, preferred: 4096 }
+    fn block_sizes(&self) -> BlockSizes {
+        BlockSizes { minimum: 1, preferred: 4096 }
     }
     fn is_read_only(&self) -> bool {
         false
@@ -56,8 +59,8 @@ impl BlockDevice for Flat {
     fn write_zeroes(&self, _: Span, _: ZeroMode, _: ZeroSpeed) -> Result<(), BlockError> {
         Ok(())
     }
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
-        visit(Run { len: span.len(), content: Content::Data });
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
+        visit(StatusExtent { len: span.len(), content: AllocationState::Data });
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{BlockError, Bytes, Span};
 
 /// What a run of bytes holds, as block status tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum AllocationState {
     /// Bytes that must be read to be known.
     Data,
     /// Reads as zeros and takes no memory, whether they were written or never were.
@@ -13,13 +13,13 @@ pub enum Content {
     Zero,
 }
 
-/// A run of equal [`Content`] in a block status answer.
+/// A run of equal [`AllocationState`] in a block status answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct StatusExtent {
     /// Units: bytes, never 0.
     pub len: u64,
     /// What it holds.
-    pub content: Content,
+    pub content: AllocationState,
 }
 
 /// How zeros may be stored.
@@ -42,7 +42,7 @@ pub enum ZeroSpeed {
 
 /// Sizes a client should know. Units: bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BlockSizes {
     /// Smallest request that works.
     pub minimum: u32,
     /// Smallest request that does not read, merge and write.
@@ -58,7 +58,7 @@ pub trait BlockDevice: Send + Sync {
     fn size(&self) -> Bytes;
 
     /// Request sizes that suit the device.
-    fn limits(&self) -> Limits;
+    fn block_sizes(&self) -> BlockSizes;
 
     /// Whether changes are refused with [`BlockError::ReadOnly`].
     fn is_read_only(&self) -> bool;
@@ -106,5 +106,5 @@ pub trait BlockDevice: Send + Sync {
     /// Tells what the span holds, run by run from its start, until `visit` returns `false` or the span is covered.
     ///
     /// Neighbouring runs differ in content. The answer is a snapshot.
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool);
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool);
 }

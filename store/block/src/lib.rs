@@ -17,6 +17,6 @@ mod device;
 mod error;
 mod span;
 
-pub use device::{BlockDevice, Content, Limits, Run, ZeroMode, ZeroSpeed};
+pub use device::{AllocationState, BlockDevice, BlockSizes, StatusExtent, ZeroMode, ZeroSpeed};
 pub use error::{BlockError, OutOfRange};
 pub use span::{Bytes, Span};

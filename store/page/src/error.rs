@@ -23,7 +23,7 @@ pub enum LoadError {
     Stale,
     /// As many readers as can be counted are inside the object's zspage: try again.
     #[error("too many readers are at the page's object")]
-    Crowded,
+    TooManyReaders,
     /// The codec makes no page of the object.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -35,16 +35,16 @@ pub enum LoadError {
     },
     /// The object's header was overwritten.
     #[error("the page's object is damaged")]
-    Object,
+    DamagedObject,
     /// Memory that the page's object lies in has failed: its content is lost.
     #[error("the memory of the page has failed")]
     MemoryFailure,
     /// The page is not in the pool: the owner of the word keeps it.
     #[error("the page is not in the pool")]
-    Elsewhere,
+    NotInPool,
     /// The word says nothing that could have been written.
     #[error("the page's word is damaged")]
-    Word,
+    InvalidEntry,
     /// The pool is out of order.
     #[error("the pool is out of order")]
     Poisoned,
@@ -54,9 +54,9 @@ impl From<AccessError> for LoadError {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::Stale => Self::Stale,
-            AccessError::Damaged => Self::Object,
+            AccessError::Damaged => Self::DamagedObject,
             AccessError::MemoryFailure => Self::MemoryFailure,
-            AccessError::TooManyReaders => Self::Crowded,
+            AccessError::TooManyReaders => Self::TooManyReaders,
             AccessError::Poisoned => Self::Poisoned,
         }
     }

@@ -3,37 +3,37 @@
 use zcomp::Page;
 
 /// Words compared between two looks at the result: one cache line, which the compiler turns into a few vector instructions.
-const LINE: usize = 8;
+const WORDS_PER_LINE: usize = 8;
 
 /// The 8 bytes the whole page repeats, if it does.
 ///
 /// Most pages that are not same-filled differ at an end, so those two words are compared first.
-pub(crate) fn pattern_of(page: &Page) -> Option<[u8; 8]> {
+pub(crate) fn page_same_filled(page: &Page) -> Option<[u8; 8]> {
     let words = page.as_chunks::<8>().0;
     let (first, last) = (words.first()?, words.last()?);
     if first != last {
         return None;
     }
     let pattern = u64::from_ne_bytes(*first);
-    let differs = |line: &[[u8; 8]; LINE]| {
+    let differs = |line: &[[u8; 8]; WORDS_PER_LINE]| {
         line.iter().fold(0, |seen, word| seen | (u64::from_ne_bytes(*word) ^ pattern)) != 0
     };
-    if words.as_chunks::<LINE>().0.iter().any(differs) { None } else { Some(*first) }
+    if words.as_chunks::<WORDS_PER_LINE>().0.iter().any(differs) { None } else { Some(*first) }
 }
 
 /// Fills the page with 8 bytes repeated.
-pub(crate) fn fill(page: &mut Page, pattern: [u8; 8]) {
+pub(crate) fn fill_page(page: &mut Page, pattern: [u8; 8]) {
     page.as_chunks_mut::<8>().0.fill(pattern);
 }
 
 /// The half of a pattern whose halves are equal.
-pub(crate) fn half(pattern: [u8; 8]) -> Option<u32> {
+pub(crate) fn narrow_pattern(pattern: [u8; 8]) -> Option<u32> {
     let bits = u64::from_le_bytes(pattern);
     (bits as u32 == (bits >> 32) as u32).then_some(bits as u32)
 }
 
 /// The pattern with two equal halves.
-pub(crate) fn twice(half: u32) -> [u8; 8] {
+pub(crate) fn widen_pattern(half: u32) -> [u8; 8] {
     (u64::from(half) << 32 | u64::from(half)).to_le_bytes()
 }
 
@@ -46,16 +46,16 @@ mod tests {
         #[test]
         fn a_filled_page_is_recognised_and_one_flipped_bit_is_not(pattern: [u8; 8], at in 0usize..4096, bit in 0u32..8) {
             let mut page = [0xee; 4096];
-            fill(&mut page, pattern);
-            prop_assert_eq!(pattern_of(&page), Some(pattern));
+            fill_page(&mut page, pattern);
+            prop_assert_eq!(page_same_filled(&page), Some(pattern));
             page[at] ^= 1 << bit;
-            prop_assert_eq!(pattern_of(&page), None);
+            prop_assert_eq!(page_same_filled(&page), None);
         }
 
         #[test]
         fn a_pattern_is_halved_only_when_its_halves_are_equal(pattern: [u8; 8], same: u32) {
-            prop_assert_eq!(half(twice(same)), Some(same));
-            prop_assert_eq!(half(pattern).is_some(), pattern[..4] == pattern[4..]);
+            prop_assert_eq!(narrow_pattern(widen_pattern(same)), Some(same));
+            prop_assert_eq!(narrow_pattern(pattern).is_some(), pattern[..4] == pattern[4..]);
         }
     }
 }

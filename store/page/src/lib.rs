@@ -24,11 +24,11 @@
 mod error;
 mod fill;
 mod pages;
-mod stored;
+mod slot_entry;
 mod streams;
 
 pub use error::{LoadError, StoreError};
 pub use pages::Pages;
-pub use stored::{Form, Stored};
+pub use slot_entry::{EntryKind, SlotEntry};
 pub use streams::Streams;
 pub use zcomp::{PAGE_SIZE, Page};

@@ -6,27 +6,27 @@ use frames::Reservation;
 use zcomp::{PAGE_SIZE, Page};
 use zsmalloc::{AccessError, AllocError, Handle, Pool};
 
-use crate::streams::Desk;
-use crate::{Form, LoadError, StoreError, Stored, Streams, fill};
+use crate::streams::StreamSlot;
+use crate::{EntryKind, LoadError, SlotEntry, StoreError, Streams, fill};
 
 /// A pool of pages: a pool of objects and the streams to make them with.
 ///
-/// It keeps no index: a page is named by the [`Stored`] word it was stored as, which the caller keeps.
+/// It keeps no index: a page is named by the [`SlotEntry`] word it was stored as, which the caller keeps.
 ///
 /// Locking: all calls may come from many threads at once. A call holds one stream while it works on one page.
 #[derive(Debug)]
 pub struct Pages {
     pool: Arc<Pool>,
     streams: Streams,
-    longest_blob: usize,
+    max_blob_len: usize,
 }
 
 impl Pages {
     /// Pages stored in `pool`.
     #[must_use]
     pub fn new(pool: Arc<Pool>, streams: Streams) -> Self {
-        let longest_blob = pool.largest_with_header();
-        Self { pool, streams, longest_blob }
+        let max_blob_len = pool.largest_with_header();
+        Self { pool, streams, max_blob_len }
     }
 
     /// The pool underneath, for compaction, statistics and checks.
@@ -39,15 +39,15 @@ impl Pages {
     ///
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
-    pub fn store(&self, page: &Page) -> Result<Stored, StoreError> {
-        self.store_over(page, Stored::EMPTY)
+    pub fn store(&self, page: &Page) -> Result<SlotEntry, StoreError> {
+        self.store_replacing(page, SlotEntry::EMPTY)
     }
 
     /// Stores a page that is going to take the place of `old`: what freeing that will touch is loaded while the codec works. `old` is only a hint.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
-    pub fn store_over(&self, page: &Page, old: Stored) -> Result<Stored, StoreError> {
+    pub fn store_replacing(&self, page: &Page, old: SlotEntry) -> Result<SlotEntry, StoreError> {
         self.store_with(page, old, |bytes| self.pool.store(bytes))
     }
 
@@ -61,59 +61,61 @@ impl Pages {
         &self,
         page: &Page,
         reservation: &mut Reservation<'_>,
-    ) -> Result<Stored, StoreError> {
-        self.store_with(page, Stored::EMPTY, |bytes| self.pool.store_reserved(bytes, reservation))
+    ) -> Result<SlotEntry, StoreError> {
+        self.store_with(page, SlotEntry::EMPTY, |bytes| {
+            self.pool.store_reserved(bytes, reservation)
+        })
     }
 
     fn store_with(
         &self,
         page: &Page,
-        old: Stored,
+        old: SlotEntry,
         put: impl FnOnce(&[u8]) -> Result<Handle, AllocError>,
-    ) -> Result<Stored, StoreError> {
+    ) -> Result<SlotEntry, StoreError> {
         let old = old.handle();
         if let Some(handle) = old {
             self.pool.prefetch(handle);
         }
-        if let Some(pattern) = fill::pattern_of(page) {
-            return Ok(Stored::new(match fill::half(pattern) {
-                Some(half) => Form::Same(half),
-                None => Form::Pattern(put(&pattern)?),
+        if let Some(pattern) = fill::page_same_filled(page) {
+            return Ok(SlotEntry::new(match fill::narrow_pattern(pattern) {
+                Some(half) => EntryKind::Same(half),
+                None => EntryKind::Pattern(put(&pattern)?),
             }));
         }
-        let mut desk = self.streams.take();
-        let blob = desk.stream.compress(page)?;
+        let mut slot = self.streams.acquire();
+        let blob = slot.stream.compress(page)?;
         if let Some(handle) = old {
             self.pool.prefetch_zspage(handle);
         }
-        Ok(Stored::new(if blob.len() > self.longest_blob {
-            Form::Raw(put(page)?)
+        Ok(SlotEntry::new(if blob.len() > self.max_blob_len {
+            EntryKind::Raw(put(page)?)
         } else {
-            Form::Compressed(put(blob)?)
+            EntryKind::Compressed(put(blob)?)
         }))
     }
 
     /// Reads a page back, straight from the pool's frames where its object lies in one piece.
     ///
     /// # Errors
-    /// [`LoadError::Stale`] when the page was freed since its word was looked up, [`LoadError::Crowded`] when it cannot be reached just now. All
+    /// [`LoadError::Stale`] when the page was freed since its word was looked up, [`LoadError::TooManyReaders`] when it cannot be reached just now. All
     /// others mean that this page is lost; `page` is undefined then.
-    pub fn load(&self, stored: Stored, page: &mut Page) -> Result<(), LoadError> {
-        match stored.form() {
-            Form::Empty | Form::Reserved => page.fill(0),
-            Form::Same(half) => fill::fill(page, fill::twice(half)),
-            Form::Pattern(handle) => fill::fill(page, self.pattern(handle)?),
-            Form::Raw(handle) => self.copy(handle, page)?,
-            Form::Compressed(handle) => return self.decompress(handle, page),
-            Form::Hot(_) => return Err(LoadError::Elsewhere),
-            Form::Invalid => return Err(LoadError::Word),
+    pub fn load(&self, stored: SlotEntry, page: &mut Page) -> Result<(), LoadError> {
+        match stored.kind() {
+            EntryKind::Empty | EntryKind::Reserved => page.fill(0),
+            EntryKind::Same(half) => fill::fill_page(page, fill::widen_pattern(half)),
+            EntryKind::Pattern(handle) => fill::fill_page(page, self.pattern(handle)?),
+            EntryKind::Raw(handle) => self.copy(handle, page)?,
+            EntryKind::Compressed(handle) => return self.decompress(handle, page),
+            EntryKind::Hot(_) => return Err(LoadError::NotInPool),
+            EntryKind::Invalid => return Err(LoadError::InvalidEntry),
         }
         Ok(())
     }
 
     fn decompress(&self, handle: Handle, page: &mut Page) -> Result<(), LoadError> {
-        let mut desk = self.streams.take();
-        let Desk { stream, bounce } = &mut *desk;
+        let mut slot = self.streams.acquire();
+        let StreamSlot { stream, bounce } = &mut *slot;
         let object = self.pool.read(handle)?;
         let done = stream.decompress(object.contiguous(bounce), page);
         // First: what failed memory read as is no page, whether the codec noticed or not.
@@ -144,7 +146,7 @@ impl Pages {
     ///
     /// # Errors
     /// [`AccessError`] when it was freed before or the pool is out of order; nothing has changed then.
-    pub fn free(&self, stored: Stored) -> Result<(), AccessError> {
+    pub fn free(&self, stored: SlotEntry) -> Result<(), AccessError> {
         stored.handle().map_or(Ok(()), |handle| self.pool.free(handle).map(drop))
     }
 
@@ -152,7 +154,7 @@ impl Pages {
     ///
     /// # Errors
     /// [`AccessError`] when the object was freed.
-    pub fn stored_len(&self, stored: Stored) -> Result<usize, AccessError> {
+    pub fn stored_len(&self, stored: SlotEntry) -> Result<usize, AccessError> {
         stored.handle().map_or(Ok(0), |handle| self.pool.len(handle))
     }
 }

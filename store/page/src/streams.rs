@@ -11,16 +11,16 @@ use zsmalloc::MAX_OBJECT;
 /// use them, there are no more.
 #[derive(Debug)]
 pub struct Streams {
-    desks: Box<[Padded]>,
+    slots: Box<[CachePadded]>,
 }
 
 #[derive(Debug)]
 #[repr(align(128))]
-struct Padded(Mutex<Desk>);
+struct CachePadded(Mutex<StreamSlot>);
 
 /// What a page is worked on with.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct StreamSlot {
     pub(crate) stream: Stream,
     /// Where an object that lies in two pieces is put together.
     pub(crate) bounce: Box<[u8; MAX_OBJECT]>,
@@ -35,15 +35,15 @@ impl Streams {
         count: usize,
         mut make: impl FnMut() -> Result<Stream, StreamError>,
     ) -> Result<Self, StreamError> {
-        let desk = |_| {
+        let slot = |_| {
             make().map(|stream| {
-                Padded(Mutex::ranked(
+                CachePadded(Mutex::ranked(
                     sync::Rank::Stream,
-                    Desk { stream, bounce: Box::new([0; MAX_OBJECT]) },
+                    StreamSlot { stream, bounce: Box::new([0; MAX_OBJECT]) },
                 ))
             })
         };
-        Ok(Self { desks: (0..count.max(1)).map(desk).collect::<Result<_, _>>()? })
+        Ok(Self { slots: (0..count.max(1)).map(slot).collect::<Result<_, _>>()? })
     }
 
     /// `count` streams of one algorithm.
@@ -58,7 +58,11 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub fn within(algorithm: Algorithm, count: usize, memory: u64) -> Result<Self, StreamError> {
+    pub fn with_memory_limit(
+        algorithm: Algorithm,
+        count: usize,
+        memory: u64,
+    ) -> Result<Self, StreamError> {
         let one = Self::of(algorithm, 1)?;
         let fit = usize::try_from(memory / one.memory().max(1)).unwrap_or(usize::MAX);
         if fit.min(count) <= 1 { Ok(one) } else { Self::of(algorithm, fit.min(count)) }
@@ -67,25 +71,25 @@ impl Streams {
     /// Memory of all streams. Units: bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let desk = |desk: &Padded| {
-            let desk = desk.0.lock();
-            (size_of::<Padded>() + size_of_val(&*desk.bounce) + desk.stream.memory()) as u64
+        let slot = |slot: &CachePadded| {
+            let slot = slot.0.lock();
+            (size_of::<CachePadded>() + size_of_val(&*slot.bounce) + slot.stream.memory()) as u64
         };
-        self.desks.iter().map(desk).sum()
+        self.slots.iter().map(slot).sum()
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.desks.len()
+        self.slots.len()
     }
 
     /// A stream that is idle; waits for one only when all are at work.
-    pub(crate) fn take(&self) -> MutexGuard<'_, Desk> {
-        let count = self.desks.len();
+    pub(crate) fn acquire(&self) -> MutexGuard<'_, StreamSlot> {
+        let count = self.slots.len();
         let home = this_shard(count);
         (0..count)
-            .find_map(|step| self.desks[(home + step) % count].0.try_lock())
-            .unwrap_or_else(|| self.desks[home].0.lock())
+            .find_map(|step| self.slots[(home + step) % count].0.try_lock())
+            .unwrap_or_else(|| self.slots[home].0.lock())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use frames::{FrameCount, Zone, ZoneConfig};
-use page::{Form, LoadError, PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
+use page::{EntryKind, LoadError, PAGE_SIZE, Page, Pages, SlotEntry, StoreError, Streams};
 use proptest::prelude::*;
 use zcomp::{Algorithm, Codec, CodecError, Stream};
 use zsmalloc::{AllocError, Pool, PoolConfig};
@@ -33,7 +33,7 @@ fn page_with(noisy: usize) -> Page {
     })
 }
 
-fn read(pages: &Pages, stored: Stored) -> Page {
+fn read(pages: &Pages, stored: SlotEntry) -> Page {
     let mut page = [0xaa; PAGE_SIZE];
     pages.load(stored, &mut page).expect("it was stored");
     page
@@ -81,10 +81,10 @@ fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
     let zeros = pages.store(&[0; PAGE_SIZE]).expect("room");
     assert_eq!(
         (zeros, pages.pool().stats().objects, pages.pool().stats().frames),
-        (Stored::ZEROS, 0, 0)
+        (SlotEntry::ZEROS, 0, 0)
     );
     let noise = pages.store(&page_with(PAGE_SIZE)).expect("room");
-    assert!(matches!(noise.form(), Form::Raw(_)));
+    assert!(matches!(noise.kind(), EntryKind::Raw(_)));
     assert_eq!((pages.pool().stats().objects, pages.pool().stats().frames), (1, 1));
     assert!(read(&pages, noise) == page_with(PAGE_SIZE));
 }
@@ -100,7 +100,11 @@ fn c06_a_page_is_raw_only_when_its_blob_would_take_a_whole_frame() {
     for noisy in 3000..=PAGE_SIZE {
         let blob = stream.compress(&page_with(noisy)).expect("any page compresses").len();
         let stored = pages.store(&page_with(noisy)).expect("room");
-        assert_eq!(matches!(stored.form(), Form::Raw(_)), blob > border, "a blob of {blob} bytes");
+        assert_eq!(
+            matches!(stored.kind(), EntryKind::Raw(_)),
+            blob > border,
+            "a blob of {blob} bytes"
+        );
         if blob > border {
             raw += 1
         } else {
@@ -132,7 +136,7 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
         .map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("room")))
         .collect();
     let (_, victim) = stored[7];
-    let Form::Compressed(handle) = victim.form() else { panic!("1200 noisy bytes compress") };
+    let EntryKind::Compressed(handle) = victim.kind() else { panic!("1200 noisy bytes compress") };
     let len = pages.pool().len(handle).expect("alive");
     pages.pool().write(handle, &vec![0xff; len]).expect("same length");
     assert!(matches!(pages.load(victim, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(_))));
@@ -146,16 +150,19 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
 #[test]
 fn a_word_that_names_an_object_of_another_length_is_an_error() {
     let pages = pages(LZ4);
-    let Form::Compressed(handle) = pages.store(&page_with(1000)).expect("room").form() else {
+    let EntryKind::Compressed(handle) = pages.store(&page_with(1000)).expect("room").kind() else {
         panic!("it compresses")
     };
-    for form in [Form::Raw(handle), Form::Pattern(handle)] {
+    for form in [EntryKind::Raw(handle), EntryKind::Pattern(handle)] {
         assert!(matches!(
-            pages.load(Stored::new(form), &mut [0; PAGE_SIZE]),
+            pages.load(SlotEntry::new(form), &mut [0; PAGE_SIZE]),
             Err(LoadError::Length { .. })
         ));
     }
-    assert_eq!(pages.load(Stored::new(Form::Invalid), &mut [0; PAGE_SIZE]), Err(LoadError::Word));
+    assert_eq!(
+        pages.load(SlotEntry::new(EntryKind::Invalid), &mut [0; PAGE_SIZE]),
+        Err(LoadError::InvalidEntry)
+    );
 }
 
 #[test]

@@ -76,8 +76,8 @@ impl Algorithm {
         Err(LevelError {
             algorithm: self.name(),
             level: self.level(),
-            least: *levels.start(),
-            most: *levels.end(),
+            min: *levels.start(),
+            max: *levels.end(),
         })
     }
 
@@ -107,9 +107,9 @@ impl fmt::Display for Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = ParseError;
+    type Err = ParseAlgorithmError;
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
+    fn from_str(text: &str) -> Result<Self, ParseAlgorithmError> {
         let (name, level) = match text.split_once(':') {
             Some((name, level)) => (name, Some(level)),
             None => (text, None),
@@ -118,31 +118,32 @@ impl FromStr for Algorithm {
             "lz4" => Self::Lz4 { acceleration: 1 },
             "lz4hc" => Self::Lz4hc { level: 9 },
             "zstd" => Self::Zstd { level: 3 },
-            _ => return Err(ParseError::Name { name: name.to_owned() }),
+            _ => return Err(ParseAlgorithmError::Name { name: name.to_owned() }),
         };
         let Some(level) = level else { return Ok(algorithm) };
-        let level = level.parse().map_err(|_| ParseError::Number { text: level.to_owned() })?;
+        let level =
+            level.parse().map_err(|_| ParseAlgorithmError::Number { text: level.to_owned() })?;
         Ok(algorithm.with_level(level).checked()?)
     }
 }
 
 /// A level outside what its codec knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{algorithm} has levels {least} to {most}, not {level}")]
+#[error("{algorithm} has levels {min} to {max}, not {level}")]
 pub struct LevelError {
     /// The codec.
     pub algorithm: &'static str,
     /// The level asked for.
     pub level: i32,
     /// The lowest there is.
-    pub least: i32,
+    pub min: i32,
     /// The highest there is.
-    pub most: i32,
+    pub max: i32,
 }
 
 /// Why a text names no algorithm.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ParseError {
+pub enum ParseAlgorithmError {
     /// No codec has this name.
     #[error("unknown algorithm {name:?}: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]")]
     Name {
@@ -175,16 +176,19 @@ mod tests {
     #[test]
     fn bad_names_numbers_and_levels_are_told_apart() {
         let error = |text: &str| text.parse::<Algorithm>().expect_err(text);
-        assert_eq!(error("lzo"), ParseError::Name { name: "lzo".into() });
-        assert_eq!(error(""), ParseError::Name { name: String::new() });
-        assert_eq!(error("LZ4"), ParseError::Name { name: "LZ4".into() });
+        assert_eq!(error("lzo"), ParseAlgorithmError::Name { name: "lzo".into() });
+        assert_eq!(error(""), ParseAlgorithmError::Name { name: String::new() });
+        assert_eq!(error("LZ4"), ParseAlgorithmError::Name { name: "LZ4".into() });
         for text in ["", "x", "3.5", "99999999999", "3:4"] {
-            assert_eq!(error(&format!("zstd:{text}")), ParseError::Number { text: text.into() });
+            assert_eq!(
+                error(&format!("zstd:{text}")),
+                ParseAlgorithmError::Number { text: text.into() }
+            );
         }
         for text in
             ["lz4:0", "lz4:-1", "lz4:65538", "lz4hc:0", "lz4hc:13", "zstd:23", "zstd:-131073"]
         {
-            assert!(matches!(error(text), ParseError::Level(_)), "{text}");
+            assert!(matches!(error(text), ParseAlgorithmError::Level(_)), "{text}");
         }
         assert_eq!(error("lz4hc:13").to_string(), "lz4hc has levels 1 to 12, not 13");
     }

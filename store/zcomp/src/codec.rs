@@ -6,7 +6,7 @@ use crate::{CodecError, Page};
 ///
 /// Not `Sync`: one thread at a time, by `&mut`.
 pub trait Codec: Send {
-    /// Compresses `page` to the front of `out`, which holds [`crate::BOUND`] bytes, and tells the blob's length.
+    /// Compresses `page` to the front of `out`, which holds [`crate::COMPRESS_BOUND`] bytes, and tells the blob's length.
     ///
     /// # Errors
     /// [`CodecError::Compress`]; what `out` then holds means nothing.
@@ -26,6 +26,6 @@ pub trait Codec: Send {
 }
 
 /// The length check at the end of every decoder.
-pub(crate) fn whole(algorithm: &'static str, len: usize) -> Result<(), CodecError> {
+pub(crate) fn check_decoded_len(algorithm: &'static str, len: usize) -> Result<(), CodecError> {
     if len == crate::PAGE_SIZE { Ok(()) } else { Err(CodecError::Length { algorithm, len }) }
 }

@@ -43,5 +43,5 @@ pub enum StreamError {
     },
     /// The codec failed on the trial page.
     #[error("the codec failed its trial: {0}")]
-    Trial(#[from] CodecError),
+    SelfTest(#[from] CodecError),
 }

@@ -31,7 +31,7 @@ mod lz4;
 mod stream;
 mod zstd;
 
-pub use algorithm::{Algorithm, LevelError, ParseError};
+pub use algorithm::{Algorithm, LevelError, ParseAlgorithmError};
 pub use codec::Codec;
 pub use error::{CodecError, StreamError};
 pub use stream::Stream;
@@ -43,4 +43,4 @@ pub const PAGE_SIZE: usize = 4096;
 pub type Page = [u8; PAGE_SIZE];
 
 /// Units: bytes an output buffer must hold so that no codec can run out of it.
-pub const BOUND: usize = 4352;
+pub const COMPRESS_BOUND: usize = 4352;

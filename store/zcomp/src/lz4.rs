@@ -6,10 +6,10 @@
 
 use lzzzz::lz4_hc::Compressor;
 
-use crate::codec::whole;
+use crate::codec::check_decoded_len;
 use crate::{Codec, CodecError, Page, StreamError};
 
-const _: () = assert!(lzzzz::lz4::max_compressed_size(crate::PAGE_SIZE) <= crate::BOUND);
+const _: () = assert!(lzzzz::lz4::max_compressed_size(crate::PAGE_SIZE) <= crate::COMPRESS_BOUND);
 
 pub(crate) struct Lz4 {
     pub(crate) acceleration: i32,
@@ -33,7 +33,7 @@ pub(crate) struct Lz4hc {
 }
 
 /// What the library allocates for a compressor: LZ4_streamHC_t, and the copy of the dictionary. Units: bytes.
-const HC_STATE: usize = 262_200 + (64 << 10);
+const LZ4HC_STATE_SIZE: usize = 262_200 + (64 << 10);
 
 impl Lz4hc {
     pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
@@ -55,12 +55,12 @@ impl Codec for Lz4hc {
     }
 
     fn memory(&self) -> usize {
-        HC_STATE
+        LZ4HC_STATE_SIZE
     }
 }
 
 fn decompress(algorithm: &'static str, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
     let len =
         lzzzz::lz4::decompress(blob, page).map_err(|_| CodecError::Decompress { algorithm })?;
-    whole(algorithm, len)
+    check_decoded_len(algorithm, len)
 }

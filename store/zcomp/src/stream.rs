@@ -2,7 +2,7 @@
 
 use crate::lz4::{Lz4, Lz4hc};
 use crate::zstd::Zstd;
-use crate::{Algorithm, BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
+use crate::{Algorithm, COMPRESS_BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
 
 /// A codec with its contexts, and the buffer its blobs come out in.
 ///
@@ -10,7 +10,7 @@ use crate::{Algorithm, BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
 /// lz4 (not lz4hc), 16 KiB that belong to the thread and are made by its first call.
 pub struct Stream {
     codec: Box<dyn Codec>,
-    scratch: Box<[u8; BOUND]>,
+    scratch: Box<[u8; COMPRESS_BOUND]>,
 }
 
 impl Stream {
@@ -29,9 +29,9 @@ impl Stream {
     /// A stream of any codec, e.g. one that fails on purpose.
     ///
     /// # Errors
-    /// [`StreamError::Trial`] when the codec fails on the trial page.
+    /// [`StreamError::SelfTest`] when the codec fails on the trial page.
     pub fn with_codec(codec: Box<dyn Codec>) -> Result<Self, StreamError> {
-        let mut stream = Self { codec, scratch: Box::new([0; BOUND]) };
+        let mut stream = Self { codec, scratch: Box::new([0; COMPRESS_BOUND]) };
         // Compressible, but not so much that a codec could do without its tables.
         let trial: Page = std::array::from_fn(|at| ((at * at) >> 5) as u8);
         let blob = stream.compress(&trial)?.to_vec();

@@ -5,7 +5,7 @@
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
-use crate::codec::whole;
+use crate::codec::check_decoded_len;
 use crate::{Codec, CodecError, Page, StreamError};
 
 const NAME: &str = "zstd";
@@ -46,7 +46,7 @@ impl Codec for Zstd {
             .dctx
             .decompress(&mut page[..], blob)
             .map_err(|_| CodecError::Decompress { algorithm: NAME })?;
-        whole(NAME, len)
+        check_decoded_len(NAME, len)
     }
 
     fn memory(&self) -> usize {
@@ -58,6 +58,6 @@ impl Codec for Zstd {
 mod tests {
     #[test]
     fn no_page_can_outgrow_the_output_buffer() {
-        assert!(zstd_safe::compress_bound(crate::PAGE_SIZE) <= crate::BOUND);
+        assert!(zstd_safe::compress_bound(crate::PAGE_SIZE) <= crate::COMPRESS_BOUND);
     }
 }

@@ -1,7 +1,7 @@
 //! Every codec: round trips, damaged blobs, and no stale state between pages.
 
 use proptest::prelude::*;
-use zcomp::{Algorithm, BOUND, Codec, CodecError, PAGE_SIZE, Page, Stream, StreamError};
+use zcomp::{Algorithm, COMPRESS_BOUND, Codec, CodecError, PAGE_SIZE, Page, Stream, StreamError};
 
 const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::Lz4 { acceleration: 1 },
@@ -128,7 +128,7 @@ struct Liar;
 
 impl Codec for Liar {
     fn compress(&mut self, _: &Page, _: &mut [u8]) -> Result<usize, CodecError> {
-        Ok(BOUND + 1)
+        Ok(COMPRESS_BOUND + 1)
     }
     fn decompress(&mut self, _: &[u8], _: &mut Page) -> Result<(), CodecError> {
         Ok(())
@@ -139,6 +139,6 @@ impl Codec for Liar {
 fn a_codec_that_lies_about_its_length_makes_no_stream() {
     assert!(matches!(
         Stream::with_codec(Box::new(Liar)),
-        Err(StreamError::Trial(CodecError::Compress { .. }))
+        Err(StreamError::SelfTest(CodecError::Compress { .. }))
     ));
 }

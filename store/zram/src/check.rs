@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use page::{Form, PAGE_SIZE, Stored};
+use page::{EntryKind, PAGE_SIZE, SlotEntry};
 use thiserror::Error;
 
 use crate::Zram;
-use crate::hot::Hot;
-use crate::slots::CHUNK;
-use crate::stat::MemorySplit;
+use crate::hot::HotCache;
+use crate::slots::CHUNK_SLOTS;
+use crate::stat::MemoryBreakdown;
 
 /// A contradiction in a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -64,13 +64,13 @@ impl Zram {
     /// # Errors
     /// [`CheckError`] names the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
-        self.contents.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
-        self.contents.pages.pool().check()?;
+        self.inner.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
+        self.inner.pages.pool().check()?;
         let recount = self.recount()?;
         let stat = self.stat();
-        let pool = self.contents.pages.pool().stats();
+        let pool = self.inner.pages.pool().stats();
         let memory = stat.memory;
-        let zone = self.contents.zone.stats();
+        let zone = self.inner.zone.stats();
         let frames = memory.live + memory.rounding + memory.holes;
         let lists = self.check_hot()?;
         let numbers = [
@@ -98,7 +98,7 @@ impl Zram {
 
     /// Checks the lists of hot pages; how many are on them.
     fn check_hot(&self) -> Result<u64, CheckError> {
-        let Some(lru) = self.contents.hot.as_ref().and_then(Hot::lru) else { return Ok(0) };
+        let Some(lru) = self.inner.hot.as_ref().and_then(HotCache::lru) else { return Ok(0) };
         lru.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
         let lists = lru.stats();
         Ok(lists.inactive.0 + lists.active.0)
@@ -107,11 +107,11 @@ impl Zram {
     fn recount(&self) -> Result<Recount, CheckError> {
         let mut recount = Recount::default();
         let mut handles = HashSet::new();
-        for chunk in 0..self.contents.slots.len() / CHUNK {
-            let kept = self.contents.slots.counted(chunk);
+        for chunk in 0..self.inner.slots.len() / CHUNK_SLOTS {
+            let kept = self.inner.slots.occupied(chunk);
             let before = recount.stored;
             if kept > 0 {
-                for slot in chunk * CHUNK..(chunk + 1) * CHUNK {
+                for slot in chunk * CHUNK_SLOTS..(chunk + 1) * CHUNK_SLOTS {
                     self.recount_slot(slot, &mut recount, &mut handles)?;
                 }
             }
@@ -126,17 +126,17 @@ impl Zram {
         recount: &mut Recount,
         handles: &mut HashSet<u64>,
     ) -> Result<(), CheckError> {
-        let stored = self.contents.slots.get(slot);
+        let stored = self.inner.slots.get(slot);
         let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
-        if stored.form() == Form::Invalid {
+        if stored.kind() == EntryKind::Invalid {
             return Err(wrong("no form at all"));
         }
-        recount.stored += u64::from(stored != Stored::EMPTY);
+        recount.stored += u64::from(stored != SlotEntry::EMPTY);
         recount.same += u64::from(stored.is_same_filled());
-        recount.reserved += u64::from(stored == Stored::RESERVED);
+        recount.reserved += u64::from(stored == SlotEntry::RESERVED);
         recount.huge += u64::from(stored.is_huge());
         if let Some(chain) = stored.chain() {
-            if !self.contents.hot.as_ref().is_some_and(|hot| hot.is_of(chain, slot)) {
+            if !self.inner.hot.as_ref().is_some_and(|hot| hot.belongs_to(chain, slot)) {
                 return Err(wrong("its chain is gone, or another slot's"));
             }
             recount.hot += 1;
@@ -147,7 +147,7 @@ impl Zram {
             }
             recount.objects += 1;
             recount.bytes +=
-                self.contents.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))?
+                self.inner.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))?
                     as u64;
         }
         Ok(())
@@ -159,6 +159,6 @@ fn equal(what: &'static str, kept: u64, counted: u64) -> Result<(), CheckError> 
 }
 
 /// What is no frame and no table of the zone: the limit counts it because it was charged.
-fn charged(memory: &MemorySplit) -> u64 {
+fn charged(memory: &MemoryBreakdown) -> u64 {
     memory.handles + memory.zspages + memory.slots + memory.hot_records + memory.streams
 }

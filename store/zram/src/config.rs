@@ -31,7 +31,7 @@ pub struct ZramConfig {
     /// The codec.
     pub algorithm: Algorithm,
     /// The most the device may hold in all, rounded up to a frame; `None` for no limit. Frames in use and free, all tables, codec contexts and what a balloon
-    /// lent from its zone count, so [`MemorySplit::mem_total`](crate::MemorySplit::mem_total) never passes it. A few frames of it are kept for moving content
+    /// lent from its zone count, so [`MemoryBreakdown::mem_total`](crate::MemoryBreakdown::mem_total) never passes it. A few frames of it are kept for moving content
     /// together.
     pub mem_limit: Option<Bytes>,
     /// Whether clients may change it.

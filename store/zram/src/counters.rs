@@ -19,15 +19,15 @@ pub(crate) enum Counter {
     /// Whole pages clients have given back.
     NotifyFree,
     /// Slots that are not empty. Goes down, too.
-    Stored,
+    PagesStored,
     /// Slots that are one pattern repeated. Goes down, too.
-    Same,
+    SamePages,
     /// Slots that are zeros with reserved room. Goes down, too.
     Reserved,
     /// Slots that hold a raw page. Goes down, too.
-    Huge,
+    HugePages,
     /// Raw pages ever stored.
-    HugeSince,
+    HugePagesSince,
     /// Pages read from the cache of hot pages, or changed in it.
     HotHits,
     /// Pages that became hot.
@@ -58,18 +58,18 @@ struct Shard([AtomicU64; COUNTERS]);
 
 impl Counters {
     pub(crate) fn add(&self, counter: Counter, count: u64) {
-        self.mine(counter).fetch_add(count, Relaxed);
+        self.shard_value(counter).fetch_add(count, Relaxed);
     }
 
     /// Whether this thread's part of a counter passed a multiple of `every` when `count` was added to it just now. A hint: threads may share a part.
     pub(crate) fn crossed(&self, counter: Counter, count: u64, every: u64) -> bool {
-        let now = self.mine(counter).load(Relaxed);
+        let now = self.shard_value(counter).load(Relaxed);
         now / every != now.saturating_sub(count) / every
     }
 
     /// Takes away what some thread, maybe another one, has added: the shard may wrap, the sum does not.
     pub(crate) fn sub(&self, counter: Counter, count: u64) {
-        self.mine(counter).fetch_sub(count, Relaxed);
+        self.shard_value(counter).fetch_sub(count, Relaxed);
     }
 
     pub(crate) fn get(&self, counter: Counter) -> u64 {
@@ -81,7 +81,7 @@ impl Counters {
         u64::try_from(sum as i64).unwrap_or(0)
     }
 
-    fn mine(&self, counter: Counter) -> &AtomicU64 {
+    fn shard_value(&self, counter: Counter) -> &AtomicU64 {
         &self.shards[this_shard(SHARDS)].0[counter as usize]
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use block::{BlockDevice, BlockError, Bytes, Span};
-use page::{Form, PAGE_SIZE, Page, Stored, Streams};
+use page::{EntryKind, PAGE_SIZE, Page, SlotEntry, Streams};
 use zcomp::{Algorithm, Codec, CodecError, Stream};
 
 use crate::{Zram, ZramConfig};
@@ -32,9 +32,9 @@ fn filled(algorithm: Algorithm) -> Zram {
 
 /// Overwrites the object behind a slot with garbage of the same length.
 fn corrupt(disk: &Zram, slot: usize) {
-    let handle = disk.contents.slots.get(slot).handle().expect("the page has an object");
-    let len = disk.contents.pages.pool().len(handle).expect("alive");
-    disk.contents.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
+    let handle = disk.inner.slots.get(slot).handle().expect("the page has an object");
+    let len = disk.inner.pages.pool().len(handle).expect("alive");
+    disk.inner.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
 }
 
 fn reads_back(disk: &Zram, number: u64) -> bool {
@@ -76,16 +76,16 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
 #[test]
 fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
-    let gone = disk.contents.slots.get(9);
-    for word in [Stored::new(Form::Invalid), gone] {
-        disk.contents.put(9, Stored::EMPTY).expect("the first time frees the page");
-        disk.contents.slots.replace(9, Stored::EMPTY, word).expect("nobody else");
+    let gone = disk.inner.slots.get(9);
+    for word in [SlotEntry::new(EntryKind::Invalid), gone] {
+        disk.inner.set_entry(9, SlotEntry::EMPTY).expect("the first time frees the page");
+        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, word).expect("nobody else");
         assert_eq!(
             disk.read(span(9 * 4096, 4096), &mut [0; 4096]),
             Err(BlockError::Damaged { offset: 9 * 4096 })
         );
         assert!(disk.check().is_err());
-        disk.contents.slots.replace(9, word, Stored::EMPTY).expect("nobody else");
+        disk.inner.slots.compare_exchange(9, word, SlotEntry::EMPTY).expect("nobody else");
     }
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }
@@ -94,8 +94,8 @@ fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
 #[test]
 fn a_page_that_too_many_read_is_busy_and_not_damaged() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
-    let pool = disk.contents.pages.pool();
-    let handle = disk.contents.slots.get(5).handle().expect("the page has an object");
+    let pool = disk.inner.pages.pool();
+    let handle = disk.inner.slots.get(5).handle().expect("the page has an object");
     let last = pool.read(handle).expect("alive");
     // Not kept, which would take hundreds of megabytes: forgotten, they stay inside.
     while let Ok(object) = pool.read(handle) {
@@ -120,15 +120,15 @@ fn a_page_that_too_many_read_is_busy_and_not_damaged() {
 }
 
 /// lz4 until told to fail.
-struct Moody {
+struct FailingCodec {
     inner: Stream,
     fails: Arc<AtomicBool>,
 }
 
-impl Codec for Moody {
+impl Codec for FailingCodec {
     fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
         if self.fails.load(Ordering::Relaxed) {
-            return Err(CodecError::Compress { algorithm: "moody" });
+            return Err(CodecError::Compress { algorithm: "failing" });
         }
         let blob = self.inner.compress(page)?;
         out[..blob.len()].copy_from_slice(blob);
@@ -144,11 +144,11 @@ impl Codec for Moody {
 #[test]
 fn r506_a_codec_that_fails_leaves_the_old_content() {
     let fails = Arc::new(AtomicBool::new(false));
-    let moody = || {
+    let failing = || {
         let inner = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
-        Stream::with_codec(Box::new(Moody { inner, fails: Arc::clone(&fails) }))
+        Stream::with_codec(Box::new(FailingCodec { inner, fails: Arc::clone(&fails) }))
     };
-    let streams = Streams::new(2, moody).expect("not failing yet");
+    let streams = Streams::new(2, failing).expect("not failing yet");
     let disk = Zram::with_streams(ZramConfig::new(Bytes(SIZE)), streams).expect("a small disk");
     disk.write(span(0, 4096), &page(0)).expect("room");
     fails.store(true, Ordering::Relaxed);

@@ -7,15 +7,16 @@
 use std::ops::Range;
 
 use block::{
-    BlockDevice, BlockError, Bytes, Content, Limits, OutOfRange, Run, Span, ZeroMode, ZeroSpeed,
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, OutOfRange, Span, StatusExtent,
+    ZeroMode, ZeroSpeed,
 };
-use page::{PAGE_SIZE, Page, StoreError, Stored};
+use page::{PAGE_SIZE, Page, SlotEntry, StoreError};
 use zsmalloc::AllocError;
 
 use crate::Zram;
-use crate::contents::{Replaced, offset_of};
 use crate::counters::Counter;
-use crate::pieces::{Piece, edges, pieces, whole_slots};
+use crate::inner::{ReplaceOutcome, offset_of};
+use crate::segments::{Segment, partial_segments, segments, whole_slots};
 use crate::slots::next_chunk;
 
 impl BlockDevice for Zram {
@@ -23,8 +24,8 @@ impl BlockDevice for Zram {
         self.config.size
     }
 
-    fn limits(&self) -> Limits {
-        Limits { minimum: 1, preferred: PAGE_SIZE as u32 }
+    fn block_sizes(&self) -> BlockSizes {
+        BlockSizes { minimum: 1, preferred: PAGE_SIZE as u32 }
     }
 
     fn is_read_only(&self) -> bool {
@@ -32,35 +33,35 @@ impl BlockDevice for Zram {
     }
 
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<(), BlockError> {
-        self.admit(span, buf.len() as u64)?;
+        self.check_bounds(span, buf.len() as u64)?;
         let mut pages = 0;
-        let result = pieces(span).try_for_each(|piece| {
+        let result = segments(span).try_for_each(|segment| {
             pages += 1;
-            self.read_piece(&piece, &mut buf[piece.request.clone()])
+            self.read_segment(&segment, &mut buf[segment.buf_range.clone()])
         });
-        self.contents.counters.add(Counter::Reads, pages);
+        self.inner.counters.add(Counter::Reads, pages);
         self.count_failure(Counter::FailedReads, &result);
         result
     }
 
     fn verify(&self, span: Span) -> Result<(), BlockError> {
-        self.admit(span, span.len())?;
+        self.check_bounds(span, span.len())?;
         let mut page = [0; PAGE_SIZE];
-        let result =
-            pieces(span).try_for_each(|piece| self.contents.load(piece.slot, &mut page).map(drop));
+        let result = segments(span)
+            .try_for_each(|segment| self.inner.load(segment.slot, &mut page).map(drop));
         self.count_failure(Counter::FailedReads, &result);
         result
     }
 
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
-        self.admit_change(span, buf.len() as u64)?;
+        self.check_writable(span, buf.len() as u64)?;
         let mut pages = 0;
-        let result = pieces(span).try_for_each(|piece| {
+        let result = segments(span).try_for_each(|segment| {
             pages += 1;
-            self.write_piece(&piece, &buf[piece.request.clone()])
+            self.write_segment(&segment, &buf[segment.buf_range.clone()])
         });
-        self.contents.counters.add(Counter::Writes, pages);
-        self.watch_limit(pages);
+        self.inner.counters.add(Counter::Writes, pages);
+        self.check_limit_after_write(pages);
         self.count_failure(Counter::FailedWrites, &result);
         result
     }
@@ -71,26 +72,26 @@ impl BlockDevice for Zram {
     }
 
     fn discard(&self, span: Span) -> Result<(), BlockError> {
-        self.admit_change(span, span.len())?;
+        self.check_writable(span, span.len())?;
         let slots = whole_slots(span, self.config.size.0);
-        self.contents.counters.add(Counter::NotifyFree, slots.len() as u64);
-        self.empty(slots)
+        self.inner.counters.add(Counter::NotifyFree, slots.len() as u64);
+        self.discard_slots(slots)
     }
 
     fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
-        self.admit_change(span, span.len())?;
+        self.check_writable(span, span.len())?;
         let size = self.config.size.0;
         if speed == ZeroSpeed::FastOnly {
-            return self.drop_pages(span, mode);
+            return self.write_zeroes_fast(span, mode);
         }
         let result = match mode {
-            ZeroMode::MayUnmap => edges(span, size)
-                .try_for_each(|piece| self.zero_piece(&piece))
-                .and_then(|()| self.empty(whole_slots(span, size))),
+            ZeroMode::MayUnmap => partial_segments(span, size)
+                .try_for_each(|segment| self.zero_segment(&segment))
+                .and_then(|()| self.discard_slots(whole_slots(span, size))),
             ZeroMode::KeepAllocated => {
                 let kept = self.keep_allocated(span);
                 // Room that is reserved is needed.
-                self.look_at_limit();
+                self.check_limit();
                 kept
             }
         };
@@ -98,20 +99,20 @@ impl BlockDevice for Zram {
         result
     }
 
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         if span.end() > self.config.size.0 {
             return;
         }
         let mut at = span.offset();
-        let mut last: Option<Run> = None;
+        let mut last: Option<StatusExtent> = None;
         while at < span.end() {
-            let (content, end) = self.content_at(at);
+            let (content, end) = self.allocation_at(at);
             let len = end.min(span.end()) - at;
             at += len;
             last = Some(match last {
-                Some(run) if run.content == content => Run { len: run.len + len, content },
+                Some(run) if run.content == content => StatusExtent { len: run.len + len, content },
                 Some(run) if !visit(run) => return,
-                _ => Run { len, content },
+                _ => StatusExtent { len, content },
             });
         }
         if let Some(run) = last {
@@ -122,95 +123,95 @@ impl BlockDevice for Zram {
 
 impl Zram {
     /// Refuses what does not fit; servers check before, so this counts their mistakes.
-    fn admit(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
+    fn check_bounds(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
         let size = self.config.size;
         let checked = Span::new(span.offset(), span.len().max(buf_len), size);
         if let (Ok(_), true) = (checked, span.len() == buf_len) {
             return Ok(());
         }
-        self.contents.counters.add(Counter::InvalidIo, 1);
+        self.inner.counters.add(Counter::InvalidIo, 1);
         Err(OutOfRange { offset: span.offset(), len: span.len().max(buf_len), size: size.0 }.into())
     }
 
-    fn admit_change(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
+    fn check_writable(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
         if !self.is_writable() {
             return Err(BlockError::ReadOnly);
         }
-        self.admit(span, buf_len)
+        self.check_bounds(span, buf_len)
     }
 
     fn count_failure(&self, counter: Counter, result: &Result<(), BlockError>) {
         if result.is_err() {
-            self.contents.counters.add(counter, 1);
+            self.inner.counters.add(counter, 1);
         }
     }
 
-    fn read_piece(&self, piece: &Piece, buf: &mut [u8]) -> Result<(), BlockError> {
+    fn read_segment(&self, segment: &Segment, buf: &mut [u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&mut Page>::try_from(&mut *buf) {
-            return self.read_page(piece.slot, page);
+            return self.read_page(segment.slot, page);
         }
-        if self.contents.read_hot(piece.slot, piece.inside.clone(), buf)? {
+        if self.inner.read_hot(segment.slot, segment.page_range.clone(), buf)? {
             return Ok(());
         }
         let mut page = [0; PAGE_SIZE];
-        self.read_page(piece.slot, &mut page)?;
-        buf.copy_from_slice(&page[piece.inside.clone()]);
+        self.read_page(segment.slot, &mut page)?;
+        buf.copy_from_slice(&page[segment.page_range.clone()]);
         Ok(())
     }
 
     fn read_page(&self, slot: usize, page: &mut Page) -> Result<(), BlockError> {
-        let stored = self.contents.load(slot, page)?;
+        let stored = self.inner.load(slot, page)?;
         if stored.chain().is_some() {
-            self.contents.counters.add(Counter::HotHits, 1);
+            self.inner.counters.add(Counter::HotHits, 1);
             return Ok(());
         }
-        self.contents.note_read(slot, stored, page)
+        self.inner.promote_on_read(slot, stored, page)
     }
 
-    fn write_piece(&self, piece: &Piece, buf: &[u8]) -> Result<(), BlockError> {
+    fn write_segment(&self, segment: &Segment, buf: &[u8]) -> Result<(), BlockError> {
         if let Ok(page) = <&Page>::try_from(buf) {
-            if self.contents.change(piece.slot, |hot| hot.copy_from_slice(page)) {
+            if self.inner.write_in_place(segment.slot, |hot| hot.copy_from_slice(page)) {
                 return Ok(());
             }
-            return self.put(piece.slot, self.store(piece.slot, page)?);
+            return self.set_entry(segment.slot, self.store(segment.slot, page)?);
         }
-        self.merge(piece, |part| part.copy_from_slice(buf))
+        self.read_modify_write(segment, |part| part.copy_from_slice(buf))
     }
 
     /// Zeros a span by dropping whole pages, which is fast. A part of a page must read as zeros already.
-    fn drop_pages(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
+    fn write_zeroes_fast(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
         let size = self.config.size.0;
         // A look at the word is all a part of a page may cost: what is written there meanwhile comes after these zeros.
-        let is_zero = |piece: Piece| self.contents.slots.get(piece.slot).is_zeros();
-        if mode == ZeroMode::KeepAllocated || !edges(span, size).all(is_zero) {
+        let is_zero = |segment: Segment| self.inner.slots.get(segment.slot).is_zeros();
+        if mode == ZeroMode::KeepAllocated || !partial_segments(span, size).all(is_zero) {
             return Err(BlockError::NotFast);
         }
-        self.empty(whole_slots(span, size))
+        self.discard_slots(whole_slots(span, size))
     }
 
-    fn zero_piece(&self, piece: &Piece) -> Result<(), BlockError> {
-        if self.contents.slots.get(piece.slot).is_zeros() {
+    fn zero_segment(&self, segment: &Segment) -> Result<(), BlockError> {
+        if self.inner.slots.get(segment.slot).is_zeros() {
             return Ok(());
         }
-        self.merge(piece, |part| part.fill(0))
+        self.read_modify_write(segment, |part| part.fill(0))
     }
 
     /// Changes a part of a page: in place if it is hot, else it is read, changed and made hot, or stored if there is no cache or no room in it. All
     /// over again when another write came between.
-    pub(crate) fn merge(
+    pub(crate) fn read_modify_write(
         &self,
-        piece: &Piece,
+        segment: &Segment,
         change: impl Fn(&mut [u8]),
     ) -> Result<(), BlockError> {
-        let (contents, slot) = (&*self.contents, piece.slot);
+        let (inner, slot) = (&*self.inner, segment.slot);
         let mut page = [0; PAGE_SIZE];
         let mut tries = 0;
         loop {
-            if contents.change(slot, |hot| change(&mut hot[piece.inside.clone()])) {
+            if inner.write_in_place(slot, |hot| change(&mut hot[segment.page_range.clone()])) {
                 return Ok(());
             }
             // Held until the word is swapped, if it is hot and somebody is inside: its bytes can be changed in place, which the word does not tell.
-            let pinned = contents.pin(slot);
+            let pinned = inner.pin(slot);
             let old = match &pinned {
                 Some(hot) => {
                     let word = hot.copy_page(&mut page);
@@ -219,28 +220,25 @@ impl Zram {
                     }
                     word
                 }
-                None => contents.load(slot, &mut page)?,
+                None => inner.load(slot, &mut page)?,
             };
             if pinned.is_none() && old.chain().is_some() {
                 continue;
             }
-            change(&mut page[piece.inside.clone()]);
-            let replaced = match contents.admit(slot, &page) {
-                Some(fresh) => contents.install(slot, old, fresh)?,
-                None => match contents.pages.store_over(&page, old) {
-                    Ok(new) => contents.replace(slot, old, new)?,
+            change(&mut page[segment.page_range.clone()]);
+            let replaced = match inner.admit(slot, &page) {
+                Some(fresh) => inner.install(slot, old, fresh)?,
+                None => match inner.pages.store_replacing(&page, old) {
+                    Ok(new) => inner.replace(slot, old, new)?,
                     Err(error) => {
                         // Nobody who waits for memory holds a page.
                         drop(pinned);
                         // Only zeros that were read as such: the page was merged from what the slot holds.
-                        let reserved = old == Stored::RESERVED;
-                        match reserved
-                            .then(|| contents.store_reserved(slot, &page, error))
-                            .flatten()
-                        {
-                            Some(new) => contents.replace(slot, Stored::ZEROS, new)?,
+                        let reserved = old == SlotEntry::RESERVED;
+                        match reserved.then(|| inner.store_reserved(slot, &page, error)).flatten() {
+                            Some(new) => inner.replace(slot, SlotEntry::ZEROS, new)?,
                             None => {
-                                self.make_room(slot, error, &mut tries)?;
+                                self.reclaim(slot, error, &mut tries)?;
                                 continue;
                             }
                         }
@@ -248,26 +246,26 @@ impl Zram {
                 },
             };
             match replaced {
-                Replaced::Done => return Ok(()),
-                Replaced::Lost(_) => {}
+                ReplaceOutcome::Done => return Ok(()),
+                ReplaceOutcome::Changed(_) => {}
                 // The slot was empty, so nothing is pinned.
-                Replaced::NoMemory => {
-                    self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?
+                ReplaceOutcome::NoMemory => {
+                    self.reclaim(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?
                 }
             }
         }
     }
 
     /// Empties these slots and passes over chunks that are empty.
-    fn empty(&self, slots: Range<usize>) -> Result<(), BlockError> {
+    fn discard_slots(&self, slots: Range<usize>) -> Result<(), BlockError> {
         let mut slot = slots.start;
         while slot < slots.end {
-            if !self.contents.slots.chunk_is_used(slot) {
+            if !self.inner.slots.chunk_is_used(slot) {
                 slot = next_chunk(slot);
                 continue;
             }
-            if self.contents.slots.get(slot) != Stored::EMPTY {
-                let _emptied = self.contents.put(slot, Stored::EMPTY)?;
+            if self.inner.slots.get(slot) != SlotEntry::EMPTY {
+                let _emptied = self.inner.set_entry(slot, SlotEntry::EMPTY)?;
             }
             slot += 1;
         }
@@ -275,15 +273,15 @@ impl Zram {
     }
 
     /// What the byte at this offset belongs to, and where that ends, as far as one look tells.
-    fn content_at(&self, offset: u64) -> (Content, u64) {
+    fn allocation_at(&self, offset: u64) -> (AllocationState, u64) {
         let slot = (offset / PAGE_SIZE as u64) as usize;
-        if !self.contents.slots.chunk_is_used(slot) {
-            return (Content::Hole, offset_of(next_chunk(slot)));
+        if !self.inner.slots.chunk_is_used(slot) {
+            return (AllocationState::Hole, offset_of(next_chunk(slot)));
         }
-        let content = match self.contents.slots.get(slot) {
-            Stored::EMPTY | Stored::ZEROS => Content::Hole,
-            Stored::RESERVED => Content::Zero,
-            _ => Content::Data,
+        let content = match self.inner.slots.get(slot) {
+            SlotEntry::EMPTY | SlotEntry::ZEROS => AllocationState::Hole,
+            SlotEntry::RESERVED => AllocationState::Zero,
+            _ => AllocationState::Data,
         };
         (content, offset_of(slot + 1))
     }
@@ -303,7 +301,7 @@ mod tests {
     fn z6_a_part_is_merged_again_after_another_write() {
         let disk = Zram::new(ZramConfig::new(SIZE)).expect("a small disk");
         let span = |at, len| Span::new(at, len, SIZE).expect("inside");
-        let piece = pieces(span(100, 100)).next().expect("one page");
+        let segment = segments(span(100, 100)).next().expect("one page");
         let undisturbed = Cell::new(true);
         let write = |part: &mut [u8]| {
             if undisturbed.replace(false) {
@@ -311,7 +309,7 @@ mod tests {
             }
             part.fill(1);
         };
-        disk.merge(&piece, write).expect("room");
+        disk.read_modify_write(&segment, write).expect("room");
         let mut page = [0; PAGE_SIZE];
         disk.read(span(0, PAGE_SIZE as u64), &mut page).expect("nothing is damaged");
         assert!(page[100..200].iter().all(|&byte| byte == 1), "what was merged");

@@ -22,9 +22,9 @@
 //!   leave ends it.
 //! - INV-HOT-2: a frame is on the LRU list from before its page's slot names it until it is released, but for the time it is isolated.
 
+mod admission;
+mod doorkeeper;
 mod evict;
-mod recent;
-mod worth;
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
@@ -34,34 +34,34 @@ use frames::{
     Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, LockedFrame, Lru,
     MigrateError, MovableOps, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
 };
-use page::{Form, PAGE_SIZE, Stored};
+use page::{EntryKind, PAGE_SIZE, SlotEntry};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::Backing;
 
 use crate::ZramError;
 use crate::slots::Slots;
-use recent::Recent;
-use worth::Worth;
+use admission::AdmissionPolicy;
+use doorkeeper::Doorkeeper;
 
 /// Bytes of a hot page. A model checker has smaller frames.
 pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
 
 /// The frames of hot pages and who is next to go.
 #[derive(Debug)]
-pub(crate) struct Hot {
+pub(crate) struct HotCache {
     chains: FrameChains,
     /// Frames there may be.
     limit: u64,
     /// Frames there are, those of dying chains among them.
-    taken: AtomicU64,
-    pub(crate) recent: Recent,
-    pub(crate) worth: Worth,
+    used_frames: AtomicU64,
+    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) admission: AdmissionPolicy,
 }
 
 /// A hot page held for reading: it is what its slot holds, or was when this was made, and nobody changes its bytes. Dropping it leaves.
 #[derive(Debug)]
-pub(crate) struct Pinned<'h> {
-    hot: &'h Hot,
+pub(crate) struct PinnedHotPage<'h> {
+    hot: &'h HotCache,
     slots: &'h Slots,
     held: Option<Shared<'h>>,
     id: ChainId,
@@ -70,28 +70,28 @@ pub(crate) struct Pinned<'h> {
 
 /// A page that is going to be hot, held alone. Dropping it lets others in if its slot names it by then, else it ends.
 #[derive(Debug)]
-pub(crate) struct Fresh<'h> {
-    hot: &'h Hot,
+pub(crate) struct NewHotPage<'h> {
+    hot: &'h HotCache,
     slots: &'h Slots,
     held: Option<Exclusive<'h>>,
     id: ChainId,
 }
 
-impl Hot {
+impl HotCache {
     /// An empty cache of at most this size.
     pub(crate) fn new(zone: &Arc<Zone>, size: Bytes, backing: Backing) -> Result<Self, ZramError> {
         let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
         let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
         let words = OwnerWords { single: 1, multi: 0 };
-        let recent = Recent::new();
-        zone.charge(recent.bytes() as u64).map_err(zsmalloc::PoolError::from)?;
+        let doorkeeper = Doorkeeper::new();
+        zone.charge(doorkeeper.bytes() as u64).map_err(zsmalloc::PoolError::from)?;
         Ok(Self {
             // At most the frames of a zone, which 32 bits can number.
             chains: FrameChains::new(owner, limit.max(1) as usize, words, backing)?,
             limit,
-            taken: AtomicU64::new(0),
-            recent,
-            worth: Worth::new(),
+            used_frames: AtomicU64::new(0),
+            doorkeeper,
+            admission: AdmissionPolicy::new(),
         })
     }
 
@@ -105,9 +105,9 @@ impl Hot {
     }
 
     /// Frames of hot pages. Exact when nobody changes the device.
-    pub(crate) fn taken(&self) -> u64 {
+    pub(crate) fn used_frames(&self) -> u64 {
         // Relaxed: a count; so for all below.
-        self.taken.load(Relaxed)
+        self.used_frames.load(Relaxed)
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -116,12 +116,12 @@ impl Hot {
 
     /// Whether a page can become hot without another one leaving.
     pub(crate) fn has_room(&self) -> bool {
-        self.taken() < self.limit
+        self.used_frames() < self.limit
     }
 
     /// Memory of the records, in bytes.
-    pub(crate) fn record_bytes(&self) -> u64 {
-        (self.chains.metadata_bytes() + self.recent.bytes()) as u64
+    pub(crate) fn metadata_bytes(&self) -> u64 {
+        (self.chains.metadata_bytes() + self.doorkeeper.bytes()) as u64
     }
 
     /// The slot a chain was made for.
@@ -131,13 +131,13 @@ impl Hot {
     }
 
     /// Holds the slot's page if it is hot. Waits at most for one copy.
-    pub(crate) fn pin<'h>(&'h self, slots: &'h Slots, slot: usize) -> Option<Pinned<'h>> {
+    pub(crate) fn pin<'h>(&'h self, slots: &'h Slots, slot: usize) -> Option<PinnedHotPage<'h>> {
         let mut spins = 0;
         loop {
             let id = slots.get(slot).chain()?;
             if let Some(held) = self.chains.share(id) {
-                let pinned = Pinned { hot: self, slots, held: Some(held), id, slot };
-                if slots.get(slot) == pinned.stored() {
+                let pinned = PinnedHotPage { hot: self, slots, held: Some(held), id, slot };
+                if slots.get(slot) == pinned.entry() {
                     return Some(pinned);
                 }
             }
@@ -147,15 +147,16 @@ impl Hot {
     }
 
     /// Holds the page that had best go next; `None` when there is none, or when it is in use just now.
-    pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<Pinned<'h>> {
+    pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<PinnedHotPage<'h>> {
         let id = ChainId::from_bits(self.lru()?.scan()?);
         let held = self.chains.try_share(id)?;
-        let pinned = Pinned { hot: self, slots, held: Some(held), id, slot: self.slot_of(id) };
-        (slots.get(pinned.slot) == pinned.stored()).then_some(pinned)
+        let pinned =
+            PinnedHotPage { hot: self, slots, held: Some(held), id, slot: self.slot_of(id) };
+        (slots.get(pinned.slot) == pinned.entry()).then_some(pinned)
     }
 
     /// Changes the slot's page in place, if it is hot and nobody is inside. Never waits.
-    pub(crate) fn change(
+    pub(crate) fn write_in_place(
         &self,
         slots: &Slots,
         slot: usize,
@@ -163,9 +164,9 @@ impl Hot {
     ) -> bool {
         let Some(id) = slots.get(slot).chain() else { return false };
         let Some(held) = self.chains.try_exclusive(id) else { return false };
-        let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
+        let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
         // Alone inside and still what the slot holds: nobody replaces it by something made from these bytes before we leave.
-        let is_held = slots.get(slot) == fresh.stored() && !fresh.has_failed();
+        let is_held = slots.get(slot) == fresh.entry() && !fresh.has_failed();
         if is_held {
             fresh.write(change);
         }
@@ -179,7 +180,7 @@ impl Hot {
         slots: &'h Slots,
         slot: usize,
         bytes: &[u8],
-    ) -> Option<Fresh<'h>> {
+    ) -> Option<NewHotPage<'h>> {
         self.charge().then_some(())?;
         let Ok(mut held) = self.chains.create(ChainKind::Single, 0) else {
             self.uncharge();
@@ -194,7 +195,7 @@ impl Hot {
         // Relaxed: published by the Release of whoever lets go of the chain.
         self.chains.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
         let frame = held.frame(0);
-        let mut fresh = Fresh { hot: self, slots, held: Some(held), id };
+        let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
         fresh.write(|page| page.copy_from_slice(bytes));
         if fresh.has_failed() {
             return None;
@@ -207,20 +208,20 @@ impl Hot {
 
     fn charge(&self) -> bool {
         let more = |taken| (taken < self.limit).then_some(taken + 1);
-        self.taken.fetch_update(Relaxed, Relaxed, more).is_ok()
+        self.used_frames.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     fn uncharge(&self) {
-        self.taken.fetch_sub(1, Relaxed);
+        self.used_frames.fetch_sub(1, Relaxed);
     }
 
     /// Ends a chain that its slot does not name any more, now or when whoever is inside leaves. For one that is named it does nothing, so that
     /// nobody has to know how often it is called: the number may stand for a younger page by now.
-    pub(crate) fn reap(&self, slots: &Slots, id: ChainId) {
+    pub(crate) fn free_or_defer(&self, slots: &Slots, id: ChainId) {
         loop {
             if let Some(held) = self.chains.try_exclusive(id) {
                 // Dropped: ends it or leaves.
-                drop(Fresh { hot: self, slots, held: Some(held), id });
+                drop(NewHotPage { hot: self, slots, held: Some(held), id });
                 return;
             }
             if self.chains.tag(id).is_none() || self.chains.mark_pending(id) {
@@ -229,9 +230,9 @@ impl Hot {
         }
     }
 
-    fn leave(&self, slots: &Slots, id: ChainId, leaving: ReleaseStatus) {
+    fn finish_release(&self, slots: &Slots, id: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
-            self.reap(slots, id);
+            self.free_or_defer(slots, id);
         }
     }
 
@@ -248,21 +249,21 @@ impl Hot {
     ) -> Result<Committed, MigrateError<'z>> {
         let moved = self.chains.migrate_frame(from, to);
         if let Some((id, leaving)) = moved.released {
-            self.leave(slots, id, leaving);
+            self.finish_release(slots, id, leaving);
         }
         moved.result
     }
 
     /// Whether a chain is there and was made for this slot. For checks.
-    pub(crate) fn is_of(&self, id: ChainId, slot: usize) -> bool {
+    pub(crate) fn belongs_to(&self, id: ChainId, slot: usize) -> bool {
         self.chains.tag(id).is_some() && self.slot_of(id) == slot
     }
 }
 
-impl Pinned<'_> {
+impl PinnedHotPage<'_> {
     /// The word of its slot.
-    pub(crate) fn stored(&self) -> Stored {
-        Stored::new(Form::Hot(self.id))
+    pub(crate) fn entry(&self) -> SlotEntry {
+        SlotEntry::new(EntryKind::Hot(self.id))
     }
 
     pub(crate) fn slot(&self) -> usize {
@@ -275,7 +276,7 @@ impl Pinned<'_> {
     }
 
     /// Notes that it is in use.
-    pub(crate) fn touch(&self) {
+    pub(crate) fn mark_accessed(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
             lru.mark_accessed(frame);
@@ -283,7 +284,7 @@ impl Pinned<'_> {
     }
 }
 
-impl Deref for Pinned<'_> {
+impl Deref for PinnedHotPage<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -292,18 +293,18 @@ impl Deref for Pinned<'_> {
     }
 }
 
-impl Drop for Pinned<'_> {
+impl Drop for PinnedHotPage<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.hot.leave(self.slots, self.id, held.release());
+            self.hot.finish_release(self.slots, self.id, held.release());
         }
     }
 }
 
-impl Fresh<'_> {
+impl NewHotPage<'_> {
     /// The word for its slot.
-    pub(crate) fn stored(&self) -> Stored {
-        Stored::new(Form::Hot(self.id))
+    pub(crate) fn entry(&self) -> SlotEntry {
+        SlotEntry::new(EntryKind::Hot(self.id))
     }
 
     fn has_failed(&self) -> bool {
@@ -322,14 +323,14 @@ impl Fresh<'_> {
     }
 }
 
-impl Drop for Fresh<'_> {
+impl Drop for NewHotPage<'_> {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
         // Before the look: whoever made this mark swapped the word first. If the slot names the chain all the same, the mark was meant for an older
         // page; one that comes later is told on leaving.
         let _ = held.take_pending();
-        if self.slots.get(self.hot.slot_of(self.id)) == self.stored() {
-            self.hot.leave(self.slots, self.id, held.release());
+        if self.slots.get(self.hot.slot_of(self.id)) == self.entry() {
+            self.hot.finish_release(self.slots, self.id, held.release());
             return;
         }
         held.destroy();
@@ -338,12 +339,12 @@ impl Drop for Fresh<'_> {
     }
 }
 
-impl Drop for Hot {
+impl Drop for HotCache {
     /// Frees every frame. Nobody is inside: guards borrow the cache.
     fn drop(&mut self) {
         let ids: Vec<ChainId> = self.chains.live(ChainKind::Single).collect();
         ids.into_iter().filter_map(|id| self.chains.try_exclusive(id)).for_each(Exclusive::destroy);
-        self.chains.zone().uncharge(self.recent.bytes() as u64);
+        self.chains.zone().uncharge(self.doorkeeper.bytes() as u64);
         self.chains.zone().release_excess(Budget::unlimited());
     }
 }

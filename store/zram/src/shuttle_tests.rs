@@ -63,7 +63,7 @@ fn done(result: Result<(), BlockError>) -> bool {
 }
 
 /// What a thread does to the disk.
-type Work = fn(&Zram);
+type ThreadFn = fn(&Zram);
 
 /// Writes its part of the first page, and does something between. It finds its part as it left it, always: nobody else writes there.
 fn writer(disk: &Zram, number: usize, between: impl Fn(u8)) {
@@ -135,21 +135,21 @@ fn mover(disk: &Zram) {
 
 /// Evicts until two writers have written all they write.
 fn evictor(disk: &Zram) {
-    while disk.contents.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
+    while disk.inner.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
         disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
         thread::yield_now();
     }
 }
 
 /// Runs each of `work` on a thread of its own. Returns how many frames were moved in all schedules together.
-fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) -> u64 {
+fn run(hot: u64, frames: u64, work: &'static [ThreadFn], times: usize) -> u64 {
     // Counted across schedules, so not the scheduler's own.
     let moved = std::sync::Arc::new(AtomicCount::new(0));
     let all_moved = std::sync::Arc::clone(&moved);
     sync::check_random(
         move || {
             let disk = disk(hot, frames);
-            let begin = |work: &'static Work| {
+            let begin = |work: &'static ThreadFn| {
                 let disk = Arc::clone(&disk);
                 thread::spawn(move || work(&disk))
             };
@@ -170,20 +170,20 @@ fn run(hot: u64, frames: u64, work: &'static [Work], times: usize) -> u64 {
     moved
 }
 
-const EVERYBODY: [Work; 5] =
+const ALL_THREADS: [ThreadFn; 5] =
     [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
 
 /// Z2, Z6, Z9, R-020, R-506: a cache that holds one of the two pages, so that they take each other's place all the time.
 #[test]
 fn z6_pages_that_take_turns_in_the_cache() {
-    let moved = run(1, 16, &EVERYBODY, 200);
+    let moved = run(1, 16, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
 
 /// at a limit that is too low for all of it, where writes are refused or wait for each other's room. What is refused changes nothing.
 #[test]
 fn r508_pages_that_hardly_fit() {
-    let moved = run(2, 2, &EVERYBODY, 200);
+    let moved = run(2, 2, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
 

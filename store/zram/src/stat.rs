@@ -7,7 +7,7 @@ use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
 use crate::Zram;
 use crate::counters::Counter;
-use crate::hot::Hot;
+use crate::hot::HotCache;
 
 /// The kernel's `mm_stat`. Its [`fmt::Display`] is the kernel's line.
 ///
@@ -20,7 +20,7 @@ pub struct MmStat {
     pub compr_data_size: u64,
     /// Frames of zspages.
     pub mem_used_total: u64,
-    /// The limit on [`MemorySplit::mem_total`] and what is lent, so also on `mem_used_total`; 0 for none.
+    /// The limit on [`MemoryBreakdown::mem_total`] and what is lent, so also on `mem_used_total`; 0 for none.
     pub mem_limit: u64,
     /// The most `mem_used_total` ever was, or since it was reset.
     pub mem_used_max: u64,
@@ -76,7 +76,7 @@ pub struct HotStat {
 ///
 /// Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemorySplit {
+pub struct MemoryBreakdown {
     /// The sum of all below.
     pub mem_total: u64,
     /// Payload of objects.
@@ -109,7 +109,7 @@ pub struct LimitStat {
     /// Pages whose write found no memory at first, and had others make room: the kernel's `writestall`.
     pub writestall: u64,
     /// Whether more than [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit is needed, and since then not less than
-    /// [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT).
+    /// [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT).
     pub nearly_full: bool,
     /// How often it came to that.
     pub nearly_full_total: u64,
@@ -123,7 +123,7 @@ pub struct Stat {
     /// The kernel's `io_stat`.
     pub io: IoStat,
     /// Where the memory goes.
-    pub memory: MemorySplit,
+    pub memory: MemoryBreakdown,
     /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet. Units: bytes.
     pub reserved: u64,
     /// The cache of uncompressed hot pages.
@@ -172,7 +172,7 @@ fn line(f: &mut fmt::Formatter<'_>, numbers: &[u64]) -> fmt::Result {
     Ok(())
 }
 
-impl MemorySplit {
+impl MemoryBreakdown {
     /// The split with its sum.
     pub(crate) fn summed(self) -> Self {
         let frames = self.live + self.rounding + self.holes + self.free_frames + self.hot;
@@ -187,15 +187,15 @@ impl Zram {
     /// Locking: one size class after the other, then the zone, each for a moment.
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let pool = self.contents.pages.pool().stats();
+        let pool = self.inner.pages.pool().stats();
         Stat {
             mm: self.mm_stat(&pool),
             io: self.io_stat(),
-            memory: self.memory_split(&pool),
-            reserved: self.contents.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
+            memory: self.memory_breakdown(&pool),
+            reserved: self.inner.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
             hot: self.hot_stat(),
             limit: self.limit_stat(),
-            buddyinfo: self.contents.zone.buddyinfo().to_string(),
+            buddyinfo: self.inner.zone.buddyinfo().to_string(),
             compaction: pool.compaction,
             background: pool.background,
             classes: pool.classes,
@@ -205,36 +205,36 @@ impl Zram {
     fn mm_stat(&self, pool: &PoolStats) -> MmStat {
         let frame = PAGE_SIZE as u64;
         MmStat {
-            orig_data_size: self.contents.counters.get(Counter::Stored) * PAGE_SIZE as u64,
+            orig_data_size: self.inner.counters.get(Counter::PagesStored) * PAGE_SIZE as u64,
             compr_data_size: pool.live_bytes,
             mem_used_total: pool.frames * frame,
-            mem_limit: self.contents.zone.memory().limit.unwrap_or(0),
-            mem_used_max: self.contents.pages.pool().frames_max() * frame,
-            same_pages: self.contents.counters.get(Counter::Same),
+            mem_limit: self.inner.zone.memory().limit.unwrap_or(0),
+            mem_used_max: self.inner.pages.pool().frames_max() * frame,
+            same_pages: self.inner.counters.get(Counter::SamePages),
             pages_compacted: pool.compaction.frames_freed,
-            huge_pages: self.contents.counters.get(Counter::Huge),
-            huge_pages_since: self.contents.counters.get(Counter::HugeSince),
+            huge_pages: self.inner.counters.get(Counter::HugePages),
+            huge_pages_since: self.inner.counters.get(Counter::HugePagesSince),
         }
     }
 
     fn io_stat(&self) -> IoStat {
         IoStat {
-            reads: self.contents.counters.get(Counter::Reads),
-            writes: self.contents.counters.get(Counter::Writes),
-            failed_reads: self.contents.counters.get(Counter::FailedReads),
-            failed_writes: self.contents.counters.get(Counter::FailedWrites),
-            invalid_io: self.contents.counters.get(Counter::InvalidIo),
-            notify_free: self.contents.counters.get(Counter::NotifyFree),
+            reads: self.inner.counters.get(Counter::Reads),
+            writes: self.inner.counters.get(Counter::Writes),
+            failed_reads: self.inner.counters.get(Counter::FailedReads),
+            failed_writes: self.inner.counters.get(Counter::FailedWrites),
+            invalid_io: self.inner.counters.get(Counter::InvalidIo),
+            notify_free: self.inner.counters.get(Counter::NotifyFree),
         }
     }
 
     fn hot_stat(&self) -> HotStat {
-        let Some(hot) = &self.contents.hot else { return HotStat::default() };
+        let Some(hot) = &self.inner.hot else { return HotStat::default() };
         let frame = PAGE_SIZE as u64;
-        let count = |counter| self.contents.counters.get(counter);
+        let count = |counter| self.inner.counters.get(counter);
         HotStat {
-            hot_pages: hot.taken(),
-            hot_bytes: hot.taken() * frame,
+            hot_pages: hot.used_frames(),
+            hot_bytes: hot.used_frames() * frame,
             hot_limit: hot.limit() * frame,
             hits: count(Counter::HotHits),
             admissions: count(Counter::HotAdmissions),
@@ -244,18 +244,18 @@ impl Zram {
 
     fn limit_stat(&self) -> LimitStat {
         // What was discarded since the last write counts, too.
-        self.look_at_limit();
+        self.check_limit();
         LimitStat {
-            writestall: self.contents.counters.get(Counter::WriteStalls),
-            nearly_full: self.near.is_near(),
-            nearly_full_total: self.near.times(),
+            writestall: self.inner.counters.get(Counter::WriteStalls),
+            nearly_full: self.alarm.is_raised(),
+            nearly_full_total: self.alarm.raised_total(),
         }
     }
 
-    fn memory_split(&self, pool: &PoolStats) -> MemorySplit {
-        let zone = self.contents.zone.stats();
+    fn memory_breakdown(&self, pool: &PoolStats) -> MemoryBreakdown {
+        let zone = self.inner.zone.stats();
         let hot = self.hot_stat().hot_bytes;
-        MemorySplit {
+        MemoryBreakdown {
             mem_total: 0,
             live: pool.live_bytes,
             rounding: pool.rounding_bytes,
@@ -268,9 +268,9 @@ impl Zram {
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
-            slots: self.contents.slots.bytes(),
+            slots: self.inner.slots.bytes(),
             hot,
-            hot_records: self.contents.hot.as_ref().map_or(0, Hot::record_bytes),
+            hot_records: self.inner.hot.as_ref().map_or(0, HotCache::metadata_bytes),
             streams: self.stream_bytes,
         }
         .summed()

@@ -7,14 +7,14 @@ use frames::{
     CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reservation,
     ShrinkerRegistration, Zone, ZoneConfig,
 };
-use page::{PAGE_SIZE, Page, Pages, StoreError, Stored, Streams};
+use page::{PAGE_SIZE, Page, Pages, SlotEntry, StoreError, Streams};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
 
-use crate::contents::{Contents, Replaced, offset_of};
 use crate::counters::{Counter, Counters};
-use crate::hot::Hot;
-use crate::near_limit::{LOOK_EVERY, NearLimit, NearlyFull};
-use crate::relief::{self, Relief};
+use crate::hot::HotCache;
+use crate::inner::{Inner, ReplaceOutcome, offset_of};
+use crate::nearly_full::{LIMIT_CHECK_INTERVAL, NearlyFull, NearlyFullAlarm};
+use crate::reclaimer::{self, Reclaimer};
 use crate::slots::Slots;
 use crate::{Access, ZramConfig, ZramError};
 
@@ -23,9 +23,9 @@ pub const MAX_SIZE: u64 = 2 << 40;
 
 /// Wholly free pageblocks that keep their memory for the next writes, at least; a 64th of those in use when that is more ([`Zone::kept`]). One, since 2 MiB
 /// show in what a small disk holds.
-const KEEP_BLOCKS: u32 = 1;
+const MIN_KEPT_BLOCKS: u32 = 1;
 /// The part of the memory limit that streams may take, unless one alone takes more.
-const STREAM_PART: u64 = 4;
+const STREAM_LIMIT_DIVISOR: u64 = 4;
 
 /// A compressed block device in memory. See the crate's page.
 ///
@@ -33,11 +33,11 @@ const STREAM_PART: u64 = 4;
 #[derive(Debug)]
 pub struct Zram {
     pub(crate) config: ZramConfig,
-    pub(crate) contents: Arc<Contents>,
-    relief: Relief,
+    pub(crate) inner: Arc<Inner>,
+    reclaimer: Reclaimer,
     /// Kept for its drop.
     _shrinker: Option<ShrinkerRegistration>,
-    pub(crate) near: NearLimit,
+    pub(crate) alarm: NearlyFullAlarm,
     on_nearly_full: OnceLock<fn(NearlyFull)>,
     /// Memory of the streams, which is charged. Units: bytes.
     pub(crate) stream_bytes: u64,
@@ -50,8 +50,9 @@ impl Zram {
     /// [`ZramError`]; nothing is left behind.
     pub fn new(config: ZramConfig) -> Result<Self, ZramError> {
         // One stream for each thread that can run, since more would only be in the way of the caches; fewer where they would take most of the limit.
-        let most = config.mem_limit.map_or(u64::MAX, |limit| limit.0 / STREAM_PART);
-        let streams = Streams::within(config.algorithm, sys::host::cpus().min(64), most)?;
+        let max_bytes = config.mem_limit.map_or(u64::MAX, |limit| limit.0 / STREAM_LIMIT_DIVISOR);
+        let streams =
+            Streams::with_memory_limit(config.algorithm, sys::host::cpus().min(64), max_bytes)?;
         Self::with_streams(config, streams)
     }
 
@@ -65,15 +66,15 @@ impl Zram {
             return Err(ZramError::Size { size, max: MAX_SIZE });
         }
         let pages = size.div_ceil(PAGE_SIZE as u64);
-        let (capacity, cma) = arena_of(&config, pages);
+        let (capacity, cma) = arena_layout(&config, pages);
         let zone = Arc::new(Zone::new(ZoneConfig {
             capacity,
             cma,
-            limit: limit_of(&config, capacity),
-            memory_limit: config.mem_limit.map(whole_pages),
+            limit: frame_limit(&config, capacity),
+            memory_limit: config.mem_limit.map(round_up_to_pages),
             backing: config.backing,
             movability: config.movability,
-            keep_blocks: KEEP_BLOCKS,
+            keep_blocks: MIN_KEPT_BLOCKS,
             ..ZoneConfig::default()
         })?);
         let stream_bytes = streams.memory();
@@ -81,24 +82,24 @@ impl Zram {
             let held = zone.memory().held;
             ZramError::Limit {
                 needed: held + stream_bytes,
-                limit: config.mem_limit.map_or(0, whole_pages),
+                limit: config.mem_limit.map_or(0, round_up_to_pages),
             }
         })?;
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
         let cache = config.hot_cache.filter(|size| size.0 > 0);
-        let contents = Arc::new(Contents {
+        let inner = Arc::new(Inner {
             // At most MAX_SIZE / PAGE_SIZE, which fits everywhere.
             slots: Slots::new(Arc::clone(&zone), pages as usize, config.backing)?,
             pages: Pages::new(pool, streams),
             counters: Counters::default(),
-            hot: cache.map(|size| Hot::new(&zone, size, config.backing)).transpose()?,
+            hot: cache.map(|size| HotCache::new(&zone, size, config.backing)).transpose()?,
             zone,
         });
         Ok(Self {
-            _shrinker: contents.publish(),
-            contents,
-            relief: Relief::new(),
-            near: NearLimit::default(),
+            _shrinker: inner.publish(),
+            inner,
+            reclaimer: Reclaimer::new(),
+            alarm: NearlyFullAlarm::default(),
             on_nearly_full: OnceLock::new(),
             stream_bytes,
             config,
@@ -114,47 +115,47 @@ impl Zram {
     /// The zone its frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
-        &self.contents.zone
+        &self.inner.zone
     }
 
     /// The frames set aside for contiguous allocations, if there are any.
     #[must_use]
     pub fn contiguous(&self) -> Option<CmaRegion> {
         let pages = self.config.size.0.div_ceil(PAGE_SIZE as u64);
-        arena_of(&self.config, pages).1
+        arena_layout(&self.config, pages).1
     }
 
     /// The pool its objects are in.
     #[must_use]
     pub fn pool(&self) -> &Arc<Pool> {
-        self.contents.pages.pool()
+        self.inner.pages.pool()
     }
 
     /// Changes the most the device may hold, rounded up to a frame: see [`ZramConfig::mem_limit`]. When it holds more already, writes that need memory are
     /// refused until enough was freed.
     pub fn set_mem_limit(&self, limit: Option<Bytes>) {
-        self.contents.zone.set_memory_limit(limit.map(whole_pages));
+        self.inner.zone.set_memory_limit(limit.map(round_up_to_pages));
     }
 
-    /// Calls `tell` whenever the device comes near its memory limit, before a write is refused: at [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of it,
-    /// and not again before it was below [`NO_LONGER_FULL_PERCENT`](crate::NO_LONGER_FULL_PERCENT). `tell` runs on the thread that writes or asks for [`Zram::stat`]; the first one stays.
-    pub fn on_nearly_full(&self, tell: fn(NearlyFull)) {
-        let _first = self.on_nearly_full.set(tell);
+    /// Calls `notify` whenever the device comes near its memory limit, before a write is refused: at [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of it,
+    /// and not again before it was below [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT). `notify` runs on the thread that writes or asks for [`Zram::stat`]; the first one stays.
+    pub fn on_nearly_full(&self, notify: fn(NearlyFull)) {
+        let _first = self.on_nearly_full.set(notify);
     }
 
     /// Looks whether the limit is near, once in a while: `pages` were written.
-    pub(crate) fn watch_limit(&self, pages: u64) {
-        let counters = &self.contents.counters;
-        if counters.crossed(Counter::Writes, pages, LOOK_EVERY) {
-            self.look_at_limit();
+    pub(crate) fn check_limit_after_write(&self, pages: u64) {
+        let counters = &self.inner.counters;
+        if counters.crossed(Counter::Writes, pages, LIMIT_CHECK_INTERVAL) {
+            self.check_limit();
         }
     }
 
-    pub(crate) fn look_at_limit(&self) {
-        if let (Some(near), Some(tell)) =
-            (self.near.look(self.contents.zone.memory()), self.on_nearly_full.get())
+    pub(crate) fn check_limit(&self) {
+        if let (Some(near), Some(notify)) =
+            (self.alarm.update(self.inner.zone.memory()), self.on_nearly_full.get())
         {
-            tell(near);
+            notify(near);
         }
     }
 
@@ -162,7 +163,7 @@ impl Zram {
     ///
     /// Locking: reads and writes go on meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
-        self.contents.pages.pool().compact(budget)
+        self.inner.pages.pool().compact(budget)
     }
 
     /// Frame compaction: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after
@@ -171,30 +172,30 @@ impl Zram {
     /// Locking: reads and writes go on meanwhile.
     pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
         let report = self
-            .contents
+            .inner
             .zone
             .compact(CompactRequest { budget: *budget, ..CompactRequest::default() });
-        self.contents.zone.trim();
+        self.inner.zone.trim();
         report
     }
 
     /// Starts the high-water mark `mem_used_max` again from what is used now.
     pub fn reset_mem_used_max(&self) {
-        self.contents.pages.pool().reset_frames_max();
+        self.inner.pages.pool().reset_frames_max();
     }
 
     /// Stores a page, after others made room if that is what it takes.
-    pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<Stored, BlockError> {
+    pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<SlotEntry, BlockError> {
         let mut tries = 0;
         loop {
-            let error = match self.contents.pages.store_over(page, self.contents.slots.get(slot)) {
+            let error = match self.inner.pages.store_replacing(page, self.inner.slots.get(slot)) {
                 Ok(stored) => return Ok(stored),
                 Err(error) => error,
             };
-            if let Some(stored) = self.contents.store_reserved(slot, page, error) {
+            if let Some(stored) = self.inner.store_reserved(slot, page, error) {
                 return Ok(stored);
             }
-            self.make_room(slot, error, &mut tries)?;
+            self.reclaim(slot, error, &mut tries)?;
         }
     }
 
@@ -206,21 +207,20 @@ impl Zram {
     ) -> Result<Reservation<'_>, BlockError> {
         let mut tries = 0;
         loop {
-            match self.contents.zone.reserve(frames) {
+            match self.inner.zone.reserve(frames) {
                 Ok(room) => return Ok(room),
-                Err(error) => self.make_room(slot, StoreError::Alloc(error.into()), &mut tries)?,
+                Err(error) => self.reclaim(slot, StoreError::Alloc(error.into()), &mut tries)?,
             }
         }
     }
 
     /// Puts a word into a slot, after others made room for its part of the slot table if that is what it takes. What stands behind the word is freed if not.
-    pub(crate) fn put(&self, slot: usize, new: Stored) -> Result<(), BlockError> {
+    pub(crate) fn set_entry(&self, slot: usize, new: SlotEntry) -> Result<(), BlockError> {
         let mut tries = 0;
-        while self.contents.put(slot, new)? == Replaced::NoMemory {
-            if let Err(error) =
-                self.make_room(slot, StoreError::Alloc(AllocError::Limit), &mut tries)
+        while self.inner.set_entry(slot, new)? == ReplaceOutcome::NoMemory {
+            if let Err(error) = self.reclaim(slot, StoreError::Alloc(AllocError::Limit), &mut tries)
             {
-                self.contents.free(new)?;
+                self.inner.free(new)?;
                 return Err(error);
             }
         }
@@ -228,7 +228,7 @@ impl Zram {
     }
 
     /// What to do about a request that was refused for want of memory: `Ok` means try it again. `tries` counts how often that was.
-    pub(crate) fn make_room(
+    pub(crate) fn reclaim(
         &self,
         slot: usize,
         error: StoreError,
@@ -240,20 +240,22 @@ impl Zram {
             StoreError::Alloc(AllocError::Poisoned) => return Err(BlockError::Poisoned),
             StoreError::Alloc(error) => error,
         };
-        if self.contents.zone.is_poisoned() {
+        if self.inner.zone.is_poisoned() {
             return Err(BlockError::Poisoned);
         }
-        if !matches!(error, AllocError::Limit | AllocError::NoFrames) || *tries > relief::TRIES {
+        if !matches!(error, AllocError::Limit | AllocError::NoFrames)
+            || *tries > reclaimer::MAX_RECLAIM_RETRIES
+        {
             return Err(BlockError::NoSpace { offset });
         }
         if *tries == 0 {
-            self.contents.counters.add(Counter::WriteStalls, 1);
-            self.look_at_limit();
+            self.inner.counters.add(Counter::WriteStalls, 1);
+            self.check_limit();
         }
         *tries += 1;
-        if !self.relief.seek(&self.contents.zone, || self.contents.counters.get(Counter::Freed)) {
+        if !self.reclaimer.reclaim(&self.inner.zone, || self.inner.counters.get(Counter::Freed)) {
             // One last time: another thread that asked just before may have left something.
-            *tries = relief::TRIES + 1;
+            *tries = reclaimer::MAX_RECLAIM_RETRIES + 1;
         }
         Ok(())
     }
@@ -269,17 +271,17 @@ pub(crate) fn frames_in(bytes: Bytes) -> FrameCount {
 
 /// Enough frames for a disk on which nothing compresses: one a page, and some for new contents that are stored before the old ones are freed, for
 /// frames at hand in per-CPU lists, and for classes that are partly filled.
-fn arena_for(pages: u64) -> FrameCount {
+fn default_arena_frames(pages: u64) -> FrameCount {
     FrameCount::holding((pages + pages / 32 + 8192) * PAGE_SIZE as u64)
 }
 
 /// The arena's frames, and those at its end that are set aside.
-fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) {
-    let a_block = u64::from(PAGEBLOCK_FRAMES);
-    let whole = |frames: FrameCount| frames.0.next_multiple_of(a_block);
-    let needed = arena_for(pages);
+fn arena_layout(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) {
+    let block_frames = u64::from(PAGEBLOCK_FRAMES);
+    let whole = |frames: FrameCount| frames.0.next_multiple_of(block_frames);
+    let needed = default_arena_frames(pages);
     let capacity = whole(config.arena.map_or(needed, |arena| frames_in(arena).min(needed)))
-        + beyond_the_limit(config).0;
+        + arena_margin(config).0;
     let region = config.contiguous.map(|bytes| {
         let frames = whole(frames_in(bytes)).min(capacity);
         // A zone has fewer frames than 32 bits can name, and says so if not.
@@ -290,17 +292,17 @@ fn arena_of(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) 
 
 /// Frames of the arena that no limit lets anybody use. A hot page is compressed before its frame is free, so a cache that has taken all it may needs a
 /// frame elsewhere for a moment ([`Zone::allow_over_limit`]).
-fn beyond_the_limit(config: &ZramConfig) -> FrameCount {
+fn arena_margin(config: &ZramConfig) -> FrameCount {
     FrameCount(if has_cache(config) { PAGEBLOCK_FRAMES.into() } else { 0 })
 }
 
 /// The most frames that may be in use, whatever the memory limit: none but with a cache, which needs frames beyond it.
-fn limit_of(config: &ZramConfig, capacity: FrameCount) -> Option<FrameCount> {
-    has_cache(config).then(|| FrameCount(capacity.0.saturating_sub(beyond_the_limit(config).0)))
+fn frame_limit(config: &ZramConfig, capacity: FrameCount) -> Option<FrameCount> {
+    has_cache(config).then(|| FrameCount(capacity.0.saturating_sub(arena_margin(config).0)))
 }
 
 /// The memory limit as it is enforced and shown. Units: bytes.
-fn whole_pages(limit: Bytes) -> u64 {
+fn round_up_to_pages(limit: Bytes) -> u64 {
     frames_in(limit).bytes()
 }
 

@@ -1,6 +1,8 @@
 //! The cache of hot pages: what is in it, what leaves it, and what it costs.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
+};
 use frames::FrameCount;
 use zcomp::Algorithm;
 use zram::{Budget, Movability, Zram, ZramConfig};
@@ -190,19 +192,19 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     (0..6).for_each(|page| drop(touch(&disk, page, vec![0; 4096])));
     let runs = |at| {
         let mut runs = Vec::new();
-        disk.status(span(at, 4096), &mut |run: Run| {
+        disk.status(span(at, 4096), &mut |run: StatusExtent| {
             runs.push(run.content);
             true
         });
         runs
     };
-    assert_eq!(runs(0), [Content::Data]);
+    assert_eq!(runs(0), [AllocationState::Data]);
     write(&disk, 0, &text(1));
     assert_eq!((read(&disk, 0), disk.stat().hot.hot_pages), (text(1), 6), "in place");
     disk.discard(span(4096, 4096)).expect("fine");
-    assert_eq!((runs(4096), disk.stat().hot.hot_pages), (vec![Content::Hole], 5));
+    assert_eq!((runs(4096), disk.stat().hot.hot_pages), (vec![AllocationState::Hole], 5));
     disk.write_zeroes(span(2 * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("fine");
-    assert_eq!((runs(2 * 4096), disk.stat().hot.hot_pages), (vec![Content::Zero], 4));
+    assert_eq!((runs(2 * 4096), disk.stat().hot.hot_pages), (vec![AllocationState::Zero], 4));
     disk.write_zeroes(span(3 * 4096 + 1024, 256), ZeroMode::MayUnmap, ZeroSpeed::Any)
         .expect("fine");
     let page = read(&disk, 3);

@@ -1,6 +1,8 @@
 //! The device against the simplest thing that does the same: an array of bytes.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
+};
 use frames::FrameCount;
 use proptest::prelude::*;
 use zcomp::Algorithm;
@@ -167,7 +169,7 @@ impl Pair {
         }
         let mut hole = false;
         self.disk.status(span(at, len), &mut |run| {
-            hole |= run.content == Content::Hole;
+            hole |= run.content == AllocationState::Hole;
             true
         });
         prop_assert!(!hole, "zeros that shall stay allocated are a hole");
@@ -240,7 +242,7 @@ impl Pair {
 
     /// Runs cover the span, neighbours differ, and what is said to read as zeros does.
     fn status(&self, at: u64, len: u64) -> Result<(), TestCaseError> {
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<StatusExtent> = Vec::new();
         self.disk.status(span(at, len), &mut |run| {
             runs.push(run);
             true
@@ -251,7 +253,9 @@ impl Pair {
         for run in runs {
             let bytes = &self.bytes[from..from + run.len as usize];
             prop_assert!(run.len > 0);
-            prop_assert!(run.content == Content::Data || bytes.iter().all(|&byte| byte == 0));
+            prop_assert!(
+                run.content == AllocationState::Data || bytes.iter().all(|&byte| byte == 0)
+            );
             from += run.len as usize;
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! Requests, one behaviour at a time.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
 use zcomp::Algorithm;
 use zram::{Access, MAX_SIZE, Zram, ZramConfig, ZramError};
 
@@ -26,9 +29,9 @@ fn read(disk: &Zram, at: u64, len: u64) -> Vec<u8> {
     buf
 }
 
-fn status(disk: &Zram, at: u64, len: u64) -> Vec<(u64, Content)> {
+fn status(disk: &Zram, at: u64, len: u64) -> Vec<(u64, AllocationState)> {
     let mut runs = Vec::new();
-    disk.status(span(disk, at, len), &mut |run: Run| {
+    disk.status(span(disk, at, len), &mut |run: StatusExtent| {
         runs.push((run.len, run.content));
         true
     });
@@ -74,10 +77,14 @@ fn the_largest_disk_costs_what_is_written_to_it() {
     assert!(disk.stat().memory.mem_total < 16 << 20, "{:?}", disk.stat().memory);
     assert_eq!(
         status(&disk, 0, MAX_SIZE),
-        [(4096, Content::Data), (MAX_SIZE - 8192, Content::Hole), (4096, Content::Data)]
+        [
+            (4096, AllocationState::Data),
+            (MAX_SIZE - 8192, AllocationState::Hole),
+            (4096, AllocationState::Data)
+        ]
     );
     disk.discard(span(&disk, 0, MAX_SIZE)).expect("discard needs nothing");
-    assert_eq!(status(&disk, 0, MAX_SIZE), [(MAX_SIZE, Content::Hole)]);
+    assert_eq!(status(&disk, 0, MAX_SIZE), [(MAX_SIZE, AllocationState::Hole)]);
 }
 
 /// each offset and length on a grid of 512 bytes, and one byte beside it.
@@ -171,18 +178,21 @@ fn status_tells_holes_from_kept_zeros_and_merges_runs() {
     write(&disk, 3 * 4096, &[1; 8192]);
     write(&disk, 8 * 4096, &[2; 100]);
     let expected = [
-        (8192, Content::Hole),
-        (4096, Content::Zero),
-        (8192, Content::Data),
-        (3 * 4096, Content::Hole),
-        (100, Content::Data),
+        (8192, AllocationState::Hole),
+        (4096, AllocationState::Zero),
+        (8192, AllocationState::Data),
+        (3 * 4096, AllocationState::Hole),
+        (100, AllocationState::Data),
     ];
     assert_eq!(status(&disk, 0, 8 * 4096 + 100), expected);
-    assert_eq!(status(&disk, 8100, 200), [(92, Content::Hole), (108, Content::Zero)]);
+    assert_eq!(
+        status(&disk, 8100, 200),
+        [(92, AllocationState::Hole), (108, AllocationState::Zero)]
+    );
     assert_eq!(status(&disk, 4000, 0), []);
     disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::MayUnmap, ZeroSpeed::Any)
         .expect("needs nothing");
-    assert_eq!(status(&disk, 0, 3 * 4096), [(3 * 4096, Content::Hole)]);
+    assert_eq!(status(&disk, 0, 3 * 4096), [(3 * 4096, AllocationState::Hole)]);
 }
 
 #[test]
@@ -211,7 +221,7 @@ fn a_read_only_device_refuses_changes() {
     );
     assert_eq!(read(&disk, 0, 8192), vec![0; 8192]);
     assert_eq!(disk.flush(), Ok(()));
-    assert_eq!(disk.limits(), Limits { minimum: 1, preferred: 4096 });
+    assert_eq!(disk.block_sizes(), BlockSizes { minimum: 1, preferred: 4096 });
 }
 
 /// A span of a larger device, or a buffer of another length: refused, counted, nothing touched.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use block::{BlockDevice, BlockError, Bytes, Content, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
+};
 use frames::FrameCount;
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
@@ -51,9 +53,9 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
     buf
 }
 
-fn status(disk: &Zram, span: Span) -> Vec<(u64, Content)> {
+fn status(disk: &Zram, span: Span) -> Vec<(u64, AllocationState)> {
     let mut runs = Vec::new();
-    disk.status(span, &mut |Run { len, content }| {
+    disk.status(span, &mut |StatusExtent { len, content }| {
         runs.push((len, content));
         true
     });
@@ -81,7 +83,7 @@ fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
     }
     let after = disk.stat();
     assert_eq!((after.mm, after.memory, after.reserved), (before.mm, before.memory, 0));
-    assert_eq!(status(&disk, pages(&disk, 0, 3)), [(3 * 4096, Content::Hole)]);
+    assert_eq!(status(&disk, pages(&disk, 0, 3)), [(3 * 4096, AllocationState::Hole)]);
     assert_eq!(read(&disk, 3), page(3, 4096));
     keep(&disk, pages(&disk, 100, LIMIT - 1)).expect("one frame a page fits");
     disk.check().expect("sound");
@@ -129,11 +131,11 @@ fn reserved_zeros_are_told_from_holes_and_data() {
     write(&disk, 8, &[0; 4096]).expect("room");
     write(&disk, 3, &page(1, 4096)).expect("room");
     let expected = [
-        (2 * 4096, Content::Hole),
-        (4096, Content::Zero),
-        (4096, Content::Data),
-        (4096, Content::Zero),
-        (11 * 4096, Content::Hole),
+        (2 * 4096, AllocationState::Hole),
+        (4096, AllocationState::Zero),
+        (4096, AllocationState::Data),
+        (4096, AllocationState::Zero),
+        (11 * 4096, AllocationState::Hole),
     ];
     assert_eq!(status(&disk, pages(&disk, 0, 16)), expected);
     assert_eq!(read(&disk, 2), vec![0; 4096]);
@@ -150,10 +152,10 @@ fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
     keep(&disk, span(&disk, 5 * 4096 + 50, 4046)).expect("room");
     keep(&disk, span(&disk, 9 * 4096 + 50, 1)).expect("room");
     let expected = [
-        (4096, Content::Data),
-        (5 * 4096, Content::Zero),
-        (3 * 4096, Content::Hole),
-        (4096, Content::Zero),
+        (4096, AllocationState::Data),
+        (5 * 4096, AllocationState::Zero),
+        (3 * 4096, AllocationState::Hole),
+        (4096, AllocationState::Zero),
     ];
     assert_eq!(status(&disk, pages(&disk, 0, 10)), expected);
     assert_eq!(disk.stat().reserved, 6 * 4096);
@@ -245,15 +247,15 @@ fn a_hot_page_of_zeros_keeps_its_room() {
     disk.write(span(&disk, 100, 50), &[7; 50]).expect("room");
     assert_eq!(disk.stat().hot.hot_pages, 1, "a page that is written in part is hot");
     keep(&disk, span(&disk, 1, 4000)).expect("room");
-    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, Content::Zero)]);
+    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, AllocationState::Zero)]);
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
-    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, Content::Zero)]);
+    assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, AllocationState::Zero)]);
     assert_eq!((disk.stat().hot.hot_pages, read(&disk, 0)), (0, vec![0; 4096]));
     // Of a page that keeps other data nothing is reserved: that data is allocated.
     disk.write(span(&disk, 4096 + 100, 50), &[7; 50]).expect("room");
     keep(&disk, span(&disk, 4096 + 1, 110)).expect("room");
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
-    assert_eq!(status(&disk, pages(&disk, 1, 1)), [(4096, Content::Data)]);
+    assert_eq!(status(&disk, pages(&disk, 1, 1)), [(4096, AllocationState::Data)]);
     disk.check().expect("sound");
 }
 

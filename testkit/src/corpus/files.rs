@@ -10,10 +10,10 @@ use super::{Kind, thin};
 use crate::{PAGE_SIZE, Page};
 
 /// At most this many pages of one file, so that no single giant makes the set: 4 MiB.
-const PER_FILE: usize = 1024;
+const MAX_PAGES_PER_FILE: usize = 1024;
 
 /// Folders deeper than this are left out; it also ends a walk that runs in circles through bind mounts.
-const DEPTH: u32 = 24;
+const MAX_DEPTH: u32 = 24;
 
 /// Where text lives on a machine with Rust: documentation, headers, script libraries, crate sources.
 const TEXT_ROOTS: [&str; 6] =
@@ -28,7 +28,7 @@ const CODE_ROOTS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexe
 #[must_use]
 pub fn files_below(root: &Path, kind: Kind) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    walk(root, DEPTH, &mut found);
+    walk(root, MAX_DEPTH, &mut found);
     found.sort();
     found.retain(|path| is_of_kind(path, kind));
     found
@@ -38,7 +38,7 @@ pub fn files_below(root: &Path, kind: Kind) -> Vec<PathBuf> {
 pub(super) fn collect(kind: Kind, wanted: usize, seen: &mut HashSet<u64>) -> Vec<Page> {
     let mut paths = Vec::new();
     for root in roots(kind) {
-        walk(&root, DEPTH, &mut paths);
+        walk(&root, MAX_DEPTH, &mut paths);
     }
     paths.sort_by_cached_key(|path| path_hash(path));
     let mut pages = Vec::new();
@@ -104,7 +104,7 @@ fn take(path: &Path, wanted: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Pag
     let Ok(file) = File::open(path) else { return };
     let Ok(meta) = file.metadata() else { return };
     let total = usize::try_from(meta.len()).unwrap_or(0) / PAGE_SIZE;
-    for index in thin::runs(total, PER_FILE).into_iter().flatten() {
+    for index in thin::runs(total, MAX_PAGES_PER_FILE).into_iter().flatten() {
         let mut page = Page::zeroed();
         if pages.len() >= wanted
             || file.read_exact_at(&mut page[..], (index * PAGE_SIZE) as u64).is_err()

@@ -17,7 +17,7 @@ pub(super) fn collect(
     wanted: usize,
     seen: &mut HashSet<u64>,
     text: &[Page],
-    tell: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(&str),
 ) -> (Vec<Page>, Vec<String>) {
     let (mut pages, mut notes) = (Vec::new(), Vec::new());
     for (index, (name, start)) in programs::PROGRAMS.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(super) fn collect(
         });
         match taken {
             Ok(present) => {
-                tell(&format!("  {:>6} of {present} pages of {name}", pages.len() - before))
+                progress(&format!("  {:>6} of {present} pages of {name}", pages.len() - before))
             }
             Err(reason) => notes.push(format!("no pages of {name}: {reason}")),
         }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Page;
 
 /// No program may take longer to load its data.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A compiler is stopped in the middle of its work when it holds this much. Units: bytes.
 const COMPILER_SIZE: u64 = 190 << 20;
@@ -42,10 +42,10 @@ impl Drop for Program {
 }
 
 /// One way to fill a process with real data. `Err` says in one sentence why this machine cannot.
-pub type Start = fn(&[Page]) -> Result<Program, String>;
+pub type StartFn = fn(&[Page]) -> Result<Program, String>;
 
 /// All of them, those every machine has last: they make up for what the others lack.
-pub const PROGRAMS: [(&str, Start); 8] = [
+pub const PROGRAMS: [(&str, StartFn); 8] = [
     ("java holding an index of words", java),
     ("redis-server holding lines of text", redis),
     ("node holding parsed lines", node),
@@ -125,8 +125,8 @@ fn until_ready(command: &mut Command) -> Result<Program, String> {
     });
     let start = Instant::now();
     while !line.is_finished() {
-        if start.elapsed() > PATIENCE {
-            return Err(format!("not ready after {} s", PATIENCE.as_secs()));
+        if start.elapsed() > START_TIMEOUT {
+            return Err(format!("not ready after {} s", START_TIMEOUT.as_secs()));
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -7,7 +7,8 @@ use lzzzz::lz4;
 use crate::{PAGE_SIZE, Page};
 
 /// Upper ends of the histogram's buckets; the last is "did not shrink". Units: bytes of lz4 output a page.
-const ENDS: [usize; 11] = [256, 512, 1024, 1536, 2048, 2560, 3072, 3276, 3686, 4095, usize::MAX];
+const BUCKET_ENDS: [usize; 11] =
+    [256, 512, 1024, 1536, 2048, 2560, 3072, 3276, 3686, 4095, usize::MAX];
 
 /// lz4 sizes of a set of pages.
 #[derive(Clone, Debug)]
@@ -30,7 +31,8 @@ impl Statistics {
             let len = lz4::compress(&page[..], &mut scratch, lz4::ACC_LEVEL_DEFAULT)
                 .unwrap_or(usize::MAX);
             statistics.compressed += len.min(PAGE_SIZE) as u64;
-            statistics.buckets[ENDS.partition_point(|&end| end < len).min(ENDS.len() - 1)] += 1;
+            statistics.buckets
+                [BUCKET_ENDS.partition_point(|&end| end < len).min(BUCKET_ENDS.len() - 1)] += 1;
         }
         statistics
     }
@@ -71,7 +73,7 @@ impl fmt::Display for Statistics {
             ", {:.1} % incompressible; % of pages by lz4 size",
             100.0 * self.incompressible()
         )?;
-        for (end, &count) in ENDS.iter().zip(&self.buckets) {
+        for (end, &count) in BUCKET_ENDS.iter().zip(&self.buckets) {
             match end {
                 &usize::MAX => write!(out, " more {:.1}", percent(count))?,
                 end => write!(out, " <={end} {:.1}", percent(count))?,

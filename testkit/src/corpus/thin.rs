@@ -1,20 +1,20 @@
 //! Choosing some of many pages without choosing favourites.
 
 /// Pages that stay together when a source is thinned: 1 MiB, so that neighbours remain neighbours.
-pub const RUN: usize = 256;
+pub const RUN_PAGES: usize = 256;
 
 /// The runs `start..end` to keep of `total` pages so that at most `cap` remain, evenly spaced over the source.
 pub fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
     if total <= cap {
         return std::iter::once(0..total).filter(|run| !run.is_empty()).collect();
     }
-    let kept = cap.div_ceil(RUN);
+    let kept = cap.div_ceil(RUN_PAGES);
     let mut left = cap;
     (0..kept)
         .map(|index| {
-            let len = left.min(RUN);
+            let len = left.min(RUN_PAGES);
             left -= len;
-            // Where a cap is close to the total, this spacing keeps runs from overlapping: total / kept >= RUN or one run.
+            // Where a cap is close to the total, this spacing keeps runs from overlapping: total / kept >= RUN_PAGES or one run.
             let start = index * total.saturating_sub(len) / kept;
             start..start + len
         })
@@ -23,7 +23,7 @@ pub fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RUN, runs};
+    use super::{RUN_PAGES, runs};
 
     #[test]
     fn a_small_source_is_kept_whole() {
@@ -35,7 +35,7 @@ mod tests {
     fn a_large_source_is_thinned_evenly_to_the_cap() {
         let kept = runs(100_000, 1000);
         assert_eq!(kept.iter().map(ExactSizeIterator::len).sum::<usize>(), 1000);
-        assert!(kept.iter().all(|run| run.end <= 100_000 && run.len() <= RUN));
+        assert!(kept.iter().all(|run| run.end <= 100_000 && run.len() <= RUN_PAGES));
         assert!(kept.last().is_some_and(|run| run.start > 50_000));
         assert!(kept.windows(2).all(|pair| pair[0].end <= pair[1].start));
     }

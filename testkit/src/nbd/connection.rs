@@ -4,11 +4,11 @@ use std::io::{self, IoSlice, Read, Write};
 use std::time::Instant;
 
 use super::client::{Connection, Stream};
-use super::contents::Contents;
+use super::disk_model::DiskModel;
 use super::error::NbdError;
 use super::latency::Latency;
 use super::load::Check;
-use super::plan::{Plan, Step};
+use super::plan::{Plan, PlannedRequest};
 use super::wire::{self, Command};
 use crate::PAGE_SIZE;
 
@@ -17,18 +17,18 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// A request on its way.
 #[derive(Clone, Copy)]
-struct Flight {
-    step: Step,
+struct InFlight {
+    step: PlannedRequest,
     sent: Instant,
 }
 
 /// The state of one connection under load.
 pub struct Worker<'a> {
     connection: Connection,
-    contents: &'a Contents<'a>,
+    model: &'a DiskModel<'a>,
     plan: Plan,
     check: Check,
-    flights: Vec<Option<Flight>>,
+    in_flight: Vec<Option<InFlight>>,
     free: Vec<u16>,
     fresh: Vec<(u16, [u8; wire::REQUEST_LEN])>,
     replies: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct Worker<'a> {
 impl<'a> Worker<'a> {
     pub fn new(
         connection: Connection,
-        contents: &'a Contents<'a>,
+        model: &'a DiskModel<'a>,
         plan: Plan,
         check: Check,
         depth: u16,
@@ -48,10 +48,10 @@ impl<'a> Worker<'a> {
         let reply = wire::REPLY_LEN + plan.largest_read() * PAGE_SIZE;
         Self {
             connection,
-            contents,
+            model,
             plan,
             check,
-            flights: vec![None; usize::from(depth)],
+            in_flight: vec![None; usize::from(depth)],
             free: (0..depth).collect(),
             fresh: Vec::new(),
             replies: vec![0; READ_BUFFER.max(2 * reply)],
@@ -67,41 +67,41 @@ impl<'a> Worker<'a> {
         loop {
             self.prepare(now);
             self.send()?;
-            if self.free.len() == self.flights.len() {
+            if self.free.len() == self.in_flight.len() {
                 return Ok((self.latency, self.answered));
             }
             self.receive()?;
             now = Instant::now();
-            self.settle(now)?;
+            self.process_replies(now)?;
         }
     }
 
-    /// Turns free places into requests.
+    /// Turns free tags into requests.
     fn prepare(&mut self, now: Instant) {
         if self.plan.is_over(now) {
             return;
         }
-        while let Some(place) = self.free.pop() {
-            let Some(step) = self.next_step() else {
-                self.free.push(place);
+        while let Some(tag) = self.free.pop() {
+            let Some(step) = self.next_without_conflict() else {
+                self.free.push(tag);
                 return;
             };
             let (offset, len) =
                 (u64::from(step.page) * PAGE_SIZE as u64, step.count * PAGE_SIZE as u32);
-            self.fresh.push((place, wire::request(step.command, u64::from(place), offset, len)));
-            self.flights[usize::from(place)] = Some(Flight { step, sent: now });
+            self.fresh.push((tag, wire::request(step.command, u64::from(tag), offset, len)));
+            self.in_flight[usize::from(tag)] = Some(InFlight { step, sent: now });
         }
     }
 
     /// The plan's next request; a random write goes elsewhere while another write to the same page is on its way, for then nobody could
     /// tell which of the two the page holds afterwards.
-    fn next_step(&mut self) -> Option<Step> {
+    fn next_without_conflict(&mut self) -> Option<PlannedRequest> {
         loop {
-            let step = self.plan.step()?;
-            let busy = |flight: &Option<Flight>| {
+            let step = self.plan.next_request()?;
+            let busy = |flight: &Option<InFlight>| {
                 flight.is_some_and(|flight| flight.step.page == step.page)
             };
-            if step.command != Command::Write || !self.flights.iter().any(busy) {
+            if step.command != Command::Write || !self.in_flight.iter().any(busy) {
                 return Some(step);
             }
         }
@@ -112,11 +112,11 @@ impl<'a> Worker<'a> {
         if self.fresh.is_empty() {
             return Ok(());
         }
-        let pages = self.contents.pages();
+        let pages = self.model.pages();
         let mut slices = Vec::with_capacity(self.fresh.len() * 2);
-        for (place, header) in &self.fresh {
+        for (tag, header) in &self.fresh {
             slices.push(IoSlice::new(header));
-            if let Some(Flight { step, .. }) = self.flights[usize::from(*place)]
+            if let Some(InFlight { step, .. }) = self.in_flight[usize::from(*tag)]
                 && step.command == Command::Write
             {
                 let source = |index| (step.source as usize + index) % pages.len();
@@ -142,7 +142,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Every whole reply in the buffer; the rest moves to its front.
-    fn settle(&mut self, now: Instant) -> Result<(), NbdError> {
+    fn process_replies(&mut self, now: Instant) -> Result<(), NbdError> {
         let mut at = 0;
         while let Some(len) = self.reply(at, now)? {
             at += len;
@@ -159,37 +159,36 @@ impl<'a> Worker<'a> {
         let (code, cookie) =
             wire::simple_reply(head).ok_or(NbdError::Protocol { what: "not a simple reply" })?;
         let unknown = NbdError::Protocol { what: "a reply to nothing" };
-        let place =
-            u16::try_from(cookie).ok().filter(|&place| usize::from(place) < self.flights.len());
-        let Some(place) = place else { return Err(unknown) };
-        let Some(flight) = self.flights[usize::from(place)] else { return Err(unknown) };
+        let tag = u16::try_from(cookie).ok().filter(|&tag| usize::from(tag) < self.in_flight.len());
+        let Some(tag) = tag else { return Err(unknown) };
+        let Some(flight) = self.in_flight[usize::from(tag)] else { return Err(unknown) };
         let step = flight.step;
         if code != 0 {
             return Err(NbdError::Failed { page: step.page, code });
         }
         let len = if step.command == Command::Read { step.count as usize * PAGE_SIZE } else { 0 };
         let Some(data) = data.get(..len) else { return Ok(None) };
-        self.account(step, data)?;
+        self.record_completion(step, data)?;
         self.latency.record(now - flight.sent);
         self.answered += 1;
-        self.flights[usize::from(place)] = None;
-        self.free.push(place);
+        self.in_flight[usize::from(tag)] = None;
+        self.free.push(tag);
         Ok(Some(wire::REPLY_LEN + len))
     }
 
     /// What the answered request means for the content of the disk.
-    fn account(&self, step: Step, data: &[u8]) -> Result<(), NbdError> {
-        let corpus = self.contents.pages().len();
+    fn record_completion(&self, step: PlannedRequest, data: &[u8]) -> Result<(), NbdError> {
+        let corpus = self.model.pages().len();
         for index in 0..step.count {
             let page = step.page + index;
             match step.command {
                 Command::Write => {
-                    self.contents.put(page, ((step.source + index) as usize % corpus) as u32)
+                    self.model.set(page, ((step.source + index) as usize % corpus) as u32)
                 }
-                Command::Trim => self.contents.clear(page),
+                Command::Trim => self.model.set_zeros(page),
                 Command::Read if self.check == Check::Content => {
                     let from = index as usize * PAGE_SIZE;
-                    if !self.contents.matches(page, &data[from..from + PAGE_SIZE]) {
+                    if !self.model.matches(page, &data[from..from + PAGE_SIZE]) {
                         return Err(NbdError::Mismatch { page });
                     }
                 }
@@ -201,11 +200,11 @@ impl<'a> Worker<'a> {
 }
 
 /// The kernel takes at most this many slices a call (`IOV_MAX`).
-const SLICES: usize = 1024;
+const MAX_IOVECS: usize = 1024;
 
 fn write_all(stream: &mut Stream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
     while !slices.is_empty() {
-        let batch = slices.len().min(SLICES);
+        let batch = slices.len().min(MAX_IOVECS);
         match stream.write_vectored(&slices[..batch]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => IoSlice::advance_slices(&mut slices, written),

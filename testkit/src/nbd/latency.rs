@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Buckets for a power of two.
-const STEPS: u64 = 16;
+const BUCKETS_PER_OCTAVE: u64 = 16;
 
 /// A histogram of latencies.
 #[derive(Clone, Debug)]
@@ -50,19 +50,21 @@ impl Latency {
 
 /// Values below 16 have a bucket each; above, the top bit and the four bits after it name the bucket.
 fn bucket(nanos: u64) -> usize {
-    if nanos < STEPS {
+    if nanos < BUCKETS_PER_OCTAVE {
         return nanos as usize;
     }
     let shift = u64::from(nanos.ilog2()) - 4;
-    (shift * STEPS + (nanos >> shift)) as usize
+    (shift * BUCKETS_PER_OCTAVE + (nanos >> shift)) as usize
 }
 
 fn upper_end(index: u64) -> u64 {
-    if index < 2 * STEPS {
+    if index < 2 * BUCKETS_PER_OCTAVE {
         return index;
     }
-    let shift = index / STEPS - 1;
-    ((((index % STEPS) + STEPS + 1) as u128) << shift).saturating_sub(1).min(u64::MAX.into()) as u64
+    let shift = index / BUCKETS_PER_OCTAVE - 1;
+    ((((index % BUCKETS_PER_OCTAVE) + BUCKETS_PER_OCTAVE + 1) as u128) << shift)
+        .saturating_sub(1)
+        .min(u64::MAX.into()) as u64
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::client::{Connection, Target};
 use super::connection::Worker;
-use super::contents::Contents;
+use super::disk_model::DiskModel;
 use super::error::NbdError;
 use super::latency::Latency;
-use super::plan::{Plan, Work};
+use super::plan::{Plan, Workload};
 
 /// What is done with the bytes that come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Load {
     /// Requests in flight on each connection.
     pub depth: u16,
     /// What to do.
-    pub work: Work,
+    pub work: Workload,
     /// What to do with bytes read.
     pub check: Check,
     /// How long the random works last; the others end by themselves.
@@ -61,23 +61,20 @@ impl Report {
 impl Load {
     /// One connection, depth 16, checking content: for filling, checking and discarding.
     #[must_use]
-    pub fn whole_disk(target: &Target, work: Work) -> Self {
+    pub fn whole_disk(target: &Target, work: Workload) -> Self {
         let (check, time) = (Check::Content, Duration::MAX);
         Self { target: target.clone(), connections: 1, depth: 16, work, check, time, seed: 1 }
     }
 
-    /// Runs it and accounts for what it wrote in `contents`.
+    /// Runs it and accounts for what it wrote in `model`.
     ///
     /// # Errors
     /// The first [`NbdError`] any connection met: a failed request, a wrong byte or a broken connection ends a measurement.
     ///
     /// # Panics
     /// When the disk or the corpus is empty: there is nothing to measure.
-    pub fn run(&self, contents: &Contents<'_>) -> Result<Report, NbdError> {
-        assert!(
-            !contents.is_empty() && !contents.pages().is_empty(),
-            "a load needs a disk and pages"
-        );
+    pub fn run(&self, model: &DiskModel<'_>) -> Result<Report, NbdError> {
+        assert!(!model.is_empty() && !model.pages().is_empty(), "a load needs a disk and pages");
         let connections: Vec<Connection> = (0..self.connections)
             .map(|_| Connection::open(&self.target))
             .collect::<Result<_, _>>()?;
@@ -85,8 +82,8 @@ impl Load {
         let start = Instant::now();
         let outcomes = thread::scope(|scope| {
             let run = |part: usize, connection| {
-                let plan = self.plan(part as u32, contents);
-                let worker = Worker::new(connection, contents, plan, self.check, self.depth.max(1));
+                let plan = self.plan(part as u32, model);
+                let worker = Worker::new(connection, model, plan, self.check, self.depth.max(1));
                 let gate = &gate;
                 scope.spawn(move || {
                     gate.wait();
@@ -112,10 +109,10 @@ impl Load {
         Ok(report)
     }
 
-    fn plan(&self, part: u32, contents: &Contents<'_>) -> Plan {
+    fn plan(&self, part: u32, model: &DiskModel<'_>) -> Plan {
         let now = Instant::now();
         let end = now.checked_add(self.time).unwrap_or(now + Duration::from_secs(86_400 * 365));
-        let corpus = u32::try_from(contents.pages().len()).unwrap_or(u32::MAX);
-        Plan::new(self.work.clone(), self.seed, contents.len(), corpus, part, self.connections, end)
+        let corpus = u32::try_from(model.pages().len()).unwrap_or(u32::MAX);
+        Plan::new(self.work.clone(), self.seed, model.len(), corpus, part, self.connections, end)
     }
 }

@@ -12,7 +12,7 @@ use crate::reply_buffers::{REPLY_BUFFER_LEN, ReplyBuffer};
 use crate::wire::reply::{self, ChunkKind, ChunkPosition, HOLE_PAYLOAD_LEN, ReplyTo, SIMPLE_LEN};
 use crate::wire::request::ReadReplyKind;
 use crate::wire::request_error::RequestError;
-use block::{BlockDevice, Content, Run, Span};
+use block::{AllocationState, BlockDevice, Span, StatusExtent};
 use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
@@ -134,7 +134,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
                 Err(error) => return self.fail_read(to, span, &RequestError::OutOfRange(error)),
             }
             for index in 0..self.runs.len() {
-                let Run { len, content } = self.runs[index];
+                let StatusExtent { len, content } = self.runs[index];
                 let end = at + len;
                 if let Err(failure) = self.run_chunks(to, at..end, content, span.end())? {
                     return self.fail_read(to, span, &failure);
@@ -151,11 +151,11 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         &mut self,
         to: ReplyTo,
         range: std::ops::Range<u64>,
-        content: Content,
+        content: AllocationState,
         last: u64,
     ) -> RequestResult {
         let position = |end| if end == last { ChunkPosition::Last } else { ChunkPosition::NotLast };
-        if content != Content::Data {
+        if content != AllocationState::Data {
             self.channel.reserve(to.headers.chunk_len() + HOLE_PAYLOAD_LEN)?;
             let len = (range.end - range.start) as u32;
             self.channel.write_buffer().put(&reply::hole(
@@ -233,12 +233,12 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             let len = run.len.min(left);
             left -= len;
             if len > 0 {
-                runs.push(Run { len, ..run });
+                runs.push(StatusExtent { len, ..run });
             }
             left > 0 && runs.len() < max
         });
         if runs.is_empty() {
-            runs.push(Run { len: span.len(), content: Content::Data });
+            runs.push(StatusExtent { len: span.len(), content: AllocationState::Data });
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::connection_error::ConnectionError;
 use crate::wire::reply::{self, ChunkKind, ChunkPosition, ReplyTo};
 use crate::wire::request::ExtentLimit;
 use crate::wire::{BASE_ALLOCATION_ID, Headers};
-use block::{Content, Span};
+use block::{AllocationState, Span};
 use std::io::Write;
 
 /// Most extents in one answer: 64 KiB of them, or 128 KiB with extended headers. The client asks again from where the answer ends.
@@ -79,10 +79,10 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     }
 }
 
-fn state(content: Content) -> u32 {
+fn state(content: AllocationState) -> u32 {
     match content {
-        Content::Data => DATA,
-        Content::Hole => HOLE_ZERO,
-        Content::Zero => ZERO,
+        AllocationState::Data => DATA,
+        AllocationState::Hole => HOLE_ZERO,
+        AllocationState::Zero => ZERO,
     }
 }

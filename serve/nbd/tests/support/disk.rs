@@ -1,6 +1,9 @@
 //! A block device in a plain vector, slow and obviously right; pages can be declared damaged and memory limited.
 
-use block::{BlockDevice, BlockError, Bytes, Content, Limits, Run, Span, ZeroMode, ZeroSpeed};
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
@@ -80,8 +83,8 @@ impl BlockDevice for Disk {
         Bytes(self.bytes.read().unwrap().len() as u64)
     }
 
-    fn limits(&self) -> Limits {
-        Limits { minimum: 1, preferred: 4096 }
+    fn block_sizes(&self) -> BlockSizes {
+        BlockSizes { minimum: 1, preferred: 4096 }
     }
 
     fn is_read_only(&self) -> bool {
@@ -146,17 +149,17 @@ impl BlockDevice for Disk {
         }
     }
 
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         let content = |page: usize, written: &[bool], bytes: &[u8]| {
             let start = page * PAGE as usize;
             let end = bytes.len().min(start + PAGE as usize);
             match (written[page], bytes[start..end].iter().any(|&byte| byte != 0)) {
-                (_, true) => Content::Data,
-                (true, false) => Content::Zero,
-                (false, false) => Content::Hole,
+                (_, true) => AllocationState::Data,
+                (true, false) => AllocationState::Zero,
+                (false, false) => AllocationState::Hole,
             }
         };
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<StatusExtent> = Vec::new();
         {
             let (bytes, written) = (self.bytes.read().unwrap(), self.written.read().unwrap());
             let mut at = span.offset();
@@ -165,7 +168,7 @@ impl BlockDevice for Disk {
                 let content = content((at / PAGE) as usize, &written, &bytes);
                 match runs.last_mut() {
                     Some(last) if last.content == content => last.len += end - at,
-                    _ => runs.push(Run { len: end - at, content }),
+                    _ => runs.push(StatusExtent { len: end - at, content }),
                 }
                 at = end;
             }
@@ -185,8 +188,8 @@ impl BlockDevice for Slow {
     fn size(&self) -> Bytes {
         self.0.size()
     }
-    fn limits(&self) -> Limits {
-        self.0.limits()
+    fn block_sizes(&self) -> BlockSizes {
+        self.0.block_sizes()
     }
     fn is_read_only(&self) -> bool {
         false
@@ -211,7 +214,7 @@ impl BlockDevice for Slow {
     fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         self.0.write_zeroes(span, mode, speed)
     }
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         self.0.status(span, visit);
     }
 }
@@ -245,8 +248,8 @@ impl BlockDevice for Sparse {
         Bytes(self.size)
     }
 
-    fn limits(&self) -> Limits {
-        Limits { minimum: 1, preferred: 4096 }
+    fn block_sizes(&self) -> BlockSizes {
+        BlockSizes { minimum: 1, preferred: 4096 }
     }
 
     fn is_read_only(&self) -> bool {
@@ -307,7 +310,7 @@ impl BlockDevice for Sparse {
         Ok(())
     }
 
-    fn status(&self, span: Span, visit: &mut dyn FnMut(Run) -> bool) {
+    fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         let pages = self.pages.read().unwrap();
         let mut at = span.offset();
         while at < span.end() {
@@ -321,8 +324,8 @@ impl BlockDevice for Sparse {
                     .map_or(span.end(), |(page, _)| page * PAGE);
                 end = if is_data { (end / PAGE + 1) * PAGE } else { next }.min(span.end());
             }
-            let content = if is_data { Content::Data } else { Content::Hole };
-            if !visit(Run { len: end - at, content }) {
+            let content = if is_data { AllocationState::Data } else { AllocationState::Hole };
+            if !visit(StatusExtent { len: end - at, content }) {
                 return;
             }
             at = end;

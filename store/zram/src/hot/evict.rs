@@ -7,30 +7,30 @@ use frames::{
     Committed, FrameCount, LockedFrame, Lru, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
     Shrinker, ShrinkerPriority, ShrinkerRegistration, Target,
 };
-use page::{Page, StoreError, Stored};
+use page::{Page, SlotEntry, StoreError};
 use zsmalloc::AllocError;
 
-use super::{Fresh, Pinned};
-use crate::contents::{Contents, Replaced};
+use super::{NewHotPage, PinnedHotPage};
 use crate::counters::Counter;
+use crate::inner::{Inner, ReplaceOutcome};
 
 /// Pages looked at to make room for one: the oldest may be in use.
-const TRIES: u32 = 4;
+const MAX_EVICT_RETRIES: u32 = 4;
 
 /// How long a thread that is short of memory waits for it here.
-const PATIENCE: Duration = Duration::from_millis(20);
+const SHRINK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What became of an attempt at the oldest page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Evicted {
+enum EvictOutcome {
     Done,
     /// It was in use, or changed hands meanwhile.
     Busy,
     /// It cannot be stored, and the others would fare no better.
-    NoRoom,
+    NoMemory,
 }
 
-impl Contents {
+impl Inner {
     /// Lets the zone call: from here on frames of hot pages may be moved, and asked for when memory is short. Nothing without a cache.
     pub(crate) fn publish(self: &Arc<Self>) -> Option<ShrinkerRegistration> {
         let hot = self.hot.as_ref()?;
@@ -42,7 +42,7 @@ impl Contents {
 
     /// Makes a page hot: its content is in the cache when this returns, and in its slot when the caller has swapped the word. `None` when the
     /// cache has no room and cannot get any or had better not, or there is none.
-    pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<Fresh<'_>> {
+    pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<NewHotPage<'_>> {
         let hot = self.hot.as_ref()?;
         let mut tries = 0;
         let fresh = loop {
@@ -51,11 +51,11 @@ impl Contents {
             }
             tries += 1;
             // Full, or the zone is: then others need the frames more than this page does.
-            if hot.taken() < hot.limit() || tries > TRIES {
+            if hot.used_frames() < hot.limit() || tries > MAX_EVICT_RETRIES {
                 return None;
             }
-            let pays = tries > 1 || hot.worth.gets_a_place(|| self.counters.get(Counter::HotHits));
-            if !pays || self.evict() == Evicted::NoRoom {
+            let pays = tries > 1 || hot.admission.admit(|| self.counters.get(Counter::HotHits));
+            if !pays || self.evict() == EvictOutcome::NoMemory {
                 return None;
             }
         };
@@ -67,39 +67,39 @@ impl Contents {
     pub(crate) fn install(
         &self,
         slot: usize,
-        old: Stored,
-        fresh: Fresh<'_>,
-    ) -> Result<Replaced, block::BlockError> {
+        old: SlotEntry,
+        fresh: NewHotPage<'_>,
+    ) -> Result<ReplaceOutcome, block::BlockError> {
         // Held alone until this returns: a thread that follows the word waits for as long.
-        let replaced = self.replace(slot, old, fresh.stored());
+        let replaced = self.replace(slot, old, fresh.entry());
         drop(fresh);
         replaced
     }
 
     /// Stores the oldest page as if it had been written now.
-    fn evict(&self) -> Evicted {
-        let Some(hot) = &self.hot else { return Evicted::NoRoom };
-        let Some(pinned) = hot.pin_oldest(&self.slots) else { return Evicted::Busy };
-        let Ok(page) = <&Page>::try_from(&*pinned) else { return Evicted::Busy };
-        let Some(stored) = self.store_evicted(page) else { return Evicted::NoRoom };
+    fn evict(&self) -> EvictOutcome {
+        let Some(hot) = &self.hot else { return EvictOutcome::NoMemory };
+        let Some(pinned) = hot.pin_oldest(&self.slots) else { return EvictOutcome::Busy };
+        let Ok(page) = <&Page>::try_from(&*pinned) else { return EvictOutcome::Busy };
+        let Some(stored) = self.store_evicted(page) else { return EvictOutcome::NoMemory };
         if pinned.has_failed() {
             // What was stored is no page. The slot keeps naming the failed one, whose readers are told.
             let freed = self.pages.free(stored);
-            return if freed.is_ok() { Evicted::Busy } else { Evicted::NoRoom };
+            return if freed.is_ok() { EvictOutcome::Busy } else { EvictOutcome::NoMemory };
         }
         // Held until the word is swapped: what was stored is what the page holds.
-        match self.replace(pinned.slot(), pinned.stored(), stored) {
-            Ok(Replaced::Done) => {
+        match self.replace(pinned.slot(), pinned.entry(), stored) {
+            Ok(ReplaceOutcome::Done) => {
                 self.counters.add(Counter::HotEvictions, 1);
-                Evicted::Done
+                EvictOutcome::Done
             }
-            Ok(Replaced::Lost(_) | Replaced::NoMemory) => Evicted::Busy,
-            Err(_) => Evicted::NoRoom,
+            Ok(ReplaceOutcome::Changed(_) | ReplaceOutcome::NoMemory) => EvictOutcome::Busy,
+            Err(_) => EvictOutcome::NoMemory,
         }
     }
 
     /// Stores a page whose frame is given back right after. It stays hot when that fails.
-    fn store_evicted(&self, page: &Page) -> Option<Stored> {
+    fn store_evicted(&self, page: &Page) -> Option<SlotEntry> {
         match self.pages.store(page) {
             Err(StoreError::Alloc(AllocError::Limit)) => {
                 // At the limit it takes a frame to give one back.
@@ -112,9 +112,9 @@ impl Contents {
 }
 
 /// Memory is short: pages are compressed until enough frames are free.
-impl Shrinker for Contents {
+impl Shrinker for Inner {
     fn count(&self) -> FrameCount {
-        FrameCount(self.hot.as_ref().map_or(0, super::Hot::taken))
+        FrameCount(self.hot.as_ref().map_or(0, super::HotCache::used_frames))
     }
 
     /// Counts what compressed pages took against what hot ones gave.
@@ -123,11 +123,14 @@ impl Shrinker for Contents {
         let (pool, before) = (self.pages.pool(), self.pages.pool().frames());
         let (mut evicted, mut misses) = (0u64, 0);
         let freed = |evicted: u64| evicted.saturating_sub(pool.frames().saturating_sub(before));
-        while freed(evicted) < target.0 && misses < TRIES && start.elapsed() < PATIENCE {
+        while freed(evicted) < target.0
+            && misses < MAX_EVICT_RETRIES
+            && start.elapsed() < SHRINK_TIMEOUT
+        {
             match self.evict() {
-                Evicted::Done => evicted += 1,
-                Evicted::Busy => misses += 1,
-                Evicted::NoRoom => break,
+                EvictOutcome::Done => evicted += 1,
+                EvictOutcome::Busy => misses += 1,
+                EvictOutcome::NoMemory => break,
             }
         }
         FrameCount(freed(evicted))
@@ -135,7 +138,7 @@ impl Shrinker for Contents {
 }
 
 /// Frames of hot pages move like any other. The slot try-lock is the chain's: whoever uses the page keeps its frame where it is.
-impl MovableOps for Contents {
+impl MovableOps for Inner {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
     }
@@ -157,20 +160,20 @@ impl MovableOps for Contents {
     }
 
     fn lru(&self) -> Option<&Lru> {
-        self.hot.as_ref().and_then(super::Hot::lru)
+        self.hot.as_ref().and_then(super::HotCache::lru)
     }
 }
 
-impl Pinned<'_> {
+impl PinnedHotPage<'_> {
     /// Copies the page, and says what its slot's word is as long as this lives.
-    pub(crate) fn copy_page(&self, page: &mut Page) -> Stored {
+    pub(crate) fn copy_page(&self, page: &mut Page) -> SlotEntry {
         page.copy_from_slice(self);
-        self.stored()
+        self.entry()
     }
 
     /// Copies the page, or a part of it, for a reader.
     pub(crate) fn copy_to(&self, inside: std::ops::Range<usize>, buf: &mut [u8]) {
         buf.copy_from_slice(&self[inside]);
-        self.touch();
+        self.mark_accessed();
     }
 }

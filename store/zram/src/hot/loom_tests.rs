@@ -6,16 +6,16 @@ use frames::{FrameCount, ZoneConfig};
 use sync::{model, thread};
 
 use super::*;
-use crate::slots::NotReplaced;
+use crate::slots::ExchangeError;
 
 struct Store {
     slots: Slots,
-    hot: Hot,
+    hot: HotCache,
 }
 
 /// What a page is stored as when it is evicted.
-fn stored(content: [u8; 2]) -> Stored {
-    Stored::new(Form::Same(u32::from(u16::from_le_bytes(content))))
+fn stored(content: [u8; 2]) -> SlotEntry {
+    SlotEntry::new(EntryKind::Same(u32::from(u16::from_le_bytes(content))))
 }
 
 impl Store {
@@ -24,26 +24,26 @@ impl Store {
         let config =
             ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
         let zone = Arc::new(Zone::new(config).expect("a tiny zone"));
-        let hot =
-            Hot::new(&zone, Bytes(2 * FRAME_SIZE as u64), Backing::Heap).expect("a small cache");
+        let hot = HotCache::new(&zone, Bytes(2 * FRAME_SIZE as u64), Backing::Heap)
+            .expect("a small cache");
         let slots = Slots::new(zone, 2, Backing::Heap).expect("a small table");
         let store = Arc::new(Self { slots, hot });
-        assert_eq!(store.install(Stored::EMPTY, [0, 0]), Some(true));
+        assert_eq!(store.install(SlotEntry::EMPTY, [0, 0]), Some(true));
         store
     }
 
     /// Makes slot 0 hot with this content if it still holds `old`; `None` when there is no room.
-    fn install(&self, old: Stored, content: [u8; 2]) -> Option<bool> {
+    fn install(&self, old: SlotEntry, content: [u8; 2]) -> Option<bool> {
         let mut page = [0; HOT_BYTES];
         page[..2].copy_from_slice(&content);
         let fresh = self.hot.admit(&self.slots, 0, &page)?;
-        Some(self.replace(old, fresh.stored()))
+        Some(self.replace(old, fresh.entry()))
     }
 
-    fn replace(&self, old: Stored, new: Stored) -> bool {
-        let done = self.slots.replace(0, old, new).is_ok();
+    fn replace(&self, old: SlotEntry, new: SlotEntry) -> bool {
+        let done = self.slots.compare_exchange(0, old, new).is_ok();
         if let Some(chain) = if done { old } else { new }.chain() {
-            self.hot.reap(&self.slots, chain);
+            self.hot.free_or_defer(&self.slots, chain);
         }
         done
     }
@@ -54,9 +54,9 @@ impl Store {
             if let Some(pinned) = self.hot.pin(&self.slots, 0) {
                 return [pinned[0], pinned[1]];
             }
-            match self.slots.get(0).form() {
-                Form::Same(pattern) => return [pattern as u8, (pattern >> 8) as u8],
-                Form::Empty => return [0, 0],
+            match self.slots.get(0).kind() {
+                EntryKind::Same(pattern) => return [pattern as u8, (pattern >> 8) as u8],
+                EntryKind::Empty => return [0, 0],
                 _ => thread::yield_now(),
             }
         }
@@ -65,12 +65,12 @@ impl Store {
     /// A write of a part of the page: the steps of the device's merge.
     fn write(&self, at: usize, byte: u8) {
         loop {
-            if self.hot.change(&self.slots, 0, |page| page[at] = byte) {
+            if self.hot.write_in_place(&self.slots, 0, |page| page[at] = byte) {
                 return;
             }
             let pinned = self.hot.pin(&self.slots, 0);
             let (old, mut content) = match &pinned {
-                Some(pinned) => (pinned.stored(), [pinned[0], pinned[1]]),
+                Some(pinned) => (pinned.entry(), [pinned[0], pinned[1]]),
                 None => (self.slots.get(0), self.read()),
             };
             if pinned.is_none() && old.chain().is_some() {
@@ -88,17 +88,19 @@ impl Store {
     /// The eviction of the oldest page, as the cache's.
     fn evict(&self) {
         if let Some(pinned) = self.hot.pin_oldest(&self.slots) {
-            self.replace(pinned.stored(), stored([pinned[0], pinned[1]]));
+            self.replace(pinned.entry(), stored([pinned[0], pinned[1]]));
         }
     }
 
     fn discard(&self) {
         let mut old = self.slots.get(0);
-        while let Err(NotReplaced::Changed(now)) = self.slots.replace(0, old, Stored::EMPTY) {
+        while let Err(ExchangeError::Changed(now)) =
+            self.slots.compare_exchange(0, old, SlotEntry::EMPTY)
+        {
             old = now;
         }
         if let Some(chain) = old.chain() {
-            self.hot.reap(&self.slots, chain);
+            self.hot.free_or_defer(&self.slots, chain);
         }
     }
 
@@ -108,7 +110,7 @@ impl Store {
         let lru = self.hot.lru().expect("it has one");
         lru.check().expect("sound lists");
         let stats = lru.stats();
-        assert_eq!((stats.inactive.0 + stats.active.0, self.hot.taken()), (hot, hot));
+        assert_eq!((stats.inactive.0 + stats.active.0, self.hot.used_frames()), (hot, hot));
         let zone = self.hot.chains.zone();
         zone.check().expect("a sound zone");
         assert_eq!(zone.stats().in_use, FrameCount(hot));
@@ -188,7 +190,7 @@ fn eviction_against_discard() {
         let other = beside(&store, Store::evict);
         store.discard();
         other.join().expect("no panic");
-        assert_eq!(store.slots.get(0), Stored::EMPTY);
+        assert_eq!(store.slots.get(0), SlotEntry::EMPTY);
         store.is_sound();
     });
 }
@@ -199,9 +201,9 @@ fn a_change_in_place_against_discard() {
     model(|| {
         let store = Store::new();
         let other = beside(&store, Store::discard);
-        let _ = store.hot.change(&store.slots, 0, |page| page[0] = 7);
+        let _ = store.hot.write_in_place(&store.slots, 0, |page| page[0] = 7);
         other.join().expect("no panic");
-        assert_eq!(store.slots.get(0), Stored::EMPTY);
+        assert_eq!(store.slots.get(0), SlotEntry::EMPTY);
         store.is_sound();
     });
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use frames::{FrameCount, ZoneConfig};
-use page::Form;
+use page::EntryKind;
 use sync::{Arc, model, thread};
 
 fn zone() -> std::sync::Arc<Zone> {
@@ -11,24 +11,25 @@ fn zone() -> std::sync::Arc<Zone> {
     std::sync::Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
-fn word(pattern: u32) -> Stored {
-    Stored::new(Form::Same(pattern))
+fn word(pattern: u32) -> SlotEntry {
+    SlotEntry::new(EntryKind::Same(pattern))
 }
 
 /// Sets the slot and returns what it displaced.
-fn put(slots: &Slots, slot: usize, new: Stored) -> Stored {
+fn put(slots: &Slots, slot: usize, new: SlotEntry) -> SlotEntry {
     let mut old = slots.get(slot);
-    while let Err(NotReplaced::Changed(now)) = slots.replace(slot, old, new) {
+    while let Err(ExchangeError::Changed(now)) = slots.compare_exchange(slot, old, new) {
         old = now;
     }
     old
 }
 
 fn counts_match(slots: &Slots) {
-    for chunk in 0..slots.len() / CHUNK {
-        let occupied =
-            (0..CHUNK).filter(|at| slots.get(chunk * CHUNK + at) != Stored::EMPTY).count();
-        assert_eq!(slots.counted(chunk), occupied, "chunk {chunk} counts what it holds");
+    for chunk in 0..slots.len() / CHUNK_SLOTS {
+        let occupied = (0..CHUNK_SLOTS)
+            .filter(|at| slots.get(chunk * CHUNK_SLOTS + at) != SlotEntry::EMPTY)
+            .count();
+        assert_eq!(slots.occupied(chunk), occupied, "chunk {chunk} counts what it holds");
     }
 }
 
@@ -39,14 +40,14 @@ fn a_word_written_while_its_chunk_is_given_back_stays() {
         let slots = Arc::new(Slots::new(zone(), 4, Backing::Heap).expect("a small table"));
         put(&slots, 0, word(1));
         put(&slots, 2, word(2));
-        put(&slots, 0, Stored::EMPTY);
+        put(&slots, 0, SlotEntry::EMPTY);
         let writer = thread::spawn({
             let slots = Arc::clone(&slots);
             move || put(&slots, 1, word(3))
         });
         // The second chunk empties, so the first one is given back unless the writer is already in.
-        put(&slots, 2, Stored::EMPTY);
-        assert_eq!(writer.join().expect("no panic"), Stored::EMPTY);
+        put(&slots, 2, SlotEntry::EMPTY);
+        assert_eq!(writer.join().expect("no panic"), SlotEntry::EMPTY);
         assert_eq!(slots.get(1), word(3), "the word that was written stays");
         counts_match(&slots);
     });
@@ -62,11 +63,11 @@ fn a_displaced_word_is_freed_by_one_thread() {
             let slots = Arc::clone(&slots);
             move || put(&slots, 0, word(2))
         });
-        let mine = put(&slots, 0, Stored::EMPTY);
+        let mine = put(&slots, 0, SlotEntry::EMPTY);
         let theirs = other.join().expect("no panic");
         let left = slots.get(0);
         let mut seen = vec![mine, theirs, left];
-        seen.retain(|&word| word != Stored::EMPTY);
+        seen.retain(|&word| word != SlotEntry::EMPTY);
         seen.sort_by_key(|word| word.to_bits());
         assert_eq!(seen, vec![word(1), word(2)], "each word is displaced once");
         counts_match(&slots);
@@ -83,10 +84,10 @@ fn the_last_to_leave_gives_the_chunk_back_once() {
         put(&slots, 2, word(3));
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || put(&slots, 0, Stored::EMPTY)
+            move || put(&slots, 0, SlotEntry::EMPTY)
         });
-        put(&slots, 1, Stored::EMPTY);
-        put(&slots, 2, Stored::EMPTY);
+        put(&slots, 1, SlotEntry::EMPTY);
+        put(&slots, 2, SlotEntry::EMPTY);
         assert_eq!(other.join().expect("no panic"), word(1));
         counts_match(&slots);
         // One chunk is the idle one and keeps its memory; the other has given it back.
@@ -94,23 +95,24 @@ fn the_last_to_leave_gives_the_chunk_back_once() {
     });
 }
 
-/// A write spends what the slot reserves, or a discard gives it up: one of them, once. As `Contents::store_reserved` and `Contents::put` do it.
+/// A write spends what the slot reserves, or a discard gives it up: one of them, once. As `Inner::store_reserved` and `Inner::set_entry` do it.
 #[test]
 fn reserved_room_is_spent_or_given_up_once() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
         let room = Arc::new(AtomicU32::new(1));
-        put(&slots, 0, Stored::RESERVED);
+        put(&slots, 0, SlotEntry::RESERVED);
         // Relaxed: a count.
-        let displace = |slots: &Slots, room: &AtomicU32, new: Stored| {
-            if put(slots, 0, new) == Stored::RESERVED {
+        let displace = |slots: &Slots, room: &AtomicU32, new: SlotEntry| {
+            if put(slots, 0, new) == SlotEntry::RESERVED {
                 room.fetch_sub(1, Ordering::Relaxed);
             }
         };
         let writer = thread::spawn({
             let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
             move || {
-                let claimed = slots.replace(0, Stored::RESERVED, Stored::ZEROS).is_ok();
+                let claimed =
+                    slots.compare_exchange(0, SlotEntry::RESERVED, SlotEntry::ZEROS).is_ok();
                 if claimed {
                     // The frame is taken here: the room is spent.
                     room.fetch_sub(1, Ordering::Relaxed);
@@ -119,7 +121,7 @@ fn reserved_room_is_spent_or_given_up_once() {
                 claimed
             }
         });
-        displace(&slots, &room, Stored::EMPTY);
+        displace(&slots, &room, SlotEntry::EMPTY);
         let _ = writer.join().expect("no panic");
         assert_eq!(room.load(Ordering::Relaxed), 0, "returned exactly once");
         counts_match(&slots);
@@ -132,35 +134,35 @@ fn room_that_is_put_back_is_not_put_back_twice() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
         let room = Arc::new(AtomicU32::new(1));
-        put(&slots, 0, Stored::RESERVED);
+        put(&slots, 0, SlotEntry::RESERVED);
         let writer = thread::spawn({
             let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
             move || {
-                if slots.replace(0, Stored::RESERVED, Stored::ZEROS).is_ok()
-                    && slots.replace(0, Stored::ZEROS, Stored::RESERVED).is_err()
+                if slots.compare_exchange(0, SlotEntry::RESERVED, SlotEntry::ZEROS).is_ok()
+                    && slots.compare_exchange(0, SlotEntry::ZEROS, SlotEntry::RESERVED).is_err()
                 {
                     room.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         });
-        if put(&slots, 0, Stored::EMPTY) == Stored::RESERVED {
+        if put(&slots, 0, SlotEntry::EMPTY) == SlotEntry::RESERVED {
             room.fetch_sub(1, Ordering::Relaxed);
         }
         writer.join().expect("no panic");
         assert_eq!(room.load(Ordering::Relaxed), 0, "given up exactly once");
-        assert_eq!(slots.get(0), Stored::EMPTY);
+        assert_eq!(slots.get(0), SlotEntry::EMPTY);
         counts_match(&slots);
     });
 }
 
 /// Sets the slot, or returns `false` when there is no memory for its chunk.
-fn try_put(slots: &Slots, slot: usize, new: Stored) -> bool {
+fn try_put(slots: &Slots, slot: usize, new: SlotEntry) -> bool {
     let mut old = slots.get(slot);
     loop {
-        match slots.replace(slot, old, new) {
+        match slots.compare_exchange(slot, old, new) {
             Ok(()) => return true,
-            Err(NotReplaced::Changed(now)) => old = now,
-            Err(NotReplaced::NoMemory) => return false,
+            Err(ExchangeError::Changed(now)) => old = now,
+            Err(ExchangeError::NoMemory) => return false,
         }
     }
 }
@@ -168,8 +170,8 @@ fn try_put(slots: &Slots, slot: usize, new: Stored) -> bool {
 /// A table of three chunks whose zone has room for `bytes` more.
 fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
     let zone = zone();
-    let slots =
-        Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK, Backing::Heap).expect("a small table");
+    let slots = Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK_SLOTS, Backing::Heap)
+        .expect("a small table");
     zone.set_memory_limit(Some(zone.stats().memory_bytes + bytes));
     (Arc::new(slots), zone)
 }
@@ -197,11 +199,11 @@ fn one_of_two_charges_at_the_limit_fails() {
             let slots = Arc::clone(&slots);
             move || try_put(&slots, 0, word(1))
         });
-        let mine = try_put(&slots, CHUNK, word(2));
+        let mine = try_put(&slots, CHUNK_SLOTS, word(2));
         let theirs = other.join().expect("no panic");
         assert!(mine != theirs, "room for one: {mine} and {theirs}");
-        assert_eq!(slots.get(0), if theirs { word(1) } else { Stored::EMPTY });
-        assert_eq!(slots.get(CHUNK), if mine { word(2) } else { Stored::EMPTY });
+        assert_eq!(slots.get(0), if theirs { word(1) } else { SlotEntry::EMPTY });
+        assert_eq!(slots.get(CHUNK_SLOTS), if mine { word(2) } else { SlotEntry::EMPTY });
         assert_eq!(zone.memory().available, 0);
         charges_match(slots, &zone);
     });
@@ -247,16 +249,18 @@ fn a_chunk_with_room_for_one_charge_counts_once() {
 fn a_charge_meets_a_chunk_that_is_given_back() {
     model(|| {
         let (slots, zone) = with_room(GROUP_BYTES + 2 * CHUNK_BYTES);
-        assert!(try_put(&slots, 0, word(1)) && try_put(&slots, CHUNK, word(2)));
-        assert!(!try_put(&slots, 2 * CHUNK, word(3)), "no room for a third chunk");
+        assert!(try_put(&slots, 0, word(1)) && try_put(&slots, CHUNK_SLOTS, word(2)));
+        assert!(!try_put(&slots, 2 * CHUNK_SLOTS, word(3)), "no room for a third chunk");
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || try_put(&slots, 2 * CHUNK, word(3))
+            move || try_put(&slots, 2 * CHUNK_SLOTS, word(3))
         });
         // The second chunk to empty makes the first one go.
-        assert!(try_put(&slots, 0, Stored::EMPTY) && try_put(&slots, CHUNK, Stored::EMPTY));
+        assert!(
+            try_put(&slots, 0, SlotEntry::EMPTY) && try_put(&slots, CHUNK_SLOTS, SlotEntry::EMPTY)
+        );
         if !other.join().expect("no panic") {
-            assert!(try_put(&slots, 2 * CHUNK, word(3)), "room for it by now");
+            assert!(try_put(&slots, 2 * CHUNK_SLOTS, word(3)), "room for it by now");
         }
         assert_eq!(zone.memory().available, 0, "the idle chunk and the third one");
         charges_match(slots, &zone);

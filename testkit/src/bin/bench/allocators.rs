@@ -4,14 +4,14 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 
 /// Ours first.
 const PEERS: [&str; 4] = ["peer-pool", "peer-glibc", "peer-jemalloc", "peer-mimalloc"];
 
 /// What is measured: operation, threads, operations in all, reach.
-const WORKS: [(&str, u32, usize, f64); 4] = [
+const WORKLOADS: [(&str, u32, usize, f64); 4] = [
     ("replace", 1, 1_000_000, 0.9),
     ("replace", 2, 2_000_000, 0.9),
     ("copy", 1, 2_000_000, 0.8),
@@ -69,8 +69,8 @@ impl Peer {
 }
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
-    tell("blobs in malloc and in the pool");
+pub fn run(context: &Context) -> GroupResult {
+    report_progress("blobs in malloc and in the pool");
     let mut peers: Vec<Peer> =
         PEERS.iter().map(|name| Peer::start(context, name)).collect::<Result<_, _>>()?;
     // One round that is not counted: it brings every heap into the state that random replacement leaves behind.
@@ -78,11 +78,11 @@ pub fn run(context: &Context) -> Outcome {
         peer.rate("replace", 1, context.mixed.len() * 2)?;
     }
     let mut rows = Vec::new();
-    for (operation, threads, count, reach) in WORKS {
+    for (operation, threads, count, reach) in WORKLOADS {
         let mut samples: Vec<Samples> = vec![Samples::default(); peers.len()];
         for _ in 0..context.repetitions(5) {
             for (peer, samples) in peers.iter_mut().zip(&mut samples) {
-                samples.push(peer.rate(operation, threads, count / context.haste())?);
+                samples.push(peer.rate(operation, threads, count / context.count_divisor())?);
             }
         }
         let what = format!("blobs, random {operation}, {threads} thread(s)");
@@ -100,6 +100,6 @@ fn row(what: String, samples: &[Samples], reach: f64) -> Row {
         .map(|index| format!("{} {:.0} k/s", name(index), samples[index].median() / 1e3))
         .collect();
     Row::ratio(what, &samples[0], name(theirs), &samples[theirs], Unit::Rate)
-        .must(Reach::Least(reach))
+        .must(Bound::AtLeast(reach))
         .note(all.join(", "))
 }

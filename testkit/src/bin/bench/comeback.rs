@@ -5,34 +5,34 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testkit::nbd::{Contents, Load, Work};
+use testkit::nbd::{DiskModel, Load, Workload};
 use testkit::{PAGE_SIZE, Rng};
 
-use crate::context::{Context, Effort, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, Effort, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 use crate::servers::Server;
 
 /// Units: bytes.
 const MIB: f64 = 1_048_576.0;
 
 /// What the server may hold for each byte of frames in use.
-const SHARE: f64 = 1.08;
+const MAX_HELD_RATIO: f64 = 1.08;
 
 /// What the server may hold besides. Units: bytes.
-const BESIDES: f64 = 8.0 * MIB;
+const MAX_HELD_EXTRA: f64 = 8.0 * MIB;
 
 /// How long memory may take to come back.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time between two looks at the server.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the light load writes at full speed between two looks.
-const BURST: Duration = Duration::from_millis(5);
+const LOAD_TIME: Duration = Duration::from_millis(5);
 
 /// What the server goes through beside the trim.
 #[derive(Clone, Copy, Debug)]
-struct Scene {
+struct Scenario {
     /// Twice as much was written before, and the second half was discarded.
     peak: bool,
     /// A balloon of a quarter of the disk, in a limit half as large again as the disk.
@@ -42,8 +42,8 @@ struct Scene {
 }
 
 /// What became of a scene.
-struct Ending {
-    scene: Scene,
+struct ScenarioResult {
+    scene: Scenario,
     /// Resident bytes beyond those at the start.
     held: f64,
     /// The most they may be.
@@ -53,7 +53,7 @@ struct Ending {
 }
 
 /// One row for each share of the pages that is trimmed.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(context: &Context) -> GroupResult {
     let percents: &[u64] = if context.effort == Effort::Full { &[50, 75, 90] } else { &[75] };
     percents.iter().map(|&percent| row(context, percent)).collect()
 }
@@ -63,9 +63,9 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
     let mut endings = (0..8).map(|number| {
         let scene =
-            Scene { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
-        tell(&format!("memory that comes back: {percent} % trimmed, {}", scene.name()));
-        play(context, scene, pages, percent)
+            Scenario { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
+        report_progress(&format!("memory that comes back: {percent} % trimmed, {}", scene.name()));
+        run_scenario(context, scene, pages, percent)
     });
     let endings = endings.by_ref().collect::<Result<Vec<_>, _>>()?;
     let worst = endings
@@ -82,20 +82,20 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
         &Samples::one(worst.allowed),
         Unit::Bytes,
     );
-    let times: Vec<String> = endings.iter().map(Ending::text).collect();
+    let times: Vec<String> = endings.iter().map(ScenarioResult::text).collect();
     let note = format!(
         "the worst of eight scenes; each is looked at until it is met, for 30 s at most: {}",
         times.join(", ")
     );
-    Ok(row.must(Reach::Most(1.0)).note(note))
+    Ok(row.must(Bound::AtMost(1.0)).note(note))
 }
 
-fn play(
+fn run_scenario(
     context: &Context,
-    scene: Scene,
+    scene: Scenario,
     pages: u32,
     percent: u64,
-) -> Result<Ending, Box<dyn Error>> {
+) -> Result<ScenarioResult, Box<dyn Error>> {
     let size = u64::from(pages) * PAGE_SIZE as u64;
     let (limit, balloon) = ((3 * size).to_string(), (size / 2).to_string());
     let options: &[&str] =
@@ -104,50 +104,50 @@ fn play(
     let target = server.target();
     let at_start = server.resident()?;
     if scene.peak {
-        Load::whole_disk(&target, Work::Fill).run(&Contents::new(&context.mixed, 2 * size))?;
+        Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&context.mixed, 2 * size))?;
     }
-    let contents = Contents::new(&context.mixed, size);
+    let model = DiskModel::new(&context.mixed, size);
     if scene.peak {
         let beyond: Arc<[u32]> = (pages..2 * pages).collect();
-        Load { depth: 64, ..Load::whole_disk(&target, Work::Trim(beyond)) }
-            .run(&Contents::new(&context.mixed, 2 * size))?;
+        Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(beyond)) }
+            .run(&DiskModel::new(&context.mixed, 2 * size))?;
     }
-    Load::whole_disk(&target, Work::Fill).run(&contents)?;
+    Load::whole_disk(&target, Workload::Fill).run(&model)?;
     let mut order = Rng::new(percent).permutation(pages);
     order.truncate((u64::from(pages) * percent / 100) as usize);
-    Load { depth: 64, ..Load::whole_disk(&target, Work::Trim(order.into())) }.run(&contents)?;
-    let ending = wait(&server, scene, at_start, &contents)?;
-    Load::whole_disk(&target, Work::ReadAll).run(&contents)?;
+    Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(order.into())) }.run(&model)?;
+    let ending = wait(&server, scene, at_start, &model)?;
+    Load::whole_disk(&target, Workload::ReadAll).run(&model)?;
     Ok(ending)
 }
 
 /// Looks until the bound holds or the time is over.
 fn wait(
     server: &Server,
-    scene: Scene,
+    scene: Scenario,
     at_start: f64,
-    contents: &Contents<'_>,
-) -> Result<Ending, Box<dyn Error>> {
+    model: &DiskModel<'_>,
+) -> Result<ScenarioResult, Box<dyn Error>> {
     let trimmed = Instant::now();
     for seed in 0.. {
         let held = server.resident()? - at_start;
         let used = server.stat()?["mem_used_total"]
             .as_f64()
             .ok_or("memzip stat --json has no mem_used_total")?;
-        let (allowed, took) = (used * SHARE + BESIDES, trimmed.elapsed());
-        if held <= allowed || took >= PATIENCE {
-            return Ok(Ending { scene, held, allowed, took });
+        let (allowed, took) = (used * MAX_HELD_RATIO + MAX_HELD_EXTRA, trimmed.elapsed());
+        if held <= allowed || took >= RETURN_TIMEOUT {
+            return Ok(ScenarioResult { scene, held, allowed, took });
         }
         if scene.load {
-            let writes = Load::whole_disk(&server.target(), Work::RandomWrites);
-            Load { seed, depth: 1, time: BURST, ..writes }.run(contents)?;
+            let writes = Load::whole_disk(&server.target(), Workload::RandomWrites);
+            Load { seed, depth: 1, time: LOAD_TIME, ..writes }.run(model)?;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     unreachable!("the loop ends by its time")
 }
 
-impl Scene {
+impl Scenario {
     fn name(self) -> String {
         let parts = [(self.peak, "peak"), (self.balloon, "balloon"), (self.load, "load")];
         let named: Vec<&str> =
@@ -156,7 +156,7 @@ impl Scene {
     }
 }
 
-impl Ending {
+impl ScenarioResult {
     fn excess(&self) -> f64 {
         self.held / self.allowed
     }

@@ -6,10 +6,10 @@ mod migration;
 mod readers;
 mod speed;
 
-use crate::context::{Context, Outcome};
+use crate::context::{Context, GroupResult};
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(context: &Context) -> GroupResult {
     let mut rows = gain::rows(context)?;
     rows.append(&mut speed::rows(context)?);
     rows.append(&mut background::rows(context)?);

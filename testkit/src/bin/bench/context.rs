@@ -10,7 +10,7 @@ use testkit::corpus::{Corpus, Kind, Statistics};
 use crate::row::Row;
 
 /// What a group of measurements gives back.
-pub type Outcome = Result<Vec<Row>, Box<dyn Error>>;
+pub type GroupResult = Result<Vec<Row>, Box<dyn Error>>;
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Context {
     }
 
     /// What to divide long counts by.
-    pub fn haste(&self) -> usize {
+    pub fn count_divisor(&self) -> usize {
         if self.effort == Effort::Full { 1 } else { 5 }
     }
 
@@ -92,6 +92,6 @@ impl Context {
 }
 
 /// Tells the person who waits what is going on.
-pub fn tell(what: &str) {
+pub fn report_progress(what: &str) {
     eprintln!("measuring {what}");
 }

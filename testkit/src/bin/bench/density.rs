@@ -12,22 +12,22 @@ use std::io;
 use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Page, Rng};
 
-use crate::context::{Context, Effort, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
-use crate::subject::{Subject, choose_overwrite};
+use crate::context::{Context, Effort, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
+use crate::tracked_disk::{TrackedDisk, choose_overwrite};
 use crate::zram_device::{KernelZram, kernel_name};
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
-    tell("density, fresh");
+pub fn run(context: &Context) -> GroupResult {
+    report_progress("density, fresh");
     let mut rows = Vec::new();
     for kind in Kind::ALL {
         let pages = context.kind(kind);
-        let subject = Subject::new(pages)?;
+        let tracked = TrackedDisk::new(pages)?;
         let kernel = KernelZram::filled(pages).and_then(|kernel| Ok(kernel.mm_stat()?.density()));
         let row =
-            against_kernel(format!("density, fresh, {}", kind.name()), subject.density(), &kernel);
-        rows.push(row.must(Reach::Least(0.983)).note(subject.remark()));
+            against_kernel(format!("density, fresh, {}", kind.name()), tracked.density(), &kernel);
+        rows.push(row.must(Bound::AtLeast(0.983)).note(tracked.remark()));
     }
     rows.append(&mut churn(context)?);
     rows.push(everything(context)?);
@@ -51,33 +51,33 @@ pub fn value(what: String, density: f64, against: String) -> Row {
     Row::value(what, &Samples::one(density), against, Unit::Share)
 }
 
-fn churn(context: &Context) -> Outcome {
+fn churn(context: &Context) -> GroupResult {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 100_000 };
-    tell(&format!("density after {count} random overwrites"));
+    report_progress(&format!("density after {count} random overwrites"));
     let pages = context.kind(Kind::Memory);
-    let mut subject = Subject::new(pages)?;
+    let mut tracked = TrackedDisk::new(pages)?;
     let mut rng = Rng::new(3);
     for _ in 0..count {
-        subject.overwrite_one(&mut rng);
+        tracked.overwrite_one(&mut rng);
     }
-    tell("the same in the kernel's zram");
+    report_progress("the same in the kernel's zram");
     let (kernel_before, kernel_after, freed) = match kernel_churn(pages, count) {
         Ok((before, after, freed)) => (Ok(before), Ok(after), format!("{freed} frames")),
         Err(why) => (Err(io::Error::other(why.to_string())), Err(why), "not measured".into()),
     };
     let what = |when| format!("density, {count} random overwrites, {when}");
-    let before = subject.density();
+    let before = tracked.density();
     let before_row = against_kernel(what("before compaction"), before, &kernel_before);
-    let done = subject.compact();
-    let after = against_kernel(what("compacted"), subject.density(), &kernel_after);
+    let done = tracked.compact();
+    let after = against_kernel(what("compacted"), tracked.density(), &kernel_after);
     let note = format!(
         "frag ratio {before:.4} -> {:.4}, num_migrated {}, {} frames freed; by the kernel's compaction: {freed} {}",
-        subject.density(),
+        tracked.density(),
         done.objects_moved,
         done.frames_freed,
-        subject.remark()
+        tracked.remark()
     );
-    Ok(vec![before_row.must(Reach::Least(0.955)), after.must(Reach::Least(0.98)).note(note)])
+    Ok(vec![before_row.must(Bound::AtLeast(0.955)), after.must(Bound::AtLeast(0.98)).note(note)])
 }
 
 /// The same overwrites in the same order: density before and after compaction, and frames that
@@ -96,12 +96,12 @@ fn kernel_churn(pages: &[Page], count: usize) -> io::Result<(f64, f64, u64)> {
 
 /// Everything the device holds, slots and descriptors included.
 fn everything(context: &Context) -> Result<Row, Box<dyn Error>> {
-    tell("mem_total over live bytes");
-    let subject = Subject::new(&context.mixed)?;
-    let (total, live) = (subject.disk().total() as f64, subject.live() as f64);
+    report_progress("mem_total over live bytes");
+    let tracked = TrackedDisk::new(&context.mixed)?;
+    let (total, live) = (tracked.disk().total() as f64, tracked.live() as f64);
     let what =
         format!("mem_total over live bytes, {} MiB", (context.mixed.len() * PAGE_SIZE) >> 20);
     let row =
         Row::ratio(what, &Samples::one(total), "live bytes", &Samples::one(live), Unit::Bytes);
-    Ok(row.must(Reach::Most(1.035)).note(subject.remark()).headline())
+    Ok(row.must(Bound::AtMost(1.035)).note(tracked.remark()).headline())
 }

@@ -11,14 +11,14 @@ use crate::servers::{Server, need};
 
 /// What fio does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum Workload {
     /// Random reads of what our generator wrote.
     Reads,
     /// Random writes of data that fio makes up.
     Writes,
 }
 
-impl Work {
+impl Workload {
     /// Returns its name in rows.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Work {
 /// Returns requests a second of one connection. Writes leave the disk with content nobody knows.
 pub fn rate(
     server: &Server,
-    work: Work,
+    work: Workload,
     depth: u16,
     time: Duration,
 ) -> Result<f64, Box<dyn Error>> {
@@ -55,7 +55,7 @@ pub fn rate(
             option("name", "bench"),
             option("ioengine", "nbd"),
             option("uri", &format!("nbd+unix:///?socket={}", socket.display())),
-            option("rw", if work == Work::Reads { "randread" } else { "randwrite" }),
+            option("rw", if work == Workload::Reads { "randread" } else { "randwrite" }),
             option("bs", "4k"),
             option("iodepth", &depth.to_string()),
             option("time_based", "1"),

@@ -8,8 +8,8 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
 
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 
 /// What a small client writes at once.
 const PART: usize = 512;
@@ -25,19 +25,19 @@ const CACHES: [(usize, &str); 3] = [
 ];
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(context: &Context) -> GroupResult {
     let pages = &context.mixed[..PAGES.min(context.mixed.len())];
     let mut rows = Vec::new();
     for (cache, how) in CACHES {
-        tell(&format!("small writes and reads of hot pages, a cache {how}"));
-        let (mut on, mut off) = (Turns::default(), Turns::default());
+        report_progress(&format!("small writes and reads of hot pages, a cache {how}"));
+        let (mut on, mut off) = (TurnSamples::default(), TurnSamples::default());
         for turn in 0..context.repetitions(7) as u64 {
             off.take(pages, None, turn)?;
             on.take(pages, Some(Bytes((cache * PAGE_SIZE) as u64)), turn)?;
         }
         let row = |what: &str, on: &Samples, off: &Samples| {
             Row::ratio(format!("{what}, lz4, a cache {how}"), on, "no cache", off, Unit::Rate)
-                .must(Reach::Info)
+                .must(Bound::Info)
         };
         rows.push(row("512-byte random writes", &on.writes, &off.writes).note(on.remark));
         rows.push(row("random reads of whole pages", &on.reads, &off.reads));
@@ -47,13 +47,13 @@ pub fn run(context: &Context) -> Outcome {
 
 /// Units of the samples: operations a second.
 #[derive(Default)]
-struct Turns {
+struct TurnSamples {
     writes: Samples,
     reads: Samples,
     remark: String,
 }
 
-impl Turns {
+impl TurnSamples {
     /// A fresh disk: filled, warmed, measured, and compared with what was written.
     fn take(
         &mut self,

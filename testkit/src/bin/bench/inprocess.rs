@@ -9,13 +9,13 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::{Algorithm, Stream};
 
 use crate::codec::{self, Blobs};
-use crate::context::{Context, Outcome, tell};
+use crate::context::{Context, GroupResult, report_progress};
 use crate::disk::Disk;
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::row::{Bound, Row, Samples, Unit};
 
 /// The four things measured in turn for each operation. Units of the samples: pages a second.
 #[derive(Default)]
-struct Turns {
+struct TurnSamples {
     bare: Samples,
     ours: Samples,
     bare_two: Samples,
@@ -25,7 +25,7 @@ struct Turns {
 }
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(context: &Context) -> GroupResult {
     let lz4 = Algorithm::Lz4 { acceleration: 1 };
     let mut rows = Vec::new();
     rows.append(&mut of(context, lz4, context.repetitions(7), [0.93, 0.88, 0.90].map(Some))?);
@@ -38,18 +38,18 @@ fn of(
     algorithm: Algorithm,
     repetitions: usize,
     reach: [Option<f64>; 3],
-) -> Outcome {
+) -> GroupResult {
     let mut rows = Vec::new();
-    tell(&format!("in-process fill, {algorithm}"));
+    report_progress(&format!("in-process fill, {algorithm}"));
     rows.append(
         &mut fill(context, algorithm, repetitions)?.rows(&format!("fill, {algorithm}"), reach[0]),
     );
-    tell(&format!("in-process random overwrite, {algorithm}"));
+    report_progress(&format!("in-process random overwrite, {algorithm}"));
     rows.append(
         &mut overwrite(context, algorithm, repetitions)?
             .rows(&format!("overwrite, {algorithm}"), reach[1]),
     );
-    tell(&format!("in-process random read, {algorithm}"));
+    report_progress(&format!("in-process random read, {algorithm}"));
     rows.append(
         &mut read(context, algorithm, repetitions)?
             .rows(&format!("random read, {algorithm}"), reach[2]),
@@ -57,10 +57,10 @@ fn of(
     Ok(rows)
 }
 
-impl Turns {
+impl TurnSamples {
     fn rows(&self, what: &str, reach: Option<f64>) -> Vec<Row> {
         let judge =
-            |row: Row, least: Option<f64>| row.must(least.map_or(Reach::Info, Reach::Least));
+            |row: Row, least: Option<f64>| row.must(least.map_or(Bound::Info, Bound::AtLeast));
         let scaling = self.bare_two.median() / self.bare.median();
         let one = Row::ratio(
             format!("{what}, 1 thread"),
@@ -105,22 +105,22 @@ fn share<T>(items: &[T], part: usize, parts: usize) -> &[T] {
     &items[start(part)..start(part + 1)]
 }
 
-const WORKS: &str = "the codec works on its own output";
+const CODEC_WORKS: &str = "the codec works on its own output";
 
 fn fill(
     context: &Context,
     algorithm: Algorithm,
     repetitions: usize,
-) -> Result<Turns, Box<dyn Error>> {
+) -> Result<TurnSamples, Box<dyn Error>> {
     let pages = &context.mixed;
     let numbers: Vec<u32> = (0..u32::try_from(pages.len())?).collect();
     let bare = |part, parts| {
-        let mut stream = Stream::new(algorithm).expect(WORKS);
-        codec::compress(&mut stream, share(pages, part, parts).iter()).expect(WORKS);
+        let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
+        codec::compress(&mut stream, share(pages, part, parts).iter()).expect(CODEC_WORKS);
     };
     // One fill that is not counted: a virtual machine gets much of its memory only when it is first touched, and slowly.
     drop(Disk::filled(pages, algorithm)?);
-    let (mut turns, mut touch) = (Turns::default(), Samples::default());
+    let (mut turns, mut touch) = (TurnSamples::default(), Samples::default());
     for _ in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
             bare_samples.push(rate(pages.len(), parts, &bare));
@@ -154,7 +154,7 @@ fn first_touch(bytes: u64) -> Result<f64, Box<dyn Error>> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-impl Turns {
+impl TurnSamples {
     fn by_threads(&mut self) -> [(usize, &mut Samples, &mut Samples); 2] {
         [(1, &mut self.bare, &mut self.ours), (2, &mut self.bare_two, &mut self.ours_two)]
     }
@@ -170,18 +170,18 @@ fn overwrite(
     context: &Context,
     algorithm: Algorithm,
     repetitions: usize,
-) -> Result<Turns, Box<dyn Error>> {
+) -> Result<TurnSamples, Box<dyn Error>> {
     let pages = &context.mixed;
     let disk = Disk::filled(pages, algorithm)?;
-    let mut turns = Turns::default();
+    let mut turns = TurnSamples::default();
     for repetition in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
             let moves = moves(pages, (repetition * 2 + parts) as u64);
             let bare = |part, parts| {
-                let mut stream = Stream::new(algorithm).expect(WORKS);
+                let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
                 let sources =
                     share(&moves, part, parts).iter().map(|&(_, source)| &pages[source as usize]);
-                codec::compress(&mut stream, sources).expect(WORKS);
+                codec::compress(&mut stream, sources).expect(CODEC_WORKS);
             };
             bare_samples.push(rate(moves.len(), parts, &bare));
             let ours = |part, parts| {
@@ -199,18 +199,18 @@ fn read(
     context: &Context,
     algorithm: Algorithm,
     repetitions: usize,
-) -> Result<Turns, Box<dyn Error>> {
+) -> Result<TurnSamples, Box<dyn Error>> {
     let pages = &context.mixed;
     let disk = Disk::filled(pages, algorithm)?;
     let blobs = Blobs::new(algorithm, pages)?;
-    let mut turns = Turns::default();
+    let mut turns = TurnSamples::default();
     for repetition in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
             let order =
                 Rng::new((repetition * 2 + parts) as u64).permutation(u32::try_from(pages.len())?);
             let bare = |part, parts| {
-                let mut stream = Stream::new(algorithm).expect(WORKS);
-                blobs.decompress(&mut stream, share(&order, part, parts)).expect(WORKS);
+                let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
+                blobs.decompress(&mut stream, share(&order, part, parts)).expect(CODEC_WORKS);
             };
             bare_samples.push(rate(order.len(), parts, &bare));
             let ours = |part, parts| {

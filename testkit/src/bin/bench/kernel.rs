@@ -8,13 +8,13 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use testkit::nbd::{Check, Contents, Load, Work};
+use testkit::nbd::{Check, DiskModel, Load, Workload};
 use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
 
-use crate::context::{Context, Outcome, tell};
+use crate::context::{Context, GroupResult, report_progress};
 use crate::disk::Disk;
-use crate::row::{Reach, Row, Samples, Unit, Verdict};
+use crate::row::{Bound, Row, Samples, Unit, Verdict};
 use crate::servers::Server;
 use crate::zram_device::{KernelZram, kernel_name};
 
@@ -27,8 +27,8 @@ struct Times {
 }
 
 /// All rows of this group.
-pub fn run(context: &Context) -> Outcome {
-    tell("kernel zram");
+pub fn run(context: &Context) -> GroupResult {
+    report_progress("kernel zram");
     let pages = &context.mixed;
     let kernel = match KernelZram::filled(pages) {
         Ok(kernel) => kernel,
@@ -41,8 +41,8 @@ pub fn run(context: &Context) -> Outcome {
     let ours = Disk::filled(pages, Algorithm::Lz4 { acceleration: 1 })?;
     let size = (pages.len() * PAGE_SIZE) as u64;
     let server = Server::memzip(context, "lz4", size)?;
-    let contents = Contents::new(pages, size);
-    Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
+    let model = DiskModel::new(pages, size);
+    Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
     let (mut reads, mut writes) = (Times::default(), Times::default());
     let len = u32::try_from(pages.len())?;
     for seed in 0..context.repetitions(7) as u64 {
@@ -56,14 +56,14 @@ pub fn run(context: &Context) -> Outcome {
             order.iter().for_each(|&(at, _)| ours.read(at, &mut page));
             Ok(())
         })?);
-        reads.nbd.push(over_nbd(context, &server, &contents, Work::RandomReads, seed)?);
+        reads.nbd.push(over_nbd(context, &server, &model, Workload::RandomReads, seed)?);
         let write = |&(at, source): &(u32, u32)| kernel.write(at, &pages[source as usize]);
         writes.kernel.push(each(len, || order.iter().try_for_each(write))?);
         writes.process.push(each(len, || {
             order.iter().for_each(|&(at, source)| ours.write(at, &pages[source as usize]));
             Ok(())
         })?);
-        writes.nbd.push(over_nbd(context, &server, &contents, Work::RandomWrites, seed)?);
+        writes.nbd.push(over_nbd(context, &server, &model, Workload::RandomWrites, seed)?);
     }
     let kernel = format!("{}, O_DIRECT", kernel_name());
     let row = |what: &str, ours: &Samples, theirs: &Samples, reach| {
@@ -77,11 +77,11 @@ pub fn run(context: &Context) -> Outcome {
             "random overwrite, lz4, in process",
             &writes.process,
             &writes.kernel,
-            Reach::Least(1.3),
+            Bound::AtLeast(1.3),
         ),
-        row("random overwrite, lz4, over NBD at depth 1", &writes.nbd, &writes.kernel, Reach::Info),
-        row("random read, lz4, in process", &reads.process, &reads.kernel, Reach::Least(1.1)),
-        row("random read, lz4, over NBD at depth 1", &reads.nbd, &reads.kernel, Reach::Info)
+        row("random overwrite, lz4, over NBD at depth 1", &writes.nbd, &writes.kernel, Bound::Info),
+        row("random read, lz4, in process", &reads.process, &reads.kernel, Bound::AtLeast(1.1)),
+        row("random read, lz4, over NBD at depth 1", &reads.nbd, &reads.kernel, Bound::Info)
             .headline(),
     ])
 }
@@ -97,8 +97,8 @@ fn each(count: u32, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Resu
 fn over_nbd(
     context: &Context,
     server: &Server,
-    contents: &Contents<'_>,
-    work: Work,
+    model: &DiskModel<'_>,
+    work: Workload,
     seed: u64,
 ) -> Result<f64, Box<dyn Error>> {
     let time = context.load_time().min(Duration::from_secs(1));
@@ -109,5 +109,5 @@ fn over_nbd(
         seed,
         ..Load::whole_disk(&server.target(), work)
     };
-    Ok(1.0 / load.run(contents)?.rate())
+    Ok(1.0 / load.run(model)?.rate())
 }

@@ -31,7 +31,7 @@ mod residence;
 mod row;
 mod samples;
 mod servers;
-mod subject;
+mod tracked_disk;
 mod unit;
 mod zram_device;
 
@@ -41,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use context::{Context, Effort, Outcome};
+use context::{Context, Effort, GroupResult};
 use noise::Noise;
 use report::Report;
 use row::{Row, Verdict};
@@ -104,7 +104,7 @@ enum Group {
 }
 
 impl Group {
-    fn measure(self, context: &Context) -> Outcome {
+    fn measure(self, context: &Context) -> GroupResult {
         match self {
             Self::Inprocess => inprocess::run(context),
             Self::Hot => hot::run(context),

@@ -3,12 +3,12 @@
 
 use std::error::Error;
 
-use testkit::nbd::{Load, Work};
+use testkit::nbd::{Load, Workload};
 
-use crate::context::{Context, Outcome, tell};
+use crate::context::{Context, GroupResult, report_progress};
 use crate::fio;
-use crate::nbd_peers::{Peers, Who};
-use crate::row::{Reach, Row, Samples, Unit, Verdict};
+use crate::nbd_peers::{PeerKind, Peers};
+use crate::row::{Bound, Row, Samples, Unit, Verdict};
 
 /// Depths and connections: deep, deep and wide, and one request at a time.
 const SHAPES: [(u16, u32); 3] = [(32, 1), (32, 2), (1, 1)];
@@ -21,41 +21,43 @@ type Goals = [[Option<f64>; 2]; 2];
 
 /// What is compared: ours, the peer, and the least it must be for reads and for writes, at depth 32
 /// with one connection and two.
-const PAIRS: [(Who, Who, Goals); 4] = [
-    (Who::Lz4, Who::Sparse, [[Some(0.9), Some(1.0)], [Some(0.5), Some(0.55)]]),
-    (Who::Lz4, Who::Qemu, [[None, None], [None, None]]),
-    (Who::Lz4, Who::NbdkitZstd, [[Some(6.0), Some(6.0)], [Some(10.0), Some(10.0)]]),
-    (Who::Zstd, Who::NbdkitZstd, [[Some(4.0), Some(4.0)], [Some(4.0), Some(4.0)]]),
+const PAIRS: [(PeerKind, PeerKind, Goals); 4] = [
+    (PeerKind::Lz4, PeerKind::Sparse, [[Some(0.9), Some(1.0)], [Some(0.5), Some(0.55)]]),
+    (PeerKind::Lz4, PeerKind::Qemu, [[None, None], [None, None]]),
+    (PeerKind::Lz4, PeerKind::NbdkitZstd, [[Some(6.0), Some(6.0)], [Some(10.0), Some(10.0)]]),
+    (PeerKind::Zstd, PeerKind::NbdkitZstd, [[Some(4.0), Some(4.0)], [Some(4.0), Some(4.0)]]),
 ];
 
 /// All rows of this group.
-pub fn throughput(context: &Context) -> Outcome {
+pub fn throughput(context: &Context) -> GroupResult {
     let peers = Peers::start(context, &DEPTHS)?;
     let mut rows: Vec<Row> = Vec::new();
     // All reads before any write: nbdkit's zstd disk is at its best only as long as nothing was overwritten.
     for (number, (work, name)) in
-        [(Work::RandomReads, "read"), (Work::RandomWrites, "write")].into_iter().enumerate()
+        [(Workload::RandomReads, "read"), (Workload::RandomWrites, "write")].into_iter().enumerate()
     {
         for (depth, connections) in SHAPES {
-            tell(&format!("NBD random {name}, depth {depth}, {connections} connection(s)"));
+            report_progress(&format!(
+                "NBD random {name}, depth {depth}, {connections} connection(s)"
+            ));
             let rates = take_turns(context, &peers, &work, depth, connections)?;
             let goal =
                 |goals: &Goals| (depth > 1).then(|| goals[number][connections as usize - 1])?;
             let what = format!("NBD random {name}, depth {depth}, {connections} conn.");
             for (ours, peer, goals) in &PAIRS {
                 let row = pair(&peers, &rates, &what, (*ours, *peer), depth, goal(goals));
-                let stands_for_all =
-                    (depth, connections, number, *ours, *peer) == (32, 1, 0, Who::Lz4, Who::Sparse);
+                let stands_for_all = (depth, connections, number, *ours, *peer)
+                    == (32, 1, 0, PeerKind::Lz4, PeerKind::Sparse);
                 rows.extend(row.map(|row| if stands_for_all { row.headline() } else { row }));
             }
         }
-        if matches!(work, Work::RandomReads) {
-            rows.append(&mut by_fio(context, &peers, fio::Work::Reads)?);
+        if matches!(work, Workload::RandomReads) {
+            rows.append(&mut by_fio(context, &peers, fio::Workload::Reads)?);
         }
     }
-    tell("NBD: reading everything back");
-    (0..peers.len()).try_for_each(|number| peers.subject(number).verify())?;
-    rows.append(&mut by_fio(context, &peers, fio::Work::Writes)?);
+    report_progress("NBD: reading everything back");
+    (0..peers.len()).try_for_each(|number| peers.measured(number).verify())?;
+    rows.append(&mut by_fio(context, &peers, fio::Workload::Writes)?);
     if let Some(first) = rows.first_mut() {
         first.add_note(&peers.remarks.join("; "));
     }
@@ -66,7 +68,7 @@ pub fn throughput(context: &Context) -> Outcome {
 fn take_turns(
     context: &Context,
     peers: &Peers<'_>,
-    work: &Work,
+    work: &Workload,
     depth: u16,
     connections: u32,
 ) -> Result<Vec<Samples>, Box<dyn Error>> {
@@ -75,13 +77,13 @@ fn take_turns(
         for (number, rates) in
             rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth))
         {
-            let subject = peers.subject(number);
+            let measured = peers.measured(number);
             let load = Load {
                 connections,
                 seed,
-                ..subject.load(work.clone(), depth, context.load_time())
+                ..measured.load(work.clone(), depth, context.load_time())
             };
-            rates.push(subject.rate(&load)?);
+            rates.push(measured.rate(&load)?);
         }
     }
     Ok(rates)
@@ -92,7 +94,7 @@ fn pair(
     peers: &Peers<'_>,
     rates: &[Samples],
     what: &str,
-    (ours, peer): (Who, Who),
+    (ours, peer): (PeerKind, PeerKind),
     depth: u16,
     goal: Option<f64>,
 ) -> Option<Row> {
@@ -107,20 +109,20 @@ fn pair(
     };
     let (ours, theirs) = (&rates[peers.find(ours, depth)?], &rates[number]);
     let row = Row::ratio(what, ours, peers.name(number), theirs, Unit::Rate);
-    Some(row.must(goal.map_or(Reach::Info, Reach::Least)))
+    Some(row.must(goal.map_or(Bound::Info, Bound::AtLeast)))
 }
 
 /// The same servers under fio: a generator that is not ours.
-fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Work) -> Outcome {
+fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Workload) -> GroupResult {
     let mut rows = Vec::new();
     for depth in DEPTHS {
-        tell(&format!("NBD random {}, depth {depth}, by fio", work.name()));
+        report_progress(&format!("NBD random {}, depth {depth}, by fio", work.name()));
         let mut rates = vec![Samples::default(); peers.len()];
         for _ in 0..context.repetitions(5) {
             for (number, rates) in
                 rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth))
             {
-                match fio::rate(&peers.subject(number).server, work, depth, context.load_time()) {
+                match fio::rate(&peers.measured(number).server, work, depth, context.load_time()) {
                     Ok(rate) => rates.push(rate),
                     Err(why) => {
                         let what = format!("NBD random {}, by fio", work.name());

@@ -8,11 +8,11 @@ use std::error::Error;
 use std::thread;
 
 use testkit::PAGE_SIZE;
-use testkit::nbd::{Latency, Load, Work};
+use testkit::nbd::{Latency, Load, Workload};
 
-use crate::context::{Context, Outcome, tell};
-use crate::nbd_peers::Subject;
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::nbd_peers::MeasuredServer;
+use crate::row::{Bound, Row, Samples, Unit};
 use crate::servers::Server;
 
 /// Latencies of the reader. Units: seconds.
@@ -30,19 +30,19 @@ impl Percentiles {
 }
 
 /// All rows of this group.
-pub fn latency(context: &Context) -> Outcome {
-    tell("NBD read latency beside a flood of writes");
+pub fn latency(context: &Context) -> GroupResult {
+    report_progress("NBD read latency beside a flood of writes");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
-    let start = || Subject::new(&context.mixed, Server::memzip(context, "lz4", size)?);
-    let (subject, other) = (start()?, start()?);
+    let start = || MeasuredServer::new(&context.mixed, Server::memzip(context, "lz4", size)?);
+    let (measured, other) = (start()?, start()?);
     let (mut alone, mut beside, mut same) = <(Percentiles, Percentiles, Percentiles)>::default();
     for seed in 0..context.repetitions(7) as u64 {
-        let reader = Load { seed, ..subject.load(Work::RandomReads, 1, context.load_time()) };
-        alone.push(&reader.run(subject.contents())?.latency);
-        beside.push(&flooded(&subject, &reader, &other)?);
-        same.push(&flooded(&subject, &reader, &subject)?);
+        let reader = Load { seed, ..measured.load(Workload::RandomReads, 1, context.load_time()) };
+        alone.push(&reader.run(measured.model())?.latency);
+        beside.push(&flooded(&measured, &reader, &other)?);
+        same.push(&flooded(&measured, &reader, &measured)?);
     }
-    subject.verify()?;
+    measured.verify()?;
     let note = |samples: &Percentiles| format!("p50: {:.1} us", samples.p50.median() * 1e6);
     let row = |what: &str, ours: &Percentiles, against: &str, peer: &Percentiles| {
         let note = format!("{}; {against} {}", note(ours), note(peer));
@@ -55,24 +55,24 @@ pub fn latency(context: &Context) -> Outcome {
             "the flood on another server",
             &beside,
         )
-        .must(Reach::Most(1.5)),
+        .must(Bound::AtMost(1.5)),
         row("NBD p99 read latency beside a write flood", &same, "alone", &alone),
     ])
 }
 
 /// The reader's latencies while another client floods `victim`.
 fn flooded(
-    subject: &Subject<'_>,
+    measured: &MeasuredServer<'_>,
     reader: &Load,
-    victim: &Subject<'_>,
+    victim: &MeasuredServer<'_>,
 ) -> Result<Latency, Box<dyn Error>> {
     // The flood starts a little earlier and lasts longer than the reader.
     let time = reader.time + reader.time / 2;
-    let flood = Load { seed: reader.seed, ..victim.load(Work::RandomWrites, 32, time) };
+    let flood = Load { seed: reader.seed, ..victim.load(Workload::RandomWrites, 32, time) };
     thread::scope(|scope| {
-        let flooding = scope.spawn(|| flood.run(victim.contents()));
+        let flooding = scope.spawn(|| flood.run(victim.model()));
         thread::sleep(reader.time / 8);
-        let busy = reader.run(subject.contents());
+        let busy = reader.run(measured.model());
         flooding.join().map_err(|_| "the flood panicked")??;
         Ok(busy?.latency)
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use testkit::corpus::Corpus;
-use testkit::nbd::{Check, Connection, Contents, Load, Report, Target, Work};
+use testkit::nbd::{Check, Connection, DiskModel, Load, Report, Target, Workload};
 
 /// What to do, for the command line.
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,29 +53,29 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
     let pages =
         Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
-    let contents = Contents::new(&pages, Connection::open(&target)?.size());
-    print("fill", &Load::whole_disk(&target, Work::Fill).run(&contents)?);
+    let model = DiskModel::new(&pages, Connection::open(&target)?.size());
+    print("fill", &Load::whole_disk(&target, Workload::Fill).run(&model)?);
     let check = if args.check { Check::Content } else { Check::Length };
     let mut load = Load {
         connections: args.connections.max(1),
         depth: args.depth.max(1),
         check,
         time: Duration::try_from_secs_f64(args.seconds)?,
-        ..Load::whole_disk(&target, Work::RandomReads)
+        ..Load::whole_disk(&target, Workload::RandomReads)
     };
     match args.work {
-        Operation::Read => print("random read", &load.run(&contents)?),
+        Operation::Read => print("random read", &load.run(&model)?),
         Operation::Write => {
-            load.work = Work::RandomWrites;
-            print("random write", &load.run(&contents)?);
+            load.work = Workload::RandomWrites;
+            print("random write", &load.run(&model)?);
         }
         Operation::Verify => {
-            print("read back", &Load::whole_disk(&target, Work::ReadAll).run(&contents)?);
-            load.work = Work::Overwrite;
-            print("overwrite", &load.run(&contents)?);
+            print("read back", &Load::whole_disk(&target, Workload::ReadAll).run(&model)?);
+            load.work = Workload::Overwrite;
+            print("overwrite", &load.run(&model)?);
         }
     }
-    print("read back", &Load::whole_disk(&target, Work::ReadAll).run(&contents)?);
+    print("read back", &Load::whole_disk(&target, Workload::ReadAll).run(&model)?);
     Ok(())
 }
 

@@ -4,10 +4,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use testkit::nbd::{Check, Contents, Load, Target, Work};
+use testkit::nbd::{Check, DiskModel, Load, Target, Workload};
 use testkit::{PAGE_SIZE, Page};
 
-use crate::context::{Context, tell};
+use crate::context::{Context, report_progress};
 use crate::servers::{Server, Threads, need, need_nbdkit};
 
 /// Numbers of threads nbdkit is tried with.
@@ -20,49 +20,49 @@ const PROBE_PAGES: usize = 8_192;
 const PROBE_TIME: Duration = Duration::from_millis(200);
 
 /// A server, and what its disk holds.
-pub struct Subject<'a> {
+pub struct MeasuredServer<'a> {
     /// The process.
     pub server: Server,
-    contents: Contents<'a>,
+    model: DiskModel<'a>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> MeasuredServer<'a> {
     /// Fills the server's disk with these pages.
     pub fn new(pages: &'a [Page], server: Server) -> Result<Self, Box<dyn Error>> {
-        let contents = Contents::new(pages, (pages.len() * PAGE_SIZE) as u64);
-        Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
-        Ok(Self { server, contents })
+        let model = DiskModel::new(pages, (pages.len() * PAGE_SIZE) as u64);
+        Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
+        Ok(Self { server, model })
     }
 
     /// Returns a random load of single pages for `time`.
-    pub fn load(&self, work: Work, depth: u16, time: Duration) -> Load {
+    pub fn load(&self, work: Workload, depth: u16, time: Duration) -> Load {
         random(&self.server.target(), work, depth, time)
     }
 
     /// Returns requests a second.
     pub fn rate(&self, load: &Load) -> Result<f64, Box<dyn Error>> {
-        Ok(load.run(&self.contents)?.rate())
+        Ok(load.run(&self.model)?.rate())
     }
 
     /// Returns what its disk must hold.
-    pub fn contents(&self) -> &Contents<'a> {
-        &self.contents
+    pub fn model(&self) -> &DiskModel<'a> {
+        &self.model
     }
 
     /// Reads the whole disk and compares every byte.
     pub fn verify(&self) -> Result<(), Box<dyn Error>> {
-        Load::whole_disk(&self.server.target(), Work::ReadAll).run(&self.contents)?;
+        Load::whole_disk(&self.server.target(), Workload::ReadAll).run(&self.model)?;
         Ok(())
     }
 }
 
-fn random(target: &Target, work: Work, depth: u16, time: Duration) -> Load {
+fn random(target: &Target, work: Workload, depth: u16, time: Duration) -> Load {
     Load { depth, check: Check::Length, time, ..Load::whole_disk(target, work) }
 }
 
 /// Which peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum PeerKind {
     /// memzip, lz4.
     Lz4,
     /// memzip, zstd level 3.
@@ -77,10 +77,10 @@ pub enum Who {
 
 /// A running server and the depth it is at its best for; `None` for any.
 struct Entry<'a> {
-    who: Who,
+    kind: PeerKind,
     depth: Option<u16>,
     name: String,
-    subject: Subject<'a>,
+    measured: MeasuredServer<'a>,
 }
 
 /// All servers, filled.
@@ -95,48 +95,56 @@ impl<'a> Peers<'a> {
     pub fn start(context: &'a Context, depths: &[u16]) -> Result<Self, Box<dyn Error>> {
         let (pages, size) = (&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
         let mut peers = Self { entries: Vec::new(), remarks: Vec::new() };
-        tell("NBD: filling the servers");
+        report_progress("NBD: filling the servers");
         peers.add(
-            Who::Lz4,
+            PeerKind::Lz4,
             None,
             "memzip lz4".into(),
-            Subject::new(pages, Server::memzip(context, "lz4", size)?)?,
+            MeasuredServer::new(pages, Server::memzip(context, "lz4", size)?)?,
         );
         peers.add(
-            Who::Zstd,
+            PeerKind::Zstd,
             None,
             "memzip zstd:3".into(),
-            Subject::new(pages, Server::memzip(context, "zstd:3", size)?)?,
+            MeasuredServer::new(pages, Server::memzip(context, "zstd:3", size)?)?,
         );
         match need_nbdkit() {
             Ok(()) => {
-                for (who, allocator) in [(Who::Sparse, "sparse"), (Who::NbdkitZstd, "zstd")] {
-                    peers.add_nbdkit(context, who, allocator, depths)?;
+                for (kind, allocator) in
+                    [(PeerKind::Sparse, "sparse"), (PeerKind::NbdkitZstd, "zstd")]
+                {
+                    peers.add_nbdkit(context, kind, allocator, depths)?;
                 }
             }
             Err(why) => peers.remarks.push(why),
         }
         match need("qemu-nbd", "qemu-utils") {
             Ok(()) => peers.add(
-                Who::Qemu,
+                PeerKind::Qemu,
                 None,
                 "qemu-nbd, raw file in memory".into(),
-                Subject::new(pages, Server::qemu_nbd(size)?)?,
+                MeasuredServer::new(pages, Server::qemu_nbd(size)?)?,
             ),
             Err(why) => peers.remarks.push(why),
         }
         Ok(peers)
     }
 
-    fn add(&mut self, who: Who, depth: Option<u16>, name: String, subject: Subject<'a>) {
-        self.entries.push(Entry { who, depth, name, subject });
+    fn add(
+        &mut self,
+        kind: PeerKind,
+        depth: Option<u16>,
+        name: String,
+        measured: MeasuredServer<'a>,
+    ) {
+        self.entries.push(Entry { kind, depth, name, measured });
     }
 
     /// One server for each depth, each with the threads that are best for it.
     fn add_nbdkit(
         &mut self,
         context: &'a Context,
-        who: Who,
+        kind: PeerKind,
         allocator: &str,
         depths: &[u16],
     ) -> Result<(), Box<dyn Error>> {
@@ -155,7 +163,7 @@ impl<'a> Peers<'a> {
             ));
             let server = Server::nbdkit(allocator, *best, size)?;
             let name = format!("nbdkit {allocator} -t{}", best.0);
-            self.add(who, Some(depth), name, Subject::new(&context.mixed, server)?);
+            self.add(kind, Some(depth), name, MeasuredServer::new(&context.mixed, server)?);
         }
         Ok(())
     }
@@ -166,10 +174,10 @@ impl<'a> Peers<'a> {
     }
 
     /// Returns the number of the server of this peer that is best at this depth.
-    pub fn find(&self, who: Who, depth: u16) -> Option<usize> {
+    pub fn find(&self, kind: PeerKind, depth: u16) -> Option<usize> {
         self.entries
             .iter()
-            .position(|entry| entry.who == who && entry.depth.is_none_or(|best| best == depth))
+            .position(|entry| entry.kind == kind && entry.depth.is_none_or(|best| best == depth))
     }
 
     /// Returns whether the server takes part at this depth.
@@ -183,8 +191,8 @@ impl<'a> Peers<'a> {
     }
 
     /// Returns a server.
-    pub fn subject(&self, number: usize) -> &Subject<'a> {
-        &self.entries[number].subject
+    pub fn measured(&self, number: usize) -> &MeasuredServer<'a> {
+        &self.entries[number].measured
     }
 }
 
@@ -198,15 +206,18 @@ fn probe(
     allocator: &str,
     depths: &[u16],
 ) -> Result<Vec<Scores>, Box<dyn Error>> {
-    tell(&format!("NBD: the best number of threads of nbdkit {allocator}"));
+    report_progress(&format!("NBD: the best number of threads of nbdkit {allocator}"));
     let pages = &context.mixed[..PROBE_PAGES.min(context.mixed.len())];
     let mut scores = vec![Vec::new(); depths.len()];
     for threads in THREADS {
         let server = Server::nbdkit(allocator, threads, (pages.len() * PAGE_SIZE) as u64)?;
-        let subject = Subject::new(pages, server)?;
+        let measured = MeasuredServer::new(pages, server)?;
         for (&depth, scores) in depths.iter().zip(&mut scores) {
-            let rate = |work| subject.rate(&subject.load(work, depth, PROBE_TIME));
-            scores.push((threads, (rate(Work::RandomReads)? * rate(Work::RandomWrites)?).sqrt()));
+            let rate = |work| measured.rate(&measured.load(work, depth, PROBE_TIME));
+            scores.push((
+                threads,
+                (rate(Workload::RandomReads)? * rate(Workload::RandomWrites)?).sqrt(),
+            ));
         }
     }
     Ok(scores)

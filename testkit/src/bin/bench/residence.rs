@@ -4,49 +4,49 @@ use std::thread;
 use std::time::Duration;
 
 use testkit::PAGE_SIZE;
-use testkit::nbd::{Contents, Load, Work};
+use testkit::nbd::{DiskModel, Load, Workload};
 
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit, Verdict};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit, Verdict};
 use crate::servers::{Server, Threads, need_nbdkit};
 
 /// Units: bytes.
 const MIB: f64 = 1_048_576.0;
 
 /// What a server may hold beside its data. Units: bytes.
-const PROCESS: f64 = 16.0 * MIB;
+const PROCESS_OVERHEAD: f64 = 16.0 * MIB;
 
 /// Time to give memory back after the last request.
-const SETTLE: Duration = Duration::from_millis(1500);
+const DECOMMIT_DELAY: Duration = Duration::from_millis(1500);
 
 /// RSS against `mem_total`, and RSS after a discard of everything against RSS at the start.
-pub fn memory(context: &Context) -> Outcome {
-    tell("resident memory of the server");
+pub fn memory(context: &Context) -> GroupResult {
+    report_progress("resident memory of the server");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let server = Server::memzip(context, "lz4", size)?;
-    let contents = Contents::new(&context.mixed, size);
+    let model = DiskModel::new(&context.mixed, size);
     let at_start = server.resident()?;
-    Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
-    thread::sleep(SETTLE);
+    Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
+    thread::sleep(DECOMMIT_DELAY);
     let full = server.resident()?;
     let total =
         server.stat()?["mem_total"].as_f64().ok_or("memzip stat --json has no mem_total")?;
-    Load::whole_disk(&server.target(), Work::ReadAll).run(&contents)?;
-    Load::whole_disk(&server.target(), Work::TrimAll).run(&contents)?;
-    thread::sleep(SETTLE);
+    Load::whole_disk(&server.target(), Workload::ReadAll).run(&model)?;
+    Load::whole_disk(&server.target(), Workload::TrimAll).run(&model)?;
+    thread::sleep(DECOMMIT_DELAY);
     let emptied = server.resident()?;
-    Load::whole_disk(&server.target(), Work::ReadAll).run(&contents)?;
+    Load::whole_disk(&server.target(), Workload::ReadAll).run(&model)?;
     let of = |ours: f64, against: &str, peer: f64, what: &str| {
         Row::ratio(what, &Samples::one(ours), against, &Samples::one(peer), Unit::Bytes)
     };
     let whole = of(full, "mem_total", total, "server RSS, full");
     let forgiven = of(
-        full - PROCESS,
+        full - PROCESS_OVERHEAD,
         "mem_total",
         total,
         "server RSS, full, less 16 MiB for the process itself",
     )
-    .must(Reach::Most(1.05))
+    .must(Bound::AtMost(1.05))
     .note(format!(
         "16 MiB are forgiven; at the start, without data, the process held {:.1} MiB",
         at_start / MIB
@@ -55,24 +55,24 @@ pub fn memory(context: &Context) -> Outcome {
     let grown = of(
         emptied - at_start,
         "forgiven",
-        PROCESS,
+        PROCESS_OVERHEAD,
         "server RSS, all discarded, less RSS at the start",
     );
-    Ok(vec![whole, forgiven, after, grown.must(Reach::Most(1.0))])
+    Ok(vec![whole, forgiven, after, grown.must(Bound::AtMost(1.0))])
 }
 
 /// Every page overwritten once, in random order, with other real pages.
-pub fn aging(context: &Context) -> Outcome {
+pub fn aging(context: &Context) -> GroupResult {
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let mut rows = Vec::new();
-    tell("aging, memzip lz4");
+    report_progress("aging, memzip lz4");
     rows.push(
-        age(context, &Server::memzip(context, "lz4", size)?)?.row("lz4").must(Reach::Most(1.05)),
+        age(context, &Server::memzip(context, "lz4", size)?)?.row("lz4").must(Bound::AtMost(1.05)),
     );
-    tell("aging, memzip zstd:3");
+    report_progress("aging, memzip zstd:3");
     let ours = age(context, &Server::memzip(context, "zstd:3", size)?)?;
-    rows.push(ours.row("zstd:3").must(Reach::Most(1.05)));
-    tell("aging, nbdkit zstd:3");
+    rows.push(ours.row("zstd:3").must(Bound::AtMost(1.05)));
+    report_progress("aging, nbdkit zstd:3");
     let what = "aging, memzip zstd:3: RSS after every page was overwritten";
     rows.push(match need_nbdkit() {
         Ok(()) => {
@@ -80,7 +80,7 @@ pub fn aging(context: &Context) -> Outcome {
             let theirs = age(context, &Server::nbdkit("zstd", Threads(1), size)?)?;
             let [after, peer] = [ours.after, theirs.after].map(Samples::one);
             Row::ratio(what, &after, "nbdkit zstd:3, the same", &peer, Unit::Bytes)
-                .must(Reach::Most(1.0))
+                .must(Bound::AtMost(1.0))
                 .headline()
                 .note(format!(
                     "nbdkit's RSS before: {:.1} MiB, ours {:.1} MiB",
@@ -108,13 +108,13 @@ impl Aged {
 }
 
 fn age(context: &Context, server: &Server) -> Result<Aged, Box<dyn std::error::Error>> {
-    let contents = Contents::new(&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
-    Load::whole_disk(&server.target(), Work::Fill).run(&contents)?;
-    thread::sleep(SETTLE);
+    let model = DiskModel::new(&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
+    Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
+    thread::sleep(DECOMMIT_DELAY);
     let before = server.resident()?;
-    Load { depth: 32, ..Load::whole_disk(&server.target(), Work::Overwrite) }.run(&contents)?;
-    thread::sleep(SETTLE);
+    Load { depth: 32, ..Load::whole_disk(&server.target(), Workload::Overwrite) }.run(&model)?;
+    thread::sleep(DECOMMIT_DELAY);
     let after = server.resident()?;
-    Load::whole_disk(&server.target(), Work::ReadAll).run(&contents)?;
+    Load::whole_disk(&server.target(), Workload::ReadAll).run(&model)?;
     Ok(Aged { before, after })
 }

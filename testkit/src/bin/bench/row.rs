@@ -8,11 +8,11 @@ pub use crate::unit::Unit;
 
 /// What a row must reach.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach {
+pub enum Bound {
     /// At least this.
-    Least(f64),
+    AtLeast(f64),
     /// At most this.
-    Most(f64),
+    AtMost(f64),
     /// Nothing: the row is there to be read.
     Info,
 }
@@ -56,7 +56,7 @@ pub struct Row {
     peer: Option<(Samples, Unit)>,
     /// What is compared with `reach`, turn by turn.
     compared: Samples,
-    reach: Reach,
+    reach: Bound,
     /// `Skipped` or `Failed` where nothing was measured.
     without: Option<Verdict>,
     note: String,
@@ -81,7 +81,7 @@ impl Row {
             against: against.into(),
             peer: Some((peer.clone(), unit)),
             compared,
-            reach: Reach::Info,
+            reach: Bound::Info,
             without: None,
             note: String::new(),
             headline: false,
@@ -101,7 +101,7 @@ impl Row {
             against: against.into(),
             peer: None,
             compared: ours.clone(),
-            reach: Reach::Info,
+            reach: Bound::Info,
             without: None,
             note: String::new(),
             headline: false,
@@ -116,7 +116,7 @@ impl Row {
             against: String::new(),
             peer: None,
             compared: Samples::default(),
-            reach: Reach::Info,
+            reach: Bound::Info,
             without: Some(verdict),
             note: why.into(),
             headline: false,
@@ -135,7 +135,7 @@ impl Row {
     }
 
     /// States the promise.
-    pub fn must(mut self, reach: Reach) -> Self {
+    pub fn must(mut self, reach: Bound) -> Self {
         self.reach = reach;
         self
     }
@@ -161,12 +161,12 @@ impl Row {
         }
         let (low, high) = self.extremes(noise);
         let kept = |value: f64| match self.reach {
-            Reach::Least(least) => value >= least,
-            Reach::Most(most) => value <= most,
-            Reach::Info => true,
+            Bound::AtLeast(least) => value >= least,
+            Bound::AtMost(most) => value <= most,
+            Bound::Info => true,
         };
         match (self.reach, kept(low), kept(high)) {
-            (Reach::Info, ..) => Verdict::Info,
+            (Bound::Info, ..) => Verdict::Info,
             (_, true, true) => Verdict::Met,
             (_, false, false) => Verdict::NotMet,
             _ => Verdict::TooNoisy,
@@ -203,9 +203,9 @@ impl Row {
             None => self.against.clone(),
         };
         let reach = match self.reach {
-            Reach::Least(least) => format!(">= {least}"),
-            Reach::Most(most) => format!("<= {most}"),
-            Reach::Info => String::new(),
+            Bound::AtLeast(least) => format!(">= {least}"),
+            Bound::AtMost(most) => format!("<= {most}"),
+            Bound::Info => String::new(),
         };
         let ratio = match (self.compared.median(), self.compared.interval()) {
             _ if self.compared.len() == 0 => String::new(),
@@ -222,9 +222,9 @@ impl Row {
         let samples =
             |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
         let (bound, reach) = match self.reach {
-            Reach::Least(least) => (Some("at least"), Some(least)),
-            Reach::Most(most) => (Some("at most"), Some(most)),
-            Reach::Info => (None, None),
+            Bound::AtLeast(least) => (Some("at least"), Some(least)),
+            Bound::AtMost(most) => (Some("at most"), Some(most)),
+            Bound::Info => (None, None),
         };
         json!({
             "what": self.what,
@@ -256,15 +256,15 @@ mod tests {
     fn a_row_is_judged_by_its_bound() {
         let row = || Row::ratio("x", &samples(&[9.0]), "y", &samples(&[10.0]), Unit::Rate);
         assert_eq!(verdict(&row()), Verdict::Info);
-        assert_eq!(verdict(&row().must(Reach::Least(0.9))), Verdict::Met);
-        assert_eq!(verdict(&row().must(Reach::Least(0.91))), Verdict::NotMet);
-        assert_eq!(verdict(&row().must(Reach::Most(0.9))), Verdict::Met);
+        assert_eq!(verdict(&row().must(Bound::AtLeast(0.9))), Verdict::Met);
+        assert_eq!(verdict(&row().must(Bound::AtLeast(0.91))), Verdict::NotMet);
+        assert_eq!(verdict(&row().must(Bound::AtMost(0.9))), Verdict::Met);
         assert_eq!(
-            verdict(&row().comparing(Samples::one(2.0)).must(Reach::Most(0.9))),
+            verdict(&row().comparing(Samples::one(2.0)).must(Bound::AtMost(0.9))),
             Verdict::NotMet
         );
         assert_eq!(
-            verdict(&Row::without("x", Verdict::Skipped, "y").must(Reach::Least(0.0))),
+            verdict(&Row::without("x", Verdict::Skipped, "y").must(Bound::AtLeast(0.0))),
             Verdict::Skipped
         );
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_bound_inside_the_interval_is_too_noisy() {
         let ours = samples(&[8.0, 9.0, 9.5, 10.0, 11.0]);
-        let row = |least| Row::value("x", &ours, "y", Unit::Count).must(Reach::Least(least));
+        let row = |least| Row::value("x", &ours, "y", Unit::Count).must(Bound::AtLeast(least));
         assert_eq!(verdict(&row(7.9)), Verdict::Met);
         assert_eq!(verdict(&row(9.4)), Verdict::TooNoisy, "though the median is above it");
         assert_eq!(verdict(&row(9.6)), Verdict::TooNoisy, "though the median is below it");
@@ -283,7 +283,7 @@ mod tests {
     fn times_are_judged_no_finer_than_the_noise() {
         let noise = Noise::of(samples(&[0.96, 0.98, 1.0, 1.02, 1.05]));
         let row = |unit, least| {
-            Row::value("x", &Samples::one(100.0), "y", unit).must(Reach::Least(least))
+            Row::value("x", &Samples::one(100.0), "y", unit).must(Bound::AtLeast(least))
         };
         assert_eq!(row(Unit::Rate, 97.0).verdict(&noise), Verdict::TooNoisy);
         assert_eq!(row(Unit::Rate, 104.0).verdict(&noise), Verdict::TooNoisy);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_number_that_is_none_meets_nothing() {
         let row = Row::ratio("x", &samples(&[0.0]), "y", &samples(&[0.0]), Unit::Rate);
-        assert_eq!(verdict(&row.clone().must(Reach::Least(0.0))), Verdict::NotMet);
-        assert_eq!(verdict(&row.must(Reach::Most(9.0))), Verdict::NotMet);
+        assert_eq!(verdict(&row.clone().must(Bound::AtLeast(0.0))), Verdict::NotMet);
+        assert_eq!(verdict(&row.must(Bound::AtMost(9.0))), Verdict::NotMet);
     }
 }

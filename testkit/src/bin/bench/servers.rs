@@ -14,7 +14,7 @@ use testkit::nbd::{Connection, Target};
 use crate::context::Context;
 
 /// How long a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Threads nbdkit handles the requests of a connection with (`--threads`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Server {
         let server = Self { child, folder, program };
         let start = Instant::now();
         while Connection::open(&server.target()).is_err() {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > PROCESS_TIMEOUT {
                 return Err(format!("{} does not answer", server.program.display()).into());
             }
             thread::sleep(Duration::from_millis(20));
@@ -151,7 +151,7 @@ impl Drop for Server {
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > PROCESS_TIMEOUT {
                 eprintln!("bench: {} does not end; killing it", self.program.display());
                 let _ = self.child.kill();
                 let _ = self.child.wait();

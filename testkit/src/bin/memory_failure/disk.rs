@@ -13,9 +13,9 @@ use testkit::PAGE_SIZE;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
 
-use crate::Outcome;
+use crate::TestResult;
 use crate::content::{Content, Kind, MARK, MARK_AT};
-use crate::kernel::{self, Way};
+use crate::kernel::{self, FailureMode};
 
 /// Pages of the disk; more than are ever written, so that a balloon has something to take.
 pub const PAGES: u64 = 12_288;
@@ -34,7 +34,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn new(backing: Backing) -> Outcome<Self> {
+    pub fn new(backing: Backing) -> TestResult<Self> {
         let (algorithm, hot_cache) =
             (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
         let config = ZramConfig {
@@ -74,7 +74,7 @@ impl Disk {
     }
 
     /// Writes a page anew.
-    pub fn write(&mut self, number: u64, kind: Kind) -> Outcome<()> {
+    pub fn write(&mut self, number: u64, kind: Kind) -> TestResult<()> {
         let content = Content::new(kind, (number << 24) | self.next_seed);
         self.next_seed += 1;
         let mut page = [0; PAGE_SIZE];
@@ -95,7 +95,7 @@ impl Disk {
         Ok(())
     }
 
-    pub fn discard(&mut self, number: u64) -> Outcome<()> {
+    pub fn discard(&mut self, number: u64) -> TestResult<()> {
         self.zram
             .discard(span(number, 0, PAGE_SIZE))
             .map_err(|error| format!("discard of page {number}: {error}"))?;
@@ -105,7 +105,7 @@ impl Disk {
 
     /// Reads all pages of a range. Returns those that are reported as lost, each by the error for it alone; an error when any other is not what
     /// was written.
-    pub fn lost(&self, range: Range<u64>) -> Outcome<Vec<u64>> {
+    pub fn lost(&self, range: Range<u64>) -> TestResult<Vec<u64>> {
         let (mut lost, mut page, mut expected) = (Vec::new(), [0; PAGE_SIZE], [0; PAGE_SIZE]);
         for number in range {
             // Neither zeros nor what was there before: a read that gives nothing is found.
@@ -135,7 +135,7 @@ impl Disk {
     }
 
     /// Reads everything, and demands that these pages are lost and no others.
-    pub fn verify(&self, lost: &[u64], when: &str) -> Outcome<()> {
+    pub fn verify(&self, lost: &[u64], when: &str) -> TestResult<()> {
         let found = self.lost(0..PAGES).map_err(|error| format!("{when}: {error}"))?;
         if found != lost {
             return Err(format!("{when}: {} pages are lost, not {}", found.len(), lost.len()));
@@ -144,7 +144,7 @@ impl Disk {
     }
 
     /// The books of the store and of its zone.
-    pub fn check(&self, when: &str) -> Outcome<()> {
+    pub fn check(&self, when: &str) -> TestResult<()> {
         self.zram.check().map_err(|error| format!("{when}: {error}"))?;
         self.zone().check().map_err(|error| format!("{when}: {error}"))
     }
@@ -162,21 +162,21 @@ impl Disk {
     }
 
     /// Has the memory of a frame fail.
-    pub fn fail(&self, frame: u32, way: Way) -> Outcome<()> {
-        match way {
-            Way::Madvise => self.inject(frame, Injection::Hwpoison),
-            Way::OnAccess | Way::AtOnce => {
+    pub fn fail(&self, frame: u32, mode: FailureMode) -> TestResult<()> {
+        match mode {
+            FailureMode::Madvise => self.inject(frame, Injection::Hwpoison),
+            FailureMode::OnAccess | FailureMode::AtOnce => {
                 kernel::hard_offline(self.arena + u64::from(frame) * PAGE_SIZE as u64)
             }
         }
     }
 
     /// Has the kernel move what is in a frame to other memory.
-    pub fn replace(&self, frame: u32) -> Outcome<()> {
+    pub fn replace(&self, frame: u32) -> TestResult<()> {
         self.inject(frame, Injection::SoftOffline)
     }
 
-    fn inject(&self, frame: u32, injection: Injection) -> Outcome<()> {
+    fn inject(&self, frame: u32, injection: Injection) -> TestResult<()> {
         let done = self.zone().inject_memory_failure(Pfn(frame), injection);
         done.map_err(|error| format!("{injection:?} of frame {frame}: {error}"))
     }

@@ -5,11 +5,11 @@ use std::os::unix::fs::FileExt;
 
 use testkit::PAGE_SIZE;
 
-use crate::Outcome;
+use crate::TestResult;
 
 /// How a page fails, and when the process hears of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum FailureMode {
     /// The process asks for it with `MADV_HWPOISON`, and gets `BUS_MCEERR_AR` at once, as if it had touched the page (since Linux 6.10).
     Madvise,
     /// By the physical address, as for an error found by scrubbing: `BUS_MCEERR_AR` when a thread touches the page.
@@ -18,9 +18,9 @@ pub enum Way {
     AtOnce,
 }
 
-impl Way {
+impl FailureMode {
     /// Makes it so for the whole machine.
-    pub fn set(self) -> Outcome<()> {
+    pub fn set(self) -> TestResult<()> {
         let value = if self == Self::AtOnce { "1" } else { "0" };
         fs::write("/proc/sys/vm/memory_failure_early_kill", value)
             .map_err(|error| format!("this kernel has no CONFIG_MEMORY_FAILURE: {error}"))
@@ -28,7 +28,7 @@ impl Way {
 }
 
 /// Pages that the kernel has taken out of use.
-pub fn hardware_corrupted() -> Outcome<u64> {
+pub fn hardware_corrupted() -> TestResult<u64> {
     let info = read("/proc/meminfo")?;
     let line = info.lines().find_map(|line| line.strip_prefix("HardwareCorrupted:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -36,7 +36,7 @@ pub fn hardware_corrupted() -> Outcome<u64> {
 }
 
 /// The address of this process's only mapping that has so many bytes.
-pub fn mapping(len: u64) -> Outcome<u64> {
+pub fn mapping(len: u64) -> TestResult<u64> {
     let number = |text| u64::from_str_radix(text, 16).ok();
     let maps = read("/proc/self/maps")?;
     let ranges = maps.lines().filter_map(|line| line.split_whitespace().next()?.split_once('-'));
@@ -50,7 +50,7 @@ pub fn mapping(len: u64) -> Outcome<u64> {
 }
 
 /// Has the memory below an address of this process fail.
-pub fn hard_offline(address: u64) -> Outcome<()> {
+pub fn hard_offline(address: u64) -> TestResult<()> {
     /// An entry's bit that says that there is memory.
     const PRESENT: u64 = 1 << 63;
     /// The bits of its page's number.
@@ -69,6 +69,6 @@ pub fn hard_offline(address: u64) -> Outcome<()> {
         .map_err(|error| format!("hard_offline_page {physical:#x}: {error}"))
 }
 
-fn read(path: &str) -> Outcome<String> {
+fn read(path: &str) -> TestResult<String> {
     fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
 }

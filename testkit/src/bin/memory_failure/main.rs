@@ -9,38 +9,54 @@
 mod content;
 mod disk;
 mod kernel;
-mod round;
+mod scenario;
 
 use std::process::ExitCode;
 
-use kernel::Way;
-use round::Round;
+use kernel::FailureMode;
+use scenario::Scenario;
 use sys::Backing;
 use sys::memory_failure::catch_memory_failures;
 
 /// What went wrong, in words.
-type Outcome<T> = Result<T, String>;
+type TestResult<T> = Result<T, String>;
 
 /// Both kinds of arena, and all ways in which the kernel tells of a failure.
-const ROUNDS: [Round; 6] = [
-    Round {
+const SCENARIOS: [Scenario; 6] = [
+    Scenario {
         name: "anonymous memory, MADV_HWPOISON",
         backing: Backing::Anonymous,
-        way: Way::Madvise,
+        mode: FailureMode::Madvise,
     },
-    Round {
+    Scenario {
         name: "anonymous memory, told on access",
         backing: Backing::Anonymous,
-        way: Way::OnAccess,
+        mode: FailureMode::OnAccess,
     },
-    Round { name: "anonymous memory, told early", backing: Backing::Anonymous, way: Way::AtOnce },
-    Round { name: "memory file, MADV_HWPOISON", backing: Backing::Memfd, way: Way::Madvise },
-    Round { name: "memory file, told on access", backing: Backing::Memfd, way: Way::OnAccess },
-    Round { name: "memory file, told early", backing: Backing::Memfd, way: Way::AtOnce },
+    Scenario {
+        name: "anonymous memory, told early",
+        backing: Backing::Anonymous,
+        mode: FailureMode::AtOnce,
+    },
+    Scenario {
+        name: "memory file, MADV_HWPOISON",
+        backing: Backing::Memfd,
+        mode: FailureMode::Madvise,
+    },
+    Scenario {
+        name: "memory file, told on access",
+        backing: Backing::Memfd,
+        mode: FailureMode::OnAccess,
+    },
+    Scenario {
+        name: "memory file, told early",
+        backing: Backing::Memfd,
+        mode: FailureMode::AtOnce,
+    },
 ];
 
 fn main() -> ExitCode {
-    match play() {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("@@ failed {error}");
@@ -49,13 +65,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn play() -> Outcome<()> {
+fn run() -> TestResult<()> {
     catch_memory_failures().map_err(|errno| format!("no handler: {errno}"))?;
     let before = kernel::hardware_corrupted()?;
     let mut taken = 0;
-    for round in ROUNDS {
-        println!("@@ {}", round.name);
-        taken += round.play().map_err(|error| format!("{}: {error}", round.name))?;
+    for scenario in SCENARIOS {
+        println!("@@ {}", scenario.name);
+        taken += scenario.run().map_err(|error| format!("{}: {error}", scenario.name))?;
     }
     let lost = kernel::hardware_corrupted()? - before;
     if lost != taken {

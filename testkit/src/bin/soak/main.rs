@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod content;
-mod movers;
-mod place;
-mod tally;
+mod counters;
+mod maintenance;
+mod pool_slot;
 mod worker;
 
 use std::process::ExitCode;
@@ -18,12 +18,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use counters::Counters;
 use frames::{FrameCount, Zone, ZoneConfig};
-use place::Place;
-use tally::Tally;
+use pool_slot::PoolSlot;
 
 /// Pools in the zone.
-const PLACES: usize = 3;
+const POOLS: usize = 3;
 /// Threads that store, read, overwrite and free.
 const WORKERS: usize = 2;
 
@@ -42,17 +42,17 @@ struct Args {
 }
 
 /// What all threads share.
-struct World {
+struct Soak {
     zone: Arc<Zone>,
-    places: Vec<Place>,
-    tally: Tally,
+    slots: Vec<PoolSlot>,
+    counters: Counters,
     /// Held shared by whoever may have the zone ask its pools for room; alone, while the books of a pool are checked.
     shrinking: RwLock<()>,
     stop: AtomicBool,
     seed: u64,
 }
 
-impl World {
+impl Soak {
     fn new(args: &Args) -> Self {
         let limit = FrameCount::holding(args.limit << 20);
         // Room above the limit, so that the limit and not the arena is what refuses.
@@ -62,11 +62,11 @@ impl World {
             ..ZoneConfig::default()
         };
         let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
-        let places = (0..PLACES).map(|_| Place::new(&zone)).collect();
+        let slots = (0..POOLS).map(|_| PoolSlot::new(&zone)).collect();
         Self {
             zone,
-            places,
-            tally: Tally::default(),
+            slots,
+            counters: Counters::default(),
             shrinking: RwLock::new(()),
             stop: AtomicBool::new(false),
             seed: args.seed,
@@ -80,46 +80,46 @@ impl World {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let world = World::new(&args);
+    let soak = Soak::new(&args);
     let end = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     println!("soak: {} minutes, seed {}, limit {} MiB", args.minutes, args.seed, args.limit);
     let panicked = thread::scope(|scope| {
         let mut threads = Vec::new();
         for number in 0..WORKERS {
-            let world = &world;
-            threads.push(scope.spawn(move || worker::run(world, number)));
+            let soak = &soak;
+            threads.push(scope.spawn(move || worker::run(soak, number)));
         }
-        for mover in movers::ALL {
-            let world = &world;
-            threads.push(scope.spawn(move || mover(world)));
+        for task in maintenance::THREADS {
+            let soak = &soak;
+            threads.push(scope.spawn(move || task(soak)));
         }
         while Instant::now() < end && threads.iter().all(|thread| !thread.is_finished()) {
             thread::sleep(
                 Duration::from_secs(30).min(end.saturating_duration_since(Instant::now())),
             );
-            println!("{}", world.tally.line(&world.zone));
+            println!("{}", soak.counters.line(&soak.zone));
         }
-        world.stop.store(true, Ordering::Relaxed);
+        soak.stop.store(true, Ordering::Relaxed);
         threads.into_iter().map(thread::ScopedJoinHandle::join).filter(Result::is_err).count()
     });
     if panicked > 0 {
         eprintln!("soak: FAILED: {panicked} threads found something wrong");
         return ExitCode::FAILURE;
     }
-    finish(world)
+    finish(soak)
 }
 
 /// Verifies all that is left, frees it, and proves that nothing was lost or invented.
-fn finish(world: World) -> ExitCode {
-    let left: u64 = world.places.iter().map(|place| place.verify_all()).sum();
-    world.places.iter().for_each(Place::free_all);
-    let in_use = world.zone.stats().in_use;
-    world.zone.check().expect("the zone is consistent");
-    println!("{}", world.tally.line(&world.zone));
-    if in_use.0 != 0 || world.zone.isolated() != 0 {
+fn finish(soak: Soak) -> ExitCode {
+    let left: u64 = soak.slots.iter().map(|slot| slot.verify_all()).sum();
+    soak.slots.iter().for_each(PoolSlot::free_all);
+    let in_use = soak.zone.stats().in_use;
+    soak.zone.check().expect("the zone is consistent");
+    println!("{}", soak.counters.line(&soak.zone));
+    if in_use.0 != 0 || soak.zone.isolated() != 0 {
         eprintln!(
             "soak: FAILED: {in_use} are in use and {} isolated after everything was freed",
-            world.zone.isolated()
+            soak.zone.isolated()
         );
         return ExitCode::FAILURE;
     }

@@ -3,96 +3,96 @@
 use testkit::Rng;
 use zsmalloc::{AccessError, AllocError, WriteError};
 
-use crate::place::{Life, Object, verify};
-use crate::tally::add;
-use crate::{World, content};
+use crate::counters::add;
+use crate::pool_slot::{LivePool, Object, verify};
+use crate::{Soak, content};
 
 /// Operations on one pool before the next is chosen; its end waits that long.
-const BURST: usize = 500;
+const OPS_PER_TURN: usize = 500;
 
-pub fn run(world: &World, number: usize) {
-    let mut rng = Rng::new(world.seed << 8 | number as u64);
-    while !world.is_over() {
-        let place = &world.places[rng.index(world.places.len())];
-        let life = place.life.read().expect("nobody panicked");
-        for _ in 0..BURST {
-            step(world, &life, number, &mut rng);
+pub fn run(soak: &Soak, number: usize) {
+    let mut rng = Rng::new(soak.seed << 8 | number as u64);
+    while !soak.is_over() {
+        let slot = &soak.slots[rng.index(soak.slots.len())];
+        let live = slot.live.read().expect("nobody panicked");
+        for _ in 0..OPS_PER_TURN {
+            step(soak, &live, number, &mut rng);
         }
     }
 }
 
-fn step(world: &World, life: &Life, number: usize, rng: &mut Rng) {
+fn step(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     match rng.below(10) {
-        0..=3 => store(world, life, number, rng),
-        4..=5 => overwrite(world, life, number, rng),
-        6..=7 => look_at_others(world, life, rng),
-        _ => free(world, life, number, rng),
+        0..=3 => store(soak, live, number, rng),
+        4..=5 => overwrite(soak, live, number, rng),
+        6..=7 => read_random_objects(soak, live, rng),
+        _ => free(soak, live, number, rng),
     }
 }
 
-fn store(world: &World, life: &Life, number: usize, rng: &mut Rng) {
+fn store(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     let (tag, len) = (rng.bits(), content::len(rng));
-    match life.pool.store(&content::of(tag, len)) {
+    match live.pool.store(&content::of(tag, len)) {
         Ok(handle) => {
-            life.objects[number].lock().expect("nobody panicked").push(Object { handle, tag, len })
+            live.objects[number].lock().expect("nobody panicked").push(Object { handle, tag, len })
         }
         // At the limit: make room, by one object or by many, so that the pool is sparse at times.
         Err(AllocError::Limit) => {
-            add(&world.tally.refused, 1);
+            add(&soak.counters.refused, 1);
             let some = if rng.below(64) == 0 { 3000 } else { 1 };
-            (0..some).for_each(|_| free(world, life, number, rng));
+            (0..some).for_each(|_| free(soak, live, number, rng));
         }
         Err(error) => panic!("{error}"),
     }
-    add(&world.tally.stored, 1);
+    add(&soak.counters.stored, 1);
 }
 
-fn overwrite(world: &World, life: &Life, number: usize, rng: &mut Rng) {
-    let mut objects = life.objects[number].lock().expect("nobody panicked");
+fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
+    let mut objects = live.objects[number].lock().expect("nobody panicked");
     if objects.is_empty() {
         return;
     }
     let which = rng.index(objects.len());
     let object = &mut objects[which];
     let tag = rng.bits();
-    match life.pool.write(object.handle, &content::of(tag, object.len)) {
+    match live.pool.write(object.handle, &content::of(tag, object.len)) {
         Ok(()) => object.tag = tag,
         // Somebody reads it, and there is no room beside at the limit: it is what it was.
-        Err(WriteError::Alloc(_)) => add(&world.tally.refused, 1),
+        Err(WriteError::Alloc(_)) => add(&soak.counters.refused, 1),
         Err(error) => panic!("{error}"),
     }
     drop(objects);
-    add(&world.tally.overwritten, 1);
+    add(&soak.counters.overwritten, 1);
 }
 
 /// Reads a few objects, holding all of them for a while; one's own or another worker's, who is kept from changing them.
-fn look_at_others(world: &World, life: &Life, rng: &mut Rng) {
-    let objects = life.objects[rng.index(life.objects.len())].lock().expect("nobody panicked");
+fn read_random_objects(soak: &Soak, live: &LivePool, rng: &mut Rng) {
+    let objects = live.objects[rng.index(live.objects.len())].lock().expect("nobody panicked");
     if objects.is_empty() {
         return;
     }
     let some: Vec<Object> = (0..4).map(|_| objects[rng.index(objects.len())]).collect();
     let held: Vec<_> =
-        some.iter().map(|object| life.pool.read(object.handle).expect("live")).collect();
+        some.iter().map(|object| live.pool.read(object.handle).expect("live")).collect();
     for (object, read) in some.iter().zip(&held) {
         let (head, tail) = read.pieces();
         assert!(content::is(object.tag, head, tail), "{object:?} holds other bytes");
-        add(&world.tally.bytes, object.len as u64);
+        add(&soak.counters.bytes, object.len as u64);
     }
-    add(&world.tally.read, 4);
+    add(&soak.counters.read, 4);
 }
 
-fn free(world: &World, life: &Life, number: usize, rng: &mut Rng) {
-    let mut objects = life.objects[number].lock().expect("nobody panicked");
+fn free(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
+    let mut objects = live.objects[number].lock().expect("nobody panicked");
     if objects.is_empty() {
         return;
     }
     let which = rng.index(objects.len());
     let object = objects.swap_remove(which);
     drop(objects);
-    verify(&life.pool, object);
-    assert_eq!(life.pool.free(object.handle), Ok(object.len));
+    verify(&live.pool, object);
+    assert_eq!(live.pool.free(object.handle), Ok(object.len));
     // R-289, L-11: freed is freed.
-    assert_eq!(life.pool.free(object.handle), Err(AccessError::Stale));
-    add(&world.tally.freed, 1);
+    assert_eq!(live.pool.free(object.handle), Err(AccessError::Stale));
+    add(&soak.counters.freed, 1);
 }

@@ -7,44 +7,44 @@ use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Rng};
 use zsmalloc::{Background, BackgroundConfig};
 
-use crate::context::{Context, Effort, Outcome, tell};
+use crate::context::{Context, Effort, GroupResult, report_progress};
 use crate::density::value;
-use crate::row::{Reach, Row, Samples, Unit};
-use crate::subject::Subject;
+use crate::row::{Bound, Row, Samples, Unit};
+use crate::tracked_disk::TrackedDisk;
 
 /// Overwrites between two looks at the density.
-const LOOK: usize = 1000;
+const SAMPLE_INTERVAL: usize = 1000;
 
 /// Parts of the run after which resident memory is read.
-const PARTS: usize = 20;
+const RSS_SAMPLES: usize = 20;
 
-pub fn rows(context: &Context) -> Outcome {
+pub fn rows(context: &Context) -> GroupResult {
     let mut rows = held(context)?;
     rows.push(writers(context)?);
     Ok(rows)
 }
 
 /// The lowest density and the most resident memory at any time of a long run.
-fn held(context: &Context) -> Outcome {
+fn held(context: &Context) -> GroupResult {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
-    tell(&format!("density held throughout {count} random overwrites"));
+    report_progress(&format!("density held throughout {count} random overwrites"));
     let resident =
         || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
     let empty = resident()?;
-    let mut subject = Subject::new(context.kind(Kind::Memory))?;
-    let (fresh, at_start) = (resident()? - empty, subject.density());
-    let mut live = subject.live().cast_signed();
+    let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
+    let (fresh, at_start) = (resident()? - empty, tracked.density());
+    let mut live = tracked.live().cast_signed();
     let (mut rng, mut lowest, mut most) = (Rng::new(3), f64::INFINITY, fresh);
-    let pool = subject.pool().clone();
+    let pool = tracked.pool().clone();
     let background = Background::start(&pool, BackgroundConfig::default())?;
     let start = Instant::now();
     let mut pause = Duration::ZERO;
     for number in 1..=count {
-        live += subject.overwrite_one(&mut rng);
-        if number % LOOK == 0 {
+        live += tracked.overwrite_one(&mut rng);
+        if number % SAMPLE_INTERVAL == 0 {
             lowest = lowest.min(live as f64 / (pool.frames() * PAGE_SIZE as u64) as f64);
         }
-        if number % (count / PARTS) == 0 {
+        if number % (count / RSS_SAMPLES) == 0 {
             let looked = Instant::now();
             most = most.max(resident()? - empty);
             pause += looked.elapsed();
@@ -56,13 +56,13 @@ fn held(context: &Context) -> Outcome {
     let share = stats.background.cpu.as_secs_f64() / elapsed.as_secs_f64();
     let note = format!(
         "frag ratio {at_start:.4} fresh, {:.4} at the end; {} slices, num_migrated {}, {} frames freed, {:.2} % of a CPU; {:.1} k overwrites/s {}",
-        subject.density(),
+        tracked.density(),
         stats.background.slices,
         stats.background.objects_moved,
         stats.background.frames_freed,
         share * 100.0,
         f64::from(count as u32) / elapsed.as_secs_f64() / 1e3,
-        subject.remark()
+        tracked.remark()
     );
     let what = format!("background at 10 %: lowest density in {count} random overwrites");
     let density = value(what, lowest, format!("freshly filled: {at_start:.4}"));
@@ -75,37 +75,37 @@ fn held(context: &Context) -> Outcome {
     );
     let cpu = value("background at 10 %: share of a CPU used".into(), share, "the cap".into());
     Ok(vec![
-        density.must(Reach::Least(0.975)).note(note),
-        memory.must(Reach::Most(1.03)).note("RSS before the disk was filled is taken off both"),
-        cpu.must(Reach::Most(0.105)),
+        density.must(Bound::AtLeast(0.975)).note(note),
+        memory.must(Bound::AtMost(1.03)).note("RSS before the disk was filled is taken off both"),
+        cpu.must(Bound::AtMost(0.105)),
     ])
 }
 
 /// The writer with the background on and off, in turns.
 fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
-    tell("writers' throughput beside compaction in the background");
+    report_progress("writers' throughput beside compaction in the background");
     // Short turns, many of them: what else the machine does then falls on both sides.
-    let count = 100_000 / context.haste();
-    let mut subject = Subject::new(context.kind(Kind::Memory))?;
+    let count = 100_000 / context.count_divisor();
+    let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
     let mut rng = Rng::new(4);
-    let mut rate = |subject: &mut Subject<'_>| {
+    let mut rate = |tracked: &mut TrackedDisk<'_>| {
         let start = Instant::now();
         for _ in 0..count {
-            subject.overwrite_one(&mut rng);
+            tracked.overwrite_one(&mut rng);
         }
         f64::from(count as u32) / start.elapsed().as_secs_f64()
     };
-    rate(&mut subject);
+    rate(&mut tracked);
     let (mut on, mut off) = (Samples::default(), Samples::default());
     for _ in 0..context.repetitions(21) {
-        off.push(rate(&mut subject));
-        let background = Background::start(&subject.pool().clone(), BackgroundConfig::default())?;
-        on.push(rate(&mut subject));
+        off.push(rate(&mut tracked));
+        let background = Background::start(&tracked.pool().clone(), BackgroundConfig::default())?;
+        on.push(rate(&mut tracked));
         drop(background);
     }
     let row =
         Row::ratio("1 writer, background at 10 %: overwrites", &on, "without", &off, Unit::Rate);
     Ok(row
-        .must(Reach::Least(0.90))
+        .must(Bound::AtLeast(0.90))
         .note("what the writer left unpacked in a turn without is work for the turn with"))
 }

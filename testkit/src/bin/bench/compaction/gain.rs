@@ -6,39 +6,39 @@ use std::io;
 use testkit::corpus::Kind;
 use testkit::{Page, Rng};
 
-use crate::context::{Context, Outcome, tell};
+use crate::context::{Context, GroupResult, report_progress};
 use crate::density::against_kernel;
-use crate::row::{Reach, Row, Samples, Unit};
-use crate::subject::{Subject, discard_at_random};
+use crate::row::{Bound, Row, Samples, Unit};
+use crate::tracked_disk::{TrackedDisk, discard_at_random};
 use crate::zram_device::KernelZram;
 
 /// Percent discarded, and the density to reach.
 const CASES: [(u64, f64); 4] = [(50, 0.983), (60, 0.983), (75, 0.978), (90, 0.965)];
 
-pub fn rows(context: &Context) -> Outcome {
-    tell("density after discards and compaction");
+pub fn rows(context: &Context) -> GroupResult {
+    report_progress("density after discards and compaction");
     let pages = context.kind(Kind::Memory);
     let (mut rows, mut again) = (Vec::new(), 0);
     for (percent, reach) in CASES {
-        let mut subject = Subject::new(pages)?;
-        subject.discard_at_random(percent, &mut Rng::new(percent))?;
-        let before = subject.density();
-        let done = subject.compact();
+        let mut tracked = TrackedDisk::new(pages)?;
+        tracked.discard_at_random(percent, &mut Rng::new(percent))?;
+        let before = tracked.density();
+        let done = tracked.compact();
         let kernel = in_the_kernel(pages, percent);
         let theirs = kernel.as_ref().map_or_else(
             |_| "the kernel's was not measured".to_owned(),
             |(start, end)| format!("the kernel's frag ratio {start:.4} -> {end:.4}"),
         );
         let what = format!("E-1: {percent} % discarded, density at the end");
-        let row = against_kernel(what, subject.density(), &kernel.map(|(_, end)| end));
+        let row = against_kernel(what, tracked.density(), &kernel.map(|(_, end)| end));
         let row = if percent == 75 { row.headline() } else { row };
-        rows.push(row.must(Reach::Least(reach)).note(format!(
+        rows.push(row.must(Bound::AtLeast(reach)).note(format!(
             "frag ratio {before:.4} -> {:.4}, num_migrated {}; {theirs} {}",
-            subject.density(),
+            tracked.density(),
             done.objects_moved,
-            subject.remark()
+            tracked.remark()
         )));
-        again += subject.compact().objects_moved;
+        again += tracked.compact().objects_moved;
     }
     let row = Row::value(
         "E-1: objects a second run moves",
@@ -46,7 +46,7 @@ pub fn rows(context: &Context) -> Outcome {
         "the goal: none",
         Unit::Count,
     );
-    rows.push(row.must(Reach::Most(0.0)));
+    rows.push(row.must(Bound::AtMost(0.0)));
     Ok(rows)
 }
 

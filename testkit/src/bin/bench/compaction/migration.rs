@@ -17,17 +17,17 @@ use testkit::corpus::Kind;
 use zsmalloc::{Handle, Pool};
 
 use super::speed::{filled, frag_ratio};
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 
 const READERS: usize = 2;
 /// Frames isolated and moved at once.
 const BATCH: usize = 32;
 /// The share of a CPU that moves frames: one part in so many.
-const SHARE: u32 = 10;
+const CPU_SHARE_DIVISOR: u32 = 10;
 
-pub fn rows(context: &Context) -> Outcome {
-    tell("reads while frames migrate");
+pub fn rows(context: &Context) -> GroupResult {
+    report_progress("reads while frames migrate");
     let (pool, handles) = filled(context.kind(Kind::Memory))?;
     let (other, _) = filled(context.kind(Kind::Memory))?;
     let (mut with, mut without) = <(Samples, Samples)>::default();
@@ -48,7 +48,7 @@ pub fn rows(context: &Context) -> Outcome {
         elsewhere.median(),
         frag_ratio(&pool)
     );
-    Ok(vec![row.must(Reach::Least(0.9)).note(note)])
+    Ok(vec![row.must(Bound::AtLeast(0.9)).note(note)])
 }
 
 /// Reads a second of all readers, and frames of `migrate` moved a second.
@@ -104,7 +104,7 @@ fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
             let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
             moved += zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::Async).migrated;
         }
-        thread::sleep((thread_cpu_time() - start) * (SHARE - 1));
+        thread::sleep((thread_cpu_time() - start) * (CPU_SHARE_DIVISOR - 1));
     }
     moved
 }

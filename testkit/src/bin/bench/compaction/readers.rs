@@ -17,19 +17,19 @@ use testkit::corpus::Kind;
 use zsmalloc::{Budget, Handle, Pool};
 
 use super::speed::{filled, frag_ratio};
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 
 /// Objects replaced before it is compacted again.
 const CHURN: usize = 2_000;
 
 /// A pool and the handles of its objects, which change.
-struct Stock {
+struct PoolUnderTest {
     pool: Arc<Pool>,
     slots: Vec<AtomicU64>,
 }
 
-impl Stock {
+impl PoolUnderTest {
     fn new(context: &Context) -> Result<Self, Box<dyn Error>> {
         let (pool, handles) = filled(context.kind(Kind::Memory))?;
         Ok(Self {
@@ -39,9 +39,9 @@ impl Stock {
     }
 }
 
-pub fn rows(context: &Context) -> Outcome {
-    tell("read latency beside compaction without end");
-    let (stock, other) = (Stock::new(context)?, Stock::new(context)?);
+pub fn rows(context: &Context) -> GroupResult {
+    report_progress("read latency beside compaction without end");
+    let (stock, other) = (PoolUnderTest::new(context)?, PoolUnderTest::new(context)?);
     let (mut with, mut without, mut moved) = <(Samples, Samples, Samples)>::default();
     let mut total = 0;
     for turn in 0..context.repetitions(9) as u64 {
@@ -58,11 +58,11 @@ pub fn rows(context: &Context) -> Outcome {
         frag_ratio(&stock.pool),
         moved.median() / 1e6
     );
-    Ok(vec![row.must(Reach::Most(1.5)).note(note)])
+    Ok(vec![row.must(Bound::AtMost(1.5)).note(note)])
 }
 
 /// What the thread beside the reader did.
-struct Done {
+struct ChurnStats {
     bytes_a_second: f64,
     objects: u64,
 }
@@ -70,14 +70,14 @@ struct Done {
 /// The reader's p99.9 in seconds, while another thread works on `busy`.
 fn slowest(
     context: &Context,
-    stock: &Stock,
-    busy: &Stock,
+    stock: &PoolUnderTest,
+    busy: &PoolUnderTest,
     seed: u64,
-) -> Result<(f64, Done), Box<dyn Error>> {
-    let Stock { pool, slots } = stock;
+) -> Result<(f64, ChurnStats), Box<dyn Error>> {
+    let PoolUnderTest { pool, slots } = stock;
     let stop = AtomicBool::new(false);
     let mut latencies = Vec::with_capacity(4_000_000);
-    let done = thread::scope(|scope| -> Result<Done, Box<dyn Error>> {
+    let done = thread::scope(|scope| -> Result<ChurnStats, Box<dyn Error>> {
         let churner = scope.spawn(|| churn(busy, &stop, seed));
         let (start, mut rng) = (Instant::now(), Rng::new(seed + 100));
         let mut page = [0; 4096];
@@ -96,7 +96,7 @@ fn slowest(
         }
         stop.store(true, Ordering::Release);
         let (bytes, objects) = churner.join().map_err(|_| "the churning thread panicked")?;
-        Ok(Done { bytes_a_second: bytes as f64 / start.elapsed().as_secs_f64(), objects })
+        Ok(ChurnStats { bytes_a_second: bytes as f64 / start.elapsed().as_secs_f64(), objects })
     })?;
     latencies.sort_by(f64::total_cmp);
     let place = (latencies.len() as f64 * 0.999) as usize;
@@ -105,8 +105,8 @@ fn slowest(
 
 /// Replaces objects by copies of others, and compacts objects and frames after every round; bytes
 /// and objects moved.
-fn churn(stock: &Stock, stop: &AtomicBool, seed: u64) -> (u64, u64) {
-    let Stock { pool, slots } = stock;
+fn churn(stock: &PoolUnderTest, stop: &AtomicBool, seed: u64) -> (u64, u64) {
+    let PoolUnderTest { pool, slots } = stock;
     let (mut rng, mut moved, mut objects) = (Rng::new(seed), 0, 0);
     while !stop.load(Ordering::Acquire) {
         for _ in 0..CHURN {

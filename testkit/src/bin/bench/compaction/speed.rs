@@ -12,8 +12,8 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::{Algorithm, Stream};
 use zsmalloc::{Budget, Compaction, Handle, Pool, PoolConfig};
 
-use crate::context::{Context, Outcome, tell};
-use crate::row::{Reach, Row, Samples, Unit};
+use crate::context::{Context, GroupResult, report_progress};
+use crate::row::{Bound, Row, Samples, Unit};
 
 /// More than any cache holds. Units: bytes.
 const CACHES: usize = 128 << 20;
@@ -27,11 +27,11 @@ struct Copy {
 }
 
 /// Where an object's bytes are: address and length of one piece or two.
-type Place = [(usize, usize); 2];
+type Location = [(usize, usize); 2];
 
 /// The row.
-pub fn rows(context: &Context) -> Outcome {
-    tell("time of a compaction after 50 % were discarded");
+pub fn rows(context: &Context) -> GroupResult {
+    report_progress("time of a compaction after 50 % were discarded");
     let (mut ours, mut copies) = <(Samples, Samples)>::default();
     let (mut last, mut ratios) = (Compaction::default(), (0.0, 0.0));
     for _ in 0..context.repetitions(7) {
@@ -50,7 +50,7 @@ pub fn rows(context: &Context) -> Outcome {
         last.bytes_moved as f64 / 1_048_576.0,
         last.frames_freed
     );
-    Ok(vec![row.must(Reach::Most(2.0)).note(note)])
+    Ok(vec![row.must(Bound::AtMost(2.0)).note(note)])
 }
 
 /// One compaction and the copies it made, both timed.
@@ -78,13 +78,13 @@ fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     for at in order {
         pool.free(handles[at as usize])?;
     }
-    let before = places(&pool, &kept)?;
+    let before = locations(&pool, &kept)?;
     let mut trash = MmapMut::map_anon(CACHES)?;
     flush(&mut trash);
     let mut report = Compaction::default();
     let start = frag_ratio(&pool);
     let compaction = timed(|| report = pool.compact(&Budget::unlimited()));
-    let (after, ratios) = (places(&pool, &kept)?, (start, frag_ratio(&pool)));
+    let (after, ratios) = (locations(&pool, &kept)?, (start, frag_ratio(&pool)));
     drop(pool);
     let copies = copy_again(&before, &after, report.objects_moved, &mut trash)?;
     Ok(Turn { report, compaction, copies, ratios })
@@ -112,14 +112,14 @@ pub fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>
     Ok((pool, handles))
 }
 
-fn places(pool: &Pool, handles: &[Handle]) -> Result<Vec<Place>, Box<dyn Error>> {
-    let place = |piece: &[u8]| (piece.as_ptr().addr(), piece.len());
+fn locations(pool: &Pool, handles: &[Handle]) -> Result<Vec<Location>, Box<dyn Error>> {
+    let location = |piece: &[u8]| (piece.as_ptr().addr(), piece.len());
     handles
         .iter()
         .map(|&handle| {
             let object = pool.read(handle)?;
             let (head, tail) = object.pieces();
-            Ok([place(head), place(tail)])
+            Ok([location(head), location(tail)])
         })
         .collect()
 }
@@ -134,12 +134,12 @@ fn flush(trash: &mut MmapMut) {
 
 /// The copies in a mapping like the arena, every byte at the place it had there.
 fn copy_again(
-    before: &[Place],
-    after: &[Place],
+    before: &[Location],
+    after: &[Location],
     moved: u64,
     trash: &mut MmapMut,
 ) -> Result<f64, Box<dyn Error>> {
-    let mut objects: Vec<(Place, Place)> = before
+    let mut objects: Vec<(Location, Location)> = before
         .iter()
         .zip(after)
         .filter(|(from, to)| from != to)
@@ -175,7 +175,7 @@ fn copy_again(
 }
 
 /// Two pieces into two pieces, as copies within one mapping that starts at `first`.
-fn split(from: Place, to: Place, first: usize) -> Vec<Copy> {
+fn split(from: Location, to: Location, first: usize) -> Vec<Copy> {
     let (mut copies, mut from, mut to) = (Vec::with_capacity(3), from, to);
     let (mut source, mut target) = (0, 0);
     while source < 2 && target < 2 {

@@ -6,7 +6,7 @@ use frames::Zone;
 
 /// Counts of everything.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     pub stored: AtomicU64,
     pub overwritten: AtomicU64,
     pub read: AtomicU64,
@@ -29,7 +29,7 @@ pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-impl Tally {
+impl Counters {
     /// One line of all of it.
     pub fn line(&self, zone: &Zone) -> String {
         let get = |counter: &AtomicU64| counter.load(Relaxed);

@@ -13,10 +13,10 @@ use frames::{FrameCount, MemoryFailureStats, Pfn};
 use sys::Backing;
 use testkit::Rng;
 
-use crate::Outcome;
+use crate::TestResult;
 use crate::content::Kind;
 use crate::disk::{Disk, HOT, PAGES, text};
-use crate::kernel::Way;
+use crate::kernel::FailureMode;
 
 /// Pages that are hot.
 const MARKED: Range<u64> = 0..HOT;
@@ -36,14 +36,14 @@ const PAUSE: Duration = Duration::from_millis(4);
 
 /// How it is played.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
+pub struct Scenario {
     pub name: &'static str,
     pub backing: Backing,
-    pub way: Way,
+    pub mode: FailureMode,
 }
 
 /// Frames by what they hold.
-struct Frames {
+struct FramesByContent {
     raw: BTreeSet<u32>,
     pattern: BTreeSet<u32>,
     compressed: BTreeSet<u32>,
@@ -52,7 +52,7 @@ struct Frames {
 }
 
 /// Frames that fail.
-struct Hits {
+struct TargetFrames {
     raw: Vec<u32>,
     pattern: Vec<u32>,
     compressed: Vec<u32>,
@@ -60,23 +60,23 @@ struct Hits {
     free: Vec<u32>,
 }
 
-impl Round {
+impl Scenario {
     /// Plays it, and returns how many pages of memory the kernel has less.
-    pub fn play(self) -> Outcome<u64> {
-        self.way.set()?;
+    pub fn run(self) -> TestResult<u64> {
+        self.mode.set()?;
         let mut disk = Disk::new(self.backing)?;
         let frames = fill(&mut disk)?;
         let moved = kernel_moves(&disk, &frames)?;
-        let hits = Hits::of(&frames, &disk);
-        let failing = hits.in_use() + hits.free.len() as u64;
-        let lost = self.fail(&disk, &hits)?;
+        let targets = TargetFrames::of(&frames, &disk);
+        let failing = targets.in_use() + targets.free.len() as u64;
+        let lost = self.fail(&disk, &targets)?;
         println!(
             "@@   {failing} frames fail, {} of them free: {} pages are lost, each an error",
-            hits.free.len(),
+            targets.free.len(),
             lost.len()
         );
         // Half of the free ones are found by writers, the others by whoever comes first.
-        refill(&mut disk, &lost, hits.in_use() + hits.free.len() as u64 / 2)?;
+        refill(&mut disk, &lost, targets.in_use() + targets.free.len() as u64 / 2)?;
         compact(&disk, &lost)?;
         let offline = offline(&disk, &lost)?;
         let known = failing + offline;
@@ -89,12 +89,12 @@ impl Round {
     }
 
     /// Has the kernel take frames away while another thread reads, and demands the right errors afterwards. Returns the lost pages.
-    fn fail(self, disk: &Disk, hits: &Hits) -> Outcome<Vec<u64>> {
+    fn fail(self, disk: &Disk, targets: &TargetFrames) -> TestResult<Vec<u64>> {
         let stop = AtomicBool::new(false);
         let before = disk.verified();
         let reported = thread::scope(|scope| {
             let reader = scope.spawn(|| read_until(disk, &stop));
-            let injected = hits.fail(disk, self.way);
+            let injected = targets.fail(disk, self.mode);
             // Relaxed: the reader only stops a little sooner or later.
             stop.store(true, Ordering::Relaxed);
             let reported = reader.join().expect("errors are values")?;
@@ -104,45 +104,45 @@ impl Round {
         println!(
             "@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors"
         );
-        let (in_use, free) = (hits.in_use(), hits.free.len() as u64);
-        if self.way != Way::OnAccess {
+        let (in_use, free) = (targets.in_use(), targets.free.len() as u64);
+        if self.mode != FailureMode::OnAccess {
             expect_stats(disk, "told at once", stats(in_use + free, free))?;
         }
         let lost = disk.lost(0..PAGES)?;
         let of =
             |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
-        expect("lost pages that do not compress", of(RAW), hits.raw.len() as u64)?;
-        expect("lost hot pages", of(MARKED), hits.hot.len() as u64)?;
+        expect("lost pages that do not compress", of(RAW), targets.raw.len() as u64)?;
+        expect("lost hot pages", of(MARKED), targets.hot.len() as u64)?;
         expect("lost pages without a frame", of(SAME) + of(SPARE), 0)?;
         let patterns = of(PATTERN);
-        if hits.pattern.is_empty() || patterns == 0 || patterns == PATTERN.end - PATTERN.start {
+        if targets.pattern.is_empty() || patterns == 0 || patterns == PATTERN.end - PATTERN.start {
             return Err(format!(
                 "{patterns} pages of eight bytes were lost with {} frames",
-                hits.pattern.len()
+                targets.pattern.len()
             ));
         }
         // A frame has parts of up to five of these pages, and each has parts in one or two frames.
-        let (compressed, frames) = (of(COMPRESSIBLE), hits.compressed.len() as u64);
+        let (compressed, frames) = (of(COMPRESSIBLE), targets.compressed.len() as u64);
         if compressed < frames / 2 || compressed > frames * 5 {
             return Err(format!("{compressed} compressed pages were lost with {frames} frames"));
         }
         expect("failed reads", disk.zram().stat().io.failed_reads, reported + lost.len() as u64)?;
         // Nobody has touched the free ones.
-        let noted = if self.way != Way::OnAccess { free } else { 0 };
+        let noted = if self.mode != FailureMode::OnAccess { free } else { 0 };
         expect_stats(disk, "after reading all", stats(in_use + noted, noted))?;
         disk.verify(&lost, "read again")?;
         Ok(lost)
     }
 }
 
-impl Frames {
+impl FramesByContent {
     fn in_use(&self) -> impl Iterator<Item = u32> {
         self.raw.iter().chain(&self.pattern).chain(&self.compressed).chain(&self.hot).copied()
     }
 }
 
-impl Hits {
-    fn of(frames: &Frames, disk: &Disk) -> Self {
+impl TargetFrames {
+    fn of(frames: &FramesByContent, disk: &Disk) -> Self {
         let now = disk.frames();
         let some = |of: &BTreeSet<u32>, first, step| {
             of.iter().copied().skip(first).step_by(step).collect::<Vec<_>>()
@@ -161,13 +161,13 @@ impl Hits {
         (self.raw.len() + self.pattern.len() + self.compressed.len() + self.hot.len()) as u64
     }
 
-    fn fail(&self, disk: &Disk, way: Way) -> Outcome<()> {
+    fn fail(&self, disk: &Disk, mode: FailureMode) -> TestResult<()> {
         let kinds = [&self.raw, &self.pattern, &self.compressed, &self.hot, &self.free];
         let mut all: Vec<u32> = kinds.into_iter().flatten().copied().collect();
         // No order that the reader's order fits.
         Rng::new(1).shuffle(&mut all);
         for frame in all {
-            disk.fail(frame, way)?;
+            disk.fail(frame, mode)?;
             // The reader's turn, also where there is one CPU.
             thread::sleep(PAUSE);
         }
@@ -176,7 +176,7 @@ impl Hits {
 }
 
 /// Writes pages of all kinds and discards some. The frames of a kind are those in use after its pages were written, and not before.
-fn fill(disk: &mut Disk) -> Outcome<Frames> {
+fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
     let mut before = disk.frames();
     let mut since = |disk: &Disk| {
         let now = disk.frames();
@@ -211,11 +211,11 @@ fn fill(disk: &mut Disk) -> Outcome<Frames> {
         now.len()
     );
     disk.verify(&[], "written")?;
-    Ok(Frames { raw, pattern, compressed, hot, free })
+    Ok(FramesByContent { raw, pattern, compressed, hot, free })
 }
 
 /// The kernel moves what is in some frames: nobody may notice.
-fn kernel_moves(disk: &Disk, frames: &Frames) -> Outcome<u64> {
+fn kernel_moves(disk: &Disk, frames: &FramesByContent) -> TestResult<u64> {
     let chosen: Vec<u32> = frames.in_use().step_by(31).collect();
     chosen.iter().try_for_each(|&frame| disk.replace(frame))?;
     expect("failures told", disk.zone().failure_reports(), 0)?;
@@ -228,7 +228,7 @@ fn kernel_moves(disk: &Disk, frames: &Frames) -> Outcome<u64> {
 }
 
 /// Reads what is in memory of its own again and again. Returns how many reads were errors.
-fn read_until(disk: &Disk, stop: &AtomicBool) -> Outcome<u64> {
+fn read_until(disk: &Disk, stop: &AtomicBool) -> TestResult<u64> {
     let mut reported = 0;
     // Relaxed: see where it is set.
     while !stop.load(Ordering::Relaxed) {
@@ -242,7 +242,7 @@ fn read_until(disk: &Disk, stop: &AtomicBool) -> Outcome<u64> {
 }
 
 /// Both compactions, and every page again.
-fn compact(disk: &Disk, lost: &[u64]) -> Outcome<()> {
+fn compact(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     let (objects, frames) = disk.compact();
     disk.verify(lost, "compacted")?;
     if objects == 0 || frames == 0 {
@@ -253,7 +253,7 @@ fn compact(disk: &Disk, lost: &[u64]) -> Outcome<()> {
 }
 
 /// Takes frames out of use that can be read. Returns how many.
-fn offline(disk: &Disk, lost: &[u64]) -> Outcome<u64> {
+fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
     let zone = disk.zone();
     let chosen: Vec<Pfn> = disk
         .frames()
@@ -277,7 +277,7 @@ fn offline(disk: &Disk, lost: &[u64]) -> Outcome<u64> {
 }
 
 /// Writes until so many frames are known to have failed: those that failed while they were free are found when they are wanted.
-fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> Outcome<()> {
+fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> TestResult<()> {
     let total = |disk: &Disk| disk.zone().memory_failure_stats().total.0;
     let (before, mut written) = (total(disk), 0);
     for number in SPARE {
@@ -304,7 +304,7 @@ fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> Outcome<()> {
 }
 
 /// A balloon takes memory and gives it back, with both compactions between.
-fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
+fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     for (unit, frames) in BALLOON {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
         let balloon =
@@ -329,7 +329,7 @@ fn balloon(disk: &Disk, lost: &[u64]) -> Outcome<()> {
 }
 
 /// Overwrites and discards the lost pages: each is whole again.
-fn heal(disk: &mut Disk, lost: &[u64]) -> Outcome<()> {
+fn heal(disk: &mut Disk, lost: &[u64]) -> TestResult<()> {
     for &number in lost {
         match disk.mark(number) {
             Err(BlockError::Damaged { .. }) => {}
@@ -353,7 +353,7 @@ fn heal(disk: &mut Disk, lost: &[u64]) -> Outcome<()> {
 }
 
 /// Discards everything: only the retired frames are missing.
-fn empty(disk: &mut Disk, known: u64) -> Outcome<()> {
+fn empty(disk: &mut Disk, known: u64) -> TestResult<()> {
     (0..PAGES).try_for_each(|number| disk.discard(number))?;
     disk.zone().drain();
     disk.verify(&[], "empty")?;
@@ -368,13 +368,13 @@ fn stats(total: u64, recovered: u64) -> MemoryFailureStats {
     MemoryFailureStats { total: FrameCount(total), recovered: FrameCount(recovered), delayed }
 }
 
-fn expect_stats(disk: &Disk, when: &str, expected: MemoryFailureStats) -> Outcome<()> {
+fn expect_stats(disk: &Disk, when: &str, expected: MemoryFailureStats) -> TestResult<()> {
     match disk.zone().memory_failure_stats() {
         found if found == expected => Ok(()),
         found => Err(format!("{when}: {found:?}, not {expected:?}")),
     }
 }
 
-fn expect(what: &str, found: u64, expected: u64) -> Outcome<()> {
+fn expect(what: &str, found: u64, expected: u64) -> TestResult<()> {
     if found == expected { Ok(()) } else { Err(format!("{what}: {found}, not {expected}")) }
 }

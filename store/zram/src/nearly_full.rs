@@ -7,10 +7,10 @@ use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 pub const NEARLY_FULL_PERCENT: u64 = 95;
 
 /// It is so no longer when it needs less than this. The gap keeps a device that breathes from saying so again and again. Units: percent.
-pub const NO_LONGER_FULL_PERCENT: u64 = 90;
+pub const NEARLY_FULL_CLEAR_PERCENT: u64 = 90;
 
 /// Pages written between two looks.
-pub(crate) const LOOK_EVERY: u64 = 32;
+pub(crate) const LIMIT_CHECK_INTERVAL: u64 = 32;
 
 /// How near the limit was when [`crate::Zram::on_nearly_full`] was told.
 ///
@@ -25,38 +25,38 @@ pub struct NearlyFull {
 
 /// Whether the limit is near, and how often it came near. Relaxed throughout: it orders nothing.
 #[derive(Debug, Default)]
-pub(crate) struct NearLimit {
-    is_near: AtomicBool,
-    times: AtomicU64,
+pub(crate) struct NearlyFullAlarm {
+    is_raised: AtomicBool,
+    raised_total: AtomicU64,
 }
 
-impl NearLimit {
+impl NearlyFullAlarm {
     /// Looks again. Returns what to tell when the limit came near just now; of several threads one is told.
-    pub(crate) fn look(&self, memory: MemoryUsage) -> Option<NearlyFull> {
+    pub(crate) fn update(&self, memory: MemoryUsage) -> Option<NearlyFull> {
         let (needed, limit) = (memory.needed, memory.limit.unwrap_or(u64::MAX));
         // No device has 2^57 bytes, so this does not overflow but for "no limit", which is never near.
         let percent = |percent: u64| limit / 100 * percent;
-        if memory.limit.is_none() || needed < percent(NO_LONGER_FULL_PERCENT) {
+        if memory.limit.is_none() || needed < percent(NEARLY_FULL_CLEAR_PERCENT) {
             // A store only when it changes: the line is shared.
-            if self.is_near() {
-                self.is_near.store(false, Relaxed);
+            if self.is_raised() {
+                self.is_raised.store(false, Relaxed);
             }
             return None;
         }
-        if needed < percent(NEARLY_FULL_PERCENT) || self.is_near.swap(true, Relaxed) {
+        if needed < percent(NEARLY_FULL_PERCENT) || self.is_raised.swap(true, Relaxed) {
             return None;
         }
-        self.times.fetch_add(1, Relaxed);
+        self.raised_total.fetch_add(1, Relaxed);
         Some(NearlyFull { needed, limit })
     }
 
-    pub(crate) fn is_near(&self) -> bool {
-        self.is_near.load(Relaxed)
+    pub(crate) fn is_raised(&self) -> bool {
+        self.is_raised.load(Relaxed)
     }
 
     /// How often the limit came near.
-    pub(crate) fn times(&self) -> u64 {
-        self.times.load(Relaxed)
+    pub(crate) fn raised_total(&self) -> u64 {
+        self.raised_total.load(Relaxed)
     }
 }
 
@@ -72,20 +72,20 @@ mod tests {
 
     #[test]
     fn the_limit_is_near_once_until_it_was_far_again() {
-        let near = NearLimit::default();
-        let mut look = |needed| near.look(memory(needed, Some(1000))).is_some();
+        let alarm = NearlyFullAlarm::default();
+        let mut look = |needed| alarm.update(memory(needed, Some(1000))).is_some();
         assert_eq!(
             [940, 949, 950, 999, 940, 951, 901, 960].map(&mut look),
             [false, false, true, false, false, false, false, false]
         );
         assert_eq!([899, 949, 950, 10, 1000].map(&mut look), [false, false, true, false, true]);
-        assert_eq!((near.times(), near.is_near()), (3, true));
+        assert_eq!((alarm.raised_total(), alarm.is_raised()), (3, true));
     }
 
     #[test]
     fn without_a_limit_nothing_is_near() {
-        let near = NearLimit::default();
-        assert_eq!(near.look(memory(u64::MAX, None)), None);
-        assert_eq!((near.times(), near.is_near()), (0, false));
+        let alarm = NearlyFullAlarm::default();
+        assert_eq!(alarm.update(memory(u64::MAX, None)), None);
+        assert_eq!((alarm.raised_total(), alarm.is_raised()), (0, false));
     }
 }

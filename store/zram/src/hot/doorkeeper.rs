@@ -1,7 +1,7 @@
 //! Which pages become hot.
 //!
 //! - A page a part of which is written. Each such write to a stored page costs a decompression and a compression; to a hot one, a copy. If the cache
-//!   is full the oldest page has to be compressed for it, which is done as long as the cache is hit often enough ([`super::worth`]).
+//!   is full the oldest page has to be compressed for it, which is done as long as the cache is hit often enough ([`super::admission`]).
 //! - A page that is read, if it was read before in a short time and has to be decompressed each time. "Short" is as long as no other page took its
 //!   place in a table of the last few thousand that were decompressed for a reader. Only while the cache has room: compressing another page
 //!   for it costs more than the reader saves.
@@ -11,31 +11,31 @@
 use sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Pages remembered, at most.
-const PLACES: usize = if cfg!(loom) { 1 } else { 4096 };
+const TABLE_SIZE: usize = if cfg!(loom) { 1 } else { 4096 };
 
 /// The pages decompressed for readers not long ago.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct Doorkeeper {
     /// A slot's number plus one, at the place its number hashes to. A later slot takes the place.
-    places: Box<[AtomicU32]>,
+    table: Box<[AtomicU32]>,
 }
 
-impl Recent {
+impl Doorkeeper {
     pub(crate) fn new() -> Self {
-        Self { places: (0..PLACES).map(|_| AtomicU32::new(0)).collect() }
+        Self { table: (0..TABLE_SIZE).map(|_| AtomicU32::new(0)).collect() }
     }
 
     /// Notes that the slot's page was decompressed for a reader. Whether it had been before, not long ago.
-    pub(crate) fn again(&self, slot: usize) -> bool {
+    pub(crate) fn seen_before(&self, slot: usize) -> bool {
         // A device has fewer than 2^32 - 1 pages. Multiplicative hashing: neighbours, and pages a power of two apart, get different places.
         let tag = slot as u32 + 1;
-        let place = (tag.wrapping_mul(0x9e37_79b9) >> 20) as usize % PLACES;
+        let index = (tag.wrapping_mul(0x9e37_79b9) >> 20) as usize % TABLE_SIZE;
         // Relaxed: a hint.
-        self.places[place].swap(tag, Relaxed) == tag
+        self.table[index].swap(tag, Relaxed) == tag
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.places)
+        size_of_val(&*self.table)
     }
 }
 
@@ -45,13 +45,13 @@ mod tests {
 
     #[test]
     fn the_second_look_in_a_short_time_counts() {
-        let recent = Recent::new();
-        assert!((0..64).all(|slot| !recent.again(slot)));
-        assert!((0..64).all(|slot| recent.again(slot)));
+        let doorkeeper = Doorkeeper::new();
+        assert!((0..64).all(|slot| !doorkeeper.seen_before(slot)));
+        assert!((0..64).all(|slot| doorkeeper.seen_before(slot)));
         // Long after: others have taken the places.
         (1000..101_000).for_each(|slot| {
-            let _ = recent.again(slot);
+            let _ = doorkeeper.seen_before(slot);
         });
-        assert!((0..64).all(|slot| !recent.again(slot)));
+        assert!((0..64).all(|slot| !doorkeeper.seen_before(slot)));
     }
 }

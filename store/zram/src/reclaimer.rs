@@ -6,34 +6,39 @@ use frames::{Budget, CompactRequest, FrameCount, NoLocksHeld, PAGEBLOCK_FRAMES, 
 use sync::Mutex;
 
 /// Times room is sought for one write, and times in a row in vain for all of them while nothing is freed.
-pub(crate) const TRIES: u32 = 8;
+pub(crate) const MAX_RECLAIM_RETRIES: u32 = 8;
 
 /// What a table asks for at once is less than this. Units: bytes.
-const TABLE_ROOM: u64 = 256 << 10;
+const TABLE_HEADROOM: u64 = 256 << 10;
 
 /// How long frames are moved together for a table that needs memory.
-const PATIENCE: Duration = Duration::from_millis(20);
+const COMPACT_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Lets one thread at a time ask for room, and remembers when that was in vain.
 ///
 /// Locking: one mutex, held while others make room: writers that reach the limit together wait for that instead of each starting it.
 #[derive(Debug)]
-pub(crate) struct Relief {
-    in_vain: Mutex<Vain>,
+pub(crate) struct Reclaimer {
+    failed: Mutex<FailedReclaims>,
 }
 
 /// A shrinker had frames to give and gave none.
 #[derive(Debug)]
-struct Vain {
+struct FailedReclaims {
     /// How often in a row.
-    times: u32,
+    count: u32,
     /// What had been freed by then.
-    freed: u64,
+    freed_before: u64,
 }
 
-impl Relief {
+impl Reclaimer {
     pub(crate) fn new() -> Self {
-        Self { in_vain: Mutex::ranked(sync::Rank::Reclaim, Vain { times: 0, freed: 0 }) }
+        Self {
+            failed: Mutex::ranked(
+                sync::Rank::Reclaim,
+                FailedReclaims { count: 0, freed_before: 0 },
+            ),
+        }
     }
 
     /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says
@@ -44,9 +49,9 @@ impl Relief {
     ///
     /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop. Tables need memory that is no frame:
     /// pageblocks that are free go back to the OS first, and frames are moved together when there are enough free ones for another such block.
-    pub(crate) fn seek(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
-        let mut vain = self.in_vain.lock();
-        if make_room_for_tables(zone) {
+    pub(crate) fn reclaim(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
+        let mut failed = self.failed.lock();
+        if reclaim_for_tables(zone) {
             return true;
         }
         if zone.shrinkable().0 == 0 {
@@ -55,26 +60,29 @@ impl Relief {
         // Before they are asked: what is freed meanwhile is news.
         let freed = freed();
         if zone.reclaim_direct(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
-            vain.times = 0;
+            failed.count = 0;
             return true;
         }
-        vain.times = if vain.freed == freed { vain.times.saturating_add(1) } else { 1 };
-        vain.freed = freed;
-        vain.times < TRIES
+        failed.count =
+            if failed.freed_before == freed { failed.count.saturating_add(1) } else { 1 };
+        failed.freed_before = freed;
+        failed.count < MAX_RECLAIM_RETRIES
     }
 }
 
 /// Lowers what the zone holds by memory that no frame in use needs. Returns whether it did.
-fn make_room_for_tables(zone: &Zone) -> bool {
+fn reclaim_for_tables(zone: &Zone) -> bool {
     let memory = zone.memory();
-    if memory.available >= TABLE_ROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
+    if memory.available >= TABLE_HEADROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {
         return false;
     }
     let promise = NoLocksHeld::promise();
     if zone.release_for_charge(&promise) {
         return true;
     }
-    let _report = zone
-        .compact(CompactRequest { budget: Budget::within(PATIENCE), ..CompactRequest::default() });
+    let _report = zone.compact(CompactRequest {
+        budget: Budget::within(COMPACT_TIMEOUT),
+        ..CompactRequest::default()
+    });
     zone.release_for_charge(&promise)
 }

@@ -7,17 +7,17 @@ use page::PAGE_SIZE;
 
 /// The part of a request that falls into one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct Segment {
     /// Which page; also its slot.
     pub(crate) slot: usize,
     /// Bytes of the page.
-    pub(crate) inside: Range<usize>,
+    pub(crate) page_range: Range<usize>,
     /// The same bytes, counted from the request's start.
-    pub(crate) request: Range<usize>,
+    pub(crate) buf_range: Range<usize>,
 }
 
-/// The pieces of a span, in order; none is empty.
-pub(crate) fn pieces(span: Span) -> impl Iterator<Item = Piece> {
+/// The segments of a span, in order; none is empty.
+pub(crate) fn segments(span: Span) -> impl Iterator<Item = Segment> {
     let mut at = span.offset();
     std::iter::from_fn(move || {
         let inside = (at % PAGE_SIZE as u64) as usize;
@@ -25,7 +25,11 @@ pub(crate) fn pieces(span: Span) -> impl Iterator<Item = Piece> {
         let from = (at - span.offset()) as usize;
         let slot = (at / PAGE_SIZE as u64) as usize;
         at += len as u64;
-        (len > 0).then(|| Piece { slot, inside: inside..inside + len, request: from..from + len })
+        (len > 0).then(|| Segment {
+            slot,
+            page_range: inside..inside + len,
+            buf_range: from..from + len,
+        })
     })
 }
 
@@ -37,20 +41,24 @@ pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
     first as usize..last.max(first) as usize
 }
 
-/// The pieces of a span in pages it does not cover: at most one at each end.
-pub(crate) fn edges(span: Span, size: u64) -> impl Iterator<Item = Piece> {
+/// The segments of a span in pages it does not cover: at most one at each end.
+pub(crate) fn partial_segments(span: Span, size: u64) -> impl Iterator<Item = Segment> {
     let whole = whole_slots(span, size);
-    let first = pieces(span).next();
+    let first = segments(span).next();
     let last = (!span.is_empty()).then(|| {
         let slot = (span.end() - 1) / PAGE_SIZE as u64;
         let start = span.offset().max(slot * PAGE_SIZE as u64);
         let inside = (start % PAGE_SIZE as u64) as usize;
         let len = (span.end() - start) as usize;
         let from = (start - span.offset()) as usize;
-        Piece { slot: slot as usize, inside: inside..inside + len, request: from..from + len }
+        Segment {
+            slot: slot as usize,
+            page_range: inside..inside + len,
+            buf_range: from..from + len,
+        }
     });
     let last = last.filter(|last| Some(last) != first.as_ref());
-    first.into_iter().chain(last).filter(move |piece| !whole.contains(&piece.slot))
+    first.into_iter().chain(last).filter(move |segment| !whole.contains(&segment.slot))
 }
 
 #[cfg(test)]
@@ -64,9 +72,10 @@ mod tests {
 
     #[test]
     fn a_span_is_cut_at_page_borders() {
-        let cut: Vec<_> = pieces(span(4000, 4400)).map(|p| (p.slot, p.inside, p.request)).collect();
+        let cut: Vec<_> =
+            segments(span(4000, 4400)).map(|p| (p.slot, p.page_range, p.buf_range)).collect();
         assert_eq!(cut, [(0, 4000..4096, 0..96), (1, 0..4096, 96..4192), (2, 0..208, 4192..4400)]);
-        assert_eq!(pieces(span(4096, 0)).count(), 0);
+        assert_eq!(segments(span(4096, 0)).count(), 0);
     }
 
     #[test]
@@ -87,9 +96,9 @@ mod tests {
                 let Ok(span) = Span::new(offset, len, Bytes(size)) else { continue };
                 let whole = whole_slots(span, size);
                 let expected: Vec<_> =
-                    pieces(span).filter(|piece| !whole.contains(&piece.slot)).collect();
+                    segments(span).filter(|segment| !whole.contains(&segment.slot)).collect();
                 assert_eq!(
-                    edges(span, size).collect::<Vec<_>>(),
+                    partial_segments(span, size).collect::<Vec<_>>(),
                     expected,
                     "{len} bytes at {offset}"
                 );

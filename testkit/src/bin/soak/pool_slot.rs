@@ -17,18 +17,18 @@ pub struct Object {
 
 /// A pool and the objects of each worker.
 #[derive(Debug)]
-pub struct Life {
+pub struct LivePool {
     pub pool: Arc<Pool>,
     pub objects: [Mutex<Vec<Object>>; WORKERS],
 }
 
 /// Where a pool lives, and after its end the next one.
 #[derive(Debug)]
-pub struct Place {
-    pub life: RwLock<Life>,
+pub struct PoolSlot {
+    pub live: RwLock<LivePool>,
 }
 
-impl Life {
+impl LivePool {
     fn new(zone: &Arc<Zone>) -> Self {
         let pool = Pool::new(Arc::clone(zone), PoolConfig::default())
             .expect("address space for a small pool");
@@ -60,33 +60,33 @@ pub fn verify(pool: &Pool, object: Object) {
     assert!(content::is(object.tag, head, tail), "{object:?} holds other bytes");
 }
 
-impl Place {
+impl PoolSlot {
     pub fn new(zone: &Arc<Zone>) -> Self {
-        Self { life: RwLock::new(Life::new(zone)) }
+        Self { live: RwLock::new(LivePool::new(zone)) }
     }
 
     /// Ends the pool, with all its objects in it, after they were verified; and begins another.
     pub fn recreate(&self, zone: &Arc<Zone>, shrinking: &RwLock<()>) -> u64 {
-        let mut life = self.life.write().expect("nobody panicked");
-        let verified = life.verify();
+        let mut live = self.live.write().expect("nobody panicked");
+        let verified = live.verify();
         let quiet = shrinking.write().expect("nobody panicked");
-        life.pool.check().expect("the pool is consistent");
+        live.pool.check().expect("the pool is consistent");
         drop(quiet);
-        *life = Life::new(zone);
+        *live = LivePool::new(zone);
         verified
     }
 
     pub fn verify_all(&self) -> u64 {
-        let life = self.life.read().expect("nobody panicked");
-        life.pool.check().expect("the pool is consistent");
-        life.verify()
+        let live = self.live.read().expect("nobody panicked");
+        live.pool.check().expect("the pool is consistent");
+        live.verify()
     }
 
     pub fn free_all(&self) {
-        let life = self.life.read().expect("nobody panicked");
-        life.each_object(|object| {
-            assert_eq!(life.pool.free(object.handle), Ok(object.len));
+        let live = self.live.read().expect("nobody panicked");
+        live.each_object(|object| {
+            assert_eq!(live.pool.free(object.handle), Ok(object.len));
         });
-        assert_eq!(life.pool.frames(), 0);
+        assert_eq!(live.pool.frames(), 0);
     }
 }

@@ -53,7 +53,7 @@ pub fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
 }
 
 /// A memzip device, and what we know it holds.
-pub struct Subject<'a> {
+pub struct TrackedDisk<'a> {
     disk: Disk,
     pages: &'a [Page],
     /// Stored bytes of every page of `pages`.
@@ -62,7 +62,7 @@ pub struct Subject<'a> {
     held: Vec<Option<u32>>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> TrackedDisk<'a> {
     /// Returns a device filled with these pages.
     pub fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
         let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);

@@ -9,12 +9,12 @@ use crate::{PAGE_SIZE, Page};
 /// Relaxed throughout: a page of the disk is written by one connection at a time and checked only after that write was answered;
 /// threads meet at joins, which order everything.
 #[derive(Debug)]
-pub struct Contents<'a> {
+pub struct DiskModel<'a> {
     pages: &'a [Page],
     disk: Vec<AtomicU32>,
 }
 
-impl<'a> Contents<'a> {
+impl<'a> DiskModel<'a> {
     /// A disk of `size` bytes full of zeros, to be filled from `pages`.
     #[must_use]
     pub fn new(pages: &'a [Page], size: u64) -> Self {
@@ -41,12 +41,12 @@ impl<'a> Contents<'a> {
     }
 
     /// Page `at` of the disk now holds page `corpus` of the corpus.
-    pub fn put(&self, at: u32, corpus: u32) {
+    pub fn set(&self, at: u32, corpus: u32) {
         self.disk[at as usize].store(corpus + 1, Ordering::Relaxed);
     }
 
     /// Page `at` of the disk now holds zeros.
-    pub fn clear(&self, at: u32) {
+    pub fn set_zeros(&self, at: u32) {
         self.disk[at as usize].store(0, Ordering::Relaxed);
     }
 

@@ -12,12 +12,12 @@ use frames::{
 use testkit::Rng;
 use zsmalloc::Budget;
 
-use crate::World;
-use crate::tally::add;
+use crate::Soak;
+use crate::counters::add;
 
 /// All of them; each is a thread.
-pub const ALL: [fn(&World); 6] =
-    [compact_objects, compact_frames, isolate, claim, breathe, recreate];
+pub const THREADS: [fn(&Soak); 6] =
+    [compact_objects, compact_frames, isolate, alloc_ranges, resize_balloons, recreate];
 
 fn pause(rng: &mut Rng) {
     thread::sleep(Duration::from_micros(u64::from(rng.below(3000))));
@@ -31,84 +31,84 @@ fn budget(rng: &mut Rng) -> Budget {
 }
 
 /// Object compaction of one pool after the other.
-fn compact_objects(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0x0b1ec7);
-    while !world.is_over() {
-        let place = &world.places[rng.index(world.places.len())];
-        let done = place.life.read().expect("nobody panicked").pool.compact(&budget(&mut rng));
-        add(&world.tally.objects_moved, done.objects_moved);
-        add(&world.tally.bytes_moved, done.bytes_moved);
+fn compact_objects(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0x0b1ec7);
+    while !soak.is_over() {
+        let slot = &soak.slots[rng.index(soak.slots.len())];
+        let done = slot.live.read().expect("nobody panicked").pool.compact(&budget(&mut rng));
+        add(&soak.counters.objects_moved, done.objects_moved);
+        add(&soak.counters.bytes_moved, done.bytes_moved);
         pause(&mut rng);
     }
 }
 
 /// Frame compaction of the whole zone, trims, and a limit that breathes.
-fn compact_frames(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0xf4a3e5);
-    let limit = world.zone.stats().limit;
-    while !world.is_over() {
+fn compact_frames(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0xf4a3e5);
+    let limit = soak.zone.stats().limit;
+    while !soak.is_over() {
         let request = CompactRequest { budget: budget(&mut rng), ..CompactRequest::default() };
-        let done = world.zone.compact(request);
-        add(&world.tally.frames_moved, done.frames_moved);
+        let done = soak.zone.compact(request);
+        add(&soak.counters.frames_moved, done.frames_moved);
         match rng.below(8) {
-            0 => world.zone.trim(),
-            1 => world.zone.set_limit(limit.map(|limit| FrameCount(limit.0 * 3 / 4))),
-            _ => world.zone.set_limit(limit),
+            0 => soak.zone.trim(),
+            1 => soak.zone.set_limit(limit.map(|limit| FrameCount(limit.0 * 3 / 4))),
+            _ => soak.zone.set_limit(limit),
         }
         pause(&mut rng);
     }
-    world.zone.set_limit(limit);
+    soak.zone.set_limit(limit);
 }
 
 /// Isolates frames at random and keeps them for a while; then moves them to wherever there is room, or puts them back.
-fn isolate(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0x150_1a7e);
-    let frames = world.zone.capacity().0 as u32;
-    while !world.is_over() {
+fn isolate(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0x150_1a7e);
+    let frames = soak.zone.capacity().0 as u32;
+    while !soak.is_over() {
         let mut batch: Vec<Isolated<'_>> =
-            (0..200).filter_map(|_| world.zone.isolate(Pfn(rng.below(frames)))).collect();
+            (0..200).filter_map(|_| soak.zone.isolate(Pfn(rng.below(frames)))).collect();
         pause(&mut rng);
         let mut left = rng.below(100);
         let mut targets = |_| {
             left = left.checked_sub(1)?;
-            world.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
+            soak.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
         };
-        let done = world.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::SyncLight);
-        add(&world.tally.frames_moved, done.migrated);
-        add(&world.tally.frames_gone, done.gone);
+        let done = soak.zone.migrate_pages(&mut batch, &mut targets, MigrateMode::SyncLight);
+        add(&soak.counters.frames_moved, done.migrated);
+        add(&soak.counters.frames_gone, done.gone);
     }
 }
 
 /// Clears ranges of frames for somebody who needs neighbours, by place, by length, and as blocks.
-fn claim(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0xc1a1);
-    let frames = world.zone.stats().limit.map_or(0, |limit| limit.0 as u32);
+fn alloc_ranges(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0xc1a1);
+    let frames = soak.zone.stats().limit.map_or(0, |limit| limit.0 as u32);
     let request =
         |rng: &mut Rng| ContigRequest { budget: budget(rng), mode: MigrateMode::SyncLight };
-    while !world.is_over() {
+    while !soak.is_over() {
         let held = match rng.below(3) {
             0 => {
                 let first = rng.below(frames);
-                world.zone.alloc_contig_range(
+                soak.zone.alloc_contig_range(
                     Pfn(first)..Pfn(first + 1 + rng.below(700)),
                     request(&mut rng),
                 )
             }
-            1 => world
+            1 => soak
                 .zone
                 .alloc_contig_frames(FrameCount(1 + u64::from(rng.below(700))), request(&mut rng)),
             _ => {
                 let order = [2, 3, 9].map(Order::new)[rng.index(3)].unwrap_or(Order::SINGLE);
                 let allowed = Reclaim::Allowed(NoLocksHeld::promise());
-                let _shrinking = world.shrinking.read().expect("nobody panicked");
-                let block = world.zone.alloc_block(order, MigrateType::Unmovable, allowed);
-                add(&world.tally.blocks, u64::from(block.is_ok()));
+                let _shrinking = soak.shrinking.read().expect("nobody panicked");
+                let block = soak.zone.alloc_block(order, MigrateType::Unmovable, allowed);
+                add(&soak.counters.blocks, u64::from(block.is_ok()));
                 pause(&mut rng);
                 continue;
             }
         };
         match held {
-            Ok(_) => add(&world.tally.ranges, 1),
+            Ok(_) => add(&soak.counters.ranges, 1),
             Err(ContigError::Range { .. }) => panic!("the range is inside"),
             Err(_) => {}
         }
@@ -117,19 +117,19 @@ fn claim(world: &World) {
 }
 
 /// A balloon of blocks and one of single frames, each at a target that changes.
-fn breathe(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0xba11);
+fn resize_balloons(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0xba11);
     let balloon = |unit| {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
-        Balloon::new(Arc::clone(&world.zone), Arc::new(OsHost), config).expect("a number is free")
+        Balloon::new(Arc::clone(&soak.zone), Arc::new(OsHost), config).expect("a number is free")
     };
     let balloons = [balloon(BalloonUnit::BlocksFirst), balloon(BalloonUnit::Frames)];
-    while !world.is_over() {
+    while !soak.is_over() {
         let target = FrameCount(u64::from(rng.below(4000)));
-        let shrinking = world.shrinking.read().expect("nobody panicked");
+        let shrinking = soak.shrinking.read().expect("nobody panicked");
         let change = balloons[rng.index(2)].set_target(target);
         drop(shrinking);
-        add(&world.tally.ballooned, change.actual.0);
+        add(&soak.counters.ballooned, change.actual.0);
         pause(&mut rng);
     }
     for balloon in &balloons {
@@ -142,18 +142,18 @@ fn breathe(world: &World) {
 }
 
 /// Destroys a pool with all that is in it, and makes another.
-fn recreate(world: &World) {
-    let mut rng = Rng::new(world.seed ^ 0xdead);
-    while !world.is_over() {
+fn recreate(soak: &Soak) {
+    let mut rng = Rng::new(soak.seed ^ 0xdead);
+    while !soak.is_over() {
         for _ in 0..20 {
-            if world.is_over() {
+            if soak.is_over() {
                 return;
             }
             thread::sleep(Duration::from_millis(100));
         }
         let verified =
-            world.places[rng.index(world.places.len())].recreate(&world.zone, &world.shrinking);
-        add(&world.tally.verified_at_the_end_of_pools, verified);
-        add(&world.tally.recreated, 1);
+            soak.slots[rng.index(soak.slots.len())].recreate(&soak.zone, &soak.shrinking);
+        add(&soak.counters.verified_at_the_end_of_pools, verified);
+        add(&soak.counters.recreated, 1);
     }
 }
