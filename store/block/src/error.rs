@@ -1,20 +1,20 @@
-//! What can go wrong with a request.
+//! The errors of a request.
 
 use thiserror::Error;
 
 /// A range that does not lie inside its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{len} bytes at {offset} do not fit a device of {size} bytes")]
+#[error("the range of {len} bytes at offset {offset} exceeds the device of {size} bytes")]
 pub struct OutOfRange {
-    /// First byte asked for.
+    /// The offset of the first byte requested.
     pub offset: u64,
-    /// Bytes asked for.
+    /// The number of bytes requested.
     pub len: u64,
-    /// Size of the device in bytes.
+    /// The size of the device in bytes.
     pub size: u64,
 }
 
-/// Why a request failed. The device is as it was before the failing page; pages before it may be done.
+/// Why a request failed. The page that failed is unchanged; pages before it may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BlockError {
     /// The range lies outside the device.
@@ -23,34 +23,35 @@ pub enum BlockError {
     /// The device does not accept changes.
     #[error("the device is read-only")]
     ReadOnly,
-    /// The memory limit is reached, also after compaction. The old content is intact.
-    #[error("no memory left for the page at byte {offset}")]
+    /// The memory limit is reached, even after compaction. The old content is intact.
+    #[error("no memory is left for the page at byte {offset}")]
     NoSpace {
-        /// Where the page that did not fit begins.
+        /// The first byte of the page that did not fit.
         offset: u64,
     },
-    /// A stored page is damaged or its codec refuses it. Other pages are not affected.
-    #[error("the page at byte {offset} cannot be read back")]
+    /// A stored page is damaged or its codec rejects it. Other pages are not affected.
+    #[error("the page at byte {offset} is damaged and cannot be read")]
     Damaged {
-        /// Where the page begins.
+        /// The first byte of the page.
         offset: u64,
     },
-    /// A stored page cannot be reached for all that are reading it. Nothing is wrong with it: a later request finds it.
-    #[error("the page at byte {offset} is read by too many at once: try again")]
+    /// A stored page has as many readers as can be counted. The page is intact: retry later.
+    #[error("the page at byte {offset} has too many concurrent readers; retry the request")]
     Busy {
-        /// Where the page begins.
+        /// The first byte of the page.
         offset: u64,
     },
-    /// The codec failed to compress; nothing was stored.
+    /// The codec failed to compress the page; nothing was stored.
     #[error("the page at byte {offset} cannot be compressed")]
     Codec {
-        /// Where the page begins.
+        /// The first byte of the page.
         offset: u64,
     },
-    /// Zeros were wanted only if that is faster than writing them, and it is not. Nothing has changed.
-    #[error("zeroing this range is not faster than writing it")]
+    /// The client asked for zeros only if that is faster than writing them, and it is not.
+    /// Nothing has changed.
+    #[error("zeroing this range is not faster than writing zeros to it")]
     NotFast,
-    /// The device's own book-keeping is broken; every later call fails the same way.
-    #[error("the device is out of order")]
+    /// The device's own metadata is damaged; every later call fails in the same way.
+    #[error("the device is poisoned: its metadata is damaged")]
     Poisoned,
 }

@@ -1,7 +1,7 @@
-//! The block device interface: what servers speak to and stores implement.
+//! The block device interface between servers, which call it, and stores, which implement it.
 //!
-//! Everything is counted in bytes; requests of any offset and length are legal. A request is checked once, by
-//! [`Span::new`], and afterwards carried as a [`Span`] that is known to lie inside the device: *parsed before executed*.
+//! All units are bytes; requests of any offset and length are legal. [`Span::new`] checks a
+//! request once. From then on it is a [`Span`], which is known to lie inside the device.
 //!
 //! ```
 //! use block::{Span, Bytes};

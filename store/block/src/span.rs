@@ -6,9 +6,9 @@ use crate::OutOfRange;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
-/// A byte range that lies inside its device.
+/// A byte range that lies inside its device. Units: bytes.
 ///
-/// Units: bytes. Only [`Span::new`] makes one, for a device of the size it was given.
+/// Only [`Span::new`] constructs one, for the device size it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     offset: u64,
@@ -19,7 +19,8 @@ impl Span {
     /// Checks that `offset..offset + len` lies inside a device of `size` bytes.
     ///
     /// # Errors
-    /// [`OutOfRange`] when the end overflows or lies past the device. An empty range at the very end is legal.
+    /// [`OutOfRange`] when the end overflows or exceeds `size`. An empty range at the end is
+    /// legal.
     pub fn new(offset: u64, len: u64, size: Bytes) -> Result<Self, OutOfRange> {
         match offset.checked_add(len) {
             Some(end) if end <= size.0 => Ok(Self { offset, len }),
@@ -27,25 +28,25 @@ impl Span {
         }
     }
 
-    /// The first byte.
+    /// Returns the offset of the first byte.
     #[must_use]
     pub fn offset(self) -> u64 {
         self.offset
     }
 
-    /// How many bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(self) -> u64 {
         self.len
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the range has no bytes.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// One past the last byte.
+    /// Returns the offset one past the last byte.
     #[must_use]
     pub fn end(self) -> u64 {
         self.offset + self.len
