@@ -1,4 +1,4 @@
-//! Which codec, at which level.
+//! The choice of a codec and its level.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -17,25 +17,25 @@ use thiserror::Error;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// The fastest; about half the ratio of zstd.
+    /// The fastest; its ratio is about half of zstd's.
     Lz4 {
-        /// 1 packs best, larger is faster: 1..=65537.
+        /// 1 compresses best, larger values are faster. Range: 1..=65537.
         acceleration: i32,
     },
-    /// Slow to compress, as fast to decompress as lz4, a few percent smaller.
+    /// A few percent smaller than lz4, as fast to decompress, slow to compress.
     Lz4hc {
-        /// 1..=12.
+        /// Range: 1..=12.
         level: i32,
     },
-    /// The smallest; 3 to 4 times slower than lz4 both ways.
+    /// The smallest output; 3 to 4 times slower than lz4 in both directions.
     Zstd {
-        /// From the library's fastest (negative) to 22; 0 stands for the library's default.
+        /// Range: from the library's fastest (negative) to 22; 0 selects the library's default.
         level: i32,
     },
 }
 
 impl Algorithm {
-    /// The name without the level, as the kernel spells it.
+    /// Returns the name without the level, as the kernel spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Algorithm {
         }
     }
 
-    /// The level; for lz4 its acceleration.
+    /// Returns the level; for lz4 this is the acceleration.
     #[must_use]
     pub fn level(self) -> i32 {
         match self {
@@ -54,7 +54,7 @@ impl Algorithm {
         }
     }
 
-    /// The levels the codec knows.
+    /// Returns the range of levels that the codec accepts.
     #[must_use]
     pub fn levels(self) -> RangeInclusive<i32> {
         match self {
@@ -64,10 +64,10 @@ impl Algorithm {
         }
     }
 
-    /// The same algorithm, if its level is one the codec knows.
+    /// Returns the same algorithm if the codec accepts its level.
     ///
     /// # Errors
-    /// [`LevelError`] otherwise.
+    /// [`LevelError`] if it does not.
     pub fn checked(self) -> Result<Self, LevelError> {
         let levels = self.levels();
         if levels.contains(&self.level()) {
@@ -90,7 +90,7 @@ impl Algorithm {
     }
 }
 
-/// zstd at level 3: the ratio is what a store of cold pages is for.
+/// zstd at level 3: a store of cold pages needs the ratio more than the speed.
 impl Default for Algorithm {
     fn default() -> Self {
         Self::Zstd { level: 3 }
@@ -114,6 +114,7 @@ impl FromStr for Algorithm {
             Some((name, level)) => (name, Some(level)),
             None => (text, None),
         };
+        // A name without a level stands for the codec's default level.
         let algorithm = match name {
             "lz4" => Self::Lz4 { acceleration: 1 },
             "lz4hc" => Self::Lz4hc { level: 9 },
@@ -127,36 +128,38 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A level outside what its codec knows.
+/// A level outside the range that its codec accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{algorithm} has levels {min} to {max}, not {level}")]
+#[error("level {level} is out of range for {algorithm}: {min} to {max} are allowed")]
 pub struct LevelError {
-    /// The codec.
+    /// The name of the codec.
     pub algorithm: &'static str,
-    /// The level asked for.
+    /// The level requested.
     pub level: i32,
-    /// The lowest there is.
+    /// The lowest level allowed.
     pub min: i32,
-    /// The highest there is.
+    /// The highest level allowed.
     pub max: i32,
 }
 
-/// Why a text names no algorithm.
+/// Why a text could not be parsed as an [`Algorithm`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseAlgorithmError {
     /// No codec has this name.
-    #[error("unknown algorithm {name:?}: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]")]
+    #[error(
+        "unknown algorithm {name:?}: lz4[:ACCELERATION], lz4hc[:LEVEL] or zstd[:LEVEL] is allowed"
+    )]
     Name {
-        /// What stood before the colon.
+        /// The text before the colon.
         name: String,
     },
-    /// What follows the colon is no number.
-    #[error("{text:?} is no compression level")]
+    /// The text after the colon is not a number.
+    #[error("compression level {text:?} is not an integer")]
     Number {
-        /// What stood after the colon.
+        /// The text after the colon.
         text: String,
     },
-    /// The codec has no such level.
+    /// The codec does not accept the level.
     #[error(transparent)]
     Level(#[from] LevelError),
 }
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_numbers_and_levels_are_told_apart() {
+    fn bad_names_numbers_and_levels_are_distinguished() {
         let error = |text: &str| text.parse::<Algorithm>().expect_err(text);
         assert_eq!(error("lzo"), ParseAlgorithmError::Name { name: "lzo".into() });
         assert_eq!(error(""), ParseAlgorithmError::Name { name: String::new() });
@@ -190,6 +193,9 @@ mod tests {
         {
             assert!(matches!(error(text), ParseAlgorithmError::Level(_)), "{text}");
         }
-        assert_eq!(error("lz4hc:13").to_string(), "lz4hc has levels 1 to 12, not 13");
+        assert_eq!(
+            error("lz4hc:13").to_string(),
+            "level 13 is out of range for lz4hc: 1 to 12 are allowed"
+        );
     }
 }

@@ -1,47 +1,47 @@
-//! What can go wrong between a page and its blob.
+//! The errors of compressing and decompressing.
 
 use thiserror::Error;
 
 use crate::LevelError;
 
-/// Why a page was not compressed or not read back.
+/// Why a page was not compressed or not decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {
-    /// The codec refused to compress.
-    #[error("{algorithm} cannot compress the page")]
+    /// The codec failed to compress.
+    #[error("{algorithm} failed to compress the page")]
     Compress {
-        /// The codec.
+        /// The name of the codec.
         algorithm: &'static str,
     },
-    /// The blob is not what the codec wrote.
-    #[error("{algorithm} cannot make a page of this blob")]
+    /// The blob is not valid for the codec.
+    #[error("{algorithm} failed to decompress the blob")]
     Decompress {
-        /// The codec.
+        /// The name of the codec.
         algorithm: &'static str,
     },
-    /// The blob decodes, but not to a page.
-    #[error("the {algorithm} blob holds {len} bytes, not a page")]
+    /// The blob decodes to something other than one page.
+    #[error("the {algorithm} blob decodes to {len} bytes: exactly 4096 are allowed")]
     Length {
-        /// The codec.
+        /// The name of the codec.
         algorithm: &'static str,
-        /// Bytes it decoded to.
+        /// The number of bytes it decodes to.
         len: usize,
     },
 }
 
-/// Why there is no stream.
+/// Why a stream could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StreamError {
-    /// The codec has no such level.
+    /// The codec does not accept the level.
     #[error(transparent)]
     Level(#[from] LevelError),
     /// There is no memory for the codec's contexts.
-    #[error("no memory for a context of {algorithm}")]
+    #[error("no memory for the contexts of {algorithm}")]
     Memory {
-        /// The codec.
+        /// The name of the codec.
         algorithm: &'static str,
     },
-    /// The codec failed on the trial page.
-    #[error("the codec failed its trial: {0}")]
+    /// The codec failed its self-test on a trial page.
+    #[error("the codec failed its self-test: {0}")]
     SelfTest(#[from] CodecError),
 }

@@ -1,12 +1,15 @@
 //! Codecs for 4 KiB pages: lz4, lz4hc and zstd behind one [`Stream`].
 //!
-//! A *stream* is what one thread at a time compresses with: the codec's contexts and an output buffer, allocated once and used again for
-//! every page, because setting a context up costs as much as compressing a page. Blobs carry no length, checksum or magic number: whoever
-//! stores them knows the length, and a page is always [`PAGE_SIZE`] bytes.
+//! A *stream* holds the codec's contexts and an output buffer. One thread at a time uses it. It
+//! is allocated once and reused for every page, because setting a context up costs as much as
+//! compressing a page.
+//! Blobs carry no length, checksum or magic number: the store knows the length of each blob, and
+//! a page is always [`PAGE_SIZE`] bytes.
 //!
-//! The codecs are the C libraries: liblz4 is about 15 % faster than the best Rust one on 4 KiB pages, and there is no other zstd encoder.
-//! They stand behind the trait [`Codec`], so that a store can be run with one that fails; the dynamic call costs a nanosecond or two of
-//! the microseconds a page takes.
+//! The codecs are the C libraries: liblz4 is about 15 % faster than the best Rust one on 4 KiB
+//! pages, and there is no other zstd encoder.
+//! They implement the trait [`Codec`], so that tests can run a store with a codec that fails. The
+//! dynamic call costs 1 to 2 ns; a page takes microseconds.
 //!
 //! ```
 //! use zcomp::{Algorithm, PAGE_SIZE, Stream};
@@ -19,8 +22,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A page must not change while it is compressed; `&Page` says so to everybody in this process. Memory that a guest or another process can
-//! write is copied to a private page first.
+//! A page must not change while it is compressed. `&Page` guarantees that within this process.
+//! Memory that a guest or another process can write must be copied to a private page first.
 
 #![forbid(unsafe_code)]
 
@@ -36,11 +39,11 @@ pub use codec::Codec;
 pub use error::{CodecError, StreamError};
 pub use stream::Stream;
 
-/// Units: bytes in a page.
+/// The size of a page. Units: bytes.
 pub const PAGE_SIZE: usize = 4096;
 
 /// The content of one page.
 pub type Page = [u8; PAGE_SIZE];
 
-/// Units: bytes an output buffer must hold so that no codec can run out of it.
+/// The size an output buffer must have so that no codec overruns it. Units: bytes.
 pub const COMPRESS_BOUND: usize = 4352;

@@ -1,8 +1,9 @@
-//! lz4 and lz4hc: two encoders, one format.
+//! lz4 and lz4hc: two encoders of one format.
 //!
-//! The library keeps the state of the fast encoder (16 KiB) once a thread and resets it without clearing it, which on a page is
-//! a third of the time for incompressible data. The state of lz4hc (256 KiB) belongs to the stream: a server has a thread for each client, and there may
-//! be many more of those than streams.
+//! The library keeps the state of the fast encoder (16 KiB) once per thread and resets it without
+//! clearing it. On a page that saves a third of the time for incompressible data.
+//! The state of lz4hc (256 KiB) belongs to the stream, because a server has a thread for each
+//! client and may have many more threads than streams.
 
 use lzzzz::lz4_hc::Compressor;
 
@@ -26,13 +27,14 @@ impl Codec for Lz4 {
     }
 }
 
-/// The compressor keeps the last 64 KiB it saw as a dictionary for the next block. It is reset before each page, so that pages stand alone.
+/// The lz4hc codec. The library keeps the last 64 KiB as a dictionary for the next block; the
+/// compressor is reset before each page, so that each page decodes alone.
 pub(crate) struct Lz4hc {
     level: i32,
     compressor: Compressor<'static>,
 }
 
-/// What the library allocates for a compressor: LZ4_streamHC_t, and the copy of the dictionary. Units: bytes.
+/// The memory of one compressor: LZ4_streamHC_t and the copy of the dictionary. Units: bytes.
 const LZ4HC_STATE_SIZE: usize = 262_200 + (64 << 10);
 
 impl Lz4hc {
@@ -45,7 +47,7 @@ impl Lz4hc {
 
 impl Codec for Lz4hc {
     fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
-        // No dictionary: the library resets the state without clearing it, and sets the level again.
+        // No dictionary: the library resets the state without clearing it and sets the level.
         self.compressor.attach_dict(None, self.level);
         self.compressor.next(page, out).map_err(|_| CodecError::Compress { algorithm: "lz4hc" })
     }

@@ -1,23 +1,25 @@
-//! What one thread at a time compresses with.
+//! A codec with its contexts and output buffer, used by one thread at a time.
 
 use crate::lz4::{Lz4, Lz4hc};
 use crate::zstd::Zstd;
 use crate::{Algorithm, COMPRESS_BOUND, Codec, CodecError, PAGE_SIZE, Page, StreamError};
 
-/// A codec with its contexts, and the buffer its blobs come out in.
+/// A codec with its contexts and the buffer that receives its blobs.
 ///
-/// Everything is allocated by [`Stream::new`], which puts a trial page through both directions; calls allocate nothing. The one exception is the state of
-/// lz4 (not lz4hc), 16 KiB that belong to the thread and are made by its first call.
+/// [`Stream::new`] allocates everything by compressing and decompressing a trial page; later
+/// calls allocate nothing. The one exception is the state of lz4 (not lz4hc): 16 KiB that belong
+/// to the thread and are allocated by its first call.
 pub struct Stream {
     codec: Box<dyn Codec>,
     scratch: Box<[u8; COMPRESS_BOUND]>,
 }
 
 impl Stream {
-    /// A stream of this algorithm.
+    /// Creates a stream of the algorithm.
     ///
     /// # Errors
-    /// [`StreamError`] when the level is none of the codec's, or there is no memory for its contexts.
+    /// [`StreamError`] when the codec does not accept the level, or there is no memory for its
+    /// contexts.
     pub fn new(algorithm: Algorithm) -> Result<Self, StreamError> {
         Self::with_codec(match algorithm.checked()? {
             Algorithm::Lz4 { acceleration } => Box::new(Lz4 { acceleration }),
@@ -26,40 +28,41 @@ impl Stream {
         })
     }
 
-    /// A stream of any codec, e.g. one that fails on purpose.
+    /// Creates a stream of any codec, for example one that fails on purpose.
     ///
     /// # Errors
     /// [`StreamError::SelfTest`] when the codec fails on the trial page.
     pub fn with_codec(codec: Box<dyn Codec>) -> Result<Self, StreamError> {
         let mut stream = Self { codec, scratch: Box::new([0; COMPRESS_BOUND]) };
-        // Compressible, but not so much that a codec could do without its tables.
+        // The page is compressible, but not so regular that a codec could skip its tables.
         let trial: Page = std::array::from_fn(|at| ((at * at) >> 5) as u8);
         let blob = stream.compress(&trial)?.to_vec();
         stream.decompress(&blob, &mut [0; PAGE_SIZE])?;
         Ok(stream)
     }
 
-    /// Compresses a page into the stream's buffer, where the blob stays until the next call.
+    /// Compresses a page into the stream's buffer. The blob stays there until the next call.
     ///
-    /// A blob may be longer than the page: whether it is worth keeping is for the store to decide.
+    /// A blob may be longer than the page; the caller decides whether to keep it.
     ///
     /// # Errors
     /// [`CodecError::Compress`]; the stream stays usable.
     pub fn compress(&mut self, page: &Page) -> Result<&[u8], CodecError> {
         let len = self.codec.compress(page, &mut self.scratch[..])?;
-        self.scratch.get(..len).ok_or(CodecError::Compress { algorithm: "foreign codec" })
+        self.scratch.get(..len).ok_or(CodecError::Compress { algorithm: "custom codec" })
     }
 
-    /// Memory the stream holds. Units: bytes.
+    /// Returns the memory that the stream holds. Units: bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.scratch) + self.codec.memory()
     }
 
-    /// Makes the page that `blob` was made of.
+    /// Decompresses `blob` into `page`.
     ///
     /// # Errors
-    /// [`CodecError::Decompress`] or [`CodecError::Length`] when `blob` is damaged; `page` is then undefined, the stream stays usable.
+    /// [`CodecError::Decompress`] or [`CodecError::Length`] when `blob` is damaged. `page` is
+    /// unspecified then; the stream stays usable.
     pub fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
         self.codec.decompress(blob, page)
     }

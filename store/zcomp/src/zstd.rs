@@ -1,7 +1,7 @@
 //! zstd with contexts that live as long as the stream.
 //!
-//! The frame is as bare as the format allows: no magic number, content size, dictionary id or checksum. That leaves 2 bytes of header, which is worth
-//! having where a page becomes a few hundred bytes.
+//! The frame format has no magic number, content size, dictionary id or checksum. That leaves 2
+//! bytes of header; the saving counts because a page often compresses to a few hundred bytes.
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
@@ -20,6 +20,7 @@ impl Zstd {
         let memory = StreamError::Memory { algorithm: NAME };
         let mut cctx = CCtx::try_create().ok_or(memory)?;
         let mut dctx = DCtx::try_create().ok_or(memory)?;
+        // All that a store knows anyway is left out of the frame.
         let parameters = [
             CParameter::CompressionLevel(level),
             CParameter::Format(FrameFormat::Magicless),

@@ -1,4 +1,4 @@
-//! Every codec: round trips, damaged blobs, and no stale state between pages.
+//! Every codec: round trips, damaged blobs, no state carried from page to page.
 
 use proptest::prelude::*;
 use zcomp::{Algorithm, COMPRESS_BOUND, Codec, CodecError, PAGE_SIZE, Page, Stream, StreamError};
@@ -14,7 +14,7 @@ const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::Zstd { level: 22 },
 ];
 
-/// Pages of many kinds: noise, words out of a small vocabulary, runs, and mixtures of them.
+/// Generates pages of noise, of words from a small vocabulary, of runs, and mixtures of them.
 fn pages() -> impl Strategy<Value = Page> {
     let noise = proptest::collection::vec(any::<u8>(), PAGE_SIZE);
     let words = (
@@ -42,7 +42,7 @@ fn stream(algorithm: Algorithm) -> Stream {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// One stream takes many pages: what it keeps between them must not show.
+    /// One stream compresses many pages: what it keeps between them must not change its output.
     #[test]
     fn what_is_compressed_reads_back(pages in proptest::collection::vec(pages(), 1..6)) {
         for algorithm in ALGORITHMS {
@@ -56,7 +56,7 @@ proptest! {
         }
     }
 
-    /// Any bytes at all give a page or a typed error, and the stream works on afterwards.
+    /// Any bytes decode to a page or a typed error, and the stream works afterwards.
     #[test]
     fn garbage_is_an_error_or_a_page(garbage in proptest::collection::vec(any::<u8>(), 0..5000), page in pages()) {
         for algorithm in ALGORITHMS {
@@ -69,7 +69,7 @@ proptest! {
         }
     }
 
-    /// A blob with one byte changed, cut short or made longer gives a page or a typed error.
+    /// A blob with one byte changed, cut short or extended decodes to a page or a typed error.
     #[test]
     fn a_damaged_blob_is_an_error_or_a_page(page in pages(), at in any::<prop::sample::Index>(), flip in 1u8.., extra in proptest::collection::vec(any::<u8>(), 1..40)) {
         for algorithm in ALGORITHMS {
@@ -87,7 +87,7 @@ proptest! {
 }
 
 #[test]
-fn a_blob_of_another_length_than_a_page_is_told_as_such() {
+fn a_blob_of_another_length_is_a_length_error() {
     let mut stream = stream(Algorithm::Lz4 { acceleration: 1 });
     let mut short = vec![0; 200];
     let len = lzzzz::lz4::compress(&[1; 1000], &mut short, 1).expect("fits");
@@ -109,12 +109,12 @@ fn a_zstd_blob_has_two_bytes_of_header() {
         (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32) as u8
     });
     let blob = stream.compress(&noise).expect("any page compresses");
-    // 2 bytes of frame header and 3 of block header before a block that is stored as it is.
+    // 2 bytes of frame header and 3 of block header precede a block that is stored raw.
     assert!(blob.len() <= PAGE_SIZE + 5, "{}", blob.len());
 }
 
 #[test]
-fn a_level_out_of_range_makes_no_stream() {
+fn a_level_out_of_range_is_refused() {
     for algorithm in [
         Algorithm::Lz4 { acceleration: 0 },
         Algorithm::Lz4hc { level: 13 },
@@ -124,9 +124,9 @@ fn a_level_out_of_range_makes_no_stream() {
     }
 }
 
-struct Liar;
+struct WrongLengthCodec;
 
-impl Codec for Liar {
+impl Codec for WrongLengthCodec {
     fn compress(&mut self, _: &Page, _: &mut [u8]) -> Result<usize, CodecError> {
         Ok(COMPRESS_BOUND + 1)
     }
@@ -136,9 +136,9 @@ impl Codec for Liar {
 }
 
 #[test]
-fn a_codec_that_lies_about_its_length_makes_no_stream() {
+fn a_codec_that_returns_a_wrong_length_is_refused() {
     assert!(matches!(
-        Stream::with_codec(Box::new(Liar)),
+        Stream::with_codec(Box::new(WrongLengthCodec)),
         Err(StreamError::SelfTest(CodecError::Compress { .. }))
     ));
 }
