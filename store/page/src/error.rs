@@ -1,4 +1,4 @@
-//! Why a page was not stored or not read back.
+//! The errors of storing and loading a page.
 
 use thiserror::Error;
 use zcomp::CodecError;
@@ -7,46 +7,47 @@ use zsmalloc::{AccessError, AllocError};
 /// Why a page was not stored. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
-    /// The codec refused.
+    /// The codec failed to compress the page.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The pool has no room.
+    /// The pool could not allocate the object.
     #[error(transparent)]
     Alloc(#[from] AllocError),
 }
 
-/// Why a page was not read back.
+/// Why a page was not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoadError {
-    /// The page was overwritten or discarded since the word was looked up: look again.
-    #[error("the page's word is out of date")]
+    /// The page was overwritten or discarded since the caller looked the entry up: look it up
+    /// again.
+    #[error("the slot entry is stale: the page was overwritten or discarded")]
     Stale,
-    /// As many readers as can be counted are inside the object's zspage: try again.
-    #[error("too many readers are at the page's object")]
+    /// The object's zspage has as many readers as can be counted: try again.
+    #[error("the object of the page has too many concurrent readers; retry the read")]
     TooManyReaders,
-    /// The codec makes no page of the object.
+    /// The codec failed to decompress the object.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The object is not as long as its form has it.
-    #[error("an object of {len} bytes cannot be what its page's word says")]
+    /// The object does not have the length that its form requires.
+    #[error("an object of {len} bytes does not have the length that its slot entry requires")]
     Length {
-        /// Its length in bytes.
+        /// The length of the object in bytes.
         len: usize,
     },
-    /// The object's header was overwritten.
-    #[error("the page's object is damaged")]
+    /// The header of the object was overwritten.
+    #[error("the object of the page is damaged")]
     DamagedObject,
-    /// Memory that the page's object lies in has failed: its content is lost.
+    /// The memory of the page's object has failed: its content is lost.
     #[error("the memory of the page has failed")]
     MemoryFailure,
-    /// The page is not in the pool: the owner of the word keeps it.
-    #[error("the page is not in the pool")]
+    /// The entry refers to a cached page; the caller must read it itself.
+    #[error("the page is cached by the owner of its slot entry, not stored in the pool")]
     NotInPool,
-    /// The word says nothing that could have been written.
-    #[error("the page's word is damaged")]
+    /// The entry has bits that [`SlotEntry::new`](crate::SlotEntry::new) never sets.
+    #[error("the slot entry of the page is damaged")]
     InvalidEntry,
-    /// The pool is out of order.
-    #[error("the pool is out of order")]
+    /// The pool is poisoned: its metadata is damaged.
+    #[error("the pool is poisoned: its metadata is damaged")]
     Poisoned,
 }
 

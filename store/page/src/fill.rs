@@ -1,13 +1,14 @@
-//! Pages that are one pattern repeated.
+//! Detection and filling of pages that repeat one pattern.
 
 use zcomp::Page;
 
-/// Words compared between two looks at the result: one cache line, which the compiler turns into a few vector instructions.
+/// Words compared before each check of the result: one cache line, which the compiler turns into
+/// a few vector instructions.
 const WORDS_PER_LINE: usize = 8;
 
-/// The 8 bytes the whole page repeats, if it does.
+/// Returns the 8 bytes that the whole page repeats, if it does.
 ///
-/// Most pages that are not same-filled differ at an end, so those two words are compared first.
+/// The first and the last word are compared first: most other pages differ there.
 pub(crate) fn page_same_filled(page: &Page) -> Option<[u8; 8]> {
     let words = page.as_chunks::<8>().0;
     let (first, last) = (words.first()?, words.last()?);
@@ -21,18 +22,18 @@ pub(crate) fn page_same_filled(page: &Page) -> Option<[u8; 8]> {
     if words.as_chunks::<WORDS_PER_LINE>().0.iter().any(differs) { None } else { Some(*first) }
 }
 
-/// Fills the page with 8 bytes repeated.
+/// Fills the page with the 8 bytes repeated.
 pub(crate) fn fill_page(page: &mut Page, pattern: [u8; 8]) {
     page.as_chunks_mut::<8>().0.fill(pattern);
 }
 
-/// The half of a pattern whose halves are equal.
+/// Returns one half of a pattern whose halves are equal.
 pub(crate) fn narrow_pattern(pattern: [u8; 8]) -> Option<u32> {
     let bits = u64::from_le_bytes(pattern);
     (bits as u32 == (bits >> 32) as u32).then_some(bits as u32)
 }
 
-/// The pattern with two equal halves.
+/// Returns the pattern whose halves are both `half`.
 pub(crate) fn widen_pattern(half: u32) -> [u8; 8] {
     (u64::from(half) << 32 | u64::from(half)).to_le_bytes()
 }
@@ -44,7 +45,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_filled_page_is_recognised_and_one_flipped_bit_is_not(pattern: [u8; 8], at in 0usize..4096, bit in 0u32..8) {
+        fn one_flipped_bit_makes_a_filled_page_not_filled(pattern: [u8; 8], at in 0usize..4096, bit in 0u32..8) {
             let mut page = [0xee; 4096];
             fill_page(&mut page, pattern);
             prop_assert_eq!(page_same_filled(&page), Some(pattern));
@@ -53,7 +54,7 @@ mod tests {
         }
 
         #[test]
-        fn a_pattern_is_halved_only_when_its_halves_are_equal(pattern: [u8; 8], same: u32) {
+        fn a_pattern_is_narrowed_only_if_its_halves_are_equal(pattern: [u8; 8], same: u32) {
             prop_assert_eq!(narrow_pattern(widen_pattern(same)), Some(same));
             prop_assert_eq!(narrow_pattern(pattern).is_some(), pattern[..4] == pattern[4..]);
         }

@@ -1,4 +1,4 @@
-//! Storing a page and reading it back.
+//! Storing and loading of pages.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use zsmalloc::{AccessError, AllocError, Handle, Pool};
 use crate::streams::StreamSlot;
 use crate::{EntryKind, LoadError, SlotEntry, StoreError, Streams, fill};
 
-/// A pool of pages: a pool of objects and the streams to make them with.
+/// A store of pages: a pool of objects and the streams that make them.
 ///
-/// It keeps no index: a page is named by the [`SlotEntry`] word it was stored as, which the caller keeps.
+/// It keeps no index: the caller keeps the [`SlotEntry`] of each page.
 ///
-/// Locking: all calls may come from many threads at once. A call holds one stream while it works on one page.
+/// Locking: all methods may be called from many threads at once. A call holds one stream while it
+/// works on one page.
 #[derive(Debug)]
 pub struct Pages {
     pool: Arc<Pool>,
@@ -22,14 +23,14 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Pages stored in `pool`.
+    /// Creates a store of pages in `pool`.
     #[must_use]
     pub fn new(pool: Arc<Pool>, streams: Streams) -> Self {
         let max_blob_len = pool.largest_with_header();
         Self { pool, streams, max_blob_len }
     }
 
-    /// The pool underneath, for compaction, statistics and checks.
+    /// Returns the pool underneath, for compaction, statistics and checks.
     #[must_use]
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
@@ -43,7 +44,8 @@ impl Pages {
         self.store_replacing(page, SlotEntry::EMPTY)
     }
 
-    /// Stores a page that is going to take the place of `old`: what freeing that will touch is loaded while the codec works. `old` is only a hint.
+    /// Stores a page that is about to replace `old`. While the codec works, it prefetches what
+    /// the caller's freeing of `old` will touch; `old` is only a hint.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
@@ -51,12 +53,12 @@ impl Pages {
         self.store_with(page, old, |bytes| self.pool.store(bytes))
     }
 
-    /// Stores a page with a frame that was reserved, where it needs one. No limit can refuse it
-    /// while the memory of that frame is sound.
+    /// Stores a page and takes the reserved frame if the page needs a frame. No limit can refuse
+    /// the page unless the memory of the reserved frame has failed.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is stored then, and the reservation is not spent, unless the memory it
-    /// stood for failed. Then a limit can refuse the page as well.
+    /// [`StoreError`]; nothing is stored then. The reservation is still there, unless the memory
+    /// of its frame failed; then a limit can refuse the page as well.
     pub fn store_reserved(
         &self,
         page: &Page,
@@ -77,6 +79,7 @@ impl Pages {
         if let Some(handle) = old {
             self.pool.prefetch(handle);
         }
+        // A repeated pattern needs no codec.
         if let Some(pattern) = fill::page_same_filled(page) {
             return Ok(SlotEntry::new(match fill::narrow_pattern(pattern) {
                 Some(half) => EntryKind::Same(half),
@@ -85,6 +88,7 @@ impl Pages {
         }
         let mut slot = self.streams.acquire();
         let blob = slot.stream.compress(page)?;
+        // The handle's cache line has arrived by now; it says where the zspage is.
         if let Some(handle) = old {
             self.pool.prefetch_zspage(handle);
         }
@@ -95,11 +99,12 @@ impl Pages {
         }))
     }
 
-    /// Reads a page back, straight from the pool's frames where its object lies in one piece.
+    /// Reads a page into `page`. An object that is contiguous is decoded straight from its frame.
     ///
     /// # Errors
-    /// [`LoadError::Stale`] when the page was freed since its word was looked up, [`LoadError::TooManyReaders`] when it cannot be reached just now. All
-    /// others mean that this page is lost; `page` is undefined then.
+    /// [`LoadError::Stale`] when the page was freed since the caller looked its entry up,
+    /// [`LoadError::TooManyReaders`] when it cannot be reached now. All others mean that this
+    /// page is lost. `page` is unspecified then.
     pub fn load(&self, stored: SlotEntry, page: &mut Page) -> Result<(), LoadError> {
         match stored.kind() {
             EntryKind::Empty | EntryKind::Reserved => page.fill(0),
@@ -118,7 +123,7 @@ impl Pages {
         let StreamSlot { stream, bounce } = &mut *slot;
         let object = self.pool.read(handle)?;
         let done = stream.decompress(object.contiguous(bounce), page);
-        // First: what failed memory read as is no page, whether the codec noticed or not.
+        // Before the codec's verdict: it may take the bytes of failed memory for a page.
         object.intact()?;
         Ok(done?)
     }
@@ -142,15 +147,17 @@ impl Pages {
         Ok(pattern)
     }
 
-    /// Frees what is stored behind the word; words without an object cost nothing to free.
+    /// Frees the object of the entry, if it has one.
     ///
     /// # Errors
-    /// [`AccessError`] when it was freed before or the pool is out of order; nothing has changed then.
+    /// [`AccessError`] when the object was freed before or the pool is poisoned; nothing has
+    /// changed then.
     pub fn free(&self, stored: SlotEntry) -> Result<(), AccessError> {
         stored.handle().map_or(Ok(()), |handle| self.pool.free(handle).map(drop))
     }
 
-    /// Payload bytes stored behind the word: the part of the kernel's `compr_data_size` this page makes.
+    /// Returns the payload bytes of the entry's object: its part of the kernel's
+    /// `compr_data_size`.
     ///
     /// # Errors
     /// [`AccessError`] when the object was freed.

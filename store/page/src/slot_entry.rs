@@ -1,9 +1,10 @@
-//! The word a page is stored as.
+//! The 8-byte entry that describes a stored page.
 
 use frames::ChainId;
 use zsmalloc::Handle;
 
-/// A page's stored form in 8 bytes. All zero is the empty page, so fresh memory is a table of empty pages.
+/// The stored form of a page in 8 bytes. All zeros is the empty page, so a zeroed table is a
+/// table of empty pages.
 ///
 /// ```text
 ///  63  61 60        56 55                                            0
@@ -11,31 +12,32 @@ use zsmalloc::Handle;
 /// | kind | 0          | handle (56 bits), or a 32-bit fill pattern,  |
 /// |      |            | or a chain (31 bits)                         |
 /// +------+------------+----------------------------------------------+
-///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot, 6 reserved
+///  kind: 0 empty, 1 same-filled, 2 pattern object, 3 compressed object, 4 raw object, 5 hot,
+///        6 reserved
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SlotEntry(u64);
 
-/// What a [`SlotEntry`] word says.
+/// The decoded content of a [`SlotEntry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// Reads as zeros; never written, or given back.
+    /// Reads as zeros: never written, or discarded.
     Empty,
-    /// This pattern, 1024 times.
+    /// The page repeats this pattern 1024 times.
     Same(u32),
-    /// An 8-byte object holds a pattern that repeats 512 times.
+    /// An 8-byte object holds a pattern that the page repeats 512 times.
     Pattern(Handle),
     /// The object holds the codec's blob.
     Compressed(Handle),
     /// The object holds the page.
     Raw(Handle),
-    /// The chain holds the page. It belongs to the owner of the word: [`Pages`](crate::Pages)
-    /// neither makes nor reads such a word.
+    /// The chain holds the page uncompressed. The chain belongs to the owner of the entry:
+    /// [`Pages`](crate::Pages) neither makes nor reads such an entry.
     Hot(ChainId),
-    /// Reads as zeros. Room for one frame is reserved for the owner of the word:
-    /// [`Pages`](crate::Pages) makes no such word and gives up no room.
+    /// Reads as zeros. One frame is reserved for the owner of the entry: [`Pages`](crate::Pages)
+    /// neither makes such an entry nor releases its reservation.
     Reserved,
-    /// Bits that were never written by this type.
+    /// Bits that [`SlotEntry::new`] sets for no other kind.
     Invalid,
 }
 
@@ -43,14 +45,14 @@ const KIND_SHIFT: u32 = 61;
 const PAYLOAD: u64 = (1 << 56) - 1;
 
 impl SlotEntry {
-    /// The page nobody wrote.
+    /// The page that was never written.
     pub const EMPTY: Self = Self(0);
     /// The page of zeros that was written.
     pub const ZEROS: Self = Self(1 << KIND_SHIFT);
-    /// The page of zeros for which room is reserved.
+    /// The page of zeros for which a frame is reserved.
     pub const RESERVED: Self = Self(6 << KIND_SHIFT);
 
-    /// The word for this form.
+    /// Encodes a form.
     #[must_use]
     pub fn new(form: EntryKind) -> Self {
         let (kind, payload) = match form {
@@ -66,7 +68,7 @@ impl SlotEntry {
         Self(kind << KIND_SHIFT | payload & PAYLOAD)
     }
 
-    /// What the word says.
+    /// Decodes the form.
     #[must_use]
     pub fn kind(self) -> EntryKind {
         let payload = self.0 & PAYLOAD;
@@ -86,7 +88,7 @@ impl SlotEntry {
         }
     }
 
-    /// The object behind the word, if there is one.
+    /// Returns the handle of the entry's object, if it has one.
     #[must_use]
     pub fn handle(self) -> Option<Handle> {
         match self.kind() {
@@ -101,37 +103,37 @@ impl SlotEntry {
         }
     }
 
-    /// Whether the page reads as zeros, as its word alone tells.
+    /// Returns whether the entry alone shows that the page reads as zeros.
     #[must_use]
     pub fn is_zeros(self) -> bool {
         matches!(self.kind(), EntryKind::Empty | EntryKind::Same(0) | EntryKind::Reserved)
     }
 
-    /// Whether the page is one pattern repeated: the kernel's `same_pages`.
+    /// Returns whether the page repeats one pattern: the kernel's `same_pages`.
     #[must_use]
     pub fn is_same_filled(self) -> bool {
         matches!(self.kind(), EntryKind::Same(_) | EntryKind::Pattern(_) | EntryKind::Reserved)
     }
 
-    /// Whether the page takes a frame of its own: the kernel's `huge_pages`.
+    /// Returns whether the page takes a frame of its own: the kernel's `huge_pages`.
     #[must_use]
     pub fn is_huge(self) -> bool {
         matches!(self.kind(), EntryKind::Raw(_))
     }
 
-    /// The chain behind the word, if the page is hot.
+    /// Returns the chain that holds the page, if the page is hot.
     #[must_use]
     pub fn chain(self) -> Option<ChainId> {
         if let EntryKind::Hot(chain) = self.kind() { Some(chain) } else { None }
     }
 
-    /// The word with these bits.
+    /// Returns the entry with these bits.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The bits to keep in a table.
+    /// Returns the bits to keep in a table.
     #[must_use]
     pub fn to_bits(self) -> u64 {
         self.0
@@ -155,9 +157,10 @@ mod tests {
             }
         }
 
-        /// A flipped bit in the kind or in a pattern's upper half never passes for a form with other contents than its own.
+        /// Any bits are invalid or encode exactly what they decode to, so a flipped bit never
+        /// yields a form that `new` could not make.
         #[test]
-        fn foreign_bits_are_invalid_or_read_back(bits: u64) {
+        fn any_bits_are_invalid_or_read_back(bits: u64) {
             let form = SlotEntry::from_bits(bits).kind();
             let again = SlotEntry::new(form).kind();
             prop_assert_eq!(form, again);

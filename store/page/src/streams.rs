@@ -1,14 +1,15 @@
-//! The streams of one store, checked out for a page at a time.
+//! The streams of one store; a thread takes one for each page.
 //!
-//! Not thread-local: one thread may serve several stores with different codecs, and streams end with their store. A thread starts at its own
-//! place, so without contention the lock is one atomic exchange on a line nobody else writes.
+//! They are not thread-local: one thread may serve several stores with different codecs, and
+//! streams end with their store. Each thread tries its own stream first, so without contention
+//! the lock is one atomic exchange on a cache line that no other thread writes.
 
 use sync::{Mutex, MutexGuard, this_shard};
 use zcomp::{Algorithm, Stream, StreamError};
 use zsmalloc::MAX_OBJECT;
 
-/// A fixed number of streams. Bounded memory: a zstd stream at level 3 is about 190 KiB, one of lz4hc 330 KiB, an lz4 one 8 KiB. However many threads
-/// use them, there are no more.
+/// A fixed number of streams, however many threads use them. A zstd stream at level 3 takes about
+/// 190 KiB, one of lz4hc 330 KiB, one of lz4 8 KiB.
 #[derive(Debug)]
 pub struct Streams {
     slots: Box<[CachePadded]>,
@@ -18,16 +19,16 @@ pub struct Streams {
 #[repr(align(128))]
 struct CachePadded(Mutex<StreamSlot>);
 
-/// What a page is worked on with.
+/// A stream and the bounce buffer that goes with it.
 #[derive(Debug)]
 pub(crate) struct StreamSlot {
     pub(crate) stream: Stream,
-    /// Where an object that lies in two pieces is put together.
+    /// The buffer in which an object that spans two frames is joined.
     pub(crate) bounce: Box<[u8; MAX_OBJECT]>,
 }
 
 impl Streams {
-    /// `count` streams, at least one.
+    /// Creates `count` streams, at least one, with `make`.
     ///
     /// # Errors
     /// The first error of `make`.
@@ -46,18 +47,19 @@ impl Streams {
         Ok(Self { slots: (0..count.max(1)).map(slot).collect::<Result<_, _>>()? })
     }
 
-    /// `count` streams of one algorithm.
+    /// Creates `count` streams of one algorithm, at least one.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// The errors of [`Stream::new`].
     pub fn of(algorithm: Algorithm, count: usize) -> Result<Self, StreamError> {
         Self::new(count, || Stream::new(algorithm))
     }
 
-    /// Streams of one algorithm, `count` of them at most and no more than fit `memory` bytes, but at least one.
+    /// Creates at most `count` streams of one algorithm, and no more than fit `memory` bytes, but
+    /// at least one.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// The errors of [`Stream::new`].
     pub fn with_memory_limit(
         algorithm: Algorithm,
         count: usize,
@@ -68,7 +70,7 @@ impl Streams {
         if fit.min(count) <= 1 { Ok(one) } else { Self::of(algorithm, fit.min(count)) }
     }
 
-    /// Memory of all streams. Units: bytes.
+    /// Returns the memory of all streams. Units: bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let slot = |slot: &CachePadded| {
@@ -78,13 +80,13 @@ impl Streams {
         self.slots.iter().map(slot).sum()
     }
 
-    /// How many there are.
+    /// Returns the number of streams.
     #[must_use]
     pub fn count(&self) -> usize {
         self.slots.len()
     }
 
-    /// A stream that is idle; waits for one only when all are at work.
+    /// Takes an idle stream; waits for one only when all are in use.
     pub(crate) fn acquire(&self) -> MutexGuard<'_, StreamSlot> {
         let count = self.slots.len();
         let home = this_shard(count);

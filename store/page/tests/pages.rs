@@ -23,7 +23,7 @@ fn pages(algorithm: Algorithm) -> Pages {
     Pages::new(pool(None), Streams::of(algorithm, 2).expect("a valid level"))
 }
 
-/// `noisy` bytes that do not compress, then zeros.
+/// Returns a page of `noisy` bytes that do not compress, then zeros.
 fn page_with(noisy: usize) -> Page {
     let mut state = 0x1234_5678_9abc_def1u64;
     std::array::from_fn(|at| {
@@ -42,7 +42,7 @@ fn read(pages: &Pages, stored: SlotEntry) -> Page {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// Pages of every compressibility come back, from objects in one piece and in two.
+    /// Pages of every compressibility read back, from contiguous objects and from split ones.
     #[test]
     fn what_is_stored_reads_back(noisy in proptest::collection::vec(0usize..=PAGE_SIZE, 1..60)) {
         for algorithm in [LZ4, Algorithm::Zstd { level: 3 }] {
@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn a_repeated_pattern_is_inline_when_its_halves_are_equal(pattern: [u8; 8], twice: bool) {
+    fn a_pattern_with_equal_halves_is_inline(pattern: [u8; 8], twice: bool) {
         let mut pattern = pattern;
         if twice {
             pattern.copy_within(..4, 4);
@@ -76,7 +76,7 @@ proptest! {
 
 /// a zero page takes no object, a page of noise exactly one frame.
 #[test]
-fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
+fn r507_zeros_take_no_object_and_noise_one_frame() {
     let pages = pages(LZ4);
     let zeros = pages.store(&[0; PAGE_SIZE]).expect("room");
     assert_eq!(
@@ -89,9 +89,10 @@ fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
     assert!(read(&pages, noise) == page_with(PAGE_SIZE));
 }
 
-/// C-06: raw exactly when the blob would take the huge class anyway; three quarters of a page have nothing to do with it.
+/// C-06: a page is raw exactly when its blob would take the huge class anyway, not when the blob
+/// exceeds three quarters of a page.
 #[test]
-fn c06_a_page_is_raw_only_when_its_blob_would_take_a_whole_frame() {
+fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
     let pages = pages(LZ4);
     let mut stream = Stream::new(LZ4).expect("a valid level");
     let border = pages.pool().largest_with_header();
@@ -127,7 +128,7 @@ fn a_freed_page_is_stale_and_freed_once() {
     assert!(pages.free(stored).is_err());
 }
 
-/// Garbage of the same length in place of a blob, of a raw page, of a pattern: an error or another page, for this page alone.
+/// A blob overwritten with other bytes of the same length is an error for its page alone.
 #[test]
 fn a_damaged_object_is_an_error_for_its_page_alone() {
     let pages = pages(Algorithm::Zstd { level: 3 });
@@ -148,7 +149,7 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
 }
 
 #[test]
-fn a_word_that_names_an_object_of_another_length_is_an_error() {
+fn an_object_of_the_wrong_length_is_an_error() {
     let pages = pages(LZ4);
     let EntryKind::Compressed(handle) = pages.store(&page_with(1000)).expect("room").kind() else {
         panic!("it compresses")
@@ -166,7 +167,7 @@ fn a_word_that_names_an_object_of_another_length_is_an_error() {
 }
 
 #[test]
-fn no_room_is_an_error_and_stores_nothing() {
+fn no_memory_is_an_error_and_stores_nothing() {
     let pages = Pages::new(pool(Some(2)), Streams::of(LZ4, 1).expect("a valid level"));
     for _ in 0..2 {
         pages.store(&page_with(PAGE_SIZE)).expect("two frames");
@@ -176,16 +177,16 @@ fn no_room_is_an_error_and_stores_nothing() {
     assert_eq!(pages.store(&[7; PAGE_SIZE]).expect("needs no memory").handle(), None);
 }
 
-/// lz4 until told to fail.
-struct Moody {
+/// lz4 that fails while `fails` is set.
+struct FailingCodec {
     inner: Stream,
     fails: Arc<AtomicBool>,
 }
 
-impl Codec for Moody {
+impl Codec for FailingCodec {
     fn compress(&mut self, page: &Page, out: &mut [u8]) -> Result<usize, CodecError> {
         if self.fails.load(Ordering::Relaxed) {
-            return Err(CodecError::Compress { algorithm: "moody" });
+            return Err(CodecError::Compress { algorithm: "failing" });
         }
         let blob = self.inner.compress(page)?;
         out[..blob.len()].copy_from_slice(blob);
@@ -194,7 +195,7 @@ impl Codec for Moody {
 
     fn decompress(&mut self, blob: &[u8], page: &mut Page) -> Result<(), CodecError> {
         if self.fails.load(Ordering::Relaxed) {
-            return Err(CodecError::Decompress { algorithm: "moody" });
+            return Err(CodecError::Decompress { algorithm: "failing" });
         }
         self.inner.decompress(blob, page)
     }
@@ -203,10 +204,13 @@ impl Codec for Moody {
 #[test]
 fn a_codec_that_fails_is_an_error_and_costs_nothing() {
     let fails = Arc::new(AtomicBool::new(false));
-    let moody = || {
-        Stream::with_codec(Box::new(Moody { inner: Stream::new(LZ4)?, fails: Arc::clone(&fails) }))
+    let failing = || {
+        Stream::with_codec(Box::new(FailingCodec {
+            inner: Stream::new(LZ4)?,
+            fails: Arc::clone(&fails),
+        }))
     };
-    let pages = Pages::new(pool(None), Streams::new(1, moody).expect("not failing yet"));
+    let pages = Pages::new(pool(None), Streams::new(1, failing).expect("not failing yet"));
     let stored = pages.store(&page_with(1000)).expect("room");
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(
@@ -222,7 +226,8 @@ fn a_codec_that_fails_is_an_error_and_costs_nothing() {
     assert!(read(&pages, stored) == page_with(1000));
 }
 
-/// streams are held for one page only, so fewer streams than threads are enough, also with two stores of different codecs.
+/// a stream is held for one page only, so fewer streams than threads suffice, even with
+/// two stores of different codecs.
 #[test]
 fn r501_threads_share_streams_and_stores_do_not() {
     let stores = [

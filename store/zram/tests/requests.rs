@@ -246,7 +246,7 @@ fn a_request_that_does_not_fit_is_refused_and_counted() {
 
 /// zeros take no object, noise exactly one frame, a pattern of 8 bytes an object of 8 bytes.
 #[test]
-fn r507_zeros_take_no_object_and_noise_takes_one_frame() {
+fn r507_zeros_take_no_object_and_noise_one_frame() {
     let disk = disk(64 * 4096);
     write(&disk, 0, &[0; 8192]);
     write(&disk, 8192, &[0xcd; 4096]);
