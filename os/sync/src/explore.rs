@@ -1,7 +1,7 @@
 //! Runs a model under loom and reports a search that the time limit ended.
 //!
-//! loom returns from a search that `LOOM_MAX_DURATION` ended exactly as from a complete one. A test
-//! that stopped half way must not look like one that saw every schedule.
+//! loom returns from a search that `LOOM_MAX_DURATION` ended exactly as from a complete one. The
+//! report tells them apart, so that an incomplete test does not look like a proof.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 
-/// Begins the line that reports an incomplete search; `cargo xtask loom` looks for it.
+/// The first words of the line that reports an incomplete search; `cargo xtask loom` looks for it.
 const CUT_OFF: &str = "CUT OFF:";
 
 /// Runs a closure under every interleaving of its threads that the limits in `LOOM_*` allow.
 ///
-/// Prints how many schedules were tried, and whether the time limit ended the search.
+/// Prints how many schedules ran, and whether the time limit ended the search.
 pub fn model(check: impl Fn() + Sync + Send + 'static) {
     let schedules = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&schedules);
@@ -38,15 +38,15 @@ pub fn model(check: impl Fn() + Sync + Send + 'static) {
     }
 }
 
-/// Tells a search that a limit ended from a complete one.
+/// Returns whether a limit ended the search before all schedules had run.
 ///
-/// loom looks at its limits before each schedule whose number is a multiple of the interval, so it
-/// stops with one schedule less than that.
+/// loom checks its limits before each schedule whose number is a multiple of the interval. A search
+/// that a limit ended has therefore run one schedule less than such a multiple.
 fn is_cut_off(limits: &Builder, schedules: u64, elapsed: Duration) -> bool {
     let interval = limits.checkpoint_interval as u64;
     let is_checkpoint = interval > 0 && (schedules + 1).is_multiple_of(interval);
-    let by_time = limits.max_duration.is_some_and(|most| elapsed >= most);
-    let by_count = limits.max_permutations.is_some_and(|most| schedules + 1 >= most as u64);
+    let by_time = limits.max_duration.is_some_and(|max| elapsed >= max);
+    let by_count = limits.max_permutations.is_some_and(|max| schedules + 1 >= max as u64);
     is_checkpoint && (by_time || by_count)
 }
 
@@ -57,14 +57,14 @@ mod tests {
     use loom::thread;
 
     #[test]
-    fn loom_a_search_that_is_cut_off_is_told_apart() {
+    fn loom_reports_a_search_that_was_cut_off() {
         let mut limits = Builder::new();
         limits.checkpoint_interval = 10;
         limits.max_permutations = None;
         limits.max_duration = Some(Duration::from_secs(5));
         assert!(is_cut_off(&limits, 19, Duration::from_secs(6)));
         assert!(!is_cut_off(&limits, 19, Duration::from_secs(4)), "complete in time");
-        assert!(!is_cut_off(&limits, 25, Duration::from_secs(6)), "complete after the last look");
+        assert!(!is_cut_off(&limits, 25, Duration::from_secs(6)), "complete after the last check");
         limits.max_duration = None;
         assert!(!is_cut_off(&limits, 19, Duration::from_secs(6)), "no limit");
     }
@@ -72,10 +72,10 @@ mod tests {
     /// Shows that loom itself stops where `is_cut_off` expects it to.
     #[test]
     fn loom_stops_one_schedule_before_a_checkpoint() {
-        let run = |most| {
+        let run = |max_duration| {
             let mut limits = Builder::new();
             limits.checkpoint_interval = 4;
-            limits.max_duration = most;
+            limits.max_duration = max_duration;
             limits.max_permutations = None;
             let schedules = Arc::new(AtomicU64::new(0));
             let seen = Arc::clone(&schedules);

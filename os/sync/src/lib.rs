@@ -1,7 +1,9 @@
-//! Atomics, locks and threads of the workspace: std in a normal build, loom under `cfg(loom)`, shuttle under `cfg(shuttle)`.
+//! Atomics, locks and threads of the workspace: std in a normal build, loom under `cfg(loom)`,
+//! shuttle under `cfg(shuttle)`.
 //!
-//! Code above imports from here and nowhere else, so that a model checker runs the real thing. The lock never poisons: a
-//! panic inside a critical section is a bug that `check()` finds, not a second panic in everybody else.
+//! Crates above import these types from here only, so that a model checker runs the real code. The
+//! mutex does not poison: `check()` finds what a panic inside a critical section left inconsistent,
+//! and the other threads do not panic as well.
 
 #![forbid(unsafe_code)]
 
@@ -38,11 +40,11 @@ pub use shuttle::{sync::Arc, thread};
 #[cfg(not(any(loom, shuttle)))]
 pub use std::{sync::Arc, thread};
 
-/// Runs a closure under so many random schedules of its threads.
+/// Runs a model under `schedules` random schedules of its threads.
 #[cfg(shuttle)]
 pub fn check_random(model: impl Fn() + Send + Sync + 'static, schedules: usize) {
     let mut config = shuttle::Config::new();
-    // Pages are worked on on the stack, several deep, and codecs want some of it, too.
+    // Page buffers lie on the stack, several calls deep, and codecs use some stack, too.
     config.stack_size = 256 << 10;
     let scheduler = shuttle::scheduler::RandomScheduler::new(schedules);
     shuttle::Runner::new(scheduler, config).run(move || {
@@ -51,7 +53,9 @@ pub fn check_random(model: impl Fn() + Send + Sync + 'static, schedules: usize) 
     });
 }
 
-/// Waits a moment inside a short spin; a model checker takes it as "let somebody else run".
+/// Waits a moment inside a short spin loop; model checkers schedule another thread instead.
+///
+/// `spins` counts the calls of this loop so far: from 64 on, the thread yields its CPU.
 pub fn relax(spins: u32) {
     #[cfg(any(loom, shuttle))]
     {
@@ -62,12 +66,12 @@ pub fn relax(spins: u32) {
     if spins < 64 {
         std::hint::spin_loop();
     } else {
-        // The holder was preempted: burning the core only delays it.
+        // The holder was probably preempted, and spinning on its CPU only delays it.
         thread::yield_now();
     }
 }
 
-/// Takes the calling thread off its core for about `time`. A model checker lets another thread run instead.
+/// Sleeps for about `time`; model checkers schedule another thread instead.
 pub fn pause(time: std::time::Duration) {
     #[cfg(any(loom, shuttle))]
     {

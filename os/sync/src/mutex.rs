@@ -1,4 +1,4 @@
-//! A mutex without poisoning that may have a place in the order of locks.
+//! A mutex without poisoning, optionally with a rank in the lock order.
 
 use crate::order::Rank;
 #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
@@ -41,23 +41,23 @@ mod imp {
     }
 }
 
-/// Mutual exclusion; one byte in a release build (parking_lot).
+/// A mutual exclusion lock without poisoning; one byte in a release build (parking_lot).
 pub struct Mutex<T> {
     #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
     rank: Option<Rank>,
     inner: imp::Inner<T>,
 }
 
-/// Holds a [`Mutex`]; gives it back on drop.
+/// A guard that holds a [`Mutex`] and unlocks it on drop.
 pub struct MutexGuard<'a, T> {
     inner: imp::Guard<'a, T>,
-    // Dropped after the lock is free: counting it a moment longer is harmless.
+    // Dropped after `inner`: counting a released lock a moment longer is harmless.
     #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
     _held: HeldRank,
 }
 
 impl<T> Mutex<T> {
-    /// Makes a free lock around `value` that stands outside the order of locks.
+    /// Creates an unlocked mutex outside the lock order.
     pub fn new(value: T) -> Self {
         Self {
             #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
@@ -66,17 +66,18 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Makes a free lock around `value` with a place in the order of locks, which debug builds check.
+    /// Creates an unlocked mutex of rank `rank`; debug builds check the lock order.
     pub fn ranked(rank: Rank, value: T) -> Self {
         let mut lock = Self::new(value);
         lock.set_rank(rank);
         lock
     }
 
-    /// Waits for the lock.
+    /// Locks the mutex, waiting until no other thread holds it.
     ///
     /// # Panics
-    /// In debug builds, when the calling thread holds a lock that comes later in the order.
+    /// In debug builds, when the calling thread holds a lock of a later rank, or another one of
+    /// this rank that does not nest.
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
@@ -84,7 +85,7 @@ impl<T> Mutex<T> {
         self.guard(imp::lock(&self.inner))
     }
 
-    /// Takes the lock only if no thread holds it.
+    /// Locks the mutex, or returns `None` when it is held.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         imp::try_lock(&self.inner).map(|inner| self.guard(inner))
     }
@@ -132,19 +133,22 @@ impl<T> std::fmt::Debug for Mutex<T> {
     }
 }
 
-/// Threads that wait for a change of what a [`Mutex`] guards.
+/// A condition variable for a change of what a [`Mutex`] guards.
 pub(crate) struct Condvar(imp::Condition);
 
 impl Condvar {
+    /// Creates a condition variable without waiters.
     pub(crate) fn new() -> Self {
         Self(imp::Condition::new())
     }
 
-    /// Gives the lock up, sleeps until the next [`Condvar::notify_all`], at times shorter, and takes the lock again.
+    /// Unlocks the mutex, sleeps until the next [`Condvar::notify_all`], and locks it again. May
+    /// wake up without a notification.
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         MutexGuard { inner: imp::wait(&self.0, guard.inner), ..guard }
     }
 
+    /// Wakes all waiters.
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }

@@ -1,38 +1,39 @@
 //! The order in which a thread may wait for locks, checked at run time in debug builds.
 //!
-//! Each lock has a [`Rank`], its row in `docs/locking.md`. A thread that holds a lock may wait only for locks of a later rank; it may *try*
-//! any other. [`Mutex::ranked`](crate::Mutex::ranked) checks this each time it waits, and [`assert_may_wait`] checks it for locks that are
-//! not mutexes. The check counts what the calling thread holds, so it reports an order that could deadlock although nothing did.
+//! Each lock has a [`Rank`], its row in `docs/locking.md`. A thread that holds a lock may wait only
+//! for locks of a later rank; it may *try* any lock. [`Mutex::ranked`](crate::Mutex::ranked) checks
+//! this before each wait. [`assert_may_wait`] is the check for locks that are not mutexes. The
+//! check counts the locks of the calling thread, so it reports a wrong order without a deadlock.
 //!
-//! Release builds and model checkers contain none of this: loom and shuttle find the deadlock itself.
+//! Release builds and model checkers contain none of this: loom and shuttle report the deadlock.
 
-/// The place of a lock in the order, outermost first.
+/// The rank of a lock in the lock order, outermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// One thread at a time asks the shrinkers for room for a store.
+    /// Reclaim for a store: one thread at a time asks the shrinkers.
     Reclaim,
-    /// One thread at a time compacts a zone for a request.
+    /// Direct compaction of a zone: one thread at a time.
     Compacting,
-    /// The messages to one balloon's host.
+    /// A balloon's device lock: the messages to its host.
     Device,
-    /// The working memory of one codec.
+    /// A stream: the working memory of one codec.
     Stream,
-    /// The bytes and frame numbers of one chain. Readers wait; everyone else tries.
+    /// A frame chain: its bytes and frame numbers. Readers wait; all others only try.
     Chain,
-    /// The zspages of one size class.
+    /// A size class: its zspages.
     Class,
-    /// Numbers that are free to take.
+    /// A shard of an ID allocator: its free IDs.
     Shard,
-    /// Free frames of one CPU list. A thread that takes several goes by ascending list number.
+    /// A per-CPU list: its free frames. Several are locked in ascending order of their numbers.
     CpuList,
-    /// The buddy lists and the limit of one zone.
+    /// A zone: its buddy lists and its limit.
     Zone,
     /// A lock under which no thread waits for another lock.
     Leaf,
 }
 
 impl Rank {
-    /// Whether one thread may hold several locks of this rank.
+    /// Returns whether a thread may hold several locks of this rank.
     #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
     const fn nests(self) -> bool {
         matches!(self, Self::Chain | Self::CpuList)
@@ -42,7 +43,8 @@ impl Rank {
 /// Checks that the calling thread may wait for a lock of `rank`. Does nothing in release builds.
 ///
 /// # Panics
-/// In debug builds, when the thread holds a lock of a later rank, or another one of this rank that does not nest.
+/// In debug builds, when the thread holds a lock of a later rank, or another one of this rank that
+/// does not nest.
 #[inline]
 #[track_caller]
 pub fn assert_may_wait(rank: Rank) {
@@ -52,8 +54,8 @@ pub fn assert_may_wait(rank: Rank) {
     let _ = rank;
 }
 
-/// Checks that the calling thread may make a system call that takes long, such as `madvise`: it holds
-/// no lock that others wait for on a hot path. Does nothing in release builds.
+/// Checks that the calling thread may make a slow system call such as `madvise`: it holds no lock
+/// that other threads wait for on a hot path. Does nothing in release builds.
 ///
 /// # Panics
 /// In debug builds, when the thread holds a lock of a rank from [`Rank::Class`] to [`Rank::Zone`].
@@ -83,12 +85,12 @@ mod checked {
     #[track_caller]
     pub(super) fn assert_may_wait(rank: Rank) {
         let first = rank as usize + usize::from(rank.nests());
-        // A thread that unwinds or ends has no thread-local storage left: nothing to check then.
+        // A thread that is ending has no thread-local storage left; nothing is checked then.
         let held = HELD.try_with(|held| held.get()).unwrap_or_default();
         let later = held.iter().enumerate().skip(first).find(|(_, count)| **count > 0);
-        if let Some((place, _)) = later {
+        if let Some((held, _)) = later {
             panic!(
-                "lock order: a thread waits for {rank:?} while it holds a lock of place {place}, see docs/locking.md"
+                "lock order: a thread waits for {rank:?} while it holds a lock of rank {held}, see docs/locking.md"
             );
         }
     }
@@ -99,24 +101,25 @@ mod checked {
         let ranks = Rank::Class as usize..=Rank::Zone as usize;
         // A second panic would abort.
         if !std::thread::panicking()
-            && let Some(place) = ranks.into_iter().find(|&place| held[place] > 0)
+            && let Some(rank) = ranks.into_iter().find(|&rank| held[rank] > 0)
         {
             panic!(
-                "the OS is called while this thread holds a lock of place {place}, see docs/locking.md"
+                "the OS is called while this thread holds a lock of rank {rank}, see docs/locking.md"
             );
         }
     }
 
-    /// Counts a lock as held by the calling thread until it is dropped.
+    /// A lock counted as held by the calling thread, until this is dropped.
     #[derive(Debug)]
     pub(crate) struct HeldRank {
         rank: Option<Rank>,
-        /// The count belongs to the thread.
+        /// The count belongs to the thread that took the lock.
         _not_send: PhantomData<*const ()>,
     }
 
     impl HeldRank {
-        /// Notes a lock the calling thread has just taken; a lock without rank is not counted.
+        /// Counts a lock that the calling thread has just taken. A lock without a rank is not
+        /// counted.
         pub(crate) fn note(rank: Option<Rank>) -> Self {
             change(rank, |count| count + 1);
             Self { rank, _not_send: PhantomData }
@@ -153,7 +156,7 @@ mod tests {
         done
     }
 
-    /// Section 13: a later lock may be waited for under an earlier one, and not the other way round.
+    /// Section 13: a thread may wait for a later lock under an earlier one, but not vice versa.
     #[test]
     fn a_thread_waits_only_for_later_locks() {
         assert!(waits(Rank::Class, Rank::Zone));
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn two_locks_of_a_rank_only_where_they_nest() {
+    fn only_nesting_ranks_allow_two_locks() {
         assert!(waits(Rank::CpuList, Rank::CpuList));
         assert!(!waits(Rank::Class, Rank::Class));
     }
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_os_is_called_with_no_lock_from_class_to_zone() {
+    fn no_os_call_under_a_lock_from_class_to_zone() {
         let calls = |rank| {
             let lock = Mutex::ranked(rank, ());
             let _held = lock.lock();
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_no_mutex_is_checked() {
+    fn waits_for_other_locks_are_checked_too() {
         let class = Mutex::ranked(Rank::Class, ());
         let held = class.lock();
         assert!(std::panic::catch_unwind(|| assert_may_wait(Rank::Chain)).is_err());

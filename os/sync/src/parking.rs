@@ -1,18 +1,22 @@
-//! Waiting for a word to change, without using the CPU.
+//! Waiting for an atomic word to change, without using the CPU.
 
 use crate::mutex::{Condvar, Mutex};
 
-/// Buckets of one parking lot. Words that share one wake each other's waiters, which then look again.
+/// Buckets of one parking lot. Words that share a bucket wake each other's waiters, which then
+/// check again.
 const BUCKETS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 16 };
 
-/// A place where threads sleep until the word they wait for changes, as WebKit's `ParkingLot`.
+/// A place where threads sleep until the word they wait for changes, like WebKit's `ParkingLot`.
 ///
-/// The word itself says whether somebody waits: a waiter sets a bit in it inside [`ParkingLot::park`], and the thread that changes the word calls
-/// [`ParkingLot::unpark_all`] only if it saw that bit. So a change that nobody waits for costs nothing more.
+/// The word itself says whether a thread waits: a waiter sets a bit in it inside
+/// [`ParkingLot::park`]. A thread that changes the word calls [`ParkingLot::unpark_all`] only if it
+/// saw that bit, so a change without waiters costs nothing extra.
 ///
 /// # No wake-up is lost
-/// The bit is set and the sleep begins under the bucket's mutex. A thread that changed the word after the bit was set saw it, and takes the same mutex
-/// before it wakes: by then the waiter sleeps. A thread that changed the word before made the waiter's condition false, so the waiter does not sleep.
+/// The waiter sets the bit and falls asleep under the bucket's mutex. A thread that changes the
+/// word after the bit was set sees the bit and takes the same mutex before it wakes the bucket; by
+/// then the waiter sleeps. A thread that changed the word before that made the waiter's condition
+/// false, so the waiter does not sleep.
 #[derive(Debug)]
 pub struct ParkingLot {
     buckets: Box<[Bucket]>,
@@ -40,10 +44,13 @@ impl ParkingLot {
         &self.buckets[key % self.buckets.len()]
     }
 
-    /// Sleeps until the next [`ParkingLot::unpark_all`] with this key, if `announce` still finds something to wait for. It sets the bit by which the
-    /// waker knows, and returns `false` when the word has changed already. Returns early at times: the caller looks again.
+    /// Sleeps until the next [`ParkingLot::unpark_all`] with this key, unless `announce` returns
+    /// `false`.
     ///
-    /// Locking: the bucket's mutex, given up while the thread sleeps.
+    /// `announce` sets the waiters' bit in the word and returns `true`, or returns `false` when the
+    /// word has changed already. The call may return early: the caller checks the word again.
+    ///
+    /// Locking: the bucket's mutex, unlocked while the thread sleeps.
     pub fn park(&self, key: usize, announce: impl FnOnce() -> bool) {
         let bucket = self.bucket(key);
         let guard = bucket.lock.lock();
@@ -52,7 +59,8 @@ impl ParkingLot {
         }
     }
 
-    /// Wakes all threads that sleep under this key. The caller has changed the word, and saw the waiters' bit in it.
+    /// Wakes all threads that sleep under this key. The caller has changed the word and saw the
+    /// waiters' bit in it.
     ///
     /// Locking: the bucket's mutex, for a moment.
     pub fn unpark_all(&self, key: usize) {
@@ -105,7 +113,8 @@ mod loom_tests {
     const HELD: u32 = 1;
     const WAITED_FOR: u32 = 2;
 
-    /// A waiter and a holder that lets go, in every order: loom reports a waiter that is never woken as a deadlock.
+    /// A waiter against a holder that unlocks: loom reports a waiter that is never woken as a
+    /// deadlock.
     #[test]
     fn no_wake_up_is_lost() {
         crate::model(|| {

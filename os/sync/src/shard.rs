@@ -1,7 +1,7 @@
-//! Which shard of a sharded structure this thread uses, and how many shards there are by default.
+//! Shards: which one the calling thread uses, and how many a structure has by default.
 
-/// Shards of a model that sets no number of its own. loom walks through every schedule, so a second
-/// shard is for the models that are about shards.
+/// Shards in a model that sets no number of its own. loom runs every schedule, so only the models
+/// that test shards use a second one.
 #[cfg(any(loom, shuttle))]
 const MODEL_SHARDS: usize = if cfg!(loom) { 1 } else { 2 };
 
@@ -13,8 +13,8 @@ mod imp {
     #[cfg(not(any(loom, shuttle)))]
     static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-    // A model's threads are fibers of one OS thread, and each test has an OS thread of its own: so
-    // these belong to one model. They are no atomics of the model, so they order nothing in it.
+    // A model's threads are fibers of one OS thread, and each test has its own OS thread, so these
+    // belong to one model. They are not atomics of the model, so they order nothing in it.
     #[cfg(any(loom, shuttle))]
     std::thread_local! {
         static NEXT: Cell<usize> = const { Cell::new(0) };
@@ -45,7 +45,7 @@ mod imp {
 
     #[cfg(not(any(loom, shuttle)))]
     fn next() -> usize {
-        // Relaxed: the numbers only spread threads, they order nothing.
+        // Relaxed: the number only spreads threads over shards; it orders nothing.
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -54,7 +54,7 @@ mod imp {
         NEXT.replace(NEXT.get() + 1)
     }
 
-    /// Forgets what the last schedule numbered and set: each schedule begins alike.
+    /// Resets the thread numbers and the number of shards, so that all schedules begin alike.
     #[cfg(any(loom, shuttle))]
     pub(crate) fn begin_schedule() {
         NEXT.set(0);
@@ -65,19 +65,20 @@ mod imp {
 #[cfg(any(loom, shuttle))]
 pub(crate) use imp::begin_schedule;
 
-/// A number below `shards` that stays the same for the calling thread and spreads threads evenly.
+/// Returns a number below `shards` that is constant for the calling thread and spreads threads
+/// evenly.
 ///
-/// Threads are numbered as they first ask. That spreads them better than the CPU number does when
-/// there are few, and costs no system call. A model checker numbers the threads of each schedule
-/// from 0.
+/// Threads are numbered in the order of their first call. With few threads that spreads them better
+/// than CPU numbers do, and it costs no system call. A model checker numbers the threads of each
+/// schedule from 0.
 #[must_use]
 pub fn this_shard(shards: usize) -> usize {
     imp::number() % shards
 }
 
-/// Returns how many shards a structure has that is split for `cpus` CPUs: as many.
+/// Returns the number of shards of a structure for `cpus` CPUs: one per CPU.
 ///
-/// A model checker takes what the model set (`set_shards`) instead: its schedules must not depend
+/// A model checker uses the number set by `set_shards` instead, since its schedules must not depend
 /// on the machine.
 #[must_use]
 pub fn default_shards(cpus: usize) -> usize {
@@ -89,24 +90,24 @@ pub fn default_shards(cpus: usize) -> usize {
     cpus
 }
 
-/// Sets how many shards the structures of this schedule have. A model calls it before it makes them.
+/// Sets the number of shards for structures that this schedule creates from now on.
 #[cfg(any(loom, shuttle))]
 pub fn set_shards(shards: usize) {
     imp::SHARDS.set(shards);
 }
 
-/// Each schedule of a model numbers its threads from 0, whatever schedules came before it.
+/// Each schedule of a model numbers its threads from 0, independent of earlier schedules.
 #[cfg(all(test, any(loom, shuttle)))]
 fn two_threads_use_two_shards() {
     use crate::thread;
 
     assert_eq!(default_shards(64), MODEL_SHARDS);
     set_shards(3);
-    assert_eq!(default_shards(64), 3, "the model's number, whatever the machine has");
+    assert_eq!(default_shards(64), 3, "the model's number, not the machine's");
     let other = thread::spawn(|| {
         let mine = this_shard(2);
         thread::yield_now();
-        assert_eq!(this_shard(2), mine, "a thread keeps to its shard");
+        assert_eq!(this_shard(2), mine, "a thread keeps its shard");
         mine
     });
     let mine = this_shard(2);
@@ -115,7 +116,7 @@ fn two_threads_use_two_shards() {
     assert_eq!(
         thread::spawn(|| this_shard(64)).join().expect("no panic"),
         2,
-        "the third thread that asks"
+        "the third thread to call"
     );
 }
 
