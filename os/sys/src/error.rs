@@ -1,46 +1,46 @@
-//! Errors of the memory calls.
+//! Errors of the memory functions.
 
 use thiserror::Error;
 
-/// Why memory could not be reserved or changed.
+/// The error of a memory function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MapError {
-    /// The address range cannot be reserved: it is larger than the address space or than a limit on it allows.
+    /// The OS refused an address range: it exceeds the address space or a limit on it.
     #[error("cannot reserve {len} bytes of address space: {errno}")]
     Reserve {
-        /// Bytes asked for.
+        /// Requested bytes.
         len: usize,
-        /// What the OS said.
+        /// The error of the OS.
         errno: rustix::io::Errno,
     },
     /// The OS refused to create the memory file.
     #[error("cannot create a memory file: {errno}")]
     MemoryFile {
-        /// What the OS said.
+        /// The error of the OS.
         errno: rustix::io::Errno,
     },
-    /// The OS did not take memory back; it is still ours.
-    #[error("cannot give {len} bytes of memory back: {errno}")]
+    /// The OS refused to take memory back; the range stays usable.
+    #[error("cannot decommit {len} bytes: {errno}")]
     Decommit {
-        /// Bytes to give back.
+        /// Bytes to decommit.
         len: usize,
-        /// What the OS said.
+        /// The error of the OS.
         errno: rustix::io::Errno,
     },
-    /// Memory is given back in whole pages of the system, and the range is not such; it is still ours.
-    #[error("{len} bytes from {offset} on are not whole pages of {page} bytes")]
+    /// The range to decommit is not whole system pages; it is unchanged.
+    #[error("cannot decommit {len} bytes at offset {offset}: not whole pages of {page} bytes")]
     PartialPage {
-        /// Where it begins in the mapping. Units: bytes.
+        /// The start of the range in the mapping. Units: bytes.
         offset: usize,
-        /// Bytes to give back.
+        /// Bytes to decommit.
         len: usize,
         /// The page size of the system. Units: bytes.
         page: usize,
     },
-    /// A length of zero or one that overflows.
-    #[error("{len} is no usable length for a mapping")]
+    /// The length is zero, or larger than the address space.
+    #[error("{len} is not a valid length for a mapping: zero, or larger than the address space")]
     Length {
-        /// Bytes asked for.
+        /// The requested length, in the units of the failed call: bytes, words or frames.
         len: usize,
     },
 }

@@ -1,7 +1,8 @@
-//! What this machine is and allows.
+//! Properties and limits of this machine.
 //!
-//! Everything here only looks: a file under `/proc` or `/sys` is read, or a feature is asked for, tried and given back at once.
-//! `/sys/class/zram-control/hot_add` is never read: reading it creates a device.
+//! No function here changes the machine. Each reads a file under `/proc` or `/sys`, or opens a
+//! feature's descriptor and closes it at once. `/sys/class/zram-control/hot_add` is never read:
+//! reading it creates a device.
 
 mod features;
 mod limits;
@@ -18,32 +19,34 @@ pub use limits::{
 };
 pub use psi::{Psi, PsiError, PsiSource, Share, Stall};
 
-/// How many CPUs this process may use; at least 1.
+/// Returns the number of CPUs this process may use; at least 1.
 #[must_use]
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// CPU time the calling thread has used so far, in user and kernel mode. One system call.
+/// Returns the CPU time the calling thread has used so far, in user and kernel mode. Makes one
+/// system call.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// The user this process acts as.
+/// Returns the effective user ID of this process.
 #[must_use]
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether this process ignores a signal, as one started by `nohup` ignores SIGHUP.
+/// Returns whether this process ignores a signal; `nohup` starts its program with SIGHUP ignored.
 #[must_use]
 pub fn is_signal_ignored(signal: i32) -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
 }
 
-/// The line `SigIgn` of a status file is a mask in hexadecimal; its lowest bit is signal 1.
+/// Returns whether the line `SigIgn` of a status file contains a signal. The line is a hexadecimal
+/// mask; its lowest bit is signal 1.
 fn ignores(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -51,7 +54,7 @@ fn ignores(status: &str, signal: i32) -> bool {
     bit.and_then(|bit| mask.checked_shr(bit)).is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Release of the running kernel, as `uname -r` prints it.
+/// Returns the release of the running kernel, as `uname -r` prints it.
 #[must_use]
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "counts no CPU time")]
-    fn a_thread_is_charged_for_work_and_not_for_sleep() {
+    fn thread_cpu_time_counts_work_and_not_sleep() {
         let start = thread_cpu_time();
         std::thread::sleep(Duration::from_millis(20));
         let slept = thread_cpu_time();

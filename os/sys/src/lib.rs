@@ -1,9 +1,10 @@
 //! The only system calls of the workspace, behind safe types.
 //!
-//! - [`Mapping`]: one reserved address range, committed on touch, given back piece by piece. The arena lives in one.
-//! - [`Table`]: a reserved, zero-filled array of atomic words. All metadata lives in these.
-//! - [`memory_failure`]: memory that fails while the process runs.
-//! - [`rss`], [`host`]: what the OS says about this process and this machine.
+//! - [`Mapping`]: one reserved address range, committed on touch and decommitted piece by piece.
+//!   The arena is one.
+//! - [`Table`]: a reserved, zero-filled array of atomic words. All metadata is stored in these.
+//! - [`memory_failure`]: handling of memory that fails while the process runs.
+//! - [`rss`], [`host`]: what the OS reports about this process and this machine.
 
 mod error;
 pub mod host;
@@ -18,12 +19,12 @@ pub use mapping::{Backing, Mapping};
 pub use prefetch::{prefetch, prefetch_bytes};
 pub use table::{Table, Word};
 
-/// The page size of this system: 4, 16 or 64 KiB, a power of two. Units: bytes. The system is asked once.
+/// Returns the page size of this system: 4, 16 or 64 KiB, a power of two. Units: bytes.
 #[must_use]
 pub fn page_size() -> usize {
-    // An interpreter has no system to ask.
+    // Under Miri there is no system to ask.
     if cfg!(miri) { 4096 } else { rustix::param::page_size() }
 }
 
-/// The huge page size of the OS. Units: bytes.
+/// The huge page size that the OS uses. Units: bytes.
 pub const OS_HUGE_PAGE: usize = 2 << 20;

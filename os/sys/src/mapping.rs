@@ -1,4 +1,4 @@
-//! One reserved address range.
+//! A reserved address range and its memory.
 
 #![expect(
     unsafe_code,
@@ -17,51 +17,58 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use crate::memory_failure::{FailedPages, Watch};
 use crate::{MapError, OS_HUGE_PAGE};
 
-/// Where the bytes of a [`Mapping`] come from.
+/// The source of a [`Mapping`]'s memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// Private anonymous memory with transparent huge pages where the OS allows them. The default for the arena.
+    /// Private anonymous memory with transparent huge pages where the OS allows them. The default
+    /// for the arena.
     Anonymous,
-    /// Private anonymous memory in small pages. The default for tables, which are touched sparsely.
+    /// Private anonymous memory in small pages. Used for tables, which are touched sparsely.
     AnonymousSmall,
     /// A memory file that can be shared with another process.
     Memfd,
-    /// The process heap, for Miri and model checkers. Discarding writes zeros and gives nothing back.
+    /// The process heap, for Miri and model checkers. Discarding writes zeros and decommits
+    /// nothing.
     Heap,
 }
 
 /// An owned, zero-filled address range, aligned to 2 MiB (heap: to a page).
 ///
 /// # Invariants
-/// - INV-MAP-1: `base..base + len` is mapped readable and writable for as long as the value lives, and belongs to it alone.
-/// - INV-MAP-2: every byte of it is initialised: zero until somebody writes it, zero again after [`Mapping::discard`].
+/// - INV-MAP-1: `base..base + len` is mapped readable and writable as long as the value lives, and
+///   belongs to it alone.
+/// - INV-MAP-2: every byte of it is initialised: zero until it is written, and zero again after
+///   [`Mapping::discard`].
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
     file: Option<OwnedFd>,
-    /// The page size of the system: `madvise` rounds lengths up to it, so nothing less is ever given back.
+    /// The page size of the system: `madvise` rounds lengths up to it, so only whole pages are
+    /// decommitted.
     page: usize,
-    /// Where failures of its memory are noted.
+    /// The registration that notes failures of this memory.
     watch: Option<Watch>,
 }
 
-// SAFETY: INV-MAP-1: the range belongs to the value, not to a thread; all shared access goes through raw pointers whose users synchronise.
+// SAFETY: INV-MAP-1: the range belongs to the value, not to a thread. All shared access goes
+// through raw pointers whose users synchronise.
 unsafe impl Send for Mapping {}
-// SAFETY: as for Send; `&Mapping` only hands out a raw address and asks the OS for whole pages.
+// SAFETY: as for Send; `&Mapping` only returns a raw address and makes system calls on whole pages.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Reserves `len` bytes, rounded up to whole pages. Nothing is committed until it is touched.
     ///
     /// # Errors
-    /// [`MapError`] when the length is unusable or the OS refuses.
+    /// [`MapError`] when the length is zero or too large, or the OS refuses.
     pub fn reserve(len: usize, backing: Backing) -> Result<Self, MapError> {
         Self::with_page_size(len, backing, crate::page_size())
     }
 
-    /// The same on a system with pages of `page` bytes, which tests choose larger than those of the system they run on.
+    /// Reserves as [`Mapping::reserve`] does, on a system with pages of `page` bytes. Tests choose
+    /// larger pages than those of the system they run on.
     pub(crate) fn with_page_size(
         len: usize,
         backing: Backing,
@@ -80,14 +87,15 @@ impl Mapping {
 
     fn on_heap(len: usize, page: usize) -> Result<Self, MapError> {
         let layout = Layout::from_size_align(len, page).map_err(|_| MapError::Length { len })?;
-        // SAFETY: the layout has a non-zero size, checked by the caller.
+        // SAFETY: the layout has a non-zero size, which the caller checked.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(base).ok_or(MapError::Reserve { len, errno: Errno::NOMEM })?;
         Ok(Self { base, len, backing: Backing::Heap, file: None, page, watch: None })
     }
 
     fn anonymous(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
-        // One huge page more than asked for, so that an aligned range lies inside; the rest is unmapped again.
+        // One huge page more than asked for, so that an aligned range fits; the rest is unmapped
+        // again.
         let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
@@ -117,7 +125,7 @@ impl Mapping {
         rustix::fs::ftruncate(&file, len as u64)
             .map_err(|errno| MapError::Reserve { len, errno })?;
         let padded = len.checked_add(OS_HUGE_PAGE).ok_or(MapError::Length { len })?;
-        // SAFETY: a null hint lets the OS choose a free range; this first mapping only finds an aligned place.
+        // SAFETY: a null hint lets the OS choose a free range, so no existing mapping is touched.
         let raw = unsafe {
             rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
@@ -129,7 +137,9 @@ impl Mapping {
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim_to_alignment(raw.cast(), padded, len);
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: `base..base + len` is the range just reserved above and nobody else knows it, so replacing it is ours to do.
+        // The reservation only finds an aligned address; the file replaces it.
+        // SAFETY: `base..base + len` is the range just reserved above. No other code has its
+        // address, so it may be replaced.
         unsafe {
             rustix::mm::mmap(
                 base.as_ptr().cast(),
@@ -151,9 +161,11 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Notes pages whose memory fails in `failed`, whose page sizes are fractions of the mapping's. The heap is not watched: it is not ours to repair.
+    /// Notes failed pages of this mapping in `failed`. The page size of `failed` divides that of
+    /// the mapping. A heap backing is not watched, since the heap's pages cannot be replaced.
     ///
-    /// See [`memory_failure`](crate::memory_failure) for what has to be done besides.
+    /// [`memory_failure`](crate::memory_failure) names the handler to install and the check that
+    /// readers make.
     pub fn watch(&mut self, failed: Arc<FailedPages>) {
         let start = self.base.as_ptr().expose_provenance();
         self.watch = None;
@@ -162,76 +174,82 @@ impl Mapping {
         }
     }
 
-    /// Cold pages belong in no core dump and in no forked child.
+    /// Keeps the memory out of core dumps and forked children.
     fn keep_private(&self) {
         self.advise(Advice::LinuxDontDump);
         self.advise(Advice::LinuxDontFork);
     }
 
-    /// Advice is a wish: an OS without the feature refuses it and nothing is lost.
+    /// Advises the OS about the whole range. An OS without the feature refuses, which is harmless.
     fn advise(&self, advice: Advice) {
-        // SAFETY: INV-MAP-1: the whole range is ours; none of the advices used here changes what it contains.
+        // SAFETY: INV-MAP-1: the whole range is ours, and none of the advice used here changes its
+        // content.
         let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 
-    /// The first address of the range.
+    /// Returns the first address of the range.
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Units: bytes.
+    /// Returns the length. Units: bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never true; a mapping of nothing cannot be made.
+    /// Returns whether the length is zero. It never is: [`Mapping::reserve`] refuses that.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where the bytes come from.
+    /// Returns the source of the memory.
     #[must_use]
     pub fn backing(&self) -> Backing {
         self.backing
     }
 
-    /// What is given back is whole pages of so many bytes.
+    /// Returns the unit of decommits. Units: bytes.
     #[must_use]
     pub fn page_size(&self) -> usize {
         self.page
     }
 
-    /// Gives the memory of a range back to the OS, or writes zeros where that is not possible; it reads as zeros afterwards.
+    /// Decommits a range, or writes zeros where that is not possible. The range reads as zeros
+    /// afterwards.
     ///
-    /// The caller must be the only one who uses these bytes.
+    /// The caller is the only user of these bytes.
     ///
     /// # Panics
-    /// When the range is not inside the mapping.
+    /// When the range is outside the mapping.
     pub fn discard(&self, offset: usize, len: usize) {
         if self.decommit(offset, len).is_err() {
-            // SAFETY: INV-MAP-1: `decommit` has checked that the range is inside the mapping; the caller is its only user.
+            // SAFETY: INV-MAP-1: `decommit` has checked that the range is inside the mapping, and
+            // the caller is its only user.
             unsafe { std::ptr::write_bytes(self.base.as_ptr().add(offset), 0, len) };
         }
     }
 
-    /// As [`Mapping::discard`], but says when the OS did not take the memory. Each byte is then as it was, or zero.
+    /// Returns the memory of a range to the OS. The range reads as zeros afterwards. On an error
+    /// each byte keeps its value or becomes zero.
     ///
     /// # Errors
-    /// [`MapError::PartialPage`] when the range is not whole pages of the system: a neighbour's bytes would go with it. [`MapError::Decommit`] when the OS
-    /// refuses. The heap always does: it is the allocator's, not ours to give.
+    /// [`MapError::PartialPage`] when the range is not whole system pages, since neighbouring bytes
+    /// would be lost. [`MapError::Decommit`] when the OS refuses. A heap backing always fails,
+    /// since its memory belongs to the allocator.
     ///
     /// # Panics
-    /// When the range is not inside the mapping; in debug builds also when the calling thread holds a
-    /// lock under which the OS is not called ([`sync::order::assert_may_call_os`]).
+    /// When the range is outside the mapping; in debug builds also when the calling thread holds a
+    /// lock under which no system call is allowed ([`sync::order::assert_may_call_os`]).
     #[track_caller]
     pub fn decommit(&self, offset: usize, len: usize) -> Result<(), MapError> {
         sync::order::assert_may_call_os();
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.len),
-            "a discard stays inside its mapping"
+            "{len} bytes from offset {offset} on are outside the mapping of {} bytes",
+            self.len
         );
         if !offset.is_multiple_of(self.page) || !len.is_multiple_of(self.page) {
             return Err(MapError::PartialPage { offset, len, page: self.page });
@@ -249,7 +267,8 @@ impl Mapping {
                 len as u64,
             ),
             (Backing::Heap, _) => Err(Errno::NOSYS),
-            // SAFETY: INV-MAP-1: whole pages of our own range; INV-MAP-2 holds after it, since private anonymous pages come back zero-filled.
+            // SAFETY: INV-MAP-1: whole pages of our own range. INV-MAP-2 holds after it, since
+            // private anonymous pages come back zero-filled.
             _ => unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontNeed) },
         };
         decommitted.map_err(|errno| MapError::Decommit { len, errno })
@@ -258,25 +277,27 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // A late notice finds no mapping any more (INV-WATCH-1).
+        // A late signal finds no mapping (INV-WATCH-1).
         self.watch = None;
         if self.backing == Backing::Heap {
             let layout = Layout::from_size_align(self.len, self.page)
-                .expect("the same layout was valid when the range was made");
+                .expect("the layout was valid when the range was allocated");
             // SAFETY: the range came from `alloc_zeroed` with this very layout.
             unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
         } else {
-            // SAFETY: INV-MAP-1: the range is ours, and the value that lends it out is going away.
+            // SAFETY: INV-MAP-1: the range is ours, and the value that owns it ends here.
             let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
         }
     }
 }
 
-/// Cuts a padded reservation down to `len` bytes aligned to a huge page; the ends are unmapped.
+/// Unmaps both ends of a padded reservation and returns the `len` bytes in between, aligned to a
+/// huge page.
 fn trim_to_alignment(raw: *mut u8, padded: usize, len: usize) -> NonNull<u8> {
     let head = raw.align_offset(OS_HUGE_PAGE);
     let tail = padded - head - len;
-    // SAFETY: `raw..raw + padded` was just reserved; `head` is below OS_HUGE_PAGE, so both cuts lie inside it and nobody uses them.
+    // SAFETY: `raw..raw + padded` was just reserved. `head` is below OS_HUGE_PAGE, so both cuts lie
+    // inside it, and no other code uses them.
     unsafe {
         if head > 0 {
             let _ = rustix::mm::munmap(raw.cast(), head);

@@ -1,4 +1,4 @@
-//! Asking for a cache line before it is needed.
+//! Prefetching: a hint to load a cache line before it is used.
 
 #![cfg_attr(
     all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)),
@@ -8,10 +8,11 @@
     )
 )]
 
-/// Bytes in a cache line, as far as prefetching goes.
+/// The cache line size that prefetching assumes. Units: bytes.
 const LINE: usize = 64;
 
-/// Starts loading every cache line of `start..start + len`. The address may be anything: nothing is read.
+/// Starts loading every cache line of `start..start + len`. Any address is allowed: nothing is
+/// dereferenced.
 #[inline]
 pub fn prefetch_bytes(start: *const u8, len: usize) {
     for offset in (0..len).step_by(LINE) {
@@ -19,7 +20,8 @@ pub fn prefetch_bytes(start: *const u8, len: usize) {
     }
 }
 
-/// Starts loading the cache line `place` lies in, where the CPU can; otherwise does nothing. Changes nothing but time.
+/// Starts loading the cache line that contains the start of `place`, where the CPU supports it.
+/// Affects only time.
 #[inline]
 pub fn prefetch<T>(place: &T) {
     line(std::ptr::from_ref(place).cast());
@@ -28,15 +30,17 @@ pub fn prefetch<T>(place: &T) {
 #[inline]
 fn line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address.
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault at any address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address. It uses no stack and leaves the flags alone.
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault at any address.
+    // The instruction uses no stack and does not change the flags.
     unsafe {
-        // The intrinsic `_prefetch` is not stable. Into the first cache level, to be used more than once.
+        // The intrinsic `_prefetch` is unstable. The hint asks for the first cache level and
+        // repeated use.
         std::arch::asm!(
             "prfm pldl1keep, [{address}]",
             address = in(reg) address,
@@ -49,7 +53,7 @@ fn line(address: *const u8) {
 
 #[cfg(test)]
 mod tests {
-    /// A hint about an address that is not mapped is dropped by the CPU, on each architecture the instruction is written for.
+    /// The CPU drops a hint about an unmapped address, on every supported architecture.
     #[test]
     fn any_address_can_be_prefetched() {
         let word = 7_u64;

@@ -1,12 +1,14 @@
-//! What this process holds, as the OS counts it.
+//! Resident memory of processes, as the OS counts it.
 
-/// Resident memory of this process in bytes, from `/proc/self/smaps_rollup`; `None` where the OS does not tell.
+/// Returns the resident memory of this process in bytes, from `/proc/self/smaps_rollup`, or `None`
+/// where the OS does not report it.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     of_process("self")
 }
 
-/// Resident memory of the process with this number, in bytes; `None` when it is gone or not ours to look at.
+/// Returns the resident memory of the process with this ID in bytes, or `None` when it is gone or
+/// may not be inspected.
 #[must_use]
 pub fn of_pid(pid: u32) -> Option<u64> {
     of_process(&pid.to_string())
@@ -23,7 +25,7 @@ fn of_process(name: &str) -> Option<u64> {
 mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "reads /proc")]
-    fn this_process_holds_something() {
+    fn this_process_has_resident_memory() {
         assert!(super::resident_bytes().is_some_and(|bytes| bytes > 100_000));
         assert!(super::of_pid(u32::MAX).is_none());
     }

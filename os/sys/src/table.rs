@@ -1,4 +1,4 @@
-//! Reserved arrays of atomic words: what all metadata is made of.
+//! Reserved arrays of atomic words, which store all metadata.
 
 #![cfg_attr(
     not(any(loom, shuttle)),
@@ -11,11 +11,13 @@ use sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use crate::{Backing, MapError};
 
-/// An atomic integer whose all-zero bytes are the value 0. Sealed: only the three words below are.
+/// An atomic integer whose all-zero bytes are the value 0. Sealed: only the three types below
+/// implement it.
 pub trait Word: sealed::Sealed {
-    /// A word holding 0.
+    /// Returns a word with the value 0.
     fn zero() -> Self;
-    /// Writes 0, atomically: others may read. The caller is the only writer, so the order is its own business.
+    /// Writes 0 atomically: other threads may read the word. The caller is the only writer, so
+    /// `Relaxed` suffices.
     fn clear(&self);
 }
 
@@ -31,7 +33,7 @@ macro_rules! word {
                 <$atomic>::new(0)
             }
             fn clear(&self) {
-                // Relaxed: see the trait.
+                // Relaxed: the caller is the only writer, see the trait.
                 self.store(0, sync::atomic::Ordering::Relaxed);
             }
         }
@@ -41,7 +43,7 @@ word!(AtomicU16, AtomicU32, AtomicU64);
 
 /// A zero-filled array of words, reserved as a whole and committed where it is touched.
 ///
-/// Shape: `len` words. It reads as a slice. Memory is given back by [`Table::discard`].
+/// Shape: `len` words. Dereferences to a slice. [`Table::discard`] decommits memory.
 #[derive(Debug)]
 pub struct Table<T: Word> {
     words: Words<T>,
@@ -59,10 +61,11 @@ enum Words<T> {
 }
 
 impl<T: Word> Table<T> {
-    /// Reserves `len` words. [`Backing::Heap`] and model checkers take them from the heap at once; all others on touch.
+    /// Reserves `len` words. [`Backing::Heap`] and model checkers allocate them from the heap at
+    /// once; all other backings commit them on touch.
     ///
     /// # Errors
-    /// [`MapError`] when the OS refuses the address range.
+    /// [`MapError`] when the length is too large or the OS refuses the address range.
     pub fn reserve(len: usize, backing: Backing) -> Result<Self, MapError> {
         #[cfg(not(any(loom, shuttle)))]
         if backing != Backing::Heap {
@@ -72,7 +75,7 @@ impl<T: Word> Table<T> {
         Ok(Self { words: Words::Heap((0..len).map(|_| T::zero()).collect()) })
     }
 
-    /// As [`Table::reserve`], on a system with pages of `page` bytes.
+    /// Reserves `len` words as [`Table::reserve`] does, on a system with pages of `page` bytes.
     #[cfg(not(any(loom, shuttle)))]
     fn mapped(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
         let bytes = len.max(1).checked_mul(size_of::<T>()).ok_or(MapError::Length { len })?;
@@ -80,13 +83,16 @@ impl<T: Word> Table<T> {
         Ok(Self { words: Words::Mapped { mapping, len, word: std::marker::PhantomData } })
     }
 
-    /// Sets the words `first..first + count` to zero and gives the memory of whole OS pages among them back. Words that share a page with others, and
-    /// those whose memory the OS does not take, are written one by one.
+    /// Sets the words `first..first + count` to zero and decommits the whole OS pages among them.
+    /// Words that share a page with others, and those whose memory the OS does not take, are
+    /// written one by one.
     ///
-    /// Others may read these words meanwhile, and find what was there or zero; nobody may write them.
+    /// Other threads may read these words meanwhile: they read the old value or zero. No other
+    /// thread may write them.
     ///
     /// # Panics
-    /// When the range does not lie inside the table; in debug builds also as [`Mapping::decommit`](crate::Mapping::decommit).
+    /// When the range is outside the table; in debug builds also as
+    /// [`Mapping::decommit`](crate::Mapping::decommit).
     #[track_caller]
     pub fn discard(&self, first: usize, count: usize) {
         sync::order::assert_may_call_os();
@@ -98,7 +104,7 @@ impl<T: Word> Table<T> {
                     first * size_of::<T>()..(first + count) * size_of::<T>(),
                     mapping.page_size(),
                 );
-                // Pages are a multiple of a word, so both borders lie between words.
+                // A page is a multiple of a word, so both page boundaries lie between words.
                 let (from, to) =
                     (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
                 words[..from].iter().chain(&words[to..]).for_each(Word::clear);
@@ -111,7 +117,8 @@ impl<T: Word> Table<T> {
     }
 }
 
-/// The whole pages inside a range of bytes; an empty range at its end when there are none.
+/// Returns the whole pages inside a range of bytes, or an empty range at its end when there are
+/// none.
 #[cfg(not(any(loom, shuttle)))]
 fn whole_pages(bytes: std::ops::Range<usize>, page: usize) -> std::ops::Range<usize> {
     let (start, end) = (bytes.start.next_multiple_of(page), bytes.end / page * page);
@@ -124,8 +131,9 @@ impl<T: Word> Deref for Table<T> {
     fn deref(&self) -> &[T] {
         match &self.words {
             #[cfg(not(any(loom, shuttle)))]
-            // SAFETY: INV-MAP-1 and INV-MAP-2: the mapping holds at least `len * size_of::<T>()` initialised bytes, aligned to a page, and lives
-            // as long as self. All-zero bytes are a valid `T` (the trait is sealed to atomic integers), and atomics may be shared.
+            // SAFETY: INV-MAP-1 and INV-MAP-2: the mapping holds at least `len * size_of::<T>()`
+            // initialised bytes, aligned to a page, and lives as long as self. All-zero bytes are a
+            // valid `T` (the trait is sealed to atomic integers), and atomics may be shared.
             Words::Mapped { mapping, len, .. } => unsafe {
                 std::slice::from_raw_parts(mapping.base().as_ptr().cast::<T>(), *len)
             },
@@ -139,7 +147,8 @@ mod tests {
     use super::*;
     use sync::atomic::Ordering::Relaxed;
 
-    /// Page sizes Linux has. On a system with smaller pages the larger ones are simulated: what is given back is whole pages of theirs.
+    /// The page sizes of Linux. Those larger than this system's are simulated by decommitting
+    /// multiples of them.
     const PAGES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
 
     fn tables() -> Vec<(Table<AtomicU64>, String)> {
@@ -147,7 +156,7 @@ mod tests {
         let mut tables =
             vec![(Table::reserve(words, Backing::Heap).expect("room"), String::from("heap"))];
         for page in PAGES.into_iter().filter(|&page| page >= crate::page_size()) {
-            // Miri cannot reserve without committing. The heap refuses to take memory back, as the OS may.
+            // Miri cannot reserve without committing. The heap refuses to decommit, as the OS may.
             let mapped = (!cfg!(miri)).then_some(Backing::AnonymousSmall);
             for backing in mapped.into_iter().chain([Backing::Heap]) {
                 let table = Table::mapped(words, backing, page).expect("room");
@@ -158,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn discard_zeroes_exactly_the_range_with_ragged_ends() {
+    fn discard_zeroes_exactly_its_range() {
         for (table, name) in tables() {
-            // Inside of a page, from border to border, and whole pages with something before and behind.
+            // Inside one page, one whole page, several pages with a rest before and after.
             for (first, count) in
                 [(100, 200), (512, 512), (100, 2000), (8192, 8192), (1000, 17_000)]
             {
@@ -178,7 +187,7 @@ mod tests {
         }
     }
 
-    /// `madvise` rounds lengths up to whole pages: whatever is asked of it must be whole pages already.
+    /// `madvise` rounds lengths up to whole pages, so its arguments must be whole pages already.
     #[test]
     fn whole_pages_are_rounded_inwards() {
         for page in PAGES {
@@ -197,7 +206,7 @@ mod tests {
                 );
                 assert!(
                     start <= inner.start && inner.end <= end,
-                    "{inner:?} is outside of {start}..{end}"
+                    "{inner:?} is outside {start}..{end}"
                 );
                 let expected =
                     (start.next_multiple_of(page)..=end).step_by(page).count().saturating_sub(1)
@@ -218,9 +227,9 @@ mod tests {
         assert_eq!(mapping.decommit(64 << 10, 128 << 10), Ok(()));
     }
 
-    /// Under Miri a write that is not atomic shows as a data race.
+    /// Miri reports a write that is not atomic as a data race.
     #[test]
-    fn a_reader_beside_a_refused_discard_sees_the_word_or_zero() {
+    fn readers_beside_a_refused_discard_see_old_or_zero() {
         let table: Table<AtomicU64> = Table::mapped(2048, Backing::Heap, 4096).expect("room");
         table[600].store(7, Relaxed);
         std::thread::scope(|scope| {

@@ -1,8 +1,8 @@
-//! Features of the kernel, found by trying them.
+//! Kernel features, found by trying them.
 
 #![expect(
     unsafe_code,
-    reason = "userfaultfd and io_uring_setup are marked unsafe for what their descriptors could do later"
+    reason = "userfaultfd and io_uring_setup are unsafe since their descriptors can later change memory"
 )]
 
 use std::path::Path;
@@ -13,47 +13,47 @@ use rustix::mm::UserfaultfdFlags;
 
 use crate::Backing;
 
-/// When the kernel uses transparent huge pages.
+/// The kernel's setting for transparent huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HugePages {
-    /// For every mapping.
+    /// Used for every mapping.
     Always,
-    /// For mappings that ask; memzip's arena asks.
+    /// Used for mappings that ask for them, as memzip's arena does.
     OnRequest,
-    /// Never.
+    /// Never used.
     Never,
-    /// The kernel does not say, or says something newer than this code.
+    /// The setting cannot be read or is unknown to this code.
     Unknown,
 }
 
-/// Who may be served by a userfaultfd of this process.
+/// The faults that a userfaultfd of this process may handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Userfaultfd {
     /// Faults taken in user mode and inside system calls.
     AllFaults,
     /// Only faults taken in user mode.
     UserModeOnly,
-    /// The kernel refuses.
+    /// None: the kernel refuses the descriptor.
     Refused(Errno),
 }
 
-/// The kernel's own zram.
+/// The state of the kernel's own zram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelZram {
-    /// Neither a device nor the control class is there.
+    /// There is neither a device nor the control class.
     Absent,
-    /// The driver is there but no device is.
+    /// The driver is loaded but has no device.
     NoDevice,
-    /// A device is there.
+    /// There is a device.
     Device {
-        /// Its name, `zram0` for example.
+        /// The name of the first device, for example `zram0`.
         name: String,
-        /// Algorithms it offers, the chosen one in brackets.
+        /// The algorithms it offers, with the selected one in brackets.
         algorithms: String,
     },
 }
 
-/// Transparent huge pages for a mapping with this backing.
+/// Returns the setting for transparent huge pages of mappings with this backing.
 #[must_use]
 pub fn huge_pages(backing: Backing) -> HugePages {
     let file = match backing {
@@ -64,7 +64,7 @@ pub fn huge_pages(backing: Backing) -> HugePages {
         .map_or(HugePages::Unknown, |text| mode(&text))
 }
 
-/// Reads `always [madvise] never`.
+/// Parses `always [madvise] never`.
 fn mode(text: &str) -> HugePages {
     let chosen =
         text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(word, _)| word);
@@ -76,18 +76,18 @@ fn mode(text: &str) -> HugePages {
     }
 }
 
-/// Makes a memory file and closes it.
+/// Tests memory files: creates one and closes it.
 ///
 /// # Errors
-/// What the OS says.
+/// The error of the OS.
 pub fn memfd() -> Result<(), Errno> {
     rustix::fs::memfd_create("memzip-probe", MemfdFlags::CLOEXEC).map(drop)
 }
 
-/// Makes a userfaultfd and closes it.
+/// Tests userfaultfd: creates one and closes it.
 #[must_use]
 pub fn userfaultfd() -> Userfaultfd {
-    // UFFD_USER_MODE_ONLY, which rustix does not name.
+    // UFFD_USER_MODE_ONLY, for which rustix has no name.
     let user_mode_only = UserfaultfdFlags::from_bits_retain(1);
     let open = |flags| {
         // SAFETY: the descriptor is closed at once; no range is ever registered with it.
@@ -101,25 +101,25 @@ pub fn userfaultfd() -> Userfaultfd {
     }
 }
 
-/// Makes an io_uring of one entry and closes it.
+/// Tests io_uring: creates a ring of one entry and closes it.
 ///
 /// # Errors
-/// What the OS says.
+/// The error of the OS.
 pub fn io_uring() -> Result<(), Errno> {
     let mut params = rustix::io_uring::io_uring_params::default();
     // SAFETY: the ring is closed at once; nothing is mapped from it or submitted to it.
     unsafe { rustix::io_uring::io_uring_setup(1, &mut params) }.map(drop)
 }
 
-/// Opens `/dev/kvm` and closes it. That a virtual machine then runs is not tried.
+/// Tests KVM: opens `/dev/kvm` and closes it. Does not start a virtual machine.
 ///
 /// # Errors
-/// What the OS says.
+/// The error of the OS.
 pub fn kvm() -> Result<(), Errno> {
     rustix::fs::open("/dev/kvm", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop)
 }
 
-/// Looks for the kernel's own zram.
+/// Finds the kernel's own zram.
 #[must_use]
 pub fn kernel_zram() -> KernelZram {
     let mut names: Vec<String> = std::fs::read_dir("/sys/block")
@@ -135,7 +135,7 @@ pub fn kernel_zram() -> KernelZram {
             .unwrap_or_default();
         return KernelZram::Device { name, algorithms: text.trim().to_owned() };
     }
-    // Only whether the folder exists: see the module's warning about `hot_add`.
+    // Tests only whether the directory exists: reading its `hot_add` creates a device.
     if Path::new("/sys/class/zram-control").exists() {
         KernelZram::NoDevice
     } else {

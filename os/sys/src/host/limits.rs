@@ -1,30 +1,30 @@
-//! How much this process may take.
+//! Limits on the resources of this process.
 
 use rustix::process::Resource;
 
-/// What the kernel promises when address space is reserved.
+/// The kernel's policy for reservations of address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overcommit {
-    /// Obvious overcommits are refused, reservations without swap accounting are not. The usual setting.
+    /// Refuses obvious overcommits, but not reservations without swap accounting. The default.
     Heuristic,
-    /// Nothing is refused.
+    /// Refuses nothing.
     Always,
-    /// Every reservation counts against a fixed limit, also one that is never touched.
+    /// Counts every reservation against a fixed limit, even if it is never touched.
     Never,
-    /// The kernel does not say.
+    /// The policy cannot be read.
     Unknown,
 }
 
-/// Limits the process was started with; `None` is no limit.
+/// The resource limits of a process; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Address space (`ulimit -v`). Units: bytes.
+    /// The limit on address space (`ulimit -v`). Units: bytes.
     pub address_space: Option<u64>,
-    /// Open files (`ulimit -n`); each client takes one.
+    /// The limit on open files (`ulimit -n`); each client uses one.
     pub open_files: Option<u64>,
 }
 
-/// The limits of this process.
+/// Returns the soft resource limits of this process.
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
@@ -33,16 +33,16 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Raises the limit on open files as far as this process may, and returns the new one; `None` is no limit.
+/// Raises the limit on open files to its maximum and returns the new limit; `None` is no limit.
 ///
-/// Best effort: where the OS refuses, the old limit stays.
+/// If the OS refuses, the old limit stays and is returned.
 pub fn raise_open_files() -> Option<u64> {
     let old = rustix::process::getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: old.maximum, maximum: old.maximum };
     rustix::process::setrlimit(Resource::Nofile, raised).map_or(old.current, |()| raised.current)
 }
 
-/// How the machine answers reservations larger than its memory.
+/// Returns the kernel's policy for reservations of address space.
 #[must_use]
 pub fn overcommit() -> Overcommit {
     match read("/proc/sys/vm/overcommit_memory").as_deref().map(str::trim) {
@@ -53,19 +53,20 @@ pub fn overcommit() -> Overcommit {
     }
 }
 
-/// Memory a new load could take without swapping, as the kernel estimates it. Units: bytes.
+/// Returns the memory a new load could use without swapping, as the kernel estimates it. Units:
+/// bytes.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     meminfo("MemAvailable:")
 }
 
-/// Returns memory of the machine that nothing uses. Units: bytes.
+/// Returns the unused memory of the machine. Units: bytes.
 #[must_use]
 pub fn free_memory() -> Option<u64> {
     meminfo("MemFree:")
 }
 
-/// All memory of the machine. Units: bytes.
+/// Returns the total memory of the machine. Units: bytes.
 #[must_use]
 pub fn total_memory() -> Option<u64> {
     meminfo("MemTotal:")
@@ -78,16 +79,19 @@ fn meminfo(name: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The memory pressure line `some avg10=.. avg60=.. ..`; `None` when the kernel keeps none or hides it.
+/// Returns the memory pressure line `some avg10=.. avg60=.. ..`, or `None` when the kernel does not
+/// provide it.
 #[must_use]
 pub fn pressure() -> Option<String> {
     let text = read("/proc/pressure/memory")?;
     text.lines().find(|line| line.starts_with("some")).map(str::to_owned)
 }
 
-/// The smallest memory limit among this process's control group and those above it. Units: bytes.
+/// Returns the smallest memory limit among this process's control group and its ancestors. Units:
+/// bytes.
 ///
-/// Version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) are both read where the usual mount points have them.
+/// Reads version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) at their usual mount
+/// points.
 #[must_use]
 pub fn cgroup_memory_limit() -> Option<u64> {
     let membership = read("/proc/self/cgroup")?;
@@ -99,7 +103,8 @@ pub fn cgroup_memory_limit() -> Option<u64> {
         .min()
 }
 
-/// The limit files of one `/proc/self/cgroup` line, from the group itself up to the root of its mount.
+/// Returns the limit files of one `/proc/self/cgroup` line, from the group itself up to the root of
+/// its mount.
 fn limit_files(line: &str) -> Option<Vec<String>> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -119,7 +124,7 @@ fn limit_files(line: &str) -> Option<Vec<String>> {
     Some(files)
 }
 
-/// Version 1 writes "no limit" as a number near 2^63, version 2 as the word `max`.
+/// Parses a limit. Version 1 writes "no limit" as a number near 2^63, version 2 as the word `max`.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|&bytes| bytes < 1 << 62)
 }
@@ -133,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_and_all_groups_above_it_are_asked() {
+    fn a_group_and_its_ancestors_are_read() {
         let files = limit_files("0::/user.slice/app").expect("a version 2 line");
         assert_eq!(
             files,
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "asks the OS")]
-    fn open_files_are_raised_to_what_is_allowed_and_not_beyond() {
+    fn open_files_are_raised_to_the_hard_limit() {
         let allowed = rustix::process::getrlimit(Resource::Nofile).maximum;
         assert_eq!(raise_open_files(), allowed);
         assert_eq!(limits().open_files, allowed);

@@ -1,11 +1,13 @@
-//! Memory pressure as the kernel measures it: how much of the time tasks stood still because memory was short (PSI).
+//! Memory pressure as the kernel measures it: the share of time in which tasks stalled for lack of
+//! memory (PSI).
 //!
 //! ```text
-//!  some avg10=1.53 avg60=0.87 avg300=0.22 total=58761459      at least one task waited
-//!  full avg10=0.40 avg60=0.11 avg300=0.03 total=10183422      all of them did
+//!  some avg10=1.53 avg60=0.87 avg300=0.22 total=58761459      at least one task stalled
+//!  full avg10=0.40 avg60=0.11 avg300=0.03 total=10183422      all non-idle tasks stalled
 //! ```
-//! The averages are percent of the last 10, 60 and 300 seconds, the total is microseconds since boot. The machine has one such file and each
-//! version 2 control group has its own. Either may be missing: an old kernel, one built without it, a container that hides it.
+//! The averages are percentages of the last 10, 60 and 300 seconds; the total is microseconds since
+//! boot. The machine has one such file, and each version 2 control group has its own. Either may be
+//! missing: the kernel may be old or built without PSI, and a container may hide the file.
 
 use std::fmt;
 use std::fs::File;
@@ -15,13 +17,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The file of the machine.
+/// The pressure file of the machine.
 const MACHINE: &str = "/proc/pressure/memory";
 
-/// The file of a control group, in its folder.
+/// The name of the pressure file in a control group's directory.
 const IN_GROUP: &str = "memory.pressure";
 
-/// No more than this is read of any file here: two lines are expected, and a stranger's file must not fill memory.
+/// The most that is read of a file, so that a file in another format cannot fill memory. Two lines
+/// are expected. Units: bytes.
 const MAX_FILE_SIZE: u64 = 64 << 10;
 
 /// A share of time. Units: hundredths of a percent, 0..=10000.
@@ -29,28 +32,29 @@ const MAX_FILE_SIZE: u64 = 64 << 10;
 pub struct Share(u16);
 
 impl Share {
-    /// All of the time.
+    /// All of the time: 100 %.
     pub const ALL: Self = Self(10_000);
 
-    /// So many percent; more than 100 is 100.
+    /// Returns a share of `percent` percent; more than 100 becomes 100.
     #[must_use]
     pub const fn percent(percent: u16) -> Self {
         if percent >= 100 { Self::ALL } else { Self(percent * 100) }
     }
 
-    /// So many hundredths of a percent; more than 10000 is 10000.
+    /// Returns a share of `hundredths` hundredths of a percent; more than 10000 becomes 10000.
     #[must_use]
     pub const fn hundredths(hundredths: u16) -> Self {
         if hundredths >= Self::ALL.0 { Self::ALL } else { Self(hundredths) }
     }
 
-    /// Units: hundredths of a percent.
+    /// Returns the share. Units: hundredths of a percent.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
     }
 
-    /// Reads `12.34`, as the kernel writes it. Its rounding may pass 100.00 by a little, which is taken for 100.
+    /// Parses `12.34`, as the kernel writes it. Its rounding may exceed 100.00 slightly, which
+    /// becomes 100.
     fn parse(text: &str) -> Option<Self> {
         let (whole, part) = text.split_once('.')?;
         let digits = |text: &str| {
@@ -67,56 +71,56 @@ impl fmt::Display for Share {
     }
 }
 
-/// One line: how long tasks stood still.
+/// One line of a pressure file: how long tasks stalled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stall {
-    /// Of the last 10 seconds.
+    /// The share of the last 10 seconds.
     pub avg10: Share,
-    /// Of the last 60 seconds.
+    /// The share of the last 60 seconds.
     pub avg60: Share,
-    /// Of the last 300 seconds.
+    /// The share of the last 300 seconds.
     pub avg300: Share,
-    /// Since boot, or since the control group was made.
+    /// The time since boot, or since the control group was created.
     pub total: Duration,
 }
 
-/// What a pressure file says.
+/// A reading of a pressure file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Psi {
-    /// At least one task stood still.
+    /// At least one task stalled.
     pub some: Stall,
-    /// All tasks that were not idle stood still at once.
+    /// All tasks that were not idle stalled at once.
     pub full: Stall,
 }
 
-/// Why there is no reading.
+/// The error of a reading.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PsiError {
-    /// There is no such file: this kernel does not measure pressure, or not here.
-    #[error("{}: there is no such file; the kernel keeps no memory pressure here", path.display())]
+    /// The file does not exist: the kernel does not measure pressure, or not for this group.
+    #[error("{} does not exist: the kernel does not measure memory pressure here", path.display())]
     Missing {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// The file is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("cannot read {}: {kind}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the OS said.
+        /// The kind of the OS error.
         kind: io::ErrorKind,
     },
-    /// The file says something else than pressure.
-    #[error("{} does not hold a pressure reading: {what}", path.display())]
+    /// The file does not contain a pressure reading.
+    #[error("{} does not contain a pressure reading: {what}", path.display())]
     Malformed {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What was looked for and not found.
+        /// The part that is missing or invalid.
         what: &'static str,
     },
 }
 
-/// A place to read pressure from.
+/// A pressure file, fixed or found at each reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PsiSource(Location);
 
@@ -127,29 +131,32 @@ enum Location {
 }
 
 impl PsiSource {
-    /// The whole machine.
+    /// Returns the source for the whole machine.
     #[must_use]
     pub fn machine() -> Self {
         Self::file(MACHINE)
     }
 
-    /// Where a shortage that concerns this process shows, found anew for each reading, since a process can be moved and its group can go.
+    /// Returns the source that shows memory shortages of this process. The file is found anew for
+    /// each reading, since a process can move to another control group and a group can be removed.
     ///
-    /// A group's file counts the group's own tasks only. So a process without a limit looks at the machine: in its group nobody may have waited for
-    /// memory that all others wait for. A process with a limit looks at the group that has the limit; where the limit is one of version 1, which has no
-    /// such file, at its own version 2 group.
+    /// - A process without a memory limit reads the machine's file. A group's file counts only the
+    ///   group's own tasks, so it may show no pressure while the machine is short of memory.
+    /// - A process with a limit reads the file of the group that has the limit.
+    /// - Where the limit is one of version 1, which has no such file, the process reads the file of
+    ///   its own version 2 group.
     #[must_use]
     pub fn this_process() -> Self {
         Self(Location::ThisProcess)
     }
 
-    /// Any file in the kernel's format.
+    /// Returns a source for any file in the kernel's format.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Location::File(path.into()))
     }
 
-    /// Where it reads now.
+    /// Returns the path that a reading would use now.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match &self.0 {
@@ -161,10 +168,10 @@ impl PsiSource {
         }
     }
 
-    /// What the kernel says now. It recomputes the averages about every two seconds.
+    /// Reads the current pressure. The kernel updates the averages about every two seconds.
     ///
     /// # Errors
-    /// [`PsiError`].
+    /// [`PsiError`] when the file is missing, unreadable or malformed.
     pub fn read(&self) -> Result<Psi, PsiError> {
         let path = self.path();
         let text = read(&path)?;
@@ -173,7 +180,7 @@ impl PsiSource {
 }
 
 impl Psi {
-    /// Reads the two lines, in any order and among others.
+    /// Parses the two lines, in any order and among others.
     fn parse(text: &str) -> Result<Self, &'static str> {
         let line = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let some = line("some").ok_or("no line \"some\"")?;
@@ -199,7 +206,7 @@ impl Stall {
     }
 }
 
-/// Reads a small text file.
+/// Reads a text file of at most [`MAX_FILE_SIZE`] bytes.
 fn read(path: &Path) -> Result<String, PsiError> {
     let mut text = String::new();
     let done = File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_string(&mut text));
@@ -212,16 +219,18 @@ fn read(path: &Path) -> Result<String, PsiError> {
     }
 }
 
-/// The version 2 group whose pressure is this process's because its memory is limited there; `None` when nothing limits it.
+/// Returns the version 2 group whose pressure concerns this process since its memory is limited
+/// there, or `None` without a limit.
 fn limited_group() -> Option<PathBuf> {
     let membership = read(Path::new("/proc/self/cgroup")).ok()?;
     let mounts = read(Path::new("/proc/self/mountinfo")).ok()?;
     let group = Group::find(&membership, &mounts)?;
-    let limited = group.nearest_with_a_limit();
+    let limited = group.nearest_limited();
     limited.or_else(|| is_limited_by_any_version().then_some(group.folder))
 }
 
-/// A limit above what the machine has is none.
+/// Returns whether a control group of either version limits this process below the machine's
+/// memory.
 fn is_limited_by_any_version() -> bool {
     let (limit, all) = (super::cgroup_memory_limit(), super::total_memory());
     limit.zip(all).is_some_and(|(limit, all)| limit < all)
@@ -230,17 +239,18 @@ fn is_limited_by_any_version() -> bool {
 /// A version 2 control group.
 #[derive(Debug)]
 struct Group {
-    /// Where the hierarchy is mounted.
+    /// The mount point of the hierarchy.
     mount: PathBuf,
     folder: PathBuf,
 }
 
 impl Group {
-    /// The process's own, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    /// Returns the process's own group, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
     fn find(membership: &str, mounts: &str) -> Option<Self> {
         let group = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
         mounts.lines().find_map(|line| {
-            // `36 35 98:0 ROOT POINT options - TYPE source superoptions`: a mount of a subtree shows the groups below ROOT.
+            // `36 35 98:0 ROOT POINT options - TYPE source superoptions`: a mount of a subtree
+            // shows the groups below ROOT.
             let (before, after) = line.split_once(" - ")?;
             (after.split(' ').next()? == "cgroup2").then_some(())?;
             let mut fields = before.split(' ').skip(3);
@@ -250,8 +260,9 @@ impl Group {
         })
     }
 
-    /// The group itself or the nearest above it that has a limit of its own.
-    fn nearest_with_a_limit(&self) -> Option<PathBuf> {
+    /// Returns the directory of the group itself, or of its nearest ancestor, that has a limit of
+    /// its own.
+    fn nearest_limited(&self) -> Option<PathBuf> {
         let has_limit = |folder: &Path| {
             let limit = |file| read(&folder.join(file)).ok()?.trim().parse::<u64>().ok();
             limit("memory.max").or_else(|| limit("memory.high")).is_some()

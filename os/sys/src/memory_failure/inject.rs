@@ -14,13 +14,16 @@ use crate::Mapping;
 /// A way to make a page fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
-    /// The OS takes the page away as if its memory had failed (`MADV_HWPOISON`). Needs root, and a kernel with CONFIG_MEMORY_FAILURE.
+    /// The OS unmaps the page as if its memory had failed (`MADV_HWPOISON`). Needs root and a
+    /// kernel with CONFIG_MEMORY_FAILURE.
     Hwpoison,
-    /// The OS moves the content to another page and stops using this one (`MADV_SOFT_OFFLINE`). Needs the same.
+    /// The OS moves the content to another page and stops using this one (`MADV_SOFT_OFFLINE`).
+    /// Needs root and a kernel with CONFIG_MEMORY_FAILURE.
     SoftOffline,
-    /// The calling thread gets the signal of an access to a failed page. The page is intact until the handler replaces it. For hosts whose kernel cannot do better.
+    /// The calling thread gets the signal of an access to a failed page (`BUS_MCEERR_AR`). The page
+    /// is intact until the handler replaces it. Works on every kernel.
     ActionRequired,
-    /// It gets the early signal. The page stays as it is.
+    /// The calling thread gets the early signal (`BUS_MCEERR_AO`). The page does not change.
     ActionOptional,
 }
 
@@ -28,12 +31,16 @@ impl Mapping {
     /// Makes the page at `offset` fail.
     ///
     /// # Errors
-    /// What the OS said.
+    /// The error of the OS.
     ///
     /// # Panics
     /// When the offset lies outside of the mapping.
     pub fn inject(&self, offset: usize, injection: Injection) -> Result<(), Errno> {
-        assert!(offset < self.len(), "a failure lies inside of its mapping");
+        assert!(
+            offset < self.len(),
+            "offset {offset} is outside the mapping of {} bytes",
+            self.len()
+        );
         let page = crate::page_size();
         // SAFETY: INV-MAP-1 and the assertion above: the address lies inside the range.
         let address: *mut c_void = unsafe { self.base().as_ptr().add(offset / page * page) }.cast();
@@ -43,13 +50,13 @@ impl Mapping {
             Injection::ActionRequired => return signal(address, libc::BUS_MCEERR_AR),
             Injection::ActionOptional => return signal(address, libc::BUS_MCEERR_AO),
         };
-        // SAFETY: INV-MAP-1: a whole page of our own range. What it held is lost, as the caller asked.
+        // SAFETY: INV-MAP-1: a whole page of our own range. The caller asked to lose its content.
         check(unsafe { libc::madvise(address, page, advice) }.into())
     }
 }
 
-/// The kernel's whole `siginfo_t` of SIGBUS: queueing a signal reads all 128 bytes, so the front that
-/// the handler reads is not enough here.
+/// The kernel's whole `siginfo_t` of SIGBUS: queueing a signal reads all 128 bytes, not only the
+/// first fields that the handler reads.
 #[repr(C)]
 struct Siginfo {
     signal: c_int,
@@ -63,21 +70,22 @@ struct Siginfo {
 }
 const _: () = assert!(size_of::<Siginfo>() >= 128);
 
-/// Queues a SIGBUS for this thread; it is delivered before this returns.
+/// Queues a SIGBUS for the calling thread, which is delivered before this returns.
 pub(super) fn signal(address: *mut c_void, code: c_int) -> Result<(), Errno> {
     let extent = crate::page_size().trailing_zeros() as c_short;
-    // SAFETY: all fields are integers or raw pointers, for which zeros are valid.
+    // SAFETY: all fields are integers or raw pointers, and all-zero bytes are valid for these.
     let zero: Siginfo = unsafe { std::mem::zeroed() };
     let info = Siginfo { signal: libc::SIGBUS, code, address, extent, ..zero };
-    // SAFETY: the kernel reads 128 bytes of `info`, which are there. It lets a process send itself any code.
+    // SAFETY: the kernel reads 128 bytes of `info`, which has at least as many. It lets a process
+    // send any code to itself.
     check(unsafe {
         let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
         libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGBUS, &raw const info)
     })
 }
 
-fn check(answer: i64) -> Result<(), Errno> {
-    if answer == 0 {
+fn check(result: i64) -> Result<(), Errno> {
+    if result == 0 {
         Ok(())
     } else {
         Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))

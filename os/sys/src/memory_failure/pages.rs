@@ -1,6 +1,7 @@
-//! Which pages of a mapping have failed.
+//! The set of failed pages of a mapping.
 
-// Not the modelled atomics: readers load the count after every copy, and a model checker would try every order of it.
+// Not the atomics of the `sync` crate: readers load the count after every copy, and a model checker
+// would run every order of that load.
 use std::sync::atomic::{AtomicU64 as Count, fence};
 
 use sync::atomic::AtomicU64;
@@ -8,30 +9,32 @@ use sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::{Backing, MapError, Table};
 
-/// A bit for each page of a mapping whose memory has failed.
+/// A set of the pages of a mapping whose memory has failed: one bit a page.
 ///
-/// Everything in here may be called inside a signal handler: it takes no lock and no memory from the heap.
+/// All functions are async-signal-safe: they take no lock and allocate nothing, except
+/// [`FailedPages::reserve`].
 ///
 /// # Order
-/// A page is noted before its mapping gets a fresh one in its place. So a thread that read bytes of the fresh page and then calls
-/// [`FailedPages::reports`] finds the note counted.
+/// The handler notes a page before it maps a fresh one in its place. So a thread that read bytes of
+/// the fresh page and then calls [`FailedPages::reports`] finds the note counted.
 ///
-/// On cache lines of its own: each read asks for the reports, which change with a failure only.
+/// The alignment keeps the counters away from unrelated writes: every read of pool bytes loads
+/// `reports`.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct FailedPages {
-    /// Units: bytes.
+    /// The page size. Units: bytes.
     page: usize,
     pages: usize,
     bits: Table<AtomicU64>,
-    /// A bit for each word of `bits` that is not zero.
+    /// One bit for each word of `bits` that is not zero.
     summary: Table<AtomicU64>,
     reports: Count,
     count: Count,
 }
 
 impl FailedPages {
-    /// No failed pages, of `pages` that have `page` bytes each.
+    /// Reserves an empty set for `pages` pages of `page` bytes each.
     ///
     /// # Errors
     /// [`MapError`] when the address space cannot be reserved.
@@ -47,30 +50,32 @@ impl FailedPages {
         })
     }
 
-    /// How often a failure was reported; 0 for a mapping that never had any, whose pages need no further look.
+    /// Returns how many failures were reported. 0 means that no page of the mapping has failed.
     ///
-    /// What the calling thread read before this call is covered.
+    /// Covers all bytes that the calling thread read before this call.
     #[inline]
     #[must_use]
     pub fn reports(&self) -> u64 {
-        // Acquire: the reads of the bytes are not put off until after the load.
+        // Acquire: the reads of the bytes complete before the load.
         fence(Acquire);
-        // Acquire pairs with the Release in `note`: whoever finds the report finds the bit.
+        // Acquire pairs with the Release in `note`: a thread that reads the report also reads the
+        // bit.
         self.reports.load(Acquire)
     }
 
-    /// How many pages have failed.
+    /// Returns how many pages have failed.
     #[must_use]
     pub fn count(&self) -> u64 {
-        // Relaxed: a number for people.
+        // Relaxed: a statistic, which orders nothing.
         self.count.load(Relaxed)
     }
 
-    /// Whether a page has failed. What the calling thread read before this call is covered.
+    /// Returns whether a page has failed. Covers all bytes that the calling thread read before this
+    /// call.
     #[inline]
     #[must_use]
     pub fn contains(&self, page: usize) -> bool {
-        // Relaxed: `reports` has acquired the bit.
+        // Relaxed: the Acquire in `reports` makes the bit visible.
         self.reports() != 0
             && self
                 .bits
@@ -78,7 +83,8 @@ impl FailedPages {
                 .is_some_and(|word| word.load(Relaxed) >> (page % 64) & 1 == 1)
     }
 
-    /// Notes that a page has failed. Returns whether it is new (R-025: counted once).
+    /// Notes that a page has failed. Returns whether the note is new (R-025: a page is counted
+    /// once).
     pub fn note(&self, page: usize) -> bool {
         if page >= self.pages {
             return false;
@@ -90,31 +96,33 @@ impl FailedPages {
         if is_new {
             self.count.fetch_add(1, Relaxed);
         }
-        // Also for a page that was noted before: the other thread may not have come this far.
+        // Also for a page noted before: the other thread may not have counted its report yet.
         // Release pairs with the Acquire in `reports`.
         self.reports.fetch_add(1, Release);
         is_new
     }
 
-    /// Clears the notes of pages whose memory went back to the OS: what they get next is other memory. The caller is the only user of these pages.
+    /// Clears the notes of pages whose memory went back to the OS: on the next touch they get other
+    /// memory. The caller is the only user of these pages.
     pub fn forget(&self, pages: std::ops::Range<usize>) {
         if self.reports() == 0 {
             return;
         }
         // The summary may keep bits of words that are zero.
         for page in pages.filter(|&page| self.contains(page)) {
-            // Relaxed: nobody reads these pages; whoever gets one next is ordered by the lock it was handed out under.
+            // Relaxed: no thread reads these pages now, and the lock under which a page is
+            // allocated next orders this store.
             self.bits[page / 64].fetch_and(!(1 << (page % 64)), Relaxed);
         }
     }
 
-    /// Notes the pages that `len` bytes from `offset` on lie in.
+    /// Notes all pages that overlap `len` bytes from `offset` on.
     pub(crate) fn note_bytes(&self, offset: usize, len: usize) {
         let end = offset.saturating_add(len).div_ceil(self.page).min(self.pages);
         (offset / self.page..end).for_each(|page| _ = self.note(page));
     }
 
-    /// The failed pages, ascending.
+    /// Returns the failed pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         let words = self
             .summary
@@ -125,7 +133,7 @@ impl FailedPages {
     }
 }
 
-/// The numbers of the bits that are set in the word with this number.
+/// Returns the bit numbers of the set bits of the word at `index`.
 fn ones(index: usize, mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
@@ -143,7 +151,7 @@ mod tests {
         let failed = FailedPages::reserve(10_000, 4096, Backing::Heap).expect("room");
         assert_eq!((failed.reports(), failed.count(), failed.contains(7)), (0, 0, false));
         assert!(failed.note(7) && !failed.note(7));
-        assert!(failed.note(9_999) && !failed.note(10_000), "a page past the end is none");
+        assert!(failed.note(9_999) && !failed.note(10_000), "a page past the end is ignored");
         assert_eq!((failed.reports(), failed.count()), (3, 2));
         assert_eq!(failed.iter().collect::<Vec<_>>(), [7, 9_999]);
         assert!(failed.contains(7) && !failed.contains(8) && !failed.contains(1 << 40));

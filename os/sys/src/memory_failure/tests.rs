@@ -1,5 +1,6 @@
-//! Signals of failed memory, delivered by this kernel to this process, and pages that its page table marks as failed.
-#![expect(unsafe_code, reason = "the bytes of a mapping are reached by their raw address")]
+//! Signals of failed memory that this kernel delivers, and pages that the page table marks as
+//! failed.
+#![expect(unsafe_code, reason = "the bytes of a mapping are accessed by raw address")]
 
 use std::process::Command;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ fn set(mapping: &Mapping, offset: usize, value: u8) {
     unsafe { byte(mapping, offset).write_volatile(value) }
 }
 
-/// an access that met failed memory ends, on a fresh page, and the failure is noted; neighbours keep their bytes.
+/// an access to failed memory completes on a fresh page, the failure is noted, and the
+/// neighbours keep their bytes.
 #[test]
 fn r025_a_failed_page_is_noted_and_replaced() {
     catch_memory_failures().expect("a handler");
@@ -44,13 +46,13 @@ fn r025_a_failed_page_is_noted_and_replaced() {
         assert_eq!(failed.iter().collect::<Vec<_>>(), [5], "{backing:?}");
         let zeros: Vec<_> =
             (0..LEN / 4096).filter(|page| get(&mapping, page * 4096 + 9) == 0).collect();
-        assert_eq!(zeros, [5], "{backing:?}: a fresh page in its place alone");
+        assert_eq!(zeros, [5], "{backing:?}: only the failed page is fresh");
         set(&mapping, 5 * 4096, 3);
         assert_eq!(get(&mapping, 5 * 4096), 3, "{backing:?}: it can be used");
     }
 }
 
-/// The early signal takes no bytes away: the OS does that.
+/// The early signal changes no bytes; the OS does that later.
 #[test]
 fn r025_an_early_notice_leaves_the_page_alone() {
     catch_memory_failures().expect("a handler");
@@ -60,9 +62,9 @@ fn r025_an_early_notice_leaves_the_page_alone() {
     assert!(failed.contains(1) && get(&mapping, 4096) == 7);
 }
 
-/// Mappings that come and go use the same few places, and a failure is noted in the mapping that is there now.
+/// Short-lived mappings reuse the same nodes, and a failure is noted in the current mapping.
 #[test]
-fn a_mapping_that_ended_is_watched_no_more() {
+fn a_dropped_mapping_is_not_watched() {
     catch_memory_failures().expect("a handler");
     let (kept, kept_failed) = watched(Backing::Anonymous);
     for _ in 0..100 {
@@ -74,10 +76,12 @@ fn a_mapping_that_ended_is_watched_no_more() {
     drop(kept);
 }
 
-/// Tells a process of the test below that it is the child, and whether it has our handler.
+/// The environment variable that marks the child process of the test below and says whether to
+/// install the handler.
 const CHILD: &str = "MEMZIP_TEST_FAILURE_ELSEWHERE";
 
-/// Failed memory that nobody watches ends the process by SIGBUS, with our handler as without it.
+/// Failed memory outside watched mappings ends the process by SIGBUS, with this handler and without
+/// it.
 #[test]
 fn a_failure_elsewhere_ends_the_process_as_before() {
     use std::os::unix::process::ExitStatusExt;
@@ -99,24 +103,24 @@ fn meet_failure_elsewhere(with_handler: bool) -> ! {
         catch_memory_failures().expect("a handler");
     }
     let mapping = Mapping::reserve(LEN, Backing::Anonymous).expect("room");
-    // Twice: the runtime's own handler resets the action at the first one.
+    // Twice: the Rust runtime's handler resets the action at the first signal.
     for _ in 0..2 {
         inject::signal(byte(&mapping, 0).cast(), libc::BUS_MCEERR_AR).expect("the signal is sent");
     }
     std::process::exit(0)
 }
 
-/// Tells the child which code its signals have.
+/// The environment variable that tells the child the code of its signals.
 const CODE: &str = "MEMZIP_TEST_SIGBUS_CODE";
 const SURVIVED: &str = "both failures were handled";
 
-/// a signal that no access waits for leaves the handler in place, although the runtime's own
-/// resets the action. The second one that is passed on ends the process, as without our handler.
+/// an asynchronous signal leaves the handler in place, although the Rust runtime's own
+/// resets the action. The second forwarded signal ends the process, as without this handler.
 #[test]
 fn r025_a_sent_signal_does_not_disarm_the_handler() {
     use std::os::unix::process::ExitStatusExt;
     if let Ok(code) = std::env::var(CODE) {
-        pass_on_between_failures(code.parse().expect("a number"));
+        forward_between_failures(code.parse().expect("a number"));
     }
     for code in [libc::BUS_MCEERR_AO, libc::SI_USER, libc::SI_TKILL] {
         let name = "memory_failure::tests::r025_a_sent_signal_does_not_disarm_the_handler";
@@ -129,23 +133,23 @@ fn r025_a_sent_signal_does_not_disarm_the_handler() {
     }
 }
 
-/// What the child of the test above does.
-fn pass_on_between_failures(code: i32) -> ! {
+/// Runs the child of the test above.
+fn forward_between_failures(code: i32) -> ! {
     catch_memory_failures().expect("a handler");
     let (mapping, failed) = watched(Backing::Anonymous);
     let elsewhere = Mapping::reserve(LEN, Backing::Anonymous).expect("room");
-    let pass_on = || inject::signal(byte(&elsewhere, 0).cast(), code).expect("the signal is sent");
-    pass_on();
+    let forward = || inject::signal(byte(&elsewhere, 0).cast(), code).expect("the signal is sent");
+    forward();
     mapping.inject(4096, Injection::ActionRequired).expect("the signal is sent");
     catch_memory_failures().expect("a handler");
     mapping.inject(8192, Injection::ActionRequired).expect("the signal is sent");
     assert_eq!(failed.iter().collect::<Vec<_>>(), [1, 2]);
     println!("{SURVIVED}");
-    pass_on();
+    forward();
     std::process::exit(0)
 }
 
-/// What the OS knows of the pages of a mapping: the flags of each area in `/proc/self/smaps`.
+/// Returns the `VmFlags` of each area of the mapping, from `/proc/self/smaps`.
 fn area_flags(mapping: &Mapping) -> Vec<String> {
     let (start, mut is_ours) = (mapping.base().as_ptr().addr(), false);
     let mut flags = Vec::new();
@@ -162,16 +166,16 @@ fn area_flags(mapping: &Mapping) -> Vec<String> {
     flags
 }
 
-/// A page that takes the place of a locked one is in no core dump and in no child either.
+/// A page that replaces a locked one is in no core dump and in no child either.
 #[test]
-fn a_page_in_the_place_of_a_locked_one_is_private() {
+fn a_page_that_replaces_a_locked_one_is_private() {
     catch_memory_failures().expect("a handler");
     let (mapping, failed) = watched(Backing::Anonymous);
     let is_private = |flags: &String| flags.contains(" dd ") && flags.contains(" dc ");
     // SAFETY: INV-MAP-1: a page inside the mapping.
     let locked = unsafe { rustix::mm::mlock(byte(&mapping, 4096).cast(), 4096) };
     if locked.is_err() || !area_flags(&mapping).iter().any(is_private) {
-        eprintln!("not tested: this host locks no memory or tells no flags");
+        eprintln!("not tested: this host locks no memory or reports no flags");
         return;
     }
     set(&mapping, 4096, 7);
@@ -181,21 +185,21 @@ fn a_page_in_the_place_of_a_locked_one_is_private() {
     assert!(flags.iter().all(is_private), "{flags:?}");
 }
 
-/// The kernel's requests about a file of `userfaultfd`.
+/// The ioctl requests of a `userfaultfd` descriptor.
 mod request {
-    /// A version and features in, features and requests out.
+    /// UFFDIO_API: a version and features in, features and supported requests out.
     pub const API: u64 = 0xC018_AA3F;
-    /// A range, and what the file gets to hear of.
+    /// UFFDIO_REGISTER: a range and the events to report.
     pub const REGISTER: u64 = 0xC020_AA00;
-    /// A range whose pages are marked as failed.
+    /// UFFDIO_POISON: a range whose pages are marked as failed.
     pub const POISON: u64 = 0xC020_AA08;
 }
 
-/// Marks a page in the page table as one that has failed, which also a kernel without CONFIG_MEMORY_FAILURE can do (since 6.6). The page has not been
-/// touched before.
+/// Marks an untouched page as failed in the page table. A kernel without CONFIG_MEMORY_FAILURE can
+/// do that, too (since 6.6).
 fn mark(mapping: &Mapping, offset: usize) -> Result<(), String> {
     use std::os::fd::AsRawFd;
-    // SAFETY: the call gives a file and changes no memory.
+    // SAFETY: the call returns a file and changes no memory.
     let file = unsafe { rustix::mm::userfaultfd(rustix::mm::UserfaultfdFlags::CLOEXEC) };
     let file = file.map_err(|errno| format!("userfaultfd: {errno}"))?;
     let page = [byte(mapping, offset).expose_provenance() as u64, 4096];
@@ -205,7 +209,8 @@ fn mark(mapping: &Mapping, offset: usize) -> Result<(), String> {
         ("mark", request::POISON, [page[0], page[1], 0, 0]),
     ];
     for (what, request, mut words) in requests {
-        // SAFETY: INV-MAP-1: each request reads and writes at most these four words, and is about a page of our own.
+        // SAFETY: INV-MAP-1: each request reads and writes at most these four words, and concerns a
+        // page of our own.
         if unsafe { libc::ioctl(file.as_raw_fd(), request, words.as_mut_ptr()) } != 0 {
             return Err(format!("userfaultfd, {what}: {}", std::io::Error::last_os_error()));
         }
@@ -213,7 +218,8 @@ fn mark(mapping: &Mapping, offset: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// the page table's mark goes as well, with a memory file, too: otherwise the access would run into it for ever.
+/// repairing a page also removes the poison marker from the page table, with a memory file,
+/// too. Otherwise the access would fault on it for ever.
 #[test]
 fn r025_a_marked_page_can_be_used_again() {
     use std::os::unix::fs::FileExt;
@@ -221,13 +227,13 @@ fn r025_a_marked_page_can_be_used_again() {
     for backing in [Backing::Anonymous, Backing::AnonymousSmall, Backing::Memfd] {
         let (mapping, failed) = watched(backing);
         let address = byte(&mapping, 3 * 4096).expose_provenance();
-        // An error in place of a signal.
+        // Reading through the file returns an error instead of raising a signal.
         let read = || memory.read_exact_at(&mut [0], address as u64);
         match mark(&mapping, 3 * 4096) {
             Ok(()) => {}
             Err(why) => return println!("SKIPPED: pages cannot be marked: {why}"),
         }
-        assert!(read().is_err(), "{backing:?}: the mark is there");
+        assert!(read().is_err(), "{backing:?}: the page is not marked");
         assert!(registry::handle(address, 4096, Notice::ActionRequired), "{backing:?}");
         assert_eq!(failed.iter().collect::<Vec<_>>(), [3], "{backing:?}");
         read().unwrap_or_else(|error| panic!("{backing:?}: the mark is still there: {error}"));

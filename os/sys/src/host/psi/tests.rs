@@ -1,4 +1,4 @@
-//! What the kernel writes, what it might write, and what is not there at all.
+//! Readings as the kernel writes them, malformed readings and missing files.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn malformed(text: &str) -> &'static str {
 }
 
 #[test]
-fn both_lines_are_read_as_the_kernel_writes_them() {
+fn both_lines_are_parsed() {
     let psi = Psi::parse(TEXT).expect("a reading");
     assert_eq!(
         (psi.some.avg10, psi.some.avg60, psi.some.avg300),
@@ -30,21 +30,21 @@ fn both_lines_are_read_as_the_kernel_writes_them() {
 }
 
 #[test]
-fn lines_in_another_order_and_new_fields_do_no_harm() {
+fn line_order_and_new_fields_do_not_matter() {
     let text = "new line\nfull total=7 avg300=0.00 avg60=0.00 avg10=2.00 avg900=1.00\nsome avg10=3.00 avg60=0.00 avg300=0.00 total=9";
     let psi = Psi::parse(text).expect("a reading");
     assert_eq!((psi.full.avg10, psi.some.avg10), (Share::percent(2), Share::percent(3)));
 }
 
 #[test]
-fn rounding_past_a_hundred_percent_is_a_hundred() {
+fn shares_above_100_percent_become_100() {
     assert_eq!(Share::parse("100.41"), Some(Share::ALL));
     assert_eq!(Share::percent(u16::MAX), Share::ALL);
     assert_eq!(Share::hundredths(u16::MAX), Share::ALL);
 }
 
 #[test]
-fn anything_else_is_named_and_refused() {
+fn a_malformed_file_is_refused_with_a_reason() {
     assert_eq!(malformed(""), "no line \"some\"");
     assert_eq!(malformed("some avg10=0.00 avg60=0.00 avg300=0.00 total=0"), "no line \"full\"");
     assert_eq!(malformed(&TEXT.replace("avg60=0.87", "avg60=-0.87")), "no avg60 in percent");
@@ -62,10 +62,10 @@ fn anything_else_is_named_and_refused() {
 
 #[test]
 #[cfg_attr(miri, ignore = "reads files")]
-fn a_missing_file_and_an_unreadable_one_are_told_apart() {
+fn missing_and_unreadable_files_differ() {
     let missing = PsiSource::file("/proc/pressure/no-such-resource");
     assert_eq!(missing.read(), Err(PsiError::Missing { path: missing.path() }));
-    // A folder can be opened and not read.
+    // A directory can be opened but not read.
     let folder = PsiSource::file("/proc");
     assert!(matches!(
         folder.read(),
@@ -73,52 +73,52 @@ fn a_missing_file_and_an_unreadable_one_are_told_apart() {
     ));
     let other = PsiSource::file("/proc/version");
     assert!(matches!(other.read(), Err(PsiError::Malformed { .. })));
-    // It never ends; reading stops, and zeros are no reading.
+    // Reading an endless file stops at the limit, and zeros are not a reading.
     let endless = PsiSource::file("/dev/zero");
     assert!(matches!(endless.read(), Err(PsiError::Malformed { .. })));
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "reads /proc")]
-fn this_machine_answers_or_says_why_not() {
+fn this_machine_is_read_or_a_reason_is_given() {
     match PsiSource::machine().read() {
         Ok(psi) => {
-            assert!(psi.full.total <= psi.some.total, "all waiting is some waiting: {psi:?}")
+            assert!(psi.full.total <= psi.some.total, "full is part of some: {psi:?}")
         }
         Err(error) => println!("SKIPPED: {error}"),
     }
-    // In a group or in none, with the file or without: an answer, never a panic.
+    // With or without a group, with or without the file: a result, never a panic.
     match PsiSource::this_process().read() {
         Ok(psi) => assert!(psi.full.total <= psi.some.total, "{psi:?}"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
-/// The limit decides whose pressure counts, not where the process happens to be.
+/// The group with the limit is the one whose pressure is read, not the group of the process.
 #[test]
-#[cfg_attr(miri, ignore = "makes folders")]
-fn the_nearest_group_with_a_limit_is_the_one() {
+#[cfg_attr(miri, ignore = "creates directories")]
+fn the_nearest_group_with_a_limit_is_read() {
     let mount = std::env::temp_dir().join(format!("memzip-psi-{}", std::process::id()));
     let folder = mount.join("pod/container");
-    std::fs::create_dir_all(&folder).expect("a writable folder for temporary files");
-    // Above the mount nobody looks.
+    std::fs::create_dir_all(&folder).expect("a writable directory for temporary files");
+    // Groups above the mount point are not searched.
     let group = Group { mount: mount.clone(), folder: folder.clone() };
-    let say =
+    let write =
         |at: &Path, file: &str, text: &str| std::fs::write(at.join(file), text).expect("just made");
-    assert_eq!(group.nearest_with_a_limit(), None);
-    say(&folder, "memory.max", "max\n");
-    say(&folder, "memory.high", "max\n");
-    say(&mount.join("pod"), "memory.max", "max\n");
-    assert_eq!(group.nearest_with_a_limit(), None, "these say that there is none");
-    say(&mount.join("pod"), "memory.max", "1073741824\n");
-    assert_eq!(group.nearest_with_a_limit(), Some(mount.join("pod")));
-    say(&folder, "memory.high", "536870912\n");
-    assert_eq!(group.nearest_with_a_limit(), Some(folder));
+    assert_eq!(group.nearest_limited(), None);
+    write(&folder, "memory.max", "max\n");
+    write(&folder, "memory.high", "max\n");
+    write(&mount.join("pod"), "memory.max", "max\n");
+    assert_eq!(group.nearest_limited(), None, "`max` is not a limit");
+    write(&mount.join("pod"), "memory.max", "1073741824\n");
+    assert_eq!(group.nearest_limited(), Some(mount.join("pod")));
+    write(&folder, "memory.high", "536870912\n");
+    assert_eq!(group.nearest_limited(), Some(folder));
     std::fs::remove_dir_all(&mount).expect("ours");
 }
 
 #[test]
-fn the_groups_folder_is_found_in_every_layout() {
+fn the_group_is_found_in_every_mount_layout() {
     let unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
     let hybrid = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 24 0:28 / /sys/fs/cgroup/unified rw shared:9 master:1 - cgroup2 cgroup2 rw";
