@@ -1,12 +1,16 @@
-//! Real 4 KiB pages of the machine we run on.
+//! Real 4 KiB pages of this machine.
 //!
-//! Generated data lies about compressors: fio's "55 % compressible" pages are nearly three times easier for lz4 than real
-//! ones. So every page here was taken from a file or a process of this machine: text, machine code, and the resident
-//! anonymous memory of programs that were started for it and fed real files. Pages that repeat and pages of one repeated word
-//! are dropped, since a store gets those for nothing. What a machine does not have is not made up: the set is then smaller, and
+//! Generated data misleads about compressors: fio's "55 % compressible" pages are nearly three
+//! times easier for lz4 than real ones. So every page here comes from a file or a process of this
+//! machine: text, machine code, and the resident anonymous memory of programs that were started
+//! for
+//! the corpus and fed real files. Repeated pages and pages of one repeated word are dropped,
+//! because
+//! they cost a store nothing. Missing data is not replaced: the set is then smaller, and
 //! [`Corpus::notes`] says so.
 //!
-//! Collecting takes most of a minute, so the pages are kept in files that only their owner can read (process memory is in them).
+//! Collecting takes most of a minute, so the pages are cached in files. Only their owner can read
+//! them, because they contain process memory.
 
 mod cache;
 mod files;
@@ -23,7 +27,7 @@ pub use statistics::Statistics;
 
 use crate::Page;
 
-/// What a page was taken from.
+/// The source of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Files without zero bytes: documentation, headers, sources.
@@ -35,10 +39,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order of a mixed set.
+    /// All kinds, in the order of a mixed set.
     pub const ALL: [Self; 3] = [Self::Text, Self::Binaries, Self::Memory];
 
-    /// A lower-case word for tables and file names.
+    /// Returns a lower-case word for tables and file names.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,8 +52,9 @@ impl Kind {
         }
     }
 
-    /// How much of this kind to collect: as much as the reference measurements of the kernel's zram had, since density depends on size.
-    /// Units: pages.
+    /// Returns how many pages of this kind to collect: as many as the reference measurements of
+    /// the
+    /// kernel's zram had, because density depends on size.
     #[must_use]
     pub fn wanted(self) -> usize {
         match self {
@@ -59,7 +64,7 @@ impl Kind {
     }
 }
 
-/// What can go wrong on the way to a corpus.
+/// An error while loading or saving a corpus.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     /// The cache could not be read or written.
@@ -67,29 +72,31 @@ pub enum CorpusError {
     Cache {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
-/// Real pages, by kind.
+/// Real pages by kind.
 #[derive(Debug, Default)]
 pub struct Corpus {
-    /// From text files.
+    /// Pages of text files.
     pub text: Vec<Page>,
-    /// From ELF files.
+    /// Pages of ELF files.
     pub binaries: Vec<Page>,
-    /// From process memory.
+    /// Pages of process memory.
     pub memory: Vec<Page>,
-    /// What was missing on this machine, one sentence each.
+    /// The data that this machine lacks, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl Corpus {
-    /// The corpus kept in `folder`, or a new one, collected now and kept there. `progress` hears what goes on.
+    /// Loads the corpus cached in `folder`, or collects one and caches it there. Passes progress
+    /// messages to `progress`.
     ///
     /// # Errors
-    /// [`CorpusError`] when the folder cannot be used. A machine that lacks data is no error: see [`Corpus::notes`].
+    /// [`CorpusError`] when the folder cannot be used. Missing data is no error: see
+    /// [`Corpus::notes`].
     pub fn load_or_collect(
         folder: &Path,
         progress: &mut dyn FnMut(&str),
@@ -102,10 +109,10 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// The corpus kept in `folder`; `None` when there is none.
+    /// Loads the corpus cached in `folder`; returns `None` when there is none.
     ///
     /// # Errors
-    /// [`CorpusError`] when it is there but cannot be read.
+    /// [`CorpusError`] when the corpus exists and cannot be read.
     pub fn load(folder: &Path) -> Result<Option<Self>, CorpusError> {
         cache::load(folder)
     }
@@ -140,7 +147,7 @@ impl Corpus {
         }
     }
 
-    /// The pages of one kind, in the order they lie in their files.
+    /// Returns the pages of one kind, in the order of their files.
     #[must_use]
     pub fn kind(&self, kind: Kind) -> &[Page] {
         match kind {
@@ -158,7 +165,9 @@ impl Corpus {
         }
     }
 
-    /// A mixed set: `each` pages of every kind (fewer where there are fewer), kind after kind, taken in runs from all over it.
+    /// Returns `each` pages of every kind (fewer where there are fewer), kind after kind. The
+    /// pages
+    /// are taken in runs, evenly spaced over the kind.
     #[must_use]
     pub fn mixed(&self, each: usize) -> Vec<Page> {
         let thinned = |kind| {

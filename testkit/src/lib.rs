@@ -1,12 +1,15 @@
-//! What tests and benchmarks share: real pages, deterministic randomness, and a client that loads an NBD server.
+//! Real pages, a seeded random generator and an NBD load generator, for tests and benchmarks.
 //!
-//! - [`corpus`]: real 4 KiB pages of this machine (text, binaries, process memory), kept in a file for the next run.
-//! - [`sample()`]: a handful of real pages for unit tests, from files every machine with Rust has.
-//! - [`Rng`]: small, seeded, the same everywhere.
-//! - [`nbd`]: connections times depth requests in flight, real pages as content, every byte accounted for.
+//! - [`corpus`]: real 4 KiB pages of this machine (text, binaries, process memory), cached in
+//!   files.
+//! - [`sample()`]: a few real pages for unit tests, from files that every machine with Rust has.
+//! - [`Rng`]: a small seeded generator with the same sequence on every machine.
+//! - [`nbd`]: connections times depth requests in flight, real pages as content, every byte
+//!   checked.
 //!
-//! The benchmark (`bench`) and its malloc peers need the feature of that name; the library alone stays light, so that any crate
-//! can have it as a development dependency.
+//! The benchmark (`bench`) and its malloc peers need the feature `bench`. Without it the library
+//! has
+//! few dependencies.
 
 #![forbid(unsafe_code)]
 

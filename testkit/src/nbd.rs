@@ -1,11 +1,16 @@
-//! A small NBD client that exists to load a server, with real pages as content.
+//! A small NBD client that loads a server, with real pages as content.
 //!
-//! fio cannot write pages out of a file, and a general client does more than a measurement wants. This one keeps `depth`
-//! requests in flight on each of its connections, writes all new requests of a turn with one vectored call and reads as many
-//! replies as the socket holds with one call, so that it costs well under a microsecond a request. It knows what every page of
-//! the disk must hold ([`DiskModel`]), and can therefore check every byte it reads.
+//! fio cannot write pages out of a file, and a general client does more work for each request.
+//! This
+//! client keeps `depth` requests in flight on each connection. It writes all new requests of a
+//! turn
+//! with one vectored call and reads as many replies as the socket holds with one call, so a
+//! request
+//! costs well under a microsecond. It knows what every page of the disk must hold ([`DiskModel`])
+//! and can check every byte it reads.
 //!
-//! Fixed newstyle handshake, `NBD_OPT_GO`, simple replies; one thread a connection.
+//! It speaks fixed newstyle with `NBD_OPT_GO` and simple replies, and uses one thread a
+//! connection.
 
 mod client;
 mod connection;

@@ -1,35 +1,37 @@
-//! One page of content.
+//! A page of content.
 
 use std::ops::{Deref, DerefMut};
 
-/// Units: bytes.
+/// Size of a page. Units: bytes.
 pub const PAGE_SIZE: usize = 4096;
 
-/// 4 KiB of content at an address that is a multiple of 4 KiB, as `O_DIRECT` wants its buffers.
+/// 4 KiB of content at an address that is a multiple of 4 KiB, as `O_DIRECT` requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(4096))]
 pub struct Page([u8; PAGE_SIZE]);
 
 impl Page {
-    /// A page with this content.
+    /// Creates a page with this content.
     #[must_use]
     pub fn new(content: [u8; PAGE_SIZE]) -> Self {
         Self(content)
     }
 
-    /// A page of zeros.
+    /// Creates a page of zeros.
     #[must_use]
     pub fn zeroed() -> Self {
         Self([0; PAGE_SIZE])
     }
 
-    /// Whether all 8-byte words are equal, so that a store needs no codec for it.
+    /// Returns whether all 8-byte words are equal, so that a store needs no codec for the page.
     #[must_use]
     pub fn is_same_filled(&self) -> bool {
         self.0[8..] == self.0[..PAGE_SIZE - 8]
     }
 
-    /// A 64-bit fingerprint of the content (FNV-1a over words, finished by a multiply); good enough to drop repeated pages.
+    /// Returns a 64-bit fingerprint of the content (FNV-1a over words, finished by a multiply).
+    ///
+    /// It serves to drop repeated pages.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;

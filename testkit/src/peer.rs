@@ -1,15 +1,20 @@
-//! The malloc peers: keepers of compressed blobs, each in a process of its own, all driven by the same loop.
+//! The malloc peers: stores of compressed blobs, each in a process of its own, all with one loop.
 //!
-//! A peer is an index (one slot a blob) and the blobs. `replace` frees the blob in a random slot and puts a copy of a random other
-//! blob there; `copy` copies the blob in a random slot out. A process each, because an allocator is chosen for a whole process;
-//! the benchmark starts them all and lets them take turns by lines on standard input:
+//! A peer has an index (one slot for each blob) and the blobs. `replace` frees the blob of a
+//! random
+//! slot and stores a copy of another random blob there; `copy` copies the blob of a random slot
+//! out.
+//! Each peer is a process because a process has one global allocator. The benchmark starts them
+//! all
+//! and alternates between them by lines on standard input:
 //!
 //! ```text
 //! > replace 2 1000000        operation, threads, operations in all
 //! < 0.713                    seconds
 //! ```
 //!
-//! With more than one thread each has a part of the slots to itself, so that the index needs no locks in any peer.
+//! With several threads each has its own part of the slots, so the index needs no locks in any
+//! peer.
 
 use std::hint::black_box;
 use std::io::{self, BufRead, Write};
@@ -26,21 +31,21 @@ use zsmalloc::{Handle, Pool, PoolConfig};
 use crate::corpus::Corpus;
 use crate::{PAGE_SIZE, Rng};
 
-/// Somebody who keeps blobs.
+/// A store of blobs.
 trait BlobStore: Sync {
-    /// What the index holds of a blob.
+    /// The index entry of a blob.
     type Slot: Send + Sync;
 
     fn insert(&self, blob: &[u8]) -> Self::Slot;
 
-    /// Forgets the old blob, then keeps a copy of the new one.
+    /// Frees the old blob, then stores a copy of the new one.
     fn replace(&self, slot: &mut Self::Slot, blob: &[u8]);
 
-    /// Copies the blob to the front of `out`; its length comes back.
+    /// Copies the blob to the front of `out` and returns its length.
     fn copy(&self, slot: &Self::Slot, out: &mut [u8; PAGE_SIZE]) -> usize;
 }
 
-/// The process's allocator, whichever it is.
+/// The global allocator of the process.
 struct Heap;
 
 impl BlobStore for Heap {
@@ -51,7 +56,8 @@ impl BlobStore for Heap {
     }
 
     fn replace(&self, slot: &mut Box<[u8]>, blob: &[u8]) {
-        // An empty box has no allocation: this is the free, and the next line may get the same memory back while it is still warm.
+        // An empty box has no allocation, so this line frees. The next allocation may reuse the
+        // memory while it is still in the CPU's caches.
         *slot = Box::default();
         *slot = blob.into();
     }
@@ -62,7 +68,7 @@ impl BlobStore for Heap {
     }
 }
 
-/// What a pool that cannot go on means here: a bug, and no number.
+/// The panic message of the pool's store. A pool that fails here is a bug, not a result.
 const POOL_INVARIANT: &str =
     "the pool has room for every blob, and every handle in the index is live";
 
@@ -87,13 +93,13 @@ impl BlobStore for Pool {
     }
 }
 
-/// The program of a malloc peer. Its arguments: the folder of the corpus, pages wanted of each kind.
+/// Runs a malloc peer. Arguments: the folder of the corpus, and the pages of each kind.
 #[must_use]
 pub fn main() -> ExitCode {
     run(&Heap)
 }
 
-/// The program of the pool's side of the comparison: the same loops, the same arguments.
+/// Runs the same loops over a zsmalloc pool. The arguments are those of [`main`].
 #[must_use]
 pub fn pool() -> ExitCode {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1 << 20), ..ZoneConfig::default() });
@@ -129,7 +135,7 @@ fn run<K: BlobStore>(store: &K) -> ExitCode {
     }
 }
 
-/// lz4 blobs of a mixed corpus, one after the other; pages that do not shrink as they are.
+/// lz4 blobs of a mixed corpus, end to end; a page that does not shrink is stored raw.
 struct Blobs {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -162,7 +168,7 @@ impl Blobs {
     }
 }
 
-/// Answers the lines of standard input until it ends.
+/// Executes the lines of standard input until it ends, and prints the seconds each took.
 fn serve<K: BlobStore>(store: &K, blobs: &Blobs) -> io::Result<()> {
     let mut slots: Vec<K::Slot> =
         (0..blobs.len()).map(|index| store.insert(blobs.get(index))).collect();

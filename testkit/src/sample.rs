@@ -1,4 +1,4 @@
-//! A handful of real pages for unit tests.
+//! A few real pages for unit tests.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +6,14 @@ use std::path::Path;
 use crate::corpus::{self, Kind};
 use crate::{Page, Rng};
 
-/// `count` real pages: half text (this project's own sources), half machine code (the running executable), never one same-filled.
+/// Returns `count` real pages: half text (this project's sources), half machine code (the running
+/// executable), none same-filled.
 ///
-/// The same executable and seed give the same pages. Fewer come back only where the sources are not on the machine.
+/// The same executable and seed give the same pages. Returns fewer only where the sources are
+/// missing.
 ///
 /// # Panics
-/// When the running executable cannot be read, since a test without its data must not pass.
+/// When the running executable cannot be read: a test without its data must not pass.
 #[must_use]
 pub fn sample(count: usize, seed: u64) -> Vec<Page> {
     let mut rng = Rng::new(seed);

@@ -1,4 +1,6 @@
-//! The load generator against a real server that is not ours: nbdkit's memory plugin. Skipped, loudly, where nbdkit is not installed.
+//! Tests the load generator against a foreign server, nbdkit's memory plugin. Prints `SKIPPED`
+//! where
+//! nbdkit is not installed.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use testkit::nbd::{Check, Connection, DiskModel, Load, NbdError, Target, Workload};
 use testkit::{PAGE_SIZE, sample};
 
-/// Pages of the disk: 8 MiB.
+/// Length of the disk, 8 MiB. Units: pages.
 const DISK: u64 = 2048;
 
 struct Nbdkit {
@@ -19,7 +21,7 @@ struct Nbdkit {
 }
 
 impl Nbdkit {
-    /// `None` when nbdkit is not on this machine.
+    /// Starts a server. Returns `None` when nbdkit is not installed.
     fn start(name: &str) -> Option<Self> {
         let socket = std::env::temp_dir().join(format!("testkit-{}-{name}", std::process::id()));
         let child = Command::new("nbdkit")
@@ -55,7 +57,7 @@ impl Drop for Nbdkit {
 }
 
 #[test]
-fn every_page_written_by_any_work_is_known_and_found_again() {
+fn every_workload_is_read_back_as_written() {
     let Some(server) = Nbdkit::start("found") else { return };
     let (target, pages) = (server.target(), sample(256, 1));
     assert_eq!(Connection::open(&target).expect("listening").size(), DISK * PAGE_SIZE as u64);
@@ -87,22 +89,23 @@ fn every_page_written_by_any_work_is_known_and_found_again() {
 }
 
 #[test]
-fn a_page_that_holds_other_bytes_is_noticed() {
-    let Some(server) = Nbdkit::start("noticed") else { return };
+fn a_wrong_page_is_detected() {
+    let Some(server) = Nbdkit::start("detected") else { return };
     let (target, pages) = (server.target(), sample(256, 2));
     let model = DiskModel::new(&pages, DISK * PAGE_SIZE as u64);
     Load::whole_disk(&target, Workload::Fill).run(&model).expect("fills");
-    // As if the server had lost a write to page 77.
+    // Record another page, as if the server had lost a write to page 77.
     model.set(77, 3);
     let uncompared = Load { check: Check::Length, ..Load::whole_disk(&target, Workload::ReadAll) };
     uncompared.run(&model).expect("lengths are right");
-    // Last, because it leaves with requests in flight, which some versions of nbdkit do not survive.
+    // This comes last: it ends with requests in flight, and some versions of nbdkit crash on
+    // that.
     let outcome = Load::whole_disk(&target, Workload::ReadAll).run(&model);
     assert!(matches!(outcome, Err(NbdError::Mismatch { page: 77 })), "{outcome:?}");
 }
 
 #[test]
-fn nobody_listening_is_a_typed_error() {
+fn a_missing_server_is_a_typed_error() {
     let pages = sample(2, 3);
     let target = Target::Unix("/nonexistent/socket".into());
     let outcome = Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&pages, 8192));

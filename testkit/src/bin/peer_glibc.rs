@@ -1,4 +1,4 @@
-//! The malloc peer with the C library's malloc as the allocator of the whole process.
+//! The malloc peer whose global allocator is the C library's malloc.
 
 #![forbid(unsafe_code)]
 

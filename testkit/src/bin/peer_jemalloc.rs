@@ -1,4 +1,4 @@
-//! The malloc peer with jemalloc as the allocator of the whole process.
+//! The malloc peer whose global allocator is jemalloc.
 
 #![forbid(unsafe_code)]
 

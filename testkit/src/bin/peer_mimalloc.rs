@@ -1,4 +1,4 @@
-//! The malloc peer with mimalloc as the allocator of the whole process.
+//! The malloc peer whose global allocator is mimalloc.
 
 #![forbid(unsafe_code)]
 

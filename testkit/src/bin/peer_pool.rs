@@ -1,4 +1,4 @@
-//! The pool's side of the malloc comparison: the peers' loops over a zsmalloc pool.
+//! The pool of the malloc comparison: the peers' loops over a zsmalloc pool.
 
 #![forbid(unsafe_code)]
 

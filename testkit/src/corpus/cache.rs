@@ -1,4 +1,4 @@
-//! The corpus on disk: one file of pages a kind, readable by their owner alone.
+//! The corpus on disk: one file of pages for each kind, readable by its owner alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::{Corpus, CorpusError, Kind};
 use crate::{PAGE_SIZE, Page};
 
-/// Changes when the selection of pages changes, so that an old cache is not taken for a new one.
+/// Version of the page selection; a cache of another version is collected again.
 const VERSION: u32 = 3;
 
-/// The corpus in `folder`; `None` when there is none of this version.
+/// Loads the corpus in `folder`; returns `None` when there is none of this version.
 pub(super) fn load(folder: &Path) -> Result<Option<Corpus>, CorpusError> {
     let Ok(notes) = fs::read_to_string(notes_path(folder)) else { return Ok(None) };
     let mut lines = notes.lines();
@@ -27,7 +27,8 @@ pub(super) fn load(folder: &Path) -> Result<Option<Corpus>, CorpusError> {
     Ok(Some(corpus))
 }
 
-/// Keeps the corpus; the notes go last, so that an interrupted save is not taken for a whole one.
+/// Saves the corpus. The notes go last, so that an interrupted save does not pass for a whole
+/// one.
 pub(super) fn save(folder: &Path, corpus: &Corpus) -> Result<(), CorpusError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
@@ -89,12 +90,12 @@ mod tests {
     use crate::sample;
 
     #[test]
-    fn a_saved_corpus_comes_back_and_only_its_owner_may_read_it() {
+    fn a_saved_corpus_loads_and_is_private() {
         let folder =
             std::env::temp_dir().join(format!("memzip-corpus-test-{}", std::process::id()));
         let corpus =
             Corpus { memory: sample(9, 1), notes: vec!["no text".into()], ..Corpus::default() };
-        save(&folder, &corpus).expect("the folder for temporary files is writable");
+        save(&folder, &corpus).expect("the temporary folder is writable");
         let back = load(&folder).expect("readable").expect("complete");
         assert_eq!(
             (&back.memory, &back.text, &back.notes),
@@ -105,6 +106,6 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        fs::remove_dir_all(folder).expect("ours");
+        fs::remove_dir_all(folder).expect("created by this test");
     }
 }

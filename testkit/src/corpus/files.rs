@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 use super::{Kind, thin};
 use crate::{PAGE_SIZE, Page};
 
-/// At most this many pages of one file, so that no single giant makes the set: 4 MiB.
+/// Most pages of one file, so that no large file dominates the set: 4 MiB.
 const MAX_PAGES_PER_FILE: usize = 1024;
 
-/// Folders deeper than this are left out; it also ends a walk that runs in circles through bind mounts.
+/// Deepest folder that is walked. The limit also ends a walk in a cycle of bind mounts.
 const MAX_DEPTH: u32 = 24;
 
-/// Where text lives on a machine with Rust: documentation, headers, script libraries, crate sources.
+/// Folders with text on a machine with Rust: documentation, headers, scripts, crate sources.
 const TEXT_ROOTS: [&str; 6] =
     ["/usr/share", "/usr/include", "/usr/lib/python3", "/usr/local", "/usr/src", "/etc"];
 
-/// Where machine code lives.
+/// Folders with machine code.
 const CODE_ROOTS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/local"];
 
-/// Every file of this kind below `root`, sorted by path. Symbolic links, hidden folders and `target` folders are not followed.
+/// Returns every file of this kind below `root`, sorted by path.
 ///
-/// For [`Kind::Memory`], which is not in files, there are none.
+/// Skips symbolic links, hidden folders and `target` folders. [`Kind::Memory`] has no files.
 #[must_use]
 pub fn files_below(root: &Path, kind: Kind) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -34,7 +34,9 @@ pub fn files_below(root: &Path, kind: Kind) -> Vec<PathBuf> {
     found
 }
 
-/// At most `wanted` pages of this kind, a few megabytes a file, the files in an order that mixes folders and is always the same.
+/// Collects at most `wanted` pages of this kind, at most 4 MiB of each file. The order of the
+/// files
+/// mixes folders and is the same in each run.
 pub(super) fn collect(kind: Kind, wanted: usize, seen: &mut HashSet<u64>) -> Vec<Page> {
     let mut paths = Vec::new();
     for root in roots(kind) {
@@ -81,7 +83,8 @@ fn walk(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Looks at the first page: ELF magic for code, no zero byte and mostly printable for text.
+/// Returns whether the first page is of this kind: ELF magic for code, no zero byte and mostly
+/// printable characters for text.
 fn is_of_kind(path: &Path, kind: Kind) -> bool {
     let mut head = [0; PAGE_SIZE];
     if !File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) {
@@ -117,7 +120,7 @@ fn take(path: &Path, wanted: usize, seen: &mut HashSet<u64>, pages: &mut Vec<Pag
     }
 }
 
-/// FNV-1a of the path: an order that does not follow the folders, so that the first pages taken come from everywhere.
+/// Hashes a path with FNV-1a. Sorting by the hash mixes the folders.
 fn path_hash(path: &Path) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
     path.as_os_str().as_encoded_bytes().iter().fold(0xCBF2_9CE4_8422_2325, step)
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_repeatable_holds_no_page_twice_and_stops_at_its_size() {
+    fn a_set_is_repeatable_distinct_and_bounded() {
         let first = collect(Kind::Text, 100, &mut HashSet::new());
         let second = collect(Kind::Text, 100, &mut HashSet::new());
         assert_eq!(first, second);

@@ -1,4 +1,4 @@
-//! Pages from running programs: what `/proc/PID/mem` shows of their resident anonymous memory.
+//! Pages of running programs: their resident anonymous memory, read from `/proc/PID/mem`.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,10 +9,12 @@ use std::os::unix::fs::FileExt;
 use super::{programs, thin};
 use crate::{PAGE_SIZE, Page};
 
-/// Bit 63 of a `/proc/PID/pagemap` word: the page is in memory.
+/// Bit 63 of a `/proc/PID/pagemap` word: the page is present.
 const PRESENT: u64 = 1 << 63;
 
-/// Pages of every program this machine can run, about the same share of each; and a sentence for each one it cannot.
+/// Collects pages of every program that runs on this machine, about the same share of each.
+/// Returns
+/// them with one sentence for each program that does not run.
 pub(super) fn collect(
     wanted: usize,
     seen: &mut HashSet<u64>,
@@ -37,7 +39,7 @@ pub(super) fn collect(
     (pages, notes)
 }
 
-/// Adds at most `share` pages of one process, and tells how many it has.
+/// Adds at most `share` pages of one process to `pages`. Returns how many pages the process has.
 fn take(
     pid: u32,
     share: usize,
@@ -46,7 +48,7 @@ fn take(
 ) -> io::Result<usize> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let present = present_pages(pid)?;
-    // Some pages are dropped as repeated or same-filled, so a few more are looked at than are taken.
+    // Repeated and same-filled pages are dropped, so read an eighth more than the share.
     let end = pages.len() + share;
     for address in
         thin::runs(present.len(), share + share / 8).into_iter().flat_map(|run| &present[run])
@@ -63,14 +65,14 @@ fn take(
     Ok(present.len())
 }
 
-/// Addresses of all resident pages in private anonymous writable mappings, ascending.
+/// Returns the addresses of all resident pages in private anonymous writable mappings, ascending.
 fn present_pages(pid: u32) -> io::Result<Vec<u64>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut present = Vec::new();
     for range in maps.lines().filter_map(anonymous_range) {
         let mut words = vec![0; (range.end - range.start) as usize / PAGE_SIZE * 8];
-        // A mapping that went away in the meantime has no pages to give.
+        // The process may have unmapped this range since `maps` was read.
         if pagemap.read_exact_at(&mut words, range.start / PAGE_SIZE as u64 * 8).is_err() {
             continue;
         }
@@ -83,7 +85,8 @@ fn present_pages(pid: u32) -> io::Result<Vec<u64>> {
     Ok(present)
 }
 
-/// The address range of a line of `/proc/PID/maps`, when it is private, writable and backed by no file.
+/// Parses a line of `/proc/PID/maps`: returns the range of a private, writable, anonymous
+/// mapping.
 fn anonymous_range(line: &str) -> Option<Range<u64>> {
     let mut fields = line.split_whitespace();
     let (range, access) = (fields.next()?, fields.next()?);
@@ -116,10 +119,11 @@ mod tests {
     #[test]
     fn pages_of_this_process_are_found_with_their_content() {
         let held = vec![0x5A_u8; 64 * PAGE_SIZE];
-        let present = present_pages(std::process::id()).expect("a process may look at itself");
+        let present =
+            present_pages(std::process::id()).expect("a process may read its own pagemap");
         let address = (held.as_ptr().addr() as u64).next_multiple_of(PAGE_SIZE as u64);
         assert!(present.binary_search(&address).is_ok());
-        let memory = File::open("/proc/self/mem").expect("a process may look at itself");
+        let memory = File::open("/proc/self/mem").expect("a process may read its own memory");
         let mut page = Page::zeroed();
         memory.read_exact_at(&mut page[..], address).expect("present");
         assert!(page.iter().all(|&byte| byte == 0x5A));

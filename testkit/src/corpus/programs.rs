@@ -1,4 +1,5 @@
-//! The programs whose memory becomes part of the corpus: started here, fed real files, stopped here.
+//! The programs whose memory becomes part of the corpus: each is started, fed real files and
+//! killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,20 +12,20 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Page;
 
-/// No program may take longer to load its data.
+/// Longest time a program may take to load its data.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A compiler is stopped in the middle of its work when it holds this much. Units: bytes.
+/// Resident size at which the compiler is stopped. Units: bytes.
 const COMPILER_SIZE: u64 = 190 << 20;
 
-/// A running program; killed when dropped.
+/// A running program, killed when dropped.
 pub struct Program {
     child: Child,
     socket: Option<PathBuf>,
 }
 
 impl Program {
-    /// Units: process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -32,7 +33,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // A child that is already gone is what we want; nothing else can fail here.
+        // Errors are ignored: a child that has already exited is the desired state.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(socket) = &self.socket {
@@ -41,10 +42,10 @@ impl Drop for Program {
     }
 }
 
-/// One way to fill a process with real data. `Err` says in one sentence why this machine cannot.
+/// A function that fills a process with real data. `Err` says in one sentence why it cannot.
 pub type StartFn = fn(&[Page]) -> Result<Program, String>;
 
-/// All of them, those every machine has last: they make up for what the others lack.
+/// All programs. Those that every machine has come last and fill the share of the missing ones.
 pub const PROGRAMS: [(&str, StartFn); 8] = [
     ("java holding an index of words", java),
     ("redis-server holding lines of text", redis),
@@ -82,7 +83,7 @@ fn python_digests(_: &[Page]) -> Result<Program, String> {
 }
 
 fn java(_: &[Page]) -> Result<Program, String> {
-    // A program in one source file runs without a compile step, but only from a file.
+    // `java` compiles and runs a program of one source file, but only from a file.
     let source =
         std::env::temp_dir().join(format!("memzip-corpus-{}-Words.java", std::process::id()));
     std::fs::write(&source, include_str!("scripts/Words.java"))
@@ -114,7 +115,8 @@ fn node(_: &[Page]) -> Result<Program, String> {
     ]))
 }
 
-/// Starts a command that prints a line once its data is loaded and then waits on its standard input.
+/// Starts a command and waits until it prints that its data is loaded. The command then waits on
+/// its standard input.
 fn until_ready(command: &mut Command) -> Result<Program, String> {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut program = Program { child: child.map_err(|error| error.to_string())?, socket: None };
@@ -136,7 +138,7 @@ fn until_ready(command: &mut Command) -> Result<Program, String> {
     }
 }
 
-/// A database server, filled over its own protocol with lines of the text corpus.
+/// Starts a redis server and fills it over its own protocol with lines of the text corpus.
 fn redis(text: &[Page]) -> Result<Program, String> {
     let socket = std::env::temp_dir().join(format!("memzip-corpus-{}.redis", std::process::id()));
     let child = Command::new("redis-server")
@@ -157,6 +159,7 @@ fn redis(text: &[Page]) -> Result<Program, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| error.to_string())?;
+    // Killed by `Drop` if the loading below fails.
     let program = Program { child, socket: Some(socket.clone()) };
     let stream = connect(&socket).map_err(|error| error.to_string())?;
     set_lines(stream, text).map_err(|error| error.to_string())?;
@@ -175,7 +178,7 @@ fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     }
 }
 
-/// 64 MiB of text as one hash per page: field = line number, value = line.
+/// Loads 64 MiB of text as one hash per page: the field is the line number, the value the line.
 fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
     let mut pages = 0;
     for (number, page) in text.iter().step_by((text.len() / 16_384).max(1)).enumerate() {
@@ -192,7 +195,9 @@ fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
             wire.extend_from_slice(b"\r\n");
         }
         stream.write_all(&wire)?;
-        // The reply is an integer on one line; waiting for it keeps the server's reply buffer out of the corpus.
+        // The reply is an integer on one line. Waiting for it keeps the server's reply buffer out
+        // of
+        // the corpus.
         let mut byte = [0];
         while byte[0] != b'\n' {
             stream.read_exact(&mut byte)?;
@@ -202,7 +207,9 @@ fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
     if pages == 0 { Err(std::io::Error::other("no text to load")) } else { Ok(()) }
 }
 
-/// The compiler at work on a crate without dependencies out of cargo's registry, frozen when it holds enough.
+/// Starts the compiler on a crate of cargo's registry without dependencies, and stops it
+/// (SIGSTOP)
+/// once it is large enough.
 fn rustc(_: &[Page]) -> Result<Program, String> {
     let source =
         registry_crate("regex-syntax-").ok_or("no regex-syntax in cargo's registry to compile")?;
@@ -231,6 +238,7 @@ fn rustc(_: &[Page]) -> Result<Program, String> {
     let mut program = Program { child, socket: None };
     let pid = Pid::from_child(&program.child);
     let mut stopped = program.child.try_wait();
+    // Poll until the compiler is large enough or exits.
     while let Ok(None) = stopped {
         if resident(program.pid()) > COMPILER_SIZE {
             return kill_process(pid, Signal::STOP)
@@ -257,7 +265,7 @@ fn registry_crate(prefix: &str) -> Option<PathBuf> {
     })
 }
 
-/// Resident bytes of a process; 0 when it is gone.
+/// Returns the resident bytes of a process, 0 when it is gone.
 fn resident(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096

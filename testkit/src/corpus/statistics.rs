@@ -1,4 +1,4 @@
-//! What a set of pages is like, measured with lz4: the numbers that say whether it is fit for a benchmark.
+//! lz4 statistics of a set of pages, which decide whether it is fit for a benchmark.
 
 use std::fmt;
 
@@ -6,23 +6,24 @@ use lzzzz::lz4;
 
 use crate::{PAGE_SIZE, Page};
 
-/// Upper ends of the histogram's buckets; the last is "did not shrink". Units: bytes of lz4 output a page.
+/// Upper ends of the histogram's buckets; the last is for pages that did not shrink.
+/// Units: bytes of lz4 output for a page.
 const BUCKET_ENDS: [usize; 11] =
     [256, 512, 1024, 1536, 2048, 2560, 3072, 3276, 3686, 4095, usize::MAX];
 
-/// lz4 sizes of a set of pages.
+/// The lz4 sizes of a set of pages.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    /// Pages measured.
+    /// Number of pages measured.
     pub pages: usize,
-    /// Compressed bytes of all pages; one that does not shrink counts as a whole page.
+    /// Compressed bytes of all pages; a page that does not shrink counts as a whole page.
     pub compressed: u64,
-    /// How many compressed sizes fell into each bucket, by upper end.
+    /// Number of compressed sizes in each bucket, by upper end.
     pub buckets: [usize; 11],
 }
 
 impl Statistics {
-    /// Compresses every page with lz4 (acceleration 1).
+    /// Compresses every page with lz4 (acceleration 1) and counts the sizes.
     #[must_use]
     pub fn measure(pages: &[Page]) -> Self {
         let mut statistics = Self { pages: pages.len(), compressed: 0, buckets: [0; 11] };
@@ -37,19 +38,20 @@ impl Statistics {
         statistics
     }
 
-    /// Original bytes over compressed bytes.
+    /// Returns original bytes over compressed bytes.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         (self.pages * PAGE_SIZE) as f64 / (self.compressed.max(1)) as f64
     }
 
-    /// Share of pages lz4 cannot shrink at all, 0.0 to 1.0.
+    /// Returns the share of pages that lz4 cannot shrink, 0.0 to 1.0.
     #[must_use]
     pub fn incompressible(&self) -> f64 {
         self.buckets[10] as f64 / self.pages.max(1) as f64
     }
 
-    /// Whether the set may stand for real data in a benchmark: at least 0.5 GiB, ratio 1.6 to 2.4, at most 10 % incompressible.
+    /// Returns whether the set may stand for real data in a benchmark: at least 0.5 GiB, an lz4
+    /// ratio of 1.6 to 2.4, and at most 10 % incompressible pages.
     #[must_use]
     pub fn is_fit(&self) -> bool {
         self.pages * PAGE_SIZE >= 512 << 20

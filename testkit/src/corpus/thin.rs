@@ -1,9 +1,10 @@
-//! Choosing some of many pages without choosing favourites.
+//! Evenly spaced selection of pages.
 
-/// Pages that stay together when a source is thinned: 1 MiB, so that neighbours remain neighbours.
+/// Pages that stay together when a source is thinned: 1 MiB, so that neighbours remain
+/// neighbours.
 pub const RUN_PAGES: usize = 256;
 
-/// The runs `start..end` to keep of `total` pages so that at most `cap` remain, evenly spaced over the source.
+/// Returns the runs of pages to keep so that at most `cap` of `total` remain, evenly spaced.
 pub fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
     if total <= cap {
         return std::iter::once(0..total).filter(|run| !run.is_empty()).collect();
@@ -14,7 +15,8 @@ pub fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
         .map(|index| {
             let len = left.min(RUN_PAGES);
             left -= len;
-            // Where a cap is close to the total, this spacing keeps runs from overlapping: total / kept >= RUN_PAGES or one run.
+            // The spacing total / kept is at least RUN_PAGES, or there is one run: runs never
+            // overlap.
             let start = index * total.saturating_sub(len) / kept;
             start..start + len
         })

@@ -13,7 +13,7 @@ use super::wire;
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A unix socket.
+    /// The path of a unix socket.
     Unix(PathBuf),
     /// `host:port`.
     Tcp(String),
@@ -22,7 +22,8 @@ pub enum Target {
 impl FromStr for Target {
     type Err = NbdError;
 
-    /// `nbd+unix:///export?socket=PATH`, `nbd://host:port/export`, or a plain path. The export name is not looked at: we ask for the default.
+    /// Parses `nbd+unix:///export?socket=PATH`, `nbd://host:port/export`, or a plain path. The
+    /// export name is ignored: the client asks for the default export.
     fn from_str(text: &str) -> Result<Self, NbdError> {
         let wrong = || NbdError::Address { text: text.to_owned() };
         if let Some(rest) = text.strip_prefix("nbd+unix://") {
@@ -50,7 +51,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// The bytes of a connection.
+/// The socket of a connection.
 #[derive(Debug)]
 pub enum Stream {
     Unix(UnixStream),
@@ -83,7 +84,7 @@ impl Write for Stream {
     }
 }
 
-/// A connection past its handshake.
+/// A connection in the transmission phase.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) stream: Stream,
@@ -111,7 +112,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Size of the export. Units: bytes.
+    /// Returns the size of the export. Units: bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
@@ -182,7 +183,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // A polite goodbye; a server that is already gone needs none.
+        // `NBD_CMD_DISC`. An error is ignored: the server may have closed the connection already.
         let _ = self.stream.write_all(&wire::request(wire::Command::Disconnect, 0, 0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! One connection at work: requests out, replies in.
+//! One connection under load: sends requests and checks replies.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Instant;
@@ -12,10 +12,10 @@ use super::plan::{Plan, PlannedRequest};
 use super::wire::{self, Command};
 use crate::PAGE_SIZE;
 
-/// At least this much is asked of the socket at once. Units: bytes.
+/// Least size of the receive buffer. Units: bytes.
 const READ_BUFFER: usize = 256 << 10;
 
-/// A request on its way.
+/// A request without a reply.
 #[derive(Clone, Copy)]
 struct InFlight {
     step: PlannedRequest,
@@ -38,6 +38,7 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
+    /// Creates the state of a connection that keeps `depth` requests in flight.
     pub fn new(
         connection: Connection,
         model: &'a DiskModel<'a>,
@@ -61,7 +62,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends and receives until the plan is done and everything is answered. Returns the latencies and the number of requests.
+    /// Sends and receives until the plan is done and all requests are answered. Returns the
+    /// latencies and the number of requests.
     pub fn run(mut self) -> Result<(Latency, u64), NbdError> {
         let mut now = Instant::now();
         loop {
@@ -93,8 +95,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The plan's next request; a random write goes elsewhere while another write to the same page is on its way, for then nobody could
-    /// tell which of the two the page holds afterwards.
+    /// Returns the plan's next request. Skips random writes to a page with another request in
+    /// flight: the order of two writes, and with it the page's content, would be unknown.
     fn next_without_conflict(&mut self) -> Option<PlannedRequest> {
         loop {
             let step = self.plan.next_request()?;
@@ -107,7 +109,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// All fresh requests with their pages, in as few calls as the socket takes.
+    /// Sends all new requests with their pages, in as few calls as the socket takes.
     fn send(&mut self) -> Result<(), NbdError> {
         if self.fresh.is_empty() {
             return Ok(());
@@ -130,10 +132,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// At least one more byte of replies.
+    /// Receives at least one byte of replies.
     fn receive(&mut self) -> Result<(), NbdError> {
         match self.connection.stream.read(&mut self.replies[self.filled..])? {
-            0 => Err(NbdError::Protocol { what: "the server hung up with requests in flight" }),
+            0 => Err(NbdError::Protocol {
+                what: "the server closed the connection with requests in flight",
+            }),
             more => {
                 self.filled += more;
                 Ok(())
@@ -141,7 +145,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Every whole reply in the buffer; the rest moves to its front.
+    /// Processes every whole reply in the buffer and moves the rest to its front.
     fn process_replies(&mut self, now: Instant) -> Result<(), NbdError> {
         let mut at = 0;
         while let Some(len) = self.reply(at, now)? {
@@ -152,13 +156,14 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// The reply at `at` of the buffer, and how long it is; `None` when it is not all there yet.
+    /// Processes the reply at `at` of the buffer and returns its length; returns `None` when the
+    /// reply is not complete.
     fn reply(&mut self, at: usize, now: Instant) -> Result<Option<usize>, NbdError> {
         let received = &self.replies[at..self.filled];
         let Some((head, data)) = received.split_first_chunk() else { return Ok(None) };
         let (code, cookie) =
             wire::simple_reply(head).ok_or(NbdError::Protocol { what: "not a simple reply" })?;
-        let unknown = NbdError::Protocol { what: "a reply to nothing" };
+        let unknown = NbdError::Protocol { what: "a reply without a request" };
         let tag = u16::try_from(cookie).ok().filter(|&tag| usize::from(tag) < self.in_flight.len());
         let Some(tag) = tag else { return Err(unknown) };
         let Some(flight) = self.in_flight[usize::from(tag)] else { return Err(unknown) };
@@ -168,6 +173,7 @@ impl<'a> Worker<'a> {
         }
         let len = if step.command == Command::Read { step.count as usize * PAGE_SIZE } else { 0 };
         let Some(data) = data.get(..len) else { return Ok(None) };
+        // The reply is complete: check its data and free its tag.
         self.record_completion(step, data)?;
         self.latency.record(now - flight.sent);
         self.answered += 1;
@@ -176,7 +182,7 @@ impl<'a> Worker<'a> {
         Ok(Some(wire::REPLY_LEN + len))
     }
 
-    /// What the answered request means for the content of the disk.
+    /// Checks what was read, and records in the model what was written or discarded.
     fn record_completion(&self, step: PlannedRequest, data: &[u8]) -> Result<(), NbdError> {
         let corpus = self.model.pages().len();
         for index in 0..step.count {
@@ -199,7 +205,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The kernel takes at most this many slices a call (`IOV_MAX`).
+/// Most slices the kernel takes in one call (`IOV_MAX`).
 const MAX_IOVECS: usize = 1024;
 
 fn write_all(stream: &mut Stream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {

@@ -1,25 +1,25 @@
-//! What can go wrong with a server.
+//! Errors of the load generator.
 
 use std::io;
 
-/// Errors of the load generator.
+/// An error of the load generator.
 #[derive(Debug, thiserror::Error)]
 pub enum NbdError {
-    /// No connection came about.
+    /// The client could not connect.
     #[error("cannot connect to {target}")]
     Connect {
-        /// Whom we called.
+        /// The address of the server.
         target: String,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The connection broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
-    /// The server said something the protocol does not allow at this point.
+    /// The server sent what the protocol does not allow at this point.
     #[error("protocol error: {what}")]
     Protocol {
-        /// What was wrong.
+        /// The violation.
         what: &'static str,
     },
     /// The server refused the export.
@@ -42,10 +42,12 @@ pub enum NbdError {
         /// Page of the disk.
         page: u32,
     },
-    /// A target that is no NBD address.
-    #[error("not an NBD address: {text}")]
+    /// The text is not an NBD address.
+    #[error(
+        "{text} is not an NBD address: allowed are nbd+unix:///?socket=PATH, nbd://HOST:PORT and a path"
+    )]
     Address {
-        /// What was given.
+        /// The text.
         text: String,
     },
 }

@@ -1,8 +1,10 @@
-//! How long requests took, in buckets of 1/16 of a power of two: at most 6 % wide, and small enough for one a thread.
+//! A histogram of latencies with 16 buckets for each power of two: a bucket is at most 6 % wide,
+//! and
+//! each thread can have a histogram.
 
 use std::time::Duration;
 
-/// Buckets for a power of two.
+/// Buckets of a power of two.
 const BUCKETS_PER_OCTAVE: u64 = 16;
 
 /// A histogram of latencies.
@@ -25,7 +27,7 @@ impl Latency {
         self.count += 1;
     }
 
-    /// Adds the requests another thread counted.
+    /// Adds the requests that another thread counted.
     pub fn merge(&mut self, other: &Self) {
         for (sum, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *sum += more;
@@ -33,7 +35,9 @@ impl Latency {
         self.count += other.count;
     }
 
-    /// The latency that `percent` of all requests did not exceed, to the upper end of its bucket; zero when nothing was counted.
+    /// Returns the latency that `percent` of all requests did not exceed, rounded up to the end
+    /// of
+    /// its bucket; zero when nothing was counted.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
         let wanted = (self.count as f64 * percent / 100.0).ceil() as u64;
@@ -48,7 +52,8 @@ impl Latency {
     }
 }
 
-/// Values below 16 have a bucket each; above, the top bit and the four bits after it name the bucket.
+/// Returns the bucket of a value. Values below 16 have a bucket each; above, the top bit and the
+/// four bits after it select the bucket.
 fn bucket(nanos: u64) -> usize {
     if nanos < BUCKETS_PER_OCTAVE {
         return nanos as usize;

@@ -1,4 +1,4 @@
-//! Many connections at work together.
+//! Several connections under load at the same time.
 
 use std::sync::Barrier;
 use std::thread;
@@ -11,47 +11,47 @@ use super::error::NbdError;
 use super::latency::Latency;
 use super::plan::{Plan, Workload};
 
-/// What is done with the bytes that come back.
+/// The check of the bytes that a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// They are counted.
+    /// Only their number is checked.
     Length,
-    /// They are compared with what was written. Only where no other load writes at the same time.
+    /// They are compared with the model. No other load may write at the same time.
     Content,
 }
 
-/// A load to put on a server.
+/// A load on a server.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Whom.
+    /// The server.
     pub target: Target,
-    /// Connections, each with a thread of its own.
+    /// Number of connections, each with its own thread.
     pub connections: u32,
     /// Requests in flight on each connection.
     pub depth: u16,
-    /// What to do.
+    /// The requests to send.
     pub work: Workload,
-    /// What to do with bytes read.
+    /// The check of the bytes that were read.
     pub check: Check,
-    /// How long the random works last; the others end by themselves.
+    /// Duration of the random workloads; the others end by themselves.
     pub time: Duration,
-    /// The same seed gives the same requests.
+    /// Seed of the requests: the same seed gives the same requests.
     pub seed: u64,
 }
 
-/// What a load measured.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Requests sent and answered without an error.
+    /// Number of requests that were answered without an error.
     pub requests: u64,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last reply.
     pub elapsed: Duration,
-    /// From sending to reception, every request.
+    /// Time from sending a request to its reply, for every request.
     pub latency: Latency,
 }
 
 impl Report {
-    /// Units: requests a second.
+    /// Returns the requests per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64().max(1e-9)
@@ -59,25 +59,29 @@ impl Report {
 }
 
 impl Load {
-    /// One connection, depth 16, checking content: for filling, checking and discarding.
+    /// Creates a load of one connection with depth 16 that checks content, for filling, checking
+    /// and discarding a disk.
     #[must_use]
     pub fn whole_disk(target: &Target, work: Workload) -> Self {
         let (check, time) = (Check::Content, Duration::MAX);
         Self { target: target.clone(), connections: 1, depth: 16, work, check, time, seed: 1 }
     }
 
-    /// Runs it and accounts for what it wrote in `model`.
+    /// Runs the load and records in `model` what it wrote.
     ///
     /// # Errors
-    /// The first [`NbdError`] any connection met: a failed request, a wrong byte or a broken connection ends a measurement.
+    /// The first [`NbdError`] of any connection: a failed request, a wrong byte or a broken
+    /// connection ends the load.
     ///
     /// # Panics
-    /// When the disk or the corpus is empty: there is nothing to measure.
+    /// When the disk or the corpus is empty.
     pub fn run(&self, model: &DiskModel<'_>) -> Result<Report, NbdError> {
         assert!(!model.is_empty() && !model.pages().is_empty(), "a load needs a disk and pages");
+        // Connect all before any thread starts, so that connecting is not measured.
         let connections: Vec<Connection> = (0..self.connections)
             .map(|_| Connection::open(&self.target))
             .collect::<Result<_, _>>()?;
+        // Run one thread for each connection; the barrier starts them together.
         let gate = Barrier::new(connections.len());
         let start = Instant::now();
         let outcomes = thread::scope(|scope| {
@@ -99,6 +103,7 @@ impl Load {
             };
             threads.into_iter().map(join).collect::<Vec<_>>()
         });
+        // Add up the results, or return the first error.
         let elapsed = start.elapsed();
         let mut report = Report { requests: 0, elapsed, latency: Latency::default() };
         for outcome in outcomes {

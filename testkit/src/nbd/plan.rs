@@ -1,4 +1,4 @@
-//! Which requests to send.
+//! The requests of a load.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,27 +6,27 @@ use std::time::Instant;
 use super::wire::Command;
 use crate::Rng;
 
-/// What a load does to the disk.
+/// The kind of requests that a load sends.
 #[derive(Clone, Debug)]
 pub enum Workload {
-    /// Reads of random pages until the time is over.
+    /// Reads random pages until the time is over.
     RandomReads,
-    /// Writes of random corpus pages to random pages of the disk until the time is over.
+    /// Writes random corpus pages to random pages of the disk until the time is over.
     RandomWrites,
-    /// Page `n` of the corpus to page `n` of the disk, whole disk, in large requests.
+    /// Writes page `n` of the corpus to page `n` of the disk, the whole disk, in large requests.
     Fill,
-    /// Every page of the disk once, in random order, each with another page of the corpus, none of which is used twice: after it the
-    /// disk holds what it held, in other places.
+    /// Writes every page of the disk once, in random order. Each gets another page of the corpus,
+    /// and none is used twice, so the disk then holds the same pages in other places.
     Overwrite,
-    /// The whole disk in order, in large requests.
+    /// Reads the whole disk in order, in large requests.
     ReadAll,
-    /// The whole disk is discarded.
+    /// Discards the whole disk.
     TrimAll,
-    /// These pages are discarded one by one, in this order.
+    /// Discards these pages one by one, in this order.
     Trim(Arc<[u32]>),
 }
 
-/// One request to come: what, where, and for writes the first corpus page.
+/// A request to send: command, first page, number of pages, and for writes the first corpus page.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedRequest {
     pub command: Command,
@@ -35,13 +35,13 @@ pub struct PlannedRequest {
     pub source: u32,
 }
 
-/// Pages a large request covers: 128 KiB, what the kernel's own clients send.
+/// Pages of a large request: 128 KiB, the size that the kernel's NBD client sends.
 const LARGE_REQUEST_PAGES: u32 = 32;
 
-/// Pages a discard covers: 32 MiB.
+/// Pages of a discard: 32 MiB.
 const DISCARD_PAGES: u32 = 8192;
 
-/// The requests of one connection. Connections share the work so that no page is written by two of them.
+/// The requests of one connection. No page is written by two connections.
 pub struct Plan {
     work: Workload,
     rng: Rng,
@@ -56,7 +56,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Connection `part` of `parts`. `end` bounds the random works only.
+    /// Creates the plan of connection `part` of `parts`. `end` limits the random workloads only.
     pub fn new(
         work: Workload,
         seed: u64,
@@ -67,7 +67,7 @@ impl Plan {
         end: Instant,
     ) -> Self {
         let random = matches!(work, Workload::RandomReads | Workload::RandomWrites);
-        // Every connection makes the same permutation and takes its share of it.
+        // Every connection computes the same permutation and takes its share of it.
         let (order, sources) = match work {
             Workload::Overwrite => {
                 (Rng::new(seed).permutation(disk), Rng::new(!seed).permutation(corpus))
@@ -89,17 +89,17 @@ impl Plan {
         }
     }
 
-    /// The most pages one request of this plan reads. Units: pages.
+    /// Returns the most pages that one request of this plan reads.
     pub fn largest_read(&self) -> usize {
         if matches!(self.work, Workload::ReadAll) { LARGE_REQUEST_PAGES as usize } else { 1 }
     }
 
-    /// Whether the time is over as of `now`.
+    /// Returns whether the time is over at `now`.
     pub fn is_over(&self, now: Instant) -> bool {
         self.end.is_some_and(|end| now >= end)
     }
 
-    /// The next request; `None` when there is none left.
+    /// Returns the next request, or `None` when the plan is done.
     pub fn next_request(&mut self) -> Option<PlannedRequest> {
         match self.work {
             Workload::RandomReads => Some(PlannedRequest {
@@ -126,7 +126,8 @@ impl Plan {
         }
     }
 
-    /// A page of our own share: `part` modulo `parts`.
+    /// Returns a write to a random page of this connection's share: the pages equal to `part`
+    /// modulo `parts`.
     fn random_write(&mut self) -> PlannedRequest {
         let share = (self.disk - self.part).div_ceil(self.parts);
         let page = self.rng.below(share) * self.parts + self.part;
@@ -138,7 +139,7 @@ impl Plan {
         }
     }
 
-    /// Chunk number `next`, then every `parts`-th.
+    /// Returns a request for chunk number `next`, and advances by `parts` chunks.
     fn chunk(&mut self, command: Command, len: u32) -> Option<PlannedRequest> {
         let page = self.next.checked_mul(len).filter(|&page| page < self.disk)?;
         self.next += self.parts;
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_disk_works_touch_every_page_once_on_any_number_of_connections() {
+    fn whole_disk_workloads_touch_every_page_once() {
         for parts in 1..=3 {
             let backwards = Workload::Trim((0..10_000).rev().collect());
             for work in [
@@ -178,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn random_writes_of_two_connections_never_meet() {
+    fn random_writes_of_two_connections_are_disjoint() {
         for part in 0..2 {
             let mut plan = Plan::new(Workload::RandomWrites, 1, 101, 7, part, 2, Instant::now());
             for _ in 0..1000 {
-                let step = plan.next_request().expect("random work has no end of its own");
+                let step = plan.next_request().expect("a random workload has no last request");
                 assert!(step.page % 2 == part && step.page < 101 && step.source < 7);
             }
         }

@@ -1,8 +1,8 @@
-//! The protocol's numbers, as in the NBD specification (doc/proto.md). Everything on the wire is big-endian.
+//! Constants and messages of the NBD specification (doc/proto.md). All integers are big-endian.
 
-/// `NBDMAGIC`.
+/// First word of the handshake, `NBDMAGIC`.
 pub const MAGIC: u64 = 0x4e42_444d_4147_4943;
-/// `IHAVEOPT`.
+/// Second word of the handshake and first word of an option, `IHAVEOPT`.
 pub const OPTION_MAGIC: u64 = 0x4948_4156_454F_5054;
 /// First word of an option reply.
 pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
@@ -19,17 +19,17 @@ pub const OPT_GO: u32 = 7;
 pub const REP_ACK: u32 = 1;
 /// `NBD_REP_INFO`.
 pub const REP_INFO: u32 = 3;
-/// Set in every option reply that says no.
+/// Bit that is set in every error reply to an option.
 pub const REP_ERROR_BIT: u32 = 1 << 31;
 /// `NBD_INFO_EXPORT`.
 pub const INFO_EXPORT: u16 = 0;
 
-/// Units: bytes.
+/// Length of a request. Units: bytes.
 pub const REQUEST_LEN: usize = 28;
-/// Units: bytes.
+/// Length of a simple reply. Units: bytes.
 pub const REPLY_LEN: usize = 16;
 
-/// What a request does.
+/// The command of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Command {
@@ -43,7 +43,7 @@ pub enum Command {
     Trim = 4,
 }
 
-/// The 28 bytes of a request.
+/// Encodes a request.
 #[must_use]
 pub fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQUEST_LEN] {
     let mut wire = [0; REQUEST_LEN];
@@ -55,7 +55,7 @@ pub fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQ
     wire
 }
 
-/// The fields of a simple reply: error and cookie; `None` when the magic is wrong.
+/// Decodes a simple reply into error and cookie; returns `None` when the magic is wrong.
 #[must_use]
 pub fn simple_reply(wire: &[u8; REPLY_LEN]) -> Option<(u32, u64)> {
     let (head, cookie) = wire.split_at(8);
