@@ -3,10 +3,8 @@
 //! Generated data misleads about compressors: fio's "55 % compressible" pages are nearly three
 //! times easier for lz4 than real ones. So every page here comes from a file or a process of this
 //! machine: text, machine code, and the resident anonymous memory of programs that were started
-//! for
-//! the corpus and fed real files. Repeated pages and pages of one repeated word are dropped,
-//! because
-//! they cost a store nothing. Missing data is not replaced: the set is then smaller, and
+//! for the corpus and fed real files. Repeated pages and pages of one repeated word are dropped,
+//! because they cost a store nothing. Missing data is not replaced: the set is then smaller, and
 //! [`Corpus::notes`] says so.
 //!
 //! Collecting takes most of a minute, so the pages are cached in files. Only their owner can read
@@ -53,8 +51,7 @@ impl Kind {
     }
 
     /// Returns how many pages of this kind to collect: as many as the reference measurements of
-    /// the
-    /// kernel's zram had, because density depends on size.
+    /// the kernel's zram had, because density depends on size.
     #[must_use]
     pub fn wanted(self) -> usize {
         match self {
@@ -166,8 +163,7 @@ impl Corpus {
     }
 
     /// Returns `each` pages of every kind (fewer where there are fewer), kind after kind. The
-    /// pages
-    /// are taken in runs, evenly spaced over the kind.
+    /// pages are taken in runs, evenly spaced over the kind.
     #[must_use]
     pub fn mixed(&self, each: usize) -> Vec<Page> {
         let thinned = |kind| {

@@ -1,12 +1,9 @@
 //! The malloc peers: stores of compressed blobs, each in a process of its own, all with one loop.
 //!
 //! A peer has an index (one slot for each blob) and the blobs. `replace` frees the blob of a
-//! random
-//! slot and stores a copy of another random blob there; `copy` copies the blob of a random slot
-//! out.
-//! Each peer is a process because a process has one global allocator. The benchmark starts them
-//! all
-//! and alternates between them by lines on standard input:
+//! random slot and stores a copy of another random blob there; `copy` copies the blob of a random
+//! slot out. Each peer is a process because a process has one global allocator. The benchmark
+//! starts them all and alternates between them by lines on standard input:
 //!
 //! ```text
 //! > replace 2 1000000        operation, threads, operations in all

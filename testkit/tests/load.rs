@@ -1,6 +1,5 @@
 //! Tests the load generator against a foreign server, nbdkit's memory plugin. Prints `SKIPPED`
-//! where
-//! nbdkit is not installed.
+//! where nbdkit is not installed.
 
 #![forbid(unsafe_code)]
 

@@ -35,8 +35,7 @@ pub fn files_below(root: &Path, kind: Kind) -> Vec<PathBuf> {
 }
 
 /// Collects at most `wanted` pages of this kind, at most 4 MiB of each file. The order of the
-/// files
-/// mixes folders and is the same in each run.
+/// files mixes folders and is the same in each run.
 pub(super) fn collect(kind: Kind, wanted: usize, seen: &mut HashSet<u64>) -> Vec<Page> {
     let mut paths = Vec::new();
     for root in roots(kind) {

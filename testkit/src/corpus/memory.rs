@@ -13,8 +13,7 @@ use crate::{PAGE_SIZE, Page};
 const PRESENT: u64 = 1 << 63;
 
 /// Collects pages of every program that runs on this machine, about the same share of each.
-/// Returns
-/// them with one sentence for each program that does not run.
+/// Returns them with one sentence for each program that does not run.
 pub(super) fn collect(
     wanted: usize,
     seen: &mut HashSet<u64>,

@@ -208,8 +208,7 @@ fn set_lines(mut stream: UnixStream, text: &[Page]) -> std::io::Result<()> {
 }
 
 /// Starts the compiler on a crate of cargo's registry without dependencies, and stops it
-/// (SIGSTOP)
-/// once it is large enough.
+/// (SIGSTOP) once it is large enough.
 fn rustc(_: &[Page]) -> Result<Program, String> {
     let source =
         registry_crate("regex-syntax-").ok_or("no regex-syntax in cargo's registry to compile")?;

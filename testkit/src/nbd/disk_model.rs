@@ -7,8 +7,7 @@ use crate::{PAGE_SIZE, Page};
 /// The corpus page in each page of the disk: 0 means zeros, `n + 1` means page `n` of the corpus.
 ///
 /// All accesses are `Relaxed`: one connection at a time writes a page of the disk, and the page
-/// is
-/// checked only after that write was answered. Joining the threads orders everything else.
+/// is checked only after that write was answered. Joining the threads orders everything else.
 #[derive(Debug)]
 pub struct DiskModel<'a> {
     pages: &'a [Page],

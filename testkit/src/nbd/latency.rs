@@ -1,6 +1,5 @@
 //! A histogram of latencies with 16 buckets for each power of two: a bucket is at most 6 % wide,
-//! and
-//! each thread can have a histogram.
+//! and each thread can have a histogram.
 
 use std::time::Duration;
 
@@ -36,8 +35,7 @@ impl Latency {
     }
 
     /// Returns the latency that `percent` of all requests did not exceed, rounded up to the end
-    /// of
-    /// its bucket; zero when nothing was counted.
+    /// of its bucket; zero when nothing was counted.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
         let wanted = (self.count as f64 * percent / 100.0).ceil() as u64;

@@ -7,10 +7,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 
-/// Ours first.
+/// The programs that are compared; memzip's pool is first.
 const PEERS: [&str; 4] = ["peer-pool", "peer-glibc", "peer-jemalloc", "peer-mimalloc"];
 
-/// What is measured: operation, threads, operations in all, reach.
+/// The workloads: operation, threads, operations in all, and the bound.
 const WORKLOADS: [(&str, u32, usize, f64); 4] = [
     ("replace", 1, 1_000_000, 0.9),
     ("replace", 2, 2_000_000, 0.9),
@@ -18,7 +18,7 @@ const WORKLOADS: [(&str, u32, usize, f64); 4] = [
     ("copy", 2, 4_000_000, 0.8),
 ];
 
-/// A peer at work; killed when dropped.
+/// A running peer, killed when dropped.
 struct Peer {
     child: Child,
     stdin: ChildStdin,
@@ -27,7 +27,7 @@ struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It is ours and holds nothing but memory.
+        // Errors are ignored: a peer that has already exited is the desired state.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -60,7 +60,7 @@ impl Peer {
         Ok(line.trim().to_owned())
     }
 
-    /// Operations a second.
+    /// Returns the operations per second.
     fn rate(&mut self, operation: &str, threads: u32, count: usize) -> Result<f64, Box<dyn Error>> {
         writeln!(self.stdin, "{operation} {threads} {count}")?;
         let seconds: f64 = self.line()?.parse()?;
@@ -68,12 +68,13 @@ impl Peer {
     }
 }
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     report_progress("blobs in malloc and in the pool");
     let mut peers: Vec<Peer> =
         PEERS.iter().map(|name| Peer::start(context, name)).collect::<Result<_, _>>()?;
-    // One round that is not counted: it brings every heap into the state that random replacement leaves behind.
+    // One round without measuring brings every heap into the state that random replacement
+    // leaves.
     for peer in &mut peers {
         peer.rate("replace", 1, context.mixed.len() * 2)?;
     }
@@ -91,6 +92,7 @@ pub fn run(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
+/// Returns the row of the pool against the fastest malloc.
 fn row(what: String, samples: &[Samples], reach: f64) -> Row {
     let theirs = (1..PEERS.len())
         .max_by(|&a, &b| samples[a].median().total_cmp(&samples[b].median()))

@@ -1,4 +1,4 @@
-//! The bare codec: the very function the store calls, without a store.
+//! The bare codec: the function that the store calls, without a store.
 
 use std::hint::black_box;
 
@@ -6,7 +6,7 @@ use memmap2::{Advice, MmapMut};
 use testkit::{PAGE_SIZE, Page};
 use zcomp::{Algorithm, Stream};
 
-/// Compresses these pages in this order; what comes out is looked at by nobody.
+/// Compresses these pages in this order and drops the output.
 pub fn compress<'a>(
     stream: &mut Stream,
     pages: impl Iterator<Item = &'a Page>,
@@ -17,7 +17,8 @@ pub fn compress<'a>(
     Ok(())
 }
 
-/// Blobs of a set of pages, end to end in one mapping with huge pages like the arena's, so that neither side pays more for the TLB.
+/// Compressed pages end to end in one mapping with huge pages, as in the arena, so that both
+/// sides have the same TLB costs.
 pub struct Blobs {
     bytes: MmapMut,
     spans: Vec<(u32, u32)>,
@@ -51,7 +52,7 @@ impl Blobs {
     }
 }
 
-/// Length of the blob of every page, summed up outside the store. Units: bytes.
+/// Returns the compressed length of every page, computed outside the store. Units: bytes.
 pub fn lengths(
     algorithm: Algorithm,
     pages: &[Page],

@@ -1,5 +1,5 @@
-//! Memory that comes back by itself: pages are trimmed at random, and nothing else is asked of the
-//! server.
+//! Memory that the server returns to the OS by itself after random trims, without further
+//! requests.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,53 +12,53 @@ use crate::context::{Context, Effort, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 use crate::servers::Server;
 
-/// Units: bytes.
+/// A mebibyte. Units: bytes.
 const MIB: f64 = 1_048_576.0;
 
-/// What the server may hold for each byte of frames in use.
+/// Bytes that the server may hold for each byte of frames in use.
 const MAX_HELD_RATIO: f64 = 1.08;
 
-/// What the server may hold besides. Units: bytes.
+/// Memory that the server may hold besides. Units: bytes.
 const MAX_HELD_EXTRA: f64 = 8.0 * MIB;
 
-/// How long memory may take to come back.
+/// Time in which the memory must be returned.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time between two looks at the server.
+/// Time between two readings of the server's memory.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the light load writes at full speed between two looks.
+/// Duration of the light load between two readings.
 const LOAD_TIME: Duration = Duration::from_millis(5);
 
-/// What the server goes through beside the trim.
+/// A history of the server before and after the trim.
 #[derive(Clone, Copy, Debug)]
 struct Scenario {
-    /// Twice as much was written before, and the second half was discarded.
+    /// Before, twice as much was written, and its second half discarded.
     peak: bool,
-    /// A balloon of a quarter of the disk, in a limit half as large again as the disk.
+    /// A balloon of a quarter of the disk, with a limit of 1.5 times the disk.
     balloon: bool,
-    /// Random pages are written for 1 % of the time.
+    /// A load writes random pages for 1 % of the time after the trim.
     load: bool,
 }
 
-/// What became of a scene.
+/// The result of a scenario.
 struct ScenarioResult {
     scene: Scenario,
-    /// Resident bytes beyond those at the start.
+    /// Resident bytes above those at the start.
     held: f64,
-    /// The most they may be.
+    /// The bound of `held`.
     allowed: f64,
-    /// From the last trim to the last look.
+    /// Time from the last trim to the last reading.
     took: Duration,
 }
 
-/// One row for each share of the pages that is trimmed.
+/// Measures one row for each share of the pages that is trimmed.
 pub fn run(context: &Context) -> GroupResult {
     let percents: &[u64] = if context.effort == Effort::Full { &[50, 75, 90] } else { &[75] };
     percents.iter().map(|&percent| row(context, percent)).collect()
 }
 
-/// The scene of all eight that ends the worst, and how long each took.
+/// Returns the worst result of all eight scenarios, with the time that each took.
 fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
     let mut endings = (0..8).map(|number| {
@@ -68,10 +68,8 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
         run_scenario(context, scene, pages, percent)
     });
     let endings = endings.by_ref().collect::<Result<Vec<_>, _>>()?;
-    let worst = endings
-        .iter()
-        .max_by(|one, other| one.excess().total_cmp(&other.excess()))
-        .ok_or("no scene")?;
+    let worst =
+        endings.iter().max_by(|a, b| a.excess().total_cmp(&b.excess())).ok_or("no scene")?;
     let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;
     let row = Row::ratio(
         format!(
@@ -96,6 +94,7 @@ fn run_scenario(
     pages: u32,
     percent: u64,
 ) -> Result<ScenarioResult, Box<dyn Error>> {
+    // The disk is twice the written size, so that a peak can be written beyond it.
     let size = u64::from(pages) * PAGE_SIZE as u64;
     let (limit, balloon) = ((3 * size).to_string(), (size / 2).to_string());
     let options: &[&str] =
@@ -103,6 +102,7 @@ fn run_scenario(
     let server = Server::memzip_with(context, "lz4", 2 * size, options)?;
     let target = server.target();
     let at_start = server.resident()?;
+    // Write twice as much before, and discard the second half.
     if scene.peak {
         Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&context.mixed, 2 * size))?;
     }
@@ -112,16 +112,18 @@ fn run_scenario(
         Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(beyond)) }
             .run(&DiskModel::new(&context.mixed, 2 * size))?;
     }
+    // Write the disk, trim random pages of it and wait for the memory.
     Load::whole_disk(&target, Workload::Fill).run(&model)?;
     let mut order = Rng::new(percent).permutation(pages);
     order.truncate((u64::from(pages) * percent / 100) as usize);
     Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(order.into())) }.run(&model)?;
     let ending = wait(&server, scene, at_start, &model)?;
+    // The pages that were not trimmed must be unchanged.
     Load::whole_disk(&target, Workload::ReadAll).run(&model)?;
     Ok(ending)
 }
 
-/// Looks until the bound holds or the time is over.
+/// Reads the server's memory until the bound holds or the time is over.
 fn wait(
     server: &Server,
     scene: Scenario,
@@ -144,7 +146,7 @@ fn wait(
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    unreachable!("the loop ends by its time")
+    unreachable!("the loop ends when the time is over")
 }
 
 impl Scenario {

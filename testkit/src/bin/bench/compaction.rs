@@ -1,4 +1,4 @@
-//! Object compaction: what it gains, what it costs, and what others notice of it.
+//! Object compaction: the gain, the time, and the effect on readers and writers.
 
 mod background;
 mod gain;
@@ -8,7 +8,7 @@ mod speed;
 
 use crate::context::{Context, GroupResult};
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     let mut rows = gain::rows(context)?;
     rows.append(&mut speed::rows(context)?);

@@ -1,4 +1,4 @@
-//! What all measurements share.
+//! Data and settings that all measurements share.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -9,49 +9,49 @@ use testkit::corpus::{Corpus, Kind, Statistics};
 
 use crate::row::Row;
 
-/// What a group of measurements gives back.
+/// The rows of a group of measurements.
 pub type GroupResult = Result<Vec<Row>, Box<dyn Error>>;
 
-/// How much to measure.
+/// The amount of measuring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// Enough for a report.
     Full,
-    /// Enough to see that everything runs.
+    /// Enough to show that everything runs.
     Quick,
 }
 
-/// The data and the effort.
+/// The data and the effort of a run.
 pub struct Context {
     /// Real pages by kind.
     pub corpus: Corpus,
-    /// All kinds together: the disk most rows work on.
+    /// Pages of all kinds: the disk content of most rows.
     pub mixed: Vec<Page>,
     /// Pages of each kind in `mixed`.
     pub each: usize,
-    /// How much to measure.
+    /// The amount of measuring.
     pub effort: Effort,
-    /// Where the corpus is kept.
+    /// The folder of the corpus.
     pub folder: PathBuf,
-    /// Where the programs of the same build are.
+    /// The folder of the programs of this build.
     pub programs: PathBuf,
 }
 
 impl Context {
-    /// Loads or collects the corpus.
+    /// Loads the corpus, or collects it.
     pub fn new(effort: Effort) -> Result<Self, Box<dyn Error>> {
         let folder = crate::corpus_folder()?;
         let exe = std::env::current_exe()?;
         let programs =
             exe.parent().ok_or("the benchmark must run from a cargo target folder")?.to_owned();
         let corpus = Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?;
-        // 3 x 176 MiB is the smallest mix above half a GiB that gives each kind the same weight.
+        // 3 x 176 MiB is the smallest mix above 0.5 GiB with an equal share of each kind.
         let each = if effort == Effort::Full { 45_056 } else { 8_192 };
         let mixed = corpus.mixed(each);
         Ok(Self { corpus, mixed, each, effort, folder, programs })
     }
 
-    /// One line for each kind and the mix: how well lz4 does, and the histogram.
+    /// Returns the lz4 statistics of each kind and of the mix, one line each.
     pub fn describe(&self) -> Vec<String> {
         let mut lines = self.corpus.notes.clone();
         for kind in Kind::ALL {
@@ -69,29 +69,29 @@ impl Context {
         lines
     }
 
-    /// Returns the pages of one kind to measure with: all there are, or some when in a hurry.
+    /// Returns the pages of one kind to measure with: all of them, or fewer in a quick run.
     pub fn kind(&self, kind: Kind) -> &[Page] {
         let pages = self.corpus.kind(kind);
         if self.effort == Effort::Full { pages } else { &pages[..pages.len().min(self.each * 2)] }
     }
 
-    /// `full` repetitions, or two when in a hurry.
+    /// Returns the number of repetitions: `full`, or 2 in a quick run.
     pub fn repetitions(&self, full: usize) -> usize {
         if self.effort == Effort::Full { full } else { 2 }
     }
 
-    /// What to divide long counts by.
+    /// Returns the divisor of long counts: 1, or 5 in a quick run.
     pub fn count_divisor(&self) -> usize {
         if self.effort == Effort::Full { 1 } else { 5 }
     }
 
-    /// How long a load lasts.
+    /// Returns the duration of a load.
     pub fn load_time(&self) -> Duration {
         Duration::from_millis(if self.effort == Effort::Full { 1000 } else { 300 })
     }
 }
 
-/// Tells the person who waits what is going on.
+/// Prints what is being measured.
 pub fn report_progress(what: &str) {
     eprintln!("measuring {what}");
 }

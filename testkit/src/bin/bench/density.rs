@@ -1,10 +1,9 @@
-//! How much of the memory held is client data: fresh, and after churn, beside the kernel's zram
-//! with the same pages in the same order. After discards and compaction: see the rows of
-//! compaction.
+//! The share of client data in the memory of zspages: fresh and after churn, against the kernel's
+//! zram with the same pages in the same order. The compaction rows cover discards and compaction.
 //!
-//! Our live bytes are summed up here, from the lengths the bare codec gives, and not taken from the
-//! store. The kernel's are its own count (`compr_data_size`), since it draws the line between
-//! compressed and raw pages elsewhere.
+//! memzip's live bytes are added up here from the bare codec's lengths, not taken from the store.
+//! The kernel's live bytes are its own count (`compr_data_size`), because its limit between
+//! compressed and raw pages differs.
 
 use std::error::Error;
 use std::io;
@@ -17,7 +16,7 @@ use crate::row::{Bound, Row, Samples, Unit};
 use crate::tracked_disk::{TrackedDisk, choose_overwrite};
 use crate::zram_device::{KernelZram, kernel_name};
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     report_progress("density, fresh");
     let mut rows = Vec::new();
@@ -34,8 +33,8 @@ pub fn run(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
-/// A row of one density beside the kernel's, which was measured in this run or is said not to have
-/// been.
+/// Returns a row of one density against the kernel's, or against the reason why the kernel's was
+/// not measured.
 pub fn against_kernel(what: String, density: f64, kernel: &io::Result<f64>) -> Row {
     match kernel {
         Ok(kernel) => {
@@ -46,7 +45,7 @@ pub fn against_kernel(what: String, density: f64, kernel: &io::Result<f64>) -> R
     }
 }
 
-/// A row of one density.
+/// Returns a row of one density.
 pub fn value(what: String, density: f64, against: String) -> Row {
     Row::value(what, &Samples::one(density), against, Unit::Share)
 }
@@ -80,8 +79,9 @@ fn churn(context: &Context) -> GroupResult {
     Ok(vec![before_row.must(Bound::AtLeast(0.955)), after.must(Bound::AtLeast(0.98)).note(note)])
 }
 
-/// The same overwrites in the same order: density before and after compaction, and frames that
-/// freed.
+/// Makes the same overwrites in the kernel's zram. Returns the density before and after
+/// compaction,
+/// and the frames that it freed.
 fn kernel_churn(pages: &[Page], count: usize) -> io::Result<(f64, f64, u64)> {
     let kernel = KernelZram::filled(pages)?;
     let mut rng = Rng::new(3);
@@ -94,7 +94,7 @@ fn kernel_churn(pages: &[Page], count: usize) -> io::Result<(f64, f64, u64)> {
     Ok((before, kernel.mm_stat()?.density(), freed))
 }
 
-/// Everything the device holds, slots and descriptors included.
+/// Measures everything that the device holds, slots and descriptors included.
 fn everything(context: &Context) -> Result<Row, Box<dyn Error>> {
     report_progress("mem_total over live bytes");
     let tracked = TrackedDisk::new(&context.mixed)?;

@@ -9,17 +9,17 @@ use testkit::nbd::Target;
 
 use crate::servers::{Server, need};
 
-/// What fio does.
+/// The operation of fio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Random reads of what our generator wrote.
+    /// Random reads of real pages, which testkit's generator wrote.
     Reads,
-    /// Random writes of data that fio makes up.
+    /// Random writes of data that fio generates.
     Writes,
 }
 
 impl Workload {
-    /// Returns its name in rows.
+    /// Returns the name in the rows, which is also fio's name of the operation.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reads => "read",
@@ -27,18 +27,18 @@ impl Workload {
         }
     }
 
-    /// Returns what the data are.
+    /// Returns the description of the data.
     pub fn data(self) -> &'static str {
         match self {
             Self::Reads => "real pages",
-            // fio's compressible buffers are random bytes followed by zeros: easier for lz4 than
-            // real pages.
+            // fio's compressible buffers are random bytes followed by zeros, which are easier
+            // for lz4 than real pages.
             Self::Writes => "synthetic data, half of each page zeros",
         }
     }
 }
 
-/// Returns requests a second of one connection. Writes leave the disk with content nobody knows.
+/// Returns the requests per second of one connection. Writes leave unknown content on the disk.
 pub fn rate(
     server: &Server,
     work: Workload,
@@ -47,7 +47,7 @@ pub fn rate(
 ) -> Result<f64, Box<dyn Error>> {
     need("fio", "fio")?;
     let Target::Unix(socket) = server.target() else {
-        return Err("fio is driven over unix sockets".into());
+        return Err("fio is only used over unix sockets".into());
     };
     let option = |name: &str, value: &str| format!("--{name}={value}");
     let output = Command::new("fio")
@@ -69,7 +69,7 @@ pub fn rate(
     if !output.status.success() {
         return Err(format!("fio: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    // fio may print notes before its JSON.
+    // fio may print notes before the JSON.
     let start = output.stdout.iter().position(|&byte| byte == b'{').ok_or("fio printed no JSON")?;
     let report: Value = serde_json::from_slice(&output.stdout[start..])?;
     let iops = report["jobs"][0][work.name()]["iops"].as_f64().filter(|&iops| iops > 0.0);

@@ -1,4 +1,4 @@
-//! Small random writes and repeated reads, with a cache of hot pages and without.
+//! Small random writes and repeated reads, with and without a cache of hot pages.
 
 use std::error::Error;
 use std::time::Instant;
@@ -11,20 +11,20 @@ use zram::{Zram, ZramConfig};
 use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 
-/// What a small client writes at once.
+/// Length of a small write. Units: bytes.
 const PART: usize = 512;
 
-/// Pages the load works on.
+/// Number of pages in the load.
 const PAGES: usize = 8_192;
 
-/// Cache sizes in pages, and what the load is to the cache then.
+/// Cache sizes in pages, with the words for the row.
 const CACHES: [(usize, &str); 3] = [
     (PAGES + PAGES / 8, "that holds them all"),
     (PAGES / 4, "a quarter of their size"),
     (PAGES / 64, "a 64th of their size"),
 ];
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     let pages = &context.mixed[..PAGES.min(context.mixed.len())];
     let mut rows = Vec::new();
@@ -45,7 +45,7 @@ pub fn run(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
-/// Units of the samples: operations a second.
+/// Samples with and without a cache. Units: operations per second.
 #[derive(Default)]
 struct TurnSamples {
     writes: Samples,
@@ -54,7 +54,7 @@ struct TurnSamples {
 }
 
 impl TurnSamples {
-    /// A fresh disk: filled, warmed, measured, and compared with what was written.
+    /// Creates a disk, fills it, warms its cache, measures it and checks its content.
     fn take(
         &mut self,
         pages: &[Page],
@@ -73,9 +73,10 @@ impl TurnSamples {
             disk.write(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &page[..])?;
         }
         let mut rng = Rng::new(seed);
-        // The first round makes pages hot; it is not counted.
+        // The first round warms the cache and is not measured.
         small_writes(&disk, &mut expected, &mut rng)?;
         self.writes.push(small_writes(&disk, &mut expected, &mut rng)?);
+        // Measure reads of whole pages.
         let mut page = Page::zeroed();
         let start = Instant::now();
         let count = pages.len() * 4;
@@ -85,6 +86,7 @@ impl TurnSamples {
             std::hint::black_box(&page);
         }
         self.reads.push(count as f64 / start.elapsed().as_secs_f64());
+        // Check the content, then the device's own invariants.
         for (at, expected) in (0u64..).zip(&expected) {
             disk.read(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &mut page[..])?;
             if page != *expected {
@@ -101,7 +103,8 @@ impl TurnSamples {
     }
 }
 
-/// Writes a part of another page to each of many random places. Operations a second.
+/// Writes 512 bytes of another page at each of many random offsets. Returns operations per
+/// second.
 fn small_writes(disk: &Zram, expected: &mut [Page], rng: &mut Rng) -> Result<f64, Box<dyn Error>> {
     let count = expected.len() * 4;
     let mut busy = std::time::Duration::ZERO;

@@ -1,4 +1,5 @@
-//! The store against the bare codec, in one process: fill, random overwrite, cold random read, on one thread and on two.
+//! The store against the bare codec, in one process: fill, random overwrite and cold random read,
+//! on one thread and on two.
 
 use std::error::Error;
 use std::thread;
@@ -13,18 +14,18 @@ use crate::context::{Context, GroupResult, report_progress};
 use crate::disk::Disk;
 use crate::row::{Bound, Row, Samples, Unit};
 
-/// The four things measured in turn for each operation. Units of the samples: pages a second.
+/// The samples of one operation, taken in turns. Units: pages per second.
 #[derive(Default)]
 struct TurnSamples {
     bare: Samples,
     ours: Samples,
     bare_two: Samples,
     ours_two: Samples,
-    /// What the reader should know. Empty where there is nothing.
+    /// A note for the reader, or empty.
     remark: String,
 }
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     let lz4 = Algorithm::Lz4 { acceleration: 1 };
     let mut rows = Vec::new();
@@ -84,7 +85,7 @@ impl TurnSamples {
     }
 }
 
-/// Pages a second of `count` pages done by `work(part, parts)` on `parts` threads.
+/// Returns the rate of `work(part, parts)` on `parts` threads. Units: pages per second.
 fn rate(count: usize, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) -> f64 {
     let start = Instant::now();
     if parts == 1 {
@@ -99,12 +100,13 @@ fn rate(count: usize, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) -> f64
     count as f64 / start.elapsed().max(Duration::from_nanos(1)).as_secs_f64()
 }
 
-/// The items of one part: a contiguous share.
+/// Returns the items of one part: a contiguous share.
 fn share<T>(items: &[T], part: usize, parts: usize) -> &[T] {
     let start = |part| items.len() * part / parts;
     &items[start(part)..start(part + 1)]
 }
 
+/// The panic message of the codec's measurements.
 const CODEC_WORKS: &str = "the codec works on its own output";
 
 fn fill(
@@ -118,7 +120,7 @@ fn fill(
         let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
         codec::compress(&mut stream, share(pages, part, parts).iter()).expect(CODEC_WORKS);
     };
-    // One fill that is not counted: a virtual machine gets much of its memory only when it is first touched, and slowly.
+    // Fill once without measuring: on a virtual machine the first touch of memory is slow.
     drop(Disk::filled(pages, algorithm)?);
     let (mut turns, mut touch) = (TurnSamples::default(), Samples::default());
     for _ in 0..repetitions {
@@ -145,7 +147,7 @@ fn fill(
     Ok(turns)
 }
 
-/// Seconds to touch `bytes` of fresh memory with huge pages, as the arena asks for them.
+/// Returns the seconds for the first touch of `bytes` of memory with huge pages, as in the arena.
 fn first_touch(bytes: u64) -> Result<f64, Box<dyn Error>> {
     let mut memory = MmapMut::map_anon(usize::try_from(bytes)?.max(PAGE_SIZE))?;
     memory.advise(Advice::HugePage)?;
@@ -160,7 +162,7 @@ impl TurnSamples {
     }
 }
 
-/// Random places and random pages for them.
+/// Returns random pages of the disk, each with a random source page.
 fn moves(pages: &[Page], seed: u64) -> Vec<(u32, u32)> {
     let (mut rng, len) = (Rng::new(seed), u32::try_from(pages.len()).unwrap_or(u32::MAX));
     (0..len).map(|_| (rng.below(len), rng.below(len))).collect()
@@ -176,6 +178,7 @@ fn overwrite(
     let mut turns = TurnSamples::default();
     for repetition in 0..repetitions {
         for (parts, bare_samples, our_samples) in turns.by_threads() {
+            // The bare codec compresses the same pages in the same order as the store.
             let moves = moves(pages, (repetition * 2 + parts) as u64);
             let bare = |part, parts| {
                 let mut stream = Stream::new(algorithm).expect(CODEC_WORKS);
@@ -227,7 +230,7 @@ fn read(
     Ok(turns)
 }
 
-/// A store that returns wrong bytes has no speed.
+/// Checks that the disk holds `pages`: a speed counts only if the bytes are right.
 fn verify(disk: &Disk, pages: &[Page]) -> Result<(), Box<dyn Error>> {
     let mut page = Page::zeroed();
     for (at, expected) in (0..).zip(pages) {

@@ -1,9 +1,9 @@
-//! The kernel's zram, through `O_DIRECT` reads and writes of single pages, beside the store: in
+//! The kernel's zram, with `O_DIRECT` reads and writes of single pages, against the store: in
 //! process, and over NBD one request at a time.
 //!
-//! A call into a library is no block device, so the row in process alone would flatter us: the row
-//! over NBD is what a client of a block device gets, and pays for two processes and a socket where
-//! the kernel's pays for a system call.
+//! A call into a library does less than a block device, so the in-process row alone would favour
+//! memzip. The NBD row is what a client of a block device gets: it pays for two processes and a
+//! socket where the kernel's zram pays for a system call.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::row::{Bound, Row, Samples, Unit, Verdict};
 use crate::servers::Server;
 use crate::zram_device::{KernelZram, kernel_name};
 
-/// Times a page of one operation, by who does it. Units: seconds.
+/// Times per page of one operation. Units: seconds.
 #[derive(Default)]
 struct Times {
     kernel: Samples,
@@ -26,7 +26,7 @@ struct Times {
     nbd: Samples,
 }
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn run(context: &Context) -> GroupResult {
     report_progress("kernel zram");
     let pages = &context.mixed;
@@ -38,6 +38,7 @@ pub fn run(context: &Context) -> GroupResult {
             return Ok(vec![Row::without("against kernel zram, lz4", Verdict::Skipped, why)]);
         }
     };
+    // Fill a store in process and a server with the same pages.
     let ours = Disk::filled(pages, Algorithm::Lz4 { acceleration: 1 })?;
     let size = (pages.len() * PAGE_SIZE) as u64;
     let server = Server::memzip(context, "lz4", size)?;
@@ -46,6 +47,7 @@ pub fn run(context: &Context) -> GroupResult {
     let (mut reads, mut writes) = (Times::default(), Times::default());
     let len = u32::try_from(pages.len())?;
     for seed in 0..context.repetitions(7) as u64 {
+        // The kernel and the store in process execute the same reads and writes.
         let mut rng = Rng::new(seed);
         let order: Vec<(u32, u32)> = (0..len).map(|_| (rng.below(len), rng.below(len))).collect();
         let mut page = Page::zeroed();
@@ -65,6 +67,7 @@ pub fn run(context: &Context) -> GroupResult {
         })?);
         writes.nbd.push(over_nbd(context, &server, &model, Workload::RandomWrites, seed)?);
     }
+    // Each row compares how many times faster memzip is, so the ratio is inverted.
     let kernel = format!("{}, O_DIRECT", kernel_name());
     let row = |what: &str, ours: &Samples, theirs: &Samples, reach| {
         Row::ratio(what, ours, &kernel, theirs, Unit::Seconds)
@@ -86,14 +89,14 @@ pub fn run(context: &Context) -> GroupResult {
     ])
 }
 
-/// Times `work` on so many pages. Units: seconds a page.
+/// Times `work` on `count` pages. Units: seconds per page.
 fn each(count: u32, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64() / f64::from(count))
 }
 
-/// One connection, one request at a time. Units: seconds a page.
+/// Times a load of one connection with one request at a time. Units: seconds per page.
 fn over_nbd(
     context: &Context,
     server: &Server,

@@ -1,12 +1,14 @@
-//! The benchmark: every promise the project makes about speed and density, measured against its peers in the same run.
+//! The benchmark: every target for speed and density, measured against the peers in the same run.
 //!
-//! The rules, so that the numbers mean something: the data are real pages of this machine; the bare codec is the very
-//! function the store calls, on the same pages in the same order; live bytes are summed up outside
-//! the store; resident memory is the kernel's count; peers take turns with us, and what is compared
-//! is the median of the turns' ratios, with its interval; everything written is read back and
-//! compared. A bound inside the interval, or within the machine's own noise, is neither met nor
-//! missed: the row says "too noisy". Every number of the table was measured in the run that prints
-//! it.
+//! Rules:
+//! - The data are real pages of this machine.
+//! - The bare codec is the function that the store calls, on the same pages in the same order.
+//! - Live bytes are added up outside the store. Resident memory is the kernel's count.
+//! - Peers take turns with memzip. The table compares the median of the turns' ratios, with its
+//!   interval.
+//! - Everything written is read back and compared.
+//! - A row whose bound lies inside its interval or inside the machine's noise is "too noisy".
+//! - Every number of the table was measured in the run that prints it.
 
 #![forbid(unsafe_code)]
 
@@ -52,20 +54,19 @@ use row::{Row, Verdict};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// A short run that shows whether everything works; its numbers are not for quoting
+    /// Measure briefly, to show that everything works; the numbers are not for quoting
     #[arg(long)]
     quick: bool,
-    /// Measure only this group of rows; may be given several times
+    /// Measure only this group of rows; can be given several times
     #[arg(long, value_enum, value_name = "GROUP")]
     only: Vec<Group>,
-    /// Print the table as Markdown, and nothing else: `cargo xtask figures` puts it into
-    /// docs/benchmarks.md
+    /// Print only the table, as Markdown: `cargo xtask figures` copies it into docs/benchmarks.md
     #[arg(long)]
     markdown: bool,
-    /// End with status 1 when a row is not shown to be met
+    /// Exit with status 1 unless every row is met
     #[arg(long)]
     strict: bool,
-    /// Where the numbers go for programs; by default bench.json beside the build products
+    /// Path of the JSON report; the default is bench.json in the build folder
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
 }
@@ -76,12 +77,12 @@ enum Command {
     NbdLoad(nbd_load::Args),
 }
 
-/// Rows that are measured together.
+/// A group of rows that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Group {
     /// Fill, random overwrite and random read in process, against the bare codec
     Inprocess,
-    /// Small writes with a cache of hot pages and without
+    /// Small writes with and without a cache of hot pages
     Hot,
     /// Overwrite and read against the kernel's zram, in process and over NBD
     Kernel,
@@ -97,9 +98,9 @@ enum Group {
     Comeback,
     /// Resident memory after random overwrites
     Aging,
-    /// Requests a second over NBD, against nbdkit and qemu-nbd, by our own generator and by fio
+    /// Requests a second over NBD, against nbdkit and qemu-nbd, with this load generator and fio
     Nbd,
-    /// Read latency beside a flood of writes
+    /// Read latency during a flood of writes
     Latency,
 }
 
@@ -146,6 +147,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         println!("{}\n{}\n", report.machine, report.corpus.join("\n"));
     }
     report.noise.measure(&context)?;
+    // A group that fails becomes a row, so that the other groups are still measured.
     for &group in Group::value_variants() {
         if !cli.only.is_empty() && !cli.only.contains(&group) {
             continue;
@@ -170,10 +172,13 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     Ok(status(&report, cli.strict))
 }
 
+/// The caveat of a report of a quick run.
 const QUICK: &str =
     "A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting";
 
-/// A failed measurement always counts; a promise not shown to be kept only when asked.
+/// Returns the exit status. A failed measurement always fails; a row that is not met fails only
+/// with
+/// `--strict`.
 fn status(report: &Report, strict: bool) -> ExitCode {
     let bad = |row: &Row| match row.verdict(&report.noise) {
         Verdict::Failed => true,
@@ -183,7 +188,7 @@ fn status(report: &Report, strict: bool) -> ExitCode {
     if report.rows.iter().any(bad) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// An error and its causes on one line.
+/// Returns an error and its causes on one line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -194,7 +199,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// The cargo target folder this program was built into.
+/// Returns the cargo target folder that this program was built into.
 fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
     let exe = std::env::current_exe()?;
     Ok(exe
@@ -204,7 +209,8 @@ fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
         .to_owned())
 }
 
-/// Where the corpus is kept: beside the build products, which nobody publishes.
+/// Returns the folder of the corpus, inside the build folder: it contains process memory and must
+/// not be published.
 fn corpus_folder() -> Result<PathBuf, Box<dyn Error>> {
     Ok(target_folder()?.join("corpus"))
 }

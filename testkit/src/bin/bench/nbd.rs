@@ -1,5 +1,5 @@
-//! Requests a second over a unix socket, beside nbdkit's memory plugin and qemu-nbd, by our own
-//! generator and by fio.
+//! Requests per second over a unix socket, against nbdkit's memory plugin and qemu-nbd, with
+//! testkit's generator and with fio.
 
 use std::error::Error;
 
@@ -10,17 +10,16 @@ use crate::fio;
 use crate::nbd_peers::{PeerKind, Peers};
 use crate::row::{Bound, Row, Samples, Unit, Verdict};
 
-/// Depths and connections: deep, deep and wide, and one request at a time.
+/// Depths and numbers of connections: deep, deep with two connections, and one request at a time.
 const SHAPES: [(u16, u32); 3] = [(32, 1), (32, 2), (1, 1)];
 
-/// Depths nbdkit is tuned for.
+/// Depths that nbdkit is tuned for.
 const DEPTHS: [u16; 2] = [32, 1];
 
-/// The least for reads and for writes, with one connection and with two.
+/// The bounds of reads and of writes, each with one connection and with two.
 type Goals = [[Option<f64>; 2]; 2];
 
-/// What is compared: ours, the peer, and the least it must be for reads and for writes, at depth 32
-/// with one connection and two.
+/// The pairs that are compared: memzip, the peer, and the bounds at depth 32.
 const PAIRS: [(PeerKind, PeerKind, Goals); 4] = [
     (PeerKind::Lz4, PeerKind::Sparse, [[Some(0.9), Some(1.0)], [Some(0.5), Some(0.55)]]),
     (PeerKind::Lz4, PeerKind::Qemu, [[None, None], [None, None]]),
@@ -28,11 +27,11 @@ const PAIRS: [(PeerKind, PeerKind, Goals); 4] = [
     (PeerKind::Zstd, PeerKind::NbdkitZstd, [[Some(4.0), Some(4.0)], [Some(4.0), Some(4.0)]]),
 ];
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn throughput(context: &Context) -> GroupResult {
     let peers = Peers::start(context, &DEPTHS)?;
     let mut rows: Vec<Row> = Vec::new();
-    // All reads before any write: nbdkit's zstd disk is at its best only as long as nothing was overwritten.
+    // All reads come before any write: nbdkit's zstd disk is at its best until it is overwritten.
     for (number, (work, name)) in
         [(Workload::RandomReads, "read"), (Workload::RandomWrites, "write")].into_iter().enumerate()
     {
@@ -46,9 +45,9 @@ pub fn throughput(context: &Context) -> GroupResult {
             let what = format!("NBD random {name}, depth {depth}, {connections} conn.");
             for (ours, peer, goals) in &PAIRS {
                 let row = pair(&peers, &rates, &what, (*ours, *peer), depth, goal(goals));
-                let stands_for_all = (depth, connections, number, *ours, *peer)
+                let is_headline = (depth, connections, number, *ours, *peer)
                     == (32, 1, 0, PeerKind::Lz4, PeerKind::Sparse);
-                rows.extend(row.map(|row| if stands_for_all { row.headline() } else { row }));
+                rows.extend(row.map(|row| if is_headline { row.headline() } else { row }));
             }
         }
         if matches!(work, Workload::RandomReads) {
@@ -64,7 +63,7 @@ pub fn throughput(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
-/// Requests a second of every server that takes part at this depth.
+/// Returns the requests per second of every server that takes part at this depth.
 fn take_turns(
     context: &Context,
     peers: &Peers<'_>,
@@ -89,7 +88,7 @@ fn take_turns(
     Ok(rates)
 }
 
-/// The row of one pair; none for a peer that is not there, which the remarks say.
+/// Returns the row of a pair, a skipped row without the peer, or `None` without memzip's server.
 fn pair(
     peers: &Peers<'_>,
     rates: &[Samples],
@@ -112,7 +111,7 @@ fn pair(
     Some(row.must(goal.map_or(Bound::Info, Bound::AtLeast)))
 }
 
-/// The same servers under fio: a generator that is not ours.
+/// Measures the same servers with fio, a foreign generator.
 fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Workload) -> GroupResult {
     let mut rows = Vec::new();
     for depth in DEPTHS {

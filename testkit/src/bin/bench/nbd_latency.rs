@@ -1,8 +1,8 @@
-//! One client's reads while another client floods writes.
+//! The latency of one client's reads while another client floods writes.
 //!
-//! The load of a flood slows a reader down on any machine with few CPUs, whatever the server does.
-//! So the reader is compared with itself beside the same flood on *another* server: what is left is
-//! what the two clients of one server do to each other.
+//! On a machine with few CPUs the load of a flood slows a reader down, whatever the server does.
+//! So the reader is compared with itself during the same flood on *another* server. The difference
+//! is the effect that two clients of one server have on each other.
 
 use std::error::Error;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::nbd_peers::MeasuredServer;
 use crate::row::{Bound, Row, Samples, Unit};
 use crate::servers::Server;
 
-/// Latencies of the reader. Units: seconds.
+/// Percentiles of the reader's latencies. Units: seconds.
 #[derive(Default)]
 struct Percentiles {
     p50: Samples,
@@ -29,7 +29,7 @@ impl Percentiles {
     }
 }
 
-/// All rows of this group.
+/// Measures all rows of this group.
 pub fn latency(context: &Context) -> GroupResult {
     report_progress("NBD read latency beside a flood of writes");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
@@ -60,13 +60,13 @@ pub fn latency(context: &Context) -> GroupResult {
     ])
 }
 
-/// The reader's latencies while another client floods `victim`.
+/// Returns the reader's latencies while another client floods `victim`.
 fn flooded(
     measured: &MeasuredServer<'_>,
     reader: &Load,
     victim: &MeasuredServer<'_>,
 ) -> Result<Latency, Box<dyn Error>> {
-    // The flood starts a little earlier and lasts longer than the reader.
+    // The flood starts earlier and ends later than the reader.
     let time = reader.time + reader.time / 2;
     let flood = Load { seed: reader.seed, ..victim.load(Workload::RandomWrites, 32, time) };
     thread::scope(|scope| {

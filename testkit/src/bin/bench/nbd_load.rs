@@ -1,4 +1,4 @@
-//! `bench nbd-load`: the load generator by itself, against any NBD server.
+//! `bench nbd-load`: the load generator against any NBD server.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,38 +8,39 @@ use clap::ValueEnum;
 use testkit::corpus::Corpus;
 use testkit::nbd::{Check, Connection, DiskModel, Load, Report, Target, Workload};
 
-/// What to do, for the command line.
+/// An operation of the command line.
 #[derive(Clone, Copy, ValueEnum)]
 enum Operation {
     /// Random reads of single pages
     Read,
     /// Random writes of single real pages
     Write,
-    /// Fill the disk, read it back, overwrite every page once in random order, read it back
+    /// Fill the disk, read it back, overwrite every page once in random order, and read it back
     Verify,
 }
 
 /// Options of `bench nbd-load`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// nbd://HOST:PORT, nbd+unix:///?socket=PATH or the path of a unix socket. THE CONTENT OF THE DISK IS OVERWRITTEN
+    /// nbd://HOST:PORT, nbd+unix:///?socket=PATH or the path of a unix socket.
+    /// THE CONTENT OF THE DISK IS OVERWRITTEN
     target: String,
-    /// What to do
+    /// The operation
     #[arg(long, value_enum, default_value = "read")]
     work: Operation,
-    /// Connections, a thread each
+    /// Number of connections, each with its own thread
     #[arg(long, default_value_t = 1)]
     connections: u32,
     /// Requests in flight on each connection
     #[arg(long, default_value_t = 32)]
     depth: u16,
-    /// How long to read or write
+    /// Duration of reading or writing
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Compare every page read with what was written
+    /// Compare every page that is read with what was written
     #[arg(long)]
     check: bool,
-    /// Folder of the corpus; made when it is not there
+    /// Folder of the corpus; created if it does not exist
     #[arg(long)]
     corpus: Option<PathBuf>,
     /// Pages of each kind to use
@@ -47,7 +48,7 @@ pub struct Args {
     pages: usize,
 }
 
-/// Runs it and prints what was measured.
+/// Runs the load and prints the results.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let target: Target = args.target.parse()?;
     let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;

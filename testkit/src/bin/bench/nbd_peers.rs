@@ -1,5 +1,5 @@
-//! Who is measured over NBD: memzip, nbdkit's memory plugin with its best number of threads,
-//! qemu-nbd on a file in memory.
+//! The servers that are measured over NBD: memzip, nbdkit's memory plugin with its best number of
+//! threads, and qemu-nbd on a file in memory.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use testkit::{PAGE_SIZE, Page};
 use crate::context::{Context, report_progress};
 use crate::servers::{Server, Threads, need, need_nbdkit};
 
-/// Numbers of threads nbdkit is tried with.
+/// Numbers of threads that are tried for nbdkit.
 const THREADS: [Threads; 4] = [Threads(1), Threads(2), Threads(4), Threads(16)];
 
-/// Pages of the disk it is tried on.
+/// Pages of the disk of a trial.
 const PROBE_PAGES: usize = 8_192;
 
-/// How long each trial lasts.
+/// Duration of a trial.
 const PROBE_TIME: Duration = Duration::from_millis(200);
 
-/// A server, and what its disk holds.
+/// A server and the expected content of its disk.
 pub struct MeasuredServer<'a> {
-    /// The process.
+    /// The server process.
     pub server: Server,
     model: DiskModel<'a>,
 }
@@ -39,12 +39,12 @@ impl<'a> MeasuredServer<'a> {
         random(&self.server.target(), work, depth, time)
     }
 
-    /// Returns requests a second.
+    /// Runs a load and returns its requests per second.
     pub fn rate(&self, load: &Load) -> Result<f64, Box<dyn Error>> {
         Ok(load.run(&self.model)?.rate())
     }
 
-    /// Returns what its disk must hold.
+    /// Returns the expected content of the disk.
     pub fn model(&self) -> &DiskModel<'a> {
         &self.model
     }
@@ -60,7 +60,7 @@ fn random(target: &Target, work: Workload, depth: u16, time: Duration) -> Load {
     Load { depth, check: Check::Length, time, ..Load::whole_disk(target, work) }
 }
 
-/// Which peer.
+/// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKind {
     /// memzip, lz4.
@@ -75,7 +75,7 @@ pub enum PeerKind {
     Qemu,
 }
 
-/// A running server and the depth it is at its best for; `None` for any.
+/// A running server and the depth it is tuned for; `None` for all depths.
 struct Entry<'a> {
     kind: PeerKind,
     depth: Option<u16>,
@@ -83,15 +83,15 @@ struct Entry<'a> {
     measured: MeasuredServer<'a>,
 }
 
-/// All servers, filled.
+/// All servers, with filled disks.
 pub struct Peers<'a> {
     entries: Vec<Entry<'a>>,
-    /// What is to be said of how they were chosen, and of those that are missing.
+    /// The trials of nbdkit, and the servers that are missing.
     pub remarks: Vec<String>,
 }
 
 impl<'a> Peers<'a> {
-    /// Finds nbdkit's best number of threads for each depth, then starts everybody there is.
+    /// Finds nbdkit's best number of threads for each depth, then starts all servers.
     pub fn start(context: &'a Context, depths: &[u16]) -> Result<Self, Box<dyn Error>> {
         let (pages, size) = (&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
         let mut peers = Self { entries: Vec::new(), remarks: Vec::new() };
@@ -140,7 +140,7 @@ impl<'a> Peers<'a> {
         self.entries.push(Entry { kind, depth, name, measured });
     }
 
-    /// One server for each depth, each with the threads that are best for it.
+    /// Starts one nbdkit for each depth, with the best number of threads for it.
     fn add_nbdkit(
         &mut self,
         context: &'a Context,
@@ -173,7 +173,7 @@ impl<'a> Peers<'a> {
         self.entries.len()
     }
 
-    /// Returns the number of the server of this peer that is best at this depth.
+    /// Returns the index of the server of this kind for this depth.
     pub fn find(&self, kind: PeerKind, depth: u16) -> Option<usize> {
         self.entries
             .iter()
@@ -185,7 +185,7 @@ impl<'a> Peers<'a> {
         self.entries[number].depth.is_none_or(|best| best == depth)
     }
 
-    /// Returns a server's name.
+    /// Returns the name of a server.
     pub fn name(&self, number: usize) -> &str {
         &self.entries[number].name
     }
@@ -196,11 +196,12 @@ impl<'a> Peers<'a> {
     }
 }
 
-/// Requests a second by number of threads.
+/// Requests per second for each number of threads.
 type Scores = Vec<(Threads, f64)>;
 
-/// For each depth and each number of threads the geometric mean of read and write rates, on a small
-/// disk.
+/// Returns, for each depth and number of threads, the geometric mean of the rates of reads and
+/// writes
+/// on a small disk.
 fn probe(
     context: &Context,
     allocator: &str,

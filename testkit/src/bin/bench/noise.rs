@@ -1,8 +1,9 @@
-//! The machine's own noise: the bare codec measured against itself, in turns, as every other pair
-//! in the report is.
+//! The noise of the machine: the bare codec measured against itself, in turns like all pairs of
+//! the
+//! report.
 //!
-//! Both sides do the same, so any ratio but 1 is the machine's. No row can be judged more finely
-//! than that.
+//! Both sides run the same code, so a ratio other than 1 is noise. No timed row is judged more
+//! finely.
 
 use std::time::Instant;
 
@@ -13,21 +14,21 @@ use crate::codec;
 use crate::context::Context;
 use crate::samples::{Interval, Samples};
 
-/// Turns taken before the rows, and again after them.
+/// Turns before the rows, and again after them.
 const TURNS: usize = 15;
 
 /// Pages compressed in a turn.
 const PAGES: usize = 16_384;
 
-/// Beyond this a run is not worth quoting.
+/// Largest noise of a run whose times may be quoted.
 const TOLERABLE: f64 = 0.05;
 
-/// The codec's speed over its own speed. Empty before it was measured.
+/// Ratios of the codec's speed to its own speed. Empty until measured.
 #[derive(Clone, Debug, Default)]
 pub struct Noise(Samples);
 
 impl Noise {
-    /// Measures some turns more.
+    /// Measures another series of turns.
     pub fn measure(&mut self, context: &Context) -> Result<(), Box<dyn std::error::Error>> {
         let pages = &context.mixed[..PAGES.min(context.mixed.len())];
         let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
@@ -44,7 +45,7 @@ impl Noise {
         Ok(())
     }
 
-    /// Returns noise that was measured elsewhere.
+    /// Creates noise from given samples.
     #[cfg(test)]
     pub fn of(samples: Samples) -> Self {
         Self(samples)
@@ -55,8 +56,8 @@ impl Noise {
         &self.0
     }
 
-    /// Returns the interval that a timed ratio may be off by without anything being different; that
-    /// of silence when nothing was measured.
+    /// Returns the interval of a timed ratio between equal programs; 1 to 1 when nothing was
+    /// measured.
     pub fn interval(&self) -> Interval {
         let silence = Interval { low: 1.0, high: 1.0, confidence: 1.0 };
         self.0.interval().map_or(silence, |found| Interval {
@@ -66,7 +67,7 @@ impl Noise {
         })
     }
 
-    /// Returns what stands above the table.
+    /// Returns the lines above the table.
     pub fn lines(&self) -> Vec<String> {
         let Interval { low, high, .. } = self.interval();
         let mut lines = vec![format!(

@@ -1,4 +1,4 @@
-//! The report: a table for the terminal, the same as Markdown for documents, and a JSON file.
+//! The report: a table for the terminal, the same table as Markdown, and a JSON file.
 
 use std::fs;
 use std::path::Path;
@@ -12,19 +12,20 @@ use crate::row::{Row, Verdict};
 use crate::samples::Samples;
 use crate::unit::Unit;
 
+/// The heads of the table's columns.
 const HEAD: [&str; 6] = ["what", "measured", "against", "compared", "goal", "met?"];
 
-/// Everything one run found.
+/// The results of one run.
 pub struct Report {
-    /// What it ran on.
+    /// The machine that was measured.
     pub machine: Value,
-    /// The pages it used, one line each.
+    /// The statistics of the pages, one line for each kind.
     pub corpus: Vec<String>,
-    /// The machine's noise.
+    /// The noise of the machine.
     pub noise: Noise,
     /// The rows, in the order they were measured in.
     pub rows: Vec<Row>,
-    /// Why the numbers are not for quoting; empty where they are.
+    /// The reason not to quote the numbers; empty when they may be quoted.
     pub caveat: &'static str,
 }
 
@@ -34,7 +35,7 @@ impl Report {
         std::iter::once(HEAD.map(str::to_owned)).chain(rows).collect()
     }
 
-    /// Returns the table as text, with the noise above and remarks below.
+    /// Returns the table as text, with the noise above and the remarks below.
     pub fn text(&self) -> String {
         let cells = self.cells();
         let widths: [usize; 6] = std::array::from_fn(|column| {
@@ -57,7 +58,7 @@ impl Report {
         format!("{text}\n{}\n{}\n", self.counts(), self.caveat)
     }
 
-    /// Returns the same as Markdown; remarks are numbered.
+    /// Returns the table as Markdown, with numbered remarks.
     pub fn markdown(&self) -> String {
         let value = |key: &str| {
             self.machine[key].as_str().map_or_else(|| self.machine[key].to_string(), str::to_owned)
@@ -80,7 +81,7 @@ impl Report {
         for row in self.rows.iter().filter(|row| row.is_headline()) {
             text += &format!("| {} |\n", row.cells(&self.noise).join(" | "));
         }
-        // `cargo xtask figures` puts what stands above into the README.
+        // `cargo xtask figures` copies the text above this mark into the README.
         text += "\n<!-- all rows -->\n\n";
         self.noise
             .lines()
@@ -119,7 +120,7 @@ impl Report {
         )
     }
 
-    /// Writes everything for programs.
+    /// Writes the report as JSON.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         let rows: Vec<Value> = self.rows.iter().map(|row| row.json(&self.noise)).collect();
         let text = json!({
@@ -133,7 +134,7 @@ impl Report {
     }
 }
 
-/// Returns what this is measured on.
+/// Returns the machine, the commit and the date of the run.
 pub fn machine() -> Value {
     let line = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What a server really holds: resident memory against its own count, after everything was discarded, and as it ages.
+//! The memory of a server: its resident memory against its own count, after a discard of
+//! everything, and after overwrites.
 
 use std::thread;
 use std::time::Duration;
@@ -10,22 +11,24 @@ use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit, Verdict};
 use crate::servers::{Server, Threads, need_nbdkit};
 
-/// Units: bytes.
+/// A mebibyte. Units: bytes.
 const MIB: f64 = 1_048_576.0;
 
-/// What a server may hold beside its data. Units: bytes.
+/// Memory that a server may hold besides its data. Units: bytes.
 const PROCESS_OVERHEAD: f64 = 16.0 * MIB;
 
-/// Time to give memory back after the last request.
+/// Time after the last request in which the server returns memory to the OS.
 const DECOMMIT_DELAY: Duration = Duration::from_millis(1500);
 
-/// RSS against `mem_total`, and RSS after a discard of everything against RSS at the start.
+/// Measures RSS against `mem_total`, and RSS after a discard of everything against RSS at the
+/// start.
 pub fn memory(context: &Context) -> GroupResult {
     report_progress("resident memory of the server");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let server = Server::memzip(context, "lz4", size)?;
     let model = DiskModel::new(&context.mixed, size);
     let at_start = server.resident()?;
+    // Fill, measure, discard everything, and measure again; both times check the content.
     Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
     thread::sleep(DECOMMIT_DELAY);
     let full = server.resident()?;
@@ -61,7 +64,7 @@ pub fn memory(context: &Context) -> GroupResult {
     Ok(vec![whole, forgiven, after, grown.must(Bound::AtMost(1.0))])
 }
 
-/// Every page overwritten once, in random order, with other real pages.
+/// Measures RSS after every page was overwritten once, in random order, with other real pages.
 pub fn aging(context: &Context) -> GroupResult {
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let mut rows = Vec::new();
@@ -76,7 +79,7 @@ pub fn aging(context: &Context) -> GroupResult {
     let what = "aging, memzip zstd:3: RSS after every page was overwritten";
     rows.push(match need_nbdkit() {
         Ok(()) => {
-            // Its memory plugin compresses blocks of 32 KiB with zstd at level 3.
+            // nbdkit's memory plugin compresses blocks of 32 KiB with zstd at level 3.
             let theirs = age(context, &Server::nbdkit("zstd", Threads(1), size)?)?;
             let [after, peer] = [ours.after, theirs.after].map(Samples::one);
             Row::ratio(what, &after, "nbdkit zstd:3, the same", &peer, Unit::Bytes)
@@ -93,7 +96,7 @@ pub fn aging(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
-/// Resident bytes of a server before and after all of its disk was overwritten.
+/// Resident bytes of a server before and after its whole disk was overwritten.
 struct Aged {
     before: f64,
     after: f64,

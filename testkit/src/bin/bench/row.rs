@@ -1,4 +1,4 @@
-//! One promise: what was measured, against what, and whether it was kept.
+//! A row of the report: a measurement, its peer, and whether its bound is met.
 
 use serde_json::{Value, json};
 
@@ -6,31 +6,31 @@ use crate::noise::Noise;
 pub use crate::samples::Samples;
 pub use crate::unit::Unit;
 
-/// What a row must reach.
+/// The bound of a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Bound {
-    /// At least this.
+    /// The value must be at least this.
     AtLeast(f64),
-    /// At most this.
+    /// The value must be at most this.
     AtMost(f64),
-    /// Nothing: the row is there to be read.
+    /// There is no bound: the row is for information.
     Info,
 }
 
-/// How a row came out.
+/// The result of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The promise was kept.
+    /// The bound is met.
     Met,
-    /// It was not.
+    /// The bound is not met.
     NotMet,
-    /// The interval of what was measured, or the machine's own noise, reaches across the bound.
+    /// The interval of the measurement, or the machine's noise, contains the bound.
     TooNoisy,
-    /// There was none.
+    /// The row has no bound.
     Info,
-    /// It could not be measured on this machine.
+    /// The row cannot be measured on this machine.
     Skipped,
-    /// Measuring it went wrong.
+    /// Measuring the row failed.
     Failed,
 }
 
@@ -47,26 +47,26 @@ impl Verdict {
     }
 }
 
-/// One line of the report.
+/// A row of the report.
 #[derive(Clone, Debug)]
 pub struct Row {
     what: String,
     measured: Option<(Samples, Unit)>,
     against: String,
     peer: Option<(Samples, Unit)>,
-    /// What is compared with `reach`, turn by turn.
+    /// The values that are compared with the bound, one for each turn.
     compared: Samples,
     reach: Bound,
-    /// `Skipped` or `Failed` where nothing was measured.
+    /// `Skipped` or `Failed` for a row without a measurement.
     without: Option<Verdict>,
     note: String,
-    /// Whether it is one of the few that stand for all.
+    /// Whether the row is one of the few in the README.
     headline: bool,
 }
 
 impl Row {
-    /// Ours over a peer's, both measured in this run: the median of the ratios of each turn is
-    /// compared.
+    /// Creates a row of a ratio, memzip's value over a peer's. Both were measured in this run;
+    /// the median of the turns' ratios is compared.
     pub fn ratio(
         what: impl Into<String>,
         ours: &Samples,
@@ -88,7 +88,7 @@ impl Row {
         }
     }
 
-    /// A number that stands for itself, beside a figure known from elsewhere.
+    /// Creates a row of one value, beside a figure that was not measured in this run.
     pub fn value(
         what: impl Into<String>,
         ours: &Samples,
@@ -108,7 +108,7 @@ impl Row {
         }
     }
 
-    /// A row without numbers: `Skipped` or `Failed`, and why.
+    /// Creates a row without numbers, `Skipped` or `Failed`, and the reason.
     pub fn without(what: impl Into<String>, verdict: Verdict, why: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -123,38 +123,39 @@ impl Row {
         }
     }
 
-    /// Makes it one of the few rows that stand for all.
+    /// Makes the row one of the few in the README.
     pub fn headline(mut self) -> Self {
         self.headline = true;
         self
     }
 
-    /// Returns whether it is one of the few rows that stand for all.
+    /// Returns whether the row is one of the few in the README.
     pub fn is_headline(&self) -> bool {
         self.headline
     }
 
-    /// States the promise.
+    /// Sets the bound.
     pub fn must(mut self, reach: Bound) -> Self {
         self.reach = reach;
         self
     }
 
-    /// Replaces what is compared, where it is not simply the ratio or the value.
+    /// Replaces the values that are compared with the bound. The default is the ratio or the
+    /// value.
     pub fn comparing(mut self, compared: Samples) -> Self {
         self.compared = compared;
         self
     }
 
-    /// Says more.
+    /// Sets the note.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
 
-    /// Returns how it came out on a machine with this noise.
+    /// Returns the verdict on a machine with this noise.
     ///
-    /// Kept or not kept is said only when the whole interval says so.
+    /// The row is met or not met only if its whole interval is on that side of the bound.
     pub fn verdict(&self, noise: &Noise) -> Verdict {
         if let Some(verdict) = self.without {
             return verdict;
@@ -173,7 +174,7 @@ impl Row {
         }
     }
 
-    /// The least and the most that what is compared may really be.
+    /// Returns the interval that contains the true value, widened by the noise of a timed row.
     fn extremes(&self, noise: &Noise) -> (f64, f64) {
         let (median, found) = (self.compared.median(), self.compared.interval());
         let (mut low, mut high) = found.map_or((median, median), |found| (found.low, found.high));
@@ -185,18 +186,18 @@ impl Row {
         (low, high)
     }
 
-    /// Says still more.
+    /// Appends to the note.
     pub fn add_note(&mut self, note: &str) {
         let gap = if self.note.is_empty() || note.is_empty() { "" } else { "; " };
         self.note = format!("{}{gap}{note}", self.note);
     }
 
-    /// Why, where there is something to say.
+    /// Returns the note.
     pub fn remark(&self) -> &str {
         &self.note
     }
 
-    /// The cells of the table: what, measured, against, ratio, reach, verdict.
+    /// Returns the cells of the table: what, measured, against, ratio, bound, verdict.
     pub fn cells(&self, noise: &Noise) -> [String; 6] {
         let against = match &self.peer {
             Some((peer, unit)) => format!("{}: {}", self.against, peer.text(*unit)),
@@ -217,7 +218,7 @@ impl Row {
         [self.what.clone(), measured, against, ratio, reach, self.verdict(noise).word().to_owned()]
     }
 
-    /// For programs.
+    /// Returns the row as JSON.
     pub fn json(&self, noise: &Noise) -> Value {
         let samples =
             |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
@@ -274,8 +275,8 @@ mod tests {
         let ours = samples(&[8.0, 9.0, 9.5, 10.0, 11.0]);
         let row = |least| Row::value("x", &ours, "y", Unit::Count).must(Bound::AtLeast(least));
         assert_eq!(verdict(&row(7.9)), Verdict::Met);
-        assert_eq!(verdict(&row(9.4)), Verdict::TooNoisy, "though the median is above it");
-        assert_eq!(verdict(&row(9.6)), Verdict::TooNoisy, "though the median is below it");
+        assert_eq!(verdict(&row(9.4)), Verdict::TooNoisy, "the median is above the bound");
+        assert_eq!(verdict(&row(9.6)), Verdict::TooNoisy, "the median is below the bound");
         assert_eq!(verdict(&row(11.1)), Verdict::NotMet);
     }
 
@@ -292,12 +293,12 @@ mod tests {
         assert_eq!(
             row(Unit::Bytes, 100.0).verdict(&noise),
             Verdict::Met,
-            "bytes do not depend on the machine's mood"
+            "noise does not widen a row of bytes"
         );
     }
 
     #[test]
-    fn a_number_that_is_none_meets_nothing() {
+    fn a_ratio_of_zeros_meets_no_bound() {
         let row = Row::ratio("x", &samples(&[0.0]), "y", &samples(&[0.0]), Unit::Rate);
         assert_eq!(verdict(&row.clone().must(Bound::AtLeast(0.0))), Verdict::NotMet);
         assert_eq!(verdict(&row.must(Bound::AtMost(9.0))), Verdict::NotMet);

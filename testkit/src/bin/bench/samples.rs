@@ -1,31 +1,31 @@
-//! Repeated measurements: their median, and the interval that holds the true median.
+//! Repeated measurements: their median, and a confidence interval of the median.
 //!
-//! The interval is the distribution-free one of order statistics: of `n` sorted samples the `k`-th
-//! smallest and the `k`-th largest enclose the true median with a probability that the binomial
-//! distribution gives, whatever the samples are distributed like. Run times have long tails, so an
-//! interval that assumes a normal distribution would be wrong, and a bootstrap of five samples
-//! invents what it does not know.
+//! The interval is the distribution-free interval of order statistics: of `n` sorted samples the
+//! `k`-th smallest and the `k`-th largest enclose the true median with a probability that the
+//! binomial distribution gives, whatever the distribution of the samples. Run times have long
+//! tails, so an interval that assumes a normal distribution would be wrong. A bootstrap needs more
+//! than five samples.
 
 use serde_json::{Value, json};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 use crate::unit::Unit;
 
-/// Probability an interval has at least, where there are enough samples for it (five are).
+/// Least confidence of an interval where there are enough samples for it, that is, five.
 const CONFIDENCE: f64 = 0.9;
 
-/// Repeated measurements of one thing.
+/// Repeated measurements of one quantity.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<f64>);
 
-/// What holds the true median.
+/// A confidence interval of the median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
     pub low: f64,
     /// The upper end.
     pub high: f64,
-    /// How probably it holds the true median.
+    /// Probability that the interval contains the true median.
     pub confidence: f64,
 }
 
@@ -40,10 +40,11 @@ impl Samples {
         self.0.push(value);
     }
 
-    /// Returns `combine` of each pair of samples that were taken in the same turn. Without turns in
-    /// common: of the two medians.
+    /// Returns `combine` of each pair of samples of the same turn. When the numbers of turns
+    /// differ, combines the two medians.
     ///
-    /// A drift of the machine between turns cancels out, since both sides of a pair saw the same
+    /// A drift of the machine between turns cancels out, because both samples of a pair saw the
+    /// same
     /// machine.
     pub fn paired(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         if self.len() != other.len() {
@@ -58,7 +59,7 @@ impl Samples {
         sorted
     }
 
-    /// Returns the middle one (the mean of the middle two); 0 when there is none.
+    /// Returns the median (of an even number: the mean of the middle two), or 0 without samples.
     pub fn median(&self) -> f64 {
         let sorted = self.sorted();
         match sorted.len() {
@@ -68,16 +69,16 @@ impl Samples {
         }
     }
 
-    /// Returns the narrowest interval that has the confidence asked for, or from the smallest
-    /// sample to the largest where no interval has. A single sample has none.
+    /// Returns the narrowest interval with the required confidence, or the smallest and the
+    /// largest sample where no interval has it. Returns `None` for fewer than two samples.
     pub fn interval(&self) -> Option<Interval> {
         let (sorted, len) = (self.sorted(), self.len());
         if len < 2 {
             return None;
         }
         let tails = Binomial::new(0.5, len as u64).ok()?;
-        // Leaving out `cut` samples at each end misses the median when at most `cut` samples lie on
-        // one side of it.
+        // An interval without the `cut` outer samples of each end misses the median if at most
+        // `cut` samples lie on one side of it.
         let confidence = |cut: usize| 1.0 - 2.0 * tails.cdf(cut as u64);
         let cut =
             (0..len.div_ceil(2)).rev().find(|&cut| confidence(cut) >= CONFIDENCE).unwrap_or(0);
@@ -88,12 +89,12 @@ impl Samples {
         })
     }
 
-    /// Returns how many there are.
+    /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns the numbers for programs.
+    /// Returns the samples as JSON.
     pub fn json(&self, unit: Unit) -> Value {
         let interval = self.interval();
         json!({
@@ -106,7 +107,7 @@ impl Samples {
         })
     }
 
-    /// Returns the median and its interval.
+    /// Returns the median and its interval as text.
     pub fn text(&self, unit: Unit) -> String {
         match self.interval() {
             None => unit.text(self.median()),
@@ -139,9 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_those_of_the_tables() {
-        // Tables of the sign test: n = 5 needs both extremes (0.9375), n = 8 leaves one out at each
-        // end (0.9297), n = 11 two (0.9346).
+    fn intervals_match_the_tables_of_the_sign_test() {
+        // n = 5 needs both extremes (0.9375), n = 8 omits one at each end (0.9297), n = 11 omits
+        // two
+        // (0.9346).
         let upto = |len: u32| {
             (1..=len).map(f64::from).collect::<Samples>().interval().expect("more than one sample")
         };
@@ -157,13 +159,13 @@ mod tests {
         check(5, 1.0, 5.0, 0.9375);
         check(8, 2.0, 7.0, 0.9297);
         check(11, 3.0, 9.0, 0.9346);
-        // Too few for the confidence asked for: the extremes, and what they are worth.
+        // Too few samples for the required confidence: the extremes, with their confidence.
         check(2, 1.0, 2.0, 0.5);
         assert_eq!(samples(&[1.0]).interval(), None);
     }
 
     #[test]
-    fn a_drift_that_both_sides_saw_cancels_out() {
+    fn a_drift_of_the_machine_cancels_out() {
         let ratio = samples(&[10.0, 20.0, 40.0])
             .paired(&samples(&[20.0, 40.0, 80.0]), |ours, theirs| ours / theirs);
         assert_eq!(

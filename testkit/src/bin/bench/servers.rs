@@ -1,4 +1,4 @@
-//! The servers under load: real processes, ended when dropped.
+//! The servers under load: processes that end when dropped.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -13,14 +13,14 @@ use testkit::nbd::{Connection, Target};
 
 use crate::context::Context;
 
-/// How long a server may take to start or to end.
+/// Time in which a server must start or end.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Threads nbdkit handles the requests of a connection with (`--threads`).
+/// Number of threads that handle the requests of a connection in nbdkit (`--threads`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threads(pub u32);
 
-/// A server process on a unix socket in a folder of its own.
+/// A server process on a unix socket in its own folder.
 pub struct Server {
     child: Child,
     folder: PathBuf,
@@ -28,12 +28,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// `memzip serve` with this algorithm.
+    /// Starts `memzip serve` with this algorithm.
     pub fn memzip(context: &Context, algorithm: &str, size: u64) -> Result<Self, Box<dyn Error>> {
         Self::memzip_with(context, algorithm, size, &[])
     }
 
-    /// `memzip serve` with this algorithm and more options.
+    /// Starts `memzip serve` with this algorithm and further options.
     pub fn memzip_with(
         context: &Context,
         algorithm: &str,
@@ -83,10 +83,10 @@ impl Server {
         Self::of_others(command, folder)
     }
 
-    /// Starts qemu-nbd with a sparse raw file in memory: nothing is compressed.
+    /// Starts qemu-nbd with a sparse raw file in memory, uncompressed.
     pub fn qemu_nbd(size: u64) -> Result<Self, Box<dyn Error>> {
         let folder = folder("qemu-nbd")?;
-        // Below /dev/shm, so that no real disk is measured. Its name is gone as soon as qemu has it
+        // The file is in /dev/shm, so that no disk is measured. It is unlinked once qemu has it
         // open.
         let image = PathBuf::from(format!("/dev/shm/bench-{}.raw", std::process::id()));
         std::fs::File::create_new(&image)
@@ -107,7 +107,7 @@ impl Server {
         server
     }
 
-    /// Starts a server that does not say when it is ready.
+    /// Starts a server that does not report when it is ready.
     fn of_others(mut command: Command, folder: PathBuf) -> Result<Self, Box<dyn Error>> {
         let program = PathBuf::from(command.get_program());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -123,17 +123,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     pub fn target(&self) -> Target {
         Target::Unix(self.folder.join("nbd"))
     }
 
-    /// Resident bytes, as the OS counts them in `smaps_rollup`.
+    /// Returns the resident bytes, from `smaps_rollup`.
     pub fn resident(&self) -> Result<f64, Box<dyn Error>> {
-        Ok(sys::rss::of_pid(self.child.id()).ok_or("the server is gone")? as f64)
+        Ok(sys::rss::of_pid(self.child.id()).ok_or("the server has exited")? as f64)
     }
 
-    /// What `memzip stat --json` says.
+    /// Returns the output of `memzip stat --json`.
     pub fn stat(&self) -> Result<Value, Box<dyn Error>> {
         let output = Command::new(&self.program)
             .args(["stat", "--json", "--control"])
@@ -148,6 +148,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Ask the server to exit, and kill it when the time is over.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -158,17 +159,17 @@ impl Drop for Server {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        // Sockets may remain in it; it is ours.
+        // The folder belongs to this server; it may still contain sockets.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// A new private folder for sockets.
+/// Creates a private folder for sockets.
 fn folder(name: &str) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Relaxed: only distinct numbers matter.
+    // Relaxed: the numbers only have to be distinct.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!(
         "bench-{}-{number}-{}",
@@ -179,7 +180,7 @@ fn folder(name: &str) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether a program can be found.
+/// Returns whether a program is in the PATH.
 pub fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| is_file(&folder.join(program)))
@@ -190,13 +191,14 @@ fn is_file(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file())
 }
 
-/// Sees to it that nbdkit is there. `Err` says why it is not.
+/// Ensures that nbdkit is installed. `Err` is the reason why it is not.
 pub fn need_nbdkit() -> Result<(), String> {
     need("nbdkit", "nbdkit")
 }
 
-/// Sees to it that a program is there: installs it when we are root on a Debian machine. `Err` says
-/// why it is not.
+/// Ensures that a program is installed: root on a Debian machine installs it. `Err` is the reason
+/// why
+/// it is not.
 pub fn need(program: &str, package: &str) -> Result<(), String> {
     if is_installed(program) {
         return Ok(());

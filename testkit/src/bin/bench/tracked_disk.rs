@@ -1,5 +1,5 @@
-//! A store whose content we know, put through the same steps whichever store it is: fill, discard,
-//! overwrite, compact.
+//! A store with known content, and the steps that memzip and the kernel's zram execute alike:
+//! discard, overwrite, compact.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::zram_device::KernelZram;
 
 const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 
-/// Forgets single pages.
+/// A store whose pages can be discarded.
 pub trait Store {
-    /// Forgets one page.
+    /// Discards a page.
     fn discard_page(&self, at: u32) -> std::io::Result<()>;
 }
 
@@ -33,7 +33,7 @@ impl Store for KernelZram {
     }
 }
 
-/// Forgets so many percent of the pages; says which. The same `rng` chooses the same pages in any
+/// Discards `percent` of the pages and returns them. The same `rng` chooses the same pages in any
 /// store.
 pub fn discard_at_random(
     store: &impl Store,
@@ -47,27 +47,27 @@ pub fn discard_at_random(
     Ok(order)
 }
 
-/// Chooses an overwrite: where, and with which page.
+/// Chooses an overwrite: the page of the disk and its new content.
 pub fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
     (rng.index(len) as u32, rng.index(len) as u32)
 }
 
-/// A memzip device, and what we know it holds.
+/// A memzip device and its expected content.
 pub struct TrackedDisk<'a> {
     disk: Disk,
     pages: &'a [Page],
-    /// Stored bytes of every page of `pages`.
+    /// Stored length of every page of `pages`. Units: bytes.
     lengths: Vec<u64>,
-    /// Which of `pages` lies in every page of the disk.
+    /// The page of `pages` in every page of the disk.
     held: Vec<Option<u32>>,
 }
 
 impl<'a> TrackedDisk<'a> {
-    /// Returns a device filled with these pages.
+    /// Creates a device filled with these pages.
     pub fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
         let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);
-        // What would not fit below the huge class is stored as it came: that is a page of live
-        // bytes, here as in the kernel.
+        // A page that does not fit below the huge class is stored raw, which is a page of live
+        // bytes, as in the kernel.
         let stored = |len: u64| {
             if len > classes.largest_with_header() as u64 { PAGE_SIZE as u64 } else { len }
         };
@@ -76,17 +76,17 @@ impl<'a> TrackedDisk<'a> {
         Ok(Self { disk: Disk::filled(pages, LZ4)?, pages, lengths, held })
     }
 
-    /// Returns live bytes, summed up from the bare codec's lengths.
+    /// Returns the live bytes, added up from the bare codec's lengths.
     pub fn live(&self) -> u64 {
         self.held.iter().flatten().map(|&page| self.lengths[page as usize]).sum()
     }
 
-    /// Returns live bytes over bytes of the frames of zspages: the original's frag ratio.
+    /// Returns live bytes over the bytes of zspages' frames: the original's frag ratio.
     pub fn density(&self) -> f64 {
         self.live() as f64 / self.disk.used().max(1) as f64
     }
 
-    /// Forgets so many percent of the pages.
+    /// Discards `percent` of the pages.
     pub fn discard_at_random(&mut self, percent: u64, rng: &mut Rng) -> Result<(), Box<dyn Error>> {
         for at in discard_at_random(&self.disk, self.held.len(), percent, rng)? {
             self.held[at as usize] = None;
@@ -94,12 +94,12 @@ impl<'a> TrackedDisk<'a> {
         Ok(())
     }
 
-    /// Compacts objects, as long as it takes.
+    /// Compacts objects without a time limit.
     pub fn compact(&self) -> Compaction {
         self.disk.compact()
     }
 
-    /// Makes one random overwrite; by how much that changed the live bytes.
+    /// Makes a random overwrite and returns the change of the live bytes.
     pub fn overwrite_one(&mut self, rng: &mut Rng) -> i64 {
         let (at, source) = choose_overwrite(self.held.len(), rng);
         self.disk.write(at, &self.pages[source as usize]);
@@ -113,12 +113,12 @@ impl<'a> TrackedDisk<'a> {
         &self.disk
     }
 
-    /// Returns the pool underneath.
+    /// Returns the pool of the device.
     pub fn pool(&self) -> &Arc<Pool> {
         self.disk.pool()
     }
 
-    /// Returns what the reader must know where the store's own count of live bytes is not ours.
+    /// Returns a note when the store's count of live bytes differs from the benchmark's.
     pub fn remark(&self) -> String {
         let (counted, ours) = (self.disk.live(), self.live());
         if counted == ours {

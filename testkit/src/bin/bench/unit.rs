@@ -1,6 +1,6 @@
 //! Units of measured numbers.
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Operations a second.
@@ -11,12 +11,12 @@ pub enum Unit {
     Seconds,
     /// A plain number between 0 and about 1.
     Share,
-    /// A number of things.
+    /// A number of items.
     Count,
 }
 
 impl Unit {
-    /// Returns its name for programs.
+    /// Returns the name for JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rate => "operations per second",
@@ -27,13 +27,12 @@ impl Unit {
         }
     }
 
-    /// Returns whether another run of the same program may give another number because the machine
-    /// had other things to do.
+    /// Returns whether the number depends on the load of the machine.
     pub fn is_timed(self) -> bool {
         matches!(self, Self::Rate | Self::Seconds)
     }
 
-    /// Returns the number without its unit.
+    /// Returns the number as text without its unit.
     pub fn bare(self, value: f64) -> String {
         match self {
             Self::Rate => format!("{:.1}", value / 1e3),
@@ -44,7 +43,7 @@ impl Unit {
         }
     }
 
-    /// Returns the number with its unit.
+    /// Returns the number as text with its unit.
     pub fn text(self, value: f64) -> String {
         let suffix = match self {
             Self::Rate => " k/s",

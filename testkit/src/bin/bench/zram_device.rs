@@ -1,4 +1,4 @@
-//! A zram device of the running kernel, for as long as a measurement needs it.
+//! A zram device of the running kernel, for the duration of a measurement.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use testkit::{PAGE_SIZE, Page};
 
+/// The folder for adding and removing devices.
 const CONTROL: &str = "/sys/class/zram-control";
 
-/// A zram device of the kernel that was unused before and is unused again when this is dropped.
+/// An unused zram device of the kernel, which is reset when this is dropped.
 pub struct KernelZram {
     number: u32,
     added: bool,
@@ -19,7 +20,7 @@ pub struct KernelZram {
 }
 
 impl KernelZram {
-    /// Takes an unconfigured device or adds one, and gives it `size` bytes of lz4.
+    /// Takes an unconfigured device or adds one, and configures `size` bytes of lz4.
     pub fn new(size: u64) -> io::Result<Self> {
         let unused = (0..16).find(|number| {
             fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0")
@@ -33,7 +34,7 @@ impl KernelZram {
         };
         let algorithm = fs::read_to_string(sys(number, "comp_algorithm"))?;
         let algorithm = algorithm.split(['[', ']']).nth(1).unwrap_or("lzo-rle").to_owned();
-        // From here on dropping puts everything back.
+        // From here on dropping the device restores its state.
         let mut device = Self { number, added: unused.is_none(), algorithm, file: None };
         fs::write(sys(number, "comp_algorithm"), "lz4")?;
         fs::write(sys(number, "disksize"), size.to_string())?;
@@ -45,41 +46,42 @@ impl KernelZram {
     }
 
     fn file(&self) -> &File {
-        self.file.as_ref().expect("only drop takes the file away")
+        self.file.as_ref().expect("the file is open until drop")
     }
 
-    /// Returns a device with `pages` in their order.
+    /// Creates a device with `pages` in their order.
     pub fn filled(pages: &[Page]) -> io::Result<Self> {
         let device = Self::new((pages.len() * PAGE_SIZE) as u64)?;
         (0..).zip(pages).try_for_each(|(at, page)| device.write(at, page))?;
         Ok(device)
     }
 
-    /// Writes one page.
+    /// Writes a page.
     pub fn write(&self, at: u32, page: &Page) -> io::Result<()> {
         self.file().write_all_at(&page[..], u64::from(at) * PAGE_SIZE as u64)
     }
 
-    /// Reads one page.
+    /// Reads a page.
     pub fn read(&self, at: u32, page: &mut Page) -> io::Result<()> {
         self.file().read_exact_at(&mut page[..], u64::from(at) * PAGE_SIZE as u64)
     }
 
-    /// Forgets one page. Punching a hole into a block device discards, or writes zeroes, which zram
-    /// treats alike.
+    /// Discards a page. Punching a hole into a block device discards or writes zeroes; zram
+    /// treats
+    /// both alike.
     pub fn discard(&self, at: u32) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(fallocate(self.file(), flags, u64::from(at) * PAGE_SIZE as u64, PAGE_SIZE as u64)?)
     }
 
-    /// Compacts the pool, as long as that takes; frames it freed.
+    /// Compacts the pool and returns the number of frames that were freed.
     pub fn compact(&self) -> io::Result<u64> {
         let before = self.mm_stat()?.pages_compacted;
         fs::write(sys(self.number, "compact"), "1")?;
         Ok(self.mm_stat()?.pages_compacted - before)
     }
 
-    /// Reads the device's own counts.
+    /// Reads the device's counters.
     pub fn mm_stat(&self) -> io::Result<MmStat> {
         let text = fs::read_to_string(sys(self.number, "mm_stat"))?;
         let numbers: Vec<u64> =
@@ -97,6 +99,7 @@ impl KernelZram {
 
 impl Drop for KernelZram {
     fn drop(&mut self) {
+        // The device must be closed before it is reset.
         self.file = None;
         let mut undo = vec![(sys(self.number, "reset"), "1".to_owned())];
         if self.added {
@@ -107,7 +110,7 @@ impl Drop for KernelZram {
         for (path, value) in undo {
             if let Err(error) = fs::write(&path, value) {
                 eprintln!(
-                    "bench: /dev/zram{} could not be put back ({}): {error}",
+                    "bench: /dev/zram{} could not be restored ({}): {error}",
                     self.number,
                     path.display()
                 );
@@ -120,12 +123,12 @@ fn sys(number: u32, name: &str) -> PathBuf {
     format!("/sys/block/zram{number}/{name}").into()
 }
 
-/// What the kernel says of a device.
+/// Counters of a device of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct MmStat {
     /// Stored bytes.
     pub compr_data_size: u64,
-    /// Bytes of the frames they take.
+    /// Bytes of the frames of zspages.
     pub mem_used_total: u64,
     /// Frames freed by compaction so far.
     pub pages_compacted: u64,
@@ -138,7 +141,7 @@ impl MmStat {
     }
 }
 
-/// Returns the running kernel, as rows name it.
+/// Returns the name of the running kernel's zram in the rows.
 pub fn kernel_name() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let version: Vec<&str> = release.trim().split(['.', '-']).take(2).collect();

@@ -1,41 +1,43 @@
-//! What pages hold: it follows from a page's number, its kind and how often it was written, so no copy is kept.
+//! The content of pages: it follows from a page's number, its kind and its seed, so no copy is
+//! kept.
 
 use testkit::{PAGE_SIZE, Rng};
 
-/// How a page is stored.
+/// A kind of content, which determines how a page is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Does not compress: one frame of its own.
+    /// Incompressible: stored raw in its own frame.
     Raw,
-    /// Four bytes, repeated: no frame.
+    /// One word of four bytes, repeated: takes no frame.
     Same,
-    /// Eight bytes, repeated: very little of a frame.
+    /// One word of eight bytes, repeated: takes a small part of a frame.
     Pattern,
-    /// A third of a frame.
+    /// Compressible to a third of a frame.
     Compressible,
 }
 
-/// What a page was written with.
+/// The content of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
     pub kind: Kind,
-    /// Another for each write.
+    /// Different for each write.
     pub seed: u64,
-    /// [`MARK`] was written over a part of it.
+    /// Whether [`MARK`] was written over a part of the page.
     pub is_marked: bool,
 }
 
-/// Where [`MARK`] goes.
+/// Offset of [`MARK`]. Units: bytes.
 pub const MARK_AT: usize = 512;
-/// What is written over a part of a page, so that it becomes hot.
+/// Bytes written over a part of a page, so that it becomes hot.
 pub const MARK: [u8; 64] = [b'#'; 64];
 
 impl Content {
+    /// Creates the content of a page without a mark.
     pub fn new(kind: Kind, seed: u64) -> Self {
         Self { kind, seed, is_marked: false }
     }
 
-    /// The page.
+    /// Writes the content to `page`.
     pub fn fill(self, page: &mut [u8; PAGE_SIZE]) {
         let mut rng = Rng::new(self.seed);
         let half = rng.bits() & 0xFFFF_FFFF;

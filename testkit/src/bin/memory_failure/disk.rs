@@ -1,4 +1,4 @@
-//! A disk, and what each of its pages must read as.
+//! A disk and the expected content of its pages.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -17,23 +17,25 @@ use crate::TestResult;
 use crate::content::{Content, Kind, MARK, MARK_AT};
 use crate::kernel::{self, FailureMode};
 
-/// Pages of the disk; more than are ever written, so that a balloon has something to take.
+/// Pages of the disk: more than are ever written, so that a balloon can inflate.
 pub const PAGES: u64 = 12_288;
 /// Frames of the cache of hot pages.
 pub const HOT: u64 = 256;
 
+/// A disk and its expected content.
 pub struct Disk {
     zram: Zram,
-    /// The address of its first frame.
+    /// Address of the arena.
     arena: u64,
-    /// `None` for zeros.
+    /// Content of each page; `None` for zeros.
     pages: Vec<Option<Content>>,
     next_seed: u64,
-    /// Reads that gave the bytes that were written.
+    /// Number of reads that returned the expected bytes.
     verified: AtomicU64,
 }
 
 impl Disk {
+    /// Creates an empty disk on an arena of this backing.
     pub fn new(backing: Backing) -> TestResult<Self> {
         let (algorithm, hot_cache) =
             (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
@@ -54,26 +56,28 @@ impl Disk {
         })
     }
 
+    /// Returns the zone of the disk.
     pub fn zone(&self) -> &Zone {
         self.zram.zone()
     }
 
+    /// Returns the device.
     pub fn zram(&self) -> &Zram {
         &self.zram
     }
 
-    /// Reads so far that gave the bytes that were written.
+    /// Returns the number of reads so far that returned the expected bytes.
     pub fn verified(&self) -> u64 {
         // Relaxed: a count.
         self.verified.load(Ordering::Relaxed)
     }
 
-    /// Whether a page has content of its own.
+    /// Returns whether a page was written since it was last discarded.
     pub fn is_written(&self, number: u64) -> bool {
         self.pages[number as usize].is_some()
     }
 
-    /// Writes a page anew.
+    /// Writes new content of this kind to a page.
     pub fn write(&mut self, number: u64, kind: Kind) -> TestResult<()> {
         let content = Content::new(kind, (number << 24) | self.next_seed);
         self.next_seed += 1;
@@ -86,7 +90,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes a part of a page, which needs the rest of it and makes it hot.
+    /// Writes a part of a page, which reads the rest of the page and makes it hot.
     pub fn mark(&mut self, number: u64) -> Result<(), BlockError> {
         self.zram.write(span(number, MARK_AT, MARK.len()), &MARK)?;
         if let Some(content) = &mut self.pages[number as usize] {
@@ -95,6 +99,7 @@ impl Disk {
         Ok(())
     }
 
+    /// Discards a page.
     pub fn discard(&mut self, number: u64) -> TestResult<()> {
         self.zram
             .discard(span(number, 0, PAGE_SIZE))
@@ -103,12 +108,16 @@ impl Disk {
         Ok(())
     }
 
-    /// Reads all pages of a range. Returns those that are reported as lost, each by the error for it alone; an error when any other is not what
-    /// was written.
+    /// Reads all pages of a range and returns the lost ones.
+    ///
+    /// # Errors
+    /// When a page reads as other bytes than expected, or an error other than its own is
+    /// reported.
     pub fn lost(&self, range: Range<u64>) -> TestResult<Vec<u64>> {
         let (mut lost, mut page, mut expected) = (Vec::new(), [0; PAGE_SIZE], [0; PAGE_SIZE]);
         for number in range {
-            // Neither zeros nor what was there before: a read that gives nothing is found.
+            // Neither zeros nor the previous content, so that a read that copies nothing is
+            // detected.
             page.fill(0xA5);
             match self.zram.read(span(number, 0, PAGE_SIZE), &mut page) {
                 Ok(()) => {
@@ -134,7 +143,7 @@ impl Disk {
         Ok(lost)
     }
 
-    /// Reads everything, and demands that these pages are lost and no others.
+    /// Reads all pages. Fails unless exactly the pages `lost` are lost.
     pub fn verify(&self, lost: &[u64], when: &str) -> TestResult<()> {
         let found = self.lost(0..PAGES).map_err(|error| format!("{when}: {error}"))?;
         if found != lost {
@@ -143,25 +152,25 @@ impl Disk {
         self.check(when)
     }
 
-    /// The books of the store and of its zone.
+    /// Checks the invariants of the device and of its zone.
     pub fn check(&self, when: &str) -> TestResult<()> {
         self.zram.check().map_err(|error| format!("{when}: {error}"))?;
         self.zone().check().map_err(|error| format!("{when}: {error}"))
     }
 
-    /// Frames in use.
+    /// Returns the frames in use.
     pub fn frames(&self) -> BTreeSet<u32> {
         let zone = self.zone();
         (0..zone.capacity().0 as u32).filter(|&number| zone.get(Pfn(number)).is_some()).collect()
     }
 
-    /// Compacts objects, then frames. Returns how many of each were moved.
+    /// Compacts objects, then frames. Returns how many of each moved.
     pub fn compact(&self) -> (u64, u64) {
         let objects = self.zram.compact(&Budget::unlimited()).objects_moved;
         (objects, self.zram.compact_frames(&Budget::unlimited()).frames_moved)
     }
 
-    /// Has the memory of a frame fail.
+    /// Makes the kernel report a failure of a frame's memory.
     pub fn fail(&self, frame: u32, mode: FailureMode) -> TestResult<()> {
         match mode {
             FailureMode::Madvise => self.inject(frame, Injection::Hwpoison),
@@ -171,7 +180,7 @@ impl Disk {
         }
     }
 
-    /// Has the kernel move what is in a frame to other memory.
+    /// Makes the kernel move the content of a frame to other memory.
     pub fn replace(&self, frame: u32) -> TestResult<()> {
         self.inject(frame, Injection::SoftOffline)
     }
@@ -185,7 +194,7 @@ impl Disk {
 fn span(number: u64, offset: usize, len: usize) -> Span {
     let disk = Bytes(PAGES * PAGE_SIZE as u64);
     Span::new(number * PAGE_SIZE as u64 + offset as u64, len as u64, disk)
-        .expect("inside of the disk")
+        .expect("the span lies inside the disk")
 }
 
 fn described(page: &[u8; PAGE_SIZE]) -> &'static str {

@@ -1,4 +1,4 @@
-//! What the kernel is told and asked about memory failures (KERNEL: `mm/memory-failure.c`).
+//! The kernel's interface for memory failures (KERNEL: `mm/memory-failure.c`).
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -7,19 +7,22 @@ use testkit::PAGE_SIZE;
 
 use crate::TestResult;
 
-/// How a page fails, and when the process hears of it.
+/// The way in which a page fails, and when the process is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureMode {
-    /// The process asks for it with `MADV_HWPOISON`, and gets `BUS_MCEERR_AR` at once, as if it had touched the page (since Linux 6.10).
+    /// `MADV_HWPOISON` by the process, which gets `BUS_MCEERR_AR` at once, as if it had touched
+    /// the page (since Linux 6.10).
     Madvise,
-    /// By the physical address, as for an error found by scrubbing: `BUS_MCEERR_AR` when a thread touches the page.
+    /// By physical address, like an error found by scrubbing: `BUS_MCEERR_AR` when a thread
+    /// touches
+    /// the page.
     OnAccess,
-    /// The same, with early kills switched on: `BUS_MCEERR_AO` as soon as the kernel knows.
+    /// By physical address with early kill enabled: `BUS_MCEERR_AO` as soon as the kernel knows.
     AtOnce,
 }
 
 impl FailureMode {
-    /// Makes it so for the whole machine.
+    /// Sets early kill for the whole machine as this mode requires.
     pub fn set(self) -> TestResult<()> {
         let value = if self == Self::AtOnce { "1" } else { "0" };
         fs::write("/proc/sys/vm/memory_failure_early_kill", value)
@@ -27,7 +30,7 @@ impl FailureMode {
     }
 }
 
-/// Pages that the kernel has taken out of use.
+/// Returns the number of pages that the kernel took out of use.
 pub fn hardware_corrupted() -> TestResult<u64> {
     let info = read("/proc/meminfo")?;
     let line = info.lines().find_map(|line| line.strip_prefix("HardwareCorrupted:"));
@@ -35,7 +38,7 @@ pub fn hardware_corrupted() -> TestResult<u64> {
     kib.map(|kib| kib / 4).ok_or_else(|| "/proc/meminfo has no HardwareCorrupted".to_owned())
 }
 
-/// The address of this process's only mapping that has so many bytes.
+/// Returns the address of this process's only mapping of `len` bytes.
 pub fn mapping(len: u64) -> TestResult<u64> {
     let number = |text| u64::from_str_radix(text, 16).ok();
     let maps = read("/proc/self/maps")?;
@@ -49,11 +52,11 @@ pub fn mapping(len: u64) -> TestResult<u64> {
     }
 }
 
-/// Has the memory below an address of this process fail.
+/// Makes the memory at an address of this process fail, by its physical address.
 pub fn hard_offline(address: u64) -> TestResult<()> {
-    /// An entry's bit that says that there is memory.
+    /// Bit of a pagemap entry: the page is present.
     const PRESENT: u64 = 1 << 63;
-    /// The bits of its page's number.
+    /// Bits of a pagemap entry: the page frame number.
     const NUMBER: u64 = (1 << 55) - 1;
     let (mut entry, page) = ([0; 8], address / PAGE_SIZE as u64);
     let pagemap = File::open("/proc/self/pagemap");
@@ -62,7 +65,9 @@ pub fn hard_offline(address: u64) -> TestResult<()> {
         .map_err(|error| format!("pagemap: {error}"))?;
     let entry = u64::from_le_bytes(entry);
     if entry & PRESENT == 0 || entry & NUMBER == 0 {
-        return Err(format!("no memory is below address {address:#x}: {entry:#x}"));
+        return Err(format!(
+            "no memory is present at address {address:#x}: pagemap entry {entry:#x}"
+        ));
     }
     let physical = (entry & NUMBER) * PAGE_SIZE as u64;
     fs::write("/sys/devices/system/memory/hard_offline_page", format!("{physical:#x}"))

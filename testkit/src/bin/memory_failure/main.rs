@@ -1,8 +1,11 @@
-//! Memory that fails for real below a store in this process: the kernel takes frames of its arena away (`MADV_HWPOISON`,
-//! `hard_offline_page`), or moves what is in them (`MADV_SOFT_OFFLINE`). Every page is verified afterwards, again and again (R-025, S-38).
+//! Real memory failures under a store in this process.
 //!
-//! `cargo xtask guest memory-failure` builds it and runs it in a guest, as root: memory that has failed is lost to its kernel until the next boot. It
-//! tells the host what it does in lines that begin with `@@`.
+//! The kernel takes frames of the store's arena away (`MADV_HWPOISON`, `hard_offline_page`) or
+//! moves their content (`MADV_SOFT_OFFLINE`). Every page is verified after each step (R-025, S-38).
+//!
+//! `cargo xtask guest memory-failure` builds this program and runs it as root in a guest, because
+//! the guest's kernel loses the failed memory until the next boot. Lines for the host begin with
+//! `@@`.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +21,10 @@ use scenario::Scenario;
 use sys::Backing;
 use sys::memory_failure::catch_memory_failures;
 
-/// What went wrong, in words.
+/// A result whose error is a sentence.
 type TestResult<T> = Result<T, String>;
 
-/// Both kinds of arena, and all ways in which the kernel tells of a failure.
+/// Both backings of an arena, with all ways in which the kernel notifies a process.
 const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "anonymous memory, MADV_HWPOISON",
@@ -66,7 +69,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> TestResult<()> {
-    catch_memory_failures().map_err(|errno| format!("no handler: {errno}"))?;
+    catch_memory_failures()
+        .map_err(|errno| format!("the SIGBUS handler cannot be installed: {errno}"))?;
     let before = kernel::hardware_corrupted()?;
     let mut taken = 0;
     for scenario in SCENARIOS {
@@ -74,9 +78,10 @@ fn run() -> TestResult<()> {
         taken += scenario.run().map_err(|error| format!("{}: {error}", scenario.name))?;
     }
     let lost = kernel::hardware_corrupted()? - before;
+    // Only the memory that this program took may be missing.
     if lost != taken {
         return Err(format!(
-            "the kernel counts {lost} pages as HardwareCorrupted, and {taken} were taken from it"
+            "the kernel counts {lost} pages as HardwareCorrupted, but {taken} were taken from it"
         ));
     }
     println!("@@ the guest's kernel has {lost} pages less (HardwareCorrupted)");

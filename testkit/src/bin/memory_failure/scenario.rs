@@ -1,4 +1,5 @@
-//! One disk and its frames, from the first write to the last discard, with failures in between.
+//! The life of one disk, from the first write to the last discard, with memory failures in
+//! between.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,23 +19,23 @@ use crate::content::Kind;
 use crate::disk::{Disk, HOT, PAGES, text};
 use crate::kernel::FailureMode;
 
-/// Pages that are hot.
+/// Hot pages.
 const MARKED: Range<u64> = 0..HOT;
-/// Pages of each other kind.
+/// Pages of the other kinds.
 const RAW: Range<u64> = HOT..2304;
 const SAME: Range<u64> = 2304..2560;
 const PATTERN: Range<u64> = 2560..2816;
 const COMPRESSIBLE: Range<u64> = 2816..6656;
-/// Written at the end, so that frames which failed while they were free are wanted.
+/// Pages written at the end, so that free frames that failed are allocated.
 const SPARE: Range<u64> = 6656..PAGES;
-/// How large the balloon becomes, by blocks and by frames. Units: frames.
+/// Targets of the balloons, by unit. Units: frames.
 const BALLOON: [(BalloonUnit, u64); 2] =
     [(BalloonUnit::Frames, 700), (BalloonUnit::BlocksFirst, 2048)];
 
-/// Between two failures.
+/// Time between two failures.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// How it is played.
+/// A scenario: the arena's backing and the kernel's way of notifying.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
@@ -42,7 +43,7 @@ pub struct Scenario {
     pub mode: FailureMode,
 }
 
-/// Frames by what they hold.
+/// The frames of each kind of content.
 struct FramesByContent {
     raw: BTreeSet<u32>,
     pattern: BTreeSet<u32>,
@@ -51,7 +52,7 @@ struct FramesByContent {
     free: BTreeSet<u32>,
 }
 
-/// Frames that fail.
+/// The frames that fail, by kind of content.
 struct TargetFrames {
     raw: Vec<u32>,
     pattern: Vec<u32>,
@@ -61,8 +62,9 @@ struct TargetFrames {
 }
 
 impl Scenario {
-    /// Plays it, and returns how many pages of memory the kernel has less.
+    /// Runs the scenario. Returns how many pages of memory the kernel lost.
     pub fn run(self) -> TestResult<u64> {
+        // Fill a disk, let the kernel move frames, then let frames fail.
         self.mode.set()?;
         let mut disk = Disk::new(self.backing)?;
         let frames = fill(&mut disk)?;
@@ -75,12 +77,13 @@ impl Scenario {
             targets.free.len(),
             lost.len()
         );
-        // Half of the free ones are found by writers, the others by whoever comes first.
+        // Writers find half of the failed free frames; compaction and soft offlining find others.
         refill(&mut disk, &lost, targets.in_use() + targets.free.len() as u64 / 2)?;
         compact(&disk, &lost)?;
         let offline = offline(&disk, &lost)?;
         let known = failing + offline;
         refill(&mut disk, &lost, known)?;
+        // Balloons, overwrites and discards must not lose further pages.
         balloon(&disk, &lost)?;
         heal(&mut disk, &lost)?;
         empty(&mut disk, known)?;
@@ -88,26 +91,29 @@ impl Scenario {
         Ok(moved + failing)
     }
 
-    /// Has the kernel take frames away while another thread reads, and demands the right errors afterwards. Returns the lost pages.
+    /// Lets frames fail while another thread reads, then checks every page and the statistics.
+    /// Returns the lost pages.
     fn fail(self, disk: &Disk, targets: &TargetFrames) -> TestResult<Vec<u64>> {
         let stop = AtomicBool::new(false);
         let before = disk.verified();
         let reported = thread::scope(|scope| {
             let reader = scope.spawn(|| read_until(disk, &stop));
             let injected = targets.fail(disk, self.mode);
-            // Relaxed: the reader only stops a little sooner or later.
+            // Relaxed: the reader may stop a little later.
             stop.store(true, Ordering::Relaxed);
-            let reported = reader.join().expect("errors are values")?;
+            let reported = reader.join().expect("the reader returns its errors")?;
             injected.map(|()| reported)
         })?;
         let read = disk.verified() - before;
         println!(
             "@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors"
         );
+        // The kernel notifies the process at once in all modes but one.
         let (in_use, free) = (targets.in_use(), targets.free.len() as u64);
         if self.mode != FailureMode::OnAccess {
             expect_stats(disk, "told at once", stats(in_use + free, free))?;
         }
+        // Exactly the pages with bytes in a failed frame are lost.
         let lost = disk.lost(0..PAGES)?;
         let of =
             |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
@@ -121,13 +127,14 @@ impl Scenario {
                 targets.pattern.len()
             ));
         }
-        // A frame has parts of up to five of these pages, and each has parts in one or two frames.
+        // A frame holds parts of up to five of these pages, and each page lies in one or two
+        // frames.
         let (compressed, frames) = (of(COMPRESSIBLE), targets.compressed.len() as u64);
         if compressed < frames / 2 || compressed > frames * 5 {
             return Err(format!("{compressed} compressed pages were lost with {frames} frames"));
         }
         expect("failed reads", disk.zram().stat().io.failed_reads, reported + lost.len() as u64)?;
-        // Nobody has touched the free ones.
+        // Failed free frames are still untouched.
         let noted = if self.mode != FailureMode::OnAccess { free } else { 0 };
         expect_stats(disk, "after reading all", stats(in_use + noted, noted))?;
         disk.verify(&lost, "read again")?;
@@ -164,19 +171,20 @@ impl TargetFrames {
     fn fail(&self, disk: &Disk, mode: FailureMode) -> TestResult<()> {
         let kinds = [&self.raw, &self.pattern, &self.compressed, &self.hot, &self.free];
         let mut all: Vec<u32> = kinds.into_iter().flatten().copied().collect();
-        // No order that the reader's order fits.
+        // Shuffle, so that the order differs from the reader's.
         Rng::new(1).shuffle(&mut all);
         for frame in all {
             disk.fail(frame, mode)?;
-            // The reader's turn, also where there is one CPU.
+            // Let the reader run, even on a machine with one CPU.
             thread::sleep(PAUSE);
         }
         Ok(())
     }
 }
 
-/// Writes pages of all kinds and discards some. The frames of a kind are those in use after its pages were written, and not before.
+/// Writes pages of all kinds and discards some. Returns the frames that each kind took.
 fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
+    // The frames of a kind are those in use after its pages were written, and not before.
     let mut before = disk.frames();
     let mut since = |disk: &Disk| {
         let now = disk.frames();
@@ -184,6 +192,7 @@ fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
         before = now;
         new
     };
+    // Write the kinds one after the other.
     MARKED.into_iter().try_for_each(|number| disk.write(number, Kind::Compressible))?;
     MARKED.into_iter().try_for_each(|number| disk.mark(number).map_err(text))?;
     let hot = since(disk);
@@ -197,7 +206,7 @@ fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
     let pattern = since(disk);
     COMPRESSIBLE.into_iter().try_for_each(|number| disk.write(number, Kind::Compressible))?;
     let compressed = since(disk);
-    // Frames that were used and are free, for failures and for compaction; and gaps between objects.
+    // Discard some pages: this leaves free frames that were used, and holes for compaction.
     RAW.filter(|number| number % 8 == 3).try_for_each(|number| disk.discard(number))?;
     COMPRESSIBLE.filter(|number| number % 4 == 1).try_for_each(|number| disk.discard(number))?;
     let now = disk.frames();
@@ -214,11 +223,12 @@ fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
     Ok(FramesByContent { raw, pattern, compressed, hot, free })
 }
 
-/// The kernel moves what is in some frames: nobody may notice.
+/// Lets the kernel move the content of some frames. No page may change, and no failure be
+/// reported.
 fn kernel_moves(disk: &Disk, frames: &FramesByContent) -> TestResult<u64> {
     let chosen: Vec<u32> = frames.in_use().step_by(31).collect();
     chosen.iter().try_for_each(|&frame| disk.replace(frame))?;
-    expect("failures told", disk.zone().failure_reports(), 0)?;
+    expect("reported failures", disk.zone().failure_reports(), 0)?;
     disk.verify(&[], "moved by the kernel")?;
     println!(
         "@@   {} frames moved by the kernel (MADV_SOFT_OFFLINE): nothing changes",
@@ -227,10 +237,10 @@ fn kernel_moves(disk: &Disk, frames: &FramesByContent) -> TestResult<u64> {
     Ok(chosen.len() as u64)
 }
 
-/// Reads what is in memory of its own again and again. Returns how many reads were errors.
+/// Reads all written pages until `stop` is set. Returns the number of reads that failed.
 fn read_until(disk: &Disk, stop: &AtomicBool) -> TestResult<u64> {
     let mut reported = 0;
-    // Relaxed: see where it is set.
+    // Relaxed: see `Scenario::fail`.
     while !stop.load(Ordering::Relaxed) {
         for first in (0..SPARE.start).step_by(64) {
             reported +=
@@ -241,7 +251,7 @@ fn read_until(disk: &Disk, stop: &AtomicBool) -> TestResult<u64> {
     Ok(reported)
 }
 
-/// Both compactions, and every page again.
+/// Compacts objects and frames, and verifies every page.
 fn compact(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     let (objects, frames) = disk.compact();
     disk.verify(lost, "compacted")?;
@@ -252,7 +262,7 @@ fn compact(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     Ok(())
 }
 
-/// Takes frames out of use that can be read. Returns how many.
+/// Takes readable frames out of use. Returns how many.
 fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
     let zone = disk.zone();
     let chosen: Vec<Pfn> = disk
@@ -265,7 +275,7 @@ fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
     for &pfn in &chosen {
         zone.soft_offline(pfn).map_err(text)?;
         if zone.get(pfn).is_some() {
-            return Err(format!("{pfn} is still in use"));
+            return Err(format!("{pfn} is still in use after soft_offline"));
         }
     }
     disk.verify(lost, "out of use")?;
@@ -276,7 +286,8 @@ fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
     Ok(chosen.len() as u64)
 }
 
-/// Writes until so many frames are known to have failed: those that failed while they were free are found when they are wanted.
+/// Writes until `known` frames are known to have failed: a failed free frame is found when it is
+/// allocated.
 fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> TestResult<()> {
     let total = |disk: &Disk| disk.zone().memory_failure_stats().total.0;
     let (before, mut written) = (total(disk), 0);
@@ -303,7 +314,7 @@ fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> TestResult<()> {
     Ok(())
 }
 
-/// A balloon takes memory and gives it back, with both compactions between.
+/// Inflates and deflates a balloon, with both compactions in between.
 fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     for (unit, frames) in BALLOON {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
@@ -317,7 +328,7 @@ fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
         disk.compact();
         disk.verify(lost, "compacted beside a balloon")?;
         if balloon.deflate().stop != StopReason::Reached {
-            return Err("the balloon gives nothing back".to_owned());
+            return Err("the balloon does not deflate".to_owned());
         }
         disk.verify(lost, "after a balloon")?;
     }
@@ -328,7 +339,7 @@ fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     Ok(())
 }
 
-/// Overwrites and discards the lost pages: each is whole again.
+/// Overwrites and discards the lost pages, after which no page is lost.
 fn heal(disk: &mut Disk, lost: &[u64]) -> TestResult<()> {
     for &number in lost {
         match disk.mark(number) {
@@ -352,7 +363,7 @@ fn heal(disk: &mut Disk, lost: &[u64]) -> TestResult<()> {
     Ok(())
 }
 
-/// Discards everything: only the retired frames are missing.
+/// Discards all pages. Only the retired frames may then be missing.
 fn empty(disk: &mut Disk, known: u64) -> TestResult<()> {
     (0..PAGES).try_for_each(|number| disk.discard(number))?;
     disk.zone().drain();

@@ -1,8 +1,8 @@
-//! What objects hold: bytes that say at every place whose they are.
+//! The content of objects: bytes that identify the object and the position.
 
 use testkit::Rng;
 
-/// The bytes of the object with this tag.
+/// Returns the bytes of the object with this tag.
 pub fn of(tag: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(tag);
     let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes())
@@ -13,7 +13,9 @@ pub fn of(tag: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A length as compressed pages have them: mostly about half a page, some tiny, some incompressible.
+/// Returns a random length distributed like compressed pages: most about half a page, some tiny,
+/// some
+/// incompressible.
 pub fn len(rng: &mut Rng) -> usize {
     match rng.below(16) {
         0 => 1 + rng.index(64),
@@ -23,7 +25,7 @@ pub fn len(rng: &mut Rng) -> usize {
     }
 }
 
-/// Whether these are the bytes of that object.
+/// Returns whether these are the bytes of the object with this tag.
 pub fn is(tag: u64, head: &[u8], tail: &[u8]) -> bool {
     let expected = of(tag, head.len() + tail.len());
     expected[..head.len()] == *head && expected[head.len()..] == *tail

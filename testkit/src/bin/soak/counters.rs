@@ -1,10 +1,10 @@
-//! What was done so far.
+//! Counters of the operations so far.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use frames::Zone;
 
-/// Counts of everything.
+/// Counters of all operations.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub stored: AtomicU64,
@@ -24,13 +24,14 @@ pub struct Counters {
     pub verified_at_the_end_of_pools: AtomicU64,
 }
 
+/// Adds to a counter.
 pub fn add(counter: &AtomicU64, count: u64) {
     // Relaxed: statistics.
     counter.fetch_add(count, Relaxed);
 }
 
 impl Counters {
-    /// One line of all of it.
+    /// Returns all counters on one line.
     pub fn line(&self, zone: &Zone) -> String {
         let get = |counter: &AtomicU64| counter.load(Relaxed);
         let stats = zone.stats();

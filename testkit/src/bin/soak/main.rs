@@ -1,7 +1,12 @@
-//! The soak: readers and writers on two threads, while objects and frames are compacted, frames are isolated, moved and put back, a balloon breathes, and pools
-//! are destroyed and made again, all in one zone at its limit and all the time. Every byte is verified.
+//! The soak: threads store, read, overwrite and free objects in one zone at its limit and verify
+//! every
+//! byte.
 //!
-//! `cargo xtask soak` builds and starts it; half an hour is the usual length. The seed names the run as far as threads allow.
+//! Meanwhile other threads compact objects and frames, isolate, migrate and put back frames,
+//! allocate contiguous ranges, inflate and deflate balloons, and destroy and create pools.
+//!
+//! `cargo xtask soak` builds and starts it; half an hour is the usual duration. The seed repeats
+//! a run as far as thread scheduling allows.
 
 #![forbid(unsafe_code)]
 
@@ -22,31 +27,32 @@ use counters::Counters;
 use frames::{FrameCount, Zone, ZoneConfig};
 use pool_slot::PoolSlot;
 
-/// Pools in the zone.
+/// Number of pools in the zone.
 const POOLS: usize = 3;
-/// Threads that store, read, overwrite and free.
+/// Number of threads that store, read, overwrite and free.
 const WORKERS: usize = 2;
 
-/// Runs everything at once for a long time and verifies every byte.
+/// Run all operations at once for a long time and verify every byte
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long
+    /// Duration in minutes
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Names the sequence of operations
+    /// Seed of the sequence of operations
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Limit of the zone. Units: MiB
+    /// Limit of the zone in MiB
     #[arg(long, default_value_t = 192)]
     limit: u64,
 }
 
-/// What all threads share.
+/// State shared by all threads.
 struct Soak {
     zone: Arc<Zone>,
     slots: Vec<PoolSlot>,
     counters: Counters,
-    /// Held shared by whoever may have the zone ask its pools for room; alone, while the books of a pool are checked.
+    /// Held shared by threads that may run the zone's shrinkers, and exclusively while a pool's
+    /// invariants are checked.
     shrinking: RwLock<()>,
     stop: AtomicBool,
     seed: u64,
@@ -55,13 +61,14 @@ struct Soak {
 impl Soak {
     fn new(args: &Args) -> Self {
         let limit = FrameCount::holding(args.limit << 20);
-        // Room above the limit, so that the limit and not the arena is what refuses.
+        // The arena is larger than the limit, so that the limit refuses requests first.
         let config = ZoneConfig {
             capacity: FrameCount(limit.0 * 2),
             limit: Some(limit),
             ..ZoneConfig::default()
         };
-        let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
+        let zone =
+            Arc::new(Zone::new(config).expect("the address space suffices for a small zone"));
         let slots = (0..POOLS).map(|_| PoolSlot::new(&zone)).collect();
         Self {
             zone,
@@ -83,6 +90,7 @@ fn main() -> ExitCode {
     let soak = Soak::new(&args);
     let end = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     println!("soak: {} minutes, seed {}, limit {} MiB", args.minutes, args.seed, args.limit);
+    // Run until the time is over or a thread panics.
     let panicked = thread::scope(|scope| {
         let mut threads = Vec::new();
         for number in 0..WORKERS {
@@ -103,13 +111,13 @@ fn main() -> ExitCode {
         threads.into_iter().map(thread::ScopedJoinHandle::join).filter(Result::is_err).count()
     });
     if panicked > 0 {
-        eprintln!("soak: FAILED: {panicked} threads found something wrong");
+        eprintln!("soak: FAILED: {panicked} threads panicked");
         return ExitCode::FAILURE;
     }
     finish(soak)
 }
 
-/// Verifies all that is left, frees it, and proves that nothing was lost or invented.
+/// Verifies and frees all objects, and checks that no frame was lost.
 fn finish(soak: Soak) -> ExitCode {
     let left: u64 = soak.slots.iter().map(|slot| slot.verify_all()).sum();
     soak.slots.iter().for_each(PoolSlot::free_all);
@@ -123,6 +131,6 @@ fn finish(soak: Soak) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    println!("soak: ok, {left} objects verified at the end, no frame lost or invented");
+    println!("soak: ok, {left} objects verified at the end, no frame lost");
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! Those who move everything while the workers work.
+//! Threads that move and resize everything while the workers run.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +15,7 @@ use zsmalloc::Budget;
 use crate::Soak;
 use crate::counters::add;
 
-/// All of them; each is a thread.
+/// All maintenance tasks; each runs in its own thread.
 pub const THREADS: [fn(&Soak); 6] =
     [compact_objects, compact_frames, isolate, alloc_ranges, resize_balloons, recreate];
 
@@ -30,19 +30,19 @@ fn budget(rng: &mut Rng) -> Budget {
     }
 }
 
-/// Object compaction of one pool after the other.
+/// Compacts the objects of random pools.
 fn compact_objects(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0x0b1ec7);
     while !soak.is_over() {
         let slot = &soak.slots[rng.index(soak.slots.len())];
-        let done = slot.live.read().expect("nobody panicked").pool.compact(&budget(&mut rng));
+        let done = slot.live.read().expect("no thread panicked").pool.compact(&budget(&mut rng));
         add(&soak.counters.objects_moved, done.objects_moved);
         add(&soak.counters.bytes_moved, done.bytes_moved);
         pause(&mut rng);
     }
 }
 
-/// Frame compaction of the whole zone, trims, and a limit that breathes.
+/// Compacts the zone's frames, trims it and changes its limit.
 fn compact_frames(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0xf4a3e5);
     let limit = soak.zone.stats().limit;
@@ -60,7 +60,9 @@ fn compact_frames(soak: &Soak) {
     soak.zone.set_limit(limit);
 }
 
-/// Isolates frames at random and keeps them for a while; then moves them to wherever there is room, or puts them back.
+/// Isolates random frames for a while, then migrates them while there are targets and puts the
+/// rest
+/// back.
 fn isolate(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0x150_1a7e);
     let frames = soak.zone.capacity().0 as u32;
@@ -69,6 +71,7 @@ fn isolate(soak: &Soak) {
             (0..200).filter_map(|_| soak.zone.isolate(Pfn(rng.below(frames)))).collect();
         pause(&mut rng);
         let mut left = rng.below(100);
+        // At most `left` targets, so that some frames are put back.
         let mut targets = |_| {
             left = left.checked_sub(1)?;
             soak.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
@@ -79,7 +82,7 @@ fn isolate(soak: &Soak) {
     }
 }
 
-/// Clears ranges of frames for somebody who needs neighbours, by place, by length, and as blocks.
+/// Allocates contiguous frames: by range, by length, and as blocks.
 fn alloc_ranges(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0xc1a1);
     let frames = soak.zone.stats().limit.map_or(0, |limit| limit.0 as u32);
@@ -100,7 +103,7 @@ fn alloc_ranges(soak: &Soak) {
             _ => {
                 let order = [2, 3, 9].map(Order::new)[rng.index(3)].unwrap_or(Order::SINGLE);
                 let allowed = Reclaim::Allowed(NoLocksHeld::promise());
-                let _shrinking = soak.shrinking.read().expect("nobody panicked");
+                let _shrinking = soak.shrinking.read().expect("no thread panicked");
                 let block = soak.zone.alloc_block(order, MigrateType::Unmovable, allowed);
                 add(&soak.counters.blocks, u64::from(block.is_ok()));
                 pause(&mut rng);
@@ -109,31 +112,33 @@ fn alloc_ranges(soak: &Soak) {
         };
         match held {
             Ok(_) => add(&soak.counters.ranges, 1),
-            Err(ContigError::Range { .. }) => panic!("the range is inside"),
+            Err(ContigError::Range { .. }) => panic!("the range lies in the zone"),
             Err(_) => {}
         }
         pause(&mut rng);
     }
 }
 
-/// A balloon of blocks and one of single frames, each at a target that changes.
+/// Resizes a balloon of blocks and a balloon of frames to random targets.
 fn resize_balloons(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0xba11);
     let balloon = |unit| {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
-        Balloon::new(Arc::clone(&soak.zone), Arc::new(OsHost), config).expect("a number is free")
+        Balloon::new(Arc::clone(&soak.zone), Arc::new(OsHost), config)
+            .expect("the zone has room for another owner")
     };
     let balloons = [balloon(BalloonUnit::BlocksFirst), balloon(BalloonUnit::Frames)];
     while !soak.is_over() {
         let target = FrameCount(u64::from(rng.below(4000)));
-        let shrinking = soak.shrinking.read().expect("nobody panicked");
+        let shrinking = soak.shrinking.read().expect("no thread panicked");
         let change = balloons[rng.index(2)].set_target(target);
         drop(shrinking);
         add(&soak.counters.ballooned, change.actual.0);
         pause(&mut rng);
     }
+    // Deflate completely before the check.
     for balloon in &balloons {
-        // A frame that is isolated just now comes back when migration lets go of it.
+        // An isolated frame returns when migration puts it back.
         while balloon.deflate().actual > FrameCount(0) {
             thread::yield_now();
         }
@@ -141,7 +146,7 @@ fn resize_balloons(soak: &Soak) {
     }
 }
 
-/// Destroys a pool with all that is in it, and makes another.
+/// Destroys a random pool with its objects every two seconds, and creates another.
 fn recreate(soak: &Soak) {
     let mut rng = Rng::new(soak.seed ^ 0xdead);
     while !soak.is_over() {

@@ -1,4 +1,4 @@
-//! One pool in the zone, with what is known about its objects: it is destroyed and made again while the others go on.
+//! A pool and its expected objects. It is destroyed and created again while other threads run.
 
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -7,7 +7,7 @@ use zsmalloc::{Handle, Pool, PoolConfig};
 
 use crate::{WORKERS, content};
 
-/// An object somebody stored.
+/// An object in a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Object {
     pub handle: Handle,
@@ -15,14 +15,14 @@ pub struct Object {
     pub len: usize,
 }
 
-/// A pool and the objects of each worker.
+/// A pool and the objects of each worker in it.
 #[derive(Debug)]
 pub struct LivePool {
     pub pool: Arc<Pool>,
     pub objects: [Mutex<Vec<Object>>; WORKERS],
 }
 
-/// Where a pool lives, and after its end the next one.
+/// A place for a pool and its successors.
 #[derive(Debug)]
 pub struct PoolSlot {
     pub live: RwLock<LivePool>,
@@ -31,17 +31,17 @@ pub struct PoolSlot {
 impl LivePool {
     fn new(zone: &Arc<Zone>) -> Self {
         let pool = Pool::new(Arc::clone(zone), PoolConfig::default())
-            .expect("address space for a small pool");
+            .expect("the address space suffices for a small pool");
         Self { pool, objects: std::array::from_fn(|_| Mutex::new(Vec::new())) }
     }
 
     fn each_object(&self, mut visit: impl FnMut(Object)) {
         for objects in &self.objects {
-            objects.lock().expect("nobody panicked").iter().copied().for_each(&mut visit);
+            objects.lock().expect("no thread panicked").iter().copied().for_each(&mut visit);
         }
     }
 
-    /// Reads every object and compares every byte. Returns how many there were.
+    /// Reads every object and compares every byte. Returns the number of objects.
     pub fn verify(&self) -> u64 {
         let mut count = 0;
         self.each_object(|object| {
@@ -52,7 +52,7 @@ impl LivePool {
     }
 }
 
-/// Reads one object and compares every byte.
+/// Reads an object and compares every byte.
 pub fn verify(pool: &Pool, object: Object) {
     let read = pool.read(object.handle).unwrap_or_else(|error| panic!("{object:?}: {error}"));
     let (head, tail) = read.pieces();
@@ -61,29 +61,33 @@ pub fn verify(pool: &Pool, object: Object) {
 }
 
 impl PoolSlot {
+    /// Creates a slot with an empty pool.
     pub fn new(zone: &Arc<Zone>) -> Self {
         Self { live: RwLock::new(LivePool::new(zone)) }
     }
 
-    /// Ends the pool, with all its objects in it, after they were verified; and begins another.
+    /// Verifies and checks the pool, destroys it with its objects, and creates another. Returns
+    /// the number of objects verified.
     pub fn recreate(&self, zone: &Arc<Zone>, shrinking: &RwLock<()>) -> u64 {
-        let mut live = self.live.write().expect("nobody panicked");
+        let mut live = self.live.write().expect("no thread panicked");
         let verified = live.verify();
-        let quiet = shrinking.write().expect("nobody panicked");
+        let quiet = shrinking.write().expect("no thread panicked");
         live.pool.check().expect("the pool is consistent");
         drop(quiet);
         *live = LivePool::new(zone);
         verified
     }
 
+    /// Checks the pool and verifies its objects. Returns their number.
     pub fn verify_all(&self) -> u64 {
-        let live = self.live.read().expect("nobody panicked");
+        let live = self.live.read().expect("no thread panicked");
         live.pool.check().expect("the pool is consistent");
         live.verify()
     }
 
+    /// Frees all objects and checks that no frame is left.
     pub fn free_all(&self) {
-        let live = self.live.read().expect("nobody panicked");
+        let live = self.live.read().expect("no thread panicked");
         live.each_object(|object| {
             assert_eq!(live.pool.free(object.handle), Ok(object.len));
         });

@@ -1,4 +1,4 @@
-//! A worker: stores, reads, overwrites and frees objects of its own, and looks at everybody's.
+//! A worker: stores, overwrites and frees its own objects, and reads all workers' objects.
 
 use testkit::Rng;
 use zsmalloc::{AccessError, AllocError, WriteError};
@@ -7,14 +7,15 @@ use crate::counters::add;
 use crate::pool_slot::{LivePool, Object, verify};
 use crate::{Soak, content};
 
-/// Operations on one pool before the next is chosen; its end waits that long.
+/// Operations on a pool before another is chosen. `PoolSlot::recreate` waits for this turn.
 const OPS_PER_TURN: usize = 500;
 
+/// Runs random operations until the soak is over.
 pub fn run(soak: &Soak, number: usize) {
     let mut rng = Rng::new(soak.seed << 8 | number as u64);
     while !soak.is_over() {
         let slot = &soak.slots[rng.index(soak.slots.len())];
-        let live = slot.live.read().expect("nobody panicked");
+        let live = slot.live.read().expect("no thread panicked");
         for _ in 0..OPS_PER_TURN {
             step(soak, &live, number, &mut rng);
         }
@@ -33,10 +34,12 @@ fn step(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
 fn store(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     let (tag, len) = (rng.bits(), content::len(rng));
     match live.pool.store(&content::of(tag, len)) {
-        Ok(handle) => {
-            live.objects[number].lock().expect("nobody panicked").push(Object { handle, tag, len })
-        }
-        // At the limit: make room, by one object or by many, so that the pool is sparse at times.
+        Ok(handle) => live.objects[number].lock().expect("no thread panicked").push(Object {
+            handle,
+            tag,
+            len,
+        }),
+        // At the limit: free one object, or sometimes many, so that the pool becomes sparse.
         Err(AllocError::Limit) => {
             add(&soak.counters.refused, 1);
             let some = if rng.below(64) == 0 { 3000 } else { 1 };
@@ -48,7 +51,7 @@ fn store(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
 }
 
 fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
-    let mut objects = live.objects[number].lock().expect("nobody panicked");
+    let mut objects = live.objects[number].lock().expect("no thread panicked");
     if objects.is_empty() {
         return;
     }
@@ -57,7 +60,8 @@ fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     let tag = rng.bits();
     match live.pool.write(object.handle, &content::of(tag, object.len)) {
         Ok(()) => object.tag = tag,
-        // Somebody reads it, and there is no room beside at the limit: it is what it was.
+        // Another thread reads the object, and the limit leaves no room for a copy: nothing
+        // changed.
         Err(WriteError::Alloc(_)) => add(&soak.counters.refused, 1),
         Err(error) => panic!("{error}"),
     }
@@ -65,15 +69,18 @@ fn overwrite(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     add(&soak.counters.overwritten, 1);
 }
 
-/// Reads a few objects, holding all of them for a while; one's own or another worker's, who is kept from changing them.
+/// Reads a few objects of a random worker and holds their guards. The lock keeps that worker from
+/// changing them.
 fn read_random_objects(soak: &Soak, live: &LivePool, rng: &mut Rng) {
-    let objects = live.objects[rng.index(live.objects.len())].lock().expect("nobody panicked");
+    let objects = live.objects[rng.index(live.objects.len())].lock().expect("no thread panicked");
     if objects.is_empty() {
         return;
     }
     let some: Vec<Object> = (0..4).map(|_| objects[rng.index(objects.len())]).collect();
-    let held: Vec<_> =
-        some.iter().map(|object| live.pool.read(object.handle).expect("live")).collect();
+    let held: Vec<_> = some
+        .iter()
+        .map(|object| live.pool.read(object.handle).expect("the object is live"))
+        .collect();
     for (object, read) in some.iter().zip(&held) {
         let (head, tail) = read.pieces();
         assert!(content::is(object.tag, head, tail), "{object:?} holds other bytes");
@@ -83,7 +90,7 @@ fn read_random_objects(soak: &Soak, live: &LivePool, rng: &mut Rng) {
 }
 
 fn free(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
-    let mut objects = live.objects[number].lock().expect("nobody panicked");
+    let mut objects = live.objects[number].lock().expect("no thread panicked");
     if objects.is_empty() {
         return;
     }
@@ -92,7 +99,7 @@ fn free(soak: &Soak, live: &LivePool, number: usize, rng: &mut Rng) {
     drop(objects);
     verify(&live.pool, object);
     assert_eq!(live.pool.free(object.handle), Ok(object.len));
-    // R-289, L-11: freed is freed.
+    // R-289, L-11: a freed handle is stale.
     assert_eq!(live.pool.free(object.handle), Err(AccessError::Stale));
     add(&soak.counters.freed, 1);
 }

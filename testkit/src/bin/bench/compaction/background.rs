@@ -1,4 +1,6 @@
-//! Compaction in the background beside one writer at full speed: how dense the memory stays, and what the writer loses.
+//! Background compaction with one writer at full speed: the density of the memory, and the loss
+//! of the
+//! writer.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -12,19 +14,20 @@ use crate::density::value;
 use crate::row::{Bound, Row, Samples, Unit};
 use crate::tracked_disk::TrackedDisk;
 
-/// Overwrites between two looks at the density.
+/// Overwrites between two readings of the density.
 const SAMPLE_INTERVAL: usize = 1000;
 
-/// Parts of the run after which resident memory is read.
+/// Number of readings of the resident memory.
 const RSS_SAMPLES: usize = 20;
 
+/// Measures all rows of this part.
 pub fn rows(context: &Context) -> GroupResult {
     let mut rows = held(context)?;
     rows.push(writers(context)?);
     Ok(rows)
 }
 
-/// The lowest density and the most resident memory at any time of a long run.
+/// Measures the lowest density and the most resident memory during a long run.
 fn held(context: &Context) -> GroupResult {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
     report_progress(&format!("density held throughout {count} random overwrites"));
@@ -39,6 +42,7 @@ fn held(context: &Context) -> GroupResult {
     let background = Background::start(&pool, BackgroundConfig::default())?;
     let start = Instant::now();
     let mut pause = Duration::ZERO;
+    // Overwrite random pages. The time for reading the resident memory is not counted.
     for number in 1..=count {
         live += tracked.overwrite_one(&mut rng);
         if number % SAMPLE_INTERVAL == 0 {
@@ -81,10 +85,10 @@ fn held(context: &Context) -> GroupResult {
     ])
 }
 
-/// The writer with the background on and off, in turns.
+/// Measures the writer with and without background compaction, in turns.
 fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
     report_progress("writers' throughput beside compaction in the background");
-    // Short turns, many of them: what else the machine does then falls on both sides.
+    // Many short turns: other load of the machine then affects both sides.
     let count = 100_000 / context.count_divisor();
     let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
     let mut rng = Rng::new(4);

@@ -1,5 +1,5 @@
-//! Experiment E-1: the same discard pattern on the same real pages, here and in the kernel's zram,
-//! and how dense the memory is before and after a compaction.
+//! Experiment E-1: the same discards of the same real pages in memzip and in the kernel's zram,
+//! and the density before and after a compaction.
 
 use std::io;
 
@@ -12,9 +12,10 @@ use crate::row::{Bound, Row, Samples, Unit};
 use crate::tracked_disk::{TrackedDisk, discard_at_random};
 use crate::zram_device::KernelZram;
 
-/// Percent discarded, and the density to reach.
+/// Percent of pages that are discarded, and the bound of the density.
 const CASES: [(u64, f64); 4] = [(50, 0.983), (60, 0.983), (75, 0.978), (90, 0.965)];
 
+/// Measures all rows of this part.
 pub fn rows(context: &Context) -> GroupResult {
     report_progress("density after discards and compaction");
     let pages = context.kind(Kind::Memory);
@@ -38,6 +39,7 @@ pub fn rows(context: &Context) -> GroupResult {
             done.objects_moved,
             tracked.remark()
         )));
+        // A second compaction must find nothing to move.
         again += tracked.compact().objects_moved;
     }
     let row = Row::value(
@@ -50,7 +52,7 @@ pub fn rows(context: &Context) -> GroupResult {
     Ok(rows)
 }
 
-/// The same discards in the same order: density before and after.
+/// Makes the same discards in the kernel's zram. Returns the density before and after compaction.
 fn in_the_kernel(pages: &[Page], percent: u64) -> io::Result<(f64, f64)> {
     let kernel = KernelZram::filled(pages)?;
     discard_at_random(&kernel, pages.len(), percent, &mut Rng::new(percent))

@@ -1,8 +1,7 @@
-//! Two readers while frames migrate under them, by a thread that uses a tenth of a CPU: how many
-//! reads they make a second.
+//! The rate of two readers while another thread migrates frames with a tenth of a CPU.
 //!
-//! Seconds are those of the clock, so that waiting counts; and the thread moves as many frames of
-//! *another* zone in the turns it is compared with, so that its tenth of a CPU falls on both sides.
+//! Time is wall-clock time, so waiting counts. In the turns for comparison the thread migrates
+//! frames of *another* zone, so that its tenth of a CPU affects both sides.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -20,12 +19,14 @@ use super::speed::{filled, frag_ratio};
 use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 
+/// Number of reading threads.
 const READERS: usize = 2;
-/// Frames isolated and moved at once.
+/// Frames isolated and migrated at once.
 const BATCH: usize = 32;
-/// The share of a CPU that moves frames: one part in so many.
+/// Divisor of the share of a CPU that migrates frames.
 const CPU_SHARE_DIVISOR: u32 = 10;
 
+/// Measures the row of this part.
 pub fn rows(context: &Context) -> GroupResult {
     report_progress("reads while frames migrate");
     let (pool, handles) = filled(context.kind(Kind::Memory))?;
@@ -51,7 +52,7 @@ pub fn rows(context: &Context) -> GroupResult {
     Ok(vec![row.must(Bound::AtLeast(0.9)).note(note)])
 }
 
-/// Reads a second of all readers, and frames of `migrate` moved a second.
+/// Returns the reads per second of all readers, and the frames of `migrate` moved per second.
 fn turn_of(
     context: &Context,
     pool: &Pool,
@@ -80,19 +81,19 @@ fn turn_of(
     Ok((reads, moved as f64 / start.elapsed().as_secs_f64()))
 }
 
-/// Makes random reads until told to stop; reads a second.
+/// Reads random objects until `stop` is set. Returns the reads per second.
 fn read(pool: &Pool, handles: &[Handle], stop: &AtomicBool, seed: u64) -> f64 {
     let (mut rng, mut count, start) = (Rng::new(seed), 0u64, Instant::now());
     let mut page = [0; 4096];
     while !stop.load(Ordering::Acquire) {
-        let object = pool.read(handles[rng.index(handles.len())]).expect("nobody frees");
+        let object = pool.read(handles[rng.index(handles.len())]).expect("no thread frees objects");
         black_box(object.contiguous(&mut page));
         count += 1;
     }
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Moves random frames to fresh ones, and sleeps nine times as long as that took.
+/// Migrates random frames to new ones with a tenth of a CPU. Returns how many moved.
 fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
     let (mut rng, mut moved) = (Rng::new(seed ^ 0xf4a3e), 0);
     let frames = u32::try_from(zone.stats().online.0).unwrap_or(u32::MAX);
@@ -104,6 +105,7 @@ fn keep_moving(zone: &Zone, stop: &AtomicBool, seed: u64) -> u64 {
             let mut fresh = |_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
             moved += zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::Async).migrated;
         }
+        // One part of work, nine parts of sleep.
         thread::sleep((thread_cpu_time() - start) * (CPU_SHARE_DIVISOR - 1));
     }
     moved

@@ -1,8 +1,8 @@
-//! One reader beside a thread that churns and compacts without end: how much longer its slowest reads take.
+//! The slowest reads of one reader while another thread churns and compacts without pause.
 //!
-//! The thread beside it costs any reader caches and time slices. So the reader is compared with
-//! itself beside the same thread that works on *another* pool of the same content: what is left is
-//! what compaction does to readers of the pool it works on.
+//! The other thread costs any reader cache lines and time slices. So the reader is compared with
+//! itself while that thread works on *another* pool of the same content. The difference is the
+//! effect of compaction on the readers of its pool.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -20,10 +20,10 @@ use super::speed::{filled, frag_ratio};
 use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 
-/// Objects replaced before it is compacted again.
+/// Objects that are replaced between two compactions.
 const CHURN: usize = 2_000;
 
-/// A pool and the handles of its objects, which change.
+/// A pool and the current handles of its objects.
 struct PoolUnderTest {
     pool: Arc<Pool>,
     slots: Vec<AtomicU64>,
@@ -39,6 +39,7 @@ impl PoolUnderTest {
     }
 }
 
+/// Measures the row of this part.
 pub fn rows(context: &Context) -> GroupResult {
     report_progress("read latency beside compaction without end");
     let (stock, other) = (PoolUnderTest::new(context)?, PoolUnderTest::new(context)?);
@@ -61,13 +62,13 @@ pub fn rows(context: &Context) -> GroupResult {
     Ok(vec![row.must(Bound::AtMost(1.5)).note(note)])
 }
 
-/// What the thread beside the reader did.
+/// The work of the churning thread.
 struct ChurnStats {
     bytes_a_second: f64,
     objects: u64,
 }
 
-/// The reader's p99.9 in seconds, while another thread works on `busy`.
+/// Returns the reader's p99.9 in seconds while another thread churns `busy`.
 fn slowest(
     context: &Context,
     stock: &PoolUnderTest,
@@ -84,7 +85,7 @@ fn slowest(
         while start.elapsed() < context.load_time() {
             let slot = &slots[rng.index(slots.len())];
             let before = Instant::now();
-            // A handle that went stale is looked up again, as a device does.
+            // A stale handle is loaded again, as a device does.
             while let Err(error) =
                 pool.read(Handle::from_bits(slot.load(Ordering::Acquire))).map(|object| {
                     black_box(object.contiguous(&mut page));
@@ -103,18 +104,18 @@ fn slowest(
     Ok((latencies.get(place).copied().ok_or("nothing was read")?, done))
 }
 
-/// Replaces objects by copies of others, and compacts objects and frames after every round; bytes
-/// and objects moved.
+/// Replaces objects by copies of others, and compacts objects and frames after every round.
+/// Returns the bytes and objects moved.
 fn churn(stock: &PoolUnderTest, stop: &AtomicBool, seed: u64) -> (u64, u64) {
     let PoolUnderTest { pool, slots } = stock;
     let (mut rng, mut moved, mut objects) = (Rng::new(seed), 0, 0);
     while !stop.load(Ordering::Acquire) {
         for _ in 0..CHURN {
             let from = Handle::from_bits(slots[rng.index(slots.len())].load(Ordering::Acquire));
-            let bytes = pool.read(from).expect("only this thread frees").to_vec();
-            let new = pool.store(&bytes).expect("there is room");
+            let bytes = pool.read(from).expect("no other thread frees objects").to_vec();
+            let new = pool.store(&bytes).expect("the zone has room for a copy");
             let old = slots[rng.index(slots.len())].swap(new.to_bits(), Ordering::AcqRel);
-            pool.free(Handle::from_bits(old)).expect("only this thread frees");
+            pool.free(Handle::from_bits(old)).expect("no other thread frees objects");
         }
         let compaction = pool.compact(&Budget::unlimited());
         objects += compaction.objects_moved;

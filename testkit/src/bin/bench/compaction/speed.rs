@@ -1,4 +1,4 @@
-//! How long a compaction takes, against nothing but the copies it cannot do without.
+//! The time of a compaction, against the time of the copies that it has to make.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -15,10 +15,10 @@ use zsmalloc::{Budget, Compaction, Handle, Pool, PoolConfig};
 use crate::context::{Context, GroupResult, report_progress};
 use crate::row::{Bound, Row, Samples, Unit};
 
-/// More than any cache holds. Units: bytes.
+/// More than any CPU cache holds. Units: bytes.
 const CACHES: usize = 128 << 20;
 
-/// Bytes from here to there.
+/// A copy within the mapping.
 #[derive(Clone, Copy)]
 struct Copy {
     from: usize,
@@ -26,10 +26,10 @@ struct Copy {
     len: usize,
 }
 
-/// Where an object's bytes are: address and length of one piece or two.
+/// The location of an object's bytes: address and length of its one or two parts.
 type Location = [(usize, usize); 2];
 
-/// The row.
+/// Measures the row of this part.
 pub fn rows(context: &Context) -> GroupResult {
     report_progress("time of a compaction after 50 % were discarded");
     let (mut ours, mut copies) = <(Samples, Samples)>::default();
@@ -53,14 +53,14 @@ pub fn rows(context: &Context) -> GroupResult {
     Ok(vec![row.must(Bound::AtMost(2.0)).note(note)])
 }
 
-/// One compaction and the copies it made, both timed.
+/// The times of a compaction and of its copies.
 struct Turn {
     report: Compaction,
     /// Units: seconds.
     compaction: f64,
     /// Units: seconds.
     copies: f64,
-    /// Stored bytes over bytes of frames, before and after.
+    /// Stored bytes over bytes of frames, before and after the compaction.
     ratios: (f64, f64),
 }
 
@@ -71,6 +71,7 @@ pub fn frag_ratio(pool: &Pool) -> f64 {
 }
 
 fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
+    // Free half of the objects, chosen at random.
     let (pool, handles) = filled(pages)?;
     let mut order = Rng::new(50).permutation(u32::try_from(handles.len())?);
     let kept: Vec<Handle> =
@@ -78,6 +79,7 @@ fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     for at in order {
         pool.free(handles[at as usize])?;
     }
+    // Compact with cold caches.
     let before = locations(&pool, &kept)?;
     let mut trash = MmapMut::map_anon(CACHES)?;
     flush(&mut trash);
@@ -85,19 +87,22 @@ fn one(pages: &[Page]) -> Result<Turn, Box<dyn Error>> {
     let start = frag_ratio(&pool);
     let compaction = timed(|| report = pool.compact(&Budget::unlimited()));
     let (after, ratios) = (locations(&pool, &kept)?, (start, frag_ratio(&pool)));
+    // Make the same copies without a pool.
     drop(pool);
     let copies = copy_again(&before, &after, report.objects_moved, &mut trash)?;
     Ok(Turn { report, compaction, copies, ratios })
 }
 
-/// CPU time of this thread, so that what else the machine does meanwhile does not count. Neither side waits for anything. Units: seconds.
+/// Returns the CPU time of `work` on this thread, which other load of the machine does not
+/// change.
+/// Neither side waits. Units: seconds.
 fn timed(work: impl FnOnce()) -> f64 {
     let start: Duration = sys::host::thread_cpu_time();
     work();
     (sys::host::thread_cpu_time() - start).as_secs_f64()
 }
 
-/// A pool with these pages as compressed objects.
+/// Creates a pool with these pages as compressed objects.
 pub fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
     let capacity = FrameCount(u64::try_from(pages.len())? + 4096);
     let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })?);
@@ -112,6 +117,7 @@ pub fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>
     Ok((pool, handles))
 }
 
+/// Returns the location of every object.
 fn locations(pool: &Pool, handles: &[Handle]) -> Result<Vec<Location>, Box<dyn Error>> {
     let location = |piece: &[u8]| (piece.as_ptr().addr(), piece.len());
     handles
@@ -124,7 +130,7 @@ fn locations(pool: &Pool, handles: &[Handle]) -> Result<Vec<Location>, Box<dyn E
         .collect()
 }
 
-/// Leaves nothing of what is to be measured in the caches.
+/// Evicts the data from the CPU caches.
 fn flush(trash: &mut MmapMut) {
     for line in trash.chunks_mut(64) {
         line[0] = line[0].wrapping_add(1);
@@ -132,7 +138,7 @@ fn flush(trash: &mut MmapMut) {
     black_box(&trash[0]);
 }
 
-/// The copies in a mapping like the arena, every byte at the place it had there.
+/// Times the copies in a mapping like the arena, with every byte at the offset it had there.
 fn copy_again(
     before: &[Location],
     after: &[Location],
@@ -145,18 +151,22 @@ fn copy_again(
         .filter(|(from, to)| from != to)
         .map(|(&from, &to)| (from, to))
         .collect();
-    // An object may come back to its old address, in a frame that was freed meanwhile, but not many do.
+    // A few objects may return to their old address, in a frame that was freed in between.
     if (objects.len() as u64) * 100 < moved * 98 {
-        return Err(
-            format!("{moved} objects were moved, {} have another address", objects.len()).into()
-        );
+        return Err(format!(
+            "{moved} objects were moved, but {} have another address",
+            objects.len()
+        )
+        .into());
     }
+    // A mapping of the same length, touched before the time is taken.
     let all = || before.iter().chain(after).flatten().filter(|piece| piece.1 > 0);
     let first = all().map(|piece| piece.0).min().unwrap_or(0) & !((2 << 20) - 1);
     let end = all().map(|piece| piece.0 + piece.1).max().unwrap_or(0);
     let mut arena = MmapMut::map_anon(end - first)?;
     arena.advise(Advice::HugePage)?;
     arena.fill(1);
+    // Take the faster of two orders: by the old address and by the new one.
     let mut best = f64::INFINITY;
     for by_new in [false, true] {
         objects.sort_by_key(|(from, to)| if by_new { to[0].0 } else { from[0].0 });
@@ -174,7 +184,8 @@ fn copy_again(
     Ok(best)
 }
 
-/// Two pieces into two pieces, as copies within one mapping that starts at `first`.
+/// Splits the copy of an object, of up to two parts on both sides, into copies within the
+/// mapping, which starts at address `first`.
 fn split(from: Location, to: Location, first: usize) -> Vec<Copy> {
     let (mut copies, mut from, mut to) = (Vec::with_capacity(3), from, to);
     let (mut source, mut target) = (0, 0);
