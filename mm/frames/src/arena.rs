@@ -11,17 +11,20 @@ use sys::{Backing, MapError, Mapping};
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_SIZE};
 use crate::units::{BlockIndex, Pfn};
 
-/// All frames of a zone, committed where they are touched, given back a pageblock at a time.
+/// All frames of a zone. Memory is committed on first touch and decommitted by pageblock.
 ///
-/// It knows addresses only. Who may use which bytes is decided by the zone (which frames are whose) and by the chain's lock.
+/// The arena only turns frame numbers into addresses. The zone decides which frame has which owner,
+/// and the lock of the chain decides which thread may touch its bytes.
 ///
 /// # Invariants
-/// - INV-ARENA-1: the mapping holds `frames * FRAME_SIZE` bytes, so every frame below `frames` lies wholly inside it.
+/// - INV-ARENA-1: the mapping holds `frames * FRAME_SIZE` bytes, so every frame below `frames` lies
+///   entirely inside it.
 #[derive(Debug)]
 pub(crate) struct Arena {
     mapping: Mapping,
     frames: usize,
-    /// What a model checker watches in place of the bytes: it cannot see through raw addresses.
+    /// Cells that stand for the bytes of the frames: loom cannot see accesses through raw
+    /// addresses.
     #[cfg(loom)]
     watched: Box<[loom::cell::UnsafeCell<()>]>,
 }
@@ -31,7 +34,10 @@ pub(crate) struct Arena {
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Bytes for `frames` frames. Those whose memory fails are noted in `failed`.
+    /// Reserves the addresses of `frames` frames. Memory failures in them are noted in `failed`.
+    ///
+    /// # Errors
+    /// [`MapError`] when the OS refuses the range or the backing.
     pub(crate) fn reserve(
         frames: usize,
         backing: Backing,
@@ -48,30 +54,34 @@ impl Arena {
         })
     }
 
-    /// Tells a model checker that the frame's bytes are about to be read; nothing in a normal build.
+    /// Tells loom that the bytes of the frame are about to be read. Does nothing in a normal build.
     pub(crate) fn note_read(&self, pfn: Pfn) {
         #[cfg(loom)]
         self.watched[pfn.index()].with(|_| ());
         let _ = pfn;
     }
 
-    /// Tells a model checker that the frame's bytes are about to be written; nothing in a normal build.
+    /// Tells loom that the bytes of the frame are about to be written. Does nothing in a normal
+    /// build.
     pub(crate) fn note_write(&self, pfn: Pfn) {
         #[cfg(loom)]
         self.watched[pfn.index()].with_mut(|_| ());
         let _ = pfn;
     }
 
-    /// The first byte of a frame. Shape: [`FRAME_SIZE`] bytes from here are the frame's.
+    /// Returns the address of the first byte of a frame. Shape: the frame is [`FRAME_SIZE`] bytes
+    /// long.
     ///
     /// # Panics
     /// When the zone has no such frame.
     pub(crate) fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
         assert!(pfn.index() < self.frames, "{pfn} is outside of the arena");
-        // SAFETY: INV-ARENA-1: the frame lies inside the mapping, so the offset stays in one allocation and does not overflow.
+        // SAFETY: INV-ARENA-1: the frame lies inside the mapping, so the offset stays in one
+        // allocation and does not overflow.
         unsafe { self.mapping.base().add(pfn.index() * FRAME_SIZE) }
     }
 
+    /// Simulates a memory failure in a frame, for tests.
     #[cfg(feature = "memory-failure-injection")]
     pub(crate) fn inject(
         &self,
@@ -81,15 +91,20 @@ impl Arena {
         self.mapping.inject(pfn.index() * FRAME_SIZE, injection)
     }
 
-    /// Gives the memory of a pageblock back to the OS. None of its frames may have an owner.
+    /// Decommits the memory of a pageblock. None of its frames may have an owner.
     pub(crate) fn discard(&self, block: BlockIndex) {
         #[cfg(loom)]
         (0..crate::PAGEBLOCK_FRAMES).for_each(|step| self.note_write(block.first().plus(step)));
-        // A pageblock under loom is less than a page of the OS: nothing goes back, and zeros are written.
+        // A pageblock under loom is smaller than a page of the OS: nothing is decommitted, and the
+        // bytes are zeroed instead.
         self.mapping.discard(block.index() * PAGEBLOCK_SIZE, PAGEBLOCK_SIZE);
     }
 
-    /// Gives the memory of neighbouring frames back to the OS, or says that it did not take it. The caller owns them, and nobody else knows them.
+    /// Decommits the memory of adjacent frames. The caller must own them, and no other thread may
+    /// refer to them.
+    ///
+    /// # Errors
+    /// [`MapError`] when the OS refused.
     pub(crate) fn decommit(&self, first: Pfn, frames: u32) -> Result<(), MapError> {
         (0..frames).for_each(|step| self.note_write(first.plus(step)));
         if cfg!(loom) {

@@ -1,11 +1,13 @@
 //! A set of pageblock numbers that finds its lowest and highest member fast.
 //!
-//! Two levels of bits: a bit for each pageblock, and a summary bit for each word of those. The lowest pageblock of a 1 TiB zone is
-//! found among 128 summary words. Everything in here changes under the zone lock. Without it the answers are hints: the two levels may
-//! disagree for a moment, and each search passes over a summary bit without members.
+//! The set has two levels of bits: a bit for each pageblock, and a summary bit for each word of
+//! those. The lowest pageblock of a 1 TiB zone is found among 128 summary words.
+//!
+//! Every change is made under the zone lock. Without it the answers are hints: the two levels may
+//! disagree for a moment, and each search skips a summary bit without members.
 
 use std::ops::Range;
-// Not the modelled atomics: counts order nothing, and a model checker would try every order of them.
+// Not the modelled atomics: counts order nothing, and loom would explore every order of them.
 use std::sync::atomic::AtomicU64 as Count;
 
 use sync::atomic::AtomicU64;
@@ -19,9 +21,9 @@ use crate::units::BlockIndex;
 pub(crate) struct BlockSet {
     bits: Table<AtomicU64>,
     summary: Table<AtomicU64>,
-    /// How many members there are.
+    /// The number of members.
     members: Count,
-    /// How many pairs of an even block and the next one are members.
+    /// The number of pairs of an even pageblock and the next one that are both members.
     pairs: Count,
 }
 
@@ -39,7 +41,7 @@ impl BlockSet {
         })
     }
 
-    // Relaxed throughout: the zone lock orders all of it.
+    // Relaxed throughout: the zone lock orders all changes.
 
     pub(crate) fn insert(&self, block: BlockIndex) {
         let word = self.word(block.index() / 64);
@@ -56,7 +58,8 @@ impl BlockSet {
         }
     }
 
-    /// Removes the lowest members, those of one summary word: 4096 pageblocks at most. `false` when there are none.
+    /// Removes the lowest members: those of one summary word, at most 4096 pageblocks. Returns
+    /// `false` when the set was empty.
     pub(crate) fn remove_lowest(&self) -> bool {
         let Some((top, summary)) = self.summary_words(0).find(|&(_, summary)| summary != 0) else {
             return false;
@@ -70,7 +73,7 @@ impl BlockSet {
         self.bits[at].load(Relaxed)
     }
 
-    /// Changes a word of members and the counts with it.
+    /// Stores a word of members and adjusts both counts.
     fn store(&self, at: usize, old: u64, new: u64) {
         let step = |count: &Count, old: u32, new: u32| {
             count.store(count.load(Relaxed) + u64::from(new) - u64::from(old), Relaxed);
@@ -97,6 +100,7 @@ impl BlockSet {
             .is_some_and(|word| word.load(Relaxed) >> (block.index() % 64) & 1 == 1)
     }
 
+    /// Returns the lowest member.
     pub(crate) fn lowest(&self) -> Option<BlockIndex> {
         let (top, summary) = self
             .summary
@@ -108,14 +112,15 @@ impl BlockSet {
         Some(number(word, self.bits[word].load(Relaxed).trailing_zeros()))
     }
 
-    /// The lowest member that is not in `range`.
+    /// Returns the lowest member that is not in `range`.
     pub(crate) fn lowest_outside(&self, range: &Range<u32>) -> Option<BlockIndex> {
         let lowest = self.lowest()?;
         if range.contains(&lowest.0) { self.lowest_from(range.end) } else { Some(lowest) }
     }
 
-    /// The lowest member from `start` on.
+    /// Returns the lowest member that is not below `start`.
     pub(crate) fn lowest_from(&self, start: u32) -> Option<BlockIndex> {
+        // The rest of the first word, then the words that the summary names.
         let first = start as usize / 64;
         let rest = self.bits.get(first)?.load(Relaxed) & u64::MAX << (start % 64);
         if rest != 0 {
@@ -131,7 +136,7 @@ impl BlockSet {
             .map(|(at, w)| number(at, w.trailing_zeros()))
     }
 
-    /// The highest member below `end` that is not in `except`.
+    /// Returns the highest member below `end` that is not in `except`.
     pub(crate) fn highest_below(&self, end: u32, except: Option<&Self>) -> Option<BlockIndex> {
         let last = end as usize / 64;
         let member = |at: usize| {
@@ -146,7 +151,8 @@ impl BlockSet {
             .find_map(member)
     }
 
-    /// The lowest pair of an even block and the next one that are both in one of two sets, and none of them in `out`: the even one.
+    /// Returns the even member of the lowest pair of an even pageblock and the next one where each
+    /// is in one of the two sets and neither is in `out`.
     pub(crate) fn lowest_pair_with(&self, other: &Self, out: &Range<u32>) -> Option<BlockIndex> {
         let tops = self
             .summary_words(0)
@@ -159,6 +165,7 @@ impl BlockSet {
         })
     }
 
+    /// Returns the highest member.
     pub(crate) fn highest(&self) -> Option<BlockIndex> {
         let words = self
             .summary_words(0)
@@ -171,24 +178,24 @@ impl BlockSet {
             .map(|(at, w)| number(at, w.ilog2()))
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub(crate) fn members(&self) -> u64 {
         self.members.load(Relaxed)
     }
 
-    /// How many pairs of an even block and the next one are members.
+    /// Returns the number of pairs of an even pageblock and the next one that are both members.
     pub(crate) fn pairs(&self) -> u64 {
         self.pairs.load(Relaxed)
     }
 
-    /// Counts members and pairs anew, for a check.
+    /// Recounts members and pairs, for a check.
     pub(crate) fn recount(&self) -> (u64, u64) {
         self.bits.iter().map(|word| word.load(Relaxed)).fold((0, 0), |(members, pairs), word| {
             (members + u64::from(word.count_ones()), pairs + u64::from(pairs_in(word).count_ones()))
         })
     }
 
-    /// Bytes committed when `blocks` pageblocks were ever members.
+    /// Returns the bytes of the set that are committed when `blocks` pageblocks were ever members.
     pub(crate) fn committed_bytes(blocks: u32) -> u64 {
         let words = u64::from(blocks).div_ceil(64);
         crate::stats::pages(words * 8) + crate::stats::pages(words.div_ceil(64) * 8)
@@ -196,16 +203,16 @@ impl BlockSet {
 }
 
 fn number(word: usize, bit: u32) -> BlockIndex {
-    // A zone has at most u32::MAX frames, hence far fewer pageblocks.
+    // A zone has at most u32::MAX frames, and far fewer pageblocks.
     BlockIndex(word as u32 * 64 + bit)
 }
 
-/// The even bits of those pairs whose two bits are set.
+/// Returns the even bits of the pairs that are both set.
 fn pairs_in(word: u64) -> u64 {
     word & word >> 1 & EVEN
 }
 
-/// The set bits, lowest first.
+/// Iterates over the set bits, lowest first.
 fn ones(mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
@@ -214,7 +221,7 @@ fn ones(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The set bits, highest first.
+/// Iterates over the set bits, highest first.
 fn ones_down(mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = word.checked_ilog2()?;
@@ -223,7 +230,7 @@ fn ones_down(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The bits of one word that a range of blocks covers.
+/// Returns the bits of one word that a range of pageblocks covers.
 fn bits_of(range: &Range<u32>, at: usize) -> u64 {
     let inside = |end: u32| (end as usize).saturating_sub(at * 64).min(64);
     let below = |end: u32| u64::MAX.checked_shr(64 - inside(end) as u32).unwrap_or(0);
@@ -293,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_set_has_is_passed_over() {
+    fn highest_below_skips_members_of_another_set() {
         let set = |blocks: &[u32]| {
             let set = BlockSet::reserve(9000, Backing::Heap).expect("small");
             blocks.iter().for_each(|&block| set.insert(BlockIndex(block)));

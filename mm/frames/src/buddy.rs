@@ -1,13 +1,21 @@
-//! The buddy allocator: blocks of `1 << order` frames that split in halves and merge with their other half again.
+//! The buddy allocator: blocks of `1 << order` frames that split in halves and merge with their
+//! other half again.
 //!
-//! Free blocks are on a list for each migrate type and order. Single frames, which nearly all requests are, do not come from those lists but by
-//! place: from the lowest pageblock that has any, lowest frame first, found in its free map. So use gathers at the bottom, high pageblocks drain
-//! and go back to the OS, and frames asked for one after the other are neighbours. The lists serve requests for larger blocks.
+//! Free blocks are on a list for each migrate type and order. The lists serve requests for blocks.
+//! Nearly all requests are for single frames, and these are found by address instead: in the free
+//! map of the lowest pageblock that has a free frame, lowest frame first. So frames in use gather
+//! at the low end, high pageblocks empty and are decommitted, and consecutive requests get adjacent
+//! frames.
 //!
-//! Where frames come from, first to last: a pageblock of the type asked for; one that is wholly free; one whose memory the OS
-//! has back; one that was never used; and only then a pageblock of another type, which changes its type if at least half of it is free.
+//! Frames come from the first of these that has any:
+//! 1. a pageblock of the requested type;
+//! 2. a wholly free pageblock;
+//! 3. a pageblock that was decommitted;
+//! 4. a pageblock that was never used;
+//! 5. a pageblock of another type, which changes its type if at least half of it is free.
 //!
-//! A zone may set pageblocks aside: these keep the type CMA for ever, serve single movable frames only, and those when nothing else is left.
+//! A zone may have a CMA region. Its pageblocks keep the type CMA, serve single movable
+//! frames only, and only when no other frame is left.
 
 mod isolation;
 mod limit;
@@ -28,17 +36,20 @@ pub(crate) use limit::MemoryLedger;
 #[derive(Debug)]
 pub(crate) struct Buddy {
     pub(crate) lists: FreeLists,
-    /// Frames the lists do not have: in use or on per-CPU lists. Never above the limit, unless it was lowered.
+    /// Frames that are not on buddy lists: in use, on per-CPU lists or retired. Never above the
+    /// limit, unless the limit was lowered.
     pub(crate) charged: u64,
     pub(crate) limit: Option<FrameCount>,
     pub(crate) memory: MemoryLedger,
-    /// Charged frames that are about to take the place of others which are charged, too: they do not count against the limit.
+    /// Charged frames that are about to replace other charged frames. They do not count against the
+    /// limit.
     pub(crate) in_flight: u64,
-    /// Frames somebody is about to claim, for whom room below the limit is kept.
+    /// Frames that a capture is about to take. Room below the limit is kept for them.
     pub(crate) reserved: u64,
-    /// Frames that may be taken later whatever else is asked for: room below the limit is kept for them, too.
+    /// Frames of reservations, which may be taken at any later time. Room below the limit is kept
+    /// for them, too.
     pub(crate) reservations: u64,
-    /// Pageblocks set aside for contiguous allocations. Empty for none.
+    /// Pageblocks of the CMA region. Empty when there is none.
     pub(crate) region: Range<u32>,
     /// Pageblocks below the high-water mark.
     pub(crate) online: u32,
@@ -46,11 +57,11 @@ pub(crate) struct Buddy {
     pub(crate) idle: u32,
     pub(crate) releasing: u32,
     pub(crate) released_total: u64,
-    /// A panic unwound out of a change of all this: see [`crate::zone_lock`].
+    /// Whether a panic unwound out of a change of this state: see [`crate::zone_lock`].
     poisoned: bool,
-    /// Frames freed since then. They are on no list.
+    /// Frames freed since the zone was poisoned. They are on no list.
     pub(crate) lost: u64,
-    /// Charged frames that are out of use for good.
+    /// Charged frames that will never be used again.
     pub(crate) retired: u64,
 }
 
@@ -77,7 +88,7 @@ impl Buddy {
         }
     }
 
-    /// Notes that what is here may be half changed: nothing is handed out of it any more.
+    /// Notes that the state may be half changed. Nothing is allocated from it after this.
     pub(crate) fn poison(&mut self) {
         self.poisoned = true;
     }
@@ -86,9 +97,10 @@ impl Buddy {
         self.poisoned
     }
 
-    /// Gives a block to the lists, merged with its free neighbours. Its first frame is now in the state `was`.
+    /// Frees a block: puts it on its buddy list, merged with its free buddies. `was` is the state
+    /// of its first frame.
     ///
-    /// Where the lists cannot be trusted the block is left as it is, taken and without an owner.
+    /// A poisoned zone leaves the block as it is: taken, without an owner, and counted as lost.
     pub(crate) fn free(&mut self, tables: &Tables, pfn: Pfn, order: Order, was: State) {
         if self.poisoned {
             self.lost += u64::from(order.frames());
@@ -101,13 +113,14 @@ impl Buddy {
         self.free_inside(tables, pfn, order);
     }
 
-    /// As [`Buddy::free`], for a block whose first frame is "inside" already.
+    /// Frees a block as [`Buddy::free`] does. Its first frame is already "inside".
     pub(crate) fn free_inside(&mut self, tables: &Tables, pfn: Pfn, order: Order) {
         self.charged -= u64::from(order.frames());
         self.account(tables, pfn, order.frames(), Occupancy::Free);
         let middle = pfn.plus(PAGEBLOCK_FRAMES);
         if order > Order::PAGEBLOCK && !self.can_merge(tables, pfn.block(), middle.block()) {
-            // Somebody claimed one half while the block was in use. No block is on two lists.
+            // A pageblock of the block was isolated while it was in use: each half goes on its own
+            // list.
             self.link_rest(tables, pfn, middle);
             self.link_rest(tables, middle, middle.plus(PAGEBLOCK_FRAMES));
         } else {
@@ -115,13 +128,13 @@ impl Buddy {
         }
     }
 
-    /// Ends the use of a charged frame that is "inside".
+    /// Retires a charged frame that is "inside": it is never used again.
     pub(crate) fn retire_frame(&mut self, tables: &Tables, pfn: Pfn) {
         tables.frames.change(pfn, State::INSIDE, State::RETIRED);
         self.retired += 1;
     }
 
-    /// Puts a block whose frames are accounted for on its list, after merging.
+    /// Merges a block whose frames are accounted for, and puts it on its list.
     fn link(&mut self, tables: &Tables, mut pfn: Pfn, mut order: Order) {
         while let Some(next) = order.next() {
             let buddy = pfn.buddy(order);
@@ -134,7 +147,7 @@ impl Buddy {
             }
             self.lists.unlink(&tables.frames, buddy, order, block_state.list_kind(), State::INSIDE);
             if order >= Order::PAGEBLOCK {
-                // Both halves are wholly free, so their type means nothing yet; one block has one type.
+                // Both halves are wholly free, so either type fits. A block has only one type.
                 self.set_type(tables, buddy.block(), tables.blocks.state(pfn.block()).migrate_type);
             }
             (pfn, order) = (pfn.min(buddy), next);
@@ -143,7 +156,8 @@ impl Buddy {
         self.lists.link(&tables.frames, pfn, order, list_kind);
     }
 
-    /// Puts `first..end`, whose frames are accounted for and "inside", back as the largest blocks that fit. Nothing in it can merge.
+    /// Puts `first..end`, whose frames are accounted for and "inside", on the lists as the largest
+    /// blocks that fit. None of them can merge.
     fn link_rest(&mut self, tables: &Tables, mut first: Pfn, end: Pfn) {
         while first < end {
             let order = Order::fitting(first, end);
@@ -153,7 +167,8 @@ impl Buddy {
         }
     }
 
-    /// Takes up to `want` single frames out of one pageblock, ascending, each now in the state "cached". Says how many.
+    /// Takes up to `into.len()` single frames out of one pageblock, ascending, each now "cached".
+    /// Returns how many.
     pub(crate) fn take_frames(
         &mut self,
         tables: &Tables,
@@ -164,8 +179,9 @@ impl Buddy {
         self.take_from(tables, block, into)
     }
 
-    /// Takes up to `into.len()` single frames for content to move to, out of the lowest pageblock movable frames may be in, if that is below `end`. They
-    /// do not count against the limit. Says how many.
+    /// Takes up to `into.len()` single frames as migration targets, out of the lowest pageblock
+    /// that may hold movable frames, if that pageblock is below `end`. They do not count against
+    /// the limit. Returns how many.
     pub(crate) fn take_migration_targets(
         &mut self,
         tables: &Tables,
@@ -183,7 +199,8 @@ impl Buddy {
         taken
     }
 
-    /// Takes up to `into.len()` single frames out of one pageblock that has memory, whatever its type. Says how many.
+    /// Takes up to `into.len()` single frames out of one committed pageblock of any type. Returns
+    /// how many.
     pub(crate) fn take_committed(
         &mut self,
         tables: &Tables,
@@ -202,6 +219,8 @@ impl Buddy {
     }
 
     fn take_from(&mut self, tables: &Tables, block: BlockIndex, into: &mut [Pfn]) -> usize {
+        // Takes the lowest free block, or its first frames, until enough are taken or the limit is
+        // reached.
         let mut taken = 0;
         while taken < into.len() {
             let Some(head) = tables.blocks.first_free(block) else { break };
@@ -251,7 +270,7 @@ impl Buddy {
         Some(block)
     }
 
-    /// Takes a block of exactly this order, its first frame now in the state `to`.
+    /// Takes a block of exactly this order. Its first frame is then in the state `to`.
     pub(crate) fn take_block(
         &mut self,
         tables: &Tables,
@@ -280,6 +299,7 @@ impl Buddy {
             let block = self.source_of_singles(tables, migrate_type)?;
             return tables.blocks.first_free(block);
         }
+        // First a list of the requested type, then wholly free pageblocks.
         let own = FreeListKind::Type(migrate_type);
         if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(own, order)) {
             return Some(pfn);
@@ -290,9 +310,10 @@ impl Buddy {
             self.claim_whole(tables, migrate_type)
         };
         claimed.or_else(|| {
-            // The largest block there is: what is left of it is the most useful to the thief, as in the kernel.
+            // Then the largest block of another type, as in the kernel: its rest serves most later
+            // requests.
             let mut orders = order.and_larger().rev();
-            // A block has no owner who could clear it away, so it does not borrow what is set aside.
+            // A block cannot be migrated out of the CMA region, so it never takes from there.
             let may = |other: &MigrateType| *other != MigrateType::Cma || self.region.is_empty();
             let others = || migrate_type.fallbacks().iter().copied().filter(may);
             let pfn = orders.find_map(|order| {
@@ -303,7 +324,8 @@ impl Buddy {
         })
     }
 
-    /// Finds the lowest wholly free pageblock, committing one if need be, and gives it a type. Returns its first frame.
+    /// Finds the lowest wholly free pageblock, or commits one, and sets its type. Returns its first
+    /// frame.
     fn claim_whole(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         if migrate_type == MigrateType::Cma && !self.region.is_empty() {
             return self.commit_cma(tables).map(BlockIndex::first);
@@ -316,7 +338,8 @@ impl Buddy {
         Some(block.first())
     }
 
-    /// Finds two wholly free pageblocks that form a block of the largest order, committing them if need be.
+    /// Finds two wholly free pageblocks that form a block of the largest order, or commits them.
+    /// Returns the first frame.
     fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         let even = self.lowest_pair(tables).filter(|even| self.may_commit(even.0 + 2, 2))?;
         for block in [even, BlockIndex(even.0 + 1)] {
@@ -341,19 +364,19 @@ impl Buddy {
         Some(block)
     }
 
-    /// Starts to use the memory of a released pageblock: from here on it counts as held.
+    /// Starts to use the memory of a released pageblock, which counts as held from now on.
     fn commit(&mut self, tables: &Tables, block: BlockIndex, migrate_type: MigrateType) {
         tables.released.remove(block);
         tables.skip.remove(block);
         tables.blocks.set_state(block, PageblockState::committed(migrate_type));
         self.committed += 1;
-        // Memory that failed here before went back to the OS: the frames get other memory.
+        // A pageblock with failed memory was decommitted since, so its frames get other memory.
         tables.failed.forget(block.first().index()..block.first().plus(PAGEBLOCK_FRAMES).index());
         self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
         self.link(tables, block.first(), Order::PAGEBLOCK);
     }
 
-    /// Takes an idle pageblock out of everything, so that its memory can be given back without the lock.
+    /// Takes an idle pageblock off its list, so that it can be decommitted without the zone lock.
     pub(crate) fn begin_release(&mut self, tables: &Tables, block: BlockIndex) {
         let head = if tables.frames.state(block.first()).kind() == Some(Kind::Free) {
             block.first()
@@ -371,13 +394,13 @@ impl Buddy {
             block,
             PageblockState { commit_state: CommitState::Releasing, ..block_state },
         );
-        // Taken off the lists it counted as used.
+        // `account` counted it as in use.
         tables.in_use.remove(block);
         self.committed -= 1;
         self.releasing += 1;
     }
 
-    /// The memory is gone: the pageblock is free again, and holds nothing.
+    /// Ends the release of a pageblock: it is free again and has no memory.
     pub(crate) fn finish_release(&mut self, tables: &Tables, block: BlockIndex) {
         let block_state = tables.blocks.state(block);
         self.memory.touched -= u64::from(block_state.touched);
@@ -390,7 +413,8 @@ impl Buddy {
         self.released_total += 1;
     }
 
-    /// Takes frames of a pageblock of another type, and the whole pageblock with them when at least half of it is free.
+    /// Changes the type of a pageblock to `thief` when at least half of it is free, before a
+    /// request takes frames of it.
     fn steal(&mut self, tables: &Tables, block: BlockIndex, thief: MigrateType) {
         let block_state = tables.blocks.state(block);
         if block_state.migrate_type != MigrateType::Cma && block_state.free * 2 >= PAGEBLOCK_FRAMES
@@ -439,7 +463,7 @@ impl Buddy {
         tables.blocks.set_state(block, PageblockState { migrate_type: to, ..block_state });
     }
 
-    /// Takes the free block that starts at `pfn` off its list; it is then "inside".
+    /// Takes the free block that starts at `pfn` off its list. Its first frame is then "inside".
     fn unlink(&mut self, tables: &Tables, pfn: Pfn) -> Order {
         let order = order_of_free(&tables.frames, pfn);
         let list_kind = tables.blocks.state(pfn.block()).list_kind();
@@ -447,7 +471,7 @@ impl Buddy {
         order
     }
 
-    /// Books `count` neighbouring frames as free or taken in the maps and counts of their pageblocks.
+    /// Marks `count` adjacent frames as free or taken in the maps and counts of their pageblocks.
     fn account(&mut self, tables: &Tables, first: Pfn, count: u32, to: Occupancy) {
         let mut done = 0;
         while done < count {
@@ -472,6 +496,7 @@ impl Buddy {
         if block_state.isolated {
             return;
         }
+        // The pageblock enters or leaves the sets of available and of wholly free pageblocks.
         let available = &tables.available[block_state.migrate_type.index()];
         match (block_state.free, free) {
             (0, _) => available.insert(block),
@@ -496,6 +521,6 @@ fn order_of_free(frames: &Descriptors, pfn: Pfn) -> Order {
     let state = frames.state(pfn);
     match (state.kind(), state.order()) {
         (Some(Kind::Free), Some(order)) => order,
-        _ => panic!("{pfn} should be the first of a free block but is {state:?}"),
+        _ => panic!("{pfn} must be the first frame of a free block but is {state:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! How long a compaction may run.
+//! The time that a compaction may take.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Until nothing is left to gain.
+    /// Returns a budget without a bound: the compaction ends when nothing is left to gain.
     #[must_use]
     pub fn unlimited() -> Self {
         Self { total: None }
     }
 
-    /// No longer than `total`, by the clock on the wall. Zero moves nothing.
+    /// Returns a budget of `total`, measured as elapsed time. A budget of zero moves nothing.
     #[must_use]
     pub fn within(total: Duration) -> Self {
         Self { total: Some(total) }
@@ -24,36 +24,37 @@ impl Budget {
     /// Starts the clock.
     #[must_use]
     pub fn start(self) -> Deadline {
-        // A duration past the end of the clock is no bound.
+        // A duration that the clock cannot represent is no bound.
         Deadline { at: self.total.and_then(|total| Instant::now().checked_add(total)) }
     }
 }
 
-/// A budget that is running.
+/// The end of a running budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     at: Option<Instant>,
 }
 
 impl Deadline {
-    /// What is left of it.
+    /// Returns the time that is left, as a budget.
     #[must_use]
     pub fn remaining(self) -> Budget {
         Budget { total: self.at.map(|at| at.saturating_duration_since(Instant::now())) }
     }
 
-    /// Ends when a third of what is left has passed: for work that may have to be undone, which takes longer than doing it.
+    /// Returns the deadline at a third of the time that is left. For work that may have to be
+    /// undone: undoing takes longer than doing.
     pub(crate) fn third(self) -> Self {
         let now = Instant::now();
         Self { at: self.at.map(|at| now + at.saturating_duration_since(now) / 3) }
     }
 
-    /// Whether the time is ever up.
+    /// Returns whether the deadline is ever reached.
     pub(crate) fn is_bounded(self) -> bool {
         self.at.is_some()
     }
 
-    /// Whether the time is up.
+    /// Returns whether the time is up.
     #[must_use]
     pub fn has_passed(self) -> bool {
         self.at.is_some_and(|at| Instant::now() >= at)

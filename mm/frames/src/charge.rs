@@ -1,42 +1,46 @@
 //! The memory limit as owners of frames see it.
 //!
-//! Frames count by themselves. Everything else an owner keeps for them, such as tables of records, it charges before the memory is committed and
-//! uncharges after it went back. Charges are for whole table pages or chunks: they take the zone lock, which is too dear for single objects.
+//! Frames count without a charge. An owner charges everything else it keeps for them, such as
+//! tables of records, before that memory is committed, and uncharges it after it was decommitted. A
+//! charge covers a whole table page or chunk: it takes the zone lock, which is too slow for single
+//! objects.
 
 use crate::error::AllocError;
 use crate::reclaim::NoLocksHeld;
 use crate::units::FrameCount;
 use crate::zone::Zone;
 
-/// The memory of a zone against its limit.
+/// The memory of a zone compared with its limit.
 ///
-/// Units: bytes where it says nothing else.
+/// Units: bytes unless a field says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUsage {
-    /// What it may hold; `None` for any amount.
+    /// The most the zone may hold; `None` for no limit.
     pub limit: Option<u64>,
-    /// What it holds.
+    /// What the zone holds.
     pub held: u64,
-    /// What it may hold in addition.
+    /// What the zone may hold in addition.
     pub available: u64,
-    /// What no other request can have: frames in use, cached, reserved or kept for captures, the room kept
-    /// for the records of reserved frames, and tables.
+    /// What no other request can have: frames in use, cached, reserved or set aside for captures,
+    /// the room set aside for the records of reserved frames, and tables.
     pub needed: u64,
     /// Free frames for which the OS may hold memory.
     pub unused: FrameCount,
 }
 
-/// What charged memory is for.
+/// The purpose of charged memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargePurpose {
-    /// It leaves what is kept for the records of reserved frames.
+    /// Any metadata. The charge leaves the room that is set aside for the records of reserved
+    /// frames.
     General,
     /// The records of what is stored in a reserved frame.
     ReservedFrame,
 }
 
 impl Zone {
-    /// Counts memory beside the arena against the memory limit, before it is committed. Units: bytes.
+    /// Counts memory beside the arena against the memory limit, before it is committed. Units:
+    /// bytes.
     ///
     /// Locking: the zone lock, for a moment.
     ///
@@ -46,7 +50,7 @@ impl Zone {
         self.charge_for(bytes, ChargePurpose::General)
     }
 
-    /// As [`Zone::charge`], and says what it is for.
+    /// Charges as [`Zone::charge`] does, for the given purpose.
     ///
     /// # Errors
     /// As [`Zone::charge`].
@@ -54,7 +58,8 @@ impl Zone {
         self.buddy.lock().charge(bytes, purpose)
     }
 
-    /// Ends [`Zone::charge`] for memory that went back, or was not committed after all. Units: bytes.
+    /// Ends a [`Zone::charge`] for memory that was decommitted, or was never committed. Units:
+    /// bytes.
     ///
     /// Locking: the zone lock, for a moment.
     pub fn uncharge(&self, bytes: u64) {
@@ -63,9 +68,10 @@ impl Zone {
         }
     }
 
-    /// Changes how much the zone may hold. When it holds more already, requests are refused until enough went back. Units: bytes.
+    /// Sets the memory limit. If the zone already holds more, it refuses requests until enough
+    /// memory was freed. Units: bytes.
     ///
-    /// Locking: takes all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
+    /// Locking: all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_memory_limit(&self, limit: Option<u64>) {
         let mut all = self.lock_all();
         all.drain(self);
@@ -75,7 +81,7 @@ impl Zone {
         self.release_excess_if_due();
     }
 
-    /// How near the zone is to its memory limit.
+    /// Returns the memory of the zone and its limit.
     ///
     /// Locking: the zone lock, for a moment.
     #[must_use]
@@ -90,9 +96,11 @@ impl Zone {
         }
     }
 
-    /// Gives the memory of wholly free pageblocks back so that something else can have it below the limit. Returns whether there was any.
+    /// Decommits wholly free pageblocks, so that other memory fits below the limit. Returns whether
+    /// any memory was freed.
     ///
-    /// Locking: the per-CPU lists, one after the other, and the zone lock, in short turns; the OS is called.
+    /// Locking: the per-CPU lists, one after the other, and the zone lock, each for a moment. Calls
+    /// the OS.
     pub fn release_for_charge(&self, _: &NoLocksHeld) -> bool {
         let before = self.buddy.lock().memory.touched;
         self.trim();

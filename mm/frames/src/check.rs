@@ -1,14 +1,15 @@
 //! The accounting equations of a zone, and the walk that proves them.
 //!
 //! ```text
-//!  charged   = frames in use + on per-CPU lists + retired            by descriptor, one by one
-//!  free      = frames in blocks on buddy lists                       = bits in the free maps = counts of the pageblocks
+//!  charged   = frames in use + on per-CPU lists + retired         by descriptor, each frame
+//!  free      = frames in blocks on buddy lists                    = bits in the free maps
+//!                                                                 = counts of the pageblocks
 //!  committed * 512 = charged + free
 //!  online    = committed + releasing + released pageblocks
-//!  touched   = touched of each committed pageblock; no frame beyond it is in use or cached
-//!  touched * 4096 + tables + charged <= memory limit                 unless it was lowered below what was held
+//!  touched   = sum over the pageblocks; no frame beyond its pageblock's is in use or cached
+//!  touched * 4096 + tables + owners' charges <= memory limit      unless it was lowered below that
 //! ```
-//! The tables alone decide: lists and counts must be what the tables say.
+//! The tables are the truth: lists and counts must agree with them.
 
 use thiserror::Error;
 
@@ -20,10 +21,10 @@ use crate::state::{Kind, State};
 use crate::units::{BlockIndex, MigrateType, Order, Pfn};
 use crate::zone::{Zone, ZoneLocked};
 
-/// What is wrong in a zone. Any of these is a bug here or stray writes from elsewhere.
+/// An inconsistency in a zone: a bug in this crate, or a stray write from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CheckError {
-    /// A frame's descriptor says what cannot be at this place.
+    /// The descriptor of a frame has a state that is impossible there.
     #[error("{pfn} has the impossible state {state:#010x}")]
     State {
         /// The frame.
@@ -31,7 +32,7 @@ pub enum CheckError {
         /// Its state word.
         state: u32,
     },
-    /// The free map and the descriptors disagree about a frame.
+    /// The free map and the descriptor of a frame disagree.
     #[error("{pfn}: the free map and the descriptor disagree")]
     FreeMap {
         /// The frame.
@@ -43,38 +44,38 @@ pub enum CheckError {
         /// One of them.
         pfn: Pfn,
     },
-    /// A pageblock's word, or a set it is in, does not fit what is in it.
+    /// The state word of a pageblock, or a set it is in, does not fit its frames.
     #[error("pageblock {block}: its state does not fit its frames")]
     Pageblock {
         /// Its number.
         block: u32,
     },
-    /// A buddy list is broken or holds what does not belong there.
+    /// A buddy list is broken, or holds a block that does not belong there.
     #[error("the list of free blocks of {order} of type {list_kind} is broken at {pfn}")]
     List {
-        /// Which type, by its name.
+        /// The name of the migrate type, or of isolation.
         list_kind: &'static str,
-        /// Which order.
+        /// The order of the blocks.
         order: Order,
-        /// Where.
+        /// The block at which the walk failed.
         pfn: Pfn,
     },
-    /// A panic cut short a change of the free lists: nothing here can be trusted.
-    #[error("the zone is out of order")]
+    /// A panic interrupted a change of the free lists, so they cannot be checked.
+    #[error("the zone is poisoned: a panic interrupted a change of its free lists")]
     Poisoned,
-    /// A count is not the sum it stands for.
+    /// A count differs from the sum it stands for.
     #[error("{what} is counted as {counted} but is {found}")]
     Count {
-        /// Which count.
+        /// The count.
         what: &'static str,
-        /// What the count says.
+        /// Its value.
         counted: u64,
-        /// What the walk found.
+        /// The sum that the walk found.
         found: u64,
     },
 }
 
-/// What the walk over the descriptors adds up.
+/// The sums of the walk over the descriptors.
 #[derive(Default)]
 struct Found {
     used: u64,
@@ -89,13 +90,13 @@ struct Found {
 }
 
 impl Zone {
-    /// Proves the accounting equations above, or names the first thing that is wrong. For tests and for doubts: it looks at every frame, and other
-    /// threads must not be inside a call to this zone.
+    /// Checks the accounting equations of the zone. For tests and diagnosis: it visits every frame,
+    /// and no other thread may be inside a call to this zone.
     ///
-    /// Locking: all locks of the zone, all the time.
+    /// Locking: all locks of the zone, until it returns.
     ///
     /// # Errors
-    /// [`CheckError`].
+    /// [`CheckError`]: the first inconsistency.
     pub fn check(&self) -> Result<(), CheckError> {
         let all = self.lock_all();
         if all.buddy.is_poisoned() {
@@ -110,7 +111,8 @@ impl Zone {
         self.check_counts(&all, &found)
     }
 
-    /// Checks one pageblock from `next` on; what is before belongs to a block that began earlier. Returns the first frame not looked at.
+    /// Checks one pageblock from `next` on. A block of frames that began in an earlier pageblock
+    /// covers the frames before. Returns the first frame that was not checked.
     fn check_block(
         &self,
         all: &Buddy,
@@ -146,7 +148,7 @@ impl Zone {
         }
     }
 
-    /// Checks the block of frames that starts here and returns the frame after it.
+    /// Checks the block of frames that starts at `pfn` and returns the frame after it.
     fn check_frame(
         &self,
         all: &Buddy,
@@ -159,6 +161,7 @@ impl Zone {
         let order =
             state.order().filter(|order| pfn.0.is_multiple_of(order.frames())).ok_or(broken)?;
         let end = pfn.plus(order.frames());
+        // The kind decides which sum the block belongs to, and whether the free map has it.
         let is_free = match state.kind() {
             Some(Kind::Free) => {
                 found.free[block_state.list_kind().index()][order.index()] += 1;
@@ -188,10 +191,12 @@ impl Zone {
             }
             _ => return Err(broken),
         };
-        // A frame can fail before it was ever handed out.
+        // The memory of a frame can fail before its first use.
         if !is_free && state != State::RETIRED && !self.was_handed_out(Pfn(end.0 - 1)) {
             return Err(broken);
         }
+        // The other descriptors of the block are "inside", and the free map agrees with all of
+        // them.
         for inner in (pfn.0..end.0).map(Pfn) {
             if self.tables.blocks.is_free(inner) != is_free {
                 return Err(CheckError::FreeMap { pfn: inner });
@@ -210,7 +215,7 @@ impl Zone {
         pfn.offset_in_block() < self.tables.blocks.state(pfn.block()).touched
     }
 
-    /// A pageblock is in exactly the sets its state puts it in.
+    /// Checks that a pageblock is in exactly the sets that its state requires.
     fn check_sets(&self, block: BlockIndex, block_state: PageblockState) -> Result<(), CheckError> {
         let committed = block_state.commit_state == CommitState::Committed;
         let listed = committed && !block_state.isolated;
@@ -229,7 +234,8 @@ impl Zone {
         if fits { Ok(()) } else { Err(CheckError::Pageblock { block: block.0 }) }
     }
 
-    /// Each list is linked both ways and holds exactly the free blocks of its type and order.
+    /// Checks that each list is linked both ways and holds exactly the free blocks of its type and
+    /// order.
     fn check_lists(&self, all: &ZoneLocked<'_>, found: &Found) -> Result<(), CheckError> {
         for list_kind in FreeListKind::ALL {
             for order in Order::SINGLE.and_larger() {
@@ -268,7 +274,8 @@ impl Zone {
         Ok(())
     }
 
-    /// What is counted as it changes is what a walk counts. Returns how many pageblocks have no memory.
+    /// Checks the running counts against a recount. Returns the number of pageblocks without
+    /// memory.
     fn check_indices(&self, online: u32) -> Result<u64, CheckError> {
         let (released, pairs) = self.tables.released.recount();
         count("pageblocks without memory", self.tables.released.members(), released)?;
@@ -286,7 +293,7 @@ impl Zone {
         count("retired frames", buddy.retired, found.retired)?;
         count("frames charged", buddy.charged, found.used + found.cached + found.retired)?;
         count("frames in flight", buddy.in_flight, 0)?;
-        count("frames kept for claims", buddy.reserved, 0)?;
+        count("frames reserved by captures", buddy.reserved, 0)?;
         count("isolated frames", self.events.isolated(), found.isolated)?;
         count("touched frames", buddy.memory.touched, found.touched)?;
         let most = buddy.memory.limit.filter(|_| !buddy.memory.exceeded);

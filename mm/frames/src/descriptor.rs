@@ -1,12 +1,13 @@
-//! One descriptor for each frame: 16 bytes beside the arena.
+//! The frame descriptors: 16 bytes beside the arena for each frame.
 //!
 //! ```text
-//!  word 0  state        what the frame is, see `State`
-//!  word 1  private      what its owner calls it: a number plus 1 (chains: the chain), or 0
-//!  word 2  link         free block: the next one on its list; used frame: its position under that name
-//!  word 3  link         free block: the one before it on its list
+//!  word 0  state     what the frame is, see `State`
+//!  word 1  private   the owner's number for it plus 1 (chains: the chain), or 0
+//!  word 2  link      free block: the next one on its list; used frame: position under that number
+//!  word 3  link      free block: the previous one on its list
 //! ```
-//! They live in one reserved table. Only those of committed pageblocks are ever touched, and they go back with their block.
+//! They are in one reserved table. Only those of committed pageblocks are ever touched. They are
+//! decommitted with their pageblock.
 
 use sync::atomic::AtomicU32;
 use sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -23,16 +24,16 @@ const PRIVATE: usize = 1;
 const NEXT: usize = 2;
 const PREVIOUS: usize = 3;
 
-/// Bytes of one descriptor; the kernel spends 64.
+/// The size of one descriptor; the kernel's takes 64. Units: bytes.
 pub(crate) const DESCRIPTOR_SIZE: usize = WORDS * size_of::<AtomicU32>();
 const _: () = assert!(DESCRIPTOR_SIZE == 16 || cfg!(any(loom, shuttle)));
 
-/// What is left after a reference was given back.
+/// What remains after a reference was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// Others still own the frame.
+    /// Other references to the frame.
     Shared,
-    /// The caller was the last one and now has a block of this order to free.
+    /// No reference. The caller must free a block of this order.
     Last(Order),
 }
 
@@ -52,13 +53,14 @@ impl Descriptors {
         &self.words[pfn.index() * WORDS + word]
     }
 
-    /// Starts loading a descriptor. Only a hint.
+    /// Starts loading a descriptor into the cache. Only a hint.
     pub(crate) fn prefetch(&self, pfn: Pfn) {
         sys::prefetch(self.word(pfn, 0));
     }
 
     pub(crate) fn state(&self, pfn: Pfn) -> State {
-        // Acquire: pairs with the release half of every change below, so that what was written before a frame became free is seen.
+        // Acquire: pairs with the release half of every change below, so that what was written
+        // before a frame became free is seen.
         State::from_bits(self.word(pfn, 0).load(Acquire))
     }
 
@@ -69,21 +71,23 @@ impl Descriptors {
             .map_err(State::from_bits)
     }
 
-    /// Changes a state that only the caller may change: that of a frame nobody has a reference to, under the lock of the list it is on. Without
-    /// references no compare-and-swap of others can succeed, so a plain store is enough.
+    /// Changes the state of a frame without references. The caller must hold the lock of the list
+    /// that the frame is on. Without references no compare-and-swap of another thread can succeed,
+    /// so a plain store is enough.
     ///
     /// # Panics
-    /// When it is not `from`: the frame has two owners and going on would hand its bytes to both.
+    /// When the state is not `from`: the frame has two owners, and both would use its bytes.
     pub(crate) fn change(&self, pfn: Pfn, from: State, to: State) {
         let word = self.word(pfn, 0);
-        // Relaxed: the lock orders what the last holder wrote.
+        // Relaxed: the lock orders the writes of the last holder.
         let found = State::from_bits(word.load(Relaxed));
-        assert!(found == from, "{pfn} should be {from:?} but is {found:?}");
-        // Release: pairs with the Acquire in `state`; who gets a reference sees the frame as its owner made it.
+        assert!(found == from, "{pfn} must be {from:?} but is {found:?}");
+        // Release: pairs with the Acquire in `state`; a thread that gets a reference sees the frame
+        // as its owner left it.
         word.store(to.bits(), Release);
     }
 
-    /// Takes one more reference unless there is none (R-008).
+    /// Takes one more reference, unless the frame has none (R-008). Returns whether it did.
     pub(crate) fn get_unless_zero(&self, pfn: Pfn) -> bool {
         let mut state = self.state(pfn);
         while let (Some(Kind::Used), Some(more)) = (state.kind(), state.with_reference()) {
@@ -95,12 +99,16 @@ impl Descriptors {
         false
     }
 
-    /// Freezes a single frame in use whose only reference is the caller's. `false` when there are others, or it has an owner.
+    /// Freezes a single frame in use whose only reference is the caller's. Returns `false` when
+    /// there are other references or the frame has an owner.
     pub(crate) fn freeze(&self, pfn: Pfn) -> bool {
         self.swap(pfn, State::used(Order::SINGLE), State::FROZEN).is_ok()
     }
 
-    /// Gives one reference back. With the last one the frame leaves "used" (R-006).
+    /// Puts one reference. With the last one the frame is no longer in use (R-006).
+    ///
+    /// # Errors
+    /// [`PutError`]; nothing has changed then.
     pub(crate) fn put(&self, pfn: Pfn) -> Result<Put, PutError> {
         let mut state = self.state(pfn);
         loop {
@@ -124,7 +132,8 @@ impl Descriptors {
         }
     }
 
-    /// Applies `change` to the state of a frame somebody has a reference to, and returns what it was before; `None` from `change` means leave it.
+    /// Applies `change` to the state of a frame that has a reference, and returns the previous
+    /// state. `None` from `change` leaves the state as it is.
     pub(crate) fn update(
         &self,
         pfn: Pfn,
@@ -139,32 +148,36 @@ impl Descriptors {
         }
     }
 
-    /// The owner lets go: the frame is no longer movable and has one reference less, in one step, so that whoever isolated it finds it either
-    /// as it was or given up (R-054). `None` when it is not `owner`'s.
+    /// Ends ownership: the frame is no longer movable and has one reference less. Both change in
+    /// one step, so a thread that isolated the frame finds it either as it was or released (R-054).
+    /// Returns `None` when the frame does not belong to `owner`.
     pub(crate) fn clear_movable(&self, pfn: Pfn, owner: OwnerId) -> Option<Put> {
         let before = self.update(pfn, |state| {
             state.owner().filter(|&found| found == owner)?;
             let without_owner = state.without_owner();
-            // With the last reference nobody can have it locked or isolated: whoever has holds a reference.
+            // Each thread that locked or isolated the frame holds a reference, so with the last
+            // reference it is neither.
             Some(without_owner.without_reference().unwrap_or(State::CACHED))
         })?;
         Some(if before.references() > 1 { Put::Shared } else { Put::Last(Order::SINGLE) })
     }
 
-    /// Notes what its owner calls the frame. Only that owner calls this, with the frame in use.
+    /// Stores the owner's number for the frame, and a position under that number. Only the owner
+    /// calls this, while the frame is in use.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
-        // Relaxed: a thread that acts on a name takes the owner's lock and looks again. 0 is none: the last number is no name.
+        // Relaxed: a thread that acts on the number takes the owner's lock and reads it again. 0
+        // means none, so the largest number cannot be stored.
         self.word(pfn, PRIVATE).store(private + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }
 
-    /// Forgets the name.
+    /// Clears the owner's number.
     pub(crate) fn clear_private(&self, pfn: Pfn) {
         // Relaxed: see set_private.
         self.word(pfn, PRIVATE).store(0, Relaxed);
     }
 
-    /// Name and position as last set.
+    /// Returns the owner's number and the position as last set.
     pub(crate) fn private(&self, pfn: Pfn) -> Option<(u32, u8)> {
         // Relaxed: see set_private.
         let private = self.word(pfn, PRIVATE).load(Relaxed).checked_sub(1)?;
@@ -173,7 +186,7 @@ impl Descriptors {
     }
 
     pub(crate) fn next(&self, pfn: Pfn) -> u32 {
-        // Relaxed: links change under the zone lock only; so for the three below.
+        // Relaxed: links change under the zone lock only, in the three functions below too.
         self.word(pfn, NEXT).load(Relaxed)
     }
 
@@ -189,7 +202,7 @@ impl Descriptors {
         self.word(pfn, PREVIOUS).store(previous, Relaxed);
     }
 
-    /// Gives the memory of a whole pageblock's descriptors back. All of them must be "inside".
+    /// Decommits the descriptors of a whole pageblock. All of them must be "inside".
     pub(crate) fn discard(&self, block: BlockIndex) {
         self.words.discard(block.first().index() * WORDS, PAGEBLOCK_FRAMES as usize * WORDS);
     }

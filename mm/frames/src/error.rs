@@ -5,48 +5,48 @@ use thiserror::Error;
 use crate::units::{FrameCount, Pfn};
 use crate::zone_config::CmaRegion;
 
-/// Why a zone could not be made.
+/// The reason why a zone could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ZoneError {
-    /// A capacity of no frames, or of more than frame numbers can name.
-    #[error("{capacity} is no usable capacity: 1 to {max} are")]
+    /// A capacity of zero, or of more frames than frame numbers can name.
+    #[error("the capacity is {capacity} but must be 1 to {max}")]
     Capacity {
-        /// Frames asked for.
+        /// Frames requested.
         capacity: FrameCount,
-        /// The most there can be.
+        /// The largest capacity.
         max: FrameCount,
     },
-    /// A region set aside that is not made of whole pageblocks, or not inside of the zone.
-    #[error("{} from {} on are no whole pageblocks of the zone", region.frames, region.first)]
+    /// A CMA region that is not made of whole pageblocks, or not inside the zone.
+    #[error("the CMA region of {} from {} on must be whole pageblocks inside the zone", region.frames, region.first)]
     Region {
-        /// What was asked for.
+        /// The region requested.
         region: CmaRegion,
     },
-    /// The OS refused an address range, for the frames or for their tables.
-    #[error("no address space for {capacity}: {source}")]
+    /// The OS refused an address range for the frames or for their tables.
+    #[error("the OS refused address space for {capacity}: {source}")]
     Reserve {
-        /// Frames asked for.
+        /// Frames requested.
         capacity: FrameCount,
-        /// What was refused.
+        /// The request that was refused.
         source: sys::MapError,
     },
 }
 
-/// Why no frame was handed out. The zone is as it was before the call.
+/// The reason why no frame was allocated. The zone is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AllocError {
-    /// As many frames are in use as the zone's limit allows, or fewer are left below it than were asked for.
+    /// Fewer frames than requested are left below the zone's limits.
     #[error("the zone's limit is reached")]
     Limit,
-    /// No free block of the size asked for is left in the arena.
+    /// The arena has no free block of the requested size.
     #[error("the arena has no free block of this size")]
     NoFrames,
-    /// A panic cut short a change of the free lists. Nothing is handed out of them any more.
-    #[error("the zone is out of order: a panic cut short a change of its free lists")]
+    /// A panic interrupted a change of the free lists. Nothing is allocated from them any more.
+    #[error("the zone is poisoned: a panic interrupted a change of its free lists")]
     Poisoned,
 }
 
-/// Why a reference could not be given back: somebody else already did.
+/// The reason why a reference could not be put: it was put before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PutError {
     /// The frame is not in use.
@@ -56,13 +56,13 @@ pub enum PutError {
         pfn: Pfn,
     },
     /// The last reference went while the frame was locked or isolated.
-    #[error("{pfn} is freed while somebody holds its page lock or has isolated it")]
+    #[error("{pfn} is freed while its page lock is held or it is isolated")]
     Busy {
         /// The frame.
         pfn: Pfn,
     },
-    /// The last reference went while an owner could still be asked to move the frame.
-    #[error("{pfn} is freed while its owner still has it as movable")]
+    /// The last reference went while the frame still had an owner that migration may call.
+    #[error("{pfn} is freed while it still has an owner that can move it")]
     Movable {
         /// The frame.
         pfn: Pfn,

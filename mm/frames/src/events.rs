@@ -1,21 +1,21 @@
-//! Counters of what migration, compaction and reclaim did, under the names of /proc/vmstat.
+//! Counters of migration, compaction and reclaim, under the names of /proc/vmstat.
 
-// Not the modelled atomics: statistics order nothing, and a model checker would try every order of them.
+// Not the modelled atomics: statistics order nothing, and loom would explore every order of them.
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::zone::Zone;
 
-/// Counts since the zone was made.
+/// Counts since the zone was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmStat {
     /// Frames migrated.
     pub pgmigrate_success: u64,
     /// Frames that could not be migrated.
     pub pgmigrate_fail: u64,
-    /// Frames the migrate scanner looked at.
+    /// Frames that the migrate scanner visited.
     pub compact_migrate_scanned: u64,
-    /// Free frames the free scanner took.
+    /// Free frames that the free scanner took.
     pub compact_free_scanned: u64,
     /// Frames isolated for compaction.
     pub compact_isolated: u64,
@@ -23,21 +23,21 @@ pub struct VmStat {
     pub compact_stall: u64,
     /// Compactions that did not reach their goal.
     pub compact_fail: u64,
-    /// Compactions that did.
+    /// Compactions that reached their goal.
     pub compact_success: u64,
-    /// Times the background compaction began to work.
+    /// Times that background compaction began to work.
     pub compact_daemon_wake: u64,
-    /// Compactions put off, since the last ones were in vain.
+    /// Compactions that were deferred after failed ones.
     pub compact_deferred: u64,
-    /// Times the reclaim thread began to make room.
+    /// Times that the reclaim thread began to free memory.
     pub pageoutrun: u64,
-    /// Times a request had to make room itself.
+    /// Times that a request had to free memory itself.
     pub allocstall: u64,
-    /// Frames the reclaim thread made free.
+    /// Frames that the reclaim thread freed.
     pub pgsteal_kswapd: u64,
-    /// Frames that requests made free.
+    /// Frames that requests freed.
     pub pgsteal_direct: u64,
-    /// Frames that are isolated now.
+    /// Frames isolated now.
     pub nr_isolated: u64,
 }
 
@@ -45,6 +45,7 @@ pub struct VmStat {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Events {
+    // Relaxed throughout: counters order nothing.
     migrated: AtomicU64,
     not_migrated: AtomicU64,
     pub(crate) migrate_scanned: AtomicU64,
@@ -87,7 +88,8 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Zone {
-    /// What migration, compaction and reclaim have done so far. Each number is exact, together they are not one moment.
+    /// Returns the counters of migration, compaction and reclaim. Each is exact; together they are
+    /// not a snapshot of one moment.
     #[must_use]
     pub fn vmstat(&self) -> VmStat {
         let events = &self.events;

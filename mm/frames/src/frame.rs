@@ -1,4 +1,4 @@
-//! Owned frames: values that give themselves back to their zone.
+//! Owned frames: values that free their frames when dropped.
 
 use std::mem;
 
@@ -6,12 +6,14 @@ use crate::state::State;
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
 
-/// One reference to a frame in use. Dropping it gives the reference back; the last one frees the frame.
+/// One reference to a frame in use. Dropping it puts the reference; putting the last one frees the
+/// frame.
 ///
-/// It is a right, not a view: bytes are reached through chains only. A frame comes with whatever bytes it has. Fresh memory is zero, but a
-/// frame that was used before still holds its last owner's bytes, so an owner shows nothing it has not written itself.
+/// It gives no access to the bytes: only chains do. Fresh memory is zero, but a frame that was used
+/// before still holds the bytes of its last owner, so an owner must not show bytes that it
+/// has not written itself.
 #[derive(Debug)]
-#[must_use = "dropping a frame gives it back"]
+#[must_use = "dropping a frame frees it"]
 pub struct Frame<'z> {
     zone: &'z Zone,
     pfn: Pfn,
@@ -22,7 +24,7 @@ impl<'z> Frame<'z> {
         Self { zone, pfn }
     }
 
-    /// Its number.
+    /// Returns the number of the frame.
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.pfn
@@ -32,15 +34,17 @@ impl<'z> Frame<'z> {
         self.zone
     }
 
-    /// Keeps the reference without the value: whoever stores the number owns the frame from here on.
-    #[must_use = "the frame is lost if its number is"]
+    /// Keeps the reference without the value: the code that stores the number owns the frame from
+    /// now on.
+    #[must_use = "dropping the number leaks the frame"]
     pub fn into_pfn(self) -> Pfn {
         let pfn = self.pfn;
         mem::forget(self);
         pfn
     }
 
-    /// Takes the page lock if nobody has it and the frame is not isolated. Never waits. While it is held the frame cannot be isolated.
+    /// Takes the page lock, unless it is held or the frame is isolated. Never waits. While the lock
+    /// is held the frame cannot be isolated.
     #[must_use]
     pub fn try_lock(&self) -> Option<PageLock<'_>> {
         let free =
@@ -56,9 +60,10 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// An owned block of `1 << order` neighbouring frames. Dropping it frees them; bytes as for [`Frame`].
+/// An owned block of `1 << order` adjacent frames. Dropping it frees them. Its bytes are as for
+/// [`Frame`].
 #[derive(Debug)]
-#[must_use = "dropping a block gives it back"]
+#[must_use = "dropping a block frees it"]
 pub struct Block<'z> {
     zone: &'z Zone,
     first: Pfn,
@@ -70,13 +75,13 @@ impl<'z> Block<'z> {
         Self { zone, first, order }
     }
 
-    /// The first frame.
+    /// Returns the first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
         self.first
     }
 
-    /// How many frames it has, as a power of two.
+    /// Returns the size of the block.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
@@ -90,17 +95,20 @@ impl Drop for Block<'_> {
     }
 }
 
-/// The type keeps owners from freeing twice, so an error is a broken descriptor: going on would hand the frame to two owners.
+/// Puts a reference. The types keep owners from freeing twice, so an error is a broken descriptor.
+///
+/// # Panics
+/// When the descriptor is broken: continuing would give the frame to two owners.
 fn put_frame(zone: &Zone, pfn: Pfn) {
     match zone.put(pfn) {
         Ok(()) => {}
-        // Already unwinding: a second panic would abort, and the frame is merely lost.
+        // Already unwinding: a second panic would abort, and losing the frame is harmless.
         Err(_) if std::thread::panicking() => {}
         Err(error) => panic!("{error}"),
     }
 }
 
-/// The page lock of a frame, held: nobody isolates the frame. Dropping it unlocks.
+/// The held page lock of a frame: no thread can isolate the frame. Dropping it unlocks.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks"]
 pub struct PageLock<'f> {
@@ -159,8 +167,8 @@ mod tests {
     fn a_locked_frame_keeps_its_last_reference() {
         let zone = zone();
         let frame = one(&zone);
-        let lock = frame.try_lock().expect("nobody has it");
-        assert!(frame.try_lock().is_none(), "one holder");
+        let lock = frame.try_lock().expect("not locked");
+        assert!(frame.try_lock().is_none(), "already locked");
         assert_eq!(zone.put(frame.pfn()), Err(PutError::Busy { pfn: frame.pfn() }));
         drop(lock);
         assert!(frame.try_lock().is_some());
@@ -180,6 +188,6 @@ mod tests {
         drop(second);
         assert_eq!(zone.stats().in_use, FrameCount(0));
         assert!(zone.get(pfn).is_none());
-        assert!(zone.get(Pfn(u32::MAX)).is_none(), "a number past the arena is no frame");
+        assert!(zone.get(Pfn(u32::MAX)).is_none(), "the arena has no such frame");
     }
 }

@@ -1,21 +1,23 @@
-//! The buddy lists: for each migrate type and order a doubly linked list of free blocks, linked through their descriptors.
+//! The buddy lists: for each migrate type and order a doubly linked list of free blocks, linked
+//! through their descriptors.
 
 use crate::descriptor::Descriptors;
 use crate::geometry::ORDERS;
 use crate::state::State;
 use crate::units::{MigrateType, Order, Pfn};
 
-/// "No frame" in a link. A zone never has this many.
+/// The link value for "no frame". No zone has a frame with this number.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Which lists a free block is on: those of its pageblock's type, or those nobody takes from.
+/// The lists that a free block can be on: those of its pageblock's migrate type, or those of
+/// isolated pageblocks, which serve no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FreeListKind {
     Type(MigrateType),
     Isolated,
 }
 
-/// How many there are.
+/// The number of list kinds.
 pub(crate) const FREE_LIST_KINDS: usize = MigrateType::ALL.len() + 1;
 
 impl FreeListKind {
@@ -33,7 +35,7 @@ impl FreeListKind {
         }
     }
 
-    /// The kernel's name of it, as `pagetypeinfo` prints it.
+    /// Returns the kernel's name of the list kind, as `pagetypeinfo` prints it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Type(migrate_type) => migrate_type.name(),
@@ -48,7 +50,7 @@ struct List {
     blocks: u64,
 }
 
-/// Heads and lengths of all buddy lists. Guarded by the zone lock.
+/// Heads and lengths of all buddy lists. The zone lock guards them.
 #[derive(Debug)]
 pub(crate) struct FreeLists {
     lists: [[List; ORDERS]; FREE_LIST_KINDS],
@@ -59,17 +61,18 @@ impl FreeLists {
         Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; FREE_LIST_KINDS] }
     }
 
-    /// How many blocks of this order are free.
+    /// Returns how many blocks of this order are free.
     pub(crate) fn blocks(&self, list_kind: FreeListKind, order: Order) -> u64 {
         self.lists[list_kind.index()][order.index()].blocks
     }
 
+    /// Returns the first frame of the block at the head of a list.
     pub(crate) fn first(&self, list_kind: FreeListKind, order: Order) -> Option<Pfn> {
         let head = self.lists[list_kind.index()][order.index()].head;
         (head != NONE).then_some(Pfn(head))
     }
 
-    /// Puts a block, so far "inside", at the head of its list.
+    /// Puts a block that was "inside" at the head of its list.
     pub(crate) fn link(
         &mut self,
         frames: &Descriptors,
@@ -88,7 +91,7 @@ impl FreeLists {
         list.blocks += 1;
     }
 
-    /// Takes a block off its list and makes it `to`.
+    /// Takes a block off its list. Its first frame is then in the state `to`.
     pub(crate) fn unlink(
         &mut self,
         frames: &Descriptors,
@@ -101,7 +104,10 @@ impl FreeLists {
         let list = &mut self.lists[list_kind.index()][order.index()];
         let (next, previous) = (frames.next(pfn), frames.previous(pfn));
         if previous == NONE {
-            assert!(list.head == pfn.0, "{pfn} of {order} is not on the {list_kind:?} list");
+            assert!(
+                list.head == pfn.0,
+                "{pfn} of {order} is not the head of the {list_kind:?} list"
+            );
             list.head = next;
         } else {
             frames.set_next(Pfn(previous), next);

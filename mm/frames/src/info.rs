@@ -1,7 +1,8 @@
-//! `buddyinfo` and `pagetypeinfo` in the kernel's exact text format, so that its readers and scripts work on a zone.
+//! `buddyinfo` and `pagetypeinfo` in the kernel's exact text format, so that tools that read the
+//! kernel's files can read a zone.
 //!
-//! One line more than the kernel has: free pageblocks whose memory the OS has back are a type of their own, `Released`. In `buddyinfo`
-//! they count as free, since they are.
+//! The zone has one line that the kernel's files lack: free pageblocks without memory are the type
+//! `Released`. `buddyinfo` counts them as free.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use crate::pageblock::{ROWS, WITHOUT_MEMORY};
 use crate::units::Order;
 use crate::zone::Zone;
 
-/// The name of the only zone there is.
+/// The zone's name in the text. There is only one.
 const ZONE: &str = "memzip";
 const TYPES: usize = ROWS;
 const RELEASED: usize = WITHOUT_MEMORY;
@@ -23,7 +24,8 @@ pub struct BuddyInfo {
     free: [u64; ORDERS],
 }
 
-/// Free blocks of each type and order, and pageblocks of each type. Its text is that of `/proc/pagetypeinfo`.
+/// Free blocks of each type and order, and pageblocks of each type. Its text is that of
+/// `/proc/pagetypeinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageTypeInfo {
     free: [[u64; ORDERS]; TYPES],
@@ -31,7 +33,7 @@ pub struct PageTypeInfo {
 }
 
 impl Zone {
-    /// Free blocks of each order, without frames on per-CPU lists.
+    /// Returns the free blocks of each order. Frames on per-CPU lists are not included.
     ///
     /// Locking: the zone lock.
     #[must_use]
@@ -42,7 +44,7 @@ impl Zone {
         }
     }
 
-    /// Free blocks of each type and order, and how many pageblocks each type has.
+    /// Returns the free blocks of each type and order, and the pageblocks of each type.
     ///
     /// Locking: the zone lock.
     #[must_use]
@@ -67,7 +69,7 @@ impl Zone {
 }
 
 impl BuddyInfo {
-    /// How many free blocks of this order there are.
+    /// Returns the number of free blocks of this order.
     #[must_use]
     pub fn blocks(&self, order: Order) -> u64 {
         self.free[order.index()]
@@ -120,7 +122,7 @@ mod tests {
         Zone::new(config).expect("a small zone")
     }
 
-    /// Digits become `N`, runs of blanks become one: what a script that splits at blanks sees.
+    /// Splits a line at blanks and replaces each number by `N`.
     fn shape(line: &str) -> Vec<String> {
         let mark = |word: &str| {
             if word.chars().all(|c| c.is_ascii_digit()) { "N".into() } else { word.to_owned() }
@@ -185,7 +187,7 @@ Node 0, zone   memzip            1            0            0            0       
     }
 
     #[test]
-    fn neighbouring_released_pageblocks_show_as_one_larger_block() {
+    fn adjacent_released_pageblocks_show_as_one_block() {
         let zone = zone();
         drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
         zone.trim();

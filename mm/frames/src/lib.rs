@@ -1,10 +1,14 @@
-//! An arena of 4 KiB frames: who owns each, which are free, and the one door to their bytes.
+//! An arena of 4 KiB frames: their owners, their free lists, and the only access to their bytes.
 //!
-//! - [`Zone`] hands out single [`Frame`]s and [`Block`]s of neighbours, under a limit, and gives free memory back to the OS.
-//! - [`FrameChains`] join up to [`MAX_CHAIN`] frames behind a reader-writer lock; all access to frame bytes goes through them.
+//! - [`Zone`] allocates single [`Frame`]s and [`Block`]s of adjacent frames under a limit, and
+//!   decommits free memory.
+//! - [`FrameChains`] join up to [`MAX_CHAIN`] frames behind a reader-writer lock. All access to
+//!   frame bytes goes through them.
 //!
-//! Inside, from the outside in: per-CPU lists (`percpu`), the buddy allocator (`buddy`, `freelist`), pageblocks (`pageblock`, `bitmap`), frame
-//! descriptors (`descriptor`, `state`), and the bytes (`arena`). All metadata is in tables beside the arena; there are no pointers in it.
+//! The modules, from the outermost to the innermost: per-CPU lists (`percpu`), the buddy allocator
+//! (`buddy`, `freelist`), pageblocks (`pageblock`, `bitmap`), frame descriptors (`descriptor`,
+//! `state`), and the bytes (`arena`). All metadata is in tables beside the arena and contains no
+//! pointers.
 
 mod arena;
 mod ballooned;
@@ -90,7 +94,7 @@ mod large_zone_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod poison_tests;
 
-/// The least an owner of chains is, for the unit tests as for those in `tests/`.
+/// The smallest owner of chains, for these unit tests and for those in `tests/`.
 #[cfg(test)]
 #[path = "../tests/driver/store.rs"]
 #[cfg_attr(shuttle, expect(dead_code, reason = "models use a part of it"))]

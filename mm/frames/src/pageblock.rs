@@ -1,7 +1,7 @@
-//! What the zone knows about each pageblock: a state word and a bit for each free frame.
+//! The metadata of each pageblock: a state word, and a bit for each free frame.
 
 use std::ops::Range;
-// Not the modelled atomics: counts order nothing, and a model checker would try every order of them.
+// Not the modelled atomics: counts order nothing, and loom would explore every order of them.
 use std::sync::atomic::AtomicU64 as Count;
 
 use sync::atomic::Ordering::Relaxed;
@@ -15,16 +15,16 @@ use crate::units::{BlockIndex, MigrateType, Pfn};
 /// Words of the free map of one pageblock.
 const MAP_WORDS: usize = (PAGEBLOCK_FRAMES as usize).div_ceil(64);
 
-/// Where a pageblock's memory is.
+/// Whether a pageblock has memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitState {
-    /// Above the online mark: never used.
+    /// Above the high-water mark: never used.
     Offline,
-    /// Its frames are in use or on free lists, and count as memory we hold.
+    /// Its frames are in use or on free lists, and count as held memory.
     Committed,
-    /// On its way back to the OS: its frames are nobody's for a moment.
+    /// It is being decommitted, and its frames are on no list.
     Releasing,
-    /// Free, and the OS holds no memory for it.
+    /// Free, and without memory.
     Released,
 }
 
@@ -35,18 +35,19 @@ pub(crate) enum CommitState {
 /// +-----+-----------+--------------+-----+---+---+------+--------------+
 /// | 0   | touched   | free frames  | 0   | I | 0 | type | commit_state |
 /// +-----+-----------+--------------+-----+---+---+------+--------------+
-///  I = isolated: its free frames are handed out to nobody
+///  I = isolated: no request gets its free frames
 /// ```
-/// Free frames are those on buddy lists (0..=512); frames on per-CPU lists count as taken. Frames before `touched` (0..=512) have been handed out since the
-/// pageblock was committed, or count as if they had been: the OS may hold memory for them.
+/// Free frames (0..=512) are those on buddy lists; frames on per-CPU lists count as taken. The
+/// frames below `touched` (0..=512) were allocated since the pageblock was committed, or count as
+/// if they had been: the OS may hold memory for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageblockState {
     pub(crate) commit_state: CommitState,
     pub(crate) migrate_type: MigrateType,
     pub(crate) free: u32,
-    /// Somebody claims it as a whole. Its type is kept for when that is over.
+    /// Whether a thread has isolated it. Its migrate type is kept until the isolation ends.
     pub(crate) isolated: bool,
-    /// No frame from here on was handed out since the pageblock was committed.
+    /// The first frame that was not allocated since the pageblock was committed.
     pub(crate) touched: u32,
 }
 
@@ -76,7 +77,7 @@ impl PageblockState {
             | self.touched << 20
     }
 
-    /// A pageblock that is about to be used.
+    /// Returns the state of a pageblock that was just committed.
     pub(crate) fn committed(migrate_type: MigrateType) -> Self {
         Self {
             commit_state: CommitState::Committed,
@@ -87,12 +88,12 @@ impl PageblockState {
         }
     }
 
-    /// Which lists its free blocks are on.
+    /// Returns the kind of list that its free blocks are on.
     pub(crate) fn list_kind(self) -> FreeListKind {
         if self.isolated { FreeListKind::Isolated } else { FreeListKind::Type(self.migrate_type) }
     }
 
-    /// Which count of [`Pageblocks::counts`] it is in.
+    /// Returns its index in [`Pageblocks::counts`].
     fn row(self) -> Option<usize> {
         match self.commit_state {
             CommitState::Offline => None,
@@ -104,13 +105,14 @@ impl PageblockState {
 
 /// Kinds of pageblocks that are counted: one for each kind of free list, and those without memory.
 pub(crate) const ROWS: usize = FREE_LIST_KINDS + 1;
-/// The last of them.
+/// The index of pageblocks without memory.
 pub(crate) const WITHOUT_MEMORY: usize = FREE_LIST_KINDS;
 
 const ISOLATED: u32 = 1 << 5;
 const _: () = assert!(PAGEBLOCK_FRAMES <= 0x3ff);
 
-/// All pageblocks of a zone. Everything changes under the zone lock; the migrate type may be read without.
+/// All pageblocks of a zone. Every change is made under the zone lock; the state may be read
+/// without.
 #[derive(Debug)]
 pub(crate) struct Pageblocks {
     states: Table<AtomicU32>,
@@ -129,19 +131,21 @@ impl Pageblocks {
     }
 
     pub(crate) fn state(&self, block: BlockIndex) -> PageblockState {
-        // Relaxed: the zone lock orders changes; without it the answer is a hint about where a free frame is best put.
+        // Relaxed: the zone lock orders changes. Without it the state is a hint, which tells the
+        // best list for a freed frame.
         PageblockState::from_bits(self.states[block.index()].load(Relaxed))
     }
 
-    /// Gives pageblocks that were never used the type of a region for contiguous allocations.
+    /// Gives never-used pageblocks the type of the CMA region.
     pub(crate) fn set_cma_region(&self, region: Range<u32>) {
-        let aside = PageblockState {
+        let region_state = PageblockState {
             commit_state: CommitState::Offline,
             ..PageblockState::committed(MigrateType::Cma)
         };
-        region.for_each(|block| self.set_state(BlockIndex(block), aside));
+        region.for_each(|block| self.set_state(BlockIndex(block), region_state));
     }
 
+    /// Stores the state of a pageblock and adjusts the counts.
     pub(crate) fn set_state(&self, block: BlockIndex, block_state: PageblockState) {
         let (from, to) = (self.state(block).row(), block_state.row());
         if from != to {
@@ -152,12 +156,12 @@ impl Pageblocks {
         self.states[block.index()].store(block_state.bits(), Relaxed);
     }
 
-    /// Online pageblocks on each kind of free list, and last those without memory.
+    /// Returns the online pageblocks of each kind of free list, and last those without memory.
     pub(crate) fn counts(&self) -> [u64; ROWS] {
         std::array::from_fn(|row| self.counts[row].load(Relaxed))
     }
 
-    /// The same, counted anew for a check.
+    /// Recounts [`Pageblocks::counts`], for a check.
     pub(crate) fn recount(&self, online: u32) -> [u64; ROWS] {
         let mut counts = [0; ROWS];
         (0..online)
@@ -170,7 +174,7 @@ impl Pageblocks {
         &self.free_map[block.index() * MAP_WORDS..][..MAP_WORDS]
     }
 
-    /// The free frame with the lowest number in the block.
+    /// Returns the lowest free frame of a pageblock.
     pub(crate) fn first_free(&self, block: BlockIndex) -> Option<Pfn> {
         let mut words = self.words(block).iter().map(|word| word.load(Relaxed)).enumerate();
         let (word, bits) = words.find(|&(_, bits)| bits != 0)?;
@@ -178,7 +182,7 @@ impl Pageblocks {
         Some(block.first().plus(word as u32 * 64 + bits.trailing_zeros()))
     }
 
-    /// The first free frame at or after `pfn` and before `end`, which is in the same pageblock or the first of the next.
+    /// Returns the first free frame in `pfn..end`, which must lie in one pageblock.
     pub(crate) fn next_free(&self, pfn: Pfn, end: Pfn) -> Option<Pfn> {
         (pfn.0..end.0).map(Pfn).find(|&pfn| self.is_free(pfn))
     }
@@ -188,10 +192,10 @@ impl Pageblocks {
         self.words(pfn.block())[offset as usize / 64].load(Relaxed) >> (offset % 64) & 1 == 1
     }
 
-    /// Flips the map bits of `count` neighbouring frames of one block from taken to free or back.
+    /// Flips the free-map bits of `count` adjacent frames of one pageblock.
     ///
     /// # Panics
-    /// When one of them is not what it should be.
+    /// When one of them has the new value already.
     pub(crate) fn flip(&self, first: Pfn, count: u32, to: Occupancy) {
         let (mut offset, end) = (first.offset_in_block(), first.offset_in_block() + count);
         let words = self.words(first.block());
@@ -202,20 +206,23 @@ impl Pageblocks {
             let word = &words[offset as usize / 64];
             let old = word.load(Relaxed);
             let expected = if to == Occupancy::Free { 0 } else { mask };
-            assert!(old & mask == expected, "frames {first}+{count} are not all free or all taken");
+            assert!(
+                old & mask == expected,
+                "some of the {count} frames from {first} on are already {to:?}"
+            );
             word.store(old ^ mask, Relaxed);
             offset += here;
         }
     }
 
-    /// Bytes committed when the first `blocks` were ever online.
+    /// Returns the bytes committed when the first `blocks` pageblocks were ever online.
     pub(crate) fn committed_bytes(blocks: u32) -> u64 {
         let blocks = u64::from(blocks);
         crate::stats::pages(blocks * 4) + crate::stats::pages(blocks * MAP_WORDS as u64 * 8)
     }
 }
 
-/// Whether the buddy lists have a frame.
+/// Whether a frame is on a buddy list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupancy {
     Free,
@@ -246,7 +253,7 @@ mod tests {
         assert_eq!(
             PageblockState::from_bits(0).commit_state,
             CommitState::Offline,
-            "an untouched word means offline"
+            "a zero word means offline"
         );
     }
 
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "not all free")]
+    #[should_panic(expected = "already Free")]
     fn a_frame_cannot_become_free_twice() {
         let blocks = Pageblocks::reserve(1, Backing::Heap).expect("small");
         blocks.flip(Pfn(3), 1, Occupancy::Free);

@@ -1,8 +1,9 @@
-//! Per-CPU lists: a few free frames at hand, so that most requests take one uncontended lock and a few words.
+//! Per-CPU lists: a few free frames at hand, so that most requests take only one uncontended lock.
 //!
-//! A thread keeps to one list. It is filled from one pageblock at a time and spills its oldest frames. One stray frame pins a whole pageblock,
-//! so a list is short (64 frames at most) and shorter still in a zone that is little used: a 64th of what is in use.
-//! The frames in here are charged to the limit already; what is handed out or put back here changes no shared count.
+//! Each thread uses one list. A list is refilled from one pageblock at a time and spills its oldest
+//! frames. One stray frame pins a whole pageblock, so a list holds at most 64 frames, and fewer in
+//! a little-used zone: a 64th of the charged frames. The frames on a list are charged to the limit
+//! already, so taking one or returning one changes no shared count.
 
 use std::sync::Arc;
 
@@ -12,36 +13,38 @@ use sync::{Mutex, MutexGuard};
 
 use crate::units::{MigrateType, Pfn};
 
-/// Frames one list may hold, of all types together.
+/// The most frames that one list may hold, of all types together.
 pub(crate) const MAX_LEN: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Frames taken from the buddy lists at once.
+/// The most frames taken from the buddy lists at once.
 pub(crate) const BATCH: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// How long a list may be when `charged` frames are off the buddy lists.
+/// Returns how many frames a list may hold when `charged` frames are off the buddy lists.
 pub(crate) fn capacity_for(charged: u64) -> u32 {
     // At most MAX_LEN, so it fits.
     (charged / 64).clamp(1, MAX_LEN as u64) as u32
 }
 
-/// One list and its lock, on cache lines of its own.
+/// One list and its lock, on its own cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct CpuList {
     frames: Mutex<CachedFrames>,
-    /// A copy of the number of frames, to see from outside whether draining is worth the lock.
+    /// A copy of the number of frames, to decide without the lock whether draining is worthwhile.
     len: AtomicU32,
     filled: Arc<ListMask>,
     index: usize,
-    /// The zone is poisoned. Here, since whoever takes a frame reads this line anyway.
+    /// Whether the zone is poisoned. It is here because every allocation reads this cache line
+    /// anyway.
     poisoned: AtomicBool,
 }
 
-/// Which lists may hold frames, a bit each, so that a request at the limit looks at those only.
+/// The lists that may hold frames, a bit each, so that a request at the limit visits only those.
 ///
-/// A list that holds a frame has its bit set. A bit is set under its list's lock, and cleared under that and the zone lock: so while a thread has the zone
-/// lock bits only come, and when it finds none there was a moment at which all lists were empty. A list that becomes empty keeps its bit; taking a
-/// frame out and putting one in writes nothing here, but once after each time a request emptied the list.
+/// The bit of a list that holds a frame is set. A bit is set under its list's lock, and cleared
+/// under that lock and the zone lock. So while a thread holds the zone lock, bits are only set.
+/// When that thread finds none set, there was a moment at which all lists were empty. A list that
+/// becomes empty keeps its bit, so only the first push after a request emptied the list writes it.
 #[derive(Debug)]
 pub(crate) struct ListMask {
     words: Box<[AtomicU64]>,
@@ -52,13 +55,14 @@ impl ListMask {
         Self { words: (0..lists.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Memory of the bits, in bytes.
+    /// Returns the size of the bits. Units: bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.words)
     }
 
-    // Relaxed, in all of these: a frame that a thread put in before is seen through the lock of the list another thread took it from, or through
-    // whatever else orders the two; without that there is no order to keep.
+    // Relaxed in all functions below: a thread that must see an earlier push learned of it through
+    // the list's lock, or through other synchronization that orders the two. Without such a link
+    // there is no order to keep.
     fn set(&self, list: usize) {
         let (word, bit) = (&self.words[list / 64], 1 << (list % 64));
         if word.load(Relaxed) & bit == 0 {
@@ -70,11 +74,12 @@ impl ListMask {
         self.words[list / 64].fetch_and(!(1 << (list % 64)), Relaxed);
     }
 
+    /// Returns whether no bit is set.
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| word.load(Relaxed) == 0)
     }
 
-    /// The lists whose bit is set.
+    /// Iterates over the lists whose bit is set.
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> {
         self.words.iter().enumerate().flat_map(|(word, bits)| {
             let bits = bits.load(Relaxed);
@@ -96,14 +101,14 @@ struct Stack {
     len: usize,
 }
 
-/// A [`CpuList`] held by this thread; it tells its new length when it lets go.
+/// A locked [`CpuList`]. Dropping it publishes the new length and unlocks the list.
 pub(crate) struct CpuListGuard<'z> {
     cached: MutexGuard<'z, CachedFrames>,
     list: &'z CpuList,
 }
 
 impl CpuList {
-    /// The list with this number, empty.
+    /// Returns an empty list with this number.
     pub(crate) fn new(filled: &Arc<ListMask>, index: usize) -> Self {
         let stack = Stack { frames: [Pfn(0); MAX_LEN + 1], len: 0 };
         Self {
@@ -126,10 +131,10 @@ impl CpuList {
         Some(CpuListGuard { cached: self.frames.try_lock()?, list: self })
     }
 
-    /// Keeps what is in the list from being handed out, for good.
+    /// Keeps the frames of the list from being allocated, for good.
     pub(crate) fn poison(&self) {
-        // Relaxed: nothing is handed over with it. The thread that spilled this list when the
-        // panic began holds its lock until after this store.
+        // Relaxed: no data is published with it. The thread that spilled this list when the panic
+        // began holds its lock until after this store.
         self.poisoned.store(true, Relaxed);
     }
 
@@ -138,9 +143,9 @@ impl CpuList {
         self.poisoned.load(Relaxed)
     }
 
-    /// How many frames the list had when its last holder let go.
+    /// Returns the number of frames when the list was last unlocked.
     pub(crate) fn len_hint(&self) -> u32 {
-        // Relaxed: a hint; whoever acts on it takes the lock.
+        // Relaxed: a hint; a thread that acts on it takes the lock.
         self.len.load(Relaxed)
     }
 }
@@ -155,7 +160,7 @@ impl CpuListGuard<'_> {
         self.list.is_poisoned()
     }
 
-    /// The frame put in last; none in a poisoned zone.
+    /// Takes the frame that was put in last. Returns `None` in a poisoned zone.
     pub(crate) fn pop(&mut self, migrate_type: MigrateType) -> Option<Pfn> {
         if self.is_poisoned() {
             return None;
@@ -167,7 +172,8 @@ impl CpuListGuard<'_> {
         Some(stack.frames[stack.len])
     }
 
-    /// Puts a frame in. The caller spills as soon as the list is over its capacity, so there is always room for one.
+    /// Puts a frame in. The caller spills as soon as the list is over its capacity, so there is
+    /// always room for one more.
     pub(crate) fn push(&mut self, migrate_type: MigrateType, pfn: Pfn) {
         if self.cached.len == 0 {
             self.list.filled.set(self.list.index);
@@ -192,18 +198,18 @@ impl CpuListGuard<'_> {
         }
     }
 
-    /// Notes that frames are about to come, before they can be put in.
+    /// Sets the list's bit before frames are put in.
     pub(crate) fn mark_filled(&self) {
         self.list.filled.set(self.list.index);
     }
 
-    /// Notes that a list which was emptied holds nothing. Only with the zone lock.
+    /// Clears the bit of a list that was emptied. The caller must hold the zone lock.
     pub(crate) fn mark_empty(&self) {
         debug_assert_eq!(self.cached.len, 0, "a list that holds frames is marked as empty");
         self.list.filled.clear(self.list.index);
     }
 
-    /// All frames of one type, oldest first.
+    /// Returns all frames of one type, oldest first.
     pub(crate) fn frames(&self, migrate_type: MigrateType) -> &[Pfn] {
         let stack = &self.cached.stacks[migrate_type.index()];
         &stack.frames[..stack.len]
@@ -222,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_frame_comes_first_and_the_oldest_spills_first() {
+    fn pop_takes_the_newest_frame_and_spill_the_oldest() {
         let filled = Arc::new(ListMask::new(70));
         let list = CpuList::new(&filled, 67);
         let mut held = list.lock();

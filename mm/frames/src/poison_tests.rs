@@ -1,4 +1,4 @@
-//! What a zone does after a panic cut short a change of its free lists.
+//! A zone after a panic interrupted a change of its free lists.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,18 +26,18 @@ fn alloc(zone: &Zone) -> Result<Frame<'_>, AllocError> {
     zone.alloc_frame(MOVABLE, Reclaim::NotAllowed)
 }
 
-/// Breaks the state of a frame on the per-CPU list and empties the list. The frame is booked as free
-/// by then and not on a buddy list yet, and the per-CPU list still has it.
+/// Poisons the zone. Corrupts the state of a frame on the per-CPU list, then drains the list, which
+/// panics. By then the frame is counted as free, is on no buddy list yet, and is still on the
+/// per-CPU list.
 fn poison(zone: &Zone) {
     let mut held: Vec<_> = (0..256).map(|_| alloc(zone).expect("room")).collect();
     let broken = held[255].pfn();
     held.truncate(254);
-    // Used for the whole test: the rest is not what it is about.
+    // These stay in use: the test is only about the others.
     held.into_iter().for_each(mem::forget);
     zone.tables.frames.change(broken, State::CACHED, State::INSIDE);
     assert!(zone.lists[0].len_hint() > 1, "frames are at hand");
-    catch_unwind(AssertUnwindSafe(|| zone.drain()))
-        .expect_err("the frame is not what the list says");
+    catch_unwind(AssertUnwindSafe(|| zone.drain())).expect_err("the frame is not cached");
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn a_poisoned_zone_moves_and_reclaims_nothing() {
     assert_eq!(zone.stats().blocks_released_total, released);
 }
 
-/// No destructor may panic, and no frame may come into other hands.
+/// No destructor may panic, and no freed frame may be allocated again.
 #[test]
-fn what_a_poisoned_zone_gets_back_is_lost() {
+fn frames_freed_to_a_poisoned_zone_are_lost() {
     let zone = zone();
     let frame = alloc(&zone).expect("room");
     let block = zone.alloc_block(Order::PAGEBLOCK, MOVABLE, Reclaim::NotAllowed).expect("room");
@@ -110,10 +110,11 @@ fn what_a_poisoned_zone_gets_back_is_lost() {
     drop((frame, block, contig, room, over_limit));
     zone.uncharge(100);
     assert_eq!(zone.stats().lost.0, 1 + u64::from(Order::PAGEBLOCK.frames()) + 3);
-    assert_eq!(zone.stats().cached, cached, "nor does a per-CPU list get them");
+    assert_eq!(zone.stats().cached, cached, "no freed frame is on a per-CPU list");
 }
 
-/// A guard dropped by a destructor while another panic unwinds says nothing about the free lists.
+/// A destructor may lock the zone while another panic unwinds. That says nothing about the free
+/// lists.
 #[test]
 fn a_panic_elsewhere_does_not_poison_a_zone() {
     let zone = zone();

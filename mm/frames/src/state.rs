@@ -5,31 +5,40 @@ use std::num::NonZeroU8;
 use crate::lru::LruState;
 use crate::units::Order;
 
-/// What a frame is, in one word. While it is in use, which is when several threads may change it, it changes by compare-and-swap only.
+/// What a frame is, in one word. While it is in use, several threads may change it, so then it
+/// changes by compare-and-swap only.
 ///
 /// ```text
-///  31    28 27    24 23  22  21  20  19        12 11              0
-/// +--------+--------+---+---+---+---+------------+-----------------+
-/// | kind   | order  | I | L | place | owner      | references      |
-/// +--------+--------+---+---+---+---+------------+-----------------+
-///  I = isolated by migration, L = page lock, place = on which LRU list: 0 none, 1 inactive, 2 inactive and referenced, 3 active
+///  31    28 27    24 23  22  21 20 19        12 11              0
+/// +--------+--------+---+---+-----+------------+-----------------+
+/// | kind   | order  | I | L | lru | owner      | references      |
+/// +--------+--------+---+---+-----+------------+-----------------+
+///  I = isolated by migration, L = page lock,
+///  lru = which LRU list it is on: 0 none, 1 inactive, 2 inactive and referenced, 3 active
 /// ```
-/// The owner is the number under which whoever has the frame registered its [`MovableOps`](crate::MovableOps); a frame with an owner is
-/// movable, if anything is in its zone, and one without is not (R-003). Owner, marks and references change together or not at all, so no order of looking at them can be
-/// wrong (S-07), and a frame that its owner let go of while it was isolated shows as "isolated, no owner" (R-057).
+/// The owner is the number of a registered [`MovableOps`](crate::MovableOps). A frame with an owner
+/// is movable, if its zone allows movement at all; a frame without one is not (R-003). Owner, flags
+/// and references change together or not at all, so a reader never sees an inconsistent combination
+/// (S-07). A frame whose owner released it while it was isolated reads as "isolated, no owner"
+/// (R-057).
 ///
-/// | kind | name | order | references | who may change it |
+/// | kind | name | order | references | may be changed by |
 /// |---|---|---|---|---|
-/// | 0 | inside: not online, or not the first frame of its block | 0 | 0 | holder of the zone lock |
+/// | 0 | inside: offline, or not the first frame of its block | 0 | 0 | holder of the zone lock |
 /// | 1 | free: first frame of a block on a buddy list | its order | 0 | holder of the zone lock |
 /// | 2 | cached: on a per-CPU list | 0 | 0 | holder of the list's lock |
-/// | 3 | used: first frame of a block that has an owner | its order | 1 or more | owners, by compare-and-swap |
-/// | 4 | frozen: in use, not published yet (the kernel's frozen reference count) | 0 | 1 | holder of the reference |
-/// | 5 | retired: its memory has failed, and it is out of use for good | 0 | 0 | nobody |
+/// | 3 | used: first frame of a block in use | its order | 1 or more | holders of references |
+/// | 4 | frozen: in use, not published yet | 0 | 1 | holder of the reference |
+/// | 5 | retired: its memory has failed, and it is never used again | 0 | 0 | no thread |
 ///
-/// Nobody can take another reference to a frozen frame, isolate it or adopt it: its owner publishes it, or gives it back.
+/// Holders of references change it by compare-and-swap. Frozen is the kernel's frozen reference
+/// count.
 ///
-/// Zero is "inside", so a table of untouched descriptors is right as the OS delivers it.
+/// No thread can take another reference to a frozen frame, isolate it or set its owner. Its holder
+/// publishes it or frees it.
+///
+/// Zero is "inside", so descriptors that were never touched are valid: the OS commits them as
+/// zeros.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State(u32);
 
@@ -49,8 +58,8 @@ const ORDER_SHIFT: u32 = 24;
 const ORDER_MASK: u32 = 0xf;
 const ISOLATED: u32 = 1 << 23;
 const LOCKED: u32 = 1 << 22;
-const PLACE_SHIFT: u32 = 20;
-const PLACE: u32 = 3 << PLACE_SHIFT;
+const LRU_SHIFT: u32 = 20;
+const LRU: u32 = 3 << LRU_SHIFT;
 const OWNER_SHIFT: u32 = 12;
 const OWNER: u32 = 0xff << OWNER_SHIFT;
 const REFERENCES: u32 = (1 << OWNER_SHIFT) - 1;
@@ -64,17 +73,17 @@ const _: () = assert!(size_of::<State>() == 4 && crate::geometry::MAX_ORDER as u
 impl State {
     pub(crate) const INSIDE: Self = Self(0);
     pub(crate) const CACHED: Self = Self(2 << KIND_SHIFT);
-    /// In use by one owner and not published yet.
+    /// In use with one reference, and not published yet.
     pub(crate) const FROZEN: Self = Self(4 << KIND_SHIFT | 1);
 
-    /// Out of use for good.
+    /// Never used again.
     pub(crate) const RETIRED: Self = Self(5 << KIND_SHIFT);
 
     pub(crate) const fn free(order: Order) -> Self {
         Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
     }
 
-    /// In use by one owner.
+    /// Returns the state of a block in use with one reference and no owner.
     pub(crate) const fn used(order: Order) -> Self {
         Self(3 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT | 1)
     }
@@ -87,7 +96,7 @@ impl State {
         self.0
     }
 
-    /// `None` for a value this code never writes.
+    /// Returns the kind, or `None` for a value that this code never writes.
     pub(crate) const fn kind(self) -> Option<Kind> {
         match self.0 >> KIND_SHIFT {
             0 => Some(Kind::Inside),
@@ -112,9 +121,9 @@ impl State {
         self.0 & LOCKED != 0
     }
 
-    /// Whose it is, by number; `None` when nobody can be asked to move it.
+    /// Returns the owner, or `None` when the frame is not movable.
     pub(crate) const fn owner(self) -> Option<OwnerId> {
-        // Eight bits, as they were stored.
+        // The owner field has eight bits.
         match NonZeroU8::new((self.0 >> OWNER_SHIFT) as u8) {
             Some(number) => Some(OwnerId(number)),
             None => None,
@@ -125,9 +134,9 @@ impl State {
         self.0 & ISOLATED != 0
     }
 
-    /// On which LRU list it is.
+    /// Returns which LRU list the frame is on.
     pub(crate) const fn lru_state(self) -> LruState {
-        match self.0 >> PLACE_SHIFT & 3 {
+        match self.0 >> LRU_SHIFT & 3 {
             0 => LruState::Off,
             1 => LruState::Inactive,
             2 => LruState::Referenced,
@@ -135,12 +144,13 @@ impl State {
         }
     }
 
-    /// With another place. Who may change it: see [`crate::lru`].
-    pub(crate) const fn with_lru_state(self, place: LruState) -> Self {
-        Self(self.0 & !PLACE | (place as u32) << PLACE_SHIFT)
+    /// Returns the state with another LRU list. For the rules see [`crate::lru`].
+    pub(crate) const fn with_lru_state(self, lru_state: LruState) -> Self {
+        Self(self.0 & !LRU | (lru_state as u32) << LRU_SHIFT)
     }
 
-    /// One owner more; `None` when there is none yet, or when no more can be counted.
+    /// Returns the state with one more reference, or `None` when there is none yet or the count is
+    /// at its maximum.
     pub(crate) const fn with_reference(self) -> Option<Self> {
         match self.references() {
             0 | REFERENCES => None,
@@ -148,7 +158,7 @@ impl State {
         }
     }
 
-    /// One owner less; `None` when that would be the last one gone or there is none.
+    /// Returns the state with one reference less, or `None` when none would remain.
     pub(crate) const fn without_reference(self) -> Option<Self> {
         if self.references() > 1 { Some(Self(self.0 - 1)) } else { None }
     }
@@ -169,7 +179,8 @@ impl State {
         Self(self.0 & !ISOLATED)
     }
 
-    /// Owned by `owner` from here on. Only for a single frame in use that has no owner yet.
+    /// Returns the state with `owner`, or `None` unless it is that of a single frame in use without
+    /// an owner.
     pub(crate) const fn owned_by(self, owner: OwnerId) -> Option<Self> {
         match (self.owner(), self.kind()) {
             (None, Some(Kind::Used))
@@ -181,12 +192,12 @@ impl State {
         }
     }
 
-    /// A frame that was frozen, as its owner publishes it.
+    /// Returns the state of a frozen frame after its holder publishes it with an owner.
     pub(crate) const fn published(owner: OwnerId) -> Self {
         Self(Self::used(Order::SINGLE).0 | (owner.0.get() as u32) << OWNER_SHIFT)
     }
 
-    /// Nobody's from here on who could be asked to move it.
+    /// Returns the state without an owner: the frame is not movable.
     pub(crate) const fn without_owner(self) -> Self {
         Self(self.0 & !OWNER)
     }
@@ -213,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_reads_back_as_it_was_made() {
+    fn states_round_trip() {
         for order in Order::SINGLE.and_larger() {
             let free = State::free(order);
             assert_eq!(
@@ -234,7 +245,7 @@ mod tests {
         assert_eq!(State::from_bits(u32::MAX).kind(), None);
     }
 
-    /// R-003, in our form: each mark is its own bit, and setting one changes nothing else.
+    /// R-003, adapted: each flag is its own bit, and setting one changes nothing else.
     #[test]
     fn r003_marks_do_not_disturb_each_other_or_the_count() {
         let plain = State::used(Order::SINGLE);
@@ -248,10 +259,11 @@ mod tests {
             );
             assert_eq!(all.unlocked().not_isolated(), owned);
             assert_eq!(owned.without_owner(), plain);
-            for place in [LruState::Off, LruState::Inactive, LruState::Referenced, LruState::Active]
+            for lru_state in
+                [LruState::Off, LruState::Inactive, LruState::Referenced, LruState::Active]
             {
-                assert_eq!(all.with_lru_state(place).lru_state(), place);
-                assert_eq!(all.with_lru_state(place).with_lru_state(LruState::Off), all);
+                assert_eq!(all.with_lru_state(lru_state).lru_state(), lru_state);
+                assert_eq!(all.with_lru_state(lru_state).with_lru_state(LruState::Off), all);
             }
             assert_eq!(owned.owned_by(OwnerId(NonZeroU8::MIN)), None, "one owner at a time");
         }
@@ -264,20 +276,21 @@ mod tests {
         assert_eq!(
             State::FROZEN.owned_by(OwnerId(NonZeroU8::MIN)),
             None,
-            "a frozen frame is not adopted"
+            "a frozen frame gets no owner"
         );
         let published = State::published(OwnerId(NonZeroU8::MIN));
         assert_eq!(plain.owned_by(OwnerId(NonZeroU8::MIN)), Some(published));
     }
 
-    /// R-008: no reference can be taken on a frame that has none, nor one too many to count.
+    /// R-008: a frame without references gets none, and the count does not overflow.
     #[test]
     fn references_stop_at_both_ends() {
         assert_eq!(State::INSIDE.with_reference(), None, "a frame without references gets none");
         assert_eq!(State::used(Order::SINGLE).without_reference(), None);
         let full = State::from_bits(State::used(Order::SINGLE).bits() | REFERENCES);
         assert_eq!(full.with_reference(), None);
-        let two = State::used(Order::SINGLE).with_reference().expect("one owner can become two");
+        let two =
+            State::used(Order::SINGLE).with_reference().expect("one reference can become two");
         assert_eq!(two.without_reference(), Some(State::used(Order::SINGLE)));
     }
 }

@@ -1,59 +1,67 @@
-//! What a zone holds, in numbers.
+//! Statistics of a zone.
 
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::tables::Tables;
 use crate::units::FrameCount;
 use crate::zone::Zone;
 
-/// A snapshot of a zone, taken with everything stopped: the equations hold exactly.
+/// A snapshot of a zone, taken with all its locks held: these equations hold exactly.
 ///
-/// `committed = in_use + cached + retired + free_committed`, and `online = committed + released` (a pageblock on its way back counts as released).
+/// `committed = in_use + cached + retired + free_committed`, and `online = committed + released` (a
+/// pageblock being decommitted counts as released).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneStats {
-    /// Frames there can be.
+    /// Frames of the arena.
     pub capacity: FrameCount,
-    /// Frames that may be in use, by the limit on frames or what the memory limit leaves for them.
+    /// Frames that may be in use, by the frame limit and by what the memory limit leaves for
+    /// frames.
     pub limit: Option<FrameCount>,
-    /// What the zone may hold in all. Units: bytes.
+    /// The most memory the zone may hold. Units: bytes.
     pub memory_limit: Option<u64>,
-    /// What it holds: frames reached, tables, and what owners charged. Lent memory is still counted. Units: bytes.
+    /// Memory that the zone holds: touched frames, tables, and what owners charged. Ballooned
+    /// memory is still counted. Units: bytes.
     pub memory_bytes: u64,
     /// What owners charged. Units: bytes.
     pub charged_bytes: u64,
-    /// Records of those who lend memory: 8 bytes for each run of frames, not in `memory_bytes`. Units: bytes.
+    /// Records of balloons: 8 bytes for each run of frames, not in `memory_bytes`. Units: bytes.
     pub balloon_record_bytes: u64,
-    /// Frames that were handed out since their pageblock was committed: the OS may hold memory for them, in use or free.
+    /// Frames touched: allocated since their pageblock was committed. The OS may hold memory for
+    /// them, in use or free.
     pub reached: FrameCount,
     /// Frames below the high-water mark.
     pub online: FrameCount,
-    /// Frames of pageblocks whose memory we hold, or may hold: it is counted as a whole from the first use on.
+    /// Frames of committed pageblocks. A pageblock counts as a whole from its first use on.
     pub committed: FrameCount,
     /// Frames that have an owner.
     pub in_use: FrameCount,
-    /// Frames out of use for good, since their memory has failed. They count against the limit.
+    /// Frames that will never be used again, because their memory has failed. They count against
+    /// the limit.
     pub retired: FrameCount,
-    /// Of those in use, frames whose memory was lent to the host: what is held is `committed - ballooned`.
+    /// Frames in use whose memory a balloon gave to the host: the zone holds `committed -
+    /// ballooned`.
     pub ballooned: FrameCount,
-    /// Frames freed after the zone was poisoned: they stay counted as in use, and nothing gets them.
+    /// Frames freed after the zone was poisoned. They still count as in use and are never allocated
+    /// again.
     pub lost: FrameCount,
-    /// Frames that count against the limit and are not taken yet: see [`Zone::reserve`].
+    /// Frames that count against the limit and are not allocated yet: see [`Zone::reserve`].
     pub reserved: FrameCount,
     /// Free frames on per-CPU lists.
     pub cached: FrameCount,
     /// Free frames on buddy lists.
     pub free_committed: FrameCount,
-    /// Online frames whose memory the OS has.
+    /// Online frames without memory.
     pub released: FrameCount,
-    /// Pageblocks given back since the zone was made.
+    /// Pageblocks decommitted since the zone was created.
     pub blocks_released_total: u64,
-    /// Committed memory of all tables and lists of the zone, and of the records of those who lend its memory. Units: bytes.
+    /// Committed memory of all tables and lists of the zone, and of the records of balloons. Units:
+    /// bytes.
     pub descriptor_bytes: u64,
 }
 
 impl Zone {
-    /// What the zone holds just now.
+    /// Returns a snapshot of what the zone holds.
     ///
-    /// Locking: takes all locks of the zone for a moment.
+    /// Locking: all locks of the zone, for a moment.
     #[must_use]
     pub fn stats(&self) -> ZoneStats {
         let all = self.lock_all();
@@ -89,7 +97,7 @@ impl Zone {
     }
 }
 
-/// Rounds up to what the OS commits at once. Units: bytes.
+/// Rounds up to the pages that the OS commits. Units: bytes.
 pub(crate) fn pages(bytes: u64) -> u64 {
     bytes.next_multiple_of(sys::page_size() as u64)
 }

@@ -1,4 +1,4 @@
-//! The metadata of a zone that lives in tables: what is known about each frame and each pageblock.
+//! The metadata tables of a zone: one entry for each frame or pageblock.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
 use crate::pageblock::Pageblocks;
 use crate::units::MigrateType;
 
-/// All tables of a zone. Reserved at once, committed where they are touched.
+/// All tables of a zone. Their addresses are reserved at once; memory is committed on first touch.
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) frames: Descriptors,
@@ -20,15 +20,16 @@ pub(crate) struct Tables {
     pub(crate) available: [BlockSet; MigrateType::ALL.len()],
     /// Committed pageblocks all of whose frames are free.
     pub(crate) idle: BlockSet,
-    /// Free pageblocks the OS holds no memory for.
+    /// Free pageblocks without memory.
     pub(crate) released: BlockSet,
-    /// Committed pageblocks that have a frame which is not free.
+    /// Committed pageblocks with a frame that is not free.
     pub(crate) in_use: BlockSet,
     /// Pageblocks in which compaction found nothing to move: a hint.
     pub(crate) skip: BlockSet,
-    /// Frames whose memory has failed. Not counted as memory: it is committed where a frame fails.
+    /// Frames whose memory has failed. Not counted as memory: it is committed only where a frame
+    /// fails.
     pub(crate) failed: Arc<FailedPages>,
-    /// How many pageblocks the arena has.
+    /// The number of pageblocks in the arena.
     pub(crate) len: u32,
 }
 
@@ -53,7 +54,8 @@ impl Tables {
         })
     }
 
-    /// Bytes of all tables that are committed when `resident` pageblocks of the first `online` have descriptors.
+    /// Returns the committed bytes of all tables when `resident` of the first `online` pageblocks
+    /// have descriptors.
     pub(crate) fn committed_bytes(online: u32, resident: u32) -> u64 {
         let descriptors =
             u64::from(resident) * u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::geometry::{FRAME_SIZE, MAX_ORDER, PAGEBLOCK_FRAMES, PAGEBLOCK_ORDER};
 
-/// The number of a frame of one zone; frame 0 is the first of the arena.
+/// The number of a frame in its zone. Frame 0 is the first of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pfn(pub u32);
 
@@ -17,7 +17,7 @@ impl Pfn {
         BlockIndex(self.0 >> PAGEBLOCK_ORDER)
     }
 
-    /// The number of the frame inside its pageblock.
+    /// Returns the position of the frame in its pageblock.
     pub(crate) const fn offset_in_block(self) -> u32 {
         self.0 & (PAGEBLOCK_FRAMES - 1)
     }
@@ -26,7 +26,7 @@ impl Pfn {
         Self(self.0 + frames)
     }
 
-    /// The block of the same order this one merges with.
+    /// Returns the first frame of the block of the same order that this one can merge with.
     pub(crate) const fn buddy(self, order: Order) -> Self {
         Self(self.0 ^ order.frames())
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Pfn {
     }
 }
 
-/// The number of a pageblock: `1 << PAGEBLOCK_ORDER` neighbouring frames.
+/// The number of a pageblock: `1 << PAGEBLOCK_ORDER` adjacent frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BlockIndex(pub(crate) u32);
 
@@ -64,19 +64,20 @@ impl Order {
     /// The largest block.
     pub const MAX: Self = Self(MAX_ORDER);
 
-    /// The order `1 << exponent` frames have, or `None` when it is above [`MAX_ORDER`].
+    /// Returns the order of a block of `1 << exponent` frames, or `None` when it is above
+    /// [`MAX_ORDER`].
     #[must_use]
     pub const fn new(exponent: u8) -> Option<Self> {
         if exponent <= MAX_ORDER { Some(Self(exponent)) } else { None }
     }
 
-    /// The exponent.
+    /// Returns the exponent.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Frames in a block of this order.
+    /// Returns the number of frames in a block of this order.
     #[must_use]
     pub const fn frames(self) -> u32 {
         1 << self.0
@@ -90,12 +91,13 @@ impl Order {
         Self::new(self.0 + 1)
     }
 
-    /// This order and all larger ones, ascending.
+    /// Iterates over this order and all larger ones, ascending.
     pub(crate) fn and_larger(self) -> impl DoubleEndedIterator<Item = Self> {
         (self.0..=MAX_ORDER).map(Self)
     }
 
-    /// The order of the largest aligned block that starts at `pfn` and ends at or before `end`.
+    /// Returns the order of the largest aligned block that starts at `pfn` and ends at or before
+    /// `end`.
     pub(crate) fn fitting(pfn: Pfn, end: Pfn) -> Self {
         let aligned = pfn.0.trailing_zeros();
         let room = (end.0 - pfn.0).ilog2();
@@ -115,13 +117,13 @@ impl fmt::Display for Order {
 pub struct FrameCount(pub u64);
 
 impl FrameCount {
-    /// As many whole frames as `bytes` need, rounded up.
+    /// Returns the number of whole frames that `bytes` bytes need.
     #[must_use]
     pub const fn holding(bytes: u64) -> Self {
         Self(bytes.div_ceil(FRAME_SIZE as u64))
     }
 
-    /// What these frames hold. Units: bytes; `u64::MAX` when it is more.
+    /// Returns the size of these frames, or `u64::MAX` if it is larger. Units: bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0.saturating_mul(FRAME_SIZE as u64)
@@ -134,22 +136,23 @@ impl fmt::Display for FrameCount {
     }
 }
 
-/// What may be done with a frame later; frames of one kind share pageblocks, so that movable ones can be cleared away.
+/// What can be done with a frame later. Frames of one type share pageblocks, so that movable ones
+/// can be migrated away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MigrateType {
     /// It stays where it is until it is freed.
     Unmovable,
     /// Its owner can move the content to another frame.
     Movable,
-    /// It serves contiguous allocations; movable frames may borrow it.
+    /// It is in the CMA region for contiguous allocations; movable frames may borrow it.
     Cma,
 }
 
 impl MigrateType {
-    /// All of them, in the order the kernel lists them.
+    /// All types, in the kernel's order.
     pub const ALL: [Self; 3] = [Self::Unmovable, Self::Movable, Self::Cma];
 
-    /// The kernel's name of it, as `pagetypeinfo` prints it.
+    /// Returns the kernel's name of the type, as `pagetypeinfo` prints it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -163,7 +166,7 @@ impl MigrateType {
         self as usize
     }
 
-    /// Whose pageblocks may serve a request of this type when its own have nothing left, best first.
+    /// Returns the types that serve a request when its own type has no frame left, best first.
     pub(crate) const fn fallbacks(self) -> &'static [Self] {
         match self {
             Self::Unmovable => &[Self::Movable],

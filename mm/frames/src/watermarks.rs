@@ -1,7 +1,8 @@
-//! When memory counts as short: the kernel's three marks for free frames.
+//! The kernel's three watermarks on free frames: when memory counts as short.
 //!
-//! A request is served as long as there is a frame. Below low the reclaim thread ([`crate::Kswapd`]) starts to make room, and at high it stops. Min
-//! is what direct compaction and the balloon leave free.
+//! A request is served as long as there is a frame. Below low the reclaim thread
+//! ([`crate::Kswapd`]) starts to free memory, and at high it stops. Direct compaction and the
+//! balloon leave min free.
 
 use crate::buddy::Buddy;
 use crate::geometry::FRAME_SIZE;
@@ -11,20 +12,20 @@ use crate::zone::Zone;
 /// Numbers of free frames at which behaviour changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
-    /// What those leave free who can do with less.
+    /// Direct compaction and the balloon leave this many frames free.
     pub min: FrameCount,
-    /// Below it the reclaim thread begins to make room.
+    /// Below this the reclaim thread starts.
     pub low: FrameCount,
-    /// At it the reclaim thread stops.
+    /// At this the reclaim thread stops.
     pub high: FrameCount,
 }
 
-/// How short memory is.
+/// The shortage of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// Free frames are above the high mark.
     AboveHigh,
-    /// Between low and high: who makes room goes on, nobody begins.
+    /// Between low and high: running reclaim goes on, none starts.
     BelowHigh,
     /// Between min and low.
     BelowLow,
@@ -33,8 +34,10 @@ pub enum Pressure {
 }
 
 impl Watermarks {
-    /// The marks for a zone that may use `managed` frames, by the kernel's rule: min is the square root of 16 times the memory in KiB, between
-    /// 128 KiB and 256 MiB, here at most an eighth; the steps above it are a quarter of min or a thousandth of the memory.
+    /// Returns the watermarks of a zone that may use `managed` frames, by the kernel's rule. Min is
+    /// the square root of 16 times the memory in KiB, between 128 KiB and 256 MiB, here at most an
+    /// eighth of the memory. Each step above it is a quarter of min or a thousandth of the memory,
+    /// whichever is more.
     #[must_use]
     pub fn of(managed: FrameCount) -> Self {
         let kib_a_frame = (FRAME_SIZE as u64).div_ceil(1024);
@@ -45,7 +48,7 @@ impl Watermarks {
         Self { min: FrameCount(min), low: FrameCount(min + step), high: FrameCount(min + 2 * step) }
     }
 
-    /// Where `free` frames stand.
+    /// Returns the pressure when `free` frames are free.
     #[must_use]
     pub fn pressure(&self, free: FrameCount) -> Pressure {
         if free < self.min {
@@ -61,7 +64,7 @@ impl Watermarks {
 }
 
 impl Zone {
-    /// The marks for what this zone may use now.
+    /// Returns the watermarks for the frames this zone may use now.
     ///
     /// Locking: the zone lock.
     #[must_use]
@@ -70,7 +73,8 @@ impl Zone {
         Watermarks::of(self.usable(limit))
     }
 
-    /// How short this zone's memory is. Frames on per-CPU lists count as used, which is up to 64 a list too pessimistic and cheap.
+    /// Returns how short this zone's memory is. Frames on per-CPU lists count as used: up to 64 a
+    /// list.
     ///
     /// Locking: the zone lock.
     #[must_use]
@@ -79,8 +83,8 @@ impl Zone {
         Watermarks::of(usable).pressure(free)
     }
 
-    /// Returns how many frames the limits admit, and how many of them may still be taken. What is
-    /// reserved may not.
+    /// Returns how many frames the limits allow, and how many of them may still be taken. Reserved
+    /// frames may not.
     pub(crate) fn usable_and_free(&self, buddy: &Buddy) -> (FrameCount, FrameCount) {
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
         (usable, FrameCount(usable.0.saturating_sub(buddy.counted())))
@@ -98,7 +102,8 @@ mod tests {
 
     #[test]
     fn one_gib_gets_the_marks_a_kernel_would_give_it() {
-        // sqrt(16 * 1 Mi KiB) = 4096 KiB = 1024 frames; steps of a quarter of it, 262 frames by the thousandth rule being more.
+        // sqrt(16 * 1 Mi KiB) = 4096 KiB = 1024 frames. A thousandth of the memory is 262 frames,
+        // more than a quarter of min.
         let marks = Watermarks::of(FrameCount(262_144));
         assert_eq!((marks.min.0, marks.low.0, marks.high.0), (1024, 1286, 1548));
     }

@@ -1,4 +1,4 @@
-//! What is kept out of the ordinary way of allocation: pageblocks somebody claims, ranges of frames, and pageblocks set aside for such claims.
+//! Isolated pageblocks, ranges of frames taken out of free blocks, and the CMA region.
 
 use super::Buddy;
 use crate::geometry::PAGEBLOCK_FRAMES;
@@ -7,19 +7,20 @@ use crate::state::{Kind, State};
 use crate::tables::Tables;
 use crate::units::{BlockIndex, MigrateType, Order, Pfn};
 
-/// What stands in the way of isolating a pageblock.
+/// The reason why a pageblock cannot be isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsolateError {
-    /// Somebody else has isolated it.
+    /// Another thread has isolated it.
     Isolated,
-    /// Its memory is on the way to the OS.
+    /// It is being decommitted.
     Releasing,
-    /// It has no memory, and the limit allows none.
+    /// It is not committed, and the memory limit allows no more.
     Limit,
 }
 
 impl Buddy {
-    /// Whether two wholly free pageblocks may form one block: not across the border of what is set aside or isolated.
+    /// Returns whether two wholly free pageblocks may form one block: neither is isolated, and the
+    /// border of the CMA region is not between them.
     pub(crate) fn can_merge(&self, tables: &Tables, one: BlockIndex, other: BlockIndex) -> bool {
         let isolated = |block| tables.blocks.state(block).isolated;
         !isolated(one)
@@ -27,12 +28,13 @@ impl Buddy {
             && self.region.contains(&one.0) == self.region.contains(&other.0)
     }
 
-    /// Two wholly free pageblocks that form a block of the largest order: the first one of the lowest such pair.
+    /// Returns the first of the lowest two wholly free pageblocks that form a block of the largest
+    /// order.
     pub(crate) fn lowest_pair(&self, tables: &Tables) -> Option<BlockIndex> {
         if let Some(pair) = tables.idle.lowest_pair_with(&tables.released, &self.region) {
             return Some(pair);
         }
-        // What was never used is in no set. The first half may be just below the mark.
+        // Pageblocks above the high-water mark are in no set. The first half may be just below it.
         let free = |block: BlockIndex| {
             let free = tables.idle.contains(block)
                 || tables.released.contains(block)
@@ -45,12 +47,13 @@ impl Buddy {
         pairs.into_iter().find(|&pair| free(pair) && free(BlockIndex(pair.0 + 1)))
     }
 
-    /// Whether a pageblock that is not set aside is free and has no memory.
+    /// Returns whether a pageblock outside of the CMA region is free and not committed.
     pub(crate) fn has_uncommitted_block(&self, tables: &Tables) -> bool {
         self.online < tables.len || tables.released.lowest_outside(&self.region).is_some()
     }
 
-    /// Starts to use a pageblock that is set aside; `None` when all of them are in use already.
+    /// Commits a pageblock of the CMA region. Returns `None` when all of them are committed, or the
+    /// memory limit allows no more.
     pub(super) fn commit_cma(&mut self, tables: &Tables) -> Option<BlockIndex> {
         let region = self.region.clone();
         let inside = |block: &BlockIndex| region.contains(&block.0);
@@ -62,7 +65,8 @@ impl Buddy {
         Some(block)
     }
 
-    /// Moves the high-water mark up to `end` pageblocks. Those below it are free and hold no memory yet. What is set aside is below it from the start.
+    /// Moves the high-water mark up to `end` pageblocks. The pageblocks it passes become released:
+    /// free, without memory. The CMA region is below the mark from the start.
     pub(crate) fn bring_online(&mut self, tables: &Tables, end: u32) {
         for block in (self.online..end).map(BlockIndex) {
             let block_state = tables.blocks.state(block);
@@ -75,7 +79,10 @@ impl Buddy {
         self.online = self.online.max(end);
     }
 
-    /// Makes sure that a pageblock below the high-water mark has frames: if its memory went back to the OS, or it never had any, it is committed.
+    /// Commits a pageblock below the high-water mark that is not committed.
+    ///
+    /// # Errors
+    /// [`IsolateError::Releasing`] and [`IsolateError::Limit`]; nothing has changed then.
     pub(crate) fn ensure_committed(
         &mut self,
         tables: &Tables,
@@ -96,7 +103,10 @@ impl Buddy {
         Ok(())
     }
 
-    /// Takes a pageblock out of allocation: what is free in it, and what becomes free in it, is handed out to nobody.
+    /// Isolates a pageblock: no free frame in it is allocated, nor one that becomes free.
+    ///
+    /// # Errors
+    /// [`IsolateError`]; nothing has changed then.
     pub(crate) fn isolate(
         &mut self,
         tables: &Tables,
@@ -119,7 +129,7 @@ impl Buddy {
         Ok(())
     }
 
-    /// Gives a pageblock back to allocation, as what it was.
+    /// Ends the isolation of a pageblock, whose migrate type is what it was.
     pub(crate) fn end_isolation(&mut self, tables: &Tables, block: BlockIndex) {
         let block_state = tables.blocks.state(block);
         self.move_free_blocks(tables, block, PageblockState { isolated: false, ..block_state });
@@ -129,13 +139,14 @@ impl Buddy {
         if block_state.free == PAGEBLOCK_FRAMES {
             tables.idle.insert(block);
             self.idle += 1;
-            // Wholly free, it may be half of a larger block again.
+            // A wholly free pageblock may be half of a larger block again.
             self.unlink(tables, block.first());
             self.link(tables, block.first(), Order::PAGEBLOCK);
         }
     }
 
-    /// Splits the block of the largest order a wholly free pageblock is half of, if it is.
+    /// Splits the block of the largest order that a wholly free pageblock is half of, if there is
+    /// one.
     fn split_pair(&mut self, tables: &Tables, block: BlockIndex) {
         let head = block.first().min(block.first().buddy(Order::PAGEBLOCK));
         if tables.frames.state(head) == State::free(Order::MAX) {
@@ -146,7 +157,8 @@ impl Buddy {
         }
     }
 
-    /// Moves the free blocks of a pageblock to the lists its new state calls for. None of them reaches into another pageblock.
+    /// Moves the free blocks of a pageblock to the lists of its new state. None of them reaches
+    /// into another pageblock.
     fn move_free_blocks(&mut self, tables: &Tables, block: BlockIndex, to: PageblockState) {
         let from = tables.blocks.state(block).list_kind();
         let end = block.first().plus(PAGEBLOCK_FRAMES);
@@ -162,8 +174,9 @@ impl Buddy {
         tables.blocks.set_state(block, to);
     }
 
-    /// Takes every free frame of `first..end`, which lies in one pageblock, as far as the memory limit allows. Each is in use as a single frame afterwards,
-    /// with one reference, and counts against what was reserved.
+    /// Takes every free frame of `first..end`, which lies in one pageblock, as far as the memory
+    /// limit allows. Each is then in use as a single frame with one reference, and is subtracted
+    /// from the reserved frames.
     pub(crate) fn take_range(
         &mut self,
         tables: &Tables,
@@ -173,6 +186,7 @@ impl Buddy {
     ) {
         let mut next = first;
         while let Some(found) = tables.blocks.next_free(next, end) {
+            // Takes the part of the block that is in the range, and puts the rest back.
             let (head, order) = free_block_of(tables, found);
             let whole_end = head.plus(order.frames());
             let (from, to) = (head.max(first), whole_end.min(end));
@@ -196,7 +210,7 @@ impl Buddy {
 }
 
 impl Buddy {
-    /// Retires a free frame: it leaves its list, and what is left of its block goes back.
+    /// Retires a free frame: takes it out of its block and puts the rest of the block back.
     pub(crate) fn take_off_buddy(&mut self, tables: &Tables, pfn: Pfn) {
         let (head, order) = free_block_of(tables, pfn);
         self.unlink(tables, head);
@@ -208,10 +222,10 @@ impl Buddy {
     }
 }
 
-/// The free block a free frame is in.
+/// Returns the free block that contains a free frame.
 fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
     let heads = Order::SINGLE.and_larger().map(|order| (Pfn(pfn.0 & !(order.frames() - 1)), order));
     let found =
         heads.into_iter().find(|&(head, order)| tables.frames.state(head) == State::free(order));
-    found.unwrap_or_else(|| panic!("{pfn} is free but in no free block"))
+    found.unwrap_or_else(|| panic!("{pfn} is marked as free but is in no free block"))
 }

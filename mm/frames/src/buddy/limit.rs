@@ -1,17 +1,21 @@
 //! The limits of a zone, and what counts against them.
 //!
 //! ```text
-//!  memory  = frames touched + tables of the zone + what owners charged        <= memory limit
-//!  counted = frames in use or cached + kept for captures - about to be freed    <= frame limit
-//!                                                                             <= memory limit - tables - charges - reserve
+//!  memory  = frames touched + tables of the zone + what owners charged     <= memory limit
+//!  counted = frames in use or cached + kept for captures - about to be freed
+//!                                    <= frame limit
+//!                                    <= memory limit - tables - charges - reserve
 //! ```
-//! A frame is *touched* from the first time it is handed out until the memory of its pageblock went back to the OS: as long as that the OS may hold memory
-//! for it, in use or free. So `memory` is what the zone holds, and no request takes it past the limit: one that would reach a new frame is
-//! refused, or gets a frame that was used before. With huge pages the first touch brings a whole pageblock in, which is then reached as a whole (the
-//! *granule*); a zone with a small limit uses small pages.
+//! A frame is *touched* from the first time it is allocated until its pageblock is decommitted. All
+//! that time the OS may hold memory for it, in use or free. So `memory` is what the zone holds. No
+//! request raises it above the limit: a request that would touch a new frame is refused, or gets a
+//! frame that was used before.
 //!
-//! The reserve is a few frames below the limit that only an [`OverLimit`](crate::OverLimit) may take: moving content to where it takes less needs a frame for a
-//! moment.
+//! With huge pages the first touch commits a whole pageblock, which then counts as touched as a
+//! whole (the *granule*). A zone with a small limit uses small pages.
+//!
+//! The reserve is a few frames below the limit that only an [`OverLimit`](crate::OverLimit) may
+//! take: moving content to where it takes less memory needs a frame for a moment.
 
 use super::Buddy;
 use crate::charge::ChargePurpose;
@@ -21,34 +25,37 @@ use crate::geometry::{FRAME_SIZE, PAGEBLOCK_FRAMES};
 use crate::tables::Tables;
 use crate::units::{BlockIndex, MigrateType, Pfn};
 
-/// The most frames the reserve has.
+/// The most frames of the reserve.
 const MAX_RESERVE: u64 = 64;
 
-/// Frames kept beside any reservation: records come in chunks, and the first reserved frame may need one of each kind.
+/// Frames kept in addition when there is any reservation: records come in chunks, and the first
+/// reserved frame may need a chunk of each kind.
 const RECORD_CHUNKS: u64 = 48;
 
-/// Reserved frames whose records fit in one frame: a descriptor, a handle and the record of a zspage are 142 bytes at most.
+/// Reserved frames whose records fit in one frame: a descriptor, a handle and the record of a
+/// zspage take at most 142 bytes.
 const RECORDS_IN_A_FRAME: u64 = 28;
 
-/// What counts against the memory limit beside the zone's tables, whose size follows from the pageblocks.
+/// What counts against the memory limit, except the zone's tables, whose size follows from the
+/// pageblocks.
 #[derive(Debug)]
 pub(crate) struct MemoryLedger {
-    /// Units: bytes.
+    /// The memory limit; `None` for no limit. Units: bytes.
     pub(crate) limit: Option<u64>,
-    /// Frames reached.
+    /// Frames touched.
     pub(crate) touched: u64,
     /// What owners have charged. Units: bytes.
     pub(crate) charged: u64,
-    /// The zone itself. Units: bytes.
+    /// The size of the zone itself. Units: bytes.
     pub(crate) fixed: u64,
-    /// Neighbouring frames the OS commits at once.
+    /// Adjacent frames that the OS commits together.
     pub(crate) granule: u32,
-    /// More is held than the limit allows, since it was lowered.
+    /// Whether more is held than a lowered limit allows.
     pub(crate) exceeded: bool,
 }
 
 impl Buddy {
-    /// Frames that may still be taken below the limits: none of a poisoned zone.
+    /// Returns how many frames may still be taken below the limits. A poisoned zone has none.
     pub(crate) fn headroom(&self) -> u64 {
         if self.is_poisoned() {
             return 0;
@@ -57,12 +64,12 @@ impl Buddy {
         most.map_or(u64::MAX, |most| most.saturating_sub(self.counted()))
     }
 
-    /// Frames that may be in use by both limits; `None` for any number.
+    /// Returns how many frames may be in use by both limits; `None` for no limit.
     pub(crate) fn frame_limit(&self) -> Option<u64> {
         self.frame_limit_beside(self.reservations)
     }
 
-    /// The same when so many frames are reserved.
+    /// Returns [`Buddy::frame_limit`] if `reservations` frames were reserved.
     fn frame_limit_beside(&self, reservations: u64) -> Option<u64> {
         let kept = |limit| reserve_of(limit) + kept_for_records(reservations);
         let by_memory =
@@ -71,7 +78,8 @@ impl Buddy {
         by_count.into_iter().chain(by_memory).min()
     }
 
-    /// Frames there can be below the memory limit: those reached, and more with the descriptors they will need.
+    /// Returns how many frames fit below the memory limit: those touched, and more with the
+    /// descriptors they will need.
     fn frames_within(&self, limit: u64) -> u64 {
         let frame = FRAME_SIZE as u64;
         let Some(room) = limit.checked_sub(self.memory_bytes()) else {
@@ -79,7 +87,7 @@ impl Buddy {
         };
         let descriptors = u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
         let a_block = u64::from(PAGEBLOCK_FRAMES) * frame + descriptors;
-        // The other tables of the zone grow by a page each at times.
+        // Each of the other tables may grow by a page.
         let room = room.saturating_sub(8 * frame);
         let rest = (room % a_block).saturating_sub(descriptors) / frame;
         let granule = u64::from(self.memory.granule);
@@ -88,23 +96,24 @@ impl Buddy {
             + rest / granule * granule
     }
 
-    /// Frames that count against the limits. An advance may be for frames that are gone already, hence saturating.
+    /// Returns how many frames count against the limits. In-flight frames may replace frames that
+    /// are already freed, so the difference saturates.
     pub(crate) fn counted(&self) -> u64 {
         (self.charged + self.reserved + self.reservations).saturating_sub(self.in_flight)
     }
 
-    /// What no other request can have: counted frames, metadata, and what is kept for the records of
-    /// reserved frames. Units: bytes.
+    /// Returns what no other request can have: counted frames, metadata, and the room kept for the
+    /// records of reserved frames. Units: bytes.
     pub(crate) fn needed_bytes(&self) -> u64 {
         self.counted_bytes() + kept_for_records(self.reservations) * FRAME_SIZE as u64
     }
 
-    /// Counted frames and metadata. Units: bytes.
+    /// Returns the bytes of counted frames and metadata.
     fn counted_bytes(&self) -> u64 {
         self.counted() * FRAME_SIZE as u64 + self.metadata_bytes()
     }
 
-    /// Keeps room for `frames` below the limits. Returns whether there was as much.
+    /// Reserves room for `frames` frames below the limits. Returns whether there was enough.
     pub(crate) fn reserve(&mut self, frames: u64) -> bool {
         let sum = self.reservations.saturating_add(frames);
         let wanted = self.counted().saturating_add(frames);
@@ -116,23 +125,24 @@ impl Buddy {
         fits
     }
 
-    /// Everything that is no frame. Units: bytes.
+    /// Returns the bytes of everything that is not a frame.
     pub(crate) fn metadata_bytes(&self) -> u64 {
         let resident = self.committed + self.releasing;
         Tables::committed_bytes(self.online, resident) + self.memory.fixed + self.memory.charged
     }
 
-    /// Everything the zone holds. Units: bytes.
+    /// Returns the bytes of everything the zone holds.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory.touched * FRAME_SIZE as u64 + self.metadata_bytes()
     }
 
-    /// What is left below the memory limit. Units: bytes.
+    /// Returns the bytes left below the memory limit.
     pub(crate) fn memory_headroom(&self) -> u64 {
         self.memory.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.memory_bytes()))
     }
 
-    /// Frames that may be reached. Above a limit that was lowered those are the ones on the move: else nothing could be moved to where it takes less.
+    /// Returns how many frames may be touched. Above a lowered limit these are the frames in
+    /// flight: without them nothing could be moved to where it takes less memory.
     pub(crate) fn touchable(&self) -> u64 {
         let Some(limit) = self.memory.limit else { return u64::MAX };
         match limit.checked_sub(self.memory_bytes()) {
@@ -141,7 +151,11 @@ impl Buddy {
         }
     }
 
-    /// Counts metadata of an owner. What is kept for the records of reserved frames is for those alone.
+    /// Charges the metadata of an owner. The room kept for the records of reserved frames is for
+    /// [`ChargePurpose::ReservedFrame`] only.
+    ///
+    /// # Errors
+    /// [`AllocError::Limit`] or [`AllocError::Poisoned`]; nothing has changed then.
     pub(crate) fn charge(&mut self, bytes: u64, purpose: ChargePurpose) -> Result<(), AllocError> {
         let needed = match purpose {
             ChargePurpose::General => self.needed_bytes(),
@@ -167,7 +181,8 @@ impl Buddy {
         self.memory.exceeded = self.memory.limit.is_some_and(|limit| self.memory_bytes() > limit);
     }
 
-    /// How many of `count` frames from `first` on, in one pageblock, can be taken without passing the limit.
+    /// Returns how many of `count` frames from `first` on, in one pageblock, can be taken below the
+    /// memory limit.
     pub(super) fn count_within_limit(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
         let more = self.touchable();
         if more >= u64::from(PAGEBLOCK_FRAMES) {
@@ -179,7 +194,8 @@ impl Buddy {
         end.saturating_sub(first.offset_in_block()).min(count)
     }
 
-    /// The same for a range that may span pageblocks: all of it or nothing.
+    /// Returns whether all frames of a range can be taken below the memory limit. The range may
+    /// span pageblocks.
     pub(super) fn is_within_limit(&self, tables: &Tables, first: Pfn, count: u32) -> bool {
         let more: u64 = parts(first, count)
             .map(|(pfn, here)| u64::from(self.newly_touched(tables, pfn, here)))
@@ -187,7 +203,7 @@ impl Buddy {
         more <= self.touchable()
     }
 
-    /// Counts frames that are handed out as reached.
+    /// Counts allocated frames as touched.
     pub(super) fn note_touched(&mut self, tables: &Tables, first: Pfn, count: u32) {
         for (pfn, here) in parts(first, count) {
             let more = self.newly_touched(tables, pfn, here);
@@ -205,7 +221,7 @@ impl Buddy {
         }
     }
 
-    /// Frames that would be reached in addition if these, in one pageblock, were taken.
+    /// Returns how many frames would become touched if these frames of one pageblock were taken.
     fn newly_touched(&self, tables: &Tables, first: Pfn, count: u32) -> u32 {
         let end = (first.offset_in_block() + count)
             .next_multiple_of(self.memory.granule)
@@ -213,7 +229,8 @@ impl Buddy {
         end.saturating_sub(tables.blocks.state(first.block()).touched)
     }
 
-    /// Whether so many pageblocks more, below a high-water mark of `online`, can be committed and used.
+    /// Returns whether `blocks` more pageblocks, below a high-water mark of `online`, can be
+    /// committed and used.
     pub(super) fn may_commit(&self, online: u32, blocks: u32) -> bool {
         if self.memory.limit.is_none() {
             return true;
@@ -225,7 +242,8 @@ impl Buddy {
             >= then - now + u64::from(blocks * self.memory.granule) * FRAME_SIZE as u64
     }
 
-    /// The lowest pageblock of a type with a free frame that can be taken without passing the limit.
+    /// Returns the lowest pageblock of a type with a free frame that can be taken below the memory
+    /// limit.
     pub(super) fn lowest_available(
         &self,
         tables: &Tables,
@@ -233,7 +251,8 @@ impl Buddy {
     ) -> Option<BlockIndex> {
         let blocks = &tables.available[migrate_type.index()];
         let mut block = blocks.lowest()?;
-        // All but a few pageblocks are reached as a whole, so the first one nearly always has such a frame.
+        // Nearly all pageblocks are touched as a whole, so the first one nearly always has such a
+        // frame.
         while tables
             .blocks
             .first_free(block)
@@ -245,17 +264,18 @@ impl Buddy {
     }
 }
 
-/// Frames kept for the records of what is stored in reserved frames.
+/// Returns how many frames are kept for the records of what is stored in reserved frames.
 fn kept_for_records(reservations: u64) -> u64 {
     if reservations == 0 { 0 } else { RECORD_CHUNKS + reservations / RECORDS_IN_A_FRAME }
 }
 
-/// Frames only an advance may take.
+/// Returns how many frames below a limit only an [`OverLimit`](crate::OverLimit) may take. Units:
+/// `limit` is in bytes.
 fn reserve_of(limit: u64) -> u64 {
     (limit / FRAME_SIZE as u64 / 32).min(MAX_RESERVE)
 }
 
-/// The parts of a range that lie in one pageblock each.
+/// Splits a range at the borders of pageblocks.
 fn parts(first: Pfn, count: u32) -> impl Iterator<Item = (Pfn, u32)> {
     let end = first.plus(count);
     let after = move |pfn: Pfn| pfn.block().first().plus(PAGEBLOCK_FRAMES).min(end);

@@ -1,5 +1,5 @@
-//! Two per-CPU lists under loom: the model's thread uses the first one, the thread it starts the
-//! second one. With one list none of these schedules exists.
+//! Two per-CPU lists under loom. The model's thread uses the first list, the thread it starts the
+//! second. These schedules do not exist with one list.
 
 use sync::{Arc, thread};
 
@@ -7,7 +7,7 @@ use crate::{
     AllocError, Backing, Frame, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone, ZoneConfig,
 };
 
-/// A zone of two lists in which at most `limit` frames may be in use.
+/// Returns a zone with two lists in which at most `limit` frames may be in use.
 fn zone(limit: u64) -> Arc<Zone> {
     zone_of(8, limit)
 }
@@ -20,7 +20,7 @@ fn zone_of(capacity: u64, limit: u64) -> Arc<Zone> {
         ZoneConfig { capacity: FrameCount(capacity), limit, backing, ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("a tiny zone");
     assert_eq!(zone.lists.len(), 2);
-    assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
+    assert_eq!(sync::this_shard(2), 0, "the model's thread gets the first list");
     Arc::new(zone)
 }
 
@@ -32,13 +32,13 @@ fn free(zone: &Zone, pfn: Pfn) {
     drop(zone.frame_from_pfn(pfn));
 }
 
-/// Frames on each list.
+/// Returns the number of frames on each list.
 fn cached(zone: &Zone) -> [u32; 2] {
     [0, 1].map(|list| zone.lists[list].lock().len())
 }
 
-/// The other thread, at work on the second list.
-fn beside<T: 'static>(
+/// Runs `work` on another thread, which uses the second list.
+fn on_the_other_list<T: 'static>(
     zone: &Arc<Zone>,
     work: impl FnOnce(&Zone) -> T + 'static,
 ) -> thread::JoinHandle<T> {
@@ -49,32 +49,32 @@ fn beside<T: 'static>(
     })
 }
 
-/// the only frame that the limit allows lies on the other thread's list. It is taken from there,
-/// or its own thread has it: a refusal means that it is in use.
+/// the only frame that the limit allows is on the other thread's list. The request takes it
+/// from there. A refusal means that the frame is in use.
 #[test]
-fn a_refused_request_takes_the_frame_of_the_other_list() {
+fn a_request_takes_the_frame_of_the_other_list() {
     sync::model(|| {
         let zone = zone(1);
         free(&zone, alloc(&zone).expect("room for one"));
         assert_eq!(cached(&zone), [1, 0]);
-        let other = beside(&zone, alloc);
+        let other = on_the_other_list(&zone, alloc);
         let mine = alloc(&zone);
         let theirs = other.join().expect("no panic");
         match (mine, theirs) {
             (Ok(pfn), Err(AllocError::Limit)) | (Err(AllocError::Limit), Ok(pfn)) => {
                 free(&zone, pfn)
             }
-            both => panic!("one of two has the frame: {both:?}"),
+            both => panic!("exactly one thread must get the frame: {both:?}"),
         }
         zone.check().expect("consistent");
     });
 }
 
-/// One thread takes both frames that are left, one of them for its list. The other thread waits for
-/// that one: it is not refused while the frame is between the free lists and the per-CPU list.
+/// One thread takes the last two frames, one of them for its list. The other thread waits for that
+/// one: it is not refused while the frame is between the free lists and the per-CPU list.
 #[test]
 fn a_frame_on_its_way_to_a_list_is_waited_for() {
-    // So many that a list may have two.
+    // Enough that a list may hold two frames.
     const IN_USE: u64 = 128;
     sync::model(|| {
         let zone = zone_of(IN_USE + 8, IN_USE + 2);
@@ -82,20 +82,21 @@ fn a_frame_on_its_way_to_a_list_is_waited_for() {
             let block = zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed);
             std::mem::forget(block.expect("room"));
         }
-        let other = beside(&zone, alloc);
+        let other = on_the_other_list(&zone, alloc);
         let mine = alloc(&zone);
         let theirs = other.join().expect("no panic");
         assert!(mine.is_ok() && theirs.is_ok(), "two frames were free: {mine:?}, {theirs:?}");
     });
 }
 
-/// A frame of the first list is freed onto the second one, while the first one's thread asks for it.
+/// A frame of the first list is freed to the second one, while a thread of the first list requests
+/// it.
 #[test]
 fn a_frame_freed_on_the_other_list_is_found() {
     sync::model(|| {
         let zone = zone(1);
         let pfn = alloc(&zone).expect("room for one");
-        let other = beside(&zone, move |zone| free(zone, pfn));
+        let other = on_the_other_list(&zone, move |zone| free(zone, pfn));
         let early = alloc(&zone);
         other.join().expect("no panic");
         match early {
@@ -104,18 +105,18 @@ fn a_frame_freed_on_the_other_list_is_found() {
                 assert_eq!(
                     (error, cached(&zone)),
                     (AllocError::Limit, [0, 1]),
-                    "it came after the refusal"
+                    "the frame was freed after the refusal"
                 );
-                free(&zone, alloc(&zone).expect("nobody uses it now"));
+                free(&zone, alloc(&zone).expect("the frame is free now"));
             }
         }
-        assert_eq!(cached(&zone), [1, 0], "whoever drained it left nothing behind");
+        assert_eq!(cached(&zone), [1, 0], "a drain leaves no frame on the second list");
         zone.check().expect("consistent");
     });
 }
 
-/// Each list has a frame of a type that nobody asks for: both threads drain both lists at once. Two
-/// frames are there for two requests, so neither is refused.
+/// Each list holds a frame of a type that neither thread requests, so both threads drain both lists
+/// at once. There are two frames for two requests: neither is refused.
 #[test]
 fn two_requests_that_drain_both_lists_are_both_served() {
     sync::model(|| {
@@ -125,7 +126,7 @@ fn two_requests_that_drain_both_lists_are_both_served() {
         let unmovable = |zone: &Zone| {
             zone.alloc_frame(MigrateType::Unmovable, Reclaim::NotAllowed).map(Frame::into_pfn)
         };
-        let other = beside(&zone, move |zone| {
+        let other = on_the_other_list(&zone, move |zone| {
             free(zone, second);
             unmovable(zone)
         });
@@ -138,13 +139,14 @@ fn two_requests_that_drain_both_lists_are_both_served() {
     });
 }
 
-/// A drain takes a list while its thread frees a frame onto it: on the list or free, never lost.
+/// A list is drained while its thread frees a frame to it. The frame is on the list or free, never
+/// lost.
 #[test]
 fn a_drain_of_the_other_list_loses_no_frame() {
     sync::model(|| {
         let zone = zone(2);
         let pfn = alloc(&zone).expect("room for two");
-        let other = beside(&zone, move |zone| free(zone, pfn));
+        let other = on_the_other_list(&zone, move |zone| free(zone, pfn));
         zone.drain();
         other.join().expect("no panic");
         assert!(matches!(cached(&zone), [0, 0 | 1]), "{:?}", cached(&zone));
