@@ -1,7 +1,9 @@
-//! One connection's two buffers and the rule that joins them: whatever is waiting to be sent is sent before the server waits to receive.
+//! The two buffers of a connection. Before the channel waits to receive, it sends all buffered
+//! replies.
 //!
-//! That rule makes batching safe. Replies collect in the write buffer while complete requests lie in the read buffer, so that many
-//! requests cost one `recv` and one `send`; but a client that waits for a reply before it sends more is never left waiting.
+//! That rule makes batching safe. Replies are batched while complete requests are in the read
+//! buffer, so that many requests cost one `recv` and one `send`. A client that waits for a reply
+//! before it sends more never waits for a batch to fill.
 
 mod read_buffer;
 mod write_buffer;
@@ -15,16 +17,18 @@ use read_buffer::ReadBuffer;
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-/// Room for requests that came and are not done. Units: bytes.
+/// Capacity of the read buffer. Units: bytes.
 pub const READ_BUFFER_LEN: usize = 256 << 10;
-/// Replies are sent when this much of them is waiting. Units: bytes.
+/// Number of buffered bytes at which replies are sent. Units: bytes.
 const FLUSH_BYTES: usize = 64 << 10;
-/// Replies are sent when this many of them are waiting, so that the client can work while the server does.
+/// Number of buffered replies at which they are sent, so that the client can work while the
+/// server does.
 const FLUSH_REPLIES: u32 = 8;
-/// Most bytes that are skipped within one idle timeout. Units: bytes.
+/// Number of bytes that the client must send within one idle timeout while they are skipped.
+/// Units: bytes.
 const MAX_SKIP: u64 = 128 << 10;
 
-/// What is read from, what is written to, and what lies in between.
+/// A reader, a writer and the buffers of a connection.
 #[derive(Debug)]
 pub struct Channel<R, W> {
     reader: R,
@@ -33,14 +37,15 @@ pub struct Channel<R, W> {
     write_buffer: WriteBuffer,
     deadline: Option<Instant>,
     idle_timeout: Option<Duration>,
-    /// Received since the connection began. Units: bytes.
+    /// Bytes received since the connection began.
     bytes_received: u64,
-    /// What had come when a shutdown was noticed, read or not. Units: bytes.
+    /// Bytes that had arrived when the connection noticed a shutdown, received or still in the
+    /// socket. Requests that begin before this position are served.
     before_shutdown: Option<u64>,
 }
 
 impl<R: Inbound, W: Write> Channel<R, W> {
-    /// An idle channel. Its buffers take memory as they are used.
+    /// Creates a channel without deadlines. Its buffers take memory only as they are used.
     pub fn new(reader: R, writer: W) -> Self {
         Self {
             reader,
@@ -54,37 +59,40 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         }
     }
 
-    /// Ends every later wait for the client at `deadline`, whether to receive or to send; `None`: no common deadline.
+    /// Sets one deadline for all later reads and writes; `None` removes it.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
         self.reader.set_deadlines(Deadlines { read: deadline, write: deadline });
     }
 
-    /// Limits how long the client may take for each message, or for each piece of a long one, where no deadline is set.
+    /// Sets the time for the client to send each message, or each piece of a long one. It applies
+    /// only while no deadline is set.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.idle_timeout = timeout;
     }
 
-    /// What came and was not consumed.
+    /// Returns the bytes that were received and not consumed.
     pub fn received(&self) -> &[u8] {
         self.read_buffer.bytes()
     }
 
-    /// The first `len` bytes that came, and the write buffer to answer into. They must have been awaited.
+    /// Returns the first `len` received bytes, and the write buffer for the reply. The caller
+    /// must have waited for these bytes.
     pub fn message(&mut self, len: usize) -> (&[u8], &mut WriteBuffer) {
         let bytes = self.read_buffer.bytes();
         (&bytes[..len.min(bytes.len())], &mut self.write_buffer)
     }
 
-    /// Where replies go.
+    /// Returns the buffer of replies that are not sent yet.
     pub fn write_buffer(&mut self) -> &mut WriteBuffer {
         &mut self.write_buffer
     }
 
-    /// Waits for the first `len` bytes of a message. `len` is at most [`READ_BUFFER_LEN`].
+    /// Waits for the first `len` bytes of the next message. `len` is at most [`READ_BUFFER_LEN`].
     ///
     /// # Errors
-    /// [`ConnectionError::Closed`] when the client closed instead of sending one.
+    /// [`ConnectionError::Closed`] if the client closed the connection between two messages,
+    /// [`ConnectionError::UnexpectedEof`] if it closed it later, and as [`Channel::fill`].
     pub fn await_message(&mut self, len: usize) -> Result<(), ConnectionError> {
         match self.receive(len, true) {
             Err(ConnectionError::UnexpectedEof) if self.read_buffer.bytes().is_empty() => {
@@ -94,15 +102,18 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         }
     }
 
-    /// Waits until `len` bytes of a message that has begun are there. `len` is at most [`READ_BUFFER_LEN`].
+    /// Waits until `len` bytes of the current message are received. `len` is at most
+    /// [`READ_BUFFER_LEN`].
     ///
     /// # Errors
-    /// [`ConnectionError::UnexpectedEof`] when the client closed before that.
+    /// [`ConnectionError::UnexpectedEof`] if the client closed the connection before that,
+    /// [`ConnectionError::TimedOut`] at a deadline, [`ConnectionError::Io`].
     pub fn fill(&mut self, len: usize) -> Result<(), ConnectionError> {
         self.receive(len, false)
     }
 
     fn receive(&mut self, len: usize, is_next_message: bool) -> Result<(), ConnectionError> {
+        // Send all replies before the first wait: the client may wait for them.
         if self.read_buffer.bytes().len() < len {
             self.flush()?;
             self.start_wait();
@@ -114,7 +125,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
             match self.read_buffer.receive(&mut self.reader, len) {
                 Ok(0) => return Err(ConnectionError::UnexpectedEof),
                 Ok(received) => self.bytes_received += received as u64,
-                // A signal, or a shutdown that began during the wait.
+                // A signal, or a shutdown that began during the wait: check again.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -122,18 +133,18 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(())
     }
 
-    /// Forgets the first `len` bytes that came.
+    /// Discards the first `len` received bytes.
     pub fn consume(&mut self, len: usize) {
         self.read_buffer.consume(len);
     }
 
-    /// Receives and forgets `len` bytes.
+    /// Receives and discards `len` bytes.
     ///
     /// # Errors
     /// As [`Channel::fill`].
     pub fn skip(&mut self, mut len: u64) -> Result<(), ConnectionError> {
         while len > 0 {
-            // Not byte by byte: each step has an idle timeout of its own.
+            // Receive up to MAX_SKIP bytes per step, because each step has its own idle timeout.
             self.fill(len.min(MAX_SKIP) as usize)?;
             let here = self.read_buffer.bytes().len();
             let step = usize::try_from(len).map_or(here, |len| here.min(len));
@@ -143,18 +154,19 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(())
     }
 
-    /// Makes sure that `len` more bytes fit the write buffer without growing it, unless they alone are more than it holds.
+    /// Makes room for `len` more bytes in the write buffer: sends its content if they do not fit.
+    /// The buffer still has to grow if `len` exceeds its capacity.
     ///
     /// # Errors
-    /// [`ConnectionError::Io`].
+    /// As [`Channel::flush`].
     pub fn reserve(&mut self, len: usize) -> Result<(), ConnectionError> {
         if self.write_buffer.fits(len) { Ok(()) } else { self.flush() }
     }
 
-    /// Ends a reply, and sends what is waiting if that is enough.
+    /// Ends a reply. Sends the buffered replies if there are enough of them.
     ///
     /// # Errors
-    /// [`ConnectionError::Io`].
+    /// As [`Channel::flush`].
     pub fn end_reply(&mut self) -> Result<(), ConnectionError> {
         self.write_buffer.count_reply();
         if self.write_buffer.replies() >= FLUSH_REPLIES || self.write_buffer.len() >= FLUSH_BYTES {
@@ -164,24 +176,26 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         }
     }
 
-    /// Sends what is waiting.
+    /// Sends all buffered replies.
     ///
     /// # Errors
-    /// [`ConnectionError::Io`].
+    /// [`ConnectionError::TimedOut`] at a deadline, [`ConnectionError::UnexpectedEof`] if the
+    /// client is gone, [`ConnectionError::Io`].
     pub fn flush(&mut self) -> Result<(), ConnectionError> {
         Ok(self.write_buffer.send(&mut self.writer)?)
     }
 
-    /// Sends what is waiting, then a reply that lies elsewhere.
+    /// Sends all buffered replies, then `reply`, without copying it.
     ///
     /// # Errors
-    /// [`ConnectionError::Io`].
+    /// As [`Channel::flush`].
     pub fn send_reply(&mut self, reply: &[u8]) -> Result<(), ConnectionError> {
         self.flush()?;
         Ok(send_batch(&mut self.writer, reply)?)
     }
 
-    /// Returns whether the server is shutting down, as far as this connection has noticed.
+    /// Checks for a shutdown. Returns whether this connection has noticed one; the first time,
+    /// also records how many bytes have arrived.
     ///
     /// # Errors
     /// [`ConnectionError::Io`].
@@ -193,7 +207,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(self.before_shutdown.is_some())
     }
 
-    /// Returns why a request that takes long should end now, if it should. Does not wait.
+    /// Returns the reason why a long request should end now, if there is one. Does not block.
     ///
     /// # Errors
     /// [`ConnectionError::Io`].
@@ -201,18 +215,18 @@ impl<R: Inbound, W: Write> Channel<R, W> {
         Ok(self.reader.cancellation()?)
     }
 
-    /// Returns whether the server closes its connections.
+    /// Returns whether the server is closing its connections.
     pub fn is_closing(&self) -> bool {
         self.reader.is_closing()
     }
 
-    /// Whether the message that stands first came when a shutdown had been noticed.
+    /// Returns whether the current message arrived after the connection had noticed a shutdown.
     pub fn is_after_shutdown(&self) -> bool {
         let start = self.bytes_received - self.read_buffer.bytes().len() as u64;
         self.before_shutdown.is_some_and(|before| start >= before)
     }
 
-    /// The idle timeout starts with the wait for a message, not again with each byte of it.
+    /// Starts the idle timeout once per message; further bytes of the message do not restart it.
     fn start_wait(&mut self) {
         if let (None, Some(timeout)) = (self.deadline, self.idle_timeout) {
             let read = Instant::now().checked_add(timeout);

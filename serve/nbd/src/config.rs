@@ -1,55 +1,62 @@
-//! Where and how to serve.
+//! Configuration of a server: its address, its access rules and its limits.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where clients connect.
+/// The address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A unix socket; [`ServerConfig::access`] says who may connect.
+    /// The path of a unix socket; [`ServerConfig::access`] decides which users may connect.
     Unix(PathBuf),
-    /// A TCP address. The protocol has no passwords: bind to the loopback address unless everybody who can reach the address may read and
-    /// write the device.
+    /// A TCP address. The protocol has no authentication: bind to the loopback address unless
+    /// every client that can reach the address may read and write the device.
     Tcp(SocketAddr),
 }
 
-/// Who may connect to a unix socket: the file's mode and group decide first, then the server asks the system who the client is.
+/// The users that may connect to a unix socket.
 ///
-/// The user of the server and root may always connect.
+/// The file's mode and group are checked by the system at `connect`. The server then checks the
+/// peer credentials of each client. The server's own user and root may always connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnixAccess {
-    /// Permission bits of the file. `None`: 0600, or 0660 with a group, or 0666 with users and no group.
+    /// Permission bits of the file. `None`: 0660 with a group, 0666 with users and no group, else
+    /// 0600.
     pub mode: Option<u32>,
-    /// Group of the file; its members may connect.
+    /// Group id of the file; members of the group may connect.
     pub group: Option<u32>,
-    /// Users who may connect besides.
+    /// Ids of further users that may connect.
     pub users: Vec<u32>,
 }
 
-/// Choices with useful defaults.
+/// Options of a server, all with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// The export's name; clients that ask for the empty name get it too. At most 4096 bytes.
+    /// The export's name. The empty name selects the same export. At most 4096 bytes.
     pub export_name: String,
-    /// Text that clients may show to people. At most 4096 bytes.
+    /// Description for people, which clients may show. At most 4096 bytes.
     pub description: String,
-    /// Who may connect to a unix socket. By default the user of the server and root.
+    /// Users that may connect to a unix socket: by default the server's own user and root.
     pub access: UnixAccess,
-    /// Clients that are served at the same time. The next ones are told when they want to start, and turned away.
+    /// Connections that may be in the transmission phase at the same time. Further clients get an
+    /// error when they ask to start it.
     pub max_connections: usize,
-    /// Clients in the handshake at the same time. When there are more, the oldest one that had an eighth of the handshake timeout,
-    /// or a second, makes room for the next; the next ones wait in the listen queue.
+    /// Clients that may be in the handshake at the same time. When more connect, the server
+    /// evicts the oldest client that has been in the handshake for an eighth of
+    /// `handshake_timeout`, or for a second if that is shorter. Until then new clients wait in
+    /// the listen queue.
     pub max_handshakes: usize,
-    /// How long a client may take from connecting to the end of the handshake, whatever it sends and however slowly it reads.
+    /// Time from `accept` to the end of the handshake, however slowly the client sends and reads.
     pub handshake_timeout: Duration,
-    /// How long a client may take to receive the replies that are sent together, at most 2 MiB.
+    /// Time for a client to receive one batch of replies, of at most 2 MiB.
     pub send_timeout: Duration,
-    /// How long a client may take between requests, and for each 128 KiB of a long one; `None`: for ever.
+    /// Time for a client to send the next request, and each 128 KiB of a long payload. `None`: no
+    /// limit.
     pub idle_timeout: Option<Duration>,
-    /// How long a shutdown waits for requests in flight; long trims and zeroings are then interrupted and
-    /// answered with `ESHUTDOWN`. Where no request is in flight, it still gives clients half a second, if
-    /// this is not less, so that what they ask then is refused with `ESHUTDOWN`.
+    /// Time that a shutdown waits for requests in flight. After it, long trims and zeroings are
+    /// interrupted and get `ESHUTDOWN`. If no request is in flight, the shutdown still waits for
+    /// half a second, or for this time if it is shorter, so that requests sent in the meantime
+    /// get `ESHUTDOWN`.
     pub shutdown_grace: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! One client from greeting to good-bye, over anything that can be read and written.
+//! The life of one connection: handshake, then transmission, over any reader and writer.
 
 use crate::channel::{Channel, Inbound};
 use crate::connection_error::ConnectionError;
@@ -9,28 +9,28 @@ use crate::transmit::transmit;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// What a connection needs besides its two directions.
+/// The parameters of a connection other than its reader and its writer.
 #[derive(Clone, Copy)]
 pub struct ConnectionContext<'a> {
-    /// What is served.
+    /// The export.
     pub export: &'a Export,
-    /// Where requests are counted.
+    /// The counters that the connection adds to.
     pub counters: &'a Counters,
-    /// Asked when the client wants to start: whether it is served.
+    /// Decides whether a client may start the transmission phase.
     pub accept_start: &'a dyn Fn() -> StartDecision,
-    /// How long the handshake may take.
+    /// Time for the whole handshake.
     pub handshake_timeout: Duration,
-    /// How long the client may take to send a request once the handshake is over; `None`: for ever.
+    /// Time for the client to send a request after the handshake. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 }
 
-/// Speaks with one client until either side ends it. Blocks.
+/// Serves one client until either side ends the connection. Blocks.
 ///
-/// Memory: two buffers of 256 KiB and a few KiB of stack. Simple replies that are longer share eight buffers
-/// of 2 MiB with those of the other connections that `context.counters` counts.
+/// Memory: two buffers of 256 KiB and a few KiB of stack. All connections of `context.counters`
+/// share eight buffers of 2 MiB for longer simple replies.
 ///
 /// # Errors
-/// The [`ConnectionError`] that ended the connection, unless the client left in good order.
+/// The [`ConnectionError`] that ended the connection, unless the client left in an orderly way.
 pub fn serve_connection<R: Inbound, W: Write>(
     reader: R,
     writer: W,
@@ -44,7 +44,7 @@ pub fn serve_connection<R: Inbound, W: Write>(
         | ConnectionError::TooManyConnections,
     ) = result
     {
-        // What was understood before is still answered.
+        // Send the replies to the messages before the violation.
         channel.flush()?;
     }
     result
@@ -54,7 +54,7 @@ fn run_phases<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     context: ConnectionContext<'_>,
 ) -> Result<(), ConnectionError> {
-    // A limit too far away to be a point in time is none.
+    // A timeout too long for `Instant` means no deadline.
     channel.set_deadline(Instant::now().checked_add(context.handshake_timeout));
     let Some(negotiated) = negotiate(channel, context.export, context.accept_start)? else {
         return Ok(());

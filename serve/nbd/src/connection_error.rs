@@ -1,36 +1,38 @@
-//! Why a connection ended before the client said good-bye.
+//! Errors that end a connection.
 
 use std::io::{self, ErrorKind};
 use thiserror::Error;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
-    /// The client closed between two messages.
+    /// The client closed the connection between two messages.
     #[error("the client closed the connection")]
     Closed,
-    /// The client closed in the middle of a message.
-    #[error("the client vanished in the middle of a message")]
+    /// The client closed the connection in the middle of a message.
+    #[error("the client closed the connection in the middle of a message")]
     UnexpectedEof,
-    /// The client took longer than allowed: for the handshake, to take its replies, or to send a request.
+    /// A timeout expired: of the handshake, for reading the replies, or for sending a request.
     #[error("the client took too long")]
     TimedOut,
-    /// The client spoke something else; where its next message begins is not known.
-    #[error("the client does not speak the protocol: {what}")]
+    /// The client violated the protocol, so the start of its next message is not known.
+    #[error("the client violated the protocol: {what}")]
     ProtocolViolation {
-        /// What was wrong.
+        /// The violation.
         what: &'static str,
     },
-    /// The client chose an export that cannot be had, in the one way that allows no answer.
+    /// The client asked for an unknown export with `OPT_EXPORT_NAME`, which has no error reply.
     #[error("no such export")]
     UnknownExport,
-    /// All connections are taken, and the client chose the one way that allows no answer.
+    /// All connections are in use and the client started with `OPT_EXPORT_NAME`, which has no
+    /// error reply.
     #[error("too many connections")]
     TooManyConnections,
-    /// A long read failed after its reply had begun; only closing can tell.
+    /// A long read failed after a part of its simple reply was sent. Only closing the connection
+    /// can report that.
     #[error("a page became unreadable after its reply had begun")]
     FailedMidReply,
-    /// The socket failed.
+    /// A socket operation failed.
     #[error("socket: {0}")]
     Io(io::Error),
 }

@@ -1,10 +1,12 @@
-//! Who is connected.
+//! The table of all connections and the limits on their number.
 //!
-//! A connection first takes part in the handshake and gets a seat when its client starts. The two are counted apart, so clients
-//! that connect and say nothing cannot keep the seats from clients that work.
+//! A connection starts in the handshake and becomes active when its client enters the
+//! transmission phase. The two states have separate limits, so that silent clients cannot keep
+//! working clients out.
 //!
-//! The places for the handshake are limited, too. When all are taken the oldest clients make room for the next ones, unless they are too
-//! young: then the next ones wait. So each client gets its turn for a moment, however many say nothing.
+//! When the handshake limit is reached, the oldest clients in the handshake are evicted. A client
+//! is not evicted during its grace period: new clients wait until it is over. So each client gets
+//! a chance, however many stay silent.
 
 use crate::socket::Socket;
 use std::collections::BTreeMap;
@@ -12,18 +14,18 @@ use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many connections there may be.
+/// The limits on the number of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Clients that are served.
+    /// Connections in the transmission phase.
     pub max_active: usize,
-    /// Clients in the handshake.
+    /// Connections in the handshake.
     pub max_handshakes: usize,
-    /// How long a client in the handshake keeps its place while others wait for it.
+    /// Time in the handshake during which a client is not evicted.
     pub eviction_grace: Duration,
 }
 
-/// The sockets of all connections, so that a shutdown can reach them.
+/// The table of all connections, which a shutdown uses to reach their sockets.
 #[derive(Debug)]
 pub struct ConnectionTable {
     limits: ConnectionLimits,
@@ -36,9 +38,9 @@ struct TableInner {
     next: u64,
     active: usize,
     handshakes: usize,
-    /// No place is waited for any more.
+    /// Clients no longer wait for a place in the handshake.
     closed: bool,
-    /// By number, so oldest first.
+    /// Ordered by connection number: the oldest first.
     connections: BTreeMap<u64, Connection>,
 }
 
@@ -46,7 +48,7 @@ struct TableInner {
 struct Connection {
     socket: Arc<Socket>,
     state: ConnectionState,
-    /// Has done what had come before a shutdown.
+    /// All requests that arrived before the shutdown are done.
     is_drained: bool,
 }
 
@@ -54,22 +56,22 @@ struct Connection {
 enum ConnectionState {
     /// In the handshake.
     Handshake { since: Instant },
-    /// Was in the handshake, and had to leave for another client.
+    /// Evicted from the handshake to make room for a new client.
     Evicted,
-    /// It is served.
+    /// In the transmission phase.
     Active,
 }
 
-/// A client's place in the handshake, and what it cost.
+/// A new connection and the number of evictions it took.
 #[derive(Debug)]
 pub struct NewConnection {
     /// Keeps the connection in the table.
     pub guard: ConnectionGuard,
-    /// Clients that had to leave for it.
+    /// Number of clients evicted to make room for it.
     pub evicted: u64,
 }
 
-/// A connection in the table, removed when dropped.
+/// A connection's entry in the table, which is removed on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     table: Arc<ConnectionTable>,
@@ -83,10 +85,13 @@ impl ConnectionTable {
         Self { limits, inner: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Finds a place in the handshake for a client; waits for it if it must. Returns `None` when there is none and the table is closed.
+    /// Adds a connection in the handshake. If the handshake limit is reached, evicts the oldest
+    /// clients and blocks until one has left. Returns `None` if the limit is reached and the
+    /// table is closed.
     pub fn accept(self: &Arc<Self>, socket: Socket) -> Option<NewConnection> {
         let mut inner = self.lock();
         let mut evicted = 0;
+        // Wait for a place in the handshake.
         while inner.handshakes >= self.limits.max_handshakes {
             if inner.closed {
                 return None;
@@ -96,6 +101,7 @@ impl ConnectionTable {
             (inner, _) =
                 self.changed.wait_timeout(inner, wait).unwrap_or_else(PoisonError::into_inner);
         }
+        // Enter the connection under the next number.
         let socket = Arc::new(socket);
         let number = inner.next;
         inner.next += 1;
@@ -110,33 +116,34 @@ impl ConnectionTable {
         })
     }
 
-    /// How many connections there may be.
+    /// Returns the limits on the number of connections.
     pub fn limits(&self) -> ConnectionLimits {
         self.limits
     }
 
-    /// Lets no client wait for a place any more.
+    /// Closes the table: [`ConnectionTable::accept`] no longer waits for a free place.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Clients that have a seat.
+    /// Returns the number of active connections.
     pub fn active(&self) -> usize {
         self.lock().active
     }
 
-    /// Clients in the handshake.
+    /// Returns the number of connections in the handshake.
     pub fn handshakes(&self) -> usize {
         self.lock().handshakes
     }
 
-    /// Ends one or both directions of every connection.
+    /// Shuts down one or both directions of every connection's socket.
     pub fn shutdown(&self, how: Shutdown) {
         self.lock().connections.values().for_each(|connection| connection.socket.shutdown(how));
     }
 
-    /// Waits until every client that has a seat is drained, at least `window` and at most `limit`, or until nobody is left.
+    /// Waits until all active connections are drained: at least `window`, at most `limit`.
+    /// Returns early when the table is empty.
     pub fn wait_drained(&self, window: Duration, limit: Duration) {
         let start = Instant::now();
         let mut inner = self.lock();
@@ -153,7 +160,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Waits until nobody is left, at most `limit`. Returns whether nobody is.
+    /// Waits until the table is empty, at most `limit`. Returns whether it is empty.
     pub fn wait_empty(&self, limit: Duration) -> bool {
         let start = Instant::now();
         let mut inner = self.lock();
@@ -165,22 +172,25 @@ impl ConnectionTable {
         true
     }
 
-    /// Nothing under this lock can panic half-way, so a poisoned one is as good as any.
+    /// Locks the table. No code under this lock panics half-way, so a poisoned lock is valid.
     fn lock(&self) -> MutexGuard<'_, TableInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TableInner {
-    /// Makes the oldest clients in the handshake leave: several, for each takes as long to leave as its thread needs to wake up. Returns
-    /// how many, and how long to wait at most for a place.
+    /// Evicts the oldest clients in the handshake that are past their grace period. Evicts an
+    /// eighth of the handshake limit at a time, because each client leaves only when its thread
+    /// wakes up.
+    ///
+    /// Returns the number of evicted clients and the longest time to wait for a free place.
     fn evict_oldest(&mut self, limits: ConnectionLimits) -> (u64, Duration) {
         let mut count = 0;
         let most = limits.max_handshakes.div_ceil(8) as u64;
         for connection in self.connections.values_mut() {
             match connection.state {
                 ConnectionState::Active => continue,
-                // Others are about to leave; they wait for their clients and for nothing else.
+                // An older client is already about to leave: wait for it before evicting more.
                 ConnectionState::Evicted => break,
                 ConnectionState::Handshake { since } => {
                     match limits.eviction_grace.checked_sub(since.elapsed()) {
@@ -203,12 +213,12 @@ impl TableInner {
 }
 
 impl ConnectionGuard {
-    /// The client's socket.
+    /// Returns the client's socket.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// Notes that this client's requests from before a shutdown are done and answered.
+    /// Marks the connection as drained: its requests from before the shutdown are answered.
     pub fn set_drained(&self) {
         if let Some(connection) = self.table.lock().connections.get_mut(&self.number) {
             connection.is_drained = true;
@@ -216,7 +226,8 @@ impl ConnectionGuard {
         self.table.changed.notify_all();
     }
 
-    /// Gives a client in the handshake a seat. Returns whether there was one.
+    /// Makes a connection in the handshake active. Returns `false` if the limit on active
+    /// connections is reached or the connection was evicted.
     pub fn activate(&self) -> bool {
         let mut inner = self.table.lock();
         if inner.active >= self.table.limits.max_active {

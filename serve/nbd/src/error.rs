@@ -1,50 +1,52 @@
-//! Why a server cannot start or run.
+//! Errors of starting and running a server.
 
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a server cannot start or run. What goes wrong with one client never ends the server.
+/// An error that keeps a server from starting or running. An error of one client never ends the
+/// server.
 #[derive(Debug, Error)]
 pub enum NbdError {
-    /// Another server listens on this socket.
+    /// Another server listens on the unix socket.
     #[error("another server listens on {}", path.display())]
     InUse {
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
     },
-    /// There is a file at this path, and it is not a socket.
+    /// The path of the unix socket names a file of another type.
     #[error("{} exists and is not a socket", path.display())]
     NotASocket {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
     },
-    /// A name or a text is longer than the protocol allows.
-    #[error("{what} is {len} bytes long; the protocol allows 4096")]
+    /// A string of the configuration is longer than the protocol allows.
+    #[error("{what} is {len} bytes long; at most 4096 are allowed")]
     TextTooLong {
-        /// Which one.
+        /// The string: the export's name or its description.
         what: &'static str,
-        /// Its length in bytes.
+        /// Its length. Units: bytes.
         len: usize,
     },
-    /// The device is too large for clients, who count bytes in 63 bits.
-    #[error("a device of {size} bytes is larger than clients can address")]
+    /// The device is larger than the protocol's 63-bit offsets can address.
+    #[error("the device has {size} bytes; at most 2^63 - 1 are allowed")]
     TooLarge {
-        /// Its size in bytes.
+        /// The device's size. Units: bytes.
         size: u64,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {doing}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed, as a verb and its object.
         doing: &'static str,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
 impl NbdError {
-    /// For `map_err`: what was tried when the system refused.
+    /// Returns a function for `map_err` that wraps a system call's error; `doing` names the
+    /// operation.
     pub(crate) fn io<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Io { doing, source: source.into() }
     }

@@ -1,22 +1,22 @@
-//! The device as clients see it: a name, a text, a size and what it can do.
+//! The device as clients see it: its name, description, size and features.
 
 use crate::wire::request::RequestLimits;
 use crate::wire::{Headers, MAX_PAYLOAD, transmission};
 use block::BlockDevice;
 use std::sync::Arc;
 
-/// What clients are told at the handshake.
+/// A device with the name and the description that clients get during the handshake.
 #[derive(Clone)]
 pub struct Export {
-    /// Name; the empty name means it too.
+    /// The export's name. The empty name selects the same export.
     pub name: String,
-    /// Text for people.
+    /// Description for people.
     pub description: String,
-    /// What is served.
+    /// The device.
     pub device: Arc<dyn BlockDevice>,
 }
 
-/// What client and server agreed on.
+/// The result of a handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Negotiated {
     /// The form of requests and replies.
@@ -26,14 +26,15 @@ pub(crate) struct Negotiated {
 }
 
 impl Export {
-    /// Whether a client that says `name` means this export.
+    /// Returns whether `name` selects this export: its own name or the empty name.
     pub(crate) fn has_name(&self, name: &[u8]) -> bool {
         name.is_empty() || name == self.name.as_bytes()
     }
 
-    /// What the device can do, as `negotiated`.
+    /// Returns the transmission flags: what the device supports and what was negotiated.
     ///
-    /// Several connections see one device, and a flush on any of them covers all, so multi-conn is always safe.
+    /// All connections share one device and a flush on any of them covers all, so
+    /// `CAN_MULTI_CONN` is always set.
     pub(crate) fn transmission_flags(&self, negotiated: Negotiated) -> u16 {
         let mut flags = transmission::HAS_FLAGS
             | transmission::SEND_FLUSH
@@ -53,13 +54,13 @@ impl Export {
         flags
     }
 
-    /// Minimum, preferred and maximum request sizes. Units: bytes.
+    /// Returns the minimum, preferred and maximum request sizes. Units: bytes.
     pub(crate) fn block_sizes(&self) -> [u32; 3] {
         let limits = self.device.block_sizes();
         [limits.minimum, limits.preferred, MAX_PAYLOAD]
     }
 
-    /// What decides whether a request is legal.
+    /// Returns the limits that decide whether a request is valid on this connection.
     pub(crate) fn request_limits(&self, negotiated: Negotiated) -> RequestLimits {
         RequestLimits {
             size: self.device.size(),

@@ -1,7 +1,8 @@
-//! The handshake: greeting, then options until the client starts or leaves.
+//! The handshake: the greeting, then option haggling until the client starts the transmission
+//! phase or leaves.
 //!
-//! Every option is answered, also one nobody knows and one whose data are absurdly long, and the parser goes on exactly behind its data.
-//! All of it must be over by the deadline the channel carries.
+//! Every option gets a reply, also an unknown or an overlong one, and the next option is found
+//! behind its data. The whole handshake must end before the channel's deadline.
 
 mod reply;
 
@@ -13,32 +14,33 @@ use crate::wire::{FIXED_NEWSTYLE, INIT_MAGIC, NO_ZEROES, OPTION_MAGIC, rep};
 use reply::OptionReplies;
 use std::io::Write;
 
-/// Longest option data that are looked at; longer ones are skipped and answered with an error. Units: bytes.
+/// Longest option data that are parsed. Longer data are skipped and get an error reply. Units:
+/// bytes.
 const MAX_OPTION_DATA_LEN: u32 = 64 << 10;
 
-/// Whether a client that wants to start is served.
+/// The decision whether a client may start the transmission phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartDecision {
-    /// It is.
+    /// The client may start.
     Accept,
-    /// All connections are taken: the client is told so, and may ask again.
+    /// The limit on connections is reached. The client gets an error and may ask again.
     Reject,
 }
 
-/// How an option leaves the handshake.
+/// The next step of the handshake after an option.
 enum HandshakeStep {
-    /// Another option may follow.
+    /// Wait for another option.
     Continue,
-    /// The client starts the transmission phase.
+    /// Enter the transmission phase.
     Transmit,
-    /// The client leaves.
+    /// End the connection.
     Abort,
 }
 
-/// Speaks the handshake. Returns what was agreed on, or `None` when the client left in good order.
+/// Runs the handshake. Returns its result, or `None` if the client left in an orderly way.
 ///
 /// # Errors
-/// [`ConnectionError`].
+/// The [`ConnectionError`] that ends the connection.
 pub(crate) fn negotiate<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
@@ -57,7 +59,8 @@ pub(crate) fn negotiate<R: Inbound, W: Write>(
             result => result?,
         }
         let next = handshake.option(channel)?;
-        // Answers never collect: a client that does not take them stops here, until the deadline.
+        // Send the reply before reading on, so that replies never accumulate: a client that does
+        // not read them blocks here until the deadline.
         channel.flush()?;
         match next {
             HandshakeStep::Continue => {}
@@ -75,7 +78,7 @@ fn send_greeting<R: Inbound, W: Write>(channel: &mut Channel<R, W>) -> Result<()
     channel.flush()
 }
 
-/// Whether the client sends `OPT_EXPORT_NAME` the old way, padded with zeros.
+/// Whether the reply to `OPT_EXPORT_NAME` ends with 124 zero bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Padding {
     Zeroes,
@@ -103,7 +106,7 @@ struct Handshake<'a> {
 }
 
 impl Handshake<'_> {
-    /// Takes one option, whose fixed part is there, off the channel and answers it.
+    /// Receives and answers one option. Its header must already be in the channel.
     fn option<R: Inbound, W: Write>(
         &mut self,
         channel: &mut Channel<R, W>,
@@ -114,6 +117,7 @@ impl Handshake<'_> {
             channel.skip(u64::from(len))?;
             return self.refuse_long(channel, number);
         }
+        // Receive the whole option and answer it.
         let whole = OPTION_LEN + len as usize;
         channel.fill(whole)?;
         let is_shutting_down = channel.notice_shutdown()?;
@@ -153,7 +157,8 @@ impl Handshake<'_> {
     }
 }
 
-/// The server starts nothing new. The one option that cannot be answered with an error ends the connection.
+/// Refuses an option during a shutdown. `OPT_EXPORT_NAME` has no error reply and ends the
+/// connection.
 fn shutting_down(replies: &mut OptionReplies<'_>) -> Result<HandshakeStep, ConnectionError> {
     if replies.number() == opt::EXPORT_NAME {
         return Err(ConnectionError::TooManyConnections);
@@ -163,10 +168,10 @@ fn shutting_down(replies: &mut OptionReplies<'_>) -> Result<HandshakeStep, Conne
 }
 
 fn parse_option_header(bytes: &[u8]) -> Result<(u32, u32), ConnectionError> {
-    let garbage = ConnectionError::ProtocolViolation { what: "option magic" };
+    let bad_magic = ConnectionError::ProtocolViolation { what: "wrong option magic" };
     let mut fields = crate::wire::fields::Fields::new(bytes);
     match (fields.u64(), fields.u32(), fields.u32()) {
         (Some(OPTION_MAGIC), Some(number), Some(len)) => Ok((number, len)),
-        _ => Err(garbage),
+        _ => Err(bad_magic),
     }
 }

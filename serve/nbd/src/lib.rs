@@ -1,11 +1,13 @@
-//! An NBD server: a [`block::BlockDevice`] for nbdcopy, qemu, fio and the kernel, over a unix socket or TCP.
+//! An NBD server: exports a [`block::BlockDevice`] to nbdcopy, qemu, fio and the Linux client, over
+//! a unix socket or TCP.
 //!
 //! ```
 //! # use std::sync::Arc;
 //! use nbd::{Listen, NbdError, Server, ServerConfig};
 //!
 //! fn serve(device: Arc<dyn block::BlockDevice>) -> Result<(), NbdError> {
-//!     let server = Server::bind(Listen::Unix("/run/user/1000/disk.sock".into()), device, ServerConfig::default())?;
+//!     let listen = Listen::Unix("/run/user/1000/disk.sock".into());
+//!     let server = Server::bind(listen, device, ServerConfig::default())?;
 //!     println!("{}", server.uri());
 //!     server.run() // until server.handle().shutdown()
 //! }
@@ -14,58 +16,78 @@
 //! # Following a request
 //!
 //! ```text
-//!  listener ---> server ---> connection_table   who is connected, which connections are active
-//!                  | one thread a connection
+//!  listener ---> server ---> connection_table   all connections, and which are active
+//!                  | one thread per connection
 //!             connection
 //!              |        |
-//!         handshake   transmit            handshake; then requests, one after the other
+//!         handshake   transmit             option haggling; then requests, in order
 //!              |        |
-//!              +-- wire --+               bytes -> Header -> Command (range checked); replies -> bytes
+//!              +-- wire --+           bytes -> Header -> Command (range checked); replies ->
+//!              bytes
 //!              |        |
-//!             channel: read_buffer, write_buffer   what came, what waits to be sent
+//!             channel: read_buffer, write_buffer   bytes received, bytes not sent yet
 //! ```
 //!
-//! Parse, execute and answer are apart: [`wire`] holds pure functions, a `Command` carries a checked [`block::Span`], and errors
-//! become numbers in one function, [`wire::request_error::RequestError::errno`].
+//! Parsing, execution and replies are separate. [`wire`] holds pure functions, and a `Command`
+//! carries a checked [`block::Span`]. One function maps errors to error numbers:
+//! [`wire::request_error::RequestError::errno`].
 //!
-//! # Why threads, and why one does everything
+//! # Threads
 //!
-//! Serving a page is decoding it: work for a processor, a few microseconds of it. Handing that to another thread costs more than
-//! doing it, and an event loop would only make the other connections wait for it. So a connection's thread takes whatever its socket
-//! holds, executes request after request, lets replies collect and sends them together: every few, or when no complete request is
-//! left. Several connections run on several processors.
+//! Each connection has one thread, which does all of its work. Serving a page means decoding it: a
+//! few microseconds of CPU time. Passing that to another thread costs more than doing it. An event
+//! loop would make other connections wait for it.
+//!
+//! The thread receives all bytes that the socket holds, executes request after request and batches
+//! the replies. It sends a batch when the batch is large enough or no complete request is left.
 //!
 //! # Bounds
 //!
-//! | what | bound |
-//! |---|---|
-//! | memory of a connection | two buffers of 256 KiB, 128 KiB during a block status, a 512 KiB stack (reserved); touched parts only: less than 1 MiB. Answers to options never collect |
-//! | memory for simple replies of more than 256 KiB | eight buffers of 2 MiB for all connections together, kept once they were needed; a reply that gets none, or is longer, is read twice: to see that all is readable, then to send |
-//! | connections | [`ServerConfig::max_connections`]; the next ones are told so when they want to start |
-//! | clients in the handshake | [`ServerConfig::max_handshakes`]; each next one waits for a second at most until the oldest has to leave |
-//! | a client's handshake | [`ServerConfig::handshake_timeout`] in all, however slowly it sends and reads |
-//! | a client that does not take its replies | [`ServerConfig::send_timeout`] for what is sent together |
-//! | a client that sends nothing | [`ServerConfig::idle_timeout`], if set; one that vanished is noticed by TCP keepalive after two minutes |
-//! | a shutdown | [`ServerConfig::shutdown_grace`] and a second. A device call that takes longer is not waited for |
-//! | a trim or zeroing | done 128 MiB at a time; between two such pieces it ends when the grace of a shutdown is over, or the client is known to be gone: at once on a unix socket |
+//! * Memory of a connection: two buffers of 256 KiB, 128 KiB during a block status request and a
+//!   reserved stack of 512 KiB. Only touched parts take memory: less than 1 MiB. Option replies are
+//!   sent one at a time and never accumulate.
+//! * Memory for simple replies of more than 256 KiB: eight buffers of 2 MiB for all connections
+//!   together, kept after their first use. A reply that is longer or finds no free buffer is read
+//!   twice: once to verify that all pages are readable, and once to send them.
+//! * Connections: [`ServerConfig::max_connections`]. Further clients get an error when they ask to
+//!   start the transmission phase.
+//! * Clients in the handshake: [`ServerConfig::max_handshakes`]. A further client waits for at most
+//!   a second until the server evicts the oldest one.
+//! * Duration of a handshake: [`ServerConfig::handshake_timeout`] in total, however slowly the
+//!   client sends and reads.
+//! * A client that does not read its replies: [`ServerConfig::send_timeout`] for each batch.
+//! * A client that sends nothing: [`ServerConfig::idle_timeout`], if set. TCP keepalive detects a
+//!   vanished client after two minutes.
+//! * A shutdown: [`ServerConfig::shutdown_grace`] and a second. It does not wait for a device call
+//!   that takes longer.
+//! * A trim or zeroing: executed 128 MiB at a time. Between two pieces it ends if the shutdown's
+//!   grace is over or the client is known to be gone, which a unix socket reports at once.
 //!
-//! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored piece by piece as they come, long reads are sent
-//! piece by piece. A client that vanishes in the middle of a long write leaves its first pages written; it was never told that it succeeded.
+//! Payloads of up to 32 MiB never need a buffer of that size: long writes are stored and long reads
+//! are sent piece by piece. A client that vanishes in the middle of a long write leaves the first
+//! pages of that write stored, without a success reply.
 //!
-//! # Where the protocol leaves a choice
+//! # Choices where the protocol allows several
 //!
-//! * Requests of any offset and length are served, also of zero bytes; the preferred size is the device's.
-//! * `base:allocation` cannot promise that a written page takes no more memory when it is overwritten: it may compress worse.
-//!   `NO_HOLE` is passed to the device, which reserves room or says `ENOSPC`; such zeros are no hole. A range
-//!   of more than 128 MiB is reserved piece by piece, so after `ENOSPC` its first pieces may be zeros.
-//! * `FAST_ZERO` is passed on, too: the device says `ENOTSUP` unless dropping whole pages is all there is to do.
-//! * A read-only device offers no flag of a change (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`), and changes get `EPERM`.
-//! * Every connection sees the same device and a flush covers all of them, so multi-conn is always offered.
-//! * Extended headers are spoken where a client asks for them: 64-bit ranges for requests without data, at most 8192 extents in a
-//!   status answer. A payload longer than 32 MiB ends the connection; `BLOCK_STATUS` takes no payload, and none is offered.
-//! * A client that closes a unix socket while a long trim or zeroing is under way counts as gone, also if it said `DISC` before:
-//!   the rest of the range keeps its content. Wait for the reply before `DISC`.
-//! * No TLS: use a unix socket, or a tunnel.
+//! * Requests of any offset and length are served, including zero bytes. The preferred size is the
+//!   device's.
+//! * `base:allocation` cannot promise that overwriting a written page takes no more memory, because
+//!   the new content may compress worse. `NO_HOLE` is passed to the device, which reserves memory
+//!   or returns `ENOSPC`. Such zeros are not reported as a hole. A range of more than 128 MiB is
+//!   reserved piece by piece, so its first pieces may be zeros after `ENOSPC`.
+//! * `FAST_ZERO` is passed to the device, which returns `ENOTSUP` unless it only has to drop whole
+//!   pages.
+//! * A read-only device offers no flag for changes (`TRIM`, `WRITE_ZEROES`, `FAST_ZERO`, `FUA`).
+//!   Changes get `EPERM`.
+//! * All connections share one device and a flush covers all of them, so `CAN_MULTI_CONN` is always
+//!   set.
+//! * Extended headers are used if the client asks for them: 64-bit ranges for requests without
+//!   data, at most 8192 extents in a block status reply. A payload longer than 32 MiB ends the
+//!   connection. `BLOCK_STATUS` takes no payload, and no flag offers one.
+//! * A client that closes a unix socket during a long trim or zeroing counts as gone, even after
+//!   `DISC`: the rest of the range keeps its content. Clients should wait for the reply before they
+//!   send `DISC`.
+//! * TLS is not supported: use a unix socket or a tunnel.
 #![forbid(unsafe_code)]
 
 mod channel;

@@ -1,4 +1,4 @@
-//! The listening socket.
+//! The listening socket, unix or TCP.
 
 mod socket_file;
 mod unix;
@@ -15,36 +15,36 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::BoundSocket;
 
-/// Clients that may wait to be taken in.
+/// Length of the listen queue: clients that wait for `accept`.
 pub const BACKLOG: i32 = 1024;
 
-/// Where clients come in. Never blocks.
+/// A listening socket. It never blocks.
 #[derive(Debug)]
 pub enum Listener {
-    /// A unix socket and the file that names it.
+    /// A unix socket and its file.
     Unix(BoundSocket),
     /// A TCP port.
     Tcp {
-        /// The socket.
+        /// The listening socket.
         listener: TcpListener,
-        /// Where it really is: port 0 was replaced by the port the system chose.
+        /// The bound address: port 0 is replaced by the port that the system chose.
         address: SocketAddr,
     },
 }
 
-/// Who came in.
+/// The result of [`Listener::accept`].
 #[derive(Debug)]
 pub enum AcceptOutcome {
-    /// A client.
+    /// A client with access.
     Client(Socket),
-    /// A client that has no access; it is closed already.
+    /// A client without access; its connection is already closed.
     Refused(Refusal),
-    /// No client waits.
+    /// No client is waiting.
     WouldBlock,
 }
 
 impl Listener {
-    /// Starts to listen.
+    /// Binds `listen` and starts to listen. `access` applies to a unix socket only.
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
@@ -54,25 +54,26 @@ impl Listener {
             Listen::Tcp(address) => {
                 let listener =
                     TcpListener::bind(address).map_err(NbdError::io("bind the TCP address"))?;
-                // Once more, for a longer queue than the standard library asks for.
+                // `TcpListener::bind` uses a shorter queue; a second `listen` sets its length.
                 listen_on(&listener, BACKLOG).map_err(NbdError::io("listen on the TCP address"))?;
                 listener
                     .set_nonblocking(true)
-                    .map_err(NbdError::io("prepare the listening socket"))?;
-                let address = listener.local_addr().map_err(NbdError::io("learn the port"))?;
+                    .map_err(NbdError::io("make the TCP socket non-blocking"))?;
+                let address =
+                    listener.local_addr().map_err(NbdError::io("read the TCP socket's address"))?;
                 Ok(Self::Tcp { listener, address })
             }
         }
     }
 
-    /// Lets no new client find the way in, as far as that can be done before the socket is closed.
+    /// Removes the file of a unix socket, so that no new client finds it. Has no effect for TCP.
     pub fn unlink(&self) {
         if let Self::Unix(socket) = self {
             socket.unlink();
         }
     }
 
-    /// Returns the file that names the socket, if there is one.
+    /// Returns the file of a unix socket, or `None` for TCP.
     pub fn file(&self) -> Option<SocketFile> {
         match self {
             Self::Unix(socket) => Some(socket.file()),
@@ -80,10 +81,10 @@ impl Listener {
         }
     }
 
-    /// Takes the next client in.
+    /// Accepts the next client and, on a unix socket, checks its access.
     ///
     /// # Errors
-    /// Those of `accept`, in particular too many open files.
+    /// The errors of `accept`, such as too many open files.
     pub fn accept(&self) -> io::Result<AcceptOutcome> {
         match self {
             Self::Unix(socket) => socket.accept(),
@@ -94,7 +95,7 @@ impl Listener {
         }
     }
 
-    /// The address of `export` as clients write it.
+    /// Returns the NBD URI of `export` on this socket.
     pub fn uri(&self, export: &str) -> String {
         match self {
             Self::Unix(socket) => uri::unix(socket.path(), export),
@@ -112,7 +113,8 @@ impl AsFd for Listener {
     }
 }
 
-/// Treats a client that left before it was accepted like none.
+/// Maps "no client is waiting", and a client that left before it was accepted, to
+/// [`AcceptOutcome::WouldBlock`].
 fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
     match error.kind() {
         io::ErrorKind::WouldBlock

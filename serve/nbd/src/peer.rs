@@ -1,7 +1,7 @@
-//! A connection's socket as its thread uses it: every wait has an end.
+//! The reader and writer of a connection's socket; each of their waits has a limit.
 //!
-//! Reads end at a deadline or when the server shuts down; writes end at a deadline. A deadline is a point in time, so a client that
-//! takes or sends a byte now and then does not move it.
+//! Reads end at a deadline or when the server shuts down; writes end at a deadline. A deadline is
+//! a point in time, so a client that transfers single bytes does not move it.
 
 use crate::channel::{Cancellation, Deadlines, Inbound};
 use crate::connection_table::ConnectionGuard;
@@ -15,31 +15,32 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
 
-/// How long a client may take to close after the server did. What it sends meanwhile is taken and forgotten.
+/// Time for a client to close the connection after the server did. Received bytes are discarded.
 const LINGER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long a client may pause in the middle of a message once the server shuts down. After that it counts as one that stopped.
+/// Longest pause of a client in the middle of a message during a shutdown. After it, the shutdown
+/// no longer waits for the client.
 const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The client of one connection.
+/// The client of a connection.
 #[derive(Debug)]
 pub struct Peer<'a> {
     guard: &'a ConnectionGuard,
     socket: &'a Socket,
     shutdown: &'a Shutdown,
-    /// Whether the connection knows that the server is shutting down.
+    /// Whether the connection has noticed the shutdown.
     shutdown_noticed: Cell<bool>,
     /// Whether a shutdown no longer waits for this client.
     is_drained: Cell<bool>,
-    /// For the replies that are sent together, from the moment the first of them has to wait.
+    /// Time for sending one batch of replies, from the first time that it has to wait.
     send_timeout: Duration,
     deadlines: Cell<Deadlines>,
-    /// When the batch that is being sent must be gone; set by its first wait.
+    /// Deadline of the current batch; set by its first wait.
     send_by: Cell<Option<Instant>>,
 }
 
 impl<'a> Peer<'a> {
-    /// A client behind a socket that was prepared.
+    /// Creates the client of a socket on which [`Socket::prepare`] was called.
     pub fn new(guard: &'a ConnectionGuard, shutdown: &'a Shutdown, send_timeout: Duration) -> Self {
         Self {
             guard,
@@ -53,8 +54,9 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Closes so that no reply is lost: says that nothing follows, then takes what the client still sends until it closes, too. Bytes
-    /// that nobody took would make the system reset the connection.
+    /// Closes the connection so that no reply is lost: shuts down the sending side, then discards
+    /// what the client sends until it closes, too. If unread bytes were left, the system would
+    /// reset the connection.
     pub fn linger(&self) {
         self.socket.shutdown(Direction::Write);
         let end = Instant::now().checked_add(LINGER_TIMEOUT);
@@ -72,13 +74,15 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Waits until the socket is readable or the server goes on to the next phase of its shutdown, at most until the read deadline.
-    /// During a shutdown, a client that sends nothing for [`STALL_TIMEOUT`] is not waited for any more.
+    /// Waits until the socket is readable or the server enters the next phase of its shutdown, at
+    /// most until the read deadline. During a shutdown, a client that sends nothing for
+    /// [`STALL_TIMEOUT`] counts as drained.
     fn wait_readable(&self) -> io::Result<()> {
         let left = left(self.deadlines.get().read)?;
         let shutdown_noticed = self.shutdown_noticed.get();
         let event =
             if shutdown_noticed { self.shutdown.closing() } else { self.shutdown.draining() };
+        // A client that is already drained has no stall limit.
         let stall = (shutdown_noticed && !self.is_drained.get()).then_some(STALL_TIMEOUT);
         let limit = [left, stall].into_iter().flatten().min();
         let start = Instant::now();
@@ -100,7 +104,8 @@ impl<'a> Peer<'a> {
         self.guard.set_drained();
     }
 
-    /// Whether a read has to end because of a shutdown: with `Interrupted` so that it is noticed, or like at the end of the stream.
+    /// Returns the result of a read that a shutdown ends: [`ErrorKind::Interrupted`] before the
+    /// connection has noticed the shutdown, the end of the stream in the closing phase.
     fn interruption(&self) -> Option<io::Result<usize>> {
         match self.shutdown_noticed.get() {
             false if self.shutdown.has_reached(Phase::Draining) => {
@@ -111,7 +116,7 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Waits until the socket takes more bytes, at most until this batch must be gone.
+    /// Waits until the socket is writable, at most until the deadline of this batch.
     fn wait_writable(&self) -> io::Result<()> {
         let by = match self.send_by.get() {
             Some(by) => Some(by),
@@ -140,7 +145,8 @@ impl Read for &Peer<'_> {
                 Err(Errno::AGAIN) => {}
                 result => return Ok(result?.1),
             }
-            // The receive timeout of the socket is over: from here on wait for everything that may happen.
+            // The receive timeout of the socket is over: poll for the socket, the deadline and a
+            // shutdown.
             self.wait_readable()?;
             flags = RecvFlags::DONTWAIT;
         }
@@ -157,7 +163,7 @@ impl Write for &Peer<'_> {
         }
     }
 
-    /// Ends a batch: the next one has a deadline of its own.
+    /// Ends a batch: the next one gets its own deadline.
     fn flush(&mut self) -> io::Result<()> {
         self.send_by.set(None);
         Ok(())
@@ -178,7 +184,7 @@ impl Inbound for &Peer<'_> {
     }
 
     fn note_idle(&mut self) -> io::Result<()> {
-        // What lies in the socket may have come before the shutdown.
+        // Bytes in the socket may have arrived before the shutdown.
         if ioctl_fionread(self.socket)? == 0 {
             self.set_drained();
         }
@@ -193,8 +199,8 @@ impl Inbound for &Peer<'_> {
         if self.shutdown.has_reached(Phase::Closing) {
             return Ok(Some(Cancellation::Closing));
         }
-        // A client that closed its sending side alone still gets its replies. Over TCP, one that closed both
-        // looks the same until it is sent something.
+        // A client that closed only its sending side still gets its replies. Over TCP, a client
+        // that closed both sides looks the same until the server sends it something.
         let mut fds = [PollFd::new(self.socket, PollFlags::empty())];
         wait(&mut fds, Some(Duration::ZERO))?;
         let is_gone = fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
@@ -202,7 +208,7 @@ impl Inbound for &Peer<'_> {
     }
 }
 
-/// The time left until a deadline; `None`: there is no deadline.
+/// Returns the time left until a deadline, `None` without one, and `TimedOut` after it.
 fn left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
     let Some(deadline) = deadline else { return Ok(None) };
     match deadline.checked_duration_since(Instant::now()) {
@@ -211,9 +217,9 @@ fn left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
     }
 }
 
-/// Waits for one of `fds`, at most `limit`. A signal ends the wait early.
+/// Polls `fds`, at most for `limit`. A signal ends the wait early.
 fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {
-    // A limit too long for the system is none.
+    // A limit too long for `Timespec` means no limit.
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(fds, limit.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),

@@ -1,35 +1,36 @@
-//! Clients that are turned away, told to people: one line a second of each kind, so that a flood of clients is no flood of lines.
+//! Refused clients and their log: at most one line per second and kind, so that many refused
+//! clients cannot flood the log.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between two lines of one kind.
+/// Time between two lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a client was turned away.
+/// The reason why a client was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It belongs to a user who has no access to the unix socket.
+    /// The client's user has no access to the unix socket.
     Peer {
-        /// The user id, if the system told it.
+        /// The user id. `None` if the system did not report it.
         user: Option<u32>,
     },
-    /// All connections are taken.
+    /// The limit on connections is reached.
     TooManyConnections {
-        /// How many there are.
+        /// The limit.
         limit: usize,
     },
-    /// It said nothing for long, and others waited for its place in the handshake.
+    /// The client was evicted from the handshake to make room for another one.
     Evicted {
-        /// How many places there are.
+        /// The limit on connections in the handshake.
         handshakes: usize,
     },
-    /// The system had no thread or no memory for it.
+    /// The system had no thread or no memory for the client.
     NoResources,
 }
 
-/// Kinds of refusals, numbered by [`Refusal::kind`].
+/// Number of kinds, which [`Refusal::kind`] returns.
 const KINDS: usize = 4;
 
 impl Refusal {
@@ -47,24 +48,24 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer { user: Some(user) } => {
-                write!(f, "refused a client of user {user}, who has no access")
+                write!(f, "refused a client of user {user}, which has no access")
             }
-            Self::Peer { user: None } => write!(f, "refused a client whose user is not known"),
+            Self::Peer { user: None } => write!(f, "refused a client of an unknown user"),
             Self::TooManyConnections { limit } => {
                 write!(f, "refused a client: all {limit} connections are taken")
             }
             Self::Evicted { handshakes } => {
                 write!(
                     f,
-                    "closed a client that did not finish its handshake: others wait for its place, one of {handshakes}"
+                    "closed a client in its handshake: others wait for one of the {handshakes} places"
                 )
             }
-            Self::NoResources => write!(f, "refused a client: the system has no thread for it"),
+            Self::NoResources => write!(f, "refused a client: no thread or memory for it"),
         }
     }
 }
 
-/// Writes refusals, at most one line a second of each kind.
+/// A log of refusals, with at most one line per second and kind.
 pub struct RefusalLog {
     write: Box<dyn Fn(&str) + Send + Sync>,
     kinds: [Mutex<Kind>; KINDS],
@@ -77,12 +78,13 @@ struct Kind {
 }
 
 impl RefusalLog {
-    /// Hands each line to `write`.
+    /// Creates a log that passes each line to `write`.
     pub fn new(write: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { write: Box::new(write), kinds: Default::default() }
     }
 
-    /// Writes a refusal, or counts it for the next line of its kind.
+    /// Writes a refusal, or counts it for the next line of its kind. `write` is called without a
+    /// lock held.
     pub fn note(&self, refusal: Refusal) {
         self.note_at(refusal, Instant::now());
     }
@@ -115,7 +117,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn one_line_a_second_and_kind() {
+    fn each_kind_writes_one_line_per_second() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let written = Arc::clone(&lines);
         let log = RefusalLog::new(move |line| written.lock().unwrap().push(line.to_owned()));
@@ -124,7 +126,7 @@ mod tests {
             log.note_at(Refusal::Peer { user: Some(7) }, start + Duration::from_millis(millis));
         }
         log.note_at(Refusal::TooManyConnections { limit: 3 }, start);
-        let peer = "refused a client of user 7, who has no access";
+        let peer = "refused a client of user 7, which has no access";
         let more = format!("{peer} (999 more like this were not shown)");
         let full = "refused a client: all 3 connections are taken";
         assert_eq!(*lines.lock().unwrap(), [peer, &more, &more, full]);

@@ -1,4 +1,4 @@
-//! The server: takes clients in, gives each a thread, and ends in good order.
+//! The server: accepts clients, starts a thread for each and shuts down in an orderly way.
 
 use crate::config::{Listen, ServerConfig};
 use crate::connection::{ConnectionContext, serve_connection};
@@ -22,18 +22,20 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A connection's stack. Units: bytes. Reserved, not committed.
+/// Stack size of a connection's thread. Reserved, not committed. Units: bytes.
 const STACK_SIZE: usize = 512 << 10;
-/// Longest time that a client in the handshake keeps its place while others wait for it.
+/// Longest time in the handshake during which a client is not evicted.
 const MAX_EVICTION_GRACE: Duration = Duration::from_secs(1);
-/// How long clients can still ask, to be refused, when a shutdown has nothing else to wait for.
+/// Time in which clients can still send requests, to be refused, if a shutdown has no request to
+/// wait for.
 const DRAIN_WINDOW: Duration = Duration::from_millis(500);
-/// How long connections have to send what they owe when they are closed, and to end when that was not enough.
+/// Time for connections to send their remaining replies when they are closed, and then again for
+/// their threads to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long to wait before trying again when the system has no file descriptor or memory for a client.
+/// Delay before the next `accept` when the system has no file descriptor or memory for a client.
 const ACCEPT_RETRY_DELAY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// An NBD server that listens.
+/// A listening NBD server.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
@@ -42,7 +44,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the server, its handles and its connections share.
+/// The state shared by the server, its handles and its connections.
 struct Shared {
     export: Export,
     counters: Counters,
@@ -54,17 +56,19 @@ struct Shared {
     refusals: OnceLock<RefusalLog>,
 }
 
-/// Ends a running server, and tells what it counted. Clones mean the same server.
+/// A handle that shuts a server down and returns its counters. Clones refer to the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
 }
 
 impl Server {
-    /// Starts to listen. Clients are taken in once [`Server::run`] is called.
+    /// Checks the configuration and starts to listen. Clients are accepted once [`Server::run`]
+    /// is called.
     ///
     /// # Errors
-    /// [`NbdError`].
+    /// [`NbdError`]: the device or a string is too large, the address is in use, or a system call
+    /// failed.
     pub fn bind(
         listen: Listen,
         device: Arc<dyn BlockDevice>,
@@ -108,53 +112,58 @@ impl Server {
         })
     }
 
-    /// The export's address as clients write it: `nbd+unix:///...` or `nbd://...`.
+    /// Returns the export's NBD URI: `nbd+unix:///...` or `nbd://...`.
     #[must_use]
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// A handle that ends the server from any thread.
+    /// Returns a handle that can shut the server down from any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Returns the file that names the unix socket, for a process that has to end without [`Server::run`]
-    /// returning. `None` where the server listens on TCP.
+    /// Returns the file of the unix socket, for a process that must end before [`Server::run`]
+    /// returns. Returns `None` if the server listens on TCP.
     #[must_use]
     pub fn socket_file(&self) -> Option<SocketFile> {
         self.listener.file()
     }
 
-    /// Tells `log` of each client that is turned away. Has no effect when a log was set before.
+    /// Sets the log for refused clients. Has no effect if a log was set before.
     pub fn log_refusals(&self, log: RefusalLog) {
-        // An error is the log that was too late.
+        // The only error is that a log was set before.
         let _ = self.shared.refusals.set(log);
     }
 
-    /// Serves until [`Handle::shutdown`] is called. Then it stops to listen and removes the socket file,
-    /// finishes the requests that have come, refuses later ones with `ESHUTDOWN` and options with
-    /// `REP_ERR_SHUTDOWN`, and closes all connections. What is not finished within
-    /// [`ServerConfig::shutdown_grace`] is interrupted: a long trim or zeroing is answered with
-    /// `ESHUTDOWN`.
+    /// Serves clients until [`Handle::shutdown`] is called, then shuts down.
+    ///
+    /// A shutdown stops listening and removes the socket file. It finishes the requests that have
+    /// arrived, refuses later requests with `ESHUTDOWN` and later options with
+    /// `REP_ERR_SHUTDOWN`, and closes all connections. After [`ServerConfig::shutdown_grace`] it
+    /// interrupts requests: a long trim or zeroing gets `ESHUTDOWN`.
     ///
     /// # Errors
-    /// [`NbdError::Io`] when the system cannot wait for clients; clients cannot cause that.
+    /// [`NbdError::Io`] if polling the listening socket fails. Clients cannot cause that.
     pub fn run(self) -> Result<(), NbdError> {
         let served = self.serve();
+        // Start draining: no connection waits for a place in the handshake any more.
         let shared = Arc::clone(&self.shared);
         shared.shutdown.drain();
         shared.connections.close();
-        // Clients that connected before the file was removed are told as well.
+        // Stop listening. Accept the clients that are already in the queue, so that they get an
+        // error.
         self.listener.unlink();
         self.accept_pending(|| false);
+        // Wait for the requests in flight, then close all connections.
         let (start, grace) = (Instant::now(), self.shutdown_grace);
         drop(self);
         shared.connections.wait_drained(DRAIN_WINDOW.min(grace), grace);
         shared.shutdown.close();
         if !shared.connections.wait_empty(CLOSE_TIMEOUT) {
-            // What is left takes no replies, or waits for the device.
+            // The remaining clients do not read their replies, or their threads are in a device
+            // call.
             shared.connections.shutdown(Shutdown::Both);
             shared.connections.wait_empty(grace.saturating_sub(start.elapsed()).max(CLOSE_TIMEOUT));
         }
@@ -176,8 +185,8 @@ impl Server {
         Ok(())
     }
 
-    /// Takes in the clients that wait until `is_over`, at most as many as the backlog holds: others may come as fast as these
-    /// are taken in.
+    /// Accepts waiting clients until `is_over` returns true. Accepts at most [`BACKLOG`] of them,
+    /// because new clients may connect as fast as these are accepted.
     fn accept_pending(&self, is_over: impl Fn() -> bool) {
         for _ in 0..BACKLOG {
             if is_over() {
@@ -196,13 +205,14 @@ impl Server {
                 }
                 Ok(AcceptOutcome::Refused(refusal)) => self.shared.refuse(refusal),
                 Ok(AcceptOutcome::WouldBlock) => return,
-                // No descriptor or no memory: the client waits in the backlog until there is one.
+                // No file descriptor or no memory: the client stays in the listen queue.
                 Err(_) => return self.wait_before_retry(),
             }
         }
     }
 
-    /// Gives a client a place in the handshake, and a thread. Returns `None` when there is no place and the server shuts down.
+    /// Enters a client into the connection table and starts its thread. Returns `None` if the
+    /// handshake limit is reached and the server is shutting down.
     fn spawn_connection(&self, socket: Socket) -> Option<()> {
         let NewConnection { guard, evicted } = self.shared.connections.accept(socket)?;
         (0..evicted).for_each(|_| {
@@ -212,7 +222,8 @@ impl Server {
         });
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(String::from("nbd")).stack_size(STACK_SIZE);
-        // No thread to be had: the guard is dropped, which closes the connection.
+        // If no thread can be created, dropping the closure drops the guard, which closes the
+        // connection.
         if thread.spawn(move || connection_main(&shared, guard)).is_err() {
             self.shared.refuse(Refusal::NoResources);
         }
@@ -220,13 +231,14 @@ impl Server {
     }
 
     fn wait_before_retry(&self) {
+        // A shutdown ends the delay.
         let mut fds = [PollFd::from_borrowed_fd(self.shared.shutdown.draining(), PollFlags::IN)];
-        // Early or late does not matter.
+        // The delay need not be exact, so a signal or an error may end it.
         let _ = poll(&mut fds, Some(&ACCEPT_RETRY_DELAY));
     }
 }
 
-/// One connection's thread.
+/// Serves one connection; the main function of its thread.
 fn connection_main(shared: &Shared, guard: ConnectionGuard) {
     let counters = &shared.counters;
     let refused = Cell::new(false);
@@ -235,7 +247,7 @@ fn connection_main(shared: &Shared, guard: ConnectionGuard) {
             counters.connection_started();
             return StartDecision::Accept;
         }
-        // Counted once, however often the client asks.
+        // Count a connection once, however often its client asks.
         if !refused.replace(true) {
             shared.refuse(Refusal::TooManyConnections {
                 limit: shared.connections.limits().max_active,
@@ -258,6 +270,7 @@ fn connection_main(shared: &Shared, guard: ConnectionGuard) {
         Err(_) if is_closing => {}
         Err(_) => counters.connection_broken(),
     }
+    // If the server ends the connection, its last replies must not be lost in a reset.
     let is_ours = matches!(
         result,
         Err(ConnectionError::ProtocolViolation { .. }
@@ -268,18 +281,19 @@ fn connection_main(shared: &Shared, guard: ConnectionGuard) {
     if is_closing || is_ours {
         peer.linger();
     }
-    // Only now may a shutdown return.
+    // `Server::run` waits for the guard: drop it last.
     drop(guard);
 }
 
 impl Handle {
-    /// Ends the server: [`Server::run`] finishes the requests that have come and returns. May be called more than once.
+    /// Starts the shutdown: [`Server::run`] finishes the requests that have arrived and returns.
+    /// May be called more than once.
     pub fn shutdown(&self) {
         self.shared.shutdown.drain();
         self.shared.connections.close();
     }
 
-    /// What was counted so far.
+    /// Returns the counters and the current numbers of connections.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let connections = &self.shared.connections;

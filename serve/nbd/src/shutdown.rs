@@ -1,23 +1,25 @@
-//! How a server ends: in three steps that every connection can see and wait for.
+//! The phases of a shutdown, which every connection can check and wait for.
 
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How far a shutdown has come.
+/// A phase of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// The server serves.
+    /// Requests are served.
     Serving = 0,
-    /// Requests that have come are done; later ones are refused with `ESHUTDOWN`, options with `REP_ERR_SHUTDOWN`.
+    /// Requests that arrived before this phase are finished. Later requests get `ESHUTDOWN`,
+    /// later options `REP_ERR_SHUTDOWN`.
     Draining = 1,
-    /// Connections are closed.
+    /// Connections are being closed.
     Closing = 2,
 }
 
-/// The phase of a server, and a descriptor for each change that becomes readable when it happens and stays so.
+/// The phase of a server, and an eventfd for each change of phase. The eventfd becomes readable
+/// at the change and stays readable.
 #[derive(Debug)]
 pub struct Shutdown {
     phase: AtomicU8,
@@ -26,46 +28,47 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Of a server that serves.
+    /// Creates the state of a server in [`Phase::Serving`].
     ///
     /// # Errors
-    /// Those of `eventfd`.
+    /// The error of `eventfd`.
     pub fn new() -> io::Result<Self> {
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         Ok(Self { phase: AtomicU8::new(0), draining: event()?, closing: event()? })
     }
 
-    /// Starts to drain, unless that was done before.
+    /// Enters [`Phase::Draining`]. Has no effect in a later phase.
     pub fn drain(&self) {
         self.advance(Phase::Draining, &self.draining);
     }
 
-    /// Starts to close.
+    /// Enters [`Phase::Closing`].
     pub fn close(&self) {
         self.drain();
         self.advance(Phase::Closing, &self.closing);
     }
 
-    /// Whether this phase has begun.
+    /// Returns whether the server is in `phase` or a later one.
     pub fn has_reached(&self, phase: Phase) -> bool {
         // Pairs with the Release in `advance`.
         self.phase.load(Ordering::Acquire) >= phase as u8
     }
 
-    /// Becomes readable when draining begins.
+    /// Returns the descriptor that becomes readable when [`Phase::Draining`] begins.
     pub fn draining(&self) -> BorrowedFd<'_> {
         self.draining.as_fd()
     }
 
-    /// Becomes readable when closing begins.
+    /// Returns the descriptor that becomes readable when [`Phase::Closing`] begins.
     pub fn closing(&self) -> BorrowedFd<'_> {
         self.closing.as_fd()
     }
 
     fn advance(&self, phase: Phase, event: &OwnedFd) {
-        // Pairs with the Acquire in `has_reached`; before the event, so that a thread it wakes sees the phase.
+        // Pairs with the Acquire in `has_reached`. The store comes before the event, so that a
+        // thread woken by the event sees the phase.
         self.phase.fetch_max(phase as u8, Ordering::Release);
-        // A full counter is readable, too, which is all that matters.
+        // The only error is a full counter, and a full eventfd is readable.
         let _: io::Result<usize> =
             rustix::io::write(event, &1_u64.to_ne_bytes()).map_err(Into::into);
     }

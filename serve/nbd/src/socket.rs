@@ -1,4 +1,4 @@
-//! One connection's socket, unix or TCP.
+//! A connection's socket, unix or TCP.
 
 use rustix::net::sockopt::{self, Timeout};
 use std::io;
@@ -7,30 +7,31 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How long a read blocks in the socket before its thread waits for the socket, the deadline and a shutdown together. A busy
-/// connection never gets there, and so waits with one system call; an idle one wakes up once.
+/// Receive timeout of the socket. After it, the thread polls for the socket, the deadline and a
+/// shutdown together. A busy connection does not reach the timeout, so it waits with one system
+/// call; an idle connection reaches it once per wait.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(50);
-/// A TCP client that sends nothing for so long is asked whether it is still there.
+/// Idle time of a TCP connection before the first keepalive probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Time between such questions.
+/// Time between keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// So many questions without an answer end the connection.
+/// Number of unanswered keepalive probes that end a connection.
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// A connected socket. Reading and writing go through shared references, so that another thread can shut it down.
+/// A connected socket. Reads and writes take `&self`, so that another thread can shut it down.
 #[derive(Debug)]
 pub enum Socket {
-    /// From a [`Listen::Unix`](crate::Listen::Unix).
+    /// A client of [`Listen::Unix`](crate::Listen::Unix).
     Unix(UnixStream),
-    /// From a [`Listen::Tcp`](crate::Listen::Tcp).
+    /// A client of [`Listen::Tcp`](crate::Listen::Tcp).
     Tcp(TcpStream),
 }
 
 impl Socket {
-    /// Ends one or both directions; a thread that waits on the socket wakes up. A socket that is
-    /// closed already is fine.
+    /// Shuts down one or both directions, which wakes threads waiting on the socket. Has no
+    /// effect on a socket that is already closed.
     pub fn shutdown(&self, how: Shutdown) {
-        // The only error is "not connected", which is what is wanted.
+        // The only error is "not connected", which means that it is already shut down.
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(how),
             Self::Tcp(stream) => stream.shutdown(how),
@@ -39,10 +40,11 @@ impl Socket {
 }
 
 impl Socket {
-    /// Prepares a socket that was just accepted; `send_timeout` is how long sent bytes may stay unacknowledged.
+    /// Sets the socket options of an accepted socket. `send_timeout` limits how long sent bytes
+    /// may stay unacknowledged over TCP.
     ///
     /// # Errors
-    /// Those of `setsockopt`.
+    /// The errors of `setsockopt`.
     pub fn prepare(&self, send_timeout: Duration) -> io::Result<()> {
         match self {
             Self::Unix(stream) => stream.set_nonblocking(false)?,
@@ -54,9 +56,9 @@ impl Socket {
 
 fn prepare_tcp(stream: &TcpStream, send_timeout: Duration) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    // Replies are batched already; waiting for more would only delay them.
+    // Replies are already batched; Nagle's algorithm would only delay them.
     stream.set_nodelay(true)?;
-    // A client that vanished without a word loses its connection: an idle one by keepalive, a busy one by the user timeout.
+    // Detect vanished clients: keepalive covers idle connections, the user timeout busy ones.
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;

@@ -1,7 +1,7 @@
-//! What the server counts.
+//! Counters of requests, errors, bytes and connections.
 //!
-//! A connection counts in plain integers of its own and adds them to the shared atomics once a batch, so counting costs no
-//! shared cache line per request.
+//! A connection counts in plain integers of its own and adds them to the shared atomics once per
+//! batch, so that a request writes no shared cache line.
 
 use crate::channel::{READ_BUFFER_LEN, WRITE_BUFFER_LEN};
 use crate::reply_buffers::ReplyBufferPool;
@@ -9,13 +9,13 @@ use crate::wire::request::cmd;
 use crate::wire::request_error::Errno;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Known commands, and one place for all others.
+/// Number of request counters: one per known command and one for all others.
 const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;
 
-/// The buffers of one connection. Units: bytes.
+/// Size of one connection's buffers. Units: bytes.
 const CONNECTION_BUFFERS: u64 = (READ_BUFFER_LEN + WRITE_BUFFER_LEN) as u64;
 
-/// Requests by command, whether they succeeded or not.
+/// Number of requests by command, successful or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// `READ`.
@@ -34,56 +34,58 @@ pub struct Requests {
     pub block_status: u64,
     /// `DISC`.
     pub disconnect: u64,
-    /// Commands nobody defined.
+    /// Unknown commands.
     pub unknown: u64,
 }
 
-/// Error replies by number, and connections that ended badly.
+/// Number of error replies by error number, and of connections that ended with an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
     /// `EPERM`: a change to a read-only device.
     pub not_permitted: u64,
-    /// `EIO`: a page could not be read back, or the device is out of order.
+    /// `EIO`: a page could not be read back, or the device failed.
     pub io: u64,
-    /// `EINVAL`: the request made no sense.
+    /// `EINVAL`: the request is invalid.
     pub invalid: u64,
-    /// `ENOSPC`: the memory limit, or a write past the end.
+    /// `ENOSPC`: the memory limit was reached, or a write goes past the end of the device.
     pub no_space: u64,
-    /// `EOVERFLOW`: a read that is too long.
+    /// `EOVERFLOW`: a read is too long.
     pub overflow: u64,
-    /// `ENOTSUP`: zeros that were wanted fast or not at all.
+    /// `ENOTSUP`: zeroing with `FAST_ZERO` would be slow.
     pub not_supported: u64,
-    /// `ESHUTDOWN`: the request came during a shutdown.
+    /// `ESHUTDOWN`: the request arrived during a shutdown.
     pub shutting_down: u64,
-    /// Conversations that ended in the middle of a message, in garbage, or too slowly.
+    /// Connections that ended in the middle of a message, with a protocol violation, or on a
+    /// timeout.
     pub broken_connections: u64,
 }
 
-/// A snapshot of the counters. They are read one by one, so a snapshot taken under load may be torn by a batch.
+/// A snapshot of the counters. It is not atomic: under load, a part of a batch may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that are active now.
+    /// Connections in the transmission phase now.
     pub connections_current: u64,
     /// Connections in the handshake now.
     pub handshakes_current: u64,
-    /// Connections that were ever active.
+    /// Connections that have entered the transmission phase so far.
     pub connections_total: u64,
-    /// Connections turned away: too many connections, no place in the handshake, or a peer of another user.
+    /// Refused connections: too many connections, evicted from the handshake, no access, or no
+    /// resources.
     pub connections_refused: u64,
-    /// Requests by command.
+    /// Number of requests by command.
     pub requests: Requests,
-    /// Errors by kind.
+    /// Number of errors by kind.
     pub errors: Errors,
-    /// Content sent to clients, holes included. Units: bytes.
+    /// Content sent to clients, including holes. Units: bytes.
     pub bytes_read: u64,
     /// Content stored for clients. Units: bytes.
     pub bytes_written: u64,
-    /// Buffers of the connections there are now, touched or not, and those for long replies, which are
-    /// kept once they were needed. Units: bytes.
+    /// Size of the buffers of all current connections, touched or not, and of the allocated
+    /// buffers for long replies. Units: bytes.
     pub buffer_bytes: u64,
 }
 
-/// One connection's counts since it last added them.
+/// Counts of one connection since its last [`Counters::merge`].
 #[derive(Debug, Default)]
 pub(crate) struct LocalCounters {
     requests: [u64; COMMANDS],
@@ -95,18 +97,18 @@ pub(crate) struct LocalCounters {
 }
 
 impl LocalCounters {
-    /// One more request of this command number.
+    /// Counts a request with this command number.
     pub fn request(&mut self, kind: u16) {
         self.requests[usize::from(kind).min(COMMANDS - 1)] += 1;
     }
 
-    /// One more error reply.
+    /// Counts an error reply.
     pub fn error(&mut self, errno: Errno) {
         self.errors[errno.index()] += 1;
     }
 }
 
-/// The shared counters. All are independent sums, so `Relaxed` is enough everywhere.
+/// The counters shared by all connections. They are independent sums, so `Relaxed` suffices.
 #[derive(Debug, Default)]
 pub struct Counters {
     connections_total: AtomicU64,
@@ -116,12 +118,12 @@ pub struct Counters {
     errors: [AtomicU64; Errno::ALL.len()],
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
-    /// Shared by the connections that are counted here.
+    /// The buffers for long replies, shared by all connections that count here.
     pub(crate) reply_buffers: ReplyBufferPool,
 }
 
 impl Counters {
-    /// Adds a connection's counts and clears them.
+    /// Adds a connection's counts to the shared counters and resets them.
     pub(crate) fn merge(&self, local: &mut LocalCounters) {
         let LocalCounters { requests, errors, bytes_read, bytes_written } = std::mem::take(local);
         for (counter, count) in
@@ -138,23 +140,25 @@ impl Counters {
         add(&self.connections_total, 1);
     }
 
-    /// One more connection was turned away.
+    /// Counts a refused connection.
     pub(crate) fn connection_refused(&self) {
         add(&self.connections_refused, 1);
     }
 
-    /// One more connection ended badly.
+    /// Counts a connection that ended with an error.
     pub(crate) fn connection_broken(&self) {
         add(&self.broken, 1);
     }
 
-    /// Everything counted so far, without the connections there are now: the connection table knows these.
+    /// Returns the counts so far, with zero current connections: the connection table counts
+    /// those.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
         self.snapshot_with(0, 0)
     }
 
-    /// Returns everything counted so far, and what these connections mean for it.
+    /// Returns the counts so far, and the given numbers of current connections with their
+    /// buffers.
     pub(crate) fn snapshot_with(&self, active: u64, handshakes: u64) -> Stats {
         let request = |kind: u16| load(&self.requests[usize::from(kind)]);
         let error = |errno: Errno| load(&self.errors[errno.index()]);

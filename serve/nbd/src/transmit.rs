@@ -1,7 +1,7 @@
-//! The transmission phase: take a request off the channel, execute it, answer it, in the order they came.
+//! The transmission phase: receives requests, executes them and replies, in order.
 //!
-//! Run to completion: the thread that received a request does its codec work and answers it. A hand-over to another thread
-//! costs more than a page read.
+//! Run to completion: the thread that receives a request also decodes its pages and replies.
+//! Passing it to another thread would cost more than a page read.
 
 mod change;
 mod read;
@@ -20,27 +20,29 @@ use crate::wire::request_error::RequestError;
 use block::{BlockDevice, StatusExtent};
 use std::io::Write;
 
-/// Long reads and writes are done in pieces that end at multiples of this where they can. Units: bytes.
+/// Longest piece of a long read or write. Pieces end at multiples of this if possible. Units:
+/// bytes.
 const PIECE: u64 = 128 << 10;
-/// Pieces end at multiples of this, so that no page is cut twice. Units: bytes.
+/// Pieces of a read or write end at multiples of this, so that no page is split. Units: bytes.
 const PAGE: u64 = 4096;
-/// Runs looked at together.
-const MAX_RUNS: usize = 64;
+/// Most extents that a read fetches from the device at a time.
+const MAX_READ_EXTENTS: usize = 64;
 
-/// What became of a step of a request. The outer error ends the connection, the inner one is answered.
+/// The result of a step of a request. The outer error ends the connection; the inner error
+/// becomes the reply.
 type RequestResult = Result<Result<(), RequestError>, ConnectionError>;
 
-/// Whether the connection goes on.
+/// Whether the connection continues after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Continue,
     Stop,
 }
 
-/// Executes requests until the client leaves.
+/// Executes requests until the client disconnects.
 ///
 /// # Errors
-/// [`ConnectionError`].
+/// The [`ConnectionError`] that ends the connection.
 pub(crate) fn transmit<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
     export: &Export,
@@ -53,7 +55,7 @@ pub(crate) fn transmit<R: Inbound, W: Write>(
         limits: export.request_limits(negotiated),
         reply_buffers: &counters.reply_buffers,
         local_counters: LocalCounters::default(),
-        runs: Vec::with_capacity(MAX_RUNS),
+        extents: Vec::with_capacity(MAX_READ_EXTENTS),
     };
     let result = transmission.serve(counters);
     counters.merge(&mut transmission.local_counters);
@@ -67,13 +69,14 @@ struct Transmission<'a, R, W> {
     limits: RequestLimits,
     reply_buffers: &'a ReplyBufferPool,
     local_counters: LocalCounters,
-    runs: Vec<StatusExtent>,
+    extents: Vec<StatusExtent>,
 }
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     fn serve(&mut self, counters: &Counters) -> Result<(), ConnectionError> {
         let headers = self.limits.headers;
         loop {
+            // Publish the counts before waiting for the next request.
             if self.channel.received().len() < headers.request_len() {
                 counters.merge(&mut self.local_counters);
             }
@@ -82,10 +85,10 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
                 result => result?,
             }
             let header = Header::parse(self.channel.received(), headers)
-                .map_err(|_| ConnectionError::ProtocolViolation { what: "request magic" })?;
+                .map_err(|_| ConnectionError::ProtocolViolation { what: "wrong request magic" })?;
             if header.exceeds_payload_limit(headers) {
                 return Err(ConnectionError::ProtocolViolation {
-                    what: "payload longer than allowed",
+                    what: "payload of more than 32 MiB",
                 });
             }
             self.local_counters.request(header.kind);
@@ -95,7 +98,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         }
     }
 
-    /// Executes and answers the request whose header stands first in the channel.
+    /// Executes and answers the request whose header is first in the channel.
     fn execute(&mut self, header: &Header) -> Result<Flow, ConnectionError> {
         let headers = self.limits.headers;
         let to = ReplyTo { headers, cookie: header.cookie, offset: header.offset };
@@ -116,6 +119,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
                 self.channel.consume(headers.request_len());
                 self.change(command)?
             }
+            // Skip the payload, so that the next request is found.
             Err(failure) => {
                 self.channel.consume(headers.request_len());
                 self.channel.skip(header.payload(headers))?;
@@ -126,7 +130,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         Ok(Flow::Continue)
     }
 
-    /// What the request means. During a shutdown only those that had come before are done.
+    /// Parses the command. During a shutdown, refuses requests that arrived after it began.
     fn command(&self, header: &Header) -> Result<Command, RequestError> {
         if header.kind != cmd::DISC && self.channel.is_after_shutdown() {
             return Err(RequestError::ShuttingDown);
@@ -142,12 +146,13 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     }
 }
 
-/// Where the piece that begins at `offset` ends.
+/// Returns the end of the piece that begins at `offset`. Units: bytes.
 fn piece_end(offset: u64, end: u64) -> u64 {
     piece_end_of(PIECE, PAGE, offset, end)
 }
 
-/// Returns where a piece of at most `max` bytes ends: at a multiple of `step` where it can.
+/// Returns the end of a piece of at most `max` bytes, at a multiple of `step` if possible. Units:
+/// bytes.
 fn piece_end_of(max: u64, step: u64, offset: u64, end: u64) -> u64 {
     match offset.checked_add(max) {
         Some(far) if far < end => far & !(step - 1),

@@ -1,12 +1,13 @@
-//! The address of an export as clients write it.
+//! The NBD URI of an export.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-/// Returns `nbd+unix:///export?socket=PATH`. The path is absolute, so that clients may run in any folder.
+/// Returns `nbd+unix:///export?socket=PATH`. The path is absolute, so that clients may run in any
+/// directory.
 pub fn unix(path: &Path, export: &str) -> String {
-    // Fails for an empty path only, or when there is no current folder any more.
+    // Fails only for an empty path, or if the current directory was removed.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     format!(
         "nbd+unix:///{}?socket={}",
@@ -15,7 +16,8 @@ pub fn unix(path: &Path, export: &str) -> String {
     )
 }
 
-/// Returns `nbd://host:port/export`. Where the server listens on all addresses, the host is the one other machines most likely reach.
+/// Returns `nbd://host:port/export`. If the server listens on all addresses, the host is the
+/// address that other machines most likely reach.
 pub fn tcp(address: SocketAddr, export: &str) -> String {
     let (host, port) = (host(reachable(address)), address.port());
     match percent_encoded(export.as_bytes()) {
@@ -24,7 +26,8 @@ pub fn tcp(address: SocketAddr, export: &str) -> String {
     }
 }
 
-/// The address as part of a URI. The scope of a link-local address follows a percent sign, which a URI has to encode.
+/// Returns the host part of a URI. A percent sign precedes the scope of a link-local address and
+/// must be encoded.
 fn host(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(address) => address.ip().to_string(),
@@ -33,10 +36,11 @@ fn host(address: SocketAddr) -> String {
     }
 }
 
-/// Replaces "any address" by one that a client can connect to: the source of packets to the outside, or else the loopback address.
+/// Replaces the unspecified address by one that a client can connect to: the source address of
+/// outgoing packets, or else the loopback address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let found = match address.ip() {
-        // Addresses for documentation: nothing is sent, only the route is looked up.
+        // Addresses reserved for documentation: only the route is looked up, nothing is sent.
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
             source([192, 0, 2, 1].into()).unwrap_or(Ipv4Addr::LOCALHOST.into())
         }
@@ -48,7 +52,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(found, address.port())
 }
 
-/// The address this machine uses to reach `target`.
+/// Returns the local address from which this machine reaches `target`.
 fn source(target: IpAddr) -> Option<IpAddr> {
     let any: IpAddr =
         if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -57,7 +61,7 @@ fn source(target: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// Percent-encodes what has a meaning in a URI.
+/// Percent-encodes all bytes but unreserved characters and slashes.
 fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unix_uri_quotes_what_has_a_meaning() {
+    fn a_unix_uri_is_percent_encoded() {
         assert_eq!(
             unix(Path::new("/run/a b?.sock"), "x&y"),
             "nbd+unix:///x%26y?socket=/run/a%20b%3F.sock"
@@ -88,14 +92,14 @@ mod tests {
 
     #[test]
     fn a_relative_path_becomes_absolute() {
-        let here = std::env::current_dir().expect("a folder");
+        let here = std::env::current_dir().expect("a directory");
         let socket = percent_encoded(here.join("disk.sock").as_os_str().as_encoded_bytes());
         assert_eq!(unix(Path::new("disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
         assert_eq!(unix(Path::new("./disk.sock"), ""), format!("nbd+unix:///?socket={socket}"));
     }
 
     #[test]
-    fn an_uri_of_all_addresses_can_be_reached() {
+    fn a_uri_of_all_addresses_is_reachable() {
         for any in ["0.0.0.0:0", "[::]:0"] {
             let Ok(listener) = std::net::TcpListener::bind(any) else { continue };
             let address = listener.local_addr().expect("bound");

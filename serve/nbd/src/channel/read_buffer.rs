@@ -1,60 +1,64 @@
-//! Bytes that came and are not consumed.
+//! The buffer of received bytes, and the reader that fills it.
 
 use std::io::{self, Read};
 use std::time::Instant;
 
-/// When waits for a client end; `None`: this deadline is not set.
+/// The times at which waits for a client end. `None`: no deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For reads.
+    /// Deadline for reads.
     pub read: Option<Instant>,
-    /// For writes to the same client.
+    /// Deadline for writes to the same client.
     pub write: Option<Instant>,
 }
 
-/// Why a long request ends before it is done.
+/// The reason why a long request ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// The server closes its connections: the grace of its shutdown is over.
+    /// The server is closing its connections: the grace of its shutdown is over.
     Closing,
     /// The client closed the connection.
     Disconnected,
 }
 
-/// Something requests come from.
+/// A source of requests.
 pub trait Inbound: Read {
-    /// Ends later reads, and writes to the same client, at these times with [`std::io::ErrorKind::TimedOut`]. No partial
-    /// read or write moves a deadline.
+    /// Sets the deadlines for later reads, and for writes to the same client. After a deadline
+    /// they fail with [`std::io::ErrorKind::TimedOut`]. A partial read or write does not move a
+    /// deadline.
     ///
-    /// A source that never waits has nothing to do here.
+    /// The default does nothing, which fits a source that never blocks.
     fn set_deadlines(&mut self, _deadlines: Deadlines) {}
 
-    /// Returns how many bytes wait to be read if the server is shutting down, else `None`. A read that a shutdown ends fails with
-    /// [`std::io::ErrorKind::Interrupted`]; after this call a read ends like at the end of the stream once all is over.
+    /// Returns the number of bytes in the socket if the server is shutting down, else `None`.
+    ///
+    /// Until the first `Some`, a shutdown makes a blocked read fail with
+    /// [`std::io::ErrorKind::Interrupted`]. After it, reads report the end of the stream once the
+    /// server is closing its connections.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// The errors of the socket.
     fn backlog_at_shutdown(&mut self) -> io::Result<Option<u64>> {
         Ok(None)
     }
 
-    /// Notes that everything that was consumed is answered, and no message has begun.
+    /// Reports that all consumed requests are answered and no message has begun.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// The errors of the socket.
     fn note_idle(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Returns whether the server closes its connections: the grace of its shutdown is over.
+    /// Returns whether the server is closing its connections: the grace of its shutdown is over.
     fn is_closing(&self) -> bool {
         false
     }
 
-    /// Returns why a request that takes long should end now, if it should. Does not wait.
+    /// Returns the reason why a long request should end now, if there is one. Does not block.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// The errors of the socket.
     fn cancellation(&mut self) -> io::Result<Option<Cancellation>> {
         Ok(None)
     }
@@ -62,7 +66,7 @@ pub trait Inbound: Read {
 
 impl Inbound for &[u8] {}
 
-/// A buffer of constant size; the bytes in it are contiguous.
+/// A buffer of constant capacity with contiguous content.
 #[derive(Debug)]
 pub struct ReadBuffer {
     buf: Box<[u8]>,
@@ -71,17 +75,18 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// An empty buffer of `len` bytes. The memory comes zeroed from the system, so untouched parts cost nothing.
+    /// Creates an empty buffer of `len` bytes. The system provides zeroed pages on first use, so
+    /// untouched parts take no memory.
     pub fn new(len: usize) -> Self {
         Self { buf: vec![0; len].into_boxed_slice(), start: 0, end: 0 }
     }
 
-    /// What came, oldest first.
+    /// Returns the content, oldest byte first.
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
-    /// Forgets the first `len` bytes.
+    /// Discards the first `len` bytes.
     pub fn consume(&mut self, len: usize) {
         self.start = self.end.min(self.start + len);
         if self.start == self.end {
@@ -90,7 +95,9 @@ impl ReadBuffer {
         }
     }
 
-    /// Receives once, as much as fits; `wanted` bytes in all will fit. Returns how much came, 0 at the end.
+    /// Reads once from `reader`, as many bytes as fit. First moves the content to the front if
+    /// `wanted` bytes in total would not fit behind it. Returns the number of bytes read, 0 at
+    /// the end of the stream.
     pub fn receive(&mut self, reader: &mut impl Read, wanted: usize) -> io::Result<usize> {
         if self.start > 0 && self.start + wanted > self.buf.len() {
             self.buf.copy_within(self.start..self.end, 0);

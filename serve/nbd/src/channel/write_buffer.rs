@@ -1,15 +1,15 @@
-//! Replies that wait to be sent, as one contiguous run of bytes.
+//! The buffer of replies that are not sent yet.
 //!
-//! The device reads straight into it. Since heads and data of many replies lie one behind the other, one plain `send` does what a
-//! vectored write would do for scattered buffers.
+//! The device reads directly into it. Headers and data of many replies are contiguous, so a plain
+//! `send` suffices where scattered buffers would need a vectored write.
 
 use crate::wire::reply::SIMPLE_LEN;
 use std::io::{self, Write};
 
-/// Room before the write buffer is emptied or grows: a simple reply with 256 KiB of data. Units: bytes.
+/// Initial capacity: a simple reply with 256 KiB of data. Units: bytes.
 pub const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);
 
-/// Replies that wait to be sent.
+/// A buffer of replies that are not sent yet.
 #[derive(Debug)]
 pub struct WriteBuffer {
     buf: Vec<u8>,
@@ -18,54 +18,55 @@ pub struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub fn new() -> Self {
         Self { buf: vec![0; WRITE_BUFFER_LEN], len: 0, replies: 0 }
     }
 
-    /// Bytes waiting.
+    /// Returns the number of buffered bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Replies waiting.
+    /// Returns the number of complete buffered replies.
     pub fn replies(&self) -> u32 {
         self.replies
     }
 
-    /// Whether `len` more bytes fit without growing.
+    /// Returns whether `len` more bytes fit without growing the buffer.
     pub fn fits(&self, len: usize) -> bool {
         len <= self.buf.len() - self.len
     }
 
-    /// The next `len` bytes, to be filled and then kept by [`WriteBuffer::commit`]. Grows if it must.
+    /// Returns the next `len` bytes for the caller to fill and then to keep with
+    /// [`WriteBuffer::commit`]. Grows the buffer if they do not fit.
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         if end > self.buf.len() {
-            // Only a short end of a reply, behind data that fill the write buffer, comes here.
+            // Only a short end of a reply comes here, after data that fill the buffer.
             self.buf.resize(end, 0);
         }
         &mut self.buf[self.len..end]
     }
 
-    /// Keeps the first `len` bytes of the last [`WriteBuffer::space`].
+    /// Appends the first `len` bytes of the last [`WriteBuffer::space`] to the content.
     pub fn commit(&mut self, len: usize) {
         self.len = self.buf.len().min(self.len + len);
     }
 
-    /// Adds `bytes`.
+    /// Appends `bytes`.
     pub fn put(&mut self, bytes: &[u8]) {
         self.space(bytes.len()).copy_from_slice(bytes);
         self.commit(bytes.len());
     }
 
-    /// One more reply is complete.
+    /// Counts a complete reply.
     pub fn count_reply(&mut self) {
         self.replies += 1;
     }
 
-    /// Sends everything, and gives back what the write buffer grew by. After an error nothing is waiting any more: the
-    /// connection ends.
+    /// Sends the whole content and shrinks the buffer to its initial capacity. The content is
+    /// discarded even after an error, because the connection ends then.
     pub fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
         let sent = if self.len > 0 { send_batch(writer, &self.buf[..self.len]) } else { Ok(()) };
         self.len = 0;
@@ -78,7 +79,8 @@ impl WriteBuffer {
     }
 }
 
-/// Sends these bytes, and tells the writer that the next ones are another batch, with a deadline of its own.
+/// Sends `bytes` as one batch. The `flush` tells the writer that the next batch has a deadline of
+/// its own.
 pub fn send_batch(writer: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     writer.write_all(bytes)?;
     writer.flush()

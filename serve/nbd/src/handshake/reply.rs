@@ -1,4 +1,4 @@
-//! What each option is answered.
+//! The replies to options.
 
 use super::{Handshake, HandshakeStep, Padding, StartDecision};
 use crate::channel::WriteBuffer;
@@ -7,32 +7,32 @@ use crate::export::Negotiated;
 use crate::wire::option::{ContextQuery, ExportQuery, OptionError, OptionRequest};
 use crate::wire::{BASE_ALLOCATION, BASE_ALLOCATION_ID, Headers, OPTION_REPLY_MAGIC, info, rep};
 
-/// Zeros after the answer to `OPT_EXPORT_NAME`, for clients that did not wave them off.
+/// Zeros after the reply to `OPT_EXPORT_NAME` for clients without `NO_ZEROES`.
 const EXPORT_NAME_PADDING: [u8; 124] = [0; 124];
 
-/// Writes the replies to one option.
+/// A writer of the replies to one option.
 pub struct OptionReplies<'a> {
     write_buffer: &'a mut WriteBuffer,
     number: u32,
 }
 
 impl<'a> OptionReplies<'a> {
-    /// Answers option `number` into `write_buffer`.
+    /// Creates a writer of replies to option `number`.
     pub fn new(write_buffer: &'a mut WriteBuffer, number: u32) -> Self {
         Self { write_buffer, number }
     }
 
-    /// The option that is answered.
+    /// Returns the option's number.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// The option is done.
+    /// Writes `REP_ACK`: the option is done.
     pub fn ack(&mut self) {
         self.put(rep::ACK, &[]);
     }
 
-    /// The option is refused; `why` is for people.
+    /// Writes an error reply of type `kind`; `why` is a message for people.
     pub fn refuse(&mut self, kind: u32, why: &str) {
         self.put(kind, &[why.as_bytes()]);
     }
@@ -52,7 +52,7 @@ impl<'a> OptionReplies<'a> {
 }
 
 impl Handshake<'_> {
-    /// Answers one option with its data.
+    /// Parses and answers one option. Returns the next step of the handshake.
     pub(super) fn answer(
         &mut self,
         number: u32,
@@ -87,7 +87,8 @@ impl Handshake<'_> {
         Ok(HandshakeStep::Continue)
     }
 
-    /// Starts, if there is such an export and a seat.
+    /// Answers `OPT_GO`: enters the transmission phase if the export exists and a connection is
+    /// free.
     fn go(&self, query: ExportQuery<'_>, replies: &mut OptionReplies<'_>) -> HandshakeStep {
         if self.export.has_name(query.name) && (self.accept_start)() == StartDecision::Reject {
             replies.refuse(rep::ERR_POLICY, "too many connections: try again later");
@@ -100,7 +101,8 @@ impl Handshake<'_> {
         }
     }
 
-    /// The old way to start: no errors can be told, so a wrong name or the lack of a seat ends the connection.
+    /// Answers `OPT_EXPORT_NAME`. It has no error reply, so a wrong name or too many connections
+    /// end the connection.
     fn export_name(
         &mut self,
         name: &[u8],
@@ -108,7 +110,7 @@ impl Handshake<'_> {
     ) -> Result<HandshakeStep, ConnectionError> {
         if self.negotiated.headers == Headers::Extended {
             return Err(ConnectionError::ProtocolViolation {
-                what: "the old way to start, with extended headers",
+                what: "OPT_EXPORT_NAME with extended headers",
             });
         }
         if !self.export.has_name(name) {
@@ -125,7 +127,8 @@ impl Handshake<'_> {
         Ok(HandshakeStep::Transmit)
     }
 
-    /// Extended headers imply chunks, and there is no way back from them.
+    /// Answers `OPT_STRUCTURED_REPLY`. Extended headers include structured replies and cannot be
+    /// turned off again.
     fn structured_reply(&mut self, replies: &mut OptionReplies<'_>) {
         if self.negotiated.headers == Headers::Extended {
             return replies.refuse(rep::ERR_EXT_HEADER_REQD, "extended headers are in use");
@@ -143,12 +146,14 @@ impl Handshake<'_> {
         replies.ack();
     }
 
-    /// `INFO` and `GO` are told the same. Returns whether the export exists.
+    /// Answers `OPT_INFO` and `OPT_GO` with the information asked for. Returns whether the export
+    /// exists.
     fn put_info(&self, query: ExportQuery<'_>, replies: &mut OptionReplies<'_>) -> bool {
         if !self.export.has_name(query.name) {
             replies.refuse(rep::ERR_UNKNOWN, "no such export");
             return false;
         }
+        // `INFO_EXPORT` is mandatory; the others follow if the client asks for them.
         let size = self.export.device.size().0.to_be_bytes();
         answer.info(
             info::EXPORT,
@@ -168,7 +173,8 @@ impl Handshake<'_> {
         true
     }
 
-    /// `base:` names the namespace and is answered here, but selects nothing below.
+    /// Answers `OPT_LIST_META_CONTEXT`. The query `base:` lists all contexts of that namespace;
+    /// it selects none in [`Self::set_contexts`].
     fn list_contexts(&self, query: ContextQuery<'_>, replies: &mut OptionReplies<'_>) {
         if !self.export.has_name(query.name) {
             return replies.refuse(rep::ERR_UNKNOWN, "no such export");
@@ -181,7 +187,7 @@ impl Handshake<'_> {
         replies.ack();
     }
 
-    /// Replaces what was selected before, also when it fails.
+    /// Answers `OPT_SET_META_CONTEXT`. It replaces the earlier selection, even if it fails.
     fn set_contexts(&mut self, query: ContextQuery<'_>, replies: &mut OptionReplies<'_>) {
         self.negotiated = Negotiated { allocation: false, ..self.negotiated };
         if !self.negotiated.headers.has_chunks() {

@@ -1,38 +1,39 @@
-//! The file that names a listening unix socket.
+//! The file of a listening unix socket.
 
 use rustix::fs::lstat;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The file that names a listening unix socket. Clones mean the same file.
+/// The file of a listening unix socket. Clones refer to the same file.
 #[derive(Clone, Debug)]
 pub struct SocketFile {
     path: Arc<Path>,
-    /// Device and inode until the file is removed: another file in its place is not ours to remove.
+    /// Device and inode numbers, until the file is removed. Another file at the same path has
+    /// other numbers and is not removed.
     identity: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
 impl SocketFile {
-    /// The file that is at `path` now.
+    /// Returns the file that is at `path` now.
     pub(super) fn at(path: PathBuf) -> Self {
         let identity = Arc::new(Mutex::new(identity(&path)));
         Self { path: path.into(), identity }
     }
 
-    /// Returns where the file is.
+    /// Returns the file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the file, unless that was done before or another file has taken its place. Returns when it
-    /// is gone, also where another thread removes it.
+    /// Removes the file, unless it was removed before or another file has taken its place. If
+    /// another thread is removing the file, waits until it is gone.
     pub fn remove(&self) {
-        // Nothing under this lock panics half-way.
+        // No code under this lock panics half-way, so a poisoned lock is valid.
         let mut ours = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         if ours.is_some() && identity(&self.path) == *ours {
-            // If it cannot be removed, the next server finds it stale and replaces it.
+            // If removing fails, the next server finds the file stale and replaces it.
             let _ = fs::remove_file(&self.path);
         }
         *ours = None;
@@ -59,6 +60,6 @@ mod tests {
         assert!(!path.exists());
         drop(UnixListener::bind(&path).expect("a free path"));
         same.remove();
-        assert!(path.exists(), "the next server's file was removed");
+        assert!(path.exists(), "the next server's file must stay");
     }
 }

@@ -1,8 +1,8 @@
-//! A unix socket that only those can open who may, from the first moment to the last.
+//! A listening unix socket with access control from the moment its file exists.
 //!
-//! The file is made closed to others and gets its group and mode before the socket listens, so there is no moment at which a stranger could
-//! connect. The user id of each client is checked all the same. A file left behind by a dead server is replaced; one that a server
-//! listens on is not.
+//! The file is created with mode 0600 and gets its group and its mode before the socket listens,
+//! so no other user can connect too early. The peer credentials of each client are checked in
+//! addition. A stale file of a dead server is replaced; the file of a listening server is not.
 
 use super::{AcceptOutcome, BACKLOG, SocketFile, would_block};
 use crate::config::UnixAccess;
@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long another server that starts is waited for.
+/// Time to wait for another server that is starting in the same directory.
 const DIRECTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A listening unix socket and the file that names it; the file is removed when this is dropped, unless another
-/// has taken its place.
+/// A listening unix socket and its file, which is removed on drop unless another file has taken
+/// its place.
 ///
-/// For a server of any protocol: of several that start at one path, one gets it.
+/// Works for servers of any protocol. If several servers start at one path, one of them gets it.
 #[derive(Debug)]
 pub struct BoundSocket {
     listener: UnixListener,
@@ -37,7 +37,8 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Listens at `path`. The socket never blocks.
+    /// Binds `path` and listens, with access for the server's own user and root. The socket never
+    /// blocks.
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
@@ -45,7 +46,8 @@ impl BoundSocket {
         Self::bind_with_access(path, UnixAccess::default())
     }
 
-    /// Listens at `path` for those who have access. The socket never blocks.
+    /// Binds `path` and listens, with access for the users that `access` names. The socket never
+    /// blocks.
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
@@ -55,6 +57,7 @@ impl BoundSocket {
         let socket = bound_socket(&path)?;
         let socket =
             Self { listener: UnixListener::from(socket), file: SocketFile::at(path), access };
+        // Set the group and the mode before `listen`, so that no client connects too early.
         if let Some(group) = socket.access.group {
             chownat(
                 CWD,
@@ -63,37 +66,38 @@ impl BoundSocket {
                 Some(Gid::from_raw(group)),
                 AtFlags::SYMLINK_NOFOLLOW,
             )
-            .map_err(NbdError::io("give the unix socket its group"))?;
+            .map_err(NbdError::io("set the unix socket's group"))?;
         }
         chmod(socket.path(), socket.access.mode_bits())
-            .map_err(NbdError::io("protect the unix socket"))?;
+            .map_err(NbdError::io("set the unix socket's mode"))?;
         net::listen(&socket.listener, BACKLOG)
             .map_err(NbdError::io("listen on the unix socket"))?;
         Ok(socket)
     }
 
-    /// Where the socket is.
+    /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Returns the file that names the socket.
+    /// Returns the socket's file.
     pub fn file(&self) -> SocketFile {
         self.file.clone()
     }
 
-    /// Clones the listening socket for callers with an accept loop of their own. They must check each client.
+    /// Clones the listening socket for a caller with its own accept loop. The caller must call
+    /// [`BoundSocket::check_peer`] for each client.
     ///
     /// # Errors
-    /// That of `dup`: too many open files.
+    /// The errors of `dup`, such as too many open files.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 
-    /// Checks whether the client behind a stream that was accepted has access.
+    /// Checks whether the client of an accepted stream has access.
     ///
     /// # Errors
-    /// [`Refusal::Peer`].
+    /// [`Refusal::Peer`] if it has none or its credentials cannot be read.
     pub fn check_peer(&self, stream: impl AsFd) -> Result<(), Refusal> {
         let peer = sockopt::socket_peercred(stream).map_err(|_| Refusal::Peer { user: None })?;
         if self.access.permits(&peer) {
@@ -103,12 +107,13 @@ impl BoundSocket {
         }
     }
 
-    /// Removes the file, so that no new client finds the socket; those that wait can still be taken in.
+    /// Removes the file, so that no new client finds the socket. Clients in the listen queue can
+    /// still be accepted.
     pub fn unlink(&self) {
         self.file.remove();
     }
 
-    /// Takes the next client in if it has access.
+    /// Accepts the next client and checks whether it has access.
     pub(crate) fn accept(&self) -> io::Result<AcceptOutcome> {
         match self.listener.accept() {
             Ok((stream, _)) => Ok(match self.check_peer(&stream) {
@@ -132,11 +137,11 @@ impl Drop for BoundSocket {
     }
 }
 
-/// A socket whose file is closed to others from the moment it exists.
+/// Creates a bound socket whose file has mode 0600 from the moment it exists.
 fn bound_socket(path: &Path) -> Result<OwnedFd, NbdError> {
     let socket = new_socket()?;
-    // The file that `bind` makes takes its mode from the socket.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("protect the unix socket"))?;
+    // `bind` gives the file the mode of the socket.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(NbdError::io("set the unix socket's mode"))?;
     let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
     net::bind(&socket, &address).map_err(|error| match error {
         Errno::ADDRINUSE => NbdError::InUse { path: path.into() },
@@ -162,7 +167,7 @@ impl UnixAccess {
     }
 }
 
-/// Whether the group is the client's own or one of its supplementary groups.
+/// Returns whether `group` is the client's primary group or a supplementary one.
 fn is_member(peer: &UCred, group: u32) -> bool {
     if peer.gid.as_raw() == group {
         return true;
@@ -180,12 +185,14 @@ fn new_socket() -> Result<OwnedFd, NbdError> {
         SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
         None,
     )
-    .map_err(NbdError::io("make a unix socket"))
+    .map_err(NbdError::io("create a unix socket"))
 }
 
-/// The folder of the socket, locked: before a server listens its socket looks like a dead one's, and another that starts would replace it.
+/// Locks the directory of the socket. Between `bind` and `listen` a socket looks stale, and
+/// another server that starts would replace it.
 ///
-/// Others may lock folders for reasons of their own, so after a while it goes on without.
+/// Other programs may hold the lock for other reasons, so after [`DIRECTORY_LOCK_TIMEOUT`] the
+/// function returns without it.
 fn lock_directory(path: &Path) -> Option<fs::File> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -202,18 +209,18 @@ fn lock_directory(path: &Path) -> Option<fs::File> {
     Some(folder)
 }
 
-/// Removes a socket file that nobody listens on.
+/// Removes a socket file that no server listens on.
 fn remove_stale(path: &Path) -> Result<(), NbdError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(NbdError::Io { doing: "look at the socket path", source }),
+        Err(source) => return Err(NbdError::Io { doing: "inspect the socket path", source }),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(NbdError::NotASocket { path: path.into() });
         }
         Ok(_) => {}
     }
     let address = SocketAddrUnix::new(path).map_err(NbdError::io("use the socket path"))?;
-    // Does not wait: a full backlog (EAGAIN) means that a server listens.
+    // `new_socket` is non-blocking: EAGAIN means a full listen queue, so a server listens.
     match net::connect(&new_socket()?, &address) {
         Err(Errno::CONNREFUSED) => {
             fs::remove_file(path).map_err(NbdError::io("remove the stale socket"))
@@ -234,9 +241,9 @@ mod tests {
         path.metadata().expect("a socket").permissions().mode() & 0o777
     }
 
-    /// Before `listen` and `chmod`: whatever the umask is.
+    /// Checks the mode before `listen` and `chmod`; it must not depend on the umask.
     #[test]
-    fn the_file_is_closed_to_others_when_it_is_made() {
+    fn socket_file_is_created_with_mode_0600() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("disk.sock");
         let _socket = bound_socket(&path).expect("a free path");
@@ -244,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_follows_from_who_has_access() {
+    fn socket_mode_follows_from_access() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let own = Some(rustix::process::getegid().as_raw());
         let table = [
@@ -258,13 +265,14 @@ mod tests {
             let socket = BoundSocket::bind_with_access(path.clone(), access).expect("a free path");
             assert_eq!(mode(&path), expected);
             let (client, _) = (UnixStream::connect(&path).expect("it listens"), ());
-            assert_eq!(socket.check_peer(&client), Ok(()), "this user may always connect");
+            assert_eq!(socket.check_peer(&client), Ok(()), "the server's user may connect");
         }
     }
 
-    /// Servers that start at the same moment, where a dead one left its socket and where none did: one of them listens, and it can be reached.
+    /// Starts four servers at once, with and without a stale socket. Exactly one of them listens
+    /// and can be reached.
     #[test]
-    fn of_servers_that_start_together_one_gets_the_socket() {
+    fn one_of_four_servers_started_together_listens() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("disk.sock");
         for round in 0..200 {
@@ -290,7 +298,7 @@ mod tests {
                 .filter(|socket| matches!(socket, Err(NbdError::InUse { .. })))
                 .count();
             assert_eq!(refused, 3, "round {round}: {results:?}");
-            UnixStream::connect(&path).expect("the one can be reached");
+            UnixStream::connect(&path).expect("one server listens");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Changes that carry no data: zeros, trims, flushes.
+//! Requests without a payload in either direction: zeroes, trims, flushes.
 //!
-//! Their ranges can be as long as the device, so they are executed in pieces. Between two pieces the
-//! connection looks whether the client or the server is about to go.
+//! A range can be as long as the device, so it is executed in pieces. Between two pieces the
+//! server checks for a shutdown and for a client that is gone.
 
 use super::{PAGE, RequestResult, Transmission, piece_end_of};
 use crate::channel::{Cancellation, Inbound};
@@ -11,12 +11,12 @@ use crate::wire::request_error::RequestError;
 use block::{BlockError, Span, ZeroMode, ZeroSpeed};
 use std::io::Write;
 
-/// The longest range that is changed without a look at the connection. Units: bytes. To discard that many
-/// bytes of compressed pages took 65 ms on a busy machine.
+/// Longest piece of a change. Discarding that many bytes of compressed pages took 65 ms on a busy
+/// machine. Units: bytes.
 const PIECE: u64 = 128 << 20;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
-    /// Executes a command without data in either direction.
+    /// Executes a command without a payload in either direction.
     pub(super) fn change(&mut self, command: Command) -> RequestResult {
         let (changed, durability) = match command {
             Command::WriteZeroes { span, mode, speed, durability } => {
@@ -27,7 +27,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
                 (self.in_pieces(span, |piece| device.discard(piece))?, durability)
             }
             Command::Flush => (Ok(()), Durability::Durable),
-            // Everything is in memory already; the range was checked.
+            // All content is in memory, and the range is already checked. The other commands do
+            // not get here.
             Command::Cache
             | Command::Disconnect
             | Command::Read { .. }
@@ -41,8 +42,9 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         let device = self.device;
         let zero = |piece| device.write_zeroes(piece, mode, speed);
         if speed == ZeroSpeed::FastOnly && span.len() > PIECE {
-            // A refusal must come before any change. Only the parts of pages at the ends can be refused
-            // after the first piece; where they are not, they are zeros and nothing changes.
+            // `FAST_ZERO` must fail before any change. After the first piece, only the partial
+            // pages at both ends can fail: zero those first. If that succeeds, they were already
+            // zeros and nothing has changed.
             let size = device.size();
             let (first, last) = (span.offset().next_multiple_of(PAGE), span.end() / PAGE * PAGE);
             for (from, to) in [(span.offset(), first), (last, span.end())] {
@@ -56,14 +58,15 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.in_pieces(span, zero)
     }
 
-    /// Changes a range piece by piece, until it is done or one fails or the connection is to end.
+    /// Executes `change` piece by piece, until the range is done, a piece fails or the connection
+    /// must end.
     fn in_pieces(
         &mut self,
         span: Span,
         change: impl Fn(Span) -> Result<(), BlockError>,
     ) -> RequestResult {
         let mut at = span.offset();
-        // Many requests of one piece are a long one, too.
+        // Requests of one piece must end at a shutdown, too: a client may send many of them.
         if self.channel.is_closing() {
             return Ok(Err(RequestError::ShuttingDown));
         }

@@ -1,11 +1,11 @@
-//! Reads: the device decodes straight into the write buffer.
+//! Reads: the device decodes directly into the write buffer.
 //!
-//! A simple reply promises all its bytes before the first is sent. So it is read whole before its head is
-//! written, where a buffer is left for that; else the device verifies the span first, and it is then
-//! read piece by piece. A page that becomes unreadable in between ends the connection.
-//! Structured replies need neither: an error may follow data.
+//! A simple reply must not fail after its header is sent. If a buffer is free, the server reads
+//! all data before it writes the header. Otherwise the device verifies the span first, and the
+//! server then reads it piece by piece; a page that becomes unreadable in between ends the
+//! connection. Structured replies need neither, because an error chunk may follow data.
 
-use super::{MAX_RUNS, PIECE, RequestResult, Transmission, piece_end};
+use super::{MAX_READ_EXTENTS, PIECE, RequestResult, Transmission, piece_end};
 use crate::channel::{Inbound, WRITE_BUFFER_LEN};
 use crate::connection_error::ConnectionError;
 use crate::reply_buffers::{REPLY_BUFFER_LEN, ReplyBuffer};
@@ -40,16 +40,17 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         if len <= WRITE_BUFFER_LEN as u64 {
             return self.read_simple_whole(to, span);
         }
-        // Sent before a buffer is taken: a client that does not take its replies would hold it longer.
+        // Send the buffered replies before taking a buffer: a client that does not read them
+        // would hold it meanwhile.
         self.channel.flush()?;
-        let memory = self.reply_buffers;
-        match (len <= REPLY_BUFFER_LEN as u64).then(|| memory.try_take()).flatten() {
+        let pool = self.reply_buffers;
+        match (len <= REPLY_BUFFER_LEN as u64).then(|| pool.try_take()).flatten() {
             Some(buffer) => self.read_simple_pooled(to, span, buffer),
             None => self.read_simple_long(to, span),
         }
     }
 
-    /// Reads into a buffer apart from the write buffer, where the reply does not fit.
+    /// Answers with a simple reply that fits a pool buffer but not the write buffer.
     fn read_simple_pooled(
         &mut self,
         to: ReplyTo,
@@ -65,6 +66,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.send_reply(reply)
     }
 
+    /// Answers with a simple reply that fits the write buffer.
     fn read_simple_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let len = SIMPLE_LEN + span.len() as usize;
         self.channel.reserve(len)?;
@@ -78,6 +80,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
+    /// Answers with a simple reply of any length: verifies the span, then sends it piece by
+    /// piece.
     fn read_simple_long(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         if let Err(error) = self.device.verify(span) {
             return self.fail(to, &error.into());
@@ -90,7 +94,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
-    /// One data chunk, ready before it is promised.
+    /// Answers with one data chunk, which is read before its header is written.
     fn read_whole(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         match self.data_chunk(to, span, ChunkPosition::Last)? {
             Ok(()) => self.channel.end_reply(),
@@ -98,7 +102,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         }
     }
 
-    /// One data chunk that is sent as it is read. What cannot be read is padded with zeros and named afterwards.
+    /// Answers with one data chunk that is sent while it is read. Zeros replace unreadable
+    /// pieces, and an error chunk with the first unreadable offset follows.
     fn read_whole_long(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let len = span.len() as u32;
         self.channel.write_buffer().put(&reply::data_head(
@@ -107,6 +112,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             span.offset(),
             len,
         ));
+        // Read and send each piece; remember the first error.
         let mut first = None;
         for piece in pieces(span, self.device) {
             if let Err(failure) = self.read_piece(piece)? {
@@ -125,18 +131,19 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
-    /// Data and hole chunks, as the device knows them.
+    /// Answers with one chunk per data piece and hole that the device reports.
     fn read_chunks(&mut self, to: ReplyTo, span: Span) -> Result<(), ConnectionError> {
         let mut at = span.offset();
+        // Fetch the device's extents, then write their chunks.
         while at < span.end() {
             match Span::new(at, span.end() - at, self.limits.size) {
-                Ok(rest) => self.load_runs(rest, MAX_RUNS),
+                Ok(rest) => self.load_extents(rest, MAX_READ_EXTENTS),
                 Err(error) => return self.fail_read(to, span, &RequestError::OutOfRange(error)),
             }
-            for index in 0..self.runs.len() {
-                let StatusExtent { len, content } = self.runs[index];
+            for index in 0..self.extents.len() {
+                let StatusExtent { len, content } = self.extents[index];
                 let end = at + len;
-                if let Err(failure) = self.run_chunks(to, at..end, content, span.end())? {
+                if let Err(failure) = self.extent_chunks(to, at..end, content, span.end())? {
                     return self.fail_read(to, span, &failure);
                 }
                 at = end;
@@ -146,8 +153,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
-    /// Answers for one run of equal content. `last` is where the whole reply ends.
-    fn run_chunks(
+    /// Writes the chunks of one extent. `last` is the end of the whole reply. Units: bytes.
+    fn extent_chunks(
         &mut self,
         to: ReplyTo,
         range: std::ops::Range<u64>,
@@ -166,6 +173,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             ));
             return Ok(Ok(()));
         }
+        // Send data in pieces, one chunk each.
         let mut at = range.start;
         while at < range.end {
             let end = piece_end(at, range.end);
@@ -181,7 +189,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         Ok(Ok(()))
     }
 
-    /// Reads one piece into a chunk of its own; nothing is kept if that fails.
+    /// Reads one piece into a data chunk. Leaves the write buffer unchanged if that fails.
     fn data_chunk(&mut self, to: ReplyTo, piece: Span, position: ChunkPosition) -> RequestResult {
         let head = reply::data_head(to, position, piece.offset(), piece.len() as u32);
         let len = head.len() + piece.len() as usize;
@@ -195,7 +203,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         Ok(Ok(()))
     }
 
-    /// Reads one piece behind what is waiting; nothing is kept if that fails.
+    /// Appends one piece to the write buffer. Leaves it unchanged if that fails.
     fn read_piece(&mut self, piece: Span) -> RequestResult {
         let len = piece.len() as usize;
         self.channel.reserve(len)?;
@@ -207,7 +215,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         Ok(Ok(()))
     }
 
-    /// A damaged page may begin before the span; the client must get an offset inside it. The span is not empty.
+    /// Ends a structured read with an error chunk. Clamps the error's offset to the span, because
+    /// a damaged page may begin before it. The span is not empty.
     fn fail_read(
         &mut self,
         to: ReplyTo,
@@ -223,27 +232,28 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         }
     }
 
-    /// Fills `runs` with what the device knows of the span, at most `max` of them and at least one. The span is not empty.
+    /// Fills `self.extents` with the device's extents of the span: at least one, at most `max`.
+    /// The span is not empty.
     ///
-    /// What a device says is not trusted with the shape of a reply: no run is empty, and none leaves the span.
-    pub(super) fn load_runs(&mut self, span: Span, max: usize) {
-        self.runs.clear();
-        let (runs, mut left) = (&mut self.runs, span.len());
-        self.device.status(span, &mut |run| {
-            let len = run.len.min(left);
+    /// The device's answer is not trusted: empty extents are dropped, and none leaves the span.
+    pub(super) fn load_extents(&mut self, span: Span, max: usize) {
+        self.extents.clear();
+        let (extents, mut left) = (&mut self.extents, span.len());
+        self.device.status(span, &mut |extent| {
+            let len = extent.len.min(left);
             left -= len;
             if len > 0 {
-                runs.push(StatusExtent { len, ..run });
+                extents.push(StatusExtent { len, ..extent });
             }
-            left > 0 && runs.len() < max
+            left > 0 && extents.len() < max
         });
-        if runs.is_empty() {
-            runs.push(StatusExtent { len: span.len(), content: AllocationState::Data });
+        if extents.is_empty() {
+            extents.push(StatusExtent { len: span.len(), content: AllocationState::Data });
         }
     }
 }
 
-/// The span cut into pieces.
+/// Returns the pieces of the span.
 fn pieces(span: Span, device: &dyn BlockDevice) -> impl Iterator<Item = Span> + use<> {
     let size = device.size();
     let mut at = span.offset();

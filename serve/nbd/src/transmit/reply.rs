@@ -1,4 +1,4 @@
-//! Replies that carry no content: success, and errors.
+//! Replies without content: success and errors.
 
 use super::Transmission;
 use crate::channel::{Inbound, WriteBuffer};
@@ -8,7 +8,7 @@ use crate::wire::request_error::RequestError;
 use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
-    /// Answers a request that has no data to return.
+    /// Answers a request without data to return.
     pub(super) fn answer(
         &mut self,
         to: ReplyTo,
@@ -20,7 +20,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         }
     }
 
-    /// Answers a request that succeeded and has no data to return.
+    /// Answers a successful request without data to return.
     pub(super) fn succeed(&mut self, to: ReplyTo) -> Result<(), ConnectionError> {
         let write_buffer = self.channel.write_buffer();
         match to.headers.has_chunks() {
@@ -30,7 +30,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
-    /// Answers a request that failed, with text where the client can take it.
+    /// Answers a failed request, with the error's text if replies are structured.
     pub(super) fn fail(
         &mut self,
         to: ReplyTo,
@@ -45,7 +45,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         self.channel.end_reply()
     }
 
-    /// Ends a structured read that failed, naming the first byte that cannot be had.
+    /// Ends a structured read with an error chunk; `offset` is the first unreadable byte.
     pub(super) fn fail_at(
         &mut self,
         to: ReplyTo,
@@ -68,7 +68,7 @@ fn put_error(
     let kind = if offset.is_some() { ChunkKind::ErrorOffset } else { ChunkKind::Error };
     let tail = offset.map(u64::to_be_bytes);
     let tail = tail.as_ref().map_or(&[][..], |bytes| bytes);
-    // Texts are a line each: far below the protocol's 4096 bytes.
+    // The texts are one line each: far below the protocol's limit of 4096 bytes.
     let len = 6 + text.len() + tail.len();
     write_buffer.put(&reply::chunk(to, kind, ChunkPosition::Last, len as u32));
     write_buffer.put(&failure.errno().number().to_be_bytes());

@@ -1,4 +1,4 @@
-//! Block status: holes and zeros as the device knows them, without reading anything.
+//! Block status: the device's extents, without reading data.
 
 use super::Transmission;
 use crate::channel::Inbound;
@@ -9,18 +9,19 @@ use crate::wire::{BASE_ALLOCATION_ID, Headers};
 use block::{AllocationState, Span};
 use std::io::Write;
 
-/// Most extents in one answer: 64 KiB of them, or 128 KiB with extended headers. The client asks again from where the answer ends.
+/// Most extents in one reply: 64 KiB, or 128 KiB with extended headers. The client continues
+/// where the reply ends.
 const MAX_EXTENTS: usize = 8192;
 
-/// The extent holds data.
+/// Status flags of an extent with data.
 const DATA: u32 = 0;
-/// Bit 0: nothing is allocated. Bit 1: reads as zeros.
+/// Status flags of a hole: bit 0 (`STATE_HOLE`) and bit 1 (`STATE_ZERO`).
 const HOLE_ZERO: u32 = 0b11;
-/// Reads as zeros.
+/// Status flags of an allocated extent of zeros: bit 1 (`STATE_ZERO`).
 const ZERO: u32 = 0b10;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
-    /// Answers with at least one extent. The span is not empty.
+    /// Answers a block status request with at least one extent. The span is not empty.
     pub(super) fn block_status(
         &mut self,
         to: ReplyTo,
@@ -31,17 +32,17 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             ExtentLimit::One => 1,
             ExtentLimit::Many => MAX_EXTENTS,
         };
-        self.load_runs(span, max);
+        self.load_extents(span, max);
         match to.headers {
             Headers::Simple | Headers::Structured => self.put_extents(to)?,
             Headers::Extended => self.put_long_extents(to)?,
         }
-        self.runs.shrink_to(super::MAX_RUNS);
+        self.extents.shrink_to(super::MAX_READ_EXTENTS);
         self.channel.end_reply()
     }
 
     fn put_extents(&mut self, to: ReplyTo) -> Result<(), ConnectionError> {
-        let len = 4 + 8 * self.runs.len();
+        let len = 4 + 8 * self.extents.len();
         self.channel.reserve(to.headers.chunk_len() + len)?;
         let write_buffer = self.channel.write_buffer();
         write_buffer.put(&reply::chunk(
@@ -51,16 +52,17 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             len as u32,
         ));
         write_buffer.put(&BASE_ALLOCATION_ID.to_be_bytes());
-        for run in &self.runs {
-            // No run is longer than the span, which is no longer than a request of 28 bytes can say: 32 bits.
-            write_buffer.put(&(run.len as u32).to_be_bytes());
-            write_buffer.put(&state(run.content).to_be_bytes());
+        for extent in &self.extents {
+            // An extent is no longer than the span, whose length fits the 32 bits of a 28-byte
+            // request.
+            write_buffer.put(&(extent.len as u32).to_be_bytes());
+            write_buffer.put(&state(extent.content).to_be_bytes());
         }
         Ok(())
     }
 
     fn put_long_extents(&mut self, to: ReplyTo) -> Result<(), ConnectionError> {
-        let len = 8 + 16 * self.runs.len();
+        let len = 8 + 16 * self.extents.len();
         self.channel.reserve(to.headers.chunk_len() + len)?;
         let write_buffer = self.channel.write_buffer();
         write_buffer.put(&reply::chunk(
@@ -70,10 +72,10 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             len as u32,
         ));
         write_buffer.put(&BASE_ALLOCATION_ID.to_be_bytes());
-        write_buffer.put(&(self.runs.len() as u32).to_be_bytes());
-        for run in &self.runs {
-            write_buffer.put(&run.len.to_be_bytes());
-            write_buffer.put(&u64::from(state(run.content)).to_be_bytes());
+        write_buffer.put(&(self.extents.len() as u32).to_be_bytes());
+        for extent in &self.extents {
+            write_buffer.put(&extent.len.to_be_bytes());
+            write_buffer.put(&u64::from(state(extent.content)).to_be_bytes());
         }
         Ok(())
     }

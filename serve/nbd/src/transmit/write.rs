@@ -1,7 +1,7 @@
-//! Writes: a short payload is taken whole from the read buffer, a long one is stored as it comes.
+//! Writes: a short payload is stored directly from the read buffer, a long one piece by piece.
 //!
-//! Storing piece by piece bounds the memory of a connection whatever a client sends. It also means that a client that vanishes in the
-//! middle of a long write may leave its first pages written; it was never told that the write succeeded.
+//! Storing piece by piece bounds the memory of a connection. A client that vanishes in the middle
+//! of a long write may leave its first pages stored, without a success reply.
 
 use super::{PIECE, RequestResult, Transmission, piece_end};
 use crate::channel::Inbound;
@@ -11,7 +11,8 @@ use block::Span;
 use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
-    /// Receives and stores the payload of the write whose header stands first in the channel. Consumes both.
+    /// Receives and stores the payload of the write whose header is first in the channel.
+    /// Consumes both.
     #[inline]
     pub(super) fn write(&mut self, span: Span, durability: Durability) -> RequestResult {
         let stored =
@@ -31,7 +32,8 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
         Ok(stored.map_err(RequestError::from))
     }
 
-    /// After a failure the rest is received and forgotten, so that the next request is found.
+    /// Stores a long payload piece by piece. After a failure, skips the rest, so that the next
+    /// request is found.
     fn write_pieces(&mut self, span: Span) -> RequestResult {
         self.channel.consume(self.limits.headers.request_len());
         let mut at = span.offset();

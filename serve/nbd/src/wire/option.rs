@@ -1,26 +1,26 @@
-//! Options of the handshake: option number and data -> [`OptionRequest`].
+//! Options of the handshake: parses an option's number and data into an [`OptionRequest`].
 
 use super::fields::Fields;
 use thiserror::Error;
 
-/// Length of an option without its data. Units: bytes.
+/// Length of an option's header. Units: bytes.
 pub const OPTION_LEN: usize = 16;
 
 /// Option numbers.
 pub mod opt {
-    /// Choose an export and start; cannot be answered with an error.
+    /// Choose an export and start the transmission phase; has no error reply.
     pub const EXPORT_NAME: u32 = 1;
     /// End the connection.
     pub const ABORT: u32 = 2;
-    /// Name the exports.
+    /// List the exports.
     pub const LIST: u32 = 3;
-    /// Tell about an export.
+    /// Get information about an export.
     pub const INFO: u32 = 6;
-    /// Tell about an export and start.
+    /// Get information about an export and start the transmission phase.
     pub const GO: u32 = 7;
     /// Use structured replies.
     pub const STRUCTURED_REPLY: u32 = 8;
-    /// Name the metadata contexts.
+    /// List the metadata contexts.
     pub const LIST_META_CONTEXT: u32 = 9;
     /// Select metadata contexts.
     pub const SET_META_CONTEXT: u32 = 10;
@@ -28,61 +28,61 @@ pub mod opt {
     pub const EXTENDED_HEADERS: u32 = 11;
 }
 
-/// What the client wants to know of an export, and of which.
+/// A query for information about an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportQuery<'a> {
-    /// The export's name as it came.
+    /// The export's name as received.
     pub name: &'a [u8],
     asked: &'a [u8],
 }
 
 impl ExportQuery<'_> {
-    /// Whether this kind of information was asked for.
+    /// Returns whether the client asks for this type of information.
     #[must_use]
     pub fn asks(&self, kind: u16) -> bool {
         self.asked.chunks_exact(2).any(|pair| pair == kind.to_be_bytes())
     }
 }
 
-/// Which metadata contexts the client means, and of which export.
+/// A query for metadata contexts of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextQuery<'a> {
-    /// The export's name as it came.
+    /// The export's name as received.
     pub name: &'a [u8],
     count: u32,
     queries: &'a [u8],
 }
 
 impl<'a> ContextQuery<'a> {
-    /// Whether no context was named.
+    /// Returns whether the query names no context.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The names, in the client's order.
+    /// Returns the names, in the client's order.
     pub fn names(&self) -> impl Iterator<Item = &'a [u8]> {
         let mut fields = Fields::new(self.queries);
         (0..self.count).map_while(move |_| fields.string())
     }
 }
 
-/// An option that was understood.
+/// A parsed option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionRequest<'a> {
-    /// Start with this export.
+    /// Start the transmission phase with this export.
     ExportName(&'a [u8]),
     /// End the connection.
     Abort,
-    /// Name the exports.
+    /// List the exports.
     List,
-    /// Tell about an export.
+    /// Get information about an export.
     Info(ExportQuery<'a>),
-    /// Tell about an export and start.
+    /// Get information about an export and start the transmission phase.
     Go(ExportQuery<'a>),
     /// Use structured replies.
     StructuredReply,
-    /// Name metadata contexts.
+    /// List metadata contexts.
     ListMetaContext(ContextQuery<'a>),
     /// Select metadata contexts.
     SetMetaContext(ContextQuery<'a>),
@@ -90,25 +90,25 @@ pub enum OptionRequest<'a> {
     ExtendedHeaders,
 }
 
-/// Why an option was not understood.
+/// An error of parsing an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OptionError {
-    /// Nobody defined it, or this server does not have it.
+    /// The option is unknown or not supported.
     #[error("option {number} is not supported")]
     Unknown {
-        /// The number that came.
+        /// The option's number.
         number: u32,
     },
-    /// Its data do not have the form the protocol gives them.
+    /// The option's data do not have the form that the protocol defines.
     #[error("the data of option {number} are malformed")]
     Malformed {
-        /// The number that came.
+        /// The option's number.
         number: u32,
     },
 }
 
 impl<'a> OptionRequest<'a> {
-    /// Whether the server has this option at all.
+    /// Returns whether the server supports the option.
     #[must_use]
     pub fn is_known(number: u32) -> bool {
         matches!(
@@ -117,10 +117,10 @@ impl<'a> OptionRequest<'a> {
         )
     }
 
-    /// Reads an option's data.
+    /// Parses an option's data.
     ///
     /// # Errors
-    /// [`OptionError`]; the caller answers it and goes on behind the data.
+    /// [`OptionError`]: the caller replies with an error and continues behind the data.
     pub fn parse(number: u32, data: &'a [u8]) -> Result<Self, OptionError> {
         let malformed = OptionError::Malformed { number };
         match number {
@@ -154,7 +154,7 @@ fn context_query(data: &[u8]) -> Option<ContextQuery<'_>> {
     let name = fields.string()?;
     let count = fields.u32()?;
     let mut rest = fields;
-    // Each query takes at least its length field, so a made-up count ends with the data.
+    // Each query takes at least 4 bytes, so a false count ends with the data.
     for _ in 0..count {
         rest.string()?;
     }
@@ -178,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn go_tells_the_name_and_what_is_asked() {
+    fn go_has_a_name_and_information_types() {
         let data = go(3, b"abc", &[1, 3]);
         let Ok(OptionRequest::Go(query)) = OptionRequest::parse(opt::GO, &data) else {
-            panic!("not understood")
+            panic!("the option must parse")
         };
         assert_eq!(query.name, b"abc");
         assert!(query.asks(1) && query.asks(3) && !query.asks(2));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_promised_queries_without_data_are_malformed() {
+    fn a_false_query_count_is_malformed() {
         let mut data = 0_u32.to_be_bytes().to_vec();
         data.extend_from_slice(&1_000_000_u32.to_be_bytes());
         assert!(OptionRequest::parse(opt::SET_META_CONTEXT, &data).is_err());

@@ -1,60 +1,60 @@
-//! Replies of the transmission phase: the fixed parts that stand before data.
+//! Replies of the transmission phase: the headers in front of their data.
 
 use super::request_error::Errno;
 use super::{EXTENDED_REPLY_MAGIC, Headers, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC};
 use std::ops::Deref;
 
-/// Length of a simple reply without data. Units: bytes.
+/// Length of a simple reply's header. Units: bytes.
 pub const SIMPLE_LEN: usize = 16;
-/// Length of what stands before the bytes in the payload of a data chunk. Units: bytes.
+/// Length of the offset in front of the data in a data chunk's payload. Units: bytes.
 pub const DATA_PREFIX_LEN: usize = 8;
-/// Length of the payload of a hole chunk. Units: bytes.
+/// Length of a hole chunk's payload. Units: bytes.
 pub const HOLE_PAYLOAD_LEN: usize = 12;
 
-/// The longest fixed part: an extended head and a hole.
+/// Length of the longest [`Head`]: an extended header and a hole's payload. Units: bytes.
 const MAX_HEAD: usize = 32 + HOLE_PAYLOAD_LEN;
 
-/// The request that is answered, as far as a reply repeats it.
+/// The parts of a request that its reply repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     /// The form of replies on this connection.
     pub headers: Headers,
-    /// The client's name for the request.
+    /// The client's identifier of the request.
     pub cookie: u64,
-    /// Where the request begins. Units: bytes.
+    /// First byte of the request's range. Units: bytes.
     pub offset: u64,
 }
 
 /// Whether a chunk is the last of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkPosition {
-    /// More follow.
+    /// More chunks follow.
     NotLast,
-    /// The reply ends here.
+    /// The chunk ends the reply.
     Last,
 }
 
-/// What a chunk holds.
+/// The type of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ChunkKind {
-    /// Nothing.
+    /// No payload.
     None = 0,
-    /// An offset, then bytes.
+    /// An offset, then data.
     OffsetData = 1,
-    /// An offset and a length of zeros.
+    /// An offset and the length of a hole.
     OffsetHole = 2,
-    /// A context, then extents with 32-bit lengths.
+    /// A context id, then extents with 32-bit lengths.
     BlockStatus = 5,
-    /// A context, a count, then extents with 64-bit lengths.
+    /// A context id, a count, then extents with 64-bit lengths.
     BlockStatusExt = 6,
-    /// An error number and a text.
+    /// An error number and a message.
     Error = (1 << 15) + 1,
-    /// An error number, a text and an offset.
+    /// An error number, a message and an offset.
     ErrorOffset = (1 << 15) + 2,
 }
 
-/// The fixed part of a chunk, ready to be sent.
+/// A chunk's header, with the part of its payload that has a fixed length.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     bytes: [u8; MAX_HEAD],
@@ -66,7 +66,7 @@ impl Head {
         Self { bytes: [0; MAX_HEAD], len: 0 }
     }
 
-    /// Adds a field. No head is longer than `MAX_HEAD`.
+    /// Appends a field. No head is longer than `MAX_HEAD`.
     fn with<const N: usize>(mut self, field: [u8; N]) -> Self {
         self.bytes[self.len..self.len + N].copy_from_slice(&field);
         self.len += N;
@@ -82,7 +82,7 @@ impl Deref for Head {
     }
 }
 
-/// A simple reply: `None` is success.
+/// Returns the header of a simple reply; `None` means success.
 #[must_use]
 pub fn simple(cookie: u64, errno: Option<Errno>) -> [u8; SIMPLE_LEN] {
     let mut bytes = [0; SIMPLE_LEN];
@@ -92,7 +92,7 @@ pub fn simple(cookie: u64, errno: Option<Errno>) -> [u8; SIMPLE_LEN] {
     bytes
 }
 
-/// The head of a chunk with `len` bytes of payload.
+/// Returns the header of a chunk with `len` bytes of payload.
 #[must_use]
 pub fn chunk(to: ReplyTo, kind: ChunkKind, position: ChunkPosition, len: u32) -> Head {
     let flags = u16::from(position == ChunkPosition::Last);
@@ -113,14 +113,14 @@ pub fn chunk(to: ReplyTo, kind: ChunkKind, position: ChunkPosition, len: u32) ->
     }
 }
 
-/// The head of a data chunk; `len` bytes of data follow.
+/// Returns the header of a data chunk, to be followed by `len` bytes of data from `offset` on.
 #[must_use]
 pub fn data_head(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
     chunk(to, ChunkKind::OffsetData, position, len + DATA_PREFIX_LEN as u32)
         .with(offset.to_be_bytes())
 }
 
-/// A hole chunk.
+/// Returns a whole hole chunk of `len` bytes from `offset` on.
 #[must_use]
 pub fn hole(to: ReplyTo, position: ChunkPosition, offset: u64, len: u32) -> Head {
     chunk(to, ChunkKind::OffsetHole, position, HOLE_PAYLOAD_LEN as u32)

@@ -1,7 +1,8 @@
-//! Requests of the transmission phase: 28 bytes, or 32 with extended headers -> [`Header`] -> [`Command`].
+//! Requests of the transmission phase: parses 28 bytes, or 32 with extended headers, into a
+//! [`Header`], and that into a [`Command`].
 //!
-//! The header is what came; the command is what it means on this connection, with its range already checked.
-//! A command can be executed without looking at a limit again.
+//! The header holds the fields as received. The command holds their meaning on this connection
+//! with a checked range: its execution checks no limit again.
 
 use super::fields::Fields;
 use super::request_error::RequestError;
@@ -17,61 +18,61 @@ pub mod cmd {
     pub const WRITE: u16 = 1;
     /// End the connection.
     pub const DISC: u16 = 2;
-    /// Make everything durable.
+    /// Make all completed writes durable.
     pub const FLUSH: u16 = 3;
-    /// Give up content.
+    /// Discard content.
     pub const TRIM: u16 = 4;
-    /// Fetch ahead.
+    /// Prefetch content.
     pub const CACHE: u16 = 5;
     /// Write zeros.
     pub const WRITE_ZEROES: u16 = 6;
-    /// Tell holes from data.
+    /// Get the extents of a range.
     pub const BLOCK_STATUS: u16 = 7;
 }
 
 /// Command flags.
 pub mod flag {
-    /// Answer when durable; legal on every command.
+    /// Force unit access: reply when the change is durable. Valid on every command.
     pub const FUA: u16 = 1 << 0;
-    /// Zeros shall stay allocated.
+    /// Zeros must stay allocated.
     pub const NO_HOLE: u16 = 1 << 1;
-    /// One content chunk only.
+    /// Do not fragment: reply with one content chunk.
     pub const DF: u16 = 1 << 2;
-    /// One extent only.
+    /// Reply with one extent.
     pub const REQ_ONE: u16 = 1 << 3;
-    /// Fail rather than be slow.
+    /// Fail if zeroing is not faster than writing.
     pub const FAST_ZERO: u16 = 1 << 4;
-    /// The length is that of a payload which follows; with extended headers only.
+    /// The length is that of a payload that follows; only with extended headers.
     pub const PAYLOAD_LEN: u16 = 1 << 5;
 }
 
-/// The magic number of a request is wrong: where the next request begins is not known any more.
+/// A request with a wrong magic number: the start of the next request is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("request magic {found:#010x}")]
+#[error("wrong request magic {found:#010x}")]
 pub struct BadMagic {
-    /// What stood there.
+    /// The number received.
     pub found: u32,
 }
 
-/// A request as it came.
+/// A request's header as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Command flags.
     pub flags: u16,
     /// Command number.
     pub kind: u16,
-    /// The client's name for the request, opaque.
+    /// The client's identifier of the request, which the reply repeats.
     pub cookie: u64,
-    /// Units: bytes.
+    /// First byte of the range. Units: bytes.
     pub offset: u64,
-    /// Of the payload that follows or of the range meant, see [`Header::payload`]. Units: bytes.
+    /// Length of the payload or of the range, see [`Header::payload`]. Units: bytes.
     pub len: u64,
 }
 
-/// Whether a read may be answered in several chunks.
+/// The form of the reply to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadReplyKind {
-    /// One simple reply: structured replies were not agreed on.
+    /// One simple reply: structured replies were not negotiated.
     Simple,
     /// Any number of data and hole chunks.
     Chunks,
@@ -79,16 +80,16 @@ pub enum ReadReplyKind {
     SingleChunk,
 }
 
-/// When a change may be answered.
+/// The time at which a change may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When it is done.
+    /// When the change is done.
     Done,
-    /// When it is as durable as it will be (the FUA flag).
+    /// When the change is as durable as the device can make it (the FUA flag).
     Durable,
 }
 
-/// How many extents a status answer may hold.
+/// The number of extents that a block status reply may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtentLimit {
     /// Exactly one.
@@ -97,62 +98,62 @@ pub enum ExtentLimit {
     Many,
 }
 
-/// A request that is legal on this connection.
+/// A request that is valid on this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Read the span.
     Read {
-        /// Where.
+        /// The range.
         span: Span,
-        /// How to answer.
+        /// The form of the reply.
         reply_kind: ReadReplyKind,
     },
     /// Write the payload to the span.
     Write {
-        /// Where.
+        /// The range.
         span: Span,
-        /// When to answer.
+        /// When to reply.
         durability: Durability,
     },
     /// Make the span read as zeros.
     WriteZeroes {
-        /// Where.
+        /// The range.
         span: Span,
-        /// Whether holes are welcome.
+        /// Whether the range may become a hole.
         mode: ZeroMode,
-        /// Whether to refuse rather than be slow.
+        /// Whether to fail if zeroing is slow.
         speed: ZeroSpeed,
-        /// When to answer.
+        /// When to reply.
         durability: Durability,
     },
-    /// Give the span's content up.
+    /// Discard the span's content.
     Trim {
-        /// Where.
+        /// The range.
         span: Span,
-        /// When to answer.
+        /// When to reply.
         durability: Durability,
     },
-    /// The span will be read soon.
+    /// Prefetch a range.
     Cache,
-    /// Tell holes from data in the span.
+    /// Report the extents of the span.
     BlockStatus {
-        /// Where, not empty.
+        /// The range, which is not empty.
         span: Span,
-        /// How much to tell.
+        /// How many extents to report.
         extents: ExtentLimit,
     },
-    /// Make everything durable.
+    /// Make all completed writes durable.
     Flush,
     /// End the connection.
     Disconnect,
 }
 
-/// What decides whether a request is legal.
+/// The limits that decide whether a request is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     /// Size of the device.
     pub size: Bytes,
-    /// Whether changes are refused.
+    /// Whether the device is read-only.
     pub read_only: bool,
     /// The form of requests and replies.
     pub headers: Headers,
@@ -161,12 +162,12 @@ pub struct RequestLimits {
 }
 
 impl Header {
-    /// Reads a request's fixed part.
+    /// Parses a request's header.
     ///
-    /// `bytes` holds at least [`Headers::request_len`]; what is missing reads as zero.
+    /// `bytes` should hold at least [`Headers::request_len`] bytes; missing bytes read as zeros.
     ///
     /// # Errors
-    /// [`BadMagic`]; all other contents are checked by [`Header::command`].
+    /// [`BadMagic`]. [`Header::command`] checks all other fields.
     pub fn parse(bytes: &[u8], headers: Headers) -> Result<Self, BadMagic> {
         let magic = match headers {
             Headers::Simple | Headers::Structured => REQUEST_MAGIC,
@@ -191,7 +192,8 @@ impl Header {
         })
     }
 
-    /// Bytes that follow the header, whether the request is legal or not. Units: bytes.
+    /// Returns the length of the payload that follows the header, whether the request is valid or
+    /// not. Units: bytes.
     #[must_use]
     pub fn payload(&self, headers: Headers) -> u64 {
         let follows = match headers {
@@ -201,18 +203,19 @@ impl Header {
         if follows { self.len } else { 0 }
     }
 
-    /// Whether more follows than the server is willing to receive only to forget it.
+    /// Returns whether the payload is too long to be skipped, so that the connection must end.
     ///
-    /// With extended headers a client that was told the largest payload and exceeds it is not worth 2^64 bytes of patience.
+    /// Only an extended header can announce a payload of up to 2^64 - 1 bytes. The client was
+    /// told the maximum.
     #[must_use]
     pub fn exceeds_payload_limit(&self, headers: Headers) -> bool {
         headers == Headers::Extended && self.payload(headers) > MAX_PAYLOAD.into()
     }
 
-    /// What the request means.
+    /// Checks the request and returns its meaning.
     ///
     /// # Errors
-    /// The [`RequestError`] to answer with.
+    /// The [`RequestError`] to reply with.
     #[inline]
     pub fn command(&self, limits: &RequestLimits) -> Result<Command, RequestError> {
         match self.kind {
@@ -307,7 +310,8 @@ impl Header {
         self.flags & flag != 0
     }
 
-    /// Clients are known to set FUA on commands that write nothing; the protocol asks to bear it.
+    /// Checks that only allowed flags are set. FUA is allowed on every command, as the protocol
+    /// asks: some clients set it on commands that write nothing.
     fn check_flags(&self, allowed: u16) -> Result<(), RequestError> {
         match self.flags & !(allowed | flag::FUA) {
             0 => Ok(()),
@@ -324,7 +328,7 @@ impl Header {
     }
 }
 
-/// Refuses a request that would change a read-only device, whatever else is wrong with it.
+/// Refuses any change of a read-only device, before other checks.
 fn check_writable(limits: &RequestLimits) -> Result<(), RequestError> {
     if limits.read_only { Err(RequestError::Device(BlockError::ReadOnly)) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Why a request is answered with an error, and the one place that turns it into a number on the wire.
+//! Errors of requests, and the only mapping from errors to the protocol's error numbers.
 
 use block::{BlockError, OutOfRange};
 use thiserror::Error;
@@ -11,20 +11,20 @@ pub enum Errno {
     Perm = 1,
     /// The device failed.
     Io = 5,
-    /// The request makes no sense.
+    /// The request is invalid.
     Inval = 22,
-    /// No room, or a write past the end.
+    /// The memory limit was reached, or a write goes past the end of the device.
     NoSpc = 28,
-    /// A read longer than the server sends.
+    /// The read is too long.
     Overflow = 75,
-    /// Zeros that were wanted fast or not at all.
+    /// Zeroing with `FAST_ZERO` would be slow.
     NotSup = 95,
-    /// The server is about to end.
+    /// The server is shutting down.
     Shutdown = 108,
 }
 
 impl Errno {
-    /// All of them, in the order of [`Errno::index`].
+    /// All error numbers, in the order of [`Errno::index`].
     pub const ALL: [Self; 7] = [
         Self::Perm,
         Self::Io,
@@ -35,13 +35,13 @@ impl Errno {
         Self::Shutdown,
     ];
 
-    /// The number on the wire.
+    /// Returns the number that is sent.
     #[must_use]
     pub fn number(self) -> u32 {
         self as u32
     }
 
-    /// Position in [`Errno::ALL`].
+    /// Returns the position in [`Errno::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -56,61 +56,63 @@ impl Errno {
     }
 }
 
-/// Why a request was refused or failed. The text goes to the client where structured replies were agreed on.
+/// The reason why a request was refused or failed. Its text is sent to the client if replies are
+/// structured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// A command nobody defined.
+    /// The command is unknown.
     #[error("unknown command {kind}")]
     UnknownCommand {
-        /// The number that came.
+        /// The command number.
         kind: u16,
     },
-    /// Flags that do not belong to the command or were not agreed on.
-    #[error("flags {flags:#06x} do not fit the command")]
+    /// Flags are set that the command does not allow or that were not negotiated.
+    #[error("flags {flags:#06x} are not allowed on this command")]
     Flags {
-        /// All flags that came.
+        /// All flags of the request.
         flags: u16,
     },
-    /// A range past the end, of a request that changes nothing or only gives up content.
+    /// The range goes past the end of the device. For requests that store no data.
     #[error(transparent)]
     OutOfRange(OutOfRange),
-    /// A range past the end, of a request that stores.
+    /// The range goes past the end of the device. For requests that store data or zeros.
     #[error(transparent)]
     PastEnd(OutOfRange),
-    /// A read longer than [`MAX_PAYLOAD`](super::MAX_PAYLOAD), answered in chunks.
-    #[error("a read of {len} bytes is longer than 32 MiB")]
+    /// A read in chunks is longer than [`MAX_PAYLOAD`](super::MAX_PAYLOAD).
+    #[error("the read has {len} bytes; at most 32 MiB are allowed")]
     ReadTooLong {
-        /// Bytes asked for.
+        /// The read's length. Units: bytes.
         len: u64,
     },
-    /// A payload longer than [`MAX_PAYLOAD`](super::MAX_PAYLOAD), to the server or in a simple reply.
-    #[error("a payload of {len} bytes is longer than 32 MiB")]
+    /// The payload of a write or of a simple reply is longer than
+    /// [`MAX_PAYLOAD`](super::MAX_PAYLOAD).
+    #[error("the payload has {len} bytes; at most 32 MiB are allowed")]
     PayloadTooLong {
-        /// Its length in bytes.
+        /// The payload's length. Units: bytes.
         len: u64,
     },
-    /// A write whose extended header says that no payload follows.
-    #[error("a write needs the flag that says its length is that of a payload")]
+    /// The extended header of a write lacks the `PAYLOAD_LEN` flag.
+    #[error("a write needs the flag PAYLOAD_LEN with extended headers")]
     NoPayload,
-    /// `FLUSH` with an offset or a length.
-    #[error("flush takes no offset and no length")]
+    /// A `FLUSH` has an offset or a length.
+    #[error("flush allows no offset and no length")]
     FlushRange,
-    /// `BLOCK_STATUS` without a metadata context.
-    #[error("no metadata context was selected")]
+    /// A `BLOCK_STATUS` came without a negotiated metadata context.
+    #[error("block status needs a metadata context, and none was negotiated")]
     NoContext,
-    /// `BLOCK_STATUS` of nothing: there is no extent to answer with.
-    #[error("block status of zero bytes")]
+    /// A `BLOCK_STATUS` has an empty range, so its reply could hold no extent.
+    #[error("block status needs a range of at least one byte")]
     EmptyStatus,
-    /// The request came when the server was about to end.
+    /// The request arrived during a shutdown.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The device refused or failed.
+    /// The device refused the request or failed.
     #[error(transparent)]
     Device(#[from] BlockError),
 }
 
 impl RequestError {
-    /// The number the client gets. This is the only place where errors become numbers.
+    /// Returns the error number of the reply. This is the only mapping of errors to numbers.
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
@@ -128,7 +130,7 @@ impl RequestError {
             Self::ShuttingDown => Errno::Shutdown,
             Self::Device(BlockError::ReadOnly) => Errno::Perm,
             Self::Device(BlockError::NotFast) => Errno::NotSup,
-            // The protocol has no "try again". A client that asked for structured replies is told so in words.
+            // The protocol has no number for "try again"; the error's text asks for it.
             Self::Device(
                 BlockError::Damaged { .. }
                 | BlockError::Busy { .. }
@@ -138,7 +140,7 @@ impl RequestError {
         }
     }
 
-    /// Where in the device it went wrong, if that is known.
+    /// Returns the device offset at which the request failed, if it is known.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         match self {
@@ -158,14 +160,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_index_of_an_errno_is_its_place_in_all() {
-        for (place, errno) in Errno::ALL.into_iter().enumerate() {
-            assert_eq!(errno.index(), place);
+    fn index_is_the_position_in_all() {
+        for (position, errno) in Errno::ALL.into_iter().enumerate() {
+            assert_eq!(errno.index(), position);
         }
     }
 
     #[test]
-    fn every_device_error_has_the_code_the_protocol_asks_for() {
+    fn each_error_has_its_protocol_number() {
         let range = OutOfRange { offset: 8, len: 1, size: 8 };
         let table = [
             (RequestError::Device(BlockError::NoSpace { offset: 0 }), 28),

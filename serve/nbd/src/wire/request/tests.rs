@@ -16,7 +16,7 @@ fn meaning(header: Header) -> Result<Command, RequestError> {
 }
 
 #[test]
-fn each_form_of_header_has_its_own_magic_and_length() {
+fn each_header_form_has_its_magic_and_length() {
     let mut bytes = EXTENDED_REQUEST_MAGIC.to_be_bytes().to_vec();
     bytes.extend_from_slice(&[0, 1, 0, 6]);
     for number in [0x0102_0304_0506_0708_u64, 4096, 0x1122_3344_5566_7788] {
@@ -43,18 +43,18 @@ fn each_form_of_header_has_its_own_magic_and_length() {
 }
 
 #[test]
-fn the_flag_says_whether_a_payload_follows() {
+fn payload_flag_announces_a_payload() {
     for kind in 0..10 {
         assert_eq!(extended(0, kind, 0, 512).payload(Headers::Extended), 0);
         assert_eq!(extended(flag::PAYLOAD_LEN, kind, 0, 512).payload(Headers::Extended), 512);
         let compact = if kind == cmd::WRITE { 512 } else { 0 };
         assert_eq!(extended(0, kind, 0, 512).payload(Headers::Simple), compact);
-        let most = u64::from(MAX_PAYLOAD);
+        let max = u64::from(MAX_PAYLOAD);
         assert!(
-            !extended(flag::PAYLOAD_LEN, kind, 0, most).exceeds_payload_limit(Headers::Extended)
+            !extended(flag::PAYLOAD_LEN, kind, 0, max).exceeds_payload_limit(Headers::Extended)
         );
         assert!(
-            extended(flag::PAYLOAD_LEN, kind, 0, most + 1).exceeds_payload_limit(Headers::Extended)
+            extended(flag::PAYLOAD_LEN, kind, 0, max + 1).exceeds_payload_limit(Headers::Extended)
         );
         assert!(!extended(0, kind, 0, u64::MAX).exceeds_payload_limit(Headers::Extended));
         assert!(!extended(0, kind, 0, u32::MAX.into()).exceeds_payload_limit(Headers::Structured));
@@ -62,7 +62,7 @@ fn the_flag_says_whether_a_payload_follows() {
 }
 
 #[test]
-fn a_write_needs_the_payload_flag_and_others_refuse_it() {
+fn only_writes_take_the_payload_flag() {
     assert_eq!(meaning(extended(0, cmd::WRITE, 0, 512)), Err(RequestError::NoPayload));
     assert!(meaning(extended(flag::PAYLOAD_LEN, cmd::WRITE, 0, 512)).is_ok());
     for kind in [cmd::READ, cmd::FLUSH, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES, cmd::BLOCK_STATUS]
@@ -80,7 +80,7 @@ fn a_write_needs_the_payload_flag_and_others_refuse_it() {
 }
 
 #[test]
-fn long_ranges_are_for_requests_without_data() {
+fn only_requests_without_data_take_long_ranges() {
     for kind in [cmd::TRIM, cmd::WRITE_ZEROES, cmd::CACHE, cmd::BLOCK_STATUS] {
         assert!(meaning(extended(0, kind, 0, SIZE)).is_ok(), "command {kind}");
         for (offset, len) in [(0, SIZE + 1), (1, SIZE), (u64::MAX, u64::MAX), (0, u64::MAX)] {
