@@ -14,10 +14,10 @@ use crate::maintenance_args::{Background, Balloon, PressureThresholds, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
 
-/// Size of a disk unless told otherwise.
+/// Default size of a disk.
 pub(crate) const DEFAULT_SIZE: Size = Size(4 << 30);
 
-/// Cold memory kept compressed, in user space.
+/// Keep cold memory compressed, in user space.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -25,30 +25,35 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a compressed disk over NBD until SIGTERM, SIGINT or SIGHUP
     ///
-    /// Each of these signals ends the server in good order: it stops to listen, finishes the requests that have come, and removes its
-    /// sockets. SIGHUP does so when the terminal is closed; under nohup it is ignored. A second SIGTERM or SIGINT that comes half a
-    /// second or more after the first signal removes the sockets and ends it at once, with status 143 or 130.
+    /// Each of these signals ends the server in good order: it stops listening, finishes the
+    /// requests it has received, and removes its sockets. A closing terminal sends SIGHUP; under
+    /// nohup SIGHUP is ignored. A second SIGTERM or SIGINT that arrives half a second or more after
+    /// the first signal removes the sockets and ends the server at once, with status 143 or 130.
     ///
-    /// One line, the NBD URI, is printed when the disk is ready. Clients take it as it is: nbdcopy FILE URI, nbdinfo URI,
-    /// qemu-system-x86_64 -drive file=URI,format=raw,if=virtio
+    /// The server prints one line, the NBD URI, when the disk is ready. Clients accept it as it is:
+    /// nbdcopy FILE URI, nbdinfo URI, qemu-system-x86_64 -drive file=URI,format=raw,if=virtio
     Serve(Box<Serve>),
     /// Show what a running server holds
     Stat(ControlArgs),
-    /// Have a running server move scattered objects and frames together, so that free memory goes back
+    /// Compact the memory of a running server, so that free memory returns to the system
     ///
-    /// Objects move into full zspages, which frees frames wherever they lie; frames move into full blocks of 2 MiB, which the OS gets
-    /// back. Both are done unless one is asked for.
+    /// Objects move into full zspages, which frees frames wherever they lie. Frames move into full
+    /// 2 MiB blocks, and the operating system gets the emptied blocks back. Without --objects and
+    /// --frames both are compacted.
     Compact(Compact),
     /// Load real files into a disk, read them back, delete half, compact, and report
     Demo(Demo),
-    /// Run one of the original experiments on real files, in this process, and print its table beside what was measured
+    /// Repeat one of the original experiments on real files and compare the results
+    ///
+    /// The experiment runs in this process. Its table shows the original measurements beside the
+    /// new ones.
     Lab(Lab),
-    /// Show what this host allows and what to do about it
+    /// Check what this host provides and how to fix what is missing
     Doctor,
 }
 
@@ -61,89 +66,115 @@ pub(crate) struct Serve {
     /// Listen on a TCP port of the loopback address; 0 takes any free one
     #[arg(short, long, value_name = "N")]
     pub(crate) port: Option<u16>,
-    /// Listen on this address instead of 127.0.0.1; there is no encryption and no password
+    /// Listen on this address instead of 127.0.0.1
+    ///
+    /// NBD as served here has no encryption and no password.
     #[arg(long, value_name = "ADDR", requires = "port")]
     pub(crate) bind: Option<IpAddr>,
-    /// Mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with --allow-uid only]
+    /// Set the mode of the unix socket, in octal [default: 600, 660 with --socket-group, 666 with
+    /// --allow-uid only]
     ///
-    /// The mode alone lets nobody in: the server also asks the system who a client is. It takes in its own user, root, members of
-    /// --socket-group and --allow-uid. The control socket stays closed to others.
+    /// The mode alone admits no client: the server also asks the system for the user and groups of
+    /// each client. It accepts its own user, root, members of --socket-group and the users of
+    /// --allow-uid. The control socket stays closed to other users.
     #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with = "port")]
     pub(crate) socket_mode: Option<u32>,
-    /// Group of the unix socket, whose members may connect: a name from /etc/group or a number
+    /// Let members of this group connect to the unix socket: a name from /etc/group or a number
     #[arg(long, value_name = "GROUP", conflicts_with = "port")]
     pub(crate) socket_group: Option<String>,
-    /// Let this user connect to the unix socket, too, by number; may be given several times
+    /// Let this user connect to the unix socket, too
+    ///
+    /// The user is given by number. The option may be given several times.
     #[arg(long, value_name = "UID", conflicts_with = "port")]
     pub(crate) allow_uid: Vec<u32>,
-    /// Serve so many clients at the same time; more are told that there is no room
+    /// Serve at most this many clients at the same time and refuse more
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) max_connections: u32,
     /// Close a connection whose handshake takes longer than this in all
     #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(10)))]
     pub(crate) handshake_timeout: Time,
-    /// Close a connection whose client does not take its replies for so long; also TCP_USER_TIMEOUT
+    /// Close a connection whose client takes no reply data for this long
+    ///
+    /// This is also the TCP_USER_TIMEOUT of TCP connections.
     #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(30)))]
     pub(crate) send_timeout: Time,
-    /// Close a connection that sends no request for so long [default: never; TCP keepalive finds clients that vanished]
+    /// Close a connection that sends no request for this long [default: never]
+    ///
+    /// Without the option TCP keepalive finds clients that vanished.
     #[arg(long, value_name = "TIME")]
     pub(crate) idle_timeout: Option<Time>,
-    /// At the end, wait so long for requests in flight
+    /// Wait this long for requests in flight when the server ends
     ///
-    /// Then trims and zeroings that are still under way are interrupted and refused with ESHUTDOWN, and a
-    /// second later all connections are closed.
+    /// Then trims and zeroings still under way are interrupted and refused with ESHUTDOWN. All
+    /// connections are closed one second later.
     #[arg(long, value_name = "TIME", default_value_t = Time(Duration::from_secs(5)))]
     pub(crate) shutdown_grace: Time,
-    /// Size of the disk; memory is taken only as it fills
+    /// Set the size of the disk
+    ///
+    /// Memory is taken only as the disk fills.
     #[arg(short, long, value_name = "SIZE", default_value_t = DEFAULT_SIZE)]
     pub(crate) size: Size,
-    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
-    /// Most memory for the disk; compaction is tried before a write is refused [default: none]
+    /// Limit the memory of the disk [default: none]
     ///
-    /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in "memzip stat".
-    /// The buffers of connections do not: less than 1 MiB for each of --max-connections and of 512 that may be
-    /// in the handshake, and 16 MiB for long replies, all together; buffer_bytes in "memzip stat --json".
-    /// At the limit a write may be refused with ENOSPC, an overwrite as well: the old content then stays whole. Zeros written with NO_HOLE
-    /// reserve room for each page, or are refused: the next write to such a page finds it, unless the limit is lowered.
+    /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in
+    /// "memzip stat". At the limit the server compacts before it refuses a write.
+    ///
+    /// The buffers of connections do not count: less than 1 MiB for each of --max-connections and
+    /// of the 512 that may be in the handshake, and 16 MiB in all for long replies; buffer_bytes in
+    /// "memzip stat --json".
+    ///
+    /// At the limit a write may be refused with ENOSPC, an overwrite as well; the old content then
+    /// stays whole. Zeros written with NO_HOLE reserve memory for each page or are refused. The
+    /// next write to such a page finds that memory, unless the limit is lowered.
     #[arg(long, value_name = "SIZE")]
     pub(crate) mem_limit: Option<Size>,
-    /// Name of the export
+    /// Set the name of the export
     #[arg(short, long, value_name = "NAME", default_value = "")]
     pub(crate) export_name: String,
     /// Refuse all changes
     #[arg(short, long)]
     pub(crate) read_only: bool,
-    /// Answer `memzip stat`, `memzip compact` and curl here; they must then be told [default: the user's runtime folder]
+    /// Answer "memzip stat", "memzip compact" and curl on this unix socket [default: one in the
+    /// user's runtime folder]
+    ///
+    /// With another path these commands need it, too.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
-    /// Lend the operating system memory of the store's: as much as this, or "auto" for what memory pressure asks
+    /// Return memory of the disk to the operating system: up to SIZE, or "auto" to follow memory
+    /// pressure
     ///
-    /// What is lent cannot be used for pages, and counts against --mem-limit; a size needs that limit. It comes back when the store has nothing else left.
-    /// Pressure is that of the machine, or of the control group that limits the memory of this process.
+    /// The store cannot use memory in the balloon, and it counts against --mem-limit; a SIZE needs
+    /// that limit. The balloon deflates when the store has no other memory left. The pressure is
+    /// that of the machine, or of the control group that limits the memory of this process.
     #[arg(long, value_name = "auto|SIZE")]
     pub(crate) balloon: Option<Balloon>,
-    /// Have the balloon grow while tasks wait for memory for more than HIGH percent of the time, and shrink below LOW [default: 10:1]
+    /// Inflate the balloon above HIGH percent of memory pressure and deflate it below LOW [default:
+    /// 10:1]
     ///
-    /// It grows by the last 10 seconds and shrinks when the last 60 are below LOW, too (PSI: some avg10 and avg60).
+    /// Pressure is the share of time in which some task waits for memory (PSI: some). The balloon
+    /// inflates when avg10 is above HIGH, and deflates when avg10 and avg60 are both below LOW.
     #[arg(long, value_name = "HIGH:LOW")]
     pub(crate) balloon_pressure: Option<PressureThresholds>,
-    /// Keep so much of the pages in use uncompressed; small reads and writes of these cost no compression [default: none]
+    /// Keep up to this much of the pages in use uncompressed [default: none]
+    ///
+    /// Small reads and writes of these pages need no compression.
     #[arg(long, value_name = "SIZE")]
     pub(crate) hot_cache: Option<Size>,
-    /// Compact in the background with at most this share of one CPU, in percent, or "off"
+    /// Compact in the background with at most this percentage of one CPU, or "off"
     #[arg(long, value_name = "CPU%|off", default_value_t = Background::default())]
     pub(crate) compact_background: Background,
-    /// Whether frames may be moved; "off" is for comparison
+    /// Allow frames to be moved; "off" is for comparison
     #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true)]
     pub(crate) movability: Switch,
-    /// Longest run of frames that objects are packed into
+    /// Use at most this many frames for a zspage
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
 }
 
-/// Permission bits in octal.
+/// Parses permission bits in octal.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
@@ -154,13 +185,15 @@ fn mode(text: &str) -> Result<u32, String> {
 /// Options of `memzip compact`.
 #[derive(Debug, Args)]
 pub(crate) struct Compact {
-    /// Move objects together; frames stay unless --frames is given, too
+    /// Compact objects; without --frames frames stay
     #[arg(long)]
     objects: bool,
-    /// Move frames together; objects stay unless --objects is given, too
+    /// Compact frames; without --objects objects stay
     #[arg(long)]
     frames: bool,
-    /// Stop after this many milliseconds; what was moved by then stays moved [default: when all is done]
+    /// Stop after this many milliseconds [default: when all is done]
+    ///
+    /// What was moved by then stays moved.
     #[arg(long, value_name = "MS")]
     budget: Option<u64>,
     #[command(flatten)]
@@ -168,7 +201,7 @@ pub(crate) struct Compact {
 }
 
 impl Compact {
-    /// The same for the server.
+    /// Returns the request to send to the server; neither option means both kinds.
     pub(crate) fn request(&self) -> CompactRequest {
         let neither = !self.objects && !self.frames;
         CompactRequest {
@@ -179,7 +212,7 @@ impl Compact {
     }
 }
 
-/// Options of `memzip stat` and `memzip compact`.
+/// Common options of `memzip stat` and `memzip compact`.
 #[derive(Debug, Args)]
 pub(crate) struct ControlArgs {
     /// Print JSON
@@ -191,7 +224,7 @@ pub(crate) struct ControlArgs {
 }
 
 impl ControlArgs {
-    /// How to print.
+    /// Returns the output format.
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Table }
     }
@@ -205,7 +238,7 @@ pub(crate) struct Demo {
     /// Load at most this much
     #[arg(short, long, value_name = "SIZE", default_value_t = Size(1 << 30))]
     pub(crate) size: Size,
-    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value_t = Algorithm::default())]
     pub(crate) algorithm: Algorithm,
 }
@@ -213,7 +246,7 @@ pub(crate) struct Demo {
 /// Options of `memzip lab`.
 #[derive(Debug, Args)]
 pub(crate) struct Lab {
-    /// Which one
+    /// Run this experiment
     #[arg(value_enum)]
     pub(crate) experiment: Experiment,
     /// Take the pages from these files and folders [default: /usr]
@@ -221,16 +254,16 @@ pub(crate) struct Lab {
     /// Store this much [default: 512M; e3: 1G]
     #[arg(short, long, value_name = "SIZE")]
     pub(crate) size: Option<Size>,
-    /// Repeat the random choices that belong to this number
+    /// Seed the random choices with this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// How to compress: lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
+    /// Compress with lz4, lz4hc[:LEVEL] or zstd[:LEVEL]
     #[arg(short, long, value_name = "NAME", default_value = "lz4")]
     pub(crate) algorithm: Algorithm,
-    /// Frames in a zspage at most; the original series had 4
+    /// Use at most this many frames for a zspage; the original series used 4
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) chain: u8,
-    /// How a size class chooses its chain
+    /// Choose the chain of a size class by this rule
     #[arg(long, value_enum, default_value_t = ChainRuleArg::LeastWaste)]
     pub(crate) rule: ChainRuleArg,
     /// Print JSON
@@ -238,10 +271,10 @@ pub(crate) struct Lab {
     json: bool,
 }
 
-/// How a size class chooses the number of frames of its zspages.
+/// Rule by which a size class chooses the number of frames of its zspages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ChainRuleArg {
-    /// The fewest bytes left over in a zspage, as in today's kernel
+    /// The fewest bytes left over in a zspage, as in the current kernel
     LeastWaste,
     /// The largest used share in whole percent, as in the original series
     UsedPercent,
@@ -257,24 +290,25 @@ impl From<ChainRuleArg> for ChainRule {
 }
 
 impl Lab {
-    /// How to print.
+    /// Returns the output format.
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Table }
     }
 }
 
-/// The original experiments that can be run in one process.
+/// The original experiments that run in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Experiment {
     /// Object compaction after random discards
     E1,
-    /// A little ageing, then both compactions
+    /// Both compactions after a little ageing
     E2,
-    /// Frame compaction after eight parallel writers, with frames that can move and with frames that cannot
+    /// Frame compaction after eight parallel writers, with movable and with unmovable frames
     E3,
-    /// What handles, metadata and locks cost
+    /// Costs of handles, metadata and locks
     E4,
-    /// Allocations of neighbouring frames in a zone full of scattered zspages, with frames that can move and with frames that cannot
+    /// Allocation of contiguous frames among scattered zspages, with movable and with unmovable
+    /// frames
     E5,
 }
 
@@ -288,7 +322,7 @@ mod tests {
             .map_err(|error| error.kind())?;
         match cli.command {
             Command::Serve(serve) => Ok(*serve),
-            other => panic!("{other:?} is not what was asked for"),
+            other => panic!("parsed as {other:?}"),
         }
     }
 
@@ -311,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn compact_does_both_unless_one_is_asked_for() {
+    fn compact_does_both_unless_one_is_named() {
         let request =
             |args: &[&str]| match Cli::try_parse_from(["memzip", "compact"].iter().chain(args)) {
                 Ok(Cli { command: Command::Compact(compact) }) => compact.request(),
-                other => panic!("{other:?} is not what was asked for"),
+                other => panic!("parsed as {other:?}"),
             };
         let both = CompactRequest::default();
         assert_eq!(request(&[]), both);
@@ -328,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_memory_by_itself_has_defaults_and_refuses_junk() {
+    fn maintenance_has_defaults_and_refuses_junk() {
         use clap::error::ErrorKind::{InvalidValue, ValueValidation};
         let usual = serve(&[]).expect("no option is needed");
         assert_eq!((usual.balloon, usual.hot_cache, usual.movability), (None, None, Switch::On));
@@ -343,7 +377,7 @@ mod tests {
             "--hot-cache",
             "64M",
         ]);
-        let args = args.expect("all of it is possible");
+        let args = args.expect("valid options");
         assert_eq!(
             (args.balloon, args.hot_cache),
             (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20)))
@@ -379,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bounds_clients_has_defaults_and_refuses_junk() {
+    fn limits_of_clients_have_defaults_and_refuse_junk() {
         let usual = serve(&[]).expect("no option is needed");
         let library = nbd::ServerConfig::default();
         assert_eq!(
@@ -401,7 +435,7 @@ mod tests {
             "--idle-timeout",
             "500ms",
         ]);
-        let args = args.expect("all of it is possible");
+        let args = args.expect("valid options");
         assert_eq!((args.allow_uid, args.socket_mode), (vec![7, 8], Some(0o666)));
         assert_eq!(args.idle_timeout, Some(Time(Duration::from_millis(500))));
         for junk in [

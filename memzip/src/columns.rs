@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// How a column's cells stand in it.
+/// Alignment of the cells of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
@@ -20,12 +20,12 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// An empty table; a column past the end of `align` is aligned left.
+    /// Creates an empty table; a column past the end of `align` is aligned left.
     pub(crate) fn new(align: &[Align]) -> Self {
         Self { align: align.to_vec(), indent: 0, rows: Vec::new() }
     }
 
-    /// Moves the whole table to the right.
+    /// Indents all rows by `by` columns.
     pub(crate) fn indented(mut self, by: usize) -> Self {
         self.indent = by;
         self
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_blanks() {
+    fn columns_fit_their_widest_cell_and_end_trimmed() {
         let mut table = Columns::new(&[Align::Left, Align::Right]).indented(1);
         table.row(["NAME", "SIZE", ""]);
         table.row(["a-long-name", "4G", "note"]);

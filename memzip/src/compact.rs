@@ -1,4 +1,4 @@
-//! `memzip compact`: has a running server move scattered objects and frames together, and says what came of it.
+//! `memzip compact`: asks a running server to compact and prints the result.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::control::compact_json::{CompactReport, PartReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
 
-/// Asks and prints.
+/// Asks the server behind `control` to compact; returns the report as text to print.
 pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
     let report = client::compact(control, args.request())?;
     match args.control_args.format() {
@@ -51,13 +51,13 @@ fn sentences(report: &CompactReport) -> String {
     );
     if report.skipped > 0 {
         text += &format!(
-            "{} zspages were in use and stayed as they are: ask again\n",
+            "{} zspages were passed over, most of them in use: try again\n",
             grouped(report.skipped)
         );
     }
     if report.frames_busy > 0 {
         text += &format!(
-            "{} frames were in use and stayed where they are: ask again\n",
+            "{} frames were passed over because they were in use: try again\n",
             grouped(report.frames_busy)
         );
     }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_was_asked_for_has_a_line() {
+    fn each_requested_part_has_a_line() {
         let mut report = report();
         let text = sentences(&report);
         assert!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_and_busy_memory_are_mentioned_only_if_there_were_any() {
+    fn early_end_and_busy_memory_are_mentioned_if_any() {
         let mut report = report();
         report.skipped = 2;
         report.frames_busy = 3;

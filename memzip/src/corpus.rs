@@ -1,4 +1,5 @@
-//! Files of this machine as content: which ones, and their bytes in order, each file beginning on a page of its own.
+//! Files of this machine as content: which files, and their bytes in order. Each file starts on a
+//! page boundary.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,50 +10,55 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use walkdir::WalkDir;
 
-/// Units: bytes.
+/// Size of a page. Units: bytes.
 pub(crate) const PAGE: usize = frames::FRAME_SIZE;
 
-/// More files than this are not looked at: the choice is then made among the first ones.
+/// Maximum number of files to list; the sample is taken from these.
 const MAX_FILES: usize = 500_000;
 
-/// One file and how much of it is loaded.
+/// A file and the number of its bytes to load.
 #[derive(Clone, Debug)]
 struct Source {
     path: PathBuf,
     len: u64,
 }
 
-/// A choice of files.
+/// A selection of files.
 #[derive(Clone, Debug)]
 pub(crate) struct Corpus {
     sources: Vec<Source>,
-    /// Files chosen.
+    /// Number of selected files.
     pub(crate) files: u64,
-    /// Bytes of all chosen files, each rounded up to whole pages.
+    /// Bytes of all selected files, each rounded up to whole pages.
     pub(crate) bytes: u64,
-    /// Files that would have been chosen but may not be read.
+    /// Files of the sample left out because they cannot be opened.
     pub(crate) unreadable: u64,
 }
 
 impl Corpus {
-    /// Chooses regular files under these paths, at most `limit` bytes; if there are more, an even sample in the order of their names.
+    /// Selects regular files under these paths, at most `limit` bytes. If there are more, it takes
+    /// an even sample in the order of their names.
     ///
-    /// Links are not followed, other file systems not entered, a file with several names is taken once, empty and unreadable files are
-    /// left out.
+    /// It does not follow links or enter other file systems. It takes a file with several names
+    /// once, and leaves out empty and unreadable files.
+    ///
+    /// # Errors
+    /// A path does not exist, or there is no readable content under the paths.
     pub(crate) fn find(paths: &[PathBuf], limit: u64) -> Result<Self> {
         let mut all = Vec::new();
         let mut seen = HashSet::new();
         for path in paths {
-            path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+            path.metadata()
+                .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
             collect(path, &mut seen, &mut all);
         }
         let (sources, unreadable) = sample(all, limit);
         let bytes = sources.iter().map(|source| whole_pages(source.len)).sum();
-        ensure!(bytes > 0, "there is no readable file with anything in it under {}", list(paths));
+        ensure!(bytes > 0, "there is no readable file with content under {}", list(paths));
         Ok(Self { files: sources.len() as u64, bytes, unreadable, sources })
     }
 
-    /// The chosen files' bytes from the first to the last.
+    /// Returns a reader of the selected files' bytes, in order.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader {
             waiting: self.sources.iter(),
@@ -69,7 +75,7 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
-    // The path itself may be a link, to a file or to a folder: it was named, so it is followed.
+    // A link that the user named is followed, to a file or to a folder.
     let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     for entry in WalkDir::new(root).same_file_system(true).sort_by_file_name().into_iter().flatten()
     {
@@ -83,9 +89,8 @@ fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
     }
 }
 
-/// Keeps a file whenever what is kept lags behind its even share, so that the choice spreads over the whole list.
-///
-/// Also tells how many files it had to pass over.
+/// Selects an even sample: it keeps a file whenever the kept bytes lag behind their share of the
+/// list. Returns the sample and the number of unreadable files.
 fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
     let cap = cap(&all, limit);
     all.iter_mut().for_each(|source| source.len = source.len.min(cap));
@@ -109,7 +114,8 @@ fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
     (sources, unreadable)
 }
 
-/// How much of one file is taken at most: where there is more than enough, a few large ones must not be all there is.
+/// Returns the most bytes to take from one file, so that a few large files do not fill the whole
+/// sample.
 fn cap(all: &[Source], limit: u64) -> u64 {
     let total_under =
         |cap: u64| all.iter().map(|source| u128::from(source.len.min(cap))).sum::<u128>();
@@ -124,10 +130,10 @@ fn whole_pages(len: u64) -> u64 {
     len.div_ceil(PAGE as u64).saturating_mul(PAGE as u64)
 }
 
-/// Reads a corpus piece by piece.
+/// Reads a corpus in pieces.
 ///
-/// Every file yields exactly the bytes it was chosen with, whatever has happened to it since: what is missing reads as zeros. What was
-/// sent is what counts, and the caller hashes that.
+/// Every file yields exactly as many bytes as were selected, even if it has changed since: missing
+/// bytes read as zeros. The caller hashes what it receives.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     waiting: std::slice::Iter<'a, Source>,
@@ -142,15 +148,15 @@ pub(crate) struct Reader<'a> {
 struct Remainder {
     file: Option<File>,
     is_complete: bool,
-    /// Bytes of the file still to come.
+    /// Bytes of the file still to read.
     content: u64,
-    /// Zeros to come after them, up to a whole page.
+    /// Zeros after them, up to a whole page.
     padding: u64,
 }
 
 impl Reader<'_> {
-    /// Fills the front of `buf`, whose length is whole pages; returns where these bytes belong on the disk and how many there are, `None` at
-    /// the end.
+    /// Fills the front of `buf`, whose length is whole pages. Returns the offset of these bytes on
+    /// the disk and their number, or `None` at the end.
     pub(crate) fn fill(&mut self, buf: &mut [u8]) -> Option<(u64, usize)> {
         let offset = self.offset;
         let want = usize::try_from(self.total - offset).unwrap_or(usize::MAX).min(buf.len());
@@ -189,7 +195,8 @@ impl Reader<'_> {
     }
 }
 
-/// Fills `buf` from the file; when that ends early the rest is zeros, the file is given up and the answer is the error.
+/// Fills `buf` from the file. If the file ends early, it fills the rest with zeros, closes the file
+/// and returns an error.
 fn read_or_zero(file: &mut Option<File>, buf: &mut [u8]) -> Result<(), Incomplete> {
     let filled = file.as_mut().map_or(0, |file| read_as_much(file, buf));
     if filled < buf.len() {
@@ -200,7 +207,7 @@ fn read_or_zero(file: &mut Option<File>, buf: &mut [u8]) -> Result<(), Incomplet
     Ok(())
 }
 
-/// A file gave less than was expected of it.
+/// Error of a file that is shorter than expected.
 #[derive(Debug)]
 struct Incomplete;
 
@@ -226,7 +233,7 @@ mod tests {
         std::fs::write(dir.join(name), bytes).expect("a small file can be written");
     }
 
-    fn everything(corpus: &Corpus, piece: usize) -> (Vec<u8>, u64) {
+    fn read_all(corpus: &Corpus, piece: usize) -> (Vec<u8>, u64) {
         let (mut reader, mut bytes, mut buf) = (corpus.reader(), Vec::new(), vec![0xaa; piece]);
         while let Some((offset, len)) = reader.fill(&mut buf) {
             assert_eq!(offset, bytes.len() as u64);
@@ -246,7 +253,7 @@ mod tests {
         let corpus = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect("two files");
         assert_eq!((corpus.files, corpus.bytes), (2, 3 * PAGE as u64));
         for piece in [PAGE, 2 * PAGE, 8 * PAGE] {
-            let (bytes, incomplete) = everything(&corpus, piece);
+            let (bytes, incomplete) = read_all(&corpus, piece);
             assert_eq!((bytes.len(), incomplete), (3 * PAGE, 0));
             assert_eq!(bytes[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
             assert!(bytes[10..PAGE].iter().all(|&byte| byte == 0));
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_takes_an_even_sample_and_cuts_what_does_not_fit() {
+    fn a_limit_takes_an_even_sample_and_cuts_the_rest() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         for number in 0..100 {
             write(dir.path(), &format!("{number:02}"), PAGE);
@@ -267,7 +274,7 @@ mod tests {
         let last = &corpus.sources.last().expect("ten").path;
         assert!(
             last.file_name().expect("a name") >= "85",
-            "{} is no even sample's last",
+            "{} cannot be the last of an even sample",
             last.display()
         );
 
@@ -276,20 +283,20 @@ mod tests {
         assert_eq!(
             (corpus.files, corpus.bytes),
             (64, 64 * PAGE as u64),
-            "one large file among many is not all there is"
+            "one large file fills the whole sample"
         );
         let corpus = Corpus::find(&[dir.path().join("00")], 7 * PAGE as u64 + 5).expect("one file");
         assert_eq!((corpus.files, corpus.bytes), (1, 7 * PAGE as u64));
     }
 
     #[test]
-    fn a_file_that_shrank_since_it_was_chosen_reads_as_zeros_from_there_and_is_counted() {
+    fn a_file_that_shrank_reads_as_zeros_and_is_counted() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         write(dir.path(), "a", 5 * PAGE);
         write(dir.path(), "b", 5);
         let corpus = Corpus::find(&[dir.path().to_owned()], 1 << 30).expect("two files");
         write(dir.path(), "a", 100);
-        let (bytes, incomplete) = everything(&corpus, 2 * PAGE);
+        let (bytes, incomplete) = read_all(&corpus, 2 * PAGE);
         assert_eq!((bytes.len(), incomplete), (6 * PAGE, 1));
         assert!(
             bytes[..100].iter().all(|&byte| byte != 0)
@@ -299,14 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_load_is_an_error_that_names_the_place() {
+    fn an_empty_selection_is_an_error_with_its_path() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let error =
             Corpus::find(&[dir.path().to_owned()], 1 << 30).expect_err("the folder is empty");
         assert!(error.to_string().contains(&*dir.path().to_string_lossy()), "{error}");
         let missing = dir.path().join("missing");
         let error = Corpus::find(std::slice::from_ref(&missing), 1 << 30)
-            .expect_err("there is no such thing");
+            .expect_err("the path does not exist");
         assert!(error.to_string().contains("missing"), "{error}");
     }
 }

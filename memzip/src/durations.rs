@@ -1,4 +1,4 @@
-//! Times as people write and read them: 500ms, 10s, 2m, 1h.
+//! Durations on the command line: 500ms, 10s, 2m, 1h.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// A time on the command line; a number without a unit counts seconds.
+/// A duration; a number without a unit counts seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Duration);
 
-/// Why a text is no time.
+/// Error of a text that is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TimeError {
-    /// There is no whole number, or no unit of ours behind it.
-    #[error("a time is a whole number and a unit: 500ms, 10s, 2m, 1h")]
+    /// No whole number, or an unknown unit after it.
+    #[error("a time is a whole number and a unit (ms, s, m or h), for example 500ms, 10s, 2m, 1h")]
     Form,
-    /// More than 64 bits hold.
-    #[error("this is too long a time")]
+    /// More milliseconds than 64 bits hold.
+    #[error("a time must be below 2^64 milliseconds")]
     TooLong,
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_with_and_without_a_unit() {
+    fn times_parse_with_and_without_a_unit() {
         for (text, millis) in [
             ("500ms", 500),
             ("10s", 10_000),

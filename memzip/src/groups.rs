@@ -1,22 +1,24 @@
-//! Groups by name or number, as `--socket-group` takes them.
+//! Groups by name or number, as `--socket-group` accepts them.
 
 use anyhow::{Context, Result};
 
-/// Where names of groups are looked up.
+/// The file that maps names of groups to numbers.
 const FILE: &str = "/etc/group";
 
-/// The number of a group that is named or numbered.
+/// Returns the number of a group given by name or number.
+///
+/// # Errors
+/// `/etc/group` cannot be read or has no such group.
 pub(crate) fn number(group: &str) -> Result<u32> {
     if let Ok(number) = group.parse() {
         return Ok(number);
     }
     let file = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-    find(&file, group).with_context(|| {
-        format!("{FILE} has no group \"{group}\": name another, or give its number")
-    })
+    find(&file, group)
+        .with_context(|| format!("{FILE} has no group \"{group}\": give another name or a number"))
 }
 
-/// Lines are `name:password:number:members`.
+/// Finds the number of `name` in lines of the form `name:password:number:members`.
 fn find(file: &str, name: &str) -> Option<u32> {
     let fields = |line: &str| {
         let mut fields = line.split(':');

@@ -1,34 +1,37 @@
 //! Cold memory kept compressed, in user space: the Linux zsmalloc and zram, as libraries.
 //!
-//! This crate names the parts; each is a crate of its own that can be used alone. The binary of the same name serves, shows and demonstrates
-//! them; a program that only wants the libraries turns its dependencies off with `default-features = false`.
+//! This crate re-exports the parts; each is a crate of its own and can be used alone. The binary of
+//! the same name serves, shows and demonstrates them. A program that only needs the libraries
+//! disables the binary's dependencies with `default-features = false`.
 //!
 //! | if you have | use |
 //! |---|---|
 //! | many cold objects of 1 to 4096 bytes | [`zsmalloc::Pool`] |
 //! | pages to keep compressed, in this process | [`zram::Zram`] |
-//! | clients that speak NBD: qemu, nbdcopy, the kernel | [`nbd::Server`] in front of it, or `memzip serve` |
+//! | NBD clients: qemu, nbdcopy, the kernel | [`nbd::Server`], or `memzip serve` |
 //! | a store of your own that needs movable memory | [`frames::Zone`] and [`frames::FrameChains`] |
 //!
 //! # A pool of objects
 //!
-//! A pool packs objects into 4 KiB frames of a zone. A [`Handle`](zsmalloc::Handle) stays valid while compaction moves its object, and is a
-//! typed error once the object is freed.
+//! A pool packs objects into 4 KiB frames of a zone. A [`Handle`](zsmalloc::Handle) stays valid
+//! while compaction moves its object. Once the object is freed, using the handle returns a typed
+//! error.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use memzip::frames::{FrameCount, Zone, ZoneConfig};
 //! use memzip::zsmalloc::{AccessError, Budget, Pool, PoolConfig};
 //!
-//! // Address space for 1 GiB; memory is taken as objects come and given back in blocks of 2 MiB.
-//! let zone = Arc::new(Zone::new(ZoneConfig { capacity: FrameCount::holding(1 << 30), ..ZoneConfig::default() })?);
+//! // Address space for 1 GiB: memory is committed on demand and returned in 2 MiB blocks.
+//! let config = ZoneConfig { capacity: FrameCount::holding(1 << 30), ..ZoneConfig::default() };
+//! let zone = Arc::new(Zone::new(config)?);
 //! let pool = Pool::new(Arc::clone(&zone), PoolConfig::default())?;
 //!
 //! let mut handles = Vec::new();
 //! for number in 0..10_000u32 {
 //!     handles.push(pool.store(format!("a cold object, number {number}").as_bytes())?);
 //! }
-//! // Two of three are dropped. The kept ones lie far apart now, and their frames cannot be given back...
+//! // Free two of three objects. The others lie scattered and keep their frames in use.
 //! let mut kept = Vec::new();
 //! for (number, handle) in handles.iter().enumerate() {
 //!     if number % 3 == 0 {
@@ -37,7 +40,7 @@
 //!         pool.free(*handle)?;
 //!     }
 //! }
-//! // ...until compaction moves them together. No handle changes, and readers are not disturbed.
+//! // Compaction moves them together. No handle changes, and readers continue.
 //! let before = pool.frames();
 //! let compaction = pool.compact(&Budget::unlimited());
 //! assert!(compaction.objects_moved > 0 && pool.frames() < before / 2);
@@ -51,15 +54,16 @@
 //!
 //! # A compressed disk
 //!
-//! The device is a value like any other; no driver, no root, no daemon.
+//! The device is a plain value: it needs no driver, no root and no daemon.
 //!
 //! ```
 //! use memzip::block::{BlockDevice, Bytes, Span};
 //! use memzip::zram::{Zram, ZramConfig};
 //!
-//! let disk = Zram::new(ZramConfig { algorithm: "lz4".parse()?, ..ZramConfig::new(Bytes(1 << 30)) })?;
+//! let config = ZramConfig { algorithm: "lz4".parse()?, ..ZramConfig::new(Bytes(1 << 30)) };
+//! let disk = Zram::new(config)?;
 //!
-//! // A request is checked once, when its span is made; any offset and length will do.
+//! // Making the span checks the request against the size; any offset and length will do.
 //! let text = "the quick brown fox ".repeat(1000);
 //! let span = Span::new(12_345, text.len() as u64, disk.size())?;
 //! disk.write(span, text.as_bytes())?;
@@ -68,7 +72,7 @@
 //! disk.read(span, &mut back)?;
 //! assert_eq!(back, text.as_bytes());
 //!
-//! // Statistics have the kernel's names, and the parts sum to the whole.
+//! // Statistics have the kernel's names, and the parts add up to the whole.
 //! let stat = disk.stat();
 //! assert!(stat.mm.compr_data_size < stat.mm.orig_data_size / 10);
 //! let parts = &stat.memory;
@@ -78,18 +82,21 @@
 //!
 //! # Memory that fails
 //!
-//! A page of memory with an error that cannot be corrected ends the process by SIGBUS, unless the program asks for another end. It asks with one call; a
-//! library does not take SIGBUS unasked. From then on a failure in the arena of a zone costs what was stored in the failed page: a read of that is
-//! [`BlockError::Damaged`](block::BlockError::Damaged) or [`AccessError::MemoryFailure`](zsmalloc::AccessError::MemoryFailure), an overwrite or a free
-//! works, and the frame is never used again. A failure anywhere else, in code, stacks, the heap or the tables of a zone, ends the process as before: when a
-//! thread touches that memory.
+//! An uncorrectable memory error ends the process by SIGBUS. A program can avoid that with one
+//! call; a library must not take over SIGBUS by itself. After the call a failure in the arena of a
+//! zone loses only what was stored in the failed page. Reading that returns
+//! [`BlockError::Damaged`](block::BlockError::Damaged) or
+//! [`AccessError::MemoryFailure`](zsmalloc::AccessError::MemoryFailure). Overwriting or freeing it
+//! works, and the frame is never used again. A failure anywhere else, in code, stacks, the heap or
+//! the tables of a zone, still ends the process when a thread touches that memory.
 //!
 //! ```
 //! memzip::catch_memory_failures()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A caller that copies an object out of a pool by hand asks [`ObjectRef::intact`](zsmalloc::ObjectRef::intact) after the copy.
+//! A caller that copies an object out of a pool by hand calls
+//! [`ObjectRef::intact`](zsmalloc::ObjectRef::intact) after the copy.
 //!
 //! # The same disk for other processes
 //!
@@ -100,10 +107,11 @@
 //! use memzip::zram::{Zram, ZramConfig};
 //!
 //! let disk = Arc::new(Zram::new(ZramConfig::new(Bytes(1 << 30)))?);
-//! let server = Server::bind(Listen::Unix("/run/user/1000/disk.sock".into()), disk, ServerConfig::default())?;
+//! let listen = Listen::Unix("/run/user/1000/disk.sock".into());
+//! let server = Server::bind(listen, disk, ServerConfig::default())?;
 //! println!("{}", server.uri());
 //! let handle = server.handle();
-//! // Elsewhere: handle.shutdown() makes run return when the requests in flight are done.
+//! // Another thread calls handle.shutdown(): run returns when the requests in flight are done.
 //! server.run()?;
 //! # drop(handle);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -111,11 +119,11 @@
 
 #![forbid(unsafe_code)]
 
-/// Memory lent to the OS and taken back, by hand or as memory pressure asks.
+/// A balloon that returns memory of an arena to the OS, by hand or by memory pressure.
 pub use balloon;
-/// The block device interface that stores implement and servers speak to: spans, errors, the trait.
+/// The block device interface between stores and servers: spans, errors, the trait.
 pub use block;
-/// An arena of 4 KiB frames with buddy allocator, per-CPU lists and chains: whose each frame is, and the one door to its bytes.
+/// An arena of 4 KiB frames: buddy allocator, per-CPU lists, frame chains, and access to bytes.
 pub use frames;
 /// An NBD server for any block device.
 pub use nbd;
@@ -126,12 +134,12 @@ pub use zram;
 /// A compacting pool of small objects with stable handles.
 pub use zsmalloc;
 
-/// Where the memory of a zone or a disk comes from.
+/// Source of the memory of a zone or a disk.
 pub use sys::Backing;
-/// Failed memory costs what was stored in it, and not the process, from this call on.
+/// Limits the loss from failed memory to what was stored in it, from this call on.
 pub use sys::memory_failure::catch_memory_failures;
 
-/// The code blocks of the documents, compiled and run as tests so that they cannot rot.
+/// The code blocks of the documents, compiled and run as tests.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../../README.md")]

@@ -1,4 +1,4 @@
-//! The memzip binary: a compressed disk to serve, to look at, to show.
+//! The memzip binary: serves, shows and demonstrates a compressed disk.
 
 #![forbid(unsafe_code)]
 
@@ -70,7 +70,7 @@ fn socket(control_args: &ControlArgs) -> Result<PathBuf> {
     }
 }
 
-/// The error and its causes; a cause that the line ends with already is not said again.
+/// Returns the error and its causes in one line, without causes that the line already ends with.
 fn one_line(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |mut line, cause| {
         let text = cause.to_string().replace('\n', " ");
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_was_told_is_not_told_again() {
+    fn a_cause_in_the_text_is_not_repeated() {
         let error = anyhow::anyhow!("permission denied")
             .context("cannot bind: permission denied")
             .context("cannot serve");

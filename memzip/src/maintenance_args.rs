@@ -1,4 +1,4 @@
-//! Options about what moves memory by itself, as they are written on the command line.
+//! Options of maintenance, as written on the command line: balloon, compaction, movability.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,22 +15,22 @@ use crate::sizes::{Size, SizeError};
 /// `--balloon auto|SIZE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Balloon {
-    /// It follows memory pressure.
+    /// The balloon follows memory pressure.
     Auto,
-    /// It has one size.
+    /// The balloon has a fixed size.
     Size(Size),
 }
 
 /// `--balloon-pressure HIGH:LOW`, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PressureThresholds {
-    /// It grows above this.
+    /// The balloon inflates above this.
     high: u16,
-    /// It shrinks below this.
+    /// The balloon deflates below this.
     low: u16,
 }
 
-/// `--compact-background CPU%|off`: the most of one CPU, in percent.
+/// `--compact-background CPU%|off`: the limit in percent of one CPU; `None` is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Background(pub(crate) Option<u8>);
 
@@ -43,17 +43,17 @@ pub(crate) enum Switch {
     Off,
 }
 
-/// Why a text says nothing about the balloon.
+/// Error of a text that is not a balloon.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("a balloon is \"auto\" or a size, and without the option there is none: {0}")]
+#[error("a balloon is \"auto\" or a size; leave the option out for no balloon: {0}")]
 pub(crate) struct BalloonError(#[from] SizeError);
 
-/// Why a text is no pair of thresholds.
+/// Error of a text that is not a pair of thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("two whole percentages, the higher first: 10:1 grows above 10 % and shrinks below 1 %")]
+#[error("thresholds are HIGH:LOW, whole percentages up to 100 with HIGH above LOW, such as 10:1")]
 pub(crate) struct PressureThresholdsError;
 
-/// Why a text says nothing about compaction in the background.
+/// Error of a text that is not a share of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the share of a CPU is a whole number from 1 to 100, or \"off\"")]
 pub(crate) struct BackgroundError;
@@ -100,7 +100,8 @@ impl From<PressureThresholds> for Settings {
 }
 
 impl Default for Background {
-    /// On, with a tenth of one CPU at most: the memory stays packed while clients overwrite, and they are left nearly all of the machine.
+    /// Returns 10 % of one CPU: memory stays packed while clients overwrite, and they keep nearly
+    /// all of the machine.
     fn default() -> Self {
         Self(Some(10))
     }

@@ -1,4 +1,4 @@
-//! The line on stderr that says that memory has failed.
+//! The line on standard error that reports memory failures.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,10 +10,12 @@ use zram::Zram;
 use crate::output;
 use crate::sizes::grouped;
 
-/// The least time between two such lines, and how late one may be.
+/// Interval at which failures are polled and reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// From here on failed memory costs the pages that lay in it, and not the process. A thread tells of it.
+/// Catches memory failures from now on and starts a thread that reports them.
+///
+/// Failed memory then loses the pages stored in it instead of ending the process.
 pub(crate) fn catch(disk: &Arc<Zram>) -> Result<()> {
     sys::memory_failure::catch_memory_failures().context("cannot handle SIGBUS")?;
     let disk = Arc::downgrade(disk);
@@ -24,14 +26,14 @@ pub(crate) fn catch(disk: &Arc<Zram>) -> Result<()> {
     Ok(())
 }
 
-/// Looks at the count until the disk is gone, and tells of each change.
-fn watch(disk: &Weak<Zram>, interval: Duration, tell: impl Fn(&str)) {
-    let mut told = 0;
+/// Polls the count of failures until the disk is gone, and reports each change.
+fn watch(disk: &Weak<Zram>, interval: Duration, report: impl Fn(&str)) {
+    let mut reported = 0;
     while let Some(disk) = disk.upgrade() {
         let reports = disk.zone().failure_reports();
-        if reports != told {
-            told = reports;
-            tell(&line(disk.zone().memory_failure_stats()));
+        if reports != reported {
+            reported = reports;
+            report(&line(disk.zone().memory_failure_stats()));
         }
         drop(disk);
         std::thread::sleep(interval);
@@ -57,9 +59,9 @@ mod tests {
     use sys::memory_failure::{Injection, catch_memory_failures};
     use zram::ZramConfig;
 
-    /// one line for what failed between two looks, and the thread ends with the disk.
+    /// failures between two polls make one line, and the thread ends with the disk.
     #[test]
-    fn r025_a_failure_is_told_once() {
+    fn r025_a_failure_is_reported_once() {
         catch_memory_failures().expect("a handler");
         let disk = Arc::new(Zram::new(ZramConfig::new(Bytes(1 << 20))).expect("a small disk"));
         let text: Vec<u8> = (0..4096_u32).map(|at| (at * at / 7) as u8).collect();
@@ -70,14 +72,14 @@ mod tests {
         for &pfn in &used {
             zone.inject_memory_failure(pfn, Injection::ActionRequired).expect("the signal is sent");
         }
-        let (lines, told) = mpsc::channel();
+        let (lines, received) = mpsc::channel();
         let weak = Arc::downgrade(&disk);
         let thread = std::thread::spawn(move || {
             watch(&weak, Duration::from_millis(1), |line| {
-                lines.send(line.to_owned()).expect("it is waited for")
+                lines.send(line.to_owned()).expect("the test receives")
             });
         });
-        let first = told.recv().expect("a line");
+        let first = received.recv().expect("a line");
         let expected = format!(
             "memory failure: {0} pages of memory have failed, 0 of them are out of use and {0} ",
             used.len()
@@ -85,6 +87,6 @@ mod tests {
         assert!(first.starts_with(&expected), "{first}");
         drop(disk);
         thread.join().expect("no panic");
-        assert_eq!(told.iter().count(), 0, "nothing has failed since");
+        assert_eq!(received.iter().count(), 0, "nothing has failed since");
     }
 }

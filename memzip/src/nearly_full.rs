@@ -1,4 +1,4 @@
-//! The line on stderr that says that the memory limit is near.
+//! The line on standard error that warns that the memory limit is near.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,19 +8,22 @@ use zram::NearlyFull;
 use crate::output;
 use crate::sizes::human;
 
-/// The least time between two such lines.
+/// Minimum time between two such lines.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Prints one line, unless one was printed in the last ten seconds. The counter in `memzip stat` counts on.
+/// Prints one line, unless one was printed in the last ten seconds.
+///
+/// The counter in `memzip stat` counts every call.
 pub(crate) fn warn(near: NearlyFull) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    // A thread that panicked while it held this left a time, which is whole.
+    // A poisoned lock holds a valid time: it is only assigned as a whole.
     let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let is_due = is_due(&mut last, Instant::now());
     drop(last);
     if is_due {
         let NearlyFull { needed, limit } = near;
-        // Not eprintln: it waits where nobody reads, panics where the terminal is gone, and this is the thread of a client.
+        // Not eprintln, since this is a connection's thread: eprintln blocks while a pipe is full
+        // and panics when the terminal is gone.
         output::warn(&format!(
             "nearly full: {} of --mem-limit {} are needed; writes will fail at the limit",
             human(needed),

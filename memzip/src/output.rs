@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::stderr_log::StderrLog;
 
-/// Set while a server runs.
+/// The log of the server; unset in the other subcommands.
 static LOG: OnceLock<StderrLog> = OnceLock::new();
 
-/// How a command's result is written.
+/// Output format of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people.
@@ -19,7 +19,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Writes to standard output and flushes. A reader that has seen enough (`| head`) is no error.
+/// Writes to standard output and flushes. A closed pipe (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -28,14 +28,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// From here on [`warn`] never waits for a reader of standard error.
+/// Starts the log, after which [`warn`] never blocks.
 pub(crate) fn start_log() -> Result<()> {
-    // The first one stays.
+    // A log that is already set stays.
     let _ = LOG.set(StderrLog::start()?);
     Ok(())
 }
 
-/// Writes a line to standard error. Where nobody reads it any more, for the terminal was closed, the line is lost and the server goes on.
+/// Writes a line to standard error.
+///
+/// If standard error is closed, as after its terminal is gone, the line is lost without an error.
 pub(crate) fn warn(line: &str) {
     match LOG.get() {
         Some(log) => log.push(line),
@@ -43,7 +45,7 @@ pub(crate) fn warn(line: &str) {
     }
 }
 
-/// Waits a moment for the lines of [`warn`] that are not written yet.
+/// Waits a short time for lines of [`warn`] that are not written yet.
 pub(crate) fn flush_log() {
     if let Some(log) = LOG.get() {
         log.flush();

@@ -1,7 +1,8 @@
 //! The folder where servers of this user keep their sockets.
 //!
-//! `$XDG_RUNTIME_DIR/memzip`, else `/run/user/UID/memzip`, else `/tmp/memzip-UID`. Whichever it is must be a real folder that belongs
-//! to this user and is closed to everybody else: a socket found in it can then be trusted, also under `/tmp`.
+//! It is `$XDG_RUNTIME_DIR/memzip`, else `/run/user/UID/memzip`, else `/tmp/memzip-UID`. It must be
+//! a real folder that belongs to this user and is closed to all others. A socket found in it can
+//! then be trusted, also under `/tmp`.
 
 use std::fs::{DirBuilder, Metadata};
 use std::io::ErrorKind;
@@ -19,7 +20,10 @@ const NBD: &str = "nbd";
 pub(crate) struct RuntimeDir(PathBuf);
 
 impl RuntimeDir {
-    /// Finds the folder and makes it where it is missing.
+    /// Finds the folder and creates it if it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be created, or is not a folder of this user that is closed to others.
     pub(crate) fn open() -> Result<Self> {
         let user = sys::host::effective_uid();
         let parents = [
@@ -27,7 +31,7 @@ impl RuntimeDir {
             Some(format!("/run/user/{user}").into()),
         ];
         for parent in parents.into_iter().flatten() {
-            // Nobody else may be able to swap the folder inside for another.
+            // No other user may be able to replace the folder inside.
             if parent.is_absolute()
                 && parent.metadata().is_ok_and(|meta| is_mine(&meta, user, 0o022))
             {
@@ -37,7 +41,7 @@ impl RuntimeDir {
         Self::at(format!("/tmp/memzip-{user}").into())
     }
 
-    /// Uses this folder and makes it where it is missing.
+    /// Opens this folder and creates it if it is missing.
     pub(crate) fn at(path: PathBuf) -> Result<Self> {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
@@ -46,10 +50,10 @@ impl RuntimeDir {
                 return Err(error).with_context(|| format!("cannot make {}", path.display()));
             }
         }
-        // Not followed if it is a link: under /tmp anybody could have laid one.
+        // `symlink_metadata`: under /tmp any user can create a link with this name.
         let meta = path
             .symlink_metadata()
-            .with_context(|| format!("cannot look at {}", path.display()))?;
+            .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
         ensure!(
             is_mine(&meta, sys::host::effective_uid(), 0o077),
             "{} must be a folder of yours that is closed to others (mode 0700): remove it or set XDG_RUNTIME_DIR",
@@ -58,28 +62,29 @@ impl RuntimeDir {
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where the server of this process listens for NBD clients unless told otherwise.
+    /// Returns the default path of this process's NBD socket.
     pub(crate) fn nbd_socket(&self) -> PathBuf {
         self.mine(NBD)
     }
 
-    /// Where the server of this process listens for `memzip stat` unless told otherwise.
+    /// Returns the default path of this process's control socket.
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.mine(CONTROL)
     }
 
-    /// `nbd-1234.sock`: the process in the name tells later whether the socket is a dead one's.
+    /// Returns a path such as `nbd-1234.sock`: the number of the process later tells whether the
+    /// socket belongs to a dead one.
     fn mine(&self, kind: &str) -> PathBuf {
         self.0.join(format!("{kind}-{}.sock", std::process::id()))
     }
 
-    /// Control sockets in this folder that a server answers, in order of their names. Sockets of
-    /// dead servers are removed.
+    /// Returns the control sockets in this folder that a server answers, in order of their names,
+    /// and removes the sockets of dead servers.
     pub(crate) fn running(&self) -> Result<Vec<PathBuf>> {
         let entries =
             self.0.read_dir().with_context(|| format!("cannot list {}", self.0.display()))?;
@@ -90,14 +95,14 @@ impl RuntimeDir {
                 continue;
             };
             let is_alive = Path::new(&format!("/proc/{process}")).exists();
-            // NBD sockets of the living are not touched: a probe would count as a client that broke off.
+            // Do not probe a live NBD server: it would count a client that broke off.
             if kind == NBD && is_alive {
                 continue;
             }
             match UnixStream::connect(&path) {
-                // Also one whose process is not seen from here: it may run in a container.
+                // The process may be invisible from here: it may run in a container.
                 Ok(_) if kind == CONTROL => found.push(path),
-                // Not that of a living process, which may be about to listen.
+                // A live process may be about to listen; keep its socket.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_alive => {
                     remove(&path)
                 }
@@ -108,7 +113,10 @@ impl RuntimeDir {
         Ok(found)
     }
 
-    /// The control socket of the only server that runs.
+    /// Returns the control socket of the only running server.
+    ///
+    /// # Errors
+    /// No server of this user runs, or several do.
     pub(crate) fn only_server(&self) -> Result<PathBuf> {
         let mut found = self.running()?;
         match found.len() {
@@ -129,18 +137,18 @@ impl RuntimeDir {
     }
 }
 
-/// A real folder of this user that grants others none of the `denied` bits.
+/// Returns whether this is a real folder of `user` that grants others none of the `denied` bits.
 fn is_mine(meta: &Metadata, user: u32, denied: u32) -> bool {
     meta.is_dir() && meta.uid() == user && meta.mode() & denied == 0
 }
 
-/// The kind and the process in the name of a socket of ours.
+/// Parses the name of a socket into its kind and process number.
 fn parse(name: &str) -> Option<(&str, u32)> {
     let (kind, process) = name.strip_suffix(".sock")?.split_once('-')?;
     Some((kind, process.parse().ok()?)).filter(|(kind, _)| [CONTROL, NBD].contains(kind))
 }
 
-/// Removes a socket. It may be gone already: another process looks around at the same time.
+/// Removes a socket; another process may have removed it already.
 fn remove(path: &Path) {
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
@@ -154,10 +162,10 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn only_living_servers_are_listed_and_dead_ones_are_cleared_away() {
+    fn only_live_servers_are_listed_and_dead_ones_removed() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let dir = RuntimeDir::at(temp.path().join("memzip")).expect("a new folder");
-        assert!(dir.only_server().expect_err("nobody runs").to_string().contains("no server"));
+        assert!(dir.only_server().expect_err("no server runs").to_string().contains("no server"));
 
         // No process has a number this high, and there is always one with the number 1.
         let dead = ["control-4294967295.sock", "nbd-4294967295.sock"].map(|name| dir.0.join(name));
@@ -169,9 +177,9 @@ mod tests {
         let nbd = UnixListener::bind(dir.nbd_socket()).expect("bind");
         nbd.set_nonblocking(true).expect("a socket option");
         assert_eq!(dir.only_server().expect("one runs"), alive);
-        assert!(dead.iter().all(|path| !path.exists()), "a dead server's sockets are removed");
-        assert!(nbd.accept().is_err(), "nobody has knocked at an NBD server's door");
-        assert!(starting.exists(), "the socket of a process that lives is left alone");
+        assert!(dead.iter().all(|path| !path.exists()), "a dead server's socket is left");
+        assert!(nbd.accept().is_err(), "the NBD socket was probed");
+        assert!(starting.exists(), "the socket of a live process was removed");
 
         let other = dir.control_socket();
         let _second = UnixListener::bind(&other).expect("bind");
@@ -183,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_others_can_enter_and_a_link_are_refused() {
+    fn an_open_folder_and_a_link_are_refused() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let open = temp.path().join("open");
         std::fs::create_dir(&open).expect("create");

@@ -1,4 +1,4 @@
-//! `memzip serve`: a compressed disk behind NBD until a signal says stop.
+//! `memzip serve`: serves a compressed disk over NBD until a signal ends it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,10 @@ use crate::output;
 use crate::runtime_dir::RuntimeDir;
 use crate::signals::{SocketFiles, end_on_signal};
 
-/// Serves until SIGTERM, SIGINT or SIGHUP; requests in flight are finished first.
+/// Serves until SIGTERM, SIGINT or SIGHUP, then finishes the requests in flight.
 pub(crate) fn run(args: Serve) -> Result<()> {
-    // Each client takes one file. The usual limit of 1024 is for programs that wait with select; this one polls.
+    // Each client needs one file. The usual limit of 1024 protects programs that use select(2);
+    // this server polls.
     sys::host::raise_open_files();
     let (listen, shown) = address(&args)?;
     let control = match &args.control {
@@ -51,7 +52,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     server.log_refusals(RefusalLog::new(output::warn));
     let sockets = SocketFiles::default();
     sockets.extend(server.socket_file());
-    // Before the URI is printed: a reader of it may send a signal next.
+    // Before the URI is printed: a program that reads it may send a signal next.
     end_on_signal(server.handle(), sockets.clone())?;
     let maintenance = Maintenance::start(&disk, maintenance_config(&args))?;
     let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
@@ -60,7 +61,8 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     server.run().context("the server failed")?;
     drop(control);
     output::flush_log();
-    // Dropping the disk would visit each of its pages; the OS takes the memory of a process as a whole.
+    // Dropping the disk would visit each of its pages. The OS frees the memory of the process as a
+    // whole.
     std::mem::forget(disk);
     Ok(())
 }
@@ -69,7 +71,7 @@ fn config(args: &Serve) -> ZramConfig {
     ZramConfig {
         algorithm: args.algorithm,
         mem_limit: args.mem_limit.map(|limit| Bytes(limit.0)),
-        // No more room than may be used: what the balloon lends is then memory, and not space that never held any.
+        // The arena is no larger than the limit, so the balloon takes memory and not unused space.
         arena: args.mem_limit.map(|limit| Bytes(limit.0)),
         access: if args.read_only { Access::ReadOnly } else { Access::ReadWrite },
         chain: args.chain,
@@ -101,12 +103,12 @@ fn maintenance_config(args: &Serve) -> MaintenanceConfig {
     }
 }
 
-/// Where to listen, and the same for people.
+/// Returns the address to listen on and its text for messages.
 fn address(args: &Serve) -> Result<(Listen, String)> {
     match (&args.unix, args.port) {
         (Some(path), _) => Ok(at_socket(path.clone())),
         (None, Some(port)) => {
-            // Beyond this machine only on request: the protocol has no password.
+            // Other machines only on request: the protocol has no password.
             let address =
                 SocketAddr::new(args.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
             Ok((Listen::Tcp(address), address.to_string()))
@@ -115,7 +117,7 @@ fn address(args: &Serve) -> Result<(Listen, String)> {
     }
 }
 
-/// Whether two paths, of which there is nothing yet, name one place.
+/// Returns whether two paths, at which nothing exists yet, name the same place.
 fn is_same(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
         let folder =

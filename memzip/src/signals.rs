@@ -1,4 +1,4 @@
-//! How signals end `memzip serve`.
+//! Signal handling of `memzip serve`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,22 +8,25 @@ use nbd::{Handle, SocketFile};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// A signal that comes sooner after the first one belongs to it. `timeout` and shells signal a process
-/// and then its group, so one request to end arrives twice.
+/// Time after the first signal in which further signals count as the same request. `timeout` and
+/// shells signal a process and then its group, so one request arrives twice.
 const COALESCE_WINDOW: Duration = Duration::from_millis(500);
 
-/// The sockets of this process. Clones mean the same list.
+/// The socket files of this process. Clones share one list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
 
 impl SocketFiles {
-    /// Adds files.
+    /// Adds files to the list.
     pub(crate) fn extend(&self, files: impl IntoIterator<Item = SocketFile>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
     }
 
-    /// Adds the file of a socket that `bind` makes. A signal that ends the process waits meanwhile, so it
-    /// leaves no socket behind.
+    /// Binds a socket and adds its file in one step: a signal that ends the process meanwhile
+    /// waits, so no socket file is left behind.
+    ///
+    /// # Errors
+    /// Returns the error of `bind`.
     pub(crate) fn add<T>(
         &self,
         bind: impl FnOnce() -> Result<T>,
@@ -35,20 +38,20 @@ impl SocketFiles {
         Ok(bound)
     }
 
-    /// Removes all files that are still there.
+    /// Removes all files of the list that still exist.
     fn remove(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(SocketFile::remove);
     }
 }
 
-/// Ends the server in good order on the first signal. A second one that comes at least half a second
-/// later removes the sockets and ends the process at once.
+/// Starts a thread that ends the server in good order on the first signal. A second signal at least
+/// half a second later removes the sockets and ends the process at once.
 ///
-/// SIGHUP is one of them, since the terminal of a server in the foreground may be closed. It never is the
-/// second one: a terminal that is closed may send it twice.
+/// SIGHUP counts as a first signal, since the terminal of a server in the foreground may be closed.
+/// It never counts as the second one: a closing terminal may send it twice.
 pub(crate) fn end_on_signal(server: Handle, sockets: SocketFiles) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
-    // Programs such as nohup have it ignored; that is to stay.
+    // Programs such as nohup ignore it; keep that.
     if !sys::host::is_signal_ignored(SIGHUP) {
         signals.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
     }
@@ -64,7 +67,7 @@ pub(crate) fn end_on_signal(server: Handle, sockets: SocketFiles) -> Result<()> 
                     }
                     Some(first) if ends_at_once(signal, first.elapsed()) => {
                         sockets.remove();
-                        // The shell's convention for "ended by this signal".
+                        // The shell's convention for a process that this signal ended.
                         std::process::exit(128 + signal);
                     }
                     Some(_) => {}
@@ -75,7 +78,7 @@ pub(crate) fn end_on_signal(server: Handle, sockets: SocketFiles) -> Result<()> 
     Ok(())
 }
 
-/// Whether a signal that came so long after the first one ends the process at once.
+/// Returns whether a signal this long after the first one ends the process at once.
 fn ends_at_once(signal: i32, since_first: Duration) -> bool {
     signal != SIGHUP && since_first >= COALESCE_WINDOW
 }

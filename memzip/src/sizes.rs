@@ -1,4 +1,4 @@
-//! Sizes as people write and read them: K, M, G and T are powers of 1024, as in zramctl.
+//! Sizes on the command line and in tables: K, M, G and T are powers of 1024, as in zramctl.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,28 +9,28 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
-/// Why a text is no size.
+/// Error of a text that is not a size.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SizeError {
-    /// There is no number in front.
+    /// No number in front.
     #[error(
         "a size is a number and a unit: 4096, 64K, 512M, 4G, 1T (1024-based, \"iB\" may follow)"
     )]
     Number,
-    /// The unit is none of ours.
-    #[error("\"{unit}\" is no unit of size: use K, M, G, T, P or nothing for bytes")]
+    /// Unknown unit.
+    #[error("\"{unit}\" is not a unit of size: use K, M, G, T, P, or none for bytes")]
     Unit {
-        /// What stood there.
+        /// The text after the number.
         unit: String,
     },
-    /// Half a byte, for example.
-    #[error("this is not a whole number of bytes")]
+    /// A fraction of a byte.
+    #[error("a size must be a whole number of bytes")]
     Fraction,
-    /// More than 64 bits hold.
-    #[error("this is more than 2^64 bytes")]
+    /// More bytes than 64 bits hold.
+    #[error("a size must be below 2^64 bytes")]
     TooLarge,
-    /// Nothing.
-    #[error("a size of 0 is of no use here")]
+    /// Zero bytes.
+    #[error("a size must be at least 1 byte")]
     Zero,
 }
 
@@ -63,7 +63,7 @@ fn shift(unit: &str) -> Result<u32, SizeError> {
     }
 }
 
-/// `number * 2^shift`, exactly; the number may have decimals as long as whole bytes come out.
+/// Computes `number * 2^shift` exactly; the number may have decimals if the result is whole.
 fn scale(number: &str, shift: u32) -> Result<u64, SizeError> {
     let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
     let decimals = decimals.trim_end_matches('0');
@@ -75,7 +75,7 @@ fn scale(number: &str, shift: u32) -> Result<u64, SizeError> {
     let whole = u128::from(whole) << shift;
     let part = match decimals {
         "" => 0,
-        // Nine decimals of a terabyte are a kilobyte; more than that is a typing error, and 128 bits hold this many.
+        // Nine decimals of a terabyte are a kilobyte: more are a typing error. 128 bits hold nine.
         d if d.len() > 9 => return Err(SizeError::Fraction),
         d => {
             let numerator = u128::from(d.parse::<u64>().map_err(too_large)?) << shift;
@@ -95,12 +95,12 @@ impl fmt::Display for Size {
     }
 }
 
-/// `4K`, `1.5G`, `63.9M`: at most one decimal, as zramctl prints sizes.
+/// Formats bytes as zramctl does, with at most one decimal: `4K`, `1.5G`, `63.9M`.
 pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
     let mut unit = 0;
     let mut tenths = u128::from(bytes) * 10;
-    // 1023.95 K would print as 1024.0K: go on to the next unit before that.
+    // 1023.95 K would print as 1024.0K: switch to the next unit before that.
     while tenths >= 10_235 && unit + 1 < UNITS.len() {
         tenths = (tenths + 512) / 1024;
         unit += 1;
@@ -112,7 +112,7 @@ pub(crate) fn human(bytes: u64) -> String {
     }
 }
 
-/// `262,144`: a count in groups of three digits.
+/// Formats a count in groups of three digits: `262,144`.
 pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_1024_based_and_the_ib_may_be_left_out() {
+    fn units_are_1024_based_and_ib_is_optional() {
         assert_eq!(bytes("4096"), Ok(4096));
         assert_eq!(bytes("4096B"), Ok(4096));
         assert_eq!(bytes("64K"), Ok(64 << 10));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_without_decimals_reads_back() {
+    fn sizes_printed_without_decimals_parse_back() {
         for size in [1, 1023, 1 << 10, 3 << 20, 5 << 30, 7 << 40] {
             assert_eq!(bytes(&human(size)), Ok(size));
         }

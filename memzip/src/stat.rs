@@ -1,4 +1,4 @@
-//! `memzip stat`: what a running server holds, as a table.
+//! `memzip stat`: prints what a running server holds.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::control::stat_json::{MemoryParts, StatReport};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
 
-/// Asks and prints.
+/// Asks the server behind `control` for its statistics; returns them as text to print.
 pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
     let stat = client::stat(control)?;
     match format {
@@ -23,7 +23,7 @@ pub(crate) fn run(control: &Path, format: Format) -> Result<String> {
     }
 }
 
-/// The columns of zramctl, then where the memory goes.
+/// Formats the columns of zramctl, then where the memory goes.
 fn table(stat: &StatReport) -> String {
     format!(
         "{}\n{}\n{}{}\n{}",
@@ -80,11 +80,11 @@ fn memory(stat: &StatReport) -> Columns {
         verdict(&stat.memory),
     ]);
     if stat.mem_reserved > 0 {
-        let meaning = "room kept for zeros that stay allocated; no memory yet";
+        let meaning = "reserved for zeros that stay allocated; no memory yet";
         table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
     }
     if stat.memory_failure.total > 0 {
-        let meaning = "memory that has failed; what was stored there is lost";
+        let meaning = "failed memory; what was stored in it is lost";
         let failed = frames::FrameCount(stat.memory_failure.total).bytes();
         table.row(["failed", &human(failed), "", meaning]);
     }
@@ -94,13 +94,13 @@ fn memory(stat: &StatReport) -> Columns {
     table
 }
 
-/// Tells a leak, fragmentation and slack apart.
+/// Returns a hint that tells a leak, fragmentation and slack apart.
 fn verdict(memory: &MemoryParts) -> &'static str {
     let total = memory.sum();
     if memory.holes > total / 10 {
-        "fragmented: \"memzip compact\" gives the holes back"
+        "fragmented: \"memzip compact\" releases the holes"
     } else if memory.free_frames > total / 10 && memory.free_frames > 16 << 20 {
-        "slack: the free frames serve the next writes; \"memzip compact\" gives them back"
+        "slack: the free frames serve the next writes; \"memzip compact\" releases them"
     } else {
         "everything above"
     }
@@ -111,7 +111,7 @@ fn clients(stat: &StatReport) -> String {
     let errors: u64 = nbd.errors.named().iter().map(|(_, count)| count).sum();
     format!(
         "CLIENTS  {} connected with buffers of {} outside mem_total, {} so far; {} read, {} written; \
-         {} error replies or broken conversations\n",
+         {} error replies or broken connections\n",
         grouped(nbd.connections),
         human(nbd.buffer_bytes),
         grouped(nbd.connections_total),
@@ -121,7 +121,7 @@ fn clients(stat: &StatReport) -> String {
     )
 }
 
-/// One line for each thing that moves memory.
+/// Formats one line for each part that moves memory.
 fn movement(stat: &StatReport) -> String {
     let MovementStats { movability, vmstat, compaction, background, balloon, hot_cache } =
         &stat.movement;
@@ -138,8 +138,7 @@ fn movement(stat: &StatReport) -> String {
     } else {
         let [moved, failed, isolated] =
             ["pgmigrate_success", "pgmigrate_fail", "nr_isolated"].map(vm);
-        text +=
-            &format!("FRAMES   {moved} moved, {failed} could not be; {isolated} on the move now\n");
+        text += &format!("FRAMES   {moved} moved, {failed} failed; {isolated} isolated now\n");
     }
     text += &match &*background.state {
         "off" => "BACKGROUND  off\n".to_owned(),
@@ -163,9 +162,10 @@ fn balloon_line(balloon: &BalloonReport) -> String {
     if mode == "off" && *actual == 0 {
         return "BALLOON  off\n".to_owned();
     }
-    let (lent, target, held) = (human(*actual), human(*target), human(*held));
-    let mut line =
-        format!("BALLOON  {mode}: {lent} of {target} lent to the system, the arena holds {held}");
+    let (actual, target, held) = (human(*actual), human(*target), human(*held));
+    let mut line = format!(
+        "BALLOON  {mode}: {actual} of {target} returned to the system, the arena holds {held}"
+    );
     if let Some(pressure) = pressure {
         line += &match (&pressure.problem, pressure.some_avg10) {
             (Some(problem), _) => format!("; memory pressure cannot be followed: {problem}"),
@@ -184,7 +184,7 @@ fn hot_line(hot: &HotReport) -> String {
     }
     let [hits, evictions] = [hot.hits, hot.evictions].map(grouped);
     format!(
-        "HOT CACHE  {} of {}; {hits} hits, {evictions} pages put back\n",
+        "HOT CACHE  {} of {}; {hits} hits, {evictions} evictions\n",
         human(hot.bytes),
         human(hot.limit)
     )
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_zramctls_columns_and_every_part_of_the_memory() {
+    fn the_table_has_zramctl_columns_and_all_parts() {
         let text = table(&sample());
         let mut lines = text.lines();
         let head: Vec<&str> = lines.next().expect("a head").split_whitespace().collect();
@@ -277,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_by_itself_and_what_cannot_move_is_told() {
+    fn maintenance_and_unmovable_frames_are_shown() {
         let mut stat = sample();
         stat.movement.background.state = "off".into();
         stat.movement.vmstat.insert("pgmigrate_success".into(), 4321);
         let text = table(&stat);
         assert!(
-            text.contains("\nFRAMES   4,321 moved, 0 could not be")
+            text.contains("\nFRAMES   4,321 moved, 0 failed")
                 && text.contains("\nBACKGROUND  off\n"),
             "{text}"
         );
@@ -304,7 +304,7 @@ mod tests {
         };
         assert!(
             table(&stat)
-                .contains("BALLOON  auto: 2M of 4M lent to the system, the arena holds 6M\n")
+                .contains("BALLOON  auto: 2M of 4M returned to the system, the arena holds 6M\n")
         );
         let pressure = PressureReport { some_avg10: Some(1205), ..PressureReport::default() };
         stat.movement.balloon.pressure = Some(pressure.clone());
@@ -314,7 +314,7 @@ mod tests {
         assert!(table(&stat).contains("cannot be followed: no file\n"));
         stat.movement.hot_cache =
             HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };
-        assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 pages put back\n"));
+        assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 evictions\n"));
     }
 
     #[test]

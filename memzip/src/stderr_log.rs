@@ -1,7 +1,7 @@
 //! Lines on standard error while a server runs.
 //!
-//! One thread writes them. A pipe that nobody reads is full after a while, and a write to it waits without end: that may stop
-//! this thread, and no other. Lines that find the queue full are dropped and counted.
+//! One thread writes them. Writing to a pipe that is full because its reader stopped may block
+//! without end; only that thread may block. Lines that find the queue full are dropped and counted.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Lines that may wait to be written.
+/// Maximum number of queued lines.
 const QUEUE_LEN: usize = 256;
-/// How long the end of the process waits for lines that are not written yet.
+/// Time the end of the process waits for queued lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where to say something without waiting.
+/// A log that never blocks its callers.
 #[derive(Debug)]
 pub(crate) struct StderrLog {
     queue: SyncSender<Message>,
@@ -28,14 +28,14 @@ pub(crate) struct StderrLog {
 #[derive(Debug)]
 enum Message {
     Line(String),
-    /// Answered when all lines before it are written.
+    /// Answered when all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
 impl StderrLog {
-    /// Starts the thread.
+    /// Starts the thread that writes to standard error.
     pub(crate) fn start() -> Result<Self> {
-        // A file of its own: the lock of the standard library's would be held during a write.
+        // A duplicate: the lock of `std::io::stderr` would be held during a write.
         let stderr = std::io::stderr()
             .as_fd()
             .try_clone_to_owned()
@@ -54,19 +54,19 @@ impl StderrLog {
         Ok(Self { queue, dropped })
     }
 
-    /// Has a line written, or drops it when too many wait. Never waits.
+    /// Queues a line, or drops it when the queue is full. Never blocks.
     pub(crate) fn push(&self, line: &str) {
         if self.queue.try_send(Message::Line(line.to_owned())).is_err() {
-            // Relaxed: a sum that orders nothing.
+            // Relaxed: a counter that orders nothing.
             self.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    /// Waits a moment for the lines that are not written yet.
+    /// Waits at most half a second until the queued lines are written.
     pub(crate) fn flush(&self) {
         let (done, is_done) = sync_channel(1);
         if self.queue.try_send(Message::Flush(done)).is_ok() {
-            // Too late or not at all: nobody reads them.
+            // On a timeout no reader takes the lines; give up.
             let _ = is_done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
@@ -83,7 +83,8 @@ fn write_all(messages: &Receiver<Message>, dropped: &AtomicU64, mut file: impl W
                         format!("memzip: {count} lines were dropped: standard error was not read\n")
                     }
                 };
-                // Where it is closed, for the terminal is gone, the line is lost and the server goes on.
+                // An error means that standard error is closed: the line is lost and the server
+                // goes on.
                 let _ = file.write_all(format!("{note}memzip: {line}\n").as_bytes());
             }
             Message::Flush(done) => _ = done.try_send(()),
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Passes on what is written, and takes nothing more until that is received.
+    /// Sends what is written to a channel; each write blocks until the test receives it.
     struct Slow(SyncSender<String>);
 
     impl Write for Slow {
@@ -113,10 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stopped_costs_lines_and_no_time() {
+    fn a_stuck_reader_costs_lines_and_no_time() {
         let (written, lines) = mpsc::sync_channel(0);
         let log = StderrLog::start_on(Slow(written)).expect("a thread");
-        // One is in the hands of the thread; the queue is full of others.
+        // The thread holds one line; the others fill the queue.
         (0..QUEUE_LEN + 101).for_each(|number| log.push(&number.to_string()));
         log.flush();
         let (mut shown, mut dropped) = (0, 0);

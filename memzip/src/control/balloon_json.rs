@@ -1,16 +1,16 @@
-//! What `POST /v1/balloon` takes and answers, and the balloon's part of `GET /v1/stat`.
+//! Request and answer of `POST /v1/balloon`, and the balloon's part of `GET /v1/stat`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How large the balloon should be.
+/// Target of the balloon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BalloonTarget {
-    /// Nothing is lent.
+    /// The balloon is empty.
     #[default]
     Off,
-    /// It follows memory pressure.
+    /// The balloon follows memory pressure.
     Auto,
-    /// So many bytes, rounded up to a frame.
+    /// Size in bytes, rounded up to a frame.
     Bytes(u64),
 }
 
@@ -18,7 +18,7 @@ pub(crate) enum BalloonTarget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BalloonRequest {
-    /// What is asked for.
+    /// The requested target.
     pub(crate) target: BalloonTarget,
 }
 
@@ -41,74 +41,77 @@ impl<'de> Deserialize<'de> for BalloonTarget {
             (Some("auto"), _) => Ok(Self::Auto),
             (_, Some(bytes)) => Ok(Self::Bytes(bytes)),
             _ => Err(serde::de::Error::custom(format!(
-                "the target {value} is none: a whole number of bytes from 0 on, \"auto\" or \"off\""
+                "{value} is not a target: use a whole number of bytes from 0 up, \"auto\" or \"off\""
             ))),
         }
     }
 }
 
-/// The balloon: a part of the arena that the store does without. Its memory has left the process; a part that was never used had none.
+/// The balloon: a part of the arena that the store cannot use.
+///
+/// Its memory has left the process; a part that was never used had no memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BalloonReport {
     /// `off`, `fixed` or `auto`.
     pub(crate) mode: String,
-    /// How large it is meant to be.
+    /// Target size. Units: bytes.
     pub(crate) target: u64,
-    /// How large it is.
+    /// Size now. Units: bytes.
     pub(crate) actual: u64,
-    /// The largest target that can be set now.
+    /// Largest target that can be set now. Units: bytes.
     pub(crate) most: u64,
-    /// Memory the arena holds now, for any use. The balloon's is not in it. What left the process
-    /// shows here.
+    /// Memory the arena holds now, for any use, without the balloon's. Memory that left the process
+    /// lowers it. Units: bytes.
     #[serde(default)]
     pub(crate) held: u64,
-    /// Of `actual`, whole blocks of 2 MiB.
+    /// The part of `actual` in whole blocks of 2 MiB. Units: bytes.
     pub(crate) in_blocks: u64,
-    /// By how much it grew so far, all times together.
+    /// Sum of all inflations. Units: bytes.
     pub(crate) inflated_total: u64,
-    /// By how much it shrank so far.
+    /// Sum of all deflations. Units: bytes.
     pub(crate) deflated_total: u64,
-    /// Of that, because the arena was full.
+    /// The part of `deflated_total` because the arena was full. Units: bytes.
     pub(crate) oom_deflated_total: u64,
-    /// Times the OS did not take what was offered.
+    /// Times the OS refused the offered memory.
     pub(crate) host_refusals: u64,
-    /// Times the arena had nothing left for it.
+    /// Times the arena had no memory left for the balloon.
     pub(crate) allocation_failures: u64,
-    /// What it follows in the mode `auto`.
+    /// The memory pressure that the balloon follows in mode `auto`.
     pub(crate) pressure: Option<PressureReport>,
 }
 
 /// Memory pressure as the balloon sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PressureReport {
-    /// The file that is read.
+    /// The pressure file.
     pub(crate) source: String,
-    /// Time in which at least one task stood still, of the last 10 seconds, in hundredths of a percent; null before the first reading.
+    /// Share of the last 10 seconds in which at least one task stalled, in hundredths of a percent;
+    /// null before the first reading.
     pub(crate) some_avg10: Option<u16>,
-    /// The same of the last 60 seconds.
+    /// The same for the last 60 seconds.
     pub(crate) some_avg60: Option<u16>,
-    /// Why there is no newer reading; the balloon is left as it is meanwhile.
+    /// Why there is no newer reading; the balloon keeps its size meanwhile.
     pub(crate) problem: Option<String>,
     /// Readings made.
     pub(crate) readings: u64,
     /// Readings that failed.
     #[serde(default)]
     pub(crate) failures: u64,
-    /// Times it grew.
+    /// Times the target was raised.
     pub(crate) raised: u64,
-    /// Times it shrank.
+    /// Times the target was lowered.
     pub(crate) lowered: u64,
 }
 
-/// What a `POST /v1/balloon` came to.
+/// Answer to `POST /v1/balloon`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BalloonChange {
-    /// `reached`, `following pressure`, or why it ended before.
+    /// `reached`, `following pressure`, or why the change ended before.
     pub(crate) outcome: String,
-    /// Memory the arena held before and does not hold any more.
+    /// Memory the arena held before the change and no longer holds. Units: bytes.
     #[serde(default)]
     pub(crate) freed: u64,
-    /// The balloon afterwards.
+    /// The balloon after the change.
     pub(crate) balloon: BalloonReport,
 }
 

@@ -1,4 +1,4 @@
-//! The other end of the control plane: one request, one answer.
+//! The client of the control plane: one request and one answer for each connection.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,19 +15,25 @@ use tokio::net::UnixStream;
 use super::compact_json::{CompactReport, CompactRequest};
 use super::stat_json::{ErrorReport, StatReport};
 
-/// How long a server may take to answer a question.
+/// Time limit of a request that only reads.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it may take to compact.
+/// Time limit of a compaction.
 const COMPACTION_TIMEOUT: Duration = Duration::from_secs(300);
-/// The longest answer that is read. Units: bytes.
+/// Longest answer that is read. Units: bytes.
 const MAX_RESPONSE_LEN: usize = 16 << 20;
 
-/// Asks the server behind this socket for its numbers.
+/// Returns the statistics of the server behind this socket.
+///
+/// # Errors
+/// No server answers in time, or it refuses.
 pub(crate) fn stat(socket: &Path) -> Result<StatReport> {
     call(socket, Method::GET, "/v1/stat", Vec::new(), RESPONSE_TIMEOUT)
 }
 
-/// Has the server behind this socket compact its pool and its frames.
+/// Asks the server behind this socket to compact its pool and its frames; returns its report.
+///
+/// # Errors
+/// No server answers in time, or it refuses.
 pub(crate) fn compact(socket: &Path, request: CompactRequest) -> Result<CompactReport> {
     let body = serde_json::to_vec(&request).context("cannot write the request")?;
     call(socket, Method::POST, "/v1/compact", body, COMPACTION_TIMEOUT)
@@ -78,13 +84,14 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(Statu
     let not_http = || format!("{} does not speak HTTP", socket.display());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(not_http)?;
-    // It carries the bytes while the request waits; its own error shows up in the request as well.
+    // The task carries the bytes while the request waits; its own error shows up in the request as
+    // well.
     tokio::task::spawn(connection);
     let response = sender.send_request(request).await.with_context(not_http)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_RESPONSE_LEN)
         .collect()
         .await
-        .map_err(|error| anyhow!("the answer broke off: {error}"))?;
+        .map_err(|error| anyhow!("the answer is incomplete: {error}"))?;
     Ok((status, body.to_bytes()))
 }

@@ -1,18 +1,18 @@
-//! What `POST /v1/compact` takes and answers.
+//! Request and answer of `POST /v1/compact`.
 
 use serde::{Deserialize, Serialize};
 
-/// Body of `POST /v1/compact`; all of it may be left out.
+/// Body of `POST /v1/compact`; each field may be left out, and the body as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompactRequest {
-    /// Objects are moved together.
+    /// Whether to compact objects.
     #[serde(default = "default_true")]
     pub(crate) objects: bool,
-    /// Frames are moved together, after the objects.
+    /// Whether to compact frames, after the objects.
     #[serde(default = "default_true")]
     pub(crate) frames: bool,
-    /// Stop after this many milliseconds, both kinds together.
+    /// Time limit of both kinds together. Units: milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_ms: Option<u64>,
 }
@@ -28,19 +28,19 @@ impl Default for CompactRequest {
 }
 
 impl CompactRequest {
-    /// Why this cannot be done.
+    /// Returns why the request makes no sense, or `None`.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         (!self.objects && !self.frames)
-            .then_some("\"objects\" and \"frames\" are both false: there is nothing to do, one of them must be true")
+            .then_some("\"objects\" and \"frames\" are both false, so there is nothing to do: set one of them to true")
     }
 }
 
-/// What a compaction did.
+/// Result of a compaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CompactReport {
-    /// How moving objects went; null when it was not asked for.
+    /// Object compaction; null when it was not requested.
     pub(crate) objects: Option<PartReport>,
-    /// How moving frames went; null when it was not asked for.
+    /// Frame compaction; null when it was not requested.
     pub(crate) frames: Option<PartReport>,
     /// Objects that moved to another zspage.
     pub(crate) objects_moved: u64,
@@ -50,33 +50,33 @@ pub(crate) struct CompactReport {
     pub(crate) frames_freed: u64,
     /// Zspages that became free.
     pub(crate) zspages_freed: u64,
-    /// Times a size class was left since its zspages were in use.
+    /// Zspages passed over: in use, damaged, or without a frame for their objects.
     pub(crate) skipped: u64,
-    /// Frames that moved down, so that whole 2 MiB blocks became free.
+    /// Frames that moved down so that whole 2 MiB blocks became free.
     pub(crate) frames_moved: u64,
-    /// Frames passed over since their owner was using them.
+    /// Frames passed over because their owner was using them.
     pub(crate) frames_busy: u64,
-    /// Frames that were looked at.
+    /// Frames that were scanned.
     pub(crate) frames_scanned: u64,
-    /// How it ended, the worse of both parts: `done`, `out of time` or `already running`.
+    /// The worse outcome of both parts: `done`, `out of time` or `already running`.
     pub(crate) outcome: String,
-    /// How long it took.
+    /// Duration. Units: microseconds.
     pub(crate) duration_us: u64,
-    /// `mem_used_total` before.
+    /// `mem_used_total` before. Units: bytes.
     pub(crate) mem_used_before: u64,
-    /// `mem_used_total` after.
+    /// `mem_used_total` after. Units: bytes.
     pub(crate) mem_used_after: u64,
-    /// `mem_total` before.
+    /// `mem_total` before. Units: bytes.
     pub(crate) mem_total_before: u64,
-    /// `mem_total` after.
+    /// `mem_total` after. Units: bytes.
     pub(crate) mem_total_after: u64,
 }
 
-/// One of the two compactions.
+/// One of the two kinds of compaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartReport {
     /// `done`, `out of time` or `already running`.
     pub(crate) outcome: String,
-    /// How long it took.
+    /// Duration. Units: microseconds.
     pub(crate) duration_us: u64,
 }

@@ -8,19 +8,20 @@ use zsmalloc::{Budget, CompactionOutcome};
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
 use super::server_state::micros;
 
-/// How long a compaction by another thread is waited for. The background thread works in slices of
+/// Time to wait for a compaction by another thread. The background thread works in slices of
 /// milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long between two tries.
+/// Delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(2);
 
-/// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
-pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> CompactReport {
+/// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested,
+/// within `budget`.
+pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> CompactReport {
     let before = disk.stat();
     let start = Instant::now();
     let rest = || Budget::within(budget.saturating_sub(start.elapsed()));
-    let objects = asked.objects.then(|| timed(|| objects(disk, rest)));
-    let frames = asked.frames.then(|| timed(|| frames(disk, rest)));
+    let objects = request.objects.then(|| timed(|| objects(disk, rest)));
+    let frames = request.frames.then(|| timed(|| frames(disk, rest)));
     let duration = start.elapsed();
     let after = disk.stat();
     let object_text = objects.map(|(done, _)| object_outcome(done.outcome));
@@ -29,7 +30,7 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
         outcome.map(|OutcomeText(_, text)| PartReport { outcome: text.into(), duration_us: time })
     };
     let (moved, object_time) = objects.unwrap_or_default();
-    let (gathered, frame_time) = frames.unwrap_or_default();
+    let (frames_done, frame_time) = frames.unwrap_or_default();
     CompactReport {
         objects: part(object_text, micros(object_time)),
         frames: part(frame_text, micros(frame_time)),
@@ -38,9 +39,9 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
         frames_freed: moved.frames_freed,
         zspages_freed: moved.zspages_freed,
         skipped: moved.skipped,
-        frames_moved: gathered.frames_moved,
-        frames_busy: gathered.frames_busy,
-        frames_scanned: gathered.scanned,
+        frames_moved: frames_done.frames_moved,
+        frames_busy: frames_done.frames_busy,
+        frames_scanned: frames_done.scanned,
         outcome: object_text.max(frame_text).map_or("done", |OutcomeText(_, text)| text).to_owned(),
         duration_us: micros(duration),
         mem_used_before: before.mm.mem_used_total,
@@ -50,7 +51,7 @@ pub(super) fn run(disk: &Zram, asked: CompactRequest, budget: Duration) -> Compa
     }
 }
 
-/// Tries again while another thread compacts; what a try did by itself is counted.
+/// Compacts objects and retries while another thread compacts; returns the sum of its own attempts.
 fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
     let start = Instant::now();
     let mut sum = Compaction::default();
@@ -69,7 +70,8 @@ fn objects(disk: &Zram, rest: impl Fn() -> Budget) -> Compaction {
     }
 }
 
-/// As [`objects`]; a try that meets another compaction does nothing at all.
+/// Compacts frames and retries as [`objects`] does; an attempt that meets another compaction does
+/// nothing.
 fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
     let start = Instant::now();
     loop {
@@ -86,7 +88,7 @@ fn frames(disk: &Zram, rest: impl Fn() -> Budget) -> FrameCompaction {
     }
 }
 
-/// How a compaction ended: the worse, the larger.
+/// Outcome of a compaction; the worse outcome is the larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct OutcomeText(u8, &'static str);
 
@@ -105,7 +107,7 @@ fn object_outcome(outcome: CompactionOutcome) -> OutcomeText {
 fn frame_outcome(outcome: frames::CompactOutcome) -> OutcomeText {
     match outcome {
         frames::CompactOutcome::Done | frames::CompactOutcome::Reached => DONE,
-        // The whole zone is never passed over or put off.
+        // A compaction of the whole zone is never skipped or deferred.
         frames::CompactOutcome::Skipped
         | frames::CompactOutcome::Deferred
         | frames::CompactOutcome::NoSuitable => DONE,

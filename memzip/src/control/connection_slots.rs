@@ -1,7 +1,8 @@
-//! The places for connections to the control plane.
+//! The limit on connections to the control plane.
 //!
-//! When all are taken the oldest connection makes room for the next client, unless it is being answered or is very young. So clients that
-//! connect and say nothing cannot keep out one that asks.
+//! When all slots are taken the oldest connection is evicted for the next client, unless it is
+//! being answered or is younger than the grace time. So clients that connect and send nothing
+//! cannot keep out a client that asks.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// All connections.
+/// The slots of all connections.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     limit: usize,
-    /// How long a connection stays that is not being answered while others wait for its place.
+    /// Minimum time in its slot of a connection that is not being answered.
     eviction_grace: Duration,
-    /// Oldest first.
+    /// Connections that have a slot, oldest first.
     taken: Mutex<VecDeque<Arc<Connection>>>,
     freed: Notify,
 }
 
-/// One connection.
+/// A connection that has a slot.
 #[derive(Debug)]
 pub(super) struct Connection {
     state: Mutex<ConnectionState>,
@@ -29,32 +30,32 @@ pub(super) struct Connection {
 
 #[derive(Clone, Copy, Debug)]
 enum ConnectionState {
-    /// Sends its request or receives its answer, since then.
+    /// Sends its request or receives its answer, since this time.
     Waiting(Instant),
     /// Is being answered.
     Busy,
-    /// Has to leave.
+    /// Must close.
     Evicted,
 }
 
-/// A place that is taken; free again when dropped.
+/// A slot that is taken; dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
     connection: Arc<Connection>,
 }
 
-/// A connection that is being answered, until this is dropped.
+/// Marks a connection as being answered until dropped.
 #[derive(Debug)]
 pub(super) struct BusyGuard<'a>(&'a Connection);
 
 impl ConnectionSlots {
-    /// So many places.
+    /// Creates `limit` free slots.
     pub(super) fn new(limit: usize, eviction_grace: Duration) -> Arc<Self> {
         Arc::new(Self { limit, eviction_grace, taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// Waits for a place. One caller at a time.
+    /// Waits for a free slot. Only one caller may wait at a time.
     pub(super) async fn acquire(self: &Arc<Self>) -> ConnectionSlot {
         loop {
             let wait = match self.try_acquire() {
@@ -68,7 +69,8 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a place, or makes the oldest connection leave that may; else returns how long to wait.
+    /// Takes a slot, or evicts the oldest connection that may be evicted; else returns how long to
+    /// wait.
     fn try_acquire(self: &Arc<Self>) -> Result<ConnectionSlot, Duration> {
         let mut taken = lock(&self.taken);
         if taken.len() < self.limit {
@@ -77,7 +79,7 @@ impl ConnectionSlots {
             taken.push_back(Arc::clone(&connection));
             return Ok(ConnectionSlot { slots: Arc::clone(self), connection });
         }
-        // Those that are being answered stay, however long that takes.
+        // Connections that are being answered keep their slot, however long that takes.
         let oldest =
             taken.iter().find_map(|connection| Some((connection.waiting_since()?, connection)));
         let Some((since, connection)) = oldest else { return Err(self.eviction_grace) };
@@ -104,13 +106,13 @@ impl Connection {
         self.evicted.notify_one();
     }
 
-    /// Keeps the place while the connection is being answered.
+    /// Protects the connection from eviction while it is being answered.
     pub(super) fn mark_busy(&self) -> BusyGuard<'_> {
         self.change(ConnectionState::Busy);
         BusyGuard(self)
     }
 
-    /// A connection that has to leave stays so.
+    /// Changes the state, except that an evicted connection stays evicted.
     fn change(&self, to: ConnectionState) {
         let mut state = lock(&self.state);
         if !matches!(*state, ConnectionState::Evicted) {
@@ -126,12 +128,12 @@ impl Drop for BusyGuard<'_> {
 }
 
 impl ConnectionSlot {
-    /// The connection that has the place.
+    /// Returns the connection that has the slot.
     pub(super) fn connection(&self) -> Arc<Connection> {
         Arc::clone(&self.connection)
     }
 
-    /// Waits until the connection has to leave.
+    /// Waits until the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.connection.evicted.notified().await;
     }
@@ -144,7 +146,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Nothing under these locks can panic half-way.
+/// Locks `mutex`. A poisoned one is whole, since nothing under these locks panics half-way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Requests and answers of the control plane: which path does what.
+//! The routes of the control plane: requests and their answers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use super::maintenance::BalloonRefusal;
 use super::stat_json::ErrorReport;
 use super::{ServerState, metrics};
 
-/// The longest request body that is read. Units: bytes.
+/// Longest request body that is read. Units: bytes.
 const MAX_BODY_LEN: usize = 4096;
-/// How long a client may take to send its body.
+/// Time limit to receive a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest a compaction runs in one request; a client that wants more asks again.
+/// Longest compaction in one request; a client that wants more asks again.
 pub(super) const MAX_COMPACTION: Duration = Duration::from_secs(240);
 
-/// What the body of a request for compaction looks like.
+/// Shape of the body of a compaction request, for error texts.
 const COMPACT_BODY: &str =
-    "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it or nothing";
+    "{\"objects\": true, \"frames\": true, \"budget_ms\": N}, a part of it, or nothing";
 
-/// What the body of a request about the balloon looks like.
+/// Shape of the body of a balloon request, for error texts.
 const BALLOON_BODY: &str = "{\"target\": BYTES}, {\"target\": \"auto\"} or {\"target\": \"off\"}";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -39,12 +39,12 @@ const PROMETHEUS: HeaderValue =
 
 type HttpResponse = Response<Full<Bytes>>;
 
-/// A request that is answered with an error status.
+/// An answer with an error status.
 #[derive(Debug)]
 struct ErrorResponse {
     status: StatusCode,
     message: String,
-    /// The methods that would do.
+    /// Methods that the path accepts.
     allow: Option<&'static str>,
 }
 
@@ -54,17 +54,17 @@ impl ErrorResponse {
     }
 
     fn of_method(path: &str, method: &Method, allowed: &'static str) -> Self {
-        let message = format!("{path} does not take {method}, only {allowed}");
+        let message = format!("{path} does not accept {method}: use {allowed}");
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message) }
     }
 }
 
-/// Answers requests about one server.
+/// The routes of one server.
 #[derive(Clone)]
 pub(super) struct Routes {
     state: Arc<ServerState>,
     compaction: Arc<Semaphore>,
-    /// The connection that asks.
+    /// The connection that sends the requests.
     connection: Option<Arc<Connection>>,
 }
 
@@ -73,12 +73,12 @@ impl Routes {
         Self { state, compaction: Arc::new(Semaphore::new(1)), connection: None }
     }
 
-    /// The same for one connection.
+    /// Returns the routes for one connection.
     pub(super) fn for_connection(&self, connection: Arc<Connection>) -> Self {
         Self { connection: Some(connection), ..self.clone() }
     }
 
-    /// Answers one request; an error is an answer too.
+    /// Answers one request; an error becomes an answer, too.
     pub(super) async fn answer(
         self,
         request: Request<Incoming>,
@@ -98,14 +98,14 @@ impl Routes {
             _ => Err(ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "there is no {path}: try GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"
+                    "there is no path {path}: use GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"
                 ),
             )),
         };
         Ok(result.unwrap_or_else(into_response))
     }
 
-    /// Keeps compactions away, as one in progress does.
+    /// Takes the permit that a compaction in progress holds.
     #[cfg(test)]
     pub(super) fn hold_compaction(&self) -> tokio::sync::OwnedSemaphorePermit {
         Arc::clone(&self.compaction).try_acquire_owned().expect("no compaction is running")
@@ -121,32 +121,36 @@ impl Routes {
         Ok(with_type(StatusCode::OK, PROMETHEUS, text.into_bytes()))
     }
 
-    async fn compact(&self, request: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
-        let asked: CompactRequest = parse(&body(request).await?, COMPACT_BODY)?;
-        if let Some(reason) = asked.contradiction() {
+    async fn compact(&self, http: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
+        let request: CompactRequest = parse(&body(http).await?, COMPACT_BODY)?;
+        if let Some(reason) = request.contradiction() {
             return Err(ErrorResponse::new(StatusCode::BAD_REQUEST, reason));
         }
-        // One at a time: a second one would only wait for the locks of the first.
+        // One at a time: a second one would only wait for the first one's locks.
         let permit = Arc::clone(&self.compaction).try_acquire_owned().map_err(|_| {
-            ErrorResponse::new(StatusCode::CONFLICT, "a compaction is running already")
+            ErrorResponse::new(
+                StatusCode::CONFLICT,
+                "another compaction is running: try again when it has ended",
+            )
         })?;
         let budget =
-            asked.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
+            request.budget_ms.map_or(MAX_COMPACTION, Duration::from_millis).min(MAX_COMPACTION);
         let report = self
             .blocking(move |state| {
-                // Held by the work, not by the request: a client that leaves does not make room for a second compaction.
+                // The work holds the permit, not the request: a client that disconnects must not
+                // admit a second compaction.
                 let _permit = permit;
-                state.compact(asked, budget)
+                state.compact(request, budget)
             })
             .await?;
         json(StatusCode::OK, &report)
     }
 
-    async fn balloon(&self, request: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
-        let asked: BalloonRequest = parse(&body(request).await?, BALLOON_BODY)?;
-        // Not one at a time: the last request counts, and ends what is under way.
+    async fn balloon(&self, http: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
+        let request: BalloonRequest = parse(&body(http).await?, BALLOON_BODY)?;
+        // Balloon requests may overlap: the last one counts and ends the one under way.
         let change =
-            self.blocking(move |state| state.maintenance().set_balloon(asked.target)).await?;
+            self.blocking(move |state| state.maintenance().set_balloon(request.target)).await?;
         match change {
             Ok(change) => json(StatusCode::OK, &change),
             Err(refusal @ (BalloonRefusal::ExceedsArena { .. } | BalloonRefusal::NoLimit)) => {
@@ -158,13 +162,14 @@ impl Routes {
         }
     }
 
-    /// Runs what takes locks or reads /proc beside the event loop, so that other requests are answered meanwhile.
+    /// Runs work that takes locks or reads /proc on another thread, so that the event loop answers
+    /// other requests meanwhile.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ServerState) -> T + Send + 'static,
     ) -> Result<T, ErrorResponse> {
         let state = Arc::clone(&self.state);
-        // The request is complete: from here on the client waits for us.
+        // The request is complete: from here on the client waits for the server.
         let _busy = self.connection.as_deref().map(Connection::mark_busy);
         tokio::task::spawn_blocking(move || work(&state)).await.map_err(|error| {
             ErrorResponse::new(
@@ -182,22 +187,26 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, ErrorResponse> {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(ErrorResponse::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a body of more than {MAX_BODY_LEN} bytes is not read"),
+                format!("the body must be at most {MAX_BODY_LEN} bytes"),
             ))
         }
-        Ok(Err(error)) => {
-            Err(ErrorResponse::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))
-        }
-        Err(_) => {
-            Err(ErrorResponse::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))
-        }
+        Ok(Err(error)) => Err(ErrorResponse::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body is incomplete: {error}"),
+        )),
+        Err(_) => Err(ErrorResponse::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
     }
 }
 
-/// What is in a body; nothing at all counts as an empty object. `shape` tells people what is expected.
+/// Parses a body; an empty one counts as an empty object. `shape` describes the expected body in
+/// the error text.
 fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, ErrorResponse> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
-    // By way of an object, for serde would also take a list of values in the fields' order.
+    // By way of an object, since serde would also accept a list of values in the order of the
+    // fields.
     let object = serde_json::from_slice(body).map(serde_json::Value::Object);
     object.and_then(serde_json::from_value).map_err(|error| {
         ErrorResponse::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}"))
@@ -214,17 +223,17 @@ fn json(status: StatusCode, value: &impl Serialize) -> Result<HttpResponse, Erro
 
 fn into_response(refusal: ErrorResponse) -> HttpResponse {
     let ErrorResponse { status, message, allow } = refusal;
-    let mut answer = json(status, &ErrorReport { error: message })
+    let mut response = json(status, &ErrorReport { error: message })
         .unwrap_or_else(|_| with_type(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new()));
     if let Some(allow) = allow {
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
-    answer
+    response
 }
 
 fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> HttpResponse {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, kind);
-    answer
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }

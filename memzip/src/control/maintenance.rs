@@ -1,4 +1,4 @@
-//! What moves memory of a served disk by itself: compaction and reclaim in the background, and the balloon.
+//! Maintenance of a served disk: compaction and reclaim in the background, and the balloon.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,37 +18,38 @@ use zsmalloc::{Background, BackgroundConfig};
 
 use super::balloon_json::{BalloonChange, BalloonReport, BalloonTarget, PressureReport};
 
-/// How often pressure is read. The kernel recomputes its averages every two seconds.
+/// Interval at which pressure is read. The kernel updates its averages every two seconds.
 const PRESSURE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a call waits for frames of the balloon that compaction has isolated. It has them for
-/// microseconds, as long as its thread runs.
+/// Time a call waits for balloon frames that compaction has isolated. They stay isolated for
+/// microseconds while the compacting thread runs.
 const ISOLATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How they are set up.
+/// Settings of [`Maintenance`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MaintenanceConfig {
-    /// The balloon at the start.
+    /// Target of the balloon at the start.
     pub(crate) balloon: BalloonTarget,
-    /// How it follows memory pressure when it does.
+    /// How the balloon follows memory pressure in mode `auto`.
     pub(crate) pressure_settings: Settings,
-    /// The share of one CPU that compaction in the background may use, in percent; `None` for none.
+    /// Share of one CPU for compaction in the background, in percent; `None` turns it off.
     pub(crate) background: Option<u8>,
 }
 
-/// They run as long as this lives.
+/// The maintenance of one disk. Its threads stop when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     balloon: Arc<Balloon>,
     source: BalloonSource,
-    /// Held while a target is set, so that it fits the target at all times; not while the target is reached.
+    /// Held while a target is set, so that mode and target always match; not held while the balloon
+    /// moves towards the target.
     mode: Mutex<BalloonMode>,
     config: MaintenanceConfig,
     _background: Option<Background>,
     _kswapd: Kswapd,
 }
 
-/// How the balloon's target is set.
+/// The setter of the balloon's target.
 #[derive(Debug)]
 enum BalloonMode {
     Off,
@@ -56,39 +57,44 @@ enum BalloonMode {
     Auto(Auto),
 }
 
-/// Why the balloon stays as it is.
+/// Reason why a balloon target is refused; the balloon stays as it is.
 #[derive(Debug, Error)]
 pub(crate) enum BalloonRefusal {
-    /// More than the arena has.
+    /// The target is larger than the arena.
     #[error(
-        "a balloon of {asked} bytes is more than the arena can lend: {max} bytes are the most, what is stored in it included"
+        "a balloon of {asked} bytes is too large: at most {max} bytes are possible, stored content included"
     )]
     ExceedsArena {
-        /// Bytes.
+        /// Requested size. Units: bytes.
         asked: u64,
-        /// Bytes.
+        /// Largest possible size. Units: bytes.
         max: u64,
     },
-    /// There is nothing yet that it could take, and there never will be by itself.
+    /// A fixed size on a disk without a limit: the balloon has no memory to take, and gets none by
+    /// itself.
     #[error(
-        "a balloon of a fixed size takes room from a limit, and this disk has none: --mem-limit sets one; \"--balloon auto\" lends what is free"
+        "a balloon of a fixed size needs a memory limit, and this disk has none: set --mem-limit, or use \"--balloon auto\""
     )]
     NoLimit,
-    /// Pressure cannot be followed.
+    /// Memory pressure cannot be followed.
     #[error(transparent)]
     Auto(#[from] AutoError),
 }
 
 impl Maintenance {
-    /// Starts them for a disk.
+    /// Starts the maintenance of a disk.
+    ///
+    /// # Errors
+    /// The balloon is refused, or a thread cannot be started.
     pub(crate) fn start(disk: &Zram, config: MaintenanceConfig) -> Result<Self> {
-        // Without a limit the store takes what it needs, whatever the balloon has: only memory that is there is worth lending.
+        // Without a limit the store grows whatever the balloon holds, so only committed memory is
+        // worth taking.
         let source = if disk.config().mem_limit.is_some() {
             BalloonSource::FreeFrames
         } else {
             BalloonSource::CommittedFrames
         };
-        // Before a thread is started that would have to be ended again.
+        // Checked before the threads start.
         if source == BalloonSource::CommittedFrames
             && matches!(config.balloon, BalloonTarget::Bytes(1..))
         {
@@ -109,13 +115,16 @@ impl Maintenance {
         Ok(maintenance)
     }
 
-    /// The share of a CPU compaction in the background may use; 0 without it.
+    /// Returns the share of a CPU for compaction in the background, in percent; 0 without it.
     pub(super) fn background_percent(&self) -> u8 {
         self.config.background.unwrap_or(0)
     }
 
-    /// Changes the balloon; returns when it is as asked for, or cannot be, or another caller asked
-    /// for something else.
+    /// Sets the target of the balloon and moves towards it. Returns when the target is reached,
+    /// cannot be reached, or another caller has set a new one.
+    ///
+    /// # Errors
+    /// The target is refused; the balloon stays as it is.
     pub(crate) fn set_balloon(
         &self,
         target: BalloonTarget,
@@ -128,9 +137,9 @@ impl Maintenance {
             }
             BalloonTarget::Off => self.set_target(BalloonMode::Off, FrameCount(0)),
             BalloonTarget::Bytes(asked) => {
-                let most = self.balloon.max_target().bytes();
-                if asked > most && self.source == BalloonSource::FreeFrames {
-                    return Err(BalloonRefusal::ExceedsArena { asked, max: most });
+                let max = self.balloon.max_target().bytes();
+                if asked > max && self.source == BalloonSource::FreeFrames {
+                    return Err(BalloonRefusal::ExceedsArena { asked, max });
                 }
                 self.set_target(BalloonMode::Fixed, FrameCount::holding(asked))
             }
@@ -151,13 +160,13 @@ impl Maintenance {
             self.config.pressure_settings,
             PRESSURE_INTERVAL,
         )?);
-        // It begins with what there is: a call on its way to an older target stops.
+        // Start at the current size: a call on its way to an older target stops.
         self.balloon.keep_current_size();
         Ok(())
     }
 
-    /// The target and its owner change in one step, so both are the same caller's, whatever others
-    /// ask meanwhile.
+    /// Sets target and mode in one step, so that both come from the same caller, and moves to the
+    /// target.
     fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
         let mut current = self.mode();
         if let BalloonMode::Auto(auto) = &*current {
@@ -166,12 +175,13 @@ impl Maintenance {
         let resize = self.balloon.start_resize(target);
         let before = std::mem::replace(&mut *current, mode);
         drop(current);
-        // The thread ends after the step it is in, which our target cuts short.
+        // Dropping the old mode joins its thread, which ends after its current step; the new target
+        // cuts that short.
         drop(before);
-        outcome(resize.map_or_else(|refused| refused, |resize| run_while_isolated(&resize)))
+        outcome_text(resize.map_or_else(|refused| refused, |resize| run_while_isolated(&resize)))
     }
 
-    /// Memory the arena holds. Units: bytes.
+    /// Returns the memory the arena holds, without the balloon's. Units: bytes.
     fn held(&self) -> u64 {
         let stats = self.balloon.zone().stats();
         stats.committed.bytes().saturating_sub(stats.ballooned.bytes())
@@ -181,7 +191,7 @@ impl Maintenance {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The balloon, now.
+    /// Returns the state of the balloon.
     pub(super) fn balloon_report(&self) -> BalloonReport {
         let current = self.mode();
         let stats = self.balloon.stats();
@@ -208,7 +218,7 @@ impl Maintenance {
         }
     }
 
-    /// The balloon's counters under their names in `/proc/vmstat`, in frames.
+    /// Returns the balloon's counters under their names in `/proc/vmstat`. Units: frames.
     pub(super) fn balloon_vmstat(&self) -> [(&'static str, u64); 3] {
         let stats = self.balloon.stats();
         [
@@ -233,7 +243,7 @@ fn pressure(auto: &Auto) -> PressureReport {
     }
 }
 
-/// Reaches the target; tries again while compaction has isolated the frames that are left.
+/// Moves to the target; tries again while compaction has isolated the remaining frames.
 fn run_while_isolated(resize: &Resize<'_>) -> ResizeReport {
     let start = Instant::now();
     loop {
@@ -247,24 +257,22 @@ fn run_while_isolated(resize: &Resize<'_>) -> ResizeReport {
     }
 }
 
-fn outcome(change: ResizeReport) -> String {
+fn outcome_text(change: ResizeReport) -> String {
     match change.stop {
         StopReason::Reached if change.is_capped() => {
-            "reached, at the most the arena can lend now".to_owned()
+            "reached, limited to what the arena can give now".to_owned()
         }
         StopReason::Reached => "reached".to_owned(),
-        StopReason::NoMemory(Shortage::Memory) => {
-            "the arena holds no more memory that is free".to_owned()
-        }
+        StopReason::NoMemory(Shortage::Memory) => "the arena holds no more free memory".to_owned(),
         StopReason::NoMemory(Shortage::Reserve) => "the arena keeps the rest in reserve".to_owned(),
         StopReason::NoMemory(Shortage::Zone(error)) => {
-            format!("the arena has no more to give: {error}")
+            format!("the arena has no more memory to give: {error}")
         }
-        StopReason::Refused(refusal) => format!("the system did not take more: {refusal}"),
+        StopReason::Refused(refusal) => format!("the system refused more memory: {refusal}"),
         StopReason::Superseded => {
             "another target was set meanwhile, or the store needed the memory".to_owned()
         }
-        StopReason::Isolated { left } => format!("{left} are being moved; ask again to get them"),
-        StopReason::Reentered => "the balloon is being changed from inside".to_owned(),
+        StopReason::Isolated { left } => format!("{left} are being moved: try again"),
+        StopReason::Reentered => "the balloon is being resized by the same thread".to_owned(),
     }
 }

@@ -1,12 +1,13 @@
-//! The same numbers for Prometheus, in its text format 0.0.4.
+//! Metrics in the Prometheus text format 0.0.4.
 //!
-//! Base units, no ratios: users divide. Everything is read from one [`StatReport`], so that the numbers of one scrape belong together.
+//! Units are base units, and ratios are left to the user. All values come from one [`StatReport`],
+//! so the numbers of one scrape belong to the same moment.
 
 use std::fmt::{Display, Write};
 
 use super::stat_json::StatReport;
 
-/// All metrics of one server.
+/// Returns all metrics of one server.
 pub(super) fn text(stat: &StatReport) -> String {
     let mut page = Page::default();
     sizes(&mut page, stat);
@@ -22,24 +23,28 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     page.gauge("memzip_disk_bytes", "Size of the disk as clients see it.", stat.disksize);
     page.gauge(
         "memzip_orig_bytes",
-        "What clients stored, uncompressed, same-filled pages included.",
+        "Stored content before compression, same-filled pages included.",
         stat.orig_data_size,
     );
-    page.gauge("memzip_compressed_bytes", "The same, compressed.", stat.compr_data_size);
-    page.gauge("memzip_memory_used_bytes", "Frames that belong to zspages.", stat.mem_used_total);
     page.gauge(
-        "memzip_memory_used_max_bytes",
-        "The highest memory_used so far.",
-        stat.mem_used_max,
+        "memzip_compressed_bytes",
+        "Stored content after compression.",
+        stat.compr_data_size,
     );
     page.gauge(
+        "memzip_memory_used_bytes",
+        "Memory of the frames that belong to zspages.",
+        stat.mem_used_total,
+    );
+    page.gauge("memzip_memory_used_max_bytes", "Highest memory_used so far.", stat.mem_used_max);
+    page.gauge(
         "memzip_memory_reserved_bytes",
-        "Room below the limit kept for zeros that stay allocated; no memory yet.",
+        "Part of the limit reserved for zeros that stay allocated; no memory yet.",
         stat.mem_reserved,
     );
     page.gauge(
         "memzip_memory_limit_bytes",
-        "Limit on memory_total and lent memory together, 0 for none.",
+        "Limit on memory_total and the balloon together, 0 for none.",
         stat.mem_limit,
     );
     page.gauge(
@@ -47,14 +52,14 @@ fn sizes(page: &mut Page, stat: &StatReport) {
         "1 when more than 95 % of the limit is needed.",
         u64::from(stat.nearly_full),
     );
-    page.counter("memzip_nearly_full_total", "Times the limit came near.", stat.nearly_full_total);
+    page.counter("memzip_nearly_full_total", "Times nearly_full became 1.", stat.nearly_full_total);
     page.counter(
         "memzip_write_stalls_total",
-        "Pages whose write waited for others to make room.",
+        "Pages whose write waited for memory.",
         stat.writestall,
     );
     page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
-    page.family("memzip_memory_bytes", "gauge", "memory_total, part by part.");
+    page.family("memzip_memory_bytes", "gauge", "Parts of memory_total.");
     for (part, bytes, _) in stat.memory.named() {
         page.sample("memzip_memory_bytes", "part", part, bytes);
     }
@@ -91,7 +96,7 @@ fn operations(page: &mut Page, stat: &StatReport) {
     page.family(
         "memzip_operation_failures_total",
         "counter",
-        "Pages that failed; invalid: requests past the end.",
+        "Pages that failed; op invalid: requests past the end of the disk.",
     );
     page.sample("memzip_operation_failures_total", "op", "read", io.failed_reads);
     page.sample("memzip_operation_failures_total", "op", "write", io.failed_writes);
@@ -103,11 +108,7 @@ fn clients(page: &mut Page, stat: &StatReport) {
     let nbd = &stat.nbd;
     page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections);
     page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes);
-    page.counter(
-        "memzip_nbd_connections_total",
-        "Clients that were ever served.",
-        nbd.connections_total,
-    );
+    page.counter("memzip_nbd_connections_total", "Clients served so far.", nbd.connections_total);
     page.counter(
         "memzip_nbd_connections_refused_total",
         "Clients turned away.",
@@ -120,7 +121,7 @@ fn clients(page: &mut Page, stat: &StatReport) {
     page.family(
         "memzip_nbd_errors_total",
         "counter",
-        "Error replies by number, and broken conversations.",
+        "Error replies by error, and broken connections.",
     );
     for (error, count) in nbd.errors.named() {
         page.sample("memzip_nbd_errors_total", "error", error, count);
@@ -133,7 +134,7 @@ fn clients(page: &mut Page, stat: &StatReport) {
     );
     page.gauge(
         "memzip_nbd_buffer_bytes",
-        "Buffers of the connections there are now.",
+        "Memory of the buffers of current connections.",
         nbd.buffer_bytes,
     );
 }
@@ -160,88 +161,100 @@ fn pool(page: &mut Page, stat: &StatReport) {
 
 fn movement(page: &mut Page, stat: &StatReport) {
     let moved = &stat.movement;
-    page.family(
-        "memzip_pageblocks",
-        "gauge",
-        "Blocks of 2 MiB of the arena by the type of what is in them.",
-    );
+    page.family("memzip_pageblocks", "gauge", "Blocks of 2 MiB of the arena by migrate type.");
     for (name, blocks) in pageblocks(&stat.pagetypeinfo) {
         page.sample("memzip_pageblocks", "type", name, blocks);
     }
     page.family(
         "memzip_vmstat_total",
         "counter",
-        "What migration and frame compaction did, by names of /proc/vmstat.",
+        "Counters of migration and frame compaction, by their names in /proc/vmstat.",
     );
     for (name, count) in moved.vmstat.iter().filter(|(name, _)| !is_level(name)) {
         page.sample("memzip_vmstat_total", "name", name, *count);
     }
-    page.family("memzip_vmstat", "gauge", "Levels by names of /proc/vmstat.");
+    page.family(
+        "memzip_vmstat",
+        "gauge",
+        "Levels of migration and frame compaction, by their names in /proc/vmstat.",
+    );
     for (name, level) in moved.vmstat.iter().filter(|(name, _)| is_level(name)) {
         page.sample("memzip_vmstat", "name", name, *level);
     }
     let objects = &moved.compaction;
     page.counter(
         "memzip_compaction_runs_total",
-        "Object compactions that have ended.",
+        "Object compactions that have ended, slices of the background included.",
         objects.runs,
     );
     page.counter(
         "memzip_compaction_moved_objects_total",
-        "Objects they moved.",
+        "Objects moved by object compaction.",
         objects.objects_moved,
     );
-    page.counter("memzip_compaction_moved_bytes_total", "Bytes of these.", objects.bytes_moved);
+    page.counter(
+        "memzip_compaction_moved_bytes_total",
+        "Bytes moved by object compaction.",
+        objects.bytes_moved,
+    );
     page.counter(
         "memzip_compaction_freed_zspages_total",
-        "Zspages they freed.",
+        "Zspages freed by object compaction.",
         objects.zspages_freed,
     );
-    page.counter("memzip_compaction_skipped_total", "Zspages they passed over.", objects.skipped);
-    page.seconds("memzip_compaction_seconds_total", "Time they took.", objects.time_us);
-    let balloon = &moved.balloon;
-    page.gauge(
-        "memzip_balloon_target_bytes",
-        "How large the balloon is meant to be.",
-        balloon.target,
+    page.counter(
+        "memzip_compaction_skipped_total",
+        "Zspages passed over by object compaction.",
+        objects.skipped,
     );
-    page.gauge("memzip_balloon_bytes", "How large it is.", balloon.actual);
+    page.seconds(
+        "memzip_compaction_seconds_total",
+        "Time spent in object compaction.",
+        objects.time_us,
+    );
+    let balloon = &moved.balloon;
+    page.gauge("memzip_balloon_target_bytes", "Target size of the balloon.", balloon.target);
+    page.gauge("memzip_balloon_bytes", "Size of the balloon.", balloon.actual);
     page.gauge(
         "memzip_arena_held_bytes",
-        "Memory the arena holds; the balloon's is not in it.",
+        "Memory the arena holds, without the balloon's.",
         balloon.held,
     );
     page.counter(
         "memzip_balloon_oom_deflated_bytes_total",
-        "What a full store took back.",
+        "Memory that a full store took back from the balloon.",
         balloon.oom_deflated_total,
     );
     if let Some(pressure) = &balloon.pressure {
         let failures =
-            "Times memory pressure could not be read; the balloon stays as it is meanwhile.";
+            "Times memory pressure could not be read; the balloon keeps its size meanwhile.";
         page.counter("memzip_balloon_pressure_failures_total", failures, pressure.failures);
     }
     page.counter(
         "memzip_balloon_refusals_total",
-        "Times the system took less than was offered.",
+        "Times the system refused the offered memory.",
         balloon.host_refusals,
     );
     let hot = &moved.hot_cache;
     page.gauge(
         "memzip_hot_cache_limit_bytes",
-        "The most the cache of uncompressed pages may hold.",
+        "Size limit of the cache of uncompressed pages.",
         hot.limit,
     );
-    page.gauge("memzip_hot_cache_bytes", "What it holds.", hot.bytes);
+    page.gauge("memzip_hot_cache_bytes", "Size of the cache of uncompressed pages.", hot.bytes);
     page.counter(
         "memzip_hot_cache_hits_total",
-        "Pages read from it or written to in place.",
+        "Pages of the cache read or overwritten in place.",
         hot.hits,
     );
-    page.counter("memzip_hot_cache_admissions_total", "Pages that came into it.", hot.admissions);
+    page.counter(
+        "memzip_hot_cache_admissions_total",
+        "Pages admitted to the cache.",
+        hot.admissions,
+    );
     page.counter(
         "memzip_hot_cache_evictions_total",
-        "Pages compressed to make room in it.",
+        "Pages compressed to make room in the cache.",
         hot.evictions,
     );
     let background = &moved.background;
@@ -252,17 +265,18 @@ fn movement(page: &mut Page, stat: &StatReport) {
     );
     page.gauge(
         "memzip_background_freeable_frames",
-        "Frames object compaction could free when the background thread last looked.",
+        "Frames object compaction could free at the last poll of the background thread.",
         background.frames_freeable,
     );
 }
 
-/// Whether a number of vmstat can fall: those that begin with `nr_`.
+/// Returns whether a value of vmstat is a level, which can fall: the names that begin with `nr_`.
 fn is_level(name: &str) -> bool {
     name.starts_with("nr_")
 }
 
-/// Pageblocks by type: the last two lines of a pagetypeinfo text are a head and its numbers.
+/// Returns pageblocks by type: the last two lines of a pagetypeinfo text are a head and its
+/// numbers.
 fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
     let mut lines = pagetypeinfo.lines().rev();
     let (Some(numbers), Some(head)) = (lines.next(), lines.next()) else { return Vec::new() };
@@ -272,7 +286,8 @@ fn pageblocks(pagetypeinfo: &str) -> Vec<(&str, u64)> {
     names.zip(numbers.map_while(|word| word.parse().ok())).collect()
 }
 
-/// Free blocks by order: the sum over the lines of a buddyinfo text, whose counts follow the zone's name.
+/// Returns free blocks by order: the sums over the lines of a buddyinfo text, where the counts
+/// follow the name of the zone.
 fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
     let mut sums: Vec<(usize, u64)> = Vec::new();
     for line in buddyinfo.lines() {
@@ -289,7 +304,7 @@ fn free_blocks(buddyinfo: &str) -> Vec<(usize, u64)> {
     sums
 }
 
-/// A page of metrics under construction.
+/// A page of metrics being written.
 #[derive(Debug, Default)]
 struct Page {
     text: String,
@@ -301,7 +316,7 @@ impl Page {
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    /// Label values are our own words and numbers: nothing in them needs escaping.
+    /// Writes a sample. Label values come from this program and need no escaping.
     fn sample(&mut self, name: &str, label: &str, value: impl Display, number: u64) {
         self.line(format_args!("{name}{{{label}=\"{value}\"}} {number}"));
     }
@@ -314,7 +329,7 @@ impl Page {
         self.single(name, "counter", help, number);
     }
 
-    /// A time; Prometheus counts in seconds.
+    /// Writes a time as a counter of seconds.
     fn seconds(&mut self, name: &str, help: &str, micros: u64) {
         self.family(name, "counter", help);
         self.line(format_args!("{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000));
@@ -326,7 +341,7 @@ impl Page {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");
     }
 }
@@ -338,7 +353,7 @@ mod tests {
     use crate::control::stat_json::{ClassRow, MemoryFailureCounts, MemoryParts};
 
     #[test]
-    fn every_sample_has_a_family_before_it_and_a_number_behind_it() {
+    fn every_sample_has_a_family_and_a_number() {
         let stat = StatReport {
             memory: MemoryParts { live: 7, ..MemoryParts::default() },
             rss: Some(9),

@@ -1,16 +1,20 @@
-//! The control plane: HTTP with JSON on a unix socket, so that `curl --unix-socket` works.
+//! The control plane: HTTP with JSON on a unix socket, for `memzip stat` and `curl --unix-socket`.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/stat` | [`stat_json::StatReport`] |
-//! | `POST /v1/compact`, body `{"objects": true, "frames": true, "budget_ms": N}`, a part of it, or nothing | [`compact_json::CompactReport`] |
-//! | `POST /v1/balloon`, body `{"target": BYTES}`, `"auto"` or `"off"` | [`balloon_json::BalloonChange`] |
+//! | `POST /v1/compact` | [`compact_json::CompactReport`] |
+//! | `POST /v1/balloon` | [`balloon_json::BalloonChange`] |
 //! | `GET /metrics` | the same numbers for Prometheus |
 //!
-//! It runs on one thread of its own with a current-thread runtime, so that it can neither slow the data path down nor be starved by it.
-//! The socket is 0600 and the peer must be this user or root. Everything a client can do is bounded: connections, time, body length, one
-//! request a connection, one compaction at a time. A client that holds a place without asking loses
-//! it to the next client.
+//! The body of `/v1/compact` is `{"objects": true, "frames": true, "budget_ms": N}`, a part of it,
+//! or nothing. The body of `/v1/balloon` is `{"target": BYTES}`, `{"target": "auto"}` or
+//! `{"target": "off"}`.
+//!
+//! The control plane runs on one thread with a current-thread runtime, so it neither slows the data
+//! path nor is starved by it. The socket has mode 0600, and the peer must be this user or root.
+//! Everything a client can do is bounded: connections, time, body length, one request a connection,
+//! one compaction at a time. A connection that sends nothing is evicted for the next client.
 
 pub(crate) mod balloon_json;
 pub(crate) mod client;
@@ -46,16 +50,17 @@ use http::Routes;
 pub(crate) use maintenance::{Maintenance, MaintenanceConfig};
 pub(crate) use server_state::ServerState;
 
-/// What a client may take.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug)]
 struct ClientLimits {
-    /// Connections at once. When there are more, the oldest that is not being answered makes room for the next.
+    /// Maximum number of connections. At the limit the oldest one that is not being answered is
+    /// evicted for the next client.
     connections: usize,
-    /// How long a connection keeps its place in any case; the next ones wait in the listen queue.
+    /// Time in which a connection is not evicted; the next ones wait in the listen queue.
     eviction_grace: Duration,
-    /// How long a client may take to send its request line and headers.
+    /// Time limit to send the request line and headers.
     header_timeout: Duration,
-    /// The longest a connection lives.
+    /// Maximum lifetime of a connection.
     connection_timeout: Duration,
 }
 
@@ -63,14 +68,14 @@ const CLIENT_LIMITS: ClientLimits = ClientLimits {
     connections: 64,
     eviction_grace: Duration::from_millis(250),
     header_timeout: Duration::from_secs(2),
-    // A whole compaction, and some time to fetch the answer.
+    // A whole compaction, and some time to receive the answer.
     connection_timeout: Duration::from_secs(http::MAX_COMPACTION.as_secs() + 60),
 };
 
-/// Threads that run requests beside the event loop.
+/// Maximum number of threads that run requests beside the event loop.
 const MAX_WORKERS: usize = 4;
 
-/// A control plane that runs; it ends, and its socket goes, when the value is dropped.
+/// A running control plane; dropping it stops it and removes its socket.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     socket: Arc<BoundSocket>,
@@ -79,7 +84,10 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Listens at `path` and answers for `state`.
+    /// Listens at `path` and answers requests about `state`.
+    ///
+    /// # Errors
+    /// The path cannot be bound, or the thread cannot be started.
     pub(crate) fn start(path: PathBuf, state: Arc<ServerState>) -> Result<Self> {
         Self::with_limits(path, Routes::new(state), CLIENT_LIMITS)
     }
@@ -127,7 +135,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        // The thread may have ended by itself; then there is nobody to tell.
+        // The send fails if the thread has ended by itself.
         let _ = self.stop.take().map(|stop| stop.send(()));
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -143,7 +151,7 @@ async fn accept(
     let refusals = RefusalLog::new(|line| output::warn(&format!("control socket: {line}")));
     loop {
         match listener.accept().await {
-            // This user and root may ask; nobody else, whatever the mode of the socket's folder.
+            // Only this user and root may connect, whatever the mode of the socket's folder.
             Ok((stream, _)) => match socket.check_peer(&stream) {
                 Ok(()) => {
                     let slot = slots.acquire().await;
@@ -151,13 +159,13 @@ async fn accept(
                 }
                 Err(refusal) => refusals.note(refusal),
             },
-            // Out of descriptors, most likely: wait for one instead of spinning.
+            // Most likely out of file descriptors: wait for one to be closed instead of spinning.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// Answers one connection until it is done, out of time, or has to make room for another.
+/// Answers one connection until it is done, out of time, or evicted.
 async fn serve_until_evicted(
     slot: ConnectionSlot,
     stream: UnixStream,
@@ -179,6 +187,6 @@ async fn serve(stream: UnixStream, routes: Routes, header_timeout: Duration) {
         .max_buf_size(16 << 10)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    // What the client did wrong it was told in the answer, if it still listens.
+    // An error of the client is already in the answer.
     let _ = connection.await;
 }

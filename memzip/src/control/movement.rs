@@ -1,4 +1,4 @@
-//! Gathers what moves memory in one disk.
+//! Collects the statistics of everything that moves memory of one disk.
 
 use frames::VmStat;
 use zram::{HotStat, Movability, Stat, Zram};
@@ -8,7 +8,7 @@ use super::Maintenance;
 use super::movement_json::{BackgroundReport, CompactionCounts, HotReport, MovementStats};
 use super::server_state::micros;
 
-/// All of it, now.
+/// Returns the current statistics.
 pub(super) fn report(disk: &Zram, stat: &Stat, maintenance: &Maintenance) -> MovementStats {
     let compaction = &stat.compaction;
     let counts = vmstat(disk.zone().vmstat()).into_iter().chain(maintenance.balloon_vmstat());
@@ -35,7 +35,7 @@ pub(super) fn report(disk: &Zram, stat: &Stat, maintenance: &Maintenance) -> Mov
     }
 }
 
-/// Every counter with its name.
+/// Returns every counter with its name.
 fn vmstat(stat: VmStat) -> Vec<(&'static str, u64)> {
     vec![
         ("pgmigrate_success", stat.pgmigrate_success),

@@ -1,4 +1,4 @@
-//! What the control plane talks about: one disk and the server in front of it.
+//! The state behind the control plane: one disk and the server in front of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::stat_json::{
 };
 use super::{Maintenance, compaction, movement};
 
-/// A disk that is served.
+/// A served disk and its server.
 pub(crate) struct ServerState {
     disk: Arc<Zram>,
     maintenance: Maintenance,
@@ -22,12 +22,12 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// Joins what belongs together.
+    /// Combines a disk, its maintenance and its server.
     pub(crate) fn new(disk: Arc<Zram>, maintenance: Maintenance, server: &nbd::Server) -> Self {
         Self { disk, maintenance, server: server.handle(), uri: server.uri().to_owned() }
     }
 
-    /// All numbers, now.
+    /// Returns the current statistics.
     pub(crate) fn stat(&self) -> StatReport {
         use block::BlockDevice;
         let stat = self.disk.stat();
@@ -68,14 +68,15 @@ impl ServerState {
         }
     }
 
-    /// What moves memory by itself.
+    /// Returns the maintenance of the disk.
     pub(crate) fn maintenance(&self) -> &Maintenance {
         &self.maintenance
     }
 
-    /// Compacts for at most this long: objects into full zspages, then frames into full 2 MiB blocks, whichever was asked for.
-    pub(crate) fn compact(&self, asked: CompactRequest, budget: Duration) -> CompactReport {
-        compaction::run(&self.disk, asked, budget)
+    /// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested,
+    /// within `budget`.
+    pub(crate) fn compact(&self, request: CompactRequest, budget: Duration) -> CompactReport {
+        compaction::run(&self.disk, request, budget)
     }
 }
 

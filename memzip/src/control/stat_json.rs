@@ -1,16 +1,17 @@
-//! What `GET /v1/stat` answers, field by field.
+//! The answer to `GET /v1/stat`, field by field.
 //!
-//! Field names are the kernel's where it has the thing (`/sys/block/zram0/mm_stat`, `io_stat`, debugfs `zsmalloc/classes`), so that
-//! scripts need not learn new words. All sizes are in bytes. These types are read back by `memzip stat`; fields may be added, none renamed.
+//! Field names are the kernel's where it has the same value (`/sys/block/zram0/mm_stat`, `io_stat`,
+//! debugfs `zsmalloc/classes`), so that scripts can be reused. All sizes are in bytes.
+//! `memzip stat` parses these types. Fields may be added; none may be renamed.
 
 use serde::{Deserialize, Serialize};
 
 use super::movement_json::MovementStats;
 
-/// One server's numbers at one moment.
+/// Statistics of one server at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StatReport {
-    /// The NBD URI clients use.
+    /// NBD URI for clients.
     pub(crate) uri: String,
     /// Size of the disk as clients see it.
     pub(crate) disksize: u64,
@@ -18,70 +19,72 @@ pub(crate) struct StatReport {
     pub(crate) comp_algorithm: String,
     /// Whether writes are refused.
     pub(crate) read_only: bool,
-    /// What clients stored, uncompressed, same-filled pages included.
+    /// Stored content before compression, same-filled pages included.
     pub(crate) orig_data_size: u64,
-    /// The same, compressed; most same-filled pages count nothing.
+    /// Stored content after compression; most same-filled pages count as nothing.
     pub(crate) compr_data_size: u64,
-    /// Frames that belong to zspages.
+    /// Memory of the frames that belong to zspages.
     pub(crate) mem_used_total: u64,
-    /// Everything the store holds, book-keeping and free committed frames included: the sum of `memory`.
+    /// Everything the store holds, book-keeping and free committed frames included: the sum of
+    /// `memory`.
     pub(crate) mem_total: u64,
-    /// Limit on `mem_total` and what a balloon lent together, so also on `mem_used_total`; 0 for none.
+    /// Limit on the sum of `mem_total` and the balloon, so also on `mem_used_total`; 0 for none.
     pub(crate) mem_limit: u64,
-    /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet.
+    /// Part of the limit reserved for zeros that a client wants allocated. It is no memory yet.
     #[serde(default)]
     pub(crate) mem_reserved: u64,
-    /// Whether more than 95 % of the limit is needed, and since then not less than 90 %.
+    /// Whether the limit is nearly reached: set above 95 %, cleared below 90 %.
     #[serde(default)]
     pub(crate) nearly_full: bool,
-    /// How often it came to that.
+    /// Times `nearly_full` was set.
     #[serde(default)]
     pub(crate) nearly_full_total: u64,
-    /// Pages whose write found no memory at first, and waited while others made room.
+    /// Pages whose write found no memory at first and waited until other threads freed some.
     #[serde(default)]
     pub(crate) writestall: u64,
-    /// The highest `mem_used_total` so far.
+    /// Highest `mem_used_total` so far.
     pub(crate) mem_used_max: u64,
-    /// Pages of one repeated word; they take no pool memory.
+    /// Pages of one repeated word; they use no pool memory.
     pub(crate) same_pages: u64,
     /// Pages that did not compress and are stored whole.
     pub(crate) huge_pages: u64,
-    /// How many such pages were ever stored.
+    /// Number of such pages ever stored.
     pub(crate) huge_pages_since: u64,
-    /// Frames that compaction freed.
+    /// Frames freed by compaction.
     pub(crate) pages_compacted: u64,
-    /// Resident memory of the whole server process, as the OS counts it; null where it does not tell.
+    /// Resident memory of the whole server process, as the OS counts it; null if unknown.
     pub(crate) rss: Option<u64>,
-    /// `mem_total`, part by part.
+    /// The parts of `mem_total`.
     pub(crate) memory: MemoryParts,
     /// Frames whose memory has failed.
     #[serde(default)]
     pub(crate) memory_failure: MemoryFailureCounts,
-    /// What went through the disk, in pages.
+    /// Reads and writes of the disk, in pages.
     pub(crate) io: IoCounts,
-    /// The NBD side.
+    /// Statistics of the NBD server.
     pub(crate) nbd: NbdCounts,
-    /// Size classes that hold something.
+    /// Size classes that have frames.
     pub(crate) classes: Vec<ClassRow>,
     /// Free blocks of the arena by order, in the format of `/proc/buddyinfo`.
     pub(crate) buddyinfo: String,
     /// Free blocks by migrate type, in the format of `/proc/pagetypeinfo`.
     pub(crate) pagetypeinfo: String,
-    /// What was moved, and what moves by itself.
+    /// Statistics of everything that moves memory.
     #[serde(flatten)]
     pub(crate) movement: MovementStats,
 }
 
-/// Where `mem_total` goes. The parts sum to it exactly.
+/// The parts of `mem_total`. They add up to it exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemoryParts {
     /// Stored bytes.
     pub(crate) live: u64,
-    /// Between an object's length and its class's size, object headers included.
+    /// Bytes between an object's length and its class's size, object headers included.
     pub(crate) rounding: u64,
-    /// Bytes of zspages' frames outside objects: freed places, which compaction closes, and their tails.
+    /// Bytes of zspages' frames outside objects: free object slots, which compaction closes, and
+    /// tails.
     pub(crate) holes: u64,
-    /// Committed frames that hold nothing: kept for the next writes.
+    /// Committed frames that hold nothing, kept for the next writes.
     pub(crate) free_frames: u64,
     /// Frame descriptors.
     pub(crate) descriptors: u64,
@@ -89,12 +92,12 @@ pub(crate) struct MemoryParts {
     pub(crate) handles: u64,
     /// Records of zspages.
     pub(crate) zspages: u64,
-    /// The disk's own table: one word a page.
+    /// The disk's table: one word a page.
     pub(crate) slots: u64,
     /// Pages kept uncompressed (`--hot-cache`).
     #[serde(default)]
     pub(crate) hot: u64,
-    /// Records of these.
+    /// Records of the pages kept uncompressed.
     #[serde(default)]
     pub(crate) hot_records: u64,
     /// Codec contexts and their buffers.
@@ -103,41 +106,43 @@ pub(crate) struct MemoryParts {
 }
 
 impl MemoryParts {
-    /// Every part with its JSON name and a hint for people, largest meaning first.
+    /// Returns every part with its JSON name and a hint for people, the most important first.
     pub(crate) fn named(&self) -> [(&'static str, u64, &'static str); 11] {
         [
             ("live", self.live, "stored bytes"),
             ("rounding", self.rounding, "between an object's length and its size class"),
-            ("holes", self.holes, "free places in used frames; compaction closes most"),
+            ("holes", self.holes, "free slots in used frames; compaction closes most"),
             ("free_frames", self.free_frames, "empty frames kept for the next writes"),
             ("descriptors", self.descriptors, "book-keeping of frames"),
             ("handles", self.handles, "book-keeping of objects"),
             ("zspages", self.zspages, "book-keeping of zspages"),
             ("slots", self.slots, "the disk's table, one word a page"),
             ("hot", self.hot, "pages kept uncompressed"),
-            ("hot_records", self.hot_records, "book-keeping of these"),
+            ("hot_records", self.hot_records, "book-keeping of pages kept uncompressed"),
             ("streams", self.streams, "codec contexts, one for each CPU"),
         ]
     }
 
-    /// The whole.
+    /// Returns the sum of all parts.
     pub(crate) fn sum(&self) -> u64 {
         self.named().iter().map(|(_, bytes, _)| bytes).sum()
     }
 }
 
-/// Frames whose memory has failed, by the names of the kernel's `memory_failure` statistics of a node. What was stored in them is lost.
+/// Frames whose memory has failed, named after the kernel's `memory_failure` statistics of a node.
+/// What was stored in them is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemoryFailureCounts {
-    /// All that ever failed.
+    /// Frames that ever failed.
     pub(crate) total: u64,
-    /// Of these, frames that are out of use.
+    /// The part of `total` that is out of use.
     pub(crate) recovered: u64,
-    /// Of these, frames that are still in use: each is out of use when what is in it is overwritten or discarded.
+    /// The part of `total` still in use: each goes out of use when its content is overwritten or
+    /// discarded.
     pub(crate) delayed: u64,
 }
 
-/// Pages that went through the disk; a part of a page counts as one.
+/// Reads and writes of the disk in pages; a part of a page counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IoCounts {
     /// Pages read.
@@ -148,33 +153,33 @@ pub(crate) struct IoCounts {
     pub(crate) failed_reads: u64,
     /// Pages that could not be stored, for lack of memory for example.
     pub(crate) failed_writes: u64,
-    /// Requests that did not fit the disk.
+    /// Requests past the end of the disk.
     pub(crate) invalid_io: u64,
     /// Pages freed by discard.
     pub(crate) notify_free: u64,
 }
 
-/// What NBD clients did.
+/// Statistics of the NBD server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NbdCounts {
     /// Clients served now.
     pub(crate) connections: u64,
     /// Clients in the handshake now.
     pub(crate) handshakes: u64,
-    /// Clients that were ever served.
+    /// Clients served so far.
     pub(crate) connections_total: u64,
-    /// Clients turned away: there was no room, or they belong to another user.
+    /// Clients refused: at the connection limit, or of another user.
     pub(crate) connections_refused: u64,
     /// Content sent to clients.
     pub(crate) bytes_read: u64,
     /// Content taken from clients.
     pub(crate) bytes_written: u64,
-    /// Buffers of the connections there are now; not in `mem_total`, and outside `mem_limit`.
+    /// Memory of the buffers of current connections; not in `mem_total`, and outside `mem_limit`.
     #[serde(default)]
     pub(crate) buffer_bytes: u64,
     /// Requests by command.
     pub(crate) requests: NbdRequests,
-    /// Error replies by number, and conversations that ended badly.
+    /// Error replies by error number, and broken connections.
     pub(crate) errors: NbdErrors,
 }
 
@@ -192,7 +197,7 @@ pub(crate) struct NbdRequests {
 }
 
 impl NbdRequests {
-    /// Every count with its name.
+    /// Returns every count with its name.
     pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("read", self.read),
@@ -214,22 +219,22 @@ pub(crate) struct NbdErrors {
     pub(crate) eperm: u64,
     /// Damaged pages.
     pub(crate) eio: u64,
-    /// Requests that made no sense.
+    /// Invalid requests.
     pub(crate) einval: u64,
-    /// Writes that found no memory.
+    /// Writes without memory.
     pub(crate) enospc: u64,
     /// Reads that were too long.
     pub(crate) eoverflow: u64,
-    /// Zeros that were wanted fast or not at all.
+    /// Zeroing that was required to be fast.
     pub(crate) enotsup: u64,
-    /// Requests that came during a shutdown.
+    /// Requests during a shutdown.
     pub(crate) eshutdown: u64,
-    /// Clients that broke off in the middle of a message or sent garbage.
+    /// Connections that ended in the middle of a message or with garbage.
     pub(crate) broken_conversations: u64,
 }
 
 impl NbdErrors {
-    /// Every count with its name.
+    /// Returns every count with its name.
     pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("eperm", self.eperm),
@@ -244,30 +249,30 @@ impl NbdErrors {
     }
 }
 
-/// One size class, after the columns of debugfs `zsmalloc/<pool>/classes`.
+/// One size class, named after the columns of debugfs `zsmalloc/<pool>/classes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClassRow {
-    /// Number of the class.
+    /// Index of the class.
     pub(crate) class: u64,
-    /// Bytes an object takes in it.
+    /// Size of an object slot. Units: bytes.
     pub(crate) size: u64,
     /// Zspages by how full they are: 0 %, ten steps up to 99 %, 100 %.
     pub(crate) fullness: Vec<u64>,
-    /// Places for objects in its zspages.
+    /// Object slots in its zspages.
     pub(crate) obj_allocated: u64,
-    /// Places taken.
+    /// Object slots in use.
     pub(crate) obj_used: u64,
-    /// Frames its zspages hold.
+    /// Frames of its zspages.
     pub(crate) pages_used: u64,
     /// Frames of a whole zspage.
     pub(crate) pages_per_zspage: u64,
-    /// Frames a compaction could free.
+    /// Frames that compaction could free.
     pub(crate) freeable: u64,
 }
 
-/// Body of every answer that is not 200.
+/// Body of every answer with a status other than 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ErrorReport {
-    /// One sentence.
+    /// The error in one sentence.
     pub(crate) error: String,
 }

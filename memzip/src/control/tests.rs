@@ -1,4 +1,4 @@
-//! The control plane over its real socket, with a real disk behind it.
+//! Tests of the control plane over its real socket, with a real disk behind it.
 
 mod balloon;
 
@@ -22,11 +22,11 @@ use super::*;
 /// Pages of the disk under test.
 const PAGES: u64 = 2048;
 
-/// A control plane in a folder of its own.
+/// A control plane in its own folder.
 struct Fixture {
     disk: Arc<Zram>,
     state: Arc<ServerState>,
-    // Before the folder: it takes its socket out of it.
+    // Dropped before the folder: it removes its socket from there.
     _plane: ControlPlane,
     folder: TempDir,
 }
@@ -53,7 +53,7 @@ impl Fixture {
         let server = Server::bind(listen, Arc::clone(&disk) as _, ServerConfig::default())
             .expect("a free path");
         let maintenance = Maintenance::start(&disk, MaintenanceConfig::default())
-            .expect("nothing is asked of them");
+            .expect("maintenance without a balloon");
         let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
         (disk, state, folder)
     }
@@ -62,7 +62,7 @@ impl Fixture {
         self.folder.path().join("control")
     }
 
-    /// Writes pages that compress to a third or so, then discards every second one.
+    /// Writes pages that compress to about a third, then discards every second one.
     fn fill_and_thin(&self) {
         for page in 0..PAGES {
             let text: String = (0..600)
@@ -79,12 +79,13 @@ impl Fixture {
 
     /// Sends a raw request; returns the status, the headers and the body.
     fn raw(&self, request: &str) -> (u16, String, String) {
-        let mut stream = StdStream::connect(self.socket()).expect("somebody listens");
+        let mut stream = StdStream::connect(self.socket()).expect("a listening socket");
         stream.write_all(request.as_bytes()).expect("room in the socket");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer in ASCII");
-        let (head, body) =
-            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?} is no HTTP answer"));
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("{answer:?} is not an HTTP answer"));
         let status =
             head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
         (status, head.to_ascii_lowercase(), body.to_owned())
@@ -94,7 +95,7 @@ impl Fixture {
         self.post_to("/v1/compact", body)
     }
 
-    /// Asks for a balloon; the answer must be a change.
+    /// Sets the balloon; the answer must be a change.
     fn balloon(&self, body: &str) -> BalloonChange {
         let (status, answer) = self.post_to("/v1/balloon", body);
         assert_eq!(status, 200, "{body}: {answer}");
@@ -112,22 +113,22 @@ impl Fixture {
 }
 
 #[test]
-fn stat_tells_over_the_socket_what_the_disk_tells_in_the_process() {
+fn stat_over_the_socket_equals_stat_in_the_process() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
-    let mut told = client::stat(&fixture.socket()).expect("it answers");
+    let mut received = client::stat(&fixture.socket()).expect("it answers");
     let mut known = fixture.state.stat();
-    assert!(told.rss.take().is_some_and(|rss| rss > 1 << 20) && known.rss.take().is_some());
-    assert_eq!(told, known);
-    assert_eq!(told.memory.sum(), told.mem_total);
-    assert_eq!(told.orig_data_size, PAGES / 2 * 4096);
-    assert!(!told.classes.is_empty() && told.buddyinfo.starts_with("Node"));
-    let in_classes: u64 = told.classes.iter().map(|class| class.pages_used * 4096).sum();
-    assert_eq!(in_classes, told.mem_used_total);
+    assert!(received.rss.take().is_some_and(|rss| rss > 1 << 20) && known.rss.take().is_some());
+    assert_eq!(received, known);
+    assert_eq!(received.memory.sum(), received.mem_total);
+    assert_eq!(received.orig_data_size, PAGES / 2 * 4096);
+    assert!(!received.classes.is_empty() && received.buddyinfo.starts_with("Node"));
+    let in_classes: u64 = received.classes.iter().map(|class| class.pages_used * 4096).sum();
+    assert_eq!(in_classes, received.mem_used_total);
 }
 
 #[test]
-fn compact_frees_frames_and_says_how_many() {
+fn compact_frees_frames_and_reports_how_many() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let report = client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
@@ -139,7 +140,7 @@ fn compact_frees_frames_and_says_how_many() {
 }
 
 #[test]
-fn a_budget_is_kept() {
+fn compaction_stays_within_its_budget() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let (status, body) = fixture.post("{\"budget_ms\": 0}");
@@ -151,9 +152,9 @@ fn a_budget_is_kept() {
     assert!(body.contains("\"outcome\":\"done\""), "{body}");
 }
 
-/// The answers to three requests on three disks in the same state.
+/// Sends three requests to three disks in the same state.
 #[test]
-fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
+fn only_the_requested_kinds_are_compacted() {
     let ask = |body: &str| {
         let fixture = Fixture::start(CLIENT_LIMITS);
         fixture.fill_and_thin();
@@ -185,7 +186,7 @@ fn objects_and_frames_are_compacted_as_asked_for_and_the_answer_says_which() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said_in_the_answer() {
+fn the_answer_says_what_is_wrong_with_a_request() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     let (status, head, body) = fixture.raw("GET /v2/stat HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(status, 404, "{head}");
@@ -220,23 +221,23 @@ fn what_is_wrong_with_a_request_is_said_in_the_answer() {
 }
 
 #[test]
-fn garbage_is_hung_up_on_and_the_next_client_is_served() {
+fn garbage_is_closed_and_the_next_client_is_served() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "NBDMAGICIHAVEOPT\r\n\r\n"] {
-        let mut stream = StdStream::connect(fixture.socket()).expect("somebody listens");
+        let mut stream = StdStream::connect(fixture.socket()).expect("a listening socket");
         stream.write_all(garbage.as_bytes()).expect("room in the socket");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
     }
-    let mut half = StdStream::connect(fixture.socket()).expect("somebody listens");
+    let mut half = StdStream::connect(fixture.socket()).expect("a listening socket");
     half.write_all(b"POST /v1/compact HTTP/1.1\r\ncontent-le").expect("room in the socket");
     drop(half);
     client::stat(&fixture.socket()).expect("it still answers");
 }
 
 #[test]
-fn silent_clients_lose_their_place_to_one_that_asks() {
+fn silent_clients_are_evicted_for_a_request() {
     let eviction_grace = Duration::from_millis(100);
     let limits = ClientLimits {
         connections: 2,
@@ -248,8 +249,8 @@ fn silent_clients_lose_their_place_to_one_that_asks() {
     let silent: Vec<_> =
         (0..8).map(|_| StdStream::connect(fixture.socket()).expect("room in the queue")).collect();
     let start = Instant::now();
-    client::stat(&fixture.socket()).expect("it answers in the end");
-    // Eight silent ones, two at a time: it had to wait for them, but not until their time was over.
+    client::stat(&fixture.socket()).expect("it answers after evictions");
+    // Eight silent clients, two slots: several grace times pass, but no header timeout.
     assert!(
         (Duration::from_millis(250)..Duration::from_secs(15)).contains(&start.elapsed()),
         "{:?}",
@@ -258,9 +259,9 @@ fn silent_clients_lose_their_place_to_one_that_asks() {
     drop(silent);
 }
 
-/// Half say nothing, half promise a body that never comes.
+/// Half send nothing, half announce a body that never comes.
 #[test]
-fn two_hundred_idle_clients_do_not_keep_stat_out() {
+fn two_hundred_idle_clients_do_not_block_stat() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     let idle: Vec<_> = (0..200)
         .map(|number| {
@@ -279,7 +280,7 @@ fn two_hundred_idle_clients_do_not_keep_stat_out() {
 }
 
 #[test]
-fn clients_that_ask_together_are_all_answered() {
+fn simultaneous_clients_are_all_answered() {
     let limits = ClientLimits { connections: 2, ..CLIENT_LIMITS };
     let fixture = Fixture::start(limits);
     std::thread::scope(|scope| {
@@ -290,7 +291,7 @@ fn clients_that_ask_together_are_all_answered() {
 }
 
 #[test]
-fn metrics_come_as_prometheus_wants_them() {
+fn metrics_are_in_the_prometheus_format() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let (status, head, body) = fixture.raw("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -301,7 +302,7 @@ fn metrics_come_as_prometheus_wants_them() {
 }
 
 #[test]
-fn one_compaction_at_a_time() {
+fn a_second_compaction_is_refused() {
     let (disk, state, folder) = Fixture::parts();
     let routes = Routes::new(Arc::clone(&state));
     let running = routes.hold_compaction();
@@ -314,13 +315,14 @@ fn one_compaction_at_a_time() {
         .expect_err("refused")
         .to_string();
     assert!(error.contains("409") && error.contains("running"), "{error}");
-    client::stat(&fixture.socket()).expect("stat does not mind");
+    client::stat(&fixture.socket()).expect("stat works during a compaction");
     drop(running);
-    client::compact(&fixture.socket(), CompactRequest::default()).expect("now it may");
+    client::compact(&fixture.socket(), CompactRequest::default())
+        .expect("the permit is free again");
 }
 
 #[test]
-fn a_background_that_is_on_says_what_it_does() {
+fn background_compaction_reports_its_state() {
     let (disk, _, folder) = Fixture::parts();
     let maintenance = Maintenance::start(
         &disk,
@@ -350,7 +352,7 @@ fn a_background_that_is_on_says_what_it_does() {
 }
 
 #[test]
-fn the_socket_is_closed_to_others_and_goes_with_its_server() {
+fn the_socket_is_private_and_removed_at_the_end() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     let path = fixture.socket();
     assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
@@ -362,15 +364,15 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
     drop(fixture._plane);
     assert!(!path.exists());
 
-    drop(StdListener::bind(&path).expect("a socket nobody answers"));
+    drop(StdListener::bind(&path).expect("a socket without a server"));
     let plane = ControlPlane::start(path.clone(), Arc::clone(&fixture.state))
-        .expect("it takes a dead one's place");
+        .expect("it replaces a dead server's socket");
     client::stat(&path).expect("it answers");
-    std::fs::remove_file(&path).expect("somebody cleans up");
+    std::fs::remove_file(&path).expect("another program removes it");
     let successor =
         ControlPlane::start(path.clone(), Arc::clone(&fixture.state)).expect("the path is free");
     drop(plane);
-    client::stat(&path).expect("who ends takes only its own socket with it");
+    client::stat(&path).expect("an ending server removes only its own socket");
     drop(successor);
 
     std::fs::write(&path, "precious").expect("a file");
@@ -382,14 +384,15 @@ fn the_socket_is_closed_to_others_and_goes_with_its_server() {
     assert!(ControlPlane::start(long, Arc::clone(&fixture.state)).is_err());
 }
 
-/// The place of a dead server, or nobody's: one of those that start together gets it, and it answers.
+/// The path is free or that of a dead server: exactly one of the planes that start together gets
+/// it, and it answers.
 #[test]
-fn of_control_planes_that_start_together_one_gets_the_socket() {
+fn one_of_several_starting_planes_gets_the_socket() {
     let (_, state, folder) = Fixture::parts();
     let path = folder.path().join("control");
     for round in 0..50 {
         if round % 2 == 0 {
-            drop(StdListener::bind(&path).expect("a socket nobody answers"));
+            drop(StdListener::bind(&path).expect("a socket without a server"));
         }
         let start = std::sync::Barrier::new(4);
         let planes: Vec<_> = std::thread::scope(|scope| {
@@ -405,12 +408,12 @@ fn of_control_planes_that_start_together_one_gets_the_socket() {
             1,
             "round {round}: {planes:?}"
         );
-        client::stat(&path).expect("the one can be reached");
+        client::stat(&path).expect("the plane that got the socket answers");
     }
 }
 
 #[test]
-fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
+fn another_user_is_refused_even_on_an_open_socket() {
     if sys::host::effective_uid() != 0 {
         println!("SKIPPED: only root can start a client as another user");
         return;
@@ -435,6 +438,6 @@ fn another_user_is_hung_up_on_even_where_the_socket_is_open() {
             .expect("perl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    assert!(ask(0).contains("200 OK"), "the script itself works");
-    assert_eq!(ask(65_534).trim_end(), "got:", "a stranger got an answer");
+    assert!(ask(0).contains("200 OK"), "the script does not work as root");
+    assert_eq!(ask(65_534).trim_end(), "got:", "another user got an answer");
 }

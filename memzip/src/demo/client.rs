@@ -1,8 +1,9 @@
-//! A small real NBD client: one connection, many requests in flight, simple replies.
+//! A small NBD client: one connection, many requests in flight, simple replies.
 //!
-//! It speaks the protocol from its specification and shares no code with the server, so that the two check each other.
-//! One thread is enough: the window bounds what is in flight such that a send never waits for a reply that nobody reads. Replies to
-//! writes and trims are 16 bytes and requests for reads are 28, so a window of them always fits a socket's buffer.
+//! It is written from the specification and shares no code with the server, so that the two check
+//! each other. One thread suffices: the window bounds the requests in flight such that a send never
+//! waits for a reply that is not being read. Replies to writes and trims have 16 bytes and read
+//! requests have 28, so a window of them always fits a socket buffer.
 
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +16,7 @@ const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-/// Fixed newstyle, no zeroes after the export: the same two bits in both directions.
+/// Fixed newstyle and no zeroes after the export: the same two bits in both directions.
 const HANDSHAKE_FLAGS: u16 = 0b11;
 const OPT_GO: u32 = 7;
 const REP_ACK: u32 = 1;
@@ -27,14 +28,15 @@ const CMD_DISCONNECT: u16 = 2;
 const CMD_TRIM: u16 = 4;
 const FLAG_SEND_TRIM: u16 = 1 << 5;
 
-/// Requests in flight on one connection.
+/// Maximum number of requests in flight on one connection.
 const MAX_IN_FLIGHT: usize = 32;
-/// The longest request this client sends. Units: bytes. A window of writes this long stays below what a server must take.
+/// Longest request this client sends. A window of writes this long stays below what a server must
+/// accept. Units: bytes.
 pub(crate) const MAX_REQUEST: usize = 128 << 10;
-/// Requests are gathered up to this many bytes before they are sent.
+/// Size at which collected requests are sent. Units: bytes.
 const MAX_BATCH_LEN: usize = 256 << 10;
 
-/// What a request asks for.
+/// Command of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestKind {
     Read,
@@ -63,6 +65,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to the export with the empty name.
+    ///
+    /// # Errors
+    /// No server answers, the handshake fails, or the export does not support trim.
     pub(crate) fn open(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket)
             .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -79,7 +84,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Size of the export in bytes.
+    /// Returns the size of the export. Units: bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -87,13 +92,16 @@ impl Connection {
     fn handshake(&mut self) -> Result<u64> {
         ensure!(
             self.u64()? == NBD_MAGIC && self.u64()? == OPTION_MAGIC,
-            "this is no newstyle NBD server"
+            "the peer is not a newstyle NBD server"
         );
-        ensure!(self.u16()? & HANDSHAKE_FLAGS == HANDSHAKE_FLAGS, "the server is too old");
+        ensure!(
+            self.u16()? & HANDSHAKE_FLAGS == HANDSHAKE_FLAGS,
+            "the server does not support fixed newstyle and NBD_FLAG_NO_ZEROES"
+        );
         let mut hello = u32::from(HANDSHAKE_FLAGS).to_be_bytes().to_vec();
         hello.extend(OPTION_MAGIC.to_be_bytes());
         hello.extend(OPT_GO.to_be_bytes());
-        // The data: an empty name (4 bytes of length) and no information requests (2 bytes).
+        // Option data: an empty name (4 bytes of length) and no information requests (2 bytes).
         hello.extend(6u32.to_be_bytes());
         hello.extend([0; 6]);
         self.stream.write_all(&hello)?;
@@ -105,10 +113,10 @@ impl Connection {
         loop {
             ensure!(
                 self.u64()? == REPLY_MAGIC && self.u32()? == OPT_GO,
-                "the answer to NBD_OPT_GO is garbled"
+                "the answer to NBD_OPT_GO is malformed"
             );
             let (kind, len) = (self.u32()?, self.u32()?);
-            ensure!(len <= 4096, "an answer of {len} bytes to NBD_OPT_GO");
+            ensure!(len <= 4096, "the answer to NBD_OPT_GO has {len} bytes, more than 4096");
             let mut data = vec![0; len as usize];
             self.replies.read_exact(&mut data)?;
             match (kind, &data[..]) {
@@ -117,7 +125,7 @@ impl Connection {
                     if u16::from_be_bytes([*t0, *t1]) == INFO_EXPORT =>
                 {
                     let size = u64::from_be_bytes(
-                        s.try_into().context("export information of a wrong length")?,
+                        s.try_into().context("the export information has a wrong length")?,
                     );
                     export = Some((size, u16::from_be_bytes([*f0, *f1])));
                 }
@@ -128,12 +136,12 @@ impl Connection {
                 ),
             }
         }
-        let (size, flags) = export.context("the server did not tell the export's size")?;
-        ensure!(flags & FLAG_SEND_TRIM != 0, "the server does not take trim requests");
+        let (size, flags) = export.context("the server did not send the export's size")?;
+        ensure!(flags & FLAG_SEND_TRIM != 0, "the server does not support trim requests");
         Ok(size)
     }
 
-    /// Queues a write. Replies of earlier requests may be taken in meanwhile.
+    /// Queues a write; may receive replies of earlier requests.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         self.submit(
             Pending { kind: RequestKind::Write, offset, len: data.len() },
@@ -142,12 +150,13 @@ impl Connection {
         )
     }
 
-    /// Queues a trim.
+    /// Queues a trim; may receive replies of earlier requests.
     pub(crate) fn trim(&mut self, offset: u64, len: usize) -> Result<()> {
         self.submit(Pending { kind: RequestKind::Trim, offset, len }, &[], &mut |_, _| {})
     }
 
-    /// Queues a read; `arrived` gets the offset and the bytes of this or of earlier reads, in whatever order they come.
+    /// Queues a read. `arrived` is called with the offset and the bytes of this and earlier reads,
+    /// in the order of the replies.
     pub(crate) fn read(
         &mut self,
         offset: u64,
@@ -165,7 +174,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// Waits for all replies and sends NBD_CMD_DISC.
     pub(crate) fn close(mut self) -> Result<()> {
         self.drain(&mut |_, _| {})?;
         self.request(CMD_DISCONNECT, 0, 0, 0);
@@ -183,9 +192,9 @@ impl Connection {
             "a request of {} bytes is longer than {MAX_REQUEST}",
             pending.len
         );
-        let place = loop {
+        let slot = loop {
             match self.pending.iter().position(Option::is_none) {
-                Some(place) => break place,
+                Some(slot) => break slot,
                 None => self.receive(arrived)?,
             }
         };
@@ -195,9 +204,9 @@ impl Connection {
             RequestKind::Trim => CMD_TRIM,
         };
         let len = u32::try_from(pending.len).context("checked above")?;
-        self.request(command, place as u64, pending.offset, len);
+        self.request(command, slot as u64, pending.offset, len);
         self.batch.extend_from_slice(payload);
-        self.pending[place] = Some(pending);
+        self.pending[slot] = Some(pending);
         if self.batch.len() >= MAX_BATCH_LEN { self.send() } else { Ok(()) }
     }
 
@@ -216,14 +225,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes one reply in.
+    /// Receives one reply.
     fn receive(&mut self, arrived: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
         self.send()?;
-        ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is garbled");
+        ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is malformed");
         let (error, cookie) = (self.u32()?, self.u64()?);
-        let place = usize::try_from(cookie).ok().and_then(|place| self.pending.get_mut(place));
+        let slot = usize::try_from(cookie).ok().and_then(|slot| self.pending.get_mut(slot));
         let request =
-            place.and_then(Option::take).context("a reply to a request that was never sent")?;
+            slot.and_then(Option::take).context("a reply to a request that was never sent")?;
         if error != 0 {
             let cause = std::io::Error::from_raw_os_error(i32::try_from(error).unwrap_or(i32::MAX));
             return Err(cause).with_context(|| {
@@ -232,7 +241,7 @@ impl Connection {
         }
         if request.kind == RequestKind::Read {
             let data = &mut self.data[..request.len];
-            self.replies.read_exact(data).context("the server broke off")?;
+            self.replies.read_exact(data).context("the server closed the connection")?;
             arrived(request.offset, data);
         }
         Ok(())
@@ -240,7 +249,7 @@ impl Connection {
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.replies.read_exact(&mut bytes).context("the server broke off")?;
+        self.replies.read_exact(&mut bytes).context("the server closed the connection")?;
         Ok(bytes)
     }
 

@@ -1,8 +1,9 @@
-//! `memzip demo`: the newcomer's half minute.
+//! `memzip demo`: shows the disk on real files in half a minute.
 //!
-//! A disk is served in this process, but every byte crosses the real NBD socket: load real files, read them back, delete every second page,
-//! compact, read the rest back. Each page is hashed when it is sent, so that files which change meanwhile are no trouble, and compared after
-//! each reading. The report is printed only if every byte matched.
+//! This process serves the disk, but every byte crosses a real NBD socket: load real files, read
+//! them back, delete every second page, compact, read the rest back. Each page is hashed when it is
+//! sent, so files may change meanwhile, and compared each time it is read. The report is printed
+//! only if every byte matched.
 
 mod client;
 mod report;
@@ -30,14 +31,17 @@ use report::{Report, Snapshot};
 use steps::{DemoSteps, Traffic};
 use transfer::{Delete, Digests, ExpectedPages, Target};
 
-/// The demo's files where none are named.
+/// Default path of files to load.
 const DEFAULT_PATH: &str = "/usr";
-/// A load smaller than this is not cut down for lack of memory any further. Units: bytes.
+/// Lower bound of the load when memory is short. Units: bytes.
 const SMALLEST_LOAD: u64 = 4 << 20;
-/// The longest the demo lets a compaction run.
+/// Time limit of the compaction.
 const COMPACTION_BUDGET: Duration = Duration::from_secs(60);
 
-/// Runs it all. An error means that the demo could not run, or that a byte did not match.
+/// Runs the demo.
+///
+/// # Errors
+/// The demo cannot run, or a byte did not match.
 pub(crate) fn run(args: &Demo) -> Result<Report> {
     let default = [PathBuf::from(DEFAULT_PATH)];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
@@ -45,16 +49,18 @@ pub(crate) fn run(args: &Demo) -> Result<Report> {
     let disk = Disk::start(args, corpus.bytes)?;
     let report = run_steps(&corpus, &disk, paths);
     let stopped = disk.stop();
-    // What went wrong on the tour says more than what went wrong after it.
+    // An error of the steps says more than one of the shutdown after it.
     let report = report?;
     stopped.map(|()| report)
 }
 
-/// What was asked for, and not more than half of the memory that is free.
-fn load_limit(asked: u64) -> u64 {
+/// Returns the requested size, or half of the available memory if that is less.
+fn load_limit(requested: u64) -> u64 {
     let available =
         sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
-    available.map_or(asked, |bytes| asked.min((bytes / 2).max(SMALLEST_LOAD))).max(PAGE as u64)
+    available
+        .map_or(requested, |bytes| requested.min((bytes / 2).max(SMALLEST_LOAD)))
+        .max(PAGE as u64)
 }
 
 fn run_steps(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> {
@@ -109,7 +115,7 @@ fn run_steps(corpus: &Corpus, disk: &Disk, paths: &[PathBuf]) -> Result<Report> 
 fn compaction_note(done: &CompactReport) -> String {
     let back = human(done.mem_total_before.saturating_sub(done.mem_total_after));
     format!(
-        "{} objects and {} frames moved, {back} given back",
+        "{} objects and {} frames moved, {back} released",
         grouped(done.objects_moved),
         grouped(done.frames_moved)
     )
@@ -129,15 +135,15 @@ fn files_line(corpus: &Corpus, incomplete: u64, paths: &[PathBuf]) -> String {
     let from = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let mut line = format!("{} files from {from}, {}", grouped(corpus.files), human(corpus.bytes));
     if corpus.unreadable > 0 {
-        line += &format!(" ({} more may not be read and are left out)", grouped(corpus.unreadable));
+        line += &format!(" ({} unreadable ones left out)", grouped(corpus.unreadable));
     }
     if incomplete > 0 {
-        line += &format!(" ({incomplete} could not be read to the end: zeros in their place)");
+        line += &format!(" ({incomplete} not read to the end: zeros instead)");
     }
     line
 }
 
-/// A disk, served on a socket of its own.
+/// A disk served on its own socket.
 struct Disk {
     state: ServerState,
     server: nbd::Handle,

@@ -1,4 +1,4 @@
-//! What the demo saw, as one shows it to a colleague.
+//! The report of the demo.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use crate::columns::{Align, Columns};
 use crate::control::stat_json::StatReport;
 use crate::sizes::human;
 
-/// The numbers at one moment.
+/// Statistics at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) name: &'static str,
     pub(super) stat: StatReport,
 }
 
-/// Everything the demo saw; it prints as the report.
+/// The results of the demo; it prints as the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    /// What was loaded, in one line.
+    /// The loaded files, in one line.
     pub(super) files: String,
     /// The disk, in one line.
     pub(super) disk: String,
@@ -65,8 +65,8 @@ impl Report {
         row("the whole store (mem_total)", &|stat| human(stat.mem_total));
         row("  stored bytes", &|stat| human(stat.memory.live));
         row("  rounding to size classes", &|stat| human(stat.memory.rounding));
-        row("  holes that deleted objects left", &|stat| human(stat.memory.holes));
-        row("  free frames, for the next writes", &|stat| human(stat.memory.free_frames));
+        row("  holes of deleted objects", &|stat| human(stat.memory.holes));
+        row("  free frames for the next writes", &|stat| human(stat.memory.free_frames));
         row("  book-keeping", &|stat| human(bookkeeping(stat)));
         row("this process, client included (RSS)", &|stat| stat.rss.map_or("?".to_owned(), human));
         table
@@ -75,13 +75,13 @@ impl Report {
     fn verdict(&self) -> String {
         let frames = |snapshot: &Snapshot| human(snapshot.stat.mem_used_total);
         let mut text = format!(
-            "  Every byte matched, before and after. Deleting half of the pages and compacting brought the frames in use\n  \
-             from {} to {}. Memory goes back to the operating system in whole blocks of 2M: {} after compaction,\n  \
+            "  Every byte matched, before and after. Deleting half of the pages and compacting reduced the frames\n  \
+             in use from {} to {}. Memory returns to the operating system in whole blocks of 2M: {} after compaction,\n  \
              {} after the rest was deleted.\n",
             frames(&self.loaded),
             frames(&self.compacted),
-            self.given_back(&self.compacted),
-            self.given_back(&self.emptied),
+            self.released_since_load(&self.compacted),
+            self.released_since_load(&self.emptied),
         );
         if let (Some(start), Some(end)) = (self.start.stat.rss, self.emptied.stat.rss) {
             text += &format!(
@@ -90,11 +90,11 @@ impl Report {
                 human(start)
             );
         }
-        text + "\n  Serve one yourself: memzip serve --size 4G\n"
+        text + "\n  To serve a disk: memzip serve --size 4G\n"
     }
 
-    /// What the process lost since the disk was full, as the OS counts it.
-    fn given_back(&self, snapshot: &Snapshot) -> String {
+    /// Returns the memory of the process released since the disk was full, as the OS counts it.
+    fn released_since_load(&self, snapshot: &Snapshot) -> String {
         match (self.loaded.stat.rss, snapshot.stat.rss) {
             (Some(full), Some(now)) => human(full.saturating_sub(now)),
             _ => "unknown".to_owned(),
@@ -125,7 +125,7 @@ fn bookkeeping(stat: &StatReport) -> u64 {
     memory.descriptors + memory.handles + memory.zspages + memory.slots
 }
 
-/// `1.52 s` or `86.2 ms`.
+/// Formats a duration as `1.52 s` or `86.2 ms`.
 pub(super) fn seconds(time: Duration) -> String {
     if time < Duration::from_millis(100) {
         format!("{:.1} ms", time.as_secs_f64() * 1e3)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_reads_in_aligned_columns_and_ends_with_what_came_of_it() {
+    fn the_report_has_aligned_columns_and_a_verdict() {
         let report = Report {
             files: "2 files".into(),
             disk: "a disk".into(),

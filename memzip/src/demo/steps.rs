@@ -1,22 +1,22 @@
-//! The demo's steps: each shows a progress bar while it runs and is remembered with the time it took.
+//! The steps of the demo. Each shows a progress bar while it runs and records its duration.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What a step moves over the socket.
+/// Traffic of a step on the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Traffic {
-    /// This many bytes of content.
+    /// Content of this many bytes.
     Content(u64),
-    /// Requests about this many bytes, without content: a speed would mean nothing.
+    /// Requests for this many bytes without content, so a speed would be meaningless.
     Requests(u64),
-    /// Nothing.
+    /// No traffic.
     None,
 }
 
-/// One thing the demo did.
+/// A finished step.
 #[derive(Clone, Debug)]
 pub(super) struct DemoStep {
     pub(super) name: &'static str,
@@ -25,12 +25,12 @@ pub(super) struct DemoStep {
     pub(super) note: String,
 }
 
-/// Everything done so far, in order.
+/// The finished steps, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DemoSteps(pub(super) Vec<DemoStep>);
 
 impl DemoSteps {
-    /// Does one step. Its note is made from what came of it.
+    /// Runs one step and records it with a note made from its result.
     pub(super) fn run<T>(
         &mut self,
         name: &'static str,
@@ -49,7 +49,7 @@ impl DemoSteps {
     }
 }
 
-/// On a terminal; elsewhere nothing is drawn.
+/// Returns a progress bar, which draws only on a terminal.
 fn bar(name: &'static str, traffic: Traffic) -> ProgressBar {
     let bar = match traffic {
         Traffic::Content(bytes) | Traffic::Requests(bytes) => ProgressBar::new(bytes),

@@ -1,4 +1,5 @@
-//! The data's way over the sockets: load, read back, delete. Each runs on several connections, one thread each.
+//! Transfers over the NBD socket: load, read back, delete. Each uses several connections, one
+//! thread each.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,37 +13,37 @@ use super::PAGE;
 use super::client::{Connection, MAX_REQUEST};
 use crate::corpus::Reader;
 
-/// Pages of one request.
+/// Number of pages of one request.
 const PAGES: usize = MAX_REQUEST / PAGE;
-/// Connections, and threads, that share the work.
+/// Number of connections and threads that share the work.
 pub(super) const CONNECTIONS: usize = 2;
 
 /// The disk at the other end of the socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     pub(super) socket: &'a Path,
-    /// Its size.
+    /// Size of the disk. Units: bytes.
     pub(super) bytes: u64,
 }
 
-/// What each page of the disk must hold: a 128-bit hash of what was sent, taken before it was sent.
+/// Expected content of each page: a 128-bit hash taken before the page was sent.
 #[derive(Debug)]
 pub(super) struct Digests {
     chunks: Vec<OnceLock<Vec<u128>>>,
     zeros: u128,
 }
 
-/// Which pages are still there.
+/// The pages that were not deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedPages {
-    /// All of them.
+    /// All pages.
     Everything,
-    /// Every second one, from the first; the others read as zeros.
+    /// Every second page, from the first; the others read as zeros.
     EverySecond,
 }
 
 impl Digests {
-    /// Room for a disk of this many bytes.
+    /// Creates empty digests for a disk of this many bytes.
     pub(super) fn new(bytes: u64) -> Self {
         let chunks = usize::try_from(bytes.div_ceil(MAX_REQUEST as u64)).unwrap_or(0);
         Self { chunks: (0..chunks).map(|_| OnceLock::new()).collect(), zeros: hash(&[0; PAGE]) }
@@ -55,7 +56,7 @@ impl Digests {
         Ok(())
     }
 
-    /// Counts the pages of `data`, read at `offset`, that are not what they must be.
+    /// Counts the pages of `data`, read at `offset`, that differ from what is expected.
     fn wrong_pages(&self, offset: u64, data: &[u8], expect: ExpectedPages) -> u64 {
         let Some(sent) = self.chunks.get(chunk_of(offset)).and_then(OnceLock::get) else {
             return data.chunks(PAGE).count() as u64;
@@ -77,23 +78,27 @@ fn hash(page: &[u8]) -> u128 {
     twox_hash::XxHash3_128::oneshot(page)
 }
 
-/// What loading came to.
+/// Result of loading.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loaded {
     /// Files that could not be read to their end.
     pub(super) incomplete: u64,
-    /// How much of the time went into reading files.
+    /// Time spent reading files.
     pub(super) reading: Duration,
 }
 
-/// Sends everything the reader yields and remembers what was sent.
+/// Sends everything the reader yields and records its digests.
+///
+/// # Errors
+/// A connection fails.
 pub(super) fn load(
     disk: Target<'_>,
     reader: Reader<'_>,
     digests: &Digests,
     bar: &ProgressBar,
 ) -> Result<Loaded> {
-    // Files are read under the lock, so that they come in order; hashing and sending run side by side.
+    // Files are read under the lock, so the pieces keep their order; hashing and sending run in
+    // parallel.
     let source = Mutex::new((reader, Duration::ZERO));
     on_all_connections(disk, |connection| {
         let mut buf = vec![0; MAX_REQUEST];
@@ -114,7 +119,10 @@ pub(super) fn load(
     Ok(Loaded { incomplete: reader.incomplete, reading })
 }
 
-/// Reads the whole disk and compares it page by page. Returns how many pages were compared; a single wrong one is an error.
+/// Reads the whole disk and compares it page by page. Returns the number of pages.
+///
+/// # Errors
+/// A connection fails, or a page differs.
 pub(super) fn verify(
     disk: Target<'_>,
     digests: &Digests,
@@ -124,7 +132,8 @@ pub(super) fn verify(
     let (next, wrong, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
         let mut compare = |offset: u64, data: &[u8]| {
-            // Relaxed, here and below: counters; the threads' end orders them before they are read.
+            // Relaxed, here and below: counters; joining the threads orders them before they are
+            // read.
             compared.fetch_add(data.len() as u64, Ordering::Relaxed);
             wrong.fetch_add(digests.wrong_pages(offset, data, expect), Ordering::Relaxed);
             bar.inc(data.len() as u64);
@@ -135,26 +144,26 @@ pub(super) fn verify(
         connection.drain(&mut compare)
     })?;
     let compared = compared.into_inner();
-    ensure!(compared == disk.bytes, "{compared} of {} bytes came back", disk.bytes);
+    ensure!(compared == disk.bytes, "only {compared} of {} bytes were read back", disk.bytes);
     match wrong.into_inner() {
         0 => Ok(compared / PAGE as u64),
-        pages => bail!(
-            "{pages} of {} pages came back different from what was sent",
-            compared / PAGE as u64
-        ),
+        pages => bail!("{pages} of {} pages differ from what was sent", compared / PAGE as u64),
     }
 }
 
 /// Which pages to trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delete {
-    /// Every second one, from the second, each with a request of its own.
+    /// Every second page, from the second, with one request each.
     EverySecondPage,
-    /// All of them, in long requests.
+    /// All pages, with long requests.
     Everything,
 }
 
-/// Trims pages. Returns how many requests that took.
+/// Trims pages. Returns the number of requests.
+///
+/// # Errors
+/// A connection fails.
 pub(super) fn delete(disk: Target<'_>, what: Delete, bar: &ProgressBar) -> Result<u64> {
     let (next, requests) = (AtomicU64::new(0), AtomicU64::new(0));
     on_all_connections(disk, |connection| {
@@ -184,12 +193,12 @@ fn next_chunk(next: &AtomicU64, bytes: u64) -> Option<(u64, usize)> {
     (len > 0).then_some((offset, len as usize))
 }
 
-/// Runs `work` on every connection at once; the first error counts.
+/// Runs `work` on all connections in parallel; returns the first error.
 fn on_all_connections(
     disk: Target<'_>,
     work: impl Fn(&mut Connection) -> Result<()> + Sync,
 ) -> Result<()> {
-    let one = || -> Result<()> {
+    let run_one = || -> Result<()> {
         let mut connection = Connection::open(disk.socket)?;
         let (size, bytes) = (connection.size(), disk.bytes);
         ensure!(size == bytes, "the disk has {size} bytes, not {bytes}");
@@ -197,7 +206,7 @@ fn on_all_connections(
         connection.close()
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(run_one)).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| bail!("a connection's thread panicked")))
@@ -208,7 +217,7 @@ fn on_all_connections(
 
 const _: () = assert!(
     PAGES.is_multiple_of(2),
-    "a page's number in its request tells whether it is an even one of the disk"
+    "a page's parity in its request must be its parity on the disk"
 );
 
 #[cfg(test)]
@@ -223,7 +232,7 @@ mod tests {
     use zram::{Zram, ZramConfig};
 
     #[test]
-    fn a_changed_a_missing_and_an_undeleted_page_are_all_noticed() {
+    fn changed_missing_and_undeleted_pages_are_found() {
         let data: Vec<u8> = (0..4 * PAGE).map(|place| (place / 7) as u8).collect();
         let digests = Digests::new(4 * PAGE as u64);
         digests.put(0, &data).expect("room for four pages");
@@ -243,13 +252,13 @@ mod tests {
         assert_eq!(digests.wrong_pages(0, &half, ExpectedPages::Everything), 2);
     }
 
-    /// A disk that changes one bit of what it stores at one place.
-    struct Liar {
+    /// A disk that flips one bit of what it reads at offset `at`.
+    struct BitFlipDisk {
         disk: Zram,
         at: u64,
     }
 
-    impl BlockDevice for Liar {
+    impl BlockDevice for BitFlipDisk {
         fn size(&self) -> Bytes {
             self.disk.size()
         }
@@ -291,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Loads a few files over a real socket and reads them back; `at` is where the disk lies.
+    /// Loads a few files over a real socket and reads them back; the disk flips a bit at `at`.
     fn load_and_verify(at: u64) -> Result<u64> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for number in 0..5u32 {
@@ -300,7 +309,7 @@ mod tests {
             std::fs::write(folder.path().join(number.to_string()), text).expect("a small file");
         }
         let corpus = Corpus::find(&[folder.path().to_owned()], 1 << 30).expect("five files");
-        let disk = Liar {
+        let disk = BitFlipDisk {
             disk: Zram::new(ZramConfig::new(Bytes(corpus.bytes))).expect("a small disk"),
             at,
         };
@@ -312,14 +321,14 @@ mod tests {
         let thread = std::thread::spawn(move || server.run());
         let target = Target { socket: &socket, bytes: corpus.bytes };
         let (digests, bar) = (Digests::new(corpus.bytes), ProgressBar::hidden());
-        load(target, corpus.reader(), &digests, &bar).expect("the disk takes everything");
+        load(target, corpus.reader(), &digests, &bar).expect("the disk accepts every page");
         let verdict = verify(target, &digests, ExpectedPages::Everything, &bar);
         if verdict.is_ok() {
             delete(target, Delete::EverySecondPage, &bar).expect("the disk trims");
             verify(target, &digests, ExpectedPages::EverySecond, &bar)
-                .expect("the others are still there");
+                .expect("the other pages remain");
             verify(target, &digests, ExpectedPages::Everything, &bar)
-                .expect_err("the deleted ones are gone");
+                .expect_err("half of the pages are deleted");
         }
         handle.shutdown();
         thread.join().expect("no panic").expect("an orderly end");
@@ -327,10 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn a_single_bit_that_comes_back_wrong_over_the_socket_is_an_error() {
-        let pages = load_and_verify(u64::MAX).expect("an honest disk");
+    fn a_single_flipped_bit_is_an_error() {
+        let pages = load_and_verify(u64::MAX).expect("a disk without a flipped bit");
         assert!(pages > MAX_REQUEST as u64 / PAGE as u64, "more than one request: {pages} pages");
         let error = load_and_verify(300_001).expect_err("a bit is wrong").to_string();
-        assert_eq!(error, format!("1 of {pages} pages came back different from what was sent"));
+        assert_eq!(error, format!("1 of {pages} pages differ from what was sent"));
     }
 }

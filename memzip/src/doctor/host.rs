@@ -1,4 +1,4 @@
-//! What the kernel offers beside that.
+//! Features of the kernel that memzip can do without.
 
 use sys::Backing;
 use sys::host::{self, HugePages, KernelZram, Overcommit, Userfaultfd};
@@ -26,19 +26,21 @@ fn huge_pages() -> Finding {
         HugePages::Always => {
             Finding::good(NAME, "for every mapping", "The store's memory comes in pages of 2M.")
         }
-        HugePages::OnRequest => {
-            Finding::good(NAME, "on request", "memzip asks: its memory comes in pages of 2M.")
-        }
+        HugePages::OnRequest => Finding::good(
+            NAME,
+            "on request",
+            "memzip requests it: its memory comes in pages of 2M.",
+        ),
         HugePages::Never => Finding::note(
             NAME,
             "never",
-            "The store works in 4K pages: random access is slower.",
+            "The store uses 4K pages: random access is slower.",
             REMEDY,
         ),
         HugePages::Unknown => Finding::note(
             NAME,
-            "the kernel does not say",
-            "The store may work in 4K pages: slower random access.",
+            "unknown",
+            "The store may use 4K pages: random access is slower.",
             REMEDY,
         ),
     }
@@ -47,8 +49,7 @@ fn huge_pages() -> Finding {
 fn shared_huge_pages() -> Finding {
     const NAME: &str = "huge pages, shared memory";
     const REMEDY: &str = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled (as root), if you need them";
-    const SMALL: &str =
-        "A store in a memory file works in 4K pages. The default store is not in one.";
+    const SMALL: &str = "A store in a memory file uses 4K pages. The default store is not in one.";
     match host::huge_pages(Backing::Memfd) {
         HugePages::Always => {
             Finding::good(NAME, "for every mapping", "A store in a memory file has pages of 2M.")
@@ -57,7 +58,7 @@ fn shared_huge_pages() -> Finding {
             Finding::good(NAME, "on request", "A store in a memory file can have pages of 2M.")
         }
         HugePages::Never => Finding::note(NAME, "never", SMALL, REMEDY),
-        HugePages::Unknown => Finding::note(NAME, "the kernel does not say", SMALL, REMEDY),
+        HugePages::Unknown => Finding::note(NAME, "unknown", SMALL, REMEDY),
     }
 }
 
@@ -78,9 +79,9 @@ fn overcommit() -> Finding {
         ),
         Overcommit::Unknown => Finding::note(
             NAME,
-            "the kernel does not say",
+            "unknown",
             "Large disks may not start.",
-            "if they do not, look at /proc/sys/vm/overcommit_memory",
+            "if they do not start, check /proc/sys/vm/overcommit_memory",
         ),
     }
 }
@@ -110,7 +111,7 @@ fn userfaultfd() -> Finding {
         Userfaultfd::UserModeOnly => Finding::note(
             NAME,
             "works, for faults in user mode only",
-            "Regions could not be handed to system calls. This version has no such front end.",
+            "Such regions could not be passed to system calls. This version has no such front end.",
             "sysctl vm.unprivileged_userfaultfd=1 (as root), if you need it",
         ),
         Userfaultfd::Refused(error) => Finding::note(
@@ -131,7 +132,7 @@ fn io_uring() -> Finding {
             NAME,
             error.to_string(),
             MEANING,
-            "none needed; else sysctl kernel.io_uring_disabled=0 and a container profile that allows it",
+            "none needed; to enable it, sysctl kernel.io_uring_disabled=0 and a container profile that allows it",
         ),
     }
 }
@@ -163,13 +164,13 @@ fn kernel_zram() -> Finding {
         ),
         KernelZram::NoDevice => Finding::good(
             NAME,
-            "the driver is there, no device is",
-            "Root can make one with zramctl --find; the benchmarks compare with it.",
+            "the driver is loaded, without a device",
+            "Root can create one with zramctl --find; the benchmarks compare with it.",
         ),
         KernelZram::Absent => Finding::note(
             NAME,
             "absent",
-            "Nothing is missing for memzip; the benchmarks leave the comparison with it out.",
+            "memzip does not need it; the benchmarks leave out the comparison with it.",
             "modprobe zram (as root), if you want to compare",
         ),
     }
@@ -178,12 +179,10 @@ fn kernel_zram() -> Finding {
 fn pressure() -> Finding {
     const NAME: &str = "memory pressure (PSI)";
     match host::pressure() {
-        Some(line) => {
-            Finding::good(NAME, line, "Watch it: a rising avg10 says that memory is short.")
-        }
+        Some(line) => Finding::good(NAME, line, "A rising avg10 means that memory is short."),
         None => Finding::note(
             NAME,
-            "the kernel does not tell",
+            "not available",
             "Nothing warns before memory runs out.",
             "boot with psi=1, and serve with --mem-limit",
         ),

@@ -1,18 +1,18 @@
-//! `memzip doctor`: what this host allows, what that means, and what to do about it.
+//! `memzip doctor`: checks what this host provides, what that means, and how to fix it.
 //!
-//! Every line is tried or read here and now, nothing is guessed from a version number.
+//! Every check tries or reads the feature itself; none guesses from a version number.
 
 mod host;
 mod needs;
 
 use std::fmt;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// All is well.
+    /// Nothing is wrong.
     Good,
-    /// memzip runs, but less well than it could, or something beside it is missing.
+    /// memzip runs, but worse than it could, or an optional feature is missing.
     Note,
     /// memzip cannot run.
     Fatal,
@@ -28,16 +28,16 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Clone, Debug)]
 struct Finding {
     verdict: Verdict,
     name: &'static str,
-    /// What was seen.
+    /// What the check found.
     seen: String,
     /// What it means for memzip.
     meaning: &'static str,
-    /// What to do; empty when there is nothing to do.
+    /// How to fix it; empty if nothing is wrong.
     remedy: String,
 }
 
@@ -65,21 +65,21 @@ impl Finding {
     }
 }
 
-/// Everything looked at; it prints as the report.
+/// The results of all checks; it prints as the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Examination {
     findings: Vec<Finding>,
 }
 
 impl Examination {
-    /// Looks at this host.
+    /// Runs all checks.
     pub(crate) fn run() -> Self {
         let mut findings = needs::all();
         findings.extend(host::all());
         Self { findings }
     }
 
-    /// Whether memzip can run here.
+    /// Returns whether memzip can run here.
     pub(crate) fn is_fit(&self) -> bool {
         self.findings.iter().all(|finding| finding.verdict != Verdict::Fatal)
     }
@@ -108,11 +108,11 @@ impl fmt::Display for Examination {
             (true, _) => {
                 writeln!(
                     f,
-                    "\nmemzip runs here; lines marked \"note\" ({notes}) could be better or are good to know."
+                    "\nmemzip runs here; {notes} lines marked \"note\" show what could be better."
                 )
             }
             (false, _) => {
-                writeln!(f, "\nmemzip cannot run here until what is marked FAIL is put right.")
+                writeln!(f, "\nmemzip cannot run here until the lines marked FAIL are fixed.")
             }
         }
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_finding_says_what_it_means_and_whatever_is_not_well_has_a_remedy() {
+    fn every_finding_has_a_meaning_and_problems_a_remedy() {
         let examination = Examination::run();
         for finding in &examination.findings {
             assert!(!finding.seen.is_empty() && !finding.meaning.is_empty(), "{finding:?}");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fatal_finding_is_enough_to_be_unfit() {
+    fn one_fatal_finding_makes_the_host_unfit() {
         let mut examination = Examination { findings: vec![Finding::note("a", "b", "c", "d")] };
         assert!(examination.is_fit());
         examination.findings.push(Finding::fatal("e", "f", "g", "h"));

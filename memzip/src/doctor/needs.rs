@@ -1,4 +1,4 @@
-//! What memzip cannot do without, tried for real.
+//! Requirements of memzip, each checked by trying it.
 
 use std::os::unix::net::UnixListener;
 
@@ -12,9 +12,9 @@ use crate::cli::DEFAULT_SIZE;
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::human;
 
-/// Less available memory than this is worth a word.
+/// Available memory below which a note is printed. Units: bytes.
 const LITTLE_MEMORY: u64 = 256 << 20;
-/// Fewer open files than this is worth a word: each client connection takes one.
+/// Limit of open files below which a note is printed: each client connection uses one.
 const FEW_FILES: u64 = 1024;
 
 pub(super) fn all() -> Vec<Finding> {
@@ -31,8 +31,8 @@ fn address_space() -> Finding {
     match Zram::new(ZramConfig::new(Bytes(DEFAULT_SIZE.0))) {
         Ok(_) => Finding::good(
             NAME,
-            format!("a disk of {size} made and dropped, {limit}"),
-            "There is room for a disk of the default size; memory is taken only as it fills.",
+            format!("a disk of {size} was created, {limit}"),
+            "A disk of the default size fits; memory is taken only as it fills.",
         ),
         Err(error) => {
             let remedy = match (limits.address_space, host::overcommit()) {
@@ -48,7 +48,7 @@ fn address_space() -> Finding {
             Finding::fatal(
                 NAME,
                 format!("{error}, {limit}"),
-                "There is no room for a disk of the default size.",
+                "A disk of the default size does not fit.",
                 remedy,
             )
         }
@@ -58,19 +58,17 @@ fn address_space() -> Finding {
 fn sockets() -> Finding {
     const NAME: &str = "unix sockets";
     match try_socket() {
-        Ok(place) => {
-            Finding::good(NAME, place, "Servers keep their sockets here unless told otherwise.")
-        }
+        Ok(folder) => Finding::good(NAME, folder, "The default folder for the sockets of servers."),
         Err(error) => Finding::fatal(
             NAME,
             format!("{error:#}"),
-            "There is no place for the sockets of servers.",
+            "There is no default folder for the sockets of servers.",
             "set XDG_RUNTIME_DIR to a folder of yours with a short name, or give --unix and --control",
         ),
     }
 }
 
-/// Listens in the runtime folder for a moment.
+/// Binds a socket in the runtime folder and removes it; returns the folder.
 fn try_socket() -> Result<String> {
     let dir = RuntimeDir::open()?;
     let path = dir.path().join(format!("doctor-{}.sock", std::process::id()));
@@ -83,7 +81,7 @@ fn try_socket() -> Result<String> {
 fn memory() -> Finding {
     const NAME: &str = "memory";
     const MEANING: &str =
-        "Compressed pages live in memory; a write that finds none left may get the process killed.";
+        "Compressed pages live in memory; if none is left, the OOM killer may end the process.";
     let group = host::cgroup_memory_limit();
     let available = host::available_memory();
     let seen = format!(
@@ -94,9 +92,9 @@ fn memory() -> Finding {
             human(limit)
         ))
     );
-    let least = available.into_iter().chain(group).min();
-    if group.is_some() || least.is_some_and(|bytes| bytes < LITTLE_MEMORY) {
-        let below = least.map_or_else(String::new, |bytes| {
+    let smallest = available.into_iter().chain(group).min();
+    if group.is_some() || smallest.is_some_and(|bytes| bytes < LITTLE_MEMORY) {
+        let below = smallest.map_or_else(String::new, |bytes| {
             format!(", for example --mem-limit {}", human(bytes / 2))
         });
         return Finding::note(
@@ -111,7 +109,7 @@ fn memory() -> Finding {
 
 fn open_files() -> Finding {
     const NAME: &str = "open files";
-    const MEANING: &str = "Each client connection takes one.";
+    const MEANING: &str = "Each client connection uses one.";
     match host::limits().open_files {
         Some(limit) if limit < FEW_FILES => {
             Finding::note(NAME, format!("limit {limit}"), MEANING, format!("ulimit -n {FEW_FILES}"))

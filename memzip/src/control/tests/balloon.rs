@@ -1,16 +1,16 @@
-//! The balloon by request: its size, its name, what it says.
+//! Tests of `POST /v1/balloon`.
 
 use super::super::balloon_json::BalloonTarget::{Auto, Bytes as Fixed, Off};
 use super::*;
 
 #[test]
-fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
+fn the_balloon_reaches_its_target_and_stat_shows_it() {
     const MIB: u64 = 1 << 20;
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     assert_eq!(fixture.state.stat().movement.balloon.mode, "off");
     let change = fixture.balloon("{\"target\": 8388609}");
-    // Half a frame more than whole frames: rounded up.
+    // One byte more than whole frames: rounded up to a frame.
     assert_eq!((&*change.outcome, change.balloon.actual), ("reached", 8 * MIB + 4096));
     let movement = client::stat(&fixture.socket()).expect("it answers").movement;
     assert_eq!((&*movement.balloon.mode, movement.balloon.actual), ("fixed", 8 * MIB + 4096));
@@ -19,7 +19,7 @@ fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
 
     let change = fixture.balloon("{\"target\": \"auto\"}");
     assert_eq!((&*change.outcome, &*change.balloon.mode), ("following pressure", "auto"));
-    let pressure = change.balloon.pressure.expect("it says what it follows");
+    let pressure = change.balloon.pressure.expect("the source it follows");
     assert!(
         pressure.source.ends_with("memory") || pressure.source.ends_with("memory.pressure"),
         "{pressure:?}"
@@ -29,14 +29,14 @@ fn the_balloon_is_as_large_as_asked_for_and_stat_shows_it() {
         (&*change.balloon.mode, change.balloon.actual, change.balloon.pressure),
         ("off", 0, None)
     );
-    fixture.disk.check().expect("nothing is lost");
+    fixture.disk.check().expect("consistent");
 }
 
 #[test]
-fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
+fn a_refused_target_changes_nothing() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.balloon("{\"target\": 4194304}");
-    let most = fixture.state.stat().movement.balloon.most;
+    let max = fixture.state.stat().movement.balloon.most;
     for junk in [
         "",
         "{}",
@@ -51,10 +51,10 @@ fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
         assert_eq!(status, 400, "{junk}: {body}");
         assert!(body.contains("target"), "{junk}: {body}");
     }
-    for above in [most + 1, u64::MAX] {
+    for above in [max + 1, u64::MAX] {
         let (status, body) = fixture.post_to("/v1/balloon", &format!("{{\"target\": {above}}}"));
         assert_eq!(status, 400, "{body}");
-        assert!(body.contains(&above.to_string()) && body.contains(&most.to_string()), "{body}");
+        assert!(body.contains(&above.to_string()) && body.contains(&max.to_string()), "{body}");
     }
     let (status, head, _) = fixture.raw("GET /v1/balloon HTTP/1.1\r\nhost: x\r\n\r\n");
     assert!(status == 405 && head.contains("allow: post"), "{head}");
@@ -62,16 +62,15 @@ fn a_balloon_that_cannot_be_is_refused_and_nothing_changes() {
 }
 
 #[test]
-fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
+fn concurrent_targets_end_with_one_and_its_mode() {
     let fixture = Fixture::start(CLIENT_LIMITS);
     fixture.fill_and_thin();
     let maintenance = fixture.state.maintenance();
     for round in 0..100 {
         std::thread::scope(|scope| {
             for target in [Fixed(24 << 20), Off, Auto, Fixed(3 << 20), Off, Fixed(16 << 20)] {
-                scope.spawn(move || {
-                    maintenance.set_balloon(target).expect("none of them is refused")
-                });
+                scope
+                    .spawn(move || maintenance.set_balloon(target).expect("every target is valid"));
             }
         });
         let balloon = maintenance.balloon_report();
@@ -80,24 +79,26 @@ fn targets_set_at_the_same_time_end_with_one_of_them_and_its_name() {
                 assert_eq!((balloon.target, balloon.actual), (0, 0), "round {round}");
             }
             "fixed" => {
-                // It may have stopped short of memory that a batch for an older target held, or given some back to reclaim in the background.
+                // It may have stopped early: a batch for an older target held memory, or reclaim in
+                // the background took some back.
                 assert!(
                     balloon.actual <= balloon.target && balloon.target <= 24 << 20,
                     "round {round}: {balloon:?}"
                 );
-                // Alone one of a size that leaves enough is had whole.
-                let again = maintenance.set_balloon(Fixed(3 << 20)).expect("it is not refused");
+                // Without a competing request a small target is reached.
+                let again = maintenance.set_balloon(Fixed(3 << 20)).expect("a valid target");
                 assert_eq!(again.balloon.actual, 3 << 20, "round {round}: {again:?}");
             }
             _ => assert!(balloon.pressure.is_some(), "round {round}: {balloon:?}"),
         }
     }
-    fixture.disk.check().expect("nothing is lost");
+    fixture.disk.check().expect("consistent");
 }
 
-/// Without a limit the store takes what it needs, whatever the balloon has: a balloon of what was never used would be a number and nothing else.
+/// Without a limit the store grows whatever the balloon holds, so inflating with memory that was
+/// never used would mean nothing.
 #[test]
-fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
+fn without_a_limit_only_committed_memory_is_taken() {
     let (disk, state, folder) = Fixture::parts_with_limit(None);
     let plane =
         ControlPlane::start(folder.path().join("control"), Arc::clone(&state)).expect("it starts");
@@ -105,7 +106,7 @@ fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
     let change = fixture.balloon("{\"target\": 8388608}");
     assert_eq!(
         (&*change.outcome, change.balloon.actual),
-        ("reached, at the most the arena can lend now", 0)
+        ("reached, limited to what the arena can give now", 0)
     );
     fixture.fill_and_thin();
     let held = fixture.state.maintenance().balloon_report().held;
@@ -116,12 +117,12 @@ fn a_disk_without_a_limit_lends_only_memory_that_is_there() {
         "{held} held before: {change:?}"
     );
     assert_eq!(fixture.state.stat().memory.sum(), fixture.state.stat().mem_total);
-    fixture.disk.check().expect("nothing is lost");
+    fixture.disk.check().expect("consistent");
 
     let config = MaintenanceConfig { balloon: Fixed(1 << 20), ..MaintenanceConfig::default() };
     let refused = format!(
         "{:#}",
-        Maintenance::start(&fixture.disk, config).expect_err("there is nothing to take it from")
+        Maintenance::start(&fixture.disk, config).expect_err("refused without a limit")
     );
     assert!(refused.contains("--mem-limit"), "{refused}");
 }
