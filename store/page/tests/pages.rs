@@ -47,7 +47,7 @@ proptest! {
     fn what_is_stored_reads_back(noisy in proptest::collection::vec(0usize..=PAGE_SIZE, 1..60)) {
         for algorithm in [LZ4, Algorithm::Zstd { level: 3 }] {
             let pages = pages(algorithm);
-            let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n)).expect("room"))).collect();
+            let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n)).expect("enough memory"))).collect();
             for &(noisy, word) in &stored {
                 prop_assert!(read(&pages, word) == page_with(noisy));
             }
@@ -65,7 +65,7 @@ proptest! {
         }
         let pages = pages(LZ4);
         let page: Page = std::array::from_fn(|at| pattern[at % 8]);
-        let stored = pages.store(&page).expect("room");
+        let stored = pages.store(&page).expect("enough memory");
         prop_assert!(stored.is_same_filled());
         let inline = pattern[..4] == pattern[4..];
         prop_assert_eq!(pages.stored_len(stored), Ok(if inline { 0 } else { 8 }));
@@ -78,12 +78,12 @@ proptest! {
 #[test]
 fn r507_zeros_take_no_object_and_noise_one_frame() {
     let pages = pages(LZ4);
-    let zeros = pages.store(&[0; PAGE_SIZE]).expect("room");
+    let zeros = pages.store(&[0; PAGE_SIZE]).expect("enough memory");
     assert_eq!(
         (zeros, pages.pool().stats().objects, pages.pool().stats().frames),
         (SlotEntry::ZEROS, 0, 0)
     );
-    let noise = pages.store(&page_with(PAGE_SIZE)).expect("room");
+    let noise = pages.store(&page_with(PAGE_SIZE)).expect("enough memory");
     assert!(matches!(noise.kind(), EntryKind::Raw(_)));
     assert_eq!((pages.pool().stats().objects, pages.pool().stats().frames), (1, 1));
     assert!(read(&pages, noise) == page_with(PAGE_SIZE));
@@ -100,7 +100,7 @@ fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
     let (mut compressed, mut raw) = (0, 0);
     for noisy in 3000..=PAGE_SIZE {
         let blob = stream.compress(&page_with(noisy)).expect("any page compresses").len();
-        let stored = pages.store(&page_with(noisy)).expect("room");
+        let stored = pages.store(&page_with(noisy)).expect("enough memory");
         assert_eq!(
             matches!(stored.kind(), EntryKind::Raw(_)),
             blob > border,
@@ -122,7 +122,7 @@ fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
 #[test]
 fn a_freed_page_is_stale_and_freed_once() {
     let pages = pages(LZ4);
-    let stored = pages.store(&page_with(2000)).expect("room");
+    let stored = pages.store(&page_with(2000)).expect("enough memory");
     pages.free(stored).expect("the first time");
     assert_eq!(pages.load(stored, &mut [0; PAGE_SIZE]), Err(LoadError::Stale));
     assert!(pages.free(stored).is_err());
@@ -134,7 +134,7 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
     let pages = pages(Algorithm::Zstd { level: 3 });
     let stored: Vec<_> = (500..3000)
         .step_by(100)
-        .map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("room")))
+        .map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("enough memory")))
         .collect();
     let (_, victim) = stored[7];
     let EntryKind::Compressed(handle) = victim.kind() else { panic!("1200 noisy bytes compress") };
@@ -151,7 +151,9 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
 #[test]
 fn an_object_of_the_wrong_length_is_an_error() {
     let pages = pages(LZ4);
-    let EntryKind::Compressed(handle) = pages.store(&page_with(1000)).expect("room").kind() else {
+    let EntryKind::Compressed(handle) =
+        pages.store(&page_with(1000)).expect("enough memory").kind()
+    else {
         panic!("it compresses")
     };
     for form in [EntryKind::Raw(handle), EntryKind::Pattern(handle)] {
@@ -211,7 +213,7 @@ fn a_codec_that_fails_is_an_error_and_costs_nothing() {
         }))
     };
     let pages = Pages::new(pool(None), Streams::new(1, failing).expect("not failing yet"));
-    let stored = pages.store(&page_with(1000)).expect("room");
+    let stored = pages.store(&page_with(1000)).expect("enough memory");
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(
         pages.store(&page_with(1001)),
@@ -240,8 +242,9 @@ fn r501_threads_share_streams_and_stores_do_not() {
             scope.spawn(move || {
                 for round in 0..200 {
                     let noisy = (thread * 911 + round * 37) % 3000;
-                    let words = [0, 1]
-                        .map(|which: usize| stores[which].store(&page_with(noisy)).expect("room"));
+                    let words = [0, 1].map(|which: usize| {
+                        stores[which].store(&page_with(noisy)).expect("enough memory")
+                    });
                     for (store, word) in stores.iter().zip(words) {
                         assert!(read(store, word) == page_with(noisy));
                         store.free(word).expect("freed once");

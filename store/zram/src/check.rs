@@ -1,4 +1,4 @@
-//! The accounting equations of a device, counted again from its slot table.
+//! The check of a device's statistics against a recount of its slot table.
 
 use std::collections::HashSet;
 
@@ -10,41 +10,41 @@ use crate::hot::HotCache;
 use crate::slots::CHUNK_SLOTS;
 use crate::stat::MemoryBreakdown;
 
-/// A contradiction in a device.
+/// An inconsistency of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CheckError {
-    /// The zone contradicts itself.
-    #[error("zone: {what}")]
+    /// The zone is inconsistent.
+    #[error("zone is inconsistent: {what}")]
     Zone {
-        /// What does not add up.
+        /// The zone's own report.
         what: String,
     },
-    /// The pool contradicts itself.
-    #[error("pool: {0}")]
+    /// The pool is inconsistent.
+    #[error("pool is inconsistent: {0}")]
     Pool(#[from] zsmalloc::CheckError),
-    /// A number that is kept differs from the one counted again.
-    #[error("{what}: {kept} kept, {counted} counted")]
+    /// A statistic differs from its recount.
+    #[error("{what}: the statistic is {kept}, the recount {counted}")]
     Count {
-        /// What is counted.
+        /// The name of the statistic.
         what: &'static str,
-        /// The number that is kept.
+        /// The value of the statistic.
         kept: u64,
-        /// The number found.
+        /// The value recounted.
         counted: u64,
     },
     /// A slot names no live object, or one that another slot names, too.
     #[error("slot {slot} holds {word:#x}: {what}")]
     Slot {
-        /// Which slot.
+        /// The number of the slot.
         slot: usize,
-        /// Its word.
+        /// The bits of its entry.
         word: u64,
-        /// What is wrong with it.
+        /// The inconsistency.
         what: &'static str,
     },
 }
 
-/// What the slots say when all of them are looked at.
+/// The statistics recounted from all slots.
 #[derive(Debug, Default)]
 struct Recount {
     stored: u64,
@@ -57,12 +57,13 @@ struct Recount {
 }
 
 impl Zram {
-    /// Checks zone, pool and slots, and each statistic against a recount from the slot table.
+    /// Checks zone, pool and slots, and each statistic against a recount from the slot table
+    ///
     ///
-    /// The device must be quiet: no call under way on another thread.
+    /// No other thread may use the device meanwhile.
     ///
     /// # Errors
-    /// [`CheckError`] names the first contradiction.
+    /// [`CheckError`] for the first inconsistency.
     pub fn check(&self) -> Result<(), CheckError> {
         self.inner.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
         self.inner.pages.pool().check()?;
@@ -73,6 +74,7 @@ impl Zram {
         let zone = self.inner.zone.stats();
         let frames = memory.live + memory.rounding + memory.holes;
         let lists = self.check_hot()?;
+        // Each row: the statistic's name, its value, and what it must equal.
         let numbers = [
             ("orig_data_size", stat.mm.orig_data_size, recount.stored * PAGE_SIZE as u64),
             ("same_pages", stat.mm.same_pages, recount.same),
@@ -96,7 +98,7 @@ impl Zram {
         numbers.into_iter().try_for_each(|(what, kept, counted)| equal(what, kept, counted))
     }
 
-    /// Checks the lists of hot pages; how many are on them.
+    /// Checks the LRU list of hot pages and returns the number of pages on it.
     fn check_hot(&self) -> Result<u64, CheckError> {
         let Some(lru) = self.inner.hot.as_ref().and_then(HotCache::lru) else { return Ok(0) };
         lru.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
@@ -104,6 +106,7 @@ impl Zram {
         Ok(lists.inactive.0 + lists.active.0)
     }
 
+    /// Counts what all slots hold.
     fn recount(&self) -> Result<Recount, CheckError> {
         let mut recount = Recount::default();
         let mut handles = HashSet::new();
@@ -129,7 +132,7 @@ impl Zram {
         let stored = self.inner.slots.get(slot);
         let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
         if stored.kind() == EntryKind::Invalid {
-            return Err(wrong("no form at all"));
+            return Err(wrong("the entry has no valid form"));
         }
         recount.stored += u64::from(stored != SlotEntry::EMPTY);
         recount.same += u64::from(stored.is_same_filled());
@@ -137,7 +140,7 @@ impl Zram {
         recount.huge += u64::from(stored.is_huge());
         if let Some(chain) = stored.chain() {
             if !self.inner.hot.as_ref().is_some_and(|hot| hot.belongs_to(chain, slot)) {
-                return Err(wrong("its chain is gone, or another slot's"));
+                return Err(wrong("its chain is free or belongs to another slot"));
             }
             recount.hot += 1;
         }
@@ -147,7 +150,7 @@ impl Zram {
             }
             recount.objects += 1;
             recount.bytes +=
-                self.inner.pages.stored_len(stored).map_err(|_| wrong("its object is gone"))?
+                self.inner.pages.stored_len(stored).map_err(|_| wrong("its object is freed"))?
                     as u64;
         }
         Ok(())
@@ -158,7 +161,7 @@ fn equal(what: &'static str, kept: u64, counted: u64) -> Result<(), CheckError> 
     if kept == counted { Ok(()) } else { Err(CheckError::Count { what, kept, counted }) }
 }
 
-/// What is no frame and no table of the zone: the limit counts it because it was charged.
+/// Returns the memory that is charged to the zone: neither frames nor the zone's own tables.
 fn charged(memory: &MemoryBreakdown) -> u64 {
     memory.handles + memory.zspages + memory.slots + memory.hot_records + memory.streams
 }

@@ -1,4 +1,4 @@
-//! How a device is set up.
+//! The configuration of a device.
 
 use block::Bytes;
 use frames::Movability;
@@ -9,57 +9,64 @@ use zsmalloc::ChainRule;
 /// Whether clients may change the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Everything is allowed.
+    /// Clients may read and write.
     #[default]
     ReadWrite,
-    /// Changes are refused.
+    /// Writes, discards and zeroing are refused.
     ReadOnly,
 }
 
-/// What a [`crate::Zram`] is made of. Fixed for its life, apart from the limit.
+/// The configuration of a [`crate::Zram`]. Fixed for its life, apart from the limit.
 ///
 /// ```
 /// use block::Bytes;
 /// use zram::{Zram, ZramConfig};
-/// let disk = Zram::new(ZramConfig { mem_limit: Some(Bytes(64 << 20)), ..ZramConfig::new(Bytes(1 << 30)) })?;
+/// let config = ZramConfig { mem_limit: Some(Bytes(64 << 20)), ..ZramConfig::new(Bytes(1 << 30))
+/// };
+/// let disk = Zram::new(config)?;
 /// # Ok::<(), zram::ZramError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZramConfig {
-    /// What clients see: 1 byte to [`crate::MAX_SIZE`]; it need not be a multiple of a page.
+    /// The size that clients see: 1 byte to [`crate::MAX_SIZE`], not necessarily a multiple of a
+    /// page.
     pub size: Bytes,
-    /// The codec.
+    /// The codec and its level.
     pub algorithm: Algorithm,
-    /// The most the device may hold in all, rounded up to a frame; `None` for no limit. Frames in use and free, all tables, codec contexts and what a balloon
-    /// lent from its zone count, so [`MemoryBreakdown::mem_total`](crate::MemoryBreakdown::mem_total) never passes it. A few frames of it are kept for moving content
-    /// together.
+    /// The most memory the device may hold, rounded up to a frame; `None` for no limit. It counts
+    /// frames in use and free, all tables, codec contexts and ballooned frames, so
+    /// [`MemoryBreakdown::mem_total`](crate::MemoryBreakdown::mem_total) never exceeds it. A few
+    /// frames of it are kept free for compaction.
     pub mem_limit: Option<Bytes>,
-    /// Whether clients may change it.
+    /// Whether clients may change the content.
     pub access: Access,
-    /// Frames in a zspage at most: 1 to 16.
+    /// The most frames in a zspage: 1 to 16.
     pub chain: u8,
-    /// How a size class chooses its chain.
+    /// How a size class chooses the length of its zspages.
     pub rule: ChainRule,
-    /// Room for frames at most, rounded up to whole blocks of 2 MiB; `None` for what the device needs when nothing compresses. It costs address space only,
-    /// so less is of use where a balloon or an experiment needs a zone without room that is never used. A cache of hot
-    /// pages adds one block, which it passes through at the limit.
+    /// The most frames, rounded up to whole 2 MiB pageblocks; `None` for what the device needs
+    /// when nothing compresses. It costs address space only, so a smaller value matters only
+    /// where a balloon or an experiment needs a zone without unused frames. A cache of hot pages
+    /// adds one pageblock, which it needs for a moment at the limit.
     pub arena: Option<Bytes>,
-    /// The end of that room, which is kept free of frames that cannot move, for contiguous allocations from the zone; rounded up to whole blocks of
-    /// 2 MiB. `None` for none.
+    /// The CMA area at the end of the arena, rounded up to whole 2 MiB pageblocks: it holds no
+    /// unmovable frames, so that contiguous allocations succeed. `None` for none.
     pub contiguous: Option<Bytes>,
-    /// Where its memory comes from.
+    /// The backing of the device's memory.
     pub backing: Backing,
-    /// Whether frames may be moved: off is how the kernel was before it could, for comparison.
+    /// Whether frames may be migrated. Off is for comparison: zsmalloc before it had migration.
     pub movability: Movability,
-    /// Whether frames of zspages may be moved where others are: off pins these alone, for
+    /// Whether frames of zspages may be migrated when others may. Off pins them alone, for
     /// comparison.
     pub zspages: Movability,
-    /// The most the frames of the cache of uncompressed hot pages may take, rounded up to a frame; `None` for no cache.
+    /// The most memory for frames of uncompressed hot pages, rounded up to a frame; `None` for no
+    /// cache.
     pub hot_cache: Option<Bytes>,
 }
 
 impl ZramConfig {
-    /// A device of this size that clients may change, with the default codec and no limit.
+    /// Creates the configuration of a writable device of this size, with the default codec and no
+    /// limit.
     #[must_use]
     pub fn new(size: Bytes) -> Self {
         Self {

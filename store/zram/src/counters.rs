@@ -1,9 +1,9 @@
-//! Counters that threads do not fight over.
+//! Sharded counters, so that threads do not contend for them.
 
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sync::this_shard;
 
-/// What is counted.
+/// The identity of a counter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counter {
     /// Pages read.
@@ -14,38 +14,41 @@ pub(crate) enum Counter {
     FailedReads,
     /// Pages that could not be written.
     FailedWrites,
-    /// Requests that do not fit the device.
+    /// Requests outside the device.
     InvalidIo,
-    /// Whole pages clients have given back.
+    /// Whole pages that clients discarded.
     NotifyFree,
-    /// Slots that are not empty. Goes down, too.
+    /// Slots that are not empty; can decrease.
     PagesStored,
-    /// Slots that are one pattern repeated. Goes down, too.
+    /// Slots that repeat one pattern; can decrease.
     SamePages,
-    /// Slots that are zeros with reserved room. Goes down, too.
+    /// Slots that are zeros with a reserved frame; can decrease.
     Reserved,
-    /// Slots that hold a raw page. Goes down, too.
+    /// Slots that hold a raw page; can decrease.
     HugePages,
-    /// Raw pages ever stored.
+    /// Raw pages stored since the device was created.
     HugePagesSince,
     /// Pages read from the cache of hot pages, or changed in it.
     HotHits,
     /// Pages that became hot.
     HotAdmissions,
-    /// Hot pages stored to make room.
+    /// Hot pages that were evicted from the full cache or for lack of memory.
     HotEvictions,
-    /// Objects given back to the pool, and hot pages that ended.
+    /// Objects, hot pages and reservations freed.
     Freed,
-    /// Pages that found no memory at first, and waited while others made room.
+    /// Pages whose write found no memory at first and had to reclaim.
     WriteStalls,
 }
 
 const COUNTERS: usize = Counter::WriteStalls as usize + 1;
 const SHARDS: usize = 16;
 
-/// One line pair of counters for each of a few threads; a counter's value is the sum.
+/// The counters of a device, in shards of their own cache line pairs; a counter's value is the
+/// sum over the shards.
 ///
-/// Relaxed throughout: counters order nothing. A sum taken while threads count is a snapshot; one that goes down may be short by what is under way,
+/// Relaxed throughout: counters order no other data. A sum taken during updates is a snapshot: of
+/// a counter that can decrease it may be short by the updates in progress, but [`Counters::get`]
+/// saturates and never returns a wrapped value.
 /// never wrapped, since [`Counters::get`] saturates.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -57,27 +60,30 @@ pub(crate) struct Counters {
 struct Shard([AtomicU64; COUNTERS]);
 
 impl Counters {
+    /// Adds to this thread's shard.
     pub(crate) fn add(&self, counter: Counter, count: u64) {
         self.shard_value(counter).fetch_add(count, Relaxed);
     }
 
-    /// Whether this thread's part of a counter passed a multiple of `every` when `count` was added to it just now. A hint: threads may share a part.
+    /// Returns whether this thread's shard passed a multiple of `every` when `count` was just
+    /// added to it. A hint: threads may share a shard.
     pub(crate) fn crossed(&self, counter: Counter, count: u64, every: u64) -> bool {
         let now = self.shard_value(counter).load(Relaxed);
         now / every != now.saturating_sub(count) / every
     }
 
-    /// Takes away what some thread, maybe another one, has added: the shard may wrap, the sum does not.
+    /// Subtracts what any thread has added: the shard may wrap, the sum does not.
     pub(crate) fn sub(&self, counter: Counter, count: u64) {
         self.shard_value(counter).fetch_sub(count, Relaxed);
     }
 
+    /// Returns the sum over all shards.
     pub(crate) fn get(&self, counter: Counter) -> u64 {
         let sum = self
             .shards
             .iter()
             .fold(0u64, |sum, shard| sum.wrapping_add(shard.0[counter as usize].load(Relaxed)));
-        // A removal seen before its addition makes the sum negative for a moment.
+        // A subtraction seen before its addition makes the sum negative for a moment.
         u64::try_from(sum as i64).unwrap_or(0)
     }
 

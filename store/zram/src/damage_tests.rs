@@ -1,4 +1,5 @@
-//! Pages that are lost, and what that means for the others. In the crate, because no client can reach an object's bytes.
+//! Damaged pages and their effect on other pages. A unit test, because a client cannot overwrite
+//! an object.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +26,12 @@ fn filled(algorithm: Algorithm) -> Zram {
     let disk =
         Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(SIZE)) }).expect("a small disk");
     for number in 0..64 {
-        disk.write(span(number * 4096, 4096), &page(number)).expect("room");
+        disk.write(span(number * 4096, 4096), &page(number)).expect("enough memory");
     }
     disk
 }
 
-/// Overwrites the object behind a slot with garbage of the same length.
+/// Overwrites the object of a slot with other bytes of the same length.
 fn corrupt(disk: &Zram, slot: usize) {
     let handle = disk.inner.slots.get(slot).handle().expect("the page has an object");
     let len = disk.inner.pages.pool().len(handle).expect("alive");
@@ -42,7 +43,8 @@ fn reads_back(disk: &Zram, number: u64) -> bool {
     disk.read(span(number * 4096, 4096), &mut buf).is_ok() && buf == page(number)
 }
 
-/// EIO for that page alone, counted; a part of it cannot be written, all of it can, and a discard heals it, too.
+/// Reads of the page fail and are counted, other pages read. A part of the page cannot be
+/// written; a write of all of it or a discard makes it readable again.
 #[test]
 fn a_corrupted_object_is_an_error_for_its_page_alone() {
     for algorithm in [
@@ -72,32 +74,34 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
     }
 }
 
-/// A slot word that names no form, and one that names an object that is gone: EIO, no endless search.
+/// An invalid entry, and one that names a freed object, are errors; the read does not loop
+/// forever.
 #[test]
-fn a_damaged_slot_word_is_an_error_for_its_page_alone() {
+fn a_damaged_entry_is_an_error_for_its_page_alone() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
     let gone = disk.inner.slots.get(9);
     for word in [SlotEntry::new(EntryKind::Invalid), gone] {
         disk.inner.set_entry(9, SlotEntry::EMPTY).expect("the first time frees the page");
-        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, word).expect("nobody else");
+        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, word).expect("no other thread");
         assert_eq!(
             disk.read(span(9 * 4096, 4096), &mut [0; 4096]),
             Err(BlockError::Damaged { offset: 9 * 4096 })
         );
         assert!(disk.check().is_err());
-        disk.inner.slots.compare_exchange(9, word, SlotEntry::EMPTY).expect("nobody else");
+        disk.inner.slots.compare_exchange(9, word, SlotEntry::EMPTY).expect("no other thread");
     }
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }
 
-/// As many readers as a zspage can count: its pages are busy and not damaged, and whole again when one of them leaves.
+/// With as many readers as a zspage can count its pages are busy, not damaged, and readable again
+/// when one reader unlocks.
 #[test]
-fn a_page_that_too_many_read_is_busy_and_not_damaged() {
+fn a_page_with_too_many_readers_is_busy_not_damaged() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
     let pool = disk.inner.pages.pool();
     let handle = disk.inner.slots.get(5).handle().expect("the page has an object");
     let last = pool.read(handle).expect("alive");
-    // Not kept, which would take hundreds of megabytes: forgotten, they stay inside.
+    // The guards are forgotten, not kept: keeping them would take hundreds of megabytes.
     while let Ok(object) = pool.read(handle) {
         std::mem::forget(object);
     }
@@ -111,15 +115,15 @@ fn a_page_that_too_many_read_is_busy_and_not_damaged() {
         drop(last);
         reader.join().expect("no panic")
     });
-    assert!(patient, "the request waits a little before it gives up");
+    assert!(patient, "the request waits for a moment before it fails");
     disk.write(span(5 * 4096, 4096), &page(6)).expect("a whole page needs nothing of the old one");
     disk.write(span(5 * 4096, 4096), &page(5)).expect("nor does the next");
     assert!(reads_back(&disk, 5));
-    // Those who never leave borrow it.
+    // The forgotten guards borrow the disk.
     std::mem::forget(disk);
 }
 
-/// lz4 until told to fail.
+/// lz4 that fails while `fails` is set.
 struct FailingCodec {
     inner: Stream,
     fails: Arc<AtomicBool>,
@@ -140,7 +144,7 @@ impl Codec for FailingCodec {
     }
 }
 
-/// A codec that fails: the write is refused and counted, the page keeps what it held.
+/// A write that the codec fails is refused and counted, and the page keeps its content.
 #[test]
 fn r506_a_codec_that_fails_leaves_the_old_content() {
     let fails = Arc::new(AtomicBool::new(false));
@@ -150,13 +154,13 @@ fn r506_a_codec_that_fails_leaves_the_old_content() {
     };
     let streams = Streams::new(2, failing).expect("not failing yet");
     let disk = Zram::with_streams(ZramConfig::new(Bytes(SIZE)), streams).expect("a small disk");
-    disk.write(span(0, 4096), &page(0)).expect("room");
+    disk.write(span(0, 4096), &page(0)).expect("enough memory");
     fails.store(true, Ordering::Relaxed);
     assert_eq!(disk.write(span(0, 4096), &page(1)), Err(BlockError::Codec { offset: 0 }));
     assert_eq!(disk.write(span(100, 5), b"12345"), Err(BlockError::Codec { offset: 0 }));
     assert_eq!(disk.stat().io.failed_writes, 2);
     assert!(reads_back(&disk, 0));
     fails.store(false, Ordering::Relaxed);
-    disk.write(span(0, 4096), &page(1)).expect("well again");
+    disk.write(span(0, 4096), &page(1)).expect("the codec works again");
     disk.check().expect("sound");
 }

@@ -1,8 +1,11 @@
-//! Requests: the block device interface on top of slots.
+//! The block device interface: requests on slots.
 //!
-//! A request is cut into pages. A whole page is stored straight from the client's buffer and read straight into it; a part of a page is read,
-//! merged and stored whole, and merged again when the page changed meanwhile; or merged in place where the page is hot. The client's bytes must not change while they are compressed
-//! `&[u8]` says so in this process, and memory others can write is copied by the server that maps it.
+//! A request is split into pages. A whole page is stored straight from the client's buffer and
+//! read straight into it. A part of a page is merged in place if the page is hot. Otherwise the
+//! page is read, merged and stored, and merged again if it changed meanwhile.
+//!
+//! The client's bytes must not change while they are compressed. `&[u8]` guarantees that
+//! within this process; the server that maps memory others can write copies it first.
 
 use std::ops::Range;
 
@@ -67,7 +70,7 @@ impl BlockDevice for Zram {
     }
 
     fn flush(&self) -> Result<(), BlockError> {
-        // Whatever was acknowledged is in memory, and memory is all there is.
+        // A device in memory has no other storage to write to.
         Ok(())
     }
 
@@ -90,7 +93,7 @@ impl BlockDevice for Zram {
                 .and_then(|()| self.discard_slots(whole_slots(span, size))),
             ZeroMode::KeepAllocated => {
                 let kept = self.keep_allocated(span);
-                // Room that is reserved is needed.
+                // A reservation counts as needed memory.
                 self.check_limit();
                 kept
             }
@@ -105,6 +108,7 @@ impl BlockDevice for Zram {
         }
         let mut at = span.offset();
         let mut last: Option<StatusExtent> = None;
+        // Adjacent slots of one state are merged; a run is reported when the next one begins.
         while at < span.end() {
             let (content, end) = self.allocation_at(at);
             let len = end.min(span.end()) - at;
@@ -122,7 +126,8 @@ impl BlockDevice for Zram {
 }
 
 impl Zram {
-    /// Refuses what does not fit; servers check before, so this counts their mistakes.
+    /// Checks that a request fits the device. Servers check before, so `invalid_io` counts their
+    /// bugs.
     fn check_bounds(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
         let size = self.config.size;
         let checked = Span::new(span.offset(), span.len().max(buf_len), size);
@@ -133,6 +138,7 @@ impl Zram {
         Err(OutOfRange { offset: span.offset(), len: span.len().max(buf_len), size: size.0 }.into())
     }
 
+    /// Checks that a request fits the device and may change it.
     fn check_writable(&self, span: Span, buf_len: u64) -> Result<(), BlockError> {
         if !self.is_writable() {
             return Err(BlockError::ReadOnly);
@@ -178,10 +184,12 @@ impl Zram {
         self.read_modify_write(segment, |part| part.copy_from_slice(buf))
     }
 
-    /// Zeros a span by dropping whole pages, which is fast. A part of a page must read as zeros already.
+    /// Zeros a span by emptying whole pages, which is fast. Partial pages must read as zeros
+    /// already.
     fn write_zeroes_fast(&self, span: Span, mode: ZeroMode) -> Result<(), BlockError> {
         let size = self.config.size.0;
-        // A look at the word is all a part of a page may cost: what is written there meanwhile comes after these zeros.
+        // Reading the entry is all that a partial page may cost. A write to it meanwhile comes
+        // after these zeros.
         let is_zero = |segment: Segment| self.inner.slots.get(segment.slot).is_zeros();
         if mode == ZeroMode::KeepAllocated || !partial_segments(span, size).all(is_zero) {
             return Err(BlockError::NotFast);
@@ -196,8 +204,9 @@ impl Zram {
         self.read_modify_write(segment, |part| part.fill(0))
     }
 
-    /// Changes a part of a page: in place if it is hot, else it is read, changed and made hot, or stored if there is no cache or no room in it. All
-    /// over again when another write came between.
+    /// Changes a part of a page: in place if it is hot. Otherwise reads the page, changes it, and
+    /// makes it hot, or stores it if the cache cannot take it. Starts again if another write came
+    /// in between.
     pub(crate) fn read_modify_write(
         &self,
         segment: &Segment,
@@ -210,7 +219,8 @@ impl Zram {
             if inner.write_in_place(slot, |hot| change(&mut hot[segment.page_range.clone()])) {
                 return Ok(());
             }
-            // Held until the word is swapped, if it is hot and somebody is inside: its bytes can be changed in place, which the word does not tell.
+            // Locked until the entry is replaced if the page is hot: its bytes can change in
+            // place without a change of the entry.
             let pinned = inner.pin(slot);
             let old = match &pinned {
                 Some(hot) => {
@@ -222,18 +232,21 @@ impl Zram {
                 }
                 None => inner.load(slot, &mut page)?,
             };
+            // The page became hot after `pin`, so its bytes may change: start again.
             if pinned.is_none() && old.chain().is_some() {
                 continue;
             }
             change(&mut page[segment.page_range.clone()]);
+            // Make it hot, else store it, else store it in the slot's reserved frame.
             let replaced = match inner.admit(slot, &page) {
                 Some(fresh) => inner.install(slot, old, fresh)?,
                 None => match inner.pages.store_replacing(&page, old) {
                     Ok(new) => inner.replace(slot, old, new)?,
                     Err(error) => {
-                        // Nobody who waits for memory holds a page.
+                        // No thread may hold a page while it waits for memory.
                         drop(pinned);
-                        // Only zeros that were read as such: the page was merged from what the slot holds.
+                        // The reservation may be used only if the page was merged from reserved
+                        // zeros.
                         let reserved = old == SlotEntry::RESERVED;
                         match reserved.then(|| inner.store_reserved(slot, &page, error)).flatten() {
                             Some(new) => inner.replace(slot, SlotEntry::ZEROS, new)?,
@@ -248,7 +261,7 @@ impl Zram {
             match replaced {
                 ReplaceOutcome::Done => return Ok(()),
                 ReplaceOutcome::Changed(_) => {}
-                // The slot was empty, so nothing is pinned.
+                // The slot was empty, so no hot page is locked.
                 ReplaceOutcome::NoMemory => {
                     self.reclaim(slot, StoreError::Alloc(AllocError::Limit), &mut tries)?
                 }
@@ -256,7 +269,7 @@ impl Zram {
         }
     }
 
-    /// Empties these slots and passes over chunks that are empty.
+    /// Empties these slots; skips unused chunks.
     fn discard_slots(&self, slots: Range<usize>) -> Result<(), BlockError> {
         let mut slot = slots.start;
         while slot < slots.end {
@@ -272,7 +285,8 @@ impl Zram {
         Ok(())
     }
 
-    /// What the byte at this offset belongs to, and where that ends, as far as one look tells.
+    /// Returns the state of the byte at this offset, and a later offset up to which it is known
+    /// to be the same.
     fn allocation_at(&self, offset: u64) -> (AllocationState, u64) {
         let slot = (offset / PAGE_SIZE as u64) as usize;
         if !self.inner.slots.chunk_is_used(slot) {
@@ -296,7 +310,8 @@ mod tests {
 
     const SIZE: Bytes = Bytes(16 * PAGE_SIZE as u64);
 
-    /// Z6, R-503: a part of a page that another write changed meanwhile is merged with what that left.
+    /// Z6, R-503: a part of a page that another write changed meanwhile is merged with what that
+    /// write left.
     #[test]
     fn z6_a_part_is_merged_again_after_another_write() {
         let disk = Zram::new(ZramConfig::new(SIZE)).expect("a small disk");
@@ -305,15 +320,15 @@ mod tests {
         let undisturbed = Cell::new(true);
         let write = |part: &mut [u8]| {
             if undisturbed.replace(false) {
-                disk.write(span(4000, 50), &[2; 50]).expect("room");
+                disk.write(span(4000, 50), &[2; 50]).expect("enough memory");
             }
             part.fill(1);
         };
-        disk.read_modify_write(&segment, write).expect("room");
+        disk.read_modify_write(&segment, write).expect("enough memory");
         let mut page = [0; PAGE_SIZE];
         disk.read(span(0, PAGE_SIZE as u64), &mut page).expect("nothing is damaged");
         assert!(page[100..200].iter().all(|&byte| byte == 1), "what was merged");
-        assert!(page[4000..4050].iter().all(|&byte| byte == 2), "a part written meanwhile is lost");
+        assert!(page[4000..4050].iter().all(|&byte| byte == 2), "the other write is lost");
         disk.check().expect("sound");
     }
 }

@@ -1,39 +1,39 @@
-//! Why a device could not be made.
+//! The errors of creating a device.
 
 use thiserror::Error;
 use zcomp::StreamError;
 
-/// Why there is no device. Nothing is left behind.
+/// Why a device could not be created. Nothing is left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ZramError {
-    /// A size that no device can have.
-    #[error("a device of {size} bytes is not possible: 1 to {max} are")]
+    /// No device can have this size.
+    #[error("a device cannot have {size} bytes: 1 to {max} are allowed")]
     Size {
-        /// Bytes asked for.
+        /// The size requested in bytes.
         size: u64,
-        /// The largest there can be.
+        /// The largest size allowed in bytes.
         max: u64,
     },
-    /// The arena cannot be reserved.
-    #[error("no room for the device's frames: {0}")]
+    /// The zone could not be created.
+    #[error("cannot create the zone of the device: {0}")]
     Zone(#[from] frames::ZoneError),
-    /// The pool cannot be made.
-    #[error("no pool for the device: {0}")]
+    /// The pool could not be created.
+    #[error("cannot create the pool of the device: {0}")]
     Pool(#[from] zsmalloc::PoolError),
-    /// The slot table cannot be reserved.
-    #[error("no room for the device's slot table: {0}")]
+    /// The slot table could not be reserved.
+    #[error("cannot reserve the slot table of the device: {0}")]
     Slots(#[from] sys::MapError),
-    /// The memory limit is less than the device takes when it is empty.
+    /// The memory limit is lower than what the empty device takes.
     #[error(
-        "a memory limit of {limit} bytes is not possible: the empty device takes {needed} already, most of it for the codec"
+        "a memory limit of {limit} bytes is too low: the empty device takes {needed} bytes, most of them for the codec"
     )]
     Limit {
-        /// Bytes the empty device takes.
+        /// The bytes that the empty device takes.
         needed: u64,
-        /// The limit asked for.
+        /// The limit requested in bytes.
         limit: u64,
     },
-    /// The codec cannot be set up.
+    /// The codec could not be set up.
     #[error(transparent)]
     Stream(#[from] StreamError),
 }

@@ -1,26 +1,32 @@
-//! The cache of hot pages: pages held uncompressed, each in a frame of its own, while they are in use.
+//! The cache of hot pages: pages in use are kept uncompressed, each in a frame of its own.
 //!
-//! Such a page's slot word names a chain instead of an object. Reading it is a copy; writing to it, even a part of it, is a copy in place.
+//! The slot entry of a hot page names a frame chain instead of an object. A read copies from the
+//! frame; a write, even of a part of the page, copies into it.
 //! ```text
-//!            part of it written, or read twice in a short time
-//!   stored -------------------------------------------------> hot
-//!      ^                                                       |
-//!      +-------------------------------------------------------+
-//!        oldest of a full cache, or memory is short: compressed
+//!            a part is written, or the page is read twice in a short time
+//!   stored -------------------------------------------------------------> hot
+//!      ^                                                                   |
+//!      +-------------------------------------------------------------------+
+//!        the oldest page of a full cache, or memory is short: compressed
 //! ```
 //! # Protocol
-//! The chain's lock and the slot's word together; docs/locking.md tells it in full.
-//! - A word names a chain or does not; only compare-and-swap changes that. Whoever swaps the word out ends the chain.
-//! - Whoever *changes* bytes holds the chain alone, and has looked again that the slot still names it.
-//! - Whoever *replaces* the page by something made from its bytes (compressed, or copied with a part changed) holds the chain shared from before it
-//!   reads them until it has swapped the word. So no change can come between, and a change that was acknowledged is in what replaces the page.
-//! - Whoever replaces it by something else (an overwrite, a discard) needs no hold.
-//! - Nobody waits for a chain but readers, for one copy.
+//! It combines the chain's lock and the slot's entry; docs/locking.md has the details.
+//! - Only compare-and-swap changes whether an entry names a chain. The thread that replaces such
+//!   an entry must free the chain.
+//! - A thread that *changes* bytes holds the chain exclusively and has checked under the lock
+//!   that the slot still names the chain.
+//! - A thread that *replaces* the page by something made from its bytes (compressed, or copied
+//!   with a part changed) holds the chain shared from before it reads them until it has replaced
+//!   the entry. So no change falls in between, and every acknowledged change is in the
+//!   replacement.
+//! - A thread that replaces the page by something else (an overwrite, a discard) needs no lock.
+//! - Only readers wait for a chain, for the time of one copy.
 //!
 //! # Invariants
-//! - INV-HOT-1: a chain that nobody holds is named by the slot in its word; one that is not, is dying: it is held or marked, and the last to
-//!   leave ends it.
-//! - INV-HOT-2: a frame is on the LRU list from before its page's slot names it until it is released, but for the time it is isolated.
+//! - INV-HOT-1: an unlocked chain is named by the slot in its owner word. A chain that its slot
+//!   does not name is dying: it is locked or marked pending, and its last holder destroys it.
+//! - INV-HOT-2: a frame is on the LRU list from before its page's slot names it until it is
+//!   released, except while it is isolated.
 
 mod admission;
 mod doorkeeper;
@@ -43,22 +49,23 @@ use crate::slots::Slots;
 use admission::AdmissionPolicy;
 use doorkeeper::Doorkeeper;
 
-/// Bytes of a hot page. A model checker has smaller frames.
+/// The bytes of a hot page. Frames are smaller under a model checker.
 pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
 
-/// The frames of hot pages and who is next to go.
+/// The frames of hot pages, their LRU list, and the policies of what becomes hot.
 #[derive(Debug)]
 pub(crate) struct HotCache {
     chains: FrameChains,
-    /// Frames there may be.
+    /// The most frames allowed.
     limit: u64,
-    /// Frames there are, those of dying chains among them.
+    /// The frames in use, including those of dying chains.
     used_frames: AtomicU64,
     pub(crate) doorkeeper: Doorkeeper,
     pub(crate) admission: AdmissionPolicy,
 }
 
-/// A hot page held for reading: it is what its slot holds, or was when this was made, and nobody changes its bytes. Dropping it leaves.
+/// A hot page whose chain is held shared. Its slot named the chain after it was locked, and its
+/// bytes do not change. Dropping it unlocks the chain.
 #[derive(Debug)]
 pub(crate) struct PinnedHotPage<'h> {
     hot: &'h HotCache,
@@ -68,7 +75,8 @@ pub(crate) struct PinnedHotPage<'h> {
     slot: usize,
 }
 
-/// A page that is going to be hot, held alone. Dropping it lets others in if its slot names it by then, else it ends.
+/// A hot page, or one that is about to be hot, whose chain is held exclusively. Dropping it
+/// unlocks the chain if the slot names it by then, and destroys it otherwise.
 #[derive(Debug)]
 pub(crate) struct NewHotPage<'h> {
     hot: &'h HotCache,
@@ -78,7 +86,7 @@ pub(crate) struct NewHotPage<'h> {
 }
 
 impl HotCache {
-    /// An empty cache of at most this size.
+    /// Creates an empty cache of at most `size` bytes. Its tables are charged to the zone.
     pub(crate) fn new(zone: &Arc<Zone>, size: Bytes, backing: Backing) -> Result<Self, ZramError> {
         let limit = frames::FrameCount::holding(size.0).0.min(zone.capacity().0);
         let owner = zone.reserve_lru_owner().map_err(zsmalloc::PoolError::from)?;
@@ -95,42 +103,44 @@ impl HotCache {
         })
     }
 
-    /// From here on the zone may have frames moved.
+    /// Registers the owner with the zone, which from now on may migrate frames.
     pub(crate) fn publish(&self, ops: Weak<dyn MovableOps>) {
         self.chains.publish(ops);
     }
 
+    /// Returns the LRU list of hot pages.
     pub(crate) fn lru(&self) -> Option<&Lru> {
         self.chains.lru()
     }
 
-    /// Frames of hot pages. Exact when nobody changes the device.
+    /// Returns the frames in use. Exact while no thread changes the device.
     pub(crate) fn used_frames(&self) -> u64 {
-        // Relaxed: a count; so for all below.
+        // Relaxed: a count, here and below.
         self.used_frames.load(Relaxed)
     }
 
+    /// Returns the most frames allowed.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Whether a page can become hot without another one leaving.
+    /// Returns whether a page can become hot without an eviction.
     pub(crate) fn has_room(&self) -> bool {
         self.used_frames() < self.limit
     }
 
-    /// Memory of the records, in bytes.
+    /// Returns the memory of the cache's tables. Units: bytes.
     pub(crate) fn metadata_bytes(&self) -> u64 {
         (self.chains.metadata_bytes() + self.doorkeeper.bytes()) as u64
     }
 
-    /// The slot a chain was made for.
+    /// Returns the slot that a chain was created for.
     pub(crate) fn slot_of(&self, id: ChainId) -> usize {
-        // Relaxed: written before the chain was first let go of, and looked at while it is held.
+        // Relaxed: written before the chain was first unlocked, and read while it is locked.
         self.chains.owner_words(id).first().map_or(0, |word| word.load(Relaxed) as usize)
     }
 
-    /// Holds the slot's page if it is hot. Waits at most for one copy.
+    /// Locks the slot's page shared if it is hot. Waits for one copy at most.
     pub(crate) fn pin<'h>(&'h self, slots: &'h Slots, slot: usize) -> Option<PinnedHotPage<'h>> {
         let mut spins = 0;
         loop {
@@ -141,12 +151,14 @@ impl HotCache {
                     return Some(pinned);
                 }
             }
+            // The entry changed before the chain was locked, or the chain has too many readers.
             sync::relax(spins);
             spins += 1;
         }
     }
 
-    /// Holds the page that had best go next; `None` when there is none, or when it is in use just now.
+    /// Locks the page that is next to be evicted. Returns `None` if there is none or it is in
+    /// use.
     pub(crate) fn pin_oldest<'h>(&'h self, slots: &'h Slots) -> Option<PinnedHotPage<'h>> {
         let id = ChainId::from_bits(self.lru()?.scan()?);
         let held = self.chains.try_share(id)?;
@@ -155,7 +167,8 @@ impl HotCache {
         (slots.get(pinned.slot) == pinned.entry()).then_some(pinned)
     }
 
-    /// Changes the slot's page in place, if it is hot and nobody is inside. Never waits.
+    /// Changes the slot's page in place if it is hot and not in use. Returns whether it did.
+    /// Never waits.
     pub(crate) fn write_in_place(
         &self,
         slots: &Slots,
@@ -165,16 +178,18 @@ impl HotCache {
         let Some(id) = slots.get(slot).chain() else { return false };
         let Some(held) = self.chains.try_exclusive(id) else { return false };
         let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
-        // Alone inside and still what the slot holds: nobody replaces it by something made from these bytes before we leave.
+        // Exclusively locked and still named by the slot: no thread can replace the page by
+        // something made from these bytes before the unlock.
         let is_held = slots.get(slot) == fresh.entry() && !fresh.has_failed();
         if is_held {
             fresh.write(change);
         }
-        // Memory that fails meanwhile holds no change; the caller goes another way.
+        // A change in memory that failed meanwhile is lost: the caller must write in another way.
         is_held && !fresh.has_failed()
     }
 
-    /// Puts bytes into a frame, for a slot that is then made to name it; `None` when there is no room in the cache or in the zone.
+    /// Copies `bytes` to a new frame, which the caller then makes the slot name. Returns `None`
+    /// if the cache or the zone is full.
     pub(crate) fn admit<'h>(
         &'h self,
         slots: &'h Slots,
@@ -192,7 +207,7 @@ impl HotCache {
             return None;
         }
         let id = held.id();
-        // Relaxed: published by the Release of whoever lets go of the chain.
+        // Relaxed: published by the Release of the chain's unlock.
         self.chains.owner_words(id).iter().for_each(|word| word.store(slot as u64, Relaxed));
         let frame = held.frame(0);
         let mut fresh = NewHotPage { hot: self, slots, held: Some(held), id };
@@ -206,6 +221,7 @@ impl HotCache {
         Some(fresh)
     }
 
+    /// Counts one frame if the limit allows it.
     fn charge(&self) -> bool {
         let more = |taken| (taken < self.limit).then_some(taken + 1);
         self.used_frames.fetch_update(Relaxed, Relaxed, more).is_ok()
@@ -215,12 +231,12 @@ impl HotCache {
         self.used_frames.fetch_sub(1, Relaxed);
     }
 
-    /// Ends a chain that its slot does not name any more, now or when whoever is inside leaves. For one that is named it does nothing, so that
-    /// nobody has to know how often it is called: the number may stand for a younger page by now.
+    /// Destroys a chain that its slot no longer names: now, or when its last holder unlocks it. A
+    /// chain that is still named stays: the id may have been reused for a newer page.
     pub(crate) fn free_or_defer(&self, slots: &Slots, id: ChainId) {
         loop {
             if let Some(held) = self.chains.try_exclusive(id) {
-                // Dropped: ends it or leaves.
+                // The drop destroys the chain or unlocks it.
                 drop(NewHotPage { hot: self, slots, held: Some(held), id });
                 return;
             }
@@ -230,17 +246,19 @@ impl HotCache {
         }
     }
 
+    /// Frees a chain that was marked pending while it was held.
     fn finish_release(&self, slots: &Slots, id: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
             self.free_or_defer(slots, id);
         }
     }
 
+    /// Returns whether the frame may be isolated for migration.
     pub(crate) fn can_isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.chains.can_isolate(frame)
     }
 
-    /// Moves a page to another frame. The slot names the chain, so it does not change.
+    /// Moves a page to another frame. Its slot names the chain, so the entry does not change.
     pub(crate) fn migrate<'z>(
         &self,
         slots: &Slots,
@@ -254,28 +272,30 @@ impl HotCache {
         moved.result
     }
 
-    /// Whether a chain is there and was made for this slot. For checks.
+    /// Returns whether the chain is live and was created for this slot. Only checks call this.
     pub(crate) fn belongs_to(&self, id: ChainId, slot: usize) -> bool {
         self.chains.tag(id).is_some() && self.slot_of(id) == slot
     }
 }
 
 impl PinnedHotPage<'_> {
-    /// The word of its slot.
+    /// Returns the entry that names this page.
     pub(crate) fn entry(&self) -> SlotEntry {
         SlotEntry::new(EntryKind::Hot(self.id))
     }
 
+    /// Returns the slot of the page.
     pub(crate) fn slot(&self) -> usize {
         self.slot
     }
 
-    /// Whether its memory has failed by now: then what was read of it so far is not to be trusted.
+    /// Returns whether the page's memory has failed. If it has, bytes read before the call are
+    /// not valid either.
     pub(crate) fn has_failed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
     }
 
-    /// Notes that it is in use.
+    /// Marks the page accessed on the LRU list.
     pub(crate) fn mark_accessed(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
@@ -288,7 +308,7 @@ impl Deref for PinnedHotPage<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // A hot page has its frame as long as somebody is inside.
+        // A hot page has its frame as long as the chain is held.
         self.held.as_ref().and_then(|held| held.pieces(0..HOT_BYTES)).map_or(&[], |(page, _)| page)
     }
 }
@@ -302,15 +322,17 @@ impl Drop for PinnedHotPage<'_> {
 }
 
 impl NewHotPage<'_> {
-    /// The word for its slot.
+    /// Returns the entry that names this page.
     pub(crate) fn entry(&self) -> SlotEntry {
         SlotEntry::new(EntryKind::Hot(self.id))
     }
 
+    /// Returns whether the page's memory has failed.
     fn has_failed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
     }
 
+    /// Changes the bytes and marks the page accessed.
     fn write(&mut self, change: impl FnOnce(&mut [u8])) {
         let Some(held) = &mut self.held else { return };
         let frame = held.frame(0);
@@ -326,8 +348,9 @@ impl NewHotPage<'_> {
 impl Drop for NewHotPage<'_> {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        // Before the look: whoever made this mark swapped the word first. If the slot names the chain all the same, the mark was meant for an older
-        // page; one that comes later is told on leaving.
+        // Taken before the slot is read: the thread that set the mark replaced the entry first.
+        // If the slot names the chain nevertheless, the mark was meant for an older page. A mark
+        // that is set later is found on unlock.
         let _ = held.take_pending();
         if self.slots.get(self.hot.slot_of(self.id)) == self.entry() {
             self.hot.finish_release(self.slots, self.id, held.release());
@@ -340,7 +363,7 @@ impl Drop for NewHotPage<'_> {
 }
 
 impl Drop for HotCache {
-    /// Frees every frame. Nobody is inside: guards borrow the cache.
+    /// Frees every frame. No chain is held: guards borrow the cache.
     fn drop(&mut self) {
         let ids: Vec<ChainId> = self.chains.live(ChainKind::Single).collect();
         ids.into_iter().filter_map(|id| self.chains.try_exclusive(id)).for_each(Exclusive::destroy);

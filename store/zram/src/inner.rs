@@ -1,4 +1,4 @@
-//! What the slots hold: the table of words, the pool of pages behind them, and the cache of hot pages before it.
+//! The state of a device that requests touch: slot table, page store and cache of hot pages.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::counters::{Counter, Counters};
 use crate::hot::{HotCache, PinnedHotPage};
 use crate::slots::{ExchangeError, Slots};
 
-/// Tries before a word that keeps being stale is taken for damage.
+/// The retries before an entry that stays stale counts as damage.
 const MAX_STALE_RETRIES: u32 = 1 << 16;
 
-/// How long a page is waited for that too many others are reading.
+/// The time to wait for a page that has too many readers.
 const READER_WAIT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Everything a request for a page touches.
+/// The state that requests share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) zone: Arc<Zone>,
@@ -29,18 +29,18 @@ pub(crate) struct Inner {
     pub(crate) hot: Option<HotCache>,
 }
 
-/// How a [`Inner::replace`] went.
+/// The result of replacing a slot's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplaceOutcome {
     Done,
-    /// Another thread was faster; this is what the slot holds now.
+    /// Another thread changed the slot first; it holds this entry now.
     Changed(SlotEntry),
-    /// The slot is empty, and there is no memory for its part of the slot table.
+    /// The slot is empty, and there is no memory for its chunk.
     NoMemory,
 }
 
 impl Inner {
-    /// Reads a slot's page, whatever it holds by now.
+    /// Reads the page of a slot and returns the entry it was read from.
     pub(crate) fn load(&self, slot: usize, page: &mut Page) -> Result<SlotEntry, BlockError> {
         let (mut tries, mut waiting_since) = (0, None);
         while tries < MAX_STALE_RETRIES {
@@ -48,8 +48,9 @@ impl Inner {
             let stored = self.slots.get(slot);
             match self.pages.load(stored, page) {
                 Ok(()) => return Ok(stored),
-                // Overwritten between the two lines above: the slot holds another word by now (Z2).
+                // Overwritten between `get` and `load`: the slot holds another entry now (Z2).
                 Err(LoadError::Stale) => sync::relax(tries),
+                // Waiting for other readers is bounded by time, not by `tries`.
                 Err(LoadError::TooManyReaders) => {
                     if waiting_since.get_or_insert_with(Instant::now).elapsed()
                         > READER_WAIT_TIMEOUT
@@ -59,6 +60,7 @@ impl Inner {
                     tries -= 1;
                     sync::relax(u32::MAX);
                 }
+                // The entry said that the page is hot: copy it under its lock.
                 Err(LoadError::NotInPool) => {
                     if let Some(pinned) = self.pin(slot) {
                         pinned.copy_to(0..PAGE_SIZE, page);
@@ -75,7 +77,7 @@ impl Inner {
         Err(BlockError::Damaged { offset: offset_of(slot) })
     }
 
-    /// Holds the slot's page if it is hot.
+    /// Locks the slot's page if it is hot.
     pub(crate) fn pin(&self, slot: usize) -> Option<PinnedHotPage<'_>> {
         self.hot.as_ref()?.pin(&self.slots, slot)
     }
@@ -96,7 +98,8 @@ impl Inner {
         Ok(true)
     }
 
-    /// Makes a page hot that was just decompressed for a reader, if that happens often to it. The reader does not mind if it fails.
+    /// Makes a page hot that a reader just decompressed, if it is read often. Lack of memory for
+    /// it is not an error.
     pub(crate) fn promote_on_read(
         &self,
         slot: usize,
@@ -113,7 +116,7 @@ impl Inner {
         self.admit(slot, page).map_or(Ok(()), |fresh| self.install(slot, stored, fresh).map(drop))
     }
 
-    /// Changes the slot's page in place if it is hot and nobody is inside.
+    /// Changes the slot's page in place if it is hot and not in use. Returns whether it did.
     pub(crate) fn write_in_place(&self, slot: usize, change: impl FnOnce(&mut [u8])) -> bool {
         let changed =
             self.hot.as_ref().is_some_and(|hot| hot.write_in_place(&self.slots, slot, change));
@@ -123,7 +126,7 @@ impl Inner {
         changed
     }
 
-    /// Puts `new` in the slot if it still holds `old`, and frees the one of the two that is then nobody's.
+    /// Puts `new` in the slot if it still holds `old`, and frees the entry that is left over.
     pub(crate) fn replace(
         &self,
         slot: usize,
@@ -143,8 +146,9 @@ impl Inner {
         })
     }
 
-    /// Puts `new` in the slot, whatever it held. Returns [`ReplaceOutcome::NoMemory`] with nothing changed and `new` still the caller's; that cannot happen when
-    /// `new` is the empty page.
+    /// Puts `new` in the slot and frees the entry it replaces. With [`ReplaceOutcome::NoMemory`],
+    /// which never happens when `new` is the empty entry, nothing has changed and the caller
+    /// still owns `new`.
     pub(crate) fn set_entry(
         &self,
         slot: usize,
@@ -163,29 +167,34 @@ impl Inner {
         Ok(ReplaceOutcome::Done)
     }
 
-    /// Puts zeros with reserved room in the slot if it still holds `old`. The room comes out of `room`.
+    /// Puts reserved zeros in the slot if it still holds `old`, and takes one frame out of
+    /// `reservation` for it.
     pub(crate) fn set_reserved(
         &self,
         slot: usize,
         old: SlotEntry,
-        room: &mut Reservation<'_>,
+        reservation: &mut Reservation<'_>,
     ) -> Result<ReplaceOutcome, BlockError> {
         match self.slots.compare_exchange(slot, old, SlotEntry::RESERVED) {
             Ok(()) => {}
             Err(ExchangeError::Changed(now)) => return Ok(ReplaceOutcome::Changed(now)),
             Err(ExchangeError::NoMemory) => return Ok(ReplaceOutcome::NoMemory),
         }
-        // From here on the word stands for it.
-        let detached = room.detach(FrameCount(1));
-        debug_assert!(detached, "the caller has room for one");
+        // From here on the entry stands for the reserved frame.
+        let detached = reservation.detach(FrameCount(1));
+        debug_assert!(detached, "the reservation has no frame");
         self.account(old, SlotEntry::RESERVED);
         self.free(old)?;
         Ok(ReplaceOutcome::Done)
     }
 
-    /// Stores a page for a slot with what is reserved there, after it was refused for want of memory. The slot holds plain zeros afterwards, until the
-    /// caller puts the page in. `None` when nothing is reserved there, or it is of no use; the slot is as it was then. When the memory
-    /// of the reserved frame fails and the page finds no other place, the reservation is spent: the slot holds plain zeros then, too.
+    /// Stores a page with the frame that its slot reserves, after storing it was refused for lack
+    /// of memory. The slot then holds plain zeros, until the caller replaces them by the returned
+    /// entry.
+    ///
+    /// Returns `None` if the slot reserves nothing or the frame does not help; the slot is as it
+    /// was then. The exception: if the memory of the reserved frame fails and the page fits
+    /// nowhere else, the reservation is spent and the slot holds plain zeros.
     pub(crate) fn store_reserved(
         &self,
         slot: usize,
@@ -195,23 +204,26 @@ impl Inner {
         if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
             return None;
         }
-        // Whoever swaps the word out has the room, as with an object (INV-SLOT-3).
+        // The thread that replaces the entry owns the reservation (INV-SLOT-3).
         self.slots.compare_exchange(slot, SlotEntry::RESERVED, SlotEntry::ZEROS).ok()?;
         self.account(SlotEntry::RESERVED, SlotEntry::ZEROS);
-        let mut room = self.zone.reattach(FrameCount(1));
-        let stored = self.pages.store_reserved(page, &mut room).ok();
-        // Without a frame when the memory of the reserved one failed: then the slot holds plain zeros.
-        if stored.is_none() && room.frames() > FrameCount(0) {
-            // Put back, unless the slot was written meanwhile: then the room is not wanted any more.
-            let _ = self.set_reserved(slot, SlotEntry::ZEROS, &mut room);
+        let mut reservation = self.zone.reattach(FrameCount(1));
+        let stored = self.pages.store_reserved(page, &mut reservation).ok();
+        // The reservation has no frame left if the frame's memory failed: the slot keeps plain
+        // zeros.
+        if stored.is_none() && reservation.frames() > FrameCount(0) {
+            // Put it back. If the slot was written meanwhile the reservation is dropped.
+            let _ = self.set_reserved(slot, SlotEntry::ZEROS, &mut reservation);
         }
         stored
     }
 
+    /// Frees what the entry refers to: an object, a hot page or a reservation.
     pub(crate) fn free(&self, stored: SlotEntry) -> Result<(), BlockError> {
         if stored.handle().is_none() {
             if stored == SlotEntry::RESERVED {
-                // INV-SLOT-3: the word was ours alone, so its reservation is given up once.
+                // INV-SLOT-3: only this thread owns the entry, so its reservation is released
+                // once.
                 drop(self.zone.reattach(FrameCount(1)));
                 self.counters.add(Counter::Freed, 1);
             }
@@ -222,16 +234,18 @@ impl Inner {
             return Ok(());
         }
         let freed = self.pages.free(stored);
-        // Afterwards: who finds the count unchanged may conclude that nothing was freed.
+        // After the free: a thread that sees the count unchanged may conclude that nothing was
+        // freed.
         self.counters.add(Counter::Freed, 1);
         match freed {
             Ok(()) => Ok(()),
-            // INV-SLOT-3: the word was ours alone, so its object is there; a pool that has lost it is not to be trusted.
+            // INV-SLOT-3: only this thread owns the entry, so its object is live; a pool that
+            // lost it is damaged.
             Err(_) => Err(BlockError::Poisoned),
         }
     }
 
-    /// Moves the counters that follow what slots hold.
+    /// Updates the counters that follow the content of slots.
     fn account(&self, old: SlotEntry, new: SlotEntry) {
         let shift = |counter, was: bool, is: bool| match (was, is) {
             (false, true) => self.counters.add(counter, 1),
@@ -248,13 +262,14 @@ impl Inner {
     }
 }
 
-/// Gives up what is still reserved: the zone may live on.
+/// Releases the remaining reservations, since the zone may outlive the device.
 impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.zone.reattach(FrameCount(self.counters.get(Counter::Reserved))));
     }
 }
 
+/// Returns the byte offset of the slot's page.
 pub(crate) fn offset_of(slot: usize) -> u64 {
     slot as u64 * PAGE_SIZE as u64
 }

@@ -1,13 +1,16 @@
-//! A compressed block device in memory, after the Linux zram.
+//! A compressed block device in memory, modelled on Linux zram.
 //!
 //! ```text
-//!  client's bytes --cut into pages--> slot table (one word a page) --> page: same-filled, compressed or raw --> pool
+//!  client's bytes --cut into pages--> slot table --> page: same-filled, compressed or raw -->
+//!  pool
+//!                                     (one entry per page)
 //! ```
-//! What the kernel's device does under its names, this one does too; and beyond it:
-//! - requests of any offset and length; `write_zeroes` is exact (the kernel's ignores ragged ends);
+//! What has a name of the kernel's zram does what it does there. Beyond it:
+//! - requests may have any offset and length; `write_zeroes` is exact (the kernel's ignores
+//!   partial pages at its ends);
 //! - object compaction is tried before a write is refused at the limit;
-//! - the slot table costs memory only where it is used, and gives it back;
-//! - a page that cannot be read back is an error for that page alone.
+//! - the slot table takes memory only where it is used, and returns it;
+//! - a page that cannot be read is an error for that page alone.
 //!
 //! ```
 //! use block::{BlockDevice, Bytes, Span};
@@ -24,20 +27,24 @@
 //! ```
 //!
 //! # An overwrite
-//! 1. The new content is stored beside the old. If that fails the old one is untouched (R-506, R-508).
-//! 2. The slot's word is swapped for the new one.
-//! 3. What the swap displaced is freed, by the one thread whose swap displaced it (Z9).
+//! 1. The new content is stored beside the old. If that fails the old content is untouched
+//!    (R-506, R-508).
+//! 2. The slot's entry is replaced by the new one.
+//! 3. The replaced entry's object is freed by the one thread that replaced the entry (Z9).
 //!
-//! A reader loads the word and follows it. If it is overtaken the object is gone, which a stale handle tells, and it looks again: it sees the old
-//! page or the new one, whole.
+//! A reader loads the entry and reads its object. If the object was freed in between, its handle
+//! is stale and the reader looks again. So it sees the old page or the new one, whole.
 //!
 //! # Zeros that stay allocated
-//! `write_zeroes` with [`block::ZeroMode::KeepAllocated`] reserves room for one frame a page below the limit, or is refused. The page's next write
-//! finds that room, whatever it writes, unless the limit was lowered since or is close to what the tables take; a discard gives it up.
+//! `write_zeroes` with [`block::ZeroMode::KeepAllocated`] reserves one frame per page below the
+//! limit, or is refused. The page's next write can take that frame, whatever it writes, unless
+//! the limit was lowered since or is close to what the tables take. A discard releases the
+//! reservation.
 //!
 //! # The limit
-//! It bounds all memory of the device: frames in use and free, tables, codec contexts, and what a balloon lent. The zone keeps it: a frame or a table page
-//! above it is never handed out, so nothing has to be taken back. Reads, discards and compaction need no memory beyond it.
+//! The limit bounds all memory of the device: frames in use and free, tables, codec contexts, and
+//! ballooned frames. The zone enforces it: it never allocates a frame or a table page above the
+//! limit. Reads, discards and compaction need no memory beyond it.
 
 #![forbid(unsafe_code)]
 

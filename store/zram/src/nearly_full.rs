@@ -1,29 +1,29 @@
-//! Tells that the memory limit is near, before a write fails.
+//! The alarm that the memory limit is near, before a write fails.
 
 use frames::MemoryUsage;
 use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// A device is nearly full when it needs so much of its memory limit. Units: percent.
+/// The share of its memory limit from which a device is nearly full. Units: percent.
 pub const NEARLY_FULL_PERCENT: u64 = 95;
 
-/// It is so no longer when it needs less than this. The gap keeps a device that breathes from saying so again and again. Units: percent.
+/// The share of its memory limit below which a device is no longer nearly full. The gap keeps a
+/// device that fluctuates near the limit from raising the alarm again and again. Units: percent.
 pub const NEARLY_FULL_CLEAR_PERCENT: u64 = 90;
 
-/// Pages written between two looks.
+/// The pages written between two checks.
 pub(crate) const LIMIT_CHECK_INTERVAL: u64 = 32;
 
-/// How near the limit was when [`crate::Zram::on_nearly_full`] was told.
-///
-/// Units: bytes.
+/// The memory use when [`crate::Zram::on_nearly_full`]'s callback was called. Units: bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NearlyFull {
-    /// Memory the device needs.
+    /// The memory the device needs.
     pub needed: u64,
-    /// Its memory limit.
+    /// The memory limit of the device.
     pub limit: u64,
 }
 
-/// Whether the limit is near, and how often it came near. Relaxed throughout: it orders nothing.
+/// The state of the alarm and how often it was raised. Relaxed throughout: it orders no other
+/// data.
 #[derive(Debug, Default)]
 pub(crate) struct NearlyFullAlarm {
     is_raised: AtomicBool,
@@ -31,13 +31,15 @@ pub(crate) struct NearlyFullAlarm {
 }
 
 impl NearlyFullAlarm {
-    /// Looks again. Returns what to tell when the limit came near just now; of several threads one is told.
+    /// Updates the alarm. Returns the memory use if this call raised it; of concurrent calls one
+    /// does.
     pub(crate) fn update(&self, memory: MemoryUsage) -> Option<NearlyFull> {
         let (needed, limit) = (memory.needed, memory.limit.unwrap_or(u64::MAX));
-        // No device has 2^57 bytes, so this does not overflow but for "no limit", which is never near.
+        // No limit below 2^57 bytes overflows here; `u64::MAX` stands for no limit, which is
+        // never near.
         let percent = |percent: u64| limit / 100 * percent;
         if memory.limit.is_none() || needed < percent(NEARLY_FULL_CLEAR_PERCENT) {
-            // A store only when it changes: the line is shared.
+            // Stored only on a change: the cache line is shared.
             if self.is_raised() {
                 self.is_raised.store(false, Relaxed);
             }
@@ -50,11 +52,12 @@ impl NearlyFullAlarm {
         Some(NearlyFull { needed, limit })
     }
 
+    /// Returns whether the device is nearly full.
     pub(crate) fn is_raised(&self) -> bool {
         self.is_raised.load(Relaxed)
     }
 
-    /// How often the limit came near.
+    /// Returns how often the alarm was raised.
     pub(crate) fn raised_total(&self) -> u64 {
         self.raised_total.load(Relaxed)
     }
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_near_once_until_it_was_far_again() {
+    fn the_alarm_is_raised_once_until_it_was_cleared() {
         let alarm = NearlyFullAlarm::default();
         let mut look = |needed| alarm.update(memory(needed, Some(1000))).is_some();
         assert_eq!(
@@ -83,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_near() {
+    fn without_a_limit_the_alarm_is_never_raised() {
         let alarm = NearlyFullAlarm::default();
         assert_eq!(alarm.update(memory(u64::MAX, None)), None);
         assert_eq!((alarm.raised_total(), alarm.is_raised()), (0, false));

@@ -1,33 +1,35 @@
-//! Room when memory is short: what can give frames up is asked before a write is refused.
+//! Reclaim of memory before a write is refused.
 
 use std::time::Duration;
 
 use frames::{Budget, CompactRequest, FrameCount, NoLocksHeld, PAGEBLOCK_FRAMES, Zone};
 use sync::Mutex;
 
-/// Times room is sought for one write, and times in a row in vain for all of them while nothing is freed.
+/// The reclaims for one write, and the failed ones in a row for all writes while nothing is
+/// freed.
 pub(crate) const MAX_RECLAIM_RETRIES: u32 = 8;
 
-/// What a table asks for at once is less than this. Units: bytes.
+/// An upper bound of what a table charges at once. Units: bytes.
 const TABLE_HEADROOM: u64 = 256 << 10;
 
-/// How long frames are moved together for a table that needs memory.
+/// The time limit of frame compaction for a table that needs memory.
 const COMPACT_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Lets one thread at a time ask for room, and remembers when that was in vain.
+/// Serializes reclaim for the writers of a device, and counts failures.
 ///
-/// Locking: one mutex, held while others make room: writers that reach the limit together wait for that instead of each starting it.
+/// Locking: one mutex, held during reclaim. Writers that reach the limit together wait for one
+/// reclaim instead of each starting their own.
 #[derive(Debug)]
 pub(crate) struct Reclaimer {
     failed: Mutex<FailedReclaims>,
 }
 
-/// A shrinker had frames to give and gave none.
+/// The reclaims that freed nothing although a shrinker had frames.
 #[derive(Debug)]
 struct FailedReclaims {
-    /// How often in a row.
+    /// How many in a row.
     count: u32,
-    /// What had been freed by then.
+    /// The device's count of freed entries at the last one.
     freed_before: u64,
 }
 
@@ -41,14 +43,17 @@ impl Reclaimer {
         }
     }
 
-    /// Has the zone's shrinkers make room: hot pages are compressed, then objects are compacted, then whoever else can do without is asked. Says
-    /// whether to ask again, should it not be enough: a frame was freed, or somebody still has frames to give who was busy with them. If not, what is
-    /// free by now is all there is.
+    /// Makes the zone's shrinkers free memory: the cache compresses hot pages, then objects are
+    /// compacted, then other shrinkers follow. Returns whether a retry can succeed: a frame was
+    /// freed, or a shrinker was busy. If not, what is free now is all there is.
     ///
-    /// `freed` counts what was freed on the device. While that stands still, a page that is always busy is no reason to ask more than once a write.
+    /// `freed` returns the device's count of freed entries. While it does not change, a page that
+    /// stays busy causes at most one reclaim per write.
     ///
-    /// One frame is asked for, since one is what a write wants, and each shrinker goes on to a good place to stop. Tables need memory that is no frame:
-    /// pageblocks that are free go back to the OS first, and frames are moved together when there are enough free ones for another such block.
+    /// The request is for one frame, since a write needs one; each shrinker frees more up to a
+    /// point where it is cheap to stop. Tables need bytes below the limit rather than a frame:
+    /// free pageblocks are decommitted first, and frames are compacted if enough of them are free
+    /// to make another free pageblock.
     pub(crate) fn reclaim(&self, zone: &Zone, freed: impl Fn() -> u64) -> bool {
         let mut failed = self.failed.lock();
         if reclaim_for_tables(zone) {
@@ -57,7 +62,7 @@ impl Reclaimer {
         if zone.shrinkable().0 == 0 {
             return false;
         }
-        // Before they are asked: what is freed meanwhile is news.
+        // Read before the shrinkers run, so that a free during the reclaim counts as a change.
         let freed = freed();
         if zone.reclaim_direct(FrameCount(1), &NoLocksHeld::promise()).0 > 0 {
             failed.count = 0;
@@ -70,7 +75,7 @@ impl Reclaimer {
     }
 }
 
-/// Lowers what the zone holds by memory that no frame in use needs. Returns whether it did.
+/// Decommits memory of the zone that no frame in use needs. Returns whether it did.
 fn reclaim_for_tables(zone: &Zone) -> bool {
     let memory = zone.memory();
     if memory.available >= TABLE_HEADROOM || memory.unused < FrameCount(PAGEBLOCK_FRAMES.into()) {

@@ -1,22 +1,22 @@
-//! Cutting a span into pages.
+//! The split of a span into pages.
 
 use std::ops::Range;
 
 use block::Span;
 use page::PAGE_SIZE;
 
-/// The part of a request that falls into one page.
+/// The part of a request that lies in one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// Which page; also its slot.
+    /// The page, which is also its slot.
     pub(crate) slot: usize,
-    /// Bytes of the page.
+    /// The bytes within the page.
     pub(crate) page_range: Range<usize>,
-    /// The same bytes, counted from the request's start.
+    /// The same bytes within the request's buffer.
     pub(crate) buf_range: Range<usize>,
 }
 
-/// The segments of a span, in order; none is empty.
+/// Returns the segments of a span in order; none is empty.
 pub(crate) fn segments(span: Span) -> impl Iterator<Item = Segment> {
     let mut at = span.offset();
     std::iter::from_fn(move || {
@@ -33,7 +33,8 @@ pub(crate) fn segments(span: Span) -> impl Iterator<Item = Segment> {
     })
 }
 
-/// The slots whose pages lie wholly inside the span. The device's last page ends where the device does.
+/// Returns the slots whose pages lie wholly inside the span. The device's last page ends at the
+/// end of the device.
 pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
     let page = PAGE_SIZE as u64;
     let first = span.offset().div_ceil(page);
@@ -41,7 +42,7 @@ pub(crate) fn whole_slots(span: Span, size: u64) -> Range<usize> {
     first as usize..last.max(first) as usize
 }
 
-/// The segments of a span in pages it does not cover: at most one at each end.
+/// Returns the segments of a span in pages that it covers in part: at most one at each end.
 pub(crate) fn partial_segments(span: Span, size: u64) -> impl Iterator<Item = Segment> {
     let whole = whole_slots(span, size);
     let first = segments(span).next();
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_page_is_whole_when_the_span_reaches_the_end() {
+    fn the_last_page_is_whole_if_the_span_reaches_the_end() {
         let size = 3 * 4096 + 100;
         assert_eq!(whole_slots(span(0, size), size), 0..4);
         assert_eq!(whole_slots(span(1, size - 1), size), 1..4);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_the_pieces_outside_whole_pages() {
+    fn partial_segments_are_those_outside_whole_pages() {
         let size = 3 * 4096 + 100;
         for offset in [0, 1, 4095, 4096, 5000, 12288, 12300] {
             for len in [0, 1, 95, 4095, 4096, 4097, 8000, 12000, 12388] {

@@ -1,4 +1,5 @@
-//! A whole disk with a cache of hot pages under shuttle: real code, real geometry, random schedules of several threads on two pages.
+//! A whole disk with a cache of hot pages under shuttle: real code, real geometry, random
+//! schedules of several threads on two pages.
 
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
@@ -13,15 +14,16 @@ use zsmalloc::Budget;
 use crate::counters::Counter;
 use crate::{Zram, ZramConfig};
 
-/// The page that is only written in parts, each by its owner, and the one everything is done to.
+/// The page that is written only in parts, each by one thread.
 const PARTS: u64 = 0;
+/// The page that gets requests of every kind.
 const BUSY: u64 = 1;
 
-/// Bytes each writer has of a page. The rest of it stays as it is.
+/// The bytes of a page that each writer owns. The rest does not change.
 const PART: usize = 1024;
 const ROUNDS: u8 = 5;
 
-/// A cache of `hot` pages, which both of them want to be in, and room for little more than both.
+/// Creates a disk with a cache of `hot` pages and a limit of `frames` frames.
 fn disk(hot: u64, frames: u64) -> Arc<Zram> {
     let config = ZramConfig {
         algorithm: Algorithm::Lz4 { acceleration: 1 },
@@ -37,11 +39,12 @@ fn disk(hot: u64, frames: u64) -> Arc<Zram> {
     disk
 }
 
-/// Fills both pages with frames of the second pageblock and leaves the first one free, so that frame compaction has something to move.
+/// Fills both pages with frames of the second pageblock and leaves the first one free, so that
+/// frame compaction has frames to move.
 fn fill_high(disk: &Zram) {
     let low = disk.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
     let mut parts = noise(9);
-    // The writers' parts begin as zeros.
+    // The writers' parts start as zeros.
     parts[..2 * PART].fill(0);
     assert!(done(disk.write(whole(PARTS), &parts)) && done(disk.write(whole(BUSY), &noise(1))));
     drop(low.expect("an empty zone"));
@@ -56,16 +59,17 @@ fn whole(page: u64) -> Span {
     span(page, 0..PAGE_SIZE)
 }
 
-/// Whether a write was done; at the limit it may be refused.
+/// Returns whether a write was done; at the limit it may be refused.
 fn done(result: Result<(), BlockError>) -> bool {
     assert!(matches!(result, Ok(()) | Err(BlockError::NoSpace { .. })), "{result:?}");
     result.is_ok()
 }
 
-/// What a thread does to the disk.
+/// The operations of one thread on the disk.
 type ThreadFn = fn(&Zram);
 
-/// Writes its part of the first page, and does something between. It finds its part as it left it, always: nobody else writes there.
+/// Writes its part of the first page, reads it back, and calls `between`. No other thread writes
+/// that part, so it always reads what was written last.
 fn writer(disk: &Zram, number: usize, between: impl Fn(u8)) {
     let inside = number * PART..(number + 1) * PART;
     let mut mine = 0;
@@ -80,13 +84,13 @@ fn writer(disk: &Zram, number: usize, between: impl Fn(u8)) {
     }
 }
 
-/// As [`writer`], and writes a part of the second page, too.
+/// Does the same as [`writer`], and also writes a part of the second page.
 fn writer_of_both(disk: &Zram, number: usize) {
     let part = span(BUSY, number * PART..(number + 1) * PART);
     writer(disk, number, |round| _ = done(disk.write(part, &[round; PART])));
 }
 
-/// Does to the second page what can be done to a whole one.
+/// Writes, zeroes and discards the whole second page.
 fn other(disk: &Zram) {
     for round in 1..=ROUNDS {
         match round % 4 {
@@ -98,7 +102,7 @@ fn other(disk: &Zram) {
     }
 }
 
-/// A page that does not compress; it says at its end which one it is.
+/// Returns a page that does not compress; the last bytes are its seed.
 fn noise(seed: u8) -> Page {
     let mut state = u64::from(seed);
     std::array::from_fn(|at| {
@@ -108,13 +112,14 @@ fn noise(seed: u8) -> Page {
     })
 }
 
-/// Finds every part whole: each was written by one write, or is what a write of the whole page left.
+/// Checks that no part is torn: each comes from one write of the part or of the whole page.
 fn reader(disk: &Zram) {
     for round in 0..u64::from(ROUNDS) {
         let page = if round % 2 == 0 { BUSY } else { PARTS };
         let mut bytes = [0xee; PAGE_SIZE];
         disk.read(whole(page), &mut bytes).expect("nothing is damaged");
-        // The last part tells which whole page these bytes belong to, or belonged to before parts of it were written.
+        // The last part tells which whole page the other parts come from, unless they were
+        // written since.
         let last = bytes[PAGE_SIZE - 1];
         let below = noise(last);
         for (part, before) in bytes.chunks(PART).zip(below.chunks(PART)) {
@@ -124,7 +129,7 @@ fn reader(disk: &Zram) {
     }
 }
 
-/// Evicts, compacts, and has frames moved.
+/// Evicts pages, compacts objects and compacts frames.
 fn mover(disk: &Zram) {
     for _ in 0..2 {
         disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
@@ -133,7 +138,7 @@ fn mover(disk: &Zram) {
     }
 }
 
-/// Evicts until two writers have written all they write.
+/// Evicts pages until two writers have finished.
 fn evictor(disk: &Zram) {
     while disk.inner.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
         disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
@@ -141,9 +146,10 @@ fn evictor(disk: &Zram) {
     }
 }
 
-/// Runs each of `work` on a thread of its own. Returns how many frames were moved in all schedules together.
+/// Runs each of `work` on a thread of its own, with `times` schedules. Returns the frames
+/// migrated in all schedules.
 fn run(hot: u64, frames: u64, work: &'static [ThreadFn], times: usize) -> u64 {
-    // Counted across schedules, so not the scheduler's own.
+    // Counted across schedules, so the type is not the scheduler's.
     let moved = std::sync::Arc::new(AtomicCount::new(0));
     let all_moved = std::sync::Arc::clone(&moved);
     sync::check_random(
@@ -156,7 +162,7 @@ fn run(hot: u64, frames: u64, work: &'static [ThreadFn], times: usize) -> u64 {
             let threads: Vec<_> = work.iter().map(begin).collect();
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             disk.check().expect("sound");
-            // Relaxed: a sum over schedules that run one after the other.
+            // Relaxed: a sum over schedules that run in sequence.
             all_moved.fetch_add(disk.zone().vmstat().pgmigrate_success, Relaxed);
             disk.discard(Span::new(0, disk.size().0, disk.size()).expect("all of it"))
                 .expect("nothing is in the way");
@@ -173,21 +179,23 @@ fn run(hot: u64, frames: u64, work: &'static [ThreadFn], times: usize) -> u64 {
 const ALL_THREADS: [ThreadFn; 5] =
     [|disk| writer_of_both(disk, 0), |disk| writer_of_both(disk, 1), other, reader, mover];
 
-/// Z2, Z6, Z9, R-020, R-506: a cache that holds one of the two pages, so that they take each other's place all the time.
+/// Z2, Z6, Z9, R-020, R-506: a cache of one page, from which the two pages evict each other all
+/// the time.
 #[test]
 fn z6_pages_that_take_turns_in_the_cache() {
     let moved = run(1, 16, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
 
-/// at a limit that is too low for all of it, where writes are refused or wait for each other's room. What is refused changes nothing.
+/// a limit that is too low for everything: writes are refused or wait for reclaim, and a
+/// refused write changes nothing.
 #[test]
 fn r508_pages_that_hardly_fit() {
     let moved = run(2, 2, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
 
-/// Z6: a page is changed in place while it is being compressed, again and again.
+/// Z6: a page is changed in place while it is being evicted.
 #[test]
 fn z6_a_page_that_is_written_while_it_is_evicted() {
     run(2, 16, &[|disk| writer(disk, 0, |_| {}), |disk| writer(disk, 1, |_| {}), evictor], 1000);

@@ -1,33 +1,41 @@
-//! The slot table: one word a page, changed by compare-and-swap only.
+//! The slot table: one [`SlotEntry`] per page, changed only by compare-and-swap.
 //!
-//! Slots come in *chunks* that fill one OS page of the table. Each chunk counts its occupied slots; when the count reaches zero the table's memory
-//! of this chunk goes back to the OS. So the table costs what is used of it, and a discarded range costs nothing.
+//! The slots whose entries fill one OS page of the table are a *chunk*. Each chunk counts its
+//! occupied slots. When the count drops to zero the memory of the chunk can go back to the OS. So
+//! the table takes memory only where it is used, and a discarded range takes none.
 //!
 //! # Protocol
-//! - empty -> occupied: enter the chunk (count + 1), then swap the slot; leave again if the swap lost.
-//! - occupied -> other occupied: swap the slot. An occupied slot keeps its chunk's count above zero.
+//! - empty -> occupied: enter the chunk (count + 1), then swap the slot; leave again if the swap
+//!   failed.
+//! - occupied -> other occupied: swap the slot. An occupied slot keeps its chunk's count above
+//!   zero.
 //! - occupied -> empty: swap the slot, then leave the chunk (count - 1).
-//! - Whoever leaves last remembers the chunk as the *idle* one and gives back the memory of the chunk that was idle before. One chunk of slack keeps a
-//!   page that is written and discarded in turn from asking the OS each time.
+//! - The thread that empties a chunk stores it as the *idle* chunk and decommits the previous
+//!   idle one. So a page that is written and discarded in turn does not cost a system call each
+//!   time.
 //!
 //! ```text
 //! chunk word   31  30  29                                            0
 //!             +---+---+------------------------------------------------+
-//!             | D | C | slots occupied or about to be                  |
+//!             | D | C | slots that are or will be occupied             |
 //!             +---+---+------------------------------------------------+
-//!              D = its memory is being given back, C = it may have memory
+//!              D = its memory is being decommitted, C = it may have memory
 //! ```
-//! A chunk with D set has no occupied slot and nobody enters it. Discarding writes zeros, which is what empty slots hold anyway: readers need not
-//! know.
+//! A chunk with D set has no occupied slot, and no thread enters it. Readers need not check D:
+//! decommitting writes zeros, and empty slots hold zeros already.
 //!
 //! # Memory
-//! Entering a chunk that has no memory charges it to the zone's memory limit first, together with the page of counts it is the first to use, and is refused
-//! when it does not fit. Counts are not given back: 4 KiB for 2 GiB of the device. Swapping and emptying charge nothing, so they work at the limit.
+//! A thread that enters a chunk without memory first charges the chunk to the zone's memory
+//! limit, and with it the page of chunk counts if it is the first to use that page. If the charge
+//! does not fit, the chunk is not entered. Pages of counts are never decommitted: 4 KiB per 2 GiB
+//! of the device. Replacing and emptying entries charge nothing, so they work at the limit.
 //!
 //! # Invariants
 //! - INV-SLOT-1: an occupied slot is counted in its chunk.
-//! - INV-SLOT-2: D is set only while the count is zero, and no slot of the chunk becomes occupied before D is cleared.
-//! - INV-SLOT-3: [`Slots::compare_exchange`] succeeds for exactly one caller for each word that leaves a slot, so what stood behind it is freed once (Z9).
+//! - INV-SLOT-2: D is set only while the count is zero, and no slot of the chunk becomes occupied
+//!   before D is cleared.
+//! - INV-SLOT-3: for each entry that leaves a slot, [`Slots::compare_exchange`] succeeds for
+//!   exactly one caller, so what the entry refers to is freed once (Z9).
 
 use std::sync::Arc;
 
@@ -36,10 +44,11 @@ use page::SlotEntry;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
 
-/// Slots in a chunk: 4 KiB of them, which is one OS page on most systems. Where pages are larger an empty chunk is zeroed and stays.
+/// The slots in a chunk: 4 KiB of entries, one OS page on most systems. With larger pages an
+/// empty chunk is zeroed but keeps its memory.
 pub(crate) const CHUNK_SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
 
-/// The first slot of the next chunk.
+/// Returns the first slot of the next chunk.
 pub(crate) fn next_chunk(slot: usize) -> usize {
     (slot / CHUNK_SLOTS + 1) * CHUNK_SLOTS
 }
@@ -48,43 +57,44 @@ const DECOMMITTING: u32 = 1 << 31;
 const COMMITTED: u32 = 1 << 30;
 const COUNT_MASK: u32 = COMMITTED - 1;
 
-/// Memory of the slots of a chunk. Units: bytes.
+/// The memory of a chunk's entries. Units: bytes.
 const CHUNK_BYTES: u64 = (CHUNK_SLOTS * size_of::<u64>()) as u64;
-/// Chunks whose counts fill one OS page.
+/// The chunks whose counts fill one OS page.
 const GROUP_CHUNKS: usize = 1024;
-/// Memory of these counts. Units: bytes.
+/// The memory of these counts. Units: bytes.
 const GROUP_BYTES: u64 = (GROUP_CHUNKS * size_of::<u32>()) as u64;
 
 /// Why a slot was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeError {
-    /// It holds this word by now.
+    /// The slot holds this entry now.
     Changed(SlotEntry),
-    /// It is empty, and there is no memory for the part of the table it is in.
+    /// The slot is empty, and there is no memory for its chunk.
     NoMemory,
 }
 
-/// No chunk is idle.
+/// The value of [`Slots::idle`] when no chunk is idle.
 const NO_IDLE_CHUNK: u32 = u32::MAX;
 
+/// The entries of all pages of a device.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    /// Whose memory limit the table counts against.
+    /// The zone whose memory limit the table is charged to.
     zone: Arc<Zone>,
     words: Table<AtomicU64>,
     chunks: Table<AtomicU32>,
-    /// 1 for each page of `chunks` that is charged.
+    /// One word per page of `chunks`: 1 if the page is charged.
     groups: Table<AtomicU32>,
-    /// How many of them there are.
+    /// The number of charged pages of `chunks`.
     charged_groups: AtomicU32,
-    /// The chunk that was the last to empty.
+    /// The chunk that emptied last, or [`NO_IDLE_CHUNK`].
     idle: AtomicU32,
-    /// Chunks with C set.
+    /// The number of chunks with C set.
     committed: AtomicU32,
 }
 
 impl Slots {
-    /// `count` empty slots, whose memory counts against the limit of `zone`.
+    /// Creates `count` empty slots, whose memory is charged to `zone`.
     pub(crate) fn new(zone: Arc<Zone>, count: usize, backing: Backing) -> Result<Self, MapError> {
         let chunks = count.div_ceil(CHUNK_SLOTS);
         Ok(Self {
@@ -98,16 +108,17 @@ impl Slots {
         })
     }
 
-    /// What the slot holds now.
+    /// Returns the entry of the slot.
     pub(crate) fn get(&self, slot: usize) -> SlotEntry {
-        // Acquire pairs with the AcqRel swap in `compare_exchange`: what was stored before the word was swapped in is seen.
+        // Acquire pairs with the AcqRel swap in `swap`: the object stored before the entry was
+        // swapped in is visible.
         SlotEntry::from_bits(self.words[slot].load(Ordering::Acquire))
     }
 
-    /// Swaps `new` in if the slot holds `old`.
+    /// Replaces `old` by `new` if the slot holds `old`.
     ///
-    /// On success `old` is the caller's to free, and nobody else's. On failure nothing has changed. A word that is not empty is always replaced, also at the
-    /// memory limit.
+    /// On success the caller alone may free what `old` refers to. On failure nothing has changed.
+    /// An entry that is not empty can always be replaced, even at the memory limit.
     pub(crate) fn compare_exchange(
         &self,
         slot: usize,
@@ -132,15 +143,17 @@ impl Slots {
     }
 
     fn swap(&self, slot: usize, old: SlotEntry, new: SlotEntry) -> Result<(), ExchangeError> {
-        // AcqRel: Release hands the new object to readers, Acquire takes the old one over from whoever stored it. Acquire on failure: the word that is
-        // returned will be followed.
+        // AcqRel: Release publishes the new object to readers; Acquire pairs with the Release of
+        // the thread that stored the old entry. Acquire on failure: the caller follows the entry
+        // that is returned.
         self.words[slot]
             .compare_exchange(old.to_bits(), new.to_bits(), Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
             .map_err(|now| ExchangeError::Changed(SlotEntry::from_bits(now)))
     }
 
-    /// Counts a slot that is about to be occupied. Waits while the chunk's memory is being given back: one system call.
+    /// Counts a slot that is about to be occupied. While another thread decommits the chunk, it
+    /// spins for one system call.
     fn acquire_chunk(&self, chunk: usize) -> Result<(), AllocError> {
         let word = &self.chunks[chunk];
         let mut spins = 0;
@@ -155,7 +168,7 @@ impl Slots {
             }
             let is_first = seen & COMMITTED == 0;
             if is_first && let Err(error) = self.charge(chunk) {
-                // Another thread may have charged the chunk meanwhile: then it is there for both.
+                // If another thread has charged the chunk since, the chunk can be used.
                 let now = word.load(Ordering::Relaxed);
                 if now == seen {
                     return Err(error);
@@ -163,17 +176,20 @@ impl Slots {
                 seen = now;
                 continue;
             }
-            // Acquire pairs with the Release at the end of `decommit_chunk`: the zeros it wrote come before the word we are going to swap in.
+            // Acquire pairs with the Release at the end of `decommit_chunk`: the zeros it wrote
+            // come before the entry the caller is about to store.
             match word.compare_exchange(
                 seen,
                 (seen | COMMITTED) + 1,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
+                // This thread committed the chunk, and its charge stays.
                 Ok(_) if is_first => break,
                 Ok(_) => return Ok(()),
                 Err(now) => seen = now,
             }
+            // Another thread changed the count: return the charge and look again.
             if is_first {
                 self.zone.uncharge(CHUNK_BYTES);
             }
@@ -183,7 +199,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Charges a chunk that is about to have memory, and the counts around it if they are the first of their page.
+    /// Charges the memory of a chunk, and the page of its count if that is not charged yet.
     fn charge(&self, chunk: usize) -> Result<(), AllocError> {
         let group = &self.groups[chunk / GROUP_CHUNKS];
         // Relaxed: the word only says that the page is charged.
@@ -197,26 +213,28 @@ impl Slots {
         self.zone.charge(CHUNK_BYTES)
     }
 
-    /// Takes a slot that is empty again out of the count.
+    /// Takes a slot that is empty again out of the chunk's count.
     fn release_chunk(&self, chunk: usize) {
-        // Release pairs with the Acquire in `decommit_chunk`: our swap to empty comes before the chunk is given back.
+        // Release pairs with the Acquire in `decommit_chunk`: our swap to empty comes before the
+        // memory is decommitted.
         let before = self.chunks[chunk].fetch_sub(1, Ordering::Release);
         if before & COUNT_MASK != 1 {
             return;
         }
-        // Relaxed: the number alone is passed on; `decommit_chunk` looks at the chunk itself. Each time a chunk empties it comes through here, so an empty
-        // one is either the idle one or was given back.
+        // Relaxed: only the number is passed on; `decommit_chunk` checks the chunk itself. Each
+        // chunk that empties comes through here, so an empty chunk is either the idle one or
+        // decommitted.
         let idle = self.idle.swap(chunk as u32, Ordering::Relaxed);
         if idle != NO_IDLE_CHUNK && idle != chunk as u32 {
             self.decommit_chunk(idle as usize);
         }
     }
 
-    /// Gives the chunk's memory back if it is still empty.
+    /// Decommits the chunk if it is still empty.
     fn decommit_chunk(&self, chunk: usize) {
         let word = &self.chunks[chunk];
-        // Acquire pairs with the Release in `release_chunk`. Relaxed on failure: a thread is inside, or it
-        // is given back already.
+        // Acquire pairs with the Release in `release_chunk`. Relaxed on failure: the chunk has
+        // been entered or is decommitted already, and there is nothing to do.
         if word
             .compare_exchange(COMMITTED, DECOMMITTING, Ordering::Acquire, Ordering::Relaxed)
             .is_err()
@@ -231,24 +249,26 @@ impl Slots {
         word.store(0, Ordering::Release);
     }
 
-    /// Whether any slot of this slot's chunk may be occupied.
+    /// Returns whether any slot of this slot's chunk may be occupied.
     pub(crate) fn chunk_is_used(&self, slot: usize) -> bool {
-        // Acquire pairs with nothing that matters: the answer is a snapshot, and an occupied slot seen by anybody was counted before.
+        // Acquire pairs with no particular store: the answer is a snapshot. An occupied slot that
+        // any thread has seen was counted before it was occupied (INV-SLOT-1).
         self.chunks[slot / CHUNK_SLOTS].load(Ordering::Acquire) & COUNT_MASK != 0
     }
 
-    /// How many slots the table has, whole chunks.
+    /// Returns the number of slots in the table, in whole chunks.
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// How many slots of a chunk are counted as occupied.
+    /// Returns how many slots of a chunk are counted as occupied.
     pub(crate) fn occupied(&self, chunk: usize) -> usize {
-        // Relaxed: for checks, when nobody changes the table.
+        // Relaxed: only checks call this, while no other thread changes the table.
         (self.chunks[chunk].load(Ordering::Relaxed) & COUNT_MASK) as usize
     }
 
-    /// Memory of the table in bytes: the chunks in use, and the pages of counts that were ever used. All of it is charged.
+    /// Returns the memory of the table, all of it charged: committed chunks and the charged pages
+    /// of counts. Units: bytes.
     pub(crate) fn bytes(&self) -> u64 {
         // Relaxed: statistics.
         let committed = u64::from(self.committed.load(Ordering::Relaxed));

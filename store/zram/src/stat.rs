@@ -1,4 +1,4 @@
-//! What a device tells about itself, with the kernel's names.
+//! The statistics of a device, with the kernel's names.
 
 use std::fmt;
 
@@ -9,83 +9,81 @@ use crate::Zram;
 use crate::counters::Counter;
 use crate::hot::HotCache;
 
-/// The kernel's `mm_stat`. Its [`fmt::Display`] is the kernel's line.
-///
-/// Units: bytes for sizes, pages for the rest.
+/// The kernel's `mm_stat`. Its [`fmt::Display`] prints the kernel's line. Units: bytes for sizes,
+/// pages for the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MmStat {
-    /// Content of all pages that are not empty, uncompressed.
+    /// The uncompressed size of all pages that are not empty.
     pub orig_data_size: u64,
-    /// Payload of all objects. A same-filled page counts 0, or 8 when its pattern needs an object.
+    /// The payload of all objects. A same-filled page counts 0, or 8 if its pattern needs an
+    /// object.
     pub compr_data_size: u64,
-    /// Frames of zspages.
+    /// The frames of zspages.
     pub mem_used_total: u64,
-    /// The limit on [`MemoryBreakdown::mem_total`] and what is lent, so also on `mem_used_total`; 0 for none.
+    /// The limit on [`MemoryBreakdown::mem_total`] plus ballooned frames, and so also on
+    /// `mem_used_total`; 0 for none.
     pub mem_limit: u64,
-    /// The most `mem_used_total` ever was, or since it was reset.
+    /// The largest `mem_used_total` since the device was created or the value was reset.
     pub mem_used_max: u64,
-    /// Pages that are one pattern repeated.
+    /// The pages that repeat one pattern.
     pub same_pages: u64,
-    /// Frames freed by object compaction.
+    /// The frames freed by object compaction.
     pub pages_compacted: u64,
-    /// Pages stored as they are.
+    /// The pages stored uncompressed in the pool.
     pub huge_pages: u64,
-    /// Pages ever stored as they are.
+    /// The pages ever stored uncompressed in the pool.
     pub huge_pages_since: u64,
 }
 
-/// The kernel's `io_stat`, and the two counters of its `stat`. Its [`fmt::Display`] is the kernel's line.
-///
-/// Units: pages; a part of a page counts as one. `invalid_io` counts requests.
+/// The kernel's `io_stat`, and the two counters of its `stat`. Its [`fmt::Display`] prints the
+/// kernel's line. Units: pages; a part of a page counts as one. `invalid_io` counts requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoStat {
-    /// Pages read.
+    /// The pages read.
     pub reads: u64,
-    /// Pages written.
+    /// The pages written.
     pub writes: u64,
-    /// Pages that could not be read back.
+    /// The pages that could not be read.
     pub failed_reads: u64,
-    /// Pages that could not be written.
+    /// The pages that could not be written.
     pub failed_writes: u64,
-    /// Requests that do not fit the device.
+    /// The requests outside the device.
     pub invalid_io: u64,
-    /// Pages clients have given back by discard.
+    /// The whole pages that clients discarded.
     pub notify_free: u64,
 }
 
-/// The cache of uncompressed hot pages; all zero without one.
-///
-/// Units: pages, bytes where it says so. Hits count pages, a part of a page as one.
+/// The cache of uncompressed hot pages; all zero without one. Units: pages, or bytes where it
+/// says so. A part of a page counts as one hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HotStat {
-    /// Pages held uncompressed now.
+    /// The pages kept uncompressed now.
     pub hot_pages: u64,
-    /// Bytes of the frames they take.
+    /// The bytes of their frames.
     pub hot_bytes: u64,
-    /// The most that may be, in bytes; 0 without a cache.
+    /// The most bytes allowed; 0 without a cache.
     pub hot_limit: u64,
-    /// Pages read from the cache, or written to in place.
+    /// The pages read from the cache, or written in place.
     pub hits: u64,
-    /// Pages that ever became hot.
+    /// The pages that ever became hot.
     pub admissions: u64,
-    /// Pages that were stored compressed, or raw, to make room.
+    /// The hot pages that were stored again because the cache was full or memory was short.
     pub evictions: u64,
 }
 
-/// Everything that grows with the number of pages and objects, and where it goes. The parts sum to `mem_total`.
-///
-/// Units: bytes.
+/// All memory that grows with the number of pages and objects, by use. The parts sum to
+/// `mem_total`. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryBreakdown {
-    /// The sum of all below.
+    /// The sum of all fields below.
     pub mem_total: u64,
-    /// Payload of objects.
+    /// The payload of objects.
     pub live: u64,
-    /// Headers and rounding up to the class, inside objects' slots.
+    /// Headers, and rounding up to the size of the class.
     pub rounding: u64,
-    /// Free slots and tails in frames of zspages.
+    /// Free object slots, and the unused ends of zspages.
     pub holes: u64,
-    /// Frames we hold that belong to no zspage.
+    /// Frames held by the device that belong to no zspage.
     pub free_frames: u64,
     /// Frame descriptors and the zone's other tables.
     pub descriptors: u64,
@@ -97,21 +95,23 @@ pub struct MemoryBreakdown {
     pub slots: u64,
     /// Frames of hot pages.
     pub hot: u64,
-    /// Records of the cache of hot pages.
+    /// The tables of the cache of hot pages.
     pub hot_records: u64,
     /// Codec contexts and their buffers.
     pub streams: u64,
 }
 
-/// What happens at the memory limit.
+/// The events at the memory limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitStat {
-    /// Pages whose write found no memory at first, and had others make room: the kernel's `writestall`.
+    /// The pages whose write found no memory at first and had to reclaim: the kernel's
+    /// `writestall`.
     pub writestall: u64,
-    /// Whether more than [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit is needed, and since then not less than
-    /// [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT).
+    /// Whether the device is nearly full: it needed
+    /// [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit and not less than
+    /// [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT) since.
     pub nearly_full: bool,
-    /// How often it came to that.
+    /// How often the device became nearly full.
     pub nearly_full_total: u64,
 }
 
@@ -122,21 +122,22 @@ pub struct Stat {
     pub mm: MmStat,
     /// The kernel's `io_stat`.
     pub io: IoStat,
-    /// Where the memory goes.
+    /// The memory by use.
     pub memory: MemoryBreakdown,
-    /// Room that counts against the limit and is kept for zeros a client wants allocated. It is no memory yet. Units: bytes.
+    /// The reserved frames of zeros that clients want allocated. They count against the limit but
+    /// take no memory yet. Units: bytes.
     pub reserved: u64,
     /// The cache of uncompressed hot pages.
     pub hot: HotStat,
-    /// What happens at the memory limit.
+    /// The events at the memory limit.
     pub limit: LimitStat,
-    /// What object compaction did so far.
+    /// The totals of object compaction.
     pub compaction: CompactionTotals,
-    /// What the pool's thread in the background did so far, if there is one.
+    /// The totals of the pool's background thread, if there is one.
     pub background: BackgroundStats,
     /// The size classes, smallest first.
     pub classes: Vec<ClassStats>,
-    /// Free blocks by order, in the kernel's format.
+    /// The free blocks by order, in the kernel's format.
     pub buddyinfo: String,
 }
 
@@ -163,7 +164,7 @@ impl fmt::Display for IoStat {
     }
 }
 
-/// Numbers right-aligned in 8 columns, one space between: how the kernel prints both lines.
+/// Writes numbers right-aligned in 8 columns with one space between, like the kernel's two lines.
 fn line(f: &mut fmt::Formatter<'_>, numbers: &[u64]) -> fmt::Result {
     for (at, number) in numbers.iter().enumerate() {
         let gap = if at == 0 { "" } else { " " };
@@ -173,7 +174,7 @@ fn line(f: &mut fmt::Formatter<'_>, numbers: &[u64]) -> fmt::Result {
 }
 
 impl MemoryBreakdown {
-    /// The split with its sum.
+    /// Returns the breakdown with its sum.
     pub(crate) fn summed(self) -> Self {
         let frames = self.live + self.rounding + self.holes + self.free_frames + self.hot;
         let tables = self.descriptors + self.handles + self.zspages + self.slots + self.hot_records;
@@ -182,9 +183,10 @@ impl MemoryBreakdown {
 }
 
 impl Zram {
-    /// A snapshot: exact when nobody changes the device, and never torn within one size class.
+    /// Returns a snapshot: exact while no thread changes the device, and consistent within each
+    /// size class.
     ///
-    /// Locking: one size class after the other, then the zone, each for a moment.
+    /// Locking: takes each size class lock in turn, then the zone lock, each briefly.
     #[must_use]
     pub fn stat(&self) -> Stat {
         let pool = self.inner.pages.pool().stats();
@@ -243,7 +245,7 @@ impl Zram {
     }
 
     fn limit_stat(&self) -> LimitStat {
-        // What was discarded since the last write counts, too.
+        // Discards since the last write count, too.
         self.check_limit();
         LimitStat {
             writestall: self.inner.counters.get(Counter::WriteStalls),
@@ -260,7 +262,8 @@ impl Zram {
             live: pool.live_bytes,
             rounding: pool.rounding_bytes,
             holes: pool.hole_bytes,
-            // Saturating: the pool may have grown between the two snapshots. What is lent to the host is in use, and held by nobody here.
+            // Saturating: the pool may have grown between the two snapshots. Ballooned frames are
+            // in use but are not the device's.
             free_frames: zone
                 .reached
                 .bytes()
@@ -283,7 +286,7 @@ mod tests {
 
     /// The formats of the kernel's mm_stat_show and io_stat_show.
     #[test]
-    fn lines_read_like_the_kernels() {
+    fn lines_are_formatted_like_the_kernels() {
         let mm = MmStat {
             orig_data_size: 4096,
             compr_data_size: 74,

@@ -1,4 +1,4 @@
-//! The device: a slot table over a pool of pages.
+//! The device: a slot table and a store of pages.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,48 +18,52 @@ use crate::reclaimer::{self, Reclaimer};
 use crate::slots::Slots;
 use crate::{Access, ZramConfig, ZramError};
 
-/// The largest device: 2 TiB. Its pages and their frames must be nameable by 32-bit numbers also when nothing compresses. Units: bytes.
+/// The size of the largest device: 2 TiB, so that 32-bit numbers suffice for its pages and for
+/// their frames when nothing compresses. Units: bytes.
 pub const MAX_SIZE: u64 = 2 << 40;
 
-/// Wholly free pageblocks that keep their memory for the next writes, at least; a 64th of those in use when that is more ([`Zone::kept`]). One, since 2 MiB
-/// show in what a small disk holds.
+/// The least number of free pageblocks that stay committed for the next writes; a 64th of those
+/// in use if that is more ([`Zone::kept`]). It is one, since 2 MiB matter in what a small disk
+/// holds.
 const MIN_KEPT_BLOCKS: u32 = 1;
-/// The part of the memory limit that streams may take, unless one alone takes more.
+/// The share of the memory limit that streams may take, as a divisor. One stream is always there.
 const STREAM_LIMIT_DIVISOR: u64 = 4;
 
-/// A compressed block device in memory. See the crate's page.
+/// A compressed block device in memory. See the crate's documentation.
 ///
-/// Locking: no lock of its own on the paths of reads and writes; slots are changed by compare-and-swap.
+/// Locking: reads and writes take no lock of the device; slots change by compare-and-swap.
 #[derive(Debug)]
 pub struct Zram {
     pub(crate) config: ZramConfig,
     pub(crate) inner: Arc<Inner>,
     reclaimer: Reclaimer,
-    /// Kept for its drop.
+    /// Registered until the device is dropped.
     _shrinker: Option<ShrinkerRegistration>,
     pub(crate) alarm: NearlyFullAlarm,
     on_nearly_full: OnceLock<fn(NearlyFull)>,
-    /// Memory of the streams, which is charged. Units: bytes.
+    /// The memory of the streams, which is charged to the zone. Units: bytes.
     pub(crate) stream_bytes: u64,
 }
 
 impl Zram {
-    /// A device of empty pages. It takes address space, and memory only as it is written.
+    /// Creates a device of empty pages. It reserves address space, and takes memory as it is
+    /// written.
     ///
     /// # Errors
     /// [`ZramError`]; nothing is left behind.
     pub fn new(config: ZramConfig) -> Result<Self, ZramError> {
-        // One stream for each thread that can run, since more would only be in the way of the caches; fewer where they would take most of the limit.
+        // One stream per CPU, since more would only compete for the caches. Fewer where they
+        // would exceed their share of the limit.
         let max_bytes = config.mem_limit.map_or(u64::MAX, |limit| limit.0 / STREAM_LIMIT_DIVISOR);
         let streams =
             Streams::with_memory_limit(config.algorithm, sys::host::cpus().min(64), max_bytes)?;
         Self::with_streams(config, streams)
     }
 
-    /// A device that compresses with these streams, whatever `config.algorithm` says.
+    /// Creates a device that compresses with these streams, whatever `config.algorithm` says.
     ///
     /// # Errors
-    /// [`ZramError`].
+    /// [`ZramError`]; nothing is left behind.
     pub fn with_streams(config: ZramConfig, streams: Streams) -> Result<Self, ZramError> {
         let size = config.size.0;
         if size == 0 || size > MAX_SIZE {
@@ -77,6 +81,7 @@ impl Zram {
             keep_blocks: MIN_KEPT_BLOCKS,
             ..ZoneConfig::default()
         })?);
+        // The codec's memory is the first charge: an empty device must fit its limit.
         let stream_bytes = streams.memory();
         zone.charge(stream_bytes).map_err(|_| {
             let held = zone.memory().held;
@@ -88,7 +93,7 @@ impl Zram {
         let pool = Pool::new(Arc::clone(&zone), pool_config(&config, pages))?;
         let cache = config.hot_cache.filter(|size| size.0 > 0);
         let inner = Arc::new(Inner {
-            // At most MAX_SIZE / PAGE_SIZE, which fits everywhere.
+            // At most MAX_SIZE / PAGE_SIZE, which fits a `usize`.
             slots: Slots::new(Arc::clone(&zone), pages as usize, config.backing)?,
             pages: Pages::new(pool, streams),
             counters: Counters::default(),
@@ -106,44 +111,48 @@ impl Zram {
         })
     }
 
-    /// How the device was set up. The limit may have changed since: [`Zram::stat`] tells the present one.
+    /// Returns the configuration of the device. [`Zram::stat`] returns the present limit.
     #[must_use]
     pub fn config(&self) -> &ZramConfig {
         &self.config
     }
 
-    /// The zone its frames come from.
+    /// Returns the zone that the device's frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.inner.zone
     }
 
-    /// The frames set aside for contiguous allocations, if there are any.
+    /// Returns the CMA area, if there is one.
     #[must_use]
     pub fn contiguous(&self) -> Option<CmaRegion> {
         let pages = self.config.size.0.div_ceil(PAGE_SIZE as u64);
         arena_layout(&self.config, pages).1
     }
 
-    /// The pool its objects are in.
+    /// Returns the pool of the device's objects.
     #[must_use]
     pub fn pool(&self) -> &Arc<Pool> {
         self.inner.pages.pool()
     }
 
-    /// Changes the most the device may hold, rounded up to a frame: see [`ZramConfig::mem_limit`]. When it holds more already, writes that need memory are
-    /// refused until enough was freed.
+    /// Changes the memory limit, rounded up to a frame: see [`ZramConfig::mem_limit`]. If the
+    /// device holds more already, writes that need memory are refused until enough is freed.
     pub fn set_mem_limit(&self, limit: Option<Bytes>) {
         self.inner.zone.set_memory_limit(limit.map(round_up_to_pages));
     }
 
-    /// Calls `notify` whenever the device comes near its memory limit, before a write is refused: at [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of it,
-    /// and not again before it was below [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT). `notify` runs on the thread that writes or asks for [`Zram::stat`]; the first one stays.
+    /// Calls `notify` when the device comes near its memory limit, before a write is refused: at
+    /// [`NEARLY_FULL_PERCENT`](crate::NEARLY_FULL_PERCENT) of the limit, and again only after it
+    /// was below [`NEARLY_FULL_CLEAR_PERCENT`](crate::NEARLY_FULL_CLEAR_PERCENT).
+    ///
+    /// `notify` runs on the thread that writes or calls [`Zram::stat`]. A later call of this
+    /// method has no effect.
     pub fn on_nearly_full(&self, notify: fn(NearlyFull)) {
         let _first = self.on_nearly_full.set(notify);
     }
 
-    /// Looks whether the limit is near, once in a while: `pages` were written.
+    /// Checks from time to time whether the limit is near, after `pages` were written.
     pub(crate) fn check_limit_after_write(&self, pages: u64) {
         let counters = &self.inner.counters;
         if counters.crossed(Counter::Writes, pages, LIMIT_CHECK_INTERVAL) {
@@ -151,6 +160,7 @@ impl Zram {
         }
     }
 
+    /// Calls the callback if the device just came near its limit.
     pub(crate) fn check_limit(&self) {
         if let (Some(near), Some(notify)) =
             (self.alarm.update(self.inner.zone.memory()), self.on_nearly_full.get())
@@ -159,17 +169,18 @@ impl Zram {
         }
     }
 
-    /// Object compaction: moves objects together so that frames become free. They may lie anywhere: see [`Zram::compact_frames`].
+    /// Compacts objects: moves them together so that frames become free. The free frames may be
+    /// scattered: see [`Zram::compact_frames`].
     ///
-    /// Locking: reads and writes go on meanwhile.
+    /// Locking: reads and writes continue meanwhile.
     pub fn compact(&self, budget: &Budget) -> Compaction {
         self.inner.pages.pool().compact(budget)
     }
 
-    /// Frame compaction: moves frames together so that whole 2 MiB blocks become free, and gives all that are to the OS. Worth it after
-    /// [`Zram::compact`].
+    /// Compacts frames: moves them together so that whole 2 MiB pageblocks become free, and
+    /// decommits those. Most effective after [`Zram::compact`].
     ///
-    /// Locking: reads and writes go on meanwhile.
+    /// Locking: reads and writes continue meanwhile.
     pub fn compact_frames(&self, budget: &Budget) -> FrameCompaction {
         let report = self
             .inner
@@ -179,12 +190,12 @@ impl Zram {
         report
     }
 
-    /// Starts the high-water mark `mem_used_max` again from what is used now.
+    /// Resets the high-water mark `mem_used_max` to what is used now.
     pub fn reset_mem_used_max(&self) {
         self.inner.pages.pool().reset_frames_max();
     }
 
-    /// Stores a page, after others made room if that is what it takes.
+    /// Stores a page, after a reclaim if memory is short.
     pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<SlotEntry, BlockError> {
         let mut tries = 0;
         loop {
@@ -192,6 +203,7 @@ impl Zram {
                 Ok(stored) => return Ok(stored),
                 Err(error) => error,
             };
+            // At the limit the slot's own reservation comes first.
             if let Some(stored) = self.inner.store_reserved(slot, page, error) {
                 return Ok(stored);
             }
@@ -199,7 +211,7 @@ impl Zram {
         }
     }
 
-    /// Reserves room for so many frames, after others made room if that is what it takes.
+    /// Reserves frames for the slot, after a reclaim if memory is short.
     pub(crate) fn reserve(
         &self,
         slot: usize,
@@ -208,13 +220,14 @@ impl Zram {
         let mut tries = 0;
         loop {
             match self.inner.zone.reserve(frames) {
-                Ok(room) => return Ok(room),
+                Ok(reservation) => return Ok(reservation),
                 Err(error) => self.reclaim(slot, StoreError::Alloc(error.into()), &mut tries)?,
             }
         }
     }
 
-    /// Puts a word into a slot, after others made room for its part of the slot table if that is what it takes. What stands behind the word is freed if not.
+    /// Puts an entry into a slot, after a reclaim if there is no memory for the slot's chunk.
+    /// Frees what the entry refers to if that fails.
     pub(crate) fn set_entry(&self, slot: usize, new: SlotEntry) -> Result<(), BlockError> {
         let mut tries = 0;
         while self.inner.set_entry(slot, new)? == ReplaceOutcome::NoMemory {
@@ -227,7 +240,11 @@ impl Zram {
         Ok(())
     }
 
-    /// What to do about a request that was refused for want of memory: `Ok` means try it again. `tries` counts how often that was.
+    /// Reclaims memory for a request that was refused for lack of it. `Ok` means that the caller
+    /// tries the request again. `tries` counts the calls for this request.
+    ///
+    /// # Errors
+    /// The error of the request, if a retry cannot succeed.
     pub(crate) fn reclaim(
         &self,
         slot: usize,
@@ -243,6 +260,7 @@ impl Zram {
         if self.inner.zone.is_poisoned() {
             return Err(BlockError::Poisoned);
         }
+        // Only lack of memory below the limit or of frames is worth a reclaim.
         if !matches!(error, AllocError::Limit | AllocError::NoFrames)
             || *tries > reclaimer::MAX_RECLAIM_RETRIES
         {
@@ -254,28 +272,31 @@ impl Zram {
         }
         *tries += 1;
         if !self.reclaimer.reclaim(&self.inner.zone, || self.inner.counters.get(Counter::Freed)) {
-            // One last time: another thread that asked just before may have left something.
+            // One last try: another thread may have reclaimed memory just before.
             *tries = reclaimer::MAX_RECLAIM_RETRIES + 1;
         }
         Ok(())
     }
 
+    /// Returns whether clients may change the content.
     pub(crate) fn is_writable(&self) -> bool {
         self.config.access == Access::ReadWrite
     }
 }
 
+/// Returns the frames that hold so many bytes.
 pub(crate) fn frames_in(bytes: Bytes) -> FrameCount {
     FrameCount::holding(bytes.0)
 }
 
-/// Enough frames for a disk on which nothing compresses: one a page, and some for new contents that are stored before the old ones are freed, for
-/// frames at hand in per-CPU lists, and for classes that are partly filled.
+/// Returns the frames that suffice when nothing compresses: one per page, and some more for new
+/// content that is stored before the old is freed, for per-CPU lists, and for partly filled
+/// classes.
 fn default_arena_frames(pages: u64) -> FrameCount {
     FrameCount::holding((pages + pages / 32 + 8192) * PAGE_SIZE as u64)
 }
 
-/// The arena's frames, and those at its end that are set aside.
+/// Returns the arena's frames, and the CMA area at its end.
 fn arena_layout(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegion>) {
     let block_frames = u64::from(PAGEBLOCK_FRAMES);
     let whole = |frames: FrameCount| frames.0.next_multiple_of(block_frames);
@@ -284,28 +305,31 @@ fn arena_layout(config: &ZramConfig, pages: u64) -> (FrameCount, Option<CmaRegio
         + arena_margin(config).0;
     let region = config.contiguous.map(|bytes| {
         let frames = whole(frames_in(bytes)).min(capacity);
-        // A zone has fewer frames than 32 bits can name, and says so if not.
+        // A zone has fewer frames than 32 bits can number; creating a larger one fails.
         CmaRegion { first: Pfn((capacity - frames) as u32), frames: FrameCount(frames) }
     });
     (FrameCount(capacity), region)
 }
 
-/// Frames of the arena that no limit lets anybody use. A hot page is compressed before its frame is free, so a cache that has taken all it may needs a
-/// frame elsewhere for a moment ([`Zone::allow_over_limit`]).
+/// Returns the frames of the arena that are above every limit. A hot page is compressed before
+/// its frame is free, so a full cache needs another frame for a moment
+/// ([`Zone::allow_over_limit`]).
 fn arena_margin(config: &ZramConfig) -> FrameCount {
     FrameCount(if has_cache(config) { PAGEBLOCK_FRAMES.into() } else { 0 })
 }
 
-/// The most frames that may be in use, whatever the memory limit: none but with a cache, which needs frames beyond it.
+/// Returns the most frames that may be in use, whatever the memory limit. Only a cache sets such
+/// a limit, since it needs frames above it.
 fn frame_limit(config: &ZramConfig, capacity: FrameCount) -> Option<FrameCount> {
     has_cache(config).then(|| FrameCount(capacity.0.saturating_sub(arena_margin(config).0)))
 }
 
-/// The memory limit as it is enforced and shown. Units: bytes.
+/// Returns the memory limit as it is enforced and shown. Units: bytes.
 fn round_up_to_pages(limit: Bytes) -> u64 {
     frames_in(limit).bytes()
 }
 
+/// Returns whether the device has a cache of hot pages.
 fn has_cache(config: &ZramConfig) -> bool {
     config.hot_cache.is_some_and(|size| size.0 > 0)
 }

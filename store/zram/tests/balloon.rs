@@ -48,7 +48,7 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
 #[test]
 fn what_the_balloon_has_is_neither_the_stores_nor_held() {
     let disk = disk(4096);
-    (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("room"));
+    (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("enough memory"));
     let before = disk.stat();
     let balloon = balloon(&disk, BalloonUnit::BlocksFirst);
     assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);

@@ -43,7 +43,7 @@ fn noise(seed: u64) -> Vec<u8> {
 }
 
 fn write(disk: &Zram, page: u64, bytes: &[u8]) {
-    disk.write(span(page * 4096, bytes.len() as u64), bytes).expect("room");
+    disk.write(span(page * 4096, bytes.len() as u64), bytes).expect("enough memory");
 }
 
 fn read(disk: &Zram, page: u64) -> Vec<u8> {
@@ -59,7 +59,7 @@ fn touch(disk: &Zram, page: u64, was: Vec<u8>) -> Vec<u8> {
 
 fn touch_with(disk: &Zram, page: u64, mut was: Vec<u8>, part: &[u8]) -> Vec<u8> {
     was[1024..1536].copy_from_slice(part);
-    disk.write(span(page * 4096 + 1024, 512), part).expect("room");
+    disk.write(span(page * 4096 + 1024, 512), part).expect("enough memory");
     was
 }
 
@@ -153,7 +153,7 @@ fn a_cache_that_is_not_hit_changes_its_pages_seldom() {
     let disk = disk(8);
     (0..PAGES).for_each(|page| write(&disk, page, &text(page)));
     let touch = |page: u64, part: u64| {
-        disk.write(span(page * 4096 + part * 512, 512), &[1; 512]).expect("room")
+        disk.write(span(page * 4096 + part * 512, 512), &[1; 512]).expect("enough memory")
     };
     (0..4).for_each(|part| (0..PAGES).for_each(|page| touch(page, part)));
     let useless = disk.stat().hot;

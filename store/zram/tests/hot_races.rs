@@ -59,7 +59,7 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
                             "page {page}: a write was lost"
                         );
                         let byte = mine[page as usize].wrapping_add(1);
-                        disk.write(span(at, PART), &[byte; PART as usize]).expect("room");
+                        disk.write(span(at, PART), &[byte; PART as usize]).expect("enough memory");
                         mine[page as usize] = byte;
                         writes.fetch_add(1, Ordering::Relaxed);
                     }
@@ -115,15 +115,15 @@ fn z9_hot_pages_that_are_discarded_and_overwritten_end_once() {
                     let page = round % PAGES;
                     match round % 7 {
                         0 => disk.discard(span(page * 4096, 4096)).expect("discard"),
-                        1 => {
-                            disk.write(span(page * 4096, 4096), &[round as u8; 4096]).expect("room")
-                        }
+                        1 => disk
+                            .write(span(page * 4096, 4096), &[round as u8; 4096])
+                            .expect("enough memory"),
                         _ => {
                             disk.write(
                                 span(page * 4096 + round % 8 * 512, 512),
                                 &[round as u8; 512],
                             )
-                            .expect("room");
+                            .expect("enough memory");
                         }
                     }
                 }

@@ -39,7 +39,7 @@ fn page(seed: u64) -> Vec<u8> {
 }
 
 fn write(disk: &Zram, number: u64, bytes: &[u8]) {
-    disk.write(span(number * 4096, 4096), bytes).expect("room");
+    disk.write(span(number * 4096, 4096), bytes).expect("enough memory");
 }
 
 fn read(disk: &Zram, number: u64) -> Result<Vec<u8>, BlockError> {
@@ -81,7 +81,7 @@ fn r025_pages_in_failed_frames_are_errors() {
         if hot_frames.is_some() {
             // A part that is written makes its page hot.
             for number in 100..160 {
-                disk.write(span(number * 4096 + 512, 64), &[b'#'; 64]).expect("room");
+                disk.write(span(number * 4096 + 512, 64), &[b'#'; 64]).expect("enough memory");
                 pages[number as usize][512..576].fill(b'#');
             }
             assert!(disk.stat().hot.hot_pages > 50);
@@ -153,7 +153,7 @@ fn r025_a_failed_hot_page_is_not_evicted() {
     let before: Vec<_> = (0..disk.zone().capacity().0 as u32)
         .filter(|&n| disk.zone().get(Pfn(n)).is_some())
         .collect();
-    (0..16).for_each(|number| touch(number, b'#').expect("room"));
+    (0..16).for_each(|number| touch(number, b'#').expect("enough memory"));
     assert_eq!(disk.stat().hot.hot_pages, 16);
     // The frames that came since: those of hot pages, and perhaps some of the pool.
     let failed = fail(&disk, |number| !before.contains(&number) && number % 2 == 0);

@@ -256,7 +256,7 @@ fn r501_each_write_that_had_to_wait_counts_once() {
             frames::Reclaim::NotAllowed,
         )
     };
-    let kept = (0..STALLS).map(|_| block().expect("room")).collect();
+    let kept = (0..STALLS).map(|_| block().expect("enough memory")).collect();
     let gives = Arc::new(Gives { kept: std::sync::Mutex::new(kept) });
     let weak = Arc::downgrade(&gives) as std::sync::Weak<dyn Shrinker>;
     let _registered = zone.register_shrinker(ShrinkerPriority::Cache, weak);

@@ -39,7 +39,8 @@ fn poison(disk: &Zram) {
 #[test]
 fn a_disk_in_a_poisoned_zone_answers_with_errors() {
     let disk = Zram::new(ZramConfig::new(Bytes(1 << 30))).expect("a small disk");
-    (0..64).for_each(|number| disk.write(page(&disk, number), &noise(number)).expect("room"));
+    (0..64)
+        .for_each(|number| disk.write(page(&disk, number), &noise(number)).expect("enough memory"));
     poison(&disk);
     let write = |number| disk.write(page(&disk, number), &noise(number + 1));
     // Places left in zspages may still be filled. Frames there are none.
@@ -54,7 +55,8 @@ fn a_disk_in_a_poisoned_zone_answers_with_errors() {
 #[test]
 fn a_disk_in_a_poisoned_zone_keeps_its_pages() {
     let disk = Zram::new(ZramConfig::new(Bytes(1 << 20))).expect("a small disk");
-    (0..64).for_each(|number| disk.write(page(&disk, number), &noise(number)).expect("room"));
+    (0..64)
+        .for_each(|number| disk.write(page(&disk, number), &noise(number)).expect("enough memory"));
     poison(&disk);
     let _ = disk.write(page(&disk, 7), &noise(1000));
     for number in (0..64).filter(|&number| number != 7) {

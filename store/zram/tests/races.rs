@@ -71,7 +71,8 @@ fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
                             .expect("zeroes"),
                         _ => {
                             let tag = next.fetch_add(1, Ordering::Relaxed);
-                            disk.write(span(page * 4096, 4096), &tagged(tag)).expect("room");
+                            disk.write(span(page * 4096, 4096), &tagged(tag))
+                                .expect("enough memory");
                         }
                     }
                 }
@@ -121,7 +122,7 @@ fn z6_parts_of_one_page_written_at_once_all_arrive() {
                 let disk = &disk;
                 scope.spawn(move || {
                     disk.write(span(4096 + part * 1000, 1000), &[round ^ part as u8; 1000])
-                        .expect("room")
+                        .expect("enough memory")
                 });
             }
         });
@@ -149,7 +150,7 @@ fn r505_discard_goes_on_beside_readers_and_writers() {
             scope.spawn(move || {
                 let mut page = tagged(thread + 2);
                 while !stop.load(Ordering::Relaxed) {
-                    disk.write(span(0, 4096), &page).expect("room");
+                    disk.write(span(0, 4096), &page).expect("enough memory");
                     disk.read(span(0, 4096), &mut page).expect("nothing is damaged");
                     page = tagged(thread + 2);
                 }

@@ -39,7 +39,7 @@ fn free_frames(disk: &Zram) -> u64 {
 fn write_to_a_sparse_disk(disk: &Zram, mut after_each: impl FnMut()) -> VmStat {
     let mut stored = 0;
     while free_frames(disk) > 400 {
-        disk.write(span(disk, stored), &page(stored, 1000)).expect("room");
+        disk.write(span(disk, stored), &page(stored, 1000)).expect("enough memory");
         stored += 1;
     }
     (0..stored).step_by(2).for_each(|number| disk.discard(span(disk, number)).expect("fine"));

@@ -20,7 +20,7 @@ fn span(disk: &Zram, at: u64, len: u64) -> Span {
 }
 
 fn write(disk: &Zram, at: u64, bytes: &[u8]) {
-    disk.write(span(disk, at, bytes.len() as u64), bytes).expect("room");
+    disk.write(span(disk, at, bytes.len() as u64), bytes).expect("enough memory");
 }
 
 fn read(disk: &Zram, at: u64, len: u64) -> Vec<u8> {
@@ -135,7 +135,7 @@ fn write_zeroes_is_exact_in_both_modes() {
         let mut model = noise(5, 16 * 4096);
         write(&disk, 0, &model);
         for (at, len) in [(10, 5), (4000, 200), (8000, 20_000), (40_960, 8192), (65_000, 536)] {
-            disk.write_zeroes(span(&disk, at, len), mode, ZeroSpeed::Any).expect("room");
+            disk.write_zeroes(span(&disk, at, len), mode, ZeroSpeed::Any).expect("enough memory");
             model[at as usize..(at + len) as usize].fill(0);
             assert!(read(&disk, 0, 16 * 4096) == model, "{len} at {at}");
         }

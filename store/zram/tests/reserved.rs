@@ -71,7 +71,7 @@ fn fill_up(disk: &Zram, first: u64) -> u64 {
 #[test]
 fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
     let disk = disk(4096);
-    write(&disk, 3, &page(3, 4096)).expect("room");
+    write(&disk, 3, &page(3, 4096)).expect("enough memory");
     let before = disk.stat();
     for (first, count) in [(0, 4096), (0, LIMIT), (3, LIMIT + 1), (100, LIMIT)] {
         let refused = keep(&disk, pages(&disk, first, count));
@@ -93,7 +93,7 @@ fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
 fn every_reserved_page_takes_any_first_write() {
     for noisy in [4096, 3000, 100] {
         let disk = disk(4096);
-        keep(&disk, pages(&disk, 0, 40)).expect("room");
+        keep(&disk, pages(&disk, 0, 40)).expect("enough memory");
         assert_eq!(disk.stat().reserved, 40 * 4096);
         assert_eq!(fill_up(&disk, 1000), LIMIT - 40, "reserved room counts against the limit");
         for number in (0..40).rev() {
@@ -109,7 +109,7 @@ fn every_reserved_page_takes_any_first_write() {
 #[test]
 fn a_part_of_a_reserved_page_can_be_written() {
     let disk = disk(4096);
-    keep(&disk, pages(&disk, 0, 8)).expect("room");
+    keep(&disk, pages(&disk, 0, 8)).expect("enough memory");
     fill_up(&disk, 1000);
     for number in 0..8 {
         disk.write(span(&disk, number * 4096 + 77, 3500), &page(number, 3500)[..3500])
@@ -127,9 +127,9 @@ fn a_part_of_a_reserved_page_can_be_written() {
 #[test]
 fn reserved_zeros_are_told_from_holes_and_data() {
     let disk = disk(16);
-    keep(&disk, pages(&disk, 2, 3)).expect("room");
-    write(&disk, 8, &[0; 4096]).expect("room");
-    write(&disk, 3, &page(1, 4096)).expect("room");
+    keep(&disk, pages(&disk, 2, 3)).expect("enough memory");
+    write(&disk, 8, &[0; 4096]).expect("enough memory");
+    write(&disk, 3, &page(1, 4096)).expect("enough memory");
     let expected = [
         (2 * 4096, AllocationState::Hole),
         (4096, AllocationState::Zero),
@@ -145,12 +145,12 @@ fn reserved_zeros_are_told_from_holes_and_data() {
 #[test]
 fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
     let disk = disk(16);
-    write(&disk, 0, &page(1, 4096)).expect("room");
-    write(&disk, 5, &[&[0; 4000][..], &[1; 96]].concat()).expect("room");
-    keep(&disk, span(&disk, 100, 5 * 4096)).expect("room");
+    write(&disk, 0, &page(1, 4096)).expect("enough memory");
+    write(&disk, 5, &[&[0; 4000][..], &[1; 96]].concat()).expect("enough memory");
+    keep(&disk, span(&disk, 100, 5 * 4096)).expect("enough memory");
     assert!(read(&disk, 0)[..100] == page(1, 4096)[..100] && read(&disk, 0)[100..] == [0; 3996]);
-    keep(&disk, span(&disk, 5 * 4096 + 50, 4046)).expect("room");
-    keep(&disk, span(&disk, 9 * 4096 + 50, 1)).expect("room");
+    keep(&disk, span(&disk, 5 * 4096 + 50, 4046)).expect("enough memory");
+    keep(&disk, span(&disk, 9 * 4096 + 50, 1)).expect("enough memory");
     let expected = [
         (4096, AllocationState::Data),
         (5 * 4096, AllocationState::Zero),
@@ -181,7 +181,7 @@ fn whatever_displaces_reserved_zeros_gives_the_room_up() {
             (0, FrameCount(0)),
             "round {round}"
         );
-        write(&disk, 1000, &page(1, 4096)).expect("room");
+        write(&disk, 1000, &page(1, 4096)).expect("enough memory");
         disk.discard(pages(&disk, 1000, 1)).expect("fine");
         disk.check().expect("sound");
     }
@@ -190,7 +190,7 @@ fn whatever_displaces_reserved_zeros_gives_the_room_up() {
 #[test]
 fn a_device_that_ends_gives_its_reservations_up() {
     let disk = disk(4096);
-    keep(&disk, pages(&disk, 7, 30)).expect("room");
+    keep(&disk, pages(&disk, 7, 30)).expect("enough memory");
     let zone = Arc::clone(disk.zone());
     assert_eq!(zone.stats().reserved, FrameCount(30));
     drop(disk);
@@ -244,16 +244,16 @@ fn a_hot_page_of_zeros_keeps_its_room() {
         ..ZramConfig::new(Bytes(8 * 4096))
     };
     let disk = Zram::new(config).expect("a small disk");
-    disk.write(span(&disk, 100, 50), &[7; 50]).expect("room");
+    disk.write(span(&disk, 100, 50), &[7; 50]).expect("enough memory");
     assert_eq!(disk.stat().hot.hot_pages, 1, "a page that is written in part is hot");
-    keep(&disk, span(&disk, 1, 4000)).expect("room");
+    keep(&disk, span(&disk, 1, 4000)).expect("enough memory");
     assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, AllocationState::Zero)]);
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
     assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, AllocationState::Zero)]);
     assert_eq!((disk.stat().hot.hot_pages, read(&disk, 0)), (0, vec![0; 4096]));
     // Of a page that keeps other data nothing is reserved: that data is allocated.
-    disk.write(span(&disk, 4096 + 100, 50), &[7; 50]).expect("room");
-    keep(&disk, span(&disk, 4096 + 1, 110)).expect("room");
+    disk.write(span(&disk, 4096 + 100, 50), &[7; 50]).expect("enough memory");
+    keep(&disk, span(&disk, 4096 + 1, 110)).expect("enough memory");
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
     assert_eq!(status(&disk, pages(&disk, 1, 1)), [(4096, AllocationState::Data)]);
     disk.check().expect("sound");

@@ -1,44 +1,51 @@
-//! Whether it pays to compress the oldest page for another one.
+//! The policy of whether to evict the oldest page for a new one.
 //!
-//! To a load that seldom comes back to a page, a full cache is a detour on the way to the same compression. A hit saves a decompression and a
-//! compression, which pays for the detours of several pages. A cache that is hit less often than that changes its pages seldom: often enough to find
-//! out when the load has changed.
+//! For a workload that seldom accesses a page again, a full cache only delays the same
+//! compression. A hit saves a decompression and a compression, which is worth several evictions.
+//! While hits are fewer than that, the cache admits few pages: enough to notice when the workload
+//! has changed.
 
 use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Pages that ask for a place between two looks at the hits.
+/// The pages that ask for admission between two checks of the hits.
 const WINDOW: u64 = 256;
 
-/// A hit for so many of them is enough.
+/// The pages per hit up to which evictions are worthwhile.
 const MAX_PAGES_PER_HIT: u64 = 6;
 
-/// One of so many gets a place while hits are fewer. Odd, so that it is not always the last part of a page that is written in eight.
+/// While hits are fewer, one page in this many is admitted. It is odd: a page written in eight
+/// parts must not always be admitted at the same part.
 const PROBE_INTERVAL: u64 = 17;
 
-/// What the cache was good for lately. Relaxed throughout: hints.
+/// The recent use of the cache. Relaxed throughout: hints.
 #[derive(Debug)]
 pub(crate) struct AdmissionPolicy {
     asked: AtomicU64,
-    /// Hits by the end of the last window.
+    /// The hits at the end of the last window.
     hits: AtomicU64,
-    pays: AtomicBool,
+    worthwhile: AtomicBool,
 }
 
 impl AdmissionPolicy {
-    /// Good until it shows.
+    /// Creates a policy that admits every page until a window has shown too few hits.
     pub(crate) fn new() -> Self {
-        Self { asked: AtomicU64::new(0), hits: AtomicU64::new(0), pays: AtomicBool::new(true) }
+        Self {
+            asked: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            worthwhile: AtomicBool::new(true),
+        }
     }
 
-    /// Whether a page that asks for a place in the full cache gets that of the oldest. `hits` counts all there ever were.
+    /// Returns whether to evict the oldest page for another one. `hits` returns the total of
+    /// hits.
     pub(crate) fn admit(&self, hits: impl FnOnce() -> u64) -> bool {
         let asked = self.asked.fetch_add(1, Relaxed);
         if asked % WINDOW == WINDOW - 1 {
             let hits = hits();
             let lately = hits.saturating_sub(self.hits.swap(hits, Relaxed));
-            self.pays.store(lately * MAX_PAGES_PER_HIT >= WINDOW, Relaxed);
+            self.worthwhile.store(lately * MAX_PAGES_PER_HIT >= WINDOW, Relaxed);
         }
-        self.pays.load(Relaxed) || asked.is_multiple_of(PROBE_INTERVAL)
+        self.worthwhile.load(Relaxed) || asked.is_multiple_of(PROBE_INTERVAL)
     }
 }
 
@@ -46,7 +53,7 @@ impl AdmissionPolicy {
 mod tests {
     use super::*;
 
-    /// How many of so many pages get a place, when `hits` hits come with each window.
+    /// Returns how many pages of so many windows are admitted with `hits` hits per window.
     fn admitted(policy: &AdmissionPolicy, total: &mut u64, windows: u64, hits: u64) -> u64 {
         let mut admitted = 0;
         for _ in 0..windows {
@@ -57,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn pages_change_seldom_while_hits_are_rare_and_at_once_when_they_are_not() {
+    fn few_pages_are_admitted_while_hits_are_rare() {
         let (policy, mut hits) = (AdmissionPolicy::new(), 0);
         assert_eq!(admitted(&policy, &mut hits, 4, WINDOW), 4 * WINDOW);
-        // Found out at the end of a window.
+        // Fewer hits show at the end of a window.
         let enough = WINDOW.div_ceil(MAX_PAGES_PER_HIT);
         admitted(&policy, &mut hits, 1, enough - 1);
         let seldom = admitted(&policy, &mut hits, 4, enough - 1);
-        assert!((1..=4 * WINDOW / PROBE_INTERVAL + 1).contains(&seldom), "{seldom} places");
+        assert!((1..=4 * WINDOW / PROBE_INTERVAL + 1).contains(&seldom), "{seldom} pages");
         admitted(&policy, &mut hits, 1, enough);
         assert_eq!(admitted(&policy, &mut hits, 4, enough), 4 * WINDOW);
     }

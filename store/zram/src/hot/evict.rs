@@ -1,4 +1,5 @@
-//! Pages leave the cache: one by one as others come, or many when memory is short.
+//! Eviction of hot pages: one for each new page when the cache is full, many when memory is
+//! short.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,24 +15,25 @@ use super::{NewHotPage, PinnedHotPage};
 use crate::counters::Counter;
 use crate::inner::{Inner, ReplaceOutcome};
 
-/// Pages looked at to make room for one: the oldest may be in use.
+/// The evictions attempted for one new page: the oldest page may be in use.
 const MAX_EVICT_RETRIES: u32 = 4;
 
-/// How long a thread that is short of memory waits for it here.
+/// The time limit of one [`Shrinker::scan`].
 const SHRINK_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// What became of an attempt at the oldest page.
+/// The result of an attempt to evict the oldest page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EvictOutcome {
     Done,
-    /// It was in use, or changed hands meanwhile.
+    /// The page was in use, or its entry changed meanwhile.
     Busy,
-    /// It cannot be stored, and the others would fare no better.
+    /// The page cannot be stored, and other pages could not be stored either.
     NoMemory,
 }
 
 impl Inner {
-    /// Lets the zone call: from here on frames of hot pages may be moved, and asked for when memory is short. Nothing without a cache.
+    /// Registers the cache with the zone, which from now on may migrate frames of hot pages and
+    /// evict them when memory is short. Does nothing without a cache.
     pub(crate) fn publish(self: &Arc<Self>) -> Option<ShrinkerRegistration> {
         let hot = self.hot.as_ref()?;
         let (ops, shrinker): (Weak<dyn MovableOps>, Weak<dyn Shrinker>) =
@@ -40,8 +42,9 @@ impl Inner {
         Some(self.zone.register_shrinker(ShrinkerPriority::Cache, shrinker))
     }
 
-    /// Makes a page hot: its content is in the cache when this returns, and in its slot when the caller has swapped the word. `None` when the
-    /// cache has no room and cannot get any or had better not, or there is none.
+    /// Copies a page into the cache. The page becomes hot when the caller has put its entry into
+    /// the slot. Returns `None` without a cache, or if the cache is full and the oldest page
+    /// cannot, or by the admission policy should not, be evicted.
     pub(crate) fn admit(&self, slot: usize, page: &Page) -> Option<NewHotPage<'_>> {
         let hot = self.hot.as_ref()?;
         let mut tries = 0;
@@ -50,12 +53,13 @@ impl Inner {
                 break fresh;
             }
             tries += 1;
-            // Full, or the zone is: then others need the frames more than this page does.
+            // If the cache is not full the zone is: other allocations need its frames more.
             if hot.used_frames() < hot.limit() || tries > MAX_EVICT_RETRIES {
                 return None;
             }
-            let pays = tries > 1 || hot.admission.admit(|| self.counters.get(Counter::HotHits));
-            if !pays || self.evict() == EvictOutcome::NoMemory {
+            let worthwhile =
+                tries > 1 || hot.admission.admit(|| self.counters.get(Counter::HotHits));
+            if !worthwhile || self.evict() == EvictOutcome::NoMemory {
                 return None;
             }
         };
@@ -63,31 +67,33 @@ impl Inner {
         Some(fresh)
     }
 
-    /// Puts a fresh hot page into the slot that holds `old`.
+    /// Puts a new hot page into the slot if it still holds `old`.
     pub(crate) fn install(
         &self,
         slot: usize,
         old: SlotEntry,
         fresh: NewHotPage<'_>,
     ) -> Result<ReplaceOutcome, block::BlockError> {
-        // Held alone until this returns: a thread that follows the word waits for as long.
+        // `fresh` stays locked until the entry is in: a thread that follows the entry waits for
+        // that.
         let replaced = self.replace(slot, old, fresh.entry());
         drop(fresh);
         replaced
     }
 
-    /// Stores the oldest page as if it had been written now.
+    /// Evicts the oldest page: stores it in the pool.
     fn evict(&self) -> EvictOutcome {
         let Some(hot) = &self.hot else { return EvictOutcome::NoMemory };
         let Some(pinned) = hot.pin_oldest(&self.slots) else { return EvictOutcome::Busy };
         let Ok(page) = <&Page>::try_from(&*pinned) else { return EvictOutcome::Busy };
         let Some(stored) = self.store_evicted(page) else { return EvictOutcome::NoMemory };
         if pinned.has_failed() {
-            // What was stored is no page. The slot keeps naming the failed one, whose readers are told.
+            // What was stored is not valid. The slot keeps naming the failed page, whose readers
+            // get an error.
             let freed = self.pages.free(stored);
             return if freed.is_ok() { EvictOutcome::Busy } else { EvictOutcome::NoMemory };
         }
-        // Held until the word is swapped: what was stored is what the page holds.
+        // Locked until the entry is replaced, so what was stored is what the page holds.
         match self.replace(pinned.slot(), pinned.entry(), stored) {
             Ok(ReplaceOutcome::Done) => {
                 self.counters.add(Counter::HotEvictions, 1);
@@ -98,11 +104,11 @@ impl Inner {
         }
     }
 
-    /// Stores a page whose frame is given back right after. It stays hot when that fails.
+    /// Stores a page whose frame is freed right after. The page stays hot if that fails.
     fn store_evicted(&self, page: &Page) -> Option<SlotEntry> {
         match self.pages.store(page) {
             Err(StoreError::Alloc(AllocError::Limit)) => {
-                // At the limit it takes a frame to give one back.
+                // At the limit it takes a frame for a moment to free one.
                 let _room = self.zone.allow_over_limit(FrameCount(1));
                 self.pages.store(page).ok()
             }
@@ -111,13 +117,13 @@ impl Inner {
     }
 }
 
-/// Memory is short: pages are compressed until enough frames are free.
+/// Evicts pages when memory is short until enough frames are free.
 impl Shrinker for Inner {
     fn count(&self) -> FrameCount {
         FrameCount(self.hot.as_ref().map_or(0, super::HotCache::used_frames))
     }
 
-    /// Counts what compressed pages took against what hot ones gave.
+    /// Returns the frames of evicted pages minus the frames that their stored forms took.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
         let start = Instant::now();
         let (pool, before) = (self.pages.pool(), self.pages.pool().frames());
@@ -137,7 +143,8 @@ impl Shrinker for Inner {
     }
 }
 
-/// Frames of hot pages move like any other. The slot try-lock is the chain's: whoever uses the page keeps its frame where it is.
+/// Migrates frames of hot pages like any other. The kernel locks a page's reverse map;
+/// here the chain's lock does that: a page in use keeps its frame.
 impl MovableOps for Inner {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.hot.as_ref().is_some_and(|hot| hot.can_isolate(frame))
@@ -156,7 +163,7 @@ impl MovableOps for Inner {
     }
 
     fn putback(&self, _: &LockedFrame<'_>) {
-        // The lists are migration's business; nothing else was taken from the page.
+        // Migration handles the LRU lists; nothing else was taken from the page.
     }
 
     fn lru(&self) -> Option<&Lru> {
@@ -165,13 +172,14 @@ impl MovableOps for Inner {
 }
 
 impl PinnedHotPage<'_> {
-    /// Copies the page, and says what its slot's word is as long as this lives.
+    /// Copies the page. Returns its slot's entry, which names it as long as the page stays
+    /// locked.
     pub(crate) fn copy_page(&self, page: &mut Page) -> SlotEntry {
         page.copy_from_slice(self);
         self.entry()
     }
 
-    /// Copies the page, or a part of it, for a reader.
+    /// Copies a range of the page for a reader and marks the page accessed.
     pub(crate) fn copy_to(&self, inside: std::ops::Range<usize>, buf: &mut [u8]) {
         buf.copy_from_slice(&self[inside]);
         self.mark_accessed();

@@ -1,6 +1,8 @@
-//! The protocol of hot pages under loom, on the real slots, chains and frames, with pages of one small frame.
+//! The protocol of hot pages under loom, on the real slots, chains and frames, with pages of one
+//! small frame.
 //!
-//! Stored pages are patterns here, so that no codec is needed: a page's first two bytes are its content.
+//! A page's content is its first two bytes, and its stored form is a pattern, so that no codec is
+//! needed.
 
 use frames::{FrameCount, ZoneConfig};
 use sync::{model, thread};
@@ -13,13 +15,13 @@ struct Store {
     hot: HotCache,
 }
 
-/// What a page is stored as when it is evicted.
+/// Returns the stored form of a page with this content.
 fn stored(content: [u8; 2]) -> SlotEntry {
     SlotEntry::new(EntryKind::Same(u32::from(u16::from_le_bytes(content))))
 }
 
 impl Store {
-    /// One hot page in slot 0, in a cache of two.
+    /// Creates a store with one hot page in slot 0 and a cache of two.
     fn new() -> Arc<Self> {
         let config =
             ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
@@ -32,7 +34,8 @@ impl Store {
         store
     }
 
-    /// Makes slot 0 hot with this content if it still holds `old`; `None` when there is no room.
+    /// Makes slot 0 hot with this content if it still holds `old`. Returns `None` if the cache is
+    /// full.
     fn install(&self, old: SlotEntry, content: [u8; 2]) -> Option<bool> {
         let mut page = [0; HOT_BYTES];
         page[..2].copy_from_slice(&content);
@@ -48,7 +51,7 @@ impl Store {
         done
     }
 
-    /// A read of the page, as a client's.
+    /// Reads the page like a client.
     fn read(&self) -> [u8; 2] {
         loop {
             if let Some(pinned) = self.hot.pin(&self.slots, 0) {
@@ -62,7 +65,7 @@ impl Store {
         }
     }
 
-    /// A write of a part of the page: the steps of the device's merge.
+    /// Writes a part of the page with the steps of the device's read-modify-write.
     fn write(&self, at: usize, byte: u8) {
         loop {
             if self.hot.write_in_place(&self.slots, 0, |page| page[at] = byte) {
@@ -85,7 +88,7 @@ impl Store {
         }
     }
 
-    /// The eviction of the oldest page, as the cache's.
+    /// Evicts the oldest page like the cache.
     fn evict(&self) {
         if let Some(pinned) = self.hot.pin_oldest(&self.slots) {
             self.replace(pinned.entry(), stored([pinned[0], pinned[1]]));
@@ -104,7 +107,7 @@ impl Store {
         }
     }
 
-    /// Each frame is the page's, on its list and counted, or free.
+    /// Checks that each frame is the hot page's, on its list and counted, or free.
     fn is_sound(&self) {
         let hot = u64::from(self.slots.get(0).chain().is_some());
         let lru = self.hot.lru().expect("it has one");
@@ -125,7 +128,7 @@ fn beside(
     thread::spawn(move || other(&store))
 }
 
-/// A page is written to while it is evicted: what was acknowledged is in the page, stored or hot.
+/// A page is written while it is evicted: the acknowledged write is in the page, stored or hot.
 #[test]
 fn slot_update_against_eviction() {
     model(|| {
@@ -138,7 +141,7 @@ fn slot_update_against_eviction() {
     });
 }
 
-/// Two parts of one page are written at once, by whichever way each gets: both arrive (Z6).
+/// Two parts of one page are written at once, in place or by a merge: both arrive (Z6).
 #[test]
 fn partial_write_against_merge() {
     model(|| {
@@ -151,9 +154,10 @@ fn partial_write_against_merge() {
     });
 }
 
-/// A part is written while a reader is inside, or leaves: in place or beside it. The reader's bytes stand still, and the old frame goes when both left.
+/// A part is written while a reader holds the page and unlocks it. The bytes the reader sees do
+/// not change, and the old frame is free when both are done.
 #[test]
-fn a_write_beside_a_reader_that_leaves() {
+fn a_write_beside_a_reader_that_unlocks() {
     model(|| {
         let store = Store::new();
         let reader = store.hot.pin(&store.slots, 0).expect("hot");
@@ -166,7 +170,8 @@ fn a_write_beside_a_reader_that_leaves() {
     });
 }
 
-/// A discard takes the page away under a reader: it sees the page or nothing, and the frame is free when both are through.
+/// A discard frees the page under a reader: the reader sees the page or zeros, and the frame is
+/// free when both are done.
 #[test]
 fn reader_against_discard() {
     model(|| {
@@ -181,7 +186,7 @@ fn reader_against_discard() {
     });
 }
 
-/// A page is evicted and discarded at once: it ends once, and what it was stored as is not left in the slot.
+/// A page is evicted and discarded at once: it is freed once, and the slot is empty.
 #[test]
 fn eviction_against_discard() {
     model(|| {
@@ -195,7 +200,7 @@ fn eviction_against_discard() {
     });
 }
 
-/// A page is discarded while it is changed in place: whoever comes second ends it.
+/// A page is discarded while it is changed in place: the second of the two threads frees it.
 #[test]
 fn a_change_in_place_against_discard() {
     model(|| {

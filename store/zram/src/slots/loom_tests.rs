@@ -1,4 +1,4 @@
-//! The slot protocol under loom, on the real code with two slots a chunk.
+//! The slot protocol under loom: the real code with two slots per chunk.
 
 use super::*;
 use frames::{FrameCount, ZoneConfig};
@@ -11,11 +11,11 @@ fn zone() -> std::sync::Arc<Zone> {
     std::sync::Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
-fn word(pattern: u32) -> SlotEntry {
+fn entry(pattern: u32) -> SlotEntry {
     SlotEntry::new(EntryKind::Same(pattern))
 }
 
-/// Sets the slot and returns what it displaced.
+/// Puts `new` in the slot and returns the entry it replaces.
 fn put(slots: &Slots, slot: usize, new: SlotEntry) -> SlotEntry {
     let mut old = slots.get(slot);
     while let Err(ExchangeError::Changed(now)) = slots.compare_exchange(slot, old, new) {
@@ -33,123 +33,127 @@ fn counts_match(slots: &Slots) {
     }
 }
 
-/// INV-SLOT-2: a chunk that is given back while another thread writes to it loses nothing.
+/// INV-SLOT-2: a chunk that is decommitted while another thread writes to it loses no entry.
 #[test]
-fn a_word_written_while_its_chunk_is_given_back_stays() {
+fn an_entry_written_during_a_decommit_stays() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 4, Backing::Heap).expect("a small table"));
-        put(&slots, 0, word(1));
-        put(&slots, 2, word(2));
+        put(&slots, 0, entry(1));
+        put(&slots, 2, entry(2));
         put(&slots, 0, SlotEntry::EMPTY);
         let writer = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || put(&slots, 1, word(3))
+            move || put(&slots, 1, entry(3))
         });
-        // The second chunk empties, so the first one is given back unless the writer is already in.
+        // The second chunk empties, so the first one is decommitted unless the writer has entered
+        // it.
         put(&slots, 2, SlotEntry::EMPTY);
         assert_eq!(writer.join().expect("no panic"), SlotEntry::EMPTY);
-        assert_eq!(slots.get(1), word(3), "the word that was written stays");
+        assert_eq!(slots.get(1), entry(3), "the entry that was written stays");
         counts_match(&slots);
     });
 }
 
-/// Z9, INV-SLOT-3: of two overwrites and a discard each displaced word goes to one thread.
+/// Z9, INV-SLOT-3: of two overwrites and a discard, each replaced entry goes to one thread.
 #[test]
-fn a_displaced_word_is_freed_by_one_thread() {
+fn a_replaced_entry_is_freed_by_one_thread() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
-        put(&slots, 0, word(1));
+        put(&slots, 0, entry(1));
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || put(&slots, 0, word(2))
+            move || put(&slots, 0, entry(2))
         });
         let mine = put(&slots, 0, SlotEntry::EMPTY);
-        let theirs = other.join().expect("no panic");
+        let other_old = other.join().expect("no panic");
         let left = slots.get(0);
-        let mut seen = vec![mine, theirs, left];
-        seen.retain(|&word| word != SlotEntry::EMPTY);
-        seen.sort_by_key(|word| word.to_bits());
-        assert_eq!(seen, vec![word(1), word(2)], "each word is displaced once");
+        let mut seen = vec![mine, other_old, left];
+        seen.retain(|&entry| entry != SlotEntry::EMPTY);
+        seen.sort_by_key(|entry| entry.to_bits());
+        assert_eq!(seen, vec![entry(1), entry(2)], "each entry is replaced once");
         counts_match(&slots);
     });
 }
 
-/// INV-SLOT-1: two threads that empty the two slots of one chunk, while a third page comes and goes next door.
+/// INV-SLOT-1: two threads empty the two slots of one chunk, while a slot of the other chunk is
+/// filled and emptied.
 #[test]
-fn the_last_to_leave_gives_the_chunk_back_once() {
+fn an_empty_chunk_is_decommitted_once() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 4, Backing::Heap).expect("a small table"));
-        put(&slots, 0, word(1));
-        put(&slots, 1, word(2));
-        put(&slots, 2, word(3));
+        put(&slots, 0, entry(1));
+        put(&slots, 1, entry(2));
+        put(&slots, 2, entry(3));
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
             move || put(&slots, 0, SlotEntry::EMPTY)
         });
         put(&slots, 1, SlotEntry::EMPTY);
         put(&slots, 2, SlotEntry::EMPTY);
-        assert_eq!(other.join().expect("no panic"), word(1));
+        assert_eq!(other.join().expect("no panic"), entry(1));
         counts_match(&slots);
-        // One chunk is the idle one and keeps its memory; the other has given it back.
+        // The idle chunk keeps its memory; the other one is decommitted.
         assert_eq!(slots.bytes(), GROUP_BYTES + CHUNK_BYTES);
     });
 }
 
-/// A write spends what the slot reserves, or a discard gives it up: one of them, once. As `Inner::store_reserved` and `Inner::set_entry` do it.
+/// Either a write spends the slot's reservation, or a discard releases it, once. The steps are
+/// those of `Inner::store_reserved` and `Inner::set_entry`.
 #[test]
-fn reserved_room_is_spent_or_given_up_once() {
+fn a_reservation_is_spent_or_released_once() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
-        let room = Arc::new(AtomicU32::new(1));
+        let reserved = Arc::new(AtomicU32::new(1));
         put(&slots, 0, SlotEntry::RESERVED);
         // Relaxed: a count.
-        let displace = |slots: &Slots, room: &AtomicU32, new: SlotEntry| {
+        let displace = |slots: &Slots, reserved: &AtomicU32, new: SlotEntry| {
             if put(slots, 0, new) == SlotEntry::RESERVED {
-                room.fetch_sub(1, Ordering::Relaxed);
+                reserved.fetch_sub(1, Ordering::Relaxed);
             }
         };
         let writer = thread::spawn({
-            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            let (slots, reserved) = (Arc::clone(&slots), Arc::clone(&reserved));
             move || {
                 let claimed =
                     slots.compare_exchange(0, SlotEntry::RESERVED, SlotEntry::ZEROS).is_ok();
                 if claimed {
-                    // The frame is taken here: the room is spent.
-                    room.fetch_sub(1, Ordering::Relaxed);
+                    // The real code takes the frame here, which spends the reservation.
+                    reserved.fetch_sub(1, Ordering::Relaxed);
                 }
-                displace(&slots, &room, word(7));
+                displace(&slots, &reserved, entry(7));
                 claimed
             }
         });
-        displace(&slots, &room, SlotEntry::EMPTY);
+        displace(&slots, &reserved, SlotEntry::EMPTY);
         let _ = writer.join().expect("no panic");
-        assert_eq!(room.load(Ordering::Relaxed), 0, "returned exactly once");
+        assert_eq!(reserved.load(Ordering::Relaxed), 0, "spent or released exactly once");
         counts_match(&slots);
     });
 }
 
-/// A write that could not use the room puts it back, unless the slot was given to something else meanwhile.
+/// A write that could not use the reservation puts it back, unless another thread has replaced
+/// the entry meanwhile.
 #[test]
-fn room_that_is_put_back_is_not_put_back_twice() {
+fn a_reservation_is_put_back_once() {
     model(|| {
         let slots = Arc::new(Slots::new(zone(), 2, Backing::Heap).expect("a small table"));
-        let room = Arc::new(AtomicU32::new(1));
+        let reserved = Arc::new(AtomicU32::new(1));
         put(&slots, 0, SlotEntry::RESERVED);
         let writer = thread::spawn({
-            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            let (slots, reserved) = (Arc::clone(&slots), Arc::clone(&reserved));
             move || {
                 if slots.compare_exchange(0, SlotEntry::RESERVED, SlotEntry::ZEROS).is_ok()
                     && slots.compare_exchange(0, SlotEntry::ZEROS, SlotEntry::RESERVED).is_err()
                 {
-                    room.fetch_sub(1, Ordering::Relaxed);
+                    reserved.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         });
         if put(&slots, 0, SlotEntry::EMPTY) == SlotEntry::RESERVED {
-            room.fetch_sub(1, Ordering::Relaxed);
+            reserved.fetch_sub(1, Ordering::Relaxed);
         }
         writer.join().expect("no panic");
-        assert_eq!(room.load(Ordering::Relaxed), 0, "given up exactly once");
+        assert_eq!(reserved.load(Ordering::Relaxed), 0, "released exactly once");
         assert_eq!(slots.get(0), SlotEntry::EMPTY);
         counts_match(&slots);
     });
@@ -167,8 +171,8 @@ fn try_put(slots: &Slots, slot: usize, new: SlotEntry) -> bool {
     }
 }
 
-/// A table of three chunks whose zone has room for `bytes` more.
-fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
+/// Returns a table of three chunks whose zone allows `bytes` more.
+fn with_memory(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
     let zone = zone();
     let slots = Slots::new(std::sync::Arc::clone(&zone), 3 * CHUNK_SLOTS, Backing::Heap)
         .expect("a small table");
@@ -176,91 +180,88 @@ fn with_room(bytes: u64) -> (Arc<Slots>, std::sync::Arc<Zone>) {
     (Arc::new(slots), zone)
 }
 
-/// What is charged is what the table holds, now and when it has ended.
+/// Checks that the charge is the table's memory, and zero after the table is dropped.
 fn charges_match(slots: Arc<Slots>, zone: &Zone) {
     counts_match(&slots);
-    assert_eq!(
-        zone.stats().charged_bytes,
-        slots.bytes(),
-        "charged for what is held, and for nothing else"
-    );
+    assert_eq!(zone.stats().charged_bytes, slots.bytes(), "the charge is the table's memory");
     zone.check().expect("consistent");
     drop(slots);
     assert_eq!(zone.stats().charged_bytes, 0, "nothing leaks");
 }
 
-/// Z9: two writers at the memory limit, with room for the chunk of one of them: the charge of the other fails, and its
-/// slot stays empty.
+/// Z9: two writers at the memory limit, with memory for the chunk of one of them: the charge of
+/// the other fails, and its slot stays empty.
 #[test]
 fn one_of_two_charges_at_the_limit_fails() {
     model(|| {
-        let (slots, zone) = with_room(GROUP_BYTES + CHUNK_BYTES);
+        let (slots, zone) = with_memory(GROUP_BYTES + CHUNK_BYTES);
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || try_put(&slots, 0, word(1))
+            move || try_put(&slots, 0, entry(1))
         });
-        let mine = try_put(&slots, CHUNK_SLOTS, word(2));
-        let theirs = other.join().expect("no panic");
-        assert!(mine != theirs, "room for one: {mine} and {theirs}");
-        assert_eq!(slots.get(0), if theirs { word(1) } else { SlotEntry::EMPTY });
-        assert_eq!(slots.get(CHUNK_SLOTS), if mine { word(2) } else { SlotEntry::EMPTY });
+        let mine = try_put(&slots, CHUNK_SLOTS, entry(2));
+        let other_ok = other.join().expect("no panic");
+        assert!(mine != other_ok, "memory for one chunk: {mine} and {other_ok}");
+        assert_eq!(slots.get(0), if other_ok { entry(1) } else { SlotEntry::EMPTY });
+        assert_eq!(slots.get(CHUNK_SLOTS), if mine { entry(2) } else { SlotEntry::EMPTY });
         assert_eq!(zone.memory().available, 0);
         charges_match(slots, &zone);
     });
 }
 
-/// Two writers charge one chunk: the one whose compare-and-swap loses gives its charge back.
+/// Two writers charge one chunk: the one whose compare-and-swap fails returns its charge.
 #[test]
 fn a_chunk_that_two_writers_charge_counts_once() {
     model(|| {
-        let (slots, zone) = with_room(2 * (GROUP_BYTES + CHUNK_BYTES));
+        let (slots, zone) = with_memory(2 * (GROUP_BYTES + CHUNK_BYTES));
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || try_put(&slots, 0, word(1))
+            move || try_put(&slots, 0, entry(1))
         });
-        assert!(try_put(&slots, 1, word(2)) && other.join().expect("no panic"), "room for both");
+        assert!(try_put(&slots, 1, entry(2)) && other.join().expect("no panic"), "memory for both");
         assert_eq!(slots.bytes(), GROUP_BYTES + CHUNK_BYTES);
         charges_match(slots, &zone);
     });
 }
 
-/// The same with room for one charge: the writer that comes between the other's charge and its compare-and-swap may be
-/// refused, the other one is not.
+/// The same with memory for one charge: a writer that charges between the other's charge and its
+/// compare-and-swap may be refused; the other writer is not.
 #[test]
-fn a_chunk_with_room_for_one_charge_counts_once() {
+fn a_chunk_with_memory_for_one_charge_counts_once() {
     model(|| {
-        let (slots, zone) = with_room(GROUP_BYTES + CHUNK_BYTES);
+        let (slots, zone) = with_memory(GROUP_BYTES + CHUNK_BYTES);
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || try_put(&slots, 0, word(1))
+            move || try_put(&slots, 0, entry(1))
         });
-        let mine = try_put(&slots, 1, word(2));
-        assert!(other.join().expect("no panic") || mine, "one of them had all the room");
+        let mine = try_put(&slots, 1, entry(2));
+        assert!(other.join().expect("no panic") || mine, "one of them could charge the chunk");
         assert!(
-            try_put(&slots, 0, word(3)) && try_put(&slots, 1, word(4)),
-            "the chunk is charged by now"
+            try_put(&slots, 0, entry(3)) && try_put(&slots, 1, entry(4)),
+            "the chunk is charged now"
         );
         charges_match(slots, &zone);
     });
 }
 
-/// At the limit a chunk is given back while another one is charged: the charge finds that room, or fails.
+/// At the limit a chunk is decommitted while another one is charged: the charge succeeds or
+/// fails, and the accounts match.
 #[test]
-fn a_charge_meets_a_chunk_that_is_given_back() {
+fn a_charge_during_a_decommit_matches_the_table() {
     model(|| {
-        let (slots, zone) = with_room(GROUP_BYTES + 2 * CHUNK_BYTES);
-        assert!(try_put(&slots, 0, word(1)) && try_put(&slots, CHUNK_SLOTS, word(2)));
-        assert!(!try_put(&slots, 2 * CHUNK_SLOTS, word(3)), "no room for a third chunk");
+        let (slots, zone) = with_memory(GROUP_BYTES + 2 * CHUNK_BYTES);
+        assert!(try_put(&slots, 0, entry(1)) && try_put(&slots, CHUNK_SLOTS, entry(2)));
+        assert!(!try_put(&slots, 2 * CHUNK_SLOTS, entry(3)), "no memory for a third chunk");
         let other = thread::spawn({
             let slots = Arc::clone(&slots);
-            move || try_put(&slots, 2 * CHUNK_SLOTS, word(3))
+            move || try_put(&slots, 2 * CHUNK_SLOTS, entry(3))
         });
-        // The second chunk to empty makes the first one go.
+        // Emptying the second chunk decommits the first one.
         assert!(
             try_put(&slots, 0, SlotEntry::EMPTY) && try_put(&slots, CHUNK_SLOTS, SlotEntry::EMPTY)
         );
         if !other.join().expect("no panic") {
-            assert!(try_put(&slots, 2 * CHUNK_SLOTS, word(3)), "room for it by now");
+            assert!(try_put(&slots, 2 * CHUNK_SLOTS, entry(3)), "the first chunk's memory is free");
         }
         assert_eq!(zone.memory().available, 0, "the idle chunk and the third one");
         charges_match(slots, &zone);

@@ -8,7 +8,7 @@ fn zone() -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a tiny zone"))
 }
 
-fn word(pattern: u32) -> SlotEntry {
+fn entry(pattern: u32) -> SlotEntry {
     SlotEntry::new(EntryKind::Same(pattern))
 }
 
@@ -17,48 +17,49 @@ fn slots(count: usize) -> Slots {
 }
 
 #[test]
-fn a_swap_that_lost_tells_what_is_there_and_changes_nothing() {
+fn a_failed_swap_returns_the_current_entry() {
     let slots = slots(10);
-    assert_eq!(slots.compare_exchange(3, SlotEntry::EMPTY, word(1)), Ok(()));
+    assert_eq!(slots.compare_exchange(3, SlotEntry::EMPTY, entry(1)), Ok(()));
     assert_eq!(
-        slots.compare_exchange(3, SlotEntry::EMPTY, word(2)),
-        Err(ExchangeError::Changed(word(1)))
+        slots.compare_exchange(3, SlotEntry::EMPTY, entry(2)),
+        Err(ExchangeError::Changed(entry(1)))
     );
     assert_eq!(
-        slots.compare_exchange(3, word(2), SlotEntry::EMPTY),
-        Err(ExchangeError::Changed(word(1)))
+        slots.compare_exchange(3, entry(2), SlotEntry::EMPTY),
+        Err(ExchangeError::Changed(entry(1)))
     );
-    assert_eq!((slots.get(3), slots.occupied(0)), (word(1), 1));
+    assert_eq!((slots.get(3), slots.occupied(0)), (entry(1), 1));
     assert_eq!(slots.compare_exchange(4, SlotEntry::EMPTY, SlotEntry::EMPTY), Ok(()));
     assert_eq!(slots.occupied(0), 1);
 }
 
-/// At the limit an empty chunk is not entered, and nothing has changed; one that has memory is used as ever.
+/// At the limit a chunk without memory is not entered and nothing changes; a chunk with memory
+/// works as before.
 #[test]
-fn a_chunk_without_memory_for_it_stays_closed() {
+fn a_chunk_without_memory_is_not_entered() {
     let zone = zone();
     let slots = Slots::new(Arc::clone(&zone), CHUNK_SLOTS * 3, Backing::AnonymousSmall)
         .expect("a small table");
-    slots.compare_exchange(0, SlotEntry::EMPTY, word(1)).expect("room");
+    slots.compare_exchange(0, SlotEntry::EMPTY, entry(1)).expect("enough memory");
     zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES - 1));
     assert_eq!(
-        slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, word(1)),
+        slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, entry(1)),
         Err(ExchangeError::NoMemory)
     );
     assert_eq!(
         (slots.get(CHUNK_SLOTS), slots.occupied(1), slots.bytes()),
         (SlotEntry::EMPTY, 0, GROUP_BYTES + CHUNK_BYTES)
     );
-    assert_eq!(slots.compare_exchange(1, SlotEntry::EMPTY, word(2)), Ok(()));
-    assert_eq!(slots.compare_exchange(0, word(1), SlotEntry::EMPTY), Ok(()));
+    assert_eq!(slots.compare_exchange(1, SlotEntry::EMPTY, entry(2)), Ok(()));
+    assert_eq!(slots.compare_exchange(0, entry(1), SlotEntry::EMPTY), Ok(()));
     zone.set_memory_limit(Some(zone.memory().held + CHUNK_BYTES));
-    assert_eq!(slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, word(1)), Ok(()));
+    assert_eq!(slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, entry(1)), Ok(()));
     assert_eq!(zone.stats().charged_bytes, slots.bytes());
     drop(slots);
     assert_eq!(zone.stats().charged_bytes, 0);
 }
 
-/// Slot memory comes with the first slot of a chunk and goes when another chunk empties after it.
+/// Memory comes with the first slot of a chunk and goes when another chunk empties after it.
 #[test]
 fn a_chunk_costs_memory_only_while_it_is_used() {
     let slots = slots(CHUNK_SLOTS * 3);
@@ -66,23 +67,24 @@ fn a_chunk_costs_memory_only_while_it_is_used() {
     let chunk = (CHUNK_SLOTS * size_of::<u64>()) as u64;
     assert_eq!(slots.bytes(), 0);
     for slot in [0, CHUNK_SLOTS, 2 * CHUNK_SLOTS] {
-        slots.compare_exchange(slot, SlotEntry::EMPTY, word(7)).expect("nobody else");
+        slots.compare_exchange(slot, SlotEntry::EMPTY, entry(7)).expect("no other thread");
     }
     assert_eq!(slots.bytes(), counts + 3 * chunk);
-    slots.compare_exchange(0, word(7), SlotEntry::EMPTY).expect("nobody else");
+    slots.compare_exchange(0, entry(7), SlotEntry::EMPTY).expect("no other thread");
     assert_eq!(slots.bytes(), counts + 3 * chunk, "the last one to empty stays");
-    slots.compare_exchange(CHUNK_SLOTS, word(7), SlotEntry::EMPTY).expect("nobody else");
+    slots.compare_exchange(CHUNK_SLOTS, entry(7), SlotEntry::EMPTY).expect("no other thread");
     assert_eq!(slots.bytes(), counts + 2 * chunk);
-    slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, word(8)).expect("nobody else");
-    slots.compare_exchange(CHUNK_SLOTS, word(8), SlotEntry::EMPTY).expect("nobody else");
-    slots.compare_exchange(2 * CHUNK_SLOTS, word(7), SlotEntry::EMPTY).expect("nobody else");
+    slots.compare_exchange(CHUNK_SLOTS, SlotEntry::EMPTY, entry(8)).expect("no other thread");
+    slots.compare_exchange(CHUNK_SLOTS, entry(8), SlotEntry::EMPTY).expect("no other thread");
+    slots.compare_exchange(2 * CHUNK_SLOTS, entry(7), SlotEntry::EMPTY).expect("no other thread");
     assert_eq!(slots.bytes(), counts + chunk);
     assert!((0..slots.len()).all(|slot| slots.get(slot) == SlotEntry::EMPTY));
 }
 
-/// INV-SLOT-1 to 3 under real threads: each word that enters a slot leaves it exactly once, and counts end where the slots do.
+/// INV-SLOT-1 to 3 with real threads: each entry stored in a slot leaves it exactly once, and the
+/// final counts match the slots.
 #[test]
-fn z9_every_displaced_word_goes_to_exactly_one_thread() {
+fn z9_every_replaced_entry_goes_to_one_thread() {
     const THREADS: u32 = 4;
     const ROUNDS: u32 = 20_000;
     let slots = slots(CHUNK_SLOTS * 2);
@@ -96,15 +98,15 @@ fn z9_every_displaced_word_goes_to_exactly_one_thread() {
                         for round in 0..ROUNDS {
                             let slot = if round & 1 == 0 { 5 } else { CHUNK_SLOTS + 5 };
                             let mark = 1 + round * THREADS + thread;
-                            let new = if round % 3 == 0 { SlotEntry::EMPTY } else { word(mark) };
+                            let new = if round % 3 == 0 { SlotEntry::EMPTY } else { entry(mark) };
                             let mut old = slots.get(slot);
                             while let Err(ExchangeError::Changed(now)) =
                                 slots.compare_exchange(slot, old, new)
                             {
                                 old = now;
                             }
-                            let value = |word: SlotEntry| {
-                                if let EntryKind::Same(mark) = word.kind() {
+                            let value = |entry: SlotEntry| {
+                                if let EntryKind::Same(mark) = entry.kind() {
                                     u64::from(mark)
                                 } else {
                                     0
