@@ -8,9 +8,10 @@ use crate::object::ObjectSlot;
 use crate::pool::Pool;
 use crate::{AccessError, MAX_OBJECT, WriteError};
 
-/// A live object, held for reading. The object may be freed or moved meanwhile: its bytes stay until this is dropped.
+/// A live object, held for reading. Its bytes stay unchanged until this is dropped, also when the
+/// object is freed or moved.
 ///
-/// Any number may be held, by one thread too, for any time; nobody waits for it.
+/// A thread may hold any number of them for any time. No other thread waits for them.
 #[derive(Debug)]
 pub struct ObjectRef<'p> {
     pool: &'p Pool,
@@ -20,11 +21,15 @@ pub struct ObjectRef<'p> {
 }
 
 impl Pool {
-    /// Finds an object for reading. Waits at most while a neighbour in its zspage is being written or moved: one copy.
+    /// Pins an object for reading. Waits at most while an object in the same zspage is written or
+    /// moved: one copy.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed; [`AccessError::Damaged`] when its header was overwritten; [`AccessError::MemoryFailure`] when its memory
-    /// has failed; [`AccessError::Poisoned`] when the pool is out of order.
+    /// - [`AccessError::Stale`] when the object was freed.
+    /// - [`AccessError::Damaged`] when its header was overwritten.
+    /// - [`AccessError::MemoryFailure`] when its memory has failed.
+    /// - [`AccessError::TooManyReaders`] when its zspage has four million readers.
+    /// - [`AccessError::Poisoned`] when the pool is poisoned.
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.pin_object(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
@@ -34,7 +39,7 @@ impl Pool {
         Ok(object)
     }
 
-    /// Takes the chain shared that holds the object now; tells where it is and how long.
+    /// Takes the object's chain shared. Returns the guard, the object's location and its length.
     fn pin_object(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
         self.check_poison()?;
         let mut retries = 0;
@@ -49,8 +54,8 @@ impl Pool {
                 self.note_retry(&mut retries)?;
                 continue;
             };
-            // Inside the chain and still there: from here on its bytes stay. Moving it away or freeing it leaves them as they are, and using
-            // them again needs the chain alone.
+            // The chain is held and the object is still there: its bytes stay from here on.
+            // Moving or freeing it leaves them, and reusing the slot needs the chain exclusively.
             let again = self.handles.locate(handle);
             if again == Ok(location) {
                 return Ok((held, location, len));
@@ -61,8 +66,8 @@ impl Pool {
         }
     }
 
-    /// Starts loading an object's bytes while its chain is being taken: cold memory is most of what a read costs, and locked instructions let nothing
-    /// pass them.
+    /// Prefetches an object's bytes while its chain is being taken. Cold memory is most of a
+    /// read's cost, and no load passes a locked instruction.
     fn prefetch_object(&self, location: Location, len: usize) {
         let chains = self.zspages.chains();
         let class = chains.tag(location.chain()).and_then(|tag| self.classes.by_index(tag));
@@ -72,10 +77,11 @@ impl Pool {
         }
     }
 
-    /// How long an object is.
+    /// Returns the length of an object. Units: bytes.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed, [`AccessError::Poisoned`] when the pool is out of order.
+    /// [`AccessError::Stale`] when the object was freed, [`AccessError::Poisoned`] when the pool
+    /// is poisoned.
     pub fn len(&self, handle: Handle) -> Result<usize, AccessError> {
         self.check_poison()?;
         self.handles.locate(handle)?;
@@ -85,12 +91,13 @@ impl Pool {
         Ok(len)
     }
 
-    /// Overwrites an object; a reader sees the old bytes or the new ones.
+    /// Overwrites an object of the same length. A reader sees the old bytes or the new ones.
     ///
-    /// In place when nobody is inside its zspage, else beside the old bytes, which their readers keep.
+    /// Writes in place when the zspage has no reader, else out of place: readers keep the old
+    /// bytes.
     ///
     /// # Errors
-    /// [`WriteError`]; the object holds what it held.
+    /// Returns [`WriteError`]; the object's content is unchanged.
     pub fn write(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
         let expected = self.len(handle)?;
         if expected != bytes.len() {
@@ -102,12 +109,15 @@ impl Pool {
         self.write_out_of_place(handle, bytes)
     }
 
+    /// Overwrites an object in place. Returns `false` when its chain is busy, the object has
+    /// moved, or its memory has failed.
     fn write_in_place(&self, handle: Handle, bytes: &[u8]) -> Result<bool, WriteError> {
         let location = self.handles.locate(handle)?;
         let chain = location.chain();
         let Some(mut held) = self.zspages.chains().try_exclusive(chain) else { return Ok(false) };
-        // Alone in the chain and still there: it cannot be moved, since that needs the chain shared. It may be freed, which is as if it were
-        // freed right after this write.
+        // The chain is held exclusively and the object is still there. It cannot move, since a
+        // move takes the chain shared. It may be freed, which equals a free right after this
+        // write.
         let class = self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
         let slot = class.filter(|_| here).map(|class| ObjectSlot {
@@ -115,7 +125,8 @@ impl Pool {
             object: location.object(),
             class,
         });
-        // Not into memory that has failed, nor if it fails while we write: the other way leads elsewhere.
+        // Do not write into failed memory, and do not trust memory that fails meanwhile: the
+        // caller then writes out of place.
         let written = slot.is_some_and(|slot| {
             let place = slot.bytes(bytes.len());
             !held.has_failed(place.clone())
@@ -131,7 +142,8 @@ impl Pool {
         let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
         let unpublished = self.alloc_and_write(class, handle, bytes)?;
         let new = unpublished.slot;
-        // Chain before class: we hold the new chain and wait for the class, whose holder waits for no chain.
+        // Lock order, chain before class: this thread holds the new chain and waits for the
+        // class. A holder of the class lock waits for no chain.
         let moved = match self.lock_object(handle) {
             Ok((old, mut state)) => {
                 self.handles
@@ -139,7 +151,7 @@ impl Pool {
                 state.live_bytes -= bytes.len() as u64;
                 self.free_object(&mut state, old)
             }
-            // Freed meanwhile: the new slot goes the same way.
+            // The object was freed meanwhile: free the new slot, too.
             Err(error) => {
                 let mut state = self.lock(class);
                 state.live_bytes -= bytes.len() as u64;
@@ -152,40 +164,42 @@ impl Pool {
 }
 
 impl ObjectRef<'_> {
-    /// Payload bytes.
+    /// Returns the length of the payload. Units: bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never true: objects have at least one byte.
+    /// Returns `false`: objects have at least one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The payload, without a copy: two pieces when it crosses into a frame that is no neighbour, else the second is empty.
+    /// Returns the payload without a copy: in two pieces when it crosses into a frame that is not
+    /// adjacent, else the second piece is empty.
     #[must_use]
     pub fn pieces(&self) -> (&[u8], &[u8]) {
-        // `verify` has looked at these very frames, and they stay while we are inside.
+        // `verify` found these frames attached, and they stay while the chain is held.
         self.held
             .as_ref()
             .and_then(|held| held.pieces(self.slot.payload(self.len)))
             .unwrap_or((&[], &[]))
     }
 
-    /// Tells whether the bytes that were read through this value so far are the object's. They are not when memory they lie in has failed meanwhile:
-    /// [`memory_failure`](sys::memory_failure). Ask after the last byte was read or copied, and before anything is made of it.
+    /// Returns whether the bytes read through this value so far are the object's. They are not if
+    /// their memory has failed meanwhile: see [`memory_failure`](sys::memory_failure). Call it
+    /// after the last byte was read or copied and before the bytes are used.
     ///
     /// # Errors
-    /// [`AccessError::MemoryFailure`].
+    /// Returns [`AccessError::MemoryFailure`] when the object's memory has failed.
     pub fn intact(&self) -> Result<(), AccessError> {
         let failed =
             self.held.as_ref().is_some_and(|held| held.has_failed(self.slot.bytes(self.len)));
         if failed { Err(AccessError::MemoryFailure) } else { Ok(()) }
     }
 
-    /// The payload as one slice, copied to `scratch` only when it is in two pieces.
+    /// Returns the payload as one slice; copies it to `scratch` only when it is in two pieces.
     #[must_use]
     pub fn contiguous<'a>(&'a self, scratch: &'a mut [u8; MAX_OBJECT]) -> &'a [u8] {
         let (head, tail) = self.pieces();
@@ -197,21 +211,21 @@ impl ObjectRef<'_> {
         &scratch[..self.len]
     }
 
-    /// A copy of the payload.
+    /// Returns a copy of the payload.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let (head, tail) = self.pieces();
         [head, tail].concat()
     }
 
-    /// Checks that the bytes before the object name the handle it was found by, and that all its frames are there.
+    /// Checks that the header names the handle and that all of the object's frames are attached.
     fn verify(&self, handles: &Handles, handle: Handle) -> Result<(), AccessError> {
         let held = self.held.as_ref().ok_or(AccessError::Damaged)?;
         held.pieces(self.slot.payload(self.len)).ok_or(AccessError::Damaged)?;
         let named = self.slot.class.is_huge() || self.slot.header(held) == Some(handle.index());
-        // Afterwards: reading the header can be what meets failed memory.
+        // Check after reading the header: that read can be the first to meet failed memory.
         self.intact()?;
-        // A free and a new object may have come between only if the handle went stale.
+        // The slot can have been freed and reused only if the handle is stale now.
         if named { Ok(()) } else { handles.locate(handle).and(Err(AccessError::Damaged)) }
     }
 }

@@ -1,5 +1,5 @@
-//! Compaction in the background: a thread that looks now and then, moves objects in short slices when it is worth it, and never takes more than its
-//! share of a CPU.
+//! Background compaction: a thread that polls the pool, moves objects in short slices when enough
+//! frames can be freed, and keeps a CPU quota.
 //!
 //! # States
 //! ```text
@@ -9,11 +9,13 @@
 //!     |   time passed            |  nothing could be gained
 //!     +------- backing off <-----+
 //! ```
-//! In between, frames are moved together ([`frames::ProactiveCompactor`]), so that what objects left becomes whole pageblocks, and pageblocks that are free go
-//! back to the OS, all but those the zone keeps for the next writes ([`frames::Zone::kept`]).
+//! Between slices the thread compacts frames ([`frames::ProactiveCompactor`]), so that free
+//! frames form whole pageblocks. It returns free pageblocks to the OS, except those that the zone
+//! keeps for the next writes ([`frames::Zone::kept`]).
 //!
-//! A look costs one short lock a class. A pool that does not change is looked at less and less often, but never less than [`MAX_POLL_INTERVAL`]; the same holds
-//! after work in vain.
+//! A poll takes each class lock once, for a short time. The thread polls an unchanged pool less
+//! and less often, at least every [`MAX_POLL_INTERVAL`]. It backs off the same way after
+//! compactions without gain.
 
 mod cpu_quota;
 mod stats;
@@ -32,22 +34,23 @@ use cpu_quota::CpuQuota;
 pub use stats::{BackgroundState, BackgroundStats};
 use worker::Worker;
 
-/// The longest the background thread sleeps between two looks.
+/// Maximum time that the background thread sleeps between two polls.
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How much the background thread may do, and when it starts.
+/// CPU quota and thresholds of the background thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackgroundConfig {
-    /// The most of one CPU it uses. Units: percent, 1 to 100.
+    /// CPU quota. Units: percent of one CPU, 1 to 100.
     pub cpu_percent: u8,
-    /// It starts when so much of the pool's frames could be freed, and goes on until it is a fourth of that. Units: thousandths, 1 to 1000.
+    /// Share of the pool's frames that must be freeable to start. The thread stops at a quarter
+    /// of it. Units: thousandths, 1 to 1000.
     pub start_permille: u16,
-    /// How eagerly frames are moved together, too: see [`frames::ProactiveCompactor`].
+    /// Proactiveness of frame compaction: see [`frames::ProactiveCompactor`].
     pub proactiveness: Proactiveness,
 }
 
-/// How eagerly frames are moved together unless the caller says otherwise. More than the kernel's 20: there scattered memory serves most requests as well,
-/// here it is memory that the OS does not get back.
+/// Default proactiveness of frame compaction. The kernel's default is 20, because scattered free
+/// memory still serves most of its requests; here only whole pageblocks return to the OS.
 pub const DEFAULT_PROACTIVENESS: Proactiveness = match Proactiveness::new(90) {
     Some(percent) => percent,
     None => Proactiveness::KERNEL,
@@ -59,30 +62,31 @@ impl Default for BackgroundConfig {
     }
 }
 
-/// Why there is no compaction in the background.
+/// Why the background thread could not be started.
 #[derive(Debug, Error)]
 pub enum BackgroundError {
-    /// The share of a CPU is 1 to 100 percent.
-    #[error("{percent} % of a CPU is not possible: 1 to 100 are")]
+    /// The CPU quota is not 1 to 100 percent.
+    #[error("invalid CPU quota of {percent} %: allowed are 1 to 100")]
     Cpu {
-        /// Percent asked for.
+        /// Requested quota. Units: percent.
         percent: u8,
     },
-    /// The share of frames is 1 to 1000 thousandths.
-    #[error("{permille} thousandths of the frames are not possible: 1 to 1000 are")]
+    /// The start threshold is not 1 to 1000 thousandths.
+    #[error("invalid start threshold of {permille} thousandths: allowed are 1 to 1000")]
     Start {
-        /// Thousandths asked for.
+        /// Requested threshold. Units: thousandths.
         permille: u16,
     },
-    /// The pool has one already.
-    #[error("the pool is being compacted in the background already")]
+    /// The pool has a background thread already.
+    #[error("the pool already has a background thread")]
     AlreadyRunning,
-    /// The OS gives no thread.
-    #[error("no thread for compaction in the background")]
+    /// The OS could not start the thread.
+    #[error("the background thread could not be started")]
     Thread(#[source] std::io::Error),
 }
 
-/// A pool is compacted in the background as long as this lives. Dropping it ends the thread, which takes one slice at most.
+/// Owner of a pool's background thread. Dropping it stops the thread, which takes at most one
+/// slice.
 #[derive(Debug)]
 pub struct Background {
     stop: Arc<AtomicBool>,
@@ -90,10 +94,11 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts compacting `pool`. The thread keeps no pool alive: when all others have let go of it, the thread ends.
+    /// Starts the background thread of `pool`. The thread does not keep the pool alive: it ends
+    /// when the pool is dropped.
     ///
     /// # Errors
-    /// [`BackgroundError`]; nothing runs then.
+    /// Returns [`BackgroundError`]; no thread is running then.
     pub fn start(pool: &Arc<Pool>, config: BackgroundConfig) -> Result<Self, BackgroundError> {
         if !(1..=100).contains(&config.cpu_percent) {
             return Err(BackgroundError::Cpu { percent: config.cpu_percent });
@@ -112,18 +117,18 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `run`; the unpark alone would do.
+        // Release pairs with the Acquire in `run`. The unpark alone would suffice.
         self.stop.store(true, Ordering::Release);
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
         if thread.thread().id() != thread::current().id() {
-            // A panic in there is told by the panic hook; whoever drops us has no use for it.
+            // The panic hook has already reported a panic in the thread.
             let _ = thread.join();
         }
     }
 }
 
-/// The one place for a background thread that a pool has; free again when this is dropped.
+/// Allows one background thread per pool, until it is dropped.
 struct SingletonGuard(Weak<Pool>);
 
 impl SingletonGuard {
@@ -145,7 +150,7 @@ impl Drop for SingletonGuard {
     }
 }
 
-/// The thread: looks, works a slice, and sleeps for as long as the share asks for.
+/// Runs the background thread: polls, works one slice, and sleeps as the quota requires.
 fn run(guard: &SingletonGuard, stop: &AtomicBool, config: BackgroundConfig) {
     let mut worker = Worker::new(config);
     let mut quota = CpuQuota::new(config.cpu_percent, sys::host::thread_cpu_time());

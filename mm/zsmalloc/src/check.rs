@@ -1,4 +1,4 @@
-//! The accounting equations of a pool, checked against its tables.
+//! Consistency check of a pool's tables.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use crate::zspage::frames_of;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("class {class}: {what}")]
 pub struct CheckError {
-    /// Size of the class it was found in, 0 for the pool as a whole.
+    /// Size of the class, or 0 for the pool as a whole.
     pub class: u16,
-    /// What does not add up.
+    /// What does not match.
     pub what: String,
 }
 
@@ -34,12 +34,13 @@ fn broken(class: SizeClass, what: String) -> CheckError {
 }
 
 impl Pool {
-    /// Checks every zspage and every handle against each other: list lengths, counters, frames, headers (R-297, R-339, INV-POOL-1..4).
+    /// Checks all zspages and handles against each other: list lengths, counters, frames, headers
+    /// (R-297, R-339, INV-POOL-1..4).
     ///
-    /// The pool must be quiet: no call under way on another thread.
+    /// The pool must be quiet: no other thread may call it meanwhile.
     ///
     /// # Errors
-    /// [`CheckError`] names the first contradiction.
+    /// Returns [`CheckError`], which names the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
         let mut objects = HashMap::new();
         for (handle, location) in self.handles.live() {
@@ -58,11 +59,7 @@ impl Pool {
             "{} frames counted, {frames} in classes",
             self.frames()
         );
-        ensure!(
-            whole,
-            self.frames_max() >= frames,
-            "{frames} frames are more than the most there were"
-        );
+        ensure!(whole, self.frames_max() >= frames, "{frames} frames exceed the recorded maximum");
         ensure!(whole, objects.is_empty(), "{} live handles name no live object", objects.len());
         ensure!(whole, !self.is_poisoned(), "the pool is poisoned");
         Ok(())
@@ -81,7 +78,7 @@ impl Pool {
             ensure!(
                 class,
                 ids.len() == list.len() as usize,
-                "group {number} is longer or shorter than its count"
+                "the length of group {number} differs from its count"
             );
             for id in ids {
                 let counts = self.check_zspage(class, id, number, objects)?;
@@ -113,7 +110,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Live objects, frames and payload bytes of one zspage.
+    /// Checks one zspage. Returns its live objects, frames and payload bytes.
     fn check_zspage(
         &self,
         class: SizeClass,
@@ -121,6 +118,7 @@ impl Pool {
         number: usize,
         objects: &mut HashMap<(ChainId, u16), crate::Handle>,
     ) -> Result<(u64, u64, u64), CheckError> {
+        // The record: class, group and object count.
         let head =
             self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
         let live: Vec<u16> = self.zspages.live(id, class).collect();
@@ -138,11 +136,12 @@ impl Pool {
             head.used,
             live.len()
         );
-        // Only tried: the class is locked, and a thread that holds a class lock never waits for a chain.
+        // Try only: a thread that holds a class lock never waits for a chain.
         let held = self.zspages.chains().try_share(id);
         let held =
             held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
         let mut bytes = 0;
+        // The objects: each has a handle that its header names.
         for &object in &live {
             let handle = objects.remove(&(id, object));
             let handle = handle
@@ -160,9 +159,10 @@ impl Pool {
         }
         let mut frames = 0;
         for position in 0..usize::from(class.frames) {
+            // The frames: those with live objects are attached, no others.
             let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
             let needed = live.iter().any(|&object| frames_of(class, object).contains(&position));
-            // A frame nobody needs is there only while a reader keeps it, who was left a mark.
+            // An attached frame without objects is waiting for a reader, with a pending mark.
             let waits = there && self.zspages.chains().is_pending(id);
             ensure!(
                 class,
@@ -171,7 +171,7 @@ impl Pool {
             );
             frames += u64::from(there);
         }
-        // Not `free_deferred`: the class is locked, and a mark needs another thread.
+        // Not `free_deferred`: the class is locked, and only another thread could have set a mark.
         drop(held);
         Ok((live.len() as u64, frames, bytes))
     }

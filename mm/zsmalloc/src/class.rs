@@ -1,32 +1,34 @@
-//! Size classes: which sizes there are, how many frames their zspages have, which of them share one class.
+//! Size classes: their sizes, the frames of their zspages, and which raw classes are merged.
 //!
-//! Raw classes step by 16 bytes from 32 to 4096. For each, a rule picks the chain of frames that packs best; neighbours whose zspages come
-//! out alike (same frames, same objects) are merged upwards. A class of one object a zspage is *huge*: its objects carry no header.
+//! Raw classes go from 32 to 4096 bytes in steps of 16. A rule picks the chain length that packs
+//! each best. Neighbours whose zspages have the same frames and objects are merged upwards. A
+//! class whose zspage is one frame with one object is *huge*: its objects have no header.
 
 use frames::{FRAME_SIZE, MAX_CHAIN};
 
-/// Bytes between raw classes.
+/// Difference between the sizes of two raw classes. Units: bytes.
 pub(crate) const CLASS_STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 8 } else { 0 };
-/// The smallest raw class. Units: bytes.
+/// Size of the smallest raw class. Units: bytes.
 pub(crate) const MIN_CLASS_SIZE: usize = if FRAME_SIZE < 256 { 16 } else { 32 };
-/// Raw classes: 255 with 4 KiB frames (C-07).
+/// Number of raw classes: 255 with 4 KiB frames (C-07).
 pub(crate) const RAW_CLASSES: usize = (FRAME_SIZE - MIN_CLASS_SIZE) / CLASS_STEP + 1;
-/// Bytes before each object that is not huge: its handle's index.
+/// Size of the header before each object that is not huge: its handle's index. Units: bytes.
 pub(crate) const HEADER_SIZE: usize = 4;
-/// Objects a zspage can have, since its free map has that many bits.
+/// Maximum number of objects in a zspage, which is the size of its free map. Units: bits.
 pub(crate) const MAX_ZSPAGE_OBJECTS: usize = 256;
 
-/// How a class chooses its chain.
+/// Rule that picks the chain length of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainRule {
-    /// The largest used share in whole percent, the shorter chain on a tie: the rule of 2016.
+    /// The largest used share in whole percent; the shorter chain on a tie: the rule of 2016
+    ///
     UsedPercent,
-    /// The fewest bytes left over in a zspage, the shorter chain on a tie: the kernel's rule today.
+    /// The fewest unused bytes in a zspage; the shorter chain on a tie: the kernel's current rule.
     LeastWaste,
 }
 
 impl ChainRule {
-    /// Frames in a zspage of `size`-byte objects, at most `longest`.
+    /// Returns the frames in a zspage of `size`-byte objects, at most `longest`.
     fn chain(self, size: usize, longest: usize) -> usize {
         let better = |best: usize, next: usize| match self {
             Self::UsedPercent => used_percent(next, size) > used_percent(best, size),
@@ -47,12 +49,12 @@ fn used_percent(frames: usize, size: usize) -> usize {
     (frames * FRAME_SIZE - waste(frames, size)) * 100 / (frames * FRAME_SIZE)
 }
 
-/// The shape of one class's zspages.
+/// Shape of a class's zspages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeClass {
-    /// The raw class it is known by.
+    /// Number of the raw class that gives the class its name.
     pub index: u8,
-    /// Bytes an object takes, header included.
+    /// Size of an object with its header. Units: bytes.
     pub size: u16,
     /// Frames in a full zspage.
     pub frames: u8,
@@ -61,25 +63,26 @@ pub struct SizeClass {
 }
 
 impl SizeClass {
-    /// Whether a zspage is one frame with one object: then there is no header.
+    /// Returns whether a zspage is one frame with one object, which has no header.
     #[must_use]
     pub fn is_huge(self) -> bool {
         self.objects == 1 && self.frames == 1
     }
 
-    /// Bytes before the payload.
+    /// Returns the size of the header before the payload. Units: bytes.
     pub(crate) fn header(self) -> usize {
         if self.is_huge() { 0 } else { HEADER_SIZE }
     }
 
-    /// Frames that `objects` objects take when they are packed: all zspages full but one, and that one packed to its front.
+    /// Returns the frames that `objects` objects need when packed: all zspages but one are full,
+    /// and the last is packed to its front.
     #[must_use]
     pub fn frames_for(self, objects: u64) -> u64 {
         let (full, rest) = (objects / u64::from(self.objects), objects % u64::from(self.objects));
         full * u64::from(self.frames) + (rest * u64::from(self.size)).div_ceil(FRAME_SIZE as u64)
     }
 
-    /// The longest payload.
+    /// Returns the length of the longest payload. Units: bytes.
     #[must_use]
     pub fn payload(self) -> usize {
         usize::from(self.size) - self.header()
@@ -89,19 +92,22 @@ impl SizeClass {
 /// All classes of a pool.
 #[derive(Debug)]
 pub struct SizeClasses {
-    /// For each raw class the class it was merged into.
+    /// For each raw class, the class it was merged into.
     merged: Box<[SizeClass]>,
     largest_with_header: usize,
 }
 
 impl SizeClasses {
-    /// The classes for zspages of at most `chain` frames.
+    /// Builds the classes for zspages of at most `chain` frames.
     ///
     /// # Panics
-    /// When `chain` is 0 or above 16: pools check that before.
+    /// Panics when `chain` is 0 or above 16; [`Pool::new`](crate::Pool::new) checks it before.
     #[must_use]
     pub fn new(chain: usize, rule: ChainRule) -> Self {
-        assert!((1..=MAX_CHAIN).contains(&chain), "a zspage has 1 to {MAX_CHAIN} frames");
+        assert!(
+            (1..=MAX_CHAIN).contains(&chain),
+            "invalid zspage length {chain}: allowed are 1 to {MAX_CHAIN} frames"
+        );
         let mut merged: Vec<SizeClass> = Vec::with_capacity(RAW_CLASSES);
         for raw in (0..RAW_CLASSES).rev() {
             let size = MIN_CLASS_SIZE + raw * CLASS_STEP;
@@ -124,30 +130,32 @@ impl SizeClasses {
         Self { merged: merged.into(), largest_with_header }
     }
 
-    /// The class for a payload of `len` bytes; `None` when it is 0 or longer than a frame.
+    /// Returns the class for a payload of `len` bytes, or `None` when `len` is 0 or exceeds a
+    /// frame.
     #[must_use]
     pub fn for_len(&self, len: usize) -> Option<SizeClass> {
         if len == 0 || len > FRAME_SIZE {
             return None;
         }
         let raw = (len + HEADER_SIZE).saturating_sub(MIN_CLASS_SIZE).div_ceil(CLASS_STEP);
-        // With its header a payload just below a frame would need a class past the last: that one is huge and takes none.
+        // A payload just below a frame would, with a header, need a class past the last. It is
+        // stored in the huge class, which has no header.
         Some(self.merged[raw.min(RAW_CLASSES - 1)])
     }
 
-    /// The class a raw index was merged into.
+    /// Returns the class that a raw class was merged into.
     #[must_use]
     pub fn by_index(&self, raw: u8) -> Option<SizeClass> {
         self.merged.get(usize::from(raw)).copied()
     }
 
-    /// The longest payload that is not stored in the huge class. Units: bytes.
+    /// Returns the length of the longest payload outside the huge class. Units: bytes.
     #[must_use]
     pub fn largest_with_header(&self) -> usize {
         self.largest_with_header
     }
 
-    /// Every distinct class, smallest first.
+    /// Iterates over the distinct classes, smallest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SizeClass> {
         self.merged
             .iter()

@@ -1,13 +1,16 @@
-//! Object compaction: objects move out of the emptiest zspages into the fullest, so that frames become free.
+//! Object compaction: moves objects from the emptiest zspages into the fullest, to free frames.
 //!
-//! One class at a time and thread, a few objects under one hold of its lock. The source is only shared, so its readers are not disturbed and a moved
-//! object's old bytes stay for those who look at them; the destination is held exclusively while objects are copied in. A zspage that
-//! somebody uses or that is damaged is passed over, not waited for (KERNEL 1.4 ends the whole class there).
+//! A thread compacts one class at a time and moves a few objects per hold of its lock. The source
+//! zspage is held shared: its readers are not disturbed, and keep a moved object's old bytes. The
+//! destination is held exclusively while objects are copied in. A busy or damaged zspage is
+//! skipped without waiting (KERNEL 1.4 ends the whole class there).
 //!
-//! What tells that there is something to gain is the number of frames ([`ClassState::freeable`]), not of zspages: a class stops as soon as it holds no
-//! frame more than its objects need, so nothing is moved without gain, and a second run in a row moves nothing (S-47).
+//! The gain is counted in frames ([`ClassState::freeable`]), not in zspages. A class is done when
+//! it holds no more frames than its objects need. So nothing is moved without gain, and a
+//! second run in a row moves nothing (S-47).
 //!
-//! Several threads may compact one pool: a class somebody is at is left to him, and come back to at the end.
+//! Several threads may compact one pool. A thread skips a class that another thread is compacting
+//! and tries it again at the end.
 
 mod class;
 mod pack;
@@ -28,33 +31,36 @@ use frames::Deadline;
 pub(crate) use totals::CompactionCounters;
 pub use totals::CompactionTotals;
 
-/// Threads one compaction uses at most.
+/// Maximum threads of one compaction.
 const MAX_THREADS: usize = 64;
 
 /// How a compaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CompactionOutcome {
-    /// Nothing is left to gain, apart from zspages that were passed over.
+    /// Nothing is left to gain, apart from skipped zspages.
     #[default]
     Done,
-    /// The budget ran out first.
+    /// The budget was used up.
     OutOfTime,
-    /// Other threads are compacting this pool. What nobody was at was done; the rest was left to them.
+    /// Other threads are compacting some of the classes. All other classes are done.
     AlreadyRunning,
 }
 
-/// What a compaction did itself: what others did at the same time is in their reports (B13).
+/// Report of one compaction. It counts only the caller's own work; compactions on other threads
+/// have their own reports (B13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compaction {
-    /// Objects that have a new place.
+    /// Objects moved.
     pub objects_moved: u64,
     /// Payload bytes copied.
     pub bytes_moved: u64,
-    /// Frames that went back to the zone. Those a reader keeps for now are given back, but not counted, when it leaves (L-10).
+    /// Frames freed. A frame that a reader still holds is freed when the reader leaves, and not
+    /// counted (L-10).
     pub frames_freed: u64,
-    /// Zspages that ended.
+    /// Zspages freed.
     pub zspages_freed: u64,
-    /// Zspages passed over because somebody was inside them, they are damaged, or there was no frame for what they hold.
+    /// Zspages skipped because they were busy or damaged, or because no frame was free for their
+    /// objects.
     pub skipped: u64,
     /// How it ended.
     pub outcome: CompactionOutcome,
@@ -62,7 +68,7 @@ pub struct Compaction {
 
 #[cfg(not(any(loom, shuttle)))]
 impl Compaction {
-    /// Adds what another thread did for the same compaction.
+    /// Adds what another thread of the same compaction did.
     fn merge(&mut self, other: &Self) {
         self.objects_moved += other.objects_moved;
         self.bytes_moved += other.bytes_moved;
@@ -82,26 +88,28 @@ impl Compaction {
 }
 
 impl ClassState {
-    /// Frames the class holds beyond those its objects need when they are packed: what a compaction of it can free.
+    /// Returns the frames that a compaction of the class can free: those beyond what its objects
+    /// need when packed.
     ///
-    /// Saturating: a formula that can wrap will (B6, L-09).
+    /// Saturates instead of wrapping (B6, L-09).
     pub(crate) fn freeable(&self, class: SizeClass) -> u64 {
         self.frames.saturating_sub(class.frames_for(self.used))
     }
 }
 
 impl Pool {
-    /// Moves objects together until nothing is left to gain or the budget is spent. Readers, writers and frees go on meanwhile.
+    /// Compacts objects until nothing is left to gain or the budget is used up, on the calling
+    /// thread. Readers, writers and frees continue meanwhile.
     ///
-    /// It works on this thread alone; several threads may call it at once, and each does what the others are not at.
+    /// Several threads may call it at once: each compacts the classes that the others do not.
     ///
-    /// Locking: one class at a time, for a few objects; nothing is waited for.
+    /// Locking: one class lock at a time, for a few objects; never waits for a chain.
     pub fn compact(&self, budget: &Budget) -> Compaction {
         let mut classes = self.compactable_classes();
         self.compact_classes(|| classes.next(), budget)
     }
 
-    /// Compacts the classes `next` gives, on this thread.
+    /// Compacts the classes that `next` returns, on the calling thread.
     pub(crate) fn compact_classes(
         &self,
         next: impl FnMut() -> Option<SizeClass>,
@@ -113,9 +121,10 @@ impl Pool {
         report
     }
 
-    /// As [`Pool::compact`] on up to `threads` threads, this one among them. Fewer when the OS gives no more.
+    /// Compacts like [`Pool::compact`] on up to `threads` threads, including the caller's; on
+    /// fewer when the OS refuses to start more.
     ///
-    /// Each takes the next class nobody is at, so more threads than classes in use gain nothing.
+    /// Each thread takes the next class, so more threads than classes in use gain nothing.
     pub fn compact_with(&self, budget: &Budget, threads: NonZeroUsize) -> Compaction {
         let (start, deadline) = (Instant::now(), budget.start());
         let classes = Mutex::ranked(sync::Rank::Leaf, self.compactable_classes());
@@ -127,18 +136,20 @@ impl Pool {
         report
     }
 
-    /// Frames a whole compaction could free now, if nobody were inside any zspage. Locks one class at a time.
+    /// Returns the frames that a full compaction could free now if no zspage were busy. Locks one
+    /// class at a time.
     #[must_use]
     pub fn frames_freeable(&self) -> u64 {
         self.compactable_classes().map(|class| self.lock(class).freeable(class)).sum()
     }
 
-    /// The classes there is anything to move in, those of long objects first.
+    /// Iterates over the classes with several objects to a zspage, longest objects first.
     pub(crate) fn compactable_classes(&self) -> impl Iterator<Item = SizeClass> {
         self.classes.iter().rev().filter(|class| !class.is_huge())
     }
 
-    /// Compacts the classes `next` gives, and at the end once more those somebody else was at.
+    /// Compacts the classes that `next` returns, and at the end once more those that another
+    /// thread was compacting.
     fn compact_each_class(
         &self,
         mut next: impl FnMut() -> Option<SizeClass>,
@@ -169,7 +180,7 @@ impl Pool {
     }
 }
 
-/// Runs `work` on this thread and on others beside it; the sum of what they did.
+/// Runs `work` on the calling thread and on others. Returns the sum of the reports.
 #[cfg(not(any(loom, shuttle)))]
 fn run_parallel(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
     std::thread::scope(|scope| {
@@ -187,7 +198,7 @@ fn run_parallel(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compa
     })
 }
 
-/// A model has no scoped threads; it calls [`Pool::compact`] from threads of its own, which meet in the same way.
+/// A model has no scoped threads. Its tests call [`Pool::compact`] from several threads instead.
 #[cfg(any(loom, shuttle))]
 fn run_parallel(_threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
     work()

@@ -1,85 +1,87 @@
-//! What can go wrong, call by call.
+//! Errors of the pool's calls.
 
 use thiserror::Error;
 
-/// Why an object could not be allocated. Nothing has changed.
+/// Why an object could not be allocated. The pool is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AllocError {
-    /// Objects have 1 to 4096 bytes.
-    #[error("an object of {len} bytes cannot be stored: 1 to 4096 are possible")]
+    /// The length is not 1 to 4096 bytes.
+    #[error("invalid object length {len}: allowed are 1 to 4096 bytes")]
     Size {
-        /// Bytes asked for.
+        /// Requested length. Units: bytes.
         len: usize,
     },
     /// The zone's limit is reached.
-    #[error("the memory limit is reached")]
+    #[error("the zone's memory limit is reached")]
     Limit,
-    /// The arena is used up.
-    #[error("the arena has no free frame")]
+    /// The arena has no free frame.
+    #[error("the zone's arena has no free frame")]
     NoFrames,
-    /// All handle or zspage numbers are taken.
-    #[error("the pool has no free number for another object")]
+    /// All handle indices or all chain numbers are taken.
+    #[error("the pool has no free handle index or zspage number")]
     Numbers,
-    /// The metadata of the pool or of its zone was found broken earlier; nothing it says can be trusted.
-    #[error("the pool is out of order: its metadata is damaged")]
+    /// The metadata of the pool or of its zone was found damaged earlier and cannot be trusted.
+    #[error("the pool is poisoned: its metadata is damaged")]
     Poisoned,
 }
 
 /// Why an object could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AccessError {
-    /// The object was freed, or the handle never was one.
+    /// The object was freed, or the bits never were a handle.
     #[error("the handle is stale")]
     Stale,
-    /// The bytes before the object do not name its handle: somebody overwrote them. Other objects are not affected.
-    #[error("the object is damaged")]
+    /// The header before the object does not name its handle: a stray write changed it. Other
+    /// objects are not affected.
+    #[error("the object is damaged: its header or frames do not match its handle")]
     Damaged,
-    /// Memory that the object lies in has failed, and its content is lost. Other objects are not affected; this one can be freed, or overwritten.
-    #[error("the memory of the object has failed")]
+    /// The object's memory has failed and its content is lost. Other objects are not affected.
+    /// This object can still be freed or overwritten.
+    #[error("the object's memory has failed")]
     MemoryFailure,
-    /// Four million readers are inside the object's zspage already.
-    #[error("too many readers hold the object's zspage")]
+    /// The object's zspage already has four million readers.
+    #[error("the object's zspage has too many readers")]
     TooManyReaders,
-    /// The pool's metadata was found broken earlier; nothing it says can be trusted.
-    #[error("the pool is out of order: its metadata is damaged")]
+    /// The pool's metadata was found damaged earlier and cannot be trusted.
+    #[error("the pool is poisoned: its metadata is damaged")]
     Poisoned,
 }
 
-/// Why an object could not be overwritten. It holds what it held.
+/// Why an object could not be overwritten. Its content is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WriteError {
-    /// An object keeps the length it was allocated with.
-    #[error("{given} bytes do not fit an object of {expected}")]
+    /// The new content has another length. The length of an object is fixed.
+    #[error("invalid length {given}: the object has {expected} bytes")]
     Length {
-        /// The object's length.
+        /// Length of the object. Units: bytes.
         expected: usize,
-        /// Bytes offered.
+        /// Length of the new content. Units: bytes.
         given: usize,
     },
-    /// The object cannot be reached.
+    /// The object cannot be accessed.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The object is being read, and there is no room for its new content beside the old.
+    /// The object is being read, and its new content could not be allocated out of place.
     #[error(transparent)]
     Alloc(#[from] AllocError),
 }
 
-/// Why a pool could not be made.
+/// Why a pool could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PoolError {
-    /// Zspages have 1 to 16 frames.
-    #[error("zspages of {chain} frames are not possible: 1 to 16 are")]
+    /// The longest chain is not 1 to 16 frames.
+    #[error("invalid zspage length {chain}: allowed are 1 to 16 frames")]
     Chain {
-        /// Frames asked for.
+        /// Requested length. Units: frames.
         chain: u8,
     },
     /// The address space for the tables cannot be reserved.
     #[error(transparent)]
     Reserve(#[from] sys::MapError),
-    /// The zone's memory limit leaves nothing for what every pool needs.
+    /// The zone's memory limit leaves no room for the pool's fixed tables.
     #[error(transparent)]
     Memory(#[from] frames::AllocError),
-    /// The zone has no number for another owner of movable frames.
+    /// The zone has no free owner number.
     #[error(transparent)]
     Owners(#[from] frames::OwnersExhausted),
 }

@@ -1,8 +1,9 @@
-//! Freeing: forget the object now, give frames back as soon as nobody looks at them.
+//! Freeing: clear the object at once, free its frames as soon as no reader holds them.
 //!
-//! A free flips bits under the class lock and touches no cold memory. Bytes of a freed object stay as they are while a reader is inside its
-//! chain, because using them again needs the chain exclusively. If somebody is inside when frames could go, a mark is left and the last
-//! to leave calls [`Pool::free_deferred`] (deferred free: ).
+//! A free changes bits under the class lock and touches no cold memory. The bytes of a freed
+//! object stay while a reader holds its chain, because reusing them needs the chain exclusively.
+//! If the chain is held when frames could be freed, the free leaves a pending mark, and the last
+//! holder to leave calls [`Pool::free_deferred`] (deferred free: ).
 
 use frames::{ChainId, Exclusive};
 
@@ -15,10 +16,12 @@ use crate::zspage::frames_of;
 use crate::{AccessError, SizeClasses};
 
 impl Pool {
-    /// Frees an object and returns how long it was. Never waits for a reader.
+    /// Frees an object and returns its length. Units: bytes. Never waits for a reader.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed before: a double free changes nothing.
+    /// - [`AccessError::Stale`] when the object was freed before: a double free changes nothing
+    ///
+    /// - [`AccessError::Poisoned`] when the pool is poisoned.
     pub fn free(&self, handle: Handle) -> Result<usize, AccessError> {
         let (slot, mut state) = self.lock_object(handle)?;
         let len = self.handles.len_of(handle);
@@ -31,19 +34,20 @@ impl Pool {
         kept.map(|()| len)
     }
 
-    /// Starts loading the handle's location word, for whoever is going to read or free the object in a while. Only a hint.
+    /// Prefetches the handle's location word, for a later read or free.
     pub fn prefetch(&self, handle: Handle) {
         self.handles.prefetch(handle);
     }
 
-    /// Starts loading the records of the object's zspage, too. Worth it some hundred nanoseconds after [`Pool::prefetch`]. Only a hint.
+    /// Prefetches the records of the object's zspage. Useful some hundred nanoseconds after
+    /// [`Pool::prefetch`].
     pub fn prefetch_zspage(&self, handle: Handle) {
         if let Ok(location) = self.handles.locate(handle) {
             self.zspages.chains().prefetch(location.chain());
         }
     }
 
-    /// Finds an object and locks its class: until the lock is dropped it stays where it is.
+    /// Finds an object and locks its class. The object does not move while the lock is held.
     pub(crate) fn lock_object(
         &self,
         handle: Handle,
@@ -52,7 +56,8 @@ impl Pool {
         loop {
             self.note_retry(&mut retries)?;
             let location = self.handles.locate(handle)?;
-            // The chain may end between the two loads, when compaction has moved the object: then the word has changed, too.
+            // The chain may be freed between the two loads, after compaction moved the object:
+            // then the word has changed, too.
             let class = self
                 .zspages
                 .chains()
@@ -71,8 +76,9 @@ impl Pool {
         }
     }
 
-    /// Counts a look at an object that turned out to be on the move. Nobody moves a million times during one call: then the tables contradict
-    /// themselves, and spinning on would be the end of this thread (S-24).
+    /// Counts a retry after an object that moved meanwhile. No object moves a million times
+    /// during one call: the tables then contradict themselves, and the pool is poisoned instead
+    /// of spinning forever (S-24).
     pub(crate) fn note_retry(&self, retries: &mut u32) -> Result<(), AccessError> {
         if *retries > 0 {
             sync::relax(*retries);
@@ -84,7 +90,8 @@ impl Pool {
         self.check_poison()
     }
 
-    /// Clears the slot's bit and gives back what that leaves empty. The class is locked, and the location word no longer names the slot.
+    /// Clears the slot's bit and frees the frames that this leaves empty. The caller holds the
+    /// class lock, and the location word no longer names the slot.
     pub(crate) fn free_object(
         &self,
         state: &mut ClassState,
@@ -98,7 +105,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Puts a zspage on the list its use asks for (INV-POOL-4). The class is locked.
+    /// Moves a zspage to the list of its fullness group (INV-POOL-4). The caller holds the class
+    /// lock.
     pub(crate) fn fix_fullness_group(
         &self,
         state: &mut ClassState,
@@ -110,7 +118,8 @@ impl Pool {
         }
     }
 
-    /// As [`Pool::free_object`], but leaves the list and the frames to the caller: how many of them hold no object any more.
+    /// Clears like [`Pool::free_object`], but leaves the list and the frames to the caller.
+    /// Returns how many of the object's frames are empty now.
     pub(crate) fn clear_object(
         &self,
         state: &mut ClassState,
@@ -131,7 +140,8 @@ impl Pool {
         Ok(frames_of(class, object).filter(empty).count() as u64)
     }
 
-    /// Gives the empty frames of a zspage back, the zspage itself when it is empty; leaves a mark when somebody is inside. The class is locked.
+    /// Frees the empty frames of a zspage, and the zspage itself when it is empty. Leaves a
+    /// pending mark when its chain is held. The caller holds the class lock.
     pub(crate) fn release_empty_frames(
         &self,
         state: &mut ClassState,
@@ -148,13 +158,14 @@ impl Pool {
         }
     }
 
+    /// Frees like [`Pool::release_empty_frames`], for a chain that the caller holds exclusively.
     pub(crate) fn release_empty_frames_held(
         &self,
         state: &mut ClassState,
         mut held: Exclusive<'_>,
         class: SizeClass,
     ) {
-        // Marks are made under the class lock, which we hold, so none can be lost here.
+        // Marks are set under the class lock, which is held, so none is lost here.
         held.take_pending();
         let chain = held.id();
         self.detach_empty_frames(&mut held, class, 0..=usize::from(class.frames) - 1, state);
@@ -168,7 +179,7 @@ impl Pool {
         held.destroy();
     }
 
-    /// Detaches those of the frames at `positions` that hold no byte of a live object.
+    /// Detaches the frames at `positions` that hold no byte of a live object.
     pub(crate) fn detach_empty_frames(
         &self,
         held: &mut Exclusive<'_>,
@@ -185,7 +196,8 @@ impl Pool {
         }
     }
 
-    /// Does what could not be done while somebody was inside the chain. Called without any lock held, by whoever was told to.
+    /// Frees what a holder of the chain kept from being freed. The last holder calls it, with no
+    /// lock held.
     pub(crate) fn free_deferred(&self, chain: ChainId) {
         loop {
             let Some(class) = self.class_of(chain) else { return };
@@ -193,7 +205,8 @@ impl Pool {
             if self.class_of(chain) != Some(class) {
                 continue;
             }
-            // The number may name a younger zspage by now, which is no worse for having its empty frames looked for.
+            // The number may name a newer zspage by now. Freeing that zspage's empty frames does
+            // no harm.
             self.release_empty_frames(&mut state, chain, class);
             drop(state);
             return self.zspages.chains().release_excess_if_due();

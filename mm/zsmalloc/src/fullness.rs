@@ -1,6 +1,6 @@
-//! Fullness groups: which zspage is filled next, which is emptied first.
+//! Fullness groups: which zspage is filled next and which is emptied first.
 
-/// How many groups there are: empty, ten steps of ten percent, full.
+/// Number of groups: empty, ten steps of ten percent, full.
 pub const FULLNESS_GROUPS: usize = 12;
 
 /// How full a zspage is: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
@@ -8,12 +8,13 @@ pub const FULLNESS_GROUPS: usize = 12;
 pub struct FullnessGroup(u8);
 
 impl FullnessGroup {
-    /// No live object; waits to be given back, or to be used again.
+    /// No live object: the zspage waits to be freed or used again.
     pub const EMPTY: Self = Self(0);
     /// No free object.
     pub const FULL: Self = Self(FULLNESS_GROUPS as u8 - 1);
 
-    /// The group of a zspage with `used` of `objects` in use (R-218 in today's twelve steps).
+    /// Returns the group of a zspage with `used` of `objects` slots live (R-218, with twelve
+    /// groups).
     #[must_use]
     pub fn of(used: u16, objects: u16) -> Self {
         if used == 0 {
@@ -25,19 +26,19 @@ impl FullnessGroup {
         }
     }
 
-    /// The group with this number.
+    /// Returns the group with this number.
     #[must_use]
     pub fn from_index(index: usize) -> Option<Self> {
         (index < FULLNESS_GROUPS).then_some(Self(index as u8))
     }
 
-    /// Its number, below [`FULLNESS_GROUPS`].
+    /// Returns the group's number, below [`FULLNESS_GROUPS`].
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// Groups with both live and free objects, fullest first: where the next object goes.
+    /// Iterates over the groups with both live and free objects, fullest first: allocation order.
     pub fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
         (Self::EMPTY.0 + 1..Self::FULL.0).rev().map(Self)
     }
@@ -47,7 +48,7 @@ impl FullnessGroup {
 mod tests {
     use super::*;
 
-    /// the order of the tests, for every number of objects a zspage can have.
+    /// groups keep the order of use, for every number of objects a zspage can have.
     #[test]
     fn r218_groups_rise_with_use_and_the_ends_are_exact() {
         for objects in 1..=256 {

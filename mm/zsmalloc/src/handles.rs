@@ -1,8 +1,9 @@
-//! The table behind handles: for each index a location word and a length.
+//! The handle table: a location word and a length for each index.
 //!
-//! A word is written by whoever owns its index: the allocating thread until it publishes, then whoever holds the lock of the class the
-//! object lives in (INV-POOL-2). Readers load it without a lock. When all indices of a chunk are free its words go back to the OS; the chunk's
-//! *floor* remembers the highest generation used there, so that a stale handle stays stale.
+//! Each word has one writer at a time: the allocating thread until it publishes the word, then
+//! the holder of the lock of the object's class (INV-POOL-2). Readers load words without a lock.
+//! When all indices of a chunk are free, its words go back to the OS. The chunk's *floor* keeps
+//! the highest generation used in it, so that stale handles stay stale.
 
 use std::sync::Arc;
 
@@ -14,29 +15,31 @@ use sys::{Backing, MapError, Table};
 use crate::handle::{Handle, Location, MAX_GENERATION};
 use crate::{AccessError, AllocError};
 
-/// In a floor: the chunk is vacant, and its words are in memory all the same.
+/// Flag in a floor: the chunk is vacant, and its words are still in memory.
 const KEPT: u32 = 1 << 31;
 
 const _: () = assert!(MAX_GENERATION < KEPT);
 
-/// Memory of the words, lengths and floor of one chunk. Units: bytes.
+/// Memory of one chunk: words, lengths and floor. Units: bytes.
 const CHUNK_BYTES: u64 = (CHUNK * (size_of::<u64>() + size_of::<u16>()) + size_of::<u32>()) as u64;
 
+/// The handle table of a pool.
 #[derive(Debug)]
 pub(crate) struct Handles {
-    /// Whose memory limit the table counts against.
+    /// Zone whose memory limit the table is charged to.
     zone: Arc<Zone>,
     ids: IdAllocator,
     words: Table<AtomicU64>,
     lens: Table<AtomicU16>,
     floors: Table<AtomicU32>,
-    /// Chunks whose floor is marked [`KEPT`].
+    /// Number of chunks whose floor has the [`KEPT`] flag.
     kept: AtomicUsize,
     max_generation: u32,
 }
 
 impl Handles {
-    /// An empty table. An index is retired after `max_generation` uses: [`MAX_GENERATION`], or fewer to see what happens then.
+    /// Builds an empty table. An index is retired after `max_generation` uses; tests pass fewer
+    /// than [`MAX_GENERATION`].
     pub(crate) fn new(
         zone: Arc<Zone>,
         capacity: usize,
@@ -57,12 +60,12 @@ impl Handles {
         })
     }
 
-    /// Takes a free index and makes its next handle; nothing can be reached through it until [`Handles::publish`].
+    /// Takes a free index and returns its next handle, which is stale until [`Handles::publish`].
     pub(crate) fn reserve(&self) -> Result<Handle, AllocError> {
         self.reserve_for(ChargePurpose::General)
     }
 
-    /// As [`Handles::reserve`], and says what its memory is for.
+    /// Reserves like [`Handles::reserve`] and charges a new chunk for `purpose`.
     pub(crate) fn reserve_for(&self, purpose: ChargePurpose) -> Result<Handle, AllocError> {
         loop {
             let index =
@@ -72,23 +75,26 @@ impl Handles {
                         AllocIdError::Refused(error) => error.into(),
                     },
                 )?;
-            // Relaxed: between take and publish the index is ours; the shard's lock ordered us after its last owner.
+            // Relaxed: between reserve and publish this thread owns the index. The shard's lock
+            // ordered this load after the last owner's stores.
             let last = Location::from_bits(self.words[index as usize].load(Ordering::Relaxed))
                 .generation();
-            // Relaxed: the shard's lock ordered us after `discard`, and after `open`.
+            // Relaxed: the shard's lock ordered this load after the stores in `discard` and `open`.
             let floor = self.floors[index as usize / CHUNK].load(Ordering::Relaxed);
             let generation = last.max(floor) + 1;
             if generation <= self.max_generation {
                 return Ok(Handle::new(index, generation));
             }
-            // Its generations are used up. It stays taken for good: 8 bytes lost after 16 million uses.
+            // All generations are used up. The index stays taken: 8 bytes lost after 16 million
+            // uses.
         }
     }
 
-    /// Charges a chunk that is about to be opened. One that kept its words is charged already.
+    /// Charges a chunk that is about to be opened, unless it kept its words and their charge.
     fn open(&self, opening: NewChunk, purpose: ChargePurpose) -> Result<(), frames::AllocError> {
         let floor = &self.floors[opening.first / CHUNK];
-        // Relaxed: the shard's lock, which is held here, ordered us after `discard`; nobody else has an index of the chunk.
+        // Relaxed: the shard's lock, which is held, ordered this load after `discard`; no other
+        // thread has an index of the chunk.
         if floor.load(Ordering::Relaxed) & KEPT == 0 {
             return self.zone.charge_for(CHUNK_BYTES + opening.set_bytes, purpose);
         }
@@ -97,21 +103,25 @@ impl Handles {
         Ok(())
     }
 
-    /// Gives an index back that was reserved and not published. Nobody has seen the handle, so its generation is not used up.
+    /// Frees an index that was reserved and not published. Its handle is not known anywhere, so
+    /// its generation can be used again.
     pub(crate) fn cancel(&self, handle: Handle) {
         self.free_index(handle);
     }
 
-    /// Makes the object reachable. The caller holds its chain exclusively, with the bytes written.
+    /// Makes the object reachable. The caller holds its chain exclusively and has written the
+    /// bytes.
     pub(crate) fn publish(&self, handle: Handle, location: Location, len: usize) {
         let index = handle.index() as usize;
-        // Release pairs with the Acquire in `len_of`: who finds this length also finds that the index changed hands, if it did.
+        // Release pairs with the Acquire in `len_of`: a thread that loads this length also sees
+        // that the index was freed and reserved again, if it was.
         self.lens[index].store(len as u16, Ordering::Release);
-        // Release pairs with the Acquire in `locate`: who finds the word live finds its length too.
+        // Release pairs with the Acquire in `locate`: a thread that finds the word live also sees
+        // its length.
         self.words[index].store(location.to_bits(), Ordering::Release);
     }
 
-    /// Where the handle's object is now.
+    /// Returns the current location of the handle's object, or [`AccessError::Stale`].
     pub(crate) fn locate(&self, handle: Handle) -> Result<Location, AccessError> {
         let word = self.words.get(handle.index() as usize).ok_or(AccessError::Stale)?;
         // Acquire pairs with the Release in `publish` and `relocate`.
@@ -120,41 +130,46 @@ impl Handles {
         if matches { Ok(location) } else { Err(AccessError::Stale) }
     }
 
-    /// Starts loading the handle's word and length. Only a hint.
+    /// Prefetches the handle's word and length.
     pub(crate) fn prefetch(&self, handle: Handle) {
         self.prefetch_index(handle.index());
     }
 
-    /// As [`Handles::prefetch`], for the handle of this index, whatever its generation.
+    /// Prefetches like [`Handles::prefetch`], for an index of any generation.
     pub(crate) fn prefetch_index(&self, index: u32) {
         let index = index as usize;
         self.words.get(index).into_iter().for_each(sys::prefetch);
         self.lens.get(index).into_iter().for_each(sys::prefetch);
     }
 
-    /// Where the object of this index is, whatever its generation.
+    /// Returns the live handle of an index and its object's location.
     pub(crate) fn locate_index(&self, index: u32) -> Option<(Handle, Location)> {
         let location = Location::from_bits(self.words.get(index as usize)?.load(Ordering::Acquire));
         location.is_live().then(|| (Handle::new(index, location.generation()), location))
     }
 
-    /// The length of an object. The caller holds its class lock, or locates the handle before and again after: only then is it this object's.
+    /// Returns the length of an object. The caller holds its class lock, or locates the handle
+    /// before and after this call: only then the length is this object's.
     pub(crate) fn len_of(&self, handle: Handle) -> usize {
-        // Acquire pairs with the Release in `publish`, so that the second look at the word is not older than the length.
+        // Acquire pairs with the Release in `publish`: the second load of the word is not older
+        // than this length.
         usize::from(self.lens[handle.index() as usize].load(Ordering::Acquire))
     }
 
-    /// Points a live handle at its object's new place. The caller holds the class lock and has written the bytes there.
+    /// Points a live handle at its object's new slot. The caller holds the class lock and has
+    /// written the bytes there.
     pub(crate) fn relocate(&self, handle: Handle, location: Location) {
         debug_assert_eq!(location.generation(), handle.generation());
-        // Release pairs with the Acquire in `locate`: who finds the new place finds the bytes.
+        // Release pairs with the Acquire in `locate`: a thread that finds the new slot also sees
+        // its bytes.
         self.words[handle.index() as usize].store(location.to_bits(), Ordering::Release);
     }
 
     /// Makes the handle stale. The caller holds the class lock.
     pub(crate) fn invalidate(&self, handle: Handle) {
         let dead = Location::dead(handle.generation());
-        // Release pairs with the Acquire in `locate`; a reader that still sees the word live is inside the chain or will look again.
+        // Release pairs with the Acquire in `locate`. A reader that still finds the word live
+        // holds the chain or loads the word again.
         self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
     }
 
@@ -163,14 +178,16 @@ impl Handles {
         self.ids.free(handle.index(), |first| self.discard(first));
     }
 
-    /// Gives the words of an empty chunk back to the OS.
+    /// Returns the words of an empty chunk to the OS.
     ///
-    /// One number then stands for the generations of the whole chunk. Where one index is far ahead of the others that would use theirs up with it, so such
-    /// a chunk keeps its words: 20 KiB after eight million uses of one index.
+    /// One floor then stands for all generations of the chunk. If one index is far ahead, the
+    /// floor would use up the generations of the others. Such a chunk keeps its words: 20 KiB
+    /// after eight million uses of one index.
     fn discard(&self, first: usize) {
         let words = &self.words[first..first + CHUNK];
-        // Relaxed: all these indices are free and their chunk is leaving, so nobody takes one and writes here; the shard's lock ordered us after
-        // their last owners.
+        // Relaxed: all these indices are free and their chunk is being closed, so no thread takes
+        // one and writes here. The shard's lock ordered this load after their last owners'
+        // stores.
         let generations =
             words.iter().map(|word| Location::from_bits(word.load(Ordering::Relaxed)).generation());
         let last = generations.max().unwrap_or(0);
@@ -186,16 +203,16 @@ impl Handles {
         self.zone.uncharge(CHUNK_BYTES);
     }
 
-    /// Every live handle with its location. A snapshot, exact when nobody changes the pool.
+    /// Iterates over the live handles and their locations: a snapshot, exact in a quiet pool.
     pub(crate) fn live(&self) -> impl Iterator<Item = (Handle, Location)> {
         (0..self.ids.capacity() as u32)
             .filter(|&index| self.ids.is_taken(index))
             .filter_map(|i| self.locate_index(i))
     }
 
-    /// Memory of the table, in bytes.
+    /// Returns the memory of the table. Units: bytes.
     pub(crate) fn bytes(&self) -> usize {
-        // Relaxed: a snapshot, as the count of open chunks is.
+        // Relaxed: a snapshot, like the number of open chunks.
         let chunks = self.ids.open_chunks() + self.kept.load(Ordering::Relaxed);
         chunks * CHUNK_BYTES as usize + self.ids.metadata_bytes()
     }

@@ -1,7 +1,7 @@
-//! How long class locks are held: what another thread may have to wait for (L-16).
+//! Hold times of class locks: how long another thread may have to wait (L-16).
 //!
 //! Measured in CPU time of the holder, so that a preemption does not count. Off unless a pool is
-//! made with [`HoldTimes::Measured`]: a measured hold costs two system calls.
+//! created with [`HoldTimes::Measured`], because measuring costs two system calls per hold.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::pool::{ClassState, Pool};
 /// Whether a pool measures how long its class locks are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HoldTimes {
-    /// It does not: a hold costs nothing.
+    /// Not measured, without cost.
     #[default]
     Off,
-    /// It does, for experiments.
+    /// Measured, for experiments.
     Measured,
 }
 
@@ -29,14 +29,14 @@ pub(crate) struct HoldTimeStats {
     longest: AtomicU64,
 }
 
-/// A locked class.
+/// Guard of a locked class.
 #[derive(Debug)]
 pub(crate) struct ClassGuard<'p> {
     state: MutexGuard<'p, ClassState>,
     timer: Option<Timer<'p>>,
 }
 
-/// Measures one hold.
+/// Timer of one hold.
 #[derive(Debug)]
 struct Timer<'p> {
     start: Duration,
@@ -44,11 +44,12 @@ struct Timer<'p> {
 }
 
 impl HoldTimeStats {
+    /// Builds the statistics without any hold.
     pub(crate) fn new(times: HoldTimes) -> Self {
         Self { times, longest: AtomicU64::new(0) }
     }
 
-    /// Begins a hold: the lock was taken just now.
+    /// Wraps a lock that was taken just now, and starts the timer of its hold if enabled.
     pub(crate) fn begin<'p>(&'p self, state: MutexGuard<'p, ClassState>) -> ClassGuard<'p> {
         let timer = (self.times == HoldTimes::Measured)
             .then(|| Timer { start: sys::host::thread_cpu_time(), longest: &self.longest });
@@ -60,7 +61,7 @@ impl Drop for ClassGuard<'_> {
     fn drop(&mut self) {
         if let Some(Timer { start, longest }) = &self.timer {
             let held = sys::host::thread_cpu_time().saturating_sub(*start);
-            // Relaxed: a statistic; nothing is read through it.
+            // Relaxed: a statistic that orders nothing.
             longest
                 .fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -82,10 +83,10 @@ impl DerefMut for ClassGuard<'_> {
 }
 
 impl Pool {
-    /// Returns the longest time a class lock was held since this was last called, in CPU time of
-    /// the holder. `None` unless the pool was made with [`HoldTimes::Measured`].
+    /// Returns the longest hold of a class lock since the last call, in CPU time of the holder.
+    /// Returns `None` unless the pool was created with [`HoldTimes::Measured`].
     pub fn take_max_hold_time(&self) -> Option<Duration> {
-        // Relaxed: a statistic; nothing is read through it.
+        // Relaxed: a statistic that orders nothing.
         let longest = self.hold_time_stats.longest.swap(0, Ordering::Relaxed);
         (self.hold_time_stats.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
     }
@@ -111,17 +112,17 @@ mod tests {
         Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool")
     }
 
-    /// L-16: the class lock is given back every few objects, so the longest hold is a small part of
-    /// a compaction.
+    /// L-16: compaction releases the class lock every few objects, so the longest hold is a small
+    /// part of a compaction.
     #[test]
-    fn l16_no_hold_of_a_class_lock_is_long() {
+    fn l16_no_class_lock_is_held_long() {
         let pool = pool(HoldTimes::Measured);
         let handles: Vec<_> = (0..8000).map(|_| pool.store(&[7; 1000]).expect("room")).collect();
         for &handle in handles.iter().step_by(2) {
             pool.free(handle).expect("live");
         }
         assert!(pool.take_max_hold_time().is_some_and(|longest| longest > Duration::ZERO));
-        assert_eq!(pool.take_max_hold_time(), Some(Duration::ZERO), "it was taken");
+        assert_eq!(pool.take_max_hold_time(), Some(Duration::ZERO), "the first call reset it");
         let start = sys::host::thread_cpu_time();
         let report = pool.compact(&Budget::unlimited());
         let whole = sys::host::thread_cpu_time() - start;

@@ -1,7 +1,9 @@
-//! The end of a pool, and what was still in it.
+//! The end of a pool, and a report of what was still in it.
 //!
-//! Dropping a pool frees its frames whether it is empty or not. A caller that believes it empty uses [`Pool::destroy`], which says so if not, or sets
-//! [`PoolConfig::on_leak`](crate::PoolConfig::on_leak), which is called when the last `Arc` goes. The library prints nothing by itself.
+//! Dropping a pool frees its frames also when it is not empty. A caller that expects it to be
+//! empty calls [`Pool::destroy`], which returns an error if it is not. Or it sets
+//! [`PoolConfig::on_leak`](crate::PoolConfig::on_leak), which is called when the last `Arc` is
+//! dropped. The library prints nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,35 +12,35 @@ use thiserror::Error;
 
 use crate::{FullnessGroup, Pool};
 
-/// Zspages of one class and fullness group that a pool ended with.
+/// Zspages of one class and fullness group that a pool still held at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeakedGroup {
-    /// Bytes of an object of the class.
+    /// Object size of the class. Units: bytes.
     pub size: u16,
-    /// How full the zspages are.
+    /// Fullness group of the zspages.
     pub group: FullnessGroup,
-    /// How many zspages there are.
+    /// Number of zspages.
     pub zspages: u32,
 }
 
-/// What a pool still held when it ended. Its frames are free all the same; its handles name nothing any more.
+/// What a pool still held at its end. Its frames are free, and its handles are stale.
 ///
 /// Its [`fmt::Display`] is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaked {
-    /// Each group of each class that is not empty: smallest class first, emptiest group first.
+    /// All classes and groups with zspages: smallest class first, emptiest group first.
     pub groups: Vec<LeakedGroup>,
-    /// Live objects in all of them.
+    /// Number of live objects.
     pub objects: u64,
 }
 
-/// Why a pool was not destroyed, or not as the caller expected.
+/// Why a pool was not destroyed, or was not empty.
 #[derive(Debug, Error)]
 pub enum DestroyError {
-    /// Others share the pool, and use it on. A background thread shares it for the length of one slice.
-    #[error("the pool is still shared")]
+    /// The pool is shared and still usable. A background thread shares it during each slice.
+    #[error("the pool cannot be destroyed while it is shared")]
     Shared(Arc<Pool>),
-    /// The pool is gone, and was not empty.
+    /// The pool was destroyed and was not empty.
     #[error("{0}")]
     Leaked(Leaked),
 }
@@ -56,18 +58,21 @@ impl fmt::Display for Leaked {
 }
 
 impl Pool {
-    /// Ends the pool and reports what was still in it. All its frames are free when this returns.
+    /// Destroys the pool and reports what was still in it. All its frames are free when
+    /// this returns.
     ///
     /// # Errors
-    /// [`DestroyError::Shared`] when this is not the last `Arc`; the pool is as it was. [`DestroyError::Leaked`] when the pool held zspages; it is gone.
+    /// - [`DestroyError::Shared`] when this is not the last `Arc`; the pool is unchanged.
+    /// - [`DestroyError::Leaked`] when the pool held zspages; the pool is destroyed.
     pub fn destroy(self: Arc<Self>) -> Result<(), DestroyError> {
         let mut pool = Arc::try_unwrap(self).map_err(DestroyError::Shared)?;
-        // The report is the return value, not the callback too.
+        // The return value reports the leak, so the callback must not.
         pool.on_leak = None;
         pool.leaked().map_or(Ok(()), |leaked| Err(DestroyError::Leaked(leaked)))
     }
 
-    /// The groups that hold zspages; `None` for an empty pool. Reads the counts of the lists only, which is safe on damaged tables.
+    /// Returns the groups that hold zspages, or `None` for an empty pool. Reads only the counts
+    /// of the lists, which is safe on damaged tables.
     pub(crate) fn leaked(&self) -> Option<Leaked> {
         let (mut groups, mut objects) = (Vec::new(), 0);
         for class in self.classes.iter() {
@@ -107,7 +112,8 @@ mod tests {
         (Arc::clone(&zone), Pool::new(zone, config).expect("a small pool"))
     }
 
-    /// the report names exactly the lists that are not empty, with their class, group and length.
+    /// the report names exactly the lists that are not empty, with their class, group and
+    /// length.
     #[test]
     fn r451_destroy_reports_exactly_the_lists_in_use() {
         let (zone, pool) = pool(None);
@@ -131,11 +137,11 @@ mod tests {
             class.size
         );
         assert_eq!(leaked.to_string(), line);
-        assert_eq!(zone.stats().in_use, FrameCount(0), "its frames are free all the same");
+        assert_eq!(zone.stats().in_use, FrameCount(0), "its frames are free");
     }
 
     #[test]
-    fn r451_an_empty_pool_is_destroyed_without_a_word() {
+    fn r451_an_empty_pool_is_destroyed_without_error() {
         let (_, pool) = pool(None);
         let handle = pool.store(&[1; 500]).expect("room");
         pool.free(handle).expect("live");
@@ -152,9 +158,9 @@ mod tests {
         assert!(pool.free(handle).is_ok());
     }
 
-    /// A pool that is merely dropped tells the callback, once, and one that was destroyed does not.
+    /// Dropping a pool calls the callback once; destroying it does not.
     #[test]
-    fn r451_a_dropped_pool_tells_its_callback_once() {
+    fn r451_a_dropped_pool_calls_its_callback_once() {
         static TOLD: AtomicU64 = AtomicU64::new(0);
         let told: fn(&Leaked) = |leaked| _ = TOLD.fetch_add(leaked.objects, Relaxed);
         let (_, first) = pool(Some(told));

@@ -1,38 +1,46 @@
 //! A compacting pool of small objects with stable handles, after the Linux zsmalloc.
 //!
-//! Objects of 1 to 4096 bytes are sorted into size classes. A class packs its objects into *zspages*: up to 16 order-0 frames that need not be
-//! neighbours and need not all be there. A [`Handle`] names an object for life while compaction moves it from sparse zspages into full ones
-//! and gives the frames that become free back.
+//! Objects of 1 to 4096 bytes belong to size classes. A class packs its objects into *zspages* of
+//! up to 16 order-0 frames. The frames of a zspage need not be contiguous and need not all be
+//! attached. A [`Handle`] names an object for its whole life. Compaction moves objects from
+//! sparse zspages into full ones and frees the frames it empties.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use frames::{FrameCount, Zone, ZoneConfig};
 //! use zsmalloc::{Budget, Pool, PoolConfig};
 //!
-//! let zone = Arc::new(Zone::new(ZoneConfig { capacity: FrameCount(4096), ..ZoneConfig::default() })?);
+//! let config = ZoneConfig { capacity: FrameCount(4096), ..ZoneConfig::default() };
+//! let zone = Arc::new(Zone::new(config)?);
 //! let pool = Pool::new(zone, PoolConfig::default())?;
 //! let handle = pool.store(b"cold bytes")?;
 //! pool.compact(&Budget::unlimited());
 //! assert_eq!(pool.read(handle)?.to_vec(), b"cold bytes");
 //! pool.free(handle)?;
-//! assert!(pool.read(handle).is_err(), "a stale handle is a typed error, never someone else's object");
+//! assert!(pool.read(handle).is_err(), "a stale handle is a typed error, never another object");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Why this way
-//! - **Frames come and go one by one.** A long chain packs well but would leave a half-empty last zspage in every class; here a frame is attached
-//!   when the first object reaches it and given back when its last object leaves.
-//! - **A free map stands beside the zspage**, so a free touches no cold memory and a scan for objects is a scan of 256 bits.
-//! - **Only readers ever wait for a chain's lock**, for one copy; everybody else tries and goes elsewhere. A thread that holds a read guard may
-//!   call anything.
+//! # Design
+//! - **Zspages attach and detach single frames.** Long chains pack well, but would leave a
+//!   half-empty last zspage in every class. A zspage attaches a frame when the first object
+//!   reaches it and detaches it when the last object in it is freed.
+//! - **The free map is stored beside the zspage.** A free touches no cold memory, and a search
+//!   for objects scans 256 bits.
+//! - **Only readers wait for a chain's lock**, for at most one copy. All other threads only try
+//!   to take it and use another zspage on failure. A thread that holds a read guard may call any
+//!   function.
 //!
 //! # Locking
-//! chain (readers shared, all others try) -> class -> handle shard -> frames. See `docs/locking.md`.
+//! chain (readers share and wait, all others only try) -> class -> handle shard -> frames. See
+//! `docs/locking.md`.
 //!
 //! # Invariants
-//! - INV-POOL-1: a location word is live exactly while its object's bit is set in its zspage's map, apart from objects being born (bit set, chain
-//!   exclusively held, word not yet published).
-//! - INV-POOL-2: a location word changes from or to a zspage of a class only under that class's lock.
+//! - INV-POOL-1: a location word is live exactly while its object's bit is set in its zspage's
+//!   map. The exception is an unpublished object: its bit is set, its chain is held exclusively
+//!   and its word is not yet published.
+//! - INV-POOL-2: a location word changes from or to a zspage of a class only under the lock of
+//!   that class.
 //! - INV-POOL-3: a frame whose bytes hold a live object is attached.
 //! - INV-POOL-4: a zspage is on the list of its fullness group in its class, always.
 
@@ -96,5 +104,5 @@ pub use pool::{Pool, PoolConfig};
 pub use stats::{ClassStats, PoolStats};
 pub use zpool::{EvictUnsupported, Zpool};
 
-/// The longest object. Units: bytes.
+/// Length of the longest object. Units: bytes.
 pub const MAX_OBJECT: usize = frames::FRAME_SIZE;

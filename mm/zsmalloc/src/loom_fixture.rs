@@ -1,4 +1,5 @@
-//! What the pool's models have in common: a small pool, objects of half a frame, and another thread at work on it.
+//! Shared parts of the pool's loom models: a small pool, objects of half a frame, and a second
+//! thread.
 
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use sys::Backing;
 
 use crate::{AccessError, Budget, Compaction, Handle, Pool, PoolConfig};
 
-/// Half a frame: two to a zspage of one frame.
+/// Length of half a frame: two objects to a zspage of one frame. Units: bytes.
 pub(crate) const LEN: usize = 28;
 
+/// Returns an empty pool of at most eight frames and four objects.
 pub(crate) fn pool() -> Arc<Pool> {
     let backing = Backing::AnonymousSmall;
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(8), backing, ..ZoneConfig::default() });
@@ -23,7 +25,8 @@ pub(crate) fn pool() -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// A pool with the objects 2 and 3 in two zspages, each half full, so that one of the two can be moved.
+/// Returns a pool with the objects 2 and 3 in two half-full zspages, so that one of them can be
+/// moved.
 pub(crate) fn sparse_pool() -> (Arc<Pool>, [Handle; 2]) {
     let pool = pool();
     let [first, second, third] = [1, 2, 3].map(|byte| pool.store(&object(byte)).expect("room"));
@@ -31,15 +34,17 @@ pub(crate) fn sparse_pool() -> (Arc<Pool>, [Handle; 2]) {
     (pool, [second, third])
 }
 
+/// Returns the bytes of an object.
 pub(crate) fn object(byte: u8) -> [u8; LEN] {
     [byte; LEN]
 }
 
+/// Returns the bytes of the handle's object.
 pub(crate) fn read(pool: &Pool, handle: Handle) -> Result<Vec<u8>, AccessError> {
     pool.read(handle).map(|object| object.to_vec())
 }
 
-/// The model's other thread, at work on the same pool.
+/// Runs `work` on the same pool in the model's second thread.
 pub(crate) fn beside<T: 'static>(
     pool: &Arc<Pool>,
     work: impl FnOnce(&Pool) -> T + 'static,
@@ -48,12 +53,12 @@ pub(crate) fn beside<T: 'static>(
     thread::spawn(move || work(&pool))
 }
 
-/// A compaction as the other thread.
+/// Runs a compaction in the second thread.
 pub(crate) fn compactor(pool: &Arc<Pool>) -> JoinHandle<Compaction> {
     beside(pool, |pool| pool.compact(&Budget::unlimited()))
 }
 
-/// Waits for the other thread; then no call is under way, and the pool must be whole.
+/// Joins the second thread, then checks the pool, which is quiet now.
 pub(crate) fn join<T>(other: JoinHandle<T>, pool: &Pool) -> T {
     let result = other.join().expect("no panic");
     pool.check().expect("consistent");

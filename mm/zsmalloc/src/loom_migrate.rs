@@ -1,4 +1,4 @@
-//! The pool against migration under loom: interleavings of two threads, the real code on 64-byte frames.
+//! Migration under loom: interleavings of two threads, with the real code on 64-byte frames.
 
 use std::sync::Arc;
 
@@ -8,19 +8,20 @@ use sync::thread;
 use crate::loom_fixture::{beside, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Handle, Pool};
 
-/// One try to move the zone's first frame, which is the pool's only one.
+/// Tries to move the zone's first frame, which is the pool's only one.
 fn migrate(zone: &Zone) -> Option<Migration> {
     migrate_frame(zone, Pfn(0))
 }
 
-/// One try to move a frame.
+/// Tries to move a frame.
 fn migrate_frame(zone: &Zone, pfn: Pfn) -> Option<Migration> {
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     let mut batch = vec![zone.isolate(pfn)?];
     Some(zone.migrate_pages(&mut batch, &mut |_| target.take(), MigrateMode::Async))
 }
 
-/// Migration on a thread of its own beside `work`, on a pool with one object; then the pool is whole and so is the zone.
+/// Runs a migration on a second thread beside `work`, on a pool with one object. Then checks the
+/// pool and the zone.
 fn beside_migration(work: impl Fn(&Arc<Pool>, Handle) + Send + Sync + 'static) {
     sync::model(move || {
         let pool = pool();
@@ -31,12 +32,12 @@ fn beside_migration(work: impl Fn(&Arc<Pool>, Handle) + Send + Sync + 'static) {
         pool.zone().check().expect("consistent");
         assert_eq!(pool.zone().stats().in_use.0, pool.frames());
         if pool.stats().objects == 0 {
-            assert_eq!(pool.frames(), 0, "what was put off is done");
+            assert_eq!(pool.frames(), 0, "the deferred free is done");
         }
     });
 }
 
-/// S-01, S-53, R-405: a read meets the move of its object's frame.
+/// S-01, S-53, R-405: a read races with the migration of its object's frame.
 #[test]
 fn s01_read_against_migrate() {
     beside_migration(|pool, handle| {
@@ -45,7 +46,8 @@ fn s01_read_against_migrate() {
     });
 }
 
-/// S-12, S-16, B9, B13a, R-413: the last free of a zspage meets isolation and move of its frame. Nothing is stranded.
+/// S-12, S-16, B9, B13a, R-413: the last free of a zspage races with isolation and migration of
+/// its frame. The frame is freed in the end.
 #[test]
 fn s12_free_against_migrate() {
     beside_migration(|pool, handle| {
@@ -54,7 +56,7 @@ fn s12_free_against_migrate() {
     });
 }
 
-/// S-25, R-281, R-260: an object is stored into a frame that is moving, or in a zspage beside it.
+/// S-25, R-281, R-260: an object is stored into a frame that is migrating, or into another zspage.
 #[test]
 fn s25_store_against_migrate() {
     beside_migration(|pool, handle| {
@@ -66,11 +68,12 @@ fn s25_store_against_migrate() {
     });
 }
 
-/// S-05, R-281: a scanner meets the frame by which a zspage grows, at any time from its allocation until an object lies in it.
+/// S-05, R-281: isolation and migration race with the allocation of a zspage's second frame.
 #[test]
 fn r281_a_scanner_against_a_growing_zspage() {
     sync::model(|| {
-        // Three objects of this length fill two frames: the second one begins in the first frame and ends in the next.
+        // Three objects of this length fill two frames. The second object begins in the first
+        // frame and ends in the second.
         let long = |byte: u8| [byte; 36];
         let pool = pool();
         let first = pool.store(&long(1)).expect("room");
@@ -91,16 +94,17 @@ fn r281_a_scanner_against_a_growing_zspage() {
     });
 }
 
-/// S-50, S-51: a handle is pointed elsewhere while the frame moves: an overwrite in place or beside.
+/// S-50, S-51: an overwrite, in place or out of place, races with the migration of the frame.
 #[test]
 fn s50_write_against_migrate() {
     beside_migration(|pool, handle| {
-        pool.write(handle, &object(2)).expect("in place or beside");
+        pool.write(handle, &object(2)).expect("in place or out of place");
         assert_eq!(read(pool, handle), Ok(object(2).to_vec()));
     });
 }
 
-/// S-13, S-14, R-414: a free is put off by a reader, and who leaves last does it, with migration as a third.
+/// S-13, S-14, R-414: a reader delays a free, and the last holder does it, with migration as a
+/// third holder.
 #[test]
 fn s14_deferred_free_against_migrate() {
     beside_migration(|pool, handle| {
@@ -111,7 +115,7 @@ fn s14_deferred_free_against_migrate() {
     });
 }
 
-/// S-18: objects are moved out of the zspage whose frame is moving.
+/// S-18: compaction moves objects out of the zspage whose frame is migrating.
 #[test]
 fn s18_compact_against_migrate() {
     sync::model(|| {
@@ -126,9 +130,9 @@ fn s18_compact_against_migrate() {
     });
 }
 
-/// B10, S-32, L-03, R-453: the pool ends while its frame is isolated, moved or put back.
+/// B10, S-32, L-03, R-453: the pool is dropped while its frame is isolated, migrated or put back.
 #[test]
-fn b10_the_end_of_a_pool_against_migrate() {
+fn b10_drop_of_a_pool_against_migrate() {
     sync::model(|| {
         let pool = pool();
         let zone = Arc::clone(pool.zone());

@@ -1,11 +1,14 @@
-//! The pool's protocols under loom, with the real code on 64-byte frames: interleavings of two threads (bounded preemptions).
+//! The pool's protocols under loom: interleavings of two threads with bounded preemptions, with
+//! the real code on 64-byte frames.
 //!
-//! The shadow cells behind the frames make loom check each access to bytes: a read that is not ordered after the write it sees fails the run.
+//! Shadow cells behind the frames let loom check each access to bytes: a read that is not ordered
+//! after the write it sees fails the run.
 
 use crate::loom_fixture::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Compaction, CompactionOutcome, Pool};
 
-/// S-01, S-04, S-12: a read meets a free and the next object in the same place. It gets its own bytes or a stale handle.
+/// S-01, S-04, S-12: a read races with a free and with the next object in the same slot. It gets
+/// its object's bytes or a stale handle.
 #[test]
 fn s01_read_against_free_and_reuse() {
     sync::model(|| {
@@ -22,13 +25,14 @@ fn s01_read_against_free_and_reuse() {
         let second = join(other, &pool);
         assert_eq!(read(&pool, second).expect("live"), object(2));
         pool.free(second).expect("live");
-        // R-417, S-13: whoever was inside last has given the frame back.
+        // R-417, S-13: the last holder of the chain has freed the frame.
         assert_eq!(pool.frames(), 0);
         pool.check().expect("consistent");
     });
 }
 
-/// S-21, S-25, S-50, B5: a read meets a compaction that moves its object. It gets the bytes, from the old place or the new one.
+/// S-21, S-25, S-50, B5: a read races with a compaction that moves its object. It gets the bytes,
+/// from the old slot or the new one.
 #[test]
 fn s21_read_against_compaction() {
     sync::model(|| {
@@ -44,7 +48,8 @@ fn s21_read_against_compaction() {
     });
 }
 
-/// B5, S-50: a free meets a compaction that moves the very object. It is freed once, wherever it was.
+/// B5, S-50: a free races with a compaction that moves the object. It is freed once, in either
+/// slot.
 #[test]
 fn b5_free_against_compaction() {
     sync::model(|| {
@@ -60,14 +65,15 @@ fn b5_free_against_compaction() {
     });
 }
 
-/// S-50, B5, B13b: the same for the object that compaction takes first, whichever of the two that is.
+/// S-50, B5, B13b: the same for either of the two objects, so also for the one that compaction
+/// moves first.
 #[test]
 fn s50_free_of_the_object_that_moves() {
     for victim in [0, 1] {
         sync::model(move || {
             let (pool, left) = sparse_pool();
             let compactor = compactor(&pool);
-            assert_eq!(pool.free(left[victim]), Ok(LEN), "freed where it is by now");
+            assert_eq!(pool.free(left[victim]), Ok(LEN), "freed in its current slot");
             join(compactor, &pool);
             assert_eq!(pool.free(left[1 - victim]), Ok(LEN));
             assert_eq!(pool.frames(), 0);
@@ -76,7 +82,7 @@ fn s50_free_of_the_object_that_moves() {
     }
 }
 
-/// S-29: two frees of one handle, one success.
+/// S-29: of two frees of one handle, one succeeds.
 #[test]
 fn s29_free_against_free() {
     sync::model(|| {
@@ -89,7 +95,8 @@ fn s29_free_against_free() {
     });
 }
 
-/// two allocations that both find no room may both add a zspage; each object is its own.
+/// two allocations that find no free slot may both add a zspage. Each object has its own
+/// slot.
 #[test]
 fn r283_store_against_store() {
     sync::model(|| {
@@ -104,14 +111,15 @@ fn r283_store_against_store() {
     });
 }
 
-/// a read meets an overwrite: old bytes or new ones.
+/// a read that races with an overwrite gets the old bytes or the new ones.
 #[test]
 fn r298_read_against_write() {
     sync::model(|| {
         let pool = pool();
         let handle = pool.store(&object(1)).expect("room");
-        let writer =
-            beside(&pool, move |pool| pool.write(handle, &object(2)).expect("in place or beside"));
+        let writer = beside(&pool, move |pool| {
+            pool.write(handle, &object(2)).expect("in place or out of place")
+        });
         let bytes = read(&pool, handle).expect("live");
         assert!(bytes == object(1) || bytes == object(2), "{bytes:?}");
         join(writer, &pool);
@@ -119,11 +127,12 @@ fn r298_read_against_write() {
     });
 }
 
-/// S-13, R-414: a reader leaves a frame behind that it kept from going, while a compaction is in the zspage to look. That one, who leaves last, gives the
-/// frame back.
+/// S-13, R-414: a reader keeps a frame from being freed and leaves while a compaction holds the
+/// zspage. The compaction leaves last and frees the frame.
 #[test]
-fn s13_a_compaction_does_what_a_reader_left() {
-    /// Three of these share a chain of two frames; the second has bytes in both.
+fn s13_a_compaction_does_the_deferred_free() {
+    /// Length of an object: three of them share a chain of two frames, and the second has bytes
+    /// in both.
     const LONG: usize = 36;
     sync::model(|| {
         let pool = pool();
@@ -133,16 +142,17 @@ fn s13_a_compaction_does_what_a_reader_left() {
         let compactor = beside(&pool, move |pool| {
             pool.compact_class(class, Budget::unlimited().start(), &mut Compaction::default());
         });
-        // The reader is the thread that runs first: then the schedule that matters needs but two of the switches loom counts.
+        // The reader is the thread that runs first: the critical schedule then needs only two of
+        // the preemptions that loom counts.
         let object = pool.read(first).expect("live");
         pool.free(second).expect("live");
         drop(object);
         join(compactor, &pool);
-        assert_eq!(pool.frames(), 1, "the frame that the reader kept is given back");
+        assert_eq!(pool.frames(), 1, "the frame that the reader kept is freed");
     });
 }
 
-/// B13, L-10: two compactions of one class: one of them does it, and the frame is counted once.
+/// B13, L-10: of two compactions of one class, one does the work, and the frame is counted once.
 #[test]
 fn b13_compaction_against_compaction() {
     sync::model(|| {

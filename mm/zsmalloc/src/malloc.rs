@@ -1,7 +1,8 @@
-//! Allocation: find a slot, write it, then let it be known.
+//! Allocation: find a slot, write the object, publish its handle.
 //!
-//! An object is written once, before anyone else can know its handle: the slot's bit is set under the class lock, the bytes are copied with only
-//! the chain held, and the location word is published before the chain is let go.
+//! An object is written once, before its handle is known. The slot's bit is set under the class
+//! lock. The bytes are copied with only the chain held. The location word is published before the
+//! chain is released.
 
 use frames::{ChainId, ChargePurpose, Exclusive, Reclaim, ReleaseStatus, Reservation};
 
@@ -13,29 +14,28 @@ use crate::pool::{ClassState, Pool, chain_kind};
 use crate::zspage::frames_of;
 use crate::{AllocError, MAX_OBJECT};
 
-/// Busy zspages looked at in one group before the next group is tried.
+/// Maximum busy zspages tried in one fullness group.
 const MAX_BUSY_ZSPAGES: usize = 4;
 
-/// Zspages looked at in one group at most. Those whose free places all lie in failed memory are no
-/// busy ones: they stay at the front of their list, and the group has others.
+/// Maximum zspages tried in one fullness group. A zspage whose free slots all lie in failed
+/// memory does not count as busy: it stays at the front of its list, and others follow.
 const GROUP_SCAN_LIMIT: usize = 64;
 
-/// Places tried for an object whose memory fails while it is written.
+/// Maximum slots tried for an object whose memory fails while it is written.
 const MAX_WRITE_ATTEMPTS: usize = 8;
 
-/// A slot whose bit is set, in a chain nobody else can enter yet.
+/// A slot whose bit is set, with its chain held exclusively: no other thread can access it yet.
 pub(crate) struct UnpublishedObject<'p> {
     pub(crate) slot: ObjectSlot,
     pub(crate) held: Exclusive<'p>,
 }
 
 impl Pool {
-    /// Stores `bytes` as a new object: allocate and write in one step.
-    ///
-    /// Units: 1 to 4096 bytes.
+    /// Stores `bytes` as a new object: allocates a slot and writes it in one call. Units: 1 to
+    /// 4096 bytes.
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then.
+    /// Returns [`AllocError`]; the pool is unchanged.
     pub fn store(&self, bytes: &[u8]) -> Result<Handle, AllocError> {
         let class =
             self.classes.for_len(bytes.len()).ok_or(AllocError::Size { len: bytes.len() })?;
@@ -54,11 +54,13 @@ impl Pool {
         Ok(handle)
     }
 
-    /// As [`Pool::store`], in a new zspage whose first frame was reserved. Its records may use what the limit keeps for them, and
-    /// nothing beyond: a limit that was lowered since can refuse them.
+    /// Stores like [`Pool::store`], in a new zspage whose first frame was reserved. Its records
+    /// may use what the limit reserves for them, and no more: a limit that was lowered meanwhile
+    /// can refuse them.
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then, and the reservation is not spent, unless the memory it stood for failed.
+    /// Returns [`AllocError`]; the pool is unchanged. The reservation is not used, unless the
+    /// reserved frame's memory failed.
     pub fn store_reserved(
         &self,
         bytes: &[u8],
@@ -70,6 +72,7 @@ impl Pool {
             return Err(AllocError::Poisoned);
         }
         let handle = self.handles.reserve_for(ChargePurpose::ReservedFrame)?;
+        // Under the class lock: build a zspage on the reserved frame and take its first slot.
         let mut state = self.lock(class);
         let unpublished = self
             .alloc_zspage(&mut state, class, ChargePurpose::ReservedFrame, |held, state| {
@@ -81,6 +84,8 @@ impl Pool {
                 self.mark_allocated(&mut state, slot, held, handle, bytes.len())
             });
         drop(state);
+        // Without the lock: write and publish. If the frame's memory failed, store without the
+        // reservation.
         match unpublished.and_then(|unpublished| self.write_unpublished(unpublished, handle, bytes))
         {
             Ok(Some(unpublished)) => {
@@ -101,13 +106,14 @@ impl Pool {
     /// Allocates an object of `len` zero bytes, to be filled by [`Pool::write`].
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then.
+    /// Returns [`AllocError`]; the pool is unchanged.
     pub fn malloc(&self, len: usize) -> Result<Handle, AllocError> {
         const ZEROS: [u8; MAX_OBJECT] = [0; MAX_OBJECT];
         self.store(ZEROS.get(..len).ok_or(AllocError::Size { len })?)
     }
 
-    /// Finds a slot and writes the object there: elsewhere again when memory fails meanwhile. It is not published yet.
+    /// Allocates a slot and writes the object, in another slot again if memory fails meanwhile.
+    /// Does not publish it.
     pub(crate) fn alloc_and_write(
         &self,
         class: SizeClass,
@@ -124,7 +130,8 @@ impl Pool {
         Err(AllocError::NoFrames)
     }
 
-    /// Writes an unpublished object. `None`, with the slot free again, when memory it lies in has failed.
+    /// Writes an unpublished object. Returns `None`, with the slot freed, when its memory has
+    /// failed.
     pub(crate) fn write_unpublished<'p>(
         &self,
         mut unpublished: UnpublishedObject<'p>,
@@ -139,7 +146,8 @@ impl Pool {
         if !held.has_failed(slot.bytes(bytes.len())) {
             return Ok(Some(unpublished));
         }
-        // Chain before class: we hold the chain and wait for the class, whose holder waits for no chain.
+        // Lock order, chain before class: this thread holds the chain and waits for the class. A
+        // holder of the class lock waits for no chain.
         let mut state = self.lock(slot.class);
         state.live_bytes -= bytes.len() as u64;
         let cleared = self.free_object(&mut state, *slot);
@@ -148,7 +156,7 @@ impl Pool {
         cleared.map(|()| None).map_err(|_| AllocError::Poisoned)
     }
 
-    /// Makes a written object reachable.
+    /// Publishes the handle of a written object and releases its chain.
     pub(crate) fn publish(&self, unpublished: UnpublishedObject<'_>, handle: Handle, len: usize) {
         let UnpublishedObject { slot, held } = unpublished;
         self.handles.publish(
@@ -159,14 +167,16 @@ impl Pool {
         self.free_deferred_if_pending(slot.chain, held.release());
     }
 
-    /// Does the work others left in a chain, if a leaving guard was told to.
+    /// Calls [`Pool::free_deferred`] when releasing the chain returned a pending mark. The caller
+    /// holds no class lock.
     pub(crate) fn free_deferred_if_pending(&self, chain: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
             self.free_deferred(chain);
         }
     }
 
-    /// Finds a slot, attaches the frames it needs and sets its bit. The class is locked; busy zspages are passed over (S-18, S-21).
+    /// Allocates a slot, attaches the frames it needs and sets its bit. The caller holds the
+    /// class lock. Busy zspages are skipped (S-18, S-21).
     pub(crate) fn alloc_object(
         &self,
         state: &mut ClassState,
@@ -183,7 +193,7 @@ impl Pool {
         self.mark_allocated(state, slot, held, handle, len)
     }
 
-    /// Sets the slot's bit and counts the object.
+    /// Sets the slot's bit and counts the object. The caller holds the class lock.
     fn mark_allocated<'p>(
         &self,
         state: &mut ClassState,
@@ -209,9 +219,11 @@ impl Pool {
         Ok(UnpublishedObject { slot, held })
     }
 
-    /// A slot in a zspage that is there: fullest first, an empty one that waits to be given back last (R-280, S-15).
+    /// Returns a slot in an existing zspage: the fullest first, an empty one last (R-280, S-15).
+    /// The caller holds the class lock.
     ///
-    /// `Ok(None)` when a new zspage is needed. An error when a slot was found but no frame for it, nor any slot that needs none.
+    /// Returns `Ok(None)` when a new zspage is needed, and an error when the slots found need a
+    /// frame that cannot be allocated.
     pub(crate) fn find_zspage(
         &self,
         state: &mut ClassState,
@@ -233,14 +245,16 @@ impl Pool {
                     Ok(None) => busy -= 1,
                     Err(error) => refused = Some(error),
                 }
-                // A mark we are told of was told to whoever left before us as well, and he is on his way: new ones need the class lock.
+                // Ignore `Pending`: the previous holder saw this mark and will do the work; new
+                // marks need the class lock, which is held.
                 let _ = held.release();
             }
         }
         refused.map_or(Ok(None), Err)
     }
 
-    /// A new zspage with its first slot, whose frame comes from `attach`.
+    /// Allocates a zspage and its first slot, whose frame is attached by `attach`. The caller
+    /// holds the class lock.
     fn alloc_zspage(
         &self,
         state: &mut ClassState,
@@ -260,14 +274,15 @@ impl Pool {
         Ok((ObjectSlot { chain, object: 0, class }, held))
     }
 
-    /// Picks a free object whose frames are there, else the first one, whose frames are then attached. `None` when memory that has failed is in the way of all.
+    /// Picks a free object whose frames are attached, else the first free one, and attaches its
+    /// frames. Returns `None` when all free objects lie in failed memory.
     pub(crate) fn pick_free_object(
         &self,
         held: &mut Exclusive<'_>,
         class: SizeClass,
         state: &mut ClassState,
     ) -> Result<Option<u16>, AllocError> {
-        /// Free objects looked at for one that needs no new frame.
+        /// Maximum free objects tried for one that needs no new frame.
         const OBJECT_SCAN_LIMIT: usize = 32;
         let chain = held.id();
         let any_failed = self.zone.failure_reports() != 0;
@@ -292,7 +307,7 @@ impl Pool {
         Ok(Some(object))
     }
 
-    /// Attaches the frames of an object that are missing. On failure those attached here are given back.
+    /// Attaches the missing frames of an object. On failure, detaches those attached here.
     pub(crate) fn attach_frames(
         &self,
         held: &mut Exclusive<'_>,

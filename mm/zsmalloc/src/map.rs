@@ -1,26 +1,27 @@
-//! The interface of the original: map an object for reading, writing or both, and unmap it.
+//! The original's interface: map an object for reading, writing or both, and unmap it.
 //!
-//! [`Pool::read`] and [`Pool::write`] are what it stands on. A mapping holds a buffer of its own where it needs one, so mappings nest, and
-//! there is no per-CPU buffer for two users to meet in (R-295, R-296, S-35, S-36, B12).
+//! It is built on [`Pool::read`] and [`Pool::write`]. Each mapping has its own buffer, so
+//! mappings nest, and there is no per-CPU buffer that two users could share (R-295, R-296, S-35,
+//! S-36, B12).
 
 use std::ops::{Deref, DerefMut};
 
 use crate::handle::Handle;
 use crate::{AccessError, MAX_OBJECT, ObjectRef, Pool, WriteError};
 
-/// What a mapping is for.
+/// Purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapMode {
-    /// Read only: changes are not written back.
+    /// Read: changes are not written back.
     ReadOnly,
-    /// Write only: starts as zeros, and all of it is written back.
+    /// Write: starts as zeros; all of it is written back.
     WriteOnly,
-    /// Read and write.
+    /// Read and write: starts as the object's bytes; all of it is written back.
     ReadWrite,
 }
 
-/// A mapped object. Reads as a slice of its payload; [`Mapped::unmap`] writes it back where the mode says so, and so does dropping it, which cannot
-/// report a failure.
+/// A mapped object: a slice of its payload. [`Mapped::unmap`] writes it back where the mode says
+/// so. Dropping it does so, too, but cannot report a failure.
 #[derive(Debug)]
 pub struct Mapped<'p> {
     pool: &'p Pool,
@@ -30,10 +31,10 @@ pub struct Mapped<'p> {
 }
 
 impl Pool {
-    /// Maps an object.
+    /// Maps an object by copying its payload.
     ///
     /// # Errors
-    /// [`AccessError`] when it cannot be reached.
+    /// Returns [`AccessError`] when the object cannot be accessed.
     pub fn map(&self, handle: Handle, mode: MapMode) -> Result<Mapped<'_>, AccessError> {
         let bytes = match mode {
             MapMode::WriteOnly => vec![0; self.len(handle)?],
@@ -50,10 +51,11 @@ impl Pool {
 }
 
 impl Mapped<'_> {
-    /// Ends the mapping.
+    /// Ends the mapping and writes the bytes back unless it is read-only.
     ///
     /// # Errors
-    /// [`WriteError`] when the bytes cannot be written back: the object was freed, or there is no room beside readers of its old bytes.
+    /// Returns [`WriteError`] when the bytes cannot be written back: the object was freed, or is
+    /// being read and its new content could not be allocated.
     pub fn unmap(mut self) -> Result<(), WriteError> {
         let result = self.write_back();
         self.mode = MapMode::ReadOnly;
@@ -84,7 +86,7 @@ impl DerefMut for Mapped<'_> {
 
 impl Drop for Mapped<'_> {
     fn drop(&mut self) {
-        // Whoever wants to know uses `unmap`.
+        // A drop cannot report the error; `unmap` does.
         let _ = self.write_back();
     }
 }

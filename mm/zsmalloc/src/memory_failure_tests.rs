@@ -1,4 +1,4 @@
-//! Memory that fails while an object is on its way into it.
+//! Memory that fails while an object is written into it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ fn fail_all_in_use(zone: &Zone) {
     in_use.into_iter().for_each(inject);
 }
 
-/// what was written into memory that failed meanwhile is not acknowledged: the place is given up, and the object goes elsewhere.
+/// an object is not published in memory that failed meanwhile. Its slot is freed, and the
+/// object is written elsewhere.
 #[test]
 fn r025_a_write_into_failing_memory_goes_elsewhere() {
     for len in [100, 2500, 4096] {
@@ -35,7 +36,9 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
             pool.alloc_object(&mut pool.lock(class), class, handle, len).expect("room");
         let chain = unpublished.slot.chain;
         fail_all_in_use(&pool.zone);
-        assert!(pool.write_unpublished(unpublished, handle, &bytes).expect("in order").is_none());
+        assert!(
+            pool.write_unpublished(unpublished, handle, &bytes).expect("not poisoned").is_none()
+        );
         assert!(pool.zspages.chains().tag(chain).is_none(), "nothing else was in the zspage");
         let unpublished = pool.alloc_and_write(class, handle, &bytes).expect("room elsewhere");
         pool.publish(unpublished, handle, len);
@@ -48,18 +51,18 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
     }
 }
 
-/// The place of an object: its zspage, and the frames it lies in.
+/// Returns the zspage of an object and the frames it lies in.
 fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ChainId, Vec<Pfn>) {
     let location = pool.handles.locate(handle).expect("live");
     let class = pool.classes.for_len(len).expect("a class");
-    let held = pool.zspages.chains().try_share(location.chain()).expect("nobody is inside");
+    let held = pool.zspages.chains().try_share(location.chain()).expect("an idle chain");
     let frame = |position| held.frame(position).expect("attached");
     (location.chain(), frames_of(class, location.object()).map(frame).collect())
 }
 
-/// Zspages whose free places all lie in failed memory do not hide the one behind them.
+/// Zspages whose free slots all lie in failed memory do not hide the zspage behind them.
 #[test]
-fn failed_places_do_not_hide_the_free_ones() {
+fn failed_slots_do_not_hide_free_ones() {
     const LEN: usize = 700;
     let pool = pool();
     let stored: Vec<_> = (0..1400).map(|_| pool.store(&[1; LEN]).expect("room")).collect();
@@ -89,6 +92,6 @@ fn failed_places_do_not_hide_the_free_ones() {
     let mut sound = sound;
     new.sort_unstable_by_key(|id| format!("{id:?}"));
     sound.sort_unstable_by_key(|id| format!("{id:?}"));
-    assert_eq!(new, sound, "no place is left in other zspages of that fullness");
+    assert_eq!(new, sound, "other zspages of that fullness have no free slot");
     pool.check().expect("consistent");
 }

@@ -1,8 +1,10 @@
 //! Migration of a zspage's frames: the pool's side of frame compaction (R-400..R-417).
 //!
-//! A handle names a chain and an object in it, never a frame, so moving a frame changes no location word and pins no object. The frame's chain is
-//! taken exclusively for the one copy, or not at all. Nothing of the kernel's book-keeping is needed around it: an isolated zspage stays on its
-//! list, serves allocations and may be freed, because an isolation holds a reference to its frame and finds out by itself that the frame was let go of.
+//! A handle names a chain and an object in it, never a frame. So moving a frame changes no
+//! location word and pins no object. Migration only tries to take the frame's chain exclusively,
+//! for the one copy. It needs none of the kernel's bookkeeping: an isolated zspage stays on its
+//! list, serves allocations and may be freed. An isolation holds a reference to its frame and
+//! detects that the frame has no owner any more.
 
 use frames::{Committed, LockedFrame, MigrateError, MigrateMode, MovableOps, Target};
 
@@ -23,7 +25,8 @@ impl MovableOps for Pool {
             return Err(MigrateError::Failed(to));
         }
         let moved = self.zspages.chains().migrate_frame(from, to);
-        // Page lock before class: `free_deferred` takes the class lock of the chain, which nobody holds who waits for a page lock.
+        // Lock order, page lock before class lock: `free_deferred` takes the class lock, and no
+        // holder of a class lock waits for a page lock.
         if let Some((chain, leaving)) = moved.released {
             self.free_deferred_if_pending(chain, leaving);
         }
@@ -31,6 +34,6 @@ impl MovableOps for Pool {
     }
 
     fn putback(&self, _: &LockedFrame<'_>) {
-        // Isolation took nothing from the zspage, so there is nothing to give back.
+        // Isolation changes nothing in the zspage, so there is nothing to undo.
     }
 }

@@ -1,4 +1,4 @@
-//! One object's place: where its bytes are in its chain.
+//! Object slots: where the bytes of an object are in its chain.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use frames::{ChainId, Exclusive, Shared};
 
 use crate::class::SizeClass;
 
-/// A slot of a zspage.
+/// Slot of an object in a zspage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectSlot {
     pub(crate) chain: ChainId,
@@ -15,24 +15,25 @@ pub(crate) struct ObjectSlot {
 }
 
 impl ObjectSlot {
-    /// Header and payload. Units: bytes from the chain's start.
+    /// Returns the range of header and payload. Units: bytes from the chain's start.
     pub(crate) fn bytes(self, len: usize) -> Range<usize> {
         let start = usize::from(self.object) * usize::from(self.class.size);
         start..start + self.class.header() + len
     }
 
-    /// The payload.
+    /// Returns the range of the payload. Units: bytes from the chain's start.
     pub(crate) fn payload(self, len: usize) -> Range<usize> {
         let bytes = self.bytes(len);
         bytes.start + self.class.header()..bytes.end
     }
 
-    /// Writes header and payload. `false` when the slot's frames are not there, which only broken metadata can cause.
+    /// Writes header and payload. Returns `false` when the slot's frames are not attached, which
+    /// only damaged metadata can cause.
     pub(crate) fn write(self, held: &mut Exclusive<'_>, index: u32, payload: &[u8]) -> bool {
         self.write_pieces(held, index, (payload, &[]))
     }
 
-    /// As [`ObjectSlot::write`], for a payload that comes in two pieces.
+    /// Writes like [`ObjectSlot::write`], for a payload in two pieces.
     pub(crate) fn write_pieces(
         self,
         held: &mut Exclusive<'_>,
@@ -42,14 +43,15 @@ impl ObjectSlot {
         let header = self.class.header();
         if header > 0 {
             let start = self.bytes(0).start;
-            // Slots are multiples of 16 bytes long, so a header never crosses a frame border.
+            // Slots are a multiple of 16 bytes long, so a header never crosses a frame boundary.
             let Some((bytes, _)) = held.pieces_mut(start..start + header) else { return false };
             bytes.copy_from_slice(&index.to_le_bytes()[..header]);
         }
         let Some((head, tail)) = held.pieces_mut(self.payload(first.len() + second.len())) else {
             return false;
         };
-        // Two pieces into two pieces: whichever border comes first splits the other side.
+        // Two source pieces into two target pieces: the border that comes first splits the other
+        // side.
         let at = first.len().min(head.len());
         head[..at].copy_from_slice(&first[..at]);
         if at < first.len() {
@@ -64,14 +66,15 @@ impl ObjectSlot {
         true
     }
 
-    /// As [`ObjectSlot::header`], for one who holds the chain alone.
+    /// Returns the handle index like [`ObjectSlot::header`], for an exclusive holder of the chain.
     pub(crate) fn header_exclusive(self, held: &mut Exclusive<'_>) -> Option<u32> {
         let start = self.bytes(0).start;
         let (bytes, _) = held.pieces_mut(start..start + self.class.header())?;
         Some(u32::from_le_bytes((&*bytes).try_into().ok()?))
     }
 
-    /// Copies the payload out, for one who holds the chain alone. `None` when its frames are not there.
+    /// Copies the payload to `copy`, for an exclusive holder of the chain. Returns `None` when
+    /// its frames are not attached.
     pub(crate) fn copy_out(self, held: &mut Exclusive<'_>, copy: &mut [u8]) -> Option<()> {
         let (head, tail) = held.pieces_mut(self.payload(copy.len()))?;
         let (first, second) = copy.split_at_mut(head.len());
@@ -80,7 +83,7 @@ impl ObjectSlot {
         Some(())
     }
 
-    /// The handle index in the header; `None` where there is no header, or no frame.
+    /// Returns the handle index in the header, or `None` without a header or without its frame.
     pub(crate) fn header(self, held: &Shared<'_>) -> Option<u32> {
         let start = self.bytes(0).start;
         let (bytes, _) = held.pieces(start..start + self.class.header())?;
@@ -97,7 +100,7 @@ mod tests {
 
     use crate::{Pool, PoolConfig};
 
-    /// S-49: a payload that is written without being read touches no header, its own and its neighbours'.
+    /// S-49: writing a payload changes no header, neither its own nor a neighbour's.
     #[test]
     fn s49_a_payload_leaves_all_headers_alone() {
         let zone = Zone::new(ZoneConfig {
@@ -107,7 +110,8 @@ mod tests {
         });
         let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
         let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
-        // 76 bytes fill their class but for the header, so each payload ends where the next header begins.
+        // 76 bytes and a header fill their class, so each payload ends where the next header
+        // begins.
         for len in [12, 76, 100, 1100, 3000] {
             let handles: Vec<_> =
                 (0..9).map(|_| pool.store(&vec![1; len]).expect("room")).collect();

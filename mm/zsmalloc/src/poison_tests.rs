@@ -1,4 +1,5 @@
-//! What a pool does when its tables contradict themselves: it stops, visibly, and nobody waits for ever.
+//! Poisoning: a pool whose tables contradict themselves returns errors, and no thread waits
+//! forever.
 
 use std::sync::Arc;
 
@@ -20,10 +21,10 @@ fn pool() -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// R-213, C-04, S-24: the record of a zspage is overwritten. The next use of it finds out; from then on every call gets a typed error, also
-/// from other threads and for other objects.
+/// R-213, C-04, S-24: the record of a zspage is overwritten. Its next use detects this, and from
+/// then on every call returns a typed error, also on other threads and for other objects.
 #[test]
-fn s24_a_broken_record_stops_the_pool_and_nobody_spins() {
+fn s24_a_damaged_record_stops_the_pool() {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
     let other = pool.store(&[2; 3000]).expect("room");
@@ -39,9 +40,9 @@ fn s24_a_broken_record_stops_the_pool_and_nobody_spins() {
     assert!(pool.check().is_err());
 }
 
-/// R-213, C-04: nothing but the magic number is wrong. It is looked at in every build.
+/// R-213, C-04: only the magic number is wrong. Every build checks it.
 #[test]
-fn r213_a_record_whose_magic_alone_is_wrong_stops_the_pool() {
+fn r213_a_wrong_magic_alone_stops_the_pool() {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
     let chain = pool.handles.locate(broken).expect("live").chain();
@@ -49,7 +50,7 @@ fn r213_a_record_whose_magic_alone_is_wrong_stops_the_pool() {
     assert_eq!(pool.free(broken), Err(AccessError::Poisoned), "the low four bits are the magic");
 }
 
-/// A pool of one live object, out of order through another one.
+/// Returns a poisoned pool with one live object; another object's record is damaged.
 fn poisoned() -> (Arc<Pool>, Handle) {
     let pool = pool();
     let broken = pool.store(&[1; 1000]).expect("room");
@@ -60,7 +61,8 @@ fn poisoned() -> (Arc<Pool>, Handle) {
     (pool, live)
 }
 
-/// C-04, S-24: a call that only looks at a live object is refused, too: the tables that say where it is cannot be trusted.
+/// C-04, S-24: reads of a live object are refused, too, because the tables that locate it cannot
+/// be trusted.
 #[test]
 fn s24_a_poisoned_pool_reads_nothing() {
     let (pool, live) = poisoned();
@@ -80,7 +82,7 @@ fn s24_a_poisoned_pool_changes_nothing() {
     let (pool, live) = poisoned();
     let refused = WriteError::Access(AccessError::Poisoned);
     assert_eq!(pool.write(live, &[3; 3000]), Err(refused), "in place");
-    assert_eq!(pool.write(live, &[3; 2000]), Err(refused), "before its length is looked at");
+    assert_eq!(pool.write(live, &[3; 2000]), Err(refused), "before the length is checked");
     assert_eq!(pool.store(&[3; 100]), Err(AllocError::Poisoned));
     assert_eq!(pool.malloc(100), Err(AllocError::Poisoned));
     assert_eq!(pool.free(live), Err(AccessError::Poisoned));
@@ -90,7 +92,7 @@ fn s24_a_poisoned_pool_changes_nothing() {
     assert_eq!(pool.compact(&Budget::unlimited()).objects_moved, 0);
 }
 
-/// A mapping made before writes nothing back afterwards.
+/// A mapping created before the poisoning is not written back.
 #[test]
 fn s24_a_mapping_of_a_poisoned_pool_is_refused() {
     let pool = pool();

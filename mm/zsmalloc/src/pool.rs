@@ -1,4 +1,4 @@
-//! The pool itself: what it owns, how it begins and ends.
+//! The pool: its fields, creation and drop.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -20,23 +20,26 @@ use crate::hold_time::{ClassGuard, HoldTimeStats, HoldTimes};
 use crate::zspage::{ZspageHead, ZspageList, Zspages};
 use crate::{AccessError, BackgroundStats, Leaked, PoolError};
 
-/// Objects a pool can have at most. Half of what 32 bits can number, so that rounding up to whole chunks stays inside.
+/// Maximum number of objects in a pool: half of what 32 bits can number, so that rounding up to
+/// whole chunks does not overflow.
 const MAX_POOL_OBJECTS: usize = 1 << 31;
 
-/// How a pool is laid out. Fixed for its life.
+/// Layout of a pool, fixed at its creation.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolConfig {
-    /// Frames in a zspage at most: 1 to 16.
+    /// Maximum frames in a zspage: 1 to 16.
     pub chain: u8,
-    /// How a class chooses its chain.
+    /// How a class picks its chain length.
     pub rule: ChainRule,
-    /// Objects there can be; `None` for 16 a frame of the zone. Costs address space, and memory only when used.
+    /// Maximum objects; `None` for 16 per frame of the zone. Reserves address space; memory is
+    /// used on demand.
     pub max_objects: Option<u32>,
-    /// Where the pool's tables live.
+    /// Backing of the pool's tables.
     pub backing: Backing,
-    /// Called when the pool is dropped and still holds zspages; `None` for a user that lets go of whole pools. See [`Pool::destroy`].
+    /// Callback for a pool that is dropped while it holds zspages. `None` where whole pools are
+    /// dropped on purpose. See [`Pool::destroy`].
     pub on_leak: Option<fn(&Leaked)>,
-    /// Whether the frames of zspages can be moved where the zone's can. Off pins them, for
+    /// Whether the pool's frames are movable in a zone with movable frames. `Off` pins them for
     /// comparison, while frames of other owners move.
     pub movability: Movability,
     /// Whether to measure how long class locks are held.
@@ -58,9 +61,9 @@ impl Default for PoolConfig {
     }
 }
 
-/// A compacting pool of small objects. See the crate's page.
+/// A compacting pool of small objects. See the documentation of the crate.
 ///
-/// Locking: all calls may come from many threads at once; none of them waits for a reader.
+/// Locking: any number of threads may call any function; none waits for a reader.
 #[derive(Debug)]
 pub struct Pool {
     pub(crate) zone: Arc<Zone>,
@@ -74,16 +77,16 @@ pub struct Pool {
     pub(crate) poisoned: AtomicBool,
     pub(crate) on_leak: Option<fn(&Leaked)>,
     pub(crate) hold_time_stats: HoldTimeStats,
-    /// Kept for its drop.
+    /// Unregisters the shrinker when dropped.
     shrinker: OnceLock<ShrinkerRegistration>,
 }
 
-/// The lock of a class, on a cache line pair of its own: neighbours are busy on other threads.
+/// Lock of a class, on a cache line pair of its own: other threads use the neighbours.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct ClassLock(pub(crate) Mutex<ClassState>);
 
-/// What a class knows of its zspages.
+/// Lists and counters of a class, under its lock.
 #[derive(Debug)]
 pub(crate) struct ClassState {
     pub(crate) lists: [ZspageList; FULLNESS_GROUPS],
@@ -96,15 +99,17 @@ pub(crate) struct ClassState {
 }
 
 impl Pool {
-    /// An empty pool that takes its frames from `zone`.
+    /// Creates an empty pool that takes its frames from `zone`.
     ///
     /// # Errors
-    /// [`PoolError`] when the chain is not possible or address space for the tables cannot be reserved.
+    /// Returns [`PoolError`] when the chain length is not 1 to 16, address space for the tables
+    /// cannot be reserved, the zone's limit has no room for them, or the zone has no free owner
+    /// number.
     pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Arc<Self>, PoolError> {
         Self::with_max_generation(zone, config, MAX_GENERATION)
     }
 
-    /// As [`Pool::new`]; each handle index is used `max_generation` times at most.
+    /// Creates a pool like [`Pool::new`]; each handle index is used at most `max_generation` times.
     pub(crate) fn with_max_generation(
         zone: Arc<Zone>,
         config: PoolConfig,
@@ -141,7 +146,7 @@ impl Pool {
             hold_time_stats: HoldTimeStats::new(config.hold_times),
             shrinker: OnceLock::new(),
         });
-        // Last: nobody may call a pool that is half made (L-05, R-450).
+        // Last: callbacks may not reach a half-built pool (L-05, R-450).
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
         pool.zspages.chains().publish(ops);
         let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
@@ -150,47 +155,51 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The zone the frames come from.
+    /// Returns the zone that the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.zone
     }
 
-    /// The size classes.
+    /// Returns the size classes.
     #[must_use]
     pub fn classes(&self) -> &SizeClasses {
         &self.classes
     }
 
-    /// The longest payload that does not take a whole frame. Units: bytes.
+    /// Returns the length of the longest payload that does not take a whole frame. Units: bytes.
     #[must_use]
     pub fn largest_with_header(&self) -> usize {
         self.classes.largest_with_header()
     }
 
+    /// Locks a class. Measures the hold if [`PoolConfig::hold_times`] asks for it.
     pub(crate) fn lock(&self, class: SizeClass) -> ClassGuard<'_> {
         self.hold_time_stats.begin(self.states[usize::from(class.index)].0.lock())
     }
 
-    /// Stops all further use: what the tables say contradicts itself (S-24).
+    /// Poisons the pool, since its tables contradict themselves (S-24). All later calls fail.
     pub(crate) fn poison(&self) {
-        // Relaxed: it orders nothing; whoever sees it late works on tables that were never safe to trust, but always safe to read.
+        // Relaxed: it orders nothing. A thread that sees the flag late works on damaged tables,
+        // but no read of them is unsafe.
         self.poisoned.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether the pool is poisoned.
     pub(crate) fn is_poisoned(&self) -> bool {
         // Relaxed: as above.
         self.poisoned.load(Ordering::Relaxed)
     }
 
-    /// Refuses a call on a pool that is out of order.
+    /// Returns [`AccessError::Poisoned`] when the pool is poisoned.
     pub(crate) fn check_poison(&self) -> Result<(), AccessError> {
         if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
     }
 }
 
-/// Frees every frame. No guard can be left, since guards borrow the pool, and no callback can be under way, since it would hold the pool alive.
-/// A frame that is isolated just now is let go of like any other: migration, which has a reference to it, finds it ownerless and frees it (R-453, B10).
+/// Frees every frame. Guards borrow the pool, so none is left. A running callback would keep the
+/// pool alive, so none runs. Isolated frames are freed like others: migration, which holds a
+/// reference to each, finds it without an owner and frees it (R-453, B10).
 impl Drop for Pool {
     fn drop(&mut self) {
         if let (Some(on_leak), Some(leaked)) = (self.on_leak, self.leaked()) {
@@ -221,7 +230,7 @@ impl ClassState {
         }
     }
 
-    /// Moves a zspage to the list its use now asks for, and records the head.
+    /// Moves a zspage to the list of its fullness group and stores its head (INV-POOL-4).
     pub(crate) fn fix_fullness_group(
         &mut self,
         records: &Zspages,
@@ -239,6 +248,7 @@ impl ClassState {
     }
 }
 
+/// Returns the kind of chain that the zspages of a class are.
 pub(crate) fn chain_kind(class: SizeClass) -> ChainKind {
     if class.frames == 1 { ChainKind::Single } else { ChainKind::Multi }
 }

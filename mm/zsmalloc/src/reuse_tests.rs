@@ -1,4 +1,4 @@
-//! An empty zspage that waits to be freed is used again (S-15, R-280).
+//! An empty zspage that waits to be freed is reused (S-15, R-280).
 
 use std::sync::Arc;
 
@@ -18,8 +18,9 @@ fn pool() -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// The last object goes while a reader is inside, so the zspage stays, empty. The reader leaves, and before its thread can free the zspage, which
-/// takes the class lock, another object is placed in it. The reader's thread then finds nothing to free.
+/// The last object is freed while a reader holds the zspage, so the empty zspage stays. The
+/// reader leaves. Before its thread takes the class lock to free the zspage, another object is
+/// allocated in it. The reader's thread then finds nothing to free.
 #[test]
 fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
     let pool = pool();
@@ -32,11 +33,11 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
         let mut state = pool.lock(class);
         assert_eq!((state.lists[FullnessGroup::EMPTY.index()].len(), state.zspages), (1, 1));
         let leaving = scope.spawn(move || drop(reader));
-        // Until the reader is out of the zspage there is no slot to be had.
+        // No slot is free until the reader has released the zspage.
         let slot = loop {
             match pool.find_zspage(&mut state, class) {
                 Ok(Some((slot, held))) => {
-                    // The mark was left before the reader went: its work is the reader's.
+                    // The mark was set before the reader left: the reader does its work.
                     let _ = held.release();
                     break slot;
                 }
@@ -50,11 +51,11 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
         assert_eq!(
             (unpublished.slot.chain, state.zspages),
             (slot.chain, 1),
-            "no other zspage was made"
+            "no other zspage was created"
         );
         drop(state);
         let unpublished =
-            pool.write_unpublished(unpublished, second, &[2; 1000]).expect("it was placed");
+            pool.write_unpublished(unpublished, second, &[2; 1000]).expect("the zspage is intact");
         pool.publish(unpublished.expect("sound memory"), second, 1000);
         leaving.join().expect("no panic");
     });

@@ -1,5 +1,6 @@
-//! Everything that moves, under shuttle: real code, real geometry, random schedules. Two pools and a balloon share a zone; objects are stored, read and freed,
-//! objects and frames compacted, frames isolated and put back, the balloon breathes, and one pool is destroyed and made again.
+//! The whole system under shuttle: random schedules, with the real code and geometry. Two pools
+//! and a balloon share a zone. Threads store, read and free objects, compact objects and frames,
+//! isolate and put back frames, inflate and deflate the balloon, and drop and recreate one pool.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ struct Fixture {
     zone: Arc<Zone>,
     pool: Arc<Pool>,
     slots: [AtomicU64; SLOTS],
-    /// The pool that ends and begins again; nobody else stores in it.
+    /// The pool that is dropped and recreated; only the thread that does this stores in it.
     other: Mutex<Option<Arc<Pool>>>,
     balloon: Arc<Balloon>,
     /// Frames that the scanners of frame compaction moved.
@@ -42,7 +43,8 @@ fn fixture() -> Arc<Fixture> {
     let balloon =
         Balloon::new(Arc::clone(&zone), Arc::new(OsHost), config).expect("a number is free");
     let (pool, other) = (make_pool(&zone), make_pool(&zone));
-    // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
+    // The first objects lie in the second pageblock, with the first one free, so that frame
+    // compaction can move them.
     let low = zone
         .alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
         .expect("an empty zone");
@@ -55,7 +57,7 @@ fn fixture() -> Arc<Fixture> {
     Arc::new(Fixture { zone, pool, slots, other, balloon, compacted })
 }
 
-/// A tag that says which slot the object is stored for.
+/// Returns a tag that names the slot of its object.
 fn tag_for(slot: usize, number: u64) -> u64 {
     (slot as u64) << 48 | number
 }
@@ -65,7 +67,7 @@ fn tagged(tag: u64) -> Vec<u8> {
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-/// Whether these are all the bytes of an object that was stored for `slot`.
+/// Returns whether these are the bytes of an object that was stored for `slot`.
 fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
     let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
     tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
@@ -101,10 +103,7 @@ fn reader(fixture: &Fixture) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(
-                    belongs_to(number, &object.to_vec()),
-                    "a reader's bytes stay while it looks"
-                );
+                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay unchanged");
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
@@ -120,7 +119,7 @@ fn compactor(fixture: &Fixture) {
     }
 }
 
-/// Isolates what lies lowest in either pageblock, moves half of it, puts the rest back.
+/// Isolates the lowest frames of both pageblocks, moves some of them and puts the rest back.
 fn migrator(fixture: &Fixture) {
     for round in 0..3 {
         let mut batch: Vec<_> =
@@ -137,7 +136,7 @@ fn migrator(fixture: &Fixture) {
 
 fn balloon_resizer(fixture: &Fixture) {
     for target in [4, 0, 2, 0] {
-        // How far it gets is the others' doing.
+        // How far it gets depends on the other threads.
         let _ = fixture.balloon.set_target(FrameCount(target));
     }
 }
@@ -146,7 +145,7 @@ fn destroyer(fixture: &Fixture) {
     for round in 0..3 {
         let pool = fixture.other.lock().take().expect("made below");
         for tag in 0..3 {
-            // Left inside: the pool's end frees them.
+            // These objects stay in the pool: its drop frees them.
             let _ = pool.store(&tagged(round * 3 + tag));
         }
         drop(pool);
@@ -154,7 +153,8 @@ fn destroyer(fixture: &Fixture) {
     }
 }
 
-/// S-12, S-32, S-39, S-41, L-03, B10, R-108, R-158, R-298, R-417, R-453: nothing is lost, nothing invented, every byte is there.
+/// S-12, S-32, S-39, S-41, L-03, B10, R-108, R-158, R-298, R-417, R-453: nothing is lost, every
+/// byte is there, and no frame is left.
 #[test]
 fn r298_everything_that_moves_at_once() {
     let compacted = Arc::new(AtomicCount::new(0));
@@ -169,7 +169,11 @@ fn r298_everything_that_moves_at_once() {
                 thread::spawn(move || work(&fixture))
             });
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            assert_eq!(fixture.balloon.deflate().actual, FrameCount(0), "nobody holds it back");
+            assert_eq!(
+                fixture.balloon.deflate().actual,
+                FrameCount(0),
+                "no frame stays in the balloon"
+            );
             drop(fixture.other.lock().take());
             all_compacted.fetch_add(fixture.compacted.load(Relaxed), Relaxed);
             fixture.pool.check().expect("consistent");

@@ -1,4 +1,4 @@
-//! The whole pool under shuttle: real code, real geometry, random schedules of several threads.
+//! The pool under shuttle: random schedules of several threads, with the real code and geometry.
 
 use std::sync::Arc;
 
@@ -30,23 +30,24 @@ fn shared() -> Arc<Shared> {
 }
 
 fn tagged(tag: u64) -> Vec<u8> {
-    // Lengths of one class and of two others, one of them huge.
+    // Two lengths of one class and two of others, one of them huge.
     let len = [1400, 1404, 300, 4096][tag as usize % 4];
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-/// A tag that says which slot the object is stored for.
+/// Returns a tag that names the slot of its object.
 fn tag_for(slot: usize, number: u64) -> u64 {
     (slot as u64) << 48 | number
 }
 
-/// Whether these are all the bytes of an object that was stored for `slot`.
+/// Returns whether these are the bytes of an object that was stored for `slot`.
 fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
     let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
     tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
 }
 
-/// Stores an object for each slot in the second pageblock and leaves the first one free, so that frame compaction has something to move.
+/// Stores an object for each slot in the second pageblock and leaves the first one free, so that
+/// frame compaction can move them.
 fn fill_high(shared: &Shared) {
     let low =
         shared.pool.zone().alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
@@ -57,7 +58,7 @@ fn fill_high(shared: &Shared) {
     drop(low.expect("an empty zone"));
 }
 
-/// Stores new objects over old ones, as a block device does.
+/// Stores new objects over old ones, like a block device.
 fn writer(shared: &Shared, seed: u64) {
     for round in 0..ROUNDS {
         let number = (seed * 5 + round * 7) as usize % SLOTS;
@@ -88,17 +89,15 @@ fn reader(shared: &Shared) {
             Ok(object) => {
                 assert!(belongs_to(number, &object.to_vec()));
                 thread::yield_now();
-                assert!(
-                    belongs_to(number, &object.to_vec()),
-                    "a reader's bytes stay while it looks"
-                );
+                assert!(belongs_to(number, &object.to_vec()), "a reader's bytes stay unchanged");
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
         }
     }
 }
 
-/// S-01, S-12, S-13, S-15, S-21, S-29, R-298, R-417: two writers, a reader and a compactor; every byte checked, nothing stranded.
+/// S-01, S-12, S-13, S-15, S-21, S-29, R-298, R-417: two writers, a reader and a compactor. Every
+/// byte is checked, and no frame is left.
 #[test]
 fn s21_a_pool_in_use_by_four_threads() {
     let moved = Arc::new(AtomicCount::new(0));
@@ -147,13 +146,14 @@ fn s21_a_pool_in_use_by_four_threads() {
     );
 }
 
-/// B13, L-10: two compactions, a scan and a reader at once. Each frame that is gone was counted once, or was left to the reader.
+/// B13, L-10: two compactions, a scan and a reader at once. Each freed frame is
+/// counted once, or is freed by the reader.
 #[test]
 fn b13_compactions_and_a_scan_share_the_classes() {
     sync::check_random(
         || {
             let shared = shared();
-            // Each third object gets a slot; it says which.
+            // Every third object gets a slot; its tag names the slot.
             let store = |number: u64| {
                 shared.pool.store(&tagged(tag_for(number as usize / 3 % SLOTS, number)))
             };

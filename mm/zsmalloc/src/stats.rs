@@ -1,4 +1,4 @@
-//! What a pool holds, and what that costs.
+//! Statistics of a pool.
 
 use frames::FRAME_SIZE;
 
@@ -6,26 +6,27 @@ use crate::class::SizeClass;
 use crate::pool::{ClassState, Pool};
 use crate::{BackgroundStats, CompactionTotals, FULLNESS_GROUPS};
 
-/// One line of the classes table (KERNEL 1.6).
+/// Statistics of one class: a line of the classes table (KERNEL 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassStats {
-    /// Which class.
+    /// The class.
     pub class: SizeClass,
-    /// Zspages in each fullness group: empty, up to 10 %, ... 99 %, full.
+    /// Number of zspages in each fullness group: empty, up to 10 %, ... 99 %, full.
     pub groups: [u32; FULLNESS_GROUPS],
-    /// Objects its zspages would hold if they were full.
+    /// Objects that fit in all zspages of the class.
     pub objects_allocated: u64,
     /// Live objects.
     pub objects_used: u64,
-    /// Frames attached.
+    /// Attached frames.
     pub frames_used: u64,
     /// Payload bytes of live objects.
     pub live_bytes: u64,
-    /// Frames a full compaction would free now, if nobody were inside a zspage: those beyond what the objects need when they are packed.
+    /// Frames that a full compaction would free now if no zspage were busy: those beyond what the
+    /// objects need when packed.
     pub frames_freeable: u64,
 }
 
-/// A whole pool.
+/// Statistics of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
     /// Live objects.
@@ -34,19 +35,19 @@ pub struct PoolStats {
     pub live_bytes: u64,
     /// Frames attached to zspages.
     pub frames: u64,
-    /// Bytes lost inside live objects' slots: headers and rounding up to the class.
+    /// Bytes lost inside the slots of live objects: headers and rounding up to the class.
     pub rounding_bytes: u64,
     /// Bytes of attached frames outside live objects: free slots and the tails of zspages.
     pub hole_bytes: u64,
-    /// Memory of zspage and chain records.
+    /// Memory of zspage and chain records. Units: bytes.
     pub zspage_bytes: u64,
-    /// Memory of the handle table.
+    /// Memory of the handle table. Units: bytes.
     pub handle_bytes: u64,
-    /// What object compaction did so far.
+    /// Totals of object compaction.
     pub compaction: CompactionTotals,
-    /// What the thread in the background did so far.
+    /// Statistics of the background thread.
     pub background: BackgroundStats,
-    /// The classes that were ever used, smallest first.
+    /// Statistics of all classes, smallest first.
     pub classes: Vec<ClassStats>,
 }
 
@@ -59,14 +60,14 @@ impl ClassStats {
             objects_used: state.used,
             frames_used: state.frames,
             live_bytes: state.live_bytes,
-            // A huge zspage is one frame with one object: nothing is ever to be gained.
+            // A huge zspage is one frame with one object, so compaction cannot free any.
             frames_freeable: if class.is_huge() { 0 } else { state.freeable(class) },
         }
     }
 }
 
 impl Pool {
-    /// A snapshot; each class is exact in itself. Locks one class at a time.
+    /// Returns a snapshot; each class is exact in itself. Locks one class at a time.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let mut total = PoolStats {
@@ -89,19 +90,20 @@ impl Pool {
         total
     }
 
-    /// Frames attached to zspages: the kernel's zs_get_total_pages. One load.
+    /// Returns the frames attached to zspages, like the kernel's zs_get_total_pages. One load.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames.get()
     }
 
-    /// The most [`Pool::frames`] ever was, or since [`Pool::reset_frames_max`].
+    /// Returns the maximum of [`Pool::frames`] since the pool was created, or since
+    /// [`Pool::reset_frames_max`].
     #[must_use]
     pub fn frames_max(&self) -> u64 {
         self.frames.peak()
     }
 
-    /// Starts [`Pool::frames_max`] again from what is attached now.
+    /// Resets [`Pool::frames_max`] to the current number of frames.
     pub fn reset_frames_max(&self) {
         self.frames.reset();
     }

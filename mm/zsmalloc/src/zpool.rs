@@ -1,7 +1,7 @@
-//! The zpool face: what a compressed cache asks of the pool under it, and no more (R-455).
+//! The zpool interface: what a compressed cache needs from its pool (R-455).
 //!
-//! The kernel had this layer between zswap and its allocators. A cache written against [`Zpool`] can sit on a pool of its own or share one, and
-//! a test can put something else in its place.
+//! The kernel had this layer between zswap and its allocators. A cache written against [`Zpool`]
+//! can own a pool or share one, and tests can replace the pool.
 
 use std::fmt::Debug;
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{AccessError, AllocError, Handle, MapMode, Mapped, Pool};
 
-/// A pool of compressed pages, by its smallest interface.
+/// A pool of compressed pages.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -28,40 +28,41 @@ use crate::{AccessError, AllocError, Handle, MapMode, Mapped, Pool};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Zpool: Debug + Send + Sync {
-    /// The allocator's name.
+    /// Returns the allocator's name.
     fn kind(&self) -> &'static str;
 
-    /// A new object of `len` zero bytes.
+    /// Allocates an object of `len` zero bytes.
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then.
+    /// Returns [`AllocError`]; the pool is unchanged.
     fn malloc(&self, len: usize) -> Result<Handle, AllocError>;
 
-    /// Frees an object and says how long it was.
+    /// Frees an object and returns its length. Units: bytes.
     ///
     /// # Errors
-    /// [`AccessError::Stale`] when it was freed before.
+    /// [`AccessError::Stale`] when the object was freed before.
     fn free(&self, handle: Handle) -> Result<usize, AccessError>;
 
-    /// Maps an object; [`MapMode::ReadWrite`] is the mode to use when in doubt.
+    /// Maps an object. [`MapMode::ReadWrite`] works for every use.
     ///
     /// # Errors
-    /// [`AccessError`] when it cannot be reached.
+    /// Returns [`AccessError`] when the object cannot be accessed.
     fn map(&self, handle: Handle, mode: MapMode) -> Result<Mapped<'_>, AccessError>;
 
-    /// What the objects' frames take. Units: bytes.
+    /// Returns the size of the objects' frames. Units: bytes.
     fn total_size(&self) -> u64;
 
-    /// Has the pool evict objects until this many frames are free.
+    /// Evicts objects until this many frames are free. Returns the frames freed.
     ///
     /// # Errors
-    /// [`EvictUnsupported`] from pools that do not know whose objects they hold.
+    /// Returns [`EvictUnsupported`] from pools that do not know the users of their objects.
     fn evict(&self, frames: FrameCount) -> Result<FrameCount, EvictUnsupported>;
 }
 
-/// The pool cannot evict: only its user knows which object may go. It can be [compacted](Pool::compact) instead.
+/// The pool cannot evict: only the pool's user can choose an object. The pool can be
+/// [compacted](Pool::compact) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("this pool cannot evict objects: it does not know whose they are")]
+#[error("the pool cannot evict objects: it does not know their users")]
 pub struct EvictUnsupported;
 
 impl Zpool for Pool {

@@ -1,7 +1,7 @@
-//! Zspage records: what is known of a zspage beside its frames.
+//! Zspage records: the metadata of a zspage, beside its frames.
 //!
-//! A zspage has the number of its chain. Its record is a few plain words in a table of the chain's shape, read and written under the lock of
-//! its class only:
+//! A zspage has the number of its chain. Its record is a few plain words in the chain table's
+//! owner words. They are read and written under the lock of the class only:
 //!
 //! ```text
 //!  word 0   63 57 56                25 24      16 15    12 11     4 3  0
@@ -11,7 +11,7 @@
 //!  word 1   previous (32) | next (32) in the list of its group
 //!  word 2.. the free map: one bit an object, set = live
 //! ```
-//! `m` is the magic of a zspage in use; a record without it means broken metadata (R-213, C-04).
+//! `m` is the magic number of a zspage in use; a record without it is damaged (R-213, C-04).
 
 use frames::{ChainId, ChainKind, FRAME_SIZE, FrameChains, Owner, OwnerWords};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,13 +24,13 @@ const MAGIC: u64 = 0x9;
 const NONE: u32 = u32::MAX;
 const LINK_WORDS: usize = 2;
 
-/// The head word.
+/// Head word of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ZspageHead {
     pub(crate) class: u8,
     pub(crate) group: FullnessGroup,
     pub(crate) used: u16,
-    /// The handle index of the only object, where there is no header.
+    /// Handle index of the only object, where there is no header.
     pub(crate) huge: u32,
 }
 
@@ -54,7 +54,7 @@ impl ZspageHead {
     }
 }
 
-/// The zspages of a pool: its chains and the records beside them.
+/// The zspages of a pool: its chains and their records.
 #[derive(Debug)]
 pub(crate) struct Zspages {
     chains: FrameChains,
@@ -69,12 +69,14 @@ const fn map_words(kind: ChainKind) -> usize {
 }
 
 impl Zspages {
+    /// Builds the empty tables for at most `limit` chains of each kind.
     pub(crate) fn new(owner: Owner, limit: usize, backing: Backing) -> Result<Self, MapError> {
         let words = |kind| LINK_WORDS + map_words(kind);
         let words = OwnerWords { single: words(ChainKind::Single), multi: words(ChainKind::Multi) };
         Ok(Self { chains: FrameChains::new(owner, limit, words, backing)? })
     }
 
+    /// Returns the chains.
     pub(crate) fn chains(&self) -> &FrameChains {
         &self.chains
     }
@@ -85,16 +87,17 @@ impl Zspages {
 
     // Relaxed throughout this file: records are read and written under their class lock only.
 
-    /// The head of a zspage; `None` when there is none with this number.
+    /// Returns the head of a zspage, or `None` when no zspage has this number.
     pub(crate) fn head(&self, id: ChainId) -> Option<ZspageHead> {
         ZspageHead::from_bits(self.record(id).first()?.load(Relaxed))
     }
 
+    /// Stores the head of a zspage.
     pub(crate) fn set_head(&self, id: ChainId, head: ZspageHead) {
         self.record(id)[0].store(head.to_bits(), Relaxed);
     }
 
-    /// Starts the record of a new zspage: no objects, on no list.
+    /// Initializes the record of a new zspage without objects, on no list. Returns its head.
     pub(crate) fn init_record(&self, id: ChainId, class: u8) -> ZspageHead {
         let head = ZspageHead { class, group: FullnessGroup::EMPTY, used: 0, huge: 0 };
         self.set_head(id, head);
@@ -102,12 +105,12 @@ impl Zspages {
         head
     }
 
-    /// Ends a record: from here on the number names no zspage.
+    /// Clears a record: the number names no zspage any more.
     pub(crate) fn clear_record(&self, id: ChainId) {
         self.record(id).iter().for_each(|word| word.store(0, Relaxed));
     }
 
-    /// The neighbours in the list of the zspage's group: previous, next.
+    /// Returns the neighbours in the zspage's list: previous, next.
     fn links(&self, id: ChainId) -> (u32, u32) {
         let bits = self.record(id)[1].load(Relaxed);
         ((bits >> 32) as u32, bits as u32)
@@ -117,7 +120,7 @@ impl Zspages {
         self.record(id)[1].store(u64::from(previous) << 32 | u64::from(next), Relaxed);
     }
 
-    /// Makes `previous` stand before the zspage with the number `id`; [`NONE`] is the end of a list and has no record.
+    /// Sets the previous link of the zspage `id`. Does nothing for [`NONE`], the end of a list.
     fn set_previous(&self, id: u32, previous: ChainId) {
         if id != NONE {
             let id = ChainId::from_bits(id);
@@ -125,18 +128,20 @@ impl Zspages {
         }
     }
 
-    /// Whether the object is live.
+    /// Returns whether the object is live.
     pub(crate) fn is_live(&self, id: ChainId, object: u16) -> bool {
         self.map(id)
             .get(usize::from(object) / 64)
             .is_some_and(|word| word.load(Relaxed) & bit(object) != 0)
     }
 
+    /// Marks the object live.
     pub(crate) fn set_live(&self, id: ChainId, object: u16) {
         let word = &self.map(id)[usize::from(object) / 64];
         word.store(word.load(Relaxed) | bit(object), Relaxed);
     }
 
+    /// Marks the object free.
     pub(crate) fn set_free(&self, id: ChainId, object: u16) {
         let word = &self.map(id)[usize::from(object) / 64];
         word.store(word.load(Relaxed) & !bit(object), Relaxed);
@@ -146,7 +151,7 @@ impl Zspages {
         self.record(id).get(LINK_WORDS..).unwrap_or(&[])
     }
 
-    /// Live objects before `end`, last first.
+    /// Iterates over the live objects before `end`, last first.
     pub(crate) fn live_below(&self, id: ChainId, end: u16) -> impl Iterator<Item = u16> {
         let map: [u64; MAX_ZSPAGE_OBJECTS / 64] = self.snapshot(id);
         let mut word = (usize::from(end) / 64).min(map.len() - 1);
@@ -166,7 +171,7 @@ impl Zspages {
         })
     }
 
-    /// Live objects, in order.
+    /// Iterates over the live objects in order.
     pub(crate) fn live(
         &self,
         id: ChainId,
@@ -176,7 +181,7 @@ impl Zspages {
         (0..class.objects).filter(move |&object| map[usize::from(object) / 64] & bit(object) != 0)
     }
 
-    /// Free objects, in order.
+    /// Iterates over the free objects in order.
     pub(crate) fn free(&self, id: ChainId, class: SizeClass) -> impl Iterator<Item = u16> {
         let map: [u64; MAX_ZSPAGE_OBJECTS / 64] = self.snapshot(id);
         let mut word = 0;
@@ -198,7 +203,7 @@ impl Zspages {
         map
     }
 
-    /// Whether no live object has a byte in the frame at `position`.
+    /// Returns whether no live object has a byte in the frame at `position`.
     pub(crate) fn frame_is_empty(&self, id: ChainId, class: SizeClass, position: usize) -> bool {
         let size = usize::from(class.size);
         let first = position * FRAME_SIZE / size;
@@ -211,7 +216,7 @@ impl Zspages {
         })
     }
 
-    /// Starts loading the record of the zspage that follows in its list. Only a hint.
+    /// Prefetches the record of the next zspage in the list.
     pub(crate) fn prefetch_next(&self, id: ChainId) {
         let next = self.links(id).1;
         if next != NONE {
@@ -224,24 +229,25 @@ fn bit(object: u16) -> u64 {
     1 << (object % 64)
 }
 
-/// The bytes of the frame at `position`.
+/// Returns the byte range of the frame at `position`.
 pub(crate) fn frame_bytes(position: usize) -> std::ops::Range<usize> {
     position * FRAME_SIZE..(position + 1) * FRAME_SIZE
 }
 
-/// The frames an object has bytes in.
+/// Returns the positions of the frames that an object has bytes in.
 pub(crate) fn frames_of(class: SizeClass, object: u16) -> std::ops::RangeInclusive<usize> {
     let (size, first) = (usize::from(class.size), usize::from(object) * usize::from(class.size));
     first / FRAME_SIZE..=(first + size - 1) / FRAME_SIZE
 }
 
-/// Whether a frame is left without objects when a zspage's last one goes; `below` is the one before that.
+/// Returns whether freeing a zspage's last object leaves a frame without objects. `below` is the
+/// live object before it.
 pub(crate) fn empties_frame(class: SizeClass, last: u16, below: Option<u16>) -> bool {
     let end = |object| *frames_of(class, object).end();
     below.is_none_or(|below| end(below) < end(last))
 }
 
-/// A doubly linked list of zspages of one class and group.
+/// Doubly linked list of the zspages in one fullness group of a class.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ZspageList {
     first: u32,
@@ -251,13 +257,16 @@ pub(crate) struct ZspageList {
 impl ZspageList {
     pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
 
+    /// Returns the number of zspages.
     pub(crate) fn len(self) -> u32 {
         self.len
     }
 
-    /// Adds a zspage with `used` live objects: in front, or behind the first one if that has more, so that the fullest is filled next (R-219).
+    /// Adds a zspage with `used` live objects: behind the first one if that has more, else in
+    /// front. So the fullest zspage is filled next (R-219).
     ///
-    /// The rest of the list stays unsorted: only the first zspage's record is looked at, which is written in any case.
+    /// The rest of the list is unsorted: sorting would read more records than the first, which is
+    /// written anyway.
     pub(crate) fn add(&mut self, records: &Zspages, id: ChainId, used: u16) {
         let first = ChainId::from_bits(self.first);
         if self.first != NONE && records.head(first).is_some_and(|head| used < head.used) {
@@ -273,7 +282,7 @@ impl ZspageList {
         self.len += 1;
     }
 
-    /// Takes a zspage of this list out.
+    /// Removes a zspage from this list.
     pub(crate) fn remove(&mut self, records: &Zspages, id: ChainId) {
         debug_assert!(self.len > 0, "a zspage is removed from the list it is on");
         let (previous, next) = records.links(id);
@@ -290,7 +299,7 @@ impl ZspageList {
         self.len -= 1;
     }
 
-    /// The zspages, front to back.
+    /// Iterates over the zspages, front to back.
     pub(crate) fn iter(self, records: &Zspages) -> impl Iterator<Item = ChainId> {
         let mut next = self.first;
         std::iter::from_fn(move || {
@@ -327,7 +336,7 @@ mod tests {
         }
     }
 
-    /// R-213: one wrong bit in the magic is noticed.
+    /// R-213: one wrong bit in the magic is detected.
     #[test]
     fn r213_a_record_without_magic_is_none() {
         let bits = ZspageHead { class: 3, group: FullnessGroup::FULL, used: 256, huge: u32::MAX }
@@ -336,7 +345,8 @@ mod tests {
         assert_eq!(ZspageHead::from_bits(0), None);
     }
 
-    /// R-216: the map finds exactly the frames without a byte of a live object, for every class and object.
+    /// R-216: exactly the frames without a byte of a live object are empty, for every class and
+    /// object.
     #[test]
     fn r216_an_object_occupies_exactly_its_frames() {
         let records = records();
@@ -377,7 +387,7 @@ mod tests {
         }
     }
 
-    /// Adds zspages with these numbers of live objects; the n-th has the number n.
+    /// Adds zspages with these numbers of live objects; the n-th zspage has the number n.
     fn list_of(records: &Zspages, used: &[u16]) -> (ZspageList, Vec<ChainId>) {
         let mut list = ZspageList::EMPTY;
         let ids: Vec<ChainId> = (0..used.len() as u32).map(ChainId::from_bits).collect();
@@ -404,20 +414,20 @@ mod tests {
         }
     }
 
-    /// R-219: a zspage that is emptier than the first goes behind it, a fuller or equal one in front. Inserting 3, 5a, 4, 5b, 1 gives
-    /// 5b, 1, 5a, 4, 3.
+    /// R-219: a zspage emptier than the first goes behind it, others in front. Inserting 3, 5a,
+    /// 4, 5b, 1 gives 5b, 1, 5a, 4, 3.
     #[test]
     fn r219_the_fullest_zspage_stays_first() {
         let records = records();
         let (list, ids) = list_of(&records, &[3, 5, 4, 5, 1]);
         assert!(list.iter(&records).eq([3, 4, 1, 2, 0].map(|at| ids[at])));
-        // The links hold in the other direction, too: each can be removed where it stands.
+        // The links hold in the other direction, too: each zspage can be removed from its position.
         let mut rest = list;
         [4, 0, 3, 2, 1].iter().for_each(|&at| rest.remove(&records, ids[at]));
         assert_eq!((rest.len(), rest.iter(&records).count()), (0, 0));
     }
 
-    /// R-220: removing from an empty list is caught in debug builds.
+    /// R-220: debug builds catch a removal from an empty list.
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "removed from the list it is on")]

@@ -1,6 +1,6 @@
-//! Making a pool fails at each step that can fail, and leaves nothing (R-450, S-33, B3).
+//! Failed pool creation: at each step that can fail, nothing is left behind (R-450, S-33, B3).
 //!
-//! The address space of this process is limited for the test, so it has a file of its own.
+//! The test limits the address space of its process, so it has its own file.
 
 #![cfg(not(any(loom, shuttle)))]
 
@@ -11,10 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sys::Backing;
 use zsmalloc::{Pool, PoolConfig, PoolError};
 
-/// Owners a zone can have at the same time, and some more.
+/// Number of attempts: more than the owners that a zone can have.
 const ATTEMPTS: usize = 600;
 
-/// Lets the process have `more` bytes of address space beyond what it has now.
+/// Limits the process to `more` bytes of address space beyond what it has. Returns the old limit.
 fn limit_address_space(more: u64) -> Rlimit {
     let before = getrlimit(Resource::As);
     let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
@@ -26,10 +26,11 @@ fn limit_address_space(more: u64) -> Rlimit {
     before
 }
 
-/// S-33, B3: the owner's number is taken before the tables are reserved. When they cannot be, the number comes back: after many more attempts than
-/// there are numbers a pool can still be made. The first attempt fails at the zspages' tables, the second one after them, at the handles'.
+/// S-33, B3: the owner number is taken before the tables are reserved, and freed when they cannot
+/// be. So a pool can be created after more failures than there are numbers. The first case fails
+/// at the zspage tables, the second after them, at the handle table.
 #[test]
-fn b3_a_pool_that_cannot_be_made_leaves_no_owner() {
+fn b3_a_failed_pool_creation_leaves_no_owner() {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(1 << 22), ..ZoneConfig::default() });
     let zone = Arc::new(zone.expect("16 GiB of address space"));
     let with = |max_objects| PoolConfig {
@@ -44,7 +45,7 @@ fn b3_a_pool_that_cannot_be_made_leaves_no_owner() {
             .count();
         setrlimit(Resource::As, before).expect("what it was");
         assert_eq!(failed, ATTEMPTS, "with {more} bytes");
-        let pool = Pool::new(Arc::clone(&zone), with(64)).expect("every number came back");
+        let pool = Pool::new(Arc::clone(&zone), with(64)).expect("every number was freed");
         let handle = pool.store(&[1; 100]).expect("room");
         assert_eq!(pool.read(handle).expect("live").to_vec(), [1; 100]);
         pool.free(handle).expect("live");

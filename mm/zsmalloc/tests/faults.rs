@@ -1,5 +1,6 @@
-//! Random operations with faults: frames that are isolated for a long time, targets that run out, limits that fall, readers that stay. After each step
-//! the pool and the zone prove their equations, and every object is what was last written.
+//! Random operations with faults: frames isolated for a long time, missing migration targets,
+//! lowered limits, readers that stay. After each step the pool and the zone are checked, and
+//! every object has the bytes last written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +22,11 @@ enum Op {
     Store(usize, u8),
     Write(prop::sample::Index, u8),
     Free(prop::sample::Index),
-    /// Starts to read, and goes on until `Leave`.
+    /// Starts to read an object, until `Leave`.
     Enter(prop::sample::Index),
     Leave(prop::sample::Index),
     Isolate(u32),
-    /// Moves all isolated frames, with so many targets.
+    /// Migrates all isolated frames, with this many targets.
     Migrate(usize),
     PutBack(prop::sample::Index),
     CompactObjects,
@@ -34,7 +35,7 @@ enum Op {
     Trim,
     /// Takes frames, so that the pool's next ones lie above them.
     Occupy(usize),
-    /// Gives them all back, so that compaction moves the pool's frames down.
+    /// Frees them, so that compaction moves the pool's frames down.
     Vacate,
 }
 
@@ -69,9 +70,9 @@ struct Model<'p> {
     live: Vec<(Handle, Vec<u8>)>,
     reading: Vec<(ObjectRef<'p>, Vec<u8>)>,
     isolated: Vec<Isolated<'p>>,
-    /// Frames the test holds.
+    /// Frames that the test holds.
     occupied: Vec<Frame<'p>>,
-    /// Frames that frame compaction moved.
+    /// Frames moved by frame compaction.
     moved: u64,
 }
 
@@ -93,7 +94,8 @@ impl<'p> Model<'p> {
                 let new = pattern(content.len(), byte);
                 match self.pool.write(*handle, &new) {
                     Ok(()) => *content = new,
-                    // Somebody reads, and there is no room beside: the object is what it was.
+                    // A reader forces a write out of place, and no frame is free: the object is
+                    // unchanged.
                     Err(error) => assert!(matches!(error, WriteError::Alloc(_)), "{error}"),
                 }
             }
@@ -107,7 +109,7 @@ impl<'p> Model<'p> {
             }
             Op::Leave(which) if !self.reading.is_empty() => {
                 let (object, content) = self.reading.swap_remove(which.index(self.reading.len()));
-                assert_eq!(object.to_vec(), content, "what a reader entered for stays");
+                assert_eq!(object.to_vec(), content, "a reader's bytes stay unchanged");
             }
             Op::Isolate(number) => self.isolated.extend(self.zone().isolate(Pfn(number))),
             Op::Migrate(targets) => self.migrate(targets),
@@ -135,7 +137,7 @@ impl<'p> Model<'p> {
         zone.migrate_pages(&mut self.isolated, &mut fresh, MigrateMode::Async);
     }
 
-    /// nothing lost, nothing invented, at every step.
+    /// checks the pool, the zone, and every object.
     fn verify(&self) {
         self.pool.check().expect("the pool is consistent");
         self.zone().check().expect("the zone is consistent");
@@ -161,11 +163,11 @@ fn r108_nothing_is_lost_whatever_fails() {
     });
     assert!(
         moved.into_inner() > 0,
-        "frame compaction moved nothing in any case, so nothing is shown about it"
+        "frame compaction moved nothing in any case, so the test did not cover it"
     );
 }
 
-/// Applies `ops` and checks after each. Returns how many frames frame compaction moved.
+/// Applies `ops` and checks after each. Returns the number of frames that frame compaction moved.
 fn loses_nothing(ops: Vec<Op>) -> u64 {
     let config = ZoneConfig {
         capacity: FrameCount(FRAMES),
@@ -180,7 +182,7 @@ fn loses_nothing(ops: Vec<Op>) -> u64 {
         Model { pool: &pool, live, reading, isolated: Vec::new(), occupied: Vec::new(), moved: 0 };
     for op in ops {
         model.apply(op);
-        // The pool's own check takes its chains; a reader it meets there is no contradiction.
+        // The pool's check takes its chains shared, so it works while readers hold them.
         model.verify();
     }
     let Model { live, reading, isolated, occupied, moved, .. } = model;

@@ -1,4 +1,5 @@
-//! How a pool takes its frames: one by one, whatever the shape of free memory, and back again when it cannot have the next.
+//! Growth of a pool: it takes single frames, whatever the shape of free memory, and frees them
+//! when it cannot get the next one.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ fn pool(frames: u64, objects: u32) -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// no two neighbouring frames are free, and objects of every length, most of them in zspages of many frames, can be stored to the last frame.
+/// with no two adjacent frames free, a pool stores objects of every length until the last
+/// frame is used.
 #[test]
 fn r200_single_frames_are_all_a_pool_needs() {
     let pool = pool(1024, 1 << 14);
@@ -57,13 +59,14 @@ fn r200_single_frames_are_all_a_pool_needs() {
     pool.check().expect("consistent");
 }
 
-/// a zspage that grows is refused its next frame, at each frame it can have. The pool is as it was, and can go on when there is room.
+/// a growing zspage is refused its next frame, at each frame it can have. The pool is
+/// unchanged, and continues when there is room.
 #[test]
 fn r211_a_refused_frame_leaves_the_pool_as_it_was() {
     for class in SizeClasses::new(16, ChainRule::LeastWaste).iter() {
         for frames in 0..u64::from(class.frames) {
             let pool = pool(512, 1 << 10);
-            // A limit of nothing cannot be set: a frame that the test holds makes it one.
+            // The limit cannot be zero: a frame held by the test makes it one.
             let held = occupy(pool.zone(), 1);
             pool.zone().set_limit(Some(FrameCount(frames + 1)));
             let bytes = vec![7; class.payload()];
@@ -80,7 +83,7 @@ fn r211_a_refused_frame_leaves_the_pool_as_it_was() {
     }
 }
 
-/// when no number is left for a handle, nothing is allocated.
+/// without a free handle index, nothing is allocated.
 #[test]
 fn r280_without_a_handle_nothing_is_allocated() {
     let pool = pool(512, 1);
@@ -92,8 +95,8 @@ fn r280_without_a_handle_nothing_is_allocated() {
     pool.check().expect("consistent");
 }
 
-/// R-207, E-4: what is known of zspages is at most 1 % of the frames they have, with objects of one length, small or large. Records
-/// are counted in chunks of 512, so that the last chunk comes on top.
+/// R-207, E-4: the records of zspages are at most 1 % of their frames, for objects of one length,
+/// small or large. Records are counted in chunks of 512, so the last chunk is added.
 #[test]
 fn r207_zspage_records_are_one_percent_at_most() {
     const LAST_CHUNK: u64 = 24 << 10;
@@ -110,10 +113,10 @@ fn r207_zspage_records_are_one_percent_at_most() {
     }
 }
 
-/// Zspages end under their class's lock, where the OS is not called: debug builds panic if it is.
-/// The records of 2048 of them go back as soon as no lock is held.
+/// Zspages are freed under their class lock, where no OS call is allowed: debug builds panic on
+/// one. The records of 2048 zspages go back to the OS after the lock is released.
 #[test]
-fn records_of_ended_zspages_go_back_without_a_lock() {
+fn records_of_freed_zspages_are_freed_unlocked() {
     let pool = pool(8192, 1 << 14);
     let before = pool.stats().zspage_bytes;
     let handles: Vec<Handle> = (0..6144).map(|_| pool.store(&[1; 4096]).expect("room")).collect();
@@ -125,7 +128,7 @@ fn records_of_ended_zspages_go_back_without_a_lock() {
     let now = pool.stats().zspage_bytes;
     assert!(
         now < before + 2 * chunk,
-        "{now} bytes of records are left of {full}, a chunk has {chunk}"
+        "{now} bytes of records are left of {full}, with {chunk} to a chunk"
     );
     pool.check().expect("consistent");
 }

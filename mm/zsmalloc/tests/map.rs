@@ -1,4 +1,5 @@
-//! The original's way to reach an object: map it for reading, writing or both, and unmap it (R-290..R-294).
+//! The original's interface: map an object for reading, writing or both, and unmap it
+//! (R-290..R-294).
 
 use std::sync::Arc;
 
@@ -20,13 +21,13 @@ fn content(number: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (number * 31 + at * 7 + 1) as u8).collect()
 }
 
-/// One full zspage of a class. Each object's bytes tell which one it is.
+/// Fills one zspage of a class. Each object's bytes name the object.
 fn fill(pool: &Pool, class: SizeClass) -> Vec<Handle> {
     let store = |number| pool.store(&content(number, class.payload())).expect("room");
     (0..usize::from(class.objects)).map(store).collect()
 }
 
-/// The bytes of every object but `number` are what was stored.
+/// Checks that every object but `number` has the bytes that were stored.
 fn assert_others_whole(pool: &Pool, class: SizeClass, handles: &[Handle], number: usize) {
     for (other, &handle) in handles.iter().enumerate().filter(|(other, _)| *other != number) {
         let bytes = pool.read(handle).expect("live").to_vec();
@@ -36,11 +37,11 @@ fn assert_others_whole(pool: &Pool, class: SizeClass, handles: &[Handle], number
             "object {other} beside {number} of {class:?}"
         );
     }
-    // The headers name their handles still (S-49).
+    // The headers still name their handles (S-49).
     pool.check().expect("consistent");
 }
 
-/// Objects of a class to try: the first, the last, and one that crosses a frame border if there is one.
+/// Returns the objects to test: the first, the last, and one that crosses a frame boundary, if any.
 fn tried(class: SizeClass) -> Vec<usize> {
     let size = usize::from(class.size);
     let crosses = |object: &usize| object * size / 4096 != ((object + 1) * size - 1) / 4096;
@@ -50,7 +51,7 @@ fn tried(class: SizeClass) -> Vec<usize> {
     tried
 }
 
-/// Runs `body` on a full zspage of every class, then and now, for each object to try.
+/// Runs `body` on a full zspage of every class, by both rules, for each object to test.
 fn every_class(body: impl Fn(&Pool, SizeClass, &[Handle], usize)) {
     for (chain, rule) in [(4, ChainRule::UsedPercent), (16, ChainRule::LeastWaste)] {
         for class in SizeClasses::new(usize::from(chain), rule).iter() {
@@ -64,7 +65,7 @@ fn every_class(body: impl Fn(&Pool, SizeClass, &[Handle], usize)) {
     }
 }
 
-/// what is changed through a map for reading is not written back.
+/// changes through a read-only map are not written back.
 #[test]
 fn r292_changes_through_a_read_map_vanish() {
     every_class(|pool, class, handles, number| {
@@ -77,8 +78,8 @@ fn r292_changes_through_a_read_map_vanish() {
     });
 }
 
-/// S-49: a map for writing starts as zeros and not as old bytes, all of it is written back, and the header before it stays,
-/// for objects inside one frame and across two, in every class.
+/// S-49: a write-only map starts as zeros, not as old bytes, and all of it
+/// is written back. The header stays. For objects in one frame and across two, in every class.
 #[test]
 fn s49_a_write_map_leaves_header_and_neighbours() {
     every_class(|pool, class, handles, number| {
@@ -92,9 +93,10 @@ fn s49_a_write_map_leaves_header_and_neighbours() {
     });
 }
 
-/// a map for both starts as the object's bytes and is written back, also when it is dropped.
+/// a read-write map starts as the object's bytes and is written back, also when it is
+/// dropped.
 #[test]
-fn r292_a_read_write_map_changes_what_it_changed() {
+fn r292_a_read_write_map_is_written_back() {
     every_class(|pool, class, handles, number| {
         let mut expected = content(number, class.payload());
         let last = expected.len() - 1;
@@ -106,7 +108,8 @@ fn r292_a_read_write_map_changes_what_it_changed() {
     });
 }
 
-/// B2: the last class with headers at chain 4. Five objects share four frames; each is overwritten and freed beside its neighbours.
+/// B2: the last class with headers at chain 4. Five objects share four frames, and each is
+/// overwritten and freed without a change of the others.
 #[test]
 fn b2_neighbours_of_the_last_headed_class_survive() {
     let pool = pool(4, ChainRule::UsedPercent);
@@ -117,8 +120,7 @@ fn b2_neighbours_of_the_last_headed_class_survive() {
         pool.write(handles[number], &vec![0xee; class.payload()]).expect("no thread reads it");
         assert_others_whole(&pool, class, &handles, number);
         pool.free(handles[number]).expect("live");
-        handles[number] =
-            pool.store(&content(number, class.payload())).expect("the place that was freed");
+        handles[number] = pool.store(&content(number, class.payload())).expect("the freed slot");
         assert_others_whole(&pool, class, &handles, number);
     }
     assert_eq!(pool.frames(), 4, "one zspage held them all");

@@ -1,4 +1,5 @@
-//! Objects whose memory fails, by the signals the kernel sends for it. No object is ever other bytes than those stored: it is whole, or a typed error.
+//! Memory failures, by the signals that the kernel sends. Every object has the bytes that were
+//! stored, or is a typed error.
 
 #![cfg(not(any(loom, shuttle, miri)))]
 #![forbid(unsafe_code)]
@@ -38,15 +39,16 @@ fn content(number: usize) -> Vec<u8> {
     (0..len).map(|at| (number * 31 + at * 7 + 1) as u8).collect()
 }
 
-/// The bytes of an object, as a careful reader gets them.
+/// Reads an object and checks it for failures after the copy.
 fn read(pool: &Pool, handle: Handle) -> Result<Vec<u8>, AccessError> {
     let object = pool.read(handle)?;
     let bytes = object.to_vec();
     object.intact().map(|()| bytes)
 }
 
-/// only objects that lie in failed frames are lost, and they are errors. Overwritten, they are whole again; compaction of both kinds leaves the
-/// others whole; in the end the frames are out of use, and the pool is in order all the time.
+/// only the objects in failed frames are lost, and reading them is an error. Overwriting
+/// restores them. Both compactions keep the others whole. In the end the failed frames are out of
+/// use.
 #[test]
 fn r025_objects_in_failed_frames_are_errors() {
     let (zone, pool) = pool();
@@ -56,7 +58,7 @@ fn r025_objects_in_failed_frames_are_errors() {
     failed.iter().for_each(|&pfn| fail(&zone, pfn));
     let lost = |number: usize| match read(&pool, handles[number]) {
         Ok(bytes) => {
-            assert_eq!(bytes, content(number), "object {number} is other bytes than those stored");
+            assert_eq!(bytes, content(number), "object {number} has other bytes than those stored");
             false
         }
         Err(error) => {
@@ -105,9 +107,9 @@ fn r025_objects_in_failed_frames_are_errors() {
     assert_eq!((pool.frames(), zone.stats().in_use), (0, FrameCount(0)));
 }
 
-/// A reader that has the object already, when its memory fails: the bytes it copies are not taken for the object's.
+/// A memory failure after a reader has found its object is detected: the copied bytes are rejected.
 #[test]
-fn r025_a_failure_under_a_reader_is_told() {
+fn r025_a_reader_detects_a_memory_failure() {
     let (zone, pool) = pool();
     for len in [100, 2500, 4096] {
         let handle = pool.store(&vec![7; len]).expect("room");
@@ -115,17 +117,17 @@ fn r025_a_failure_under_a_reader_is_told() {
         assert_eq!(object.to_vec(), vec![7; len]);
         assert_eq!(object.intact(), Ok(()));
         in_use(&zone).into_iter().for_each(|pfn| fail(&zone, pfn));
-        assert_eq!(object.to_vec(), vec![0; len], "the fresh page");
+        assert_eq!(object.to_vec(), vec![0; len], "the new page");
         assert_eq!(object.intact(), Err(AccessError::MemoryFailure));
         drop(object);
         assert_eq!(read(&pool, handle), Err(AccessError::MemoryFailure));
-        assert_eq!(pool.free(handle), Ok(len), "a discard works");
+        assert_eq!(pool.free(handle), Ok(len), "it can be freed");
         zone.check().expect("consistent");
         assert_eq!(zone.stats().in_use, FrameCount(0));
     }
 }
 
-/// New objects do not go to free places in failed frames, also when a reader of such a zspage makes the write go beside.
+/// New objects avoid free slots in failed frames, also when a reader forces a write out of place.
 #[test]
 fn r025_new_objects_avoid_failed_frames() {
     let (zone, pool) = pool();
@@ -148,7 +150,7 @@ fn r025_new_objects_avoid_failed_frames() {
     assert_eq!(
         zone.memory_failure_stats().delayed,
         FrameCount(0),
-        "they are empty, so they are retired"
+        "they are empty, so they go out of use"
     );
 }
 
@@ -191,9 +193,10 @@ fn pattern(len: usize, byte: u8) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// R-025, whatever happens in between: an object is what was stored, or an error; and it is never an error when nothing failed for good.
+    /// an object has the bytes that were stored, or is an error. Without a hard failure it
+    /// is never an error.
     #[test]
-    fn r025_no_object_is_ever_other_bytes(ops in proptest::collection::vec(op(), 1..250)) {
+    fn r025_no_object_ever_has_other_bytes(ops in proptest::collection::vec(op(), 1..250)) {
         let (zone, pool) = pool();
         let mut live: Vec<(Handle, Vec<u8>)> = Vec::new();
         let mut occupied: Vec<Frame<'_>> = Vec::new();

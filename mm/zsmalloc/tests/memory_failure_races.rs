@@ -1,5 +1,5 @@
-//! Memory that fails while other threads read, write, compact and migrate: an object is whole, or a
-//! typed error. A check that comes before the copy it is for finds the memory healthy.
+//! Memory failures while other threads read, write, compact and migrate: every object is whole,
+//! or a typed error. A check before the copy is not enough, since memory can fail after it.
 
 #![cfg(not(any(loom, shuttle, miri)))]
 #![forbid(unsafe_code)]
@@ -13,9 +13,9 @@ use sys::memory_failure::{Injection, catch_memory_failures};
 use zsmalloc::{AccessError, Budget, Handle, MapMode, Pool, PoolConfig};
 
 const FRAMES: u64 = 16 << 10;
-/// Frames that fail: fewer than there are.
+/// Number of frames that fail, less than the zone has.
 const FAILURES: usize = 1500;
-/// Objects of each worker.
+/// Number of objects of each worker.
 const OBJECTS: usize = 24;
 
 /// Pseudo-random numbers (xorshift).
@@ -30,12 +30,12 @@ impl Random {
     }
 }
 
-/// Bytes of which none is 0: a page that takes the place of a failed one has zeros.
+/// Returns bytes without zeros: the page that replaces a failed one has zeros.
 fn content(tag: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| tag.wrapping_mul(31).wrapping_add(at as u8) | 1).collect()
 }
 
-/// The bytes of an object, as each kind of careful reader gets them.
+/// Reads an object by `map`, or by `read` with a check for failures after the copy.
 fn read(pool: &Pool, handle: Handle, random: &mut Random) -> Result<Vec<u8>, AccessError> {
     if random.below(2) == 0 {
         return pool.map(handle, MapMode::ReadOnly).map(|mapped| mapped.to_vec());
@@ -58,30 +58,31 @@ impl Object {
         Self { handle: pool.store(&content(tag, len)).expect("room"), tag, len }
     }
 
-    /// Reads the object. Returns whether it is there.
+    /// Reads and checks the object. Returns `false` when its memory has failed.
     fn is_whole(&self, pool: &Pool, random: &mut Random) -> bool {
         match read(pool, self.handle, random) {
             Ok(bytes) => {
                 assert!(
                     bytes == content(self.tag, self.len),
-                    "an object is other bytes than those stored"
+                    "an object has other bytes than those stored"
                 );
                 true
             }
             Err(error) => {
-                assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away");
+                assert_eq!(error, AccessError::MemoryFailure, "an object in failed memory");
                 false
             }
         }
     }
 }
 
-/// Reads, writes and replaces objects until the end. Returns what is left, and how many were lost.
+/// Reads, writes and replaces objects until the end. Returns the objects that are left, and how
+/// many were lost.
 fn work(pool: &Pool, is_over: &AtomicBool, seed: u64) -> (Vec<Object>, usize) {
     let mut random = Random(seed);
     let mut objects: Vec<_> = (0..OBJECTS).map(|_| Object::store(pool, &mut random)).collect();
     let mut lost = 0;
-    // Relaxed: only a signal to stop.
+    // Relaxed: only a stop signal.
     while !is_over.load(Relaxed) {
         let object = &mut objects[random.below(OBJECTS)];
         if !object.is_whole(pool, &mut random) {
@@ -96,12 +97,12 @@ fn work(pool: &Pool, is_over: &AtomicBool, seed: u64) -> (Vec<Object>, usize) {
     (objects, lost)
 }
 
-/// Makes random frames fail that are in use: of the lowest ones that have not failed, which are used first.
-/// Ends early when the others have ended.
+/// Makes random frames fail, among the lowest in use that have not failed: low frames are used
+/// first. Ends early when the other threads have ended.
 fn fail_frames(zone: &Zone, is_over: &AtomicBool) {
     const LOOK: u32 = 512;
     let (mut random, mut low, mut failures) = (Random(99), 0, 0);
-    // Relaxed: only a signal to stop.
+    // Relaxed: only a stop signal.
     while failures < FAILURES && !is_over.load(Relaxed) {
         while zone.has_failed(Pfn(low)) {
             low += 1;
@@ -127,7 +128,7 @@ fn pool() -> (Arc<Zone>, Arc<Pool>) {
     (zone, pool)
 }
 
-/// Says that the work is over, also when an assertion ended it.
+/// Sets the stop signal when dropped, also after a failed assertion.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -136,7 +137,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Does work again and again while frames fail.
+/// Repeats `work` while frames fail.
 fn while_memory_fails(zone: &Zone, mut work: impl FnMut()) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -148,7 +149,7 @@ fn while_memory_fails(zone: &Zone, mut work: impl FnMut()) {
     });
 }
 
-/// memory that fails under the copy of a reader is told, however late it fails.
+/// a memory failure during a reader's copy is detected.
 #[test]
 fn r025_a_copy_is_whole_while_memory_fails() {
     let (zone, pool) = pool();
@@ -157,7 +158,7 @@ fn r025_a_copy_is_whole_while_memory_fails() {
     let (mut whole, mut lost) = (0, 0);
     while_memory_fails(&zone, || match pool.map(handle, MapMode::ReadOnly) {
         Ok(mapped) => {
-            assert!(mapped[..] == bytes[..], "a copy is other bytes than those stored");
+            assert!(mapped[..] == bytes[..], "a copy has other bytes than those stored");
             whole += 1;
         }
         Err(error) => {
@@ -169,7 +170,7 @@ fn r025_a_copy_is_whole_while_memory_fails() {
     assert!(whole > 0 && lost > 0, "{whole} copies, {lost} lost");
 }
 
-/// an object that compaction moves out of failing memory is the whole object, or stays there.
+/// an object that compaction moves out of failing memory is whole, or stays where it is.
 #[test]
 fn r025_a_moved_object_is_whole_while_memory_fails() {
     let (zone, pool) = pool();
@@ -189,10 +190,10 @@ fn r025_a_moved_object_is_whole_while_memory_fails() {
         for handle in handles {
             match pool.map(handle, MapMode::ReadOnly) {
                 Ok(mapped) => {
-                    assert!(mapped[..] == bytes[..], "an object has moved as other bytes")
+                    assert!(mapped[..] == bytes[..], "a moved object has other bytes")
                 }
                 Err(error) => {
-                    assert_eq!(error, AccessError::MemoryFailure, "an object that memory took away")
+                    assert_eq!(error, AccessError::MemoryFailure, "an object in failed memory")
                 }
             }
             assert_eq!(pool.free(handle), Ok(bytes.len()));
@@ -201,7 +202,7 @@ fn r025_a_moved_object_is_whole_while_memory_fails() {
     assert!(moved > 0);
 }
 
-/// whatever memory fails at whatever moment, no object is ever other bytes.
+/// whatever memory fails at any moment, no object has other bytes than those stored.
 #[test]
 fn r025_an_object_is_whole_while_memory_fails() {
     let (zone, pool) = pool();

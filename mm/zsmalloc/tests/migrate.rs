@@ -1,4 +1,5 @@
-//! Frames of zspages are isolated, moved and put back while objects are stored, read, freed and compacted (R-400..R-417, R-450..R-453).
+//! Migration: frames of zspages are isolated, moved and put back while objects are stored, read,
+//! freed and compacted (R-400..R-417, R-450..R-453).
 
 use std::sync::Arc;
 
@@ -55,12 +56,13 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
     zone.migrate_pages(batch, &mut fresh, MigrateMode::SyncLight)
 }
 
-/// A length whose objects cross frame borders in a chain of several frames, one that is huge, and a small one.
+/// Lengths: two whose objects cross frame boundaries, one huge, one small.
 const LENGTHS: [usize; 4] = [1000, 3000, 4096, 40];
 
-/// S-19, S-20, R-400, R-402, R-407, R-410: all frames of all zspages at once, first, middle and last ones. Handles stay, bytes stay.
+/// S-19, S-20, R-400, R-402, R-407, R-410: all frames of all zspages are isolated and moved at
+/// once. Handles and bytes stay.
 #[test]
-fn s19_every_frame_of_a_zspage_can_be_isolated_and_moved() {
+fn s19_every_frame_of_a_zspage_can_be_moved() {
     for len in LENGTHS {
         let pool = pool();
         let zone = pool.zone();
@@ -68,7 +70,7 @@ fn s19_every_frame_of_a_zspage_can_be_isolated_and_moved() {
         let frames = pool.frames();
         let mut batch = isolate_all(zone);
         assert_eq!(batch.len() as u64, frames);
-        // An isolated zspage goes on serving: nothing has to be relisted (S-17, S-18).
+        // An isolated zspage continues to serve and stays on its list (S-17, S-18).
         let more = pool.store(&content(40, len)).expect("room");
         assert_whole(&pool, &handles, len);
         assert_eq!(
@@ -83,7 +85,7 @@ fn s19_every_frame_of_a_zspage_can_be_isolated_and_moved() {
     }
 }
 
-/// S-27, B4: a huge object has no header to find its handle by. It survives its move and can be freed.
+/// S-27, B4: a huge object has no header that names its handle. It can be moved and freed.
 #[test]
 fn s27_a_huge_object_moves_and_is_freed() {
     let pool = pool();
@@ -97,7 +99,8 @@ fn s27_a_huge_object_moves_and_is_freed() {
     pool.check().expect("consistent");
 }
 
-/// S-01, S-53, R-404, R-405: a reader keeps the frames of its zspage where they are, its own and those its object spans into; then they move.
+/// S-01, S-53, R-404, R-405: a reader keeps all frames of its zspage from moving, and no others.
+/// Then they move.
 #[test]
 fn s53_a_reader_holds_its_zspage_and_nothing_else() {
     let pool = pool();
@@ -118,10 +121,10 @@ fn s53_a_reader_holds_its_zspage_and_nothing_else() {
     zone.check().expect("consistent");
 }
 
-/// S-12, S-16, B9, R-403, R-413: the last object of a zspage goes between isolation and migration. The zspage ends at once; the frame is not
-/// copied, and goes back as soon as migration lets go.
+/// S-12, S-16, B9, R-403, R-413: the last object of a zspage is freed between isolation and
+/// migration. The zspage is freed at once. Migration does not copy the frame and frees it.
 #[test]
-fn s16_a_zspage_that_empties_while_isolated_is_neither_moved_nor_stranded() {
+fn s16_a_zspage_emptied_while_isolated_is_freed() {
     let pool = pool();
     let zone = pool.zone();
     let handle = pool.store(&content(1, 4096)).expect("room");
@@ -131,7 +134,7 @@ fn s16_a_zspage_that_empties_while_isolated_is_neither_moved_nor_stranded() {
     );
     let mut batch = isolate_all(zone);
     free(&pool, &[handle, first, second]);
-    assert_eq!(pool.frames(), 0, "a free waits for nobody");
+    assert_eq!(pool.frames(), 0, "a free does not wait");
     pool.check().expect("consistent");
     let isolated = batch.len() as u64;
     assert_eq!(zone.stats().in_use.0, isolated, "the isolations' references");
@@ -140,9 +143,9 @@ fn s16_a_zspage_that_empties_while_isolated_is_neither_moved_nor_stranded() {
     zone.check().expect("consistent");
 }
 
-/// R-412, S-10: the same, and then the frames are put back instead of moved.
+/// R-412, S-10: the same, with the frames put back instead of migrated.
 #[test]
-fn r412_a_zspage_that_empties_while_isolated_survives_putback() {
+fn r412_a_zspage_emptied_while_isolated_is_put_back() {
     let pool = pool();
     let zone = pool.zone();
     let handles = store(&pool, 10, 3000);
@@ -157,24 +160,25 @@ fn r412_a_zspage_that_empties_while_isolated_survives_putback() {
     }
 }
 
-/// S-13, S-14, R-402, R-415: a zspage that only a reader keeps from being given back is not isolated, and not moved.
+/// S-13, S-14, R-402, R-415: a zspage that only a reader keeps from being freed is not isolated.
 #[test]
-fn s14_a_zspage_that_waits_to_be_freed_is_left_alone() {
+fn s14_a_zspage_pending_free_is_not_isolated() {
     let pool = pool();
     let zone = pool.zone();
     let handle = pool.store(&content(1, 4096)).expect("room");
     let object = pool.read(handle).expect("live");
     pool.free(handle).expect("live");
-    assert_eq!(pool.frames(), 1, "its reader is inside");
+    assert_eq!(pool.frames(), 1, "the reader holds the zspage");
     assert!(isolate_all(zone).is_empty(), "about to be freed");
     assert_eq!(object.to_vec(), content(1, 4096));
     drop(object);
     assert_eq!((pool.frames(), zone.stats().in_use.0), (0, 0));
 }
 
-/// S-16, R-403: isolated first, emptied under a reader then. The mark is found inside, nothing is copied, and the work is done.
+/// S-16, R-403: a zspage is isolated, then emptied while it is read. Migration finds the pending
+/// mark and copies nothing, and the reader frees the zspage.
 #[test]
-fn s16_an_isolated_zspage_that_waits_to_be_freed_is_not_copied() {
+fn s16_an_isolated_zspage_pending_free_is_not_copied() {
     let pool = pool();
     let zone = pool.zone();
     let handle = pool.store(&content(1, 4096)).expect("room");
@@ -184,15 +188,16 @@ fn s16_an_isolated_zspage_that_waits_to_be_freed_is_not_copied() {
     let done = migrate(zone, &mut batch);
     assert_eq!((done.migrated, done.again), (0, 1));
     drop(object);
-    assert_eq!(pool.frames(), 0, "the reader did it when it left");
+    assert_eq!(pool.frames(), 0, "the reader freed it when it left");
     assert_eq!(migrate(zone, &mut batch), Migration { gone: 1, ..Migration::default() });
     assert_eq!(zone.stats().in_use.0, 0);
     zone.check().expect("consistent");
 }
 
-/// S-18, S-17, R-214: objects are compacted out of zspages whose frames are isolated. Neither side loses anything.
+/// S-18, S-17, R-214: objects are compacted out of zspages whose frames are isolated, and nothing
+/// is lost.
 #[test]
-fn s18_object_compaction_and_isolation_do_not_disturb_each_other() {
+fn s18_object_compaction_works_beside_isolation() {
     let pool = pool();
     let zone = pool.zone();
     let handles = store(&pool, 400, 1000);
@@ -200,7 +205,10 @@ fn s18_object_compaction_and_isolation_do_not_disturb_each_other() {
     let mut batch = isolate_all(zone);
     let before = pool.frames();
     pool.compact(&Budget::unlimited());
-    assert!(pool.frames() < before * 2 / 3, "frames that compaction empties go, isolated or not");
+    assert!(
+        pool.frames() < before * 2 / 3,
+        "frames that compaction empties are freed, isolated or not"
+    );
     pool.check().expect("consistent");
     let done = migrate(zone, &mut batch);
     assert_eq!((done.migrated, done.gone), (pool.frames(), before - pool.frames()));
@@ -211,7 +219,8 @@ fn s18_object_compaction_and_isolation_do_not_disturb_each_other() {
     zone.check().expect("consistent");
 }
 
-/// R-260, B7, S-25, S-46: a frame without a live object does not move, for it is not there; free slots of a moved frame can all be used.
+/// R-260, B7, S-25, S-46: all free slots of a moved frame can be used, and frames without objects
+/// are not attached, so they do not move.
 #[test]
 fn r260_free_slots_of_a_moved_frame_are_used_again() {
     let pool = pool();
@@ -233,9 +242,10 @@ fn r260_free_slots_of_a_moved_frame_are_used_again() {
     pool.check().expect("consistent");
 }
 
-/// L-03, S-32, B10, R-451, R-453: the pool ends, with objects in it, while its frames are isolated. They are freed when migration lets go.
+/// L-03, S-32, B10, R-451, R-453: a pool with objects is dropped while its frames are isolated.
+/// Migration or putback frees them.
 #[test]
-fn l03_a_pool_is_destroyed_while_its_frames_are_isolated() {
+fn l03_a_pool_is_dropped_with_isolated_frames() {
     for putback in [true, false] {
         let pool = pool();
         let zone = Arc::clone(pool.zone());
@@ -257,7 +267,8 @@ fn l03_a_pool_is_destroyed_while_its_frames_are_isolated() {
     }
 }
 
-/// B3: pools come and go in one zone, some failing half made; nothing is left behind.
+/// B3: many pools are created and dropped in one zone, and some creations fail;
+/// nothing is left behind.
 #[test]
 fn r450_pools_come_and_go_and_leave_nothing() {
     let zone = Zone::new(ZoneConfig {
@@ -275,7 +286,7 @@ fn r450_pools_come_and_go_and_leave_nothing() {
     }
     assert_eq!(zone.stats().in_use.0, 0);
     zone.check().expect("consistent");
-    // More owners than there are numbers would have been refused, had one of them been left behind.
+    // If an owner number had been left behind, fewer than 255 would be free.
     let pools: Vec<_> = (0..256).map(|_| zone.reserve_owner()).collect();
     assert_eq!(pools.iter().filter(|owner| owner.is_ok()).count(), 255);
     assert!(
@@ -287,8 +298,9 @@ fn r450_pools_come_and_go_and_leave_nothing() {
     );
 }
 
-/// R-221, S-17, S-18: objects are freed and stored across every border of fullness while all frames of their zspage are isolated. The zspage is on
-/// exactly the list of its group at each step, which `check` recounts, and on the right one after its frames were put back.
+/// R-221, S-17, S-18: a zspage whose frames are isolated is emptied and filled across all
+/// fullness groups. It is on the list of its group at each step, which `check` verifies, and
+/// after putback.
 #[test]
 fn r221_groups_follow_use_while_frames_are_isolated() {
     for put_back in [true, false] {
@@ -316,8 +328,8 @@ fn r221_groups_follow_use_while_frames_are_isolated() {
     }
 }
 
-/// S-13, S-30: a free returns while the very thread that calls it reads the zspage, has its frames isolated, and is inside a migration
-/// of one of them. If it waited for any of these it would never return.
+/// S-13, S-30: a free returns while its own thread reads the zspage, has its frames
+/// isolated, and runs a migration of one. If it waited for any of these, it would never return.
 #[test]
 fn s30_a_free_waits_for_nothing_its_caller_holds() {
     let pool = pool();
@@ -326,22 +338,18 @@ fn s30_a_free_waits_for_nothing_its_caller_holds() {
     let mut batch = isolate_all(zone);
     let readers: Vec<_> = handles.iter().map(|&handle| pool.read(handle).expect("live")).collect();
     let mut left = handles.clone();
-    // Called for a target in the middle of a migration, with the page lock of the frame held.
+    // Called for a target during a migration, with the page lock of the frame held.
     let mut fresh = |_| {
         left.pop().map(|handle| pool.free(handle).expect("live"));
         zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
     };
     let done = zone.migrate_pages(&mut batch, &mut fresh, MigrateMode::SyncLight);
-    assert_eq!(done.migrated, 0, "readers are inside");
+    assert_eq!(done.migrated, 0, "readers hold the zspages");
     assert!(left.is_empty(), "each attempt asks for a target, and there are ten");
     for (number, reader) in readers.iter().enumerate() {
-        assert_eq!(reader.to_vec(), content(number, 1000), "what a reader entered for stays");
+        assert_eq!(reader.to_vec(), content(number, 1000), "a reader's bytes stay unchanged");
     }
     drop((readers, batch));
-    assert_eq!(
-        (pool.frames(), zone.stats().in_use.0),
-        (0, 0),
-        "the last to leave gives everything back"
-    );
+    assert_eq!((pool.frames(), zone.stats().in_use.0), (0, 0), "the last holder frees everything");
     pool.check().expect("consistent");
 }

@@ -1,4 +1,4 @@
-//! Random operations against a map, with `check()` after each step.
+//! Random operations on a pool and a map that it must agree with, with `check()` after each step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ enum Op {
     Limit(u64),
     /// Takes frames, so that the pool's next ones lie above them.
     Occupy(usize),
-    /// Gives them all back, so that compaction moves the pool's frames down.
+    /// Frees them, so that compaction moves the pool's frames down.
     Vacate,
 }
 
@@ -58,14 +58,14 @@ fn pattern(len: usize, byte: u8) -> Vec<u8> {
     (0..len).map(|at| byte.wrapping_add(at as u8).wrapping_mul(7)).collect()
 }
 
-/// The pool beside the map it must agree with.
+/// The pool, and the map it must agree with.
 struct Model<'p> {
     pool: &'p Pool,
     live: Vec<(Handle, Vec<u8>)>,
     stale: Vec<Handle>,
-    /// Frames the test holds.
+    /// Frames that the test holds.
     occupied: Vec<Frame<'p>>,
-    /// Frames that frame compaction moved.
+    /// Frames moved by frame compaction.
     moved: u64,
 }
 
@@ -79,7 +79,9 @@ impl Model<'_> {
             Op::Write(which, byte) if !self.live.is_empty() => {
                 let (handle, content) = which.get_mut(&mut self.live);
                 *content = pattern(content.len(), byte);
-                self.pool.write(*handle, content).expect("nobody reads, so it is written in place");
+                self.pool
+                    .write(*handle, content)
+                    .expect("no thread reads it, so it is written in place");
             }
             Op::Map(which, byte) if !self.live.is_empty() => {
                 let (handle, content) = which.get_mut(&mut self.live);
@@ -87,7 +89,7 @@ impl Model<'_> {
                 assert_eq!(&*mapped, &content[..]);
                 mapped[0] = byte;
                 content[0] = byte;
-                mapped.unmap().expect("nobody reads, so it is written in place");
+                mapped.unmap().expect("no thread reads it, so it is written in place");
             }
             Op::Free(which) if !self.live.is_empty() => {
                 let (handle, content) = self.live.swap_remove(which.index(self.live.len()));
@@ -135,7 +137,8 @@ impl Model<'_> {
     }
 }
 
-/// whatever is done in whatever order, every object reads back what was last written.
+/// after any sequence of operations, every object has the bytes last
+/// written.
 #[test]
 fn r298_pool_agrees_with_a_map() {
     let moved = AtomicU64::new(0);
@@ -146,11 +149,11 @@ fn r298_pool_agrees_with_a_map() {
     });
     assert!(
         moved.into_inner() > 0,
-        "frame compaction moved nothing in any case, so nothing is shown about it"
+        "frame compaction moved nothing in any case, so the test did not cover it"
     );
 }
 
-/// Applies `ops` and checks after each. Returns how many frames frame compaction moved.
+/// Applies `ops` and checks after each. Returns the number of frames that frame compaction moved.
 fn agrees(ops: Vec<Op>, pool: &Pool) -> u64 {
     let mut model =
         Model { pool, live: Vec::new(), stale: Vec::new(), occupied: Vec::new(), moved: 0 };
@@ -170,9 +173,9 @@ fn agrees(ops: Vec<Op>, pool: &Pool) -> u64 {
     model.moved
 }
 
-/// L-11: no generation comes back, so a handle that was stale once is stale for ever.
+/// L-11: no generation is used twice, so a stale handle stays stale forever.
 #[test]
-fn r289_a_handle_is_never_given_out_twice() {
+fn r289_a_handle_is_never_returned_twice() {
     let pool = pool(16, ChainRule::LeastWaste);
     let mut seen = HashMap::new();
     for round in 0..20_000 {
@@ -182,7 +185,8 @@ fn r289_a_handle_is_never_given_out_twice() {
     }
 }
 
-/// R-289, L-11: the index of a freed object is used again, and the old handle does not reach the new object.
+/// R-289, L-11: the index of a freed object is reused, and the old handle does not reach the new
+/// object.
 #[test]
 fn r289_a_stale_handle_stays_stale() {
     let pool = pool(16, ChainRule::LeastWaste);
@@ -200,5 +204,5 @@ fn r289_a_stale_handle_stays_stale() {
         assert_eq!(pool.read(new).expect("live").to_vec(), [2; 100]);
         pool.free(new).expect("live");
     }
-    assert!(reused > 0, "no index was used again, so this shows nothing");
+    assert!(reused > 0, "no index was used again, so the test did not cover reuse");
 }

@@ -1,4 +1,5 @@
-//! Moving, storing, reading and freeing ask the heap for nothing. The heap counts what it is asked for, so the file stands alone.
+//! Migrating, storing, reading and freeing allocate no heap memory. The counting
+//! allocator is global, so these tests have their own file.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ fn store(pool: &Pool, bytes: &[u8; 4096]) -> Vec<Handle> {
     (0..500).map(|number| pool.store(&bytes[..1 + number * 613 % 4096]).expect("room")).collect()
 }
 
-/// every frame of a pool moves, and the heap is not asked for a byte.
+/// migrating every frame of a pool allocates nothing.
 #[test]
 fn r411_migration_allocates_nothing() {
     let pool = pool();
@@ -60,7 +61,8 @@ fn the_hot_path_allocates_nothing() {
     assert_eq!(heap.count_total, 0, "{heap:?}");
 }
 
-/// The copies of object compaction allocate nothing: a run that moves thousands of objects asks the heap for its list of classes at most.
+/// Object compaction allocates at most its list of classes, also when it moves thousands of
+/// objects.
 #[test]
 fn compaction_allocates_nothing_for_each_object() {
     let pool = pool();

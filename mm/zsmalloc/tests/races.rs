@@ -1,4 +1,5 @@
-//! Readers, writers, frees and compaction at once, on real threads: each run is short, and every byte is checked.
+//! Readers, writers, frees and compaction at once, on real threads. Each run is short, and every
+//! byte is checked.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ fn pool(frames: u64) -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// `len` bytes that say whose they are at every place.
+/// Returns `len` bytes that repeat `tag`.
 fn tagged(tag: u64, len: usize) -> Vec<u8> {
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
@@ -34,14 +35,15 @@ fn is_whole(bytes: &[u8]) -> bool {
     bytes.chunks(8).all(|chunk| chunk == &bytes[..chunk.len()])
 }
 
-/// The bytes of an object that was stored for `slot`, and no byte of any other.
+/// Returns whether these are the bytes of an object that was stored for `slot`.
 fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
     let owner = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag) >> 48);
     owner == Some(slot as u64) && is_whole(bytes)
 }
 
-/// S-01, S-21, S-25, S-50, S-53, R-298, B5: objects are stored, read, overwritten, freed and moved by several threads, their frames as well.
-/// A reader of a slot finds the bytes of an object that was stored for this very slot, whole.
+/// S-01, S-21, S-25, S-50, S-53, R-298, B5: several threads store, read, overwrite, free and
+/// compact objects, and move their frames. A reader of a slot finds all bytes of an object that
+/// was stored for this slot.
 #[test]
 fn s21_everything_at_once_keeps_every_byte() {
     const SLOTS: usize = 512;
@@ -85,7 +87,8 @@ fn s21_everything_at_once_keeps_every_byte() {
                 pool.zone().compact(CompactRequest::default());
             }
         });
-        // Takes the lowest pageblocks and leaves them again, so that the pool's frames lie high and are moved down, all the time.
+        // Takes and frees the lowest pageblocks again and again, so that the pool's frames lie
+        // above and frame compaction moves them down.
         scope.spawn(|| {
             while !stop.load(Ordering::Acquire) {
                 let held = occupy(pool.zone(), 6000);
@@ -108,7 +111,8 @@ fn s21_everything_at_once_keeps_every_byte() {
                     Ok(object) => {
                         assert!(belongs_to(number, object.contiguous(&mut scratch)));
                         held.push((number, object));
-                        // Long readers, too: they must see the same bytes at the end.
+                        // Also hold readers for a long time: they must see the same bytes at the
+                        // end.
                         if held.len() == 8 {
                             held.drain(..)
                                 .for_each(|(of, object)| assert!(belongs_to(of, &object.to_vec())));
@@ -122,21 +126,21 @@ fn s21_everything_at_once_keeps_every_byte() {
     });
     pool.check().expect("consistent");
     let moved = pool.zone().vmstat().pgmigrate_success;
-    assert!(moved > 0, "no frame was moved, so this shows nothing about moves");
+    assert!(moved > 0, "no frame was moved, so the test did not cover moves");
     for slot in &slots {
         let bits = slot.load(Ordering::Acquire);
         if bits != 0 {
             pool.free(Handle::from_bits(bits)).expect("live");
         }
     }
-    // nothing is stranded, whoever was inside when it could have gone.
+    // no frame is left, whichever thread held the chain last.
     assert_eq!(pool.frames(), 0);
     pool.check().expect("consistent");
 }
 
 /// S-29, R-289: of several threads that free one handle, one succeeds.
 #[test]
-fn s29_a_handle_is_freed_by_exactly_one() {
+fn s29_exactly_one_free_of_a_handle_succeeds() {
     let pool = pool(1024);
     for round in 0..2_000 {
         let handle = pool.store(&tagged(round, 900)).expect("room");
@@ -150,7 +154,8 @@ fn s29_a_handle_is_freed_by_exactly_one() {
     assert_eq!(pool.frames(), 0);
 }
 
-/// S-12, S-13, R-285: a free while somebody reads its zspage does not wait, and the reader's leaving gives the memory back.
+/// S-12, S-13, R-285: a free does not wait for a reader of its zspage, and the reader frees the
+/// frame when it leaves.
 #[test]
 fn s13_the_last_reader_does_the_deferred_free() {
     let pool = pool(1024);
@@ -160,13 +165,14 @@ fn s13_the_last_reader_does_the_deferred_free() {
     assert_eq!(pool.frames(), 1);
     assert!(is_whole(&reader.to_vec()));
     drop(reader);
-    assert_eq!(pool.frames(), 0, "the last reader gives the frame back");
+    assert_eq!(pool.frames(), 0, "the last reader frees the frame");
     pool.check().expect("consistent");
 }
 
-/// S-15, R-280: an empty zspage that waits for its reader is used again, but not its bytes under the reader.
+/// S-15, R-280: an empty zspage that waits for its reader is reused, but not the bytes that are
+/// read.
 #[test]
-fn s15_a_freed_object_under_a_reader_is_not_overwritten() {
+fn s15_a_reader_keeps_the_bytes_of_a_freed_object() {
     let pool = pool(1024);
     let handle = pool.store(&tagged(1, 1000)).expect("room");
     let reader = pool.read(handle).expect("live");
@@ -180,21 +186,21 @@ fn s15_a_freed_object_under_a_reader_is_not_overwritten() {
     assert_eq!(pool.frames(), 0);
 }
 
-/// L-04: a thread that reads may overwrite the very object it reads; it keeps the old bytes, later readers get the new ones.
+/// L-04: a thread may overwrite an object that it reads. It keeps the old bytes; later readers
+/// get the new ones.
 #[test]
 fn l04_a_reader_may_overwrite_what_it_reads() {
     let pool = pool(1024);
     let handle = pool.store(&tagged(1, 3000)).expect("room");
     let reader = pool.read(handle).expect("live");
-    pool.write(handle, &tagged(2, 3000)).expect("written beside");
+    pool.write(handle, &tagged(2, 3000)).expect("written out of place");
     assert_eq!(reader.to_vec(), tagged(1, 3000));
     assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(2, 3000));
     drop(reader);
     pool.check().expect("consistent");
 }
 
-/// R-330, B13, L-10: several compactions at once share the classes, and the frames they report are the frames there are fewer of, not one counted
-/// twice.
+/// R-330, B13, L-10: concurrent compactions share the classes, and report each freed frame once.
 #[test]
 fn b13_compactions_at_once_count_each_frame_once() {
     for round in 0..8u64 {
@@ -217,7 +223,7 @@ fn b13_compactions_at_once_count_each_frame_once() {
         assert_eq!(totals.objects_moved, sum(|report| report.objects_moved));
         assert!(
             reports.iter().any(|report| report.outcome == CompactionOutcome::Done),
-            "the last to end was left nothing"
+            "the last one to end left nothing"
         );
         pool.check().expect("consistent");
         for (tag, &handle) in (0..).zip(&handles).skip(1).step_by(2) {
@@ -245,7 +251,8 @@ fn r330_threads_share_the_classes_of_one_compaction() {
     pool.check().expect("consistent");
 }
 
-/// Errors leave things as they were: sizes, lengths, limits, garbage handles.
+/// Calls with a wrong size, length or handle, and calls at the limit, return errors and change
+/// nothing.
 #[test]
 fn errors_are_typed_and_change_nothing() {
     let pool = pool(1024);
@@ -266,7 +273,7 @@ fn errors_are_typed_and_change_nothing() {
     }
     pool.zone().set_limit(Some(FrameCount(1)));
     assert_eq!(pool.store(&[1; 4096]), Err(AllocError::Limit));
-    assert!(pool.store(&tagged(2, 500)).is_ok(), "there is room in the frame that is there");
+    assert!(pool.store(&tagged(2, 500)).is_ok(), "the attached frame has room");
     assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(1, 500));
     pool.check().expect("consistent");
 }

@@ -1,4 +1,4 @@
-//! Which objects a compaction moves on prepared fills: sources, destinations, and where it goes on.
+//! Sources and destinations of object compaction, on prepared pools.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use frames::{FrameCount, Zone, ZoneConfig};
 use sys::Backing;
 use zsmalloc::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
 
-/// Objects of 1000 bytes in a frame.
+/// Number of objects in a frame, of 1000 bytes each.
 const OBJECTS: usize = 4;
 
-/// A pool whose zspages are one frame each, with `fills` live objects in the n-th.
+/// Returns a pool whose zspages are one frame each, with `fills` live objects in the n-th.
 fn prepared(fills: &[usize]) -> (Arc<Pool>, Vec<(Handle, Vec<u8>)>) {
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(512),
@@ -30,20 +30,20 @@ fn prepared(fills: &[usize]) -> (Arc<Pool>, Vec<(Handle, Vec<u8>)>) {
     (pool, kept.into_iter().map(|(_, object)| object).collect())
 }
 
-/// what is moved is no more than the objects of the zspages that end. A source goes on into the next destination where the last one was
-/// full; without a destination that has room nothing moves.
+/// compaction moves only the objects of the zspages that it frees. A source continues into
+/// the next destination when the last one is full. Without a destination, nothing moves.
 #[test]
 fn r333_sources_are_emptied_into_as_many_as_needed() {
     let cases: [(&[usize], u64, u64); 8] = [
         (&[3, 3, 1, 1], 2, 2),
-        // One source, two destinations with one place each.
+        // One source, two destinations with one free slot each.
         (&[3, 3, 2], 2, 1),
         // One source, three destinations.
         (&[3, 3, 3, 3], 3, 1),
         // Two sources share a destination.
         (&[2, 1, 1], 2, 2),
         (&[1, 1, 1, 1], 3, 3),
-        // Nothing can be gained.
+        // No gain is possible.
         (&[4, 4, 1], 0, 0),
         (&[3, 2], 0, 0),
         (&[4, 4], 0, 0),
@@ -70,9 +70,10 @@ fn r333_sources_are_emptied_into_as_many_as_needed() {
     }
 }
 
-/// a destination that is read is passed over, and the next one is used; a source that is read is left as it is.
+/// compaction skips a destination with a reader, which stays unchanged, and uses the
+/// next one.
 #[test]
-fn r333_a_zspage_that_is_read_is_passed_over() {
+fn r333_a_destination_with_a_reader_is_skipped() {
     let (pool, objects) = prepared(&[3, 3, 1]);
     // The first object of the first zspage.
     let reader = pool.read(objects[0].0).expect("live");

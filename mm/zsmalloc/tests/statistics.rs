@@ -1,4 +1,4 @@
-//! What the pool tells about itself, while others use it and at rest.
+//! Statistics of a pool, in use and at rest.
 
 #![cfg(not(any(loom, shuttle)))]
 
@@ -19,7 +19,7 @@ fn pool() -> Arc<Pool> {
     Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
 }
 
-/// every frame of a zspage can be moved, so the zone asks for it among movable ones.
+/// every frame of a zspage is movable, so it is in a movable pageblock.
 #[test]
 fn r500_frames_of_zspages_are_movable() {
     let pool = pool();
@@ -34,7 +34,7 @@ fn r500_frames_of_zspages_are_movable() {
     handles.into_iter().for_each(|handle| _ = pool.free(handle).expect("live"));
 }
 
-/// L-01: every count of a class is back at zero when its last object goes.
+/// L-01: all counts of a class return to zero when its last object is freed.
 #[test]
 fn l01_counts_end_at_zero_with_the_last_object() {
     let pool = pool();
@@ -57,8 +57,9 @@ fn l01_counts_end_at_zero_with_the_last_object() {
     pool.check().expect("consistent");
 }
 
-/// B6, L-09: each class is exact in itself while others allocate, free and compact. What its objects need never exceeds what it holds, so the
-/// difference, what could be freed, cannot wrap; and the groups add up to the zspages that are counted.
+/// B6, L-09: each class is exact in itself while others allocate, free and compact. Its objects
+/// never need more frames than it holds, so the difference cannot wrap. Its groups add up to its
+/// zspages.
 #[test]
 fn b6_a_class_never_needs_more_than_it_holds() {
     let pool = pool();
@@ -100,7 +101,7 @@ fn b6_a_class_never_needs_more_than_it_holds() {
     pool.check().expect("consistent");
 }
 
-/// the fullest zspage with room takes the next object.
+/// the fullest zspage with a free slot takes the next object.
 #[test]
 fn r280_the_fullest_zspage_takes_the_next_object() {
     let zone = Zone::new(ZoneConfig {
@@ -112,7 +113,7 @@ fn r280_the_fullest_zspage_takes_the_next_object() {
     let config = PoolConfig { chain: 1, backing: Backing::Heap, ..PoolConfig::default() };
     let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
     let handles: Vec<_> = (0..12).map(|_| pool.store(&[1; 1000]).expect("room")).collect();
-    // One object is left in the first zspage, three in the second, two in the third.
+    // The first zspage keeps one object, the second three, the third two.
     [0, 1, 2, 4, 8, 9].into_iter().for_each(|number| _ = pool.free(handles[number]).expect("live"));
     let in_use = || {
         let classes = pool.stats().classes;

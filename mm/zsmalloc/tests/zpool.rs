@@ -1,4 +1,4 @@
-//! The pool through its smallest interface: a second compressed cache could sit on it.
+//! The zpool interface: a second compressed cache could use it.
 
 use std::sync::Arc;
 
@@ -23,9 +23,10 @@ fn content(number: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (number * 31 + at) as u8).collect()
 }
 
-/// two caches on two pools in one zone. Objects and frames of both move, and each finds its own again.
+/// two caches use two pools in one zone. Objects and frames of both move, and each
+/// finds its own again.
 #[test]
-fn r455_two_caches_share_a_zone_while_everything_moves() {
+fn r455_two_caches_share_a_zone_under_migration() {
     let (zone, pools) = pools();
     let caches: [Arc<dyn Zpool>; 2] = [Arc::clone(&pools[0]) as _, Arc::clone(&pools[1]) as _];
     let mut stored = Vec::new();
@@ -35,7 +36,7 @@ fn r455_two_caches_share_a_zone_while_everything_moves() {
         let handle = cache.malloc(len).expect("room");
         let mut mapped = cache.map(handle, MapMode::WriteOnly).expect("live");
         mapped.copy_from_slice(&content(number, len));
-        mapped.unmap().expect("nobody reads");
+        mapped.unmap().expect("no thread reads it");
         stored.push((number, len, handle));
     }
     stored.retain(|&(number, len, handle)| {
@@ -59,7 +60,7 @@ fn r455_two_caches_share_a_zone_while_everything_moves() {
 }
 
 #[test]
-fn r455_what_a_zpool_cannot_do_is_a_typed_answer() {
+fn r455_unsupported_zpool_calls_are_typed_errors() {
     let (_, [pool, _]) = pools();
     let cache: Arc<dyn Zpool> = pool;
     assert_eq!(cache.kind(), "zsmalloc");

@@ -1,31 +1,32 @@
-//! Keeping to a share of a CPU.
+//! CPU quota of the background thread.
 
 use std::time::Duration;
 
-/// Turns the CPU time a turn took into the time to rest after it. Rest is never saved up: after a long sleep no burst follows.
+/// Computes the sleep that keeps a thread within a share of a CPU. Unused quota is not saved: no
+/// burst follows a long sleep.
 #[derive(Debug)]
 pub(super) struct CpuQuota {
     percent: u32,
-    /// CPU time of the thread before it began, and when it was last asked.
+    /// The thread's CPU time at the start and at the last call.
     first: Duration,
     last: Duration,
 }
 
 impl CpuQuota {
-    /// `now`: the thread's CPU time.
+    /// Builds a quota of `percent`. `now` is the thread's CPU time.
     pub(super) fn new(percent: u8, now: Duration) -> Self {
         Self { percent: u32::from(percent).clamp(1, 100), first: now, last: now }
     }
 
-    /// How long to rest after a turn that took `elapsed` by the clock on the wall; `now` is the thread's CPU time, which has grown since the last
-    /// call by all the turn cost, waking up included.
+    /// Returns how long to sleep after a turn that took `elapsed` wall-clock time. `now` is the
+    /// thread's CPU time. It includes all of the turn, also waking up.
     pub(super) fn rest(&mut self, now: Duration, elapsed: Duration) -> Duration {
         let used = now.saturating_sub(self.last);
         self.last = now;
         (used * 100 / self.percent).saturating_sub(elapsed)
     }
 
-    /// CPU time used so far.
+    /// Returns the CPU time used so far.
     pub(super) fn spent(&self) -> Duration {
         self.last.saturating_sub(self.first)
     }
@@ -38,9 +39,10 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn work_and_rest_add_up_to_the_share() {
+    fn work_and_sleep_add_up_to_the_quota() {
         let mut quota = CpuQuota::new(10, 7 * MS);
-        // One millisecond of CPU time needs ten on the wall; two have passed, since somebody else had the CPU for one.
+        // One millisecond of CPU time needs ten of wall-clock time. Two have passed, as another
+        // thread had the CPU for one of them.
         assert_eq!(quota.rest(8 * MS, 2 * MS), 8 * MS);
         assert_eq!(quota.rest(8 * MS, MS), Duration::ZERO);
         assert_eq!(quota.spent(), MS);
@@ -49,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn rest_is_not_saved_up() {
+    fn unused_quota_is_not_saved() {
         let mut quota = CpuQuota::new(50, Duration::ZERO);
         assert_eq!(quota.rest(MS, 1000 * MS), Duration::ZERO);
         assert_eq!(quota.rest(5 * MS, 4 * MS), 4 * MS);

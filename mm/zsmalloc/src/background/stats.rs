@@ -1,44 +1,44 @@
-//! What the background thread tells about itself.
+//! Statistics of the background thread.
 
 use std::time::Duration;
 
 use crate::Compaction;
 
-/// What the background thread is doing.
+/// State of the background thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackgroundState {
-    /// There is none.
+    /// No thread is running.
     #[default]
     Off,
-    /// Too little is to be gained.
+    /// Too few frames are freeable.
     Watching,
-    /// It moves objects, slice by slice.
+    /// It compacts objects, slice by slice.
     Working,
-    /// The last work was in vain; it waits before it tries again.
+    /// The last slice gained nothing; it waits before it tries again.
     BackingOff,
 }
 
-/// Compaction in the background so far. Its objects and frames are part of the pool's totals, too.
+/// Statistics of background compaction. The pool's totals include its objects and frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackgroundStats {
-    /// What it is doing.
+    /// Current state.
     pub state: BackgroundState,
-    /// Times it looked how much is to be gained.
+    /// Number of polls.
     pub polls: u64,
-    /// Slices it worked.
+    /// Number of slices.
     pub slices: u64,
-    /// Objects it moved.
+    /// Objects moved.
     pub objects_moved: u64,
-    /// Frames it freed.
+    /// Frames freed.
     pub frames_freed: u64,
-    /// Frames it moved down in the arena.
+    /// Frames moved by frame compaction.
     pub frames_moved: u64,
-    /// Frames it gave back to the OS, in whole pageblocks.
+    /// Frames returned to the OS, in whole pageblocks.
     pub frames_released: u64,
-    /// CPU time of the thread that runs now, or ran last.
+    /// CPU time of the current thread, or of the last one.
     pub cpu: Duration,
-    /// Frames that could be freed when it last looked.
+    /// Frames that were freeable at the last poll.
     pub frames_freeable: u64,
-    /// What the last slice did.
+    /// Report of the last slice.
     pub last: Compaction,
 }

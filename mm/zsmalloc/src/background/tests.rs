@@ -1,4 +1,4 @@
-//! The background thread on pools that get sparse.
+//! The background thread on sparse pools.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ fn fill(pool: &Pool, count: usize) -> Vec<Handle> {
         .collect()
 }
 
-/// Waits for what the thread is expected to do; far longer than it needs, so that a busy machine does not matter.
+/// Waits for the background thread, far longer than it needs, so that a busy machine does not
+/// matter.
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -38,9 +39,10 @@ fn every_second(handles: &[Handle]) -> impl Iterator<Item = Handle> {
     handles.iter().copied().step_by(2)
 }
 
-/// what gets sparse is compacted, nobody asks for it; frames follow; and it stops where it should.
+/// the thread compacts a sparse pool by itself, then its frames, and stops at the
+/// threshold.
 #[test]
-fn r330_a_sparse_pool_gets_dense_by_itself() {
+fn r330_the_thread_compacts_a_sparse_pool() {
     let pool = pool();
     let handles = fill(&pool, 4000);
     let proactiveness = Proactiveness::new(90).expect("percent");
@@ -49,10 +51,10 @@ fn r330_a_sparse_pool_gets_dense_by_itself() {
     let before = pool.frames();
     every_second(&handles).for_each(|handle| assert!(pool.free(handle).is_ok()));
     let level = || pool.frames_freeable() * 1000 / pool.frames();
-    wait_for("it is compacted", || {
+    wait_for("its objects are compacted", || {
         level() < 10 && pool.stats().background.state == BackgroundState::Watching
     });
-    wait_for("frames are moved together, too", || pool.zone().fragmentation() <= 15);
+    wait_for("its frames are compacted, too", || pool.zone().fragmentation() <= 15);
     let stats = pool.stats();
     assert!(pool.frames() < before * 6 / 10, "{} of {before} frames are left", pool.frames());
     assert!(stats.background.frames_moved > 0);
@@ -64,7 +66,7 @@ fn r330_a_sparse_pool_gets_dense_by_itself() {
     pool.check().expect("consistent");
 }
 
-/// While everything worth moving is in use it backs off; it comes back by itself when that is over.
+/// The thread backs off while all zspages with a gain are busy, and continues when they are free.
 #[test]
 fn fruitless_compaction_backs_off() {
     let pool = pool();
@@ -81,12 +83,12 @@ fn fruitless_compaction_backs_off() {
     wait_for("it backs off", || pool.stats().background.state == BackgroundState::BackingOff);
     assert_eq!(pool.stats().compaction.objects_moved, 0);
     drop(held);
-    wait_for("it tries again", || pool.frames_freeable() * 250 < pool.frames());
+    wait_for("it compacts again", || pool.frames_freeable() * 250 < pool.frames());
 }
 
-/// The thread takes no more than its share, also when there is always something to do.
+/// The thread keeps its CPU quota, also when there is always something to do.
 #[test]
-fn the_share_of_a_cpu_is_kept() {
+fn the_cpu_quota_is_kept() {
     let pool = pool();
     let mut handles = fill(&pool, 3000);
     let background = Background::start(
@@ -105,12 +107,13 @@ fn the_share_of_a_cpu_is_kept() {
     let (elapsed, stats) = (start.elapsed(), pool.stats().background);
     drop(background);
     assert!(stats.slices > 0, "{stats:?}");
-    // A slice more than its share: the one it has not rested for yet.
+    // One slice beyond the quota: the one it has not slept for yet.
     assert!(stats.cpu < elapsed / 20 + Duration::from_millis(5), "{:?} of {elapsed:?}", stats.cpu);
     pool.check().expect("consistent");
 }
 
-/// One thread a pool; shares that are none; the guard is free again afterwards.
+/// A pool has one thread at most, quotas outside the range are errors, and a new thread can start
+/// after the old one.
 #[test]
 fn errors_are_typed_and_leave_nothing_running() {
     let pool = pool();
@@ -130,7 +133,7 @@ fn errors_are_typed_and_leave_nothing_running() {
     drop(with(1, 1).expect("the guard is free again"));
 }
 
-/// L-03, R-452: the pool may go first; the thread notices and ends.
+/// L-03, R-452: the pool may be dropped first; the thread ends then.
 #[test]
 fn r452_the_thread_keeps_no_pool_alive() {
     let pool = pool();

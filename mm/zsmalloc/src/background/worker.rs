@@ -1,4 +1,4 @@
-//! What the background thread decides: whether to work, on what, and how long to wait.
+//! Decisions of the background thread: whether to work, on which class, and how long to sleep.
 
 use std::time::Duration;
 
@@ -8,30 +8,31 @@ use super::{BackgroundConfig, BackgroundState, MAX_POLL_INTERVAL};
 use crate::class::SizeClass;
 use crate::{Budget, CompactionOutcome, Pool};
 
-/// How long a slice may take: short, so that what others notice of it is short, too.
+/// Time budget of a slice: short, so that other threads wait only briefly.
 const SLICE_BUDGET: Duration = Duration::from_micros(500);
-/// The time between two looks while the pool is in use.
+/// Time between two polls while the pool is in use.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// What a stopped work leaves, as a part of what starts it.
+/// Work stops when the freeable frames fall below this fraction of the start threshold.
 const STOP_DIVISOR: u64 = 4;
-/// While objects are being moved, each so many-th turn moves frames, too.
+/// While objects are being compacted, one turn in so many compacts frames, too.
 const TURNS_PER_FRAME_COMPACTION: u32 = 4;
 
-/// The thread's memory between two turns.
+/// State of the thread between two turns.
 #[derive(Debug)]
 pub(super) struct Worker {
     start_permille: u64,
     state: BackgroundState,
     wait: Duration,
-    /// What the last look found: frames, and frames that could be freed.
+    /// Result of the last poll: frames, and frames that could be freed.
     last_poll: (u64, u64),
     gains: Vec<(u64, SizeClass)>,
     proactive: ProactiveCompactor,
-    /// Slices of object compaction since frames were looked at.
+    /// Slices of object compaction since the last frame compaction.
     object_turns: u32,
 }
 
 impl Worker {
+    /// Builds a worker that watches.
     pub(super) fn new(config: BackgroundConfig) -> Self {
         Self {
             start_permille: u64::from(config.start_permille),
@@ -44,8 +45,10 @@ impl Worker {
         }
     }
 
-    /// Looks, and works for a slice if it is worth it; how long to wait at least.
+    /// Runs one turn: polls, and works for a slice if enough can be gained. Returns how long to
+    /// sleep at least.
     pub(super) fn run_once(&mut self, pool: &Pool) -> Duration {
+        // Poll, and compare with the threshold of the current state.
         let before = self.last_poll;
         self.last_poll = self.poll(pool);
         let (frames, freeable) = self.last_poll;
@@ -58,12 +61,14 @@ impl Worker {
         let unchanged = before == self.last_poll;
         let wait = if freeable >= least {
             self.compact_slice(pool)
+        // Compact objects if enough frames can be freed.
         } else {
             self.state = BackgroundState::Watching;
             self.idle(unchanged)
         };
         let (more_to_move, frames_moved) = self.move_frames(pool);
         let (more_to_release, frames_released) = self.release(pool, unchanged);
+        // Compact frames and return whole pageblocks to the OS.
         let mut stats = pool.background.lock();
         stats.polls += 1;
         stats.frames_moved += frames_moved;
@@ -73,7 +78,8 @@ impl Worker {
         if more_to_move || more_to_release { Duration::ZERO } else { wait }
     }
 
-    /// Frames there are, and frames that could be freed; the classes are noted with what is to be gained in each.
+    /// Returns the pool's frames and those that could be freed. Stores the gain of each class in
+    /// `gains`.
     fn poll(&mut self, pool: &Pool) -> (u64, u64) {
         let gain = |class| (pool.lock(class).freeable(class), class);
         self.gains.clear();
@@ -81,7 +87,8 @@ impl Worker {
         (pool.frames(), self.gains.iter().map(|gain| gain.0).sum())
     }
 
-    /// Works where most is to be gained first.
+    /// Runs one slice of object compaction, the class with the largest gain first. Returns how
+    /// long to sleep.
     fn compact_slice(&mut self, pool: &Pool) -> Duration {
         self.gains.sort_unstable_by_key(|gain| std::cmp::Reverse(gain.0));
         let mut classes = self.gains.iter().map(|gain| gain.1);
@@ -98,11 +105,12 @@ impl Worker {
             self.wait = MIN_POLL_INTERVAL;
             return Duration::ZERO;
         }
-        // All that is to be gained is in use, or somebody else is at it.
+        // All zspages with a gain are busy, or another thread is compacting them.
         self.state = BackgroundState::BackingOff;
         self.back_off()
     }
 
+    /// Returns the sleep after a poll without work: longer and longer in an unchanged pool.
     fn idle(&mut self, unchanged: bool) -> Duration {
         if unchanged {
             return self.back_off();
@@ -111,15 +119,16 @@ impl Worker {
         self.wait
     }
 
+    /// Doubles the sleep up to [`MAX_POLL_INTERVAL`]. Returns it before doubling.
     fn back_off(&mut self) -> Duration {
         let wait = self.wait;
         self.wait = (wait * 2).min(MAX_POLL_INTERVAL);
         wait
     }
 
-    /// Moves frames together: whether there is more to do, and how many were moved.
+    /// Compacts frames. Returns whether more can be done, and how many frames were moved.
     ///
-    /// Object compaction has the larger share, since the frames that it frees need not be moved.
+    /// Object compaction gets more turns, since the frames it frees need not be moved.
     fn move_frames(&mut self, pool: &Pool) -> (bool, u64) {
         if self.state == BackgroundState::Working {
             self.object_turns += 1;
@@ -134,9 +143,11 @@ impl Worker {
         (step.has_more_work(), moved)
     }
 
-    /// Gives pageblocks that are wholly free to the OS, all but those the zone keeps: whether there are more, and how many frames went.
+    /// Returns free pageblocks to the OS, except those that the zone keeps. Returns whether there
+    /// are more, and how many frames went.
     ///
-    /// Frames on per-CPU lists pin theirs. In a pool that is in use they are needed again at once; in one that stands still they go back first.
+    /// Frames on per-CPU lists keep their pageblocks from being free. A pool in use needs these
+    /// frames again at once; in an unchanged pool the lists are drained first.
     fn release(&self, pool: &Pool, unchanged: bool) -> (bool, u64) {
         let zone = pool.zone();
         if unchanged {

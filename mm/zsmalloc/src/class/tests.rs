@@ -1,4 +1,4 @@
-//! The oracles of the kernel, then and now.
+//! The kernel's classes, of 2016 and of today, as test oracles.
 
 use super::*;
 
@@ -9,9 +9,10 @@ fn distinct(chain: usize, rule: ChainRule) -> (usize, usize) {
     (classes.iter().count(), watermark.expect("there are small classes"))
 }
 
-/// R-203, R-205: 255 raw classes make 69 at chain 4 by used percent, the largest with a header is 3264; chain lengths 20/12/19/18.
+/// R-203, R-205: at chain 4, used percent merges 255 raw classes into 69. The largest with a
+/// header is 3264, and 20/12/19/18 classes have chains of 1/2/3/4 frames.
 #[test]
-fn r203_used_percent_at_chain_4_gives_the_2016_classes() {
+fn r203_used_percent_gives_the_2016_classes() {
     assert_eq!(RAW_CLASSES, 255);
     assert_eq!(distinct(4, ChainRule::UsedPercent), (69, 3264));
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
@@ -20,7 +21,7 @@ fn r203_used_percent_at_chain_4_gives_the_2016_classes() {
     assert_eq!(by_chain, [20, 12, 19, 18]);
 }
 
-/// The 69 classes of 2016, 4 KiB frames and at most 4 of them: raw index:size/frames/objects.
+/// The 69 classes of 2016 with 4 KiB frames, at most 4 of them: raw index:size/frames/objects.
 const ORACLE: &str = "\
     0:32/1/128 1:48/3/256 2:64/1/64 3:80/1/51 4:96/3/128 5:112/2/73 6:128/1/32 7:144/3/85 \
     8:160/2/51 9:176/4/93 10:192/3/64 11:208/2/39 12:224/4/73 13:240/1/17 14:256/1/16 \
@@ -33,7 +34,7 @@ const ORACLE: &str = "\
     91:1488/4/11 94:1536/3/8 100:1632/2/5 107:1744/3/7 111:1808/4/9 126:2048/1/2 144:2336/4/7 \
     151:2448/3/5 168:2720/2/3 190:3072/3/4 202:3264/4/5 254:4096/1/1";
 
-/// R-202, R-204, Appendix A: each of the 69 classes has the chain and the number of objects it had in 2016.
+/// R-202, R-204, Appendix A: each of the 69 classes has the chain and the objects it had in 2016.
 #[test]
 fn r202_r204_every_class_matches_the_oracle() {
     let rows = ORACLE
@@ -51,7 +52,7 @@ fn r202_r204_every_class_matches_the_oracle() {
     assert_eq!(rows.len(), 69);
 }
 
-/// R-203: each raw class stands for the next real one above it.
+/// R-203: each raw class is merged into the next distinct class at or above it.
 #[test]
 fn r203_a_raw_class_leads_to_the_next_real_one() {
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
@@ -63,22 +64,23 @@ fn r203_a_raw_class_leads_to_the_next_real_one() {
     assert_eq!(classes.by_index(255), None);
 }
 
-/// Section 0.2: the constants that are left of the original's, and what the others became.
+/// Section 0.2: the original's constants, and what replaces those that changed.
 #[test]
 fn the_constants_are_the_originals() {
     assert_eq!(
         (FRAME_SIZE, MIN_CLASS_SIZE, CLASS_STEP, RAW_CLASSES),
         (4096, 32, FRAME_SIZE >> 8, 255)
     );
-    // The original's header has 8 bytes, on 8-byte borders; a handle's index has 4, which a size of a multiple of 16 keeps inside one frame.
+    // The original has 8-byte headers on 8-byte boundaries. Ours are 4 bytes for the handle's
+    // index; since sizes are multiples of 16, a header lies inside one frame.
     assert_eq!((HEADER_SIZE, CLASS_STEP % HEADER_SIZE), (4, 0));
-    // 8 bits name a class: the last raw index fits.
+    // The class number has 8 bits: the last raw index fits.
     assert_eq!(u8::try_from(RAW_CLASSES - 1), Ok(254));
-    // The original's 4 frames to a zspage are the default of 2016; today's limit is 16.
+    // The original's default is 4 frames to a zspage; the kernel's current maximum is 16.
     assert_eq!(MAX_CHAIN, 16);
 }
 
-/// KERNEL 1.2: today's rule, with the kernel's default chain and others.
+/// KERNEL 1.2: the current rule, with the kernel's default chain and others.
 #[test]
 fn least_waste_gives_the_kernels_classes_of_today() {
     for (chain, count, watermark) in
@@ -88,7 +90,7 @@ fn least_waste_gives_the_kernels_classes_of_today() {
     }
 }
 
-/// The two rules differ in class 208 only, at chain 4.
+/// At chain 4, the two rules differ in class 208 only.
 #[test]
 fn the_rules_differ_in_class_208_only() {
     let (old, new) =
@@ -98,7 +100,8 @@ fn the_rules_differ_in_class_208_only() {
     assert_eq!(differing, [208]);
 }
 
-/// R-201, R-206, B1: every size from 1 to a frame has a class it fits; 0 and more than a frame have none.
+/// R-201, R-206, B1: every length from 1 to a frame has the smallest class it fits; 0 and more
+/// than a frame have none.
 #[test]
 fn r201_every_size_finds_the_smallest_class_it_fits() {
     for chain in 1..=16 {
@@ -117,9 +120,10 @@ fn r201_every_size_finds_the_smallest_class_it_fits() {
     }
 }
 
-/// R-205, B2: the last length with a header and the first without, at chain 4 (3260 = 3264 less our 4 bytes).
+/// R-205, B2: the last length with a header and the first without, at chain 4 (3260 = 3264 less
+/// the 4-byte header).
 #[test]
-fn r205_the_huge_border_is_where_the_watermark_says() {
+fn r205_the_watermark_bounds_the_huge_class() {
     let classes = SizeClasses::new(4, ChainRule::UsedPercent);
     assert_eq!(classes.largest_with_header(), 3260);
     assert!(classes.for_len(3260).is_some_and(|class| class.size == 3264 && !class.is_huge()));
@@ -127,7 +131,7 @@ fn r205_the_huge_border_is_where_the_watermark_says() {
     assert!(classes.for_len(4096).is_some_and(|class| class.is_huge() && class.payload() == 4096));
 }
 
-/// R-215, R-217, B8: no class has an object that reaches past its zspage, and the free map has a bit for each.
+/// R-215, R-217, B8: no object reaches past its zspage, and the free map has a bit for each.
 #[test]
 fn r217_the_tail_of_a_zspage_is_never_an_object() {
     for rule in [ChainRule::UsedPercent, ChainRule::LeastWaste] {

@@ -1,4 +1,4 @@
-//! One class: which zspage is emptied next, into which, and when it is enough.
+//! Compaction of one class: picks the next source and destination, and detects the end.
 
 use frames::{ChainId, Exclusive};
 
@@ -9,27 +9,28 @@ use crate::fullness::FullnessGroup;
 use crate::pool::{ClassState, Pool};
 use frames::Deadline;
 
-/// Objects moved under one hold of the class lock, and into one zspage under one hold of it: what others may have to wait for.
+/// Maximum objects moved per hold of the class lock, and per hold of a destination: other threads
+/// may wait that long.
 pub(super) const MAX_BATCH: usize = 16;
-/// Zspages of the emptiest group looked at for the emptiest of them.
+/// Maximum zspages compared in the emptiest group.
 const SOURCE_SCAN_LIMIT: usize = 8;
-/// Destinations that may refuse before a batch is given up.
+/// Maximum destinations that may refuse before a batch ends.
 const MAX_REFUSALS: usize = 8;
-/// Zspages passed over before a class is given up.
+/// Maximum zspages skipped before a class ends.
 const MAX_SKIPPED_ZSPAGES: usize = 64;
 
-/// What one hold of the class lock came to.
+/// How one hold of the class lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchOutcome {
-    /// There may be more to do.
+    /// More objects may be movable.
     Continue,
-    /// Nothing more can be gained.
+    /// Nothing is left to gain.
     Finished,
-    /// The budget is spent.
+    /// The budget is used up.
     OutOfTime,
 }
 
-/// One thread's compaction of one class.
+/// Compaction of one class by one thread.
 pub(super) struct ClassCompaction<'a> {
     pub(super) pool: &'a Pool,
     pub(super) class: SizeClass,
@@ -39,15 +40,15 @@ pub(super) struct ClassCompaction<'a> {
     skipped: Vec<ChainId>,
 }
 
-/// The zspage that is being emptied, from its end on.
+/// The zspage that is being emptied, from its last object to its first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceZspage {
     pub(super) chain: ChainId,
-    /// Its objects from here on were looked at.
+    /// The objects from this number on were visited.
     pub(super) below: u16,
 }
 
-/// The mark that a class is being compacted. Taken and given back under the class lock.
+/// Marks a class as being compacted. The mark is set and cleared under the class lock.
 struct CompactingGuard<'p> {
     pool: &'p Pool,
     class: SizeClass,
@@ -60,7 +61,7 @@ impl Drop for CompactingGuard<'_> {
 }
 
 impl Pool {
-    /// Compacts one class, unless another thread is at it.
+    /// Compacts one class unless another thread is compacting it.
     pub(crate) fn compact_class(
         &self,
         class: SizeClass,
@@ -74,7 +75,8 @@ impl Pool {
         if std::mem::replace(&mut state.compacting, true) {
             return CompactionOutcome::AlreadyRunning;
         }
-        // Others may free and allocate as fast as we move. No object needs to move more than twice: into another zspage, and to the front of that.
+        // Other threads may free and allocate as fast as this one moves. No object needs more
+        // than two moves: to another zspage, and to the front of that.
         let move_limit = report.objects_moved + 2 * state.used;
         drop(state);
         let _guard = CompactingGuard { pool: self, class };
@@ -84,8 +86,10 @@ impl Pool {
 }
 
 impl<'a> ClassCompaction<'a> {
+    /// Runs batches until the class is done or `move_limit` objects were moved in total.
     fn run(&mut self, move_limit: u64) -> CompactionOutcome {
-        // Frames we freed less those we took: the class is locked in each batch, so they are ours alone.
+        // Frames freed less frames attached. Both happen under the class lock, so the difference
+        // is this thread's alone.
         let (mut frames, mut zspages) = (0, 0);
         let outcome = loop {
             if self.deadline.has_passed() {
@@ -110,7 +114,7 @@ impl<'a> ClassCompaction<'a> {
         outcome
     }
 
-    /// What is done under one hold of the class lock: a bounded number of objects and of looks.
+    /// Runs one hold of the class lock: moves and visits a bounded number of objects.
     fn run_batch(&mut self, state: &mut ClassState) -> BatchOutcome {
         if state.freeable(self.class) == 0 || self.skipped.len() >= MAX_SKIPPED_ZSPAGES {
             return BatchOutcome::Finished;
@@ -120,18 +124,19 @@ impl<'a> ClassCompaction<'a> {
         self.empty_source(state, source)
     }
 
-    /// The source goes on to be emptied below `object`.
+    /// Continues emptying the source below `object`.
     pub(super) fn resume_below(&mut self, source: SourceZspage, object: u16) {
         self.source = Some(SourceZspage { below: object, ..source });
     }
 
-    /// Leaves a zspage as it is for the rest of this visit.
+    /// Skips a zspage for the rest of this compaction.
     pub(super) fn skip_zspage(&mut self, chain: ChainId) {
         self.skipped.push(chain);
         self.source = None;
     }
 
-    /// The zspage at hand as long as it has live and free objects, then the emptiest (L-19).
+    /// Picks the current source while it has live and free objects, then the emptiest zspage
+    /// (L-19).
     fn pick_source(&self, state: &ClassState) -> Option<SourceZspage> {
         let current = self.source.filter(|source| self.is_partial(source.chain));
         current.or_else(|| {
@@ -142,6 +147,7 @@ impl<'a> ClassCompaction<'a> {
         })
     }
 
+    /// Finds the emptiest zspage of a group that was not skipped, among the first few.
     fn find_emptiest(&self, state: &ClassState, group: FullnessGroup) -> Option<ChainId> {
         let zspages = &self.pool.zspages;
         let candidates =
@@ -150,7 +156,8 @@ impl<'a> ClassCompaction<'a> {
         open.min_by_key(|&id| self.used(id))
     }
 
-    /// The number may name a younger zspage by now, which is no worse a source.
+    /// Returns whether the zspage has live and free objects. The number may name a newer zspage
+    /// by now, which is as good a source.
     fn is_partial(&self, chain: ChainId) -> bool {
         let head = self.pool.zspages.head(chain).filter(|head| head.class == self.class.index);
         head.is_some_and(|head| {
@@ -162,9 +169,10 @@ impl<'a> ClassCompaction<'a> {
         self.pool.zspages.head(chain).map_or(0, |head| head.used)
     }
 
-    /// The fullest zspage that has room, is no emptier than the source, and can be had alone; those that cannot be had are noted in `refused`.
+    /// Picks the fullest zspage with a free slot that is no emptier than the source, and takes it
+    /// exclusively. Adds busy ones to `refused`.
     ///
-    /// No emptier: then the fuller zspages only get fuller, and no object comes back to where it was (S-47).
+    /// The condition makes full zspages only fuller, so no object returns to where it was (S-47).
     pub(super) fn pick_destination(
         &self,
         state: &ClassState,
@@ -194,7 +202,8 @@ impl<'a> ClassCompaction<'a> {
     }
 }
 
-/// Destinations that refused in this batch: somebody was inside, or they lack frames that cannot be had.
+/// Destinations that refused in this batch: they were busy, or need frames that cannot be
+/// allocated.
 #[derive(Default)]
 pub(super) struct RefusedDestinations {
     ids: [Option<ChainId>; MAX_REFUSALS],
@@ -203,6 +212,7 @@ pub(super) struct RefusedDestinations {
 }
 
 impl RefusedDestinations {
+    /// Adds a destination that was busy.
     pub(super) fn add(&mut self, chain: ChainId) {
         if let Some(entry) = self.ids.get_mut(self.count) {
             *entry = Some(chain);
@@ -210,16 +220,18 @@ impl RefusedDestinations {
         }
     }
 
-    /// As [`RefusedDestinations::add`], for one that lacks frames.
+    /// Adds a destination that needs a frame.
     pub(super) fn add_lacking_frames(&mut self, chain: ChainId) {
         self.add(chain);
         self.lack_frames = true;
     }
 
+    /// Returns whether a destination needed a frame.
     pub(super) fn lack_frames(&self) -> bool {
         self.lack_frames
     }
 
+    /// Returns whether no destination refused.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -1,4 +1,5 @@
-//! The zspage that is left of a class: its objects move to its front, so that it keeps no frame it does not need.
+//! Packing: moves the objects of a class's last partial zspage to its front, to free the frames
+//! behind them.
 
 use frames::{ChainId, Exclusive, FrameCount};
 
@@ -9,7 +10,8 @@ use crate::pool::{ClassState, Pool};
 use crate::zspage::{empties_frame, frames_of};
 
 impl ClassCompaction<'_> {
-    /// Moves the last objects of a zspage into the holes before them. The class is locked.
+    /// Moves the last objects of a zspage into the free slots before them. The caller holds the
+    /// class lock.
     pub(super) fn pack(&mut self, state: &mut ClassState, chain: ChainId) -> BatchOutcome {
         let (pool, class) = (self.pool, self.class);
         let needed = class.frames_for(state.used);
@@ -41,10 +43,10 @@ impl ClassCompaction<'_> {
             self.report.bytes_moved += len as u64;
         }
         self.report.objects_moved += moved;
-        // Nobody can have left a mark since: marks are made under the class lock.
+        // No mark can be pending: marks are set under the class lock.
         let _ = held.release();
         if moved == 0 && outcome == BatchOutcome::Continue {
-            // Packed as far as can be.
+            // Packed as far as possible.
             self.skip_zspage(chain);
         }
         outcome
@@ -52,7 +54,8 @@ impl ClassCompaction<'_> {
 }
 
 impl Pool {
-    /// Moves the last object of its zspage inside that and gives back the frames it leaves; its length. `None` when it cannot be read, or there is no frame for it.
+    /// Moves the last object of a zspage to a free slot in it and detaches the frames it leaves.
+    /// Returns its length, or `None` when it cannot be read or no frame is free for it.
     fn move_within_zspage(
         &self,
         state: &mut ClassState,
@@ -68,7 +71,7 @@ impl Pool {
         }
         let mut over_limit = None;
         if self.attach_frames(held, from.class, to.object, state).is_err() {
-            // At the limit: the zone lends what the object gives back when it is gone.
+            // At the limit, exceed it by the frame that this move frees again.
             let below = self.zspages.live_below(from.chain, from.object).next();
             over_limit = empties_frame(from.class, from.object, below)
                 .then(|| self.zone.allow_over_limit(FrameCount(1)));

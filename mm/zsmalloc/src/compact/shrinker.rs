@@ -1,4 +1,4 @@
-//! The pool's side of short memory: a compaction that ends as soon as enough frames are free.
+//! The pool's shrinker: a compaction that ends when enough frames are free.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -9,16 +9,17 @@ use super::Compaction;
 use crate::CompactionOutcome;
 use crate::pool::Pool;
 
-/// How long whoever is short of memory waits for it here.
+/// Maximum time that an allocating thread spends here.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(20);
 
 impl Shrinker for Pool {
-    /// What a compaction could free.
+    /// Returns the frames that a compaction could free.
     fn count(&self) -> FrameCount {
         FrameCount(self.frames_freeable())
     }
 
-    /// Compacts where most is to be gained first. What it returns is what it freed itself, so others who compact at the same time take nothing from it.
+    /// Compacts the class with the largest gain first. Returns the frames that this call freed
+    /// itself, so concurrent compactions do not reduce it.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
         let (start, deadline) = (Instant::now(), Budget::within(SCAN_TIMEOUT).start());
         let mut gains: Vec<_> = self

@@ -1,4 +1,4 @@
-//! Object compaction on prepared fills.
+//! Object compaction of prepared pools.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn free_every(pool: &Pool, handles: &[Handle], keep: impl Fn(usize) -> bool) {
     pool.check().expect("consistent");
 }
 
-/// sparse zspages merge, used stays, content stays, and nearly no frame is left that need not be.
+/// compaction halves the frames of a half-used pool and keeps all bytes.
 #[test]
 fn r330_half_a_pool_needs_half_its_frames() {
     for len in [40, 300, 1000, 1850, 3000, 3700] {
@@ -63,7 +63,7 @@ fn r330_half_a_pool_needs_half_its_frames() {
     }
 }
 
-/// S-47: objects are not shuffled about for nothing.
+/// S-47: a second run in a row moves no object.
 #[test]
 fn s47_a_second_run_moves_nothing() {
     let pool = pool();
@@ -74,12 +74,12 @@ fn s47_a_second_run_moves_nothing() {
     assert_eq!((second.objects_moved, second.frames_freed, second.skipped), (0, 0, 0));
 }
 
-/// S-47, R-332: compaction ends inside a zspage once the class holds no frame more than it needs.
+/// S-47, R-332: compaction stops inside a zspage once the class holds no more frames than it needs.
 #[test]
 fn s47_compaction_stops_when_nothing_is_left_to_gain() {
     let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
     let handles = fill(&pool, 1100, 22);
-    // The first zspage has room for two objects; of the second the last object keeps a frame of its own.
+    // The first zspage has room for two objects. In the second, only the last object keeps a frame.
     free_every(&pool, &handles, |number| {
         ![1, 5].contains(&number) && (number < 13 || number == 21)
     });
@@ -93,9 +93,10 @@ fn s47_compaction_stops_when_nothing_is_left_to_gain() {
     pool.check().expect("consistent");
 }
 
-/// S-21, L-04: an object somebody reads is compacted around or away, and the reader keeps its bytes. The reader's own thread compacts.
+/// S-21, L-04: a reader keeps the bytes of an object that is moved and freed. The reader's own
+/// thread compacts.
 #[test]
-fn s21_a_reader_keeps_its_bytes_while_its_object_moves_and_dies() {
+fn s21_a_reader_keeps_the_bytes_of_a_moved_object() {
     let pool = pool();
     let handles = fill(&pool, 1850, 500);
     free_every(&pool, &handles, |number| number % 3 == 0);
@@ -110,12 +111,13 @@ fn s21_a_reader_keeps_its_bytes_while_its_object_moves_and_dies() {
         assert_eq!(reader.to_vec(), content(number, 1850), "object {number}");
     }
     drop(readers);
-    pool.check().expect("consistent: the last reader to leave has given back what was pending");
+    pool.check().expect("the last reader frees what was pending");
     free_every(&pool, &again, |_| false);
     assert_eq!(pool.frames(), 0);
 }
 
-/// A budget of nothing moves nothing; a small one stops early and says so, and the pool is consistent in between.
+/// An empty budget moves nothing. A small one ends early and reports it, and the pool is
+/// consistent after each run.
 #[test]
 fn a_budget_is_kept() {
     let pool = pool();
@@ -129,13 +131,13 @@ fn a_budget_is_kept() {
     {
         pool.check().expect("consistent");
         runs += 1;
-        assert!(runs < 100_000, "every run gets somewhere");
+        assert!(runs < 100_000, "every run makes progress");
     }
     let live = pool.stats().live_bytes;
     assert!(live * 100 / (pool.frames() * FRAME_SIZE as u64) >= 95);
 }
 
-/// R-331, B4: huge objects are left alone, their handles stay good.
+/// R-331, B4: compaction does not move huge objects, and their handles stay valid.
 #[test]
 fn b4_huge_objects_stay_where_they_are() {
     let pool = pool();
@@ -146,8 +148,9 @@ fn b4_huge_objects_stay_where_they_are() {
     free_every(&pool, &handles[..1], |_| false);
 }
 
-/// R-330 while the zone is at its limit: compaction frees what it frees elsewhere, also where each object needs a fresh frame before it leaves one. No
-/// more than that one frame is ever taken beyond the limit, and none where a reader keeps what the object leaves.
+/// R-330 at the zone's limit: compaction frees as many frames as without a limit, also when each
+/// object needs a new frame before it leaves one. It exceeds the limit by at most that one frame,
+/// and never when a reader keeps the frame that the object leaves.
 #[test]
 fn compaction_works_at_the_limit() {
     for (len, keep) in [(1850, 2), (3300, 5), (3700, 5), (3700, 11)] {
@@ -192,7 +195,7 @@ fn compaction_works_at_the_limit() {
     }
 }
 
-/// The same inside the one zspage a class has left.
+/// The same limit inside the last partial zspage of a class.
 #[test]
 fn a_zspage_is_packed_at_the_limit() {
     for len in [1850, 3300, 3700] {
@@ -216,7 +219,8 @@ fn a_zspage_is_packed_at_the_limit() {
     }
 }
 
-/// An object takes at most one frame that is not there, whatever holes others left: so one frame of room is room for any.
+/// An object needs at most one more frame, wherever the free slots are. So one free frame
+/// suffices for any object.
 #[test]
 fn one_frame_of_room_is_room_for_any_object() {
     for len in [40, 700, 1850, 2600, 3300, 3700, 4096] {
@@ -240,9 +244,10 @@ fn one_frame_of_room_is_room_for_any_object() {
     }
 }
 
-/// after objects and then frames moved together, what is held is what is used, and every byte is there.
+/// after object compaction and frame compaction, the zone commits no more
+/// pageblocks than it needs, and every byte is there.
 #[test]
-fn frame_compaction_after_object_compaction_leaves_whole_blocks_free() {
+fn frame_compaction_leaves_whole_pageblocks_free() {
     let pool = pool();
     let mixed = |number: usize| [700, 1850, 3000, 4096][number % 4];
     let handles: Vec<Handle> = (0..8000)
@@ -267,28 +272,30 @@ fn frame_compaction_after_object_compaction_leaves_whole_blocks_free() {
     }
 }
 
-/// R-332, L-09: what a class holds too much is counted in frames: 599 objects of 11 to a zspage of three frames need 54 zspages and two frames.
+/// R-332, L-09: the gain is counted in frames. 599 objects, 11 to a zspage of three frames, need
+/// 54 zspages and two frames.
 #[test]
-fn r332_what_can_be_gained_is_exact_and_nothing_moves_without_gain() {
+fn r332_objects_move_only_to_free_a_frame() {
     let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
     let class = pool.classes().for_len(1100).expect("a class");
     assert_eq!((class.size, class.frames, class.objects), (1104, 3, 11), "the example's class");
     let handles = fill(&pool, 1100, 605);
     assert_eq!((pool.frames(), pool.frames_freeable()), (165, 0));
-    // Six objects less, each from another zspage: their frames still hold others, but 599 need no more than 164.
+    // Free six objects in six zspages. Their frames hold other objects, but 599 objects need only
+    // 164 frames.
     let holes: Vec<Handle> = handles.iter().step_by(50).take(6).copied().collect();
     free_every(&pool, &holes, |_| false);
     assert_eq!((pool.frames(), pool.frames_freeable()), (165, 1));
     let report = pool.compact(&Budget::unlimited());
     assert_eq!((report.frames_freed, pool.frames(), pool.frames_freeable()), (1, 164, 0));
-    // A hole in a full zspage: to fill it from the last one would free nothing.
+    // A free slot in a full zspage: filling it from the last zspage would free nothing.
     free_every(&pool, &[handles[120]], |_| false);
     assert_eq!(pool.frames_freeable(), 0);
     let report = pool.compact(&Budget::unlimited());
     assert_eq!((report.objects_moved, report.outcome), (0, CompactionOutcome::Done));
 }
 
-/// A pool whose zspages are one frame of four objects: `used` says which of each four stay.
+/// Returns a pool whose zspages are one frame of four objects; `used` is how many of the four stay.
 fn prepared(used: &[u8]) -> (Arc<Pool>, Vec<Vec<Handle>>) {
     let pool = pool_with(PoolConfig { chain: 1, ..PoolConfig::default() });
     let handles = fill(&pool, 1000, used.len() as u32 * 4);
@@ -305,43 +312,47 @@ fn chain_of(pool: &Pool, handle: Handle) -> frames::ChainId {
     pool.handles.locate(handle).expect("live").chain()
 }
 
-/// R-331, L-19: the emptiest zspage is the source and the fullest the destination, so the fewest objects move.
+/// R-331, L-19: the emptiest zspage is the source and the fullest the destination, so the fewest
+/// objects move.
 #[test]
 fn l19_the_emptiest_zspage_goes_into_the_fullest() {
     let (pool, zspages) = prepared(&[2, 3, 1, 3, 2]);
     let full = [chain_of(&pool, zspages[1][0]), chain_of(&pool, zspages[3][0])];
     let report = pool.compact(&Budget::unlimited());
-    // Eleven objects need three frames. The one goes first, then a two: three moves free two frames.
+    // Eleven objects need three frames. First the zspage with one object is emptied, then one
+    // with two: three moves free two frames.
     assert_eq!((report.objects_moved, report.frames_freed, report.zspages_freed), (3, 2, 2));
     assert!(
         full.contains(&chain_of(&pool, zspages[2][0])),
-        "the single object went to one of the fullest"
+        "the single object moved to one of the fullest"
     );
     pool.check().expect("consistent");
 }
 
-/// KERNEL 1.4: a source somebody uses, or one that is damaged, is passed over, and the class goes on; what was passed over is told, and moved once it can be.
+/// KERNEL 1.4: a busy or damaged source is skipped and reported, and the class continues. It is
+/// moved once that is possible.
 #[test]
 fn a_busy_or_damaged_source_does_not_stop_its_class() {
     let (pool, zspages) = prepared(&[1, 1, 2, 2, 3, 3]);
     let (busy, damaged) = (chain_of(&pool, zspages[0][0]), chain_of(&pool, zspages[1][0]));
-    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("nobody is inside");
+    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("an idle chain");
     let header = held.pieces_mut(0..4).expect("a frame").0;
     let good: [u8; 4] = (&*header).try_into().expect("four bytes");
     header.copy_from_slice(&[0xff; 4]);
     drop(held);
-    let writer = pool.zspages.chains().try_exclusive(busy).expect("nobody is inside");
+    let writer = pool.zspages.chains().try_exclusive(busy).expect("an idle chain");
     let report = pool.compact(&Budget::unlimited());
-    // Twelve objects could do with three frames. The ten that can be moved now take three, the other two keep theirs.
+    // Twelve objects fit in three frames. The ten movable ones take three; the other two keep
+    // theirs.
     assert_eq!(
         (report.outcome, report.zspages_freed, pool.frames()),
         (CompactionOutcome::Done, 1, 5)
     );
     assert!(report.skipped >= 2, "{report:?}");
     let again = pool.compact(&Budget::unlimited());
-    assert_eq!(again.objects_moved, 0, "S-47: what cannot be had is not moved around");
+    assert_eq!(again.objects_moved, 0, "S-47: unavailable zspages cause no moves");
     drop(writer);
-    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("nobody is inside");
+    let mut held = pool.zspages.chains().try_exclusive(damaged).expect("an idle chain");
     held.pieces_mut(0..4).expect("a frame").0.copy_from_slice(&good);
     drop(held);
     let report = pool.compact(&Budget::unlimited());
@@ -349,9 +360,10 @@ fn a_busy_or_damaged_source_does_not_stop_its_class() {
     pool.check().expect("consistent");
 }
 
-/// L-10, S-13: a frame that a reader keeps is not reported as freed; it goes when the reader leaves.
+/// L-10, S-13: a frame that a reader keeps is not reported as freed. The reader frees it when it
+/// leaves.
 #[test]
-fn l10_a_frame_that_waits_for_its_reader_is_not_counted() {
+fn l10_a_frame_kept_by_a_reader_is_not_counted() {
     let (pool, zspages) = prepared(&[1, 3]);
     let reader = pool.read(zspages[0][0]).expect("live");
     let report = pool.compact(&Budget::unlimited());
@@ -365,9 +377,9 @@ fn l10_a_frame_that_waits_for_its_reader_is_not_counted() {
     pool.check().expect("consistent");
 }
 
-/// A budget of nothing, of one clock tick, and one past the end of the clock; on an empty pool, a full one and a sparse one.
+/// Budgets of zero, of the maximum and without limit, on an empty, a full and a sparse pool.
 #[test]
-fn every_budget_on_every_pool_has_its_outcome() {
+fn every_budget_reports_its_outcome() {
     let empty = pool();
     let (full, _) = prepared(&[4; 8]);
     for budget in
@@ -390,7 +402,8 @@ fn every_budget_on_every_pool_has_its_outcome() {
     assert_eq!(sparse.compact(&Budget::within(Duration::MAX)).frames_freed, 6);
 }
 
-/// the zone asks the pool for frames; count and scan agree at rest, and nothing to gain means stop.
+/// the zone's shrinker call frees the frames that the pool counted, and none when nothing
+/// can be gained.
 #[test]
 fn r337_the_zone_gets_its_frames_from_a_sparse_pool() {
     let promise = NoLocksHeld::promise();
@@ -415,13 +428,13 @@ fn r337_the_zone_gets_its_frames_from_a_sparse_pool() {
     assert_eq!(
         zone.shrink(FrameCount(1), &promise),
         FrameCount(0),
-        "L-05: a pool that is gone is not asked"
+        "L-05: a dropped pool is not asked"
     );
 }
 
-/// R-337, B13: scans and compactions at once each report what they freed, never less than nothing.
+/// R-337, B13: concurrent scans and compactions each report what they freed.
 #[test]
-fn r337_a_scan_counts_right_beside_a_compaction() {
+fn r337_a_scan_counts_exactly_beside_a_compaction() {
     for _ in 0..10 {
         let pool = pool();
         let handles: Vec<Handle> = (0..4000)
@@ -442,17 +455,18 @@ fn r337_a_scan_counts_right_beside_a_compaction() {
     }
 }
 
-/// INV-POOL-3 the other way round: a frame that was attached for an object that then could not be moved does not stay.
+/// INV-POOL-3: a frame that was attached for an object that then could not be moved is detached.
 #[test]
 fn an_unused_destination_frame_is_detached() {
     let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
     let handles = fill(&pool, 1100, 22);
-    // The first zspage keeps two full frames and needs a third for the next object; the second keeps its first and its last object.
+    // The first zspage keeps two full frames and needs a third for the next object. The second
+    // keeps its first and its last object.
     free_every(&pool, &handles, |number| number < 7 || number == 11 || number == 21);
     assert_eq!((pool.frames(), pool.frames_freeable()), (4, 1));
     let source = chain_of(&pool, handles[11]);
     let flip = || {
-        let mut held = pool.zspages.chains().try_exclusive(source).expect("nobody is inside");
+        let mut held = pool.zspages.chains().try_exclusive(source).expect("an idle chain");
         [0, 10 * 1104]
             .into_iter()
             .for_each(|at| held.pieces_mut(at..at + 1).expect("a frame").0[0] ^= 0x80);

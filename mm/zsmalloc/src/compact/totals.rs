@@ -1,4 +1,4 @@
-//! What all compactions of a pool came to.
+//! Totals of a pool's compactions.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::Compaction;
 
-/// All compactions of a pool so far, whoever called them.
+/// Totals of all compactions of a pool, by all callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactionTotals {
-    /// Compactions that have ended. A slice of the background thread is one.
+    /// Finished compactions; a slice of the background thread is one.
     pub runs: u64,
-    /// Objects that got a new place.
+    /// Objects moved.
     pub objects_moved: u64,
     /// Payload bytes copied.
     pub bytes_moved: u64,
-    /// Frames that went back to the zone.
+    /// Frames freed.
     pub frames_freed: u64,
-    /// Zspages that ended.
+    /// Zspages freed.
     pub zspages_freed: u64,
-    /// Zspages passed over.
+    /// Zspages skipped.
     pub skipped: u64,
-    /// Time the callers spent, by the clock on the wall.
+    /// Wall-clock time of the callers.
     pub time: Duration,
 }
 
-/// The same, while it grows. Relaxed throughout: statistics.
+/// The counters behind [`CompactionTotals`]. Relaxed throughout: statistics.
 #[derive(Debug, Default)]
 pub(crate) struct CompactionCounters {
     runs: AtomicU64,
@@ -38,6 +38,7 @@ pub(crate) struct CompactionCounters {
 }
 
 impl CompactionCounters {
+    /// Adds a finished compaction.
     pub(crate) fn record(&self, report: &Compaction, time: Duration) {
         self.runs.fetch_add(1, Relaxed);
         self.objects_moved.fetch_add(report.objects_moved, Relaxed);
@@ -45,10 +46,11 @@ impl CompactionCounters {
         self.frames_freed.fetch_add(report.frames_freed, Relaxed);
         self.zspages_freed.fetch_add(report.zspages_freed, Relaxed);
         self.skipped.fetch_add(report.skipped, Relaxed);
-        // 584 years fit.
+        // A u64 holds 584 years.
         self.nanos.fetch_add(time.as_nanos() as u64, Relaxed);
     }
 
+    /// Returns the totals.
     pub(crate) fn read(&self) -> CompactionTotals {
         CompactionTotals {
             runs: self.runs.load(Relaxed),

@@ -1,4 +1,4 @@
-//! Moving objects from one zspage into others.
+//! Moving objects from a source zspage to destinations.
 
 use frames::{Exclusive, FrameCount, Shared};
 
@@ -9,35 +9,35 @@ use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
 use crate::zspage::{empties_frame, frame_bytes, frames_of};
 
-/// Objects of a source, last first; and those that are going to be the next run.
+/// The next objects of a source, last first: this batch, and the next one for prefetching.
 struct SourceObjects {
     objects: [u16; 2 * MAX_BATCH],
     len: usize,
 }
 
-/// How far a batch got.
+/// Progress of a batch.
 #[derive(Default)]
 struct BatchProgress {
     moved: u64,
-    /// Frames of the source that hold no object any more, and are given back when it is let go.
+    /// Frames of the source that became empty; detached when the source is released.
     emptied: u64,
     /// Objects that cannot be read.
     damaged: u64,
-    /// Objects of the run dealt with.
+    /// Objects of the batch that were visited.
     done: usize,
 }
 
-/// Why a batch ended before the run did.
+/// Why a batch ended early.
 enum StopReason {
     OutOfTime,
-    /// Nothing more is to be gained in this class.
+    /// The class holds no more frames than it needs.
     NothingToGain,
     /// No zspage takes the next object.
     NoDestination,
 }
 
 impl ClassCompaction<'_> {
-    /// Moves the last objects of the source away. The class is locked.
+    /// Moves the last objects of the source to destinations. The caller holds the class lock.
     pub(super) fn empty_source(
         &mut self,
         state: &mut ClassState,
@@ -46,7 +46,7 @@ impl ClassCompaction<'_> {
         let (pool, class, chain) = (self.pool, self.class, source.chain);
         let run = SourceObjects::of(pool, class, source);
         if run.len == 0 {
-            // What is left cannot be moved, or came while we were at it.
+            // The rest cannot be moved, or was allocated meanwhile.
             self.skip_zspage(chain);
             return BatchOutcome::Continue;
         }
@@ -65,19 +65,23 @@ impl ClassCompaction<'_> {
             && held.is_alone()
             && run.first_empties_frame(class)
         {
-            // At the limit nobody gets a frame, though the source gives one back as soon as this object is gone.
+            // At the limit no destination gets a frame, but the source frees one as soon as this
+            // object is moved: exceed the limit by one frame for this time.
             over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
             refused = RefusedDestinations::default();
             stop =
                 self.move_objects(state, &held, &run.objects()[..1], &mut progress, &mut refused);
         }
         pool.fix_fullness_group(state, chain, class);
+        // Release the source, and free the frames it no longer needs.
         let leaving = held.release();
         if progress.emptied > 0 || leaving == frames::ReleaseStatus::Pending {
-            // What others left to be done is done here, too, and not by `free_deferred`: the class is locked.
+            // A pending mark is handled here and not by `free_deferred`, which takes the class
+            // lock.
             pool.release_empty_frames(state, chain, class);
         }
         drop(over_limit);
+        // Report, and decide how to continue.
         self.report.objects_moved += progress.moved;
         if progress.damaged > 0 {
             self.report.skipped += 1;
@@ -99,6 +103,7 @@ impl ClassCompaction<'_> {
         }
     }
 
+    /// Moves the objects of `run` to as many destinations as needed.
     fn move_objects(
         &mut self,
         state: &mut ClassState,
@@ -123,7 +128,7 @@ impl ClassCompaction<'_> {
                 self.fill_destination(state, source, run, &mut held, slots.objects(), progress);
             pool.fix_fullness_group(state, held.id(), class);
             if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
-                // A frame may have been attached for it.
+                // A frame may have been attached for the unused slot.
                 pool.detach_empty_frames(&mut held, class, frames_of(class, unused), state);
             }
             if stop.is_some() {
@@ -133,7 +138,7 @@ impl ClassCompaction<'_> {
         None
     }
 
-    /// Moves objects of the run into these slots of one destination.
+    /// Moves objects of `run` to the slots `slots` of one destination.
     fn fill_destination(
         &mut self,
         state: &mut ClassState,
@@ -176,14 +181,15 @@ impl ClassCompaction<'_> {
     }
 }
 
-/// Free objects of a destination, whose frames are there.
+/// Free objects of a destination whose frames are attached.
 struct FreeSlots {
     objects: [u16; MAX_BATCH],
     len: usize,
 }
 
 impl FreeSlots {
-    /// At most `wanted`; one, with frames attached for it, when no free object has frames. `None` when there are no frames to be had.
+    /// Returns at most `wanted` slots; when no free slot has its frames, one slot with frames
+    /// attached for it. Returns `None` when no frame can be allocated.
     fn of(
         pool: &Pool,
         held: &mut Exclusive<'_>,
@@ -229,14 +235,15 @@ impl SourceObjects {
         &self.objects[..self.len.min(MAX_BATCH)]
     }
 
-    /// Whether its first object, which is the source's last, leaves a frame empty.
+    /// Returns whether moving the first object, which is the source's last, empties a frame.
     fn first_empties_frame(&self, class: SizeClass) -> bool {
         let objects = &self.objects[..self.len];
         objects.first().is_some_and(|&last| empties_frame(class, last, objects.get(1).copied()))
     }
 
-    /// Starts loading what moving these objects touches outside their bytes: headers first, those of the next run, too, then the descriptors of the
-    /// frames they leave and the location words the headers name.
+    /// Prefetches what moving these objects touches besides their bytes: the headers, also of the
+    /// next batch, the descriptors of the frames they leave, and the location words that the
+    /// headers name.
     fn prefetch(&self, pool: &Pool, class: SizeClass, held: &Shared<'_>) {
         let slot = |&object: &u16| ObjectSlot { chain: held.id(), object, class };
         for slot in self.objects[..self.len].iter().map(slot) {
@@ -252,7 +259,7 @@ impl SourceObjects {
 }
 
 impl Pool {
-    /// Starts loading the front of an object; from there on the CPU sees for itself where it goes.
+    /// Prefetches the front of an object; the CPU's own prefetcher continues from there.
     fn prefetch_slot(&self, slot: ObjectSlot) {
         const AHEAD: usize = 1024;
         self.zspages
@@ -260,7 +267,8 @@ impl Pool {
             .prefetch_bytes(slot.chain, slot.bytes(slot.class.payload().min(AHEAD)));
     }
 
-    /// Copies the object in `from` to `to`: its handle and length. `None` when it cannot be read.
+    /// Copies the object in `from` to `to`. Returns its handle and length, or `None` when it
+    /// cannot be read.
     fn copy_object(
         &self,
         source: &Shared<'_>,
@@ -271,25 +279,28 @@ impl Pool {
         let (handle, len) = self.lookup(source, from)?;
         let bytes = source.pieces(from.payload(len))?;
         let written = to.write_pieces(held, handle.index(), bytes);
-        // Afterwards: copying can be what meets failed memory.
+        // Check after the copy: it can be the first to touch failed memory.
         let failed = source.has_failed(from.bytes(len)) || held.has_failed(to.bytes(len));
         (written && !failed).then_some((handle, len))
     }
 
-    /// The object in a slot, if its header and its handle agree that it is there.
+    /// Returns the object in a slot if its header and its handle agree.
     pub(super) fn lookup(&self, held: &Shared<'_>, slot: ObjectSlot) -> Option<(Handle, usize)> {
         self.lookup_by_index(slot, slot.header(held)?)
     }
 
-    /// As [`Pool::lookup`], for a header that was read already.
+    /// Looks up like [`Pool::lookup`], for a header that was already read.
     pub(super) fn lookup_by_index(&self, slot: ObjectSlot, index: u32) -> Option<(Handle, usize)> {
         let (handle, location) = self.handles.locate_index(index)?;
         let here = location.chain() == slot.chain && location.object() == slot.object;
         here.then(|| (handle, self.handles.len_of(handle)))
     }
 
-    /// Makes `to` the object's place and frees `from`: how many frames of `from` that leaves without an object. The class is locked and the bytes are
-    /// written; the caller puts both zspages on the lists they belong on before it unlocks. `None` when the tables contradict themselves; the pool is then poisoned.
+    /// Points the object's handle at `to` and frees `from`. Returns how many frames of `from`
+    /// become empty, or `None` when the tables contradict themselves, which poisons the pool.
+    ///
+    /// The caller holds the class lock, has written the bytes, and moves both zspages to their
+    /// fullness groups before it unlocks.
     pub(super) fn relocate_object(
         &self,
         state: &mut ClassState,

@@ -1,4 +1,5 @@
-//! The table's own protocol under loom: who looks at a handle's word, its length and its word again has the length of that generation.
+//! The handle table under loom: a thread that loads a handle's word, its length and its word
+//! again has the length of that generation.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ fn place(handle: Handle) -> Location {
     Location::live(ChainId::from_bits(0), 0, handle.generation())
 }
 
-/// L-11: a reader meets a free and the next object of the same index, which has another length.
+/// L-11: a reader races with a free and with the next object of the same index, which has another
+/// length.
 #[test]
 fn l11_a_length_belongs_to_its_generation() {
     const LENS: [usize; 2] = [28, 5];
@@ -29,7 +31,8 @@ fn l11_a_length_belongs_to_its_generation() {
         handles.publish(first, place(first), LENS[0]);
         let other = {
             let handles = Arc::clone(&handles);
-            // The table alone, not a pool's free and store: a free looks at the length itself, and loom remembers only the last look at a word.
+            // The table alone, not a pool's free and store: a free loads the length itself, and
+            // loom remembers only the last load of a word.
             thread::spawn(move || {
                 handles.invalidate(first);
                 handles.free_index(first);
@@ -45,7 +48,7 @@ fn l11_a_length_belongs_to_its_generation() {
         if let Ok(location) = handles.locate(first) {
             let len = handles.len_of(first);
             if handles.locate(first) == Ok(location) {
-                assert_eq!(len, LENS[0], "a length of another object");
+                assert_eq!(len, LENS[0], "the length of another object");
             }
         }
         let second = other.join().expect("no panic");
@@ -53,16 +56,16 @@ fn l11_a_length_belongs_to_its_generation() {
     });
 }
 
-/// A table of two shards with one chunk each. The model's thread uses the first one.
+/// Returns a table of two shards with one chunk each. The model's thread uses the first.
 fn two_shards() -> Arc<Handles> {
     sync::set_shards(2);
     let handles =
         Handles::new(zone(), 2 * CHUNK, MAX_GENERATION, Backing::Heap).expect("a small table");
-    assert_eq!(sync::this_shard(2), 0, "the model's thread asks first");
+    assert_eq!(sync::this_shard(2), 0, "the model's thread has the first shard");
     Arc::new(handles)
 }
 
-/// Takes an index and publishes a handle with it.
+/// Reserves an index and publishes its handle.
 fn publish(handles: &Handles) -> Handle {
     let handle = handles.reserve().expect("free indices are left");
     handles.publish(handle, place(handle), 28);
@@ -79,8 +82,8 @@ fn shard_of(handle: Handle) -> usize {
     handle.index() as usize / CHUNK % 2
 }
 
-/// The first shard is full, so its thread takes an index of the second one, while the thread of the second one
-/// takes one, too. Each index goes to one of them.
+/// The first shard is full, so its thread takes an index of the second shard, while the second
+/// shard's thread takes one, too. Each gets its own.
 #[test]
 fn a_full_shard_takes_from_the_other_one() {
     sync::model(|| {
@@ -99,8 +102,8 @@ fn a_full_shard_takes_from_the_other_one() {
     });
 }
 
-/// A thread frees an index of the first shard, while the first shard's thread looks for one: it finds that index or one of
-/// the second shard, and the freed handle stays stale.
+/// A thread frees an index of the first shard while the first shard's thread reserves one. The
+/// reserving thread gets that index or one of the second shard, and the freed handle stays stale.
 #[test]
 fn an_index_freed_in_the_other_shard_is_taken_once() {
     sync::model(|| {

@@ -25,7 +25,8 @@ fn free_all(handles: &Handles, all: &[Handle]) {
     all.iter().for_each(|&handle| handles.free_index(handle));
 }
 
-/// R-289, L-11: an index that has seen its last generation is never given out again, also when its chunk was empty in between.
+/// R-289, L-11: an index whose last generation was used is never reserved again, also after its
+/// chunk was empty.
 #[test]
 fn r289_an_index_with_no_generation_left_is_retired() {
     let handles = table(1, MAX_GENERATION);
@@ -44,7 +45,8 @@ fn r289_an_index_with_no_generation_left_is_retired() {
     assert_eq!(had, handles.ids.capacity() - 1);
 }
 
-/// R-289, L-11: the words of a chunk that is empty go back to the OS, and none of the handles they stood for comes again.
+/// R-289, L-11: the words of an empty chunk go back to the OS, and none of its handles is valid
+/// again.
 #[test]
 fn r289_generations_outlive_the_memory_of_their_chunk() {
     let handles = table(4, MAX_GENERATION);
@@ -63,8 +65,8 @@ fn r289_generations_outlive_the_memory_of_their_chunk() {
     );
 }
 
-/// The words that a vacant chunk keeps, because one floor for all of them would cost too many generations, are counted as long as it is vacant,
-/// and once.
+/// A vacant chunk keeps its words when one floor for all would cost too many generations. These
+/// words are counted while the chunk is vacant, and once.
 #[test]
 fn words_kept_by_a_vacant_chunk_are_counted() {
     let handles = table(4, 4);
@@ -87,9 +89,10 @@ fn words_kept_by_a_vacant_chunk_are_counted() {
     assert_eq!(handles.reserve(), Err(AllocError::Numbers), "all generations are used up");
 }
 
-/// R-289, L-11: a pool whose generations run out says so, has given out no handle twice, and still has what it has.
+/// R-289, L-11: a pool without free generations refuses new objects, never returned a handle
+/// twice, and keeps its objects.
 #[test]
-fn r289_a_pool_runs_out_of_generations_in_good_order() {
+fn r289_a_pool_without_generations_refuses_objects() {
     const GENERATIONS: u32 = 3;
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(512),
@@ -109,7 +112,7 @@ fn r289_a_pool_runs_out_of_generations_in_good_order() {
     let refused = loop {
         match pool.store(b"short-lived") {
             Ok(handle) => {
-                assert!(had.insert(handle), "{handle:?} was given out before");
+                assert!(had.insert(handle), "{handle:?} was returned before");
                 assert_eq!(pool.free(handle), Ok(11));
             }
             Err(error) => break error,
@@ -125,7 +128,7 @@ fn r289_a_pool_runs_out_of_generations_in_good_order() {
     assert_eq!(pool.read(kept).map(|object| object.to_vec()), Ok(b"more".to_vec()));
     assert_eq!(pool.frames(), 1);
     pool.check().expect("consistent");
-    // Its index has two uses left.
+    // The index has two uses left.
     for _ in 1..GENERATIONS {
         let last = pool.handles.locate_index(kept.index()).map(|(handle, _)| handle).expect("live");
         assert_eq!(pool.free(last), Ok(4));

@@ -1,10 +1,12 @@
-//! Frames held by the test, so that the frames of a pool lie above them and frame compaction has work to do.
+//! Frames held by the test, so that a pool's frames lie above them and frame compaction has work.
 //!
-//! The zone gives out its lowest frames first. A small pool therefore fits into the first pageblock, where no compaction ever moves it.
+//! The zone allocates its lowest frames first. So a small pool fits into the first pageblock,
+//! where compaction never moves it.
 
 use frames::{Frame, MigrateType, Reclaim, Zone};
 
-/// Takes `count` frames, or as many as there are. What is allocated while they are held lies above them.
+/// Takes `count` frames, or as many as are free. Frames allocated while they are held lie above
+/// them.
 pub fn occupy(zone: &Zone, count: usize) -> Vec<Frame<'_>> {
     let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     std::iter::from_fn(take).take(count).collect()
