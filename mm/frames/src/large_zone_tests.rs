@@ -1,6 +1,7 @@
-//! What each call costs in a zone of 1 TiB: how long it has the zone lock, and whether it ends with its budget.
+//! The cost of each call in a zone of 1 TiB: how long it holds the zone lock, and whether it ends
+//! within its budget.
 //!
-//! Everything is measured in CPU time of the calling thread, so a busy machine does not matter.
+//! All times are CPU time of the calling thread, so the load of the machine does not matter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +16,24 @@ use crate::*;
 
 /// Frames of 1 TiB.
 const TERABYTE: u64 = 1 << 28;
-/// One pageblock of so many has memory.
+/// One in this many pageblocks is committed.
 const SPREAD: usize = 66;
-/// The longest anybody may hold the zone lock, in 999 of 1000 holds.
+/// The longest time that 999 of 1000 holds of the zone lock may take.
 const HOLD: Duration = Duration::from_micros(200);
 /// Free frames that are touched beforehand: as many as the calls with a budget move content to.
 const TOUCHED: usize = 128 << 10;
-/// What a call may take beyond its budget.
+/// The time that a call may exceed its budget by.
 const GRACE: Duration = Duration::from_millis(1);
 
-/// A zone of 1 TiB that was used to its end, with 1 % of its frames in use: two thirds of each 66th pageblock, all of them movable.
-/// The lowest `touched` frames of the free ones have memory.
+/// Creates a zone of 1 TiB that was used up to its last frame and has 1 % of its frames in use: two
+/// thirds of each 66th pageblock, all of them movable. The lowest `touched` free frames have
+/// memory.
 fn terabyte(touched: usize) -> Arc<Store> {
-    // Without huge pages: a call is not to be measured by the clearing of 2 MiB.
+    // Without huge pages: the time of a call must not include the zeroing of 2 MiB.
     let (capacity, backing) = (FrameCount(TERABYTE), Backing::AnonymousSmall);
     let config = ZoneConfig { capacity, backing, keep_blocks: u32::MAX, ..ZoneConfig::default() };
     let zone = Arc::new(Zone::new(config).expect("address space"));
-    // Pageblocks are kept when they become free, and used before others are.
+    // Free pageblocks stay committed, and are used before others.
     let blocks: Vec<_> = (0..TERABYTE as u32).step_by(PAGEBLOCK_FRAMES as usize * SPREAD).collect();
     for &first in &blocks {
         let range = Pfn(first)..Pfn(first + PAGEBLOCK_FRAMES);
@@ -56,33 +58,34 @@ fn terabyte(touched: usize) -> Arc<Store> {
     assert_eq!(
         stats.committed.0,
         blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES),
-        "nothing else was begun"
+        "no other pageblock is committed"
     );
     assert!((99..=102).contains(&(stats.in_use.0 * 10_000 / TERABYTE)), "{stats:?}");
     assert!(stats.online.0 > TERABYTE * 999 / 1000, "{stats:?}");
     store
 }
 
-/// Writes to every frame of a chain, so that the kernel finds memory for it now.
+/// Writes to every frame of a chain, so that the kernel allocates memory for it now.
 fn touch(store: &Store, id: ChainId) {
-    let mut held = store.chains.try_exclusive(id).expect("nobody else knows it");
+    let mut held = store.chains.try_exclusive(id).expect("the chain is not shared");
     for at in (0..MAX_CHAIN).map(|at| at * FRAME_SIZE) {
         held.pieces_mut(at..at + 1).expect("attached").0.fill(1);
     }
     assert_eq!(held.release(), ReleaseStatus::Clean);
 }
 
-/// What a call was seen to do.
+/// The measurements of one call.
 struct Seen {
     call: String,
     holds: usize,
-    /// Of 1000 holds of the lock the second longest.
+    /// The 99.9th percentile of the holds of the zone lock.
     hold: Duration,
     /// The longest call.
     took: Duration,
 }
 
-/// Makes a call so often, and measures. What it returns is dropped after that.
+/// Calls `work` in `rounds` rounds and measures each. Drops its results outside of the measured
+/// time.
 fn measure<T>(
     zone: &Zone,
     call: impl Into<String>,
@@ -110,16 +113,17 @@ fn print(seen: &[Seen]) {
     }
 }
 
-/// Which calls have the lock for long, and which take longer than `budget` and [`GRACE`].
+/// Returns the calls that hold the lock for too long, and those that take longer than `budget` and
+/// [`GRACE`].
 fn too_long(seen: &[Seen], budget: Duration) -> Vec<String> {
     print(seen);
     let holds = seen.iter().filter(|seen| seen.hold > HOLD);
     let late = seen.iter().filter(|seen| seen.took > budget.saturating_add(GRACE));
-    let holds = holds.map(|seen| format!("{} has the zone lock for {:?}", seen.call, seen.hold));
+    let holds = holds.map(|seen| format!("{} holds the zone lock for {:?}", seen.call, seen.hold));
     holds.chain(late.map(|seen| format!("{} takes {:?}", seen.call, seen.took))).collect()
 }
 
-/// Fails if every one of three attempts has calls that take too long: one alone may have met a disturbance of the machine.
+/// Fails if calls take too long in each of three attempts: the machine may disturb a single one.
 fn assert_short(attempt: impl Fn() -> Vec<String>) {
     let mut found = Vec::new();
     for _ in 0..3 {
@@ -140,20 +144,20 @@ fn no_call_holds_the_lock_of_a_terabyte_for_long() {
     assert_short(|| too_long(&plain_calls(), Duration::MAX));
 }
 
-/// The failed frames of a terabyte are far apart. They are looked for without the lock.
+/// The failed frames of a terabyte are far apart. The search for them does not hold the lock.
 #[test]
-fn a_look_for_failures_holds_the_lock_for_short() {
+fn the_search_for_failures_holds_the_lock_briefly() {
     let config = ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() };
     let zone = Zone::new(config).expect("address space");
     assert_short(|| {
         let last = TERABYTE as usize - 1;
         let look = || {
-            // Noted again, they are reported again.
+            // Noting a frame again reports it again.
             (0..8).for_each(|at| _ = zone.tables.failed.note(last / 8 * at));
             zone.process_memory_failures();
         };
-        let seen = measure(&zone, "memory that failed", 20, look);
-        assert_eq!(seen.holds, 20, "one turn each");
+        let seen = measure(&zone, "process_memory_failures", 20, look);
+        assert_eq!(seen.holds, 20, "one hold for each call");
         too_long(&[seen], Duration::MAX)
     });
 }
@@ -205,9 +209,9 @@ fn plain_calls() -> Vec<Seen> {
     seen
 }
 
-/// Frames that content moves to are touched before anything is measured: at a first touch the kernel
-/// finds memory for the frame, and on a machine that is short of it the kernel reclaims some first.
-/// That time is charged to the thread, and no look at the clock can cut it short.
+/// Frames that content moves to are touched before the measurement. On a first touch the kernel
+/// allocates memory for the frame, and on a machine that is short of memory the kernel reclaims
+/// some first. That time counts as CPU time of the thread, and no deadline can stop it.
 #[test]
 fn calls_with_a_budget_end_with_it_in_a_terabyte() {
     let budget = Duration::from_millis(2);
@@ -218,7 +222,7 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     let store = terabyte(TOUCHED);
     let zone = store.zone();
     let mut seen = Vec::new();
-    // Hints everywhere are forgotten, too.
+    // The calls also reset skip hints, so each pageblock has one.
     (0..zone.online_blocks()).for_each(|block| zone.tables.skip.insert(units::BlockIndex(block)));
     let goals =
         [CompactGoal::WholeZone, CompactGoal::Fragmentation(0), CompactGoal::Block(Order::MAX)];
@@ -231,11 +235,11 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     seen.push(measure(zone, "ProactiveCompactor::step", 50, || _ = proactive.step(zone, budget)));
     assert!(
         zone.vmstat().pgmigrate_success > 0,
-        "compaction has something to do: {:?}",
+        "compaction must move frames: {:?}",
         zone.vmstat()
     );
     let top = Pfn(TERABYTE as u32 - 40 * PAGEBLOCK_FRAMES);
-    for (place, first) in [
+    for (kind, first) in [
         ("used", Pfn(SPREAD as u32 * PAGEBLOCK_FRAMES)),
         ("free", Pfn(PAGEBLOCK_FRAMES)),
         ("last", top),
@@ -244,7 +248,7 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
             let range = first..first.plus(blocks * PAGEBLOCK_FRAMES);
             seen.push(measure(
                 zone,
-                format!("alloc_contig_range of {blocks} pageblocks, {place}"),
+                format!("alloc_contig_range of {blocks} pageblocks, {kind}"),
                 5,
                 || {
                     zone.alloc_contig_range(
@@ -272,18 +276,18 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     seen
 }
 
-/// Every second frame of every pageblock is in use by somebody who cannot move it.
+/// Every second frame of every pageblock is in use and unmovable.
 #[test]
 fn failed_direct_compaction_ends_in_time() {
     let short = Duration::from_millis(2);
     assert_short(|| {
-        let (searches, requests) = searches_in_vain(Budget::within(short));
+        let (searches, requests) = failing_searches(Budget::within(short));
         [too_long(&searches, short), too_long(&requests, Duration::from_millis(50))].concat()
     });
 }
 
-/// Searches within a budget, and then whole requests.
-fn searches_in_vain(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
+/// Runs searches within a budget, then whole requests. All of them fail.
+fn failing_searches(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
     let capacity = FrameCount::holding(16 << 30);
     let zone = Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() }).expect("address space");
     let mut held: Vec<_> = (0..capacity.0)
@@ -313,7 +317,8 @@ fn searches_in_vain(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
     (searches, requests)
 }
 
-/// For one frame of an empty zone nothing is looked at but the place it comes from, however large the zone is.
+/// Allocating one frame of an empty zone looks only at the lowest pageblocks, however large the
+/// zone is.
 #[test]
 fn one_contiguous_frame_of_an_empty_zone_is_cheap() {
     let zone = Zone::new(ZoneConfig { capacity: FrameCount(TERABYTE), ..ZoneConfig::default() })
@@ -330,7 +335,7 @@ fn one_contiguous_frame_of_an_empty_zone_is_cheap() {
     assert_eq!(rest.first(), Pfn(PAGEBLOCK_FRAMES));
 }
 
-/// What is found first at the place of the search is what a look at everything finds.
+/// The ranges found first are the ones that an exhaustive search finds.
 #[test]
 fn the_cheapest_ranges_are_found() {
     let capacity = FrameCount(64 * u64::from(PAGEBLOCK_FRAMES));
@@ -340,7 +345,7 @@ fn the_cheapest_ranges_are_found() {
     let store = Store::new(zone.reserve_owner().expect("the only one"), 4096);
     let ids: Vec<_> =
         (0..64 * PAGEBLOCK_FRAMES / 16).map(|_| store.filled(ChainKind::Multi, 16, 7)).collect();
-    // Of pageblock `n`, `n * 37 % 29` chains stay.
+    // In pageblock `n`, `n * 37 % 29 + 1` chains stay.
     let stays = |number: usize| number % 32 < (number / 32) * 37 % 29 + 1;
     ids.iter().enumerate().filter(|&(number, _)| !stays(number)).for_each(|(_, &id)| store.end(id));
     zone.drain();

@@ -1,18 +1,20 @@
-//! The zone: all frames of one arena and the rules for handing them out.
+//! The zone: all frames of one arena, and the rules for allocating them.
 //!
 //! ```text
 //!  alloc_frame --> per-CPU list --refill--> buddy --commit--> released or never used pageblock
 //!  drop(Frame) --> per-CPU list --spill---> buddy --release--> the OS, in whole pageblocks
 //! ```
 //! # Accounting
-//! `charged = in use + cached` never exceeds the limit. A list is refilled only below it; so in-use frames need no count of their own, and the
-//! hot path writes nothing shared. A request is refused only after all lists were empty at one moment, when `charged` is `in use`.
+//! `charged = in use + cached` never exceeds the limit. A list is refilled only below the limit. So
+//! frames in use need no count of their own, and the hot path writes nothing shared. A request is
+//! refused only after all lists were empty at one moment, when `charged` is `in use`.
 //!
 //! # Locking
-//! Per-CPU lists (in ascending order when several are taken), then the zone lock. Nothing is called under them.
+//! Per-CPU lists (in ascending order when several are locked), then the zone lock. No callback and
+//! no OS call runs under them.
 
 use std::sync::Arc;
-// Not the modelled atomics: it orders nothing, and a model checker would try every order of it.
+// Not the modelled atomics: it orders nothing, and loom would explore every order of it.
 use std::sync::atomic::AtomicU64;
 
 use sync::atomic::Ordering::Relaxed;
@@ -40,16 +42,17 @@ use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone_config::{ZoneConfig, blocks_of, default_lists, region_of};
 use crate::zone_lock::{ZoneGuard, ZoneLock};
 
-/// An arena of frames with everything needed to hand them out and take them back.
+/// An arena of frames, with everything needed to allocate and free them.
 #[derive(Debug)]
 pub struct Zone {
     pub(crate) arena: Arena,
     pub(crate) tables: Tables,
     pub(crate) lists: Arc<[CpuList]>,
-    /// Which of them may hold frames.
+    /// The lists that may hold frames.
     pub(crate) filled: Arc<ListMask>,
     pub(crate) buddy: ZoneLock,
-    /// How long a per-CPU list may be just now: 0 while more is in use than a lowered limit allows.
+    /// The most frames a per-CPU list may hold now: 0 while more frames are in use than a lowered
+    /// limit allows.
     list_capacity: AtomicU32,
     pub(crate) keep_blocks: u32,
     pub(crate) movability: Movability,
@@ -57,40 +60,43 @@ pub struct Zone {
     pub(crate) shrinkers: Shrinkers,
     pub(crate) kswapd: KswapdState,
     pub(crate) events: Events,
-    /// One compaction of the whole zone at a time; where the next one goes on with a pass that is not over.
+    /// Held by the one compaction of the whole zone that runs. Holds the position of a pass that is
+    /// not finished.
     pub(crate) compacting: Mutex<Option<ScanPosition>>,
-    /// Frames in use whose memory somebody else has.
+    /// Frames in use whose memory was given to the host.
     pub(crate) ballooned: BalloonTotals,
-    /// Direct compactions that are put off.
+    /// The state of deferred direct compaction.
     pub(crate) deferrals: Mutex<Deferrals>,
-    /// Whether a free left more free pageblocks than are kept: [`Zone::release_excess_if_due`] has work.
+    /// Whether more pageblocks are free than are kept, so that [`Zone::release_excess_if_due`] has
+    /// work.
     excess: AtomicBool,
-    /// Reports of failed memory that were acted upon.
+    /// Reports of failed memory that were processed.
     pub(crate) failures_seen: AtomicU64,
 }
 
-/// What a look at the buddy lists knows of the per-CPU lists.
+/// What a look at the buddy lists knows about the per-CPU lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CpuListsState {
     /// All of them were empty at one moment.
     Empty,
-    /// A frame came to one of them just now.
+    /// One of them has received a frame since.
     Filled,
 }
 
 /// All locks of a zone.
 ///
-/// The zone lock is the first to go: a panic poisons the lists before anyone can have them.
+/// The zone lock is dropped first: after a panic it poisons the lists while they are still locked.
 pub(crate) struct ZoneLocked<'z> {
     pub(crate) buddy: ZoneGuard<'z>,
     pub(crate) lists: Vec<CpuListGuard<'z>>,
 }
 
 impl Zone {
-    /// A zone of free frames. Nothing of it is committed yet.
+    /// Creates a zone of free frames. No frame is committed yet.
     ///
     /// # Errors
-    /// [`ZoneError`] when the capacity is unusable or the address space cannot be had.
+    /// [`ZoneError`] when the capacity or the CMA region is invalid, or the OS refuses the address
+    /// space.
     pub fn new(config: ZoneConfig) -> Result<Self, ZoneError> {
         let blocks = blocks_of(config.capacity)?;
         let refused = |source| ZoneError::Reserve { capacity: config.capacity, source };
@@ -115,7 +121,8 @@ impl Zone {
             exceeded: false,
         };
         let mut buddy = Buddy::new(config.limit, memory, region.clone());
-        // What is set aside is found without a walk later on, with the lock held.
+        // The CMA region is below the high-water mark from the start, so no walk finds it later
+        // under the lock.
         buddy.bring_online(&tables, region.end);
         Ok(Self {
             arena: Arena::reserve(frames, config.arena_backing(), Arc::clone(&tables.failed))
@@ -139,15 +146,16 @@ impl Zone {
         })
     }
 
-    /// Frames there can be.
+    /// Returns the number of frames of the arena.
     #[must_use]
     pub fn capacity(&self) -> FrameCount {
         FrameCount(u64::from(self.tables.len) * u64::from(PAGEBLOCK_FRAMES))
     }
 
-    /// Changes how many frames may be in use. When more are already, requests are refused until enough were freed.
+    /// Sets the limit on frames in use. If more are in use already, the zone refuses requests until
+    /// enough were freed.
     ///
-    /// Locking: takes all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
+    /// Locking: all locks of the zone for a moment, then as [`Zone::release_excess_if_due`].
     pub fn set_limit(&self, limit: Option<FrameCount>) {
         let mut all = self.lock_all();
         all.drain(self);
@@ -157,12 +165,14 @@ impl Zone {
         self.release_excess_if_due();
     }
 
-    /// One frame. Frames asked for one after the other by one thread are neighbours where they can be.
+    /// Allocates one frame. Consecutive requests of one thread get adjacent frames where possible.
     ///
-    /// Locking: one per-CPU list; every 16 frames also the zone lock; before refusing, each list that holds frames.
+    /// Locking: one per-CPU list; for every 16 frames also the zone lock; before a refusal, each
+    /// list that holds frames.
     ///
     /// # Errors
-    /// [`AllocError`] when the limit is reached or the arena has no free frame; nothing has changed.
+    /// [`AllocError`] when a limit is reached, the arena has no free frame or the zone is poisoned;
+    /// nothing has changed then.
     pub fn alloc_frame(
         &self,
         migrate_type: MigrateType,
@@ -171,7 +181,10 @@ impl Zone {
         Ok(Frame::new(self, self.alloc_single(migrate_type, reclaim, State::used(Order::SINGLE))?))
     }
 
-    /// As [`Zone::alloc_frame`], frozen: until the caller publishes it, or gives it back, nobody can get a reference to it.
+    /// Allocates a frozen frame: no thread can get a reference to it until the caller publishes it.
+    ///
+    /// # Errors
+    /// As [`Zone::alloc_frame`].
     pub(crate) fn alloc_frozen(
         &self,
         migrate_type: MigrateType,
@@ -191,7 +204,8 @@ impl Zone {
             let mut list = self.this_list().lock();
             let cached = match list.pop(migrate_type) {
                 None => self.refill(list, migrate_type, &reclaim),
-                // A look for failures passes a list over whose holder has not told its length yet.
+                // The search for failed frames skips a list whose holder has not published its
+                // length yet.
                 Some(pfn) if self.has_failed(pfn) => {
                     drop(list);
                     self.free_frames([pfn], |_| {});
@@ -207,9 +221,9 @@ impl Zone {
         }
     }
 
-    /// A block of neighbouring frames.
+    /// Allocates a block of adjacent frames.
     ///
-    /// Locking: the zone lock; before refusing, each per-CPU list that holds frames.
+    /// Locking: the zone lock; before a refusal, each per-CPU list that holds frames.
     ///
     /// # Errors
     /// As [`Zone::alloc_frame`].
@@ -231,71 +245,78 @@ impl Zone {
         Ok(Block::new(self, first, order))
     }
 
-    /// Returns whether a panic cut short a change of the free lists. A poisoned zone hands out nothing
-    /// and moves nothing; frames in use keep their bytes, and those that are freed are lost.
+    /// Returns whether a panic interrupted a change of the free lists. A poisoned zone allocates
+    /// and moves nothing. Frames in use keep their bytes; those that are freed are lost.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.buddy.is_poisoned()
     }
 
-    /// Whether the pageblock of a frame has memory.
+    /// Returns whether the pageblock of a frame is committed.
     pub(crate) fn is_committed(&self, pfn: Pfn) -> bool {
         self.tables.blocks.state(pfn.block()).commit_state == CommitState::Committed
     }
 
-    /// Pageblocks below the high-water mark.
+    /// Returns the number of pageblocks below the high-water mark.
     pub(crate) fn online_blocks(&self) -> u32 {
         self.buddy.lock().online
     }
 
-    /// One more reference to a frame that is in use; `None` when it is not (R-008), or not published yet: taken for a chain, or as the target of a
-    /// migration.
+    /// Takes one more reference to a frame in use. Returns `None` when the frame is not in use
+    /// (R-008) or not published yet: taken for a chain, or as a migration target.
     #[must_use]
     pub fn get(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let known = u64::from(pfn.0) < self.capacity().0;
         (known && self.tables.frames.get_unless_zero(pfn)).then(|| Frame::new(self, pfn))
     }
 
-    /// Empties the per-CPU lists, so that no stray frame pins a pageblock.
+    /// Drains the per-CPU lists, so that no stray frame pins a pageblock.
     ///
-    /// Locking: one list after the other, each with the zone lock; then as [`Zone::release_excess_if_due`].
+    /// Locking: one list after the other, each with the zone lock; then as
+    /// [`Zone::release_excess_if_due`].
     pub fn drain(&self) {
         self.drain_lists_above(0);
         self.release_excess_if_due();
     }
 
-    /// Gives a free pageblock back to the OS when there are more than the zone keeps: [`RELEASE_BATCH`](crate::RELEASE_BATCH) at most, and wakes the
-    /// reclaim thread when memory is short. Two loads when neither is so. [`Zone::trim`] and [`Zone::release_excess`] give all of them back.
+    /// Decommits free pageblocks if there are more than the zone keeps, at most
+    /// [`RELEASE_BATCH`](crate::RELEASE_BATCH), and wakes the reclaim thread if memory is short.
+    /// Costs two loads if neither is the case. [`Zone::trim`] and [`Zone::release_excess`] decommit
+    /// all of them.
     ///
-    /// Freeing a frame that is held by a chain only leaves a reminder: the caller holds locks, and the OS takes its time. Call this after
-    /// releasing them.
+    /// Freeing a frame of a chain only sets a flag: the caller holds locks, and the OS may block.
+    /// Call this after releasing them.
     pub fn release_excess_if_due(&self) {
         self.wake_kswapd();
-        // Relaxed: as above. The swap makes one of several threads do the work.
+        // Relaxed: only a flag, see `flag_excess`. The swap picks one of several threads.
         if self.excess.load(Relaxed) && self.excess.swap(false, Relaxed) {
             self.release_batch();
         }
     }
 
-    /// Leaves a reminder for [`Zone::release_excess_if_due`] when more pageblocks are free than are kept.
+    /// Sets the flag for [`Zone::release_excess_if_due`] if more pageblocks are free than are kept.
     pub(crate) fn flag_excess(&self, buddy: &Buddy) {
         if buddy.idle > self.keep_blocks && buddy.idle > self.kept_blocks(buddy) {
-            // Relaxed: only a reminder; `release_excess_if_due` looks at the numbers under the lock.
+            // Relaxed: only a flag; `release_excess_if_due` checks the numbers under the lock.
             self.excess.store(true, Relaxed);
         }
     }
 
-    /// The bytes. Only chains ask.
+    /// Returns the bytes of the frames. Only chains use them.
     pub(crate) fn arena(&self) -> &Arena {
         &self.arena
     }
 
-    /// The frame an owner stored the number of. Dropping the result gives back that owner's reference.
+    /// Returns the frame whose number an owner stored. Dropping the result puts that owner's
+    /// reference.
     pub(crate) fn frame_from_pfn(&self, pfn: Pfn) -> Frame<'_> {
         Frame::new(self, pfn)
     }
 
-    /// Gives one reference back; the last one frees the frame or block.
+    /// Puts one reference. The last one frees the frame or block.
+    ///
+    /// # Errors
+    /// [`PutError`]; nothing has changed then.
     pub(crate) fn put(&self, pfn: Pfn) -> Result<(), PutError> {
         match self.tables.frames.put(pfn)? {
             Put::Shared => {}
@@ -309,13 +330,16 @@ impl Zone {
         Ok(())
     }
 
-    /// Gives a reference back that migration had; the last one frees the frame straight to the buddy lists, where it can merge. A target that was on the
-    /// move is so no longer, in the same step.
+    /// Puts a reference that migration held. The last one frees the frame straight to the buddy
+    /// lists, where it can merge. An in-flight target leaves that count in the same step.
+    ///
+    /// # Panics
+    /// When the descriptor is broken: see [`PutError`].
     pub(crate) fn put_migrated(&self, pfn: Pfn, charge: TargetCharge) {
         let last = match self.tables.frames.put(pfn) {
             Ok(Put::Shared) => None,
             Ok(Put::Last(order)) => Some(order),
-            // Already unwinding: a second panic would abort, and the frame is merely lost.
+            // Already unwinding: a second panic would abort, and losing the frame is harmless.
             Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
         };
@@ -334,8 +358,8 @@ impl Zone {
         self.after_free(buddy);
     }
 
-    /// Frees frames without references, straight to the buddy lists. What they leave in the books changes in the same step: in between, somebody would get
-    /// a frame beyond the limit.
+    /// Frees frames without references, straight to the buddy lists. `book` adjusts the accounting
+    /// in the same step: otherwise another thread could get a frame above the limit in between.
     pub(crate) fn free_frames(
         &self,
         frames: impl IntoIterator<Item = Pfn>,
@@ -355,7 +379,7 @@ impl Zone {
         &self.lists[this_shard(self.lists.len())]
     }
 
-    /// Fills a list from one pageblock, lets it go and returns the first frame of what came.
+    /// Refills a list from one pageblock and unlocks it. Returns one of the frames.
     fn refill(
         &self,
         mut list: CpuListGuard<'_>,
@@ -375,7 +399,7 @@ impl Zone {
         self.update_list_capacity(&buddy);
         self.request_kswapd_if_low(&buddy);
         if count > 0 {
-            // With the zone lock: a request at the limit that takes it next waits for this list.
+            // Under the zone lock: a request at the limit that locks it next waits for this list.
             list.mark_filled();
         }
         drop(buddy);
@@ -388,12 +412,13 @@ impl Zone {
         first
     }
 
-    /// Puts a frame that just lost its last owner on this thread's list.
+    /// Frees a frame without references to this thread's list.
     pub(crate) fn free_to_cpu_list(&self, pfn: Pfn) {
         self.tables.frames.clear_private(pfn);
         let mut list = self.this_list().lock();
-        // Under the list's lock: a capture comes after the pageblocks were marked as isolated, and locks
-        // each list to empty it. So the mark is seen here, or the frame there.
+        // Under the list's lock: a capture first marks the pageblocks as isolated and then locks
+        // each list to drain it. So either this thread sees the mark, or the capture finds the
+        // frame on the list.
         let block_state = self.tables.blocks.state(pfn.block());
         // A frame whose memory has failed is on no list (S-38).
         if block_state.isolated || list.is_poisoned() || self.tables.failed.contains(pfn.index()) {
@@ -412,17 +437,19 @@ impl Zone {
         self.after_free(buddy);
     }
 
-    /// Looks whether the zone now holds too much, in lists or in free pageblocks.
+    /// Drains lists that are longer than is allowed now, and sets the flag for excess free
+    /// pageblocks.
     fn after_free(&self, buddy: ZoneGuard<'_>) {
         let capacity = self.update_list_capacity(&buddy);
         drop(buddy);
         self.drain_lists_above(capacity);
     }
 
-    /// Sets how long lists may be from what is charged now, and leaves a reminder when more pageblocks are free than are kept. Whenever frames came or went.
+    /// Sets the allowed length of lists from what is charged now, and sets the flag for excess free
+    /// pageblocks. Called whenever frames were allocated or freed.
     fn update_list_capacity(&self, buddy: &Buddy) -> u32 {
         if buddy.is_poisoned() {
-            // Nothing spills from a list any more, so none is drained.
+            // A poisoned zone spills no list, so none is drained.
             return percpu::MAX_LEN as u32;
         }
         self.flag_excess(buddy);
@@ -432,9 +459,10 @@ impl Zone {
         capacity
     }
 
+    /// Drains the lists that hold more than `capacity` frames.
     pub(crate) fn drain_lists_above(&self, capacity: u32) {
         for list in self.lists.iter().filter(|list| list.len_hint() > capacity) {
-            // A list that is busy belongs to a thread that is just adapting it itself; a full drain waits for it.
+            // The holder of a busy list updates it itself. A full drain waits for it.
             let Some(mut list) = (if capacity == 0 { Some(list.lock()) } else { list.try_lock() })
             else {
                 continue;
@@ -445,7 +473,7 @@ impl Zone {
         }
     }
 
-    /// Looks again with all lists empty, and after others made room if the request may ask for that.
+    /// Retries with drained lists, and after compaction or reclaim if the request allows that.
     fn alloc_slow_path(
         &self,
         order: Order,
@@ -468,7 +496,7 @@ impl Zone {
         }
     }
 
-    /// Looks with all lists empty; only this may refuse.
+    /// Allocates with drained lists. Only this may refuse a request.
     fn alloc_drained(
         &self,
         order: Order,
@@ -484,7 +512,8 @@ impl Zone {
             match lists {
                 CpuListsState::Filled => None,
                 CpuListsState::Empty if !room => Some(Err(AllocError::Limit)),
-                // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
+                // A released pageblock becomes usable soon; the thread that releases it holds no
+                // lock.
                 CpuListsState::Empty if buddy.releasing > 0 => None,
                 CpuListsState::Empty if buddy.touchable() < frames => Some(Err(AllocError::Limit)),
                 CpuListsState::Empty => Some(Err(AllocError::NoFrames)),
@@ -492,14 +521,14 @@ impl Zone {
         })
     }
 
-    /// Empties the lists that hold frames and calls `look` with the zone lock, until it has an answer. A
-    /// refusal needs [`CpuListsState::Empty`]. Lists that are empty anyway are not locked, and nothing is allocated:
-    /// callers may hold the lock of a class.
+    /// Drains the lists that hold frames and calls `look` under the zone lock, until it returns an
+    /// answer. A refusal requires [`CpuListsState::Empty`]. It locks no list that is empty, and
+    /// allocates nothing: callers may hold the lock of a class.
     ///
     /// Locking: one list after the other, each with the zone lock.
     ///
     /// # Errors
-    /// What `look` answers, or [`AllocError::Poisoned`].
+    /// What `look` returns, or [`AllocError::Poisoned`].
     pub(crate) fn with_drained_lists<T>(
         &self,
         mut look: impl FnMut(&mut Buddy, CpuListsState) -> Option<Result<T, AllocError>>,
@@ -511,8 +540,8 @@ impl Zone {
             if buddy.is_poisoned() {
                 return Err(AllocError::Poisoned);
             }
-            // With the zone lock: lists only fill, so if all are empty now there was a moment at which what
-            // is charged was in use.
+            // Under the zone lock lists only fill. So if all are empty now, there was a moment at
+            // which every charged frame was in use.
             let lists =
                 if self.filled.is_empty() { CpuListsState::Empty } else { CpuListsState::Filled };
             if let Some(answer) = look(&mut buddy, lists) {
@@ -524,7 +553,7 @@ impl Zone {
         }
     }
 
-    /// Empties the lists that hold frames, one after the other.
+    /// Drains the lists that hold frames, one after the other.
     fn drain_filled(&self) {
         for list in self.filled.iter() {
             let mut list = self.lists[list].lock();
@@ -535,11 +564,12 @@ impl Zone {
         }
     }
 
-    /// Empties each list, and waits for the threads that are about to put a frame on one: what such a
-    /// thread read of a pageblock under its list's lock is what it is now, or the frame is found here.
+    /// Drains each list, and waits for the threads that are about to put a frame on one. Such a
+    /// thread read the state of a pageblock under its list's lock: either it sees the present
+    /// state, or this finds its frame on the list.
     ///
-    /// Locking: each list, one after the other, with the zone lock where it holds frames. For callers
-    /// without the lock of a class.
+    /// Locking: each list, one after the other, with the zone lock if it holds frames. The caller
+    /// must not hold the lock of a class.
     pub(crate) fn drain_each_list(&self) {
         for list in self.lists.iter() {
             let mut list = list.lock();
@@ -551,7 +581,7 @@ impl Zone {
         }
     }
 
-    /// Stops the zone.
+    /// Takes all locks of the zone.
     pub(crate) fn lock_all(&self) -> ZoneLocked<'_> {
         let lists = self.lists.iter().map(CpuList::lock).collect();
         ZoneLocked { buddy: self.buddy.lock(), lists }
@@ -559,7 +589,7 @@ impl Zone {
 }
 
 impl ZoneLocked<'_> {
-    /// Empties all lists: afterwards what is charged is exactly what is in use.
+    /// Drains all lists: what is charged is then exactly what is in use.
     pub(crate) fn drain(&mut self, zone: &Zone) {
         for list in &mut self.lists {
             list.spill(0, |pfn| self.buddy.free(&zone.tables, pfn, Order::SINGLE, State::CACHED));
@@ -567,7 +597,7 @@ impl ZoneLocked<'_> {
         zone.update_list_capacity(&self.buddy);
     }
 
-    /// Frames on all lists.
+    /// Returns the number of frames on all lists.
     pub(crate) fn cached(&self) -> u64 {
         self.lists.iter().map(|list| u64::from(list.len())).sum()
     }

@@ -1,4 +1,4 @@
-//! How a zone is set up, and what of that is possible.
+//! The configuration of a zone, and its validation.
 
 use std::ops::Range;
 
@@ -9,34 +9,37 @@ use crate::geometry::{PAGEBLOCK_FRAMES, PAGEBLOCK_SIZE};
 use crate::migrate::Movability;
 use crate::units::{FrameCount, Pfn};
 
-/// What a zone is made of.
+/// The configuration of a zone.
 #[derive(Clone, Copy, Debug)]
 pub struct ZoneConfig {
-    /// Frames there can be, rounded up to whole pageblocks. Costs address space only.
+    /// Frames of the arena, rounded up to whole pageblocks. They only take address space.
     pub capacity: FrameCount,
     /// Frames that may be in use; `None` for all.
     pub limit: Option<FrameCount>,
-    /// What the zone may hold in all: frames, its tables, and what owners [charge](crate::Zone::charge); `None` for any amount. Below 128 MiB the arena
-    /// uses small pages, so that it holds no more than was asked for. Units: bytes.
+    /// The most memory the zone may hold: frames, its tables, and what owners
+    /// [charge](crate::Zone::charge); `None` for no limit. Below 128 MiB the arena uses small
+    /// pages, so that it holds no more than was requested. Units: bytes.
     pub memory_limit: Option<u64>,
     /// Where the memory comes from.
     pub backing: Backing,
-    /// Free pageblocks whose memory is kept for the next request, at least. See [`Zone::trim`](crate::Zone::trim).
+    /// The fewest free pageblocks that stay committed for later requests. See
+    /// [`Zone::trim`](crate::Zone::trim).
     pub keep_blocks: u32,
-    /// Per-CPU lists; `None` for one a CPU.
+    /// The number of per-CPU lists; `None` for one per CPU.
     pub lists: Option<usize>,
     /// Whether frames of registered owners can be moved.
     pub movability: Movability,
-    /// Frames set aside for [`Zone::alloc_contig_range`](crate::Zone::alloc_contig_range). Until it takes them, single movable frames may borrow them, and nobody else.
+    /// The region for [`Zone::alloc_contig_range`](crate::Zone::alloc_contig_range). Until that
+    /// takes them, only single movable frames may borrow frames of it.
     pub cma: Option<CmaRegion>,
 }
 
-/// A range of frames: whole pageblocks.
+/// A range of frames that is made of whole pageblocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CmaRegion {
-    /// The first one.
+    /// The first frame.
     pub first: Pfn,
-    /// How many.
+    /// The number of frames.
     pub frames: FrameCount,
 }
 
@@ -55,7 +58,7 @@ impl Default for ZoneConfig {
     }
 }
 
-/// Zones with at least so much memory use huge pages. Units: bytes.
+/// The smallest memory limit for which a zone uses huge pages. Units: bytes.
 const HUGE_PAGES_FROM: u64 = 64 * PAGEBLOCK_SIZE as u64;
 
 impl ZoneConfig {
@@ -63,12 +66,12 @@ impl ZoneConfig {
         self.memory_limit.is_some_and(|limit| limit < HUGE_PAGES_FROM)
     }
 
-    /// Frames the OS commits at once.
+    /// Returns how many frames the OS commits at once.
     pub(crate) fn granule(&self) -> u32 {
         if self.uses_small_pages() { 1 } else { PAGEBLOCK_FRAMES }
     }
 
-    /// Where the bytes of the arena come from.
+    /// Returns where the memory of the arena comes from.
     pub(crate) fn arena_backing(&self) -> Backing {
         match self.backing {
             Backing::Anonymous if self.uses_small_pages() => Backing::AnonymousSmall,
@@ -77,25 +80,32 @@ impl ZoneConfig {
     }
 }
 
-/// Returns how many per-CPU lists a zone has that sets no number: one for each CPU.
+/// Returns the number of per-CPU lists of a zone without a configured number: one for each CPU.
 pub(crate) fn default_lists() -> usize {
     sync::default_shards(sys::host::cpus())
 }
 
-/// The pageblocks of a region, which must be whole and inside.
+/// Returns the pageblocks of a CMA region.
+///
+/// # Errors
+/// [`ZoneError::Region`] unless the region is whole pageblocks inside the zone.
 pub(crate) fn region_of(cma: Option<CmaRegion>, blocks: u32) -> Result<Range<u32>, ZoneError> {
     let Some(region) = cma else { return Ok(0..0) };
     let (first, frames) = (u64::from(region.first.0), region.frames.0);
     let a_block = u64::from(PAGEBLOCK_FRAMES);
     let whole = first.is_multiple_of(a_block) && frames.is_multiple_of(a_block);
     let end = first.checked_add(frames).filter(|&end| whole && end <= u64::from(blocks) * a_block);
-    // Pageblock numbers fit, since the end is inside the zone.
+    // The end is inside the zone, so pageblock numbers fit.
     end.map(|end| (first / a_block) as u32..(end / a_block) as u32)
         .ok_or(ZoneError::Region { region })
 }
 
+/// Returns how many pageblocks hold `capacity` frames.
+///
+/// # Errors
+/// [`ZoneError::Capacity`] when there are none, or too many to number their frames.
 pub(crate) fn blocks_of(capacity: FrameCount) -> Result<u32, ZoneError> {
-    // The last number means "none" in the tables, so the last pageblock cannot be used.
+    // The last number means "no frame" in links, so the last pageblock cannot be used.
     let max = u64::from(u32::MAX / PAGEBLOCK_FRAMES);
     u32::try_from(capacity.0.div_ceil(u64::from(PAGEBLOCK_FRAMES)))
         .ok()

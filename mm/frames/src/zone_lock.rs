@@ -1,8 +1,8 @@
-//! The lock of a zone, and in unit tests how long each holder had it.
+//! The lock of a zone. Unit tests also measure how long it is held.
 //!
 //! A panic that unwinds out of a holder may leave the buddy lists half changed: a frame could be on
-//! two of them. Such a zone is *poisoned*, as a mutex of the standard library is. From then on it
-//! hands out no frame and takes none back, which [`AllocError::Poisoned`](crate::AllocError) says.
+//! two of them. Such a zone is *poisoned*, like a mutex of the standard library. It then allocates
+//! no frame and takes none back; requests return [`AllocError::Poisoned`](crate::AllocError).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use sync::{Mutex, MutexGuard, Rank};
 use crate::buddy::Buddy;
 use crate::percpu::CpuList;
 
-/// Guards the buddy allocator and all tables of a zone.
+/// The lock of the buddy allocator and all tables of a zone.
 #[derive(Debug)]
 pub(crate) struct ZoneLock {
     buddy: Mutex<Buddy>,
-    /// What is told of a poisoned zone, so that it hands out none of the frames at hand.
+    /// The per-CPU lists, which are poisoned together with the zone.
     lists: Arc<[CpuList]>,
-    /// What the tests measure.
+    /// The times measured by unit tests.
     #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) holds: holds::Holds,
 }
 
-/// Holds the [`ZoneLock`]; gives it back on drop.
+/// A locked [`ZoneLock`]. Dropping it unlocks.
 pub(crate) struct ZoneGuard<'z> {
     lists: &'z [CpuList],
-    /// The thread was unwinding before it took the lock.
+    /// Whether the thread was unwinding before it took the lock.
     was_panicking: bool,
     buddy: MutexGuard<'z, Buddy>,
-    // After the guard: what unlocking costs is a part of it.
+    // After the guard, so that the time includes unlocking.
     #[cfg(all(test, not(any(loom, shuttle))))]
     _hold: Option<holds::Hold<'z>>,
 }
@@ -55,7 +55,7 @@ impl ZoneLock {
         }
     }
 
-    /// Takes the lock for a change of the books; `None` when the zone is poisoned.
+    /// Takes the lock to change the accounting. Returns `None` when the zone is poisoned.
     pub(crate) fn lock_unpoisoned(&self) -> Option<ZoneGuard<'_>> {
         Some(self.lock()).filter(|buddy| !buddy.is_poisoned())
     }
@@ -67,8 +67,8 @@ impl ZoneLock {
 }
 
 impl Drop for ZoneGuard<'_> {
-    /// Poisons the zone when a panic began while the lock was held. A destructor that takes the
-    /// lock while another panic unwinds leaves the zone as it is.
+    /// Poisons the zone if a panic began while the lock was held. A destructor that takes the lock
+    /// while another panic unwinds does not poison it.
     fn drop(&mut self) {
         if !self.was_panicking && thread::panicking() {
             self.buddy.poison();
@@ -91,7 +91,7 @@ impl DerefMut for ZoneGuard<'_> {
     }
 }
 
-/// CPU time that threads spent with the lock in their hands.
+/// CPU time for which threads held the lock.
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) mod holds {
     use std::sync::Mutex;
@@ -99,11 +99,11 @@ pub(crate) mod holds {
 
     use sys::host::thread_cpu_time;
 
-    /// Every hold since it was switched on.
+    /// Every hold since measurement started; `None` while it is off.
     #[derive(Debug, Default)]
     pub(crate) struct Holds(Mutex<Option<Vec<Duration>>>);
 
-    /// One hold; ends on drop.
+    /// One hold. Dropping it records the time.
     pub(crate) struct Hold<'z> {
         holds: &'z Holds,
         since: Duration,
@@ -115,12 +115,12 @@ pub(crate) mod holds {
             on.then(|| Hold { holds: self, since: thread_cpu_time() })
         }
 
-        /// Forgets what was measured and measures from here on.
+        /// Discards earlier measurements and starts measuring.
         pub(crate) fn start(&self) {
             *self.0.lock().expect("no panic while it is held") = Some(Vec::new());
         }
 
-        /// What was measured since [`Holds::start`], shortest first.
+        /// Stops measuring. Returns the times since [`Holds::start`], shortest first.
         pub(crate) fn stop(&self) -> Vec<Duration> {
             let mut holds =
                 self.0.lock().expect("no panic while it is held").take().unwrap_or_default();

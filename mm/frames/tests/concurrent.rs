@@ -1,4 +1,4 @@
-//! Several threads at once: the limit holds and is used up, references are counted, nothing is lost.
+//! Several threads at once: the limit is exact, references are counted, and no frame is lost.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -22,8 +22,8 @@ fn zone(frames: u64, limit: Option<u64>) -> Zone {
 
 const ROUNDS: u64 = if cfg!(miri) { 60 } else { 40_000 };
 
-/// Two threads take and free at the limit. Each books a frame before it frees it and after it has it, so the sum never exceeds
-/// what is in use, and a refusal while both together surely hold less than the limit would be wrong.
+/// Two threads allocate and free at the limit. Each subtracts a frame before freeing it and adds it
+/// after allocating it, so the sum never exceeds the frames in use.
 #[test]
 fn the_limit_is_exact_with_two_threads() {
     const LIMIT: u64 = 100;
@@ -59,14 +59,15 @@ fn the_limit_is_exact_with_two_threads() {
             });
         }
     });
-    assert!(refused.into_inner() > 0, "the limit was reached");
+    assert!(refused.into_inner() > 0, "the limit must be reached");
     zone.check().expect("consistent");
     assert_eq!(zone.stats().in_use, FrameCount(0));
 }
 
-/// Both threads together want exactly what the limit allows, while frames lie on both lists: neither may be refused.
+/// Both threads together request exactly the limit, while frames are on both lists: no request may
+/// be refused.
 #[test]
-fn nobody_is_refused_below_the_limit() {
+fn no_request_is_refused_below_the_limit() {
     const EACH: usize = 64;
     let zone = zone(1024, Some(2 * EACH as u64));
     let barrier = Barrier::new(2);
@@ -87,9 +88,10 @@ fn nobody_is_refused_below_the_limit() {
     zone.check().expect("consistent");
 }
 
-/// one thread gives the last reference back while another tries to get one: either it comes too late, or the frame lives on.
+/// one thread puts the last reference while another tries to get one. Either the get fails,
+/// or the frame stays in use.
 #[test]
-fn a_reference_is_had_or_not_but_never_half() {
+fn a_get_against_the_last_put_wins_or_fails() {
     let zone = zone(512, None);
     for _ in 0..ROUNDS / 40 {
         let frame =
@@ -102,13 +104,14 @@ fn a_reference_is_had_or_not_but_never_half() {
                 drop(second);
             }
         });
-        assert!(zone.get(pfn).is_none(), "nobody owns it");
+        assert!(zone.get(pfn).is_none(), "no reference is left");
         assert_eq!(zone.stats().in_use, FrameCount(0));
     }
     zone.check().expect("consistent");
 }
 
-/// Blocks of all sizes and trims at the same time; a frame never has two owners, which the descriptors would find.
+/// Threads allocate and free blocks and frames while others trim. A frame with two owners would
+/// break its descriptor.
 #[test]
 fn blocks_frames_and_trims_do_not_disturb_each_other() {
     let zone = zone(4 * 512, None);

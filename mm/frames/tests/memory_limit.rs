@@ -1,4 +1,4 @@
-//! The limit on everything a zone holds: frames that were handed out, its tables, and what owners charge.
+//! The limit on everything a zone holds: touched frames, its tables, and what owners charge.
 #![forbid(unsafe_code)]
 
 use frames::{
@@ -38,7 +38,7 @@ fn is_within(zone: &Zone, limit: u64) {
     zone.check().expect("consistent");
 }
 
-/// Frames fill the limit up to the reserve, tables and charges included.
+/// Frames fill the limit up to the reserve. Tables and charges count, too.
 #[test]
 fn frames_and_charges_share_one_limit() {
     let limit = 8 << 20;
@@ -54,7 +54,8 @@ fn frames_and_charges_share_one_limit() {
     assert!(take_all(&zone).len() as u64 > (7 << 20) / FRAME);
 }
 
-/// A charge that does not fit is refused with nothing changed; memory of free pageblocks makes room for it.
+/// A charge that does not fit is refused and changes nothing. It fits after free pageblocks were
+/// decommitted.
 #[test]
 fn a_charge_past_the_limit_is_refused() {
     let limit = 8 << 20;
@@ -64,19 +65,15 @@ fn a_charge_past_the_limit_is_refused() {
     assert_eq!(zone.charge(1 << 20), Err(AllocError::Limit));
     assert_eq!(zone.stats(), before);
     drop(held);
-    assert_eq!(
-        zone.charge(6 << 20),
-        Err(AllocError::Limit),
-        "pageblocks are kept for the next request"
-    );
+    assert_eq!(zone.charge(6 << 20), Err(AllocError::Limit), "kept pageblocks still count");
     assert!(zone.release_for_charge(&NoLocksHeld::promise()));
-    zone.charge(6 << 20).expect("all pageblocks went back");
+    zone.charge(6 << 20).expect("all pageblocks were decommitted");
     is_within(&zone, limit);
     assert!(!zone.release_for_charge(&NoLocksHeld::promise()));
     assert!(take(&zone).is_ok());
 }
 
-/// A frame that was used before is handed out again where a new one would pass the limit.
+/// A frame that was used before is allocated again when a fresh one would exceed the limit.
 #[test]
 fn free_frames_are_used_again_at_the_limit() {
     let limit = 8 << 20;
@@ -97,7 +94,8 @@ fn free_frames_are_used_again_at_the_limit() {
     }
 }
 
-/// The reserve is an advance's: one frame beyond what requests get, and still below the limit.
+/// Only an over-limit allowance takes frames of the reserve, and the zone stays below the memory
+/// limit.
 #[test]
 fn over_limit_stays_below_the_memory_limit() {
     let limit = 8 << 20;
@@ -118,7 +116,7 @@ fn over_limit_stays_below_the_memory_limit() {
     drop(held);
 }
 
-/// With huge pages the first frame of a pageblock brings all of it in, and all of it counts.
+/// With huge pages the first touch commits a whole pageblock, and all of it counts.
 #[test]
 fn a_large_limit_counts_whole_pageblocks() {
     let limit = 200 << 20;
@@ -138,9 +136,9 @@ fn a_large_limit_counts_whole_pageblocks() {
     drop(held);
 }
 
-/// A limit lowered below what is held refuses until enough went back.
+/// A zone above a lowered limit refuses requests until enough memory was freed.
 #[test]
-fn a_lowered_limit_refuses_until_memory_went_back() {
+fn a_lowered_limit_refuses_until_memory_is_freed() {
     let zone = zone(8 << 20);
     let mut held = take_all(&zone);
     zone.set_memory_limit(Some(4 << 20));
@@ -179,7 +177,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 48 }, failure_persistence: None, ..ProptestConfig::default() })]
-    /// Whatever is asked for in whatever order: what is held stays below the limit, and what was charged is what is counted.
+    /// After any sequence of requests the zone holds no more than the limit, and the charges add
+    /// up.
     #[test]
     fn no_sequence_of_requests_passes_the_limit(steps in prop::collection::vec(step(), 1..120), limit in 1u64..12) {
         let limit = limit << 20;

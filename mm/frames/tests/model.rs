@@ -1,4 +1,5 @@
-//! Random requests against a model: no frame has two owners, none is lost, and the accounting equations hold after each step.
+//! Random requests against a model: no frame has two owners, none is lost, and the accounting
+//! equations hold after each step.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -24,7 +25,7 @@ enum Step {
     Trim,
 }
 
-/// A frame or a block; dropping it gives it back.
+/// A frame or a block. Dropping it frees it.
 enum Owned<'z> {
     Frame(Frame<'z>),
     Block(Block<'z>),
@@ -39,7 +40,7 @@ impl Owned<'_> {
     }
 }
 
-/// What is held, by first frame.
+/// The frames and blocks in use, by first frame.
 #[derive(Default)]
 struct Model<'z> {
     held: BTreeMap<u32, Owned<'z>>,
@@ -50,7 +51,7 @@ impl<'z> Model<'z> {
         self.held.values().map(|owned| owned.range().len() as u64).sum()
     }
 
-    /// Whether nobody holds any of these frames.
+    /// Returns whether none of these frames is in use.
     fn is_free(&self, frames: &Range<u32>) -> bool {
         // Blocks do not overlap, so only the last one that starts before the end can reach in.
         self.held
@@ -59,12 +60,12 @@ impl<'z> Model<'z> {
             .is_none_or(|(_, owned)| owned.range().end <= frames.start)
     }
 
-    /// Books a block, and fails when any of it has an owner already.
+    /// Adds a frame or block. Fails when part of it is in use already.
     fn take(&mut self, owned: Owned<'z>) {
         let frames = owned.range();
         assert!(
             (frames.start as usize).is_multiple_of(frames.len()),
-            "{frames:?} is no place for a block"
+            "{frames:?} is not aligned to its size"
         );
         assert!(self.is_free(&frames), "{frames:?} has two owners");
         self.held.insert(frames.start, owned);
@@ -99,7 +100,7 @@ fn zone(blocks: u64, keep_blocks: u32) -> Zone {
     .expect("a small zone")
 }
 
-/// Fails unless the limit really is reached, or there really is no free block of this size.
+/// Fails unless the limit is reached, or there is no free block of this size.
 fn assert_refusal_is_right(
     zone: &Zone,
     model: &Model<'_>,
@@ -118,14 +119,14 @@ fn assert_refusal_is_right(
             let limit = stats.limit.expect("there is a limit");
             assert!(model.in_use() + u64::from(order.frames()) > limit.0, "refused below {limit}");
         }
-        // Movable requests may use every pageblock; the others may at least take a wholly free one.
+        // Movable requests may use every pageblock; the others can at least take a wholly free one.
         AllocError::NoFrames if kind == MigrateType::Movable => {
             assert!(!has_free_run(order), "{order} is free")
         }
         AllocError::NoFrames => {
             assert!(!has_free_run(order.max(Order::PAGEBLOCK)), "a pageblock is free")
         }
-        AllocError::Poisoned => panic!("no panic cut a change short"),
+        AllocError::Poisoned => panic!("the zone is poisoned"),
     }
 }
 
@@ -169,7 +170,7 @@ fn run(zone: &Zone, steps: &[Step]) {
     assert_eq!(
         (stats.in_use.0, stats.cached.0, stats.committed.0),
         (0, 0, 0),
-        "everything goes back"
+        "trim decommits everything"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Safe code alone cannot bring one frame into two chains, whatever an owner answers.
+//! Safe code alone cannot bring one frame into two chains, whatever an owner does in its callbacks.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ fn chains(owner: Owner) -> Arc<FrameChains> {
     )
 }
 
-/// A chain of one frame full of `byte`.
+/// Creates a chain of one frame and writes `byte` to it.
 fn filled(chains: &FrameChains, byte: u8) -> (ChainId, Pfn) {
     let mut fresh = chains.create(ChainKind::Single, byte).expect("a number");
     fresh.attach(0, Reclaim::NotAllowed).expect("room");
@@ -46,7 +46,7 @@ fn assert_holds(chains: &FrameChains, id: ChainId, byte: u8) {
     assert_eq!(
         shared.pieces(0..8).expect("attached").0,
         [byte; 8],
-        "{id:?} shows bytes of another chain"
+        "{id:?} must not show the bytes of another chain"
     );
 }
 
@@ -59,7 +59,7 @@ fn move_to_fresh(zone: &Zone, pfn: Pfn) -> Migration {
     zone.migrate_pages(&mut batch, &mut |_| Some(fresh(zone)), MigrateMode::Async)
 }
 
-/// Answers for frames of chains by itself.
+/// Commits frames of chains without their chains.
 #[derive(Debug)]
 struct Naive;
 
@@ -92,17 +92,17 @@ fn a_chains_frame_moves_only_through_its_chain() {
     assert_eq!(frame_of(&chains, id), Some(pfn));
     for _ in 0..8 {
         let (_, other) = filled(&chains, 2);
-        assert_ne!(other, pfn, "two chains share a frame");
+        assert_ne!(other, pfn, "two chains must not share a frame");
     }
     assert_holds(&chains, id, 1);
     zone.check().expect("consistent");
 }
 
-/// Passes what it is asked on to chains of another zone.
+/// Forwards its callbacks to the chains of another zone.
 #[derive(Debug)]
 struct Forward {
     chains: Arc<FrameChains>,
-    /// Asks the chains whether a frame may be isolated, when it is not 0.
+    /// Whether `isolate` asks the chains: not when it is 0.
     asks: AtomicU32,
 }
 
@@ -132,9 +132,9 @@ fn chains_refuse_a_frame_of_another_zone() {
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
     let owner = here.register(weak).expect("a number");
     let frame = fresh(&here);
-    assert_eq!(frame.pfn(), its, "both zones hand out the same numbers");
-    let pfn = owner.set_movable(frame, first.to_bits(), 0).expect("nobody else has it");
-    assert!(here.isolate(pfn).is_none(), "its number stands for another frame in the other zone");
+    assert_eq!(frame.pfn(), its, "both zones allocate the same numbers");
+    let pfn = owner.set_movable(frame, first.to_bits(), 0).expect("it has no owner");
+    assert!(here.isolate(pfn).is_none(), "its number is another frame in the other zone");
     ops.asks.store(0, Relaxed);
     let mut batch = vec![here.isolate(pfn).expect("movable")];
     let mut targets = |_| Some(fresh(&here)).filter(|frame| frame.pfn() == others);
@@ -147,13 +147,13 @@ fn chains_refuse_a_frame_of_another_zone() {
     there.check().expect("consistent");
 }
 
-/// Moves frames to a target it made by itself: another chain's frame.
+/// Migrates frames to a target that it made itself: the frame of another chain.
 #[derive(Debug)]
 struct OwnTarget {
     zone: Arc<Zone>,
     chains: Arc<FrameChains>,
     to: Pfn,
-    /// What went wrong. A panic in a callback would only be a refusal.
+    /// The failures seen. A panic in a callback would only refuse the migration.
     wrong: Mutex<Vec<&'static str>>,
 }
 
@@ -170,13 +170,13 @@ impl MovableOps for OwnTarget {
     ) -> Result<Committed, MigrateError<'z>> {
         let mut wrong = self.wrong.lock().expect("no panic inside");
         if self.zone.get(to.pfn()).is_some() {
-            wrong.push("somebody got a reference to a target");
+            wrong.push("a reference to a target was taken");
         }
         let mut offer = |_| self.zone.get(self.to);
         if let Some(own) = offer.next(from.pfn())
             && self.chains.migrate_frame(from, own).result.is_ok()
         {
-            wrong.push("another chain's frame was taken for a target");
+            wrong.push("another chain's frame was used as a target");
         }
         Err(MigrateError::Failed(to))
     }
@@ -203,15 +203,15 @@ fn a_frame_in_use_is_no_target() {
     zone.check().expect("consistent");
 }
 
-/// Moves frames to a fresh target of another zone.
+/// Migrates frames to a fresh target of another zone.
 #[derive(Debug)]
-struct Abroad {
+struct ForeignTarget {
     chains: Arc<FrameChains>,
     elsewhere: Arc<Zone>,
     accepted: AtomicU32,
 }
 
-impl MovableOps for Abroad {
+impl MovableOps for ForeignTarget {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.chains.can_isolate(frame)
     }
@@ -238,7 +238,7 @@ fn a_target_of_another_zone_is_refused() {
     let chains = chains(here.reserve_owner().expect("a number"));
     let ((first, from), (second, _)) = (filled(&chains, 1), filled(&chains, 2));
     let _its_number_is_used = fresh(&elsewhere);
-    let ops = Arc::new(Abroad {
+    let ops = Arc::new(ForeignTarget {
         chains: Arc::clone(&chains),
         elsewhere: Arc::clone(&elsewhere),
         accepted: AtomicU32::new(0),
@@ -252,7 +252,7 @@ fn a_target_of_another_zone_is_refused() {
     here.check().expect("consistent");
 }
 
-/// Has lists to show at first, and panics when it is asked for them during a migration.
+/// Returns its LRU lists at first, and panics when they are requested during a migration.
 #[derive(Debug)]
 struct BadLists {
     chains: Arc<FrameChains>,
@@ -294,26 +294,26 @@ fn an_owner_that_panics_in_lru_keeps_its_chains() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let done = move_to_fresh(&zone, pfn);
-    // Each of these asks for the lists, too.
+    // Each of these calls requests the lists, too.
     let asked = frame_of(&chains, id).and_then(|now| zone.isolate(now));
     std::panic::set_hook(quiet);
-    assert!(asked.is_none(), "nobody can say which list the frame is on");
+    assert!(asked.is_none(), "it is unknown which list the frame is on");
     assert_eq!(done.migrated, 1, "{done:?}");
-    assert_ne!(frame_of(&chains, id), Some(pfn), "the chain names a frame that was freed");
+    assert_ne!(frame_of(&chains, id), Some(pfn), "the chain must not name a freed frame");
     for _ in 0..8 {
         let (_, other) = filled(&chains, 2);
-        assert_ne!(Some(other), frame_of(&chains, id), "two chains share a frame");
+        assert_ne!(Some(other), frame_of(&chains, id), "two chains must not share a frame");
     }
     assert_holds(&chains, id, 1);
     zone.check().expect("consistent");
 }
 
-/// Lists of one owner do not let go of another's frame.
+/// The lists of one owner do not remove the frame of another owner.
 #[test]
 fn lists_of_another_owner_are_not_taken_for_its_own() {
     #[derive(Debug)]
-    struct Borrowed(Arc<FrameChains>);
-    impl MovableOps for Borrowed {
+    struct OtherOwnersLists(Arc<FrameChains>);
+    impl MovableOps for OtherOwnersLists {
         fn isolate(&self, _: &LockedFrame<'_>) -> bool {
             true
         }
@@ -334,13 +334,13 @@ fn lists_of_another_owner_are_not_taken_for_its_own() {
     let (one, other) =
         (zone.reserve_lru_owner().expect("a number"), zone.reserve_lru_owner().expect("a number"));
     let (one, other) = (chains(one), chains(other));
-    let ops = Arc::new(Borrowed(Arc::clone(&other)));
+    let ops = Arc::new(OtherOwnersLists(Arc::clone(&other)));
     let weak: Weak<dyn MovableOps> = Arc::downgrade(&ops) as _;
     one.publish(weak);
     let ((_, pfn), (_, its)) = (filled(&one, 1), filled(&other, 2));
     let (lists, others) = (one.lru().expect("lists"), other.lru().expect("lists"));
     assert!(lists.add(pfn) && others.add(its));
-    assert!(zone.isolate(pfn).is_none(), "these are not the lists it is on");
+    assert!(zone.isolate(pfn).is_none(), "the frame is not on these lists");
     lists.check().expect("sound lists");
     others.check().expect("sound lists");
 }

@@ -1,6 +1,7 @@
-//! Model-checked: interleavings of two threads that take, share and free frames.
+//! Model-checked: interleavings of two threads that allocate, share and free frames.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p memzip-frames --release --target-dir target/loom`.
+//! Run with
+//! `RUSTFLAGS="--cfg loom" cargo test -p memzip-frames --release --target-dir target/loom`.
 
 use sync::{Arc, thread};
 
@@ -18,7 +19,7 @@ fn zone(limit: Option<u64>) -> Arc<Zone> {
 }
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
-    // A model of one schedule proves nothing: count them.
+    // A model with only one schedule proves nothing, so the schedules are counted.
     let schedules = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let seen = std::sync::Arc::clone(&schedules);
     sync::model(move || {
@@ -74,10 +75,10 @@ fn a_limit_of_one_refuses_only_while_it_is_used() {
         };
         let mine = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop).is_ok();
         let theirs = other.join().expect("no panic");
-        assert!(mine || theirs, "one of them was alone");
+        assert!(mine || theirs, "the first of them has the frame");
         assert!(
             zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok(),
-            "now nobody uses it"
+            "the frame is free now"
         );
         zone.check().expect("consistent");
     });
@@ -85,7 +86,7 @@ fn a_limit_of_one_refuses_only_while_it_is_used() {
 
 ///
 #[test]
-fn a_reference_is_had_or_not_but_never_half() {
+fn a_get_against_the_last_put_wins_or_fails() {
     model(|| {
         let zone = zone(None);
         let pfn = zone
@@ -94,10 +95,11 @@ fn a_reference_is_had_or_not_but_never_half() {
             .into_pfn();
         let other = {
             let zone = Arc::clone(&zone);
-            // Comes while the other gives the last reference back: too late, or the frame lives until this one goes.
+            // Races with the last put: either it comes too late, or the frame lives until this
+            // reference is put.
             thread::spawn(move || zone.get(pfn).map(drop).is_some())
         };
-        // A chain would do this: the reference that went with the number comes back as a value.
+        // As a chain does: the reference that the number stands for becomes a value again.
         drop(zone.get(pfn).expect("in use"));
         drop(zone.frame_from_pfn(pfn));
         let _ = other.join().expect("no panic");
@@ -123,7 +125,8 @@ fn a_trim_and_an_allocation_do_not_lose_a_pageblock() {
     });
 }
 
-/// A frame is given back while its pageblock is claimed: the capture gets it, or is refused, but a list never keeps it from both.
+/// A frame is freed while its pageblock is isolated for a capture. The frame is then free in the
+/// pageblock or the capture is refused, but no per-CPU list keeps it.
 #[test]
 fn a_frame_freed_in_an_isolated_block_is_not_lost() {
     model(|| {
@@ -135,14 +138,15 @@ fn a_frame_freed_in_an_isolated_block_is_not_lost() {
             let zone = Arc::clone(&zone);
             thread::spawn(move || drop(zone.frame_from_pfn(pfn)))
         };
-        let claimed = {
+        let isolated = {
             let mut all = zone.buddy.lock();
             all.isolate(&zone.tables, pfn.block()).is_ok()
         };
-        assert!(claimed, "nobody else does");
+        assert!(isolated, "no other thread isolates it");
         zone.lock_all().drain(&zone);
         other.join().expect("no panic");
-        // From the capture on nothing of the pageblock is on a list: whatever is free is the capture's.
+        // After the drain no list holds a frame of the isolated pageblock: all its frames are free
+        // in it.
         let all = zone.lock_all();
         assert_eq!(all.cached(), 0);
         assert_eq!(zone.tables.blocks.state(pfn.block()).free, PAGEBLOCK_FRAMES);
@@ -152,9 +156,9 @@ fn a_frame_freed_in_an_isolated_block_is_not_lost() {
     });
 }
 
-/// Reserved room is there when it is wanted, whatever another thread allocates and frees meanwhile.
+/// A reserved frame can be taken, whatever another thread allocates and frees meanwhile.
 #[test]
-fn a_reserved_frame_is_had_beside_another_allocation() {
+fn a_reserved_frame_is_never_taken_by_another_thread() {
     model(|| {
         let zone = zone(Some(2));
         let mut reservation = zone.reserve(FrameCount(1)).expect("room for two");
@@ -177,9 +181,9 @@ fn a_reserved_frame_is_had_beside_another_allocation() {
     });
 }
 
-/// A frame and a charge that do not both fit: one of them is refused.
+/// A frame and a charge that do not fit together: exactly one of them is refused.
 #[test]
-fn a_charge_and_an_allocation_do_not_both_take_the_last_room() {
+fn a_charge_and_a_frame_do_not_both_get_the_rest() {
     model(|| {
         let zone = zone(None);
         let needed = {

@@ -1,4 +1,4 @@
-//! Tests of the zone as its callers see it.
+//! Tests of the zone through its public interface.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn one(zone: &Zone) -> Result<Frame<'_>, AllocError> {
 }
 
 #[test]
-fn frames_asked_for_in_a_row_are_ascending_neighbours() {
+fn consecutive_frames_are_adjacent_and_ascending() {
     let zone = zone(2048);
     let frames: Vec<_> = (0..1200).map(|_| one(&zone).expect("free frames").into_pfn()).collect();
     assert!(frames.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{frames:?}");
@@ -32,14 +32,14 @@ fn frames_asked_for_in_a_row_are_ascending_neighbours() {
 }
 
 #[test]
-fn every_frame_of_the_arena_can_be_had_once() {
+fn every_frame_of_the_arena_is_allocated_once() {
     let zone = zone(1536);
     let mut seen = BTreeSet::new();
     let mut held = Vec::new();
     loop {
         match one(&zone) {
             Ok(frame) => {
-                assert!(seen.insert(frame.pfn()), "{} twice", frame.pfn());
+                assert!(seen.insert(frame.pfn()), "{} allocated twice", frame.pfn());
                 held.push(frame);
             }
             Err(error) => break assert_eq!(error, AllocError::NoFrames),
@@ -47,11 +47,11 @@ fn every_frame_of_the_arena_can_be_had_once() {
     }
     assert_eq!(seen.len(), 1536);
     drop(held.pop());
-    assert!(one(&zone).is_ok(), "a freed frame can be had again");
+    assert!(one(&zone).is_ok(), "a freed frame is allocated again");
 }
 
 #[test]
-fn the_limit_is_exact_although_lists_hold_frames_back() {
+fn the_limit_is_exact_while_lists_hold_frames() {
     let zone = zone(4096);
     zone.set_limit(Some(FrameCount(1000)));
     let mut held: Vec<_> = (0..1000).map(|_| one(&zone).expect("below the limit")).collect();
@@ -107,7 +107,7 @@ fn types_do_not_share_pageblocks_while_there_is_room() {
     }
 }
 
-/// As in the kernel: a pageblock changes sides only when most of it comes along.
+/// As in the kernel: a pageblock changes its type only if at least half of it is free.
 #[test]
 fn a_full_zone_steals_half_empty_pageblocks() {
     let zone = zone(1024);
@@ -117,21 +117,22 @@ fn a_full_zone_steals_half_empty_pageblocks() {
     let mut second: Vec<_> =
         (0..512).map(|_| take(MigrateType::Movable).expect("free frames")).collect();
     zone.drain();
-    // The first pageblock is nearly empty: the thief gets it as a whole.
+    // The first pageblock is nearly empty, so it changes its type.
     second.push(take(MigrateType::Movable).expect("stolen"));
     let kind = |pfn: Pfn| zone.tables.blocks.state(pfn.block()).migrate_type;
     assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
     while let Ok(frame) = take(MigrateType::Movable) {
         second.push(frame);
     }
-    // Now a few frames of a full pageblock come back: they are lent, the pageblock stays.
+    // Now a few frames of a full pageblock are freed: they are allocated, and its type stays.
     second.truncate(second.len() - 40);
     assert!(take(MigrateType::Unmovable).is_ok());
     assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
     zone.check().expect("consistent");
 }
 
-/// what an owner leaves in a frame is gone at the latest when the memory went to the OS and came back.
+/// the bytes that an owner leaves in a frame are gone after the frame was decommitted and
+/// committed again.
 #[test]
 fn released_memory_comes_back_as_zeros() {
     let zone = zone(512);
@@ -156,7 +157,7 @@ fn released_memory_comes_back_as_zeros() {
 fn the_last_frames_are_found_on_other_lists() {
     let zone = zone(512);
     std::thread::scope(|scope| {
-        // Each thread leaves a frame on the list it was numbered to.
+        // Each thread leaves a frame on its list.
         for _ in 0..4 {
             scope.spawn(|| drop(one(&zone)));
         }
@@ -165,7 +166,8 @@ fn the_last_frames_are_found_on_other_lists() {
     assert!(held.iter().all(Result::is_ok));
 }
 
-/// A block of two pageblocks is freed while somebody claims one of them: each half is free by itself, and they merge when the capture is over.
+/// A block of two pageblocks is freed while one of them is isolated. Each half is free by itself,
+/// and they merge when the isolation ends.
 #[test]
 fn a_largest_block_is_freed_while_half_is_isolated() {
     for half in 0..2 {
@@ -173,17 +175,18 @@ fn a_largest_block_is_freed_while_half_is_isolated() {
         let block = zone
             .alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed)
             .expect("an empty zone");
-        let claimed = BlockIndex(block.first().block().0 + half);
-        zone.buddy.lock().isolate(&zone.tables, claimed).expect("nobody else has it");
+        let isolated = BlockIndex(block.first().block().0 + half);
+        zone.buddy.lock().isolate(&zone.tables, isolated).expect("not isolated");
         drop(block);
         zone.check().expect("consistent");
-        zone.buddy.lock().end_isolation(&zone.tables, claimed);
+        zone.buddy.lock().end_isolation(&zone.tables, isolated);
         zone.check().expect("consistent");
         assert!(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).is_ok());
     }
 }
 
-/// Asks from another thread, while an empty list of a third one is locked.
+/// Runs a request on another thread while an empty list of a third thread is locked. It must be
+/// refused without waiting for that list.
 fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + Sync) {
     std::thread::scope(|scope| {
         let (answer, answered) = std::sync::mpsc::channel();
@@ -200,15 +203,15 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
         let result = answered.recv_timeout(std::time::Duration::from_secs(20));
         drop(other);
         assert_eq!(
-            result.expect("it waits for a list that is empty").expect("the answer"),
+            result.expect("the request must not wait for an empty list").expect("the answer"),
             None,
             "at the limit"
         );
     });
 }
 
-/// A thread read that a pageblock is in use, and puts a frame of it on its list when the pageblock is
-/// isolated. The capture waits for that list and finds the frame there.
+/// A thread reads that a pageblock is not isolated, and puts a frame of it on its list after the
+/// pageblock was isolated. The capture waits for that list and finds the frame there.
 #[test]
 fn a_capture_waits_for_a_frame_being_freed() {
     let zone = zone(512);
@@ -216,28 +219,29 @@ fn a_capture_waits_for_a_frame_being_freed() {
     zone.drain();
     let pfn = frame.into_pfn();
     std::thread::scope(|scope| {
-        // As `Zone::cache` does it, with another thread in between.
+        // As `Zone::free_to_cpu_list`, with another thread in between.
         let mut list = zone.lists[0].lock();
         zone.tables.frames.put(pfn).expect("in use");
         let block_state = zone.tables.blocks.state(pfn.block());
         assert!(!block_state.isolated);
-        let claim = scope.spawn(|| {
+        let capture = scope.spawn(|| {
             zone.alloc_contig_range(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop)
         });
         while !zone.tables.blocks.state(pfn.block()).isolated {
             std::thread::yield_now();
         }
-        // Time for a capture that does not wait to give up.
+        // Time for a capture that does not wait to fail.
         std::thread::sleep(std::time::Duration::from_millis(50));
         list.push(block_state.migrate_type, pfn);
         drop(list);
-        assert_eq!(claim.join().expect("no panic"), Ok(()));
+        assert_eq!(capture.join().expect("no panic"), Ok(()));
     });
     zone.drain();
     zone.check().expect("consistent");
 }
 
-/// A request at the limit takes the locks of lists that hold frames only: another thread may have any other one for as long as it likes.
+/// A request at the limit locks only the lists that hold frames. Another thread may hold any other
+/// list for any time.
 #[test]
 fn a_refusal_waits_for_no_empty_list() {
     let limit = Some(FrameCount(64));
@@ -256,7 +260,7 @@ fn a_refusal_waits_for_no_empty_list() {
     refused_beside_a_locked_list(&zone, || take().map(drop).ok());
     refused_beside_a_locked_list(&zone, || zone.reserve(FrameCount(1)).map(drop).ok());
     refused_beside_a_locked_list(&zone, || ContigCapture::begin(&zone, Pfn(512), 4).map(drop).ok());
-    // What is on the list of another thread can be had.
+    // Frames on the list of another thread can be allocated.
     std::thread::scope(|scope| _ = scope.spawn(|| drop(held)));
     assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 64);
     zone.check().expect("consistent");
