@@ -93,7 +93,7 @@ impl Pool {
 
     /// Overwrites an object of the same length. A reader sees the old bytes or the new ones.
     ///
-    /// Writes in place when the zspage has no reader, else out of place: readers keep the old
+    /// Writes in place when nothing else holds the zspage, else out of place: readers keep the old
     /// bytes.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ impl ObjectRef<'_> {
             .unwrap_or((&[], &[]))
     }
 
-    /// Returns whether the bytes read through this value so far are the object's. They are not if
+    /// Checks that the bytes read through this value so far are the object's. They are not if
     /// their memory has failed meanwhile: see [`memory_failure`](sys::memory_failure). Call it
     /// after the last byte was read or copied and before the bytes are used.
     ///

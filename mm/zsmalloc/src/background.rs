@@ -62,7 +62,7 @@ impl Default for BackgroundConfig {
     }
 }
 
-/// Why the background thread could not be started.
+/// Error of starting the background thread.
 #[derive(Debug, Error)]
 pub enum BackgroundError {
     /// The CPU quota is not 1 to 100 percent.

@@ -42,6 +42,7 @@ impl Pool {
     /// # Errors
     /// Returns [`CheckError`], which names the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
+        // All live objects; `check_zspage` removes those it finds.
         let mut objects = HashMap::new();
         for (handle, location) in self.handles.live() {
             objects.insert((location.chain(), location.object()), handle);
@@ -80,6 +81,7 @@ impl Pool {
                 ids.len() == list.len() as usize,
                 "the length of group {number} differs from its count"
             );
+            // Sum up the counts of the zspages, and compare them with the class's counters.
             for id in ids {
                 let counts = self.check_zspage(class, id, number, objects)?;
                 zspages += 1;

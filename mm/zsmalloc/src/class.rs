@@ -52,7 +52,7 @@ fn used_percent(frames: usize, size: usize) -> usize {
 /// Shape of a class's zspages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeClass {
-    /// Number of the raw class that gives the class its name.
+    /// Number of its largest raw class.
     pub index: u8,
     /// Size of an object with its header. Units: bytes.
     pub size: u16,
@@ -109,6 +109,7 @@ impl SizeClasses {
             "invalid zspage length {chain}: allowed are 1 to {MAX_CHAIN} frames"
         );
         let mut merged: Vec<SizeClass> = Vec::with_capacity(RAW_CLASSES);
+        // From the largest to the smallest, so that each merges into the one above it.
         for raw in (0..RAW_CLASSES).rev() {
             let size = MIN_CLASS_SIZE + raw * CLASS_STEP;
             let frames = rule.chain(size, chain);

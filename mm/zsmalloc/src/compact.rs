@@ -34,7 +34,7 @@ pub use totals::CompactionTotals;
 /// Maximum threads of one compaction.
 const MAX_THREADS: usize = 64;
 
-/// How a compaction ended.
+/// Outcome of a compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CompactionOutcome {
     /// Nothing is left to gain, apart from skipped zspages.
@@ -62,7 +62,7 @@ pub struct Compaction {
     /// Zspages skipped because they were busy or damaged, or because no frame was free for their
     /// objects.
     pub skipped: u64,
-    /// How it ended.
+    /// Outcome of the compaction.
     pub outcome: CompactionOutcome,
 }
 
@@ -155,6 +155,7 @@ impl Pool {
         mut next: impl FnMut() -> Option<SizeClass>,
         deadline: Deadline,
     ) -> Compaction {
+        // Compact each class, and remember those that another thread is compacting.
         let mut report = Compaction::default();
         let mut left = Vec::new();
         while let Some(class) = next() {
@@ -167,6 +168,7 @@ impl Pool {
                 }
             }
         }
+        // Try those once more.
         for class in left {
             let outcome = self.compact_class(class, deadline, &mut report);
             if outcome != CompactionOutcome::Done {

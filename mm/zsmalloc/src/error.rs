@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why an object could not be allocated. The pool is unchanged.
+/// Error of an allocation. The pool is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AllocError {
     /// The length is not 1 to 4096 bytes.
@@ -25,7 +25,7 @@ pub enum AllocError {
     Poisoned,
 }
 
-/// Why an object could not be reached.
+/// Error of an access to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AccessError {
     /// The object was freed, or the bits never were a handle.
@@ -47,7 +47,7 @@ pub enum AccessError {
     Poisoned,
 }
 
-/// Why an object could not be overwritten. Its content is unchanged.
+/// Error of an overwrite. The object's content is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WriteError {
     /// The new content has another length. The length of an object is fixed.
@@ -66,10 +66,10 @@ pub enum WriteError {
     Alloc(#[from] AllocError),
 }
 
-/// Why a pool could not be created.
+/// Error of a pool's creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PoolError {
-    /// The longest chain is not 1 to 16 frames.
+    /// The chain length is not 1 to 16 frames.
     #[error("invalid zspage length {chain}: allowed are 1 to 16 frames")]
     Chain {
         /// Requested length. Units: frames.

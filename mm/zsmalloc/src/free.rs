@@ -196,8 +196,8 @@ impl Pool {
         }
     }
 
-    /// Frees what a holder of the chain kept from being freed. The last holder calls it, with no
-    /// lock held.
+    /// Does the deferred free of a chain: frees its empty frames, and the zspage itself when it is
+    /// empty. The last holder of the chain calls it, with no lock held.
     pub(crate) fn free_deferred(&self, chain: ChainId) {
         loop {
             let Some(class) = self.class_of(chain) else { return };

@@ -3,7 +3,7 @@
 /// Number of groups: empty, ten steps of ten percent, full.
 pub const FULLNESS_GROUPS: usize = 12;
 
-/// How full a zspage is: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
+/// Fill level of a zspage: 0 = empty, 1..=10 = up to 10 %, 20 %, ... 99 %, 11 = full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FullnessGroup(u8);
 

@@ -11,7 +11,7 @@ use sync::atomic::{AtomicU64, Ordering};
 
 use crate::pool::{ClassState, Pool};
 
-/// Whether a pool measures how long its class locks are held.
+/// Switch for the measurement of class lock hold times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HoldTimes {
     /// Not measured, without cost.

@@ -34,7 +34,7 @@ pub struct Leaked {
     pub objects: u64,
 }
 
-/// Why a pool was not destroyed, or was not empty.
+/// Error of [`Pool::destroy`].
 #[derive(Debug, Error)]
 pub enum DestroyError {
     /// The pool is shared and still usable. A background thread shares it during each slice.

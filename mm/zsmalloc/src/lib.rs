@@ -27,9 +27,9 @@
 //!   reaches it and detaches it when the last object in it is freed.
 //! - **The free map is stored beside the zspage.** A free touches no cold memory, and a search
 //!   for objects scans 256 bits.
-//! - **Only readers wait for a chain's lock**, for at most one copy. All other threads only try
-//!   to take it and use another zspage on failure. A thread that holds a read guard may call any
-//!   function.
+//! - **Only readers wait for a chain's lock**, for at most one copy. All others only try to take
+//!   it. On failure they use another zspage or leave a pending mark. A thread that holds a read
+//!   guard may call any function.
 //!
 //! # Locking
 //! chain (readers share and wait, all others only try) -> class -> handle shard -> frames. See

@@ -290,11 +290,13 @@ impl Pool {
         let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
         let ready =
             |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
+        // A free object whose frames are attached.
         if let Some(object) =
             self.zspages.free(chain, class).filter(sound).take(OBJECT_SCAN_LIMIT).find(ready)
         {
             return Ok(Some(object));
         }
+        // Else the first free one. A partial zspage has one, unless its memory has failed.
         let first = self.zspages.free(chain, class).find(sound);
         let Some(object) = first else {
             if any_failed {

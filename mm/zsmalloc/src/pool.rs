@@ -29,7 +29,7 @@ const MAX_POOL_OBJECTS: usize = 1 << 31;
 pub struct PoolConfig {
     /// Maximum frames in a zspage: 1 to 16.
     pub chain: u8,
-    /// How a class picks its chain length.
+    /// Rule that picks the chain length of a class.
     pub rule: ChainRule,
     /// Maximum objects; `None` for 16 per frame of the zone. Reserves address space; memory is
     /// used on demand.
@@ -178,7 +178,7 @@ impl Pool {
         self.hold_time_stats.begin(self.states[usize::from(class.index)].0.lock())
     }
 
-    /// Poisons the pool, since its tables contradict themselves (S-24). All later calls fail.
+    /// Poisons the pool, since its tables contradict themselves (S-24). Later calls are refused.
     pub(crate) fn poison(&self) {
         // Relaxed: it orders nothing. A thread that sees the flag late works on damaged tables,
         // but no read of them is unsafe.

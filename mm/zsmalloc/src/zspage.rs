@@ -255,6 +255,7 @@ pub(crate) struct ZspageList {
 }
 
 impl ZspageList {
+    /// A list without zspages.
     pub(crate) const EMPTY: Self = Self { first: NONE, len: 0 };
 
     /// Returns the number of zspages.

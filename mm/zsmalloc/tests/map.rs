@@ -42,20 +42,20 @@ fn assert_others_whole(pool: &Pool, class: SizeClass, handles: &[Handle], number
 }
 
 /// Returns the objects to test: the first, the last, and one that crosses a frame boundary, if any.
-fn tried(class: SizeClass) -> Vec<usize> {
+fn tested(class: SizeClass) -> Vec<usize> {
     let size = usize::from(class.size);
     let crosses = |object: &usize| object * size / 4096 != ((object + 1) * size - 1) / 4096;
     let objects = 0..usize::from(class.objects);
-    let mut tried: Vec<usize> = objects.clone().find(crosses).into_iter().collect();
-    tried.extend([0, objects.end - 1]);
-    tried
+    let mut tested: Vec<usize> = objects.clone().find(crosses).into_iter().collect();
+    tested.extend([0, objects.end - 1]);
+    tested
 }
 
 /// Runs `body` on a full zspage of every class, by both rules, for each object to test.
 fn every_class(body: impl Fn(&Pool, SizeClass, &[Handle], usize)) {
     for (chain, rule) in [(4, ChainRule::UsedPercent), (16, ChainRule::LeastWaste)] {
         for class in SizeClasses::new(usize::from(chain), rule).iter() {
-            for number in tried(class) {
+            for number in tested(class) {
                 let pool = pool(chain, rule);
                 let handles = fill(&pool, class);
                 body(&pool, class, &handles, number);

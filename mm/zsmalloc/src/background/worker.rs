@@ -12,9 +12,9 @@ use crate::{Budget, CompactionOutcome, Pool};
 const SLICE_BUDGET: Duration = Duration::from_micros(500);
 /// Time between two polls while the pool is in use.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Work stops when the freeable frames fall below this fraction of the start threshold.
+/// Divisor of the start threshold that gives the stop threshold.
 const STOP_DIVISOR: u64 = 4;
-/// While objects are being compacted, one turn in so many compacts frames, too.
+/// Turns of object compaction per turn of frame compaction.
 const TURNS_PER_FRAME_COMPACTION: u32 = 4;
 
 /// State of the thread between two turns.
@@ -32,7 +32,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Builds a worker that watches.
+    /// Builds a worker in the state [`BackgroundState::Watching`].
     pub(super) fn new(config: BackgroundConfig) -> Self {
         Self {
             start_permille: u64::from(config.start_permille),

@@ -19,7 +19,7 @@ const MAX_REFUSALS: usize = 8;
 /// Maximum zspages skipped before a class ends.
 const MAX_SKIPPED_ZSPAGES: usize = 64;
 
-/// How one hold of the class lock ended.
+/// Outcome of one hold of the class lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchOutcome {
     /// More objects may be movable.
@@ -180,6 +180,7 @@ impl<'a> ClassCompaction<'a> {
         refused: &mut RefusedDestinations,
     ) -> Option<Exclusive<'a>> {
         let zspages = &self.pool.zspages;
+        // Visit the groups that are no emptier than the source's, the fullest first.
         let least = zspages.head(source)?.used;
         let emptiest = FullnessGroup::of(least, self.class.objects);
         for group in FullnessGroup::partial_fullest_first().take_while(|&group| group >= emptiest) {
@@ -191,6 +192,7 @@ impl<'a> ClassCompaction<'a> {
                 if refused.is_full() {
                     return None;
                 }
+                // Take the first zspage that is not busy.
                 if let Some(held) = zspages.chains().try_exclusive(chain) {
                     zspages.prefetch_next(chain);
                     return Some(held);

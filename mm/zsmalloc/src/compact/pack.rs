@@ -43,7 +43,8 @@ impl ClassCompaction<'_> {
             self.report.bytes_moved += len as u64;
         }
         self.report.objects_moved += moved;
-        // No mark can be pending: marks are set under the class lock.
+        // Ignore `Pending`: new marks need the class lock, which is held, and the previous holder
+        // does the work of old ones.
         let _ = held.release();
         if moved == 0 && outcome == BatchOutcome::Continue {
             // Packed as far as possible.

@@ -9,7 +9,7 @@ use super::Compaction;
 use crate::CompactionOutcome;
 use crate::pool::Pool;
 
-/// Maximum time that an allocating thread spends here.
+/// Maximum time of a scan: an allocating thread may wait for it.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(20);
 
 impl Shrinker for Pool {

@@ -27,7 +27,7 @@ struct BatchProgress {
     done: usize,
 }
 
-/// Why a batch ended early.
+/// Reason for the early end of a batch.
 enum StopReason {
     OutOfTime,
     /// The class holds no more frames than it needs.
@@ -153,6 +153,7 @@ impl ClassCompaction<'_> {
         let mut slots = slots.iter();
         while let (Some(&object), Some(&slot)) = (run.get(progress.done), slots.as_slice().first())
         {
+            // Stop when the budget or the gain is used up.
             if self.deadline.has_passed() {
                 return Some(StopReason::OutOfTime);
             }
@@ -162,6 +163,7 @@ impl ClassCompaction<'_> {
             if let Some(&next) = run.get(progress.done + 1) {
                 pool.prefetch_slot(ObjectSlot { chain: source.id(), object: next, class });
             }
+            // Copy the object and point its handle at the copy; skip it if it is damaged.
             progress.done += 1;
             let from = ObjectSlot { chain: source.id(), object, class };
             let to = ObjectSlot { chain: held.id(), object: slot, class };
