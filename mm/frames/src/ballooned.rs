@@ -1,13 +1,16 @@
-//! Memory that leaves the process while its frames stay in use: what a balloon does.
+//! Memory that is released to the OS while its frames stay in use, as for a balloon.
 //!
 //! ```text
-//!  in use, with memory --discard--> in use, without --drop--> free; zeros when it is next touched
+//!  in use, with memory --discard--> in use, without --drop--> free; reads as zeros when next used
 //! ```
-//! The frames keep their owner, so nobody else gets them and they count against the limit; only the bytes behind them are gone.
+//! The frames keep their owner, so they cannot be allocated and count against the limit. Only
+//! their memory is gone.
 //!
 //! # Invariants
-//! - INV-BALLOON-1: only the bytes of a frame whose one reference the caller holds *as a value* are given away. A chain holds its frames by number, and
-//!   that number is a reference too; so a frame with one reference, held as a value, is in no chain and nobody can reach its bytes.
+//! - INV-BALLOON-1: only the bytes of a frame whose one reference the caller holds *as a value*
+//!   are discarded. A chain holds its frames by number, and that number is a reference too. So a
+//!   frame with one reference, held as a value, is in no chain and no other thread can reach its
+//!   bytes.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,27 +27,31 @@ use crate::state::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
-/// Why memory stayed. The frames are their owner's as before; each byte of them is as it was, or zero.
+/// Why memory was not released. The frames still belong to their owner; each byte of them is
+/// unchanged or zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DiscardError {
-    /// Somebody else has a reference to the frame, so its bytes are not the caller's alone.
-    #[error("{pfn} has another owner besides")]
+    /// Another reference to the frame exists, so its bytes are not the caller's alone.
+    #[error("{pfn} has references besides the caller's")]
     Shared {
-        /// Which.
+        /// The frame.
         pfn: Pfn,
     },
-    /// The OS did not take it.
+    /// The OS did not release the memory.
     #[error(transparent)]
     Refused(#[from] sys::MapError),
 }
 
 impl Frame<'_> {
-    /// Gives the memory of these frames back to the OS, neighbours together; they read as zeros afterwards. The frames stay in use.
+    /// Releases the memory of these frames to the OS, neighbours together. They read as zeros
+    /// afterwards and stay in use.
     ///
-    /// It sorts them by number. Memory below a huge page breaks it up: whole [`OwnedBlock`]s are better where they can be had.
+    /// It sorts them by number. Releasing part of a huge page splits it: prefer whole
+    /// [`OwnedBlock`]s where possible.
     ///
     /// # Errors
-    /// [`DiscardError`]. Some may have gone before one was refused; that is harmless, since the bytes were nobody's.
+    /// [`DiscardError`]. Some memory may have been released before the error. That is harmless,
+    /// since the bytes had no reader.
     pub fn discard_all(frames: &mut [Frame<'_>]) -> Result<(), DiscardError> {
         frames.sort_unstable_by_key(Frame::pfn);
         for run in
@@ -59,17 +66,18 @@ impl Frame<'_> {
 }
 
 impl Target<'_> {
-    /// Gives the memory of the target back to the OS: for owners whose frames have none.
+    /// Releases the memory of the target to the OS: for owners whose frames have none.
     ///
     /// # Errors
-    /// [`DiscardError`].
+    /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
         check_sole_reference(self.zone(), self.pfn())?;
         Ok(self.zone().arena().decommit(self.pfn(), 1)?)
     }
 }
 
-/// How many frames in use an owner has lent to the host: a part of [`ZoneStats::ballooned`](crate::ZoneStats::ballooned). Dropping it counts them as held again.
+/// The frames in use whose memory an owner has given to the host: a part of
+/// [`ZoneStats::ballooned`](crate::ZoneStats::ballooned). Dropping it subtracts them.
 #[derive(Debug)]
 pub struct BalloonAccount {
     zone: Arc<Zone>,
@@ -77,7 +85,7 @@ pub struct BalloonAccount {
     record_bytes: AtomicU64,
 }
 
-/// The sums over all owners. Not modelled atomics: statistics order nothing.
+/// The sums over all accounts. Not modelled atomics: statistics order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct BalloonTotals {
     frames: AtomicU64,
@@ -85,19 +93,20 @@ pub(crate) struct BalloonTotals {
 }
 
 impl BalloonTotals {
+    /// Returns the ballooned frames of all accounts.
     pub(crate) fn frames(&self) -> FrameCount {
-        // Relaxed: a statistic; so for the rest.
+        // Relaxed: a statistic; the others here as well.
         FrameCount(self.frames.load(Relaxed))
     }
 
-    /// Units: bytes.
+    /// Returns the bytes of the owners' records of all accounts.
     pub(crate) fn record_bytes(&self) -> u64 {
         self.record_bytes.load(Relaxed)
     }
 }
 
 impl Zone {
-    /// Nothing lent yet, by an owner who is going to.
+    /// Creates an account without ballooned frames.
     #[must_use]
     pub fn balloon_account(self: &Arc<Self>) -> BalloonAccount {
         BalloonAccount {
@@ -107,11 +116,12 @@ impl Zone {
         }
     }
 
-    /// A frame out of memory the zone holds and nobody uses, lowest pageblock first; `None` when there is none. No memory is begun for it and nobody is
-    /// asked to make room: for owners who give memory away, to whom a frame that has none is worth nothing. Frames on per-CPU lists do
-    /// not count: [`Zone::drain`] empties them.
+    /// Allocates a free frame that has memory, from the lowest pageblock; `None` when there is
+    /// none. Commits no memory and reclaims none: for owners that give memory to the host and
+    /// have no use for a frame without memory. Frames on per-CPU lists do not count:
+    /// [`Zone::drain`] empties the lists.
     ///
-    /// Locking: the zone lock.
+    /// Locking: takes the zone lock.
     #[must_use]
     pub fn alloc_committed_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
         self.process_memory_failures();
@@ -129,9 +139,10 @@ impl Zone {
         })
     }
 
-    /// The same for a whole pageblock; `None` also when the free memory is in pieces.
+    /// Allocates a free pageblock that has memory; `None` also when the free memory is
+    /// fragmented.
     ///
-    /// Locking: the zone lock.
+    /// Locking: takes the zone lock.
     #[must_use]
     pub fn alloc_committed_block(
         self: &Arc<Self>,
@@ -140,7 +151,8 @@ impl Zone {
         self.process_memory_failures();
         let order = Order::PAGEBLOCK;
         let mut buddy = self.buddy.lock();
-        // Blocks on lists have memory, and a pageblock that is idle is taken before one without memory is begun.
+        // Blocks on lists have memory, and an idle pageblock is taken before one without memory
+        // is committed.
         let whole = self.tables.idle.lowest_outside(&buddy.region).is_some();
         let may = whole && buddy.headroom() >= u64::from(order.frames());
         let first = if may {
@@ -153,28 +165,30 @@ impl Zone {
 }
 
 impl BalloonAccount {
-    /// The host has the memory of so many frames more.
+    /// Counts frames as ballooned: the host has their memory now.
     pub fn add(&self, frames: FrameCount) {
         self.frames.fetch_add(frames.0, Relaxed);
         self.zone.ballooned.frames.fetch_add(frames.0, Relaxed);
     }
 
-    /// The owner's own records take this many bytes now. They are a part of [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes).
+    /// Sets the size of the owner's own records. They are a part of
+    /// [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes). Units: bytes.
     pub fn set_record_bytes(&self, bytes: u64) {
         let before = self.record_bytes.swap(bytes, Relaxed);
-        // Wrapping, so it may go down as well; the sum over all owners never does below zero.
+        // Wrapping, so it can also decrease. The sum over all owners never goes below zero.
         self.zone.ballooned.record_bytes.fetch_add(bytes.wrapping_sub(before), Relaxed);
     }
 
-    /// It has the memory of so many frames less. Said before the frames become free.
+    /// Counts frames as no longer ballooned. Call it before the frames become free.
     ///
     /// # Panics
-    /// When it never had so many: the owner counts wrongly, and so would the zone.
+    /// When fewer frames are ballooned: the owner's count is wrong, and the zone's would be.
     pub fn remove(&self, frames: FrameCount) {
-        let less = self.frames.fetch_update(Relaxed, Relaxed, |lent| lent.checked_sub(frames.0));
+        let less =
+            self.frames.fetch_update(Relaxed, Relaxed, |ballooned| ballooned.checked_sub(frames.0));
         assert!(
             less.is_ok() || std::thread::panicking(),
-            "{frames} come back, but only {:?} were lent",
+            "{frames} leave the balloon, but it holds only {:?}",
             less
         );
         self.zone.ballooned.frames.fetch_sub(frames.0, Relaxed);
@@ -188,9 +202,9 @@ impl Drop for BalloonAccount {
     }
 }
 
-/// A [`Block`] that keeps its zone alive instead of borrowing it, for owners that outlive a call. Dropping it frees the frames.
+/// A [`Block`] that keeps its zone alive instead of borrowing it. Dropping it frees the frames.
 #[derive(Debug)]
-#[must_use = "dropping a block gives it back"]
+#[must_use = "dropping a block frees it"]
 pub struct OwnedBlock {
     zone: Arc<Zone>,
     first: Pfn,
@@ -198,10 +212,10 @@ pub struct OwnedBlock {
 }
 
 impl Zone {
-    /// [`Zone::alloc_block`], for owners that outlive the call.
+    /// Allocates a block as [`Zone::alloc_block`] does, for owners that outlive the call.
     ///
     /// # Errors
-    /// As [`Zone::alloc_frame`].
+    /// Those of [`Zone::alloc_frame`].
     pub fn alloc_owned_block(
         self: &Arc<Self>,
         order: Order,
@@ -217,22 +231,23 @@ impl Zone {
 }
 
 impl OwnedBlock {
-    /// The first frame.
+    /// Returns the first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
         self.first
     }
 
-    /// How many frames it has, as a power of two.
+    /// Returns the order: the number of frames as a power of two.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
     }
 
-    /// Gives the memory of the block back to the OS; it reads as zeros afterwards. The frames stay in use.
+    /// Releases the memory of the block to the OS. It reads as zeros afterwards and the frames
+    /// stay in use.
     ///
     /// # Errors
-    /// [`DiscardError`].
+    /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
         check_sole_reference(&self.zone, self.first)?;
         Ok(self.zone.arena().decommit(self.first, self.order.frames())?)
@@ -245,7 +260,8 @@ impl Drop for OwnedBlock {
     }
 }
 
-/// INV-BALLOON-1. A reference that comes later cannot reach the bytes either: it is a value of its own, and in no chain.
+/// Checks INV-BALLOON-1. A later reference cannot reach the bytes either: it is a value, and in
+/// no chain.
 fn check_sole_reference(zone: &Zone, pfn: Pfn) -> Result<(), DiscardError> {
     match zone.tables.frames.state(pfn).references() {
         1 => Ok(()),

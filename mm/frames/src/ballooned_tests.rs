@@ -1,4 +1,4 @@
-//! Memory leaves while its frames stay.
+//! Memory is released while its frames stay in use.
 
 use super::*;
 use crate::{Backing, ChainKind, FRAME_SIZE, FrameChains, FrameCount, OwnerWords, ZoneConfig};
@@ -41,12 +41,12 @@ fn a_frame_in_a_chain_keeps_its_bytes() {
     assert_eq!(Frame::discard_all(&mut stranger), Err(DiscardError::Shared { pfn: Pfn(0) }));
     assert!(chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.iter().all(|&byte| byte == 7));
     chain.destroy();
-    // Now the stranger is the last one, and the bytes are nobody's.
+    // Now this is the last reference, and the bytes have no reader.
     assert_eq!(Frame::discard_all(&mut stranger), Ok(()));
 }
 
 #[test]
-fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
+fn discarded_frames_read_as_zeros_when_reused() {
     let zone = zone(Backing::Anonymous);
     let chains = FrameChains::new(
         zone.reserve_owner().expect("a number"),
@@ -63,10 +63,13 @@ fn discarded_frames_read_as_zeros_when_somebody_gets_them_next() {
         .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))
         .rev()
         .collect();
-    assert!(frames.iter().any(|frame| frame.pfn() == Pfn(0)), "the frame freed last comes first");
-    Frame::discard_all(&mut frames).expect("the OS takes it");
+    assert!(
+        frames.iter().any(|frame| frame.pfn() == Pfn(0)),
+        "the frame freed last is allocated first"
+    );
+    Frame::discard_all(&mut frames).expect("the OS releases it");
     assert!(frames.is_sorted_by_key(Frame::pfn));
-    assert_eq!(zone.stats().in_use.0, 3, "only the memory went");
+    assert_eq!(zone.stats().in_use.0, 3, "the frames stay in use");
     drop(frames);
     let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
     chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
@@ -84,16 +87,16 @@ fn only_memory_that_is_there_is_held() {
             && zone.alloc_committed_frame(movable).is_none(),
         "nothing was used yet"
     );
-    assert_eq!(zone.stats().committed.0, 0, "and none is begun");
+    assert_eq!(zone.stats().committed.0, 0, "and none was committed");
     drop((block(&zone), block(&zone)));
     let whole = zone.alloc_committed_block(movable).expect("two were used");
     let single = zone.alloc_committed_frame(movable).expect("the other one");
-    assert!(zone.alloc_committed_block(movable).is_none(), "it is in pieces now");
+    assert!(zone.alloc_committed_block(movable).is_none(), "it is fragmented now");
     let rest: Vec<_> = std::iter::from_fn(|| zone.alloc_committed_frame(movable)).collect();
     assert_eq!((rest.len(), zone.stats().committed.0, zone.stats().in_use.0), (511, 1024, 1024));
     drop((whole, single, rest));
     zone.drain();
-    // Of another type, and no more than the limit lets anybody have.
+    // Of another type, and no more than the limit permits.
     zone.set_limit(Some(FrameCount(511)));
     assert!(zone.alloc_committed_block(movable).is_none());
     let all: Vec<_> =
@@ -117,7 +120,7 @@ fn balloon_records_count_as_metadata_until_dropped() {
 }
 
 #[test]
-fn memory_that_cannot_leave_is_an_error_and_nothing_changes() {
+fn a_failed_discard_changes_nothing() {
     let zone = zone(Backing::Heap);
     let mut block = block(&zone);
     assert!(matches!(block.discard(), Err(DiscardError::Refused(sys::MapError::Decommit { .. }))));
@@ -135,7 +138,7 @@ fn ballooned_frames_are_summed_over_all_accounts() {
     drop(two);
     assert_eq!(zone.stats().ballooned, FrameCount(3));
     let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.remove(FrameCount(4))));
-    assert!(more.is_err(), "more than was lent cannot come back");
+    assert!(more.is_err(), "more frames were removed than are ballooned");
     drop(one);
     assert_eq!(zone.stats().ballooned, FrameCount(0));
 }

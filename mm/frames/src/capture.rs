@@ -1,13 +1,17 @@
-//! A capture: neighbouring frames come into one hand, whatever they are now.
+//! A capture: takes a range of neighbouring frames, whatever their state is.
 //!
-//! Free frames of the range are taken at once. Movable ones are isolated and migrated elsewhere, and the old frame is *kept*: the isolation's own reference
-//! becomes the capture's. So no frame is free in between, and no thief can come. What is ours is in use as a single frame, with one reference.
+//! Free frames of the range are taken at once. Movable ones are isolated and migrated elsewhere,
+//! and the old frame is *kept*: the isolation's reference becomes the capture's. The old frame is
+//! never on a free list, so no other allocation can take it. A captured frame is in use as a
+//! single frame, with one reference.
 //!
-//! All or nothing: before anything is moved, every frame in use of a pageblock must be isolated. What a capture that is dropped holds goes back.
+//! All or nothing: before anything moves, every frame in use of a pageblock must be isolated.
+//! Dropping a capture frees the frames it holds.
 //!
 //! # The limit
-//! A capture reserves room for all of its frames first. From then on each frame that comes in counts against the limit instead of against the reserve,
-//! and what is moved away counted before and counts after.
+//! A capture first reserves room for all of its frames. Each frame that it captures then counts
+//! against the limit as a frame in use and no longer as reserved. Content that is moved away
+//! counts before and after the move.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,11 +24,11 @@ use crate::state::{Kind, State};
 use crate::units::{MigrateType, Order, Pfn};
 use crate::zone::{CpuListsState, Zone};
 
-/// How often what is in the way of a capture is looked at again.
+/// How often a capture tries a pageblock.
 const MAX_PASSES: u32 = 10;
-/// Frames to move to that are taken at once.
+/// The most targets taken at once.
 const BATCH: usize = 32;
-/// Frames given back in one turn with the zone lock.
+/// The most frames freed in one turn with the zone lock.
 const LOCK_BATCH: usize = 128;
 
 /// Why a capture failed.
@@ -35,9 +39,9 @@ pub(crate) enum CaptureError {
     Poisoned,
     NoTargets,
     OutOfTime,
-    /// A movable frame that its owner, or somebody else, does not let go of now.
+    /// A movable frame that its owner or another thread uses now.
     Busy(Pfn),
-    /// A frame nobody can move.
+    /// A frame without an owner that could move it.
     Unmovable(Pfn),
 }
 
@@ -46,19 +50,19 @@ pub(crate) struct ContigCapture<'z> {
     zone: &'z Zone,
     first: Pfn,
     frames: u32,
-    /// A bit for each frame that is ours.
+    /// A bit for each frame of the range: set when it is captured.
     captured: Vec<u64>,
-    /// How many those are; room for the rest is reserved.
+    /// The number of captured frames. Room for the rest is reserved.
     captured_count: u32,
     moved: u64,
 }
 
 impl<'z> ContigCapture<'z> {
-    /// Reserves room for the frames, then empties each per-CPU list: their frames have no owner and may
-    /// be in the range.
+    /// Reserves room for the frames, then drains each per-CPU list: frames in the lists have no
+    /// owner and may be in the range.
     ///
-    /// Locking: each list once, one after the other, also with the zone lock where it holds frames. The
-    /// caller holds no lock of an owner.
+    /// Locking: each list once, one after the other, and under it the zone lock if the list holds
+    /// frames. The caller holds no lock of an owner.
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, CaptureError> {
         zone.process_memory_failures();
         let captured = vec![0; frames.div_ceil(64) as usize];
@@ -80,19 +84,19 @@ impl<'z> ContigCapture<'z> {
         }
     }
 
-    /// Frames that were moved away.
+    /// Returns how many frames were moved away.
     pub(crate) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Brings all frames in, pageblock by pageblock.
+    /// Captures all frames, pageblock by pageblock.
     pub(crate) fn acquire(
         &mut self,
         mode: MigrateMode,
         deadline: Deadline,
     ) -> Result<(), CaptureError> {
         let (first, frames) = (self.first, self.frames);
-        // What is free first, everywhere: it must not be a place to move to.
+        // Take the free frames of the whole range first, so that no content moves to them.
         for (first, end) in pageblock_parts(first, frames) {
             if deadline.has_passed() {
                 return Err(CaptureError::OutOfTime);
@@ -103,6 +107,7 @@ impl<'z> ContigCapture<'z> {
             .try_for_each(|(first, end)| self.acquire_range(first, end, mode, deadline))
     }
 
+    /// Captures the frames `first..end` of one pageblock, in several passes.
     fn acquire_range(
         &mut self,
         first: Pfn,
@@ -112,6 +117,7 @@ impl<'z> ContigCapture<'z> {
     ) -> Result<(), CaptureError> {
         let mut error = CaptureError::Busy(first);
         for pass in 0..MAX_PASSES {
+            // Frames may have become free since the last pass.
             if pass > 0 {
                 sync::relax(pass * 8);
                 self.take_free(first, end);
@@ -122,6 +128,7 @@ impl<'z> ContigCapture<'z> {
             if deadline.has_passed() {
                 return Err(CaptureError::OutOfTime);
             }
+            // Isolate all frames in use, then move their content.
             error = match self
                 .isolate_rest(first, end)
                 .and_then(|batch| self.migrate_out(batch, mode, deadline))
@@ -130,7 +137,7 @@ impl<'z> ContigCapture<'z> {
                     return Err(last);
                 }
                 Err(other) => {
-                    // Once: an owner that keeps its pins has its reasons.
+                    // Ask once: an owner that keeps its pins then will keep them later, too.
                     if pass == 0 && mode == MigrateMode::Sync {
                         self.notify_owners(first, end);
                     }
@@ -139,10 +146,12 @@ impl<'z> ContigCapture<'z> {
                 Ok(()) => continue,
             };
         }
+        // Another thread may have freed the last frames meanwhile.
         self.take_free(first, end);
         if (first.0..end.0).all(|frame| self.is_captured(Pfn(frame))) { Ok(()) } else { Err(error) }
     }
 
+    /// Captures the free frames of `first..end`.
     fn take_free(&mut self, first: Pfn, end: Pfn) {
         let zone = self.zone;
         if let Some(mut buddy) = zone.buddy.lock_unpoisoned() {
@@ -150,7 +159,7 @@ impl<'z> ContigCapture<'z> {
         }
     }
 
-    /// Tells the owners of the frames that are still missing that they are wanted.
+    /// Asks the owners of the missing frames to unpin them.
     fn notify_owners(&self, first: Pfn, end: Pfn) {
         let missing = (first.0..end.0)
             .map(Pfn)
@@ -163,7 +172,7 @@ impl<'z> ContigCapture<'z> {
                 .state(pfn)
                 .owner()
                 .and_then(|owner| self.zone.registry.ops(owner));
-            // A callback that panics has told nothing.
+            // A panic in the callback changes nothing here.
             let _ = ops.map(|ops| catch_unwind(AssertUnwindSafe(|| ops.request_unpin(pfn))));
         }
     }
@@ -175,6 +184,7 @@ impl<'z> ContigCapture<'z> {
                 .map(Pfn)
                 .filter(|&pfn| !self.is_captured(pfn) && !self.zone.tables.blocks.is_free(pfn))
         };
+        // All of them must be movable.
         let mut cached = None;
         for pfn in rest() {
             match mobility_of(self.zone, pfn) {
@@ -183,6 +193,7 @@ impl<'z> ContigCapture<'z> {
                 FrameMobility::Unmovable => return Err(CaptureError::Unmovable(pfn)),
             }
         }
+        // Frames in per-CPU lists become free when the lists are drained.
         if let Some(pfn) = cached {
             self.zone.drain_lists_above(0);
             return Err(CaptureError::Busy(pfn));
@@ -190,7 +201,8 @@ impl<'z> ContigCapture<'z> {
         rest().map(|pfn| self.zone.isolate(pfn).ok_or(CaptureError::Busy(pfn))).collect()
     }
 
-    /// Moves frames out, a few between two looks at the clock. Those it does not come to are put back.
+    /// Moves frames out in batches and checks the deadline between them. Frames that it does not
+    /// reach are put back.
     fn migrate_out(
         &mut self,
         mut rest: Vec<Isolated<'z>>,
@@ -240,11 +252,12 @@ impl<'z> ContigCapture<'z> {
         self.captured_count += 1;
     }
 
-    /// Makes one block of a complete capture. `None`, with everything given back, when somebody else looked at one of its frames just now.
+    /// Turns a complete capture into one block. Returns `None`, with every frame freed, when
+    /// another thread holds a reference to a frame.
     pub(crate) fn into_block(mut self, order: Order) -> Option<Pfn> {
         assert!(
             self.captured_count == self.frames && self.frames == order.frames(),
-            "a capture is joined before it is complete"
+            "only a complete capture becomes a block"
         );
         self.captured.clear();
         let frames = &self.zone.tables.frames;
@@ -253,15 +266,15 @@ impl<'z> ContigCapture<'z> {
             self.zone.free_frames(alone, |_| {});
             return None;
         }
-        // Without references they are nobody's but ours, and the maps have them as taken.
+        // Without references the frames are ours alone, and the bitmaps mark them as taken.
         frames.change(self.first, State::CACHED, State::used(order));
         alone[1..].iter().for_each(|&pfn| frames.change(pfn, State::CACHED, State::INSIDE));
         Some(self.first)
     }
 
-    /// The frames of a complete capture, each in use with one reference, are the caller's.
+    /// Ends a complete capture: its frames, each in use with one reference, belong to the caller.
     pub(crate) fn keep(mut self) {
-        assert!(self.captured_count == self.frames, "a capture is kept before it is complete");
+        assert!(self.captured_count == self.frames, "only a complete capture can be kept");
         self.captured.clear();
     }
 }
@@ -278,28 +291,28 @@ impl Drop for ContigCapture<'_> {
     }
 }
 
-/// Gives back single frames that are in use with one reference, straight to the buddy lists.
+/// Frees single frames that are in use with one reference, directly to the buddy lists.
 pub(crate) fn free_contig_range(zone: &Zone, frames: impl IntoIterator<Item = Pfn>) {
     let mut frames = frames.into_iter().peekable();
-    // In turns, so that nobody waits long for the zone lock.
+    // In short turns, so that no thread waits long for the zone lock.
     while frames.peek().is_some() {
         let turn = put_references(zone, frames.by_ref().take(LOCK_BATCH));
         zone.free_frames(turn, |_| {});
     }
 }
 
-/// Gives the references of frames back and returns those that were the last ones: these frames are nobody's now.
+/// Puts a reference of each frame and returns the frames whose last reference it was.
 fn put_references(zone: &Zone, frames: impl Iterator<Item = Pfn>) -> Vec<Pfn> {
     let last = |&pfn: &Pfn| match zone.tables.frames.put(pfn) {
         Ok(put) => put != Put::Shared,
-        // Already unwinding: a second panic would abort, and the frame is merely lost.
+        // Already unwinding: a second panic would abort. The frame is only lost.
         Err(_) if std::thread::panicking() => false,
         Err(error) => panic!("{error}"),
     };
     frames.filter(last).collect()
 }
 
-/// The parts of a range that lie in one pageblock each.
+/// Returns the parts of a range, split at pageblock boundaries.
 pub(crate) fn pageblock_parts(first: Pfn, frames: u32) -> impl Iterator<Item = (Pfn, Pfn)> {
     let end = first.plus(frames);
     std::iter::successors(Some(first), move |at| Some(at.block().first().plus(PAGEBLOCK_FRAMES)))
@@ -307,7 +320,7 @@ pub(crate) fn pageblock_parts(first: Pfn, frames: u32) -> impl Iterator<Item = (
         .map(move |at| (at, end.min(at.block().first().plus(PAGEBLOCK_FRAMES))))
 }
 
-/// What a frame that is not free is to a capture.
+/// What a capture can do with a frame that is not free.
 enum FrameMobility {
     Movable,
     Cached,
@@ -317,31 +330,31 @@ enum FrameMobility {
 fn mobility_of(zone: &Zone, pfn: Pfn) -> FrameMobility {
     let state = zone.tables.frames.state(pfn);
     match (state.kind(), state.order()) {
-        // Isolated by somebody else, it may be movable again or free in a moment.
+        // If another thread has isolated it, it may be movable again or free soon.
         (Some(Kind::Used), Some(Order::SINGLE)) if zone.can_move(state) || state.is_isolated() => {
             FrameMobility::Movable
         }
-        // Frozen, it is free or has an owner in a moment.
+        // A frozen frame will soon be free or have an owner.
         (Some(Kind::Cached | Kind::Free | Kind::Frozen), _) => FrameMobility::Cached,
         _ => FrameMobility::Unmovable,
     }
 }
 
-/// The first frame of `first..end`, which lies in one pageblock, that nobody can move.
+/// Returns the first frame of `first..end`, which lies in one pageblock, that cannot be moved.
 pub(crate) fn first_unmovable(zone: &Zone, first: Pfn, end: Pfn) -> Option<Pfn> {
     let frames = if zone.is_committed(first) { first.0..end.0 } else { 0..0 };
     let mut taken = frames.map(Pfn).filter(|&pfn| !zone.tables.blocks.is_free(pfn));
     taken.find(|&pfn| matches!(mobility_of(zone, pfn), FrameMobility::Unmovable))
 }
 
-/// Where the content of claimed frames moves to: anywhere outside of the capture. The old frames stay with the capture.
+/// The targets of a capture: frames outside of its range. The old frames stay with the capture.
 struct CaptureTargets<'c, 'z> {
     capture: &'c mut ContigCapture<'z>,
     /// Free frames taken and not used yet, without references.
     free: Vec<Pfn>,
-    /// Frames that came to the capture.
+    /// Old frames that the capture kept.
     kept: u64,
-    /// Frames that were on the move and have arrived.
+    /// Targets that were in flight and now count against the limit.
     arrived: u64,
 }
 
@@ -356,7 +369,8 @@ impl CaptureTargets<'_, '_> {
             drop(buddy);
             add(&zone.events.free_scanned, count as u64);
             for &pfn in frames[..count].iter().rev() {
-                // Freed by its owner meanwhile, a frame of the capture is no place to move to: it is what we want.
+                // A frame of the range that became free meanwhile is no target: the capture keeps
+                // it.
                 if self.capture.contains(pfn) {
                     self.keep(pfn, 1);
                 } else {
@@ -369,6 +383,7 @@ impl CaptureTargets<'_, '_> {
         }
     }
 
+    /// Adds a frame without references to the capture.
     fn keep(&mut self, pfn: Pfn, arrived: u64) {
         self.capture.zone.tables.frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
         self.capture.set_captured(pfn);
@@ -389,7 +404,8 @@ impl<'z> Targets<'z> for CaptureTargets<'_, 'z> {
         let (pfn, arrived) = old.end_isolation();
         match pfn {
             Some(pfn) => self.keep(pfn, arrived),
-            // Somebody else still looks at it; it is freed when he is done, and the next pass finds it.
+            // Another thread still has a reference and frees the frame when it puts it. The next
+            // pass finds the frame.
             None => self.arrived += arrived,
         }
     }

@@ -1,8 +1,11 @@
-//! Frame chains: up to [`MAX_CHAIN`] frames behind one lock, and the only door to their bytes.
+//! Frame chains: up to [`MAX_CHAIN`] frames behind one lock, which guards all access to their
+//! bytes.
 //!
-//! The lock is asymmetric. Readers take it shared and wait, for the time of one copy at most. Everybody who changes bytes or frames takes it
-//! exclusively and only ever *tries*. Work that could not be done because somebody was inside is left as a *pending* mark, and whoever leaves last
-//! is told. So a reader may stay as long as it likes, may allocate and free meanwhile, and nobody waits for it.
+//! The lock is asymmetric. Readers take it shared and wait at most as long as one copy takes. A
+//! thread that changes bytes or frames takes it exclusively and only ever *tries*. When it
+//! cannot, it leaves the work as a *pending* mark, which the last holder to leave finds. So a
+//! reader may stay as long as it likes and may allocate and free meanwhile, and no thread waits
+//! for it.
 //!
 //! # States
 //! ```text
@@ -12,9 +15,12 @@
 //! ```
 //!
 //! # Invariants
-//! - INV-CHAIN-1: a frame number stands in at most one chain, put there by [`Exclusive::attach`] from a frame that was ours alone.
-//! - INV-CHAIN-2: the bytes of a chain's frames are touched only through a [`Shared`] or [`Exclusive`] guard of that chain.
-//! - INV-CHAIN-3: an [`Exclusive`] guard exists only while no other guard of the chain does; its frame numbers change only under it.
+//! - INV-CHAIN-1: a frame number is in at most one chain. [`Exclusive::attach`] put it there from
+//!   a frame that no other thread could reach.
+//! - INV-CHAIN-2: the bytes of a chain's frames are accessed only through a [`Shared`] or
+//!   [`Exclusive`] guard of that chain.
+//! - INV-CHAIN-3: while an [`Exclusive`] guard of a chain exists, no other guard of it does. The
+//!   chain's frame numbers change only under it.
 
 mod guard;
 mod migrate;
@@ -38,14 +44,14 @@ use state::ChainState;
 /// How many frames a chain can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainKind {
-    /// One: its record takes 8 bytes.
+    /// One. Its record takes 8 bytes.
     Single,
     /// Up to [`MAX_CHAIN`].
     Multi,
 }
 
 impl ChainKind {
-    /// Frames at most.
+    /// Returns the most frames a chain of this kind holds.
     #[must_use]
     pub const fn capacity(self) -> usize {
         match self {
@@ -54,19 +60,19 @@ impl ChainKind {
         }
     }
 
-    /// Words in a record: the state and a frame number for each place.
+    /// Returns the words in a record: the state and a frame number for each position.
     const fn stride(self) -> usize {
         1 + self.capacity()
     }
 }
 
-/// Names a chain. Units: none; 31 bits, and the kind can be told from it.
+/// The number of a chain and its kind, in 31 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId(u32);
 
 impl ChainId {
     const SINGLE: u32 = 1 << 30;
-    /// Chains of one kind there can be.
+    /// The most chains of one kind.
     pub const LIMIT: usize = Self::SINGLE as usize;
 
     fn new(kind: ChainKind, index: u32) -> Self {
@@ -76,25 +82,25 @@ impl ChainId {
         })
     }
 
-    /// The id with these bits, whether it names anything or not. The top bit is ignored.
+    /// Returns the id with these bits, whether it names a chain or not. Ignores the top bit.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         Self(bits & (Self::SINGLE | (Self::SINGLE - 1)))
     }
 
-    /// The 31 bits.
+    /// Returns the 31 bits.
     #[must_use]
     pub fn to_bits(self) -> u32 {
         self.0
     }
 
-    /// Which kind of chain it names.
+    /// Returns the kind of chain it names.
     #[must_use]
     pub fn kind(self) -> ChainKind {
         if self.0 & Self::SINGLE == 0 { ChainKind::Multi } else { ChainKind::Single }
     }
 
-    /// Its place among the chains of its kind.
+    /// Returns its index among the chains of its kind.
     #[must_use]
     pub fn index(self) -> usize {
         (self.0 & !Self::SINGLE) as usize
@@ -103,13 +109,14 @@ impl ChainId {
 
 /// All chains of one owner in one zone.
 ///
-/// Locking: each chain has its own lock; taking and giving back chain numbers takes one short mutex.
+/// Locking: each chain has its own lock. Allocating and freeing chain numbers takes one short
+/// mutex.
 #[derive(Debug)]
 pub struct FrameChains {
     owner: Owner,
     single: Records,
     multi: Records,
-    /// Where readers wait for an exclusive holder to leave.
+    /// Where readers sleep until an exclusive holder leaves.
     waiting: ParkingLot,
 }
 
@@ -121,7 +128,7 @@ struct Records {
     owner_stride: usize,
 }
 
-/// Words an owner keeps beside each of its chains, by kind.
+/// The number of words that the owner keeps beside each of its chains, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnerWords {
     /// Beside a chain of one frame.
@@ -130,15 +137,17 @@ pub struct OwnerWords {
     pub multi: usize,
 }
 
-/// How often a reader looks at a chain that is exclusively held before it sleeps. A model checker has it sleep at once.
+/// How often a reader polls an exclusively held chain before it sleeps. Under a model checker it
+/// sleeps at once.
 const MAX_SPINS: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 100 };
 
-/// A frame number is stored plus one, so that the zero of fresh memory means none.
+/// A frame number is stored plus one, so that the zero of fresh memory means no frame.
 const NO_FRAME: u32 = 0;
 
 impl FrameChains {
-    /// No chains yet; at most `limit` of each kind, each with words of its user's beside it. Their frames belong to `owner`, whose
-    /// [`MovableOps`] pass what they are asked on to [`FrameChains::can_isolate`] and [`FrameChains::migrate_frame`].
+    /// Creates an empty set of chains: at most `limit` of each kind, each with `words` beside it
+    /// for the caller. Their frames belong to `owner`, whose [`MovableOps`] call
+    /// [`FrameChains::can_isolate`] and [`FrameChains::migrate_frame`].
     ///
     /// # Errors
     /// [`MapError`] when the address space for the records cannot be reserved.
@@ -160,8 +169,9 @@ impl FrameChains {
         Ok(Self { single, multi, owner, waiting: ParkingLot::default() })
     }
 
-    /// The owner's words beside a chain; none for a number past the table. They are zero when the chain is first created, and may be
-    /// when its chunk of numbers was empty in between; apart from that the owner finds what it left.
+    /// Returns the owner's words beside a chain; an empty slice for a number past the table. They
+    /// are zero when the chain is first created, and may be zero again after its chunk of numbers
+    /// was empty. Otherwise they keep what the owner stored.
     #[must_use]
     pub fn owner_words(&self, id: ChainId) -> &[AtomicU64] {
         let records = self.records(id.kind());
@@ -169,20 +179,21 @@ impl FrameChains {
         records.owner.get(first..first + records.owner_stride).unwrap_or(&[])
     }
 
-    /// Starts loading what taking the chain and looking at its owner's words will touch. Only a hint.
+    /// Prefetches what a guard of the chain and its owner's words will touch. Only a hint.
     pub fn prefetch(&self, id: ChainId) {
         self.record(id).and_then(<[_]>::first).into_iter().for_each(sys::prefetch);
         self.owner_words(id).first().into_iter().for_each(sys::prefetch);
     }
 
-    /// Starts loading what giving the frame at `position` back changes. Only a hint.
+    /// Prefetches what freeing the frame at `position` changes. Only a hint.
     pub fn prefetch_frame(&self, id: ChainId, position: usize) {
         if let Some(pfn) = self.record(id).and_then(|record| guard::frame_at(record, position)) {
             self.zone().tables.frames.prefetch(pfn);
         }
     }
 
-    /// Starts loading bytes of the chain that are going to be read. Only a hint: no lock is needed, and what is not there is passed over.
+    /// Prefetches bytes of the chain that are going to be read. Only a hint: needs no lock, and
+    /// skips frames that are not there.
     pub fn prefetch_bytes(&self, id: ChainId, range: Range<usize>) {
         let Some(record) = self.record(id) else { return };
         let mut at = range.start;
@@ -197,18 +208,18 @@ impl FrameChains {
         }
     }
 
-    /// The zone the frames come from.
+    /// Returns the zone that the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         self.owner.zone()
     }
 
-    /// From here on the owner of the chains is called about their frames. See [`Owner::publish`].
+    /// Publishes the callbacks of the chains' owner. See [`Owner::publish`].
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
         self.owner.publish(ops);
     }
 
-    /// The LRU lists of the frames, if the owner was registered with some.
+    /// Returns the LRU lists of the frames, or `None` when the owner was registered without them.
     #[must_use]
     pub fn lru(&self) -> Option<&Lru> {
         self.owner.lru()
@@ -221,7 +232,8 @@ impl FrameChains {
         }
     }
 
-    /// The words of a chain's record: its state, then its frames. `None` for a number past the table.
+    /// Returns the words of a chain's record: its state, then its frames. `None` for a number
+    /// past the table.
     fn record(&self, id: ChainId) -> Option<&[AtomicU32]> {
         let stride = id.kind().stride();
         let first = id.index() * stride;
@@ -232,7 +244,7 @@ impl FrameChains {
         self.record(id).map(|record| &record[0])
     }
 
-    /// A new chain without frames, exclusively held, carrying the owner's `tag`.
+    /// Creates a chain without frames, exclusively held, that carries the owner's `tag`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
@@ -240,7 +252,7 @@ impl FrameChains {
         self.create_for(kind, tag, ChargePurpose::General)
     }
 
-    /// As [`FrameChains::create`], and says what its record is for.
+    /// Creates a chain as [`FrameChains::create`] does, and charges its record for `purpose`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing has changed then.
@@ -257,15 +269,18 @@ impl FrameChains {
             .take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
         let id = ChainId::new(kind, index);
         let record = self.record(id).ok_or(CreateError::Numbers)?;
-        // Release pairs with the Acquire of whoever first finds the record live: he must see its frame words cleared.
+        // Release pairs with the Acquire of a thread that finds the record live: it must see the
+        // frame words cleared.
         record[0].store(ChainState::new_exclusive(tag).bits(), Ordering::Release);
         Ok(Exclusive::new(self, id, record))
     }
 
-    /// Takes the chain shared. Waits while it is exclusively held, which is one copy long; a thread that looked in vain for a while sleeps. `None`
-    /// when it is vacant, or crowded.
+    /// Takes the chain shared. Waits while it is exclusively held, which takes one copy: polls
+    /// for a while, then sleeps. Returns `None` when the chain is vacant or has the maximum
+    /// number of readers.
     ///
-    /// The id may be stale: the caller checks afterwards that the chain still holds what it came for.
+    /// The id may be stale: the caller checks afterwards that the chain still holds what it
+    /// expects.
     #[must_use]
     pub fn share(&self, id: ChainId) -> Option<Shared<'_>> {
         sync::order::assert_may_wait(sync::Rank::Chain);
@@ -287,32 +302,36 @@ impl FrameChains {
         }
     }
 
-    /// Sleeps until the exclusive holder leaves. It may be off its core, or in a page fault.
+    /// Sleeps until the exclusive holder leaves. The holder may be off its core, or in a page
+    /// fault.
     fn wait_for_holder(&self, id: ChainId) {
         let Some(state) = self.state(id) else { return };
         self.waiting.park(id.index(), || {
-            // Relaxed: the word alone decides, and the parking lot's mutex orders the rest.
+            // Relaxed: only the word decides, and the parking lot's mutex orders the rest.
             let waits =
                 |bits: u32| ChainState::from_bits(bits).set_readers_waiting().map(ChainState::bits);
             state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits).is_ok()
         });
     }
 
-    /// Wakes the readers that wait for the holder which just left, and whose last look at the word was `before`.
+    /// Wakes the readers that waited for an exclusive holder. `before` is the word that the
+    /// holder replaced when it left.
     fn wake(&self, id: ChainId, before: ChainState) {
         if before.has_readers_waiting() {
             self.waiting.unpark_all(id.index());
         }
     }
 
-    /// Takes the chain shared unless it is exclusively held or vacant. Never waits: for those who hold a class lock.
+    /// Takes the chain shared unless it is exclusively held or vacant. Never waits: for callers
+    /// that hold a class lock.
     #[must_use]
     pub fn try_share(&self, id: ChainId) -> Option<Shared<'_>> {
         let record = self.record(id)?;
         // Relaxed: only a first guess for the compare-and-swap below.
         let mut seen = ChainState::from_bits(record[0].load(Ordering::Relaxed));
         while let Some(entered) = seen.add_reader() {
-            // Acquire: as in `share`.
+            // Acquire pairs with the Release in `Exclusive::leave`: the bytes the last holder
+            // wrote are seen.
             match record[0].compare_exchange_weak(
                 seen.bits(),
                 entered.bits(),
@@ -326,14 +345,15 @@ impl FrameChains {
         None
     }
 
-    /// Takes the chain exclusively if nobody is inside, else `None`. Never waits.
+    /// Takes the chain exclusively. Returns `None` when a guard exists. Never waits.
     #[must_use]
     pub fn try_exclusive(&self, id: ChainId) -> Option<Exclusive<'_>> {
         let record = self.record(id)?;
         // Relaxed: only a first guess for the compare-and-swap below.
         let mut seen = ChainState::from_bits(record[0].load(Ordering::Relaxed));
         while let Some(closed) = seen.set_exclusive() {
-            // Acquire pairs with the Release of everybody who left: their reads are over and their writes are seen.
+            // Acquire pairs with the Release of every guard that left: its reads are over and its
+            // writes are seen.
             match record[0].compare_exchange_weak(
                 seen.bits(),
                 closed.bits(),
@@ -347,13 +367,15 @@ impl FrameChains {
         None
     }
 
-    /// Leaves a mark that whoever leaves the chain last is told about. `false` when nobody is inside who could be told: the caller tries again.
+    /// Marks the chain as pending: the last guard to leave returns [`ReleaseStatus::Pending`].
+    /// Returns `false` when there is no guard: the caller tries again.
     #[must_use]
     pub fn mark_pending(&self, id: ChainId) -> bool {
         let Some(state) = self.state(id) else { return false };
         let mut seen = ChainState::from_bits(state.load(Ordering::Relaxed));
         while let Some(marked) = seen.set_pending() {
-            // Release pairs with the Acquire in `leave`: what the marker did before is seen by the one who does the work.
+            // Release pairs with the Acquire in `leave`: the thread that does the work sees what
+            // the caller did before.
             match state.compare_exchange_weak(
                 seen.bits(),
                 marked.bits(),
@@ -367,16 +389,17 @@ impl FrameChains {
         false
     }
 
-    /// Whether as many readers are inside as can be counted: two million.
+    /// Returns whether the chain has the maximum number of readers, two million.
     #[must_use]
     pub fn has_reached_max_readers(&self, id: ChainId) -> bool {
-        // Relaxed: a hint; whoever acts on it only gives up.
+        // Relaxed: a hint. A caller that acts on it only gives up.
         self.state(id).is_some_and(|state| {
             ChainState::from_bits(state.load(Ordering::Relaxed)).has_reached_max_readers()
         })
     }
 
-    /// The owner's byte of a live chain. Stale as soon as it is returned, unless the caller holds what keeps the chain alive.
+    /// Returns the tag of a live chain. Stale as soon as it is returned, unless the caller keeps
+    /// the chain alive.
     #[must_use]
     pub fn tag(&self, id: ChainId) -> Option<u8> {
         // Acquire pairs with the Release in `create`.
@@ -384,7 +407,7 @@ impl FrameChains {
         (!state.is_vacant()).then(|| state.tag())
     }
 
-    /// The chains of one kind there are. A snapshot, exact when nobody creates or ends any.
+    /// Returns the chains of one kind. A snapshot, exact while no chain is created or destroyed.
     pub fn live(&self, kind: ChainKind) -> impl Iterator<Item = ChainId> {
         let ids = &self.records(kind).ids;
         (0..ids.capacity() as u32)
@@ -392,7 +415,7 @@ impl FrameChains {
             .map(move |index| ChainId::new(kind, index))
     }
 
-    /// Memory of all records, the owner's words and the number sets, in bytes.
+    /// Returns the memory of all records, the owner's words and the number sets, in bytes.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
         [ChainKind::Single, ChainKind::Multi]
@@ -409,10 +432,10 @@ impl FrameChains {
         self.records(id.kind()).ids.free_without_release(id.index() as u32);
     }
 
-    /// Gives records back to the OS that ended chains left, those of one chunk of each kind at most,
-    /// and does what [`Zone::release_excess_if_due`] does. A load each when there is nothing to do.
+    /// Releases records of destroyed chains to the OS, those of one chunk of each kind at most,
+    /// then calls [`Zone::release_excess_if_due`]. One load each when there is nothing to do.
     ///
-    /// Ending a chain, or detaching a frame of it, calls the OS for nothing: the caller may hold
+    /// Destroying a chain, or detaching a frame of it, never calls the OS: the caller may hold
     /// locks. Call this after releasing them.
     pub fn release_excess_if_due(&self) {
         self.release_records(ChainKind::Single);
@@ -437,20 +460,20 @@ impl Drop for FrameChains {
 }
 
 impl Records {
-    /// Memory of the records of one chunk of numbers. Units: bytes.
+    /// Returns the memory of the records of one chunk of numbers, in bytes.
     fn chunk_bytes(&self, kind: ChainKind) -> u64 {
         let record = kind.stride() * size_of::<u32>() + self.owner_stride * size_of::<u64>();
         (CHUNK * record) as u64
     }
 }
 
-/// Why there is no new chain. Nothing has changed.
+/// Why no chain was created. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CreateError {
     /// All numbers of its kind are taken.
     #[error("all chain numbers are taken")]
     Numbers,
-    /// There is no memory for its record.
+    /// The zone has no memory for its record.
     #[error(transparent)]
     Memory(#[from] AllocError),
 }

@@ -1,6 +1,8 @@
-//! Frame compaction: frames move out of high pageblocks into the free frames of low ones, so that whole 2 MiB blocks become free.
+//! Frame compaction: moves frames out of high pageblocks into the free frames of low ones, so
+//! that whole 2 MiB blocks become free.
 //!
-//! Freed objects leave free frames everywhere, and one frame in use keeps 2 MiB from going back to the OS. Two scanners walk towards each other (R-100):
+//! Freed objects leave free frames everywhere, and one frame in use keeps a 2 MiB pageblock from
+//! being released to the OS. Two scanners move towards each other (R-100):
 //!
 //! ```text
 //!  pageblock 0                                                     online mark
@@ -8,16 +10,19 @@
 //!            ^ free scanner: lowest free frame              migrate scanner ^
 //!            -->                                                          <--
 //! ```
-//! The migrate scanner isolates movable frames from the highest pageblock down; the free scanner takes the lowest free frames there are; the work is done
-//! when they meet. The kernel's scanners walk the other way round. Ours fill the bottom because the buddy allocator does, and because
-//! the highest pageblocks are those that go back to the OS first.
+//! The migrate scanner isolates movable frames from the highest pageblock down. The free scanner
+//! takes the lowest free frames. The pass is complete when they meet. The kernel's scanners run
+//! the other way round. Ours fill the bottom because the buddy allocator does, and because the
+//! highest pageblocks are released to the OS first.
 //!
-//! A *pass* goes from the top until the scanners meet. One that runs out of its budget is gone on with by the next compaction for the same kind of goal, so
-//! a pass in short slices gets as far as one in a single piece. The free scanner needs no position of its own: the lowest pageblock with a free frame is
-//! found in an index. Pageblocks in which nothing could be isolated are marked and passed over, until a whole pass has
-//! gained nothing.
+//! A *pass* goes from the top until the scanners meet. When it runs out of its budget, the next
+//! compaction with the same kind of goal continues it, so short slices get as far as a single
+//! run. The free scanner needs no position: an index finds the lowest pageblock with a free
+//! frame. A pageblock in which nothing could be isolated gets a skip hint; the hints are reset
+//! after a whole pass without success.
 //!
-//! Not to be confused with *object* compaction, which moves objects between zspages so that frames become free.
+//! Not to be confused with *object* compaction, which moves objects between zspages so that frames
+//! become free.
 
 mod candidates;
 mod defer;
@@ -40,36 +45,37 @@ use migrate_scanner::{MigrateScanner, SkipHints};
 pub(crate) use defer::Deferrals;
 pub use proactive::{ProactiveCompactor, ProactiveOutcome, Proactiveness};
 
-/// Frames isolated before they are migrated (R-100).
+/// The most frames isolated before they are migrated (R-100).
 const MAX_BATCH: usize = 32;
-/// Frames isolated at once by a compaction with a budget. Every move is the first touch of a frame,
-/// where the kernel may have to reclaim memory: a whole batch of those can outlast a short budget.
+/// The most frames isolated at once by a compaction with a budget. Every move touches a new frame
+/// first, where the kernel may have to reclaim memory: a full batch can outlast a short budget.
 const MAX_BATCH_WITH_BUDGET: usize = 8;
 
-/// What a compaction is for.
+/// When a compaction has done enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompactGoal {
-    /// Everything that can move down does.
+    /// Move every frame that can move down.
     WholeZone,
-    /// It ends as soon as a free block of this order is there for movable or unmovable frames.
+    /// Stop as soon as a block of this order is free for movable or unmovable frames.
     Block(Order),
-    /// It ends when at most so much of the free memory is outside of free pageblocks. Units: percent.
+    /// Stop when at most this share of the free memory is outside of free pageblocks. Units:
+    /// percent.
     Fragmentation(u8),
 }
 
-/// A compaction to be done.
+/// What a compaction should do.
 #[derive(Clone, Copy, Debug)]
 pub struct CompactRequest {
     /// When it has done enough.
     pub goal: CompactGoal,
-    /// How hard it may try.
+    /// How hard migration may try.
     pub mode: MigrateMode,
-    /// How long it may take. The clock is read for every 8 frames.
+    /// How long it may take. It checks the deadline before each batch, at most 8 frames.
     pub budget: Budget,
 }
 
 impl Default for CompactRequest {
-    /// The whole zone, as long as it takes.
+    /// The whole zone, without a time limit.
     fn default() -> Self {
         Self {
             goal: CompactGoal::WholeZone,
@@ -82,42 +88,45 @@ impl Default for CompactRequest {
 /// How a compaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CompactOutcome {
-    /// The scanners met: nothing is left to move, apart from what was busy.
+    /// The scanners met: nothing is left to move, apart from busy frames.
     #[default]
     Done,
-    /// The goal was reached before that.
+    /// It reached the goal before the scanners met.
     Reached,
-    /// The budget ran out first.
+    /// The budget ran out before the scanners met.
     OutOfTime,
     /// Another thread is compacting; nothing was done.
     AlreadyRunning,
-    /// Too few frames are free for the block that was wanted, or the zone is poisoned; nothing was done.
+    /// Too few frames are free for the block, or the zone is poisoned; nothing was done.
     Skipped,
-    /// The last attempts were in vain; nothing was done.
+    /// The last attempts failed, so this one is deferred; nothing was done.
     Deferred,
-    /// Every range the block could be in has something that cannot be moved.
+    /// Every range that could hold the block has a frame that cannot be moved.
     NoSuitable,
 }
 
-/// What a frame compaction did.
+/// The result of a frame compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCompaction {
-    /// Frames that have a new place.
+    /// Frames whose content was moved.
     pub frames_moved: u64,
-    /// Frames passed over because their owner was using them.
+    /// Frames that their owner was using or refused to move.
     pub frames_busy: u64,
-    /// Frames the migrate scanner looked at.
+    /// Frames that the migrate scanner looked at.
     pub scanned: u64,
     /// How it ended.
     pub outcome: CompactOutcome,
 }
 
 impl Zone {
-    /// Frame compaction, on demand. Owners and their readers go on meanwhile; a frame in use is passed over, not waited for.
+    /// Compacts frames. Owners and their readers continue meanwhile; a frame in use is skipped,
+    /// not waited for.
     ///
-    /// Locking: one compaction at a time; the zone lock for moments. Call it with no lock of an owner held.
+    /// Locking: one compaction at a time; takes the zone lock briefly and repeatedly. Call it
+    /// with no lock of an owner held.
     pub fn compact(&self, request: CompactRequest) -> FrameCompaction {
         let deadline = request.budget.start();
+        // Nothing to do: the zone is poisoned, the goal is met, or too little is free.
         if self.is_poisoned() {
             return FrameCompaction {
                 outcome: CompactOutcome::Skipped,
@@ -146,7 +155,7 @@ impl Zone {
                 ..FrameCompaction::default()
             };
         };
-        // Frames in per-CPU lists are nobody's and pin what is compacted for.
+        // Frames in per-CPU lists have no owner and would keep their pageblocks in use.
         self.drain_lists_above(0);
         let report = self.compact_zone(request, deadline, &mut cached);
         self.drain_lists_above(0);
@@ -160,6 +169,7 @@ impl Zone {
         report
     }
 
+    /// Runs the scanners until they meet, the goal is reached or the deadline has passed.
     fn compact_zone(
         &self,
         request: CompactRequest,
@@ -167,6 +177,7 @@ impl Zone {
         cached: &mut Option<ScanPosition>,
     ) -> FrameCompaction {
         let mut report = FrameCompaction::default();
+        // A compaction of the whole zone ignores the skip hints and starts at the top.
         let hints = if request.goal == CompactGoal::WholeZone {
             SkipHints::Ignore
         } else {
@@ -180,7 +191,8 @@ impl Zone {
         let mut free = FreeScanner::new(self);
         let mut batch = Vec::with_capacity(MAX_BATCH);
         let most = if deadline.is_bounded() { MAX_BATCH_WITH_BUDGET } else { MAX_BATCH };
-        // The goal can come nearer only where something moved, so a pageblock in which nothing did costs no lock.
+        // Only a move can bring the goal nearer, so a pageblock in which nothing moved costs no
+        // lock.
         let mut seen = None;
         report.outcome = loop {
             if deadline.has_passed() {
@@ -204,6 +216,7 @@ impl Zone {
                 break CompactOutcome::Done;
             }
         };
+        // The next slice continues here.
         if report.outcome == CompactOutcome::OutOfTime {
             *cached = Some(migrate.position());
         }
@@ -212,7 +225,7 @@ impl Zone {
         report
     }
 
-    /// `false` when the scanners met.
+    /// Migrates a batch; returns `false` when the scanners met.
     fn migrate_batch<'z>(
         &'z self,
         batch: &mut Vec<Isolated<'z>>,
@@ -232,7 +245,7 @@ impl Zone {
         !done.out_of_frames
     }
 
-    /// Whether a block as wanted is free.
+    /// Returns whether the goal is met: for [`CompactGoal::Block`], whether such a block is free.
     pub(crate) fn is_goal_met(&self, goal: CompactGoal) -> bool {
         let order = match goal {
             CompactGoal::WholeZone => return true,
@@ -240,7 +253,7 @@ impl Zone {
             CompactGoal::Block(order) => order,
         };
         let buddy = self.buddy.lock();
-        // What is set aside serves no blocks.
+        // Free frames of the CMA region serve no blocks.
         let kinds = || {
             MigrateType::ALL
                 .into_iter()
@@ -248,7 +261,7 @@ impl Zone {
         };
         let lists =
             |order| kinds().any(|kind| buddy.lists.blocks(FreeListKind::Type(kind), order) > 0);
-        // What is on no list is whole pageblocks without memory.
+        // Whole pageblocks without memory are on no list.
         let beside = || match order {
             Order::MAX => buddy.lowest_pair(&self.tables).is_some(),
             _ => buddy.has_uncommitted_block(&self.tables),

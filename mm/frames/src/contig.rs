@@ -1,12 +1,14 @@
-//! Contiguous allocation: a range of frames is cleared and handed out as a whole, for whoever needs neighbours.
+//! Contiguous allocation: clears a range of frames and allocates it as a whole, for callers that
+//! need neighbouring frames.
 //!
 //! ```text
-//!  1. the pageblocks of the range are isolated     what is free in them, or becomes free, is handed out to nobody
-//!  2. room below the limit is reserved             and all per-CPU lists are emptied
-//!  3. movable frames migrate out                   to frames elsewhere; the old ones are kept
-//!  4. all of the range is ours                     or what was taken goes back, and the pageblocks are what they were
+//!  1. isolate the pageblocks of the range    frames that are or become free there stay unallocated
+//!  2. reserve room below the limit           and drain all per-CPU lists
+//!  3. migrate movable frames out             to frames elsewhere, and keep the old ones
+//!  4. hand out the whole range               or free what was taken and restore the pageblocks
 //! ```
-//! A range need not begin or end where a pageblock does, and may lie where no memory is or ever was.
+//! A range need not begin or end at a pageblock boundary, and may include pageblocks that have no
+//! memory.
 
 pub(crate) mod ranges;
 
@@ -26,16 +28,17 @@ use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, FrameCount, Pfn};
 use crate::zone::Zone;
 
-/// Pageblocks brought online in one turn with the zone lock.
+/// The most pageblocks brought online in one turn with the zone lock.
 const ONLINE_BATCH: u32 = 512;
 
 /// How hard a contiguous allocation may try.
 #[derive(Clone, Copy, Debug)]
 pub struct ContigRequest {
-    /// How hard.
+    /// How hard migration may try.
     pub mode: MigrateMode,
-    /// How long it may take. The clock is read several times for each pageblock that has to be cleared. A range of several pageblocks has to be
-    /// had within a third of it: the rest is for giving back what was taken.
+    /// How long it may take. The deadline is checked several times for each pageblock that has to
+    /// be cleared. A range of several pageblocks must be captured within a third of it: the rest
+    /// is for freeing what was taken.
     pub budget: Budget,
 }
 
@@ -45,49 +48,52 @@ impl Default for ContigRequest {
     }
 }
 
-/// Why a range could not be had. The zone is as it was, but for movable frames that have another place.
+/// Why a range could not be allocated. The zone is unchanged, except that movable frames may have
+/// moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ContigError {
-    /// No frames, or frames the zone does not have.
-    #[error("{frames} from {first} on are not in the zone")]
+    /// The range is empty, or part of it is outside of the zone.
+    #[error("{frames} from {first} on are not a range of the zone")]
     Range {
-        /// The first one.
+        /// The first frame.
         first: Pfn,
-        /// How many.
+        /// The number of frames.
         frames: FrameCount,
     },
-    /// Fewer frames are left below the zone's limit.
+    /// Fewer frames than requested are left below the zone's limit.
     #[error("the zone's limit is reached")]
     Limit,
-    /// A frame in the range cannot be had now: its owner uses it, or somebody else claims its pageblock.
+    /// A frame in the range cannot move now: its owner uses it, or another request has isolated
+    /// its pageblock.
     #[error("{pfn} is busy")]
     Busy {
-        /// Which.
+        /// The frame.
         pfn: Pfn,
     },
-    /// A frame in the range has no owner who could move it.
+    /// A frame in the range has no owner that could move it.
     #[error("{pfn} cannot be moved")]
     Unmovable {
-        /// Which.
+        /// The frame.
         pfn: Pfn,
     },
-    /// No frame is left to move what is in the range to.
-    #[error("there is no room for what is in the range")]
+    /// No free frame is left to move the content of the range to.
+    #[error("no free frame is left to move the content of the range to")]
     NoTargets,
-    /// A panic cut short a change of the zone's free lists.
-    #[error("the zone is out of order")]
+    /// A panic interrupted a change of the zone's free lists.
+    #[error("the zone is poisoned: a panic interrupted a change of its free lists")]
     Poisoned,
     /// The budget ran out.
-    #[error("it took too long")]
+    #[error("the budget ran out before the range was cleared")]
     OutOfTime,
-    /// No range of this size is free of frames that cannot be moved.
-    #[error("there is no range that could be cleared")]
+    /// Every range of this size has a frame that cannot be moved.
+    #[error("every range of this size has a frame that cannot be moved")]
     NoRange,
 }
 
-/// Neighbouring frames that are the caller's. Dropping it frees them; bytes as for [`Frame`].
+/// Neighbouring frames that belong to the caller. Dropping it frees them. For their bytes see
+/// [`Frame`].
 #[derive(Debug)]
-#[must_use = "dropping it gives the frames back"]
+#[must_use = "dropping it frees the frames"]
 pub struct ContigRange<'z> {
     zone: &'z Zone,
     first: Pfn,
@@ -95,19 +101,19 @@ pub struct ContigRange<'z> {
 }
 
 impl<'z> ContigRange<'z> {
-    /// The first frame.
+    /// Returns the first frame.
     #[must_use]
     pub fn first(&self) -> Pfn {
         self.first
     }
 
-    /// How many there are.
+    /// Returns the number of frames.
     #[must_use]
     pub fn frames(&self) -> FrameCount {
         FrameCount(self.frames.into())
     }
 
-    /// The frames one by one, ascending.
+    /// Returns the frames one by one, ascending.
     #[must_use]
     pub fn into_frames(self) -> Vec<Frame<'z>> {
         let frames = (self.first.0..self.first.0 + self.frames)
@@ -126,13 +132,13 @@ impl Drop for ContigRange<'_> {
 }
 
 impl Zone {
-    /// Takes just these frames. Those that are in use are moved elsewhere, if their owners can.
+    /// Allocates exactly these frames. Frames in use are moved elsewhere if their owners can.
     ///
-    /// Locking: each per-CPU list for a moment, one after the other, and the zone lock in short turns.
-    /// Call it with no lock of an owner held.
+    /// Locking: each per-CPU list in turn, and the zone lock in short turns. Call it with no lock
+    /// of an owner held.
     ///
     /// # Errors
-    /// [`ContigError`].
+    /// [`ContigError`]. The zone is unchanged then, except that movable frames may have moved.
     pub fn alloc_contig_range(
         &self,
         range: Range<Pfn>,
@@ -143,19 +149,23 @@ impl Zone {
         if frames == 0 || u64::from(range.end.0) > self.capacity().0 {
             return Err(ContigError::Range { first, frames: FrameCount(frames.into()) });
         }
+        // Fail early: nothing has moved yet.
         if self.is_poisoned() {
             return Err(ContigError::Poisoned);
         }
         self.check_movable(first, frames, deadline)?;
-        // What was taken of a range that cannot be had in time is given back within the budget, too.
+        // The rest of the budget is for freeing what was taken when the range cannot be captured
+        // in time.
         let deadline = if frames > PAGEBLOCK_FRAMES { deadline.third() } else { deadline };
+        // Isolate the pageblocks, then capture the frames.
         let blocks = first.block().0..range.end.plus(PAGEBLOCK_FRAMES - 1).block().0;
         self.bring_online(blocks.end, deadline)?;
         let isolated = IsolatedBlocks::new(self, blocks, deadline)?;
         let mut capture = ContigCapture::begin(self, first, frames)?;
         let result = capture.acquire(request.mode, deadline);
         add(&self.events.contig_moved, capture.moved());
-        // What is not kept goes back while nobody can take it, and merges when the pageblocks are given back.
+        // On failure, free what was taken while the pageblocks are isolated: no other request can
+        // take it, and it merges when the isolation ends.
         match result {
             Ok(()) => capture.keep(),
             Err(_) => drop(capture),
@@ -165,11 +175,14 @@ impl Zone {
         Ok(ContigRange { zone: self, first, frames })
     }
 
-    /// Takes some range of so many frames: out of the pageblocks set aside, if it fits there, else where the least has to be moved.
+    /// Allocates some range of this many frames: in the CMA region if it fits there, else where
+    /// the fewest frames have to move.
     ///
-    /// The search reads what is known about each pageblock, and the frames of those in use only. It ends where enough ranges need no move.
+    /// The search reads the state of each pageblock, and frames only in pageblocks in use. It
+    /// ends when enough ranges need no move.
     ///
-    /// A range of more than a pageblock begins where a pageblock does, a shorter one at a multiple of the next power of two.
+    /// A range longer than a pageblock begins at a pageblock; a shorter one begins at a multiple
+    /// of the next power of two.
     ///
     /// Locking: as [`Zone::alloc_contig_range`].
     ///
@@ -198,7 +211,8 @@ impl Zone {
         Err(last)
     }
 
-    /// Looks for what would be in the way in the end, before anything is moved. A frame handed out just now may have an owner in a moment.
+    /// Checks for frames that cannot be moved before anything moves. A frame that was just
+    /// allocated may get an owner soon, so the check is repeated a few times.
     fn check_movable(
         &self,
         first: Pfn,
@@ -220,7 +234,7 @@ impl Zone {
         Ok(())
     }
 
-    /// Moves the high-water mark up to `end` pageblocks, in short turns with the zone lock.
+    /// Moves the high-water mark up to pageblock `end`, in short turns with the zone lock.
     fn bring_online(&self, end: u32, deadline: Deadline) -> Result<(), ContigError> {
         loop {
             let mut buddy = self.buddy.lock_unpoisoned().ok_or(ContigError::Poisoned)?;
@@ -237,11 +251,12 @@ impl Zone {
     }
 }
 
-/// Pageblocks out of allocation. Dropping it gives them back, as what they were: those without memory have none again.
+/// Isolated pageblocks. Dropping it ends the isolation and releases the memory of those that had
+/// none.
 struct IsolatedBlocks<'z> {
     zone: &'z Zone,
     blocks: Range<u32>,
-    /// Those that had no memory before.
+    /// The pageblocks that had no memory before.
     fresh: Vec<BlockIndex>,
 }
 
@@ -254,7 +269,8 @@ impl<'z> IsolatedBlocks<'z> {
             }
             let mut buddy = zone.buddy.lock_unpoisoned().ok_or(ContigError::Poisoned)?;
             let was = zone.tables.blocks.state(block).commit_state;
-            // Isolated by somebody else, or its memory on the way out: both are over soon, and not ours to wait for.
+            // Another request isolates the pageblock, or its memory is being released. Both end
+            // soon, but waiting for them is the caller's decision.
             buddy.isolate(&zone.tables, block).map_err(|reason| match reason {
                 IsolateError::Limit => ContigError::Limit,
                 IsolateError::Isolated | IsolateError::Releasing => {
@@ -279,7 +295,7 @@ impl Drop for IsolatedBlocks<'_> {
             }
         }
         self.fresh.iter().for_each(|&block| self.zone.release_if_idle(block));
-        // What became free while it was isolated was in nobody's count of free pageblocks.
+        // Pageblocks that became free while isolated were not counted as free.
         self.zone.release_batch();
     }
 }

@@ -1,18 +1,20 @@
-//! Which indices of a table are taken: handed out densely, found again in a few instructions, counted by the byte.
+//! An allocator of table indices: allocates them densely, finds a free one in a few instructions,
+//! and accounts for the memory they need.
 //!
-//! Indices come in *chunks*, so that the records they stand for fill whole OS pages. A chunk that empties is reported to its owner, who gives
-//! the records' memory back; it is used again before a fresh one is opened.
+//! Indices come in *chunks*, so that their records fill whole OS pages. The owner of the records
+//! is told when a chunk has become empty, and releases their memory. Such a chunk is used again
+//! before a fresh one is opened.
 //!
 //! ```text
 //!  fresh --open--> partial <--> full
 //!                   |  ^  ^
 //!           emptied v  |  | reopened
-//!             emptied -+  |           records are still there, given back by IdAllocator::release_emptied
+//!             emptied -+  |           records still there: IdAllocator::release_emptied
 //!                   |     |
-//!                   +--> vacant       records given back
+//!                   +--> vacant       records released
 //! ```
-//! Giving the records back calls the OS, which a thread that holds a lock must not do. Such a thread
-//! leaves the emptied chunk in a queue; a taker may have it back from there as it is.
+//! Releasing records calls the OS, which a thread that holds a lock must not do. Such a thread
+//! leaves the emptied chunk in a queue; the next allocation may reuse it as it is.
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::{Mutex, this_shard};
@@ -27,15 +29,16 @@ const WORDS: usize = 1;
 #[cfg(loom)]
 const BITS: usize = 4;
 
-/// Indices in a chunk. A record of `n` bytes makes a chunk of `n * CHUNK` bytes: whole pages of 4 KiB for every even `n`. Where pages
-/// are larger, records of a chunk that fill no whole page are zeroed and stay.
+/// The indices in a chunk. Records of `n` bytes make a chunk of `n * CHUNK` bytes: whole pages of
+/// 4 KiB for every even `n`. Where pages are larger, records of a chunk that fill no whole page
+/// are zeroed and stay.
 pub const CHUNK: usize = WORDS * BITS;
 
 const ALL_WORDS: u32 = (u32::MAX as u64 >> (32 - WORDS)) as u32;
 const ALL_BITS: u64 = u64::MAX >> (64 - BITS);
 const NONE: u32 = u32::MAX;
 
-/// Memory of the set for each chunk it ever opened. Units: bytes.
+/// Memory of the set for each chunk that it ever opened. Units: bytes.
 const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_of::<u64>()) as u64;
 
 /// A chunk that is about to be opened.
@@ -43,54 +46,57 @@ const SET_BYTES: u64 = (WORDS * size_of::<u64>() + 2 * size_of::<u32>() + size_o
 pub struct NewChunk {
     /// Its first index.
     pub first: usize,
-    /// Memory the set itself needs for it: none when the chunk was open before. Units: bytes.
+    /// Memory that the set itself needs for it: none when the chunk was open before. Units:
+    /// bytes.
     pub set_bytes: u64,
 }
 
-/// Why no index was taken. Nothing has changed.
+/// Why no index was allocated. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocIdError<E> {
-    /// All are taken.
+    /// All indices are taken.
     Exhausted,
-    /// A chunk would have to be opened, and its owner did not want that.
+    /// The caller's `opening` refused to open a chunk.
     Refused(E),
 }
 
 /// A set of taken indices below a fixed capacity.
 ///
-/// Locking: one mutex a shard; a thread keeps to its own shard when it takes. Nothing else is locked or called under it but the owner's `opening`
-/// callback.
+/// Locking: one mutex a shard. A thread allocates from its own shard first. Under the mutex only
+/// the caller's `opening` is called, and no other lock is taken.
 #[derive(Debug)]
 pub struct IdAllocator {
     shards: Box<[Mutex<Shard>]>,
-    /// One bit an index: set = taken. Only the shard that owns the chunk touches its words.
+    /// A bit for each index: set when it is taken. Only the shard of the chunk accesses its
+    /// words.
     taken: Table<AtomicU64>,
-    /// One bit a word of `taken`: set = the word has a clear bit.
+    /// A bit for each word of `taken`: set when the word has a clear bit.
     open: Table<AtomicU32>,
     /// Taken indices in a chunk.
     count: Table<AtomicU32>,
-    /// Neighbours of a chunk in its shard's list of partial chunks, or the next vacant one.
+    /// The neighbours of a chunk in its shard's list of partial chunks, or the next vacant chunk.
     links: Table<AtomicU64>,
     capacity: usize,
     /// Chunks in the queues of all shards.
     emptied: AtomicU32,
 }
 
+/// The chunks of a shard: heads of lists and counts.
 #[derive(Debug)]
 struct Shard {
     first: u32,
     vacant: u32,
     fresh: u32,
     opened: u32,
-    /// Emptied chunks whose records are still there: the first of a list.
+    /// The first of the emptied chunks whose records are still there.
     emptied: u32,
-    /// Emptied chunks whose records are being given back: on no list, so none of their indices can
-    /// be taken.
+    /// The number of emptied chunks whose records are being released. They are on no list, so
+    /// none of their indices can be allocated.
     releasing: u32,
 }
 
 impl IdAllocator {
-    /// An empty set of indices `0..capacity`, spread over `shards` locks.
+    /// Creates an empty set of indices `0..capacity`, spread over `shards` locks.
     ///
     /// # Errors
     /// [`MapError`] when the address space for its tables cannot be reserved.
@@ -121,16 +127,17 @@ impl IdAllocator {
         })
     }
 
-    /// How many indices there can be.
+    /// Returns the number of indices, free and taken.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Takes a free index. When that opens a chunk, `opening` is called before, under the shard's lock; it may refuse.
+    /// Allocates a free index. When this opens a chunk, it first calls `opening` under the
+    /// shard's lock, which may refuse.
     ///
     /// # Errors
-    /// [`AllocIdError`].
+    /// [`AllocIdError`]; nothing has changed then.
     pub fn alloc<E>(
         &self,
         opening: impl Fn(NewChunk) -> Result<(), E>,
@@ -146,7 +153,7 @@ impl IdAllocator {
                     Err(refused) => error = refused,
                 }
             }
-            // A chunk that is being released comes back in a moment: one system call.
+            // A chunk that is being released becomes available soon: after one system call.
             if !releasing {
                 return Err(error);
             }
@@ -155,6 +162,7 @@ impl IdAllocator {
         }
     }
 
+    /// Allocates from one shard; sets `releasing` when a chunk of it will become available soon.
     fn alloc_from<E>(
         &self,
         number: usize,
@@ -167,13 +175,15 @@ impl IdAllocator {
             self.open_chunk(&mut shard, opening)?;
         }
         let chunk = shard.first as usize;
-        // Relaxed throughout this file: every word below is read and written under its shard's lock only.
+        // Relaxed throughout this file: every word below is accessed only under its shard's lock.
         let open = self.open[chunk].load(Relaxed);
+        // Take the first free bit of the first word that has one.
         let word = chunk * WORDS + open.trailing_zeros() as usize;
         let bits = self.taken[word].load(Relaxed);
         let bit = bits.trailing_ones() as usize;
         let bits = bits | 1 << bit;
         self.taken[word].store(bits, Relaxed);
+        // Keep the summaries: a full word leaves `open`, a full chunk leaves the list.
         if bits == ALL_BITS {
             let open = open & (open - 1);
             self.open[chunk].store(open, Relaxed);
@@ -185,6 +195,7 @@ impl IdAllocator {
         Ok((word * BITS + bit) as u32)
     }
 
+    /// Opens a chunk: an emptied one, else a vacant one, else a fresh one.
     fn open_chunk<E>(
         &self,
         shard: &mut Shard,
@@ -214,34 +225,35 @@ impl IdAllocator {
         Ok(())
     }
 
-    /// Gives an index back. When a chunk of its shard is emptied, by this call or by an earlier
-    /// [`IdAllocator::free_without_release`], and the shard has another one open, the records of one such chunk go:
-    /// `emptied` is called with its first index, and none of its indices can be taken until that returns.
+    /// Frees an index. When a chunk of its shard is emptied, by this call or by an earlier
+    /// [`IdAllocator::free_without_release`], and the shard has another chunk open, one such
+    /// chunk is released: `emptied` is called with its first index. None of its indices can be
+    /// allocated until that returns.
     ///
-    /// Locking: the shard, a second time only while a chunk is emptied; `emptied` is called without it,
-    /// since it may call the OS.
+    /// Locking: takes the shard's lock, a second time only when a chunk is released. `emptied` is
+    /// called without it, since it may call the OS.
     ///
     /// # Panics
-    /// When the index is not taken: the owner checks that before.
+    /// When the index is not taken.
     pub fn free(&self, index: u32, emptied: impl FnOnce(usize)) {
         self.free_without_release(index);
-        // Relaxed: this thread sees what it counted itself; a chunk of another thread is a hint.
+        // Relaxed: this thread sees its own count; another thread's chunk is only a hint.
         if self.emptied.load(Relaxed) > 0 {
             self.release_from(index as usize / CHUNK % self.shards.len(), emptied);
         }
     }
 
-    /// Gives an index back; the records of an emptied chunk stay until [`IdAllocator::release_emptied`]. For a
-    /// thread that holds locks.
+    /// Frees an index and leaves the records of an emptied chunk for
+    /// [`IdAllocator::release_emptied`]. For a thread that holds locks.
     ///
     /// # Panics
-    /// As [`IdAllocator::free`].
+    /// When the index is not taken.
     pub fn free_without_release(&self, index: u32) {
         let chunk = index as usize / CHUNK;
         let (word, bit) = (index as usize / BITS, index as usize % BITS);
         let mut shard = self.shards[chunk % self.shards.len()].lock();
         let bits = self.taken[word].load(Relaxed);
-        assert!(bits & 1 << bit != 0, "an index is given back once");
+        assert!(bits & 1 << bit != 0, "index {index} is freed but not taken");
         self.taken[word].store(bits & !(1 << bit), Relaxed);
         let open = self.open[chunk].load(Relaxed);
         if open == 0 {
@@ -251,7 +263,8 @@ impl IdAllocator {
         let count = self.count[chunk].load(Relaxed) - 1;
         self.count[chunk].store(count, Relaxed);
         let alone = shard.first == chunk as u32 && Links::of(&self.links[chunk]).next == NONE;
-        // The last open chunk stays, or a pool that swings around empty would ask the OS each time.
+        // The last open chunk stays: otherwise a set that becomes empty again and again would
+        // call the OS each time.
         if count == 0 && !alone {
             self.unlink(&mut shard, chunk as u32);
             Links { prev: NONE, next: shard.emptied }.put(&self.links[chunk]);
@@ -260,12 +273,14 @@ impl IdAllocator {
         }
     }
 
-    /// Gives the records of one emptied chunk back: calls `emptied` with its first index, of which
-    /// none can be taken until that returns. Returns whether there was one. One load if not.
+    /// Releases one emptied chunk: calls `emptied` with its first index. None of its indices can
+    /// be allocated until that returns. Returns whether there was such a chunk. One load when
+    /// there is none.
     ///
-    /// Locking: the shards, one after the other; `emptied` is called without, since it may call the OS.
+    /// Locking: takes the shards' locks one after the other. `emptied` is called without a lock,
+    /// since it may call the OS.
     pub fn release_emptied(&self, mut emptied: impl FnMut(usize)) -> bool {
-        // Relaxed: a hint; a chunk that is missed is for the next call.
+        // Relaxed: a hint; a chunk that is missed is found by the next call.
         self.emptied.load(Relaxed) > 0
             && (0..self.shards.len()).any(|number| self.release_from(number, &mut emptied))
     }
@@ -276,7 +291,7 @@ impl IdAllocator {
         shard.releasing += 1;
         drop(shard);
         emptied(chunk as usize * CHUNK);
-        // The lock orders the records as they are now before the next taker of an index.
+        // The lock orders the release before the next allocation of an index.
         let mut shard = self.shards[number].lock();
         Links { prev: NONE, next: shard.vacant }.put(&self.links[chunk as usize]);
         shard.vacant = chunk;
@@ -292,7 +307,7 @@ impl IdAllocator {
         Some(chunk)
     }
 
-    /// Whether the index is taken. A snapshot, exact when nobody changes the set.
+    /// Returns whether the index is taken. A snapshot, exact while no thread changes the set.
     #[must_use]
     pub fn is_taken(&self, index: u32) -> bool {
         self.taken
@@ -300,13 +315,13 @@ impl IdAllocator {
             .is_some_and(|word| word.load(Relaxed) & 1 << (index as usize % BITS) != 0)
     }
 
-    /// Chunks whose records are in memory.
+    /// Returns the number of chunks whose records are in memory.
     #[must_use]
     pub fn open_chunks(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().opened as usize).sum()
     }
 
-    /// Memory of the set itself, in bytes; the records it counts are the owner's.
+    /// Returns the memory of the set itself, in bytes; the records belong to the caller.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
         let touched: usize =
@@ -314,6 +329,7 @@ impl IdAllocator {
         touched * SET_BYTES as usize
     }
 
+    /// Adds a chunk to the shard's list of partial chunks.
     fn push(&self, shard: &mut Shard, chunk: u32) {
         if shard.first != NONE {
             let link = &self.links[shard.first as usize];
@@ -323,6 +339,7 @@ impl IdAllocator {
         shard.first = chunk;
     }
 
+    /// Removes a chunk from the shard's list of partial chunks.
     fn unlink(&self, shard: &mut Shard, chunk: u32) {
         let Links { prev, next } = Links::of(&self.links[chunk as usize]);
         if prev == NONE {

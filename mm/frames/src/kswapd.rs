@@ -1,17 +1,18 @@
-//! Reclaim in the background, as the kernel's kswapd does it: a thread makes room before requests have to.
+//! Background reclaim, like the kernel's kswapd: a thread frees memory before requests have to.
 //!
 //! ```text
 //!  free frames
 //!  high  ------------------------------------------------- the thread sleeps again
 //!                        /  shrinkers: caches, object compaction, balloon
-//!  low   ---------------*--------------------------------- a refill of a per-CPU list leaves a reminder
+//!  low   ---------------*--------------------------------- a refill of a per-CPU list sets a flag
 //!  min   -------------------------------------------------
 //! ```
-//! The reminder is left under the zone lock, where free frames are counted anyway. The thread is woken by the next call that holds no lock
-//! ([`Zone::wake_kswapd`]), since that is a system call. When nothing can be reclaimed it waits, longer each time, and requests reclaim for themselves.
+//! The flag is set under the zone lock, where free frames are counted anyway. Waking the thread
+//! is a system call, so the next call that holds no lock does it ([`Zone::wake_kswapd`]). When
+//! nothing can be reclaimed, the thread waits, longer each time, and requests reclaim directly.
 
 use std::sync::Arc;
-// Not the modelled atomics: in a model there is no thread, and nothing here ever changes.
+// Not the modelled atomics: in a model the thread does not exist and these values do not change.
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -28,30 +29,31 @@ use crate::units::FrameCount;
 use crate::watermarks::{Pressure, Watermarks};
 use crate::zone::Zone;
 
-/// Frames reclaimed before it is looked again whether that is enough: the kernel's `SWAP_CLUSTER_MAX`.
+/// The frames reclaimed before the watermark is checked again: the kernel's `SWAP_CLUSTER_MAX`.
 const SWAP_CLUSTER_MAX: u64 = 32;
-/// How long it waits after its first run in vain.
+/// How long the thread waits after its first failed run.
 const MIN_BACKOFF: Duration = Duration::from_millis(10);
-/// And at most.
+/// The longest that it waits.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// There is no thread.
+/// The zone has no thread.
 const OFF: u8 = 0;
-/// It sleeps.
+/// The thread sleeps.
 const ASLEEP: u8 = 1;
-/// It sleeps, and memory is short.
+/// The thread sleeps, and memory is short.
 const WAKE_PENDING: u8 = 2;
-/// It was woken, and reclaims or waits to try again.
+/// The thread was woken, and reclaims or waits to try again.
 const AWAKE: u8 = 3;
 
-/// What a zone knows about its thread.
+/// What a zone knows about its kswapd thread.
 #[derive(Debug)]
 pub(crate) struct KswapdState {
     state: AtomicU8,
     thread: Mutex<Option<Thread>>,
 }
 
-/// A thread that keeps memory of a zone free as long as this lives. Dropping it ends the thread, which takes one call of a shrinker at most.
+/// The kswapd thread of a zone. Dropping it stops the thread, which takes at most one call of a
+/// shrinker.
 #[derive(Debug)]
 pub struct Kswapd {
     zone: std::sync::Weak<Zone>,
@@ -59,14 +61,14 @@ pub struct Kswapd {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Why there is no thread.
+/// Why the thread did not start.
 #[derive(Debug, Error)]
 pub enum KswapdError {
-    /// The zone has one already.
-    #[error("memory of the zone is reclaimed in the background already")]
+    /// The zone already has a thread.
+    #[error("the zone already has a kswapd thread")]
     AlreadyRunning,
-    /// The OS gives no thread.
-    #[error("no thread for reclaim in the background")]
+    /// The OS created no thread.
+    #[error("the OS created no kswapd thread")]
     Thread(#[source] std::io::Error),
 }
 
@@ -75,9 +77,9 @@ impl KswapdState {
         Self { state: AtomicU8::new(OFF), thread: Mutex::ranked(Rank::Leaf, None) }
     }
 
-    /// One step from one state to another, if it is in that.
+    /// Changes the state if it is `from`; returns whether it did.
     fn change(&self, from: u8, to: u8) -> bool {
-        // Relaxed: what is free is ordered by the zone lock, and waking and parking order the rest.
+        // Relaxed: the zone lock orders free frames, and unparking orders the rest.
         self.state.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
@@ -88,16 +90,18 @@ impl KswapdState {
 }
 
 impl Zone {
-    /// Wakes the thread that reclaims memory, if it has work. One load if it has not.
+    /// Wakes the kswapd thread if it has work. One load if it has none.
     ///
-    /// Frames taken under a lock only leave a reminder. The caller holds no lock of a class, a shard or the zone.
+    /// Allocating under a lock only sets a flag. The caller holds no lock of a class, a shard or
+    /// the zone.
     pub fn wake_kswapd(&self) {
         if self.kswapd.is(WAKE_PENDING) && self.kswapd.change(WAKE_PENDING, AWAKE) {
             self.kswapd.thread.lock().iter().for_each(Thread::unpark);
         }
     }
 
-    /// Leaves the reminder when free frames are below the low mark. Under the zone lock, whenever frames were taken.
+    /// Sets the flag when free frames are below the low watermark. Called under the zone lock
+    /// after frames were taken.
     pub(crate) fn request_kswapd_if_low(&self, buddy: &Buddy) {
         if self.kswapd.is(ASLEEP) && self.is_below_low(buddy) {
             self.kswapd.change(ASLEEP, WAKE_PENDING);
@@ -109,29 +113,31 @@ impl Zone {
             return false;
         }
         let (usable, free) = self.usable_and_free(buddy);
-        // No mark is above a fourth of what is usable, which is the cheaper question.
+        // No watermark is above a fourth of the usable frames, which is the cheaper test.
         free.0 < usable.0 / 4 && Watermarks::of(usable).pressure(free) >= Pressure::BelowLow
     }
 
-    /// Frames that are missing to the high mark: none in a poisoned zone, which takes none back.
+    /// Returns the frames missing to the high watermark: 0 in a poisoned zone, which accepts no
+    /// frames.
     fn high_watermark_deficit(&self) -> u64 {
         let Some(buddy) = self.buddy.lock_unpoisoned() else { return 0 };
         let (usable, free) = self.usable_and_free(&buddy);
         Watermarks::of(usable).high.0.saturating_sub(free.0)
     }
 
-    /// Reclaims until free frames are at the high mark. `false` when there is nothing more to be had, or it was told to stop.
+    /// Reclaims until free frames reach the high watermark. Returns `false` when nothing more can
+    /// be reclaimed or `stop` is set.
     fn balance(&self, stop: &AtomicBool) -> bool {
         add(&self.events.pageoutrun, 1);
         let promise = NoLocksHeld::promise();
         loop {
-            // What was freed onto per-CPU lists counts as used there.
+            // Frames freed to per-CPU lists still count as used.
             self.drain_lists_above(0);
             let missing = self.high_watermark_deficit();
             if missing == 0 {
                 return true;
             }
-            // Acquire pairs with the Release in `drop`; it could be Relaxed, for nothing is handed over.
+            // Acquire pairs with the Release in `drop`. Relaxed would do: no data is passed.
             if stop.load(Acquire) {
                 return false;
             }
@@ -146,10 +152,10 @@ impl Zone {
 }
 
 impl Kswapd {
-    /// Starts the thread of a zone. It keeps no zone alive.
+    /// Starts the kswapd thread of a zone. The thread does not keep the zone alive.
     ///
     /// # Errors
-    /// [`KswapdError`]; nothing runs then.
+    /// [`KswapdError`]; no thread runs then.
     pub fn start(zone: &Arc<Zone>) -> Result<Self, KswapdError> {
         if !zone.kswapd.change(OFF, AWAKE) {
             return Err(KswapdError::AlreadyRunning);
@@ -178,34 +184,34 @@ impl Kswapd {
     }
 }
 
-/// Reclaims if there is work. How long to sleep then, unless woken.
+/// Reclaims if there is work. Returns how long to sleep afterwards, unless woken.
 fn run_once(zone: &Zone, stop: &AtomicBool, backoff: &mut Duration) -> Duration {
-    // A reminder nobody was free to deliver counts, too.
+    // A flag whose setter has not woken the thread counts, too.
     zone.kswapd.change(WAKE_PENDING, AWAKE);
     if !zone.kswapd.is(AWAKE) {
         return MAX_BACKOFF;
     }
     if !zone.balance(stop) {
-        // Still awake, so nobody wakes it: it tries again by itself.
+        // The state stays AWAKE, so no thread wakes this one: it tries again after a while.
         let wait = *backoff;
         *backoff = (wait * 2).min(MAX_BACKOFF);
         return wait;
     }
     *backoff = MIN_BACKOFF;
     zone.kswapd.change(AWAKE, ASLEEP);
-    // Frames that were taken just before that left no reminder.
+    // Frames that were taken just before that did not set the flag.
     let again = zone.is_below_low(&zone.buddy.lock()) && zone.kswapd.change(ASLEEP, AWAKE);
     if again { Duration::ZERO } else { MAX_BACKOFF }
 }
 
 impl Drop for Kswapd {
     fn drop(&mut self) {
-        // Release pairs with the Acquire of the thread; the unpark alone would do.
+        // Release pairs with the thread's Acquire. The unpark alone would do.
         self.stop.store(true, Release);
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
         if thread.thread().id() != thread::current().id() {
-            // A panic in there is told by the panic hook; the caller has no use for it.
+            // The panic hook reports a panic of the thread; the caller cannot use it.
             let _ = thread.join();
         }
         if let Some(zone) = self.zone.upgrade() {

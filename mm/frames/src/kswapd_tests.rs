@@ -1,4 +1,4 @@
-//! The thread that reclaims, and requests beside it.
+//! The kswapd thread, and requests beside it.
 
 use std::sync::{Mutex, Weak};
 use std::time::Instant;
@@ -8,10 +8,10 @@ use crate::{
     Backing, Frame, MigrateType, Order, OwnedBlock, Reclaim, Shrinker, ShrinkerPriority, ZoneConfig,
 };
 
-/// What the writer may use.
+/// The limit of the zone.
 const LIMIT: u64 = 4096;
 
-/// A cache of single frames that gives up as many as it is asked for.
+/// A cache of single frames that frees as many as requested.
 #[derive(Debug)]
 struct Cache(Mutex<Vec<OwnedBlock>>);
 
@@ -65,7 +65,8 @@ fn write(zone: &Zone) -> Frame<'_> {
         .expect("a cache gives way")
 }
 
-/// Registers a cache that fills most of the zone, and then takes nearly all of the zone frame by frame.
+/// Registers a cache that fills most of the zone, then takes nearly all of the zone frame by
+/// frame.
 fn fill_beside_a_cache(zone: &Arc<Zone>, mut after_each: impl FnMut()) {
     let cache = Cache::of(zone, LIMIT - 600);
     let weak: Weak<dyn Shrinker> = Arc::downgrade(&cache) as _;
@@ -75,10 +76,11 @@ fn fill_beside_a_cache(zone: &Arc<Zone>, mut after_each: impl FnMut()) {
         held.push(write(zone));
         after_each();
     }
-    assert!(cache.len() <= 300, "it gave way");
+    assert!(cache.len() <= 300, "{} frames are still cached", cache.len());
 }
 
-/// below the low mark the thread reclaims up to the high one, so a writer that gives it time never has to.
+/// below the low watermark the thread reclaims up to the high one. A writer that gives it
+/// time never reclaims directly.
 #[test]
 fn r337_a_slow_writer_never_reclaims_itself() {
     let zone = zone();
@@ -89,7 +91,7 @@ fn r337_a_slow_writer_never_reclaims_itself() {
     let stat = zone.vmstat();
     assert_eq!((stat.allocstall, stat.pgsteal_direct), (0, 0));
     assert!(stat.pageoutrun > 1 && stat.pgsteal_kswapd > LIMIT / 2, "{stat:?}");
-    // It does no more than it has to: no run reclaims more than the way from below low to high.
+    // It reclaims no more than needed: no run reclaims more than from below low to high.
     let marks = zone.watermarks();
     let most = 2 * (marks.high.0 - marks.min.0) + SWAP_CLUSTER_MAX;
     assert!(stat.pgsteal_kswapd <= stat.pageoutrun * most, "{stat:?}, {marks:?}");
@@ -106,9 +108,10 @@ fn r337_without_the_thread_requests_reclaim() {
     assert_eq!((stat.pageoutrun, stat.pgsteal_kswapd), (0, 0));
 }
 
-/// Where there is nothing to reclaim, it does not keep trying; once there is, it is found.
+/// The thread backs off when nothing can be reclaimed, and finds memory that can be reclaimed
+/// later.
 #[test]
-fn runs_in_vain_are_few() {
+fn failed_runs_back_off() {
     let zone = zone();
     let _kswapd = Kswapd::start(&zone).expect("a thread");
     let held: Vec<_> = (0..LIMIT).map(|_| write(&zone)).collect();
@@ -130,7 +133,7 @@ fn there_is_one_thread_and_it_keeps_no_zone_alive() {
     let first = Kswapd::start(&zone).expect("a thread");
     assert!(matches!(Kswapd::start(&zone), Err(KswapdError::AlreadyRunning)));
     drop(first);
-    let second = Kswapd::start(&zone).expect("the place is free again");
+    let second = Kswapd::start(&zone).expect("the first thread has stopped");
     let weak = Arc::downgrade(&zone);
     drop(zone);
     wait_for("the zone is gone", || weak.strong_count() == 0);

@@ -1,7 +1,9 @@
-//! LRU lists: which frames of an owner were used lately, and which one to give up next.
+//! LRU lists: which frames of an owner were used recently, and which frame to reclaim next.
 //!
-//! For owners that hold frames they can do without. Such an owner registers with [`Zone::reserve_lru_owner`] and answers
-//! [`MovableOps::lru`](crate::MovableOps::lru) with its lists: that makes its frames the kind migration calls LRU frames (R-020).
+//! For owners that hold frames they can drop, such as caches. Such an owner registers with
+//! [`Zone::reserve_lru_owner`] and returns its lists from
+//! [`MovableOps::lru`](crate::MovableOps::lru). Its frames are then what migration calls LRU
+//! frames (R-020).
 //!
 //! ```text
 //!         add            mark_accessed              scan
@@ -10,25 +12,32 @@
 //!    +------------+  +-----------------------------------------+
 //!     release, isolate        scan, when the active list is the longer one
 //! ```
-//! "Inactive" and "referenced" frames are on one list, "active" ones on the other. The scan looks at the old end of the inactive list: a frame that
-//! was touched while it was there gets a second chance on the other list, one that was not is the one to give up.
+//! "Inactive" and "referenced" frames are on one list, "active" ones on the other. The scan takes
+//! frames from the old end of the inactive list. A frame that was accessed while it was there
+//! gets a second chance on the active list; a frame that was not is reclaimed next.
 //!
 //! # Where the links are
-//! In the two link words of the frame's descriptor, which buddy lists use while it is free. So lists cost no memory. One of the two holds the
-//! position an owner notes for its frame; an LRU frame has none: its position reads as 0, and only while it is on no list.
+//! In the two link words of the frame's descriptor, which the buddy lists use while the frame is
+//! free, so the lists cost no memory. One of these words otherwise holds the position of the
+//! private value; an LRU frame has none. Its position reads as 0, and only while it is on no
+//! list.
 //!
 //! # Migration
-//! Isolation takes the frame off its list, an accepted target takes its place at the young end of that list, and the old frame, which is
-//! dying, is never put on a list again (R-020, S-37). A frame that was not moved is put back (R-026). Nothing of this is in the path that gives back
-//! a reference (R-021), and nothing is collected in batches that would have to be drained (R-035).
+//! Isolation removes the frame from its list. A committed target is added at the young end of
+//! that list, and the old frame, which is about to be freed, is never put on a list again (R-020,
+//! S-37). A frame that was not moved is put back (R-026). Putting a reference does not touch the
+//! lists (R-021), and there are no batches to drain (R-035).
 //!
 //! # Locking
-//! One mutex for both lists; nothing else is locked under it. Under it: links, places in state words, and the step that lets go of a
-//! frame, so that a frame which is not its owner's any more is on no list (INV-LRU-1). [`Lru::mark_accessed`] takes no lock.
+//! One mutex protects both lists; no other lock is taken under it. It covers the links, the list
+//! states in state words, and the update that releases a frame, so that a released frame is on no
+//! list (INV-LRU-1). [`Lru::mark_accessed`] takes no lock.
 //!
 //! # Invariants
-//! - INV-LRU-1: a frame is on a list only while its owner has it and it is not isolated, but for the end of a putback, when it is both.
-//! - INV-LRU-2: the place in a frame's state word says which list it is on; it leaves "off" and returns there under the mutex only.
+//! - INV-LRU-1: a frame is on a list only while its owner has it and it is not isolated. The
+//!   exception is the end of a putback, when it is both.
+//! - INV-LRU-2: the list state in a frame's state word says which list it is on. It leaves "off"
+//!   and returns there only under the mutex.
 
 use std::sync::Arc;
 
@@ -41,23 +50,24 @@ use crate::state::{OwnerId, State};
 use crate::units::{FrameCount, Pfn};
 use crate::zone::Zone;
 
-/// Frames with a second chance that one scan looks at, and frames it takes back from the active list. Bounds the time the mutex is held.
+/// The most second chances in one scan, and the most frames one step moves back from the active
+/// list. Bounds the time that the mutex is held.
 const SCAN_LIMIT: u32 = 32;
 
-/// Where a frame is. Two bits of its state word.
+/// The list a frame is on. Two bits of its state word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LruState {
     /// On no list.
     Off,
     /// On the inactive list.
     Inactive,
-    /// On the inactive list, and touched since it came there.
+    /// On the inactive list, and accessed since it was added.
     Referenced,
     /// On the active list.
     Active,
 }
 
-/// The lists of one owner.
+/// The LRU lists of one owner.
 #[derive(Debug)]
 pub struct Lru {
     zone: Arc<Zone>,
@@ -65,16 +75,16 @@ pub struct Lru {
     lists: Mutex<Lists>,
 }
 
-/// How long the lists are, and what has happened to them.
+/// The lengths of the lists, and counts of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LruStats {
     /// Frames on the inactive list.
     pub inactive: FrameCount,
     /// Frames on the active list.
     pub active: FrameCount,
-    /// Times a frame was put on a list from outside: by its owner, by a migration, or by a putback.
+    /// How often a frame was added: by its owner, by a migration, or by a putback.
     pub added: u64,
-    /// Times a scan gave a frame its second chance.
+    /// How often a scan gave a frame a second chance.
     pub activated: u64,
 }
 
@@ -110,20 +120,21 @@ impl Lru {
         &self.zone.tables.frames
     }
 
-    /// Whether these are the lists of this owner.
+    /// Returns whether these are the lists of this owner.
     pub(crate) fn is_of(&self, zone: &Zone, owner: OwnerId) -> bool {
         std::ptr::eq(&*self.zone, zone) && self.owner == owner
     }
 
-    /// Puts a frame of the owner's at the young end of the inactive list. `false`, and nothing changed, when it is on a list, not the owner's, or
-    /// isolated: migration puts it back itself.
+    /// Adds a frame of the owner's at the young end of the inactive list. Returns `false` and
+    /// changes nothing when it is on a list already, is not the owner's, or is isolated:
+    /// migration puts it back.
     pub fn add(&self, pfn: Pfn) -> bool {
         self.insert(pfn, LruState::Inactive, |state| !state.is_isolated())
     }
 
-    /// Notes that the frame was used. One load when that is known already.
+    /// Marks the frame as accessed. One load when it already is.
     ///
-    /// Locking: none. The caller holds what keeps the frame its owner's.
+    /// Locking: none. The caller keeps the frame from being released.
     pub fn mark_accessed(&self, pfn: Pfn) {
         let inactive = |state: State| self.has(state) && state.lru_state() == LruState::Inactive;
         let mark =
@@ -133,24 +144,27 @@ impl Lru {
         }
     }
 
-    /// What the owner calls the frame it had best give up next; `None` when there is none.
+    /// Returns the private value of the frame that the owner should drop next; `None` when there
+    /// is none.
     ///
-    /// The frame stays on its list, at the young end: if the owner cannot give it up just now the next scan comes to others first. By the time the
-    /// owner acts on the name it may stand for something else, so it looks again. Isolated frames are passed over (R-034, S-43).
+    /// The frame moves to the young end of its list: if the owner cannot drop it now, the next
+    /// scan tries others first. The private value may be out of date by the time the owner uses
+    /// it, so the owner checks it again. Isolated frames are skipped (R-034, S-43).
     #[must_use]
     pub fn scan(&self) -> Option<u32> {
         let mut lists = self.lists.lock();
         let mut chances = 0;
-        // Each frame once, and those again that were given a second chance.
+        // Each frame once, and those again that get a second chance.
         for _ in 0..lists.inactive.frames + lists.active.frames + u64::from(SCAN_LIMIT) {
             lists.balance(self.frames());
             let pfn = lists.inactive.oldest()?;
             let state = self.frames().state(pfn);
             lists.inactive.remove(self.frames(), pfn);
-            // Somebody who is used by all is given up in the end, or a scan would never be over.
+            // Second chances are limited: otherwise a scan of frames that are all in use would
+            // not end.
             if state.lru_state() == LruState::Referenced && chances < SCAN_LIMIT {
                 chances += 1;
-                self.set_place(pfn, LruState::Active);
+                self.set_lru_state(pfn, LruState::Active);
                 lists.active.push(self.frames(), pfn);
                 lists.activated += 1;
                 continue;
@@ -163,9 +177,9 @@ impl Lru {
         None
     }
 
-    /// Lengths and events.
+    /// Returns the lengths of the lists and the event counts.
     ///
-    /// Locking: the mutex, for a moment.
+    /// Locking: takes the mutex briefly.
     #[must_use]
     pub fn stats(&self) -> LruStats {
         let lists = self.lists.lock();
@@ -174,24 +188,26 @@ impl Lru {
         LruStats { inactive, active, added: lists.added, activated: lists.activated }
     }
 
-    /// Takes a frame off its list for isolation; `None` when it is on none.
+    /// Removes a frame from its list for isolation; `None` when it is on none.
     pub(crate) fn isolate(&self, pfn: Pfn) -> Option<LruState> {
         self.remove(&mut self.lists.lock(), pfn)
     }
 
-    /// Puts a frame that was taken off where it was, or a new frame in the place of the old one. Nothing when the owner let go of it meanwhile.
-    pub(crate) fn put_back(&self, pfn: Pfn, place: LruState) {
-        let _ = self.insert(pfn, place, |_| true);
+    /// Puts an isolated frame back on its list, or adds the new frame in its place. Does nothing
+    /// when the owner released it meanwhile.
+    pub(crate) fn put_back(&self, pfn: Pfn, lru_state: LruState) {
+        let _ = self.insert(pfn, lru_state, |_| true);
     }
 
-    /// The owner lets go of the frame: off its list and no longer movable, with no moment between the two in which a putback could add it again.
+    /// Releases the owner's frame: removes it from its list and clears its owner under the mutex,
+    /// so that no putback can add it in between.
     pub(crate) fn clear_movable(&self, pfn: Pfn) -> Option<Put> {
         let mut lists = self.lists.lock();
         let _ = self.remove(&mut lists, pfn);
         self.frames().clear_movable(pfn, self.owner)
     }
 
-    /// The owner takes a frame back, if `reclaim` lets it: off its list and no longer movable.
+    /// Makes a frame unmovable if `reclaim` permits it, and removes it from its list.
     pub(crate) fn reclaim_from_owner(
         &self,
         pfn: Pfn,
@@ -199,49 +215,51 @@ impl Lru {
     ) -> Option<()> {
         let mut lists = self.lists.lock();
         let off = |state: State| reclaim(state).map(|state| state.with_lru_state(LruState::Off));
-        let place = self.frames().update(pfn, off)?.lru_state();
-        if place != LruState::Off {
-            lists.of(place).remove(self.frames(), pfn);
+        let lru_state = self.frames().update(pfn, off)?.lru_state();
+        if lru_state != LruState::Off {
+            lists.of(lru_state).remove(self.frames(), pfn);
         }
         Some(())
     }
 
-    fn insert(&self, pfn: Pfn, place: LruState, may: impl Fn(State) -> bool) -> bool {
+    /// Adds a frame of the owner's that is on no list, if `may` permits it.
+    fn insert(&self, pfn: Pfn, lru_state: LruState, may: impl Fn(State) -> bool) -> bool {
         let mut lists = self.lists.lock();
         let off = |state: State| self.has(state) && state.lru_state() == LruState::Off;
-        let free = |state: State| (off(state) && may(state)).then(|| state.with_lru_state(place));
+        let free =
+            |state: State| (off(state) && may(state)).then(|| state.with_lru_state(lru_state));
         if self.frames().update(pfn, free).is_none() {
             return false;
         }
-        lists.of(place).push(self.frames(), pfn);
+        lists.of(lru_state).push(self.frames(), pfn);
         lists.added += 1;
         true
     }
 
+    /// Removes a frame of the owner's from its list; `None` when it is on none.
     fn remove(&self, lists: &mut MutexGuard<'_, Lists>, pfn: Pfn) -> Option<LruState> {
-        // Another owner's frame is on that owner's lists.
+        // A frame of another owner is on that owner's lists.
         let on_list = |state: State| self.has(state) && state.lru_state() != LruState::Off;
         let off = |state: State| on_list(state).then(|| state.with_lru_state(LruState::Off));
-        let place = self.frames().update(pfn, off)?.lru_state();
-        lists.of(place).remove(self.frames(), pfn);
-        Some(place)
+        let lru_state = self.frames().update(pfn, off)?.lru_state();
+        lists.of(lru_state).remove(self.frames(), pfn);
+        Some(lru_state)
     }
 
-    fn set_place(&self, pfn: Pfn, place: LruState) {
-        self.frames().update(pfn, |state| Some(state.with_lru_state(place)));
+    fn set_lru_state(&self, pfn: Pfn, lru_state: LruState) {
+        self.frames().update(pfn, |state| Some(state.with_lru_state(lru_state)));
     }
 
-    /// Whether the frame is the owner's.
+    /// Returns whether the frame belongs to the owner.
     fn has(&self, state: State) -> bool {
         state.owner() == Some(self.owner)
     }
 
-    /// Checks both lists against the frames' descriptors (R-061).
-    ///
-    /// The owner must be quiet.
+    /// Checks both lists against the frames' descriptors (R-061). No other thread may use the
+    /// lists or frames of the owner meanwhile.
     ///
     /// # Errors
-    /// [`CheckError`] names the first contradiction.
+    /// [`CheckError`] for the first contradiction.
     pub fn check(&self) -> Result<(), CheckError> {
         let lists = self.lists.lock();
         for (list, is_active) in [(&lists.inactive, false), (&lists.active, true)] {
@@ -273,11 +291,13 @@ impl Lru {
 }
 
 impl Lists {
-    fn of(&mut self, place: LruState) -> &mut List {
-        if place == LruState::Active { &mut self.active } else { &mut self.inactive }
+    /// Returns the list for this state.
+    fn of(&mut self, lru_state: LruState) -> &mut List {
+        if lru_state == LruState::Active { &mut self.active } else { &mut self.inactive }
     }
 
-    /// Moves frames from the old end of the active list until it is no longer than the other one. They need to be touched again to stay.
+    /// Moves frames from the old end of the active list until it is no longer than the inactive
+    /// one. They must be accessed again to return.
     fn balance(&mut self, frames: &Descriptors) {
         for _ in 0..SCAN_LIMIT {
             let Some(pfn) =
@@ -321,7 +341,7 @@ impl List {
         } else {
             frames.set_previous(Pfn(next), previous);
         }
-        // The link is the frame's position again.
+        // This link word holds the frame's position again.
         frames.set_next(pfn, 0);
         self.frames -= 1;
     }

@@ -1,14 +1,20 @@
-//! Frames whose memory has failed: they are retired, which is for good (R-025, S-38; KERNEL: `mm/memory-failure.c`).
+//! Frames whose memory has failed. They are retired: never used again (R-025, S-38; KERNEL:
+//! `mm/memory-failure.c`).
 //!
 //! ```text
-//!  the OS says so (sys::memory_failure) --+--> noted --+-- free or cached: retired by the next request for a frame
-//!  Zone::soft_offline, content moved -----+            +-- in use: retired when its last reference goes
+//!  reported by the OS               --+-> marked --+-- free or cached: retired by the next request
+//!  (sys::memory_failure)              |   failed   |
+//!  Zone::soft_offline, content moved--+            +-- in use: retired at its last reference
 //! ```
-//! A frame is noted before its last reference goes, and the thread that frees it looks: so no free list ever gets it. What a noted frame holds is lost. Whoever copies
-//! bytes out of a chain asks [`Shared::has_failed`](crate::Shared::has_failed) afterwards, and nobody moves them.
+//! A frame is marked as failed before its last reference is put, and the thread that frees it
+//! checks the mark: so no free list ever gets it. The content of a failed frame is lost. A caller
+//! that copies bytes out of a chain checks [`Shared::has_failed`](crate::Shared::has_failed)
+//! afterwards. Migration does not move them.
 //!
-//! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is gone from what can be used, and its pageblock is never wholly free
-//! again. In its place the OS holds a healthy page, or none. A frame that [`Zone::soft_offline`] retired keeps its page, which nothing touches any more.
+//! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is no longer
+//! usable, and its pageblock is never wholly free again. The OS maps a healthy page in its place,
+//! or none. A frame that [`Zone::soft_offline`] retired keeps its page, which is not accessed any
+//! more.
 
 use sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
@@ -19,7 +25,7 @@ use crate::state::Kind;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
-/// Frames looked at in one turn with the zone lock.
+/// The most frames retired in one turn with the zone lock.
 const LOCK_BATCH: usize = 128;
 
 /// What memory failures did to a zone (KERNEL: `memory_failure_stats`).
@@ -27,29 +33,29 @@ const LOCK_BATCH: usize = 128;
 pub struct MemoryFailureStats {
     /// Frames that have failed: the kernel's `num_poisoned_pages`.
     pub total: FrameCount,
-    /// Of these, frames that are out of use for good.
+    /// Those of them that are retired.
     pub recovered: FrameCount,
-    /// Of these, frames that are still in use: each is retired when its owner frees it.
+    /// Those of them that are still in use. Each is retired when its owner frees it.
     pub delayed: FrameCount,
 }
 
-/// Why a frame was not taken out of use. Nothing has changed.
+/// Why a frame was not retired. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OfflineError {
     /// The zone has no such frame.
-    #[error("{pfn} is no frame of the zone")]
+    #[error("the zone does not contain {pfn}")]
     Unknown {
         /// The frame.
         pfn: Pfn,
     },
-    /// Nobody can move what it holds, or its owner does not just now.
+    /// The frame has no owner that could move its content, or its owner cannot move it now.
     #[error("{pfn} is in use and cannot be moved now")]
     Busy {
         /// The frame.
         pfn: Pfn,
     },
-    /// There is no frame to move its content to.
-    #[error("there is no free frame for the content of {pfn}")]
+    /// No free frame is left to move its content to.
+    #[error("no free frame is left to move the content of {pfn} to")]
     NoFrames {
         /// The frame.
         pfn: Pfn,
@@ -57,27 +63,29 @@ pub enum OfflineError {
 }
 
 impl Zone {
-    /// Whether the memory of a frame has failed. What the calling thread read of it before is covered.
+    /// Returns whether the memory of a frame has failed. If it returns `false`, the bytes that
+    /// the calling thread read before were valid.
     #[must_use]
     pub fn has_failed(&self, pfn: Pfn) -> bool {
         self.tables.failed.contains(pfn.index())
     }
 
-    /// How often memory of the zone was reported to have failed. One load.
+    /// Returns how often memory of the zone was reported as failed. One load.
     #[must_use]
     pub fn failure_reports(&self) -> u64 {
         self.tables.failed.reports()
     }
 
-    /// Retires free frames that failed since the last look. Called before frames are handed out; one
-    /// load when nothing has failed.
+    /// Retires free frames that have failed since the last call. Called before frames are
+    /// allocated. One load while no memory has failed.
     ///
-    /// A frame that another thread puts on a per-CPU list meanwhile may be missed. Each request that
-    /// takes one from there looks again.
+    /// A frame that another thread puts on a per-CPU list meanwhile may be missed. Each request
+    /// that takes a frame from such a list checks it again.
     #[inline]
     pub(crate) fn process_memory_failures(&self) {
         let reports = self.tables.failed.reports();
-        // Relaxed: written by the thread that did the work; two threads that do it do it twice.
+        // Relaxed: written by a thread that retired frames. Two threads that find the same
+        // reports both retire them, which is harmless.
         if reports != 0 && reports != self.failures_seen.load(Relaxed) {
             self.offline_failed_frames(reports);
         }
@@ -85,13 +93,13 @@ impl Zone {
 
     #[cold]
     fn offline_failed_frames(&self, reports: u64) {
-        // What is on the lists goes through `Buddy::free`, which looks.
+        // Frames on the lists go through `Buddy::free`, which checks for failures.
         self.drain_lists_above(0);
         // Frame numbers fit: the zone has as many bits as frames.
         let mut failed = self.tables.failed.iter().map(|pfn| Pfn(pfn as u32));
         let mut turn = [Pfn(0); LOCK_BATCH];
         loop {
-            // Collected first: the way from one failed frame to the next is long in a large zone.
+            // Collected without the lock: failed frames may be far apart in a large zone.
             let count = turn.iter_mut().zip(&mut failed).map(|(place, pfn)| *place = pfn).count();
             if count == 0 {
                 break;
@@ -102,17 +110,19 @@ impl Zone {
         self.failures_seen.store(reports, Relaxed);
     }
 
-    /// Takes a frame out of use for good whose memory can still be read: what corrected errors announce. Its content moves first, if it has any
-    /// (KERNEL: `soft_offline_page`).
+    /// Retires a frame whose memory can still be read, as corrected errors announce. Moves its
+    /// content first, if it has any (KERNEL: `soft_offline_page`).
     ///
-    /// Locking: all locks of the zone for a moment, then as migration. Call it with no lock of the zone or of an owner held.
+    /// Locking: briefly all locks of the zone, then as migration. Call it with no lock of the
+    /// zone or of an owner held.
     ///
     /// # Errors
-    /// [`OfflineError`].
+    /// [`OfflineError`]; nothing has changed then.
     pub fn soft_offline(&self, pfn: Pfn) -> Result<(), OfflineError> {
         if u64::from(pfn.0) >= self.capacity().0 {
             return Err(OfflineError::Unknown { pfn });
         }
+        // A free frame is retired at once; a failed one needs no move.
         if self.offline_free(pfn) || self.has_failed(pfn) {
             return Ok(());
         }
@@ -129,7 +139,7 @@ impl Zone {
         }
     }
 
-    /// Notes and retires a frame that is free. Returns whether it was.
+    /// Marks and retires a frame if it is free. Returns whether it was.
     fn offline_free(&self, pfn: Pfn) -> bool {
         let mut all = self.lock_all();
         all.drain(self);
@@ -141,10 +151,10 @@ impl Zone {
         is_free
     }
 
-    /// What memory failures did so far. Free frames that have failed are retired first.
+    /// Returns what memory failures did so far. Retires free frames that have failed first.
     ///
-    /// Locking: the zone lock for a moment. After a new failure also the per-CPU lists, one after the
-    /// other, and the zone lock in short turns.
+    /// Locking: takes the zone lock briefly. After a new failure also the per-CPU lists, one
+    /// after the other, and the zone lock in short turns.
     #[must_use]
     pub fn memory_failure_stats(&self) -> MemoryFailureStats {
         self.process_memory_failures();
@@ -158,7 +168,8 @@ impl Zone {
         }
     }
 
-    /// Returns whether a frame, or the block it lies in, is in use. Only the first frame of a block says so.
+    /// Returns whether a frame, or the block that contains it, is in use. The state is in the
+    /// first frame of the block.
     fn is_in_use(&self, pfn: Pfn) -> bool {
         Order::SINGLE.and_larger().into_iter().any(|order| {
             let state = self.tables.frames.state(Pfn(pfn.0 & !(order.frames() - 1)));
@@ -169,10 +180,10 @@ impl Zone {
     /// Makes the memory of a frame fail, for tests.
     ///
     /// # Errors
-    /// What the OS said.
+    /// The error of the OS, as text.
     ///
     /// # Panics
-    /// When the zone has no such frame.
+    /// When the zone does not contain the frame.
     #[cfg(feature = "memory-failure-injection")]
     pub fn inject_memory_failure(
         &self,
@@ -183,34 +194,37 @@ impl Zone {
     }
 }
 
-/// Gives fresh frames, and notes what is vacated before it is freed (R-025: once, and after the owner's reference went).
+/// Targets for a soft offline. Marks the old frame as failed before it is freed (R-025: once, and
+/// after the owner's reference was put).
 struct OfflineTargets<'z> {
     zone: &'z Zone,
 }
 
 impl<'z> Targets<'z> for OfflineTargets<'z> {
     fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
-        // The old frame stays charged, so the new one needs room of its own.
+        // The old frame stays charged, so the new one is charged as well.
         let fresh = self.zone.alloc_frozen(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
         Some(Target::from_frozen(self.zone, fresh, TargetCharge::Charged))
     }
 
     fn free_source(&mut self, old: MigratedSource<'z>) {
         old.pfn().map(|pfn| self.zone.tables.failed.note(pfn.index()));
-        // Freed, and looked at, by the thread that gives the last reference back.
+        // The thread that puts the last reference frees the frame and checks the mark.
         drop(old);
     }
 }
 
 impl crate::buddy::Buddy {
-    /// Takes a free frame off its list for good; nothing when it is not free, or the lists cannot be trusted.
+    /// Removes a free frame from its list and retires it. Does nothing when it is not free or the
+    /// zone is poisoned.
     pub(crate) fn offline_if_free(&mut self, tables: &crate::tables::Tables, pfn: Pfn) {
         if !self.is_poisoned() && tables.blocks.is_free(pfn) {
             self.take_off_buddy(tables, pfn);
         }
     }
 
-    /// Frees those frames of a block that have not failed, and retires the others. `false`, with nothing changed, when none has failed.
+    /// Frees the frames of a block that have not failed and retires the others. Returns `false`,
+    /// with nothing changed, when none has failed.
     pub(crate) fn free_around_failed(
         &mut self,
         tables: &crate::tables::Tables,

@@ -1,4 +1,4 @@
-//! Failures noted at moments that no caller can choose.
+//! Failures at moments that no caller can choose.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn take_all(zone: &Zone) -> Vec<Frame<'_>> {
         .collect()
 }
 
-/// S-38: a look for failures passed the list over while its holder put the frame there.
+/// S-38: a failed frame reaches a per-CPU list after the failures were processed.
 #[test]
 fn s38_a_failed_frame_on_a_list_is_not_handed_out() {
     let zone = zone();

@@ -1,27 +1,32 @@
-//! Frames on account: room beyond the limit for whoever is about to free as much.
+//! Room beyond the limit for callers that are about to free as many frames (the kernel's memalloc
+//! reserve).
 
 use crate::units::FrameCount;
 use crate::zone::Zone;
 
-/// Room beyond the zone's limit. Dropping it ends that.
+/// Room beyond the zone's limit. Dropping it withdraws the room.
 #[derive(Debug)]
-#[must_use = "the room is there as long as this value is"]
+#[must_use = "dropping it withdraws the room"]
 pub struct OverLimit<'z> {
     zone: &'z Zone,
     frames: u64,
 }
 
 impl Zone {
-    /// Lets `frames` more be taken than the limit allows, for a caller that has as many in use and frees them right after: at the limit, what a cache
-    /// holds could otherwise never be written to where it takes less room. As a target of migration, a frame taken so counts once the old one is free.
+    /// Lets `frames` more be allocated than the limit allows, for a caller that has as many in
+    /// use and frees them right afterwards. Without it, a cache at the limit could never write
+    /// its content to where it takes less room. As for a target of migration, such a frame counts
+    /// once the old one is free.
     ///
-    /// If somebody else takes that room the caller's request is refused like any other, and until the next frame is freed the zone is above its limit
-    /// by what was taken: never by more than the advances at one time.
+    /// If another request takes that room, the caller's request is refused like any other. The
+    /// zone then is above its limit by what was taken until the next frame is freed: never by
+    /// more than the room of all `OverLimit` values at one time.
     ///
-    /// In a zone that is above its limit, since that was lowered, the room is beyond what is in use: else nothing could be moved to where it takes
-    /// less, and the zone would stay there. It never comes to hold more than the advances above what it holds.
+    /// In a zone above a limit that was lowered, the room is beyond what is in use. Otherwise
+    /// nothing could move to where it takes less room, and the zone would stay above its limit.
+    /// Its use never grows by more than that room.
     ///
-    /// Locking: the zone lock, for a moment.
+    /// Locking: takes the zone lock briefly.
     pub fn allow_over_limit(&self, frames: FrameCount) -> OverLimit<'_> {
         let Some(mut buddy) = self.buddy.lock_unpoisoned() else {
             return OverLimit { zone: self, frames: 0 };
@@ -46,7 +51,8 @@ mod tests {
     use super::*;
     use crate::{AllocError, Backing, MigrateType, Reclaim, ZoneConfig};
 
-    /// At the limit one frame more can be had against one that is freed afterwards, and no second one.
+    /// At the limit, one more frame can be allocated against one that is freed afterwards, and no
+    /// second one.
     #[test]
     fn over_limit_allows_one_frame_while_held() {
         let limit = Some(FrameCount(4));
@@ -61,7 +67,7 @@ mod tests {
         let mut held: Vec<_> = (0..4).map(|_| take().expect("below the limit")).collect();
         assert_eq!(take().map(drop), Err(AllocError::Limit));
         let over_limit = zone.allow_over_limit(FrameCount(1));
-        held.push(take().expect("the advance"));
+        held.push(take().expect("room beyond the limit"));
         assert_eq!(take().map(drop), Err(AllocError::Limit));
         drop(over_limit);
         held.truncate(4);
@@ -70,7 +76,7 @@ mod tests {
         zone.check().expect("consistent");
     }
 
-    /// What a caller promises to free may be gone from the count already.
+    /// What a caller is going to free may no longer be counted.
     #[test]
     fn over_limit_may_exceed_frames_in_use() {
         let limit = Some(FrameCount(4));
@@ -86,7 +92,7 @@ mod tests {
             zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("an empty zone");
     }
 
-    /// Also in a zone above a limit that was lowered: else it could never come down to it.
+    /// The same in a zone above a lowered limit: otherwise it could never shrink to it.
     #[test]
     fn over_limit_works_above_a_lowered_limit() {
         let limit = Some(FrameCount(8));
@@ -101,7 +107,7 @@ mod tests {
         let held: Vec<_> = (0..8).map(|_| take().expect("below the limit")).collect();
         zone.set_limit(Some(FrameCount(4)));
         let over_limit = zone.allow_over_limit(FrameCount(1));
-        let one = take().expect("the advance");
+        let one = take().expect("room beyond the limit");
         assert_eq!(take().map(drop), Err(AllocError::Limit));
         drop((over_limit, one, held));
         assert_eq!(std::iter::from_fn(|| take().ok()).collect::<Vec<_>>().len(), 4);

@@ -1,22 +1,23 @@
-//! Whether an allocation may make room at the cost of others, and how it does.
+//! Whether an allocation may reclaim memory from owners, and how it does.
 
 use crate::error::AllocError;
 use crate::events::add;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::Zone;
 
-/// Times one request makes room: others may take what it freed.
+/// How often one request reclaims: other requests may take what it freed.
 const MAX_RETRIES: u32 = 8;
 
-/// What a request for frames may do when there are none.
+/// What a request may do when no frame is free.
 ///
-/// Draining the per-CPU lists is always done: their locks come last in the order, so it is safe wherever frames may be asked for. Calling back
-/// into owners to give frames up is not, and needs the promise of [`NoLocksHeld`].
+/// It always drains the per-CPU lists: their locks come last in the order, so this is safe
+/// wherever frames are allocated. Calling shrinkers of owners is not, and needs the promise of
+/// [`NoLocksHeld`].
 #[derive(Debug)]
 pub enum Reclaim {
-    /// Only what the zone can do by itself.
+    /// The request does only what the zone can do by itself.
     NotAllowed,
-    /// Owners may be asked to give frames up.
+    /// The request may call shrinkers.
     Allowed(NoLocksHeld),
 }
 
@@ -25,25 +26,26 @@ pub enum Reclaim {
 pub struct NoLocksHeld(());
 
 impl NoLocksHeld {
-    /// Makes the promise. A thread that breaks it may wait for itself.
+    /// Makes the promise. A thread that breaks it can deadlock.
     #[must_use]
     pub fn promise() -> Self {
         Self(())
     }
 }
 
-/// What making room came to.
+/// The result of a reclaim.
 pub(crate) enum ReclaimProgress {
-    /// A block was made, and it is the requester's.
+    /// A block was made and belongs to the request.
     Captured(Pfn),
-    /// Something became free; others may take it.
+    /// Frames became free; other requests may take them.
     Freed,
-    /// Nothing more to be had.
+    /// Nothing could be reclaimed.
     Nothing,
 }
 
 impl Zone {
-    /// Makes room for a request that was refused. For neighbouring frames it compacts first, which takes nothing from anybody.
+    /// Compacts or reclaims for a request that was refused. A block is compacted for first: that
+    /// costs no owner anything.
     pub(crate) fn compact_or_reclaim(
         &self,
         order: Order,
@@ -68,9 +70,9 @@ impl Zone {
         }
     }
 
-    /// Has shrinkers give up frames for a request that would be refused: [`Zone::shrink`], counted as a stall.
+    /// Calls shrinkers for a request that would be refused: [`Zone::shrink`], counted as a stall.
     ///
-    /// Locking: none while they work.
+    /// Locking: no lock is held while they run.
     pub fn reclaim_direct(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
         add(&self.events.allocstall, 1);
         let freed = self.shrink(want, promise);

@@ -1,12 +1,16 @@
-//! Memory goes back to the OS in whole pageblocks: breaking up huge pages costs more than it frees.
+//! Releases memory to the OS in whole pageblocks: splitting huge pages costs more than it frees.
 //!
-//! With hysteresis: a few free pageblocks keep their memory, so that a workload that breathes does not pay for a page fault each time. The
-//! highest ones go first. The OS is called without any lock; a pageblock on its way is nobody's, and those who find no other frame wait for it.
+//! With hysteresis: a few free pageblocks keep their memory, so that a workload whose size
+//! oscillates does not pay for page faults each time. The highest pageblocks go first. The OS is
+//! called with no lock held. A pageblock that is being released cannot be allocated from, and a
+//! request that finds no other frame waits for it.
 //!
-//! # Who does it
-//! A free leaves a reminder only ([`Zone::release_excess_if_due`] follows it once no lock is held), and no call that frees memory releases more than
-//! [`RELEASE_BATCH`] pageblocks: each is a system call, and millions of frames can become free at once. The rest is released by a background thread
-//! ([`Zone::release_excess`]), or by the next calls that free anything: the reminder stays until only the kept pageblocks are left.
+//! # Which call releases
+//! A free only sets a flag, which [`Zone::release_excess_if_due`] acts on once no lock is held.
+//! No call that frees memory releases more than [`RELEASE_BATCH`] pageblocks: each is a system
+//! call, and millions of frames can become free at once. A background thread
+//! ([`Zone::release_excess`]), or later calls that free memory, release the rest: the flag stays
+//! set until only the kept pageblocks are left.
 
 use crate::buddy::Buddy;
 use crate::budget::{Budget, Deadline};
@@ -14,14 +18,14 @@ use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::units::{BlockIndex, FrameCount};
 use crate::zone::Zone;
 
-/// Pageblocks that one call of [`Zone::release_excess_if_due`] gives back, at most.
+/// The most pageblocks that one call of [`Zone::release_excess_if_due`] releases.
 pub const RELEASE_BATCH: u32 = 1;
 
-/// Free pageblocks keep their memory as long as they are no more than one for so many in use; [`ZoneConfig::keep_blocks`](crate::ZoneConfig::keep_blocks)
-/// of them at least.
+/// Free pageblocks keep their memory while they are at most one for this many in use, and at
+/// least [`ZoneConfig::keep_blocks`](crate::ZoneConfig::keep_blocks).
 pub const KEEP_ONE_IN: u32 = 64;
 
-/// How many free pageblocks may keep their memory.
+/// How many free pageblocks keep their memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     /// As many as the next writes may need: see [`Zone::kept`].
@@ -31,7 +35,7 @@ pub(crate) enum Keep {
 }
 
 impl Zone {
-    /// Gives the memory of every free pageblock back to the OS now.
+    /// Releases the memory of every free pageblock to the OS now.
     ///
     /// Locking: the per-CPU lists, one after the other, and the zone lock, in short turns.
     pub fn trim(&self) {
@@ -39,15 +43,17 @@ impl Zone {
         while self.release_one(Keep::Nothing) {}
     }
 
-    /// Gives free pageblocks back to the OS until only those to keep are left or the budget is spent; says how many frames went.
+    /// Releases free pageblocks to the OS until only the kept ones are left or the budget runs
+    /// out. Returns the number of frames released.
     ///
-    /// For a thread in the background; [`Zone::release_excess_if_due`] is for whoever frees.
+    /// For a background thread; callers that free memory use [`Zone::release_excess_if_due`].
     ///
-    /// Locking: the zone lock, in short turns; the OS is called without.
+    /// Locking: the zone lock, in short turns; the OS is called without it.
     pub fn release_excess(&self, budget: Budget) -> FrameCount {
         self.release_until(budget.start())
     }
 
+    /// Releases free pageblocks as [`Zone::release_excess`] does, until the deadline.
     pub(crate) fn release_until(&self, deadline: Deadline) -> FrameCount {
         let mut released = FrameCount(0);
         while !deadline.has_passed() && self.release_one(Keep::Some) {
@@ -56,7 +62,8 @@ impl Zone {
         released
     }
 
-    /// Releases a batch at most. What is left beyond the kept pageblocks is for the next call: the reminder says so.
+    /// Releases at most one batch. If more than the kept pageblocks are left, it sets the flag
+    /// for the next call.
     pub(crate) fn release_batch(&self) {
         for _ in 0..RELEASE_BATCH {
             if !self.release_one(Keep::Some) {
@@ -66,15 +73,17 @@ impl Zone {
         self.flag_excess(&self.buddy.lock());
     }
 
-    /// The most frames of free pageblocks that keep their memory for the next requests. [`Zone::trim`] leaves none.
+    /// Returns the most frames of free pageblocks that keep their memory for the next requests.
+    /// [`Zone::trim`] leaves none.
     ///
-    /// Locking: the zone lock.
+    /// Locking: takes the zone lock.
     #[must_use]
     pub fn kept(&self) -> FrameCount {
         FrameCount(u64::from(self.kept_blocks(&self.buddy.lock())) * u64::from(PAGEBLOCK_FRAMES))
     }
 
-    /// What a balloon has is no use that will breathe, so it does not count.
+    /// Returns how many free pageblocks keep their memory. Ballooned frames are not in use by the
+    /// workload, so they do not count.
     pub(crate) fn kept_blocks(&self, buddy: &Buddy) -> u32 {
         let ballooned = self.ballooned.frames().0 / u64::from(PAGEBLOCK_FRAMES);
         let used = u64::from(buddy.committed.saturating_sub(buddy.idle)).saturating_sub(ballooned);
@@ -82,7 +91,7 @@ impl Zone {
         self.keep_blocks.max((used / u64::from(KEEP_ONE_IN)) as u32)
     }
 
-    /// Gives the memory of one pageblock back, if all of it is free.
+    /// Releases one pageblock if it is wholly free.
     pub(crate) fn release_if_idle(&self, block: BlockIndex) {
         let Some(mut buddy) = self.buddy.lock_unpoisoned() else { return };
         if self.tables.idle.contains(block) {
@@ -92,7 +101,8 @@ impl Zone {
         }
     }
 
-    /// Gives the highest free pageblock back; `false` when there are no more than are kept.
+    /// Releases the highest free pageblock; returns `false` when no more than the kept ones are
+    /// left.
     fn release_one(&self, keep: Keep) -> bool {
         let Some(mut buddy) = self.buddy.lock_unpoisoned() else { return false };
         let kept = if keep == Keep::Some { self.kept_blocks(&buddy) } else { 0 };
@@ -106,6 +116,7 @@ impl Zone {
         true
     }
 
+    /// Releases the memory of a pageblock that [`Buddy::begin_release`] took out of use.
     fn finish_release(&self, block: BlockIndex) {
         self.arena.discard(block);
         self.tables.frames.discard(block);

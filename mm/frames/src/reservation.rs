@@ -1,13 +1,13 @@
 //! Reservations: room below the limit that is kept for frames which are taken later.
 //!
 //! ```text
-//!  reserve --> Reservation --take--> Frame        the frame counts from here on, the room no longer
+//!  reserve --> Reservation --take--> Frame    from here the frame counts, and the room does not
 //!                 |    ^
-//!          detach |    | reattach                 the room stands while a caller notes its size elsewhere
+//!          detach |    | reattach             the room stays reserved; the caller keeps its size
 //!                 v    |
 //!               a number
 //! ```
-//! Reserved room counts against the limit like frames in use, so no other request can have it.
+//! Reserved room counts against the limit like frames in use, so no other request can take it.
 
 use crate::buddy::Buddy;
 use crate::error::AllocError;
@@ -16,27 +16,27 @@ use crate::state::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
 use crate::zone::{CpuListsState, Zone};
 
-/// Room for some frames. Dropping it gives up what was not taken.
+/// Room for a number of frames. Dropping it cancels what was not taken.
 #[derive(Debug)]
-#[must_use = "dropping a reservation gives it up"]
+#[must_use = "dropping a reservation cancels it"]
 pub struct Reservation<'z> {
     zone: &'z Zone,
     frames: u64,
 }
 
 impl Zone {
-    /// Keeps room for `frames` below the limit.
+    /// Reserves room for `frames` below the limit.
     ///
-    /// Locking: the zone lock; before refusing, each per-CPU list that holds frames.
+    /// Locking: takes the zone lock; before refusing, each per-CPU list that holds frames.
     ///
     /// # Errors
-    /// [`AllocError::Limit`] when fewer frames are left below the limit, or [`AllocError::Poisoned`];
-    /// nothing has changed.
+    /// [`AllocError::Limit`] when fewer frames are left below the limit, or
+    /// [`AllocError::Poisoned`]; nothing has changed then.
     pub fn reserve(&self, frames: FrameCount) -> Result<Reservation<'_>, AllocError> {
         if self.buddy.lock().reserve(frames.0) {
             return Ok(self.reattach(frames));
         }
-        // Frames on per-CPU lists count as well until they are drained.
+        // Frames on per-CPU lists count as used until they are drained.
         self.with_drained_lists(|buddy, lists| match lists {
             _ if buddy.reserve(frames.0) => Some(Ok(self.reattach(frames))),
             CpuListsState::Empty => Some(Err(AllocError::Limit)),
@@ -44,31 +44,35 @@ impl Zone {
         })
     }
 
-    /// Takes over room that [`Reservation::detach`] left. The caller noted it there and forgets it here.
+    /// Turns room that [`Reservation::detach`] left back into a reservation. The caller has kept
+    /// the number since.
     pub fn reattach(&self, frames: FrameCount) -> Reservation<'_> {
         Reservation { zone: self, frames: frames.0 }
     }
 }
 
 impl<'z> Reservation<'z> {
-    /// Frames that can still be taken.
+    /// Returns how many frames can still be taken.
     #[must_use]
     pub fn frames(&self) -> FrameCount {
         FrameCount(self.frames)
     }
 
-    /// Takes one of the frames.
+    /// Takes one of the reserved frames.
     ///
-    /// Locking: the zone lock; when the buddy lists are empty, each per-CPU list that holds frames.
+    /// Locking: takes the zone lock; when the buddy lists are empty, each per-CPU list that holds
+    /// frames.
     ///
     /// # Errors
-    /// [`AllocError`] when nothing is reserved any more or the arena has no free frame; nothing has changed.
+    /// [`AllocError::Limit`] when no reserved frame is left, [`AllocError::NoFrames`] when the
+    /// arena has no free frame, or [`AllocError::Poisoned`]; nothing has changed then.
     pub fn take(&mut self, migrate_type: MigrateType) -> Result<Frame<'z>, AllocError> {
         let pfn = self.take_as(migrate_type, State::used(Order::SINGLE))?;
         Ok(Frame::new(self.zone, pfn))
     }
 
-    /// As [`Reservation::take`], frozen: until the caller publishes it nobody can get a reference to it.
+    /// Takes a frame as [`Reservation::take`] does, frozen: no other thread can get a reference
+    /// before the caller publishes it.
     pub(crate) fn take_frozen(&mut self, migrate_type: MigrateType) -> Result<Pfn, AllocError> {
         self.take_as(migrate_type, State::FROZEN)
     }
@@ -84,7 +88,8 @@ impl<'z> Reservation<'z> {
         let zone = self.zone;
         zone.with_drained_lists(|buddy, lists| {
             let taken = self.take_from(buddy, migrate_type, to).map(Ok);
-            // Free frames may be on their way to the OS; the thread that brings them there holds no lock.
+            // Free frames may be on their way to the OS. The thread that releases them holds no
+            // lock, so this ends.
             let is_final = lists == CpuListsState::Empty && buddy.releasing == 0;
             taken.or_else(|| is_final.then_some(Err(AllocError::NoFrames)))
         })
@@ -100,16 +105,19 @@ impl<'z> Reservation<'z> {
             return None;
         }
         let pfn = buddy.take_block(&self.zone.tables, migrate_type, Order::SINGLE, to)?;
-        // In the same step as the charge: the sum of both never changes.
-        buddy.reservations =
-            buddy.reservations.checked_sub(1).expect("a frame is taken that was never reserved");
+        // In the same step as the charge: the sum of both does not change.
+        buddy.reservations = buddy
+            .reservations
+            .checked_sub(1)
+            .expect("fewer frames are reserved than this reservation holds");
         self.frames -= 1;
         Some(pfn)
     }
 
-    /// Takes `frames` out of the value and leaves them reserved: the caller notes them until [`Zone::reattach`].
+    /// Removes `frames` from the value and leaves them reserved. The caller keeps the number
+    /// until [`Zone::reattach`].
     ///
-    /// Returns whether there were as many; nothing has changed if not.
+    /// Returns whether there were as many; otherwise nothing has changed.
     #[must_use]
     pub fn detach(&mut self, frames: FrameCount) -> bool {
         let left = self.frames.checked_sub(frames.0);
@@ -129,7 +137,7 @@ impl Drop for Reservation<'_> {
         {
             debug_assert!(
                 self.frames <= buddy.reservations || std::thread::panicking(),
-                "room is given up that nobody has"
+                "fewer frames are reserved than this reservation holds"
             );
             buddy.reservations = buddy.reservations.saturating_sub(self.frames);
         }

@@ -1,4 +1,4 @@
-//! Shrinkers: who can make room when memory is short.
+//! Shrinkers: callbacks that free frames when memory is short.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,25 +10,26 @@ use crate::reclaim::NoLocksHeld;
 use crate::units::FrameCount;
 use crate::zone::Zone;
 
-/// The second of the two calls that climb: memory is short.
+/// The callbacks that the zone makes into an owner when memory is short.
 ///
-/// A call that panics counts as one that had nothing to give; whoever is short of memory goes on to the next.
+/// A call that panics counts as one that freed nothing; reclaim continues with the next shrinker.
 pub trait Shrinker: Debug + Send + Sync {
-    /// Frames it could give up. An estimate; never more than it has.
+    /// Returns how many frames it could free. An estimate, never more than it has.
     fn count(&self) -> FrameCount;
 
-    /// Gives up about `target` frames and says how many went back to the zone; zero means that there is nothing to be had just now.
+    /// Frees about `target` frames and returns how many the zone got back. Zero means that it can
+    /// free nothing now.
     fn scan(&self, target: FrameCount, promise: &NoLocksHeld) -> FrameCount;
 }
 
-/// Who is asked first.
+/// The order in which shrinkers are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShrinkerPriority {
-    /// Copies of what is stored anyway: caches.
+    /// Copies of data that is stored elsewhere: caches.
     Cache,
-    /// Room between things: object compaction.
+    /// Unused room inside of frames: object compaction.
     Compaction,
-    /// Memory promised to somebody else: the balloon.
+    /// Memory promised to another user: the balloon.
     Balloon,
 }
 
@@ -44,7 +45,8 @@ struct Entry {
     shrinker: Weak<dyn Shrinker>,
 }
 
-/// A registered shrinker. Dropping it ends the registration; a call under way holds the shrinker's value alive until it returns.
+/// A registered shrinker. Dropping it ends the registration; a running call keeps the shrinker's
+/// value alive until it returns.
 #[derive(Debug)]
 pub struct ShrinkerRegistration {
     zone: Arc<Zone>,
@@ -60,7 +62,7 @@ impl Shrinkers {
         let mut list = self.list.lock();
         let id = list.iter().map(|entry| entry.id + 1).max().unwrap_or(0);
         list.push(Entry { priority, id, shrinker });
-        // Stable: those of one priority are asked in the order they came.
+        // Stable: shrinkers of one priority are called in the order of registration.
         list.sort_by_key(|entry| entry.priority);
         id
     }
@@ -69,13 +71,14 @@ impl Shrinkers {
         self.list.lock().retain(|entry| entry.id != id);
     }
 
+    /// Returns the registered shrinkers that are still alive.
     fn snapshot(&self) -> Vec<Arc<dyn Shrinker>> {
         self.list.lock().iter().filter_map(|entry| entry.shrinker.upgrade()).collect()
     }
 }
 
 impl Zone {
-    /// Registers somebody who can make room.
+    /// Registers a shrinker.
     pub fn register_shrinker(
         self: &Arc<Self>,
         priority: ShrinkerPriority,
@@ -84,7 +87,7 @@ impl Zone {
         ShrinkerRegistration { zone: Arc::clone(self), id: self.shrinkers.add(priority, shrinker) }
     }
 
-    /// Frames all shrinkers together could give up: an estimate.
+    /// Returns an estimate of the frames that all shrinkers together could free.
     #[must_use]
     pub fn shrinkable(&self) -> FrameCount {
         let counts = self
@@ -95,10 +98,11 @@ impl Zone {
         FrameCount(counts.fold(0, u64::saturating_add))
     }
 
-    /// Has shrinkers give up frames, in the order of their priority, until `want` of them are free. Says how many there were.
-    /// A poisoned zone asks for none: what they freed would be lost.
+    /// Calls shrinkers, in the order of their priority, until they have freed `want` frames.
+    /// Returns how many they freed. In a poisoned zone it calls none: the freed frames would be
+    /// lost.
     ///
-    /// Locking: none while they work.
+    /// Locking: no lock is held while they run.
     pub fn shrink(&self, want: FrameCount, promise: &NoLocksHeld) -> FrameCount {
         if self.is_poisoned() {
             return FrameCount(0);
@@ -133,18 +137,18 @@ mod tests {
     use super::*;
     use crate::{AllocError, Backing, MigrateType, Reclaim, ZoneConfig};
 
-    /// Notes that it was asked, and says what it was told to.
+    /// Records its calls and returns what the test wants.
     #[derive(Debug)]
     struct TestShrinker {
         name: &'static str,
-        /// `None`: it breaks.
+        /// `None`: it panics.
         frees: Option<u64>,
         asked: Arc<Mutex<Vec<(&'static str, u64)>>>,
     }
 
     impl Shrinker for TestShrinker {
         fn count(&self) -> FrameCount {
-            FrameCount(self.frees.expect("a shrinker that breaks"))
+            FrameCount(self.frees.expect("a shrinker that panics"))
         }
 
         fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
@@ -164,9 +168,9 @@ mod tests {
         Arc::new(Zone::new(config).expect("a small zone"))
     }
 
-    /// in the order of their priority, each for what is missing still, until it is enough.
+    /// in the order of their priority, each for what is still missing, until it is enough.
     #[test]
-    fn r337_shrinkers_are_asked_in_turn_until_it_is_enough() {
+    fn r337_shrinkers_are_called_in_turn_until_enough() {
         let (zone, asked) = (full(), Arc::default());
         let shrinker = |name, frees| {
             Arc::new(TestShrinker { name, frees: Some(frees), asked: Arc::clone(&asked) })
@@ -200,9 +204,10 @@ mod tests {
         );
     }
 
-    /// One that breaks has nothing to give, and is in nobody's way; one that promises what is not there is believed eight times.
+    /// A shrinker that panics frees nothing and does not block reclaim. One that reports frames
+    /// which do not exist is called eight times.
     #[test]
-    fn a_shrinker_that_breaks_or_lies_holds_nobody_up() {
+    fn a_broken_shrinker_does_not_block_reclaim() {
         let (zone, asked) = (full(), Arc::default());
         let quiet = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));

@@ -1,6 +1,6 @@
-//! The guards: what holding a chain lets one do.
+//! The guards of a chain and what they permit.
 
-#![expect(unsafe_code, reason = "frame bytes become slices here, and nowhere else")]
+#![expect(unsafe_code, reason = "only here do frame bytes become slices")]
 
 use std::ops::Range;
 
@@ -11,17 +11,19 @@ use super::{ChainId, FrameChains, NO_FRAME};
 use crate::migrate::{Committed, LockedFrame, MigrateError, Target};
 use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim, Reservation};
 
-/// What a guard that leaves finds.
+/// What a guard finds when it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "pending work is done by whoever leaves last, or never"]
+#[must_use = "the last guard to leave must do the pending work"]
 pub enum ReleaseStatus {
-    /// Nothing to do.
+    /// No work is left.
     Clean,
-    /// Somebody left work behind, and nobody else is inside: it is yours to do, without any lock held.
+    /// Another thread left work behind and no guard is left: the caller must do it, with no lock
+    /// held.
     Pending,
 }
 
-/// A chain held for reading, together with others. Dropping it leaves; pending work is then only told to [`Shared::release`]'s callers.
+/// A chain held for reading, together with other readers. Dropping it leaves; only
+/// [`Shared::release`] reports pending work.
 #[derive(Debug)]
 pub struct Shared<'e> {
     chains: &'e FrameChains,
@@ -40,35 +42,37 @@ impl<'e> Shared<'e> {
         Self { chains, id, record, tag }
     }
 
-    /// Which chain.
+    /// Returns the chain's id.
     #[must_use]
     pub fn id(&self) -> ChainId {
         self.id
     }
 
-    /// The owner's byte.
+    /// Returns the chain's tag.
     #[must_use]
     pub fn tag(&self) -> u8 {
         self.tag
     }
 
-    /// Whether nobody else is inside. Stale as soon as it is returned.
+    /// Returns whether this is the only guard. Stale as soon as it is returned.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        // Relaxed: a hint, and we are inside.
+        // Relaxed: a hint, and this guard is counted.
         ChainState::from_bits(self.record[0].load(Ordering::Relaxed)).readers() == 1
     }
 
-    /// The frame at `position`, which stays there as long as this guard lives.
+    /// Returns the frame at `position`, which stays there as long as this guard lives.
     #[must_use]
     pub fn frame(&self, position: usize) -> Option<Pfn> {
         frame_at(self.record, position)
     }
 
-    /// The bytes `range` of the chain, counted from its first frame: at most two frames' worth, the second piece empty where the frames are
-    /// neighbours or the range does not cross a border.
+    /// Returns the bytes `range` of the chain, counted from its first frame, in two pieces. The
+    /// second piece is empty when the two frames are neighbours in the arena or the range lies in
+    /// one frame.
     ///
-    /// `None` when the range crosses more than one border or touches a frame that is not there.
+    /// Returns `None` when the range crosses more than one frame boundary or touches a frame that
+    /// is not there.
     #[must_use]
     pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
         let span = FrameSpan::of(self.record, range)?;
@@ -76,24 +80,26 @@ impl<'e> Shared<'e> {
         for pfn in span.frames() {
             arena.note_read(pfn);
         }
-        // SAFETY: INV-CHAIN-1 and INV-CHAIN-2: these frames are this chain's alone; while this guard lives no exclusive one does
-        // (INV-CHAIN-3), so nobody writes the bytes or takes the frames away. The pieces lie inside these frames, which are neighbours where a piece spans two (FrameSpan::of), and arena
-        // bytes are initialised for the arena's life (INV-MAP-2). The slices borrow the guard.
+        // SAFETY: INV-CHAIN-1 and INV-CHAIN-2: these frames belong to this chain alone. While
+        // this guard lives there is no exclusive one (INV-CHAIN-3), so no thread writes the bytes
+        // or detaches the frames. The pieces lie inside these frames, which are neighbours where
+        // a piece spans two (FrameSpan::of). Arena bytes are initialised for the arena's life
+        // (INV-MAP-2). The slices borrow the guard.
         let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
             std::slice::from_raw_parts(arena.frame_ptr(pfn).as_ptr().add(offset), len)
         };
         Some((piece(span.first), span.second.map_or(&[], piece)))
     }
 
-    /// Whether memory that `range` lies in has failed, by now: what was copied out of it before this call is not to be trusted then. One load when
-    /// nothing in the zone ever has.
+    /// Returns whether memory behind `range` has failed by now. Bytes copied from it before this
+    /// call are not valid then. One load while no memory of the zone has failed.
     #[inline]
     #[must_use]
     pub fn has_failed(&self, range: Range<usize>) -> bool {
         has_failed(self.chains, self.record, range)
     }
 
-    /// Leaves, and tells whether pending work is now the caller's.
+    /// Leaves the chain and returns whether pending work is now the caller's.
     pub fn release(self) -> ReleaseStatus {
         let leaving = self.leave();
         std::mem::forget(self);
@@ -101,8 +107,9 @@ impl<'e> Shared<'e> {
     }
 
     fn leave(&self) -> ReleaseStatus {
-        // Release: our reads are over before whoever closes the chain next (Acquire in `try_exclusive`) changes bytes. Acquire pairs with
-        // `mark_pending`, whose work we may have to do.
+        // Release: our reads are over before the next exclusive holder (Acquire in
+        // `try_exclusive`) changes bytes. Acquire pairs with `mark_pending`, whose work the
+        // caller may have to do.
         let before =
             ChainState::from_bits(self.record[0].fetch_sub(ChainState::READER, Ordering::AcqRel));
         if before.is_pending() && before.readers() == 1 {
@@ -119,7 +126,8 @@ impl Drop for Shared<'_> {
     }
 }
 
-/// A chain held alone. Dropping it leaves; pending work is then only told to [`Exclusive::release`]'s callers.
+/// A chain held exclusively. Dropping it leaves; only [`Exclusive::release`] reports pending
+/// work.
 #[derive(Debug)]
 pub struct Exclusive<'e> {
     chains: &'e FrameChains,
@@ -132,13 +140,13 @@ impl<'e> Exclusive<'e> {
         Self { chains, id, record }
     }
 
-    /// Which chain.
+    /// Returns the chain's id.
     #[must_use]
     pub fn id(&self) -> ChainId {
         self.id
     }
 
-    /// The bytes `range` for writing; as [`Shared::pieces`].
+    /// Returns the bytes `range` for writing, in two pieces as [`Shared::pieces`].
     #[must_use]
     pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
         let span = FrameSpan::of(self.record, range)?;
@@ -146,55 +154,58 @@ impl<'e> Exclusive<'e> {
         for pfn in span.frames() {
             arena.note_write(pfn);
         }
-        // SAFETY: INV-CHAIN-1 and INV-CHAIN-3: these frames are this chain's alone and this is its only guard, borrowed mutably. The
-        // two pieces do not overlap: they lie in two different frames. Bounds and initialisation as in `Shared::pieces`.
+        // SAFETY: INV-CHAIN-1 and INV-CHAIN-3: these frames belong to this chain alone, and this
+        // is its only guard, borrowed mutably. The two pieces do not overlap: they lie in two
+        // different frames. Bounds and initialisation as in `Shared::pieces`.
         let piece = |(pfn, offset, len): (Pfn, usize, usize)| unsafe {
             std::slice::from_raw_parts_mut(arena.frame_ptr(pfn).as_ptr().add(offset), len)
         };
         Some((piece(span.first), span.second.map_or(&mut [], piece)))
     }
 
-    /// The frame at `position`.
+    /// Returns the frame at `position`.
     #[must_use]
     pub fn frame(&self, position: usize) -> Option<Pfn> {
         frame_at(self.record, position)
     }
 
-    /// Whether place `position` holds a frame. False past the end.
+    /// Returns whether `position` holds a frame. False past the end.
     #[must_use]
     pub fn has_frame(&self, position: usize) -> bool {
         // Relaxed: frame numbers change only under this guard (INV-CHAIN-3).
         self.record.get(1 + position).is_some_and(|word| word.load(Ordering::Relaxed) != NO_FRAME)
     }
 
-    /// Fills the empty place `position` with a frame from the zone. Its bytes are whatever they were: the owner writes before it shows them.
+    /// Fills the empty `position` with a frame from the zone. Its bytes are undefined: the owner
+    /// writes them before a reader sees them.
     ///
     /// # Errors
-    /// [`AllocError`] when the zone has none to give; nothing has changed.
+    /// [`AllocError`] when the zone has no frame to allocate; nothing has changed.
     ///
     /// # Panics
-    /// When there is no such place or it is taken.
+    /// When the chain has no such position or it already holds a frame.
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
-        assert!(!self.has_frame(position), "a place is filled once");
+        assert!(!self.has_frame(position), "position {position} already holds a frame");
         let owner = &self.chains.owner;
         let pfn = owner.zone().alloc_frozen(owner.migrate_type(), reclaim)?;
         self.fill(position, pfn);
         Ok(())
     }
 
-    /// As [`Exclusive::attach`], with a frame that was reserved.
+    /// Fills the empty `position` as [`Exclusive::attach`] does, with a reserved frame.
     ///
     /// # Errors
-    /// As [`Reservation::take`]; a reservation of another zone is none here.
+    /// Those of [`Reservation::take`], and [`AllocError::Limit`] for a reservation of another
+    /// zone.
     ///
     /// # Panics
-    /// When there is no such place or it is taken.
+    /// When the chain has no such position or it already holds a frame.
     pub fn attach_reserved(
         &mut self,
         position: usize,
         from: &mut Reservation<'_>,
     ) -> Result<(), AllocError> {
-        assert!(!self.has_frame(position), "a place is filled once");
+        assert!(!self.has_frame(position), "position {position} already holds a frame");
         let owner = &self.chains.owner;
         if !from.is_of(owner.zone()) {
             return Err(AllocError::Limit);
@@ -204,32 +215,35 @@ impl<'e> Exclusive<'e> {
         Ok(())
     }
 
-    /// Puts a frozen frame of this zone into the empty place `position`.
+    /// Puts a frozen frame of this zone into the empty `position`.
     fn fill(&mut self, position: usize, pfn: Pfn) {
-        let place = &self.record[1 + position];
+        let word = &self.record[1 + position];
         let owner = &self.chains.owner;
         owner.set_private(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
-        place.store(pfn.0 + 1, Ordering::Relaxed);
-        // Last: from here on it may be isolated. It cannot be moved before we leave.
+        word.store(pfn.0 + 1, Ordering::Relaxed);
+        // Last: from here on it may be isolated. It cannot be moved before this guard
+        // leaves.
         owner.publish_frame(pfn);
     }
 
-    /// Gives the frame at `position` back to the zone; `false` when there is none. The OS is not called: see [`FrameChains::release_excess_if_due`].
+    /// Detaches the frame at `position` and frees it; returns `false` when there is none. The OS
+    /// is not called: see [`FrameChains::release_excess_if_due`].
     pub fn detach(&mut self, position: usize) -> bool {
         // Relaxed: as in `attach`.
-        let Some(place) = self.record.get(1 + position) else { return false };
-        let number = place.load(Ordering::Relaxed);
+        let Some(word) = self.record.get(1 + position) else { return false };
+        let number = word.load(Ordering::Relaxed);
         if number == NO_FRAME {
             return false;
         }
-        place.store(NO_FRAME, Ordering::Relaxed);
+        word.store(NO_FRAME, Ordering::Relaxed);
         self.chains.owner.release(Pfn(number - 1));
         true
     }
 
-    /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`, which takes its place. The old frame is left to
-    /// migration. When the place holds another frame or none, nothing changes.
+    /// Moves the content of the frame at `position`, which should be `from`, to the frame `to`,
+    /// which replaces it. The old frame is left to migration. When the position holds another
+    /// frame or none, nothing changes.
     pub(super) fn migrate<'z>(
         &mut self,
         position: usize,
@@ -245,29 +259,33 @@ impl<'e> Exclusive<'e> {
         let arena = self.chains.zone().arena();
         arena.note_read(from.pfn());
         arena.note_write(to.pfn());
-        // SAFETY: `from` is this chain's alone (INV-CHAIN-1), whose only guard this is (INV-CHAIN-3); `to` is a frozen frame of this
-        // zone, checked above, so it is in no chain and nobody else knows it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
+        // SAFETY: `from` belongs to this chain alone (INV-CHAIN-1), and this is its only guard
+        // (INV-CHAIN-3). `to` is a frozen frame of this zone, checked above, so it is in no chain
+        // and no other thread has it. Both are FRAME_SIZE bytes inside the arena (INV-ARENA-1).
         unsafe {
             let (source, target) =
                 (arena.frame_ptr(from.pfn()).as_ptr(), arena.frame_ptr(to.pfn()).as_ptr());
             std::ptr::copy_nonoverlapping(source, target, FRAME_SIZE);
         }
-        // Afterwards: the copy itself can meet failed memory. The old frame keeps its owner, who tells its readers.
+        // Checked after the copy, which can meet failed memory itself. The old frame keeps its
+        // owner, which reports the failure to its readers.
         let has_failed = |pfn| self.chains.zone().has_failed(pfn);
         if has_failed(from.pfn()) || has_failed(to.pfn()) {
             return Err(MigrateError::Failed(to));
         }
-        let accepted = to.commit_in_chain(from, self)?;
+        let committed = to.commit_in_chain(from, self)?;
         // Relaxed: published by the Release in `leave`.
-        self.record[1 + position].store(accepted.pfn().0 + 1, Ordering::Relaxed);
-        if let (Some(lru), Some(place)) = (self.chains.lru(), from.lru_state()) {
-            // While we hold the chain nobody lets go of the new frame. The old one is on no list and stays off (S-37).
-            lru.put_back(accepted.pfn(), place);
+        self.record[1 + position].store(committed.pfn().0 + 1, Ordering::Relaxed);
+        if let (Some(lru), Some(lru_state)) = (self.chains.lru(), from.lru_state()) {
+            // While this guard lives no thread releases the new frame. The old one is on no list
+            // and stays off (S-37).
+            lru.put_back(committed.pfn(), lru_state);
         }
-        Ok(accepted)
+        Ok(committed)
     }
 
-    /// As [`Shared::has_failed`]; what was written there is lost as well.
+    /// Returns whether memory behind `range` has failed, as [`Shared::has_failed`] does. Bytes
+    /// written there are lost as well.
     #[inline]
     #[must_use]
     pub fn has_failed(&self, range: Range<usize>) -> bool {
@@ -278,10 +296,11 @@ impl<'e> Exclusive<'e> {
         self.chains.owner.id()
     }
 
-    /// Forgets the pending mark: the caller is about to do the work. Returns whether there was one.
+    /// Clears the pending mark: the caller is about to do the work. Returns whether it was set.
     pub fn take_pending(&mut self) -> bool {
         let mut seen = ChainState::from_bits(self.record[0].load(Ordering::Relaxed));
-        // Only marks can be added while we hold the chain, so this ends. Acquire pairs with the Release in `mark_pending`.
+        // Others can only add the mark while this guard lives, so the loop ends. Acquire pairs
+        // with the Release in `mark_pending`.
         loop {
             let unmarked = seen.clear_pending();
             match self.record[0].compare_exchange_weak(
@@ -296,20 +315,21 @@ impl<'e> Exclusive<'e> {
         }
     }
 
-    /// Leaves, and tells whether pending work is now the caller's.
+    /// Leaves the chain and returns whether pending work is now the caller's.
     pub fn release(self) -> ReleaseStatus {
         let leaving = self.leave();
         std::mem::forget(self);
         leaving
     }
 
-    /// Ends the chain: its frames go back to the zone and its number becomes free. The OS is not
+    /// Destroys the chain: its frames are freed and its number becomes free. The OS is not
     /// called: see [`FrameChains::release_excess_if_due`].
     pub fn destroy(mut self) {
         for position in 0..self.id.kind().capacity() {
             let _ = self.detach(position);
         }
-        // Release: nobody can be inside; a stale reader that finds the number used again must not see it half cleared.
+        // Release: there is no other guard. A stale reader that finds the number in use again
+        // must not see the record half cleared.
         let before = self.record[0].swap(ChainState::VACANT.bits(), Ordering::Release);
         self.chains.wake(self.id, ChainState::from_bits(before));
         self.chains.free_id(self.id);
@@ -317,8 +337,9 @@ impl<'e> Exclusive<'e> {
     }
 
     fn leave(&self) -> ReleaseStatus {
-        // Release: the bytes and frame numbers we wrote are seen by whoever enters next (Acquire in `share` and `try_exclusive`). Acquire
-        // pairs with `mark_pending`, whose work we may have to do.
+        // Release: the next guard (Acquire in `try_share` and `try_exclusive`) sees the bytes and
+        // frame numbers written under this one. Acquire pairs with `mark_pending`, whose work the
+        // caller may have to do.
         let before = ChainState::from_bits(
             self.record[0].fetch_and(ChainState::UNLOCK_MASK, Ordering::AcqRel),
         );
@@ -333,9 +354,10 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-/// A byte range of a chain as places in one or two frames.
+/// A byte range of a chain as ranges of one or two frames.
 ///
-/// Frames that are neighbours in the arena are neighbours in our address space, so a range across both is one piece.
+/// Frames that are neighbours in the arena are neighbours in the address space, so a range across
+/// both is one piece.
 struct FrameSpan {
     first: (Pfn, usize, usize),
     second: Option<(Pfn, usize, usize)>,
@@ -378,7 +400,8 @@ fn has_failed(chains: &FrameChains, record: &[AtomicU32], range: Range<usize>) -
 }
 
 pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
-    // Relaxed: the caller holds a guard, so the numbers stand still (INV-CHAIN-3), or only wants a hint.
+    // Relaxed: the caller holds a guard, so the numbers do not change (INV-CHAIN-3), or only
+    // wants a hint.
     let number = record.get(1 + position)?.load(Ordering::Relaxed);
     (number != NO_FRAME).then(|| Pfn(number - 1))
 }

@@ -18,7 +18,8 @@ fn one_frame() -> (Arc<FrameChains>, ChainId) {
     (Arc::new(chains), id)
 }
 
-/// A reader sees all of a change or nothing of it (L-16, S-25): the shadow cells in the arena make loom check every access.
+/// A reader sees all of a change or none of it (L-16, S-25). The shadow cells of the arena let
+/// loom check every access.
 #[test]
 fn reader_against_writer() {
     sync::model(|| {
@@ -40,7 +41,8 @@ fn reader_against_writer() {
     });
 }
 
-/// Exactly one of the leaving reader and the marker learns that the work is his (the deferred free of S-13, R-286): nothing is stranded.
+/// Exactly one of the leaving reader and the marker gets the work (the deferred free of S-13,
+/// none is lost.
 #[test]
 fn pending_work_is_found_by_exactly_one() {
     sync::model(|| {
@@ -68,7 +70,7 @@ fn pending_work_is_found_by_exactly_one() {
     });
 }
 
-/// The same with the reader inside from the start: it leaves between any two steps of the marker (S-13, R-286).
+/// The same with a reader that leaves between any two steps of the marker (S-13, R-286).
 #[test]
 fn s13_a_mark_and_the_last_to_leave() {
     sync::model(|| {
@@ -98,7 +100,8 @@ fn reap(chains: &FrameChains, id: ChainId) -> bool {
     chains.try_exclusive(id).map(Exclusive::destroy).is_some()
 }
 
-/// A stale id taken while its chain ends is refused or kept alive, never half of each (S-04, S-08).
+/// A stale id of a chain that is destroyed is refused, or its guard keeps the chain alive (S-04,
+/// S-08).
 #[test]
 fn share_against_destroy_and_reuse() {
     sync::model(|| {
@@ -124,7 +127,8 @@ fn share_against_destroy_and_reuse() {
     });
 }
 
-/// S-34: readers sleep while the chain is held, and none sleeps on when the holder has left: loom reports that as a deadlock.
+/// S-34: readers sleep while the chain is held. A reader that sleeps on after the holder left
+/// would be a deadlock, which loom reports.
 #[test]
 fn s34_a_sleeping_reader_is_woken() {
     sync::model(|| {
@@ -140,7 +144,7 @@ fn s34_a_sleeping_reader_is_woken() {
     });
 }
 
-/// S-34: the same when the chain ends.
+/// S-34: the same when the chain is destroyed.
 #[test]
 fn s34_a_sleeping_reader_sees_the_end() {
     sync::model(|| {

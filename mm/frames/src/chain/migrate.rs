@@ -1,7 +1,9 @@
-//! Moving a frame of a chain: what every owner of chains answers to [`MovableOps`](crate::MovableOps).
+//! Migration of a chain's frame: what every owner of chains calls from its
+//! [`MovableOps`](crate::MovableOps).
 //!
-//! A frame's name is its chain and its place in it. It is read without a lock, so it is a hint; the chain is taken exclusively, or not at all, and
-//! the place is looked at again. Whatever names the chain and not the frame, such as a handle, does not change.
+//! A frame's private value names its chain and its position there. It is read without a lock, so
+//! it is a hint: the chain is then tried exclusively and the position is checked again. A
+//! reference to the chain, such as a handle, stays valid.
 
 use super::guard::frame_at;
 use super::state::ChainState;
@@ -9,24 +11,27 @@ use super::{ChainId, FrameChains, ReleaseStatus};
 use crate::migrate::{Committed, LockedFrame, MigrateError, Target};
 use sync::atomic::Ordering;
 
-/// What moving a frame of a chain came to.
+/// The result of moving a frame of a chain.
 #[derive(Debug)]
-#[must_use = "pending work is done by whoever leaves last, or never"]
+#[must_use = "the last guard to leave must do the pending work"]
 pub struct FrameMove<'z> {
-    /// What leaving the chain found, if it was entered: as for any other guard, pending work is now the caller's.
+    /// What the guard found when it left the chain, if the chain was entered: pending work is
+    /// then the caller's.
     pub released: Option<(ChainId, ReleaseStatus)>,
-    /// What to answer.
+    /// What [`MovableOps::migrate`](crate::MovableOps::migrate) returns.
     pub result: Result<Committed, MigrateError<'z>>,
 }
 
 impl FrameChains {
-    /// Whether a frame may be isolated: it is still where its name says, and nobody has left work there that will give it back.
+    /// Returns whether a frame may be isolated: it is still where its private value says, and its
+    /// chain has no pending work, which would free it.
     #[must_use]
     pub fn can_isolate(&self, frame: &LockedFrame<'_>) -> bool {
         self.locate(frame).is_some_and(|(id, _)| !self.is_pending(id))
     }
 
-    /// Moves the content of `from` to `to`, which takes its place. Never waits: while somebody is inside the chain the answer is to try again.
+    /// Moves the content of `from` to `to`, which replaces it. Never waits: while another guard
+    /// of the chain exists, the result is [`MigrateError::Again`].
     pub fn migrate_frame<'z>(&self, from: &LockedFrame<'_>, to: Target<'z>) -> FrameMove<'z> {
         let Some((id, position)) = self.locate(from) else {
             return FrameMove { released: None, result: Err(MigrateError::Gone(to)) };
@@ -34,7 +39,8 @@ impl FrameChains {
         let Some(mut held) = self.try_exclusive(id) else {
             return FrameMove { released: None, result: Err(MigrateError::Again(to)) };
         };
-        // A frame that is about to be given back is not worth a copy (R-403, S-16): whoever leaves with the mark does that first.
+        // A frame that is about to be freed is not worth a copy (R-403, S-16): the holder that
+        // leaves with the mark frees it first.
         let result = if self.is_pending(id) {
             Err(MigrateError::Again(to))
         } else {
@@ -43,9 +49,10 @@ impl FrameChains {
         FrameMove { released: Some((id, held.release())), result }
     }
 
-    /// The chain and the position a frame's name stands for, if it is there.
+    /// Returns the chain and the position that a frame's private value names, if the frame is
+    /// there.
     fn locate(&self, frame: &LockedFrame<'_>) -> Option<(ChainId, usize)> {
-        // Numbers of another zone's frames mean others here.
+        // A private value of another zone's frame would name another chain here.
         if !std::ptr::eq(frame.zone(), &**self.zone()) {
             return None;
         }
@@ -55,10 +62,10 @@ impl FrameChains {
         (frame_at(self.record(id)?, position) == Some(frame.pfn())).then_some((id, position))
     }
 
-    /// Whether somebody left work for whoever leaves the chain last. Stale as soon as it is returned.
+    /// Returns whether the chain has pending work. Stale as soon as it is returned.
     #[must_use]
     pub fn is_pending(&self, id: ChainId) -> bool {
-        // Relaxed: a hint; the mark's work is done by who leaves, whatever is seen here.
+        // Relaxed: a hint. The last guard to leave does the work, whatever this returns.
         self.state(id)
             .is_some_and(|state| ChainState::from_bits(state.load(Ordering::Relaxed)).is_pending())
     }

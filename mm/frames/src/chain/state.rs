@@ -8,11 +8,13 @@
 //! ```
 //! - tag: a byte of the owner's (zsmalloc: the size class), fixed while the chain lives.
 //! - X: exclusively held. Then the low field is 1.
-//! - P: pending: somebody could not do his work and left it to whoever leaves last.
-//! - W: readers sleep until the exclusive holder leaves. Only together with X: both go in one step.
-//! - The zero of memory that was never used, or was given back, reads as vacant.
+//! - P: pending: a thread found the chain held and left its work to the last holder that leaves.
+//! - W: readers sleep until the exclusive holder leaves. Only together with X: one step clears
+//!   both.
+//! - 0, as in memory that was never used or was released, means vacant.
 
-/// One value of the word. Every change is a pure function from one value to the next; the atomics live in the caller.
+/// A value of the word. Every transition is a pure function from one value to the next; the
+/// caller does the atomic operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChainState(u32);
 
@@ -26,10 +28,10 @@ impl ChainState {
     pub(super) const VACANT: Self = Self(0);
     /// What one reader adds.
     pub(super) const READER: u32 = 1;
-    /// What the exclusive holder masks with when it leaves.
+    /// The mask that an exclusive holder leaves with.
     pub(super) const UNLOCK_MASK: u32 = !(EXCLUSIVE | READERS_WAITING);
 
-    /// A new chain in its creator's hands.
+    /// Returns the word of a new chain, exclusively held.
     pub(super) fn new_exclusive(tag: u8) -> Self {
         Self(u32::from(tag) << TAG_SHIFT | EXCLUSIVE | 1)
     }
@@ -58,12 +60,13 @@ impl ChainState {
         self.0 & EXCLUSIVE != 0
     }
 
-    /// Whether readers sleep until the exclusive holder leaves.
+    /// Returns whether readers sleep until the exclusive holder leaves.
     pub(super) fn has_readers_waiting(self) -> bool {
         self.0 & READERS_WAITING != 0
     }
 
-    /// A reader is about to sleep; `None` when there is no exclusive holder to wait for.
+    /// Marks that a reader is about to sleep; `None` when there is no exclusive holder to wait
+    /// for.
     pub(super) fn set_readers_waiting(self) -> Option<Self> {
         self.is_exclusive().then_some(Self(self.0 | READERS_WAITING))
     }
@@ -76,23 +79,24 @@ impl ChainState {
         self.0 & READERS == READERS
     }
 
-    /// One reader more; `None` while exclusively held, vacant, or with two million readers inside.
+    /// Adds a reader; `None` while exclusively held, vacant, or with the maximum number of
+    /// readers.
     pub(super) fn add_reader(self) -> Option<Self> {
         let free = !self.is_exclusive() && !self.is_vacant() && !self.has_reached_max_readers();
         free.then(|| Self(self.0 + Self::READER))
     }
 
-    /// Exclusively held; only from idle. The mark stays until its work is done.
+    /// Makes an idle chain exclusively held; `None` otherwise. The pending mark stays.
     pub(super) fn set_exclusive(self) -> Option<Self> {
         (self.0 & READERS == 1 && !self.is_exclusive()).then_some(Self(self.0 | EXCLUSIVE))
     }
 
-    /// Without the mark.
+    /// Clears the pending mark.
     pub(super) fn clear_pending(self) -> Self {
         Self(self.0 & !PENDING)
     }
 
-    /// With the mark; only when somebody is inside to see it.
+    /// Sets the pending mark; `None` without a holder that would see it.
     pub(super) fn set_pending(self) -> Option<Self> {
         (self.readers() > 0 || self.is_exclusive()).then_some(Self(self.0 | PENDING))
     }
@@ -117,14 +121,14 @@ mod tests {
                 .and_then(ChainState::add_reader)
                 .expect("idle chains can be entered");
             assert_eq!((read.tag(), read.readers()), (tag, 2));
-            let marked = read.set_pending().expect("somebody is inside");
+            let marked = read.set_pending().expect("there are readers");
             assert_eq!((marked.tag(), marked.readers(), marked.is_pending()), (tag, 2, true));
             assert_eq!(marked.clear_pending(), read);
         }
     }
 
     #[test]
-    fn transitions_that_must_not_be_are_refused() {
+    fn forbidden_transitions_are_refused() {
         assert_eq!(ChainState::VACANT.add_reader(), None);
         assert_eq!(ChainState::VACANT.set_exclusive(), None);
         assert_eq!(ChainState::VACANT.set_pending(), None);
@@ -135,7 +139,7 @@ mod tests {
         assert_eq!(
             ChainState(waited.0 & ChainState::UNLOCK_MASK),
             idle,
-            "who leaves takes both marks away"
+            "the exclusive holder clears both marks when it leaves"
         );
         assert_eq!(ChainState::new_exclusive(3).add_reader(), None);
         assert_eq!(ChainState::new_exclusive(3).set_exclusive(), None);

@@ -20,11 +20,11 @@ fn filled(chains: &FrameChains, kind: ChainKind, frames: usize) -> ChainId {
 }
 
 #[test]
-fn bytes_written_exclusively_are_read_shared_across_frames() {
+fn shared_reads_see_exclusive_writes_across_frames() {
     let chains = chains();
     let id = filled(&chains, ChainKind::Multi, 3);
     let range = FRAME_SIZE - 3..FRAME_SIZE + 5;
-    let mut held = chains.try_exclusive(id).expect("nobody is inside");
+    let mut held = chains.try_exclusive(id).expect("idle");
     let (head, tail) = held.pieces_mut(range.clone()).expect("inside");
     head.iter_mut().chain(tail).zip(1..).for_each(|(byte, value)| *byte = value);
     let _ = held.release();
@@ -53,14 +53,14 @@ fn readers_share_and_keep_changers_out() {
     assert!(chains.mark_pending(id));
     assert_eq!(one.release(), ReleaseStatus::Clean);
     assert_eq!(two.release(), ReleaseStatus::Pending);
-    let mut held = chains.try_exclusive(id).expect("everybody left");
+    let mut held = chains.try_exclusive(id).expect("both readers left");
     assert!(held.take_pending());
     assert!(!held.take_pending());
     assert_eq!(held.release(), ReleaseStatus::Clean);
 }
 
 #[test]
-fn a_mark_needs_somebody_to_see_it() {
+fn a_pending_mark_needs_a_holder() {
     let chains = chains();
     let id = filled(&chains, ChainKind::Single, 1);
     assert!(!chains.mark_pending(id));
@@ -70,7 +70,7 @@ fn a_mark_needs_somebody_to_see_it() {
 }
 
 #[test]
-fn a_destroyed_chain_is_vacant_and_its_frames_are_free() {
+fn a_destroyed_chain_is_vacant_and_frees_its_frames() {
     let chains = chains();
     let before = chains.zone().stats().in_use;
     let id = filled(&chains, ChainKind::Multi, 5);
@@ -84,7 +84,7 @@ fn a_destroyed_chain_is_vacant_and_its_frames_are_free() {
 }
 
 #[test]
-fn ids_keep_shape_and_index_and_any_bits_are_harmless() {
+fn ids_round_trip_and_any_bits_are_harmless() {
     let chains = chains();
     let (single, chain) =
         (filled(&chains, ChainKind::Single, 1), filled(&chains, ChainKind::Multi, 1));
@@ -95,7 +95,7 @@ fn ids_keep_shape_and_index_and_any_bits_are_harmless() {
 }
 
 #[test]
-fn a_limit_on_the_zone_reaches_attach_and_changes_nothing() {
+fn an_attach_above_the_limit_changes_nothing() {
     let chains = chains();
     chains.zone().set_limit(Some(FrameCount(2)));
     let mut held = chains.create(ChainKind::Multi, 0).expect("room");
@@ -107,10 +107,10 @@ fn a_limit_on_the_zone_reaches_attach_and_changes_nothing() {
     assert_eq!(chains.zone().stats().in_use, FrameCount(0));
 }
 
-/// S-34: the holder is off its core, or in a page fault, and readers wait for it.
+/// S-34: readers that wait for a holder which is off its core, or in a page fault, sleep.
 #[test]
 #[cfg_attr(miri, ignore = "counts no CPU time")]
-fn s34_a_reader_that_waits_leaves_the_cpu_alone() {
+fn s34_a_waiting_reader_sleeps() {
     let chains = chains();
     for ends in [false, true] {
         let id = filled(&chains, ChainKind::Single, 1);

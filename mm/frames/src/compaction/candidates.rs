@@ -1,7 +1,8 @@
-//! Where direct compaction looks first: the pageblocks that promise most, some at a time.
+//! The pageblocks that direct compaction tries, best first, some at a time.
 //!
-//! The promise is read from the state of each pageblock in use, without a lock: it is a hint, and a capture looks again. However large the zone is,
-//! only the best few are kept; when those are done, the next best are found by another pass.
+//! The cost of a pageblock is read from its state without a lock: it is a hint, and a capture
+//! checks again. However large the zone is, one pass keeps only a fixed number of the best. When
+//! those are used up, another pass finds the next best.
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -12,30 +13,32 @@ use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, MigrateType, Order};
 use crate::zone::Zone;
 
-/// Pageblocks that are looked at before the best ranges in them are tried.
+/// Pageblocks whose ranges are compared in one round.
 const ROUND_PAGEBLOCKS: usize = 64;
-/// Pageblocks found by one pass.
+/// The most pageblocks found by one pass.
 const MAX_FOUND: usize = 16 * ROUND_PAGEBLOCKS;
-/// Pageblocks passed before the clock is read again.
+/// Pageblocks scanned between two checks of the deadline.
 const DEADLINE_CHECK_INTERVAL: u32 = 1024;
 
-/// Pageblocks that may have a range of an order: those of the type asked for first, so that unmovable blocks do not spread over movable
-/// pageblocks, then those with the most free frames, then the lowest.
+/// Pageblocks that may have a range of an order. First those of the requested type, so that
+/// unmovable blocks do not spread over movable pageblocks; then those with the most free frames;
+/// then the lowest.
 #[derive(Debug)]
 pub(super) struct Candidates<'z> {
     zone: &'z Zone,
-    /// What is set aside.
+    /// The pageblocks of the CMA region.
     region: Range<u32>,
     order: Order,
     migrate_type: MigrateType,
-    /// What the last pass found, best last.
+    /// The rest of the last pass, best last.
     found: Vec<BlockIndex>,
-    /// The worst of them: all that are better were given out.
+    /// The worst candidate of the last pass: all better ones have been tried.
     last: Option<CandidateCost>,
+    /// The candidates of the current round, best first.
     round: Vec<BlockIndex>,
 }
 
-/// Better is less.
+/// The cost of a candidate. Less is better.
 ///
 /// ```text
 ///  63           44     43     42              32 31                    0
@@ -48,12 +51,12 @@ struct CandidateCost(u64);
 
 impl CandidateCost {
     fn new(other: bool, used: u32, block: BlockIndex) -> Self {
-        // At most two pageblocks' frames, so eleven bits hold them.
+        // At most the frames of two pageblocks, which fit in eleven bits.
         Self(u64::from(other) << 43 | u64::from(used) << 32 | u64::from(block.0))
     }
 
     fn block(self) -> BlockIndex {
-        // The lower half is the number.
+        // The lower half is the pageblock's number.
         BlockIndex(self.0 as u32)
     }
 }
@@ -66,7 +69,8 @@ impl<'z> Candidates<'z> {
         Self { zone, region, order, migrate_type, found: Vec::new(), last: None, round: Vec::new() }
     }
 
-    /// The next best, best first; none when there are no more, or the time is up. For an order above a pageblock's, the lower ones of pairs.
+    /// Returns the next round, best first; empty when no candidate is left or the deadline has
+    /// passed. For an order above a pageblock's it returns the lower pageblocks of pairs.
     pub(super) fn next(&mut self, deadline: Deadline) -> &[BlockIndex] {
         if self.found.is_empty() {
             self.pass(deadline);
@@ -77,7 +81,7 @@ impl<'z> Candidates<'z> {
         &self.round
     }
 
-    /// Finds those that come next, in one look at every pageblock in use.
+    /// Finds the next best candidates in one pass over every pageblock in use.
     fn pass(&mut self, deadline: Deadline) {
         let mut best = BinaryHeap::with_capacity(MAX_FOUND);
         let (mut end, mut looked) = (u32::MAX, 0_u32);
@@ -89,6 +93,7 @@ impl<'z> Candidates<'z> {
             if looked.is_multiple_of(DEADLINE_CHECK_INTERVAL) && deadline.has_passed() {
                 return;
             }
+            // Keep the best of those that earlier passes have not returned.
             let Some(cost) =
                 self.cost(block).filter(|&cost| self.last.is_none_or(|last| cost > last))
             else {
@@ -105,6 +110,7 @@ impl<'z> Candidates<'z> {
         self.found = best.into_sorted_vec().into_iter().rev().map(CandidateCost::block).collect();
     }
 
+    /// Returns a pageblock's cost, or its pair's; `None` when it cannot hold the block.
     fn cost(&self, block: BlockIndex) -> Option<CandidateCost> {
         let tables = &self.zone.tables;
         if self.order <= Order::PAGEBLOCK {
@@ -116,7 +122,7 @@ impl<'z> Candidates<'z> {
             ));
         }
         let lower = BlockIndex(block.0 & !1);
-        // Once for a pair: from its lower half, if that is in use.
+        // Count a pair once: from its lower half, if that is in use.
         let counted = block != lower && tables.in_use.contains(lower);
         let pair = !counted && lower.0 + 1 < tables.len;
         Some(CandidateCost::new(
@@ -126,11 +132,11 @@ impl<'z> Candidates<'z> {
         ))
     }
 
-    /// Frames in use in a pageblock; `None` where no block may be made.
+    /// Returns the frames in use in a pageblock; `None` where no block may be made.
     fn used(&self, block: BlockIndex) -> Option<u32> {
         let tables = &self.zone.tables;
         let block_state = tables.blocks.state(block);
-        // Blocks have no owner who could clear them away again, so they are not made of what is set aside.
+        // A block has no owner that could move it out of the CMA region again.
         if tables.skip.contains(block) || block_state.isolated || self.region.contains(&block.0) {
             return None;
         }

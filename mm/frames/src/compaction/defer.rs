@@ -1,34 +1,37 @@
-//! Deferral: after compactions in vain, requests do not wait for another one each time.
+//! Deferral: after a failed compaction, some requests fail at once instead of compacting again
+//!
 
 use crate::geometry::ORDERS;
 use crate::units::Order;
 
-/// Requests that are not compacted for, at most, before the next attempt.
+/// The most requests deferred before the next attempt.
 const MAX_DEFERRED: u32 = 64;
 
-/// What is put off, for each order.
+/// The deferral state of each order.
 #[derive(Debug, Default)]
 pub(crate) struct Deferrals([Deferral; ORDERS]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Deferral {
-    /// How many requests the last failure put off; 0 when the last attempt was a success.
+    /// How many requests the last failure deferred; 0 when the last attempt succeeded.
     length: u32,
+    /// How many of these are still to be deferred.
     left: u32,
 }
 
 /// What to do for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeferDecision {
-    /// Try.
+    /// Compact.
     Try,
-    /// Try, for the first time in a while: what was learned before may not be true any more.
+    /// Compact, for the first time after a deferral: skip hints may be out of date.
     TryAfresh,
-    /// Not this time.
+    /// Fail without compacting.
     Defer,
 }
 
 impl Deferrals {
+    /// Decides about a request of this order, and counts it if it is deferred.
     pub(crate) fn decide(&mut self, order: Order) -> DeferDecision {
         let deferral = &mut self.0[order.index()];
         if deferral.left > 0 {
@@ -41,13 +44,14 @@ impl Deferrals {
         }
     }
 
+    /// Records a failure: twice as many requests are deferred as after the last one.
     pub(crate) fn failed(&mut self, order: Order) {
         let deferral = &mut self.0[order.index()];
         deferral.length = (deferral.length * 2).clamp(1, MAX_DEFERRED);
         deferral.left = deferral.length;
     }
 
-    /// A block of this order could be had, so smaller ones can.
+    /// Records a success: compaction can make blocks of this order, so it can make smaller ones.
     pub(crate) fn succeeded(&mut self, order: Order) {
         self.0[..=order.index()].fill(Deferral::default());
     }
@@ -70,16 +74,20 @@ mod tests {
         assert_eq!(
             skipped,
             [1, 2, 4, 8, 16, 32, 64, 64, 64],
-            "requests put off after each attempt in vain"
+            "requests deferred after each failed attempt"
         );
-        assert_eq!(deferrals.decide(Order::SINGLE), DeferDecision::Try, "each order for itself");
+        assert_eq!(
+            deferrals.decide(Order::SINGLE),
+            DeferDecision::Try,
+            "each order has its own state"
+        );
         assert_eq!(deferrals.decide(order), DeferDecision::TryAfresh);
         deferrals.failed(order);
         deferrals.succeeded(Order::MAX);
         assert_eq!(
             deferrals.decide(order),
             DeferDecision::Try,
-            "a success with a larger block is one with this"
+            "a success with a larger block counts for this order"
         );
     }
 }

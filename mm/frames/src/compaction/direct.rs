@@ -1,7 +1,8 @@
 //! Direct compaction: a request for a block waits while one is made.
 //!
-//! The kernel sweeps the zone until the right block happens to be free, and catches it when it is lucky. Here the range is chosen first, as the one that
-//! needs the least to be moved and has nothing in it that cannot be; then just that range is claimed, and nobody else can get it.
+//! The kernel compacts the zone until a suitable block happens to be free, and captures it if it
+//! can. Here the range is chosen first: the one with the fewest frames to move and none that
+//! cannot move. Then only that range is captured, so no other allocation can take it.
 
 use std::time::Duration;
 
@@ -19,20 +20,20 @@ use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
 use crate::watermarks::Watermarks;
 use crate::zone::Zone;
 
-/// The longest a request waits for its compaction.
+/// The longest that a request waits for its compaction.
 const DIRECT_COMPACT_TIMEOUT: Duration = Duration::from_millis(50);
-/// Ranges tried in one round.
+/// The most ranges tried in one round.
 const MAX_RANGES: usize = 16;
 
-/// How clearing one range ended.
+/// The result of an attempt to capture one range.
 #[derive(Debug)]
 pub(super) enum CaptureOutcome {
     Captured(Pfn),
-    /// Nothing could be moved.
+    /// No frame could be moved.
     NothingMoved,
-    /// Something was moved, but not enough.
+    /// Some frames were moved, but not all.
     PartlyMoved,
-    /// Another range will not do better.
+    /// Other ranges would fail as well.
     GiveUp(CompactOutcome),
 }
 
@@ -43,6 +44,7 @@ impl Zone {
         order: Order,
         migrate_type: MigrateType,
     ) -> Result<Pfn, CompactOutcome> {
+        // Skip or defer the request when an attempt is unlikely to succeed.
         if !self.is_suitable(order) {
             return Err(CompactOutcome::Skipped);
         }
@@ -56,6 +58,7 @@ impl Zone {
             DeferDecision::Try => {}
         }
         let deadline = Budget::within(DIRECT_COMPACT_TIMEOUT).start();
+        // Count the stall, then try. The result decides about deferral.
         add(&self.events.compact_stall, 1);
         self.drain_lists_above(0);
         let result = self.capture_block(order, migrate_type, deadline);
@@ -73,10 +76,12 @@ impl Zone {
         result
     }
 
-    /// Whether there are so many free frames that a block of this order can be expected: the lowest watermark, the block, and as many to move about.
+    /// Returns whether enough frames are free to expect a block of this order: the min watermark,
+    /// the block, and as many again to move content to.
     ///
-    /// What is reserved counts as free here. Content may move there, since a frame on the move counts
-    /// against no limit, and the capture itself refuses a block that the reservations leave no room for.
+    /// Reserved frames count as free here: content may move there, since a frame in flight counts
+    /// against no limit. The capture itself refuses a block that the reservations leave no room
+    /// for.
     pub(crate) fn is_suitable(&self, order: Order) -> bool {
         let Some(buddy) = self.buddy.lock_unpoisoned() else { return false };
         let usable = self.usable(buddy.frame_limit().map(FrameCount));
@@ -84,6 +89,7 @@ impl Zone {
             >= Watermarks::of(usable).min.0 + 2 * u64::from(order.frames())
     }
 
+    /// Captures the range with the fewest frames to move, round after round of candidates.
     pub(crate) fn capture_block(
         &self,
         order: Order,
@@ -100,6 +106,7 @@ impl Zone {
                     CompactOutcome::NoSuitable
                 });
             }
+            // Rank the ranges of this round by the number of frames to move.
             let mut ranges = Vec::new();
             for &block in round {
                 if deadline.has_passed() {
@@ -139,7 +146,8 @@ impl Zone {
         self.compact_committed_range(first, order, deadline)
     }
 
-    /// A half without memory gets it, and has none again when that was in vain.
+    /// Captures a pair of pageblocks. Commits a half without memory, and releases it again if the
+    /// capture fails.
     pub(super) fn compact_pair(
         &self,
         first: Pfn,
@@ -169,6 +177,7 @@ impl Zone {
         attempt
     }
 
+    /// Captures a range whose pageblocks are committed.
     fn compact_committed_range(
         &self,
         first: Pfn,
@@ -191,7 +200,8 @@ impl Zone {
         }
     }
 
-    /// How many frames have to be moved to clear each range of this order in a pageblock, or in a pair of them; `None` where that is not possible.
+    /// Returns, for each range of this order in a pageblock or a pair of them, how many frames
+    /// have to move; `None` where a frame cannot.
     fn range_costs(&self, block: BlockIndex, order: Order) -> Vec<Option<u32>> {
         if order <= Order::PAGEBLOCK {
             return self.costs(block, order);
@@ -201,8 +211,9 @@ impl Zone {
         vec![halves.into_iter().sum()]
     }
 
-    /// As above, for orders up to that of a pageblock.
+    /// Returns the same for orders up to that of a pageblock.
     pub(crate) fn costs(&self, block: BlockIndex, order: Order) -> Vec<Option<u32>> {
+        // A pageblock that is isolated or being released cannot be captured.
         let mut costs = vec![Some(0); (PAGEBLOCK_FRAMES >> order.get()) as usize];
         let block_state = self.tables.blocks.state(block);
         if block_state.isolated || block_state.commit_state == CommitState::Releasing {
@@ -226,6 +237,7 @@ impl Zone {
                 }
                 _ => None,
             };
+            // Add the cost to every range that the frame or block overlaps.
             let end = (offset + whole.frames()).min(PAGEBLOCK_FRAMES);
             for range in
                 &mut costs[(offset >> order.get()) as usize..=((end - 1) >> order.get()) as usize]
@@ -237,7 +249,7 @@ impl Zone {
         costs
     }
 
-    /// A whole pageblock that changed hands is of its new user's type from here on.
+    /// Sets the migrate type of the pageblocks of a captured block.
     fn set_block_type(&self, first: Pfn, order: Order, migrate_type: MigrateType) {
         if order < Order::PAGEBLOCK {
             return;
@@ -255,7 +267,7 @@ impl Zone {
         self.tables.skip.insert(block);
     }
 
-    /// Every pageblock is worth a look again. In short turns with the zone lock.
+    /// Clears all skip hints. Holds the zone lock in short turns.
     pub(super) fn reset_skip_hints(&self) {
         let forget_some = || {
             let _zone_lock = self.buddy.lock();

@@ -1,4 +1,4 @@
-//! The free scanner: the lowest free frames, a few at a time.
+//! The free scanner: takes the lowest free frames, a batch at a time.
 
 use std::mem;
 
@@ -8,7 +8,7 @@ use crate::migrate::{MigratedSource, Target, TargetCharge, Targets};
 use crate::units::{BlockIndex, Pfn};
 use crate::zone::Zone;
 
-/// Free frames taken for content to move to. What is not used goes back when this is dropped, each frame once.
+/// Free frames taken as targets. Dropping it frees those that were not used, each once.
 #[derive(Debug)]
 pub(super) struct FreeScanner<'z> {
     zone: &'z Zone,
@@ -17,7 +17,7 @@ pub(super) struct FreeScanner<'z> {
     end: BlockIndex,
     /// Frames whose content has moved, to be freed together.
     migrated: Vec<Pfn>,
-    /// Frames that were on the move and have arrived.
+    /// Targets that were in flight and now count against the limit.
     arrived: u64,
 }
 
@@ -32,12 +32,12 @@ impl<'z> FreeScanner<'z> {
         }
     }
 
-    /// Frames are given from pageblocks below this one only.
+    /// Restricts targets to pageblocks below `end`.
     pub(super) fn limit(&mut self, end: BlockIndex) {
         self.end = end;
     }
 
-    /// Frees what was vacated.
+    /// Frees the frames whose content has moved.
     pub(super) fn flush(&mut self) {
         if self.arrived > 0 || !self.migrated.is_empty() {
             let arrived = mem::take(&mut self.arrived);
@@ -45,7 +45,8 @@ impl<'z> FreeScanner<'z> {
         }
     }
 
-    /// Takes what one pageblock has, in one step under the zone lock: a frame is either free or ours, never both (R-106, S-23, F1).
+    /// Takes the free frames of one pageblock in one step under the zone lock: a frame is either
+    /// free or ours, never both (R-106, S-23, F1).
     fn refill(&mut self) {
         self.zone.process_memory_failures();
         let mut frames = [Pfn(0); MAX_BATCH];
@@ -64,7 +65,8 @@ impl<'z> Targets<'z> for FreeScanner<'z> {
     fn next(&mut self, from: Pfn) -> Option<Target<'z>> {
         let is_lower = |target: &Target<'_>| target.pfn().block() < from.block();
         if !self.taken.last().is_some_and(is_lower) {
-            // Taken when the migrate scanner was higher up, they are no lower than where it is now; but others may have become free since that are.
+            // The frames left were taken when the migrate scanner was higher, and are not below
+            // it now. Others below it may have become free since.
             self.taken.clear();
             self.refill();
         }

@@ -1,4 +1,4 @@
-//! The migrate scanner: movable frames in use, from the highest pageblock down.
+//! The migrate scanner: isolates movable frames, from the highest pageblock down.
 
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Isolated;
@@ -7,26 +7,27 @@ use crate::state::Kind;
 use crate::units::{BlockIndex, Order};
 use crate::zone::Zone;
 
-/// How far a pass over the zone is: a compaction in slices goes on here (the kernel's `compact_cached_migrate_pfn`).
+/// The position of a pass in the zone. A compaction in slices continues there (the kernel's
+/// `compact_cached_migrate_pfn`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScanPosition {
     block: BlockIndex,
-    /// The first of its frames that was not looked at.
+    /// The first of its frames that was not scanned.
     offset: u32,
 }
 
-/// The scan.
+/// A scan from a position down.
 #[derive(Debug)]
 pub(super) struct MigrateScanner<'z> {
     zone: &'z Zone,
     at: ScanPosition,
     scanned: u64,
     hints: SkipHints,
-    /// Whether nothing could be isolated yet in the pageblock it stands in.
+    /// Whether nothing has been isolated so far in the current pageblock.
     nothing_isolated: bool,
 }
 
-/// Whether pageblocks that had nothing to move are passed over.
+/// Whether pageblocks with a skip hint are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SkipHints {
     Respect,
@@ -38,28 +39,29 @@ impl<'z> MigrateScanner<'z> {
     pub(super) fn new(zone: &'z Zone, hints: SkipHints, from: Option<ScanPosition>) -> Self {
         let top =
             || ScanPosition { block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES };
-        // The part of a pageblock that an earlier slice looked at may have had something to move, so this one does not mark it.
+        // An earlier slice may have isolated frames in its part of the pageblock, so this slice
+        // sets no skip hint for it.
         Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, nothing_isolated: false }
     }
 
-    /// Where it stands.
+    /// Returns the scanner's position.
     pub(super) fn position(&self) -> ScanPosition {
         self.at
     }
 
-    /// The pageblock it stands in.
+    /// Returns the current pageblock.
     pub(super) fn block(&self) -> BlockIndex {
         self.at.block
     }
 
-    /// Frames looked at.
+    /// Returns the number of frames scanned.
     pub(super) fn scanned(&self) -> u64 {
         self.scanned
     }
 
-    /// Isolates the next frames of the pageblock that can be, at most `most`; none when that is at
-    /// its end. `false` when there is no pageblock left. It looks at one pageblock at a time, so that
-    /// its caller can look at the clock.
+    /// Isolates the next movable frames of the current pageblock, at most `most`; none at its
+    /// end. Returns `false` when no pageblock is left. It stops after each pageblock, so that the
+    /// caller can check the deadline.
     pub(super) fn isolate(&mut self, batch: &mut Vec<Isolated<'z>>, most: usize) -> bool {
         while self.at.offset < PAGEBLOCK_FRAMES && batch.len() < most {
             self.scan_frame(batch);
@@ -71,7 +73,7 @@ impl<'z> MigrateScanner<'z> {
         true
     }
 
-    /// Looks at one frame, or passes over a block of several at once.
+    /// Scans one frame, or skips a block of several at once.
     fn scan_frame(&mut self, batch: &mut Vec<Isolated<'z>>) {
         let pfn = self.at.block.first().plus(self.at.offset);
         let state = self.zone.tables.frames.state(pfn);
@@ -86,7 +88,8 @@ impl<'z> MigrateScanner<'z> {
         }
     }
 
-    /// Goes on to the next lower pageblock that has something in use, past all that have not; the sets are a hint, and the frames are looked at again.
+    /// Moves to the next lower pageblock that has a frame in use. The sets are a hint; the frames
+    /// are checked again.
     fn next_block(&mut self) -> bool {
         if self.nothing_isolated {
             self.zone.set_skip_hint(self.at.block);

@@ -1,15 +1,17 @@
-//! Proactive compaction: in the background, a slice at a time, so that large blocks are free before somebody asks for them.
+//! Proactive compaction: compacts in the background, a slice at a time, so that large blocks are
+//! free before they are requested.
 //!
 //! # States
 //! ```text
 //!            score above the high mark              score at or below the low mark
 //!  watching ---------------------------> compacting -----------------------------> watching
 //!     ^                                      |
-//!     |  1, 2, 4, .. 64 looks passed over    |  nothing gained
+//!     |  1, 2, 4, .. 64 steps skipped        |  no progress
 //!     +---------- backing off <--------------+
 //! ```
-//! The *score* is the share of free memory that is scattered: in committed pageblocks which are also in use. The marks are the kernel's: low is 100 less
-//! the proactiveness, high is a little above that. Work is done in *passes* ([`super`]), each in as many slices as it takes.
+//! The *score* is the share of free memory that is fragmented: in committed pageblocks which are
+//! also in use. The marks are the kernel's: the low mark is 100 less the proactiveness, the high
+//! mark a little above that. A compaction is a *pass* ([`super`]) in as many slices as it takes.
 
 use super::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
 use crate::budget::Budget;
@@ -18,32 +20,33 @@ use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::MigrateMode;
 use crate::zone::Zone;
 
-/// Looks passed over, at most, after work in vain.
+/// The most steps skipped after a pass without progress.
 const MAX_BACKOFF: u32 = 64;
 
-/// Scattered free memory is worth no compaction as long as it is less than one frame for so many in use.
+/// Fragmented free memory is worth a compaction only from one frame for this many in use.
 const IN_USE_PER_FRAGMENTED: u64 = 64;
 
-/// How eagerly memory is compacted before it is needed: 0 is never, 100 always. Units: percent.
+/// How eagerly memory is compacted before it is needed, from 0 (never) to 100 (always). Units:
+/// percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proactiveness(u8);
 
 impl Proactiveness {
-    /// What the kernel has.
+    /// The kernel's default.
     pub const KERNEL: Self = Self(20);
 
-    /// `None` above 100.
+    /// Creates a value; `None` above 100.
     #[must_use]
     pub const fn new(percent: u8) -> Option<Self> {
         if percent <= 100 { Some(Self(percent)) } else { None }
     }
 
-    /// The score at which a compaction ends.
+    /// Returns the score at which a compaction ends.
     fn low(self) -> u8 {
         100 - self.0
     }
 
-    /// The score above which one begins.
+    /// Returns the score above which a compaction begins.
     fn high(self) -> u8 {
         self.low() + (self.low() / 2).min(10)
     }
@@ -58,51 +61,54 @@ impl Default for Proactiveness {
 /// What one step of [`ProactiveCompactor`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProactiveOutcome {
-    /// Free memory is in large blocks; nothing was to be done.
+    /// Nothing: free memory is in large blocks.
     Idle,
-    /// The last work was in vain; this look was passed over.
+    /// Nothing: the last pass made no progress, so this step is skipped.
     BackingOff,
     /// It compacted.
     Compacted(FrameCompaction),
 }
 
 impl ProactiveOutcome {
-    /// Whether another slice right after this one would go on with the work.
+    /// Returns whether another slice right after this one would continue the pass.
     #[must_use]
     pub fn has_more_work(&self) -> bool {
         matches!(self, Self::Compacted(report) if report.outcome == CompactOutcome::OutOfTime)
     }
 }
 
-/// Compaction in the background, without a thread: a caller that has one calls [`ProactiveCompactor::step`] now and then, and decides how much of a CPU it gets.
+/// Background compaction without a thread of its own. The caller calls
+/// [`ProactiveCompactor::step`] regularly and so decides how much CPU time it gets.
 #[derive(Debug, Default)]
 pub struct ProactiveCompactor {
     proactiveness: Proactiveness,
-    /// The pass that is not over yet.
+    /// The unfinished pass.
     pass: Option<Pass>,
-    /// Looks the last failure passed over; 0 after a success.
+    /// How many steps the last failure skips; 0 after a success.
     back_off: u32,
+    /// How many of these are still to be skipped.
     left: u32,
 }
 
-/// A pass over the zone, slice by slice.
+/// A pass over the zone, in slices.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
-    /// Free frames that were scattered when it began.
+    /// The fragmented free frames when the pass began.
     fragmented: u64,
 }
 
 impl ProactiveCompactor {
-    /// Nothing done yet.
+    /// Creates a compactor.
     #[must_use]
     pub fn new(proactiveness: Proactiveness) -> Self {
         Self { proactiveness, ..Self::default() }
     }
 
-    /// Looks at the zone and compacts it for at most `slice` if that is worth it.
+    /// Compacts the zone for at most `slice` if its score is high enough.
     ///
     /// Locking: as [`Zone::compact`].
     pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveOutcome {
+        // Return if there is nothing to do, or the last pass made no progress.
         if self.pass.is_none()
             && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0)
         {
@@ -112,20 +118,23 @@ impl ProactiveCompactor {
             self.left -= 1;
             return ProactiveOutcome::BackingOff;
         }
+        // Continue the unfinished pass, or begin one.
         let pass = self.pass.take().unwrap_or_else(|| {
             add(&zone.events.compact_daemon_wake, 1);
             if self.back_off > 0 {
-                // The last whole pass was in vain; what was in its way may be gone by now.
+                // The last pass made no progress; its skip hints may be out of date.
                 zone.reset_skip_hints();
             }
             Pass { fragmented: zone.fragmentation_info().fragmented }
         });
+        // Compact, then keep the unfinished pass or judge the finished one.
         let goal = CompactGoal::Fragmentation(self.proactiveness.low());
         let report = zone.compact(CompactRequest { goal, mode: MigrateMode::Async, budget: slice });
         match report.outcome {
             CompactOutcome::OutOfTime | CompactOutcome::AlreadyRunning => self.pass = Some(pass),
             CompactOutcome::Reached => self.back_off = 0,
-            // Less than a pageblock more in one piece is no gain: what others freed meanwhile looks the same.
+            // Defragmenting less than a pageblock is no progress: frames that others freed
+            // meanwhile look the same.
             _ if zone.fragmentation_info().fragmented + u64::from(PAGEBLOCK_FRAMES)
                 <= pass.fragmented =>
             {
@@ -140,11 +149,11 @@ impl ProactiveCompactor {
     }
 }
 
-/// Free frames that have memory.
+/// The free frames that have memory.
 #[derive(Clone, Copy, Debug)]
 struct FragmentationInfo {
     free: u64,
-    /// Of these, outside of wholly free pageblocks.
+    /// Those outside of wholly free pageblocks.
     fragmented: u64,
     in_use: u64,
 }
@@ -157,13 +166,15 @@ impl FragmentationInfo {
 }
 
 impl Zone {
-    /// How scattered free memory is: the share of the free frames that have memory and are not in wholly free pageblocks. Pageblocks whose memory the
-    /// OS has count as nothing, so the score does not depend on what was used once. Units: percent.
+    /// Returns the fragmentation score: the share of committed free frames outside of wholly free
+    /// pageblocks. Pageblocks without memory do not count, so the score does not depend on past
+    /// use. Units: percent.
     ///
-    /// It is 0 as long as less than a pageblock is scattered, or less than a 64th of what is in use (what a balloon has not counted): no pageblock could be
-    /// made of the one, and the other is not worth the copies.
+    /// The score is 0 while less than a pageblock is fragmented, since no pageblock could be
+    /// freed. It is also 0 while less than a 64th of the memory in use (frames in the balloon
+    /// excluded) is fragmented: that is not worth the copies.
     ///
-    /// Locking: the zone lock.
+    /// Locking: takes the zone lock.
     #[must_use]
     pub fn fragmentation(&self) -> u8 {
         let now = self.fragmentation_info();
@@ -171,7 +182,8 @@ impl Zone {
         if now.fragmented < little { 0 } else { now.percent() }
     }
 
-    /// Whether a compaction for this score has reached it. Once begun it goes on below what is worth beginning for: it would begin again soon.
+    /// Returns whether a compaction for this score has reached it. It continues below the score
+    /// that begins a compaction; otherwise the next one would begin soon.
     pub(super) fn is_defragmented(&self, percent: u8) -> bool {
         let now = self.fragmentation_info();
         now.fragmented < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent

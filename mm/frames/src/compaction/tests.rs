@@ -17,7 +17,8 @@ fn store(limit: Option<u64>) -> Arc<Store> {
     Store::new(Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one"), 1024)
 }
 
-/// So many chains of three frames, each filled with its number, of which every second is ended.
+/// Creates `count` chains of three frames, each filled with its number, and destroys every second
+/// one.
 fn scattered(store: &Store, count: usize) -> Vec<ChainId> {
     let ids: Vec<ChainId> =
         (0..count).map(|number| store.filled(ChainKind::Multi, 3, number as u8)).collect();
@@ -25,7 +26,8 @@ fn scattered(store: &Store, count: usize) -> Vec<ChainId> {
     ids
 }
 
-/// Half of the chains go, spread over all pageblocks; compaction fills the low pageblocks and leaves the high ones free.
+/// Half of the chains are destroyed, spread over all pageblocks. Compaction fills the low
+/// pageblocks and leaves the high ones free.
 #[test]
 fn r100_compaction_empties_high_blocks_keeps_bytes() {
     let store = store(None);
@@ -36,7 +38,7 @@ fn r100_compaction_empties_high_blocks_keeps_bytes() {
     assert_eq!(
         (done.outcome, done.frames_busy),
         (CompactOutcome::Done, 3),
-        "the frames somebody reads stay"
+        "frames with a reader stay"
     );
     assert!(done.frames_moved > 500);
     drop(reader);
@@ -51,16 +53,14 @@ fn r100_compaction_empties_high_blocks_keeps_bytes() {
     zone.trim();
     assert!(zone.stats().committed.0 - zone.stats().in_use.0 <= 3 * u64::from(PAGEBLOCK_FRAMES));
     let again = zone.compact(CompactRequest::default());
-    assert_eq!(
-        again.frames_moved, 3,
-        "a second compaction has only the frames to move that were busy"
-    );
+    assert_eq!(again.frames_moved, 3, "a second compaction moves only the frames that were busy");
     let stat = zone.vmstat();
     assert_eq!((stat.pgmigrate_success, stat.pgmigrate_fail), (done.frames_moved + 3, 3));
     assert_eq!(stat.nr_isolated, 0);
 }
 
-/// the scanners have met only when nothing free is lower, not when what was taken before is not.
+/// the scanners have met only when no lower frame is free. That the frames taken
+/// before are not lower does not count.
 #[test]
 fn r100_frames_that_become_free_below_are_found() {
     let zone = Zone::new(ZoneConfig {
@@ -87,7 +87,7 @@ fn r100_frames_that_become_free_below_are_found() {
     zone.check().expect("consistent");
 }
 
-/// A zone that is full to its limit can be compacted: a frame on the move counts once.
+/// A zone at its limit can be compacted: a frame in flight counts once.
 #[test]
 fn a_full_zone_is_compacted_and_its_limit_holds() {
     let store = store(Some(1500));
@@ -114,7 +114,8 @@ fn a_full_zone_is_compacted_and_its_limit_holds() {
     zone.check().expect("consistent");
 }
 
-/// a goal counts as reached when the block can be had, and only then, wherever the pageblocks are that are set aside.
+/// a goal is met if and only if the block can be allocated, wherever the CMA region
+/// is.
 #[test]
 fn r112_a_goal_is_reached_when_the_block_can_be_had() {
     const BLOCKS: u32 = 12;
@@ -187,9 +188,9 @@ fn an_empty_budget_or_a_second_compaction_moves_none() {
     assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
 }
 
-/// A pair whose second half is on its way to the OS is passed over, and its first half has no memory again.
+/// A pair whose second half is being released is skipped, and its first half has no memory again.
 #[test]
-fn a_pair_that_cannot_be_begun_leaves_no_memory() {
+fn a_pair_that_cannot_be_captured_leaves_no_memory() {
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(2048),
         backing: Backing::Heap,

@@ -1,10 +1,11 @@
-//! Where a range of frames could be: the few ranges in which the least has to be moved.
+//! The search for a range of frames: finds the few ranges with the fewest frames to move.
 //!
-//! The state of a pageblock says without a lock how many of its frames are in use, and so what clearing it costs at least. Its frames are looked at only
-//! when a range with it could be among the best. Pageblocks without memory cost nothing and have nothing to look at. All of it is a hint: a capture looks
-//! again.
+//! The state of a pageblock gives, without a lock, its frames in use, and so the least that
+//! clearing it costs. Frames are scanned only when a range with their pageblock could be among
+//! the best. Pageblocks without memory cost nothing. All of it is a hint: a capture checks again.
 //!
-//! The search ends as soon as there are enough ranges that cost nothing, so what lies above the memory in use is never looked at.
+//! The search ends when enough ranges cost nothing, so it does not reach the pageblocks above the
+//! memory in use.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -16,12 +17,13 @@ use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, Order, Pfn};
 use crate::zone::Zone;
 
-/// Ranges that are tried when the caller does not say which.
+/// The most ranges tried for a request that names no range.
 const MAX_RANGES: usize = 16;
-/// Pageblocks passed before the clock is read again.
+/// Pageblocks scanned between two checks of the deadline.
 const CLOCK_INTERVAL: u32 = 64;
 
-/// The best ranges of so many frames, best first: those set aside before others, then by what has to be moved, then the lowest.
+/// Returns the best ranges of this many frames, best first: those in the CMA region, then those
+/// with the fewest frames to move, then the lowest.
 pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<Pfn>, ContigError> {
     let region = zone.buddy.lock().region.clone();
     let mut search = Search { zone, deadline, looked: 0, best: BTreeSet::new() };
@@ -33,9 +35,10 @@ pub(crate) fn best(zone: &Zone, frames: u32, deadline: Deadline) -> Result<Vec<P
     Ok(ranges)
 }
 
-/// The smallest aligned part of a pageblock that has so many frames; `None` when it takes more than one pageblock.
+/// Returns the order of the smallest aligned part of a pageblock with at least this many frames;
+/// `None` when one pageblock is too small.
 fn sub_block_order(frames: u32) -> Option<Order> {
-    // Looked at first: above 2^31 frames there is no next power of two.
+    // Checked first: above 2^31 frames there is no next power of two.
     let fits = frames <= PAGEBLOCK_FRAMES;
     // At most the order of a pageblock.
     fits.then(|| Order::new(frames.next_power_of_two().ilog2() as u8)).flatten()
@@ -45,12 +48,12 @@ struct Search<'z> {
     zone: &'z Zone,
     deadline: Deadline,
     looked: u32,
-    /// By cost, then by place; at most [`MAX_RANGES`].
+    /// By cost, then by position; at most [`MAX_RANGES`].
     best: BTreeSet<(u32, Pfn)>,
 }
 
 impl Search<'_> {
-    /// Looks at all ranges in these pageblocks that are not wholly inside of `out`.
+    /// Searches all ranges in these pageblocks that are not wholly inside of `out`.
     fn walk(
         &mut self,
         frames: u32,
@@ -63,11 +66,12 @@ impl Search<'_> {
         }
     }
 
+    /// Returns the best ranges, best first, and clears the list.
     fn take(&mut self) -> Vec<Pfn> {
         std::mem::take(&mut self.best).into_iter().map(|(_, first)| first).collect()
     }
 
-    /// Ranges that are a pageblock, or a part of one.
+    /// Searches ranges of at most a pageblock.
     fn walk_parts(
         &mut self,
         order: Order,
@@ -76,13 +80,14 @@ impl Search<'_> {
     ) -> Result<(), ContigError> {
         for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
             self.tick()?;
-            // Used frames beyond those that lie outside of the range are in it.
+            // At least this many of the pageblock's used frames are inside of the range.
             let outside = PAGEBLOCK_FRAMES - order.frames();
             let Some(least) =
                 self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside)))
             else {
                 continue;
             };
+            // A wholly free pageblock needs no scan.
             let parts = (PAGEBLOCK_FRAMES >> order.get()) as usize;
             let costs =
                 if least == 0 { vec![Some(0); parts] } else { self.zone.costs(block, order) };
@@ -98,7 +103,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Ranges of so many pageblocks: a window over them.
+    /// Searches ranges of `length` pageblocks with a sliding window.
     fn walk_runs(
         &mut self,
         length: u32,
@@ -112,6 +117,8 @@ impl Search<'_> {
             if window.costs.len() < length as usize {
                 continue;
             }
+            // While the window could be among the best, scan its pageblocks for their exact
+            // costs.
             let aside = out.contains(&window.start) && out.contains(&block.0);
             while !aside && window.blocked == 0 && self.is_among_best(window.cost) {
                 let Some(inexact) = window.inexact.pop_front() else {
@@ -129,7 +136,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Frames to move out of a pageblock at least; `None` if it cannot be had.
+    /// Returns the fewest frames that may have to move out of a pageblock; `None` when it is
+    /// isolated or being released.
     fn least(&self, block: BlockIndex) -> Option<u32> {
         let block_state = self.zone.tables.blocks.state(block);
         match block_state.commit_state {
@@ -144,7 +152,7 @@ impl Search<'_> {
         self.best.len() < MAX_RANGES || self.best.last().is_some_and(|&(worst, _)| cost < worst)
     }
 
-    /// Later ranges cannot be better: of the same cost the lowest come first.
+    /// Returns whether no later range can be better: of equal costs, the lower range wins.
     fn is_done(&self) -> bool {
         !self.is_among_best(0)
     }
@@ -158,6 +166,7 @@ impl Search<'_> {
         }
     }
 
+    /// Counts a pageblock and checks the deadline from time to time.
     fn tick(&mut self) -> Result<(), ContigError> {
         self.looked = self.looked.wrapping_add(1);
         let late = self.looked.is_multiple_of(CLOCK_INTERVAL) && self.deadline.has_passed();
@@ -165,16 +174,16 @@ impl Search<'_> {
     }
 }
 
-/// What clearing one pageblock costs. In two bytes: a window over a terabyte has half a million of
-/// them, and each time it grows it copies them all between two looks at the clock.
+/// The cost of one pageblock, in two bytes. A window over a terabyte holds half a million of
+/// them, and each time it grows it copies them all between two checks of the deadline.
 #[derive(Clone, Copy)]
 struct Cost(u16);
 
-// Every number of frames in a pageblock has a value of its own beside `BLOCKED`.
+// Every possible number of frames differs from `BLOCKED`.
 const _: () = assert!(PAGEBLOCK_FRAMES < u16::MAX as u32);
 
 impl Cost {
-    /// The pageblock cannot be had.
+    /// The pageblock cannot be captured.
     const BLOCKED: Self = Self(u16::MAX);
 
     fn new(frames: Option<u32>) -> Self {
@@ -187,14 +196,14 @@ impl Cost {
     }
 }
 
-/// Neighbouring pageblocks and the sum of what they cost.
+/// Neighbouring pageblocks and the sum of their costs.
 struct Window {
     start: u32,
     costs: VecDeque<Cost>,
-    /// Those of which only the least is known.
+    /// Pageblocks of which only the least cost is known.
     inexact: VecDeque<u32>,
     cost: u32,
-    /// Those that cannot be had.
+    /// The number of pageblocks that cannot be captured.
     blocked: u32,
 }
 
@@ -204,7 +213,7 @@ impl Window {
     }
 
     fn push(&mut self, least: Option<u32>) {
-        // Nothing in use is exact: there is nothing to look at.
+        // A pageblock without frames in use needs no scan: its cost is exact.
         if least.is_some_and(|least| least > 0) {
             self.inexact.push_back(self.start + self.costs.len() as u32);
         }
@@ -212,7 +221,7 @@ impl Window {
         self.costs.push_back(Cost::new(least));
     }
 
-    /// Puts what a pageblock costs in place of the least it could.
+    /// Replaces a pageblock's least cost by its exact cost.
     fn correct(&mut self, block: u32, cost: Option<u32>) {
         let old =
             std::mem::replace(&mut self.costs[(block - self.start) as usize], Cost::new(cost));
@@ -231,7 +240,7 @@ impl Window {
     }
 
     fn count(&mut self, cost: Option<u32>) {
-        // All frames of a zone fit.
+        // The frames of a zone fit in 32 bits.
         self.cost += cost.unwrap_or(0);
         self.blocked += u32::from(cost.is_none());
     }
@@ -254,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_of_all_numbers_take_whole_pageblocks() {
+    fn ranges_above_a_pageblock_take_whole_pageblocks() {
         for frames in [PAGEBLOCK_FRAMES + 1, 1 << 31, (1 << 31) + 1, u32::MAX] {
             assert_eq!(sub_block_order(frames), None);
         }

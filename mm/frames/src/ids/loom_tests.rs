@@ -1,4 +1,4 @@
-//! A chunk that is given back while another thread takes an index.
+//! A chunk that is released while another thread allocates an index.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ fn take_one(ids: &IdAllocator) -> u32 {
     ids.alloc(|_| Ok::<(), Infallible>(())).expect("room")
 }
 
-/// Records are wiped before an index of their chunk is taken, or not at all.
+/// Records are zeroed before an index of their chunk is allocated, or not at all.
 #[test]
-fn loom_a_taker_meets_a_chunk_on_its_way_out() {
+fn loom_an_index_is_taken_while_its_chunk_is_released() {
     model(|| {
         let ids = Arc::new(IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables"));
         let records: Arc<Vec<AtomicU32>> =
@@ -33,11 +33,11 @@ fn loom_a_taker_meets_a_chunk_on_its_way_out() {
             records[first..first + CHUNK].iter().for_each(|word| word.store(0, Relaxed))
         });
         let index = taker.join().expect("the taker ends");
-        assert_ne!(index, kept, "an index is taken once");
+        assert_ne!(index, kept, "an index is allocated once");
         assert_eq!(
             records[index as usize].load(Relaxed),
             1,
-            "a record is wiped in the hands of its taker"
+            "a record is zeroed after its index was allocated"
         );
     });
 }

@@ -1,4 +1,4 @@
-//! A set of indices against the plain set it stands for.
+//! The allocator against a plain set.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ fn take_one(ids: &IdAllocator) -> Option<u32> {
     ids.alloc(|_| Ok::<(), Infallible>(())).ok()
 }
 
-/// A chunk that its owner has no memory for stays closed, and what is open goes on serving.
+/// A refused chunk stays closed, and open chunks can still be used.
 #[test]
 fn a_refused_chunk_changes_nothing() {
     let ids = IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
@@ -58,7 +58,7 @@ fn an_emptied_chunk_is_reused_before_a_fresh_one() {
     );
 }
 
-/// While an owner gives the records of a chunk back, other threads take and give back indices.
+/// While a chunk is released, other threads allocate and free indices.
 #[test]
 fn no_lock_is_held_while_records_are_released() {
     let ids = IdAllocator::new(CHUNK * 2, 1, Backing::Heap).expect("small tables");
@@ -68,7 +68,7 @@ fn no_lock_is_held_while_records_are_released() {
     for &index in &taken[..CHUNK] {
         ids.free(index, |first| {
             let other = take_one(&ids).expect("the other chunk has room");
-            assert!(other as usize >= CHUNK, "{other} is of a chunk that is leaving");
+            assert!(other as usize >= CHUNK, "{other} is in the chunk that is being released");
             ids.free(other, |_| ());
             seen = Some(first);
         });
@@ -77,8 +77,8 @@ fn no_lock_is_held_while_records_are_released() {
     assert!(take_one(&ids).is_some());
 }
 
-/// A thread with a lock leaves the records of a chunk that it emptied. The chunk serves again as it
-/// is, or its records go back one chunk a call.
+/// A thread with a lock leaves a chunk that it emptied in a queue. The chunk is used again as it
+/// is, or released, one chunk a call.
 #[test]
 fn an_emptied_chunk_waits_in_a_queue() {
     let ids = IdAllocator::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
@@ -94,7 +94,7 @@ fn an_emptied_chunk_waits_in_a_queue() {
 }
 
 proptest! {
-    // Miri takes a thousand times as long, and looks at the accesses rather than at the logic.
+    // Miri takes a thousand times as long and checks the accesses, not the logic.
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn agrees_with_a_set(ops in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..2000), shards in 1usize..4) {

@@ -1,4 +1,4 @@
-//! The lists against migration, every interleaving of two threads on the real descriptors.
+//! The lists against migration: interleavings of two threads on the real descriptors.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::store::Store;
 use crate::{Backing, ChainId, ChainKind, MigrateMode, MigrateType, Reclaim, ZoneConfig};
 
-/// A cache of one frame, which is the first of its zone.
+/// Creates a cache of one frame, which is the first of its zone.
 fn cache() -> (Arc<Store>, ChainId, Pfn) {
     let zone = Zone::new(ZoneConfig {
         capacity: FrameCount(8),
@@ -22,7 +22,7 @@ fn cache() -> (Arc<Store>, ChainId, Pfn) {
     (cache, id, Pfn(0))
 }
 
-/// Both the lists and the zone are sound, with so many frames in use.
+/// Checks that the lists and the zone are sound, with `frames` frames in use.
 fn is_sound(cache: &Store, frames: u64) {
     cache.lru().check().expect("sound lists");
     cache.zone().check().expect("a sound zone");
@@ -39,7 +39,8 @@ fn is_empty(cache: &Store) {
     is_sound(cache, 0);
 }
 
-/// INV-LRU-1, R-023, R-026: the owner lets go of a frame while it is being put back. It is on no list afterwards.
+/// INV-LRU-1, R-023, R-026: the owner releases a frame while it is being put back. It is on no
+/// list afterwards.
 #[test]
 fn r026_putback_against_release() {
     sync::model(|| {
@@ -54,7 +55,8 @@ fn r026_putback_against_release() {
     });
 }
 
-/// R-020, S-37, INV-LRU-1: the owner lets go of a frame while it is being moved. Neither frame is on a list afterwards.
+/// R-020, S-37, INV-LRU-1: the owner releases a frame while it is being moved. Neither frame is
+/// on a list afterwards.
 #[test]
 fn s37_migrate_against_release() {
     sync::model(|| {
@@ -77,7 +79,8 @@ fn migrate(cache: &Store, pfn: Pfn) {
     }
 }
 
-/// INV-LRU-1, S-37: the owner adds a frame that is on its list already, while it is being moved. The old frame dies on no list.
+/// INV-LRU-1, S-37: the owner adds a frame that is already on its list, while it is being moved.
+/// The old frame is freed on no list.
 #[test]
 fn s37_migrate_against_a_frame_added_twice() {
     sync::model(|| {
@@ -86,7 +89,7 @@ fn s37_migrate_against_a_frame_added_twice() {
             let cache = Arc::clone(&cache);
             thread::spawn(move || migrate(&cache, pfn))
         };
-        // It is the owner's frame as long as the chain is held.
+        // It stays the owner's frame while the chain is held.
         let shared = cache.chains.share(id).expect("live");
         let _ = shared.frame(0).map(|frame| cache.lru().add(frame));
         cache.left(id, shared.release());
@@ -96,7 +99,8 @@ fn s37_migrate_against_a_frame_added_twice() {
     });
 }
 
-/// S-43: a scan meets the isolation of the only frame. It finds the frame or nothing, and the frame ends on its list.
+/// S-43: a scan races with the isolation of the only frame. It finds the frame or nothing, and
+/// the frame ends up on its list.
 #[test]
 fn s43_scan_against_isolate() {
     sync::model(|| {
@@ -113,9 +117,9 @@ fn s43_scan_against_isolate() {
     });
 }
 
-/// INV-LRU-2: a frame is touched while it is taken off its list and put back.
+/// INV-LRU-2: a frame is accessed while it is removed from its list and put back.
 #[test]
-fn touch_against_isolate() {
+fn mark_accessed_against_isolate() {
     sync::model(|| {
         let (cache, id, pfn) = cache();
         let other = {
@@ -129,7 +133,8 @@ fn touch_against_isolate() {
     });
 }
 
-/// INV-LRU-1, R-026, S-37: the same, with the frame isolated beforehand: the owner lets go of it between any two steps of the putback.
+/// INV-LRU-1, R-026, S-37: the same with the frame isolated beforehand: the owner releases it
+/// between any two steps of the putback.
 #[test]
 fn s37_release_against_a_putback_under_way() {
     sync::model(|| {

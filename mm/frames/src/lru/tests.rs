@@ -8,7 +8,7 @@ use crate::{
     Target, ZoneConfig,
 };
 
-/// A cache of single frames, as the store has one.
+/// A cache of single frames, like the store's.
 struct Cache(Arc<Store>);
 
 impl Cache {
@@ -55,7 +55,7 @@ impl Cache {
         (self.zone().migrate_pages(&mut batch, &mut fresh, MigrateMode::Async), batch)
     }
 
-    /// Lengths of the inactive and the active list, and frames ever added.
+    /// Returns the lengths of the inactive and the active list, and the frames ever added.
     fn counts(&self) -> (u64, u64, u64) {
         let stats = self.lru().stats();
         (stats.inactive.0, stats.active.0, stats.added)
@@ -71,9 +71,10 @@ impl Cache {
     }
 }
 
-/// S-37: isolation takes the frame off its list, success puts the new frame on it, and the old one is never put anywhere again.
+/// S-37: isolation removes the frame from its list. Success adds the new frame to
+/// the list, and the old one is never added again.
 #[test]
-fn r020_s37_a_move_adds_the_new_frame_and_nothing_for_the_old() {
+fn r020_s37_a_move_adds_only_the_new_frame() {
     let cache = Cache::new(Movability::On);
     let ids: Vec<_> = (0..3).map(|_| cache.fill()).collect();
     assert_eq!(cache.counts(), (3, 0, 3));
@@ -88,7 +89,7 @@ fn r020_s37_a_move_adds_the_new_frame_and_nothing_for_the_old() {
     cache.check();
 }
 
-/// a frame that was in use before the move is so after it.
+/// an accessed frame is still marked as accessed after the move.
 #[test]
 fn r022_the_new_frame_takes_the_old_ones_place() {
     let cache = Cache::new(Movability::On);
@@ -97,14 +98,15 @@ fn r022_the_new_frame_takes_the_old_ones_place() {
     let (done, _) = cache.migrate(cache.isolate(first));
     assert_eq!(done.migrated, 1);
     cache.migrate(cache.isolate(second)).1.clear();
-    // The touched one gets its second chance before it can be asked for.
+    // The accessed one gets its second chance before it is returned.
     assert_eq!((cache.scan(), cache.scan(), cache.counts().1), (Some(third), Some(second), 1));
     cache.check();
 }
 
-/// a frame that was in use all the time stays isolated, and is back on its list when it is put back.
+/// a frame that stays busy stays isolated, and is back on its list when it is put
+/// back.
 #[test]
-fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
+fn r026_an_unmoved_frame_is_back_on_its_list() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
     let reader = cache.0.chains.share(id).expect("live");
@@ -117,7 +119,7 @@ fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     drop(left);
     assert_eq!(cache.counts(), (1, 0, 2));
     drop(reader);
-    // Refused by the owner: work was left that will end the chain.
+    // Refused by the owner: pending work will destroy the chain.
     let reader = cache.0.chains.share(id).expect("live");
     assert!(cache.0.chains.mark_pending(id));
     assert!(cache.zone().isolate(reader.frame(0).expect("there")).is_none());
@@ -128,9 +130,9 @@ fn r026_a_frame_that_was_not_moved_goes_back_to_its_list() {
     cache.check();
 }
 
-/// no frame to move to. Nothing moved, and the list is whole again.
+/// no target is left. Nothing moves, and the frame is back on its list.
 #[test]
-fn r027_without_a_target_the_frame_goes_back_to_its_list() {
+fn r027_without_a_target_a_frame_is_back_on_its_list() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
     let mut batch = vec![cache.isolate(id)];
@@ -141,7 +143,8 @@ fn r027_without_a_target_the_frame_goes_back_to_its_list() {
     cache.check();
 }
 
-/// let go of while isolated. The put that frees it knows nothing of lists, and nobody puts it on one.
+/// released while isolated. The put that frees it does not touch the lists, and
+/// nothing adds it again.
 #[test]
 fn r023_a_frame_released_while_isolated_is_on_no_list() {
     let cache = Cache::new(Movability::On);
@@ -155,7 +158,8 @@ fn r023_a_frame_released_while_isolated_is_on_no_list() {
     cache.check();
 }
 
-/// INV-LRU-1, S-37: what migration has in its hands is on no list, whoever adds it; else the old frame would die on one.
+/// INV-LRU-1, S-37: an isolated frame is on no list, whichever thread adds it. Otherwise the old
+/// frame would be freed on a list.
 #[test]
 fn s37_an_isolated_frame_is_not_added() {
     let cache = Cache::new(Movability::On);
@@ -171,14 +175,14 @@ fn s37_an_isolated_frame_is_not_added() {
     cache.check();
 }
 
-/// R-034, S-43: who makes room does not come across a frame that is being moved.
+/// R-034, S-43: a scan does not return a frame that is being moved.
 #[test]
 fn s43_a_scan_passes_isolated_frames_over() {
     let cache = Cache::new(Movability::On);
     let (oldest, next) = (cache.fill(), cache.fill());
     let isolated = cache.isolate(oldest);
     assert_eq!((cache.scan(), cache.scan()), (Some(next), Some(next)));
-    // The end of a putback, when the frame is on its list and still marked.
+    // The end of a putback: the frame is on its list and still marked as isolated.
     let place = LruState::Inactive;
     cache.lru().put_back(isolated.pfn(), place);
     assert_eq!(
@@ -194,7 +198,7 @@ fn s43_a_scan_passes_isolated_frames_over() {
     cache.check();
 }
 
-/// a thousand moves, and every frame is where the lists say at each moment: nothing waits in a batch to be drained.
+/// the counts are exact after each of a thousand moves: no batch waits to be drained.
 #[test]
 fn r035_counts_are_exact_after_each_of_many_moves() {
     let cache = Cache::new(Movability::On);
@@ -211,7 +215,7 @@ fn r035_counts_are_exact_after_each_of_many_moves() {
 }
 
 #[test]
-fn what_is_touched_outlives_what_is_not() {
+fn accessed_frames_outlive_the_others() {
     let cache = Cache::new(Movability::On);
     let ids: Vec<_> = (0..6).map(|_| cache.fill()).collect();
     for id in [ids[0], ids[1]] {
@@ -222,7 +226,7 @@ fn what_is_touched_outlives_what_is_not() {
         cache.end(*expected);
     }
     assert_eq!(cache.lru().stats().activated, 2);
-    // Nothing else is left, so they are given up after all.
+    // Nothing else is left, so the accessed ones are returned.
     for expected in &ids[..2] {
         assert_eq!(cache.scan(), Some(*expected));
         cache.end(*expected);
@@ -232,7 +236,7 @@ fn what_is_touched_outlives_what_is_not() {
 }
 
 #[test]
-fn the_only_frame_is_found_although_it_was_touched() {
+fn the_only_frame_is_found_although_it_was_accessed() {
     let cache = Cache::new(Movability::On);
     let id = cache.fill();
     cache.lru().mark_accessed(cache.frame(id));
@@ -240,7 +244,7 @@ fn the_only_frame_is_found_although_it_was_touched() {
     cache.check();
 }
 
-/// A scan ends although everything is touched again as fast as it looks.
+/// A scan ends although every frame is accessed again at once.
 #[test]
 fn a_scan_ends_when_everything_is_in_use() {
     let cache = Cache::new(Movability::On);
@@ -253,7 +257,7 @@ fn a_scan_ends_when_everything_is_in_use() {
     cache.check();
 }
 
-/// where nothing moves the lists work all the same.
+/// the lists work in a zone where nothing moves.
 #[test]
 fn r011_lists_work_where_nothing_moves() {
     let cache = Cache::new(Movability::Off);
@@ -267,7 +271,8 @@ fn r011_lists_work_where_nothing_moves() {
     cache.check();
 }
 
-/// a page that has a reference beside its owner's stays where it is, on its list, until that reference goes.
+/// a page with a reference besides its owner's stays on its list until that reference is
+/// put.
 #[test]
 fn r105_a_page_with_another_reference_stays() {
     let cache = Cache::new(Movability::On);
@@ -284,13 +289,13 @@ fn r105_a_page_with_another_reference_stays() {
 /// How an owner of LRU frames moves one.
 #[derive(Debug)]
 enum Way {
-    /// The default copy: the frames are those of chains, which move them.
+    /// The default copy: the frames are in chains, which move them.
     Copy(Box<FrameChains>),
     /// A callback of its own: the owner keeps the frame's number itself.
     Callback(Owner),
 }
 
-/// An owner that notes what it is asked.
+/// An owner that records its callbacks.
 #[derive(Debug)]
 struct Traced {
     way: Way,
@@ -316,7 +321,7 @@ impl Traced {
         self.calls.lock().expect("no panic inside").clone()
     }
 
-    /// Isolates a frame and moves it; returns the frame that it lies in now.
+    /// Isolates a frame and moves it; returns the new frame.
     fn moved(&self, zone: &Zone, old: Pfn) -> Pfn {
         let mut batch = vec![zone.isolate(old).expect("on its list")];
         let mut new = None;
@@ -348,7 +353,7 @@ impl MovableOps for Traced {
         assert!(zone.tables.frames.state(from.pfn()).is_locked(), "the old frame");
         assert!(
             zone.get(to.pfn()).is_none() && zone.isolate(to.pfn()).is_none(),
-            "nobody reaches the new frame"
+            "no other thread can reach the new frame"
         );
         match &self.way {
             Way::Copy(chains) => {
@@ -380,15 +385,16 @@ fn lru_owner() -> Owner {
     Arc::new(Zone::new(config).expect("a small zone")).reserve_lru_owner().expect("a number")
 }
 
-/// An owner's only frame, adopted and on its list.
-fn adopted(owner: &Owner) -> Pfn {
+/// Returns the owner's only frame, movable and on its list.
+fn movable_frame(owner: &Owner) -> Pfn {
     let frame = owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-    let pfn = owner.set_movable(frame, 41, 3).expect("nobody else has it");
+    let pfn = owner.set_movable(frame, 41, 3).expect("no other reference");
     assert!(owner.lru().expect("registered with lists").add(pfn));
     pfn
 }
 
-/// frames of chains are copied by default, with the old frame and the new one both kept from others.
+/// frames of chains are copied by default, while neither frame can be reached by another
+/// thread.
 #[test]
 fn r032_an_lru_frame_of_a_chain_is_copied() {
     let chains = FrameChains::new(lru_owner(), 4, crate::OwnerWords::default(), Backing::Heap)
@@ -415,11 +421,12 @@ fn r032_an_lru_frame_of_a_chain_is_copied() {
     chains.zone().check().expect("a sound zone");
 }
 
-/// an owner with a callback moves the frame itself, with both kept from others.
+/// an owner with a callback moves the frame itself, while neither frame can be reached by
+/// another thread.
 #[test]
 fn r032_an_lru_frame_is_moved_by_its_callback() {
     let owner = lru_owner();
-    let (zone, old) = (Arc::clone(owner.zone()), adopted(&owner));
+    let (zone, old) = (Arc::clone(owner.zone()), movable_frame(&owner));
     let traced = Traced::new(Way::Callback(owner));
     let Way::Callback(owner) = &traced.way else { unreachable!("made above") };
     let new = traced.moved(&zone, old);
@@ -427,18 +434,18 @@ fn r032_an_lru_frame_is_moved_by_its_callback() {
     assert_eq!(
         zone.tables.frames.private(new).map(|(name, _)| name),
         Some(41),
-        "the old frame's name"
+        "the old frame's private value"
     );
     assert_eq!(owner.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
     owner.release(new);
     zone.check().expect("a sound zone");
 }
 
-/// the frame of an owner without callbacks stays where it is, on its list.
+/// a frame of an owner without callbacks stays on its list.
 #[test]
 fn r032_an_lru_frame_without_callbacks_stays() {
     let owner = lru_owner();
-    let pfn = adopted(&owner);
+    let pfn = movable_frame(&owner);
     assert!(owner.zone().isolate(pfn).is_none());
     assert_eq!(owner.lru().map(|lru| lru.stats().inactive), Some(FrameCount(1)));
     assert_eq!((owner.zone().isolated(), owner.zone().stats().in_use), (0, FrameCount(1)));

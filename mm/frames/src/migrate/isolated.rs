@@ -1,4 +1,4 @@
-//! Frames taken aside, and the page lock.
+//! Isolated frames, and the page lock.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,43 +11,48 @@ use crate::state::{Kind, OwnerId, State};
 use crate::units::{Order, Pfn};
 use crate::zone::Zone;
 
-/// A frame taken aside from its owner, with a reference of its own. Dropping it puts it back.
+/// A frame isolated from its owner, with a reference of its own. Dropping it puts it back.
 ///
-/// Never on two lists: it is a value, and there is one for each isolated frame.
+/// It is never on two lists: there is one value for each isolated frame.
 #[derive(Debug)]
 #[must_use = "dropping an isolated frame puts it back"]
 pub struct Isolated<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    /// Where on an LRU list it was; `None` for a frame of another kind.
-    place: Option<LruState>,
+    /// The LRU list it was on; `None` for a frame of an owner without lists.
+    lru_state: Option<LruState>,
 }
 
-/// A frame whose page lock is held, as the callbacks of [`MovableOps`] get it. Dropping it unlocks.
+/// A frame whose page lock is held, as the callbacks of [`MovableOps`] get it. Dropping it
+/// unlocks.
 #[derive(Debug)]
 pub struct LockedFrame<'z> {
     zone: &'z Zone,
     pfn: Pfn,
-    place: Option<LruState>,
-    /// How the target is charged that took its place. Noted here and not in the owner's answer, which is lost when the owner panics after that.
+    lru_state: Option<LruState>,
+    /// The charge of the target that replaced it. Recorded here because the owner's return value
+    /// is lost when the owner panics after [`Target::commit`](super::Target::commit).
     committed_charge: Cell<Option<TargetCharge>>,
 }
 
-/// An owner broke when it was asked for its lists, or showed those of another one.
+/// The error for an owner that panicked when asked for its lists, or returned another owner's.
 pub(super) struct LruMismatch;
 
 impl Zone {
-    /// Takes a movable frame aside; `None` when it is free, not movable, locked, isolated already, or when its owner does not want to.
+    /// Isolates a movable frame. Returns `None` when it is free, not movable, locked or already
+    /// isolated, or when its owner refuses.
     ///
     /// Locking: tries the page lock. Call it with no lock of the zone or of an owner held.
     #[must_use]
     pub fn isolate(&self, pfn: Pfn) -> Option<Isolated<'_>> {
-        // A look without any lock first: a frame that is not movable may be in the middle of being set up, and is left alone (S-05).
+        // Check without a lock first: a frame that is not movable may just be initialised by
+        // another thread (S-05).
         let known = self.movability == Movability::On && u64::from(pfn.0) < self.capacity().0;
         if !known || !can_be_isolated(self.tables.frames.state(pfn)) {
             return None;
         }
-        // One step: the look again, the reference and the page lock. What was true a moment ago may be another frame by now (R-102, S-04, S-06).
+        // One update checks again, takes a reference and locks the page: the frame may have been
+        // freed and allocated again since the first check (R-102, S-04, S-06).
         let before = self.tables.frames.update(pfn, |state| {
             if can_be_isolated(state) { state.with_reference().map(State::locked) } else { None }
         })?;
@@ -55,23 +60,24 @@ impl Zone {
         let owner = before.owner()?;
         let ops = self.registry.ops(owner)?;
         let lists = self.lists_of(owner, &*ops).ok()?;
-        let place = match lists {
-            // another reference than the owner's pins a page on a list; moving it would leave that holder with the old frame.
+        let lru_state = match lists {
+            // a reference besides the owner's pins a page on a list. Moving it would leave
+            // the holder of that reference with the old frame.
             Some(_) if before.references() > 1 => return None,
             Some(lru) => Some(lru.isolate(pfn)?),
             None => None,
         };
         if attempt.owner_agrees(&*ops) {
-            return attempt.isolate(place);
+            return attempt.isolate(lru_state);
         }
-        // Before the page lock goes: until then nobody else can isolate it.
-        if let (Some(lru), Some(place)) = (lists, place) {
-            lru.put_back(pfn, place);
+        // While the page lock is held: no other thread can isolate the frame before it is back.
+        if let (Some(lru), Some(lru_state)) = (lists, lru_state) {
+            lru.put_back(pfn, lru_state);
         }
         None
     }
 
-    /// The lists an owner says its frames are on, if any.
+    /// Returns the lists that the owner's frames are on, if any.
     pub(super) fn lists_of<'o>(
         &self,
         owner: OwnerId,
@@ -80,24 +86,27 @@ impl Zone {
         match catch_unwind(AssertUnwindSafe(|| ops.lru())) {
             Ok(None) => Ok(None),
             Ok(Some(lru)) if lru.is_of(self, owner) => Ok(Some(lru)),
-            // A callback that panics is one that failed; and lists of another owner would get a frame that is not theirs.
+            // A callback that panics counts as failed. Another owner's lists would get a frame
+            // that is not theirs.
             Ok(Some(_)) | Err(_) => Err(LruMismatch),
         }
     }
 
-    /// Whether a frame in this state can be moved by somebody: it has an owner, and frames do move here.
+    /// Returns whether a frame in this state can be moved: it has an owner, and frames move in
+    /// this zone.
     pub(crate) fn can_move(&self, state: State) -> bool {
         self.movability == Movability::On && state.owner().is_some()
     }
 
-    /// Frames that are isolated just now.
+    /// Returns how many frames are isolated now.
     #[must_use]
     pub fn isolated(&self) -> u64 {
         self.events.isolated()
     }
 }
 
-/// In use as a single frame, movable, and in nobody's hands. Movable is looked at first, though here no order is wrong.
+/// Returns whether a frame in this state is in use as a single frame, movable, not isolated and
+/// not locked. Checks movable first, although no order would be wrong here.
 fn can_be_isolated(state: State) -> bool {
     let movable = state.kind() == Some(Kind::Used)
         && state.order() == Some(Order::SINGLE)
@@ -105,7 +114,8 @@ fn can_be_isolated(state: State) -> bool {
     movable && !state.is_isolated() && !state.is_locked()
 }
 
-/// A frame with a reference and its page lock, whose owner has not said yes yet. Dropping it undoes both.
+/// A frame with a reference and its page lock, whose owner has not agreed yet. Dropping it undoes
+/// both.
 struct IsolationAttempt<'z> {
     zone: &'z Zone,
     pfn: Pfn,
@@ -125,18 +135,18 @@ impl<'z> IsolationAttempt<'z> {
         matches!(asked, Some(Ok(true)))
     }
 
-    /// Marks the frame, unless its owner let go of it since, or put it on a list again.
-    fn isolate(self, place: Option<LruState>) -> Option<Isolated<'z>> {
+    /// Marks the frame as isolated, unless its owner released it or put it on a list meanwhile.
+    fn isolate(self, lru_state: Option<LruState>) -> Option<Isolated<'z>> {
         let (zone, pfn) = (self.zone, self.pfn);
-        // The mark takes the lock's place, in one step.
+        // One update sets the mark and clears the lock.
         let ours = |state: &State| state.owner().is_some() && state.lru_state() == LruState::Off;
         zone.tables.frames.update(pfn, |state| {
             Some(state).filter(ours).map(|state| state.isolated().unlocked())
         })?;
-        // Lock and reference are the isolation's now.
+        // The lock and the reference belong to the isolation now.
         std::mem::forget(self);
         zone.events.isolate();
-        Some(Isolated { zone, pfn, place })
+        Some(Isolated { zone, pfn, lru_state })
     }
 }
 
@@ -148,7 +158,7 @@ impl Drop for IsolationAttempt<'_> {
 }
 
 impl<'z> Isolated<'z> {
-    /// Its number.
+    /// Returns the frame's number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.pfn
@@ -158,36 +168,39 @@ impl<'z> Isolated<'z> {
         self.zone
     }
 
-    /// Whether its owner still has it, or let go of it since.
+    /// Returns whether the owner still has the frame: it may have released it since.
     #[must_use]
     pub fn has_owner(&self) -> bool {
         self.is_movable()
     }
 
-    /// Whether the owner still has it.
+    /// Returns whether the owner still has the frame.
     pub(crate) fn is_movable(&self) -> bool {
         self.zone.tables.frames.state(self.pfn).owner().is_some()
     }
 
-    /// What to call about it; `None` when the owner let go of it, or is gone.
+    /// Returns the frame's owner and its callbacks, or `None` when the owner released the frame
+    /// or is gone.
     pub(crate) fn ops(&self) -> Option<(OwnerId, Arc<dyn MovableOps>)> {
         let owner = self.zone.tables.frames.state(self.pfn).owner()?;
         Some((owner, self.zone.registry.ops(owner)?))
     }
 
-    /// Takes the page lock. Nobody else can have it: only what is not isolated can be locked, and only what is not locked can be isolated.
+    /// Takes the page lock. It is free: only a frame that is not isolated can be locked by
+    /// others, and only one that is not locked can be isolated.
     pub(crate) fn lock(&self) -> LockedFrame<'z> {
         let before = self.zone.tables.frames.update(self.pfn, |state| Some(state.locked()));
         debug_assert!(
             before.is_some_and(|state| !state.is_locked()),
-            "{} is locked by two",
+            "the page lock of {} is held by another thread",
             self.pfn
         );
-        LockedFrame::new(self.zone, self.pfn, self.place)
+        LockedFrame::new(self.zone, self.pfn, self.lru_state)
     }
 
-    /// Ends the isolation of a frame that needs no putting back: its owner let go of it, or it was migrated away. Its number comes back when nobody else has
-    /// it: it is in the state "cached" then, and the caller's to free.
+    /// Ends the isolation of a frame that needs no putback: its owner released it, or it was
+    /// migrated. Returns the frame's number if this was the last reference: its state is "cached"
+    /// then, and the caller frees it.
     pub(crate) fn end_isolation(self) -> Option<Pfn> {
         let (zone, pfn) = (self.zone, self.pfn);
         std::mem::forget(self);
@@ -199,7 +212,7 @@ impl<'z> Isolated<'z> {
                 zone.tables.frames.clear_private(pfn);
                 Some(pfn)
             }
-            // Already unwinding: a second panic would abort, and the frame is merely lost.
+            // Already unwinding: a second panic would abort. The frame is only lost.
             Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
         }
@@ -207,15 +220,19 @@ impl<'z> Isolated<'z> {
 }
 
 impl Drop for Isolated<'_> {
-    /// Puts the frame back: the owner is told only if it still has it (R-063, S-10, S-11).
+    /// Puts the frame back. The owner is called only if it still has the frame (R-063, S-10,
+    /// S-11).
     fn drop(&mut self) {
         let locked = self.lock();
-        // Movable first, isolated second: a frame its owner let go of is still marked as isolated, and is nobody's to put back.
+        // Check movable first, isolated second: a frame that its owner released is still marked
+        // as isolated, and must not be put back.
         if let Some((owner, ops)) = self.ops() {
-            // The frame goes back whatever the callback does.
+            // The frame is put back even if the callback panics.
             let _ = catch_unwind(AssertUnwindSafe(|| ops.putback(&locked)));
-            if let (Ok(Some(lru)), Some(place)) = (self.zone.lists_of(owner, &*ops), self.place) {
-                lru.put_back(self.pfn, place);
+            if let (Ok(Some(lru)), Some(lru_state)) =
+                (self.zone.lists_of(owner, &*ops), self.lru_state)
+            {
+                lru.put_back(self.pfn, lru_state);
             }
         }
         drop(locked);
@@ -226,35 +243,36 @@ impl Drop for Isolated<'_> {
 }
 
 impl<'z> LockedFrame<'z> {
-    fn new(zone: &'z Zone, pfn: Pfn, place: Option<LruState>) -> Self {
-        Self { zone, pfn, place, committed_charge: Cell::new(None) }
+    fn new(zone: &'z Zone, pfn: Pfn, lru_state: Option<LruState>) -> Self {
+        Self { zone, pfn, lru_state, committed_charge: Cell::new(None) }
     }
 
-    /// Notes that a target has taken its place.
+    /// Records that a target with this charge replaced the frame.
     pub(super) fn note_committed(&self, charge: TargetCharge) {
         self.committed_charge.set(Some(charge));
     }
 
-    /// How the target is charged that took its place while it was locked.
+    /// Returns the charge of the target that replaced the frame while it was locked.
     pub(super) fn committed_charge(&self) -> Option<TargetCharge> {
         self.committed_charge.get()
     }
 
-    /// Its number.
+    /// Returns the frame's number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
 
-    /// What the owner called it when it adopted it, and the position it noted with that.
+    /// Returns the private value and position that the owner passed to
+    /// [`Owner::set_movable`](super::Owner::set_movable).
     #[must_use]
     pub fn private(&self) -> Option<(u32, u8)> {
         self.zone.tables.frames.private(self.pfn)
     }
 
-    /// Where on an LRU list it was when it was isolated.
+    /// Returns the LRU list that the frame was on when it was isolated.
     pub(crate) fn lru_state(&self) -> Option<LruState> {
-        self.place
+        self.lru_state
     }
 
     pub(crate) fn zone(&self) -> &'z Zone {

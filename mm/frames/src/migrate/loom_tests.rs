@@ -1,4 +1,4 @@
-//! Migration's protocols under loom: every interleaving of two threads on the real descriptors.
+//! Migration's protocols under loom: interleavings of two threads on the real descriptors.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn store() -> (Arc<Store>, ChainId, Pfn) {
     (store, id, Pfn(0))
 }
 
-/// One try to move the frame, with a target taken beforehand so that the model stays small.
+/// Tries once to move the frame, with a target taken beforehand so that the model stays small.
 fn migrate(zone: &Zone, pfn: Pfn) -> Option<Migration> {
     let mut target = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     let isolated = zone.isolate(pfn)?;
@@ -39,7 +39,8 @@ fn in_use(zone: &Zone) -> u64 {
     zone.stats().in_use.0
 }
 
-/// S-01, S-02, S-20, S-53: a reader meets the move of the frame it reads. It sees the bytes, in the old frame or the new one.
+/// S-01, S-02, S-20, S-53: a reader races with the move of the frame it reads. It sees the bytes,
+/// in the old frame or the new one.
 #[test]
 fn s01_reader_against_migrate() {
     sync::model(|| {
@@ -60,7 +61,8 @@ fn s01_reader_against_migrate() {
     });
 }
 
-/// S-04, S-08, S-10, S-12, S-16, B9, B13a: the owner ends the chain while its frame is isolated, moved or put back.
+/// S-04, S-08, S-10, S-12, S-16, B9, B13a: the owner destroys the chain while its frame is
+/// isolated, moved or put back.
 #[test]
 fn s12_free_against_isolate_and_migrate() {
     sync::model(|| {
@@ -76,7 +78,7 @@ fn s12_free_against_isolate_and_migrate() {
     });
 }
 
-/// S-03, R-163: two scanners want the same frame.
+/// S-03, R-163: two scanners isolate the same frame.
 #[test]
 fn s03_isolate_against_isolate() {
     sync::model(|| {
@@ -98,7 +100,8 @@ fn s03_isolate_against_isolate() {
     });
 }
 
-/// S-05, R-281: nobody gets a reference to a frame between its allocation for a chain and its publication there.
+/// S-05, R-281: no thread gets a reference to a frame between its allocation for a chain and its
+/// publication there.
 #[test]
 fn s05_get_against_attach() {
     sync::model(|| {
@@ -126,7 +129,7 @@ fn s05_get_against_attach() {
     });
 }
 
-/// S-39, S-40, R-154: an owner takes a frame back while a scanner isolates it. One of them has it.
+/// S-39, S-40, R-154: an owner reclaims a frame while a scanner isolates it. One of them gets it.
 #[test]
 fn s39_reclaim_from_owner_against_isolate() {
     #[derive(Debug)]
@@ -155,29 +158,30 @@ fn s39_reclaim_from_owner_against_isolate() {
         let plain: Arc<dyn MovableOps> = Arc::new(Plain);
         let owner = zone.register(Arc::downgrade(&plain)).expect("a number");
         let frame = zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-        let pfn = owner.set_movable(frame, 0, 0).expect("nobody else has it");
+        let pfn = owner.set_movable(frame, 0, 0).expect("no other reference");
         let scanner = {
             let zone = Arc::clone(&zone);
             thread::spawn(move || zone.isolate(pfn).map(|held| held.pfn()))
         };
         let back = owner.reclaim_from_owner(pfn);
         if back.is_some() {
-            // A scanner that is done may still have its reference for a moment, but not the frame.
-            assert!(!zone.tables.frames.state(pfn).is_isolated(), "taken back, and in other hands");
+            // A scanner that is done may still have its reference for a moment, but not the
+            // frame.
+            assert!(!zone.tables.frames.state(pfn).is_isolated(), "a reclaimed frame is isolated");
         }
         let taken = back.is_some();
         drop(back);
         let seen = scanner.join().expect("no panic");
         assert!(taken || seen.is_some());
         if !taken {
-            drop(owner.reclaim_from_owner(pfn).expect("nobody has it any more"));
+            drop(owner.reclaim_from_owner(pfn).expect("not isolated any more"));
         }
         assert_eq!(in_use(&zone), 0);
         zone.check().expect("consistent");
     });
 }
 
-/// R-008, S-04: the last reference goes while somebody tries to get one.
+/// R-008, S-04: the last reference is put while another thread tries to get one.
 #[test]
 fn r008_last_put_against_get() {
     sync::model(|| {
@@ -193,7 +197,8 @@ fn r008_last_put_against_get() {
     });
 }
 
-/// B10, S-32, L-03, R-453: the owner ends while its frame is being moved. Whoever is last frees it.
+/// B10, S-32, L-03, R-453: the owner ends while its frame is being moved. The last reference
+/// frees it.
 #[test]
 fn b10_the_end_of_an_owner_against_migrate() {
     sync::model(|| {
@@ -211,7 +216,8 @@ fn b10_the_end_of_an_owner_against_migrate() {
     });
 }
 
-/// S-05: a frame is being set up, under its page lock, while a scanner comes by. The scanner leaves it alone.
+/// S-05: a frame is initialised under its page lock while a scanner looks at it. The scanner
+/// leaves it alone.
 #[test]
 fn s05_isolate_against_a_fresh_frame() {
     sync::model(|| {
@@ -223,24 +229,25 @@ fn s05_isolate_against_a_fresh_frame() {
             let zone = Arc::clone(zone);
             thread::spawn(move || zone.isolate(pfn).is_some())
         };
-        drop(frame.try_lock().expect("nobody but its owner locks it"));
+        drop(frame.try_lock().expect("only its owner locks it"));
         assert!(!scanner.join().expect("no panic"));
     });
 }
 
-/// R-008, S-04, S-25: an owner writes to a frame and lets go of it, a scanner has the last reference, and the next owner writes to it. Each sees what the one before
-/// it did, whoever frees the frame.
+/// R-008, S-04, S-25: an owner writes to a frame and releases it, a scanner has the last
+/// reference, and the next owner writes to the frame. Each sees what the previous one did,
+/// whichever thread frees the frame.
 #[test]
 fn r008_the_last_put_publishes_the_bytes() {
     sync::model(|| {
         let (store, id, pfn) = store();
-        // All other frames are taken, so that the next one to be had is this one.
+        // All other frames are taken, so that the next allocation gets this one.
         while let Ok(frame) =
             store.chains.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)
         {
             std::mem::forget(frame);
         }
-        // Isolated beforehand, so that the few switches a model has are left for what follows.
+        // Isolated beforehand, so that the model's few preemptions are left for what follows.
         let isolated = store.chains.zone().isolate(pfn);
         let owner = {
             let store = Arc::clone(&store);
@@ -257,7 +264,7 @@ fn r008_the_last_put_publishes_the_bytes() {
     });
 }
 
-/// Takes a frame if there is one, writes to it and gives it back.
+/// Takes a frame if there is one, writes to it and frees it.
 fn write_to_a_fresh_frame(chains: &FrameChains) {
     let mut next = chains.create(ChainKind::Single, 2).expect("a number");
     if next.attach(0, Reclaim::NotAllowed).is_ok() {
@@ -266,13 +273,14 @@ fn write_to_a_fresh_frame(chains: &FrameChains) {
     next.destroy();
 }
 
-/// S-01, S-53: a frame is moved while somebody reads it, and the old frame goes to its next owner. The reader has left by then, or the frame stays.
+/// S-01, S-53: a frame is moved while a thread reads it, and the old frame is allocated again.
+/// Either the reader has left by then, or the frame stays.
 #[test]
 fn s01_a_frame_is_not_used_again_under_its_reader() {
     sync::model(|| {
         let (store, id, pfn) = store();
         let zone = store.chains.zone();
-        // One frame is left to move to, so that the next one to be had is the old one.
+        // One frame is left as target, so that the next allocation gets the old frame.
         let spare = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         while let Ok(frame) = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed) {
             std::mem::forget(frame);
@@ -293,7 +301,7 @@ fn s01_a_frame_is_not_used_again_under_its_reader() {
     });
 }
 
-/// A target that does not count against the limit, as compaction takes it.
+/// Takes a target that does not count against the limit, as compaction does.
 fn in_flight(zone: &Zone) -> Target<'_> {
     let mut taken = [Pfn(0)];
     assert_eq!(
@@ -311,7 +319,8 @@ impl<'z> Targets<'z> for Once<'z> {
     }
 }
 
-/// Somebody asks for a frame in a zone that is full to its limit, while `work` is done with the frame in use and one on the move.
+/// Allocates a frame in a zone at its limit, while `work` runs with the frame in use and one in
+/// flight.
 fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + Sync + 'static) {
     sync::model(move || {
         let (store, _, pfn) = store();
@@ -325,13 +334,14 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
             })
         };
         work(zone, isolated, target);
-        assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
+        assert!(!thief.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 1);
         zone.check().expect("consistent");
     });
 }
 
-/// the new frame counts from the step on in which the old one is free, so there is no moment in which neither does.
+/// the new frame counts from the step in which the old one becomes free, so at no moment
+/// does neither count.
 #[test]
 fn r108_the_limit_against_a_frame_that_moves() {
     at_the_limit(|zone, isolated, target| {
@@ -341,13 +351,13 @@ fn r108_the_limit_against_a_frame_that_moves() {
     });
 }
 
-/// the same for a target that is given back.
+/// the same for a target that is dropped.
 #[test]
 fn r108_the_limit_against_a_dropped_target() {
     at_the_limit(|_, isolated, target| drop((isolated, target)));
 }
 
-/// the same for a frame that is claimed, whose content goes elsewhere.
+/// the same for a captured frame whose content moves elsewhere.
 #[test]
 fn r108_the_limit_against_a_capture() {
     sync::model(|| {
@@ -361,9 +371,9 @@ fn r108_the_limit_against_a_capture() {
                 store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
             })
         };
-        capture.acquire(MigrateMode::Async, Budget::unlimited().start()).expect("nobody is inside");
+        capture.acquire(MigrateMode::Async, Budget::unlimited().start()).expect("idle");
         capture.keep();
-        assert!(!thief.join().expect("no panic"), "a frame beyond the limit");
+        assert!(!thief.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 2);
         zone.put(pfn).expect("it is ours");
         zone.check().expect("consistent");

@@ -1,4 +1,4 @@
-//! Owners of movable frames and the numbers they go by.
+//! Owners of movable frames and their numbers.
 
 use std::num::NonZeroU8;
 use std::sync::{Arc, Weak};
@@ -15,41 +15,42 @@ use crate::state::{OwnerId, State};
 use crate::units::{MigrateType, Pfn};
 use crate::zone::Zone;
 
-/// Owners a zone can have at once.
+/// The most owners a zone can have at once.
 const OWNERS: usize = if cfg!(loom) { 2 } else { 255 };
 
 /// Whether frames of registered owners move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Movability {
-    /// They do.
+    /// Frames of registered owners can be moved.
     #[default]
     On,
-    /// Owners get unmovable frames, and nothing ever moves: how the kernel was before. For comparison.
+    /// Owners get unmovable frames and nothing moves. For comparison.
+    /// comparison.
     Off,
 }
 
-/// All numbers for owners are taken.
+/// All owner numbers are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the zone has {OWNERS} owners of movable frames and no number for another")]
+#[error("all {OWNERS} owner numbers of the zone are taken")]
 pub struct OwnersExhausted;
 
-/// Why an owner did not get a frame. The frame is given back, and nothing else has changed.
+/// Why a frame did not become movable. The frame is freed, and nothing else has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SetMovableError {
-    /// It is of another zone.
-    #[error("{pfn} is a frame of another zone")]
+    /// The frame belongs to another zone.
+    #[error("{pfn} belongs to another zone")]
     OtherZone {
         /// The frame.
         pfn: Pfn,
     },
-    /// It has an owner already, is no single frame, or another thread holds its page lock.
-    #[error("{pfn} has an owner already, is part of a block, or is locked")]
+    /// The frame already has an owner, is part of a block, or another thread holds its page lock.
+    #[error("{pfn} already has an owner, is part of a block, or is locked")]
     Taken {
         /// The frame.
         pfn: Pfn,
     },
-    /// The last number means "no private value".
-    #[error("{private} is reserved and cannot be the private value of a frame")]
+    /// The private value is the one that means "none".
+    #[error("the private value {private} is reserved: it must be below {private}")]
     Private {
         /// The value passed.
         private: u32,
@@ -60,7 +61,7 @@ pub enum SetMovableError {
 #[derive(Debug)]
 pub(crate) struct Registry {
     slots: Box<[Mutex<OwnerSlot>]>,
-    /// Whose frames are in chains.
+    /// The owners whose frames are in chains.
     chain_owners: Box<[AtomicBool]>,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct Registry {
 enum OwnerSlot {
     #[default]
     Vacant,
-    /// Somebody has the number and is not ready to be called yet (L-05: publish last).
+    /// The number is taken, but the owner cannot be called yet (L-05: publish last).
     Reserved,
     Published(Weak<dyn MovableOps>),
 }
@@ -95,27 +96,28 @@ impl Registry {
         *self.slots[usize::from(id.0.get()) - 1].lock() = now;
     }
 
-    /// What to call for a frame of this owner; `None` when it is not ready yet, or gone (F6).
+    /// Returns the callbacks of an owner, or `None` when it is not published yet or is gone (F6).
     pub(crate) fn ops(&self, id: OwnerId) -> Option<Arc<dyn MovableOps>> {
-        // The lock is held for the copy only, never during a call.
+        // The lock is held for the copy only, never during a callback.
         let slot = self.slots.get(usize::from(id.0.get()) - 1)?.lock().clone();
         if let OwnerSlot::Published(ops) = slot { ops.upgrade() } else { None }
     }
 
-    /// Whether the frames of this owner are in chains, which alone may hand them over.
+    /// Returns whether the owner's frames are in chains. Only the chain may replace such a frame.
     pub(crate) fn is_chain_owner(&self, id: OwnerId) -> bool {
-        // Relaxed: set before the owner's first frame is published, and a thread that asks has seen the owner in a frame's state (Acquire).
+        // Relaxed: set before the owner's first frame is published, and the reader has seen the
+        // owner in a frame's state (Acquire).
         self.chain_owners
             .get(usize::from(id.0.get()) - 1)
             .is_some_and(|mark| mark.load(Ordering::Relaxed))
     }
 
     fn set_chain_owner(&self, id: OwnerId, now: bool) {
-        // Relaxed: as above; it is cleared when no chain of the owner is left.
+        // Relaxed: as above; cleared when no chain of the owner is left.
         self.chain_owners[usize::from(id.0.get()) - 1].store(now, Ordering::Relaxed);
     }
 
-    /// Memory of the registry, in bytes.
+    /// Returns the memory of the registry, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.slots) + size_of_val(&*self.chain_owners)
     }
@@ -123,8 +125,9 @@ impl Registry {
 
 /// A registered owner of movable frames. Dropping it ends the registration.
 ///
-/// Nothing has to be waited for when it ends (L-03, S-32, B10). A frame that is isolated just then was let go of before, so migration finds
-/// it ownerless and frees it. A callback under way holds the owner's value alive until it returns.
+/// Dropping it waits for nothing (L-03, S-32, B10). The owner has released its frames before, so
+/// migration finds a frame that is isolated at that moment ownerless and frees it. A running
+/// callback keeps the owner's value alive until it returns.
 #[derive(Debug)]
 pub struct Owner {
     zone: Arc<Zone>,
@@ -134,40 +137,42 @@ pub struct Owner {
 }
 
 impl Zone {
-    /// Registers an owner.
+    /// Registers an owner and publishes its callbacks.
     ///
     /// # Errors
-    /// [`OwnersExhausted`].
+    /// [`OwnersExhausted`] when all numbers are taken.
     pub fn register(self: &Arc<Self>, ops: Weak<dyn MovableOps>) -> Result<Owner, OwnersExhausted> {
         let owner = self.reserve_owner()?;
         owner.publish(ops);
         Ok(owner)
     }
 
-    /// Takes a number for an owner that is still being made. It can adopt frames already; nobody calls it before [`Owner::publish`].
+    /// Reserves a number for an owner that is still being built. It can make frames movable at
+    /// once; its callbacks run only after [`Owner::publish`].
     ///
     /// # Errors
-    /// [`OwnersExhausted`].
+    /// [`OwnersExhausted`] when all numbers are taken.
     pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
         let id = self.registry.reserve().ok_or(OwnersExhausted)?;
         Ok(Owner { zone: Arc::clone(self), id, lru: None, movability: self.movability })
     }
 
-    /// As [`Zone::reserve_owner`], for an owner whose frames never move, while those of others do:
-    /// as zsmalloc's were before the kernel could migrate them. For comparison.
+    /// Reserves a number as [`Zone::reserve_owner`] does, for an owner whose frames never move
+    /// although those of other owners do: zsmalloc before the kernel could migrate its pages. For
+    /// comparison.
     ///
     /// # Errors
-    /// [`OwnersExhausted`].
+    /// [`OwnersExhausted`] when all numbers are taken.
     pub fn reserve_pinned_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
         let mut owner = self.reserve_owner()?;
         owner.movability = Movability::Off;
         Ok(owner)
     }
 
-    /// As [`Zone::reserve_owner`], with LRU lists for the frames.
+    /// Reserves a number as [`Zone::reserve_owner`] does, with LRU lists for the owner's frames.
     ///
     /// # Errors
-    /// [`OwnersExhausted`].
+    /// [`OwnersExhausted`] when all numbers are taken.
     pub fn reserve_lru_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
         let mut owner = self.reserve_owner()?;
         owner.lru = Some(Lru::new(Arc::clone(self), owner.id));
@@ -176,40 +181,41 @@ impl Zone {
 }
 
 impl Owner {
-    /// The number, which stands in the state of each frame the owner has.
+    /// Returns the number, which the state word of each of the owner's frames holds.
     #[must_use]
     pub fn id(&self) -> OwnerId {
         self.id
     }
 
-    /// The zone the frames come from.
+    /// Returns the zone that the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.zone
     }
 
-    /// The LRU lists, if it was registered with some.
+    /// Returns the LRU lists, or `None` when the owner was registered without them.
     #[must_use]
     pub fn lru(&self) -> Option<&Lru> {
         self.lru.as_ref()
     }
 
-    /// From here on the owner is called, unless its frames are pinned: then nobody has anything to
-    /// ask.
+    /// Publishes the callbacks: from here on migration may call them. Does nothing when the
+    /// owner's frames are pinned.
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
         if self.movability == Movability::On || self.zone.movability == Movability::Off {
             self.zone.registry.put(self.id, OwnerSlot::Published(ops));
         }
     }
 
-    /// From here on the owner's frames are in chains: [`Target::commit`](super::Target::commit) refuses them, since only who holds the chain alone may
-    /// change which frames it has.
+    /// Marks the owner's frames as frames of chains. [`Target::commit`](super::Target::commit)
+    /// refuses them from here on: only the holder of a chain's exclusive guard may change its
+    /// frames.
     pub(crate) fn mark_chain_owner(&self) {
         self.zone.registry.set_chain_owner(self.id, true);
     }
 
-    /// What to ask the zone for: frames that are going to be adopted share pageblocks with movable
-    /// ones, unless they never move (B14).
+    /// Returns the migrate type to allocate with. Frames that are going to be movable share
+    /// pageblocks with movable ones, unless the owner is pinned (B14).
     #[must_use]
     pub fn migrate_type(&self) -> MigrateType {
         match self.movability {
@@ -218,13 +224,15 @@ impl Owner {
         }
     }
 
-    /// Takes a frame over. The owner keeps the number as its reference; `private` and `position` are its own notes, which a callback reads back from
+    /// Makes a frame movable and the owner's. The frame's reference becomes the owner's.
+    /// `private` and `position` are for the owner's own use; callbacks read them with
     /// [`LockedFrame::private`](super::LockedFrame::private).
     ///
-    /// Call it when the owner's own records are complete: from here on the frame may be isolated.
+    /// Call it when the owner's own records are complete: from here on the frame may be isolated
+    ///
     ///
     /// # Errors
-    /// [`SetMovableError`].
+    /// [`SetMovableError`] when the frame cannot become movable. It is freed then.
     pub fn set_movable(
         &self,
         frame: Frame<'_>,
@@ -238,12 +246,14 @@ impl Owner {
         if private == u32::MAX {
             return Err(SetMovableError::Private { private });
         }
+        // The only reference: no other thread can see the frame until it is published.
         if frames.freeze(pfn) {
             self.set_private(frame.into_pfn(), private, position);
             self.publish_frame(pfn);
             return Ok(pfn);
         }
-        // Others have references, and one of them may be adopting it, too. Its page lock is taken first: until the name is written it is not isolated.
+        // Other threads hold references, and one of them may call this, too. The page lock
+        // prevents isolation until `private` is written.
         let free = |state: State| (!state.is_locked() && !state.is_isolated()).then_some(state);
         let claim = |state: State| Some(free(state)?.owned_by(self.id)?.locked());
         frames.update(pfn, claim).ok_or(SetMovableError::Taken { pfn })?;
@@ -252,20 +262,22 @@ impl Owner {
         Ok(pfn)
     }
 
-    /// Notes what the owner calls a frame it is about to adopt.
+    /// Stores `private` and `position` for a frame that is about to become movable.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
         self.zone.tables.frames.set_private(pfn, private, position);
     }
 
-    /// Publishes a frozen frame whose name is set. From here on it may be isolated, unless nothing moves in this zone.
+    /// Publishes a frozen frame whose private value is set. From here on it may be isolated,
+    /// unless nothing moves in this zone.
     pub(crate) fn publish_frame(&self, pfn: Pfn) {
         self.zone.tables.frames.change(pfn, State::FROZEN, State::published(self.id));
     }
 
-    /// Lets go of a frame: it is no longer movable and the owner's reference is given back, in one step. The frame is free now, or as soon as
-    /// whoever isolated it lets go, too.
+    /// Releases a frame: one update of the state word clears its owner and puts the owner's
+    /// reference. The frame is free now, or as soon as another thread that isolated it puts its
+    /// reference.
     ///
-    /// Locking: a per-CPU list. The OS is not called: see [`Zone::release_excess_if_due`].
+    /// Locking: takes a per-CPU list. The OS is not called: see [`Zone::release_excess_if_due`].
     ///
     /// # Panics
     /// When the frame is not this owner's (any more).
@@ -277,13 +289,13 @@ impl Owner {
         match left {
             Some(Put::Shared) => {}
             Some(Put::Last(_)) => self.zone.free_to_cpu_list(pfn),
-            // Going on would free somebody else's frame under him.
-            None => panic!("{pfn} is not its owner's to release"),
+            // Going on would free another owner's frame.
+            None => panic!("{pfn} does not belong to the owner that releases it"),
         }
     }
 
-    /// Takes a frame back out of everybody's reach; `None` while it is isolated or its page lock is held: pass it over (R-154, S-39). `None` for a frame
-    /// of somebody else's, too.
+    /// Makes a frame of this owner unmovable and returns it. Returns `None` while it is isolated
+    /// or its page lock is held (R-154, S-39), and for a frame of another owner.
     #[must_use]
     pub fn reclaim_from_owner(&self, pfn: Pfn) -> Option<Frame<'_>> {
         let reclaim = |state: State| {

@@ -1,4 +1,4 @@
-//! `migrate_pages`: isolated frames are moved, in several passes.
+//! `migrate_pages`: moves isolated frames, in several passes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,25 +6,26 @@ use super::target::TargetCharge;
 use super::{Isolated, MigrateError, MigrateMode, MigratedSource, Targets};
 use crate::zone::Zone;
 
-/// How often a frame that somebody uses is tried again.
+/// The most passes over a batch: how often a busy frame is tried.
 const MAX_PASSES: u32 = 10;
 
-/// What came of a batch of frames.
+/// The result of migrating a batch of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Migration {
-    /// Frames whose content has a new place.
+    /// Frames whose content was moved.
     pub migrated: u64,
-    /// Frames whose owner had let go of them: they are free and nothing was moved.
+    /// Frames that their owner had released: they are free and nothing was moved.
     pub gone: u64,
-    /// Frames whose owner would not move them; they were put back.
+    /// Frames that their owner refused to move; they were put back.
     pub failed: u64,
-    /// Frames that were in use in every pass. They are still isolated, in the batch.
+    /// Frames that were busy in every pass. They are still isolated, in the batch.
     pub again: u64,
-    /// Whether it ended early because there was no frame left to move to. What was not tried is still in the batch.
+    /// Whether it ended early because no target was left. Frames that were not tried are still in
+    /// the batch.
     pub out_of_frames: bool,
 }
 
-/// How one attempt at one frame ended.
+/// The result of one attempt at one frame.
 enum MigrateOutcome {
     Migrated(TargetCharge),
     Gone,
@@ -34,8 +35,8 @@ enum MigrateOutcome {
 }
 
 impl Zone {
-    /// Moves isolated frames to frames that `targets` gives. Those that could not be moved now stay in `batch`: dropping them puts them back, another
-    /// call tries again.
+    /// Moves isolated frames to targets that `targets` supplies. Frames that are still busy stay
+    /// in `batch`: dropping them puts them back, another call tries again.
     ///
     /// Locking: call it with no lock of the zone or of an owner held.
     pub fn migrate_pages<'z>(
@@ -62,7 +63,7 @@ impl Zone {
         report
     }
 
-    /// One try at each frame. Those to be tried again stay in the batch.
+    /// Tries each frame once. Frames to be tried again stay in the batch.
     fn pass<'z>(
         &'z self,
         batch: &mut Vec<Isolated<'z>>,
@@ -102,25 +103,27 @@ impl Zone {
     }
 }
 
-/// Tries to move one frame. A target is taken only when there is something to move, and goes back in every case but success (L-08, R-069).
+/// Tries to move one frame. Takes a target only when there is something to move; the target is
+/// freed unless the move succeeds (L-08, R-069).
 fn migrate_one<'z>(
     frame: &Isolated<'z>,
     targets: &mut dyn Targets<'z>,
     mode: MigrateMode,
 ) -> MigrateOutcome {
     let locked = frame.lock();
-    // R-065, S-08, S-09: released after isolation. The owner is not called about a frame that is not its own any more.
+    // R-065, S-08, S-09: the owner released the frame after isolation. Its callbacks must not
+    // run.
     if !frame.is_movable() {
         return MigrateOutcome::Gone;
     }
     let Some((_, ops)) = frame.ops() else { return MigrateOutcome::Failed };
     let Some(target) = targets.next(frame.pfn()) else { return MigrateOutcome::OutOfFrames };
-    // One that somebody else has, too, would give the bytes of one frame to two owners.
+    // A target with other references would give the bytes of one frame to two owners.
     if !target.is_fresh_in(locked.zone()) {
         return MigrateOutcome::Failed;
     }
     let answer = catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode)));
-    // Handed over is handed over, also by an owner that panicked after it.
+    // A committed target stays committed, even if the owner panicked after it.
     if let Some(charge) = locked.committed_charge() {
         return MigrateOutcome::Migrated(charge);
     }

@@ -1,4 +1,4 @@
-//! Where content moves to.
+//! The frames that content moves to.
 
 use super::ops::MigrateError;
 use super::{Isolated, LockedFrame};
@@ -8,12 +8,15 @@ use crate::state::{OwnerId, State};
 use crate::units::Pfn;
 use crate::zone::Zone;
 
-/// Gives migration fresh frames to move to. Asked once for each attempt; what is not used is given back by whoever took it.
+/// Supplies fresh frames to move content to. Called once for each attempt; migration frees a
+/// target that it did not use.
 pub trait Targets<'z> {
-    /// A frame for the content of `from`, or `None` when there is none left: migration stops then.
+    /// Returns a frame for the content of `from`, or `None` when none is left: migration stops
+    /// then.
     fn next(&mut self, from: Pfn) -> Option<Target<'z>>;
 
-    /// What is done with a frame whose content is elsewhere now, or whose owner let go of it. It is freed, unless somebody waits for just this one.
+    /// Disposes of a frame whose content has moved, or whose owner released it. Frees it by
+    /// default.
     fn free_source(&mut self, old: MigratedSource<'z>) {
         drop(old);
     }
@@ -25,12 +28,12 @@ impl<'z, F: FnMut(Pfn) -> Option<Frame<'z>>> Targets<'z> for F {
     }
 }
 
-/// A frame that was isolated and has no owner any more. Dropping it frees it.
+/// A frame that was isolated and has no owner any more. Dropping it frees the frame.
 #[derive(Debug)]
 #[must_use = "dropping it frees the frame"]
 pub struct MigratedSource<'z> {
     zone: &'z Zone,
-    /// There until it is taken out.
+    /// `None` once the isolation has ended.
     isolated: Option<Isolated<'z>>,
     charge: TargetCharge,
 }
@@ -40,13 +43,13 @@ impl<'z> MigratedSource<'z> {
         Self { zone: isolated.zone(), isolated: Some(isolated), charge }
     }
 
-    /// Which frame it is; the value has it until it is dropped.
+    /// Returns the frame's number. The value owns the frame until it is dropped.
     pub(crate) fn pfn(&self) -> Option<Pfn> {
         self.isolated.as_ref().map(Isolated::pfn)
     }
 
-    /// Ends the isolation. Returns the frame if nobody else has a reference to it, for the caller to free or to keep, and how many targets have to be
-    /// counted against the limit once that is done.
+    /// Ends the isolation. Returns the frame if no other reference to it is left, for the caller
+    /// to free or to keep, and how many targets then count against the limit.
     pub(crate) fn end_isolation(mut self) -> (Option<Pfn>, u64) {
         let pfn = self.isolated.take().and_then(Isolated::end_isolation);
         (pfn, self.charge.in_flight())
@@ -56,23 +59,24 @@ impl<'z> MigratedSource<'z> {
 impl Drop for MigratedSource<'_> {
     fn drop(&mut self) {
         let Some(isolated) = self.isolated.take() else { return };
-        // One step: the new frame counts from the moment on in which the old one is free.
+        // One step: the new frame counts against the limit from the moment the old one is free.
         let arrived = self.charge.in_flight();
         self.zone.free_frames(isolated.end_isolation(), |buddy| buddy.in_flight -= arrived);
     }
 }
 
-/// A fresh frame that nobody else knows. Dropping it gives it back.
+/// A fresh frame without an owner. Dropping it frees the frame.
 #[derive(Debug)]
-#[must_use = "dropping a target gives it back"]
+#[must_use = "dropping a target frees it"]
 pub struct Target<'z> {
     zone: &'z Zone,
     pfn: Pfn,
     charge: TargetCharge,
 }
 
-/// Whether a target counts against the zone's limit already. One that takes the place of a frame about to be freed does not, so that a full zone can
-/// be compacted; it does from the moment the old frame is free.
+/// Whether a target already counts against the zone's limit. A target that replaces a frame which
+/// is about to be freed does not, so that a full zone can be compacted. It counts from the moment
+/// the old frame is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetCharge {
     Charged,
@@ -80,7 +84,7 @@ pub(crate) enum TargetCharge {
 }
 
 impl TargetCharge {
-    /// How many frames of one are on the move.
+    /// Returns how many frames of a target are in flight: not charged yet.
     pub(crate) fn in_flight(self) -> u64 {
         match self {
             Self::Charged => 0,
@@ -89,33 +93,34 @@ impl TargetCharge {
     }
 }
 
-/// Proof that a target took the place of the old frame. Made by [`Target::commit`] only.
+/// Proof that a target replaced the old frame. Only [`Target::commit`] makes one.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "it is the answer to `migrate`"]
+#[must_use = "`migrate` returns it"]
 pub struct Committed {
     to: Pfn,
 }
 
 impl<'z> Target<'z> {
-    /// A target of a frame that somebody chose. If others have references to it, it stays as it is, and no owner takes it.
+    /// Makes a target of a frame that the caller chose. When others have references to it, it is
+    /// not frozen, and [`Target::commit`] refuses it.
     pub(super) fn new(frame: Frame<'z>, charge: TargetCharge) -> Self {
         let (zone, pfn) = (frame.zone(), frame.into_pfn());
         let _ = zone.tables.frames.freeze(pfn);
         Self { zone, pfn, charge }
     }
 
-    /// A target of a frame that just came from the buddy lists.
+    /// Makes a target of a frame that just came from the buddy lists.
     pub(crate) fn from_cached(zone: &'z Zone, pfn: Pfn, charge: TargetCharge) -> Self {
         zone.tables.frames.change(pfn, State::CACHED, State::FROZEN);
         Self { zone, pfn, charge }
     }
 
-    /// A target of a frame that was allocated frozen.
+    /// Makes a target of a frame that was allocated frozen.
     pub(crate) fn from_frozen(zone: &'z Zone, pfn: Pfn, charge: TargetCharge) -> Self {
         Self { zone, pfn, charge }
     }
 
-    /// Its number.
+    /// Returns the frame's number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.pfn
@@ -125,44 +130,50 @@ impl<'z> Target<'z> {
         self.zone
     }
 
-    /// Whether it is a single frame of this zone that nobody else has or can get. The free scanner's are; a caller that chooses targets itself could
-    /// offer any frame it has a reference to.
+    /// Returns whether it is a frozen single frame of this zone: no other thread has it or can
+    /// get it. Targets of the free scanner always are. A caller that chooses targets itself could
+    /// offer any frame that it holds a reference to.
     pub(crate) fn is_fresh_in(&self, zone: &Zone) -> bool {
         std::ptr::eq(self.zone, zone) && zone.tables.frames.state(self.pfn) == State::FROZEN
     }
 
-    /// Hands the place of `from` over: the new frame has its owner and name from here on, and the old one is left to migration, which frees it. The
-    /// owner writes the new number into its records in the same critical section.
+    /// Replaces `from`: the new frame gets its owner and its private value. The old frame is left
+    /// to migration, which frees it. The owner writes the new number into its records in the same
+    /// critical section.
     ///
-    /// Frames of [`FrameChains`](crate::FrameChains) are not handed over so: [`FrameChains::migrate_frame`](crate::FrameChains::migrate_frame) does it, with the chain
-    /// held, since the chain's record of its frames changes with it.
+    /// Frames of [`FrameChains`](crate::FrameChains) are replaced by
+    /// [`FrameChains::migrate_frame`](crate::FrameChains::migrate_frame) instead, with the chain
+    /// exclusively held, since the chain's record changes with them.
     ///
     /// # Errors
-    /// [`MigrateError::Gone`] when the owner has let go of the old frame. [`MigrateError::Failed`] when the old frame is in a chain, or the target is not a frame
-    /// of the same zone that nobody else has. Nothing has changed then.
+    /// [`MigrateError::Gone`] when the owner has released the old frame. [`MigrateError::Failed`]
+    /// when the old frame is in a chain, or the target is not a frozen frame of the same zone.
+    /// Nothing has changed then.
     pub fn commit(self, from: &LockedFrame<'_>) -> Result<Committed, MigrateError<'z>> {
         let zone = from.zone();
-        let (owner, accepted) =
+        let (owner, committed) =
             self.commit_if(from, |owner| !zone.registry.is_chain_owner(owner))?;
-        if let Some(place) = from.lru_state() {
-            // In the owner's critical section, so it cannot have let go of the new frame yet. The old one is on no list and stays off (S-37).
+        if let Some(lru_state) = from.lru_state() {
+            // In the owner's critical section, so it cannot have released the new frame yet. The
+            // old one is on no list and stays off (S-37).
             let ops = zone.registry.ops(owner);
             if let Some(lru) =
                 ops.as_deref().and_then(|ops| zone.lists_of(owner, ops).ok().flatten())
             {
-                lru.put_back(accepted.to, place);
+                lru.put_back(committed.to, lru_state);
             }
         }
-        Ok(accepted)
+        Ok(committed)
     }
 
-    /// The same for a frame of the chain that is held. Its caller enters the new frame into the chain, and into its owner's lists.
+    /// Replaces a frame of the chain that is held. The caller enters the new frame into the
+    /// chain's record and into the owner's LRU lists.
     pub(crate) fn commit_in_chain(
         self,
         from: &LockedFrame<'_>,
         held: &Exclusive<'_>,
     ) -> Result<Committed, MigrateError<'z>> {
-        self.commit_if(from, |owner| owner == held.owner_id()).map(|(_, accepted)| accepted)
+        self.commit_if(from, |owner| owner == held.owner_id()).map(|(_, committed)| committed)
     }
 
     fn commit_if(
@@ -204,14 +215,15 @@ impl<'z> Target<'z> {
 }
 
 impl Drop for Target<'_> {
-    /// Back to the buddy lists, where the free scanner finds it again. The OS is not called, since owners drop targets with locks held.
+    /// Returns the frame to the buddy lists, where the free scanner finds it again. The OS is not
+    /// called: owners drop targets with locks held.
     fn drop(&mut self) {
         self.zone.put_migrated(self.pfn, self.charge);
     }
 }
 
 impl Committed {
-    /// The new frame's number.
+    /// Returns the new frame's number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.to

@@ -1,4 +1,5 @@
-//! The protocol of migration with a driver that does as it is told: each arrow of the ledger, each way to refuse.
+//! The protocol of migration, with a scripted driver: each step of the reference counts, each way
+//! to refuse.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -48,9 +49,9 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>, targets: &mut Vec<
     zone.migrate_pages(batch, &mut fresh, MigrateMode::SyncLight)
 }
 
-/// one reference more at each arrow up, one less at each arrow down.
+/// isolation adds a reference, and each later step drops one.
 #[test]
-fn r068_the_ledger_of_a_frame_that_moves() {
+fn r068_reference_counts_of_a_move() {
     let (zone, mut targets) = (zone(), Vec::new());
     let driver = Driver::new(&zone);
     let old = driver.take();
@@ -65,7 +66,7 @@ fn r068_the_ledger_of_a_frame_that_moves() {
     assert_eq!(
         zone.tables.frames.private(targets[0]),
         Some((41, 3)),
-        "the new frame goes by the old one's name"
+        "the new frame has the old one's private value"
     );
     assert_eq!((zone.stats().in_use, zone.isolated()), (FrameCount(1), 0));
     zone.check().expect("consistent");
@@ -74,9 +75,10 @@ fn r068_the_ledger_of_a_frame_that_moves() {
     assert_eq!(driver.putbacks.load(Relaxed), 1);
 }
 
-/// a frame in use is tried ten times and stays isolated; each time its target goes back.
+/// a busy frame is tried ten times and stays isolated. Each attempt frees its
+/// target.
 #[test]
-fn r031_a_frame_that_is_busy_is_tried_ten_times() {
+fn r031_a_busy_frame_is_tried_ten_times() {
     for (busy, migrated, again) in [(9, 1, 0), (10, 0, 1)] {
         let (zone, mut targets) = (zone(), Vec::new());
         let driver = Driver::new(&zone);
@@ -94,9 +96,9 @@ fn r031_a_frame_that_is_busy_is_tried_ten_times() {
     }
 }
 
-/// a driver that fails, or breaks, is asked once; the frame is put back.
+/// a driver that fails or panics is called once, and the frame is put back.
 #[test]
-fn r064_a_frame_whose_driver_fails_or_panics_is_put_back() {
+fn r064_a_frame_is_put_back_if_its_driver_fails() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     for answer in [Answer::Fail, Answer::Panic] {
@@ -128,7 +130,7 @@ impl<'z> Targets<'z> for InFlightTargets<'z> {
     }
 }
 
-/// a driver that breaks after it took the new frame over has moved it, and the books are right.
+/// a driver that panics after the commit has moved the frame, and the counters are right.
 #[test]
 fn r068_a_panic_after_the_move_keeps_the_move() {
     let quiet = std::panic::take_hook();
@@ -146,7 +148,8 @@ fn r068_a_panic_after_the_move_keeps_the_move() {
     zone.check().expect("consistent");
 }
 
-/// S-08, S-09, R-023, R-065, L-08: let go of after isolation, before the move. The driver is not called, no target is taken, both end up free.
+/// S-08, S-09, R-023, R-065, L-08: released after isolation, before the move. The driver is not
+/// called, no target is taken, and both frames end up free.
 #[test]
 fn s08_a_frame_released_after_isolation_is_not_moved() {
     let (zone, mut targets) = (zone(), Vec::new());
@@ -165,7 +168,7 @@ fn s08_a_frame_released_after_isolation_is_not_moved() {
     zone.check().expect("consistent");
 }
 
-/// The same inside the driver's own call: it finds out when it hands the target over.
+/// The same inside the driver's callback: it notices when it commits the target.
 #[test]
 fn r069_release_during_migration_frees_the_target() {
     let (zone, mut targets) = (zone(), Vec::new());
@@ -182,9 +185,10 @@ fn r069_release_during_migration_frees_the_target() {
     zone.check().expect("consistent");
 }
 
-/// S-10, S-11, R-063: let go of before it is put back. Movable is looked at before isolated: the mark is still there, the owner is not.
+/// S-10, S-11, R-063: released before it is put back. Movable is checked before isolated: the
+/// mark is still set, the owner is not.
 #[test]
-fn s10_a_frame_released_after_isolation_is_not_put_back() {
+fn s10_a_frame_released_since_is_not_put_back() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let (first, second) = (driver.take(), driver.take());
@@ -197,9 +201,9 @@ fn s10_a_frame_released_after_isolation_is_not_put_back() {
     zone.check().expect("consistent");
 }
 
-/// nowhere to move to. What was not tried is still isolated, and goes back.
+/// no target is left. Frames that were not tried stay isolated and are put back.
 #[test]
-fn r027_migration_stops_when_there_is_no_frame_to_move_to() {
+fn r027_migration_stops_without_a_target() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let frames = [driver.take(), driver.take()];
@@ -211,7 +215,8 @@ fn r027_migration_stops_when_there_is_no_frame_to_move_to() {
     zone.check().expect("consistent");
 }
 
-/// S-03, S-05, S-06, S-07, R-060, F5: what is not movable, not whole, locked, isolated already or free stays untouched.
+/// S-03, S-05, S-06, S-07, R-060, F5: a frame that is not movable, part of a block, locked,
+/// isolated or free stays untouched.
 #[test]
 fn s03_only_an_unlocked_movable_frame_is_isolated() {
     let zone = zone();
@@ -221,7 +226,7 @@ fn s03_only_an_unlocked_movable_frame_is_isolated() {
     assert!(zone.isolate(movable).is_none(), "isolated once");
     drop(taken);
     let plain = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
-    assert!(zone.isolate(plain.pfn()).is_none(), "nobody can move it");
+    assert!(zone.isolate(plain.pfn()).is_none(), "it has no owner");
     let block =
         zone.alloc_block(Order::new(2).expect("small"), MigrateType::Movable, Reclaim::NotAllowed);
     let block = block.expect("room");
@@ -229,25 +234,26 @@ fn s03_only_an_unlocked_movable_frame_is_isolated() {
         zone.isolate(block.first()).is_none() && zone.isolate(Pfn(block.first().0 + 1)).is_none()
     );
     let held = zone.get(movable).expect("in use");
-    let locked = held.try_lock().expect("nobody has it");
-    assert!(zone.isolate(movable).is_none(), "locked by somebody else, who may be there for ever");
+    let locked = held.try_lock().expect("not locked");
+    assert!(zone.isolate(movable).is_none(), "another thread holds its page lock");
     drop(locked);
     *driver.willing.lock().expect("no panic inside") = false;
-    assert!(zone.isolate(movable).is_none(), "its owner does not want to");
+    assert!(zone.isolate(movable).is_none(), "its owner refuses");
     *driver.willing.lock().expect("no panic inside") = true;
     let asked = driver.asked.load(Relaxed);
     drop(held);
     driver.let_go(movable);
     assert!(zone.isolate(movable).is_none() && zone.isolate(Pfn(u32::MAX)).is_none());
-    assert_eq!(driver.asked.load(Relaxed), asked, "a free frame is nobody's to ask about");
+    assert_eq!(driver.asked.load(Relaxed), asked, "no owner is asked about a free frame");
     assert_eq!(references(&zone, plain.pfn()), 1, "no side effect");
     drop((plain, block));
     zone.check().expect("consistent");
 }
 
-/// S-04, R-060: the owner lets go while it is asked. The isolation's reference is then the last one, and giving it back frees the frame.
+/// S-04, R-060: the owner releases the frame inside `isolate`. The isolation's reference is then
+/// the last one, and putting it frees the frame.
 #[test]
-fn s04_a_frame_released_while_its_owner_is_asked_is_freed() {
+fn s04_a_frame_released_in_isolate_is_freed() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
@@ -257,9 +263,9 @@ fn s04_a_frame_released_while_its_owner_is_asked_is_freed() {
     zone.check().expect("consistent");
 }
 
-/// R-006, S-44: what the last owner said about a frame is gone when the next one gets it.
+/// R-006, S-44: a frame loses its owner and private value before it is allocated again.
 #[test]
-fn s44_a_recycled_frame_has_no_owner_and_no_name() {
+fn s44_a_recycled_frame_has_no_owner() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
@@ -269,7 +275,7 @@ fn s44_a_recycled_frame_has_no_owner_and_no_name() {
     assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.private(pfn)), (None, None));
 }
 
-/// giving the last reference back without letting go first is caught.
+/// the last reference of a movable frame cannot be put.
 #[test]
 fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
     let zone = zone();
@@ -280,14 +286,15 @@ fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
     zone.check().expect("consistent");
 }
 
-/// L-03, L-05, B10, S-32, F6, R-453: before it is published and after it ended an owner is not called, and its isolated frames are freed.
+/// L-03, L-05, B10, S-32, F6, R-453: before it is published and after it ended an owner is not
+/// called, and its isolated frames are freed.
 #[test]
 fn l03_migration_frees_frames_of_an_ended_owner() {
     let (zone, mut targets) = (zone(), Vec::new());
     let early = zone.reserve_owner().expect("a number");
     let frame = zone.alloc_frame(early.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let unpublished = early.set_movable(frame, 0, 0).expect("nobody else has it");
-    assert!(zone.isolate(unpublished).is_none(), "nobody to ask yet");
+    let unpublished = early.set_movable(frame, 0, 0).expect("no other reference");
+    assert!(zone.isolate(unpublished).is_none(), "no callbacks yet");
     early.release(unpublished);
     let driver = Driver::new(&zone);
     let (moved, put_back) = (driver.take(), driver.take());
@@ -302,9 +309,9 @@ fn l03_migration_frees_frames_of_an_ended_owner() {
     zone.check().expect("consistent");
 }
 
-/// R-072, F3: each owner has its own number, numbers come back, and there is an end to them.
+/// R-072, F3: each owner has its own number, numbers are used again, and they run out.
 #[test]
-fn r072_two_owners_have_two_numbers_and_numbers_come_back() {
+fn r072_owner_numbers_are_unique_and_reused() {
     let zone = zone();
     let owners: Vec<_> = (0..255).map(|_| zone.reserve_owner().expect("a number")).collect();
     assert!(owners.windows(2).all(|pair| pair[0].id() != pair[1].id()));
@@ -313,7 +320,7 @@ fn r072_two_owners_have_two_numbers_and_numbers_come_back() {
     (0..1000).for_each(|_| drop(zone.reserve_owner().expect("a number")));
 }
 
-/// R-011, B14: with movability off owners work as before, on unmovable frames, and nothing can be isolated.
+/// R-011, B14: with movability off owners work on unmovable frames, and nothing can be isolated.
 #[test]
 fn r011_with_movability_off_nothing_moves() {
     let zone = zone_where(Movability::Off);
@@ -333,7 +340,7 @@ fn r011_with_movability_off_nothing_moves() {
     zone.check().expect("consistent");
 }
 
-/// R-154, S-39: an owner that wants a frame back does not get it while it is isolated.
+/// R-154, S-39: an owner cannot reclaim a frame while it is isolated.
 #[test]
 fn s39_an_isolated_frame_is_not_reclaimed() {
     let zone = zone();
@@ -342,11 +349,11 @@ fn s39_an_isolated_frame_is_not_reclaimed() {
     let held = zone.isolate(pfn).expect("movable");
     assert!(driver.owner.reclaim_from_owner(pfn).is_none());
     drop(held);
-    drop(driver.owner.reclaim_from_owner(pfn).expect("nobody has it"));
+    drop(driver.owner.reclaim_from_owner(pfn).expect("not isolated"));
     zone.check().expect("consistent");
 }
 
-/// R-069, S-08: the same while somebody else has a reference, so that it is not the count that tells.
+/// R-069, S-08: the same while another reference exists, so that the count alone does not decide.
 #[test]
 fn r069_a_released_frame_is_not_committed() {
     let (zone, mut targets) = (zone(), Vec::new());
@@ -365,7 +372,7 @@ fn r069_a_released_frame_is_not_committed() {
     zone.check().expect("consistent");
 }
 
-/// A target that somebody else has, too, or that is of another zone: one frame's bytes would have two owners.
+/// A target with another reference, or of another zone, would give one frame's bytes two owners.
 #[test]
 fn r026_only_a_fresh_frame_of_the_zone_is_a_target() {
     let (zone, elsewhere) = (zone(), zone());

@@ -1,17 +1,17 @@
-//! A driver that does as it is told.
+//! A scripted driver.
 
 use super::*;
 
-/// What the driver answers to the next `migrate`.
+/// What the driver returns from the next `migrate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Move,
     AgainTimes(u32),
     Fail,
     Panic,
-    /// Breaks when the new frame is its own already.
+    /// Panics after the commit.
     PanicAfterwards,
-    /// Lets go of the frame first.
+    /// Releases the frame first.
     Release,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Driver {
     pub(super) owner: Owner,
     pub(super) answer: Mutex<Answer>,
     pub(super) willing: Mutex<bool>,
-    /// Lets go of the frame inside `isolate`, and says yes all the same.
+    /// Releases the frame inside `isolate` and returns `true` all the same.
     pub(super) releases_when_asked: Mutex<bool>,
     pub(super) asked: AtomicU32,
     pub(super) moves: AtomicU32,
@@ -51,7 +51,7 @@ impl Driver {
             .zone()
             .alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)
             .expect("room");
-        let pfn = self.owner.set_movable(frame, 41, 3).expect("nobody else has it");
+        let pfn = self.owner.set_movable(frame, 41, 3).expect("no other reference");
         self.has.lock().expect("no panic inside").push(pfn);
         pfn
     }
@@ -94,13 +94,13 @@ impl MovableOps for Driver {
             Answer::Release => self.let_go(from.pfn()),
             Answer::Move | Answer::PanicAfterwards | Answer::AgainTimes(_) => {}
         }
-        let accepted = to.commit(from)?;
+        let committed = to.commit(from)?;
         let mut has = self.has.lock().expect("no panic inside");
         has.retain(|&own| own != from.pfn());
-        has.push(accepted.pfn());
+        has.push(committed.pfn());
         drop(has);
         assert!(answer != Answer::PanicAfterwards, "a driver that breaks late");
-        Ok(accepted)
+        Ok(committed)
     }
 
     fn putback(&self, frame: &LockedFrame<'_>) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// How often the calling thread left its CPU of its own accord.
+/// Returns how often the calling thread went to sleep.
 fn waits() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs");
     let line = status
@@ -14,7 +14,8 @@ fn waits() -> u64 {
     line.trim().parse().expect("a number")
 }
 
-/// Migrates a frame that stays busy, ten passes long. Returns how often that waited and how long it took.
+/// Migrates a frame that stays busy, for ten passes. Returns how often that slept and how long it
+/// took.
 fn busy(mode: MigrateMode) -> (u64, Duration) {
     let zone = zone();
     let driver = Driver::new(&zone);
@@ -28,7 +29,8 @@ fn busy(mode: MigrateMode) -> (u64, Duration) {
     (waited, took)
 }
 
-/// only `Async` never leaves its CPU. The others sleep before each pass from the fourth on, `Sync` longer.
+/// only `Async` never sleeps. The others sleep before each pass from the fourth on, `Sync`
+/// longer.
 #[test]
 fn r029_only_async_never_waits() {
     assert_eq!(busy(MigrateMode::Async).0, 0);
@@ -38,7 +40,7 @@ fn r029_only_async_never_waits() {
     assert!(waited >= 7 && took >= Duration::from_micros(7 * 500), "{waited} waits, {took:?}");
 }
 
-/// no mode waits for a frame that can be moved, or that is refused for good.
+/// no mode waits for a frame that can be moved, or that its owner refuses to move.
 #[test]
 fn r029_no_mode_waits_when_nothing_is_busy() {
     for mode in [MigrateMode::Async, MigrateMode::SyncLight, MigrateMode::Sync] {

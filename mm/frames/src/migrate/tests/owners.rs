@@ -1,8 +1,8 @@
-//! What an owner may do to which frames.
+//! What an owner may do with which frames.
 
 use super::*;
 
-/// Whether it panics, without printing that.
+/// Returns whether `work` panics. Suppresses the panic's message.
 fn refused(work: impl FnOnce()) -> bool {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -11,28 +11,30 @@ fn refused(work: impl FnOnce()) -> bool {
     refused
 }
 
-/// R-289 for frames, R-011: an owner lets go of its own frames only, and once, whether frames move or not.
+/// R-289 for frames, R-011: an owner releases only its own frames, and each once, whether frames
+/// move or not.
 #[test]
 fn r009_an_owner_releases_only_what_it_has() {
     for movability in [Movability::On, Movability::Off] {
         let zone = zone_where(movability);
         let (one, other) = (Driver::new(&zone), zone.reserve_owner().expect("a number"));
         let pfn = one.take();
-        assert!(refused(|| other.release(pfn)), "it is another's");
-        assert!(other.reclaim_from_owner(pfn).is_none(), "it is another's");
+        assert!(refused(|| other.release(pfn)), "it belongs to another owner");
+        assert!(other.reclaim_from_owner(pfn).is_none(), "it belongs to another owner");
         assert_eq!(references(&zone, pfn), 1);
         one.let_go(pfn);
         assert!(refused(|| one.owner.release(pfn)), "it was released before");
         assert!(one.owner.reclaim_from_owner(pfn).is_none(), "it was released before");
         let plain = zone.alloc_frame(one.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-        assert!(refused(|| one.owner.release(plain.pfn())), "nobody has adopted it");
+        assert!(refused(|| one.owner.release(plain.pfn())), "it has no owner");
         drop(plain);
         assert_eq!(zone.stats().in_use, FrameCount(0));
         zone.check().expect("consistent");
     }
 }
 
-/// an owner adopts single frames of its zone that nobody has adopted; what it may not have stays as it was, the name included.
+/// an owner makes only single frames of its zone without an owner movable. A
+/// refused frame stays as it was, its private value included.
 #[test]
 fn r072_set_movable_refuses_an_owned_frame() {
     for movability in [Movability::On, Movability::Off] {
@@ -43,7 +45,7 @@ fn r072_set_movable_refuses_an_owned_frame() {
         assert_eq!(
             other.set_movable(got(), 7, 7),
             Err(SetMovableError::Taken { pfn }),
-            "it is another's"
+            "it belongs to another owner"
         );
         assert_eq!((zone.tables.frames.private(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
         let strange =
@@ -73,7 +75,8 @@ fn r072_set_movable_refuses_an_owned_frame() {
     }
 }
 
-/// The last number means "no name"; all others can be names. A frame that others refer to is adopted as well, but not while they have it locked.
+/// The largest private value is reserved; all others are valid. A frame with other references can
+/// become movable, but not while its page lock is held.
 #[test]
 fn set_movable_rejects_unusable_frames() {
     let zone = zone();
@@ -84,12 +87,12 @@ fn set_movable_rejects_unusable_frames() {
         Err(SetMovableError::Private { private: u32::MAX })
     );
     assert_eq!(zone.stats().in_use, FrameCount(0), "given back");
-    let pfn = owner.set_movable(fresh(), u32::MAX - 1, 9).expect("nobody else has it");
+    let pfn = owner.set_movable(fresh(), u32::MAX - 1, 9).expect("no other reference");
     assert_eq!(zone.tables.frames.private(pfn), Some((u32::MAX - 1, 9)));
     owner.release(pfn);
     let frame = fresh();
     let other = zone.get(frame.pfn()).expect("in use");
-    let lock = other.try_lock().expect("nobody has it");
+    let lock = other.try_lock().expect("not locked");
     let again = zone.get(frame.pfn()).expect("in use");
     assert_eq!(owner.set_movable(again, 1, 0), Err(SetMovableError::Taken { pfn: frame.pfn() }));
     drop(lock);
@@ -101,8 +104,8 @@ fn set_movable_rejects_unusable_frames() {
     zone.check().expect("consistent");
 }
 
-/// the frames of a pinned owner stay where they are while another owner's move. It lets go
-/// of them like any other.
+/// the frames of a pinned owner stay while another owner's move. It releases them like any
+/// other owner.
 #[test]
 fn r011_a_pinned_owners_frames_alone_stay() {
     let zone = zone();
@@ -111,12 +114,12 @@ fn r011_a_pinned_owners_frames_alone_stay() {
         (driver.owner.migrate_type(), pinned.migrate_type()),
         (MigrateType::Movable, MigrateType::Unmovable)
     );
-    // It would be willing.
+    // Its callbacks would agree.
     let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
     pinned.publish(ops);
     let frame = zone.alloc_frame(pinned.migrate_type(), Reclaim::NotAllowed).expect("room");
     let (stays, moves) =
-        (pinned.set_movable(frame, 41, 3).expect("nobody else has it"), driver.take());
+        (pinned.set_movable(frame, 41, 3).expect("no other reference"), driver.take());
     assert!(zone.isolate(stays).is_none(), "it is pinned");
     assert_eq!(
         (driver.asked.load(Relaxed), references(&zone, stays)),

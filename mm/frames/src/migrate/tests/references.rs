@@ -1,11 +1,13 @@
-//! What the last reference of a frame depends on, and how a batch of every kind of frame ends.
+//! What keeps the last reference of a frame, and how a batch of every kind of frame ends (R-007,
+//!
 
 use super::*;
 use crate::descriptor::Put;
 use crate::state::OwnerId;
 use crate::{Lru, PutError};
 
-/// each mark alone keeps the last reference where it is, and nothing changes. Without marks the frame is freed, without its name.
+/// each mark alone keeps the last reference, and nothing changes. Without marks the frame
+/// is freed and loses its private value.
 #[test]
 fn r007_each_mark_keeps_the_last_reference() {
     let zone = zone();
@@ -26,7 +28,7 @@ fn r007_each_mark_keeps_the_last_reference() {
         frames.update(pfn, |_| Some(marked));
         assert_eq!(zone.put(pfn), Err(error));
         assert_eq!((state(&zone, pfn), frames.private(pfn)), (marked, Some((41, 3))), "{error}");
-        // One reference of two may go whatever the marks are.
+        // With two references, one can be put whatever the marks are.
         assert!(frames.get_unless_zero(pfn));
         assert_eq!(frames.put(pfn), Ok(Put::Shared));
     }
@@ -37,8 +39,9 @@ fn r007_each_mark_keeps_the_last_reference() {
     zone.check().expect("consistent");
 }
 
-/// R-063, S-11: one batch holds frames of a driver and of an LRU owner, of each one that its owner let go of since. Putting it back tells each
-/// owner of what is still its own, and nothing else; LRU frames are on their list again; the others are free.
+/// R-063, S-11: a batch holds frames of a driver and of an LRU owner, and of each a frame that
+/// its owner released since. Putting it back calls each owner for the frame that it still has,
+/// and no other. The LRU frame is on its list again; the released frames are free.
 #[test]
 fn r063_a_batch_of_every_kind_is_put_back() {
     let zone = zone();
