@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds and starts the benchmark program of `testkit`, which explains its own options.
+//! `cargo xtask bench`: builds and runs the benchmark of `testkit`, which documents its own
+//! options.
 
 use crate::{packages, shell};
 use anyhow::Result;
@@ -12,9 +13,9 @@ pub struct Args {
     bench: Vec<String>,
 }
 
-/// Builds the server the benchmark talks to, then runs the benchmark, both optimised.
+/// Builds the server that is measured, then builds and runs the benchmark, all in release mode.
 pub fn run(args: &Args) -> Result<()> {
-    // `--bins`: the malloc peers are programs of the benchmark's package, which `run` alone would not build.
+    // `--bins` also builds the malloc peers, which `cargo run` alone would not.
     shell::run(shell::cargo("build").args(["--release", "-p", packages::BINARY, "--bins"]))?;
     shell::run(shell::cargo("build").args([
         "--release",

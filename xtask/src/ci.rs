@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: everything in order, a table of times at the end.
+//! `cargo xtask ci`: all steps of CI in order, with a table of times at the end.
 
 use crate::setup::Host;
 use crate::{check, fuzz, model, packages, setup, shell, test};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 /// Options of `cargo xtask ci`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long each fuzz target runs
+    /// Seconds for each fuzz target
     #[arg(long, default_value_t = 20)]
     fuzz_seconds: u64,
-    /// The longest a single loom model may take
+    /// Most seconds for a single loom model
     #[arg(long, default_value_t = 60)]
     loom_seconds: u64,
 }
 
-/// What the demo loads here: a few megabytes of real files that every Debian has.
+/// Folder that the demo loads: a few megabytes of real files on every Debian.
 const DEMO_FILES: &str = "/usr/sbin";
 
-/// The steps taken so far and their times.
+/// The completed steps and their times.
 #[derive(Default)]
 struct Steps {
     taken: Vec<(&'static str, Duration)>,
@@ -69,14 +69,14 @@ fn all(args: &Args, steps: &mut Steps) -> Result<()> {
     })
 }
 
-/// The tests, of which none may skip where everything they need could be installed.
+/// Runs the tests. None may skip if all packages are installed.
 fn tests(host: &Host) -> Result<()> {
     let report = test::run(&test::Args::default())?;
     let skipped = report.skips().len();
     report.into_result()?;
     match host {
         Host::Complete if shell::is_root() && skipped > 0 => {
-            bail!("{skipped} tests skipped though this host lacks nothing")
+            bail!("{skipped} tests skipped although no package is missing")
         }
         Host::Complete => Ok(()),
         Host::Lacks(packages) => {

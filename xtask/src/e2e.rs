@@ -1,4 +1,4 @@
-//! `cargo xtask e2e`: real NBD clients against the real binary, nothing else.
+//! `cargo xtask e2e`: runs only the end-to-end tests, real NBD clients against the binary.
 
 use crate::test;
 use anyhow::Result;
@@ -6,7 +6,7 @@ use anyhow::Result;
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run only tests whose name contains this
+    /// Run only tests whose names contain this
     filter: Option<String>,
 }
 

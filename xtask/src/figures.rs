@@ -1,5 +1,5 @@
-//! `cargo xtask figures`: measures what the documents quote, and puts the output where they quote
-//! it. No figure is copied by hand.
+//! `cargo xtask figures`: measures the figures that the documents quote and writes them there. No
+//! figure is copied by hand.
 //!
 //! ```text
 //! <!-- begin: memzip lab e1 -->
@@ -14,26 +14,26 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{packages, shell};
 
-/// Documents with figures.
+/// The documents with figures.
 const DOCUMENTS: [&str; 2] = ["docs/benchmarks.md", "README.md"];
-/// What a block begins with, before its command.
+/// Start of a block, before its command.
 const BEGIN: &str = "<!-- begin: ";
-/// What it ends with.
+/// End of a block.
 const END: &str = "<!-- end -->";
-/// In the benchmark's Markdown: what stands above this is for the README.
+/// Mark in the benchmark's Markdown: the text above it is for the README.
 const SHORT: &str = "<!-- all rows -->";
 
 /// Options of `cargo xtask figures`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only the blocks whose command contains one of these
+    /// Only blocks whose commands contain one of these
     filter: Vec<String>,
-    /// Say which commands there are, and run none
+    /// Only list the commands
     #[arg(long)]
     list: bool,
 }
 
-/// Runs the command of each block, once, and rewrites the blocks.
+/// Runs the command of each block once and rewrites the blocks.
 pub fn run(args: &Args) -> Result<()> {
     let wanted = |command: &&String| {
         args.filter.is_empty() || args.filter.iter().any(|part| command.contains(part))
@@ -45,7 +45,11 @@ pub fn run(args: &Args) -> Result<()> {
     all.sort();
     all.dedup();
     let chosen: Vec<&String> = all.iter().filter(wanted).collect();
-    ensure!(!chosen.is_empty(), "no block has such a command; there are: {}", all.join(", "));
+    ensure!(
+        !chosen.is_empty(),
+        "no block has such a command; the commands are: {}",
+        all.join(", ")
+    );
     for command in chosen {
         if args.list {
             println!("{command}");
@@ -70,7 +74,7 @@ fn read(document: &str) -> Result<String> {
     std::fs::read_to_string(path(document)).with_context(|| format!("cannot read {document}"))
 }
 
-/// The commands of a document's blocks.
+/// Returns the commands of a document's blocks.
 fn commands(text: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut open = false;
@@ -88,7 +92,7 @@ fn commands(text: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The document with new content in the blocks of this command.
+/// Returns the document with new content in the blocks of this command.
 fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
     commands(text)?;
     let begin = format!("{BEGIN}{command} -->");
@@ -107,7 +111,7 @@ fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// What goes into a block of a document.
+/// Returns the content of a block.
 fn content(command: &str, output: &str, document: &Path) -> String {
     if !command.contains("--markdown") {
         return format!("{}:\n\n```text\n{}\n```", stamp(), output.trim_end());
@@ -117,7 +121,7 @@ fn content(command: &str, output: &str, document: &Path) -> String {
     short.unwrap_or(output).trim_end().to_owned()
 }
 
-/// Commit and day.
+/// Returns the commit and the time.
 fn stamp() -> String {
     let said = |command: &mut Command| {
         let output = command.output().ok().filter(|output| output.status.success());
@@ -132,7 +136,7 @@ fn stamp() -> String {
     format!("Commit {commit}, {}", said(Command::new("date").args(["-u", "+%F %H:%M UTC"])))
 }
 
-/// Runs a block's command; what it printed.
+/// Runs a block's command and returns its standard output.
 fn output_of(command: &str) -> Result<String> {
     let mut words = command.split_whitespace();
     let mut program = match (words.next(), command.strip_prefix("cargo xtask ")) {
@@ -158,11 +162,11 @@ fn output_of(command: &str) -> Result<String> {
         .with_context(|| format!("cannot start `{command}`"))?;
     ensure!(
         output.status.success(),
-        "`{command}` ended with {}; the documents are as they were",
+        "`{command}` ended with {}; the documents are unchanged",
         output.status
     );
     String::from_utf8(output.stdout)
-        .with_context(|| format!("`{command}` printed something else than text"))
+        .with_context(|| format!("`{command}` printed bytes that are not UTF-8"))
 }
 
 #[cfg(test)]
@@ -208,11 +212,12 @@ mod tests {
         );
     }
 
-    /// The project's own documents.
+    /// Checks the project's own documents.
     #[test]
     fn the_documents_blocks_are_well_formed() {
         for document in DOCUMENTS {
-            let found = commands(&read(document).expect("it is there")).expect("well formed");
+            let found =
+                commands(&read(document).expect("the document can be read")).expect("well formed");
             assert!(!found.is_empty(), "{document} quotes no command");
             let known = |command: &String| {
                 command.starts_with("memzip ") || command.starts_with("cargo xtask ")

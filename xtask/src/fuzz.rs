@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: libFuzzer over the targets in `fuzz/`, with the pinned stable toolchain.
 //!
-//! cargo-fuzz and nightly are not needed: the coverage instrumentation libFuzzer wants is an LLVM pass, which stable can switch on. What
-//! they would add is the address sanitizer. `--asan` asks for it and then needs nightly.
+//! cargo-fuzz and nightly are not needed: libFuzzer's coverage instrumentation is an LLVM pass,
+//! which stable can enable. They would add the address sanitizer; `--asan` enables it and needs
+//! nightly.
 
 use crate::packages::Metadata;
 use crate::shell;
@@ -12,20 +13,20 @@ use std::process::Command;
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The target; all of them if left out
+    /// Target to fuzz; all targets if omitted
     pub target: Option<String>,
-    /// How long each target runs
+    /// Seconds for each target
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
     /// Build with the address sanitizer (needs the nightly toolchain)
     #[arg(long)]
     pub asan: bool,
-    /// Show the targets and leave
+    /// Only list the targets
     #[arg(long)]
     pub list: bool,
 }
 
-/// The instrumentation of cargo-fuzz, in rustc's words.
+/// rustc flags for the instrumentation that cargo-fuzz enables.
 const COVERAGE: &str = "--cfg fuzzing -C debug-assertions=on -C codegen-units=1 -C passes=sancov-module \
     -C llvm-args=-sanitizer-coverage-level=4 -C llvm-args=-sanitizer-coverage-inline-8bit-counters \
     -C llvm-args=-sanitizer-coverage-pc-table -C llvm-args=-sanitizer-coverage-trace-compares";
@@ -42,13 +43,13 @@ pub fn run(args: &Args) -> Result<()> {
         None => targets.iter().collect(),
     };
     if chosen.is_empty() {
-        bail!("no such fuzz target; there are: {}", targets.join(", "));
+        bail!("no such fuzz target; the targets are: {}", targets.join(", "));
     }
     let folder = build(args)?;
     chosen.into_iter().try_for_each(|target| fuzz(&folder, target, args.seconds))
 }
 
-/// Names of the fuzz targets.
+/// Returns the names of the fuzz targets.
 pub fn targets() -> Result<Vec<String>> {
     let folder = shell::root().join("fuzz");
     if !folder.join("Cargo.toml").exists() {
@@ -59,7 +60,7 @@ pub fn targets() -> Result<Vec<String>> {
     Ok(targets.filter(|target| target.kind == ["bin"]).map(|target| target.name).collect())
 }
 
-/// Builds all targets and returns the folder the programs lie in.
+/// Builds all targets and returns the folder of the programs.
 fn build(args: &Args) -> Result<PathBuf> {
     let triple = host_triple()?;
     let (mut command, flags) = if args.asan {
@@ -68,20 +69,21 @@ fn build(args: &Args) -> Result<PathBuf> {
         (shell::cargo("build"), COVERAGE.to_owned())
     };
     let out = shell::root().join("target").join(if args.asan { "fuzz-asan" } else { "fuzz" });
-    // Naming the target keeps the flags away from build scripts and macros, which run without libFuzzer.
+    // With an explicit target the flags do not apply to build scripts and macros, which run
+    // without libFuzzer.
     command.args(["--release", "--target", &triple]).current_dir(shell::root().join("fuzz"));
     command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", &out);
     shell::run(&mut command)?;
     Ok(out.join(triple).join("release"))
 }
 
-/// Runs one target; libFuzzer prints executions, coverage and speed at the end.
+/// Fuzzes one target. libFuzzer prints executions, coverage and speed at the end.
 fn fuzz(folder: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
     let corpus = shell::root().join("fuzz/corpus").join(target);
     let artifacts = shell::root().join("fuzz/artifacts").join(target);
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     println!("==== fuzz {target}: {seconds} s ====");
     let seeds = shell::root().join("fuzz/seeds").join(target);
@@ -90,7 +92,7 @@ fn fuzz(folder: &std::path::Path, target: &str, seconds: u64) -> Result<()> {
     if words.exists() {
         command.arg(format!("-dict={}", words.display()));
     }
-    // What is found goes to the first folder; the second is only read.
+    // libFuzzer writes new inputs to the first folder and only reads the second.
     command.arg(&corpus).args(seeds.exists().then_some(&seeds));
     command
         .arg(format!("-max_total_time={seconds}"))
@@ -109,5 +111,5 @@ fn host_triple() -> Result<String> {
         .context("cannot start rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let triple = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(triple.context("rustc does not say which host it is for")?.to_owned())
+    Ok(triple.context("`rustc -vV` prints no host")?.to_owned())
 }

@@ -1,12 +1,14 @@
-//! `cargo xtask guest`: experiments inside a real Linux guest, so that memzip and the kernel's own zram do the same work side by side.
+//! `cargo xtask guest`: experiments in a Linux guest, where memzip and the kernel's own zram do the
+//! same work.
 //!
 //! ```text
-//! packages, programs --> initramfs --> machine (QEMU) --serial line--> e3, swap, ext4, memory_failure
-//!                       data (e3) --> /dev/vda |
-//!            server (memzip, NBD) -------------+-> the last disk
+//! packages, programs -> initramfs -> machine (QEMU) -serial line-> e3, swap, ext4, memory_failure
+//!                      data (e3) -> /dev/vda |
+//!           server (memzip, NBD) ------------+-> the last disk
 //! ```
-//! Everything of the guest comes out of the distribution's own packages, from wherever this machine gets its packages, and lies below
-//! `target/guest`. Nothing is installed but QEMU and xz, and those only as root. What is missing is said, and the experiment is skipped.
+//! All files of the guest come from the distribution's packages, from this machine's package
+//! sources, and lie below `target/guest`. Only QEMU and xz are installed, and only by root. If
+//! something is missing, the experiment prints it and is skipped.
 
 mod apt;
 mod cpio;
@@ -38,16 +40,17 @@ pub struct Args {
     experiment: Experiment,
 }
 
-/// What can be done in the guest.
+/// An experiment in the guest.
 #[derive(clap::Subcommand)]
 enum Experiment {
-    /// Eight writers of 128 MiB, half of the files deleted, then both compactions: the original, this kernel, memzip
+    /// Write eight files of 128 MiB, delete half of them, run both compactions: the original, this
+    /// kernel, memzip
     E3(e3::Args),
-    /// memzip as swap space: the guest fills 1.5 times its memory and verifies every page
+    /// Use memzip as swap space: the guest fills 1.5 times its memory and verifies every page
     Swap(swap::Args),
-    /// memzip under ext4 with discard, while balloon, hot cache and both compactions work at once
+    /// Use memzip under ext4 with discard, with a balloon, the hot cache and both compactions
     Ext4(ext4::Args),
-    /// Memory that really fails below a store in the guest: the guest's kernel takes frames away
+    /// Let memory fail below a store in the guest: the guest's kernel takes frames away
     MemoryFailure(memory_failure::Args),
 }
 
@@ -71,7 +74,7 @@ impl Experiment {
     }
 }
 
-/// Why an experiment cannot run here though nothing is wrong with it.
+/// The reason why an experiment cannot run on this machine.
 #[derive(Debug)]
 struct Missing(String);
 
@@ -83,7 +86,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// Runs the experiment, or says loudly why it cannot run here.
+/// Runs the experiment, or prints why it is skipped.
 pub fn run(args: &Args) -> Result<()> {
     let done = match setup::for_guests()? {
         Host::Complete => args.experiment.run(),
@@ -100,10 +103,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The folder that all files of the guest lie in, for one experiment at a time.
+/// The folder of the guest's files, locked by one experiment at a time.
 struct Folder {
     path: PathBuf,
-    // Unlocked when closed, however this program ends.
+    // The kernel unlocks the file when it is closed, however this program ends.
     _lock: File,
 }
 
@@ -111,14 +114,16 @@ impl Folder {
     fn lock() -> Result<Self> {
         let path = shell::root().join("target").join("guest");
         std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        let lock = File::create(path.join("lock")).context("cannot make a lock")?;
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        let lock = File::create(path.join("lock")).context("cannot create the lock file")?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => {
                 bail!("another experiment runs in {}", path.display())
             }
-            Err(std::fs::TryLockError::Error(error)) => Err(error).context("cannot lock"),
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).context("cannot lock the lock file")
+            }
         }
     }
 }

@@ -1,24 +1,27 @@
-//! libnbd 1.18 or newer, whose clients ask for extended headers. Debian's stable release may have an older one; then a later release's source,
-//! from the same archive, is built below `target`. Nothing of the machine is changed.
+//! libnbd 1.18 or newer, whose clients use extended headers.
+//!
+//! Debian's stable release may have an older version. Then the source of a later release, from the
+//! same archive, is built below `target`. Nothing is installed on the machine.
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How a missing one is named.
+/// Name in the list of missing packages.
 pub const NAME: &str = "libnbd-1.18-or-newer";
 
+/// The source of a later release.
 const ARCHIVE: &str =
     "http://deb.debian.org/debian/pool/main/libn/libnbd/libnbd_1.22.2.orig.tar.gz";
 const SHA256: &str = "bdc403af00fd1c9b5ed20503765496a81c2d0197af550765af3dee196e8519ca";
-/// The folder in the archive.
+/// Folder in the archive.
 const FOLDER: &str = "libnbd-1.22.2";
 
-/// Debian's own Python, for which its headers are installed.
+/// Debian's own Python, which has the headers of `python3-dev`.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Says whether the tests find a libnbd that is new enough, after building one if that is possible.
+/// Builds libnbd if it is missing. Returns whether the tests find a version that is new enough.
 pub fn ensure() -> bool {
     if is_present() {
         return true;
@@ -30,7 +33,7 @@ pub fn ensure() -> bool {
     built.is_ok() && is_present()
 }
 
-/// Where the tests look for it.
+/// Returns the folder where the tests look for it.
 fn place() -> PathBuf {
     shell::root().join("target/libnbd")
 }
@@ -43,6 +46,7 @@ fn is_present() -> bool {
 }
 
 fn build() -> Result<()> {
+    // The build needs these tools and Python's headers.
     for tool in ["curl", "sha256sum", "tar", "make", "cc", "pkg-config"] {
         if shell::find_program(tool).is_none() {
             bail!("{tool} is missing");
@@ -53,6 +57,7 @@ fn build() -> Result<()> {
     if !shell::succeeds(Command::new(PYTHON).args(["-c", include])) {
         bail!("python3-dev is missing");
     }
+    // Build only the library and its Python module.
     let work = shell::root().join("target").join(FOLDER);
     fetch(&work)?;
     let without = ["ocaml", "golang", "rust", "fuse", "ublk", "static"]
@@ -72,11 +77,12 @@ fn build() -> Result<()> {
             Command::new("make").args(["--quiet", "-C", folder, target]).current_dir(&work),
         )?;
     }
+    // Link the result last, so that an interrupted build is not found.
     let _ = std::fs::remove_file(place());
-    std::os::unix::fs::symlink(FOLDER, place()).context("cannot name what was built")
+    std::os::unix::fs::symlink(FOLDER, place()).context("cannot link target/libnbd")
 }
 
-/// Fetches the source, looks whether it is what it should be, and unpacks it.
+/// Downloads the source, checks its SHA-256 and unpacks it.
 fn fetch(work: &Path) -> Result<()> {
     let archive = work.with_extension("tar.gz");
     shell::run(

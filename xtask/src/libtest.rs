@@ -1,37 +1,38 @@
-//! Reads what `cargo test -- --show-output` prints: counts, and the lines with which a test says that it skipped.
+//! Parses the output of `cargo test -- --show-output`: counts, and tests that skipped.
 //!
-//! libtest has no skipped state, so a test that cannot run here prints `SKIPPED: <what is missing>` and returns. Shown as "ok" that would
-//! be a silent pass. This reader takes such tests out of the passed ones and keeps what they said for the list at the end.
+//! libtest has no skipped state, so a test that cannot run here prints `SKIPPED: <what is missing>`
+//! and returns. libtest counts it as passed. This parser subtracts such tests from the passed ones
+//! and keeps their reasons for the list at the end.
 
-/// How the reason of an ignored test begins that checks nothing: it only measures, and is started by hand.
+/// Start of the reason of an ignored test that only measures and is run by hand.
 const MEASURES: &str = "measures";
 
-/// How `sync::model` reports that a limit ended its search.
+/// Start of the line of `sync::model` about a search that a limit ended.
 const CUT_OFF: &str = "CUT OFF:";
 
-/// One test that did not really run.
+/// A test that skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
     /// The test's name.
     pub test: String,
-    /// What it said.
+    /// The reason that it printed.
     pub reason: String,
 }
 
-/// The state of the reader, and the sums so far.
+/// The state of the parser, and the counts so far.
 #[derive(Default, Debug)]
 pub struct Reader {
     section: Section,
     test: String,
-    /// Tests of this binary that libtest will count as passed though they skipped.
+    /// Skipped tests of this binary, which libtest counts as passed.
     skipped_here: u64,
-    /// Tests that ran and held.
+    /// Number of tests that passed.
     pub passed: u64,
-    /// Tests that ran and did not hold.
+    /// Number of tests that failed.
     pub failed: u64,
-    /// Tests that did not really run.
+    /// Tests that skipped.
     pub skips: Vec<Skip>,
-    /// Models whose search was ended by a limit, and after how much.
+    /// Models whose search a limit ended, with the limit.
     pub cut_off: Vec<Skip>,
     /// Names of the failed tests.
     pub failures: Vec<String>,
@@ -41,23 +42,23 @@ pub struct Reader {
 enum Section {
     #[default]
     Lines,
-    /// The output of tests that passed: hidden, but for skips.
+    /// The output of passed tests, which is hidden except for skips.
     Successes,
-    /// The output of tests that failed: shown.
+    /// The output of failed tests, which is shown.
     Failures,
 }
 
-/// What to do with a line.
+/// Whether to print a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Show {
-    /// A person wants to see it.
+    /// Print it.
     Yes,
-    /// It says nothing new.
+    /// Hide it.
     No,
 }
 
 impl Reader {
-    /// Takes one line of output.
+    /// Parses a line of output and returns whether to print it.
     pub fn line(&mut self, line: &str) -> Show {
         match line {
             "successes:" => self.section = Section::Successes,
@@ -94,7 +95,7 @@ impl Reader {
     }
 
     fn skip(&mut self, reason: &str) {
-        // Taking the name makes a second line of the same test part of the same skip.
+        // The name is taken, so a second line of the same test is not another skip.
         let test = std::mem::take(&mut self.test);
         if !test.is_empty() {
             self.skipped_here += 1;
@@ -102,7 +103,7 @@ impl Reader {
         }
     }
 
-    /// `test name ... ok`, `... FAILED` or `... ignored, reason`.
+    /// Parses `test name ... ok`, `... FAILED` or `... ignored, reason`.
     fn outcome(&mut self, line: &str) -> Show {
         let Some((name, outcome)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
@@ -128,7 +129,7 @@ impl Reader {
     }
 }
 
-/// The number before `word` in `ok. 3 passed; 0 failed; ...`.
+/// Returns the number before `word` in `ok. 3 passed; 0 failed; ...`.
 fn count(counts: &str, word: &str) -> u64 {
     let before = counts.split(word).next().unwrap_or_default();
     before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -168,7 +169,7 @@ failures:
 test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
 
     #[test]
-    fn a_test_that_skips_is_not_counted_as_passed() {
+    fn a_skipped_test_is_not_counted_as_passed() {
         let mut reader = Reader::default();
         OUTPUT.lines().for_each(|line| _ = reader.line(line));
         assert_eq!((reader.passed, reader.failed, reader.skips.len()), (1, 1, 2));
@@ -193,7 +194,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn output_of_passed_tests_is_hidden_and_that_of_failed_tests_is_shown() {
+    fn only_output_of_failed_tests_is_shown() {
         let mut reader = Reader::default();
         let shown: Vec<&str> =
             OUTPUT.lines().filter(|line| reader.line(line) == Show::Yes).collect();

@@ -1,6 +1,6 @@
-//! `cargo xtask`: the one command of the workspace. What a person runs and what CI runs are the same subcommands.
+//! `cargo xtask`: the commands of the workspace. Developers and CI run the same subcommands.
 //!
-//! Each subcommand is a file named after it; `check` is a folder with one file a rule.
+//! Each subcommand is a file of its name; `check` is a folder with one file for each rule.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ mod tree;
 
 use clap::{Parser, Subcommand};
 
-/// The house's own commands. CI runs `cargo xtask ci` and nothing else.
+/// Commands of the workspace. CI runs only `cargo xtask ci`
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -32,36 +32,40 @@ struct Cli {
     command: Command,
 }
 
-/// What `cargo xtask` can do.
+/// A subcommand of `cargo xtask`.
 #[derive(Subcommand)]
 enum Command {
-    /// Format, clippy, docs and the rules of the workspace (layers, file length, SAFETY text, ASCII, licences, links, requirements)
+    /// Check format, clippy, docs and the rules of the workspace (layers, file length, SAFETY
+    /// comments, ASCII, licences, links, requirements)
     Check(check::Args),
-    /// All tests of the workspace: unit, integration, end to end with real clients, and documentation
+    /// Run all tests: unit, integration, end-to-end with real clients, and documentation
     Test(test::Args),
-    /// The end-to-end tests alone: real NBD clients against the memzip binary
+    /// Run only the end-to-end tests: real NBD clients against the memzip binary
     E2e(e2e::Args),
-    /// Model checking with loom: every interleaving of the small protocols with at most two preemptions (or more: --preemptions)
+    /// Model-check the small protocols with loom: every interleaving with at most two preemptions
+    /// (or more: --preemptions)
     Loom(model::LoomArgs),
-    /// Randomised scheduling with shuttle: whole pools under controlled threads
+    /// Run whole pools under random but repeatable schedules with shuttle
     Shuttle(model::Args),
-    /// Take out each guard against a race, one at a time, and demand that the test that is there for it fails
+    /// Remove each guard against a race, one at a time, and require its test to fail
     Mutants(mutants::Args),
-    /// The unit tests of the layers that contain unsafe code, under Miri
+    /// Run the unit tests of the crates with unsafe code under Miri
     Miri,
-    /// Fuzz one target, or all of them one after the other
+    /// Fuzz one target, or all targets one after the other
     Fuzz(fuzz::Args),
-    /// The benchmarks: memzip, its peers and the bare codecs in one run
+    /// Run the benchmarks: memzip, its peers and the bare codecs in one run
     Bench(bench::Args),
-    /// Measure what docs/benchmarks.md and the README quote, and put the output there
+    /// Measure the figures of docs/benchmarks.md and the README, and write them there
     Figures(figures::Args),
-    /// Experiments in a real Linux guest: memzip beside the kernel's own zram, as swap space, under ext4, and with memory that fails
+    /// Run experiments in a Linux guest: memzip and the kernel's own zram, swap, ext4, and memory
+    /// failures
     Guest(guest::Args),
-    /// Everything that moves, at once and for half an hour, every byte verified
+    /// Run all operations at once for half an hour and verify every byte
     Soak(soak::Args),
-    /// Everything CI wants to know, in order, with times
+    /// Run everything that CI checks, in order, with times
     Ci(ci::Args),
-    /// Install the Debian packages the end-to-end tests drive (as root), or say which are missing
+    /// Install the Debian packages that the end-to-end tests use (as root), or list the missing
+    /// ones
     Setup,
 }
 

@@ -1,7 +1,7 @@
-//! `cargo xtask loom`, `shuttle` and `miri`: tools that run the real code under a scheduler or an interpreter of their own.
+//! `cargo xtask loom`, `shuttle` and `miri`: run the real code under a scheduler or an interpreter.
 //!
-//! Models stand in modules with `loom` or `shuttle` in their name, compiled only under that cfg. Each tool has a target folder of its own,
-//! because its RUSTFLAGS would otherwise rebuild the world on every switch.
+//! Models are in modules with `loom` or `shuttle` in their name, compiled only under that cfg. Each
+//! tool has its own target folder, because its RUSTFLAGS would otherwise rebuild everything.
 
 use crate::libtest::Skip;
 use crate::tree::{self, Source};
@@ -14,44 +14,46 @@ use std::process::Command;
 /// Options of `cargo xtask loom`.
 #[derive(clap::Args, Default)]
 pub struct LoomArgs {
-    /// At most this many seconds for each single model; what is cut off is listed at the end
+    /// Most seconds for each model; models that are cut off are listed at the end
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// How often a schedule may take a thread off its core at most (default: 2)
+    /// Most preemptions in a schedule (default: 2)
     #[arg(long)]
     pub preemptions: Option<u8>,
-    /// Fail when a model is cut off that is not on the list of known long ones
+    /// Fail when a model is cut off that is not in the list of long models
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
     pub models: Args,
 }
 
-/// Options of `cargo xtask shuttle`, and some of those of `cargo xtask loom`.
+/// Options of `cargo xtask shuttle`, which `cargo xtask loom` has, too.
 #[derive(clap::Args, Default)]
 pub struct Args {
     /// Only this package
     #[arg(short, long)]
     pub package: Option<String>,
-    /// Only tests whose path contains this, besides the tool's name
+    /// Only tests whose paths contain this instead of the tool's name
     pub filter: Option<String>,
 }
 
-/// How often loom may take a thread off its core where the thread did not ask for it. Two finds all
-/// but contrived races and ends in minutes; three take a night.
+/// Most preemptions of a loom schedule. Two find all but contrived races and take minutes; three
+/// take a night.
 pub const LOOM_PREEMPTIONS: u8 = 2;
 
-/// After how many schedules loom looks at the clock. Its own 20 000 can be minutes.
+/// Number of schedules after which loom checks its time limit. Its default of 20 000 can take
+/// minutes.
 const CLOCK_INTERVAL: &str = "500";
 
-/// Steps one schedule may take. loom's own 1,000 stand for a thread that spins for ever, and a compaction beside a migration needs more.
+/// Most steps of a schedule. loom's default of 1,000 treats longer schedules as endless loops, but
+/// a compaction beside a migration needs more.
 pub const LOOM_BRANCHES: &str = "4000";
 
-/// Models that need more than a minute each for all schedules with two preemptions. CI cuts them off
-/// and says so; a model that is not listed must run to its end there.
+/// Models that need more than a minute for all schedules with two preemptions. CI cuts them off and
+/// lists them; every other model must finish.
 const KNOWN_LONG: [&str; 0] = [];
 
-/// The interleavings of the small protocols, with a bounded number of preemptions.
+/// Runs the loom models: all interleavings with a bounded number of preemptions.
 pub fn loom(args: &LoomArgs) -> Result<()> {
     let mut command = model("loom", &args.models)?;
     command.env("LOOM_CHECKPOINT_INTERVAL", CLOCK_INTERVAL);
@@ -67,12 +69,12 @@ pub fn loom(args: &LoomArgs) -> Result<()> {
     let unknown = list_cut_off(report.cut_off());
     finish(report)?;
     if args.strict && unknown > 0 {
-        bail!("{unknown} models were cut off that are not on the list of known long ones");
+        bail!("{unknown} models were cut off that are not in KNOWN_LONG");
     }
     Ok(())
 }
 
-/// Prints the models that a limit ended; returns how many of them are not known to be long.
+/// Prints the models that were cut off and returns how many of them are not known to be long.
 fn list_cut_off(cut_off: &[Skip]) -> usize {
     if cut_off.is_empty() {
         return 0;
@@ -89,12 +91,13 @@ fn is_known(model: &str) -> bool {
     KNOWN_LONG.contains(&model)
 }
 
-/// Whole pools under a random but repeatable scheduler.
+/// Runs the shuttle models: whole pools under a random but repeatable scheduler.
 pub fn shuttle(args: &Args) -> Result<()> {
     finish(run(&mut model("shuttle", args)?)?)
 }
 
-/// The unit tests Miri runs: those of the files with unsafe code and of what stands right on them. The rest moves too many bytes for an interpreter.
+/// The unit tests under Miri: those of the files with unsafe code and of their direct users. The
+/// other tests move too many bytes for an interpreter.
 const UNDER_MIRI: [&str; 6] = [
     "chain::tests::bytes",
     "chain::tests::readers",
@@ -104,7 +107,7 @@ const UNDER_MIRI: [&str; 6] = [
     "pageblock::",
 ];
 
-/// The crates that contain unsafe code, under Miri, where the component is there.
+/// Runs the crates with unsafe code under Miri, or skips where Miri is not installed.
 pub fn miri() -> Result<()> {
     if !shell::succeeds(shell::cargo_of("nightly", "miri").arg("--version")) {
         println!(
@@ -113,18 +116,19 @@ pub fn miri() -> Result<()> {
         return Ok(());
     }
     let mut command = shell::cargo_of("nightly", "miri");
-    // The arena maps nothing under Miri (its heap backing), and addresses turn into numbers and back on purpose.
+    // Under Miri the arena is a heap allocation. The code converts addresses to integers and back
+    // on purpose.
     command.env("MIRIFLAGS", "-Zmiri-permissive-provenance -Zmiri-disable-isolation");
     command.args(["test", "-p", "memzip-sys", "-p", "memzip-frames", "--lib", "--"]);
     command.args(UNDER_MIRI);
     finish(run(&mut command)?)
 }
 
-/// `cargo test` under `--cfg <tool>`, of the packages that have such models.
+/// Returns `cargo test` under `--cfg <tool>` for the packages with such models.
 fn model(tool: &str, args: &Args) -> Result<Command> {
     let mut command = shell::cargo("test");
     command.args(["--release", "--lib", "--no-fail-fast"]);
-    // Clippy does not see what is compiled for a tool only, so its warnings end here.
+    // Clippy does not see code of this cfg, so warnings are errors here.
     command.env("RUSTFLAGS", format!("{} -D warnings", flags(tool)));
     command.env("CARGO_TARGET_DIR", shell::root().join("target").join(tool));
     let packages = match &args.package {
@@ -139,7 +143,7 @@ fn model(tool: &str, args: &Args) -> Result<Command> {
     Ok(command)
 }
 
-/// What the compiler is told for models of this tool.
+/// Returns the rustc flags for the models of a tool.
 pub fn flags(tool: &str) -> String {
     format!("--cfg {tool} -C debug-assertions=on")
 }
@@ -153,12 +157,12 @@ fn run(command: &mut Command) -> Result<test::Report> {
 fn finish(report: test::Report) -> Result<()> {
     let skips: Vec<&Skip> = report.skips().iter().collect();
     if !skips.is_empty() {
-        bail!("{} models were skipped; a model has no reason to", skips.len());
+        bail!("{} models were skipped; a model must never skip", skips.len());
     }
     report.into_result()
 }
 
-/// Names of the packages with a test that is compiled only for this tool.
+/// Returns the names of the packages with models for this tool.
 fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
     let sources = tree::sources()?;
     let metadata = packages::Metadata::of_workspace(shell::root())?;
@@ -172,7 +176,7 @@ fn packages_with(tool: &str) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// A module of models is compiled for tests under its tool only.
+/// Returns whether the file has a module that is compiled only for tests under this tool.
 fn has_models(source: &Source, tool: &str) -> bool {
     source.has_extension("rs") && source.text.contains(&format!("#[cfg(all(test, {tool}))]"))
 }

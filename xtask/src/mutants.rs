@@ -1,8 +1,9 @@
-//! `cargo xtask mutants`: each guard that keeps a race away is taken out, and the test that is there for it has to notice.
+//! `cargo xtask mutants`: removes each guard against a race and requires the guard's test to fail.
 //!
-//! A mutant is a patch in `xtask/mutants` with a header that names the test. It is applied to a private copy of the working tree, never to the tree
-//! itself. It is caught when the named test, which holds without the patch, fails with it and says what the header expects it to say. Anything else is
-//! an error: a patch that does not apply or does not compile, a name that is no test, a failure for another reason.
+//! A mutant is a patch in `xtask/mutants` with a header that names the test. It is applied to a
+//! private copy of the working tree, never to the tree itself. The mutant is caught when the test
+//! passes without the patch, fails with it, and prints what the header expects. Anything else is an
+//! error: a patch that does not apply or compile, an unknown test, a failure for another reason.
 
 mod copy;
 mod patch;
@@ -21,22 +22,22 @@ use test_run::{TEST_TIMEOUT, TestOutcome, TestRun};
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// Only mutants whose name contains one of these
+    /// Only mutants whose names contain one of these
     pub names: Vec<String>,
-    /// Only list them
+    /// Only list the mutants
     #[arg(long)]
     list: bool,
-    /// Only those caught by a plain test, without loom or shuttle
+    /// Only mutants that a plain test catches, without loom or shuttle
     #[arg(long)]
     fast: bool,
 }
 
-/// Where the patches are.
+/// Returns the folder of the patches.
 fn folder() -> PathBuf {
     shell::root().join("xtask").join("mutants")
 }
 
-/// The mutants whose patch does not fit the working tree any more, and what git says to it.
+/// Returns the mutants whose patches no longer apply to the working tree, each with git's message.
 pub fn stale() -> Result<Vec<(String, String)>> {
     let mutants = patch::read_all(&folder())?;
     let problem =
@@ -47,7 +48,7 @@ pub fn stale() -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// The tests that must fail, each with the name of its mutant.
+/// Returns the tests that must fail, each with the name of its mutant.
 pub fn tests() -> Result<Vec<(String, Test)>> {
     let mutants = patch::read_all(&folder())?;
     Ok(mutants
@@ -56,14 +57,14 @@ pub fn tests() -> Result<Vec<(String, Test)>> {
         .collect())
 }
 
-/// Tries the mutants. Standard error tells how it goes, and standard output what became of each.
+/// Tries the mutants. Progress goes to standard error, the results to standard output.
 pub fn run(args: &Args) -> Result<()> {
     let mutants = chosen(args)?;
     if args.list {
         mutants.iter().for_each(|mutant| println!("{:<34} {}", mutant.name, mutant.guard));
         return Ok(());
     }
-    let copy = Copy::refresh().context("the private copy of the working tree")?;
+    let copy = Copy::refresh().context("cannot copy the working tree")?;
     check_unchanged(&copy, &mutants)?;
     let mut rows = Vec::new();
     for mutant in &mutants {
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     report(&rows)
 }
 
-/// The mutants asked for, ordered so that neighbours build the same packages.
+/// Returns the chosen mutants, ordered so that neighbours build the same packages.
 fn chosen(args: &Args) -> Result<Vec<Mutant>> {
     let mut mutants = patch::read_all(&folder())?;
     mutants.retain(|mutant| {
@@ -86,14 +87,14 @@ fn chosen(args: &Args) -> Result<Vec<Mutant>> {
         named && (plain || !args.fast)
     });
     if mutants.is_empty() {
-        bail!("no mutant is called that; `cargo xtask mutants --list` names them");
+        bail!("no mutant has such a name; `cargo xtask mutants --list` lists them");
     }
     mutants
         .sort_by_key(|mutant| mutant.tests().map(|test| (test.kind, test.package.clone())).min());
     Ok(mutants)
 }
 
-/// Every test named in a header must exist and hold while nothing is taken out.
+/// Checks that every test of the headers exists and passes without a mutant.
 fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
     eprintln!("==== without any mutant ====");
     let tests: BTreeSet<&Test> = mutants.iter().flat_map(Mutant::tests).collect();
@@ -102,16 +103,16 @@ fn check_unchanged(copy: &Copy, mutants: &[Mutant]) -> Result<()> {
             TestOutcome::Passed => eprintln!("holds: {test}"),
             TestOutcome::Failed { .. } => bail!("{test} fails although nothing was changed"),
             TestOutcome::TimedOut => bail!("{test} does not end although nothing was changed"),
-            TestOutcome::NoSuchTest => bail!("{test} is no test"),
+            TestOutcome::NoSuchTest => bail!("{test} does not exist"),
         }
     }
     Ok(())
 }
 
-/// What became of a mutant.
+/// The result of a mutant.
 #[derive(Debug)]
 enum Verdict {
-    /// By a test that said this.
+    /// A test failed with this expected line.
     Caught(String),
     Survived(String),
     Error(String),
@@ -127,7 +128,7 @@ impl Verdict {
     }
 }
 
-/// Applies a patch, runs its tests, and takes it back.
+/// Applies a patch, runs its tests and reverts it.
 fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     if let Err(error) = copy.apply(&mutant.patch) {
         return Ok(Verdict::Error(format!("{error:#}")));
@@ -138,7 +139,7 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Every test named must notice; the first that does not decides.
+/// Runs the tests of a mutant. All must catch it; the first that does not decides.
 fn run_tests(copy: &Copy, mutant: &Mutant) -> Result<Verdict> {
     let mut all = Vec::new();
     for expected in &mutant.expected {
@@ -166,24 +167,24 @@ fn judge(mutant: &Mutant, expected: &Expected, outcome: &TestOutcome) -> Verdict
             }
         }
         TestOutcome::TimedOut if mutant.may_hang.is_some() => {
-            Verdict::Caught("it does not end".to_owned())
+            Verdict::Caught("the test does not end".to_owned())
         }
         TestOutcome::TimedOut => {
-            Verdict::Error(format!("{test} did not end, and the patch does not say that it may"))
+            Verdict::Error(format!("{test} did not end, and the patch has no `hang:` field"))
         }
-        TestOutcome::Passed => Verdict::Survived(format!("{test} holds without the guard")),
-        TestOutcome::NoSuchTest => Verdict::Error(format!("{test} is no test any more")),
+        TestOutcome::Passed => Verdict::Survived(format!("{test} passes without the guard")),
+        TestOutcome::NoSuchTest => Verdict::Error(format!("{test} does not exist")),
     }
 }
 
-/// The line that contains what was expected, and the one after it, where a panic has its message.
+/// Returns the line that contains `expected`, with the next one: a panic's message is on it.
 fn line_with(said: &str, expected: &str) -> Option<String> {
     let mut lines = said.lines().skip_while(|line| !line.contains(expected));
     let first = lines.next()?.trim();
     Some(format!("{first} {}", lines.next().unwrap_or_default().trim()))
 }
 
-/// The last lines but for those of backtraces, which would leave no room for what a panic said.
+/// Returns the last lines without backtraces, which would displace the panic message.
 fn end_of(said: &str) -> String {
     let is_of_backtrace = |line: &&str| {
         let line = line.trim_start();
@@ -194,7 +195,7 @@ fn end_of(said: &str) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// The table; an error unless all were caught.
+/// Prints the table. Returns an error unless all mutants were caught.
 fn report(rows: &[(&Mutant, Verdict, Duration)]) -> Result<()> {
     println!("{:<34} {:<9} {:>5}  guard", "mutant", "", "s");
     for (mutant, verdict, time) in rows {
@@ -221,7 +222,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_end_of_an_output_is_what_it_says() {
+    fn the_end_of_an_output_has_no_backtrace() {
         let trace: String = (0..40).map(|n| format!("  {n}: f\n      at /x.rs:1\n")).collect();
         assert_eq!(
             end_of(&format!("panicked\n  twice\n{trace}FAILED")),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutant_is_caught_only_by_the_failure_it_expects() {
+    fn only_the_expected_failure_catches_a_mutant() {
         let text = "guard: g\nwhy: w\npackage: p\nkind: test\ntest: a::b\nfinds: freed twice\n--- a/x.rs\n+++ b/x.rs\n";
         let mutant = patch::parse(Path::new("x"), text).expect("a full header");
         let verdict = |outcome| judge(&mutant, &mutant.expected[0], &outcome);
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_patch_has_a_full_header() {
-        let mutants = patch::read_all(&folder()).expect("all can be read");
+        let mutants = patch::read_all(&folder()).expect("all patches can be read");
         assert!(mutants.len() >= 12);
         let says = |expected: &Expected| !expected.finds.is_empty();
         assert!(

@@ -1,42 +1,42 @@
-//! What `cargo metadata` knows: the packages of the workspace and of everybody they use.
+//! `cargo metadata`: the packages of the workspace and their dependencies.
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// The package with the `memzip` binary.
+/// Name of the package with the `memzip` binary.
 pub const BINARY: &str = "memzip";
-/// The package of this program.
+/// Name of the package of this program.
 pub const XTASK: &str = "xtask";
-/// The package with the benchmark program.
+/// Name of the package with the benchmark.
 pub const BENCH: &str = "memzip-testkit";
 
-/// The part of `cargo metadata` the checks read.
+/// The part of `cargo metadata` that the checks use.
 #[derive(Deserialize)]
 pub struct Metadata {
-    /// Workspace members first or last, as cargo likes; registry packages among them unless asked for without dependencies.
+    /// Packages in any order: workspace members, and registry packages unless `--no-deps` is given.
     pub packages: Vec<Package>,
 }
 
-/// One package.
+/// A package.
 #[derive(Deserialize)]
 pub struct Package {
     pub name: String,
     pub version: String,
     pub license: Option<String>,
-    /// `None` for a package of this repository.
+    /// Where a registry package comes from; `None` for a package of this repository.
     pub source: Option<String>,
     pub manifest_path: PathBuf,
     pub dependencies: Vec<Dependency>,
     pub targets: Vec<Target>,
 }
 
-/// One line of a `[dependencies]` table.
+/// A line of a `[dependencies]` table.
 #[derive(Deserialize)]
 pub struct Dependency {
     pub name: String,
-    /// `None` for a normal dependency, else `dev` or `build`.
+    /// `dev` or `build`; `None` for a normal dependency.
     pub kind: Option<String>,
 }
 
@@ -49,19 +49,19 @@ pub struct Target {
 }
 
 impl Metadata {
-    /// All packages the workspace needs, with those it is made of.
+    /// Reads the packages of the workspace and all their dependencies.
     pub fn of_everything() -> Result<Self> {
         read(shell::root(), &[])
     }
 
-    /// The packages of the workspace whose manifest lies in `folder`.
+    /// Reads the packages of the workspace in `folder`.
     pub fn of_workspace(folder: &Path) -> Result<Self> {
         read(folder, &["--no-deps"])
     }
 }
 
 impl Package {
-    /// The package's folder, relative to the root of the repository.
+    /// Returns the package's folder, relative to the root of the repository.
     pub fn folder(&self) -> PathBuf {
         let folder = self.manifest_path.parent().unwrap_or(&self.manifest_path);
         folder.strip_prefix(shell::root()).unwrap_or(folder).to_path_buf()

@@ -1,23 +1,24 @@
-//! `cargo xtask setup`: what the end-to-end tests drive that Rust cannot bring: NBD clients, QEMU's tools, fio, e2fsprogs.
+//! `cargo xtask setup`: installs what the end-to-end tests use besides Rust: NBD clients, QEMU's
+//! tools, fio and e2fsprogs.
 
 use crate::{libnbd, shell};
 use anyhow::Result;
 use std::process::Command;
 
-/// One Debian package, and how to see that it is there.
+/// A Debian package and how to detect it.
 struct Package {
     name: &'static str,
     probe: Probe,
     wanted_for: &'static str,
 }
 
-/// How the presence of a package shows.
+/// A program or module that shows that a package is installed.
 enum Probe {
     Program(&'static str),
     PythonModule(&'static str),
 }
 
-/// Every package a test or a benchmark may start.
+/// Packages of the programs that tests and benchmarks start.
 const PACKAGES: [Package; 12] = [
     Package { name: "gcc", probe: Probe::Program("cc"), wanted_for: "building the C codecs" },
     Package { name: "g++", probe: Probe::Program("c++"), wanted_for: "building libFuzzer" },
@@ -61,7 +62,7 @@ const PACKAGES: [Package; 12] = [
     },
 ];
 
-/// What the experiments in a guest need besides; a large package, so that only they ask for it.
+/// Further packages of the experiments in a guest. Only they install these, because they are large.
 const GUEST_PACKAGES: [Package; 2] = [
     Package {
         name: "qemu-system-x86",
@@ -75,15 +76,15 @@ const GUEST_PACKAGES: [Package; 2] = [
     },
 ];
 
-/// What `setup` left behind.
+/// The packages of this machine after `setup`.
 pub enum Host {
-    /// Everything is there: no test has a reason to skip.
+    /// All packages are installed: no test has a reason to skip.
     Complete,
-    /// These packages are missing; tests that need them skip and say so.
+    /// These packages are missing: tests that need them skip.
     Lacks(Vec<&'static str>),
 }
 
-/// Installs what is missing when that is possible, else says what is missing and goes on.
+/// Installs missing packages if possible, and otherwise lists them.
 pub fn run() -> Result<Host> {
     let host = ensure(&PACKAGES)?;
     if libnbd::ensure() {
@@ -96,7 +97,7 @@ pub fn run() -> Result<Host> {
     })
 }
 
-/// The same for the experiments in a guest.
+/// Installs the packages of the experiments in a guest if possible, and otherwise lists them.
 pub fn for_guests() -> Result<Host> {
     ensure(&GUEST_PACKAGES)
 }
@@ -118,7 +119,7 @@ fn ensure(packages: &'static [Package]) -> Result<Host> {
         println!("setup: MISSING {} ({})", package.name, package.wanted_for);
     }
     println!("setup: remedy: sudo apt-get install {}", names(&missing).join(" "));
-    println!("setup: going on without; what needs them is skipped and listed");
+    println!("setup: continuing; tests that need them are skipped and listed");
     Ok(Host::Lacks(names(&missing)))
 }
 
@@ -133,7 +134,7 @@ fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
 fn is_present(probe: &Probe) -> bool {
     match probe {
         Probe::Program(name) => shell::find_program(name).is_some(),
-        // Debian builds the module for its own interpreter, which need not be the first python3 on PATH.
+        // Debian builds the module for its own interpreter, which may not be the first on PATH.
         Probe::PythonModule(name) => shell::succeeds(
             Command::new("/usr/bin/python3").arg("-c").arg(format!("import {name}")),
         ),

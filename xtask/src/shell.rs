@@ -1,27 +1,27 @@
-//! Starting other programs: the command line is shown first, and a failure names it.
+//! Running other programs: the command line is printed first, and errors contain it.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
 }
 
-/// A `cargo` command at the root, of the toolchain that runs this program.
+/// Returns a `cargo` command at the root, with the toolchain of this program.
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
     command
 }
 
-/// A `cargo` command of another toolchain, found through rustup.
+/// Returns a `cargo` command of another toolchain, through rustup.
 pub fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
     let mut command = Command::new("cargo");
     command.arg(format!("+{toolchain}")).arg(subcommand).current_dir(root());
-    // rustup hands these to its children; left in place they would win over the `+toolchain` argument.
+    // rustup sets these for its children, and they take precedence over `+toolchain`.
     command
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN")
@@ -30,7 +30,7 @@ pub fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
     command
 }
 
-/// Shows a command line as a person would type it.
+/// Returns a command line as one would type it.
 pub fn line(command: &Command) -> String {
     let envs = command
         .get_envs()
@@ -42,7 +42,7 @@ pub fn line(command: &Command) -> String {
     format!("{}{}", envs.collect::<String>(), words.collect::<Vec<_>>().join(" "))
 }
 
-/// Runs a command to its end with the terminal's own input and output.
+/// Runs a command with the terminal's input and output.
 pub fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", line(command));
     let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
@@ -52,7 +52,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// True if the command can be started and succeeds; its output is dropped.
+/// Returns whether the command can be started and succeeds. Drops its output.
 pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -62,7 +62,7 @@ pub fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Finds a program on PATH or in the administrator's folders, where `mke2fs` lives on Debian.
+/// Finds a program in PATH, `/usr/sbin` or `/sbin`, where Debian installs `mke2fs`.
 pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -70,7 +70,7 @@ pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name.as_ref())).find(|program| program.is_file())
 }
 
-/// True if this process may install packages.
+/// Returns whether this process may install packages.
 pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status

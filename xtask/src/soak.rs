@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: readers, writers, both compactions, migration, a balloon and pools that come and go, at once, for half an hour.
+//! `cargo xtask soak`: builds and runs the soak of `testkit`, which documents its own options.
 
 use crate::{packages, shell};
 use anyhow::Result;
@@ -7,16 +7,16 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Args {
-    /// Options of the program; `--help` lists them
+    /// Options of the soak program; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     soak: Vec<String>,
 }
 
-/// Builds the program, optimised and with its assertions on, and runs it.
+/// Builds the program in release mode with debug assertions, and runs it.
 pub fn run(args: &Args) -> Result<()> {
     let mut command = shell::cargo("run");
     command.args(["--release", "--config", "profile.release.debug-assertions=true"]);
-    // Nothing is timed here, so the long link of a release is not worth its minutes.
+    // Nothing is timed, so link-time optimisation would only cost build time.
     command.args(["--config", "profile.release.lto=\"off\"", "--target-dir", "target/soak"]);
     command
         .args(["-p", packages::BENCH, "--features", "bench", "--bin", "soak", "--"])

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test of the workspace, with the skipped ones listed loudly at the end.
+//! `cargo xtask test`: all tests of the workspace, with a list of the skipped ones at the end.
 
 use crate::libtest::{Reader, Show, Skip};
 use crate::{setup, shell};
@@ -9,19 +9,19 @@ use std::process::{Command, Stdio};
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// What to hand to `cargo test` in place of `--workspace`, for instance `-p memzip-zsmalloc`
+    /// Arguments of `cargo test` instead of `--workspace`, for instance `-p memzip-zsmalloc`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub cargo: Vec<String>,
 }
 
-/// What a run of the tests came to.
+/// The results of a test run.
 #[derive(Default)]
 pub struct Report {
     reader: Reader,
     succeeded: bool,
 }
 
-/// Sets the host up, runs the tests, prints the list of skips and the closing line.
+/// Installs packages, runs the tests, and prints the skipped tests and the counts.
 pub fn run(args: &Args) -> Result<Report> {
     setup::run()?;
     let mut command = shell::cargo("test");
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// Runs a `cargo test` command and reads along.
+/// Runs a `cargo test` command and parses its output.
 pub fn watch(command: &mut Command) -> Result<Report> {
     eprintln!("$ {}", shell::line(command));
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -52,17 +52,17 @@ pub fn watch(command: &mut Command) -> Result<Report> {
 }
 
 impl Report {
-    /// The tests that did not really run.
+    /// Returns the tests that skipped.
     pub fn skips(&self) -> &[Skip] {
         &self.reader.skips
     }
 
-    /// The models whose search did not end by itself.
+    /// Returns the models whose search a limit ended.
     pub fn cut_off(&self) -> &[Skip] {
         &self.reader.cut_off
     }
 
-    /// The skips, the failures, and the line that sums it all up.
+    /// Prints the skipped tests, the failed tests and the counts.
     pub fn print(&self) {
         let Reader { passed, failed, skips, failures, .. } = &self.reader;
         println!();
@@ -75,7 +75,7 @@ impl Report {
         println!("{passed} passed, {failed} failed, {} skipped", skips.len());
     }
 
-    /// An error unless every test that ran held and cargo itself is content.
+    /// Returns an error if a test failed or cargo itself failed.
     pub fn into_result(self) -> Result<()> {
         match (self.reader.failed, self.succeeded) {
             (0, true) => Ok(()),

@@ -1,4 +1,5 @@
-//! The repository's own files, as the checks see them: build output, hidden folders and fuzz corpora left out.
+//! The text files of the repository that the checks read, without build output, hidden folders and
+//! fuzz corpora.
 
 use crate::shell;
 use anyhow::{Context, Result};
@@ -6,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 /// A text file of the repository.
 pub struct Source {
-    /// Relative to the root.
+    /// Path relative to the root.
     pub path: PathBuf,
-    /// What it says.
+    /// The content.
     pub text: String,
 }
 
 impl Source {
-    /// True if the file has this extension.
+    /// Returns whether the file has this extension.
     pub fn has_extension(&self, extension: &str) -> bool {
         self.path.extension().is_some_and(|found| found == extension)
     }
 }
 
-/// All `.rs`, `.toml` and `.md` files.
+/// Returns all `.rs`, `.toml` and `.md` files, sorted by path.
 pub fn sources() -> Result<Vec<Source>> {
     let mut found = Vec::new();
     walk(shell::root(), &mut found)?;

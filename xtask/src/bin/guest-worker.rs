@@ -1,7 +1,7 @@
-//! The program that works inside a guest: it fills memory or a file system and verifies every byte.
+//! The program in a guest that fills memory or a file system and verifies every byte.
 //!
-//! It tells the host what it does in lines that begin with `@@`. A page's content follows from its
-//! number and the generation it was written in, so no copy of what was written is kept.
+//! Lines for the host begin with `@@`. A page's content follows from its number and its generation,
+//! so no copy is kept.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Size of a page. Units: bytes.
 const PAGE: usize = 4096;
-/// Largest file, in pages.
+/// Length of the largest file. Units: pages.
 const MAX_FILE_PAGES: u64 = 1024;
 
+/// A result whose error is a sentence.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
@@ -57,7 +59,7 @@ fn memory(percent: u64) -> Outcome {
     Ok(())
 }
 
-/// Verifies in an order in which neighbours are far apart, so that reading ahead does not help.
+/// Verifies the pages with a stride, so that readahead does not help.
 fn verify_memory(memory: &[u8], generation: impl Fn(usize) -> u32) -> Outcome {
     const STRIDE: usize = 251;
     let pages = memory.len() / PAGE;
@@ -71,18 +73,20 @@ fn verify_memory(memory: &[u8], generation: impl Fn(usize) -> u32) -> Outcome {
     Ok(())
 }
 
-/// A file and the generation each of its pages was written in.
+/// A file and the generation of each of its pages.
 struct Written {
     path: PathBuf,
     id: u64,
     pages: Vec<u32>,
 }
 
-/// Writes, changes, verifies and deletes files for so many rounds; `mib` is how much is there at most.
+/// Writes, changes, verifies and deletes files for `rounds` rounds, with at most `mib` MiB of
+/// files.
 fn files(folder: &Path, rounds: u64, mib: u64) -> Outcome {
     let max_pages = (mib << 20) / PAGE as u64;
     let (mut live, mut next, mut verified): (Vec<Written>, u64, u64) = (Vec::new(), 0, 0);
     for round in 1..=rounds {
+        // Fill the file system with files of random lengths.
         let mut there: u64 = live.iter().map(|file| file.pages.len() as u64).sum();
         while there < max_pages {
             let file =
@@ -96,7 +100,8 @@ fn files(folder: &Path, rounds: u64, mib: u64) -> Outcome {
             change(file, round)?;
         }
         verified += verify_all(&live)?;
-        // Half of the files go, another half each time; the file system discards their blocks.
+        // Delete every second file, alternating between rounds; the file system discards their
+        // blocks.
         let mut place = round;
         let mut gone = Vec::new();
         live.retain(|file| {
@@ -145,7 +150,7 @@ fn change(written: &mut Written, round: u64) -> Outcome {
     file.sync_all().map_err(text)
 }
 
-/// Verifies all files from the disk and not from the page cache; returns how many pages they have.
+/// Verifies all files from the disk, not from the page cache. Returns the number of their pages.
 fn verify_all(live: &[Written]) -> Result<u64, String> {
     fs::write("/proc/sys/vm/drop_caches", "3").map_err(text)?;
     let mut bytes = [0; PAGE];
@@ -154,7 +159,7 @@ fn verify_all(live: &[Written]) -> Result<u64, String> {
         let length = file.metadata().map_err(text)?.len();
         if length != (written.pages.len() * PAGE) as u64 {
             return Err(format!(
-                "{}: {length} bytes in place of {} pages",
+                "{}: {length} bytes instead of {} pages",
                 written.path.display(),
                 written.pages.len()
             ));
@@ -173,7 +178,7 @@ fn sync(folder: &Path) -> Outcome {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(text)
 }
 
-/// A page of a file has a name of its own.
+/// Returns the number of a page of a file, which is unique.
 fn name(file: u64, page: u64) -> u64 {
     file * MAX_FILE_PAGES + page
 }
@@ -198,13 +203,11 @@ fn verify(page: &[u8], number: u64, generation: u32) -> Outcome {
     fill(&mut wanted, number, generation);
     match page.iter().zip(&wanted).position(|(is, wanted)| is != wanted) {
         None => Ok(()),
-        Some(at) => {
-            Err(format!("page {number} of generation {generation} differs from byte {at} on"))
-        }
+        Some(at) => Err(format!("page {number} of generation {generation} differs at byte {at}")),
     }
 }
 
-/// The finalizer of splitmix64.
+/// Mixes the bits of a number with the finalizer of splitmix64.
 fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -212,7 +215,7 @@ fn mix(number: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// The machine's memory in bytes.
+/// Returns the machine's memory in bytes.
 fn memory_total() -> Result<u64, String> {
     let info = fs::read_to_string("/proc/meminfo").map_err(text)?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or("no MemTotal")?;
@@ -226,7 +229,7 @@ fn wait_for_host() -> Outcome {
 }
 
 fn number(word: &str) -> Result<u64, String> {
-    word.parse().map_err(|_| format!("{word} is no number"))
+    word.parse().map_err(|_| format!("{word} is not a number"))
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -1,7 +1,8 @@
-//! The crates with system calls and unsafe code, compiled for aarch64, and their unit tests under QEMU.
+//! Compiles the crates with system calls and unsafe code for aarch64, and runs their unit tests in
+//! QEMU.
 //!
-//! The target's standard library is looked for in the sysroot of the compiler that is used (`RUSTC`, or `rustc`). What is missing is said loudly, with
-//! the remedy, and counts as skipped.
+//! The target's standard library must be in the sysroot of the compiler in use (`RUSTC`, or
+//! `rustc`). If something is missing, the check prints it with the remedy and is skipped.
 
 use crate::shell;
 use anyhow::{Context, Result};
@@ -9,19 +10,19 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
-/// Everything below the store.
+/// All packages below the store.
 const PACKAGES: [&str; 5] =
     ["memzip-sync", "memzip-sys", "memzip-frames", "memzip-zsmalloc", "memzip-balloon"];
-/// Whose unit tests run: those with code of their own for the architecture or for atomics.
+/// Packages with code of their own for the architecture or for atomics, whose unit tests run.
 const TESTED: [&str; 3] = ["memzip-sync", "memzip-sys", "memzip-frames"];
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATOR: &str = "qemu-aarch64";
-/// Tests that measure calls in a zone of 1 TiB: the emulator books every page of it and is killed.
+/// Tests of calls in a zone of 1 TiB: the emulator reserves every page of it and is killed.
 const LEFT_OUT: &str = "large_zone_tests";
-/// Where Debian puts the target's C library.
+/// The folder of the target's C library on Debian.
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 
-/// Compiles, and runs the unit tests where a linker and an emulator are installed.
+/// Compiles the packages, and runs unit tests where a linker and an emulator are installed.
 pub fn check() -> Result<()> {
     if !has_standard_library()? {
         println!(
@@ -43,7 +44,8 @@ pub fn check() -> Result<()> {
     shell::run(&mut test)
 }
 
-/// In a folder of its own: another compiler may be used, and flags differ.
+/// Returns a cargo command for the target, with its own target folder: flags and compiler may
+/// differ.
 fn cargo(subcommand: &str, packages: &[&str]) -> Command {
     let mut command = shell::cargo(subcommand);
     command

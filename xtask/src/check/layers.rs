@@ -1,7 +1,8 @@
-//! Who may call whom. The law is the table of crates in ARCHITECTURE.md; this file only reads it.
+//! Dependencies between crates follow the table of crates in ARCHITECTURE.md.
 //!
-//! A row names a folder, the crates in it (library name, then package name), and what they may depend on: `nothing`, `all`, a layer's
-//! folder (`os`, `mm`), or a crate's library name. Tests may also use `testkit`, and their neighbours on the same layer.
+//! A row names a folder, its crates (library name, then package name), and their allowed
+//! dependencies: `nothing`, `all`, a layer's folder (`os`, `mm`), or a crate's library name. Tests
+//! may also use `testkit`, and other crates of the same layer.
 
 use super::{Finding, markdown};
 use crate::packages::{Metadata, Package};
@@ -10,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Where the table stands.
+/// The document with the table.
 const LAYER_DOCUMENT: &str = "ARCHITECTURE.md";
-/// How the header of the table begins.
+/// The first cells of the table's header.
 const HEADER: [&str; 3] = ["folder", "crate (package)", "may depend on"];
-/// The package every crate's tests may use.
+/// The package that the tests of every crate may use.
 const TESTKIT: &str = "memzip-testkit";
 
-/// Compares the table with `cargo metadata`.
+/// Checks the dependencies in `cargo metadata` against the table.
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let text = &sources
         .iter()
@@ -33,10 +34,10 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     Ok(packages.iter().flat_map(|package| table.findings(package)).collect())
 }
 
-/// For each package of the table, the packages of ours it may depend on.
+/// The allowed dependencies of each package, among the packages of this repository.
 struct LayerTable {
     allowed: BTreeMap<String, BTreeSet<String>>,
-    /// The layer, which is the top folder, of each package.
+    /// The layer of each package, which is its top folder.
     layers: BTreeMap<String, PathBuf>,
 }
 
@@ -94,7 +95,7 @@ impl LayerTable {
     }
 }
 
-/// The packages that one cell "may depend on" stands for.
+/// Returns the packages that a cell "may depend on" allows.
 fn granted(cell: &str, packages: &[Package]) -> Result<BTreeSet<String>> {
     let mut granted = BTreeSet::new();
     for word in cell.split(", ").filter(|word| *word != "nothing") {
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn calling_down_is_fine_and_calling_up_is_found() {
+    fn a_dependency_on_a_higher_layer_is_found() {
         let down = [
             package("os/sys", &[]),
             package("mm/frames", &["sys"]),
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_may_look_at_their_neighbours_and_no_further() {
+    fn tests_may_use_crates_of_their_own_layer() {
         let mut sys = package("os/sys", &["sync"]);
         let mut frames = package("mm/frames", &["zram"]);
         for package in [&mut sys, &mut frames] {

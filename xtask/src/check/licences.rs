@@ -1,4 +1,5 @@
-//! Every package we are built from carries a licence that `deny.toml` allows. cargo-deny reads the same list where it is installed.
+//! Every package of the build has a licence that `deny.toml` allows, the list that cargo-deny
+//! reads.
 
 use super::Finding;
 use crate::packages::{Metadata, Package};
@@ -7,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use spdx::{Expression, ParseMode};
 
-/// The part of `deny.toml` that counts here.
+/// The part of `deny.toml` that this check reads.
 #[derive(Deserialize)]
 struct Deny {
     licenses: Licences,
@@ -18,10 +19,11 @@ struct Licences {
     allow: Vec<String>,
 }
 
-/// Compares `cargo metadata` with the list.
+/// Checks the licences in `cargo metadata` against the list.
 pub fn check() -> Result<Vec<Finding>> {
     let path = shell::root().join("deny.toml");
-    let deny: Deny = toml::from_str(&std::fs::read_to_string(&path)?).context("deny.toml")?;
+    let deny: Deny =
+        toml::from_str(&std::fs::read_to_string(&path)?).context("cannot parse deny.toml")?;
     let metadata = Metadata::of_everything()?;
     Ok(metadata
         .packages

@@ -1,4 +1,4 @@
-//! Links in documents lead somewhere: the file exists, and where the text names an item of a Rust file, that item is in it.
+//! Links in documents are valid: the file exists, and it defines the Rust item that the text names.
 
 use super::Finding;
 use super::markdown::{self, Link};
@@ -37,14 +37,14 @@ fn problem(document: &Source, link: &Link<'_>) -> Option<String> {
     (!defines(&text, item)).then(|| format!("{file} does not define `{item}`"))
 }
 
-/// `Zram::write()` in `` [`Zram::write()`](..) `` names the item `write`.
+/// Returns the item that a link's text names: `write` for `` [`Zram::write()`](..) ``.
 fn named_item(text: &str) -> Option<&str> {
     let path = text.strip_prefix('`')?.strip_suffix('`')?;
     let item = path.trim_end_matches("()").rsplit("::").next()?;
     item.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(item)
 }
 
-/// True if the file defines something of this name.
+/// Returns whether the file defines an item of this name.
 pub fn defines(text: &str, item: &str) -> bool {
     const KEYWORDS: [&str; 10] = [
         "fn",

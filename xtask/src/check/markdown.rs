@@ -1,17 +1,17 @@
-//! As much of Markdown as the checks need: links and table rows outside code blocks.
+//! The part of Markdown that the checks need: links and table rows outside code blocks.
 
 /// A link `[text](target)`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Link<'a> {
-    /// The line it stands on, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is shown.
+    /// The visible text.
     pub text: &'a str,
-    /// Where it leads.
+    /// The path or address.
     pub target: &'a str,
 }
 
-/// The lines outside code blocks, with their numbers from 1.
+/// Returns the lines outside code blocks, with their numbers from 1.
 pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_code = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
@@ -23,7 +23,7 @@ pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// All links of a document.
+/// Returns all links of a document.
 pub fn links(text: &str) -> Vec<Link<'_>> {
     let mut found = Vec::new();
     for (line, content) in prose(text) {
@@ -37,7 +37,7 @@ pub fn links(text: &str) -> Vec<Link<'_>> {
     found
 }
 
-/// The rows of all tables, cell by cell, without the ruler lines.
+/// Returns the cells of all table rows, without the ruler lines.
 pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
     prose(text)
         .filter(|(_, line)| line.starts_with('|') && !line.starts_with("|-"))
@@ -47,7 +47,7 @@ pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
         .collect()
 }
 
-/// The pieces of a line between single backticks.
+/// Returns the parts of a line between single backticks.
 pub fn code_spans(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }

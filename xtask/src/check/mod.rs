@@ -1,7 +1,7 @@
-//! `cargo xtask check`: what a reviewer should not have to look for.
+//! `cargo xtask check`: rules that a reviewer need not check.
 //!
-//! A rule is a function from the repository's files to findings. All rules run before the first failure ends the check, so that one run
-//! shows everything.
+//! A rule is a function from the repository's files to findings. All rules run even if one fails,
+//! so that one run shows everything.
 
 mod aarch64;
 mod layers;
@@ -22,36 +22,36 @@ use anyhow::{Result, bail};
 /// Options of `cargo xtask check`.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// Only the rules of the workspace: no format, clippy or docs, and no build
+    /// Only check the rules of the workspace: no format, clippy or docs, and no build
     #[arg(long)]
     rules: bool,
 }
 
-/// Every target of every crate, and no warning passes.
+/// Options of clippy: every target of every crate, and warnings are errors.
 const CLIPPY: [&str; 7] =
     ["--workspace", "--all-targets", "--keep-going", "--quiet", "--", "-D", "warnings"];
 
-/// One thing that is not as it should be.
+/// A violation of a rule.
 pub struct Finding {
-    /// Where, as `path:line` or a name.
+    /// The place, as `path:line` or a name.
     place: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and the remedy.
     problem: String,
 }
 
 impl Finding {
-    /// A finding in line `line` (from 1) of a file.
+    /// Creates a finding in line `line` (from 1) of a file.
     fn at(source: &Source, line: usize, problem: impl Into<String>) -> Self {
         Finding { place: format!("{}:{line}", source.path.display()), problem: problem.into() }
     }
 
-    /// A finding about a whole file, package or name.
+    /// Creates a finding about a whole file, package or name.
     fn about(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Finding { place: place.into(), problem: problem.into() }
     }
 }
 
-/// Rules first, since they take a second; then what has to build. All of it runs, also after a failure.
+/// Runs all steps, even after a failure. The rules come first, because they take only a second.
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = vec![("rules", rules())];
     if !args.rules {

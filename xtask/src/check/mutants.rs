@@ -1,12 +1,13 @@
-//! Every patch in `xtask/mutants` still fits the code and names tests that exist, so that a guard cannot lose its
-//! proof unnoticed. `cargo xtask mutants` shows that it is also caught.
+//! Every patch in `xtask/mutants` applies to the code and names tests that exist.
+//!
+//! `cargo xtask mutants` checks that the tests catch the mutants.
 
 use super::Finding;
 use crate::mutants::{self, Test};
 use crate::tree::{self, Source};
 use anyhow::Result;
 
-/// Asks git, which changes nothing, and looks for the tests in the sources.
+/// Checks with git that the patches apply, and searches the sources for the tests.
 pub fn check() -> Result<Vec<Finding>> {
     let sources = tree::sources()?;
     let file = |name: &str| format!("xtask/mutants/{name}.patch");
@@ -15,7 +16,7 @@ pub fn check() -> Result<Vec<Finding>> {
         stale.map(|(name, problem)| Finding::about(file(&name), problem)).collect();
     for (name, test) in mutants::tests()? {
         if !sources.iter().any(|source| has(source, &test)) {
-            findings.push(Finding::about(file(&name), format!("there is no {test}")));
+            findings.push(Finding::about(file(&name), format!("{test} does not exist")));
         }
     }
     Ok(findings)
@@ -38,7 +39,7 @@ mod tests {
     use crate::mutants::Kind;
 
     #[test]
-    fn a_test_is_looked_for_in_its_target() {
+    fn a_test_is_found_only_in_its_target() {
         let source = |path: &str| Source { path: path.into(), text: "fn s21() {}".to_owned() };
         let test = |target: Option<&str>, name: &str| {
             let (package, target, name) =

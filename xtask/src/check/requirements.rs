@@ -1,5 +1,7 @@
-//! docs/requirements.md and docs/scenarios.md are complete and true: each number has a row, each row tests that exist or a reason from the
-//! closed list, and a scenario says with which kinds of tests it is shown.
+//! docs/requirements.md and docs/scenarios.md are complete and true.
+//!
+//! Each number has a row. Each row names existing tests, or a reason from the closed list. A
+//! scenario names the kinds of its tests.
 
 use super::{Finding, links, markdown};
 use crate::shell;
@@ -7,9 +9,9 @@ use crate::tree::Source;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// The documents with the tables: what is asked for, and what must not happen.
+/// The documents with the tables.
 const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/scenarios.md"];
-/// The numbers that exist in the part of the specification this version covers: how they begin, how many digits they have, and their ranges.
+/// The numbers of the specification that this version covers: prefix, number of digits, and ranges.
 const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 10] = [
     ("R-", 3, &[1..=11, 20..=35, 50..=72, 100..=112, 150..=163, 200..=221, 250..=260, 280..=298]),
     ("R-", 3, &[330..=341, 400..=417, 450..=455, 500..=511]),
@@ -22,11 +24,11 @@ const COVERED: [(&str, usize, &[RangeInclusive<u32>]); 10] = [
     ("LO-", 1, &[1..=4]),
     ("NBD-", 1, &[1..=16]),
 ];
-/// Numbers that stand in no range.
+/// Numbers outside of the ranges.
 const OTHERS: [&str; 11] = ["B13a", "B13b", "B13c", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8"];
-/// The only ways to have no test.
+/// The reasons for a row without a test.
 const REASONS: [&str; 3] = ["kernel only:", "replaced:", "later:"];
-/// Kinds of numbers: how they begin, and how many digits follow.
+/// The kinds of numbers: prefix, and number of digits.
 const KINDS: [(&str, RangeInclusive<usize>); 10] = [
     ("R-", 3..=3),
     ("S-", 2..=2),
@@ -39,13 +41,13 @@ const KINDS: [(&str, RangeInclusive<usize>); 10] = [
     ("Z", 1..=2),
     ("F", 1..=1),
 ];
-/// What shows a scenario; the word `-` stands for nothing.
-const SHOWN: [&str; 8] = ["unit", "race", "loom", "shuttle", "model", "e2e", "mutant", "-"];
-/// Kinds that a row must claim exactly when the path of something it names contains this.
-const BY_PATH: [(&str, &str); 4] =
+/// Kinds of tests for a scenario; `-` means no test.
+const TEST_KINDS: [&str; 8] = ["unit", "race", "loom", "shuttle", "model", "e2e", "mutant", "-"];
+/// Kinds that a row names exactly when one of its tests or patches has a path with this part.
+const KIND_OF_PATH: [(&str, &str); 4] =
     [("loom", "loom"), ("shuttle", "shuttle"), ("mutant", ".patch"), ("e2e", "/e2e/")];
 
-/// Checks the rows, and that every number cited anywhere has one.
+/// Checks the rows, and that every number cited in the repository has a row.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut present = BTreeSet::new();
@@ -75,7 +77,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// Every number that must have a row.
+/// Returns every number that must have a row.
 fn covered() -> impl Iterator<Item = String> {
     let numbers =
         |&(start, digits, ranges): &(&'static str, usize, &'static [RangeInclusive<u32>])| {
@@ -84,7 +86,7 @@ fn covered() -> impl Iterator<Item = String> {
     COVERED.iter().flat_map(numbers).chain(OTHERS.map(str::to_owned))
 }
 
-/// What is wrong with the cell that names tests or a reason, if anything.
+/// Returns the problem of the cell that names tests or a reason, if any.
 fn problem(cell: &str) -> Option<String> {
     let has_reason = REASONS
         .iter()
@@ -104,25 +106,25 @@ fn problem(cell: &str) -> Option<String> {
     })
 }
 
-/// Tests and patches that a cell names.
+/// Returns the tests and patches that a cell names.
 fn named(cell: &str) -> impl Iterator<Item = &str> {
     markdown::code_spans(cell).filter(|span| span.contains(".rs::") || span.ends_with(".patch"))
 }
 
-/// What is wrong with the kinds a scenario claims, if anything.
+/// Returns the problem of a scenario's kinds of tests, if any.
 fn kinds_problem(shown_by: &str, kinds: &str) -> Option<String> {
     let kinds: Vec<&str> = kinds.split(',').map(str::trim).collect();
-    if let Some(unknown) = kinds.iter().find(|kind| !SHOWN.contains(kind)) {
-        return Some(format!("`{unknown}` is none of: {}", SHOWN.join(" ")));
+    if let Some(unknown) = kinds.iter().find(|kind| !TEST_KINDS.contains(kind)) {
+        return Some(format!("`{unknown}` is none of: {}", TEST_KINDS.join(" ")));
     }
     if kinds.contains(&"-") != named(shown_by).next().is_none() {
-        return Some("`-` stands where nothing is named, and nowhere else".to_owned());
+        return Some("`-` is for rows that name no test, and only for them".to_owned());
     }
-    BY_PATH.iter().find_map(|(kind, path)| {
+    KIND_OF_PATH.iter().find_map(|(kind, path)| {
         let names_it = named(shown_by).any(|name| name.contains(path));
         (names_it != kinds.contains(kind)).then(|| {
             format!(
-                "says `{}` and {} anything of {kind}",
+                "has the kinds `{}` and {} a test of {kind}",
                 kinds.join(", "),
                 if names_it { "names" } else { "does not name" }
             )
@@ -130,7 +132,7 @@ fn kinds_problem(shown_by: &str, kinds: &str) -> Option<String> {
     })
 }
 
-/// Numbers that a file cites and the tables lack.
+/// Returns the numbers that a file cites and that have no row.
 fn unlisted<'a>(
     source: &'a Source,
     present: &'a BTreeSet<String>,
@@ -155,11 +157,11 @@ fn unlisted<'a>(
     })
 }
 
-/// Recognises `R-200`, `S-07`, `B4`, `B13a`.
+/// Returns the word if it is a number: `R-200`, `S-07`, `B4`, `B13a`.
 fn number(word: &str) -> Option<&str> {
     let is_kind = |(start, digits): &(&str, RangeInclusive<usize>)| {
         let rest = word.strip_prefix(start);
-        // Only fixes that came to one line of the history together have letters.
+        // Only fixes that share a line of the history have letters.
         let rest = if *start == "B" {
             rest.map(|rest| rest.trim_end_matches(['a', 'b', 'c']))
         } else {
@@ -177,8 +179,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_needs_an_existing_test_or_a_reason_from_the_list() {
-        let own = "`xtask/src/check/requirements.rs::a_row_needs_an_existing_test_or_a_reason_from_the_list`";
+    fn a_row_needs_a_test_or_a_listed_reason() {
+        let own = "`xtask/src/check/requirements.rs::a_row_needs_a_test_or_a_listed_reason`";
         assert_eq!(problem(own), None);
         assert_eq!(problem("replaced: by the free map beside the zspage"), None);
         assert!(problem("`xtask/src/check/requirements.rs::no_such_test`").is_some());
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kinds_of_a_scenario_are_those_of_what_it_names() {
+    fn the_kinds_of_a_scenario_match_its_tests() {
         assert_eq!(
             kinds_problem("`a/loom_tests.rs::s01`, `xtask/mutants/x.patch`", "loom, mutant"),
             None
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_recognised_and_ordinary_words_are_not() {
+    fn numbers_are_recognised_and_words_are_not() {
         for word in ["R-204", "S-07", "Z9", "B13", "B13a", "F8", "E-4", "C-13", "LO-2", "NBD-16"] {
             assert_eq!(number(word), Some(word));
         }
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_have_a_row_is_what_the_specification_numbers() {
+    fn the_covered_numbers_are_the_specifications() {
         let all: BTreeSet<String> = covered().collect();
         assert!(
             [

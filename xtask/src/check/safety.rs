@@ -1,12 +1,13 @@
-//! A SAFETY comment is a proof: it cites an invariant by name, or argues in a sentence. Clippy sees to it that there is one.
+//! A SAFETY comment is a proof: it cites an invariant by name or gives an argument. Clippy checks
+//! that it exists.
 
 use super::Finding;
 use crate::tree::Source;
 use std::collections::BTreeSet;
 
-/// An argument without the name of an invariant has at least so many words.
+/// Least number of words of an argument without the name of an invariant.
 const MIN_WORDS: usize = 6;
-/// What people write instead of a proof.
+/// Phrases that are no proof.
 const EMPTY_PHRASES: [&str; 6] = [
     "trivially safe",
     "this is safe",
@@ -15,12 +16,12 @@ const EMPTY_PHRASES: [&str; 6] = [
     "should be fine",
     "does not change rust memory safety",
 ];
-/// How the name of an invariant begins.
+/// Start of the name of an invariant.
 const NAME: &str = "INV-";
-/// How such a comment begins; in two pieces, or clippy would take this line for one.
+/// Start of a SAFETY comment, in two pieces so that clippy does not take this line for one.
 const SAFETY_MARK: &str = concat!("// SAFE", "TY:");
 
-/// Looks at every SAFETY comment, and whether each invariant it cites is stated in a doc comment somewhere.
+/// Checks every SAFETY comment, and that a doc comment states each invariant that it cites.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     let rust: Vec<&Source> = sources.iter().filter(|source| source.has_extension("rs")).collect();
     let stated: BTreeSet<&str> = rust.iter().flat_map(|source| stated(&source.text)).collect();
@@ -52,10 +53,10 @@ fn problem(proof: &str) -> Option<String> {
     let cites = proof.contains(NAME);
     let words = proof.split_whitespace().count();
     (!cites && words < MIN_WORDS)
-        .then(|| format!("SAFETY with {words} words and no invariant; say why it holds"))
+        .then(|| format!("SAFETY with {words} words and no invariant; it must say why it holds"))
 }
 
-/// The SAFETY comments of a file with the number of their first line.
+/// Returns the SAFETY comments of a file, each with the number of its first line.
 fn proofs(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
@@ -77,7 +78,7 @@ fn proofs(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Invariants that a doc comment states, as in `/// - INV-MAP-1: every byte ...`.
+/// Returns the invariants that doc comments state, as in `/// - INV-MAP-1: every byte ...`.
 fn stated(text: &str) -> impl Iterator<Item = &str> {
     let docs = text
         .lines()
@@ -86,6 +87,7 @@ fn stated(text: &str) -> impl Iterator<Item = &str> {
     docs.flat_map(names)
 }
 
+/// Returns the names of the invariants in a text.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices(NAME).map(|(start, _)| {
         let rest = &text[start..];
@@ -108,13 +110,13 @@ mod tests {
     #[test]
     fn an_empty_or_ritual_comment_fails() {
         assert_eq!(findings("    // SAFE:\n    unsafe {}").len(), 1);
-        assert_eq!(findings("// SAFE: trivially safe, as everybody in the room can see").len(), 1);
+        assert_eq!(findings("// SAFE: trivially safe, as every reader can see").len(), 1);
     }
 
     #[test]
-    fn an_argument_may_go_on_over_lines() {
+    fn an_argument_may_span_several_lines() {
         assert!(
-            findings("// SAFE: the range was\n// reserved above and nobody else knows it")
+            findings("// SAFE: the range was\n// reserved above and no other thread knows it")
                 .is_empty()
         );
     }

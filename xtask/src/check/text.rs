@@ -1,14 +1,14 @@
-//! Rules about the text of a source file: length, characters, switched-off lints.
+//! Rules for the text of a source file: length, characters, and disabled lints.
 
 use super::Finding;
 use crate::tree::Source;
 
-/// Beyond this a file is worth a look.
+/// Length from which a file is noted.
 const NOTED_LINES: usize = 400;
-/// Beyond this it has to be split.
+/// Greatest length of a file.
 const MAX_LINES: usize = 700;
 
-/// No Rust file is longer than 700 lines; from 400 on it is named.
+/// Checks that no Rust file is longer than 700 lines; notes those longer than 400.
 pub fn length(sources: &[Source]) -> Vec<Finding> {
     let rust = sources.iter().filter(|source| source.has_extension("rs"));
     let lengths = rust.map(|source| (source, source.text.lines().count()));
@@ -17,7 +17,7 @@ pub fn length(sources: &[Source]) -> Vec<Finding> {
         if lines > MAX_LINES {
             findings.push(Finding::about(
                 source.path.display().to_string(),
-                format!("{lines} lines; {MAX_LINES} is the most"),
+                format!("{lines} lines; at most {MAX_LINES} are allowed"),
             ));
         } else if lines > NOTED_LINES {
             println!("note: {} has {lines} lines; does it hold two things?", source.path.display());
@@ -26,7 +26,7 @@ pub fn length(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// `.rs` and `.toml` files are ASCII, so that what one sees is what the compiler sees.
+/// Checks that `.rs` and `.toml` files are ASCII, so that a reader sees what the compiler sees.
 pub fn ascii(sources: &[Source]) -> Vec<Finding> {
     let checked = sources.iter().filter(|source| !source.has_extension("md"));
     lines(checked)
@@ -37,9 +37,10 @@ pub fn ascii(sources: &[Source]) -> Vec<Finding> {
         .collect()
 }
 
-/// A lint is switched off with `#[expect(.., reason = "..")]`, which complains when it is no longer needed.
+/// Checks that lints are disabled with `#[expect(.., reason = "..")]`, which warns when it is
+/// obsolete.
 pub fn allow(sources: &[Source]) -> Vec<Finding> {
-    // Put together at run time, or this file would be its own first finding.
+    // Built at run time, because this file would otherwise be a finding.
     let attributes = ["#[", "#!["].map(|open| format!("{open}allow("));
     lines(sources.iter().filter(|source| source.has_extension("rs")))
         .filter(|(_, _, line)| attributes.iter().any(|attribute| line.contains(attribute)))
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_701_lines_fails_and_one_of_700_does_not() {
+    fn a_file_may_have_at_most_700_lines() {
         assert_eq!(length(&source(&"\n".repeat(701))).len(), 1);
         assert!(length(&source(&"\n".repeat(700))).is_empty());
     }
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switched_off_lint_is_found() {
+    fn a_disabled_lint_is_found() {
         assert_eq!(allow(&source(concat!("#[", "allow(dead_code)]"))).len(), 1);
         assert!(allow(&source("#[expect(dead_code, reason = \"why\")]")).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Unsafe code stands where docs/unsafe.md says, and nowhere else.
+//! Only the files listed in docs/unsafe.md have unsafe code.
 
 use super::{Finding, markdown};
 use crate::packages::Metadata;
@@ -10,12 +10,12 @@ use std::path::PathBuf;
 
 /// The list of files with unsafe code.
 const DOCUMENT: &str = "docs/unsafe.md";
-/// What a crate without unsafe code starts with.
+/// Attribute of a crate without unsafe code.
 const FORBID: &str = "#![forbid(unsafe_code)]";
-/// What the workspace's lints say, so that the other crates have to open it file by file.
+/// Lint of the workspace: the other crates enable unsafe code file by file.
 const DENY: &str = "unsafe_code = \"deny\"";
 
-/// Compares the document with the files, and looks at the root of every crate.
+/// Checks the document against the files, and the root of every crate.
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let listed: BTreeSet<PathBuf> = sources
         .iter()
@@ -44,7 +44,7 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The files in the first column of the first table.
+/// Returns the files in the first column of the document's table.
 fn listed(document: &Source) -> BTreeSet<PathBuf> {
     let rows = markdown::rows(&document.text);
     let links = rows.iter().flat_map(|(_, cells)| markdown::links(cells[0]));
@@ -62,13 +62,15 @@ fn has_unsafe(source: &Source) -> bool {
             .any(|line| words.iter().any(|word| line.contains(word)))
 }
 
-/// Crates without unsafe files forbid it; the workspace denies it to the others.
+/// Checks that crates without unsafe files forbid unsafe code, and that the workspace denies it.
 fn roots(sources: &[Source], unsafe_files: &BTreeSet<PathBuf>) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let lints = sources.iter().find(|source| source.path.as_os_str() == "Cargo.toml");
     if !lints.is_some_and(|manifest| manifest.text.contains(DENY)) {
-        findings
-            .push(Finding::about("Cargo.toml", format!("[workspace.lints.rust] must say {DENY}")));
+        findings.push(Finding::about(
+            "Cargo.toml",
+            format!("[workspace.lints.rust] must contain {DENY}"),
+        ));
     }
     for package in Metadata::of_workspace(shell::root())?.packages {
         let folder = package.folder();
@@ -83,7 +85,7 @@ fn roots(sources: &[Source], unsafe_files: &BTreeSet<PathBuf>) -> Result<Vec<Fin
             !std::fs::read_to_string(&target.src_path).unwrap_or_default().contains(FORBID)
         });
         findings.extend(open.map(|target| {
-            Finding::about(target.src_path.display().to_string(), format!("must say {FORBID}"))
+            Finding::about(target.src_path.display().to_string(), format!("must contain {FORBID}"))
         }));
     }
     Ok(findings)
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_counts_and_a_comment_or_a_string_does_not() {
+    fn comments_and_strings_are_no_unsafe_code() {
         assert!(has_unsafe(&source("let x = unsafe { *p };")));
         assert!(!has_unsafe(&source("// no unsafe { here")));
         assert!(!has_unsafe(&source("let s = \"unsafe {\";")));

@@ -1,9 +1,9 @@
-//! Words that have no place in what we hand to others: reminders to ourselves, praise of ourselves, paths of our own machines.
+//! Words that have no place in published text: reminders, praise, and paths of single machines.
 
 use super::Finding;
 use crate::tree::Source;
 
-/// Whole words, in any case, and what to do about them.
+/// Whole words in any case, and their remedies.
 const WORDS: [(&str, &str); 10] = [
     ("todo", "do it or drop it"),
     ("fixme", "fix it"),
@@ -17,10 +17,10 @@ const WORDS: [(&str, &str); 10] = [
     ("chatgpt", "say it yourself"),
 ];
 
-/// Beginnings of paths that exist on one machine only.
+/// Prefixes of paths that exist on one machine only.
 const PATHS: [&str; 2] = ["/home/", "/Users/"];
 
-/// Looks through every file but this one, which has to name the words.
+/// Checks every file except this one, which contains the words.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     sources
         .iter()
@@ -43,7 +43,7 @@ fn check_one(source: &Source) -> Vec<Finding> {
             findings.push(Finding::at(
                 source,
                 index + 1,
-                format!("{path} is a path of one machine"),
+                format!("{path} is a path of a single machine"),
             ));
         }
     }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_is_found_and_a_word_that_contains_one_is_not() {
+    fn only_whole_words_are_found() {
         assert_eq!(count("a.rs", "// TODO: later"), 1);
         assert_eq!(count("a.rs", "let mastodont = 1;"), 0);
     }

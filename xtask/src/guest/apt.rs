@@ -1,7 +1,8 @@
-//! Fetching packages through apt without changing anything of the machine: lists and caches of our own, and no root needed.
+//! Downloads packages with apt, with lists and caches of its own and without root.
 //!
-//! Where packages come from is read from the machine's own apt at run time. The one suite added is the release's backports, of the same
-//! origin, signed by the same keys: it has a newer kernel, whose zram knows zstd.
+//! The package sources are those of the machine's own apt. Only the release's backports suite is
+//! added, of the same origin and signed by the same keys: it has a newer kernel, whose zram
+//! supports zstd.
 
 use super::Missing;
 use crate::shell;
@@ -9,14 +10,14 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One place that packages of the machine's release come from.
+/// A source of packages of the machine's release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     uri: String,
     suite: String,
 }
 
-/// An apt with a folder of its own.
+/// An apt with its own folder for lists and caches.
 pub struct Apt {
     folder: PathBuf,
     backports: Option<String>,
@@ -27,7 +28,7 @@ impl Apt {
     pub fn open(folder: &Path) -> Result<Self> {
         if shell::find_program("apt-get").is_none() {
             bail!(Missing(
-                "the guest is made of Debian packages, and there is no apt-get here".into()
+                "the guest consists of Debian packages, but apt-get is not installed".into()
             ));
         }
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
@@ -44,22 +45,22 @@ impl Apt {
                 "this machine's apt knows no Debian release (try apt-get update first)".into()
             ));
         };
-        for made in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(folder.join(made))
-                .with_context(|| format!("cannot make {made}"))?;
+        for subfolder in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(folder.join(subfolder))
+                .with_context(|| format!("cannot create {subfolder}"))?;
         }
         let backports = format!("{}-backports", main.suite);
         let mut apt = Self { folder: folder.to_path_buf(), backports: Some(backports.clone()) };
         if !apt.update(&main.uri, &[&main.suite, &backports])? {
             apt.backports = None;
             if !apt.update(&main.uri, &[&main.suite])? {
-                bail!(Missing("apt-get update fails here".into()));
+                bail!(Missing("apt-get update fails".into()));
             }
         }
         Ok(apt)
     }
 
-    /// The one package that a metapackage stands for, of backports if they have it.
+    /// Returns the package that a metapackage depends on, from backports if they have it.
     pub fn resolve_metapackage(&self, metapackage: &str) -> Result<String> {
         let mut command = self.command("apt-cache");
         if let Some(backports) = &self.backports {
@@ -70,13 +71,13 @@ impl Apt {
         Ok(found.ok_or_else(|| Missing(format!("apt has no {metapackage} for this machine")))?)
     }
 
-    /// Fetches packages, unopened, into a folder.
+    /// Downloads packages into a folder without unpacking them.
     pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut command = self.command("apt-get");
         command.args(["-qq", "download"]).args(packages).current_dir(into);
         eprintln!("guest: fetching {}", packages.join(" "));
         if !command.status().context("cannot start apt-get")?.success() {
-            bail!(Missing("the guest's packages cannot be fetched through apt here".into()));
+            bail!(Missing("apt-get cannot download the guest's packages".into()));
         }
         Ok(())
     }
@@ -88,9 +89,9 @@ impl Apt {
         let lines: Vec<String> =
             suites.iter().map(|suite| format!("deb {signed}{uri} {suite} main\n")).collect();
         std::fs::write(self.folder.join("sources.list"), lines.concat())
-            .context("cannot write a list of sources")?;
+            .context("cannot write sources.list")?;
         eprintln!("guest: reading the package lists of {}", suites.join(" and "));
-        // Else a list that could not be fetched is only a warning.
+        // By default a list that cannot be downloaded is only a warning.
         let mut update = self.command("apt-get");
         update.args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]);
         Ok(update.status().context("cannot start apt-get")?.success())
@@ -104,7 +105,7 @@ impl Apt {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             format!("Dir::State::lists={}", at("lists")),
             format!("Dir::Cache={}", at("cache")),
-            // The folder need not be open to apt's own user.
+            // apt's own user may have no access to the folder.
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
@@ -121,7 +122,7 @@ fn output_of(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The release's name in `/etc/os-release`.
+/// Returns the release's codename from `/etc/os-release`.
 fn codename(release: &str) -> Option<&str> {
     release
         .lines()
@@ -129,7 +130,7 @@ fn codename(release: &str) -> Option<&str> {
         .map(|name| name.trim_matches('"'))
 }
 
-/// The lines of `apt-get indextargets` that are Debian's.
+/// Returns Debian's lines of `apt-get indextargets`.
 fn origins(targets: &str) -> Vec<Origin> {
     let mut origins = Vec::new();
     for line in targets.lines() {
@@ -141,7 +142,7 @@ fn origins(targets: &str) -> Vec<Origin> {
     origins
 }
 
-/// The first dependency in an answer of `apt-cache depends`.
+/// Returns the first dependency in the output of `apt-cache depends`.
 fn dependency(answer: &str) -> Option<String> {
     answer.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).map(str::to_owned)
 }
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_release_and_its_origin_are_found_among_others() {
+    fn the_origin_of_the_release_is_found() {
         let release = "PRETTY_NAME=\"Debian\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let targets = "http://a.example/debian/ bookworm Debian\nhttp://b.example/x/ nodistro Other people\n\
                        http://c.example/security/ bookworm-security Debian\n";
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metapackage_leads_to_the_package_it_stands_for() {
+    fn a_metapackage_resolves_to_its_dependency() {
         let answer = "linux-image-cloud-amd64\n  Depends: linux-image-6.12.95+deb12-cloud-amd64\n";
         assert_eq!(dependency(answer).as_deref(), Some("linux-image-6.12.95+deb12-cloud-amd64"));
         assert_eq!(dependency("E: No packages found\n"), None);

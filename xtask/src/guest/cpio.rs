@@ -1,4 +1,4 @@
-//! A writer for the archive format an initramfs is made of: "newc" cpio.
+//! A writer of "newc" cpio archives, the format of an initramfs.
 
 /// An archive under construction.
 #[derive(Default)]
@@ -7,7 +7,7 @@ pub struct Archive {
     entries: u32,
 }
 
-/// What an entry is, and its permissions.
+/// The kind of an entry, with its permissions.
 #[derive(Clone, Copy)]
 enum Kind {
     Folder,
@@ -30,17 +30,17 @@ impl Kind {
 }
 
 impl Archive {
-    /// Adds a folder. Its parent must be there.
+    /// Adds a folder. Its parent must exist.
     pub fn folder(&mut self, path: &str) {
         self.entry(path, Kind::Folder, &[]);
     }
 
-    /// Adds a file that is not run.
+    /// Adds a file that is not executable.
     pub fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, Kind::File, content);
     }
 
-    /// Adds a file that is run.
+    /// Adds an executable file.
     pub fn program(&mut self, path: &str, content: &[u8]) {
         self.entry(path, Kind::Program, content);
     }
@@ -50,7 +50,7 @@ impl Archive {
         self.entry(path, Kind::CharacterDevice { major, minor }, &[]);
     }
 
-    /// The whole archive.
+    /// Ends the archive and returns its bytes.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", Kind::End, &[]);
         self.bytes
@@ -63,9 +63,10 @@ impl Archive {
             _ => (0, 0),
         };
         let links = 1;
-        let size = u32::try_from(content.len()).expect("no file of a guest is 4 GiB long");
-        let name_size = u32::try_from(path.len() + 1).expect("paths are short");
-        // inode, mode, uid, gid, links, mtime, size, device, device of the entry itself, name size, checksum (unused)
+        let size = u32::try_from(content.len()).expect("a file of the guest is shorter than 4 GiB");
+        let name_size = u32::try_from(path.len() + 1).expect("a path is shorter than 4 GiB");
+        // inode, mode, uid, gid, links, mtime, size, device, device of the entry itself, name
+        // size, checksum (unused)
         let fields =
             [self.entries, kind.mode(), 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
         self.bytes.extend(b"070701");
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_has_the_layout_the_kernel_reads() {
+    fn an_archive_has_the_kernels_layout() {
         let mut archive = Archive::default();
         archive.folder("bin");
         archive.program("init", b"#!/x\n");
@@ -96,7 +97,7 @@ mod tests {
             00000001000041ED00000000000000000000000100000000\
             0000000000000000000000000000000000000000\
             0000000400000000";
-        assert_eq!(std::str::from_utf8(&bytes[..110]).expect("a header is text"), first);
+        assert_eq!(std::str::from_utf8(&bytes[..110]).expect("a header is ASCII"), first);
         assert_eq!(
             &bytes[110..116],
             b"bin\0\0\0",

@@ -1,4 +1,4 @@
-//! The data the guest's writers copy: real files of this machine, one after the other, as a disk.
+//! The source disk of the guest's writers: real files of this machine, one after the other.
 
 use super::Missing;
 use anyhow::{Context, Result, bail};
@@ -6,19 +6,20 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Where files are taken from, and how much at most: programs, libraries and documents, as on a machine in use. The last takes what is left.
+/// The folders of the files, and the most bytes of each: programs, libraries and documents. The
+/// last fills the rest.
 const SOURCE_FOLDERS: [(&str, u64); 4] = [
     ("/usr/bin", 256 << 20),
     ("/usr/share", 256 << 20),
     ("/usr/lib", 512 << 20),
     ("/usr", u64::MAX),
 ];
-/// No single file is more of it than this.
+/// Most bytes of a single file.
 const MAX_FILE_LEN: u64 = 32 << 20;
 
-/// Writes a disk of `size` bytes.
+/// Writes a source disk of `size` bytes.
 pub fn write(path: &Path, size: u64) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut disk = BufWriter::with_capacity(1 << 20, file);
     let mut left = size;
     for (place, max) in SOURCE_FOLDERS {
@@ -36,14 +37,14 @@ pub fn write(path: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// Appends files below a folder, in the order of their names, until `max` bytes are there. Returns how many.
+/// Appends files below a folder, sorted by name, up to `max` bytes. Returns the bytes appended.
 fn copy_tree(folder: &Path, disk: &mut impl Write, max: u64) -> Result<u64> {
     let mut taken = 0;
     for path in sorted(folder) {
         if taken == max {
             break;
         }
-        // Links would count a file twice.
+        // Skip links, which would repeat files.
         let Ok(kind) = std::fs::symlink_metadata(&path) else { continue };
         if kind.is_dir() {
             taken += copy_tree(&path, disk, max - taken)?;
@@ -54,7 +55,7 @@ fn copy_tree(folder: &Path, disk: &mut impl Write, max: u64) -> Result<u64> {
     Ok(taken)
 }
 
-/// Appends the start of a file. What cannot be read is left out.
+/// Appends the start of a file. Skips a file that cannot be opened.
 fn copy_file(path: &Path, disk: &mut impl Write, max: u64) -> Result<u64> {
     let Ok(file) = File::open(path) else { return Ok(0) };
     std::io::copy(&mut file.take(max), disk)
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_copied_in_the_order_of_names_up_to_a_limit_and_without_links() {
+    fn a_tree_is_copied_sorted_and_without_links() {
         let folder = std::env::temp_dir().join(format!("xtask-data-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("b")).expect("a folder");
         std::fs::write(folder.join("c"), "three").expect("a file");
@@ -82,12 +83,12 @@ mod tests {
         std::os::unix::fs::symlink(folder.join("a"), folder.join("d")).expect("a link");
         let copy = |max| {
             let mut disk = Vec::new();
-            let taken = copy_tree(&folder, &mut disk, max).expect("memory can be written");
+            let taken = copy_tree(&folder, &mut disk, max).expect("writing to memory succeeds");
             assert_eq!(taken, disk.len() as u64);
             String::from_utf8(disk).expect("text")
         };
         let (all, some) = (copy(100), copy(5));
-        std::fs::remove_dir_all(&folder).expect("it is ours");
+        std::fs::remove_dir_all(&folder).expect("the folder belongs to this test");
         assert_eq!((all.as_str(), some.as_str()), ("onetwothree", "onetw"));
     }
 }

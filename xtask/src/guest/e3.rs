@@ -1,8 +1,9 @@
-//! E-3 in a guest: eight writers of 128 MiB fill an ext4, half of the files go, both compactions run. Once on the guest kernel's own zram, once
-//! on memzip's disk, in the same boot and with the same data, algorithm and disk size.
+//! Experiment E-3 in a guest: eight writers of 128 MiB each fill an ext4, half of the files are
+//! deleted, and both compactions run. The same boot does it on the guest kernel's own zram and on
+//! memzip's disk, with the same data, algorithm and disk size.
 //!
-//! memzip's memory is limited to 1.1 times its peak, so that "free" means something. The peak is measured: a first boot does the writing
-//! alone against a server without a limit.
+//! memzip's memory is limited to 1.1 times its peak, so that "free" has a meaning. A first boot
+//! measures the peak: it only writes, to a server without a limit.
 
 use super::data;
 use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
@@ -14,30 +15,30 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// How many files are written; the guest's script knows which half is deleted.
+/// Number of files. The guest's script knows which half is deleted.
 pub const WRITERS: u64 = 8;
 /// Length of each file. Units: MiB.
 pub const PART_MIB: u64 = 128;
-/// The disk: the files and ext4's own.
+/// Size of the disk: the files and ext4's metadata. Units: bytes.
 const DISK: u64 = 1280 << 20;
 
 /// Options of `cargo xtask guest e3`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How both compress: zstd or lz4
+    /// Algorithm of both devices: zstd or lz4
     #[arg(long, default_value = "zstd", value_parser = ["zstd", "lz4"])]
     algorithm: String,
-    /// The guest's memory, in MiB
+    /// Memory of the guest in MiB
     #[arg(long, default_value_t = 1024)]
     memory: u64,
     #[command(flatten)]
     guest: GuestArgs,
-    /// Print JSON in place of the table
+    /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Debug, Serialize)]
 pub struct Measured {
     pub algorithm: String,
@@ -45,29 +46,29 @@ pub struct Measured {
     pub memzip: Memzip,
 }
 
-/// The guest kernel's own zram.
+/// Measurements of the guest kernel's own zram.
 #[derive(Debug, Serialize)]
 pub struct Kernel {
     pub release: String,
     pub disksize: u64,
-    /// After fstrim and dropping the page cache.
+    /// After fstrim and drop_caches.
     pub before: Snapshot,
     /// After zram's own compaction.
     pub objects: Snapshot,
-    /// After the machine's.
+    /// After the compaction of the kernel's memory.
     pub after: Snapshot,
 }
 
-/// The kernel's figures at one moment.
+/// The kernel's figures at one time.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
-    /// The zone the experiment fills.
+    /// The largest zone, which the experiment fills.
     pub zone: FreeBlocks,
     pub zones: Vec<FreeBlocks>,
     pub mm_stat: MmStat,
 }
 
-/// memzip's server.
+/// Measurements of memzip's server.
 #[derive(Debug, Serialize)]
 pub struct Memzip {
     /// `mem_used_max` of the boot that only wrote.
@@ -77,13 +78,13 @@ pub struct Memzip {
     pub after: Stat,
 }
 
-/// What both boots of the guest share.
+/// The state that both boots share.
 struct Bench {
     testbed: Testbed,
     source: PathBuf,
 }
 
-/// Prepares all that is needed, boots twice, prints the table.
+/// Prepares the guest, boots it twice and prints the table.
 pub fn run(args: &Args) -> Result<()> {
     let bench = Bench::prepare(args)?;
     let peak = bench.peak(args)?;
@@ -110,7 +111,7 @@ impl Bench {
         Ok(Self { testbed, source })
     }
 
-    /// The most memory the files take in memzip's zspages while they are written.
+    /// Returns the most memory of memzip's zspages while the files are written.
     fn peak(&self, args: &Args) -> Result<u64> {
         let server = self.server(args, None)?;
         let mut guest = self.boot(args, &server, "peak")?;
@@ -143,7 +144,7 @@ impl Bench {
 
     fn server(&self, args: &Args, limit: Option<u64>) -> Result<Server> {
         let (size, limit) = (DISK.to_string(), limit.map(|limit| limit.to_string()));
-        // What is shown before a compaction must be from before any.
+        // Background compaction would change the figures from before the compaction.
         let mut options =
             vec!["--size", &size, "--algorithm", &args.algorithm, "--compact-background", "off"];
         options.extend(limit.iter().flat_map(|limit| ["--mem-limit", limit]));
@@ -159,7 +160,7 @@ impl Bench {
 }
 
 impl Kernel {
-    /// Reads what the guest said of its own zram.
+    /// Parses the guest's lines about its own zram.
     fn from_lines(said: &[String], disksize: u64) -> Result<Self> {
         let about =
             |first: &str| said.iter().find_map(|line| line.strip_prefix(first)).map(str::trim);
@@ -214,8 +215,8 @@ after mm_stat 8192000 100 140 0 300 50 7 1 1";
     }
 
     #[test]
-    fn the_guests_lines_are_taken_moment_by_moment() {
-        let kernel = Kernel::from_lines(&said(), 1 << 30).expect("all of it was said");
+    fn the_guests_snapshots_are_parsed() {
+        let kernel = Kernel::from_lines(&said(), 1 << 30).expect("the lines are complete");
         assert_eq!(kernel.release, "6.12.1-cloud");
         assert_eq!((kernel.before.zone.zone.as_str(), kernel.before.zones.len()), ("DMA32", 2));
         assert_eq!(kernel.objects.mm_stat.pages_compacted, 7);
@@ -223,7 +224,7 @@ after mm_stat 8192000 100 140 0 300 50 7 1 1";
     }
 
     #[test]
-    fn a_guest_that_leaves_something_out_is_an_error_and_not_a_zero() {
+    fn a_missing_line_is_an_error() {
         for left_out in ["kernel ", "before mm_stat", "after buddyinfo"] {
             let lines: Vec<String> =
                 said().into_iter().filter(|line| !line.starts_with(left_out)).collect();

@@ -1,15 +1,16 @@
-# E-3: the same files on the guest kernel's own zram and on memzip's disk. /dev/vda has the files, /dev/vdb is memzip's.
+# E-3: writes the same files to the guest kernel's own zram and to memzip's disk.
+# /dev/vda holds the files, /dev/vdb is memzip's disk.
 
-# Shows a file of the kernel, each line with the moment it was read at.
+# Prints a file of the kernel; each line names the time of reading.
 show() { sed "s|^|@@ $1 ${2##*/} |" "$2"; }
 
-# A moment of the kernel's own zram.
+# Prints the state of the kernel's own zram.
 moment() { show "$1" /proc/buddyinfo; show "$1" /sys/block/zram0/mm_stat; }
 
-# Eight writers at once, each copying its own part of the source disk.
+# Runs eight writers at once, each of which copies its own part of the source disk.
 fill() {
-    # By its whole path, for busybox has a small program of this name, which its shell prefers. And nothing is left for the kernel to
-    # write later, so that the figures hold still.
+    # The full path avoids busybox's own mke2fs. Without lazy initialisation the kernel writes nothing
+    # later that would change the figures.
     /sbin/mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$1" || die "mke2fs $1"
     mount -t ext4 "$1" /mnt || die "mount $1"
     writers=
@@ -22,7 +23,7 @@ fill() {
     say "filled $1"
 }
 
-# Half of the files go, and the disk is told.
+# Deletes half of the files and discards their blocks.
 delete() {
     rm /mnt/1 /mnt/3 /mnt/5 /mnt/7 || die "rm on $1"
     sync
@@ -31,12 +32,12 @@ delete() {
     say "deleted $1"
 }
 
-# One file must be what was written: the source disk's part, byte for byte.
+# Compares a file with its part of the source disk, byte for byte.
 same() {
     dd if=/dev/vda bs=1M skip=$((($1 - 1) * PART)) count=$PART 2>/dev/null | cmp -s - /mnt/$1 && [ "$(stat -c %s /mnt/$1)" = $((PART << 20)) ]
 }
 
-# So must all that were left. Nothing of them is in the page cache.
+# Compares all files that are left. Drops the page cache first, so that they are read from the disk.
 verify() {
     echo 3 > /proc/sys/vm/drop_caches
     readers=
@@ -44,14 +45,15 @@ verify() {
         same $file &
         readers="$readers $!"
     done
-    for reader in $readers; do wait "$reader" || die "a file on $1 is not what was written"; done
+    for reader in $readers; do wait "$reader" || die "a file on $1 differs from what was written"; done
     umount /mnt || die "umount $1"
     say "verified $1"
 }
 
-# The original's steps on the guest kernel's own zram. It goes first, while the machine's memory is fresh.
+# Runs the original's steps on the guest kernel's own zram. This comes first, while the machine's
+# memory is not fragmented.
 kernel() {
-    echo "$ALGORITHM" > /sys/block/zram0/comp_algorithm || die "this zram has no $ALGORITHM (another is chosen with --algorithm)"
+    echo "$ALGORITHM" > /sys/block/zram0/comp_algorithm || die "this zram has no $ALGORITHM (choose another with --algorithm)"
     say "kernel $(uname -r) comp_algorithm $(cat /sys/block/zram0/comp_algorithm)"
     cat /sys/block/vdb/size | { read -r sectors; echo $((sectors * 512)); } > /sys/block/zram0/disksize || die "disksize"
     fill /dev/zram0
@@ -65,7 +67,7 @@ kernel() {
     echo 1 > /sys/block/zram0/reset
 }
 
-# The same steps on memzip's disk. The host compacts it and then writes a line.
+# Runs the same steps on memzip's disk. The host compacts it and then writes a line.
 memzip() {
     fill /dev/vdb
     delete /dev/vdb
@@ -76,9 +78,9 @@ memzip() {
 
 PART=$(option part)
 ALGORITHM=$(option algorithm)
-for needed in vda vdb zram0; do [ -b /dev/$needed ] || die "there is no /dev/$needed"; done
+for needed in vda vdb zram0; do [ -b /dev/$needed ] || die "/dev/$needed is missing"; done
 case $(option pass) in
 peak) fill /dev/vdb ;;
 measure) kernel; memzip ;;
-*) die "which pass?" ;;
+*) die "pass must be peak or measure" ;;
 esac

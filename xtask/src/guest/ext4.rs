@@ -1,5 +1,6 @@
-//! memzip under ext4 with `-o discard`: files are written, changed, verified and deleted in a guest,
-//! while on the host a balloon grows and shrinks, a hot cache is squeezed and both compactions run.
+//! memzip under ext4 with `-o discard`. The guest writes, changes, verifies and deletes files,
+//! while on the host a balloon inflates and deflates, the hot cache shrinks, and both compactions
+//! run.
 
 use super::server::{Server, Stat};
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
@@ -7,31 +8,32 @@ use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The memory limit: little enough that balloon, hot cache and pages compete for it.
+/// Memory limit, so small that balloon, hot cache and pages compete for memory.
 const LIMIT: &str = "192M";
+/// Size of the hot cache.
 const HOT_CACHE: &str = "8M";
-/// How large the balloon becomes again and again. Units: bytes.
+/// Sizes of the balloon, which are set in turn. Units: bytes.
 const BALLOON: [u64; 4] = [48 << 20, 0, 96 << 20, 16 << 20];
-/// Between two changes of the balloon.
+/// Time between two changes of the balloon.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Options of `cargo xtask guest ext4`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How often half of the files are deleted and written anew
+    /// Number of rounds that delete and rewrite half of the files
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
-    /// Length of all files together, in MiB
+    /// Total length of all files in MiB
     #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u64).range(16..=300))]
     mib: u64,
-    /// The guest's memory, in MiB
+    /// Memory of the guest in MiB
     #[arg(long, default_value_t = 256)]
     memory: u64,
     #[command(flatten)]
     guest: GuestArgs,
 }
 
-/// Boots, disturbs the store while the guest works, and demands that everything took part.
+/// Boots the guest, changes the store while the guest works, and checks that every part took part.
 pub fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::prepare(&args.guest)?;
     let options = [
@@ -49,15 +51,20 @@ pub fn run(args: &Args) -> Result<()> {
     let scenario =
         Scenario { name: "ext4", memory: args.memory, words, source: None, server: Some(&server) };
     let mut guest = testbed.boot(&scenario, &args.guest.machine)?;
+    // Compact and change the balloon until the guest unmounts the disk.
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {
         let compacting = scope.spawn(|| server.compact_until(&over));
         let ballooning = scope.spawn(|| inflate_and_deflate(&server, &over));
         let said = guest.wait_for("unmounted");
-        // Relaxed: the threads only stop a little sooner or later.
+        // Relaxed: the threads may stop a little later.
         over.store(true, Ordering::Relaxed);
-        let compactions = compacting.join().expect("errors are values").context("compacting")?;
-        ballooning.join().expect("errors are values").context("changing the balloon")?;
+        let compactions =
+            compacting.join().expect("the thread returns its errors").context("compacting")?;
+        ballooning
+            .join()
+            .expect("the thread returns its errors")
+            .context("changing the balloon")?;
         Ok::<_, anyhow::Error>((said?, compactions))
     })?;
     let stat = server.stat()?;
@@ -73,16 +80,16 @@ pub fn run(args: &Args) -> Result<()> {
     let parts = parts(&stat);
     parts.iter().for_each(|(what, count)| println!("  {what}: {count}"));
     if let Some((idle, _)) = parts.iter().find(|&&(_, count)| count == 0) {
-        bail!("the scenario was not played: {idle}: 0");
+        bail!("the scenario is incomplete: {idle}: 0");
     }
     println!("verified: every file is what was written, each time it was read");
     Ok(())
 }
 
-/// Changes the balloon's size again and again.
+/// Sets the balloon's sizes in turn until `over` is set.
 fn inflate_and_deflate(server: &Server, over: &AtomicBool) -> Result<()> {
     for target in BALLOON.into_iter().cycle() {
-        // Relaxed: see above.
+        // Relaxed: see `run`.
         if over.load(Ordering::Relaxed) {
             break;
         }
@@ -92,17 +99,17 @@ fn inflate_and_deflate(server: &Server, over: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// What must have taken part, and how much it did.
+/// Returns the parts of the store that must have been active, with their counts.
 fn parts(stat: &Stat) -> [(&'static str, u64); 8] {
     let vmstat = |name: &str| stat.vmstat.get(name).copied().unwrap_or(0);
     [
         ("pages discarded", stat.io.get("notify_free").copied().unwrap_or(0)),
         ("objects moved by object compaction", stat.compaction.get("objects_moved")),
         ("frames moved by migration", vmstat("pgmigrate_success")),
-        ("bytes the balloon took", stat.balloon.get("inflated_total")),
-        ("bytes the balloon gave back", stat.balloon.get("deflated_total")),
-        ("pages that came into the hot cache", stat.hot_cache.get("admissions")),
-        ("pages that were evicted from it", stat.hot_cache.get("evictions")),
-        ("hits in it", stat.hot_cache.get("hits")),
+        ("bytes the balloon inflated", stat.balloon.get("inflated_total")),
+        ("bytes the balloon deflated", stat.balloon.get("deflated_total")),
+        ("pages admitted to the hot cache", stat.hot_cache.get("admissions")),
+        ("pages evicted from the hot cache", stat.hot_cache.get("evictions")),
+        ("hits in the hot cache", stat.hot_cache.get("hits")),
     ]
 }

@@ -1,20 +1,20 @@
-//! What the kernel's files say: `/proc/buddyinfo` and `mm_stat`.
+//! Parsers of the kernel's `/proc/buddyinfo` and `mm_stat`.
 
 use serde::Serialize;
 
-/// Bytes of a frame or page.
+/// Size of a frame or page. Units: bytes.
 pub const FRAME: u64 = 4096;
 
-/// Free blocks of one zone by order: a line of `/proc/buddyinfo`.
+/// Free blocks of a zone by order: a line of `/proc/buddyinfo`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FreeBlocks {
     pub zone: String,
-    /// How many blocks of 2^index frames are free.
+    /// Number of free blocks of 2^index frames.
     pub blocks: Vec<u64>,
 }
 
 impl FreeBlocks {
-    /// Reads a line like `Node 0, zone    DMA32      1      0      3`.
+    /// Parses a line like `Node 0, zone    DMA32      1      0      3`.
     pub fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once("zone")?;
         let mut words = rest.split_whitespace();
@@ -23,23 +23,25 @@ impl FreeBlocks {
         (!blocks.is_empty()).then_some(Self { zone, blocks })
     }
 
-    /// Free frames in blocks of at least this order.
+    /// Returns the free frames in blocks of at least this order.
     pub fn frames_from(&self, order: usize) -> u64 {
         self.blocks.iter().enumerate().skip(order).map(|(order, blocks)| blocks << order).sum()
     }
 
-    /// All free frames.
+    /// Returns all free frames.
     pub fn frames(&self) -> u64 {
         self.frames_from(0)
     }
 }
 
-/// The largest zone of a `/proc/buddyinfo`, by free memory. In a guest of 1 GiB that is DMA32; the other one has 16 MiB that hardly change.
+/// Returns the zone with the most free memory. In a guest of 1 GiB that is DMA32; the other zone
+/// has
+/// 16 MiB that hardly change.
 pub fn largest_zone(lines: &[FreeBlocks]) -> Option<&FreeBlocks> {
     lines.iter().max_by_key(|zone| zone.frames())
 }
 
-/// The kernel's `/sys/block/zramN/mm_stat`, in bytes and pages.
+/// The kernel's `/sys/block/zramN/mm_stat`. Units: bytes and pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MmStat {
     pub orig_data_size: u64,
@@ -52,11 +54,11 @@ pub struct MmStat {
 }
 
 impl MmStat {
-    /// Reads the file's only line; later kernels have more columns.
+    /// Parses the file's only line. Later kernels have more columns, which are ignored.
     pub fn parse(line: &str) -> Option<Self> {
         let numbers: Vec<u64> =
             line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        // In the kernel's order.
+        // The fields are in the kernel's order.
         let mut next = numbers.into_iter();
         Some(Self {
             orig_data_size: next.next()?,
@@ -69,13 +71,14 @@ impl MmStat {
         })
     }
 
-    /// Pages that are stored as an object, each with a handle.
+    /// Returns the number of pages that are stored as an object with a handle.
     pub fn objects(&self) -> u64 {
         (self.orig_data_size / FRAME).saturating_sub(self.same_pages)
     }
 
-    /// What a zram of `disksize` holds in all: `mem_used_total` has the zspages only, so 16 bytes a slot, used or not, and 8 bytes a handle are
-    /// added. What it still leaves out (a record a zspage, the zone's own descriptors) is in the kernel's favour.
+    /// Returns all memory that a zram of `disksize` holds. `mem_used_total` counts only zspages, so
+    /// 16 bytes for each slot and 8 bytes for each handle are added. The records of zspages and the
+    /// zone's own descriptors are omitted, which favours the kernel.
     pub fn held(&self, disksize: u64) -> u64 {
         self.mem_used_total + 16 * (disksize / FRAME) + 8 * self.objects()
     }
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_buddyinfo_is_read_whatever_its_number_of_orders() {
+    fn a_line_of_buddyinfo_may_have_any_number_of_orders() {
         let line = "Node 0, zone    DMA32      1      2      0      4";
         let zone = FreeBlocks::parse(line).expect("a line");
         assert_eq!(
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_that_counts_is_the_one_with_most_free_memory() {
+    fn the_largest_zone_has_the_most_free_memory() {
         let zones = ["Node 0, zone DMA 100 0 0", "Node 0, zone DMA32 0 0 26"]
             .map(|line| FreeBlocks::parse(line).expect("ok"));
         assert_eq!(largest_zone(&zones).map(|zone| zone.zone.as_str()), Some("DMA32"));
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn mm_stat_is_read_and_metadata_is_added_to_it() {
+    fn mm_stat_is_parsed_and_metadata_is_added() {
         let line =
             "538402816 248468405 255344640        0 500000000     1446        7      12       13";
         let stat = MmStat::parse(line).expect("a line");

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first and only program of the guest. It tells the host what it does in lines that begin with @@, and ends with the machine off.
+# The guest's init. Lines for the host begin with @@. It ends by powering the machine off.
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin
 
@@ -17,7 +17,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r module; do insmod "/modules/$module.ko" || die "insmod $module"; done < /modules/order
 SCENARIO=$(option scenario)
-[ -f "/scenarios/$SCENARIO.sh" ] || die "which scenario?"
+[ -f "/scenarios/$SCENARIO.sh" ] || die "the scenario '$SCENARIO' does not exist"
 say "up"
 . "/scenarios/$SCENARIO.sh"
 say "done"

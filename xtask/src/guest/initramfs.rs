@@ -1,4 +1,5 @@
-//! The guest's only file system: busybox, mke2fs with its libraries, kernel modules, and the script that is its first program.
+//! The guest's file system: busybox, mke2fs with its libraries, kernel modules, and the init
+//! script.
 
 use super::cpio::Archive;
 use super::modules;
@@ -6,21 +7,22 @@ use super::packages::{self, Packages};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// The guest's first program: it mounts what every scenario needs, and then plays one.
+/// The init script: it mounts file systems, loads modules and runs a scenario.
 const INIT: &str = include_str!("init.sh");
-/// What the guest can do, by name.
+/// The scenarios by name.
 const SCENARIOS: [(&str, &str); 4] = [
     ("e3", include_str!("e3.sh")),
     ("swap", include_str!("swap.sh")),
     ("ext4", include_str!("ext4.sh")),
     ("memory_failure", include_str!("memory_failure.sh")),
 ];
-/// Drivers and file systems; a kernel may have any of them built in. What they need comes with them.
+/// Drivers and file systems that are loaded with their dependencies. A kernel may have them built
+/// in.
 const MODULES: [&str; 7] =
     ["virtio_pci", "virtio_blk", "crc16", "crc32c_generic", "ext4", "lz4_compress", "zram"];
-/// Before 6.12, zram asked the crypto layer, which has modules of its own.
+/// Codecs of the crypto layer, which zram used before 6.12.
 const CRYPTO: [&str; 2] = ["lz4", "zstd"];
-/// What mke2fs needs, by the names it knows.
+/// Libraries of mke2fs.
 const LIBRARIES: [&str; 6] = [
     "libext2fs.so.2",
     "libe2p.so.2",
@@ -30,8 +32,10 @@ const LIBRARIES: [&str; 6] = [
     "libc.so.6",
 ];
 
-/// An initramfs made of unpacked packages and the programs that work in the guest, each with its name there.
+/// Builds an initramfs from unpacked packages and the programs of the guest, each with its name
+/// there.
 pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8>> {
+    // The folders, the scripts and the programs of this workspace.
     let Packages { root, kernel } = packages;
     let mut archive = Archive::default();
     let folders = [
@@ -58,6 +62,7 @@ pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8
     for (name, program) in programs {
         archive.program(&format!("bin/{name}"), &read(program)?);
     }
+    // busybox, and mke2fs with its libraries.
     archive.program("bin/busybox", &read(&root.join("bin/busybox"))?);
     archive.program("sbin/mke2fs", &read(&root.join("sbin/mke2fs"))?);
     archive.file("etc/mke2fs.conf", &read(&root.join("etc/mke2fs.conf"))?);
@@ -66,6 +71,7 @@ pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8
     for name in LIBRARIES {
         archive.program(&format!("lib/x86_64-linux-gnu/{name}"), &library(root, name)?);
     }
+    // The modules, and the order in which to load them.
     let wanted: Vec<&str> = MODULES.into_iter().chain(CRYPTO).collect();
     let found = modules::collect(&root.join("lib/modules").join(kernel), &wanted)?;
     let mut order = String::new();

@@ -1,8 +1,8 @@
-//! The virtual machine: QEMU, emulating unless KVM is asked for, and what the guest says on its serial line.
+//! The virtual machine: QEMU, with emulation unless KVM is chosen, and the guest's serial line.
 //!
-//! Without KVM the guest has one CPU. With two, QEMU emulates a kernel that patches its own code
-//! wrongly now and then: the second CPU runs into the breakpoint that the first one has already
-//! taken out, and the kernel ends with "Oops: int3". One CPU cannot be in two places.
+//! Without KVM the guest has one CPU. With two, QEMU sometimes emulates a kernel that patches its
+//! own code wrongly: the second CPU hits a breakpoint that the first has already removed, and the
+//! kernel ends with "Oops: int3".
 
 use super::process::Process;
 use crate::shell;
@@ -14,68 +14,68 @@ use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// What the guest's own lines begin with; everything else is its kernel talking.
+/// Prefix of the guest's own lines; all other lines are kernel messages.
 const LINE_PREFIX: &str = "@@ ";
-/// How much of the console is shown when something went wrong.
+/// Number of console lines in an error.
 const CONSOLE_TAIL_LINES: usize = 30;
-/// The guest's line once its kernel runs and its first program has the drivers in.
+/// The guest's line after the init script has loaded the drivers.
 const BOOTED_LINE: &str = "up";
-/// How often a guest is started that does not come up.
+/// Most attempts to boot a guest.
 const MAX_BOOTS: u32 = 3;
 
-/// What runs the guest's instructions.
+/// The way in which QEMU runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Accelerator {
     /// QEMU's emulation: works everywhere, several times slower
     Tcg,
-    /// The processor itself, for hosts with a working /dev/kvm
+    /// The processor itself, on hosts with a working /dev/kvm
     Kvm,
 }
 
 impl Accelerator {
-    /// QEMU's options for it.
+    /// Returns QEMU's options.
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
-            // Without cmpxchg16b: QEMU 7.2.22 emulates it wrongly now and then, and the kernel's slab
-            // allocator falls over it. It can do without.
+            // Without cmpxchg16b: QEMU 7.2.22 sometimes emulates it wrongly, which breaks the
+            // kernel's slab allocator. The kernel does not need it.
             Self::Tcg => &["-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1"],
         }
     }
 }
 
-/// What a machine is made of.
+/// The configuration of a machine.
 pub struct Hardware<'a> {
     pub kernel: PathBuf,
     pub initramfs: &'a Path,
-    /// Words for the guest on the kernel's command line.
+    /// Options for the guest on the kernel's command line.
     pub options: String,
     pub memory_mib: u64,
     pub accelerator: Accelerator,
-    /// A first disk, read only.
+    /// The first disk, read-only.
     pub source: Option<&'a Path>,
-    /// The socket behind the last disk, relative to `folder`.
+    /// The socket of the last disk, relative to `folder`.
     pub nbd_socket: Option<&'a str>,
     pub folder: &'a Path,
 }
 
-/// A running guest. It is switched off when dropped.
+/// A running guest, which is stopped when dropped.
 pub struct Machine {
     input: ChildStdin,
     lines: Receiver<String>,
     tail: VecDeque<String>,
     started: Instant,
     deadline: Instant,
-    /// Its serial line is closed.
+    /// Whether the serial line is closed.
     ended: bool,
-    // Last: the pipes are closed before the process is waited for.
+    // The last field: the pipes close before `Process` waits for QEMU.
     _qemu: Process,
 }
 
 impl Machine {
-    /// Starts a guest that may run this long, and waits until it is up.
+    /// Starts a guest with this time limit and waits until it has booted.
     ///
-    /// A guest that ends before that has done nothing yet, so it is started again, with a word.
+    /// A guest that ends before that has done nothing yet, so it is started again with a message.
     pub fn boot(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
         for left in (0..MAX_BOOTS).rev() {
             let mut machine = Self::start(hardware, timeout)?;
@@ -83,18 +83,18 @@ impl Machine {
                 Ok(_) => return Ok(machine),
                 Err(error) if left > 0 && machine.has_ended() => {
                     println!(
-                        "guest: its kernel did not come up; booting again ({left} more tries). {error:#}"
+                        "guest: the kernel did not boot; trying again ({left} more attempts). {error:#}"
                     );
                 }
                 Err(error) => return Err(error),
             }
         }
-        unreachable!("the last try returns")
+        unreachable!("the last attempt returns")
     }
 
     fn start(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
-        let qemu =
-            shell::find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
+        let qemu = shell::find_program("qemu-system-x86_64")
+            .context("qemu-system-x86_64 is not installed")?;
         let mut qemu = Process::start(&qemu, arguments(hardware), hardware.folder)?;
         let input = qemu.input();
         let lines = qemu.lines();
@@ -126,13 +126,13 @@ impl Machine {
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = self.started.elapsed().as_secs();
                     bail!(
-                        "the guest did not come to \"{until}\" within {seconds} s; it was stopped.{}",
+                        "the guest did not print \"{until}\" within {seconds} s; it was stopped.{}",
                         self.console()
                     )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.ended = true;
-                    bail!("the guest ended before it came to \"{until}\".{}", self.console())
+                    bail!("the guest ended before it printed \"{until}\".{}", self.console())
                 }
             };
             if self.tail.len() == CONSOLE_TAIL_LINES {
@@ -141,7 +141,7 @@ impl Machine {
             self.tail.push_back(line.clone());
             let Some((_, told)) = line.split_once(LINE_PREFIX) else { continue };
             if told.starts_with("failed") {
-                // The guest shows its kernel's last messages next, and goes.
+                // The guest prints the last kernel messages and powers off.
                 while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(3)) {
                     self.tail.push_back(line);
                 }
@@ -155,17 +155,17 @@ impl Machine {
         }
     }
 
-    /// Tells a guest that waits for it to go on.
+    /// Writes the line that a waiting guest reads before it continues.
     pub fn resume(&mut self) -> Result<()> {
         self.input
             .write_all(b"\n")
             .and_then(|()| self.input.flush())
-            .context("the guest does not listen")
+            .context("cannot write to the guest's serial line")
     }
 
     fn console(&self) -> String {
         let lines: Vec<String> = self.tail.iter().map(|line| format!("\n  | {line}")).collect();
-        format!(" The end of its console:{}", lines.concat())
+        format!(" The end of the console:{}", lines.concat())
     }
 }
 
@@ -173,7 +173,8 @@ fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     let Hardware {
         kernel, initramfs, options, memory_mib, accelerator, source, nbd_socket, ..
     } = hardware;
-    // An emulated timer that comes late on a busy host is no broken timer: the kernel would panic.
+    // Without the timer check: on a busy host an emulated timer is late, and the kernel would
+    // panic.
     let mut arguments: Vec<String> = accelerator
         .arguments()
         .iter()

@@ -1,6 +1,7 @@
-//! Memory that really fails: a guest's kernel takes frames away from a store in the guest, which only some kernels can do.
+//! Memory failures in a guest: the guest's kernel, unlike some hosts', can take frames away from a
+//! store.
 //!
-//! The program that does it all is of the testkit; nothing is served, and all that is here is the machine.
+//! The program in the guest is `memory-failure` of the testkit; there is no server.
 
 use super::testbed::{MachineArgs, Program, Scenario, Testbed};
 use anyhow::Result;
@@ -8,14 +9,14 @@ use anyhow::Result;
 /// Options of `cargo xtask guest memory-failure`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The guest's memory, in MiB
+    /// Memory of the guest in MiB
     #[arg(long, default_value_t = 512)]
     memory: u64,
     #[command(flatten)]
     machine: MachineArgs,
 }
 
-/// Boots, waits, and prints what the guest said.
+/// Boots the guest, waits, and prints its lines.
 pub fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::with(&[Program::MemoryFailure], None)?;
     let scenario = Scenario {

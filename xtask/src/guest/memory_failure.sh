@@ -1,7 +1,7 @@
-# Memory that really fails below a store in this guest: its kernel can take pages away, and the host's need not.
+# Memory failures below a store in this guest: its kernel supports them, and the host's need not.
 
-# Two lines for each page would take longer on the serial line than all the rest.
+# The kernel's two lines for each page would take longer on the serial line than the test itself.
 dmesg -n 1
 echo "@@ kernel $(uname -r)"
-# It writes what went wrong itself.
+# The program prints its own errors.
 memory-failure || off

@@ -1,20 +1,21 @@
-//! Kernel modules: found by name, decompressed, and put into an order in which each can be inserted.
+//! Kernel modules: found by name, decompressed and sorted so that each can be inserted.
 //!
-//! What a module needs stands in the module itself, so no `depmod` is asked. A name without a file is part of the kernel.
+//! Dependencies are read from the modules themselves, without `depmod`. A name without a file is
+//! built into the kernel.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A module's code and its name.
+/// A module.
 #[derive(Debug)]
 pub struct Module {
     pub name: String,
     pub code: Vec<u8>,
 }
 
-/// The modules named `wanted` below `folder` and all they need; earlier ones first.
+/// Collects the modules `wanted` below `folder` with their dependencies, dependencies first.
 pub fn collect(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     walk(folder, &mut files)?;
@@ -52,11 +53,11 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             }
             Ok(output.stdout)
         }
-        _ => bail!("{} is compressed in a way not known here", path.display()),
+        _ => bail!("{} has an unknown compression; .ko and .ko.xz are known", path.display()),
     }
 }
 
-/// Names in the `depends=` field of a module's `.modinfo`.
+/// Returns the names in the `depends=` field of a module's `.modinfo`.
 fn needs(code: &[u8]) -> Vec<String> {
     const FIELD: &[u8] = b"\0depends=";
     let Some(start) = code.windows(FIELD.len()).position(|window| window == FIELD) else {
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_modules_needs_are_read_from_its_own_text() {
+    fn dependencies_are_read_from_the_module() {
         let needs_of = |text: &[u8]| needs(text);
         assert_eq!(
             needs_of(b"\x7fELF..\0license=GPL\0depends=zsmalloc,lz4_compress\0name=zram\0"),
@@ -100,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_module_needs_comes_before_it_and_only_once() {
+    fn dependencies_come_first_and_once() {
         let folder = std::env::temp_dir().join(format!("xtask-modules-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("deep")).expect("a folder");
         std::fs::write(folder.join("zram.ko"), b"\0depends=zs-malloc,lz4\0").expect("a file");
         std::fs::write(folder.join("deep/lz4.ko"), b"\0depends=zs_malloc\0").expect("a file");
         std::fs::write(folder.join("deep/zs-malloc.ko"), b"\0depends=\0").expect("a file");
-        let found = collect(&folder, &["zram", "lz4", "ext4"]).expect("they can be read");
-        std::fs::remove_dir_all(&folder).expect("it is ours");
+        let found = collect(&folder, &["zram", "lz4", "ext4"]).expect("the modules can be read");
+        std::fs::remove_dir_all(&folder).expect("the folder belongs to this test");
         let names: Vec<&str> = found.iter().map(|module| module.name.as_str()).collect();
         assert_eq!(names, ["zs_malloc", "lz4", "zram"]);
     }

@@ -1,4 +1,4 @@
-//! The guest's software: a kernel with its modules, busybox and mke2fs, unpacked and never installed.
+//! The guest's software: a kernel with its modules, busybox and mke2fs, unpacked but not installed.
 
 use super::Missing;
 use super::apt::Apt;
@@ -7,30 +7,30 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The kernel made for guests: small, and it has virtio and ext4.
+/// The metapackage of the small kernel for guests, with virtio and ext4.
 const KERNEL: &str = "linux-image-cloud-amd64";
-/// One static program for everything, and mke2fs with its libraries.
+/// busybox, and mke2fs with its libraries.
 const OTHERS: [&str; 7] =
     ["busybox-static", "e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"];
-/// Written last: a folder with it is whole.
+/// File that is written last: a folder with it is complete.
 const STAMP: &str = "complete";
 
-/// A folder with the packages' content.
+/// The unpacked packages.
 pub struct Packages {
-    /// As if it were the root of a system.
+    /// The folder that corresponds to the root of a system.
     pub root: PathBuf,
-    /// The kernel's version, as `uname -r` shows it.
+    /// The kernel's version, as in `uname -r`.
     pub kernel: String,
 }
 
-/// The packages, out of `folder` if they were unpacked there before.
+/// Returns the packages, and unpacks them into `folder` if it is not complete.
 pub fn unpacked(folder: &Path) -> Result<Packages> {
     let root = folder.join("root");
     if !root.join(STAMP).exists() {
         unpack(folder, &root)?;
     }
     let kernel = kernel_in(&root.join("boot"))?;
-    let kernel = kernel.ok_or_else(|| Missing(format!("no kernel came with {KERNEL}")))?;
+    let kernel = kernel.ok_or_else(|| Missing(format!("{KERNEL} contains no kernel")))?;
     Ok(Packages { root, kernel })
 }
 
@@ -39,10 +39,10 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
     for fresh in [root, &debs] {
         if fresh.exists() {
             std::fs::remove_dir_all(fresh)
-                .with_context(|| format!("cannot empty {}", fresh.display()))?;
+                .with_context(|| format!("cannot remove {}", fresh.display()))?;
         }
         std::fs::create_dir_all(fresh)
-            .with_context(|| format!("cannot make {}", fresh.display()))?;
+            .with_context(|| format!("cannot create {}", fresh.display()))?;
     }
     let apt = Apt::open(&folder.join("apt"))?;
     let wanted: Vec<String> = std::iter::once(apt.resolve_metapackage(KERNEL)?)
@@ -52,10 +52,11 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
     for deb in files(&debs)? {
         shell::run(Command::new("dpkg").arg("-x").arg(&deb).arg(root))?;
     }
-    std::fs::write(root.join(STAMP), "").context("cannot mark the packages as complete")
+    std::fs::write(root.join(STAMP), "")
+        .context("cannot write the file that marks the packages as complete")
 }
 
-/// The file of a shared library, wherever its package keeps it.
+/// Returns the path of a shared library in the packages.
 pub fn library(root: &Path, name: &str) -> Option<PathBuf> {
     ["lib", "usr/lib"]
         .iter()

@@ -1,4 +1,4 @@
-//! A program that does not outlive the experiment: stopped when its owner is dropped, and when this program is killed.
+//! A child process that is killed when its owner is dropped and when this program is killed.
 
 use crate::shell;
 use anyhow::{Context, Result};
@@ -14,14 +14,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program in a folder, its standard input and output piped.
+    /// Starts a program in a folder, with standard input and output piped.
     pub fn start<A: AsRef<OsStr>>(
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
         folder: &Path,
     ) -> Result<Self> {
         let mut command = match shell::find_program("setpriv") {
-            // The kernel stops it when we die by a signal, in which case nothing is dropped.
+            // A signal may kill this program without dropping anything; the kernel then kills the
+            // child.
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -36,19 +37,25 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// What the program reads. Only once.
+    /// Returns the program's standard input.
+    ///
+    /// # Panics
+    /// When called twice.
     pub fn input(&mut self) -> ChildStdin {
-        self.child.stdin.take().expect("it was piped, and is asked for once")
+        self.child.stdin.take().expect("`input` is called once")
     }
 
-    /// The lines the program writes, until it ends. Only once.
+    /// Returns the lines of the program's standard output until it ends.
+    ///
+    /// # Panics
+    /// When called twice.
     pub fn lines(&mut self) -> Receiver<String> {
-        let output =
-            BufReader::new(self.child.stdout.take().expect("it was piped, and is asked for once"));
+        let output = BufReader::new(self.child.stdout.take().expect("`lines` is called once"));
         let (say, lines) = channel();
         std::thread::spawn(move || {
             for line in output.split(b'\n').map_while(Result::ok) {
-                // Nobody listens any more: read on, so that the program does not stop at a full pipe.
+                // After the receiver is dropped, keep reading, so that the program does not block
+                // on a full pipe.
                 let _ = say.send(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
         });
@@ -58,7 +65,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails when it has ended already, which is as good.
+        // Errors are ignored: a program that has already exited is the desired state.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

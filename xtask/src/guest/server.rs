@@ -1,4 +1,4 @@
-//! The memzip server behind the guest's second disk, asked through its own commands.
+//! The memzip server of the guest's disk, controlled by its own commands.
 
 use super::process::Process;
 use crate::{packages, shell};
@@ -14,22 +14,23 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Relative to the server's folder, since the name of a socket may have only about a hundred letters.
+/// Name of the NBD socket. It is relative to the server's folder, because the path of a unix socket
+/// is limited to about a hundred bytes.
 pub const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "control.sock";
-/// How long a server may take to get ready.
+/// Time in which a server must start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two compactions of those that follow each other.
+/// Time between two compactions.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// A running server. It is stopped when dropped.
+/// A running server, which is stopped when dropped.
 pub struct Server {
     binary: PathBuf,
     folder: PathBuf,
     _process: Process,
 }
 
-/// The part of `memzip stat --json` the experiment looks at.
+/// The part of `memzip stat --json` that the experiments read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stat {
     pub disksize: u64,
@@ -55,25 +56,25 @@ pub struct Stat {
     pub hot_cache: Counts,
 }
 
-/// The numbers of one part of the statistics; what is no number reads as 0.
+/// The numbers of one part of the statistics; other values read as 0.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Counts(BTreeMap<String, serde_json::Value>);
 
 impl Counts {
-    /// A number by its name; 0 where the server does not tell it.
+    /// Returns a number by its name, 0 if it is missing.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
     }
 }
 
-/// What went wrong between QEMU and the server.
+/// Error counts of the NBD server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Nbd {
     pub errors: BTreeMap<String, u64>,
 }
 
-/// The part of `memzip compact --json` the experiment looks at.
+/// The part of `memzip compact --json` that the experiments read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Compaction {
     pub outcome: String,
@@ -83,7 +84,7 @@ pub struct Compaction {
     pub duration_us: u64,
 }
 
-/// Builds the optimised binary and says where it is.
+/// Builds the binary in release mode and returns its path.
 pub fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo("build");
     cargo.args([
@@ -97,7 +98,7 @@ pub fn build() -> Result<PathBuf> {
     built(&mut cargo)
 }
 
-/// Runs a cargo command that builds one program, and returns that program's path.
+/// Runs a cargo command that builds one program, and returns the program's path.
 pub fn built(cargo: &mut Command) -> Result<PathBuf> {
     eprintln!("$ {}", shell::line(cargo));
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
@@ -109,7 +110,7 @@ pub fn built(cargo: &mut Command) -> Result<PathBuf> {
     binary.context("cargo built no binary")
 }
 
-/// The program that one of cargo's messages is about.
+/// Returns the program of one of cargo's messages.
 fn executable(message: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
@@ -119,7 +120,7 @@ fn executable(message: &str) -> Option<PathBuf> {
 }
 
 impl Server {
-    /// Serves a disk from `folder` with these options and waits until it is ready.
+    /// Starts a server in `folder` with these options and waits until it is ready.
     pub fn start(binary: &Path, folder: &Path, options: &[&str]) -> Result<Self> {
         for socket in [NBD_SOCKET, CONTROL_SOCKET] {
             let path = folder.join(socket);
@@ -130,26 +131,26 @@ impl Server {
         }
         let sockets = ["serve", "--unix", NBD_SOCKET, "--control", CONTROL_SOCKET];
         let mut process = Process::start(binary, sockets.iter().chain(options), folder)?;
-        // Its first line is the disk's URI; it is printed when clients may come.
+        // The first line is the disk's URI, printed when the server accepts clients.
         let ready = process.lines().recv_timeout(START_TIMEOUT);
-        ready.context("the server did not get ready: it ended, or took too long")?;
+        ready.context("the server exited or did not start in time")?;
         Ok(Self { binary: binary.to_path_buf(), folder: folder.to_path_buf(), _process: process })
     }
 
-    /// `memzip stat`.
+    /// Runs `memzip stat`.
     pub fn stat(&self) -> Result<Stat> {
         self.ask("stat")
     }
 
-    /// `memzip compact`.
+    /// Runs `memzip compact`.
     pub fn compact(&self) -> Result<Compaction> {
         self.ask("compact")
     }
 
-    /// Has the server compact again and again until told to stop; returns how often.
+    /// Compacts repeatedly until `over` is set. Returns the number of compactions.
     pub fn compact_until(&self, over: &AtomicBool) -> Result<u32> {
         let mut compactions = 0;
-        // Relaxed: the loop only ends a little sooner or later.
+        // Relaxed: the loop may end a little later.
         while !over.load(Ordering::Relaxed) {
             self.compact()?;
             compactions += 1;
@@ -158,12 +159,13 @@ impl Server {
         Ok(compactions)
     }
 
-    /// `POST /v1/balloon`: how large the balloon should be. Units: bytes.
+    /// Sets the balloon's target with `POST /v1/balloon`. Units: bytes.
     pub fn set_balloon(&self, target: u64) -> Result<()> {
-        let folder = File::open(&self.folder).context("the server's folder is gone")?;
-        // Short however deep the folder lies.
+        let folder = File::open(&self.folder).context("cannot open the server's folder")?;
+        // The path is short enough for a socket however deep the folder is.
         let socket = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
-        let mut stream = UnixStream::connect(socket).context("the server does not answer")?;
+        let mut stream =
+            UnixStream::connect(socket).context("cannot connect to the control socket")?;
         let body = format!("{{\"target\": {target}}}");
         let head = format!(
             "POST /v1/balloon HTTP/1.1\r\nhost: memzip\r\ncontent-length: {}\r\n",
@@ -171,9 +173,9 @@ impl Server {
         );
         stream
             .write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes())
-            .context("it does not listen")?;
+            .context("cannot write the request")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).context("its answer broke off")?;
+        stream.read_to_string(&mut answer).context("cannot read the response")?;
         if !answer.starts_with("HTTP/1.1 200") {
             bail!("a balloon of {target} bytes was refused: {answer}");
         }
@@ -194,12 +196,12 @@ impl Server {
             );
         }
         serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`{}` answered something unexpected", shell::line(&command)))
+            .with_context(|| format!("`{}` printed unexpected JSON", shell::line(&command)))
     }
 }
 
 impl Stat {
-    /// Requests that failed, of any kind; a sound run has none.
+    /// Returns the number of failed requests of all kinds; 0 in a correct run.
     pub fn failures(&self) -> u64 {
         let counted = ["failed_reads", "failed_writes", "invalid_io"];
         let io = counted.iter().filter_map(|name| self.io.get(*name)).sum::<u64>();
@@ -223,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn failed_requests_are_counted_and_others_are_not() {
+    fn failed_requests_are_counted() {
         let text = r#"{"disksize":1,"comp_algorithm":"lz4","orig_data_size":0,"compr_data_size":0,"mem_used_total":0,"mem_used_max":0,
             "mem_total":0,"mem_limit":0,"rss":null,"memory":{"live":0},"buddyinfo":"",
             "io":{"reads":7,"writes":9,"failed_reads":1,"failed_writes":2,"invalid_io":4,"notify_free":5},
             "nbd":{"connections":1,"errors":{"eio":8,"enospc":16}}}"#;
-        let stat: Stat = serde_json::from_str(text).expect("fields of no interest are passed over");
+        let stat: Stat = serde_json::from_str(text).expect("unknown fields are ignored");
         assert_eq!(stat.failures(), 1 + 2 + 4 + 8 + 16);
     }
 }

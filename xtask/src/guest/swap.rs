@@ -1,29 +1,29 @@
-//! memzip as swap space: a guest fills 1.5 times its memory, and every page is verified.
+//! memzip as swap space: a guest fills 1.5 times its memory and verifies every page.
 //!
-//! The server compacts while pages are swapped in and out, so the guest reads back what was moved.
+//! The server compacts while the guest swaps, so the guest also reads pages that moved.
 
 use super::server::Stat;
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The swap space.
+/// Size of the swap space.
 const DISK: &str = "1G";
 
 /// Options of `cargo xtask guest swap`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How much is filled, in percent of the guest's memory
+    /// Memory to fill, in percent of the guest's memory
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(110..=300))]
     percent: u64,
-    /// The guest's memory, in MiB
+    /// Memory of the guest in MiB
     #[arg(long, default_value_t = 256)]
     memory: u64,
     #[command(flatten)]
     guest: GuestArgs,
 }
 
-/// Boots, fills, compacts, verifies, and prints the counts.
+/// Boots the guest, fills its memory, compacts and verifies, and prints the counts.
 pub fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::prepare(&args.guest)?;
     let server = testbed.serve(&["--size", DISK, "--compact-background", "100"])?;
@@ -34,13 +34,15 @@ pub fn run(args: &Args) -> Result<()> {
     guest.wait_for("full")?;
     let full = server.stat()?;
     guest.resume()?;
+    // Compact until the guest has verified everything and switched swapping off.
     let over = AtomicBool::new(false);
     let (said, compactions) = std::thread::scope(|scope| {
         let compacting = scope.spawn(|| server.compact_until(&over));
         let said = guest.wait_for("swapoff");
-        // Relaxed: the thread only stops a little sooner or later.
+        // Relaxed: the thread may stop a little later.
         over.store(true, Ordering::Relaxed);
-        let compactions = compacting.join().expect("errors are values").context("compacting")?;
+        let compactions =
+            compacting.join().expect("the thread returns its errors").context("compacting")?;
         Ok::<_, anyhow::Error>((said?, compactions))
     })?;
     let after = server.stat()?;
@@ -52,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (out, back) =
         (out.context("the guest has no pswpout")?, back.context("the guest has no pswpin")?);
     if out == 0 || back == 0 {
-        bail!("nothing was swapped: {out} pages out, {back} in");
+        bail!("the guest did not swap in both directions: {out} pages out, {back} in");
     }
     println!("\nswap in a guest of {} MiB, filled to {} %", args.memory, args.percent);
     said.iter().for_each(|line| println!("  {line}"));
@@ -71,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The number in a line `vmstat NAME N`.
+/// Returns the number in a line `vmstat NAME N`.
 fn counter(line: &str, name: &str) -> Option<u64> {
     line.strip_prefix("vmstat ")?.strip_prefix(name)?.trim().parse().ok()
 }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_read_by_their_whole_name() {
+    fn counters_are_found_by_their_whole_name() {
         assert_eq!(counter("vmstat pswpout 17", "pswpout"), Some(17));
         assert_eq!(counter("vmstat pswpout 17", "pswpin"), None);
         assert_eq!(counter("pswpout 17", "pswpout"), None);

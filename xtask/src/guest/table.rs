@@ -1,4 +1,5 @@
-//! E-3 as one table of three columns: the original of 2016, the guest's kernel, memzip. And the same as JSON.
+//! E-3 as a table of three columns, the original of 2016, the guest's kernel and memzip, and as
+//! JSON.
 
 use super::e3::{Measured, PART_MIB, WRITERS};
 use super::figures::{FRAME, FreeBlocks};
@@ -7,17 +8,18 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
 
-/// The original's zone DMA32 with the series applied: before and after compaction (E-3).
+/// The published buddyinfo of zone DMA32 with the original series, before and after compaction
+/// (E-3).
 const ORIGINAL: [&str; 2] = [
     "Node 0, zone DMA32 18891 16774 10862 3947 637 21 0 0 0 0 0",
     "Node 0, zone DMA32 1612 3139 3154 2469 1745 990 384 94 7 0 0",
 ];
-/// Blocks of this order are 2 MiB: what huge pages and returning memory need.
+/// Order of blocks of 2 MiB, which huge pages and decommitting need.
 const HUGE: usize = 9;
-/// What memzip wants to reach in blocks of order 9 and more.
+/// Least share of memzip's free memory in blocks of order 9 and more.
 const MIN_RATIO: f64 = 0.98;
 
-/// Everything that is printed.
+/// The table, the goals and the measurements.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     rows: Vec<Row>,
@@ -25,7 +27,7 @@ pub struct Report<'a> {
     measured: &'a Measured,
 }
 
-/// One line of the table.
+/// A row of the table.
 #[derive(Debug, Serialize)]
 struct Row {
     what: String,
@@ -35,7 +37,7 @@ struct Row {
     memzip: Option<f64>,
 }
 
-/// How a row's numbers are shown.
+/// The unit of a row.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Unit {
@@ -44,18 +46,18 @@ enum Unit {
     BytesPerByte,
 }
 
-/// Something to reach, and whether it was.
+/// A goal, and whether it is met.
 #[derive(Debug, Serialize)]
 struct Criterion {
     what: String,
     met: bool,
 }
 
-/// Free memory, by what can be had from it.
+/// Free memory by block order.
 struct Free {
-    /// By order, frames that are at hand one by one among those of order 0.
+    /// Free blocks. Frames on per-CPU lists count as blocks of order 0.
     blocks: FreeBlocks,
-    /// All free frames: what a share is a share of.
+    /// All free frames, the denominator of a share.
     frames: u64,
 }
 
@@ -64,16 +66,17 @@ impl Free {
         Self { blocks: zone.clone(), frames: zone.frames() }
     }
 
-    /// Free memory of memzip's arena, in the reading that is worse for memzip.
+    /// Returns the free memory of memzip's arena, by the interpretation that is worse for memzip.
     ///
-    /// `buddyinfo` counts free blocks below the high-water mark, those the OS has back among them. The limit allows for so much more than is in
-    /// use, however far up the mark is. The smaller of the two sums is what the fragments are held against. Frames on per-CPU lists are not
-    /// in `buddyinfo`; all committed free frames are in `free_frames`, and what of them is in no block of either kind is on a list.
+    /// `buddyinfo` counts free blocks below the high-water mark, including decommitted ones. The
+    /// limit allows further frames, however high the mark is. The smaller of the two sums is the
+    /// denominator. `buddyinfo` does not count frames on per-CPU lists. `free_frames` counts all
+    /// committed free frames, so those of them that are in no block of `buddyinfo` are on a list.
     fn of_memzip(stat: &Stat) -> Result<Self> {
         let mut blocks = FreeBlocks::parse(&stat.buddyinfo)
-            .context("memzip's buddyinfo is not as the kernel's")?;
+            .context("memzip's buddyinfo has not the kernel's format")?;
         let committed =
-            stat.memory.get("free_frames").context("memzip does not tell its free frames")? / FRAME;
+            stat.memory.get("free_frames").context("memzip stat has no free_frames")? / FRAME;
         let fragments = blocks.frames() - blocks.frames_from(HUGE);
         blocks.blocks[0] += committed.saturating_sub(fragments) % (1 << HUGE);
         let allowed = stat.mem_limit.saturating_sub(stat.mem_used_total) / FRAME;
@@ -88,7 +91,7 @@ impl Free {
 }
 
 impl<'a> Report<'a> {
-    /// Computes the rows.
+    /// Computes the rows and the goals.
     pub fn of(measured: &'a Measured) -> Result<Self> {
         let Measured { kernel, memzip, .. } = measured;
         let [init, after] =
@@ -97,6 +100,7 @@ impl<'a> Report<'a> {
         let theirs = [&kernel.before, &kernel.after].map(|moment| Free::of_kernel(&moment.zone));
         let ours = [Free::of_memzip(&memzip.before)?, Free::of_memzip(&memzip.after)?];
         let when = ["before", "after"];
+        // Shares of free memory, then free memory, then memory held.
         let mut rows = Vec::new();
         for order in [4, HUGE] {
             rows.extend((0..2).map(|moment| Row {
@@ -154,7 +158,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// What is held against the rows: the share of order 9 after compaction, and the memory held then.
+/// Returns the goals: the share of order 9 after compaction, and the memory held then.
 fn goals(rows: &[Row]) -> Vec<Criterion> {
     let after = |what: &str| {
         rows.iter().find(|row| row.what.starts_with(what) && row.what.ends_with("after compaction"))
@@ -234,7 +238,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// How to read the table.
+/// The notes below the table.
 const NOTES: &str = "
 original and kernel: free memory of zone DMA32, the rest of the guest in it; before = after fstrim and drop_caches
 memzip: free memory of an arena limited to 1.1 times its peak. The smaller of (buddyinfo and per-CPU lists, below the
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn frames_on_cpu_lists_count_as_fragments() {
-        // 512 released or idle, 10 in fragments, and 14 + 512 committed: 4 are on a list.
+        // 512 frames decommitted or idle, 10 in fragments, and 14 + 512 committed: 4 are on a list.
         let line = "Node 0, zone memzip 2 0 2 0 0 0 0 0 0 1 0";
         let free = Free::of_memzip(&stat(line, 14 + 512, 1000, 100_000)).expect("a stat");
         assert_eq!((free.blocks.blocks[0], free.frames), (2 + 4, 512 + 14));
@@ -295,15 +299,19 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_held_against_the_limit_where_that_is_less() {
-        // 1536 free frames below the high-water mark, but only 100 more may be used, 12 of them in fragments.
+    fn the_limit_is_the_denominator_where_it_is_less() {
+        // 1536 free frames below the high-water mark. The limit allows 100 more; 12 are fragments.
         let line = "Node 0, zone memzip 12 0 0 0 0 0 0 0 0 1 1";
         let free = Free::of_memzip(&stat(line, 12, 1000, 1100)).expect("a stat");
         assert_eq!(free.share_from(HUGE), Some(0.88));
         let full = Free::of_memzip(&stat(line, 12, 1100, 1100)).expect("a stat");
         assert_eq!(full.share_from(HUGE), None);
         let more = Free::of_memzip(&stat(line, 12, 1095, 1100)).expect("a stat");
-        assert_eq!(more.share_from(HUGE), Some(0.0), "more fragments than may be used");
+        assert_eq!(
+            more.share_from(HUGE),
+            Some(0.0),
+            "there are more fragments than the limit allows"
+        );
     }
 
     #[test]
@@ -327,6 +335,6 @@ mod tests {
             |share, held| goals(&rows(share, held)).iter().map(|goal| goal.met).collect::<Vec<_>>();
         assert_eq!(met(0.99, 0.4), [true, true]);
         assert_eq!(met(0.97, 0.41), [false, false]);
-        assert!(goals(&[]).iter().all(|goal| !goal.met), "nothing measured is nothing reached");
+        assert!(goals(&[]).iter().all(|goal| !goal.met), "a goal without a measurement is not met");
     }
 }

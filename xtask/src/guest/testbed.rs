@@ -1,4 +1,4 @@
-//! What every experiment in a guest needs: the packages, the programs, a server and a booted machine.
+//! The parts of every experiment in a guest: packages, programs, a server and a booted machine.
 
 use super::Folder;
 use super::initramfs;
@@ -13,10 +13,10 @@ use std::time::Duration;
 /// Options of every experiment.
 #[derive(clap::Args)]
 pub struct MachineArgs {
-    /// The longest one boot of the guest may take
+    /// Most seconds of one boot of the guest
     #[arg(long, default_value_t = 1800)]
     pub seconds: u64,
-    /// What runs the guest's instructions
+    /// Way in which QEMU runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accelerator::Tcg)]
     pub accelerator: Accelerator,
 }
@@ -26,56 +26,56 @@ pub struct MachineArgs {
 pub struct GuestArgs {
     #[command(flatten)]
     pub machine: MachineArgs,
-    /// Serve with this memzip program in place of building one
+    /// Serve with this memzip program instead of building one
     #[arg(long)]
     pub binary: Option<PathBuf>,
 }
 
-/// What one boot of the guest is for.
+/// The configuration of one boot of the guest.
 pub struct Scenario<'a> {
-    /// The script it plays.
+    /// The script that runs.
     pub name: &'a str,
-    /// The guest's memory, in MiB.
+    /// Memory of the guest in MiB.
     pub memory: u64,
-    /// Words for the script, `name=value` each.
+    /// Options of the script, each `name=value`.
     pub words: String,
-    /// A disk to copy from, in front of memzip's.
+    /// A source disk, before memzip's disk.
     pub source: Option<&'a Path>,
-    /// Who serves memzip's disk.
+    /// The server of memzip's disk.
     pub server: Option<&'a Server>,
 }
 
-/// A program that works in the guest.
+/// A program that runs in the guest.
 #[derive(Clone, Copy, Debug)]
 pub enum Program {
     /// Fills memory or a file system and verifies it.
     Worker,
-    /// Has memory fail below a store of its own.
+    /// Makes memory fail below its own store.
     MemoryFailure,
 }
 
-/// Everything but the running programs.
+/// Everything except the running programs.
 pub struct Testbed {
     pub folder: Folder,
-    /// The server.
+    /// The server's program.
     binary: Option<PathBuf>,
     packages: Packages,
     initramfs: PathBuf,
 }
 
 impl Testbed {
-    /// Fetches, builds and writes what is needed by a guest in front of a server.
+    /// Downloads, builds and writes the parts of a guest with a server.
     pub fn prepare(args: &GuestArgs) -> Result<Self> {
         let binary = match &args.binary {
             Some(binary) => binary
                 .canonicalize()
-                .with_context(|| format!("no program at {}", binary.display()))?,
+                .with_context(|| format!("{} does not exist", binary.display()))?,
             None => server::build()?,
         };
         Self::with(&[Program::Worker], Some(binary))
     }
 
-    /// The same for a guest with these programs.
+    /// Downloads, builds and writes the parts of a guest with these programs.
     pub fn with(programs: &[Program], binary: Option<PathBuf>) -> Result<Self> {
         let folder = Folder::lock()?;
         let packages = packages::unpacked(&folder.path)?;
@@ -115,7 +115,7 @@ impl Testbed {
 }
 
 impl Program {
-    /// Its name, here and in the guest.
+    /// Returns the name, on the host and in the guest.
     fn name(self) -> &'static str {
         match self {
             Self::Worker => "guest-worker",
@@ -123,7 +123,7 @@ impl Program {
         }
     }
 
-    /// Builds it, with its assertions on. It needs no library in the guest.
+    /// Builds the program with assertions and without shared libraries, which the guest lacks.
     fn build(self) -> Result<PathBuf> {
         let mut cargo = shell::cargo("rustc");
         match self {
@@ -138,10 +138,10 @@ impl Program {
     }
 }
 
-/// An error if the server refused or failed anything, or took more memory than it may.
+/// Returns an error if a request failed or the server exceeded its memory limit.
 pub fn check_stat(stat: &Stat) -> Result<()> {
     if stat.mem_limit > 0 && stat.mem_used_max > stat.mem_limit {
-        bail!("memzip took {} bytes, and its limit is {}", stat.mem_used_max, stat.mem_limit);
+        bail!("memzip used {} bytes, but its limit is {}", stat.mem_used_max, stat.mem_limit);
     }
     match stat.failures() {
         0 => Ok(()),

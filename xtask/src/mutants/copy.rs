@@ -1,4 +1,6 @@
-//! A private copy of the working tree, kept between runs: only what differs is written, so that cargo rebuilds only what a mutant changes.
+//! A private copy of the working tree, kept between runs.
+//!
+//! Only files that differ are written, so that cargo rebuilds only what a mutant changes.
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
@@ -7,12 +9,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The copy, equal to the working tree but for the mutant at hand.
+/// The copy, equal to the working tree except for the applied mutant.
 pub struct Copy {
     root: PathBuf,
 }
 
-/// Everything that belongs to mutants on disk.
+/// Returns the folder of the copy and its builds.
 fn home() -> PathBuf {
     shell::root().join("target").join("mutants")
 }
@@ -30,24 +32,25 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Where it is.
+    /// Returns the root of the copy.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The target folder for builds of one kind; RUSTFLAGS differ between kinds.
+    /// Returns the target folder for one kind of tests; RUSTFLAGS differ between kinds.
     pub fn target(&self, kind: &str) -> PathBuf {
         home().join(kind)
     }
 
-    /// Applies a patch, all of it or nothing.
+    /// Applies a patch as a whole, or not at all.
     pub fn apply(&self, patch: &str) -> Result<()> {
-        git_apply(&self.root, &[], patch).context("the patch does not apply any more")
+        git_apply(&self.root, &[], patch).context("the patch does not apply")
     }
 
-    /// Takes an applied patch back. The copy stays as it was when it was refreshed, whatever happens to the working tree meanwhile.
+    /// Reverts an applied patch. The copy is then as it was after `refresh`, even if the working
+    /// tree changed since.
     pub fn restore(&self, patch: &str) -> Result<()> {
-        git_apply(&self.root, &["--reverse"], patch).context("the patch cannot be taken back")
+        git_apply(&self.root, &["--reverse"], patch).context("the patch cannot be reverted")
     }
 
     fn write_if_different(&self, path: &Path) -> Result<()> {
@@ -57,16 +60,16 @@ impl Copy {
         if std::fs::read(&to).is_ok_and(|found| found == wanted) {
             return Ok(());
         }
-        std::fs::create_dir_all(to.parent().context("a file in a folder")?)?;
+        std::fs::create_dir_all(to.parent().context("the path has no folder")?)?;
         std::fs::write(&to, wanted).with_context(|| format!("cannot write {}", to.display()))
     }
 }
 
-/// What git says to a patch for the files below `folder`.
+/// Applies a patch to the files below `folder`, or returns git's message as the error.
 pub fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["apply", "--whitespace=nowarn"]).args(options).current_dir(folder);
-    // The copy lies inside the repository; without this git would look for the files of the repository itself.
+    // The copy lies inside the repository. Without this git would patch the repository's own files.
     git.env("GIT_CEILING_DIRECTORIES", home()).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = git.spawn().context("cannot start git")?;
     child.stdin.take().context("git has no input")?.write_all(patch.as_bytes())?;
@@ -77,7 +80,7 @@ pub fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files of the working tree that git knows or would take.
+/// Returns the files of the working tree that are tracked, or untracked and not ignored.
 fn listed() -> Result<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -86,13 +89,13 @@ fn listed() -> Result<BTreeSet<PathBuf>> {
     if !output.status.success() {
         bail!("git cannot list the files: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let names = String::from_utf8(output.stdout).context("a file name that is no text")?;
+    let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
     let paths = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
-    // A file that was deleted and not committed is still listed.
+    // A file that was deleted but not committed is still listed.
     Ok(paths.filter(|path| shell::root().join(path).is_file()).collect())
 }
 
-/// Removes files of earlier runs that the working tree no longer has.
+/// Removes files of earlier runs that the working tree does not have.
 fn remove_others(root: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

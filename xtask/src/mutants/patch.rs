@@ -1,76 +1,76 @@
-//! The patch files: a header that says what is taken out and who must notice, then a diff as `git` writes it.
+//! The patch files: a header that names the guard and its tests, then a diff as `git` writes it.
 //!
 //! ```text
-//! guard: what the patch removes
-//! why: what could happen without it
+//! guard: the property that the patch removes
+//! why: the failure without it
 //! package: memzip-frames
 //! kind: loom                      test, loom or shuttle
 //! target: races                   an integration test; without this line, the unit tests
-//! test: migrate::tests::s08_...   its full name; the lines from `package` to `finds` may come again
-//! finds: a part of what this test says when it fails; several lines are alternatives
-//! hang: 20                        only where a test that has not ended after so many seconds has failed rightly
+//! test: migrate::tests::s08_...   the full name; the lines from `package` to `finds` may repeat
+//! finds: a part of the output of the failed test; several lines are alternatives
+//! hang: 20                        seconds after which a test that has not ended counts as failed
 //! --- a/mm/frames/src/...
 //! ```
-//! What a test must say is the message of an assertion, or its values. A word that every failure
-//! contains is refused: a test that fails for another reason must not pass for one that noticed.
+//! `finds` is the message of an assertion, or its values. A text that every failure contains is
+//! refused: a test that fails for another reason must not count.
 
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// A patch and what it is for.
+/// A patch and its header.
 #[derive(Debug)]
 pub struct Mutant {
     /// The file's name without extension.
     pub name: String,
-    /// What the file says, for git, which passes over the header.
+    /// The text of the file, for git, which ignores the header.
     pub patch: String,
-    /// What it removes.
+    /// The property that the patch removes.
     pub guard: String,
-    /// The tests that must fail, each of them.
+    /// The tests, all of which must fail.
     pub expected: Vec<Expected>,
-    /// After how long a test that does not end counts as failed; `None` when that would be an error.
+    /// Time after which a test that has not ended counts as failed; `None` if that is an error.
     pub may_hang: Option<Duration>,
 }
 
 impl Mutant {
-    /// The tests that must fail.
+    /// Returns the tests that must fail.
     pub fn tests(&self) -> impl Iterator<Item = &Test> {
         self.expected.iter().map(|expected| &expected.test)
     }
 }
 
-/// A test that must fail, and how.
+/// A test that must fail, and its output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The test.
     pub test: Test,
-    /// What it must say, one of these; nothing where it hangs.
+    /// Texts of which the output must contain one; empty if the test hangs.
     pub finds: Vec<String>,
 }
 
 /// A test by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
-    /// What runs it.
+    /// The tool that runs it.
     pub kind: Kind,
     /// The cargo package.
     pub package: String,
-    /// The integration test it stands in; none for a unit test.
+    /// The integration test that contains it; `None` for a unit test.
     pub target: Option<String>,
-    /// Its full name.
+    /// The full name.
     pub name: String,
 }
 
-/// What runs a test.
+/// A tool that runs a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Plain threads.
     Plain,
-    /// Every interleaving with a bounded number of preemptions.
+    /// loom: every interleaving with a bounded number of preemptions.
     Loom,
-    /// Random interleavings that can be repeated.
+    /// shuttle: random but repeatable interleavings.
     Shuttle,
 }
 
@@ -80,11 +80,11 @@ impl Kind {
             "test" => Ok(Kind::Plain),
             "loom" => Ok(Kind::Loom),
             "shuttle" => Ok(Kind::Shuttle),
-            _ => bail!("kind is test, loom or shuttle, not {word}"),
+            _ => bail!("kind must be test, loom or shuttle, not {word}"),
         }
     }
 
-    /// The cfg it needs, which also names its target folder.
+    /// Returns the cfg of the tool, which is also the name of its target folder.
     pub fn cfg(self) -> Option<&'static str> {
         match self {
             Kind::Plain => None,
@@ -107,7 +107,7 @@ impl fmt::Display for Test {
     }
 }
 
-/// All patches of a folder, by name.
+/// Reads all patches of a folder, sorted by name.
 pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
@@ -124,7 +124,7 @@ pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
         .collect()
 }
 
-/// Reads a header.
+/// Parses the header of a patch.
 pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
     let (mut guard, mut why, mut expected, mut may_hang) =
         (None, None, Vec::<Expected>::new(), None);
@@ -134,7 +134,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
         let (field, value) = line.split_once(':').with_context(|| format!("no field: {line}"))?;
         let value = value.trim().to_owned();
         if value.is_empty() {
-            bail!("{field} says nothing");
+            bail!("{field} is empty");
         }
         match field {
             "guard" => guard = Some(value),
@@ -157,7 +157,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
                 finds.push(value);
             }
             "hang" => {
-                may_hang = Some(Duration::from_secs(value.parse().context("hang counts seconds")?))
+                may_hang = Some(Duration::from_secs(
+                    value.parse().context("hang must be a number of seconds")?,
+                ))
             }
             _ => bail!("unknown field {field}: {value}"),
         }
@@ -168,29 +170,29 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
     }
     let silent = |expected: &&Expected| expected.finds.is_empty() && may_hang.is_none();
     if let Some(Expected { test, .. }) = expected.iter().find(silent) {
-        bail!("nothing that {} must say (finds)", test.name);
+        bail!("{} has no `finds`", test.name);
     }
     let name = path.file_stem().context("no name")?.to_string_lossy().into_owned();
     let guard = guard.context("no guard")?;
     Ok(Mutant { name, patch: text.to_owned(), guard, expected, may_hang })
 }
 
-/// What makes a text appear in failures of every kind, if anything.
+/// Returns why every failure contains this text, if so.
 fn unspecific(value: &str, test: &Test) -> Option<&'static str> {
     let values = value.strip_prefix("left:").or_else(|| value.strip_prefix("right:"));
     let is_plain = |values: &str| !values.contains(|c: char| c.is_ascii_alphabetic());
     if value.contains("panicked") || "assertion failed".contains(value) {
-        Some("every failure says that")
+        Some("every failure contains this")
     } else if value.ends_with(".rs") || test.name.contains(value) {
-        Some("every failure of this test names its file and itself")
+        Some("every failure of this test contains its file and name")
     } else if values.is_some_and(is_plain) {
-        Some("numbers alone; give the assertion a message")
+        Some("only numbers; give the assertion a message")
     } else {
         None
     }
 }
 
-/// Lines `git diff` writes above the diff itself.
+/// Returns whether `git diff` wrote this line above the diff.
 fn is_of_git(line: &str) -> bool {
     ["diff --git ", "index "].iter().any(|start| line.starts_with(start))
 }
@@ -244,7 +246,7 @@ index 1..2 100644
     }
 
     #[test]
-    fn a_failure_of_any_kind_is_not_what_is_expected() {
+    fn a_text_that_every_failure_contains_is_refused() {
         for vague in
             ["panicked", "left: 1", "left: (0, 10)", "loom_tests.rs", "s21", "assertion failed"]
         {
@@ -252,12 +254,12 @@ index 1..2 100644
             assert!(parse(Path::new("x.patch"), &text).is_err(), "{vague}");
         }
         let silent = TEXT.replace("finds: its own bytes\n", "");
-        assert!(parse(Path::new("x.patch"), &silent).is_ok(), "it may hang");
+        assert!(parse(Path::new("x.patch"), &silent).is_ok(), "the patch has a hang field");
         assert!(parse(Path::new("x.patch"), &silent.replace("hang: 20\n", "")).is_err());
     }
 
     #[test]
-    fn a_header_that_lacks_something_is_an_error() {
+    fn an_incomplete_header_is_an_error() {
         for field in ["guard", "why", "test", "kind", "package"] {
             let short: Vec<&str> =
                 TEXT.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();

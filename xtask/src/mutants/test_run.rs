@@ -9,29 +9,29 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a test may run. Each of those named takes seconds when nothing is taken out.
+/// Time limit of a test. Each test of a header takes seconds without a mutant.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A test that was built and can be run.
+/// A test program, ready to run.
 pub struct TestRun<'a> {
     test: &'a Test,
     program: PathBuf,
     folder: PathBuf,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub enum TestOutcome {
-    /// It passed.
+    /// The test passed.
     Passed,
-    /// It failed, saying this.
+    /// The test failed.
     Failed {
         /// All its output.
         said: String,
     },
-    /// It did not end.
+    /// The test did not end.
     TimedOut,
-    /// Nothing of that name ran.
+    /// No test of that name ran.
     NoSuchTest,
 }
 
@@ -50,11 +50,12 @@ impl<'a> TestRun<'a> {
         }
         let (program, manifest) =
             executable(&output.stdout, test).with_context(|| format!("{test} was not built"))?;
-        let folder = manifest.parent().map(Path::to_path_buf).context("a manifest in a folder")?;
+        let folder =
+            manifest.parent().map(Path::to_path_buf).context("the manifest has no folder")?;
         Ok(TestRun { test, program, folder })
     }
 
-    /// Runs it, for so long at most.
+    /// Runs the test, for at most `timeout`.
     pub fn run(&self, timeout: Duration) -> Result<TestOutcome> {
         let mut command = Command::new(&self.program);
         command
@@ -77,7 +78,8 @@ impl<'a> TestRun<'a> {
 }
 
 fn outcome(name: &str, succeeded: bool, said: String) -> TestOutcome {
-    // libtest says `test NAME ... ` before a test runs; what follows may be missing when it ends the process.
+    // libtest prints `test NAME ... ` before a test runs. The rest of the line is missing if the
+    // test aborts the process.
     let ran = said
         .lines()
         .any(|line| line.strip_prefix("test ").is_some_and(|rest| rest.starts_with(name)));
@@ -97,7 +99,7 @@ fn build(copy: &Copy, test: &Test) -> Command {
     };
     if let Some(cfg) = test.kind.cfg() {
         cargo.arg("--release").env("RUSTFLAGS", model::flags(cfg));
-        // A mutant is built once and run once: what a release spends on the last few percent is not earned back.
+        // Each mutant is built once and run once, so optimisation would cost more than it saves.
         cargo.envs([
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
@@ -107,7 +109,7 @@ fn build(copy: &Copy, test: &Test) -> Command {
     cargo
 }
 
-/// The test program and its package's manifest, from what cargo tells about each thing it built.
+/// Returns the test program and its package's manifest from cargo's messages.
 fn executable(messages: &[u8], test: &Test) -> Option<(PathBuf, PathBuf)> {
     let wanted = test.target.as_deref();
     serde_json::Deserializer::from_slice(messages)
@@ -127,13 +129,13 @@ fn executable(messages: &[u8], test: &Test) -> Option<(PathBuf, PathBuf)> {
 fn reader<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A test that was ended in the middle leaves what it said so far.
+        // A killed test leaves the output so far.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// Waits for the end; `None` when it had to be brought about.
+/// Waits for the process; kills it after `timeout` and returns `None`.
 fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_that_ends_its_process_has_failed_and_an_unknown_one_did_not_run() {
+    fn an_aborted_test_failed_an_unknown_did_not_run() {
         let said = |text: &str| text.to_owned();
         assert!(matches!(
             outcome("a::b", true, said("running 1 test\ntest a::b ... ok")),
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_of_the_wanted_target_is_found_among_the_messages() {
+    fn the_program_of_the_wanted_target_is_found() {
         let messages = br#"{"reason":"compiler-artifact","target":{"name":"other"},"profile":{"test":true},"executable":"/x","manifest_path":"/p/Cargo.toml"}
 {"reason":"compiler-artifact","target":{"name":"races"},"profile":{"test":true},"executable":"/y","manifest_path":"/p/Cargo.toml"}
 {"reason":"build-finished","success":true}"#;
