@@ -398,8 +398,8 @@ mod tests {
                 Some(ValueValidation),
                 "{junk}"
             );
-            let said = junk.parse::<Balloon>().map_err(|error| error.to_string());
-            assert!(said.is_err_and(|said| said.contains("\"auto\" or a size")), "{junk}");
+            let text = junk.parse::<Balloon>().map_err(|error| error.to_string());
+            assert!(text.is_err_and(|text| text.contains("\"auto\" or a size")), "{junk}");
         }
         for junk in ["0", "101", "-3", "10.5", "on", ""] {
             assert_eq!(

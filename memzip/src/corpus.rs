@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_begins_on_a_page_and_is_padded_with_zeros() {
+    fn each_file_starts_on_a_page_and_is_zero_padded() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         write(dir.path(), "a", 10);
         write(dir.path(), "b", PAGE + 1);

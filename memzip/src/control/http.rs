@@ -69,6 +69,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
+    /// Creates the routes of one server.
     pub(super) fn new(state: Arc<ServerState>) -> Self {
         Self { state, compaction: Arc::new(Semaphore::new(1)), connection: None }
     }

@@ -80,6 +80,7 @@ impl ServerState {
     }
 }
 
+/// Converts a duration to microseconds, at most `u64::MAX`.
 pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

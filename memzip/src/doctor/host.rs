@@ -5,6 +5,7 @@ use sys::host::{self, HugePages, KernelZram, Overcommit, Userfaultfd};
 
 use super::Finding;
 
+/// Runs all checks of optional features.
 pub(super) fn all() -> Vec<Finding> {
     vec![
         huge_pages(),

@@ -17,6 +17,7 @@ const LITTLE_MEMORY: u64 = 256 << 20;
 /// Limit of open files below which a note is printed: each client connection uses one.
 const FEW_FILES: u64 = 1024;
 
+/// Runs all checks of requirements.
 pub(super) fn all() -> Vec<Finding> {
     vec![address_space(), sockets(), memory(), open_files()]
 }

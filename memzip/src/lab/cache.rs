@@ -1,5 +1,5 @@
-//! Frames of others in the zone of an experiment: what the page cache was in the original's guest.
-//! They can always be moved.
+//! Frames of another owner in the zone of an experiment, as the page cache was in the original's
+//! guest. They can always be moved.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,16 +13,16 @@ use frames::{
 use super::pages::Pages;
 use crate::corpus::PAGE;
 
-/// One frame for each page it holds.
+/// A cache of pages with one frame each.
 #[derive(Debug)]
 pub(super) struct PageCache<'p> {
     frames: Arc<Frames>,
     pages: &'p Pages,
-    /// The frame of every page that is held.
+    /// The chain of each cached page.
     held: Vec<Option<ChainId>>,
 }
 
-/// What migration calls.
+/// The part of the cache that migration calls.
 #[derive(Debug)]
 struct Frames {
     chains: FrameChains,
@@ -30,7 +30,7 @@ struct Frames {
 }
 
 impl<'p> PageCache<'p> {
-    /// Returns an empty cache that takes its frames from `zone`.
+    /// Creates an empty cache that takes its frames from `zone`.
     pub(super) fn new(zone: &Arc<Zone>, pages: &'p Pages) -> Result<Self> {
         let owner = zone.reserve_owner()?;
         let chains =
@@ -41,46 +41,52 @@ impl<'p> PageCache<'p> {
         Ok(Self { frames, pages, held: vec![None; pages.len()] })
     }
 
-    /// Puts a page into a frame of its own.
+    /// Copies a page into a new frame.
+    ///
+    /// # Errors
+    /// The zone has no free frame or no chain id.
     pub(super) fn insert(&mut self, page: usize) -> Result<()> {
         let chains = &self.frames.chains;
         let mut fresh = chains
             .create(ChainKind::Single, 0)
-            .context("the page cache has no number for another frame")?;
+            .context("the page cache has no chain id for another frame")?;
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
-            return Err(error).context("no room for the page cache");
+            return Err(error).context("no free frame for the page cache");
         }
-        let (bytes, _) = fresh.pieces_mut(0..PAGE).context("a frame was attached just now")?;
+        let (bytes, _) = fresh.pieces_mut(0..PAGE).context("the chain has no frame")?;
         bytes.copy_from_slice(self.pages.get(page));
         self.held[page] = Some(fresh.id());
-        let leaving = fresh.release();
-        ensure!(leaving == ReleaseStatus::Clean, "nobody else frees what the page cache holds");
+        let status = fresh.release();
+        ensure!(status == ReleaseStatus::Clean, "another thread freed a chain of the page cache");
         Ok(())
     }
 
-    /// Drops a page, if it is held.
+    /// Frees the frame of a page, if the page is cached.
     pub(super) fn remove(&mut self, page: usize) {
         let Some(id) = self.held[page].take() else { return };
-        // Only this thread is inside the chain, or moves its frame.
+        // Only this thread enters the chain or moves its frame, so the lock is free.
         if let Some(held) = self.frames.chains.try_exclusive(id) {
             held.destroy();
         }
     }
 
-    /// Returns how many frames were moved.
+    /// Returns the number of frames moved so far.
     pub(super) fn moved(&self) -> u64 {
         // Relaxed: the moves were made by this thread.
         self.frames.moved.load(Ordering::Relaxed)
     }
 
-    /// Returns how many pages are held.
+    /// Returns the number of cached pages.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.held.iter().flatten().count()
     }
 
-    /// Compares every page byte for byte, then drops all of them.
+    /// Compares every cached page byte for byte, then frees all of them.
+    ///
+    /// # Errors
+    /// A page is missing or differs.
     pub(super) fn verify_and_clear(&mut self) -> Result<()> {
         for (page, id) in self.held.iter().enumerate().filter_map(|(page, id)| Some((page, (*id)?)))
         {
@@ -91,7 +97,7 @@ impl<'p> PageCache<'p> {
                 .with_context(|| format!("cached page {page} is gone"))?;
             let same =
                 shared.pieces(0..PAGE).is_some_and(|(bytes, _)| bytes == self.pages.get(page));
-            ensure!(same, "cached page {page} is different from what was put in");
+            ensure!(same, "cached page {page} differs from its original");
         }
         (0..self.held.len()).for_each(|page| self.remove(page));
         Ok(())
@@ -111,7 +117,7 @@ impl MovableOps for Frames {
     ) -> Result<Committed, MigrateError<'z>> {
         let moved = self.chains.migrate_frame(from, to);
         if moved.result.is_ok() {
-            // Relaxed: read by the thread that has the frames moved.
+            // Relaxed: read by the thread that runs the migration.
             self.moved.fetch_add(1, Ordering::Relaxed);
         }
         moved.result
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_frames_move_and_keep_their_bytes() {
+    fn cached_frames_move_and_keep_their_bytes() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let content: Vec<u8> = (0..64 * PAGE).map(|at| (at % 253) as u8).collect();
         std::fs::write(folder.path().join("a"), content).expect("a small file");
@@ -140,7 +146,7 @@ mod tests {
         assert_eq!(cache.len(), 256);
         zone.compact(CompactRequest::default());
         assert!(cache.moved() > 0);
-        cache.verify_and_clear().expect("every byte is as it was");
+        cache.verify_and_clear().expect("every byte is unchanged");
         assert_eq!(zone.stats().in_use, FrameCount(0));
     }
 }

@@ -1,8 +1,9 @@
-//! E-1: object compaction. The same random discards on the same pages, and how much of the memory held is content before and after.
+//! E-1: object compaction after random discards. It measures how much of the memory held is
+//! content, before and after.
 //!
-//! How much there is to gain depends on how well the pages compress: short objects share a zspage
-//! with many others. So the same is done with the pages as they lie on the disk, and with those
-//! that compress well, middling and badly.
+//! The gain depends on how well the pages compress: short objects share a zspage with many others.
+//! So the experiment is repeated with all pages in the order of the corpus, and with those that
+//! compress well, moderately and badly.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -19,21 +20,22 @@ use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 use crate::corpus::PAGE;
 
-/// Percent of the pages that are discarded, and the share of content to be reached at the end, where there is a goal.
+/// Percent of the pages that are discarded, and the goal for the share of content at the end, if
+/// there is one.
 const CASES: [(usize, Option<f64>); 5] =
     [(40, None), (50, Some(0.983)), (60, Some(0.983)), (75, Some(0.978)), (90, Some(0.965))];
 
-/// Pages chosen by the length they compress to. Units: bytes.
+/// Kinds of pages by compressed length. Units: bytes.
 const PAGE_KINDS: [(&str, Range<usize>); 3] = [
     ("pages that compress to a quarter or less", 0..PAGE / 4 + 1),
     ("pages that compress to between a quarter and a half", PAGE / 4 + 1..PAGE / 2),
     ("pages that compress to half or more, or not at all", PAGE / 2..usize::MAX),
 ];
 
-/// Of a sort with fewer different pages than this nothing is shown. Units: one part of all pages.
+/// A kind is skipped if it has less than this part of all pages. Units: one part of all pages.
 const MIN_PAGES_DIVISOR: usize = 64;
 
-/// What one case came to.
+/// Result of one case.
 struct Case {
     full: f64,
     start: f64,
@@ -42,14 +44,14 @@ struct Case {
     objects_moved: u64,
     seconds: f64,
     moved_again: u64,
-    /// MemFree at the start and at the end.
+    /// MemFree before and after compaction. Units: bytes.
     free: [Option<u64>; 2],
-    /// Pages over stored bytes, and the share stored as they are, of the full disk.
+    /// Of the full disk: pages over stored bytes, and the share of pages stored uncompressed.
     ratio: f64,
     raw: f64,
 }
 
-/// Runs all cases.
+/// Runs all cases with all kinds of pages.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut report = Report {
         experiment: "E-1",
@@ -61,7 +63,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         verified_pages: 0,
     };
     let mut again = 0;
-    let as_they_lie = sort(lab, &lab.pages, "pages as they lie", &mut report, &mut again)?;
+    let all_kinds = measure_kind(lab, &lab.pages, "all pages", &mut report, &mut again)?;
     let mut sparsest = Vec::new();
     for (name, range) in PAGE_KINDS {
         match lab.pages.that_compress_to(
@@ -70,15 +72,15 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             lab.pages.len() / MIN_PAGES_DIVISOR,
         )? {
             Some(pages) => {
-                let cases = sort(lab, &pages, name, &mut report, &mut again)?;
+                let cases = measure_kind(lab, &pages, name, &mut report, &mut again)?;
                 sparsest.extend(accepted(cases).map(|case| (name, case)));
             }
-            None => report.notes.push(format!("there are too few {name}")),
+            None => report.notes.push(format!("skipped, too few in the corpus: {name}")),
         }
     }
     report.goals.extend(original_goals(sparsest.first()));
     if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
-        report.goals.extend(our_goals(&as_they_lie));
+        report.goals.extend(our_goals(&all_kinds));
     }
     report.goals.push(Criterion::new(
         "objects a second run moves",
@@ -88,8 +90,8 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     Ok(report)
 }
 
-/// All cases with one sort of pages, as a table.
-fn sort(
+/// Runs all cases with one kind of pages and adds a table to the report.
+fn measure_kind(
     lab: &Lab,
     pages: &Pages,
     name: &str,
@@ -119,16 +121,16 @@ fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
         "free memory|at the start",
         "free memory|at the end",
     ];
-    let sort = cases.first().map(|(_, case)| {
+    let kind = cases.first().map(|(_, case)| {
         format!(
-            ", ratio {:.2}, {:.1} % of them raw, {} different ones",
+            ", ratio {:.2}, {:.1} % of them raw, {} distinct ones",
             case.ratio,
             case.raw * 100.0,
             pages.distinct()
         )
     });
     let mut table = Table::new(
-        format!("Stored bytes / bytes of the frames they take: {name}{}", sort.unwrap_or_default()),
+        format!("Stored bytes / bytes of the frames they take: {name}{}", kind.unwrap_or_default()),
         &columns,
     );
     let (start, end) = original::E1.ratios();
@@ -159,19 +161,19 @@ fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
     table
 }
 
-/// The first case that is as sparse at the start as the original was.
+/// Returns the first case that is as sparse at the start as the original.
 fn accepted(cases: Vec<(usize, Case)>) -> Option<(usize, Case)> {
     cases.into_iter().find(|(_, case)| case.start <= published().0)
 }
 
-/// The original's start and end, to a ten-thousandth, as they were published.
+/// Returns the original's start and end, rounded to a ten-thousandth as published.
 fn published() -> (f64, f64) {
     let (start, end) = original::E1.ratios();
     ((start * 1e4).round() / 1e4, (end * 1e4).round() / 1e4)
 }
 
-/// Both, start and end: pages that compress well, as the original's did, the first case that starts
-/// no denser than the original must end no sparser.
+/// Returns the goals against the original. In the first case that starts no denser than the
+/// original, with pages that compress well as the original's did, the end must be no sparser.
 fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Criterion; 2] {
     let (start, end) = published();
     let what = |moment: &str| match accepted {

@@ -1,4 +1,4 @@
-//! E-2: a disk that aged a little: most of it was overwritten at random, some of it discarded. What both compactions then bring.
+//! E-2: both compactions on a disk that aged a little: random overwrites, then a few discards.
 
 use std::time::Instant;
 
@@ -12,17 +12,17 @@ use super::rng::Rng;
 use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 
-/// Overwrites for every page of the disk.
+/// Number of overwrites for each page of the disk.
 const OVERWRITES: usize = 2;
-/// Percent of the pages that are discarded then.
+/// Percent of the pages that are discarded after the overwrites.
 const DISCARD_PERCENT: usize = 3;
 
-/// The disk at one moment.
+/// Statistics of the disk at one moment.
 struct Snapshot {
     content: u64,
     used: u64,
     free: Free,
-    /// Free memory of the machine.
+    /// Free memory of the machine. Units: bytes.
     machine: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Snapshot {
     }
 }
 
-/// Runs it.
+/// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let mut disk = Disk::filled(&lab.pages, lab.config())?;
     let (mut rng, len) = (Rng::new(lab.seed), lab.pages.len());
@@ -51,10 +51,10 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let (objects, object_time) = timed(|| disk.zram.compact(&Budget::unlimited()));
     let compacted = Snapshot::of(&disk);
     let (frames, frame_time) = timed(|| disk.zram.compact_frames(&Budget::unlimited()));
-    let gathered = Snapshot::of(&disk);
+    let packed = Snapshot::of(&disk);
     let verified = disk.verify()?;
 
-    let moments = [&before, &compacted, &gathered];
+    let moments = [&before, &compacted, &packed];
     let columns =
         ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
     let mut sizes = Table::new("A disk that aged", &columns);
@@ -96,8 +96,8 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             cells(theirs, &|now| Cell::Count(now.free.blocks[order])),
         );
     }
-    let end = Cell::Share(gathered.ratio());
-    let drift = compacted.free.in_use.abs_diff(gathered.free.in_use);
+    let end = Cell::Share(packed.ratio());
+    let drift = compacted.free.in_use.abs_diff(packed.free.in_use);
     Ok(Report {
         experiment: "E-2",
         title: "a little ageing, then both compactions",

@@ -1,9 +1,10 @@
-//! E-3: frame compaction. Eight writers fill a disk at once in an arena with hardly any room to spare, half of it is deleted, and frames are moved together.
+//! E-3: frame compaction. Eight writers fill a disk in parallel in an arena with little memory to
+//! spare, half of the content is deleted, and frames are moved together.
 //!
-//! A part of what they wrote lies in a page cache in the same arena, whose frames can always move.
-//! *Old* is how the kernel was before the original series: zspages are pinned among the frames of
-//! others. *New*: they move, too. Both get the same fill: the turns of eight parallel writers are
-//! recorded once and repeated, run by run (the original's two fills were different ones).
+//! A part of the content is also in a page cache in the same arena, whose frames can always move.
+//! In *old*, as the kernel was before the original series, zspages are pinned among the frames of
+//! the page cache. In *new* they move, too. Both repeat the same fill: the order of eight parallel
+//! writers is recorded once. (The original's two fills were different.)
 
 use std::time::Instant;
 
@@ -20,17 +21,17 @@ use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::writers::Recording;
 use super::{Lab, setup};
 
-/// Files, and writers.
+/// Number of files and writers.
 const FILES: usize = 8;
-/// What a writer sends at once. Units: pages.
+/// Length of a write. Units: pages.
 const PAGES_PER_WRITE: usize = 16;
-/// Of so many pages written one lies in the page cache, too. Odd, so that both variants delete half
-/// of those.
+/// Interval of the written pages that are also in the page cache. It is odd, so that both variants
+/// delete half of the cached pages.
 const CACHED: usize = 5;
-/// The arena, against the most that was used. Units: percent.
+/// Size of the arena relative to the most that was used. Units: percent.
 const ARENA_PERCENT: u64 = 110;
 
-/// What is deleted.
+/// The deleted half of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delete {
     /// Files 1, 3, 5 and 7.
@@ -39,27 +40,27 @@ enum Delete {
     Pages,
 }
 
-/// What is done about it.
+/// The compactions that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compact {
     Frames,
     ObjectsThenFrames,
 }
 
-/// One disk from the fill to the end.
+/// Result of one run, from the fill to the end.
 struct Run {
     init: Free,
     after: Free,
     frames_moved: u64,
-    /// Stored bytes over bytes of frames, before and after.
+    /// Stored bytes over bytes of frames, before and after compaction.
     ratios: (f64, f64),
-    /// Of these frames of the page cache.
+    /// The part of `frames_moved` that belongs to the page cache.
     cache_moved: u64,
     objects_moved: u64,
     seconds: f64,
-    /// What the process grew by, over the frames in use.
+    /// Growth of the process's memory over the memory of frames in use.
     resident: Option<f64>,
-    /// Frames lost or invented.
+    /// Difference between expected and actual frames in use at the end.
     drift: u64,
     verified: usize,
 }
@@ -91,8 +92,8 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         .push(("page cache", format!("one of {CACHED} pages written, until it is deleted")));
     for delete in [Delete::Files, Delete::Pages] {
         for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
-            let old = one(lab, &recording, arena, Movability::Off, delete, compact)?;
-            let new = one(lab, &recording, arena, Movability::On, delete, compact)?;
+            let old = run_variant(lab, &recording, arena, Movability::Off, delete, compact)?;
+            let new = run_variant(lab, &recording, arena, Movability::On, delete, compact)?;
             let name = name(delete, compact);
             report.goals.extend(goals(name, &old, &new));
             report.tables.push(table(name, delete, &old, &new));
@@ -115,8 +116,8 @@ fn name(delete: Delete, compact: Compact) -> &'static str {
     }
 }
 
-/// The turns of the writers, and the size of the arena: what the fill takes at most, and the page
-/// cache beside it.
+/// Fills a disk once. Returns the order of the writes, and the size of the arena: the most that the
+/// fill used and the page cache, times [`ARENA_PERCENT`].
 fn first_fill(lab: &Lab) -> Result<(Recording, Bytes)> {
     let mut disk = Disk::new(&lab.pages, lab.config())?;
     let recording = Recording::of_a_fill(&mut disk, FILES, PAGES_PER_WRITE)?;
@@ -124,7 +125,7 @@ fn first_fill(lab: &Lab) -> Result<(Recording, Bytes)> {
     Ok((recording, Bytes((disk.zram.stat().mm.mem_used_max + cached) * ARENA_PERCENT / 100)))
 }
 
-fn one(
+fn run_variant(
     lab: &Lab,
     recording: &Recording,
     arena: Bytes,
@@ -141,7 +142,7 @@ fn one(
     };
     recording
         .replay(&mut disk, into_cache)
-        .context("the arena is 1.1 times what a first fill took")?;
+        .context("the recorded fill does not fit into the arena")?;
     let each = lab.pages.len() / FILES;
     let is_deleted = |page: usize| match delete {
         Delete::Files => (page / each).is_multiple_of(2),
@@ -173,7 +174,7 @@ fn one(
     );
     let cache_moved = cache.moved();
     cache.verify_and_clear()?;
-    // Its records are charged to the zone, all of which the disk accounts for below.
+    // Its records are charged to the zone, and `disk.verify` below accounts for all of the zone.
     drop(cache);
     Ok(Run {
         cache_moved,

@@ -1,8 +1,8 @@
-//! E-4: what it costs that objects can move. The way through a handle, against the same bytes at an
-//! address that is known; metadata, against the frames it describes; the longest hold of a class
-//! lock, which is what another thread may wait for.
+//! E-4: the cost of movable objects. It compares access through a handle with access to the same
+//! bytes at a known address, metadata with the frames it describes, and measures the longest hold
+//! of a class lock, which bounds the wait of another thread.
 //!
-//! Times are CPU time of this thread, so that other programs count as little as can be.
+//! Times are CPU time of this thread, which reduces the influence of other programs.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,32 +20,32 @@ use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 use crate::corpus::PAGE;
 
-/// Times everything is measured; medians are shown.
+/// Number of measurements; medians are shown.
 const ROUNDS: usize = 5;
 /// Percent of the objects that are freed before compaction.
 const FREED_PERCENT: usize = 50;
-/// A swap-in or swap-out with handles, against one without: what the original series called
-/// marginal.
+/// Upper bound for a swap-in or swap-out with handles relative to one without; the original series
+/// called the difference marginal.
 const MAX_INDIRECTION_RATIO: f64 = 1.15;
-/// Zspage records, against the frames they describe.
+/// Upper bound for zspage records relative to the frames they describe.
 const MAX_METADATA_SHARE: f64 = 0.01;
-/// The longest hold of a class lock. Units: seconds.
+/// Upper bound for a hold of a class lock. Units: seconds.
 const MAX_HOLD_TIME: f64 = 1e-3;
 
-/// What each page is stored as, one after the other: the bytes without any indirection.
+/// The stored form of all pages, one after the other, for access without handles.
 struct Blobs {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-/// Seconds for each object, with handles and without.
+/// Samples of the time for each object, with handles and without. Units: seconds.
 #[derive(Clone, Debug, Default)]
 struct Pair {
     with: Vec<f64>,
     without: Vec<f64>,
 }
 
-/// Runs it.
+/// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let blobs = Blobs::of(lab)?;
     let mut report = Report {
@@ -55,8 +55,9 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         tables: Vec::new(),
         goals: Vec::new(),
         notes: vec![
-            "without: the same bytes one after the other in one buffer, at addresses that are known".into(),
-            "the original series calls the cost of its handles marginal and published no figures".into(),
+            "without: the same bytes one after the other in one buffer, at known addresses".into(),
+            "the original series calls the cost of its handles marginal and published no figures"
+                .into(),
         ],
         verified_pages: 0,
     };
@@ -88,7 +89,7 @@ impl Blobs {
         &self.bytes[self.ends[number]..self.ends[number + 1]]
     }
 
-    /// A pool with all of them.
+    /// Stores all blobs in a new pool; returns it and the handles.
     fn stored(&self, lab: &Lab, hold_times: HoldTimes) -> Result<(Arc<Pool>, Vec<Handle>)> {
         let pool = pool_of(lab, self.len(), hold_times)?;
         let handles: Result<Vec<Handle>, _> =
@@ -106,20 +107,21 @@ fn pool_of(lab: &Lab, pages: usize, hold_times: HoldTimes) -> Result<Arc<Pool>> 
     Ok(Pool::new(Arc::new(zone), config)?)
 }
 
-/// Seconds of CPU time for each of `count`.
+/// Runs `work` and returns its CPU time divided by `count`. Units: seconds.
 fn each(count: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let start = thread_cpu_time();
     work()?;
     Ok((thread_cpu_time() - start).as_secs_f64() / count.max(1) as f64)
 }
 
-/// Random order, so that neither side finds in a cache what the other does not.
+/// Measures access with and without handles. The order is random, so that CPU caches favour neither
+/// side.
 fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let (pool, mut handles) = blobs.stored(lab, HoldTimes::Off)?;
     let (mut map, mut copy, mut swap_in, mut swap_out) = <(Pair, Pair, Pair, Pair)>::default();
     let (mut page, mut stream) = ([0; PAGE], Stream::new(lab.algorithm)?);
     let len = blobs.len();
-    // What is swapped out without handles goes to slots of one page each.
+    // Without handles pages are swapped out to slots of one page each.
     let mut slots = vec![0u8; len * PAGE];
     for turn in 0..ROUNDS as u64 {
         let order = Rng::new(lab.seed.wrapping_add(turn)).permutation(len);
@@ -205,7 +207,7 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Decompresses a blob, or copies a page that was stored as it is.
+/// Decompresses a blob, or copies a page that was stored uncompressed.
 fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
     if blob.len() == PAGE {
         out.copy_from_slice(blob);
@@ -216,7 +218,7 @@ fn load(stream: &mut Stream, blob: &[u8], out: &mut [u8; PAGE]) -> Result<()> {
     Ok(())
 }
 
-/// Metadata of a pool that is full, and of one that is half freed and compacted.
+/// Measures the metadata of a full pool and of one that is half freed and compacted.
 fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let (pool, handles) = blobs.stored(lab, HoldTimes::Off)?;
     let full = Metadata::of(&pool);
@@ -246,7 +248,7 @@ fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Bytes at one moment.
+/// Sizes of frames and metadata at one moment. Units: bytes.
 struct Metadata {
     frames: u64,
     zspages: u64,
@@ -267,7 +269,7 @@ impl Metadata {
     }
 }
 
-/// A pool's life, and the longest hold of a class lock in each part of it (L-16).
+/// Measures the longest hold of a class lock in each part of a pool's life (L-16).
 fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let mut table = Table::new(
         "Longest hold of a class lock, CPU time of the holder",
@@ -280,7 +282,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         let start = thread_cpu_time();
         let done = work()?;
         let whole = thread_cpu_time() - start;
-        let longest = pool.take_max_hold_time().context("it is measured")?;
+        let longest = pool.take_max_hold_time().context("hold times are not measured")?;
         longest_of_all = longest_of_all.max(longest);
         let cells = [
             Cell::Seconds(longest.as_secs_f64()),
@@ -320,7 +322,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Compares objects byte for byte; how many there are.
+/// Compares objects byte for byte and checks the pool; returns their number.
 fn verify(
     pool: &Pool,
     blobs: &Blobs,
@@ -330,11 +332,11 @@ fn verify(
     for (number, handle) in objects {
         ensure!(
             pool.read(handle)?.contiguous(&mut buf) == blobs.get(number),
-            "object {number} has changed"
+            "object {number} differs from what was stored"
         );
         count += 1;
     }
-    pool.check().context("the pool's book-keeping does not add up")?;
+    pool.check().context("the pool's book-keeping is inconsistent")?;
     Ok(count)
 }
 

@@ -1,6 +1,8 @@
-//! E-5: what the original series was made for. A zone is full of zspages, some pages go, and neighbouring frames are asked for while there is room for
-//! them, though scattered; then below that point, where nothing is promised. And a region set aside
-//! for contiguous allocation: how much of it is of use until then.
+//! E-5: contiguous allocation, the purpose of the original series. A zone is full of zspages, some
+//! pages are discarded, and blocks of contiguous frames are allocated: first while free memory
+//! suffices, though scattered, then below that point, where nothing is promised. The experiment
+//! also measures how much of a region set aside for contiguous allocation the store can use before
+//! the region is taken.
 
 use std::time::Instant;
 
@@ -16,48 +18,48 @@ use super::scarce::{self, Scarce};
 use super::table::{Bound, Cell, Criterion, Report, Table};
 use super::{Lab, setup};
 
-/// Orders asked for.
+/// Orders of the allocated blocks.
 const ORDERS: [u8; 3] = [2, 3, 9];
-/// The arena, against what all pages together would take. Units: percent.
+/// Size of the arena relative to the memory that all pages together take. Units: percent.
 const ARENA_PERCENT: u64 = 80;
 /// Percent of the pages that are discarded once the zone is full.
 const DISCARD_PERCENT: usize = 30;
-/// Blocks asked for, at most.
+/// Maximum number of allocations for each order.
 const ATTEMPTS: u64 = 1000;
-/// The region set aside, against the arena: one part of so many.
+/// Divisor of the arena's size that gives the size of the region.
 const REGION: u64 = 4;
-/// Percent of the pages discarded before the region is wanted back.
+/// Percent of the pages that are discarded before the region is taken.
 const FREED_PERCENT: usize = 50;
 
-/// One order in one zone.
+/// Result for one order in one zone.
 struct Blocks {
     free: Free,
     attempts: u64,
     successes: u64,
     moved: u64,
     seconds: f64,
-    /// Below the point where a block is promised.
+    /// Results below the point where a block is promised.
     scarce: Scarce,
     verified: usize,
 }
 
-/// The region in one zone.
+/// Result for the region in one zone.
 struct Region {
     frames: u64,
     used: u64,
     stored: u64,
-    /// Why the region could not be taken.
+    /// Reason why the region could not be taken.
     refused: Option<ContigError>,
     moved: u64,
     seconds: f64,
     verified: usize,
 }
 
-/// Runs all of it.
+/// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let arena = arena(lab)?;
     let mut table = Table::new(
-        "Blocks of neighbouring frames, asked for while free memory is there",
+        "Blocks of contiguous frames, asked for while enough memory is free",
         &["original", "memzip|off", "memzip|on"],
     );
     let (mut goals, mut verified) = (Vec::new(), 0);
@@ -69,7 +71,8 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     ];
     for order in ORDERS.map(Order::new).into_iter().flatten() {
         let on = blocks(lab, arena, Movability::On, order, ATTEMPTS)?;
-        // As many as could be asked for where each one was had: what is refused takes no room, and would be asked for without end.
+        // As many attempts as where frames can move: refused attempts take no memory and would
+        // never end.
         let off = blocks(lab, arena, Movability::Off, order, on.attempts)?;
         let mut row = |what: &str, cell: &dyn Fn(&Blocks) -> Cell| {
             table.row(format!("{order}: {what}"), [Cell::None, cell(&off), cell(&on)]);
@@ -97,7 +100,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
                 Cell::Share(rate),
             )),
             None => notes.push(format!(
-                "At this size there is no room for a block of {order}: choose a larger --size."
+                "At this size a block of {order} does not fit: choose a larger --size."
             )),
         }
         verified += off.verified + on.verified;
@@ -142,7 +145,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     ));
     Ok(Report {
         experiment: "E-5",
-        title: "neighbouring frames among scattered zspages",
+        title: "contiguous frames among scattered zspages",
         setup,
         tables: vec![table, regions],
         goals,
@@ -155,7 +158,7 @@ fn rate(run: &Blocks) -> Option<f64> {
     (run.attempts > 0).then(|| run.successes as f64 / run.attempts as f64)
 }
 
-/// An arena that the pages overflow.
+/// Returns the size of an arena that the pages overflow.
 fn arena(lab: &Lab) -> Result<Bytes> {
     let disk = Disk::filled(&lab.pages, lab.config())?;
     Ok(Bytes(disk.zram.stat().mm.mem_used_total * ARENA_PERCENT / 100))
@@ -166,7 +169,7 @@ fn blocks(
     arena: Bytes,
     movability: Movability,
     order: Order,
-    most: u64,
+    max: u64,
 ) -> Result<Blocks> {
     let mut disk =
         Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
@@ -178,10 +181,10 @@ fn blocks(
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
     let clock = Instant::now();
-    let (attempts, held) = ask(zone, order, most);
+    let (attempts, held) = ask(zone, order, max);
     let seconds = clock.elapsed().as_secs_f64();
     let moved = zone.vmstat().pgmigrate_success - before;
-    // With the blocks still taken: what moved for them must be whole.
+    // Compare while the blocks are held: moving must not have changed any content.
     disk.compare()?;
     let successes = held.len() as u64;
     drop(held);
@@ -189,10 +192,11 @@ fn blocks(
     Ok(Blocks { free, attempts, successes, moved, seconds, scarce, verified: disk.verify()? })
 }
 
-/// Asks for at most so many blocks, as long as there is room for one and for moving as much about; keeps what it gets.
-fn ask(zone: &Zone, order: Order, most: u64) -> (u64, Vec<frames::Block<'_>>) {
+/// Allocates at most `max` blocks, as long as enough memory is free for one and for the moves.
+/// Returns the number of attempts and the blocks.
+fn ask(zone: &Zone, order: Order, max: u64) -> (u64, Vec<frames::Block<'_>>) {
     let (mut attempts, mut held) = (0, Vec::new());
-    while attempts < most && scarce::free_frames(zone) >= scarce::free_frames_needed(zone, order) {
+    while attempts < max && scarce::free_frames(zone) >= scarce::free_frames_needed(zone, order) {
         attempts += 1;
         held.extend(scarce::ask(zone, order));
     }
@@ -204,7 +208,7 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let config = ZramConfig { arena: Some(arena), contiguous, movability, ..lab.config() };
     let mut disk = Disk::new(&lab.pages, config)?;
     let stored = disk.fill_until_full()?;
-    let region = disk.zram.contiguous().context("the device has a region")?;
+    let region = disk.zram.contiguous().context("the device has no contiguous region")?;
     let zone = disk.zram.zone();
     let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
     let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;

@@ -2,27 +2,28 @@
 
 use frames::{Order, PAGEBLOCK_FRAMES, Zone};
 
-/// Orders of `/proc/buddyinfo`.
+/// Number of orders in `/proc/buddyinfo`.
 pub(super) const ORDERS: usize = 11;
 
-/// Free blocks by order, and frames in use beside them.
+/// Free blocks by order, and the frames in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Free {
-    /// Free blocks of 4 KiB << order.
+    /// Number of free blocks of 4 KiB << order.
     pub(super) blocks: [u64; ORDERS],
-    /// Frames that have an owner.
+    /// Number of frames that have an owner.
     pub(super) in_use: u64,
 }
 
 impl Free {
-    /// Of blocks alone, as the original's tables give them.
+    /// Creates a value from blocks alone, as in the original's tables.
     pub(super) fn of_blocks(blocks: [u64; ORDERS]) -> Self {
         Self { blocks, in_use: 0 }
     }
 
-    /// Of a zone at rest. Pageblocks it never used are free blocks, too: `buddyinfo` does not know them yet.
+    /// Reads an idle zone. Pageblocks that were never used count as free blocks, too, although
+    /// `buddyinfo` does not contain them.
     pub(super) fn of_zone(zone: &Zone) -> Self {
-        // Frames on per-CPU lists are free and in no block.
+        // Frames on per-CPU lists are free but in no block.
         zone.drain();
         let (stats, info) = (zone.stats(), zone.buddyinfo());
         let mut blocks = std::array::from_fn(|order| {
@@ -30,7 +31,8 @@ impl Free {
         });
         let [first, end] =
             [stats.online.0, stats.capacity.0].map(|frames| frames / u64::from(PAGEBLOCK_FRAMES));
-        // An odd first pageblock is the second half of a block whose first half is in use or counted already.
+        // A first pageblock with an odd number is the second half of a block whose first half is in
+        // use or counted already.
         let pairs = (end / 2).saturating_sub(first.div_ceil(2));
         blocks[ORDERS - 1] += pairs;
         blocks[ORDERS - 2] += end - first - 2 * pairs;
@@ -38,22 +40,23 @@ impl Free {
         Self { blocks, in_use: stats.in_use.0 }
     }
 
-    /// Free frames in blocks of at least this order.
+    /// Returns the number of free frames in blocks of at least this order.
     pub(super) fn frames_from(&self, order: usize) -> u64 {
         self.blocks.iter().enumerate().skip(order).map(|(order, blocks)| blocks << order).sum()
     }
 
-    /// Free frames.
+    /// Returns the number of free frames.
     pub(super) fn frames(&self) -> u64 {
         self.frames_from(0)
     }
 
-    /// The share of free memory that lies in blocks of at least this order; nothing is no share.
+    /// Returns the share of free memory in blocks of at least this order, or `None` without free
+    /// memory.
     pub(super) fn share_from(&self, order: usize) -> Option<f64> {
         (self.frames() > 0).then(|| self.frames_from(order) as f64 / self.frames() as f64)
     }
 
-    /// The highest order there is a free block of.
+    /// Returns the highest order with a free block.
     pub(super) fn highest(&self) -> Option<usize> {
         self.blocks.iter().rposition(|&blocks| blocks > 0)
     }
@@ -65,7 +68,7 @@ mod tests {
     use frames::{FrameCount, MigrateType, Reclaim, ZoneConfig};
 
     #[test]
-    fn every_frame_of_a_zone_is_free_or_in_use_whatever_it_was_used_for() {
+    fn every_frame_of_a_zone_is_free_or_in_use() {
         let config = ZoneConfig { capacity: FrameCount(5 * 512), ..ZoneConfig::default() };
         let zone = Zone::new(config).expect("a small zone");
         assert_eq!(Free::of_zone(&zone).blocks, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_frames_not_of_blocks() {
+    fn shares_count_frames_not_blocks() {
         let free = Free::of_blocks([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(
             (free.share_from(4), free.share_from(0), free.share_from(5)),

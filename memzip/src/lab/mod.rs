@@ -1,14 +1,18 @@
-//! `memzip lab`: the experiments of the original series, in this process, on pages of real files.
+//! `memzip lab`: the experiments of the original series, run in this process on pages of real
+//! files.
 //!
-//! | | what | source of the original's figures |
+//! | | what | original figures |
 //! |---|---|---|
 //! | e1 | object compaction after random discards | [`original::E1`] |
 //! | e2 | a little ageing, both compactions | [`original::E2`] |
-//! | e3 | frame compaction after eight parallel writers, movable against not | [`original::E3_OLD`], [`original::E3_NEW`] |
-//! | e4 | what the way through a handle, the metadata and the class locks cost | none were published |
-//! | e5 | allocation of neighbouring frames among scattered zspages, movable against not | none were published |
+//! | e3 | frame compaction after parallel writes | [`original::E3_OLD`], [`original::E3_NEW`] |
+//! | e4 | costs of handles, metadata and class locks | not published |
+//! | e5 | contiguous allocation among scattered zspages | not published |
 //!
-//! Everything is measured in the run that prints it; what is left on the disks is read back and compared before anything is printed.
+//! E-3 and E-5 run with movable and with unmovable frames.
+//!
+//! Everything is measured in the run that prints it. The remaining content of the disks is read
+//! back and compared before anything is printed.
 
 mod cache;
 mod disk;
@@ -39,12 +43,12 @@ use crate::sizes::{grouped, human};
 use pages::Pages;
 use table::Report;
 
-/// Where pages are taken from when no path is named.
+/// Default path of files to take pages from.
 const DEFAULT_PATH: &str = "/usr";
-/// The least an experiment makes sense with. Units: bytes.
+/// Smallest size of an experiment. Units: bytes.
 const SMALLEST: u64 = 4 << 20;
 
-/// What all experiments are given.
+/// Input of all experiments.
 #[derive(Debug)]
 struct Lab {
     pages: Pages,
@@ -55,7 +59,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// A disk for the pages, apart from its size.
+    /// Returns the configuration of a disk as large as the pages.
     fn config(&self) -> ZramConfig {
         ZramConfig {
             algorithm: self.algorithm,
@@ -66,7 +70,10 @@ impl Lab {
     }
 }
 
-/// Runs one experiment; the result is what is printed.
+/// Runs one experiment and returns its report as text to print.
+///
+/// # Errors
+/// The experiment cannot run, or a byte did not match.
 pub(crate) fn run(args: &cli::Lab) -> Result<String> {
     let report = measure(args)?;
     match args.format() {
@@ -95,25 +102,25 @@ fn measure(args: &cli::Lab) -> Result<Report> {
 }
 
 fn load(args: &cli::Lab) -> Result<Pages> {
-    let usual = match args.experiment {
+    let default_size = match args.experiment {
         Experiment::E1 | Experiment::E2 | Experiment::E4 | Experiment::E5 => 512 << 20,
         Experiment::E3 => 1 << 30,
     };
-    let size = args.size.map_or(usual, |size| size.0);
+    let size = args.size.map_or(default_size, |size| size.0);
     ensure!(
         size >= SMALLEST,
-        "{} is too little for an experiment: at least {}",
+        "a size of {} is too little for an experiment: use at least {}",
         human(size),
         human(SMALLEST)
     );
-    // The pages stay in memory beside the disk, which takes less than they do; E-4 also has them in
+    // The pages stay in memory beside the disk, which takes less than they do. E-4 also has them in
     // slots and in a buffer.
     let needed = size.saturating_mul(if args.experiment == Experiment::E4 { 4 } else { 2 });
     let free =
         sys::host::available_memory().into_iter().chain(sys::host::cgroup_memory_limit()).min();
     if let Some(free) = free.filter(|&free| free < needed) {
         bail!(
-            "an experiment with {} needs {} of memory and {} is free: choose a smaller --size",
+            "an experiment with {} needs {} of memory, and {} is free: choose a smaller --size",
             human(size),
             human(needed),
             human(free)
@@ -124,13 +131,13 @@ fn load(args: &cli::Lab) -> Result<Pages> {
     Pages::load(paths, usize::try_from(size).unwrap_or(usize::MAX) / PAGE)
 }
 
-/// What is told of every experiment.
+/// Returns the setup of the report, as names and values.
 fn setup(lab: &Lab) -> Vec<(&'static str, String)> {
     let (pages, distinct) = (lab.pages.len(), lab.pages.distinct());
     let mut content =
         format!("{} pages of real files, {}", grouped(pages as u64), human((pages * PAGE) as u64));
     if distinct < pages {
-        content += &format!(" ({} different ones, repeated)", grouped(distinct as u64));
+        content += &format!(" ({} distinct ones, repeated)", grouped(distinct as u64));
     }
     let rule = match lab.rule {
         ChainRule::LeastWaste => "least waste",

@@ -9,23 +9,26 @@ use zcomp::{Algorithm, Stream};
 
 use crate::corpus::{Corpus, PAGE};
 
-/// Read at once. Units: bytes.
+/// Length of one read. Units: bytes.
 const PIECE: usize = 1 << 20;
 
-/// Pages of files, in the order they lie there. Pages of one repeated word are left out: a store gets those for nothing.
+/// Pages of files, in file order, without pages of one repeated word: a store keeps those for free.
 #[derive(Debug)]
 pub(super) struct Pages {
     bytes: Arc<Vec<u8>>,
-    /// Where the chosen ones are, in pages; all of them when it is empty.
+    /// Page numbers of the chosen pages in `bytes`; empty means all.
     chosen: Vec<u32>,
-    /// How many the experiment asked for.
+    /// Number of pages the experiment needs.
     wanted: usize,
 }
 
 impl Pages {
-    /// At most `wanted` pages of files below these paths.
+    /// Loads at most `wanted` pages of files below these paths.
+    ///
+    /// # Errors
+    /// There is no readable file, or all pages are of one word.
     pub(super) fn load(paths: &[PathBuf], wanted: usize) -> Result<Self> {
-        // Pages of one word are about one of fifteen in programs: some more are read.
+        // About one in fifteen pages of programs is of one word: read some more.
         let limit = (wanted + wanted / 8) * PAGE;
         let corpus = Corpus::find(paths, limit as u64)?;
         let mut reader = corpus.reader();
@@ -36,22 +39,22 @@ impl Pages {
             let useful = buf[..len].chunks_exact(PAGE).filter(|page| !is_one_word(page));
             useful.take(room).for_each(|page| bytes.extend_from_slice(page));
         }
-        ensure!(!bytes.is_empty(), "the files below the given paths hold nothing but zeros");
+        ensure!(!bytes.is_empty(), "the files below the given paths contain only zeros");
         Ok(Self { bytes: Arc::new(bytes), chosen: Vec::new(), wanted })
     }
 
-    /// How many there are to be stored. Where the machine has fewer, they come round again.
+    /// Returns the number of pages to store. If there are fewer distinct ones, they repeat.
     pub(super) fn len(&self) -> usize {
         self.wanted
     }
 
-    /// Different ones among them.
+    /// Returns the number of distinct pages.
     pub(super) fn distinct(&self) -> usize {
         if self.chosen.is_empty() { self.bytes.len() / PAGE } else { self.chosen.len() }
     }
 
-    /// Returns as many pages again, but only those that compress to a length in `range`; `None`
-    /// when there are fewer than `least` such pages.
+    /// Returns as many pages, but only those with a compressed length in `range`, or `None` if
+    /// there are fewer than `least` of these.
     pub(super) fn that_compress_to(
         &self,
         algorithm: Algorithm,
@@ -69,7 +72,7 @@ impl Pages {
         Ok(enough.then(|| Self { bytes: Arc::clone(&self.bytes), chosen, wanted: self.wanted }))
     }
 
-    /// The page with this number.
+    /// Returns the page with this number.
     pub(super) fn get(&self, number: usize) -> &[u8] {
         let number = number % self.distinct();
         let start = self.chosen.get(number).map_or(number, |&page| page as usize) * PAGE;
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_one_word_are_left_out_and_a_small_machine_goes_round() {
+    fn one_word_pages_are_left_out_and_few_pages_repeat() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let page = |byte: u8| (0..PAGE).map(|at| (at % 251) as u8 ^ byte).collect::<Vec<u8>>();
         let content = [page(1), vec![0; PAGE], page(2), vec![7; PAGE]].concat();
@@ -98,8 +101,7 @@ mod tests {
             (&page(1)[..], &page(2)[..], &page(1)[..])
         );
 
-        // Both have 251 different bytes in a row and then the same again: they compress well below
-        // half.
+        // Both repeat 251 different bytes, so they compress to well below half.
         let select =
             |range| pages.that_compress_to(Algorithm::default(), &range, 2).expect("a codec");
         assert!(select(PAGE / 2..PAGE * 2).is_none());

@@ -1,11 +1,11 @@
-//! Seeded randomness: an experiment can be repeated, on any machine.
+//! Seeded random numbers, so that an experiment can be repeated on any machine.
 
-/// splitmix64 by Vigna.
+/// The generator splitmix64 by Vigna.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
 
 impl Rng {
-    /// The sequence that belongs to `seed`.
+    /// Creates the generator of the sequence of `seed`.
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -17,13 +17,13 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 when that is 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
-        // The high half of a 64 by 64 bit product: as even as 64 bits allow.
+        // The high half of a 64 by 64 bit product: as uniform as 64 bits allow.
         ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
-    /// The numbers `0..len` in random order.
+    /// Returns the numbers `0..len` in random order.
     pub(super) fn permutation(&mut self, len: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..len).collect();
         for last in (1..len).rev() {
@@ -32,7 +32,7 @@ impl Rng {
         order
     }
 
-    /// `percent` of the numbers `0..len`, chosen at random.
+    /// Returns `percent` of the numbers `0..len`, chosen at random.
     pub(super) fn choose(&mut self, len: usize, percent: usize) -> Vec<usize> {
         let mut chosen = self.permutation(len);
         chosen.truncate(len * percent / 100);
@@ -45,7 +45,7 @@ mod tests {
     use super::Rng;
 
     #[test]
-    fn a_seed_names_one_choice_and_it_is_spread_over_everything() {
+    fn a_seed_gives_one_choice_spread_evenly() {
         let choose = |seed| Rng::new(seed).choose(10_000, 60);
         assert_eq!(choose(1), choose(1));
         assert_ne!(choose(1), choose(2));

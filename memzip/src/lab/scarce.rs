@@ -1,5 +1,5 @@
-//! Blocks asked for when there is too little free memory to be promised one: how often it is had
-//! all the same, and how many pages must be evicted where it is not.
+//! Allocation of blocks when free memory is below the point where a block is promised: how often it
+//! succeeds all the same, and how many pages must be evicted where it does not.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use frames::{Block, Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim,
 use super::disk::Disk;
 use super::rng::Rng;
 
-/// Blocks asked for.
+/// Number of blocks to allocate.
 const BLOCKS: u64 = 8;
-/// Pages evicted before the block is asked for again.
+/// Number of pages to evict before the next attempt.
 const EVICT_BATCH: usize = 32;
-/// Pages evicted for one block, at most.
+/// Maximum number of pages to evict for one block.
 const MAX_EVICTED: usize = 2048;
 
-/// What came of it.
+/// Result of the measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scarce {
-    /// Free frames when it began.
+    /// Free frames at the start.
     pub(super) free: u64,
     pub(super) asked: u64,
-    /// Blocks had without evicting anything.
+    /// Blocks allocated without an eviction.
     pub(super) at_once: u64,
-    /// Blocks had in the end.
+    /// Blocks allocated in the end.
     pub(super) successes: u64,
-    /// Pages evicted, those for nothing included.
+    /// Pages evicted, also for blocks that were not allocated.
     pub(super) evicted: u64,
 }
 
@@ -36,30 +36,31 @@ impl Scarce {
         (self.asked > 0).then(|| self.at_once as f64 / self.asked as f64)
     }
 
-    /// Returns pages evicted for each block had.
+    /// Returns the mean number of pages evicted for each allocated block.
     pub(super) fn evicted_for_each(self) -> Option<f64> {
         (self.successes > 0).then(|| self.evicted as f64 / self.successes as f64)
     }
 }
 
-/// Returns the free frames below which no block of this order is promised: twice its frames, and
-/// the lowest watermark.
+/// Returns the number of free frames from which on a block of this order is promised: twice its
+/// frames plus the lowest watermark.
 pub(super) fn free_frames_needed(zone: &Zone, order: Order) -> FrameCount {
     FrameCount(zone.watermarks().min.0 + 2 * u64::from(order.frames()))
 }
 
-/// Returns the free frames of a zone, those it never used included.
+/// Returns the number of free frames of a zone, never used ones included.
 pub(super) fn free_frames(zone: &Zone) -> FrameCount {
     let stats = zone.stats();
     FrameCount(stats.capacity.0 - stats.in_use.0)
 }
 
-/// Asks once.
+/// Tries to allocate a block once.
 pub(super) fn ask(zone: &Zone, order: Order) -> Option<Block<'_>> {
     zone.alloc_block(order, MigrateType::Unmovable, Reclaim::Allowed(NoLocksHeld::promise())).ok()
 }
 
-/// Takes single frames until no block is promised, then asks for some.
+/// Allocates single frames until no block is promised, then tries to allocate blocks of `order`,
+/// evicting random pages where that fails.
 pub(super) fn measure(
     disk: &mut Disk<'_>,
     stored: usize,
@@ -106,7 +107,7 @@ pub(super) fn measure(
     Ok(result)
 }
 
-/// Single frames, until fewer than `floor` are free.
+/// Allocates single frames until fewer than `floor` are free.
 fn exhaust_zone(zone: &Zone, floor: FrameCount) -> Vec<Frame<'_>> {
     let mut taken = Vec::new();
     while free_frames(zone) >= floor {

@@ -1,4 +1,5 @@
-//! What an experiment found: tables with the original's figures in their first columns, goals, and notes. As text and as JSON.
+//! The report of an experiment, as text and as JSON: tables with the original's figures in the
+//! first columns, goals, and notes.
 
 use std::fmt;
 
@@ -7,26 +8,26 @@ use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 use crate::columns::{Align, Columns};
 use crate::sizes::{grouped, human};
 
-/// One number of a table.
+/// A number of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Cell {
-    /// There is none.
+    /// No number.
     None,
-    /// A number of things.
+    /// A count.
     Count(u64),
-    /// A mean number of things.
+    /// A mean count.
     Mean(f64),
-    /// Bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// A part of a whole: 1 is all of it.
+    /// A share of a whole, where 1 is all of it.
     Share(f64),
-    /// So many times as much.
+    /// A factor.
     Times(f64),
-    /// Seconds.
+    /// A time in seconds.
     Seconds(f64),
 }
 
-/// Rows of numbers under the names of their columns. Where a name has a `|` the text begins a new line.
+/// Rows of numbers with named columns. A `|` in a name starts a new line in the text.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     title: String,
@@ -34,7 +35,7 @@ pub(super) struct Table {
     rows: Vec<(String, Vec<Cell>)>,
 }
 
-/// What a number must be.
+/// A goal for a number.
 #[derive(Clone, Debug)]
 pub(super) struct Criterion {
     what: String,
@@ -42,19 +43,19 @@ pub(super) struct Criterion {
     measured: Cell,
 }
 
-/// In which direction better lies.
+/// A bound, inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// All of one experiment.
+/// The report of one experiment.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(super) experiment: &'static str,
     pub(super) title: &'static str,
-    /// What was measured on, by name.
+    /// Setup of the experiment, as names and values.
     pub(super) setup: Vec<(&'static str, String)>,
     pub(super) tables: Vec<Table>,
     pub(super) goals: Vec<Criterion>,
@@ -64,12 +65,12 @@ pub(crate) struct Report {
 }
 
 impl Cell {
-    /// A share that may be missing.
+    /// Converts a share that may be missing.
     pub(super) fn share(share: Option<f64>) -> Self {
         share.map_or(Self::None, Self::Share)
     }
 
-    /// Returns this cell where `known`, else none.
+    /// Returns this cell if `known`, else [`Cell::None`].
     pub(super) fn when(self, known: bool) -> Self {
         if known { self } else { Self::None }
     }
@@ -105,22 +106,25 @@ impl fmt::Display for Cell {
 }
 
 impl Table {
+    /// Creates an empty table.
     pub(super) fn new(title: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
         Self { title: title.into(), columns, rows: Vec::new() }
     }
 
+    /// Adds a row.
     pub(super) fn row(&mut self, what: impl Into<String>, cells: impl Into<Vec<Cell>>) {
         self.rows.push((what.into(), cells.into()));
     }
 }
 
 impl Criterion {
+    /// Creates a goal for a measured number.
     pub(super) fn new(what: impl Into<String>, bound: Bound, measured: Cell) -> Self {
         Self { what: what.into(), bound, measured }
     }
 
-    /// Whether it was reached; what could not be measured was not.
+    /// Returns whether the goal was met. A number that was not measured does not meet it.
     pub(super) fn is_met(&self) -> bool {
         self.measured.number().is_some_and(|number| match self.bound {
             Bound::AtLeast(least) => number >= least,
@@ -128,7 +132,7 @@ impl Criterion {
         })
     }
 
-    /// The bound, shown like what was measured.
+    /// Formats the bound in the unit of the measured number.
     fn bound(&self) -> String {
         let (word, bound) = match self.bound {
             Bound::AtLeast(bound) => ("at least", bound),
@@ -148,7 +152,7 @@ impl Criterion {
 }
 
 impl Report {
-    /// Goals that were missed.
+    /// Returns the names of missed goals.
     #[cfg(test)]
     pub(super) fn missed(&self) -> Vec<&str> {
         self.goals.iter().filter(|goal| !goal.is_met()).map(|goal| &*goal.what).collect()
@@ -160,7 +164,7 @@ impl fmt::Display for Table {
         let align: Vec<Align> =
             [Align::Left].into_iter().chain(self.columns.iter().map(|_| Align::Right)).collect();
         let mut table = Columns::new(&align).indented(2);
-        // Short names stand at the bottom, next to their numbers.
+        // Names with fewer lines stand at the bottom, next to their numbers.
         let lines = self.columns.iter().map(|name| name.split('|').count()).max().unwrap_or(0);
         for line in 0..lines {
             let part = |name: &'_ String| {
@@ -228,7 +232,7 @@ impl Serialize for Report {
     }
 }
 
-/// An object whose fields stay in their order.
+/// A JSON object that keeps the order of its fields.
 struct Pairs<'a, T>(Vec<(&'a str, T)>);
 
 impl<T: Serialize> Serialize for Pairs<'_, T> {
@@ -239,7 +243,7 @@ impl<T: Serialize> Serialize for Pairs<'_, T> {
     }
 }
 
-/// One row of a table; its numbers are under the names of their columns.
+/// One row of a table, with its numbers under the names of their columns.
 struct Row<'a> {
     what: &'a str,
     values: Pairs<'a, Cell>,
@@ -317,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_has_the_original_beside_the_measured_and_says_what_was_missed() {
+    fn the_text_compares_results_and_shows_missed_goals() {
         let text = report().to_string();
         let has = |parts: &[&str]| {
             let words: Vec<&str> = parts.iter().flat_map(|part| part.split_whitespace()).collect();

@@ -1,5 +1,4 @@
-//! Eight writers at once, and the order they came in, so that the same fill can be repeated
-//! exactly.
+//! A recording of parallel writers, so that the same fill can be repeated exactly.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -8,13 +7,16 @@ use anyhow::Result;
 
 use super::disk::Disk;
 
-/// Who wrote when: runs of pages in the order in which they were written.
+/// Runs of pages in the order in which parallel writers wrote them.
 #[derive(Debug)]
 pub(super) struct Recording(Vec<Range<usize>>);
 
 impl Recording {
-    /// Has `parts` threads fill equal parts of the disk with the pages in their order, `run` pages
-    /// at a time, and records their turns.
+    /// Fills equal parts of the disk from `parts` threads, `run` pages at a time, and records the
+    /// order of the writes.
+    ///
+    /// # Errors
+    /// A write fails.
     pub(super) fn of_a_fill(disk: &mut Disk<'_>, parts: usize, run: usize) -> Result<Self> {
         let (each, turns) = (disk.len() / parts, Mutex::new(Vec::new()));
         let this = &*disk;
@@ -35,8 +37,11 @@ impl Recording {
         Ok(Self(turns.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)))
     }
 
-    /// Repeats the fill on another disk, in the same order and on this thread. `after` is called
-    /// with each run.
+    /// Repeats the fill on another disk, in the same order on this thread, and calls `after` with
+    /// each run.
+    ///
+    /// # Errors
+    /// A write or `after` fails.
     pub(super) fn replay(
         &self,
         disk: &mut Disk<'_>,
@@ -63,8 +68,7 @@ fn write_part(
         let run = start..part.end.min(start + run);
         disk.write_run(run.clone())?;
         turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
-        // Writers take turns, as they do where a disk is behind them: none runs to its end in one
-        // go.
+        // Writers take turns as they do on a real disk, so that none finishes in one go.
         std::thread::yield_now();
     }
     Ok(())

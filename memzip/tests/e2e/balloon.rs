@@ -1,4 +1,4 @@
-//! The balloon of a server in use: its memory really leaves the process, and not a byte of the store with it.
+//! The balloon of a server in use: its memory leaves the process, and no content is lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,18 +9,19 @@ use crate::control::{number, stat};
 use crate::server::{Server, memzip};
 use crate::tool::{self, need};
 
-/// Asks for a balloon; says what it was answered with and the HTTP status.
+/// Sets the balloon; returns the answer and the HTTP status.
 fn set(server: &Server, target: &str) -> (Value, String) {
     let mut curl = tool::command("curl");
     curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"])
         .arg(server.control());
     let body = format!("{{\"target\": {target}}}");
-    let said = tool::succeed(curl.args(["--data", &body, "http://memzip/v1/balloon"]));
-    let (answer, status) = said.rsplit_once('\n').expect("curl adds the status");
+    let text = tool::succeed(curl.args(["--data", &body, "http://memzip/v1/balloon"]));
+    let (answer, status) = text.rsplit_once('\n').expect("curl adds the status");
     (serde_json::from_str(answer).expect("the answer is JSON"), status.to_owned())
 }
 
-/// A disk with a limit of 64 MiB: 48 MiB of noise were written to it, and every second page discarded.
+/// Starts a disk with a limit of 64 MiB, writes 48 MiB of noise and discards every second page.
+/// Returns the server and a file with the expected content.
 fn half_empty(folder_name: &str) -> (Server, std::path::PathBuf) {
     let server = Server::start(
         "96M",
@@ -38,7 +39,7 @@ fn half_empty(folder_name: &str) -> (Server, std::path::PathBuf) {
 }
 
 #[test]
-fn a_balloon_takes_memory_out_of_a_server_under_load_and_gives_it_back() {
+fn a_balloon_inflates_and_deflates_under_load() {
     need!("curl", "nbdcopy", "nbdsh");
     let (mut server, expected) = half_empty("expected.img");
     let full = server.resident_bytes();
@@ -60,35 +61,35 @@ fn a_balloon_takes_memory_out_of_a_server_under_load_and_gives_it_back() {
         }
         let small = server.resident_bytes();
         assert!(small + 16 * MIB as u64 <= full, "{full} bytes resident became {small}");
-        let told = stat(&server);
+        let report = stat(&server);
         assert_eq!(
-            (&told["balloon"]["mode"], &told["balloon"]["actual"]),
+            (&report["balloon"]["mode"], &report["balloon"]["actual"]),
             (&"fixed".into(), &(36 * MIB).into())
         );
-        assert!(number(&told, "mem_total") < 32 * MIB as u64, "{told:#}");
+        assert!(number(&report, "mem_total") < 32 * MIB as u64, "{report:#}");
 
         let (answer, _) = set(&server, "\"off\"");
         assert_eq!(answer["balloon"]["actual"], 0);
         done.store(true, Ordering::Relaxed);
-        load.join().expect("every byte was right");
+        load.join().expect("every byte matched");
     });
     server.assert_alive();
 }
 
 #[test]
-fn a_full_store_gets_its_memory_back_from_the_balloon() {
+fn a_full_store_deflates_the_balloon() {
     need!("curl", "nbdcopy", "nbdsh");
     let (mut server, _) = half_empty("unused.img");
     set(&server, &(36 * MIB).to_string());
     let more = content::save(server.folder(), "more.img", &content::noise(56 * MIB));
     tool::succeed(tool::command("nbdcopy").arg(&more).arg(server.uri()));
-    let told = stat(&server);
+    let report = stat(&server);
     assert!(
-        told["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0),
+        report["balloon"]["oom_deflated_total"].as_u64().is_some_and(|bytes| bytes > 0),
         "{:#}",
-        told["balloon"]
+        report["balloon"]
     );
-    // A full store can be compacted, too: there is always room to move about, or nothing to be gained.
+    // A full store can be compacted, too: there is memory to move objects, or nothing to gain.
     let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
     let done: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(done["outcome"], "done", "{done:#}");
@@ -96,7 +97,7 @@ fn a_full_store_gets_its_memory_back_from_the_balloon() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_the_reason() {
+fn an_impossible_balloon_is_refused_with_a_reason() {
     need!("curl");
     let server = Server::start("16M", &["--mem-limit", "32M"]);
     for target in ["-1", "\"much\"", "0.5", "1099511627776"] {
@@ -109,8 +110,8 @@ fn what_cannot_be_is_refused_with_the_reason() {
     let mut command = memzip("serve");
     command.args(["--size", "16M", "--mem-limit", "32M", "--balloon", "1T", "--unix"]);
     command.arg(folder.path().join("a")).arg("--control").arg(folder.path().join("b"));
-    let said = tool::fail(&mut command);
-    assert!(said.contains("balloon of 1099511627776 bytes"), "{said}");
+    let text = tool::fail(&mut command);
+    assert!(text.contains("balloon of 1099511627776 bytes"), "{text}");
 }
 
 #[test]
@@ -126,17 +127,17 @@ fn options_show_in_stat() {
         "32M",
     ];
     let server = Server::start("16M", &options);
-    let told = stat(&server);
+    let report = stat(&server);
     assert_eq!(
-        (&told["balloon"]["mode"], &told["balloon"]["actual"]),
+        (&report["balloon"]["mode"], &report["balloon"]["actual"]),
         (&"fixed".into(), &(8 * MIB).into())
     );
     assert_eq!(
-        (&told["movability"], &told["background"]["cpu_percent"]),
+        (&report["movability"], &report["background"]["cpu_percent"]),
         (&"off".into(), &25.into())
     );
     let server = Server::start("16M", &["--balloon", "auto"]);
-    let told = stat(&server);
-    assert_eq!(told["balloon"]["mode"], "auto");
-    assert!(told["balloon"]["pressure"]["source"].is_string(), "{:#}", told["balloon"]);
+    let report = stat(&server);
+    assert_eq!(report["balloon"]["mode"], "auto");
+    assert!(report["balloon"]["pressure"]["source"].is_string(), "{:#}", report["balloon"]);
 }

@@ -1,4 +1,4 @@
-//! Memory comes back by itself: pages are trimmed by chance, and nothing else is asked for.
+//! Memory returns to the OS by itself after pages were trimmed at random.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,21 +10,19 @@ use crate::server::Server;
 
 const PAGE: usize = 4096;
 
-/// What the client writes.
+/// Size of what the client writes. Units: bytes.
 const SIZE: usize = 256 * MIB;
 
-/// How long memory may take to come back.
+/// Time limit for the memory to return.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One NBD request: write and trim are all that is needed here.
+/// A minimal NBD client for writes and trims.
 struct Client(UnixStream);
 
 impl Client {
     fn connect(server: &Server) -> Self {
         let mut stream = UnixStream::connect(server.socket()).expect("the server listens");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a socket takes a time limit");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a read timeout");
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting).expect("a greeting");
         // Fixed newstyle without zeroes, then NBD_OPT_EXPORT_NAME with an empty name.
@@ -34,7 +32,7 @@ impl Client {
         Self(stream)
     }
 
-    fn ask(&mut self, command: u16, offset: usize, len: usize, payload: &[u8]) {
+    fn request(&mut self, command: u16, offset: usize, len: usize, payload: &[u8]) {
         let mut request = 0x2560_9513_u32.to_be_bytes().to_vec();
         request.extend([0, 0]);
         request.extend(command.to_be_bytes());
@@ -45,7 +43,7 @@ impl Client {
         self.0.write_all(&request).expect("the server reads");
     }
 
-    fn answers(&mut self, count: usize) {
+    fn receive_replies(&mut self, count: usize) {
         let mut reply = [0; 16];
         for _ in 0..count {
             self.0.read_exact(&mut reply).expect("a reply");
@@ -54,19 +52,19 @@ impl Client {
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        self.ask(1, offset, bytes.len(), bytes);
-        self.answers(1);
+        self.request(1, offset, bytes.len(), bytes);
+        self.receive_replies(1);
     }
 
     fn trim(&mut self, pages: &[usize]) {
         for some in pages.chunks(64) {
-            some.iter().for_each(|page| self.ask(4, page * PAGE, PAGE, &[]));
-            self.answers(some.len());
+            some.iter().for_each(|page| self.request(4, page * PAGE, PAGE, &[]));
+            self.receive_replies(some.len());
         }
     }
 }
 
-/// All pages of the disk in an order by chance, the same in every run.
+/// Returns all pages of the disk in random order, the same in every run.
 fn shuffled() -> Vec<usize> {
     let mut pages: Vec<usize> = (0..SIZE / PAGE).collect();
     let mut state = 7_u64;
@@ -84,13 +82,13 @@ fn fill(client: &mut Client, content: &[u8], offset: usize) {
     }
 }
 
-/// Resident memory beyond that of an empty server, and the most it may be.
+/// Returns the resident memory beyond that of an empty server, and its upper bound.
 fn held(server: &Server, at_start: u64) -> (u64, u64) {
     let used = stat(server)["mem_used_total"].as_u64().expect("a number");
     (server.resident_bytes().saturating_sub(at_start), used * 108 / 100 + 8 * MIB as u64)
 }
 
-/// What the server has lived through.
+/// A history of a server.
 struct Scene {
     trimmed_percent: usize,
     peak: bool,
@@ -99,37 +97,37 @@ struct Scene {
     load: bool,
 }
 
-fn play(scene: &Scene, content: &[u8]) {
+fn run_scene(scene: &Scene, content: &[u8]) {
     let server = Server::start("512M", scene.options);
     let at_start = server.resident_bytes();
     let mut client = Client::connect(&server);
     fill(&mut client, content, 0);
     if scene.peak {
         fill(&mut client, content, SIZE);
-        client.ask(4, SIZE, SIZE, &[]);
-        client.answers(1);
+        client.request(4, SIZE, SIZE, &[]);
+        client.receive_replies(1);
     }
     let pages = shuffled();
-    let (gone, left) = pages.split_at(pages.len() * scene.trimmed_percent / 100);
-    client.trim(gone);
-    let trimmed = Instant::now();
+    let (trimmed, kept) = pages.split_at(pages.len() * scene.trimmed_percent / 100);
+    client.trim(trimmed);
+    let trim_time = Instant::now();
     let mut writes = 0;
     let last = loop {
-        let (held, most) = held(&server, at_start);
-        if held <= most {
-            break (held, most);
+        let (held, max) = held(&server, at_start);
+        if held <= max {
+            break (held, max);
         }
-        let late = trimmed.elapsed() > TIMEOUT;
+        let late = trim_time.elapsed() > TIMEOUT;
         assert!(
             !late,
-            "{} %: {held} bytes held and {most} allowed: {:#}",
+            "{} %: {held} bytes held, {max} allowed: {:#}",
             scene.trimmed_percent,
             stat(&server)
         );
         let pause = Instant::now();
         while pause.elapsed() < Duration::from_millis(500) {
             if scene.load {
-                let page = left[writes * 31 % left.len()];
+                let page = kept[writes * 31 % kept.len()];
                 client.write(page * PAGE, &content[writes * PAGE % SIZE..][..PAGE]);
                 writes += 1;
             }
@@ -139,27 +137,27 @@ fn play(scene: &Scene, content: &[u8]) {
     println!(
         "{} % trimmed: {last:?} after {:?}, {writes} writes",
         scene.trimmed_percent,
-        trimmed.elapsed()
+        trim_time.elapsed()
     );
     if !scene.load {
-        stands_still(&server);
+        assert_idle(&server);
     }
 }
 
-/// S-47: where there is nothing to gain, nothing moves and no time is used.
-fn stands_still(server: &Server) {
+/// S-47: without anything to gain nothing moves and no CPU time is used.
+fn assert_idle(server: &Server) {
     let cpu = |server: &Server| stat(server)["background"]["cpu_us"].as_u64().expect("a number");
-    // It may be in the middle of something that the bound does not ask for.
+    // The background thread may be at work that the bound above does not require.
     std::thread::sleep(Duration::from_secs(2));
     let (used, moved) = (cpu(server), stat(server)["vmstat"]["pgmigrate_success"].clone());
     std::thread::sleep(Duration::from_secs(2));
     let used = cpu(server) - used;
     assert!(used < 50_000, "{used} us of a CPU in two seconds of rest");
-    assert_eq!(stat(server)["vmstat"]["pgmigrate_success"], moved, "nothing moves to and fro");
+    assert_eq!(stat(server)["vmstat"]["pgmigrate_success"], moved, "frames move without a gain");
 }
 
 #[test]
-fn trimmed_memory_comes_back_by_itself() {
+fn trimmed_memory_returns_by_itself() {
     let content = content::programs(SIZE);
     let balloon = &["--mem-limit", "1G", "--balloon", "256M"];
     for scene in [
@@ -167,6 +165,6 @@ fn trimmed_memory_comes_back_by_itself() {
         Scene { trimmed_percent: 75, peak: false, options: balloon, load: false },
         Scene { trimmed_percent: 90, peak: true, options: &[], load: false },
     ] {
-        play(&scene, &content);
+        run_scene(&scene, &content);
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests store: real files of this machine, since compression makes no sense on anything else.
+//! The content of the tests: real files of this machine, which compress like real data.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 /// One MiB.
 pub const MIB: usize = 1 << 20;
 
-/// `len` bytes of programs and libraries of this machine, the same in every run.
+/// Returns `len` bytes of programs and libraries of this machine, the same in every run.
 pub fn programs(len: usize) -> Vec<u8> {
-    gather(&["/usr/bin", "/usr/lib", "/bin", "/lib"], len)
+    read_files(&["/usr/bin", "/usr/lib", "/bin", "/lib"], len)
 }
 
-/// `len` bytes that no codec makes smaller.
+/// Returns `len` random bytes, which no codec compresses.
 pub fn noise(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut source = std::fs::File::open("/dev/urandom").expect("Linux has /dev/urandom");
@@ -26,7 +26,7 @@ pub fn save(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Panics unless both files hold the same bytes; says where they begin to differ.
+/// Compares two files. Panics with the offset of the first difference.
 pub fn assert_same(expected: &Path, found: &Path) {
     let expected = std::fs::read(expected).expect("the expected file can be read");
     let found = std::fs::read(found).expect("the found file can be read");
@@ -39,7 +39,7 @@ pub fn assert_same(expected: &Path, found: &Path) {
     }
 }
 
-fn gather(folders: &[&str], len: usize) -> Vec<u8> {
+fn read_files(folders: &[&str], len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len);
     for folder in folders {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
@@ -55,7 +55,7 @@ fn gather(folders: &[&str], len: usize) -> Vec<u8> {
             }
         }
     }
-    // A very small machine: the same files once more.
+    // A machine with few programs: repeat them.
     assert!(!bytes.is_empty(), "this machine has no programs");
     while bytes.len() < len {
         let again = bytes.len().min(len - bytes.len());

@@ -1,11 +1,11 @@
-//! The control plane: HTTP with JSON on a unix socket, and the subcommands that use it.
+//! Tests of the control plane with curl and the subcommands that use it.
 
 use crate::content::{self, MIB};
 use crate::server::{Server, memzip};
 use crate::tool::{self, need};
 use serde_json::Value;
 
-/// The names everybody knows from /sys/block/zram0, and ours beside them.
+/// Numbers of the statistics: those of /sys/block/zram0 and others beside them.
 const NUMBERS: [&str; 10] = [
     "orig_data_size",
     "compr_data_size",
@@ -19,20 +19,20 @@ const NUMBERS: [&str; 10] = [
     "rss",
 ];
 
-/// The server's statistics, as `memzip stat --json` prints them.
+/// Returns the server's statistics as `memzip stat --json` prints them.
 pub fn stat(server: &Server) -> Value {
     let json = tool::succeed(memzip("stat").args(["--json", "--control"]).arg(server.control()));
     serde_json::from_str(&json).expect("memzip stat --json prints JSON")
 }
 
-/// Asks with curl.
+/// Sends a request with curl and returns the answer.
 fn curl(server: &Server, options: &[&str], path: &str) -> String {
     let mut curl = tool::command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--unix-socket"]).arg(server.control());
     tool::succeed(curl.args(options).arg(format!("http://memzip{path}")))
 }
 
-/// Fills the disk with real files and takes every second page away again.
+/// Fills the disk with real files and discards every second page.
 fn fill_and_thin(server: &Server) {
     let image = content::save(server.folder(), "in.img", &content::programs(16 * MIB));
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
@@ -43,12 +43,13 @@ fn fill_and_thin(server: &Server) {
     tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", &discard]));
 }
 
+/// Returns a number of the statistics by its name.
 pub fn number(stat: &Value, name: &str) -> u64 {
     stat[name].as_u64().unwrap_or_else(|| panic!("{name} is not a number in {stat:#}"))
 }
 
 #[test]
-fn stat_has_every_field_and_the_parts_sum_to_the_whole() {
+fn stat_has_every_field_and_consistent_sizes() {
     need!("nbdcopy", "nbdsh");
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
@@ -62,7 +63,7 @@ fn stat_has_every_field_and_the_parts_sum_to_the_whole() {
 }
 
 #[test]
-fn curl_and_the_subcommand_tell_the_same() {
+fn curl_and_the_subcommand_report_the_same() {
     need!("curl", "nbdcopy", "nbdsh");
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
@@ -75,16 +76,16 @@ fn curl_and_the_subcommand_tell_the_same() {
 }
 
 #[test]
-fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
+fn compact_shrinks_a_thinned_disk_and_reports_it() {
     need!("nbdcopy", "nbdsh");
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
     let before = stat(&server);
     let json = tool::succeed(memzip("compact").args(["--json", "--control"]).arg(server.control()));
-    let told: Value = serde_json::from_str(&json).expect("memzip compact --json prints JSON");
+    let report: Value = serde_json::from_str(&json).expect("memzip compact --json prints JSON");
     let after = stat(&server);
-    assert!(number(&told, "objects_moved") > 0, "{told:#}");
-    assert!(number(&told, "frames_freed") > 0, "{told:#}");
+    assert!(number(&report, "objects_moved") > 0, "{report:#}");
+    assert!(number(&report, "frames_freed") > 0, "{report:#}");
     assert!(
         number(&after, "mem_used_total") < number(&before, "mem_used_total"),
         "{before:#} {after:#}"
@@ -94,12 +95,12 @@ fn compact_makes_a_thinned_disk_smaller_and_says_by_how_much() {
 }
 
 #[test]
-fn compaction_is_asked_for_by_post_and_only_by_post() {
+fn compaction_needs_the_method_post() {
     need!("curl");
     let server = Server::start("16M", &[]);
-    let told: Value =
+    let report: Value =
         serde_json::from_str(&curl(&server, &["-X", "POST"], "/v1/compact")).expect("JSON");
-    assert_eq!(number(&told, "objects_moved"), 0, "an empty disk has nothing to move");
+    assert_eq!(number(&report, "objects_moved"), 0, "an empty disk has nothing to move");
     let mut get = tool::command("curl");
     get.args(["--silent", "--fail", "--unix-socket"])
         .arg(server.control())
@@ -108,7 +109,7 @@ fn compaction_is_asked_for_by_post_and_only_by_post() {
 }
 
 #[test]
-fn metrics_are_in_the_format_prometheus_reads() {
+fn metrics_are_in_the_prometheus_format() {
     need!("curl");
     let server = Server::start("16M", &[]);
     let metrics = curl(&server, &[], "/metrics");
@@ -116,7 +117,7 @@ fn metrics_are_in_the_format_prometheus_reads() {
     let mut count = 0;
     for sample in samples {
         let (name, value) =
-            sample.rsplit_once(' ').unwrap_or_else(|| panic!("{sample:?} is no sample"));
+            sample.rsplit_once(' ').unwrap_or_else(|| panic!("{sample:?} is not a sample"));
         assert!(name.starts_with("memzip_"), "{sample:?}");
         assert!(value.parse::<f64>().is_ok(), "{sample:?}");
         count += 1;
@@ -126,7 +127,7 @@ fn metrics_are_in_the_format_prometheus_reads() {
 }
 
 #[test]
-fn the_human_table_shows_the_columns_of_zramctl() {
+fn the_table_shows_the_columns_of_zramctl() {
     let server = Server::start("16M", &[]);
     let table = tool::succeed(memzip("stat").arg("--control").arg(server.control()));
     for column in ["DATA", "COMPR", "TOTAL"] {
@@ -135,7 +136,7 @@ fn the_human_table_shows_the_columns_of_zramctl() {
 }
 
 #[test]
-fn an_unknown_path_is_answered_with_not_found() {
+fn an_unknown_path_is_not_found() {
     need!("curl");
     let server = Server::start("16M", &[]);
     let mut curl = tool::command("curl");
@@ -152,14 +153,14 @@ fn an_unknown_path_is_answered_with_not_found() {
 }
 
 #[test]
-fn asking_where_nobody_listens_fails_with_the_path_in_the_message() {
+fn stat_without_a_server_fails_with_the_path() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let nowhere = folder.path().join("nobody.sock");
-    let said = tool::fail(memzip("stat").arg("--control").arg(&nowhere));
-    assert!(said.contains("nobody.sock"), "{said}");
+    let absent = folder.path().join("absent.sock");
+    let text = tool::fail(memzip("stat").arg("--control").arg(&absent));
+    assert!(text.contains("absent.sock"), "{text}");
 }
 
-/// Asks with `memzip compact` and these options.
+/// Runs `memzip compact` with these options and returns its report.
 fn compact(server: &Server, options: &[&str]) -> Value {
     let json = tool::succeed(
         memzip("compact").args(["--json", "--control"]).arg(server.control()).args(options),
@@ -168,7 +169,7 @@ fn compact(server: &Server, options: &[&str]) -> Value {
 }
 
 #[test]
-fn objects_and_frames_are_compacted_as_asked_for() {
+fn only_the_requested_kinds_are_compacted() {
     need!("nbdcopy", "nbdsh", "curl");
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "off"]);
     fill_and_thin(&server);
@@ -191,12 +192,12 @@ fn objects_and_frames_are_compacted_as_asked_for() {
 
     let both = compact(&server, &["--objects", "--frames", "--budget", "60000"]);
     assert_eq!((&both["outcome"], number(&both, "objects_moved")), (&"done".into(), 0), "{both:#}");
-    let told = stat(&server);
+    let report = stat(&server);
     assert_eq!(
-        told["vmstat"]["pgmigrate_success"].as_u64(),
+        report["vmstat"]["pgmigrate_success"].as_u64(),
         Some(number(&frames, "frames_moved") + number(&both, "frames_moved"))
     );
-    assert_eq!(number(&told["compaction"], "objects_moved"), number(&objects, "objects_moved"));
+    assert_eq!(number(&report["compaction"], "objects_moved"), number(&objects, "objects_moved"));
     let text =
         tool::succeed(memzip("compact").arg("--frames").arg("--control").arg(server.control()));
     assert!(text.starts_with("frames: moved ") && !text.contains("objects"), "{text}");
@@ -205,17 +206,18 @@ fn objects_and_frames_are_compacted_as_asked_for() {
     contradiction
         .args(["--silent", "--output", "-", "--write-out", "%{http_code}", "--unix-socket"])
         .arg(server.control());
-    let said = tool::succeed(contradiction.args([
+    let text = tool::succeed(contradiction.args([
         "--data",
         "{\"objects\": false, \"frames\": false}",
         "http://memzip/v1/compact",
     ]));
-    assert!(said.ends_with("400") && said.contains("nothing to do"), "{said}");
+    assert!(text.ends_with("400") && text.contains("nothing to do"), "{text}");
 }
 
-/// Four at once and one writer: each is done or told that another is at it, and the content is what was written.
+/// Runs four compactions and one writer in parallel: each compaction finishes or is refused because
+/// another one runs, and the content stays as written.
 #[test]
-fn compactions_at_once_under_load_end_and_keep_every_byte() {
+fn parallel_compactions_keep_every_byte() {
     need!("nbdcopy", "nbdsh");
     let mut server = Server::start("16M", &["--algorithm", "lz4"]);
     fill_and_thin(&server);
@@ -232,18 +234,18 @@ fn compactions_at_once_under_load_end_and_keep_every_byte() {
                     for _ in 0..5 {
                         let output =
                             tool::finish(memzip("compact").arg("--control").arg(server.control()));
-                        let said = tool::text(&output);
-                        assert!(output.status.success() || said.contains("409"), "{said}");
+                        let text = tool::text(&output);
+                        assert!(output.status.success() || text.contains("409"), "{text}");
                         assert!(
-                            !said.contains("ended early"),
-                            "the background's slices are waited for: {said}"
+                            !text.contains("ended early"),
+                            "a compaction did not wait for a background slice: {text}"
                         );
                     }
                 })
             })
             .collect();
         load.join().expect("the writer is served");
-        compactors.into_iter().for_each(|thread| thread.join().expect("each has an answer"));
+        compactors.into_iter().for_each(|thread| thread.join().expect("every compaction ends"));
     });
     let back = server.folder().join("back.img");
     tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
@@ -257,34 +259,34 @@ fn a_thinned_disk_is_compacted_in_the_background() {
     let server = Server::start("16M", &["--algorithm", "lz4", "--compact-background", "50"]);
     fill_and_thin(&server);
     let start = std::time::Instant::now();
-    let freed = |told: &Value| number(&told["background"], "frames_freed");
-    let mut told = stat(&server);
-    while freed(&told) == 0 && start.elapsed().as_secs() < 60 {
+    let freed = |report: &Value| number(&report["background"], "frames_freed");
+    let mut report = stat(&server);
+    while freed(&report) == 0 && start.elapsed().as_secs() < 60 {
         std::thread::sleep(std::time::Duration::from_millis(20));
-        told = stat(&server);
+        report = stat(&server);
     }
-    assert!(freed(&told) > 0, "{:#}", told["background"]);
-    assert_eq!(number(&told["background"], "cpu_percent"), 50);
-    assert!(number(&told, "pages_compacted") >= freed(&told), "{told:#}");
+    assert!(freed(&report) > 0, "{:#}", report["background"]);
+    assert_eq!(number(&report["background"], "cpu_percent"), 50);
+    assert!(number(&report, "pages_compacted") >= freed(&report), "{report:#}");
 }
 
 #[test]
-fn a_hot_cache_holds_what_is_written_in_small_pieces_and_is_accounted_for() {
+fn a_hot_cache_keeps_small_writes_and_is_counted() {
     need!("nbdsh");
     let server = Server::start("16M", &["--algorithm", "lz4", "--hot-cache", "4M"]);
     let script = "for round in range(8):\n  for page in range(256):\n    h.pwrite(bytes([page, round]) * 256, page * 4096 + round * 512)\n\
                   for page in range(256):\n  for round in range(8):\n    assert h.pread(512, page * 4096 + round * 512) == bytes([page, round]) * 256";
     tool::succeed(tool::nbdsh().args(["-u", server.uri(), "-c", script]));
-    let told = stat(&server);
-    let hot = |name: &str| number(&told["hot_cache"], name);
+    let report = stat(&server);
+    let hot = |name: &str| number(&report["hot_cache"], name);
     assert_eq!(hot("limit"), 4 << 20);
     assert!(
         hot("bytes") > 0 && hot("bytes") <= hot("limit") && hot("hits") > 0,
         "{:#}",
-        told["hot_cache"]
+        report["hot_cache"]
     );
-    assert_eq!(number(&told["memory"], "hot"), hot("bytes"));
+    assert_eq!(number(&report["memory"], "hot"), hot("bytes"));
     let parts: u64 =
-        told["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
-    assert_eq!(parts, number(&told, "mem_total"), "{told:#}");
+        report["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
+    assert_eq!(parts, number(&report, "mem_total"), "{report:#}");
 }

@@ -1,11 +1,11 @@
-//! libnbd's nbdcopy and nbdinfo.
+//! Tests with libnbd's nbdcopy and nbdinfo.
 
 use crate::content::{self, MIB};
 use crate::server::Server;
 use crate::tool::{self, need};
 use serde_json::Value;
 
-/// Copies real files in and out again with these options of nbdcopy and compares.
+/// Copies real files to the disk and back with these options of nbdcopy, and compares them.
 fn round_trip(server: &Server, options: &[&str]) {
     let image = content::save(server.folder(), "in.img", &content::programs(64 * MIB));
     let back = server.folder().join("out.img");
@@ -15,13 +15,13 @@ fn round_trip(server: &Server, options: &[&str]) {
 }
 
 #[test]
-fn what_nbdcopy_puts_in_comes_out_byte_for_byte() {
+fn nbdcopy_reads_back_what_it_wrote() {
     need!("nbdcopy");
     round_trip(&Server::start("64M", &[]), &[]);
 }
 
 #[test]
-fn many_connections_with_many_requests_in_flight_lose_nothing() {
+fn many_connections_and_requests_lose_nothing() {
     need!("nbdcopy");
     round_trip(
         &Server::start("64M", &["--algorithm", "lz4"]),
@@ -39,7 +39,7 @@ fn requests_of_32_mib_are_served() {
 }
 
 #[test]
-fn a_synchronous_client_without_structured_replies_is_served() {
+fn a_synchronous_client_is_served() {
     need!("nbdcopy");
     round_trip(&Server::start("64M", &["--algorithm", "lz4hc:4"]), &["--synchronous"]);
 }
@@ -93,7 +93,7 @@ fn nbdinfo_sees_the_size_and_every_ability() {
 }
 
 #[test]
-fn the_map_shows_holes_data_and_holes_again_after_a_discard() {
+fn the_map_shows_holes_data_and_discards() {
     need!("nbdinfo", "qemu-io");
     let server = Server::start("4M", &[]);
     let map = || -> Vec<(u64, u64, u64)> {
@@ -121,7 +121,7 @@ fn the_map_shows_holes_data_and_holes_again_after_a_discard() {
 }
 
 #[test]
-fn the_export_has_the_name_it_was_given_and_no_other() {
+fn the_export_has_only_the_given_name() {
     need!("nbdinfo");
     let server = Server::start("4M", &["--export-name", "cold"]);
     assert_eq!(export_of(server.uri())["export-name"], "cold");
@@ -134,7 +134,7 @@ fn the_export_has_the_name_it_was_given_and_no_other() {
 }
 
 #[test]
-fn a_read_only_disk_says_so_and_refuses_writes() {
+fn a_read_only_disk_is_marked_and_refuses_writes() {
     need!("nbdinfo", "nbdcopy");
     let server = Server::start("4M", &["--read-only"]);
     assert_eq!(export_of(server.uri())["is_read_only"], true);

@@ -1,4 +1,4 @@
-//! Many clients at once.
+//! Tests with many clients.
 
 use crate::content::{self, MIB};
 use crate::server::Server;
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 #[test]
-fn two_clients_write_their_halves_at_the_same_time() {
+fn two_clients_write_their_halves_in_parallel() {
     need!("qemu-io", "nbdcopy");
     let server = Server::start("64M", &["--algorithm", "lz4"]);
     let half = content::programs(32 * MIB);
@@ -30,10 +30,10 @@ fn two_clients_write_their_halves_at_the_same_time() {
 }
 
 #[test]
-fn a_thousand_connections_are_greeted_and_others_still_served() {
+fn a_thousand_connections_do_not_block_others() {
     need!("qemu-io");
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|most| most < 1200) {
+    if limit.maximum.is_some_and(|max| max < 1200) {
         println!("SKIPPED: this process may open only {:?} files", limit.maximum);
         return;
     }
@@ -45,7 +45,7 @@ fn a_thousand_connections_are_greeted_and_others_still_served() {
     let before = server.resident_bytes();
     let crowd: Vec<UnixStream> = (0..1000).map(|number| greeted(&server, number)).collect();
     let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 64 << 20, "a thousand idle connections cost {grown} bytes");
+    assert!(grown < 64 << 20, "a thousand idle connections use {grown} bytes");
     tool::succeed(
         tool::command("qemu-io")
             .args(["-f", "raw", "-c", "write -P 1 0 64k", "-c", "read -P 1 0 64k"])
@@ -58,13 +58,11 @@ fn a_thousand_connections_are_greeted_and_others_still_served() {
     server.assert_alive();
 }
 
-/// Connects and waits for the greeting.
+/// Connects and receives the greeting.
 fn greeted(server: &Server, number: usize) -> UnixStream {
     let mut client = UnixStream::connect(server.socket())
         .unwrap_or_else(|error| panic!("connection {number}: {error}"));
-    client
-        .set_read_timeout(Some(std::time::Duration::from_secs(30)))
-        .expect("a socket takes a time limit");
+    client.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a read timeout");
     let mut greeting = [0; 18];
     client
         .read_exact(&mut greeting)

@@ -1,11 +1,11 @@
-//! A real file system on the disk: made by mke2fs, moved by nbdcopy, judged by e2fsck.
+//! Tests with a real file system on the disk: mke2fs, nbdcopy, e2fsck.
 
 use crate::content;
 use crate::server::Server;
 use crate::tool::{self, need};
 use std::path::Path;
 
-/// Makes an ext4 image of 64 MiB with a few real files in it.
+/// Creates an ext4 image of 64 MiB with real files in it.
 fn ext4_image(folder: &Path) -> std::path::PathBuf {
     let tree = folder.join("tree");
     std::fs::create_dir(&tree).expect("the temporary folder can be written");

@@ -1,9 +1,9 @@
-//! fio's own NBD engine, which checks every block it wrote by its checksum.
+//! Tests with fio's NBD engine, which verifies the checksum of every block it wrote.
 
 use crate::server::Server;
 use crate::tool::{self, need};
 
-/// Writes with these options, then reads everything back and verifies.
+/// Runs fio with these options: it writes, then reads everything back and verifies.
 fn verify(server: &Server, options: &[&str]) {
     let mut fio = tool::command("fio");
     fio.args([
@@ -38,7 +38,7 @@ fn writes_of_all_lengths_at_all_offsets_verify() {
 }
 
 #[test]
-fn two_jobs_on_connections_of_their_own_verify() {
+fn two_jobs_with_separate_connections_verify() {
     need!("fio");
     let options = [
         "--rw=randwrite",

@@ -1,4 +1,4 @@
-//! A control group of the test's own: a limit on memory, and a file that tells how long its tasks waited for it.
+//! A control group for a test, with a memory limit and a pressure file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,13 +8,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Two folders where version 1 has the limit and version 2 the pressure; one folder where version 2 has both. Gone when dropped.
+/// Two folders if version 1 has the limit and version 2 the pressure, or one folder if version 2
+/// has both. Removed when dropped.
 pub struct Group {
     folders: Vec<PathBuf>,
 }
 
 impl Group {
-    /// A group that may have so many bytes; or why there can be none here.
+    /// Creates a group with a memory limit of this many bytes.
+    ///
+    /// # Errors
+    /// The reason why this machine cannot have one.
     pub fn new(limit: u64) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name =
@@ -45,17 +49,18 @@ impl Group {
 
     fn make(&mut self, folder: &Path) -> Result<PathBuf, String> {
         fs::create_dir(folder)
-            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         self.folders.push(folder.to_path_buf());
         Ok(folder.to_path_buf())
     }
 
-    /// Where its pressure can be read.
+    /// Returns the path of the group's pressure file.
     pub fn pressure_file(&self) -> PathBuf {
         self.folders[0].join("memory.pressure")
     }
 
-    /// A program that runs inside, with its own process number.
+    /// Returns a command that joins the group and then becomes `program`, with the same process
+    /// number.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let enter = "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; done; shift; exec \"$@\"";
         let mut command = Command::new("sh");
@@ -63,10 +68,10 @@ impl Group {
         command
     }
 
-    /// Moves a process here.
+    /// Moves a process into the group.
     pub fn add_process(&self, pid: u32) {
         for folder in &self.folders {
-            fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("the group is ours");
+            fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("a writable group");
         }
     }
 }
@@ -74,7 +79,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for folder in &self.folders {
-            // Processes that were killed leave in their own time.
+            // Killed processes take a while to leave the group.
             for _ in 0..100 {
                 match fs::remove_dir(folder) {
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
@@ -87,7 +92,7 @@ impl Drop for Group {
     }
 }
 
-/// Where the first mount is whose kind and options are as wanted.
+/// Returns the mount point of the first mount with the wanted kind and options.
 fn mount(mounts: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;

@@ -1,11 +1,12 @@
-//! The original experiments, small: they run on the files of this machine, and their JSON holds what was promised.
+//! Small runs of the original experiments on the files of this machine; their JSON must have the
+//! promised results.
 
 use serde_json::Value;
 
 use crate::server::memzip;
 use crate::tool;
 
-/// Runs one on so much content.
+/// Runs an experiment of this size and returns its report.
 fn lab(experiment: &str, size: &str) -> Value {
     let json =
         tool::succeed(memzip("lab").args([experiment, "--json", "--size", size, "--seed", "7"]));
@@ -16,7 +17,8 @@ fn lab(experiment: &str, size: &str) -> Value {
     report
 }
 
-/// The number in the row that begins with `row`, under `column`, in the table whose title begins with `table`.
+/// Returns the number in the row that begins with `row`, under `column`, in the table whose title
+/// begins with `table`.
 fn number(report: &Value, table: &str, row: &str, column: &str) -> f64 {
     let begins =
         |value: &Value, with: &str| value.as_str().is_some_and(|text| text.starts_with(with));
@@ -28,7 +30,7 @@ fn number(report: &Value, table: &str, row: &str, column: &str) -> f64 {
     row["values"][column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:#}"))
 }
 
-/// Goals whose text contains `what`; all of them must be met.
+/// Panics unless all goals whose text contains `what` are met.
 fn assert_met(report: &Value, what: &str) {
     let goals = report["goals"].as_array().expect("goals");
     let chosen: Vec<_> = goals
@@ -40,7 +42,7 @@ fn assert_met(report: &Value, what: &str) {
 }
 
 #[test]
-fn e1_prints_the_original_and_ends_above_it_and_a_second_run_moves_nothing() {
+fn e1_ends_denser_than_the_original() {
     let report = lab("e1", "32M");
     let ratio = |row: &str, column: &str| number(&report, "Stored bytes", row, column);
     assert_eq!(format!("{:.4}", ratio("original", "end")), "0.7903");
@@ -51,11 +53,11 @@ fn e1_prints_the_original_and_ends_above_it_and_a_second_run_moves_nothing() {
         assert!(ratio(&row, "frames freed") > 0.0, "{report:#}");
     }
     assert_met(&report, "second run");
-    // Both: as sparse as the original at the start, and denser at the end.
+    // As sparse as the original at the start, and denser at the end.
     assert_met(&report, "start of a case as sparse as the original");
     assert_met(&report, "end of a case as sparse as the original");
     assert!(ratio("memzip, 60 %", "free memory at the end") > 0.0, "{report:#}");
-    // Sorts of pages by how well they compress.
+    // One table for each kind of pages.
     let titles: Vec<&str> = report["tables"]
         .as_array()
         .expect("tables")
@@ -65,9 +67,9 @@ fn e1_prints_the_original_and_ends_above_it_and_a_second_run_moves_nothing() {
     assert!(titles.len() >= 3 && titles.iter().all(|title| title.contains("raw")), "{titles:#?}");
 }
 
-/// The original's own zspages: at most four frames, chosen by used percent.
+/// E-1 with the original's zspages: at most four frames, chosen by used percent.
 #[test]
-fn e1_can_have_the_originals_zspages() {
+fn e1_can_use_the_originals_zspages() {
     let args = ["e1", "--json", "--size", "16M", "--chain", "4", "--rule", "used-percent"];
     let report: Value =
         serde_json::from_str(&tool::succeed(memzip("lab").args(args))).expect("JSON");
@@ -110,10 +112,9 @@ fn e4_metadata_is_small_and_holds_are_short() {
     }
 }
 
-/// What is promised is for the usual size and an optimised build; here, that both sides were
-/// measured.
+/// The goals are for the default size and an optimised build; here both sides must be measured.
 #[test]
-fn e4_measures_the_way_through_a_handle() {
+fn e4_measures_access_through_a_handle() {
     let report = lab("e4", "16M");
     for work in ["map", "copy out", "swap in", "swap out"] {
         let of = |column: &str| number(&report, "Time for each object", work, column);
@@ -126,7 +127,7 @@ fn e4_measures_the_way_through_a_handle() {
     }
     assert!(
         number(&report, "Time for each object", "map", "ratio") > 1.0,
-        "a look-up costs something: {report:#}"
+        "a look-up cannot cost nothing: {report:#}"
     );
 }
 
@@ -139,9 +140,10 @@ fn e2_frees_frames_and_loses_none() {
     assert_met(&report, "lost or invented");
 }
 
-/// E-3: what counts is new against old. At this size a single block of 2 MiB is several percent, so the goals themselves are for the usual size.
+/// E-3: new must be better than old. At this size one block of 2 MiB is several percent, so the
+/// goals are for the default size.
 #[test]
-fn e3_shows_what_movable_frames_are_worth() {
+fn e3_shows_the_gain_of_movable_frames() {
     let report = lab("e3", "64M");
     for variant in [
         "files 1 3 5 7 deleted; frames",
@@ -158,7 +160,7 @@ fn e3_shows_what_movable_frames_are_worth() {
             );
         }
         assert!(share(4, "memzip new after") > 0.95, "{variant}: {report:#}");
-        // In old zspages are pinned, and frames of others move all the same.
+        // In old, zspages are pinned, but frames of the page cache still move.
         let moved = |what: &str, column: &str| number(&report, variant, what, column);
         assert!(moved("frames moved", "memzip old after") > 0.0, "{variant}: {report:#}");
         let [all, cache] = ["frames moved", "of these of the page cache"]
@@ -189,7 +191,7 @@ fn e3_shows_what_movable_frames_are_worth() {
 }
 
 #[test]
-fn the_text_has_the_same_table_for_people() {
+fn the_text_has_the_same_table() {
     let text = tool::succeed(memzip("lab").args(["e1", "--size", "8M"]));
     assert!(
         text.starts_with("E-1: ")
@@ -200,16 +202,17 @@ fn the_text_has_the_same_table_for_people() {
 }
 
 #[test]
-fn what_cannot_be_run_is_said() {
+fn an_impossible_experiment_is_refused() {
     assert!(tool::fail(memzip("lab").arg("e6")).contains("e5"));
     assert!(tool::fail(memzip("lab").args(["e1", "--size", "1M"])).contains("too little"));
     assert!(tool::fail(memzip("lab").args(["e1", "--size", "1P"])).contains("smaller --size"));
     assert!(tool::fail(memzip("lab").args(["e1", "/nowhere/at/all"])).contains("/nowhere/at/all"));
 }
 
-/// E-5: what is asked for while there is room is had, and the region serves the store to its last frame.
+/// E-5: every request succeeds while enough memory is free, and the store uses all
+/// frames of the region.
 #[test]
-fn e5_finds_neighbouring_frames_where_there_is_room_if_frames_can_move() {
+fn e5_allocates_contiguous_frames_by_moving_others() {
     let report = lab("e5", "64M");
     for order in [2, 3] {
         let of = |what: &str, column: &str| {
@@ -220,7 +223,7 @@ fn e5_finds_neighbouring_frames_where_there_is_room_if_frames_can_move() {
             of("asked for", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0,
             "{report:#}"
         );
-        // Below the promise, too, with fewer pages evicted than where nothing can move.
+        // Below the promise fewer pages are evicted than where frames cannot move.
         assert!(
             of("asked for there", "memzip off") > 0.0 && of("asked for there", "memzip on") > 0.0,
             "{report:#}"

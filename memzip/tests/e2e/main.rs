@@ -1,7 +1,8 @@
 //! End to end: real NBD clients against the real binary, over real sockets.
 //!
-//! Each test starts a server of its own in a folder of its own, so that all of them can run at once. A client that is not installed makes
-//! its tests say `SKIPPED:`, which `cargo xtask test` lists; nothing is replaced by a stand-in.
+//! Each test starts its own server in its own folder, so that all tests can run in parallel. If a
+//! client is not installed, its tests print `SKIPPED:`, which `cargo xtask test` lists. No client
+//! is replaced by a stand-in.
 
 mod content;
 mod group;

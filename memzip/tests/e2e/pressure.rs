@@ -1,4 +1,5 @@
-//! `--balloon auto` under memory pressure that is real: tasks in one control group with the server read a file that does not fit, again and again.
+//! `--balloon auto` under real memory pressure: tasks in the server's control group read, again and
+//! again, a file that does not fit into memory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -12,24 +13,25 @@ use crate::group::Group;
 use crate::server::Server;
 use crate::tool::{self, need};
 
-/// What the group may have: the server, and about half of the file.
+/// Memory limit of the group: the server and about half of the file. Units: bytes.
 const LIMIT: usize = 192 * MIB;
 
-/// It does not fit beside the server, nor when the balloon has taken its first step.
+/// Length of the file. It does not fit beside the server, even after the first step of the balloon.
+/// Units: bytes.
 const FILE: usize = 192 * MIB;
 
-/// How long pressure may take to rise, and to be gone.
+/// Time limit for pressure to rise and to fall.
 const TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A file in no cache, on a disk.
+/// A file on disk that is not in the page cache.
 struct File(PathBuf);
 
 impl File {
     fn new(len: usize) -> Self {
         let path =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pressure-{}", std::process::id()));
-        std::fs::write(&path, content::noise(len)).expect("room beside the build");
-        // What is cached now counts for whoever wrote it, and would be read at no cost.
+        std::fs::write(&path, content::noise(len)).expect("disk space for the file");
+        // Cached pages would be charged to this process and be read at no cost: drop them.
         let forget = ["oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"];
         tool::succeed(tool::command("dd").arg(format!("of={}", path.display())).args(forget));
         Self(path)
@@ -42,7 +44,7 @@ impl Drop for File {
     }
 }
 
-/// Tasks that wait for memory; gone when dropped.
+/// Tasks that wait for memory; killed when dropped.
 struct Pressure(Vec<Child>);
 
 impl Pressure {
@@ -59,14 +61,14 @@ impl Pressure {
 impl Drop for Pressure {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // The file is read to its end once more at most.
+            // A killed shell leaves at most one `cat`, which reads the file to its end.
             _ = child.kill();
             _ = child.wait();
         }
     }
 }
 
-/// Waits until the balloon is as wanted.
+/// Waits until the balloon satisfies `wanted`, and returns it.
 fn wait(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
@@ -83,7 +85,8 @@ fn count(balloon: &Value, name: &str) -> u64 {
     balloon[name].as_u64().unwrap_or_else(|| panic!("no {name} in {balloon:#}"))
 }
 
-/// Without a file in between: on a busy machine the disk takes longer than all the rest.
+/// Compares the disk with `expected`. The copy goes through a pipe, since a busy machine's disk
+/// takes longer than everything else.
 fn assert_holds(server: &Server, expected: &[u8]) {
     let output = tool::finish(tool::command("nbdcopy").arg(server.uri()).arg("-"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -96,13 +99,13 @@ fn assert_holds(server: &Server, expected: &[u8]) {
 }
 
 #[test]
-fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later() {
+fn an_auto_balloon_follows_real_memory_pressure() {
     need!("nbdcopy", "nbdsh", "dd");
     let groups = Group::new(LIMIT as u64).and_then(|group| Ok((group, Group::new(LIMIT as u64)?)));
     let (group, other) = match groups {
         Ok(groups) => groups,
         Err(why) => {
-            println!("SKIPPED: real memory pressure needs a control group of one's own: {why}");
+            println!("SKIPPED: real memory pressure needs a control group: {why}");
             return;
         }
     };
@@ -110,7 +113,7 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     let options = ["--mem-limit", "112M", "--compact-background", "off", "--balloon", "auto"];
     let server =
         Server::start_in(&group, "96M", &[&options[..], &["--balloon-pressure", "10:6"]].concat());
-    // 96 MiB that cannot be compressed, of which each eighth page stays: 84 MiB are free, and scattered.
+    // 96 MiB that do not compress, of which each eighth page stays: 84 MiB are free but scattered.
     let mut content = content::noise(96 * MIB);
     let image = content::save(server.folder(), "in.img", &content);
     tool::succeed(tool::command("nbdcopy").arg(&image).arg(server.uri()));
@@ -122,12 +125,12 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     assert_eq!(
         calm["pressure"]["source"],
         group.pressure_file().display().to_string(),
-        "the group has the limit"
+        "the server must follow its group"
     );
     assert_eq!(
         (count(&calm, "actual"), count(&calm["pressure"], "raised")),
         (0, 0),
-        "nobody waits yet"
+        "the balloon grew without pressure"
     );
     let full = server.resident_bytes();
 
@@ -142,12 +145,13 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     assert!(count(&calm, "held") >= count(&large, "held") + 64 * MIB as u64, "{calm:#} {large:#}");
     assert_holds(&server, &content);
 
-    // It waits for calm, and 10 seconds after a change; then it does not swing back.
+    // The balloon deflates when pressure is low, 10 seconds after the last change at the earliest,
+    // and does not inflate again.
     let empty = wait(&server, |balloon| count(balloon, "actual") == 0);
     println!("{:?} later: {empty:#}", grown.elapsed());
     assert!(
         grown.elapsed() >= Duration::from_secs(8),
-        "it shrank after {:?} already",
+        "the balloon deflated too early, after {:?}",
         grown.elapsed()
     );
     assert!(count(&empty["pressure"], "lowered") >= 1);
@@ -160,7 +164,7 @@ fn a_balloon_gives_memory_away_while_tasks_wait_for_it_and_takes_it_back_later()
     );
     assert_holds(&server, &content);
 
-    // Its group goes from under it: it looks where it is now.
+    // The server's group is replaced: it must follow the new group.
     other.add_process(server.pid());
     drop(group);
     let moved = wait(&server, |balloon| {

@@ -1,4 +1,4 @@
-//! QEMU's block layer: qemu-io for single requests, qemu-img for whole images.
+//! Tests with QEMU's block layer: qemu-io for single requests, qemu-img for whole images.
 
 use crate::content::{self, MIB};
 use crate::server::Server;
@@ -15,7 +15,7 @@ fn qemu_io(server: &Server, commands: &[&str]) -> String {
 }
 
 #[test]
-fn a_pattern_is_read_back_and_a_discarded_one_reads_as_zeros() {
+fn a_pattern_reads_back_and_as_zeros_when_discarded() {
     need!("qemu-io");
     let server = Server::start("64M", &[]);
     qemu_io(&server, &["write -P 0xa5 1M 1M", "read -P 0xa5 1M 1M", "read -P 0 0 1M"]);
@@ -23,7 +23,7 @@ fn a_pattern_is_read_back_and_a_discarded_one_reads_as_zeros() {
 }
 
 #[test]
-fn write_zeroes_zeroes_exactly_the_bytes_it_names() {
+fn write_zeroes_zeroes_exactly_its_range() {
     need!("qemu-io");
     let server = Server::start("64M", &[]);
     let commands =
@@ -55,7 +55,7 @@ fn requests_at_every_alignment_keep_their_neighbours() {
 }
 
 #[test]
-fn forced_writes_are_acknowledged_and_there() {
+fn fua_writes_are_acknowledged_and_stored() {
     need!("qemu-io");
     let server = Server::start("1M", &[]);
     qemu_io(&server, &["write -f -P 0x77 512 4096", "read -P 0x77 512 4096"]);

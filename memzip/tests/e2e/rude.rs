@@ -1,4 +1,4 @@
-//! Clients that misbehave or vanish. The next one must not notice.
+//! Tests with clients that misbehave or vanish; the next client must not be affected.
 
 use crate::content::{self, MIB};
 use crate::server::Server;
@@ -8,23 +8,26 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-/// A client that asked for much more than its socket holds and takes nothing: its request stays in flight.
-pub fn deaf_client(server: &Server) -> UnixStream {
+/// Connects a client that requests much more than its socket holds and reads no reply, so its
+/// request stays in flight.
+pub fn stalled_client(server: &Server) -> UnixStream {
     let mut client = UnixStream::connect(server.socket()).expect("the server listens");
     client.read_exact(&mut [0; 18]).expect("a greeting");
-    // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: straight into the transmission phase.
-    client.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\0").expect("it takes the handshake");
+    // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: the transmission phase follows.
+    client
+        .write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\0")
+        .expect("the server reads the handshake");
     client.read_exact(&mut [0; 10]).expect("size and flags");
     let mut read = 0x2560_9513_u32.to_be_bytes().to_vec();
     read.extend([0; 20]);
     read.extend((32_u32 << 20).to_be_bytes());
-    client.write_all(&read).expect("it takes the request");
-    // The first bytes of the reply: the request is in flight.
+    client.write_all(&read).expect("the server reads the request");
+    // The reply has begun, so the request is in flight.
     client.read_exact(&mut [0; 16]).expect("the reply begins");
     client
 }
 
-/// Panics unless the disk can be written and read by a well-behaved client.
+/// Panics unless a well-behaved client can write and read the disk.
 fn assert_serves(server: &mut Server) {
     let commands = ["-c", "write -P 0x42 1M 64k", "-c", "read -P 0x42 1M 64k"];
     tool::succeed(tool::command("qemu-io").args(["-f", "raw"]).args(commands).arg(server.uri()));
@@ -32,7 +35,7 @@ fn assert_serves(server: &mut Server) {
 }
 
 #[test]
-fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
+fn a_killed_writer_leaves_old_or_new_pages_only() {
     need!("nbdcopy", "qemu-io");
     let mut server = Server::start("256M", &["--algorithm", "zstd:9"]);
     let old = content::programs(256 * MIB);
@@ -49,11 +52,11 @@ fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
         .expect("nbdcopy was found above");
     std::thread::sleep(Duration::from_millis(300));
     assert!(
-        client.try_wait().expect("our child").is_none(),
-        "nbdcopy was done before it could be killed"
+        client.try_wait().expect("a child process").is_none(),
+        "nbdcopy ended before it was killed"
     );
-    client.kill().expect("our child");
-    client.wait().expect("our child");
+    client.kill().expect("a child process");
+    client.wait().expect("a child process");
 
     let back = server.folder().join("back.img");
     tool::succeed(tool::command("nbdcopy").arg(server.uri()).arg(&back));
@@ -65,7 +68,7 @@ fn a_client_killed_in_the_middle_of_writing_leaves_old_or_new_pages_only() {
 }
 
 #[test]
-fn garbage_instead_of_a_handshake_closes_that_connection_only() {
+fn garbage_handshakes_close_that_connection_only() {
     need!("qemu-io");
     let mut server = Server::start("4M", &[]);
     for garbage in [
@@ -75,10 +78,8 @@ fn garbage_instead_of_a_handshake_closes_that_connection_only() {
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
     ] {
         let mut client = UnixStream::connect(server.socket()).expect("the server listens");
-        client
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .expect("a socket takes a time limit");
-        // The server may hang up while we are still sending; that is its right.
+        client.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
+        // The server may close the connection while the client still sends.
         _ = client.write_all(&garbage);
         _ = client.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
@@ -92,10 +93,10 @@ fn garbage_instead_of_a_handshake_closes_that_connection_only() {
 }
 
 #[test]
-fn half_a_header_and_half_a_payload_are_dropped_with_their_client() {
+fn incomplete_requests_end_with_their_client() {
     need!("qemu-io");
     let mut server = Server::start("4M", &[]);
-    // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: straight into the transmission phase.
+    // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: the transmission phase follows.
     let mut handshake = vec![0, 0, 0, 3];
     handshake.extend(b"IHAVEOPT\0\0\0\x01\0\0\0\0");
     // A write of 4096 bytes at 0, of which only ten bytes follow.
@@ -119,10 +120,10 @@ fn half_a_header_and_half_a_payload_are_dropped_with_their_client() {
 }
 
 #[test]
-fn an_unknown_command_is_refused_and_the_connection_goes_on() {
+fn an_unknown_command_keeps_the_connection() {
     let server = Server::start("4M", &[]);
     let mut client = UnixStream::connect(server.socket()).expect("the server listens");
-    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time limit");
+    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
     let mut greeting = [0; 18];
     client.read_exact(&mut greeting).expect("a greeting");
     let mut hello = vec![0, 0, 0, 3];
@@ -148,14 +149,15 @@ fn an_unknown_command_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn unknown_option_does_not_end_the_handshake() {
+fn an_unknown_option_does_not_end_the_handshake() {
     let server = Server::start("4M", &[]);
     let mut client = UnixStream::connect(server.socket()).expect("the server listens");
-    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time limit");
+    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
     let mut greeting = [0; 18];
     client.read_exact(&mut greeting).expect("a greeting");
     client.write_all(&[0, 0, 0, 3]).expect("the server reads the flags");
-    // An option nobody knows, with data; then NBD_OPT_ABORT, which is acknowledged only if the server is still in step.
+    // An unknown option with data; then NBD_OPT_ABORT, which is acknowledged only if the server has
+    // consumed that data.
     for (option, data, expected) in
         [(4711_u32, &b"what is this?"[..], 0x8000_0001_u32), (2, &[], 1)]
     {

@@ -1,4 +1,4 @@
-//! A `memzip serve` of the test's own.
+//! A `memzip serve` for one test.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal};
 
 use crate::group::Group;
 
-/// How long a server may take to come up or to go.
+/// Time limit for a server to end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running server; killed when dropped, so that a failed test leaves nothing behind.
+/// A running server; killed when dropped, also if the test fails.
 pub struct Server {
     child: Child,
     folder: TempDir,
@@ -21,7 +21,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a disk of this size on a unix socket, with further options of `memzip serve`.
+    /// Starts a server with a disk of this size on a unix socket, with further options of
+    /// `memzip serve`.
     pub fn start(size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
@@ -30,7 +31,7 @@ impl Server {
         Self::spawn(folder, command.args(["--size", size]), options)
     }
 
-    /// [`Server::start`], inside a control group.
+    /// Starts a server as [`Server::start`] does, in a control group.
     pub fn start_in(group: &Group, size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
@@ -39,8 +40,8 @@ impl Server {
         Self::spawn(folder, command.args(["--size", size]), options)
     }
 
-    /// [`Server::start`], by a program that starts others.
-    pub fn start_by(program: &str, size: &str) -> Self {
+    /// Starts a server as [`Server::start`] does, through a program that runs other programs.
+    pub fn start_under(program: &str, size: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
         let mut command = Command::new(program);
@@ -52,18 +53,20 @@ impl Server {
         Self::spawn(folder, command.args(["--size", size]), &[])
     }
 
-    /// [`Server::start`], with what the server says on standard error kept for [`Server::said`].
-    pub fn start_heard(size: &str, options: &[&str]) -> Self {
+    /// Starts a server as [`Server::start`] does, and keeps its standard error for
+    /// [`Server::stderr`].
+    pub fn start_with_stderr_file(size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let said = std::fs::File::create(folder.path().join("stderr")).expect("a new file");
-        Self::start_saying_to(said.into(), folder, size, options)
+        let file = std::fs::File::create(folder.path().join("stderr")).expect("a new file");
+        Self::start_with_stderr(file.into(), folder, size, options)
     }
 
-    /// [`Server::start`], where writing to standard error fails as it does when the terminal is gone.
-    pub fn start_unheard(size: &str, options: &[&str]) -> Self {
+    /// Starts a server as [`Server::start`] does, with a standard error on which each write fails,
+    /// as if the terminal were gone.
+    pub fn start_with_closed_stderr(size: &str, options: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        Self::start_saying_to(
+        Self::start_with_stderr(
             writer.into(),
             tempfile::tempdir().expect("a temporary folder"),
             size,
@@ -71,16 +74,17 @@ impl Server {
         )
     }
 
-    /// [`Server::start`], where standard error is a pipe that is full. Nobody reads it as long as the second value lives.
-    pub fn start_stuck(size: &str, options: &[&str]) -> (Self, std::io::PipeReader) {
+    /// Starts a server as [`Server::start`] does, with a full pipe as standard error. The second
+    /// value is the other end, which is not read.
+    pub fn start_with_full_stderr(size: &str, options: &[&str]) -> (Self, std::io::PipeReader) {
         use std::io::Write;
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be non-blocking");
         while writer.write(&[b'x'; 4096]).is_ok() {}
         while writer.write(b"x").is_ok() {}
-        rustix::io::ioctl_fionbio(&writer, false).expect("and blocking");
+        rustix::io::ioctl_fionbio(&writer, false).expect("a pipe can be blocking");
         (
-            Self::start_saying_to(
+            Self::start_with_stderr(
                 writer.into(),
                 tempfile::tempdir().expect("a temporary folder"),
                 size,
@@ -90,25 +94,25 @@ impl Server {
         )
     }
 
-    fn start_saying_to(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
+    fn start_with_stderr(stderr: Stdio, folder: TempDir, size: &str, options: &[&str]) -> Self {
         let socket = folder.path().join("disk.sock");
         let mut command = memzip("serve");
         command.arg("--unix").arg(&socket).stderr(stderr);
         Self::spawn(folder, command.args(["--size", size]), options)
     }
 
-    /// What a server of [`Server::start_heard`] has said so far.
-    pub fn said(&self) -> String {
+    /// Returns the standard error so far of a server of [`Server::start_with_stderr_file`].
+    pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr"))
-            .expect("the server was started to be heard")
+            .expect("a server of start_with_stderr_file")
     }
 
-    /// The server's process.
+    /// Returns the number of the server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Serves on a TCP port of the loopback interface.
+    /// Starts a server on a TCP port of the loopback interface.
     pub fn start_on_tcp(size: &str, port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = memzip("serve");
@@ -132,27 +136,27 @@ impl Server {
         Server { child, folder, uri }
     }
 
-    /// What a client is given to find the disk.
+    /// Returns the NBD URI of the disk.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// A folder for the test's files, gone when the server is.
+    /// Returns the folder for the test's files; it is removed with the server.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The NBD socket.
+    /// Returns the path of the NBD socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("disk.sock")
     }
 
-    /// The control socket.
+    /// Returns the path of the control socket.
     pub fn control(&self) -> PathBuf {
         self.folder.path().join("control.sock")
     }
 
-    /// Bytes of memory the server's process holds.
+    /// Returns the resident memory of the server's process. Units: bytes.
     pub fn resident_bytes(&self) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))
             .expect("the server runs");
@@ -164,23 +168,23 @@ impl Server {
         kib * 1024
     }
 
-    /// Panics if the server is gone.
+    /// Panics if the server has ended.
     pub fn assert_alive(&mut self) {
-        let status = self.child.try_wait().expect("the server is our child");
+        let status = self.child.try_wait().expect("a child process");
         assert_eq!(status, None, "the server ended");
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the server.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("not zero");
         rustix::process::kill_process(pid, signal).expect("the server runs");
     }
 
-    /// Waits until the server is gone.
+    /// Waits until the server has ended and returns its status.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         while start.elapsed() < TIMEOUT {
-            if let Some(status) = self.child.try_wait().expect("the server is our child") {
+            if let Some(status) = self.child.try_wait().expect("a child process") {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -191,13 +195,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already gone is fine too.
+        // The server may have ended already.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// The binary under test with one of its subcommands.
+/// Returns a command that runs a subcommand of the binary under test.
 pub fn memzip(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memzip"));
     command.arg(subcommand);

@@ -1,9 +1,10 @@
-//! Odd but legal, and illegal, sequences of requests, played with nbdsh: libnbd's shell in Python.
+//! Unusual and invalid sequences of requests, sent by nbdsh, libnbd's shell in Python.
 
 use crate::server::Server;
 use crate::tool::{self, need};
 
-/// Runs a Python script with a connected handle `h` whose own checks are off, so that the server has to answer.
+/// Runs a Python script with a connected handle `h`. Its own checks are off, so that the server
+/// gets each request.
 fn nbdsh(server: &Server, script: &str) {
     let prelude = "\
 import errno, nbd
@@ -22,7 +23,7 @@ def refused(call, *names):
 }
 
 #[test]
-fn requests_past_the_end_are_refused_and_the_session_goes_on() {
+fn requests_past_the_end_keep_the_connection() {
     need!("nbdsh");
     let script = "\
 refused(lambda: h.pread(512, size), 'EINVAL')
@@ -39,7 +40,7 @@ assert h.pread(10, 0) == b'still here'
 }
 
 #[test]
-fn a_request_of_length_zero_is_answered_and_changes_nothing() {
+fn requests_of_length_zero_change_nothing() {
     need!("nbdsh");
     let script = "\
 h.pwrite(b'abc', 0)
@@ -54,7 +55,7 @@ assert h.pread(3, 0) == b'abc'
 }
 
 #[test]
-fn one_write_of_32_mib_is_read_back_and_one_byte_more_is_refused() {
+fn requests_of_32_mib_work_and_longer_ones_fail() {
     need!("nbdsh");
     let script = "\
 import os
@@ -68,7 +69,7 @@ assert h.pread(16, 4097) == data[:16]
 }
 
 #[test]
-fn trim_and_zero_may_name_more_than_a_payload_could_hold() {
+fn trim_and_zero_may_exceed_the_largest_payload() {
     need!("nbdsh");
     let script = "\
 h.pwrite(b'x' * 8192, 64 * 1024 * 1024)
@@ -112,7 +113,7 @@ assert h.pread(12288, 0) == b'x' * 4096 + bytes(8192)
 }
 
 #[test]
-fn a_relative_socket_is_printed_with_its_whole_path() {
+fn a_relative_socket_path_is_printed_in_full() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = crate::server::memzip("serve");
     command.args([
@@ -138,16 +139,16 @@ fn a_relative_socket_is_printed_with_its_whole_path() {
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &socket.metadata().expect("a socket").permissions(),
     );
-    server.kill().expect("our child");
-    server.wait().expect("our child");
+    server.kill().expect("a child process");
+    server.wait().expect("a child process");
     let whole = folder.path().canonicalize().expect("a folder");
     assert_eq!(line.trim_end(), format!("nbd+unix:///?socket={}/a%20b.sock", whole.display()));
     assert_eq!(mode & 0o777, 0o640);
-    connected.expect("it listens");
+    connected.expect("the server listens");
 }
 
 #[test]
-fn sixty_four_answers_find_their_requests() {
+fn sixty_four_replies_match_their_requests() {
     need!("nbdsh");
     let script = "\
 for page in range(64):
@@ -164,7 +165,7 @@ for page in range(64):
 }
 
 #[test]
-fn a_client_with_simple_replies_only_is_served() {
+fn a_client_with_simple_replies_is_served() {
     need!("nbdsh");
     let server = Server::start("1M", &[]);
     let script = format!(
@@ -176,7 +177,7 @@ fn a_client_with_simple_replies_only_is_served() {
 }
 
 #[test]
-fn block_status_names_holes_inside_data() {
+fn block_status_shows_holes_inside_data() {
     need!("nbdsh");
     let server = Server::start("1M", &[]);
     let script = format!(

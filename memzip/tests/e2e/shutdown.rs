@@ -1,6 +1,7 @@
-//! SIGTERM, SIGINT and SIGHUP: requests in flight are finished, sockets removed, exit status 0.
+//! Tests of SIGTERM, SIGINT and SIGHUP: requests in flight finish, sockets are removed, the status
+//! is 0.
 
-use crate::rude::deaf_client;
+use crate::rude::stalled_client;
 use crate::server::Server;
 use crate::tool::{self, need};
 use rustix::process::Signal;
@@ -9,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Ends a server with this signal and checks what it leaves behind.
+/// Ends a server with this signal; it must exit with status 0 and remove its sockets.
 fn ends_cleanly(server: &mut Server, signal: Signal) {
     server.signal(signal);
     let status = server.wait();
@@ -25,44 +26,42 @@ fn an_idle_server_ends_cleanly_on_each_signal() {
     }
 }
 
-/// A terminal that is closed may send the signal twice; only one of the others ends a server at once.
+/// A closing terminal may send SIGHUP twice; only a second SIGTERM or SIGINT ends a server at once.
 #[test]
-fn a_second_hangup_does_not_cut_the_end_short() {
+fn a_second_sighup_does_not_end_at_once() {
     let mut server = Server::start("64M", &["--shutdown-grace", "2s"]);
-    let _busy = deaf_client(&server);
+    let _busy = stalled_client(&server);
     server.signal(Signal::HUP);
-    // Too late to belong to the first one.
+    // Long after the coalescing window of the first signal.
     std::thread::sleep(Duration::from_millis(700));
     server.assert_alive();
     ends_cleanly(&mut server, Signal::HUP);
 }
 
-/// A line that cannot be written stops neither the client it is about, nor the others, nor the end.
+/// A log line that cannot be written blocks neither its client nor others nor the shutdown.
 #[test]
-fn a_stderr_nobody_reads_stops_nothing() {
+fn a_full_stderr_pipe_blocks_nothing() {
     let options = ["--max-connections", "1", "--shutdown-grace", "2s"];
-    let (mut server, _unread) = Server::start_stuck("64M", &options);
-    let busy = deaf_client(&server);
+    let (mut server, _unread) = Server::start_with_full_stderr("64M", &options);
+    let busy = stalled_client(&server);
     for _ in 0..2 {
         let mut refused = UnixStream::connect(server.socket()).expect("the server listens");
-        refused.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+        refused.set_read_timeout(Some(Duration::from_secs(20))).expect("a read timeout");
         refused.read_exact(&mut [0; 18]).expect("a greeting");
         // Client flags, then NBD_OPT_GO for the export without a name.
         refused
             .write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0")
-            .expect("it takes the handshake");
-        refused
-            .read_exact(&mut [0; 20])
-            .expect("an answer, though nobody reads that it was refused");
+            .expect("the server reads the handshake");
+        refused.read_exact(&mut [0; 20]).expect("an answer although the log is blocked");
     }
     drop(busy);
     ends_cleanly(&mut server, Signal::TERM);
 }
 
 #[test]
-fn under_nohup_a_hangup_is_ignored() {
+fn sighup_is_ignored_under_nohup() {
     need!("nohup");
-    let mut server = Server::start_by("nohup", "16M");
+    let mut server = Server::start_under("nohup", "16M");
     server.signal(Signal::HUP);
     std::thread::sleep(Duration::from_millis(300));
     server.assert_alive();
@@ -97,26 +96,26 @@ fn a_server_with_requests_in_flight_ends_cleanly() {
     let mut client =
         fio.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fio was found above");
     std::thread::sleep(Duration::from_millis(1500));
-    assert!(client.try_wait().expect("our child").is_none(), "fio ended before the signal");
+    assert!(client.try_wait().expect("a child process").is_none(), "fio ended before the signal");
     ends_cleanly(&mut server, Signal::TERM);
-    // fio lost its disk; how it takes that is its own affair.
-    client.wait().expect("our child");
+    // fio lost its disk; its status does not matter.
+    client.wait().expect("a child process");
 }
 
 /// `timeout` signals a process and then its group.
 #[test]
-fn signals_that_come_together_are_one() {
+fn signals_in_quick_succession_count_as_one() {
     let mut server = Server::start("64M", &["--shutdown-grace", "2s"]);
-    let _busy = deaf_client(&server);
+    let _busy = stalled_client(&server);
     server.signal(Signal::TERM);
     server.signal(Signal::INT);
     ends_cleanly(&mut server, Signal::TERM);
 }
 
 #[test]
-fn a_second_signal_later_ends_at_once_without_sockets() {
+fn a_later_second_signal_ends_at_once() {
     let mut server = Server::start("64M", &["--shutdown-grace", "10m"]);
-    let _busy = deaf_client(&server);
+    let _busy = stalled_client(&server);
     server.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(700));
     server.assert_alive();

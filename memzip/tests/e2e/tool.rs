@@ -1,12 +1,13 @@
-//! Starting clients: found like a shell would, bounded in time, and shown in full when they fail.
+//! Starts clients: finds them as a shell would, limits their time, and shows their output when they
+//! fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// No client needs longer than this for what the tests ask; a server that hangs becomes a failed test and not a hung one.
+/// Time limit of a client in seconds. It turns a hanging server into a failed test.
 const SECONDS: &str = "240";
 
-/// Leaves the test with a loud skip unless all of these programs are installed.
+/// Skips the test with a message unless all of these programs are installed.
 macro_rules! need {
     ($($program:literal),+) => {
         $(if $crate::tool::find($program).is_none() {
@@ -17,14 +18,14 @@ macro_rules! need {
 }
 pub(crate) use need;
 
-/// Finds a program on PATH or in the administrator's folders.
+/// Finds a program on PATH or in the folders of system programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A command that is killed if it takes too long.
+/// Returns a command that is killed if it takes too long.
 pub fn command(program: impl AsRef<Path>) -> Command {
     let program = program.as_ref();
     let found = program.to_str().and_then(find).unwrap_or_else(|| program.to_path_buf());
@@ -33,19 +34,20 @@ pub fn command(program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// libnbd's shell, run by the Python that Debian builds its module for, whatever Python comes first on PATH.
+/// Returns a command for nbdsh. It uses Debian's Python, for which its module is built, whatever
+/// Python is first on PATH.
 pub fn nbdsh() -> Command {
     let mut command = command("nbdsh");
     command.env("PATH", "/usr/bin:/bin");
     command
 }
 
-/// Runs a client to its end, whatever that is.
+/// Runs a client and returns its status and output.
 pub fn finish(command: &mut Command) -> Output {
     command.output().expect("coreutils' timeout can be started")
 }
 
-/// Runs a client that has to succeed and returns what it printed.
+/// Runs a client that must succeed and returns its standard output.
 pub fn succeed(command: &mut Command) -> String {
     let output = finish(command);
     assert!(
@@ -57,7 +59,7 @@ pub fn succeed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs a client that has to fail by itself, not by running out of time, and returns what it printed.
+/// Runs a client that must fail by itself, without a timeout, and returns its output.
 pub fn fail(command: &mut Command) -> String {
     let output = finish(command);
     assert!(!output.status.success(), "{command:?} should have failed:\n{}", text(&output));
@@ -69,7 +71,7 @@ pub fn fail(command: &mut Command) -> String {
     text(&output)
 }
 
-/// Both streams of a client.
+/// Returns both output streams of a client.
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
