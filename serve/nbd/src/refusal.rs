@@ -57,7 +57,8 @@ impl fmt::Display for Refusal {
             Self::Evicted { handshakes } => {
                 write!(
                     f,
-                    "closed a client in its handshake: others wait for one of the {handshakes} places"
+                    "closed a client in its handshake: \
+                     others wait for one of the {handshakes} places"
                 )
             }
             Self::NoResources => write!(f, "refused a client: no thread or memory for it"),

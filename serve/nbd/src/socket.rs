@@ -82,7 +82,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn a_tcp_client_that_vanishes_is_noticed() {
+    fn tcp_options_detect_vanished_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let _client =
             TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");

@@ -1,4 +1,5 @@
-//! Clients that send garbage, stop half-way, never read, or come in crowds. The server goes on for everybody else.
+//! Clients that send invalid data, stop half-way, never read, or connect in large numbers. The
+//! server keeps serving all others.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -17,7 +18,7 @@ use support::served::{Served, eventually};
 
 const MIB: u64 = 1 << 20;
 
-/// A new client can still do everything.
+/// Checks that a new client can write and read.
 fn still_serves(served: &Served) {
     let mut client = Client::simple(served.path());
     client.store(5 * MIB, b"alive");
@@ -27,21 +28,23 @@ fn still_serves(served: &Served) {
 }
 
 #[test]
-fn garbage_instead_of_a_handshake_ends_that_connection_only() {
+fn garbage_handshake_ends_only_its_connection() {
     let (_, served) = Served::disk(8 * MIB);
     for seed in 0..32_u8 {
         let mut client = Client::connect(served.path());
         let garbage: Vec<u8> =
             (0..10_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
-        // The server may close while the garbage is still being sent.
+        // The server may close the connection while the client is still sending.
         let _ = client.stream.write_all(&garbage);
     }
     still_serves(&served);
-    eventually("giving up on garbage", || served.handle.stats().errors.broken_connections == 32);
+    eventually("the end of all connections", || {
+        served.handle.stats().errors.broken_connections == 32
+    });
 }
 
 #[test]
-fn garbage_instead_of_a_request_ends_that_connection_only() {
+fn garbage_request_ends_only_its_connection() {
     let (_, served) = Served::disk(8 * MIB);
     for mut client in [Client::simple(served.path()), Client::structured(served.path())] {
         client.send(&[0x5a; 28]);
@@ -51,7 +54,7 @@ fn garbage_instead_of_a_request_ends_that_connection_only() {
 }
 
 #[test]
-fn requests_before_the_garbage_are_still_answered() {
+fn requests_before_garbage_are_answered() {
     let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     let mut bytes = head(0, 5, 1, 0, 1);
@@ -62,7 +65,7 @@ fn requests_before_the_garbage_are_still_answered() {
 }
 
 #[test]
-fn every_prefix_of_a_conversation_may_be_the_last_the_server_hears() {
+fn a_client_may_leave_after_any_byte() {
     let (_, served) = Served::disk(8 * MIB);
     let mut whole = 3_u32.to_be_bytes().to_vec();
     whole.extend_from_slice(b"IHAVEOPT\0\0\0\x08\0\0\0\0");
@@ -75,29 +78,33 @@ fn every_prefix_of_a_conversation_may_be_the_last_the_server_hears() {
         client.send(&whole[..len]);
     }
     still_serves(&served);
-    eventually("everybody leaving", || served.handle.stats().connections_current == 0);
+    eventually("the end of all connections", || served.handle.stats().connections_current == 0);
 }
 
 #[test]
-fn a_short_write_whose_client_vanishes_is_not_done() {
+fn a_short_write_cut_off_stores_nothing() {
     let (disk, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 65536));
     client.send(&[7; 65535]);
     drop(client);
-    eventually("noticing", || served.handle.stats().errors.broken_connections == 1);
+    eventually("the end of the connection", || {
+        served.handle.stats().errors.broken_connections == 1
+    });
     assert!(disk.content().iter().all(|&byte| byte == 0));
     still_serves(&served);
 }
 
 #[test]
-fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
+fn a_long_write_cut_off_stores_whole_pages() {
     let (disk, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 4 << 20));
     client.send(&vec![7; (2 << 20) + 77]);
     drop(client);
-    eventually("noticing", || served.handle.stats().errors.broken_connections == 1);
+    eventually("the end of the connection", || {
+        served.handle.stats().errors.broken_connections == 1
+    });
     let content = disk.content();
     let written = content.iter().take_while(|&&byte| byte == 7).count();
     assert_eq!(written % 4096, 0);
@@ -106,7 +113,7 @@ fn a_long_write_whose_client_vanishes_leaves_whole_new_pages_then_old_ones() {
 }
 
 #[test]
-fn promised_gigabytes_cost_nothing() {
+fn announced_gigabytes_do_not_stop_the_server() {
     let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, u32::MAX));
@@ -118,15 +125,15 @@ fn promised_gigabytes_cost_nothing() {
 }
 
 #[test]
-fn a_client_that_never_reads_its_replies_stops_only_itself() {
+fn a_client_that_never_reads_blocks_only_itself() {
     let (_, served) = Served::disk(8 * MIB);
-    let mut deaf = Client::simple(served.path());
+    let mut unreading = Client::simple(served.path());
     for cookie in 0..64 {
-        deaf.request(0, 0, cookie, 0, 1 << 20);
+        unreading.request(0, 0, cookie, 0, 1 << 20);
     }
     still_serves(&served);
-    drop(deaf);
-    eventually("noticing", || served.handle.stats().connections_current == 0);
+    drop(unreading);
+    eventually("the end of the connection", || served.handle.stats().connections_current == 0);
 }
 
 #[test]
@@ -143,8 +150,8 @@ fn a_handshake_byte_by_byte_times_out() {
         assert!(start.elapsed() < Duration::from_secs(5), "sent {sent} bytes");
     }
     assert!(start.elapsed() >= Duration::from_millis(400));
-    eventually("giving its place up", || served.handle.stats().handshakes_current == 0);
-    // One that says nothing at all, and one that asks for ever.
+    eventually("the end of the handshake", || served.handle.stats().handshakes_current == 0);
+    // The same for a client that sends nothing, and for one that keeps sending options.
     let mut silent = Client::connect(served.path());
     silent.take(18);
     assert!(silent.is_closed());
@@ -187,7 +194,7 @@ fn a_thousand_clients_are_served_at_the_same_time() {
         assert_eq!(client.take(8), (999 - number as u64).to_be_bytes());
     }
     drop(clients);
-    eventually("everybody leaving", || served.handle.stats().connections_current == 0);
+    eventually("the end of all connections", || served.handle.stats().connections_current == 0);
     still_serves(&served);
 }
 
@@ -211,7 +218,7 @@ fn a_client_over_the_limit_may_ask_again() {
 }
 
 #[test]
-fn every_client_over_the_limit_is_told_so() {
+fn every_client_over_the_limit_gets_an_error() {
     let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut active = Client::simple(served.path());
@@ -223,7 +230,7 @@ fn every_client_over_the_limit_is_told_so() {
     assert_eq!(served.handle.stats().connections_refused, 100);
     active.request(0, 5, 1, 0, 1);
     assert_eq!(active.errno(1), 0);
-    // One of them may have the seat when it is free.
+    // When the connection is free, one of the refused clients can start.
     drop(active);
     eventually("a free connection", || served.handle.stats().connections_current == 0);
     assert_eq!(crowd[99].ask(7, &[0; 6]).last().unwrap().0, 1);
@@ -241,7 +248,8 @@ fn silent_clients_do_not_keep_others_out() {
     let _silent: Vec<Client> = (0..48).map(|_| Client::connect(served.path())).collect();
     let start = Instant::now();
     let mut client = Client::simple(served.path());
-    // Eight leave every half second. Without that it would be eight every four seconds.
+    // The server evicts places every half second; without eviction, eight clients would leave
+    // every four seconds.
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     client.request(0, 5, 1, 0, 1);
     assert_eq!(client.errno(1), 0);
@@ -250,7 +258,7 @@ fn silent_clients_do_not_keep_others_out() {
 }
 
 #[test]
-fn clients_that_come_together_are_not_evicted_by_each_other() {
+fn simultaneous_clients_do_not_evict_each_other() {
     let config = ServerConfig { max_handshakes: 2, ..ServerConfig::default() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     thread::scope(|scope| {
@@ -287,7 +295,7 @@ fn two_clients_on_the_same_pages_see_whole_pages() {
 }
 
 #[test]
-fn a_client_that_only_closes_its_sending_side_gets_its_replies() {
+fn a_half_closed_client_gets_its_replies() {
     let (_, served) = Served::disk(8 * MIB);
     let mut client = Client::simple(served.path());
     client.request(0, 5, 1, 0, 1);
@@ -296,11 +304,11 @@ fn a_client_that_only_closes_its_sending_side_gets_its_replies() {
     assert!(client.is_closed());
 }
 
-/// Both ends of every connection live in this process.
+/// Raises the limit on open files: both ends of every connection are in this process.
 fn room_for_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
-            .expect("room for the files of this test");
+            .expect("a higher limit on open files");
     }
 }

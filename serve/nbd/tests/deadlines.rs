@@ -1,4 +1,5 @@
-//! Clients that are slow on purpose: every wait for them ends, and what they cost is bounded.
+//! Clients that are slow on purpose: each wait for them has a deadline, and their memory is
+//! bounded.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -19,20 +20,20 @@ use support::served::Served;
 const MIB: u64 = 1 << 20;
 /// The deadline under test.
 const SHORT: Duration = Duration::from_millis(300);
-/// Far more than the deadline, far less than a client would need that moves it with each byte.
+/// Far more than the deadline, and far less than a client needs for all bytes one by one.
 const LONG: Duration = Duration::from_secs(10);
 
 fn short() -> ServerConfig {
     ServerConfig { handshake_timeout: SHORT, send_timeout: SHORT, ..ServerConfig::default() }
 }
 
-/// Connections there are, in the handshake or after it.
+/// Returns the number of connections, in the handshake or active.
 fn connections(served: &Served) -> u64 {
     let stats = served.handle.stats();
     stats.connections_current + stats.handshakes_current
 }
 
-/// Waits until no connection is left, while `step` keeps the client busy.
+/// Calls `step` until no connection is left. Panics after [`LONG`].
 fn gone(served: &Served, mut step: impl FnMut()) {
     let start = Instant::now();
     while connections(served) > 0 {
@@ -42,7 +43,7 @@ fn gone(served: &Served, mut step: impl FnMut()) {
     }
 }
 
-/// Says the same for ever, in large packets.
+/// A reader that repeats the same bytes in large packets.
 struct Flood(Vec<u8>, u32);
 
 impl Read for Flood {
@@ -64,7 +65,7 @@ impl Read for Flood {
 
 impl Inbound for Flood {}
 
-/// Remembers the longest write.
+/// A writer that records the length of the longest write.
 #[derive(Default)]
 struct Longest(usize);
 
@@ -80,7 +81,7 @@ impl Write for &mut Longest {
 }
 
 #[test]
-fn answers_to_options_never_collect() {
+fn option_replies_never_accumulate() {
     let name = "x".repeat(4000);
     let export = Export { name, description: String::new(), device: Arc::new(Disk::new(MIB)) };
     let context = ConnectionContext {
@@ -113,7 +114,7 @@ fn a_slow_reader_does_not_prolong_the_handshake() {
     flood.join().unwrap();
 }
 
-/// Asks for more than the socket holds.
+/// Requests more data than the socket's buffers hold.
 fn ask_for_much(served: &Served) -> UnixStream {
     let mut client = Client::simple(served.path());
     for cookie in 0..8 {
@@ -123,22 +124,22 @@ fn ask_for_much(served: &Served) -> UnixStream {
 }
 
 #[test]
-fn a_client_that_takes_no_replies_is_cut_off() {
+fn a_client_that_reads_no_replies_is_cut_off() {
     let served = Served::with(Arc::new(Disk::new(4 * MIB)), short());
-    let _deaf = ask_for_much(&served);
+    let _unreading = ask_for_much(&served);
     gone(&served, || ());
     assert_eq!(served.handle.stats().errors.broken_connections, 1);
 }
 
 #[test]
-fn a_reply_taken_byte_by_byte_is_cut_off() {
+fn a_reply_read_byte_by_byte_is_cut_off() {
     let served = Served::with(Arc::new(Disk::new(4 * MIB)), short());
     let mut slow = ask_for_much(&served);
     gone(&served, || slow.read_exact(&mut [0; 512]).unwrap());
 }
 
 #[test]
-fn a_reader_that_is_merely_slow_gets_everything() {
+fn a_slow_reader_gets_all_replies() {
     let config = ServerConfig { send_timeout: Duration::from_secs(20), ..short() };
     let served = Served::with(Arc::new(Disk::new(4 * MIB)), config);
     let mut slow = ask_for_much(&served);
@@ -170,13 +171,13 @@ fn half_a_request_does_not_prolong_the_idle_timeout() {
         ServerConfig { idle_timeout: Some(SHORT), ..short() },
     );
     let mut slow = Client::simple(served.path());
-    // A write that promises 1 MiB, sent byte by byte.
+    // The payload of a write of 1 MiB, sent byte by byte.
     slow.send(&head(0, 1, 1, 0, 1 << 20));
     gone(&served, || _ = slow.stream.write_all(&[7]));
 }
 
 #[test]
-fn requests_now_and_then_keep_a_connection() {
+fn occasional_requests_keep_a_connection() {
     let config = ServerConfig { idle_timeout: Some(Duration::from_secs(3)), ..short() };
     let served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut client = Client::simple(served.path());

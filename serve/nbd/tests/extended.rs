@@ -29,7 +29,7 @@ const PAYLOAD: u16 = 32;
 const EXTENDED_HEADERS: u32 = 11;
 const EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 
-/// A disk of one tebibyte whose first bytes are real and whose rest is a hole.
+/// A disk of one tebibyte: the inner disk, and a hole behind it.
 struct Huge(Disk);
 
 impl BlockDevice for Huge {
@@ -63,8 +63,8 @@ impl BlockDevice for Huge {
     fn status(&self, span: Span, visit: &mut dyn FnMut(StatusExtent) -> bool) {
         let real = self.real(span);
         let mut more = true;
-        self.0.status(real, &mut |run| {
-            more = visit(run);
+        self.0.status(real, &mut |extent| {
+            more = visit(extent);
             more
         });
         if more && span.len() > real.len() {
@@ -94,7 +94,7 @@ fn write(client: &mut Client, offset: u64, data: &[u8]) -> u32 {
     client.errno(1)
 }
 
-/// The extents of an answer: lengths and states.
+/// Requests the block status and returns the lengths and states of the extents.
 fn status(client: &mut Client, flags: u16, offset: u64, len: u64) -> Vec<(u64, u64)> {
     client.request_extended(flags, STATUS, 3, offset, len);
     let reply = client.reply();
@@ -109,7 +109,7 @@ fn status(client: &mut Client, flags: u16, offset: u64, len: u64) -> Vec<(u64, u
 }
 
 #[test]
-fn what_was_written_with_extended_headers_is_read_back() {
+fn writes_with_extended_headers_read_back() {
     let (_served, mut client) = extended(4 * MIB);
     for (offset, len, flags) in
         [(0, 1, 0), (4095, 8194, DF), (100_001, 300_003, 0), (200_000, 700_001, DF)]
@@ -154,7 +154,7 @@ fn one_request_covers_a_tebibyte() {
 }
 
 #[test]
-fn a_status_answer_is_bounded() {
+fn a_block_status_reply_is_bounded() {
     let (_served, mut client) = extended(64 * MIB);
     for page in (0..16_384).step_by(2) {
         assert_eq!(write(&mut client, page * 4096, &[1]), 0);
@@ -189,7 +189,7 @@ fn lengths_past_the_end_are_refused() {
 }
 
 #[test]
-fn payloads_nobody_expects_are_received_and_refused() {
+fn unexpected_payloads_are_refused_and_skipped() {
     let (_served, mut client) = extended(MIB);
     for kind in [READ, FLUSH, TRIM, CACHE, ZEROES, STATUS, 99] {
         let mut bytes = extended_head(PAYLOAD, kind, 1, 0, 5000);
@@ -197,7 +197,7 @@ fn payloads_nobody_expects_are_received_and_refused() {
         client.send(&bytes);
         assert_eq!(client.errno(1), 22, "command {kind}");
     }
-    // A write that says it has no payload has none.
+    // A write without the flag PAYLOAD_LEN has no payload.
     client.request_extended(0, WRITE, 2, 0, 512);
     assert_eq!(client.errno(2), 22);
     assert_eq!(write(&mut client, 0, &[]), 0);
@@ -205,7 +205,7 @@ fn payloads_nobody_expects_are_received_and_refused() {
 }
 
 #[test]
-fn an_endless_payload_ends_the_connection() {
+fn an_overlong_payload_ends_the_connection() {
     let served = Served::unix(Arc::new(Disk::new(MIB)));
     for (kind, len) in
         [(WRITE, (32 << 20) + 1), (WRITE, u64::MAX), (TRIM, 1 << 40), (STATUS, u64::MAX)]
@@ -221,7 +221,7 @@ fn an_endless_payload_ends_the_connection() {
 }
 
 #[test]
-fn compact_requests_are_garbage_under_extended_headers() {
+fn compact_requests_end_an_extended_connection() {
     let (_served, mut client) = extended(MIB);
     client.send(&[support::client::head(0, CACHE, 1, 0, 0), vec![0; 4]].concat());
     assert!(client.is_closed());

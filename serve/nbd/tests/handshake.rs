@@ -1,4 +1,4 @@
-//! The handshake, byte by byte: every option is answered and the next one is found.
+//! The handshake on the level of bytes: every option gets a reply, and the next one is found.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -49,7 +49,7 @@ fn kinds(replies: &[(u32, Vec<u8>)]) -> Vec<u32> {
 }
 
 #[test]
-fn unknown_options_are_refused_and_the_next_one_is_understood() {
+fn unknown_options_are_refused_and_skipped() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
     for option in [0, 4, 5, 12, 77, u32::MAX] {
@@ -59,7 +59,7 @@ fn unknown_options_are_refused_and_the_next_one_is_understood() {
 }
 
 #[test]
-fn option_data_longer_than_any_option_needs_are_skipped() {
+fn overlong_option_data_are_skipped() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
     assert_eq!(kinds(&client.ask(7, &vec![0; 3 << 20])), [TOO_BIG]);
@@ -68,7 +68,7 @@ fn option_data_longer_than_any_option_needs_are_skipped() {
 }
 
 #[test]
-fn list_names_the_export_and_its_text() {
+fn list_returns_the_name_and_description() {
     let served = served();
     let replies = Client::greet(served.path(), 3).ask(3, &[]);
     assert_eq!(replies[0], (2, b"\0\0\0\x04diska text".to_vec()));
@@ -81,7 +81,7 @@ fn list_with_data_is_invalid() {
 }
 
 #[test]
-fn go_tells_what_was_asked() {
+fn go_returns_the_requested_information() {
     let served = served();
     let replies = Client::greet(served.path(), 3).ask(7, &go_data("disk", &[1, 2, 3, 999]));
     assert_eq!(kinds(&replies), [3, 3, 3, 3, ACK]);
@@ -93,7 +93,7 @@ fn go_tells_what_was_asked() {
 }
 
 #[test]
-fn the_df_flag_is_offered_only_with_structured_replies() {
+fn df_is_offered_only_with_structured_replies() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
     let flags =
@@ -104,7 +104,7 @@ fn the_df_flag_is_offered_only_with_structured_replies() {
 }
 
 #[test]
-fn a_read_only_device_says_so() {
+fn a_read_only_device_sets_its_flag() {
     let served = Served::unix(Arc::new(Disk::read_only(1 << 20)));
     let replies = Client::greet(served.path(), 3).ask(6, &go_data("", &[]));
     assert_ne!(replies[0].1[11] & 2, 0);
@@ -131,7 +131,7 @@ fn malformed_go_data_are_invalid() {
 }
 
 #[test]
-fn export_name_starts_at_once_with_and_without_zeroes() {
+fn export_name_works_with_and_without_zeroes() {
     let served = served();
     for (flags, len) in [(3, 10), (1, 134)] {
         let mut client = Client::greet(served.path(), flags);
@@ -166,7 +166,7 @@ fn abort_is_acknowledged_even_with_data() {
 }
 
 #[test]
-fn contexts_are_listed_by_wildcard_and_selected_by_name_only() {
+fn only_full_names_select_contexts() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
     assert_eq!(kinds(&client.ask(10, &context_data("disk", &["base:allocation"]))), [INVALID]);
@@ -185,7 +185,7 @@ fn contexts_are_listed_by_wildcard_and_selected_by_name_only() {
 }
 
 #[test]
-fn a_failed_selection_takes_the_earlier_one_back() {
+fn a_failed_selection_clears_the_earlier_one() {
     let served = served();
     let mut client = Client::greet(served.path(), 3);
     client.ask(8, &[]);

@@ -1,4 +1,5 @@
-//! libnbd of 1.18 or newer, which asks for extended headers by itself. `cargo xtask setup` builds one where the system's is older.
+//! libnbd 1.18 or newer, which asks for extended headers by default. `cargo xtask setup` builds
+//! it where the system's version is older.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -10,10 +11,11 @@ use support::disk::Disk;
 use support::program::{command, skip};
 use support::served::Served;
 
-/// Where `cargo xtask setup` builds it.
+/// The directory in which `cargo xtask setup` builds libnbd.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/libnbd/python");
 
-/// Debian's Python, for which the module is made: the system's module, or the one that was built.
+/// Returns Debian's Python, for which the module is built. It finds the built module first, else
+/// the system's.
 fn python(script: &str, socket: &str) -> Command {
     let mut python = command("/usr/bin/python3");
     python.args(["-c", script, socket]).env("PYTHONPATH", format!("{BUILT}:{BUILT}/.libs"));
@@ -25,13 +27,15 @@ fn socket(served: &Served) -> &str {
 }
 
 fn is_new_enough() -> bool {
-    let script = "import nbd; h = nbd.NBD(); v = h.get_version().split('.'); assert (int(v[0]), int(v[1])) >= (1, 18)";
+    let script = "import nbd; v = nbd.NBD().get_version().split('.'); \
+                  assert (int(v[0]), int(v[1])) >= (1, 18)";
     python(script, "").output().is_ok_and(|output| output.status.success())
 }
 
 /// Connects to the server and runs the script with the handle `h`.
 fn run(served: &Served, script: &str) -> Output {
-    let start = "import nbd, sys\nh = nbd.NBD()\nh.add_meta_context('base:allocation')\nh.connect_unix(sys.argv[1])\n";
+    let start = "import nbd, sys\nh = nbd.NBD()\nh.add_meta_context('base:allocation')\n\
+                 h.connect_unix(sys.argv[1])\n";
     python(&format!("{start}{script}"), socket(served)).output().expect("Python starts")
 }
 
@@ -86,10 +90,10 @@ fn libnbd_trims_zeroes_and_maps_gigabytes_at_once() {
     assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }
 
-/// The same client without extended headers, and without structured replies.
+/// Runs the same client without extended headers, and without structured replies.
 #[test]
-fn libnbd_falls_back_to_what_it_is_told_to() {
-    let name = "libnbd_falls_back_to_what_it_is_told_to";
+fn libnbd_falls_back_to_older_replies() {
+    let name = "libnbd_falls_back_to_older_replies";
     if !is_new_enough() {
         return skip(name, "libnbd 1.18 or newer");
     }
@@ -100,7 +104,8 @@ fn libnbd_falls_back_to_what_it_is_told_to() {
              h.set_request_structured_replies({structured})\nh.connect_unix(sys.argv[1])\n\
              assert h.get_extended_headers_negotiated() == {extended}\n\
              assert h.get_structured_replies_negotiated() == {structured}\n\
-             h.pwrite(b'abc', 4095)\nassert h.pread(5, 4094) == b'\\0abc\\0'\nh.trim(1 << 20, 0)\nh.shutdown()\n"
+             h.pwrite(b'abc', 4095)\nassert h.pread(5, 4094) == b'\\0abc\\0'\nh.trim(1 << 20, 0)\n\
+             h.shutdown()\n"
         );
         let said = python(&script, socket(&served)).output().expect("Python starts");
         assert!(

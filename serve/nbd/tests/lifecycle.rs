@@ -1,4 +1,4 @@
-//! The socket file, and how a server ends.
+//! The socket file, access control and the end of a server.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -23,7 +23,7 @@ fn bind(path: &std::path::Path) -> Result<Server, NbdError> {
 }
 
 #[test]
-fn the_socket_is_for_its_owner_only_and_goes_with_the_server() {
+fn the_socket_is_private_and_removed_at_the_end() {
     let mut served = Served::unix(Arc::new(Disk::new(MIB)));
     let mode = fs::metadata(served.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -32,7 +32,7 @@ fn the_socket_is_for_its_owner_only_and_goes_with_the_server() {
 }
 
 #[test]
-fn a_server_that_never_ran_removes_its_socket_too() {
+fn a_server_that_never_ran_removes_its_socket() {
     let folder = Folder::new();
     let path = folder.file("s");
     drop(bind(&path).unwrap());
@@ -45,11 +45,11 @@ fn a_socket_left_by_a_dead_server_is_replaced() {
     let path = folder.file("s");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    bind(&path).expect("nobody listens there");
+    bind(&path).expect("no server listens there");
 }
 
 #[test]
-fn a_socket_somebody_listens_on_is_left_alone() {
+fn a_socket_with_a_listener_is_not_replaced() {
     let served = Served::unix(Arc::new(Disk::new(MIB)));
     let error = bind(served.path()).err();
     assert!(matches!(error, Some(NbdError::InUse { .. })), "{error:?}");
@@ -57,7 +57,7 @@ fn a_socket_somebody_listens_on_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_not_replaced() {
     let folder = Folder::new();
     let path = folder.file("precious");
     fs::write(&path, "data").unwrap();
@@ -66,7 +66,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn a_socket_that_replaced_ours_is_not_removed() {
+fn another_servers_socket_is_not_removed() {
     let folder = Folder::new();
     let path = folder.file("s");
     let server = bind(&path).unwrap();
@@ -97,7 +97,7 @@ fn a_port_in_use_and_overlong_names_are_errors() {
 }
 
 #[test]
-fn requests_that_have_come_are_finished_at_shutdown() {
+fn a_shutdown_finishes_received_requests() {
     let slow = Arc::new(Slow(Disk::new(MIB), Duration::from_millis(5)));
     let mut served = Served::unix(slow.clone());
     let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
@@ -117,7 +117,7 @@ fn requests_that_have_come_are_finished_at_shutdown() {
 }
 
 #[test]
-fn a_write_half_sent_at_shutdown_does_not_hold_the_server() {
+fn half_a_write_does_not_delay_a_shutdown() {
     let mut served = Served::unix(Arc::new(Disk::new(MIB)));
     let mut client = Client::simple(served.path());
     client.send(&head(0, 1, 1, 0, 4096));
@@ -131,13 +131,13 @@ fn a_write_half_sent_at_shutdown_does_not_hold_the_server() {
 }
 
 #[test]
-fn a_client_that_takes_no_replies_holds_a_shutdown_for_the_grace_only() {
+fn unread_replies_delay_a_shutdown_by_its_grace() {
     let config =
         ServerConfig { shutdown_grace: Duration::from_millis(300), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(4 * MIB)), config);
-    let mut deaf = Client::simple(served.path());
+    let mut unreading = Client::simple(served.path());
     for cookie in 0..16 {
-        deaf.request(0, 0, cookie, 0, 1 << 20);
+        unreading.request(0, 0, cookie, 0, 1 << 20);
     }
     thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
@@ -161,9 +161,12 @@ fn shutdown_over_tcp_ends_idle_connections() {
     drop(idle);
 }
 
-/// What a client of this user, group and supplementary group receives; `None`: the system lets it not connect. Needs root.
+/// Returns what a client of this user, group and supplementary group receives, or `None` if the
+/// system does not let it connect. Needs root.
 fn heard_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> Option<String> {
-    let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 7; $s->read(my $b, 8); print $b;";
+    let script = "use IO::Socket::UNIX; \
+                  my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 7; \
+                  $s->read(my $b, 8); print $b;";
     let ids =
         [format!("--reuid={user}"), format!("--regid={group}"), format!("--groups={other_group}")];
     let mut setpriv = command("setpriv");
@@ -173,7 +176,7 @@ fn heard_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> 
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether the tests with other users can run here.
+/// Returns whether tests with other users can run here.
 fn has_other_users(name: &str) -> bool {
     if !installed(name, "setpriv") || !installed(name, "perl") {
         return false;
@@ -194,8 +197,8 @@ fn serving(access: UnixAccess) -> (Served, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn another_user_is_turned_away_and_logged() {
-    if !has_other_users("another_user_is_turned_away_and_logged") {
+fn another_user_is_refused_and_logged() {
+    if !has_other_users("another_user_is_refused_and_logged") {
         return;
     }
     let (served, lines) = serving(UnixAccess { mode: Some(0o666), ..UnixAccess::default() });
@@ -211,15 +214,15 @@ fn another_user_is_turned_away_and_logged() {
 }
 
 #[test]
-fn a_user_who_is_named_may_connect() {
-    if !has_other_users("a_user_who_is_named_may_connect") {
+fn a_configured_user_may_connect() {
+    if !has_other_users("a_configured_user_may_connect") {
         return;
     }
     let (served, lines) = serving(UnixAccess { users: vec![65534, 4242], ..UnixAccess::default() });
     assert_eq!(heard_by(65534, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
     assert_eq!(heard_by(4242, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
     assert_eq!(heard_by(4243, 65534, 65534, served.path()).as_deref(), Some(""));
-    // The client hears of it first.
+    // The client sees the end of the connection before the line is logged.
     eventually("the line", || lines.lock().unwrap().len() == 1);
 }
 
@@ -264,7 +267,7 @@ fn a_device_that_panics_ends_one_connection_only() {
 }
 
 #[test]
-fn shutdown_before_run_and_twice_is_fine() {
+fn shutdown_may_come_twice_and_before_run() {
     let folder = Folder::new();
     let server = bind(&folder.file("s")).unwrap();
     let handle = server.handle();

@@ -1,4 +1,4 @@
-//! Trims and zeros of huge ranges: they can be interrupted, and are exact when they are not.
+//! Trims and zeroings of huge ranges: they can be interrupted, and uninterrupted ones are exact.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -23,7 +23,8 @@ const NO_HOLE: u16 = 2;
 
 const HUGE: u64 = 2 << 40;
 
-/// A huge disk of zeros; a change takes 20 ms for each GiB, 40 s for the whole.
+/// A disk of 2 TiB of zeros on which a change takes 20 ms per GiB: 40 s for the whole disk.
+/// Counts the changed bytes.
 #[derive(Default)]
 struct Huge(AtomicU64);
 
@@ -73,7 +74,7 @@ impl BlockDevice for Huge {
 }
 
 impl Huge {
-    /// Bytes that were changed.
+    /// Returns the number of changed bytes.
     fn changed(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -96,7 +97,7 @@ fn long_changes_end_with_the_grace_of_a_shutdown() {
         assert_eq!(client.errno(1), ESHUTDOWN);
         assert!(client.is_closed());
     }
-    assert!(device.changed() < HUGE, "it was interrupted");
+    assert!(device.changed() < HUGE, "the change is interrupted");
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn many_changes_end_with_the_grace_of_a_shutdown() {
         ServerConfig { shutdown_grace: Duration::from_millis(700), ..ServerConfig::default() };
     let mut served = Served::with(device.clone(), config);
     let mut client = Client::simple(served.path());
-    // They take 2.5 s together.
+    // All changes together take 2.5 s.
     client.send(&(0..MANY).flat_map(|cookie| head(0, TRIM, cookie, 0, LEN)).collect::<Vec<_>>());
     eventually("a change", || device.changed() > 0);
     served.stop();
@@ -125,8 +126,8 @@ fn long_changes_end_when_the_client_is_gone() {
     client.request_extended(0, TRIM, 1, 0, HUGE);
     eventually("a change", || device.changed() > 0);
     drop(client);
-    eventually("noticing", || served.handle.stats().connections_current == 0);
-    assert!(device.changed() < HUGE, "it was interrupted");
+    eventually("the end of the connection", || served.handle.stats().connections_current == 0);
+    assert!(device.changed() < HUGE, "the change is interrupted");
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn long_changes_cover_their_range_once() {
     let mut client = Client::extended(served.path());
     let (offset, len) = ((1 << 30) - 5, (3 << 30) + 77);
     client.request_extended(0, TRIM, 1, offset, len);
-    // Closing its sending side does not make it a client that is gone.
+    // A client that closes only its sending side does not count as gone.
     client.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.errno(1), 0);
     assert_eq!(device.changed(), len);

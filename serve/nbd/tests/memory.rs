@@ -1,4 +1,5 @@
-//! What a connection costs, whatever its client does. Alone in its binary, since it looks at the whole process.
+//! The memory of connections, however their clients behave. A binary of its own, because it
+//! measures the whole process.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -12,28 +13,30 @@ use support::client::{Client, head};
 use support::served::{Served, eventually};
 
 const MIB: u64 = 1 << 20;
-/// Two buffers of 256 KiB, a list of extents, what is touched of a stack.
-const MOST_A_CONNECTION: u64 = MIB;
-/// For long simple replies, all connections together: eight buffers for a head and 2 MiB of data.
-const MOST_FOR_REPLIES: u64 = 8 * (2 * MIB + 16);
-/// One test at a time looks at the process.
-static TURN: Mutex<()> = Mutex::new(());
+/// Two buffers of 256 KiB, a list of extents and the touched part of a stack.
+const MAX_CONNECTION_BYTES: u64 = MIB;
+/// Buffers for long simple replies, all connections together: eight of a header and 2 MiB of
+/// data.
+const MAX_REPLY_BUFFER_BYTES: u64 = 8 * (2 * MIB + 16);
+/// Runs one test at a time, because each measures the whole process.
+static SERIAL: Mutex<()> = Mutex::new(());
 
-/// The two buffers of so many connections.
+/// Returns the size of the two buffers of each connection, for `clients` connections.
 fn buffers(clients: u64) -> u64 {
     clients * (256 * 1024 + 256 * 1024 + 16)
 }
 
+/// Returns the resident memory of the process. Units: bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 #[test]
-fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
-    let _turn = TURN.lock();
+fn clients_in_long_requests_take_bounded_memory() {
+    let _serial = SERIAL.lock();
     let (_, served) = Served::disk(40 * MIB);
-    // Every page of the disk is touched, so that only connections are measured below.
+    // Touch every page of the disk, so that only connections are measured below.
     let mut client = Client::simple(served.path());
     let payload = vec![7; 32 << 20];
     client.store(0, &payload);
@@ -47,11 +50,11 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
             Client::structured(served.path())
         };
         if number < 16 {
-            // Stops in the middle of a write.
+            // This client stops in the middle of a write.
             client.send(&head(0, 1, 1, 0, 32 << 20));
             client.send(&payload[..31 << 20]);
         } else {
-            // Never reads the answers.
+            // This client never reads its replies.
             for (flags, len) in [(0, 2 << 20), (0, 32 << 20)] {
                 client.stream.write_all(&head(flags, 0, 1, 0, len)).unwrap();
             }
@@ -61,13 +64,13 @@ fn clients_in_the_middle_of_long_requests_cost_a_bounded_amount_each() {
     thread::sleep(Duration::from_millis(500));
     let (grown, number) = (resident().saturating_sub(before), clients.len() as u64);
     println!("{} KiB for {number} connections", grown >> 10);
-    assert!(grown <= number * MOST_A_CONNECTION + MOST_FOR_REPLIES, "{grown} bytes");
+    assert!(grown <= number * MAX_CONNECTION_BYTES + MAX_REPLY_BUFFER_BYTES, "{grown} bytes");
 }
 
 #[test]
-fn unread_simple_replies_share_a_bounded_memory() {
+fn unread_simple_replies_take_bounded_memory() {
     const CLIENTS: u64 = 120;
-    let _turn = TURN.lock();
+    let _serial = SERIAL.lock();
     let (disk, served) = Served::disk(4 * MIB);
     let data: Vec<u8> = (0..2 * MIB).map(|at| (at / 4096) as u8 | 1).collect();
     let mut other = Client::simple(served.path());
@@ -76,15 +79,15 @@ fn unread_simple_replies_share_a_bounded_memory() {
     let before = resident();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::simple(served.path())).collect();
     clients.iter_mut().for_each(|client| client.request(0, 0, 2, 0, 2 << 20));
-    eventually("taking all buffers for replies", || {
-        counted() == buffers(CLIENTS + 1) + MOST_FOR_REPLIES
+    eventually("the use of all reply buffers", || {
+        counted() == buffers(CLIENTS + 1) + MAX_REPLY_BUFFER_BYTES
     });
     thread::sleep(Duration::from_millis(500));
     let grown = resident().saturating_sub(before);
     println!("{} KiB for {CLIENTS} connections", grown >> 10);
-    assert!(grown <= CLIENTS * MOST_A_CONNECTION + MOST_FOR_REPLIES, "{grown} bytes");
+    assert!(grown <= CLIENTS * MAX_CONNECTION_BYTES + MAX_REPLY_BUFFER_BYTES, "{grown} bytes");
 
-    // Others go on meanwhile, and an error still comes before the payload.
+    // Other clients are still served, and an error still precedes the payload.
     other.request(0, 0, 3, 0, 2 << 20);
     assert_eq!(other.errno(3), 0);
     assert!(other.take(data.len()) == data);
@@ -92,40 +95,40 @@ fn unread_simple_replies_share_a_bounded_memory() {
     other.request(0, 0, 4, 2 * MIB, 2 << 20);
     assert_eq!(other.errno(4), 5);
 
-    // A client that reads at last gets everything.
+    // A client that reads late gets its whole reply.
     for client in &mut clients {
         assert_eq!(client.errno(2), 0);
         assert!(client.take(data.len()) == data);
     }
-    assert_eq!(counted(), buffers(CLIENTS + 1) + MOST_FOR_REPLIES, "the buffers are kept");
+    assert_eq!(counted(), buffers(CLIENTS + 1) + MAX_REPLY_BUFFER_BYTES, "the buffers are kept");
 }
 
-/// A client that hangs up in the middle of a long reply leaves nothing behind that makes later replies cost more.
+/// After a client closes in the middle of a long reply, later replies take no additional memory.
 #[test]
-fn a_reply_cut_short_does_not_make_later_ones_cost_more() {
+fn an_aborted_reply_costs_no_memory_later() {
     const CLIENTS: u64 = 400;
-    let _turn = TURN.lock();
+    let _serial = SERIAL.lock();
     let (_, served) = Served::disk(4 * MIB);
-    let mut rude = Client::simple(served.path());
-    rude.request(0, 0, 1, 0, 2 << 20);
-    assert_eq!(rude.errno(1), 0);
-    drop(rude);
-    eventually("noticing", || served.handle.stats().connections_current == 0);
+    let mut aborting = Client::simple(served.path());
+    aborting.request(0, 0, 1, 0, 2 << 20);
+    assert_eq!(aborting.errno(1), 0);
+    drop(aborting);
+    eventually("the end of the connection", || served.handle.stats().connections_current == 0);
     let before = resident();
     let mut room = vec![0; 2 << 20];
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::simple(served.path())).collect();
     for group in clients.chunks_mut(7) {
         group.iter_mut().for_each(|client| client.request(0, 0, 2, 0, 2 << 20));
-        // Each has its buffer now.
+        // Each client has its buffer now.
         group.iter_mut().for_each(|client| assert_eq!(client.errno(2), 0));
         group.iter_mut().for_each(|client| client.stream.read_exact(&mut room).unwrap());
     }
     let grown = resident().saturating_sub(before);
     println!("{} KiB for {CLIENTS} connections that have had a long reply", grown >> 10);
-    // Hardly any of the buffers is touched.
-    assert!(grown <= CLIENTS * MIB / 8 + MOST_FOR_REPLIES, "{grown} bytes");
-    assert!(served.handle.stats().buffer_bytes <= buffers(CLIENTS) + MOST_FOR_REPLIES);
+    // Almost all of the connections' buffers are untouched.
+    assert!(grown <= CLIENTS * MIB / 8 + MAX_REPLY_BUFFER_BYTES, "{grown} bytes");
+    assert!(served.handle.stats().buffer_bytes <= buffers(CLIENTS) + MAX_REPLY_BUFFER_BYTES);
     drop(clients);
-    eventually("leaving", || served.handle.stats().connections_current == 0);
-    assert!(served.handle.stats().buffer_bytes <= MOST_FOR_REPLIES);
+    eventually("the end of all connections", || served.handle.stats().connections_current == 0);
+    assert!(served.handle.stats().buffer_bytes <= MAX_REPLY_BUFFER_BYTES);
 }

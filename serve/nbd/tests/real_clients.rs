@@ -1,4 +1,4 @@
-//! The server against clients other people wrote: libnbd's tools, its Python shell, qemu and fio.
+//! The server with real clients: libnbd's tools, its Python shell, qemu and fio.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -21,7 +21,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("an ASCII path")
 }
 
-/// Bytes that do not repeat, with a hole in the middle.
+/// Returns bytes that do not repeat, with a hole in the second quarter.
 fn sparse_file(len: u64) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;
     let mut bytes: Vec<u8> = (0..len)
@@ -95,8 +95,8 @@ fn nbdinfo_maps_data_zeros_and_holes() {
 }
 
 #[test]
-fn nbdcopy_brings_a_file_in_and_out_unchanged() {
-    if !installed("nbdcopy_brings_a_file_in_and_out_unchanged", "nbdcopy") {
+fn nbdcopy_round_trips_a_file() {
+    if !installed("nbdcopy_round_trips_a_file", "nbdcopy") {
         return;
     }
     for served in [served(24 * MIB), Served::tcp(Arc::new(Disk::new(24 * MIB)))] {
@@ -128,8 +128,8 @@ fn nbdcopy_from_one_server_to_another_keeps_holes() {
 }
 
 #[test]
-fn a_file_system_survives_the_way_in_and_out() {
-    let name = "a_file_system_survives_the_way_in_and_out";
+fn a_file_system_survives_a_round_trip() {
+    let name = "a_file_system_survives_a_round_trip";
     if !["nbdcopy", "mke2fs", "e2fsck"].iter().all(|program| installed(name, program)) {
         return;
     }
@@ -239,7 +239,7 @@ fn fio_verifies_what_it_wrote() {
     );
 }
 
-/// Python for nbdsh: `h` is a connected handle.
+/// A Python script for nbdsh; `h` is a connected handle.
 const ODD_SEQUENCES: &str = r#"
 import errno
 size = h.get_size()
@@ -280,7 +280,10 @@ refused("ENOSPC", h.zero, 4096, size - 1)
 refused("ENOTSUP", h.zero, 512, 8192, nbd.CMD_FLAG_FAST_ZERO)
 refused("EINVAL", h.trim, 4096, 0, nbd.CMD_FLAG_DF)
 refused("EINVAL", h.block_status, 0, 0, extent)
-cookies = [h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([n]) * 512), n * 512) for n in range(64)]
+cookies = []
+for n in range(64):
+    buffer = nbd.Buffer.from_bytearray(bytearray([n]) * 512)
+    cookies.append(h.aio_pwrite(buffer, n * 512))
 while h.aio_in_flight() > 0:
     h.poll(-1)
 for n in range(64):
@@ -291,8 +294,8 @@ h.shutdown()
 "#;
 
 #[test]
-fn nbdsh_speaks_odd_sequences() {
-    if !installed("nbdsh_speaks_odd_sequences", "nbdsh") {
+fn nbdsh_runs_unusual_sequences() {
+    if !installed("nbdsh_runs_unusual_sequences", "nbdsh") {
         return;
     }
     let served = served(8 * MIB);

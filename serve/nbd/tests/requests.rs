@@ -1,4 +1,4 @@
-//! Requests at their edges, with simple and structured replies.
+//! Edge cases of requests, with simple and structured replies.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -27,7 +27,7 @@ fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|at| (at / 7) as u8 ^ (at >> 12) as u8 ^ seed | 1).collect()
 }
 
-/// Reads with structured replies and puts the chunks together.
+/// Reads with structured replies and assembles the chunks. Returns the data and the chunk types.
 fn read_chunks(client: &mut Client, flags: u16, offset: u64, len: u32) -> (Vec<u8>, Vec<u16>) {
     client.request(flags, READ, 9, offset, len);
     let (mut data, mut kinds) = (vec![0xee; len as usize], Vec::new());
@@ -61,7 +61,7 @@ fn read_simple(client: &mut Client, offset: u64, len: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_written_is_read_back_at_any_offset_and_length() {
+fn writes_read_back_at_any_offset_and_length() {
     let (_, served) = Served::disk(4 * MIB);
     let [mut simple, mut structured] = served.both();
     for (offset, len) in
@@ -76,14 +76,14 @@ fn what_was_written_is_read_back_at_any_offset_and_length() {
 }
 
 #[test]
-fn thirty_two_mebibytes_are_written_and_read_in_one_request() {
+fn one_request_transfers_32_mib() {
     let (disk, served) = Served::disk(33 * MIB);
     let data = pattern(32 << 20, 3);
     let [mut simple, mut structured] = served.both();
     simple.store(12_345, &data);
     assert!(disk.content()[12_345..][..data.len()] == data);
     assert!(read_simple(&mut simple, 12_345, 32 << 20) == data);
-    // A device that learns from its reads, as a cache does, sees one.
+    // The device sees one read: a second one would mislead a cache that learns from reads.
     assert_eq!(disk.bytes_read.load(Ordering::Relaxed), 32 << 20);
     assert!(read_chunks(&mut structured, 0, 12_345, 32 << 20).0 == data);
     let (whole, kinds) = read_chunks(&mut structured, DF, 12_345, 32 << 20);
@@ -92,7 +92,7 @@ fn thirty_two_mebibytes_are_written_and_read_in_one_request() {
 }
 
 #[test]
-fn holes_are_told_not_sent_unless_the_client_wants_one_chunk() {
+fn holes_are_sent_as_data_only_with_df() {
     let (_, served) = Served::disk(MIB);
     let mut client = Client::structured(served.path());
     client.store(8192, &[7; 4096]);
@@ -103,7 +103,7 @@ fn holes_are_told_not_sent_unless_the_client_wants_one_chunk() {
 }
 
 #[test]
-fn a_read_longer_than_the_limit_is_an_overflow_or_invalid() {
+fn an_overlong_read_is_refused() {
     let (_, served) = Served::disk(64 * MIB);
     let [mut simple, mut structured] = served.both();
     for flags in [0, DF] {
@@ -115,7 +115,7 @@ fn a_read_longer_than_the_limit_is_an_overflow_or_invalid() {
 }
 
 #[test]
-fn a_write_longer_than_the_limit_is_refused_and_the_next_request_is_found() {
+fn an_overlong_write_is_refused_and_skipped() {
     let (disk, served) = Served::disk(64 * MIB);
     for mut client in served.both() {
         client.write(1, 0, &vec![9; (32 << 20) + 1]);
@@ -126,7 +126,7 @@ fn a_write_longer_than_the_limit_is_refused_and_the_next_request_is_found() {
 }
 
 #[test]
-fn ranges_past_the_end_are_refused_with_the_codes_of_the_protocol() {
+fn ranges_past_the_end_get_protocol_errors() {
     let (_, served) = Served::disk(MIB);
     for mut client in served.both() {
         for (kind, errno) in [(READ, 22), (TRIM, 22), (CACHE, 22), (ZEROES, 28)] {
@@ -143,7 +143,7 @@ fn ranges_past_the_end_are_refused_with_the_codes_of_the_protocol() {
 }
 
 #[test]
-fn requests_of_nothing_succeed() {
+fn empty_requests_succeed() {
     let (_, served) = Served::disk(MIB);
     for mut client in served.both() {
         for kind in [READ, TRIM, CACHE, ZEROES] {
@@ -157,7 +157,7 @@ fn requests_of_nothing_succeed() {
 }
 
 #[test]
-fn trims_and_zeroes_of_the_whole_device_need_no_payload_limit() {
+fn trims_and_zeroes_may_cover_the_whole_device() {
     let (disk, served) = Served::disk(40 * MIB);
     let mut client = Client::simple(served.path());
     for kind in [TRIM, ZEROES] {
@@ -205,7 +205,7 @@ fn fast_zero_is_refused_unless_it_is_fast() {
 }
 
 #[test]
-fn a_read_only_export_offers_no_way_to_write() {
+fn a_read_only_export_offers_no_write_flags() {
     let (read_only, offered) = (1 << 1, |bits: u16| bits & (1 << 3 | 1 << 5 | 1 << 6 | 1 << 11));
     for (disk, is_read_only) in [(Disk::new(MIB), false), (Disk::read_only(MIB), true)] {
         let served = Served::unix(Arc::new(disk));
@@ -218,7 +218,7 @@ fn a_read_only_export_offers_no_way_to_write() {
 }
 
 #[test]
-fn flags_that_do_not_belong_to_a_command_are_invalid() {
+fn flags_foreign_to_a_command_are_invalid() {
     let (_, served) = Served::disk(MIB);
     let [mut simple, mut structured] = served.both();
     for (kind, flags) in [
@@ -242,7 +242,7 @@ fn flags_that_do_not_belong_to_a_command_are_invalid() {
 }
 
 #[test]
-fn unknown_commands_are_invalid_and_the_next_request_is_found() {
+fn unknown_commands_are_refused_and_skipped() {
     let (_, served) = Served::disk(MIB);
     for mut client in served.both() {
         for kind in [8, 9, 100, u16::MAX] {
@@ -269,7 +269,7 @@ fn flush_and_fua_reach_the_device() {
 }
 
 #[test]
-fn block_status_tells_data_zeros_and_holes() {
+fn block_status_reports_data_zeros_and_holes() {
     let (_, served) = Served::disk(MIB);
     let mut client = Client::structured(served.path());
     client.store(4096, &[7; 4096]);
@@ -299,7 +299,7 @@ fn block_status_needs_a_context_and_a_range() {
 }
 
 #[test]
-fn a_read_only_device_refuses_changes_and_stays_in_step() {
+fn a_read_only_device_refuses_changes() {
     let served = Served::unix(Arc::new(Disk::read_only(MIB)));
     for mut client in served.both() {
         client.write(1, 0, &[1; 5000]);
@@ -338,7 +338,7 @@ fn a_damaged_page_fails_its_own_reads_only() {
     assert_eq!(served.handle.stats().errors.io, 7);
 }
 
-/// Reads what cannot be read; returns the kinds of the chunks.
+/// Reads a range that must fail at `at`. Returns the chunk types.
 fn failed_read(client: &mut Client, flags: u16, offset: u64, len: u32, at: u64) -> Vec<u16> {
     client.request(flags, READ, 8, offset, len);
     let mut kinds = Vec::new();
@@ -356,7 +356,7 @@ fn failed_read(client: &mut Client, flags: u16, offset: u64, len: u32, at: u64) 
 }
 
 #[test]
-fn no_space_is_told_and_the_service_goes_on() {
+fn no_space_is_reported_and_serving_continues() {
     let (disk, served) = Served::disk(4 * MIB);
     let [mut simple, mut structured] = served.both();
     disk.limit(MIB);
@@ -388,7 +388,7 @@ fn many_requests_in_one_packet_are_answered_in_order() {
 }
 
 #[test]
-fn the_counters_tell_what_happened() {
+fn counters_match_the_requests() {
     let (_, served) = Served::disk(MIB);
     let mut client = Client::simple(served.path());
     client.store(0, &[1; 4096]);

@@ -1,4 +1,5 @@
-//! What clients see while a server ends: answers to what they asked before, refusals of the rest, and an orderly end.
+//! The view of clients during a shutdown: earlier requests are answered, later ones are refused,
+//! and the connection ends in an orderly way.
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
 
@@ -20,7 +21,7 @@ const MIB: u64 = 1 << 20;
 const ESHUTDOWN: u32 = 108;
 const REP_ERR_SHUTDOWN: u32 = (1 << 31) + 7;
 
-/// A server with a write of one second under way on the returned client, which has been told to end.
+/// Returns a server that executes a write of one second for the returned client.
 fn draining() -> (Served, Client) {
     let served = Served::unix(Arc::new(Slow(Disk::new(MIB), Duration::from_secs(1))));
     let mut busy = Client::simple(served.path());
@@ -34,7 +35,7 @@ fn requests_during_a_shutdown_are_refused() {
     let (served, mut busy) = draining();
     let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
     served.handle.shutdown();
-    // Longer than a connection needs to notice.
+    // Longer than a connection needs to notice the shutdown.
     thread::sleep(Duration::from_millis(200));
     for client in &mut clients {
         client.request(0, 0, 1, 0, 4096);
@@ -46,13 +47,14 @@ fn requests_during_a_shutdown_are_refused() {
         client.request(0, 2, 4, 0, 0);
         assert!(client.is_closed());
     }
-    assert_eq!(busy.errno(1), 0, "what came before is done");
+    assert_eq!(busy.errno(1), 0, "an earlier request is finished");
     assert_eq!(served.handle.stats().errors.shutting_down, 6);
 }
 
-/// A write that is still coming when the shutdown begins has the whole grace, as long as its client goes on to send.
+/// A write whose payload is still arriving when the shutdown begins has the whole grace, as long
+/// as the client continues to send.
 #[test]
-fn a_write_that_is_still_coming_is_finished() {
+fn a_write_in_progress_is_finished() {
     let disk = Arc::new(Disk::new(4 * MIB));
     let mut served = Served::unix(disk.clone());
     let mut clients = [Client::simple(served.path()), Client::structured(served.path())];
@@ -74,9 +76,9 @@ fn a_write_that_is_still_coming_is_finished() {
     assert!(disk.content()[..2 << 20].iter().all(|&byte| byte == 7));
 }
 
-/// Clients that come as fast as the server takes them in do not keep it from ending.
+/// Clients that connect as fast as the server accepts them cannot delay its end.
 #[test]
-fn a_flood_of_clients_does_not_hold_a_shutdown() {
+fn a_flood_of_clients_does_not_delay_a_shutdown() {
     let config =
         ServerConfig { shutdown_grace: Duration::from_millis(200), ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
@@ -97,12 +99,13 @@ fn a_flood_of_clients_does_not_hold_a_shutdown() {
 }
 
 #[test]
-fn an_idle_server_refuses_before_it_is_gone() {
+fn an_idle_server_refuses_before_it_closes() {
     let mut served = Served::unix(Arc::new(Disk::new(MIB)));
     let mut client = Client::simple(served.path());
     served.handle.shutdown();
     client.request(0, 5, 1, 0, 1);
-    // Whether it came before or after the shutdown was noticed: it has an answer.
+    // The request may arrive before or after the connection notices the shutdown; it gets a reply
+    // in both cases.
     assert!([0, ESHUTDOWN].contains(&client.errno(1)));
     assert!(client.is_closed());
     served.stop();
@@ -130,13 +133,13 @@ fn options_during_a_shutdown_are_refused() {
 }
 
 #[test]
-fn nobody_can_connect_during_a_shutdown() {
+fn no_client_can_connect_during_a_shutdown() {
     let (served, mut busy) = draining();
     served.handle.shutdown();
     thread::sleep(Duration::from_millis(200));
-    let error = UnixStream::connect(served.path()).expect_err("nobody listens");
+    let error = UnixStream::connect(served.path()).expect_err("no server listens");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-    assert_eq!(busy.errno(1), 0, "the server was still there");
+    assert_eq!(busy.errno(1), 0, "the server is still running");
 
     let tcp = Served::tcp(Arc::new(Slow(Disk::new(MIB), Duration::from_secs(1))));
     let address: SocketAddr = tcp.uri.strip_prefix("nbd://").unwrap().parse().unwrap();
@@ -147,14 +150,14 @@ fn nobody_can_connect_during_a_shutdown() {
     thread::sleep(Duration::from_millis(200));
     tcp.handle.shutdown();
     thread::sleep(Duration::from_millis(200));
-    let error = TcpStream::connect(address).expect_err("nobody listens");
+    let error = TcpStream::connect(address).expect_err("no server listens");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     let mut reply = [0; 16];
     busy.read_exact(&mut reply).unwrap();
     assert_eq!(word(&reply[4..8]), 0);
 }
 
-/// A TCP client behind its handshake, with simple replies.
+/// Returns a TCP client in the transmission phase, with simple replies.
 fn transmitting(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -175,7 +178,7 @@ fn no_reply_is_lost_when_a_busy_server_ends() {
             while !enough.load(Ordering::Relaxed) {
                 let mut write = head(0, 1, sent, 0, 65536);
                 write.extend_from_slice(&[7; 65536]);
-                sender.write_all(&write).expect("the server takes requests");
+                sender.write_all(&write).expect("the server receives requests");
                 sent += 1;
             }
             sent
@@ -187,26 +190,27 @@ fn no_reply_is_lost_when_a_busy_server_ends() {
                 assert_eq!(long(&reply[8..]), answers.len() as u64, "replies come in order");
                 answers.push(word(&reply[4..8]));
                 if answers.last() == Some(&ESHUTDOWN) {
-                    // As a good client does; what it has sent by now is still answered.
+                    // A correct client stops sending now. The requests that it has already sent
+                    // still get replies.
                     enough.store(true, Ordering::Relaxed);
                 }
             }
             enough.store(true, Ordering::Relaxed);
-            assert_eq!(reader.read(&mut reply).expect("the connection is closed, not reset"), 0);
+            assert_eq!(reader.read(&mut reply).expect("closed, not reset"), 0);
             answers
         });
         thread::sleep(Duration::from_millis(300));
         served.stop();
         (sending.join().unwrap(), reading.join().unwrap())
     });
-    assert_eq!(answers.len() as u64, sent, "each request has an answer");
+    assert_eq!(answers.len() as u64, sent, "each request has a reply");
     let done = answers.iter().take_while(|&&errno| errno == 0).count();
     assert!(done > 0 && done < answers.len(), "{done} of {}", answers.len());
     assert!(answers[done..].iter().all(|&errno| errno == ESHUTDOWN));
 }
 
 #[test]
-fn what_was_answered_before_garbage_arrives_over_tcp() {
+fn replies_before_garbage_arrive_over_tcp() {
     let served = Served::tcp(Arc::new(Disk::new(MIB)));
     let mut client = transmitting(served.uri.strip_prefix("nbd://").unwrap().parse().unwrap());
     let mut bytes = head(0, 5, 1, 0, 1);
@@ -222,7 +226,7 @@ fn what_was_answered_before_garbage_arrives_over_tcp() {
 }
 
 #[test]
-fn a_shutdown_without_grace_waits_for_nobody() {
+fn a_shutdown_without_grace_does_not_wait() {
     let config = ServerConfig { shutdown_grace: Duration::ZERO, ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Disk::new(MIB)), config);
     let mut client = Client::simple(served.path());
@@ -231,7 +235,7 @@ fn a_shutdown_without_grace_waits_for_nobody() {
 }
 
 #[test]
-fn a_device_that_hangs_holds_a_shutdown_for_one_grace() {
+fn a_hung_device_delays_a_shutdown_by_one_grace() {
     let grace = Duration::from_secs(3);
     let config = ServerConfig { shutdown_grace: grace, ..ServerConfig::default() };
     let mut served = Served::with(Arc::new(Slow(Disk::new(MIB), Duration::from_secs(60))), config);

@@ -1,6 +1,7 @@
-//! How fast the protocol itself is: a device that costs one copy, a client that keeps 32 requests in flight.
+//! The throughput of the protocol: a device that only copies, and a client that keeps 32 requests
+//! in flight.
 //!
-//! Ignored in ordinary runs, since it measures and takes seconds:
+//! Ignored by default, because the tests measure and take seconds:
 //! `cargo test --release -p memzip-nbd --test throughput -- --ignored --nocapture --test-threads 1`
 #![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses a part of the shared support")]
@@ -23,10 +24,10 @@ use support::served::Served;
 
 const SIZE: u64 = 64 << 20;
 const DEPTH: u64 = 32;
-/// Where the cookie stands, in a simple reply and in a chunk alike.
+/// Offset of the cookie in a simple reply and in a chunk. Units: bytes.
 const COOKIE_AT: usize = 8;
 
-/// A device that does nothing but copy.
+/// A device whose reads and writes only copy.
 struct Flat(RwLock<Vec<u8>>);
 
 impl BlockDevice for Flat {
@@ -68,7 +69,7 @@ fn flat() -> Arc<Flat> {
     Arc::new(Flat(RwLock::new(vec![0x5a; SIZE as usize])))
 }
 
-/// What a loop does.
+/// The command that a load sends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Job {
     Read,
@@ -82,7 +83,8 @@ fn random_page(seed: &mut u64) -> u64 {
     (*seed % (SIZE / 4096)) * 4096
 }
 
-/// Keeps `depth` requests in flight until told to stop; calls `done` with each request's time. Returns how many were answered.
+/// Keeps `depth` requests in flight until `stop` is set and calls `done` with the time of each.
+/// Returns the number of replies.
 fn load(
     mut stream: UnixStream,
     job: Job,
@@ -169,7 +171,7 @@ fn rate(path: &Path, job: Job, connections: usize, structured: bool, time: Durat
 
 #[test]
 #[ignore = "measures; needs a quiet machine and a release build"]
-fn requests_a_second_at_depth_32() {
+fn requests_per_second_at_depth_32() {
     let served = Served::unix(flat());
     for connections in [1, 2, 4] {
         for (job, structured) in [(Job::Read, false), (Job::Read, true), (Job::Write, false)] {
@@ -204,7 +206,7 @@ fn p99(path: &Path, time: Duration) -> (Duration, Duration) {
 
 #[test]
 #[ignore = "measures; needs a quiet machine and a release build"]
-fn latency_of_a_reader_beside_a_flood_of_writes() {
+fn read_latency_during_a_flood_of_writes() {
     let served = Served::unix(flat());
     let alone = p99(served.path(), Duration::from_secs(2));
     let stop = AtomicBool::new(false);

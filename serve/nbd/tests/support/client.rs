@@ -1,36 +1,37 @@
-//! A client that speaks bytes, so that tests can say what no well-behaved client would.
+//! A client that sends and receives raw bytes, so that tests can also send what a correct client
+//! would not.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// A reply of the transmission phase, as far as its head tells.
+/// A reply of the transmission phase.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// A simple reply without data: error number and cookie.
+    /// The header of a simple reply: error number and cookie.
     Simple { errno: u32, cookie: u64 },
     /// A chunk of a structured reply.
     Chunk { last: bool, kind: u16, cookie: u64, payload: Vec<u8> },
-    /// A chunk with an extended head, which repeats the request's offset.
+    /// A chunk with an extended header, which repeats the request's offset.
     Extended { last: bool, kind: u16, cookie: u64, offset: u64, payload: Vec<u8> },
 }
 
-/// A connection.
+/// A client's connection.
 pub struct Client {
-    /// The socket, for tests that send garbage.
+    /// The socket, for tests that send invalid bytes.
     pub stream: UnixStream,
 }
 
 impl Client {
-    /// Connects and reads nothing yet.
+    /// Connects, without reading the greeting.
     pub fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { stream }
     }
 
-    /// Connects, reads the greeting and answers with `flags`.
+    /// Connects, reads the greeting and sends the client flags `flags`.
     pub fn greet(path: &Path, flags: u32) -> Self {
         let mut client = Self::connect(path);
         let greeting = client.take(18);
@@ -39,19 +40,19 @@ impl Client {
         client
     }
 
-    /// Goes all the way to the transmission phase with simple replies.
+    /// Enters the transmission phase with simple replies.
     pub fn simple(path: &Path) -> Self {
         let mut client = Self::greet(path, 3);
         client.go();
         client
     }
 
-    /// Goes all the way to the transmission phase with structured replies and `base:allocation`.
+    /// Enters the transmission phase with structured replies and `base:allocation`.
     pub fn structured(path: &Path) -> Self {
         Self::with_chunks(path, 8)
     }
 
-    /// Goes all the way to the transmission phase with extended headers and `base:allocation`.
+    /// Enters the transmission phase with extended headers and `base:allocation`.
     pub fn extended(path: &Path) -> Self {
         Self::with_chunks(path, 11)
     }
@@ -73,7 +74,7 @@ impl Client {
         assert_eq!(replies.last().unwrap().0, 1, "{replies:?}");
     }
 
-    /// Sends an option and returns all replies to it: kind and data.
+    /// Sends an option and returns all replies to it: types and data.
     pub fn ask(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
         self.send_option(option, data);
         let mut replies = Vec::new();
@@ -99,29 +100,29 @@ impl Client {
         self.send(&bytes);
     }
 
-    /// Sends bytes.
+    /// Sends `bytes`.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the server takes bytes");
+        self.stream.write_all(bytes).expect("the server receives bytes");
     }
 
-    /// Sends a request's head.
+    /// Sends a compact request's header.
     pub fn request(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) {
         self.send(&head(flags, kind, cookie, offset, len));
     }
 
-    /// Sends an extended request's head.
+    /// Sends an extended request's header.
     pub fn request_extended(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) {
         self.send(&extended_head(flags, kind, cookie, offset, len));
     }
 
-    /// Sends a whole write.
+    /// Sends a write with its payload.
     pub fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
         let mut bytes = head(0, 1, cookie, offset, data.len() as u32);
         bytes.extend_from_slice(data);
         self.send(&bytes);
     }
 
-    /// Writes, and demands that this succeeds.
+    /// Writes `data` and checks that the reply is success.
     pub fn store(&mut self, offset: u64, data: &[u8]) {
         self.write(1, offset, data);
         assert_eq!(self.errno(1), 0);
@@ -134,7 +135,7 @@ impl Client {
         bytes
     }
 
-    /// Receives a reply without data, or a chunk with all its payload.
+    /// Receives the header of a simple reply, or a whole chunk.
     pub fn reply(&mut self) -> Reply {
         let magic = word(&self.take(4));
         match magic {
@@ -167,7 +168,7 @@ impl Client {
         }
     }
 
-    /// The error number of a reply that carries no content, simple or structured.
+    /// Receives a reply without content, simple or structured, and returns its error number.
     pub fn errno(&mut self, cookie: u64) -> u32 {
         match self.reply() {
             Reply::Simple { errno, cookie: got } => {
@@ -183,13 +184,13 @@ impl Client {
         }
     }
 
-    /// Whether the server has closed the connection, and sends nothing before that.
+    /// Returns whether the server closes the connection without sending more.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
     }
 }
 
-/// A request's head.
+/// Returns a compact request's header.
 pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
     let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&flags.to_be_bytes());
@@ -200,7 +201,7 @@ pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8
     bytes
 }
 
-/// An extended request's head.
+/// Returns an extended request's header.
 pub fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) -> Vec<u8> {
     let mut bytes = 0x21e4_1c71_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&flags.to_be_bytes());
@@ -211,12 +212,12 @@ pub fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) 
     bytes
 }
 
-/// Four bytes as an integer.
+/// Returns the first four bytes as an integer.
 pub fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
-/// Eight bytes as an integer.
+/// Returns the first eight bytes as an integer.
 pub fn long(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().unwrap())
 }

@@ -1,4 +1,5 @@
-//! A block device in a plain vector, slow and obviously right; pages can be declared damaged and memory limited.
+//! Block devices in memory, simple enough to be a reference. Pages can be damaged, and the space
+//! can be limited.
 
 use block::{
     AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
@@ -13,21 +14,21 @@ use std::time::Duration;
 /// Page size of the device. Units: bytes.
 pub const PAGE: u64 = 4096;
 
-/// The device.
+/// A block device in a vector.
 pub struct Disk {
     bytes: RwLock<Vec<u8>>,
     written: RwLock<Vec<bool>>,
     damaged: Mutex<HashSet<u64>>,
     room: AtomicU64,
     read_only: bool,
-    /// How often `flush` was called.
+    /// Number of calls of `flush`.
     pub flushes: AtomicU64,
-    /// Bytes that `read` has read.
+    /// Bytes read by `read`.
     pub bytes_read: AtomicU64,
 }
 
 impl Disk {
-    /// A disk of zeros.
+    /// Creates a disk of zeros. Units of `size`: bytes.
     pub fn new(size: u64) -> Self {
         let pages = size.div_ceil(PAGE) as usize;
         Self {
@@ -41,22 +42,22 @@ impl Disk {
         }
     }
 
-    /// The same, but nobody may change it.
+    /// Creates a read-only disk of zeros.
     pub fn read_only(size: u64) -> Self {
         Self { read_only: true, ..Self::new(size) }
     }
 
-    /// From now on the page that holds this byte cannot be read.
+    /// Makes the page that holds the byte at `offset` unreadable.
     pub fn damage(&self, offset: u64) {
         self.damaged.lock().unwrap().insert(offset / PAGE);
     }
 
-    /// From now on this many bytes can be written, then there is no space.
+    /// Limits later writes to `bytes` in total; further writes fail with `NoSpace`.
     pub fn limit(&self, bytes: u64) {
         self.room.store(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes as they are.
+    /// Returns the whole content.
     pub fn content(&self) -> Vec<u8> {
         self.bytes.read().unwrap().clone()
     }
@@ -132,7 +133,7 @@ impl BlockDevice for Disk {
         Ok(())
     }
 
-    /// Fast is what gives whole pages up.
+    /// `ZeroSpeed::FastOnly` succeeds only if the span is whole pages that may become holes.
     fn write_zeroes(&self, span: Span, mode: ZeroMode, speed: ZeroSpeed) -> Result<(), BlockError> {
         self.changeable()?;
         let ragged = !span.offset().is_multiple_of(PAGE) || !span.end().is_multiple_of(PAGE);
@@ -159,29 +160,29 @@ impl BlockDevice for Disk {
                 (false, false) => AllocationState::Hole,
             }
         };
-        let mut runs: Vec<StatusExtent> = Vec::new();
+        let mut extents: Vec<StatusExtent> = Vec::new();
         {
             let (bytes, written) = (self.bytes.read().unwrap(), self.written.read().unwrap());
             let mut at = span.offset();
             while at < span.end() {
                 let end = ((at / PAGE + 1) * PAGE).min(span.end());
                 let content = content((at / PAGE) as usize, &written, &bytes);
-                match runs.last_mut() {
+                match extents.last_mut() {
                     Some(last) if last.content == content => last.len += end - at,
-                    _ => runs.push(StatusExtent { len: end - at, content }),
+                    _ => extents.push(StatusExtent { len: end - at, content }),
                 }
                 at = end;
             }
         }
-        for run in runs {
-            if !visit(run) {
+        for extent in extents {
+            if !visit(extent) {
                 return;
             }
         }
     }
 }
 
-/// A disk whose writes take their time, or for ever: then it panics.
+/// A disk whose writes take the given time. They panic for `Duration::MAX`.
 pub struct Slow(pub Disk, pub Duration);
 
 impl BlockDevice for Slow {
@@ -201,7 +202,7 @@ impl BlockDevice for Slow {
         self.0.verify(span)
     }
     fn write(&self, span: Span, buf: &[u8]) -> Result<(), BlockError> {
-        assert!(self.1 < Duration::MAX, "a bug in a device");
+        assert!(self.1 < Duration::MAX, "the device panics on purpose");
         thread::sleep(self.1);
         self.0.write(span, buf)
     }
@@ -219,19 +220,19 @@ impl BlockDevice for Slow {
     }
 }
 
-/// A disk of any size that keeps only the pages that were written.
+/// A disk of any size that stores only written pages.
 pub struct Sparse {
     size: u64,
     pages: RwLock<std::collections::BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Sparse {
-    /// A disk of holes.
+    /// Creates a disk of holes. Units of `size`: bytes.
     pub fn new(size: u64) -> Self {
         Self { size, pages: RwLock::default() }
     }
 
-    /// The pages a span touches, and the part of each.
+    /// Returns the pages that a span touches, and the touched part of each.
     fn parts(span: Span) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
         let mut at = span.offset();
         std::iter::from_fn(move || {
@@ -317,7 +318,7 @@ impl BlockDevice for Sparse {
             let is_data = pages.contains_key(&(at / PAGE));
             let mut end = at;
             while end < span.end() && pages.contains_key(&(end / PAGE)) == is_data {
-                // A hole ends at the next page that was written.
+                // A hole ends at the next written page.
                 let next = pages
                     .range(end / PAGE + 1..)
                     .next()

@@ -1,4 +1,5 @@
-//! What the tests share: a device in plain memory, a server in this process, a client that speaks bytes, and real clients.
+//! Support for the tests: devices in memory, a server in this process, a client that sends raw
+//! bytes, and real clients.
 #![forbid(unsafe_code)]
 
 pub mod client;

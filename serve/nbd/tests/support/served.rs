@@ -1,4 +1,4 @@
-//! A server in this process, ended and checked when the test is over.
+//! A server in this process, which is shut down and checked at the end of a test.
 
 use super::client::Client;
 use super::disk::Disk;
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A folder of its own for one test, removed afterwards.
+/// A temporary directory of one test, removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder.
+    /// Creates the directory.
     pub fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("nbd-test-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).expect("a folder for the test");
+        std::fs::create_dir(&path).expect("a directory for the test");
         Self(path)
     }
 
-    /// A path in the folder.
+    /// Returns the path of `name` in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -38,30 +38,30 @@ impl Drop for Folder {
 
 /// A running server.
 pub struct Served {
-    /// Its address.
+    /// The server's URI.
     pub uri: String,
-    /// To end it and to look at its counters.
+    /// A handle to shut the server down and to read its counters.
     pub handle: Handle,
     path: PathBuf,
     thread: Option<JoinHandle<Result<(), NbdError>>>,
-    /// The test's folder.
+    /// The test's directory.
     pub folder: Folder,
 }
 
 impl Served {
-    /// Serves a new disk of this size on a unix socket. Returns both.
+    /// Serves a new disk of `size` bytes on a unix socket. Returns both.
     pub fn disk(size: u64) -> (Arc<Disk>, Self) {
         let disk = Arc::new(Disk::new(size));
         let served = Self::unix(disk.clone());
         (disk, served)
     }
 
-    /// Serves the device on a unix socket.
+    /// Serves `device` on a unix socket.
     pub fn unix(device: Arc<dyn BlockDevice>) -> Self {
         Self::with(device, ServerConfig::default())
     }
 
-    /// Serves the device on a unix socket, configured.
+    /// Serves `device` on a unix socket with `config`.
     pub fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
@@ -70,7 +70,7 @@ impl Served {
         Self::start(server, path, folder)
     }
 
-    /// Serves the device on a unix socket, configured, and with a log of refusals.
+    /// Serves `device` on a unix socket with `config` and a log of refusals.
     pub fn logging(device: Arc<dyn BlockDevice>, config: ServerConfig, log: RefusalLog) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
@@ -80,7 +80,7 @@ impl Served {
         Self::start(server, path, folder)
     }
 
-    /// Serves the device on a free TCP port of the loopback address.
+    /// Serves `device` on a free TCP port of the loopback address.
     pub fn tcp(device: Arc<dyn BlockDevice>) -> Self {
         let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
         let server =
@@ -94,24 +94,24 @@ impl Served {
         Self { uri, handle, path, thread, folder }
     }
 
-    /// Two clients, one with simple and one with structured replies.
+    /// Connects two clients, one with simple and one with structured replies.
     pub fn both(&self) -> [Client; 2] {
         [Client::simple(&self.path), Client::structured(&self.path)]
     }
 
-    /// The socket.
+    /// Returns the path of the unix socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Ends the server and waits until it has ended.
+    /// Shuts the server down and waits for its end.
     pub fn stop(&mut self) {
         self.handle.shutdown();
         if let Some(thread) = self.thread.take() {
             thread
                 .join()
                 .expect("the server does not panic")
-                .expect("the server ends in good order");
+                .expect("the server ends without an error");
         }
     }
 }
@@ -124,11 +124,11 @@ impl Drop for Served {
     }
 }
 
-/// Waits until something the server does by itself has happened; fails when that takes very long.
+/// Waits until `done` returns true. Panics after a minute; `what` names what it waits for.
 pub fn eventually(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
