@@ -1,11 +1,17 @@
-//! Anything a client can say, against the whole server but its sockets: option haggling, the command parser, execution, replies.
+//! Fuzzes the whole NBD server except its sockets: option haggling, command parsing, execution
+//! and replies.
 //!
-//! The first byte chooses where the connection begins and how it is cut into packets; the rest is what the client says. Held to be true:
-//! no panic; the output is bounded by what was asked for; how the bytes were cut into packets changes neither a reply nor
-//! the device; with structured replies or extended headers the output is a sequence of well-formed chunks that carry cookies the client sent.
+//! The first byte of the input chooses the state in which the connection begins and the size of
+//! the packets; the rest is what the client sends. The target checks:
+//!
+//! * There is no panic.
+//! * The output is no longer than the requests ask for.
+//! * The packet size changes neither the replies nor the device.
+//! * With structured replies or extended headers, the output is a sequence of well-formed chunks,
+//!   and each repeats bytes of a request.
 #![no_main]
 
-#[expect(dead_code, reason = "the tests use more of it")]
+#[expect(dead_code, reason = "the target uses a part of the shared support")]
 #[path = "../../serve/nbd/tests/support/disk.rs"]
 mod disk;
 
@@ -16,11 +22,13 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Not a multiple of the page size, so that the last page is short.
+/// Size of the device. Not a multiple of the page size, so that the last page is short. Units:
+/// bytes.
 const SIZE: u64 = 70_001;
-/// The longest answer to 16 bytes of input: all of the device as the shortest request asks for it, or an option's replies.
+/// Longest output for 16 bytes of input: a read of the whole device, or an option's replies.
+/// Units: bytes.
 const MAX_REPLY_LEN: usize = SIZE as usize + 8192;
-/// The page that cannot be read.
+/// Offset of an unreadable page. Units: bytes.
 const DAMAGED: u64 = 5 * disk::PAGE;
 
 const SIMPLE: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
@@ -30,10 +38,11 @@ const STRUCTURED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0\
 const EXTENDED: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0\
     IHAVEOPT\0\0\0\x0a\0\0\0\x1b\0\0\0\0\0\0\0\x01\0\0\0\x0fbase:allocation\
     IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
-/// What the server says to `STRUCTURED` and `EXTENDED`: greeting, ack, context, ack, export, ack.
+/// Length of the server's output for `STRUCTURED` and `EXTENDED`: greeting, ack, context, ack,
+/// export, ack. Units: bytes.
 const HANDSHAKE_REPLY_LEN: usize = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
 
-/// What the client says, in packets of a given size.
+/// A reader that returns the client's bytes in packets of `max_len` bytes.
 struct Packets<'a> {
     bytes: &'a [u8],
     max_len: usize,
@@ -48,7 +57,7 @@ impl Read for Packets<'_> {
 
 impl Inbound for Packets<'_> {}
 
-/// What the server said, never more than it may.
+/// The server's output, which must not exceed `max_len` bytes.
 struct Replies {
     output_bytes: Vec<u8>,
     max_len: usize,
@@ -56,7 +65,7 @@ struct Replies {
 
 impl Write for Replies {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        assert!(self.output_bytes.len() + buf.len() <= self.max_len, "more output than was asked for");
+        assert!(self.output_bytes.len() + buf.len() <= self.max_len, "more output than requested");
         self.output_bytes.extend_from_slice(buf);
         Ok(buf.len())
     }
@@ -66,6 +75,7 @@ impl Write for Replies {
     }
 }
 
+/// Serves a connection on a new device. Returns the output and the device's content.
 fn run_session(input: &[u8], packet: usize, accept_start: StartDecision) -> (Vec<u8>, Vec<u8>) {
     let device = Arc::new(Disk::new(SIZE));
     device.damage(DAMAGED);
@@ -81,26 +91,26 @@ fn run_session(input: &[u8], packet: usize, accept_start: StartDecision) -> (Vec
     };
     let mut replies =
         Replies { output_bytes: Vec::new(), max_len: 200 + (input.len() / 16 + 1) * MAX_REPLY_LEN };
-    // How it ends is up to the client.
+    // Any result is valid: the client decides how the connection ends.
     let _ = serve_connection(Packets { bytes: input, max_len: packet }, &mut replies, context);
     (replies.output_bytes, device.content())
 }
 
-/// The form of a chunk's head.
+/// The form of a chunk's header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HeaderFormat {
     Structured,
     Extended,
 }
 
-/// Checks a stream of chunks one by one.
+/// Checks that the output is a sequence of well-formed chunks that repeat bytes of the input.
 fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
     let (magic, head_len) = match format {
         HeaderFormat::Structured => (0x668e_33ef_u32, 20),
         HeaderFormat::Extended => (0x6e8a_278c, 32),
     };
     while !output_bytes.is_empty() {
-        let (head, rest) = output_bytes.split_at_checked(head_len).expect("a whole chunk head");
+        let (head, rest) = output_bytes.split_at_checked(head_len).expect("a whole chunk header");
         assert_eq!(head[..4], magic.to_be_bytes(), "chunk magic");
         assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
         let kind = u16::from_be_bytes([head[6], head[7]]);
@@ -127,7 +137,7 @@ fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
         let wanted = &head[repeated];
         assert!(
             input.windows(wanted.len()).any(|sent| sent == wanted),
-            "a cookie and an offset nobody sent"
+            "a cookie and an offset that the client did not send"
         );
         output_bytes = rest;
     }
@@ -145,7 +155,7 @@ fuzz_target!(|data: &[u8]| {
     let input = [prefix, words].concat();
     let whole = run_session(&input, usize::MAX, accept_start);
     let packets = run_session(&input, usize::from(choice >> 3) * 9 + 1, accept_start);
-    assert!(whole == packets, "how the bytes were cut into packets made a difference");
+    assert!(whole == packets, "the packet size made a difference");
     match choice & 7 {
         2 => check_chunks(HeaderFormat::Structured, &whole.0[HANDSHAKE_REPLY_LEN..], words),
         4.. => check_chunks(HeaderFormat::Extended, &whole.0[HANDSHAKE_REPLY_LEN..], words),

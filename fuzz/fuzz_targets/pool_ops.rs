@@ -1,7 +1,8 @@
-//! A stream of pool operations against a map, with `check()` on the way.
+//! Runs random pool operations, compares the pool with a map and calls `check()` (R-298, R-339,
+//!
 //!
-//! The first two bytes choose the pool's shape; then each operation is one byte and the bytes it asks for. Any input means something, so the fuzzer spends
-//! no time on refusals.
+//! The first two bytes of the input choose the pool's configuration. Then each operation is one
+//! byte and its operands. Every input is valid, so the fuzzer spends no time on rejected ones.
 
 #![no_main]
 
@@ -14,7 +15,7 @@ use zsmalloc::{
     AccessError, AllocError, Budget, ChainRule, Handle, ObjectRef, Pool, PoolConfig, WriteError,
 };
 
-/// The bytes that are left.
+/// The rest of the input.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -24,7 +25,7 @@ impl Input<'_> {
         Some(first)
     }
 
-    /// A number below `end`.
+    /// Takes a number below `end`.
     fn below(&mut self, end: usize) -> Option<usize> {
         let number = usize::from(self.byte()?) << 8 | usize::from(self.byte()?);
         Some(number % end.max(1))
@@ -89,7 +90,7 @@ fn run(mut input: Input<'_>) -> Option<()> {
             }
             8 => {
                 for (reader, bytes) in readers.drain(..) {
-                    assert_eq!(reader.to_vec(), bytes, "a reader's bytes stay");
+                    assert_eq!(reader.to_vec(), bytes, "a reader keeps its bytes");
                 }
             }
             9 => {
