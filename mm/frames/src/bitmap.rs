@@ -31,6 +31,10 @@ pub(crate) struct BlockSet {
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
 impl BlockSet {
+    /// Reserves the tables of an empty set of `blocks` possible members.
+    ///
+    /// # Errors
+    /// [`MapError`] when the OS refuses the addresses.
     pub(crate) fn reserve(blocks: usize, backing: Backing) -> Result<Self, MapError> {
         let words = blocks.div_ceil(64);
         Ok(Self {

@@ -66,6 +66,7 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
+    /// Returns an allocator of pageblocks that are all offline.
     pub(crate) fn new(limit: Option<FrameCount>, memory: MemoryLedger, region: Range<u32>) -> Self {
         let lists = FreeLists::new();
         Self {
@@ -136,6 +137,7 @@ impl Buddy {
 
     /// Merges a block whose frames are accounted for, and puts it on its list.
     fn link(&mut self, tables: &Tables, mut pfn: Pfn, mut order: Order) {
+        // Merge with the buddy as long as it is a free block of the same order.
         while let Some(next) = order.next() {
             let buddy = pfn.buddy(order);
             if buddy.block().0 >= tables.len || tables.frames.state(buddy) != State::free(order) {
@@ -175,7 +177,7 @@ impl Buddy {
         migrate_type: MigrateType,
         into: &mut [Pfn],
     ) -> usize {
-        let Some(block) = self.source_of_singles(tables, migrate_type) else { return 0 };
+        let Some(block) = self.find_pageblock(tables, migrate_type) else { return 0 };
         self.take_from(tables, block, into)
     }
 
@@ -248,24 +250,22 @@ impl Buddy {
         taken
     }
 
-    fn source_of_singles(
-        &mut self,
-        tables: &Tables,
-        migrate_type: MigrateType,
-    ) -> Option<BlockIndex> {
+    /// Finds the pageblock that serves a request for single frames, and commits or retypes one if
+    /// necessary.
+    fn find_pageblock(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<BlockIndex> {
         if let Some(block) = self.lowest_available(tables, migrate_type) {
             return Some(block);
         }
-        if let Some(pfn) = self.claim_whole(tables, migrate_type) {
+        if let Some(pfn) = self.find_idle_pageblock(tables, migrate_type) {
             return Some(pfn.block());
         }
-        let borrowed = migrate_type.fallbacks().iter().find_map(|&other| {
+        let fallback = migrate_type.fallbacks().iter().find_map(|&other| {
             match self.lowest_available(tables, other) {
                 None if other == MigrateType::Cma => self.commit_cma(tables),
                 found => found,
             }
         });
-        let block = borrowed?;
+        let block = fallback?;
         self.steal(tables, block, migrate_type);
         Some(block)
     }
@@ -278,7 +278,7 @@ impl Buddy {
         order: Order,
         to: State,
     ) -> Option<Pfn> {
-        let found = self.source_of_block(tables, migrate_type, order);
+        let found = self.find_block(tables, migrate_type, order);
         let pfn = found.filter(|&pfn| self.is_within_limit(tables, pfn, order.frames()))?;
         let whole = self.unlink(tables, pfn);
         self.account(tables, pfn, order.frames(), Occupancy::Taken);
@@ -289,14 +289,16 @@ impl Buddy {
         Some(pfn)
     }
 
-    fn source_of_block(
+    /// Finds a free block of at least this order, and commits or retypes pageblocks if necessary.
+    /// Returns its first frame.
+    fn find_block(
         &mut self,
         tables: &Tables,
         migrate_type: MigrateType,
         order: Order,
     ) -> Option<Pfn> {
         if order == Order::SINGLE {
-            let block = self.source_of_singles(tables, migrate_type)?;
+            let block = self.find_pageblock(tables, migrate_type)?;
             return tables.blocks.first_free(block);
         }
         // First a list of the requested type, then wholly free pageblocks.
@@ -304,12 +306,12 @@ impl Buddy {
         if let Some(pfn) = order.and_larger().find_map(|order| self.lists.first(own, order)) {
             return Some(pfn);
         }
-        let claimed = if order > Order::PAGEBLOCK {
-            self.claim_pair(tables, migrate_type)
+        let idle = if order > Order::PAGEBLOCK {
+            self.find_idle_pair(tables, migrate_type)
         } else {
-            self.claim_whole(tables, migrate_type)
+            self.find_idle_pageblock(tables, migrate_type)
         };
-        claimed.or_else(|| {
+        idle.or_else(|| {
             // Then the largest block of another type, as in the kernel: its rest serves most later
             // requests.
             let mut orders = order.and_larger().rev();
@@ -326,7 +328,7 @@ impl Buddy {
 
     /// Finds the lowest wholly free pageblock, or commits one, and sets its type. Returns its first
     /// frame.
-    fn claim_whole(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
+    fn find_idle_pageblock(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         if migrate_type == MigrateType::Cma && !self.region.is_empty() {
             return self.commit_cma(tables).map(BlockIndex::first);
         }
@@ -340,7 +342,7 @@ impl Buddy {
 
     /// Finds two wholly free pageblocks that form a block of the largest order, or commits them.
     /// Returns the first frame.
-    fn claim_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
+    fn find_idle_pair(&mut self, tables: &Tables, migrate_type: MigrateType) -> Option<Pfn> {
         let even = self.lowest_pair(tables).filter(|even| self.may_commit(even.0 + 2, 2))?;
         for block in [even, BlockIndex(even.0 + 1)] {
             self.bring_online(tables, block.0 + 1);
@@ -413,13 +415,13 @@ impl Buddy {
         self.released_total += 1;
     }
 
-    /// Changes the type of a pageblock to `thief` when at least half of it is free, before a
+    /// Changes the type of a pageblock to `to` when at least half of it is free, before a
     /// request takes frames of it.
-    fn steal(&mut self, tables: &Tables, block: BlockIndex, thief: MigrateType) {
+    fn steal(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
         let block_state = tables.blocks.state(block);
         if block_state.migrate_type != MigrateType::Cma && block_state.free * 2 >= PAGEBLOCK_FRAMES
         {
-            self.retype(tables, block, thief);
+            self.retype(tables, block, to);
         }
     }
 
@@ -454,6 +456,8 @@ impl Buddy {
         }
     }
 
+    /// Sets the type of a pageblock and moves it to the set of that type. The caller relinks its
+    /// free blocks.
     pub(crate) fn set_type(&mut self, tables: &Tables, block: BlockIndex, to: MigrateType) {
         let block_state = tables.blocks.state(block);
         if block_state.migrate_type != to && block_state.free > 0 && !block_state.isolated {

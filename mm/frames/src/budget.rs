@@ -49,7 +49,7 @@ impl Deadline {
         Self { at: self.at.map(|at| now + at.saturating_duration_since(now) / 3) }
     }
 
-    /// Returns whether the deadline is ever reached.
+    /// Returns whether the time is bounded.
     pub(crate) fn is_bounded(self) -> bool {
         self.at.is_some()
     }

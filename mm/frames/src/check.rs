@@ -102,6 +102,7 @@ impl Zone {
         if all.buddy.is_poisoned() {
             return Err(CheckError::Poisoned);
         }
+        // Walk all pageblocks, then compare the lists and the counts with the sums.
         let mut found = Found::default();
         let mut next = Pfn(0);
         for block in (0..all.buddy.online).map(BlockIndex) {
@@ -139,6 +140,7 @@ impl Zone {
         while pfn < end {
             pfn = self.check_frame(all, pfn, block_state, found)?;
         }
+        // The count of free frames must match the free map.
         let frames = (0..PAGEBLOCK_FRAMES).map(|offset| block.first().plus(offset));
         let free = frames.filter(|&pfn| self.tables.blocks.is_free(pfn)).count();
         if free as u32 == block_state.free {
@@ -261,6 +263,7 @@ impl Zone {
                 count("blocks on a list", expected, expected - left)?;
             }
         }
+        // Every frame on a per-CPU list must be "cached".
         for (list, migrate_type) in
             all.lists.iter().flat_map(|list| MigrateType::ALL.map(|kind| (list, kind)))
         {

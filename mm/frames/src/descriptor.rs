@@ -44,6 +44,10 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
+    /// Reserves a table of descriptors, all "inside".
+    ///
+    /// # Errors
+    /// [`MapError`] when there are too many, or the OS refuses the addresses.
     pub(crate) fn reserve(frames: usize, backing: Backing) -> Result<Self, MapError> {
         let len = frames.checked_mul(WORDS).ok_or(MapError::Length { len: frames })?;
         Ok(Self { words: Table::reserve(len, backing)? })
@@ -58,12 +62,14 @@ impl Descriptors {
         sys::prefetch(self.word(pfn, 0));
     }
 
+    /// Returns the state of a frame.
     pub(crate) fn state(&self, pfn: Pfn) -> State {
         // Acquire: pairs with the release half of every change below, so that what was written
         // before a frame became free is seen.
         State::from_bits(self.word(pfn, 0).load(Acquire))
     }
 
+    /// Replaces the state `from` by `to`. Returns the state found if it is another.
     fn swap(&self, pfn: Pfn, from: State, to: State) -> Result<(), State> {
         self.word(pfn, 0)
             .compare_exchange(from.bits(), to.bits(), AcqRel, Acquire)
@@ -185,19 +191,23 @@ impl Descriptors {
         Some((private, self.word(pfn, NEXT).load(Relaxed) as u8))
     }
 
+    /// Returns the link to the next free block.
     pub(crate) fn next(&self, pfn: Pfn) -> u32 {
         // Relaxed: links change under the zone lock only, in the three functions below too.
         self.word(pfn, NEXT).load(Relaxed)
     }
 
+    /// Sets the link to the next free block.
     pub(crate) fn set_next(&self, pfn: Pfn, next: u32) {
         self.word(pfn, NEXT).store(next, Relaxed);
     }
 
+    /// Returns the link to the previous free block.
     pub(crate) fn previous(&self, pfn: Pfn) -> u32 {
         self.word(pfn, PREVIOUS).load(Relaxed)
     }
 
+    /// Sets the link to the previous free block.
     pub(crate) fn set_previous(&self, pfn: Pfn, previous: u32) {
         self.word(pfn, PREVIOUS).store(previous, Relaxed);
     }

@@ -17,7 +17,10 @@ pub enum ZoneError {
         max: FrameCount,
     },
     /// A CMA region that is not made of whole pageblocks, or not inside the zone.
-    #[error("the CMA region of {} from {} on must be whole pageblocks inside the zone", region.frames, region.first)]
+    #[error(
+        "the CMA region of {} from {} on must be whole pageblocks inside the zone",
+        region.frames, region.first
+    )]
     Region {
         /// The region requested.
         region: CmaRegion,
@@ -36,7 +39,7 @@ pub enum ZoneError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AllocError {
     /// Fewer frames than requested are left below the zone's limits.
-    #[error("the zone's limit is reached")]
+    #[error("the request exceeds the zone's limit")]
     Limit,
     /// The arena has no free block of the requested size.
     #[error("the arena has no free block of this size")]

@@ -25,13 +25,13 @@ pub struct VmStat {
     pub compact_fail: u64,
     /// Compactions that reached their goal.
     pub compact_success: u64,
-    /// Times that background compaction began to work.
+    /// How often background compaction started to work.
     pub compact_daemon_wake: u64,
     /// Compactions that were deferred after failed ones.
     pub compact_deferred: u64,
-    /// Times that the reclaim thread began to free memory.
+    /// How often the reclaim thread started to free memory.
     pub pageoutrun: u64,
-    /// Times that a request had to free memory itself.
+    /// How often a request had to free memory itself.
     pub allocstall: u64,
     /// Frames that the reclaim thread freed.
     pub pgsteal_kswapd: u64,
@@ -65,18 +65,22 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// Counts one more isolated frame.
     pub(crate) fn isolate(&self) {
         self.isolated.fetch_add(1, Relaxed);
     }
 
+    /// Counts one isolated frame less.
     pub(crate) fn end_isolation(&self) {
         self.isolated.fetch_sub(1, Relaxed);
     }
 
+    /// Returns the number of isolated frames.
     pub(crate) fn isolated(&self) -> u64 {
         self.isolated.load(Relaxed)
     }
 
+    /// Counts the frames of one migration.
     pub(crate) fn migrated(&self, success: u64, fail: u64) {
         add(&self.migrated, success);
         add(&self.not_migrated, fail);

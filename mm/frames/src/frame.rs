@@ -20,6 +20,7 @@ pub struct Frame<'z> {
 }
 
 impl<'z> Frame<'z> {
+    /// Wraps a reference that the caller holds.
     pub(crate) fn new(zone: &'z Zone, pfn: Pfn) -> Self {
         Self { zone, pfn }
     }
@@ -30,6 +31,7 @@ impl<'z> Frame<'z> {
         self.pfn
     }
 
+    /// Returns the zone of the frame.
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
     }
@@ -71,6 +73,7 @@ pub struct Block<'z> {
 }
 
 impl<'z> Block<'z> {
+    /// Wraps a block that the caller has allocated.
     pub(crate) fn new(zone: &'z Zone, first: Pfn, order: Order) -> Self {
         Self { zone, first, order }
     }

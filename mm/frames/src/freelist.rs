@@ -57,6 +57,7 @@ pub(crate) struct FreeLists {
 }
 
 impl FreeLists {
+    /// Returns empty lists.
     pub(crate) fn new() -> Self {
         Self { lists: [[List { head: NONE, blocks: 0 }; ORDERS]; FREE_LIST_KINDS] }
     }

@@ -122,6 +122,10 @@ pub(crate) struct Pageblocks {
 }
 
 impl Pageblocks {
+    /// Reserves the tables of pageblocks that are all offline.
+    ///
+    /// # Errors
+    /// [`MapError`] when the OS refuses the addresses.
     pub(crate) fn reserve(blocks: usize, backing: Backing) -> Result<Self, MapError> {
         Ok(Self {
             states: Table::reserve(blocks, backing)?,
@@ -130,6 +134,7 @@ impl Pageblocks {
         })
     }
 
+    /// Returns the state of a pageblock.
     pub(crate) fn state(&self, block: BlockIndex) -> PageblockState {
         // Relaxed: the zone lock orders changes. Without it the state is a hint, which tells the
         // best list for a freed frame.
@@ -187,6 +192,7 @@ impl Pageblocks {
         (pfn.0..end.0).map(Pfn).find(|&pfn| self.is_free(pfn))
     }
 
+    /// Returns whether a frame is on a buddy list.
     pub(crate) fn is_free(&self, pfn: Pfn) -> bool {
         let offset = pfn.offset_in_block();
         self.words(pfn.block())[offset as usize / 64].load(Relaxed) >> (offset % 64) & 1 == 1

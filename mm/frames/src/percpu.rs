@@ -51,6 +51,7 @@ pub(crate) struct ListMask {
 }
 
 impl ListMask {
+    /// Returns the mask of `lists` empty lists.
     pub(crate) fn new(lists: usize) -> Self {
         Self { words: (0..lists.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -123,10 +124,12 @@ impl CpuList {
         }
     }
 
+    /// Locks the list.
     pub(crate) fn lock(&self) -> CpuListGuard<'_> {
         CpuListGuard { cached: self.frames.lock(), list: self }
     }
 
+    /// Locks the list, unless another thread holds it.
     pub(crate) fn try_lock(&self) -> Option<CpuListGuard<'_>> {
         Some(CpuListGuard { cached: self.frames.try_lock()?, list: self })
     }
@@ -151,6 +154,7 @@ impl CpuList {
 }
 
 impl CpuListGuard<'_> {
+    /// Returns how many frames the list holds.
     pub(crate) fn len(&self) -> u32 {
         self.cached.len
     }

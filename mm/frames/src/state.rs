@@ -79,6 +79,7 @@ impl State {
     /// Never used again.
     pub(crate) const RETIRED: Self = Self(5 << KIND_SHIFT);
 
+    /// Returns the state of the first frame of a free block.
     pub(crate) const fn free(order: Order) -> Self {
         Self(1 << KIND_SHIFT | (order.get() as u32) << ORDER_SHIFT)
     }

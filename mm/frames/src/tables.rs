@@ -34,6 +34,10 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// Reserves the tables of `blocks` pageblocks that are all offline.
+    ///
+    /// # Errors
+    /// [`MapError`] when the OS refuses the addresses.
     pub(crate) fn reserve(blocks: u32, backing: Backing) -> Result<Self, MapError> {
         let len = blocks as usize;
         let set = || BlockSet::reserve(len, backing);

@@ -13,6 +13,7 @@ impl Pfn {
         self.0 as usize
     }
 
+    /// Returns the pageblock of the frame.
     pub(crate) const fn block(self) -> BlockIndex {
         BlockIndex(self.0 >> PAGEBLOCK_ORDER)
     }
@@ -22,6 +23,7 @@ impl Pfn {
         self.0 & (PAGEBLOCK_FRAMES - 1)
     }
 
+    /// Returns the number of the frame that is `frames` further.
     pub(crate) const fn plus(self, frames: u32) -> Self {
         Self(self.0 + frames)
     }
@@ -47,6 +49,7 @@ impl BlockIndex {
         self.0 as usize
     }
 
+    /// Returns the first frame of the pageblock.
     pub(crate) const fn first(self) -> Pfn {
         Pfn(self.0 << PAGEBLOCK_ORDER)
     }
@@ -87,6 +90,7 @@ impl Order {
         self.0 as usize
     }
 
+    /// Returns the next larger order, or `None` for [`Order::MAX`].
     pub(crate) fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
     }

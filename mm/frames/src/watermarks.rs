@@ -90,6 +90,7 @@ impl Zone {
         (usable, FrameCount(usable.0.saturating_sub(buddy.counted())))
     }
 
+    /// Returns how many frames of the arena a limit allows.
     pub(crate) fn usable(&self, limit: Option<FrameCount>) -> FrameCount {
         limit.map_or(self.capacity(), |limit| limit.min(self.capacity()))
     }
@@ -101,7 +102,7 @@ mod tests {
     use crate::{Backing, MigrateType, Order, Reclaim, ZoneConfig};
 
     #[test]
-    fn one_gib_gets_the_marks_a_kernel_would_give_it() {
+    fn one_gib_gets_the_kernels_watermarks() {
         // sqrt(16 * 1 Mi KiB) = 4096 KiB = 1024 frames. A thousandth of the memory is 262 frames,
         // more than a quarter of min.
         let marks = Watermarks::of(FrameCount(262_144));
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_is_not_free() {
+    fn reserved_frames_are_not_free() {
         let config = ZoneConfig {
             capacity: FrameCount(512),
             backing: Backing::Heap,

@@ -109,6 +109,7 @@ impl Zone {
         let registry = Registry::new();
         let cpu_lists: Arc<[CpuList]> =
             (0..lists).map(|list| CpuList::new(&filled, list)).collect();
+        // The zone itself counts against the memory limit.
         let memory = MemoryLedger {
             limit: config.memory_limit,
             touched: 0,
@@ -336,6 +337,7 @@ impl Zone {
     /// # Panics
     /// When the descriptor is broken: see [`PutError`].
     pub(crate) fn put_migrated(&self, pfn: Pfn, charge: TargetCharge) {
+        // Put the reference, then update the free lists and the in-flight count in one step.
         let last = match self.tables.frames.put(pfn) {
             Ok(Put::Shared) => None,
             Ok(Put::Last(order)) => Some(order),

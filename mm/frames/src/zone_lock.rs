@@ -36,6 +36,7 @@ pub(crate) struct ZoneGuard<'z> {
 }
 
 impl ZoneLock {
+    /// Wraps the allocator. A panic under the lock poisons `lists`, too.
     pub(crate) fn new(buddy: Buddy, lists: Arc<[CpuList]>) -> Self {
         Self {
             buddy: Mutex::ranked(Rank::Zone, buddy),
@@ -45,6 +46,7 @@ impl ZoneLock {
         }
     }
 
+    /// Takes the lock, of a poisoned zone, too.
     pub(crate) fn lock(&self) -> ZoneGuard<'_> {
         ZoneGuard {
             lists: &self.lists,
@@ -110,6 +112,7 @@ pub(crate) mod holds {
     }
 
     impl Holds {
+        /// Starts the time of one hold, if measurement is on.
         pub(super) fn begin(&self) -> Option<Hold<'_>> {
             let on = self.0.lock().expect("no panic while it is held").is_some();
             on.then(|| Hold { holds: self, since: thread_cpu_time() })

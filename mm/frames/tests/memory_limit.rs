@@ -57,7 +57,7 @@ fn frames_and_charges_share_one_limit() {
 /// A charge that does not fit is refused and changes nothing. It fits after free pageblocks were
 /// decommitted.
 #[test]
-fn a_charge_past_the_limit_is_refused() {
+fn a_charge_above_the_limit_is_refused() {
     let limit = 8 << 20;
     let zone = zone(limit);
     let held = take_all(&zone);
@@ -176,27 +176,46 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 48 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 1 } else { 48 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     /// After any sequence of requests the zone holds no more than the limit, and the charges add
     /// up.
     #[test]
-    fn no_sequence_of_requests_passes_the_limit(steps in prop::collection::vec(step(), 1..120), limit in 1u64..12) {
+    fn no_sequence_of_requests_exceeds_the_limit(
+        steps in prop::collection::vec(step(), 1..120),
+        limit in 1u64..12
+    ) {
         let limit = limit << 20;
         let zone = zone(limit);
-        let (mut frames, mut blocks, mut charges): (Vec<Frame<'_>>, Vec<_>, Vec<u64>) = Default::default();
+        let (mut frames, mut blocks, mut charges): (Vec<Frame<'_>>, Vec<_>, Vec<u64>) =
+            Default::default();
         for step in steps {
             match step {
-                Step::Take(count) => frames.extend((0..u32::from(count) * 4).map_while(|_| take(&zone).ok())),
+                Step::Take(count) => {
+                    let taken = (0..u32::from(count) * 4).map_while(|_| take(&zone).ok());
+                    frames.extend(taken);
+                }
                 Step::TakeBlock(order) => {
                     let order = Order::new(order).expect("0 to 10");
-                    blocks.extend(zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed));
+                    let block = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed);
+                    blocks.extend(block);
                 }
                 Step::Free(from, every) => {
                     let mut at = 0;
-                    frames.retain(|_| { at += 1; at < usize::from(from) || at % usize::from(every) != 0 });
+                    frames.retain(|_| {
+                        at += 1;
+                        at < usize::from(from) || at % usize::from(every) != 0
+                    });
                     if every == 1 { blocks.clear(); }
                 }
-                Step::Charge(bytes) => charges.extend(zone.charge(bytes.into()).ok().map(|()| u64::from(bytes))),
+                Step::Charge(bytes) => {
+                    let charged = zone.charge(bytes.into()).ok();
+                    charges.extend(charged.map(|()| u64::from(bytes)));
+                }
                 Step::Uncharge => charges.pop().into_iter().for_each(|bytes| zone.uncharge(bytes)),
                 Step::Compact => _ = zone.compact(CompactRequest::default()),
                 Step::Release => _ = zone.release_for_charge(&NoLocksHeld::promise()),

@@ -73,7 +73,11 @@ impl<'z> Model<'z> {
 }
 
 fn migrate_type() -> impl Strategy<Value = MigrateType> {
-    prop_oneof![4 => Just(MigrateType::Movable), 2 => Just(MigrateType::Unmovable), 1 => Just(MigrateType::Cma)]
+    prop_oneof![
+        4 => Just(MigrateType::Movable),
+        2 => Just(MigrateType::Unmovable),
+        1 => Just(MigrateType::Cma),
+    ]
 }
 
 fn step(max_order: u8) -> impl Strategy<Value = Step> {
@@ -175,15 +179,23 @@ fn run(zone: &Zone, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 64 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 64 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn a_tiny_zone_agrees_with_the_model(steps in prop::collection::vec(step(10), 1..if cfg!(miri) { 20 } else { 200 })) {
+    fn a_tiny_zone_agrees_with_the_model(
+        steps in prop::collection::vec(step(10), 1..if cfg!(miri) { 20 } else { 200 })
+    ) {
         run(&zone(3, 0), &steps);
     }
 
     #[test]
-    fn a_zone_with_room_agrees_with_the_model(steps in prop::collection::vec(step(10), 1..if cfg!(miri) { 20 } else { 300 })) {
+    fn a_zone_with_room_agrees_with_the_model(
+        steps in prop::collection::vec(step(10), 1..if cfg!(miri) { 20 } else { 300 })
+    ) {
         run(&zone(16, 2), &steps);
     }
 }

@@ -85,6 +85,7 @@ impl Buddy {
         let Some(room) = limit.checked_sub(self.memory_bytes()) else {
             return limit.saturating_sub(self.metadata_bytes()) / frame;
         };
+        // Each further pageblock also needs memory for its descriptors.
         let descriptors = u64::from(PAGEBLOCK_FRAMES) * DESCRIPTOR_SIZE as u64;
         let a_block = u64::from(PAGEBLOCK_FRAMES) * frame + descriptors;
         // Each of the other tables may grow by a page.

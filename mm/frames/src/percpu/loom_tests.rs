@@ -73,7 +73,7 @@ fn a_request_takes_the_frame_of_the_other_list() {
 /// One thread takes the last two frames, one of them for its list. The other thread waits for that
 /// one: it is not refused while the frame is between the free lists and the per-CPU list.
 #[test]
-fn a_frame_on_its_way_to_a_list_is_waited_for() {
+fn a_request_waits_for_frames_being_refilled() {
     // Enough that a list may hold two frames.
     const IN_USE: u64 = 128;
     sync::model(|| {
