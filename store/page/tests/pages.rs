@@ -48,11 +48,11 @@ proptest! {
         for algorithm in [LZ4, Algorithm::Zstd { level: 3 }] {
             let pages = pages(algorithm);
             let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n)).expect("enough memory"))).collect();
-            for &(noisy, word) in &stored {
-                prop_assert!(read(&pages, word) == page_with(noisy));
+            for &(noisy, entry) in &stored {
+                prop_assert!(read(&pages, entry) == page_with(noisy));
             }
             pages.pool().check().expect("sound");
-            stored.iter().for_each(|&(_, word)| pages.free(word).expect("freed once"));
+            stored.iter().for_each(|&(_, entry)| pages.free(entry).expect("freed once"));
             prop_assert_eq!(pages.pool().stats().objects, 0);
         }
     }
@@ -141,8 +141,8 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
     let len = pages.pool().len(handle).expect("alive");
     pages.pool().write(handle, &vec![0xff; len]).expect("same length");
     assert!(matches!(pages.load(victim, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(_))));
-    for &(noisy, word) in stored.iter().filter(|(_, word)| *word != victim) {
-        assert!(read(&pages, word) == page_with(noisy));
+    for &(noisy, entry) in stored.iter().filter(|(_, entry)| *entry != victim) {
+        assert!(read(&pages, entry) == page_with(noisy));
     }
     pages.free(victim).expect("a damaged page can be freed");
     pages.pool().check().expect("the pool is sound");
@@ -242,12 +242,12 @@ fn r501_threads_share_streams_and_stores_do_not() {
             scope.spawn(move || {
                 for round in 0..200 {
                     let noisy = (thread * 911 + round * 37) % 3000;
-                    let words = [0, 1].map(|which: usize| {
+                    let entries = [0, 1].map(|which: usize| {
                         stores[which].store(&page_with(noisy)).expect("enough memory")
                     });
-                    for (store, word) in stores.iter().zip(words) {
-                        assert!(read(store, word) == page_with(noisy));
-                        store.free(word).expect("freed once");
+                    for (store, entry) in stores.iter().zip(entries) {
+                        assert!(read(store, entry) == page_with(noisy));
+                        store.free(entry).expect("freed once");
                     }
                 }
             });

@@ -80,15 +80,15 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
 fn a_damaged_entry_is_an_error_for_its_page_alone() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
     let gone = disk.inner.slots.get(9);
-    for word in [SlotEntry::new(EntryKind::Invalid), gone] {
+    for entry in [SlotEntry::new(EntryKind::Invalid), gone] {
         disk.inner.set_entry(9, SlotEntry::EMPTY).expect("the first time frees the page");
-        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, word).expect("no other thread");
+        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, entry).expect("no other thread");
         assert_eq!(
             disk.read(span(9 * 4096, 4096), &mut [0; 4096]),
             Err(BlockError::Damaged { offset: 9 * 4096 })
         );
         assert!(disk.check().is_err());
-        disk.inner.slots.compare_exchange(9, word, SlotEntry::EMPTY).expect("no other thread");
+        disk.inner.slots.compare_exchange(9, entry, SlotEntry::EMPTY).expect("no other thread");
     }
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }

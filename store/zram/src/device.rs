@@ -224,11 +224,11 @@ impl Zram {
             let pinned = inner.pin(slot);
             let old = match &pinned {
                 Some(hot) => {
-                    let word = hot.copy_page(&mut page);
+                    let entry = hot.copy_page(&mut page);
                     if hot.has_failed() {
                         return Err(BlockError::Damaged { offset: offset_of(slot) });
                     }
-                    word
+                    entry
                 }
                 None => inner.load(slot, &mut page)?,
             };

@@ -125,7 +125,7 @@ impl HotCache {
     }
 
     /// Returns whether a page can become hot without an eviction.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_free_frame(&self) -> bool {
         self.used_frames() < self.limit
     }
 

@@ -108,7 +108,7 @@ impl Inner {
     ) -> Result<(), BlockError> {
         let Some(hot) = &self.hot else { return Ok(()) };
         if !matches!(stored.kind(), EntryKind::Compressed(_))
-            || !hot.has_room()
+            || !hot.has_free_frame()
             || !hot.doorkeeper.seen_before(slot)
         {
             return Ok(());

@@ -182,7 +182,7 @@ const ALL_THREADS: [ThreadFn; 5] =
 /// Z2, Z6, Z9, R-020, R-506: a cache of one page, from which the two pages evict each other all
 /// the time.
 #[test]
-fn z6_pages_that_take_turns_in_the_cache() {
+fn z6_two_pages_evict_each_other() {
     let moved = run(1, 16, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
@@ -190,13 +190,13 @@ fn z6_pages_that_take_turns_in_the_cache() {
 /// a limit that is too low for everything: writes are refused or wait for reclaim, and a
 /// refused write changes nothing.
 #[test]
-fn r508_pages_that_hardly_fit() {
+fn r508_writes_at_a_limit_that_is_too_low() {
     let moved = run(2, 2, &ALL_THREADS, 200);
     assert!(moved > 5, "{moved} frames were moved, too few to show anything");
 }
 
 /// Z6: a page is changed in place while it is being evicted.
 #[test]
-fn z6_a_page_that_is_written_while_it_is_evicted() {
+fn z6_a_page_is_written_while_it_is_evicted() {
     run(2, 16, &[|disk| writer(disk, 0, |_| {}), |disk| writer(disk, 1, |_| {}), evictor], 1000);
 }

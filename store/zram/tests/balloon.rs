@@ -1,4 +1,5 @@
-//! A balloon on a device's arena: both count right, the store has less room, and gets it back when it needs it.
+//! A balloon in a device's arena: both account correctly, and the store reclaims ballooned frames
+//! when it needs them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,7 +24,7 @@ fn balloon(disk: &Zram, unit: BalloonUnit) -> Arc<Balloon> {
     Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left")
 }
 
-/// Bytes that do not compress: a frame a page.
+/// Returns bytes that do not compress, so that a page takes a frame.
 fn page(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -46,7 +47,7 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_balloon_has_is_neither_the_stores_nor_held() {
+fn ballooned_frames_are_neither_used_nor_held() {
     let disk = disk(4096);
     (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("enough memory"));
     let before = disk.stat();
@@ -62,9 +63,9 @@ fn what_the_balloon_has_is_neither_the_stores_nor_held() {
     disk.check().expect("sound without one again");
 }
 
-/// the write that would be refused has the balloon give way first, until it is empty.
+/// a write that would be refused deflates the balloon first, until it is empty.
 #[test]
-fn r160_a_write_at_the_limit_gets_its_room_back_from_the_balloon() {
+fn r160_a_write_at_the_limit_deflates_the_balloon() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let disk = disk(2000);
         let balloon = balloon(&disk, unit);
@@ -79,9 +80,9 @@ fn r160_a_write_at_the_limit_gets_its_room_back_from_the_balloon() {
     }
 }
 
-/// Everything at once on two cores: every page read is one that was written.
+/// Writers, balloon and compaction run at once: every page read is one that was written.
 #[test]
-fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte() {
+fn balloon_and_compaction_leave_every_byte_of_a_store() {
     const PAGES: u64 = 1500;
     let run = Duration::from_millis(1500);
     let disk = disk(4096);
@@ -97,10 +98,11 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
                     turn = turn
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
-                    // Each thread has the pages of its own parity, so it knows what they hold: the page's number, or nothing.
+                    // Each thread owns the pages of its own parity, so it knows whether a page
+                    // holds its number or nothing.
                     let number = (turn >> 33) % (PAGES / 2) * 2 + thread;
                     if turn >> 40 & 1 == 0 {
-                        write(disk, number, &page(number)).expect("the balloon gives way");
+                        write(disk, number, &page(number)).expect("the balloon deflates");
                         assert!(read(disk, number) == page(number), "page {number}");
                     } else {
                         disk.discard(Span::new(number * 4096, 4096, disk.size()).expect("inside"))
@@ -138,7 +140,7 @@ fn a_store_in_use_under_a_balloon_that_breathes_and_compaction_keeps_every_byte(
         stats.inflated_total > 0 && stats.deflated_total > 0 && stats.migrated_total > 0,
         "{stats:?}"
     );
-    balloon.check().expect("the balloon's books");
+    balloon.check().expect("the balloon is sound");
     disk.check().expect("sound");
     println!("{stats:?}");
 }

@@ -1,4 +1,4 @@
-//! The cache of hot pages: what is in it, what leaves it, and what it costs.
+//! The cache of hot pages: what it admits, what it evicts, and what it counts.
 
 use block::{
     AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
@@ -26,12 +26,12 @@ fn span(at: u64, len: u64) -> Span {
     Span::new(at, len, Bytes(PAGES * 4096)).expect("inside")
 }
 
-/// Compresses to about a quarter.
+/// Returns a page that compresses to about a quarter.
 fn text(seed: u64) -> Vec<u8> {
     (0..4096u64).map(|at| if at % 8 < 2 { (seed * 31 + at * at / 7) as u8 } else { b' ' }).collect()
 }
 
-/// Does not compress.
+/// Returns a page that does not compress.
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -52,7 +52,7 @@ fn read(disk: &Zram, page: u64) -> Vec<u8> {
     buf
 }
 
-/// Writes 512 bytes of a page; what the page holds then.
+/// Writes 512 bytes of a page that held `was`. Returns what the page holds then.
 fn touch(disk: &Zram, page: u64, was: Vec<u8>) -> Vec<u8> {
     touch_with(disk, page, was, &[b'#'; 512])
 }
@@ -63,12 +63,13 @@ fn touch_with(disk: &Zram, page: u64, mut was: Vec<u8>, part: &[u8]) -> Vec<u8> 
     was
 }
 
-/// A part that is written makes its page hot; from then on reads and writes are hits, in place, and nothing else moves.
+/// Writing a part of a page makes it hot. Reads and writes of it are hits from then on, and
+/// change nothing else.
 #[test]
 fn a_page_is_hot_once_a_part_of_it_is_written() {
     let disk = disk(16);
     (0..4).for_each(|page| write(&disk, page, &text(page)));
-    assert_eq!(disk.stat().hot.hot_pages, 0, "a whole page is not hot by being written");
+    assert_eq!(disk.stat().hot.hot_pages, 0, "writing a whole page does not make it hot");
     let expected = touch(&disk, 2, text(2));
     let hot = disk.stat().hot;
     assert_eq!(
@@ -78,7 +79,7 @@ fn a_page_is_hot_once_a_part_of_it_is_written() {
     assert_eq!(read(&disk, 2), expected);
     touch(&disk, 2, text(2));
     assert_eq!((disk.stat().hot.hits, disk.stat().hot.admissions), (2, 1));
-    // Also one that was never written.
+    // So does writing a part of an empty page.
     let fresh = touch(&disk, 9, vec![0; 4096]);
     assert_eq!((read(&disk, 9), disk.stat().hot.hot_pages), (fresh, 2));
     let stat = disk.stat();
@@ -91,7 +92,8 @@ fn a_page_is_hot_once_a_part_of_it_is_written() {
     disk.check().expect("sound");
 }
 
-/// The second read in a short time makes a page hot if it has to be decompressed; pages that are raw or one pattern gain nothing by it.
+/// The second read in a short time makes a page hot if it must be decompressed. Raw pages and
+/// patterns stay as they are.
 #[test]
 fn a_page_is_hot_once_it_is_read_twice() {
     let disk = disk(16);
@@ -110,9 +112,9 @@ fn a_page_is_hot_once_it_is_read_twice() {
     disk.check().expect("sound");
 }
 
-/// A look whether pages can be read counts as no read and makes no page hot, however often it comes.
+/// A verify does not count as a read and makes no page hot, however often it comes.
 #[test]
-fn verifying_a_page_is_not_reading_it() {
+fn a_verify_counts_as_no_read() {
     let disk = disk(16);
     write(&disk, 0, &text(0));
     touch(&disk, 1, text(1));
@@ -127,15 +129,16 @@ fn verifying_a_page_is_not_reading_it() {
     );
 }
 
-/// The cache never takes more than its size; who was used lately stays, and what left reads as it was written.
+/// The cache never exceeds its size, keeps pages that were used recently, and evicted pages read
+/// as they were written.
 #[test]
-fn a_full_cache_gives_up_its_oldest_page() {
+fn a_full_cache_evicts_its_oldest_page() {
     let disk = disk(8);
     let mut expected = Vec::new();
     for page in 0..100 {
         write(&disk, page, &text(page));
         expected.push(touch(&disk, page, text(page)));
-        // Page 0 is in use all the time.
+        // Page 0 is used all the time.
         assert_eq!(read(&disk, 0), expected[0]);
         assert!(disk.stat().hot.hot_pages <= 8);
         disk.check().expect("sound");
@@ -147,9 +150,10 @@ fn a_full_cache_gives_up_its_oldest_page() {
     disk.check().expect("sound");
 }
 
-/// A cache that is much too small for its load is left alone by most pages; when the load comes back to the same pages, they get their places again.
+/// A cache that is much too small for its workload admits few pages. When the workload returns to
+/// the same pages, it admits them.
 #[test]
-fn a_cache_that_is_not_hit_changes_its_pages_seldom() {
+fn a_cache_with_few_hits_admits_few_pages() {
     let disk = disk(8);
     (0..PAGES).for_each(|page| write(&disk, page, &text(page)));
     let touch = |page: u64, part: u64| {
@@ -165,7 +169,7 @@ fn a_cache_that_is_not_hit_changes_its_pages_seldom() {
     disk.check().expect("sound");
 }
 
-/// What the cache holds is stored as any page would be: compressed, as a pattern, or raw if that is what it takes.
+/// An evicted page takes the form that any write of it would: compressed, a pattern, or raw.
 #[test]
 fn an_evicted_page_takes_the_cheapest_form() {
     let disk = disk(3);
@@ -185,9 +189,9 @@ fn an_evicted_page_takes_the_cheapest_form() {
     disk.check().expect("sound");
 }
 
-/// overwrites, discards and zeroes end a hot page or change it, and its frame is free at once.
+/// an overwrite changes a hot page; discards and zeroes free its frame at once.
 #[test]
-fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
+fn hot_pages_can_be_overwritten_discarded_and_zeroed() {
     let disk = disk(16);
     (0..6).for_each(|page| drop(touch(&disk, page, vec![0; 4096])));
     let runs = |at| {
@@ -200,7 +204,7 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     };
     assert_eq!(runs(0), [AllocationState::Data]);
     write(&disk, 0, &text(1));
-    assert_eq!((read(&disk, 0), disk.stat().hot.hot_pages), (text(1), 6), "in place");
+    assert_eq!((read(&disk, 0), disk.stat().hot.hot_pages), (text(1), 6), "written in place");
     disk.discard(span(4096, 4096)).expect("fine");
     assert_eq!((runs(4096), disk.stat().hot.hot_pages), (vec![AllocationState::Hole], 5));
     disk.write_zeroes(span(2 * 4096, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("fine");
@@ -217,9 +221,10 @@ fn hot_pages_are_overwritten_discarded_and_zeroed_like_others() {
     disk.check().expect("sound");
 }
 
-/// An arena without a frame more than may be used is as good as any: what fills it with hot pages can still compress them.
+/// Hot pages that fill the arena can still be compressed, even if the arena has no frame above
+/// the limit.
 #[test]
-fn hot_pages_that_fill_the_arena_make_room() {
+fn hot_pages_that_fill_the_arena_can_be_evicted() {
     const BLOCK: Bytes = Bytes(512 * 4096);
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
     for mem_limit in [Some(BLOCK), None] {
@@ -246,9 +251,10 @@ fn hot_pages_that_fill_the_arena_make_room() {
     }
 }
 
-/// At the memory limit the cache goes first: everything a disk without one could hold can be written.
+/// At the memory limit hot pages are evicted first: a disk with a cache stores as much as one
+/// without.
 #[test]
-fn at_the_limit_hot_pages_make_room_for_stored_ones() {
+fn at_the_limit_hot_pages_are_evicted_for_writes() {
     let frames = 128;
     let capacity = |hot_cache| {
         let disk = Zram::new(ZramConfig { hot_cache, ..config(0) }).expect("a small disk");
@@ -278,9 +284,10 @@ fn at_the_limit_hot_pages_make_room_for_stored_ones() {
     assert!(disk.stat().hot.evictions > 0);
 }
 
-/// hot pages that do not compress cannot make room. They stay as they are, readable and writable, and a write that does not fit is refused.
+/// hot pages that do not compress cannot be evicted. They stay readable and writable, and
+/// a write that does not fit is refused.
 #[test]
-fn r508_at_the_limit_a_page_that_cannot_be_stored_stays() {
+fn r508_at_the_limit_an_incompressible_hot_page_stays() {
     let disk = Zram::new(config(32)).expect("a small disk");
     disk.zone().set_limit(Some(FrameCount(33)));
     let mut expected = Vec::new();
@@ -303,14 +310,14 @@ fn r508_at_the_limit_a_page_that_cannot_be_stored_stays() {
     disk.check().expect("sound");
 }
 
-/// frame compaction moves hot pages with all others, and every byte stays.
+/// frame compaction migrates hot pages like all others, and no byte changes.
 #[test]
 fn r020_hot_pages_move_when_frames_are_compacted() {
     for (movability, moves) in [(Movability::On, true), (Movability::Off, false)] {
         let disk = Zram::new(ZramConfig { movability, ..config(512) }).expect("a small disk");
         (0..512).for_each(|page| write(&disk, page, &noise(page)));
         (512..1024).for_each(|page| drop(touch(&disk, page, vec![0; 4096])));
-        // Holes below, hot pages above.
+        // Free frames low in the arena, hot pages high in it.
         disk.discard(span(0, 512 * 4096)).expect("fine");
         (512..1024)
             .filter(|page| page % 4 != 0)
@@ -327,7 +334,7 @@ fn r020_hot_pages_move_when_frames_are_compacted() {
     }
 }
 
-/// A cache of no size is none.
+/// A cache of size zero is no cache.
 #[test]
 fn a_cache_of_no_size_is_no_cache() {
     let disk = disk(0);

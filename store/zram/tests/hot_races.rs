@@ -1,4 +1,4 @@
-//! Many threads on the same hot pages: every byte is accounted for.
+//! Many threads on the same hot pages: no byte is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,14 +10,15 @@ use zram::{Budget, Zram, ZramConfig};
 
 const PAGES: u64 = 6;
 const RUN: Duration = Duration::from_millis(1500);
-/// Bytes each writer has of each page.
+/// The bytes of each page that each writer owns.
 const PART: u64 = 512;
 
 fn span(at: u64, len: u64) -> Span {
     Span::new(at, len, Bytes(PAGES * 4096)).expect("inside")
 }
 
-/// A cache of fewer pages than are in use, so that they come and go all the time.
+/// Creates a disk whose cache holds fewer pages than are in use, so that they are evicted all the
+/// time.
 fn disk(hot_frames: u64, limit: Option<u64>) -> Zram {
     let config = ZramConfig {
         algorithm: Algorithm::Lz4 { acceleration: 1 },
@@ -31,8 +32,9 @@ fn disk(hot_frames: u64, limit: Option<u64>) -> Zram {
     disk
 }
 
-/// Z2, Z6, R-020: three writers each own a part of every page and know what they last wrote there, while pages are evicted, moved, compacted and read. A
-/// writer finds its own part as it left it, always; a reader finds each part whole.
+/// Z2, Z6, R-020: three writers each own a part of every page and remember what they wrote there,
+/// while pages are evicted, moved, compacted and read. A writer always reads its own last write,
+/// and a reader never sees a torn part.
 #[test]
 fn z6_parts_written_to_hot_pages_are_never_lost() {
     for (hot_frames, limit) in [(2, None), (4, Some(12))] {
@@ -98,9 +100,10 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
     }
 }
 
-/// R-505, Z9: writers of parts against discards and overwrites of the same pages. Each page ends as one order of them leaves it, and nothing is left over.
+/// R-505, Z9: partial writes against discards and overwrites of the same pages. Each page ends as
+/// some order of the requests leaves it, and nothing leaks.
 #[test]
-fn z9_hot_pages_that_are_discarded_and_overwritten_end_once() {
+fn z9_discards_and_overwrites_free_hot_pages_once() {
     let disk = disk(3, None);
     let stop = AtomicBool::new(false);
     let going = || !stop.load(Ordering::Relaxed);

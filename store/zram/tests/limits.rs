@@ -11,7 +11,7 @@ fn disk(size: u64, frames: Option<u64>) -> Zram {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
     let disk =
         Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(size)) }).expect("a small disk");
-    // Frames alone, so that tests can count them: what tables take is another test's business.
+    // A limit on frames alone, so that tests can count them; tables have their own tests.
     disk.zone().set_limit(frames.map(FrameCount));
     disk
 }
@@ -20,7 +20,7 @@ fn page_span(disk: &Zram, page: u64) -> Span {
     Span::new(page * 4096, 4096, disk.size()).expect("inside")
 }
 
-/// `noisy` bytes that do not compress, then blanks.
+/// Returns `noisy` bytes that do not compress, then blanks.
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -41,9 +41,10 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
     buf
 }
 
-/// the write that crosses the limit fails with its page as it was; what was there stays, and service goes on.
+/// the write that exceeds the limit fails and its page keeps its content; other pages
+/// stay, and later requests work.
 #[test]
-fn r508_a_write_past_the_limit_is_refused_and_the_old_content_stays() {
+fn r508_a_refused_write_leaves_the_old_content() {
     let disk = disk(4 << 20, Some(50));
     for number in 0..50 {
         write(&disk, number, &page(number, 4096)).expect("50 raw pages fit 50 frames");
@@ -54,14 +55,15 @@ fn r508_a_write_past_the_limit_is_refused_and_the_old_content_stays() {
     assert!((0..50).all(|number| read(&disk, number) == page(number, 4096)));
     assert_eq!(disk.stat().io.failed_writes, 2);
     write(&disk, 8, &[0; 4096]).expect("zeros need no memory");
-    write(&disk, 7, &page(99, 4096)).expect("a frame was given back");
+    write(&disk, 7, &page(99, 4096)).expect("a frame was freed");
     assert_eq!(read(&disk, 7), page(99, 4096));
     disk.check().expect("sound");
 }
 
-/// A request that reaches the limit in its middle: pages before the failing one are done, it and those after are as they were.
+/// A request that reaches the limit in its middle: the pages before the one that fails are
+/// written; that one and those after it are unchanged.
 #[test]
-fn r508_a_long_write_stops_at_the_page_that_does_not_fit() {
+fn r508_a_write_stops_at_the_page_that_does_not_fit() {
     let disk = disk(4 << 20, Some(10));
     let bytes: Vec<u8> = (0..16).flat_map(|number| page(number, 4096)).collect();
     let all = Span::new(0, 16 * 4096, disk.size()).expect("inside");
@@ -73,7 +75,8 @@ fn r508_a_long_write_stops_at_the_page_that_does_not_fit() {
     disk.check().expect("sound");
 }
 
-/// a full disk with holes in its zspages takes more writes, because compaction is tried first.
+/// a full disk with holes in its zspages takes more writes, because compaction is tried
+/// first.
 #[test]
 fn r508_compaction_is_tried_before_a_write_is_refused() {
     let disk = disk(64 << 20, Some(600));
@@ -85,7 +88,7 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
         .filter(|number| number % 2 == 0)
         .for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
     let compacted = disk.stat().mm.pages_compacted;
-    // Another size class, so that the holes themselves are of no use.
+    // Of another size class, so that the holes themselves do not help.
     let mut more = 0;
     while write(&disk, stored + more, &page(more, 2000)).is_ok() {
         more += 1;
@@ -102,7 +105,8 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
     disk.check().expect("sound");
 }
 
-/// The limit can be changed at any time: lowered below what is used it refuses until enough was freed, raised it lets writes through at once.
+/// The limit can change at any time. Lowered below what is used, writes are refused until enough
+/// is freed; raised, they succeed at once.
 #[test]
 fn the_limit_can_be_changed_at_run_time() {
     let disk = disk(4 << 20, None);
@@ -125,7 +129,7 @@ fn the_limit_can_be_changed_at_run_time() {
     disk.check().expect("sound");
 }
 
-/// A disk on which nothing compresses fits its arena, also when every page is overwritten.
+/// A disk on which nothing compresses fits its arena, even when every page is overwritten.
 #[test]
 fn an_incompressible_disk_fits() {
     let disk = disk(16 << 20, None);
@@ -139,19 +143,20 @@ fn an_incompressible_disk_fits() {
     disk.check().expect("sound");
 }
 
-/// Address space is short: the arena cannot be reserved, which is a typed error. Runs itself again under `ulimit -v`.
+/// An arena that cannot be reserved for lack of address space is a typed error. The test runs
+/// itself again under `ulimit -v`.
 #[test]
 fn an_arena_that_cannot_be_reserved_is_an_error() {
     const CHILD: &str = "MEMZIP_ADDRESS_SPACE_TEST";
     if std::env::var_os(CHILD).is_some() {
         let error = Zram::new(ZramConfig::new(Bytes(1 << 40)))
             .map(drop)
-            .expect_err("1 TiB of address space is not to be had");
+            .expect_err("1 TiB of address space is not available");
         assert!(
             matches!(error, ZramError::Zone(_) | ZramError::Pool(_) | ZramError::Slots(_)),
             "{error}"
         );
-        Zram::new(ZramConfig::new(Bytes(1 << 20))).map(drop).expect("a small disk still is");
+        Zram::new(ZramConfig::new(Bytes(1 << 20))).map(drop).expect("a small disk is possible");
         return;
     }
     let own = std::env::current_exe().expect("a test binary has a path");

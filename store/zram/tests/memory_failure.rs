@@ -1,4 +1,5 @@
-//! A disk whose memory fails, by the signals the kernel sends for it: pages are whole, or an error for themselves alone.
+//! A disk whose memory fails, by the signals that the kernel sends: each page reads whole or is
+//! an error, for itself alone.
 
 #![cfg(not(any(loom, shuttle, miri)))]
 #![forbid(unsafe_code)]
@@ -23,7 +24,7 @@ fn span(at: u64, len: u64) -> Span {
     Span::new(at, len, Bytes(PAGES * 4096)).expect("inside")
 }
 
-/// One page in four does not compress, one in eight is a pattern, the others are text.
+/// Returns a page: one seed in four gives noise, one in eight a pattern, the others text.
 fn page(seed: u64) -> Vec<u8> {
     let noise = |at: u64| {
         (seed.wrapping_mul(0x9e37_79b9).wrapping_add(at).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56)
@@ -47,11 +48,11 @@ fn read(disk: &Zram, number: u64) -> Result<Vec<u8>, BlockError> {
     disk.read(span(number * 4096, 4096), &mut buf).map(|()| buf)
 }
 
-/// Whether the page is lost; if not it is what was written.
+/// Returns whether the page is lost. If it is not, checks that it reads as written.
 fn is_lost(disk: &Zram, number: u64, written: &[u8]) -> bool {
     match read(disk, number) {
         Ok(bytes) => {
-            assert!(bytes == written, "page {number} is other bytes than those written");
+            assert!(bytes == written, "page {number} reads other bytes than were written");
             false
         }
         Err(error) => {
@@ -61,7 +62,7 @@ fn is_lost(disk: &Zram, number: u64, written: &[u8]) -> bool {
     }
 }
 
-/// Has the memory of every frame in use fail that `chosen` picks. Returns how many.
+/// Makes the memory of every frame in use that `chosen` selects fail. Returns how many.
 fn fail(disk: &Zram, chosen: impl Fn(u32) -> bool) -> u64 {
     let zone = disk.zone();
     let in_use = (0..zone.capacity().0 as u32).filter(|&number| zone.get(Pfn(number)).is_some());
@@ -71,7 +72,8 @@ fn fail(disk: &Zram, chosen: impl Fn(u32) -> bool) -> u64 {
     failing.len() as u64
 }
 
-/// EIO for the pages that lay in failed frames, for no other; each is healed by an overwrite or a discard, and then the frame is out of use.
+/// pages in failed frames are errors, and no other pages are. An overwrite or a discard
+/// makes each readable again, and its frame is then out of use.
 #[test]
 fn r025_pages_in_failed_frames_are_errors() {
     for hot_frames in [None, Some(64)] {
@@ -79,7 +81,7 @@ fn r025_pages_in_failed_frames_are_errors() {
         let mut pages: Vec<_> = (0..PAGES).map(page).collect();
         (0..PAGES).for_each(|number| write(&disk, number, &pages[number as usize]));
         if hot_frames.is_some() {
-            // A part that is written makes its page hot.
+            // Writing a part makes a page hot.
             for number in 100..160 {
                 disk.write(span(number * 4096 + 512, 64), &[b'#'; 64]).expect("enough memory");
                 pages[number as usize][512..576].fill(b'#');
@@ -99,10 +101,10 @@ fn r025_pages_in_failed_frames_are_errors() {
             "hot pages, too"
         );
         assert_eq!(disk.stat().io.failed_reads, lost.len() as u64);
-        disk.check().expect("in order");
+        disk.check().expect("sound");
         disk.compact(&Budget::unlimited());
         disk.compact_frames(&Budget::unlimited());
-        disk.check().expect("in order");
+        disk.check().expect("sound");
         assert_eq!(
             (0..PAGES).filter(|&number| is_lost(number)).collect::<Vec<_>>(),
             lost,
@@ -113,7 +115,7 @@ fn r025_pages_in_failed_frames_are_errors() {
             assert_eq!(
                 part,
                 Err(BlockError::Damaged { offset: number * 4096 }),
-                "it would need the rest"
+                "a part cannot be merged with a lost page"
             );
             if number % 2 == 0 {
                 write(&disk, number, &pages[number as usize]);
@@ -125,7 +127,7 @@ fn r025_pages_in_failed_frames_are_errors() {
             }
         }
         assert_eq!((0..PAGES).filter(|&number| is_lost(number)).count(), 0);
-        disk.check().expect("in order");
+        disk.check().expect("sound");
         disk.discard(span(0, PAGES * 4096)).expect("always possible");
         disk.zone().drain();
         let stats = disk.zone().memory_failure_stats();
@@ -133,11 +135,11 @@ fn r025_pages_in_failed_frames_are_errors() {
             (stats.total, stats.recovered, stats.delayed),
             (FrameCount(failed), FrameCount(failed), FrameCount(0))
         );
-        disk.check().expect("in order");
+        disk.check().expect("sound");
     }
 }
 
-/// Pages of a full cache go to the pool as others come; one whose memory failed never goes there as if it were good.
+/// A full cache evicts pages to the pool, but never one whose memory failed.
 #[test]
 fn r025_a_failed_hot_page_is_not_evicted() {
     let disk = disk(Some(16));
@@ -155,7 +157,7 @@ fn r025_a_failed_hot_page_is_not_evicted() {
         .collect();
     (0..16).for_each(|number| touch(number, b'#').expect("enough memory"));
     assert_eq!(disk.stat().hot.hot_pages, 16);
-    // The frames that came since: those of hot pages, and perhaps some of the pool.
+    // The frames allocated since: those of hot pages, and perhaps some of the pool.
     let failed = fail(&disk, |number| !before.contains(&number) && number % 2 == 0);
     assert!(failed > 0);
     for round in 0..4 {
@@ -169,6 +171,6 @@ fn r025_a_failed_hot_page_is_not_evicted() {
         write(&disk, number, &pages[number as usize]);
         assert!(!is_lost(&disk, number, &pages[number as usize]));
     }
-    disk.check().expect("in order");
+    disk.check().expect("sound");
     assert_eq!(disk.zone().memory_failure_stats().delayed, FrameCount(0));
 }

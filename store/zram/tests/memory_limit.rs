@@ -1,4 +1,5 @@
-//! The memory limit bounds everything a device holds, and is told before it is reached.
+//! The memory limit bounds everything a device holds, and the client is notified before the
+//! device reaches it.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ fn disk(size: u64, limit: u64) -> Zram {
     Zram::new(config).expect("a small disk")
 }
 
-/// `noisy` bytes that do not compress, then blanks.
+/// Returns `noisy` bytes that do not compress, then blanks.
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -47,22 +48,25 @@ fn read(disk: &Zram, number: u64) -> Vec<u8> {
     buf
 }
 
+/// Checks that the device is sound and holds no more than the limit.
 fn is_within(disk: &Zram, limit: u64) {
     let stat = disk.stat();
-    let lent = disk.zone().stats().ballooned.bytes();
-    assert!(stat.memory.mem_total + lent <= limit, "{:?} and {lent} lent", stat.memory);
+    let ballooned = disk.zone().stats().ballooned.bytes();
+    let held = stat.memory.mem_total;
+    assert!(held + ballooned <= limit, "{:?} and {ballooned} bytes ballooned", stat.memory);
     assert_eq!(stat.mm.mem_limit, limit);
     assert!(stat.mm.mem_used_total < limit);
     disk.check().expect("sound");
 }
 
-/// the limit counts slots, handles, records and descriptors, too. A disk with little in each page is full of them.
+/// slots, handles, records and descriptors count against the limit, too. They fill a disk
+/// with little data per page.
 #[test]
 fn r508_tables_count_against_the_limit() {
     let limit = 4 * MIB;
     let disk = disk(4 << 30, limit);
     let mut stored = Vec::new();
-    // One page in each part of the slot table.
+    // One page in each chunk of the slot table.
     for number in (0..1 << 20).step_by(512) {
         match write(&disk, number, &page(number, 40)) {
             Ok(()) => stored.push(number),
@@ -77,16 +81,17 @@ fn r508_tables_count_against_the_limit() {
     assert!((500..1024).contains(&stored.len()), "{}", stored.len());
     is_within(&disk, limit);
     assert!(stored.iter().all(|&number| read(&disk, number) == page(number, 40)));
-    // Discards need no memory, and what they give back can be used elsewhere.
+    // Discards need no memory, and what they free can be used elsewhere.
     stored
         .iter()
         .for_each(|&number| disk.discard(span(&disk, number)).expect("no memory is needed"));
     assert!(disk.stat().memory.slots < MIB / 8);
-    write(&disk, 1 << 19, &page(1, 4096)).expect("room again");
+    write(&disk, 1 << 19, &page(1, 4096)).expect("enough memory after the discards");
     is_within(&disk, limit);
 }
 
-/// Zeros over a huge disk that are to stay allocated take slots, and slots take memory: no more than the limit, and none without one.
+/// Allocated zeros over a huge disk take slots, and slots take memory: never more than the limit.
+/// Holes take none.
 #[test]
 fn zeroes_over_a_huge_disk_stay_below_the_limit() {
     let limit = MIB;
@@ -96,7 +101,7 @@ fn zeroes_over_a_huge_disk_stay_below_the_limit() {
         let all = Span::new(request << 32, 4 << 30, disk.size()).expect("inside");
         let refused = disk.write_zeroes(all, ZeroMode::KeepAllocated, ZeroSpeed::Any);
         assert!(matches!(refused, Err(BlockError::NoSpace { .. })), "{refused:?}");
-        // Not `check`: that looks at a billion handle numbers.
+        // No `check` here: it visits a billion handle indices.
         assert!(disk.stat().memory.mem_total <= limit, "{:?}", disk.stat().memory);
         disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::Any).expect("no memory is needed");
     }
@@ -107,9 +112,10 @@ fn zeroes_over_a_huge_disk_stay_below_the_limit() {
     assert!(after <= before + limit / 4, "{before} before, {after} after");
 }
 
-/// A full disk whose pages compress: frames and tables together come to the limit and no further, whatever is done at it.
+/// A full disk with compressed pages: frames and tables together reach the limit and never exceed
+/// it.
 #[test]
-fn everything_works_at_the_limit_and_below_it() {
+fn a_full_disk_never_exceeds_its_limit() {
     let limit = 16 * MIB;
     let disk = disk(256 * MIB, limit);
     let mut stored = 0;
@@ -143,7 +149,7 @@ fn everything_works_at_the_limit_and_below_it() {
     );
 }
 
-/// What a balloon lent counts: the store and the balloon share one limit.
+/// Ballooned frames count: the store and the balloon share one limit.
 #[test]
 fn the_balloon_counts_against_the_limit() {
     let limit = 32 * MIB;
@@ -155,11 +161,12 @@ fn the_balloon_counts_against_the_limit() {
     assert!(disk.zone().stats().ballooned > FrameCount::holding(20 * MIB));
     is_within(&disk, limit);
     let refused = (0..8192).find(|&number| write(&disk, number, &page(number, 4096)).is_err());
-    assert!(refused.is_some(), "the balloon has most of the limit");
+    assert!(refused.is_some(), "the balloon holds most of the limit");
     is_within(&disk, limit);
 }
 
-/// Codec contexts are charged once, however many threads write: a limit they do not fit is refused, and a small one gets fewer of them.
+/// Codec contexts are charged once, however many threads write. A limit that they exceed is
+/// refused; under a small limit there are fewer.
 #[test]
 fn streams_count_against_the_limit() {
     for algorithm in [Algorithm::Lz4hc { level: 9 }, Algorithm::Zstd { level: 3 }] {
@@ -172,66 +179,68 @@ fn streams_count_against_the_limit() {
             matches!(Zram::new(config(100 << 10)), Err(ZramError::Limit { .. })),
             "{algorithm}"
         );
-        let disk = Zram::new(config(8 * MIB)).expect("room for a stream");
+        let disk = Zram::new(config(8 * MIB)).expect("enough memory for a stream");
         let streams = disk.stat().memory.streams;
         assert!((100 << 10..=2 * MIB).contains(&streams), "{algorithm}: {streams}");
         is_within(&disk, 8 * MIB);
     }
 }
 
-/// The client is told before a write fails, once, and again only after the device was far from its limit.
+/// The client is notified before a write fails: once, and again only after the device was far
+/// from its limit.
 #[test]
-fn nearly_full_is_told_before_a_write_fails() {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
+fn nearly_full_is_reported_before_a_write_fails() {
+    static NOTIFIED: AtomicU64 = AtomicU64::new(0);
     let disk = disk(64 * MIB, 8 * MIB);
     disk.on_nearly_full(|NearlyFull { needed, limit }| {
         assert!(needed * 100 >= limit * 95 && needed <= limit);
-        TOLD.fetch_add(1, Relaxed);
+        NOTIFIED.fetch_add(1, Relaxed);
     });
     for round in 1..=3 {
         let mut stored = 0;
         while disk.stat().limit.nearly_full_total < round {
-            write(&disk, stored, &page(stored, 4096)).expect("told before");
+            write(&disk, stored, &page(stored, 4096)).expect("no failure before the notification");
             stored += 1;
         }
         assert!(disk.stat().limit.nearly_full && stored > 1000);
         while write(&disk, stored, &page(stored, 4096)).is_ok() {
             stored += 1;
         }
-        assert_eq!((TOLD.load(Relaxed), disk.stat().limit.nearly_full_total), (round, round));
+        assert_eq!((NOTIFIED.load(Relaxed), disk.stat().limit.nearly_full_total), (round, round));
         (0..stored / 2).for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
         assert!(!disk.stat().limit.nearly_full);
         disk.discard(Span::new(0, 64 * MIB, disk.size()).expect("inside")).expect("fine");
     }
 }
 
-/// Room reserved for zeros is needed as well: it is told before it is refused.
+/// Frames reserved for zeros count as needed: the client is notified before zeros are refused.
 #[test]
-fn nearly_full_is_told_before_zeros_are_refused() {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
+fn nearly_full_is_reported_before_zeros_are_refused() {
+    static NOTIFIED: AtomicU64 = AtomicU64::new(0);
     let disk = disk(256 * MIB, 128 * MIB);
-    disk.on_nearly_full(|_| _ = TOLD.fetch_add(1, Relaxed));
+    disk.on_nearly_full(|_| _ = NOTIFIED.fetch_add(1, Relaxed));
     let whole = Span::new(0, 256 * MIB, disk.size()).expect("inside");
-    // The statistics are not asked: they look themselves. There is nothing but zeros: the room that is kept
-    // for their records is a part of what is needed.
-    for at in (0..192 * MIB).step_by(MIB as usize).take_while(|_| TOLD.load(Relaxed) == 0) {
+    // Without `stat`, which would check the limit itself. The zeros have no tables yet, but the
+    // memory reserved for those counts as needed.
+    for at in (0..192 * MIB).step_by(MIB as usize).take_while(|_| NOTIFIED.load(Relaxed) == 0) {
         let next = Span::new(at, MIB, disk.size()).expect("inside");
-        disk.write_zeroes(next, ZeroMode::KeepAllocated, ZeroSpeed::Any).expect("told before");
+        disk.write_zeroes(next, ZeroMode::KeepAllocated, ZeroSpeed::Any)
+            .expect("no failure before the notification");
     }
-    assert_eq!(TOLD.load(Relaxed), 1);
+    assert_eq!(NOTIFIED.load(Relaxed), 1);
     assert!(disk.stat().limit.nearly_full);
     disk.discard(whole).expect("fine");
     let limit = disk.stat().limit;
     assert_eq!((limit.nearly_full, limit.nearly_full_total), (false, 1));
 }
 
-/// Frees one page of the device each time it is asked.
+/// A shrinker that frees one frame per call.
 #[derive(Debug)]
-struct Gives {
+struct OneFrameShrinker {
     kept: std::sync::Mutex<Vec<frames::OwnedBlock>>,
 }
 
-impl Shrinker for Gives {
+impl Shrinker for OneFrameShrinker {
     fn count(&self) -> FrameCount {
         FrameCount(self.kept.lock().expect("no panic").len() as u64)
     }
@@ -243,7 +252,7 @@ impl Shrinker for Gives {
 
 /// each write that finds no frame at first counts once, and its data is right.
 #[test]
-fn r501_each_write_that_had_to_wait_counts_once() {
+fn r501_each_write_that_reclaims_counts_once() {
     const STALLS: u64 = 20;
     let disk = Zram::new(ZramConfig { algorithm: LZ4, ..ZramConfig::new(Bytes(16 * MIB)) })
         .expect("a small disk");
@@ -257,15 +266,15 @@ fn r501_each_write_that_had_to_wait_counts_once() {
         )
     };
     let kept = (0..STALLS).map(|_| block().expect("enough memory")).collect();
-    let gives = Arc::new(Gives { kept: std::sync::Mutex::new(kept) });
-    let weak = Arc::downgrade(&gives) as std::sync::Weak<dyn Shrinker>;
+    let shrinker = Arc::new(OneFrameShrinker { kept: std::sync::Mutex::new(kept) });
+    let weak = Arc::downgrade(&shrinker) as std::sync::Weak<dyn Shrinker>;
     let _registered = zone.register_shrinker(ShrinkerPriority::Cache, weak);
     for number in 0..100 + STALLS {
-        write(&disk, number, &page(number, 4096)).expect("a frame, or one that is given up");
+        write(&disk, number, &page(number, 4096)).expect("a frame is free or is reclaimed");
     }
     assert_eq!(disk.stat().limit.writestall, STALLS);
     assert!((0..100 + STALLS).all(|number| read(&disk, number) == page(number, 4096)));
-    assert!(write(&disk, 500, &page(500, 4096)).is_err(), "nothing is left to give");
+    assert!(write(&disk, 500, &page(500, 4096)).is_err(), "nothing is left to reclaim");
     assert_eq!(disk.stat().limit.writestall, STALLS + 1);
     disk.check().expect("sound");
 }

@@ -1,4 +1,4 @@
-//! The device against the simplest thing that does the same: an array of bytes.
+//! The device against its model, an array of bytes.
 
 use block::{
     AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
 
-/// Some pages and a ragged tail.
+/// Some whole pages and a partial one.
 const SIZE: u64 = 40 * 4096 + 1234;
 
 #[derive(Clone, Debug)]
@@ -36,14 +36,14 @@ enum Op {
         len: u64,
     },
     Compact,
-    /// Moves all frames together.
-    Gather,
+    /// Compacts frames.
+    CompactFrames,
     Limit {
         frames: Option<u64>,
     },
 }
 
-/// What a write writes.
+/// The content of a write.
 #[derive(Clone, Copy, Debug)]
 enum Filling {
     /// Does not compress.
@@ -101,7 +101,7 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (ranges(), any::<bool>()).prop_map(|((at, len), unmap)| Op::Zeroes { at, len, unmap }),
         1 => ranges().prop_map(|(at, len)| Op::Status { at, len }),
         1 => Just(Op::Compact),
-        1 => Just(Op::Gather),
+        1 => Just(Op::CompactFrames),
         1 => proptest::option::of(0u64..60).prop_map(|frames| Op::Limit { frames }),
     ]
 }
@@ -109,9 +109,10 @@ fn ops() -> impl Strategy<Value = Op> {
 struct Pair {
     disk: Zram,
     bytes: Vec<u8>,
-    /// Pages for which room is reserved: their next write must not be refused.
+    /// The pages that reserve a frame: their next write must not be refused.
     kept: Vec<bool>,
-    /// Whether a limit on all memory is set, here to about what is held. It may be too low for the tables that a write needs.
+    /// Whether the memory limit is set, here to about what is held. It may be too low for the
+    /// tables that a write needs.
     bounded: bool,
 }
 
@@ -134,12 +135,12 @@ impl Pair {
                 self.disk.compact(&Budget::unlimited());
                 self.compare(0, SIZE)
             }
-            Op::Gather => {
+            Op::CompactFrames => {
                 self.disk.compact_frames(&Budget::unlimited());
                 self.compare(0, SIZE)
             }
             Op::Limit { frames } => {
-                // Frames alone, and everything: both in turn.
+                // A limit on frames, and for odd numbers one on all memory as well.
                 self.disk.zone().set_limit(frames.map(FrameCount));
                 let limit = frames
                     .filter(|frames| frames % 2 == 1)
@@ -153,16 +154,16 @@ impl Pair {
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), TestCaseError> {
         let result = self.disk.write(span(at, bytes.len() as u64), bytes);
-        self.settle(result, at, bytes)
+        self.update_model(result, at, bytes)
     }
 
     fn zeroes(&mut self, at: u64, len: u64, unmap: bool) -> Result<(), TestCaseError> {
         let mode = if unmap { ZeroMode::MayUnmap } else { ZeroMode::KeepAllocated };
         let result = self.disk.write_zeroes(span(at, len), mode, ZeroSpeed::Any);
         if unmap || result.is_err() {
-            return self.settle(result, at, &vec![0; len as usize]);
+            return self.update_model(result, at, &vec![0; len as usize]);
         }
-        self.settle(result, at, &vec![0; len as usize])?;
+        self.update_model(result, at, &vec![0; len as usize])?;
         for page in pages(at, len) {
             let bytes = &self.bytes[page * 4096..self.bytes.len().min(page * 4096 + 4096)];
             self.kept[page] = bytes.iter().all(|&byte| byte == 0);
@@ -172,12 +173,13 @@ impl Pair {
             hole |= run.content == AllocationState::Hole;
             true
         });
-        prop_assert!(!hole, "zeros that shall stay allocated are a hole");
+        prop_assert!(!hole, "zeros that must stay allocated are a hole");
         Ok(())
     }
 
-    /// What a change leaves behind: all of it, or, when it was refused, each page as it was or as it should be.
-    fn settle(
+    /// Updates the model after a change: with all of it, or, if it was refused, with what each
+    /// page holds, which must be its old or its new content.
+    fn update_model(
         &mut self,
         result: Result<(), BlockError>,
         at: u64,
@@ -191,7 +193,7 @@ impl Pair {
                 if !self.bounded && new.iter().any(|&byte| byte != 0) {
                     prop_assert!(
                         !self.kept[(offset / 4096) as usize],
-                        "a write was refused for which room is reserved"
+                        "a write was refused although its page has a reservation"
                     );
                 }
                 let mut wanted = self.bytes.clone();
@@ -215,7 +217,7 @@ impl Pair {
         Ok(())
     }
 
-    /// whole pages read as zeros, ragged ends keep what they hold.
+    /// whole pages read as zeros, partial pages keep what they hold.
     fn discard(&mut self, at: u64, len: u64) -> Result<(), TestCaseError> {
         self.disk.discard(span(at, len)).expect("discard needs nothing");
         let first = at.next_multiple_of(4096);
@@ -240,7 +242,8 @@ impl Pair {
         buf
     }
 
-    /// Runs cover the span, neighbours differ, and what is said to read as zeros does.
+    /// Checks that the runs cover the span, that adjacent runs differ, and that holes read as
+    /// zeros.
     fn status(&self, at: u64, len: u64) -> Result<(), TestCaseError> {
         let mut runs: Vec<StatusExtent> = Vec::new();
         self.disk.status(span(at, len), &mut |run| {
@@ -262,7 +265,7 @@ impl Pair {
     }
 }
 
-/// The pages a range touches.
+/// Returns the pages that a range touches.
 fn pages(at: u64, len: u64) -> std::ops::Range<usize> {
     let end = if len == 0 { at / 4096 } else { (at + len).div_ceil(4096) };
     (at / 4096) as usize..end as usize
@@ -284,16 +287,18 @@ fn run(algorithm: Algorithm, hot_cache: Option<Bytes>, ops: &[Op]) -> Result<(),
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// any requests at any byte offset, under changing limits, with the books checked after each.
+    /// any requests at any byte offset, under changing limits,
+    /// with a check after each.
     #[test]
     fn the_device_is_an_array_of_bytes(ops in proptest::collection::vec(ops(), 1..40), lz4: bool) {
         let algorithm = if lz4 { Algorithm::Lz4 { acceleration: 1 } } else { Algorithm::Zstd { level: 1 } };
         run(algorithm, None, &ops)?;
     }
 
-    /// the same with a cache of hot pages that is smaller or larger than what is in use.
+    /// the same with a cache of hot pages, smaller or larger than the
+    /// pages in use.
     #[test]
-    fn the_device_is_an_array_of_bytes_with_a_cache_of_hot_pages(ops in proptest::collection::vec(ops(), 1..40), frames in 1u64..60) {
+    fn the_device_with_a_cache_is_an_array_of_bytes(ops in proptest::collection::vec(ops(), 1..40), frames in 1u64..60) {
         run(Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(frames * 4096)), &ops)?;
     }
 }

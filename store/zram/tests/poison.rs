@@ -1,4 +1,4 @@
-//! What a disk does when its zone is out of order: it answers with errors, and keeps what it has readable.
+//! A disk in a poisoned zone: requests that need memory fail, and stored pages stay readable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,7 +18,7 @@ fn read(disk: &Zram, number: u64) -> Result<Vec<u8>, BlockError> {
     Ok(buf)
 }
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = |_| {
@@ -29,7 +29,7 @@ fn noise(seed: u64) -> Vec<u8> {
     (0..PAGE).map(next).collect()
 }
 
-/// Takes room that was never reserved: an assertion fails after a frame left the free lists.
+/// Takes a frame that was never reserved: an assertion fails after it left the free lists.
 fn poison(disk: &Zram) {
     let take = || disk.zone().reattach(FrameCount(1)).take(MigrateType::Movable).map(drop);
     catch_unwind(AssertUnwindSafe(take)).expect_err("nothing is reserved");
@@ -37,17 +37,17 @@ fn poison(disk: &Zram) {
 }
 
 #[test]
-fn a_disk_in_a_poisoned_zone_answers_with_errors() {
+fn writes_to_a_disk_in_a_poisoned_zone_fail() {
     let disk = Zram::new(ZramConfig::new(Bytes(1 << 30))).expect("a small disk");
     (0..64)
         .for_each(|number| disk.write(page(&disk, number), &noise(number)).expect("enough memory"));
     poison(&disk);
     let write = |number| disk.write(page(&disk, number), &noise(number + 1));
-    // Places left in zspages may still be filled. Frames there are none.
+    // Holes in zspages can still be filled, but no frame can be allocated.
     let refused = (0..64).find_map(|number| write(number).err());
     assert_eq!(refused, Some(BlockError::Poisoned));
     let far = (1 << 18) - 1;
-    assert_eq!(write(far), Err(BlockError::Poisoned), "the table of slots would need memory");
+    assert_eq!(write(far), Err(BlockError::Poisoned), "the slot table needs memory");
     let keep = disk.write_zeroes(page(&disk, 3), ZeroMode::KeepAllocated, ZeroSpeed::Any);
     assert_eq!(keep, Err(BlockError::Poisoned));
 }
@@ -62,7 +62,7 @@ fn a_disk_in_a_poisoned_zone_keeps_its_pages() {
     for number in (0..64).filter(|&number| number != 7) {
         assert_eq!(read(&disk, number), Ok(noise(number)), "page {number}");
     }
-    disk.discard(page(&disk, 8)).expect("a free asks the zone for nothing");
+    disk.discard(page(&disk, 8)).expect("a free needs nothing from the zone");
     assert_eq!(read(&disk, 8), Ok(vec![0; PAGE as usize]));
     let _ = (disk.stat(), disk.zone().stats(), disk.zone().buddyinfo(), disk.zone().memory());
 }

@@ -20,7 +20,8 @@ fn span(at: u64, len: u64) -> Span {
     Span::new(at, len, Bytes(PAGES * 4096)).expect("inside")
 }
 
-/// A page that says on each of its 16-byte lines what it is; every fourth tag does not compress, and tag 0 is zeros.
+/// Returns a page with the tag in each of its 16-byte lines. Every fourth tag does not compress,
+/// and tag 0 is zeros.
 fn tagged(tag: u64) -> [u8; 4096] {
     let line = |at: usize| match tag % 4 {
         _ if tag == 0 => (0, 0),
@@ -44,9 +45,10 @@ fn tag_of(page: &[u8; 4096]) -> u64 {
     u64::from_le_bytes(page[..8].try_into().expect("eight bytes"))
 }
 
-/// R-506, Z2, Z9: readers see one write's page or another's, never a mix; when all is quiet each object belongs to one slot and nothing is left over.
+/// R-506, Z2, Z9: a reader sees the page of one write, never a mix. In the end each object
+/// belongs to one slot, and nothing leaks.
 #[test]
-fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
+fn r506_z9_racing_writes_leave_whole_pages_no_leak() {
     let disk = disk();
     let (stop, next, reads) = (AtomicBool::new(false), AtomicU64::new(1), AtomicU64::new(0));
     let going = || !stop.load(Ordering::Relaxed);
@@ -112,7 +114,8 @@ fn r506_z9_writers_of_the_same_pages_leave_whole_pages_and_no_leak() {
     disk.check().expect("sound");
 }
 
-/// Z6, R-503: parts of one page written by several threads all arrive, whatever order the merges take.
+/// Z6, R-503: parts of one page that several threads write at once all arrive, in any order of
+/// the merges.
 #[test]
 fn z6_parts_of_one_page_written_at_once_all_arrive() {
     let disk = disk();
@@ -139,9 +142,10 @@ fn z6_parts_of_one_page_written_at_once_all_arrive() {
     disk.check().expect("sound");
 }
 
-/// a discard needs neither a codec nor memory, and completes while all readers and writers of its pages go on.
+/// a discard needs neither a codec nor memory, and completes while other threads read and
+/// write its pages.
 #[test]
-fn r505_discard_goes_on_beside_readers_and_writers() {
+fn r505_discards_complete_beside_readers_and_writers() {
     let disk = disk();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

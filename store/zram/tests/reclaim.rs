@@ -1,4 +1,4 @@
-//! Room made in the background, before writes have to make it.
+//! Background reclaim, so that writes need not reclaim themselves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn span(disk: &Zram, page: u64) -> Span {
     Span::new(page * 4096, 4096, disk.size()).expect("inside")
 }
 
-/// `noisy` bytes that do not compress, then blanks.
+/// Returns `noisy` bytes that do not compress, then blanks.
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -35,7 +35,8 @@ fn free_frames(disk: &Zram) -> u64 {
     stats.limit.map_or(0, |limit| limit.0 - stats.in_use.0)
 }
 
-/// Writes pages of a frame each to a disk that is full of half empty zspages: there is room for them, but only after compaction.
+/// Fills a disk, empties every other page, and writes pages that take a frame each: they fit only
+/// after compaction.
 fn write_to_a_sparse_disk(disk: &Zram, mut after_each: impl FnMut()) -> VmStat {
     let mut stored = 0;
     while free_frames(disk) > 400 {
@@ -44,27 +45,24 @@ fn write_to_a_sparse_disk(disk: &Zram, mut after_each: impl FnMut()) -> VmStat {
     }
     (0..stored).step_by(2).for_each(|number| disk.discard(span(disk, number)).expect("fine"));
     for number in stored..stored + 700 {
-        disk.write(span(disk, number), &page(number, 4096)).expect("room after compaction");
+        disk.write(span(disk, number), &page(number, 4096))
+            .expect("enough memory after compaction");
         after_each();
     }
     disk.check().expect("sound");
     disk.zone().vmstat()
 }
 
-/// beside the reclaim thread no write that gives it time makes room itself.
+/// with the reclaim thread, writes that leave it time never reclaim themselves.
 #[test]
-fn r337_slow_writes_find_room_already_made() {
+fn r337_slow_writes_never_reclaim_themselves() {
     let disk = disk();
     let _kswapd = Kswapd::start(disk.zone()).expect("a thread");
     let zone = Arc::clone(disk.zone());
     let stat = write_to_a_sparse_disk(&disk, || {
         let start = Instant::now();
         while zone.pressure() >= Pressure::BelowLow {
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "nothing makes room: {:?}",
-                zone.vmstat()
-            );
+            assert!(start.elapsed() < Duration::from_secs(30), "no reclaim: {:?}", zone.vmstat());
             std::thread::sleep(Duration::from_millis(1));
         }
     });
@@ -72,9 +70,9 @@ fn r337_slow_writes_find_room_already_made() {
     assert!(stat.pageoutrun > 0 && stat.pgsteal_kswapd > 100, "{stat:?}");
 }
 
-/// The same writes without it.
+/// The same writes without the reclaim thread reclaim themselves.
 #[test]
-fn r337_without_the_thread_writes_make_room() {
+fn r337_without_the_thread_writes_reclaim() {
     let disk = disk();
     let stat = write_to_a_sparse_disk(&disk, || {});
     assert!(stat.allocstall > 0 && stat.pgsteal_direct > 100, "{stat:?}");

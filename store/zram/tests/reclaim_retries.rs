@@ -1,4 +1,5 @@
-//! Room made for writes that were refused: what it costs, and that none is refused that would fit.
+//! Reclaim for writes that were refused: how often it runs, and that no write that would fit is
+//! refused.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, Weak};
@@ -20,7 +21,7 @@ fn span(disk: &Zram, page: u64) -> Span {
     Span::new(page * 4096, 4096, disk.size()).expect("inside")
 }
 
-/// `noisy` bytes that do not compress, then blanks.
+/// Returns `noisy` bytes that do not compress, then blanks.
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -35,10 +36,10 @@ fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
     disk.write(span(disk, number), bytes)
 }
 
-/// Several writers at the limit at the same moment, and frames for all of them to be had by compaction: whoever comes second finds that nothing is left
-/// to compact, but what the first one freed is there.
+/// Several writers reach the limit at once, and compaction can free frames for all of them. A
+/// later writer finds nothing left to compact, but the frames that an earlier one freed.
 #[test]
-fn r508_writers_that_meet_at_the_limit_all_get_what_one_of_them_freed() {
+fn r508_racing_writers_share_what_one_of_them_freed() {
     const WRITERS: u64 = 4;
     let disk = disk(600);
     let mut stored = 0;
@@ -49,8 +50,8 @@ fn r508_writers_that_meet_at_the_limit_all_get_what_one_of_them_freed() {
     for round in 0..300 {
         let thinned: Vec<u64> = (0..32).map(|step| (round * 7 + step * 31) % stored).collect();
         thinned.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("fine"));
-        let room = 600 * 4096 - disk.stat().mm.mem_used_total;
-        if disk.pool().frames_freeable() + room / 4096 > WRITERS {
+        let available = 600 * 4096 - disk.stat().mm.mem_used_total;
+        if disk.pool().frames_freeable() + available / 4096 > WRITERS {
             let start = Barrier::new(WRITERS as usize);
             std::thread::scope(|scope| {
                 for writer in 0..WRITERS {
@@ -74,24 +75,25 @@ fn r508_writers_that_meet_at_the_limit_all_get_what_one_of_them_freed() {
     disk.check().expect("sound");
 }
 
-/// Says that it has frames, and gives some when it is told to: by discarding pages of the disk.
+/// A shrinker that reports `reported` frames. It frees one if `frees_page` is set, by discarding
+/// page `frees_page - 1` of the disk.
 #[derive(Debug)]
-struct Owner {
+struct FlakyShrinker {
     disk: Weak<Zram>,
-    claims: AtomicU64,
-    gives: AtomicU64,
-    asked: AtomicU64,
+    reported: AtomicU64,
+    frees_page: AtomicU64,
+    scans: AtomicU64,
 }
 
-impl Shrinker for Owner {
+impl Shrinker for FlakyShrinker {
     fn count(&self) -> FrameCount {
-        FrameCount(self.claims.load(Relaxed))
+        FrameCount(self.reported.load(Relaxed))
     }
 
     fn scan(&self, _: FrameCount, _: &NoLocksHeld) -> FrameCount {
-        self.asked.fetch_add(1, Relaxed);
+        self.scans.fetch_add(1, Relaxed);
         let Some((disk, page)) =
-            self.disk.upgrade().zip(self.gives.swap(0, Relaxed).checked_sub(1))
+            self.disk.upgrade().zip(self.frees_page.swap(0, Relaxed).checked_sub(1))
         else {
             return FrameCount(0);
         };
@@ -100,46 +102,48 @@ impl Shrinker for Owner {
     }
 }
 
-impl Owner {
-    /// How often it is asked for room by so many writes that are refused.
-    fn asked_by(&self, disk: &Zram, writes: u64) -> u64 {
-        let before = self.asked.load(Relaxed);
+impl FlakyShrinker {
+    /// Counts the scans that so many refused writes cause.
+    fn scans_of(&self, disk: &Zram, writes: u64) -> u64 {
+        let before = self.scans.load(Relaxed);
         for number in 200..200 + writes {
             assert_eq!(
                 write(disk, number, &page(number, 4096)),
                 Err(BlockError::NoSpace { offset: number * 4096 })
             );
         }
-        self.asked.load(Relaxed) - before
+        self.scans.load(Relaxed) - before
     }
 }
 
-/// A disk that is full and stays full. Who has nothing to give is not asked; who never gives is asked once a write, and more often only after something
-/// was freed; and a write that would fit is never refused, however many were before it.
+/// A disk that is full and stays full. A shrinker without frames is not called. One that never
+/// frees a frame is called once per write, and more often only after something was freed. A write
+/// that would fit is never refused, however many were refused before it.
 #[test]
-fn a_full_disk_remembers_that_nobody_gives() {
+fn a_full_disk_calls_a_failing_shrinker_once_a_write() {
     let disk = Arc::new(disk(100));
     (0..100).for_each(|number| write(&disk, number, &page(number, 4096)).expect("fits"));
-    let (claims, gives, asked) = Default::default();
-    let owner = Arc::new(Owner { disk: Arc::downgrade(&disk), claims, gives, asked });
-    let weak: Weak<dyn Shrinker> = Arc::downgrade(&owner) as _;
+    let (reported, frees_page, scans) = Default::default();
+    let shrinker =
+        Arc::new(FlakyShrinker { disk: Arc::downgrade(&disk), reported, frees_page, scans });
+    let weak: Weak<dyn Shrinker> = Arc::downgrade(&shrinker) as _;
     let registration = disk.zone().register_shrinker(ShrinkerPriority::Balloon, weak);
-    assert_eq!(owner.asked_by(&disk, 100), 0);
+    assert_eq!(shrinker.scans_of(&disk, 100), 0);
 
-    owner.claims.store(7, Relaxed);
-    let first = owner.asked_by(&disk, 1);
-    assert!(first > 1, "one who is busy is asked again");
-    assert_eq!(owner.asked_by(&disk, 100), 100);
+    shrinker.reported.store(7, Relaxed);
+    let first = shrinker.scans_of(&disk, 1);
+    assert!(first > 1, "a busy shrinker is called again");
+    assert_eq!(shrinker.scans_of(&disk, 100), 100);
 
     disk.discard(span(&disk, 0)).expect("fine");
     write(&disk, 0, &page(0, 4096)).expect("a frame is free");
-    assert_eq!(owner.asked_by(&disk, 1), first);
-    assert_eq!(owner.asked_by(&disk, 100), 100);
+    assert_eq!(shrinker.scans_of(&disk, 1), first);
+    assert_eq!(shrinker.scans_of(&disk, 100), 100);
 
-    owner.gives.store(1 + 5, Relaxed);
-    write(&disk, 300, &page(300, 4096)).expect("somebody gives at last");
-    assert_eq!(owner.asked_by(&disk, 1), first, "a page was freed, so it is worth asking again");
+    shrinker.frees_page.store(1 + 5, Relaxed);
+    write(&disk, 300, &page(300, 4096)).expect("the shrinker frees a frame");
+    assert_eq!(shrinker.scans_of(&disk, 1), first, "a page was freed, so a retry may succeed");
     drop(registration);
-    assert_eq!(owner.asked_by(&disk, 10), 0);
+    assert_eq!(shrinker.scans_of(&disk, 10), 0);
     disk.check().expect("sound");
 }

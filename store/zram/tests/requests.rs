@@ -1,4 +1,4 @@
-//! Requests, one behaviour at a time.
+//! The behaviour of each kind of request.
 
 use block::{
     AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
@@ -67,7 +67,8 @@ fn an_impossible_chain_or_level_is_an_error() {
     ));
 }
 
-/// The largest disk starts at once and costs next to nothing before it is written, at both ends.
+/// The largest disk is created at once and takes almost no memory before it is written, at both
+/// ends.
 #[test]
 fn the_largest_disk_costs_what_is_written_to_it() {
     let disk = disk(MAX_SIZE);
@@ -87,7 +88,7 @@ fn the_largest_disk_costs_what_is_written_to_it() {
     assert_eq!(status(&disk, 0, MAX_SIZE), [(MAX_SIZE, AllocationState::Hole)]);
 }
 
-/// each offset and length on a grid of 512 bytes, and one byte beside it.
+/// every range between multiples of 512 bytes, and between offsets one byte above them.
 #[test]
 fn r503_any_offset_and_length_reads_merges_and_writes() {
     let disk = disk(3 * 4096 + 512);
@@ -108,9 +109,10 @@ fn r503_any_offset_and_length_reads_merges_and_writes() {
     disk.check().expect("sound");
 }
 
-/// R-504, Z13: whole pages go, ragged ends stay, a discard inside one page completes and does nothing.
+/// R-504, Z13: whole pages are freed, partial pages keep their content, and a discard inside one
+/// page succeeds without effect.
 #[test]
-fn r504_discard_frees_whole_pages_and_leaves_ragged_ends() {
+fn r504_discard_frees_whole_pages_and_no_partial_ones() {
     let disk = disk(64 * 4096);
     write(&disk, 0, &noise(9, 64 * 4096));
     let full = disk.stat();
@@ -127,7 +129,7 @@ fn r504_discard_frees_whole_pages_and_leaves_ragged_ends() {
     disk.check().expect("sound");
 }
 
-/// KERNEL 2.3: the kernel's device ignores the ragged ends of write-zeroes; this one does not.
+/// KERNEL 2.3: the kernel's device ignores partial pages in write-zeroes; this one zeroes them.
 #[test]
 fn write_zeroes_is_exact_in_both_modes() {
     for mode in [ZeroMode::MayUnmap, ZeroMode::KeepAllocated] {
@@ -143,7 +145,7 @@ fn write_zeroes_is_exact_in_both_modes() {
     }
 }
 
-/// Dropping whole pages is fast; reading, merging and storing a part of one is not, nor is keeping them allocated.
+/// Freeing whole pages is fast. Merging a partial page is not, nor is keeping zeros allocated.
 #[test]
 fn fast_zeroes_never_touch_a_part_of_stored_data() {
     let disk = disk(16 * 4096);
@@ -170,7 +172,7 @@ fn fast_zeroes_never_touch_a_part_of_stored_data() {
 }
 
 #[test]
-fn status_tells_holes_from_kept_zeros_and_merges_runs() {
+fn status_separates_holes_from_kept_zeros() {
     let disk = disk(8 * 4096 + 100);
     write(&disk, 4096, &[0; 4096]);
     disk.write_zeroes(span(&disk, 8192, 4096), ZeroMode::KeepAllocated, ZeroSpeed::Any)
@@ -196,7 +198,7 @@ fn status_tells_holes_from_kept_zeros_and_merges_runs() {
 }
 
 #[test]
-fn status_stops_when_told() {
+fn status_stops_when_the_callback_says_so() {
     let disk = disk(1 << 20);
     (0..8).for_each(|page| write(&disk, page * 8192, &[1; 4096]));
     let mut seen = 0;
@@ -224,7 +226,8 @@ fn a_read_only_device_refuses_changes() {
     assert_eq!(disk.block_sizes(), BlockSizes { minimum: 1, preferred: 4096 });
 }
 
-/// A span of a larger device, or a buffer of another length: refused, counted, nothing touched.
+/// A span of a larger device, or a buffer of the wrong length, is refused and counted, and
+/// changes nothing.
 #[test]
 fn a_request_that_does_not_fit_is_refused_and_counted() {
     let disk = disk(8192);
@@ -239,12 +242,13 @@ fn a_request_that_does_not_fit_is_refused_and_counted() {
     ));
     assert!(matches!(disk.read(all, &mut [0; 100]), Err(BlockError::OutOfRange(_))));
     assert!(matches!(disk.write(all, &[1; 9000]), Err(BlockError::OutOfRange(_))));
-    disk.status(foreign, &mut |_| panic!("nothing to tell"));
+    disk.status(foreign, &mut |_| panic!("a span outside the device has no status"));
     assert_eq!(disk.stat().io.invalid_io, 6);
     assert_eq!(disk.stat().mm.orig_data_size, 0);
 }
 
-/// zeros take no object, noise exactly one frame, a pattern of 8 bytes an object of 8 bytes.
+/// zeros take no object, noise exactly one frame, a pattern of 8 bytes an object of 8
+/// bytes.
 #[test]
 fn r507_zeros_take_no_object_and_noise_one_frame() {
     let disk = disk(64 * 4096);
@@ -273,7 +277,7 @@ fn r507_zeros_take_no_object_and_noise_one_frame() {
     disk.check().expect("sound");
 }
 
-/// pages read and written, and what the kernel's files would say.
+/// the statistics count pages read and written, and match the kernel's files.
 #[test]
 fn r509_statistics_follow_the_requests() {
     let disk = disk(1 << 20);
@@ -284,7 +288,7 @@ fn r509_statistics_follow_the_requests() {
     let stat = disk.stat();
     assert_eq!((stat.io.writes, stat.io.reads, stat.io.notify_free), (4, 2, 2));
     assert_eq!(stat.mm.orig_data_size, 4096);
-    // Three pages of noise, and for a moment the fourth that replaced the first.
+    // Three pages of noise, and for a moment the one that replaced the first.
     assert_eq!(stat.mm.mem_used_max, 4 * 4096);
     disk.reset_mem_used_max();
     assert_eq!(disk.stat().mm.mem_used_max, stat.mm.mem_used_total);
@@ -306,9 +310,9 @@ fn r509_statistics_follow_the_requests() {
     disk.check().expect("sound");
 }
 
-/// a page written as one request or as eight parts is the same page.
+/// a page written by one request or in eight parts is the same page.
 #[test]
-fn r510_whole_pages_and_parts_of_pages_come_to_the_same() {
+fn r510_whole_and_partial_writes_give_the_same_page() {
     let (whole, parts) = (disk(4096), disk(4096));
     let page = noise(7, 2048).repeat(2);
     write(&whole, 0, &page);
@@ -317,9 +321,9 @@ fn r510_whole_pages_and_parts_of_pages_come_to_the_same() {
     assert_eq!(whole.stat().mm.compr_data_size, parts.stat().mm.compr_data_size);
 }
 
-/// a sparse device gives frames back when it is compacted.
+/// compaction of a sparse device frees frames.
 #[test]
-fn r510_compact_lowers_what_is_used_on_a_sparse_device() {
+fn r510_compaction_lowers_the_use_of_a_sparse_device() {
     let disk = disk(16 << 20);
     let text =
         |page: u64| noise(page, 1500).into_iter().chain(vec![b' '; 2596]).collect::<Vec<u8>>();
@@ -339,16 +343,17 @@ fn r510_compact_lowers_what_is_used_on_a_sparse_device() {
     disk.check().expect("sound");
 }
 
-/// Moves frames together, and tells how much memory the arena still holds.
+/// Compacts frames and returns the memory that the arena still holds. Units: bytes.
 fn after_frame_compaction(disk: &Zram) -> u64 {
     assert_eq!(disk.compact_frames(&zram::Budget::unlimited()).frames_busy, 0);
     let memory = disk.stat().memory;
     memory.live + memory.rounding + memory.holes + memory.free_frames
 }
 
-/// Slot memory comes with the first page of a 2 MiB range and goes when the range is discarded.
+/// The memory of slots comes with the first page of a 2 MiB range and goes when the range is
+/// discarded.
 #[test]
-fn discarding_everything_gives_the_tables_back() {
+fn discarding_everything_frees_the_tables() {
     let disk = disk(64 << 20);
     let empty = disk.stat().memory;
     (0..16384).for_each(|page| {
@@ -369,7 +374,7 @@ fn discarding_everything_gives_the_tables_back() {
     disk.discard(span(&disk, 0, 64 << 20)).expect("discard needs nothing");
     let again = disk.stat().memory;
     assert!(full.slots >= empty.slots + 16384 * 8);
-    // One chunk of slack, and the page of counts.
+    // The idle chunk, and the page of counts.
     assert!(again.slots <= empty.slots + 2 * 4096, "{again:?}");
     assert!(again.handles < full.handles / 2, "{again:?} {full:?}");
     assert_eq!((again.live, again.rounding, again.holes), (0, 0, 0));

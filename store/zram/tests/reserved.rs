@@ -1,4 +1,5 @@
-//! Zeros that stay allocated: room for each page is reserved, spent by its next write, and given up by whatever else displaces it.
+//! Zeros that stay allocated: each page reserves a frame, which its next write spends and every
+//! other change releases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +33,7 @@ fn keep(disk: &Zram, span: Span) -> Result<(), BlockError> {
     disk.write_zeroes(span, ZeroMode::KeepAllocated, ZeroSpeed::Any)
 }
 
-/// `noisy` bytes that do not compress, then blanks.
+/// Returns `noisy` bytes that do not compress, then blanks.
 fn page(seed: u64, noisy: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -62,14 +63,14 @@ fn status(disk: &Zram, span: Span) -> Vec<(u64, AllocationState)> {
     runs
 }
 
-/// Writes noise from page `first` on until nothing fits any more.
+/// Writes noise from page `first` on until a write is refused. Returns the pages written.
 fn fill_up(disk: &Zram, first: u64) -> u64 {
     let refused = (first..).find(|&number| write(disk, number, &page(number, 4096)).is_err());
     refused.expect("a limit") - first
 }
 
 #[test]
-fn zeros_that_do_not_fit_are_refused_and_change_nothing() {
+fn zeros_that_do_not_fit_change_nothing() {
     let disk = disk(4096);
     write(&disk, 3, &page(3, 4096)).expect("enough memory");
     let before = disk.stat();
@@ -95,13 +96,13 @@ fn every_reserved_page_takes_any_first_write() {
         let disk = disk(4096);
         keep(&disk, pages(&disk, 0, 40)).expect("enough memory");
         assert_eq!(disk.stat().reserved, 40 * 4096);
-        assert_eq!(fill_up(&disk, 1000), LIMIT - 40, "reserved room counts against the limit");
+        assert_eq!(fill_up(&disk, 1000), LIMIT - 40, "reservations count against the limit");
         for number in (0..40).rev() {
             write(&disk, number, &page(number, noisy)).expect("reserved");
             disk.check().expect("sound");
         }
         assert!((0..40).all(|number| read(&disk, number) == page(number, noisy)));
-        assert_eq!(disk.stat().reserved, 0, "spent, or given up");
+        assert_eq!(disk.stat().reserved, 0, "spent or released");
         assert!(disk.stat().mm.mem_used_total <= LIMIT * 4096);
     }
 }
@@ -125,7 +126,7 @@ fn a_part_of_a_reserved_page_can_be_written() {
 }
 
 #[test]
-fn reserved_zeros_are_told_from_holes_and_data() {
+fn status_separates_reserved_zeros_from_other_pages() {
     let disk = disk(16);
     keep(&disk, pages(&disk, 2, 3)).expect("enough memory");
     write(&disk, 8, &[0; 4096]).expect("enough memory");
@@ -143,7 +144,7 @@ fn reserved_zeros_are_told_from_holes_and_data() {
 }
 
 #[test]
-fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
+fn partial_pages_are_zeroed_and_stay_allocated() {
     let disk = disk(16);
     write(&disk, 0, &page(1, 4096)).expect("enough memory");
     write(&disk, 5, &[&[0; 4000][..], &[1; 96]].concat()).expect("enough memory");
@@ -163,7 +164,7 @@ fn parts_of_pages_are_zeroed_exactly_and_stay_allocated() {
 }
 
 #[test]
-fn whatever_displaces_reserved_zeros_gives_the_room_up() {
+fn replacing_reserved_zeros_releases_the_reservation() {
     let disk = disk(4096);
     let all = pages(&disk, 0, LIMIT);
     for round in 0..4 {
@@ -188,7 +189,7 @@ fn whatever_displaces_reserved_zeros_gives_the_room_up() {
 }
 
 #[test]
-fn a_device_that_ends_gives_its_reservations_up() {
+fn a_dropped_device_releases_its_reservations() {
     let disk = disk(4096);
     keep(&disk, pages(&disk, 7, 30)).expect("enough memory");
     let zone = Arc::clone(disk.zone());
@@ -198,9 +199,10 @@ fn a_device_that_ends_gives_its_reservations_up() {
     zone.check().expect("sound");
 }
 
-/// Writes, discards and zeros race for the same few slots below a low limit; in the end each reservation is where its word is.
+/// Writes, discards and zeros race for the same few slots below a low limit. In the end each
+/// reservation belongs to an entry.
 #[test]
-fn racing_requests_return_each_reservation_once() {
+fn racing_requests_release_each_reservation_once() {
     let disk = disk(4096);
     let refused = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -231,12 +233,13 @@ fn racing_requests_return_each_reservation_once() {
     disk.check().expect("sound");
     disk.discard(pages(&disk, 0, 4096)).expect("fine");
     assert_eq!((disk.stat().reserved, disk.zone().stats().reserved), (0, FrameCount(0)));
-    assert_eq!(fill_up(&disk, 0), LIMIT, "nothing is lost of the limit");
+    assert_eq!(fill_up(&disk, 0), LIMIT, "the whole limit is usable");
 }
 
-/// A hot page whose last data a request for zeros takes stays allocated: its room is reserved, and its eviction leaves no hole.
+/// A hot page whose last data is zeroed with [`ZeroMode::KeepAllocated`] stays allocated: a frame
+/// is reserved, and its eviction leaves no hole.
 #[test]
-fn a_hot_page_of_zeros_keeps_its_room() {
+fn a_hot_page_of_zeros_keeps_its_reservation() {
     let algorithm = Algorithm::Lz4 { acceleration: 1 };
     let config = ZramConfig {
         algorithm,
@@ -251,7 +254,7 @@ fn a_hot_page_of_zeros_keeps_its_room() {
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
     assert_eq!(status(&disk, pages(&disk, 0, 1)), [(4096, AllocationState::Zero)]);
     assert_eq!((disk.stat().hot.hot_pages, read(&disk, 0)), (0, vec![0; 4096]));
-    // Of a page that keeps other data nothing is reserved: that data is allocated.
+    // A page that keeps other data reserves nothing: that data is allocated.
     disk.write(span(&disk, 4096 + 100, 50), &[7; 50]).expect("enough memory");
     keep(&disk, span(&disk, 4096 + 1, 110)).expect("enough memory");
     disk.zone().shrink(FrameCount(u64::MAX), &frames::NoLocksHeld::promise());
@@ -259,10 +262,11 @@ fn a_hot_page_of_zeros_keeps_its_room() {
     disk.check().expect("sound");
 }
 
-/// The limit on all memory keeps what the records of reserved pages will need. Another client that makes the slot table grow to the limit takes
-/// none of it: every reserved page takes its first write.
+/// The memory limit keeps what the tables of reserved pages will need. Another client that makes
+/// the slot table grow up to the limit takes none of it: every reserved page takes its first
+/// write.
 #[test]
-fn tables_of_others_leave_reserved_pages_their_records() {
+fn growing_tables_leave_reserved_pages_their_memory() {
     const PAGES: u64 = 1 << 20;
     const EVERY: u64 = 512;
     for (limit, share) in
@@ -280,7 +284,7 @@ fn tables_of_others_leave_reserved_pages_their_records() {
         let reserved = most.count() as u64;
         assert!(reserved > 0, "nothing could be reserved below {limit}");
         let same = [7; 4096];
-        // One page in each chunk of the slot table, past the reserved ones.
+        // One page in each chunk of the slot table, above the reserved ones.
         let far = |number: u64| PAGES / 2 + number * EVERY;
         let others =
             (0..PAGES / 2 / EVERY).take_while(|&number| write(&disk, far(number), &same).is_ok());

@@ -109,7 +109,7 @@ impl Inner {
         match self.pages.store(page) {
             Err(StoreError::Alloc(AllocError::Limit)) => {
                 // At the limit it takes a frame for a moment to free one.
-                let _room = self.zone.allow_over_limit(FrameCount(1));
+                let _over_limit = self.zone.allow_over_limit(FrameCount(1));
                 self.pages.store(page).ok()
             }
             result => result.ok(),
