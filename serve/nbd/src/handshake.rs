@@ -1,8 +1,8 @@
 //! The handshake: the greeting, then option haggling until the client starts the transmission
 //! phase or leaves.
 //!
-//! Every option gets a reply, also an unknown or an overlong one, and the next option is found
-//! behind its data. The whole handshake must end before the channel's deadline.
+//! Every option gets a reply, also an unknown or an overlong one, and the parser finds the next
+//! option after its data. The whole handshake must end before the channel's deadline.
 
 mod reply;
 

@@ -29,7 +29,7 @@ const PAYLOAD: u16 = 32;
 const EXTENDED_HEADERS: u32 = 11;
 const EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 
-/// A disk of one tebibyte: the inner disk, and a hole behind it.
+/// A disk of one tebibyte: the inner disk, followed by a hole.
 struct Huge(Disk);
 
 impl BlockDevice for Huge {

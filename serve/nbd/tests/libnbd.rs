@@ -85,8 +85,8 @@ fn libnbd_trims_zeroes_and_maps_gigabytes_at_once() {
         return skip(name, "libnbd 1.18 or newer");
     }
     let served = Served::unix(Arc::new(support::disk::Sparse::new(6 << 30)));
-    let said = run(&served, EXTENDED);
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let output = run(&served, EXTENDED);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }
 
@@ -107,11 +107,11 @@ fn libnbd_falls_back_to_older_replies() {
              h.pwrite(b'abc', 4095)\nassert h.pread(5, 4094) == b'\\0abc\\0'\nh.trim(1 << 20, 0)\n\
              h.shutdown()\n"
         );
-        let said = python(&script, socket(&served)).output().expect("Python starts");
+        let output = python(&script, socket(&served)).output().expect("Python starts");
         assert!(
-            said.status.success(),
+            output.status.success(),
             "{extended} {structured}: {}",
-            String::from_utf8_lossy(&said.stderr)
+            String::from_utf8_lossy(&output.stderr)
         );
     }
     assert_eq!(served.handle.stats().errors.broken_connections, 0);

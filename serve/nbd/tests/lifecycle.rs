@@ -163,7 +163,7 @@ fn shutdown_over_tcp_ends_idle_connections() {
 
 /// Returns what a client of this user, group and supplementary group receives, or `None` if the
 /// system does not let it connect. Needs root.
-fn heard_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> Option<String> {
+fn received_by(user: u32, group: u32, other_group: u32, path: &std::path::Path) -> Option<String> {
     let script = "use IO::Socket::UNIX; \
                   my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 7; \
                   $s->read(my $b, 8); print $b;";
@@ -203,13 +203,13 @@ fn another_user_is_refused_and_logged() {
     }
     let (served, lines) = serving(UnixAccess { mode: Some(0o666), ..UnixAccess::default() });
     for _ in 0..3 {
-        assert_eq!(heard_by(65534, 65534, 65534, served.path()).as_deref(), Some(""));
+        assert_eq!(received_by(65534, 65534, 65534, served.path()).as_deref(), Some(""));
     }
     eventually("counting", || served.handle.stats().connections_refused == 3);
-    let said = lines.lock().unwrap().clone();
-    assert!(said[0].contains("user 65534") && said.len() <= 3, "{said:?}");
+    let logged = lines.lock().unwrap().clone();
+    assert!(logged[0].contains("user 65534") && logged.len() <= 3, "{logged:?}");
     fs::set_permissions(served.path(), fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(heard_by(65534, 65534, 65534, served.path()), None);
+    assert_eq!(received_by(65534, 65534, 65534, served.path()), None);
     assert_eq!(served.handle.stats().connections_refused, 3);
 }
 
@@ -219,9 +219,9 @@ fn a_configured_user_may_connect() {
         return;
     }
     let (served, lines) = serving(UnixAccess { users: vec![65534, 4242], ..UnixAccess::default() });
-    assert_eq!(heard_by(65534, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
-    assert_eq!(heard_by(4242, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
-    assert_eq!(heard_by(4243, 65534, 65534, served.path()).as_deref(), Some(""));
+    assert_eq!(received_by(65534, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(received_by(4242, 65534, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(received_by(4243, 65534, 65534, served.path()).as_deref(), Some(""));
     // The client sees the end of the connection before the line is logged.
     eventually("the line", || lines.lock().unwrap().len() == 1);
 }
@@ -232,13 +232,13 @@ fn members_of_the_group_may_connect() {
         return;
     }
     let (served, _) = serving(UnixAccess { group: Some(4242), ..UnixAccess::default() });
-    assert_eq!(heard_by(65534, 4242, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
+    assert_eq!(received_by(65534, 4242, 65534, served.path()).as_deref(), Some("NBDMAGIC"));
     assert_eq!(
-        heard_by(65534, 65534, 4242, served.path()).as_deref(),
+        received_by(65534, 65534, 4242, served.path()).as_deref(),
         Some("NBDMAGIC"),
         "a supplementary group"
     );
-    assert_eq!(heard_by(65534, 65534, 65534, served.path()), None, "the file keeps others out");
+    assert_eq!(received_by(65534, 65534, 65534, served.path()), None, "the file keeps others out");
 }
 
 #[test]

@@ -188,8 +188,8 @@ fn qemu_io_verifies_patterns_zeros_and_discards() {
         args.extend(["-c", line]);
     }
     args.push(&served.uri);
-    let said = run("qemu-io", &args);
-    assert!(!said.contains("failed"), "{said}");
+    let output = run("qemu-io", &args);
+    assert!(!output.contains("failed"), "{output}");
     let past = attempt("qemu-io", &["-f", "raw", "-c", "write -P 1 64M 4k", &served.uri]);
     assert!(!past.status.success() || String::from_utf8_lossy(&past.stdout).contains("rror"));
 }
@@ -228,13 +228,13 @@ fn fio_verifies_what_it_wrote() {
     let uri = format!("--uri={}", served.uri);
     args.push(&uri);
     let output = command("fio").args(&args).current_dir(served.folder.file(".")).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    if said.contains("engine nbd not loadable") || said.contains("failed to load engine") {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if stdout.contains("engine nbd not loadable") || stdout.contains("failed to load engine") {
         return skip("fio_verifies_what_it_wrote", "fio's nbd engine");
     }
     assert!(
-        output.status.success() && said.contains("err= 0"),
-        "{said}{}",
+        output.status.success() && stdout.contains("err= 0"),
+        "{stdout}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -299,8 +299,8 @@ fn nbdsh_runs_unusual_sequences() {
         return;
     }
     let served = served(8 * MIB);
-    let said = attempt("nbdsh", &["--base-allocation", "-u", &served.uri, "-c", ODD_SEQUENCES]);
-    let complaint = String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success(), "{complaint}");
+    let output = attempt("nbdsh", &["--base-allocation", "-u", &served.uri, "-c", ODD_SEQUENCES]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     assert_eq!(served.handle.stats().errors.broken_connections, 0);
 }

@@ -117,9 +117,9 @@ fn load(
     let mut read_buffer = vec![0; 1 << 20];
     let (mut end, mut count, mut flying) = (0, 0, depth);
     while flying > 0 {
-        let came = stream.read(&mut read_buffer[end..]).unwrap();
-        assert!(came > 0, "the server closed");
-        end += came;
+        let received = stream.read(&mut read_buffer[end..]).unwrap();
+        assert!(received > 0, "the server closed the connection");
+        end += received;
         out.clear();
         let now = Instant::now();
         let stopping = stop.load(Ordering::Relaxed);
@@ -210,14 +210,14 @@ fn read_latency_during_a_flood_of_writes() {
     let served = Served::unix(flat());
     let alone = p99(served.path(), Duration::from_secs(2));
     let stop = AtomicBool::new(false);
-    let beside = thread::scope(|scope| {
+    let during = thread::scope(|scope| {
         let flood = scope
             .spawn(|| load(connect(served.path(), false), Job::Write, DEPTH, false, &stop, |_| ()));
-        let beside = p99(served.path(), Duration::from_secs(3));
+        let during = p99(served.path(), Duration::from_secs(3));
         stop.store(true, Ordering::Relaxed);
         flood.join().unwrap();
-        beside
+        during
     });
     println!("read at depth 1, alone: median {:?}, p99 {:?}", alone.0, alone.1);
-    println!("beside a flood of writes: median {:?}, p99 {:?}", beside.0, beside.1);
+    println!("during a flood of writes: median {:?}, p99 {:?}", during.0, during.1);
 }

@@ -43,7 +43,7 @@ impl WriteBuffer {
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         if end > self.buf.len() {
-            // Only a short end of a reply comes here, after data that fill the buffer.
+            // Only a short end of a reply gets here, after data that fill the buffer.
             self.buf.resize(end, 0);
         }
         &mut self.buf[self.len..end]

@@ -41,7 +41,7 @@ impl<R: Inbound, W: Write> Transmission<'_, R, W> {
             return self.read_simple_whole(to, span);
         }
         // Send the buffered replies before taking a buffer: a client that does not read them
-        // would hold it meanwhile.
+        // would keep the buffer in use.
         self.channel.flush()?;
         let pool = self.reply_buffers;
         match (len <= REPLY_BUFFER_LEN as u64).then(|| pool.try_take()).flatten() {

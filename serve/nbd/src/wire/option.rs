@@ -120,7 +120,7 @@ impl<'a> OptionRequest<'a> {
     /// Parses an option's data.
     ///
     /// # Errors
-    /// [`OptionError`]: the caller replies with an error and continues behind the data.
+    /// [`OptionError`]: the caller replies with an error and continues after the data.
     pub fn parse(number: u32, data: &'a [u8]) -> Result<Self, OptionError> {
         let malformed = OptionError::Malformed { number };
         match number {

@@ -97,10 +97,10 @@ pub enum RequestError {
     /// A `FLUSH` has an offset or a length.
     #[error("flush allows no offset and no length")]
     FlushRange,
-    /// A `BLOCK_STATUS` came without a negotiated metadata context.
+    /// A `BLOCK_STATUS` needs a metadata context, and none was negotiated.
     #[error("block status needs a metadata context, and none was negotiated")]
     NoContext,
-    /// A `BLOCK_STATUS` has an empty range, so its reply could hold no extent.
+    /// A `BLOCK_STATUS` has an empty range, so that its reply could hold no extent.
     #[error("block status needs a range of at least one byte")]
     EmptyStatus,
     /// The request arrived during a shutdown.
