@@ -113,9 +113,9 @@ impl Balloon {
         // Scattered frames, where they are more than what is open for the store's next pages; compaction may have given others to the OS.
         let committed = self.available().committed;
         let spare = if self.config.source == BalloonSource::CommittedFrames {
-            held
+            committed
         } else {
-            inner.saturating_sub(BLOCK_FRAMES - 1)
+            committed.saturating_sub(BLOCK_FRAMES - 1)
         };
         batch.fill_frames(spare, || self.zone.alloc_committed_frame(movable));
         let mut refused = None;

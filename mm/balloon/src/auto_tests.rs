@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use frames::{Backing, Zone, ZoneConfig};
 
 use super::*;
-use crate::policy::Hold;
+use crate::policy::HoldReason;
 use crate::recording_host::RecordingHost;
 use crate::{BalloonConfig, StopReason};
 use sys::host::Share;

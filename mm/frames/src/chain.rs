@@ -266,7 +266,7 @@ impl FrameChains {
         let chunk = records.chunk_bytes(kind);
         let index = records
             .ids
-            .take(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
+            .alloc(|opening| self.zone().charge_for(chunk + opening.set_bytes, purpose))?;
         let id = ChainId::new(kind, index);
         let record = self.record(id).ok_or(CreateError::Numbers)?;
         // Release pairs with the Acquire of a thread that finds the record live: it must see the

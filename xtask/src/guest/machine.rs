@@ -104,7 +104,7 @@ impl Machine {
             lines,
             tail: VecDeque::new(),
             started,
-            deadline: started + most,
+            deadline: started + timeout,
             ended: false,
             _qemu: qemu,
         })

@@ -154,7 +154,7 @@ impl Worker {
             zone.drain();
         }
         let budget = Budget::within(SLICE_BUDGET).start();
-        let released = zone.release_excess(budget.rest());
+        let released = zone.release_excess(budget.remaining());
         (released.0 > 0 && budget.has_passed(), released.0)
     }
 }

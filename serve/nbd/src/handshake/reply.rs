@@ -155,7 +155,7 @@ impl Handshake<'_> {
         }
         // `INFO_EXPORT` is mandatory; the others follow if the client asks for them.
         let size = self.export.device.size().0.to_be_bytes();
-        answer.info(
+        replies.info(
             info::EXPORT,
             [&size, &self.export.transmission_flags(self.negotiated).to_be_bytes()],
         );
