@@ -79,7 +79,7 @@ fn discarded_frames_read_as_zeros_when_reused() {
 }
 
 #[test]
-fn only_memory_that_is_there_is_held() {
+fn only_committed_memory_is_allocated() {
     let zone = zone(Backing::Heap);
     let movable = MigrateType::Movable;
     assert!(

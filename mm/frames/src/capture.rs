@@ -45,6 +45,7 @@ pub(crate) enum CaptureError {
     Unmovable(Pfn),
 }
 
+/// A range of frames that is being captured.
 #[derive(Debug)]
 pub(crate) struct ContigCapture<'z> {
     zone: &'z Zone,

@@ -73,6 +73,7 @@ pub enum KswapdError {
 }
 
 impl KswapdState {
+    /// Creates the state of a zone without a thread.
     pub(crate) fn new() -> Self {
         Self { state: AtomicU8::new(OFF), thread: Mutex::ranked(Rank::Leaf, None) }
     }

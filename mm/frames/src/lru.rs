@@ -104,6 +104,7 @@ struct List {
 }
 
 impl Lru {
+    /// Creates empty lists for an owner.
     pub(crate) fn new(zone: Arc<Zone>, owner: OwnerId) -> Self {
         let list = || List { head: NONE, tail: NONE, frames: 0 };
         Self {

@@ -23,7 +23,7 @@ fn take_all(zone: &Zone) -> Vec<Frame<'_>> {
 
 /// S-38: a failed frame reaches a per-CPU list after the failures were processed.
 #[test]
-fn s38_a_failed_frame_on_a_list_is_not_handed_out() {
+fn s38_a_failed_frame_on_a_list_is_not_allocated() {
     let zone = zone();
     let mut held: Vec<_> = take_all(&zone).into_iter().take(300).collect();
     let pfn = held[100].pfn();

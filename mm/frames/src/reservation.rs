@@ -125,6 +125,7 @@ impl<'z> Reservation<'z> {
         left.is_some()
     }
 
+    /// Returns whether this is a reservation of `zone`.
     pub(crate) fn is_of(&self, zone: &Zone) -> bool {
         std::ptr::eq(self.zone, zone)
     }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_room_is_not_handed_out() {
+    fn reserved_room_is_not_allocated() {
         let zone = zone(4);
         let mut reservation = zone.reserve(FrameCount(3)).expect("room for four");
         let other = alloc(&zone).expect("the fourth");
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn detached_room_stands_until_it_is_reattached() {
+    fn detached_room_stays_reserved_until_reattached() {
         let zone = zone(4);
         let mut reservation = zone.reserve(FrameCount(3)).expect("room");
         assert!(!reservation.detach(FrameCount(4)));

@@ -33,6 +33,7 @@ pub enum ShrinkerPriority {
     Balloon,
 }
 
+/// The registered shrinkers of a zone, in the order of their priority.
 #[derive(Debug)]
 pub(crate) struct Shrinkers {
     list: Mutex<Vec<Entry>>,
@@ -54,6 +55,7 @@ pub struct ShrinkerRegistration {
 }
 
 impl Shrinkers {
+    /// Creates an empty list.
     pub(crate) fn new() -> Self {
         Self { list: Mutex::ranked(sync::Rank::Leaf, Vec::new()) }
     }

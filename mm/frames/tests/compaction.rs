@@ -1,4 +1,4 @@
-//! Compaction as those see it who want a block, or want their memory back.
+//! Compaction as seen by a request for a block and by memory release.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -9,7 +9,7 @@ mod driver;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use driver::{Driver, Mood};
+use driver::{Driver, Response};
 use frames::{
     AllocError, Backing, Budget, CompactGoal, CompactOutcome, CompactRequest, FrameCount,
     MigrateMode, MigrateType, Movability, NoLocksHeld, Order, PAGEBLOCK_FRAMES, ProactiveCompactor,
@@ -34,30 +34,31 @@ fn random(state: &mut u64) -> u64 {
     *state >> 33
 }
 
-/// Fills the zone and frees `count` frames in places by chance, so that no two neighbours of an aligned pair are free.
+/// Fills the zone and frees `count` frames at random, so that no two neighbours of an aligned
+/// pair are free.
 fn scatter(driver: &Driver, count: u64, seed: u64) {
     let pages = driver.fill();
     let (mut state, mut left) = (seed, count);
     let mut pairs: Vec<usize> = (0..pages.len() / 2).collect();
     while left > 0 {
         let pair = pairs.swap_remove(random(&mut state) as usize % pairs.len());
-        driver.let_go(pages[pair * 2 + (random(&mut state) & 1) as usize]);
+        driver.release(pages[pair * 2 + (random(&mut state) & 1) as usize]);
         left -= 1;
     }
 }
 
-/// How long a request waits for its compaction, by the clock on the wall.
+/// How long a request waits for its compaction, in wall-clock time.
 const DIRECT_COMPACT_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Whether a request for a block succeeds in a zone with as many free frames as are promised to be
-/// enough, none of them side by side. One whose time passed, as its thread was off its core for so
-/// long, says nothing: it is made again, in a fresh zone.
+/// Returns whether a request for a block succeeds in a zone with the documented number of free
+/// frames, none of them neighbours. A request that times out because its thread was off its core
+/// does not count: it is repeated in a fresh zone.
 fn one_request(movability: Movability, order: Order, seed: u64) -> bool {
     let answer = (0..20).find_map(|_| request_in_time(movability, order, seed));
     answer.expect("one of twenty requests has its time")
 }
 
-/// One such request; `None` if it failed and its time had passed.
+/// Makes one such request; `None` if it failed and had timed out.
 fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bool> {
     let zone = zone(12, movability);
     let driver = Driver::new(&zone);
@@ -82,9 +83,10 @@ fn request_in_time(movability: Movability, order: Order, seed: u64) -> Option<bo
     (got || !late).then_some(got)
 }
 
-/// S-48: a block can be had out of scattered movable frames, always; and hardly ever where nothing moves.
+/// S-48: a block can always be made of fragmented movable frames, and never where
+/// nothing moves.
 #[test]
-fn r111_s48_blocks_can_be_had_out_of_scattered_memory() {
+fn r111_s48_blocks_are_made_of_fragmented_memory() {
     const SEEDS: u64 = if cfg!(miri) { 1 } else { 25 };
     for order in [2, 3, 9].map(|order| Order::new(order).expect("small")) {
         let count = |movability| {
@@ -100,9 +102,9 @@ fn r111_s48_blocks_can_be_had_out_of_scattered_memory() {
     }
 }
 
-/// The same below a limit: what is free beyond it does not count, what is free below it does.
+/// The same below a limit: only free frames below the limit count.
 #[test]
-fn r111_below_a_limit_the_same_holds() {
+fn r111_blocks_are_made_below_a_limit() {
     for order in [2, 3, 9].map(|order| Order::new(order).expect("small")) {
         let zone = zone(12, Movability::On);
         let driver = Driver::new(&zone);
@@ -132,16 +134,16 @@ fn r111_below_a_limit_the_same_holds() {
     }
 }
 
-/// The largest order is a pair of pageblocks, one of which may be without memory.
+/// The largest order is a pair of pageblocks. One of them may have no memory.
 #[test]
-fn a_pair_of_pageblocks_can_be_had_too() {
+fn a_pair_of_pageblocks_is_allocated() {
     let zone = zone(11, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    // The second half of each pair becomes free, and one of these goes back to the OS.
+    // The second half of each pair becomes free, and one of these is released to the OS.
     for (at, &tag) in pages.iter().enumerate() {
         if at as u32 / BLOCK % 2 == 1 {
-            driver.let_go(tag);
+            driver.release(tag);
         }
     }
     zone.trim();
@@ -154,9 +156,9 @@ fn a_pair_of_pageblocks_can_be_had_too() {
     driver.check();
 }
 
-/// a request for a pair that cannot be had leaves the half without memory as it was.
+/// a failed request for a pair leaves the half without memory unchanged.
 #[test]
-fn a_pair_that_cannot_be_had_begins_no_memory() {
+fn a_failed_pair_commits_no_memory() {
     let zone = zone(12, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
@@ -165,7 +167,7 @@ fn a_pair_that_cannot_be_had_begins_no_memory() {
     (0..12 * BLOCK)
         .zip(&pages)
         .filter(|&(at, _)| !pinned(at))
-        .for_each(|(_, &tag)| driver.let_go(tag));
+        .for_each(|(_, &tag)| driver.release(tag));
     driver.tags().into_iter().for_each(|tag| _ = driver.pin(tag));
     zone.trim();
     let before = zone.stats().committed;
@@ -180,13 +182,14 @@ fn a_pair_that_cannot_be_had_begins_no_memory() {
     driver.check();
 }
 
-/// each attempt in vain is followed by more requests that are not compacted for, at most 64; a success ends that.
+/// each failure defers more requests than the last one, at most 64. A success ends the
+/// deferral.
 #[test]
-fn r110_requests_after_attempts_in_vain_are_put_off() {
+fn r110_requests_are_deferred_after_failures() {
     let zone = zone(8, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     // A pinned page in each pageblock.
     pages.iter().skip(1).step_by(256).for_each(|&tag| {
         driver.pin(tag);
@@ -214,16 +217,17 @@ fn r110_requests_after_attempts_in_vain_are_put_off() {
     zone.check().expect("consistent");
 }
 
-/// Whatever the owner does, a request comes back soon, with everything as it was.
+/// Whatever the owner does, a request returns soon and leaves everything unchanged (R-107, R-108,
+///
 #[test]
-fn a_driver_that_never_lets_go_holds_nobody_up() {
+fn a_driver_that_never_moves_does_not_block() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    for mood in [Mood::Again, Mood::Fails, Mood::Panics] {
+    for response in [Response::Again, Response::Fails, Response::Panics] {
         let zone = zone(6, Movability::On);
         let driver = Driver::new(&zone);
         scatter(&driver, u64::from(2 * BLOCK), 3);
-        driver.set_mood(mood);
+        driver.set_response(response);
         let before = (driver.places(), zone.stats().in_use);
         let start = Instant::now();
         let order = Order::PAGEBLOCK;
@@ -232,25 +236,30 @@ fn a_driver_that_never_lets_go_holds_nobody_up() {
             MigrateType::Unmovable,
             Reclaim::Allowed(NoLocksHeld::promise()),
         );
-        assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{mood:?}");
+        assert_eq!(block.map(drop), Err(AllocError::NoFrames), "{response:?}");
         for mode in [MigrateMode::Async, MigrateMode::SyncLight, MigrateMode::Sync] {
             let done = zone.compact(CompactRequest { mode, ..CompactRequest::default() });
-            assert_eq!((done.frames_moved, done.outcome), (0, CompactOutcome::Done), "{mood:?}");
+            assert_eq!(
+                (done.frames_moved, done.outcome),
+                (0, CompactOutcome::Done),
+                "{response:?}"
+            );
             assert!(done.frames_busy > 0);
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "{mood:?}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{response:?}: {:?}", start.elapsed());
         zone.check().expect("consistent");
-        assert_eq!((driver.places(), zone.stats().in_use), before, "{mood:?}");
+        assert_eq!((driver.places(), zone.stats().in_use), before, "{response:?}");
         assert_eq!(zone.isolated(), 0);
-        driver.set_mood(Mood::Willing);
+        driver.set_response(Response::Move);
         assert!(zone.compact(CompactRequest::default()).frames_moved > 0, "usable again");
         zone.check().expect("consistent");
     }
     std::panic::set_hook(quiet);
 }
 
-/// R-106, S-23, F1: the free frames are taken by others while frames are isolated for compaction. What the free scanner could not take is not used:
-/// the driver finds nobody else in its pages, and no frame is lost.
+/// R-106, S-23, F1: another thread allocates free frames while compaction isolates frames.
+/// Compaction does not use frames that the free scanner could not take: no page of the driver is
+/// overwritten, and no frame is lost.
 #[test]
 fn s23_f1_free_frames_that_others_take_are_not_used() {
     let zone = zone(6, Movability::On);
@@ -277,16 +286,16 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
     assert_eq!((driver.frames(), zone.stats().in_use), (before, before));
 }
 
-/// Nowhere to move to, at all.
+/// No frame is free to move content to.
 #[test]
-fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
+fn empty_and_full_zones_are_compacted_at_once() {
     let zone = zone(4, Movability::On);
     assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
     let goal = |goal| zone.compact(CompactRequest { goal, ..CompactRequest::default() }).outcome;
     assert_eq!(
         goal(CompactGoal::Block(Order::MAX)),
         CompactOutcome::Reached,
-        "never used memory is in one piece"
+        "unused memory is not fragmented"
     );
     let driver = Driver::new(&zone);
     let pages = driver.fill();
@@ -296,7 +305,7 @@ fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
     assert_eq!(
         goal(CompactGoal::Block(Order::new(1).expect("small"))),
         CompactOutcome::Skipped,
-        "hopeless"
+        "too few frames are free"
     );
     assert_eq!(driver.places(), places);
     let order = Order::new(2).expect("small");
@@ -305,22 +314,22 @@ fn an_empty_zone_and_a_full_one_are_compacted_in_no_time() {
     assert_eq!(
         (block.map(drop), zone.vmstat().compact_stall),
         (Err(AllocError::NoFrames), 0),
-        "hopeless"
+        "too few frames are free"
     );
     zone.check().expect("consistent");
     drop(pages);
 }
 
-/// A pageblock in which nothing can be moved is passed over from then on, until the whole zone is compacted.
+/// A pageblock in which nothing can be moved is skipped until the whole zone is compacted.
 #[test]
-fn pageblocks_with_nothing_to_move_are_passed_over() {
+fn pageblocks_with_nothing_to_move_are_skipped() {
     let zone = zone(8, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     pages.iter().for_each(|&tag| {
         driver.pin(tag);
     });
-    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     zone.drain();
     let block =
         CompactRequest { goal: CompactGoal::Block(Order::PAGEBLOCK), ..CompactRequest::default() };
@@ -328,15 +337,15 @@ fn pageblocks_with_nothing_to_move_are_passed_over() {
     assert_eq!((first.outcome, second.outcome), (CompactOutcome::Done, CompactOutcome::Done));
     assert!(first.scanned >= 8 * 256 && second.scanned == 0, "{first:?} {second:?}");
     driver.unpin_all();
-    assert_eq!(zone.compact(block).frames_moved, 0, "only a hint, and it does not know");
+    assert_eq!(zone.compact(block).frames_moved, 0, "the skip hints are out of date");
     assert!(zone.compact(CompactRequest::default()).frames_moved > 0);
     assert_eq!(zone.compact(block).outcome, CompactOutcome::Reached);
     zone.check().expect("consistent");
 }
 
-/// Several ask at once: each either compacts or is told that somebody does.
+/// Several threads compact at once: each either compacts or learns that another thread does.
 #[test]
-fn compactions_at_once_leave_the_work_to_one() {
+fn one_of_several_compactions_runs_at_a_time() {
     let zone = zone(8, Movability::On);
     let driver = Driver::new(&zone);
     scatter(&driver, u64::from(3 * BLOCK), 5);
@@ -356,16 +365,17 @@ fn compactions_at_once_leave_the_work_to_one() {
     driver.check();
 }
 
-/// In slices, as far as the mark; then it only looks. What cannot be moved is tried less and less often, but not never.
+/// It works in slices down to the low mark, then idles. When nothing can be moved it tries less
+/// and less often, but keeps trying.
 #[test]
-fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
+fn proactive_compaction_reaches_its_mark_or_backs_off() {
     let zone = zone(16, Movability::On);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     zone.drain();
     assert_eq!(zone.fragmentation(), 100);
-    // Long enough that a thread which is set aside for a moment still gets something done.
+    // Long enough that a thread which is preempted still gets something done.
     let slice = Budget::within(Duration::from_millis(50));
     let mut kernel = ProactiveCompactor::new(Proactiveness::KERNEL);
     let steps =
@@ -385,21 +395,21 @@ fn proactive_compaction_works_until_its_mark_and_backs_off_in_vain() {
     pages.iter().skip(1).step_by(2).chain(&kept).for_each(|&tag| {
         driver.pin(tag);
     });
-    kept.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    kept.iter().step_by(2).for_each(|&tag| driver.release(tag));
     zone.drain();
-    let mut looks = Vec::new();
-    let mut passed_over = 0;
-    while looks.len() < 9 {
+    let mut skipped = Vec::new();
+    let mut in_a_row = 0;
+    while skipped.len() < 9 {
         match eager.step(&zone, slice) {
-            ProactiveOutcome::BackingOff => passed_over += 1,
+            ProactiveOutcome::BackingOff => in_a_row += 1,
             ProactiveOutcome::Compacted(done) => {
                 assert_eq!(done.frames_moved, 0);
-                looks.push(std::mem::take(&mut passed_over));
+                skipped.push(std::mem::take(&mut in_a_row));
             }
-            ProactiveOutcome::Idle => panic!("there is work, though in vain"),
+            ProactiveOutcome::Idle => panic!("memory is fragmented"),
         }
     }
-    assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
+    assert_eq!(skipped, [0, 1, 2, 4, 8, 16, 32, 64, 64]);
     driver.unpin_all();
     assert!((0..200).any(
         |_| matches!(eager.step(&zone, slice), ProactiveOutcome::Compacted(done) if done.frames_moved > 0)

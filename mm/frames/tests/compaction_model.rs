@@ -1,5 +1,5 @@
-//! Random steps by two owners of movable frames against a model: whatever moves, is claimed or given back, no frame is lost or invented, and every byte
-//! is where its owner looks for it.
+//! Random steps by two owners of movable frames against a model. Whatever is moved, captured or
+//! freed, no frame is lost or invented, and every byte is where its owner looks for it.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -42,7 +42,7 @@ enum Step {
     Contig(u16, u16),
     SomeContig(u16),
     Block(u8),
-    LetGo(Index),
+    Release(Index),
     Limit(Option<u16>),
     Trim,
 }
@@ -62,13 +62,13 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..3200_u16, 1..1200_u16).prop_map(|(first, frames)| Step::Contig(first, frames)),
         3 => (1..1100_u16).prop_map(Step::SomeContig),
         3 => (0..=10_u8).prop_map(Step::Block),
-        6 => any::<Index>().prop_map(Step::LetGo),
+        6 => any::<Index>().prop_map(Step::Release),
         2 => prop::option::of(0..3300_u16).prop_map(Step::Limit),
         1 => Just(Step::Trim),
     ]
 }
 
-/// Frames that are ours as a whole.
+/// Frames that the test holds as a whole.
 enum Held<'z> {
     Contig(ContigRange<'z>),
     Block(Block<'z>),
@@ -90,7 +90,7 @@ struct World<'z> {
     isolated: Vec<Isolated<'z>>,
     held: Vec<Held<'z>>,
     next: u32,
-    /// The most that may be in use: the limit, or what was in use when it was lowered.
+    /// The most frames in use: the limit, or the frames in use when it was lowered.
     most: u64,
 }
 
@@ -99,7 +99,7 @@ impl<'z> World<'z> {
         let zone = self.zone;
         match step {
             Step::Pages(count) => (0..*count).for_each(|_| {
-                // Refused or not: the model counts what there is.
+                // The model counts the frames that exist, so a refusal does not matter.
                 let _ = self.driver.take();
             }),
             Step::Bytes(count) => {
@@ -114,14 +114,14 @@ impl<'z> World<'z> {
                 tags.iter()
                     .skip((phase % 3).into())
                     .step_by(3)
-                    .for_each(|&tag| self.driver.let_go(tag));
+                    .for_each(|&tag| self.driver.release(tag));
             }
             Step::FreeBytes(phase) => {
                 let tags = self.store.all_tags();
                 tags.iter()
                     .skip((phase % 3).into())
                     .step_by(3)
-                    .for_each(|&tag| self.store.let_go(tag));
+                    .for_each(|&tag| self.store.release(tag));
             }
             Step::Pin(index) if self.driver.frames().0 > 0 => {
                 self.driver.pin(*index.get(&self.driver.tags()));
@@ -166,10 +166,10 @@ impl<'z> World<'z> {
                     zone.alloc_block(order, MigrateType::Unmovable, allowed).map(Held::Block),
                 );
             }
-            Step::LetGo(index) if !self.held.is_empty() => {
+            Step::Release(index) if !self.held.is_empty() => {
                 drop(self.held.swap_remove(index.index(self.held.len())))
             }
-            Step::LetGo(_) => {}
+            Step::Release(_) => {}
             Step::Limit(limit) => {
                 let limit = limit.map(|frames| FrameCount(frames.into()));
                 self.most = limit.map_or(u64::MAX, |limit| limit.0.max(zone.stats().in_use.0));
@@ -183,12 +183,12 @@ impl<'z> World<'z> {
         self.zone.check().unwrap_or_else(|error| panic!("after {after:?}: {error}"));
         self.driver.check();
         self.store.check();
-        // Their owners let go of these while they were isolated.
+        // Isolated frames that their owners have released since.
         let theirs = self.driver.frames().0 + self.store.frames().0;
         let held: u64 = self.held.iter().map(Held::frames).sum();
-        let ghosts = self.isolated.iter().filter(|frame| !frame.has_owner()).count() as u64;
+        let released = self.isolated.iter().filter(|frame| !frame.has_owner()).count() as u64;
         let in_use = self.zone.stats().in_use.0;
-        assert_eq!(in_use, theirs + held + ghosts, "after {after:?}");
+        assert_eq!(in_use, theirs + held + released, "after {after:?}");
         assert!(
             in_use <= self.most,
             "after {after:?}: {in_use} frames in use, {} allowed",
@@ -223,8 +223,8 @@ fn run(steps: &[Step], cma: Option<CmaRegion>) {
     }
     world.isolated.clear();
     world.held.clear();
-    world.driver.tags().into_iter().for_each(|tag| world.driver.let_go(tag));
-    world.store.all_tags().into_iter().for_each(|tag| world.store.let_go(tag));
+    world.driver.tags().into_iter().for_each(|tag| world.driver.release(tag));
+    world.store.all_tags().into_iter().for_each(|tag| world.store.release(tag));
     zone.trim();
     zone.check().expect("an empty zone is consistent");
     let stats = zone.stats();
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn r112_the_same_with_pageblocks_set_aside(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 8 } else { 60 })) {
+    fn r112_no_frame_is_lost_with_a_cma_region(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 8 } else { 60 })) {
         run(&steps, Some(CmaRegion { first: Pfn(2 * PAGEBLOCK_FRAMES), frames: FrameCount((2 * PAGEBLOCK_FRAMES).into()) }));
     }
 }

@@ -1,4 +1,4 @@
-//! Contiguous allocation out of memory in use, and blocks out of scattered memory.
+//! Contiguous allocation from memory in use, and blocks from fragmented memory.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use driver::{Driver, Mood};
+use driver::{Driver, Response};
 use frames::{
     AllocError, Backing, Budget, CmaRegion, Committed, ContigError, ContigRequest, FrameCount,
     LockedFrame, MigrateError, MigrateMode, MigrateType, Movability, MovableOps, NoLocksHeld,
@@ -44,7 +44,7 @@ fn range(first: u32, frames: u32) -> Range<Pfn> {
 
 type Picture = (String, String, u64, u64);
 
-/// Everything a caller can see of a zone that a failed call must leave as it was.
+/// Returns everything of a zone that a failed call must leave unchanged.
 fn picture(zone: &Zone) -> Picture {
     zone.drain();
     let stats = zone.stats();
@@ -56,9 +56,9 @@ fn picture(zone: &Zone) -> Picture {
     )
 }
 
-/// Movable pages anywhere make way for a range that begins and ends in the middle of pageblocks; the pages are all still there.
+/// Movable pages move out of a range that begins and ends inside of pageblocks. No page is lost.
 #[test]
-fn r109_a_range_in_use_is_cleared_and_handed_out() {
+fn r109_a_range_in_use_is_cleared_and_allocated() {
     let zone = plain(8);
     let driver = Driver::new(&zone);
     let pages: Vec<_> = (0..3 * BLOCK).map(|_| driver.take().expect("room")).collect();
@@ -67,19 +67,19 @@ fn r109_a_range_in_use_is_cleared_and_handed_out() {
     driver.check();
     assert!(
         driver.places().iter().all(|pfn| !(100..1000).contains(&pfn.0)),
-        "nobody else is in there"
+        "a page is in the range"
     );
     assert_eq!(zone.stats().in_use.0, u64::from(3 * BLOCK) + 900);
     assert!(zone.pagetypeinfo().to_string().contains("Isolate"));
     drop(contig);
-    pages.into_iter().for_each(|tag| driver.let_go(tag));
+    pages.into_iter().for_each(|tag| driver.release(tag));
     zone.trim();
     zone.check().expect("consistent");
     assert_eq!((zone.stats().in_use.0, zone.stats().committed.0), (0, 0));
 }
 
 #[test]
-fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
+fn a_range_without_memory_is_allocated() {
     let zone = plain(16);
     drop(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed));
     zone.trim();
@@ -97,7 +97,7 @@ fn a_range_where_no_memory_is_or_ever_was_can_be_had() {
 }
 
 #[test]
-fn numbers_that_are_no_range_are_refused() {
+fn invalid_ranges_are_refused() {
     let zone = plain(2);
     let refused = |range| zone.alloc_contig_range(range, request()).map(drop);
     assert!(matches!(refused(range(5, 0)), Err(ContigError::Range { .. })));
@@ -111,7 +111,7 @@ fn numbers_that_are_no_range_are_refused() {
     zone.check().expect("consistent");
 }
 
-/// A call that fails, and leaves the zone as it is in this picture.
+/// Makes a call that must fail, and checks that the zone looks as in `before`.
 fn fails_as(
     driver: &Driver,
     before: &Picture,
@@ -125,16 +125,17 @@ fn fails_as(
     error
 }
 
-/// Each way to fail leaves everything as it was: free lists, types, memory, frames in use.
+/// A failed call leaves free lists, types, memory and frames in use unchanged, however it fails
+///
 #[test]
 fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     let zone = zone(6, |config| config.keep_blocks = 0);
-    // Every pageblock was used once: that a pageblock never was is the one thing that does not come back.
+    // Every pageblock was used once: a first use cannot be undone.
     drop(zone.alloc_contig_range(range(0, 6 * BLOCK), request()).expect("all of it is free"));
     zone.trim();
     let driver = Driver::new(&zone);
     let pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
-    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     zone.drain();
     let stone = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     let all = || range(0, 5 * BLOCK);
@@ -150,12 +151,12 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     driver.unpin_all();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    for mood in [Mood::Again, Mood::Fails, Mood::Panics] {
-        driver.set_mood(mood);
-        assert!(matches!(fails(all(), request()), ContigError::Busy { .. }), "{mood:?}");
+    for response in [Response::Again, Response::Fails, Response::Panics] {
+        driver.set_response(response);
+        assert!(matches!(fails(all(), request()), ContigError::Busy { .. }), "{response:?}");
     }
     std::panic::set_hook(quiet);
-    driver.set_mood(Mood::Willing);
+    driver.set_response(Response::Move);
     let none = ContigRequest { budget: Budget::within(Duration::ZERO), ..request() };
     assert_eq!(fails(all(), none), ContigError::OutOfTime);
     zone.set_limit(Some(FrameCount(u64::from(BLOCK) + 100)));
@@ -164,14 +165,15 @@ fn r107_a_failed_call_leaves_the_zone_as_it_was() {
     assert_eq!(zone.stats().in_use.0, u64::from(BLOCK));
 }
 
-/// A pageblock that became free while it was isolated goes back to the OS, also when the call failed in the end.
+/// A pageblock that became free while it was isolated is released to the OS, even if the call
+/// fails in the end.
 #[test]
-fn a_pageblock_that_a_failed_call_has_emptied_goes_back() {
+fn a_pageblock_emptied_by_a_failed_call_is_released() {
     let zone = zone(4, |config| config.keep_blocks = 0);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     let kept = [3, BLOCK + 3].map(|at| pages[at as usize]);
-    pages.iter().filter(|tag| !kept.contains(tag)).for_each(|&tag| driver.let_go(tag));
+    pages.iter().filter(|tag| !kept.contains(tag)).for_each(|&tag| driver.release(tag));
     zone.drain();
     zone.release_excess(Budget::unlimited());
     assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK));
@@ -180,14 +182,14 @@ fn a_pageblock_that_a_failed_call_has_emptied_goes_back() {
         zone.alloc_contig_range(range(0, 2 * BLOCK), request()).map(drop),
         Err(ContigError::Busy { pfn: pinned })
     );
-    assert!(driver.place(kept[0]).0 >= 2 * BLOCK, "moved all the same");
-    assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK), "what it left has no memory");
+    assert!(driver.place(kept[0]).0 >= 2 * BLOCK, "the page was moved");
+    assert_eq!(zone.stats().committed.0, u64::from(2 * BLOCK), "its old pageblock has no memory");
     driver.check();
 }
 
-/// there is nowhere to move to.
+/// no free frame is left to move content to.
 #[test]
-fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
+fn r027_a_full_zone_has_no_migration_targets() {
     let zone = plain(2);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
@@ -196,9 +198,9 @@ fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
         Err(ContigError::NoTargets)
     );
     zone.check().expect("consistent");
-    // As many frames free as the range has: it can be had, and then the zone is full.
-    pages.iter().rev().take(4).for_each(|&tag| driver.let_go(tag));
-    let contig = zone.alloc_contig_range(range(0, 4), request()).expect("just enough room");
+    // As many frames are free as the range has: it is cleared, and then the zone is full.
+    pages.iter().rev().take(4).for_each(|&tag| driver.release(tag));
+    let contig = zone.alloc_contig_range(range(0, 4), request()).expect("enough free frames");
     assert_eq!(
         zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).map(drop),
         Err(AllocError::NoFrames)
@@ -207,34 +209,40 @@ fn r027_a_full_zone_has_no_room_for_what_is_in_the_way() {
     driver.check();
 }
 
-/// The page lock of a frame is never given back: nobody waits for it.
+/// Another thread keeps the page lock of a frame: the request does not wait for it.
 #[test]
-fn a_frame_whose_page_lock_is_kept_for_ever_is_busy() {
+fn a_frame_with_a_held_page_lock_is_busy() {
     let zone = plain(4);
     let driver = Driver::new(&zone);
     let pages: Vec<_> = (0..64).map(|_| driver.take().expect("room")).collect();
     let held = zone.get(driver.place(pages[7])).expect("in use");
-    let lock = held.try_lock().expect("nobody has it");
+    let lock = held.try_lock().expect("not locked");
     assert_eq!(
         zone.alloc_contig_range(range(0, 64), request()).map(drop),
         Err(ContigError::Busy { pfn: held.pfn() })
     );
     zone.check().expect("consistent");
     drop(lock);
-    // A reference somebody has keeps the frame in use after its content moved; it comes when that is given back.
+    // A second reference keeps the frame in use after its content moved. Once it is put, the
+    // range can be allocated.
     assert!(zone.alloc_contig_range(range(0, 64), request()).is_err());
     drop(held);
     assert!(zone.alloc_contig_range(range(0, 64), request()).is_ok());
     driver.check();
 }
 
-/// Long pins: while the hardware has the address of a page its range cannot be had, and another one is found; the unpin lets it through.
+/// Long pins: while the hardware has the address of a page, its range is busy and another range
+/// is found. Unpinning makes the page movable.
 #[test]
 fn r105_a_pinned_page_stays_until_it_is_unpinned() {
     let zone = plain(4);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    pages.iter().enumerate().filter(|(at, _)| at % 4 != 0).for_each(|(_, &tag)| driver.let_go(tag));
+    pages
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| at % 4 != 0)
+        .for_each(|(_, &tag)| driver.release(tag));
     let kept: Vec<u32> = pages.iter().copied().step_by(4).collect();
     // A page in each pageblock but the third.
     let pins: Vec<Pfn> = [3, 200, 400].map(|at| driver.pin(kept[at])).to_vec();
@@ -256,16 +264,17 @@ fn r105_a_pinned_page_stays_until_it_is_unpinned() {
     zone.check().expect("consistent");
 }
 
-/// An owner that pins its pages hears that they are wanted and may unpin them. Only a request that may wait asks for that.
+/// An owner that pins its pages is asked to unpin them, and may do so. Only a request that may
+/// sleep asks.
 #[test]
-fn r105_an_owner_may_unpin_what_is_wanted() {
+fn r105_an_owner_may_unpin_on_request() {
     let zone = plain(4);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     let (second, rest): (Vec<u32>, _) =
         pages.into_iter().partition(|&tag| driver.place(tag).0 / BLOCK == 1);
-    rest.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
-    second.iter().skip(2).for_each(|&tag| driver.let_go(tag));
+    rest.iter().step_by(2).for_each(|&tag| driver.release(tag));
+    second.iter().skip(2).for_each(|&tag| driver.release(tag));
     second[..2].iter().for_each(|&tag| _ = driver.pin(tag));
     let want = |mode| {
         zone.alloc_contig_range(Pfn(BLOCK)..Pfn(2 * BLOCK), ContigRequest { mode, ..request() })
@@ -282,9 +291,9 @@ fn r105_an_owner_may_unpin_what_is_wanted() {
     zone.check().expect("consistent");
 }
 
-/// Two at once want overlapping ranges: each frame has one owner in the end.
+/// Several threads request overlapping ranges: no frame is allocated twice.
 #[test]
-fn ranges_claimed_by_several_threads_at_once_never_overlap() {
+fn ranges_of_concurrent_requests_never_overlap() {
     let zone = plain(8);
     let driver = Driver::new(&zone);
     let _pages: Vec<_> = (0..2 * BLOCK).map(|_| driver.take().expect("room")).collect();
@@ -306,7 +315,7 @@ fn ranges_claimed_by_several_threads_at_once_never_overlap() {
         scope.spawn(move || {
             for _ in 0..if cfg!(miri) { 4 } else { 2000 } {
                 let tag = driver.take().expect("room");
-                driver.let_go(tag);
+                driver.release(tag);
             }
         });
     });
@@ -314,9 +323,10 @@ fn ranges_claimed_by_several_threads_at_once_never_overlap() {
     assert_eq!(zone.stats().in_use, driver.frames());
 }
 
-/// pageblocks set aside serve single movable frames, to the last one, and nobody else. A contiguous allocation gets them back.
+/// a CMA region serves single movable frames, to the last one, and no other request. A
+/// contiguous allocation takes it back.
 #[test]
-fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
+fn r112_only_movable_frames_use_a_cma_region() {
     let region = CmaRegion { first: Pfn(4 * BLOCK), frames: FrameCount((2 * BLOCK).into()) };
     let zone = zone(8, |config| config.cma = Some(region));
     let mut others = Vec::new();
@@ -332,17 +342,16 @@ fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
         );
         assert_eq!(refused.map(drop), Err(AllocError::NoFrames), "{order}");
     }
-    // A block has no owner who could clear it away.
+    // A block has no owner that could move it out of the region.
     let refused = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
     assert_eq!(refused.map(drop), Err(AllocError::NoFrames));
     let driver = Driver::new(&zone);
     let pages = driver.fill();
     assert_eq!(pages.len() as u32, 2 * BLOCK, "the region is used to the last frame");
     zone.check().expect("consistent");
-    // Somebody needs it: the pages move to where unmovable ones were.
+    // A contiguous request: the pages move to where unmovable frames were.
     others.truncate((4 * BLOCK) as usize);
-    let contig =
-        zone.alloc_contig_frames(region.frames, request()).expect("its borrowers can move");
+    let contig = zone.alloc_contig_frames(region.frames, request()).expect("its frames can move");
     assert_eq!(contig.first(), region.first, "the region is preferred");
     driver.check();
     drop(contig);
@@ -351,7 +360,7 @@ fn r112_a_region_is_borrowed_by_movable_frames_only_and_to_the_last_one() {
     assert!((region.first.0..region.first.0 + 2 * BLOCK).contains(&again.first().0), "{again:?}");
 }
 
-/// The same with everything unmovable: how it was before.
+/// The same in a zone without movable frames.
 #[test]
 fn r112_with_movability_off_the_region_stays_unused() {
     let region = CmaRegion { first: Pfn(0), frames: FrameCount((2 * BLOCK).into()) };
@@ -381,7 +390,7 @@ fn a_region_must_be_whole_pageblocks_of_the_zone() {
     assert!(Zone::new(config(0, 4 * 512)).is_ok() && Zone::new(config(512, 0)).is_ok());
 }
 
-/// While a range is cleared, its owner lets go of more frames in it and asks for others.
+/// An owner that releases and allocates frames while a range is cleared.
 #[derive(Debug)]
 struct Restless {
     owner: Owner,
@@ -400,27 +409,28 @@ impl MovableOps for Restless {
         to: Target<'z>,
         _: MigrateMode,
     ) -> Result<Committed, MigrateError<'z>> {
-        let accepted = to.commit(from)?;
+        let committed = to.commit(from)?;
         let last = {
             let mut has = self.has.lock().expect("no panic inside");
             has.retain(|&own| own != from.pfn());
-            // The highest: it is in a pageblock whose turn comes later.
+            // The highest one: it is in a pageblock that is cleared later.
             has.sort_unstable();
             has.pop()
         };
         last.into_iter().for_each(|pfn| self.owner.release(pfn));
         let fresh = self.owner.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed);
         self.got.lock().expect("no panic inside").extend(fresh.ok().map(|frame| frame.pfn()));
-        self.has.lock().expect("no panic inside").insert(0, accepted.pfn());
-        Ok(accepted)
+        self.has.lock().expect("no panic inside").insert(0, committed.pfn());
+        Ok(committed)
     }
 
     fn putback(&self, _: &LockedFrame<'_>) {}
 }
 
-/// callbacks may free and allocate. What they free in a range that is being cleared is handed out to nobody, so the range can be had.
+/// callbacks may free and allocate. Frames that they free in a range that is being cleared
+/// are not allocated, so the range can be cleared.
 #[test]
-fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
+fn r104_frames_freed_in_isolation_are_not_allocated() {
     let zone = plain(8);
     let owner = zone.reserve_owner().expect("the first");
     let restless = Arc::new(Restless { owner, has: Mutex::default(), got: Mutex::default() });
@@ -432,7 +442,7 @@ fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
             .has
             .lock()
             .expect("no panic inside")
-            .push(restless.owner.set_movable(frame, 1, 0).expect("nobody else has it"));
+            .push(restless.owner.set_movable(frame, 1, 0).expect("no other reference"));
     }
     let contig =
         zone.alloc_contig_range(range(0, 3 * BLOCK), request()).expect("all of it can move");
@@ -443,13 +453,14 @@ fn r104_what_becomes_free_in_an_isolated_pageblock_is_handed_out_to_nobody() {
     zone.check().expect("consistent");
 }
 
-/// Several requests for blocks compact at once: each block is somebody's alone, and nothing is lost.
+/// Several requests compact for blocks at once: each block belongs to one of them, and no frame
+/// is lost.
 #[test]
-fn blocks_made_at_once_are_each_somebodys_own() {
+fn blocks_compacted_at_once_never_overlap() {
     let zone = plain(24);
     let driver = Driver::new(&zone);
     let pages = driver.fill();
-    pages.iter().step_by(2).for_each(|&tag| driver.let_go(tag));
+    pages.iter().step_by(2).for_each(|&tag| driver.release(tag));
     let in_use = zone.stats().in_use.0;
     let ask = |_| {
         zone.alloc_block(

@@ -1,4 +1,4 @@
-//! Frames whose memory fails, by the signals the kernel sends for it.
+//! Frames whose memory fails, reported by the kernel's signals.
 
 #![cfg(not(any(loom, shuttle, miri)))]
 #![forbid(unsafe_code)]
@@ -44,7 +44,8 @@ fn failures(total: u64, recovered: u64) -> MemoryFailureStats {
     MemoryFailureStats { total: FrameCount(total), recovered: FrameCount(recovered), delayed }
 }
 
-/// S-38, R-025: marked before its last reference went, a frame goes to no free list, and is counted once.
+/// S-38, R-025: marked as failed before its last reference is put, a frame goes to no free list
+/// and is counted once.
 #[test]
 fn s38_a_failed_frame_is_retired_when_it_is_freed() {
     let zone = zone();
@@ -71,9 +72,9 @@ fn s38_a_failed_frame_is_retired_when_it_is_freed() {
     zone.check().expect("consistent");
 }
 
-/// A frame that is free, on a buddy list or at hand on a per-CPU list, is handed out no more.
+/// A failed frame on a buddy list or a per-CPU list is not allocated.
 #[test]
-fn r025_a_failed_free_frame_is_not_handed_out() {
+fn r025_a_failed_free_frame_is_not_allocated() {
     let zone = zone();
     let mut held: Vec<_> = (0..200).filter_map(|_| take(&zone)).collect();
     let cached = held[50].pfn();
@@ -91,7 +92,7 @@ fn r025_a_failed_free_frame_is_not_handed_out() {
     assert_eq!(zone.stats().retired, FrameCount(5));
 }
 
-/// Nor is it a part of a block, a contiguous range, or memory that goes to a host.
+/// A failed frame is not part of a block, a contiguous range, or memory for a host.
 #[test]
 fn r025_a_failed_frame_is_in_no_block() {
     let zone = zone();
@@ -117,7 +118,7 @@ fn r025_a_failed_frame_is_in_no_block() {
     zone.check().expect("consistent");
 }
 
-/// A block with failed frames in it: those are retired, the others are free and merge.
+/// A block with failed frames: those are retired, the others become free and merge.
 #[test]
 fn r025_a_block_is_freed_around_its_failed_frames() {
     let zone = zone();
@@ -134,9 +135,10 @@ fn r025_a_block_is_freed_around_its_failed_frames() {
     assert_eq!(take_all(&zone).len() as u64, FRAMES - 4);
 }
 
-/// Memory that failed and went back to the OS is not ours any more: the frames come back with other memory.
+/// Memory that failed after it was released to the OS does not matter: the frames get other
+/// memory.
 #[test]
-fn r025_released_memory_takes_its_failures_along() {
+fn r025_released_memory_loses_its_failures() {
     let zone = zone();
     drop(take_all(&zone));
     zone.trim();
@@ -146,7 +148,7 @@ fn r025_released_memory_takes_its_failures_along() {
     zone.check().expect("consistent");
 }
 
-/// A retired frame counts against the limit: what is left below it is what can be used.
+/// A retired frame counts against the limit: only the rest below it can be used.
 #[test]
 fn r025_retired_frames_count_against_the_limit() {
     let zone = zone();
@@ -162,7 +164,8 @@ fn r025_retired_frames_count_against_the_limit() {
     zone.check().expect("consistent");
 }
 
-/// Bytes of a failed frame are not copied anywhere as if they were good: neither by migration nor by compaction.
+/// Bytes of a failed frame are not copied as if they were valid, neither by migration nor by
+/// compaction.
 #[test]
 fn r025_a_failed_frame_is_not_migrated() {
     let zone = zone();
@@ -178,9 +181,9 @@ fn r025_a_failed_frame_is_not_migrated() {
     zone.compact(CompactRequest::default());
     assert!(zone.vmstat().pgmigrate_success >= 99);
     let shared = store.chains.share(chains[60]).expect("live");
-    assert_eq!(shared.frame(0), Some(broken), "it stays where its owner finds it");
+    assert_eq!(shared.frame(0), Some(broken), "the failed frame was not moved");
     drop(shared);
-    assert_eq!(zone.soft_offline(broken), Ok(()), "it is out of use already, but for its owner");
+    assert_eq!(zone.soft_offline(broken), Ok(()), "it has failed already");
     for (at, &id) in chains.iter().enumerate() {
         if at != 60 {
             store.assert_filled(id, 1, 7);
@@ -200,7 +203,11 @@ fn r025_soft_offline_moves_the_content() {
     let frame = |at| store.chains.share(id).expect("live").frame(at).expect("attached");
     let old = frame(1);
     let reader = store.chains.share(id).expect("live");
-    assert_eq!(zone.soft_offline(old), Err(OfflineError::Busy { pfn: old }), "somebody is inside");
+    assert_eq!(
+        zone.soft_offline(old),
+        Err(OfflineError::Busy { pfn: old }),
+        "a reader holds the chain"
+    );
     assert_eq!(zone.memory_failure_stats(), failures(0, 0));
     drop(reader);
     assert_eq!(zone.soft_offline(old), Ok(()));
@@ -221,7 +228,7 @@ fn r025_soft_offline_refuses_what_it_cannot_do() {
     assert_eq!(
         zone.soft_offline(pinned.pfn()),
         Err(OfflineError::Busy { pfn: pinned.pfn() }),
-        "nobody can move it"
+        "it has no owner"
     );
     let free = Pfn(PAGEBLOCK_FRAMES - 1);
     assert_eq!(zone.soft_offline(free), Ok(()), "a free frame has nothing to move");
@@ -237,7 +244,7 @@ fn r025_soft_offline_refuses_what_it_cannot_do() {
     zone.check().expect("consistent");
 }
 
-/// The early signal, and one for frames the zone has not used yet.
+/// The early signal, and one for a frame that was never used.
 #[test]
 fn r025_an_early_notice_retires_as_well() {
     let zone = zone();

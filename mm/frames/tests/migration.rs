@@ -1,4 +1,4 @@
-//! Migration through the public interface, with an owner of chains as small as one can be.
+//! Migration through the public interface, with a minimal owner of chains.
 
 #![cfg(not(any(loom, shuttle)))]
 #![forbid(unsafe_code)]
@@ -41,17 +41,17 @@ fn migrate<'z>(zone: &'z Zone, batch: &mut Vec<Isolated<'z>>) -> Migration {
     )
 }
 
-/// S-16, R-403: the last reader has left a chain with work to do, and migration comes before the work is done. Nothing is copied; migration leaves last
-/// now, so the work is its own.
+/// S-16, R-403: the last reader has left a chain with pending work, and migration runs before the
+/// work is done. Nothing is copied. Migration is the last to leave now, so it must do the work.
 #[test]
-fn s16_a_frame_whose_chain_has_work_left_is_not_copied() {
+fn s16_a_frame_of_a_pending_chain_is_not_copied() {
     let store = store();
     let (chains, zone) = (&store.chains, store.chains.zone());
     let id = chain(&store, 2);
     let mut batch = isolate_all(zone);
     let reader = chains.share(id).expect("live");
     assert!(chains.mark_pending(id));
-    assert_eq!(reader.release(), ReleaseStatus::Pending, "whose work somebody else does first");
+    assert_eq!(reader.release(), ReleaseStatus::Pending, "the work is pending");
     let done = migrate(zone, &mut batch);
     assert_eq!(done, Migration { gone: 2, ..Migration::default() }, "nothing was copied");
     assert!(chains.share(id).is_none(), "the chain has ended");
@@ -59,24 +59,25 @@ fn s16_a_frame_whose_chain_has_work_left_is_not_copied() {
     zone.check().expect("consistent");
 }
 
-/// S-14, R-402: while there is work left in a chain, its frames are not isolated.
+/// S-14, R-402: frames of a chain with pending work are not isolated.
 #[test]
-fn s14_a_frame_whose_chain_has_work_left_is_not_isolated() {
+fn s14_a_frame_of_a_pending_chain_is_not_isolated() {
     let store = store();
     let (chains, zone) = (&store.chains, store.chains.zone());
     let id = chain(&store, 3);
     let reader = chains.share(id).expect("live");
-    assert_eq!(isolate_all(zone).len(), 3, "a reader is no reason");
+    assert_eq!(isolate_all(zone).len(), 3, "readers do not prevent isolation");
     assert!(chains.mark_pending(id));
-    assert!(isolate_all(zone).is_empty(), "they are about to be given back");
+    assert!(isolate_all(zone).is_empty(), "they are about to be freed");
     assert_eq!(reader.release(), ReleaseStatus::Pending);
-    assert_eq!(zone.stats().in_use.0, 3, "and none has lost or gained a reference");
+    assert_eq!(zone.stats().in_use.0, 3, "the reference counts are unchanged");
     zone.check().expect("consistent");
 }
 
-/// S-11: an aborted batch of frames that moved, frames that were let go of and frames that stay. All counts return to what they were.
+/// S-11: an aborted batch of frames that were moved, released or busy. All counts
+/// return to what they were.
 #[test]
-fn s11_a_mixed_batch_is_put_back_and_nothing_stays_isolated() {
+fn s11_a_mixed_batch_leaves_nothing_isolated() {
     let store = store();
     let (chains, zone) = (&store.chains, store.chains.zone());
     let ids: Vec<ChainId> = (0..3).map(|_| chain(&store, 2)).collect();
@@ -88,12 +89,17 @@ fn s11_a_mixed_batch_is_put_back_and_nothing_stays_isolated() {
     assert_eq!((done.gone, done.again, done.migrated), (2, 2, 2));
     chains.try_exclusive(ids[2]).expect("idle").destroy();
     batch.clear();
-    assert_eq!((zone.isolated(), zone.stats().in_use.0), (0, 2), "what is read is what is left");
+    assert_eq!(
+        (zone.isolated(), zone.stats().in_use.0),
+        (0, 2),
+        "only the frames of the reader are left"
+    );
     drop(reader);
     zone.check().expect("consistent");
 }
 
-/// An owner that uses the zone whenever it is called: it would wait for itself if a lock of the zone were held.
+/// An owner that uses the zone in every callback: it would deadlock if a lock of the zone were
+/// held.
 #[derive(Debug)]
 struct Busy {
     zone: Arc<Zone>,
@@ -129,7 +135,8 @@ impl MovableOps for Busy {
     }
 }
 
-/// no lock of the zone is held while an owner is called, be it by isolation, by migration, by a batch that is put back or by compaction.
+/// no lock of the zone is held during a callback, be it in isolation, migration, putback
+/// or compaction.
 #[test]
 fn r104_owners_may_use_the_zone_while_they_are_called() {
     let zone = Zone::new(ZoneConfig {
@@ -143,8 +150,8 @@ fn r104_owners_may_use_the_zone_while_they_are_called() {
     let low: Vec<_> =
         (0..600).map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed)).collect();
     let room = || zone.alloc_frame(owner.migrate_type(), Reclaim::NotAllowed).expect("room");
-    let adopt = |_| owner.set_movable(room(), 0, 0).expect("nobody else has it");
-    let high: Vec<Pfn> = (0..8).map(adopt).collect();
+    let movable = |_| owner.set_movable(room(), 0, 0).expect("no other reference");
+    let high: Vec<Pfn> = (0..8).map(movable).collect();
     drop(zone.isolate(high[0]));
     let mut batch: Vec<_> = zone.isolate(high[0]).into_iter().collect();
     assert_eq!(migrate(&zone, &mut batch).migrated, 1);
@@ -153,9 +160,10 @@ fn r104_owners_may_use_the_zone_while_they_are_called() {
     zone.check().expect("consistent");
 }
 
-/// blocks of several frames and frames of nobody stay where they are; what can move goes around them.
+/// blocks and frames without an owner stay where they are, and movable frames move
+/// around them.
 #[test]
-fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
+fn r101_frames_without_owner_stay_where_they_are() {
     let store = store();
     let (chains, zone) = (&store.chains, store.chains.zone());
     let mut low = Vec::new();
@@ -169,7 +177,7 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
         );
     }
     let places = |zone: &Zone| isolate_all(zone).iter().map(Isolated::pfn).collect::<Vec<_>>();
-    assert_eq!(places(zone).len(), 24 * 8, "chains are all there is to move");
+    assert_eq!(places(zone).len(), 24 * 8, "only frames of chains are movable");
     let high: Vec<ChainId> = (0..8).map(|_| chain(&store, 16)).collect();
     low.iter().step_by(2).for_each(|&id| chains.try_exclusive(id).expect("idle").destroy());
     let (before, used) = (places(zone), zone.stats().in_use);
@@ -177,7 +185,7 @@ fn r101_what_cannot_move_stays_and_what_can_goes_around_it() {
     zone.compact(CompactRequest::default());
     assert_eq!((zone.stats().in_use, zone.isolated()), (used, 0));
     assert_eq!(places(zone).len(), before.len());
-    assert!(stay.iter().all(|&pfn| zone.get(pfn).is_some()), "nobody moved what has no owner");
+    assert!(stay.iter().all(|&pfn| zone.get(pfn).is_some()), "frames without an owner stay");
     drop((plain, blocks));
     low.iter()
         .skip(1)

@@ -1,4 +1,4 @@
-//! Compaction in the background as the zone sees it: short slices, large zones, and memory that was used once.
+//! Proactive compaction of a zone: short slices, large zones, and memory that was used once.
 
 #![cfg(not(any(loom, miri)))]
 #![forbid(unsafe_code)]
@@ -17,7 +17,7 @@ use frames::{
 
 const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
 
-/// Far too short for a walk over a large zone.
+/// Far too short for a pass over a large zone.
 const SLICE: Duration = Duration::from_micros(100);
 
 fn zone(blocks: u64) -> Arc<Zone> {
@@ -29,10 +29,11 @@ fn zone(blocks: u64) -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("address space"))
 }
 
-/// Fills so many pageblocks and frees three of four frames in each.
+/// Fills `blocks` pageblocks and frees three of four frames in each; returns the tags that are
+/// left.
 fn scatter(driver: &Driver, blocks: u64) -> Vec<u32> {
     let tags: Vec<u32> = (0..blocks * BLOCK).map(|_| driver.take().expect("room")).collect();
-    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.let_go(tag));
+    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.release(tag));
     driver.zone().drain();
     tags.into_iter().filter(|tag| tag % 4 == 0).collect()
 }
@@ -41,11 +42,11 @@ fn eager() -> ProactiveCompactor {
     ProactiveCompactor::new(Proactiveness::new(90).expect("a percentage"))
 }
 
-/// Steps until there is nothing to do: how many frames moved, and how many were looked at.
+/// Steps until there is nothing to do. Returns the frames moved and the frames scanned.
 fn run(proactive: &mut ProactiveCompactor, zone: &Zone) -> (u64, u64) {
     let (mut moved, mut scanned) = (0, 0);
     for _ in 0..50_000 {
-        // As the background thread does; what is released is no free memory any more.
+        // As the background thread does; released pageblocks do not count as free memory.
         zone.release_excess(Budget::unlimited());
         match proactive.step(zone, Budget::within(SLICE)) {
             ProactiveOutcome::Compacted(report) => {
@@ -57,19 +58,19 @@ fn run(proactive: &mut ProactiveCompactor, zone: &Zone) -> (u64, u64) {
         }
     }
     panic!(
-        "{moved} frames moved and {scanned} looked at, and no end: score {}",
+        "no end after {moved} frames moved and {scanned} scanned: score {}",
         zone.fragmentation()
     )
 }
 
-/// slices that are too short for the way down go on where the last one stopped.
+/// a slice that is too short for a whole pass continues where the last one stopped.
 #[test]
 fn r100_slices_get_past_a_large_balloon() {
     const BALLOON: u64 = 8192;
     let zone = zone(BALLOON + 64);
     let driver = Driver::new(&zone);
     let tags: Vec<u32> = (0..20 * BLOCK).map(|_| driver.take().expect("room")).collect();
-    // A balloon above what is in use: whole pageblocks that nobody can move.
+    // A balloon above the memory in use: whole pageblocks that cannot be moved.
     let balloon: Vec<_> = (0..BALLOON)
         .map(|_| {
             zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed)
@@ -78,13 +79,13 @@ fn r100_slices_get_past_a_large_balloon() {
         .expect("room");
     let account = zone.balloon_account();
     account.add(FrameCount(BALLOON * BLOCK));
-    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.let_go(tag));
+    tags.iter().filter(|&tag| tag % 4 != 0).for_each(|&tag| driver.release(tag));
     zone.drain();
     assert_eq!(zone.fragmentation(), 100);
     let (moved, scanned) = run(&mut eager(), &zone);
     assert!(moved >= 10 * 128, "{moved} frames moved");
-    // Each slice that began at the top again would look at the balloon again.
-    assert!(scanned < 2 * (BALLOON + 20 * BLOCK), "{scanned} looked at");
+    // A slice that started at the top again would scan the balloon again.
+    assert!(scanned < 2 * (BALLOON + 20 * BLOCK), "{scanned} scanned");
     assert_eq!(zone.fragmentation(), 0);
     driver.check();
     drop((account, balloon));
@@ -92,7 +93,7 @@ fn r100_slices_get_past_a_large_balloon() {
 
 /// a zone whose highest pageblock was used once is no harder to compact than a small one.
 #[test]
-fn r110_slices_get_past_what_was_never_used() {
+fn r110_slices_get_past_unused_memory() {
     let high = 1 << 18;
     let zone = zone(high);
     let top = u32::try_from(high * BLOCK).expect("a number");
@@ -108,9 +109,9 @@ fn r110_slices_get_past_what_was_never_used() {
     driver.check();
 }
 
-/// The score is about memory that is held. Pageblocks the OS has are no good free memory.
+/// The score is about committed memory. Released pageblocks do not count as free.
 #[test]
-fn r110_the_score_forgets_a_peak() {
+fn r110_the_score_ignores_an_earlier_peak() {
     for peak in [0, 1000] {
         let zone = zone(1100);
         let block =
@@ -130,7 +131,7 @@ fn r110_the_score_forgets_a_peak() {
     }
 }
 
-/// S-47, R-108: what is packed stays where it is, in a second pass and for ever.
+/// S-47, R-108: compacted frames stay where they are in every later pass.
 #[test]
 fn s47_a_second_pass_moves_nothing() {
     let zone = zone(64);
@@ -151,18 +152,18 @@ fn s47_a_second_pass_moves_nothing() {
     driver.check();
 }
 
-/// Less than a 64th of what is in use is not worth the copies.
+/// Less than a 64th of the memory in use is not worth the copies.
 #[test]
-fn a_little_scattered_memory_scores_nothing() {
+fn little_fragmented_memory_scores_zero() {
     let zone = zone(300);
     let driver = Driver::new(&zone);
     let tags: Vec<u32> = (0..256 * BLOCK).map(|_| driver.take().expect("room")).collect();
     let mut left = tags.chunks(80).map(|chunk| chunk[0]);
-    left.by_ref().take(1200).for_each(|tag| driver.let_go(tag));
+    left.by_ref().take(1200).for_each(|tag| driver.release(tag));
     zone.drain();
     assert_eq!(zone.fragmentation(), 0, "less than four pageblocks of 256");
-    left.take(400).for_each(|tag| driver.let_go(tag));
-    tags.chunks(80).for_each(|chunk| driver.let_go(chunk[1]));
+    left.take(400).for_each(|tag| driver.release(tag));
+    tags.chunks(80).for_each(|chunk| driver.release(chunk[1]));
     zone.drain();
     assert_eq!(zone.fragmentation(), 100);
     driver.check();

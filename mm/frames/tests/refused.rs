@@ -9,7 +9,7 @@ use frames::{FrameCount, Zone, ZoneConfig, ZoneError};
 
 const CHILD: &str = "MEMZIP_TEST_SMALL_ADDRESS_SPACE";
 
-/// The test starts itself again with 4 GiB of address space and there asks for 1 TiB.
+/// The test runs itself again with 4 GiB of address space and requests 1 TiB there.
 #[test]
 #[cfg_attr(miri, ignore = "starts a process")]
 fn a_reservation_the_os_refuses_is_an_error() {

@@ -1,4 +1,4 @@
-//! Free memory really goes back to the OS, and not at every breath.
+//! Free memory is released to the OS, but not at every oscillation.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -41,18 +41,13 @@ fn freed_pageblocks_leave_the_resident_set() {
         })
         .collect();
     let full = resident();
-    assert!(full - start >= SIZE as i64, "the bytes are really there: {start} {full}");
-    assert!(full - start <= zone_bytes(&zone) + (4 << 20), "what is resident is accounted for");
-    // Every second frame first: nothing can go back; then the rest.
-    ids.iter()
-        .step_by(2)
-        .for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
+    assert!(full - start >= SIZE as i64, "the bytes are resident: {start} {full}");
+    assert!(full - start <= zone_bytes(&zone) + (4 << 20), "the zone counts its resident memory");
+    // Every second frame first: nothing can be released. Then the rest.
+    ids.iter().step_by(2).for_each(|&id| chains.try_exclusive(id).expect("idle").destroy());
     assert!(zone.stats().committed.bytes() >= SIZE);
-    ids.iter()
-        .skip(1)
-        .step_by(2)
-        .for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
-    // Whoever gives frames of a chain back holds locks, so the OS is called here and not there.
+    ids.iter().skip(1).step_by(2).for_each(|&id| chains.try_exclusive(id).expect("idle").destroy());
+    // A thread that detaches frames may hold locks, so the OS is called here and not there.
     assert!(zone.stats().committed.bytes() >= SIZE);
     zone.release_excess(Budget::unlimited());
     let empty = resident();
@@ -62,14 +57,15 @@ fn freed_pageblocks_leave_the_resident_set() {
     );
     assert!(
         zone.stats().committed.bytes() <= 4 * PAGEBLOCK_SIZE as u64,
-        "two to keep, and one a stray frame pins"
+        "two are kept, and one has a stray frame"
     );
     zone.check().expect("consistent");
 }
 
-/// Frames that wait in a per-CPU list keep a pageblock; whoever empties the lists leaves the reminder that it can go.
+/// Frames on a per-CPU list keep their pageblock in use. Draining the lists sets the flag to
+/// release it.
 #[test]
-fn a_pageblock_that_is_free_when_the_lists_are_emptied_goes_back() {
+fn draining_the_lists_releases_a_free_pageblock() {
     type Emptied = fn(&Zone);
     let refused: Emptied = |zone| {
         let all = zone.alloc_block(Order::PAGEBLOCK, MigrateType::Unmovable, Reclaim::NotAllowed);
@@ -88,7 +84,7 @@ fn a_pageblock_that_is_free_when_the_lists_are_emptied_goes_back() {
 }
 
 fn resident() -> i64 {
-    i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
+    i64::try_from(sys::rss::resident_bytes().expect("procfs")).expect("fits")
 }
 
 fn zone_bytes(zone: &Zone) -> i64 {
@@ -97,7 +93,7 @@ fn zone_bytes(zone: &Zone) -> i64 {
 }
 
 #[test]
-fn a_workload_that_breathes_by_a_pageblock_releases_nothing() {
+fn an_oscillating_workload_releases_nothing() {
     let zone = zone(64 << 20, 2);
     let block = || {
         zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
@@ -109,11 +105,11 @@ fn a_workload_that_breathes_by_a_pageblock_releases_nothing() {
     }
     assert_eq!(zone.stats().blocks_released_total, 0);
     drop((block(), block(), block()));
-    assert_eq!(zone.stats().blocks_released_total, 1, "only what is above the blocks to keep");
+    assert_eq!(zone.stats().blocks_released_total, 1, "only pageblocks beyond the kept ones");
 }
 
 #[test]
-fn trim_gives_everything_free_back_and_it_can_be_used_again() {
+fn trim_releases_all_free_memory() {
     let zone = zone(64 << 20, 8);
     let held: Vec<_> = (0..6)
         .map(|_| zone.alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed))
@@ -125,12 +121,12 @@ fn trim_gives_everything_free_back_and_it_can_be_used_again() {
     assert_eq!((stats.committed.0, stats.blocks_released_total), (0, 6));
     zone.check().expect("consistent");
     let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free again");
-    assert_eq!(again.pfn().0, 0, "the lowest comes first");
+    assert_eq!(again.pfn().0, 0, "the lowest frame is allocated first");
     zone.check().expect("consistent");
 }
 
 #[test]
-fn the_highest_pageblocks_go_back_first() {
+fn the_highest_pageblocks_are_released_first() {
     let zone = zone(64 << 20, 1);
     let mut held: Vec<_> = (0..6)
         .map(|_| {
@@ -148,7 +144,7 @@ fn the_highest_pageblocks_go_back_first() {
 }
 
 #[test]
-fn a_huge_reservation_costs_next_to_nothing() {
+fn a_huge_capacity_costs_little() {
     if cfg!(miri) {
         return;
     }

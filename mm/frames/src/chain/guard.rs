@@ -292,6 +292,7 @@ impl<'e> Exclusive<'e> {
         has_failed(self.chains, self.record, range)
     }
 
+    /// Returns the owner of the chain's frames.
     pub(crate) fn owner_id(&self) -> OwnerId {
         self.chains.owner.id()
     }

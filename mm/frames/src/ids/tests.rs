@@ -29,7 +29,7 @@ fn a_refused_chunk_changes_nothing() {
 }
 
 #[test]
-fn every_index_is_handed_out_once_and_then_none() {
+fn every_index_is_allocated_once_and_then_none() {
     let ids = IdAllocator::new(CHUNK * 3, 1, Backing::Heap).expect("small tables");
     let taken: BTreeSet<u32> = std::iter::from_fn(|| take_one(&ids)).collect();
     assert_eq!(taken.len(), CHUNK * 3);

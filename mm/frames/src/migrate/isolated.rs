@@ -164,6 +164,7 @@ impl<'z> Isolated<'z> {
         self.pfn
     }
 
+    /// Returns the zone of the frame.
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
     }
@@ -275,6 +276,7 @@ impl<'z> LockedFrame<'z> {
         self.lru_state
     }
 
+    /// Returns the zone of the frame.
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
     }

@@ -75,6 +75,7 @@ enum OwnerSlot {
 }
 
 impl Registry {
+    /// Creates a registry without owners.
     pub(crate) fn new() -> Self {
         Self {
             slots: (0..OWNERS)

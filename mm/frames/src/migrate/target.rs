@@ -126,6 +126,7 @@ impl<'z> Target<'z> {
         self.pfn
     }
 
+    /// Returns the zone of the frame.
     pub(crate) fn zone(&self) -> &'z Zone {
         self.zone
     }

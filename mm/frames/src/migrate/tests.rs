@@ -156,7 +156,7 @@ fn s08_a_frame_released_after_isolation_is_not_moved() {
     let driver = Driver::new(&zone);
     let old = driver.take();
     let mut batch = vec![zone.isolate(old).expect("movable")];
-    driver.let_go(old);
+    driver.release(old);
     assert_eq!(references(&zone, old), 1, "the isolation's");
     let done = migrate(&zone, &mut batch, &mut targets);
     assert_eq!((done, batch.len()), (Migration { gone: 1, ..Migration::default() }, 0));
@@ -193,7 +193,7 @@ fn s10_a_frame_released_since_is_not_put_back() {
     let driver = Driver::new(&zone);
     let (first, second) = (driver.take(), driver.take());
     let batch = [zone.isolate(first), zone.isolate(second)];
-    driver.let_go(first);
+    driver.release(first);
     assert!(state(&zone, first).is_isolated() && state(&zone, first).owner().is_none());
     drop(batch);
     assert_eq!(driver.putbacks.load(Relaxed), 1, "of the other one");
@@ -242,7 +242,7 @@ fn s03_only_an_unlocked_movable_frame_is_isolated() {
     *driver.willing.lock().expect("no panic inside") = true;
     let asked = driver.asked.load(Relaxed);
     drop(held);
-    driver.let_go(movable);
+    driver.release(movable);
     assert!(zone.isolate(movable).is_none() && zone.isolate(Pfn(u32::MAX)).is_none());
     assert_eq!(driver.asked.load(Relaxed), asked, "no owner is asked about a free frame");
     assert_eq!(references(&zone, plain.pfn()), 1, "no side effect");
@@ -269,7 +269,7 @@ fn s44_a_recycled_frame_has_no_owner() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
-    driver.let_go(pfn);
+    driver.release(pfn);
     let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
     assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.private(pfn)), (None, None));
@@ -282,7 +282,7 @@ fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
     let driver = Driver::new(&zone);
     let pfn = driver.take();
     assert_eq!(zone.put(pfn), Err(crate::PutError::Movable { pfn }));
-    driver.let_go(pfn);
+    driver.release(pfn);
     zone.check().expect("consistent");
 }
 
@@ -300,8 +300,8 @@ fn l03_migration_frees_frames_of_an_ended_owner() {
     let (moved, put_back) = (driver.take(), driver.take());
     let mut batch = vec![zone.isolate(moved).expect("movable")];
     let held = zone.isolate(put_back).expect("movable");
-    driver.let_go(moved);
-    driver.let_go(put_back);
+    driver.release(moved);
+    driver.release(put_back);
     drop(driver);
     assert_eq!(migrate(&zone, &mut batch, &mut targets).gone, 1);
     drop(held);
@@ -334,7 +334,7 @@ fn r011_with_movability_off_nothing_moves() {
         Err(ContigError::Unmovable { pfn })
     );
     assert_eq!(driver.asked.load(Relaxed), 0);
-    driver.let_go(pfn);
+    driver.release(pfn);
     let pfn = driver.take();
     drop(driver.owner.reclaim_from_owner(pfn));
     zone.check().expect("consistent");

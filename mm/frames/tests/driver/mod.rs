@@ -1,5 +1,6 @@
-//! An owner of movable frames as a graphics driver is one: large buffers of many single frames, some of them pinned for a long time while the hardware
-//! has their addresses. Each frame carries a tag, which moves with it.
+//! An owner of movable frames like a graphics driver: large buffers of many single frames, some
+//! of them pinned for a long time while the hardware has their addresses. Each frame has a tag,
+//! which moves with it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,28 +11,28 @@ use frames::{
     Pfn, Reclaim, Target, Zone,
 };
 
-/// What the driver does when one of its frames is to be moved.
+/// How the driver responds when one of its frames is to be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum Response {
     /// Moves it, unless it is pinned.
     #[default]
-    Willing,
-    /// Always says that it is busy.
+    Move,
+    /// Always returns that it is busy.
     Again,
     /// Always fails.
     Fails,
-    /// Breaks.
+    /// Panics.
     Panics,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    /// Where each page is, by its tag.
+struct DriverState {
+    /// The frame of each page, by the page's tag.
     pages: BTreeMap<u32, Pfn>,
     pinned: BTreeMap<Pfn, u32>,
-    mood: Mood,
+    response: Response,
     next: u32,
-    /// Whether it ends a pin when the frame is wanted.
+    /// Whether it unpins a frame when asked to.
     yields: bool,
 }
 
@@ -39,96 +40,104 @@ struct Book {
 #[derive(Debug)]
 pub struct Driver {
     owner: Owner,
-    book: Mutex<Book>,
+    state: Mutex<DriverState>,
     pub moved: AtomicU64,
 }
 
 impl Driver {
+    /// Creates a driver without pages and publishes it.
     pub fn new(zone: &Arc<Zone>) -> Arc<Self> {
         let owner = zone.reserve_owner().expect("a number");
-        let driver = Arc::new(Self { owner, book: Mutex::default(), moved: AtomicU64::new(0) });
+        let driver = Arc::new(Self { owner, state: Mutex::default(), moved: AtomicU64::new(0) });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
         driver.owner.publish(ops);
         driver
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().expect("no panic while it is held")
+    fn state(&self) -> std::sync::MutexGuard<'_, DriverState> {
+        self.state.lock().expect("no panic while it is held")
     }
 
+    /// Returns the zone of the pages.
     pub fn zone(&self) -> &Zone {
         self.owner.zone()
     }
 
-    /// One more page; its tag says which.
+    /// Allocates a page and returns its tag.
     pub fn take(&self) -> Result<u32, AllocError> {
         let frame =
             self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)?;
         let tag = {
-            let mut book = self.book();
-            let tag = book.next;
-            book.next += 1;
-            book.pages.insert(tag, frame.pfn());
+            let mut state = self.state();
+            let tag = state.next;
+            state.next += 1;
+            state.pages.insert(tag, frame.pfn());
             tag
         };
-        let _the_book_has_it = self.owner.set_movable(frame, tag, 0).expect("nobody else has it");
+        let _recorded_above = self.owner.set_movable(frame, tag, 0).expect("no other reference");
         Ok(tag)
     }
 
-    /// Takes frames until there are none.
+    /// Allocates pages until no frame is free; returns their tags.
     pub fn fill(&self) -> Vec<u32> {
         std::iter::from_fn(|| self.take().ok()).collect()
     }
 
-    pub fn let_go(&self, tag: u32) {
-        let pfn = self.book().pages.remove(&tag).expect("a page it has");
+    /// Frees a page.
+    pub fn release(&self, tag: u32) {
+        let pfn = self.state().pages.remove(&tag).expect("a page it has");
         self.owner.release(pfn);
     }
 
+    /// Returns the frame of a page.
     pub fn place(&self, tag: u32) -> Pfn {
-        self.book().pages[&tag]
+        self.state().pages[&tag]
     }
 
+    /// Returns the tags of all pages, ascending.
     pub fn tags(&self) -> Vec<u32> {
-        self.book().pages.keys().copied().collect()
+        self.state().pages.keys().copied().collect()
     }
 
-    /// All places, ascending.
+    /// Returns the frames of all pages, ascending.
     pub fn places(&self) -> Vec<Pfn> {
-        let mut places: Vec<_> = self.book().pages.values().copied().collect();
+        let mut places: Vec<_> = self.state().pages.values().copied().collect();
         places.sort_unstable();
         places
     }
 
+    /// Returns the number of pages.
     pub fn frames(&self) -> FrameCount {
-        FrameCount(self.book().pages.len() as u64)
+        FrameCount(self.state().pages.len() as u64)
     }
 
-    /// The hardware has the address of the page: it stays where it is.
+    /// Pins a page, as if the hardware had its address: it must not move. Returns its frame.
     pub fn pin(&self, tag: u32) -> Pfn {
-        let mut book = self.book();
-        let pfn = book.pages[&tag];
-        *book.pinned.entry(pfn).or_default() += 1;
+        let mut state = self.state();
+        let pfn = state.pages[&tag];
+        *state.pinned.entry(pfn).or_default() += 1;
         pfn
     }
 
+    /// Unpins all pages.
     pub fn unpin_all(&self) {
-        self.book().pinned.clear();
+        self.state().pinned.clear();
     }
 
-    /// From here on it ends the pin of a frame that is wanted.
+    /// Makes the driver unpin frames when asked to.
     pub fn yield_pins(&self) {
-        self.book().yields = true;
+        self.state().yields = true;
     }
 
-    pub fn set_mood(&self, mood: Mood) {
-        self.book().mood = mood;
+    /// Sets how the driver responds from now on.
+    pub fn set_response(&self, response: Response) {
+        self.state().response = response;
     }
 
-    /// Fails unless the zone's books are right and each page is where the zone thinks it is, in use.
+    /// Checks that the zone is consistent and that the frame of each page is in use.
     pub fn check(&self) {
         self.owner.zone().check().expect("consistent");
-        let pages: Vec<_> = self.book().pages.iter().map(|(&tag, &pfn)| (tag, pfn)).collect();
+        let pages: Vec<_> = self.state().pages.iter().map(|(&tag, &pfn)| (tag, pfn)).collect();
         for (tag, pfn) in pages {
             assert!(self.owner.zone().get(pfn).is_some(), "page {tag} is at {pfn}, which is free");
         }
@@ -137,9 +146,9 @@ impl Driver {
 
 impl MovableOps for Driver {
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
-        let (tag, _) = frame.private().expect("it was adopted with one");
-        let book = self.book();
-        book.pages.get(&tag) == Some(&frame.pfn()) && !book.pinned.contains_key(&frame.pfn())
+        let (tag, _) = frame.private().expect("set with the owner");
+        let state = self.state();
+        state.pages.get(&tag) == Some(&frame.pfn()) && !state.pinned.contains_key(&frame.pfn())
     }
 
     fn migrate<'z>(
@@ -148,26 +157,26 @@ impl MovableOps for Driver {
         to: Target<'z>,
         _: MigrateMode,
     ) -> Result<Committed, MigrateError<'z>> {
-        let mut book = self.book();
-        let mood = book.mood;
-        match mood {
-            Mood::Willing if book.pinned.contains_key(&from.pfn()) => {
+        let mut state = self.state();
+        let response = state.response;
+        match response {
+            Response::Move if state.pinned.contains_key(&from.pfn()) => {
                 return Err(MigrateError::Again(to));
             }
-            Mood::Willing => {}
-            Mood::Again => return Err(MigrateError::Again(to)),
-            Mood::Fails => return Err(MigrateError::Failed(to)),
-            Mood::Panics => {
-                drop(book);
+            Response::Move => {}
+            Response::Again => return Err(MigrateError::Again(to)),
+            Response::Fails => return Err(MigrateError::Failed(to)),
+            Response::Panics => {
+                drop(state);
                 panic!("a driver that breaks")
             }
         }
-        let (tag, _) = from.private().expect("it was adopted with one");
-        let accepted = to.commit(from)?;
-        let old = book.pages.insert(tag, accepted.pfn());
-        assert_eq!(old, Some(from.pfn()), "a page that is not where it was");
+        let (tag, _) = from.private().expect("set with the owner");
+        let committed = to.commit(from)?;
+        let old = state.pages.insert(tag, committed.pfn());
+        assert_eq!(old, Some(from.pfn()), "the page moved meanwhile");
         self.moved.fetch_add(1, Relaxed);
-        Ok(accepted)
+        Ok(committed)
     }
 
     fn putback(&self, frame: &LockedFrame<'_>) {
@@ -175,9 +184,9 @@ impl MovableOps for Driver {
     }
 
     fn request_unpin(&self, pfn: Pfn) {
-        let mut book = self.book();
-        if book.yields {
-            book.pinned.remove(&pfn);
+        let mut state = self.state();
+        if state.yields {
+            state.pinned.remove(&pfn);
         }
     }
 }

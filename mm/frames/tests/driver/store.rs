@@ -1,4 +1,5 @@
-//! The least an owner of chains is: it passes on what it is asked. For the tests in here, for unit tests, and under a model checker.
+//! A minimal owner of chains, which forwards its callbacks to them. For integration tests, unit
+//! tests and model checkers.
 
 use std::sync::{Arc, Weak};
 
@@ -7,13 +8,14 @@ use frames::{
     MigrateError, MigrateMode, MovableOps, Owner, OwnerWords, Reclaim, ReleaseStatus, Target, Zone,
 };
 
+/// An owner whose callbacks call its chains.
 #[derive(Debug)]
 pub struct Store {
     pub chains: FrameChains,
 }
 
 impl Store {
-    /// No chains yet, at most `limit` of each kind.
+    /// Creates an owner without chains, of at most `limit` of each kind.
     pub fn new(owner: Owner, limit: usize) -> Arc<Self> {
         let chains = FrameChains::new(owner, limit, OwnerWords::default(), Backing::Heap)
             .expect("small tables");
@@ -23,15 +25,17 @@ impl Store {
         store
     }
 
+    /// Returns the zone of the chains.
     pub fn zone(&self) -> &Zone {
         self.chains.zone()
     }
 
+    /// Returns the owner's LRU lists.
     pub fn lru(&self) -> &Lru {
         self.chains.lru().expect("its owner was registered with lists")
     }
 
-    /// A new chain with so many frames, each full of `byte`.
+    /// Creates a chain with `frames` frames, each filled with `byte`.
     pub fn filled(&self, kind: ChainKind, frames: usize, byte: u8) -> ChainId {
         let mut fresh = self.chains.create(kind, 1).expect("a number");
         for at in 0..frames {
@@ -47,7 +51,7 @@ impl Store {
         id
     }
 
-    /// Fails unless every byte of a chain is as it was written.
+    /// Checks that every byte of a chain is as it was written.
     pub fn assert_filled(&self, id: ChainId, frames: usize, byte: u8) {
         let shared = self.chains.share(id).expect("live");
         for at in 0..frames {
@@ -58,7 +62,7 @@ impl Store {
         self.left(id, shared.release());
     }
 
-    /// Ends a chain, now or when whoever is inside leaves.
+    /// Destroys a chain now, or when the last holder leaves.
     pub fn end(&self, id: ChainId) {
         loop {
             if let Some(held) = self.chains.try_exclusive(id) {
@@ -70,7 +74,7 @@ impl Store {
         }
     }
 
-    /// Does the work a guard was told of: here it is always the end of the chain.
+    /// Does the pending work that a guard returned: here it always destroys the chain.
     pub fn left(&self, id: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
             self.end(id);

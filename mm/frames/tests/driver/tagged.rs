@@ -7,6 +7,7 @@ use frames::{AllocError, ChainId, ChainKind, FRAME_SIZE, FrameCount, Reclaim, Zo
 
 use crate::store::Store;
 
+/// A store of one-frame chains, by tag.
 #[derive(Debug)]
 pub struct Tagged {
     store: Arc<Store>,
@@ -14,6 +15,7 @@ pub struct Tagged {
 }
 
 impl Tagged {
+    /// Creates an empty store of at most `limit` chains.
     pub fn new(zone: &Arc<Zone>, limit: usize) -> Self {
         Self {
             store: Store::new(zone.reserve_owner().expect("a number"), limit),
@@ -25,6 +27,7 @@ impl Tagged {
         self.tags.lock().expect("no panic while it is held")
     }
 
+    /// Creates a chain that is filled with `tag`.
     pub fn take(&self, tag: u32) -> Result<(), AllocError> {
         let mut fresh = self.store.chains.create(ChainKind::Single, 7).expect("numbers are left");
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
@@ -40,20 +43,23 @@ impl Tagged {
         Ok(())
     }
 
-    pub fn let_go(&self, tag: u32) {
+    /// Destroys the chain of a tag.
+    pub fn release(&self, tag: u32) {
         let id = self.tags().remove(&tag).expect("a tag it has");
-        self.store.chains.try_exclusive(id).expect("nobody is inside").destroy();
+        self.store.chains.try_exclusive(id).expect("idle").destroy();
     }
 
+    /// Returns the number of chains.
     pub fn frames(&self) -> FrameCount {
         FrameCount(self.tags().len() as u64)
     }
 
+    /// Returns the tags of all chains, ascending.
     pub fn all_tags(&self) -> Vec<u32> {
         self.tags().keys().copied().collect()
     }
 
-    /// Fails unless every byte is as it was written.
+    /// Checks that every byte is as it was written.
     pub fn check(&self) {
         for (tag, &id) in &*self.tags() {
             let shared = self.store.chains.share(id).expect("live");

@@ -56,7 +56,7 @@ impl Driver {
         pfn
     }
 
-    pub(super) fn let_go(&self, pfn: Pfn) {
+    pub(super) fn release(&self, pfn: Pfn) {
         self.has.lock().expect("no panic inside").retain(|&own| own != pfn);
         self.owner.release(pfn);
     }
@@ -71,7 +71,7 @@ impl MovableOps for Driver {
         assert_eq!(frame.private(), Some((41, 3)));
         self.asked.fetch_add(1, Relaxed);
         if *self.releases_when_asked.lock().expect("no panic inside") {
-            self.let_go(frame.pfn());
+            self.release(frame.pfn());
         }
         *self.willing.lock().expect("no panic inside")
     }
@@ -91,7 +91,7 @@ impl MovableOps for Driver {
                 return Err(MigrateError::Again(to));
             }
             Answer::Panic => panic!("a driver that breaks"),
-            Answer::Release => self.let_go(from.pfn()),
+            Answer::Release => self.release(from.pfn()),
             Answer::Move | Answer::PanicAfterwards | Answer::AgainTimes(_) => {}
         }
         let committed = to.commit(from)?;

@@ -22,7 +22,7 @@ fn r009_an_owner_releases_only_what_it_has() {
         assert!(refused(|| other.release(pfn)), "it belongs to another owner");
         assert!(other.reclaim_from_owner(pfn).is_none(), "it belongs to another owner");
         assert_eq!(references(&zone, pfn), 1);
-        one.let_go(pfn);
+        one.release(pfn);
         assert!(refused(|| one.owner.release(pfn)), "it was released before");
         assert!(one.owner.reclaim_from_owner(pfn).is_none(), "it was released before");
         let plain = zone.alloc_frame(one.owner.migrate_type(), Reclaim::NotAllowed).expect("room");
@@ -70,7 +70,7 @@ fn r072_set_movable_refuses_an_owned_frame() {
             (None, 1)
         );
         drop(block);
-        one.let_go(pfn);
+        one.release(pfn);
         zone.check().expect("consistent");
     }
 }
@@ -128,7 +128,7 @@ fn r011_a_pinned_owners_frames_alone_stay() {
     );
     assert!(zone.isolate(moves).is_some());
     pinned.release(stays);
-    driver.let_go(moves);
+    driver.release(moves);
     assert_eq!(zone.stats().in_use, FrameCount(0));
     zone.check().expect("consistent");
 }

@@ -59,7 +59,7 @@ fn r063_a_batch_of_every_kind_is_put_back() {
     let all = [kept, gone, kept_page, gone_page];
     let batch: Vec<_> = all.map(|pfn| zone.isolate(pfn).expect("movable")).into();
     assert_eq!((lru.stats().inactive.0, zone.isolated()), (0, 4));
-    driver.let_go(gone);
+    driver.release(gone);
     cache.end(gone_id);
     drop(batch);
     assert_eq!((driver.putbacks.load(Relaxed), lru.stats().inactive.0, zone.isolated()), (1, 1, 0));

@@ -1,4 +1,4 @@
-//! Memory goes back to the OS a bounded step at a time, whatever was freed at once.
+//! Memory is released to the OS in bounded steps, however much was freed at once.
 
 #![cfg(not(any(loom, miri)))]
 #![forbid(unsafe_code)]
@@ -18,8 +18,7 @@ fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("address space"))
 }
 
-/// A thread that frees much, or comes by afterwards, asks the OS for a bounded number of
-/// pageblocks; the rest goes with the next calls.
+/// Each call that frees memory, and each later one, releases a bounded number of pageblocks.
 #[test]
 fn a_free_releases_one_pageblock_and_leaves_the_rest() {
     const BLOCKS: u32 = 600;
@@ -41,11 +40,11 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
         most = most.max(released() - before);
     }
     assert_eq!(most, u64::from(RELEASE_BATCH), "in one call");
-    // Nobody works in the background here, and yet all but what is kept is gone.
+    // All but the kept pageblocks are released without a background thread.
     let held = zone.stats().committed.bytes();
     assert!(
         held <= zone.kept().bytes() + PAGEBLOCK_SIZE as u64,
-        "the pageblock of a frame on a list besides: {held}"
+        "at most one more, of a frame on a list: {held}"
     );
     assert_eq!(zone.kept().bytes(), 2 * PAGEBLOCK_SIZE as u64);
     zone.trim();
@@ -53,9 +52,9 @@ fn a_free_releases_one_pageblock_and_leaves_the_rest() {
     zone.check().expect("consistent");
 }
 
-/// A balloon's pageblocks are used, but nothing in them breathes: no memory is kept for them.
+/// A balloon's pageblocks are in use, but not by a workload: no memory is kept for them.
 #[test]
-fn what_is_kept_does_not_grow_with_a_balloon() {
+fn kept_memory_does_not_grow_with_a_balloon() {
     let zone = zone(1 << 30, 2);
     let block =
         || zone.alloc_owned_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed);
