@@ -23,6 +23,7 @@ pub(crate) fn run(control: &Path, args: &Compact) -> Result<String> {
 
 fn sentences(report: &CompactReport) -> String {
     let mut text = String::new();
+    // What each requested kind did.
     if let Some(part) = &report.objects {
         text += &format!(
             "objects: moved {} ({}) in {}; freed {} frames ({}) and {} zspages\n",
@@ -42,6 +43,7 @@ fn sentences(report: &CompactReport) -> String {
             time(part)
         );
     }
+    // The effect on memory.
     text += &format!(
         "memory for compressed pages: {} -> {}\nmemory held in all: {} -> {}\n",
         human(report.mem_used_before),
@@ -49,6 +51,7 @@ fn sentences(report: &CompactReport) -> String {
         human(report.mem_total_before),
         human(report.mem_total_after),
     );
+    // What a second compaction may still do.
     if report.skipped > 0 {
         text += &format!(
             "{} zspages were passed over, most of them in use: try again\n",

@@ -92,10 +92,12 @@ fn collect(path: &Path, seen: &mut HashSet<(u64, u64)>, all: &mut Vec<Source>) {
 /// Selects an even sample: it keeps a file whenever the kept bytes lag behind their share of the
 /// list. Returns the sample and the number of unreadable files.
 fn sample(mut all: Vec<Source>, limit: u64) -> (Vec<Source>, u64) {
+    // Bound what one file contributes.
     let cap = cap(&all, limit);
     all.iter_mut().for_each(|source| source.len = source.len.min(cap));
     let total: u128 = all.iter().map(|source| u128::from(whole_pages(source.len))).sum();
     let (mut passed, mut kept, mut unreadable, mut sources) = (0u128, 0u64, 0u64, Vec::new());
+    // Walk the list and keep a file when the kept bytes lag behind their even share.
     for mut source in all {
         passed += u128::from(whole_pages(source.len));
         let share = (passed * u128::from(limit)).checked_div(total).unwrap_or(0).min(passed);
@@ -162,6 +164,7 @@ impl Reader<'_> {
         let want = usize::try_from(self.total - offset).unwrap_or(usize::MAX).min(buf.len());
         let mut filled = 0;
         while filled < want {
+            // Open the next file. If that fails, it reads as zeros.
             let Some(open) = &mut self.open else {
                 let source = self.waiting.next()?;
                 let padding = whole_pages(source.len) - source.len;
@@ -174,6 +177,7 @@ impl Reader<'_> {
                 continue;
             };
             let rest = &mut buf[filled..want];
+            // First the content, then zeros up to the next page.
             if open.content > 0 {
                 let part = rest.len().min(usize::try_from(open.content).unwrap_or(usize::MAX));
                 open.is_complete &= read_or_zero(&mut open.file, &mut rest[..part]).is_ok();

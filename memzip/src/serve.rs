@@ -25,6 +25,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     // Each client needs one file. The usual limit of 1024 protects programs that use select(2);
     // this server polls.
     sys::host::raise_open_files();
+    // Choose the sockets.
     let (listen, shown) = address(&args)?;
     let control = match &args.control {
         Some(path) => path.clone(),
@@ -37,6 +38,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
         );
     }
     output::start_log()?;
+    // Create the disk and bind the NBD server.
     let disk = Zram::new(config(&args)).with_context(|| {
         format!(
             "cannot make a disk of {} (\"memzip doctor\" shows what this host allows)",
@@ -54,6 +56,7 @@ pub(crate) fn run(args: Serve) -> Result<()> {
     sockets.extend(server.socket_file());
     // Before the URI is printed: a program that reads it may send a signal next.
     end_on_signal(server.handle(), sockets.clone())?;
+    // Start maintenance and the control plane, then serve.
     let maintenance = Maintenance::start(&disk, maintenance_config(&args))?;
     let state = Arc::new(ServerState::new(Arc::clone(&disk), maintenance, &server));
     let control = sockets.add(|| ControlPlane::start(control, state), ControlPlane::socket_file)?;

@@ -46,6 +46,7 @@ fn call<T: DeserializeOwned>(
     body: Vec<u8>,
     limit: Duration,
 ) -> Result<T> {
+    // A runtime for this one request; the client has no other asynchronous work.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -67,6 +68,7 @@ fn call<T: DeserializeOwned>(
                 limit.as_secs()
             )
         })??;
+    // The server explains a refusal in the body.
     if status != StatusCode::OK {
         match serde_json::from_slice::<ErrorReport>(&answer) {
             Ok(report) => bail!("the server refused ({}): {}", status.as_u16(), report.error),

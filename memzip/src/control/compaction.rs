@@ -20,10 +20,12 @@ pub(super) fn run(disk: &Zram, request: CompactRequest, budget: Duration) -> Com
     let before = disk.stat();
     let start = Instant::now();
     let rest = || Budget::within(budget.saturating_sub(start.elapsed()));
+    // Frames come second: object compaction frees frames that then need no move.
     let objects = request.objects.then(|| timed(|| objects(disk, rest)));
     let frames = request.frames.then(|| timed(|| frames(disk, rest)));
     let duration = start.elapsed();
     let after = disk.stat();
+    // Summarise both parts; the worse outcome is that of the whole.
     let object_text = objects.map(|(done, _)| object_outcome(done.outcome));
     let frame_text = frames.map(|(done, _)| frame_outcome(done.outcome));
     let part = |outcome: Option<OutcomeText>, time| {

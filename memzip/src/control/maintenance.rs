@@ -102,6 +102,7 @@ impl Maintenance {
         }
         let settings = BalloonConfig { source, ..BalloonConfig::default() };
         let balloon = Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), settings)?;
+        // Start the threads.
         let background = config.background.map(|cpu_percent| {
             let settings = BackgroundConfig { cpu_percent, ..BackgroundConfig::default() };
             Background::start(disk.pool(), settings)
@@ -169,6 +170,7 @@ impl Maintenance {
     /// target.
     fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
         let mut current = self.mode();
+        // Stop following pressure first, so that no new target from there replaces this one.
         if let BalloonMode::Auto(auto) = &*current {
             auto.stop();
         }

@@ -114,6 +114,7 @@ impl ControlPlane {
                 .and_then(UnixListener::from_std)
                 .context("cannot watch the control socket")?
         };
+        // Accept clients on a thread until `stop` is sent or dropped.
         let checks = Arc::clone(&socket);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()

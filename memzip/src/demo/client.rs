@@ -119,6 +119,7 @@ impl Connection {
             ensure!(len <= 4096, "the answer to NBD_OPT_GO has {len} bytes, more than 4096");
             let mut data = vec![0; len as usize];
             self.replies.read_exact(&mut data)?;
+            // The server may send several information replies before the acknowledgement.
             match (kind, &data[..]) {
                 (REP_ACK, _) => break,
                 (REP_INFO, [t0, t1, s @ .., f0, f1])
@@ -192,6 +193,7 @@ impl Connection {
             "a request of {} bytes is longer than {MAX_REQUEST}",
             pending.len
         );
+        // Wait for a free slot of the window; its index is the cookie.
         let slot = loop {
             match self.pending.iter().position(Option::is_none) {
                 Some(slot) => break slot,
@@ -207,6 +209,7 @@ impl Connection {
         self.request(command, slot as u64, pending.offset, len);
         self.batch.extend_from_slice(payload);
         self.pending[slot] = Some(pending);
+        // Send only large batches: `receive` sends the rest before it waits.
         if self.batch.len() >= MAX_BATCH_LEN { self.send() } else { Ok(()) }
     }
 
@@ -230,6 +233,7 @@ impl Connection {
         self.send()?;
         ensure!(self.u32()? == SIMPLE_REPLY_MAGIC, "a reply is malformed");
         let (error, cookie) = (self.u32()?, self.u64()?);
+        // Match the reply to its request by the cookie.
         let slot = usize::try_from(cookie).ok().and_then(|slot| self.pending.get_mut(slot));
         let request =
             slot.and_then(Option::take).context("a reply to a request that was never sent")?;

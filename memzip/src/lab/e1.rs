@@ -62,6 +62,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         notes: vec!["free memory is MemFree of the machine; other programs change it, too".into()],
         verified_pages: 0,
     };
+    // All pages, then each kind of pages that is frequent enough.
     let mut again = 0;
     let all_kinds = measure_kind(lab, &lab.pages, "all pages", &mut report, &mut again)?;
     let mut sparsest = Vec::new();
@@ -79,6 +80,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         }
     }
     report.goals.extend(original_goals(sparsest.first()));
+    // The goals for the end apply to the default chain and rule only.
     if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
         report.goals.extend(our_goals(&all_kinds));
     }
@@ -202,6 +204,7 @@ fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Criterion> {
 }
 
 fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
+    // Fill the disk and discard pages at random.
     let mut disk = Disk::filled(pages, lab.config())?;
     let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
     let ratio = filled.orig_data_size as f64 / filled.compr_data_size.max(1) as f64;
@@ -212,12 +215,14 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
         .try_for_each(|page| disk.discard(page))?;
     let (start, content, frames) =
         (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
+    // Compact once, measured.
     let before = sys::host::free_memory();
     let clock = Instant::now();
     let done = disk.zram.compact(&Budget::unlimited());
     let seconds = clock.elapsed().as_secs_f64();
     let free = [before, sys::host::free_memory()];
     let end = disk.ratio();
+    // Check that no content was lost, then count what a second run still moves.
     ensure!(disk.content() == content, "compaction changed how much is stored");
     let left = Free::of_zone(disk.zram.zone()).in_use;
     ensure!(

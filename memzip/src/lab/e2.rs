@@ -40,6 +40,7 @@ impl Snapshot {
 
 /// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
+    // Age the disk.
     let mut disk = Disk::filled(&lab.pages, lab.config())?;
     let (mut rng, len) = (Rng::new(lab.seed), lab.pages.len());
     for _ in 0..OVERWRITES * len {
@@ -47,6 +48,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         disk.write(at, page)?;
     }
     rng.choose(len, DISCARD_PERCENT).into_iter().try_for_each(|at| disk.discard(at))?;
+    // Run both compactions, with a snapshot around each.
     let before = Snapshot::of(&disk);
     let (objects, object_time) = timed(|| disk.zram.compact(&Budget::unlimited()));
     let compacted = Snapshot::of(&disk);
@@ -54,6 +56,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     let packed = Snapshot::of(&disk);
     let verified = disk.verify()?;
 
+    // Put the original's figures beside the measured ones.
     let moments = [&before, &compacted, &packed];
     let columns =
         ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];

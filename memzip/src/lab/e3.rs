@@ -134,6 +134,7 @@ fn run_variant(
     compact: Compact,
 ) -> Result<Run> {
     let resident = sys::rss::resident_bytes();
+    // Repeat the recorded fill on a disk and a page cache in one arena.
     let mut disk =
         Disk::new(&lab.pages, ZramConfig { arena: Some(arena), zspages, ..lab.config() })?;
     let mut cache = PageCache::new(disk.zram.zone(), &lab.pages)?;
@@ -143,6 +144,7 @@ fn run_variant(
     recording
         .replay(&mut disk, into_cache)
         .context("the recorded fill does not fit into the arena")?;
+    // Delete half of the content.
     let each = lab.pages.len() / FILES;
     let is_deleted = |page: usize| match delete {
         Delete::Files => (page / each).is_multiple_of(2),
@@ -153,6 +155,7 @@ fn run_variant(
         disk.discard(page)
     })?;
 
+    // Compact, measured.
     let zone = disk.zram.zone();
     let (init, start) = (Free::of_zone(zone), disk.ratio());
     let clock = Instant::now();
@@ -163,6 +166,7 @@ fn run_variant(
     let frames = disk.zram.compact_frames(&Budget::unlimited());
     let seconds = clock.elapsed().as_secs_f64();
     let after = Free::of_zone(zone);
+    // Check that no frame was lost, and compare all remaining content.
     let grown =
         sys::rss::resident_bytes().zip(resident).map(|(now, before)| now.saturating_sub(before));
     let expected = init.in_use - objects.frames_freed;
@@ -245,6 +249,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     let mut table = Table::new(name, &columns);
     // The original deleted files and had no second variant.
     let original = |moment: Free| (delete == Delete::Files).then_some(moment);
+    // Free memory at all eight moments, in the order of the columns.
     let [old_free, new_free] = [original::E3_OLD, original::E3_NEW].map(|figures| figures.free());
     let moments: Vec<Option<Free>> = [old_free, new_free]
         .concat()
@@ -263,6 +268,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
             Cell::share(free.share_from(order))
         });
     }
+    // How much more free memory in large blocks new has.
     let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order))
     {
         (Some(old), Some(new)) if old > 0.0 => Cell::Times(new / old),
@@ -288,6 +294,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
     }
     ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));
+    // What only the measured runs have.
     let measured = |cell: &dyn Fn(&Run) -> Cell| {
         let none = [Cell::None; 4].into_iter();
         none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()

@@ -180,6 +180,7 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
             })
         })?);
     }
+    // The medians of all rounds, and the goals for both swap directions.
     let mut table = Table::new(
         "Time for each object, random order, CPU time",
         &["with handles", "without", "ratio"],
@@ -292,6 +293,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         table.row(what, cells);
         Ok(())
     };
+    // The parts of the pool's life: store, free, compact objects, compact frames.
     part(&pool, "objects stored", &mut || {
         for number in 0..blobs.len() {
             handles.push(pool.store(blobs.get(number))?);
@@ -315,6 +317,7 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         Bound::AtMost(MAX_HOLD_TIME),
         Cell::Seconds(longest_of_all.as_secs_f64()),
     ));
+    // Compare the objects that are left.
     let mut live = vec![true; blobs.len()];
     freed.into_iter().for_each(|at| live[at] = false);
     let kept = handles.into_iter().enumerate().filter(|(at, _)| live[*at]);

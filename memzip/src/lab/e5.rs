@@ -59,7 +59,7 @@ struct Region {
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let arena = arena(lab)?;
     let mut table = Table::new(
-        "Blocks of contiguous frames, asked for while enough memory is free",
+        "Blocks of contiguous frames, requested while enough memory is free",
         &["original", "memzip|off", "memzip|on"],
     );
     let (mut goals, mut verified) = (Vec::new(), 0);
@@ -67,7 +67,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         format!("off: frames cannot move; on: they can. The zone was full, then {DISCARD_PERCENT} % of the pages were discarded at random."),
         "A block is promised while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
             .into(),
-        "Below the promise: single frames were taken until fewer are free. Where a request is refused, random pages are evicted until it is not.".into(),
+        "Below the promise: single frames were allocated until fewer are free. Where a request is refused, random pages are evicted until it succeeds.".into(),
     ];
     for order in ORDERS.map(Order::new).into_iter().flatten() {
         let on = blocks(lab, arena, Movability::On, order, ATTEMPTS)?;
@@ -81,16 +81,16 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         row("of these in blocks that are large enough", &|run| {
             Cell::share(run.free.share_from(order.get().into()))
         });
-        row("asked for", &|run| Cell::Count(run.attempts));
+        row("attempts", &|run| Cell::Count(run.attempts));
         row("success", &|run| Cell::share(rate(run)));
         row("frames moved", &|run| Cell::Count(run.moved));
         row("time for all", &|run| Cell::Seconds(run.seconds));
-        row("pages evicted for each success", &|run| Cell::Count(0).when(run.successes > 0));
+        row("pages evicted for each block", &|run| Cell::Count(0).when(run.successes > 0));
         row("free frames below the promise", &|run| Cell::Count(run.scarce.free));
-        row("asked for there", &|run| Cell::Count(run.scarce.asked));
-        row("success there, nothing evicted", &|run| Cell::share(run.scarce.rate()));
-        row("success there in the end", &|run| Cell::Count(run.scarce.successes));
-        row("pages evicted there for each success", &|run| {
+        row("attempts below the promise", &|run| Cell::Count(run.scarce.attempts));
+        row("success below the promise, nothing evicted", &|run| Cell::share(run.scarce.rate()));
+        row("blocks allocated below the promise", &|run| Cell::Count(run.scarce.successes));
+        row("pages evicted below the promise for each block", &|run| {
             run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
         });
         match rate(&on) {
@@ -105,6 +105,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         }
         verified += off.verified + on.verified;
     }
+    // The region, in both zones.
     let mut regions = Table::new(
         "A region set aside for contiguous allocation",
         &["original", "memzip|off", "memzip|on"],
@@ -171,6 +172,7 @@ fn blocks(
     order: Order,
     max: u64,
 ) -> Result<Blocks> {
+    // Fill the arena and discard pages at random, so that free frames are scattered.
     let mut disk =
         Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
     let stored = disk.fill_until_full()?;
@@ -180,6 +182,7 @@ fn blocks(
         .try_for_each(|page| disk.discard(page))?;
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
+    // Allocate blocks while enough memory is free, measured.
     let clock = Instant::now();
     let (attempts, held) = ask(zone, order, max);
     let seconds = clock.elapsed().as_secs_f64();
@@ -188,6 +191,7 @@ fn blocks(
     disk.compare()?;
     let successes = held.len() as u64;
     drop(held);
+    // Then below that point.
     let scarce = scarce::measure(&mut disk, stored, order, lab.seed)?;
     Ok(Blocks { free, attempts, successes, moved, seconds, scarce, verified: disk.verify()? })
 }
@@ -204,6 +208,7 @@ fn ask(zone: &Zone, order: Order, max: u64) -> (u64, Vec<frames::Block<'_>>) {
 }
 
 fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
+    // Fill an arena that has a region, and count the frames of the region that the store uses.
     let contiguous = Some(Bytes(arena.0 / REGION));
     let config = ZramConfig { arena: Some(arena), contiguous, movability, ..lab.config() };
     let mut disk = Disk::new(&lab.pages, config)?;
@@ -212,12 +217,14 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let zone = disk.zram.zone();
     let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
     let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;
+    // Discard pages and compact, so that the content of the region fits elsewhere.
     Rng::new(lab.seed)
         .choose(stored, FREED_PERCENT)
         .into_iter()
         .try_for_each(|page| disk.discard(page))?;
     disk.zram.compact(&Budget::unlimited());
     let zone = disk.zram.zone();
+    // Take the whole region, measured.
     let before = zone.vmstat().pgmigrate_success;
     let clock = Instant::now();
     let taken = zone.alloc_contig_range(Pfn(range.start)..Pfn(range.end), ContigRequest::default());

@@ -21,7 +21,7 @@ const MAX_EVICTED: usize = 2048;
 pub(super) struct Scarce {
     /// Free frames at the start.
     pub(super) free: u64,
-    pub(super) asked: u64,
+    pub(super) attempts: u64,
     /// Blocks allocated without an eviction.
     pub(super) at_once: u64,
     /// Blocks allocated in the end.
@@ -33,7 +33,7 @@ pub(super) struct Scarce {
 impl Scarce {
     /// Returns the share of requests that needed no eviction.
     pub(super) fn rate(self) -> Option<f64> {
-        (self.asked > 0).then(|| self.at_once as f64 / self.asked as f64)
+        (self.attempts > 0).then(|| self.at_once as f64 / self.attempts as f64)
     }
 
     /// Returns the mean number of pages evicted for each allocated block.
@@ -70,16 +70,18 @@ pub(super) fn measure(
     let zone = Arc::clone(disk.zram.zone());
     let _taken = exhaust_zone(&zone, free_frames_needed(&zone, order));
     let mut result = Scarce { free: free_frames(&zone).0, ..Scarce::default() };
+    // Evict pages at random, each at most once.
     let order_of_eviction = Rng::new(seed.wrapping_add(1)).permutation(stored);
     let mut victims = order_of_eviction.into_iter();
     let mut blocks = Vec::new();
-    while result.asked < BLOCKS {
-        result.asked += 1;
+    while result.attempts < BLOCKS {
+        result.attempts += 1;
         if let Some(block) = ask(&zone, order) {
             result.at_once += 1;
             blocks.push(block);
             continue;
         }
+        // Evict in batches until the allocation succeeds.
         let mut evicted = 0;
         while evicted < MAX_EVICTED {
             let mut progress = false;

@@ -220,15 +220,16 @@ fn e5_allocates_contiguous_frames_by_moving_others() {
         };
         assert_eq!(of("success", "memzip on"), 1.0, "{report:#}");
         assert!(
-            of("asked for", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0,
+            of("attempts", "memzip on") > 0.0 && of("frames moved", "memzip off") == 0.0,
             "{report:#}"
         );
         // Below the promise fewer pages are evicted than where frames cannot move.
         assert!(
-            of("asked for there", "memzip off") > 0.0 && of("asked for there", "memzip on") > 0.0,
+            of("attempts below the promise", "memzip off") > 0.0
+                && of("attempts below the promise", "memzip on") > 0.0,
             "{report:#}"
         );
-        let evicted = |column: &str| of("pages evicted there for each success", column);
+        let evicted = |column: &str| of("pages evicted below the promise for each block", column);
         assert!(evicted("memzip on") <= evicted("memzip off"), "{report:#}");
     }
     let region = |what: &str, column: &str| number(&report, "A region", what, column);
