@@ -21,6 +21,7 @@ const MAX_EVICTED: usize = 2048;
 pub(super) struct Scarce {
     /// Free frames at the start.
     pub(super) free: u64,
+    /// Blocks requested.
     pub(super) attempts: u64,
     /// Blocks allocated without an eviction.
     pub(super) at_once: u64,
