@@ -110,6 +110,7 @@ fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
         HeaderFormat::Extended => (0x6e8a_278c, 32),
     };
     while !output_bytes.is_empty() {
+        // Header: magic, flags, type, cookie, offset (extended headers only), length.
         let (head, rest) = output_bytes.split_at_checked(head_len).expect("a whole chunk header");
         assert_eq!(head[..4], magic.to_be_bytes(), "chunk magic");
         assert!(head[4] == 0 && head[5] <= 1, "chunk flags");
@@ -119,6 +120,7 @@ fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
         };
         let len = last(if format == HeaderFormat::Extended { 8 } else { 4 });
         let repeated = if format == HeaderFormat::Extended { 8..24 } else { 8..16 };
+        // Each type has its payload length.
         let (payload, rest) = rest.split_at_checked(len).expect("a whole payload");
         match kind {
             0 => assert!(len == 0 && head[5] == 1),
@@ -134,6 +136,7 @@ fn check_chunks(format: HeaderFormat, mut output_bytes: &[u8], input: &[u8]) {
             }
             other => panic!("chunk kind {other}"),
         }
+        // The cookie, and the offset of an extended chunk, are those of a request.
         let wanted = &head[repeated];
         assert!(
             input.windows(wanted.len()).any(|sent| sent == wanted),
@@ -152,6 +155,7 @@ fuzz_target!(|data: &[u8]| {
         4.. => (EXTENDED, StartDecision::Accept),
         _ => (&[][..], StartDecision::Reject),
     };
+    // The same bytes in one packet and in small ones.
     let input = [prefix, words].concat();
     let whole = run_session(&input, usize::MAX, accept_start);
     let packets = run_session(&input, usize::from(choice >> 3) * 9 + 1, accept_start);

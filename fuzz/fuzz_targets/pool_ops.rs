@@ -25,13 +25,14 @@ impl Input<'_> {
         Some(first)
     }
 
-    /// Takes a number below `end`.
+    /// Takes a number below `end`, or 0 if `end` is 0.
     fn below(&mut self, end: usize) -> Option<usize> {
         let number = usize::from(self.byte()?) << 8 | usize::from(self.byte()?);
         Some(number % end.max(1))
     }
 }
 
+/// Takes the configuration of the pool and creates it over a small zone.
 fn pool(input: &mut Input<'_>) -> Option<Arc<Pool>> {
     let chain = input.byte()? % 16 + 1;
     let rule = if input.byte()? % 2 == 0 { ChainRule::LeastWaste } else { ChainRule::UsedPercent };
@@ -51,6 +52,8 @@ fn content(seed: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| seed ^ (at as u8).wrapping_mul(31)).collect()
 }
 
+/// Runs the operations of the input, then checks that the pool is consistent and frees
+/// everything.
 fn run(mut input: Input<'_>) -> Option<()> {
     let pool = pool(&mut input)?;
     let mut live: Vec<(Handle, Vec<u8>)> = Vec::new();
@@ -58,6 +61,7 @@ fn run(mut input: Input<'_>) -> Option<()> {
     let mut readers: Vec<(ObjectRef<'_>, Vec<u8>)> = Vec::new();
     while let Some(op) = input.byte() {
         match op % 12 {
+            // Store an object.
             0..=3 => {
                 let (seed, len) = (input.byte()?, input.below(4200)?);
                 match pool.store(&content(seed, len)) {
@@ -71,11 +75,13 @@ fn run(mut input: Input<'_>) -> Option<()> {
                     }
                 }
             }
+            // Free an object.
             4 | 5 if !live.is_empty() => {
                 let (handle, bytes) = live.swap_remove(input.below(live.len())?);
                 assert_eq!(pool.free(handle), Ok(bytes.len()));
                 stale.push(handle);
             }
+            // Write an object.
             6 if !live.is_empty() => {
                 let at = input.below(live.len())?;
                 let (seed, (handle, bytes)) = (input.byte()?, &mut live[at]);
@@ -84,23 +90,28 @@ fn run(mut input: Input<'_>) -> Option<()> {
                     Err(error) => assert!(matches!(error, WriteError::Alloc(_)), "{error}"),
                 }
             }
+            // Start to read an object.
             7 if !live.is_empty() => {
                 let (handle, bytes) = &live[input.below(live.len())?];
                 readers.push((pool.read(*handle).expect("live"), bytes.clone()));
             }
+            // Finish all reads.
             8 => {
                 for (reader, bytes) in readers.drain(..) {
                     assert_eq!(reader.to_vec(), bytes, "a reader keeps its bytes");
                 }
             }
+            // Compact objects, then frames.
             9 => {
                 pool.compact(&Budget::unlimited());
                 pool.zone().compact(frames::CompactRequest::default());
             }
+            // Change the limit of the zone.
             10 => {
                 let frames = input.below(400)? as u64;
                 pool.zone().set_limit((frames > 0).then_some(FrameCount(frames)));
             }
+            // Read through an arbitrary handle, and free through stale ones.
             11 => {
                 let mut bits = [0; 8];
                 bits.iter_mut().for_each(|byte| *byte = input.byte().unwrap_or(0));
@@ -115,6 +126,7 @@ fn run(mut input: Input<'_>) -> Option<()> {
             _ => {}
         }
     }
+    // The pool is consistent, and every live object has its content.
     readers.clear();
     pool.check().expect("consistent");
     for (handle, bytes) in live {

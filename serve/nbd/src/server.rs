@@ -74,6 +74,7 @@ impl Server {
         device: Arc<dyn BlockDevice>,
         config: ServerConfig,
     ) -> Result<Self, NbdError> {
+        // Check what the protocol cannot express.
         let size = device.size().0;
         if i64::try_from(size).is_err() {
             return Err(NbdError::TooLarge { size });
@@ -85,7 +86,8 @@ impl Server {
                 return Err(NbdError::TextTooLong { what, len: text.len() });
             }
         }
-        let shutdown = Lifecycle::new().map_err(NbdError::io("make an eventfd"))?;
+        // Listen, and set up the shared state.
+        let shutdown = Lifecycle::new().map_err(NbdError::io("create an eventfd"))?;
         let listener = Listener::bind(listen, config.access)?;
         Ok(Self {
             uri: listener.uri(&config.export_name),

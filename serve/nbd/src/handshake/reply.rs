@@ -119,6 +119,7 @@ impl Handshake<'_> {
         if (self.accept_start)() == StartDecision::Reject {
             return Err(ConnectionError::TooManyConnections);
         }
+        // The reply has no header: size, flags and padding.
         replies.write_buffer.put(&self.export.device.size().0.to_be_bytes());
         replies.write_buffer.put(&self.export.transmission_flags(self.negotiated).to_be_bytes());
         if self.padding == Padding::Zeroes {
