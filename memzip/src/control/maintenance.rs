@@ -62,7 +62,7 @@ enum BalloonMode {
 pub(crate) enum BalloonRefusal {
     /// The target is larger than the arena.
     #[error(
-        "a balloon of {asked} bytes is too large: at most {max} bytes are possible, stored content included"
+        "a balloon of {asked} bytes is too large: at most {max} bytes are possible, counting memory that stored content uses"
     )]
     ExceedsArena {
         /// Requested size. Units: bytes.

@@ -268,7 +268,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
             Cell::share(free.share_from(order))
         });
     }
-    // How much more free memory in large blocks new has.
+    // The factor by which new has more free memory in large blocks.
     let ratio = |old: &Free, new: &Free, order| match (old.share_from(order), new.share_from(order))
     {
         (Some(old), Some(new)) if old > 0.0 => Cell::Times(new / old),
@@ -294,7 +294,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
         row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
     }
     ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));
-    // What only the measured runs have.
+    // Rows without figures of the original.
     let measured = |cell: &dyn Fn(&Run) -> Cell| {
         let none = [Cell::None; 4].into_iter();
         none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()
