@@ -97,6 +97,7 @@ fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
     let mut stream = Stream::new(LZ4).expect("a valid level");
     let border = pages.pool().largest_with_header();
     assert!(border > PAGE_SIZE * 3 / 4);
+    // Pages from a bit below the border to well above it.
     let (mut compressed, mut raw) = (0, 0);
     for noisy in 3000..=PAGE_SIZE {
         let blob = stream.compress(&page_with(noisy)).expect("any page compresses").len();

@@ -38,6 +38,7 @@ pub(crate) struct Lz4hc {
 const LZ4HC_STATE_SIZE: usize = 262_200 + (64 << 10);
 
 impl Lz4hc {
+    /// Creates the codec with its compressor state.
     pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
         let compressor =
             Compressor::new().map_err(|_| StreamError::Memory { algorithm: "lz4hc" })?;

@@ -16,6 +16,7 @@ pub(crate) struct Zstd {
 }
 
 impl Zstd {
+    /// Creates the codec with its two contexts.
     pub(crate) fn new(level: i32) -> Result<Self, StreamError> {
         let memory = StreamError::Memory { algorithm: NAME };
         let mut cctx = CCtx::try_create().ok_or(memory)?;

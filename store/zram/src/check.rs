@@ -138,12 +138,14 @@ impl Zram {
         recount.same += u64::from(stored.is_same_filled());
         recount.reserved += u64::from(stored == SlotEntry::RESERVED);
         recount.huge += u64::from(stored.is_huge());
+        // A hot page's chain must be live and be this slot's.
         if let Some(chain) = stored.chain() {
             if !self.inner.hot.as_ref().is_some_and(|hot| hot.belongs_to(chain, slot)) {
                 return Err(wrong("its chain is free or belongs to another slot"));
             }
             recount.hot += 1;
         }
+        // An object must be live and belong to one slot alone.
         if let Some(handle) = stored.handle() {
             if !handles.insert(handle.to_bits()) {
                 return Err(wrong("another slot has the same handle"));

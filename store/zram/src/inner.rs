@@ -134,6 +134,7 @@ impl Inner {
         new: SlotEntry,
     ) -> Result<ReplaceOutcome, BlockError> {
         let replaced = self.slots.compare_exchange(slot, old, new);
+        // The slot owns one of the two entries now; the other one is freed.
         let unused = if replaced.is_ok() { old } else { new };
         if replaced.is_ok() {
             self.account(old, new);

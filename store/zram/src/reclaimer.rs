@@ -34,6 +34,7 @@ struct FailedReclaims {
 }
 
 impl Reclaimer {
+    /// Creates a reclaimer without failures.
     pub(crate) fn new() -> Self {
         Self {
             failed: Mutex::ranked(

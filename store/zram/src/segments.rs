@@ -58,6 +58,7 @@ pub(crate) fn partial_segments(span: Span, size: u64) -> impl Iterator<Item = Se
             buf_range: from..from + len,
         }
     });
+    // A span within one page has one segment, not two.
     let last = last.filter(|last| Some(last) != first.as_ref());
     first.into_iter().chain(last).filter(move |segment| !whole.contains(&segment.slot))
 }

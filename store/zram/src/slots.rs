@@ -125,12 +125,14 @@ impl Slots {
         old: SlotEntry,
         new: SlotEntry,
     ) -> Result<(), ExchangeError> {
+        // Enter before the swap, so that an occupied slot is always counted (INV-SLOT-1).
         let chunk = slot / CHUNK_SLOTS;
         let entering = old == SlotEntry::EMPTY && new != SlotEntry::EMPTY;
         if entering {
             self.acquire_chunk(chunk).map_err(|_| ExchangeError::NoMemory)?;
         }
         let swapped = self.swap(slot, old, new);
+        // Leave if this call did not occupy the slot after all, or emptied it.
         let leaving = if entering {
             swapped.is_err()
         } else {

@@ -81,7 +81,7 @@ impl Zram {
             keep_blocks: MIN_KEPT_BLOCKS,
             ..ZoneConfig::default()
         })?);
-        // The codec's memory is the first charge: an empty device must fit its limit.
+        // The streams are charged before the tables: a limit below them is an error.
         let stream_bytes = streams.memory();
         zone.charge(stream_bytes).map_err(|_| {
             let held = zone.memory().held;

@@ -271,6 +271,7 @@ fn at_the_limit_hot_pages_are_evicted_for_writes() {
         disk.check().expect("sound");
         (disk, stored)
     };
+    // With a cache at least 95 % of the pages fit that fit without one.
     let (_, without) = capacity(None);
     let (disk, with) = capacity(Some(Bytes(frames * 4096)));
     assert!(without > 300);

@@ -43,6 +43,7 @@ fn z6_parts_written_to_hot_pages_are_never_lost() {
         let (writes, reads) = (AtomicU64::new(0), AtomicU64::new(0));
         let going = || !stop.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
+            // Writers, each of its own part of every page.
             for writer in 0..3u64 {
                 let (disk, going, writes) = (&disk, &going, &writes);
                 scope.spawn(move || {

@@ -111,6 +111,7 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
 fn the_limit_can_be_changed_at_run_time() {
     let disk = disk(4 << 20, None);
     (0..40).for_each(|number| write(&disk, number, &page(number, 4096)).expect("no limit"));
+    // Lower the limit below what is used.
     let needed = disk.stat().memory.mem_total - disk.stat().memory.free_frames;
     disk.set_mem_limit(Some(Bytes(needed - 10 * 4096 - 5)));
     assert_eq!(
@@ -123,6 +124,7 @@ fn the_limit_can_be_changed_at_run_time() {
     (0..32).for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
     write(&disk, 50, &page(50, 4096)).expect("32 frames are free");
     assert!((51..100).any(|number| write(&disk, number, &page(number, 4096)).is_err()));
+    // Without a limit the refused writes succeed.
     disk.set_mem_limit(None);
     assert_eq!(disk.stat().mm.mem_limit, 0);
     (51..100).for_each(|number| write(&disk, number, &page(number, 4096)).expect("no limit"));
@@ -148,6 +150,7 @@ fn an_incompressible_disk_fits() {
 #[test]
 fn an_arena_that_cannot_be_reserved_is_an_error() {
     const CHILD: &str = "MEMZIP_ADDRESS_SPACE_TEST";
+    // In the child, whose address space is limited.
     if std::env::var_os(CHILD).is_some() {
         let error = Zram::new(ZramConfig::new(Bytes(1 << 40)))
             .map(drop)

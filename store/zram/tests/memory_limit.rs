@@ -126,6 +126,7 @@ fn a_full_disk_never_exceeds_its_limit() {
     let held = disk.stat().memory.mem_total;
     assert!(held > limit * 9 / 10, "{held} of {limit} are used");
     assert!((0..stored).all(|number| read(&disk, number) == page(number, 1000)));
+    // Discard a quarter, compact, fill the device with pages of other sizes, and remove those.
     for round in 1..4 {
         (0..stored)
             .filter(|number| number % 4 == round)
@@ -198,6 +199,7 @@ fn nearly_full_is_reported_before_a_write_fails() {
     });
     for round in 1..=3 {
         let mut stored = 0;
+        // Fill up to the notification, then to the limit, then empty the device.
         while disk.stat().limit.nearly_full_total < round {
             write(&disk, stored, &page(stored, 4096)).expect("no failure before the notification");
             stored += 1;

@@ -164,6 +164,7 @@ impl Pair {
             return self.update_model(result, at, &vec![0; len as usize]);
         }
         self.update_model(result, at, &vec![0; len as usize])?;
+        // A page that reads as zeros now reserves a frame.
         for page in pages(at, len) {
             let bytes = &self.bytes[page * 4096..self.bytes.len().min(page * 4096 + 4096)];
             self.kept[page] = bytes.iter().all(|&byte| byte == 0);
@@ -196,6 +197,7 @@ impl Pair {
                         "a write was refused although its page has a reservation"
                     );
                 }
+                // Each page must hold its old or its new content; the one that failed its old.
                 let mut wanted = self.bytes.clone();
                 wanted[range].copy_from_slice(new);
                 let found = self.contents();

@@ -53,6 +53,7 @@ fn r506_z9_racing_writes_leave_whole_pages_no_leak() {
     let (stop, next, reads) = (AtomicBool::new(false), AtomicU64::new(1), AtomicU64::new(0));
     let going = || !stop.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
+        // Writers of whole pages, with some discards and zeroes.
         for thread in 0..2u64 {
             let (disk, next, going) = (&disk, &next, &going);
             scope.spawn(move || {
@@ -80,6 +81,7 @@ fn r506_z9_racing_writes_leave_whole_pages_no_leak() {
                 }
             });
         }
+        // Readers, which check that a page is the one its first line names.
         for thread in 0..2u64 {
             let (disk, reads, going) = (&disk, &reads, &going);
             scope.spawn(move || {

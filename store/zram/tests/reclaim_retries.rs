@@ -48,9 +48,11 @@ fn r508_racing_writers_share_what_one_of_them_freed() {
     }
     let mut rounds = 0;
     for round in 0..300 {
+        // Make holes that compaction can turn into at least one frame per writer.
         let thinned: Vec<u64> = (0..32).map(|step| (round * 7 + step * 31) % stored).collect();
         thinned.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("fine"));
         let available = 600 * 4096 - disk.stat().mm.mem_used_total;
+        // All writers write a page that needs a frame, at the same moment.
         if disk.pool().frames_freeable() + available / 4096 > WRITERS {
             let start = Barrier::new(WRITERS as usize);
             std::thread::scope(|scope| {
@@ -130,16 +132,19 @@ fn a_full_disk_calls_a_failing_shrinker_once_a_write() {
     let registration = disk.zone().register_shrinker(ShrinkerPriority::Balloon, weak);
     assert_eq!(shrinker.scans_of(&disk, 100), 0);
 
+    // It reports frames but frees none: several scans for the first write, then one each.
     shrinker.reported.store(7, Relaxed);
     let first = shrinker.scans_of(&disk, 1);
     assert!(first > 1, "a busy shrinker is called again");
     assert_eq!(shrinker.scans_of(&disk, 100), 100);
 
+    // A free on the device resets the count of failures.
     disk.discard(span(&disk, 0)).expect("fine");
     write(&disk, 0, &page(0, 4096)).expect("a frame is free");
     assert_eq!(shrinker.scans_of(&disk, 1), first);
     assert_eq!(shrinker.scans_of(&disk, 100), 100);
 
+    // It frees one frame at last, and the write that needs it succeeds.
     shrinker.frees_page.store(1 + 5, Relaxed);
     write(&disk, 300, &page(300, 4096)).expect("the shrinker frees a frame");
     assert_eq!(shrinker.scans_of(&disk, 1), first, "a page was freed, so a retry may succeed");

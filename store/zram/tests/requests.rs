@@ -331,6 +331,7 @@ fn r510_compaction_lowers_the_use_of_a_sparse_device() {
     (0..4096)
         .filter(|page| page % 3 != 0)
         .for_each(|page| disk.discard(span(&disk, page * 4096, 4096)).expect("fine"));
+    // Only every third page is left.
     let before = disk.stat().mm;
     let report = disk.compact(&zram::Budget::unlimited());
     let after = disk.stat().mm;

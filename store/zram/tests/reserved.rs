@@ -171,6 +171,7 @@ fn replacing_reserved_zeros_releases_the_reservation() {
         keep(&disk, all).expect("all of the limit");
         keep(&disk, all).expect("what is reserved is reserved");
         assert!(write(&disk, 1000, &page(1, 4096)).is_err());
+        // Four ways to replace reserved zeros.
         match round {
             0 => disk.discard(all).expect("fine"),
             1 => disk.write_zeroes(all, ZeroMode::MayUnmap, ZeroSpeed::FastOnly).expect("fine"),

@@ -23,6 +23,7 @@ pub(crate) struct Doorkeeper {
 }
 
 impl Doorkeeper {
+    /// Creates an empty table.
     pub(crate) fn new() -> Self {
         Self { table: (0..TABLE_SIZE).map(|_| AtomicU32::new(0)).collect() }
     }

@@ -129,6 +129,7 @@ impl Shrinker for Inner {
         let (pool, before) = (self.pages.pool(), self.pages.pool().frames());
         let (mut evicted, mut misses) = (0u64, 0);
         let freed = |evicted: u64| evicted.saturating_sub(pool.frames().saturating_sub(before));
+        // Pages in use are skipped a few times; a page that cannot be stored ends the scan.
         while freed(evicted) < target.0
             && misses < MAX_EVICT_RETRIES
             && start.elapsed() < SHRINK_TIMEOUT
