@@ -201,8 +201,8 @@ impl Buddy {
         taken
     }
 
-    /// Takes up to `into.len()` single frames out of one committed pageblock of any type. Returns
-    /// how many.
+    /// Takes up to `into.len()` single frames out of one committed pageblock: of the type, or else
+    /// of a fallback type. Returns how many.
     pub(crate) fn take_committed(
         &mut self,
         tables: &Tables,

@@ -171,8 +171,8 @@ impl Descriptors {
     /// Stores the owner's number for the frame, and a position under that number. Only the owner
     /// calls this, while the frame is in use.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
-        // Relaxed: a thread that acts on the number takes the owner's lock and reads it again. 0
-        // means none, so the largest number cannot be stored.
+        // Relaxed: a thread that acts on the number takes the owner's lock and checks it again.
+        // 0 means none, so the largest number cannot be stored.
         self.word(pfn, PRIVATE).store(private + 1, Relaxed);
         self.word(pfn, NEXT).store(u32::from(position), Relaxed);
     }

@@ -105,7 +105,7 @@ impl Drop for Block<'_> {
 fn put_frame(zone: &Zone, pfn: Pfn) {
     match zone.put(pfn) {
         Ok(()) => {}
-        // Already unwinding: a second panic would abort, and losing the frame is harmless.
+        // Already unwinding: a second panic would abort the process, so leak the frame.
         Err(_) if std::thread::panicking() => {}
         Err(error) => panic!("{error}"),
     }

@@ -136,8 +136,8 @@ impl Pageblocks {
 
     /// Returns the state of a pageblock.
     pub(crate) fn state(&self, block: BlockIndex) -> PageblockState {
-        // Relaxed: the zone lock orders changes. Without it the state is a hint, which tells the
-        // best list for a freed frame.
+        // Relaxed: the zone lock orders changes. Without it the state is a hint about which
+        // list suits a freed frame.
         PageblockState::from_bits(self.states[block.index()].load(Relaxed))
     }
 

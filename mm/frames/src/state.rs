@@ -64,7 +64,7 @@ const OWNER_SHIFT: u32 = 12;
 const OWNER: u32 = 0xff << OWNER_SHIFT;
 const REFERENCES: u32 = (1 << OWNER_SHIFT) - 1;
 
-/// Names a registered owner of movable frames in one zone.
+/// The number of a registered owner of movable frames in one zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub(crate) NonZeroU8);
 

@@ -37,8 +37,8 @@ pub struct ZoneStats {
     /// Frames that will never be used again, because their memory has failed. They count against
     /// the limit.
     pub retired: FrameCount,
-    /// Frames in use whose memory a balloon gave to the host: the zone holds `committed -
-    /// ballooned`.
+    /// Frames in use whose memory a balloon gave to the host: the zone holds
+    /// `committed - ballooned`.
     pub ballooned: FrameCount,
     /// Frames freed after the zone was poisoned. They still count as in use and are never allocated
     /// again.

@@ -20,7 +20,7 @@ pub struct Watermarks {
     pub high: FrameCount,
 }
 
-/// The shortage of memory.
+/// The number of free frames compared with the watermarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// Free frames are above the high mark.

@@ -5,9 +5,10 @@
 //!  drop(Frame) --> per-CPU list --spill---> buddy --release--> the OS, in whole pageblocks
 //! ```
 //! # Accounting
-//! `charged = in use + cached` never exceeds the limit. A list is refilled only below the limit. So
-//! frames in use need no count of their own, and the hot path writes nothing shared. A request is
-//! refused only after all lists were empty at one moment, when `charged` is `in use`.
+//! `charged = in use + cached + retired` never exceeds the limit, unless the limit was lowered. A
+//! list is refilled only below the limit. So frames in use need no count of their own, and the hot
+//! path writes nothing shared. A request is refused only after all lists were empty at one moment,
+//! when no charged frame was free.
 //!
 //! # Locking
 //! Per-CPU lists (in ascending order when several are locked), then the zone lock. No callback and
@@ -60,8 +61,8 @@ pub struct Zone {
     pub(crate) shrinkers: Shrinkers,
     pub(crate) kswapd: KswapdState,
     pub(crate) events: Events,
-    /// Held by the one compaction of the whole zone that runs. Holds the position of a pass that is
-    /// not finished.
+    /// Locked by a compaction of the whole zone, so that only one runs. Contains the position of an
+    /// unfinished pass.
     pub(crate) compacting: Mutex<Option<ScanPosition>>,
     /// Frames in use whose memory was given to the host.
     pub(crate) ballooned: BalloonTotals,
@@ -341,7 +342,7 @@ impl Zone {
         let last = match self.tables.frames.put(pfn) {
             Ok(Put::Shared) => None,
             Ok(Put::Last(order)) => Some(order),
-            // Already unwinding: a second panic would abort, and losing the frame is harmless.
+            // Already unwinding: a second panic would abort the process, so leak the frame.
             Err(_) if std::thread::panicking() => None,
             Err(error) => panic!("{error}"),
         };
@@ -514,8 +515,8 @@ impl Zone {
             match lists {
                 CpuListsState::Filled => None,
                 CpuListsState::Empty if !room => Some(Err(AllocError::Limit)),
-                // A released pageblock becomes usable soon; the thread that releases it holds no
-                // lock.
+                // Wait for pageblocks that are being released: the thread that releases them holds
+                // no lock.
                 CpuListsState::Empty if buddy.releasing > 0 => None,
                 CpuListsState::Empty if buddy.touchable() < frames => Some(Err(AllocError::Limit)),
                 CpuListsState::Empty => Some(Err(AllocError::NoFrames)),
@@ -543,7 +544,7 @@ impl Zone {
                 return Err(AllocError::Poisoned);
             }
             // Under the zone lock lists only fill. So if all are empty now, there was a moment at
-            // which every charged frame was in use.
+            // which no charged frame was free.
             let lists =
                 if self.filled.is_empty() { CpuListsState::Empty } else { CpuListsState::Filled };
             if let Some(answer) = look(&mut buddy, lists) {
@@ -591,7 +592,7 @@ impl Zone {
 }
 
 impl ZoneLocked<'_> {
-    /// Drains all lists: what is charged is then exactly what is in use.
+    /// Drains all lists: no charged frame is free then.
     pub(crate) fn drain(&mut self, zone: &Zone) {
         for list in &mut self.lists {
             list.spill(0, |pfn| self.buddy.free(&zone.tables, pfn, Order::SINGLE, State::CACHED));
