@@ -1,4 +1,6 @@
-//! What taking and freeing a frame costs, one thread and two. Run with `cargo run --release -p memzip-frames --example speed`.
+//! The time to allocate and free a frame, with one thread and with two.
+//!
+//! Run with `cargo run --release -p memzip-frames --example speed`.
 
 use std::time::Instant;
 
@@ -42,9 +44,9 @@ fn main() {
     let start = Instant::now();
     let rounds = 2_000_000;
     for round in 0..rounds {
-        let place = round % many.len();
-        // Both at once for a moment: the new frame comes before the old one goes.
-        many[place] = take();
+        let at = round % many.len();
+        // Allocate the new frame before the old one is freed.
+        many[at] = take();
     }
     println!(
         "replace a random one, each:             {:6.1} ns",
