@@ -67,6 +67,7 @@ impl<'z> ContigCapture<'z> {
     pub(crate) fn begin(zone: &'z Zone, first: Pfn, frames: u32) -> Result<Self, CaptureError> {
         zone.process_memory_failures();
         let captured = vec![0; frames.div_ceil(64) as usize];
+        // Refuse only once all lists are drained: their frames count against the limit.
         let look = zone.with_drained_lists(|buddy, lists| {
             let has_room = buddy.headroom() >= u64::from(frames);
             if has_room {
@@ -74,6 +75,7 @@ impl<'z> ContigCapture<'z> {
             }
             (has_room || lists == CpuListsState::Empty).then_some(Ok(has_room))
         });
+        // This also waits for threads that are about to put a frame on a list.
         match look {
             Ok(true) => {
                 let capture = Self { zone, first, frames, captured, captured_count: 0, moved: 0 };
@@ -215,6 +217,7 @@ impl<'z> ContigCapture<'z> {
         let mut room =
             CaptureTargets { capture: self, free: Vec::with_capacity(BATCH), kept: 0, arrived: 0 };
         let (mut moved, mut error) = (0, None);
+        // Go on after a busy frame: only a lack of targets or of time ends the loop.
         while !rest.is_empty()
             && !matches!(error, Some(CaptureError::NoTargets | CaptureError::OutOfTime))
         {

@@ -293,6 +293,7 @@ impl FrameChains {
             if self.has_reached_max_readers(id) {
                 return None;
             }
+            // Poll first: most holders leave soon.
             if spins < MAX_SPINS {
                 sync::relax(spins);
                 spins += 1;

@@ -201,6 +201,8 @@ impl Zone {
             if deadline.has_passed() {
                 return Err(ContigError::OutOfTime);
             }
+            // Errors of one range do not rule out the next one, except the two that hold for the
+            // zone.
             let request = ContigRequest { budget: deadline.remaining(), ..request };
             last = match self.alloc_contig_range(first..first.plus(frames), request) {
                 Ok(contig) => return Ok(contig),

@@ -163,6 +163,7 @@ impl Kswapd {
         }
         let (stop, weak) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(zone));
         let (stopped, of) = (Arc::clone(&stop), weak.clone());
+        // The zone is upgraded for one run at a time, so that it can be dropped between runs.
         let work = move || {
             let mut backoff = MIN_BACKOFF;
             while !stopped.load(Acquire) {

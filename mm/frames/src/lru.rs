@@ -265,6 +265,7 @@ impl Lru {
         let lists = self.lists.lock();
         for (list, is_active) in [(&lists.inactive, false), (&lists.active, true)] {
             let (mut previous, mut next, mut counted) = (NONE, list.head, 0);
+            // Walk the list from the young end and compare each frame's state and links.
             while next != NONE {
                 let pfn = Pfn(next);
                 let state = self.frames().state(pfn);

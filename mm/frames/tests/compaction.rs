@@ -267,7 +267,7 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
     scatter(&driver, u64::from(BLOCK), 11);
     let before = driver.frames();
     std::thread::scope(|scope| {
-        let thief = scope.spawn(|| {
+        let taker = scope.spawn(|| {
             let mut rounds = 0;
             while rounds < if cfg!(miri) { 3 } else { 300 } {
                 let other = MigrateType::Movable;
@@ -278,7 +278,7 @@ fn s23_f1_free_frames_that_others_take_are_not_used() {
                 rounds += 1;
             }
         });
-        while !thief.is_finished() {
+        while !taker.is_finished() {
             zone.compact(CompactRequest::default());
         }
     });

@@ -231,7 +231,7 @@ fn run(steps: &[Step], cma: Option<CmaRegion>) {
     assert_eq!(
         (stats.in_use.0, stats.cached.0, stats.committed.0),
         (0, 0, 0),
-        "everything goes back"
+        "every frame is freed"
     );
 }
 

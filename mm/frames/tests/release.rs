@@ -20,7 +20,7 @@ fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "looks at the OS")]
+#[cfg_attr(miri, ignore = "reads procfs")]
 fn freed_pageblocks_leave_the_resident_set() {
     const SIZE: u64 = 256 << 20;
     let zone = zone(1 << 40, 2);

@@ -1,6 +1,6 @@
 //! The guards of a chain and what they permit.
 
-#![expect(unsafe_code, reason = "only here do frame bytes become slices")]
+#![expect(unsafe_code, reason = "this file alone turns frame bytes into slices")]
 
 use std::ops::Range;
 
@@ -176,7 +176,7 @@ impl<'e> Exclusive<'e> {
         self.record.get(1 + position).is_some_and(|word| word.load(Ordering::Relaxed) != NO_FRAME)
     }
 
-    /// Fills the empty `position` with a frame from the zone. Its bytes are undefined: the owner
+    /// Fills the empty `position` with a frame from the zone. Its bytes are arbitrary: the owner
     /// writes them before a reader sees them.
     ///
     /// # Errors
@@ -366,11 +366,14 @@ struct FrameSpan {
 }
 
 impl FrameSpan {
+    /// Returns the frames and offsets of a range; `None` when it crosses more than one frame
+    /// boundary or a frame is not there.
     fn of(record: &[AtomicU32], range: Range<usize>) -> Option<Self> {
         let (position, offset) = (range.start / FRAME_SIZE, range.start % FRAME_SIZE);
         let len = range.end.checked_sub(range.start)?;
         let first = frame_at(record, position)?;
         let head = len.min(FRAME_SIZE - offset);
+        // The range lies in one frame, in two neighbours, or in two separate frames.
         if head == len {
             return Some(Self { first: (first, offset, len), second: None, joined: None });
         }

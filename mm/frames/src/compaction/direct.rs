@@ -123,6 +123,7 @@ impl Zone {
             }
             ranges.sort_unstable();
             ranges.truncate(MAX_RANGES);
+            // Capture the first range that can be cleared.
             for (_, first) in ranges {
                 if deadline.has_passed() {
                     return Err(CompactOutcome::OutOfTime);

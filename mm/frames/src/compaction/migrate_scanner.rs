@@ -104,6 +104,7 @@ impl<'z> MigrateScanner<'z> {
                 return true;
             }
         }
+        // No pageblock is left.
         self.at.block = BlockIndex(0);
         self.nothing_isolated = false;
         false

@@ -80,7 +80,7 @@ impl Search<'_> {
     ) -> Result<(), ContigError> {
         for block in blocks.filter(|block| !out.contains(block)).map(BlockIndex) {
             self.tick()?;
-            // At least this many of the pageblock's used frames are inside of the range.
+            // Used frames that do not fit outside of the range are inside of it.
             let outside = PAGEBLOCK_FRAMES - order.frames();
             let Some(least) =
                 self.least(block).filter(|used| self.is_among_best(used.saturating_sub(outside)))
@@ -119,8 +119,8 @@ impl Search<'_> {
             }
             // While the window could be among the best, scan its pageblocks for their exact
             // costs.
-            let aside = out.contains(&window.start) && out.contains(&block.0);
-            while !aside && window.blocked == 0 && self.is_among_best(window.cost) {
+            let is_excluded = out.contains(&window.start) && out.contains(&block.0);
+            while !is_excluded && window.blocked == 0 && self.is_among_best(window.cost) {
                 let Some(inexact) = window.inexact.pop_front() else {
                     self.add(window.cost, BlockIndex(window.start).first());
                     break;

@@ -61,8 +61,8 @@ impl Zone {
         let ops = self.registry.ops(owner)?;
         let lists = self.lists_of(owner, &*ops).ok()?;
         let lru_state = match lists {
-            // a reference besides the owner's pins a page on a list. Moving it would leave
-            // the holder of that reference with the old frame.
+            // a second reference pins a page on a list. Moving it would leave the holder
+            // of that reference with the old frame.
             Some(_) if before.references() > 1 => return None,
             Some(lru) => Some(lru.isolate(pfn)?),
             None => None,

@@ -327,14 +327,14 @@ fn at_the_limit(work: impl Fn(&Zone, Isolated<'_>, Target<'_>) + Copy + Send + S
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(1)));
         let (isolated, target) = (zone.isolate(pfn).expect("idle"), in_flight(zone));
-        let thief = {
+        let taker = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
                 store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
             })
         };
         work(zone, isolated, target);
-        assert!(!thief.join().expect("no panic"), "a frame above the limit");
+        assert!(!taker.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 1);
         zone.check().expect("consistent");
     });
@@ -365,7 +365,7 @@ fn r108_the_limit_against_a_capture() {
         let zone = store.zone();
         zone.set_limit(Some(FrameCount(2)));
         let mut capture = ContigCapture::begin(zone, pfn, 1).expect("room for one");
-        let thief = {
+        let taker = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
                 store.zone().alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).is_ok()
@@ -373,7 +373,7 @@ fn r108_the_limit_against_a_capture() {
         };
         capture.acquire(MigrateMode::Async, Budget::unlimited().start()).expect("idle");
         capture.keep();
-        assert!(!thief.join().expect("no panic"), "a frame above the limit");
+        assert!(!taker.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 2);
         zone.put(pfn).expect("it is ours");
         zone.check().expect("consistent");

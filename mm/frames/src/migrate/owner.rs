@@ -25,7 +25,6 @@ pub enum Movability {
     #[default]
     On,
     /// Owners get unmovable frames and nothing moves. For comparison.
-    /// comparison.
     Off,
 }
 

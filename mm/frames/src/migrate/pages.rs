@@ -18,10 +18,10 @@ pub struct Migration {
     pub gone: u64,
     /// Frames that their owner refused to move; they were put back.
     pub failed: u64,
-    /// Frames that were busy in every pass. They are still isolated, in the batch.
+    /// Frames left in the batch, still isolated: busy in every pass, or not tried because no
+    /// target was left.
     pub again: u64,
-    /// Whether it ended early because no target was left. Frames that were not tried are still in
-    /// the batch.
+    /// Whether it ended early because no target was left.
     pub out_of_frames: bool,
 }
 
@@ -47,6 +47,7 @@ impl Zone {
     ) -> Migration {
         let mut report = Migration::default();
         for pass in 0..MAX_PASSES {
+            // Give busy frames time to become free.
             if let Some(time) = mode.wait_before(pass) {
                 sync::pause(time);
             } else if pass > 0 {
@@ -57,6 +58,7 @@ impl Zone {
                 break;
             }
         }
+        // What is left in the batch is busy, or was not tried.
         report.again = batch.len() as u64;
         let busy = if report.out_of_frames { 0 } else { report.again };
         self.events.migrated(report.migrated, report.failed + busy);
@@ -74,6 +76,7 @@ impl Zone {
         let mut next = 0;
         while next < batch.len() {
             let outcome = migrate_one(&batch[next], targets, mode);
+            // A frame that is done leaves the batch; the last frame takes its place.
             match outcome {
                 MigrateOutcome::Again => {
                     next += 1;

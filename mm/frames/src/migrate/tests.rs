@@ -395,7 +395,7 @@ fn r026_only_a_fresh_frame_of_the_zone_is_a_target() {
     assert_eq!(
         (zone.stats().in_use, elsewhere.stats().in_use.0),
         (in_use.0, in_use.1.0 - 1),
-        "offers go back"
+        "offered frames are freed"
     );
     zone.check().expect("consistent");
     elsewhere.check().expect("consistent");

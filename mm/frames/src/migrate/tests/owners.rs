@@ -55,7 +55,7 @@ fn r072_set_movable_refuses_an_owned_frame() {
             other.set_movable(strange, 7, 7),
             Err(SetMovableError::OtherZone { pfn: pfn_there })
         );
-        assert_eq!(elsewhere.stats().in_use, FrameCount(0), "given back where it came from");
+        assert_eq!(elsewhere.stats().in_use, FrameCount(0), "freed in its own zone");
         let block = zone.alloc_block(
             Order::new(2).expect("small"),
             MigrateType::Movable,
@@ -86,7 +86,7 @@ fn set_movable_rejects_unusable_frames() {
         owner.set_movable(fresh(), u32::MAX, 0),
         Err(SetMovableError::Private { private: u32::MAX })
     );
-    assert_eq!(zone.stats().in_use, FrameCount(0), "given back");
+    assert_eq!(zone.stats().in_use, FrameCount(0), "freed");
     let pfn = owner.set_movable(fresh(), u32::MAX - 1, 9).expect("no other reference");
     assert_eq!(zone.tables.frames.private(pfn), Some((u32::MAX - 1, 9)));
     owner.release(pfn);
