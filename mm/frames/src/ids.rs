@@ -1,8 +1,8 @@
 //! An allocator of table indices: allocates them densely, finds a free one in a few instructions,
 //! and accounts for the memory they need.
 //!
-//! Indices come in *chunks*, so that their records fill whole OS pages. The owner of the records
-//! is told when a chunk has become empty, and releases their memory. Such a chunk is used again
+//! Indices come in *chunks*, so that their records fill whole OS pages. When a chunk has become
+//! empty, a callback of the owner releases the memory of its records. Such a chunk is used again
 //! before a fresh one is opened.
 //!
 //! ```text
@@ -133,8 +133,8 @@ impl IdAllocator {
         self.capacity
     }
 
-    /// Allocates a free index. When this opens a chunk, it first calls `opening` under the
-    /// shard's lock, which may refuse.
+    /// Allocates a free index. Before it opens a chunk it calls `opening`, which may refuse, under
+    /// the shard's lock.
     ///
     /// # Errors
     /// [`AllocIdError`]; nothing has changed then.

@@ -36,13 +36,13 @@ const MIN_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest that it waits.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The zone has no thread.
+/// The state of a zone without a thread.
 const OFF: u8 = 0;
-/// The thread sleeps.
+/// The state of a sleeping thread.
 const ASLEEP: u8 = 1;
-/// The thread sleeps, and memory is short.
+/// The state of a sleeping thread while memory is short: the flag is set.
 const WAKE_PENDING: u8 = 2;
-/// The thread was woken, and reclaims or waits to try again.
+/// The state of a thread that was woken: it reclaims, or waits to try again.
 const AWAKE: u8 = 3;
 
 /// What a zone knows about its kswapd thread.

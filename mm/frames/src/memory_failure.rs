@@ -9,7 +9,7 @@
 //! A frame is marked as failed before its last reference is put, and the thread that frees it
 //! checks the mark: so no free list ever gets it. The content of a failed frame is lost. A caller
 //! that copies bytes out of a chain checks [`Shared::has_failed`](crate::Shared::has_failed)
-//! afterwards. Migration does not move them.
+//! afterwards. Migration does not move a failed frame.
 //!
 //! A retired frame stays charged: like the kernel's `HardwareCorrupted` memory it is no longer
 //! usable, and its pageblock is never wholly free again. The OS maps a healthy page in its place,

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! The types carry the protocol. An [`Isolated`] frame is a value: it is migrated, or dropping it
-//! puts it back. A [`LockedFrame`] is a guard that three of the callbacks get. Only the old
-//! frame's owner can turn a [`Target`] into a [`Committed`], and only a `Committed` reports
+//! puts it back. A [`LockedFrame`] is a guard that three of the callbacks get. A [`Target`] becomes
+//! a [`Committed`] only by taking over the old frame's owner, and only a `Committed` reports
 //! success. The kernel checks these rules with assertions; here a violation does not compile.
 //!
 //! # Reference counts (R-068)

@@ -44,8 +44,8 @@ pub(crate) enum ReclaimProgress {
 }
 
 impl Zone {
-    /// Compacts or reclaims for a request that was refused. A block is compacted for first: that
-    /// costs no owner anything.
+    /// Compacts or reclaims for a request that was refused. For a block it compacts first, which
+    /// takes no memory from an owner.
     pub(crate) fn compact_or_reclaim(
         &self,
         order: Order,

@@ -21,8 +21,8 @@ use crate::zone::Zone;
 /// The most pageblocks that one call of [`Zone::release_excess_if_due`] releases.
 pub const RELEASE_BATCH: u32 = 1;
 
-/// Free pageblocks keep their memory while they are at most one for this many in use, and at
-/// least [`ZoneConfig::keep_blocks`](crate::ZoneConfig::keep_blocks).
+/// The pageblocks in use for each free pageblock that keeps its memory. At least
+/// [`ZoneConfig::keep_blocks`](crate::ZoneConfig::keep_blocks) free pageblocks keep theirs.
 pub const KEEP_ONE_IN: u32 = 64;
 
 /// How many free pageblocks keep their memory.

@@ -93,7 +93,7 @@ impl TargetCharge {
     }
 }
 
-/// Proof that a target replaced the old frame. Only [`Target::commit`] makes one.
+/// Proof that a target replaced the old frame. Only committing a [`Target`] makes one.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "`migrate` returns it"]
 pub struct Committed {
