@@ -1,4 +1,5 @@
-//! What it costs to give memory to the OS and to take it back. Run with `cargo run --release -p memzip-balloon --example inflate`.
+//! Measures the cost of giving memory to the OS and taking it back. Run with `cargo run --release
+//! -p memzip-balloon --example inflate`.
 
 #[path = "../tests/touched/mod.rs"]
 mod touched;
@@ -9,17 +10,18 @@ use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FrameCount};
 use touched::{balloon, high_balloon, touch, zone};
 
-/// Touched before, so that there is memory to give.
+/// The memory that is touched and then ballooned. Units: bytes.
 const SIZE: u64 = 1 << 30;
 
-/// Room above what was touched.
+/// The capacity above that. Units: bytes.
 const MORE: u64 = 64 << 20;
 
+/// Returns the resident memory of this process. Units: bytes.
 fn resident() -> u64 {
     sys::rss::resident_bytes().unwrap_or(0)
 }
 
-/// Milliseconds of `work`, and MiB by which the resident set shrank.
+/// Runs `work`. Returns its milliseconds, and the MiB by which the resident set shrank.
 fn measured(work: impl FnOnce()) -> (f64, f64) {
     let (start, before) = (Instant::now(), resident());
     work();
@@ -27,6 +29,7 @@ fn measured(work: impl FnOnce()) -> (f64, f64) {
     (time, (before as f64 - resident() as f64) / f64::from(1 << 20))
 }
 
+/// Measures inflating and deflating 1 GiB.
 fn both_ways(unit: BalloonUnit) {
     let zone = zone(SIZE + MORE);
     touch(&zone, SIZE, 1);
@@ -39,6 +42,7 @@ fn both_ways(unit: BalloonUnit) {
     println!("{unit:?}: deflate 1 GiB {time:8.1} ms");
 }
 
+/// Measures the migration of ballooned frames by frame compaction.
 fn moves() {
     let zone = zone(SIZE + MORE);
     touch(&zone, SIZE, 1);

@@ -1,11 +1,12 @@
-//! One batch at a time towards the target.
+//! Resizing: one batch at a time towards the target.
 //!
 //! ```text
-//!  inflate:  allocate (no lock of ours)  ->  device lock  ->  host takes the memory  ->  blocks and list  ->  unlock
-//!  deflate:  device lock  ->  out of list and blocks  ->  host gives it back  ->  unlock  ->  frames are free
+//!  inflate:  allocate (no lock held) -> device lock -> host.inflate -> blocks and list -> unlock
+//!  deflate:  device lock -> out of list and blocks -> host.deflate -> unlock -> frames are free
 //! ```
-//! The frames of a batch are values in the hands of one thread while the host is told, so nobody can isolate or use them. Only when the host has agreed
-//! do they become movable: a refusal is undone by dropping the batch.
+//! The frames of a batch are values owned by one thread while the host is called, so no other
+//! thread can isolate or use them. They become movable only after the host has agreed: a refusal is
+//! undone by dropping the batch.
 
 use std::ops::ControlFlow;
 
@@ -19,7 +20,7 @@ use crate::inner::{BalloonInner, Delta, TargetGeneration};
 use crate::outcome::StopReason;
 
 impl Balloon {
-    /// One batch more towards the target that `generation` stands for.
+    /// Moves one batch towards the target that `generation` stands for.
     pub(crate) fn run_batch(
         &self,
         generation: TargetGeneration,
@@ -34,7 +35,8 @@ impl Balloon {
         }
     }
 
-    /// Looks again when no batch is in flight: one for an older target may be with the host, and is inserted after that.
+    /// Checks the target again with no batch in flight. A batch for an older target may be with the
+    /// host; it is inserted before the device lock is released.
     fn confirm_reached(&self, generation: TargetGeneration) -> ControlFlow<StopReason> {
         let _device = self.device.lock();
         match self.inner.lock().delta(generation) {
@@ -44,6 +46,7 @@ impl Balloon {
         }
     }
 
+    /// Allocates one batch, hands it to the host and adds it to the balloon.
     fn inflate_batch(
         &self,
         generation: TargetGeneration,
@@ -61,7 +64,7 @@ impl Balloon {
             return ControlFlow::Continue(());
         }
         let device = self.device.lock();
-        // Allocating may have taken its time: another target may be set by now, and somebody else may have filled the gap in part.
+        // Another thread may have set a target or filled part of the gap during the allocation.
         let delta = self.inner.lock().delta(generation);
         match delta {
             Delta::TooSmall(missing) if missing.0 >= batch.frames() => {}
@@ -74,6 +77,7 @@ impl Balloon {
                 return ControlFlow::Continue(());
             }
         }
+        // A refusal drops the batch, which frees it.
         if let Err(refusal) =
             self.host.inflate(&mut InflateBatch::from_frames(&mut batch.blocks, &mut batch.frames))
         {
@@ -85,31 +89,33 @@ impl Balloon {
         ControlFlow::Continue(())
     }
 
-    /// The host has the memory: from here on the frames are the balloon's, and the single ones can be moved (R-152).
+    /// Adds a batch that the host has taken. Its single frames become movable (R-152).
     fn insert(&self, batch: FrameBatch<'_>) {
         let mut inner = self.inner.lock();
         inner.events.inflate_messages += 1;
         inner.events.inflated += batch.frames();
         self.account.add(FrameCount(batch.frames()));
         for frame in batch.frames {
-            // Whoever isolates it now waits for the pages lock, and finds it on the list.
+            // Another thread that isolates the frame now waits for the pages lock and then finds it
+            // on the list.
             let pfn = self
                 .owner
                 .set_movable(frame, 0, 0)
-                .expect("a frame the zone just gave to the balloon");
+                .expect("a frame that was just allocated has no owner");
             inner.list.insert(pfn);
         }
         inner.add_blocks(batch.blocks);
         self.update_record_bytes(&mut inner);
     }
 
+    /// Takes one batch out of the balloon, tells the host and frees it.
     fn deflate_batch(&self, generation: TargetGeneration) -> ControlFlow<StopReason> {
         let device = self.device.lock();
         let mut inner = self.inner.lock();
         let left = match inner.delta(generation) {
             Delta::TooLarge(left) => left,
             Delta::Superseded => return ControlFlow::Break(StopReason::Superseded),
-            // The zone was out of memory meanwhile, or the target is reached.
+            // The zone was out of memory and took frames back, or the target is reached.
             Delta::Reached | Delta::TooSmall(_) => return ControlFlow::Continue(()),
         };
         let batch = self.dequeue(&mut inner, left);
@@ -119,15 +125,19 @@ impl Balloon {
         }
         self.tell_host_deflated(&batch);
         drop(device);
-        // Here the frames become free, after the host was told (R-160), and with no lock held.
+        // The frames become free here: after the host was told (R-160), and with no lock held.
         drop(batch);
         ControlFlow::Continue(())
     }
 
-    /// Takes about `left` frames out: single frames first, lowest first, so that what stays is whole blocks.
+    /// Takes about `left` frames out of the balloon: first single frames, lowest first, so that
+    /// whole blocks stay.
     ///
-    /// A frame that is isolated or that migration is just looking at is passed over (R-154, S-39). Only when no single frame can be had is a
-    /// block given up for less than it holds; the caller then inflates by the difference.
+    /// Frames that are isolated, or that migration is locking, are skipped (R-154, S-39). If there
+    /// is no single frame, a block is taken even for fewer frames than it has; the caller then
+    /// inflates by the difference.
+    ///
+    /// The caller holds the device lock and the pages lock.
     fn dequeue(&self, inner: &mut BalloonInner, left: FrameCount) -> FrameBatch<'_> {
         let mut left = left.0;
         let mut batch = FrameBatch::default();
@@ -140,8 +150,10 @@ impl Balloon {
             left -= 1;
         }
         while batch.ranges() < MAX_BATCH && left > 0 {
-            let enough = left >= BLOCK_FRAMES || batch.ranges() == 0;
-            let Some(block) = enough.then(|| inner.take_lowest_block()).flatten() else { break };
+            let takes_block = left >= BLOCK_FRAMES || batch.ranges() == 0;
+            let Some(block) = takes_block.then(|| inner.take_lowest_block()).flatten() else {
+                break;
+            };
             left = left.saturating_sub(BLOCK_FRAMES);
             batch.blocks.push(block);
         }
@@ -152,6 +164,7 @@ impl Balloon {
         batch
     }
 
+    /// Tells the host to give a batch back. The caller holds the device lock.
     fn tell_host_deflated(&self, batch: &FrameBatch<'_>) {
         let blocks = batch.blocks.iter().map(FrameRange::block);
         let frames = batch.frames.iter().map(Frame::pfn).map(FrameRange::frame);
@@ -159,19 +172,20 @@ impl Balloon {
         self.host.deflate(&ranges);
     }
 
-    /// Gives back about `want` frames because the zone is out of memory, and lowers the target to what is left. Says how many went back.
+    /// Deflates by about `want` frames since the zone is out of memory, and lowers the target to
+    /// the new size. Returns how many frames became free.
     pub(crate) fn deflate_on_oom(&self, want: FrameCount) -> FrameCount {
         let Some(_guard) = self.reentrancy.enter() else { return FrameCount(0) };
         let mut given = 0;
         while given < want.0 {
-            // Not for ever: whoever has it may be waiting for us, where two balloons share a zone.
+            // Bounded: where two balloons share a zone, the holder may be waiting for this thread.
             let Some(device) = self.wait_for_device() else { break };
             let mut inner = self.inner.lock();
             let batch = self.dequeue(&mut inner, FrameCount(want.0 - given));
             inner.events.oom_deflated += batch.frames();
-            // Whoever is inflating stops: the zone needs what it would take.
+            // A lower target stops a thread that inflates: the zone needs what it would take.
+            // A target below the actual size stays, so a thread that deflates goes on.
             let actual = inner.actual();
-            // Whoever is deflating goes on, or the balloon would stay larger than was asked for.
             if actual < inner.target() {
                 let _ = inner.set_target(actual);
             }
@@ -186,8 +200,9 @@ impl Balloon {
         FrameCount(given)
     }
 
+    /// Locks the device, or returns `None` after some milliseconds.
     fn wait_for_device(&self) -> Option<sync::MutexGuard<'_, ()>> {
-        /// Times it is tried: some milliseconds.
+        /// Tries before giving up: some milliseconds.
         const MAX_SPINS: u32 = if cfg!(any(loom, shuttle)) { 2 } else { 4096 };
         (0..MAX_SPINS).find_map(|spins| {
             let device = self.device.try_lock();

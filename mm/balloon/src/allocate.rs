@@ -1,10 +1,10 @@
-//! Where a batch comes from.
+//! Allocation of a batch.
 //!
 //! ```text
-//!  memory the zone holds:  whole blocks  ->  blocks that compaction makes  ->  scattered frames
-//!  room that holds none:   whole blocks  ->  single frames                                        (BalloonSource::FreeFrames only)
+//!  committed frames:  whole blocks -> blocks that compaction frees -> scattered frames
+//!  untouched frames:  whole blocks -> single frames          (BalloonSource::FreeFrames only)
 //! ```
-//! All of it happens with no lock of the balloon held (R-151).
+//! No lock of the balloon is held during allocation (R-151).
 
 use std::time::Duration;
 
@@ -18,46 +18,49 @@ use crate::balloon::Balloon;
 use crate::config::{BalloonSource, BalloonUnit};
 use crate::outcome::Shortage;
 
-/// How long a batch may look for whole blocks by compaction: whoever sets another target waits no longer than that.
+/// The time a batch may spend on compaction for whole blocks. Another target takes effect after at
+/// most this time.
 const COMPACTION_TIMEOUT: Duration = Duration::from_millis(50);
 
 pub(crate) const BLOCK_FRAMES: u64 = PAGEBLOCK_FRAMES as u64;
 
-/// How often compaction may still look for whole blocks among free frames that lie scattered, for one target.
+/// The number of compactions for whole blocks that are left for one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CompactionAttempts {
     left: u8,
 }
 
 impl Default for CompactionAttempts {
-    /// Two seconds: a store in use is never done.
+    /// Two seconds in total, since a store in use always leaves something to compact.
     fn default() -> Self {
         Self { left: 40 }
     }
 }
 
-/// What of a zone a balloon may take.
+/// The free frames of a zone that a balloon may take.
 #[derive(Clone, Copy, Debug)]
 struct Available {
     frames: u64,
-    /// Of these, frames the zone holds memory for.
+    /// Those of them that are committed.
     committed: u64,
 }
 
-/// Frames in nobody's hands but this thread's.
+/// Frames that belong to the calling thread alone.
 #[derive(Debug, Default)]
 pub(crate) struct FrameBatch<'z> {
     pub(crate) blocks: Vec<OwnedBlock>,
     pub(crate) frames: Vec<Frame<'z>>,
-    /// How many more it may take.
+    /// How many more frames it may take.
     left: u64,
 }
 
 impl<'z> FrameBatch<'z> {
+    /// Returns whether another block fits.
     fn wants_blocks(&self) -> bool {
         self.left >= BLOCK_FRAMES && self.ranges() < MAX_BATCH
     }
 
+    /// Adds blocks until the batch is full or `next` has none.
     fn fill_blocks(&mut self, mut next: impl FnMut() -> Option<OwnedBlock>) {
         while self.wants_blocks() {
             let Some(block) = next() else { return };
@@ -66,6 +69,7 @@ impl<'z> FrameBatch<'z> {
         }
     }
 
+    /// Adds at most `max` single frames, until the batch is full or `next` has none.
     fn fill_frames(&mut self, max: u64, mut next: impl FnMut() -> Option<Frame<'z>>) {
         for _ in 0..max.min(self.left).min((MAX_BATCH - self.ranges()) as u64) {
             let Some(frame) = next() else { return };
@@ -74,18 +78,25 @@ impl<'z> FrameBatch<'z> {
         }
     }
 
-    /// Blocks and frames together: what the host is told.
+    /// Returns the number of blocks and single frames: the ranges in a message.
     pub(crate) fn ranges(&self) -> usize {
         self.blocks.len() + self.frames.len()
     }
 
+    /// Returns the number of frames, those of blocks included.
     pub(crate) fn frames(&self) -> u64 {
         self.blocks.len() as u64 * BLOCK_FRAMES + self.frames.len() as u64
     }
 }
 
 impl Balloon {
-    /// Takes what can be had at once of `missing` frames, nothing only if compaction has more to do: memory first, and room without memory only where that counts.
+    /// Allocates a batch of at most `missing` frames: committed frames first, untouched ones only
+    /// for [`BalloonSource::FreeFrames`].
+    ///
+    /// An empty batch means that compaction can go on; the caller calls again.
+    ///
+    /// # Errors
+    /// [`Shortage`] when there is nothing to allocate.
     pub(crate) fn allocate(
         &self,
         missing: FrameCount,
@@ -96,6 +107,7 @@ impl Balloon {
             (self.config.unit == BalloonUnit::BlocksFirst, self.owner.migrate_type());
         let mut batch =
             FrameBatch { left: missing.0.min(available.frames), ..FrameBatch::default() };
+        // Whole committed blocks, then those that compaction can free.
         if blocks {
             batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
             if batch.wants_blocks()
@@ -105,12 +117,14 @@ impl Balloon {
                 self.compact_for_blocks(attempts);
                 batch.fill_blocks(|| self.zone.alloc_committed_block(movable));
                 if attempts.left > 0 {
-                    // It goes on with what there is, after a look whether the target is still the same.
+                    // Compaction can go on. The caller first checks that the target is still
+                    // current.
                     return Ok(batch);
                 }
             }
         }
-        // Scattered frames, where they are more than what is open for the store's next pages; compaction may have given others to the OS.
+        // Scattered frames, beyond those the store's next pages will use. Compaction may have
+        // decommitted some, so they are counted again.
         let committed = self.available().committed;
         let spare = if self.config.source == BalloonSource::CommittedFrames {
             committed
@@ -121,7 +135,7 @@ impl Balloon {
         let mut refused = None;
         if self.config.source == BalloonSource::FreeFrames {
             if blocks {
-                // No whole block can be had, not even by compaction: single frames it is.
+                // There is no committed block left, not even by compaction: take untouched ones.
                 batch.fill_blocks(|| {
                     self.zone.alloc_owned_block(Order::PAGEBLOCK, movable, reclaim()).ok()
                 });
@@ -138,13 +152,14 @@ impl Balloon {
         }
     }
 
+    /// Allocates a frame of either kind; notes the error in `refused`.
     fn alloc_single(&self, refused: &mut Option<AllocError>) -> Option<Frame<'_>> {
         let frame = self.zone.alloc_frame(self.owner.migrate_type(), reclaim());
         frame.map_err(|error| *refused = Some(error)).ok()
     }
 
-    /// Moves frames together for a moment, so that whole blocks of those the zone holds become free. What the zone does not keep goes to the OS at once,
-    /// which serves the host as well.
+    /// Compacts the zone for a bounded time, so that whole blocks of committed frames become free.
+    /// The zone decommits blocks it does not keep, which gives the host memory as well.
     fn compact_for_blocks(&self, attempts: &mut CompactionAttempts) {
         let request = CompactRequest {
             budget: Budget::within(COMPACTION_TIMEOUT),
@@ -155,7 +170,8 @@ impl Balloon {
         attempts.left = if goes_on { attempts.left - 1 } else { 0 };
     }
 
-    /// What is free of the zone: above its lowest watermark, or of the memory it holds.
+    /// Returns the free frames: committed ones, or all above the lowest watermark, depending on the
+    /// source.
     fn available(&self) -> Available {
         let stats = self.zone.stats();
         let committed = stats.committed.0 - stats.in_use.0;
@@ -169,7 +185,7 @@ impl Balloon {
         Available { frames, committed }
     }
 
-    /// The same, after asking others to make room if there is none.
+    /// Returns the free frames, after asking the shrinkers if there are none.
     fn available_or_reclaim(&self) -> Result<Available, Shortage> {
         if self.zone.is_poisoned() {
             return Err(Shortage::Zone(AllocError::Poisoned));
@@ -187,7 +203,7 @@ impl Balloon {
     }
 }
 
-/// Called with no lock of ours held.
+/// Allows reclaim. The caller holds no lock.
 fn reclaim() -> Reclaim {
     Reclaim::Allowed(NoLocksHeld::promise())
 }

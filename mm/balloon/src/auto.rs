@@ -1,4 +1,4 @@
-//! A balloon that follows memory pressure by itself.
+//! A thread that resizes a balloon by memory pressure.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,37 +15,40 @@ use crate::inner::TargetGeneration;
 use crate::outcome::ResizeReport;
 use crate::policy::{self, Decision, RecentChanges, Settings, ZoneView};
 
-/// A thread named `memzip-balloon` that reads pressure and sets a balloon's target. Dropping this ends it; the balloon stays as large as it is.
+/// A thread named `memzip-balloon` that reads memory pressure and sets a balloon's target. Dropping
+/// this ends the thread and keeps the balloon's size.
 #[derive(Debug)]
 pub struct Auto {
     balloon: Arc<Balloon>,
     state: Arc<Mutex<AutoState>>,
     control: Arc<Mutex<ControlToken>>,
-    /// Dropped first: the thread sees it and ends.
+    /// Dropped first, which ends the thread.
     shutdown: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Whether the thread may still set targets. Its lock is held while it sets one, and for no longer.
+/// Whether the thread may still set targets. Its mutex is held while a target is set, and not while
+/// it is reached.
 #[derive(Clone, Copy, Debug)]
 enum ControlToken {
-    /// It may; the one it set last.
+    /// It may set targets; the generation of the last one.
     Held(Option<TargetGeneration>),
     Revoked,
 }
 
-/// What the thread has seen and done.
+/// The state of the thread: its last reading, decision and change, and its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AutoState {
-    /// The last reading.
+    /// The last successful reading.
     pub psi: Option<Psi>,
-    /// Why there is no newer one: as long as this is set, the balloon is left as it is.
+    /// The error of the last reading, or `None` if it succeeded. The target does not change while
+    /// this is set.
     pub problem: Option<PsiError>,
-    /// What was decided last.
+    /// The last decision.
     pub decision: Option<Decision>,
-    /// What came of the last change.
+    /// The report of the last change.
     pub change: Option<ResizeReport>,
-    /// Readings made.
+    /// Readings made, failed ones included.
     pub readings: u64,
     /// Readings that failed.
     pub failures: u64,
@@ -55,31 +58,32 @@ pub struct AutoState {
     pub lowered: u64,
 }
 
-/// Why pressure is not followed.
+/// The error of [`Auto::start`].
 #[derive(Debug, Error)]
 pub enum AutoError {
-    /// The mark to grow above lies below the mark to shrink below: the balloon would swing for ever.
+    /// The mark for growing lies below the mark for shrinking, so the balloon would oscillate.
     #[error(
-        "the balloon would grow above {raise_above} of pressure and shrink below {lower_below}: that is the wrong way round"
+        "the balloon would grow above {raise_above} of pressure and shrink below {lower_below}: the first must not be smaller"
     )]
     Marks {
-        /// It grows above this.
+        /// The mark above which it grows.
         raise_above: Share,
-        /// It shrinks below this.
+        /// The mark below which it shrinks.
         lower_below: Share,
     },
-    /// The OS has no thread for us.
+    /// The OS refused a thread.
     #[error("cannot start a thread for the balloon")]
     Thread(#[from] io::Error),
 }
 
 impl Auto {
-    /// Starts to follow `source`, which is read once in every `period`.
+    /// Starts the thread, which reads `source` once in every `period`.
     ///
-    /// A source that cannot be read is no error: the state says so, the balloon is left alone, and the next period tries again.
+    /// An unreadable source is no error: the state reports it, the target stays, and the next
+    /// period tries again.
     ///
     /// # Errors
-    /// [`AutoError`].
+    /// [`AutoError`] when the marks are crossed or the OS refuses a thread.
     pub fn start(
         balloon: Arc<Balloon>,
         source: PsiSource,
@@ -113,14 +117,14 @@ impl Auto {
         Ok(Self { balloon, state, control, shutdown: Some(shutdown), thread: Some(thread) })
     }
 
-    /// What it has seen and done so far.
+    /// Returns the state of the thread.
     #[must_use]
     pub fn state(&self) -> AutoState {
         lock(&self.state).clone()
     }
 
-    /// From here on it sets no target any more, and gives up one that is not reached: the next one, whoever sets it, stays. It waits for nothing;
-    /// dropping this waits for the thread.
+    /// Stops the thread from setting targets and cancels a resize it has not finished, so that the
+    /// next target set elsewhere stays. Does not wait; dropping this waits for the thread.
     pub fn stop(&self) {
         let token = std::mem::replace(&mut *lock(&self.control), ControlToken::Revoked);
         if let ControlToken::Held(Some(generation)) = token {
@@ -133,7 +137,8 @@ impl Drop for Auto {
     fn drop(&mut self) {
         self.stop();
         self.shutdown.take();
-        // It ends after the step it is in. A panic there was printed already, and says nothing about us.
+        // The thread ends after its current step. A panic in it was printed already and concerns no
+        // other thread.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -142,7 +147,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the thread has.
+/// The thread's own data.
 struct Follower {
     balloon: Arc<Balloon>,
     source: PsiSource,
@@ -154,6 +159,7 @@ struct Follower {
 }
 
 impl Follower {
+    /// Reads the pressure once, applies the decision and updates the state.
     fn tick(&mut self) {
         let reading = self.source.read();
         let decision = reading.as_ref().ok().map(|psi| self.decide(psi));
@@ -175,6 +181,7 @@ impl Follower {
         state.change = change.or(state.change);
     }
 
+    /// Returns the policy's decision for a reading.
     fn decide(&self, psi: &Psi) -> Decision {
         let (balloon, zone) = (&self.balloon, self.balloon.zone());
         let actual = balloon.stats().actual;
@@ -195,27 +202,29 @@ impl Follower {
         )
     }
 
+    /// Applies a decision. Returns the report, or `None` if no target was set.
     fn apply(&mut self, decision: Decision) -> Option<ResizeReport> {
-        let before = (self.balloon.stats().actual, self.holds());
+        let (actual, committed) = (self.balloon.stats().actual, self.committed());
         let change = match decision {
             Decision::Hold(_) => return None,
             Decision::Raise(target) => {
-                // First the caches, and what is free anyway; then the balloon takes what came of it.
-                self.balloon.reclaim(FrameCount(target.0.saturating_sub(before.0.0)));
+                // Shrinkers and free memory come first; the balloon then takes what they freed.
+                self.balloon.reclaim(FrameCount(target.0.saturating_sub(actual.0)));
                 self.set(target)?
             }
             Decision::Lower(target) => self.set(target)?,
         };
-        // Memory that left the process is what the host wants, whether the balloon has its frames or nobody.
-        let brought = change.actual > before.0
-            || self.holds() < before.1
+        // A raise succeeds if memory leaves the process: as ballooned frames, or decommitted by the
+        // zone.
+        let succeeded = change.actual > actual
+            || self.committed() < committed
             || matches!(decision, Decision::Lower(_));
-        self.failed_raises = if brought { 0 } else { self.failed_raises.saturating_add(1) };
+        self.failed_raises = if succeeded { 0 } else { self.failed_raises.saturating_add(1) };
         self.changed = Some(Instant::now());
         Some(change)
     }
 
-    /// `None` when somebody else has control by now.
+    /// Sets a target and works towards it. Returns `None` after [`Auto::stop`].
     fn set(&self, target: FrameCount) -> Option<ResizeReport> {
         let mut control = lock(&self.control);
         let ControlToken::Held(generation) = &mut *control else { return None };
@@ -225,8 +234,8 @@ impl Follower {
         Some(resize.map_or_else(|refused| refused, |resize| resize.run()))
     }
 
-    /// Frames whose memory the zone holds.
-    fn holds(&self) -> FrameCount {
+    /// Returns the committed frames of the zone, ballooned ones excluded.
+    fn committed(&self) -> FrameCount {
         let stats = self.balloon.zone().stats();
         FrameCount(stats.committed.0.saturating_sub(stats.ballooned.0))
     }

@@ -1,4 +1,4 @@
-//! The thread, driven by a pressure file that the test writes.
+//! Tests of the thread, with a pressure file that the test writes.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::recording_host::RecordingHost;
 use crate::{BalloonConfig, StopReason};
 use sys::host::Share;
 
-/// A file of this test's own, gone when it is dropped.
+/// A temporary file of the test, removed on drop.
 struct File(PathBuf);
 
 impl File {
@@ -18,11 +18,11 @@ impl File {
         Self(std::env::temp_dir().join(format!("memzip-balloon-{}-{name}", std::process::id())))
     }
 
-    /// Replaced in one step: the thread reads the old text or the new one.
+    /// Replaces the text atomically: the thread reads the old text or the new one.
     fn write(&self, text: &str) {
         let next = self.0.with_extension("next");
-        std::fs::write(&next, text).expect("a writable folder for temporary files");
-        std::fs::rename(&next, &self.0).expect("the same folder");
+        std::fs::write(&next, text).expect("a writable directory for temporary files");
+        std::fs::rename(&next, &self.0).expect("the same directory");
     }
 
     fn pressure(&self, percent: u32) {
@@ -63,7 +63,7 @@ fn start(balloon: &Arc<Balloon>, source: PsiSource) -> Auto {
     Auto::start(Arc::clone(balloon), source, QUICK, Duration::from_millis(1)).expect("a thread")
 }
 
-/// Waits until the state is as wanted; a minute is for ever.
+/// Waits until the state is `wanted`, at most a minute.
 fn wait(auto: &Auto, wanted: impl Fn(&AutoState) -> bool) -> AutoState {
     let start = Instant::now();
     loop {
@@ -77,7 +77,7 @@ fn wait(auto: &Auto, wanted: impl Fn(&AutoState) -> bool) -> AutoState {
 }
 
 #[test]
-fn it_grows_under_pressure_rests_in_the_band_and_shrinks_when_it_is_calm() {
+fn the_balloon_follows_pressure_up_and_down() {
     let (balloon, host) = balloon();
     let file = File::new("follow");
     file.pressure(50);
@@ -98,7 +98,7 @@ fn it_grows_under_pressure_rests_in_the_band_and_shrinks_when_it_is_calm() {
 }
 
 #[test]
-fn without_pressure_files_it_says_so_and_holds_still() {
+fn an_unreadable_file_keeps_the_target() {
     let (balloon, _) = balloon();
     assert_eq!(balloon.set_target(FrameCount(2048)).stop, StopReason::Reached);
     let file = File::new("missing");
@@ -106,18 +106,18 @@ fn without_pressure_files_it_says_so_and_holds_still() {
     let state = wait(&auto, |state| state.failures >= 5);
     assert_eq!(state.problem, Some(PsiError::Missing { path: file.0.clone() }));
     assert_eq!((state.psi, state.decision, balloon.stats().actual.0), (None, None, 2048));
-    // A folder can be opened and not read; what can be read may be something else.
+    // A readable file may contain something else.
     file.write("not pressure");
     wait(&auto, |state| matches!(state.problem, Some(PsiError::Malformed { .. })));
-    assert_eq!(balloon.stats().actual.0, 2048, "an unknown pressure is no pressure and no calm");
-    // It appears: the thread goes on as if nothing had been.
+    assert_eq!(balloon.stats().actual.0, 2048, "an unknown pressure changes nothing");
+    // Once the file appears, the thread follows it.
     file.pressure(50);
     wait(&auto, |state| state.problem.is_none() && state.raised > 0);
     assert!(balloon.stats().actual.0 > 2048);
 }
 
 #[test]
-fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
+fn a_drop_ends_the_thread_and_keeps_the_balloon() {
     let (balloon, _) = balloon();
     let file = File::new("drop");
     file.pressure(50);
@@ -131,11 +131,15 @@ fn dropping_it_ends_the_thread_and_leaves_the_balloon() {
     wait(&auto, |state| state.readings == 1);
     let before = Instant::now();
     drop(auto);
-    assert!(before.elapsed() < Duration::from_secs(60), "it does not sleep its hour out");
+    assert!(
+        before.elapsed() < Duration::from_secs(60),
+        "the drop interrupts the period of an hour"
+    );
     assert_eq!((Arc::strong_count(&balloon), balloon.stats().actual.0), (1, 1024));
 }
 
-/// Whoever sets a target after the thread has lost control keeps it, whatever the thread was about to do. A named pipe holds it in the middle of a reading.
+/// A target set after the thread lost control stays, even if the thread was about to set one. A
+/// named pipe keeps the thread in the middle of a reading.
 #[test]
 fn a_follower_without_control_sets_no_target() {
     let (balloon, _) = balloon();
@@ -146,7 +150,7 @@ fn a_follower_without_control_sets_no_target() {
     let hour = Duration::from_secs(3600);
     let auto =
         Auto::start(Arc::clone(&balloon), PsiSource::file(&pipe.0), QUICK, hour).expect("a thread");
-    // It opens once the thread has it open, too; the thread then waits for what is written.
+    // Opening for writing waits until the thread has opened the pipe, which then waits for text.
     let mut writer =
         std::fs::OpenOptions::new().write(true).open(&pipe.0).expect("a reader is there");
     auto.stop();
@@ -156,27 +160,30 @@ fn a_follower_without_control_sets_no_target() {
         .expect("it reads");
     drop(writer);
     let state = wait(&auto, |state| state.readings >= 1);
-    assert!(matches!(state.decision, Some(Decision::Raise(_))), "it wanted to: {state:?}");
+    assert!(
+        matches!(state.decision, Some(Decision::Raise(_))),
+        "the policy decided to raise: {state:?}"
+    );
     assert_eq!((state.raised, state.change), (0, None), "it sets no target any more");
     assert_eq!((balloon.stats().target.0, balloon.stats().actual.0), (10, 10));
 }
 
-/// A server that ends must not wait for a large step: the thread gives the rest of it up.
+/// A server that ends does not wait for a large step: the thread cancels the rest of it.
 #[test]
-fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
+fn a_drop_mid_step_waits_for_one_message() {
     let (balloon, host) = balloon();
     let settings =
         Settings { step: FrameCount(8192 - 512), max_target: Some(FrameCount(8192 - 1)), ..QUICK };
     let (first, told) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    let (first, gone) = (Mutex::new(first), Mutex::new(gone));
+    let (resume, resumed) = mpsc::channel::<()>();
+    let (first, resumed) = (Mutex::new(first), Mutex::new(resumed));
     host.hook(move |_| {
         lock(&first).send(()).expect("the test listens");
-        let _ = lock(&gone).recv();
+        let _ = lock(&resumed).recv();
     });
     let file = File::new("middle");
     file.pressure(50);
-    // Single frames, since the only pageblocks have one in use: many messages.
+    // Each pageblock has a frame in use, so the balloon takes single frames, in many messages.
     let zone = balloon.zone();
     let mut pinned: Vec<_> = std::iter::from_fn(|| {
         zone.alloc_frame(frames::MigrateType::Movable, frames::Reclaim::NotAllowed).ok()
@@ -192,20 +199,20 @@ fn dropping_it_in_the_middle_of_a_step_waits_for_one_message() {
     let auto = auto.expect("a thread");
     told.recv().expect("it inflates");
     auto.stop();
-    drop(go);
+    drop(resume);
     drop(auto);
     let stats = balloon.stats();
     assert_eq!(
         (stats.inflate_messages, stats.target, stats.actual.0),
         (1, stats.actual, 256),
-        "the rest is given up"
+        "the rest is cancelled"
     );
     host.unhook();
     assert_eq!(host.has(), balloon.ranges());
 }
 
 #[test]
-fn marks_the_wrong_way_round_are_refused() {
+fn crossed_marks_are_refused() {
     let (balloon, _) = balloon();
     let crossed =
         Settings { raise_above: Share::percent(1), lower_below: Share::percent(2), ..QUICK };
@@ -214,9 +221,9 @@ fn marks_the_wrong_way_round_are_refused() {
     assert_eq!((raise_above, lower_below), (Share::percent(1), Share::percent(2)));
 }
 
-/// A host that refuses, and pressure that stays: the thread goes on asking, ever more rarely, and never in a loop of its own.
+/// A host that refuses while pressure stays high is asked again, but after ever longer waits.
 #[test]
-fn a_host_that_refuses_is_asked_ever_more_rarely() {
+fn a_refusing_host_is_asked_less_and_less_often() {
     let (balloon, host) = balloon();
     host.refuse.store(u32::MAX, std::sync::atomic::Ordering::SeqCst);
     let file = File::new("refuse");

@@ -1,4 +1,4 @@
-//! The balloon: its parts, its target, its life.
+//! The balloon: its state, its target, its creation and its end.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,19 +21,20 @@ use crate::outcome::{ResizeReport, StopReason};
 use crate::reentrancy::{ReentrancyCheck, ReentrancyGuard};
 use crate::stats::BalloonStats;
 
-/// Frames of a zone whose memory the host has. See the crate's page.
+/// Frames of a zone whose memory the host has. The crate's page describes the protocol.
 ///
-/// Dropping it gives everything back: the host is told first, then the frames are free.
+/// Dropping it gives everything back: first the host is told, then the frames are freed.
 #[derive(Debug)]
 pub struct Balloon {
     pub(crate) zone: Arc<Zone>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) config: BalloonConfig,
-    /// Held while the host is told something, so that its messages have an order. Migration only tries it (S-41).
+    /// The device lock. Held while the host is called, which orders its messages. Migration only
+    /// tries it (S-41).
     pub(crate) device: Mutex<()>,
     /// The pages lock.
     pub(crate) inner: Mutex<BalloonInner>,
-    /// Threads that are changing the balloon just now.
+    /// The threads that are changing the balloon.
     pub(crate) reentrancy: ReentrancyCheck,
     pub(crate) owner: Owner,
     pub(crate) account: BalloonAccount,
@@ -41,16 +42,17 @@ pub struct Balloon {
 }
 
 impl Balloon {
-    /// An empty balloon on `zone`, whose memory will go to `host`.
+    /// Creates an empty balloon on `zone` that gives memory to `host`.
     ///
     /// # Errors
-    /// [`BalloonError`]; nothing is left behind.
+    /// [`BalloonError`] when the zone has no owner ID left; nothing is registered then.
     pub fn new(
         zone: Arc<Zone>,
         host: Arc<dyn Host>,
         config: BalloonConfig,
     ) -> Result<Arc<Self>, BalloonError> {
-        // The number comes first, since it is all that can fail; being called comes last, when there is something to call (L-05).
+        // Reserving the owner ID is all that can fail, so it comes first. Publishing the callbacks
+        // comes last, when the balloon is complete (L-05).
         let owner = zone.reserve_owner()?;
         let balloon = Arc::new_cyclic(|this: &Weak<Self>| {
             let this: Weak<dyn Shrinker> = this.clone();
@@ -71,16 +73,20 @@ impl Balloon {
         Ok(balloon)
     }
 
-    /// The zone the frames come from.
+    /// Returns the zone that the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
         &self.zone
     }
 
-    /// The largest target there can be now. For [`BalloonSource::FreeFrames`] what the zone may use, without the reserve that its lowest watermark keeps for others; for
-    /// [`BalloonSource::CommittedFrames`] what it holds and nobody uses, and what caches could give up.
+    /// Returns the largest target that is possible now.
     ///
-    /// Locking: the zone's locks, for moments.
+    /// - [`BalloonSource::FreeFrames`]: the frames the zone may use, less the reserve below its
+    ///   lowest watermark.
+    /// - [`BalloonSource::CommittedFrames`]: the free committed frames of the zone, the balloon's
+    ///   own, and what the other shrinkers could free.
+    ///
+    /// Locking: the zone's locks, briefly.
     #[must_use]
     pub fn max_target(&self) -> FrameCount {
         let stats = self.zone.stats();
@@ -96,28 +102,34 @@ impl Balloon {
         }
     }
 
-    /// What others could give up. The balloon is a shrinker, too; what it could give up is not what others could.
+    /// Returns how many frames the other shrinkers of the zone could free. The balloon is a
+    /// shrinker, too, so its own count is subtracted.
     pub(crate) fn reclaimable(&self) -> FrameCount {
         FrameCount(self.zone.shrinkable().0.saturating_sub(self.count().0))
     }
 
-    /// Makes the balloon this large, in either direction, and returns when it is, or when it cannot be.
+    /// Resizes the balloon to `asked` frames, and returns when it has that size or cannot reach it.
     ///
-    /// A target above [`Balloon::max_target`] is cut down to that; the answer says so. Another thread that sets another target meanwhile takes over within one
-    /// batch: this call then ends with [`StopReason::Superseded`].
+    /// A target above [`Balloon::max_target`] is reduced to that; the report says so. If another
+    /// thread sets a target meanwhile, this call ends within one batch with
+    /// [`StopReason::Superseded`].
     ///
-    /// Locking: call it with no lock of the zone, a pool or a chain held: allocating may make room at the cost of others.
+    /// Locking: the caller holds no lock of the zone, a pool or a chain, since allocation may
+    /// reclaim from other owners.
     pub fn set_target(&self, asked: FrameCount) -> ResizeReport {
         self.start_resize(asked).map_or_else(|refused| refused, |resize| resize.run())
     }
 
-    /// The first half of [`Balloon::set_target`]: whoever works for an older target stops within one batch. [`Resize::run`] is the second. So a caller can
-    /// note whose target it is in one step with setting it, and not keep others from doing the same for as long as reaching it takes.
+    /// Sets a target without working towards it; [`Resize::run`] does that. Together they are
+    /// [`Balloon::set_target`]. A thread that works towards an older target stops within one batch.
     ///
-    /// Locking: the zone's locks and the pages lock, for moments.
+    /// The two halves let a caller set a target under a lock of its own and release that lock
+    /// before the resize.
+    ///
+    /// Locking: the zone's locks and the pages lock, briefly.
     ///
     /// # Errors
-    /// [`StopReason::Reentered`] for a host that calls back; nothing was changed.
+    /// [`StopReason::Reentered`] when the host calls back; nothing was changed.
     pub fn start_resize(&self, asked: FrameCount) -> Result<Resize<'_>, ResizeReport> {
         let target = asked.min(self.max_target());
         let Some(guard) = self.reentrancy.enter() else {
@@ -133,14 +145,15 @@ impl Balloon {
         Ok(Resize { balloon: self, asked, target, generation, _guard: guard })
     }
 
-    /// Makes what the balloon has its target: whoever works for another one stops within one batch.
+    /// Makes the current size the target. A thread that works towards another one stops within one
+    /// batch.
     ///
     /// Locking: the pages lock.
     pub fn keep_current_size(&self) {
         self.inner.lock().keep_current_size();
     }
 
-    /// The same, if the target is still this one.
+    /// Makes the current size the target, if the target of `generation` is still current.
     #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn cancel_resize(&self, generation: TargetGeneration) {
         let mut inner = self.inner.lock();
@@ -149,24 +162,24 @@ impl Balloon {
         }
     }
 
-    /// Gives all memory back to the zone: a target of zero.
+    /// Resizes the balloon to zero, which gives all memory back to the zone.
     pub fn deflate(&self) -> ResizeReport {
         self.set_target(FrameCount(0))
     }
 
-    /// Has caches and compaction of the zone give up `want` frames and gives all free memory to the OS at once, without taking any frame.
-    /// It says how many frames became free.
+    /// Asks the zone's other shrinkers for `want` frames and decommits all free memory. The balloon
+    /// itself takes no frame. Returns how many frames became free.
     ///
     /// Locking: as [`Balloon::set_target`].
     pub fn reclaim(&self, want: FrameCount) -> FrameCount {
-        // Its own shrinker is not meant: from inside it gives nothing.
+        // The guard makes the balloon's own shrinker return nothing.
         let Some(_guard) = self.reentrancy.enter() else { return FrameCount(0) };
         let freed = self.zone.shrink(want, &frames::NoLocksHeld::promise());
         self.zone.trim();
         freed
     }
 
-    /// What it holds and has done.
+    /// Returns a snapshot of sizes and counts.
     ///
     /// Locking: the pages lock.
     #[must_use]
@@ -191,21 +204,23 @@ impl Balloon {
         }
     }
 
-    /// Tells the host where nothing can be undone any more: its panic, which was printed, ends here, and no frame is lost by it.
+    /// Tells the host to give memory back at a point that cannot be undone: a panic of the host is
+    /// caught, so that no frame is lost. The panic was printed already.
     pub(crate) fn tell_host_ignoring_panic(&self, ranges: &[FrameRange]) {
         let _ = catch_unwind(AssertUnwindSafe(|| self.host.deflate(ranges)));
     }
 
-    /// Charges what the records take now, and keeps none of an empty balloon.
+    /// Updates the zone's charge for the balloon's records. An empty balloon keeps no records.
     pub(crate) fn update_record_bytes(&self, inner: &mut BalloonInner) {
         inner.trim();
         self.account.set_record_bytes(inner.bytes());
     }
 }
 
-/// A target that was set and is not reached yet. Dropping it leaves the balloon where it is.
+/// A target that was set and is not yet reached. Dropping it keeps the size the balloon has by
+/// then.
 #[derive(Debug)]
-#[must_use = "it is set, and nobody works for it"]
+#[must_use = "the target is set, but only `run` resizes the balloon"]
 pub struct Resize<'b> {
     balloon: &'b Balloon,
     asked: FrameCount,
@@ -216,13 +231,15 @@ pub struct Resize<'b> {
 
 impl Resize<'_> {
     #[cfg(not(any(loom, shuttle)))]
+    /// Returns the generation of the target.
     pub(crate) fn generation(&self) -> TargetGeneration {
         self.generation
     }
 
-    /// Makes the balloon as large as the target; see [`Balloon::set_target`].
+    /// Resizes the balloon to the target; see [`Balloon::set_target`].
     ///
-    /// After [`StopReason::Isolated`] it may be called again: migration has the frames that are left for a moment only.
+    /// After [`StopReason::Isolated`] the caller may run it again: migration returns the remaining
+    /// frames soon.
     pub fn run(&self) -> ResizeReport {
         let balloon = self.balloon;
         let mut attempts = CompactionAttempts::default();
@@ -241,8 +258,9 @@ impl Resize<'_> {
 }
 
 impl Drop for Balloon {
-    /// Nobody is inside: whoever calls back into a balloon keeps it alive. A frame that migration has isolated is let go of too; it is free when
-    /// migration drops it.
+    /// tells the host, then releases all frames. No other thread uses the balloon, since its
+    /// callbacks hold a reference to it. A frame that migration has isolated is released, too; it
+    /// becomes free when migration drops it.
     fn drop(&mut self) {
         let inner = std::mem::take(&mut *self.inner.lock());
         let frames: Vec<_> = inner.list.iter().chain(inner.isolated.iter()).collect();

@@ -1,4 +1,4 @@
-//! The balloon's equations.
+//! Consistency checks of a balloon.
 
 use frames::{FrameCount, Order, Pfn};
 use thiserror::Error;
@@ -6,35 +6,37 @@ use thiserror::Error;
 use crate::balloon::Balloon;
 use crate::host::FrameRange;
 
-/// What is wrong in a balloon.
+/// An inconsistency of a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CheckError {
-    /// The balloon says it holds a frame that is free.
+    /// The balloon's records name a frame that is free.
     #[error("the balloon holds {pfn}, which is free")]
     Free {
-        /// Which.
+        /// The frame.
         pfn: Pfn,
     },
-    /// The balloon says it holds a frame twice.
+    /// The balloon's records name a frame twice.
     #[error("the balloon holds {pfn} twice")]
     Twice {
-        /// Which.
+        /// The frame.
         pfn: Pfn,
     },
-    /// What went in and what came out do not make what is there.
-    #[error("{inflated} frames went in and {deflated} came out, but {actual} are there")]
+    /// The totals of inflated and deflated frames do not fit the current size.
+    #[error(
+        "{inflated} frames were inflated and {deflated} deflated, but the balloon has {actual}"
+    )]
     Count {
-        /// Ever inflated.
+        /// The total of inflated frames.
         inflated: u64,
-        /// Ever deflated.
+        /// The total of deflated frames.
         deflated: u64,
-        /// There now.
+        /// The current size.
         actual: FrameCount,
     },
 }
 
 impl Balloon {
-    /// Everything the host should have, by number, ascending.
+    /// Returns all ranges that the host should have, in ascending order.
     ///
     /// Locking: the pages lock.
     #[must_use]
@@ -46,11 +48,13 @@ impl Balloon {
         ranges
     }
 
-    /// Proves that the balloon's books agree with each other and with the zone. For tests and for doubts: nobody else may be inside meanwhile.
+    /// Checks that the balloon's records agree with each other and with the zone. No other thread
+    /// may use the balloon meanwhile.
     ///
     /// # Errors
-    /// [`CheckError`].
+    /// [`CheckError`] names the first inconsistency.
     pub fn check(&self) -> Result<(), CheckError> {
+        // Every range is in use and ends before the next one begins.
         let ranges = self.ranges();
         for (range, next) in ranges.iter().zip(ranges.iter().skip(1).map(Some).chain([None])) {
             if self.zone.get(range.first).is_none() {
@@ -63,6 +67,7 @@ impl Balloon {
                 return Err(CheckError::Twice { pfn: next.first });
             }
         }
+        // The totals fit the size.
         let stats = self.stats();
         let sum = ranges.iter().filter(|range| range.order == Order::SINGLE).count() as u64;
         if stats.inflated_total - stats.deflated_total != stats.actual.0 || sum != stats.frames.0 {

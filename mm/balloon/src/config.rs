@@ -1,35 +1,37 @@
-//! How a balloon is set up.
+//! The settings of a balloon.
 
 use frames::{FrameCount, OwnersExhausted};
 use thiserror::Error;
 
-/// What a balloon is made of.
+/// The allocation unit of a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BalloonUnit {
-    /// Whole pageblocks of 2 MiB as long as there are any; single frames for what is left. Huge pages stay whole.
+    /// Whole pageblocks of 2 MiB while there are any, then single frames. Huge pages stay whole.
     BlocksFirst,
-    /// Single frames only: for machines where huge pages are off anyway.
+    /// Single frames only, for machines where huge pages are off.
     Frames,
 }
 
-/// What a balloon may take.
+/// The frames a balloon may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BalloonSource {
-    /// Room: what of the zone nobody uses, memory first, and then frames that have none. For zones whose limit says what their users may have: that is then
-    /// less by the balloon's size.
+    /// All free frames: committed ones first, then those without memory. For zones with a limit on
+    /// what their users may have, which the balloon then reduces by its size.
     FreeFrames,
-    /// Memory only: what the zone holds and nobody uses. For zones that may grow as they like, where room that holds nothing is worth nothing to anybody.
+    /// Free committed frames only. For zones without a limit, where frames without memory are worth
+    /// nothing.
     CommittedFrames,
 }
 
 /// Settings of a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalloonConfig {
-    /// What it takes.
+    /// The allocation unit: pageblocks or frames.
     pub unit: BalloonUnit,
-    /// Of what.
+    /// Which memory may be taken.
     pub source: BalloonSource,
-    /// How much it gives back at once, at least, when the zone is out of memory (the kernel's `oom_pages`); zero for never.
+    /// The least number of frames it gives back at once when the zone is out of memory (the
+    /// kernel's `oom_pages`); zero for never.
     pub oom_frames: FrameCount,
 }
 
@@ -43,10 +45,10 @@ impl Default for BalloonConfig {
     }
 }
 
-/// Why there is no balloon.
+/// The error of creating a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BalloonError {
-    /// The zone has as many owners of movable frames as it can have.
-    #[error("no balloon: {0}")]
+    /// The zone has no owner ID left.
+    #[error("cannot create a balloon: {0}")]
     Owners(#[from] OwnersExhausted),
 }

@@ -1,4 +1,4 @@
-//! A set of frames, as a bit for each: what it takes is known to the byte, and grows with the highest member alone.
+//! A set of frames as a bitmap. Its memory is known exactly and depends only on the highest member.
 
 use std::fmt;
 
@@ -6,39 +6,41 @@ use frames::Pfn;
 
 const BITS: usize = u64::BITS as usize;
 
-/// Frames by number.
+/// A set of frame numbers.
 #[derive(Default)]
 pub(crate) struct FrameSet {
     words: Vec<u64>,
     len: usize,
-    /// No word before this one has a member.
-    from: usize,
+    /// The first word that may have a member.
+    first_word: usize,
 }
 
 impl FrameSet {
+    /// Returns the number of members.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Memory it takes on the heap.
+    /// Returns the heap memory of the set. Units: bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.words.capacity() * size_of::<u64>()
     }
 
     #[cfg(all(test, not(any(loom, shuttle))))]
+    /// Returns whether a frame is a member.
     pub(crate) fn contains(&self, pfn: Pfn) -> bool {
         let (word, bit) = bit_position(pfn);
         self.words.get(word).is_some_and(|&word| word & bit != 0)
     }
 
-    /// Whether it is new.
+    /// Adds a frame. Returns whether it is new.
     pub(crate) fn insert(&mut self, pfn: Pfn) -> bool {
         let (word, bit) = bit_position(pfn);
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
-        if self.len == 0 || word < self.from {
-            self.from = word;
+        if self.len == 0 || word < self.first_word {
+            self.first_word = word;
         }
         let new = self.words[word] & bit == 0;
         self.words[word] |= bit;
@@ -46,24 +48,25 @@ impl FrameSet {
         new
     }
 
-    /// Whether it was there.
+    /// Removes a frame. Returns whether it was a member.
     pub(crate) fn remove(&mut self, pfn: Pfn) -> bool {
         let (word, bit) = bit_position(pfn);
         let was = self.words.get(word).is_some_and(|&word| word & bit != 0);
         if was {
             self.words[word] &= !bit;
             self.len -= 1;
-            let empty = self.words[self.from..].iter().take_while(|&&word| word == 0).count();
-            self.from += empty;
+            let empty = self.words[self.first_word..].iter().take_while(|&&word| word == 0).count();
+            self.first_word += empty;
         }
         was
     }
 
-    /// Ascending.
+    /// Returns the members in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
-        let words = self.words.iter().enumerate().skip(self.from).filter(|&(_, &word)| word != 0);
+        let words =
+            self.words.iter().enumerate().skip(self.first_word).filter(|&(_, &word)| word != 0);
         words.flat_map(|(at, &word)| {
-            // Frame numbers have 32 bits, so the number of a member fits.
+            // The cast cannot truncate: a member is a frame number of 32 bits.
             (0..BITS)
                 .filter(move |bit| word >> bit & 1 != 0)
                 .map(move |bit| Pfn((at * BITS + bit) as u32))
@@ -71,6 +74,7 @@ impl FrameSet {
     }
 }
 
+/// Returns the word of a frame and its bit in that word.
 fn bit_position(pfn: Pfn) -> (usize, u64) {
     (pfn.0 as usize / BITS, 1 << (pfn.0 as usize % BITS))
 }
@@ -101,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(steps in prop::collection::vec((any::<bool>(), 0..400_u32), 0..400)) {
+        fn behaves_like_a_set(steps in prop::collection::vec((any::<bool>(), 0..400_u32), 0..400)) {
             let (mut set, mut model) = (FrameSet::default(), BTreeSet::new());
             for (insert, number) in steps {
                 let pfn = Pfn(number);
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_a_bit_a_frame_up_to_the_highest() {
+    fn takes_one_bit_a_frame_up_to_the_highest() {
         let set: FrameSet = (0..1 << 20).map(Pfn).collect();
         assert_eq!((set.len(), set.iter().count()), (1 << 20, 1 << 20));
         assert!((1 << 17..=1 << 18).contains(&set.bytes()), "{}", set.bytes());

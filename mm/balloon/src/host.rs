@@ -1,60 +1,67 @@
-//! Who gets the memory.
+//! The host: the receiver of ballooned memory.
 
 use std::fmt::{self, Debug};
 
 use frames::{DiscardError, Frame, FrameCount, Order, OwnedBlock, Pfn, Target};
 use thiserror::Error;
 
-/// The other side of a balloon: it gets memory and gives it back.
+/// The receiver of a balloon's memory, for example a hypervisor or the OS.
 ///
-/// Locking: called with the balloon's device lock held, from any thread. So it may free and allocate, and may make the zone compact, but a call of
-/// [`Balloon::set_target`](crate::Balloon::set_target) on the same thread is refused ([`StopReason::Reentered`](crate::StopReason::Reentered)).
+/// Locking: called with the balloon's device lock held, from any thread. An implementation may
+/// allocate and free frames and may make the zone compact. A call of
+/// [`Balloon::set_target`](crate::Balloon::set_target) on the same thread is refused
+/// ([`StopReason::Reentered`](crate::StopReason::Reentered)).
 pub trait Host: Debug + Send + Sync {
-    /// Takes the memory below these frames. It has them until they are named in [`Host::deflate`].
+    /// Takes the memory of the batch's frames. The host has it until [`Host::deflate`] names the
+    /// frames.
     ///
     /// # Errors
-    /// [`InflateError`]: the host has none of them then. The balloon gives the frames back to the zone and tries no further.
+    /// [`InflateError`]: the host has taken nothing. The balloon frees the batch and ends the
+    /// resize.
     fn inflate(&self, batch: &mut InflateBatch<'_, '_>) -> Result<(), InflateError>;
 
-    /// Gives memory back. It may be touched as soon as this returns, and not before.
+    /// Gives memory back to the arena. The frames may be touched after this returns, and not
+    /// before.
     ///
-    /// There is no way to refuse: what was lent is returned. A host that is short itself makes the caller wait.
+    /// The host cannot refuse. If it is short of memory itself, it delays the return.
     fn deflate(&self, ranges: &[FrameRange]);
 }
 
-/// Why a host did not take memory.
+/// The reason why a host did not take memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InflateError {
-    /// The memory could not leave this process.
+    /// The memory could not be decommitted.
     #[error(transparent)]
-    Lend(#[from] DiscardError),
-    /// The host has its own reasons.
-    #[error("the host does not take memory: {why}")]
+    Discard(#[from] DiscardError),
+    /// The host declined.
+    #[error("the host declined the memory: {why}")]
     Declined {
-        /// In its own words.
+        /// The host's reason.
         why: &'static str,
     },
 }
 
-/// A block of frames, by number.
+/// A frame or a pageblock, by frame number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameRange {
     /// The first frame.
     pub first: Pfn,
-    /// How many frames there are, as a power of two: a frame or a pageblock.
+    /// The order of the range: that of a frame or of a pageblock.
     pub order: Order,
 }
 
 impl FrameRange {
+    /// Returns the range of a single frame.
     pub(crate) const fn frame(first: Pfn) -> Self {
         Self { first, order: Order::SINGLE }
     }
 
+    /// Returns the range of a block.
     pub(crate) fn block(block: &OwnedBlock) -> Self {
         Self { first: block.first(), order: block.order() }
     }
 
-    /// Frames in it.
+    /// Returns the number of frames.
     #[must_use]
     pub fn frames(self) -> FrameCount {
         FrameCount(self.order.frames().into())
@@ -67,7 +74,8 @@ impl fmt::Display for FrameRange {
     }
 }
 
-/// Frames on their way to the host. They are the balloon's alone: nobody can move or use them during the call.
+/// The frames of one inflate message. They belong to the balloon alone: no other thread can move or
+/// use them during the call.
 #[derive(Debug)]
 pub struct InflateBatch<'a, 'z>(BatchKind<'a, 'z>);
 
@@ -78,15 +86,17 @@ enum BatchKind<'a, 'z> {
 }
 
 impl<'a, 'z> InflateBatch<'a, 'z> {
+    /// Creates a batch of allocated blocks and frames.
     pub(crate) fn from_frames(blocks: &'a mut [OwnedBlock], frames: &'a mut [Frame<'z>]) -> Self {
         Self(BatchKind::Batch { blocks, frames })
     }
 
+    /// Creates a batch of one migration target.
     pub(crate) fn from_target(target: &'a mut Target<'z>) -> Self {
         Self(BatchKind::Target(target))
     }
 
-    /// What is lent: at most [`MAX_BATCH`](crate::MAX_BATCH) ranges.
+    /// Returns the frames as ranges, at most [`MAX_BATCH`](crate::MAX_BATCH).
     pub fn ranges(&self) -> impl Iterator<Item = FrameRange> + '_ {
         let (blocks, frames, target): (&[OwnedBlock], &[Frame<'z>], _) = match &self.0 {
             BatchKind::Batch { blocks, frames } => (blocks, frames, None),
@@ -96,10 +106,11 @@ impl<'a, 'z> InflateBatch<'a, 'z> {
         blocks.chain(frames.iter().map(Frame::pfn).chain(target).map(FrameRange::frame))
     }
 
-    /// Makes the memory leave this process: whole blocks first, then single frames, neighbours together.
+    /// Decommits the memory: whole blocks first, then single frames, with neighbours joined.
     ///
     /// # Errors
-    /// [`DiscardError`]. What has left by then holds nothing anyway; it comes back as zeros when it is touched.
+    /// [`DiscardError`] when the OS refuses. Frames decommitted by then read as zeros; they had no
+    /// content.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
         match &mut self.0 {
             BatchKind::Batch { blocks, frames } => {
@@ -111,7 +122,8 @@ impl<'a, 'z> InflateBatch<'a, 'z> {
     }
 }
 
-/// The operating system: memory given to it leaves the process, and comes back as zeros when it is touched.
+/// The operating system as host: memory given to it leaves the process and comes back as zeros when
+/// it is touched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsHost;
 
@@ -121,6 +133,7 @@ impl Host for OsHost {
     }
 
     fn deflate(&self, _: &[FrameRange]) {
-        // The range is still mapped: the OS brings memory back page by page as it is touched.
+        // Nothing to do: the range is still mapped, and the OS commits pages again as they are
+        // touched.
     }
 }

@@ -1,12 +1,12 @@
-//! What the balloon has, and what it is meant to have.
+//! The balloon's records and its target.
 //!
 //! ```text
-//!  blocks      whole pageblocks; nobody moves them
+//!  blocks      whole pageblocks, which are never moved
 //!  list        single frames, movable
-//!  isolated    single frames that migration has taken aside
+//!  isolated    single frames that migration has isolated
 //! ```
-//! Its size is the sum of the three, and isolation moves frames between the last two only (R-158). Everything in here changes under one lock,
-//! the kernel's `pages_lock`.
+//! The size is the sum of the three. Isolation only moves frames between `list` and `isolated`
+//! (R-158). One lock guards all of it, the kernel's `pages_lock`.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -16,20 +16,20 @@ use frames::{FrameCount, OwnedBlock, PAGEBLOCK_FRAMES, Pfn};
 use crate::frame_set::FrameSet;
 use crate::stats::Events;
 
-/// Guarded by the pages lock.
+/// The state guarded by the pages lock.
 #[derive(Debug, Default)]
 pub(crate) struct BalloonInner {
-    /// The lowest is at hand. A heap: adding a batch costs its own length, however much is held.
+    /// A min-heap by frame number: adding a batch costs its own length, not that of the heap.
     blocks: BinaryHeap<Reverse<ByPfn>>,
     pub(crate) list: FrameSet,
     pub(crate) isolated: FrameSet,
     pub(crate) events: Events,
-    /// `None` for what is there, whatever that is: also when a message was on its way to the host as that was said.
+    /// `None` for the current size, including a batch that was with the host when this was set.
     target: Option<FrameCount>,
     generation: TargetGeneration,
 }
 
-/// A block in the order of frame numbers.
+/// A block, ordered by frame number.
 #[derive(Debug)]
 struct ByPfn(OwnedBlock);
 
@@ -55,14 +55,14 @@ impl PartialEq for ByPfn {
 
 impl Eq for ByPfn {}
 
-/// Which setting of the target somebody works for.
+/// A counter of target changes: a thread stops when the one it works for is not the latest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TargetGeneration(u64);
 
-/// What is missing to the target.
+/// The difference between the size and the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delta {
-    /// The target is another one by now, and somebody else's to reach.
+    /// The generation is not the latest: another thread set a target.
     Superseded,
     Reached,
     TooSmall(FrameCount),
@@ -70,55 +70,59 @@ pub(crate) enum Delta {
 }
 
 impl BalloonInner {
+    /// Returns the target.
     pub(crate) fn target(&self) -> FrameCount {
         self.target.unwrap_or_else(|| self.actual())
     }
 
-    /// The blocks, in no order.
+    /// Returns the blocks in arbitrary order.
     pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &OwnedBlock> {
         self.blocks.iter().map(|Reverse(block)| &block.0)
     }
 
+    /// Adds blocks.
     pub(crate) fn add_blocks(&mut self, blocks: Vec<OwnedBlock>) {
         blocks.into_iter().for_each(|block| self.blocks.push(Reverse(ByPfn(block))));
     }
 
+    /// Removes and returns the lowest block.
     pub(crate) fn take_lowest_block(&mut self) -> Option<OwnedBlock> {
         self.blocks.pop().map(|Reverse(block)| block.0)
     }
 
-    /// Memory these records take on the heap. Units: bytes.
+    /// Returns the heap memory of the records. Units: bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let blocks = self.blocks.capacity() * size_of::<OwnedBlock>();
         (blocks + self.list.bytes() + self.isolated.bytes()) as u64
     }
 
-    /// An empty balloon keeps no records.
+    /// Frees the records of an empty balloon.
     pub(crate) fn trim(&mut self) {
         if self.actual() == FrameCount(0) {
             (self.blocks, self.list, self.isolated) = Default::default();
         }
     }
 
-    /// Frames the host has.
+    /// Returns the size: the frames the host has.
     pub(crate) fn actual(&self) -> FrameCount {
         let blocks = self.blocks.len() as u64 * u64::from(PAGEBLOCK_FRAMES);
         FrameCount(blocks + self.list.len() as u64 + self.isolated.len() as u64)
     }
 
-    /// Sets another target. Whoever works for an older one stops.
+    /// Sets a target and returns its generation. A thread that works towards an older one stops.
     pub(crate) fn set_target(&mut self, target: FrameCount) -> TargetGeneration {
         self.target = Some(target);
         self.generation.0 += 1;
         self.generation
     }
 
-    /// What is there is the target. Whoever works for an older one stops.
+    /// Makes the current size the target. A thread that works towards an older one stops.
     pub(crate) fn keep_current_size(&mut self) {
         self.target = None;
         self.generation.0 += 1;
     }
 
+    /// Returns what `generation` has left to do.
     pub(crate) fn delta(&self, generation: TargetGeneration) -> Delta {
         let (actual, target) = (self.actual().0, self.target().0);
         if generation != self.generation {
@@ -132,19 +136,21 @@ impl BalloonInner {
         }
     }
 
-    /// R-155. `false` for a frame that is not on the list: it is on its way out.
+    /// Moves a frame from the list to the isolated ones (R-155). Returns `false` for a frame that
+    /// is not on the list, since it is being deflated.
     pub(crate) fn isolate(&mut self, pfn: Pfn) -> bool {
         self.list.remove(pfn) && self.isolated.insert(pfn)
     }
 
-    /// R-156.
+    /// Moves an isolated frame back to the list (R-156).
     pub(crate) fn put_back(&mut self, pfn: Pfn) {
         if self.isolated.remove(pfn) {
             self.list.insert(pfn);
         }
     }
 
-    /// R-153 and R-157: the new frame is on the list; the old one leaves the count of isolated frames, and no list, since it is on none (S-40).
+    /// Records a migration (R-153, R-157): adds the new frame to the list and removes the old one
+    /// from the isolated frames. The old frame is on no other list (S-40).
     pub(crate) fn replace(&mut self, old: Pfn, new: Pfn) {
         self.isolated.remove(old);
         self.list.insert(new);
@@ -170,9 +176,9 @@ mod tests {
         BalloonInner { list: frames.iter().copied().map(Pfn).collect(), ..BalloonInner::default() }
     }
 
-    /// R-150.
+    /// R-150: a new balloon is empty and its target is reached.
     #[test]
-    fn it_starts_empty_and_wants_nothing() {
+    fn starts_empty_with_its_target_reached() {
         let inner = BalloonInner::default();
         assert_eq!(
             (inner.actual(), inner.target(), inner.isolated.len()),
@@ -181,13 +187,13 @@ mod tests {
         assert_eq!(inner.delta(TargetGeneration::default()), Delta::Reached);
     }
 
-    /// R-155, R-156, R-158.
+    /// R-155, R-156, R-158: isolation and putback keep the size.
     #[test]
     fn isolation_moves_a_frame_and_keeps_the_size() {
         let mut inner = with_frames(&[3, 5]);
         assert!(inner.isolate(Pfn(5)));
         assert_eq!((inner.list.len(), inner.isolated.len(), inner.actual()), (1, 1, FrameCount(2)));
-        assert!(!inner.isolate(Pfn(5)), "it is not on the list any more");
+        assert!(!inner.isolate(Pfn(5)), "it is no longer on the list");
         inner.put_back(Pfn(5));
         assert_eq!((inner.list.len(), inner.isolated.len(), inner.actual()), (2, 0, FrameCount(2)));
         inner.put_back(Pfn(9));
@@ -198,9 +204,9 @@ mod tests {
         );
     }
 
-    /// S-40, R-153.
+    /// S-40, R-153: a migration removes the old frame from the isolated ones only.
     #[test]
-    fn a_migrated_frame_leaves_no_trace_and_touches_no_list() {
+    fn a_migrated_frame_leaves_no_trace() {
         let mut inner = with_frames(&[3, 5]);
         assert!(inner.isolate(Pfn(5)));
         inner.replace(Pfn(5), Pfn(1));
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_target_has_a_gap() {
+    fn only_the_latest_target_has_a_delta() {
         let mut inner = with_frames(&[1, 2, 3]);
         let first = inner.set_target(FrameCount(10));
         assert_eq!(inner.delta(first), Delta::TooSmall(FrameCount(7)));
@@ -223,7 +229,8 @@ mod tests {
         assert_eq!((inner.delta(second), inner.delta(third)), (Delta::Superseded, Delta::Reached));
     }
 
-    /// A batch costs as much in a large balloon as in a small one, in whatever order batches come.
+    /// The cost of adding a batch depends on the batch, not on the size of the balloon or the order
+    /// of batches.
     #[test]
     #[cfg_attr(miri, ignore = "reserves more than it commits")]
     fn a_batch_is_added_without_sorting_the_rest() {
@@ -238,7 +245,7 @@ mod tests {
             (0..blocks).map(take).collect::<Result<_, _>>().expect("an empty zone");
         let mut inner = BalloonInner::default();
         let before = COMPARISONS.get();
-        // Batches from the top down: each is lower than all that is there.
+        // From the highest batch to the lowest: each block becomes the new minimum.
         while !taken.is_empty() {
             inner.add_blocks(taken.split_off(taken.len().saturating_sub(32)));
         }
@@ -250,6 +257,6 @@ mod tests {
         let numbers: Vec<_> =
             std::iter::from_fn(|| inner.take_lowest_block()).map(|block| block.first()).collect();
         assert_eq!(numbers.len(), blocks as usize);
-        assert!(numbers.is_sorted(), "the lowest first");
+        assert!(numbers.is_sorted(), "the lowest block comes first");
     }
 }

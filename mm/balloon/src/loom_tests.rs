@@ -1,4 +1,4 @@
-//! The balloon's protocols under loom, with the real code on pageblocks of four 64-byte frames.
+//! Loom models of the balloon's protocols: the real code on pageblocks of four 64-byte frames.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::recording_host::RecordingHost;
 use crate::{Balloon, BalloonConfig, BalloonUnit, StopReason};
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
-    // A model of one schedule proves nothing: count them.
+    // A model of one schedule proves nothing, so the schedules are counted.
     let schedules = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let seen = Arc::clone(&schedules);
     sync::model(move || {
@@ -23,7 +23,7 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
     assert!(schedules > 10, "only {schedules} schedules");
 }
 
-/// A balloon of single frames.
+/// Creates a balloon of `frames` single frames.
 fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let config =
         ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
@@ -34,12 +34,14 @@ fn balloon(frames: u64) -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
         oom_frames: FrameCount(1),
         ..BalloonConfig::default()
     };
-    let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
+    let balloon =
+        Balloon::new(Arc::clone(&zone), host.clone(), config).expect("an owner ID is left");
     assert_eq!(balloon.set_target(FrameCount(frames)).stop, StopReason::Reached);
     (zone, balloon, host)
 }
 
-/// A balloon of one frame: what another thread does with that frame against what this one does with the balloon.
+/// Runs a balloon of one frame: `other` works on that frame in another thread, while `mine` works
+/// on the balloon.
 fn against<T: Send + 'static>(
     other: impl FnOnce(&Zone, Pfn) -> T + Send + 'static,
     mine: impl FnOnce(&Arc<Zone>, Arc<Balloon>, &RecordingHost, Box<dyn FnOnce() -> T>),
@@ -53,7 +55,7 @@ fn against<T: Send + 'static>(
     mine(&zone, balloon, &host, Box::new(move || theirs.join().expect("no panic")));
 }
 
-/// Isolates the frame and moves it to another place, as far as it can be; says how many were moved.
+/// Isolates the frame and migrates it, if possible. Returns how many frames were migrated.
 fn migrate(zone: &Zone, pfn: Pfn) -> u64 {
     let mut batch: Vec<_> = zone.isolate(pfn).into_iter().collect();
     zone.migrate_pages(&mut batch, &mut |_| one(zone), MigrateMode::Async).migrated
@@ -63,7 +65,7 @@ fn one(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
 }
 
-/// Nobody is inside any more.
+/// Checks all books after both threads are done.
 fn check(zone: &Zone, balloon: &Balloon, host: &RecordingHost, actual: u64) {
     let stats = balloon.stats();
     assert_eq!((stats.actual.0, stats.isolated.0), (actual, 0));
@@ -73,7 +75,8 @@ fn check(zone: &Zone, balloon: &Balloon, host: &RecordingHost, actual: u64) {
     zone.check().expect("consistent");
 }
 
-/// S-39, R-154, F4: a frame is dequeued or isolated, never both, and is on exactly one side of the books at the end.
+/// S-39, R-154, F4: a frame is dequeued or isolated, never both, and is counted exactly once at the
+/// end.
 #[test]
 fn s39_dequeue_against_isolate() {
     model(|| {
@@ -93,7 +96,8 @@ fn s39_dequeue_against_isolate() {
     });
 }
 
-/// R-163, S-40: a frame on its way to another place is not released under the migration, and the host's books balance in each order.
+/// R-163, S-40: a frame under migration is not released, and the host's records are right in every
+/// order.
 #[test]
 fn r163_dequeue_against_migrate() {
     model(|| {
@@ -107,9 +111,9 @@ fn r163_dequeue_against_migrate() {
     });
 }
 
-/// two scanners and one frame.
+/// of two scanners that isolate one frame, one succeeds.
 #[test]
-fn r163_one_of_two_scanners_has_it() {
+fn r163_one_of_two_scanners_isolates_a_frame() {
     model(|| {
         let isolate = |zone: &Zone, pfn| zone.isolate(pfn).is_some();
         against(isolate, |zone, balloon, host, other| {
@@ -120,7 +124,7 @@ fn r163_one_of_two_scanners_has_it() {
     });
 }
 
-/// L-03, B10 for the balloon: it goes away while one of its frames is being moved.
+/// L-03, B10: the balloon is dropped while one of its frames is being migrated.
 #[test]
 fn l03_drop_against_migrate() {
     model(|| {
@@ -134,7 +138,7 @@ fn l03_drop_against_migrate() {
     });
 }
 
-/// the zone needs memory while the balloon grows.
+/// the zone reclaims from the balloon while it grows.
 #[test]
 fn r160_inflate_against_deflate_on_oom() {
     model(|| {
@@ -153,7 +157,9 @@ fn r160_inflate_against_deflate_on_oom() {
     });
 }
 
-/// Two targets at once: the balloon ends with the one that was set last, and who set the other one knows.
+/// Two threads set targets at once: the balloon ends with the last one, whose report says
+/// `Reached`.
+/// `Superseded`.
 #[test]
 fn r160_two_targets_at_once() {
     model(|| {

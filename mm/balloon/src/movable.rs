@@ -1,4 +1,4 @@
-//! The way up: what the zone asks of a balloon.
+//! The zone's callbacks into a balloon: migration and reclaim.
 
 use frames::{
     Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
@@ -9,7 +9,7 @@ use crate::balloon::Balloon;
 use crate::host::{FrameRange, InflateBatch};
 
 impl MovableOps for Balloon {
-    /// under the pages lock, always possible for a frame on the list.
+    /// isolates a frame under the pages lock, which always succeeds for a frame on the list.
     fn isolate(&self, frame: &LockedFrame<'_>) -> bool {
         let mut inner = self.inner.lock();
         let isolated = inner.isolate(frame.pfn());
@@ -17,15 +17,16 @@ impl MovableOps for Balloon {
         isolated
     }
 
-    /// the host gets the new frame before it gives the old one back, so it never has less than was promised. Nothing is copied: what the
-    /// frame contained is gone anyway.
+    /// the host gets the new frame before it gives the old one back, so it never has less
+    /// than was promised. Nothing is copied: a ballooned frame has no content.
     fn migrate<'z>(
         &self,
         from: &LockedFrame<'_>,
         mut to: Target<'z>,
         _: MigrateMode,
     ) -> Result<Committed, MigrateError<'z>> {
-        // Whoever has it is talking to the host, and may be the very thread that made the zone compact (S-41).
+        // The holder is calling the host, and may be this very thread, whose call made the zone
+        // compact (S-41).
         let Some(_device) = self.device.try_lock() else { return Err(MigrateError::Again(to)) };
         if self.host.inflate(&mut InflateBatch::from_target(&mut to)).is_err() {
             self.inner.lock().events.refused += 1;
@@ -33,19 +34,20 @@ impl MovableOps for Balloon {
         }
         let new = to.pfn();
         let mut inner = self.inner.lock();
-        // Under the pages lock: whoever isolates the new frame at once finds it on the list.
-        let accepted = to.commit(from);
-        if accepted.is_ok() {
+        // Under the pages lock, so that a thread that isolates the new frame at once finds it on
+        // the list.
+        let committed = to.commit(from);
+        if committed.is_ok() {
             inner.replace(from.pfn(), new);
             self.account.set_record_bytes(inner.bytes());
         }
         drop(inner);
-        let back = if accepted.is_ok() { from.pfn() } else { new };
+        let back = if committed.is_ok() { from.pfn() } else { new };
         self.tell_host_ignoring_panic(&[FrameRange::frame(back)]);
-        accepted
+        committed
     }
 
-    ///
+    /// puts an isolated frame back on the list.
     fn putback(&self, frame: &LockedFrame<'_>) {
         let mut inner = self.inner.lock();
         inner.put_back(frame.pfn());
@@ -54,11 +56,13 @@ impl MovableOps for Balloon {
 }
 
 impl Shrinker for Balloon {
+    /// Returns the size, or zero for a balloon that does not deflate on OOM.
     fn count(&self) -> FrameCount {
         if self.config.oom_frames.0 == 0 { FrameCount(0) } else { self.inner.lock().actual() }
     }
 
-    /// the last one asked. Not while the asking thread is inflating this very balloon.
+    /// deflates. The zone calls this shrinker last. Frees nothing if the calling thread is
+    /// inflating this balloon.
     fn scan(&self, target: FrameCount, _: &NoLocksHeld) -> FrameCount {
         if self.config.oom_frames.0 == 0 {
             return FrameCount(0);

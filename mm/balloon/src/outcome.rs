@@ -1,58 +1,61 @@
-//! What came of setting a target.
+//! The report of a resize.
 
 use frames::{AllocError, FrameCount};
 
 use crate::host::InflateError;
 
-/// What a change of the target came to.
+/// The report of a resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it says whether the target was reached"]
+#[must_use = "the report says whether the target was reached"]
 pub struct ResizeReport {
-    /// What was asked for.
+    /// The requested size.
     pub asked: FrameCount,
-    /// The target that was set: what was asked for, or the most there can be.
+    /// The target that was set: the requested size, or the largest one possible.
     pub target: FrameCount,
-    /// What the host has now.
+    /// The size at the end: the frames the host has.
     pub actual: FrameCount,
-    /// Why it ended here.
+    /// The reason why the resize ended.
     pub stop: StopReason,
 }
 
 impl ResizeReport {
-    /// Whether more was asked for than the zone can ever give.
+    /// Returns whether the requested size was reduced to the largest one possible.
     #[must_use]
     pub fn is_capped(&self) -> bool {
         self.target < self.asked
     }
 }
 
-/// Why a change ended. In every case the balloon is consistent, and what it holds is what the host has.
+/// The reason why a resize ended. The balloon is consistent in every case, and the host has exactly
+/// the balloon's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The target is reached.
     Reached,
-    /// The zone has nothing more to give.
+    /// The zone has no more frames for the balloon.
     NoMemory(Shortage),
-    /// The host did not take more. What was offered is free again; nothing was tried a second time.
+    /// The host refused a batch. The batch was freed and not offered again.
     Refused(InflateError),
-    /// Somebody set another target meanwhile, or the zone needed memory; they went on from there.
+    /// Another thread set a target, or the zone was out of memory and lowered it.
     Superseded,
-    /// The rest is isolated: migration gives it back in a moment.
+    /// The remaining frames are isolated; migration returns them soon.
     Isolated {
-        /// Frames too many.
+        /// The frames above the target.
         left: FrameCount,
     },
-    /// The host called back into the balloon that was calling it. Nothing was changed.
+    /// The host called back into the balloon during a message. Nothing was changed.
     Reentered,
 }
 
-/// What the zone was short of.
+/// The reason why the zone has no frames for the balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
-    /// All memory that is left is in use, and this balloon takes nothing else ([`BalloonSource::CommittedFrames`](crate::BalloonSource::CommittedFrames)).
+    /// All committed frames are in use, and the balloon takes no others
+    /// ([`BalloonSource::CommittedFrames`](crate::BalloonSource::CommittedFrames)).
     Memory,
-    /// Only the reserve below the zone's lowest watermark is left, and that is not for balloons.
+    /// Only the reserve below the zone's lowest watermark is left, which balloons may not use
+    ///
     Reserve,
-    /// The zone refused.
+    /// The zone's allocator failed.
     Zone(AllocError),
 }

@@ -1,15 +1,18 @@
-//! How large a balloon should be: a pure function of memory pressure, the zone and the present target.
+//! The policy of automatic resizing: a pure function of memory pressure, the zone and the balloon's
+//! size.
 //!
-//! Pressure means that the *host* is short of memory, so the balloon grows: caches and compaction of the zone pay first, then the store has less room. When
-//! the pressure is gone, the balloon shrinks again.
+//! Pressure means that the *host* is short of memory, so the balloon grows: first caches and
+//! compaction free frames, then the store has less room. Without pressure the balloon shrinks
+//! again.
 //!
 //! ```text
 //!  some avg10      0 %    lower_below            raise_above           100 %
 //!                  |----------|----------------------|--------------------|
-//!                    smaller           as it is               larger
+//!                    smaller           unchanged              larger
 //! ```
-//! Three things keep it from swinging: the band between the two marks; both averages must be low before it shrinks, so it grows fast and shrinks late;
-//! and a change needs time to show, so the next one waits.
+//! Three rules prevent oscillation: nothing changes between the two marks; the balloon grows by the
+//! short average but shrinks only when both averages are low; and after each change it waits for
+//! the effect.
 
 use std::time::Duration;
 
@@ -21,19 +24,20 @@ use crate::config::BalloonSource;
 /// Settings of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The balloon grows when tasks stood still for more than this share of the last 10 seconds.
+    /// The balloon grows when tasks stalled for more than this share of the last 10 seconds.
     pub raise_above: Share,
-    /// It shrinks when they stood still for less than this share of the last 10 and of the last 60 seconds.
+    /// It shrinks when tasks stalled for less than this share of the last 10 and of the last 60
+    /// seconds.
     pub lower_below: Share,
-    /// By how much it grows or shrinks at once; at least a pageblock.
+    /// The size of one change; at least a pageblock.
     pub step: FrameCount,
-    /// The least time between a change and the next growth.
+    /// The minimum time from a change to the next growth.
     pub raise_every: Duration,
-    /// The least time between a change and the next shrinking.
+    /// The minimum time from a change to the next shrinking.
     pub lower_every: Duration,
-    /// Room that is left to others in the zone, at least; the zone's high watermark if that is more.
+    /// The free frames left to the zone's other users; at least the zone's high watermark.
     pub reserve: FrameCount,
-    /// The largest target the policy sets; `None` for whatever the zone has.
+    /// The largest target the policy sets; `None` for no limit but the zone's.
     pub max_target: Option<FrameCount>,
 }
 
@@ -51,23 +55,24 @@ impl Default for Settings {
     }
 }
 
-/// What the policy needs to know of a zone with a balloon on it.
+/// The policy's view of a zone with a balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneView {
-    /// What all users of the zone together may have.
+    /// The frames all users of the zone may have together.
     pub usable: FrameCount,
-    /// What others than the balloon have.
+    /// The frames in use by others than the balloon.
     pub others: FrameCount,
-    /// What others could give up: caches, compaction.
+    /// The frames that the other shrinkers could free.
     pub reclaimable: FrameCount,
-    /// Free frames below which the zone counts as short.
+    /// The number of free frames below which the zone is short.
     pub short_below: FrameCount,
 }
 
 impl ZoneView {
-    /// Of a zone whose balloon has `actual` frames.
+    /// Returns the view of a zone whose balloon has `actual` frames.
     ///
-    /// A zone that may grow as it likes gives free memory back by itself, and frames it never used hold none; so only what it holds counts as usable there.
+    /// Without a limit, a zone decommits free memory by itself, and its untouched frames hold none.
+    /// So for [`BalloonSource::CommittedFrames`] only committed frames are usable.
     #[must_use]
     pub fn of(
         stats: &ZoneStats,
@@ -87,45 +92,47 @@ impl ZoneView {
     }
 }
 
-/// How long ago things happened.
+/// The recent history of the balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecentChanges {
-    /// Since the balloon's target was last changed; `Duration::MAX` for never.
+    /// The time since the last change of the target; `Duration::MAX` for never.
     pub since_change: Duration,
-    /// Growths in a row that brought nothing. Each doubles the wait for the next one, up to 32 times.
+    /// The number of raises in a row that freed no memory. Each doubles the wait before the next
+    /// one, up to 32 times.
     pub failed_raises: u32,
 }
 
-/// What to do.
+/// A decision of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Set this larger target.
+    /// Raises the target to this.
     Raise(FrameCount),
-    /// Set this smaller target.
+    /// Lowers the target to this.
     Lower(FrameCount),
-    /// Leave it, and why.
+    /// Keeps the target, for this reason.
     Hold(HoldReason),
 }
 
-/// Why the target stays.
+/// The reason why the target does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Pressure is between the marks.
+    /// The pressure is between the marks.
     Band,
     /// The last change is too recent.
     TooSoon,
-    /// The host is short, and the zone has nothing more to give.
+    /// The host is short of memory, and the zone has no more to give.
     Full,
-    /// The host has plenty, and the balloon is empty.
+    /// The host is not short of memory, and the balloon is empty.
     Empty,
 }
 
-/// The next target. `holds` is what the balloon has reached so far of its present target.
+/// Decides the next target. `actual` is the balloon's size, which may differ from its current
+/// target.
 #[must_use]
 pub fn decide(
     psi: &Psi,
     view: &ZoneView,
-    holds: FrameCount,
+    actual: FrameCount,
     recent: RecentChanges,
     settings: &Settings,
 ) -> Decision {
@@ -134,32 +141,32 @@ pub fn decide(
     let taken = view.others.0.saturating_add(reserve);
     let high = psi.some.avg10 > settings.raise_above;
     let calm = psi.some.avg10.max(psi.some.avg60) < settings.lower_below;
-    // The balloon's own frames are usable by others once it lets go; so room is counted without it.
-    let short = !high && view.usable.0.saturating_sub(holds.0) < taken;
+    // A smaller balloon leaves its frames to others, so the free room is counted without it.
+    let short = !high && view.usable.0.saturating_sub(actual.0) < taken;
     if high {
         let ceiling = view.usable.0.saturating_add(view.reclaimable.0).saturating_sub(taken);
-        let ceiling = ceiling.min(settings.max_target.map_or(u64::MAX, |most| most.0));
-        let next = whole_blocks(holds.0.saturating_add(step).min(ceiling));
+        let ceiling = ceiling.min(settings.max_target.map_or(u64::MAX, |max| max.0));
+        let next = whole_blocks(actual.0.saturating_add(step).min(ceiling));
         let wait = settings.raise_every.saturating_mul(1 << recent.failed_raises.min(5));
         match () {
-            () if next <= holds => Decision::Hold(HoldReason::Full),
+            () if next <= actual => Decision::Hold(HoldReason::Full),
             () if recent.since_change < wait => Decision::Hold(HoldReason::TooSoon),
             () => Decision::Raise(next),
         }
     } else if calm || short {
         match () {
-            () if holds.0 == 0 => {
+            () if actual.0 == 0 => {
                 Decision::Hold(if calm { HoldReason::Empty } else { HoldReason::Band })
             }
             () if recent.since_change < settings.lower_every => Decision::Hold(HoldReason::TooSoon),
-            () => Decision::Lower(whole_blocks(holds.0.saturating_sub(step))),
+            () => Decision::Lower(whole_blocks(actual.0.saturating_sub(step))),
         }
     } else {
         Decision::Hold(HoldReason::Band)
     }
 }
 
-/// Rounds down, so that no huge page is broken for a remainder.
+/// Rounds down to whole pageblocks, so that no huge page is broken up for a remainder.
 fn whole_blocks(frames: u64) -> FrameCount {
     FrameCount(frames - frames % u64::from(PAGEBLOCK_FRAMES))
 }

@@ -1,4 +1,4 @@
-//! The policy in tables. Units: frames; 512 are a pageblock, 2048 the step used here.
+//! Tables of policy decisions. Units: frames; 512 are a pageblock, 2048 the step used here.
 
 use super::*;
 use sys::host::Stall;
@@ -18,7 +18,7 @@ fn psi(avg10: u16, avg60: u16) -> Psi {
     Psi { some, ..Psi::default() }
 }
 
-/// A zone of 100 000 frames of which others have `others`.
+/// Returns a zone of 100 000 frames of which others have `others`.
 fn view(others: u64) -> ZoneView {
     ZoneView {
         usable: FrameCount(100_000),
@@ -37,7 +37,7 @@ fn ago(seconds: u64) -> RecentChanges {
 #[test]
 fn pressure_decides_the_direction() {
     use Decision::{Hold as Stay, Lower, Raise};
-    // avg10 and avg60 in hundredths of a percent, what the balloon has, what comes of it
+    // avg10 and avg60 in hundredths of a percent, the balloon's size, the expected decision
     let table = [
         ((0, 0), 0, Stay(HoldReason::Empty)),
         ((0, 0), 4096, Lower(FrameCount(2048))),
@@ -59,8 +59,9 @@ fn pressure_decides_the_direction() {
 }
 
 #[test]
-fn targets_are_whole_blocks_inside_what_the_zone_has() {
-    // what others have, what they could give up, the settings' most, what the balloon has, what comes of high pressure
+fn targets_are_whole_blocks_within_the_zone() {
+    // frames of others, those they could free, the largest target, the balloon's size, the expected
+    // decision under high pressure
     let table = [
         (0, 0, None, 100, Decision::Raise(FrameCount(2048))),
         (98_000, 0, None, 0, Decision::Raise(FrameCount(512))),
@@ -81,7 +82,7 @@ fn targets_are_whole_blocks_inside_what_the_zone_has() {
 }
 
 #[test]
-fn a_change_needs_time_to_show() {
+fn a_change_waits_for_the_effect_of_the_last() {
     let (high, calm) = (psi(5000, 5000), psi(0, 0));
     let next =
         |psi: &Psi, recent| decide(psi, &view(10_000), FrameCount(4096), recent, &settings());
@@ -90,7 +91,7 @@ fn a_change_needs_time_to_show() {
     assert_eq!(
         next(&calm, ago(9)),
         Decision::Hold(HoldReason::TooSoon),
-        "it shrinks later than it grows"
+        "shrinking waits longer than growing"
     );
     assert_eq!(next(&calm, ago(10)), Decision::Lower(FrameCount(2048)));
     let failed_raises = |failed_raises, seconds| RecentChanges { failed_raises, ..ago(seconds) };
@@ -99,13 +100,14 @@ fn a_change_needs_time_to_show() {
     assert_eq!(
         next(&high, failed_raises(u32::MAX, 64)),
         Decision::Raise(FrameCount(6144)),
-        "the wait has an end"
+        "the wait is bounded"
     );
 }
 
 #[test]
-fn a_store_that_is_short_gets_memory_back_unless_the_host_is_short_too() {
-    // 100 000 frames less the balloon's 20 480 leave less than what others have and the reserve of 1000.
+fn a_short_zone_shrinks_the_balloon_if_the_host_can() {
+    // 100 000 frames less the balloon's 20 480 are fewer than what others have plus the reserve of
+    // 1000.
     let next = |psi: &Psi| decide(psi, &view(79_000), FrameCount(20_480), LONG_AGO, &settings());
     assert_eq!(next(&psi(500, 500)), Decision::Lower(FrameCount(18_432)));
     assert_eq!(next(&psi(5000, 5000)), Decision::Hold(HoldReason::Full));
@@ -122,13 +124,13 @@ fn a_step_is_never_less_than_a_block() {
     assert_eq!(
         next(&psi(0, 0), 700),
         Decision::Lower(FrameCount(0)),
-        "what is no whole block goes, too"
+        "a partial block is deflated, too"
     );
 }
 
-/// Whatever the pressure does, the target does not swing: within one band of readings it settles.
+/// Readings that vary inside the band do not change the target.
 #[test]
-fn readings_that_wobble_inside_the_band_change_nothing() {
+fn readings_inside_the_band_change_nothing() {
     let mut holds = FrameCount(8192);
     for (second, avg10) in (0..600_u64).zip([150, 900, 300, 1000, 120, 700].into_iter().cycle()) {
         match decide(&psi(avg10, 400), &view(10_000), holds, ago(second), &settings()) {
@@ -140,7 +142,7 @@ fn readings_that_wobble_inside_the_band_change_nothing() {
 }
 
 #[test]
-fn a_zone_that_may_grow_offers_what_it_holds() {
+fn a_zone_without_limit_offers_committed_frames() {
     let stats = ZoneStats {
         capacity: FrameCount(1 << 30),
         limit: None,
@@ -185,5 +187,5 @@ fn a_zone_that_may_grow_offers_what_it_holds() {
         FrameCount(0),
         BalloonSource::CommittedFrames,
     );
-    assert_eq!(raced.others.0, 0, "two numbers taken one after the other may not fit");
+    assert_eq!(raced.others.0, 0, "numbers read at different times may disagree");
 }

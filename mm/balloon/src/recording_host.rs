@@ -1,4 +1,4 @@
-//! A host that writes down what it is told, for tests. It checks that it is told sense.
+//! A test host that records its messages and checks that they are consistent.
 
 #![cfg_attr(
     any(loom, shuttle),
@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::{FrameRange, Host, InflateBatch, InflateError};
 
-/// What the host was told.
+/// A message to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Inflate(Vec<FrameRange>),
@@ -24,11 +24,11 @@ type Hook = Box<dyn Fn(&Message) + Send>;
 #[derive(Default)]
 pub(crate) struct RecordingHost {
     log: Mutex<Vec<Message>>,
-    /// What it believes to have.
+    /// The ranges it has.
     has: Mutex<BTreeSet<FrameRange>>,
-    /// The next so many inflations are refused.
+    /// The number of inflate messages it will refuse.
     pub(crate) refuse: AtomicU32,
-    /// Called inside each message, before it is written down.
+    /// Called inside each message, before it is recorded.
     hook: Mutex<Option<Hook>>,
 }
 
@@ -75,14 +75,14 @@ impl Host for RecordingHost {
     fn inflate(&self, batch: &mut InflateBatch<'_, '_>) -> Result<(), InflateError> {
         let refused = self.refuse.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         if refused {
-            return Err(InflateError::Declined { why: "as the test wants" });
+            return Err(InflateError::Declined { why: "the test refuses" });
         }
         let ranges: Vec<_> = batch.ranges().collect();
         assert!(ranges.len() <= crate::MAX_BATCH, "{} ranges in one message", ranges.len());
         self.record(Message::Inflate(ranges.clone()));
         let mut has = lock(&self.has);
         for range in ranges {
-            assert!(has.insert(range), "{range} is the host's already");
+            assert!(has.insert(range), "the host already has {range}");
         }
         Ok(())
     }

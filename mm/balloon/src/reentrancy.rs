@@ -1,11 +1,13 @@
-//! Which threads are changing a balloon.
+//! The set of threads that are changing a balloon; each enters it at most once.
 //!
-//! A thread that inflates may make the zone short, and the zone then asks its shrinkers, of which the balloon is one: it would let out with one hand what
-//! it takes in with the other. And a host that calls back would wait for itself. So a thread is inside once, and knows it.
+//! A thread that inflates may make the zone short of memory. The zone then asks its shrinkers, and
+//! the balloon is one: without this check it would deflate while it inflates. A host that calls
+//! back would wait for itself.
 
 use sync::Mutex;
 use sync::thread::{self, ThreadId};
 
+/// The threads that are inside the balloon.
 #[derive(Debug, Default)]
 pub(crate) struct ReentrancyCheck(Threads);
 
@@ -18,7 +20,7 @@ impl Default for Threads {
     }
 }
 
-/// The calling thread is inside until this is dropped.
+/// A guard: its thread is inside until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ReentrancyGuard<'i> {
     reentrancy: &'i ReentrancyCheck,
@@ -26,7 +28,7 @@ pub(crate) struct ReentrancyGuard<'i> {
 }
 
 impl ReentrancyCheck {
-    /// `None` when the calling thread is inside already.
+    /// Enters the balloon, or returns `None` when the calling thread is inside already.
     pub(crate) fn enter(&self) -> Option<ReentrancyGuard<'_>> {
         let thread = thread::current().id();
         let mut threads = self.0.0.lock();

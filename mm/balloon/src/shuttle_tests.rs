@@ -1,7 +1,8 @@
-//! The whole stack under shuttle: a pool and a balloon on one zone, real code, real geometry, random schedules of several threads.
+//! Shuttle tests of the whole stack: a pool and a balloon on one zone, the real code and geometry,
+//! random schedules of several threads.
 
 use std::sync::Arc;
-// Counted across schedules, so not the scheduler's own.
+// Std atomics: these counts span schedules.
 use std::sync::atomic::{AtomicU64 as AtomicCount, Ordering::Relaxed};
 
 use frames::{
@@ -24,9 +25,9 @@ struct Fixture {
     balloon: Arc<Balloon>,
     host: Arc<RecordingHost>,
     slots: [AtomicU64; SLOTS],
-    /// Not zero when the balloon's thread is done.
+    /// Not zero after the thread that resizes the balloon is done.
     resizer_done: AtomicU64,
-    /// Frames that the scanners of frame compaction moved.
+    /// The number of frames that frame compaction moved.
     compacted: AtomicCount,
 }
 
@@ -46,9 +47,11 @@ fn fixture() -> Arc<Fixture> {
         oom_frames: FrameCount(2),
         ..BalloonConfig::default()
     };
-    let balloon = Balloon::new(Arc::clone(&zone), host.clone(), config).expect("a number is left");
+    let balloon =
+        Balloon::new(Arc::clone(&zone), host.clone(), config).expect("an owner ID is left");
     let pool = pool_on(&zone);
-    // What is stored first lies in the second pageblock, with the first one free: frame compaction has something to move.
+    // The first objects are stored in the second pageblock while the first is empty, so frame
+    // compaction has frames to move.
     let low = zone
         .alloc_block(Order::PAGEBLOCK, MigrateType::Movable, Reclaim::NotAllowed)
         .expect("an empty zone");
@@ -61,24 +64,25 @@ fn fixture() -> Arc<Fixture> {
     Arc::new(Fixture { zone, pool, balloon, host, slots, resizer_done, compacted })
 }
 
-/// A tag that says which slot the object is stored for.
+/// Returns a tag that names the slot an object is stored for.
 fn tag_for(slot: usize, number: u64) -> u64 {
     (slot as u64) << 48 | number
 }
 
+/// Returns an object's bytes: its tag, repeated.
 fn tagged(tag: u64) -> Vec<u8> {
-    // Two classes that share frames among objects, and the huge one.
+    // Sizes of two classes whose objects share frames, and of the huge class.
     let len = [1400, 4096, 300, 1404][tag as usize % 4];
     tag.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-/// Whether these are all the bytes of an object that was stored for `slot`.
+/// Returns whether these are all bytes of an object that was stored for `slot`.
 fn belongs_to(slot: usize, bytes: &[u8]) -> bool {
     let tag = bytes.first_chunk().map(|tag| u64::from_le_bytes(*tag));
     tag.is_some_and(|tag| tag >> 48 == slot as u64 && bytes == tagged(tag))
 }
 
-/// Stores new objects over old ones, and lets some go.
+/// Replaces objects by new ones, and frees some.
 fn writer(fixture: &Fixture, seed: u64) {
     for round in 0..ROUNDS {
         let number = (seed * 3 + round * 7) as usize % SLOTS;
@@ -86,7 +90,7 @@ fn writer(fixture: &Fixture, seed: u64) {
         let new = match fixture.pool.store(&tagged(tag_for(number, seed << 32 | round))) {
             Ok(new) if round % 4 != 3 => new.to_bits(),
             Ok(new) => {
-                fixture.pool.free(new).expect("nobody else knows it");
+                fixture.pool.free(new).expect("no other thread has the handle");
                 0
             }
             Err(error) => {
@@ -98,11 +102,12 @@ fn writer(fixture: &Fixture, seed: u64) {
         };
         let old = slot.swap(new, Ordering::AcqRel);
         if old != 0 {
-            fixture.pool.free(Handle::from_bits(old)).expect("swapped out once, so freed once");
+            fixture.pool.free(Handle::from_bits(old)).expect("only one thread swaps a handle out");
         }
     }
 }
 
+/// Reads objects twice and checks all bytes.
 fn reader(fixture: &Fixture) {
     for round in 0..ROUNDS {
         let number = round as usize % SLOTS;
@@ -116,7 +121,7 @@ fn reader(fixture: &Fixture) {
                 thread::yield_now();
                 assert!(
                     belongs_to(number, &object.to_vec()),
-                    "a reader's bytes stay while it looks"
+                    "the bytes do not change under a read guard"
                 );
             }
             Err(error) => assert_eq!(error, AccessError::Stale),
@@ -124,6 +129,7 @@ fn reader(fixture: &Fixture) {
     }
 }
 
+/// Sets several targets in turn.
 fn resizer(fixture: &Fixture) {
     for target in [5, 1, 9, 3, 0, 6] {
         let change = fixture.balloon.set_target(FrameCount(target));
@@ -135,17 +141,18 @@ fn resizer(fixture: &Fixture) {
     fixture.resizer_done.store(1, Ordering::Release);
 }
 
+/// Runs both compactions.
 fn compactor(fixture: &Fixture) {
     for _ in 0..3 {
         fixture.pool.compact(&Budget::unlimited());
         let moved = fixture.zone.compact(CompactRequest::default()).frames_moved;
-        // Relaxed: a sum that is read when all threads have ended.
+        // Relaxed: a sum that is read after all threads have been joined.
         fixture.compacted.fetch_add(moved, Relaxed);
     }
 }
 
-/// The scanners of a compaction move frames down from the second pageblock. This thread moves those in the first one by hand, too, for as long
-/// as the balloon is resized.
+/// Migrates frames of the first pageblock for as long as the balloon is resized; the scanners of
+/// frame compaction move frames of the second one.
 fn mover(fixture: &Fixture) {
     let fresh = |_| fixture.zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     for round in (0..3).cycle() {
@@ -158,7 +165,7 @@ fn mover(fixture: &Fixture) {
     }
 }
 
-/// Pools and balloons come and go on the same zone meanwhile.
+/// Creates and drops pools and balloons on the same zone.
 fn builder(fixture: &Fixture) {
     for round in 0..2_u64 {
         let pool = pool_on(&fixture.zone);
@@ -166,7 +173,7 @@ fn builder(fixture: &Fixture) {
         let config = BalloonConfig { unit: BalloonUnit::Frames, ..BalloonConfig::default() };
         let balloon =
             Balloon::new(Arc::clone(&fixture.zone), Arc::new(RecordingHost::default()), config)
-                .expect("a number");
+                .expect("an owner ID is left");
         let _ = balloon.set_target(FrameCount(2));
         if let Ok(handle) = handle {
             assert_eq!(pool.read(handle).expect("live").to_vec(), tagged(round));
@@ -174,11 +181,12 @@ fn builder(fixture: &Fixture) {
     }
 }
 
-/// S-03, S-10, S-16, S-32, S-39, S-41, L-03, B9, B10, R-158: allocate, free, read, compact, migrate, balloon and destroy at once; every byte is checked, no
-/// frame is lost or invented, and the host has what the balloon holds.
+/// S-03, S-10, S-16, S-32, S-39, S-41, L-03, B9, B10, R-158: allocate, free, read, compact,
+/// migrate, resize and destroy at once. Every byte is checked, frames are neither lost nor
+/// invented, and the host has what the balloon holds.
 #[test]
 fn r158_a_pool_and_a_balloon_share_a_busy_zone() {
-    // Over all schedules: a run in which nothing met proves nothing.
+    // Summed over all schedules: a run in which threads never met proves nothing.
     let sum = || Arc::new(AtomicCount::new(0));
     let (moved, given, compacted) = (sum(), sum(), sum());
     let (all_moved, all_given, all_compacted) =
@@ -223,7 +231,7 @@ fn r158_a_pool_and_a_balloon_share_a_busy_zone() {
     let (moved, given, compacted) =
         (moved.load(Relaxed), given.load(Relaxed), compacted.load(Relaxed));
     println!(
-        "{moved} ballooned frames migrated, {given} given back to writers, {compacted} frames moved by compaction"
+        "{moved} ballooned frames migrated, {given} deflated for writers, {compacted} frames moved by compaction"
     );
     assert!(moved > 100 && given > 100 && compacted > 100, "{moved} {given} {compacted}");
 }

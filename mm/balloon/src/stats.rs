@@ -1,8 +1,8 @@
-//! What a balloon holds and has done, in numbers.
+//! The statistics of a balloon.
 
 use frames::FrameCount;
 
-/// Counts since the balloon was made. Guarded by the pages lock, so they fit each other.
+/// Counts since the balloon was created. Guarded by the pages lock, so they are consistent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Events {
     pub(crate) inflated: u64,
@@ -17,36 +17,39 @@ pub(crate) struct Events {
 
 /// A snapshot of a balloon, taken under one lock.
 ///
-/// `actual = blocks * 512 + frames`, `frames` with those isolated just now; `actual = inflated_total - deflated_total`. The zone counts
-/// `actual` as [ballooned](frames::ZoneStats::ballooned): what the arena holds of the machine's memory is its committed frames less that.
+/// `actual = blocks * 512 + frames`, where `frames` includes the isolated ones; `actual =
+/// inflated_total - deflated_total`. The zone counts `actual` as
+/// [ballooned](frames::ZoneStats::ballooned): the arena's share of the machine's memory is its
+/// committed frames less the ballooned ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BalloonStats {
-    /// What it is meant to have.
+    /// The target.
     pub target: FrameCount,
-    /// What the host has.
+    /// The frames the host has.
     pub actual: FrameCount,
-    /// Of that, whole pageblocks of 2 MiB.
+    /// The whole pageblocks of 2 MiB among them.
     pub blocks: u64,
-    /// Of that, single frames.
+    /// The single frames among them.
     pub frames: FrameCount,
-    /// Of the single frames, those that migration has taken aside.
+    /// The single frames that migration has isolated.
     pub isolated: FrameCount,
-    /// Frames given to the host, migration not counted (the kernel's `balloon_inflate`).
+    /// Frames given to the host, migrations excluded (the kernel's `balloon_inflate`).
     pub inflated_total: u64,
-    /// Frames that came back, migration not counted (`balloon_deflate`).
+    /// Frames that the host gave back, migrations excluded (`balloon_deflate`).
     pub deflated_total: u64,
     /// Frames that moved while the host had them (`balloon_migrate`).
     pub migrated_total: u64,
-    /// Messages to the host that gave memory, migration not counted.
+    /// Inflate messages to the host, migrations excluded.
     pub inflate_messages: u64,
-    /// Messages to the host that took memory back, migration not counted.
+    /// Deflate messages to the host, migrations excluded.
     pub deflate_messages: u64,
-    /// Times the host did not take what was offered.
+    /// The number of batches and migrations that the host refused.
     pub host_refusals: u64,
-    /// Times the zone had nothing left for the balloon.
+    /// The number of times the zone had no frames for the balloon.
     pub allocation_failures: u64,
     /// Frames given back because the zone was out of memory; part of `deflated_total`.
     pub oom_deflated_total: u64,
-    /// What the balloon's own records take. Units: bytes. The zone counts them in [`descriptor_bytes`](frames::ZoneStats::descriptor_bytes).
+    /// The memory of the balloon's own records. Units: bytes. Part of the zone's
+    /// [`descriptor_bytes`](frames::ZoneStats::descriptor_bytes).
     pub record_bytes: u64,
 }

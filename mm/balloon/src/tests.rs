@@ -1,4 +1,5 @@
-//! What the balloon's tests share. They run on the real zone; only the host is a recorder, except where memory must really leave.
+//! Unit tests on the real zone, and the functions they share. The host is a recorder, except where
+//! memory must really leave the process.
 
 mod inflate;
 mod life;
@@ -14,6 +15,7 @@ use frames::{Backing, Frame, FrameCount, MigrateType, Pfn, Reclaim, Zone, ZoneCo
 use crate::recording_host::RecordingHost;
 use crate::{Balloon, BalloonConfig, BalloonUnit};
 
+/// Creates a zone on the heap.
 fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
     let config = ZoneConfig {
         capacity: FrameCount(capacity),
@@ -24,12 +26,12 @@ fn zone_of(capacity: u64, limit: Option<u64>) -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
-/// Eight pageblocks, no limit.
+/// Creates a zone of eight pageblocks without a limit.
 fn zone() -> Arc<Zone> {
     zone_of(4096, None)
 }
 
-/// A zone in which nothing moves.
+/// Creates a zone without movable frames.
 fn still_zone() -> Arc<Zone> {
     let config = ZoneConfig {
         capacity: FrameCount(4096),
@@ -40,35 +42,37 @@ fn still_zone() -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("a small zone"))
 }
 
+/// Creates an empty balloon with a recording host.
 fn balloon_of(zone: &Arc<Zone>, unit: BalloonUnit) -> (Arc<Balloon>, Arc<RecordingHost>) {
     let host = Arc::new(RecordingHost::default());
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
-    let balloon = Balloon::new(Arc::clone(zone), host.clone(), config)
-        .expect("a zone without owners has room");
+    let balloon =
+        Balloon::new(Arc::clone(zone), host.clone(), config).expect("an owner ID is left");
     (balloon, host)
 }
 
+/// Allocates a movable frame.
 fn one(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
 }
 
-/// The single frames that nobody has isolated, lowest first.
+/// Returns the single frames that are not isolated, lowest first.
 fn listed(balloon: &Balloon) -> Vec<Pfn> {
     balloon.inner.lock().list.iter().collect()
 }
 
-/// The equations that hold whenever nobody is inside.
+/// Checks what holds between operations.
 fn check(balloon: &Balloon, host: &RecordingHost) {
     balloon.check().expect("consistent");
     assert_eq!(host.has(), balloon.ranges(), "R-158: the host has what the balloon holds");
     balloon.zone().check().expect("a consistent zone");
     assert!(
         balloon.zone().stats().ballooned >= balloon.stats().actual,
-        "what the host has is not counted as held"
+        "the zone counts the balloon's frames as ballooned"
     );
 }
 
-/// Moves one frame to the lowest free one; whether it worked.
+/// Migrates a frame to the lowest free one. Returns whether it was migrated.
 fn move_one(zone: &Zone, pfn: Pfn) -> bool {
     let Some(isolated) = zone.isolate(pfn) else { return false };
     let mut batch = vec![isolated];

@@ -1,4 +1,4 @@
-//! The memory really leaves the process: the resident set says so.
+//! Ballooned memory leaves the process: tests of the resident set.
 
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
@@ -9,22 +9,24 @@ use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FRAME_SIZE, FrameCount, MigrateType, PAGEBLOCK_SIZE, Reclaim};
 use touched::{balloon, high_balloon, touch, zone};
 
-/// What is filled, freed, and then taken out.
+/// The memory that is touched, freed and then ballooned. Units: bytes.
 const SIZE: u64 = 128 << 20;
 
-/// Other memory of the process that may come and go meanwhile.
+/// The tolerance for other memory of the process. Units: bytes.
 const SLACK: i64 = 4 << 20;
 
+/// Returns the resident memory of this process. Units: bytes.
 fn resident() -> i64 {
-    i64::try_from(sys::rss::resident_bytes().expect("Linux tells")).expect("fits")
+    i64::try_from(sys::rss::resident_bytes().expect("Linux reports it")).expect("fits")
 }
 
+/// Inflates and deflates: the memory leaves the process, and can be used again.
 fn memory_leaves_and_comes_back(unit: BalloonUnit, target: u64) {
     let zone = zone(2 * SIZE);
     let balloon = balloon(&zone, unit);
     touch(&zone, SIZE, 0x5a);
     let full = resident();
-    assert!(zone.stats().free_committed.bytes() >= SIZE, "free, and still ours");
+    assert!(zone.stats().free_committed.bytes() >= SIZE, "freed, but still committed");
     let change = balloon.set_target(FrameCount::holding(target));
     assert_eq!((change.stop, change.actual.bytes()), (StopReason::Reached, target));
     let less = full - resident();
@@ -33,14 +35,15 @@ fn memory_leaves_and_comes_back(unit: BalloonUnit, target: u64) {
         (less - i64::try_from(target).expect("fits")).abs() <= SLACK,
         "{target} ballooned, {less} less resident"
     );
-    // What was given away can be had and written again.
+    // The memory can be allocated and written again.
     assert_eq!(balloon.deflate().stop, StopReason::Reached);
     touch(&zone, SIZE, 0xa5);
     assert!(resident() >= full - SLACK, "the memory is back");
     zone.check().expect("consistent");
 }
 
-/// Ballooned frames at the top of a touched arena move down into touched frames, whose memory leaves in their place.
+/// Ballooned frames migrate from the top of a touched arena to touched frames below, whose memory
+/// leaves the process.
 fn memory_stays_away_while_ballooned_frames_move() {
     let zone = zone(2 * SIZE);
     touch(&zone, SIZE, 0x5a);
@@ -49,7 +52,8 @@ fn memory_stays_away_while_ballooned_frames_move() {
     let report = zone.compact(CompactRequest::default());
     let moved = FrameCount(balloon.stats().migrated_total);
     assert!(moved.bytes() >= SIZE / 4 && report.frames_moved == moved.0, "{report:?}");
-    // Each move gives one frame's memory away and takes none: the old frame had none, and nothing was copied into the new one.
+    // Each migration decommits the new frame and commits none: the old frame had no memory, and
+    // nothing is copied.
     let less = before - resident();
     println!(
         "{} bytes of ballooned frames moved, resident set {less} bytes smaller",
@@ -63,7 +67,8 @@ fn memory_stays_away_while_ballooned_frames_move() {
     zone.check().expect("consistent");
 }
 
-/// Half of each pageblock is in use, and as much again was never touched: what was touched goes first, whichever way.
+/// Half of each pageblock is in use, and as much memory again is untouched: committed frames are
+/// taken first, for both units.
 fn memory_goes_before_room_that_has_none(unit: BalloonUnit) {
     let zone = zone(2 * SIZE);
     touch(&zone, SIZE, 0x5a);
@@ -74,7 +79,7 @@ fn memory_goes_before_room_that_has_none(unit: BalloonUnit) {
         frame.pfn().0 % 2 == 0 && u64::from(frame.pfn().0) < SIZE / FRAME_SIZE as u64
     });
     zone.drain();
-    // What was only handed out, and never touched.
+    // Decommits frames that were allocated but not touched.
     zone.trim();
     let (balloon, full) = (balloon(&zone, unit), resident());
     let target = SIZE / 2 - PAGEBLOCK_SIZE as u64;
@@ -89,13 +94,13 @@ fn memory_goes_before_room_that_has_none(unit: BalloonUnit) {
     );
 }
 
-/// One test, since both halves measure the process they share.
+/// One test, since all parts measure the same process.
 #[test]
-#[cfg_attr(miri, ignore = "looks at the OS")]
-fn ballooned_memory_leaves_the_resident_set_and_can_be_used_again() {
+#[cfg_attr(miri, ignore = "reads the resident set")]
+fn ballooned_memory_leaves_the_resident_set() {
     memory_leaves_and_comes_back(BalloonUnit::BlocksFirst, SIZE);
     memory_leaves_and_comes_back(BalloonUnit::Frames, SIZE / 2 + 5 * FRAME_SIZE as u64);
-    // A remainder below a block is single frames.
+    // A target that is not whole blocks ends with single frames.
     memory_leaves_and_comes_back(BalloonUnit::BlocksFirst, SIZE / 2 + PAGEBLOCK_SIZE as u64 / 4);
     memory_stays_away_while_ballooned_frames_move();
     memory_goes_before_room_that_has_none(BalloonUnit::BlocksFirst);

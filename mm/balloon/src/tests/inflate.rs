@@ -1,4 +1,4 @@
-//! Targets: reached, cut down, changed, refused.
+//! Targets that are reached, reduced, superseded or refused.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use crate::recording_host::Message;
 use crate::{InflateError, MAX_BATCH, Shortage, StopReason};
 
 #[test]
-fn whole_blocks_come_first_and_single_frames_fill_up() {
+fn whole_blocks_first_then_single_frames() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(1100));
@@ -22,7 +22,7 @@ fn whole_blocks_come_first_and_single_frames_fill_up() {
     assert_eq!((stats.blocks, stats.frames.0, stats.isolated.0), (2, 76, 0));
     assert_eq!(zone.stats().in_use.0, 1100);
     check(&balloon, &host);
-    // Down again: the single frames go first, then a block that is too much, and its rest comes back as frames.
+    // Deflating takes single frames first, then a block; the excess comes back as single frames.
     assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
     assert_eq!((balloon.stats().blocks, balloon.stats().frames.0), (2, 0));
     assert_eq!(balloon.set_target(FrameCount(1000)).stop, StopReason::Reached);
@@ -34,7 +34,7 @@ fn whole_blocks_come_first_and_single_frames_fill_up() {
 }
 
 #[test]
-fn without_huge_pages_it_takes_single_frames_only() {
+fn unit_frames_takes_single_frames_only() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
@@ -42,7 +42,7 @@ fn without_huge_pages_it_takes_single_frames_only() {
     check(&balloon, &host);
 }
 
-/// Every pageblock has a frame of somebody else in it, which cannot be moved.
+/// Every pageblock has a frame of another owner that cannot be moved.
 #[test]
 fn an_arena_without_a_whole_block_gives_single_frames() {
     let zone = zone();
@@ -55,12 +55,12 @@ fn an_arena_without_a_whole_block_gives_single_frames() {
     check(&balloon, &host);
 }
 
-/// Whose target it is and the target are one step; reaching it is another, and an older one ends there.
+/// A target counts once it is set, before it is reached; a resize towards an older one stops.
 #[test]
-fn a_target_that_was_set_and_is_not_reached_counts_at_once() {
+fn a_new_target_counts_before_it_is_reached() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
-    let slow = balloon.start_resize(FrameCount(2000)).expect("from outside");
+    let slow = balloon.start_resize(FrameCount(2000)).expect("not called by the host");
     let other = Arc::clone(&balloon);
     let newer =
         std::thread::spawn(move || other.set_target(FrameCount(7))).join().expect("no panic");
@@ -71,15 +71,15 @@ fn a_target_that_was_set_and_is_not_reached_counts_at_once() {
         (StopReason::Superseded, 7, 7)
     );
     drop(slow);
-    let cut = balloon.start_resize(FrameCount(2000)).expect("from outside");
+    let cut = balloon.start_resize(FrameCount(2000)).expect("not called by the host");
     balloon.keep_current_size();
     assert_eq!((cut.run().stop, balloon.stats().target.0), (StopReason::Superseded, 7));
     check(&balloon, &host);
 }
 
-/// nothing is held while the zone makes room, and a failure changes nothing.
+/// no lock is held while the zone reclaims, and a failure changes nothing.
 #[test]
-fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
+fn r151_allocation_holds_no_lock_and_fails_cleanly() {
     #[derive(Debug, Default)]
     struct Probe {
         balloon: Mutex<std::sync::Weak<Balloon>>,
@@ -113,7 +113,7 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     let after = balloon.stats();
     assert_eq!((after.actual, after.inflated_total), (before.actual, before.inflated_total));
     assert_eq!((after.allocation_failures, host.log().len()), (1, 0));
-    // The reserve is for others; only what is free above it is for the balloon.
+    // The balloon gets only the free frames above the reserve.
     let reserve = usize::try_from(zone.watermarks().min.0).expect("small");
     others.truncate(others.len() - reserve - 4);
     let change = balloon.set_target(FrameCount(10));
@@ -125,9 +125,9 @@ fn r151_allocation_comes_before_any_lock_and_its_failure_changes_nothing() {
     check(&balloon, &host);
 }
 
-/// R-160, first half.
+/// R-160, first half: a batch is one message, and its frames are free only after the host was told.
 #[test]
-fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told() {
+fn r160_frames_are_free_after_the_host_was_told() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let count = 3 * MAX_BATCH as u64;
@@ -143,7 +143,7 @@ fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told(
     let (seen, inside) = (Arc::clone(&in_messages), Arc::clone(&zone));
     host.hook(move |message| {
         let Message::Deflate(ranges) = message else { return };
-        // Still somebody's: nobody else can get them yet.
+        // The frames are still in use, so no other owner can get them.
         seen.fetch_and(ranges.iter().all(|range| inside.get(range.first).is_some()), SeqCst);
     });
     assert_eq!(balloon.deflate().stop, StopReason::Reached);
@@ -155,7 +155,7 @@ fn r160_a_batch_is_one_message_and_frames_are_free_only_after_the_host_was_told(
 }
 
 #[test]
-fn a_target_above_the_zone_is_cut_down_and_leaves_the_reserve() {
+fn a_target_above_the_zone_leaves_the_reserve() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(u64::MAX));
@@ -165,7 +165,7 @@ fn a_target_above_the_zone_is_cut_down_and_leaves_the_reserve() {
     assert_eq!(zone.stats().in_use.0 + zone.watermarks().min.0, 4096);
     assert!(one(&zone).is_some(), "the reserve is left");
     check(&balloon, &host);
-    // A zone whose limit is lowered below the balloon: nothing breaks, and the next target fits.
+    // The limit is lowered below the balloon's size: nothing breaks, and the next target fits.
     zone.set_limit(Some(FrameCount(1000)));
     assert!(balloon.max_target().0 < 1000);
     let change = balloon.set_target(FrameCount(2000));
@@ -174,11 +174,11 @@ fn a_target_above_the_zone_is_cut_down_and_leaves_the_reserve() {
 }
 
 #[test]
-fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
+fn the_last_target_set_wins_mid_way() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let (first, second) = (Arc::clone(&balloon), Arc::clone(&balloon));
-    // In the middle of the first batch, another thread wants less.
+    // During the first batch another thread sets a smaller target.
     let newer = Arc::new(Mutex::new(None));
     let slot = Arc::clone(&newer);
     let once = AtomicBool::new(true);
@@ -187,7 +187,8 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
             let second = Arc::clone(&second);
             *slot.lock().expect("no panic") =
                 Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
-            // It has set the target when the gap of the older generation is gone; it then waits for the device lock, which we hold.
+            // The new target is set when the thread then waits for the device lock, which this one
+            // holds.
             while first.inner.lock().target() != FrameCount(10) {
                 std::thread::yield_now();
             }
@@ -197,17 +198,13 @@ fn a_target_changed_mid_way_is_followed_by_whoever_set_it_last() {
     assert_eq!((change.stop, change.target.0), (StopReason::Superseded, 2000));
     let newer = newer.lock().expect("no panic").take().expect("spawned").join().expect("no panic");
     assert_eq!((newer.stop, newer.actual.0), (StopReason::Reached, 10));
-    assert_eq!(
-        balloon.stats().inflated_total,
-        MAX_BATCH as u64,
-        "one batch, not the whole of the older target"
-    );
+    assert_eq!(balloon.stats().inflated_total, MAX_BATCH as u64, "one batch of the older target");
     host.unhook();
     check(&balloon, &host);
 }
 
 #[test]
-fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
+fn a_refusal_ends_the_resize_and_frees_the_batch() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
         let (balloon, host) = balloon_of(&zone, unit);
@@ -216,38 +213,38 @@ fn a_host_that_refuses_ends_the_change_and_every_frame_is_free_again() {
         let change = balloon.set_target(FrameCount(2000));
         assert_eq!(
             change.stop,
-            StopReason::Refused(InflateError::Declined { why: "as the test wants" })
+            StopReason::Refused(InflateError::Declined { why: "the test refuses" })
         );
         assert_eq!((change.actual.0, zone.stats().in_use.0), (600, 600));
         assert_eq!(
             (host.refuse.load(SeqCst), balloon.stats().host_refusals),
             (0, 1),
-            "asked once, not in a loop"
+            "the host is asked once"
         );
         check(&balloon, &host);
         assert_eq!(
             balloon.set_target(FrameCount(2000)).stop,
             StopReason::Reached,
-            "the next time it takes them"
+            "the next resize succeeds"
         );
         check(&balloon, &host);
     }
 }
 
-/// The real host, and memory that cannot leave: the heap is the allocator's.
+/// The OS cannot take heap memory, which belongs to the allocator.
 #[test]
-fn the_os_refuses_what_is_not_ours_to_give() {
+fn the_os_host_refuses_heap_memory() {
     let zone = zone();
     let balloon =
         Balloon::new(Arc::clone(&zone), Arc::new(crate::OsHost), BalloonConfig::default())
             .expect("room");
     let change = balloon.set_target(FrameCount(600));
-    assert!(matches!(change.stop, StopReason::Refused(InflateError::Lend(_))), "{change:?}");
+    assert!(matches!(change.stop, StopReason::Refused(InflateError::Discard(_))), "{change:?}");
     assert_eq!((change.actual.0, zone.stats().in_use.0), (0, 0));
 }
 
 #[test]
-fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
+fn a_host_that_calls_back_is_refused() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let again = Arc::downgrade(&balloon);
@@ -269,13 +266,13 @@ fn a_host_that_calls_back_is_refused_and_not_deadlocked() {
 fn a_host_that_panics_leaves_nothing_behind() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
-    host.hook(|_| panic!("a host's own bug"));
+    host.hook(|_| panic!("a bug of the host"));
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         balloon.set_target(FrameCount(600))
     }));
     assert!(caught.is_err());
     host.unhook();
-    assert_eq!(zone.stats().in_use.0, 0, "the batch went back as the stack unwound");
+    assert_eq!(zone.stats().in_use.0, 0, "unwinding freed the batch");
     check(&balloon, &host);
     assert_eq!(
         balloon.set_target(FrameCount(600)).stop,
@@ -286,8 +283,8 @@ fn a_host_that_panics_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_the_zone_refuses_is_told() {
-    // All of it is one order-9 block short of anything: 512 frames, of which the reserve is 64.
+fn a_block_that_holds_the_reserve_is_not_taken() {
+    // The zone has one pageblock of 512 frames, and 64 of them are the reserve.
     let zone = zone_of(512, None);
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     let change = balloon.set_target(FrameCount(512));

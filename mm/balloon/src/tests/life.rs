@@ -1,13 +1,13 @@
-//! Beginnings and ends.
+//! Creation and end of balloons.
 
 use frames::MigrateMode;
 
 use super::*;
 use crate::{BalloonError, StopReason};
 
-/// all that can fail fails before anything is registered.
+/// creation fails before anything is registered.
 #[test]
-fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
+fn r161_a_failed_creation_leaves_nothing() {
     let zone = zone();
     let mut owners = Vec::new();
     while let Ok(owner) = zone.reserve_owner() {
@@ -21,15 +21,15 @@ fn r161_a_balloon_that_cannot_be_made_leaves_nothing() {
     owners.pop();
     assert!(
         Balloon::new(Arc::clone(&zone), host, BalloonConfig::default()).is_ok(),
-        "one number is enough"
+        "one owner ID is enough"
     );
 }
 
-/// R-162, F3, L-06: nothing is shared between balloons, and nothing outlives one.
+/// R-162, F3, L-06: balloons share nothing, and a dropped balloon leaves nothing.
 #[test]
-fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
+fn f3_a_hundred_balloons_leave_nothing_behind() {
     let zone = zone();
-    // Warm the lists up, so that what follows can be compared exactly.
+    // The first balloon fills the per-CPU lists, so that the counts below compare exactly.
     drop(balloon_of(&zone, BalloonUnit::Frames));
     let (before, references) = (zone.stats(), Arc::strong_count(&zone));
     for round in 0..100_u64 {
@@ -44,7 +44,7 @@ fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
         assert_eq!(
             (zone.stats().in_use.0, second_host.has().len() as u64),
             (round, round),
-            "the other is untouched"
+            "the other balloon is unchanged"
         );
         drop(second);
     }
@@ -55,9 +55,9 @@ fn f3_a_hundred_balloons_leave_no_frame_no_owner_and_no_reference() {
     zone.check().expect("consistent");
 }
 
-/// L-03 for the balloon: a frame is isolated while its balloon goes away.
+/// L-03: a balloon is dropped while two of its frames are isolated.
 #[test]
-fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
+fn a_dropped_balloon_releases_isolated_frames() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     assert_eq!(balloon.set_target(FrameCount(4)).stop, StopReason::Reached);
@@ -65,11 +65,11 @@ fn a_balloon_dropped_under_an_isolated_frame_lets_go_of_it() {
     let dropped = zone.isolate(frames[0]).expect("movable");
     let mut migrated = vec![zone.isolate(frames[1]).expect("movable")];
     drop(balloon);
-    assert!(host.has().is_empty(), "the host gives back what migration has, too");
+    assert!(host.has().is_empty(), "the host gives isolated frames back, too");
     assert_eq!(zone.stats().in_use.0, 2, "only what migration holds");
     drop(dropped);
     let report = zone.migrate_pages(&mut migrated, &mut |_| one(&zone), MigrateMode::Async);
-    assert_eq!((report.gone, report.migrated), (1, 0), "there is nothing left to move");
+    assert_eq!((report.gone, report.migrated), (1, 0), "the frame has no owner to move it");
     assert_eq!((zone.stats().in_use.0, zone.isolated()), (0, 0));
     zone.check().expect("consistent");
 }
@@ -84,7 +84,8 @@ fn two_balloons_on_one_zone_share_it() {
     assert!(move_one(&zone, listed(&two)[999]) || zone.stats().in_use.0 == 2000);
     check(&one, &one_host);
     check(&two, &two_host);
-    // What one has, the other cannot have. A zone that is short asks its shrinkers, and the other balloon is one.
+    // Frames of one balloon are not available to the other. A zone that is short asks its
+    // shrinkers, and the other balloon is one.
     assert_eq!(one.set_target(FrameCount(4096)).stop, StopReason::Reached);
     assert_eq!(two.stats().oom_deflated_total, 1000 - two.stats().actual.0);
     assert_eq!(zone.stats().in_use.0, one.stats().actual.0 + two.stats().actual.0);

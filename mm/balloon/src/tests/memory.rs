@@ -1,18 +1,18 @@
-//! What a balloon takes first, where it ends, and what its own records take.
+//! Which frames a balloon takes first, where it stops, and the memory of its records.
 
 use super::*;
 use crate::{BalloonSource, Shortage, StopReason};
 
-/// Memory that is there and unused goes first, also when it lies scattered: room that holds nothing frees nothing.
+/// Free committed frames go first, even scattered ones: untouched frames hold no memory to give.
 #[test]
-fn what_the_zone_holds_goes_before_what_was_never_used() {
+fn committed_frames_go_before_untouched_ones() {
     for (unit, movable) in [
         (BalloonUnit::BlocksFirst, true),
         (BalloonUnit::Frames, true),
         (BalloonUnit::BlocksFirst, false),
     ] {
         let zone = if movable { zone() } else { still_zone() };
-        // Four pageblocks were used; every eighth frame still is, and cannot be moved.
+        // Four pageblocks were used; every eighth frame still is and cannot be moved.
         let mut used: Vec<_> = (0..2048).filter_map(|_| one(&zone)).collect();
         used.retain(|frame| frame.pfn().0 % 8 == 0);
         zone.drain();
@@ -20,19 +20,23 @@ fn what_the_zone_holds_goes_before_what_was_never_used() {
         let before = held(&zone);
         let (balloon, host) = balloon_of(&zone, unit);
         assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
-        assert_eq!(before - held(&zone), 1024, "{unit:?}: what is lent is held no more");
+        assert_eq!(before - held(&zone), 1024, "{unit:?}: ballooned frames were not committed");
         check(&balloon, &host);
-        // The rest comes out of what holds nothing.
+        // The rest is untouched frames.
         let change = balloon.set_target(FrameCount(3000));
         assert_eq!((change.stop, change.actual.0), (StopReason::Reached, 3000), "{unit:?}");
-        assert!(held(&zone) < 256 + 512, "only what is used, and an open block: {}", held(&zone));
+        assert!(
+            held(&zone) < 256 + 512,
+            "more than the used frames and one open block: {}",
+            held(&zone)
+        );
         check(&balloon, &host);
     }
 }
 
-/// A zone that may grow as it likes: a balloon of room that was never used would be a number and nothing else.
+/// In a zone without a limit, ballooning untouched frames would free nothing.
 #[test]
-fn a_balloon_of_memory_ends_where_the_memory_does() {
+fn committed_source_stops_at_committed_frames() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
         let zone = zone();
         let host = Arc::new(RecordingHost::default());
@@ -48,7 +52,7 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
             (change.stop, change.is_capped(), change.actual.0),
             (StopReason::Reached, true, 0)
         );
-        assert_eq!(zone.stats().committed.0, 0, "nothing was begun for it");
+        assert_eq!(zone.stats().committed.0, 0, "no frame was committed for it");
 
         let mut used: Vec<_> = (0..1024).filter_map(|_| one(&zone)).collect();
         used.retain(|frame| frame.pfn().0 % 2 == 0);
@@ -63,12 +67,13 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
         let stats = zone.stats();
         assert_eq!((stats.committed.0, stats.ballooned.0, stats.in_use.0), (1024, 512, 1024));
         check(&balloon, &host);
-        // Somebody takes what was free when the target was set: it ends, and says why.
-        let change = balloon.start_resize(FrameCount(1024)).expect("from outside").run();
+        // Another owner allocates frames after the target was set: the resize stops with the
+        // reason.
+        let change = balloon.start_resize(FrameCount(1024)).expect("not called by the host").run();
         assert_eq!((change.stop, change.target.0), (StopReason::Reached, 512));
         drop(used);
         zone.drain();
-        let resize = balloon.start_resize(FrameCount(900)).expect("from outside");
+        let resize = balloon.start_resize(FrameCount(900)).expect("not called by the host");
         let _taken: Vec<_> = (0..400).filter_map(|_| one(&zone)).collect();
         zone.drain();
         let change = resize.run();
@@ -82,9 +87,9 @@ fn a_balloon_of_memory_ends_where_the_memory_does() {
     }
 }
 
-/// Everything that grows with what is lent is counted, and goes when nothing is lent.
+/// All memory that grows with the balloon is counted, and freed when the balloon is empty.
 #[test]
-fn the_balloons_records_are_the_zones_book_keeping() {
+fn records_are_counted_and_freed() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     let round = || {
@@ -94,7 +99,7 @@ fn the_balloons_records_are_the_zones_book_keeping() {
         let after = (balloon.stats().record_bytes, zone.stats().descriptor_bytes);
         assert!(
             before.0 >= 3000 / 8 && after.0 > before.0,
-            "a set of isolated frames, too: {before:?} {after:?}"
+            "isolated frames are counted, too: {before:?} {after:?}"
         );
         assert_eq!(after.1 - before.1, after.0 - before.0);
         drop(isolated);
@@ -104,12 +109,12 @@ fn the_balloons_records_are_the_zones_book_keeping() {
         zone.trim();
         zone.stats().descriptor_bytes
     };
-    // The first round leaves what the zone itself began to use.
+    // The first round also commits tables of the zone, which stay.
     assert_eq!(round(), round());
 }
 
 #[test]
-fn blocks_in_records_count_too() {
+fn records_of_blocks_are_counted() {
     let zone = zone();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     assert_eq!(balloon.set_target(FrameCount(2048)).stop, StopReason::Reached);

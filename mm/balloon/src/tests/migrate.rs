@@ -1,4 +1,4 @@
-//! Ballooned frames move like any other.
+//! Migration of ballooned frames.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
@@ -9,7 +9,7 @@ use super::*;
 use crate::StopReason;
 use crate::recording_host::Message;
 
-/// Three frames high up, room below.
+/// Creates a balloon of three frames above 600 free ones.
 fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     let zone = zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
@@ -21,17 +21,19 @@ fn three() -> (Arc<Zone>, Arc<Balloon>, Arc<RecordingHost>) {
     (zone, balloon, host)
 }
 
+/// Returns the range of a single frame.
 fn range(pfn: Pfn) -> crate::FrameRange {
     crate::FrameRange { first: pfn, order: Order::SINGLE }
 }
 
-///
+/// an inflated frame can be isolated once, and isolation changes no
+/// size.
 #[test]
-fn r152_inflated_frames_are_movable_and_lead_to_their_balloon() {
+fn r152_inflated_frames_are_movable() {
     let (zone, balloon, host) = three();
     let pfn = listed(&balloon)[1];
     let isolated = zone.isolate(pfn).expect("movable");
-    assert!(zone.isolate(pfn).is_none(), "one at a time");
+    assert!(zone.isolate(pfn).is_none(), "it is isolated already");
     let stats = balloon.stats();
     assert_eq!(
         (stats.actual.0, stats.frames.0, stats.isolated.0),
@@ -41,13 +43,13 @@ fn r152_inflated_frames_are_movable_and_lead_to_their_balloon() {
     assert_eq!(host.has(), balloon.ranges(), "the host still has it");
     drop(isolated);
     assert_eq!((balloon.stats().actual.0, balloon.stats().isolated.0), (3, 0));
-    assert!(host.log().is_empty(), "isolation is nothing the host hears of");
+    assert!(host.log().is_empty(), "isolation sends no message");
     check(&balloon, &host);
 }
 
-/// F4: a success is one. The old frame is free when the host has given it back, not before.
+/// F4: a migration inflates the new frame, deflates the old one and then frees it.
 #[test]
-fn r157_the_host_gets_the_new_frame_before_it_gives_the_old_one_back() {
+fn r157_inflate_new_comes_before_deflate_old() {
     let (zone, balloon, host) = three();
     let old = listed(&balloon)[2];
     let free_in_messages = Arc::new(Mutex::new(Vec::new()));
@@ -56,7 +58,7 @@ fn r157_the_host_gets_the_new_frame_before_it_gives_the_old_one_back() {
     let before = zone.stats().in_use;
     assert!(move_one(&zone, old));
     host.unhook();
-    let new = *listed(&balloon).iter().find(|&&pfn| pfn < old).expect("it moved down");
+    let new = *listed(&balloon).iter().find(|&&pfn| pfn < old).expect("a lower frame");
     assert_eq!(
         host.log(),
         [Message::Inflate(vec![range(new)]), Message::Deflate(vec![range(old)])]
@@ -73,14 +75,14 @@ fn r157_the_host_gets_the_new_frame_before_it_gives_the_old_one_back() {
     check(&balloon, &host);
 }
 
-/// S-40, R-153.
+/// S-40, R-153: migrating one frame of a batch leaves the others in it.
 #[test]
-fn s40_deleting_a_migrated_frame_touches_no_list_of_migrations() {
+fn s40_a_migrated_frame_touches_no_migration_list() {
     let (zone, balloon, host) = three();
     let frames = listed(&balloon);
     let mut batch: Vec<_> = frames.iter().filter_map(|&pfn| zone.isolate(pfn)).collect();
     assert_eq!(batch.len(), 3);
-    // One of a list of three is migrated; the other two must still be where they were.
+    // There is one target for three frames; the other two stay in the batch.
     let mut targets = vec![one(&zone).expect("free frames")];
     let report = zone.migrate_pages(&mut batch, &mut |_| targets.pop(), MigrateMode::Async);
     assert_eq!((report.migrated, batch.len(), report.out_of_frames), (1, 2, true));
@@ -90,29 +92,33 @@ fn s40_deleting_a_migrated_frame_touches_no_list_of_migrations() {
     check(&balloon, &host);
 }
 
-/// S-39, R-154: isolated frames are passed over, and when all are isolated that is an answer and no panic.
+/// S-39, R-154: deflating skips isolated frames. If all frames are isolated it reports that.
 #[test]
-fn s39_dequeue_passes_isolated_frames_over() {
+fn s39_dequeue_skips_isolated_frames() {
     let (zone, balloon, host) = three();
     let frames = listed(&balloon);
     let isolated = zone.isolate(frames[0]).expect("movable");
     let change = balloon.set_target(FrameCount(1));
     assert_eq!((change.stop, change.actual.0), (StopReason::Reached, 1));
-    assert_eq!(balloon.ranges(), [range(frames[0])], "the one migration has is left");
-    let resize = balloon.start_resize(FrameCount(0)).expect("from outside");
+    assert_eq!(balloon.ranges(), [range(frames[0])], "the isolated frame is left");
+    let resize = balloon.start_resize(FrameCount(0)).expect("not called by the host");
     let change = resize.run();
     assert_eq!((change.stop, change.actual.0), (StopReason::Isolated { left: FrameCount(1) }, 1));
     check(&balloon, &host);
     drop(isolated);
-    assert_eq!(resize.run().stop, StopReason::Reached, "the same resize gets what came back");
+    assert_eq!(
+        resize.run().stop,
+        StopReason::Reached,
+        "the same resize deflates the returned frame"
+    );
     drop(resize);
     assert_eq!(zone.stats().in_use.0, 0);
     check(&balloon, &host);
 }
 
-/// S-41: the host's own work makes the zone compact, on the thread that holds the device lock.
+/// S-41: the host's own call makes the zone migrate, on the thread that holds the device lock.
 #[test]
-fn s41_migration_from_inside_a_message_is_told_to_come_again() {
+fn s41_migration_inside_a_message_is_retried() {
     let (zone, balloon, host) = three();
     let old = listed(&balloon)[2];
     let inside = Arc::clone(&zone);
@@ -130,12 +136,12 @@ fn s41_migration_from_inside_a_message_is_told_to_come_again() {
     host.unhook();
     assert_eq!(*moved.lock().expect("no panic"), [(0, 0, 1)], "again, not failed and not moved");
     check(&balloon, &host);
-    assert!(move_one(&other, old), "later it works");
+    assert!(move_one(&other, old), "a later migration succeeds");
     check(&balloon, &host);
 }
 
 #[test]
-fn a_host_that_refuses_the_new_place_keeps_the_old_one() {
+fn a_refused_migration_keeps_the_old_frame() {
     let (zone, balloon, host) = three();
     let frames = listed(&balloon);
     host.refuse.store(1, SeqCst);
@@ -148,18 +154,18 @@ fn a_host_that_refuses_the_new_place_keeps_the_old_one() {
 }
 
 #[test]
-fn frame_compaction_moves_ballooned_frames_out_of_the_way() {
+fn frame_compaction_moves_ballooned_frames() {
     let (zone, balloon, host) = three();
-    assert!(listed(&balloon).iter().all(|pfn| pfn.0 >= 512), "they stand in the second pageblock");
+    assert!(listed(&balloon).iter().all(|pfn| pfn.0 >= 512), "they start in the second pageblock");
     let report = zone.compact(CompactRequest::default());
     assert_eq!((report.frames_moved, balloon.stats().migrated_total), (3, 3));
-    assert!(listed(&balloon).iter().all(|pfn| pfn.0 < 512), "and now in the first");
+    assert!(listed(&balloon).iter().all(|pfn| pfn.0 < 512), "they end in the first pageblock");
     check(&balloon, &host);
 }
 
-/// without movability the balloon works as before, and nothing of it moves.
+/// a balloon works without movability, and none of its frames is moved.
 #[test]
-fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
+fn r011_a_balloon_works_without_movability() {
     let zone = still_zone();
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
@@ -177,27 +183,27 @@ fn r011_in_a_zone_where_nothing_moves_the_balloon_works_and_stays() {
     zone.check().expect("consistent");
 }
 
-/// What has moved has moved: no frame is lost, and none counts as on the move for ever.
+/// The migrated frames stay migrated: none is lost, and none stays in flight.
 #[test]
-fn a_host_that_panics_when_it_gives_a_moved_frame_back_does_no_harm() {
+fn a_host_panic_in_a_migration_loses_no_frame() {
     let zone = zone_of(4096, Some(1200));
     let below: Vec<_> = (0..600).filter_map(|_| one(&zone)).collect();
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     assert_eq!(balloon.set_target(FrameCount(40)).stop, StopReason::Reached);
     drop(below);
     zone.drain();
-    host.hook(|message| assert!(!matches!(message, Message::Deflate(_)), "a host's own bug"));
+    host.hook(|message| assert!(!matches!(message, Message::Deflate(_)), "a bug of the host"));
     let report = zone.compact(CompactRequest::default());
     assert_eq!((report.frames_moved, balloon.stats().actual.0), (40, 40));
     balloon.check().expect("consistent");
     let others: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
-    assert_eq!(others.len(), 1160, "the limit is what it was");
+    assert_eq!(others.len(), 1160, "the limit is unchanged");
     drop(others);
     drop(balloon);
     assert_eq!(
         (zone.stats().in_use.0, zone.stats().ballooned.0),
         (0, 0),
-        "nor is anything lost at the end"
+        "a drop loses no frame either"
     );
     zone.check().expect("consistent");
 }

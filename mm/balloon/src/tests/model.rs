@@ -1,6 +1,7 @@
-//! Random operations against a host that checks what it is told.
+//! Random operations on a balloon whose host checks its messages.
 //!
-//! After each step: the host has exactly what the balloon holds, the books agree, the zone is consistent, and what others have is still theirs.
+//! After each step the host has exactly what the balloon holds, the records agree, the zone
+//! is consistent, and the frames of other owners are unchanged.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -15,19 +16,19 @@ const FRAMES: u64 = 1024;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Sets a target, perhaps above what there is.
+    /// Sets a target, perhaps above the largest possible.
     Target(u64),
-    /// Isolates the frame at this place of the list.
+    /// Isolates the frame at this index of the list.
     Isolate(prop::sample::Index),
     /// Drops an isolated frame.
     PutBack(prop::sample::Index),
-    /// Migrates an isolated frame, unless there is no room or the host refuses.
+    /// Migrates an isolated frame, unless there is no target frame or the host refuses.
     Migrate(prop::sample::Index),
-    /// Somebody else takes this many frames, as far as there are any.
+    /// Another owner allocates up to this many frames.
     Take(u32),
-    /// And gives this many back.
+    /// The other owner frees this many.
     Give(u32),
-    /// Somebody is out of memory and may have room made.
+    /// The zone is out of memory and asks its shrinkers.
     Press,
     /// The host refuses the next message.
     Refuse,
@@ -47,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// The state of a run.
 struct World<'z> {
     zone: &'z Arc<Zone>,
     balloon: Arc<Balloon>,
@@ -74,7 +76,7 @@ impl<'z> World<'z> {
                 assert!(before.isolated.0 >= left.0, "{before:?} {change:?}");
             }
             StopReason::Superseded | StopReason::Reentered => {
-                panic!("nobody else is there: {change:?}")
+                panic!("there is no other thread: {change:?}")
             }
         }
         assert_eq!(change.is_capped(), change.target.0 != target);
@@ -103,7 +105,10 @@ impl<'z> World<'z> {
             Op::Isolate(index) => {
                 let list = listed(&self.balloon);
                 if !list.is_empty() {
-                    let frame = self.zone.isolate(*index.get(&list)).expect("nobody else has it");
+                    let frame = self
+                        .zone
+                        .isolate(*index.get(&list))
+                        .expect("listed frames are not isolated");
                     self.isolated.push(frame);
                 }
             }
@@ -139,7 +144,7 @@ impl<'z> World<'z> {
         assert_eq!(
             self.zone.stats().in_use.0,
             stats.actual.0 + self.others.len() as u64,
-            "no frame lost or invented"
+            "frames are neither lost nor invented"
         );
     }
 }
@@ -147,9 +152,9 @@ impl<'z> World<'z> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    ///
+    /// the host has exactly the balloon's frames after every operation.
     #[test]
-    fn r158_the_host_has_what_the_balloon_holds_after_any_operations(
+    fn r158_the_host_has_what_the_balloon_holds(
         blocks in any::<bool>(),
         ops in prop::collection::vec(op(), 1..60),
     ) {

@@ -1,33 +1,34 @@
-//! The zone is out of memory, and the balloon gives way.
+//! Deflating on OOM: the zone is out of memory and takes frames back.
 
 use frames::{NoLocksHeld, Order};
 
 use super::*;
 use crate::{Shortage, StopReason};
 
+/// Allocates a frame that may reclaim.
 fn reclaiming(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::Allowed(NoLocksHeld::promise())).ok()
 }
 
-/// R-160, second half.
+/// R-160, second half: the balloon deflates by `oom_frames` and lowers its target.
 #[test]
-fn r160_a_zone_out_of_memory_gets_a_number_of_frames_back() {
+fn r160_a_zone_out_of_memory_gets_frames_back() {
     let zone = zone_of(4096, Some(1000));
     let (balloon, host) = balloon_of(&zone, BalloonUnit::Frames);
     assert_eq!(balloon.set_target(FrameCount(600)).stop, StopReason::Reached);
     let mut store: Vec<_> = std::iter::from_fn(|| one(&zone)).collect();
-    assert_eq!(store.len(), 400, "the limit counts the balloon in");
-    store.push(reclaiming(&zone).expect("the balloon gives way"));
+    assert_eq!(store.len(), 400, "the limit includes the balloon");
+    store.push(reclaiming(&zone).expect("the balloon deflates"));
     let stats = balloon.stats();
     assert_eq!((stats.actual.0, stats.oom_deflated_total, stats.deflated_total), (344, 256, 256));
-    assert_eq!(stats.target, stats.actual, "it does not take them back by itself");
+    assert_eq!(stats.target, stats.actual, "the balloon does not inflate again by itself");
     store.extend(std::iter::from_fn(|| reclaiming(&zone)));
     assert_eq!((store.len(), balloon.stats().actual.0), (1000, 0));
     check(&balloon, &host);
 }
 
 #[test]
-fn a_balloon_of_blocks_gives_a_whole_block() {
+fn a_balloon_of_blocks_deflates_a_whole_block() {
     let zone = zone_of(4096, Some(1100));
     let (balloon, host) = balloon_of(&zone, BalloonUnit::BlocksFirst);
     assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
@@ -39,7 +40,7 @@ fn a_balloon_of_blocks_gives_a_whole_block() {
 }
 
 #[test]
-fn a_balloon_told_not_to_gives_nothing() {
+fn a_balloon_without_oom_frames_deflates_nothing() {
     let zone = zone_of(4096, Some(600));
     let host = Arc::new(RecordingHost::default());
     let config = BalloonConfig {
@@ -55,7 +56,8 @@ fn a_balloon_told_not_to_gives_nothing() {
     check(&balloon, &host);
 }
 
-/// Inflating makes the zone short, and the zone asks its shrinkers: not the one that is inflating.
+/// Inflating makes the zone short of memory, and the zone asks its shrinkers: the inflating balloon
+/// frees nothing.
 #[test]
 fn inflating_does_not_deflate_itself() {
     let zone = zone_of(4096, Some(600));
@@ -66,18 +68,14 @@ fn inflating_does_not_deflate_itself() {
     assert_eq!(
         (change.stop, change.actual.0),
         (StopReason::NoMemory(Shortage::Reserve), 300),
-        "inflating deflates nothing"
+        "an inflating balloon deflates nothing"
     );
-    assert_eq!(
-        balloon.reclaim(FrameCount(100)),
-        FrameCount(0),
-        "nor does asking others to make room"
-    );
+    assert_eq!(balloon.reclaim(FrameCount(100)), FrameCount(0), "nor does its call to reclaim");
     assert_eq!((balloon.stats().oom_deflated_total, balloon.stats().actual.0), (0, 300));
     check(&balloon, &host);
 }
 
-/// Giving way never makes the balloon larger than was asked for: what is isolated is still to be given back.
+/// Deflating on OOM never raises the target: isolated frames are still to be deflated.
 #[test]
 fn deflate_on_oom_does_not_raise_the_target() {
     let zone = zone_of(4096, Some(1000));
@@ -92,7 +90,7 @@ fn deflate_on_oom_does_not_raise_the_target() {
     check(&balloon, &host);
 }
 
-/// What a balloon takes comes off the free lists, so a poisoned zone has nothing for it.
+/// A balloon allocates from the free lists, so it gets nothing from a poisoned zone.
 #[test]
 fn a_balloon_takes_nothing_of_a_poisoned_zone() {
     let zone = zone_of(4096, None);
@@ -105,7 +103,7 @@ fn a_balloon_takes_nothing_of_a_poisoned_zone() {
     assert_eq!(
         balloon.set_target(FrameCount(0)).stop,
         StopReason::Reached,
-        "what the host has comes back"
+        "the host gives its frames back"
     );
     assert_eq!((balloon.stats().actual.0, zone.stats().lost.0), (0, 600));
     drop(host);

@@ -1,4 +1,4 @@
-//! A zone whose memory was touched, so that there is something to give away.
+//! Zones with touched memory, for tests and examples that balloon it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use frames::{
     Zone, ZoneConfig,
 };
 
-/// A zone that keeps the memory of all free pageblocks, so that only the balloon can be what gives it away.
+/// Creates a zone that keeps all free pageblocks committed, so that only the balloon decommits
+/// memory.
 pub fn zone(bytes: u64) -> Arc<Zone> {
     let config = ZoneConfig {
         capacity: FrameCount::holding(bytes),
@@ -19,29 +20,31 @@ pub fn zone(bytes: u64) -> Arc<Zone> {
     Arc::new(Zone::new(config).expect("address space"))
 }
 
-/// Writes so many bytes into frames and frees them again.
+/// Writes `bytes` bytes into frames and frees them again.
 pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
-    let owner = zone.reserve_owner().expect("a number");
+    let owner = zone.reserve_owner().expect("an owner ID is left");
     let chains = FrameChains::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous)
         .expect("address space");
     let ids: Vec<_> = (0..bytes / FRAME_SIZE as u64)
         .map(|_| {
-            let mut chain = chains.create(ChainKind::Single, 0).expect("numbers are left");
+            let mut chain = chains.create(ChainKind::Single, 0).expect("a chain ID is left");
             chain.attach(0, Reclaim::NotAllowed).expect("frames are left");
             chain.pieces_mut(0..FRAME_SIZE).expect("attached").0.fill(byte);
             chain.id()
         })
         .collect();
-    ids.iter().for_each(|&id| chains.try_exclusive(id).expect("nobody is inside").destroy());
+    ids.iter().for_each(|&id| chains.try_exclusive(id).expect("no other thread has it").destroy());
     zone.drain();
 }
 
+/// Creates an empty balloon for the OS.
 pub fn balloon(zone: &Arc<Zone>, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
-    Balloon::new(Arc::clone(zone), Arc::new(OsHost), config).expect("a number is left")
+    Balloon::new(Arc::clone(zone), Arc::new(OsHost), config).expect("an owner ID is left")
 }
 
-/// A balloon of so many bytes in single frames, above as many free ones: compaction will move it down.
+/// Creates a balloon of `bytes` bytes in single frames above as many free ones, so that compaction
+/// moves it down.
 pub fn high_balloon(zone: &Arc<Zone>, bytes: u64) -> Arc<Balloon> {
     let frames = FrameCount::holding(bytes);
     let below: Vec<_> = (0..frames.0)
