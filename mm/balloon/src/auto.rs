@@ -63,7 +63,8 @@ pub struct AutoState {
 pub enum AutoError {
     /// The mark for growing lies below the mark for shrinking, so the balloon would oscillate.
     #[error(
-        "the balloon would grow above {raise_above} of pressure and shrink below {lower_below}: the first must not be smaller"
+        "the balloon cannot grow above {raise_above} of pressure and shrink below {lower_below}: \
+         the first must not be smaller"
     )]
     Marks {
         /// The mark above which it grows.

@@ -18,8 +18,8 @@ pub enum BalloonSource {
     /// All free frames: committed ones first, then those without memory. For zones with a limit on
     /// what their users may have, which the balloon then reduces by its size.
     FreeFrames,
-    /// Free committed frames only. For zones without a limit, where frames without memory are worth
-    /// nothing.
+    /// Free committed frames only. For zones without a limit, where ballooning untouched frames
+    /// frees no memory.
     CommittedFrames,
 }
 

@@ -231,7 +231,8 @@ fn r158_a_pool_and_a_balloon_share_a_busy_zone() {
     let (moved, given, compacted) =
         (moved.load(Relaxed), given.load(Relaxed), compacted.load(Relaxed));
     println!(
-        "{moved} ballooned frames migrated, {given} deflated for writers, {compacted} frames moved by compaction"
+        "{moved} ballooned frames migrated, {given} deflated for writers, \
+         {compacted} frames moved by compaction"
     );
     assert!(moved > 100 && given > 100 && compacted > 100, "{moved} {given} {compacted}");
 }

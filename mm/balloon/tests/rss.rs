@@ -86,7 +86,8 @@ fn memory_goes_before_room_that_has_none(unit: BalloonUnit) {
     assert_eq!(balloon.set_target(FrameCount::holding(target)).stop, StopReason::Reached);
     let less = full - resident();
     println!(
-        "{unit:?}: {target} bytes ballooned out of scattered frames, resident set {less} bytes smaller"
+        "{unit:?}: {target} bytes ballooned out of scattered frames, \
+         resident set {less} bytes smaller"
     );
     assert!(
         (less - i64::try_from(target).expect("fits")).abs() <= SLACK,

@@ -90,7 +90,8 @@ mod checked {
         let later = held.iter().enumerate().skip(first).find(|(_, count)| **count > 0);
         if let Some((held, _)) = later {
             panic!(
-                "lock order: a thread waits for {rank:?} while it holds a lock of rank {held}, see docs/locking.md"
+                "lock order: a thread waits for {rank:?} while it holds a lock of rank {held}, \
+                 see docs/locking.md"
             );
         }
     }
@@ -104,7 +105,8 @@ mod checked {
             && let Some(rank) = ranks.into_iter().find(|&rank| held[rank] > 0)
         {
             panic!(
-                "the OS is called while this thread holds a lock of rank {rank}, see docs/locking.md"
+                "the OS is called while this thread holds a lock of rank {rank}, \
+                 see docs/locking.md"
             );
         }
     }

@@ -1,8 +1,8 @@
 //! Properties and limits of this machine.
 //!
-//! No function here changes the machine. Each reads a file under `/proc` or `/sys`, or opens a
-//! feature's descriptor and closes it at once. `/sys/class/zram-control/hot_add` is never read:
-//! reading it creates a device.
+//! Functions here read a file under `/proc` or `/sys`, ask the OS, or open a feature's descriptor
+//! and close it at once. Only [`raise_open_files`] changes anything: a limit of this process.
+//! `/sys/class/zram-control/hot_add` is never read: reading it creates a device.
 
 mod features;
 mod limits;

@@ -11,8 +11,7 @@
 //! action that was installed before.
 //!
 //! ```text
-//!  access --> SIGBUS --> note the page --> map a fresh page --> access completes --> reader finds
-//! the note
+//!  access --> SIGBUS --> note page --> map fresh page --> access completes --> reader finds note
 //! ```
 
 #[cfg(feature = "memory-failure-injection")]

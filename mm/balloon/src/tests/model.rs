@@ -159,7 +159,8 @@ proptest! {
         ops in prop::collection::vec(op(), 1..60),
     ) {
         let zone = zone_of(FRAMES, None);
-        let mut world = World::new(&zone, if blocks { BalloonUnit::BlocksFirst } else { BalloonUnit::Frames });
+        let unit = if blocks { BalloonUnit::BlocksFirst } else { BalloonUnit::Frames };
+        let mut world = World::new(&zone, unit);
         for op in &ops {
             world.apply(op);
         }

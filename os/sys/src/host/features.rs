@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "userfaultfd and io_uring_setup are unsafe since their descriptors can later change memory"
+    reason = "userfaultfd and io_uring_setup return descriptors that can change memory later"
 )]
 
 use std::path::Path;

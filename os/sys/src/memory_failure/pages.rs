@@ -56,7 +56,7 @@ impl FailedPages {
     #[inline]
     #[must_use]
     pub fn reports(&self) -> u64 {
-        // Acquire: the reads of the bytes complete before the load.
+        // Acquire: orders the earlier reads of the bytes before the load.
         fence(Acquire);
         // Acquire pairs with the Release in `note`: a thread that reads the report also reads the
         // bit.

@@ -31,7 +31,8 @@ fn both_lines_are_parsed() {
 
 #[test]
 fn line_order_and_new_fields_do_not_matter() {
-    let text = "new line\nfull total=7 avg300=0.00 avg60=0.00 avg10=2.00 avg900=1.00\nsome avg10=3.00 avg60=0.00 avg300=0.00 total=9";
+    let text = "new line\nfull total=7 avg300=0.00 avg60=0.00 avg10=2.00 avg900=1.00\n\
+                some avg10=3.00 avg60=0.00 avg300=0.00 total=9";
     let psi = Psi::parse(text).expect("a reading");
     assert_eq!((psi.full.avg10, psi.some.avg10), (Share::percent(2), Share::percent(3)));
 }
