@@ -65,7 +65,7 @@ fn one(zone: &Zone) -> Option<Frame<'_>> {
     zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()
 }
 
-/// Checks all books after both threads are done.
+/// Checks all records after both threads are done.
 fn check(zone: &Zone, balloon: &Balloon, host: &RecordingHost, actual: u64) {
     let stats = balloon.stats();
     assert_eq!((stats.actual.0, stats.isolated.0), (actual, 0));
@@ -111,7 +111,7 @@ fn r163_dequeue_against_migrate() {
     });
 }
 
-/// of two scanners that isolate one frame, one succeeds.
+/// two scanners isolate one frame.
 #[test]
 fn r163_one_of_two_scanners_isolates_a_frame() {
     model(|| {
@@ -159,7 +159,6 @@ fn r160_inflate_against_deflate_on_oom() {
 
 /// Two threads set targets at once: the balloon ends with the last one, whose report says
 /// `Reached`.
-/// `Superseded`.
 #[test]
 fn r160_two_targets_at_once() {
     model(|| {

@@ -62,7 +62,7 @@ impl ParkingLot {
     /// Wakes all threads that sleep under this key. The caller has changed the word and saw the
     /// waiters' bit in it.
     ///
-    /// Locking: the bucket's mutex, for a moment.
+    /// Locking: the bucket's mutex, briefly.
     pub fn unpark_all(&self, key: usize) {
         let bucket = self.bucket(key);
         drop(bucket.lock.lock());

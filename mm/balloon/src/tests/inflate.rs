@@ -187,7 +187,7 @@ fn the_last_target_set_wins_mid_way() {
             let second = Arc::clone(&second);
             *slot.lock().expect("no panic") =
                 Some(std::thread::spawn(move || second.set_target(FrameCount(10))));
-            // The new target is set when the thread then waits for the device lock, which this one
+            // Once the target is set, the other thread waits for the device lock, which this one
             // holds.
             while first.inner.lock().target() != FrameCount(10) {
                 std::thread::yield_now();

@@ -67,8 +67,8 @@ fn committed_source_stops_at_committed_frames() {
         let stats = zone.stats();
         assert_eq!((stats.committed.0, stats.ballooned.0, stats.in_use.0), (1024, 512, 1024));
         check(&balloon, &host);
-        // Another owner allocates frames after the target was set: the resize stops with the
-        // reason.
+        // Another owner allocates frames after the target was set: the resize stops and reports
+        // why.
         let change = balloon.start_resize(FrameCount(1024)).expect("not called by the host").run();
         assert_eq!((change.stop, change.target.0), (StopReason::Reached, 512));
         drop(used);
