@@ -42,6 +42,7 @@ impl MovableOps for Balloon {
             self.account.set_record_bytes(inner.bytes());
         }
         drop(inner);
+        // The host gives back the old frame, or the new one if the migration failed.
         let back = if committed.is_ok() { from.pfn() } else { new };
         self.tell_host_ignoring_panic(&[FrameRange::frame(back)]);
         committed

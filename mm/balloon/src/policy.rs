@@ -3,16 +3,16 @@
 //!
 //! Pressure means that the *host* is short of memory, so the balloon grows: first caches and
 //! compaction free frames, then the store has less room. Without pressure the balloon shrinks
-//! again.
+//! again. It also shrinks when the zone is short and the host is not.
 //!
 //! ```text
 //!  some avg10      0 %    lower_below            raise_above           100 %
 //!                  |----------|----------------------|--------------------|
 //!                    smaller           unchanged              larger
 //! ```
-//! Three rules prevent oscillation: nothing changes between the two marks; the balloon grows by the
-//! short average but shrinks only when both averages are low; and after each change it waits for
-//! the effect.
+//! Three rules prevent oscillation: pressure between the two marks changes nothing; the balloon
+//! grows by the short average but shrinks only when both averages are low; and after each change it
+//! waits for the effect.
 
 use std::time::Duration;
 
@@ -141,9 +141,11 @@ pub fn decide(
     let taken = view.others.0.saturating_add(reserve);
     let high = psi.some.avg10 > settings.raise_above;
     let calm = psi.some.avg10.max(psi.some.avg60) < settings.lower_below;
-    // A smaller balloon leaves its frames to others, so the free room is counted without it.
+    // The zone is short if the frames outside the balloon are fewer than the others' plus the
+    // reserve.
     let short = !high && view.usable.0.saturating_sub(actual.0) < taken;
     if high {
+        // Grow by a step, as far as the zone can give, unless the last change is too recent.
         let ceiling = view.usable.0.saturating_add(view.reclaimable.0).saturating_sub(taken);
         let ceiling = ceiling.min(settings.max_target.map_or(u64::MAX, |max| max.0));
         let next = whole_blocks(actual.0.saturating_add(step).min(ceiling));
@@ -154,6 +156,7 @@ pub fn decide(
             () => Decision::Raise(next),
         }
     } else if calm || short {
+        // Shrink by a step, unless the last change is too recent.
         match () {
             () if actual.0 == 0 => {
                 Decision::Hold(if calm { HoldReason::Empty } else { HoldReason::Band })

@@ -109,6 +109,7 @@ impl Mapping {
         }
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim_to_alignment(raw.cast(), padded, len);
+        // From here on, dropping `mapping` unmaps the range.
         let mapping = Self { base, len, backing, file: None, page, watch: None };
         mapping.advise(if backing == Backing::Anonymous {
             Advice::LinuxHugepage

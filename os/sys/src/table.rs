@@ -107,6 +107,7 @@ impl<T: Word> Table<T> {
                 // A page is a multiple of a word, so both page boundaries lie between words.
                 let (from, to) =
                     (inner.start / size_of::<T>() - first, inner.end / size_of::<T>() - first);
+                // Whole pages are decommitted, or written if the OS refuses. The rest is written.
                 words[..from].iter().chain(&words[to..]).for_each(Word::clear);
                 if mapping.decommit(inner.start, inner.len()).is_err() {
                     words[from..to].iter().for_each(Word::clear);

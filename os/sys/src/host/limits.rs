@@ -115,6 +115,7 @@ fn limit_files(line: &str) -> Option<Vec<String>> {
         }
         _ => return None,
     };
+    // One file a level, up to the mount point.
     let mut path = path.trim_end_matches('/');
     let mut files = vec![format!("{mount}{path}/{file}")];
     while let Some((parent, _)) = path.rsplit_once('/') {
