@@ -43,7 +43,7 @@ struct Scenario {
 
 /// The result of a scenario.
 struct ScenarioResult {
-    scene: Scenario,
+    scenario: Scenario,
     /// Resident bytes above those at the start.
     held: f64,
     /// The bound of `held`.
@@ -61,28 +61,28 @@ pub fn run(context: &Context) -> GroupResult {
 /// Returns the worst result of all eight scenarios, with the time that each took.
 fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
-    let mut endings = (0..8).map(|number| {
-        let scene =
+    let mut results = (0..8).map(|number| {
+        let scenario =
             Scenario { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
-        report_progress(&format!("memory that comes back: {percent} % trimmed, {}", scene.name()));
-        run_scenario(context, scene, pages, percent)
+        report_progress(&format!("memory returned after trims: {percent} %, {}", scenario.name()));
+        run_scenario(context, scenario, pages, percent)
     });
-    let endings = endings.by_ref().collect::<Result<Vec<_>, _>>()?;
+    let results = results.by_ref().collect::<Result<Vec<_>, _>>()?;
     let worst =
-        endings.iter().max_by(|a, b| a.excess().total_cmp(&b.excess())).ok_or("no scene")?;
+        results.iter().max_by(|a, b| a.excess().total_cmp(&b.excess())).ok_or("no scenario ran")?;
     let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;
     let row = Row::ratio(
         format!(
-            "{written} MiB written, {percent} % trimmed at random: RSS beyond that at the start"
+            "{written} MiB written, {percent} % trimmed at random: RSS above that at the start"
         ),
         &Samples::one(worst.held),
         "1.08 of the frames in use + 8 MiB",
         &Samples::one(worst.allowed),
         Unit::Bytes,
     );
-    let times: Vec<String> = endings.iter().map(ScenarioResult::text).collect();
+    let times: Vec<String> = results.iter().map(ScenarioResult::text).collect();
     let note = format!(
-        "the worst of eight scenes; each is looked at until it is met, for 30 s at most: {}",
+        "the worst of eight scenarios, each polled until it is met, for at most 30 s: {}",
         times.join(", ")
     );
     Ok(row.must(Bound::AtMost(1.0)).note(note))
@@ -90,7 +90,7 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
 
 fn run_scenario(
     context: &Context,
-    scene: Scenario,
+    scenario: Scenario,
     pages: u32,
     percent: u64,
 ) -> Result<ScenarioResult, Box<dyn Error>> {
@@ -98,16 +98,16 @@ fn run_scenario(
     let size = u64::from(pages) * PAGE_SIZE as u64;
     let (limit, balloon) = ((3 * size).to_string(), (size / 2).to_string());
     let options: &[&str] =
-        if scene.balloon { &["--mem-limit", &limit, "--balloon", &balloon] } else { &[] };
+        if scenario.balloon { &["--mem-limit", &limit, "--balloon", &balloon] } else { &[] };
     let server = Server::memzip_with(context, "lz4", 2 * size, options)?;
     let target = server.target();
     let at_start = server.resident()?;
     // Write twice as much before, and discard the second half.
-    if scene.peak {
+    if scenario.peak {
         Load::whole_disk(&target, Workload::Fill).run(&DiskModel::new(&context.mixed, 2 * size))?;
     }
     let model = DiskModel::new(&context.mixed, size);
-    if scene.peak {
+    if scenario.peak {
         let beyond: Arc<[u32]> = (pages..2 * pages).collect();
         Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(beyond)) }
             .run(&DiskModel::new(&context.mixed, 2 * size))?;
@@ -117,16 +117,16 @@ fn run_scenario(
     let mut order = Rng::new(percent).permutation(pages);
     order.truncate((u64::from(pages) * percent / 100) as usize);
     Load { depth: 64, ..Load::whole_disk(&target, Workload::Trim(order.into())) }.run(&model)?;
-    let ending = wait(&server, scene, at_start, &model)?;
+    let result = wait(&server, scenario, at_start, &model)?;
     // The pages that were not trimmed must be unchanged.
     Load::whole_disk(&target, Workload::ReadAll).run(&model)?;
-    Ok(ending)
+    Ok(result)
 }
 
 /// Reads the server's memory until the bound holds or the time is over.
 fn wait(
     server: &Server,
-    scene: Scenario,
+    scenario: Scenario,
     at_start: f64,
     model: &DiskModel<'_>,
 ) -> Result<ScenarioResult, Box<dyn Error>> {
@@ -138,9 +138,9 @@ fn wait(
             .ok_or("memzip stat --json has no mem_used_total")?;
         let (allowed, took) = (used * MAX_HELD_RATIO + MAX_HELD_EXTRA, trimmed.elapsed());
         if held <= allowed || took >= RETURN_TIMEOUT {
-            return Ok(ScenarioResult { scene, held, allowed, took });
+            return Ok(ScenarioResult { scenario, held, allowed, took });
         }
-        if scene.load {
+        if scenario.load {
             let writes = Load::whole_disk(&server.target(), Workload::RandomWrites);
             Load { seed, depth: 1, time: LOAD_TIME, ..writes }.run(model)?;
         }
@@ -167,7 +167,7 @@ impl ScenarioResult {
         let [held, allowed] = [self.held, self.allowed].map(|bytes| bytes / MIB);
         format!(
             "{} {:.1} s ({held:.0} of {allowed:.0} MiB)",
-            self.scene.name(),
+            self.scenario.name(),
             self.took.as_secs_f64()
         )
     }

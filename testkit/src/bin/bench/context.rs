@@ -64,7 +64,7 @@ impl Context {
         let mixed = Statistics::measure(&self.mixed);
         lines.push(format!("{:<8} {mixed}", "mixed"));
         if !mixed.is_fit() {
-            lines.push("THE MIX DOES NOT MEET THE RULES (>= 0.5 GiB, ratio 1.6 to 2.4, <= 10 % incompressible): do not quote these numbers".into());
+            lines.push("THE PAGES DO NOT MEET THE RULES (>= 0.5 GiB, ratio 1.6 to 2.4, <= 10 % incompressible): do not quote these numbers".into());
         }
         lines
     }

@@ -90,7 +90,7 @@ impl TurnSamples {
         for (at, expected) in (0u64..).zip(&expected) {
             disk.read(Span::new(at * PAGE_SIZE as u64, PAGE_SIZE as u64, size)?, &mut page[..])?;
             if page != *expected {
-                return Err(format!("page {at} came back changed").into());
+                return Err(format!("page {at} reads as other bytes than were written").into());
             }
         }
         disk.check()?;

@@ -79,7 +79,7 @@ impl TurnSamples {
             Unit::Rate,
         )
         .note(format!(
-            "the bare codec gets {scaling:.3} times faster with a second thread on this machine"
+            "the bare codec is {scaling:.3} times as fast with a second thread on this machine"
         ));
         vec![judge(one, reach), judge(two, reach.map(|_| 1.85))]
     }
@@ -107,7 +107,7 @@ fn share<T>(items: &[T], part: usize, parts: usize) -> &[T] {
 }
 
 /// The panic message of the codec's measurements.
-const CODEC_WORKS: &str = "the codec works on its own output";
+const CODEC_WORKS: &str = "the codec works on every page";
 
 fn fill(
     context: &Context,
@@ -140,7 +140,7 @@ fn fill(
         }
     }
     turns.remark = format!(
-        "{:.2} us of each page's {:.2} us go to the OS: so long takes the first touch of as much memory by itself",
+        "{:.2} us of the {:.2} us per page are spent in the OS, measured as the first touch of as much memory",
         touch.median() * 1e6,
         1e6 / turns.ours.median()
     );
@@ -236,7 +236,7 @@ fn verify(disk: &Disk, pages: &[Page]) -> Result<(), Box<dyn Error>> {
     for (at, expected) in (0..).zip(pages) {
         disk.read(at, &mut page);
         if page != *expected {
-            return Err(format!("page {at} came back changed").into());
+            return Err(format!("page {at} reads as other bytes than were written").into());
         }
     }
     Ok(())

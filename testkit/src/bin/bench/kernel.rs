@@ -33,8 +33,9 @@ pub fn run(context: &Context) -> GroupResult {
     let kernel = match KernelZram::filled(pages) {
         Ok(kernel) => kernel,
         Err(error) => {
-            let why =
-                format!("no kernel zram to compare with (needs root and the zram module): {error}");
+            let why = format!(
+                "the kernel's zram cannot be used (it needs root and the zram module): {error}"
+            );
             return Ok(vec![Row::without("against kernel zram, lz4", Verdict::Skipped, why)]);
         }
     };
@@ -73,7 +74,7 @@ pub fn run(context: &Context) -> GroupResult {
         Row::ratio(what, ours, &kernel, theirs, Unit::Seconds)
             .comparing(theirs.paired(ours, |theirs, ours| theirs / ours))
             .must(reach)
-            .note("times a page; what is compared is how many times faster memzip is")
+            .note("times per page; compared is how many times faster memzip is")
     };
     Ok(vec![
         row(

@@ -174,7 +174,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The caveat of a report of a quick run.
 const QUICK: &str =
-    "A QUICK RUN on a small disk: these numbers show that everything runs, and are not for quoting";
+    "A QUICK RUN on a small disk: these numbers only show that everything runs; do not quote them";
 
 /// Returns the exit status. A failed measurement always fails; a row that is not met fails only
 /// with

@@ -31,7 +31,7 @@ impl Percentiles {
 
 /// Measures all rows of this group.
 pub fn latency(context: &Context) -> GroupResult {
-    report_progress("NBD read latency beside a flood of writes");
+    report_progress("NBD read latency during a flood of writes");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let start = || MeasuredServer::new(&context.mixed, Server::memzip(context, "lz4", size)?);
     let (measured, other) = (start()?, start()?);
@@ -50,13 +50,13 @@ pub fn latency(context: &Context) -> GroupResult {
     };
     Ok(vec![
         row(
-            "NBD p99 read latency beside a write flood",
+            "NBD p99 read latency during a write flood",
             &same,
             "the flood on another server",
             &beside,
         )
         .must(Bound::AtMost(1.5)),
-        row("NBD p99 read latency beside a write flood", &same, "alone", &alone),
+        row("NBD p99 read latency during a write flood", &same, "alone", &alone),
     ])
 }
 

@@ -151,8 +151,10 @@ impl<'a> Peers<'a> {
         let size = (context.mixed.len() * PAGE_SIZE) as u64;
         let scores = probe(context, allocator, depths)?;
         for (&depth, scores) in depths.iter().zip(scores) {
-            let (best, _) =
-                scores.iter().max_by(|a, b| a.1.total_cmp(&b.1)).ok_or("nothing was tried")?;
+            let (best, _) = scores
+                .iter()
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+                .ok_or("no number of threads was tried")?;
             let all: Vec<String> = scores
                 .iter()
                 .map(|(threads, rate)| format!("-t{} {:.1} k/s", threads.0, rate / 1e3))

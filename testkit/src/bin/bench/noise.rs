@@ -59,8 +59,8 @@ impl Noise {
     /// Returns the interval of a timed ratio between equal programs; 1 to 1 when nothing was
     /// measured.
     pub fn interval(&self) -> Interval {
-        let silence = Interval { low: 1.0, high: 1.0, confidence: 1.0 };
-        self.0.interval().map_or(silence, |found| Interval {
+        let exact = Interval { low: 1.0, high: 1.0, confidence: 1.0 };
+        self.0.interval().map_or(exact, |found| Interval {
             low: found.low.min(1.0 / found.high),
             high: found.high.max(1.0 / found.low),
             ..found
@@ -72,7 +72,7 @@ impl Noise {
         let Interval { low, high, .. } = self.interval();
         let mut lines = vec![format!(
             "noise of this machine: the bare codec against itself, {} turns before and after the rows: {:.3} [{low:.3}-{high:.3}]; \
-             no time is judged more finely",
+             no time is judged more precisely",
             self.0.len(),
             self.0.median(),
         )];

@@ -110,7 +110,7 @@ impl Report {
         let count =
             |verdict| self.rows.iter().filter(|row| row.verdict(&self.noise) == verdict).count();
         format!(
-            "{} met, {} NOT MET, {} too noisy to say, {} skipped, {} failed, {} for information",
+            "{} met, {} NOT MET, {} too noisy, {} skipped, {} failed, {} for information",
             count(Verdict::Met),
             count(Verdict::NotMet),
             count(Verdict::TooNoisy),

@@ -32,12 +32,12 @@ const SCENARIOS: [Scenario; 6] = [
         mode: FailureMode::Madvise,
     },
     Scenario {
-        name: "anonymous memory, told on access",
+        name: "anonymous memory, notified on access",
         backing: Backing::Anonymous,
         mode: FailureMode::OnAccess,
     },
     Scenario {
-        name: "anonymous memory, told early",
+        name: "anonymous memory, early kill",
         backing: Backing::Anonymous,
         mode: FailureMode::AtOnce,
     },
@@ -47,12 +47,12 @@ const SCENARIOS: [Scenario; 6] = [
         mode: FailureMode::Madvise,
     },
     Scenario {
-        name: "memory file, told on access",
+        name: "memory file, notified on access",
         backing: Backing::Memfd,
         mode: FailureMode::OnAccess,
     },
     Scenario {
-        name: "memory file, told early",
+        name: "memory file, early kill",
         backing: Backing::Memfd,
         mode: FailureMode::AtOnce,
     },
@@ -84,6 +84,6 @@ fn run() -> TestResult<()> {
             "the kernel counts {lost} pages as HardwareCorrupted, but {taken} were taken from it"
         ));
     }
-    println!("@@ the guest's kernel has {lost} pages less (HardwareCorrupted)");
+    println!("@@ the guest's kernel lost {lost} pages (HardwareCorrupted)");
     Ok(())
 }

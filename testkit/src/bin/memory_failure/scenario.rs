@@ -87,7 +87,7 @@ impl Scenario {
         balloon(&disk, &lost)?;
         heal(&mut disk, &lost)?;
         empty(&mut disk, known)?;
-        println!("@@   {known} frames retired; {} reads verified", disk.verified());
+        println!("@@   {known} frames retired, {} reads verified", disk.verified());
         Ok(moved + failing)
     }
 
@@ -106,24 +106,24 @@ impl Scenario {
         })?;
         let read = disk.verified() - before;
         println!(
-            "@@   meanwhile another thread reads: {read} pages as they were written, {reported} errors"
+            "@@   meanwhile another thread read {read} pages as written and got {reported} errors"
         );
         // The kernel notifies the process at once in all modes but one.
         let (in_use, free) = (targets.in_use(), targets.free.len() as u64);
         if self.mode != FailureMode::OnAccess {
-            expect_stats(disk, "told at once", stats(in_use + free, free))?;
+            expect_stats(disk, "notified at once", stats(in_use + free, free))?;
         }
         // Exactly the pages with bytes in a failed frame are lost.
         let lost = disk.lost(0..PAGES)?;
         let of =
             |range: Range<u64>| lost.iter().filter(|&number| range.contains(number)).count() as u64;
-        expect("lost pages that do not compress", of(RAW), targets.raw.len() as u64)?;
+        expect("lost raw pages", of(RAW), targets.raw.len() as u64)?;
         expect("lost hot pages", of(MARKED), targets.hot.len() as u64)?;
         expect("lost pages without a frame", of(SAME) + of(SPARE), 0)?;
         let patterns = of(PATTERN);
         if targets.pattern.is_empty() || patterns == 0 || patterns == PATTERN.end - PATTERN.start {
             return Err(format!(
-                "{patterns} pages of eight bytes were lost with {} frames",
+                "{patterns} pattern pages were lost with {} frames",
                 targets.pattern.len()
             ));
         }
@@ -199,9 +199,9 @@ fn fill(disk: &mut Disk) -> TestResult<FramesByContent> {
     expect("frames of hot pages", hot.len() as u64, HOT)?;
     RAW.into_iter().try_for_each(|number| disk.write(number, Kind::Raw))?;
     let raw = since(disk);
-    expect("frames of pages that do not compress", raw.len() as u64, RAW.end - RAW.start)?;
+    expect("frames of raw pages", raw.len() as u64, RAW.end - RAW.start)?;
     SAME.into_iter().try_for_each(|number| disk.write(number, Kind::Same))?;
-    expect("frames of pages of four bytes", since(disk).len() as u64, 0)?;
+    expect("frames of same-filled pages", since(disk).len() as u64, 0)?;
     PATTERN.into_iter().try_for_each(|number| disk.write(number, Kind::Pattern))?;
     let pattern = since(disk);
     COMPRESSIBLE.into_iter().try_for_each(|number| disk.write(number, Kind::Compressible))?;
@@ -258,7 +258,7 @@ fn compact(disk: &Disk, lost: &[u64]) -> TestResult<()> {
     if objects == 0 || frames == 0 {
         return Err(format!("compaction moved {objects} objects and {frames} frames"));
     }
-    println!("@@   compaction moved {objects} objects and {frames} frames: nothing else is lost");
+    println!("@@   compaction moved {objects} objects and {frames} frames: no other page is lost");
     Ok(())
 }
 
@@ -278,9 +278,9 @@ fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
             return Err(format!("{pfn} is still in use after soft_offline"));
         }
     }
-    disk.verify(lost, "out of use")?;
+    disk.verify(lost, "after soft_offline")?;
     println!(
-        "@@   {} frames taken out of use by Zone::soft_offline, with what was in them moved",
+        "@@   {} frames retired by Zone::soft_offline after their content moved",
         chosen.len()
     );
     Ok(chosen.len() as u64)
@@ -307,7 +307,7 @@ fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> TestResult<()> {
     disk.verify(lost, "refilled")?;
     if written > 0 {
         println!(
-            "@@   {written} pages written, which find {} free frames that failed: no page is lost there",
+            "@@   {written} pages written, which detected {} failed free frames: no page is lost",
             found - before
         );
     }
@@ -333,7 +333,7 @@ fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
         disk.verify(lost, "after a balloon")?;
     }
     println!(
-        "@@   balloons of {} and {} frames came and went: nothing else is lost",
+        "@@   balloons of {} and {} frames were inflated and deflated: no other page is lost",
         BALLOON[0].1, BALLOON[1].1
     );
     Ok(())

@@ -30,9 +30,9 @@ pub fn rows(context: &Context) -> GroupResult {
 /// Measures the lowest density and the most resident memory during a long run.
 fn held(context: &Context) -> GroupResult {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 300_000 };
-    report_progress(&format!("density held throughout {count} random overwrites"));
+    report_progress(&format!("lowest density during {count} random overwrites"));
     let resident =
-        || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("the OS does not tell RSS");
+        || sys::rss::resident_bytes().map(|bytes| bytes as f64).ok_or("/proc/self has no RSS");
     let empty = resident()?;
     let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
     let (fresh, at_start) = (resident()? - empty, tracked.density());
@@ -80,14 +80,16 @@ fn held(context: &Context) -> GroupResult {
     let cpu = value("background at 10 %: share of a CPU used".into(), share, "the cap".into());
     Ok(vec![
         density.must(Bound::AtLeast(0.975)).note(note),
-        memory.must(Bound::AtMost(1.03)).note("RSS before the disk was filled is taken off both"),
+        memory
+            .must(Bound::AtMost(1.03))
+            .note("RSS before the disk was filled is subtracted from both"),
         cpu.must(Bound::AtMost(0.105)),
     ])
 }
 
 /// Measures the writer with and without background compaction, in turns.
 fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
-    report_progress("writers' throughput beside compaction in the background");
+    report_progress("throughput of a writer during background compaction");
     // Many short turns: other load of the machine then affects both sides.
     let count = 100_000 / context.count_divisor();
     let mut tracked = TrackedDisk::new(context.kind(Kind::Memory))?;
@@ -111,5 +113,5 @@ fn writers(context: &Context) -> Result<Row, Box<dyn Error>> {
         Row::ratio("1 writer, background at 10 %: overwrites", &on, "without", &off, Unit::Rate);
     Ok(row
         .must(Bound::AtLeast(0.90))
-        .note("what the writer left unpacked in a turn without is work for the turn with"))
+        .note("a turn with the background also compacts what the turn before left"))
 }

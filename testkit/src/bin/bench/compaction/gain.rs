@@ -27,7 +27,7 @@ pub fn rows(context: &Context) -> GroupResult {
         let done = tracked.compact();
         let kernel = in_the_kernel(pages, percent);
         let theirs = kernel.as_ref().map_or_else(
-            |_| "the kernel's was not measured".to_owned(),
+            |_| "the kernel's frag ratio was not measured".to_owned(),
             |(start, end)| format!("the kernel's frag ratio {start:.4} -> {end:.4}"),
         );
         let what = format!("E-1: {percent} % discarded, density at the end");

@@ -44,7 +44,7 @@ pub fn rows(context: &Context) -> GroupResult {
     let what = "2 readers while frames migrate at 10 % of a CPU: reads a second";
     let row = Row::ratio(what, &with, "frames of another zone migrate", &without, Unit::Rate);
     let note = format!(
-        "{:.0} frames moved a second, {:.0} in the other zone; frag ratio {:.4}, num_migrated 0: no object changes its place in its zspage",
+        "{:.0} frames moved a second, {:.0} in the other zone; frag ratio {:.4}, num_migrated 0: objects keep their slots",
         moved.median(),
         elsewhere.median(),
         frag_ratio(&pool)

@@ -41,7 +41,7 @@ impl PoolUnderTest {
 
 /// Measures the row of this part.
 pub fn rows(context: &Context) -> GroupResult {
-    report_progress("read latency beside compaction without end");
+    report_progress("read latency during continuous compaction");
     let (stock, other) = (PoolUnderTest::new(context)?, PoolUnderTest::new(context)?);
     let (mut with, mut without, mut moved) = <(Samples, Samples, Samples)>::default();
     let mut total = 0;
@@ -52,7 +52,7 @@ pub fn rows(context: &Context) -> GroupResult {
         moved.push(done.bytes_a_second);
         total += done.objects;
     }
-    let what = "1 reader beside churn and both compactions: p99.9";
+    let what = "1 reader during churn and both compactions: p99.9";
     let row = Row::ratio(what, &with, "the same in another pool", &without, Unit::Seconds);
     let note = format!(
         "frag ratio at the end {:.4}, num_migrated {total}; {:.0} MB of objects and frames moved a second",

@@ -43,7 +43,7 @@ pub fn rows(context: &Context) -> GroupResult {
     let what = "compaction after 50 % discarded, 1 thread: CPU time";
     let row = Row::ratio(what, &ours, "the same objects copied one by one", &copies, Unit::Seconds);
     let note = format!(
-        "frag ratio {:.4} -> {:.4}, num_migrated {}, {:.1} MiB, {} frames freed; the copies go in the order of the old addresses or of the new ones, whichever is faster",
+        "frag ratio {:.4} -> {:.4}, num_migrated {}, {:.1} MiB, {} frames freed; the copies are ordered by old or by new addresses, whichever is faster",
         ratios.0,
         ratios.1,
         last.objects_moved,
