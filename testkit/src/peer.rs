@@ -171,6 +171,7 @@ fn serve<K: BlobStore>(store: &K, blobs: &Blobs) -> io::Result<()> {
         (0..blobs.len()).map(|index| store.insert(blobs.get(index))).collect();
     let mut stdout = io::stdout();
     writeln!(stdout, "ready")?;
+    // Each operation gets another seed, the same in all peers.
     let mut seed = 0;
     for line in io::stdin().lock().lines() {
         let line = line?;

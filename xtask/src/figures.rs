@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     for document in DOCUMENTS {
         all.extend(commands(&read(document)?).with_context(|| document.to_owned())?);
     }
+    // A command of several blocks runs once.
     all.sort();
     all.dedup();
     let chosen: Vec<&String> = all.iter().filter(wanted).collect();
@@ -56,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
             continue;
         }
         let output = output_of(command)?;
+        // Write after each command, so that an interrupted run keeps its results.
         for document in DOCUMENTS {
             let text = read(document)?;
             let content = content(command, &output, Path::new(document));
@@ -140,6 +142,7 @@ fn stamp() -> String {
 fn output_of(command: &str) -> Result<String> {
     let mut words = command.split_whitespace();
     let mut program = match (words.next(), command.strip_prefix("cargo xtask ")) {
+        // A block runs memzip, or a subcommand of this program.
         (Some("memzip"), _) => {
             let mut program = shell::cargo("run");
             program

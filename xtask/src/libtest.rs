@@ -81,6 +81,7 @@ impl Reader {
         {
             self.test = name.to_owned();
         }
+        // Skips and cut-off models are found in the output of every section.
         if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
             self.skip(reason.trim());
         }
@@ -119,6 +120,7 @@ impl Reader {
         }
         if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches(", ");
+            // A test that only measures is not a skip.
             if reason.starts_with(MEASURES) {
                 return Show::No;
             }

@@ -157,6 +157,7 @@ fn judge(mutant: &Mutant, expected: &Expected, outcome: &TestOutcome) -> Verdict
     let Expected { test, finds } = expected;
     match outcome {
         TestOutcome::Failed { said } => {
+            // A failure counts only with one of the expected texts.
             match finds.iter().find_map(|expected| line_with(said, expected)) {
                 Some(line) => Verdict::Caught(line),
                 None => Verdict::Error(format!(

@@ -80,6 +80,7 @@ impl LayerTable {
             .dependencies
             .iter()
             .filter(|dependency| self.allowed.contains_key(&dependency.name));
+        // Tests may also use testkit and the crates of their own layer.
         let refused = ours.filter(|dependency| {
             let neighbours = self.layers.get(&dependency.name) == self.layers.get(&package.name);
             let for_tests = dependency.kind.as_deref() == Some("dev")

@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         ])
         .env("RUSTDOCFLAGS", "-D warnings");
         steps.push(("fmt", shell::run(shell::cargo("fmt").args(["--all", "--check"]))));
+        // The fuzz targets are a workspace of their own.
         let fuzz = ["--manifest-path", "fuzz/Cargo.toml", "--check"];
         steps.push(("fmt of fuzz", shell::run(shell::cargo("fmt").args(fuzz))));
         steps.push(("clippy", shell::run(shell::cargo("clippy").args(CLIPPY))));

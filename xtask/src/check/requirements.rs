@@ -61,6 +61,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
             if !present.insert(number.to_owned()) {
                 findings.push(Finding::at(document, line, format!("{number} has two rows")));
             }
+            // The third cell names tests or a reason, the fourth the kinds of tests.
             let shown_by = cells.get(2).copied().unwrap_or_default();
             let kinds = cells.get(3).and_then(|kinds| kinds_problem(shown_by, kinds));
             let problems = problem(shown_by).into_iter().chain(kinds);
@@ -69,6 +70,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
             );
         }
     }
+    // Numbers of the specification or of a file that have no row.
     let missing = covered().filter(|number| !present.contains(number));
     findings.extend(
         missing.map(|number| Finding::about(DOCUMENTS.join(", "), format!("{number} has no row"))),

@@ -28,6 +28,7 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
         .map(|source| source.path.clone())
         .collect();
     let mut findings = Vec::new();
+    // Both directions: files without a row, and rows without unsafe code.
     let missing = unsafe_files.difference(&listed);
     findings.extend(missing.map(|path| {
         Finding::about(
@@ -77,6 +78,7 @@ fn roots(sources: &[Source], unsafe_files: &BTreeSet<PathBuf>) -> Result<Vec<Fin
         if unsafe_files.iter().any(|file| file.starts_with(&folder)) {
             continue;
         }
+        // Each library and each program has its own root file.
         let programs = package
             .targets
             .iter()

@@ -31,6 +31,7 @@ impl Apt {
                 "the guest consists of Debian packages, but apt-get is not installed".into()
             ));
         }
+        // Find the source of the machine's release in its own apt.
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let origins = origins(&output_of(Command::new("apt-get").args([
             "indextargets",
@@ -49,6 +50,7 @@ impl Apt {
             std::fs::create_dir_all(folder.join(subfolder))
                 .with_context(|| format!("cannot create {subfolder}"))?;
         }
+        // Read the lists with backports, or without them where the mirror has none.
         let backports = format!("{}-backports", main.suite);
         let mut apt = Self { folder: folder.to_path_buf(), backports: Some(backports.clone()) };
         if !apt.update(&main.uri, &[&main.suite, &backports])? {

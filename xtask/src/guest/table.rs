@@ -200,6 +200,7 @@ impl fmt::Display for Report<'_> {
             f,
             "E-3 in a guest: ext4, {WRITERS} writers of {PART_MIB} MiB of real files, 1 3 5 7 deleted, fstrim; {algorithm}\n"
         )?;
+        // The rows, then the raw figures that they are computed from.
         let heads = ["original 2016".to_owned(), format!("kernel {release}"), "memzip".to_owned()];
         writeln!(f, "{:<58}{:>15}{:>18}{:>12}", "", heads[0], heads[1], heads[2])?;
         for Row { what, unit, original, kernel, memzip } in &self.rows {

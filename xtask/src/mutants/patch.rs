@@ -129,6 +129,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
     let (mut guard, mut why, mut expected, mut may_hang) =
         (None, None, Vec::<Expected>::new(), None);
     let (mut package, mut kind, mut target) = (None, None, None);
+    // `package`, `kind` and `target` apply to the tests that follow them.
     let (header, _) = text.split_once("--- a/").context("no diff (`--- a/...`)")?;
     for line in header.lines().filter(|line| !line.trim().is_empty() && !is_of_git(line)) {
         let (field, value) = line.split_once(':').with_context(|| format!("no field: {line}"))?;
@@ -164,6 +165,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
             _ => bail!("unknown field {field}: {value}"),
         }
     }
+    // All fields must be present, and every test must have a text to find or a time to hang.
     why.context("no why")?;
     if expected.is_empty() {
         bail!("no test");

@@ -61,6 +61,7 @@ pub fn run(context: &Context) -> GroupResult {
 /// Returns the worst result of all eight scenarios, with the time that each took.
 fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
     let pages: u32 = if context.effort == Effort::Full { 262_144 } else { 32_768 };
+    // Three bits of the number choose peak, balloon and load.
     let mut results = (0..8).map(|number| {
         let scenario =
             Scenario { peak: number & 1 != 0, balloon: number & 2 != 0, load: number & 4 != 0 };
@@ -68,6 +69,7 @@ fn row(context: &Context, percent: u64) -> Result<Row, Box<dyn Error>> {
         run_scenario(context, scenario, pages, percent)
     });
     let results = results.by_ref().collect::<Result<Vec<_>, _>>()?;
+    // The row is the scenario that exceeds its bound most; the note lists all.
     let worst =
         results.iter().max_by(|a, b| a.excess().total_cmp(&b.excess())).ok_or("no scenario ran")?;
     let written = u64::from(pages) * PAGE_SIZE as u64 >> 20;

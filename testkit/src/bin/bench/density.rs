@@ -53,6 +53,7 @@ pub fn value(what: String, density: f64, against: String) -> Row {
 fn churn(context: &Context) -> GroupResult {
     let count = if context.effort == Effort::Full { 3_000_000 } else { 100_000 };
     report_progress(&format!("density after {count} random overwrites"));
+    // Overwrite the same pages in the same order in both stores.
     let pages = context.kind(Kind::Memory);
     let mut tracked = TrackedDisk::new(pages)?;
     let mut rng = Rng::new(3);
@@ -64,6 +65,7 @@ fn churn(context: &Context) -> GroupResult {
         Ok((before, after, freed)) => (Ok(before), Ok(after), format!("{freed} frames")),
         Err(why) => (Err(io::Error::other(why.to_string())), Err(why), "not measured".into()),
     };
+    // Measure before the compaction and after it.
     let what = |when| format!("density, {count} random overwrites, {when}");
     let before = tracked.density();
     let before_row = against_kernel(what("before compaction"), before, &kernel_before);

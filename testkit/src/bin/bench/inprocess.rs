@@ -63,6 +63,7 @@ impl TurnSamples {
         let judge =
             |row: Row, least: Option<f64>| row.must(least.map_or(Bound::Info, Bound::AtLeast));
         let scaling = self.bare_two.median() / self.bare.median();
+        // One thread is compared with the bare codec, two threads with one.
         let one = Row::ratio(
             format!("{what}, 1 thread"),
             &self.ours,

@@ -121,6 +121,7 @@ fn by_fio(context: &Context, peers: &Peers<'_>, work: fio::Workload) -> GroupRes
             for (number, rates) in
                 rates.iter_mut().enumerate().filter(|(number, _)| peers.takes_part(*number, depth))
             {
+                // Without fio the whole group is one skipped row.
                 match fio::rate(&peers.measured(number).server, work, depth, context.load_time()) {
                     Ok(rate) => rates.push(rate),
                     Err(why) => {

@@ -38,6 +38,7 @@ pub fn latency(context: &Context) -> GroupResult {
     let (mut alone, mut beside, mut same) = <(Percentiles, Percentiles, Percentiles)>::default();
     for seed in 0..context.repetitions(7) as u64 {
         let reader = Load { seed, ..measured.load(Workload::RandomReads, 1, context.load_time()) };
+        // The reader alone, during a flood on another server, and on its own server.
         alone.push(&reader.run(measured.model())?.latency);
         beside.push(&flooded(&measured, &reader, &other)?);
         same.push(&flooded(&measured, &reader, &measured)?);

@@ -54,6 +54,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
     let pages =
         Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
+    // Fill the disk, so that every page has known content.
     let model = DiskModel::new(&pages, Connection::open(&target)?.size());
     print("fill", &Load::whole_disk(&target, Workload::Fill).run(&model)?);
     let check = if args.check { Check::Content } else { Check::Length };
@@ -64,6 +65,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         time: Duration::try_from_secs_f64(args.seconds)?,
         ..Load::whole_disk(&target, Workload::RandomReads)
     };
+    // Run the chosen load, then read everything back.
     match args.work {
         Operation::Read => print("random read", &load.run(&model)?),
         Operation::Write => {

@@ -118,6 +118,7 @@ impl<'a> Peers<'a> {
             }
             Err(why) => peers.remarks.push(why),
         }
+        // A missing program is a remark, and its rows are skipped.
         match need("qemu-nbd", "qemu-utils") {
             Ok(()) => peers.add(
                 PeerKind::Qemu,

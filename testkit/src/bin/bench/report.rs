@@ -136,6 +136,7 @@ impl Report {
 
 /// Returns the machine, the commit and the date of the run.
 pub fn machine() -> Value {
+    // Unknown values are empty or "unknown", so that a report never fails.
     let line = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let found = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();

@@ -56,6 +56,7 @@ impl Server {
         let mut child = command.spawn().map_err(|error| {
             format!("{}: {error}; `cargo xtask bench` builds it", program.display())
         })?;
+        // The server prints its address when it accepts clients.
         let stdout = child.stdout.take().ok_or("no standard output")?;
         let server = Self { child, folder, program };
         let mut line = String::new();

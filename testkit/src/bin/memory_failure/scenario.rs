@@ -291,6 +291,7 @@ fn offline(disk: &Disk, lost: &[u64]) -> TestResult<u64> {
 fn refill(disk: &mut Disk, lost: &[u64], known: u64) -> TestResult<()> {
     let total = |disk: &Disk| disk.zone().memory_failure_stats().total.0;
     let (before, mut written) = (total(disk), 0);
+    // Each raw page allocates a frame, until all failed free frames have been found.
     for number in SPARE {
         if total(disk) >= known {
             break;
@@ -320,6 +321,7 @@ fn balloon(disk: &Disk, lost: &[u64]) -> TestResult<()> {
         let config = BalloonConfig { unit, ..BalloonConfig::default() };
         let balloon =
             Balloon::new(Arc::clone(disk.zram().zone()), Arc::new(OsHost), config).map_err(text)?;
+        // Inflate, compact beside the balloon, and deflate; verify after each step.
         let change = balloon.set_target(FrameCount(frames));
         if (change.stop, change.actual.0) != (StopReason::Reached, frames) {
             return Err(format!("a balloon of {frames} frames: {change:?}"));

@@ -90,6 +90,7 @@ fn alloc_ranges(soak: &Soak) {
         |rng: &mut Rng| ContigRequest { budget: budget(rng), mode: MigrateMode::SyncLight };
     while !soak.is_over() {
         let held = match rng.below(3) {
+            // A given range.
             0 => {
                 let first = rng.below(frames);
                 soak.zone.alloc_contig_range(
@@ -97,10 +98,12 @@ fn alloc_ranges(soak: &Soak) {
                     request(&mut rng),
                 )
             }
+            // Any range of a given length.
             1 => soak
                 .zone
                 .alloc_contig_frames(FrameCount(1 + u64::from(rng.below(700))), request(&mut rng)),
             _ => {
+                // A block, whose allocation may run the shrinkers.
                 let order = [2, 3, 9].map(Order::new)[rng.index(3)].unwrap_or(Order::SINGLE);
                 let allowed = Reclaim::Allowed(NoLocksHeld::promise());
                 let _shrinking = soak.shrinking.read().expect("no thread panicked");

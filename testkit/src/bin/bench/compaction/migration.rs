@@ -34,6 +34,7 @@ pub fn rows(context: &Context) -> GroupResult {
     let (mut with, mut without) = <(Samples, Samples)>::default();
     let (mut moved, mut elsewhere) = <(Samples, Samples)>::default();
     for turn in 0..context.repetitions(9) as u64 {
+        // First with migration in the other zone, then in the readers' zone.
         let (reads, frames) = turn_of(context, &pool, &handles, other.zone(), turn)?;
         without.push(reads);
         elsewhere.push(frames);
