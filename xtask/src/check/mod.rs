@@ -4,12 +4,14 @@
 //! so that one run shows everything.
 
 mod aarch64;
+mod comments;
 mod layers;
 mod licences;
 mod links;
 mod markdown;
 mod mutants;
 mod requirements;
+mod retired;
 mod safety;
 mod text;
 mod unsafety;
@@ -90,6 +92,9 @@ fn rules() -> Result<()> {
         ("length", text::length(&sources)),
         ("ascii", text::ascii(&sources)),
         ("allow", text::allow(&sources)),
+        ("comment width", comments::width(&sources)),
+        ("verbs", comments::verbs(&sources)),
+        ("retired words", retired::check(&sources)),
         ("safety", safety::check(&sources)),
         ("unsafe", unsafety::check(&sources)?),
         ("words", words::check(&sources)),
