@@ -1,23 +1,39 @@
-//! Comments: their width, and how the summary of a public function begins.
+//! The width of comments, and the first word of a public function's summary.
 
 use super::Finding;
 use crate::tree::Source;
 
-/// rustfmt breaks code at this column, and leaves comments as they are.
+/// Most columns of a comment. rustfmt wraps code at this column, but no comments.
 const MAX_WIDTH: usize = 100;
 
-/// Words that end like a verb in the third person and are none.
-const NOT_VERBS: [&str; 12] =
-    ["This", "Its", "As", "Us", "Always", "Sometimes", "Less", "Plus", "Thus", "Towards", "Perhaps", "Across"];
+/// Words that end like a verb in the third person, but are not verbs.
+const NOT_VERBS: [&str; 12] = [
+    "This",
+    "Its",
+    "As",
+    "Us",
+    "Always",
+    "Sometimes",
+    "Less",
+    "Plus",
+    "Thus",
+    "Towards",
+    "Perhaps",
+    "Across",
+];
 
-/// A line of comment fits in 100 columns. A link may be longer, since it cannot be broken.
+/// Checks that comments have at most 100 columns, except lines with a link, which cannot be broken.
 pub fn width(sources: &[Source]) -> Vec<Finding> {
     let rust = sources.iter().filter(|source| source.has_extension("rs"));
     rust.flat_map(|source| {
         let lines = source.text.lines().enumerate();
         lines.filter(|(_, line)| is_too_wide(line)).map(|(index, line)| {
             let width = line.chars().count();
-            Finding::at(source, index + 1, format!("a comment of {width} columns; {MAX_WIDTH} is the most"))
+            Finding::at(
+                source,
+                index + 1,
+                format!("a comment of {width} columns; at most {MAX_WIDTH} are allowed"),
+            )
         })
     })
     .collect()
@@ -28,7 +44,7 @@ fn is_too_wide(line: &str) -> bool {
     is_comment && line.chars().count() > MAX_WIDTH && !line.contains("://")
 }
 
-/// The summary of a public function begins with a verb in the third person: "Returns the frame".
+/// Checks that a public function's summary begins with a verb in the third person: "Returns ...".
 pub fn verbs(sources: &[Source]) -> Vec<Finding> {
     sources.iter().filter(|source| source.has_extension("rs")).flat_map(verbs_in).collect()
 }
@@ -43,7 +59,8 @@ fn verbs_in(source: &Source) -> Vec<Finding> {
         } else if !line.starts_with("#[") {
             if let (Some((number, text)), Some(name)) = (summary, public_function(line)) {
                 if !begins_with_verb(text) {
-                    let problem = format!("the summary of `{name}` does not begin with a verb: \"{text}\"");
+                    let problem =
+                        format!("the summary of `{name}` does not begin with a verb: \"{text}\"");
                     findings.push(Finding::at(source, number, problem));
                 }
             }
@@ -56,7 +73,9 @@ fn verbs_in(source: &Source) -> Vec<Finding> {
 /// Returns the name of the public function that a line declares.
 fn public_function(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("pub ")?;
-    let rest = ["const ", "async ", "unsafe "].iter().fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
+    let rest = ["const ", "async ", "unsafe "]
+        .iter()
+        .fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
     let name = rest.strip_prefix("fn ")?;
     name.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
@@ -84,11 +103,16 @@ mod tests {
 
     #[test]
     fn a_summary_begins_with_a_verb() {
-        let function = |summary: &str| source(&format!("/// {summary}\n///\n/// More.\n#[must_use]\npub fn f() {{}}\n"));
+        let function = |summary: &str| {
+            source(&format!("/// {summary}\n///\n/// More.\n#[must_use]\npub fn f() {{}}\n"))
+        };
         assert!(verbs(&function("Returns the frame.")).is_empty());
         for summary in ["The frame.", "Whether it is.", "This is it.", "Frame"] {
             assert_eq!(verbs(&function(summary))[0].place, "some/file.rs:1", "{summary}");
         }
-        assert!(verbs(&source("/// The frame.\nfn private() {}\n/// A type.\npub struct Frame;\n")).is_empty());
+        assert!(
+            verbs(&source("/// The frame.\nfn private() {}\n/// A type.\npub struct Frame;\n"))
+                .is_empty()
+        );
     }
 }

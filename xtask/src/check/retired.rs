@@ -1,13 +1,12 @@
-//! Words this code used to have for things that the field has a word for.
+//! Retired words: private words of earlier versions for which the field has a word.
 //!
-//! One word has one meaning, and it is the field's: docs/glossary.md has them. The changelog may name
-//! what was renamed.
+//! One word has one meaning, the field's; see docs/glossary.md. The changelog may use retired words.
 
 use super::Finding;
 use crate::tree::Source;
 
-/// Words of identifiers, in lower case, and what to say instead. `Roster`, `roster` and `take_roster`
-/// all contain the word `roster`.
+/// Words of identifiers in lower case, with their replacements. `Roster` and `take_roster` contain
+/// the word `roster`.
 const TERMS: &[(&str, &str)] = &[
     // frames
     ("lent", "ballooned"),
@@ -35,7 +34,7 @@ const TERMS: &[(&str, &str)] = &[
     ("seated", "active"),
 ];
 
-/// Words of prose: actors without a name, and endings that only sound like a reason.
+/// Words of prose for actors without a name, with their replacements.
 const PROSE: &[(&str, &str)] = &[
     ("he", "the caller, another thread, the client"),
     ("him", "the caller, another thread, the client"),
@@ -47,12 +46,14 @@ const PROSE: &[(&str, &str)] = &[
     ("nobody", "no thread, no client"),
     ("everybody", "all threads, all clients"),
 ];
-/// Files that have to name retired words.
+
+/// Files that have to contain retired words.
 const EXEMPT: [&str; 3] = ["CHANGELOG.md", "docs/glossary.md", "xtask/src/check/retired.rs"];
 
 /// Finds retired words in code, comments and documents.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
-    let checked = sources.iter().filter(|source| !EXEMPT.iter().any(|exempt| source.path.ends_with(exempt)));
+    let checked =
+        sources.iter().filter(|source| !EXEMPT.iter().any(|exempt| source.path.ends_with(exempt)));
     checked.flat_map(check_one).collect()
 }
 
@@ -62,22 +63,30 @@ fn check_one(source: &Source) -> Vec<Finding> {
         let is_prose = source.has_extension("md") || line.trim_start().starts_with("//");
         let lists = [TERMS, if is_prose { PROSE } else { &[] }];
         for word in words(line) {
-            let found = lists.iter().flat_map(|list| list.iter()).find(|(retired, _)| *retired == word);
+            let found =
+                lists.iter().flat_map(|list| list.iter()).find(|(retired, _)| *retired == word);
             if let Some((retired, remedy)) = found {
-                findings.push(Finding::at(source, index + 1, format!("\"{retired}\" is retired: {remedy}")));
+                findings.push(Finding::at(
+                    source,
+                    index + 1,
+                    format!("\"{retired}\" is retired: {remedy}"),
+                ));
             }
         }
     }
     findings
 }
 
-/// Returns the words of a line in lower case; `free_objects`, `FreeObjects` and `FREE_OBJECTS` are two.
+/// Returns the words of a line in lower case. `free_objects`, `FreeObjects` and `FREE_OBJECTS` are two
+/// words each.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut last_was_lower = false;
     for c in line.chars() {
         let begins_word = c.is_uppercase() && last_was_lower;
-        if (begins_word || !c.is_alphanumeric()) && words.last().is_some_and(|word| !word.is_empty()) {
+        if (begins_word || !c.is_alphanumeric())
+            && words.last().is_some_and(|word| !word.is_empty())
+        {
             words.push(String::new());
         }
         if let (true, Some(word)) = (c.is_alphanumeric(), words.last_mut()) {
@@ -98,7 +107,13 @@ mod tests {
 
     #[test]
     fn a_retired_term_is_found_in_each_spelling() {
-        for line in ["struct Roster;", "let roster = 1;", "fn take_roster() {}", "const ROSTER_LEN: u8 = 1;", "RosterEntry"] {
+        for line in [
+            "struct Roster;",
+            "let roster = 1;",
+            "fn take_roster() {}",
+            "const ROSTER_LEN: u8 = 1;",
+            "RosterEntry",
+        ] {
             assert_eq!(count("a.rs", line), 1, "{line}");
         }
         assert_eq!(count("a.rs", "let leaped = harvested;"), 0);
