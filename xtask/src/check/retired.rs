@@ -9,7 +9,13 @@ use crate::tree::Source;
 /// the word `roster`.
 const TERMS: &[(&str, &str)] = &[
     // frames
+    ("lend", "balloon, ballooned"),
     ("lent", "ballooned"),
+    ("lender", "the owner of a balloon"),
+    ("shelf", "FreeListKind"),
+    ("facts", "PageblockState"),
+    ("vacated", "MigratedSource"),
+    ("settle", "release_excess_if_due, apply_fua"),
     ("loan", "InflateBatch"),
     ("obstacle", "CaptureError"),
     ("barren", "nothing_isolated"),
@@ -27,6 +33,12 @@ const TERMS: &[(&str, &str)] = &[
     ("vain", "FailedReclaims"),
     // nbd, memzip
     ("converse", "serve_connection"),
+    ("inbox", "ReadBuffer"),
+    ("outbox", "WriteBuffer"),
+    ("arrival", "AcceptOutcome"),
+    ("tally", "LocalCounters, Counters"),
+    ("movers", "Maintenance"),
+    ("patience", "a timeout"),
     ("haggle", "handshake"),
     ("haggler", "handshake"),
     ("hangup", "ConnectionError"),
@@ -36,6 +48,8 @@ const TERMS: &[(&str, &str)] = &[
 
 /// Words of prose for actors without a name, with their replacements.
 const PROSE: &[(&str, &str)] = &[
+    ("who", "the caller, another thread, the client"),
+    ("whom", "the caller, another thread, the client"),
     ("he", "the caller, another thread, the client"),
     ("him", "the caller, another thread, the client"),
     ("his", "the caller's, the thread's"),
@@ -44,6 +58,7 @@ const PROSE: &[(&str, &str)] = &[
     ("somebody", "another thread, a client"),
     ("someone", "another thread, a client"),
     ("nobody", "no thread, no client"),
+    ("anybody", "any thread, any client"),
     ("everybody", "all threads, all clients"),
 ];
 

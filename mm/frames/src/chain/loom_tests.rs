@@ -51,12 +51,12 @@ fn pending_work_is_found_by_exactly_one() {
             let chains = Arc::clone(&chains);
             thread::spawn(move || {
                 let shared = chains.share(id)?;
-                Some(shared.release() == ReleaseStatus::Pending && reap(&chains, id))
+                Some(shared.release() == ReleaseStatus::Pending && free_deferred(&chains, id))
             })
         };
         let mut done = 0;
         loop {
-            if reap(&chains, id) {
+            if free_deferred(&chains, id) {
                 done += 1;
                 break;
             }
@@ -80,7 +80,7 @@ fn s13_a_mark_and_the_last_to_leave() {
             let chains = Arc::clone(&chains);
             thread::spawn(move || {
                 loop {
-                    if reap(&chains, id) {
+                    if free_deferred(&chains, id) {
                         return true;
                     }
                     if chains.mark_pending(id) {
@@ -89,14 +89,14 @@ fn s13_a_mark_and_the_last_to_leave() {
                 }
             })
         };
-        let by_reader = shared.release() == ReleaseStatus::Pending && reap(&chains, id);
+        let by_reader = shared.release() == ReleaseStatus::Pending && free_deferred(&chains, id);
         let by_marker = marker.join().expect("no panic");
         assert!(by_reader != by_marker, "the work is done once: {by_reader} {by_marker}");
         assert!(chains.share(id).is_none());
     });
 }
 
-fn reap(chains: &FrameChains, id: ChainId) -> bool {
+fn free_deferred(chains: &FrameChains, id: ChainId) -> bool {
     chains.try_exclusive(id).map(Exclusive::destroy).is_some()
 }
 
@@ -109,7 +109,7 @@ fn share_against_destroy_and_reuse() {
         let owner = {
             let chains = Arc::clone(&chains);
             thread::spawn(move || {
-                if !reap(&chains, id) {
+                if !free_deferred(&chains, id) {
                     return;
                 }
                 let mut fresh = chains.create(ChainKind::Single, 2).expect("room");
