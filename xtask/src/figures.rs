@@ -17,9 +17,9 @@ use crate::{packages, shell};
 /// The documents with figures.
 const DOCUMENTS: [&str; 2] = ["docs/benchmarks.md", "README.md"];
 /// Start of a block, before its command.
-const BEGIN: &str = "<!-- begin: ";
+pub const BEGIN: &str = "<!-- begin: ";
 /// End of a block.
-const END: &str = "<!-- end -->";
+pub const END: &str = "<!-- end -->";
 /// Mark in the benchmark's Markdown: the text above it is for the README.
 const SHORT: &str = "<!-- all rows -->";
 
