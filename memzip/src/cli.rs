@@ -119,8 +119,9 @@ pub(crate) struct Serve {
     pub(crate) algorithm: Algorithm,
     /// Limit the memory of the disk [default: none]
     ///
-    /// Pages, free frames, tables, codec contexts and the balloon count together: mem_total in
-    /// "memzip stat". At the limit the server compacts before it refuses a write.
+    /// Pages, free frames, tables and codec contexts count together, as mem_total in "memzip stat",
+    /// and so do the frames of the balloon. At the limit the server compacts before it refuses a
+    /// write.
     ///
     /// The buffers of connections do not count: less than 1 MiB for each of --max-connections and
     /// of the 512 that may be in the handshake, and 16 MiB in all for long replies; buffer_bytes in

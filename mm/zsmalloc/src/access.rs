@@ -22,13 +22,13 @@ pub struct ObjectRef<'p> {
 
 impl Pool {
     /// Pins an object for reading. Waits at most while an object in the same zspage is written or
-    /// moved: one copy.
+    /// moved: 16 copies at most.
     ///
     /// # Errors
     /// - [`AccessError::Stale`] when the object was freed.
     /// - [`AccessError::Damaged`] when its header was overwritten.
     /// - [`AccessError::MemoryFailure`] when its memory has failed.
-    /// - [`AccessError::TooManyReaders`] when its zspage has four million readers.
+    /// - [`AccessError::TooManyReaders`] when its zspage has two million readers.
     /// - [`AccessError::Poisoned`] when the pool is poisoned.
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.pin_object(handle)?;

@@ -39,7 +39,7 @@ pub enum AccessError {
     /// This object can still be freed or overwritten.
     #[error("the object's memory has failed")]
     MemoryFailure,
-    /// The object's zspage already has four million readers.
+    /// The object's zspage already has two million readers.
     #[error("the object's zspage has too many readers")]
     TooManyReaders,
     /// The pool's metadata was found damaged earlier and cannot be trusted.

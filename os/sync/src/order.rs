@@ -12,7 +12,7 @@
 pub enum Rank {
     /// Reclaim for a store: one thread at a time asks the shrinkers.
     Reclaim,
-    /// Direct compaction of a zone: one thread at a time.
+    /// Frame compaction of a whole zone: one thread at a time, and others only try.
     Compacting,
     /// A balloon's device lock: the messages to its host.
     Device,

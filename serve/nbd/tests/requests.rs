@@ -367,7 +367,7 @@ fn no_space_is_reported_and_serving_continues() {
         panic!("not an error chunk")
     };
     assert_eq!(word(&payload), 28);
-    assert!(String::from_utf8_lossy(&payload[6..]).contains("no memory left"));
+    assert!(String::from_utf8_lossy(&payload[6..]).contains("no memory is left"));
     assert_eq!(read_simple(&mut simple, 3 * MIB, 4096), [0; 4096]);
     disk.limit(MIB);
     simple.store(3 * MIB, &[1; 4096]);

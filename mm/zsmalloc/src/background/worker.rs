@@ -59,16 +59,16 @@ impl Worker {
             start
         };
         let unchanged = before == self.last_poll;
+        // Compact objects if enough frames can be freed.
         let wait = if freeable >= least {
             self.compact_slice(pool)
-        // Compact objects if enough frames can be freed.
         } else {
             self.state = BackgroundState::Watching;
             self.idle(unchanged)
         };
+        // Compact frames and return whole pageblocks to the OS.
         let (more_to_move, frames_moved) = self.move_frames(pool);
         let (more_to_release, frames_released) = self.release(pool, unchanged);
-        // Compact frames and return whole pageblocks to the OS.
         let mut stats = pool.background.lock();
         stats.polls += 1;
         stats.frames_moved += frames_moved;
