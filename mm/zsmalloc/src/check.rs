@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use frames::{ChainId, FRAME_SIZE};
+use frames::{ChainId, FRAME_SIZE, Shared};
 use thiserror::Error;
 
 use crate::class::SizeClass;
@@ -10,6 +10,10 @@ use crate::fullness::FullnessGroup;
 use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
 use crate::zspage::frames_of;
+
+/// How often a chain is tried that a migration holds. A thread that is preempted while it copies
+/// takes many of these.
+const MAX_SHARE_TRIES: u32 = 1 << 20;
 
 /// A contradiction in a pool's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -37,7 +41,8 @@ impl Pool {
     /// Checks all zspages and handles against each other: list lengths, counters, frames, headers
     /// (R-297, R-339, INV-POOL-1..4).
     ///
-    /// The pool must be quiet: no other thread may call it meanwhile.
+    /// The pool must be quiet: no other thread may call it meanwhile, and no shrinker may compact it.
+    /// Frames may migrate.
     ///
     /// # Errors
     /// Returns [`CheckError`], which names the first contradiction.
@@ -112,6 +117,18 @@ impl Pool {
         Ok(())
     }
 
+    /// Shares a chain. Tries again while a migration copies a frame of it, which needs no class lock
+    /// and so ends although the caller holds one.
+    fn share_for_check(&self, id: ChainId) -> Option<Shared<'_>> {
+        (0..MAX_SHARE_TRIES).find_map(|tries| {
+            let shared = self.zspages.chains().try_share(id);
+            if shared.is_none() {
+                sync::relax(tries);
+            }
+            shared
+        })
+    }
+
     /// Checks one zspage. Returns its live objects, frames and payload bytes.
     fn check_zspage(
         &self,
@@ -138,10 +155,9 @@ impl Pool {
             head.used,
             live.len()
         );
-        // Try only: a thread that holds a class lock never waits for a chain.
-        let held = self.zspages.chains().try_share(id);
-        let held =
-            held.ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
+        let held = self
+            .share_for_check(id)
+            .ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
         let mut bytes = 0;
         // The objects: each has a handle that its header names.
         for &object in &live {
@@ -176,5 +192,39 @@ impl Pool {
         // Not `free_deferred`: the class is locked, and only another thread could have set a mark.
         drop(held);
         Ok((live.len() as u64, frames, bytes))
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use frames::{FrameCount, Zone, ZoneConfig};
+
+    use super::*;
+    use crate::PoolConfig;
+
+    #[test]
+    fn a_check_waits_for_a_frame_that_migrates() {
+        let config = ZoneConfig { capacity: FrameCount(1024), ..ZoneConfig::default() };
+        let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
+        let pool = Pool::new(zone, PoolConfig::default()).expect("address space for a small pool");
+        pool.store(&[7; 100]).expect("an empty zone has room");
+        let (_, location) = pool.handles.live().next().expect("one object is stored");
+        let (is_held, wait_until_held) = channel();
+        thread::scope(|scope| {
+            // Holds the chain as a migration does while it copies, for longer than any copy takes.
+            scope.spawn(|| {
+                let held = pool.zspages.chains().try_exclusive(location.chain());
+                is_held.send(()).expect("the test waits for it");
+                thread::sleep(Duration::from_millis(20));
+                drop(held.expect("no other thread holds the chain"));
+            });
+            wait_until_held.recv().expect("the thread holds the chain");
+            assert_eq!(pool.check(), Ok(()));
+        });
     }
 }
