@@ -41,8 +41,8 @@ impl Pool {
     /// Checks all zspages and handles against each other: list lengths, counters, frames, headers
     /// (R-297, R-339, INV-POOL-1..4).
     ///
-    /// The pool must be quiet: no other thread may call it meanwhile, and no shrinker may compact it.
-    /// Frames may migrate.
+    /// The pool must be quiet: no other thread may call it meanwhile, and no reclaim may compact
+    /// it. Frames may migrate.
     ///
     /// # Errors
     /// Returns [`CheckError`], which names the first contradiction.
@@ -117,8 +117,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Shares a chain. Tries again while a migration copies a frame of it, which needs no class lock
-    /// and so ends although the caller holds one.
+    /// Shares a chain. Tries again while a migration copies a frame of it, which needs no class
+    /// lock and so ends although the caller holds one.
     fn share_for_check(&self, id: ChainId) -> Option<Shared<'_>> {
         (0..MAX_SHARE_TRIES).find_map(|tries| {
             let shared = self.zspages.chains().try_share(id);
