@@ -57,12 +57,12 @@ fn verbs_in(source: &Source) -> Vec<Finding> {
         if let Some(text) = line.strip_prefix("///") {
             summary.get_or_insert((index + 1, text.trim()));
         } else if !line.starts_with("#[") {
-            if let (Some((number, text)), Some(name)) = (summary, public_function(line)) {
-                if !begins_with_verb(text) {
-                    let problem =
-                        format!("the summary of `{name}` does not begin with a verb: \"{text}\"");
-                    findings.push(Finding::at(source, number, problem));
-                }
+            if let (Some((number, text)), Some(name)) = (summary, public_function(line))
+                && !begins_with_verb(text)
+            {
+                let problem =
+                    format!("the summary of `{name}` does not begin with a verb: \"{text}\"");
+                findings.push(Finding::at(source, number, problem));
             }
             summary = None;
         }

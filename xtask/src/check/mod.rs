@@ -92,6 +92,7 @@ fn rules() -> Result<()> {
         ("length", text::length(&sources)),
         ("ascii", text::ascii(&sources)),
         ("allow", text::allow(&sources)),
+        ("bool parameters", text::bools(&sources)),
         ("comment width", comments::width(&sources)),
         ("verbs", comments::verbs(&sources)),
         ("retired words", retired::check(&sources)),

@@ -50,6 +50,27 @@ pub fn allow(sources: &[Source]) -> Vec<Finding> {
         .collect()
 }
 
+/// Checks that no public function takes a `bool`. An enum says at the call what is meant.
+pub fn bools(sources: &[Source]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| source.has_extension("rs")) {
+        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+        for (index, line) in lines.iter().enumerate() {
+            if line.starts_with("pub ") && line.contains("fn ") {
+                // A signature may span lines; its parameters end before the result or the body.
+                let signature =
+                    lines[index..].iter().take(12).copied().collect::<Vec<_>>().join(" ");
+                let end = ["->", "{", ";"].iter().filter_map(|end| signature.find(end)).min();
+                if signature[..end.unwrap_or(signature.len())].contains(": bool") {
+                    let problem = "a public function takes a `bool`; use an enum";
+                    findings.push(Finding::at(source, index + 1, problem));
+                }
+            }
+        }
+    }
+    findings
+}
+
 fn lines<'a>(
     sources: impl Iterator<Item = &'a Source>,
 ) -> impl Iterator<Item = (&'a Source, usize, &'a str)> {
@@ -76,6 +97,16 @@ mod tests {
     fn a_letter_beyond_ascii_is_found_with_its_line() {
         let found = ascii(&source("fn main() {}\n// \u{e9}\n"));
         assert_eq!(found[0].place, "some/file.rs:2");
+    }
+
+    #[test]
+    fn a_bool_parameter_of_a_public_function_is_found() {
+        for text in ["pub fn f(x: bool) {}", "pub const fn f(\n    x: u8,\n    y: bool,\n) {}"] {
+            assert_eq!(bools(&source(text)).len(), 1, "{text}");
+        }
+        for text in ["pub fn f(x: u8) -> bool {}", "fn f(x: bool) {}", "pub struct S { x: bool }"] {
+            assert!(bools(&source(text)).is_empty(), "{text}");
+        }
     }
 
     #[test]
