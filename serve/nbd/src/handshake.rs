@@ -5,37 +5,21 @@
 //! option after its data. The whole handshake must end before the channel's deadline.
 
 mod reply;
+mod options;
 
 use crate::channel::{Channel, Inbound};
 use crate::connection_error::ConnectionError;
 use crate::export::{Export, Negotiated};
 use crate::wire::option::{OPTION_LEN, OptionRequest, opt};
 use crate::wire::{FIXED_NEWSTYLE, INIT_MAGIC, NO_ZEROES, OPTION_MAGIC, rep};
+pub use options::StartDecision;
+use options::{Handshake, HandshakeStep, Padding};
 use reply::OptionReplies;
 use std::io::Write;
 
 /// Longest option data that are parsed. Longer data are skipped and get an error reply. Units:
 /// bytes.
 const MAX_OPTION_DATA_LEN: u32 = 64 << 10;
-
-/// The decision whether a client may start the transmission phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartDecision {
-    /// The client may start.
-    Accept,
-    /// The limit on connections is reached. The client gets an error and may ask again.
-    Reject,
-}
-
-/// The next step of the handshake after an option.
-enum HandshakeStep {
-    /// Wait for another option.
-    Continue,
-    /// Enter the transmission phase.
-    Transmit,
-    /// End the connection.
-    Abort,
-}
 
 /// Runs the handshake. Returns its result, or `None` if the client left in an orderly way.
 ///
@@ -78,13 +62,6 @@ fn send_greeting<R: Inbound, W: Write>(channel: &mut Channel<R, W>) -> Result<()
     channel.flush()
 }
 
-/// Whether the reply to `OPT_EXPORT_NAME` ends with 124 zero bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Padding {
-    Zeroes,
-    Omitted,
-}
-
 fn client_flags<R: Inbound, W: Write>(
     channel: &mut Channel<R, W>,
 ) -> Result<Padding, ConnectionError> {
@@ -96,13 +73,6 @@ fn client_flags<R: Inbound, W: Write>(
         0 => Ok(Padding::Zeroes),
         _ => Err(ConnectionError::ProtocolViolation { what: "unknown client flags" }),
     }
-}
-
-struct Handshake<'a> {
-    export: &'a Export,
-    accept_start: &'a dyn Fn() -> StartDecision,
-    negotiated: Negotiated,
-    padding: Padding,
 }
 
 impl Handshake<'_> {

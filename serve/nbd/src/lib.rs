@@ -90,25 +90,25 @@
 //! * TLS is not supported: use a unix socket or a tunnel.
 #![forbid(unsafe_code)]
 
-mod channel;
 mod config;
-mod connection;
-mod connection_error;
-mod connection_table;
 mod error;
-mod export;
-mod handshake;
-mod listener;
-mod peer;
-mod refusal;
-mod reply_buffers;
-mod server;
-mod shutdown;
-mod socket;
-mod stats;
-mod transmit;
 mod uri;
 pub mod wire;
+mod refusal;
+mod connection_error;
+mod shutdown;
+mod socket;
+mod connection_table;
+mod listener;
+mod channel;
+mod export;
+mod reply_buffers;
+mod stats;
+mod handshake;
+mod transmit;
+mod connection;
+mod peer;
+mod server;
 
 pub use channel::{Cancellation, Deadlines, Inbound};
 pub use config::{Listen, ServerConfig, UnixAccess};

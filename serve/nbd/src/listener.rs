@@ -1,22 +1,21 @@
 //! The listening socket, unix or TCP.
 
+mod accept;
 mod socket_file;
 mod unix;
 
 use crate::config::{Listen, UnixAccess};
 use crate::error::NbdError;
-use crate::refusal::Refusal;
 use crate::socket::Socket;
 use crate::uri;
+use accept::would_block;
+pub use accept::{AcceptOutcome, BACKLOG};
 use rustix::net::listen as listen_on;
 pub use socket_file::SocketFile;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::BoundSocket;
-
-/// Length of the listen queue: clients that wait for `accept`.
-pub const BACKLOG: i32 = 1024;
 
 /// A listening socket. It never blocks.
 #[derive(Debug)]
@@ -30,17 +29,6 @@ pub enum Listener {
         /// The bound address: port 0 is replaced by the port that the system chose.
         address: SocketAddr,
     },
-}
-
-/// The result of [`Listener::accept`].
-#[derive(Debug)]
-pub enum AcceptOutcome {
-    /// A client with access.
-    Client(Socket),
-    /// A client without access; its connection is already closed.
-    Refused(Refusal),
-    /// No client is waiting.
-    WouldBlock,
 }
 
 impl Listener {
@@ -110,16 +98,5 @@ impl AsFd for Listener {
             Self::Unix(socket) => socket.as_fd(),
             Self::Tcp { listener, .. } => listener.as_fd(),
         }
-    }
-}
-
-/// Maps "no client is waiting", and a client that left before it was accepted, to
-/// [`AcceptOutcome::WouldBlock`].
-fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
-    match error.kind() {
-        io::ErrorKind::WouldBlock
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::Interrupted => Ok(AcceptOutcome::WouldBlock),
-        _ => Err(error),
     }
 }

@@ -6,9 +6,9 @@
 
 pub mod fields;
 pub mod option;
+pub mod request_error;
 pub mod reply;
 pub mod request;
-pub mod request_error;
 
 /// First 8 bytes of the greeting.
 pub const INIT_MAGIC: u64 = u64::from_be_bytes(*b"NBDMAGIC");

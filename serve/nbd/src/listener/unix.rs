@@ -4,7 +4,8 @@
 //! so no other user can connect too early. The peer credentials of each client are checked in
 //! addition. A stale file of a dead server is replaced; the file of a listening server is not.
 
-use super::{AcceptOutcome, BACKLOG, SocketFile, would_block};
+use super::accept::{AcceptOutcome, BACKLOG, would_block};
+use super::socket_file::SocketFile;
 use crate::config::UnixAccess;
 use crate::error::NbdError;
 use crate::refusal::Refusal;

@@ -1,0 +1,30 @@
+//! The queue of a listening socket, and what `accept` on it returns.
+
+use crate::refusal::Refusal;
+use crate::socket::Socket;
+use std::io;
+
+/// Length of the listen queue: clients that wait for `accept`.
+pub const BACKLOG: i32 = 1024;
+
+/// The result of accepting a client.
+#[derive(Debug)]
+pub enum AcceptOutcome {
+    /// A client with access.
+    Client(Socket),
+    /// A client without access; its connection is already closed.
+    Refused(Refusal),
+    /// No client is waiting.
+    WouldBlock,
+}
+
+/// Maps "no client is waiting", and a client that left before it was accepted, to
+/// [`AcceptOutcome::WouldBlock`].
+pub fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::Interrupted => Ok(AcceptOutcome::WouldBlock),
+        _ => Err(error),
+    }
+}
