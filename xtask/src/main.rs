@@ -14,6 +14,7 @@ mod guest;
 mod libnbd;
 mod libtest;
 mod model;
+mod modules;
 mod mutants;
 mod packages;
 mod setup;

@@ -7,12 +7,12 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(loom)]
-mod explore;
-mod mutex;
 pub mod order;
+mod mutex;
 mod parking;
 mod shard;
+#[cfg(loom)]
+mod explore;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use order::Rank;

@@ -13,9 +13,9 @@
 
 #![forbid(unsafe_code)]
 
-mod device;
 mod error;
 mod span;
+mod device;
 
 pub use device::{AllocationState, BlockDevice, BlockSizes, StatusExtent, ZeroMode, ZeroSpeed};
 pub use error::{BlockError, OutOfRange};

@@ -28,11 +28,11 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
-mod codec;
 mod error;
+mod codec;
 mod lz4;
-mod stream;
 mod zstd;
+mod stream;
 
 pub use algorithm::{Algorithm, LevelError, ParseAlgorithmError};
 pub use codec::Codec;

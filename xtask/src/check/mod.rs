@@ -12,6 +12,7 @@ mod markdown;
 mod mutants;
 mod requirements;
 mod retired;
+mod rooms;
 mod safety;
 mod text;
 mod unsafety;
@@ -27,6 +28,10 @@ pub struct Args {
     /// Only check the rules of the workspace: no format, clippy or docs, and no build
     #[arg(long)]
     rules: bool,
+    /// Only count the arrows between the files of each crate, and list those of PACKAGE that break
+    /// the order of its modules
+    #[arg(long, hide = true, value_name = "PACKAGE", num_args = 0..=1, default_missing_value = "")]
+    arrows: Option<String>,
 }
 
 /// Options of clippy: every target of every crate, and warnings are errors.
@@ -55,6 +60,9 @@ impl Finding {
 
 /// Runs all steps, even after a failure. The rules come first, because they take only a second.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(package) = &args.arrows {
+        return rooms::print(&tree::sources()?, package);
+    }
     let mut steps = vec![("rules", rules())];
     if !args.rules {
         let mut docs = shell::cargo("doc");
@@ -88,6 +96,7 @@ fn rules() -> Result<()> {
     let sources = tree::sources()?;
     let findings: Vec<(&str, Vec<Finding>)> = vec![
         ("layers", layers::check(&sources)?),
+        ("rooms", rooms::check(&sources)?),
         ("licences", licences::check()?),
         ("length", text::length(&sources)),
         ("ascii", text::ascii(&sources)),

@@ -1,0 +1,107 @@
+//! The order of the `mod` lines is the order of layers: a file uses only modules that are declared
+//! above it, and its own children.
+
+use super::Finding;
+use crate::modules::{Arrow, Arrows, Direction, Files, ModuleTree};
+use crate::packages::{Metadata, Package};
+use crate::shell;
+use crate::tree::Source;
+use anyhow::{Result, ensure};
+
+/// The packages whose files follow the rule.
+const PACKAGES: [&str; 4] = ["memzip-sync", "memzip-block", "memzip-zcomp", "memzip-nbd"];
+
+/// Checks the files of [`PACKAGES`].
+pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+    let packages = Metadata::of_workspace(shell::root())?.packages;
+    let mut findings = Vec::new();
+    for name in PACKAGES {
+        let package = packages.iter().find(|package| package.name == name);
+        ensure!(package.is_some(), "the workspace has no package {name}");
+        for tree in package.into_iter().flat_map(|package| trees(package, sources)) {
+            findings.extend(findings_in(&tree?));
+        }
+    }
+    Ok(findings)
+}
+
+/// Prints the number of files and arrows of each package, and the findings of one of them.
+pub fn print(sources: &[Source], wanted: &str) -> Result<()> {
+    println!("{:<18}{:>7}{:>8}{:>11}{:>18}", "crate", "files", "arrows", "arrows up", "in circles");
+    let mut findings = Vec::new();
+    for package in Metadata::of_workspace(shell::root())?.packages {
+        let [mut files, mut all, mut up, mut circles] = [0; 4];
+        for tree in trees(&package, sources) {
+            let tree = tree?;
+            let arrows = Arrows::of(&tree);
+            files += tree.files().count();
+            all += arrows.iter().count();
+            circles += arrows.files_in_circles();
+            let found = findings_in(&tree);
+            up += found.len();
+            findings.extend(found.into_iter().filter(|_| package.name == wanted));
+        }
+        println!("{:<18}{files:>7}{all:>8}{up:>11}{circles:>18}", package.name);
+    }
+    findings.iter().for_each(|finding| println!("{}: {}", finding.place, finding.problem));
+    Ok(())
+}
+
+/// Returns the module trees of a package's library and programs.
+fn trees(package: &Package, sources: &[Source]) -> Vec<Result<ModuleTree>> {
+    let rust = sources.iter().filter(|source| source.has_extension("rs"));
+    let files: Files<'_> = rust.map(|source| (&*source.path, &*source.text)).collect();
+    let is_shipped = |kind: &String| kind == "lib" || kind == "bin";
+    let roots = package.targets.iter().filter(|target| target.kind.iter().any(is_shipped));
+    roots
+        .map(|target| {
+            let root = target.src_path.strip_prefix(shell::root()).unwrap_or(&target.src_path);
+            ModuleTree::read(root, &files)
+        })
+        .collect()
+}
+
+fn findings_in(tree: &ModuleTree) -> Vec<Finding> {
+    Arrows::of(tree).iter().filter_map(|arrow| finding(tree, &arrow)).collect()
+}
+
+fn finding(tree: &ModuleTree, arrow: &Arrow) -> Option<Finding> {
+    let (from, to) = (tree.path(arrow.from), tree.path(arrow.to));
+    let problem = match arrow.direction {
+        Direction::Down => return None,
+        Direction::Up => format!("`{from}` uses `{to}`, which is declared below it"),
+        Direction::Circle => {
+            format!("`{from}` uses its parent `{to}`, and is used by it; move what both need")
+        }
+    };
+    Some(Finding::about(format!("{}:{}", tree.file(arrow.from).display(), arrow.line), problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_finding_names_the_place_and_both_modules() {
+        let files: Files<'_> = [
+            (Path::new("src/lib.rs"), "mod a; mod b;"),
+            (Path::new("src/a.rs"), "\nuse crate::b::B;"),
+            (Path::new("src/b.rs"), "mod c; fn f() { c::g() } pub struct B;"),
+            (Path::new("src/b/c.rs"), "pub fn g(_: super::B) {}"),
+        ]
+        .into();
+        let tree = ModuleTree::read(Path::new("src/lib.rs"), &files).expect("valid snippets");
+        let found: Vec<String> = findings_in(&tree)
+            .iter()
+            .map(|finding| format!("{}: {}", finding.place, finding.problem))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "src/a.rs:2: `a` uses `b`, which is declared below it",
+                "src/b/c.rs:1: `b::c` uses its parent `b`, and is used by it; move what both need",
+            ]
+        );
+    }
+}
