@@ -10,10 +10,11 @@ use frames::FrameCount;
 use sys::host::{Psi, PsiError, PsiSource, Share};
 use thiserror::Error;
 
-use crate::balloon::{Balloon, Resize};
+use crate::balloon::Balloon;
 use crate::inner::TargetGeneration;
 use crate::outcome::ResizeReport;
 use crate::policy::{self, Decision, RecentChanges, Settings, ZoneView};
+use crate::resize::Resize;
 
 /// A thread named `memzip-balloon` that reads memory pressure and sets a balloon's target. Dropping
 /// this ends the thread and keeps the balloon's size.

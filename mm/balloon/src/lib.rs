@@ -67,29 +67,31 @@
 
 #![forbid(unsafe_code)]
 
-mod adjust;
-mod allocate;
-#[cfg(not(any(loom, shuttle)))]
-mod auto;
-mod balloon;
-mod check;
 mod config;
 mod frame_set;
 mod host;
-mod inner;
-mod movable;
 mod outcome;
 pub mod policy;
 mod reentrancy;
 mod stats;
+mod inner;
+mod balloon;
+mod allocate;
+mod adjust;
+mod resize;
+#[cfg(not(any(loom, shuttle)))]
+mod auto;
+mod check;
+mod movable;
 
 #[cfg(not(any(loom, shuttle)))]
 pub use auto::{Auto, AutoError, AutoState};
-pub use balloon::{Balloon, Resize};
+pub use balloon::Balloon;
 pub use check::CheckError;
 pub use config::{BalloonConfig, BalloonError, BalloonSource, BalloonUnit};
 pub use host::{FrameRange, Host, InflateBatch, InflateError, OsHost};
 pub use outcome::{ResizeReport, Shortage, StopReason};
+pub use resize::Resize;
 pub use stats::BalloonStats;
 
 /// The most ranges in one message to the host.
