@@ -3,24 +3,26 @@
 //! A rule is a function from the repository's files to findings. All rules run even if one fails,
 //! so that one run shows everything.
 
-mod aarch64;
-mod comments;
-mod layers;
-mod licences;
-mod links;
+mod finding;
 mod markdown;
-mod mutants;
-mod requirements;
-mod retired;
+mod layers;
 mod rooms;
-mod safety;
+mod licences;
 mod text;
+mod comments;
+mod retired;
+mod safety;
 mod unsafety;
 mod words;
+mod links;
+mod requirements;
+mod mutants;
+mod aarch64;
 
 use crate::shell;
-use crate::tree::{self, Source};
+use crate::tree;
 use anyhow::{Result, bail};
+use finding::Finding;
 
 /// Options of `cargo xtask check`.
 #[derive(clap::Args, Default)]
@@ -37,26 +39,6 @@ pub struct Args {
 /// Options of clippy: every target of every crate, and warnings are errors.
 const CLIPPY: [&str; 7] =
     ["--workspace", "--all-targets", "--keep-going", "--quiet", "--", "-D", "warnings"];
-
-/// A violation of a rule.
-pub struct Finding {
-    /// The place, as `path:line` or a name.
-    place: String,
-    /// What is wrong, and the remedy.
-    problem: String,
-}
-
-impl Finding {
-    /// Creates a finding in line `line` (from 1) of a file.
-    fn at(source: &Source, line: usize, problem: impl Into<String>) -> Self {
-        Finding { place: format!("{}:{line}", source.path.display()), problem: problem.into() }
-    }
-
-    /// Creates a finding about a whole file, package or name.
-    fn about(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Finding { place: place.into(), problem: problem.into() }
-    }
-}
 
 /// Runs all steps, even after a failure. The rules come first, because they take only a second.
 pub fn run(args: &Args) -> Result<()> {

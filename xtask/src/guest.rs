@@ -10,28 +10,27 @@
 //! sources, and lie below `target/guest`. Only QEMU and xz are installed, and only by root. If
 //! something is missing, the experiment prints it and is skipped.
 
+mod missing;
+mod folder;
 mod apt;
-mod cpio;
-mod data;
-mod e3;
-mod ext4;
-mod figures;
-mod initramfs;
-mod machine;
-mod memory_failure;
-mod modules;
 mod packages;
+mod cpio;
+mod modules;
+mod initramfs;
 mod process;
+mod machine;
 mod server;
-mod swap;
-mod table;
 mod testbed;
+mod data;
+mod figures;
+mod e3;
+mod swap;
+mod ext4;
+mod memory_failure;
 
 use crate::setup::{self, Host};
-use crate::shell;
-use anyhow::{Context, Result, bail};
-use std::fs::File;
-use std::path::PathBuf;
+use anyhow::Result;
+use missing::Missing;
 
 /// Options of `cargo xtask guest`.
 #[derive(clap::Args)]
@@ -74,18 +73,6 @@ impl Experiment {
     }
 }
 
-/// The reason why an experiment cannot run on this machine.
-#[derive(Debug)]
-struct Missing(String);
-
-impl std::error::Error for Missing {}
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Runs the experiment, or prints why it is skipped.
 pub fn run(args: &Args) -> Result<()> {
     let done = match setup::for_guests()? {
@@ -100,30 +87,5 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         done => done,
-    }
-}
-
-/// The folder of the guest's files, locked by one experiment at a time.
-struct Folder {
-    path: PathBuf,
-    // The kernel unlocks the file when it is closed, however this program ends.
-    _lock: File,
-}
-
-impl Folder {
-    fn lock() -> Result<Self> {
-        let path = shell::root().join("target").join("guest");
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
-        let lock = File::create(path.join("lock")).context("cannot create the lock file")?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                bail!("another experiment runs in {}", path.display())
-            }
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(error).context("cannot lock the lock file")
-            }
-        }
     }
 }

@@ -4,24 +4,24 @@
 
 #![forbid(unsafe_code)]
 
+mod shell;
+mod packages;
+mod tree;
+mod modules;
+mod libnbd;
+mod setup;
+mod libtest;
+mod test;
+mod e2e;
+mod model;
+mod mutants;
+mod fuzz;
 mod bench;
+mod figures;
+mod soak;
+mod guest;
 mod check;
 mod ci;
-mod e2e;
-mod figures;
-mod fuzz;
-mod guest;
-mod libnbd;
-mod libtest;
-mod model;
-mod modules;
-mod mutants;
-mod packages;
-mod setup;
-mod shell;
-mod soak;
-mod test;
-mod tree;
 
 use clap::{Parser, Subcommand};
 

@@ -9,7 +9,8 @@ use crate::tree::Source;
 use anyhow::{Result, ensure};
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 4] = ["memzip-sync", "memzip-block", "memzip-zcomp", "memzip-nbd"];
+const PACKAGES: [&str; 6] =
+    ["memzip-sync", "memzip-balloon", "memzip-block", "memzip-zcomp", "memzip-nbd", "xtask"];
 
 /// Checks the files of [`PACKAGES`].
 pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {

@@ -4,7 +4,7 @@
 //! added, of the same origin and signed by the same keys: it has a newer kernel, whose zram
 //! supports zstd.
 
-use super::Missing;
+use super::missing::Missing;
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The source disk of the guest's writers: real files of this machine, one after the other.
 
-use super::Missing;
+use super::missing::Missing;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};

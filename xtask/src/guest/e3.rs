@@ -5,20 +5,19 @@
 //! memzip's memory is limited to 1.1 times its peak, so that "free" has a meaning. A first boot
 //! measures the peak: it only writes, to a server without a limit.
 
+mod measured;
+mod table;
+
 use super::data;
 use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
 use super::machine::Machine;
-use super::server::{Compaction, Server, Stat};
-use super::table::Report;
+use super::server::Server;
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use measured::{Kernel, Measured, Memzip, PART_MIB, Snapshot, WRITERS};
 use std::path::PathBuf;
+use table::Report;
 
-/// Number of files. The guest's script knows which half is deleted.
-pub const WRITERS: u64 = 8;
-/// Length of each file. Units: MiB.
-pub const PART_MIB: u64 = 128;
 /// Size of the disk: the files and ext4's metadata. Units: bytes.
 const DISK: u64 = 1280 << 20;
 
@@ -36,46 +35,6 @@ pub struct Args {
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
-}
-
-/// The measurements.
-#[derive(Debug, Serialize)]
-pub struct Measured {
-    pub algorithm: String,
-    pub kernel: Kernel,
-    pub memzip: Memzip,
-}
-
-/// Measurements of the guest kernel's own zram.
-#[derive(Debug, Serialize)]
-pub struct Kernel {
-    pub release: String,
-    pub disksize: u64,
-    /// After fstrim and drop_caches.
-    pub before: Snapshot,
-    /// After zram's own compaction.
-    pub objects: Snapshot,
-    /// After the compaction of the kernel's memory.
-    pub after: Snapshot,
-}
-
-/// The kernel's figures at one time.
-#[derive(Debug, Serialize)]
-pub struct Snapshot {
-    /// The largest zone, which the experiment fills.
-    pub zone: FreeBlocks,
-    pub zones: Vec<FreeBlocks>,
-    pub mm_stat: MmStat,
-}
-
-/// Measurements of memzip's server.
-#[derive(Debug, Serialize)]
-pub struct Memzip {
-    /// `mem_used_max` of the boot that only wrote.
-    pub peak: u64,
-    pub before: Stat,
-    pub compaction: Compaction,
-    pub after: Stat,
 }
 
 /// The state that both boots share.

@@ -1,7 +1,7 @@
 //! The guest's software: a kernel with its modules, busybox and mke2fs, unpacked but not installed.
 
-use super::Missing;
 use super::apt::Apt;
+use super::missing::Missing;
 use crate::shell;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

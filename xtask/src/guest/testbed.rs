@@ -1,6 +1,6 @@
 //! The parts of every experiment in a guest: packages, programs, a server and a booted machine.
 
-use super::Folder;
+use super::folder::Folder;
 use super::initramfs;
 use super::machine::{Accelerator, Hardware, Machine};
 use super::packages::{self, Packages};

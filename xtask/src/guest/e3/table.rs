@@ -1,9 +1,9 @@
 //! E-3 as a table of three columns, the original of 2016, the guest's kernel and memzip, and as
 //! JSON.
 
-use super::e3::{Measured, PART_MIB, WRITERS};
-use super::figures::{FRAME, FreeBlocks};
-use super::server::Stat;
+use super::measured::{Measured, PART_MIB, WRITERS};
+use crate::guest::figures::{FRAME, FreeBlocks};
+use crate::guest::server::Stat;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
@@ -249,8 +249,8 @@ memory held: kernel = mem_used_total + 16 bytes a slot + 8 bytes a stored object
 
 #[cfg(test)]
 mod tests {
-    use super::super::server::Counts;
     use super::*;
+    use crate::guest::server::{Counts, Nbd};
     use std::collections::BTreeMap;
 
     fn stat(buddyinfo: &str, free_frames: u64, used: u64, limit: u64) -> Stat {
@@ -266,7 +266,7 @@ mod tests {
             rss: None,
             memory: BTreeMap::from([("free_frames".to_owned(), free_frames * FRAME)]),
             io: BTreeMap::new(),
-            nbd: super::super::server::Nbd { errors: BTreeMap::new() },
+            nbd: Nbd { errors: BTreeMap::new() },
             buddyinfo: buddyinfo.into(),
             vmstat: BTreeMap::new(),
             compaction: Counts::default(),

@@ -1,0 +1,49 @@
+//! What E-3 measures, and the size of its data.
+
+use crate::guest::figures::{FreeBlocks, MmStat};
+use crate::guest::server::{Compaction, Stat};
+use serde::Serialize;
+
+/// Number of files. The guest's script knows which half is deleted.
+pub const WRITERS: u64 = 8;
+/// Length of each file. Units: MiB.
+pub const PART_MIB: u64 = 128;
+/// The measurements.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    pub algorithm: String,
+    pub kernel: Kernel,
+    pub memzip: Memzip,
+}
+
+/// Measurements of the guest kernel's own zram.
+#[derive(Debug, Serialize)]
+pub struct Kernel {
+    pub release: String,
+    pub disksize: u64,
+    /// After fstrim and drop_caches.
+    pub before: Snapshot,
+    /// After zram's own compaction.
+    pub objects: Snapshot,
+    /// After the compaction of the kernel's memory.
+    pub after: Snapshot,
+}
+
+/// The kernel's figures at one time.
+#[derive(Debug, Serialize)]
+pub struct Snapshot {
+    /// The largest zone, which the experiment fills.
+    pub zone: FreeBlocks,
+    pub zones: Vec<FreeBlocks>,
+    pub mm_stat: MmStat,
+}
+
+/// Measurements of memzip's server.
+#[derive(Debug, Serialize)]
+pub struct Memzip {
+    /// `mem_used_max` of the boot that only wrote.
+    pub peak: u64,
+    pub before: Stat,
+    pub compaction: Compaction,
+    pub after: Stat,
+}

@@ -1,0 +1,33 @@
+//! The folder of the guest's files.
+
+use crate::shell;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// The folder of the guest's files, locked by one experiment at a time.
+pub struct Folder {
+    /// Its path.
+    pub path: PathBuf,
+    // The kernel unlocks the file when it is closed, however this program ends.
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates and locks the folder.
+    pub fn lock() -> Result<Self> {
+        let path = shell::root().join("target").join("guest");
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        let lock = File::create(path.join("lock")).context("cannot create the lock file")?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                bail!("another experiment runs in {}", path.display())
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).context("cannot lock the lock file")
+            }
+        }
+    }
+}
