@@ -7,6 +7,7 @@ mod finding;
 mod markdown;
 mod layers;
 mod rooms;
+mod picture;
 mod licences;
 mod text;
 mod comments;
@@ -79,6 +80,7 @@ fn rules() -> Result<()> {
     let findings: Vec<(&str, Vec<Finding>)> = vec![
         ("layers", layers::check(&sources)?),
         ("rooms", rooms::check(&sources)?),
+        ("picture", picture::check(&sources)?),
         ("licences", licences::check()?),
         ("length", text::length(&sources)),
         ("ascii", text::ascii(&sources)),

@@ -1,25 +1,16 @@
 //! `cargo xtask figures`: measures the figures that the documents quote and writes them there. No
 //! figure is copied by hand.
-//!
-//! ```text
-//! <!-- begin: memzip lab e1 -->
-//! what the command printed, and when and on which commit
-//! <!-- end -->
-//! ```
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::blocks::{commands, replaced};
 use crate::{packages, shell};
 
 /// The documents with figures.
 const DOCUMENTS: [&str; 2] = ["docs/benchmarks.md", "README.md"];
-/// Start of a block, before its command.
-pub const BEGIN: &str = "<!-- begin: ";
-/// End of a block.
-pub const END: &str = "<!-- end -->";
 /// Mark in the benchmark's Markdown: the text above it is for the README.
 const SHORT: &str = "<!-- all rows -->";
 
@@ -74,43 +65,6 @@ fn path(document: &str) -> PathBuf {
 
 fn read(document: &str) -> Result<String> {
     std::fs::read_to_string(path(document)).with_context(|| format!("cannot read {document}"))
-}
-
-/// Returns the commands of a document's blocks.
-fn commands(text: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut open = false;
-    for line in text.lines() {
-        if let Some(command) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(" -->")) {
-            ensure!(!open, "the block before `{command}` has no end");
-            open = true;
-            found.push(command.to_owned());
-        } else if line == END {
-            ensure!(open, "an end without a beginning after {found:?}");
-            open = false;
-        }
-    }
-    ensure!(!open, "the last block has no end");
-    Ok(found)
-}
-
-/// Returns the document with new content in the blocks of this command.
-fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
-    commands(text)?;
-    let begin = format!("{BEGIN}{command} -->");
-    let (mut lines, mut inside) = (Vec::new(), false);
-    for line in text.lines() {
-        if inside && line != END {
-            continue;
-        }
-        inside = false;
-        lines.push(line);
-        if line == begin {
-            lines.push(content.trim_end());
-            inside = true;
-        }
-    }
-    Ok(lines.join("\n") + "\n")
 }
 
 /// Returns the content of a block.
@@ -175,28 +129,6 @@ fn output_of(command: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TEXT: &str = "# Figures\n<!-- begin: memzip lab e1 -->\nold\n<!-- end -->\nbetween\n<!-- begin: b -->\n<!-- end -->\nlast\n";
-
-    #[test]
-    fn a_block_is_replaced_and_the_rest_stays() {
-        let new = replaced(TEXT, "memzip lab e1", "one\ntwo\n").expect("well formed");
-        assert_eq!(new, TEXT.replace("old", "one\ntwo"));
-        assert_eq!(replaced(&new, "memzip lab e1", "old").expect("well formed"), TEXT, "and again");
-        assert_eq!(replaced(TEXT, "c", "x").expect("well formed"), TEXT);
-        assert_eq!(commands(TEXT).expect("well formed"), ["memzip lab e1", "b"]);
-    }
-
-    #[test]
-    fn a_block_without_an_end_is_an_error() {
-        for text in [
-            "<!-- begin: a -->\n",
-            "<!-- end -->\n",
-            "<!-- begin: a -->\n<!-- begin: b -->\n<!-- end -->\n",
-        ] {
-            assert!(commands(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_readme_gets_the_short_table() {

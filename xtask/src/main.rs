@@ -8,6 +8,8 @@ mod shell;
 mod packages;
 mod tree;
 mod modules;
+mod blocks;
+mod picture;
 mod libnbd;
 mod setup;
 mod libtest;
@@ -39,6 +41,8 @@ enum Command {
     /// Check format, clippy, docs and the rules of the workspace (layers, file length, SAFETY
     /// comments, ASCII, licences, links, requirements)
     Check(check::Args),
+    /// Draw the crates, and the modules of a crate, into ARCHITECTURE.md
+    Picture,
     /// Run all tests: unit, integration, end-to-end with real clients, and documentation
     Test(test::Args),
     /// Run only the end-to-end tests: real NBD clients against the memzip binary
@@ -73,6 +77,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let done = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::Picture => picture::run(),
         Command::Test(args) => test::run(&args).and_then(test::Report::into_result),
         Command::E2e(args) => e2e::run(&args),
         Command::Loom(args) => model::loom(&args),

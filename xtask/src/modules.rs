@@ -6,4 +6,4 @@ mod tree;
 mod arrows;
 
 pub use arrows::{Arrow, Arrows, Direction};
-pub use tree::{Files, ModuleTree};
+pub use tree::ModuleTree;

@@ -25,6 +25,7 @@ pub struct Package {
     pub name: String,
     pub version: String,
     pub license: Option<String>,
+    pub description: Option<String>,
     /// Where a registry package comes from; `None` for a package of this repository.
     pub source: Option<String>,
     pub manifest_path: PathBuf,

@@ -141,6 +141,7 @@ mod tests {
             name,
             version: "0.1.0".to_owned(),
             license: None,
+            description: None,
             source: None,
             manifest_path,
             dependencies,

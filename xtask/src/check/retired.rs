@@ -4,7 +4,7 @@
 //! printed in documents may use retired words.
 
 use super::Finding;
-use crate::figures;
+use crate::blocks;
 use crate::tree::Source;
 
 /// Words of identifiers in lower case, with their replacements. `Roster` and `take_roster` contain
@@ -78,7 +78,7 @@ fn check_one(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut is_output = false;
     for (index, line) in source.text.lines().enumerate() {
-        is_output = (is_output || line.starts_with(figures::BEGIN)) && line != figures::END;
+        is_output = (is_output || line.starts_with(blocks::BEGIN)) && line != blocks::END;
         if is_output {
             continue;
         }

@@ -2,11 +2,11 @@
 //! above it, and its own children.
 
 use super::Finding;
-use crate::modules::{Arrow, Arrows, Direction, Files, ModuleTree};
-use crate::packages::{Metadata, Package};
+use crate::modules::{Arrow, Arrows, Direction, ModuleTree};
+use crate::packages::Metadata;
 use crate::shell;
 use crate::tree::Source;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 
 /// The packages whose files follow the rule.
 const PACKAGES: [&str; 6] =
@@ -18,9 +18,9 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for name in PACKAGES {
         let package = packages.iter().find(|package| package.name == name);
-        ensure!(package.is_some(), "the workspace has no package {name}");
-        for tree in package.into_iter().flat_map(|package| trees(package, sources)) {
-            findings.extend(findings_in(&tree?));
+        let package = package.with_context(|| format!("the workspace has no package {name}"))?;
+        for tree in ModuleTree::of_package(package, sources)? {
+            findings.extend(findings_in(&tree));
         }
     }
     Ok(findings)
@@ -32,8 +32,7 @@ pub fn print(sources: &[Source], wanted: &str) -> Result<()> {
     let mut findings = Vec::new();
     for package in Metadata::of_workspace(shell::root())?.packages {
         let [mut files, mut all, mut up, mut circles] = [0; 4];
-        for tree in trees(&package, sources) {
-            let tree = tree?;
+        for tree in ModuleTree::of_package(&package, sources)? {
             let arrows = Arrows::of(&tree);
             files += tree.files().count();
             all += arrows.iter().count();
@@ -46,20 +45,6 @@ pub fn print(sources: &[Source], wanted: &str) -> Result<()> {
     }
     findings.iter().for_each(|finding| println!("{}: {}", finding.place, finding.problem));
     Ok(())
-}
-
-/// Returns the module trees of a package's library and programs.
-fn trees(package: &Package, sources: &[Source]) -> Vec<Result<ModuleTree>> {
-    let rust = sources.iter().filter(|source| source.has_extension("rs"));
-    let files: Files<'_> = rust.map(|source| (&*source.path, &*source.text)).collect();
-    let is_shipped = |kind: &String| kind == "lib" || kind == "bin";
-    let roots = package.targets.iter().filter(|target| target.kind.iter().any(is_shipped));
-    roots
-        .map(|target| {
-            let root = target.src_path.strip_prefix(shell::root()).unwrap_or(&target.src_path);
-            ModuleTree::read(root, &files)
-        })
-        .collect()
 }
 
 fn findings_in(tree: &ModuleTree) -> Vec<Finding> {
@@ -81,18 +66,15 @@ fn finding(tree: &ModuleTree, arrow: &Arrow) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn a_finding_names_the_place_and_both_modules() {
-        let files: Files<'_> = [
-            (Path::new("src/lib.rs"), "mod a; mod b;"),
-            (Path::new("src/a.rs"), "\nuse crate::b::B;"),
-            (Path::new("src/b.rs"), "mod c; fn f() { c::g() } pub struct B;"),
-            (Path::new("src/b/c.rs"), "pub fn g(_: super::B) {}"),
-        ]
-        .into();
-        let tree = ModuleTree::read(Path::new("src/lib.rs"), &files).expect("valid snippets");
+        let tree = ModuleTree::of_snippets(&[
+            ("src/lib.rs", "mod a; mod b;"),
+            ("src/a.rs", "\nuse crate::b::B;"),
+            ("src/b.rs", "mod c; fn f() { c::g() } pub struct B;"),
+            ("src/b/c.rs", "pub fn g(_: super::B) {}"),
+        ]);
         let found: Vec<String> = findings_in(&tree)
             .iter()
             .map(|finding| format!("{}: {}", finding.place, finding.problem))

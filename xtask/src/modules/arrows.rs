@@ -103,13 +103,10 @@ fn closure(count: usize, arrows: impl Iterator<Item = (ModuleId, ModuleId)>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modules::Files;
-    use std::path::Path;
 
     /// Returns the arrows of a crate in short: `a -> b`, with a mark if they break the order.
     fn arrows(files: &[(&str, &str)]) -> Vec<String> {
-        let files: Files<'_> = files.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
-        let tree = ModuleTree::read(Path::new("lib.rs"), &files).expect("the snippets are Rust");
+        let tree = ModuleTree::of_snippets(files);
         let short = |arrow: Arrow| {
             let mark = match arrow.direction {
                 Direction::Down => "",

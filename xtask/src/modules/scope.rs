@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{
-    Attribute, ImplItem, Item, ItemConst, ItemEnum, ItemExternCrate, ItemFn, ItemImpl, ItemMacro,
-    ItemMod, ItemStatic, ItemStruct, ItemTrait, ItemType, ItemUnion, ItemUse, Meta, Token,
-    TraitItem, UseTree, Visibility,
+    Attribute, Expr, ExprLit, ImplItem, Item, ItemConst, ItemEnum, ItemExternCrate, ItemFn,
+    ItemImpl, ItemMacro, ItemMod, ItemStatic, ItemStruct, ItemTrait, ItemType, ItemUnion, ItemUse,
+    Lit, Meta, Token, TraitItem, UseTree, Visibility,
 };
 
 /// The declarations of a module, and the paths in its code.
 #[derive(Default)]
 pub struct Scope {
+    /// The first paragraph of the documentation, in one line.
+    pub summary: String,
     /// Child modules in the order of their declarations.
     pub children: Vec<Child>,
     /// Names of functions, types, constants and macros.
@@ -53,7 +55,12 @@ pub struct NamedPath {
 impl Scope {
     /// Reads a file.
     pub fn read(text: &str) -> syn::Result<Self> {
-        Ok(Self::of_items(&syn::parse_file(text)?.items))
+        let file = syn::parse_file(text)?;
+        let mut scope = Self::of_items(&file.items);
+        let lines = file.attrs.iter().map_while(documentation);
+        let paragraph: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        scope.summary = paragraph.join(" ");
+        Ok(scope)
     }
 
     fn of_items(items: &[Item]) -> Self {
@@ -207,6 +214,17 @@ impl<'ast> Visit<'ast> for Scope {
     }
 }
 
+/// Returns the text of a line of documentation.
+fn documentation(attribute: &Attribute) -> Option<String> {
+    let Meta::NameValue(pair) = &attribute.meta else { return None };
+    match &pair.value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if pair.path.is_ident("doc") => {
+            Some(text.value().trim().to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// Returns whether an item exists only in tests.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
@@ -306,6 +324,12 @@ mod tests {
             assert!(paths(text).is_empty() && imports(text).is_empty(), "{text}");
         }
         assert_eq!(paths("#[cfg(any(test, fuzzing))] fn f() { crate::a::g() }").len(), 1);
+    }
+
+    #[test]
+    fn the_summary_is_the_first_paragraph() {
+        let text = "//! One\n//! sentence.\n//!\n//! More.\n/// An item.\nstruct S;";
+        assert_eq!(Scope::read(text).expect("the snippet is Rust").summary, "One sentence.");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The modules of a crate in the order of their declarations, and what a path in one of them names.
 
 use super::scope::{NamedPath, Scope};
+use crate::packages::Package;
+use crate::shell;
+use crate::tree::Source;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use std::path::{Path, PathBuf};
 const MAX_IMPORTS: usize = 16;
 
 /// The text of each file, by path.
-pub type Files<'a> = BTreeMap<&'a Path, &'a str>;
+type Files<'a> = BTreeMap<&'a Path, &'a str>;
 
 /// A module, by its index in the tree.
 pub type ModuleId = usize;
@@ -42,8 +45,31 @@ pub enum Target {
 }
 
 impl ModuleTree {
+    /// Reads the library and the programs of a package.
+    pub fn of_package(package: &Package, sources: &[Source]) -> Result<Vec<Self>> {
+        let rust = sources.iter().filter(|source| source.has_extension("rs"));
+        let files: Files<'_> = rust.map(|source| (&*source.path, &*source.text)).collect();
+        let is_shipped = |kind: &String| kind == "lib" || kind == "bin";
+        let targets = package.targets.iter();
+        targets
+            .filter(|target| target.kind.iter().any(is_shipped))
+            .map(|target| {
+                let root = target.src_path.strip_prefix(shell::root()).unwrap_or(&target.src_path);
+                Self::read(root, &files)
+            })
+            .collect()
+    }
+
+    /// Reads the snippets of a test. The first is the root.
+    #[cfg(test)]
+    pub fn of_snippets(snippets: &[(&str, &str)]) -> Self {
+        let files: Files<'_> =
+            snippets.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
+        Self::read(Path::new(snippets[0].0), &files).expect("the snippets are Rust")
+    }
+
     /// Reads a crate from its root file. Modules without a file in `files` are left out.
-    pub fn read(root: &Path, files: &Files<'_>) -> Result<Self> {
+    fn read(root: &Path, files: &Files<'_>) -> Result<Self> {
         let mut tree = ModuleTree { modules: Vec::new() };
         let scope = read(root, files)?.with_context(|| format!("{} is missing", root.display()))?;
         let folder = root.parent().unwrap_or(root);
@@ -109,6 +135,16 @@ impl ModuleTree {
     /// Returns the path of a module's file.
     pub fn file(&self, id: ModuleId) -> &Path {
         &self.modules[id].file
+    }
+
+    /// Returns the modules that a module declares, in order.
+    pub fn children(&self, id: ModuleId) -> &[ModuleId] {
+        &self.modules[id].children
+    }
+
+    /// Returns the first paragraph of a module's documentation.
+    pub fn summary(&self, id: ModuleId) -> &str {
+        &self.modules[id].scope.summary
     }
 
     /// Returns the last segment of a module's path. The root has none.

@@ -1,0 +1,16 @@
+//! The pictures in ARCHITECTURE.md show the crates and modules as they are.
+
+use super::Finding;
+use crate::picture;
+use crate::tree::Source;
+use anyhow::Result;
+
+/// Draws the pictures again and compares them with the document.
+pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+    let outdated = picture::outdated(sources)?;
+    let problem = "shows an earlier state; run `cargo xtask picture`";
+    Ok(outdated
+        .into_iter()
+        .map(|picture| Finding::about(picture::DOCUMENT, format!("`{picture}` {problem}")))
+        .collect())
+}
