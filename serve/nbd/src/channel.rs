@@ -10,7 +10,7 @@ mod write_buffer;
 
 pub use read_buffer::{Cancellation, Deadlines, Inbound};
 use write_buffer::send_batch;
-pub use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
+pub(crate) use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
 
 use crate::connection_error::ConnectionError;
 use read_buffer::ReadBuffer;
@@ -18,7 +18,7 @@ use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 /// Capacity of the read buffer. Units: bytes.
-pub const READ_BUFFER_LEN: usize = 256 << 10;
+pub(crate) const READ_BUFFER_LEN: usize = 256 << 10;
 /// Number of buffered bytes at which replies are sent. Units: bytes.
 const FLUSH_BYTES: usize = 64 << 10;
 /// Number of buffered replies at which they are sent, so that the client can work while the
@@ -30,7 +30,7 @@ const MAX_SKIP: u64 = 128 << 10;
 
 /// A reader, a writer and the buffers of a connection.
 #[derive(Debug)]
-pub struct Channel<R, W> {
+pub(crate) struct Channel<R, W> {
     reader: R,
     writer: W,
     read_buffer: ReadBuffer,
@@ -46,7 +46,7 @@ pub struct Channel<R, W> {
 
 impl<R: Inbound, W: Write> Channel<R, W> {
     /// Creates a channel without deadlines. Its buffers take memory only as they are used.
-    pub fn new(reader: R, writer: W) -> Self {
+    pub(crate) fn new(reader: R, writer: W) -> Self {
         Self {
             reader,
             writer,
@@ -60,31 +60,31 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     }
 
     /// Sets one deadline for all later reads and writes; `None` removes it.
-    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
         self.reader.set_deadlines(Deadlines { read: deadline, write: deadline });
     }
 
     /// Sets the time for the client to send each message, or each piece of a long one. It applies
     /// only while no deadline is set.
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.idle_timeout = timeout;
     }
 
     /// Returns the bytes that were received and not consumed.
-    pub fn received(&self) -> &[u8] {
+    pub(crate) fn received(&self) -> &[u8] {
         self.read_buffer.bytes()
     }
 
     /// Returns the first `len` received bytes, and the write buffer for the reply. The caller
     /// must have waited for these bytes.
-    pub fn message(&mut self, len: usize) -> (&[u8], &mut WriteBuffer) {
+    pub(crate) fn message(&mut self, len: usize) -> (&[u8], &mut WriteBuffer) {
         let bytes = self.read_buffer.bytes();
         (&bytes[..len.min(bytes.len())], &mut self.write_buffer)
     }
 
     /// Returns the buffer of replies that are not sent yet.
-    pub fn write_buffer(&mut self) -> &mut WriteBuffer {
+    pub(crate) fn write_buffer(&mut self) -> &mut WriteBuffer {
         &mut self.write_buffer
     }
 
@@ -93,7 +93,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`ConnectionError::Closed`] if the client closed the connection between two messages,
     /// [`ConnectionError::UnexpectedEof`] if it closed it later, and as [`Channel::fill`].
-    pub fn await_message(&mut self, len: usize) -> Result<(), ConnectionError> {
+    pub(crate) fn await_message(&mut self, len: usize) -> Result<(), ConnectionError> {
         match self.receive(len, true) {
             Err(ConnectionError::UnexpectedEof) if self.read_buffer.bytes().is_empty() => {
                 Err(ConnectionError::Closed)
@@ -108,7 +108,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`ConnectionError::UnexpectedEof`] if the client closed the connection before that,
     /// [`ConnectionError::TimedOut`] at a deadline, [`ConnectionError::Io`].
-    pub fn fill(&mut self, len: usize) -> Result<(), ConnectionError> {
+    pub(crate) fn fill(&mut self, len: usize) -> Result<(), ConnectionError> {
         self.receive(len, false)
     }
 
@@ -134,7 +134,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     }
 
     /// Discards the first `len` received bytes.
-    pub fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         self.read_buffer.consume(len);
     }
 
@@ -142,7 +142,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// As [`Channel::fill`].
-    pub fn skip(&mut self, mut len: u64) -> Result<(), ConnectionError> {
+    pub(crate) fn skip(&mut self, mut len: u64) -> Result<(), ConnectionError> {
         while len > 0 {
             // Receive up to MAX_SKIP bytes per step, because each step has its own idle timeout.
             self.fill(len.min(MAX_SKIP) as usize)?;
@@ -159,7 +159,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// As [`Channel::flush`].
-    pub fn reserve(&mut self, len: usize) -> Result<(), ConnectionError> {
+    pub(crate) fn reserve(&mut self, len: usize) -> Result<(), ConnectionError> {
         if self.write_buffer.fits(len) { Ok(()) } else { self.flush() }
     }
 
@@ -167,7 +167,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// As [`Channel::flush`].
-    pub fn end_reply(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) fn end_reply(&mut self) -> Result<(), ConnectionError> {
         self.write_buffer.count_reply();
         if self.write_buffer.replies() >= FLUSH_REPLIES || self.write_buffer.len() >= FLUSH_BYTES {
             self.flush()
@@ -181,7 +181,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     /// # Errors
     /// [`ConnectionError::TimedOut`] at a deadline, [`ConnectionError::UnexpectedEof`] if the
     /// client is gone, [`ConnectionError::Io`].
-    pub fn flush(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) fn flush(&mut self) -> Result<(), ConnectionError> {
         Ok(self.write_buffer.send(&mut self.writer)?)
     }
 
@@ -189,7 +189,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// As [`Channel::flush`].
-    pub fn send_reply(&mut self, reply: &[u8]) -> Result<(), ConnectionError> {
+    pub(crate) fn send_reply(&mut self, reply: &[u8]) -> Result<(), ConnectionError> {
         self.flush()?;
         Ok(send_batch(&mut self.writer, reply)?)
     }
@@ -199,7 +199,7 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// [`ConnectionError::Io`].
-    pub fn notice_shutdown(&mut self) -> Result<bool, ConnectionError> {
+    pub(crate) fn notice_shutdown(&mut self) -> Result<bool, ConnectionError> {
         if self.before_shutdown.is_none() {
             self.before_shutdown =
                 self.reader.backlog_at_shutdown()?.map(|waiting| self.bytes_received + waiting);
@@ -211,17 +211,17 @@ impl<R: Inbound, W: Write> Channel<R, W> {
     ///
     /// # Errors
     /// [`ConnectionError::Io`].
-    pub fn cancellation(&mut self) -> Result<Option<Cancellation>, ConnectionError> {
+    pub(crate) fn cancellation(&mut self) -> Result<Option<Cancellation>, ConnectionError> {
         Ok(self.reader.cancellation()?)
     }
 
     /// Returns whether the server is closing its connections.
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.reader.is_closing()
     }
 
     /// Returns whether the current message arrived after the connection had noticed a shutdown.
-    pub fn is_after_shutdown(&self) -> bool {
+    pub(crate) fn is_after_shutdown(&self) -> bool {
         let start = self.bytes_received - self.read_buffer.bytes().len() as u64;
         self.before_shutdown.is_some_and(|before| start >= before)
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// The limits on the number of connections.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     /// Connections in the transmission phase.
     pub max_active: usize,
     /// Connections in the handshake.
@@ -27,7 +27,7 @@ pub struct ConnectionLimits {
 
 /// The table of all connections, which a shutdown uses to reach their sockets.
 #[derive(Debug)]
-pub struct ConnectionTable {
+pub(crate) struct ConnectionTable {
     limits: ConnectionLimits,
     inner: Mutex<TableInner>,
     changed: Condvar,
@@ -64,7 +64,7 @@ enum ConnectionState {
 
 /// A new connection and the number of evictions it took.
 #[derive(Debug)]
-pub struct NewConnection {
+pub(crate) struct NewConnection {
     /// Keeps the connection in the table.
     pub guard: ConnectionGuard,
     /// Number of clients evicted to make room for it.
@@ -81,14 +81,14 @@ pub struct ConnectionGuard {
 
 impl ConnectionTable {
     /// Creates a table without connections.
-    pub fn new(limits: ConnectionLimits) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
         Self { limits, inner: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Adds a connection in the handshake. If the handshake limit is reached, evicts the oldest
     /// clients and blocks until one has left. Returns `None` if the limit is reached and the
     /// table is closed.
-    pub fn accept(self: &Arc<Self>, socket: Socket) -> Option<NewConnection> {
+    pub(crate) fn accept(self: &Arc<Self>, socket: Socket) -> Option<NewConnection> {
         let mut inner = self.lock();
         let mut evicted = 0;
         // Wait for a place in the handshake.
@@ -117,34 +117,34 @@ impl ConnectionTable {
     }
 
     /// Returns the limits on the number of connections.
-    pub fn limits(&self) -> ConnectionLimits {
+    pub(crate) fn limits(&self) -> ConnectionLimits {
         self.limits
     }
 
     /// Closes the table: [`ConnectionTable::accept`] no longer waits for a free place.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
     /// Returns the number of active connections.
-    pub fn active(&self) -> usize {
+    pub(crate) fn active(&self) -> usize {
         self.lock().active
     }
 
     /// Returns the number of connections in the handshake.
-    pub fn handshakes(&self) -> usize {
+    pub(crate) fn handshakes(&self) -> usize {
         self.lock().handshakes
     }
 
     /// Shuts down one or both directions of every connection's socket.
-    pub fn shutdown(&self, how: Shutdown) {
+    pub(crate) fn shutdown(&self, how: Shutdown) {
         self.lock().connections.values().for_each(|connection| connection.socket.shutdown(how));
     }
 
     /// Waits until all active connections are drained: at least `window`, at most `limit`.
     /// Returns early when the table is empty.
-    pub fn wait_drained(&self, window: Duration, limit: Duration) {
+    pub(crate) fn wait_drained(&self, window: Duration, limit: Duration) {
         let start = Instant::now();
         let mut inner = self.lock();
         while !inner.connections.is_empty() {
@@ -161,7 +161,7 @@ impl ConnectionTable {
     }
 
     /// Waits until the table is empty, at most `limit`. Returns whether it is empty.
-    pub fn wait_empty(&self, limit: Duration) -> bool {
+    pub(crate) fn wait_empty(&self, limit: Duration) -> bool {
         let start = Instant::now();
         let mut inner = self.lock();
         while !inner.connections.is_empty() {

@@ -9,7 +9,7 @@ use crate::error::NbdError;
 use crate::socket::Socket;
 use crate::uri;
 use accept::would_block;
-pub use accept::{AcceptOutcome, BACKLOG};
+pub(crate) use accept::{AcceptOutcome, BACKLOG};
 use rustix::net::listen as listen_on;
 pub use socket_file::SocketFile;
 use std::io;
@@ -19,7 +19,7 @@ pub use unix::BoundSocket;
 
 /// A listening socket. It never blocks.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// A unix socket and its file.
     Unix(BoundSocket),
     /// A TCP port.
@@ -36,7 +36,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`NbdError::InUse`], [`NbdError::NotASocket`], [`NbdError::Io`].
-    pub fn bind(listen: Listen, access: UnixAccess) -> Result<Self, NbdError> {
+    pub(crate) fn bind(listen: Listen, access: UnixAccess) -> Result<Self, NbdError> {
         match listen {
             Listen::Unix(path) => BoundSocket::bind_with_access(path, access).map(Self::Unix),
             Listen::Tcp(address) => {
@@ -55,14 +55,14 @@ impl Listener {
     }
 
     /// Removes the file of a unix socket, so that no new client finds it. Has no effect for TCP.
-    pub fn unlink(&self) {
+    pub(crate) fn unlink(&self) {
         if let Self::Unix(socket) = self {
             socket.unlink();
         }
     }
 
     /// Returns the file of a unix socket, or `None` for TCP.
-    pub fn file(&self) -> Option<SocketFile> {
+    pub(crate) fn file(&self) -> Option<SocketFile> {
         match self {
             Self::Unix(socket) => Some(socket.file()),
             Self::Tcp { .. } => None,
@@ -73,7 +73,7 @@ impl Listener {
     ///
     /// # Errors
     /// The errors of `accept`, such as too many open files.
-    pub fn accept(&self) -> io::Result<AcceptOutcome> {
+    pub(crate) fn accept(&self) -> io::Result<AcceptOutcome> {
         match self {
             Self::Unix(socket) => socket.accept(),
             Self::Tcp { listener, .. } => match listener.accept() {
@@ -84,7 +84,7 @@ impl Listener {
     }
 
     /// Returns the NBD URI of `export` on this socket.
-    pub fn uri(&self, export: &str) -> String {
+    pub(crate) fn uri(&self, export: &str) -> String {
         match self {
             Self::Unix(socket) => uri::unix(socket.path(), export),
             Self::Tcp { address, .. } => uri::tcp(*address, export),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Size of a buffer: the longest simple reply that it holds. The Linux client asks for at most
 /// 1.25 MiB by default. Units: bytes.
-pub const REPLY_BUFFER_LEN: usize = SIMPLE_LEN + (2 << 20);
+pub(crate) const REPLY_BUFFER_LEN: usize = SIMPLE_LEN + (2 << 20);
 /// Number of buffers.
 const MAX_BUFFERS: usize = 8;
 
@@ -17,7 +17,7 @@ const MAX_BUFFERS: usize = 8;
 /// A buffer is allocated on first use and then kept. If each reply allocated and freed its
 /// buffer, the allocator would keep freed memory in the heaps of many threads, without a bound.
 #[derive(Debug, Default)]
-pub struct ReplyBufferPool {
+pub(crate) struct ReplyBufferPool {
     state: Mutex<PoolState>,
 }
 
@@ -29,14 +29,14 @@ struct PoolState {
 
 /// A buffer in use by one reply, which returns to the pool on drop.
 #[derive(Debug)]
-pub struct ReplyBuffer<'a> {
+pub(crate) struct ReplyBuffer<'a> {
     pool: &'a ReplyBufferPool,
     bytes: Box<[u8]>,
 }
 
 impl ReplyBufferPool {
     /// Takes a buffer. Returns `None` if all buffers are in use.
-    pub fn try_take(&self) -> Option<ReplyBuffer<'_>> {
+    pub(crate) fn try_take(&self) -> Option<ReplyBuffer<'_>> {
         let mut state = self.lock();
         if let Some(bytes) = state.idle.pop() {
             return Some(ReplyBuffer { pool: self, bytes });
@@ -50,7 +50,7 @@ impl ReplyBufferPool {
     }
 
     /// Returns the size of all allocated buffers, in use or idle. Units: bytes.
-    pub fn allocated(&self) -> u64 {
+    pub(crate) fn allocated(&self) -> u64 {
         (self.lock().allocated * REPLY_BUFFER_LEN) as u64
     }
 
@@ -63,7 +63,7 @@ impl ReplyBufferPool {
 impl ReplyBuffer<'_> {
     /// Returns the first `len` bytes. They hold data of earlier replies until the caller
     /// overwrites them.
-    pub fn first(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn first(&mut self, len: usize) -> &mut [u8] {
         &mut self.bytes[..len]
     }
 }

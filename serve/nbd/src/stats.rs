@@ -98,12 +98,12 @@ pub(crate) struct LocalCounters {
 
 impl LocalCounters {
     /// Counts a request with this command number.
-    pub fn request(&mut self, kind: u16) {
+    pub(crate) fn request(&mut self, kind: u16) {
         self.requests[usize::from(kind).min(COMMANDS - 1)] += 1;
     }
 
     /// Counts an error reply.
-    pub fn error(&mut self, errno: Errno) {
+    pub(crate) fn error(&mut self, errno: Errno) {
         self.errors[errno.index()] += 1;
     }
 }

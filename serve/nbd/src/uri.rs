@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Returns `nbd+unix:///export?socket=PATH`. The path is absolute, so that clients may run in any
 /// directory.
-pub fn unix(path: &Path, export: &str) -> String {
+pub(crate) fn unix(path: &Path, export: &str) -> String {
     // Fails only for an empty path, or if the current directory was removed.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     format!(
@@ -18,7 +18,7 @@ pub fn unix(path: &Path, export: &str) -> String {
 
 /// Returns `nbd://host:port/export`. If the server listens on all addresses, the host is the
 /// address that other machines most likely reach.
-pub fn tcp(address: SocketAddr, export: &str) -> String {
+pub(crate) fn tcp(address: SocketAddr, export: &str) -> String {
     let (host, port) = (host(reachable(address)), address.port());
     match percent_encoded(export.as_bytes()) {
         name if name.is_empty() => format!("nbd://{host}:{port}"),

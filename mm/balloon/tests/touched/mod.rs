@@ -10,7 +10,7 @@ use frames::{
 
 /// Creates a zone that keeps all free pageblocks committed, so that only the balloon decommits
 /// memory.
-pub fn zone(bytes: u64) -> Arc<Zone> {
+pub(crate) fn zone(bytes: u64) -> Arc<Zone> {
     let config = ZoneConfig {
         capacity: FrameCount::holding(bytes),
         keep_blocks: u32::MAX,
@@ -21,7 +21,7 @@ pub fn zone(bytes: u64) -> Arc<Zone> {
 }
 
 /// Writes `bytes` bytes into frames and frees them again.
-pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
+pub(crate) fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
     let owner = zone.reserve_owner().expect("an owner ID is left");
     let chains = FrameChains::new(owner, 1 << 19, OwnerWords::default(), Backing::Anonymous)
         .expect("address space");
@@ -38,14 +38,14 @@ pub fn touch(zone: &Arc<Zone>, bytes: u64, byte: u8) {
 }
 
 /// Creates an empty balloon for the OS.
-pub fn balloon(zone: &Arc<Zone>, unit: BalloonUnit) -> Arc<Balloon> {
+pub(crate) fn balloon(zone: &Arc<Zone>, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
     Balloon::new(Arc::clone(zone), Arc::new(OsHost), config).expect("an owner ID is left")
 }
 
 /// Creates a balloon of `bytes` bytes in single frames above as many free ones, so that compaction
 /// moves it down.
-pub fn high_balloon(zone: &Arc<Zone>, bytes: u64) -> Arc<Balloon> {
+pub(crate) fn high_balloon(zone: &Arc<Zone>, bytes: u64) -> Arc<Balloon> {
     let frames = FrameCount::holding(bytes);
     let below: Vec<_> = (0..frames.0)
         .map(|_| zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("free frames"))

@@ -188,11 +188,11 @@ fn a_page_that_replaces_a_locked_one_is_private() {
 /// The ioctl requests of a `userfaultfd` descriptor.
 mod request {
     /// UFFDIO_API: a version and features in, features and supported requests out.
-    pub const API: u64 = 0xC018_AA3F;
+    pub(crate) const API: u64 = 0xC018_AA3F;
     /// UFFDIO_REGISTER: a range and the events to report.
-    pub const REGISTER: u64 = 0xC020_AA00;
+    pub(crate) const REGISTER: u64 = 0xC020_AA00;
     /// UFFDIO_POISON: a range whose pages are marked as failed.
-    pub const POISON: u64 = 0xC020_AA08;
+    pub(crate) const POISON: u64 = 0xC020_AA08;
 }
 
 /// Marks an untouched page as failed in the page table. A kernel without CONFIG_MEMORY_FAILURE can

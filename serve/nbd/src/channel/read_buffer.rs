@@ -68,7 +68,7 @@ impl Inbound for &[u8] {}
 
 /// A buffer of constant capacity with contiguous content.
 #[derive(Debug)]
-pub struct ReadBuffer {
+pub(crate) struct ReadBuffer {
     buf: Box<[u8]>,
     start: usize,
     end: usize,
@@ -77,17 +77,17 @@ pub struct ReadBuffer {
 impl ReadBuffer {
     /// Creates an empty buffer of `len` bytes. The system provides zeroed pages on first use, so
     /// untouched parts take no memory.
-    pub fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Self { buf: vec![0; len].into_boxed_slice(), start: 0, end: 0 }
     }
 
     /// Returns the content, oldest byte first.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
     /// Discards the first `len` bytes.
-    pub fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         self.start = self.end.min(self.start + len);
         if self.start == self.end {
             self.start = 0;
@@ -98,7 +98,7 @@ impl ReadBuffer {
     /// Reads once from `reader`, as many bytes as fit. First moves the content to the front if
     /// `wanted` bytes in total would not fit behind it. Returns the number of bytes read, 0 at
     /// the end of the stream.
-    pub fn receive(&mut self, reader: &mut impl Read, wanted: usize) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, reader: &mut impl Read, wanted: usize) -> io::Result<usize> {
         if self.start > 0 && self.start + wanted > self.buf.len() {
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;

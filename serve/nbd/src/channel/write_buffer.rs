@@ -7,11 +7,11 @@ use crate::wire::reply::SIMPLE_LEN;
 use std::io::{self, Write};
 
 /// Initial capacity: a simple reply with 256 KiB of data. Units: bytes.
-pub const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);
+pub(crate) const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);
 
 /// A buffer of replies that are not sent yet.
 #[derive(Debug)]
-pub struct WriteBuffer {
+pub(crate) struct WriteBuffer {
     buf: Vec<u8>,
     len: usize,
     replies: u32,
@@ -19,28 +19,28 @@ pub struct WriteBuffer {
 
 impl WriteBuffer {
     /// Creates an empty buffer.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { buf: vec![0; WRITE_BUFFER_LEN], len: 0, replies: 0 }
     }
 
     /// Returns the number of buffered bytes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Returns the number of complete buffered replies.
-    pub fn replies(&self) -> u32 {
+    pub(crate) fn replies(&self) -> u32 {
         self.replies
     }
 
     /// Returns whether `len` more bytes fit without growing the buffer.
-    pub fn fits(&self, len: usize) -> bool {
+    pub(crate) fn fits(&self, len: usize) -> bool {
         len <= self.buf.len() - self.len
     }
 
     /// Returns the next `len` bytes for the caller to fill and then to keep with
     /// [`WriteBuffer::commit`]. Grows the buffer if they do not fit.
-    pub fn space(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn space(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         if end > self.buf.len() {
             // Only a short end of a reply gets here, after data that fill the buffer.
@@ -50,24 +50,24 @@ impl WriteBuffer {
     }
 
     /// Appends the first `len` bytes of the last [`WriteBuffer::space`] to the content.
-    pub fn commit(&mut self, len: usize) {
+    pub(crate) fn commit(&mut self, len: usize) {
         self.len = self.buf.len().min(self.len + len);
     }
 
     /// Appends `bytes`.
-    pub fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.space(bytes.len()).copy_from_slice(bytes);
         self.commit(bytes.len());
     }
 
     /// Counts a complete reply.
-    pub fn count_reply(&mut self) {
+    pub(crate) fn count_reply(&mut self) {
         self.replies += 1;
     }
 
     /// Sends the whole content and shrinks the buffer to its initial capacity. The content is
     /// discarded even after an error, because the connection ends then.
-    pub fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn send(&mut self, writer: &mut impl Write) -> io::Result<()> {
         let sent = if self.len > 0 { send_batch(writer, &self.buf[..self.len]) } else { Ok(()) };
         self.len = 0;
         self.replies = 0;
@@ -81,7 +81,7 @@ impl WriteBuffer {
 
 /// Sends `bytes` as one batch. The `flush` tells the writer that the next batch has a deadline of
 /// its own.
-pub fn send_batch(writer: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn send_batch(writer: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     writer.write_all(bytes)?;
     writer.flush()
 }

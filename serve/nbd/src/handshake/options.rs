@@ -19,7 +19,7 @@ pub enum StartDecision {
 }
 
 /// The next step of the handshake after an option.
-pub enum HandshakeStep {
+pub(crate) enum HandshakeStep {
     /// Wait for another option.
     Continue,
     /// Enter the transmission phase.
@@ -30,7 +30,7 @@ pub enum HandshakeStep {
 
 /// Whether the reply to `OPT_EXPORT_NAME` ends with 124 zero bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Padding {
+pub(crate) enum Padding {
     /// It does.
     Zeroes,
     /// It does not: the client set `NO_ZEROES`.
@@ -38,7 +38,7 @@ pub enum Padding {
 }
 
 /// What client and server have agreed on so far.
-pub struct Handshake<'a> {
+pub(crate) struct Handshake<'a> {
     /// The only export.
     pub export: &'a Export,
     /// Decides whether the client may start the transmission phase.
@@ -51,7 +51,7 @@ pub struct Handshake<'a> {
 
 impl Handshake<'_> {
     /// Parses and answers one option. Returns the next step of the handshake.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         number: u32,
         data: &[u8],

@@ -5,11 +5,11 @@ use crate::socket::Socket;
 use std::io;
 
 /// Length of the listen queue: clients that wait for `accept`.
-pub const BACKLOG: i32 = 1024;
+pub(crate) const BACKLOG: i32 = 1024;
 
 /// The result of accepting a client.
 #[derive(Debug)]
-pub enum AcceptOutcome {
+pub(crate) enum AcceptOutcome {
     /// A client with access.
     Client(Socket),
     /// A client without access; its connection is already closed.
@@ -20,7 +20,7 @@ pub enum AcceptOutcome {
 
 /// Maps "no client is waiting", and a client that left before it was accepted, to
 /// [`AcceptOutcome::WouldBlock`].
-pub fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
+pub(crate) fn would_block(error: io::Error) -> io::Result<AcceptOutcome> {
     match error.kind() {
         io::ErrorKind::WouldBlock
         | io::ErrorKind::ConnectionAborted

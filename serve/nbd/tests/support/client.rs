@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A reply of the transmission phase.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// The header of a simple reply: error number and cookie.
     Simple { errno: u32, cookie: u64 },
     /// A chunk of a structured reply.
@@ -18,21 +18,21 @@ pub enum Reply {
 }
 
 /// A client's connection.
-pub struct Client {
+pub(crate) struct Client {
     /// The socket, for tests that send invalid bytes.
     pub stream: UnixStream,
 }
 
 impl Client {
     /// Connects, without reading the greeting.
-    pub fn connect(path: &Path) -> Self {
+    pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { stream }
     }
 
     /// Connects, reads the greeting and sends the client flags `flags`.
-    pub fn greet(path: &Path, flags: u32) -> Self {
+    pub(crate) fn greet(path: &Path, flags: u32) -> Self {
         let mut client = Self::connect(path);
         let greeting = client.take(18);
         assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
@@ -41,19 +41,19 @@ impl Client {
     }
 
     /// Enters the transmission phase with simple replies.
-    pub fn simple(path: &Path) -> Self {
+    pub(crate) fn simple(path: &Path) -> Self {
         let mut client = Self::greet(path, 3);
         client.go();
         client
     }
 
     /// Enters the transmission phase with structured replies and `base:allocation`.
-    pub fn structured(path: &Path) -> Self {
+    pub(crate) fn structured(path: &Path) -> Self {
         Self::with_chunks(path, 8)
     }
 
     /// Enters the transmission phase with extended headers and `base:allocation`.
-    pub fn extended(path: &Path) -> Self {
+    pub(crate) fn extended(path: &Path) -> Self {
         Self::with_chunks(path, 11)
     }
 
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Sends an option and returns all replies to it: types and data.
-    pub fn ask(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    pub(crate) fn ask(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
         self.send_option(option, data);
         let mut replies = Vec::new();
         loop {
@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// Sends an option.
-    pub fn send_option(&mut self, option: u32, data: &[u8]) {
+    pub(crate) fn send_option(&mut self, option: u32, data: &[u8]) {
         let mut bytes = b"IHAVEOPT".to_vec();
         bytes.extend_from_slice(&option.to_be_bytes());
         bytes.extend_from_slice(&(data.len() as u32).to_be_bytes());
@@ -101,42 +101,49 @@ impl Client {
     }
 
     /// Sends `bytes`.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server receives bytes");
     }
 
     /// Sends a compact request's header.
-    pub fn request(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) {
+    pub(crate) fn request(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) {
         self.send(&head(flags, kind, cookie, offset, len));
     }
 
     /// Sends an extended request's header.
-    pub fn request_extended(&mut self, flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) {
+    pub(crate) fn request_extended(
+        &mut self,
+        flags: u16,
+        kind: u16,
+        cookie: u64,
+        offset: u64,
+        len: u64,
+    ) {
         self.send(&extended_head(flags, kind, cookie, offset, len));
     }
 
     /// Sends a write with its payload.
-    pub fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
+    pub(crate) fn write(&mut self, cookie: u64, offset: u64, data: &[u8]) {
         let mut bytes = head(0, 1, cookie, offset, data.len() as u32);
         bytes.extend_from_slice(data);
         self.send(&bytes);
     }
 
     /// Writes `data` and checks that the reply is success.
-    pub fn store(&mut self, offset: u64, data: &[u8]) {
+    pub(crate) fn store(&mut self, offset: u64, data: &[u8]) {
         self.write(1, offset, data);
         assert_eq!(self.errno(1), 0);
     }
 
     /// Receives exactly `len` bytes.
-    pub fn take(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.stream.read_exact(&mut bytes).expect("the server sends bytes");
         bytes
     }
 
     /// Receives the header of a simple reply, or a whole chunk.
-    pub fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         let magic = word(&self.take(4));
         match magic {
             0x6744_6698 => {
@@ -169,7 +176,7 @@ impl Client {
     }
 
     /// Receives a reply without content, simple or structured, and returns its error number.
-    pub fn errno(&mut self, cookie: u64) -> u32 {
+    pub(crate) fn errno(&mut self, cookie: u64) -> u32 {
         match self.reply() {
             Reply::Simple { errno, cookie: got } => {
                 assert_eq!(got, cookie);
@@ -185,13 +192,13 @@ impl Client {
     }
 
     /// Returns whether the server closes the connection without sending more.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
     }
 }
 
 /// Returns a compact request's header.
-pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
+pub(crate) fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
     let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&flags.to_be_bytes());
     bytes.extend_from_slice(&kind.to_be_bytes());
@@ -202,7 +209,7 @@ pub fn head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8
 }
 
 /// Returns an extended request's header.
-pub fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) -> Vec<u8> {
+pub(crate) fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) -> Vec<u8> {
     let mut bytes = 0x21e4_1c71_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&flags.to_be_bytes());
     bytes.extend_from_slice(&kind.to_be_bytes());
@@ -213,11 +220,11 @@ pub fn extended_head(flags: u16, kind: u16, cookie: u64, offset: u64, len: u64) 
 }
 
 /// Returns the first four bytes as an integer.
-pub fn word(bytes: &[u8]) -> u32 {
+pub(crate) fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
 /// Returns the first eight bytes as an integer.
-pub fn long(bytes: &[u8]) -> u64 {
+pub(crate) fn long(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().unwrap())
 }

@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 /// Page size of the device. Units: bytes.
-pub const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// A block device in a vector.
-pub struct Disk {
+pub(crate) struct Disk {
     bytes: RwLock<Vec<u8>>,
     written: RwLock<Vec<bool>>,
     damaged: Mutex<HashSet<u64>>,
@@ -29,7 +29,7 @@ pub struct Disk {
 
 impl Disk {
     /// Creates a disk of zeros. Units of `size`: bytes.
-    pub fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64) -> Self {
         let pages = size.div_ceil(PAGE) as usize;
         Self {
             bytes: RwLock::new(vec![0; size as usize]),
@@ -43,22 +43,22 @@ impl Disk {
     }
 
     /// Creates a read-only disk of zeros.
-    pub fn read_only(size: u64) -> Self {
+    pub(crate) fn read_only(size: u64) -> Self {
         Self { read_only: true, ..Self::new(size) }
     }
 
     /// Makes the page that holds the byte at `offset` unreadable.
-    pub fn damage(&self, offset: u64) {
+    pub(crate) fn damage(&self, offset: u64) {
         self.damaged.lock().unwrap().insert(offset / PAGE);
     }
 
     /// Limits later writes to `bytes` in total; further writes fail with `NoSpace`.
-    pub fn limit(&self, bytes: u64) {
+    pub(crate) fn limit(&self, bytes: u64) {
         self.room.store(bytes, Ordering::Relaxed);
     }
 
     /// Returns the whole content.
-    pub fn content(&self) -> Vec<u8> {
+    pub(crate) fn content(&self) -> Vec<u8> {
         self.bytes.read().unwrap().clone()
     }
 
@@ -183,7 +183,7 @@ impl BlockDevice for Disk {
 }
 
 /// A disk whose writes take the given time. They panic for `Duration::MAX`.
-pub struct Slow(pub Disk, pub Duration);
+pub(crate) struct Slow(pub Disk, pub Duration);
 
 impl BlockDevice for Slow {
     fn size(&self) -> Bytes {
@@ -221,14 +221,14 @@ impl BlockDevice for Slow {
 }
 
 /// A disk of any size that stores only written pages.
-pub struct Sparse {
+pub(crate) struct Sparse {
     size: u64,
     pages: RwLock<std::collections::BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Sparse {
     /// Creates a disk of holes. Units of `size`: bytes.
-    pub fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64) -> Self {
         Self { size, pages: RwLock::default() }
     }
 

@@ -2,7 +2,7 @@
 //! bytes, and real clients.
 #![forbid(unsafe_code)]
 
-pub mod client;
-pub mod disk;
-pub mod program;
-pub mod served;
+pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod program;
+pub(crate) mod served;

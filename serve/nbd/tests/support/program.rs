@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::{Command, Output};
 
 /// Returns whether the program is installed; prints that the test is skipped if it is not.
-pub fn installed(test: &str, program: &str) -> bool {
+pub(crate) fn installed(test: &str, program: &str) -> bool {
     let here = std::env::split_paths(&search_path()).any(|folder| folder.join(program).is_file());
     if !here {
         skip(test, program);
@@ -14,12 +14,12 @@ pub fn installed(test: &str, program: &str) -> bool {
 
 /// Prints that a test is skipped. Writes to standard error directly, because the test harness
 /// captures what a passing test prints.
-pub fn skip(test: &str, program: &str) {
+pub(crate) fn skip(test: &str, program: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {test}: {program} is not installed");
 }
 
 /// Runs the program and returns its standard output. Panics with all of its output if it fails.
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = attempt(program, args);
     assert!(
         output.status.success(),
@@ -32,12 +32,12 @@ pub fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// Runs the program and returns its output and status. The program is killed after a minute.
-pub fn attempt(program: &str, args: &[&str]) -> Output {
+pub(crate) fn attempt(program: &str, args: &[&str]) -> Output {
     command(program).args(args).output().expect("the program starts")
 }
 
 /// Returns the program as a command without arguments. It is killed after a minute.
-pub fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.arg("60").arg(program).env("PATH", search_path());
     command

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A temporary directory of one test, removed on drop.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Creates the directory.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("nbd-test-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).expect("a directory for the test");
@@ -25,7 +25,7 @@ impl Folder {
     }
 
     /// Returns the path of `name` in the directory.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -37,7 +37,7 @@ impl Drop for Folder {
 }
 
 /// A running server.
-pub struct Served {
+pub(crate) struct Served {
     /// The server's URI.
     pub uri: String,
     /// A handle to shut the server down and to read its counters.
@@ -50,19 +50,19 @@ pub struct Served {
 
 impl Served {
     /// Serves a new disk of `size` bytes on a unix socket. Returns both.
-    pub fn disk(size: u64) -> (Arc<Disk>, Self) {
+    pub(crate) fn disk(size: u64) -> (Arc<Disk>, Self) {
         let disk = Arc::new(Disk::new(size));
         let served = Self::unix(disk.clone());
         (disk, served)
     }
 
     /// Serves `device` on a unix socket.
-    pub fn unix(device: Arc<dyn BlockDevice>) -> Self {
+    pub(crate) fn unix(device: Arc<dyn BlockDevice>) -> Self {
         Self::with(device, ServerConfig::default())
     }
 
     /// Serves `device` on a unix socket with `config`.
-    pub fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
+    pub(crate) fn with(device: Arc<dyn BlockDevice>, config: ServerConfig) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
         let server =
@@ -71,7 +71,11 @@ impl Served {
     }
 
     /// Serves `device` on a unix socket with `config` and a log of refusals.
-    pub fn logging(device: Arc<dyn BlockDevice>, config: ServerConfig, log: RefusalLog) -> Self {
+    pub(crate) fn logging(
+        device: Arc<dyn BlockDevice>,
+        config: ServerConfig,
+        log: RefusalLog,
+    ) -> Self {
         let folder = Folder::new();
         let path = folder.file("nbd.sock");
         let server =
@@ -81,7 +85,7 @@ impl Served {
     }
 
     /// Serves `device` on a free TCP port of the loopback address.
-    pub fn tcp(device: Arc<dyn BlockDevice>) -> Self {
+    pub(crate) fn tcp(device: Arc<dyn BlockDevice>) -> Self {
         let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
         let server =
             Server::bind(listen, device, ServerConfig::default()).expect("the server starts");
@@ -95,17 +99,17 @@ impl Served {
     }
 
     /// Connects two clients, one with simple and one with structured replies.
-    pub fn both(&self) -> [Client; 2] {
+    pub(crate) fn both(&self) -> [Client; 2] {
         [Client::simple(&self.path), Client::structured(&self.path)]
     }
 
     /// Returns the path of the unix socket.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Shuts the server down and waits for its end.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.handle.shutdown();
         if let Some(thread) = self.thread.take() {
             thread
@@ -125,7 +129,7 @@ impl Drop for Served {
 }
 
 /// Waits until `done` returns true. Panics after a minute; `what` names what it waits for.
-pub fn eventually(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
