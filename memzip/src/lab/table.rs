@@ -70,11 +70,6 @@ impl Cell {
         share.map_or(Self::None, Self::Share)
     }
 
-    /// Returns this cell if `known`, else [`Cell::None`].
-    pub(super) fn when(self, known: bool) -> Self {
-        if known { self } else { Self::None }
-    }
-
     fn number(self) -> Option<f64> {
         match self {
             Self::None => None,
