@@ -9,11 +9,11 @@
 use anyhow::{Result, ensure};
 
 /// Start of a block, before its command.
-pub const BEGIN: &str = "<!-- begin: ";
+pub(crate) const BEGIN: &str = "<!-- begin: ";
 /// End of a block.
-pub const END: &str = "<!-- end -->";
+pub(crate) const END: &str = "<!-- end -->";
 /// Returns the commands of a document's blocks.
-pub fn commands(text: &str) -> Result<Vec<String>> {
+pub(crate) fn commands(text: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut open = false;
     for line in text.lines() {
@@ -31,7 +31,7 @@ pub fn commands(text: &str) -> Result<Vec<String>> {
 }
 
 /// Returns the document with new content in the blocks of this command.
-pub fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
+pub(crate) fn replaced(text: &str, command: &str, content: &str) -> Result<String> {
     commands(text)?;
     let begin = format!("{BEGIN}{command} -->");
     let (mut lines, mut inside) = (Vec::new(), false);

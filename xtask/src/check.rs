@@ -9,8 +9,8 @@ mod layers;
 mod rooms;
 mod picture;
 mod licences;
-mod text;
 mod comments;
+mod text;
 mod retired;
 mod safety;
 mod unsafety;
@@ -27,7 +27,7 @@ use finding::Finding;
 
 /// Options of `cargo xtask check`.
 #[derive(clap::Args, Default)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only check the rules of the workspace: no format, clippy or docs, and no build
     #[arg(long)]
     rules: bool,
@@ -42,7 +42,7 @@ const CLIPPY: [&str; 7] =
     ["--workspace", "--all-targets", "--keep-going", "--quiet", "--", "-D", "warnings"];
 
 /// Runs all steps, even after a failure. The rules come first, because they take only a second.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(package) = &args.arrows {
         return rooms::print(&tree::sources()?, package);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Options of `cargo xtask ci`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Seconds for each fuzz target
     #[arg(long, default_value_t = 20)]
     fuzz_seconds: u64,
@@ -36,7 +36,7 @@ impl Steps {
 }
 
 /// Runs all steps and stops at the first that fails.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     let done = all(args, &mut steps);
     println!();

@@ -16,7 +16,7 @@ const SHORT: &str = "<!-- all rows -->";
 
 /// Options of `cargo xtask figures`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only blocks whose commands contain one of these
     filter: Vec<String>,
     /// Only list the commands
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Runs the command of each block once and rewrites the blocks.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted = |command: &&String| {
         args.filter.is_empty() || args.filter.iter().any(|part| command.contains(part))
     };

@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Target to fuzz; all targets if omitted
     pub target: Option<String>,
     /// Seconds for each target
@@ -32,7 +32,7 @@ const COVERAGE: &str = "--cfg fuzzing -C debug-assertions=on -C codegen-units=1 
     -C llvm-args=-sanitizer-coverage-pc-table -C llvm-args=-sanitizer-coverage-trace-compares";
 
 /// Builds the targets and runs them one after the other.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = targets()?;
     if args.list {
         targets.iter().for_each(|target| println!("{target}"));
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Returns the names of the fuzz targets.
-pub fn targets() -> Result<Vec<String>> {
+pub(crate) fn targets() -> Result<Vec<String>> {
     let folder = shell::root().join("fuzz");
     if !folder.join("Cargo.toml").exists() {
         return Ok(Vec::new());

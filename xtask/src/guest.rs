@@ -34,7 +34,7 @@ use missing::Missing;
 
 /// Options of `cargo xtask guest`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     experiment: Experiment,
 }
@@ -74,7 +74,7 @@ impl Experiment {
 }
 
 /// Runs the experiment, or prints why it is skipped.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let done = match setup::for_guests()? {
         Host::Complete => args.experiment.run(),
         Host::Lacks(packages) => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Name in the list of missing packages.
-pub const NAME: &str = "libnbd-1.18-or-newer";
+pub(crate) const NAME: &str = "libnbd-1.18-or-newer";
 
 /// The source of a later release.
 const ARCHIVE: &str =
@@ -22,7 +22,7 @@ const FOLDER: &str = "libnbd-1.22.2";
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Builds libnbd if it is missing. Returns whether the tests find a version that is new enough.
-pub fn ensure() -> bool {
+pub(crate) fn ensure() -> bool {
     if is_present() {
         return true;
     }

@@ -12,7 +12,7 @@ const CUT_OFF: &str = "CUT OFF:";
 
 /// A test that skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
+pub(crate) struct Skip {
     /// The test's name.
     pub test: String,
     /// The reason that it printed.
@@ -21,7 +21,7 @@ pub struct Skip {
 
 /// The state of the parser, and the counts so far.
 #[derive(Default, Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     section: Section,
     test: String,
     /// Skipped tests of this binary, which libtest counts as passed.
@@ -50,7 +50,7 @@ enum Section {
 
 /// Whether to print a line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Show {
+pub(crate) enum Show {
     /// Print it.
     Yes,
     /// Hide it.
@@ -59,7 +59,7 @@ pub enum Show {
 
 impl Reader {
     /// Parses a line of output and returns whether to print it.
-    pub fn line(&mut self, line: &str) -> Show {
+    pub(crate) fn line(&mut self, line: &str) -> Show {
         match line {
             "successes:" => self.section = Section::Successes,
             "failures:" => self.section = Section::Failures,

@@ -13,7 +13,7 @@ use std::process::Command;
 
 /// Options of `cargo xtask loom`.
 #[derive(clap::Args, Default)]
-pub struct LoomArgs {
+pub(crate) struct LoomArgs {
     /// Most seconds for each model; models that are cut off are listed at the end
     #[arg(long)]
     pub seconds: Option<u64>,
@@ -29,7 +29,7 @@ pub struct LoomArgs {
 
 /// Options of `cargo xtask shuttle`, which `cargo xtask loom` has, too.
 #[derive(clap::Args, Default)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only this package
     #[arg(short, long)]
     pub package: Option<String>,
@@ -39,7 +39,7 @@ pub struct Args {
 
 /// Most preemptions of a loom schedule. Two find all but contrived races and take minutes; three
 /// take a night.
-pub const LOOM_PREEMPTIONS: u8 = 2;
+pub(crate) const LOOM_PREEMPTIONS: u8 = 2;
 
 /// Number of schedules after which loom checks its time limit. Its default of 20 000 can take
 /// minutes.
@@ -47,14 +47,14 @@ const CLOCK_INTERVAL: &str = "500";
 
 /// Most steps of a schedule. loom's default of 1,000 treats longer schedules as endless loops, but
 /// a compaction beside a migration needs more.
-pub const LOOM_BRANCHES: &str = "4000";
+pub(crate) const LOOM_BRANCHES: &str = "4000";
 
 /// Models that need more than a minute for all schedules with two preemptions. CI cuts them off and
 /// lists them; every other model must finish.
 const KNOWN_LONG: [&str; 0] = [];
 
 /// Runs the loom models: all interleavings with a bounded number of preemptions.
-pub fn loom(args: &LoomArgs) -> Result<()> {
+pub(crate) fn loom(args: &LoomArgs) -> Result<()> {
     let mut command = model("loom", &args.models)?;
     command.env("LOOM_CHECKPOINT_INTERVAL", CLOCK_INTERVAL);
     command.env("LOOM_MAX_BRANCHES", LOOM_BRANCHES);
@@ -92,7 +92,7 @@ fn is_known(model: &str) -> bool {
 }
 
 /// Runs the shuttle models: whole pools under a random but repeatable scheduler.
-pub fn shuttle(args: &Args) -> Result<()> {
+pub(crate) fn shuttle(args: &Args) -> Result<()> {
     finish(run(&mut model("shuttle", args)?)?)
 }
 
@@ -108,7 +108,7 @@ const UNDER_MIRI: [&str; 6] = [
 ];
 
 /// Runs the crates with unsafe code under Miri, or skips where Miri is not installed.
-pub fn miri() -> Result<()> {
+pub(crate) fn miri() -> Result<()> {
     if !shell::succeeds(shell::cargo_of("nightly", "miri").arg("--version")) {
         println!(
             "SKIPPED miri: the component is missing; remedy: rustup +nightly component add miri"
@@ -144,7 +144,7 @@ fn model(tool: &str, args: &Args) -> Result<Command> {
 }
 
 /// Returns the rustc flags for the models of a tool.
-pub fn flags(tool: &str) -> String {
+pub(crate) fn flags(tool: &str) -> String {
     format!("--cfg {tool} -C debug-assertions=on")
 }
 

@@ -5,5 +5,5 @@ mod scope;
 mod tree;
 mod arrows;
 
-pub use arrows::{Arrow, Arrows, Direction};
-pub use tree::ModuleTree;
+pub(crate) use arrows::{Arrow, Arrows, Direction};
+pub(crate) use tree::ModuleTree;

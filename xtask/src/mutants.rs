@@ -13,7 +13,7 @@ use crate::shell;
 use anyhow::{Context, Result, bail};
 use copy::Copy;
 use patch::{Expected, Mutant};
-pub use patch::{Kind, Test};
+pub(crate) use patch::{Kind, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use test_run::{TEST_TIMEOUT, TestOutcome, TestRun};
 
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only mutants whose names contain one of these
     pub names: Vec<String>,
     /// Only list the mutants
@@ -38,7 +38,7 @@ fn folder() -> PathBuf {
 }
 
 /// Returns the mutants whose patches no longer apply to the working tree, each with git's message.
-pub fn stale() -> Result<Vec<(String, String)>> {
+pub(crate) fn stale() -> Result<Vec<(String, String)>> {
     let mutants = patch::read_all(&folder())?;
     let problem =
         |mutant: &Mutant| copy::git_apply(shell::root(), &["--check"], &mutant.patch).err();
@@ -49,7 +49,7 @@ pub fn stale() -> Result<Vec<(String, String)>> {
 }
 
 /// Returns the tests that must fail, each with the name of its mutant.
-pub fn tests() -> Result<Vec<(String, Test)>> {
+pub(crate) fn tests() -> Result<Vec<(String, Test)>> {
     let mutants = patch::read_all(&folder())?;
     Ok(mutants
         .iter()
@@ -58,7 +58,7 @@ pub fn tests() -> Result<Vec<(String, Test)>> {
 }
 
 /// Tries the mutants. Progress goes to standard error, the results to standard output.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mutants = chosen(args)?;
     if args.list {
         mutants.iter().for_each(|mutant| println!("{:<34} {}", mutant.name, mutant.guard));

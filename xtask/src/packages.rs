@@ -6,22 +6,22 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// Name of the package with the `memzip` binary.
-pub const BINARY: &str = "memzip";
+pub(crate) const BINARY: &str = "memzip";
 /// Name of the package of this program.
-pub const XTASK: &str = "xtask";
+pub(crate) const XTASK: &str = "xtask";
 /// Name of the package with the benchmark.
-pub const BENCH: &str = "memzip-testkit";
+pub(crate) const BENCH: &str = "memzip-testkit";
 
 /// The part of `cargo metadata` that the checks use.
 #[derive(Deserialize)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// Packages in any order: workspace members, and registry packages unless `--no-deps` is given.
     pub packages: Vec<Package>,
 }
 
 /// A package.
 #[derive(Deserialize)]
-pub struct Package {
+pub(crate) struct Package {
     pub name: String,
     pub version: String,
     pub license: Option<String>,
@@ -35,7 +35,7 @@ pub struct Package {
 
 /// A line of a `[dependencies]` table.
 #[derive(Deserialize)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     pub name: String,
     /// `dev` or `build`; `None` for a normal dependency.
     pub kind: Option<String>,
@@ -43,7 +43,7 @@ pub struct Dependency {
 
 /// A library, binary, test or fuzz target.
 #[derive(Deserialize)]
-pub struct Target {
+pub(crate) struct Target {
     pub name: String,
     pub kind: Vec<String>,
     pub src_path: PathBuf,
@@ -51,19 +51,19 @@ pub struct Target {
 
 impl Metadata {
     /// Reads the packages of the workspace and all their dependencies.
-    pub fn of_everything() -> Result<Self> {
+    pub(crate) fn of_everything() -> Result<Self> {
         read(shell::root(), &[])
     }
 
     /// Reads the packages of the workspace in `folder`.
-    pub fn of_workspace(folder: &Path) -> Result<Self> {
+    pub(crate) fn of_workspace(folder: &Path) -> Result<Self> {
         read(folder, &["--no-deps"])
     }
 }
 
 impl Package {
     /// Returns the package's folder, relative to the root of the repository.
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         let folder = self.manifest_path.parent().unwrap_or(&self.manifest_path);
         folder.strip_prefix(shell::root()).unwrap_or(folder).to_path_buf()
     }

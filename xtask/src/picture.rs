@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
 /// The document with the pictures.
-pub const DOCUMENT: &str = "ARCHITECTURE.md";
+pub(crate) const DOCUMENT: &str = "ARCHITECTURE.md";
 /// Command of the block with the crates.
 const CRATES: &str = "cargo xtask picture: crates";
 /// Command of a block with the modules of a package, before the package's name.
 const MODULES: &str = "cargo xtask picture: modules of ";
 
 /// Draws all pictures.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let sources = tree::sources()?;
     let mut text = document(&sources)?.to_owned();
     for (command, picture) in drawn(&sources)? {
@@ -31,7 +31,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Returns the pictures that differ from what the document contains.
-pub fn outdated(sources: &[Source]) -> Result<Vec<String>> {
+pub(crate) fn outdated(sources: &[Source]) -> Result<Vec<String>> {
     let text = document(sources)?;
     let mut outdated = Vec::new();
     for (command, picture) in drawn(sources)? {

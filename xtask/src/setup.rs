@@ -77,7 +77,7 @@ const GUEST_PACKAGES: [Package; 2] = [
 ];
 
 /// The packages of this machine after `setup`.
-pub enum Host {
+pub(crate) enum Host {
     /// All packages are installed: no test has a reason to skip.
     Complete,
     /// These packages are missing: tests that need them skip.
@@ -85,7 +85,7 @@ pub enum Host {
 }
 
 /// Installs missing packages if possible, and otherwise lists them.
-pub fn run() -> Result<Host> {
+pub(crate) fn run() -> Result<Host> {
     let host = ensure(&PACKAGES)?;
     if libnbd::ensure() {
         return Ok(host);
@@ -98,7 +98,7 @@ pub fn run() -> Result<Host> {
 }
 
 /// Installs the packages of the experiments in a guest if possible, and otherwise lists them.
-pub fn for_guests() -> Result<Host> {
+pub(crate) fn for_guests() -> Result<Host> {
     ensure(&GUEST_PACKAGES)
 }
 

@@ -6,14 +6,14 @@ use anyhow::Result;
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// Options of the soak program; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     soak: Vec<String>,
 }
 
 /// Builds the program in release mode with debug assertions, and runs it.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = shell::cargo("run");
     command.args(["--release", "--config", "profile.release.debug-assertions=true"]);
     // Nothing is timed, so link-time optimisation would only cost build time.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Default)]
-pub struct Args {
+pub(crate) struct Args {
     /// Arguments of `cargo test` instead of `--workspace`, for instance `-p memzip-zsmalloc`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub cargo: Vec<String>,
@@ -16,13 +16,13 @@ pub struct Args {
 
 /// The results of a test run.
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     reader: Reader,
     succeeded: bool,
 }
 
 /// Installs packages, runs the tests, and prints the skipped tests and the counts.
-pub fn run(args: &Args) -> Result<Report> {
+pub(crate) fn run(args: &Args) -> Result<Report> {
     setup::run()?;
     let mut command = shell::cargo("test");
     command.arg("--no-fail-fast");
@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<Report> {
 }
 
 /// Runs a `cargo test` command and parses its output.
-pub fn watch(command: &mut Command) -> Result<Report> {
+pub(crate) fn watch(command: &mut Command) -> Result<Report> {
     eprintln!("$ {}", shell::line(command));
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().context("cargo has no output")?;
@@ -53,17 +53,17 @@ pub fn watch(command: &mut Command) -> Result<Report> {
 
 impl Report {
     /// Returns the tests that skipped.
-    pub fn skips(&self) -> &[Skip] {
+    pub(crate) fn skips(&self) -> &[Skip] {
         &self.reader.skips
     }
 
     /// Returns the models whose search a limit ended.
-    pub fn cut_off(&self) -> &[Skip] {
+    pub(crate) fn cut_off(&self) -> &[Skip] {
         &self.reader.cut_off
     }
 
     /// Prints the skipped tests, the failed tests and the counts.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let Reader { passed, failed, skips, failures, .. } = &self.reader;
         println!();
         if !skips.is_empty() {
@@ -76,7 +76,7 @@ impl Report {
     }
 
     /// Returns an error if a test failed or cargo itself failed.
-    pub fn into_result(self) -> Result<()> {
+    pub(crate) fn into_result(self) -> Result<()> {
         match (self.reader.failed, self.succeeded) {
             (0, true) => Ok(()),
             (0, false) => bail!("cargo test failed before all tests ran"),

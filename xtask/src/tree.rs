@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// A text file of the repository.
-pub struct Source {
+pub(crate) struct Source {
     /// Path relative to the root.
     pub path: PathBuf,
     /// The content.
@@ -15,13 +15,13 @@ pub struct Source {
 
 impl Source {
     /// Returns whether the file has this extension.
-    pub fn has_extension(&self, extension: &str) -> bool {
+    pub(crate) fn has_extension(&self, extension: &str) -> bool {
         self.path.extension().is_some_and(|found| found == extension)
     }
 }
 
 /// Returns all `.rs`, `.toml` and `.md` files, sorted by path.
-pub fn sources() -> Result<Vec<Source>> {
+pub(crate) fn sources() -> Result<Vec<Source>> {
     let mut found = Vec::new();
     walk(shell::root(), &mut found)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));

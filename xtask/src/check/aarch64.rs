@@ -23,7 +23,7 @@ const LEFT_OUT: &str = "large_zone_tests";
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 
 /// Compiles the packages, and runs unit tests where a linker and an emulator are installed.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     if !has_standard_library()? {
         println!(
             "SKIPPED aarch64: no standard library for {TARGET}; remedy: rustup target add {TARGET}"

@@ -23,7 +23,7 @@ const NOT_VERBS: [&str; 12] = [
 ];
 
 /// Checks that comments have at most 100 columns, except lines with a link, which cannot be broken.
-pub fn width(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn width(sources: &[Source]) -> Vec<Finding> {
     let rust = sources.iter().filter(|source| source.has_extension("rs"));
     rust.flat_map(|source| {
         let lines = source.text.lines().enumerate();
@@ -45,7 +45,7 @@ fn is_too_wide(line: &str) -> bool {
 }
 
 /// Checks that a public function's summary begins with a verb in the third person: "Returns ...".
-pub fn verbs(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn verbs(sources: &[Source]) -> Vec<Finding> {
     sources.iter().filter(|source| source.has_extension("rs")).flat_map(verbs_in).collect()
 }
 
@@ -70,9 +70,16 @@ fn verbs_in(source: &Source) -> Vec<Finding> {
     findings
 }
 
+/// Returns the rest of a line after `pub`, `pub(crate)` or `pub(super)`.
+pub(super) fn after_pub(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub")?;
+    let rest = rest.strip_prefix('(').map_or(Some(rest), |scope| Some(scope.split_once(')')?.1))?;
+    rest.strip_prefix(' ')
+}
+
 /// Returns the name of the public function that a line declares.
 fn public_function(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("pub ")?;
+    let rest = after_pub(line)?;
     let rest = ["const ", "async ", "unsafe "]
         .iter()
         .fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
@@ -106,6 +113,8 @@ mod tests {
         let function = |summary: &str| {
             source(&format!("/// {summary}\n///\n/// More.\n#[must_use]\npub fn f() {{}}\n"))
         };
+        let inner = source("/// The frame.\npub(crate) const fn f() {}\n");
+        assert_eq!(verbs(&inner).len(), 1);
         assert!(verbs(&function("Returns the frame.")).is_empty());
         for summary in ["The frame.", "Whether it is.", "This is it.", "Frame"] {
             assert_eq!(verbs(&function(summary))[0].place, "some/file.rs:1", "{summary}");

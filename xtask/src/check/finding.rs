@@ -3,7 +3,7 @@
 use crate::tree::Source;
 
 /// A violation of a rule.
-pub struct Finding {
+pub(crate) struct Finding {
     /// The place, as `path:line` or a name.
     pub place: String,
     /// What is wrong, and the remedy.
@@ -12,12 +12,12 @@ pub struct Finding {
 
 impl Finding {
     /// Creates a finding in line `line` (from 1) of a file.
-    pub fn at(source: &Source, line: usize, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(source: &Source, line: usize, problem: impl Into<String>) -> Self {
         Finding { place: format!("{}:{line}", source.path.display()), problem: problem.into() }
     }
 
     /// Creates a finding about a whole file, package or name.
-    pub fn about(place: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn about(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Finding { place: place.into(), problem: problem.into() }
     }
 }

@@ -19,7 +19,7 @@ const HEADER: [&str; 3] = ["folder", "crate (package)", "may depend on"];
 const TESTKIT: &str = "memzip-testkit";
 
 /// Checks the dependencies in `cargo metadata` against the table.
-pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let text = &sources
         .iter()
         .find(|source| source.path.as_os_str() == LAYER_DOCUMENT)

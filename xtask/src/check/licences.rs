@@ -20,7 +20,7 @@ struct Licences {
 }
 
 /// Checks the licences in `cargo metadata` against the list.
-pub fn check() -> Result<Vec<Finding>> {
+pub(crate) fn check() -> Result<Vec<Finding>> {
     let path = shell::root().join("deny.toml");
     let deny: Deny =
         toml::from_str(&std::fs::read_to_string(&path)?).context("cannot parse deny.toml")?;

@@ -7,7 +7,7 @@ use crate::tree::Source;
 use std::path::Path;
 
 /// Checks every relative link of every Markdown file.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let documents = sources.iter().filter(|source| source.has_extension("md"));
     documents
         .flat_map(|document| {
@@ -45,7 +45,7 @@ fn named_item(text: &str) -> Option<&str> {
 }
 
 /// Returns whether the file defines an item of this name.
-pub fn defines(text: &str, item: &str) -> bool {
+pub(crate) fn defines(text: &str, item: &str) -> bool {
     const KEYWORDS: [&str; 10] = [
         "fn",
         "struct",

@@ -2,7 +2,7 @@
 
 /// A link `[text](target)`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Link<'a> {
+pub(crate) struct Link<'a> {
     /// Line number, from 1.
     pub line: usize,
     /// The visible text.
@@ -12,7 +12,7 @@ pub struct Link<'a> {
 }
 
 /// Returns the lines outside code blocks, with their numbers from 1.
-pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_code = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
         if line.trim_start().starts_with("```") {
@@ -24,7 +24,7 @@ pub fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Returns all links of a document.
-pub fn links(text: &str) -> Vec<Link<'_>> {
+pub(crate) fn links(text: &str) -> Vec<Link<'_>> {
     let mut found = Vec::new();
     for (line, content) in prose(text) {
         for (middle, _) in content.match_indices("](") {
@@ -38,7 +38,7 @@ pub fn links(text: &str) -> Vec<Link<'_>> {
 }
 
 /// Returns the cells of all table rows, without the ruler lines.
-pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
+pub(crate) fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
     prose(text)
         .filter(|(_, line)| line.starts_with('|') && !line.starts_with("|-"))
         .map(|(number, line)| {
@@ -48,7 +48,7 @@ pub fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
 }
 
 /// Returns the parts of a line between single backticks.
-pub fn code_spans(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn code_spans(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 

@@ -8,7 +8,7 @@ use crate::tree::{self, Source};
 use anyhow::Result;
 
 /// Checks with git that the patches apply, and searches the sources for the tests.
-pub fn check() -> Result<Vec<Finding>> {
+pub(crate) fn check() -> Result<Vec<Finding>> {
     let sources = tree::sources()?;
     let file = |name: &str| format!("xtask/mutants/{name}.patch");
     let stale = mutants::stale()?.into_iter();

@@ -6,7 +6,7 @@ use crate::tree::Source;
 use anyhow::Result;
 
 /// Draws the pictures again and compares them with the document.
-pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let outdated = picture::outdated(sources)?;
     let problem = "shows an earlier state; run `cargo xtask picture`";
     Ok(outdated

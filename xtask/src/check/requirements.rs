@@ -48,7 +48,7 @@ const KIND_OF_PATH: [(&str, &str); 4] =
     [("loom", "loom"), ("shuttle", "shuttle"), ("mutant", ".patch"), ("e2e", "/e2e/")];
 
 /// Checks the rows, and that every number cited in the repository has a row.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut present = BTreeSet::new();
     for name in DOCUMENTS {

@@ -68,7 +68,7 @@ const PROSE: &[(&str, &str)] = &[
 const EXEMPT: [&str; 3] = ["CHANGELOG.md", "docs/glossary.md", "xtask/src/check/retired.rs"];
 
 /// Finds retired words in code, comments and documents.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let checked =
         sources.iter().filter(|source| !EXEMPT.iter().any(|exempt| source.path.ends_with(exempt)));
     checked.flat_map(check_one).collect()

@@ -13,7 +13,7 @@ const PACKAGES: [&str; 6] =
     ["memzip-sync", "memzip-balloon", "memzip-block", "memzip-zcomp", "memzip-nbd", "xtask"];
 
 /// Checks the files of [`PACKAGES`].
-pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let packages = Metadata::of_workspace(shell::root())?.packages;
     let mut findings = Vec::new();
     for name in PACKAGES {
@@ -27,7 +27,7 @@ pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
 }
 
 /// Prints the number of files and arrows of each package, and the findings of one of them.
-pub fn print(sources: &[Source], wanted: &str) -> Result<()> {
+pub(crate) fn print(sources: &[Source], wanted: &str) -> Result<()> {
     println!("{:<18}{:>7}{:>8}{:>11}{:>18}", "crate", "files", "arrows", "arrows up", "in circles");
     let mut findings = Vec::new();
     for package in Metadata::of_workspace(shell::root())?.packages {

@@ -22,7 +22,7 @@ const NAME: &str = "INV-";
 const SAFETY_MARK: &str = concat!("// SAFE", "TY:");
 
 /// Checks every SAFETY comment, and that a doc comment states each invariant that it cites.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let rust: Vec<&Source> = sources.iter().filter(|source| source.has_extension("rs")).collect();
     let stated: BTreeSet<&str> = rust.iter().flat_map(|source| stated(&source.text)).collect();
     rust.iter().flat_map(|source| check_one(source, &stated)).collect()

@@ -1,6 +1,7 @@
 //! Rules for the text of a source file: length, characters, and disabled lints.
 
 use super::Finding;
+use super::comments::after_pub;
 use crate::tree::Source;
 
 /// Length from which a file is noted.
@@ -9,7 +10,7 @@ const NOTED_LINES: usize = 400;
 const MAX_LINES: usize = 700;
 
 /// Checks that no Rust file is longer than 700 lines; notes those longer than 400.
-pub fn length(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn length(sources: &[Source]) -> Vec<Finding> {
     let rust = sources.iter().filter(|source| source.has_extension("rs"));
     let lengths = rust.map(|source| (source, source.text.lines().count()));
     let mut findings = Vec::new();
@@ -27,7 +28,7 @@ pub fn length(sources: &[Source]) -> Vec<Finding> {
 }
 
 /// Checks that `.rs` and `.toml` files are ASCII, so that a reader sees what the compiler sees.
-pub fn ascii(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn ascii(sources: &[Source]) -> Vec<Finding> {
     let checked = sources.iter().filter(|source| !source.has_extension("md"));
     lines(checked)
         .filter_map(|(source, number, line)| {
@@ -39,7 +40,7 @@ pub fn ascii(sources: &[Source]) -> Vec<Finding> {
 
 /// Checks that lints are disabled with `#[expect(.., reason = "..")]`, which warns when it is
 /// obsolete.
-pub fn allow(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn allow(sources: &[Source]) -> Vec<Finding> {
     // Built at run time, because this file would otherwise be a finding.
     let attributes = ["#[", "#!["].map(|open| format!("{open}allow("));
     lines(sources.iter().filter(|source| source.has_extension("rs")))
@@ -51,12 +52,12 @@ pub fn allow(sources: &[Source]) -> Vec<Finding> {
 }
 
 /// Checks that no public function takes a `bool`. An enum says at the call what is meant.
-pub fn bools(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn bools(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| source.has_extension("rs")) {
         let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
         for (index, line) in lines.iter().enumerate() {
-            if line.starts_with("pub ") && line.contains("fn ") {
+            if after_pub(line).is_some_and(|rest| rest.contains("fn ")) {
                 // A signature may span lines; its parameters end before the result or the body.
                 let signature =
                     lines[index..].iter().take(12).copied().collect::<Vec<_>>().join(" ");
@@ -101,7 +102,11 @@ mod tests {
 
     #[test]
     fn a_bool_parameter_of_a_public_function_is_found() {
-        for text in ["pub fn f(x: bool) {}", "pub const fn f(\n    x: u8,\n    y: bool,\n) {}"] {
+        for text in [
+            "pub fn f(x: bool) {}",
+            "pub(crate) fn f(x: bool) {}",
+            "pub const fn f(\n    x: u8,\n    y: bool,\n) {}",
+        ] {
             assert_eq!(bools(&source(text)).len(), 1, "{text}");
         }
         for text in ["pub fn f(x: u8) -> bool {}", "fn f(x: bool) {}", "pub struct S { x: bool }"] {

@@ -16,7 +16,7 @@ const FORBID: &str = "#![forbid(unsafe_code)]";
 const DENY: &str = "unsafe_code = \"deny\"";
 
 /// Checks the document against the files, and the root of every crate.
-pub fn check(sources: &[Source]) -> Result<Vec<Finding>> {
+pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {
     let listed: BTreeSet<PathBuf> = sources
         .iter()
         .filter(|source| source.path.as_os_str() == DOCUMENT)

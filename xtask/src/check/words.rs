@@ -21,7 +21,7 @@ const WORDS: [(&str, &str); 10] = [
 const PATHS: [&str; 2] = ["/home/", "/Users/"];
 
 /// Checks every file except this one, which contains the words.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     sources
         .iter()
         .filter(|source| !source.path.ends_with("check/words.rs"))

@@ -18,14 +18,14 @@ struct Origin {
 }
 
 /// An apt with its own folder for lists and caches.
-pub struct Apt {
+pub(crate) struct Apt {
     folder: PathBuf,
     backports: Option<String>,
 }
 
 impl Apt {
     /// Reads the package lists of the machine's release and its backports into `folder`.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         if shell::find_program("apt-get").is_none() {
             bail!(Missing(
                 "the guest consists of Debian packages, but apt-get is not installed".into()
@@ -63,7 +63,7 @@ impl Apt {
     }
 
     /// Returns the package that a metapackage depends on, from backports if they have it.
-    pub fn resolve_metapackage(&self, metapackage: &str) -> Result<String> {
+    pub(crate) fn resolve_metapackage(&self, metapackage: &str) -> Result<String> {
         let mut command = self.command("apt-cache");
         if let Some(backports) = &self.backports {
             command.args(["-t", backports]);
@@ -74,7 +74,7 @@ impl Apt {
     }
 
     /// Downloads packages into a folder without unpacking them.
-    pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut command = self.command("apt-get");
         command.args(["-qq", "download"]).args(packages).current_dir(into);
         eprintln!("guest: fetching {}", packages.join(" "));

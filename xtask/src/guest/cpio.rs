@@ -2,7 +2,7 @@
 
 /// An archive under construction.
 #[derive(Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
@@ -31,27 +31,27 @@ impl Kind {
 
 impl Archive {
     /// Adds a folder. Its parent must exist.
-    pub fn folder(&mut self, path: &str) {
+    pub(crate) fn folder(&mut self, path: &str) {
         self.entry(path, Kind::Folder, &[]);
     }
 
     /// Adds a file that is not executable.
-    pub fn file(&mut self, path: &str, content: &[u8]) {
+    pub(crate) fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, Kind::File, content);
     }
 
     /// Adds an executable file.
-    pub fn program(&mut self, path: &str, content: &[u8]) {
+    pub(crate) fn program(&mut self, path: &str, content: &[u8]) {
         self.entry(path, Kind::Program, content);
     }
 
     /// Adds a character device.
-    pub fn device(&mut self, path: &str, major: u32, minor: u32) {
+    pub(crate) fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.entry(path, Kind::CharacterDevice { major, minor }, &[]);
     }
 
     /// Ends the archive and returns its bytes.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", Kind::End, &[]);
         self.bytes
     }

@@ -18,7 +18,7 @@ const SOURCE_FOLDERS: [(&str, u64); 4] = [
 const MAX_FILE_LEN: u64 = 32 << 20;
 
 /// Writes a source disk of `size` bytes.
-pub fn write(path: &Path, size: u64) -> Result<()> {
+pub(crate) fn write(path: &Path, size: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut disk = BufWriter::with_capacity(1 << 20, file);
     let mut left = size;

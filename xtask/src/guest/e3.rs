@@ -23,7 +23,7 @@ const DISK: u64 = 1280 << 20;
 
 /// Options of `cargo xtask guest e3`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Algorithm of both devices: zstd or lz4
     #[arg(long, default_value = "zstd", value_parser = ["zstd", "lz4"])]
     algorithm: String,
@@ -44,7 +44,7 @@ struct Bench {
 }
 
 /// Prepares the guest, boots it twice and prints the table.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let bench = Bench::prepare(args)?;
     let peak = bench.peak(args)?;
     let limit = (peak * 11).div_ceil(10).next_multiple_of(FRAME);

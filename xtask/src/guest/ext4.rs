@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Options of `cargo xtask guest ext4`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Number of rounds that delete and rewrite half of the files
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 /// Boots the guest, changes the store while the guest works, and checks that every part took part.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::prepare(&args.guest)?;
     let options = [
         "--size",

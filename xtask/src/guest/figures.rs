@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 /// Size of a frame or page. Units: bytes.
-pub const FRAME: u64 = 4096;
+pub(crate) const FRAME: u64 = 4096;
 
 /// Free blocks of a zone by order: a line of `/proc/buddyinfo`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FreeBlocks {
+pub(crate) struct FreeBlocks {
     pub zone: String,
     /// Number of free blocks of 2^index frames.
     pub blocks: Vec<u64>,
@@ -15,7 +15,7 @@ pub struct FreeBlocks {
 
 impl FreeBlocks {
     /// Parses a line like `Node 0, zone    DMA32      1      0      3`.
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once("zone")?;
         let mut words = rest.split_whitespace();
         let zone = words.next()?.to_owned();
@@ -24,12 +24,12 @@ impl FreeBlocks {
     }
 
     /// Returns the free frames in blocks of at least this order.
-    pub fn frames_from(&self, order: usize) -> u64 {
+    pub(crate) fn frames_from(&self, order: usize) -> u64 {
         self.blocks.iter().enumerate().skip(order).map(|(order, blocks)| blocks << order).sum()
     }
 
     /// Returns all free frames.
-    pub fn frames(&self) -> u64 {
+    pub(crate) fn frames(&self) -> u64 {
         self.frames_from(0)
     }
 }
@@ -37,13 +37,13 @@ impl FreeBlocks {
 /// Returns the zone with the most free memory. In a guest of 1 GiB that is DMA32; the other zone
 /// has
 /// 16 MiB that hardly change.
-pub fn largest_zone(lines: &[FreeBlocks]) -> Option<&FreeBlocks> {
+pub(crate) fn largest_zone(lines: &[FreeBlocks]) -> Option<&FreeBlocks> {
     lines.iter().max_by_key(|zone| zone.frames())
 }
 
 /// The kernel's `/sys/block/zramN/mm_stat`. Units: bytes and pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MmStat {
+pub(crate) struct MmStat {
     pub orig_data_size: u64,
     pub compr_data_size: u64,
     pub mem_used_total: u64,
@@ -55,7 +55,7 @@ pub struct MmStat {
 
 impl MmStat {
     /// Parses the file's only line. Later kernels have more columns, which are ignored.
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let numbers: Vec<u64> =
             line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
         // The fields are in the kernel's order.
@@ -72,14 +72,14 @@ impl MmStat {
     }
 
     /// Returns the number of pages that are stored as an object with a handle.
-    pub fn objects(&self) -> u64 {
+    pub(crate) fn objects(&self) -> u64 {
         (self.orig_data_size / FRAME).saturating_sub(self.same_pages)
     }
 
     /// Returns all memory that a zram of `disksize` holds. `mem_used_total` counts only zspages, so
     /// 16 bytes for each slot and 8 bytes for each handle are added. The records of zspages and the
     /// zone's own descriptors are omitted, which favours the kernel.
-    pub fn held(&self, disksize: u64) -> u64 {
+    pub(crate) fn held(&self, disksize: u64) -> u64 {
         self.mem_used_total + 16 * (disksize / FRAME) + 8 * self.objects()
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 /// The folder of the guest's files, locked by one experiment at a time.
-pub struct Folder {
+pub(crate) struct Folder {
     /// Its path.
     pub path: PathBuf,
     // The kernel unlocks the file when it is closed, however this program ends.
@@ -15,7 +15,7 @@ pub struct Folder {
 
 impl Folder {
     /// Creates and locks the folder.
-    pub fn lock() -> Result<Self> {
+    pub(crate) fn lock() -> Result<Self> {
         let path = shell::root().join("target").join("guest");
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;

@@ -34,7 +34,7 @@ const LIBRARIES: [&str; 6] = [
 
 /// Builds an initramfs from unpacked packages and the programs of the guest, each with its name
 /// there.
-pub fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8>> {
+pub(crate) fn build(packages: &Packages, programs: &[(&str, PathBuf)]) -> Result<Vec<u8>> {
     // The folders, the scripts and the programs of this workspace.
     let Packages { root, kernel } = packages;
     let mut archive = Archive::default();

@@ -25,7 +25,7 @@ const MAX_BOOTS: u32 = 3;
 
 /// The way in which QEMU runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Accelerator {
+pub(crate) enum Accelerator {
     /// QEMU's emulation: works everywhere, several times slower
     Tcg,
     /// The processor itself, on hosts with a working /dev/kvm
@@ -45,7 +45,7 @@ impl Accelerator {
 }
 
 /// The configuration of a machine.
-pub struct Hardware<'a> {
+pub(crate) struct Hardware<'a> {
     pub kernel: PathBuf,
     pub initramfs: &'a Path,
     /// Options for the guest on the kernel's command line.
@@ -60,7 +60,7 @@ pub struct Hardware<'a> {
 }
 
 /// A running guest, which is stopped when dropped.
-pub struct Machine {
+pub(crate) struct Machine {
     input: ChildStdin,
     lines: Receiver<String>,
     tail: VecDeque<String>,
@@ -76,7 +76,7 @@ impl Machine {
     /// Starts a guest with this time limit and waits until it has booted.
     ///
     /// A guest that ends before that has done nothing yet, so it is started again with a message.
-    pub fn boot(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
+    pub(crate) fn boot(hardware: &Hardware<'_>, timeout: Duration) -> Result<Self> {
         for left in (0..MAX_BOOTS).rev() {
             let mut machine = Self::start(hardware, timeout)?;
             match machine.wait_for(BOOTED_LINE) {
@@ -115,7 +115,7 @@ impl Machine {
     }
 
     /// Waits for the line `@@ until` and returns the guest's lines before it.
-    pub fn wait_for(&mut self, until: &str) -> Result<Vec<String>> {
+    pub(crate) fn wait_for(&mut self, until: &str) -> Result<Vec<String>> {
         let mut said = Vec::new();
         loop {
             let line = match self
@@ -156,7 +156,7 @@ impl Machine {
     }
 
     /// Writes the line that a waiting guest reads before it continues.
-    pub fn resume(&mut self) -> Result<()> {
+    pub(crate) fn resume(&mut self) -> Result<()> {
         self.input
             .write_all(b"\n")
             .and_then(|()| self.input.flush())

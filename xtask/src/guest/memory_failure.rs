@@ -8,7 +8,7 @@ use anyhow::Result;
 
 /// Options of `cargo xtask guest memory-failure`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Memory of the guest in MiB
     #[arg(long, default_value_t = 512)]
     memory: u64,
@@ -17,7 +17,7 @@ pub struct Args {
 }
 
 /// Boots the guest, waits, and prints its lines.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::with(&[Program::MemoryFailure], None)?;
     let scenario = Scenario {
         name: "memory_failure",

@@ -2,7 +2,7 @@
 
 /// The reason why an experiment cannot run on this machine.
 #[derive(Debug)]
-pub struct Missing(pub String);
+pub(crate) struct Missing(pub String);
 
 impl std::error::Error for Missing {}
 

@@ -10,13 +10,13 @@ use std::process::Command;
 
 /// A module.
 #[derive(Debug)]
-pub struct Module {
+pub(crate) struct Module {
     pub name: String,
     pub code: Vec<u8>,
 }
 
 /// Collects the modules `wanted` below `folder` with their dependencies, dependencies first.
-pub fn collect(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
+pub(crate) fn collect(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     walk(folder, &mut files)?;
     let mut found = Vec::new();

@@ -16,7 +16,7 @@ const OTHERS: [&str; 7] =
 const STAMP: &str = "complete";
 
 /// The unpacked packages.
-pub struct Packages {
+pub(crate) struct Packages {
     /// The folder that corresponds to the root of a system.
     pub root: PathBuf,
     /// The kernel's version, as in `uname -r`.
@@ -24,7 +24,7 @@ pub struct Packages {
 }
 
 /// Returns the packages, and unpacks them into `folder` if it is not complete.
-pub fn unpacked(folder: &Path) -> Result<Packages> {
+pub(crate) fn unpacked(folder: &Path) -> Result<Packages> {
     let root = folder.join("root");
     if !root.join(STAMP).exists() {
         unpack(folder, &root)?;
@@ -57,7 +57,7 @@ fn unpack(folder: &Path, root: &Path) -> Result<()> {
 }
 
 /// Returns the path of a shared library in the packages.
-pub fn library(root: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn library(root: &Path, name: &str) -> Option<PathBuf> {
     ["lib", "usr/lib"]
         .iter()
         .map(|lib| root.join(lib).join("x86_64-linux-gnu").join(name))

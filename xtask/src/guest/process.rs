@@ -9,13 +9,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 /// A running program.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts a program in a folder, with standard input and output piped.
-    pub fn start<A: AsRef<OsStr>>(
+    pub(crate) fn start<A: AsRef<OsStr>>(
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
         folder: &Path,
@@ -41,7 +41,7 @@ impl Process {
     ///
     /// # Panics
     /// When called twice.
-    pub fn input(&mut self) -> ChildStdin {
+    pub(crate) fn input(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("`input` is called once")
     }
 
@@ -49,7 +49,7 @@ impl Process {
     ///
     /// # Panics
     /// When called twice.
-    pub fn lines(&mut self) -> Receiver<String> {
+    pub(crate) fn lines(&mut self) -> Receiver<String> {
         let output = BufReader::new(self.child.stdout.take().expect("`lines` is called once"));
         let (say, lines) = channel();
         std::thread::spawn(move || {

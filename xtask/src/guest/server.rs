@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Name of the NBD socket. It is relative to the server's folder, because the path of a unix socket
 /// is limited to about a hundred bytes.
-pub const NBD_SOCKET: &str = "nbd.sock";
+pub(crate) const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "control.sock";
 /// Time in which a server must start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const COMPACTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running server, which is stopped when dropped.
-pub struct Server {
+pub(crate) struct Server {
     binary: PathBuf,
     folder: PathBuf,
     _process: Process,
@@ -32,7 +32,7 @@ pub struct Server {
 
 /// The part of `memzip stat --json` that the experiments read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Stat {
+pub(crate) struct Stat {
     pub disksize: u64,
     pub comp_algorithm: String,
     pub orig_data_size: u64,
@@ -59,24 +59,24 @@ pub struct Stat {
 /// The numbers of one part of the statistics; other values read as 0.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Counts(BTreeMap<String, serde_json::Value>);
+pub(crate) struct Counts(BTreeMap<String, serde_json::Value>);
 
 impl Counts {
     /// Returns a number by its name, 0 if it is missing.
-    pub fn get(&self, name: &str) -> u64 {
+    pub(crate) fn get(&self, name: &str) -> u64 {
         self.0.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
     }
 }
 
 /// Error counts of the NBD server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Nbd {
+pub(crate) struct Nbd {
     pub errors: BTreeMap<String, u64>,
 }
 
 /// The part of `memzip compact --json` that the experiments read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Compaction {
+pub(crate) struct Compaction {
     pub outcome: String,
     pub objects_moved: u64,
     pub frames_freed: u64,
@@ -85,7 +85,7 @@ pub struct Compaction {
 }
 
 /// Builds the binary in release mode and returns its path.
-pub fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo("build");
     cargo.args([
         "--release",
@@ -99,7 +99,7 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// Runs a cargo command that builds one program, and returns the program's path.
-pub fn built(cargo: &mut Command) -> Result<PathBuf> {
+pub(crate) fn built(cargo: &mut Command) -> Result<PathBuf> {
     eprintln!("$ {}", shell::line(cargo));
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
@@ -121,7 +121,7 @@ fn executable(message: &str) -> Option<PathBuf> {
 
 impl Server {
     /// Starts a server in `folder` with these options and waits until it is ready.
-    pub fn start(binary: &Path, folder: &Path, options: &[&str]) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, folder: &Path, options: &[&str]) -> Result<Self> {
         for socket in [NBD_SOCKET, CONTROL_SOCKET] {
             let path = folder.join(socket);
             if path.exists() {
@@ -138,17 +138,17 @@ impl Server {
     }
 
     /// Runs `memzip stat`.
-    pub fn stat(&self) -> Result<Stat> {
+    pub(crate) fn stat(&self) -> Result<Stat> {
         self.ask("stat")
     }
 
     /// Runs `memzip compact`.
-    pub fn compact(&self) -> Result<Compaction> {
+    pub(crate) fn compact(&self) -> Result<Compaction> {
         self.ask("compact")
     }
 
     /// Compacts repeatedly until `over` is set. Returns the number of compactions.
-    pub fn compact_until(&self, over: &AtomicBool) -> Result<u32> {
+    pub(crate) fn compact_until(&self, over: &AtomicBool) -> Result<u32> {
         let mut compactions = 0;
         // Relaxed: the loop may end a little later.
         while !over.load(Ordering::Relaxed) {
@@ -160,7 +160,7 @@ impl Server {
     }
 
     /// Sets the balloon's target with `POST /v1/balloon`. Units: bytes.
-    pub fn set_balloon(&self, target: u64) -> Result<()> {
+    pub(crate) fn set_balloon(&self, target: u64) -> Result<()> {
         let folder = File::open(&self.folder).context("cannot open the server's folder")?;
         // The path is short enough for a socket however deep the folder is.
         let socket = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
@@ -202,7 +202,7 @@ impl Server {
 
 impl Stat {
     /// Returns the number of failed requests of all kinds; 0 in a correct run.
-    pub fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         let counted = ["failed_reads", "failed_writes", "invalid_io"];
         let io = counted.iter().filter_map(|name| self.io.get(*name)).sum::<u64>();
         io + self.nbd.errors.values().sum::<u64>()

@@ -12,7 +12,7 @@ const DISK: &str = "1G";
 
 /// Options of `cargo xtask guest swap`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Memory to fill, in percent of the guest's memory
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(110..=300))]
     percent: u64,
@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 /// Boots the guest, fills its memory, compacts and verifies, and prints the counts.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::prepare(&args.guest)?;
     let server = testbed.serve(&["--size", DISK, "--compact-background", "100"])?;
     let words = format!("percent={}", args.percent);

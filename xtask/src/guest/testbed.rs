@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Options of every experiment.
 #[derive(clap::Args)]
-pub struct MachineArgs {
+pub(crate) struct MachineArgs {
     /// Most seconds of one boot of the guest
     #[arg(long, default_value_t = 1800)]
     pub seconds: u64,
@@ -23,7 +23,7 @@ pub struct MachineArgs {
 
 /// Options of an experiment with a server.
 #[derive(clap::Args)]
-pub struct GuestArgs {
+pub(crate) struct GuestArgs {
     #[command(flatten)]
     pub machine: MachineArgs,
     /// Serve with this memzip program instead of building one
@@ -32,7 +32,7 @@ pub struct GuestArgs {
 }
 
 /// The configuration of one boot of the guest.
-pub struct Scenario<'a> {
+pub(crate) struct Scenario<'a> {
     /// The script that runs.
     pub name: &'a str,
     /// Memory of the guest in MiB.
@@ -47,7 +47,7 @@ pub struct Scenario<'a> {
 
 /// A program that runs in the guest.
 #[derive(Clone, Copy, Debug)]
-pub enum Program {
+pub(crate) enum Program {
     /// Fills memory or a file system and verifies it.
     Worker,
     /// Makes memory fail below its own store.
@@ -55,7 +55,7 @@ pub enum Program {
 }
 
 /// Everything except the running programs.
-pub struct Testbed {
+pub(crate) struct Testbed {
     pub folder: Folder,
     /// The server's program.
     binary: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub struct Testbed {
 
 impl Testbed {
     /// Downloads, builds and writes the parts of a guest with a server.
-    pub fn prepare(args: &GuestArgs) -> Result<Self> {
+    pub(crate) fn prepare(args: &GuestArgs) -> Result<Self> {
         let binary = match &args.binary {
             Some(binary) => binary
                 .canonicalize()
@@ -76,7 +76,7 @@ impl Testbed {
     }
 
     /// Downloads, builds and writes the parts of a guest with these programs.
-    pub fn with(programs: &[Program], binary: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn with(programs: &[Program], binary: Option<PathBuf>) -> Result<Self> {
         let folder = Folder::lock()?;
         let packages = packages::unpacked(&folder.path)?;
         let initramfs = folder.path.join("initramfs.cpio");
@@ -88,13 +88,13 @@ impl Testbed {
     }
 
     /// Starts a server with these options of `memzip serve`.
-    pub fn serve(&self, options: &[&str]) -> Result<Server> {
+    pub(crate) fn serve(&self, options: &[&str]) -> Result<Server> {
         let binary = self.binary.as_ref().context("this experiment has no server")?;
         Server::start(binary, &self.folder.path, options)
     }
 
     /// Boots a guest.
-    pub fn boot(&self, scenario: &Scenario<'_>, args: &MachineArgs) -> Result<Machine> {
+    pub(crate) fn boot(&self, scenario: &Scenario<'_>, args: &MachineArgs) -> Result<Machine> {
         let words = scenario.words.split_whitespace().map(|word| format!(" guest.{word}"));
         let hardware = Hardware {
             kernel: self
@@ -139,7 +139,7 @@ impl Program {
 }
 
 /// Returns an error if a request failed or the server exceeded its memory limit.
-pub fn check_stat(stat: &Stat) -> Result<()> {
+pub(crate) fn check_stat(stat: &Stat) -> Result<()> {
     if stat.mem_limit > 0 && stat.mem_used_max > stat.mem_limit {
         bail!("memzip used {} bytes, but its limit is {}", stat.mem_used_max, stat.mem_limit);
     }

@@ -4,7 +4,7 @@ use super::tree::{ModuleId, ModuleTree, Target};
 use std::collections::BTreeMap;
 
 /// The arrows between the files of a crate.
-pub struct Arrows<'a> {
+pub(crate) struct Arrows<'a> {
     tree: &'a ModuleTree,
     /// The line of the first use, by the files that the arrow leads from and to.
     lines: BTreeMap<(ModuleId, ModuleId), usize>,
@@ -13,7 +13,7 @@ pub struct Arrows<'a> {
 }
 
 /// A file uses an item of another file.
-pub struct Arrow {
+pub(crate) struct Arrow {
     /// The file that uses the item.
     pub from: ModuleId,
     /// The file that defines the item.
@@ -26,7 +26,7 @@ pub struct Arrow {
 
 /// Whether the order of declarations allows an arrow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// To a module that is declared above, to the file's own child, or to an ancestor that does
     /// not need the file.
     Down,
@@ -38,7 +38,7 @@ pub enum Direction {
 
 impl<'a> Arrows<'a> {
     /// Finds the arrows of a crate.
-    pub fn of(tree: &'a ModuleTree) -> Self {
+    pub(crate) fn of(tree: &'a ModuleTree) -> Self {
         let mut lines = BTreeMap::new();
         for id in tree.ids() {
             for (path, target) in tree.uses(id) {
@@ -56,7 +56,7 @@ impl<'a> Arrows<'a> {
     }
 
     /// Returns all arrows, sorted by the files they come from.
-    pub fn iter(&self) -> impl Iterator<Item = Arrow> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Arrow> {
         self.lines.iter().map(|(&(from, to), &line)| Arrow {
             from,
             to,
@@ -66,7 +66,7 @@ impl<'a> Arrows<'a> {
     }
 
     /// Returns the number of files that use themselves over other files.
-    pub fn files_in_circles(&self) -> usize {
+    pub(crate) fn files_in_circles(&self) -> usize {
         self.tree.ids().filter(|id| self.reaches[*id][*id]).count()
     }
 

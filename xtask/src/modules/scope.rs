@@ -12,7 +12,7 @@ use syn::{
 
 /// The declarations of a module, and the paths in its code.
 #[derive(Default)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// The first paragraph of the documentation, in one line.
     pub summary: String,
     /// Child modules in the order of their declarations.
@@ -26,7 +26,7 @@ pub struct Scope {
 }
 
 /// A child module.
-pub struct Child {
+pub(crate) struct Child {
     /// Its name.
     pub name: String,
     /// Its content, or `None` if it is in a file of its own.
@@ -34,7 +34,7 @@ pub struct Child {
 }
 
 /// A name that a `use` declaration brings into a module.
-pub struct Import {
+pub(crate) struct Import {
     /// The name in this module, or `None` for a glob.
     pub name: Option<String>,
     /// What it stands for.
@@ -45,7 +45,7 @@ pub struct Import {
 
 /// A path as written.
 #[derive(Clone)]
-pub struct NamedPath {
+pub(crate) struct NamedPath {
     /// Names between `::`.
     pub segments: Vec<String>,
     /// Line number, from 1.
@@ -54,7 +54,7 @@ pub struct NamedPath {
 
 impl Scope {
     /// Reads a file.
-    pub fn read(text: &str) -> syn::Result<Self> {
+    pub(crate) fn read(text: &str) -> syn::Result<Self> {
         let file = syn::parse_file(text)?;
         let mut scope = Self::of_items(&file.items);
         let lines = file.attrs.iter().map_while(documentation);

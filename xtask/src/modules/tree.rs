@@ -15,10 +15,10 @@ const MAX_IMPORTS: usize = 16;
 type Files<'a> = BTreeMap<&'a Path, &'a str>;
 
 /// A module, by its index in the tree.
-pub type ModuleId = usize;
+pub(crate) type ModuleId = usize;
 
 /// The modules of a library or a program, each after its parent. The first is the root.
-pub struct ModuleTree {
+pub(crate) struct ModuleTree {
     modules: Vec<Module>,
 }
 
@@ -37,7 +37,7 @@ struct Module {
 
 /// What a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// A module.
     Module(ModuleId),
     /// An item of a module.
@@ -46,7 +46,7 @@ pub enum Target {
 
 impl ModuleTree {
     /// Reads the library and the programs of a package.
-    pub fn of_package(package: &Package, sources: &[Source]) -> Result<Vec<Self>> {
+    pub(crate) fn of_package(package: &Package, sources: &[Source]) -> Result<Vec<Self>> {
         let rust = sources.iter().filter(|source| source.has_extension("rs"));
         let files: Files<'_> = rust.map(|source| (&*source.path, &*source.text)).collect();
         let is_shipped = |kind: &String| kind == "lib" || kind == "bin";
@@ -62,7 +62,7 @@ impl ModuleTree {
 
     /// Reads the snippets of a test. The first is the root.
     #[cfg(test)]
-    pub fn of_snippets(snippets: &[(&str, &str)]) -> Self {
+    pub(crate) fn of_snippets(snippets: &[(&str, &str)]) -> Self {
         let files: Files<'_> =
             snippets.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
         Self::read(Path::new(snippets[0].0), &files).expect("the snippets are Rust")
@@ -118,48 +118,48 @@ impl ModuleTree {
     }
 
     /// Returns all modules. Each comes after its parent and after the siblings declared above it.
-    pub fn ids(&self) -> std::ops::Range<ModuleId> {
+    pub(crate) fn ids(&self) -> std::ops::Range<ModuleId> {
         0..self.modules.len()
     }
 
     /// Returns the modules that have a file of their own.
-    pub fn files(&self) -> impl Iterator<Item = ModuleId> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = ModuleId> {
         self.ids().filter(|id| self.owner(*id) == *id)
     }
 
     /// Returns the module whose file contains this one.
-    pub fn owner(&self, id: ModuleId) -> ModuleId {
+    pub(crate) fn owner(&self, id: ModuleId) -> ModuleId {
         self.modules[id].owner
     }
 
     /// Returns the path of a module's file.
-    pub fn file(&self, id: ModuleId) -> &Path {
+    pub(crate) fn file(&self, id: ModuleId) -> &Path {
         &self.modules[id].file
     }
 
     /// Returns the modules that a module declares, in order.
-    pub fn children(&self, id: ModuleId) -> &[ModuleId] {
+    pub(crate) fn children(&self, id: ModuleId) -> &[ModuleId] {
         &self.modules[id].children
     }
 
     /// Returns the first paragraph of a module's documentation.
-    pub fn summary(&self, id: ModuleId) -> &str {
+    pub(crate) fn summary(&self, id: ModuleId) -> &str {
         &self.modules[id].scope.summary
     }
 
     /// Returns the last segment of a module's path. The root has none.
-    pub fn name(&self, id: ModuleId) -> &str {
+    pub(crate) fn name(&self, id: ModuleId) -> &str {
         &self.modules[id].name
     }
 
     /// Returns a module's path within its crate; `crate` for the root.
-    pub fn path(&self, id: ModuleId) -> String {
+    pub(crate) fn path(&self, id: ModuleId) -> String {
         let names: Vec<&str> = self.line(id)[1..].iter().map(|id| self.name(*id)).collect();
         if names.is_empty() { "crate".to_owned() } else { names.join("::") }
     }
 
     /// Returns the ancestors of a module from the root, and the module itself.
-    pub fn line(&self, id: ModuleId) -> Vec<ModuleId> {
+    pub(crate) fn line(&self, id: ModuleId) -> Vec<ModuleId> {
         let mut line: Vec<ModuleId> =
             std::iter::successors(Some(id), |id| self.modules[*id].parent).collect();
         line.reverse();
@@ -167,13 +167,13 @@ impl ModuleTree {
     }
 
     /// Returns whether `id` is `ancestor` or inside it.
-    pub fn is_within(&self, id: ModuleId, ancestor: ModuleId) -> bool {
+    pub(crate) fn is_within(&self, id: ModuleId, ancestor: ModuleId) -> bool {
         self.line(id).contains(&ancestor)
     }
 
     /// Returns each path that a module's code names, and what it names. A re-export of an item of
     /// a child is not a use.
-    pub fn uses(&self, id: ModuleId) -> Vec<(&NamedPath, Target)> {
+    pub(crate) fn uses(&self, id: ModuleId) -> Vec<(&NamedPath, Target)> {
         let scope = &self.modules[id].scope;
         let target = |path| Some((path, self.resolve(id, path, 0)?));
         let is_export = |target| match target {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The copy, equal to the working tree except for the applied mutant.
-pub struct Copy {
+pub(crate) struct Copy {
     root: PathBuf,
 }
 
@@ -21,7 +21,7 @@ fn home() -> PathBuf {
 
 impl Copy {
     /// Makes the copy equal to the working tree, uncommitted changes included.
-    pub fn refresh() -> Result<Self> {
+    pub(crate) fn refresh() -> Result<Self> {
         let copy = Copy { root: home().join("tree") };
         std::fs::create_dir_all(&copy.root)?;
         let wanted = listed()?;
@@ -33,23 +33,23 @@ impl Copy {
     }
 
     /// Returns the root of the copy.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Returns the target folder for one kind of tests; RUSTFLAGS differ between kinds.
-    pub fn target(&self, kind: &str) -> PathBuf {
+    pub(crate) fn target(&self, kind: &str) -> PathBuf {
         home().join(kind)
     }
 
     /// Applies a patch as a whole, or not at all.
-    pub fn apply(&self, patch: &str) -> Result<()> {
+    pub(crate) fn apply(&self, patch: &str) -> Result<()> {
         git_apply(&self.root, &[], patch).context("the patch does not apply")
     }
 
     /// Reverts an applied patch. The copy is then as it was after `refresh`, even if the working
     /// tree changed since.
-    pub fn restore(&self, patch: &str) -> Result<()> {
+    pub(crate) fn restore(&self, patch: &str) -> Result<()> {
         git_apply(&self.root, &["--reverse"], patch).context("the patch cannot be reverted")
     }
 
@@ -66,7 +66,7 @@ impl Copy {
 }
 
 /// Applies a patch to the files below `folder`, or returns git's message as the error.
-pub fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
+pub(crate) fn git_apply(folder: &Path, options: &[&str], patch: &str) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["apply", "--whitespace=nowarn"]).args(options).current_dir(folder);
     // The copy lies inside the repository. Without this git would patch the repository's own files.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// A patch and its header.
 #[derive(Debug)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     /// The file's name without extension.
     pub name: String,
     /// The text of the file, for git, which ignores the header.
@@ -36,14 +36,14 @@ pub struct Mutant {
 
 impl Mutant {
     /// Returns the tests that must fail.
-    pub fn tests(&self) -> impl Iterator<Item = &Test> {
+    pub(crate) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.expected.iter().map(|expected| &expected.test)
     }
 }
 
 /// A test that must fail, and its output.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// The test.
     pub test: Test,
     /// Texts of which the output must contain one; empty if the test hangs.
@@ -52,7 +52,7 @@ pub struct Expected {
 
 /// A test by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Test {
+pub(crate) struct Test {
     /// The tool that runs it.
     pub kind: Kind,
     /// The cargo package.
@@ -65,7 +65,7 @@ pub struct Test {
 
 /// A tool that runs a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Plain threads.
     Plain,
     /// loom: every interleaving with a bounded number of preemptions.
@@ -85,7 +85,7 @@ impl Kind {
     }
 
     /// Returns the cfg of the tool, which is also the name of its target folder.
-    pub fn cfg(self) -> Option<&'static str> {
+    pub(crate) fn cfg(self) -> Option<&'static str> {
         match self {
             Kind::Plain => None,
             Kind::Loom => Some("loom"),
@@ -108,7 +108,7 @@ impl fmt::Display for Test {
 }
 
 /// Reads all patches of a folder, sorted by name.
-pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
+pub(crate) fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -125,7 +125,7 @@ pub fn read_all(folder: &Path) -> Result<Vec<Mutant>> {
 }
 
 /// Parses the header of a patch.
-pub fn parse(path: &Path, text: &str) -> Result<Mutant> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Mutant> {
     let (mut guard, mut why, mut expected, mut may_hang) =
         (None, None, Vec::<Expected>::new(), None);
     let (mut package, mut kind, mut target) = (None, None, None);

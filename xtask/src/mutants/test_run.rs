@@ -10,10 +10,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Time limit of a test. Each test of a header takes seconds without a mutant.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A test program, ready to run.
-pub struct TestRun<'a> {
+pub(crate) struct TestRun<'a> {
     test: &'a Test,
     program: PathBuf,
     folder: PathBuf,
@@ -21,7 +21,7 @@ pub struct TestRun<'a> {
 
 /// The result of a run.
 #[derive(Debug)]
-pub enum TestOutcome {
+pub(crate) enum TestOutcome {
     /// The test passed.
     Passed,
     /// The test failed.
@@ -37,7 +37,7 @@ pub enum TestOutcome {
 
 impl<'a> TestRun<'a> {
     /// Builds the test.
-    pub fn of(copy: &Copy, test: &'a Test) -> Result<Self> {
+    pub(crate) fn of(copy: &Copy, test: &'a Test) -> Result<Self> {
         let output =
             build(copy, test).stderr(Stdio::piped()).output().context("cannot start cargo")?;
         if !output.status.success() {
@@ -56,7 +56,7 @@ impl<'a> TestRun<'a> {
     }
 
     /// Runs the test, for at most `timeout`.
-    pub fn run(&self, timeout: Duration) -> Result<TestOutcome> {
+    pub(crate) fn run(&self, timeout: Duration) -> Result<TestOutcome> {
         let mut command = Command::new(&self.program);
         command
             .args(["--exact", &self.test.name, "--show-output", "--test-threads=1"])

@@ -20,7 +20,7 @@ struct Workspace {
 }
 
 /// Returns the packages that the binary consists of, from the binary down.
-pub fn rows(packages: &[Package]) -> Result<Vec<Row>> {
+pub(crate) fn rows(packages: &[Package]) -> Result<Vec<Row>> {
     let manifest = std::fs::read_to_string(shell::root().join("Cargo.toml"))?;
     let manifest: Manifest = toml::from_str(&manifest).context("cannot parse Cargo.toml")?;
     let layers: Vec<PathBuf> = manifest

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const MAX_SUMMARY: usize = 80;
 
 /// Returns the rows of a package's library.
-pub fn rows(package: &Package, sources: &[Source]) -> Result<Vec<Row>> {
+pub(crate) fn rows(package: &Package, sources: &[Source]) -> Result<Vec<Row>> {
     let trees = ModuleTree::of_package(package, sources)?;
     let tree = trees.first().with_context(|| format!("{} has no library", package.name))?;
     // A use counts for the module of the root that the file is in.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// A row of a picture.
-pub struct Row {
+pub(crate) struct Row {
     /// The group at the margin. Rows of one group follow each other.
     pub group: String,
     /// The crate's or module's name.
@@ -16,7 +16,7 @@ pub struct Row {
 
 /// Draws the rows from the first to the last, without the uses that follow from others: a row that
 /// uses `b`, which uses `c`, is shown as using `b`.
-pub fn draw(rows: Vec<Row>) -> String {
+pub(crate) fn draw(rows: Vec<Row>) -> String {
     let uses: Vec<String> = (0..rows.len())
         .map(|row| {
             let shown = shown(&rows, row);

@@ -5,12 +5,12 @@ use crate::guest::server::{Compaction, Stat};
 use serde::Serialize;
 
 /// Number of files. The guest's script knows which half is deleted.
-pub const WRITERS: u64 = 8;
+pub(crate) const WRITERS: u64 = 8;
 /// Length of each file. Units: MiB.
-pub const PART_MIB: u64 = 128;
+pub(crate) const PART_MIB: u64 = 128;
 /// The measurements.
 #[derive(Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub algorithm: String,
     pub kernel: Kernel,
     pub memzip: Memzip,
@@ -18,7 +18,7 @@ pub struct Measured {
 
 /// Measurements of the guest kernel's own zram.
 #[derive(Debug, Serialize)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     pub release: String,
     pub disksize: u64,
     /// After fstrim and drop_caches.
@@ -31,7 +31,7 @@ pub struct Kernel {
 
 /// The kernel's figures at one time.
 #[derive(Debug, Serialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The largest zone, which the experiment fills.
     pub zone: FreeBlocks,
     pub zones: Vec<FreeBlocks>,
@@ -40,7 +40,7 @@ pub struct Snapshot {
 
 /// Measurements of memzip's server.
 #[derive(Debug, Serialize)]
-pub struct Memzip {
+pub(crate) struct Memzip {
     /// `mem_used_max` of the boot that only wrote.
     pub peak: u64,
     pub before: Stat,

@@ -21,7 +21,7 @@ const MIN_RATIO: f64 = 0.98;
 
 /// The table, the goals and the measurements.
 #[derive(Debug, Serialize)]
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     rows: Vec<Row>,
     goals: Vec<Criterion>,
     measured: &'a Measured,
@@ -92,7 +92,7 @@ impl Free {
 
 impl<'a> Report<'a> {
     /// Computes the rows and the goals.
-    pub fn of(measured: &'a Measured) -> Result<Self> {
+    pub(crate) fn of(measured: &'a Measured) -> Result<Self> {
         let Measured { kernel, memzip, .. } = measured;
         let [init, after] =
             ORIGINAL.map(|line| FreeBlocks::parse(line).expect("a line of buddyinfo"));
