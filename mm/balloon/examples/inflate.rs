@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FrameCount};
+
 use touched::{balloon, high_balloon, touch, zone};
 
 /// The memory that is touched and then ballooned. Units: bytes.

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use frames::{Backing, Zone, ZoneConfig};
+use sys::host::Share;
 
 use super::*;
 use crate::policy::HoldReason;
 use crate::recording_host::RecordingHost;
 use crate::{BalloonConfig, StopReason};
-use sys::host::Share;
 
 /// A temporary file of the test, removed on drop.
 struct File(PathBuf);

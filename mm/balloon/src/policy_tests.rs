@@ -1,7 +1,8 @@
 //! Tables of policy decisions. Units: frames; 512 are a pageblock, 2048 the step used here.
 
-use super::*;
 use sys::host::Stall;
+
+use super::*;
 
 const STEP: u64 = 2048;
 

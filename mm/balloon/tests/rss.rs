@@ -7,6 +7,7 @@ mod touched;
 
 use balloon::{BalloonUnit, StopReason};
 use frames::{CompactRequest, FRAME_SIZE, FrameCount, MigrateType, PAGEBLOCK_SIZE, Reclaim};
+
 use touched::{balloon, high_balloon, touch, zone};
 
 /// The memory that is touched, freed and then ballooned. Units: bytes.

@@ -8,14 +8,15 @@
 mod read_buffer;
 mod write_buffer;
 
-pub use read_buffer::{Cancellation, Deadlines, Inbound};
-use write_buffer::send_batch;
-pub(crate) use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
 
 use crate::connection_error::ConnectionError;
 use read_buffer::ReadBuffer;
-use std::io::{ErrorKind, Write};
-use std::time::{Duration, Instant};
+use write_buffer::send_batch;
+
+pub use read_buffer::{Cancellation, Deadlines, Inbound};
+pub(crate) use write_buffer::{WRITE_BUFFER_LEN, WriteBuffer};
 
 /// Capacity of the read buffer. Units: bytes.
 pub(crate) const READ_BUFFER_LEN: usize = 256 << 10;

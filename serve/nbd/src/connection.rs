@@ -1,13 +1,14 @@
 //! The life of one connection: handshake, then transmission, over any reader and writer.
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use crate::channel::{Channel, Inbound};
 use crate::connection_error::ConnectionError;
 use crate::export::Export;
 use crate::handshake::{StartDecision, negotiate};
 use crate::stats::Counters;
 use crate::transmit::transmit;
-use std::io::Write;
-use std::time::{Duration, Instant};
 
 /// The parameters of a connection other than its reader and its writer.
 #[derive(Clone, Copy)]

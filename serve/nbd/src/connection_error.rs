@@ -1,6 +1,7 @@
 //! Errors that end a connection.
 
 use std::io::{self, ErrorKind};
+
 use thiserror::Error;
 
 /// The reason why a connection ended.

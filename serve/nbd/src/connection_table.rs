@@ -8,11 +8,12 @@
 //! is not evicted during its grace period: new clients wait until it is over. So each client gets
 //! a chance, however many stay silent.
 
-use crate::socket::Socket;
 use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::socket::Socket;
 
 /// The limits on the number of connections.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+
 use thiserror::Error;
 
 /// An error that keeps a server from starting or running. An error of one client never ends the

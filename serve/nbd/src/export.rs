@@ -1,9 +1,11 @@
 //! The device as clients see it: its name, description, size and features.
 
+use std::sync::Arc;
+
+use block::BlockDevice;
+
 use crate::wire::request::RequestLimits;
 use crate::wire::{Headers, MAX_PAYLOAD, transmission};
-use block::BlockDevice;
-use std::sync::Arc;
 
 /// A device with the name and the description that clients get during the handshake.
 #[derive(Clone)]

@@ -7,15 +7,17 @@
 mod reply;
 mod options;
 
+use std::io::Write;
+
 use crate::channel::{Channel, Inbound};
 use crate::connection_error::ConnectionError;
 use crate::export::{Export, Negotiated};
 use crate::wire::option::{OPTION_LEN, OptionRequest, opt};
 use crate::wire::{FIXED_NEWSTYLE, INIT_MAGIC, NO_ZEROES, OPTION_MAGIC, rep};
-pub use options::StartDecision;
 use options::{Handshake, HandshakeStep, Padding};
 use reply::OptionReplies;
-use std::io::Write;
+
+pub use options::StartDecision;
 
 /// Longest option data that are parsed. Longer data are skipped and get an error reply. Units:
 /// bytes.

@@ -4,17 +4,20 @@ mod accept;
 mod socket_file;
 mod unix;
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::listen as listen_on;
+
 use crate::config::{Listen, UnixAccess};
 use crate::error::NbdError;
 use crate::socket::Socket;
 use crate::uri;
 use accept::would_block;
+
 pub(crate) use accept::{AcceptOutcome, BACKLOG};
-use rustix::net::listen as listen_on;
 pub use socket_file::SocketFile;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
 pub use unix::BoundSocket;
 
 /// A listening socket. It never blocks.

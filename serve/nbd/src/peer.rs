@@ -3,17 +3,19 @@
 //! Reads end at a deadline or when the server shuts down; writes end at a deadline. A deadline is
 //! a point in time, so a client that transfers single bytes does not move it.
 
-use crate::channel::{Cancellation, Deadlines, Inbound};
-use crate::connection_table::ConnectionGuard;
-use crate::shutdown::{Phase, Shutdown};
-use crate::socket::Socket;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionread};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown as Direction;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::channel::{Cancellation, Deadlines, Inbound};
+use crate::connection_table::ConnectionGuard;
+use crate::shutdown::{Phase, Shutdown};
+use crate::socket::Socket;
 
 /// Time for a client to close the connection after the server did. Received bytes are discarded.
 const LINGER_TIMEOUT: Duration = Duration::from_millis(300);

@@ -1,7 +1,8 @@
 //! The buffers, shared by all connections, for simple replies that do not fit a write buffer.
 
-use crate::wire::reply::SIMPLE_LEN;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::wire::reply::SIMPLE_LEN;
 
 /// Size of a buffer: the longest simple reply that it holds. The Linux client asks for at most
 /// 1.25 MiB by default. Units: bytes.

@@ -1,5 +1,14 @@
 //! The server: accepts clients, starts a thread for each and shuts down in an orderly way.
 
+use std::cell::Cell;
+use std::net::Shutdown;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use block::BlockDevice;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::config::{Listen, ServerConfig};
 use crate::connection::{ConnectionContext, serve_connection};
 use crate::connection_error::ConnectionError;
@@ -14,13 +23,6 @@ use crate::shutdown::{Phase, Shutdown as Lifecycle};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use crate::wire::MAX_STRING;
-use block::BlockDevice;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::cell::Cell;
-use std::net::Shutdown;
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// Stack size of a connection's thread. Reserved, not committed. Units: bytes.
 const STACK_SIZE: usize = 512 << 10;

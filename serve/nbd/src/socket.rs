@@ -1,11 +1,12 @@
 //! A connection's socket, unix or TCP.
 
-use rustix::net::sockopt::{self, Timeout};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use rustix::net::sockopt::{self, Timeout};
 
 /// Receive timeout of the socket. After it, the thread polls for the socket, the deadline and a
 /// shutdown together. A busy connection does not reach the timeout, so it waits with one system

@@ -3,11 +3,12 @@
 //! A connection counts in plain integers of its own and adds them to the shared atomics once per
 //! batch, so that a request writes no shared cache line.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::channel::{READ_BUFFER_LEN, WRITE_BUFFER_LEN};
 use crate::reply_buffers::ReplyBufferPool;
 use crate::wire::request::cmd;
 use crate::wire::request_error::Errno;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of request counters: one per known command and one for all others.
 const COMMANDS: usize = cmd::BLOCK_STATUS as usize + 2;

@@ -9,6 +9,10 @@ mod reply;
 mod status;
 mod write;
 
+use std::io::Write;
+
+use block::{BlockDevice, StatusExtent};
+
 use crate::channel::{Channel, Inbound};
 use crate::connection_error::ConnectionError;
 use crate::export::{Export, Negotiated};
@@ -17,8 +21,6 @@ use crate::stats::{Counters, LocalCounters};
 use crate::wire::reply::ReplyTo;
 use crate::wire::request::{Command, Durability, Header, RequestLimits, cmd};
 use crate::wire::request_error::RequestError;
-use block::{BlockDevice, StatusExtent};
-use std::io::Write;
 
 /// Longest piece of a long read or write. Pieces end at multiples of this if possible. Units:
 /// bytes.

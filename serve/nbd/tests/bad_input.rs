@@ -5,13 +5,15 @@
 
 mod support;
 
-use nbd::ServerConfig;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nbd::ServerConfig;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use support::client::{Client, head};
 use support::disk::Disk;
 use support::served::{Served, eventually};

@@ -5,11 +5,13 @@
 
 mod support;
 
-use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
-use proptest::prelude::*;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
+
+use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
+use proptest::prelude::*;
+
 use support::client::{head, long, word};
 use support::disk::Disk;
 

@@ -5,14 +5,16 @@
 
 mod support;
 
-use nbd::{
-    ConnectionContext, Counters, Export, Inbound, ServerConfig, StartDecision, serve_connection,
-};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nbd::{
+    ConnectionContext, Counters, Export, Inbound, ServerConfig, StartDecision, serve_connection,
+};
+
 use support::client::{Client, head};
 use support::disk::Disk;
 use support::served::Served;

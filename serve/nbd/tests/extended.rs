@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use block::{
     AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
     ZeroSpeed,
 };
-use std::sync::Arc;
+
 use support::client::{Client, Reply, extended_head, long, word};
 use support::disk::Disk;
 use support::served::Served;

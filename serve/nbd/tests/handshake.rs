@@ -4,8 +4,10 @@
 
 mod support;
 
-use nbd::ServerConfig;
 use std::sync::Arc;
+
+use nbd::ServerConfig;
+
 use support::client::{Client, long, word};
 use support::disk::Disk;
 use support::served::Served;

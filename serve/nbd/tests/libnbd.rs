@@ -7,6 +7,7 @@ mod support;
 
 use std::process::{Command, Output};
 use std::sync::Arc;
+
 use support::disk::Disk;
 use support::program::{command, skip};
 use support::served::Served;

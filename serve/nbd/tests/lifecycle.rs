@@ -4,13 +4,15 @@
 
 mod support;
 
-use nbd::{Listen, NbdError, RefusalLog, Server, ServerConfig, UnixAccess};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nbd::{Listen, NbdError, RefusalLog, Server, ServerConfig, UnixAccess};
+
 use support::client::{Client, head};
 use support::disk::{Disk, Slow};
 use support::program::{command, installed, skip};

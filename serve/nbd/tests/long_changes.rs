@@ -4,13 +4,15 @@
 
 mod support;
 
-use block::{BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed};
-use nbd::ServerConfig;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use block::{BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed};
+use nbd::ServerConfig;
+
 use support::client::{Client, head};
 use support::served::{Served, eventually};
 

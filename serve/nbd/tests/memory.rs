@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
+
 use support::client::{Client, head};
 use support::served::{Served, eventually};
 

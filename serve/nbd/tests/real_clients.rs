@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+
 use support::disk::Disk;
 use support::program::{attempt, command, installed, run, skip};
 use support::served::Served;

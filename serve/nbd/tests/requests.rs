@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
 use support::client::{Client, Reply, long, word};
 use support::disk::Disk;
 use support::served::Served;

@@ -5,7 +5,6 @@
 
 mod support;
 
-use nbd::ServerConfig;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -13,6 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nbd::ServerConfig;
+
 use support::client::{Client, head, long, word};
 use support::disk::{Disk, Slow};
 use support::served::Served;

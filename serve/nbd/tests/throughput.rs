@@ -8,10 +8,6 @@
 
 mod support;
 
-use block::{
-    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
-    ZeroSpeed,
-};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,6 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
+
 use support::client::{Client, head, word};
 use support::served::Served;
 

@@ -3,8 +3,9 @@
 //! The device reads directly into it. Headers and data of many replies are contiguous, so a plain
 //! `send` suffices where scattered buffers would need a vectored write.
 
-use crate::wire::reply::SIMPLE_LEN;
 use std::io::{self, Write};
+
+use crate::wire::reply::SIMPLE_LEN;
 
 /// Initial capacity: a simple reply with 256 KiB of data. Units: bytes.
 pub(crate) const WRITE_BUFFER_LEN: usize = SIMPLE_LEN + (256 << 10);

@@ -1,8 +1,9 @@
 //! The queue of a listening socket, and what `accept` on it returns.
 
+use std::io;
+
 use crate::refusal::Refusal;
 use crate::socket::Socket;
-use std::io;
 
 /// Length of the listen queue: clients that wait for `accept`.
 pub(crate) const BACKLOG: i32 = 1024;

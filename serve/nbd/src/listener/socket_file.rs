@@ -1,9 +1,10 @@
 //! The file of a listening unix socket.
 
-use rustix::fs::lstat;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::lstat;
 
 /// The file of a listening unix socket. Clones refer to the same file.
 #[derive(Clone, Debug)]

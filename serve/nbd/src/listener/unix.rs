@@ -4,16 +4,6 @@
 //! so no other user can connect too early. The peer credentials of each client are checked in
 //! addition. A stale file of a dead server is replaced; the file of a listening server is not.
 
-use super::accept::{AcceptOutcome, BACKLOG, would_block};
-use super::socket_file::SocketFile;
-use crate::config::UnixAccess;
-use crate::error::NbdError;
-use crate::refusal::Refusal;
-use crate::socket::Socket;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock};
-use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, sockopt};
-use rustix::process::geteuid;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +12,18 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chmod, chownat, fchmod, flock};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, sockopt};
+use rustix::process::geteuid;
+
+use super::accept::{AcceptOutcome, BACKLOG, would_block};
+use super::socket_file::SocketFile;
+use crate::config::UnixAccess;
+use crate::error::NbdError;
+use crate::refusal::Refusal;
+use crate::socket::Socket;
 
 /// Time to wait for another server that is starting in the same directory.
 const DIRECTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,13 +3,15 @@
 //! A range can be as long as the device, so it is executed in pieces. Between two pieces the
 //! server checks for a shutdown and for a client that is gone.
 
+use std::io::Write;
+
+use block::{BlockError, Span, ZeroMode, ZeroSpeed};
+
 use super::{PAGE, RequestResult, Transmission, piece_end_of};
 use crate::channel::{Cancellation, Inbound};
 use crate::connection_error::ConnectionError;
 use crate::wire::request::{Command, Durability};
 use crate::wire::request_error::RequestError;
-use block::{BlockError, Span, ZeroMode, ZeroSpeed};
-use std::io::Write;
 
 /// Longest piece of a change. Discarding that many bytes of compressed pages took 65 ms on a busy
 /// machine. Units: bytes.

@@ -5,6 +5,10 @@
 //! server then reads it piece by piece; a page that becomes unreadable in between ends the
 //! connection. Structured replies need neither, because an error chunk may follow data.
 
+use std::io::Write;
+
+use block::{AllocationState, BlockDevice, Span, StatusExtent};
+
 use super::{MAX_READ_EXTENTS, PIECE, RequestResult, Transmission, piece_end};
 use crate::channel::{Inbound, WRITE_BUFFER_LEN};
 use crate::connection_error::ConnectionError;
@@ -12,8 +16,6 @@ use crate::reply_buffers::{REPLY_BUFFER_LEN, ReplyBuffer};
 use crate::wire::reply::{self, ChunkKind, ChunkPosition, HOLE_PAYLOAD_LEN, ReplyTo, SIMPLE_LEN};
 use crate::wire::request::ReadReplyKind;
 use crate::wire::request_error::RequestError;
-use block::{AllocationState, BlockDevice, Span, StatusExtent};
-use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Executes and answers a read.

@@ -1,11 +1,12 @@
 //! Replies without content: success and errors.
 
+use std::io::Write;
+
 use super::Transmission;
 use crate::channel::{Inbound, WriteBuffer};
 use crate::connection_error::ConnectionError;
 use crate::wire::reply::{self, ChunkKind, ChunkPosition, ReplyTo};
 use crate::wire::request_error::RequestError;
-use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Answers a request without data to return.

@@ -1,13 +1,15 @@
 //! Block status: the device's extents, without reading data.
 
+use std::io::Write;
+
+use block::{AllocationState, Span};
+
 use super::Transmission;
 use crate::channel::Inbound;
 use crate::connection_error::ConnectionError;
 use crate::wire::reply::{self, ChunkKind, ChunkPosition, ReplyTo};
 use crate::wire::request::ExtentLimit;
 use crate::wire::{BASE_ALLOCATION_ID, Headers};
-use block::{AllocationState, Span};
-use std::io::Write;
 
 /// Most extents in one reply: 64 KiB, or 128 KiB with extended headers. The client continues
 /// where the reply ends.

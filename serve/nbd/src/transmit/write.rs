@@ -3,12 +3,14 @@
 //! Storing piece by piece bounds the memory of a connection. A client that vanishes in the middle
 //! of a long write may leave its first pages stored, without a success reply.
 
+use std::io::Write;
+
+use block::Span;
+
 use super::{PIECE, RequestResult, Transmission, piece_end};
 use crate::channel::Inbound;
 use crate::wire::request::Durability;
 use crate::wire::request_error::RequestError;
-use block::Span;
-use std::io::Write;
 
 impl<R: Inbound, W: Write> Transmission<'_, R, W> {
     /// Receives and stores the payload of the write whose header is first in the channel.

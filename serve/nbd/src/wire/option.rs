@@ -1,7 +1,8 @@
 //! Options of the handshake: parses an option's number and data into an [`OptionRequest`].
 
-use super::fields::Fields;
 use thiserror::Error;
+
+use super::fields::Fields;
 
 /// Length of an option's header. Units: bytes.
 pub const OPTION_LEN: usize = 16;

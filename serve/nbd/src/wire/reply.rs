@@ -1,8 +1,9 @@
 //! Replies of the transmission phase: the headers in front of their data.
 
+use std::ops::Deref;
+
 use super::request_error::Errno;
 use super::{EXTENDED_REPLY_MAGIC, Headers, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC};
-use std::ops::Deref;
 
 /// Length of a simple reply's header. Units: bytes.
 pub const SIMPLE_LEN: usize = 16;

@@ -4,11 +4,12 @@
 //! The header holds the fields as received. The command holds their meaning on this connection
 //! with a checked range: its execution checks no limit again.
 
+use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
+use thiserror::Error;
+
 use super::fields::Fields;
 use super::request_error::RequestError;
 use super::{EXTENDED_REQUEST_MAGIC, Headers, MAX_PAYLOAD, REQUEST_MAGIC};
-use block::{BlockError, Bytes, OutOfRange, Span, ZeroMode, ZeroSpeed};
-use thiserror::Error;
 
 /// Command numbers.
 pub mod cmd {

@@ -1,15 +1,16 @@
 //! Block devices in memory, simple enough to be a reference. Pages can be damaged, and the space
 //! can be limited.
 
-use block::{
-    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
-    ZeroSpeed,
-};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
+
+use block::{
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
+    ZeroSpeed,
+};
 
 /// Page size of the device. Units: bytes.
 pub(crate) const PAGE: u64 = 4096;

@@ -1,14 +1,16 @@
 //! A server in this process, which is shut down and checked at the end of a test.
 
-use super::client::Client;
-use super::disk::Disk;
-use block::BlockDevice;
-use nbd::{Handle, Listen, NbdError, RefusalLog, Server, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use block::BlockDevice;
+use nbd::{Handle, Listen, NbdError, RefusalLog, Server, ServerConfig};
+
+use super::client::Client;
+use super::disk::Disk;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

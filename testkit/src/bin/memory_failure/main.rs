@@ -16,10 +16,11 @@ mod scenario;
 
 use std::process::ExitCode;
 
-use kernel::FailureMode;
-use scenario::Scenario;
 use sys::Backing;
 use sys::memory_failure::catch_memory_failures;
+
+use kernel::FailureMode;
+use scenario::Scenario;
 
 /// A result whose error is a sentence.
 type TestResult<T> = Result<T, String>;

@@ -23,8 +23,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use counters::Counters;
 use frames::{FrameCount, Zone, ZoneConfig};
+
+use counters::Counters;
 use pool_slot::PoolSlot;
 
 /// Number of pools in the zone.
