@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: builds and runs the benchmark of `testkit`, which documents its own
 //! options.
 
-use crate::{packages, shell};
 use anyhow::Result;
+
+use crate::{packages, shell};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]

@@ -20,9 +20,10 @@ mod requirements;
 mod mutants;
 mod aarch64;
 
+use anyhow::{Result, bail};
+
 use crate::shell;
 use crate::tree;
-use anyhow::{Result, bail};
 use finding::Finding;
 
 /// Options of `cargo xtask check`.

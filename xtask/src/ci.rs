@@ -1,9 +1,11 @@
 //! `cargo xtask ci`: all steps of CI in order, with a table of times at the end.
 
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
 use crate::setup::Host;
 use crate::{check, fuzz, model, packages, setup, shell, test};
-use anyhow::{Context, Result, bail};
-use std::time::{Duration, Instant};
 
 /// Options of `cargo xtask ci`.
 #[derive(clap::Args)]

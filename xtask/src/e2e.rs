@@ -1,7 +1,8 @@
 //! `cargo xtask e2e`: runs only the end-to-end tests, real NBD clients against the binary.
 
-use crate::test;
 use anyhow::Result;
+
+use crate::test;
 
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]

@@ -4,11 +4,13 @@
 //! which stable can enable. They would add the address sanitizer; `--asan` enables it and needs
 //! nightly.
 
-use crate::packages::Metadata;
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::packages::Metadata;
+use crate::shell;
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]

@@ -28,8 +28,9 @@ mod swap;
 mod ext4;
 mod memory_failure;
 
-use crate::setup::{self, Host};
 use anyhow::Result;
+
+use crate::setup::{self, Host};
 use missing::Missing;
 
 /// Options of `cargo xtask guest`.

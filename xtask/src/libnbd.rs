@@ -3,10 +3,12 @@
 //! Debian's stable release may have an older version. Then the source of a later release, from the
 //! same archive, is built below `target`. Nothing is installed on the machine.
 
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
 
 /// Name in the list of missing packages.
 pub(crate) const NAME: &str = "libnbd-1.18-or-newer";

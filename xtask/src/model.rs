@@ -3,13 +3,15 @@
 //! Models are in modules with `loom` or `shuttle` in their name, compiled only under that cfg. Each
 //! tool has its own target folder, because its RUSTFLAGS would otherwise rebuild everything.
 
-use crate::libtest::Skip;
-use crate::tree::{self, Source};
-use crate::{packages, shell, test};
-use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::libtest::Skip;
+use crate::tree::{self, Source};
+use crate::{packages, shell, test};
 
 /// Options of `cargo xtask loom`.
 #[derive(clap::Args, Default)]

@@ -9,15 +9,18 @@ mod copy;
 mod patch;
 mod test_run;
 
-use crate::shell;
-use anyhow::{Context, Result, bail};
-use copy::Copy;
-use patch::{Expected, Mutant};
-pub(crate) use patch::{Kind, Test};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+use copy::Copy;
+use patch::{Expected, Mutant};
 use test_run::{TEST_TIMEOUT, TestOutcome, TestRun};
+
+pub(crate) use patch::{Kind, Test};
 
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args, Default)]

@@ -1,9 +1,11 @@
 //! `cargo metadata`: the packages of the workspace and their dependencies.
 
-use crate::shell;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+
+use crate::shell;
 
 /// Name of the package with the `memzip` binary.
 pub(crate) const BINARY: &str = "memzip";

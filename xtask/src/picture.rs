@@ -5,12 +5,14 @@ mod rows;
 mod crates;
 mod modules;
 
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
 use crate::blocks;
 use crate::packages::Metadata;
 use crate::shell;
 use crate::tree::{self, Source};
-use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
 
 /// The document with the pictures.
 pub(crate) const DOCUMENT: &str = "ARCHITECTURE.md";

@@ -1,9 +1,11 @@
 //! `cargo xtask setup`: installs what the end-to-end tests use besides Rust: NBD clients, QEMU's
 //! tools, fio and e2fsprogs.
 
-use crate::{libnbd, shell};
-use anyhow::Result;
 use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{libnbd, shell};
 
 /// A Debian package and how to detect it.
 struct Package {

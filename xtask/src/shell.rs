@@ -1,9 +1,10 @@
 //! Running other programs: the command line is printed first, and errors contain it.
 
-use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
 
 /// Returns the root of the repository.
 pub(crate) fn root() -> &'static Path {

@@ -1,7 +1,8 @@
 //! `cargo xtask soak`: builds and runs the soak of `testkit`, which documents its own options.
 
-use crate::{packages, shell};
 use anyhow::Result;
+
+use crate::{packages, shell};
 
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: all tests of the workspace, with a list of the skipped ones at the end.
 
-use crate::libtest::{Reader, Show, Skip};
-use crate::{setup, shell};
-use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::libtest::{Reader, Show, Skip};
+use crate::{setup, shell};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Default)]

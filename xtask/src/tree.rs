@@ -1,9 +1,11 @@
 //! The text files of the repository that the checks read, without build output, hidden folders and
 //! fuzz corpora.
 
-use crate::shell;
-use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::shell;
 
 /// A text file of the repository.
 pub(crate) struct Source {

@@ -4,10 +4,12 @@
 //! The target's standard library must be in the sysroot of the compiler in use (`RUSTC`, or
 //! `rustc`). If something is missing, the check prints it with the remedy and is skipped.
 
-use crate::shell;
-use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::shell;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// All packages below the store.

@@ -4,12 +4,14 @@
 //! dependencies: `nothing`, `all`, a layer's folder (`os`, `mm`), or a crate's library name. Tests
 //! may also use `testkit`, and other crates of the same layer.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
 use super::{Finding, markdown};
 use crate::packages::{Metadata, Package};
 use crate::tree::Source;
-use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 /// The document with the table.
 const LAYER_DOCUMENT: &str = "ARCHITECTURE.md";

@@ -1,12 +1,13 @@
 //! Every package of the build has a licence that `deny.toml` allows, the list that cargo-deny
 //! reads.
 
-use super::Finding;
-use crate::packages::{Metadata, Package};
-use crate::shell;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use spdx::{Expression, ParseMode};
+
+use super::Finding;
+use crate::packages::{Metadata, Package};
+use crate::shell;
 
 /// The part of `deny.toml` that this check reads.
 #[derive(Deserialize)]

@@ -1,10 +1,11 @@
 //! Links in documents are valid: the file exists, and it defines the Rust item that the text names.
 
+use std::path::Path;
+
 use super::Finding;
 use super::markdown::{self, Link};
 use crate::shell;
 use crate::tree::Source;
-use std::path::Path;
 
 /// Checks every relative link of every Markdown file.
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {

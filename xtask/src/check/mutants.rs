@@ -2,10 +2,11 @@
 //!
 //! `cargo xtask mutants` checks that the tests catch the mutants.
 
+use anyhow::Result;
+
 use super::Finding;
 use crate::mutants::{self, Test};
 use crate::tree::{self, Source};
-use anyhow::Result;
 
 /// Checks with git that the patches apply, and searches the sources for the tests.
 pub(crate) fn check() -> Result<Vec<Finding>> {

@@ -1,9 +1,10 @@
 //! The pictures in ARCHITECTURE.md show the crates and modules as they are.
 
+use anyhow::Result;
+
 use super::Finding;
 use crate::picture;
 use crate::tree::Source;
-use anyhow::Result;
 
 /// Draws the pictures again and compares them with the document.
 pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {

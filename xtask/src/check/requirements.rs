@@ -3,11 +3,12 @@
 //! Each number has a row. Each row names existing tests, or a reason from the closed list. A
 //! scenario names the kinds of its tests.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use super::{Finding, links, markdown};
 use crate::shell;
 use crate::tree::Source;
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 
 /// The documents with the tables.
 const DOCUMENTS: [&str; 2] = ["docs/requirements.md", "docs/scenarios.md"];

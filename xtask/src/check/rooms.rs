@@ -1,12 +1,13 @@
 //! The order of the `mod` lines is the order of layers: a file uses only modules that are declared
 //! above it, and its own children.
 
+use anyhow::{Context, Result};
+
 use super::Finding;
 use crate::modules::{Arrow, Arrows, Direction, ModuleTree};
 use crate::packages::Metadata;
 use crate::shell;
 use crate::tree::Source;
-use anyhow::{Context, Result};
 
 /// The packages whose files follow the rule.
 const PACKAGES: [&str; 6] =

@@ -1,9 +1,10 @@
 //! A SAFETY comment is a proof: it cites an invariant by name or gives an argument. Clippy checks
 //! that it exists.
 
+use std::collections::BTreeSet;
+
 use super::Finding;
 use crate::tree::Source;
-use std::collections::BTreeSet;
 
 /// Least number of words of an argument without the name of an invariant.
 const MIN_WORDS: usize = 6;

@@ -1,12 +1,14 @@
 //! Only the files listed in docs/unsafe.md have unsafe code.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
 use super::{Finding, markdown};
 use crate::packages::Metadata;
 use crate::shell;
 use crate::tree::Source;
-use anyhow::Result;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 /// The list of files with unsafe code.
 const DOCUMENT: &str = "docs/unsafe.md";

@@ -4,11 +4,13 @@
 //! added, of the same origin and signed by the same keys: it has a newer kernel, whose zram
 //! supports zstd.
 
-use super::missing::Missing;
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::missing::Missing;
+use crate::shell;
 
 /// A source of packages of the machine's release.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! The source disk of the guest's writers: real files of this machine, one after the other.
 
-use super::missing::Missing;
-use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::missing::Missing;
 
 /// The folders of the files, and the most bytes of each: programs, libraries and documents. The
 /// last fills the rest.

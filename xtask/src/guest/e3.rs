@@ -8,14 +8,16 @@
 mod measured;
 mod table;
 
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
 use super::data;
 use super::figures::{FRAME, FreeBlocks, MmStat, largest_zone};
 use super::machine::Machine;
 use super::server::Server;
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
-use anyhow::{Context, Result, bail};
 use measured::{Kernel, Measured, Memzip, PART_MIB, Snapshot, WRITERS};
-use std::path::PathBuf;
 use table::Report;
 
 /// Size of the disk: the files and ext4's metadata. Units: bytes.

@@ -2,11 +2,13 @@
 //! while on the host a balloon inflates and deflates, the hot cache shrinks, and both compactions
 //! run.
 
-use super::server::{Server, Stat};
-use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
-use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::server::{Server, Stat};
+use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
 
 /// Memory limit, so small that balloon, hot cache and pages compete for memory.
 const LIMIT: &str = "192M";

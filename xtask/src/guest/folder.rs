@@ -1,9 +1,11 @@
 //! The folder of the guest's files.
 
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
 
 /// The folder of the guest's files, locked by one experiment at a time.
 pub(crate) struct Folder {

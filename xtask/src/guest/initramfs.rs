@@ -1,11 +1,13 @@
 //! The guest's file system: busybox, mke2fs with its libraries, kernel modules, and the init
 //! script.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
 use super::cpio::Archive;
 use super::modules;
 use super::packages::{self, Packages};
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
 
 /// The init script: it mounts file systems, loads modules and runs a scenario.
 const INIT: &str = include_str!("init.sh");

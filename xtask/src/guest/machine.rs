@@ -4,15 +4,17 @@
 //! own code wrongly: the second CPU hits a breakpoint that the first has already removed, and the
 //! kernel ends with "Oops: int3".
 
-use super::process::Process;
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::process::Process;
+use crate::shell;
 
 /// Prefix of the guest's own lines; all other lines are kernel messages.
 const LINE_PREFIX: &str = "@@ ";

@@ -3,8 +3,9 @@
 //!
 //! The program in the guest is `memory-failure` of the testkit; there is no server.
 
-use super::testbed::{MachineArgs, Program, Scenario, Testbed};
 use anyhow::Result;
+
+use super::testbed::{MachineArgs, Program, Scenario, Testbed};
 
 /// Options of `cargo xtask guest memory-failure`.
 #[derive(clap::Args)]

@@ -3,10 +3,11 @@
 //! Dependencies are read from the modules themselves, without `depmod`. A name without a file is
 //! built into the kernel.
 
-use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use anyhow::{Context, Result, bail};
 
 /// A module.
 #[derive(Debug)]

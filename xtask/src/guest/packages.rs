@@ -1,11 +1,13 @@
 //! The guest's software: a kernel with its modules, busybox and mke2fs, unpacked but not installed.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
 use super::apt::Apt;
 use super::missing::Missing;
 use crate::shell;
-use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The metapackage of the small kernel for guests, with virtio and ext4.
 const KERNEL: &str = "linux-image-cloud-amd64";

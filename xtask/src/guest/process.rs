@@ -1,12 +1,14 @@
 //! A child process that is killed when its owner is dropped and when this program is killed.
 
-use crate::shell;
-use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, Result};
+
+use crate::shell;
 
 /// A running program.
 pub(crate) struct Process {

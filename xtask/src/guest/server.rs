@@ -1,9 +1,5 @@
 //! The memzip server of the guest's disk, controlled by its own commands.
 
-use super::process::Process;
-use crate::{packages, shell};
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,6 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::process::Process;
+use crate::{packages, shell};
 
 /// Name of the NBD socket. It is relative to the server's folder, because the path of a unix socket
 /// is limited to about a hundred bytes.

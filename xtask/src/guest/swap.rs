@@ -2,10 +2,12 @@
 //!
 //! The server compacts while the guest swaps, so the guest also reads pages that moved.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+
 use super::server::Stat;
 use super::testbed::{GuestArgs, Scenario, Testbed, check_stat};
-use anyhow::{Context, Result, bail};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Size of the swap space.
 const DISK: &str = "1G";

@@ -1,14 +1,16 @@
 //! The parts of every experiment in a guest: packages, programs, a server and a booted machine.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
 use super::folder::Folder;
 use super::initramfs;
 use super::machine::{Accelerator, Hardware, Machine};
 use super::packages::{self, Packages};
 use super::server::{self, NBD_SOCKET, Server, Stat};
 use crate::{packages as workspace, shell};
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Options of every experiment.
 #[derive(clap::Args)]

@@ -1,7 +1,8 @@
 //! The arrows between the files of a crate, and which of them break the order of declarations.
 
-use super::tree::{ModuleId, ModuleTree, Target};
 use std::collections::BTreeMap;
+
+use super::tree::{ModuleId, ModuleTree, Target};
 
 /// The arrows between the files of a crate.
 pub(crate) struct Arrows<'a> {

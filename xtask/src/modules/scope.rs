@@ -1,7 +1,8 @@
 //! What the text of a module declares and names, without the parts that exist only in tests.
 
-use proc_macro2::{TokenStream, TokenTree};
 use std::collections::BTreeSet;
+
+use proc_macro2::{TokenStream, TokenTree};
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{

@@ -1,12 +1,14 @@
 //! The modules of a crate in the order of their declarations, and what a path in one of them names.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
 use super::scope::{NamedPath, Scope};
 use crate::packages::Package;
 use crate::shell;
 use crate::tree::Source;
-use anyhow::{Context, Result};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// Most `use` declarations that a name passes through. Beyond it they name each other.
 const MAX_IMPORTS: usize = 16;

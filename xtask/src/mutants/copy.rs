@@ -2,12 +2,14 @@
 //!
 //! Only files that differ are written, so that cargo rebuilds only what a mutant changes.
 
-use crate::shell;
-use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
 
 /// The copy, equal to the working tree except for the applied mutant.
 pub(crate) struct Copy {

@@ -14,10 +14,11 @@
 //! `finds` is the message of an assertion, or its values. A text that every failure contains is
 //! refused: a test that fails for another reason must not count.
 
-use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
 
 /// A patch and its header.
 #[derive(Debug)]

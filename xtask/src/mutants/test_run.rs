@@ -1,13 +1,15 @@
 //! One test, built and run in the copy.
 
-use super::copy::Copy;
-use super::patch::{Kind, Test};
-use crate::{model, shell};
-use anyhow::{Context, Result, bail};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::copy::Copy;
+use super::patch::{Kind, Test};
+use crate::{model, shell};
 
 /// Time limit of a test. Each test of a header takes seconds without a mutant.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,11 +1,13 @@
 //! The crates of the binary, by `cargo metadata`. Each stands above those that it uses.
 
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
 use super::rows::Row;
 use crate::packages::{self, Package};
 use crate::shell;
-use anyhow::{Context, Result};
-use serde::Deserialize;
-use std::path::PathBuf;
 
 /// The part of the workspace's manifest with the layers.
 #[derive(Deserialize)]

@@ -1,12 +1,14 @@
 //! The modules of a library's root, in the reverse order of their declarations. Each stands above
 //! those that it uses.
 
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+
 use super::rows::Row;
 use crate::modules::{Arrows, ModuleTree};
 use crate::packages::Package;
 use crate::tree::Source;
-use anyhow::{Context, Result};
-use std::collections::BTreeSet;
 
 /// Most columns of a summary.
 const MAX_SUMMARY: usize = 80;

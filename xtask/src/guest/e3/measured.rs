@@ -1,8 +1,9 @@
 //! What E-3 measures, and the size of its data.
 
+use serde::Serialize;
+
 use crate::guest::figures::{FreeBlocks, MmStat};
 use crate::guest::server::{Compaction, Stat};
-use serde::Serialize;
 
 /// Number of files. The guest's script knows which half is deleted.
 pub(crate) const WRITERS: u64 = 8;

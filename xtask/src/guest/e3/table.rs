@@ -1,12 +1,14 @@
 //! E-3 as a table of three columns, the original of 2016, the guest's kernel and memzip, and as
 //! JSON.
 
+use std::fmt;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
 use super::measured::{Measured, PART_MIB, WRITERS};
 use crate::guest::figures::{FRAME, FreeBlocks};
 use crate::guest::server::Stat;
-use anyhow::{Context, Result};
-use serde::Serialize;
-use std::fmt;
 
 /// The published buddyinfo of zone DMA32 with the original series, before and after compaction
 /// (E-3).
