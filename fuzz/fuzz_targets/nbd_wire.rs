@@ -15,12 +15,14 @@
 #[path = "../../serve/nbd/tests/support/disk.rs"]
 mod disk;
 
-use disk::Disk;
-use libfuzzer_sys::fuzz_target;
-use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use nbd::{ConnectionContext, Counters, Export, Inbound, StartDecision, serve_connection};
+
+use disk::Disk;
 
 /// Size of the device. Not a multiple of the page size, so that the last page is short. Units:
 /// bytes.
