@@ -5,7 +5,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use sys::memory_failure::FailedPages;
+use sys::memory_failure::{FailedPages, WatchedMapping};
 use sys::{Backing, MapError, Mapping};
 
 use crate::geometry::{FRAME_SIZE, PAGEBLOCK_SIZE};
@@ -21,7 +21,7 @@ use crate::units::{BlockIndex, Pfn};
 ///   entirely inside it.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    mapping: Mapping,
+    mapping: WatchedMapping,
     frames: usize,
     /// Cells that stand for the bytes of the frames: loom cannot see accesses through raw
     /// addresses.
@@ -44,10 +44,8 @@ impl Arena {
         failed: Arc<FailedPages>,
     ) -> Result<Self, MapError> {
         let len = frames.checked_mul(FRAME_SIZE).ok_or(MapError::Length { len: frames })?;
-        let mut mapping = Mapping::reserve(len, backing)?;
-        mapping.watch(failed);
         Ok(Self {
-            mapping,
+            mapping: WatchedMapping::new(Mapping::reserve(len, backing)?, failed),
             frames,
             #[cfg(loom)]
             watched: (0..frames).map(|_| loom::cell::UnsafeCell::new(())).collect(),

@@ -1,4 +1,4 @@
-//! The only system calls of the workspace, behind safe types.
+//! System calls about memory, behind safe types.
 //!
 //! - [`Mapping`]: one reserved address range, committed on touch and decommitted piece by piece.
 //!   The arena is one.
@@ -7,12 +7,12 @@
 //! - [`rss`], [`host`]: what the OS reports about this process and this machine.
 
 mod error;
-pub mod host;
-mod mapping;
-pub mod memory_failure;
 mod prefetch;
 pub mod rss;
+mod mapping;
 mod table;
+pub mod memory_failure;
+pub mod host;
 
 pub use error::MapError;
 pub use mapping::{Backing, Mapping};

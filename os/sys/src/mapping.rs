@@ -8,13 +8,11 @@
 use std::alloc::Layout;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::memory_failure::{FailedPages, Watch};
 use crate::{MapError, OS_HUGE_PAGE};
 
 /// The source of a [`Mapping`]'s memory.
@@ -48,8 +46,6 @@ pub struct Mapping {
     /// The page size of the system: `madvise` rounds lengths up to it, so only whole pages are
     /// decommitted.
     page: usize,
-    /// The registration that notes failures of this memory.
-    watch: Option<Watch>,
 }
 
 // SAFETY: INV-MAP-1: the range belongs to the value, not to a thread. All shared access goes
@@ -90,7 +86,7 @@ impl Mapping {
         // SAFETY: the layout has a non-zero size, which the caller checked.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(base).ok_or(MapError::Reserve { len, errno: Errno::NOMEM })?;
-        Ok(Self { base, len, backing: Backing::Heap, file: None, page, watch: None })
+        Ok(Self { base, len, backing: Backing::Heap, file: None, page })
     }
 
     fn anonymous(len: usize, backing: Backing, page: usize) -> Result<Self, MapError> {
@@ -110,7 +106,7 @@ impl Mapping {
         .map_err(|errno| MapError::Reserve { len, errno })?;
         let base = trim_to_alignment(raw.cast(), padded, len);
         // From here on, dropping `mapping` unmaps the range.
-        let mapping = Self { base, len, backing, file: None, page, watch: None };
+        let mapping = Self { base, len, backing, file: None, page };
         mapping.advise(if backing == Backing::Anonymous {
             Advice::LinuxHugepage
         } else {
@@ -156,23 +152,9 @@ impl Mapping {
             let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
             MapError::Reserve { len, errno }
         })?;
-        let mapping =
-            Self { base, len, backing: Backing::Memfd, file: Some(file), page, watch: None };
+        let mapping = Self { base, len, backing: Backing::Memfd, file: Some(file), page };
         mapping.keep_private();
         Ok(mapping)
-    }
-
-    /// Notes failed pages of this mapping in `failed`. The page size of `failed` divides that of
-    /// the mapping. A heap backing is not watched, since the heap's pages cannot be replaced.
-    ///
-    /// [`memory_failure`](crate::memory_failure) names the handler to install and the check that
-    /// readers make.
-    pub fn watch(&mut self, failed: Arc<FailedPages>) {
-        let start = self.base.as_ptr().expose_provenance();
-        self.watch = None;
-        if self.backing != Backing::Heap {
-            self.watch = Some(Watch::new(start..start + self.len, self.file.as_ref(), failed));
-        }
     }
 
     /// Keeps the memory out of core dumps and forked children.
@@ -210,6 +192,11 @@ impl Mapping {
     #[must_use]
     pub fn backing(&self) -> Backing {
         self.backing
+    }
+
+    /// Returns the memory file, if the backing is one.
+    pub(crate) fn file(&self) -> Option<&OwnedFd> {
+        self.file.as_ref()
     }
 
     /// Returns the unit of decommits. Units: bytes.
@@ -278,8 +265,6 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // A late signal finds no mapping (INV-WATCH-1).
-        self.watch = None;
         if self.backing == Backing::Heap {
             let layout = Layout::from_size_align(self.len, self.page)
                 .expect("the layout was valid when the range was allocated");

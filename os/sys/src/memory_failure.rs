@@ -19,12 +19,13 @@ mod inject;
 mod pages;
 mod registry;
 mod signal;
+mod watched;
 
 #[cfg(feature = "memory-failure-injection")]
 pub use inject::Injection;
 pub use pages::FailedPages;
-pub(crate) use registry::Watch;
 pub use signal::catch_memory_failures;
+pub use watched::WatchedMapping;
 
 /// How the OS reported a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

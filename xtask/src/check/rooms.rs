@@ -10,8 +10,15 @@ use crate::shell;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 6] =
-    ["memzip-sync", "memzip-balloon", "memzip-block", "memzip-zcomp", "memzip-nbd", "xtask"];
+const PACKAGES: [&str; 7] = [
+    "memzip-sync",
+    "memzip-sys",
+    "memzip-balloon",
+    "memzip-block",
+    "memzip-zcomp",
+    "memzip-nbd",
+    "xtask",
+];
 
 /// Checks the files of [`PACKAGES`].
 pub(crate) fn check(sources: &[Source]) -> Result<Vec<Finding>> {

@@ -5,17 +5,18 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{FailedPages, Injection, Notice, catch_memory_failures, inject, registry};
+use super::{
+    FailedPages, Injection, Notice, WatchedMapping, catch_memory_failures, inject, registry,
+};
 use crate::{Backing, Mapping};
 
 const LEN: usize = 1 << 20;
 
-fn watched(backing: Backing) -> (Mapping, Arc<FailedPages>) {
-    let mut mapping = Mapping::reserve(LEN, backing).expect("room");
+fn watched(backing: Backing) -> (WatchedMapping, Arc<FailedPages>) {
+    let mapping = Mapping::reserve(LEN, backing).expect("room");
     let failed =
         Arc::new(FailedPages::reserve(LEN / 4096, 4096, Backing::AnonymousSmall).expect("room"));
-    mapping.watch(Arc::clone(&failed));
-    (mapping, failed)
+    (WatchedMapping::new(mapping, Arc::clone(&failed)), failed)
 }
 
 fn byte(mapping: &Mapping, offset: usize) -> *mut u8 {
