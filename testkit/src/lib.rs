@@ -8,18 +8,17 @@
 //!   checked.
 //!
 //! The benchmark (`bench`) and its malloc peers need the feature `bench`. Without it the library
-//! has
-//! few dependencies.
+//! has few dependencies.
 
 #![forbid(unsafe_code)]
 
-pub mod corpus;
-pub mod nbd;
 mod page;
+mod rng;
+pub mod corpus;
+mod sample;
+pub mod nbd;
 #[cfg(feature = "bench")]
 pub mod peer;
-mod rng;
-mod sample;
 
 pub use page::{PAGE_SIZE, Page};
 pub use rng::Rng;

@@ -9,18 +9,19 @@
 //! It speaks fixed newstyle with `NBD_OPT_GO` and simple replies, and uses one thread a
 //! connection.
 
-mod client;
-mod connection;
-mod disk_model;
 mod error;
-mod latency;
-mod load;
-mod plan;
 mod wire;
+mod client;
+mod disk_model;
+mod latency;
+mod plan;
+mod connection;
+mod load;
 
 pub use client::{Connection, Target};
+pub use connection::Check;
 pub use disk_model::DiskModel;
 pub use error::NbdError;
 pub use latency::Latency;
-pub use load::{Check, Load, Report};
+pub use load::{Load, Report};
 pub use plan::Workload;

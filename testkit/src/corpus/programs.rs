@@ -19,14 +19,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const COMPILER_SIZE: u64 = 190 << 20;
 
 /// A running program, killed when dropped.
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     socket: Option<PathBuf>,
 }
 
 impl Program {
     /// Returns the process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -43,10 +43,10 @@ impl Drop for Program {
 }
 
 /// A function that fills a process with real data. `Err` says in one sentence why it cannot.
-pub type StartFn = fn(&[Page]) -> Result<Program, String>;
+pub(crate) type StartFn = fn(&[Page]) -> Result<Program, String>;
 
 /// All programs. Those that every machine has come last and fill the share of the missing ones.
-pub const PROGRAMS: [(&str, StartFn); 8] = [
+pub(crate) const PROGRAMS: [(&str, StartFn); 8] = [
     ("java holding an index of words", java),
     ("redis-server holding lines of text", redis),
     ("node holding parsed lines", node),

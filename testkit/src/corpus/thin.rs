@@ -2,10 +2,10 @@
 
 /// Pages that stay together when a source is thinned: 1 MiB, so that neighbours remain
 /// neighbours.
-pub const RUN_PAGES: usize = 256;
+pub(crate) const RUN_PAGES: usize = 256;
 
 /// Returns the runs of pages to keep so that at most `cap` of `total` remain, evenly spaced.
-pub fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn runs(total: usize, cap: usize) -> Vec<std::ops::Range<usize>> {
     if total <= cap {
         return std::iter::once(0..total).filter(|run| !run.is_empty()).collect();
     }

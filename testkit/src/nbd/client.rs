@@ -53,7 +53,7 @@ impl fmt::Display for Target {
 
 /// The socket of a connection.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }

@@ -7,13 +7,21 @@ use super::client::{Connection, Stream};
 use super::disk_model::DiskModel;
 use super::error::NbdError;
 use super::latency::Latency;
-use super::load::Check;
 use super::plan::{Plan, PlannedRequest};
 use super::wire::{self, Command};
 use crate::PAGE_SIZE;
 
 /// Least size of the receive buffer. Units: bytes.
 const READ_BUFFER: usize = 256 << 10;
+
+/// The check of the bytes that a read returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Only their number is checked.
+    Length,
+    /// They are compared with the model. No other load may write at the same time.
+    Content,
+}
 
 /// A request without a reply.
 #[derive(Clone, Copy)]
@@ -23,7 +31,7 @@ struct InFlight {
 }
 
 /// The state of one connection under load.
-pub struct Worker<'a> {
+pub(crate) struct Worker<'a> {
     connection: Connection,
     model: &'a DiskModel<'a>,
     plan: Plan,
@@ -39,7 +47,7 @@ pub struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     /// Creates the state of a connection that keeps `depth` requests in flight.
-    pub fn new(
+    pub(crate) fn new(
         connection: Connection,
         model: &'a DiskModel<'a>,
         plan: Plan,
@@ -64,7 +72,7 @@ impl<'a> Worker<'a> {
 
     /// Sends and receives until the plan is done and all requests are answered. Returns the
     /// latencies and the number of requests.
-    pub fn run(mut self) -> Result<(Latency, u64), NbdError> {
+    pub(crate) fn run(mut self) -> Result<(Latency, u64), NbdError> {
         let mut now = Instant::now();
         loop {
             self.prepare(now);

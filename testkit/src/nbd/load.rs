@@ -5,20 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::{Connection, Target};
-use super::connection::Worker;
+use super::connection::{Check, Worker};
 use super::disk_model::DiskModel;
 use super::error::NbdError;
 use super::latency::Latency;
 use super::plan::{Plan, Workload};
-
-/// The check of the bytes that a read returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// Only their number is checked.
-    Length,
-    /// They are compared with the model. No other load may write at the same time.
-    Content,
-}
 
 /// A load on a server.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ pub enum Workload {
 
 /// A request to send: command, first page, number of pages, and for writes the first corpus page.
 #[derive(Clone, Copy, Debug)]
-pub struct PlannedRequest {
+pub(crate) struct PlannedRequest {
     pub command: Command,
     pub page: u32,
     pub count: u32,
@@ -42,7 +42,7 @@ const LARGE_REQUEST_PAGES: u32 = 32;
 const DISCARD_PAGES: u32 = 8192;
 
 /// The requests of one connection. No page is written by two connections.
-pub struct Plan {
+pub(crate) struct Plan {
     work: Workload,
     rng: Rng,
     disk: u32,
@@ -57,7 +57,7 @@ pub struct Plan {
 
 impl Plan {
     /// Creates the plan of connection `part` of `parts`. `end` limits the random workloads only.
-    pub fn new(
+    pub(crate) fn new(
         work: Workload,
         seed: u64,
         disk: u32,
@@ -90,17 +90,17 @@ impl Plan {
     }
 
     /// Returns the most pages that one request of this plan reads.
-    pub fn largest_read(&self) -> usize {
+    pub(crate) fn largest_read(&self) -> usize {
         if matches!(self.work, Workload::ReadAll) { LARGE_REQUEST_PAGES as usize } else { 1 }
     }
 
     /// Returns whether the time is over at `now`.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.end.is_some_and(|end| now >= end)
     }
 
     /// Returns the next request, or `None` when the plan is done.
-    pub fn next_request(&mut self) -> Option<PlannedRequest> {
+    pub(crate) fn next_request(&mut self) -> Option<PlannedRequest> {
         match self.work {
             Workload::RandomReads => Some(PlannedRequest {
                 command: Command::Read,

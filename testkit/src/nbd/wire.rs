@@ -1,38 +1,38 @@
 //! Constants and messages of the NBD specification (doc/proto.md). All integers are big-endian.
 
 /// First word of the handshake, `NBDMAGIC`.
-pub const MAGIC: u64 = 0x4e42_444d_4147_4943;
+pub(crate) const MAGIC: u64 = 0x4e42_444d_4147_4943;
 /// Second word of the handshake and first word of an option, `IHAVEOPT`.
-pub const OPTION_MAGIC: u64 = 0x4948_4156_454F_5054;
+pub(crate) const OPTION_MAGIC: u64 = 0x4948_4156_454F_5054;
 /// First word of an option reply.
-pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+pub(crate) const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 /// First word of a request.
-pub const REQUEST_MAGIC: u32 = 0x2560_9513;
+pub(crate) const REQUEST_MAGIC: u32 = 0x2560_9513;
 /// First word of a simple reply.
-pub const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+pub(crate) const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 
 /// Client flags: fixed newstyle, no zeroes.
-pub const CLIENT_FLAGS: u32 = 3;
+pub(crate) const CLIENT_FLAGS: u32 = 3;
 /// `NBD_OPT_GO`.
-pub const OPT_GO: u32 = 7;
+pub(crate) const OPT_GO: u32 = 7;
 /// `NBD_REP_ACK`.
-pub const REP_ACK: u32 = 1;
+pub(crate) const REP_ACK: u32 = 1;
 /// `NBD_REP_INFO`.
-pub const REP_INFO: u32 = 3;
+pub(crate) const REP_INFO: u32 = 3;
 /// Bit that is set in every error reply to an option.
-pub const REP_ERROR_BIT: u32 = 1 << 31;
+pub(crate) const REP_ERROR_BIT: u32 = 1 << 31;
 /// `NBD_INFO_EXPORT`.
-pub const INFO_EXPORT: u16 = 0;
+pub(crate) const INFO_EXPORT: u16 = 0;
 
 /// Length of a request. Units: bytes.
-pub const REQUEST_LEN: usize = 28;
+pub(crate) const REQUEST_LEN: usize = 28;
 /// Length of a simple reply. Units: bytes.
-pub const REPLY_LEN: usize = 16;
+pub(crate) const REPLY_LEN: usize = 16;
 
 /// The command of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub enum Command {
+pub(crate) enum Command {
     /// `NBD_CMD_READ`
     Read = 0,
     /// `NBD_CMD_WRITE`
@@ -45,7 +45,7 @@ pub enum Command {
 
 /// Encodes a request.
 #[must_use]
-pub fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQUEST_LEN] {
+pub(crate) fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQUEST_LEN] {
     let mut wire = [0; REQUEST_LEN];
     wire[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
     wire[6..8].copy_from_slice(&(command as u16).to_be_bytes());
@@ -57,7 +57,7 @@ pub fn request(command: Command, cookie: u64, offset: u64, len: u32) -> [u8; REQ
 
 /// Decodes a simple reply into error and cookie; returns `None` when the magic is wrong.
 #[must_use]
-pub fn simple_reply(wire: &[u8; REPLY_LEN]) -> Option<(u32, u64)> {
+pub(crate) fn simple_reply(wire: &[u8; REPLY_LEN]) -> Option<(u32, u64)> {
     let (head, cookie) = wire.split_at(8);
     let magic = u32::from_be_bytes(head[..4].try_into().ok()?);
     let error = u32::from_be_bytes(head[4..].try_into().ok()?);

@@ -10,13 +10,14 @@ use crate::shell;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "memzip-sync",
     "memzip-sys",
     "memzip-balloon",
     "memzip-block",
     "memzip-zcomp",
     "memzip-nbd",
+    "memzip-testkit",
     "xtask",
 ];
 

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// The programs that are compared; memzip's pool is first.
 const PEERS: [&str; 4] = ["peer-pool", "peer-glibc", "peer-jemalloc", "peer-mimalloc"];
@@ -69,7 +69,7 @@ impl Peer {
 }
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     report_progress("blobs in malloc and in the pool");
     let mut peers: Vec<Peer> =
         PEERS.iter().map(|name| Peer::start(context, name)).collect::<Result<_, _>>()?;

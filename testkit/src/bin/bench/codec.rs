@@ -7,7 +7,7 @@ use testkit::{PAGE_SIZE, Page};
 use zcomp::{Algorithm, Stream};
 
 /// Compresses these pages in this order and drops the output.
-pub fn compress<'a>(
+pub(crate) fn compress<'a>(
     stream: &mut Stream,
     pages: impl Iterator<Item = &'a Page>,
 ) -> Result<(), zcomp::CodecError> {
@@ -19,14 +19,17 @@ pub fn compress<'a>(
 
 /// Compressed pages end to end in one mapping with huge pages, as in the arena, so that both
 /// sides have the same TLB costs.
-pub struct Blobs {
+pub(crate) struct Blobs {
     bytes: MmapMut,
     spans: Vec<(u32, u32)>,
 }
 
 impl Blobs {
     /// Compresses every page once.
-    pub fn new(algorithm: Algorithm, pages: &[Page]) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn new(
+        algorithm: Algorithm,
+        pages: &[Page],
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let mut bytes = MmapMut::map_anon(pages.len() * (PAGE_SIZE + 64))?;
         bytes.advise(Advice::HugePage)?;
         let mut stream = Stream::new(algorithm)?;
@@ -41,7 +44,11 @@ impl Blobs {
     }
 
     /// Decompresses the blobs in this order into one page.
-    pub fn decompress(&self, stream: &mut Stream, order: &[u32]) -> Result<(), zcomp::CodecError> {
+    pub(crate) fn decompress(
+        &self,
+        stream: &mut Stream,
+        order: &[u32],
+    ) -> Result<(), zcomp::CodecError> {
         let mut page = Page::zeroed();
         for &index in order {
             let (start, len) = self.spans[index as usize];
@@ -53,7 +60,7 @@ impl Blobs {
 }
 
 /// Returns the compressed length of every page, computed outside the store. Units: bytes.
-pub fn lengths(
+pub(crate) fn lengths(
     algorithm: Algorithm,
     pages: &[Page],
 ) -> Result<Vec<u64>, Box<dyn std::error::Error>> {

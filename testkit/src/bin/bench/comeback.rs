@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use testkit::nbd::{DiskModel, Load, Workload};
 use testkit::{PAGE_SIZE, Rng};
 
-use crate::context::{Context, Effort, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, Effort, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 use crate::servers::Server;
 
 /// A mebibyte. Units: bytes.
@@ -53,7 +53,7 @@ struct ScenarioResult {
 }
 
 /// Measures one row for each share of the pages that is trimmed.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     let percents: &[u64] = if context.effort == Effort::Full { &[50, 75, 90] } else { &[75] };
     percents.iter().map(|&percent| row(context, percent)).collect()
 }

@@ -2,14 +2,15 @@
 
 mod background;
 mod gain;
-mod migration;
-mod readers;
 mod speed;
+mod readers;
+mod migration;
 
-use crate::context::{Context, GroupResult};
+use crate::context::Context;
+use crate::row::GroupResult;
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     let mut rows = gain::rows(context)?;
     rows.append(&mut speed::rows(context)?);
     rows.append(&mut background::rows(context)?);

@@ -7,14 +7,11 @@ use std::time::Duration;
 use testkit::Page;
 use testkit::corpus::{Corpus, Kind, Statistics};
 
-use crate::row::Row;
-
-/// The rows of a group of measurements.
-pub type GroupResult = Result<Vec<Row>, Box<dyn Error>>;
+use crate::folder;
 
 /// The amount of measuring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effort {
+pub(crate) enum Effort {
     /// Enough for a report.
     Full,
     /// Enough to show that everything runs.
@@ -22,25 +19,25 @@ pub enum Effort {
 }
 
 /// The data and the effort of a run.
-pub struct Context {
+pub(crate) struct Context {
     /// Real pages by kind.
-    pub corpus: Corpus,
+    pub(crate) corpus: Corpus,
     /// Pages of all kinds: the disk content of most rows.
-    pub mixed: Vec<Page>,
+    pub(crate) mixed: Vec<Page>,
     /// Pages of each kind in `mixed`.
-    pub each: usize,
+    pub(crate) each: usize,
     /// The amount of measuring.
-    pub effort: Effort,
+    pub(crate) effort: Effort,
     /// The folder of the corpus.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The folder of the programs of this build.
-    pub programs: PathBuf,
+    pub(crate) programs: PathBuf,
 }
 
 impl Context {
     /// Loads the corpus, or collects it.
-    pub fn new(effort: Effort) -> Result<Self, Box<dyn Error>> {
-        let folder = crate::corpus_folder()?;
+    pub(crate) fn new(effort: Effort) -> Result<Self, Box<dyn Error>> {
+        let folder = folder::corpus()?;
         let exe = std::env::current_exe()?;
         let programs =
             exe.parent().ok_or("the benchmark must run from a cargo target folder")?.to_owned();
@@ -52,7 +49,7 @@ impl Context {
     }
 
     /// Returns the lz4 statistics of each kind and of the mix, one line each.
-    pub fn describe(&self) -> Vec<String> {
+    pub(crate) fn describe(&self) -> Vec<String> {
         let mut lines = self.corpus.notes.clone();
         for kind in Kind::ALL {
             lines.push(format!(
@@ -70,28 +67,28 @@ impl Context {
     }
 
     /// Returns the pages of one kind to measure with: all of them, or fewer in a quick run.
-    pub fn kind(&self, kind: Kind) -> &[Page] {
+    pub(crate) fn kind(&self, kind: Kind) -> &[Page] {
         let pages = self.corpus.kind(kind);
         if self.effort == Effort::Full { pages } else { &pages[..pages.len().min(self.each * 2)] }
     }
 
     /// Returns the number of repetitions: `full`, or 2 in a quick run.
-    pub fn repetitions(&self, full: usize) -> usize {
+    pub(crate) fn repetitions(&self, full: usize) -> usize {
         if self.effort == Effort::Full { full } else { 2 }
     }
 
     /// Returns the divisor of long counts: 1, or 5 in a quick run.
-    pub fn count_divisor(&self) -> usize {
+    pub(crate) fn count_divisor(&self) -> usize {
         if self.effort == Effort::Full { 1 } else { 5 }
     }
 
     /// Returns the duration of a load.
-    pub fn load_time(&self) -> Duration {
+    pub(crate) fn load_time(&self) -> Duration {
         Duration::from_millis(if self.effort == Effort::Full { 1000 } else { 300 })
     }
 }
 
 /// Prints what is being measured.
-pub fn report_progress(what: &str) {
+pub(crate) fn report_progress(what: &str) {
     eprintln!("measuring {what}");
 }

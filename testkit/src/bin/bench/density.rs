@@ -11,13 +11,13 @@ use std::io;
 use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Page, Rng};
 
-use crate::context::{Context, Effort, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, Effort, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 use crate::tracked_disk::{TrackedDisk, choose_overwrite};
 use crate::zram_device::{KernelZram, kernel_name};
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     report_progress("density, fresh");
     let mut rows = Vec::new();
     for kind in Kind::ALL {
@@ -35,7 +35,7 @@ pub fn run(context: &Context) -> GroupResult {
 
 /// Returns a row of one density against the kernel's, or against the reason why the kernel's was
 /// not measured.
-pub fn against_kernel(what: String, density: f64, kernel: &io::Result<f64>) -> Row {
+pub(crate) fn against_kernel(what: String, density: f64, kernel: &io::Result<f64>) -> Row {
     match kernel {
         Ok(kernel) => {
             let (ours, theirs) = (Samples::one(density), Samples::one(*kernel));
@@ -46,7 +46,7 @@ pub fn against_kernel(what: String, density: f64, kernel: &io::Result<f64>) -> R
 }
 
 /// Returns a row of one density.
-pub fn value(what: String, density: f64, against: String) -> Row {
+pub(crate) fn value(what: String, density: f64, against: String) -> Row {
     Row::value(what, &Samples::one(density), against, Unit::Share)
 }
 

@@ -11,7 +11,7 @@ use crate::servers::{Server, need};
 
 /// The operation of fio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// Random reads of real pages, which testkit's generator wrote.
     Reads,
     /// Random writes of data that fio generates.
@@ -20,7 +20,7 @@ pub enum Workload {
 
 impl Workload {
     /// Returns the name in the rows, which is also fio's name of the operation.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reads => "read",
             Self::Writes => "write",
@@ -28,7 +28,7 @@ impl Workload {
     }
 
     /// Returns the description of the data.
-    pub fn data(self) -> &'static str {
+    pub(crate) fn data(self) -> &'static str {
         match self {
             Self::Reads => "real pages",
             // fio's compressible buffers are random bytes followed by zeros, which are easier
@@ -39,7 +39,7 @@ impl Workload {
 }
 
 /// Returns the requests per second of one connection. Writes leave unknown content on the disk.
-pub fn rate(
+pub(crate) fn rate(
     server: &Server,
     work: Workload,
     depth: u16,

@@ -8,8 +8,8 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
 
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// Length of a small write. Units: bytes.
 const PART: usize = 512;
@@ -25,7 +25,7 @@ const CACHES: [(usize, &str); 3] = [
 ];
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     let pages = &context.mixed[..PAGES.min(context.mixed.len())];
     let mut rows = Vec::new();
     for (cache, how) in CACHES {

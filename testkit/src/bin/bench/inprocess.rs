@@ -10,9 +10,9 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::{Algorithm, Stream};
 
 use crate::codec::{self, Blobs};
-use crate::context::{Context, GroupResult, report_progress};
+use crate::context::{Context, report_progress};
 use crate::disk::Disk;
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// The samples of one operation, taken in turns. Units: pages per second.
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct TurnSamples {
 }
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     let lz4 = Algorithm::Lz4 { acceleration: 1 };
     let mut rows = Vec::new();
     rows.append(&mut of(context, lz4, context.repetitions(7), [0.93, 0.88, 0.90].map(Some))?);

@@ -12,9 +12,9 @@ use testkit::nbd::{Check, DiskModel, Load, Workload};
 use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::Algorithm;
 
-use crate::context::{Context, GroupResult, report_progress};
+use crate::context::{Context, report_progress};
 use crate::disk::Disk;
-use crate::row::{Bound, Row, Samples, Unit, Verdict};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit, Verdict};
 use crate::servers::Server;
 use crate::zram_device::{KernelZram, kernel_name};
 
@@ -27,7 +27,7 @@ struct Times {
 }
 
 /// Measures all rows of this group.
-pub fn run(context: &Context) -> GroupResult {
+pub(crate) fn run(context: &Context) -> GroupResult {
     report_progress("kernel zram");
     let pages = &context.mixed;
     let kernel = match KernelZram::filled(pages) {

@@ -12,30 +12,31 @@
 
 #![forbid(unsafe_code)]
 
-mod allocators;
+mod folder;
+mod unit;
+mod samples;
 mod codec;
-mod comeback;
-mod compaction;
 mod context;
-mod density;
+mod noise;
+mod row;
+mod report;
 mod disk;
+mod zram_device;
+mod tracked_disk;
+mod servers;
 mod fio;
-mod hot;
-mod inprocess;
-mod kernel;
-mod nbd;
-mod nbd_latency;
 mod nbd_load;
 mod nbd_peers;
-mod noise;
-mod report;
+mod nbd;
+mod nbd_latency;
+mod inprocess;
+mod hot;
+mod kernel;
+mod density;
+mod compaction;
+mod allocators;
 mod residence;
-mod row;
-mod samples;
-mod servers;
-mod tracked_disk;
-mod unit;
-mod zram_device;
+mod comeback;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -43,10 +44,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use context::{Context, Effort, GroupResult};
+use context::{Context, Effort};
 use noise::Noise;
 use report::Report;
-use row::{Row, Verdict};
+use row::{GroupResult, Row, Verdict};
 
 /// Measures memzip against the bare codec, malloc, kernel zram, nbdkit and qemu-nbd in one run
 #[derive(Parser)]
@@ -166,7 +167,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let json = cli
         .json
         .clone()
-        .map_or_else(|| target_folder().map(|folder| folder.join("bench.json")), Ok)?;
+        .map_or_else(|| folder::target().map(|folder| folder.join("bench.json")), Ok)?;
     report.write(&json)?;
     eprintln!("written to {}", json.display());
     Ok(status(&report, cli.strict))
@@ -177,8 +178,7 @@ const QUICK: &str =
     "A QUICK RUN on a small disk: these numbers only show that everything runs; do not quote them";
 
 /// Returns the exit status. A failed measurement always fails; a row that is not met fails only
-/// with
-/// `--strict`.
+/// with `--strict`.
 fn status(report: &Report, strict: bool) -> ExitCode {
     let bad = |row: &Row| match row.verdict(&report.noise) {
         Verdict::Failed => true,
@@ -197,20 +197,4 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Returns the cargo target folder that this program was built into.
-fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
-    let exe = std::env::current_exe()?;
-    Ok(exe
-        .ancestors()
-        .nth(2)
-        .ok_or("the benchmark must run from a cargo target folder")?
-        .to_owned())
-}
-
-/// Returns the folder of the corpus, inside the build folder: it contains process memory and must
-/// not be published.
-fn corpus_folder() -> Result<PathBuf, Box<dyn Error>> {
-    Ok(target_folder()?.join("corpus"))
 }

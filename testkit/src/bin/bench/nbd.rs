@@ -5,10 +5,10 @@ use std::error::Error;
 
 use testkit::nbd::{Load, Workload};
 
-use crate::context::{Context, GroupResult, report_progress};
+use crate::context::{Context, report_progress};
 use crate::fio;
 use crate::nbd_peers::{PeerKind, Peers};
-use crate::row::{Bound, Row, Samples, Unit, Verdict};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit, Verdict};
 
 /// Depths and numbers of connections: deep, deep with two connections, and one request at a time.
 const SHAPES: [(u16, u32); 3] = [(32, 1), (32, 2), (1, 1)];
@@ -28,7 +28,7 @@ const PAIRS: [(PeerKind, PeerKind, Goals); 4] = [
 ];
 
 /// Measures all rows of this group.
-pub fn throughput(context: &Context) -> GroupResult {
+pub(crate) fn throughput(context: &Context) -> GroupResult {
     let peers = Peers::start(context, &DEPTHS)?;
     let mut rows: Vec<Row> = Vec::new();
     // All reads come before any write: nbdkit's zstd disk is at its best until it is overwritten.

@@ -10,9 +10,9 @@ use std::thread;
 use testkit::PAGE_SIZE;
 use testkit::nbd::{Latency, Load, Workload};
 
-use crate::context::{Context, GroupResult, report_progress};
+use crate::context::{Context, report_progress};
 use crate::nbd_peers::MeasuredServer;
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 use crate::servers::Server;
 
 /// Percentiles of the reader's latencies. Units: seconds.
@@ -30,7 +30,7 @@ impl Percentiles {
 }
 
 /// Measures all rows of this group.
-pub fn latency(context: &Context) -> GroupResult {
+pub(crate) fn latency(context: &Context) -> GroupResult {
     report_progress("NBD read latency during a flood of writes");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let start = || MeasuredServer::new(&context.mixed, Server::memzip(context, "lz4", size)?);

@@ -21,7 +21,7 @@ enum Operation {
 
 /// Options of `bench nbd-load`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// nbd://HOST:PORT, nbd+unix:///?socket=PATH or the path of a unix socket.
     /// THE CONTENT OF THE DISK IS OVERWRITTEN
     target: String,
@@ -49,9 +49,9 @@ pub struct Args {
 }
 
 /// Runs the load and prints the results.
-pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let target: Target = args.target.parse()?;
-    let folder = args.corpus.clone().map_or_else(super::corpus_folder, Ok)?;
+    let folder = args.corpus.clone().map_or_else(crate::folder::corpus, Ok)?;
     let pages =
         Corpus::load_or_collect(&folder, &mut |line| eprintln!("{line}"))?.mixed(args.pages);
     // Fill the disk, so that every page has known content.

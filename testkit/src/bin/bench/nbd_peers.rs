@@ -20,37 +20,37 @@ const PROBE_PAGES: usize = 8_192;
 const PROBE_TIME: Duration = Duration::from_millis(200);
 
 /// A server and the expected content of its disk.
-pub struct MeasuredServer<'a> {
+pub(crate) struct MeasuredServer<'a> {
     /// The server process.
-    pub server: Server,
+    pub(crate) server: Server,
     model: DiskModel<'a>,
 }
 
 impl<'a> MeasuredServer<'a> {
     /// Fills the server's disk with these pages.
-    pub fn new(pages: &'a [Page], server: Server) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(pages: &'a [Page], server: Server) -> Result<Self, Box<dyn Error>> {
         let model = DiskModel::new(pages, (pages.len() * PAGE_SIZE) as u64);
         Load::whole_disk(&server.target(), Workload::Fill).run(&model)?;
         Ok(Self { server, model })
     }
 
     /// Returns a random load of single pages for `time`.
-    pub fn load(&self, work: Workload, depth: u16, time: Duration) -> Load {
+    pub(crate) fn load(&self, work: Workload, depth: u16, time: Duration) -> Load {
         random(&self.server.target(), work, depth, time)
     }
 
     /// Runs a load and returns its requests per second.
-    pub fn rate(&self, load: &Load) -> Result<f64, Box<dyn Error>> {
+    pub(crate) fn rate(&self, load: &Load) -> Result<f64, Box<dyn Error>> {
         Ok(load.run(&self.model)?.rate())
     }
 
     /// Returns the expected content of the disk.
-    pub fn model(&self) -> &DiskModel<'a> {
+    pub(crate) fn model(&self) -> &DiskModel<'a> {
         &self.model
     }
 
     /// Reads the whole disk and compares every byte.
-    pub fn verify(&self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn verify(&self) -> Result<(), Box<dyn Error>> {
         Load::whole_disk(&self.server.target(), Workload::ReadAll).run(&self.model)?;
         Ok(())
     }
@@ -62,7 +62,7 @@ fn random(target: &Target, work: Workload, depth: u16, time: Duration) -> Load {
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerKind {
+pub(crate) enum PeerKind {
     /// memzip, lz4.
     Lz4,
     /// memzip, zstd level 3.
@@ -84,15 +84,15 @@ struct Entry<'a> {
 }
 
 /// All servers, with filled disks.
-pub struct Peers<'a> {
+pub(crate) struct Peers<'a> {
     entries: Vec<Entry<'a>>,
     /// The trials of nbdkit, and the servers that are missing.
-    pub remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
 }
 
 impl<'a> Peers<'a> {
     /// Finds nbdkit's best number of threads for each depth, then starts all servers.
-    pub fn start(context: &'a Context, depths: &[u16]) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(context: &'a Context, depths: &[u16]) -> Result<Self, Box<dyn Error>> {
         let (pages, size) = (&context.mixed, (context.mixed.len() * PAGE_SIZE) as u64);
         let mut peers = Self { entries: Vec::new(), remarks: Vec::new() };
         report_progress("NBD: filling the servers");
@@ -172,29 +172,29 @@ impl<'a> Peers<'a> {
     }
 
     /// Returns the number of servers.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Returns the index of the server of this kind for this depth.
-    pub fn find(&self, kind: PeerKind, depth: u16) -> Option<usize> {
+    pub(crate) fn find(&self, kind: PeerKind, depth: u16) -> Option<usize> {
         self.entries
             .iter()
             .position(|entry| entry.kind == kind && entry.depth.is_none_or(|best| best == depth))
     }
 
     /// Returns whether the server takes part at this depth.
-    pub fn takes_part(&self, number: usize, depth: u16) -> bool {
+    pub(crate) fn takes_part(&self, number: usize, depth: u16) -> bool {
         self.entries[number].depth.is_none_or(|best| best == depth)
     }
 
     /// Returns the name of a server.
-    pub fn name(&self, number: usize) -> &str {
+    pub(crate) fn name(&self, number: usize) -> &str {
         &self.entries[number].name
     }
 
     /// Returns a server.
-    pub fn measured(&self, number: usize) -> &MeasuredServer<'a> {
+    pub(crate) fn measured(&self, number: usize) -> &MeasuredServer<'a> {
         &self.entries[number].measured
     }
 }

@@ -25,11 +25,11 @@ const TOLERABLE: f64 = 0.05;
 
 /// Ratios of the codec's speed to its own speed. Empty until measured.
 #[derive(Clone, Debug, Default)]
-pub struct Noise(Samples);
+pub(crate) struct Noise(Samples);
 
 impl Noise {
     /// Measures another series of turns.
-    pub fn measure(&mut self, context: &Context) -> Result<(), Box<dyn std::error::Error>> {
+    pub(crate) fn measure(&mut self, context: &Context) -> Result<(), Box<dyn std::error::Error>> {
         let pages = &context.mixed[..PAGES.min(context.mixed.len())];
         let mut stream = Stream::new(Algorithm::Lz4 { acceleration: 1 })?;
         let mut rate = |pages: &[Page]| -> Result<f64, Box<dyn std::error::Error>> {
@@ -47,18 +47,18 @@ impl Noise {
 
     /// Creates noise from given samples.
     #[cfg(test)]
-    pub fn of(samples: Samples) -> Self {
+    pub(crate) fn of(samples: Samples) -> Self {
         Self(samples)
     }
 
     /// Returns the samples.
-    pub fn samples(&self) -> &Samples {
+    pub(crate) fn samples(&self) -> &Samples {
         &self.0
     }
 
     /// Returns the interval of a timed ratio between equal programs; 1 to 1 when nothing was
     /// measured.
-    pub fn interval(&self) -> Interval {
+    pub(crate) fn interval(&self) -> Interval {
         let exact = Interval { low: 1.0, high: 1.0, confidence: 1.0 };
         self.0.interval().map_or(exact, |found| Interval {
             low: found.low.min(1.0 / found.high),
@@ -68,7 +68,7 @@ impl Noise {
     }
 
     /// Returns the lines above the table.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let Interval { low, high, .. } = self.interval();
         let mut lines = vec![format!(
             "noise of this machine: the bare codec against itself, {} turns before and after the rows: {:.3} [{low:.3}-{high:.3}]; \

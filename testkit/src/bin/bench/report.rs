@@ -16,17 +16,17 @@ use crate::unit::Unit;
 const HEAD: [&str; 6] = ["what", "measured", "against", "compared", "goal", "met?"];
 
 /// The results of one run.
-pub struct Report {
+pub(crate) struct Report {
     /// The machine that was measured.
-    pub machine: Value,
+    pub(crate) machine: Value,
     /// The statistics of the pages, one line for each kind.
-    pub corpus: Vec<String>,
+    pub(crate) corpus: Vec<String>,
     /// The noise of the machine.
-    pub noise: Noise,
+    pub(crate) noise: Noise,
     /// The rows, in the order they were measured in.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     /// The reason not to quote the numbers; empty when they may be quoted.
-    pub caveat: &'static str,
+    pub(crate) caveat: &'static str,
 }
 
 impl Report {
@@ -36,7 +36,7 @@ impl Report {
     }
 
     /// Returns the table as text, with the noise above and the remarks below.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let cells = self.cells();
         let widths: [usize; 6] = std::array::from_fn(|column| {
             cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
@@ -59,7 +59,7 @@ impl Report {
     }
 
     /// Returns the table as Markdown, with numbered remarks.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let value = |key: &str| {
             self.machine[key].as_str().map_or_else(|| self.machine[key].to_string(), str::to_owned)
         };
@@ -121,7 +121,7 @@ impl Report {
     }
 
     /// Writes the report as JSON.
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
         let rows: Vec<Value> = self.rows.iter().map(|row| row.json(&self.noise)).collect();
         let text = json!({
             "machine": self.machine,
@@ -135,7 +135,7 @@ impl Report {
 }
 
 /// Returns the machine, the commit and the date of the run.
-pub fn machine() -> Value {
+pub(crate) fn machine() -> Value {
     // Unknown values are empty or "unknown", so that a report never fails.
     let line = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();

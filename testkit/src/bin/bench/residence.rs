@@ -7,8 +7,8 @@ use std::time::Duration;
 use testkit::PAGE_SIZE;
 use testkit::nbd::{DiskModel, Load, Workload};
 
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit, Verdict};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit, Verdict};
 use crate::servers::{Server, Threads, need_nbdkit};
 
 /// A mebibyte. Units: bytes.
@@ -22,7 +22,7 @@ const DECOMMIT_DELAY: Duration = Duration::from_millis(1500);
 
 /// Measures RSS against `mem_total`, and RSS after a discard of everything against RSS at the
 /// start.
-pub fn memory(context: &Context) -> GroupResult {
+pub(crate) fn memory(context: &Context) -> GroupResult {
     report_progress("resident memory of the server");
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let server = Server::memzip(context, "lz4", size)?;
@@ -62,7 +62,7 @@ pub fn memory(context: &Context) -> GroupResult {
 }
 
 /// Measures RSS after every page was overwritten once, in random order, with other real pages.
-pub fn aging(context: &Context) -> GroupResult {
+pub(crate) fn aging(context: &Context) -> GroupResult {
     let size = (context.mixed.len() * PAGE_SIZE) as u64;
     let mut rows = Vec::new();
     report_progress("aging, memzip lz4");

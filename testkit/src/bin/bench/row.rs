@@ -1,14 +1,19 @@
 //! A row of the report: a measurement, its peer, and whether its bound is met.
 
+use std::error::Error;
+
 use serde_json::{Value, json};
 
 use crate::noise::Noise;
-pub use crate::samples::Samples;
-pub use crate::unit::Unit;
+pub(crate) use crate::samples::Samples;
+pub(crate) use crate::unit::Unit;
+
+/// The rows of a group of measurements.
+pub(crate) type GroupResult = Result<Vec<Row>, Box<dyn Error>>;
 
 /// The bound of a row.
 #[derive(Clone, Copy, Debug)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// The value must be at least this.
     AtLeast(f64),
     /// The value must be at most this.
@@ -19,7 +24,7 @@ pub enum Bound {
 
 /// The result of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The bound is met.
     Met,
     /// The bound is not met.
@@ -49,7 +54,7 @@ impl Verdict {
 
 /// A row of the report.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     what: String,
     measured: Option<(Samples, Unit)>,
     against: String,
@@ -67,7 +72,7 @@ pub struct Row {
 impl Row {
     /// Creates a row of a ratio, memzip's value over a peer's. Both were measured in this run;
     /// the median of the turns' ratios is compared.
-    pub fn ratio(
+    pub(crate) fn ratio(
         what: impl Into<String>,
         ours: &Samples,
         against: impl Into<String>,
@@ -89,7 +94,7 @@ impl Row {
     }
 
     /// Creates a row of one value, beside a figure that was not measured in this run.
-    pub fn value(
+    pub(crate) fn value(
         what: impl Into<String>,
         ours: &Samples,
         against: impl Into<String>,
@@ -109,7 +114,11 @@ impl Row {
     }
 
     /// Creates a row without numbers, `Skipped` or `Failed`, and the reason.
-    pub fn without(what: impl Into<String>, verdict: Verdict, why: impl Into<String>) -> Self {
+    pub(crate) fn without(
+        what: impl Into<String>,
+        verdict: Verdict,
+        why: impl Into<String>,
+    ) -> Self {
         Self {
             what: what.into(),
             measured: None,
@@ -124,31 +133,31 @@ impl Row {
     }
 
     /// Makes the row one of the few in the README.
-    pub fn headline(mut self) -> Self {
+    pub(crate) fn headline(mut self) -> Self {
         self.headline = true;
         self
     }
 
     /// Returns whether the row is one of the few in the README.
-    pub fn is_headline(&self) -> bool {
+    pub(crate) fn is_headline(&self) -> bool {
         self.headline
     }
 
     /// Sets the bound.
-    pub fn must(mut self, reach: Bound) -> Self {
+    pub(crate) fn must(mut self, reach: Bound) -> Self {
         self.reach = reach;
         self
     }
 
     /// Replaces the values that are compared with the bound. The default is the ratio or the
     /// value.
-    pub fn comparing(mut self, compared: Samples) -> Self {
+    pub(crate) fn comparing(mut self, compared: Samples) -> Self {
         self.compared = compared;
         self
     }
 
     /// Sets the note.
-    pub fn note(mut self, note: impl Into<String>) -> Self {
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
@@ -156,7 +165,7 @@ impl Row {
     /// Returns the verdict on a machine with this noise.
     ///
     /// The row is met or not met only if its whole interval is on that side of the bound.
-    pub fn verdict(&self, noise: &Noise) -> Verdict {
+    pub(crate) fn verdict(&self, noise: &Noise) -> Verdict {
         if let Some(verdict) = self.without {
             return verdict;
         }
@@ -187,18 +196,18 @@ impl Row {
     }
 
     /// Appends to the note.
-    pub fn add_note(&mut self, note: &str) {
+    pub(crate) fn add_note(&mut self, note: &str) {
         let gap = if self.note.is_empty() || note.is_empty() { "" } else { "; " };
         self.note = format!("{}{gap}{note}", self.note);
     }
 
     /// Returns the note.
-    pub fn remark(&self) -> &str {
+    pub(crate) fn remark(&self) -> &str {
         &self.note
     }
 
     /// Returns the cells of the table: what, measured, against, ratio, bound, verdict.
-    pub fn cells(&self, noise: &Noise) -> [String; 6] {
+    pub(crate) fn cells(&self, noise: &Noise) -> [String; 6] {
         let against = match &self.peer {
             Some((peer, unit)) => format!("{}: {}", self.against, peer.text(*unit)),
             None => self.against.clone(),
@@ -219,7 +228,7 @@ impl Row {
     }
 
     /// Returns the row as JSON.
-    pub fn json(&self, noise: &Noise) -> Value {
+    pub(crate) fn json(&self, noise: &Noise) -> Value {
         let samples =
             |set: &Option<(Samples, Unit)>| set.as_ref().map(|(samples, unit)| samples.json(*unit));
         let (bound, reach) = match self.reach {

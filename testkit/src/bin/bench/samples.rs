@@ -16,27 +16,27 @@ const CONFIDENCE: f64 = 0.9;
 
 /// Repeated measurements of one quantity.
 #[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<f64>);
+pub(crate) struct Samples(Vec<f64>);
 
 /// A confidence interval of the median.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// The lower end.
-    pub low: f64,
+    pub(crate) low: f64,
     /// The upper end.
-    pub high: f64,
+    pub(crate) high: f64,
     /// Probability that the interval contains the true median.
-    pub confidence: f64,
+    pub(crate) confidence: f64,
 }
 
 impl Samples {
     /// Returns the samples of a single measurement.
-    pub fn one(value: f64) -> Self {
+    pub(crate) fn one(value: f64) -> Self {
         Self(vec![value])
     }
 
     /// Adds a measurement.
-    pub fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
@@ -46,7 +46,7 @@ impl Samples {
     /// A drift of the machine between turns cancels out, because both samples of a pair saw the
     /// same
     /// machine.
-    pub fn paired(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
+    pub(crate) fn paired(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         if self.len() != other.len() {
             return Self::one(combine(self.median(), other.median()));
         }
@@ -60,7 +60,7 @@ impl Samples {
     }
 
     /// Returns the median (of an even number: the mean of the middle two), or 0 without samples.
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         let sorted = self.sorted();
         match sorted.len() {
             0 => 0.0,
@@ -71,7 +71,7 @@ impl Samples {
 
     /// Returns the narrowest interval with the required confidence, or the smallest and the
     /// largest sample where no interval has it. Returns `None` for fewer than two samples.
-    pub fn interval(&self) -> Option<Interval> {
+    pub(crate) fn interval(&self) -> Option<Interval> {
         let (sorted, len) = (self.sorted(), self.len());
         if len < 2 {
             return None;
@@ -90,12 +90,12 @@ impl Samples {
     }
 
     /// Returns the number of samples.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Returns the samples as JSON.
-    pub fn json(&self, unit: Unit) -> Value {
+    pub(crate) fn json(&self, unit: Unit) -> Value {
         let interval = self.interval();
         json!({
             "median": self.median(),
@@ -108,7 +108,7 @@ impl Samples {
     }
 
     /// Returns the median and its interval as text.
-    pub fn text(&self, unit: Unit) -> String {
+    pub(crate) fn text(&self, unit: Unit) -> String {
         match self.interval() {
             None => unit.text(self.median()),
             Some(Interval { low, high, .. }) => {

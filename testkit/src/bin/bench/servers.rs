@@ -18,10 +18,10 @@ const PROCESS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Number of threads that handle the requests of a connection in nbdkit (`--threads`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Threads(pub u32);
+pub(crate) struct Threads(pub u32);
 
 /// A server process on a unix socket in its own folder.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     folder: PathBuf,
     program: PathBuf,
@@ -29,12 +29,16 @@ pub struct Server {
 
 impl Server {
     /// Starts `memzip serve` with this algorithm.
-    pub fn memzip(context: &Context, algorithm: &str, size: u64) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn memzip(
+        context: &Context,
+        algorithm: &str,
+        size: u64,
+    ) -> Result<Self, Box<dyn Error>> {
         Self::memzip_with(context, algorithm, size, &[])
     }
 
     /// Starts `memzip serve` with this algorithm and further options.
-    pub fn memzip_with(
+    pub(crate) fn memzip_with(
         context: &Context,
         algorithm: &str,
         size: u64,
@@ -68,7 +72,11 @@ impl Server {
     }
 
     /// Starts nbdkit's memory plugin with this allocator.
-    pub fn nbdkit(allocator: &str, threads: Threads, size: u64) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn nbdkit(
+        allocator: &str,
+        threads: Threads,
+        size: u64,
+    ) -> Result<Self, Box<dyn Error>> {
         let folder = folder(&format!("nbdkit-{allocator}"))?;
         let mut command = Command::new("nbdkit");
         command
@@ -85,7 +93,7 @@ impl Server {
     }
 
     /// Starts qemu-nbd with a sparse raw file in memory, uncompressed.
-    pub fn qemu_nbd(size: u64) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn qemu_nbd(size: u64) -> Result<Self, Box<dyn Error>> {
         let folder = folder("qemu-nbd")?;
         // The file is in /dev/shm, so that no disk is measured. It is unlinked once qemu has it
         // open.
@@ -125,17 +133,17 @@ impl Server {
     }
 
     /// Returns the address of the server.
-    pub fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         Target::Unix(self.folder.join("nbd"))
     }
 
     /// Returns the resident bytes, from `smaps_rollup`.
-    pub fn resident(&self) -> Result<f64, Box<dyn Error>> {
+    pub(crate) fn resident(&self) -> Result<f64, Box<dyn Error>> {
         Ok(sys::rss::of_pid(self.child.id()).ok_or("the server has exited")? as f64)
     }
 
     /// Returns the output of `memzip stat --json`.
-    pub fn stat(&self) -> Result<Value, Box<dyn Error>> {
+    pub(crate) fn stat(&self) -> Result<Value, Box<dyn Error>> {
         let output = Command::new(&self.program)
             .args(["stat", "--json", "--control"])
             .arg(self.folder.join("control"))
@@ -182,7 +190,7 @@ fn folder(name: &str) -> std::io::Result<PathBuf> {
 }
 
 /// Returns whether a program is in the PATH.
-pub fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| is_file(&folder.join(program)))
     })
@@ -193,14 +201,14 @@ fn is_file(path: &Path) -> bool {
 }
 
 /// Ensures that nbdkit is installed. `Err` is the reason why it is not.
-pub fn need_nbdkit() -> Result<(), String> {
+pub(crate) fn need_nbdkit() -> Result<(), String> {
     need("nbdkit", "nbdkit")
 }
 
 /// Ensures that a program is installed: root on a Debian machine installs it. `Err` is the reason
 /// why
 /// it is not.
-pub fn need(program: &str, package: &str) -> Result<(), String> {
+pub(crate) fn need(program: &str, package: &str) -> Result<(), String> {
     if is_installed(program) {
         return Ok(());
     }

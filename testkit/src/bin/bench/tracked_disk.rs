@@ -15,7 +15,7 @@ use crate::zram_device::KernelZram;
 const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
 
 /// A store whose pages can be discarded.
-pub trait Store {
+pub(crate) trait Store {
     /// Discards a page.
     fn discard_page(&self, at: u32) -> std::io::Result<()>;
 }
@@ -35,7 +35,7 @@ impl Store for KernelZram {
 
 /// Discards `percent` of the pages and returns them. The same `rng` chooses the same pages in any
 /// store.
-pub fn discard_at_random(
+pub(crate) fn discard_at_random(
     store: &impl Store,
     len: usize,
     percent: u64,
@@ -48,12 +48,12 @@ pub fn discard_at_random(
 }
 
 /// Chooses an overwrite: the page of the disk and its new content.
-pub fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
+pub(crate) fn choose_overwrite(len: usize, rng: &mut Rng) -> (u32, u32) {
     (rng.index(len) as u32, rng.index(len) as u32)
 }
 
 /// A memzip device and its expected content.
-pub struct TrackedDisk<'a> {
+pub(crate) struct TrackedDisk<'a> {
     disk: Disk,
     pages: &'a [Page],
     /// Stored length of every page of `pages`. Units: bytes.
@@ -64,7 +64,7 @@ pub struct TrackedDisk<'a> {
 
 impl<'a> TrackedDisk<'a> {
     /// Creates a device filled with these pages.
-    pub fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(pages: &'a [Page]) -> Result<Self, Box<dyn Error>> {
         let classes = SizeClasses::new(frames::MAX_CHAIN, ChainRule::LeastWaste);
         // A page that does not fit below the huge class is stored raw, which is a page of live
         // bytes, as in the kernel.
@@ -77,17 +77,21 @@ impl<'a> TrackedDisk<'a> {
     }
 
     /// Returns the live bytes, added up from the bare codec's lengths.
-    pub fn live(&self) -> u64 {
+    pub(crate) fn live(&self) -> u64 {
         self.held.iter().flatten().map(|&page| self.lengths[page as usize]).sum()
     }
 
     /// Returns live bytes over the bytes of zspages' frames: the original's frag ratio.
-    pub fn density(&self) -> f64 {
+    pub(crate) fn density(&self) -> f64 {
         self.live() as f64 / self.disk.used().max(1) as f64
     }
 
     /// Discards `percent` of the pages.
-    pub fn discard_at_random(&mut self, percent: u64, rng: &mut Rng) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn discard_at_random(
+        &mut self,
+        percent: u64,
+        rng: &mut Rng,
+    ) -> Result<(), Box<dyn Error>> {
         for at in discard_at_random(&self.disk, self.held.len(), percent, rng)? {
             self.held[at as usize] = None;
         }
@@ -95,12 +99,12 @@ impl<'a> TrackedDisk<'a> {
     }
 
     /// Compacts objects without a time limit.
-    pub fn compact(&self) -> Compaction {
+    pub(crate) fn compact(&self) -> Compaction {
         self.disk.compact()
     }
 
     /// Makes a random overwrite and returns the change of the live bytes.
-    pub fn overwrite_one(&mut self, rng: &mut Rng) -> i64 {
+    pub(crate) fn overwrite_one(&mut self, rng: &mut Rng) -> i64 {
         let (at, source) = choose_overwrite(self.held.len(), rng);
         self.disk.write(at, &self.pages[source as usize]);
         let old = self.held[at as usize].replace(source);
@@ -109,17 +113,17 @@ impl<'a> TrackedDisk<'a> {
     }
 
     /// Returns the device.
-    pub fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
 
     /// Returns the pool of the device.
-    pub fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
         self.disk.pool()
     }
 
     /// Returns a note when the store's count of live bytes differs from the benchmark's.
-    pub fn remark(&self) -> String {
+    pub(crate) fn remark(&self) -> String {
         let (counted, ours) = (self.disk.live(), self.live());
         if counted == ours {
             return String::new();

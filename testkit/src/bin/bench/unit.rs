@@ -2,7 +2,7 @@
 
 /// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Operations a second.
     Rate,
     /// Bytes, shown in MiB.
@@ -17,7 +17,7 @@ pub enum Unit {
 
 impl Unit {
     /// Returns the name for JSON.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rate => "operations per second",
             Self::Bytes => "bytes",
@@ -28,12 +28,12 @@ impl Unit {
     }
 
     /// Returns whether the number depends on the load of the machine.
-    pub fn is_timed(self) -> bool {
+    pub(crate) fn is_timed(self) -> bool {
         matches!(self, Self::Rate | Self::Seconds)
     }
 
     /// Returns the number as text without its unit.
-    pub fn bare(self, value: f64) -> String {
+    pub(crate) fn bare(self, value: f64) -> String {
         match self {
             Self::Rate => format!("{:.1}", value / 1e3),
             Self::Bytes => format!("{:.1}", value / f64::from(1 << 20)),
@@ -44,7 +44,7 @@ impl Unit {
     }
 
     /// Returns the number as text with its unit.
-    pub fn text(self, value: f64) -> String {
+    pub(crate) fn text(self, value: f64) -> String {
         let suffix = match self {
             Self::Rate => " k/s",
             Self::Bytes => " MiB",

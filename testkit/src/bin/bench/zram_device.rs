@@ -12,7 +12,7 @@ use testkit::{PAGE_SIZE, Page};
 const CONTROL: &str = "/sys/class/zram-control";
 
 /// An unused zram device of the kernel, which is reset when this is dropped.
-pub struct KernelZram {
+pub(crate) struct KernelZram {
     number: u32,
     added: bool,
     algorithm: String,
@@ -21,7 +21,7 @@ pub struct KernelZram {
 
 impl KernelZram {
     /// Takes an unconfigured device or adds one, and configures `size` bytes of lz4.
-    pub fn new(size: u64) -> io::Result<Self> {
+    pub(crate) fn new(size: u64) -> io::Result<Self> {
         let unused = (0..16).find(|number| {
             fs::read_to_string(sys(*number, "disksize")).is_ok_and(|size| size.trim() == "0")
         });
@@ -50,39 +50,39 @@ impl KernelZram {
     }
 
     /// Creates a device with `pages` in their order.
-    pub fn filled(pages: &[Page]) -> io::Result<Self> {
+    pub(crate) fn filled(pages: &[Page]) -> io::Result<Self> {
         let device = Self::new((pages.len() * PAGE_SIZE) as u64)?;
         (0..).zip(pages).try_for_each(|(at, page)| device.write(at, page))?;
         Ok(device)
     }
 
     /// Writes a page.
-    pub fn write(&self, at: u32, page: &Page) -> io::Result<()> {
+    pub(crate) fn write(&self, at: u32, page: &Page) -> io::Result<()> {
         self.file().write_all_at(&page[..], u64::from(at) * PAGE_SIZE as u64)
     }
 
     /// Reads a page.
-    pub fn read(&self, at: u32, page: &mut Page) -> io::Result<()> {
+    pub(crate) fn read(&self, at: u32, page: &mut Page) -> io::Result<()> {
         self.file().read_exact_at(&mut page[..], u64::from(at) * PAGE_SIZE as u64)
     }
 
     /// Discards a page. Punching a hole into a block device discards or writes zeroes; zram
     /// treats
     /// both alike.
-    pub fn discard(&self, at: u32) -> io::Result<()> {
+    pub(crate) fn discard(&self, at: u32) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(fallocate(self.file(), flags, u64::from(at) * PAGE_SIZE as u64, PAGE_SIZE as u64)?)
     }
 
     /// Compacts the pool and returns the number of frames that were freed.
-    pub fn compact(&self) -> io::Result<u64> {
+    pub(crate) fn compact(&self) -> io::Result<u64> {
         let before = self.mm_stat()?.pages_compacted;
         fs::write(sys(self.number, "compact"), "1")?;
         Ok(self.mm_stat()?.pages_compacted - before)
     }
 
     /// Reads the device's counters.
-    pub fn mm_stat(&self) -> io::Result<MmStat> {
+    pub(crate) fn mm_stat(&self) -> io::Result<MmStat> {
         let text = fs::read_to_string(sys(self.number, "mm_stat"))?;
         let numbers: Vec<u64> =
             text.split_whitespace().map_while(|word| word.parse().ok()).collect();
@@ -125,24 +125,24 @@ fn sys(number: u32, name: &str) -> PathBuf {
 
 /// Counters of a device of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct MmStat {
+pub(crate) struct MmStat {
     /// Stored bytes.
-    pub compr_data_size: u64,
+    pub(crate) compr_data_size: u64,
     /// Bytes of the frames of zspages.
-    pub mem_used_total: u64,
+    pub(crate) mem_used_total: u64,
     /// Frames freed by compaction so far.
-    pub pages_compacted: u64,
+    pub(crate) pages_compacted: u64,
 }
 
 impl MmStat {
     /// Returns stored bytes over bytes of frames.
-    pub fn density(self) -> f64 {
+    pub(crate) fn density(self) -> f64 {
         self.compr_data_size as f64 / self.mem_used_total.max(1) as f64
     }
 }
 
 /// Returns the name of the running kernel's zram in the rows.
-pub fn kernel_name() -> String {
+pub(crate) fn kernel_name() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let version: Vec<&str> = release.trim().split(['.', '-']).take(2).collect();
     format!("kernel {} zram", version.join("."))

@@ -5,7 +5,7 @@ use testkit::{PAGE_SIZE, Rng};
 
 /// A kind of content, which determines how a page is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Incompressible: stored raw in its own frame.
     Raw,
     /// One word of four bytes, repeated: takes no frame.
@@ -18,27 +18,27 @@ pub enum Kind {
 
 /// The content of a page.
 #[derive(Clone, Copy, Debug)]
-pub struct Content {
-    pub kind: Kind,
+pub(crate) struct Content {
+    pub(crate) kind: Kind,
     /// Different for each write.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Whether [`MARK`] was written over a part of the page.
-    pub is_marked: bool,
+    pub(crate) is_marked: bool,
 }
 
 /// Offset of [`MARK`]. Units: bytes.
-pub const MARK_AT: usize = 512;
+pub(crate) const MARK_AT: usize = 512;
 /// Bytes written over a part of a page, so that it becomes hot.
-pub const MARK: [u8; 64] = [b'#'; 64];
+pub(crate) const MARK: [u8; 64] = [b'#'; 64];
 
 impl Content {
     /// Creates the content of a page without a mark.
-    pub fn new(kind: Kind, seed: u64) -> Self {
+    pub(crate) fn new(kind: Kind, seed: u64) -> Self {
         Self { kind, seed, is_marked: false }
     }
 
     /// Writes the content to `page`.
-    pub fn fill(self, page: &mut [u8; PAGE_SIZE]) {
+    pub(crate) fn fill(self, page: &mut [u8; PAGE_SIZE]) {
         let mut rng = Rng::new(self.seed);
         let half = rng.bits() & 0xFFFF_FFFF;
         let word = match self.kind {

@@ -13,17 +13,16 @@ use testkit::PAGE_SIZE;
 use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
 
-use crate::TestResult;
 use crate::content::{Content, Kind, MARK, MARK_AT};
-use crate::kernel::{self, FailureMode};
+use crate::kernel::{self, FailureMode, TestResult};
 
 /// Pages of the disk: more than are ever written, so that a balloon can inflate.
-pub const PAGES: u64 = 12_288;
+pub(crate) const PAGES: u64 = 12_288;
 /// Frames of the cache of hot pages.
-pub const HOT: u64 = 256;
+pub(crate) const HOT: u64 = 256;
 
 /// A disk and its expected content.
-pub struct Disk {
+pub(crate) struct Disk {
     zram: Zram,
     /// Address of the arena.
     arena: u64,
@@ -36,7 +35,7 @@ pub struct Disk {
 
 impl Disk {
     /// Creates an empty disk on an arena of this backing.
-    pub fn new(backing: Backing) -> TestResult<Self> {
+    pub(crate) fn new(backing: Backing) -> TestResult<Self> {
         let (algorithm, hot_cache) =
             (Algorithm::Lz4 { acceleration: 1 }, Some(Bytes(HOT * PAGE_SIZE as u64)));
         let config = ZramConfig {
@@ -57,28 +56,28 @@ impl Disk {
     }
 
     /// Returns the zone of the disk.
-    pub fn zone(&self) -> &Zone {
+    pub(crate) fn zone(&self) -> &Zone {
         self.zram.zone()
     }
 
     /// Returns the device.
-    pub fn zram(&self) -> &Zram {
+    pub(crate) fn zram(&self) -> &Zram {
         &self.zram
     }
 
     /// Returns the number of reads so far that returned the expected bytes.
-    pub fn verified(&self) -> u64 {
+    pub(crate) fn verified(&self) -> u64 {
         // Relaxed: a count.
         self.verified.load(Ordering::Relaxed)
     }
 
     /// Returns whether a page was written since it was last discarded.
-    pub fn is_written(&self, number: u64) -> bool {
+    pub(crate) fn is_written(&self, number: u64) -> bool {
         self.pages[number as usize].is_some()
     }
 
     /// Writes new content of this kind to a page.
-    pub fn write(&mut self, number: u64, kind: Kind) -> TestResult<()> {
+    pub(crate) fn write(&mut self, number: u64, kind: Kind) -> TestResult<()> {
         let content = Content::new(kind, (number << 24) | self.next_seed);
         self.next_seed += 1;
         let mut page = [0; PAGE_SIZE];
@@ -91,7 +90,7 @@ impl Disk {
     }
 
     /// Writes a part of a page, which reads the rest of the page and makes it hot.
-    pub fn mark(&mut self, number: u64) -> Result<(), BlockError> {
+    pub(crate) fn mark(&mut self, number: u64) -> Result<(), BlockError> {
         self.zram.write(span(number, MARK_AT, MARK.len()), &MARK)?;
         if let Some(content) = &mut self.pages[number as usize] {
             content.is_marked = true;
@@ -100,7 +99,7 @@ impl Disk {
     }
 
     /// Discards a page.
-    pub fn discard(&mut self, number: u64) -> TestResult<()> {
+    pub(crate) fn discard(&mut self, number: u64) -> TestResult<()> {
         self.zram
             .discard(span(number, 0, PAGE_SIZE))
             .map_err(|error| format!("discard of page {number}: {error}"))?;
@@ -113,7 +112,7 @@ impl Disk {
     /// # Errors
     /// When a page reads as other bytes than expected, or an error other than its own is
     /// reported.
-    pub fn lost(&self, range: Range<u64>) -> TestResult<Vec<u64>> {
+    pub(crate) fn lost(&self, range: Range<u64>) -> TestResult<Vec<u64>> {
         let (mut lost, mut page, mut expected) = (Vec::new(), [0; PAGE_SIZE], [0; PAGE_SIZE]);
         for number in range {
             // Neither zeros nor the previous content, so that a read that copies nothing is
@@ -144,7 +143,7 @@ impl Disk {
     }
 
     /// Reads all pages. Fails unless exactly the pages `lost` are lost.
-    pub fn verify(&self, lost: &[u64], when: &str) -> TestResult<()> {
+    pub(crate) fn verify(&self, lost: &[u64], when: &str) -> TestResult<()> {
         let found = self.lost(0..PAGES).map_err(|error| format!("{when}: {error}"))?;
         if found != lost {
             return Err(format!("{when}: {} pages are lost, not {}", found.len(), lost.len()));
@@ -153,25 +152,25 @@ impl Disk {
     }
 
     /// Checks the invariants of the device and of its zone.
-    pub fn check(&self, when: &str) -> TestResult<()> {
+    pub(crate) fn check(&self, when: &str) -> TestResult<()> {
         self.zram.check().map_err(|error| format!("{when}: {error}"))?;
         self.zone().check().map_err(|error| format!("{when}: {error}"))
     }
 
     /// Returns the frames in use.
-    pub fn frames(&self) -> BTreeSet<u32> {
+    pub(crate) fn frames(&self) -> BTreeSet<u32> {
         let zone = self.zone();
         (0..zone.capacity().0 as u32).filter(|&number| zone.get(Pfn(number)).is_some()).collect()
     }
 
     /// Compacts objects, then frames. Returns how many of each moved.
-    pub fn compact(&self) -> (u64, u64) {
+    pub(crate) fn compact(&self) -> (u64, u64) {
         let objects = self.zram.compact(&Budget::unlimited()).objects_moved;
         (objects, self.zram.compact_frames(&Budget::unlimited()).frames_moved)
     }
 
     /// Makes the kernel report a failure of a frame's memory.
-    pub fn fail(&self, frame: u32, mode: FailureMode) -> TestResult<()> {
+    pub(crate) fn fail(&self, frame: u32, mode: FailureMode) -> TestResult<()> {
         match mode {
             FailureMode::Madvise => self.inject(frame, Injection::Hwpoison),
             FailureMode::OnAccess | FailureMode::AtOnce => {
@@ -181,7 +180,7 @@ impl Disk {
     }
 
     /// Makes the kernel move the content of a frame to other memory.
-    pub fn replace(&self, frame: u32) -> TestResult<()> {
+    pub(crate) fn replace(&self, frame: u32) -> TestResult<()> {
         self.inject(frame, Injection::SoftOffline)
     }
 
@@ -201,6 +200,6 @@ fn described(page: &[u8; PAGE_SIZE]) -> &'static str {
     if page.iter().all(|&byte| byte == 0) { "it is zeros" } else { "it is other bytes" }
 }
 
-pub fn text(error: impl Display) -> String {
+pub(crate) fn text(error: impl Display) -> String {
     error.to_string()
 }

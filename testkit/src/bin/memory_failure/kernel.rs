@@ -5,11 +5,12 @@ use std::os::unix::fs::FileExt;
 
 use testkit::PAGE_SIZE;
 
-use crate::TestResult;
+/// A result whose error is a sentence.
+pub(crate) type TestResult<T> = Result<T, String>;
 
 /// The way in which a page fails, and when the process is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureMode {
+pub(crate) enum FailureMode {
     /// `MADV_HWPOISON` by the process, which gets `BUS_MCEERR_AR` at once, as if it had touched
     /// the page (since Linux 6.10).
     Madvise,
@@ -23,7 +24,7 @@ pub enum FailureMode {
 
 impl FailureMode {
     /// Sets early kill for the whole machine as this mode requires.
-    pub fn set(self) -> TestResult<()> {
+    pub(crate) fn set(self) -> TestResult<()> {
         let value = if self == Self::AtOnce { "1" } else { "0" };
         fs::write("/proc/sys/vm/memory_failure_early_kill", value)
             .map_err(|error| format!("this kernel has no CONFIG_MEMORY_FAILURE: {error}"))
@@ -31,7 +32,7 @@ impl FailureMode {
 }
 
 /// Returns the number of pages that the kernel took out of use.
-pub fn hardware_corrupted() -> TestResult<u64> {
+pub(crate) fn hardware_corrupted() -> TestResult<u64> {
     let info = read("/proc/meminfo")?;
     let line = info.lines().find_map(|line| line.strip_prefix("HardwareCorrupted:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -39,7 +40,7 @@ pub fn hardware_corrupted() -> TestResult<u64> {
 }
 
 /// Returns the address of this process's only mapping of `len` bytes.
-pub fn mapping(len: u64) -> TestResult<u64> {
+pub(crate) fn mapping(len: u64) -> TestResult<u64> {
     let number = |text| u64::from_str_radix(text, 16).ok();
     let maps = read("/proc/self/maps")?;
     let ranges = maps.lines().filter_map(|line| line.split_whitespace().next()?.split_once('-'));
@@ -53,7 +54,7 @@ pub fn mapping(len: u64) -> TestResult<u64> {
 }
 
 /// Makes the memory at an address of this process fail, by its physical address.
-pub fn hard_offline(address: u64) -> TestResult<()> {
+pub(crate) fn hard_offline(address: u64) -> TestResult<()> {
     /// Bit of a pagemap entry: the page is present.
     const PRESENT: u64 = 1 << 63;
     /// Bits of a pagemap entry: the page frame number.

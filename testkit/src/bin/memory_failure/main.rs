@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod content;
-mod disk;
 mod kernel;
+mod disk;
 mod scenario;
 
 use std::process::ExitCode;
@@ -19,11 +19,8 @@ use std::process::ExitCode;
 use sys::Backing;
 use sys::memory_failure::catch_memory_failures;
 
-use kernel::FailureMode;
+use kernel::{FailureMode, TestResult};
 use scenario::Scenario;
-
-/// A result whose error is a sentence.
-type TestResult<T> = Result<T, String>;
 
 /// Both backings of an arena, with all ways in which the kernel notifies a process.
 const SCENARIOS: [Scenario; 6] = [

@@ -14,10 +14,9 @@ use frames::{FrameCount, MemoryFailureStats, Pfn};
 use sys::Backing;
 use testkit::Rng;
 
-use crate::TestResult;
 use crate::content::Kind;
 use crate::disk::{Disk, HOT, PAGES, text};
-use crate::kernel::FailureMode;
+use crate::kernel::{FailureMode, TestResult};
 
 /// Hot pages.
 const MARKED: Range<u64> = 0..HOT;
@@ -37,10 +36,10 @@ const PAUSE: Duration = Duration::from_millis(4);
 
 /// A scenario: the arena's backing and the kernel's way of notifying.
 #[derive(Clone, Copy, Debug)]
-pub struct Scenario {
-    pub name: &'static str,
-    pub backing: Backing,
-    pub mode: FailureMode,
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) backing: Backing,
+    pub(crate) mode: FailureMode,
 }
 
 /// The frames of each kind of content.
@@ -63,7 +62,7 @@ struct TargetFrames {
 
 impl Scenario {
     /// Runs the scenario. Returns how many pages of memory the kernel lost.
-    pub fn run(self) -> TestResult<u64> {
+    pub(crate) fn run(self) -> TestResult<u64> {
         // Fill a disk, let the kernel move frames, then let frames fail.
         self.mode.set()?;
         let mut disk = Disk::new(self.backing)?;

@@ -3,7 +3,7 @@
 use testkit::Rng;
 
 /// Returns the bytes of the object with this tag.
-pub fn of(tag: u64, len: usize) -> Vec<u8> {
+pub(crate) fn of(tag: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(tag);
     let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.bits().to_le_bytes())
         .take(len.div_ceil(8))
@@ -16,7 +16,7 @@ pub fn of(tag: u64, len: usize) -> Vec<u8> {
 /// Returns a random length distributed like compressed pages: most about half a page, some tiny,
 /// some
 /// incompressible.
-pub fn len(rng: &mut Rng) -> usize {
+pub(crate) fn len(rng: &mut Rng) -> usize {
     match rng.below(16) {
         0 => 1 + rng.index(64),
         1 => 4096,
@@ -26,7 +26,7 @@ pub fn len(rng: &mut Rng) -> usize {
 }
 
 /// Returns whether these are the bytes of the object with this tag.
-pub fn is(tag: u64, head: &[u8], tail: &[u8]) -> bool {
+pub(crate) fn is(tag: u64, head: &[u8], tail: &[u8]) -> bool {
     let expected = of(tag, head.len() + tail.len());
     expected[..head.len()] == *head && expected[head.len()..] == *tail
 }

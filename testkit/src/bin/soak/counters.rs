@@ -6,33 +6,33 @@ use frames::Zone;
 
 /// Counters of all operations.
 #[derive(Debug, Default)]
-pub struct Counters {
-    pub stored: AtomicU64,
-    pub overwritten: AtomicU64,
-    pub read: AtomicU64,
-    pub freed: AtomicU64,
-    pub refused: AtomicU64,
-    pub bytes: AtomicU64,
-    pub objects_moved: AtomicU64,
-    pub bytes_moved: AtomicU64,
-    pub frames_moved: AtomicU64,
-    pub frames_gone: AtomicU64,
-    pub ranges: AtomicU64,
-    pub blocks: AtomicU64,
-    pub ballooned: AtomicU64,
-    pub recreated: AtomicU64,
-    pub verified_at_the_end_of_pools: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) stored: AtomicU64,
+    pub(crate) overwritten: AtomicU64,
+    pub(crate) read: AtomicU64,
+    pub(crate) freed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) objects_moved: AtomicU64,
+    pub(crate) bytes_moved: AtomicU64,
+    pub(crate) frames_moved: AtomicU64,
+    pub(crate) frames_gone: AtomicU64,
+    pub(crate) ranges: AtomicU64,
+    pub(crate) blocks: AtomicU64,
+    pub(crate) ballooned: AtomicU64,
+    pub(crate) recreated: AtomicU64,
+    pub(crate) verified_at_the_end_of_pools: AtomicU64,
 }
 
 /// Adds to a counter.
-pub fn add(counter: &AtomicU64, count: u64) {
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
     // Relaxed: statistics.
     counter.fetch_add(count, Relaxed);
 }
 
 impl Counters {
     /// Returns all counters on one line.
-    pub fn line(&self, zone: &Zone) -> String {
+    pub(crate) fn line(&self, zone: &Zone) -> String {
         let get = |counter: &AtomicU64| counter.load(Relaxed);
         let stats = zone.stats();
         format!(

@@ -1,6 +1,5 @@
 //! The soak: threads store, read, overwrite and free objects in one zone at its limit and verify
-//! every
-//! byte.
+//! every byte.
 //!
 //! Meanwhile other threads compact objects and frames, isolate, migrate and put back frames,
 //! allocate contiguous ranges, inflate and deflate balloons, and destroy and create pools.
@@ -12,26 +11,21 @@
 
 mod content;
 mod counters;
-mod maintenance;
 mod pool_slot;
+mod soak;
 mod worker;
+mod maintenance;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::FrameCount;
 
-use counters::Counters;
-use pool_slot::PoolSlot;
-
-/// Number of pools in the zone.
-const POOLS: usize = 3;
-/// Number of threads that store, read, overwrite and free.
-const WORKERS: usize = 2;
+use pool_slot::{PoolSlot, WORKERS};
+use soak::Soak;
 
 /// Run all operations at once for a long time and verify every byte
 #[derive(Debug, Parser)]
@@ -47,48 +41,9 @@ struct Args {
     limit: u64,
 }
 
-/// State shared by all threads.
-struct Soak {
-    zone: Arc<Zone>,
-    slots: Vec<PoolSlot>,
-    counters: Counters,
-    /// Held shared by threads that may run the zone's shrinkers, and exclusively while a pool's
-    /// invariants are checked.
-    shrinking: RwLock<()>,
-    stop: AtomicBool,
-    seed: u64,
-}
-
-impl Soak {
-    fn new(args: &Args) -> Self {
-        let limit = FrameCount::holding(args.limit << 20);
-        // The arena is larger than the limit, so that the limit refuses requests first.
-        let config = ZoneConfig {
-            capacity: FrameCount(limit.0 * 2),
-            limit: Some(limit),
-            ..ZoneConfig::default()
-        };
-        let zone =
-            Arc::new(Zone::new(config).expect("the address space suffices for a small zone"));
-        let slots = (0..POOLS).map(|_| PoolSlot::new(&zone)).collect();
-        Self {
-            zone,
-            slots,
-            counters: Counters::default(),
-            shrinking: RwLock::new(()),
-            stop: AtomicBool::new(false),
-            seed: args.seed,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
-    let soak = Soak::new(&args);
+    let soak = Soak::new(FrameCount::holding(args.limit << 20), args.seed);
     let end = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     println!("soak: {} minutes, seed {}, limit {} MiB", args.minutes, args.seed, args.limit);
     // Run until the time is over or a thread panics.

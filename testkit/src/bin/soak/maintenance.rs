@@ -12,11 +12,11 @@ use frames::{
 use testkit::Rng;
 use zsmalloc::Budget;
 
-use crate::Soak;
 use crate::counters::add;
+use crate::soak::Soak;
 
 /// All maintenance tasks; each runs in its own thread.
-pub const THREADS: [fn(&Soak); 6] =
+pub(crate) const THREADS: [fn(&Soak); 6] =
     [compact_objects, compact_frames, isolate, alloc_ranges, resize_balloons, recreate];
 
 fn pause(rng: &mut Rng) {

@@ -5,27 +5,30 @@ use std::sync::{Arc, Mutex, RwLock};
 use frames::Zone;
 use zsmalloc::{Handle, Pool, PoolConfig};
 
-use crate::{WORKERS, content};
+use crate::content;
+
+/// Number of threads that store, read, overwrite and free.
+pub(crate) const WORKERS: usize = 2;
 
 /// An object in a pool.
 #[derive(Clone, Copy, Debug)]
-pub struct Object {
-    pub handle: Handle,
-    pub tag: u64,
-    pub len: usize,
+pub(crate) struct Object {
+    pub(crate) handle: Handle,
+    pub(crate) tag: u64,
+    pub(crate) len: usize,
 }
 
 /// A pool and the objects of each worker in it.
 #[derive(Debug)]
-pub struct LivePool {
-    pub pool: Arc<Pool>,
-    pub objects: [Mutex<Vec<Object>>; WORKERS],
+pub(crate) struct LivePool {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) objects: [Mutex<Vec<Object>>; WORKERS],
 }
 
 /// A place for a pool and its successors.
 #[derive(Debug)]
-pub struct PoolSlot {
-    pub live: RwLock<LivePool>,
+pub(crate) struct PoolSlot {
+    pub(crate) live: RwLock<LivePool>,
 }
 
 impl LivePool {
@@ -42,7 +45,7 @@ impl LivePool {
     }
 
     /// Reads every object and compares every byte. Returns the number of objects.
-    pub fn verify(&self) -> u64 {
+    pub(crate) fn verify(&self) -> u64 {
         let mut count = 0;
         self.each_object(|object| {
             verify(&self.pool, object);
@@ -53,7 +56,7 @@ impl LivePool {
 }
 
 /// Reads an object and compares every byte.
-pub fn verify(pool: &Pool, object: Object) {
+pub(crate) fn verify(pool: &Pool, object: Object) {
     let read = pool.read(object.handle).unwrap_or_else(|error| panic!("{object:?}: {error}"));
     let (head, tail) = read.pieces();
     assert_eq!(head.len() + tail.len(), object.len, "{object:?}");
@@ -62,13 +65,13 @@ pub fn verify(pool: &Pool, object: Object) {
 
 impl PoolSlot {
     /// Creates a slot with an empty pool.
-    pub fn new(zone: &Arc<Zone>) -> Self {
+    pub(crate) fn new(zone: &Arc<Zone>) -> Self {
         Self { live: RwLock::new(LivePool::new(zone)) }
     }
 
     /// Verifies and checks the pool, destroys it with its objects, and creates another. Returns
     /// the number of objects verified.
-    pub fn recreate(&self, zone: &Arc<Zone>, shrinking: &RwLock<()>) -> u64 {
+    pub(crate) fn recreate(&self, zone: &Arc<Zone>, shrinking: &RwLock<()>) -> u64 {
         let mut live = self.live.write().expect("no thread panicked");
         let verified = live.verify();
         let quiet = shrinking.write().expect("no thread panicked");
@@ -79,14 +82,14 @@ impl PoolSlot {
     }
 
     /// Checks the pool and verifies its objects. Returns their number.
-    pub fn verify_all(&self) -> u64 {
+    pub(crate) fn verify_all(&self) -> u64 {
         let live = self.live.read().expect("no thread panicked");
         live.pool.check().expect("the pool is consistent");
         live.verify()
     }
 
     /// Frees all objects and checks that no frame is left.
-    pub fn free_all(&self) {
+    pub(crate) fn free_all(&self) {
         let live = self.live.read().expect("no thread panicked");
         live.each_object(|object| {
             assert_eq!(live.pool.free(object.handle), Ok(object.len));

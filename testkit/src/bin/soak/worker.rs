@@ -3,15 +3,16 @@
 use testkit::Rng;
 use zsmalloc::{AccessError, AllocError, WriteError};
 
+use crate::content;
 use crate::counters::add;
 use crate::pool_slot::{LivePool, Object, verify};
-use crate::{Soak, content};
+use crate::soak::Soak;
 
 /// Operations on a pool before another is chosen. `PoolSlot::recreate` waits for this turn.
 const OPS_PER_TURN: usize = 500;
 
 /// Runs random operations until the soak is over.
-pub fn run(soak: &Soak, number: usize) {
+pub(crate) fn run(soak: &Soak, number: usize) {
     let mut rng = Rng::new(soak.seed << 8 | number as u64);
     while !soak.is_over() {
         let slot = &soak.slots[rng.index(soak.slots.len())];

@@ -9,9 +9,9 @@ use testkit::corpus::Kind;
 use testkit::{PAGE_SIZE, Rng};
 use zsmalloc::{Background, BackgroundConfig};
 
-use crate::context::{Context, Effort, GroupResult, report_progress};
+use crate::context::{Context, Effort, report_progress};
 use crate::density::value;
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 use crate::tracked_disk::TrackedDisk;
 
 /// Overwrites between two readings of the density.
@@ -21,7 +21,7 @@ const SAMPLE_INTERVAL: usize = 1000;
 const RSS_SAMPLES: usize = 20;
 
 /// Measures all rows of this part.
-pub fn rows(context: &Context) -> GroupResult {
+pub(crate) fn rows(context: &Context) -> GroupResult {
     let mut rows = held(context)?;
     rows.push(writers(context)?);
     Ok(rows)

@@ -6,9 +6,9 @@ use std::io;
 use testkit::corpus::Kind;
 use testkit::{Page, Rng};
 
-use crate::context::{Context, GroupResult, report_progress};
+use crate::context::{Context, report_progress};
 use crate::density::against_kernel;
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 use crate::tracked_disk::{TrackedDisk, discard_at_random};
 use crate::zram_device::KernelZram;
 
@@ -16,7 +16,7 @@ use crate::zram_device::KernelZram;
 const CASES: [(u64, f64); 4] = [(50, 0.983), (60, 0.983), (75, 0.978), (90, 0.965)];
 
 /// Measures all rows of this part.
-pub fn rows(context: &Context) -> GroupResult {
+pub(crate) fn rows(context: &Context) -> GroupResult {
     report_progress("density after discards and compaction");
     let pages = context.kind(Kind::Memory);
     let (mut rows, mut again) = (Vec::new(), 0);

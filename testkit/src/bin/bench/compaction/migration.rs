@@ -16,8 +16,8 @@ use testkit::corpus::Kind;
 use zsmalloc::{Handle, Pool};
 
 use super::speed::{filled, frag_ratio};
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// Number of reading threads.
 const READERS: usize = 2;
@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 const CPU_SHARE_DIVISOR: u32 = 10;
 
 /// Measures the row of this part.
-pub fn rows(context: &Context) -> GroupResult {
+pub(crate) fn rows(context: &Context) -> GroupResult {
     report_progress("reads while frames migrate");
     let (pool, handles) = filled(context.kind(Kind::Memory))?;
     let (other, _) = filled(context.kind(Kind::Memory))?;

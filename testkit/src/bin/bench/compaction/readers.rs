@@ -17,8 +17,8 @@ use testkit::corpus::Kind;
 use zsmalloc::{Budget, Handle, Pool};
 
 use super::speed::{filled, frag_ratio};
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// Objects that are replaced between two compactions.
 const CHURN: usize = 2_000;
@@ -40,7 +40,7 @@ impl PoolUnderTest {
 }
 
 /// Measures the row of this part.
-pub fn rows(context: &Context) -> GroupResult {
+pub(crate) fn rows(context: &Context) -> GroupResult {
     report_progress("read latency during continuous compaction");
     let (stock, other) = (PoolUnderTest::new(context)?, PoolUnderTest::new(context)?);
     let (mut with, mut without, mut moved) = <(Samples, Samples, Samples)>::default();

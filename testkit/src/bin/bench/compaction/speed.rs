@@ -12,8 +12,8 @@ use testkit::{PAGE_SIZE, Page, Rng};
 use zcomp::{Algorithm, Stream};
 use zsmalloc::{Budget, Compaction, Handle, Pool, PoolConfig};
 
-use crate::context::{Context, GroupResult, report_progress};
-use crate::row::{Bound, Row, Samples, Unit};
+use crate::context::{Context, report_progress};
+use crate::row::{Bound, GroupResult, Row, Samples, Unit};
 
 /// More than any CPU cache holds. Units: bytes.
 const CACHES: usize = 128 << 20;
@@ -30,7 +30,7 @@ struct Copy {
 type Location = [(usize, usize); 2];
 
 /// Measures the row of this part.
-pub fn rows(context: &Context) -> GroupResult {
+pub(crate) fn rows(context: &Context) -> GroupResult {
     report_progress("time of a compaction after 50 % were discarded");
     let (mut ours, mut copies) = <(Samples, Samples)>::default();
     let (mut last, mut ratios) = (Compaction::default(), (0.0, 0.0));
@@ -65,7 +65,7 @@ struct Turn {
 }
 
 /// Returns stored bytes over bytes of frames.
-pub fn frag_ratio(pool: &Pool) -> f64 {
+pub(crate) fn frag_ratio(pool: &Pool) -> f64 {
     let stats = pool.stats();
     stats.live_bytes as f64 / (stats.frames * PAGE_SIZE as u64).max(1) as f64
 }
@@ -103,7 +103,7 @@ fn timed(work: impl FnOnce()) -> f64 {
 }
 
 /// Creates a pool with these pages as compressed objects.
-pub fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
+pub(crate) fn filled(pages: &[Page]) -> Result<(Arc<Pool>, Vec<Handle>), Box<dyn Error>> {
     let capacity = FrameCount(u64::try_from(pages.len())? + 4096);
     let zone = Arc::new(Zone::new(ZoneConfig { capacity, ..ZoneConfig::default() })?);
     let pool = Pool::new(zone, PoolConfig::default())?;
