@@ -4,15 +4,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// One MiB.
-pub const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
 /// Returns `len` bytes of programs and libraries of this machine, the same in every run.
-pub fn programs(len: usize) -> Vec<u8> {
+pub(crate) fn programs(len: usize) -> Vec<u8> {
     read_files(&["/usr/bin", "/usr/lib", "/bin", "/lib"], len)
 }
 
 /// Returns `len` random bytes, which no codec compresses.
-pub fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut source = std::fs::File::open("/dev/urandom").expect("Linux has /dev/urandom");
     source.read_exact(&mut bytes).expect("/dev/urandom never ends");
@@ -20,14 +20,14 @@ pub fn noise(len: usize) -> Vec<u8> {
 }
 
 /// Writes `bytes` to a file and returns its path.
-pub fn save(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn save(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).expect("the temporary folder can be written");
     path
 }
 
 /// Compares two files. Panics with the offset of the first difference.
-pub fn assert_same(expected: &Path, found: &Path) {
+pub(crate) fn assert_same(expected: &Path, found: &Path) {
     let expected = std::fs::read(expected).expect("the expected file can be read");
     let found = std::fs::read(found).expect("the found file can be read");
     assert_eq!(expected.len(), found.len(), "the lengths differ");

@@ -1,9 +1,10 @@
 //! Tests with libnbd's nbdcopy and nbdinfo.
 
+use serde_json::Value;
+
 use crate::content::{self, MIB};
 use crate::server::Server;
 use crate::tool::{self, need};
-use serde_json::Value;
 
 /// Copies real files to the disk and back with these options of nbdcopy, and compares them.
 fn round_trip(server: &Server, options: &[&str]) {

@@ -1,11 +1,13 @@
 //! Tests with many clients.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use rustix::process::{Resource, Rlimit};
+
 use crate::content::{self, MIB};
 use crate::server::Server;
 use crate::tool::{self, need};
-use rustix::process::{Resource, Rlimit};
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 
 #[test]
 fn two_clients_write_their_halves_in_parallel() {

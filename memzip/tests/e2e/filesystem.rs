@@ -1,9 +1,10 @@
 //! Tests with a real file system on the disk: mke2fs, nbdcopy, e2fsck.
 
+use std::path::Path;
+
 use crate::content;
 use crate::server::Server;
 use crate::tool::{self, need};
-use std::path::Path;
 
 /// Creates an ext4 image of 64 MiB with real files in it.
 fn ext4_image(folder: &Path) -> std::path::PathBuf {

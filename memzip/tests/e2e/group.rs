@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Two folders if version 1 has the limit and version 2 the pressure, or one folder if version 2
 /// has both. Removed when dropped.
-pub struct Group {
+pub(crate) struct Group {
     folders: Vec<PathBuf>,
 }
 
@@ -19,7 +19,7 @@ impl Group {
     ///
     /// # Errors
     /// The reason why this machine cannot have one.
-    pub fn new(limit: u64) -> Result<Self, String> {
+    pub(crate) fn new(limit: u64) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("memzip-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -55,13 +55,13 @@ impl Group {
     }
 
     /// Returns the path of the group's pressure file.
-    pub fn pressure_file(&self) -> PathBuf {
+    pub(crate) fn pressure_file(&self) -> PathBuf {
         self.folders[0].join("memory.pressure")
     }
 
     /// Returns a command that joins the group and then becomes `program`, with the same process
     /// number.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let enter = "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; done; shift; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", enter, "sh"]).args(&self.folders).arg("--").arg(program);
@@ -69,7 +69,7 @@ impl Group {
     }
 
     /// Moves a process into the group.
-    pub fn add_process(&self, pid: u32) {
+    pub(crate) fn add_process(&self, pid: u32) {
         for folder in &self.folders {
             fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("a writable group");
         }

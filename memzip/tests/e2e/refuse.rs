@@ -1,9 +1,10 @@
 //! Requests that `memzip serve` refuses: with a sentence on standard error and a status, never with
 //! a panic.
 
+use std::process::Stdio;
+
 use crate::server::memzip;
 use crate::tool;
-use std::process::Stdio;
 
 /// Starts a server that must refuse to start, and returns its output.
 fn refused(options: &[&str]) -> String {

@@ -1,16 +1,17 @@
 //! Tests with clients that misbehave or vanish; the next client must not be affected.
 
-use crate::content::{self, MIB};
-use crate::server::Server;
-use crate::tool::{self, need};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::content::{self, MIB};
+use crate::server::Server;
+use crate::tool::{self, need};
+
 /// Connects a client that requests much more than its socket holds and reads no reply, so its
 /// request stays in flight.
-pub fn stalled_client(server: &Server) -> UnixStream {
+pub(crate) fn stalled_client(server: &Server) -> UnixStream {
     let mut client = UnixStream::connect(server.socket()).expect("the server listens");
     client.read_exact(&mut [0; 18]).expect("a greeting");
     // Client flags, then NBD_OPT_EXPORT_NAME with an empty name: the transmission phase follows.

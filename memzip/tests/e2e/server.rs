@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
 
 use crate::group::Group;
 
@@ -14,7 +14,7 @@ use crate::group::Group;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server; killed when dropped, also if the test fails.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     folder: TempDir,
     uri: String,
@@ -23,7 +23,7 @@ pub struct Server {
 impl Server {
     /// Starts a server with a disk of this size on a unix socket, with further options of
     /// `memzip serve`.
-    pub fn start(size: &str, options: &[&str]) -> Self {
+    pub(crate) fn start(size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
         let mut command = memzip("serve");
@@ -32,7 +32,7 @@ impl Server {
     }
 
     /// Starts a server as [`Server::start`] does, in a control group.
-    pub fn start_in(group: &Group, size: &str, options: &[&str]) -> Self {
+    pub(crate) fn start_in(group: &Group, size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
         let mut command = group.command(memzip("serve").get_program());
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// Starts a server as [`Server::start`] does, through a program that runs other programs.
-    pub fn start_under(program: &str, size: &str) -> Self {
+    pub(crate) fn start_under(program: &str, size: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("disk.sock");
         let mut command = Command::new(program);
@@ -55,7 +55,7 @@ impl Server {
 
     /// Starts a server as [`Server::start`] does, and keeps its standard error for
     /// [`Server::stderr`].
-    pub fn start_with_stderr_file(size: &str, options: &[&str]) -> Self {
+    pub(crate) fn start_with_stderr_file(size: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = std::fs::File::create(folder.path().join("stderr")).expect("a new file");
         Self::start_with_stderr(file.into(), folder, size, options)
@@ -63,7 +63,7 @@ impl Server {
 
     /// Starts a server as [`Server::start`] does, with a standard error on which each write fails,
     /// as if the terminal were gone.
-    pub fn start_with_closed_stderr(size: &str, options: &[&str]) -> Self {
+    pub(crate) fn start_with_closed_stderr(size: &str, options: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         Self::start_with_stderr(
@@ -76,7 +76,10 @@ impl Server {
 
     /// Starts a server as [`Server::start`] does, with a full pipe as standard error. The second
     /// value is the other end, which is not read.
-    pub fn start_with_full_stderr(size: &str, options: &[&str]) -> (Self, std::io::PipeReader) {
+    pub(crate) fn start_with_full_stderr(
+        size: &str,
+        options: &[&str],
+    ) -> (Self, std::io::PipeReader) {
         use std::io::Write;
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be non-blocking");
@@ -102,18 +105,18 @@ impl Server {
     }
 
     /// Returns the standard error so far of a server of [`Server::start_with_stderr_file`].
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr"))
             .expect("a server of start_with_stderr_file")
     }
 
     /// Returns the number of the server's process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Starts a server on a TCP port of the loopback interface.
-    pub fn start_on_tcp(size: &str, port: u16) -> Self {
+    pub(crate) fn start_on_tcp(size: &str, port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = memzip("serve");
         command.args(["--port", &port.to_string(), "--size", size]);
@@ -137,27 +140,27 @@ impl Server {
     }
 
     /// Returns the NBD URI of the disk.
-    pub fn uri(&self) -> &str {
+    pub(crate) fn uri(&self) -> &str {
         &self.uri
     }
 
     /// Returns the folder for the test's files; it is removed with the server.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Returns the path of the NBD socket.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("disk.sock")
     }
 
     /// Returns the path of the control socket.
-    pub fn control(&self) -> PathBuf {
+    pub(crate) fn control(&self) -> PathBuf {
         self.folder.path().join("control.sock")
     }
 
     /// Returns the resident memory of the server's process. Units: bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))
             .expect("the server runs");
         let line = rollup
@@ -169,19 +172,19 @@ impl Server {
     }
 
     /// Panics if the server has ended.
-    pub fn assert_alive(&mut self) {
+    pub(crate) fn assert_alive(&mut self) {
         let status = self.child.try_wait().expect("a child process");
         assert_eq!(status, None, "the server ended");
     }
 
     /// Sends a signal to the server.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("not zero");
         rustix::process::kill_process(pid, signal).expect("the server runs");
     }
 
     /// Waits until the server has ended and returns its status.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         while start.elapsed() < TIMEOUT {
             if let Some(status) = self.child.try_wait().expect("a child process") {
@@ -202,7 +205,7 @@ impl Drop for Server {
 }
 
 /// Returns a command that runs a subcommand of the binary under test.
-pub fn memzip(subcommand: &str) -> Command {
+pub(crate) fn memzip(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memzip"));
     command.arg(subcommand);
     command

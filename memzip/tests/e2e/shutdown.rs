@@ -1,14 +1,16 @@
 //! Tests of SIGTERM, SIGINT and SIGHUP: requests in flight finish, sockets are removed, the status
 //! is 0.
 
-use crate::rude::stalled_client;
-use crate::server::Server;
-use crate::tool::{self, need};
-use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::rude::stalled_client;
+use crate::server::Server;
+use crate::tool::{self, need};
 
 /// Ends a server with this signal; it must exit with status 0 and remove its sockets.
 fn ends_cleanly(server: &mut Server, signal: Signal) {

@@ -19,14 +19,14 @@ macro_rules! need {
 pub(crate) use need;
 
 /// Finds a program on PATH or in the folders of system programs.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Returns a command that is killed if it takes too long.
-pub fn command(program: impl AsRef<Path>) -> Command {
+pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let program = program.as_ref();
     let found = program.to_str().and_then(find).unwrap_or_else(|| program.to_path_buf());
     let mut command = Command::new("timeout");
@@ -36,19 +36,19 @@ pub fn command(program: impl AsRef<Path>) -> Command {
 
 /// Returns a command for nbdsh. It uses Debian's Python, for which its module is built, whatever
 /// Python is first on PATH.
-pub fn nbdsh() -> Command {
+pub(crate) fn nbdsh() -> Command {
     let mut command = command("nbdsh");
     command.env("PATH", "/usr/bin:/bin");
     command
 }
 
 /// Runs a client and returns its status and output.
-pub fn finish(command: &mut Command) -> Output {
+pub(crate) fn finish(command: &mut Command) -> Output {
     command.output().expect("coreutils' timeout can be started")
 }
 
 /// Runs a client that must succeed and returns its standard output.
-pub fn succeed(command: &mut Command) -> String {
+pub(crate) fn succeed(command: &mut Command) -> String {
     let output = finish(command);
     assert!(
         output.status.success(),
@@ -60,7 +60,7 @@ pub fn succeed(command: &mut Command) -> String {
 }
 
 /// Runs a client that must fail by itself, without a timeout, and returns its output.
-pub fn fail(command: &mut Command) -> String {
+pub(crate) fn fail(command: &mut Command) -> String {
     let output = finish(command);
     assert!(!output.status.success(), "{command:?} should have failed:\n{}", text(&output));
     assert!(
@@ -72,6 +72,6 @@ pub fn fail(command: &mut Command) -> String {
 }
 
 /// Returns both output streams of a client.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

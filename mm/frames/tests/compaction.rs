@@ -9,12 +9,13 @@ mod driver;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use driver::{Driver, Response};
 use frames::{
     AllocError, Backing, Budget, CompactGoal, CompactOutcome, CompactRequest, FrameCount,
     MigrateMode, MigrateType, Movability, NoLocksHeld, Order, PAGEBLOCK_FRAMES, ProactiveCompactor,
     ProactiveOutcome, Proactiveness, Reclaim, Watermarks, Zone, ZoneConfig,
 };
+
+use driver::{Driver, Response};
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
 

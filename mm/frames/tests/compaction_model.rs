@@ -15,7 +15,6 @@ mod tagged;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::Driver;
 use frames::{
     Backing, Block, Budget, CmaRegion, CompactGoal, CompactRequest, ContigRange, ContigRequest,
     FrameCount, Isolated, MigrateMode, MigrateType, NoLocksHeld, Order, PAGEBLOCK_FRAMES, Pfn,
@@ -23,6 +22,8 @@ use frames::{
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use driver::Driver;
 use tagged::Tagged;
 
 const BLOCKS: u32 = 6;

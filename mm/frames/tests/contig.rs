@@ -10,12 +10,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use driver::{Driver, Response};
 use frames::{
     AllocError, Backing, Budget, CmaRegion, Committed, ContigError, ContigRequest, FrameCount,
     LockedFrame, MigrateError, MigrateMode, MigrateType, Movability, MovableOps, NoLocksHeld,
     Order, Owner, PAGEBLOCK_FRAMES, Pfn, Reclaim, Target, Zone, ZoneConfig, ZoneError,
 };
+
+use driver::{Driver, Response};
 
 const BLOCK: u32 = PAGEBLOCK_FRAMES;
 

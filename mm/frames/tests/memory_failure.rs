@@ -14,8 +14,9 @@ use frames::{
     MemoryFailureStats, MigrateType, OfflineError, Order, PAGEBLOCK_FRAMES, Pfn, Reclaim, Zone,
     ZoneConfig,
 };
-use store::Store;
 use sys::memory_failure::{Injection, catch_memory_failures};
+
+use store::Store;
 
 const FRAMES: u64 = 1024;
 

@@ -14,6 +14,7 @@ use frames::{
     MigrateError, MigrateMode, MigrateType, Migration, MovableOps, Order, Pfn, Reclaim,
     ReleaseStatus, Target, Zone, ZoneConfig,
 };
+
 use store::Store;
 
 fn store() -> Arc<Store> {

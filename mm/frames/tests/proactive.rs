@@ -9,11 +9,12 @@ mod driver;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::Driver;
 use frames::{
     Budget, CompactRequest, ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, Pfn,
     ProactiveCompactor, ProactiveOutcome, Proactiveness, Reclaim, Zone, ZoneConfig,
 };
+
+use driver::Driver;
 
 const BLOCK: u64 = PAGEBLOCK_FRAMES as u64;
 

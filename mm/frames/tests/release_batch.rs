@@ -3,11 +3,12 @@
 #![cfg(not(any(loom, miri)))]
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use frames::{
     ContigRequest, FrameCount, MigrateType, Order, PAGEBLOCK_FRAMES, PAGEBLOCK_SIZE, Pfn,
     RELEASE_BATCH, Reclaim, Zone, ZoneConfig,
 };
-use std::sync::Arc;
 
 fn zone(capacity: u64, keep_blocks: u32) -> Arc<Zone> {
     let config = ZoneConfig {

@@ -13,7 +13,7 @@ use frames::{
 
 /// How the driver responds when one of its frames is to be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Response {
+pub(crate) enum Response {
     /// Moves it, unless it is pinned.
     #[default]
     Move,
@@ -38,7 +38,7 @@ struct DriverState {
 
 /// The driver. Its lock is never held while it calls the zone, so callbacks may take it.
 #[derive(Debug)]
-pub struct Driver {
+pub(crate) struct Driver {
     owner: Owner,
     state: Mutex<DriverState>,
     pub moved: AtomicU64,
@@ -46,7 +46,7 @@ pub struct Driver {
 
 impl Driver {
     /// Creates a driver without pages and publishes it.
-    pub fn new(zone: &Arc<Zone>) -> Arc<Self> {
+    pub(crate) fn new(zone: &Arc<Zone>) -> Arc<Self> {
         let owner = zone.reserve_owner().expect("a number");
         let driver = Arc::new(Self { owner, state: Mutex::default(), moved: AtomicU64::new(0) });
         let ops: Weak<dyn MovableOps> = Arc::downgrade(&driver) as _;
@@ -59,12 +59,12 @@ impl Driver {
     }
 
     /// Returns the zone of the pages.
-    pub fn zone(&self) -> &Zone {
+    pub(crate) fn zone(&self) -> &Zone {
         self.owner.zone()
     }
 
     /// Allocates a page and returns its tag.
-    pub fn take(&self) -> Result<u32, AllocError> {
+    pub(crate) fn take(&self) -> Result<u32, AllocError> {
         let frame =
             self.owner.zone().alloc_frame(self.owner.migrate_type(), Reclaim::NotAllowed)?;
         let tag = {
@@ -79,40 +79,40 @@ impl Driver {
     }
 
     /// Allocates pages until no frame is free; returns their tags.
-    pub fn fill(&self) -> Vec<u32> {
+    pub(crate) fn fill(&self) -> Vec<u32> {
         std::iter::from_fn(|| self.take().ok()).collect()
     }
 
     /// Frees a page.
-    pub fn release(&self, tag: u32) {
+    pub(crate) fn release(&self, tag: u32) {
         let pfn = self.state().pages.remove(&tag).expect("a page it has");
         self.owner.release(pfn);
     }
 
     /// Returns the frame of a page.
-    pub fn place(&self, tag: u32) -> Pfn {
+    pub(crate) fn place(&self, tag: u32) -> Pfn {
         self.state().pages[&tag]
     }
 
     /// Returns the tags of all pages, ascending.
-    pub fn tags(&self) -> Vec<u32> {
+    pub(crate) fn tags(&self) -> Vec<u32> {
         self.state().pages.keys().copied().collect()
     }
 
     /// Returns the frames of all pages, ascending.
-    pub fn places(&self) -> Vec<Pfn> {
+    pub(crate) fn places(&self) -> Vec<Pfn> {
         let mut places: Vec<_> = self.state().pages.values().copied().collect();
         places.sort_unstable();
         places
     }
 
     /// Returns the number of pages.
-    pub fn frames(&self) -> FrameCount {
+    pub(crate) fn frames(&self) -> FrameCount {
         FrameCount(self.state().pages.len() as u64)
     }
 
     /// Pins a page, as if the hardware had its address: it must not move. Returns its frame.
-    pub fn pin(&self, tag: u32) -> Pfn {
+    pub(crate) fn pin(&self, tag: u32) -> Pfn {
         let mut state = self.state();
         let pfn = state.pages[&tag];
         *state.pinned.entry(pfn).or_default() += 1;
@@ -120,22 +120,22 @@ impl Driver {
     }
 
     /// Unpins all pages.
-    pub fn unpin_all(&self) {
+    pub(crate) fn unpin_all(&self) {
         self.state().pinned.clear();
     }
 
     /// Makes the driver unpin frames when asked to.
-    pub fn yield_pins(&self) {
+    pub(crate) fn yield_pins(&self) {
         self.state().yields = true;
     }
 
     /// Sets how the driver responds from now on.
-    pub fn set_response(&self, response: Response) {
+    pub(crate) fn set_response(&self, response: Response) {
         self.state().response = response;
     }
 
     /// Checks that the zone is consistent and that the frame of each page is in use.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.owner.zone().check().expect("consistent");
         let pages: Vec<_> = self.state().pages.iter().map(|(&tag, &pfn)| (tag, pfn)).collect();
         for (tag, pfn) in pages {

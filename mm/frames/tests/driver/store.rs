@@ -10,13 +10,13 @@ use frames::{
 
 /// An owner whose callbacks call its chains.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pub chains: FrameChains,
 }
 
 impl Store {
     /// Creates an owner without chains, of at most `limit` of each kind.
-    pub fn new(owner: Owner, limit: usize) -> Arc<Self> {
+    pub(crate) fn new(owner: Owner, limit: usize) -> Arc<Self> {
         let chains = FrameChains::new(owner, limit, OwnerWords::default(), Backing::Heap)
             .expect("small tables");
         let store = Arc::new(Self { chains });
@@ -26,17 +26,17 @@ impl Store {
     }
 
     /// Returns the zone of the chains.
-    pub fn zone(&self) -> &Zone {
+    pub(crate) fn zone(&self) -> &Zone {
         self.chains.zone()
     }
 
     /// Returns the owner's LRU lists.
-    pub fn lru(&self) -> &Lru {
+    pub(crate) fn lru(&self) -> &Lru {
         self.chains.lru().expect("its owner was registered with lists")
     }
 
     /// Creates a chain with `frames` frames, each filled with `byte`.
-    pub fn filled(&self, kind: ChainKind, frames: usize, byte: u8) -> ChainId {
+    pub(crate) fn filled(&self, kind: ChainKind, frames: usize, byte: u8) -> ChainId {
         let mut fresh = self.chains.create(kind, 1).expect("a number");
         for at in 0..frames {
             fresh.attach(at, Reclaim::NotAllowed).expect("room");
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Checks that every byte of a chain is as it was written.
-    pub fn assert_filled(&self, id: ChainId, frames: usize, byte: u8) {
+    pub(crate) fn assert_filled(&self, id: ChainId, frames: usize, byte: u8) {
         let shared = self.chains.share(id).expect("live");
         for at in 0..frames {
             let (bytes, _) =
@@ -63,7 +63,7 @@ impl Store {
     }
 
     /// Destroys a chain now, or when the last holder leaves.
-    pub fn end(&self, id: ChainId) {
+    pub(crate) fn end(&self, id: ChainId) {
         loop {
             if let Some(held) = self.chains.try_exclusive(id) {
                 return held.destroy();
@@ -75,7 +75,7 @@ impl Store {
     }
 
     /// Does the pending work that a guard returned: here it always destroys the chain.
-    pub fn left(&self, id: ChainId, leaving: ReleaseStatus) {
+    pub(crate) fn left(&self, id: ChainId, leaving: ReleaseStatus) {
         if leaving == ReleaseStatus::Pending {
             self.end(id);
         }

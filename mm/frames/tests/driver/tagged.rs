@@ -9,14 +9,14 @@ use crate::store::Store;
 
 /// A store of one-frame chains, by tag.
 #[derive(Debug)]
-pub struct Tagged {
+pub(crate) struct Tagged {
     store: Arc<Store>,
     tags: Mutex<BTreeMap<u32, ChainId>>,
 }
 
 impl Tagged {
     /// Creates an empty store of at most `limit` chains.
-    pub fn new(zone: &Arc<Zone>, limit: usize) -> Self {
+    pub(crate) fn new(zone: &Arc<Zone>, limit: usize) -> Self {
         Self {
             store: Store::new(zone.reserve_owner().expect("a number"), limit),
             tags: Mutex::default(),
@@ -28,7 +28,7 @@ impl Tagged {
     }
 
     /// Creates a chain that is filled with `tag`.
-    pub fn take(&self, tag: u32) -> Result<(), AllocError> {
+    pub(crate) fn take(&self, tag: u32) -> Result<(), AllocError> {
         let mut fresh = self.store.chains.create(ChainKind::Single, 7).expect("numbers are left");
         if let Err(error) = fresh.attach(0, Reclaim::NotAllowed) {
             fresh.destroy();
@@ -44,23 +44,23 @@ impl Tagged {
     }
 
     /// Destroys the chain of a tag.
-    pub fn release(&self, tag: u32) {
+    pub(crate) fn release(&self, tag: u32) {
         let id = self.tags().remove(&tag).expect("a tag it has");
         self.store.chains.try_exclusive(id).expect("idle").destroy();
     }
 
     /// Returns the number of chains.
-    pub fn frames(&self) -> FrameCount {
+    pub(crate) fn frames(&self) -> FrameCount {
         FrameCount(self.tags().len() as u64)
     }
 
     /// Returns the tags of all chains, ascending.
-    pub fn all_tags(&self) -> Vec<u32> {
+    pub(crate) fn all_tags(&self) -> Vec<u32> {
         self.tags().keys().copied().collect()
     }
 
     /// Checks that every byte is as it was written.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         for (tag, &id) in &*self.tags() {
             let shared = self.store.chains.share(id).expect("live");
             let (bytes, _) = shared.pieces(0..FRAME_SIZE).expect("attached");

@@ -7,7 +7,7 @@ use frames::{Frame, MigrateType, Reclaim, Zone};
 
 /// Takes `count` frames, or as many as are free. Frames allocated while they are held lie above
 /// them.
-pub fn occupy(zone: &Zone, count: usize) -> Vec<Frame<'_>> {
+pub(crate) fn occupy(zone: &Zone, count: usize) -> Vec<Frame<'_>> {
     let take = || zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok();
     std::iter::from_fn(take).take(count).collect()
 }
