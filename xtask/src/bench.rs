@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::{packages, shell};
+use crate::packages;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]

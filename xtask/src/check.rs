@@ -22,7 +22,6 @@ mod aarch64;
 
 use anyhow::{Result, bail};
 
-use crate::shell;
 use crate::tree;
 use finding::Finding;
 

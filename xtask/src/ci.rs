@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Host;
-use crate::{check, fuzz, model, packages, setup, shell, test};
+use crate::{check, fuzz, model, packages, setup, test};
 
 /// Options of `cargo xtask ci`.
 #[derive(clap::Args)]

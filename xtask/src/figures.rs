@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::blocks::{commands, replaced};
-use crate::{packages, shell};
+use crate::packages;
 
 /// The documents with figures.
 const DOCUMENTS: [&str; 2] = ["docs/benchmarks.md", "README.md"];

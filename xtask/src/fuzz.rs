@@ -10,7 +10,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::Metadata;
-use crate::shell;
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]

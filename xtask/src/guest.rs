@@ -1,92 +1,31 @@
-//! `cargo xtask guest`: experiments in a Linux guest, where memzip and the kernel's own zram do the
-//! same work.
-//!
-//! ```text
-//! packages, programs -> initramfs -> machine (QEMU) -serial line-> e3, swap, ext4, memory_failure
-//!                      data (e3) -> /dev/vda |
-//!           server (memzip, NBD) ------------+-> the last disk
-//! ```
-//! All files of the guest come from the distribution's packages, from this machine's package
-//! sources, and lie below `target/guest`. Only QEMU and xz are installed, and only by root. If
-//! something is missing, the experiment prints it and is skipped.
-
-mod missing;
-mod folder;
-mod apt;
-mod packages;
-mod cpio;
-mod modules;
-mod initramfs;
-mod process;
-mod machine;
-mod server;
-mod testbed;
-mod data;
-mod figures;
-mod e3;
-mod swap;
-mod ext4;
-mod memory_failure;
+//! `cargo xtask guest`: builds and runs the experiments in a guest, which document their own
+//! options.
 
 use anyhow::Result;
 
+use crate::packages;
 use crate::setup::{self, Host};
-use missing::Missing;
 
 /// Options of `cargo xtask guest`.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    #[command(subcommand)]
-    experiment: Experiment,
+    /// An experiment and its options; `--help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    guest: Vec<String>,
 }
 
-/// An experiment in the guest.
-#[derive(clap::Subcommand)]
-enum Experiment {
-    /// Write eight files of 128 MiB, delete half of them, run both compactions: the original, this
-    /// kernel, memzip
-    E3(e3::Args),
-    /// Use memzip as swap space: the guest fills 1.5 times its memory and verifies every page
-    Swap(swap::Args),
-    /// Use memzip under ext4 with discard, with a balloon, the hot cache and both compactions
-    Ext4(ext4::Args),
-    /// Let memory fail below a store in the guest: the guest's kernel takes frames away
-    MemoryFailure(memory_failure::Args),
-}
-
-impl Experiment {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::E3(_) => "e3",
-            Self::Swap(_) => "swap",
-            Self::Ext4(_) => "ext4",
-            Self::MemoryFailure(_) => "memory-failure",
-        }
-    }
-
-    fn run(&self) -> Result<()> {
-        match self {
-            Self::E3(args) => e3::run(args),
-            Self::Swap(args) => swap::run(args),
-            Self::Ext4(args) => ext4::run(args),
-            Self::MemoryFailure(args) => memory_failure::run(args),
-        }
-    }
-}
-
-/// Runs the experiment, or prints why it is skipped.
+/// Installs what the guest needs and runs the experiment, or prints why it is skipped.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let done = match setup::for_guests()? {
-        Host::Complete => args.experiment.run(),
-        Host::Lacks(packages) => {
-            Err(Missing(format!("this host lacks {}", packages.join(" "))).into())
-        }
-    };
-    match done {
-        Err(error) if error.is::<Missing>() => {
-            println!("SKIPPED: guest {} did NOT run here: {error}", args.experiment.name());
-            Ok(())
-        }
-        done => done,
+    let is_help = args.guest.iter().any(|word| word == "--help" || word == "-h");
+    if let Some(experiment) = args.guest.first().filter(|_| !is_help)
+        && let Host::Lacks(packages) = setup::for_guests()?
+    {
+        let lacks = packages.join(" ");
+        println!("SKIPPED: guest {experiment} did NOT run here: this host lacks {lacks}");
+        return Ok(());
     }
+    let mut command = shell::cargo("run");
+    command.args(["--quiet", "-p", packages::GUEST, "--"]).args(&args.guest);
+    shell::run(&mut command)
 }

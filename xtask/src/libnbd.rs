@@ -8,8 +8,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
-
 /// Name in the list of missing packages.
 pub(crate) const NAME: &str = "libnbd-1.18-or-newer";
 

@@ -4,7 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-mod shell;
 mod packages;
 mod tree;
 mod modules;

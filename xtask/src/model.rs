@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::libtest::Skip;
 use crate::tree::{self, Source};
-use crate::{packages, shell, test};
+use crate::{packages, test};
 
 /// Options of `cargo xtask loom`.
 #[derive(clap::Args, Default)]

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
 use copy::Copy;
 use patch::{Expected, Mutant};
 use test_run::{TEST_TIMEOUT, TestOutcome, TestRun};

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::shell;
-
 /// Name of the package with the `memzip` binary.
 pub(crate) const BINARY: &str = "memzip";
-/// Name of the package of this program.
-pub(crate) const XTASK: &str = "xtask";
+/// Name of the package with the experiments in a guest.
+pub(crate) const GUEST: &str = "memzip-guest";
 /// Name of the package with the benchmark.
 pub(crate) const BENCH: &str = "memzip-testkit";
 

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::blocks;
 use crate::packages::Metadata;
-use crate::shell;
 use crate::tree::{self, Source};
 
 /// The document with the pictures.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{libnbd, shell};
+use crate::libnbd;
 
 /// A Debian package and how to detect it.
 struct Package {

@@ -1,5 +1,7 @@
 //! Running other programs: the command line is printed first, and errors contain it.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,19 +9,19 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// Returns the root of the repository.
-pub(crate) fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
 }
 
 /// Returns a `cargo` command at the root, with the toolchain of this program.
-pub(crate) fn cargo(subcommand: &str) -> Command {
+pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
     command
 }
 
 /// Returns a `cargo` command of another toolchain, through rustup.
-pub(crate) fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
+pub fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
     let mut command = Command::new("cargo");
     command.arg(format!("+{toolchain}")).arg(subcommand).current_dir(root());
     // rustup sets these for its children, and they take precedence over `+toolchain`.
@@ -32,7 +34,7 @@ pub(crate) fn cargo_of(toolchain: &str, subcommand: &str) -> Command {
 }
 
 /// Returns a command line as one would type it.
-pub(crate) fn line(command: &Command) -> String {
+pub fn line(command: &Command) -> String {
     let envs = command
         .get_envs()
         .filter_map(|(name, value)| Some(format!("{}={:?} ", name.display(), value?)));
@@ -44,7 +46,7 @@ pub(crate) fn line(command: &Command) -> String {
 }
 
 /// Runs a command with the terminal's input and output.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", line(command));
     let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
     if !status.success() {
@@ -54,7 +56,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Returns whether the command can be started and succeeds. Drops its output.
-pub(crate) fn succeeds(command: &mut Command) -> bool {
+pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -64,7 +66,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// Finds a program in PATH, `/usr/sbin` or `/sbin`, where Debian installs `mke2fs`.
-pub(crate) fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -72,7 +74,7 @@ pub(crate) fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
 }
 
 /// Returns whether this process may install packages.
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()

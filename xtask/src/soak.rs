@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{packages, shell};
+use crate::packages;
 
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]

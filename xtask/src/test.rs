@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::libtest::{Reader, Show, Skip};
-use crate::{setup, shell};
+use crate::setup;
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Default)]

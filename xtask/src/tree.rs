@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::shell;
-
 /// A text file of the repository.
 pub(crate) struct Source {
     /// Path relative to the root.

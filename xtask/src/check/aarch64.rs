@@ -9,8 +9,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::shell;
-
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// All packages below the store.
 const PACKAGES: [&str; 5] =

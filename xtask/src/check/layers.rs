@@ -125,7 +125,6 @@ fn library_name(package: &Package) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::packages::{Dependency, Target};
-    use crate::shell;
 
     fn package(folder: &str, depends_on: &[&str]) -> Package {
         let name = folder.rsplit('/').next().unwrap_or_default().to_owned();

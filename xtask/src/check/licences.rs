@@ -7,7 +7,6 @@ use spdx::{Expression, ParseMode};
 
 use super::Finding;
 use crate::packages::{Metadata, Package};
-use crate::shell;
 
 /// The part of `deny.toml` that this check reads.
 #[derive(Deserialize)]

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::Finding;
 use super::markdown::{self, Link};
-use crate::shell;
 use crate::tree::Source;
 
 /// Checks every relative link of every Markdown file.

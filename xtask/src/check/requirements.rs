@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::{Finding, links, markdown};
-use crate::shell;
 use crate::tree::Source;
 
 /// The documents with the tables.

@@ -6,11 +6,10 @@ use anyhow::{Context, Result};
 use super::Finding;
 use crate::modules::{Arrow, Arrows, Direction, ModuleTree};
 use crate::packages::Metadata;
-use crate::shell;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "memzip-sync",
     "memzip-sys",
     "memzip-balloon",
@@ -18,6 +17,7 @@ const PACKAGES: [&str; 8] = [
     "memzip-zcomp",
     "memzip-nbd",
     "memzip-testkit",
+    "memzip-guest",
     "xtask",
 ];
 

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::{Finding, markdown};
 use crate::packages::Metadata;
-use crate::shell;
 use crate::tree::Source;
 
 /// The list of files with unsafe code.

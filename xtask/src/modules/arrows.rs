@@ -175,10 +175,10 @@ mod tests {
     #[test]
     fn blocks_count_as_their_file_and_other_crates_not_at_all() {
         let files = [
-            ("lib.rs", "mod a; mod std_like; use std::fmt; use log::log;"),
-            ("a.rs", "mod imp { use super::A; use crate::std_like::S; } struct A; use fmt::X;"),
+            ("lib.rs", "mod a; mod std_like; use std::fmt; use log::log; fn f() { a::g() }"),
+            ("a.rs", "mod imp { use super::A; use crate::std_like::S; } struct A; use crate::log;"),
             ("std_like.rs", "pub struct S; fn f() { std::fmt::Display::fmt(); }"),
         ];
-        assert_eq!(arrows(&files), ["a -> std_like up"]);
+        assert_eq!(arrows(&files), ["crate -> a", "a -> std_like up"]);
     }
 }

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 
 use super::scope::{NamedPath, Scope};
 use crate::packages::Package;
-use crate::shell;
 use crate::tree::Source;
 
 /// Most `use` declarations that a name passes through. Beyond it they name each other.
@@ -44,6 +43,8 @@ pub(crate) enum Target {
     Module(ModuleId),
     /// An item of a module.
     Item(ModuleId),
+    /// A name that a module imports from another crate.
+    External,
 }
 
 impl ModuleTree {
@@ -180,6 +181,7 @@ impl ModuleTree {
         let target = |path| Some((path, self.resolve(id, path, 0)?));
         let is_export = |target| match target {
             Target::Module(found) | Target::Item(found) => found != id && self.is_within(found, id),
+            Target::External => false,
         };
         let imported = scope.imports.iter().filter_map(|import| {
             let (path, found) = target(&import.path)?;
@@ -228,7 +230,8 @@ impl ModuleTree {
         }
         let mut named = scope.imports.iter().filter(|import| import.name.as_deref() == Some(name));
         if let Some(import) = named.next() {
-            return self.resolve_import(module, &import.path, imports);
+            let target = self.resolve_import(module, &import.path, imports);
+            return Some(target.unwrap_or(Target::External));
         }
         let globs = scope.imports.iter().filter(|import| import.name.is_none());
         globs

@@ -9,8 +9,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
-
 /// The copy, equal to the working tree except for the applied mutant.
 pub(crate) struct Copy {
     root: PathBuf,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::copy::Copy;
 use super::patch::{Kind, Test};
-use crate::{model, shell};
+use crate::model;
 
 /// Time limit of a test. Each test of a header takes seconds without a mutant.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(300);

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::rows::Row;
 use crate::packages::{self, Package};
-use crate::shell;
 
 /// The part of the workspace's manifest with the layers.
 #[derive(Deserialize)]

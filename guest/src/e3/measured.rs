@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::guest::figures::{FreeBlocks, MmStat};
-use crate::guest::server::{Compaction, Stat};
+use crate::figures::{FreeBlocks, MmStat};
+use crate::server::{Compaction, Stat};
 
 /// Number of files. The guest's script knows which half is deleted.
 pub(crate) const WRITERS: u64 = 8;

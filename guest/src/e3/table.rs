@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::measured::{Measured, PART_MIB, WRITERS};
-use crate::guest::figures::{FRAME, FreeBlocks};
-use crate::guest::server::Stat;
+use crate::figures::{FRAME, FreeBlocks};
+use crate::server::Stat;
 
 /// The published buddyinfo of zone DMA32 with the original series, before and after compaction
 /// (E-3).
@@ -252,7 +252,7 @@ memory held: kernel = mem_used_total + 16 bytes a slot + 8 bytes a stored object
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::server::{Counts, Nbd};
+    use crate::server::{Counts, Nbd};
     use std::collections::BTreeMap;
 
     fn stat(buddyinfo: &str, free_frames: u64, used: u64, limit: u64) -> Stat {

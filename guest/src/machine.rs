@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::process::Process;
-use crate::shell;
 
 /// Prefix of the guest's own lines; all other lines are kernel messages.
 const LINE_PREFIX: &str = "@@ ";

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 
 use super::apt::Apt;
 use super::missing::Missing;
-use crate::shell;
 
 /// The metapackage of the small kernel for guests, with virtio and ext4.
 const KERNEL: &str = "linux-image-cloud-amd64";

@@ -10,7 +10,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::missing::Missing;
-use crate::shell;
 
 /// A source of packages of the machine's release.
 #[derive(Clone, Debug, PartialEq, Eq)]

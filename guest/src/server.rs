@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::{packages, shell};
 
 /// Name of the NBD socket. It is relative to the server's folder, because the path of a unix socket
 /// is limited to about a hundred bytes.
@@ -92,7 +91,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     cargo.args([
         "--release",
         "-p",
-        packages::BINARY,
+        "memzip",
         "--bins",
         "--message-format",
         "json-render-diagnostics",

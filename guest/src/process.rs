@@ -8,8 +8,6 @@ use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, Result};
 
-use crate::shell;
-
 /// A running program.
 pub(crate) struct Process {
     child: Child,

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
-
 /// The folder of the guest's files, locked by one experiment at a time.
 pub(crate) struct Folder {
     /// Its path.

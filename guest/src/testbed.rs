@@ -10,7 +10,9 @@ use super::initramfs;
 use super::machine::{Accelerator, Hardware, Machine};
 use super::packages::{self, Packages};
 use super::server::{self, NBD_SOCKET, Server, Stat};
-use crate::{packages as workspace, shell};
+
+/// The package with the program whose memory fails.
+const TESTKIT: &str = "memzip-testkit";
 
 /// Options of every experiment.
 #[derive(clap::Args)]
@@ -129,10 +131,8 @@ impl Program {
     fn build(self) -> Result<PathBuf> {
         let mut cargo = shell::cargo("rustc");
         match self {
-            Self::Worker => cargo.args(["-p", workspace::XTASK]),
-            Self::MemoryFailure => {
-                cargo.args(["-p", workspace::BENCH, "--features", "memory-failure"])
-            }
+            Self::Worker => cargo.args(["-p", env!("CARGO_PKG_NAME")]),
+            Self::MemoryFailure => cargo.args(["-p", TESTKIT, "--features", "memory-failure"]),
         };
         cargo.args(["--bin", self.name(), "--message-format", "json-render-diagnostics"]);
         cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=debuginfo"]);
