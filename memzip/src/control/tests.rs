@@ -1,6 +1,7 @@
 //! Tests of the control plane over its real socket, with a real disk behind it.
 
 mod balloon;
+mod fields;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,7 @@ use zram::{Zram, ZramConfig};
 
 use super::balloon_json::BalloonChange;
 use super::compact_json::{CompactReport, CompactRequest};
+use super::stat_json::StatReport;
 use super::*;
 
 /// Pages of the disk under test.
