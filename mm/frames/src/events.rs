@@ -8,6 +8,7 @@ use crate::zone::Zone;
 
 /// Counts since the zone was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct VmStat {
     /// Frames migrated.
     pub pgmigrate_success: u64,

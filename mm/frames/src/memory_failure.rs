@@ -30,6 +30,7 @@ const LOCK_BATCH: usize = 128;
 
 /// What memory failures did to a zone (KERNEL: `memory_failure_stats`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct MemoryFailureStats {
     /// Frames that have failed: the kernel's `num_poisoned_pages`.
     pub total: FrameCount,

@@ -118,6 +118,7 @@ impl fmt::Display for Order {
 
 /// A number of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FrameCount(pub u64);
 
 impl FrameCount {

@@ -18,6 +18,7 @@ const CONNECTION_BUFFERS: u64 = (READ_BUFFER_LEN + WRITE_BUFFER_LEN) as u64;
 
 /// Number of requests by command, successful or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Requests {
     /// `READ`.
     pub read: u64,
@@ -34,6 +35,7 @@ pub struct Requests {
     /// `BLOCK_STATUS`.
     pub block_status: u64,
     /// `DISC`.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub disconnect: u64,
     /// Unknown commands.
     pub unknown: u64,
@@ -41,42 +43,50 @@ pub struct Requests {
 
 /// Number of error replies by error number, and of connections that ended with an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Errors {
     /// `EPERM`: a change to a read-only device.
+    #[cfg_attr(feature = "serde", serde(rename = "eperm"))]
     pub not_permitted: u64,
     /// `EIO`: a page could not be read back, or the device failed.
+    #[cfg_attr(feature = "serde", serde(rename = "eio"))]
     pub io: u64,
     /// `EINVAL`: the request is invalid.
+    #[cfg_attr(feature = "serde", serde(rename = "einval"))]
     pub invalid: u64,
     /// `ENOSPC`: the memory limit was reached, or a write goes past the end of the device.
+    #[cfg_attr(feature = "serde", serde(rename = "enospc"))]
     pub no_space: u64,
     /// `EOVERFLOW`: a read is too long.
+    #[cfg_attr(feature = "serde", serde(rename = "eoverflow"))]
     pub overflow: u64,
     /// `ENOTSUP`: zeroing with `FAST_ZERO` would be slow.
+    #[cfg_attr(feature = "serde", serde(rename = "enotsup"))]
     pub not_supported: u64,
     /// `ESHUTDOWN`: the request arrived during a shutdown.
+    #[cfg_attr(feature = "serde", serde(rename = "eshutdown"))]
     pub shutting_down: u64,
     /// Connections that ended in the middle of a message, with a protocol violation, or on a
     /// timeout.
+    #[cfg_attr(feature = "serde", serde(rename = "broken_conversations"))]
     pub broken_connections: u64,
 }
 
 /// A snapshot of the counters. It is not atomic: under load, a part of a batch may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Stats {
     /// Connections in the transmission phase now.
+    #[cfg_attr(feature = "serde", serde(rename = "connections"))]
     pub connections_current: u64,
     /// Connections in the handshake now.
+    #[cfg_attr(feature = "serde", serde(rename = "handshakes"))]
     pub handshakes_current: u64,
     /// Connections that have entered the transmission phase so far.
     pub connections_total: u64,
     /// Refused connections: too many connections, evicted from the handshake, no access, or no
     /// resources.
     pub connections_refused: u64,
-    /// Number of requests by command.
-    pub requests: Requests,
-    /// Number of errors by kind.
-    pub errors: Errors,
     /// Content sent to clients, including holes. Units: bytes.
     pub bytes_read: u64,
     /// Content stored for clients. Units: bytes.
@@ -84,6 +94,10 @@ pub struct Stats {
     /// Size of the buffers of all current connections, touched or not, and of the allocated
     /// buffers for long replies. Units: bytes.
     pub buffer_bytes: u64,
+    /// Number of requests by command.
+    pub requests: Requests,
+    /// Number of errors by kind.
+    pub errors: Errors,
 }
 
 /// Counts of one connection since its last [`Counters::merge`].

@@ -38,6 +38,7 @@ pub struct MmStat {
 /// The kernel's `io_stat`, and the two counters of its `stat`. Its [`fmt::Display`] prints the
 /// kernel's line. Units: pages; a part of a page counts as one. `invalid_io` counts requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct IoStat {
     /// The pages read.
     pub reads: u64,
@@ -56,13 +57,17 @@ pub struct IoStat {
 /// The cache of uncompressed hot pages; all zero without one. Units: pages, or bytes where it
 /// says so. A part of a page counts as one hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct HotStat {
-    /// The pages kept uncompressed now.
-    pub hot_pages: u64,
-    /// The bytes of their frames.
-    pub hot_bytes: u64,
     /// The most bytes allowed; 0 without a cache.
+    #[cfg_attr(feature = "serde", serde(rename = "limit"))]
     pub hot_limit: u64,
+    /// The bytes of the frames of these pages.
+    #[cfg_attr(feature = "serde", serde(rename = "bytes"))]
+    pub hot_bytes: u64,
+    /// The pages kept uncompressed now.
+    #[cfg_attr(feature = "serde", serde(rename = "pages"))]
+    pub hot_pages: u64,
     /// The pages read from the cache, or written in place.
     pub hits: u64,
     /// The pages that ever became hot.
@@ -74,8 +79,10 @@ pub struct HotStat {
 /// All memory that grows with the number of pages and objects, by use. The parts sum to
 /// `mem_total`. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct MemoryBreakdown {
-    /// The sum of all fields below.
+    /// The sum of all fields below. Serialized without it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub mem_total: u64,
     /// The payload of objects.
     pub live: u64,

@@ -8,6 +8,7 @@ use crate::Compaction;
 
 /// Totals of all compactions of a pool, by all callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct CompactionTotals {
     /// Finished compactions; a slice of the background thread is one.
     pub runs: u64,
@@ -22,7 +23,24 @@ pub struct CompactionTotals {
     /// Zspages skipped.
     pub skipped: u64,
     /// Wall-clock time of the callers.
+    #[cfg_attr(feature = "serde", serde(rename = "time_us", with = "micros"))]
     pub time: Duration,
+}
+
+/// Serializes a duration as whole microseconds.
+#[cfg(feature = "serde")]
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
+    }
 }
 
 /// The counters behind [`CompactionTotals`]. Relaxed throughout: statistics.
