@@ -17,17 +17,16 @@
 //! one compaction at a time. A connection that sends nothing is evicted for the next client.
 
 pub(crate) mod balloon_json;
-pub(crate) mod client;
 pub(crate) mod compact_json;
+mod maintenance;
+pub(crate) mod movement;
+pub(crate) mod stat_json;
+pub(crate) mod client;
 mod compaction;
+mod server_state;
+mod metrics;
 mod connection_slots;
 mod http;
-mod maintenance;
-mod metrics;
-mod movement;
-pub(crate) mod movement_json;
-mod server_state;
-pub(crate) mod stat_json;
 #[cfg(test)]
 mod tests;
 

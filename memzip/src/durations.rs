@@ -55,6 +55,11 @@ impl fmt::Display for Time {
     }
 }
 
+/// Converts a duration to microseconds, at most `u64::MAX`.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

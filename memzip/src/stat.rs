@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use zram::HotStat;
 
 use crate::columns::{Align, Columns};
 use crate::control::balloon_json::BalloonReport;
 use crate::control::client;
-use crate::control::movement_json::{HotReport, MovementStats};
-use crate::control::stat_json::{MemoryParts, StatReport};
+use crate::control::movement::MovementStats;
+use crate::control::stat_json::{StatReport, memory_parts, nbd_errors};
 use crate::output::Format;
 use crate::sizes::{grouped, human};
 
@@ -70,23 +71,23 @@ fn devices(stat: &StatReport) -> Columns {
 fn memory(stat: &StatReport) -> Columns {
     let mut table = Columns::new(&[Align::Left, Align::Right, Align::Right]);
     table.row(["MEMORY", "SIZE", "SHARE", ""]);
-    for (name, bytes, meaning) in stat.memory.named() {
+    for (name, bytes, meaning) in memory_parts(&stat.memory) {
         table.row([name, &human(bytes), &share(bytes, stat.mem_total), meaning]);
     }
     table.row([
         "mem_total",
         &human(stat.mem_total),
         &share(stat.mem_total, stat.mem_total),
-        verdict(&stat.memory),
+        verdict(stat),
     ]);
     if stat.mem_reserved > 0 {
         let meaning = "reserved for zeros that stay allocated; no memory yet";
         table.row(["reserved", &human(stat.mem_reserved), "", meaning]);
     }
-    if stat.memory_failure.total > 0 {
+    let failed = stat.memory_failure.total;
+    if failed.0 > 0 {
         let meaning = "failed memory; what was stored in it is lost";
-        let failed = frames::FrameCount(stat.memory_failure.total).bytes();
-        table.row(["failed", &human(failed), "", meaning]);
+        table.row(["failed", &human(failed.bytes()), "", meaning]);
     }
     if let Some(rss) = stat.rss {
         table.row(["rss", &human(rss), "", "the whole process, as the OS counts it"]);
@@ -95,8 +96,8 @@ fn memory(stat: &StatReport) -> Columns {
 }
 
 /// Returns a hint that tells a leak, fragmentation and slack apart.
-fn verdict(memory: &MemoryParts) -> &'static str {
-    let total = memory.sum();
+fn verdict(stat: &StatReport) -> &'static str {
+    let (memory, total) = (&stat.memory, stat.mem_total);
     if memory.holes > total / 10 {
         "fragmented: \"memzip compact\" releases the holes"
     } else if memory.free_frames > total / 10 && memory.free_frames > 16 << 20 {
@@ -108,11 +109,11 @@ fn verdict(memory: &MemoryParts) -> &'static str {
 
 fn clients(stat: &StatReport) -> String {
     let nbd = &stat.nbd;
-    let errors: u64 = nbd.errors.named().iter().map(|(_, count)| count).sum();
+    let errors: u64 = nbd_errors(&nbd.errors).iter().map(|(_, count)| count).sum();
     format!(
         "CLIENTS  {} connected with buffers of {} outside mem_total, {} so far; {} read, {} written; \
          {} error replies or broken connections\n",
-        grouped(nbd.connections),
+        grouped(nbd.connections_current),
         human(nbd.buffer_bytes),
         grouped(nbd.connections_total),
         human(nbd.bytes_read),
@@ -178,15 +179,15 @@ fn balloon_line(balloon: &BalloonReport) -> String {
     line + "\n"
 }
 
-fn hot_line(hot: &HotReport) -> String {
-    if hot.limit == 0 {
+fn hot_line(hot: &HotStat) -> String {
+    if hot.hot_limit == 0 {
         return "HOT CACHE  off\n".to_owned();
     }
     let [hits, evictions] = [hot.hits, hot.evictions].map(grouped);
     format!(
         "HOT CACHE  {} of {}; {hits} hits, {evictions} evictions\n",
-        human(hot.bytes),
-        human(hot.limit)
+        human(hot.hot_bytes),
+        human(hot.hot_limit)
     )
 }
 
@@ -206,15 +207,15 @@ fn share(part: u64, whole: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::balloon_json::PressureReport;
-    use crate::control::stat_json::NbdCounts;
+    use zram::MemoryBreakdown;
 
     fn sample() -> StatReport {
-        let memory = MemoryParts {
+        let memory = MemoryBreakdown {
             live: 90 << 20,
             rounding: 1 << 20,
             holes: 2 << 20,
             slots: 7 << 20,
-            ..MemoryParts::default()
+            ..MemoryBreakdown::default()
         };
         StatReport {
             uri: "nbd://127.0.0.1:10809".into(),
@@ -229,7 +230,11 @@ mod tests {
             pages_compacted: 1234,
             rss: Some(105 << 20),
             memory,
-            nbd: NbdCounts { connections: 2, connections_total: 5, ..NbdCounts::default() },
+            nbd: nbd::Stats {
+                connections_current: 2,
+                connections_total: 5,
+                ..nbd::Stats::default()
+            },
             buddyinfo: "Node 0, zone   memzip      0      1 \n".into(),
             ..StatReport::default()
         }
@@ -257,7 +262,7 @@ mod tests {
                 ("MIGRATED", "1,234"),
             ]
         );
-        for (name, _, meaning) in sample().memory.named() {
+        for (name, _, meaning) in memory_parts(&sample().memory) {
             assert!(
                 text.lines().any(|line| line.starts_with(name) && line.ends_with(meaning)),
                 "{name} in\n{text}"
@@ -313,19 +318,19 @@ mod tests {
             Some(PressureReport { problem: Some("no file".into()), ..pressure });
         assert!(table(&stat).contains("cannot be followed: no file\n"));
         stat.movement.hot_cache =
-            HotReport { limit: 64 << 20, bytes: 1 << 20, hits: 1000, ..HotReport::default() };
+            HotStat { hot_limit: 64 << 20, hot_bytes: 1 << 20, hits: 1000, ..HotStat::default() };
         assert!(table(&stat).contains("HOT CACHE  1M of 64M; 1,000 hits, 0 evictions\n"));
     }
 
     #[test]
     fn fragmentation_and_slack_are_told_apart() {
-        let mut memory = sample().memory;
-        assert_eq!(verdict(&memory), "everything above");
-        memory.holes = 50 << 20;
-        assert!(verdict(&memory).starts_with("fragmented"));
-        memory.holes = 0;
-        memory.free_frames = 50 << 20;
-        assert!(verdict(&memory).contains("free frames"));
-        assert_eq!(verdict(&MemoryParts::default()), "everything above");
+        let mut stat = sample();
+        assert_eq!(verdict(&stat), "everything above");
+        (stat.memory.holes, stat.mem_total) = (50 << 20, 148 << 20);
+        assert!(verdict(&stat).starts_with("fragmented"));
+        stat.memory.holes = 0;
+        (stat.memory.free_frames, stat.mem_total) = (50 << 20, 148 << 20);
+        assert!(verdict(&stat).contains("free frames"));
+        assert_eq!(verdict(&StatReport::default()), "everything above");
     }
 }

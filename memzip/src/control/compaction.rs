@@ -6,7 +6,7 @@ use zram::{Compaction, FrameCompaction, Zram};
 use zsmalloc::{Budget, CompactionOutcome};
 
 use super::compact_json::{CompactReport, CompactRequest, PartReport};
-use super::server_state::micros;
+use crate::durations::micros;
 
 /// Time to wait for a compaction by another thread. The background thread works in slices of
 /// milliseconds.

@@ -16,8 +16,9 @@ use super::balloon_json::BalloonRequest;
 use super::compact_json::CompactRequest;
 use super::connection_slots::Connection;
 use super::maintenance::BalloonRefusal;
+use super::metrics;
+use super::server_state::ServerState;
 use super::stat_json::ErrorReport;
-use super::{ServerState, metrics};
 
 /// Longest request body that is read. Units: bytes.
 const MAX_BODY_LEN: usize = 4096;

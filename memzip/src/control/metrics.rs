@@ -5,7 +5,8 @@
 
 use std::fmt::{Display, Write};
 
-use super::stat_json::StatReport;
+use super::stat_json::{StatReport, memory_parts, nbd_errors};
+use crate::durations::micros;
 
 /// Returns all metrics of one server.
 pub(super) fn text(stat: &StatReport) -> String {
@@ -60,18 +61,18 @@ fn sizes(page: &mut Page, stat: &StatReport) {
     );
     page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
     page.family("memzip_memory_bytes", "gauge", "Parts of memory_total.");
-    for (part, bytes, _) in stat.memory.named() {
+    for (part, bytes, _) in memory_parts(&stat.memory) {
         page.sample("memzip_memory_bytes", "part", part, bytes);
     }
     let failed = &stat.memory_failure;
-    page.counter("memzip_memory_failures_total", "Frames whose memory has failed.", failed.total);
+    page.counter("memzip_memory_failures_total", "Frames whose memory has failed.", failed.total.0);
     page.family(
         "memzip_memory_failed_frames",
         "gauge",
         "Frames whose memory has failed, out of use or still in use.",
     );
-    page.sample("memzip_memory_failed_frames", "state", "recovered", failed.recovered);
-    page.sample("memzip_memory_failed_frames", "state", "delayed", failed.delayed);
+    page.sample("memzip_memory_failed_frames", "state", "recovered", failed.recovered.0);
+    page.sample("memzip_memory_failed_frames", "state", "delayed", failed.delayed.0);
     if let Some(rss) = stat.rss {
         page.gauge("memzip_resident_bytes", "Resident memory of the server process.", rss);
     }
@@ -106,8 +107,8 @@ fn operations(page: &mut Page, stat: &StatReport) {
 
 fn clients(page: &mut Page, stat: &StatReport) {
     let nbd = &stat.nbd;
-    page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections);
-    page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes);
+    page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections_current);
+    page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes_current);
     page.counter("memzip_nbd_connections_total", "Clients served so far.", nbd.connections_total);
     page.counter(
         "memzip_nbd_connections_refused_total",
@@ -115,7 +116,17 @@ fn clients(page: &mut Page, stat: &StatReport) {
         nbd.connections_refused,
     );
     page.family("memzip_nbd_requests_total", "counter", "Requests by NBD command.");
-    for (command, count) in nbd.requests.named() {
+    let requests = &nbd.requests;
+    for (command, count) in [
+        ("read", requests.read),
+        ("write", requests.write),
+        ("flush", requests.flush),
+        ("trim", requests.trim),
+        ("cache", requests.cache),
+        ("write_zeroes", requests.write_zeroes),
+        ("block_status", requests.block_status),
+        ("unknown", requests.unknown),
+    ] {
         page.sample("memzip_nbd_requests_total", "command", command, count);
     }
     page.family(
@@ -123,7 +134,7 @@ fn clients(page: &mut Page, stat: &StatReport) {
         "counter",
         "Error replies by error, and broken connections.",
     );
-    for (error, count) in nbd.errors.named() {
+    for (error, count) in nbd_errors(&nbd.errors) {
         page.sample("memzip_nbd_errors_total", "error", error, count);
     }
     page.counter("memzip_nbd_read_bytes_total", "Content sent to clients.", nbd.bytes_read);
@@ -210,7 +221,7 @@ fn movement(page: &mut Page, stat: &StatReport) {
     page.seconds(
         "memzip_compaction_seconds_total",
         "Time spent in object compaction.",
-        objects.time_us,
+        micros(objects.time),
     );
     let balloon = &moved.balloon;
     page.gauge("memzip_balloon_target_bytes", "Target size of the balloon.", balloon.target);
@@ -239,9 +250,9 @@ fn movement(page: &mut Page, stat: &StatReport) {
     page.gauge(
         "memzip_hot_cache_limit_bytes",
         "Size limit of the cache of uncompressed pages.",
-        hot.limit,
+        hot.hot_limit,
     );
-    page.gauge("memzip_hot_cache_bytes", "Size of the cache of uncompressed pages.", hot.bytes);
+    page.gauge("memzip_hot_cache_bytes", "Size of the cache of uncompressed pages.", hot.hot_bytes);
     page.counter(
         "memzip_hot_cache_hits_total",
         "Pages of the cache read or overwritten in place.",
@@ -349,15 +360,23 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::movement_json::{CompactionCounts, MovementStats};
-    use crate::control::stat_json::{ClassRow, MemoryFailureCounts, MemoryParts};
+    use crate::control::movement::MovementStats;
+    use crate::control::stat_json::ClassRow;
+    use frames::{FrameCount, MemoryFailureStats};
+    use std::time::Duration;
+    use zram::MemoryBreakdown;
+    use zsmalloc::CompactionTotals;
 
     #[test]
     fn every_sample_has_a_family_and_a_number() {
         let stat = StatReport {
-            memory: MemoryParts { live: 7, ..MemoryParts::default() },
+            memory: MemoryBreakdown { live: 7, ..MemoryBreakdown::default() },
             rss: Some(9),
-            memory_failure: MemoryFailureCounts { total: 3, recovered: 2, delayed: 1 },
+            memory_failure: MemoryFailureStats {
+                total: FrameCount(3),
+                recovered: FrameCount(2),
+                delayed: FrameCount(1),
+            },
             classes: vec![ClassRow { size: 48, obj_used: 3, ..ClassRow::default() }],
             buddyinfo: "Node 0, zone   Movable      5      0      1\nNode 0, zone Unmovable 1 1 1\n".into(),
             pagetypeinfo:
@@ -365,7 +384,10 @@ mod tests {
                     .into(),
             movement: MovementStats {
                 vmstat: [("pgmigrate_success".to_owned(), 77), ("nr_isolated".to_owned(), 8)].into(),
-                compaction: CompactionCounts { time_us: 1_000_050, ..CompactionCounts::default() },
+                compaction: CompactionTotals {
+                    time: Duration::from_micros(1_000_050),
+                    ..CompactionTotals::default()
+                },
                 ..MovementStats::default()
             },
             ..StatReport::default()

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use block::BlockDevice;
 use zram::Zram;
 use zsmalloc::ClassStats;
 
 use super::compact_json::{CompactReport, CompactRequest};
-use super::stat_json::{
-    ClassRow, IoCounts, MemoryFailureCounts, MemoryParts, NbdCounts, NbdErrors, NbdRequests,
-    StatReport,
-};
-use super::{Maintenance, compaction, movement};
+use super::maintenance::Maintenance;
+use super::stat_json::{ClassRow, StatReport};
+use super::{compaction, movement};
 
 /// A served disk and its server.
 pub(crate) struct ServerState {
@@ -29,7 +28,6 @@ impl ServerState {
 
     /// Returns the current statistics.
     pub(crate) fn stat(&self) -> StatReport {
-        use block::BlockDevice;
         let stat = self.disk.stat();
         let mm = &stat.mm;
         StatReport {
@@ -52,10 +50,10 @@ impl ServerState {
             huge_pages_since: mm.huge_pages_since,
             pages_compacted: mm.pages_compacted,
             rss: sys::rss::resident_bytes(),
-            memory: parts(&stat.memory),
-            memory_failure: failures(self.disk.zone().memory_failure_stats()),
-            io: io(&stat.io),
-            nbd: clients(&self.server.stats()),
+            memory: stat.memory,
+            memory_failure: self.disk.zone().memory_failure_stats(),
+            io: stat.io,
+            nbd: self.server.stats(),
             classes: stat
                 .classes
                 .iter()
@@ -80,46 +78,6 @@ impl ServerState {
     }
 }
 
-/// Converts a duration to microseconds, at most `u64::MAX`.
-pub(super) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn parts(memory: &zram::MemoryBreakdown) -> MemoryParts {
-    MemoryParts {
-        live: memory.live,
-        rounding: memory.rounding,
-        holes: memory.holes,
-        free_frames: memory.free_frames,
-        descriptors: memory.descriptors,
-        handles: memory.handles,
-        zspages: memory.zspages,
-        slots: memory.slots,
-        hot: memory.hot,
-        hot_records: memory.hot_records,
-        streams: memory.streams,
-    }
-}
-
-fn failures(stats: frames::MemoryFailureStats) -> MemoryFailureCounts {
-    MemoryFailureCounts {
-        total: stats.total.0,
-        recovered: stats.recovered.0,
-        delayed: stats.delayed.0,
-    }
-}
-
-fn io(io: &zram::IoStat) -> IoCounts {
-    IoCounts {
-        reads: io.reads,
-        writes: io.writes,
-        failed_reads: io.failed_reads,
-        failed_writes: io.failed_writes,
-        invalid_io: io.invalid_io,
-        notify_free: io.notify_free,
-    }
-}
-
 fn class_row(stats: &ClassStats) -> ClassRow {
     ClassRow {
         class: stats.class.index.into(),
@@ -130,38 +88,5 @@ fn class_row(stats: &ClassStats) -> ClassRow {
         pages_used: stats.frames_used,
         pages_per_zspage: stats.class.frames.into(),
         freeable: stats.frames_freeable,
-    }
-}
-
-fn clients(stats: &nbd::Stats) -> NbdCounts {
-    let (requests, errors) = (&stats.requests, &stats.errors);
-    NbdCounts {
-        connections: stats.connections_current,
-        handshakes: stats.handshakes_current,
-        connections_total: stats.connections_total,
-        connections_refused: stats.connections_refused,
-        bytes_read: stats.bytes_read,
-        bytes_written: stats.bytes_written,
-        buffer_bytes: stats.buffer_bytes,
-        requests: NbdRequests {
-            read: requests.read,
-            write: requests.write,
-            flush: requests.flush,
-            trim: requests.trim,
-            cache: requests.cache,
-            write_zeroes: requests.write_zeroes,
-            block_status: requests.block_status,
-            unknown: requests.unknown,
-        },
-        errors: NbdErrors {
-            eperm: errors.not_permitted,
-            eio: errors.io,
-            einval: errors.invalid,
-            enospc: errors.no_space,
-            eoverflow: errors.overflow,
-            enotsup: errors.not_supported,
-            eshutdown: errors.shutting_down,
-            broken_conversations: errors.broken_connections,
-        },
     }
 }

@@ -154,16 +154,21 @@ fn percent(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::stat_json::MemoryParts;
+    use crate::control::stat_json::memory_parts;
+    use zram::MemoryBreakdown;
 
     fn snapshot(name: &'static str, live: u64, frames: u64, rss: u64) -> Snapshot {
-        let memory =
-            MemoryParts { live, holes: frames - live, handles: 1 << 20, ..MemoryParts::default() };
+        let memory = MemoryBreakdown {
+            live,
+            holes: frames - live,
+            handles: 1 << 20,
+            ..MemoryBreakdown::default()
+        };
         let stat = StatReport {
             orig_data_size: live * 3,
             compr_data_size: live,
             mem_used_total: frames,
-            mem_total: memory.sum(),
+            mem_total: memory_parts(&memory).iter().map(|(_, bytes, _)| bytes).sum(),
             rss: Some(rss),
             memory,
             buddyinfo: "Node 0, zone   memzip      0 \n".into(),

@@ -116,7 +116,8 @@ fn without_a_limit_only_committed_memory_is_taken() {
         balloon.actual <= held && balloon.held + change.freed <= held,
         "{held} held before: {change:?}"
     );
-    assert_eq!(fixture.state.stat().memory.sum(), fixture.state.stat().mem_total);
+    let stat = fixture.state.stat();
+    assert_eq!(sum(&stat), stat.mem_total);
     fixture.disk.check().expect("consistent");
 
     let config = MaintenanceConfig { balloon: Fixed(1 << 20), ..MaintenanceConfig::default() };
