@@ -5,11 +5,13 @@
 //! | `GET /v1/stat` | [`stat_json::StatReport`] |
 //! | `POST /v1/compact` | [`compact_json::CompactReport`] |
 //! | `POST /v1/balloon` | [`balloon_json::BalloonChange`] |
+//! | `POST /v1/mem_limit`, `POST /v1/mem_used_max` | [`limit_json::LimitReport`] |
 //! | `GET /metrics` | the same numbers for Prometheus |
 //!
 //! The body of `/v1/compact` is `{"objects": true, "frames": true, "budget_ms": N}`, a part of it,
 //! or nothing. The body of `/v1/balloon` is `{"target": BYTES}`, `{"target": "auto"}` or
-//! `{"target": "off"}`.
+//! `{"target": "off"}`. The bodies of the other two are `{"mem_limit": BYTES}`, where 0 is no
+//! limit, and `{"mem_used_max": 0}`.
 //!
 //! The control plane runs on one thread with a current-thread runtime, so it neither slows the data
 //! path nor is starved by it. The socket has mode 0600, and the peer must be this user or root.
@@ -18,6 +20,7 @@
 
 pub(crate) mod balloon_json;
 pub(crate) mod compact_json;
+mod limit_json;
 mod maintenance;
 pub(crate) mod movement;
 pub(crate) mod stat_json;

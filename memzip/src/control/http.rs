@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::balloon_json::BalloonRequest;
 use super::compact_json::CompactRequest;
 use super::connection_slots::Connection;
+use super::limit_json::{LimitRefusal, LimitReport, LimitRequest, PeakRequest};
 use super::maintenance::BalloonRefusal;
 use super::metrics;
 use super::server_state::ServerState;
@@ -33,6 +34,12 @@ const COMPACT_BODY: &str =
 
 /// Shape of the body of a balloon request, for error texts.
 const BALLOON_BODY: &str = "{\"target\": BYTES}, {\"target\": \"auto\"} or {\"target\": \"off\"}";
+
+/// Shape of the body of a request for another memory limit, for error texts.
+const LIMIT_BODY: &str = "{\"mem_limit\": BYTES}, 0 for no limit";
+
+/// Shape of the body of a request to reset the peak, for error texts.
+const PEAK_BODY: &str = "{\"mem_used_max\": 0}";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue =
@@ -91,16 +98,18 @@ impl Routes {
             ("/metrics", Method::GET | Method::HEAD) => self.metrics().await,
             ("/v1/compact", Method::POST) => self.compact(request).await,
             ("/v1/balloon", Method::POST) => self.balloon(request).await,
+            ("/v1/mem_limit", Method::POST) => self.mem_limit(request).await,
+            ("/v1/mem_used_max", Method::POST) => self.mem_used_max(request).await,
             ("/v1/stat" | "/metrics", method) => {
                 Err(ErrorResponse::of_method(&path, &method, "GET, HEAD"))
             }
-            ("/v1/compact" | "/v1/balloon", method) => {
+            ("/v1/compact" | "/v1/balloon" | "/v1/mem_limit" | "/v1/mem_used_max", method) => {
                 Err(ErrorResponse::of_method(&path, &method, "POST"))
             }
             _ => Err(ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "there is no path {path}: use GET /v1/stat, POST /v1/compact, POST /v1/balloon or GET /metrics"
+                    "there is no path {path}: use GET /v1/stat, POST /v1/compact, POST /v1/balloon, POST /v1/mem_limit, POST /v1/mem_used_max or GET /metrics"
                 ),
             )),
         };
@@ -164,6 +173,16 @@ impl Routes {
         }
     }
 
+    async fn mem_limit(&self, http: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
+        let LimitRequest { mem_limit } = parse(&body(http).await?, LIMIT_BODY)?;
+        limit_answer(self.blocking(move |state| state.set_mem_limit(mem_limit)).await?)
+    }
+
+    async fn mem_used_max(&self, http: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
+        let PeakRequest { mem_used_max } = parse(&body(http).await?, PEAK_BODY)?;
+        limit_answer(self.blocking(move |state| state.reset_mem_used_max(mem_used_max)).await?)
+    }
+
     /// Runs work that takes locks or reads /proc on another thread, so that the event loop answers
     /// other requests meanwhile.
     async fn blocking<T: Send + 'static>(
@@ -180,6 +199,12 @@ impl Routes {
             )
         })
     }
+}
+
+fn limit_answer(change: Result<LimitReport, LimitRefusal>) -> Result<HttpResponse, ErrorResponse> {
+    let report = change
+        .map_err(|refusal| ErrorResponse::new(StatusCode::BAD_REQUEST, refusal.to_string()))?;
+    json(StatusCode::OK, &report)
 }
 
 async fn body(request: Request<Incoming>) -> Result<Bytes, ErrorResponse> {

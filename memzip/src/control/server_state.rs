@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::BlockDevice;
+use block::{BlockDevice, Bytes};
 use zram::Zram;
 use zsmalloc::ClassStats;
 
 use super::compact_json::{CompactReport, CompactRequest};
+use super::limit_json::{LimitRefusal, LimitReport};
 use super::maintenance::Maintenance;
 use super::stat_json::{ClassRow, StatReport};
 use super::{compaction, movement};
@@ -69,6 +70,34 @@ impl ServerState {
     /// Returns the maintenance of the disk.
     pub(crate) fn maintenance(&self) -> &Maintenance {
         &self.maintenance
+    }
+
+    /// Sets the memory limit; 0 removes it. Below what the disk holds, writes that need memory are
+    /// refused until enough is freed.
+    ///
+    /// # Errors
+    /// The arena cannot hold that much.
+    pub(super) fn set_mem_limit(&self, asked: u64) -> Result<LimitReport, LimitRefusal> {
+        let disk = &self.disk;
+        let start = disk.config().mem_limit.map_or(0, |limit| limit.0);
+        let max = disk.zone().capacity().bytes().max(start);
+        if asked > max {
+            return Err(LimitRefusal::ExceedsArena { asked, max });
+        }
+        disk.set_mem_limit((asked > 0).then_some(Bytes(asked)));
+        Ok(disk.stat().into())
+    }
+
+    /// Starts `mem_used_max` again from `mem_used_total`.
+    ///
+    /// # Errors
+    /// `asked` is not 0.
+    pub(super) fn reset_mem_used_max(&self, asked: u64) -> Result<LimitReport, LimitRefusal> {
+        if asked > 0 {
+            return Err(LimitRefusal::PeakNotZero { asked });
+        }
+        self.disk.reset_mem_used_max();
+        Ok(self.disk.stat().into())
     }
 
     /// Compacts objects into full zspages, then frames into full 2 MiB blocks, as far as requested,

@@ -2,6 +2,7 @@
 
 mod balloon;
 mod fields;
+mod limit;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,116 @@
+//! Tests of `POST /v1/mem_limit` and `POST /v1/mem_used_max`.
+
+use serde_json::Value;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+/// Sends a request that must succeed; returns the answer.
+fn set(fixture: &Fixture, path: &str, body: &str) -> Value {
+    let (status, answer) = fixture.post_to(path, body);
+    assert_eq!(status, 200, "{body}: {answer}");
+    serde_json::from_str(&answer).expect("JSON")
+}
+
+fn set_limit(fixture: &Fixture, bytes: u64) -> Value {
+    set(fixture, "/v1/mem_limit", &format!("{{\"mem_limit\": {bytes}}}"))
+}
+
+/// Writes a page that does not compress.
+fn write(fixture: &Fixture, page: u64) -> Result<(), block::BlockError> {
+    let mut word = page + 1;
+    let content: Vec<u8> = std::iter::repeat_with(|| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (word >> 56) as u8
+    })
+    .take(4096)
+    .collect();
+    let span = Span::new(page * 4096, 4096, fixture.disk.size()).expect("inside");
+    fixture.disk.write(span, &content)
+}
+
+#[test]
+fn a_limit_below_what_is_held_refuses_writes_only() {
+    let fixture = Fixture::start(CLIENT_LIMITS);
+    (0..512).for_each(|page| write(&fixture, page).expect("room"));
+    let needed = fixture.state.stat();
+    let needed = needed.mem_total - needed.memory.free_frames;
+    // Rounded up to a frame, and no page is lost.
+    let answer = set_limit(&fixture, needed - MIB + 1);
+    let limit = (needed - MIB + 1).next_multiple_of(4096);
+    assert_eq!(answer["mem_limit"], limit);
+    assert!(answer["mem_total"].as_u64().is_some_and(|held| held > limit), "{answer}");
+    assert_eq!(client::stat(&fixture.socket()).expect("it answers").mem_limit, limit);
+    assert!(matches!(write(&fixture, 600), Err(block::BlockError::NoSpace { .. })));
+    let span = |page: u64| Span::new(page * 4096, 4096, fixture.disk.size()).expect("inside");
+    (0..512).for_each(|page| fixture.disk.verify(span(page)).expect("still there"));
+    // Freed pages let some writes through again, and no limit all of them.
+    (0..300).for_each(|page| fixture.disk.discard(span(page)).expect("a writable disk"));
+    write(&fixture, 0).expect("pages were freed");
+    assert!((1..300).any(|page| write(&fixture, page).is_err()));
+    assert_eq!(set_limit(&fixture, 0)["mem_limit"], 0);
+    (0..700).for_each(|page| write(&fixture, page).expect("no limit"));
+    fixture.disk.check().expect("consistent");
+}
+
+#[test]
+fn the_arena_bounds_the_limit() {
+    let fixture = Fixture::start(CLIENT_LIMITS);
+    let start = fixture.state.stat().mem_limit;
+    let max = fixture.disk.zone().capacity().bytes().max(start);
+    for above in [max + 1, u64::MAX] {
+        let (status, body) =
+            fixture.post_to("/v1/mem_limit", &format!("{{\"mem_limit\": {above}}}"));
+        assert_eq!(status, 400, "{body}");
+        assert!(body.contains(&above.to_string()) && body.contains(&max.to_string()), "{body}");
+    }
+    assert_eq!(fixture.state.stat().mem_limit, start);
+    assert_eq!(set_limit(&fixture, max)["mem_limit"], max);
+    // No limit is too small: only writes notice.
+    assert_eq!(set_limit(&fixture, 1)["mem_limit"], 4096);
+    assert!(write(&fixture, 0).is_err());
+}
+
+#[test]
+fn a_reset_peak_starts_from_what_is_used() {
+    let fixture = Fixture::start(CLIENT_LIMITS);
+    fixture.fill_and_thin();
+    client::compact(&fixture.socket(), CompactRequest::default()).expect("it answers");
+    let before = fixture.state.stat();
+    assert!(before.mem_used_max > before.mem_used_total, "{before:?}");
+    let answer = set(&fixture, "/v1/mem_used_max", "{\"mem_used_max\": 0}");
+    assert_eq!(answer["mem_used_max"], before.mem_used_total);
+    assert_eq!(fixture.state.stat().mem_used_max, before.mem_used_total);
+    write(&fixture, 1).expect("room");
+    assert!(fixture.state.stat().mem_used_max > before.mem_used_total);
+}
+
+#[test]
+fn a_refused_body_changes_nothing() {
+    let fixture = Fixture::start(CLIENT_LIMITS);
+    fixture.fill_and_thin();
+    let before = fixture.state.stat();
+    for (path, name) in [("/v1/mem_limit", "mem_limit"), ("/v1/mem_used_max", "mem_used_max")] {
+        for junk in ["-1", "0.5", "1e3", "\"1G\"", "null", "[0]", "18446744073709551616"] {
+            let (status, body) = fixture.post_to(path, &format!("{{\"{name}\": {junk}}}"));
+            assert_eq!(status, 400, "{junk}: {body}");
+            assert!(body.contains("the body must be") && body.contains(name), "{junk}: {body}");
+        }
+        for junk in
+            ["", "{}", "[0]", "7", "{\"limit\": 0}", &format!("{{\"{name}\": 0, \"now\": true}}")]
+        {
+            let (status, body) = fixture.post_to(path, junk);
+            assert_eq!(status, 400, "{junk}: {body}");
+            assert!(body.contains(name), "{junk}: {body}");
+        }
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let (status, head, _) = fixture.raw(&request);
+        assert!(status == 405 && head.contains("allow: post"), "{head}");
+    }
+    let (status, body) = fixture.post_to("/v1/mem_used_max", "{\"mem_used_max\": 4096}");
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("set it to 0") && body.contains("4096"), "{body}");
+    let after = fixture.state.stat();
+    assert_eq!((after.mem_limit, after.mem_used_max), (before.mem_limit, before.mem_used_max));
+}
