@@ -6,8 +6,8 @@
 //! only if every byte matched.
 
 mod client;
-mod report;
 mod steps;
+mod report;
 mod transfer;
 
 use std::path::PathBuf;

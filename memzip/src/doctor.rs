@@ -2,68 +2,13 @@
 //!
 //! Every check tries or reads the feature itself; none guesses from a version number.
 
+mod finding;
 mod host;
 mod needs;
 
 use std::fmt;
 
-/// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Nothing is wrong.
-    Good,
-    /// memzip runs, but worse than it could, or an optional feature is missing.
-    Note,
-    /// memzip cannot run.
-    Fatal,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Good => "ok",
-            Self::Note => "note",
-            Self::Fatal => "FAIL",
-        })
-    }
-}
-
-/// The result of one check.
-#[derive(Clone, Debug)]
-struct Finding {
-    verdict: Verdict,
-    name: &'static str,
-    /// What the check found.
-    seen: String,
-    /// What it means for memzip.
-    meaning: &'static str,
-    /// How to fix it; empty if nothing is wrong.
-    remedy: String,
-}
-
-impl Finding {
-    fn good(name: &'static str, seen: impl Into<String>, meaning: &'static str) -> Self {
-        Self { verdict: Verdict::Good, name, seen: seen.into(), meaning, remedy: String::new() }
-    }
-
-    fn note(
-        name: &'static str,
-        seen: impl Into<String>,
-        meaning: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { verdict: Verdict::Note, name, seen: seen.into(), meaning, remedy: remedy.into() }
-    }
-
-    fn fatal(
-        name: &'static str,
-        seen: impl Into<String>,
-        meaning: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { verdict: Verdict::Fatal, name, seen: seen.into(), meaning, remedy: remedy.into() }
-    }
-}
+use finding::{Finding, Verdict};
 
 /// The results of all checks; it prints as the report.
 #[derive(Clone, Debug)]

@@ -14,20 +14,20 @@
 //! Everything is measured in the run that prints it. The remaining content of the disks is read
 //! back and compared before anything is printed.
 
+mod rng;
+mod free;
+mod original;
+mod pages;
 mod cache;
 mod disk;
+mod writers;
+mod scarce;
+mod table;
 mod e1;
 mod e2;
 mod e3;
 mod e4;
 mod e5;
-mod free;
-mod original;
-mod pages;
-mod rng;
-mod scarce;
-mod table;
-mod writers;
 
 use std::path::PathBuf;
 

@@ -2,26 +2,26 @@
 
 #![forbid(unsafe_code)]
 
-mod cli;
+mod stderr_log;
+mod output;
 mod columns;
-mod compact;
-mod control;
+mod sizes;
+mod durations;
+mod signals;
+mod groups;
+mod runtime_dir;
 mod corpus;
+mod control;
+mod nearly_full;
+mod memory_failure;
+mod maintenance_args;
+mod cli;
+mod serve;
+mod stat;
+mod compact;
 mod demo;
 mod doctor;
-mod durations;
-mod groups;
 mod lab;
-mod maintenance_args;
-mod memory_failure;
-mod nearly_full;
-mod output;
-mod runtime_dir;
-mod serve;
-mod signals;
-mod sizes;
-mod stat;
-mod stderr_log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

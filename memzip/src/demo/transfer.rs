@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
-use super::PAGE;
 use super::client::{Connection, MAX_REQUEST};
-use crate::corpus::Reader;
+use crate::corpus::{PAGE, Reader};
 
 /// Number of pages of one request.
 const PAGES: usize = MAX_REQUEST / PAGE;

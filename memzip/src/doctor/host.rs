@@ -3,7 +3,7 @@
 use sys::Backing;
 use sys::host::{self, HugePages, KernelZram, Overcommit, Userfaultfd};
 
-use super::Finding;
+use super::finding::Finding;
 
 /// Runs all checks of optional features.
 pub(super) fn all() -> Vec<Finding> {

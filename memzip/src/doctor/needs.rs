@@ -7,7 +7,7 @@ use block::Bytes;
 use sys::host::{self, Overcommit};
 use zram::{Zram, ZramConfig};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::cli::DEFAULT_SIZE;
 use crate::runtime_dir::RuntimeDir;
 use crate::sizes::human;

@@ -9,13 +9,14 @@ use crate::packages::Metadata;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "memzip-sync",
     "memzip-sys",
     "memzip-balloon",
     "memzip-block",
     "memzip-zcomp",
     "memzip-nbd",
+    "memzip",
     "memzip-testkit",
     "memzip-guest",
     "xtask",
