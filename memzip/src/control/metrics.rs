@@ -5,119 +5,93 @@
 
 use std::fmt::{Display, Write};
 
+use zram::IoStat;
+
+use super::movement::MovementStats;
 use super::stat_json::{StatReport, memory_parts, nbd_errors};
 use crate::durations::micros;
+
+/// Writes families of metrics to a page: `kind name = value, help` for one number, and
+/// `kind name{label} = samples, help` for pairs of a label's value and a number.
+macro_rules! metrics {
+    ($page:ident; $($kind:ident $name:ident $({$label:ident})? = $value:expr, $help:literal;)*) => {
+        $(metrics!(@ $page $kind $name $help $value $(, $label)?);)*
+    };
+    (@ $page:ident $kind:ident $name:ident $help:literal $value:expr) => {
+        $page.$kind(stringify!($name), $help, $value)
+    };
+    (@ $page:ident $kind:ident $name:ident $help:literal $value:expr, $label:ident) => {
+        $page.samples(stringify!($kind), stringify!($name), $help, stringify!($label), $value)
+    };
+}
 
 /// Returns all metrics of one server.
 pub(super) fn text(stat: &StatReport) -> String {
     let mut page = Page::default();
     sizes(&mut page, stat);
-    pages(&mut page, stat);
     operations(&mut page, stat);
-    clients(&mut page, stat);
+    clients(&mut page, &stat.nbd);
     pool(&mut page, stat);
     movement(&mut page, stat);
     page.text
 }
 
 fn sizes(page: &mut Page, stat: &StatReport) {
-    page.gauge("memzip_disk_bytes", "Size of the disk as clients see it.", stat.disksize);
-    page.gauge(
-        "memzip_orig_bytes",
-        "Stored content before compression, same-filled pages included.",
-        stat.orig_data_size,
-    );
-    page.gauge(
-        "memzip_compressed_bytes",
-        "Stored content after compression.",
-        stat.compr_data_size,
-    );
-    page.gauge(
-        "memzip_memory_used_bytes",
-        "Memory of the frames that belong to zspages.",
-        stat.mem_used_total,
-    );
-    page.gauge("memzip_memory_used_max_bytes", "Highest memory_used so far.", stat.mem_used_max);
-    page.gauge(
-        "memzip_memory_reserved_bytes",
-        "Part of the limit reserved for zeros that stay allocated; no memory yet.",
-        stat.mem_reserved,
-    );
-    page.gauge(
-        "memzip_memory_limit_bytes",
-        "Limit on memory_total and the balloon together, 0 for none.",
-        stat.mem_limit,
-    );
-    page.gauge(
-        "memzip_nearly_full",
-        "1 when more than 95 % of the limit is needed.",
-        u64::from(stat.nearly_full),
-    );
-    page.counter("memzip_nearly_full_total", "Times nearly_full became 1.", stat.nearly_full_total);
-    page.counter(
-        "memzip_write_stalls_total",
-        "Pages whose write waited for memory.",
-        stat.writestall,
-    );
-    page.gauge("memzip_memory_total_bytes", "Everything the store holds.", stat.mem_total);
-    page.family("memzip_memory_bytes", "gauge", "Parts of memory_total.");
-    for (part, bytes, _) in memory_parts(&stat.memory) {
-        page.sample("memzip_memory_bytes", "part", part, bytes);
-    }
     let failed = &stat.memory_failure;
-    page.counter("memzip_memory_failures_total", "Frames whose memory has failed.", failed.total.0);
-    page.family(
-        "memzip_memory_failed_frames",
-        "gauge",
-        "Frames whose memory has failed, out of use or still in use.",
-    );
-    page.sample("memzip_memory_failed_frames", "state", "recovered", failed.recovered.0);
-    page.sample("memzip_memory_failed_frames", "state", "delayed", failed.delayed.0);
-    if let Some(rss) = stat.rss {
-        page.gauge("memzip_resident_bytes", "Resident memory of the server process.", rss);
+    metrics! { page;
+        gauge memzip_disk_bytes = stat.disksize, "Size of the disk as clients see it.";
+        gauge memzip_orig_bytes = stat.orig_data_size,
+            "Stored content before compression, same-filled pages included.";
+        gauge memzip_compressed_bytes = stat.compr_data_size, "Stored content after compression.";
+        gauge memzip_memory_used_bytes = stat.mem_used_total,
+            "Memory of the frames that belong to zspages.";
+        gauge memzip_memory_used_max_bytes = stat.mem_used_max, "Highest memory_used so far.";
+        gauge memzip_memory_reserved_bytes = stat.mem_reserved,
+            "Part of the limit reserved for zeros that stay allocated; no memory yet.";
+        gauge memzip_memory_limit_bytes = stat.mem_limit,
+            "Limit on memory_total and the balloon together, 0 for none.";
+        gauge memzip_nearly_full = u64::from(stat.nearly_full),
+            "1 when more than 95 % of the limit is needed.";
+        counter memzip_nearly_full_total = stat.nearly_full_total, "Times nearly_full became 1.";
+        counter memzip_write_stalls_total = stat.writestall,
+            "Pages whose write waited for memory.";
+        gauge memzip_memory_total_bytes = stat.mem_total, "Everything the store holds.";
+        gauge memzip_memory_bytes{part} =
+            memory_parts(&stat.memory).map(|(part, bytes, _)| (part, bytes)),
+            "Parts of memory_total.";
+        counter memzip_memory_failures_total = failed.total.0, "Frames whose memory has failed.";
+        gauge memzip_memory_failed_frames{state} =
+            [("recovered", failed.recovered.0), ("delayed", failed.delayed.0)],
+            "Frames whose memory has failed, out of use or still in use.";
     }
-}
-
-fn pages(page: &mut Page, stat: &StatReport) {
-    page.family("memzip_pages", "gauge", "Pages of 4 KiB stored in a special form.");
-    page.sample("memzip_pages", "state", "same", stat.same_pages);
-    page.sample("memzip_pages", "state", "huge", stat.huge_pages);
-    page.counter(
-        "memzip_huge_pages_stored_total",
-        "Incompressible pages ever stored.",
-        stat.huge_pages_since,
-    );
+    if let Some(rss) = stat.rss {
+        metrics! { page;
+            gauge memzip_resident_bytes = rss, "Resident memory of the server process.";
+        }
+    }
+    metrics! { page;
+        gauge memzip_pages{state} = [("same", stat.same_pages), ("huge", stat.huge_pages)],
+            "Pages of 4 KiB stored in a special form.";
+        counter memzip_huge_pages_stored_total = stat.huge_pages_since,
+            "Incompressible pages ever stored.";
+    }
 }
 
 fn operations(page: &mut Page, stat: &StatReport) {
-    let io = &stat.io;
-    page.family("memzip_operations_total", "counter", "Pages read from and written to the disk.");
-    page.sample("memzip_operations_total", "op", "read", io.reads);
-    page.sample("memzip_operations_total", "op", "write", io.writes);
-    page.family(
-        "memzip_operation_failures_total",
-        "counter",
-        "Pages that failed; op invalid: requests past the end of the disk.",
-    );
-    page.sample("memzip_operation_failures_total", "op", "read", io.failed_reads);
-    page.sample("memzip_operation_failures_total", "op", "write", io.failed_writes);
-    page.sample("memzip_operation_failures_total", "op", "invalid", io.invalid_io);
-    page.counter("memzip_pages_discarded_total", "Pages freed by discard.", io.notify_free);
+    let IoStat { reads, writes, failed_reads, failed_writes, invalid_io, notify_free } = stat.io;
+    metrics! { page;
+        counter memzip_operations_total{op} = [("read", reads), ("write", writes)],
+            "Pages read from and written to the disk.";
+        counter memzip_operation_failures_total{op} =
+            [("read", failed_reads), ("write", failed_writes), ("invalid", invalid_io)],
+            "Pages that failed; op invalid: requests past the end of the disk.";
+        counter memzip_pages_discarded_total = notify_free, "Pages freed by discard.";
+    }
 }
 
-fn clients(page: &mut Page, stat: &StatReport) {
-    let nbd = &stat.nbd;
-    page.gauge("memzip_nbd_connections", "Clients served now.", nbd.connections_current);
-    page.gauge("memzip_nbd_handshakes", "Clients in the handshake now.", nbd.handshakes_current);
-    page.counter("memzip_nbd_connections_total", "Clients served so far.", nbd.connections_total);
-    page.counter(
-        "memzip_nbd_connections_refused_total",
-        "Clients turned away.",
-        nbd.connections_refused,
-    );
-    page.family("memzip_nbd_requests_total", "counter", "Requests by NBD command.");
+fn clients(page: &mut Page, nbd: &nbd::Stats) {
     let requests = &nbd.requests;
-    for (command, count) in [
+    let requests = [
         ("read", requests.read),
         ("write", requests.write),
         ("flush", requests.flush),
@@ -126,159 +100,89 @@ fn clients(page: &mut Page, stat: &StatReport) {
         ("write_zeroes", requests.write_zeroes),
         ("block_status", requests.block_status),
         ("unknown", requests.unknown),
-    ] {
-        page.sample("memzip_nbd_requests_total", "command", command, count);
+    ];
+    metrics! { page;
+        gauge memzip_nbd_connections = nbd.connections_current, "Clients served now.";
+        gauge memzip_nbd_handshakes = nbd.handshakes_current, "Clients in the handshake now.";
+        counter memzip_nbd_connections_total = nbd.connections_total, "Clients served so far.";
+        counter memzip_nbd_connections_refused_total = nbd.connections_refused,
+            "Clients turned away.";
+        counter memzip_nbd_requests_total{command} = requests, "Requests by NBD command.";
+        counter memzip_nbd_errors_total{error} = nbd_errors(&nbd.errors),
+            "Error replies by error, and broken connections.";
+        counter memzip_nbd_read_bytes_total = nbd.bytes_read, "Content sent to clients.";
+        counter memzip_nbd_written_bytes_total = nbd.bytes_written, "Content taken from clients.";
+        gauge memzip_nbd_buffer_bytes = nbd.buffer_bytes,
+            "Memory of the buffers of current connections.";
     }
-    page.family(
-        "memzip_nbd_errors_total",
-        "counter",
-        "Error replies by error, and broken connections.",
-    );
-    for (error, count) in nbd_errors(&nbd.errors) {
-        page.sample("memzip_nbd_errors_total", "error", error, count);
-    }
-    page.counter("memzip_nbd_read_bytes_total", "Content sent to clients.", nbd.bytes_read);
-    page.counter(
-        "memzip_nbd_written_bytes_total",
-        "Content taken from clients.",
-        nbd.bytes_written,
-    );
-    page.gauge(
-        "memzip_nbd_buffer_bytes",
-        "Memory of the buffers of current connections.",
-        nbd.buffer_bytes,
-    );
 }
 
 fn pool(page: &mut Page, stat: &StatReport) {
-    page.counter(
-        "memzip_compaction_freed_frames_total",
-        "Frames freed by compaction.",
-        stat.pages_compacted,
-    );
-    page.family(
-        "memzip_pool_objects",
-        "gauge",
-        "Stored objects by the size of their class in bytes.",
-    );
-    for class in &stat.classes {
-        page.sample("memzip_pool_objects", "class", class.size, class.obj_used);
-    }
-    page.family("memzip_blocks_free", "gauge", "Free blocks of 4 KiB << order in the arena.");
-    for (order, blocks) in free_blocks(&stat.buddyinfo) {
-        page.sample("memzip_blocks_free", "order", order, blocks);
+    metrics! { page;
+        counter memzip_compaction_freed_frames_total = stat.pages_compacted,
+            "Frames freed by compaction.";
+        gauge memzip_pool_objects{class} =
+            stat.classes.iter().map(|class| (class.size, class.obj_used)),
+            "Stored objects by the size of their class in bytes.";
+        gauge memzip_blocks_free{order} = free_blocks(&stat.buddyinfo),
+            "Free blocks of 4 KiB << order in the arena.";
+        gauge memzip_pageblocks{type} = pageblocks(&stat.pagetypeinfo),
+            "Blocks of 2 MiB of the arena by migrate type.";
     }
 }
 
 fn movement(page: &mut Page, stat: &StatReport) {
-    let moved = &stat.movement;
-    page.family("memzip_pageblocks", "gauge", "Blocks of 2 MiB of the arena by migrate type.");
-    for (name, blocks) in pageblocks(&stat.pagetypeinfo) {
-        page.sample("memzip_pageblocks", "type", name, blocks);
+    let MovementStats { vmstat, compaction, background, balloon, hot_cache, .. } = &stat.movement;
+    let (levels, counters): (Vec<_>, Vec<_>) =
+        vmstat.iter().map(|(name, count)| (name, *count)).partition(|(name, _)| is_level(name));
+    metrics! { page;
+        counter memzip_vmstat_total{name} = counters,
+            "Counters of migration and frame compaction, by their names in /proc/vmstat.";
+        gauge memzip_vmstat{name} = levels,
+            "Levels of migration and frame compaction, by their names in /proc/vmstat.";
+        counter memzip_compaction_runs_total = compaction.runs,
+            "Object compactions that have ended, slices of the background included.";
+        counter memzip_compaction_moved_objects_total = compaction.objects_moved,
+            "Objects moved by object compaction.";
+        counter memzip_compaction_moved_bytes_total = compaction.bytes_moved,
+            "Bytes moved by object compaction.";
+        counter memzip_compaction_freed_zspages_total = compaction.zspages_freed,
+            "Zspages freed by object compaction.";
+        counter memzip_compaction_skipped_total = compaction.skipped,
+            "Zspages passed over by object compaction.";
+        seconds memzip_compaction_seconds_total = micros(compaction.time),
+            "Time spent in object compaction.";
+        gauge memzip_balloon_target_bytes = balloon.target, "Target size of the balloon.";
+        gauge memzip_balloon_bytes = balloon.actual, "Size of the balloon.";
+        gauge memzip_arena_held_bytes = balloon.held,
+            "Memory the arena holds, without the balloon's.";
+        counter memzip_balloon_oom_deflated_bytes_total = balloon.oom_deflated_total,
+            "Memory that a full store took back from the balloon.";
     }
-    page.family(
-        "memzip_vmstat_total",
-        "counter",
-        "Counters of migration and frame compaction, by their names in /proc/vmstat.",
-    );
-    for (name, count) in moved.vmstat.iter().filter(|(name, _)| !is_level(name)) {
-        page.sample("memzip_vmstat_total", "name", name, *count);
-    }
-    page.family(
-        "memzip_vmstat",
-        "gauge",
-        "Levels of migration and frame compaction, by their names in /proc/vmstat.",
-    );
-    for (name, level) in moved.vmstat.iter().filter(|(name, _)| is_level(name)) {
-        page.sample("memzip_vmstat", "name", name, *level);
-    }
-    let objects = &moved.compaction;
-    page.counter(
-        "memzip_compaction_runs_total",
-        "Object compactions that have ended, slices of the background included.",
-        objects.runs,
-    );
-    page.counter(
-        "memzip_compaction_moved_objects_total",
-        "Objects moved by object compaction.",
-        objects.objects_moved,
-    );
-    page.counter(
-        "memzip_compaction_moved_bytes_total",
-        "Bytes moved by object compaction.",
-        objects.bytes_moved,
-    );
-    page.counter(
-        "memzip_compaction_freed_zspages_total",
-        "Zspages freed by object compaction.",
-        objects.zspages_freed,
-    );
-    page.counter(
-        "memzip_compaction_skipped_total",
-        "Zspages passed over by object compaction.",
-        objects.skipped,
-    );
-    page.seconds(
-        "memzip_compaction_seconds_total",
-        "Time spent in object compaction.",
-        micros(objects.time),
-    );
-    let balloon = &moved.balloon;
-    page.gauge("memzip_balloon_target_bytes", "Target size of the balloon.", balloon.target);
-    page.gauge("memzip_balloon_bytes", "Size of the balloon.", balloon.actual);
-    page.gauge(
-        "memzip_arena_held_bytes",
-        "Memory the arena holds, without the balloon's.",
-        balloon.held,
-    );
-    page.counter(
-        "memzip_balloon_oom_deflated_bytes_total",
-        "Memory that a full store took back from the balloon.",
-        balloon.oom_deflated_total,
-    );
     if let Some(pressure) = &balloon.pressure {
-        let failures =
-            "Times memory pressure could not be read; the balloon keeps its size meanwhile.";
-        page.counter("memzip_balloon_pressure_failures_total", failures, pressure.failures);
+        metrics! { page;
+            counter memzip_balloon_pressure_failures_total = pressure.failures,
+                "Times memory pressure could not be read; the balloon keeps its size meanwhile.";
+        }
     }
-    page.counter(
-        "memzip_balloon_refusals_total",
-        "Times the system refused the offered memory.",
-        balloon.host_refusals,
-    );
-    let hot = &moved.hot_cache;
-    page.gauge(
-        "memzip_hot_cache_limit_bytes",
-        "Size limit of the cache of uncompressed pages.",
-        hot.hot_limit,
-    );
-    page.gauge("memzip_hot_cache_bytes", "Size of the cache of uncompressed pages.", hot.hot_bytes);
-    page.counter(
-        "memzip_hot_cache_hits_total",
-        "Pages of the cache read or overwritten in place.",
-        hot.hits,
-    );
-    page.counter(
-        "memzip_hot_cache_admissions_total",
-        "Pages admitted to the cache.",
-        hot.admissions,
-    );
-    page.counter(
-        "memzip_hot_cache_evictions_total",
-        "Pages compressed to make room in the cache.",
-        hot.evictions,
-    );
-    let background = &moved.background;
-    page.seconds(
-        "memzip_background_cpu_seconds_total",
-        "CPU time of compaction in the background.",
-        background.cpu_us,
-    );
-    page.gauge(
-        "memzip_background_freeable_frames",
-        "Frames object compaction could free at the last poll of the background thread.",
-        background.frames_freeable,
-    );
+    metrics! { page;
+        counter memzip_balloon_refusals_total = balloon.host_refusals,
+            "Times the system refused the offered memory.";
+        gauge memzip_hot_cache_limit_bytes = hot_cache.hot_limit,
+            "Size limit of the cache of uncompressed pages.";
+        gauge memzip_hot_cache_bytes = hot_cache.hot_bytes,
+            "Size of the cache of uncompressed pages.";
+        counter memzip_hot_cache_hits_total = hot_cache.hits,
+            "Pages of the cache read or overwritten in place.";
+        counter memzip_hot_cache_admissions_total = hot_cache.admissions,
+            "Pages admitted to the cache.";
+        counter memzip_hot_cache_evictions_total = hot_cache.evictions,
+            "Pages compressed to make room in the cache.";
+        seconds memzip_background_cpu_seconds_total = background.cpu_us,
+            "CPU time of compaction in the background.";
+        gauge memzip_background_freeable_frames = background.frames_freeable,
+            "Frames object compaction could free at the last poll of the background thread.";
+    }
 }
 
 /// Returns whether a value of vmstat is a level, which can fall: the names that begin with `nr_`.
@@ -322,33 +226,40 @@ struct Page {
 }
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}"));
-        self.line(format_args!("# TYPE {name} {kind}"));
-    }
-
-    /// Writes a sample. Label values come from this program and need no escaping.
-    fn sample(&mut self, name: &str, label: &str, value: impl Display, number: u64) {
-        self.line(format_args!("{name}{{{label}=\"{value}\"}} {number}"));
-    }
-
     fn gauge(&mut self, name: &str, help: &str, number: u64) {
-        self.single(name, "gauge", help, number);
+        self.family("gauge", name, help);
+        self.line(format_args!("{name} {number}"));
     }
 
     fn counter(&mut self, name: &str, help: &str, number: u64) {
-        self.single(name, "counter", help, number);
+        self.family("counter", name, help);
+        self.line(format_args!("{name} {number}"));
     }
 
     /// Writes a time as a counter of seconds.
     fn seconds(&mut self, name: &str, help: &str, micros: u64) {
-        self.family(name, "counter", help);
+        self.family("counter", name, help);
         self.line(format_args!("{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000));
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, number: u64) {
-        self.family(name, kind, help);
-        self.line(format_args!("{name} {number}"));
+    /// Writes a family with a label. Its values come from this program and need no escaping.
+    fn samples<V: Display>(
+        &mut self,
+        kind: &str,
+        name: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (V, u64)>,
+    ) {
+        self.family(kind, name, help);
+        for (value, number) in samples {
+            self.line(format_args!("{name}{{{label}=\"{value}\"}} {number}"));
+        }
+    }
+
+    fn family(&mut self, kind: &str, name: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -360,7 +271,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::movement::MovementStats;
     use crate::control::stat_json::ClassRow;
     use frames::{FrameCount, MemoryFailureStats};
     use std::time::Duration;
