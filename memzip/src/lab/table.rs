@@ -3,13 +3,15 @@
 
 use std::fmt;
 
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use crate::columns::{Align, Columns};
 use crate::sizes::{grouped, human};
 
 /// A number of a table.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub(super) enum Cell {
     /// No number.
     None,
@@ -36,26 +38,31 @@ pub(super) struct Table {
 }
 
 /// A goal for a number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Criterion {
     what: String,
+    #[serde(flatten)]
     bound: Bound,
     measured: Cell,
+    /// Whether the goal was met. A number that was not measured does not meet it.
+    met: bool,
 }
 
 /// A bound, inclusive.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
 /// The report of one experiment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(super) experiment: &'static str,
     pub(super) title: &'static str,
     /// Setup of the experiment, as names and values.
+    #[serde(serialize_with = "object")]
     pub(super) setup: Vec<(&'static str, String)>,
     pub(super) tables: Vec<Table>,
     pub(super) goals: Vec<Criterion>,
@@ -116,15 +123,11 @@ impl Table {
 impl Criterion {
     /// Creates a goal for a measured number.
     pub(super) fn new(what: impl Into<String>, bound: Bound, measured: Cell) -> Self {
-        Self { what: what.into(), bound, measured }
-    }
-
-    /// Returns whether the goal was met. A number that was not measured does not meet it.
-    pub(super) fn is_met(&self) -> bool {
-        self.measured.number().is_some_and(|number| match self.bound {
+        let met = measured.number().is_some_and(|number| match bound {
             Bound::AtLeast(least) => number >= least,
             Bound::AtMost(most) => number <= most,
-        })
+        });
+        Self { what: what.into(), bound, measured, met }
     }
 
     /// Formats the bound in the unit of the measured number.
@@ -150,7 +153,7 @@ impl Report {
     /// Returns the names of missed goals.
     #[cfg(test)]
     pub(super) fn missed(&self) -> Vec<&str> {
-        self.goals.iter().filter(|goal| !goal.is_met()).map(|goal| &*goal.what).collect()
+        self.goals.iter().filter(|goal| !goal.met).map(|goal| &*goal.what).collect()
     }
 }
 
@@ -190,7 +193,7 @@ impl fmt::Display for Report {
         let mut goals =
             Columns::new(&[Align::Left, Align::Left, Align::Right, Align::Left]).indented(2);
         for goal in &self.goals {
-            let verdict = if goal.is_met() { "met" } else { "MISSED" };
+            let verdict = if goal.met { "met" } else { "MISSED" };
             goals.row([
                 goal.what.clone(),
                 goal.bound(),
@@ -210,85 +213,32 @@ impl fmt::Display for Report {
     }
 }
 
-impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 7)?;
-        report.serialize_field("experiment", self.experiment)?;
-        report.serialize_field("title", self.title)?;
-        report.serialize_field(
-            "setup",
-            &Pairs(self.setup.iter().map(|(name, value)| (*name, value)).collect()),
-        )?;
-        report.serialize_field("tables", &self.tables)?;
-        report.serialize_field("goals", &self.goals)?;
-        report.serialize_field("notes", &self.notes)?;
-        report.serialize_field("verified_pages", &self.verified_pages)?;
-        report.end()
-    }
-}
-
-/// A JSON object that keeps the order of its fields.
-struct Pairs<'a, T>(Vec<(&'a str, T)>);
-
-impl<T: Serialize> Serialize for Pairs<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
-        map.end()
-    }
-}
-
-/// One row of a table, with its numbers under the names of their columns.
-struct Row<'a> {
-    what: &'a str,
-    values: Pairs<'a, Cell>,
-}
-
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 2)?;
-        row.serialize_field("what", self.what)?;
-        row.serialize_field("values", &self.values)?;
-        row.end()
-    }
+/// Serializes pairs as a JSON object that keeps their order.
+fn object<N: Serialize, V: Serialize, S: Serializer>(
+    pairs: &[(N, V)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 impl Serialize for Table {
+    /// Puts the numbers of each row under the names of their columns.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let names: Vec<String> = self.columns.iter().map(|name| name.replace('|', " ")).collect();
-        let values = |cells: &[Cell]| {
-            Pairs(names.iter().map(String::as_str).zip(cells.iter().copied()).collect())
-        };
-        let rows: Vec<Row<'_>> =
-            self.rows.iter().map(|row| Row { what: &row.0, values: values(&row.1) }).collect();
+        #[derive(Serialize)]
+        struct Row<'a> {
+            what: &'a str,
+            #[serde(serialize_with = "object")]
+            values: Vec<(String, Cell)>,
+        }
+        let names = || self.columns.iter().map(|name| name.replace('|', " "));
+        let rows = self.rows.iter().map(|(what, cells)| Row {
+            what,
+            values: names().zip(cells.iter().copied()).collect(),
+        });
         let mut table = serializer.serialize_struct("Table", 2)?;
         table.serialize_field("title", &self.title)?;
-        table.serialize_field("rows", &rows)?;
+        table.serialize_field("rows", &rows.collect::<Vec<_>>())?;
         table.end()
-    }
-}
-
-impl Serialize for Criterion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (direction, bound) = match self.bound {
-            Bound::AtLeast(bound) => ("at_least", bound),
-            Bound::AtMost(bound) => ("at_most", bound),
-        };
-        let mut goal = serializer.serialize_struct("Criterion", 4)?;
-        goal.serialize_field("what", &self.what)?;
-        goal.serialize_field(direction, &bound)?;
-        goal.serialize_field("measured", &self.measured)?;
-        goal.serialize_field("met", &self.is_met())?;
-        goal.end()
-    }
-}
-
-impl Serialize for Cell {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match *self {
-            Self::Count(number) | Self::Bytes(number) => serializer.serialize_u64(number),
-            cell => cell.number().serialize(serializer),
-        }
     }
 }
 
