@@ -5,6 +5,7 @@ use block::{BlockDevice, BlockError, Bytes, Span};
 use zram::{Zram, ZramConfig};
 
 use super::pages::Pages;
+use super::rng::Rng;
 use crate::corpus::PAGE;
 
 /// A compressed disk and its expected content.
@@ -86,6 +87,11 @@ impl<'p> Disk<'p> {
         self.zram.discard(self.span(at)?).with_context(|| format!("cannot discard page {at}"))?;
         self.held[at] = None;
         Ok(())
+    }
+
+    /// Discards `percent` of the first `len` pages, chosen at random.
+    pub(super) fn discard_some(&mut self, rng: &mut Rng, len: usize, percent: usize) -> Result<()> {
+        rng.choose(len, percent).into_iter().try_for_each(|page| self.discard(page))
     }
 
     /// Returns whether a page has content.

@@ -6,18 +6,17 @@
 //! compress well, moderately and badly.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use zram::{Budget, ChainRule};
 
 use super::disk::Disk;
 use super::free::Free;
+use super::input::{Lab, timed};
 use super::original;
 use super::pages::Pages;
 use super::rng::Rng;
-use super::table::{Bound, Cell, Criterion, Report, Table};
-use super::{Lab, setup};
+use super::table::{Bound, Cell, Report, Table};
 use crate::corpus::PAGE;
 
 /// Percent of the pages that are discarded, and the goal for the share of content at the end, if
@@ -53,15 +52,10 @@ struct Case {
 
 /// Runs all cases with all kinds of pages.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
-    let mut report = Report {
-        experiment: "E-1",
-        title: "object compaction after random discards",
-        setup: setup(lab),
-        tables: Vec::new(),
-        goals: Vec::new(),
-        notes: vec!["free memory is MemFree of the machine; other programs change it, too".into()],
-        verified_pages: 0,
-    };
+    let mut report = lab.report("E-1", "object compaction after random discards");
+    report
+        .notes
+        .push("free memory is MemFree of the machine; other programs change it, too".into());
     // All pages, then each kind of pages that is frequent enough.
     let mut again = 0;
     let all_kinds = measure_kind(lab, &lab.pages, "all pages", &mut report, &mut again)?;
@@ -79,16 +73,17 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             None => report.notes.push(format!("skipped, too few in the corpus: {name}")),
         }
     }
-    report.goals.extend(original_goals(sparsest.first()));
+    original_goals(&mut report, sparsest.first());
     // The goals for the end apply to the default chain and rule only.
     if lab.chain == frames::MAX_CHAIN as u8 && lab.rule == ChainRule::LeastWaste {
-        report.goals.extend(our_goals(&all_kinds));
+        for ((percent, case), (_, goal)) in all_kinds.iter().zip(CASES) {
+            if let Some(goal) = goal {
+                let what = format!("end, {percent} % discarded");
+                report.goal(what, Bound::AtLeast(goal), Cell::Share(case.end));
+            }
+        }
     }
-    report.goals.push(Criterion::new(
-        "objects a second run moves",
-        Bound::AtMost(0.0),
-        Cell::Count(again),
-    ));
+    report.goal("objects a second run moves", Bound::AtMost(0.0), Cell::Count(again));
     Ok(report)
 }
 
@@ -144,7 +139,7 @@ fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
         [none, Cell::Share(start), Cell::Share(end), freed, none, none, none, free_start, free_end],
     );
     for (percent, case) in cases {
-        let [free_start, free_end] = case.free.map(|free| free.map_or(Cell::None, Cell::Bytes));
+        let [free_start, free_end] = case.free.map(Cell::bytes);
         table.row(
             format!("memzip, {percent} % discarded"),
             [
@@ -174,9 +169,9 @@ fn published() -> (f64, f64) {
     ((start * 1e4).round() / 1e4, (end * 1e4).round() / 1e4)
 }
 
-/// Returns the goals against the original. In the first case that starts no denser than the
+/// Adds the goals against the original. In the first case that starts no denser than the
 /// original, with pages that compress well as the original's did, the end must be no sparser.
-fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Criterion; 2] {
+fn original_goals(report: &mut Report, accepted: Option<&(&str, (usize, Case))>) {
     let (start, end) = published();
     let what = |moment: &str| match accepted {
         Some((name, (percent, _))) => {
@@ -187,20 +182,8 @@ fn original_goals(accepted: Option<&(&str, (usize, Case))>) -> [Criterion; 2] {
     let cell = |value: fn(&Case) -> f64| {
         accepted.map_or(Cell::None, |(_, (_, case))| Cell::Share(value(case)))
     };
-    [
-        Criterion::new(what("start"), Bound::AtMost(start), cell(|case| case.start)),
-        Criterion::new(what("end"), Bound::AtLeast(end), cell(|case| case.end)),
-    ]
-}
-
-fn our_goals(cases: &[(usize, Case)]) -> impl Iterator<Item = Criterion> {
-    cases.iter().zip(CASES).filter_map(|((percent, case), (_, goal))| {
-        Some(Criterion::new(
-            format!("end, {percent} % discarded"),
-            Bound::AtLeast(goal?),
-            Cell::Share(case.end),
-        ))
-    })
+    report.goal(what("start"), Bound::AtMost(start), cell(|case| case.start));
+    report.goal(what("end"), Bound::AtLeast(end), cell(|case| case.end));
 }
 
 fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
@@ -209,17 +192,12 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
     let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
     let ratio = filled.orig_data_size as f64 / filled.compr_data_size.max(1) as f64;
     let raw = filled.huge_pages as f64 / pages.len() as f64;
-    Rng::new(lab.seed)
-        .choose(pages.len(), percent)
-        .into_iter()
-        .try_for_each(|page| disk.discard(page))?;
+    disk.discard_some(&mut Rng::new(lab.seed), pages.len(), percent)?;
     let (start, content, frames) =
         (disk.ratio(), disk.content(), Free::of_zone(disk.zram.zone()).in_use);
     // Compact once, measured.
     let before = sys::host::free_memory();
-    let clock = Instant::now();
-    let done = disk.zram.compact(&Budget::unlimited());
-    let seconds = clock.elapsed().as_secs_f64();
+    let (done, seconds) = timed(|| disk.zram.compact(&Budget::unlimited()));
     let free = [before, sys::host::free_memory()];
     let end = disk.ratio();
     // Check that no content was lost, then count what a second run still moves.

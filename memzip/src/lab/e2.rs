@@ -1,16 +1,14 @@
 //! E-2: both compactions on a disk that aged a little: random overwrites, then a few discards.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use zram::Budget;
 
 use super::disk::Disk;
 use super::free::Free;
+use super::input::{Lab, timed};
 use super::original;
 use super::rng::Rng;
-use super::table::{Bound, Cell, Criterion, Report, Table};
-use super::{Lab, setup};
+use super::table::{Bound, Cell, Report, Table};
 
 /// Number of overwrites for each page of the disk.
 const OVERWRITES: usize = 2;
@@ -47,7 +45,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         let (at, page) = (rng.below(len), rng.below(len));
         disk.write(at, page)?;
     }
-    rng.choose(len, DISCARD_PERCENT).into_iter().try_for_each(|at| disk.discard(at))?;
+    disk.discard_some(&mut rng, len, DISCARD_PERCENT)?;
     // Run both compactions, with a snapshot around each.
     let before = Snapshot::of(&disk);
     let (objects, object_time) = timed(|| disk.zram.compact(&Budget::unlimited()));
@@ -62,26 +60,19 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         ["original|before", "original|after", "memzip|before", "objects|moved", "frames|moved"];
     let mut sizes = Table::new("A disk that aged", &columns);
     let aged = original::E2;
+    let kib = |sizes: [u64; 2]| sizes.map(|kib| Cell::Bytes(kib << 10));
     let cells = |theirs: [Cell; 2], ours: &dyn Fn(&Snapshot) -> Cell| {
         theirs.into_iter().chain(moments.map(ours)).collect::<Vec<_>>()
     };
-    sizes.row(
-        "stored bytes",
-        cells(aged.used_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.content)),
-    );
-    sizes.row(
-        "bytes of frames",
-        cells(aged.total_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| Cell::Bytes(now.used)),
-    );
+    sizes.row("stored bytes", cells(kib(aged.used_kib), &|now| Cell::Bytes(now.content)));
+    sizes.row("bytes of frames", cells(kib(aged.total_kib), &|now| Cell::Bytes(now.used)));
     let ratio =
         |moment: usize| Cell::Share(aged.used_kib[moment] as f64 / aged.total_kib[moment] as f64);
     sizes
         .row("stored bytes / frames", cells([ratio(0), ratio(1)], &|now| Cell::Share(now.ratio())));
     sizes.row(
         "free memory of the machine",
-        cells(aged.free_kib.map(|kib| Cell::Bytes(kib << 10)), &|now| {
-            now.machine.map_or(Cell::None, Cell::Bytes)
-        }),
+        cells(kib(aged.free_kib), &|now| Cell::bytes(now.machine)),
     );
     let mut moved = Table::new("What was moved", &["original", "memzip"]);
     moved.row(
@@ -99,30 +90,15 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             cells(theirs, &|now| Cell::Count(now.free.blocks[order])),
         );
     }
+    let drift = Cell::Count(compacted.free.in_use.abs_diff(packed.free.in_use));
     let end = Cell::Share(packed.ratio());
-    let drift = compacted.free.in_use.abs_diff(packed.free.in_use);
-    Ok(Report {
-        experiment: "E-2",
-        title: "a little ageing, then both compactions",
-        setup: setup(lab),
-        tables: vec![sizes, moved, blocks],
-        goals: vec![
-            Criterion::new("stored bytes / frames at the end", Bound::AtLeast(0.975), end),
-            Criterion::new(
-                "frames lost or invented by frame compaction",
-                Bound::AtMost(0.0),
-                Cell::Count(drift),
-            ),
-        ],
-        notes: vec![format!(
-            "Aged by {OVERWRITES} random overwrites a page, then {DISCARD_PERCENT} % of the pages discarded. The original's blocks are those of zone Normal."
-        )],
-        verified_pages: verified as u64,
-    })
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let clock = Instant::now();
-    let result = work();
-    (result, clock.elapsed().as_secs_f64())
+    let mut report = lab.report("E-2", "a little ageing, then both compactions");
+    report.tables = vec![sizes, moved, blocks];
+    report.goal("stored bytes / frames at the end", Bound::AtLeast(0.975), end);
+    report.goal("frames lost or invented by frame compaction", Bound::AtMost(0.0), drift);
+    report.notes.push(format!(
+        "Aged by {OVERWRITES} random overwrites a page, then {DISCARD_PERCENT} % of the pages discarded. The original's blocks are those of zone Normal."
+    ));
+    report.verified_pages = verified as u64;
+    Ok(report)
 }

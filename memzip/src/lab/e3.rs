@@ -6,8 +6,6 @@
 //! the page cache. In *new* they move, too. Both repeat the same fill: the order of eight parallel
 //! writers is recorded once. (The original's two fills were different.)
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, ensure};
 use block::Bytes;
 use frames::FRAME_SIZE;
@@ -15,11 +13,11 @@ use zram::{Budget, Movability, ZramConfig};
 
 use super::cache::PageCache;
 use super::disk::Disk;
-use super::free::Free;
+use super::free::{Free, ORDERS};
+use super::input::{Lab, timed};
 use super::original;
-use super::table::{Bound, Cell, Criterion, Report, Table};
+use super::table::{Bound, Cell, Report, Table};
 use super::writers::Recording;
-use super::{Lab, setup};
 
 /// Number of files and writers.
 const FILES: usize = 8;
@@ -68,18 +66,11 @@ struct Run {
 /// Runs all variants.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let (recording, arena) = first_fill(lab)?;
-    let mut report = Report {
-        experiment: "E-3",
-        title: "frame compaction after eight parallel writers",
-        setup: setup(lab),
-        tables: Vec::new(),
-        goals: Vec::new(),
-        notes: vec![
-            "old: zspages are pinned and frames of the page cache move, as before the series; new: both move. The original's blocks are those of zone DMA32.".into(),
-            "old and new repeat the same recorded fill".into(),
-        ],
-        verified_pages: 0,
-    };
+    let mut report = lab.report("E-3", "frame compaction after eight parallel writers");
+    report.notes = vec![
+        "old: zspages are pinned and frames of the page cache move, as before the series; new: both move. The original's blocks are those of zone DMA32.".into(),
+        "old and new repeat the same recorded fill".into(),
+    ];
     report.setup.push((
         "arena",
         format!(
@@ -95,7 +86,7 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             let old = run_variant(lab, &recording, arena, Movability::Off, delete, compact)?;
             let new = run_variant(lab, &recording, arena, Movability::On, delete, compact)?;
             let name = name(delete, compact);
-            report.goals.extend(goals(name, &old, &new));
+            goals(&mut report, name, &old, &new);
             report.tables.push(table(name, delete, &old, &new));
             report.verified_pages += (old.verified + new.verified) as u64;
         }
@@ -158,13 +149,13 @@ fn run_variant(
     // Compact, measured.
     let zone = disk.zram.zone();
     let (init, start) = (Free::of_zone(zone), disk.ratio());
-    let clock = Instant::now();
-    let mut objects = zram::Compaction::default();
-    if compact == Compact::ObjectsThenFrames {
-        objects = disk.zram.compact(&Budget::unlimited());
-    }
-    let frames = disk.zram.compact_frames(&Budget::unlimited());
-    let seconds = clock.elapsed().as_secs_f64();
+    let ((objects, frames), seconds) = timed(|| {
+        let objects = match compact {
+            Compact::ObjectsThenFrames => disk.zram.compact(&Budget::unlimited()),
+            Compact::Frames => zram::Compaction::default(),
+        };
+        (objects, disk.zram.compact_frames(&Budget::unlimited()))
+    });
     let after = Free::of_zone(zone);
     // Check that no frame was lost, and compare all remaining content.
     let grown =
@@ -195,44 +186,23 @@ fn run_variant(
     })
 }
 
-fn goals(name: &str, old: &Run, new: &Run) -> Vec<Criterion> {
+fn goals(report: &mut Report, name: &str, old: &Run, new: &Run) {
     let share = |run: &Run, order| run.after.share_from(order).unwrap_or(0.0);
-    let behind = (4..super::free::ORDERS - 1)
-        .filter(|&order| share(new, order) <= share(old, order))
-        .count();
+    let behind = (4..ORDERS - 1).filter(|&order| share(new, order) <= share(old, order)).count();
+    let large = Cell::share(new.after.share_from(9));
     let resident = new.resident.map_or(Cell::None, Cell::Times);
-    vec![
-        Criterion::new(
-            format!("free memory in blocks of order >= 9: {name}"),
-            Bound::AtLeast(0.99),
-            Cell::share(new.after.share_from(9)),
-        ),
-        Criterion::new(
-            format!("memory of the process / frames in use: {name}"),
-            Bound::AtMost(1.05),
-            resident,
-        ),
-        Criterion::new(
-            format!("orders from 4 to 9 in which old has as much: {name}"),
-            Bound::AtMost(0.0),
-            Cell::Count(behind as u64),
-        ),
-        Criterion::new(
-            format!("frames lost or invented: {name}"),
-            Bound::AtMost(0.0),
-            Cell::Count(old.drift + new.drift),
-        ),
-        Criterion::new(
-            format!("frames in use at the start, old against new: {name}"),
-            Bound::AtMost(0.0),
-            Cell::Count(old.init.in_use.abs_diff(new.init.in_use)),
-        ),
-        Criterion::new(
-            format!("frames of zspages moved in old: {name}"),
-            Bound::AtMost(0.0),
-            Cell::Count(old.frames_moved.abs_diff(old.cache_moved)),
-        ),
-    ]
+    let what = format!("free memory in blocks of order >= 9: {name}");
+    report.goal(what, Bound::AtLeast(0.99), large);
+    let what = format!("memory of the process / frames in use: {name}");
+    report.goal(what, Bound::AtMost(1.05), resident);
+    for (what, count) in [
+        ("orders from 4 to 9 in which old has as much", behind as u64),
+        ("frames lost or invented", old.drift + new.drift),
+        ("frames in use at the start, old against new", old.init.in_use.abs_diff(new.init.in_use)),
+        ("frames of zspages moved in old", old.frames_moved.abs_diff(old.cache_moved)),
+    ] {
+        report.goal(format!("{what}: {name}"), Bound::AtMost(0.0), Cell::Count(count));
+    }
 }
 
 fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
@@ -290,7 +260,7 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     row("frames in use".into(), &|free| {
         if free.in_use == 0 { Cell::None } else { Cell::Count(free.in_use) }
     });
-    for order in 0..super::free::ORDERS {
+    for order in 0..ORDERS {
         row(format!("free blocks of order {order}"), &|free| Cell::Count(free.blocks[order]));
     }
     ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));

@@ -15,9 +15,9 @@ use zcomp::Stream;
 use zram::Budget;
 use zsmalloc::{Handle, HoldTimes, Pool, PoolConfig};
 
+use super::input::Lab;
 use super::rng::Rng;
-use super::table::{Bound, Cell, Criterion, Report, Table};
-use super::{Lab, setup};
+use super::table::{Bound, Cell, Report, Table};
 use crate::corpus::PAGE;
 
 /// Number of measurements; medians are shown.
@@ -48,19 +48,12 @@ struct Pair {
 /// Runs the experiment.
 pub(super) fn run(lab: &Lab) -> Result<Report> {
     let blobs = Blobs::of(lab)?;
-    let mut report = Report {
-        experiment: "E-4",
-        title: "what it costs that objects can move",
-        setup: setup(lab),
-        tables: Vec::new(),
-        goals: Vec::new(),
-        notes: vec![
-            "without: the same bytes one after the other in one buffer, at known addresses".into(),
-            "the original series calls the cost of its handles marginal and published no figures"
-                .into(),
-        ],
-        verified_pages: 0,
-    };
+    let mut report = lab.report("E-4", "what it costs that objects can move");
+    report.notes = vec![
+        "without: the same bytes one after the other in one buffer, at known addresses".into(),
+        "the original series calls the cost of its handles marginal and published no figures"
+            .into(),
+    ];
     indirection(lab, &blobs, &mut report)?;
     metadata(lab, &blobs, &mut report)?;
     holds(lab, &blobs, &mut report)?;
@@ -198,11 +191,8 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     report.tables.push(table);
     for (what, pair) in [("swap in", &swap_in), ("swap out", &swap_out)] {
         let (with, without) = pair.medians();
-        report.goals.push(Criterion::new(
-            format!("{what}, with handles against without"),
-            Bound::AtMost(MAX_INDIRECTION_RATIO),
-            Cell::Times(with / without),
-        ));
+        let what = format!("{what}, with handles against without");
+        report.goal(what, Bound::AtMost(MAX_INDIRECTION_RATIO), Cell::Times(with / without));
     }
     report.verified_pages += verify(&pool, blobs, handles.iter().copied().enumerate())?;
     Ok(())
@@ -241,11 +231,12 @@ fn metadata(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     row("handle table", |metadata| metadata.handles);
     row("headers in objects", |metadata| metadata.headers);
     report.tables.push(table);
-    report.goals.push(Criterion::new(
+    let records = share(full.zspages);
+    report.goal(
         "zspage records / frames of a full pool",
         Bound::AtMost(MAX_METADATA_SHARE),
-        Cell::Share(full.zspages as f64 / full.frames as f64),
-    ));
+        records,
+    );
     Ok(())
 }
 
@@ -312,11 +303,8 @@ fn holds(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
         Ok(pool.zone().compact(CompactRequest::default()).frames_moved)
     })?;
     report.tables.push(table);
-    report.goals.push(Criterion::new(
-        "longest hold of a class lock",
-        Bound::AtMost(MAX_HOLD_TIME),
-        Cell::Seconds(longest_of_all.as_secs_f64()),
-    ));
+    let longest = Cell::Seconds(longest_of_all.as_secs_f64());
+    report.goal("longest hold of a class lock", Bound::AtMost(MAX_HOLD_TIME), longest);
     // Compare the objects that are left.
     let mut live = vec![true; blobs.len()];
     freed.into_iter().for_each(|at| live[at] = false);

@@ -4,8 +4,6 @@
 //! also measures how much of a region set aside for contiguous allocation the store can use before
 //! the region is taken.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use block::Bytes;
 use frames::{ContigError, ContigRequest, FRAME_SIZE, Order, Pfn, Zone};
@@ -13,10 +11,10 @@ use zram::{Budget, Movability, ZramConfig};
 
 use super::disk::Disk;
 use super::free::Free;
+use super::input::{Lab, timed};
 use super::rng::Rng;
 use super::scarce::{self, Scarce};
-use super::table::{Bound, Cell, Criterion, Report, Table};
-use super::{Lab, setup};
+use super::table::{Bound, Cell, Report, Table};
 
 /// Orders of the allocated blocks.
 const ORDERS: [u8; 3] = [2, 3, 9];
@@ -62,8 +60,8 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         "Blocks of contiguous frames, requested while enough memory is free",
         &["original", "memzip|off", "memzip|on"],
     );
-    let (mut goals, mut verified) = (Vec::new(), 0);
-    let mut notes = vec![
+    let mut report = lab.report("E-5", "contiguous frames among scattered zspages");
+    report.notes = vec![
         format!("off: frames cannot move; on: they can. The zone was full, then {DISCARD_PERCENT} % of the pages were discarded at random."),
         "A block is promised while twice its frames and the lowest watermark are free. The original motivated the series with this and published no figures."
             .into(),
@@ -96,16 +94,15 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
             run.scarce.evicted_for_each().map_or(Cell::None, Cell::Mean)
         });
         match rate(&on) {
-            Some(rate) => goals.push(Criterion::new(
-                format!("{order}: success"),
-                Bound::AtLeast(1.0),
-                Cell::Share(rate),
-            )),
-            None => notes.push(format!(
+            Some(rate) => {
+                let what = format!("{order}: success");
+                report.goal(what, Bound::AtLeast(1.0), Cell::Share(rate));
+            }
+            None => report.notes.push(format!(
                 "At this size a block of {order} does not fit: choose a larger --size."
             )),
         }
-        verified += off.verified + on.verified;
+        report.verified_pages += (off.verified + on.verified) as u64;
     }
     // The region, in both zones.
     let mut regions = Table::new(
@@ -126,35 +123,22 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
     });
     row("frames moved for that", &|run| Cell::Count(run.moved));
     row("time for that", &|run| Cell::Seconds(run.seconds));
-    goals.push(Criterion::new(
-        "frames of the region left unused when the store is full",
-        Bound::AtMost(0.0),
-        Cell::Count(on.frames - on.used),
-    ));
-    goals.push(Criterion::new(
-        "the whole region could be taken back",
-        Bound::AtLeast(1.0),
-        Cell::Count(on.refused.is_none().into()),
-    ));
-    notes.extend(
+    let unused = Cell::Count(on.frames - on.used);
+    let what = "frames of the region left unused when the store is full";
+    report.goal(what, Bound::AtMost(0.0), unused);
+    let taken = Cell::Count(on.refused.is_none().into());
+    report.goal("the whole region could be taken back", Bound::AtLeast(1.0), taken);
+    report.notes.extend(
         on.refused.map(|error| {
             format!("The region could not be taken although frames can move: {error}.")
         }),
     );
-    let mut setup = setup(lab);
-    setup.push((
-        "arena",
-        format!("{ARENA_PERCENT} % of what the pages take, {} frames", arena.0 / FRAME_SIZE as u64),
-    ));
-    Ok(Report {
-        experiment: "E-5",
-        title: "contiguous frames among scattered zspages",
-        setup,
-        tables: vec![table, regions],
-        goals,
-        notes,
-        verified_pages: (verified + off.verified + on.verified) as u64,
-    })
+    let frames = arena.0 / FRAME_SIZE as u64;
+    let arena = format!("{ARENA_PERCENT} % of what the pages take, {frames} frames");
+    report.setup.push(("arena", arena));
+    report.tables = vec![table, regions];
+    report.verified_pages += (off.verified + on.verified) as u64;
+    Ok(report)
 }
 
 fn rate(run: &Blocks) -> Option<f64> {
@@ -178,16 +162,11 @@ fn blocks(
     let mut disk =
         Disk::new(&lab.pages, ZramConfig { arena: Some(arena), movability, ..lab.config() })?;
     let stored = disk.fill_until_full()?;
-    Rng::new(lab.seed)
-        .choose(stored, DISCARD_PERCENT)
-        .into_iter()
-        .try_for_each(|page| disk.discard(page))?;
+    disk.discard_some(&mut Rng::new(lab.seed), stored, DISCARD_PERCENT)?;
     let zone = disk.zram.zone();
     let (free, before) = (Free::of_zone(zone), zone.vmstat().pgmigrate_success);
     // Allocate blocks while enough memory is free, measured.
-    let clock = Instant::now();
-    let (attempts, held) = ask(zone, order, max);
-    let seconds = clock.elapsed().as_secs_f64();
+    let ((attempts, held), seconds) = timed(|| ask(zone, order, max));
     let moved = zone.vmstat().pgmigrate_success - before;
     // Compare while the blocks are held: moving must not have changed any content.
     disk.compare()?;
@@ -220,17 +199,13 @@ fn region(lab: &Lab, arena: Bytes, movability: Movability) -> Result<Region> {
     let range = region.first.0..region.first.0 + u32::try_from(region.frames.0)?;
     let used = range.clone().filter(|&pfn| zone.get(Pfn(pfn)).is_some()).count() as u64;
     // Discard pages and compact, so that the content of the region fits elsewhere.
-    Rng::new(lab.seed)
-        .choose(stored, FREED_PERCENT)
-        .into_iter()
-        .try_for_each(|page| disk.discard(page))?;
+    disk.discard_some(&mut Rng::new(lab.seed), stored, FREED_PERCENT)?;
     disk.zram.compact(&Budget::unlimited());
     let zone = disk.zram.zone();
     // Take the whole region, measured.
     let before = zone.vmstat().pgmigrate_success;
-    let clock = Instant::now();
-    let taken = zone.alloc_contig_range(Pfn(range.start)..Pfn(range.end), ContigRequest::default());
-    let seconds = clock.elapsed().as_secs_f64();
+    let whole = Pfn(range.start)..Pfn(range.end);
+    let (taken, seconds) = timed(|| zone.alloc_contig_range(whole, ContigRequest::default()));
     let moved = zone.vmstat().pgmigrate_success - before;
     disk.compare()?;
     let refused = taken.err();

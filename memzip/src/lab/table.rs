@@ -77,6 +77,11 @@ impl Cell {
         share.map_or(Self::None, Self::Share)
     }
 
+    /// Converts a number of bytes that may be unknown.
+    pub(super) fn bytes(bytes: Option<u64>) -> Self {
+        bytes.map_or(Self::None, Self::Bytes)
+    }
+
     fn number(self) -> Option<f64> {
         match self {
             Self::None => None,
@@ -121,13 +126,12 @@ impl Table {
 }
 
 impl Criterion {
-    /// Creates a goal for a measured number.
-    pub(super) fn new(what: impl Into<String>, bound: Bound, measured: Cell) -> Self {
+    fn new(what: String, bound: Bound, measured: Cell) -> Self {
         let met = measured.number().is_some_and(|number| match bound {
             Bound::AtLeast(least) => number >= least,
             Bound::AtMost(most) => number <= most,
         });
-        Self { what: what.into(), bound, measured, met }
+        Self { what, bound, measured, met }
     }
 
     /// Formats the bound in the unit of the measured number.
@@ -150,6 +154,11 @@ impl Criterion {
 }
 
 impl Report {
+    /// Adds a goal for a measured number.
+    pub(super) fn goal(&mut self, what: impl Into<String>, bound: Bound, measured: Cell) {
+        self.goals.push(Criterion::new(what.into(), bound, measured));
+    }
+
     /// Returns the names of missed goals.
     #[cfg(test)]
     pub(super) fn missed(&self) -> Vec<&str> {
@@ -256,9 +265,9 @@ mod tests {
             setup: vec![("seed", "1".into())],
             tables: vec![table],
             goals: vec![
-                Criterion::new("after", Bound::AtLeast(0.983), Cell::Share(0.9841)),
-                Criterion::new("moved again", Bound::AtMost(0.0), Cell::Count(3)),
-                Criterion::new("unknown", Bound::AtMost(1.05), Cell::None),
+                Criterion::new("after".into(), Bound::AtLeast(0.983), Cell::Share(0.9841)),
+                Criterion::new("moved again".into(), Bound::AtMost(0.0), Cell::Count(3)),
+                Criterion::new("unknown".into(), Bound::AtMost(1.05), Cell::None),
             ],
             notes: vec!["a note".into()],
             verified_pages: 1234,
