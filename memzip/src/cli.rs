@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use balloon::policy::Settings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcomp::Algorithm;
 use zram::ChainRule;
 
+use crate::control::balloon_json::BalloonTarget;
 use crate::control::compact_json::CompactRequest;
 use crate::durations::Time;
-use crate::maintenance_args::{Background, Balloon, PressureThresholds, Switch};
+use crate::maintenance_args::{self, Background, Switch};
 use crate::output::Format;
 use crate::sizes::Size;
 
@@ -150,15 +152,15 @@ pub(crate) struct Serve {
     /// The store cannot use memory in the balloon, and it counts against --mem-limit; a SIZE needs
     /// that limit. The balloon deflates when the store has no other memory left. The pressure is
     /// that of the machine, or of the control group that limits the memory of this process.
-    #[arg(long, value_name = "auto|SIZE")]
-    pub(crate) balloon: Option<Balloon>,
+    #[arg(long, value_name = "auto|SIZE", value_parser = maintenance_args::balloon)]
+    pub(crate) balloon: Option<BalloonTarget>,
     /// Inflate the balloon above HIGH percent of memory pressure and deflate it below LOW [default:
     /// 10:1]
     ///
     /// Pressure is the share of time in which some task waits for memory (PSI: some). The balloon
     /// inflates when avg10 is above HIGH, and deflates when avg10 and avg60 are both below LOW.
-    #[arg(long, value_name = "HIGH:LOW")]
-    pub(crate) balloon_pressure: Option<PressureThresholds>,
+    #[arg(long, value_name = "HIGH:LOW", value_parser = maintenance_args::pressure_settings)]
+    pub(crate) balloon_pressure: Option<Settings>,
     /// Keep up to this much of the pages in use uncompressed [default: none]
     ///
     /// Small reads and writes of these pages need no compression.

@@ -10,25 +10,7 @@ use thiserror::Error;
 use zram::Movability;
 
 use crate::control::balloon_json::BalloonTarget;
-use crate::sizes::{Size, SizeError};
-
-/// `--balloon auto|SIZE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Balloon {
-    /// The balloon follows memory pressure.
-    Auto,
-    /// The balloon has a fixed size.
-    Size(Size),
-}
-
-/// `--balloon-pressure HIGH:LOW`, in percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PressureThresholds {
-    /// The balloon inflates above this.
-    high: u16,
-    /// The balloon deflates below this.
-    low: u16,
-}
+use crate::sizes::Size;
 
 /// `--compact-background CPU%|off`: the limit in percent of one CPU; `None` is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,59 +25,34 @@ pub(crate) enum Switch {
     Off,
 }
 
-/// Error of a text that is not a balloon.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("a balloon is \"auto\" or a size; leave the option out for no balloon: {0}")]
-pub(crate) struct BalloonError(#[from] SizeError);
-
-/// Error of a text that is not a pair of thresholds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("thresholds are HIGH:LOW, whole percentages up to 100 with HIGH above LOW, such as 10:1")]
-pub(crate) struct PressureThresholdsError;
-
 /// Error of a text that is not a share of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the share of a CPU is a whole number from 1 to 100, or \"off\"")]
 pub(crate) struct BackgroundError;
 
-impl FromStr for Balloon {
-    type Err = BalloonError;
-
-    fn from_str(text: &str) -> Result<Self, BalloonError> {
-        if text == "auto" { Ok(Self::Auto) } else { Ok(Self::Size(text.parse()?)) }
+/// Parses `--balloon auto|SIZE`.
+pub(crate) fn balloon(text: &str) -> Result<BalloonTarget, String> {
+    if text == "auto" {
+        return Ok(BalloonTarget::Auto);
     }
+    text.parse::<Size>().map(|size| BalloonTarget::Bytes(size.0)).map_err(|error| {
+        format!("a balloon is \"auto\" or a size; leave the option out for no balloon: {error}")
+    })
 }
 
-impl From<Balloon> for BalloonTarget {
-    fn from(balloon: Balloon) -> Self {
-        match balloon {
-            Balloon::Auto => Self::Auto,
-            Balloon::Size(size) => Self::Bytes(size.0),
-        }
-    }
-}
-
-impl FromStr for PressureThresholds {
-    type Err = PressureThresholdsError;
-
-    fn from_str(text: &str) -> Result<Self, PressureThresholdsError> {
-        let (high, low) = text.split_once(':').ok_or(PressureThresholdsError)?;
-        let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
-        let (high, low) = percent(high)
-            .zip(percent(low))
-            .filter(|(high, low)| high > low)
-            .ok_or(PressureThresholdsError)?;
-        Ok(Self { high, low })
-    }
-}
-
-impl From<PressureThresholds> for Settings {
-    fn from(thresholds: PressureThresholds) -> Self {
-        Self {
-            raise_above: Share::percent(thresholds.high),
-            lower_below: Share::percent(thresholds.low),
-            ..Self::default()
-        }
+/// Parses `--balloon-pressure HIGH:LOW`, in percent.
+pub(crate) fn pressure_settings(text: &str) -> Result<Settings, &'static str> {
+    let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
+    let thresholds = text.split_once(':').and_then(|(high, low)| percent(high).zip(percent(low)));
+    match thresholds {
+        Some((high, low)) if high > low => Ok(Settings {
+            raise_above: Share::percent(high),
+            lower_below: Share::percent(low),
+            ..Settings::default()
+        }),
+        _ => Err(
+            "thresholds are HIGH:LOW, whole percentages up to 100 with HIGH above LOW, such as 10:1",
+        ),
     }
 }
 

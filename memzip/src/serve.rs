@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use balloon::policy::Settings;
 use block::Bytes;
 use nbd::{Listen, RefusalLog, Server, ServerConfig, UnixAccess};
 use zram::{Access, Zram, ZramConfig};
 
 use crate::cli::Serve;
-use crate::control::balloon_json::BalloonTarget;
 use crate::control::{ControlPlane, Maintenance, MaintenanceConfig, ServerState};
 use crate::groups;
 use crate::memory_failure;
@@ -100,8 +98,8 @@ fn server_config(args: &Serve) -> Result<ServerConfig> {
 
 fn maintenance_config(args: &Serve) -> MaintenanceConfig {
     MaintenanceConfig {
-        balloon: args.balloon.map_or(BalloonTarget::Off, BalloonTarget::from),
-        pressure_settings: args.balloon_pressure.map_or_else(Settings::default, Settings::from),
+        balloon: args.balloon.unwrap_or_default(),
+        pressure_settings: args.balloon_pressure.unwrap_or_default(),
         background: args.compact_background.0,
     }
 }

@@ -63,10 +63,13 @@ fn maintenance_has_defaults_and_refuses_junk() {
     let args = args.expect("valid options");
     assert_eq!(
         (args.balloon, args.hot_cache),
-        (Some(Balloon::Size(Size(1 << 30))), Some(Size(64 << 20)))
+        (Some(BalloonTarget::Bytes(1 << 30)), Some(Size(64 << 20)))
     );
     assert_eq!((args.compact_background, args.movability), (Background(None), Switch::Off));
-    assert_eq!(serve(&["--balloon", "auto"]).map(|args| args.balloon), Ok(Some(Balloon::Auto)));
+    assert_eq!(
+        serve(&["--balloon", "auto"]).map(|args| args.balloon),
+        Ok(Some(BalloonTarget::Auto))
+    );
     assert_eq!(
         (usual.balloon_pressure, serve(&["--balloon-pressure", "100:0"]).is_ok()),
         (None, true)
@@ -77,8 +80,8 @@ fn maintenance_has_defaults_and_refuses_junk() {
     }
     for junk in ["-1", "0", "some", "off"] {
         assert_eq!(serve(&[&format!("--balloon={junk}")]).err(), Some(ValueValidation), "{junk}");
-        let text = junk.parse::<Balloon>().map_err(|error| error.to_string());
-        assert!(text.is_err_and(|text| text.contains("\"auto\" or a size")), "{junk}");
+        let refused = maintenance_args::balloon(junk);
+        assert!(refused.is_err_and(|text| text.contains("\"auto\" or a size")), "{junk}");
     }
     for junk in ["0", "101", "-3", "10.5", "on", ""] {
         assert_eq!(
