@@ -61,6 +61,14 @@ impl ErrorResponse {
         Self { status, message: message.into(), allow: None }
     }
 
+    fn bad_request(message: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message.to_string())
+    }
+
+    fn internal(message: impl ToString) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message.to_string())
+    }
+
     fn of_method(path: &str, method: &Method, allowed: &'static str) -> Self {
         let message = format!("{path} does not accept {method}: use {allowed}");
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message) }
@@ -135,7 +143,7 @@ impl Routes {
     async fn compact(&self, http: Request<Incoming>) -> Result<HttpResponse, ErrorResponse> {
         let request: CompactRequest = parse(&body(http).await?, COMPACT_BODY)?;
         if let Some(reason) = request.contradiction() {
-            return Err(ErrorResponse::new(StatusCode::BAD_REQUEST, reason));
+            return Err(ErrorResponse::bad_request(reason));
         }
         // One at a time: a second one would only wait for the first one's locks.
         let permit = Arc::clone(&self.compaction).try_acquire_owned().map_err(|_| {
@@ -165,11 +173,9 @@ impl Routes {
         match change {
             Ok(change) => json(StatusCode::OK, &change),
             Err(refusal @ (BalloonRefusal::ExceedsArena { .. } | BalloonRefusal::NoLimit)) => {
-                Err(ErrorResponse::new(StatusCode::BAD_REQUEST, refusal.to_string()))
+                Err(ErrorResponse::bad_request(refusal))
             }
-            Err(refusal @ BalloonRefusal::Auto(_)) => {
-                Err(ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()))
-            }
+            Err(refusal @ BalloonRefusal::Auto(_)) => Err(ErrorResponse::internal(refusal)),
         }
     }
 
@@ -192,19 +198,14 @@ impl Routes {
         let state = Arc::clone(&self.state);
         // The request is complete: from here on the client waits for the server.
         let _busy = self.connection.as_deref().map(Connection::mark_busy);
-        tokio::task::spawn_blocking(move || work(&state)).await.map_err(|error| {
-            ErrorResponse::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the request failed: {error}"),
-            )
-        })
+        tokio::task::spawn_blocking(move || work(&state))
+            .await
+            .map_err(|error| ErrorResponse::internal(format!("the request failed: {error}")))
     }
 }
 
 fn limit_answer(change: Result<LimitReport, LimitRefusal>) -> Result<HttpResponse, ErrorResponse> {
-    let report = change
-        .map_err(|refusal| ErrorResponse::new(StatusCode::BAD_REQUEST, refusal.to_string()))?;
-    json(StatusCode::OK, &report)
+    json(StatusCode::OK, &change.map_err(ErrorResponse::bad_request)?)
 }
 
 async fn body(request: Request<Incoming>) -> Result<Bytes, ErrorResponse> {
@@ -217,10 +218,9 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, ErrorResponse> {
                 format!("the body must be at most {MAX_BODY_LEN} bytes"),
             ))
         }
-        Ok(Err(error)) => Err(ErrorResponse::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is incomplete: {error}"),
-        )),
+        Ok(Err(error)) => {
+            Err(ErrorResponse::bad_request(format!("the body is incomplete: {error}")))
+        }
         Err(_) => Err(ErrorResponse::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
@@ -235,15 +235,14 @@ fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, ErrorRespon
     // By way of an object, since serde would also accept a list of values in the order of the
     // fields.
     let object = serde_json::from_slice(body).map(serde_json::Value::Object);
-    object.and_then(serde_json::from_value).map_err(|error| {
-        ErrorResponse::new(StatusCode::BAD_REQUEST, format!("the body must be {shape}: {error}"))
-    })
+    object
+        .and_then(serde_json::from_value)
+        .map_err(|error| ErrorResponse::bad_request(format!("the body must be {shape}: {error}")))
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<HttpResponse, ErrorResponse> {
-    let mut text = serde_json::to_vec(value).map_err(|error| {
-        ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}"))
-    })?;
+    let mut text = serde_json::to_vec(value)
+        .map_err(|error| ErrorResponse::internal(format!("cannot write JSON: {error}")))?;
     text.push(b'\n');
     Ok(with_type(status, JSON, text))
 }
