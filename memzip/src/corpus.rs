@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Take};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -148,12 +148,10 @@ pub(crate) struct Reader<'a> {
 
 #[derive(Debug)]
 struct Remainder {
-    file: Option<File>,
-    is_complete: bool,
-    /// Bytes of the file still to read.
-    content: u64,
-    /// Zeros after them, up to a whole page.
-    padding: u64,
+    /// The selected part of the file, or `None` if it cannot be read to its end.
+    file: Option<Take<File>>,
+    /// Bytes still to fill: those of the file, then zeros up to a whole page.
+    left: u64,
 }
 
 impl Reader<'_> {
@@ -167,30 +165,16 @@ impl Reader<'_> {
             // Open the next file. If that fails, it reads as zeros.
             let Some(open) = &mut self.open else {
                 let source = self.waiting.next()?;
-                let padding = whole_pages(source.len) - source.len;
-                self.open = Some(Remainder {
-                    file: File::open(&source.path).ok(),
-                    is_complete: true,
-                    content: source.len,
-                    padding,
-                });
+                let file = File::open(&source.path).ok().map(|file| file.take(source.len));
+                self.open = Some(Remainder { file, left: whole_pages(source.len) });
                 continue;
             };
-            let rest = &mut buf[filled..want];
-            // First the content, then zeros up to the next page.
-            if open.content > 0 {
-                let part = rest.len().min(usize::try_from(open.content).unwrap_or(usize::MAX));
-                open.is_complete &= read_or_zero(&mut open.file, &mut rest[..part]).is_ok();
-                open.content -= part as u64;
-                filled += part;
-            } else {
-                let part = rest.len().min(open.padding as usize);
-                rest[..part].fill(0);
-                open.padding -= part as u64;
-                filled += part;
-            }
-            if open.content == 0 && open.padding == 0 {
-                self.incomplete += u64::from(!open.is_complete);
+            let part = (want - filled).min(usize::try_from(open.left).unwrap_or(usize::MAX));
+            read_or_zero(&mut open.file, &mut buf[filled..filled + part]);
+            filled += part;
+            open.left -= part as u64;
+            if open.left == 0 {
+                self.incomplete += u64::from(open.file.is_none());
                 self.open = None;
             }
         }
@@ -199,33 +183,20 @@ impl Reader<'_> {
     }
 }
 
-/// Fills `buf` from the file. If the file ends early, it fills the rest with zeros, closes the file
-/// and returns an error.
-fn read_or_zero(file: &mut Option<File>, buf: &mut [u8]) -> Result<(), Incomplete> {
-    let filled = file.as_mut().map_or(0, |file| read_as_much(file, buf));
-    if filled < buf.len() {
-        buf[filled..].fill(0);
-        *file = None;
-        return Err(Incomplete);
-    }
-    Ok(())
-}
-
-/// Error of a file that is shorter than expected.
-#[derive(Debug)]
-struct Incomplete;
-
-fn read_as_much(file: &mut File, buf: &mut [u8]) -> usize {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read(&mut buf[filled..]) {
-            Ok(0) => break,
-            Ok(bytes) => filled += bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+/// Fills `buf` from the selected part of a file, and what is left after it with zeros. Closes the
+/// file if it ends before the part does.
+fn read_or_zero(file: &mut Option<Take<File>>, mut buf: &mut [u8]) {
+    while let Some(open) = file
+        && !buf.is_empty()
+    {
+        match open.read(buf) {
+            Ok(0) if open.limit() == 0 => break,
+            Ok(bytes) if bytes > 0 => buf = &mut buf[bytes..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => *file = None,
         }
     }
-    filled
+    buf.fill(0);
 }
 
 #[cfg(test)]

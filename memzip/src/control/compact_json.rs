@@ -4,26 +4,20 @@ use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/compact`; each field may be left out, and the body as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct CompactRequest {
     /// Whether to compact objects.
-    #[serde(default = "default_true")]
     pub(crate) objects: bool,
     /// Whether to compact frames, after the objects.
-    #[serde(default = "default_true")]
     pub(crate) frames: bool,
     /// Time limit of both kinds together. Units: milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) budget_ms: Option<u64>,
-}
-
-fn default_true() -> bool {
-    true
 }
 
 impl Default for CompactRequest {
     fn default() -> Self {
-        Self { objects: default_true(), frames: default_true(), budget_ms: None }
+        Self { objects: true, frames: true, budget_ms: None }
     }
 }
 

@@ -65,13 +65,10 @@ fn shared_huge_pages() -> Finding {
 
 fn overcommit() -> Finding {
     const NAME: &str = "overcommit";
+    const LARGE: &str = "Disks larger than memory can be served.";
     match host::overcommit() {
-        Overcommit::Heuristic => {
-            Finding::good(NAME, "heuristic", "Disks larger than memory can be served.")
-        }
-        Overcommit::Always => {
-            Finding::good(NAME, "always", "Disks larger than memory can be served.")
-        }
+        Overcommit::Heuristic => Finding::good(NAME, "heuristic", LARGE),
+        Overcommit::Always => Finding::good(NAME, "always", LARGE),
         Overcommit::Never => Finding::note(
             NAME,
             "never",

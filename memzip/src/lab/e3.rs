@@ -71,40 +71,34 @@ pub(super) fn run(lab: &Lab) -> Result<Report> {
         "old: zspages are pinned and frames of the page cache move, as before the series; new: both move. The original's blocks are those of zone DMA32.".into(),
         "old and new repeat the same recorded fill".into(),
     ];
-    report.setup.push((
-        "arena",
-        format!(
-            "{ARENA_PERCENT} % of the most a first fill took, {} frames",
-            arena.0 / FRAME_SIZE as u64
-        ),
-    ));
-    report
-        .setup
-        .push(("page cache", format!("one of {CACHED} pages written, until it is deleted")));
+    let frames = arena.0 / FRAME_SIZE as u64;
+    let size = format!("{ARENA_PERCENT} % of the most a first fill took, {frames} frames");
+    report.setup.push(("arena", size));
+    let cached = format!("one of {CACHED} pages written, until it is deleted");
+    report.setup.push(("page cache", cached));
     for delete in [Delete::Files, Delete::Pages] {
         for compact in [Compact::Frames, Compact::ObjectsThenFrames] {
             let old = run_variant(lab, &recording, arena, Movability::Off, delete, compact)?;
             let new = run_variant(lab, &recording, arena, Movability::On, delete, compact)?;
             let name = name(delete, compact);
-            goals(&mut report, name, &old, &new);
-            report.tables.push(table(name, delete, &old, &new));
+            goals(&mut report, &name, &old, &new);
+            report.tables.push(table(&name, delete, &old, &new));
             report.verified_pages += (old.verified + new.verified) as u64;
         }
     }
     Ok(report)
 }
 
-fn name(delete: Delete, compact: Compact) -> &'static str {
-    match (delete, compact) {
-        (Delete::Files, Compact::Frames) => "files 1 3 5 7 deleted; frames moved",
-        (Delete::Files, Compact::ObjectsThenFrames) => {
-            "files 1 3 5 7 deleted; objects moved, then frames"
-        }
-        (Delete::Pages, Compact::Frames) => "every second page deleted; frames moved",
-        (Delete::Pages, Compact::ObjectsThenFrames) => {
-            "every second page deleted; objects moved, then frames"
-        }
-    }
+fn name(delete: Delete, compact: Compact) -> String {
+    let deleted = match delete {
+        Delete::Files => "files 1 3 5 7 deleted",
+        Delete::Pages => "every second page deleted",
+    };
+    let moved = match compact {
+        Compact::Frames => "frames moved",
+        Compact::ObjectsThenFrames => "objects moved, then frames",
+    };
+    format!("{deleted}; {moved}")
 }
 
 /// Fills a disk once. Returns the order of the writes, and the size of the arena: the most that the
@@ -265,18 +259,14 @@ fn table(name: &str, delete: Delete, old: &Run, new: &Run) -> Table {
     }
     ratios.into_iter().for_each(|(what, cells)| table.row(what, cells));
     // Rows without figures of the original.
-    let measured = |cell: &dyn Fn(&Run) -> Cell| {
-        let none = [Cell::None; 4].into_iter();
-        none.chain([Cell::None, cell(old), Cell::None, cell(new)]).collect::<Vec<_>>()
-    };
+    let ours = |cells: [Cell; 4]| [[Cell::None; 4], cells].concat();
+    let measured =
+        |cell: &dyn Fn(&Run) -> Cell| ours([Cell::None, cell(old), Cell::None, cell(new)]);
     table.row("objects moved (num_migrated)", measured(&|run| Cell::Count(run.objects_moved)));
     table.row("frames moved", measured(&|run| Cell::Count(run.frames_moved)));
     table.row("of these of the page cache", measured(&|run| Cell::Count(run.cache_moved)));
-    table.row("stored bytes / frames (frag ratio)", {
-        let none = [Cell::None; 4].into_iter();
-        none.chain([old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1].map(Cell::Share))
-            .collect::<Vec<_>>()
-    });
+    let ratios = [old.ratios.0, old.ratios.1, new.ratios.0, new.ratios.1];
+    table.row("stored bytes / frames (frag ratio)", ours(ratios.map(Cell::Share)));
     table.row("time", measured(&|run| Cell::Seconds(run.seconds)));
     table.row(
         "memory of the process / frames in use",

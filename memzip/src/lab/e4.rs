@@ -100,11 +100,11 @@ fn pool_of(lab: &Lab, pages: usize, hold_times: HoldTimes) -> Result<Arc<Pool>> 
     Ok(Pool::new(Arc::new(zone), config)?)
 }
 
-/// Runs `work` and returns its CPU time divided by `count`. Units: seconds.
-fn each(count: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+/// Runs `work` with each item and returns the CPU time of one. Units: seconds.
+fn each(order: &[usize], work: impl FnMut(usize) -> Result<()>) -> Result<f64> {
     let start = thread_cpu_time();
-    work()?;
-    Ok((thread_cpu_time() - start).as_secs_f64() / count.max(1) as f64)
+    order.iter().copied().try_for_each(work)?;
+    Ok((thread_cpu_time() - start).as_secs_f64() / order.len().max(1) as f64)
 }
 
 /// Measures access with and without handles. The order is random, so that CPU caches favour neither
@@ -118,59 +118,43 @@ fn indirection(lab: &Lab, blobs: &Blobs, report: &mut Report) -> Result<()> {
     let mut slots = vec![0u8; len * PAGE];
     for turn in 0..ROUNDS as u64 {
         let order = Rng::new(lab.seed.wrapping_add(turn)).permutation(len);
-        map.with.push(each(len, || {
-            order.iter().try_for_each(|&at| {
-                black_box(pool.read(handles[at])?.pieces().0.first());
-                Ok(())
-            })
-        })?);
-        map.without.push(each(len, || {
-            order.iter().for_each(|&at| {
-                black_box(blobs.get(at).first());
-            });
+        map.with.push(each(&order, |at| {
+            black_box(pool.read(handles[at])?.pieces().0.first());
             Ok(())
         })?);
-        copy.with.push(each(len, || {
-            order.iter().try_for_each(|&at| {
-                let object = pool.read(handles[at])?;
-                let (head, tail) = object.pieces();
-                page[..head.len()].copy_from_slice(head);
-                page[head.len()..object.len()].copy_from_slice(tail);
-                black_box(&page);
-                Ok(())
-            })
+        map.without.push(each(&order, |at| {
+            black_box(blobs.get(at).first());
+            Ok(())
         })?);
-        copy.without.push(each(len, || {
-            order.iter().for_each(|&at| {
-                page[..blobs.get(at).len()].copy_from_slice(blobs.get(at));
-                black_box(&page);
-            });
+        copy.with.push(each(&order, |at| {
+            let object = pool.read(handles[at])?;
+            let (head, tail) = object.pieces();
+            page[..head.len()].copy_from_slice(head);
+            page[head.len()..object.len()].copy_from_slice(tail);
+            black_box(&page);
+            Ok(())
+        })?);
+        copy.without.push(each(&order, |at| {
+            page[..blobs.get(at).len()].copy_from_slice(blobs.get(at));
+            black_box(&page);
             Ok(())
         })?);
         let mut out = [0; PAGE];
-        swap_in.with.push(each(len, || {
-            order.iter().try_for_each(|&at| {
-                load(&mut stream, pool.read(handles[at])?.contiguous(&mut page), &mut out)
-            })
+        swap_in.with.push(each(&order, |at| {
+            load(&mut stream, pool.read(handles[at])?.contiguous(&mut page), &mut out)
         })?);
-        swap_in.without.push(each(len, || {
-            order.iter().try_for_each(|&at| load(&mut stream, blobs.get(at), &mut out))
+        swap_in.without.push(each(&order, |at| load(&mut stream, blobs.get(at), &mut out))?);
+        swap_out.with.push(each(&order, |at| {
+            black_box(stream.compress(lab.pages.get(at).try_into()?)?);
+            let old = std::mem::replace(&mut handles[at], pool.store(blobs.get(at))?);
+            pool.free(old)?;
+            Ok(())
         })?);
-        swap_out.with.push(each(len, || {
-            order.iter().try_for_each(|&at| {
-                black_box(stream.compress(lab.pages.get(at).try_into()?)?);
-                let old = std::mem::replace(&mut handles[at], pool.store(blobs.get(at))?);
-                pool.free(old)?;
-                Ok(())
-            })
-        })?);
-        swap_out.without.push(each(len, || {
-            order.iter().try_for_each(|&at| {
-                black_box(stream.compress(lab.pages.get(at).try_into()?)?);
-                let blob = blobs.get(at);
-                slots[at * PAGE..at * PAGE + blob.len()].copy_from_slice(blob);
-                Ok(())
-            })
+        swap_out.without.push(each(&order, |at| {
+            black_box(stream.compress(lab.pages.get(at).try_into()?)?);
+            let blob = blobs.get(at);
+            slots[at * PAGE..at * PAGE + blob.len()].copy_from_slice(blob);
+            Ok(())
         })?);
     }
     // The medians of all rounds, and the goals for both swap directions.
