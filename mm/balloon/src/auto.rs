@@ -244,5 +244,4 @@ impl Follower {
 }
 
 #[cfg(test)]
-#[path = "auto_tests.rs"]
 mod tests;

@@ -175,5 +175,4 @@ fn whole_blocks(frames: u64) -> FrameCount {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "policy_tests.rs"]
 mod tests;
