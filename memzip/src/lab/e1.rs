@@ -36,18 +36,15 @@ const MIN_PAGES_DIVISOR: usize = 64;
 
 /// Result of one case.
 struct Case {
-    full: f64,
     start: f64,
     end: f64,
-    frames_freed: u64,
-    objects_moved: u64,
-    seconds: f64,
     moved_again: u64,
-    /// MemFree before and after compaction. Units: bytes.
-    free: [Option<u64>; 2],
     /// Of the full disk: pages over stored bytes, and the share of pages stored uncompressed.
     ratio: f64,
     raw: f64,
+    /// The row of the table.
+    cells: [Cell; 9],
+    verified: usize,
 }
 
 /// Runs all cases with all kinds of pages.
@@ -97,8 +94,8 @@ fn measure_kind(
 ) -> Result<Vec<(usize, Case)>> {
     let mut cases = Vec::new();
     for (percent, _) in CASES {
-        let (case, verified) = case(lab, pages, percent)?;
-        report.verified_pages += verified as u64;
+        let case = case(lab, pages, percent)?;
+        report.verified_pages += case.verified as u64;
         *again += case.moved_again;
         cases.push((percent, case));
     }
@@ -139,21 +136,7 @@ fn table(name: &str, pages: &Pages, cases: &[(usize, Case)]) -> Table {
         [none, Cell::Share(start), Cell::Share(end), freed, none, none, none, free_start, free_end],
     );
     for (percent, case) in cases {
-        let [free_start, free_end] = case.free.map(Cell::bytes);
-        table.row(
-            format!("memzip, {percent} % discarded"),
-            [
-                Cell::Share(case.full),
-                Cell::Share(case.start),
-                Cell::Share(case.end),
-                Cell::Count(case.frames_freed),
-                Cell::Count(case.objects_moved),
-                Cell::Seconds(case.seconds),
-                Cell::Count(case.moved_again),
-                free_start,
-                free_end,
-            ],
-        );
+        table.row(format!("memzip, {percent} % discarded"), case.cells);
     }
     table
 }
@@ -186,7 +169,7 @@ fn original_goals(report: &mut Report, accepted: Option<&(&str, (usize, Case))>)
     report.goal(what("end"), Bound::AtLeast(end), cell(|case| case.end));
 }
 
-fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
+fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<Case> {
     // Fill the disk and discard pages at random.
     let mut disk = Disk::filled(pages, lab.config())?;
     let (full, filled) = (disk.ratio(), disk.zram.stat().mm);
@@ -209,21 +192,17 @@ fn case(lab: &Lab, pages: &Pages, percent: usize) -> Result<(Case, usize)> {
         done.frames_freed
     );
     let moved_again = disk.zram.compact(&Budget::unlimited()).objects_moved;
-    let verified = disk.verify()?;
-    let (frames_freed, objects_moved) = (done.frames_freed, done.objects_moved);
-    Ok((
-        Case {
-            full,
-            start,
-            end,
-            frames_freed,
-            objects_moved,
-            seconds,
-            moved_again,
-            free,
-            ratio,
-            raw,
-        },
-        verified,
-    ))
+    let [free_start, free_end] = free.map(Cell::bytes);
+    let cells = [
+        Cell::Share(full),
+        Cell::Share(start),
+        Cell::Share(end),
+        Cell::Count(done.frames_freed),
+        Cell::Count(done.objects_moved),
+        Cell::Seconds(seconds),
+        Cell::Count(moved_again),
+        free_start,
+        free_end,
+    ];
+    Ok(Case { start, end, moved_again, ratio, raw, cells, verified: disk.verify()? })
 }
