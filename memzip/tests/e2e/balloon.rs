@@ -5,19 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::content::{self, MIB};
-use crate::control::{number, stat};
+use crate::control::{number, request, stat};
 use crate::server::{Server, memzip};
 use crate::tool::{self, need};
 
 /// Sets the balloon; returns the answer and the HTTP status.
 fn set(server: &Server, target: &str) -> (Value, String) {
-    let mut curl = tool::command("curl");
-    curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"])
-        .arg(server.control());
     let body = format!("{{\"target\": {target}}}");
-    let text = tool::succeed(curl.args(["--data", &body, "http://memzip/v1/balloon"]));
-    let (answer, status) = text.rsplit_once('\n').expect("curl adds the status");
-    (serde_json::from_str(answer).expect("the answer is JSON"), status.to_owned())
+    let (answer, status) = request(server, &["--data", &body], "/v1/balloon");
+    (serde_json::from_str(&answer).expect("the answer is JSON"), status)
 }
 
 /// Starts a disk with a limit of 64 MiB, writes 48 MiB of noise and discards every second page.

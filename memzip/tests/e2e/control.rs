@@ -25,11 +25,21 @@ pub fn stat(server: &Server) -> Value {
     serde_json::from_str(&json).expect("memzip stat --json prints JSON")
 }
 
-/// Sends a request with curl and returns the answer.
-fn curl(server: &Server, options: &[&str], path: &str) -> String {
+/// Sends a request with curl; returns the answer and the HTTP status.
+pub fn request(server: &Server, options: &[&str], path: &str) -> (String, String) {
     let mut curl = tool::command("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--unix-socket"]).arg(server.control());
-    tool::succeed(curl.args(options).arg(format!("http://memzip{path}")))
+    curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"])
+        .arg(server.control());
+    let text = tool::succeed(curl.args(options).arg(format!("http://memzip{path}")));
+    let (answer, status) = text.rsplit_once('\n').expect("curl adds the status");
+    (answer.to_owned(), status.to_owned())
+}
+
+/// Sends a request that must succeed; returns the answer.
+pub fn curl(server: &Server, options: &[&str], path: &str) -> String {
+    let (answer, status) = request(server, options, path);
+    assert_eq!(status, "200", "{answer}");
+    answer
 }
 
 /// Fills the disk with real files and discards every second page.
@@ -101,11 +111,7 @@ fn compaction_needs_the_method_post() {
     let report: Value =
         serde_json::from_str(&curl(&server, &["-X", "POST"], "/v1/compact")).expect("JSON");
     assert_eq!(number(&report, "objects_moved"), 0, "an empty disk has nothing to move");
-    let mut get = tool::command("curl");
-    get.args(["--silent", "--fail", "--unix-socket"])
-        .arg(server.control())
-        .arg("http://memzip/v1/compact");
-    tool::fail(&mut get);
+    assert_eq!(request(&server, &[], "/v1/compact").1, "405");
 }
 
 #[test]
@@ -139,17 +145,7 @@ fn the_table_shows_the_columns_of_zramctl() {
 fn an_unknown_path_is_not_found() {
     need!("curl");
     let server = Server::start("16M", &[]);
-    let mut curl = tool::command("curl");
-    curl.args([
-        "--silent",
-        "--output",
-        "/dev/null",
-        "--write-out",
-        "%{http_code}",
-        "--unix-socket",
-    ])
-    .arg(server.control());
-    assert_eq!(tool::succeed(curl.arg("http://memzip/v1/nothing")), "404");
+    assert_eq!(request(&server, &[], "/v1/nothing").1, "404");
 }
 
 #[test]
@@ -202,16 +198,9 @@ fn only_the_requested_kinds_are_compacted() {
         tool::succeed(memzip("compact").arg("--frames").arg("--control").arg(server.control()));
     assert!(text.starts_with("frames: moved ") && !text.contains("objects"), "{text}");
 
-    let mut contradiction = tool::command("curl");
-    contradiction
-        .args(["--silent", "--output", "-", "--write-out", "%{http_code}", "--unix-socket"])
-        .arg(server.control());
-    let text = tool::succeed(contradiction.args([
-        "--data",
-        "{\"objects\": false, \"frames\": false}",
-        "http://memzip/v1/compact",
-    ]));
-    assert!(text.ends_with("400") && text.contains("nothing to do"), "{text}");
+    let contradiction = ["--data", "{\"objects\": false, \"frames\": false}"];
+    let (text, status) = request(&server, &contradiction, "/v1/compact");
+    assert!(status == "400" && text.contains("nothing to do"), "{text}");
 }
 
 /// Runs four compactions and one writer in parallel: each compaction finishes or is refused because

@@ -2,7 +2,7 @@
 //! on.
 
 use crate::content::{self, MIB};
-use crate::control::stat;
+use crate::control::{curl, stat};
 use crate::server::Server;
 use crate::tool::{self, need};
 
@@ -101,9 +101,7 @@ fn a_nearly_full_disk_warns_before_writes_fail() {
         tool::text(&output.expect("qemu-io"))
     };
     let metric = || {
-        let mut curl = tool::command("curl");
-        curl.args(["-sS", "--unix-socket"]).arg(server.control()).arg("http://memzip/metrics");
-        let page = tool::succeed(&mut curl);
+        let page = curl(&server, &[], "/metrics");
         let line = page.lines().find(|line| line.starts_with("memzip_nearly_full "));
         line.unwrap_or_else(|| panic!("no memzip_nearly_full in {page}")).to_owned()
     };
