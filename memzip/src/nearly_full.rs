@@ -1,8 +1,8 @@
 //! The line on standard error that warns that the memory limit is near.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use zram::NearlyFull;
 
 use crate::output;
@@ -16,11 +16,7 @@ const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// The counter in `memzip stat` counts every call.
 pub(crate) fn warn(near: NearlyFull) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    // A poisoned lock holds a valid time: it is only assigned as a whole.
-    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let is_due = is_due(&mut last, Instant::now());
-    drop(last);
-    if is_due {
+    if is_due(&mut LAST.lock(), Instant::now()) {
         let NearlyFull { needed, limit } = near;
         // Not eprintln, since this is a connection's thread: eprintln blocks while a pipe is full
         // and panics when the terminal is gone.

@@ -1,10 +1,11 @@
 //! Signal handling of `memzip serve`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nbd::{Handle, SocketFile};
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,7 +20,7 @@ pub(crate) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
 impl SocketFiles {
     /// Adds files to the list.
     pub(crate) fn extend(&self, files: impl IntoIterator<Item = SocketFile>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+        self.0.lock().extend(files);
     }
 
     /// Binds a socket and adds its file in one step: a signal that ends the process meanwhile
@@ -32,7 +33,7 @@ impl SocketFiles {
         bind: impl FnOnce() -> Result<T>,
         file: impl FnOnce(&T) -> SocketFile,
     ) -> Result<T> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.0.lock();
         let bound = bind()?;
         files.push(file(&bound));
         Ok(bound)
@@ -40,7 +41,7 @@ impl SocketFiles {
 
     /// Removes all files of the list that still exist.
     fn remove(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(SocketFile::remove);
+        self.0.lock().iter().for_each(SocketFile::remove);
     }
 }
 

@@ -5,9 +5,10 @@
 //! cannot keep out a client that asks.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The slots of all connections.
@@ -72,7 +73,7 @@ impl ConnectionSlots {
     /// Takes a slot, or evicts the oldest connection that may be evicted; else returns how long to
     /// wait.
     fn try_acquire(self: &Arc<Self>) -> Result<ConnectionSlot, Duration> {
-        let mut taken = lock(&self.taken);
+        let mut taken = self.taken.lock();
         if taken.len() < self.limit {
             let state = Mutex::new(ConnectionState::Waiting(Instant::now()));
             let connection = Arc::new(Connection { state, evicted: Notify::new() });
@@ -95,14 +96,14 @@ impl ConnectionSlots {
 
 impl Connection {
     fn waiting_since(&self) -> Option<Instant> {
-        match *lock(&self.state) {
+        match *self.state.lock() {
             ConnectionState::Waiting(since) => Some(since),
             ConnectionState::Busy | ConnectionState::Evicted => None,
         }
     }
 
     fn evict(&self) {
-        *lock(&self.state) = ConnectionState::Evicted;
+        *self.state.lock() = ConnectionState::Evicted;
         self.evicted.notify_one();
     }
 
@@ -114,7 +115,7 @@ impl Connection {
 
     /// Changes the state, except that an evicted connection stays evicted.
     fn change(&self, to: ConnectionState) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if !matches!(*state, ConnectionState::Evicted) {
             *state = to;
         }
@@ -141,12 +142,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        lock(&self.slots.taken).retain(|other| !Arc::ptr_eq(other, &self.connection));
+        self.slots.taken.lock().retain(|other| !Arc::ptr_eq(other, &self.connection));
         self.slots.freed.notify_one();
     }
-}
-
-/// Locks `mutex`. A poisoned one is whole, since nothing under these locks panics half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

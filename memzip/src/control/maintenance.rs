@@ -10,7 +10,7 @@ use balloon::{
     StopReason,
 };
 use frames::{FRAME_SIZE, FrameCount, Kswapd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 use sys::host::PsiSource;
 use thiserror::Error;
 use zram::Zram;
@@ -150,7 +150,7 @@ impl Maintenance {
     }
 
     fn follow_pressure(&self) -> Result<(), AutoError> {
-        let mut mode = self.mode();
+        let mut mode = self.mode.lock();
         if matches!(*mode, BalloonMode::Auto(_)) {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Maintenance {
     /// Sets target and mode in one step, so that both come from the same caller, and moves to the
     /// target.
     fn set_target(&self, mode: BalloonMode, target: FrameCount) -> String {
-        let mut current = self.mode();
+        let mut current = self.mode.lock();
         // Stop following pressure first, so that no new target from there replaces this one.
         if let BalloonMode::Auto(auto) = &*current {
             auto.stop();
@@ -189,13 +189,9 @@ impl Maintenance {
         stats.committed.bytes().saturating_sub(stats.ballooned.bytes())
     }
 
-    fn mode(&self) -> MutexGuard<'_, BalloonMode> {
-        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the state of the balloon.
     pub(super) fn balloon_report(&self) -> BalloonReport {
-        let current = self.mode();
+        let current = self.mode.lock();
         let stats = self.balloon.stats();
         let (mode, pressure) = match &*current {
             BalloonMode::Off => ("off", None),

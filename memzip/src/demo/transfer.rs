@@ -2,12 +2,13 @@
 //! thread each.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 
 use super::client::{Connection, MAX_REQUEST};
 use crate::corpus::{PAGE, Reader};
@@ -102,7 +103,7 @@ pub(super) fn load(
     on_all_connections(disk, |connection| {
         let mut buf = vec![0; MAX_REQUEST];
         loop {
-            let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut source = source.lock();
             let start = Instant::now();
             let filled = source.0.fill(&mut buf);
             source.1 += start.elapsed();
@@ -114,7 +115,7 @@ pub(super) fn load(
         }
         connection.drain(&mut |_, _| {})
     })?;
-    let (reader, reading) = source.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (reader, reading) = source.into_inner();
     Ok(Loaded { incomplete: reader.incomplete, reading })
 }
 

@@ -1,9 +1,9 @@
 //! A recording of parallel writers, so that the same fill can be repeated exactly.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 use super::disk::Disk;
 
@@ -34,7 +34,7 @@ impl Recording {
             })
         })?;
         disk.note_fill(each * parts);
-        Ok(Self(turns.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)))
+        Ok(Self(turns.into_inner()))
     }
 
     /// Repeats the fill on another disk, in the same order on this thread, and calls `after` with
@@ -67,7 +67,7 @@ fn write_part(
     for start in part.clone().step_by(run) {
         let run = start..part.end.min(start + run);
         disk.write_run(run.clone())?;
-        turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
+        turns.lock().push(run);
         // Writers take turns as they do on a real disk, so that none finishes in one go.
         std::thread::yield_now();
     }
