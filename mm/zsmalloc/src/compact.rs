@@ -18,10 +18,7 @@ mod shrinker;
 mod totals;
 mod transfer;
 
-use std::num::NonZeroUsize;
 use std::time::Instant;
-
-use sync::Mutex;
 
 use crate::Budget;
 use crate::class::SizeClass;
@@ -30,9 +27,6 @@ use frames::Deadline;
 
 pub(crate) use totals::CompactionCounters;
 pub use totals::CompactionTotals;
-
-/// Maximum threads of one compaction.
-const MAX_THREADS: usize = 64;
 
 /// Outcome of a compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,27 +60,6 @@ pub struct Compaction {
     pub outcome: CompactionOutcome,
 }
 
-#[cfg(not(any(loom, shuttle)))]
-impl Compaction {
-    /// Adds what another thread of the same compaction did.
-    fn merge(&mut self, other: &Self) {
-        self.objects_moved += other.objects_moved;
-        self.bytes_moved += other.bytes_moved;
-        self.frames_freed += other.frames_freed;
-        self.zspages_freed += other.zspages_freed;
-        self.skipped += other.skipped;
-        self.outcome = match (self.outcome, other.outcome) {
-            (CompactionOutcome::OutOfTime, _) | (_, CompactionOutcome::OutOfTime) => {
-                CompactionOutcome::OutOfTime
-            }
-            (CompactionOutcome::AlreadyRunning, _) | (_, CompactionOutcome::AlreadyRunning) => {
-                CompactionOutcome::AlreadyRunning
-            }
-            (CompactionOutcome::Done, CompactionOutcome::Done) => CompactionOutcome::Done,
-        };
-    }
-}
-
 impl ClassState {
     /// Returns the frames that a compaction of the class can free: those beyond what its objects
     /// need when packed.
@@ -117,21 +90,6 @@ impl Pool {
     ) -> Compaction {
         let start = Instant::now();
         let report = self.compact_each_class(next, budget.start());
-        self.totals.record(&report, start.elapsed());
-        report
-    }
-
-    /// Compacts like [`Pool::compact`] on up to `threads` threads, including the caller's; on
-    /// fewer when the OS refuses to start more.
-    ///
-    /// Each thread takes the next class, so more threads than classes in use gain nothing.
-    pub fn compact_with(&self, budget: &Budget, threads: NonZeroUsize) -> Compaction {
-        let (start, deadline) = (Instant::now(), budget.start());
-        let classes = Mutex::ranked(sync::Rank::Leaf, self.compactable_classes());
-        let next = || classes.lock().next();
-        let report = run_parallel(threads.get().min(MAX_THREADS), &|| {
-            self.compact_each_class(next, deadline)
-        });
         self.totals.record(&report, start.elapsed());
         report
     }
@@ -180,30 +138,6 @@ impl Pool {
         }
         report
     }
-}
-
-/// Runs `work` on the calling thread and on others. Returns the sum of the reports.
-#[cfg(not(any(loom, shuttle)))]
-fn run_parallel(threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
-    std::thread::scope(|scope| {
-        let name = || std::thread::Builder::new().name("memzip-compact".into());
-        let others: Vec<_> =
-            (1..threads).map_while(|_| name().spawn_scoped(scope, work).ok()).collect();
-        let mut report = work();
-        for other in others {
-            match other.join() {
-                Ok(part) => report.merge(&part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        report
-    })
-}
-
-/// A model has no scoped threads. Its tests call [`Pool::compact`] from several threads instead.
-#[cfg(any(loom, shuttle))]
-fn run_parallel(_threads: usize, work: &(dyn Fn() -> Compaction + Sync)) -> Compaction {
-    work()
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -1,7 +1,6 @@
 //! Readers, writers, frees and compaction at once, on real threads. Each run is short, and every
 //! byte is checked.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -231,24 +230,6 @@ fn b13_compactions_at_once_count_each_frame_once() {
         }
         assert_eq!(pool.compact(&Budget::unlimited()).objects_moved, 0);
     }
-}
-
-/// one compaction on several threads does what one thread does.
-#[test]
-fn r330_threads_share_the_classes_of_one_compaction() {
-    let pool = pool(8192);
-    let len = |tag: u64| 200 + (tag * 67) as usize % 3400;
-    let handles: Vec<Handle> =
-        (0..6000).map(|tag| pool.store(&tagged(tag, len(tag))).expect("room")).collect();
-    handles.iter().step_by(2).for_each(|&handle| assert!(pool.free(handle).is_ok()));
-    let before = pool.frames();
-    let threads = NonZeroUsize::new(3).expect("not zero");
-    let report = pool.compact_with(&Budget::unlimited(), threads);
-    assert_eq!((report.outcome, report.skipped), (CompactionOutcome::Done, 0));
-    assert_eq!(before - pool.frames(), report.frames_freed);
-    assert_eq!(pool.frames_freeable(), 0);
-    assert_eq!(pool.compact_with(&Budget::unlimited(), NonZeroUsize::MAX).objects_moved, 0);
-    pool.check().expect("consistent");
 }
 
 /// Calls with a wrong size, length or handle, and calls at the limit, return errors and change

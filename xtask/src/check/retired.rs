@@ -27,7 +27,7 @@ const TERMS: &[(&str, &str)] = &[
     // zsmalloc
     ("reap", "free_deferred"),
     ("bury", "invalidate"),
-    ("crew", "run_parallel"),
+    ("crew", "several threads"),
     ("relist", "fix_fullness_group"),
     ("regroup", "fix_fullness_group"),
     // store
