@@ -2,11 +2,12 @@
 
 use frames::Shared;
 
+use crate::class::MAX_OBJECT;
 use crate::handle::{Handle, Location};
 use crate::handles::Handles;
 use crate::object::ObjectSlot;
 use crate::pool::Pool;
-use crate::{AccessError, MAX_OBJECT, WriteError};
+use crate::{AccessError, WriteError};
 
 /// A live object, held for reading. Its bytes stay unchanged until this is dropped, also when the
 /// object is freed or moved.

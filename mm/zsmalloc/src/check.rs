@@ -9,7 +9,6 @@ use crate::class::SizeClass;
 use crate::fullness::FullnessGroup;
 use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::frames_of;
 
 /// How often a chain is tried that a migration holds. A thread that is preempted while it copies
 /// takes many of these.
@@ -179,7 +178,7 @@ impl Pool {
         for position in 0..usize::from(class.frames) {
             // The frames: those with live objects are attached, no others.
             let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
-            let needed = live.iter().any(|&object| frames_of(class, object).contains(&position));
+            let needed = live.iter().any(|&object| class.frames_of(object).contains(&position));
             // An attached frame without objects is waiting for a reader, with a pending mark.
             let waits = there && self.zspages.chains().is_pending(id);
             ensure!(

@@ -4,8 +4,12 @@
 //! each best. Neighbours whose zspages have the same frames and objects are merged upwards. A
 //! class whose zspage is one frame with one object is *huge*: its objects have no header.
 
-use frames::{FRAME_SIZE, MAX_CHAIN};
+use std::ops::RangeInclusive;
 
+use frames::{ChainKind, FRAME_SIZE, MAX_CHAIN};
+
+/// Length of the longest object. Units: bytes.
+pub const MAX_OBJECT: usize = FRAME_SIZE;
 /// Difference between the sizes of two raw classes. Units: bytes.
 pub(crate) const CLASS_STEP: usize = FRAME_SIZE / 256 + if FRAME_SIZE < 256 { 8 } else { 0 };
 /// Size of the smallest raw class. Units: bytes.
@@ -86,6 +90,24 @@ impl SizeClass {
     #[must_use]
     pub fn payload(self) -> usize {
         usize::from(self.size) - self.header()
+    }
+
+    /// Returns the kind of chain that the zspages of the class are.
+    pub(crate) fn chain_kind(self) -> ChainKind {
+        if self.frames == 1 { ChainKind::Single } else { ChainKind::Multi }
+    }
+
+    /// Returns the positions of the frames that an object has bytes in.
+    pub(crate) fn frames_of(self, object: u16) -> RangeInclusive<usize> {
+        let (size, first) = (usize::from(self.size), usize::from(object) * usize::from(self.size));
+        first / FRAME_SIZE..=(first + size - 1) / FRAME_SIZE
+    }
+
+    /// Returns whether freeing a zspage's last object leaves a frame without objects. `below` is
+    /// the live object before it.
+    pub(crate) fn empties_frame(self, last: u16, below: Option<u16>) -> bool {
+        let end = |object| *self.frames_of(object).end();
+        below.is_none_or(|below| end(below) < end(last))
     }
 }
 

@@ -12,7 +12,6 @@ use crate::handle::Handle;
 use crate::hold_time::ClassGuard;
 use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::frames_of;
 use crate::{AccessError, SizeClasses};
 
 impl Pool {
@@ -137,7 +136,7 @@ impl Pool {
         self.zspages.set_head(chain, head);
         state.used -= 1;
         let empty = |&position: &usize| self.zspages.frame_is_empty(chain, class, position);
-        Ok(frames_of(class, object).filter(empty).count() as u64)
+        Ok(slot.frames().filter(empty).count() as u64)
     }
 
     /// Frees the empty frames of a zspage, and the zspage itself when it is empty. Leaves a

@@ -91,7 +91,7 @@ pub use background::{
     DEFAULT_PROACTIVENESS, MAX_POLL_INTERVAL,
 };
 pub use check::CheckError;
-pub use class::{ChainRule, SizeClass, SizeClasses};
+pub use class::{ChainRule, MAX_OBJECT, SizeClass, SizeClasses};
 pub use compact::{Compaction, CompactionOutcome, CompactionTotals};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
 pub use frames::Budget;
@@ -103,6 +103,3 @@ pub use map::{MapMode, Mapped};
 pub use pool::{Pool, PoolConfig};
 pub use stats::{ClassStats, PoolStats};
 pub use zpool::{EvictUnsupported, Zpool};
-
-/// Length of the longest object. Units: bytes.
-pub const MAX_OBJECT: usize = frames::FRAME_SIZE;

@@ -6,13 +6,12 @@
 
 use frames::{ChainId, ChargePurpose, Exclusive, Reclaim, ReleaseStatus, Reservation};
 
-use crate::class::SizeClass;
+use crate::AllocError;
+use crate::class::{MAX_OBJECT, SizeClass};
 use crate::fullness::FullnessGroup;
 use crate::handle::{Handle, Location};
 use crate::object::ObjectSlot;
-use crate::pool::{ClassState, Pool, chain_kind};
-use crate::zspage::frames_of;
-use crate::{AllocError, MAX_OBJECT};
+use crate::pool::{ClassState, Pool};
 
 /// Maximum busy zspages tried in one fullness group.
 const MAX_BUSY_ZSPAGES: usize = 4;
@@ -262,7 +261,8 @@ impl Pool {
         purpose: ChargePurpose,
         attach: impl FnOnce(&mut Exclusive<'_>, &mut ClassState) -> Result<(), AllocError>,
     ) -> Result<(ObjectSlot, Exclusive<'_>), AllocError> {
-        let mut held = self.zspages.chains().create_for(chain_kind(class), class.index, purpose)?;
+        let mut held =
+            self.zspages.chains().create_for(class.chain_kind(), class.index, purpose)?;
         if let Err(error) = attach(&mut held, state) {
             held.destroy();
             return Err(error);
@@ -289,7 +289,7 @@ impl Pool {
         let whole = |object| ObjectSlot { chain, object, class }.bytes(class.payload());
         let sound = |object: &u16| !(any_failed && held.has_failed(whole(*object)));
         let ready =
-            |object: &u16| frames_of(class, *object).all(|position| held.has_frame(position));
+            |object: &u16| class.frames_of(*object).all(|position| held.has_frame(position));
         // A free object whose frames are attached.
         if let Some(object) =
             self.zspages.free(chain, class).filter(sound).take(OBJECT_SCAN_LIMIT).find(ready)
@@ -317,12 +317,12 @@ impl Pool {
         object: u16,
         state: &mut ClassState,
     ) -> Result<(), AllocError> {
-        for position in frames_of(class, object) {
+        for position in class.frames_of(object) {
             if held.has_frame(position) {
                 continue;
             }
             if let Err(error) = held.attach(position, Reclaim::NotAllowed) {
-                self.detach_empty_frames(held, class, frames_of(class, object), state);
+                self.detach_empty_frames(held, class, class.frames_of(object), state);
                 return Err(error.into());
             }
             self.count_attached_frame(state);

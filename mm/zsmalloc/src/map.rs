@@ -6,8 +6,9 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::class::MAX_OBJECT;
 use crate::handle::Handle;
-use crate::{AccessError, MAX_OBJECT, ObjectRef, Pool, WriteError};
+use crate::{AccessError, ObjectRef, Pool, WriteError};
 
 /// Purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

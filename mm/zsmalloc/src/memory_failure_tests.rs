@@ -6,7 +6,6 @@ use frames::{FrameCount, Pfn, Zone, ZoneConfig};
 use sys::memory_failure::{Injection, catch_memory_failures};
 
 use crate::handle::Handle;
-use crate::zspage::frames_of;
 use crate::{Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
@@ -57,7 +56,7 @@ fn place_of(pool: &Pool, handle: Handle, len: usize) -> (frames::ChainId, Vec<Pf
     let class = pool.classes.for_len(len).expect("a class");
     let held = pool.zspages.chains().try_share(location.chain()).expect("an idle chain");
     let frame = |position| held.frame(position).expect("attached");
-    (location.chain(), frames_of(class, location.object()).map(frame).collect())
+    (location.chain(), class.frames_of(location.object()).map(frame).collect())
 }
 
 /// Zspages whose free slots all lie in failed memory do not hide the zspage behind them.

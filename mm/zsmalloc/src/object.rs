@@ -1,6 +1,6 @@
 //! Object slots: where the bytes of an object are in its chain.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use frames::{ChainId, Exclusive, Shared};
 
@@ -25,6 +25,11 @@ impl ObjectSlot {
     pub(crate) fn payload(self, len: usize) -> Range<usize> {
         let bytes = self.bytes(len);
         bytes.start + self.class.header()..bytes.end
+    }
+
+    /// Returns the positions of the frames that the slot lies in.
+    pub(crate) fn frames(self) -> RangeInclusive<usize> {
+        self.class.frames_of(self.object)
     }
 
     /// Writes header and payload. Returns `false` when the slot's frames are not attached, which

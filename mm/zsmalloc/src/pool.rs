@@ -3,8 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use frames::{
-    Budget, ChainId, ChainKind, Movability, MovableOps, Shrinker, ShrinkerPriority,
-    ShrinkerRegistration, Zone,
+    Budget, ChainId, Movability, MovableOps, Shrinker, ShrinkerPriority, ShrinkerRegistration, Zone,
 };
 use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
@@ -246,9 +245,4 @@ impl ClassState {
         }
         records.set_head(id, head);
     }
-}
-
-/// Returns the kind of chain that the zspages of a class are.
-pub(crate) fn chain_kind(class: SizeClass) -> ChainKind {
-    if class.frames == 1 { ChainKind::Single } else { ChainKind::Multi }
 }

@@ -4,10 +4,9 @@
 use frames::{ChainId, Exclusive, FrameCount};
 
 use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH};
-use crate::MAX_OBJECT;
+use crate::class::MAX_OBJECT;
 use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::{empties_frame, frames_of};
 
 impl ClassCompaction<'_> {
     /// Moves the last objects of a zspage into the free slots before them. The caller holds the
@@ -74,7 +73,9 @@ impl Pool {
         if self.attach_frames(held, from.class, to.object, state).is_err() {
             // At the limit, exceed it by the frame that this move frees again.
             let below = self.zspages.live_below(from.chain, from.object).next();
-            over_limit = empties_frame(from.class, from.object, below)
+            over_limit = from
+                .class
+                .empties_frame(from.object, below)
                 .then(|| self.zone.allow_over_limit(FrameCount(1)));
             over_limit.as_ref()?;
             self.attach_frames(held, from.class, to.object, state).ok()?;
@@ -84,12 +85,12 @@ impl Pool {
             return None;
         }
         if held.has_failed(to.bytes(len)) {
-            self.detach_empty_frames(held, from.class, frames_of(from.class, to.object), state);
+            self.detach_empty_frames(held, from.class, to.frames(), state);
             return None;
         }
         let emptied = self.relocate_object(state, handle, from, to)?;
         if emptied > 0 {
-            self.detach_empty_frames(held, from.class, frames_of(from.class, from.object), state);
+            self.detach_empty_frames(held, from.class, from.frames(), state);
         }
         drop(over_limit);
         Some(len)

@@ -1,13 +1,12 @@
 //! Moving objects from a source zspage to destinations.
 
-use frames::{Exclusive, FrameCount, Shared};
+use frames::{Exclusive, FRAME_SIZE, FrameCount, Shared};
 
 use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
 use crate::class::SizeClass;
 use crate::handle::{Handle, Location};
 use crate::object::ObjectSlot;
 use crate::pool::{ClassState, Pool};
-use crate::zspage::{empties_frame, frame_bytes, frames_of};
 
 /// The next objects of a source, last first: this batch, and the next one for prefetching.
 struct SourceObjects {
@@ -129,7 +128,7 @@ impl ClassCompaction<'_> {
             pool.fix_fullness_group(state, held.id(), class);
             if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
                 // A frame may have been attached for the unused slot.
-                pool.detach_empty_frames(&mut held, class, frames_of(class, unused), state);
+                pool.detach_empty_frames(&mut held, class, class.frames_of(unused), state);
             }
             if stop.is_some() {
                 return stop;
@@ -200,8 +199,11 @@ impl FreeSlots {
         state: &mut ClassState,
     ) -> Option<Self> {
         let mut slots = Self { objects: [0; MAX_BATCH], len: 0 };
-        let sound = |position| held.has_frame(position) && !held.has_failed(frame_bytes(position));
-        let ready = |object: &u16| frames_of(class, *object).all(sound);
+        let sound = |position| {
+            held.has_frame(position)
+                && !held.has_failed(position * FRAME_SIZE..(position + 1) * FRAME_SIZE)
+        };
+        let ready = |object: &u16| class.frames_of(*object).all(sound);
         for object in pool.zspages.free(held.id(), class).filter(ready).take(wanted.min(MAX_BATCH))
         {
             slots.objects[slots.len] = object;
@@ -240,7 +242,7 @@ impl SourceObjects {
     /// Returns whether moving the first object, which is the source's last, empties a frame.
     fn first_empties_frame(&self, class: SizeClass) -> bool {
         let objects = &self.objects[..self.len];
-        objects.first().is_some_and(|&last| empties_frame(class, last, objects.get(1).copied()))
+        objects.first().is_some_and(|&last| class.empties_frame(last, objects.get(1).copied()))
     }
 
     /// Prefetches what moving these objects touches besides their bytes: the headers, also of the
@@ -251,7 +253,7 @@ impl SourceObjects {
         for slot in self.objects[..self.len].iter().map(slot) {
             pool.zspages.chains().prefetch_bytes(slot.chain, slot.bytes(0));
         }
-        let frames = self.objects().iter().flat_map(|&object| frames_of(class, object));
+        let frames = self.objects().iter().flat_map(|&object| class.frames_of(object));
         frames.for_each(|position| pool.zspages.chains().prefetch_frame(held.id(), position));
         self.objects()
             .iter()
