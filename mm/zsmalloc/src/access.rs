@@ -2,12 +2,16 @@
 
 use frames::Shared;
 
+use crate::alloc::alloc_and_write;
 use crate::class::MAX_OBJECT;
+use crate::error::{AccessError, WriteError};
+use crate::free::free_deferred;
 use crate::handle::{Handle, Location};
 use crate::handles::Handles;
+use crate::locate::{Retries, lock_object};
 use crate::object::ObjectSlot;
 use crate::pool::Pool;
-use crate::{AccessError, WriteError};
+use crate::prefetch::prefetch_object;
 
 /// A live object, held for reading. Its bytes stay unchanged until this is dropped, also when the
 /// object is freed or moved.
@@ -34,7 +38,7 @@ impl Pool {
     pub fn read(&self, handle: Handle) -> Result<ObjectRef<'_>, AccessError> {
         let (held, location, len) = self.pin_object(handle)?;
         let class = self.classes.by_index(held.tag()).ok_or(AccessError::Damaged)?;
-        let slot = ObjectSlot { chain: location.chain(), object: location.object(), class };
+        let slot = ObjectSlot::at(location, class);
         let object = ObjectRef { pool: self, held: Some(held), slot, len };
         object.verify(&self.handles, handle)?;
         Ok(object)
@@ -43,16 +47,16 @@ impl Pool {
     /// Takes the object's chain shared. Returns the guard, the object's location and its length.
     fn pin_object(&self, handle: Handle) -> Result<(Shared<'_>, Location, usize), AccessError> {
         self.check_poison()?;
-        let mut retries = 0;
+        let mut retries = Retries::default();
         loop {
             let location = self.handles.locate(handle)?;
             let len = self.handles.len_of(handle);
-            self.prefetch_object(location, len);
+            prefetch_object(self, location, len);
             let Some(held) = self.zspages.chains().share(location.chain()) else {
                 if self.zspages.chains().has_reached_max_readers(location.chain()) {
                     return Err(AccessError::TooManyReaders);
                 }
-                self.note_retry(&mut retries)?;
+                retries.note(self)?;
                 continue;
             };
             // The chain is held and the object is still there: its bytes stay from here on.
@@ -61,20 +65,9 @@ impl Pool {
             if again == Ok(location) {
                 return Ok((held, location, len));
             }
-            self.free_deferred_if_pending(location.chain(), held.release());
+            free_deferred(self, location.chain(), held.release());
             again?;
-            self.note_retry(&mut retries)?;
-        }
-    }
-
-    /// Prefetches an object's bytes while its chain is being taken. Cold memory is most of a
-    /// read's cost, and no load passes a locked instruction.
-    fn prefetch_object(&self, location: Location, len: usize) {
-        let chains = self.zspages.chains();
-        let class = chains.tag(location.chain()).and_then(|tag| self.classes.by_index(tag));
-        if let Some(class) = class {
-            let slot = ObjectSlot { chain: location.chain(), object: location.object(), class };
-            chains.prefetch_bytes(slot.chain, slot.bytes(len));
+            retries.note(self)?;
         }
     }
 
@@ -119,47 +112,38 @@ impl Pool {
         // The chain is held exclusively and the object is still there. It cannot move, since a
         // move takes the chain shared. It may be freed, which equals a free right after this
         // write.
-        let class = self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag));
         let here = self.handles.locate(handle) == Ok(location);
-        let slot = class.filter(|_| here).map(|class| ObjectSlot {
-            chain,
-            object: location.object(),
-            class,
-        });
+        let class = self.class_of(chain).filter(|_| here);
         // Do not write into failed memory, and do not trust memory that fails meanwhile: the
         // caller then writes out of place.
-        let written = slot.is_some_and(|slot| {
+        let written = class.is_some_and(|class| {
+            let slot = ObjectSlot::at(location, class);
             let place = slot.bytes(bytes.len());
             !held.has_failed(place.clone())
                 && slot.write(&mut held, handle.index(), bytes)
                 && !held.has_failed(place)
         });
-        self.free_deferred_if_pending(chain, held.release());
+        free_deferred(self, chain, held.release());
         Ok(written)
     }
 
     /// Writes the new bytes to another slot and points the handle at it.
     fn write_out_of_place(&self, handle: Handle, bytes: &[u8]) -> Result<(), WriteError> {
         let class = self.classes.for_len(bytes.len()).ok_or(AccessError::Stale)?;
-        let unpublished = self.alloc_and_write(class, handle, bytes)?;
+        let unpublished = alloc_and_write(self, class, handle, bytes)?;
         let new = unpublished.slot;
         // Lock order, chain before class: this thread holds the new chain and waits for the
         // class. A holder of the class lock waits for no chain.
-        let moved = match self.lock_object(handle) {
+        let moved = match lock_object(self, handle) {
             Ok((old, mut state)) => {
                 self.handles
                     .relocate(handle, Location::live(new.chain, new.object, handle.generation()));
-                state.live_bytes -= bytes.len() as u64;
-                self.free_object(&mut state, old)
+                state.free_object(old, bytes.len())
             }
             // The object was freed meanwhile: free the new slot, too.
-            Err(error) => {
-                let mut state = self.lock(class);
-                state.live_bytes -= bytes.len() as u64;
-                self.free_object(&mut state, new).and(Err(error))
-            }
+            Err(error) => self.lock(class).free_object(new, bytes.len()).and(Err(error)),
         };
-        self.free_deferred_if_pending(new.chain, unpublished.held.release());
+        free_deferred(self, new.chain, unpublished.held.release());
         Ok(moved?)
     }
 }
@@ -234,7 +218,7 @@ impl ObjectRef<'_> {
 impl Drop for ObjectRef<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.pool.free_deferred_if_pending(self.slot.chain, held.release());
+            free_deferred(self.pool, self.slot.chain, held.release());
         }
     }
 }

@@ -17,73 +17,23 @@
 //! and less often, at least every [`MAX_POLL_INTERVAL`]. It backs off the same way after
 //! compactions without gain.
 
+mod config;
 mod cpu_quota;
-mod stats;
 mod worker;
 
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use frames::Proactiveness;
 use sync::atomic::{AtomicBool, Ordering};
-use thiserror::Error;
 
-use crate::Pool;
+use crate::pool::Pool;
+use crate::stats::BackgroundState;
 use cpu_quota::CpuQuota;
-pub use stats::{BackgroundState, BackgroundStats};
 use worker::Worker;
 
-/// Maximum time that the background thread sleeps between two polls.
-pub const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
-
-/// CPU quota and thresholds of the background thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackgroundConfig {
-    /// CPU quota. Units: percent of one CPU, 1 to 100.
-    pub cpu_percent: u8,
-    /// Share of the pool's frames that must be freeable to start. The thread stops at a quarter
-    /// of it. Units: thousandths, 1 to 1000.
-    pub start_permille: u16,
-    /// Proactiveness of frame compaction: see [`frames::ProactiveCompactor`].
-    pub proactiveness: Proactiveness,
-}
-
-/// Default proactiveness of frame compaction. The kernel's default is 20, because scattered free
-/// memory still serves most of its requests; here only whole pageblocks return to the OS.
-pub const DEFAULT_PROACTIVENESS: Proactiveness = match Proactiveness::new(90) {
-    Some(percent) => percent,
-    None => Proactiveness::KERNEL,
-};
-
-impl Default for BackgroundConfig {
-    fn default() -> Self {
-        Self { cpu_percent: 10, start_permille: 4, proactiveness: DEFAULT_PROACTIVENESS }
-    }
-}
-
-/// Error of starting the background thread.
-#[derive(Debug, Error)]
-pub enum BackgroundError {
-    /// The CPU quota is not 1 to 100 percent.
-    #[error("invalid CPU quota of {percent} %: allowed are 1 to 100")]
-    Cpu {
-        /// Requested quota. Units: percent.
-        percent: u8,
-    },
-    /// The start threshold is not 1 to 1000 thousandths.
-    #[error("invalid start threshold of {permille} thousandths: allowed are 1 to 1000")]
-    Start {
-        /// Requested threshold. Units: thousandths.
-        permille: u16,
-    },
-    /// The pool has a background thread already.
-    #[error("the pool already has a background thread")]
-    AlreadyRunning,
-    /// The OS could not start the thread.
-    #[error("the background thread could not be started")]
-    Thread(#[source] std::io::Error),
-}
+pub use config::{BackgroundConfig, BackgroundError, DEFAULT_PROACTIVENESS};
+pub use worker::MAX_POLL_INTERVAL;
 
 /// Owner of a pool's background thread. Dropping it stops the thread, which takes at most one
 /// slice.

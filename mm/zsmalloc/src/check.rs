@@ -6,9 +6,11 @@ use frames::{ChainId, FRAME_SIZE, Shared};
 use thiserror::Error;
 
 use crate::class::SizeClass;
+use crate::class_state::{ClassCounters, ClassState};
 use crate::fullness::FullnessGroup;
+use crate::handle::Handle;
 use crate::object::ObjectSlot;
-use crate::pool::{ClassState, Pool};
+use crate::pool::Pool;
 
 /// How often a chain is tried that a migration holds. A thread that is preempted while it copies
 /// takes many of these.
@@ -54,8 +56,8 @@ impl Pool {
         let mut frames = 0;
         for class in self.classes.iter() {
             let state = self.lock(class);
-            self.check_class(class, &state, &mut objects)?;
-            frames += state.frames;
+            self.check_class(&state, &mut objects)?;
+            frames += state.counters().frames;
         }
         let whole = SizeClass { index: 0, size: 0, frames: 0, objects: 0 };
         ensure!(
@@ -72,12 +74,12 @@ impl Pool {
 
     fn check_class(
         &self,
-        class: SizeClass,
         state: &ClassState,
-        objects: &mut HashMap<(ChainId, u16), crate::Handle>,
+        objects: &mut HashMap<(ChainId, u16), Handle>,
     ) -> Result<(), CheckError> {
-        let (mut zspages, mut used, mut frames, mut live) = (0, 0, 0, 0);
-        for (number, list) in state.lists.iter().enumerate() {
+        let (class, counted) = (state.class(), state.counters());
+        let mut found = ClassCounters::default();
+        for (number, list) in state.lists().iter().enumerate() {
             let ids: Vec<ChainId> =
                 list.iter(&self.zspages).take(list.len() as usize + 1).collect();
             ensure!(
@@ -87,32 +89,17 @@ impl Pool {
             );
             // Sum up the counts of the zspages, and compare them with the class's counters.
             for id in ids {
-                let counts = self.check_zspage(class, id, number, objects)?;
-                zspages += 1;
-                used += counts.0;
-                frames += counts.1;
-                live += counts.2;
+                self.check_zspage(class, id, number, objects, &mut found)?;
             }
         }
-        ensure!(
-            class,
-            state.zspages == zspages,
-            "{} zspages counted, {zspages} on lists",
-            state.zspages
-        );
-        ensure!(class, state.used == used, "{} objects counted, {used} in maps", state.used);
-        ensure!(
-            class,
-            state.frames == frames,
-            "{} frames counted, {frames} attached",
-            state.frames
-        );
-        ensure!(
-            class,
-            state.live_bytes == live,
-            "{} live bytes counted, {live} by handles",
-            state.live_bytes
-        );
+        for (counted, found, (what, place)) in [
+            (counted.zspages, found.zspages, ("zspages", "on lists")),
+            (counted.objects, found.objects, ("objects", "in maps")),
+            (counted.frames, found.frames, ("frames", "attached")),
+            (counted.live_bytes, found.live_bytes, ("live bytes", "by handles")),
+        ] {
+            ensure!(class, counted == found, "{counted} {what} counted, {found} {place}");
+        }
         Ok(())
     }
 
@@ -128,14 +115,15 @@ impl Pool {
         })
     }
 
-    /// Checks one zspage. Returns its live objects, frames and payload bytes.
+    /// Checks one zspage and adds it to the counters in `found`.
     fn check_zspage(
         &self,
         class: SizeClass,
         id: ChainId,
         number: usize,
-        objects: &mut HashMap<(ChainId, u16), crate::Handle>,
-    ) -> Result<(u64, u64, u64), CheckError> {
+        objects: &mut HashMap<(ChainId, u16), Handle>,
+        found: &mut ClassCounters,
+    ) -> Result<(), CheckError> {
         // The record: class, group and object count.
         let head =
             self.zspages.head(id).ok_or_else(|| broken(class, format!("{id:?} has no record")))?;
@@ -157,7 +145,6 @@ impl Pool {
         let held = self
             .share_for_check(id)
             .ok_or_else(|| broken(class, format!("{id:?} is vacant or a thread changes it")))?;
-        let mut bytes = 0;
         // The objects: each has a handle that its header names.
         for &object in &live {
             let handle = objects.remove(&(id, object));
@@ -172,9 +159,8 @@ impl Pool {
                 lost || named == Some(handle.index()),
                 "object {object} of {id:?} names another handle"
             );
-            bytes += len as u64;
+            found.live_bytes += len as u64;
         }
-        let mut frames = 0;
         for position in 0..usize::from(class.frames) {
             // The frames: those with live objects are attached, no others.
             let there = held.pieces(position * FRAME_SIZE..position * FRAME_SIZE + 1).is_some();
@@ -186,11 +172,13 @@ impl Pool {
                 there == needed || waits,
                 "frame {position} of {id:?}: there {there}, needed {needed}"
             );
-            frames += u64::from(there);
+            found.frames += u64::from(there);
         }
         // Not `free_deferred`: the class is locked, and only another thread could have set a mark.
         drop(held);
-        Ok((live.len() as u64, frames, bytes))
+        found.zspages += 1;
+        found.objects += live.len() as u64;
+        Ok(())
     }
 }
 

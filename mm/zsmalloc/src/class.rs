@@ -178,6 +178,11 @@ impl SizeClasses {
         self.largest_with_header
     }
 
+    /// Iterates over the raw classes, each as the class that it was merged into.
+    pub(crate) fn raw(&self) -> impl Iterator<Item = SizeClass> {
+        self.merged.iter().copied()
+    }
+
     /// Iterates over the distinct classes, smallest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SizeClass> {
         self.merged

@@ -12,8 +12,8 @@ use frames::{ChargePurpose, Zone};
 use sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sys::{Backing, MapError, Table};
 
+use crate::error::{AccessError, AllocError};
 use crate::handle::{Handle, Location, MAX_GENERATION};
-use crate::{AccessError, AllocError};
 
 /// Flag in a floor: the chunk is vacant, and its words are still in memory.
 const KEPT: u32 = 1 << 31;
@@ -130,13 +130,8 @@ impl Handles {
         if matches { Ok(location) } else { Err(AccessError::Stale) }
     }
 
-    /// Prefetches the handle's word and length.
-    pub(crate) fn prefetch(&self, handle: Handle) {
-        self.prefetch_index(handle.index());
-    }
-
-    /// Prefetches like [`Handles::prefetch`], for an index of any generation.
-    pub(crate) fn prefetch_index(&self, index: u32) {
+    /// Prefetches the word and the length of an index.
+    pub(crate) fn prefetch(&self, index: u32) {
         let index = index as usize;
         self.words.get(index).into_iter().for_each(sys::prefetch);
         self.lens.get(index).into_iter().for_each(sys::prefetch);

@@ -3,13 +3,9 @@
 //! Measured in CPU time of the holder, so that a preemption does not count. Off unless a pool is
 //! created with [`HoldTimes::Measured`], because measuring costs two system calls per hold.
 
-use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sync::MutexGuard;
 use sync::atomic::{AtomicU64, Ordering};
-
-use crate::pool::{ClassState, Pool};
 
 /// Switch for the measurement of class lock hold times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,16 +25,9 @@ pub(crate) struct HoldTimeStats {
     longest: AtomicU64,
 }
 
-/// Guard of a locked class.
+/// Measures one hold, from its creation to its drop.
 #[derive(Debug)]
-pub(crate) struct ClassGuard<'p> {
-    state: MutexGuard<'p, ClassState>,
-    timer: Option<Timer<'p>>,
-}
-
-/// Timer of one hold.
-#[derive(Debug)]
-struct Timer<'p> {
+pub(crate) struct HoldTimer<'p> {
     start: Duration,
     longest: &'p AtomicU64,
 }
@@ -49,46 +38,26 @@ impl HoldTimeStats {
         Self { times, longest: AtomicU64::new(0) }
     }
 
-    /// Wraps a lock that was taken just now, and starts the timer of its hold if enabled.
-    pub(crate) fn begin<'p>(&'p self, state: MutexGuard<'p, ClassState>) -> ClassGuard<'p> {
-        let timer = (self.times == HoldTimes::Measured)
-            .then(|| Timer { start: sys::host::thread_cpu_time(), longest: &self.longest });
-        ClassGuard { state, timer }
+    /// Starts the timer of a hold if holds are measured.
+    pub(crate) fn begin(&self) -> Option<HoldTimer<'_>> {
+        (self.times == HoldTimes::Measured)
+            .then(|| HoldTimer { start: sys::host::thread_cpu_time(), longest: &self.longest })
     }
-}
 
-impl Drop for ClassGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(Timer { start, longest }) = &self.timer {
-            let held = sys::host::thread_cpu_time().saturating_sub(*start);
-            // Relaxed: a statistic that orders nothing.
-            longest
-                .fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Deref for ClassGuard<'_> {
-    type Target = ClassState;
-
-    fn deref(&self) -> &ClassState {
-        &self.state
-    }
-}
-
-impl DerefMut for ClassGuard<'_> {
-    fn deref_mut(&mut self) -> &mut ClassState {
-        &mut self.state
-    }
-}
-
-impl Pool {
-    /// Returns the longest hold of a class lock since the last call, in CPU time of the holder.
-    /// Returns `None` unless the pool was created with [`HoldTimes::Measured`].
-    pub fn take_max_hold_time(&self) -> Option<Duration> {
+    /// Returns the longest hold since the last call, or `None` when holds are not measured.
+    pub(crate) fn take_max(&self) -> Option<Duration> {
         // Relaxed: a statistic that orders nothing.
-        let longest = self.hold_time_stats.longest.swap(0, Ordering::Relaxed);
-        (self.hold_time_stats.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
+        let longest = self.longest.swap(0, Ordering::Relaxed);
+        (self.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
+    }
+}
+
+impl Drop for HoldTimer<'_> {
+    fn drop(&mut self) {
+        let held = sys::host::thread_cpu_time().saturating_sub(self.start);
+        // Relaxed: a statistic that orders nothing.
+        self.longest
+            .fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -100,7 +69,7 @@ mod tests {
     use sys::Backing;
 
     use super::*;
-    use crate::{Budget, PoolConfig};
+    use crate::{Budget, Pool, PoolConfig};
 
     fn pool(hold_times: HoldTimes) -> Arc<Pool> {
         let zone = ZoneConfig {

@@ -46,27 +46,38 @@
 
 #![forbid(unsafe_code)]
 
-mod access;
-mod background;
-mod check;
-mod class;
-mod compact;
+// In the order of layers: a module uses only those above it and its own children.
+//
+// Plain data and tables.
 mod error;
-mod free;
+mod class;
 mod fullness;
 mod gauge;
 mod handle;
 mod handles;
-mod hold_time;
-mod leak;
-mod malloc;
-mod map;
-mod migrate;
 mod object;
-mod pool;
-mod stats;
-mod zpool;
 mod zspage;
+// The pool: what is kept of each class and of the whole.
+mod class_state;
+mod hold_time;
+mod stats;
+mod leak;
+mod pool;
+// Objects: found, prefetched, freed, stored, read and overwritten.
+mod locate;
+mod prefetch;
+mod check;
+mod free;
+mod alloc;
+mod access;
+mod map;
+mod zpool;
+// Objects and frames that move, on request, for the zone and in the background.
+mod compact;
+mod migrate;
+mod background;
+// Creation and end of a pool.
+mod lifecycle;
 
 #[cfg(all(test, loom))]
 mod loom_fixture;
@@ -87,19 +98,21 @@ mod shuttle_tests;
 
 pub use access::ObjectRef;
 pub use background::{
-    Background, BackgroundConfig, BackgroundError, BackgroundState, BackgroundStats,
-    DEFAULT_PROACTIVENESS, MAX_POLL_INTERVAL,
+    Background, BackgroundConfig, BackgroundError, DEFAULT_PROACTIVENESS, MAX_POLL_INTERVAL,
 };
 pub use check::CheckError;
 pub use class::{ChainRule, MAX_OBJECT, SizeClass, SizeClasses};
-pub use compact::{Compaction, CompactionOutcome, CompactionTotals};
 pub use error::{AccessError, AllocError, PoolError, WriteError};
 pub use frames::Budget;
 pub use fullness::{FULLNESS_GROUPS, FullnessGroup};
 pub use handle::Handle;
 pub use hold_time::HoldTimes;
-pub use leak::{DestroyError, Leaked, LeakedGroup};
+pub use leak::{Leaked, LeakedGroup};
+pub use lifecycle::DestroyError;
 pub use map::{MapMode, Mapped};
 pub use pool::{Pool, PoolConfig};
-pub use stats::{ClassStats, PoolStats};
+pub use stats::{
+    BackgroundState, BackgroundStats, ClassStats, Compaction, CompactionOutcome, CompactionTotals,
+    PoolStats,
+};
 pub use zpool::{EvictUnsupported, Zpool};

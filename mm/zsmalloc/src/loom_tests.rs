@@ -4,6 +4,7 @@
 //! Shadow cells behind the frames let loom check each access to bytes: a read that is not ordered
 //! after the write it sees fails the run.
 
+use crate::compact::compact_class;
 use crate::loom_fixture::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Compaction, CompactionOutcome, Pool};
 
@@ -140,7 +141,7 @@ fn s13_a_compaction_does_the_deferred_free() {
         assert_eq!((class.frames, class.objects), (2, 3));
         let [first, second] = [1, 2].map(|byte| pool.store(&[byte; LONG]).expect("room"));
         let compactor = beside(&pool, move |pool| {
-            pool.compact_class(class, Budget::unlimited().start(), &mut Compaction::default());
+            compact_class(pool, class, Budget::unlimited().start(), &mut Compaction::default());
         });
         // The reader is the thread that runs first: the critical schedule then needs only two of
         // the preemptions that loom counts.
@@ -162,7 +163,7 @@ fn b13_compaction_against_compaction() {
         pool.free(first).expect("live");
         let compact = move |pool: &Pool| {
             let mut report = Compaction::default();
-            (pool.compact_class(class, Budget::unlimited().start(), &mut report), report)
+            (compact_class(pool, class, Budget::unlimited().start(), &mut report), report)
         };
         let other = beside(&pool, compact);
         let (here, there) = (compact(&pool), join(other, &pool));

@@ -6,9 +6,11 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::access::ObjectRef;
 use crate::class::MAX_OBJECT;
+use crate::error::{AccessError, WriteError};
 use crate::handle::Handle;
-use crate::{AccessError, ObjectRef, Pool, WriteError};
+use crate::pool::Pool;
 
 /// Purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

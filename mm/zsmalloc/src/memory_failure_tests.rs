@@ -5,6 +5,7 @@ use std::sync::Arc;
 use frames::{FrameCount, Pfn, Zone, ZoneConfig};
 use sys::memory_failure::{Injection, catch_memory_failures};
 
+use crate::alloc::alloc_and_write;
 use crate::handle::Handle;
 use crate::{Pool, PoolConfig};
 
@@ -31,16 +32,12 @@ fn r025_a_write_into_failing_memory_goes_elsewhere() {
         let handle = pool.handles.reserve().expect("room");
         let class = pool.classes.for_len(len).expect("a class");
         let bytes = vec![5; len];
-        let unpublished =
-            pool.alloc_object(&mut pool.lock(class), class, handle, len).expect("room");
+        let unpublished = pool.lock(class).alloc_object(handle, len).expect("room");
         let chain = unpublished.slot.chain;
         fail_all_in_use(&pool.zone);
-        assert!(
-            pool.write_unpublished(unpublished, handle, &bytes).expect("not poisoned").is_none()
-        );
+        assert!(unpublished.write(&bytes).expect("not poisoned").is_none());
         assert!(pool.zspages.chains().tag(chain).is_none(), "nothing else was in the zspage");
-        let unpublished = pool.alloc_and_write(class, handle, &bytes).expect("room elsewhere");
-        pool.publish(unpublished, handle, len);
+        alloc_and_write(&pool, class, handle, &bytes).expect("room elsewhere").publish();
         let object = pool.read(handle).expect("live");
         assert_eq!((object.to_vec(), object.intact()), (bytes, Ok(())));
         drop(object);

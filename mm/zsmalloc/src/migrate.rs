@@ -8,6 +8,7 @@
 
 use frames::{Committed, LockedFrame, MigrateError, MigrateMode, MovableOps, Target};
 
+use crate::free::free_deferred;
 use crate::pool::Pool;
 
 impl MovableOps for Pool {
@@ -28,7 +29,7 @@ impl MovableOps for Pool {
         // Lock order, page lock before class lock: `free_deferred` takes the class lock, and no
         // holder of a class lock waits for a page lock.
         if let Some((chain, leaving)) = moved.released {
-            self.free_deferred_if_pending(chain, leaving);
+            free_deferred(self, chain, leaving);
         }
         moved.result
     }

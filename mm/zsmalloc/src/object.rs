@@ -5,6 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use frames::{ChainId, Exclusive, Shared};
 
 use crate::class::SizeClass;
+use crate::handle::Location;
 
 /// Slot of an object in a zspage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,11 @@ pub(crate) struct ObjectSlot {
 }
 
 impl ObjectSlot {
+    /// Returns the slot at a location in a zspage of `class`.
+    pub(crate) fn at(location: Location, class: SizeClass) -> Self {
+        Self { chain: location.chain(), object: location.object(), class }
+    }
+
     /// Returns the range of header and payload. Units: bytes from the chain's start.
     pub(crate) fn bytes(self, len: usize) -> Range<usize> {
         let start = usize::from(self.object) * usize::from(self.class.size);

@@ -1,27 +1,24 @@
-//! The pool: its fields, creation and drop.
+//! The pool: its layout, its fields, and what all its parts need: the lock of a class, statistics
+//! and poisoning.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use frames::{
-    Budget, ChainId, Movability, MovableOps, Shrinker, ShrinkerPriority, ShrinkerRegistration, Zone,
-};
-use sync::Mutex;
+use frames::{ChainId, Movability, ShrinkerRegistration, Zone};
 use sync::atomic::{AtomicBool, Ordering};
+use sync::{Mutex, MutexGuard};
 use sys::Backing;
 
 use crate::class::{ChainRule, SizeClass, SizeClasses};
-use crate::compact::CompactionCounters;
-use crate::fullness::{FULLNESS_GROUPS, FullnessGroup};
+use crate::class_state::ClassState;
+use crate::error::AccessError;
 use crate::gauge::Gauge;
-use crate::handle::MAX_GENERATION;
 use crate::handles::Handles;
-use crate::hold_time::{ClassGuard, HoldTimeStats, HoldTimes};
-use crate::zspage::{ZspageHead, ZspageList, Zspages};
-use crate::{AccessError, BackgroundStats, Leaked, PoolError};
-
-/// Maximum number of objects in a pool: half of what 32 bits can number, so that rounding up to
-/// whole chunks does not overflow.
-const MAX_POOL_OBJECTS: usize = 1 << 31;
+use crate::hold_time::{HoldTimeStats, HoldTimer, HoldTimes};
+use crate::leak::Leaked;
+use crate::stats::{BackgroundStats, ClassStats, CompactionCounters, PoolStats};
+use crate::zspage::Zspages;
 
 /// Layout of a pool, fixed at its creation.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +66,7 @@ pub struct Pool {
     pub(crate) zspages: Zspages,
     pub(crate) handles: Handles,
     pub(crate) classes: SizeClasses,
+    /// One for each raw class; those of merged classes are not used.
     pub(crate) states: Box<[ClassLock]>,
     pub(crate) totals: CompactionCounters,
     pub(crate) background: Mutex<BackgroundStats>,
@@ -77,83 +75,24 @@ pub struct Pool {
     pub(crate) on_leak: Option<fn(&Leaked)>,
     pub(crate) hold_time_stats: HoldTimeStats,
     /// Unregisters the shrinker when dropped.
-    shrinker: OnceLock<ShrinkerRegistration>,
+    pub(crate) shrinker: OnceLock<ShrinkerRegistration>,
 }
 
 /// Lock of a class, on a cache line pair of its own: other threads use the neighbours.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct ClassLock(pub(crate) Mutex<ClassState>);
+pub(crate) struct ClassLock(Mutex<ClassState>);
 
-/// Lists and counters of a class, under its lock.
+/// A class whose lock the caller holds, and its pool.
 #[derive(Debug)]
-pub(crate) struct ClassState {
-    pub(crate) lists: [ZspageList; FULLNESS_GROUPS],
-    pub(crate) zspages: u64,
-    pub(crate) used: u64,
-    pub(crate) frames: u64,
-    pub(crate) live_bytes: u64,
-    /// Whether a thread is compacting the class.
-    pub(crate) compacting: bool,
+pub(crate) struct LockedClass<'p> {
+    pub(crate) pool: &'p Pool,
+    /// Stops before the lock is released.
+    _timer: Option<HoldTimer<'p>>,
+    state: MutexGuard<'p, ClassState>,
 }
 
 impl Pool {
-    /// Creates an empty pool that takes its frames from `zone`.
-    ///
-    /// # Errors
-    /// Returns [`PoolError`] when the chain length is not 1 to 16, address space for the tables
-    /// cannot be reserved, the zone's limit has no room for them, or the zone has no free owner
-    /// number.
-    pub fn new(zone: Arc<Zone>, config: PoolConfig) -> Result<Arc<Self>, PoolError> {
-        Self::with_max_generation(zone, config, MAX_GENERATION)
-    }
-
-    /// Creates a pool like [`Pool::new`]; each handle index is used at most `max_generation` times.
-    pub(crate) fn with_max_generation(
-        zone: Arc<Zone>,
-        config: PoolConfig,
-        max_generation: u32,
-    ) -> Result<Arc<Self>, PoolError> {
-        if !(1..=frames::MAX_CHAIN).contains(&usize::from(config.chain)) {
-            return Err(PoolError::Chain { chain: config.chain });
-        }
-        let capacity = zone.capacity().0 as usize;
-        let objects =
-            config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
-        let classes = SizeClasses::new(usize::from(config.chain), config.rule);
-        let state = || ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new()));
-        let owner = match config.movability {
-            Movability::On => zone.reserve_owner()?,
-            Movability::Off => zone.reserve_pinned_owner()?,
-        };
-        let pool = Arc::new(Self {
-            zspages: Zspages::new(owner, capacity, config.backing)?,
-            handles: Handles::new(
-                Arc::clone(&zone),
-                objects.min(MAX_POOL_OBJECTS),
-                max_generation,
-                config.backing,
-            )?,
-            states: (0..crate::class::RAW_CLASSES).map(|_| state()).collect(),
-            classes,
-            zone,
-            totals: CompactionCounters::default(),
-            background: Mutex::ranked(sync::Rank::Leaf, BackgroundStats::default()),
-            frames: Gauge::new(),
-            poisoned: AtomicBool::new(false),
-            on_leak: config.on_leak,
-            hold_time_stats: HoldTimeStats::new(config.hold_times),
-            shrinker: OnceLock::new(),
-        });
-        // Last: callbacks may not reach a half-built pool (L-05, R-450).
-        let ops: Weak<dyn MovableOps> = Arc::downgrade(&pool) as _;
-        pool.zspages.chains().publish(ops);
-        let shrinker: Weak<dyn Shrinker> = Arc::downgrade(&pool) as _;
-        let _first =
-            pool.shrinker.set(pool.zone.register_shrinker(ShrinkerPriority::Compaction, shrinker));
-        Ok(pool)
-    }
-
     /// Returns the zone that the frames come from.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
@@ -172,9 +111,53 @@ impl Pool {
         self.classes.largest_with_header()
     }
 
+    /// Returns a snapshot; each class is exact in itself. Locks one class at a time.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        let mut total = PoolStats {
+            zspage_bytes: self.zspages.chains().metadata_bytes() as u64,
+            handle_bytes: self.handles.bytes() as u64,
+            compaction: self.totals.read(),
+            background: *self.background.lock(),
+            ..PoolStats::default()
+        };
+        self.classes.iter().for_each(|class| total.add(ClassStats::of(&self.lock(class))));
+        total
+    }
+
+    /// Returns the frames attached to zspages, like the kernel's zs_get_total_pages. One load.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.get()
+    }
+
+    /// Returns the maximum of [`Pool::frames`] since the pool was created, or since
+    /// [`Pool::reset_frames_max`].
+    #[must_use]
+    pub fn frames_max(&self) -> u64 {
+        self.frames.peak()
+    }
+
+    /// Resets [`Pool::frames_max`] to the current number of frames.
+    pub fn reset_frames_max(&self) {
+        self.frames.reset();
+    }
+
+    /// Returns the longest hold of a class lock since the last call, in CPU time of the holder.
+    /// Returns `None` unless the pool was created with [`HoldTimes::Measured`].
+    pub fn take_max_hold_time(&self) -> Option<Duration> {
+        self.hold_time_stats.take_max()
+    }
+
+    /// Returns the class of a zspage, or `None` when no zspage has this number.
+    pub(crate) fn class_of(&self, chain: ChainId) -> Option<SizeClass> {
+        self.zspages.chains().tag(chain).and_then(|tag| self.classes.by_index(tag))
+    }
+
     /// Locks a class. Measures the hold if [`PoolConfig::hold_times`] asks for it.
-    pub(crate) fn lock(&self, class: SizeClass) -> ClassGuard<'_> {
-        self.hold_time_stats.begin(self.states[usize::from(class.index)].0.lock())
+    pub(crate) fn lock(&self, class: SizeClass) -> LockedClass<'_> {
+        let state = self.states[usize::from(class.index)].0.lock();
+        LockedClass { pool: self, _timer: self.hold_time_stats.begin(), state }
     }
 
     /// Poisons the pool, since its tables contradict themselves (S-24). Later calls are refused.
@@ -196,53 +179,30 @@ impl Pool {
     }
 }
 
-/// Frees every frame. Guards borrow the pool, so none is left. A running callback would keep the
-/// pool alive, so none runs. Isolated frames are freed like others: migration, which holds a
-/// reference to each, finds it without an owner and frees it (R-453, B10).
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let (Some(on_leak), Some(leaked)) = (self.on_leak, self.leaked()) {
-            on_leak(&leaked);
-        }
-        for class in self.classes.iter() {
-            let state = self.lock(class);
-            for list in state.lists {
-                let ids: Vec<ChainId> = list.iter(&self.zspages).collect();
-                ids.into_iter()
-                    .filter_map(|id| self.zspages.chains().try_exclusive(id))
-                    .for_each(|held| held.destroy());
-            }
-        }
-        self.zone.release_excess(Budget::unlimited());
+impl ClassLock {
+    /// Builds the lock of a class without zspages.
+    pub(crate) fn new(class: SizeClass) -> Self {
+        Self(Mutex::ranked(sync::Rank::Class, ClassState::new(class)))
     }
 }
 
-impl ClassState {
-    fn new() -> Self {
-        Self {
-            lists: [ZspageList::EMPTY; FULLNESS_GROUPS],
-            zspages: 0,
-            used: 0,
-            frames: 0,
-            live_bytes: 0,
-            compacting: false,
-        }
+impl LockedClass<'_> {
+    /// Moves a zspage to the list of its fullness group (INV-POOL-4).
+    pub(crate) fn fix_fullness_group(&mut self, chain: ChainId) {
+        self.state.fix_fullness_group(&self.pool.zspages, chain);
     }
+}
 
-    /// Moves a zspage to the list of its fullness group and stores its head (INV-POOL-4).
-    pub(crate) fn fix_fullness_group(
-        &mut self,
-        records: &Zspages,
-        id: ChainId,
-        class: SizeClass,
-        mut head: ZspageHead,
-    ) {
-        let group = FullnessGroup::of(head.used, class.objects);
-        if group != head.group {
-            self.lists[head.group.index()].remove(records, id);
-            self.lists[group.index()].add(records, id, head.used);
-            head.group = group;
-        }
-        records.set_head(id, head);
+impl Deref for LockedClass<'_> {
+    type Target = ClassState;
+
+    fn deref(&self) -> &ClassState {
+        &self.state
+    }
+}
+
+impl DerefMut for LockedClass<'_> {
+    fn deref_mut(&mut self) -> &mut ClassState {
+        &mut self.state
     }
 }

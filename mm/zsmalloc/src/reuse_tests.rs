@@ -31,11 +31,11 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
     let second = pool.handles.reserve().expect("a number");
     std::thread::scope(|scope| {
         let mut state = pool.lock(class);
-        assert_eq!((state.lists[FullnessGroup::EMPTY.index()].len(), state.zspages), (1, 1));
+        assert_eq!((state.list(FullnessGroup::EMPTY).len(), state.counters().zspages), (1, 1));
         let leaving = scope.spawn(move || drop(reader));
         // No slot is free until the reader has released the zspage.
         let slot = loop {
-            match pool.find_zspage(&mut state, class) {
+            match state.find_zspage() {
                 Ok(Some((slot, held))) => {
                     // The mark was set before the reader left: the reader does its work.
                     let _ = held.release();
@@ -45,18 +45,16 @@ fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
                 Err(error) => panic!("{error}"),
             }
         };
-        let unpublished = pool
-            .alloc_object(&mut state, class, second, 1000)
-            .unwrap_or_else(|error| panic!("{error}"));
+        let unpublished =
+            state.alloc_object(second, 1000).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(
-            (unpublished.slot.chain, state.zspages),
+            (unpublished.slot.chain, state.counters().zspages),
             (slot.chain, 1),
             "no other zspage was created"
         );
         drop(state);
-        let unpublished =
-            pool.write_unpublished(unpublished, second, &[2; 1000]).expect("the zspage is intact");
-        pool.publish(unpublished.expect("sound memory"), second, 1000);
+        let written = unpublished.write(&[2; 1000]).expect("the zspage is intact");
+        written.expect("sound memory").publish();
         leaving.join().expect("no panic");
     });
     assert_eq!(pool.read(second).expect("live").to_vec(), [2; 1000]);

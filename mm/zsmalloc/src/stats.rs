@@ -1,10 +1,18 @@
 //! Statistics of a pool.
 
+mod compaction;
+mod background;
+
 use frames::FRAME_SIZE;
 
 use crate::class::SizeClass;
-use crate::pool::{ClassState, Pool};
-use crate::{BackgroundStats, CompactionTotals, FULLNESS_GROUPS};
+use crate::class_state::ClassState;
+use crate::fullness::FULLNESS_GROUPS;
+use crate::zspage::ZspageList;
+
+pub use background::{BackgroundState, BackgroundStats};
+pub(crate) use compaction::CompactionCounters;
+pub use compaction::{Compaction, CompactionOutcome, CompactionTotals};
 
 /// Statistics of one class: a line of the classes table (KERNEL 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,59 +60,30 @@ pub struct PoolStats {
 }
 
 impl ClassStats {
-    fn of(class: SizeClass, state: &ClassState) -> Self {
+    /// Returns the statistics of a class whose lock is held.
+    pub(crate) fn of(state: &ClassState) -> Self {
+        let (class, counters) = (state.class(), state.counters());
         Self {
             class,
-            groups: state.lists.map(crate::zspage::ZspageList::len),
-            objects_allocated: state.zspages * u64::from(class.objects),
-            objects_used: state.used,
-            frames_used: state.frames,
-            live_bytes: state.live_bytes,
-            // A huge zspage is one frame with one object, so compaction cannot free any.
-            frames_freeable: if class.is_huge() { 0 } else { state.freeable(class) },
+            groups: state.lists().map(ZspageList::len),
+            objects_allocated: counters.zspages * u64::from(class.objects),
+            objects_used: counters.objects,
+            frames_used: counters.frames,
+            live_bytes: counters.live_bytes,
+            frames_freeable: state.freeable(),
         }
     }
 }
 
-impl Pool {
-    /// Returns a snapshot; each class is exact in itself. Locks one class at a time.
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        let mut total = PoolStats {
-            zspage_bytes: self.zspages.chains().metadata_bytes() as u64,
-            handle_bytes: self.handles.bytes() as u64,
-            compaction: self.totals.read(),
-            background: *self.background.lock(),
-            ..PoolStats::default()
-        };
-        for class in self.classes.iter() {
-            let line = ClassStats::of(class, &self.lock(class));
-            let taken = line.objects_used * u64::from(class.size);
-            total.objects += line.objects_used;
-            total.live_bytes += line.live_bytes;
-            total.frames += line.frames_used;
-            total.rounding_bytes += taken - line.live_bytes;
-            total.hole_bytes += line.frames_used * FRAME_SIZE as u64 - taken;
-            total.classes.push(line);
-        }
-        total
-    }
-
-    /// Returns the frames attached to zspages, like the kernel's zs_get_total_pages. One load.
-    #[must_use]
-    pub fn frames(&self) -> u64 {
-        self.frames.get()
-    }
-
-    /// Returns the maximum of [`Pool::frames`] since the pool was created, or since
-    /// [`Pool::reset_frames_max`].
-    #[must_use]
-    pub fn frames_max(&self) -> u64 {
-        self.frames.peak()
-    }
-
-    /// Resets [`Pool::frames_max`] to the current number of frames.
-    pub fn reset_frames_max(&self) {
-        self.frames.reset();
+impl PoolStats {
+    /// Adds a class to the totals.
+    pub(crate) fn add(&mut self, class: ClassStats) {
+        let taken = class.objects_used * u64::from(class.class.size);
+        self.objects += class.objects_used;
+        self.live_bytes += class.live_bytes;
+        self.frames += class.frames_used;
+        self.rounding_bytes += taken - class.live_bytes;
+        self.hole_bytes += class.frames_used * FRAME_SIZE as u64 - taken;
+        self.classes.push(class);
     }
 }

@@ -8,7 +8,10 @@ use std::fmt::Debug;
 use frames::FrameCount;
 use thiserror::Error;
 
-use crate::{AccessError, AllocError, Handle, MapMode, Mapped, Pool};
+use crate::error::{AccessError, AllocError};
+use crate::handle::Handle;
+use crate::map::{MapMode, Mapped};
+use crate::pool::Pool;
 
 /// A pool of compressed pages.
 ///

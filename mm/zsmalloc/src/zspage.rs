@@ -15,8 +15,9 @@
 
 mod record;
 mod list;
-#[cfg(all(test, not(loom)))]
-mod tests;
 
 pub(crate) use list::ZspageList;
-pub(crate) use record::{ZspageHead, Zspages};
+pub(crate) use record::Zspages;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

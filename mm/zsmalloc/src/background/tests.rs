@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::{FrameCount, Proactiveness, Zone, ZoneConfig};
 use sys::Backing;
 
 use super::*;

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use frames::{ProactiveCompactor, ProactiveOutcome};
+use frames::{Budget, ProactiveCompactor, ProactiveOutcome};
 
-use super::{BackgroundConfig, BackgroundState, MAX_POLL_INTERVAL};
+use super::config::BackgroundConfig;
 use crate::class::SizeClass;
-use crate::{Budget, CompactionOutcome, Pool};
+use crate::compact::{compact_classes, gains_largest_first};
+use crate::pool::Pool;
+use crate::stats::{BackgroundState, CompactionOutcome};
+
+/// Maximum time that the background thread sleeps between two polls.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time budget of a slice: short, so that other threads wait only briefly.
 const SLICE_BUDGET: Duration = Duration::from_micros(500);
@@ -81,18 +86,15 @@ impl Worker {
     /// Returns the pool's frames and those that could be freed. Stores the gain of each class in
     /// `gains`.
     fn poll(&mut self, pool: &Pool) -> (u64, u64) {
-        let gain = |class| (pool.lock(class).freeable(class), class);
-        self.gains.clear();
-        self.gains.extend(pool.compactable_classes().map(gain).filter(|gain| gain.0 > 0));
+        gains_largest_first(pool, &mut self.gains);
         (pool.frames(), self.gains.iter().map(|gain| gain.0).sum())
     }
 
     /// Runs one slice of object compaction, the class with the largest gain first. Returns how
     /// long to sleep.
     fn compact_slice(&mut self, pool: &Pool) -> Duration {
-        self.gains.sort_unstable_by_key(|gain| std::cmp::Reverse(gain.0));
-        let mut classes = self.gains.iter().map(|gain| gain.1);
-        let report = pool.compact_classes(|| classes.next(), &Budget::within(SLICE_BUDGET));
+        let classes = self.gains.iter().map(|gain| gain.1);
+        let report = compact_classes(pool, classes, &Budget::within(SLICE_BUDGET));
         {
             let mut stats = pool.background.lock();
             stats.slices += 1;

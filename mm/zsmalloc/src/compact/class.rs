@@ -1,13 +1,13 @@
-//! Compaction of one class: picks the next source and destination, and detects the end.
+//! Compaction of one class: what a thread knows about it, and how it picks the next source and
+//! destination.
 
-use frames::{ChainId, Exclusive};
+use frames::{ChainId, Deadline, Exclusive};
 
-use super::Compaction;
-use crate::CompactionOutcome;
 use crate::class::SizeClass;
+use crate::class_state::ClassState;
 use crate::fullness::FullnessGroup;
-use crate::pool::{ClassState, Pool};
-use frames::Deadline;
+use crate::pool::Pool;
+use crate::stats::Compaction;
 
 /// Maximum objects moved per hold of the class lock, and per hold of a destination: other threads
 /// may wait that long.
@@ -16,8 +16,6 @@ pub(super) const MAX_BATCH: usize = 16;
 const SOURCE_SCAN_LIMIT: usize = 8;
 /// Maximum destinations that may refuse before a batch ends.
 const MAX_REFUSALS: usize = 8;
-/// Maximum zspages skipped before a class ends.
-const MAX_SKIPPED_ZSPAGES: usize = 64;
 
 /// Outcome of one hold of the class lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +34,8 @@ pub(super) struct ClassCompaction<'a> {
     pub(super) class: SizeClass,
     pub(super) deadline: Deadline,
     pub(super) report: &'a mut Compaction,
-    source: Option<SourceZspage>,
-    skipped: Vec<ChainId>,
+    pub(super) source: Option<SourceZspage>,
+    pub(super) skipped: Vec<ChainId>,
 }
 
 /// The zspage that is being emptied, from its last object to its first.
@@ -48,82 +46,7 @@ pub(super) struct SourceZspage {
     pub(super) below: u16,
 }
 
-/// Marks a class as being compacted. The mark is set and cleared under the class lock.
-struct CompactingGuard<'p> {
-    pool: &'p Pool,
-    class: SizeClass,
-}
-
-impl Drop for CompactingGuard<'_> {
-    fn drop(&mut self) {
-        self.pool.lock(self.class).compacting = false;
-    }
-}
-
-impl Pool {
-    /// Compacts one class unless another thread is compacting it.
-    pub(crate) fn compact_class(
-        &self,
-        class: SizeClass,
-        deadline: Deadline,
-        report: &mut Compaction,
-    ) -> CompactionOutcome {
-        let mut state = self.lock(class);
-        if state.freeable(class) == 0 || self.is_poisoned() {
-            return CompactionOutcome::Done;
-        }
-        if std::mem::replace(&mut state.compacting, true) {
-            return CompactionOutcome::AlreadyRunning;
-        }
-        // Other threads may free and allocate as fast as this one moves. No object needs more
-        // than two moves: to another zspage, and to the front of that.
-        let move_limit = report.objects_moved + 2 * state.used;
-        drop(state);
-        let _guard = CompactingGuard { pool: self, class };
-        ClassCompaction { pool: self, class, deadline, report, source: None, skipped: Vec::new() }
-            .run(move_limit)
-    }
-}
-
 impl<'a> ClassCompaction<'a> {
-    /// Runs batches until the class is done or `move_limit` objects were moved in total.
-    fn run(&mut self, move_limit: u64) -> CompactionOutcome {
-        // Frames freed less frames attached. Both happen under the class lock, so the difference
-        // is this thread's alone.
-        let (mut frames, mut zspages) = (0, 0);
-        let outcome = loop {
-            if self.deadline.has_passed() {
-                break CompactionOutcome::OutOfTime;
-            }
-            let mut state = self.pool.lock(self.class);
-            let before = (state.frames, state.zspages);
-            let batch = self.run_batch(&mut state);
-            frames += before.0.cast_signed() - state.frames.cast_signed();
-            zspages += before.1.saturating_sub(state.zspages);
-            drop(state);
-            self.pool.zspages.chains().release_excess_if_due();
-            let over = self.report.objects_moved >= move_limit || self.pool.is_poisoned();
-            match batch {
-                BatchOutcome::OutOfTime => break CompactionOutcome::OutOfTime,
-                BatchOutcome::Continue if !over => {}
-                BatchOutcome::Continue | BatchOutcome::Finished => break CompactionOutcome::Done,
-            }
-        };
-        self.report.frames_freed += u64::try_from(frames).unwrap_or(0);
-        self.report.zspages_freed += zspages;
-        outcome
-    }
-
-    /// Runs one hold of the class lock: moves and visits a bounded number of objects.
-    fn run_batch(&mut self, state: &mut ClassState) -> BatchOutcome {
-        if state.freeable(self.class) == 0 || self.skipped.len() >= MAX_SKIPPED_ZSPAGES {
-            return BatchOutcome::Finished;
-        }
-        let Some(source) = self.pick_source(state) else { return BatchOutcome::Finished };
-        self.source = Some(source);
-        self.empty_source(state, source)
-    }
-
     /// Continues emptying the source below `object`.
     pub(super) fn resume_below(&mut self, source: SourceZspage, object: u16) {
         self.source = Some(SourceZspage { below: object, ..source });
@@ -137,7 +60,7 @@ impl<'a> ClassCompaction<'a> {
 
     /// Picks the current source while it has live and free objects, then the emptiest zspage
     /// (L-19).
-    fn pick_source(&self, state: &ClassState) -> Option<SourceZspage> {
+    pub(super) fn pick_source(&self, state: &ClassState) -> Option<SourceZspage> {
         let current = self.source.filter(|source| self.is_partial(source.chain));
         current.or_else(|| {
             let chain = FullnessGroup::partial_fullest_first()
@@ -151,7 +74,7 @@ impl<'a> ClassCompaction<'a> {
     fn find_emptiest(&self, state: &ClassState, group: FullnessGroup) -> Option<ChainId> {
         let zspages = &self.pool.zspages;
         let candidates =
-            state.lists[group.index()].iter(zspages).take(SOURCE_SCAN_LIMIT + self.skipped.len());
+            state.list(group).iter(zspages).take(SOURCE_SCAN_LIMIT + self.skipped.len());
         let open = candidates.filter(|id| !self.skipped.contains(id)).take(SOURCE_SCAN_LIMIT);
         open.min_by_key(|&id| self.used(id))
     }
@@ -184,7 +107,7 @@ impl<'a> ClassCompaction<'a> {
         let least = zspages.head(source)?.used;
         let emptiest = FullnessGroup::of(least, self.class.objects);
         for group in FullnessGroup::partial_fullest_first().take_while(|&group| group >= emptiest) {
-            let candidates = state.lists[group.index()].iter(zspages).take(2 * MAX_REFUSALS + 1);
+            let candidates = state.list(group).iter(zspages).take(2 * MAX_REFUSALS + 1);
             for chain in candidates.filter(|&id| id != source) {
                 if refused.contains(chain) || self.used(chain) < least {
                     continue;

@@ -4,16 +4,17 @@
 use frames::{ChainId, Exclusive, FrameCount};
 
 use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH};
+use super::object::{lookup, relocate_object};
 use crate::class::MAX_OBJECT;
 use crate::object::ObjectSlot;
-use crate::pool::{ClassState, Pool};
+use crate::pool::LockedClass;
 
 impl ClassCompaction<'_> {
     /// Moves the last objects of a zspage into the free slots before them. The caller holds the
     /// class lock.
-    pub(super) fn pack(&mut self, state: &mut ClassState, chain: ChainId) -> BatchOutcome {
+    pub(super) fn pack(&mut self, state: &mut LockedClass<'_>, chain: ChainId) -> BatchOutcome {
         let (pool, class) = (self.pool, self.class);
-        let needed = class.frames_for(state.used);
+        let needed = state.frames_needed();
         let Some(mut held) = pool.zspages.chains().try_exclusive(chain) else {
             self.report.skipped += 1;
             self.skip_zspage(chain);
@@ -28,13 +29,12 @@ impl ClassCompaction<'_> {
                 outcome = BatchOutcome::OutOfTime;
                 break;
             }
-            if state.frames <= needed {
+            if state.counters().frames <= needed {
                 outcome = BatchOutcome::Finished;
                 break;
             }
             let slot = |object| ObjectSlot { chain, object, class };
-            let Some(len) =
-                pool.move_within_zspage(state, &mut held, slot(last), slot(hole), &mut copy)
+            let Some(len) = move_within_zspage(state, &mut held, slot(last), slot(hole), &mut copy)
             else {
                 break;
             };
@@ -53,46 +53,44 @@ impl ClassCompaction<'_> {
     }
 }
 
-impl Pool {
-    /// Moves the last object of a zspage to a free slot in it and detaches the frames it leaves.
-    /// Returns its length, or `None` when it cannot be read or no frame is free for it.
-    fn move_within_zspage(
-        &self,
-        state: &mut ClassState,
-        held: &mut Exclusive<'_>,
-        from: ObjectSlot,
-        to: ObjectSlot,
-        copy: &mut [u8; MAX_OBJECT],
-    ) -> Option<usize> {
-        let (handle, len) = self.lookup_by_index(from, from.header_exclusive(held)?)?;
-        from.copy_out(held, &mut copy[..len])?;
-        if held.has_failed(from.bytes(len)) {
-            return None;
-        }
-        let mut over_limit = None;
-        if self.attach_frames(held, from.class, to.object, state).is_err() {
-            // At the limit, exceed it by the frame that this move frees again.
-            let below = self.zspages.live_below(from.chain, from.object).next();
-            over_limit = from
-                .class
-                .empties_frame(from.object, below)
-                .then(|| self.zone.allow_over_limit(FrameCount(1)));
-            over_limit.as_ref()?;
-            self.attach_frames(held, from.class, to.object, state).ok()?;
-        }
-        if !to.write(held, handle.index(), &copy[..len]) {
-            self.poison();
-            return None;
-        }
-        if held.has_failed(to.bytes(len)) {
-            self.detach_empty_frames(held, from.class, to.frames(), state);
-            return None;
-        }
-        let emptied = self.relocate_object(state, handle, from, to)?;
-        if emptied > 0 {
-            self.detach_empty_frames(held, from.class, from.frames(), state);
-        }
-        drop(over_limit);
-        Some(len)
+/// Moves the last object of a zspage to a free slot in it and detaches the frames it leaves.
+/// Returns its length, or `None` when it cannot be read or no frame is free for it.
+fn move_within_zspage(
+    state: &mut LockedClass<'_>,
+    held: &mut Exclusive<'_>,
+    from: ObjectSlot,
+    to: ObjectSlot,
+    copy: &mut [u8; MAX_OBJECT],
+) -> Option<usize> {
+    let pool = state.pool;
+    let (handle, len) = lookup(pool, from, from.header_exclusive(held)?)?;
+    from.copy_out(held, &mut copy[..len])?;
+    if held.has_failed(from.bytes(len)) {
+        return None;
     }
+    let mut over_limit = None;
+    if state.attach_frames(held, to.object).is_err() {
+        // At the limit, exceed it by the frame that this move frees again.
+        let below = pool.zspages.live_below(from.chain, from.object).next();
+        over_limit = from
+            .class
+            .empties_frame(from.object, below)
+            .then(|| pool.zone.allow_over_limit(FrameCount(1)));
+        over_limit.as_ref()?;
+        state.attach_frames(held, to.object).ok()?;
+    }
+    if !to.write(held, handle.index(), &copy[..len]) {
+        pool.poison();
+        return None;
+    }
+    if held.has_failed(to.bytes(len)) {
+        state.detach_empty_frames(held, to.frames());
+        return None;
+    }
+    let emptied = relocate_object(state, (handle, len), from, to)?;
+    if emptied > 0 {
+        state.detach_empty_frames(held, from.frames());
+    }
+    drop(over_limit);
+    Some(len)
 }

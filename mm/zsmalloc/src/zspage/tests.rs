@@ -6,6 +6,7 @@ use frames::{ChainId, FrameCount, Zone, ZoneConfig};
 use proptest::prelude::*;
 use sys::Backing;
 
+use super::record::ZspageHead;
 use super::*;
 use crate::{ChainRule, FullnessGroup, SizeClasses};
 

@@ -1,10 +1,40 @@
-//! Totals of a pool's compactions.
+//! Reports of compactions, and their totals.
 
 use std::time::Duration;
 
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::Compaction;
+/// Outcome of a compaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompactionOutcome {
+    /// Nothing is left to gain, apart from skipped zspages.
+    #[default]
+    Done,
+    /// The budget was used up.
+    OutOfTime,
+    /// Other threads are compacting some of the classes. All other classes are done.
+    AlreadyRunning,
+}
+
+/// Report of one compaction. It counts only the caller's own work; compactions on other threads
+/// have their own reports (B13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    /// Objects moved.
+    pub objects_moved: u64,
+    /// Payload bytes copied.
+    pub bytes_moved: u64,
+    /// Frames freed. A frame that a reader still holds is freed when the reader leaves, and not
+    /// counted (L-10).
+    pub frames_freed: u64,
+    /// Zspages freed.
+    pub zspages_freed: u64,
+    /// Zspages skipped because they were busy or damaged, or because no frame was free for their
+    /// objects.
+    pub skipped: u64,
+    /// Outcome of the compaction.
+    pub outcome: CompactionOutcome,
+}
 
 /// Totals of all compactions of a pool, by all callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Compaction;
+use super::compaction::Compaction;
 
 /// State of the background thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
