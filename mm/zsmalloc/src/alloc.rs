@@ -30,7 +30,7 @@ impl Pool {
         match alloc_and_write(self, class, handle, bytes) {
             Ok(unpublished) => unpublished.publish(),
             Err(error) => {
-                self.handles.cancel(handle);
+                self.handles.free_index(handle);
                 return Err(error);
             }
         }
@@ -61,11 +61,11 @@ impl Pool {
                 Ok(handle)
             }
             Ok(None) => {
-                self.handles.cancel(handle);
+                self.handles.free_index(handle);
                 self.store(bytes)
             }
             Err(error) => {
-                self.handles.cancel(handle);
+                self.handles.free_index(handle);
                 Err(error)
             }
         }

@@ -72,26 +72,20 @@ fn compact_each_class(
     deadline: Deadline,
 ) -> Compaction {
     // Compact each class, and remember those that another thread is compacting.
-    let mut report = Compaction::default();
-    let mut left = Vec::new();
+    let (mut report, mut left) = (Compaction::default(), Vec::new());
     for class in classes {
         match compact_class(pool, class, deadline, &mut report) {
             CompactionOutcome::Done => {}
             CompactionOutcome::AlreadyRunning => left.push(class),
-            CompactionOutcome::OutOfTime => {
-                report.outcome = CompactionOutcome::OutOfTime;
-                return report;
-            }
+            outcome @ CompactionOutcome::OutOfTime => return Compaction { outcome, ..report },
         }
     }
     // Try those once more.
     for class in left {
-        let outcome = compact_class(pool, class, deadline, &mut report);
-        if outcome != CompactionOutcome::Done {
-            report.outcome = outcome;
-        }
-        if outcome == CompactionOutcome::OutOfTime {
-            break;
+        match compact_class(pool, class, deadline, &mut report) {
+            CompactionOutcome::Done => {}
+            outcome @ CompactionOutcome::AlreadyRunning => report.outcome = outcome,
+            outcome @ CompactionOutcome::OutOfTime => return Compaction { outcome, ..report },
         }
     }
     report

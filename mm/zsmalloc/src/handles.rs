@@ -103,12 +103,6 @@ impl Handles {
         Ok(())
     }
 
-    /// Frees an index that was reserved and not published. Its handle is not known anywhere, so
-    /// its generation can be used again.
-    pub(crate) fn cancel(&self, handle: Handle) {
-        self.free_index(handle);
-    }
-
     /// Makes the object reachable. The caller holds its chain exclusively and has written the
     /// bytes.
     pub(crate) fn publish(&self, handle: Handle, location: Location, len: usize) {
@@ -168,7 +162,8 @@ impl Handles {
         self.words[handle.index() as usize].store(dead.to_bits(), Ordering::Release);
     }
 
-    /// Frees the index of an invalidated handle.
+    /// Frees the index of an invalidated handle, or of one that was reserved and not published.
+    /// The latter is not known anywhere, so its generation can be used again.
     pub(crate) fn free_index(&self, handle: Handle) {
         self.ids.free(handle.index(), |first| self.discard(first));
     }

@@ -17,13 +17,9 @@ pub enum HoldTimes {
     Measured,
 }
 
-/// The longest hold so far.
+/// The longest hold so far, if holds are measured. Units: nanoseconds.
 #[derive(Debug)]
-pub(crate) struct HoldTimeStats {
-    times: HoldTimes,
-    /// Units: nanoseconds.
-    longest: AtomicU64,
-}
+pub(crate) struct HoldTimeStats(Option<AtomicU64>);
 
 /// Measures one hold, from its creation to its drop.
 #[derive(Debug)]
@@ -35,29 +31,27 @@ pub(crate) struct HoldTimer<'p> {
 impl HoldTimeStats {
     /// Builds the statistics without any hold.
     pub(crate) fn new(times: HoldTimes) -> Self {
-        Self { times, longest: AtomicU64::new(0) }
+        Self((times == HoldTimes::Measured).then(AtomicU64::default))
     }
 
     /// Starts the timer of a hold if holds are measured.
     pub(crate) fn begin(&self) -> Option<HoldTimer<'_>> {
-        (self.times == HoldTimes::Measured)
-            .then(|| HoldTimer { start: sys::host::thread_cpu_time(), longest: &self.longest })
+        let longest = self.0.as_ref()?;
+        Some(HoldTimer { start: sys::host::thread_cpu_time(), longest })
     }
 
     /// Returns the longest hold since the last call, or `None` when holds are not measured.
     pub(crate) fn take_max(&self) -> Option<Duration> {
         // Relaxed: a statistic that orders nothing.
-        let longest = self.longest.swap(0, Ordering::Relaxed);
-        (self.times == HoldTimes::Measured).then(|| Duration::from_nanos(longest))
+        Some(Duration::from_nanos(self.0.as_ref()?.swap(0, Ordering::Relaxed)))
     }
 }
 
 impl Drop for HoldTimer<'_> {
     fn drop(&mut self) {
         let held = sys::host::thread_cpu_time().saturating_sub(self.start);
-        // Relaxed: a statistic that orders nothing.
-        self.longest
-            .fetch_max(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        // Relaxed: a statistic that orders nothing. A u64 holds 584 years.
+        self.longest.fetch_max(held.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use sync::atomic::AtomicBool;
 use thiserror::Error;
 
 use crate::class::SizeClasses;
+use crate::class_state::ClassState;
 use crate::error::PoolError;
 use crate::fullness::FullnessGroup;
 use crate::gauge::Gauge;
@@ -63,6 +64,7 @@ impl Pool {
         let objects =
             config.max_objects.map_or(capacity.saturating_mul(16), |objects| objects as usize);
         let classes = SizeClasses::new(usize::from(config.chain), config.rule);
+        let state = |class| ClassLock(Mutex::ranked(sync::Rank::Class, ClassState::new(class)));
         let owner = match config.movability {
             Movability::On => zone.reserve_owner()?,
             Movability::Off => zone.reserve_pinned_owner()?,
@@ -75,7 +77,7 @@ impl Pool {
                 max_generation,
                 config.backing,
             )?,
-            states: classes.raw().map(ClassLock::new).collect(),
+            states: classes.raw().map(state).collect(),
             classes,
             zone,
             totals: CompactionCounters::default(),

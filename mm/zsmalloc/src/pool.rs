@@ -81,7 +81,7 @@ pub struct Pool {
 /// Lock of a class, on a cache line pair of its own: other threads use the neighbours.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct ClassLock(Mutex<ClassState>);
+pub(crate) struct ClassLock(pub(crate) Mutex<ClassState>);
 
 /// A class whose lock the caller holds, and its pool.
 #[derive(Debug)]
@@ -176,13 +176,6 @@ impl Pool {
     /// Returns [`AccessError::Poisoned`] when the pool is poisoned.
     pub(crate) fn check_poison(&self) -> Result<(), AccessError> {
         if self.is_poisoned() { Err(AccessError::Poisoned) } else { Ok(()) }
-    }
-}
-
-impl ClassLock {
-    /// Builds the lock of a class without zspages.
-    pub(crate) fn new(class: SizeClass) -> Self {
-        Self(Mutex::ranked(sync::Rank::Class, ClassState::new(class)))
     }
 }
 

@@ -112,7 +112,7 @@ impl<'a> ClassCompaction<'a> {
                 if refused.contains(chain) || self.used(chain) < least {
                     continue;
                 }
-                if refused.is_full() {
+                if refused.count == MAX_REFUSALS {
                     return None;
                 }
                 // Take the first zspage that is not busy.
@@ -133,11 +133,12 @@ impl<'a> ClassCompaction<'a> {
 pub(super) struct RefusedDestinations {
     ids: [Option<ChainId>; MAX_REFUSALS],
     count: usize,
-    lack_frames: bool,
+    /// Whether one of them needed a frame.
+    pub(super) lack_frames: bool,
 }
 
 impl RefusedDestinations {
-    /// Adds a destination that was busy.
+    /// Adds a destination.
     pub(super) fn add(&mut self, chain: ChainId) {
         if let Some(entry) = self.ids.get_mut(self.count) {
             *entry = Some(chain);
@@ -145,24 +146,9 @@ impl RefusedDestinations {
         }
     }
 
-    /// Adds a destination that needs a frame.
-    pub(super) fn add_lacking_frames(&mut self, chain: ChainId) {
-        self.add(chain);
-        self.lack_frames = true;
-    }
-
-    /// Returns whether a destination needed a frame.
-    pub(super) fn lack_frames(&self) -> bool {
-        self.lack_frames
-    }
-
     /// Returns whether no destination refused.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
-    }
-
-    fn is_full(&self) -> bool {
-        self.count == MAX_REFUSALS
     }
 
     fn contains(&self, chain: ChainId) -> bool {

@@ -62,10 +62,7 @@ impl ClassCompaction<'_> {
             (BatchProgress::default(), RefusedDestinations::default());
         let mut stop = self.move_objects(state, &held, run.objects(), &mut progress, &mut refused);
         let mut over_limit = None;
-        if refused.lack_frames()
-            && progress.done == 0
-            && held.is_alone()
-            && run.first_empties_frame()
+        if refused.lack_frames && progress.done == 0 && held.is_alone() && run.first_empties_frame()
         {
             // At the limit no destination gets a frame, but the source frees one as soon as this
             // object is moved: exceed the limit by one frame for this time.
@@ -119,7 +116,8 @@ impl ClassCompaction<'_> {
                 return Some(StopReason::NoDestination);
             };
             let Some(slots) = FreeSlots::of(state, &mut held, run.len() - progress.done) else {
-                refused.add_lacking_frames(held.id());
+                refused.add(held.id());
+                refused.lack_frames = true;
                 continue;
             };
             let before = progress.moved;

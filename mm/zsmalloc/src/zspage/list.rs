@@ -31,10 +31,10 @@ impl ZspageList {
             let (previous, next) = records.links(first);
             records.set_links(id, self.first, next);
             records.set_links(first, previous, id.to_bits());
-            records.set_previous(next, id);
+            records.set_previous(next, id.to_bits());
         } else {
             records.set_links(id, NONE, self.first);
-            records.set_previous(self.first, id);
+            records.set_previous(self.first, id.to_bits());
             self.first = id.to_bits();
         }
         self.len += 1;
@@ -46,14 +46,9 @@ impl ZspageList {
         let (previous, next) = records.links(id);
         if previous == NONE {
             self.first = next;
-        } else {
-            let neighbour = ChainId::from_bits(previous);
-            records.set_links(neighbour, records.links(neighbour).0, next);
         }
-        if next != NONE {
-            let neighbour = ChainId::from_bits(next);
-            records.set_links(neighbour, previous, records.links(neighbour).1);
-        }
+        records.set_next(previous, next);
+        records.set_previous(next, previous);
         self.len -= 1;
     }
 

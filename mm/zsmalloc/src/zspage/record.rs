@@ -109,10 +109,18 @@ impl Zspages {
     }
 
     /// Sets the previous link of the zspage `id`. Does nothing for [`NONE`], the end of a list.
-    pub(super) fn set_previous(&self, id: u32, previous: ChainId) {
+    pub(super) fn set_previous(&self, id: u32, previous: u32) {
         if id != NONE {
             let id = ChainId::from_bits(id);
-            self.set_links(id, previous.to_bits(), self.links(id).1);
+            self.set_links(id, previous, self.links(id).1);
+        }
+    }
+
+    /// Sets the next link like [`Zspages::set_previous`].
+    pub(super) fn set_next(&self, id: u32, next: u32) {
+        if id != NONE {
+            let id = ChainId::from_bits(id);
+            self.set_links(id, self.links(id).0, next);
         }
     }
 
