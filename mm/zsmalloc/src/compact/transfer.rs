@@ -1,21 +1,12 @@
 //! Moving objects from a source zspage to destinations.
 
-use frames::{ChainId, Exclusive, FRAME_SIZE, FrameCount, Shared};
+use frames::{Exclusive, FRAME_SIZE, FrameCount, Shared};
 
 use super::class::{BatchOutcome, ClassCompaction, MAX_BATCH, RefusedDestinations, SourceZspage};
 use super::object::{copy_object, relocate_object};
-use crate::class::SizeClass;
 use crate::object::ObjectSlot;
 use crate::pool::LockedClass;
 use crate::prefetch::{prefetch_front, prefetch_moves};
-
-/// The next objects of a source, last first: this batch, and the next one for prefetching.
-struct SourceObjects {
-    chain: ChainId,
-    class: SizeClass,
-    objects: [u16; 2 * MAX_BATCH],
-    len: usize,
-}
 
 /// Progress of a batch.
 #[derive(Default)]
@@ -45,9 +36,13 @@ impl ClassCompaction<'_> {
         state: &mut LockedClass<'_>,
         source: SourceZspage,
     ) -> BatchOutcome {
-        let (pool, chain) = (self.pool, source.chain);
-        let run = SourceObjects::of(self, source);
-        if run.len == 0 {
+        let (pool, class, chain) = (self.pool, self.class, source.chain);
+        // The next objects, last first: this batch, and the next one for prefetching.
+        let mut objects = [0; 2 * MAX_BATCH];
+        let live = pool.zspages.live_below(chain, source.below.min(class.objects));
+        let len = objects.iter_mut().zip(live).map(|(place, object)| *place = object).count();
+        let (batch, next) = objects[..len].split_at(len.min(MAX_BATCH));
+        if batch.is_empty() {
             // The rest cannot be moved, or was allocated meanwhile.
             self.skip_zspage(chain);
             return BatchOutcome::Continue;
@@ -57,19 +52,22 @@ impl ClassCompaction<'_> {
             self.skip_zspage(chain);
             return BatchOutcome::Continue;
         };
-        prefetch_moves(pool, &held, run.slots(run.objects()), run.slots(run.next()));
+        let slot = |&object: &u16| ObjectSlot { chain, object, class };
+        prefetch_moves(pool, &held, batch.iter().map(slot), next.iter().map(slot));
         let (mut progress, mut refused) =
             (BatchProgress::default(), RefusedDestinations::default());
-        let mut stop = self.move_objects(state, &held, run.objects(), &mut progress, &mut refused);
+        let mut stop = self.move_objects(state, &held, batch, &mut progress, &mut refused);
         let mut over_limit = None;
-        if refused.lack_frames && progress.done == 0 && held.is_alone() && run.first_empties_frame()
+        if refused.lack_frames
+            && progress.done == 0
+            && held.is_alone()
+            && class.empties_frame(batch[0], objects[..len].get(1).copied())
         {
             // At the limit no destination gets a frame, but the source frees one as soon as this
             // object is moved: exceed the limit by one frame for this time.
             over_limit = Some(pool.zone.allow_over_limit(FrameCount(1)));
             refused = RefusedDestinations::default();
-            stop =
-                self.move_objects(state, &held, &run.objects()[..1], &mut progress, &mut refused);
+            stop = self.move_objects(state, &held, &batch[..1], &mut progress, &mut refused);
         }
         state.fix_fullness_group(chain);
         // Release the source, and free the frames it no longer needs.
@@ -85,7 +83,7 @@ impl ClassCompaction<'_> {
         if progress.damaged > 0 {
             self.report.skipped += 1;
         }
-        if let Some(&last) = run.objects[..progress.done].last() {
+        if let Some(&last) = batch[..progress.done].last() {
             self.resume_below(source, last);
         }
         match stop {
@@ -115,16 +113,17 @@ impl ClassCompaction<'_> {
             let Some(mut held) = self.pick_destination(state, source.id(), refused) else {
                 return Some(StopReason::NoDestination);
             };
-            let Some(slots) = FreeSlots::of(state, &mut held, run.len() - progress.done) else {
+            let mut slots = [0; MAX_BATCH];
+            let wanted = &mut slots[..run.len() - progress.done];
+            let Some(slots) = find_slots(state, &mut held, wanted) else {
                 refused.add(held.id());
                 refused.lack_frames = true;
                 continue;
             };
             let before = progress.moved;
-            let stop =
-                self.fill_destination(state, source, run, &mut held, slots.objects(), progress);
+            let stop = self.fill_destination(state, source, run, &mut held, slots, progress);
             state.fix_fullness_group(held.id());
-            if let Some(&unused) = slots.objects().get((progress.moved - before) as usize) {
+            if let Some(&unused) = slots.get((progress.moved - before) as usize) {
                 // A frame may have been attached for the unused slot.
                 state.detach_empty_frames(&mut held, self.class.frames_of(unused));
             }
@@ -180,68 +179,24 @@ impl ClassCompaction<'_> {
     }
 }
 
-/// Free objects of a destination whose frames are attached.
-struct FreeSlots {
-    objects: [u16; MAX_BATCH],
-    len: usize,
-}
-
-impl FreeSlots {
-    /// Returns at most `wanted` slots; when no free slot has its frames, one slot with frames
-    /// attached for it. Returns `None` when no frame can be allocated.
-    fn of(state: &mut LockedClass<'_>, held: &mut Exclusive<'_>, wanted: usize) -> Option<Self> {
-        let (zspages, class) = (&state.pool.zspages, state.class());
-        let mut slots = Self { objects: [0; MAX_BATCH], len: 0 };
-        let sound = |position| {
-            held.has_frame(position)
-                && !held.has_failed(position * FRAME_SIZE..(position + 1) * FRAME_SIZE)
-        };
-        let ready = |object: &u16| class.frames_of(*object).all(sound);
-        for object in zspages.free(held.id(), class).filter(ready).take(wanted.min(MAX_BATCH)) {
-            slots.objects[slots.len] = object;
-            slots.len += 1;
-        }
-        if slots.len == 0 {
-            slots.objects[0] = state.pick_free_object(held).ok()??;
-            slots.len = 1;
-        }
-        Some(slots)
+/// Fills `slots` with free objects of a destination whose frames are attached, and returns those
+/// found. Attaches frames for one object if there is none. Returns `None` when no frame can be
+/// allocated.
+fn find_slots<'s>(
+    state: &mut LockedClass<'_>,
+    held: &mut Exclusive<'_>,
+    slots: &'s mut [u16],
+) -> Option<&'s [u16]> {
+    let (zspages, class) = (&state.pool.zspages, state.class());
+    let sound = |position| {
+        held.has_frame(position)
+            && !held.has_failed(position * FRAME_SIZE..(position + 1) * FRAME_SIZE)
+    };
+    let ready = zspages.free(held.id(), class).filter(|&object| class.frames_of(object).all(sound));
+    let mut found = slots.iter_mut().zip(ready).map(|(slot, object)| *slot = object).count();
+    if found == 0 {
+        slots[0] = state.pick_free_object(held).ok()??;
+        found = 1;
     }
-
-    fn objects(&self) -> &[u16] {
-        &self.objects[..self.len]
-    }
-}
-
-impl SourceObjects {
-    fn of(compaction: &ClassCompaction<'_>, source: SourceZspage) -> Self {
-        let (chain, class) = (source.chain, compaction.class);
-        let mut run = Self { chain, class, objects: [0; 2 * MAX_BATCH], len: 0 };
-        let live = compaction.pool.zspages.live_below(chain, source.below.min(class.objects));
-        for object in live.take(2 * MAX_BATCH) {
-            run.objects[run.len] = object;
-            run.len += 1;
-        }
-        run
-    }
-
-    fn objects(&self) -> &[u16] {
-        &self.objects[..self.len.min(MAX_BATCH)]
-    }
-
-    fn next(&self) -> &[u16] {
-        &self.objects[self.len.min(MAX_BATCH)..self.len]
-    }
-
-    fn slots(&self, objects: &[u16]) -> impl Iterator<Item = ObjectSlot> + Clone {
-        let Self { chain, class, .. } = *self;
-        objects.iter().map(move |&object| ObjectSlot { chain, object, class })
-    }
-
-    /// Returns whether moving the first object, which is the source's last, empties a frame.
-    fn first_empties_frame(&self) -> bool {
-        let objects = &self.objects[..self.len];
-        let below = objects.get(1).copied();
-        objects.first().is_some_and(|&last| self.class.empties_frame(last, below))
-    }
+    Some(&slots[..found])
 }
