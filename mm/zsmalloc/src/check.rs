@@ -184,21 +184,15 @@ impl Pool {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::thread;
     use std::time::Duration;
 
-    use frames::{FrameCount, Zone, ZoneConfig};
-
-    use super::*;
-    use crate::PoolConfig;
+    use crate::tests::pool;
 
     #[test]
     fn a_check_waits_for_a_frame_that_migrates() {
-        let config = ZoneConfig { capacity: FrameCount(1024), ..ZoneConfig::default() };
-        let zone = Arc::new(Zone::new(config).expect("address space for a small zone"));
-        let pool = Pool::new(zone, PoolConfig::default()).expect("address space for a small pool");
+        let pool = pool(1024);
         pool.store(&[7; 100]).expect("an empty zone has room");
         let (_, location) = pool.handles.live().next().expect("one object is stored");
         let (is_held, wait_until_held) = channel();

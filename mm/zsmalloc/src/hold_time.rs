@@ -59,20 +59,14 @@ impl Drop for HoldTimer<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use frames::{FrameCount, Zone, ZoneConfig};
     use sys::Backing;
 
     use super::*;
+    use crate::tests::{pool_in, zone};
     use crate::{Budget, Pool, PoolConfig};
 
     fn pool(hold_times: HoldTimes) -> Arc<Pool> {
-        let zone = ZoneConfig {
-            capacity: FrameCount(8192),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        };
-        let config = PoolConfig { backing: Backing::Heap, hold_times, ..PoolConfig::default() };
-        Pool::new(Arc::new(Zone::new(zone).expect("a small zone")), config).expect("a small pool")
+        pool_in(&zone(8192, Backing::Heap), PoolConfig { hold_times, ..PoolConfig::default() })
     }
 
     /// L-16: compaction releases the class lock every few objects, so the longest hold is a small

@@ -79,22 +79,8 @@ mod background;
 // Creation and end of a pool.
 mod lifecycle;
 
-#[cfg(all(test, loom))]
-mod loom_fixture;
-#[cfg(all(test, loom))]
-mod loom_migrate;
-#[cfg(all(test, loom))]
-mod loom_tests;
-#[cfg(all(test, not(any(loom, shuttle, miri))))]
-mod memory_failure_tests;
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod poison_tests;
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod reuse_tests;
-#[cfg(all(test, shuttle))]
-mod shuttle_system_tests;
-#[cfg(all(test, shuttle))]
-mod shuttle_tests;
+#[cfg(test)]
+mod tests;
 
 pub use access::ObjectRef;
 pub use background::{

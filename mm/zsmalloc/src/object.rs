@@ -104,23 +104,12 @@ impl ObjectSlot {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use std::sync::Arc;
-
-    use frames::{FrameCount, Zone, ZoneConfig};
-    use sys::Backing;
-
-    use crate::{Pool, PoolConfig};
+    use crate::tests::pool;
 
     /// S-49: writing a payload changes no header, neither its own nor a neighbour's.
     #[test]
     fn s49_a_payload_leaves_all_headers_alone() {
-        let zone = Zone::new(ZoneConfig {
-            capacity: FrameCount(512),
-            backing: Backing::Heap,
-            ..ZoneConfig::default()
-        });
-        let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-        let pool = Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool");
+        let pool = pool(512);
         // 76 bytes and a header fill their class, so each payload ends where the next header
         // begins.
         for len in [12, 76, 100, 1100, 3000] {

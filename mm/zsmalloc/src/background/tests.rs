@@ -3,20 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frames::{FrameCount, Proactiveness, Zone, ZoneConfig};
-use sys::Backing;
+use frames::Proactiveness;
 
 use super::*;
-use crate::{Handle, PoolConfig};
+use crate::Handle;
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(8192),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    crate::tests::pool(8192)
 }
 
 fn fill(pool: &Pool, count: usize) -> Vec<Handle> {

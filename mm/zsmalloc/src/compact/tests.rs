@@ -1,25 +1,23 @@
 //! Object compaction of prepared pools.
 
+mod limit;
+mod shrinker;
+
 use std::sync::Arc;
-
-use frames::{FRAME_SIZE, FrameCount, NoLocksHeld, Zone, ZoneConfig};
-use sys::Backing;
-
-use crate::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
 use std::time::Duration;
 
+use frames::{ChainId, CompactOutcome, CompactRequest, FRAME_SIZE};
+use sys::Backing;
+
+use crate::tests::{pool_in, zone};
+use crate::{Budget, CompactionOutcome, Handle, Pool, PoolConfig};
+
 fn pool() -> Arc<Pool> {
-    pool_with(PoolConfig::default())
+    crate::tests::pool(8192)
 }
 
-fn pool_with(config: PoolConfig) -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(8192),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..config };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+fn pool_with(chain: u8) -> Arc<Pool> {
+    pool_in(&zone(8192, Backing::Heap), PoolConfig { chain, ..PoolConfig::default() })
 }
 
 fn fill(pool: &Pool, len: usize, count: u32) -> Vec<Handle> {
@@ -77,7 +75,7 @@ fn s47_a_second_run_moves_nothing() {
 /// S-47, R-332: compaction stops inside a zspage once the class holds no more frames than it needs.
 #[test]
 fn s47_compaction_stops_when_nothing_is_left_to_gain() {
-    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let pool = pool_with(3);
     let handles = fill(&pool, 1100, 22);
     // The first zspage has room for two objects. In the second, only the last object keeps a frame.
     free_every(&pool, &handles, |number| {
@@ -148,102 +146,6 @@ fn b4_huge_objects_stay_where_they_are() {
     free_every(&pool, &handles[..1], |_| false);
 }
 
-/// R-330 at the zone's limit: compaction frees as many frames as without a limit, also when each
-/// object needs a new frame before it leaves one. It exceeds the limit by at most that one frame,
-/// and never when a reader keeps the frame that the object leaves.
-#[test]
-fn compaction_works_at_the_limit() {
-    for (len, keep) in [(1850, 2), (3300, 5), (3700, 5), (3700, 11)] {
-        let prepared = || {
-            let pool = pool();
-            let handles = fill(&pool, len, 800);
-            free_every(&pool, &handles, |number| number % keep == 0);
-            (pool, handles)
-        };
-        let (free, _) = prepared();
-        free.compact(&Budget::unlimited());
-        let (pool, handles) = prepared();
-        let limit = pool.frames();
-        pool.zone().set_limit(Some(FrameCount(limit)));
-        pool.reset_frames_max();
-        let read = |handle: &&Handle| chain_of(&pool, **handle).index().is_multiple_of(2);
-        let kept = handles.iter().step_by(keep);
-        let readers: Vec<_> =
-            kept.filter(read).map(|&handle| pool.read(handle).expect("live")).collect();
-        pool.compact(&Budget::unlimited());
-        assert!(
-            pool.frames_max() <= limit + 1,
-            "{len}, 1 of {keep}: {} of {limit} frames",
-            pool.frames_max()
-        );
-        drop(readers);
-        pool.compact(&Budget::unlimited());
-        pool.check().expect("consistent");
-        assert_eq!(pool.frames(), free.frames(), "{len}, 1 of {keep}: as without a limit");
-        assert!(
-            pool.frames_max() <= limit + 1,
-            "{len}, 1 of {keep}: {} of {limit} frames",
-            pool.frames_max()
-        );
-        for (number, &handle) in handles.iter().enumerate().step_by(keep) {
-            assert_eq!(
-                pool.read(handle).expect("live").to_vec(),
-                content(number as u32, len),
-                "object {number}"
-            );
-        }
-    }
-}
-
-/// The same limit inside the last partial zspage of a class.
-#[test]
-fn a_zspage_is_packed_at_the_limit() {
-    for len in [1850, 3300, 3700] {
-        let (pool, last) = (pool(), |number| number == 16 || number == 10 || number == 7);
-        let handles = fill(&pool, len, 17);
-        free_every(&pool, &handles, last);
-        let limit = pool.frames();
-        pool.zone().set_limit(Some(FrameCount(limit)));
-        pool.reset_frames_max();
-        pool.compact(&Budget::unlimited());
-        pool.check().expect("consistent");
-        assert!((limit..=limit + 1).contains(&pool.frames_max()));
-        let needed = pool.classes().for_len(len).expect("a class").frames_for(3);
-        assert_eq!(pool.frames(), needed, "{len}: of {limit}");
-        for number in (0..17).filter(|&number| last(number)) {
-            assert_eq!(
-                pool.read(handles[number]).expect("live").to_vec(),
-                content(number as u32, len)
-            );
-        }
-    }
-}
-
-/// An object needs at most one more frame, wherever the free slots are. So one free frame
-/// suffices for any object.
-#[test]
-fn one_frame_of_room_is_room_for_any_object() {
-    for len in [40, 700, 1850, 2600, 3300, 3700, 4096] {
-        let pool = pool();
-        let mut handles = fill(&pool, len, 400);
-        let mut state = len as u32;
-        for step in 0..600 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if step % 3 > 0 && !handles.is_empty() {
-                pool.free(handles.swap_remove(state as usize % handles.len())).expect("live");
-            }
-            let before = pool.frames();
-            pool.zone().set_limit(Some(FrameCount(before + 1)));
-            handles.push(
-                pool.store(&content(step, len))
-                    .unwrap_or_else(|error| panic!("{len}, {step}: {error}")),
-            );
-            assert!(pool.frames() <= before + 1);
-        }
-        pool.check().expect("consistent");
-    }
-}
-
 /// after object compaction and frame compaction, the zone commits no more
 /// pageblocks than it needs, and every byte is there.
 #[test]
@@ -255,12 +157,11 @@ fn frame_compaction_leaves_whole_pageblocks_free() {
         .collect();
     free_every(&pool, &handles, |number| number % 7 < 2);
     pool.compact(&Budget::unlimited());
-    use frames::CompactRequest;
     let request = |budget| CompactRequest { budget, ..CompactRequest::default() };
     let none = pool.zone().compact(request(Budget::within(Duration::ZERO)));
-    assert_eq!((none.outcome, none.frames_moved), (frames::CompactOutcome::OutOfTime, 0));
+    assert_eq!((none.outcome, none.frames_moved), (CompactOutcome::OutOfTime, 0));
     let done = pool.zone().compact(request(Budget::unlimited()));
-    assert_eq!((done.outcome, done.frames_busy), (frames::CompactOutcome::Done, 0));
+    assert_eq!((done.outcome, done.frames_busy), (CompactOutcome::Done, 0));
     assert!(done.frames_moved > 0);
     pool.check().expect("consistent");
     pool.zone().trim();
@@ -276,7 +177,7 @@ fn frame_compaction_leaves_whole_pageblocks_free() {
 /// 54 zspages and two frames.
 #[test]
 fn r332_objects_move_only_to_free_a_frame() {
-    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let pool = pool_with(3);
     let class = pool.classes().for_len(1100).expect("a class");
     assert_eq!((class.size, class.frames, class.objects), (1104, 3, 11), "the example's class");
     let handles = fill(&pool, 1100, 605);
@@ -297,7 +198,7 @@ fn r332_objects_move_only_to_free_a_frame() {
 
 /// Returns a pool whose zspages are one frame of four objects; `used` is how many of the four stay.
 fn prepared(used: &[u8]) -> (Arc<Pool>, Vec<Vec<Handle>>) {
-    let pool = pool_with(PoolConfig { chain: 1, ..PoolConfig::default() });
+    let pool = pool_with(1);
     let handles = fill(&pool, 1000, used.len() as u32 * 4);
     let zspages: Vec<Vec<Handle>> = handles.chunks(4).map(<[Handle]>::to_vec).collect();
     let kept = |&(zspage, place): &(usize, usize)| place < usize::from(used[zspage]);
@@ -308,7 +209,7 @@ fn prepared(used: &[u8]) -> (Arc<Pool>, Vec<Vec<Handle>>) {
     (pool, zspages)
 }
 
-fn chain_of(pool: &Pool, handle: Handle) -> frames::ChainId {
+fn chain_of(pool: &Pool, handle: Handle) -> ChainId {
     pool.handles.locate(handle).expect("live").chain()
 }
 
@@ -402,63 +303,10 @@ fn every_budget_reports_its_outcome() {
     assert_eq!(sparse.compact(&Budget::within(Duration::MAX)).frames_freed, 6);
 }
 
-/// the zone's shrinker call frees the frames that the pool counted, and none when nothing
-/// can be gained.
-#[test]
-fn r337_the_zone_gets_its_frames_from_a_sparse_pool() {
-    let promise = NoLocksHeld::promise();
-    let pool = pool();
-    let handles = fill(&pool, 1850, 2000);
-    assert_eq!(
-        (pool.zone().shrinkable(), pool.zone().shrink(FrameCount(10), &promise)),
-        (FrameCount(0), FrameCount(0))
-    );
-    free_every(&pool, &handles, |number| number % 4 == 0);
-    let (before, could) = (pool.frames(), pool.zone().shrinkable());
-    assert!(could.0 > before / 2, "{could:?} of {before}");
-    let freed = pool.zone().shrink(could, &promise);
-    assert_eq!((freed, pool.frames()), (could, before - could.0));
-    assert_eq!(
-        (pool.zone().shrinkable(), pool.zone().shrink(FrameCount(1), &promise)),
-        (FrameCount(0), FrameCount(0))
-    );
-    pool.check().expect("consistent");
-    let zone = Arc::clone(pool.zone());
-    drop(pool);
-    assert_eq!(
-        zone.shrink(FrameCount(1), &promise),
-        FrameCount(0),
-        "L-05: a dropped pool is not asked"
-    );
-}
-
-/// R-337, B13: concurrent scans and compactions each report what they freed.
-#[test]
-fn r337_a_scan_counts_exactly_beside_a_compaction() {
-    for _ in 0..10 {
-        let pool = pool();
-        let handles: Vec<Handle> = (0..4000)
-            .map(|number| {
-                pool.store(&content(number, 300 + number as usize * 61 % 3000)).expect("room")
-            })
-            .collect();
-        free_every(&pool, &handles, |number| number % 3 == 0);
-        let before = pool.frames();
-        let (scanned, compacted) = std::thread::scope(|scope| {
-            let scan =
-                scope.spawn(|| pool.zone().shrink(FrameCount(u64::MAX), &NoLocksHeld::promise()));
-            let compacted = pool.compact(&Budget::unlimited());
-            (scan.join().expect("no panic"), compacted)
-        });
-        assert_eq!(scanned.0 + compacted.frames_freed, before - pool.frames());
-        pool.check().expect("consistent");
-    }
-}
-
 /// INV-POOL-3: a frame that was attached for an object that then could not be moved is detached.
 #[test]
 fn an_unused_destination_frame_is_detached() {
-    let pool = pool_with(PoolConfig { chain: 3, ..PoolConfig::default() });
+    let pool = pool_with(3);
     let handles = fill(&pool, 1100, 22);
     // The first zspage keeps two full frames and needs a third for the next object. The second
     // keeps its first and its last object.

@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
-use frames::{ChainId, FrameCount, ZoneConfig};
+use frames::ChainId;
 use sync::thread;
 
 use super::*;
 
 fn zone() -> Arc<Zone> {
-    let config =
-        ZoneConfig { capacity: FrameCount(8), backing: Backing::Heap, ..ZoneConfig::default() };
-    Arc::new(Zone::new(config).expect("a tiny zone"))
+    crate::tests::zone(8, Backing::Heap)
 }
 
 fn place(handle: Handle) -> Location {

@@ -1,19 +1,14 @@
-use std::collections::HashSet;
-use std::sync::Arc;
+//! Generations of indices, also when their chunks are freed and used again.
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use std::collections::HashSet;
 
 use super::*;
-use crate::{AllocError, Pool, PoolConfig};
-
-fn zone() -> Arc<Zone> {
-    let config =
-        ZoneConfig { capacity: FrameCount(512), backing: Backing::Heap, ..ZoneConfig::default() };
-    Arc::new(Zone::new(config).expect("a small zone"))
-}
+use crate::tests::zone;
+use crate::{Pool, PoolConfig};
 
 fn table(chunks: usize, max_generation: u32) -> Handles {
-    Handles::new(zone(), chunks * CHUNK, max_generation, Backing::Heap).expect("a small table")
+    let zone = zone(512, Backing::Heap);
+    Handles::new(zone, chunks * CHUNK, max_generation, Backing::Heap).expect("a small table")
 }
 
 fn reserve_all(handles: &Handles) -> Vec<Handle> {
@@ -94,19 +89,13 @@ fn words_kept_by_a_vacant_chunk_are_counted() {
 #[test]
 fn r289_a_pool_without_generations_refuses_objects() {
     const GENERATIONS: u32 = 3;
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(512),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
     let config = PoolConfig {
         max_objects: Some(CHUNK as u32),
         backing: Backing::Heap,
         ..PoolConfig::default()
     };
-    let pool =
-        Pool::with_max_generation(Arc::new(zone.expect("a small zone")), config, GENERATIONS)
-            .expect("small tables");
+    let pool = Pool::with_max_generation(zone(512, Backing::Heap), config, GENERATIONS)
+        .expect("small tables");
     let kept = pool.store(b"kept").expect("room");
     let mut had = HashSet::from([kept]);
     let refused = loop {

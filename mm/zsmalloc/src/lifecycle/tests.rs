@@ -2,17 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use frames::{FrameCount, Zone, ZoneConfig};
+use frames::FrameCount;
 use sys::Backing;
 
 use super::*;
+use crate::tests::{pool_in, zone};
 
 fn pool(on_leak: Option<fn(&Leaked)>) -> (Arc<Zone>, Arc<Pool>) {
-    let config =
-        ZoneConfig { capacity: FrameCount(1024), backing: Backing::Heap, ..ZoneConfig::default() };
-    let zone = Arc::new(Zone::new(config).expect("a small zone"));
-    let config = PoolConfig { backing: Backing::Heap, on_leak, ..PoolConfig::default() };
-    (Arc::clone(&zone), Pool::new(zone, config).expect("a small pool"))
+    let zone = zone(1024, Backing::Heap);
+    let pool = pool_in(&zone, PoolConfig { on_leak, ..PoolConfig::default() });
+    (zone, pool)
 }
 
 /// the report names exactly the lists that are not empty, with their class, group and

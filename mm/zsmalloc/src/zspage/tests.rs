@@ -1,22 +1,16 @@
 //! Records and lists of zspages.
 
-use std::sync::Arc;
-
-use frames::{ChainId, FrameCount, Zone, ZoneConfig};
+use frames::ChainId;
 use proptest::prelude::*;
 use sys::Backing;
 
 use super::record::ZspageHead;
 use super::*;
+use crate::tests::zone;
 use crate::{ChainRule, FullnessGroup, SizeClasses};
 
 fn records() -> Zspages {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(512),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let owner = Arc::new(zone.expect("a small zone")).reserve_owner().expect("the only one");
+    let owner = zone(512, Backing::Heap).reserve_owner().expect("the only one");
     Zspages::new(owner, 8, Backing::Heap).expect("small tables")
 }
 

@@ -1,11 +1,11 @@
-//! Migration under loom: interleavings of two threads, with the real code on 64-byte frames.
+//! Migration of a pool's frames.
 
 use std::sync::Arc;
 
 use frames::{MigrateMode, MigrateType, Migration, Pfn, Reclaim, Zone};
 use sync::thread;
 
-use crate::loom_fixture::{beside, join, object, pool, read, sparse_pool};
+use super::{beside, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Handle, Pool};
 
 /// Tries to move the zone's first frame, which is the pool's only one.

@@ -3,22 +3,12 @@
 
 use std::sync::Arc;
 
-use frames::{FrameCount, Zone, ZoneConfig};
 use sync::atomic::Ordering;
-use sys::Backing;
 
-use crate::{
-    AccessError, AllocError, Budget, Handle, MapMode, Pool, PoolConfig, WriteError, Zpool,
-};
+use crate::{AccessError, AllocError, Budget, Handle, MapMode, Pool, WriteError, Zpool};
 
 fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(1024),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
+    super::pool(1024)
 }
 
 /// R-213, C-04, S-24: the record of a zspage is overwritten. Its next use detects this, and from

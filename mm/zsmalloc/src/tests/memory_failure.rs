@@ -11,8 +11,8 @@ use crate::{Pool, PoolConfig};
 
 fn pool() -> Arc<Pool> {
     catch_memory_failures().expect("a handler");
-    let zone = Zone::new(ZoneConfig { capacity: FrameCount(1024), ..ZoneConfig::default() });
-    Pool::new(Arc::new(zone.expect("a small zone")), PoolConfig::default()).expect("a small pool")
+    let zone = super::zone(1024, ZoneConfig::default().backing);
+    Pool::new(zone, PoolConfig::default()).expect("a small pool")
 }
 
 fn fail_all_in_use(zone: &Zone) {

@@ -1,11 +1,10 @@
-//! The pool's protocols under loom: interleavings of two threads with bounded preemptions, with
-//! the real code on 64-byte frames.
+//! The pool's protocols.
 //!
 //! Shadow cells behind the frames let loom check each access to bytes: a read that is not ordered
 //! after the write it sees fails the run.
 
+use super::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
 use crate::compact::compact_class;
-use crate::loom_fixture::{LEN, beside, compactor, join, object, pool, read, sparse_pool};
 use crate::{AccessError, Budget, Compaction, CompactionOutcome, Pool};
 
 /// S-01, S-04, S-12: a read races with a free and with the next object in the same slot. It gets

@@ -1,29 +1,14 @@
 //! An empty zspage that waits to be freed is reused (S-15, R-280).
 
-use std::sync::Arc;
-
-use frames::{FrameCount, Zone, ZoneConfig};
-use sys::Backing;
-
+use super::pool;
 use crate::fullness::FullnessGroup;
-use crate::{Pool, PoolConfig};
-
-fn pool() -> Arc<Pool> {
-    let zone = Zone::new(ZoneConfig {
-        capacity: FrameCount(512),
-        backing: Backing::Heap,
-        ..ZoneConfig::default()
-    });
-    let config = PoolConfig { backing: Backing::Heap, ..PoolConfig::default() };
-    Pool::new(Arc::new(zone.expect("a small zone")), config).expect("a small pool")
-}
 
 /// The last object is freed while a reader holds the zspage, so the empty zspage stays. The
 /// reader leaves. Before its thread takes the class lock to free the zspage, another object is
 /// allocated in it. The reader's thread then finds nothing to free.
 #[test]
 fn s15_an_empty_zspage_is_reused_before_it_is_freed() {
-    let pool = pool();
+    let pool = pool(512);
     let first = pool.store(&[1; 1000]).expect("room");
     let reader = pool.read(first).expect("live");
     pool.free(first).expect("live");
