@@ -167,8 +167,7 @@ impl SizeClasses {
     }
 
     /// Returns the class that a raw class was merged into.
-    #[must_use]
-    pub fn by_index(&self, raw: u8) -> Option<SizeClass> {
+    pub(crate) fn by_index(&self, raw: u8) -> Option<SizeClass> {
         self.merged.get(usize::from(raw)).copied()
     }
 

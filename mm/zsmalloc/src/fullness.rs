@@ -27,8 +27,7 @@ impl FullnessGroup {
     }
 
     /// Returns the group with this number.
-    #[must_use]
-    pub fn from_index(index: usize) -> Option<Self> {
+    pub(crate) fn from_index(index: usize) -> Option<Self> {
         (index < FULLNESS_GROUPS).then_some(Self(index as u8))
     }
 
@@ -39,7 +38,7 @@ impl FullnessGroup {
     }
 
     /// Iterates over the groups with both live and free objects, fullest first: allocation order.
-    pub fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
+    pub(crate) fn partial_fullest_first() -> impl DoubleEndedIterator<Item = Self> {
         (Self::EMPTY.0 + 1..Self::FULL.0).rev().map(Self)
     }
 }
