@@ -112,8 +112,9 @@ const _: () = assert!(size_of::<Handle>() == 8 && size_of::<Location>() == 8);
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         /// every field survives packing, also at its extremes.
