@@ -9,9 +9,10 @@ use crate::packages::Metadata;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "memzip-sync",
     "memzip-sys",
+    "memzip-zsmalloc",
     "memzip-balloon",
     "memzip-block",
     "memzip-zcomp",
