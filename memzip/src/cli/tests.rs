@@ -1,7 +1,8 @@
 //! Tests of the command line.
 
-use super::*;
 use clap::CommandFactory;
+
+use super::*;
 
 fn serve(args: &[&str]) -> Result<Serve, clap::error::ErrorKind> {
     let cli = Cli::try_parse_from(["memzip", "serve"].iter().chain(args))

@@ -1,9 +1,10 @@
 //! Tests of the control plane with curl and the subcommands that use it.
 
+use serde_json::Value;
+
 use crate::content::{self, MIB};
 use crate::server::{Server, memzip};
 use crate::tool::{self, need};
-use serde_json::Value;
 
 /// Numbers of the statistics: those of /sys/block/zram0 and others beside them.
 const NUMBERS: [&str; 10] = [
@@ -20,13 +21,13 @@ const NUMBERS: [&str; 10] = [
 ];
 
 /// Returns the server's statistics as `memzip stat --json` prints them.
-pub fn stat(server: &Server) -> Value {
+pub(crate) fn stat(server: &Server) -> Value {
     let json = tool::succeed(memzip("stat").args(["--json", "--control"]).arg(server.control()));
     serde_json::from_str(&json).expect("memzip stat --json prints JSON")
 }
 
 /// Sends a request with curl; returns the answer and the HTTP status.
-pub fn request(server: &Server, options: &[&str], path: &str) -> (String, String) {
+pub(crate) fn request(server: &Server, options: &[&str], path: &str) -> (String, String) {
     let mut curl = tool::command("curl");
     curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--unix-socket"])
         .arg(server.control());
@@ -36,7 +37,7 @@ pub fn request(server: &Server, options: &[&str], path: &str) -> (String, String
 }
 
 /// Sends a request that must succeed; returns the answer.
-pub fn curl(server: &Server, options: &[&str], path: &str) -> String {
+pub(crate) fn curl(server: &Server, options: &[&str], path: &str) -> String {
     let (answer, status) = request(server, options, path);
     assert_eq!(status, "200", "{answer}");
     answer
@@ -54,7 +55,7 @@ fn fill_and_thin(server: &Server) {
 }
 
 /// Returns a number of the statistics by its name.
-pub fn number(stat: &Value, name: &str) -> u64 {
+pub(crate) fn number(stat: &Value, name: &str) -> u64 {
     stat[name].as_u64().unwrap_or_else(|| panic!("{name} is not a number in {stat:#}"))
 }
 
