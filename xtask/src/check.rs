@@ -9,6 +9,7 @@ mod layers;
 mod rooms;
 mod picture;
 mod licences;
+mod imports;
 mod comments;
 mod text;
 mod retired;
@@ -85,6 +86,7 @@ fn rules() -> Result<()> {
         ("length", text::length(&sources)),
         ("ascii", text::ascii(&sources)),
         ("allow", text::allow(&sources)),
+        ("imports", imports::check(&sources)),
         ("bool parameters", text::bools(&sources)),
         ("comment width", comments::width(&sources)),
         ("verbs", comments::verbs(&sources)),
