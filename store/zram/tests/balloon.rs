@@ -1,55 +1,29 @@
 //! A balloon in a device's arena: both account correctly, and the store reclaims ballooned frames
 //! when it needs them.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use balloon::{Balloon, BalloonConfig, BalloonUnit, OsHost, StopReason};
-use block::{BlockDevice, BlockError, Bytes, Span};
+use block::BlockDevice;
 use frames::FrameCount;
-use zcomp::Algorithm;
-use zram::{Budget, Zram, ZramConfig};
+use zram::{Budget, Zram};
 
-fn disk(frames: u64) -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(32 << 20)) })
-        .expect("a small disk");
-    disk.zone().set_limit(Some(FrameCount(frames)));
-    disk
-}
+use support::{disk_of_frames, page, page_span, read, write};
 
 fn balloon(disk: &Zram, unit: BalloonUnit) -> Arc<Balloon> {
     let config = BalloonConfig { unit, ..BalloonConfig::default() };
     Balloon::new(Arc::clone(disk.zone()), Arc::new(OsHost), config).expect("a number is left")
 }
 
-/// Returns bytes that do not compress, so that a page takes a frame.
-fn page(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|_| next()).collect()
-}
-
-fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
-    disk.write(Span::new(number * 4096, 4096, disk.size()).expect("inside"), bytes)
-}
-
-fn read(disk: &Zram, number: u64) -> Vec<u8> {
-    let mut buf = vec![0; 4096];
-    disk.read(Span::new(number * 4096, 4096, disk.size()).expect("inside"), &mut buf)
-        .expect("nothing is damaged");
-    buf
-}
-
 #[test]
 fn ballooned_frames_are_neither_used_nor_held() {
-    let disk = disk(4096);
-    (0..1000).for_each(|number| write(&disk, number, &page(number)).expect("enough memory"));
+    let disk = disk_of_frames(32 << 20, 4096);
+    (0..1000).for_each(|number| write(&disk, number, &page(number, 4096)).expect("enough memory"));
     let before = disk.stat();
     let balloon = balloon(&disk, BalloonUnit::BlocksFirst);
     assert_eq!(balloon.set_target(FrameCount(1024)).stop, StopReason::Reached);
@@ -58,7 +32,7 @@ fn ballooned_frames_are_neither_used_nor_held() {
     assert_eq!(after.mm.mem_used_total, before.mm.mem_used_total);
     let grown = after.memory.mem_total - before.memory.mem_total;
     assert!(grown < 64 << 10, "only descriptors: {grown}");
-    assert!((0..1000).all(|number| read(&disk, number) == page(number)));
+    assert!((0..1000).all(|number| read(&disk, number) == page(number, 4096)));
     drop(balloon);
     disk.check().expect("sound without one again");
 }
@@ -67,15 +41,15 @@ fn ballooned_frames_are_neither_used_nor_held() {
 #[test]
 fn r160_a_write_at_the_limit_deflates_the_balloon() {
     for unit in [BalloonUnit::BlocksFirst, BalloonUnit::Frames] {
-        let disk = disk(2000);
+        let disk = disk_of_frames(32 << 20, 2000);
         let balloon = balloon(&disk, unit);
         assert_eq!(balloon.set_target(FrameCount(1500)).stop, StopReason::Reached);
         let written = (0..3000)
-            .take_while(|&number| write(&disk, number, &page(number)).is_ok())
+            .take_while(|&number| write(&disk, number, &page(number, 4096)).is_ok())
             .count() as u64;
         assert_eq!((written, balloon.stats().actual.0), (2000, 0), "{unit:?}");
         assert!(balloon.stats().oom_deflated_total >= 1500);
-        assert!((0..written).all(|number| read(&disk, number) == page(number)));
+        assert!((0..written).all(|number| read(&disk, number) == page(number, 4096)));
         disk.check().expect("sound");
     }
 }
@@ -85,7 +59,7 @@ fn r160_a_write_at_the_limit_deflates_the_balloon() {
 fn balloon_and_compaction_leave_every_byte_of_a_store() {
     const PAGES: u64 = 1500;
     let run = Duration::from_millis(1500);
-    let disk = disk(4096);
+    let disk = disk_of_frames(32 << 20, 4096);
     let balloon = balloon(&disk, BalloonUnit::Frames);
     let stop = AtomicBool::new(false);
     let going = || !stop.load(Relaxed);
@@ -102,11 +76,10 @@ fn balloon_and_compaction_leave_every_byte_of_a_store() {
                     // holds its number or nothing.
                     let number = (turn >> 33) % (PAGES / 2) * 2 + thread;
                     if turn >> 40 & 1 == 0 {
-                        write(disk, number, &page(number)).expect("the balloon deflates");
-                        assert!(read(disk, number) == page(number), "page {number}");
+                        write(disk, number, &page(number, 4096)).expect("the balloon deflates");
+                        assert!(read(disk, number) == page(number, 4096), "page {number}");
                     } else {
-                        disk.discard(Span::new(number * 4096, 4096, disk.size()).expect("inside"))
-                            .expect("discard");
+                        disk.discard(page_span(disk, number)).expect("discard");
                         assert!(read(disk, number).iter().all(|&byte| byte == 0), "page {number}");
                     }
                 }

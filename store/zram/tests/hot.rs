@@ -1,21 +1,20 @@
 //! The cache of hot pages: what it admits, what it evicts, and what it counts.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use block::{
     AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
 };
 use frames::FrameCount;
-use zcomp::Algorithm;
 use zram::{Budget, Movability, Zram, ZramConfig};
+
+use support::{page, read};
 
 const PAGES: u64 = 1024;
 
 fn config(hot_frames: u64) -> ZramConfig {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    ZramConfig {
-        algorithm,
-        hot_cache: Some(Bytes(hot_frames * 4096)),
-        ..ZramConfig::new(Bytes(PAGES * 4096))
-    }
+    ZramConfig { hot_cache: Some(Bytes(hot_frames * 4096)), ..support::config(PAGES * 4096) }
 }
 
 fn disk(hot_frames: u64) -> Zram {
@@ -33,23 +32,11 @@ fn text(seed: u64) -> Vec<u8> {
 
 /// Returns a page that does not compress.
 fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|_| next()).collect()
+    page(seed, 4096)
 }
 
 fn write(disk: &Zram, page: u64, bytes: &[u8]) {
     disk.write(span(page * 4096, bytes.len() as u64), bytes).expect("enough memory");
-}
-
-fn read(disk: &Zram, page: u64) -> Vec<u8> {
-    let mut buf = vec![0; 4096];
-    disk.read(span(page * 4096, 4096), &mut buf).expect("nothing is damaged");
-    buf
 }
 
 /// Writes 512 bytes of a page that held `was`. Returns what the page holds then.
@@ -226,17 +213,8 @@ fn hot_pages_can_be_overwritten_discarded_and_zeroed() {
 #[test]
 fn hot_pages_that_fill_the_arena_can_be_evicted() {
     const BLOCK: Bytes = Bytes(512 * 4096);
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
     for mem_limit in [Some(BLOCK), None] {
-        let size = Bytes(PAGES * 4096);
-        let config = ZramConfig {
-            algorithm,
-            hot_cache: Some(size),
-            mem_limit,
-            arena: Some(BLOCK),
-            ..ZramConfig::new(size)
-        };
-        let disk = Zram::new(config).expect("a small disk");
+        let disk = support::disk(ZramConfig { mem_limit, arena: Some(BLOCK), ..config(PAGES) });
         if mem_limit.is_none() {
             disk.set_mem_limit(None);
         }

@@ -1,12 +1,16 @@
 //! Many threads on the same hot pages: no byte is lost.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use block::{BlockDevice, Bytes, Span};
 use frames::FrameCount;
-use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
+
+use support::config;
 
 const PAGES: u64 = 6;
 const RUN: Duration = Duration::from_millis(1500);
@@ -20,12 +24,8 @@ fn span(at: u64, len: u64) -> Span {
 /// Creates a disk whose cache holds fewer pages than are in use, so that they are evicted all the
 /// time.
 fn disk(hot_frames: u64, limit: Option<u64>) -> Zram {
-    let config = ZramConfig {
-        algorithm: Algorithm::Lz4 { acceleration: 1 },
-        hot_cache: Some(Bytes(hot_frames * 4096)),
-        ..ZramConfig::new(Bytes(PAGES * 4096))
-    };
-    let disk = Zram::new(config).expect("a small disk");
+    let hot_cache = Some(Bytes(hot_frames * 4096));
+    let disk = support::disk(ZramConfig { hot_cache, ..config(PAGES * 4096) });
     if limit.is_some() {
         disk.zone().set_limit(limit.map(FrameCount));
     }

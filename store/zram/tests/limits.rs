@@ -1,51 +1,20 @@
 //! The memory limit and the end of the arena.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::process::Command;
 
 use block::{BlockDevice, BlockError, Bytes, Span};
-use frames::FrameCount;
-use zcomp::Algorithm;
 use zram::{Zram, ZramConfig, ZramError};
 
-fn disk(size: u64, frames: Option<u64>) -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk =
-        Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(size)) }).expect("a small disk");
-    // A limit on frames alone, so that tests can count them; tables have their own tests.
-    disk.zone().set_limit(frames.map(FrameCount));
-    disk
-}
-
-fn page_span(disk: &Zram, page: u64) -> Span {
-    Span::new(page * 4096, 4096, disk.size()).expect("inside")
-}
-
-/// Returns `noisy` bytes that do not compress, then blanks.
-fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
-}
-
-fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
-    disk.write(page_span(disk, number), bytes)
-}
-
-fn read(disk: &Zram, number: u64) -> Vec<u8> {
-    let mut buf = vec![0; 4096];
-    disk.read(page_span(disk, number), &mut buf).expect("nothing is damaged");
-    buf
-}
+use support::{config, disk, disk_of_frames, page, page_span, read, write};
 
 /// the write that exceeds the limit fails and its page keeps its content; other pages
 /// stay, and later requests work.
 #[test]
 fn r508_a_refused_write_leaves_the_old_content() {
-    let disk = disk(4 << 20, Some(50));
+    let disk = disk_of_frames(4 << 20, 50);
     for number in 0..50 {
         write(&disk, number, &page(number, 4096)).expect("50 raw pages fit 50 frames");
     }
@@ -64,7 +33,7 @@ fn r508_a_refused_write_leaves_the_old_content() {
 /// written; that one and those after it are unchanged.
 #[test]
 fn r508_a_write_stops_at_the_page_that_does_not_fit() {
-    let disk = disk(4 << 20, Some(10));
+    let disk = disk_of_frames(4 << 20, 10);
     let bytes: Vec<u8> = (0..16).flat_map(|number| page(number, 4096)).collect();
     let all = Span::new(0, 16 * 4096, disk.size()).expect("inside");
     assert_eq!(disk.write(all, &bytes), Err(BlockError::NoSpace { offset: 10 * 4096 }));
@@ -79,7 +48,7 @@ fn r508_a_write_stops_at_the_page_that_does_not_fit() {
 /// first.
 #[test]
 fn r508_compaction_is_tried_before_a_write_is_refused() {
-    let disk = disk(64 << 20, Some(600));
+    let disk = disk_of_frames(64 << 20, 600);
     let mut stored = 0;
     while write(&disk, stored, &page(stored, 1000)).is_ok() {
         stored += 1;
@@ -109,7 +78,7 @@ fn r508_compaction_is_tried_before_a_write_is_refused() {
 /// is freed; raised, they succeed at once.
 #[test]
 fn the_limit_can_be_changed_at_run_time() {
-    let disk = disk(4 << 20, None);
+    let disk = disk(config(4 << 20));
     (0..40).for_each(|number| write(&disk, number, &page(number, 4096)).expect("no limit"));
     // Lower the limit below what is used.
     let needed = disk.stat().memory.mem_total - disk.stat().memory.free_frames;
@@ -134,7 +103,7 @@ fn the_limit_can_be_changed_at_run_time() {
 /// A disk on which nothing compresses fits its arena, even when every page is overwritten.
 #[test]
 fn an_incompressible_disk_fits() {
-    let disk = disk(16 << 20, None);
+    let disk = disk(config(16 << 20));
     for round in 0..2 {
         (0..4096).for_each(|number| {
             write(&disk, number, &page(number + round * 10_000, 4096)).expect("its own size fits")

@@ -4,20 +4,22 @@
 #![cfg(not(any(loom, shuttle, miri)))]
 #![forbid(unsafe_code)]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use block::{BlockDevice, BlockError, Bytes, Span};
 use frames::{FrameCount, Pfn};
 use sys::memory_failure::{Injection, catch_memory_failures};
-use zcomp::Algorithm;
 use zram::{Budget, Zram, ZramConfig};
+
+use support::{config, try_read};
 
 const PAGES: u64 = 1024;
 
 fn disk(hot_frames: Option<u64>) -> Zram {
     catch_memory_failures().expect("a handler");
-    let (algorithm, hot_cache) =
-        (Algorithm::Lz4 { acceleration: 1 }, hot_frames.map(|frames| Bytes(frames * 4096)));
-    Zram::new(ZramConfig { algorithm, hot_cache, ..ZramConfig::new(Bytes(PAGES * 4096)) })
-        .expect("a small disk")
+    let hot_cache = hot_frames.map(|frames| Bytes(frames * 4096));
+    support::disk(ZramConfig { hot_cache, ..config(PAGES * 4096) })
 }
 
 fn span(at: u64, len: u64) -> Span {
@@ -43,14 +45,9 @@ fn write(disk: &Zram, number: u64, bytes: &[u8]) {
     disk.write(span(number * 4096, 4096), bytes).expect("enough memory");
 }
 
-fn read(disk: &Zram, number: u64) -> Result<Vec<u8>, BlockError> {
-    let mut buf = vec![0; 4096];
-    disk.read(span(number * 4096, 4096), &mut buf).map(|()| buf)
-}
-
 /// Returns whether the page is lost. If it is not, checks that it reads as written.
 fn is_lost(disk: &Zram, number: u64, written: &[u8]) -> bool {
-    match read(disk, number) {
+    match try_read(disk, number) {
         Ok(bytes) => {
             assert!(bytes == written, "page {number} reads other bytes than were written");
             false
@@ -122,7 +119,7 @@ fn r025_pages_in_failed_frames_are_errors() {
                 assert!(!is_lost(number));
             } else {
                 disk.discard(span(number * 4096, 4096)).expect("needs nothing of the page");
-                assert_eq!(read(&disk, number), Ok(vec![0; 4096]));
+                assert_eq!(try_read(&disk, number), Ok(vec![0; 4096]));
                 write(&disk, number, &pages[number as usize]);
             }
         }

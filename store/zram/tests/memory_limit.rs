@@ -2,6 +2,9 @@
 //! device reaches it.
 #![forbid(unsafe_code)]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -11,41 +14,12 @@ use frames::{FrameCount, NoLocksHeld, Shrinker, ShrinkerPriority};
 use zcomp::Algorithm;
 use zram::{Budget, NearlyFull, Zram, ZramConfig, ZramError};
 
-const LZ4: Algorithm = Algorithm::Lz4 { acceleration: 1 };
+use support::{config, disk_of_frames, page, page_span, read, write};
+
 const MIB: u64 = 1 << 20;
 
 fn disk(size: u64, limit: u64) -> Zram {
-    let config = ZramConfig {
-        algorithm: LZ4,
-        mem_limit: Some(Bytes(limit)),
-        ..ZramConfig::new(Bytes(size))
-    };
-    Zram::new(config).expect("a small disk")
-}
-
-/// Returns `noisy` bytes that do not compress, then blanks.
-fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
-}
-
-fn span(disk: &Zram, number: u64) -> Span {
-    Span::new(number * 4096, 4096, disk.size()).expect("inside")
-}
-
-fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
-    disk.write(span(disk, number), bytes)
-}
-
-fn read(disk: &Zram, number: u64) -> Vec<u8> {
-    let mut buf = vec![0; 4096];
-    disk.read(span(disk, number), &mut buf).expect("nothing is damaged");
-    buf
+    support::disk(ZramConfig { mem_limit: Some(Bytes(limit)), ..config(size) })
 }
 
 /// Checks that the device is sound and holds no more than the limit.
@@ -84,7 +58,7 @@ fn r508_tables_count_against_the_limit() {
     // Discards need no memory, and what they free can be used elsewhere.
     stored
         .iter()
-        .for_each(|&number| disk.discard(span(&disk, number)).expect("no memory is needed"));
+        .for_each(|&number| disk.discard(page_span(&disk, number)).expect("no memory is needed"));
     assert!(disk.stat().memory.slots < MIB / 8);
     write(&disk, 1 << 19, &page(1, 4096)).expect("enough memory after the discards");
     is_within(&disk, limit);
@@ -130,7 +104,7 @@ fn a_full_disk_never_exceeds_its_limit() {
     for round in 1..4 {
         (0..stored)
             .filter(|number| number % 4 == round)
-            .for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
+            .for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
         disk.compact(&Budget::unlimited());
         disk.compact_frames(&Budget::unlimited());
         is_within(&disk, limit);
@@ -141,7 +115,7 @@ fn a_full_disk_never_exceeds_its_limit() {
         is_within(&disk, limit);
         assert!(more > 100, "round {round}: {more}");
         assert!((0..more).all(|number| read(&disk, 30_000 + number) == page(number, noisy)));
-        (0..more).for_each(|number| disk.discard(span(&disk, 30_000 + number)).expect("fine"));
+        (0..more).for_each(|number| disk.discard(page_span(&disk, 30_000 + number)).expect("fine"));
     }
     assert!(
         (0..stored)
@@ -209,7 +183,7 @@ fn nearly_full_is_reported_before_a_write_fails() {
             stored += 1;
         }
         assert_eq!((NOTIFIED.load(Relaxed), disk.stat().limit.nearly_full_total), (round, round));
-        (0..stored / 2).for_each(|number| disk.discard(span(&disk, number)).expect("fine"));
+        (0..stored / 2).for_each(|number| disk.discard(page_span(&disk, number)).expect("fine"));
         assert!(!disk.stat().limit.nearly_full);
         disk.discard(Span::new(0, 64 * MIB, disk.size()).expect("inside")).expect("fine");
     }
@@ -256,9 +230,7 @@ impl Shrinker for OneFrameShrinker {
 #[test]
 fn r501_each_write_that_reclaims_counts_once() {
     const STALLS: u64 = 20;
-    let disk = Zram::new(ZramConfig { algorithm: LZ4, ..ZramConfig::new(Bytes(16 * MIB)) })
-        .expect("a small disk");
-    disk.zone().set_limit(Some(FrameCount(100 + STALLS)));
+    let disk = disk_of_frames(16 * MIB, 100 + STALLS);
     let zone = Arc::clone(disk.zone());
     let block = || {
         zone.alloc_owned_block(

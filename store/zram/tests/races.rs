@@ -1,19 +1,21 @@
 //! Many threads on the same pages.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use block::{BlockDevice, Bytes, Span, ZeroMode, ZeroSpeed};
-use zcomp::Algorithm;
-use zram::{Budget, Zram, ZramConfig};
+use zram::{Budget, Zram};
+
+use support::config;
 
 const PAGES: u64 = 8;
 const RUN: Duration = Duration::from_millis(600);
 
 fn disk() -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(PAGES * 4096)) })
-        .expect("a small disk")
+    support::disk(config(PAGES * 4096))
 }
 
 fn span(at: u64, len: u64) -> Span {

@@ -1,33 +1,19 @@
 //! Background reclaim, so that writes need not reclaim themselves.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use block::{BlockDevice, Bytes, Span};
+use block::{BlockDevice, Bytes};
 use frames::{Kswapd, Pressure, VmStat};
-use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
 
+use support::{config, page, page_span, write};
+
 fn disk() -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let mem_limit = Some(Bytes(2000 * 4096));
-    Zram::new(ZramConfig { algorithm, mem_limit, ..ZramConfig::new(Bytes(64 << 20)) })
-        .expect("a small disk")
-}
-
-fn span(disk: &Zram, page: u64) -> Span {
-    Span::new(page * 4096, 4096, disk.size()).expect("inside")
-}
-
-/// Returns `noisy` bytes that do not compress, then blanks.
-fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
+    support::disk(ZramConfig { mem_limit: Some(Bytes(2000 * 4096)), ..config(64 << 20) })
 }
 
 fn free_frames(disk: &Zram) -> u64 {
@@ -40,13 +26,12 @@ fn free_frames(disk: &Zram) -> u64 {
 fn write_to_a_sparse_disk(disk: &Zram, mut after_each: impl FnMut()) -> VmStat {
     let mut stored = 0;
     while free_frames(disk) > 400 {
-        disk.write(span(disk, stored), &page(stored, 1000)).expect("enough memory");
+        write(disk, stored, &page(stored, 1000)).expect("enough memory");
         stored += 1;
     }
-    (0..stored).step_by(2).for_each(|number| disk.discard(span(disk, number)).expect("fine"));
+    (0..stored).step_by(2).for_each(|number| disk.discard(page_span(disk, number)).expect("fine"));
     for number in stored..stored + 700 {
-        disk.write(span(disk, number), &page(number, 4096))
-            .expect("enough memory after compaction");
+        write(disk, number, &page(number, 4096)).expect("enough memory after compaction");
         after_each();
     }
     disk.check().expect("sound");

@@ -1,47 +1,24 @@
 //! Reclaim for writes that were refused: how often it runs, and that no write that would fit is
 //! refused.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, Weak};
 
-use block::{BlockDevice, BlockError, Bytes, Span};
+use block::{BlockDevice, BlockError};
 use frames::{FrameCount, NoLocksHeld, Shrinker, ShrinkerPriority};
-use zcomp::Algorithm;
-use zram::{Zram, ZramConfig};
+use zram::Zram;
 
-fn disk(frames: u64) -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(64 << 20)) })
-        .expect("a small disk");
-    disk.zone().set_limit(Some(FrameCount(frames)));
-    disk
-}
-
-fn span(disk: &Zram, page: u64) -> Span {
-    Span::new(page * 4096, 4096, disk.size()).expect("inside")
-}
-
-/// Returns `noisy` bytes that do not compress, then blanks.
-fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
-}
-
-fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
-    disk.write(span(disk, number), bytes)
-}
+use support::{disk_of_frames, page, page_span, write};
 
 /// Several writers reach the limit at once, and compaction can free frames for all of them. A
 /// later writer finds nothing left to compact, but the frames that an earlier one freed.
 #[test]
 fn r508_racing_writers_share_what_one_of_them_freed() {
     const WRITERS: u64 = 4;
-    let disk = disk(600);
+    let disk = disk_of_frames(64 << 20, 600);
     let mut stored = 0;
     while write(&disk, stored, &page(stored, 1000)).is_ok() {
         stored += 1;
@@ -50,7 +27,7 @@ fn r508_racing_writers_share_what_one_of_them_freed() {
     for round in 0..300 {
         // Make holes that compaction can turn into at least one frame per writer.
         let thinned: Vec<u64> = (0..32).map(|step| (round * 7 + step * 31) % stored).collect();
-        thinned.iter().for_each(|&number| disk.discard(span(&disk, number)).expect("fine"));
+        thinned.iter().for_each(|&number| disk.discard(page_span(&disk, number)).expect("fine"));
         let available = 600 * 4096 - disk.stat().mm.mem_used_total;
         // All writers write a page that needs a frame, at the same moment.
         if disk.pool().frames_freeable() + available / 4096 > WRITERS {
@@ -68,7 +45,8 @@ fn r508_racing_writers_share_what_one_of_them_freed() {
             });
             rounds += 1;
         }
-        (0..WRITERS).for_each(|writer| disk.discard(span(&disk, stored + writer)).expect("fine"));
+        (0..WRITERS)
+            .for_each(|writer| disk.discard(page_span(&disk, stored + writer)).expect("fine"));
         for &number in &thinned {
             let _ = write(&disk, number, &page(number, 1000));
         }
@@ -99,7 +77,7 @@ impl Shrinker for FlakyShrinker {
         else {
             return FrameCount(0);
         };
-        disk.discard(span(&disk, page)).expect("fine");
+        disk.discard(page_span(&disk, page)).expect("fine");
         FrameCount(1)
     }
 }
@@ -123,7 +101,7 @@ impl FlakyShrinker {
 /// that would fit is never refused, however many were refused before it.
 #[test]
 fn a_full_disk_calls_a_failing_shrinker_once_a_write() {
-    let disk = Arc::new(disk(100));
+    let disk = Arc::new(disk_of_frames(64 << 20, 100));
     (0..100).for_each(|number| write(&disk, number, &page(number, 4096)).expect("fits"));
     let (reported, frees_page, scans) = Default::default();
     let shrinker =
@@ -139,7 +117,7 @@ fn a_full_disk_calls_a_failing_shrinker_once_a_write() {
     assert_eq!(shrinker.scans_of(&disk, 100), 100);
 
     // A free on the device resets the count of failures.
-    disk.discard(span(&disk, 0)).expect("fine");
+    disk.discard(page_span(&disk, 0)).expect("fine");
     write(&disk, 0, &page(0, 4096)).expect("a frame is free");
     assert_eq!(shrinker.scans_of(&disk, 1), first);
     assert_eq!(shrinker.scans_of(&disk, 100), 100);

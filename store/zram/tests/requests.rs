@@ -1,22 +1,18 @@
 //! The behaviour of each kind of request.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod support;
+
 use block::{
-    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, StatusExtent, ZeroMode,
-    ZeroSpeed,
+    AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, Span, ZeroMode, ZeroSpeed,
 };
 use zcomp::Algorithm;
 use zram::{Access, MAX_SIZE, Zram, ZramConfig, ZramError};
 
-fn config(size: u64) -> ZramConfig {
-    ZramConfig { algorithm: Algorithm::Lz4 { acceleration: 1 }, ..ZramConfig::new(Bytes(size)) }
-}
+use support::{config, noise, span};
 
 fn disk(size: u64) -> Zram {
-    Zram::new(config(size)).expect("a small disk")
-}
-
-fn span(disk: &Zram, at: u64, len: u64) -> Span {
-    Span::new(at, len, disk.size()).expect("inside the device")
+    support::disk(config(size))
 }
 
 fn write(disk: &Zram, at: u64, bytes: &[u8]) {
@@ -30,22 +26,7 @@ fn read(disk: &Zram, at: u64, len: u64) -> Vec<u8> {
 }
 
 fn status(disk: &Zram, at: u64, len: u64) -> Vec<(u64, AllocationState)> {
-    let mut runs = Vec::new();
-    disk.status(span(disk, at, len), &mut |run: StatusExtent| {
-        runs.push((run.len, run.content));
-        true
-    });
-    runs
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..len).map(|_| next()).collect()
+    support::status(disk, span(disk, at, len))
 }
 
 #[test]

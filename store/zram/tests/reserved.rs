@@ -1,28 +1,21 @@
 //! Zeros that stay allocated: each page reserves a frame, which its next write spends and every
 //! other change releases.
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use block::{
-    AllocationState, BlockDevice, BlockError, Bytes, Span, StatusExtent, ZeroMode, ZeroSpeed,
-};
+use block::{AllocationState, BlockDevice, BlockError, Bytes, Span, ZeroMode, ZeroSpeed};
 use frames::FrameCount;
-use zcomp::Algorithm;
 use zram::{Zram, ZramConfig};
+
+use support::{config, disk_of_frames, page, read, span, status, write};
 
 const LIMIT: u64 = 64;
 
 fn disk(pages: u64) -> Zram {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let disk = Zram::new(ZramConfig { algorithm, ..ZramConfig::new(Bytes(pages * 4096)) })
-        .expect("a small disk");
-    disk.zone().set_limit(Some(FrameCount(LIMIT)));
-    disk
-}
-
-fn span(disk: &Zram, at: u64, len: u64) -> Span {
-    Span::new(at, len, disk.size()).expect("inside")
+    disk_of_frames(pages * 4096, LIMIT)
 }
 
 fn pages(disk: &Zram, first: u64, count: u64) -> Span {
@@ -31,36 +24,6 @@ fn pages(disk: &Zram, first: u64, count: u64) -> Span {
 
 fn keep(disk: &Zram, span: Span) -> Result<(), BlockError> {
     disk.write_zeroes(span, ZeroMode::KeepAllocated, ZeroSpeed::Any)
-}
-
-/// Returns `noisy` bytes that do not compress, then blanks.
-fn page(seed: u64, noisy: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..4096).map(|at| if at < noisy { next() } else { b' ' }).collect()
-}
-
-fn write(disk: &Zram, number: u64, bytes: &[u8]) -> Result<(), BlockError> {
-    disk.write(pages(disk, number, 1), bytes)
-}
-
-fn read(disk: &Zram, number: u64) -> Vec<u8> {
-    let mut buf = vec![0xee; 4096];
-    disk.read(pages(disk, number, 1), &mut buf).expect("nothing is damaged");
-    buf
-}
-
-fn status(disk: &Zram, span: Span) -> Vec<(u64, AllocationState)> {
-    let mut runs = Vec::new();
-    disk.status(span, &mut |StatusExtent { len, content }| {
-        runs.push((len, content));
-        true
-    });
-    runs
 }
 
 /// Writes noise from page `first` on until a write is refused. Returns the pages written.
@@ -241,13 +204,7 @@ fn racing_requests_release_each_reservation_once() {
 /// is reserved, and its eviction leaves no hole.
 #[test]
 fn a_hot_page_of_zeros_keeps_its_reservation() {
-    let algorithm = Algorithm::Lz4 { acceleration: 1 };
-    let config = ZramConfig {
-        algorithm,
-        hot_cache: Some(Bytes(4 * 4096)),
-        ..ZramConfig::new(Bytes(8 * 4096))
-    };
-    let disk = Zram::new(config).expect("a small disk");
+    let disk = support::disk(ZramConfig { hot_cache: Some(Bytes(4 * 4096)), ..config(8 * 4096) });
     disk.write(span(&disk, 100, 50), &[7; 50]).expect("enough memory");
     assert_eq!(disk.stat().hot.hot_pages, 1, "a page that is written in part is hot");
     keep(&disk, span(&disk, 1, 4000)).expect("enough memory");
@@ -273,13 +230,8 @@ fn growing_tables_leave_reserved_pages_their_memory() {
     for (limit, share) in
         [(1 << 20, 100), (2 << 20, 100), (4 << 20, 10), (4 << 20, 100), (16 << 20, 80)]
     {
-        let algorithm = Algorithm::Lz4 { acceleration: 1 };
-        let config = ZramConfig {
-            algorithm,
-            mem_limit: Some(Bytes(limit)),
-            ..ZramConfig::new(Bytes(PAGES * 4096))
-        };
-        let disk = Zram::new(config).expect("a small disk");
+        let mem_limit = Some(Bytes(limit));
+        let disk = support::disk(ZramConfig { mem_limit, ..config(PAGES * 4096) });
         let most = (0..limit / 4096 * share / 100)
             .take_while(|&number| keep(&disk, pages(&disk, number, 1)).is_ok());
         let reserved = most.count() as u64;
