@@ -5,9 +5,12 @@ use std::time::Duration;
 use frames::{Budget, CompactRequest, FrameCount, NoLocksHeld, PAGEBLOCK_FRAMES, Zone};
 use sync::Mutex;
 
-/// The reclaims for one write, and the failed ones in a row for all writes while nothing is
-/// freed.
-pub(crate) const MAX_RECLAIM_RETRIES: u32 = 8;
+/// The most reclaims for one write.
+pub(crate) const MAX_RECLAIMS: u32 = 9;
+
+/// The failed reclaims in a row, of all writes while nothing is freed, from which on a write
+/// reclaims only once.
+const MAX_FAILED_RECLAIMS: u32 = 8;
 
 /// An upper bound of what a table charges at once. Units: bytes.
 const TABLE_HEADROOM: u64 = 256 << 10;
@@ -72,7 +75,7 @@ impl Reclaimer {
         failed.count =
             if failed.freed_before == freed { failed.count.saturating_add(1) } else { 1 };
         failed.freed_before = freed;
-        failed.count < MAX_RECLAIM_RETRIES
+        failed.count < MAX_FAILED_RECLAIMS
     }
 }
 

@@ -262,7 +262,7 @@ impl Zram {
         }
         // Only lack of memory below the limit or of frames is worth a reclaim.
         if !matches!(error, AllocError::Limit | AllocError::NoFrames)
-            || *tries > reclaimer::MAX_RECLAIM_RETRIES
+            || *tries >= reclaimer::MAX_RECLAIMS
         {
             return Err(BlockError::NoSpace { offset });
         }
@@ -273,7 +273,7 @@ impl Zram {
         *tries += 1;
         if !self.reclaimer.reclaim(&self.inner.zone, || self.inner.counters.get(Counter::Freed)) {
             // One last try: another thread may have reclaimed memory just before.
-            *tries = reclaimer::MAX_RECLAIM_RETRIES + 1;
+            *tries = reclaimer::MAX_RECLAIMS;
         }
         Ok(())
     }
