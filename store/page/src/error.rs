@@ -18,8 +18,7 @@ pub enum StoreError {
 /// Why a page was not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoadError {
-    /// The page was overwritten or discarded since the caller looked the entry up: look it up
-    /// again.
+    /// The page was overwritten or discarded since the caller looked it up: look it up again.
     #[error("the slot entry is stale: the page was overwritten or discarded")]
     Stale,
     /// The object's zspage has as many readers as can be counted: try again.
@@ -40,12 +39,6 @@ pub enum LoadError {
     /// The memory of the page's object has failed: its content is lost.
     #[error("the memory of the page has failed")]
     MemoryFailure,
-    /// The entry refers to a cached page; the caller must read it itself.
-    #[error("the page is cached by the owner of its slot entry, not stored in the pool")]
-    NotInPool,
-    /// The entry has bits that [`SlotEntry::new`](crate::SlotEntry::new) never sets.
-    #[error("the slot entry of the page is damaged")]
-    InvalidEntry,
     /// The pool is poisoned: its metadata is damaged.
     #[error("the pool is poisoned: its metadata is damaged")]
     Poisoned,

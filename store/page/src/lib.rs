@@ -1,14 +1,12 @@
-//! Storage of single pages: a client's 4 KiB become one 8-byte [`SlotEntry`] and at most one
-//! object of the pool.
+//! Storage of single pages: a client's 4 KiB become a [`StoredPage`] and at most one object of
+//! the pool.
 //!
 //! A page takes the cheapest form that holds it:
 //!
-//! | form | when | memory besides the entry |
+//! | form | when | object |
 //! |---|---|---|
-//! | empty | never written, or discarded | none |
-//! | reserved | zeros that a client wants allocated | a reserved frame below the limit |
 //! | same-filled | one 32-bit pattern repeated | none |
-//! | pattern | one 64-bit pattern repeated | an object of 8 bytes |
+//! | pattern | one 64-bit pattern repeated | 8 bytes |
 //! | compressed | the blob fits a class other than the huge one | the blob |
 //! | raw | all others | one frame |
 //!
@@ -28,12 +26,12 @@
 
 mod error;
 mod fill;
-mod pages;
-mod slot_entry;
+mod stored_page;
 mod streams;
+mod pages;
 
 pub use error::{LoadError, StoreError};
 pub use pages::Pages;
-pub use slot_entry::{EntryKind, SlotEntry};
+pub use stored_page::StoredPage;
 pub use streams::Streams;
 pub use zcomp::{PAGE_SIZE, Page};

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use frames::Reservation;
 use zcomp::{PAGE_SIZE, Page};
 use zsmalloc::{AccessError, AllocError, Handle, Pool};
 
-use crate::streams::StreamSlot;
-use crate::{EntryKind, LoadError, SlotEntry, StoreError, Streams, fill};
+use crate::error::{LoadError, StoreError};
+use crate::fill;
+use crate::stored_page::StoredPage;
+use crate::streams::{StreamSlot, Streams};
 
 /// A store of pages: a pool of objects and the streams that make them.
 ///
-/// It keeps no index: the caller keeps the [`SlotEntry`] of each page.
+/// It keeps no index: the caller keeps the [`StoredPage`] of each page.
 ///
 /// Locking: all methods may be called from many threads at once. A call holds one stream while it
 /// works on one page.
@@ -36,55 +37,34 @@ impl Pages {
         &self.pool
     }
 
-    /// Stores a page in the cheapest form.
+    /// Stores a page in the cheapest form. While the codec works, it prefetches what the caller's
+    /// freeing of `old`, the object of the page that this one is about to replace, will touch.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
-    pub fn store(&self, page: &Page) -> Result<SlotEntry, StoreError> {
-        self.store_replacing(page, SlotEntry::EMPTY)
-    }
-
-    /// Stores a page that is about to replace `old`. While the codec works, it prefetches what
-    /// the caller's freeing of `old` will touch; `old` is only a hint.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing is stored then.
-    pub fn store_replacing(&self, page: &Page, old: SlotEntry) -> Result<SlotEntry, StoreError> {
+    pub fn store(&self, page: &Page, old: Option<Handle>) -> Result<StoredPage, StoreError> {
         self.store_with(page, old, |bytes| self.pool.store(bytes))
     }
 
-    /// Stores a page and takes the reserved frame if the page needs a frame. No limit can refuse
-    /// the page unless the memory of the reserved frame has failed.
+    /// Stores like [`Pages::store`], but `put` stores the object in the pool.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is stored then. The reservation is still there, unless the memory
-    /// of its frame failed; then a limit can refuse the page as well.
-    pub fn store_reserved(
+    /// [`StoreError`]; nothing is stored then.
+    pub fn store_with(
         &self,
         page: &Page,
-        reservation: &mut Reservation<'_>,
-    ) -> Result<SlotEntry, StoreError> {
-        self.store_with(page, SlotEntry::EMPTY, |bytes| {
-            self.pool.store_reserved(bytes, reservation)
-        })
-    }
-
-    fn store_with(
-        &self,
-        page: &Page,
-        old: SlotEntry,
+        old: Option<Handle>,
         put: impl FnOnce(&[u8]) -> Result<Handle, AllocError>,
-    ) -> Result<SlotEntry, StoreError> {
-        let old = old.handle();
+    ) -> Result<StoredPage, StoreError> {
         if let Some(handle) = old {
             self.pool.prefetch(handle);
         }
         // A repeated pattern needs no codec.
         if let Some(pattern) = fill::page_same_filled(page) {
-            return Ok(SlotEntry::new(match fill::narrow_pattern(pattern) {
-                Some(half) => EntryKind::Same(half),
-                None => EntryKind::Pattern(put(&pattern)?),
-            }));
+            return Ok(match fill::narrow_pattern(pattern) {
+                Some(half) => StoredPage::Same(half),
+                None => StoredPage::Pattern(put(&pattern)?),
+            });
         }
         let mut slot = self.streams.acquire();
         let blob = slot.stream.compress(page)?;
@@ -92,28 +72,25 @@ impl Pages {
         if let Some(handle) = old {
             self.pool.prefetch_zspage(handle);
         }
-        Ok(SlotEntry::new(if blob.len() > self.max_blob_len {
-            EntryKind::Raw(put(page)?)
+        Ok(if blob.len() > self.max_blob_len {
+            StoredPage::Raw(put(page)?)
         } else {
-            EntryKind::Compressed(put(blob)?)
-        }))
+            StoredPage::Compressed(put(blob)?)
+        })
     }
 
     /// Reads a page into `page`. An object that is contiguous is decoded straight from its frame.
     ///
     /// # Errors
-    /// [`LoadError::Stale`] when the page was freed since the caller looked its entry up,
+    /// [`LoadError::Stale`] when the page was freed since the caller looked it up,
     /// [`LoadError::TooManyReaders`] when it cannot be reached now. All others mean that this
     /// page is lost. `page` is unspecified then.
-    pub fn load(&self, stored: SlotEntry, page: &mut Page) -> Result<(), LoadError> {
-        match stored.kind() {
-            EntryKind::Empty | EntryKind::Reserved => page.fill(0),
-            EntryKind::Same(half) => fill::fill_page(page, fill::widen_pattern(half)),
-            EntryKind::Pattern(handle) => fill::fill_page(page, self.pattern(handle)?),
-            EntryKind::Raw(handle) => self.copy(handle, page)?,
-            EntryKind::Compressed(handle) => return self.decompress(handle, page),
-            EntryKind::Hot(_) => return Err(LoadError::NotInPool),
-            EntryKind::Invalid => return Err(LoadError::InvalidEntry),
+    pub fn load(&self, stored: StoredPage, page: &mut Page) -> Result<(), LoadError> {
+        match stored {
+            StoredPage::Same(half) => fill::fill_page(page, fill::widen_pattern(half)),
+            StoredPage::Pattern(handle) => fill::fill_page(page, self.pattern(handle)?),
+            StoredPage::Raw(handle) => self.copy(handle, page)?,
+            StoredPage::Compressed(handle) => return self.decompress(handle, page),
         }
         Ok(())
     }
@@ -147,21 +124,21 @@ impl Pages {
         Ok(pattern)
     }
 
-    /// Frees the object of the entry, if it has one.
+    /// Frees the page's object, if it has one.
     ///
     /// # Errors
     /// [`AccessError`] when the object was freed before or the pool is poisoned; nothing has
     /// changed then.
-    pub fn free(&self, stored: SlotEntry) -> Result<(), AccessError> {
+    pub fn free(&self, stored: StoredPage) -> Result<(), AccessError> {
         stored.handle().map_or(Ok(()), |handle| self.pool.free(handle).map(drop))
     }
 
-    /// Returns the payload bytes of the entry's object: its part of the kernel's
+    /// Returns the payload bytes of the page's object: its part of the kernel's
     /// `compr_data_size`.
     ///
     /// # Errors
     /// [`AccessError`] when the object was freed.
-    pub fn stored_len(&self, stored: SlotEntry) -> Result<usize, AccessError> {
+    pub fn stored_len(&self, stored: StoredPage) -> Result<usize, AccessError> {
         stored.handle().map_or(Ok(0), |handle| self.pool.len(handle))
     }
 }

@@ -80,12 +80,6 @@ impl Streams {
         self.slots.iter().map(slot).sum()
     }
 
-    /// Returns the number of streams.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Takes an idle stream; waits for one only when all are in use.
     pub(crate) fn acquire(&self) -> MutexGuard<'_, StreamSlot> {
         let count = self.slots.len();

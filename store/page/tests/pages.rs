@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use frames::{FrameCount, Zone, ZoneConfig};
-use page::{EntryKind, LoadError, PAGE_SIZE, Page, Pages, SlotEntry, StoreError, Streams};
+use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, StoredPage, Streams};
 use proptest::prelude::*;
 use zcomp::{Algorithm, Codec, CodecError, Stream};
 use zsmalloc::{AllocError, Pool, PoolConfig};
@@ -33,7 +33,7 @@ fn page_with(noisy: usize) -> Page {
     })
 }
 
-fn read(pages: &Pages, stored: SlotEntry) -> Page {
+fn read(pages: &Pages, stored: StoredPage) -> Page {
     let mut page = [0xaa; PAGE_SIZE];
     pages.load(stored, &mut page).expect("it was stored");
     page
@@ -47,7 +47,7 @@ proptest! {
     fn what_is_stored_reads_back(noisy in proptest::collection::vec(0usize..=PAGE_SIZE, 1..60)) {
         for algorithm in [LZ4, Algorithm::Zstd { level: 3 }] {
             let pages = pages(algorithm);
-            let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n)).expect("enough memory"))).collect();
+            let stored: Vec<_> = noisy.iter().map(|&n| (n, pages.store(&page_with(n), None).expect("enough memory"))).collect();
             for &(noisy, entry) in &stored {
                 prop_assert!(read(&pages, entry) == page_with(noisy));
             }
@@ -65,8 +65,8 @@ proptest! {
         }
         let pages = pages(LZ4);
         let page: Page = std::array::from_fn(|at| pattern[at % 8]);
-        let stored = pages.store(&page).expect("enough memory");
-        prop_assert!(stored.is_same_filled());
+        let stored = pages.store(&page, None).expect("enough memory");
+        prop_assert!(matches!(stored, StoredPage::Same(_) | StoredPage::Pattern(_)));
         let inline = pattern[..4] == pattern[4..];
         prop_assert_eq!(pages.stored_len(stored), Ok(if inline { 0 } else { 8 }));
         prop_assert_eq!(pages.pool().stats().objects, u64::from(!inline));
@@ -78,13 +78,13 @@ proptest! {
 #[test]
 fn r507_zeros_take_no_object_and_noise_one_frame() {
     let pages = pages(LZ4);
-    let zeros = pages.store(&[0; PAGE_SIZE]).expect("enough memory");
+    let zeros = pages.store(&[0; PAGE_SIZE], None).expect("enough memory");
     assert_eq!(
         (zeros, pages.pool().stats().objects, pages.pool().stats().frames),
-        (SlotEntry::ZEROS, 0, 0)
+        (StoredPage::Same(0), 0, 0)
     );
-    let noise = pages.store(&page_with(PAGE_SIZE)).expect("enough memory");
-    assert!(matches!(noise.kind(), EntryKind::Raw(_)));
+    let noise = pages.store(&page_with(PAGE_SIZE), None).expect("enough memory");
+    assert!(matches!(noise, StoredPage::Raw(_)));
     assert_eq!((pages.pool().stats().objects, pages.pool().stats().frames), (1, 1));
     assert!(read(&pages, noise) == page_with(PAGE_SIZE));
 }
@@ -101,12 +101,8 @@ fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
     let (mut compressed, mut raw) = (0, 0);
     for noisy in 3000..=PAGE_SIZE {
         let blob = stream.compress(&page_with(noisy)).expect("any page compresses").len();
-        let stored = pages.store(&page_with(noisy)).expect("enough memory");
-        assert_eq!(
-            matches!(stored.kind(), EntryKind::Raw(_)),
-            blob > border,
-            "a blob of {blob} bytes"
-        );
+        let stored = pages.store(&page_with(noisy), None).expect("enough memory");
+        assert_eq!(matches!(stored, StoredPage::Raw(_)), blob > border, "a blob of {blob} bytes");
         if blob > border {
             raw += 1
         } else {
@@ -123,7 +119,7 @@ fn c06_a_page_is_raw_only_when_its_blob_takes_a_frame() {
 #[test]
 fn a_freed_page_is_stale_and_freed_once() {
     let pages = pages(LZ4);
-    let stored = pages.store(&page_with(2000)).expect("enough memory");
+    let stored = pages.store(&page_with(2000), None).expect("enough memory");
     pages.free(stored).expect("the first time");
     assert_eq!(pages.load(stored, &mut [0; PAGE_SIZE]), Err(LoadError::Stale));
     assert!(pages.free(stored).is_err());
@@ -135,10 +131,10 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
     let pages = pages(Algorithm::Zstd { level: 3 });
     let stored: Vec<_> = (500..3000)
         .step_by(100)
-        .map(|noisy| (noisy, pages.store(&page_with(noisy)).expect("enough memory")))
+        .map(|noisy| (noisy, pages.store(&page_with(noisy), None).expect("enough memory")))
         .collect();
     let (_, victim) = stored[7];
-    let EntryKind::Compressed(handle) = victim.kind() else { panic!("1200 noisy bytes compress") };
+    let StoredPage::Compressed(handle) = victim else { panic!("1200 noisy bytes compress") };
     let len = pages.pool().len(handle).expect("alive");
     pages.pool().write(handle, &vec![0xff; len]).expect("same length");
     assert!(matches!(pages.load(victim, &mut [0; PAGE_SIZE]), Err(LoadError::Codec(_))));
@@ -152,32 +148,25 @@ fn a_damaged_object_is_an_error_for_its_page_alone() {
 #[test]
 fn an_object_of_the_wrong_length_is_an_error() {
     let pages = pages(LZ4);
-    let EntryKind::Compressed(handle) =
-        pages.store(&page_with(1000)).expect("enough memory").kind()
+    let StoredPage::Compressed(handle) =
+        pages.store(&page_with(1000), None).expect("enough memory")
     else {
         panic!("it compresses")
     };
-    for form in [EntryKind::Raw(handle), EntryKind::Pattern(handle)] {
-        assert!(matches!(
-            pages.load(SlotEntry::new(form), &mut [0; PAGE_SIZE]),
-            Err(LoadError::Length { .. })
-        ));
+    for form in [StoredPage::Raw(handle), StoredPage::Pattern(handle)] {
+        assert!(matches!(pages.load(form, &mut [0; PAGE_SIZE]), Err(LoadError::Length { .. })));
     }
-    assert_eq!(
-        pages.load(SlotEntry::new(EntryKind::Invalid), &mut [0; PAGE_SIZE]),
-        Err(LoadError::InvalidEntry)
-    );
 }
 
 #[test]
 fn no_memory_is_an_error_and_stores_nothing() {
     let pages = Pages::new(pool(Some(2)), Streams::of(LZ4, 1).expect("a valid level"));
     for _ in 0..2 {
-        pages.store(&page_with(PAGE_SIZE)).expect("two frames");
+        pages.store(&page_with(PAGE_SIZE), None).expect("two frames");
     }
-    assert_eq!(pages.store(&page_with(PAGE_SIZE)), Err(StoreError::Alloc(AllocError::Limit)));
+    assert_eq!(pages.store(&page_with(PAGE_SIZE), None), Err(StoreError::Alloc(AllocError::Limit)));
     assert_eq!(pages.pool().stats().objects, 2);
-    assert_eq!(pages.store(&[7; PAGE_SIZE]).expect("needs no memory").handle(), None);
+    assert_eq!(pages.store(&[7; PAGE_SIZE], None).expect("needs no memory").handle(), None);
 }
 
 /// lz4 that fails while `fails` is set.
@@ -214,10 +203,10 @@ fn a_codec_that_fails_is_an_error_and_costs_nothing() {
         }))
     };
     let pages = Pages::new(pool(None), Streams::new(1, failing).expect("not failing yet"));
-    let stored = pages.store(&page_with(1000)).expect("enough memory");
+    let stored = pages.store(&page_with(1000), None).expect("enough memory");
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(
-        pages.store(&page_with(1001)),
+        pages.store(&page_with(1001), None),
         Err(StoreError::Codec(CodecError::Compress { .. }))
     ));
     assert!(matches!(
@@ -244,7 +233,7 @@ fn r501_threads_share_streams_and_stores_do_not() {
                 for round in 0..200 {
                     let noisy = (thread * 911 + round * 37) % 3000;
                     let entries = [0, 1].map(|which: usize| {
-                        stores[which].store(&page_with(noisy)).expect("enough memory")
+                        stores[which].store(&page_with(noisy), None).expect("enough memory")
                     });
                     for (store, entry) in stores.iter().zip(entries) {
                         assert!(read(store, entry) == page_with(noisy));

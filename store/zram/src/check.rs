@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use page::{EntryKind, PAGE_SIZE, SlotEntry};
+use page::PAGE_SIZE;
 use thiserror::Error;
 
 use crate::Zram;
 use crate::hot::HotCache;
-use crate::slots::CHUNK_SLOTS;
+use crate::slots::{CHUNK_SLOTS, EntryKind, SlotEntry};
 use crate::stat::MemoryBreakdown;
 
 /// An inconsistency of a device.
@@ -146,14 +146,15 @@ impl Zram {
             recount.hot += 1;
         }
         // An object must be live and belong to one slot alone.
-        if let Some(handle) = stored.handle() {
+        if let EntryKind::Stored(page) = stored.kind()
+            && let Some(handle) = page.handle()
+        {
             if !handles.insert(handle.to_bits()) {
                 return Err(wrong("another slot has the same handle"));
             }
             recount.objects += 1;
             recount.bytes +=
-                self.inner.pages.stored_len(stored).map_err(|_| wrong("its object is freed"))?
-                    as u64;
+                self.inner.pages.stored_len(page).map_err(|_| wrong("its object is freed"))? as u64;
         }
         Ok(())
     }

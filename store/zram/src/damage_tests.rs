@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use block::{BlockDevice, BlockError, Bytes, Span};
-use page::{EntryKind, PAGE_SIZE, Page, SlotEntry, Streams};
+use page::{PAGE_SIZE, Page, Streams};
 use zcomp::{Algorithm, Codec, CodecError, Stream};
 
+use crate::slots::{EntryKind, SlotEntry};
 use crate::{Zram, ZramConfig};
 
 const SIZE: u64 = 64 * 4096;

@@ -13,14 +13,14 @@ use block::{
     AllocationState, BlockDevice, BlockError, BlockSizes, Bytes, OutOfRange, Span, StatusExtent,
     ZeroMode, ZeroSpeed,
 };
-use page::{PAGE_SIZE, Page, SlotEntry, StoreError};
+use page::{PAGE_SIZE, Page, StoreError};
 use zsmalloc::AllocError;
 
 use crate::Zram;
 use crate::counters::Counter;
 use crate::inner::{ReplaceOutcome, offset_of};
 use crate::segments::{Segment, partial_segments, segments, whole_slots};
-use crate::slots::next_chunk;
+use crate::slots::{SlotEntry, next_chunk};
 
 impl BlockDevice for Zram {
     fn size(&self) -> Bytes {
@@ -240,8 +240,8 @@ impl Zram {
             // Make it hot, else store it, else store it in the slot's reserved frame.
             let replaced = match inner.admit(slot, &page) {
                 Some(fresh) => inner.install(slot, old, fresh)?,
-                None => match inner.pages.store_replacing(&page, old) {
-                    Ok(new) => inner.replace(slot, old, new)?,
+                None => match inner.pages.store(&page, old.handle()) {
+                    Ok(new) => inner.replace(slot, old, new.into())?,
                     Err(error) => {
                         // No thread may hold a page while it waits for memory.
                         drop(pinned);

@@ -40,12 +40,12 @@ use frames::{
     Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, LockedFrame, Lru,
     MigrateError, MovableOps, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
 };
-use page::{EntryKind, PAGE_SIZE, SlotEntry};
+use page::PAGE_SIZE;
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::Backing;
 
 use crate::ZramError;
-use crate::slots::Slots;
+use crate::slots::{EntryKind, SlotEntry, Slots};
 use admission::AdmissionPolicy;
 use doorkeeper::Doorkeeper;
 

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use block::BlockError;
 use frames::{FrameCount, Reservation, Zone};
-use page::{EntryKind, LoadError, PAGE_SIZE, Page, Pages, SlotEntry, StoreError};
+use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, StoredPage};
 use zsmalloc::AllocError;
 
 use crate::counters::{Counter, Counters};
 use crate::hot::{HotCache, PinnedHotPage};
-use crate::slots::{ExchangeError, Slots};
+use crate::slots::{EntryKind, ExchangeError, SlotEntry, Slots};
 
 /// The retries before an entry that stays stale counts as damage.
 const MAX_STALE_RETRIES: u32 = 1 << 16;
@@ -45,9 +45,26 @@ impl Inner {
         let (mut tries, mut waiting_since) = (0, None);
         while tries < MAX_STALE_RETRIES {
             tries += 1;
-            let stored = self.slots.get(slot);
+            let entry = self.slots.get(slot);
+            let stored = match entry.kind() {
+                EntryKind::Stored(stored) => stored,
+                EntryKind::Empty | EntryKind::Reserved => {
+                    page.fill(0);
+                    return Ok(entry);
+                }
+                // Copy the page under its lock.
+                EntryKind::Hot(_) => {
+                    let Some(pinned) = self.pin(slot) else { continue };
+                    pinned.copy_to(0..PAGE_SIZE, page);
+                    if pinned.has_failed() {
+                        break;
+                    }
+                    return Ok(pinned.entry());
+                }
+                EntryKind::Invalid => break,
+            };
             match self.pages.load(stored, page) {
-                Ok(()) => return Ok(stored),
+                Ok(()) => return Ok(entry),
                 // Overwritten between `get` and `load`: the slot holds another entry now (Z2).
                 Err(LoadError::Stale) => sync::relax(tries),
                 // Waiting for other readers is bounded by time, not by `tries`.
@@ -59,16 +76,6 @@ impl Inner {
                     }
                     tries -= 1;
                     sync::relax(u32::MAX);
-                }
-                // The entry said that the page is hot: copy it under its lock.
-                Err(LoadError::NotInPool) => {
-                    if let Some(pinned) = self.pin(slot) {
-                        pinned.copy_to(0..PAGE_SIZE, page);
-                        if pinned.has_failed() {
-                            break;
-                        }
-                        return Ok(pinned.entry());
-                    }
                 }
                 Err(LoadError::Poisoned) => return Err(BlockError::Poisoned),
                 Err(_) => break,
@@ -107,7 +114,7 @@ impl Inner {
         page: &Page,
     ) -> Result<(), BlockError> {
         let Some(hot) = &self.hot else { return Ok(()) };
-        if !matches!(stored.kind(), EntryKind::Compressed(_))
+        if !matches!(stored.kind(), EntryKind::Stored(StoredPage::Compressed(_)))
             || !hot.has_free_frame()
             || !hot.doorkeeper.seen_before(slot)
         {
@@ -209,41 +216,42 @@ impl Inner {
         self.slots.compare_exchange(slot, SlotEntry::RESERVED, SlotEntry::ZEROS).ok()?;
         self.account(SlotEntry::RESERVED, SlotEntry::ZEROS);
         let mut reservation = self.zone.reattach(FrameCount(1));
-        let stored = self.pages.store_reserved(page, &mut reservation).ok();
+        let put = |bytes: &[u8]| self.pages.pool().store_reserved(bytes, &mut reservation);
+        let stored = self.pages.store_with(page, None, put).ok();
         // The reservation has no frame left if the frame's memory failed: the slot keeps plain
         // zeros.
         if stored.is_none() && reservation.frames() > FrameCount(0) {
             // Put it back. If the slot was written meanwhile the reservation is dropped.
             let _ = self.set_reserved(slot, SlotEntry::ZEROS, &mut reservation);
         }
-        stored
+        stored.map(SlotEntry::from)
     }
 
     /// Frees what the entry refers to: an object, a hot page or a reservation.
-    pub(crate) fn free(&self, stored: SlotEntry) -> Result<(), BlockError> {
-        if stored.handle().is_none() {
-            if stored == SlotEntry::RESERVED {
-                // INV-SLOT-3: only this thread owns the entry, so its reservation is released
-                // once.
+    pub(crate) fn free(&self, entry: SlotEntry) -> Result<(), BlockError> {
+        let freed = match entry.kind() {
+            EntryKind::Empty | EntryKind::Invalid | EntryKind::Stored(StoredPage::Same(_)) => {
+                return Ok(());
+            }
+            EntryKind::Stored(page) => self.pages.free(page),
+            // INV-SLOT-3: only this thread owns the entry, so its reservation is released once.
+            EntryKind::Reserved => {
                 drop(self.zone.reattach(FrameCount(1)));
-                self.counters.add(Counter::Freed, 1);
+                Ok(())
             }
-            if let (EntryKind::Hot(chain), Some(hot)) = (stored.kind(), &self.hot) {
-                hot.free_or_defer(&self.slots, chain);
-                self.counters.add(Counter::Freed, 1);
+            EntryKind::Hot(chain) => {
+                if let Some(hot) = &self.hot {
+                    hot.free_or_defer(&self.slots, chain);
+                }
+                Ok(())
             }
-            return Ok(());
-        }
-        let freed = self.pages.free(stored);
+        };
         // After the free: a thread that sees the count unchanged may conclude that nothing was
         // freed.
         self.counters.add(Counter::Freed, 1);
-        match freed {
-            Ok(()) => Ok(()),
-            // INV-SLOT-3: only this thread owns the entry, so its object is live; a pool that
-            // lost it is damaged.
-            Err(_) => Err(BlockError::Poisoned),
-        }
+        // INV-SLOT-3: only this thread owns the entry, so its object is live; a pool that lost it
+        // is damaged.
+        freed.map_err(|_| BlockError::Poisoned)
     }
 
     /// Updates the counters that follow the content of slots.

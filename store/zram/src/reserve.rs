@@ -8,12 +8,13 @@ use std::ops::Range;
 
 use block::{BlockError, Span};
 use frames::{FrameCount, Reservation};
-use page::{SlotEntry, StoreError};
+use page::StoreError;
 use zsmalloc::AllocError;
 
 use crate::Zram;
 use crate::inner::ReplaceOutcome;
 use crate::segments::{Segment, partial_segments, whole_slots};
+use crate::slots::SlotEntry;
 
 impl Zram {
     /// Makes the span read as zeros, with frames reserved for all of it. They are reserved before

@@ -37,12 +37,15 @@
 //! - INV-SLOT-3: for each entry that leaves a slot, [`Slots::compare_exchange`] succeeds for
 //!   exactly one caller, so what the entry refers to is freed once (Z9).
 
+mod entry;
+
 use std::sync::Arc;
 
 use frames::{AllocError, Zone};
-use page::SlotEntry;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sys::{Backing, MapError, Table};
+
+pub(crate) use entry::{EntryKind, SlotEntry};
 
 /// The slots in a chunk: 4 KiB of entries, one OS page on most systems. With larger pages an
 /// empty chunk is zeroed but keeps its memory.

@@ -7,7 +7,7 @@ use frames::{
     CmaRegion, CompactRequest, FrameCompaction, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reservation,
     ShrinkerRegistration, Zone, ZoneConfig,
 };
-use page::{PAGE_SIZE, Page, Pages, SlotEntry, StoreError, Streams};
+use page::{PAGE_SIZE, Page, Pages, StoreError, Streams};
 use zsmalloc::{AllocError, Budget, Compaction, Pool, PoolConfig};
 
 use crate::counters::{Counter, Counters};
@@ -15,7 +15,7 @@ use crate::hot::HotCache;
 use crate::inner::{Inner, ReplaceOutcome, offset_of};
 use crate::nearly_full::{LIMIT_CHECK_INTERVAL, NearlyFull, NearlyFullAlarm};
 use crate::reclaimer::{self, Reclaimer};
-use crate::slots::Slots;
+use crate::slots::{SlotEntry, Slots};
 use crate::{Access, ZramConfig, ZramError};
 
 /// The size of the largest device: 2 TiB, so that 32-bit numbers suffice for its pages and for
@@ -199,8 +199,9 @@ impl Zram {
     pub(crate) fn store(&self, slot: usize, page: &Page) -> Result<SlotEntry, BlockError> {
         let mut tries = 0;
         loop {
-            let error = match self.inner.pages.store_replacing(page, self.inner.slots.get(slot)) {
-                Ok(stored) => return Ok(stored),
+            let old = self.inner.slots.get(slot).handle();
+            let error = match self.inner.pages.store(page, old) {
+                Ok(stored) => return Ok(stored.into()),
                 Err(error) => error,
             };
             // At the limit the slot's own reservation comes first.

@@ -8,12 +8,13 @@ use frames::{
     Committed, FrameCount, LockedFrame, Lru, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
     Shrinker, ShrinkerPriority, ShrinkerRegistration, Target,
 };
-use page::{Page, SlotEntry, StoreError};
+use page::{Page, StoreError, StoredPage};
 use zsmalloc::AllocError;
 
 use super::{NewHotPage, PinnedHotPage};
 use crate::counters::Counter;
 use crate::inner::{Inner, ReplaceOutcome};
+use crate::slots::SlotEntry;
 
 /// The evictions attempted for one new page: the oldest page may be in use.
 const MAX_EVICT_RETRIES: u32 = 4;
@@ -94,7 +95,7 @@ impl Inner {
             return if freed.is_ok() { EvictOutcome::Busy } else { EvictOutcome::NoMemory };
         }
         // Locked until the entry is replaced, so what was stored is what the page holds.
-        match self.replace(pinned.slot(), pinned.entry(), stored) {
+        match self.replace(pinned.slot(), pinned.entry(), stored.into()) {
             Ok(ReplaceOutcome::Done) => {
                 self.counters.add(Counter::HotEvictions, 1);
                 EvictOutcome::Done
@@ -105,12 +106,12 @@ impl Inner {
     }
 
     /// Stores a page whose frame is freed right after. The page stays hot if that fails.
-    fn store_evicted(&self, page: &Page) -> Option<SlotEntry> {
-        match self.pages.store(page) {
+    fn store_evicted(&self, page: &Page) -> Option<StoredPage> {
+        match self.pages.store(page, None) {
             Err(StoreError::Alloc(AllocError::Limit)) => {
                 // At the limit it takes a frame for a moment to free one.
                 let _over_limit = self.zone.allow_over_limit(FrameCount(1));
-                self.pages.store(page).ok()
+                self.pages.store(page, None).ok()
             }
             result => result.ok(),
         }

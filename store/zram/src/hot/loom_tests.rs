@@ -5,6 +5,7 @@
 //! needed.
 
 use frames::{FrameCount, ZoneConfig};
+use page::StoredPage;
 use sync::{model, thread};
 
 use super::*;
@@ -17,7 +18,7 @@ struct Store {
 
 /// Returns the stored form of a page with this content.
 fn stored(content: [u8; 2]) -> SlotEntry {
-    SlotEntry::new(EntryKind::Same(u32::from(u16::from_le_bytes(content))))
+    StoredPage::Same(u32::from(u16::from_le_bytes(content))).into()
 }
 
 impl Store {
@@ -58,7 +59,9 @@ impl Store {
                 return [pinned[0], pinned[1]];
             }
             match self.slots.get(0).kind() {
-                EntryKind::Same(pattern) => return [pattern as u8, (pattern >> 8) as u8],
+                EntryKind::Stored(StoredPage::Same(pattern)) => {
+                    return [pattern as u8, (pattern >> 8) as u8];
+                }
                 EntryKind::Empty => return [0, 0],
                 _ => thread::yield_now(),
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use frames::{FrameCount, ZoneConfig};
-use page::EntryKind;
+use page::StoredPage;
 use sync::{Arc, model, thread};
 
 fn zone() -> std::sync::Arc<Zone> {
@@ -12,7 +12,7 @@ fn zone() -> std::sync::Arc<Zone> {
 }
 
 fn entry(pattern: u32) -> SlotEntry {
-    SlotEntry::new(EntryKind::Same(pattern))
+    StoredPage::Same(pattern).into()
 }
 
 /// Puts `new` in the slot and returns the entry it replaces.

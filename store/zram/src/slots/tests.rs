@@ -1,6 +1,6 @@
 use super::*;
 use frames::{FrameCount, ZoneConfig};
-use page::EntryKind;
+use page::StoredPage;
 
 fn zone() -> Arc<Zone> {
     let config =
@@ -9,7 +9,7 @@ fn zone() -> Arc<Zone> {
 }
 
 fn entry(pattern: u32) -> SlotEntry {
-    SlotEntry::new(EntryKind::Same(pattern))
+    StoredPage::Same(pattern).into()
 }
 
 fn slots(count: usize) -> Slots {
@@ -106,7 +106,7 @@ fn z9_every_replaced_entry_goes_to_one_thread() {
                                 old = now;
                             }
                             let value = |entry: SlotEntry| {
-                                if let EntryKind::Same(mark) = entry.kind() {
+                                if let EntryKind::Stored(StoredPage::Same(mark)) = entry.kind() {
                                     u64::from(mark)
                                 } else {
                                     0
@@ -122,13 +122,16 @@ fn z9_every_replaced_entry_goes_to_one_thread() {
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
     });
-    let left: u64 =
-        [5, CHUNK_SLOTS + 5]
-            .map(|slot| {
-                if let EntryKind::Same(mark) = slots.get(slot).kind() { u64::from(mark) } else { 0 }
-            })
-            .iter()
-            .sum();
+    let left: u64 = [5, CHUNK_SLOTS + 5]
+        .map(|slot| {
+            if let EntryKind::Stored(StoredPage::Same(mark)) = slots.get(slot).kind() {
+                u64::from(mark)
+            } else {
+                0
+            }
+        })
+        .iter()
+        .sum();
     let (put, taken) = stats.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert_eq!(put, taken + left);
     for chunk in 0..2 {
