@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use page::PAGE_SIZE;
 use thiserror::Error;
 
-use crate::Zram;
 use crate::hot::HotCache;
 use crate::slots::{CHUNK_SLOTS, EntryKind, SlotEntry};
 use crate::stat::MemoryBreakdown;
+use crate::zram::Zram;
 
 /// An inconsistency of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -65,13 +65,13 @@ impl Zram {
     /// # Errors
     /// [`CheckError`] for the first inconsistency.
     pub fn check(&self) -> Result<(), CheckError> {
-        self.inner.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
-        self.inner.pages.pool().check()?;
+        self.0.zone.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
+        self.0.pages.pool().check()?;
         let recount = self.recount()?;
         let stat = self.stat();
-        let pool = self.inner.pages.pool().stats();
+        let pool = self.0.pages.pool().stats();
         let memory = stat.memory;
-        let zone = self.inner.zone.stats();
+        let zone = self.0.zone.stats();
         let frames = memory.live + memory.rounding + memory.holes;
         let lists = self.check_hot()?;
         // Each row: the statistic's name, its value, and what it must equal.
@@ -100,7 +100,7 @@ impl Zram {
 
     /// Checks the LRU list of hot pages and returns the number of pages on it.
     fn check_hot(&self) -> Result<u64, CheckError> {
-        let Some(lru) = self.inner.hot.as_ref().and_then(HotCache::lru) else { return Ok(0) };
+        let Some(lru) = self.0.hot.as_ref().and_then(HotCache::lru) else { return Ok(0) };
         lru.check().map_err(|error| CheckError::Zone { what: error.to_string() })?;
         let lists = lru.stats();
         Ok(lists.inactive.0 + lists.active.0)
@@ -110,8 +110,8 @@ impl Zram {
     fn recount(&self) -> Result<Recount, CheckError> {
         let mut recount = Recount::default();
         let mut handles = HashSet::new();
-        for chunk in 0..self.inner.slots.len() / CHUNK_SLOTS {
-            let kept = self.inner.slots.occupied(chunk);
+        for chunk in 0..self.0.slots.len() / CHUNK_SLOTS {
+            let kept = self.0.slots.occupied(chunk);
             let before = recount.stored;
             if kept > 0 {
                 for slot in chunk * CHUNK_SLOTS..(chunk + 1) * CHUNK_SLOTS {
@@ -129,7 +129,7 @@ impl Zram {
         recount: &mut Recount,
         handles: &mut HashSet<u64>,
     ) -> Result<(), CheckError> {
-        let stored = self.inner.slots.get(slot);
+        let stored = self.0.slots.get(slot);
         let wrong = |what| CheckError::Slot { slot, word: stored.to_bits(), what };
         if stored.kind() == EntryKind::Invalid {
             return Err(wrong("the entry has no valid form"));
@@ -140,7 +140,7 @@ impl Zram {
         recount.huge += u64::from(stored.is_huge());
         // A hot page's chain must be live and be this slot's.
         if let Some(chain) = stored.chain() {
-            if !self.inner.hot.as_ref().is_some_and(|hot| hot.belongs_to(chain, slot)) {
+            if !self.0.hot.as_ref().is_some_and(|hot| hot.belongs_to(chain, slot)) {
                 return Err(wrong("its chain is free or belongs to another slot"));
             }
             recount.hot += 1;
@@ -154,7 +154,7 @@ impl Zram {
             }
             recount.objects += 1;
             recount.bytes +=
-                self.inner.pages.stored_len(page).map_err(|_| wrong("its object is freed"))? as u64;
+                self.0.pages.stored_len(page).map_err(|_| wrong("its object is freed"))? as u64;
         }
         Ok(())
     }

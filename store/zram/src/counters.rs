@@ -49,7 +49,6 @@ const SHARDS: usize = 16;
 /// Relaxed throughout: counters order no other data. A sum taken during updates is a snapshot: of
 /// a counter that can decrease it may be short by the updates in progress, but [`Counters::get`]
 /// saturates and never returns a wrapped value.
-/// never wrapped, since [`Counters::get`] saturates.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     shards: [Shard; SHARDS],

@@ -30,9 +30,8 @@
 
 mod admission;
 mod doorkeeper;
-mod evict;
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Weak};
 
 use block::Bytes;
@@ -40,17 +39,17 @@ use frames::{
     Budget, ChainId, ChainKind, Committed, Exclusive, FRAME_SIZE, FrameChains, LockedFrame, Lru,
     MigrateError, MovableOps, OwnerWords, Reclaim, ReleaseStatus, Shared, Target, Zone,
 };
-use page::PAGE_SIZE;
+use page::{PAGE_SIZE, Page};
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sys::Backing;
 
-use crate::ZramError;
+use crate::error::ZramError;
 use crate::slots::{EntryKind, SlotEntry, Slots};
 use admission::AdmissionPolicy;
 use doorkeeper::Doorkeeper;
 
 /// The bytes of a hot page. Frames are smaller under a model checker.
-pub(crate) const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
+const HOT_BYTES: usize = if FRAME_SIZE < PAGE_SIZE { FRAME_SIZE } else { PAGE_SIZE };
 
 /// The frames of hot pages, their LRU list, and the policies of what becomes hot.
 #[derive(Debug)]
@@ -135,7 +134,7 @@ impl HotCache {
     }
 
     /// Returns the slot that a chain was created for.
-    pub(crate) fn slot_of(&self, id: ChainId) -> usize {
+    fn slot_of(&self, id: ChainId) -> usize {
         // Relaxed: written before the chain was first unlocked, and read while it is locked.
         self.chains.owner_words(id).first().map_or(0, |word| word.load(Relaxed) as usize)
     }
@@ -295,8 +294,21 @@ impl PinnedHotPage<'_> {
         self.held.as_ref().is_some_and(|held| held.has_failed(0..HOT_BYTES))
     }
 
+    /// Copies the page. Returns its slot's entry, which names it as long as the page stays
+    /// locked.
+    pub(crate) fn copy_page(&self, page: &mut Page) -> SlotEntry {
+        page.copy_from_slice(self);
+        self.entry()
+    }
+
+    /// Copies a range of the page for a reader and marks the page accessed.
+    pub(crate) fn copy_to(&self, inside: Range<usize>, buf: &mut [u8]) {
+        buf.copy_from_slice(&self[inside]);
+        self.mark_accessed();
+    }
+
     /// Marks the page accessed on the LRU list.
-    pub(crate) fn mark_accessed(&self) {
+    fn mark_accessed(&self) {
         let frame = self.held.as_ref().and_then(|held| held.frame(0));
         if let (Some(lru), Some(frame)) = (self.hot.lru(), frame) {
             lru.mark_accessed(frame);
@@ -373,4 +385,6 @@ impl Drop for HotCache {
 }
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+mod tests {
+    mod loom;
+}

@@ -1,32 +1,33 @@
-//! The state of a device that requests touch: slot table, page store and cache of hot pages.
+//! The state of a device, and the replacement of a slot's entry.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use block::BlockError;
-use frames::{FrameCount, Reservation, Zone};
-use page::{LoadError, PAGE_SIZE, Page, Pages, StoreError, StoredPage};
-use zsmalloc::AllocError;
+use frames::{FrameCount, Reservation, ShrinkerRegistration, Zone};
+use page::{PAGE_SIZE, Pages, StoredPage};
 
+use crate::config::ZramConfig;
 use crate::counters::{Counter, Counters};
 use crate::hot::{HotCache, PinnedHotPage};
+use crate::nearly_full::NearlyFullAlarm;
+use crate::reclaimer::Reclaimer;
 use crate::slots::{EntryKind, ExchangeError, SlotEntry, Slots};
 
-/// The retries before an entry that stays stale counts as damage.
-const MAX_STALE_RETRIES: u32 = 1 << 16;
-
-/// The time to wait for a page that has too many readers.
-const READER_WAIT_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// The state that requests share.
+/// The state of a device. The zone refers to it, too, for the frames of hot pages.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// Registered until the device is dropped.
+    pub(crate) _shrinker: Option<ShrinkerRegistration>,
+    pub(crate) config: ZramConfig,
     pub(crate) zone: Arc<Zone>,
     pub(crate) slots: Slots,
     pub(crate) pages: Pages,
     pub(crate) counters: Counters,
     pub(crate) hot: Option<HotCache>,
+    pub(crate) reclaimer: Reclaimer,
+    pub(crate) alarm: NearlyFullAlarm,
+    /// The memory of the streams, which is charged to the zone. Units: bytes.
+    pub(crate) stream_bytes: u64,
 }
 
 /// The result of replacing a slot's entry.
@@ -40,97 +41,32 @@ pub(crate) enum ReplaceOutcome {
 }
 
 impl Inner {
-    /// Reads the page of a slot and returns the entry it was read from.
-    pub(crate) fn load(&self, slot: usize, page: &mut Page) -> Result<SlotEntry, BlockError> {
-        let (mut tries, mut waiting_since) = (0, None);
-        while tries < MAX_STALE_RETRIES {
-            tries += 1;
-            let entry = self.slots.get(slot);
-            let stored = match entry.kind() {
-                EntryKind::Stored(stored) => stored,
-                EntryKind::Empty | EntryKind::Reserved => {
-                    page.fill(0);
-                    return Ok(entry);
-                }
-                // Copy the page under its lock.
-                EntryKind::Hot(_) => {
-                    let Some(pinned) = self.pin(slot) else { continue };
-                    pinned.copy_to(0..PAGE_SIZE, page);
-                    if pinned.has_failed() {
-                        break;
-                    }
-                    return Ok(pinned.entry());
-                }
-                EntryKind::Invalid => break,
-            };
-            match self.pages.load(stored, page) {
-                Ok(()) => return Ok(entry),
-                // Overwritten between `get` and `load`: the slot holds another entry now (Z2).
-                Err(LoadError::Stale) => sync::relax(tries),
-                // Waiting for other readers is bounded by time, not by `tries`.
-                Err(LoadError::TooManyReaders) => {
-                    if waiting_since.get_or_insert_with(Instant::now).elapsed()
-                        > READER_WAIT_TIMEOUT
-                    {
-                        return Err(BlockError::Busy { offset: offset_of(slot) });
-                    }
-                    tries -= 1;
-                    sync::relax(u32::MAX);
-                }
-                Err(LoadError::Poisoned) => return Err(BlockError::Poisoned),
-                Err(_) => break,
-            }
-        }
-        Err(BlockError::Damaged { offset: offset_of(slot) })
-    }
-
     /// Locks the slot's page if it is hot.
     pub(crate) fn pin(&self, slot: usize) -> Option<PinnedHotPage<'_>> {
         self.hot.as_ref()?.pin(&self.slots, slot)
     }
 
-    /// Reads a part of the slot's page if it is hot. Returns whether it is.
-    pub(crate) fn read_hot(
-        &self,
-        slot: usize,
-        inside: Range<usize>,
-        buf: &mut [u8],
-    ) -> Result<bool, BlockError> {
-        let Some(pinned) = self.pin(slot) else { return Ok(false) };
-        pinned.copy_to(inside, buf);
-        if pinned.has_failed() {
-            return Err(BlockError::Damaged { offset: offset_of(slot) });
-        }
-        self.counters.add(Counter::HotHits, 1);
-        Ok(true)
+    /// Calls the callback if the device just came near its limit.
+    pub(crate) fn check_limit(&self) {
+        self.alarm.check(self.zone.memory());
     }
 
-    /// Makes a page hot that a reader just decompressed, if it is read often. Lack of memory for
-    /// it is not an error.
-    pub(crate) fn promote_on_read(
+    /// Puts `new` in the slot if it still holds `old`, and frees what `old` refers to.
+    #[inline]
+    fn exchange(
         &self,
         slot: usize,
-        stored: SlotEntry,
-        page: &Page,
-    ) -> Result<(), BlockError> {
-        let Some(hot) = &self.hot else { return Ok(()) };
-        if !matches!(stored.kind(), EntryKind::Stored(StoredPage::Compressed(_)))
-            || !hot.has_free_frame()
-            || !hot.doorkeeper.seen_before(slot)
-        {
-            return Ok(());
+        old: SlotEntry,
+        new: SlotEntry,
+    ) -> Result<ReplaceOutcome, BlockError> {
+        match self.slots.compare_exchange(slot, old, new) {
+            Ok(()) => {}
+            Err(ExchangeError::Changed(now)) => return Ok(ReplaceOutcome::Changed(now)),
+            Err(ExchangeError::NoMemory) => return Ok(ReplaceOutcome::NoMemory),
         }
-        self.admit(slot, page).map_or(Ok(()), |fresh| self.install(slot, stored, fresh).map(drop))
-    }
-
-    /// Changes the slot's page in place if it is hot and not in use. Returns whether it did.
-    pub(crate) fn write_in_place(&self, slot: usize, change: impl FnOnce(&mut [u8])) -> bool {
-        let changed =
-            self.hot.as_ref().is_some_and(|hot| hot.write_in_place(&self.slots, slot, change));
-        if changed {
-            self.counters.add(Counter::HotHits, 1);
-        }
-        changed
+        self.account(old, new);
+        self.free(old)?;
+        Ok(ReplaceOutcome::Done)
     }
 
     /// Puts `new` in the slot if it still holds `old`, and frees the entry that is left over.
@@ -140,18 +76,11 @@ impl Inner {
         old: SlotEntry,
         new: SlotEntry,
     ) -> Result<ReplaceOutcome, BlockError> {
-        let replaced = self.slots.compare_exchange(slot, old, new);
-        // The slot owns one of the two entries now; the other one is freed.
-        let unused = if replaced.is_ok() { old } else { new };
-        if replaced.is_ok() {
-            self.account(old, new);
+        let outcome = self.exchange(slot, old, new)?;
+        if outcome != ReplaceOutcome::Done {
+            self.free(new)?;
         }
-        self.free(unused)?;
-        Ok(match replaced {
-            Ok(()) => ReplaceOutcome::Done,
-            Err(ExchangeError::Changed(now)) => ReplaceOutcome::Changed(now),
-            Err(ExchangeError::NoMemory) => ReplaceOutcome::NoMemory,
-        })
+        Ok(outcome)
     }
 
     /// Puts `new` in the slot and frees the entry it replaces. With [`ReplaceOutcome::NoMemory`],
@@ -164,15 +93,11 @@ impl Inner {
     ) -> Result<ReplaceOutcome, BlockError> {
         let mut old = self.slots.get(slot);
         loop {
-            match self.slots.compare_exchange(slot, old, new) {
-                Ok(()) => break,
-                Err(ExchangeError::Changed(now)) => old = now,
-                Err(ExchangeError::NoMemory) => return Ok(ReplaceOutcome::NoMemory),
+            match self.exchange(slot, old, new)? {
+                ReplaceOutcome::Changed(now) => old = now,
+                outcome => return Ok(outcome),
             }
         }
-        self.account(old, new);
-        self.free(old)?;
-        Ok(ReplaceOutcome::Done)
     }
 
     /// Puts reserved zeros in the slot if it still holds `old`, and takes one frame out of
@@ -183,48 +108,13 @@ impl Inner {
         old: SlotEntry,
         reservation: &mut Reservation<'_>,
     ) -> Result<ReplaceOutcome, BlockError> {
-        match self.slots.compare_exchange(slot, old, SlotEntry::RESERVED) {
-            Ok(()) => {}
-            Err(ExchangeError::Changed(now)) => return Ok(ReplaceOutcome::Changed(now)),
-            Err(ExchangeError::NoMemory) => return Ok(ReplaceOutcome::NoMemory),
+        let outcome = self.exchange(slot, old, SlotEntry::RESERVED);
+        // An error comes after the exchange: the entry stands for the reserved frame.
+        if matches!(outcome, Ok(ReplaceOutcome::Done) | Err(_)) {
+            let detached = reservation.detach(FrameCount(1));
+            debug_assert!(detached, "the reservation has no frame");
         }
-        // From here on the entry stands for the reserved frame.
-        let detached = reservation.detach(FrameCount(1));
-        debug_assert!(detached, "the reservation has no frame");
-        self.account(old, SlotEntry::RESERVED);
-        self.free(old)?;
-        Ok(ReplaceOutcome::Done)
-    }
-
-    /// Stores a page with the frame that its slot reserves, after storing it was refused for lack
-    /// of memory. The slot then holds plain zeros, until the caller replaces them by the returned
-    /// entry.
-    ///
-    /// Returns `None` if the slot reserves nothing or the frame does not help; the slot is as it
-    /// was then. The exception: if the memory of the reserved frame fails and the page fits
-    /// nowhere else, the reservation is spent and the slot holds plain zeros.
-    pub(crate) fn store_reserved(
-        &self,
-        slot: usize,
-        page: &Page,
-        refused: StoreError,
-    ) -> Option<SlotEntry> {
-        if !matches!(refused, StoreError::Alloc(AllocError::Limit | AllocError::NoFrames)) {
-            return None;
-        }
-        // The thread that replaces the entry owns the reservation (INV-SLOT-3).
-        self.slots.compare_exchange(slot, SlotEntry::RESERVED, SlotEntry::ZEROS).ok()?;
-        self.account(SlotEntry::RESERVED, SlotEntry::ZEROS);
-        let mut reservation = self.zone.reattach(FrameCount(1));
-        let put = |bytes: &[u8]| self.pages.pool().store_reserved(bytes, &mut reservation);
-        let stored = self.pages.store_with(page, None, put).ok();
-        // The reservation has no frame left if the frame's memory failed: the slot keeps plain
-        // zeros.
-        if stored.is_none() && reservation.frames() > FrameCount(0) {
-            // Put it back. If the slot was written meanwhile the reservation is dropped.
-            let _ = self.set_reserved(slot, SlotEntry::ZEROS, &mut reservation);
-        }
-        stored.map(SlotEntry::from)
+        outcome
     }
 
     /// Frees what the entry refers to: an object, a hot page or a reservation.
@@ -255,7 +145,7 @@ impl Inner {
     }
 
     /// Updates the counters that follow the content of slots.
-    fn account(&self, old: SlotEntry, new: SlotEntry) {
+    pub(crate) fn account(&self, old: SlotEntry, new: SlotEntry) {
         let shift = |counter, was: bool, is: bool| match (was, is) {
             (false, true) => self.counters.add(counter, 1),
             (true, false) => self.counters.sub(counter, 1),

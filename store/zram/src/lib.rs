@@ -1,9 +1,9 @@
 //! A compressed block device in memory, modelled on Linux zram.
 //!
 //! ```text
-//!  client's bytes --cut into pages--> slot table --> page: same-filled, compressed or raw -->
-//!  pool
-//!                                     (one entry per page)
+//!  client's bytes --cut into pages--> slot table  -->  page: same-filled,  -->  pool
+//!                                     (one entry          compressed or raw
+//!                                     per page)
 //! ```
 //! What has a name of the kernel's zram does what it does there. Beyond it:
 //! - requests may have any offset and length; `write_zeroes` is exact (the kernel's ignores
@@ -48,32 +48,31 @@
 
 #![forbid(unsafe_code)]
 
-mod check;
 mod config;
-mod counters;
-mod device;
 mod error;
-mod hot;
-mod inner;
+mod sizing;
+mod segments;
+mod counters;
 mod nearly_full;
 mod reclaimer;
-mod reserve;
-mod segments;
 mod slots;
-mod stat;
+mod hot;
+mod inner;
+mod evict;
+mod read;
+mod write;
+mod reserve;
 mod zram;
-
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod damage_tests;
-
-#[cfg(all(test, shuttle))]
-mod shuttle_tests;
+mod device;
+mod stat;
+mod check;
 
 pub use check::CheckError;
 pub use config::{Access, ZramConfig};
 pub use error::ZramError;
 pub use frames::{CmaRegion, FrameCompaction, Movability};
 pub use nearly_full::{NEARLY_FULL_CLEAR_PERCENT, NEARLY_FULL_PERCENT, NearlyFull};
+pub use sizing::MAX_SIZE;
 pub use stat::{HotStat, IoStat, LimitStat, MemoryBreakdown, MmStat, Stat};
-pub use zram::{MAX_SIZE, Zram};
+pub use zram::Zram;
 pub use zsmalloc::{Budget, ChainRule, ClassStats, Compaction};

@@ -1,5 +1,7 @@
 //! The alarm that the memory limit is near, before a write fails.
 
+use std::sync::OnceLock;
+
 use frames::MemoryUsage;
 use sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -22,18 +24,31 @@ pub struct NearlyFull {
     pub limit: u64,
 }
 
-/// The state of the alarm and how often it was raised. Relaxed throughout: it orders no other
-/// data.
+/// The state of the alarm, how often it was raised, and the client's callback. Relaxed throughout:
+/// it orders no other data.
 #[derive(Debug, Default)]
 pub(crate) struct NearlyFullAlarm {
     is_raised: AtomicBool,
     raised_total: AtomicU64,
+    notify: OnceLock<fn(NearlyFull)>,
 }
 
 impl NearlyFullAlarm {
+    /// Makes each raise of the alarm call `notify`. A later call of this method has no effect.
+    pub(crate) fn on_raise(&self, notify: fn(NearlyFull)) {
+        let _first = self.notify.set(notify);
+    }
+
+    /// Updates the alarm, and calls the callback if this call raised it.
+    pub(crate) fn check(&self, memory: MemoryUsage) {
+        if let (Some(near), Some(notify)) = (self.update(memory), self.notify.get()) {
+            notify(near);
+        }
+    }
+
     /// Updates the alarm. Returns the memory use if this call raised it; of concurrent calls one
     /// does.
-    pub(crate) fn update(&self, memory: MemoryUsage) -> Option<NearlyFull> {
+    fn update(&self, memory: MemoryUsage) -> Option<NearlyFull> {
         let (needed, limit) = (memory.needed, memory.limit.unwrap_or(u64::MAX));
         // No limit below 2^57 bytes overflows here; `u64::MAX` stands for no limit, which is
         // never near.

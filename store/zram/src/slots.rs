@@ -292,4 +292,6 @@ impl Drop for Slots {
 mod tests;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+mod tests {
+    mod loom;
+}

@@ -5,9 +5,9 @@ use std::fmt;
 use page::PAGE_SIZE;
 use zsmalloc::{BackgroundStats, ClassStats, CompactionTotals, PoolStats};
 
-use crate::Zram;
 use crate::counters::Counter;
 use crate::hot::HotCache;
+use crate::zram::Zram;
 
 /// The kernel's `mm_stat`. Its [`fmt::Display`] prints the kernel's line. Units: bytes for sizes,
 /// pages for the rest.
@@ -196,15 +196,15 @@ impl Zram {
     /// Locking: takes each size class lock in turn, then the zone lock, each briefly.
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let pool = self.inner.pages.pool().stats();
+        let pool = self.0.pages.pool().stats();
         Stat {
             mm: self.mm_stat(&pool),
             io: self.io_stat(),
             memory: self.memory_breakdown(&pool),
-            reserved: self.inner.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
+            reserved: self.0.counters.get(Counter::Reserved) * PAGE_SIZE as u64,
             hot: self.hot_stat(),
             limit: self.limit_stat(),
-            buddyinfo: self.inner.zone.buddyinfo().to_string(),
+            buddyinfo: self.0.zone.buddyinfo().to_string(),
             compaction: pool.compaction,
             background: pool.background,
             classes: pool.classes,
@@ -214,33 +214,33 @@ impl Zram {
     fn mm_stat(&self, pool: &PoolStats) -> MmStat {
         let frame = PAGE_SIZE as u64;
         MmStat {
-            orig_data_size: self.inner.counters.get(Counter::PagesStored) * PAGE_SIZE as u64,
+            orig_data_size: self.0.counters.get(Counter::PagesStored) * PAGE_SIZE as u64,
             compr_data_size: pool.live_bytes,
             mem_used_total: pool.frames * frame,
-            mem_limit: self.inner.zone.memory().limit.unwrap_or(0),
-            mem_used_max: self.inner.pages.pool().frames_max() * frame,
-            same_pages: self.inner.counters.get(Counter::SamePages),
+            mem_limit: self.0.zone.memory().limit.unwrap_or(0),
+            mem_used_max: self.0.pages.pool().frames_max() * frame,
+            same_pages: self.0.counters.get(Counter::SamePages),
             pages_compacted: pool.compaction.frames_freed,
-            huge_pages: self.inner.counters.get(Counter::HugePages),
-            huge_pages_since: self.inner.counters.get(Counter::HugePagesSince),
+            huge_pages: self.0.counters.get(Counter::HugePages),
+            huge_pages_since: self.0.counters.get(Counter::HugePagesSince),
         }
     }
 
     fn io_stat(&self) -> IoStat {
         IoStat {
-            reads: self.inner.counters.get(Counter::Reads),
-            writes: self.inner.counters.get(Counter::Writes),
-            failed_reads: self.inner.counters.get(Counter::FailedReads),
-            failed_writes: self.inner.counters.get(Counter::FailedWrites),
-            invalid_io: self.inner.counters.get(Counter::InvalidIo),
-            notify_free: self.inner.counters.get(Counter::NotifyFree),
+            reads: self.0.counters.get(Counter::Reads),
+            writes: self.0.counters.get(Counter::Writes),
+            failed_reads: self.0.counters.get(Counter::FailedReads),
+            failed_writes: self.0.counters.get(Counter::FailedWrites),
+            invalid_io: self.0.counters.get(Counter::InvalidIo),
+            notify_free: self.0.counters.get(Counter::NotifyFree),
         }
     }
 
     fn hot_stat(&self) -> HotStat {
-        let Some(hot) = &self.inner.hot else { return HotStat::default() };
+        let Some(hot) = &self.0.hot else { return HotStat::default() };
         let frame = PAGE_SIZE as u64;
-        let count = |counter| self.inner.counters.get(counter);
+        let count = |counter| self.0.counters.get(counter);
         HotStat {
             hot_pages: hot.used_frames(),
             hot_bytes: hot.used_frames() * frame,
@@ -253,16 +253,16 @@ impl Zram {
 
     fn limit_stat(&self) -> LimitStat {
         // Discards since the last write count, too.
-        self.check_limit();
+        self.0.check_limit();
         LimitStat {
-            writestall: self.inner.counters.get(Counter::WriteStalls),
-            nearly_full: self.alarm.is_raised(),
-            nearly_full_total: self.alarm.raised_total(),
+            writestall: self.0.counters.get(Counter::WriteStalls),
+            nearly_full: self.0.alarm.is_raised(),
+            nearly_full_total: self.0.alarm.raised_total(),
         }
     }
 
     fn memory_breakdown(&self, pool: &PoolStats) -> MemoryBreakdown {
-        let zone = self.inner.zone.stats();
+        let zone = self.0.zone.stats();
         let hot = self.hot_stat().hot_bytes;
         MemoryBreakdown {
             mem_total: 0,
@@ -278,10 +278,10 @@ impl Zram {
             descriptors: zone.descriptor_bytes,
             handles: pool.handle_bytes,
             zspages: pool.zspage_bytes,
-            slots: self.inner.slots.bytes(),
+            slots: self.0.slots.bytes(),
             hot,
-            hot_records: self.inner.hot.as_ref().map_or(0, HotCache::metadata_bytes),
-            streams: self.stream_bytes,
+            hot_records: self.0.hot.as_ref().map_or(0, HotCache::metadata_bytes),
+            streams: self.0.stream_bytes,
         }
         .summed()
     }

@@ -9,13 +9,15 @@ use crate::packages::Metadata;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 13] = [
     "memzip-sync",
     "memzip-sys",
     "memzip-zsmalloc",
     "memzip-balloon",
     "memzip-block",
     "memzip-zcomp",
+    "memzip-page",
+    "memzip-zram",
     "memzip-nbd",
     "memzip",
     "memzip-testkit",

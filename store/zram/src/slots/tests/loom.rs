@@ -1,6 +1,6 @@
 //! The slot protocol under loom: the real code with two slots per chunk.
 
-use super::*;
+use super::super::*;
 use frames::{FrameCount, ZoneConfig};
 use page::StoredPage;
 use sync::{Arc, model, thread};

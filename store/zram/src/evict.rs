@@ -1,18 +1,18 @@
 //! Eviction of hot pages: one for each new page when the cache is full, many when memory is
 //! short.
 
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use block::BlockError;
 use frames::{
     Committed, FrameCount, LockedFrame, Lru, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
-    Shrinker, ShrinkerPriority, ShrinkerRegistration, Target,
+    Shrinker, Target,
 };
 use page::{Page, StoreError, StoredPage};
 use zsmalloc::AllocError;
 
-use super::{NewHotPage, PinnedHotPage};
 use crate::counters::Counter;
+use crate::hot::{HotCache, NewHotPage};
 use crate::inner::{Inner, ReplaceOutcome};
 use crate::slots::SlotEntry;
 
@@ -33,16 +33,6 @@ enum EvictOutcome {
 }
 
 impl Inner {
-    /// Registers the cache with the zone, which from now on may migrate frames of hot pages and
-    /// evict them when memory is short. Does nothing without a cache.
-    pub(crate) fn publish(self: &Arc<Self>) -> Option<ShrinkerRegistration> {
-        let hot = self.hot.as_ref()?;
-        let (ops, shrinker): (Weak<dyn MovableOps>, Weak<dyn Shrinker>) =
-            (Arc::downgrade(self) as _, Arc::downgrade(self) as _);
-        hot.publish(ops);
-        Some(self.zone.register_shrinker(ShrinkerPriority::Cache, shrinker))
-    }
-
     /// Copies a page into the cache. The page becomes hot when the caller has put its entry into
     /// the slot. Returns `None` without a cache, or if the cache is full and the oldest page
     /// cannot, or by the admission policy should not, be evicted.
@@ -74,7 +64,7 @@ impl Inner {
         slot: usize,
         old: SlotEntry,
         fresh: NewHotPage<'_>,
-    ) -> Result<ReplaceOutcome, block::BlockError> {
+    ) -> Result<ReplaceOutcome, BlockError> {
         // `fresh` stays locked until the entry is in: a thread that follows the entry waits for
         // that.
         let replaced = self.replace(slot, old, fresh.entry());
@@ -121,7 +111,7 @@ impl Inner {
 /// Evicts pages when memory is short until enough frames are free.
 impl Shrinker for Inner {
     fn count(&self) -> FrameCount {
-        FrameCount(self.hot.as_ref().map_or(0, super::HotCache::used_frames))
+        FrameCount(self.hot.as_ref().map_or(0, HotCache::used_frames))
     }
 
     /// Returns the frames of evicted pages minus the frames that their stored forms took.
@@ -169,21 +159,6 @@ impl MovableOps for Inner {
     }
 
     fn lru(&self) -> Option<&Lru> {
-        self.hot.as_ref().and_then(super::HotCache::lru)
-    }
-}
-
-impl PinnedHotPage<'_> {
-    /// Copies the page. Returns its slot's entry, which names it as long as the page stays
-    /// locked.
-    pub(crate) fn copy_page(&self, page: &mut Page) -> SlotEntry {
-        page.copy_from_slice(self);
-        self.entry()
-    }
-
-    /// Copies a range of the page for a reader and marks the page accessed.
-    pub(crate) fn copy_to(&self, inside: std::ops::Range<usize>, buf: &mut [u8]) {
-        buf.copy_from_slice(&self[inside]);
-        self.mark_accessed();
+        self.hot.as_ref().and_then(HotCache::lru)
     }
 }

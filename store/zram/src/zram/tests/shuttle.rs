@@ -140,7 +140,7 @@ fn mover(disk: &Zram) {
 
 /// Evicts pages until two writers have finished.
 fn evictor(disk: &Zram) {
-    while disk.inner.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
+    while disk.0.counters.get(Counter::Writes) < 2 * u64::from(ROUNDS) {
         disk.zone().shrink(FrameCount(1), &NoLocksHeld::promise());
         thread::yield_now();
     }

@@ -34,9 +34,9 @@ fn filled(algorithm: Algorithm) -> Zram {
 
 /// Overwrites the object of a slot with other bytes of the same length.
 fn corrupt(disk: &Zram, slot: usize) {
-    let handle = disk.inner.slots.get(slot).handle().expect("the page has an object");
-    let len = disk.inner.pages.pool().len(handle).expect("alive");
-    disk.inner.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
+    let handle = disk.0.slots.get(slot).handle().expect("the page has an object");
+    let len = disk.0.pages.pool().len(handle).expect("alive");
+    disk.0.pages.pool().write(handle, &vec![0xff; len]).expect("the same length");
 }
 
 fn reads_back(disk: &Zram, number: u64) -> bool {
@@ -80,16 +80,16 @@ fn a_corrupted_object_is_an_error_for_its_page_alone() {
 #[test]
 fn a_damaged_entry_is_an_error_for_its_page_alone() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
-    let gone = disk.inner.slots.get(9);
+    let gone = disk.0.slots.get(9);
     for entry in [SlotEntry::new(EntryKind::Invalid), gone] {
-        disk.inner.set_entry(9, SlotEntry::EMPTY).expect("the first time frees the page");
-        disk.inner.slots.compare_exchange(9, SlotEntry::EMPTY, entry).expect("no other thread");
+        disk.0.set_entry(9, SlotEntry::EMPTY).expect("the first time frees the page");
+        disk.0.slots.compare_exchange(9, SlotEntry::EMPTY, entry).expect("no other thread");
         assert_eq!(
             disk.read(span(9 * 4096, 4096), &mut [0; 4096]),
             Err(BlockError::Damaged { offset: 9 * 4096 })
         );
         assert!(disk.check().is_err());
-        disk.inner.slots.compare_exchange(9, entry, SlotEntry::EMPTY).expect("no other thread");
+        disk.0.slots.compare_exchange(9, entry, SlotEntry::EMPTY).expect("no other thread");
     }
     assert!(reads_back(&disk, 8) && reads_back(&disk, 10));
 }
@@ -99,8 +99,8 @@ fn a_damaged_entry_is_an_error_for_its_page_alone() {
 #[test]
 fn a_page_with_too_many_readers_is_busy_not_damaged() {
     let disk = filled(Algorithm::Lz4 { acceleration: 1 });
-    let pool = disk.inner.pages.pool();
-    let handle = disk.inner.slots.get(5).handle().expect("the page has an object");
+    let pool = disk.0.pages.pool();
+    let handle = disk.0.slots.get(5).handle().expect("the page has an object");
     let last = pool.read(handle).expect("alive");
     // The guards are forgotten, not kept: keeping them would take hundreds of megabytes.
     while let Ok(object) = pool.read(handle) {

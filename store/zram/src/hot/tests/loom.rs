@@ -8,7 +8,7 @@ use frames::{FrameCount, ZoneConfig};
 use page::StoredPage;
 use sync::{model, thread};
 
-use super::*;
+use super::super::*;
 use crate::slots::ExchangeError;
 
 struct Store {
