@@ -20,17 +20,22 @@ pub(crate) struct Segment {
 pub(crate) fn segments(span: Span) -> impl Iterator<Item = Segment> {
     let mut at = span.offset();
     std::iter::from_fn(move || {
-        let inside = (at % PAGE_SIZE as u64) as usize;
-        let len = (span.end() - at).min((PAGE_SIZE - inside) as u64) as usize;
-        let from = (at - span.offset()) as usize;
-        let slot = (at / PAGE_SIZE as u64) as usize;
-        at += len as u64;
-        (len > 0).then(|| Segment {
-            slot,
-            page_range: inside..inside + len,
-            buf_range: from..from + len,
-        })
+        let next = (at < span.end()).then(|| segment_at(span, at))?;
+        at += next.page_range.len() as u64;
+        Some(next)
     })
+}
+
+/// Returns the segment that begins at this offset of the device, inside the span.
+fn segment_at(span: Span, at: u64) -> Segment {
+    let inside = (at % PAGE_SIZE as u64) as usize;
+    let len = (span.end() - at).min((PAGE_SIZE - inside) as u64) as usize;
+    let from = (at - span.offset()) as usize;
+    Segment {
+        slot: (at / PAGE_SIZE as u64) as usize,
+        page_range: inside..inside + len,
+        buf_range: from..from + len,
+    }
 }
 
 /// Returns the slots whose pages lie wholly inside the span. The device's last page ends at the
@@ -47,16 +52,8 @@ pub(crate) fn partial_segments(span: Span, size: u64) -> impl Iterator<Item = Se
     let whole = whole_slots(span, size);
     let first = segments(span).next();
     let last = (!span.is_empty()).then(|| {
-        let slot = (span.end() - 1) / PAGE_SIZE as u64;
-        let start = span.offset().max(slot * PAGE_SIZE as u64);
-        let inside = (start % PAGE_SIZE as u64) as usize;
-        let len = (span.end() - start) as usize;
-        let from = (start - span.offset()) as usize;
-        Segment {
-            slot: slot as usize,
-            page_range: inside..inside + len,
-            buf_range: from..from + len,
-        }
+        let page = (span.end() - 1) / PAGE_SIZE as u64;
+        segment_at(span, span.offset().max(page * PAGE_SIZE as u64))
     });
     // A span within one page has one segment, not two.
     let last = last.filter(|last| Some(last) != first.as_ref());
