@@ -1,6 +1,7 @@
-use super::*;
 use frames::{FrameCount, ZoneConfig};
 use page::StoredPage;
+
+use super::*;
 
 fn zone() -> Arc<Zone> {
     let config =

@@ -1,9 +1,10 @@
 //! The slot protocol under loom: the real code with two slots per chunk.
 
-use super::super::*;
 use frames::{FrameCount, ZoneConfig};
 use page::StoredPage;
 use sync::{Arc, model, thread};
+
+use super::super::*;
 
 fn zone() -> std::sync::Arc<Zone> {
     let config =
