@@ -20,12 +20,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
 use crate::error::AllocError;
-use crate::frame::{Block, Frame};
-use crate::migrate::Target;
-use crate::reclaim::Reclaim;
-use crate::state::State;
+use crate::page::State;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-use crate::zone::Zone;
+use crate::zone::{Block, Frame, FrameAllocator, Reclaim, Target, Zone};
 
 /// Why memory was not released. The frames still belong to their owner; each byte of them is
 /// unchanged or zero.
@@ -57,9 +54,11 @@ impl Frame<'_> {
         for run in
             frames.chunk_by(|a, b| a.pfn().plus(1) == b.pfn() && std::ptr::eq(a.zone(), b.zone()))
         {
-            run.iter().try_for_each(|frame| check_sole_reference(frame.zone(), frame.pfn()))?;
+            run.iter().try_for_each(|frame| {
+                check_sole_reference(frame.zone().allocator(), frame.pfn())
+            })?;
             // A run is at most all frames of a zone, which are fewer than u32::MAX.
-            run[0].zone().arena().decommit(run[0].pfn(), run.len() as u32)?;
+            run[0].zone().allocator().arena().decommit(run[0].pfn(), run.len() as u32)?;
         }
         Ok(())
     }
@@ -71,8 +70,8 @@ impl Target<'_> {
     /// # Errors
     /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
-        check_sole_reference(self.zone(), self.pfn())?;
-        Ok(self.zone().arena().decommit(self.pfn(), 1)?)
+        check_sole_reference(self.allocator(), self.pfn())?;
+        Ok(self.allocator().arena().decommit(self.pfn(), 1)?)
     }
 }
 
@@ -83,26 +82,6 @@ pub struct BalloonAccount {
     zone: Arc<Zone>,
     frames: AtomicU64,
     record_bytes: AtomicU64,
-}
-
-/// The sums over all accounts. Not modelled atomics: statistics order nothing.
-#[derive(Debug, Default)]
-pub(crate) struct BalloonTotals {
-    frames: AtomicU64,
-    record_bytes: AtomicU64,
-}
-
-impl BalloonTotals {
-    /// Returns the ballooned frames of all accounts.
-    pub(crate) fn frames(&self) -> FrameCount {
-        // Relaxed: a statistic; the others here as well.
-        FrameCount(self.frames.load(Relaxed))
-    }
-
-    /// Returns the bytes of the owners' records of all accounts.
-    pub(crate) fn record_bytes(&self) -> u64 {
-        self.record_bytes.load(Relaxed)
-    }
 }
 
 impl Zone {
@@ -124,19 +103,9 @@ impl Zone {
     /// Locking: takes the zone lock.
     #[must_use]
     pub fn alloc_committed_frame(&self, migrate_type: MigrateType) -> Option<Frame<'_>> {
-        self.process_memory_failures();
-        let mut buddy = self.buddy.lock();
-        let mut taken = [Pfn(0)];
-        let count = if buddy.headroom() > 0 {
-            buddy.take_committed(&self.tables, migrate_type, &mut taken)
-        } else {
-            0
-        };
-        drop(buddy);
-        (count == 1).then(|| {
-            self.tables.frames.change(taken[0], State::CACHED, State::used(Order::SINGLE));
-            Frame::new(self, taken[0])
-        })
+        let pfn = self.allocator().take_committed(migrate_type)?;
+        self.tables().frames.change(pfn, State::CACHED, State::used(Order::SINGLE));
+        Some(Frame::new(self, pfn))
     }
 
     /// Allocates a free pageblock that has memory; `None` also when the free memory is
@@ -148,19 +117,9 @@ impl Zone {
         self: &Arc<Self>,
         migrate_type: MigrateType,
     ) -> Option<OwnedBlock> {
-        self.process_memory_failures();
         let order = Order::PAGEBLOCK;
-        let mut buddy = self.buddy.lock();
-        // Blocks on lists have memory, and an idle pageblock is taken before one without memory
-        // is committed.
-        let whole = self.tables.idle.lowest_outside(&buddy.region).is_some();
-        let may = whole && buddy.headroom() >= u64::from(order.frames());
-        let first = if may {
-            buddy.take_block(&self.tables, migrate_type, order, State::used(order))
-        } else {
-            None
-        };
-        first.map(|first| OwnedBlock { zone: Arc::clone(self), first, order })
+        let first = self.allocator().take_committed_block(migrate_type)?;
+        Some(OwnedBlock { zone: Arc::clone(self), first, order })
     }
 }
 
@@ -168,15 +127,14 @@ impl BalloonAccount {
     /// Counts frames as ballooned: the host has their memory now.
     pub fn add(&self, frames: FrameCount) {
         self.frames.fetch_add(frames.0, Relaxed);
-        self.zone.ballooned.frames.fetch_add(frames.0, Relaxed);
+        self.zone.allocator().ballooned.add_frames(frames);
     }
 
     /// Sets the size of the owner's own records. They are a part of
     /// [`ZoneStats::descriptor_bytes`](crate::ZoneStats::descriptor_bytes). Units: bytes.
     pub fn set_record_bytes(&self, bytes: u64) {
         let before = self.record_bytes.swap(bytes, Relaxed);
-        // Wrapping, so it can also decrease. The sum over all owners never goes below zero.
-        self.zone.ballooned.record_bytes.fetch_add(bytes.wrapping_sub(before), Relaxed);
+        self.zone.allocator().ballooned.replace_record_bytes(before, bytes);
     }
 
     /// Counts frames as no longer ballooned. Call it before the frames become free.
@@ -191,13 +149,14 @@ impl BalloonAccount {
             "{frames} leave the balloon, but it holds only {:?}",
             less
         );
-        self.zone.ballooned.frames.fetch_sub(frames.0, Relaxed);
+        self.zone.allocator().ballooned.remove_frames(frames);
     }
 }
 
 impl Drop for BalloonAccount {
     fn drop(&mut self) {
-        self.zone.ballooned.frames.fetch_sub(*self.frames.get_mut(), Relaxed);
+        let left = FrameCount(*self.frames.get_mut());
+        self.zone.allocator().ballooned.remove_frames(left);
         self.set_record_bytes(0);
     }
 }
@@ -249,8 +208,8 @@ impl OwnedBlock {
     /// # Errors
     /// [`DiscardError`] when another reference exists or the OS refuses.
     pub fn discard(&mut self) -> Result<(), DiscardError> {
-        check_sole_reference(&self.zone, self.first)?;
-        Ok(self.zone.arena().decommit(self.first, self.order.frames())?)
+        check_sole_reference(self.zone.allocator(), self.first)?;
+        Ok(self.zone.allocator().arena().decommit(self.first, self.order.frames())?)
     }
 }
 
@@ -262,13 +221,12 @@ impl Drop for OwnedBlock {
 
 /// Checks INV-BALLOON-1. A later reference cannot reach the bytes either: it is a value, and in
 /// no chain.
-fn check_sole_reference(zone: &Zone, pfn: Pfn) -> Result<(), DiscardError> {
-    match zone.tables.frames.state(pfn).references() {
+fn check_sole_reference(allocator: &FrameAllocator, pfn: Pfn) -> Result<(), DiscardError> {
+    match allocator.tables().frames.state(pfn).references() {
         1 => Ok(()),
         _ => Err(DiscardError::Shared { pfn }),
     }
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "ballooned_tests.rs"]
 mod tests;

@@ -17,38 +17,35 @@
 //! A zone may have a CMA region. Its pageblocks keep the type CMA, serve single movable
 //! frames only, and only when no other frame is left.
 
-mod isolation;
+mod bitmap;
+mod freelist;
+mod pageblock;
+mod tables;
+mod ledger;
 mod limit;
+mod isolation;
+mod failed;
 
 use std::ops::Range;
 
-use crate::descriptor::Descriptors;
-use crate::freelist::{FreeListKind, FreeLists};
-use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::{CommitState, Occupancy, PageblockState};
-use crate::state::{Kind, State};
-use crate::tables::Tables;
-use crate::units::{BlockIndex, FrameCount, MigrateType, Order, Pfn};
+use freelist::FreeLists;
+pub(crate) use freelist::{FREE_LIST_KINDS, FreeListKind};
 pub(crate) use isolation::IsolateError;
-pub(crate) use limit::MemoryLedger;
+pub use ledger::ChargePurpose;
+pub(crate) use ledger::{CaptureRoom, InFlight, LimitLedger};
+use pageblock::Occupancy;
+pub(crate) use pageblock::{CommitState, PageblockState, ROWS, WITHOUT_MEMORY};
+pub(crate) use tables::Tables;
+
+use crate::geometry::PAGEBLOCK_FRAMES;
+use crate::page::{Descriptors, Kind, State};
+use crate::units::{BlockIndex, MigrateType, Order, Pfn};
 
 /// What the zone lock guards, together with [`Tables`].
 #[derive(Debug)]
 pub(crate) struct Buddy {
     pub(crate) lists: FreeLists,
-    /// Frames that are not on buddy lists: in use, on per-CPU lists or retired. Never above the
-    /// limit, unless the limit was lowered.
-    pub(crate) charged: u64,
-    pub(crate) limit: Option<FrameCount>,
-    pub(crate) memory: MemoryLedger,
-    /// Charged frames that are about to replace other charged frames. They do not count against the
-    /// limit.
-    pub(crate) in_flight: u64,
-    /// Frames that a capture is about to take. Room below the limit is kept for them.
-    pub(crate) reserved: u64,
-    /// Frames of reservations, which may be taken at any later time. Room below the limit is kept
-    /// for them, too.
-    pub(crate) reservations: u64,
+    pub(crate) ledger: LimitLedger,
     /// Pageblocks of the CMA region. Empty when there is none.
     pub(crate) region: Range<u32>,
     /// Pageblocks below the high-water mark.
@@ -57,7 +54,7 @@ pub(crate) struct Buddy {
     pub(crate) idle: u32,
     pub(crate) releasing: u32,
     pub(crate) released_total: u64,
-    /// Whether a panic unwound out of a change of this state: see [`crate::zone_lock`].
+    /// Whether a panic unwound out of a change of this state: see the zone lock.
     poisoned: bool,
     /// Frames freed since the zone was poisoned. They are on no list.
     pub(crate) lost: u64,
@@ -67,16 +64,10 @@ pub(crate) struct Buddy {
 
 impl Buddy {
     /// Returns an allocator of pageblocks that are all offline.
-    pub(crate) fn new(limit: Option<FrameCount>, memory: MemoryLedger, region: Range<u32>) -> Self {
-        let lists = FreeLists::new();
+    pub(crate) fn new(ledger: LimitLedger, region: Range<u32>) -> Self {
         Self {
-            lists,
-            charged: 0,
-            limit,
-            memory,
-            in_flight: 0,
-            reserved: 0,
-            reservations: 0,
+            lists: FreeLists::new(),
+            ledger,
             region,
             online: 0,
             committed: 0,
@@ -116,7 +107,7 @@ impl Buddy {
 
     /// Frees a block as [`Buddy::free`] does. Its first frame is already "inside".
     pub(crate) fn free_inside(&mut self, tables: &Tables, pfn: Pfn, order: Order) {
-        self.charged -= u64::from(order.frames());
+        self.ledger.uncharge_frames(u64::from(order.frames()));
         self.account(tables, pfn, order.frames(), Occupancy::Free);
         let middle = pfn.plus(PAGEBLOCK_FRAMES);
         if order > Order::PAGEBLOCK && !self.can_merge(tables, pfn.block(), middle.block()) {
@@ -127,12 +118,6 @@ impl Buddy {
         } else {
             self.link(tables, pfn, order);
         }
-    }
-
-    /// Retires a charged frame that is "inside": it is never used again.
-    pub(crate) fn retire_frame(&mut self, tables: &Tables, pfn: Pfn) {
-        tables.frames.change(pfn, State::INSIDE, State::RETIRED);
-        self.retired += 1;
     }
 
     /// Merges a block whose frames are accounted for, and puts it on its list.
@@ -189,16 +174,14 @@ impl Buddy {
         tables: &Tables,
         end: BlockIndex,
         into: &mut [Pfn],
-    ) -> usize {
+    ) -> InFlight {
         let lowest = |migrate_type: MigrateType| self.lowest_available(tables, migrate_type);
-        if self.poisoned {
-            return 0;
-        }
         let source = [MigrateType::Movable, MigrateType::Cma].into_iter().filter_map(lowest).min();
-        let Some(block) = source.filter(|&block| block < end) else { return 0 };
-        let taken = self.take_from(tables, block, into);
-        self.in_flight += taken as u64;
-        taken
+        let taken = match source.filter(|&block| block < end && !self.poisoned) {
+            Some(block) => self.take_from(tables, block, into),
+            None => 0,
+        };
+        self.ledger.begin_flight(taken as u64)
     }
 
     /// Takes up to `into.len()` single frames out of one committed pageblock: of the type, or else
@@ -246,7 +229,7 @@ impl Buddy {
             }
             self.link_rest(tables, head.plus(count), head.plus(order.frames()));
         }
-        self.charged += taken as u64;
+        self.ledger.charge_frames(taken as u64);
         taken
     }
 
@@ -285,7 +268,7 @@ impl Buddy {
         self.note_touched(tables, pfn, order.frames());
         self.link_rest(tables, pfn.plus(order.frames()), pfn.plus(whole.frames()));
         tables.frames.change(pfn, State::INSIDE, to);
-        self.charged += u64::from(order.frames());
+        self.ledger.charge_frames(u64::from(order.frames()));
         Some(pfn)
     }
 
@@ -372,6 +355,7 @@ impl Buddy {
         tables.skip.remove(block);
         tables.blocks.set_state(block, PageblockState::committed(migrate_type));
         self.committed += 1;
+        self.update_table_bytes();
         // A pageblock with failed memory was decommitted since, so its frames get other memory.
         tables.failed.forget(block.first().index()..block.first().plus(PAGEBLOCK_FRAMES).index());
         self.account(tables, block.first(), PAGEBLOCK_FRAMES, Occupancy::Free);
@@ -405,7 +389,7 @@ impl Buddy {
     /// Ends the release of a pageblock: it is free again and has no memory.
     pub(crate) fn finish_release(&mut self, tables: &Tables, block: BlockIndex) {
         let block_state = tables.blocks.state(block);
-        self.memory.touched -= u64::from(block_state.touched);
+        self.ledger.untouch(u64::from(block_state.touched));
         tables.blocks.set_state(
             block,
             PageblockState { commit_state: CommitState::Released, touched: 0, ..block_state },
@@ -413,6 +397,13 @@ impl Buddy {
         tables.released.insert(block);
         self.releasing -= 1;
         self.released_total += 1;
+        self.update_table_bytes();
+    }
+
+    /// Tells the ledger the size of the tables, after pageblocks got or lost descriptors.
+    fn update_table_bytes(&mut self) {
+        let resident = self.committed + self.releasing;
+        self.ledger.set_table_bytes(Tables::committed_bytes(self.online, resident));
     }
 
     /// Changes the type of a pageblock to `to` when at least half of it is free, before a

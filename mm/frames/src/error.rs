@@ -2,8 +2,16 @@
 
 use thiserror::Error;
 
-use crate::units::{FrameCount, Pfn};
-use crate::zone_config::CmaRegion;
+use crate::units::{FrameCount, Order, Pfn};
+
+/// A range of frames that is made of whole pageblocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CmaRegion {
+    /// The first frame.
+    pub first: Pfn,
+    /// The number of frames.
+    pub frames: FrameCount,
+}
 
 /// The reason why a zone could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -69,5 +77,59 @@ pub enum PutError {
     Movable {
         /// The frame.
         pfn: Pfn,
+    },
+}
+
+/// An inconsistency in a zone: a bug in this crate, or a stray write from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CheckError {
+    /// The descriptor of a frame has a state that is impossible there.
+    #[error("{pfn} has the impossible state {state:#010x}")]
+    State {
+        /// The frame.
+        pfn: Pfn,
+        /// Its state word.
+        state: u32,
+    },
+    /// The free map and the descriptor of a frame disagree.
+    #[error("{pfn}: the free map and the descriptor disagree")]
+    FreeMap {
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// Two free halves of one block were not merged.
+    #[error("{pfn} and its buddy are free and not merged")]
+    Unmerged {
+        /// One of them.
+        pfn: Pfn,
+    },
+    /// The state word of a pageblock, or a set it is in, does not fit its frames.
+    #[error("pageblock {block}: its state does not fit its frames")]
+    Pageblock {
+        /// Its number.
+        block: u32,
+    },
+    /// A buddy list is broken, or holds a block that does not belong there.
+    #[error("the list of free blocks of {order} of type {list_kind} is broken at {pfn}")]
+    List {
+        /// The name of the migrate type, or of isolation.
+        list_kind: &'static str,
+        /// The order of the blocks.
+        order: Order,
+        /// The block at which the walk failed.
+        pfn: Pfn,
+    },
+    /// A panic interrupted a change of the free lists, so they cannot be checked.
+    #[error("the zone is poisoned: a panic interrupted a change of its free lists")]
+    Poisoned,
+    /// A count differs from the sum it stands for.
+    #[error("{what} is counted as {counted} but is {found}")]
+    Count {
+        /// The count.
+        what: &'static str,
+        /// Its value.
+        counted: u64,
+        /// The sum that the walk found.
+        found: u64,
     },
 }

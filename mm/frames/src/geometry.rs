@@ -26,3 +26,8 @@ pub(crate) const ORDERS: usize = MAX_ORDER as usize + 1;
 
 // An order-10 block is a pair of pageblocks. The buddy code relies on it being the largest.
 const _: () = assert!(MAX_ORDER == PAGEBLOCK_ORDER + 1);
+
+/// Rounds up to the pages that the OS commits. Units: bytes.
+pub(crate) fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(sys::page_size() as u64)
+}

@@ -92,7 +92,7 @@ fn measure<T>(
     rounds: usize,
     mut work: impl FnMut() -> T,
 ) -> Seen {
-    zone.buddy.holds.start();
+    zone.allocator().holds().start();
     let mut took = Duration::ZERO;
     for _ in 0..rounds {
         let start = thread_cpu_time();
@@ -100,7 +100,7 @@ fn measure<T>(
         took = took.max(thread_cpu_time() - start);
         drop(returned);
     }
-    let holds = zone.buddy.holds.stop();
+    let holds = zone.allocator().holds().stop();
     let hold =
         holds.len().checked_sub(1 + holds.len() / 1000).map_or(Duration::ZERO, |at| holds[at]);
     Seen { call: call.into(), holds: holds.len(), hold, took }
@@ -157,8 +157,8 @@ fn the_search_for_failures_holds_the_lock_briefly() {
         let last = TERABYTE as usize - 1;
         let look = || {
             // Noting a frame again reports it again.
-            (0..8).for_each(|at| _ = zone.tables.failed.note(last / 8 * at));
-            zone.process_memory_failures();
+            (0..8).for_each(|at| _ = zone.tables().failed.note(last / 8 * at));
+            zone.allocator().process_memory_failures();
         };
         let seen = measure(&zone, "process_memory_failures", 20, look);
         assert_eq!(seen.holds, 20, "one hold for each call");
@@ -227,7 +227,8 @@ fn calls_within(budget: Budget) -> Vec<Seen> {
     let zone = store.zone();
     let mut seen = Vec::new();
     // The calls also reset skip hints, so each pageblock has one.
-    (0..zone.online_blocks()).for_each(|block| zone.tables.skip.insert(units::BlockIndex(block)));
+    (0..zone.allocator().read_buddy(|buddy| buddy.online))
+        .for_each(|block| zone.tables().skip.insert(units::BlockIndex(block)));
     let goals =
         [CompactGoal::WholeZone, CompactGoal::Fragmentation(0), CompactGoal::Block(Order::MAX)];
     for goal in goals {
@@ -303,7 +304,7 @@ fn failing_searches(budget: Budget) -> ([Seen; 3], [Seen; 3]) {
     let searches = orders.map(|order| {
         measure(&zone, format!("search for a block of {order}"), 1, || {
             assert_eq!(
-                zone.capture_block(order, MigrateType::Unmovable, budget.start()),
+                compaction::capture_block(&zone, order, MigrateType::Unmovable, budget.start()),
                 Err(CompactOutcome::OutOfTime)
             );
         })
@@ -360,7 +361,7 @@ fn the_cheapest_ranges_are_found() {
     let firsts = |found: Vec<Pfn>| found.into_iter().map(|pfn| pfn.block().0).collect::<Vec<_>>();
     let expected: Vec<_> = blocks.iter().map(|&(_, block)| block).take(16).collect();
     assert_eq!(
-        firsts(contig::ranges::best(&zone, PAGEBLOCK_FRAMES, deadline).expect("time")),
+        firsts(compaction::best(&zone, PAGEBLOCK_FRAMES, deadline).expect("time")),
         expected
     );
     for length in [2, 5, 33] {
@@ -369,7 +370,7 @@ fn the_cheapest_ranges_are_found() {
         let mut runs: Vec<_> = (0..=64 - length).map(sum).collect();
         runs.sort_unstable();
         let expected: Vec<_> = runs.iter().map(|&(_, first)| first).take(16).collect();
-        let found = contig::ranges::best(&zone, length * PAGEBLOCK_FRAMES, deadline).expect("time");
+        let found = compaction::best(&zone, length * PAGEBLOCK_FRAMES, deadline).expect("time");
         assert_eq!(firsts(found), expected, "{length} pageblocks");
     }
     assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);

@@ -16,17 +16,13 @@
 //! or none. A frame that [`Zone::soft_offline`] retired keeps its page, which is not accessed any
 //! more.
 
-use sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
-use crate::migrate::{Isolated, MigrateMode, MigratedSource, Target, TargetCharge, Targets};
-use crate::reclaim::Reclaim;
-use crate::state::Kind;
+use crate::alloc;
+use crate::migrate::{Isolated, MigratedSource, Targets};
+use crate::page::Kind;
 use crate::units::{FrameCount, MigrateType, Order, Pfn};
-use crate::zone::Zone;
-
-/// The most frames retired in one turn with the zone lock.
-const LOCK_BATCH: usize = 128;
+use crate::zone::{MigrateMode, Reclaim, Target, Zone};
 
 /// What memory failures did to a zone (KERNEL: `memory_failure_stats`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,53 +60,6 @@ pub enum OfflineError {
 }
 
 impl Zone {
-    /// Returns whether the memory of a frame has failed. If it returns `false`, the bytes that
-    /// the calling thread read before were valid.
-    #[must_use]
-    pub fn has_failed(&self, pfn: Pfn) -> bool {
-        self.tables.failed.contains(pfn.index())
-    }
-
-    /// Returns how often memory of the zone was reported as failed. One load.
-    #[must_use]
-    pub fn failure_reports(&self) -> u64 {
-        self.tables.failed.reports()
-    }
-
-    /// Retires free frames that have failed since the last call. Called before frames are
-    /// allocated. One load while no memory has failed.
-    ///
-    /// A frame that another thread puts on a per-CPU list meanwhile may be missed. Each request
-    /// that takes a frame from such a list checks it again.
-    #[inline]
-    pub(crate) fn process_memory_failures(&self) {
-        let reports = self.tables.failed.reports();
-        // Relaxed: written by a thread that retired frames. Two threads that find the same
-        // reports both retire them, which is harmless.
-        if reports != 0 && reports != self.failures_seen.load(Relaxed) {
-            self.offline_failed_frames(reports);
-        }
-    }
-
-    #[cold]
-    fn offline_failed_frames(&self, reports: u64) {
-        // Frames on the lists go through `Buddy::free`, which checks for failures.
-        self.drain_lists_above(0);
-        // Frame numbers fit: the zone has as many bits as frames.
-        let mut failed = self.tables.failed.iter().map(|pfn| Pfn(pfn as u32));
-        let mut turn = [Pfn(0); LOCK_BATCH];
-        loop {
-            // Collected without the lock: failed frames may be far apart in a large zone.
-            let count = turn.iter_mut().zip(&mut failed).map(|(place, pfn)| *place = pfn).count();
-            if count == 0 {
-                break;
-            }
-            let mut buddy = self.buddy.lock();
-            turn[..count].iter().for_each(|&pfn| buddy.offline_if_free(&self.tables, pfn));
-        }
-        self.failures_seen.store(reports, Relaxed);
-    }
-
     /// Retires a frame whose memory can still be read, as corrected errors announce. Moves its
     /// content first, if it has any (KERNEL: `soft_offline_page`).
     ///
@@ -124,7 +73,7 @@ impl Zone {
             return Err(OfflineError::Unknown { pfn });
         }
         // A free frame is retired at once; a failed one needs no move.
-        if self.offline_free(pfn) || self.has_failed(pfn) {
+        if self.allocator().offline_free(pfn) || self.has_failed(pfn) {
             return Ok(());
         }
         let mut batch: Vec<Isolated<'_>> = self.isolate(pfn).into_iter().collect();
@@ -140,30 +89,18 @@ impl Zone {
         }
     }
 
-    /// Marks and retires a frame if it is free. Returns whether it was.
-    fn offline_free(&self, pfn: Pfn) -> bool {
-        let mut all = self.lock_all();
-        all.drain(self);
-        let is_free = !all.buddy.is_poisoned() && self.tables.blocks.is_free(pfn);
-        if is_free {
-            self.tables.failed.note(pfn.index());
-            all.buddy.offline_if_free(&self.tables, pfn);
-        }
-        is_free
-    }
-
     /// Returns what memory failures did so far. Retires free frames that have failed first.
     ///
     /// Locking: takes the zone lock briefly. After a new failure also the per-CPU lists, one
     /// after the other, and the zone lock in short turns.
     #[must_use]
     pub fn memory_failure_stats(&self) -> MemoryFailureStats {
-        self.process_memory_failures();
-        let retired = self.buddy.lock().retired;
-        let delayed =
-            self.tables.failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
+        self.allocator().process_memory_failures();
+        let retired = self.allocator().read_buddy(|buddy| buddy.retired);
+        let failed = &self.tables().failed;
+        let delayed = failed.iter().filter(|&pfn| self.is_in_use(Pfn(pfn as u32))).count() as u64;
         MemoryFailureStats {
-            total: FrameCount(self.tables.failed.count()),
+            total: FrameCount(failed.count()),
             recovered: FrameCount(retired),
             delayed: FrameCount(delayed),
         }
@@ -173,7 +110,7 @@ impl Zone {
     /// first frame of the block.
     fn is_in_use(&self, pfn: Pfn) -> bool {
         Order::SINGLE.and_larger().into_iter().any(|order| {
-            let state = self.tables.frames.state(Pfn(pfn.0 & !(order.frames() - 1)));
+            let state = self.tables().frames.state(Pfn(pfn.0 & !(order.frames() - 1)));
             matches!(state.kind(), Some(Kind::Used | Kind::Frozen)) && state.order() == Some(order)
         })
     }
@@ -191,7 +128,7 @@ impl Zone {
         pfn: Pfn,
         injection: sys::memory_failure::Injection,
     ) -> Result<(), String> {
-        self.arena().inject(pfn, injection).map_err(|errno| errno.to_string())
+        self.allocator().arena().inject(pfn, injection).map_err(|errno| errno.to_string())
     }
 }
 
@@ -204,48 +141,17 @@ struct OfflineTargets<'z> {
 impl<'z> Targets<'z> for OfflineTargets<'z> {
     fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
         // The old frame stays charged, so the new one is charged as well.
-        let fresh = self.zone.alloc_frozen(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
-        Some(Target::from_frozen(self.zone, fresh, TargetCharge::Charged))
+        let fresh =
+            alloc::alloc_frozen(self.zone, MigrateType::Movable, Reclaim::NotAllowed).ok()?;
+        Some(Target::from_frozen(self.zone.allocator(), fresh))
     }
 
     fn free_source(&mut self, old: MigratedSource<'z>) {
-        old.pfn().map(|pfn| self.zone.tables.failed.note(pfn.index()));
+        old.pfn().map(|pfn| self.zone.tables().failed.note(pfn.index()));
         // The thread that puts the last reference frees the frame and checks the mark.
         drop(old);
     }
 }
 
-impl crate::buddy::Buddy {
-    /// Removes a free frame from its list and retires it. Does nothing when it is not free or the
-    /// zone is poisoned.
-    pub(crate) fn offline_if_free(&mut self, tables: &crate::tables::Tables, pfn: Pfn) {
-        if !self.is_poisoned() && tables.blocks.is_free(pfn) {
-            self.take_off_buddy(tables, pfn);
-        }
-    }
-
-    /// Frees the frames of a block that have not failed and retires the others. Returns `false`,
-    /// with nothing changed, when none has failed.
-    pub(crate) fn free_around_failed(
-        &mut self,
-        tables: &crate::tables::Tables,
-        pfn: Pfn,
-        order: Order,
-        was: crate::state::State,
-    ) -> bool {
-        let frames = || (0..order.frames()).map(|step| pfn.plus(step));
-        let has_failed = |pfn: &Pfn| tables.failed.contains(pfn.index());
-        if !frames().any(|pfn| has_failed(&pfn)) {
-            return false;
-        }
-        tables.frames.change(pfn, was, crate::state::State::INSIDE);
-        let (failed, healthy): (Vec<Pfn>, Vec<Pfn>) = frames().partition(has_failed);
-        failed.into_iter().for_each(|pfn| self.retire_frame(tables, pfn));
-        healthy.into_iter().for_each(|pfn| self.free_inside(tables, pfn, Order::SINGLE));
-        true
-    }
-}
-
 #[cfg(all(test, not(any(loom, shuttle))))]
-#[path = "memory_failure_tests.rs"]
 mod tests;

@@ -14,9 +14,10 @@
 //! ```
 //!
 //! The types carry the protocol. An [`Isolated`] frame is a value: it is migrated, or dropping it
-//! puts it back. A [`LockedFrame`] is a guard that three of the callbacks get. A [`Target`] becomes
-//! a [`Committed`] only by taking over the old frame's owner, and only a `Committed` reports
-//! success. The kernel checks these rules with assertions; here a violation does not compile.
+//! puts it back. A [`LockedFrame`](crate::LockedFrame) is a guard that three of the callbacks get.
+//! A [`Target`](crate::Target) becomes a [`Committed`](crate::Committed) only by taking over the
+//! old frame's owner, and only a `Committed` reports success. The kernel checks these rules with
+//! assertions; here a violation does not compile.
 //!
 //! # Reference counts (R-068)
 //! | | old frame | new frame |
@@ -29,24 +30,100 @@
 //! | the owner released it after isolation | 1, then 0, freed | 0, freed |
 //!
 //! # Locking
-//! Each callback that gets a [`LockedFrame`] runs with the page lock of the old frame held. The
-//! page lock is only tried, and only migration takes it: an owner releases a frame without it, in
-//! one update of the state word, which migration finds when it reads the word again. No zone lock
-//! is held during a callback (R-104), so callbacks may free and allocate.
+//! Each callback that gets a [`LockedFrame`](crate::LockedFrame) runs with the page lock of the old
+//! frame held. The page lock is only tried, and only migration takes it: an owner releases a frame
+//! without it, in one update of the state word, which migration finds when it reads the word again.
+//! No zone lock is held during a callback (R-104), so callbacks may free and allocate.
 
 mod isolated;
-mod ops;
 mod owner;
+mod targets;
 mod pages;
-mod target;
 
-pub use isolated::{Isolated, LockedFrame};
-pub use ops::{MigrateError, MigrateMode, MovableOps};
-pub(crate) use owner::Registry;
-pub use owner::{Movability, Owner, OwnersExhausted, SetMovableError};
+use std::sync::{Arc, Weak};
+
+pub use isolated::Isolated;
+pub use owner::{Owner, OwnersExhausted, SetMovableError};
 pub use pages::Migration;
-pub(crate) use target::TargetCharge;
-pub use target::{Committed, MigratedSource, Target, Targets};
+pub use targets::{MigratedSource, Targets};
+
+use crate::page::State;
+use crate::units::Pfn;
+use crate::zone::{MigrateMode, Movability, MovableOps, Zone};
+
+impl Zone {
+    /// Registers an owner and publishes its callbacks.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`] when all numbers are taken.
+    pub fn register(self: &Arc<Self>, ops: Weak<dyn MovableOps>) -> Result<Owner, OwnersExhausted> {
+        let owner = self.reserve_owner()?;
+        owner.publish(ops);
+        Ok(owner)
+    }
+
+    /// Reserves a number for an owner that is still being built. It can make frames movable at
+    /// once; its callbacks run only after [`Owner::publish`].
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`] when all numbers are taken.
+    pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        let movability = if self.moves_frames() { Movability::On } else { Movability::Off };
+        Owner::reserve(self, movability)
+    }
+
+    /// Reserves a number as [`Zone::reserve_owner`] does, for an owner whose frames never move
+    /// although those of other owners do: zsmalloc before the kernel could migrate its pages. For
+    /// comparison.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`] when all numbers are taken.
+    pub fn reserve_pinned_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        Owner::reserve(self, Movability::Off)
+    }
+
+    /// Reserves a number as [`Zone::reserve_owner`] does, with LRU lists for the owner's frames.
+    ///
+    /// # Errors
+    /// [`OwnersExhausted`] when all numbers are taken.
+    pub fn reserve_lru_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
+        Ok(self.reserve_owner()?.with_lru())
+    }
+
+    /// Isolates a movable frame. Returns `None` when it is free, not movable, locked or already
+    /// isolated, or when its owner refuses (R-060).
+    ///
+    /// Locking: tries the page lock. Call it with no lock of the zone or of an owner held.
+    #[must_use]
+    pub fn isolate(&self, pfn: Pfn) -> Option<Isolated<'_>> {
+        isolated::isolate(self, pfn)
+    }
+
+    /// Moves isolated frames to targets that `targets` supplies. Frames that are still busy stay
+    /// in `batch`: dropping them puts them back, another call tries again.
+    ///
+    /// Locking: call it with no lock of the zone or of an owner held.
+    pub fn migrate_pages<'z>(
+        &'z self,
+        batch: &mut Vec<Isolated<'z>>,
+        targets: &mut dyn Targets<'z>,
+        mode: MigrateMode,
+    ) -> Migration {
+        pages::migrate_pages(self, batch, targets, mode)
+    }
+
+    /// Returns whether a frame in this state can be moved: it has an owner, and frames move in
+    /// this zone.
+    pub(crate) fn can_move(&self, state: State) -> bool {
+        self.moves_frames() && state.owner().is_some()
+    }
+
+    /// Returns how many frames are isolated now.
+    #[must_use]
+    pub fn isolated(&self) -> u64 {
+        self.events().isolated()
+    }
+}
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -4,7 +4,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::state::State;
+use crate::page::State;
 use crate::{
     AllocError, Backing, CheckError, CompactOutcome, CompactRequest, ContigError, ContigRequest,
     Frame, FrameCount, MigrateType, NoLocksHeld, Order, Reclaim, Zone, ZoneConfig,
@@ -35,8 +35,8 @@ fn poison(zone: &Zone) {
     held.truncate(254);
     // These stay in use: the test is only about the others.
     held.into_iter().for_each(mem::forget);
-    zone.tables.frames.change(broken, State::CACHED, State::INSIDE);
-    assert!(zone.lists[0].len_hint() > 1, "frames are at hand");
+    zone.tables().frames.change(broken, State::CACHED, State::INSIDE);
+    assert!(zone.allocator().list(0).len_hint() > 1, "frames are at hand");
     catch_unwind(AssertUnwindSafe(|| zone.drain())).expect_err("the frame is not cached");
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use block::BlockError;
 use frames::{
-    Committed, FrameCount, LockedFrame, Lru, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
+    Committed, FrameCount, LockedFrame, MigrateError, MigrateMode, MovableOps, NoLocksHeld,
     Shrinker, Target,
 };
 use page::{Page, StoreError, StoredPage};
@@ -156,9 +156,5 @@ impl MovableOps for Inner {
 
     fn putback(&self, _: &LockedFrame<'_>) {
         // Migration handles the LRU lists; nothing else was taken from the page.
-    }
-
-    fn lru(&self) -> Option<&Lru> {
-        self.hot.as_ref().and_then(HotCache::lru)
     }
 }

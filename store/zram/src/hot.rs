@@ -108,7 +108,7 @@ impl HotCache {
     }
 
     /// Returns the LRU list of hot pages.
-    pub(crate) fn lru(&self) -> Option<&Lru> {
+    pub(crate) fn lru(&self) -> Option<Lru<'_>> {
         self.chains.lru()
     }
 

@@ -15,14 +15,10 @@ enum Group {
     Own,
 }
 
-/// Files that are not grouped yet.
-const EXEMPT: [&str; 2] = ["mm/frames/src/chain", "mm/frames/src/ids"];
-
 /// Checks the imports at the top level of every file. Re-exports may stand anywhere.
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
-    let is_exempt = |source: &&Source| EXEMPT.iter().any(|path| source.path.starts_with(path));
     let rust = sources.iter().filter(|source| source.has_extension("rs"));
-    rust.filter(|source| !is_exempt(source)).flat_map(check_one).collect()
+    rust.flat_map(check_one).collect()
 }
 
 fn check_one(source: &Source) -> Vec<Finding> {

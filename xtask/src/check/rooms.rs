@@ -9,9 +9,10 @@ use crate::packages::Metadata;
 use crate::tree::Source;
 
 /// The packages whose files follow the rule.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "memzip-sync",
     "memzip-sys",
+    "memzip-frames",
     "memzip-zsmalloc",
     "memzip-balloon",
     "memzip-block",

@@ -1,10 +1,11 @@
 //! Isolated pageblocks, ranges of frames taken out of free blocks, and the CMA region.
 
 use super::Buddy;
+use super::ledger::CaptureRoom;
+use super::pageblock::{CommitState, Occupancy, PageblockState};
+use super::tables::Tables;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::{CommitState, Occupancy, PageblockState};
-use crate::state::{Kind, State};
-use crate::tables::Tables;
+use crate::page::{Kind, State};
 use crate::units::{BlockIndex, MigrateType, Order, Pfn};
 
 /// The reason why a pageblock cannot be isolated.
@@ -77,6 +78,7 @@ impl Buddy {
             tables.released.insert(block);
         }
         self.online = self.online.max(end);
+        self.update_table_bytes();
     }
 
     /// Commits a pageblock below the high-water mark that is not committed.
@@ -175,13 +177,14 @@ impl Buddy {
     }
 
     /// Takes every free frame of `first..end`, which lies in one pageblock, as far as the memory
-    /// limit allows. Each is then in use as a single frame with one reference, and is subtracted
-    /// from the reserved frames.
+    /// limit allows. Each is then in use as a single frame with one reference, and uses up the
+    /// capture's room.
     pub(crate) fn take_range(
         &mut self,
         tables: &Tables,
         first: Pfn,
         end: Pfn,
+        room: &mut CaptureRoom,
         mut taken: impl FnMut(Pfn),
     ) {
         let mut next = first;
@@ -200,8 +203,8 @@ impl Buddy {
                 tables.frames.change(pfn, State::INSIDE, State::used(Order::SINGLE));
                 taken(pfn);
             }
-            self.charged += u64::from(to.0 - from.0);
-            self.reserved -= u64::from(to.0 - from.0);
+            self.ledger.charge_frames(u64::from(to.0 - from.0));
+            self.ledger.captured(room, u64::from(to.0 - from.0));
             self.link_rest(tables, head, from);
             self.link_rest(tables, to, whole_end);
             next = to;
@@ -209,21 +212,8 @@ impl Buddy {
     }
 }
 
-impl Buddy {
-    /// Retires a free frame: takes it out of its block and puts the rest of the block back.
-    pub(crate) fn take_off_buddy(&mut self, tables: &Tables, pfn: Pfn) {
-        let (head, order) = free_block_of(tables, pfn);
-        self.unlink(tables, head);
-        self.account(tables, pfn, 1, Occupancy::Taken);
-        self.charged += 1;
-        self.retire_frame(tables, pfn);
-        self.link_rest(tables, head, pfn);
-        self.link_rest(tables, pfn.plus(1), head.plus(order.frames()));
-    }
-}
-
 /// Returns the free block that contains a free frame.
-fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
+pub(super) fn free_block_of(tables: &Tables, pfn: Pfn) -> (Pfn, Order) {
     let heads = Order::SINGLE.and_larger().map(|order| (Pfn(pfn.0 & !(order.frames() - 1)), order));
     let found =
         heads.into_iter().find(|&(head, order)| tables.frames.state(head) == State::free(order));

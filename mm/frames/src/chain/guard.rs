@@ -6,10 +6,14 @@ use std::ops::Range;
 
 use sync::atomic::{AtomicU32, Ordering};
 
+use super::chains::{FrameChains, NO_FRAME, frame_at};
+use super::id::ChainId;
 use super::state::ChainState;
-use super::{ChainId, FrameChains, NO_FRAME};
-use crate::migrate::{Committed, LockedFrame, MigrateError, Target};
-use crate::{AllocError, FRAME_SIZE, OwnerId, Pfn, Reclaim, Reservation};
+use crate::alloc::alloc_frozen;
+use crate::error::AllocError;
+use crate::geometry::FRAME_SIZE;
+use crate::units::Pfn;
+use crate::zone::{Committed, LockedFrame, MigrateError, Reclaim, Reservation, Target};
 
 /// What a guard finds when it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl<'e> Shared<'e> {
     #[must_use]
     pub fn pieces(&self, range: Range<usize>) -> Option<(&[u8], &[u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.chains.zone().arena();
+        let arena = self.chains.zone().allocator().arena();
         for pfn in span.frames() {
             arena.note_read(pfn);
         }
@@ -150,7 +154,7 @@ impl<'e> Exclusive<'e> {
     #[must_use]
     pub fn pieces_mut(&mut self, range: Range<usize>) -> Option<(&mut [u8], &mut [u8])> {
         let span = FrameSpan::of(self.record, range)?;
-        let arena = self.chains.zone().arena();
+        let arena = self.chains.zone().allocator().arena();
         for pfn in span.frames() {
             arena.note_write(pfn);
         }
@@ -186,8 +190,8 @@ impl<'e> Exclusive<'e> {
     /// When the chain has no such position or it already holds a frame.
     pub fn attach(&mut self, position: usize, reclaim: Reclaim) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "position {position} already holds a frame");
-        let owner = &self.chains.owner;
-        let pfn = owner.zone().alloc_frozen(owner.migrate_type(), reclaim)?;
+        let owner = self.chains.owner();
+        let pfn = alloc_frozen(owner.zone(), owner.migrate_type(), reclaim)?;
         self.fill(position, pfn);
         Ok(())
     }
@@ -206,7 +210,7 @@ impl<'e> Exclusive<'e> {
         from: &mut Reservation<'_>,
     ) -> Result<(), AllocError> {
         assert!(!self.has_frame(position), "position {position} already holds a frame");
-        let owner = &self.chains.owner;
+        let owner = self.chains.owner();
         if !from.is_of(owner.zone()) {
             return Err(AllocError::Limit);
         }
@@ -218,7 +222,7 @@ impl<'e> Exclusive<'e> {
     /// Puts a frozen frame of this zone into the empty `position`.
     fn fill(&mut self, position: usize, pfn: Pfn) {
         let word = &self.record[1 + position];
-        let owner = &self.chains.owner;
+        let owner = self.chains.owner();
         owner.set_private(pfn, self.id.to_bits(), position as u8);
         // Relaxed: published by the Release in `leave`.
         word.store(pfn.0 + 1, Ordering::Relaxed);
@@ -237,7 +241,7 @@ impl<'e> Exclusive<'e> {
             return false;
         }
         word.store(NO_FRAME, Ordering::Relaxed);
-        self.chains.owner.release(Pfn(number - 1));
+        self.chains.owner().release(Pfn(number - 1));
         true
     }
 
@@ -253,10 +257,10 @@ impl<'e> Exclusive<'e> {
         if frame_at(self.record, position) != Some(from.pfn()) {
             return Err(MigrateError::Gone(to));
         }
-        if !to.is_fresh_in(self.chains.zone()) {
+        if !to.is_fresh_in(self.chains.zone().allocator()) {
             return Err(MigrateError::Failed(to));
         }
-        let arena = self.chains.zone().arena();
+        let arena = self.chains.zone().allocator().arena();
         arena.note_read(from.pfn());
         arena.note_write(to.pfn());
         // SAFETY: `from` belongs to this chain alone (INV-CHAIN-1), and this is its only guard
@@ -273,14 +277,9 @@ impl<'e> Exclusive<'e> {
         if has_failed(from.pfn()) || has_failed(to.pfn()) {
             return Err(MigrateError::Failed(to));
         }
-        let committed = to.commit_in_chain(from, self)?;
+        let committed = to.commit_in_chain(from, self.chains.owner().id())?;
         // Relaxed: published by the Release in `leave`.
         self.record[1 + position].store(committed.pfn().0 + 1, Ordering::Relaxed);
-        if let (Some(lru), Some(lru_state)) = (self.chains.lru(), from.lru_state()) {
-            // While this guard lives no thread releases the new frame. The old one is on no list
-            // and stays off (S-37).
-            lru.put_back(committed.pfn(), lru_state);
-        }
         Ok(committed)
     }
 
@@ -290,11 +289,6 @@ impl<'e> Exclusive<'e> {
     #[must_use]
     pub fn has_failed(&self, range: Range<usize>) -> bool {
         has_failed(self.chains, self.record, range)
-    }
-
-    /// Returns the owner of the chain's frames.
-    pub(crate) fn owner_id(&self) -> OwnerId {
-        self.chains.owner.id()
     }
 
     /// Clears the pending mark: the caller is about to do the work. Returns whether it was set.
@@ -401,11 +395,4 @@ fn has_failed(chains: &FrameChains, record: &[AtomicU32], range: Range<usize>) -
     let mut frames = (range.start / FRAME_SIZE..range.end.div_ceil(FRAME_SIZE))
         .filter_map(|at| frame_at(record, at));
     zone.failure_reports() != 0 && frames.any(|pfn| zone.has_failed(pfn))
-}
-
-pub(super) fn frame_at(record: &[AtomicU32], position: usize) -> Option<Pfn> {
-    // Relaxed: the caller holds a guard, so the numbers do not change (INV-CHAIN-3), or only
-    // wants a hint.
-    let number = record.get(1 + position)?.load(Ordering::Relaxed);
-    (number != NO_FRAME).then(|| Pfn(number - 1))
 }

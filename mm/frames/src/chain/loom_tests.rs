@@ -1,8 +1,11 @@
 //! The chain's protocol under loom, with the real code: interleavings of a few threads.
 
-use super::*;
-use crate::{FrameCount, Reclaim, ZoneConfig};
+use std::sync::Arc;
+
 use sync::thread;
+
+use super::*;
+use crate::{Backing, FrameCount, Reclaim, Zone, ZoneConfig};
 
 fn one_frame() -> (Arc<FrameChains>, ChainId) {
     let backing = Backing::AnonymousSmall;

@@ -5,11 +5,13 @@
 //! it is a hint: the chain is then tried exclusively and the position is checked again. A
 //! reference to the chain, such as a handle, stays valid.
 
-use super::guard::frame_at;
-use super::state::ChainState;
-use super::{ChainId, FrameChains, ReleaseStatus};
-use crate::migrate::{Committed, LockedFrame, MigrateError, Target};
 use sync::atomic::Ordering;
+
+use super::chains::{FrameChains, frame_at};
+use super::guard::ReleaseStatus;
+use super::id::ChainId;
+use super::state::ChainState;
+use crate::zone::{Committed, LockedFrame, MigrateError, Target};
 
 /// The result of moving a frame of a chain.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl FrameChains {
     /// there.
     fn locate(&self, frame: &LockedFrame<'_>) -> Option<(ChainId, usize)> {
         // A private value of another zone's frame would name another chain here.
-        if !std::ptr::eq(frame.zone(), &**self.zone()) {
+        if !std::ptr::eq(frame.allocator(), self.zone().allocator()) {
             return None;
         }
         let (name, position) = frame.private()?;

@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::{FRAME_SIZE, FrameCount, Reclaim, ZoneConfig};
+use crate::{Backing, FRAME_SIZE, FrameCount, Reclaim, Zone, ZoneConfig};
 
 fn chains() -> FrameChains {
     let zone = Zone::new(ZoneConfig {

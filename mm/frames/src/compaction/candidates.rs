@@ -7,9 +7,9 @@
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use crate::buddy::CommitState;
 use crate::budget::Deadline;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::pageblock::CommitState;
 use crate::units::{BlockIndex, MigrateType, Order};
 use crate::zone::Zone;
 
@@ -65,7 +65,7 @@ const _: () = assert!(2 * PAGEBLOCK_FRAMES < 1 << 11);
 
 impl<'z> Candidates<'z> {
     pub(super) fn new(zone: &'z Zone, order: Order, migrate_type: MigrateType) -> Self {
-        let region = zone.buddy.lock().region.clone();
+        let region = zone.allocator().region();
         Self { zone, region, order, migrate_type, found: Vec::new(), last: None, round: Vec::new() }
     }
 
@@ -86,7 +86,7 @@ impl<'z> Candidates<'z> {
         let mut best = BinaryHeap::with_capacity(MAX_FOUND);
         let (mut end, mut looked) = (u32::MAX, 0_u32);
         while let Some(block) =
-            self.zone.tables.in_use.highest_below(end, Some(&self.zone.tables.skip))
+            self.zone.tables().in_use.highest_below(end, Some(&self.zone.tables().skip))
         {
             end = block.0;
             looked += 1;
@@ -112,7 +112,7 @@ impl<'z> Candidates<'z> {
 
     /// Returns a pageblock's cost, or its pair's; `None` when it cannot hold the block.
     fn cost(&self, block: BlockIndex) -> Option<CandidateCost> {
-        let tables = &self.zone.tables;
+        let tables = self.zone.tables();
         if self.order <= Order::PAGEBLOCK {
             let other = tables.blocks.state(block).migrate_type != self.migrate_type;
             return Some(CandidateCost::new(
@@ -134,7 +134,7 @@ impl<'z> Candidates<'z> {
 
     /// Returns the frames in use in a pageblock; `None` where no block may be made.
     fn used(&self, block: BlockIndex) -> Option<u32> {
-        let tables = &self.zone.tables;
+        let tables = self.zone.tables();
         let block_state = tables.blocks.state(block);
         // A block has no owner that could move it out of the CMA region again.
         if tables.skip.contains(block) || block_state.isolated || self.region.contains(&block.0) {

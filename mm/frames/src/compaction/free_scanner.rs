@@ -2,11 +2,13 @@
 
 use std::mem;
 
-use super::MAX_BATCH;
-use crate::events::add;
-use crate::migrate::{MigratedSource, Target, TargetCharge, Targets};
+use crate::buddy::{Buddy, InFlight};
+use crate::migrate::{MigratedSource, Targets};
 use crate::units::{BlockIndex, Pfn};
-use crate::zone::Zone;
+use crate::zone::{Target, Zone, add};
+
+/// The most frames isolated before they are migrated.
+pub(super) const MAX_BATCH: usize = 32;
 
 /// Free frames taken as targets. Dropping it frees those that were not used, each once.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(super) struct FreeScanner<'z> {
     /// Frames whose content has moved, to be freed together.
     migrated: Vec<Pfn>,
     /// Targets that were in flight and now count against the limit.
-    arrived: u64,
+    arrived: InFlight,
 }
 
 impl<'z> FreeScanner<'z> {
@@ -28,7 +30,7 @@ impl<'z> FreeScanner<'z> {
             taken: Vec::with_capacity(MAX_BATCH),
             end: BlockIndex(0),
             migrated: Vec::with_capacity(MAX_BATCH),
-            arrived: 0,
+            arrived: InFlight::default(),
         }
     }
 
@@ -39,25 +41,30 @@ impl<'z> FreeScanner<'z> {
 
     /// Frees the frames whose content has moved.
     pub(super) fn flush(&mut self) {
-        if self.arrived > 0 || !self.migrated.is_empty() {
+        if !self.arrived.is_empty() || !self.migrated.is_empty() {
             let arrived = mem::take(&mut self.arrived);
-            self.zone.free_frames(self.migrated.drain(..), |buddy| buddy.in_flight -= arrived);
+            let land = |buddy: &mut Buddy| buddy.ledger.land(arrived);
+            self.zone.allocator().free_frames(self.migrated.drain(..), land);
         }
     }
 
     /// Takes the free frames of one pageblock in one step under the zone lock: a frame is either
     /// free or ours, never both (R-106, S-23, F1).
     fn refill(&mut self) {
-        self.zone.process_memory_failures();
+        let allocator = self.zone.allocator();
+        allocator.process_memory_failures();
         let mut frames = [Pfn(0); MAX_BATCH];
-        let count =
-            self.zone.buddy.lock().take_migration_targets(&self.zone.tables, self.end, &mut frames);
-        add(&self.zone.events.free_scanned, count as u64);
-        let targets = frames[..count]
-            .iter()
-            .rev()
-            .map(|&pfn| Target::from_cached(self.zone, pfn, TargetCharge::InFlight));
-        self.taken.extend(targets);
+        let taken = allocator.with_buddy(|buddy, tables| {
+            buddy.take_migration_targets(tables, self.end, &mut frames)
+        });
+        let mut in_flight = taken.unwrap_or_default();
+        // At most as many as fit in `frames`.
+        let count = in_flight.frames() as usize;
+        add(&self.zone.events().free_scanned, count as u64);
+        let lowest_last = frames[..count].iter().rev();
+        self.taken.extend(
+            lowest_last.map(|&pfn| Target::from_cached(allocator, pfn, in_flight.split_one())),
+        );
     }
 }
 
@@ -76,7 +83,7 @@ impl<'z> Targets<'z> for FreeScanner<'z> {
     fn free_source(&mut self, old: MigratedSource<'z>) {
         let (pfn, arrived) = old.end_isolation();
         self.migrated.extend(pfn);
-        self.arrived += arrived;
+        self.arrived.join(arrived);
     }
 }
 

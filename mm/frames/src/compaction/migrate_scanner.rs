@@ -1,20 +1,12 @@
 //! The migrate scanner: isolates movable frames, from the highest pageblock down.
 
+use super::skip;
+use crate::buddy::CommitState;
 use crate::geometry::PAGEBLOCK_FRAMES;
 use crate::migrate::Isolated;
-use crate::pageblock::CommitState;
-use crate::state::Kind;
+use crate::page::Kind;
 use crate::units::{BlockIndex, Order};
-use crate::zone::Zone;
-
-/// The position of a pass in the zone. A compaction in slices continues there (the kernel's
-/// `compact_cached_migrate_pfn`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ScanPosition {
-    block: BlockIndex,
-    /// The first of its frames that was not scanned.
-    offset: u32,
-}
+use crate::zone::{ScanPosition, Zone};
 
 /// A scan from a position down.
 #[derive(Debug)]
@@ -37,8 +29,10 @@ pub(super) enum SkipHints {
 impl<'z> MigrateScanner<'z> {
     /// Starts where an earlier slice of the same pass stopped, or at the top.
     pub(super) fn new(zone: &'z Zone, hints: SkipHints, from: Option<ScanPosition>) -> Self {
-        let top =
-            || ScanPosition { block: BlockIndex(zone.online_blocks()), offset: PAGEBLOCK_FRAMES };
+        let top = || ScanPosition {
+            block: BlockIndex(zone.allocator().read_buddy(|buddy| buddy.online)),
+            offset: PAGEBLOCK_FRAMES,
+        };
         // An earlier slice may have isolated frames in its part of the pageblock, so this slice
         // sets no skip hint for it.
         Self { zone, at: from.unwrap_or_else(top), scanned: 0, hints, nothing_isolated: false }
@@ -76,7 +70,7 @@ impl<'z> MigrateScanner<'z> {
     /// Scans one frame, or skips a block of several at once.
     fn scan_frame(&mut self, batch: &mut Vec<Isolated<'z>>) {
         let pfn = self.at.block.first().plus(self.at.offset);
-        let state = self.zone.tables.frames.state(pfn);
+        let state = self.zone.tables().frames.state(pfn);
         let frames = match (state.kind(), state.order()) {
             (Some(Kind::Free | Kind::Used), Some(order)) => order.frames(),
             _ => 1,
@@ -92,9 +86,9 @@ impl<'z> MigrateScanner<'z> {
     /// are checked again.
     fn next_block(&mut self) -> bool {
         if self.nothing_isolated {
-            self.zone.set_skip_hint(self.at.block);
+            skip::set(self.zone, self.at.block);
         }
-        let tables = &self.zone.tables;
+        let tables = self.zone.tables();
         let skip = (self.hints == SkipHints::Respect).then_some(&tables.skip);
         while let Some(block) = tables.in_use.highest_below(self.at.block.0, skip) {
             self.at = ScanPosition { block, offset: 0 };

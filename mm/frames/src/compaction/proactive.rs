@@ -11,20 +11,16 @@
 //! ```
 //! The *score* is the share of free memory that is fragmented: in committed pageblocks which are
 //! also in use. The marks are the kernel's: the low mark is 100 less the proactiveness, the high
-//! mark a little above that. A compaction is a *pass* ([`super`]) in as many slices as it takes.
+//! mark a little above that. A compaction is a *pass* ([`pass`]) in as many slices as it takes.
 
-use super::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
+use super::request::{CompactGoal, CompactOutcome, CompactRequest, FrameCompaction};
+use super::{fragmentation, pass, skip};
 use crate::budget::Budget;
-use crate::events::add;
 use crate::geometry::PAGEBLOCK_FRAMES;
-use crate::migrate::MigrateMode;
-use crate::zone::Zone;
+use crate::zone::{MigrateMode, Zone, add};
 
 /// The most steps skipped after a pass without progress.
 const MAX_BACKOFF: u32 = 64;
-
-/// Fragmented free memory is worth a compaction only from one frame for this many in use.
-const IN_USE_PER_FRAGMENTED: u64 = 64;
 
 /// How eagerly memory is compacted before it is needed, from 0 (never) to 100 (always). Units:
 /// percent.
@@ -110,7 +106,8 @@ impl ProactiveCompactor {
     pub fn step(&mut self, zone: &Zone, slice: Budget) -> ProactiveOutcome {
         // Return if there is nothing to do, or the last pass made no progress.
         if self.pass.is_none()
-            && (zone.fragmentation() <= self.proactiveness.high() || self.proactiveness.0 == 0)
+            && (fragmentation::score(zone) <= self.proactiveness.high()
+                || self.proactiveness.0 == 0)
         {
             return ProactiveOutcome::Idle;
         }
@@ -120,22 +117,23 @@ impl ProactiveCompactor {
         }
         // Continue the unfinished pass, or begin one.
         let pass = self.pass.take().unwrap_or_else(|| {
-            add(&zone.events.compact_daemon_wake, 1);
+            add(&zone.events().compact_daemon_wake, 1);
             if self.back_off > 0 {
                 // The last pass made no progress; its skip hints may be out of date.
-                zone.reset_skip_hints();
+                skip::reset(zone);
             }
-            Pass { fragmented: zone.fragmentation_info().fragmented }
+            Pass { fragmented: fragmentation::info(zone).fragmented }
         });
         // Compact, then keep the unfinished pass or judge the finished one.
         let goal = CompactGoal::Fragmentation(self.proactiveness.low());
-        let report = zone.compact(CompactRequest { goal, mode: MigrateMode::Async, budget: slice });
+        let request = CompactRequest { goal, mode: MigrateMode::Async, budget: slice };
+        let report = pass::compact(zone, request);
         match report.outcome {
             CompactOutcome::OutOfTime | CompactOutcome::AlreadyRunning => self.pass = Some(pass),
             CompactOutcome::Reached => self.back_off = 0,
             // Defragmenting less than a pageblock is no progress: frames that others freed
             // meanwhile look the same.
-            _ if zone.fragmentation_info().fragmented + u64::from(PAGEBLOCK_FRAMES)
+            _ if fragmentation::info(zone).fragmented + u64::from(PAGEBLOCK_FRAMES)
                 <= pass.fragmented =>
             {
                 self.back_off = 0
@@ -146,61 +144,6 @@ impl ProactiveCompactor {
             }
         }
         ProactiveOutcome::Compacted(report)
-    }
-}
-
-/// The free frames that have memory.
-#[derive(Clone, Copy, Debug)]
-struct FragmentationInfo {
-    free: u64,
-    /// Those outside of wholly free pageblocks.
-    fragmented: u64,
-    in_use: u64,
-}
-
-impl FragmentationInfo {
-    fn percent(self) -> u8 {
-        // At most 100.
-        (self.fragmented * 100).checked_div(self.free).unwrap_or(0) as u8
-    }
-}
-
-impl Zone {
-    /// Returns the fragmentation score: the share of committed free frames outside of wholly free
-    /// pageblocks. Pageblocks without memory do not count, so the score does not depend on past
-    /// use. Units: percent.
-    ///
-    /// The score is 0 while less than a pageblock is fragmented, since no pageblock could be
-    /// freed. It is also 0 while less than a 64th of the memory in use (frames in the balloon
-    /// excluded) is fragmented: that is not worth the copies.
-    ///
-    /// Locking: takes the zone lock.
-    #[must_use]
-    pub fn fragmentation(&self) -> u8 {
-        let now = self.fragmentation_info();
-        let little = u64::from(PAGEBLOCK_FRAMES).max(now.in_use / IN_USE_PER_FRAGMENTED);
-        if now.fragmented < little { 0 } else { now.percent() }
-    }
-
-    /// Returns whether a compaction for this score has reached it. It continues below the score
-    /// that begins a compaction; otherwise the next one would begin soon.
-    pub(super) fn is_defragmented(&self, percent: u8) -> bool {
-        let now = self.fragmentation_info();
-        now.fragmented < u64::from(PAGEBLOCK_FRAMES) || now.percent() <= percent
-    }
-
-    fn fragmentation_info(&self) -> FragmentationInfo {
-        let Some(buddy) = self.buddy.lock_unpoisoned() else {
-            return FragmentationInfo { free: 0, fragmented: 0, in_use: 0 };
-        };
-        let a_block = u64::from(PAGEBLOCK_FRAMES);
-        let free = u64::from(buddy.committed) * a_block - buddy.charged;
-        let in_use = buddy.charged.saturating_sub(self.ballooned.frames().0);
-        FragmentationInfo {
-            free,
-            fragmented: free.saturating_sub(u64::from(buddy.idle) * a_block),
-            in_use,
-        }
     }
 }
 

@@ -1,13 +1,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::direct::CaptureOutcome;
+use super::free_scanner::FreeScanner;
+use super::pass::is_goal_met;
 use super::*;
+use crate::buddy::CommitState;
 use crate::migrate::Targets;
-use crate::pageblock::CommitState;
 use crate::store::Store;
 use crate::units::BlockIndex;
 use crate::{
-    Backing, ChainId, ChainKind, CmaRegion, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim, ZoneConfig,
+    Backing, Budget, ChainId, ChainKind, CmaRegion, FrameCount, PAGEBLOCK_FRAMES, Pfn, Reclaim,
+    ZoneConfig,
 };
 
 fn store(limit: Option<u64>) -> Arc<Store> {
@@ -156,7 +160,7 @@ fn r112_a_goal_is_reached_when_the_block_can_be_had() {
             zone.drain()
         }
         for order in [Order::new(3).expect("small"), Order::PAGEBLOCK, Order::MAX] {
-            let said = zone.is_goal_met(CompactGoal::Block(order));
+            let said = is_goal_met(&zone, CompactGoal::Block(order));
             let had = zone.alloc_block(order, MigrateType::Movable, Reclaim::NotAllowed).is_ok();
             assert_eq!(
                 said,
@@ -182,7 +186,7 @@ fn an_empty_budget_or_a_second_compaction_moves_none() {
         (zone.compact(none).outcome, zone.vmstat().pgmigrate_success),
         (CompactOutcome::OutOfTime, 0)
     );
-    let running = zone.compacting.lock();
+    let running = zone.compaction().running.lock();
     assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::AlreadyRunning);
     drop(running);
     assert_eq!(zone.compact(CompactRequest::default()).outcome, CompactOutcome::Done);
@@ -198,14 +202,15 @@ fn a_pair_that_cannot_be_captured_leaves_no_memory() {
     });
     let zone = zone.expect("a small zone");
     let (first, second) = (BlockIndex(2), BlockIndex(3));
-    let mut buddy = zone.buddy.lock();
-    buddy.bring_online(&zone.tables, second.0 + 1);
-    buddy.ensure_committed(&zone.tables, second).expect("never used");
-    buddy.begin_release(&zone.tables, second);
-    drop(buddy);
-    let attempt = zone.compact_pair(first.first(), Order::MAX, Budget::unlimited().start());
-    assert!(matches!(attempt, direct::CaptureOutcome::NothingMoved), "{attempt:?}");
-    assert_eq!(zone.tables.blocks.state(first).commit_state, CommitState::Released);
-    zone.buddy.lock().finish_release(&zone.tables, second);
+    zone.allocator().with_buddy(|buddy, tables| {
+        buddy.bring_online(tables, second.0 + 1);
+        buddy.ensure_committed(tables, second).expect("never used");
+        buddy.begin_release(tables, second);
+    });
+    let deadline = Budget::unlimited().start();
+    let attempt = direct::compact_pair(&zone, first.first(), Order::MAX, deadline);
+    assert!(matches!(attempt, CaptureOutcome::NothingMoved), "{attempt:?}");
+    assert_eq!(zone.tables().blocks.state(first).commit_state, CommitState::Released);
+    zone.allocator().with_buddy(|buddy, tables| buddy.finish_release(tables, second));
     zone.check().expect("consistent");
 }

@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::*;
 use sync::{model, thread};
+
+use super::*;
 
 fn take_one(ids: &IdAllocator) -> u32 {
     ids.alloc(|_| Ok::<(), Infallible>(())).expect("room")

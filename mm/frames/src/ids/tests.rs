@@ -1,9 +1,11 @@
 //! The allocator against a plain set.
 
-use super::*;
-use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+
+use proptest::prelude::*;
+
+use super::*;
 
 fn take_one(ids: &IdAllocator) -> Option<u32> {
     ids.alloc(|_| Ok::<(), Infallible>(())).ok()

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use sync::thread;
 
 use super::*;
-use crate::capture::ContigCapture;
+use crate::compaction::ContigCapture;
 use crate::store::Store;
 use crate::units::BlockIndex;
 use crate::{
-    Backing, Budget, ChainId, ChainKind, FrameChains, FrameCount, MigrateType, Pfn, Reclaim, Zone,
-    ZoneConfig,
+    Backing, Budget, ChainId, ChainKind, Committed, FrameChains, FrameCount, LockedFrame,
+    MigrateError, MigrateType, Pfn, Reclaim, Target, Zone, ZoneConfig,
 };
 
 fn store() -> (Arc<Store>, ChainId, Pfn) {
@@ -117,7 +117,7 @@ fn s05_get_against_attach() {
             thread::spawn(move || {
                 // The first frame of a new zone is the one that is attached.
                 let Some(found) = store.zone().get(Pfn(0)) else { return };
-                let state = store.zone().tables.frames.state(found.pfn());
+                let state = store.zone().tables().frames.state(found.pfn());
                 assert!(state.owner().is_some(), "a reference to a frame that is not published");
             })
         };
@@ -167,7 +167,10 @@ fn s39_reclaim_from_owner_against_isolate() {
         if back.is_some() {
             // A scanner that is done may still have its reference for a moment, but not the
             // frame.
-            assert!(!zone.tables.frames.state(pfn).is_isolated(), "a reclaimed frame is isolated");
+            assert!(
+                !zone.tables().frames.state(pfn).is_isolated(),
+                "a reclaimed frame is isolated"
+            );
         }
         let taken = back.is_some();
         drop(back);
@@ -304,11 +307,12 @@ fn s01_a_frame_is_not_used_again_under_its_reader() {
 /// Takes a target that does not count against the limit, as compaction does.
 fn in_flight(zone: &Zone) -> Target<'_> {
     let mut taken = [Pfn(0)];
-    assert_eq!(
-        zone.buddy.lock().take_migration_targets(&zone.tables, BlockIndex(u32::MAX), &mut taken),
-        1
-    );
-    Target::from_cached(zone, taken[0], TargetCharge::InFlight)
+    let in_flight = zone.allocator().with_buddy(|buddy, tables| {
+        buddy.take_migration_targets(tables, BlockIndex(u32::MAX), &mut taken)
+    });
+    let in_flight = in_flight.expect("not poisoned");
+    assert_eq!(in_flight.frames(), 1);
+    Target::from_cached(zone.allocator(), taken[0], in_flight)
 }
 
 struct Once<'z>(Option<Target<'z>>);
@@ -375,7 +379,7 @@ fn r108_the_limit_against_a_capture() {
         capture.keep();
         assert!(!taker.join().expect("no panic"), "a frame above the limit");
         assert_eq!(in_use(zone), 2);
-        zone.put(pfn).expect("it is ours");
+        zone.allocator().put(pfn).expect("it is ours");
         zone.check().expect("consistent");
     });
 }

@@ -1,32 +1,12 @@
 //! Owners of movable frames and their numbers.
 
-use std::num::NonZeroU8;
 use std::sync::{Arc, Weak};
 
-use sync::Mutex;
-use sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
-use super::MovableOps;
-use crate::descriptor::Put;
-use crate::frame::Frame;
-use crate::lru::Lru;
-use crate::state::{OwnerId, State};
+use crate::page::{OwnerId, Put, State};
 use crate::units::{MigrateType, Pfn};
-use crate::zone::Zone;
-
-/// The most owners a zone can have at once.
-const OWNERS: usize = if cfg!(loom) { 2 } else { 255 };
-
-/// Whether frames of registered owners move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Movability {
-    /// Frames of registered owners can be moved.
-    #[default]
-    On,
-    /// Owners get unmovable frames and nothing moves. For comparison.
-    Off,
-}
+use crate::zone::{Frame, Lru, LruLists, Movability, MovableOps, OWNERS, ReplacedBy, Zone};
 
 /// All owner numbers are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -56,73 +36,6 @@ pub enum SetMovableError {
     },
 }
 
-/// The owners of a zone, by number.
-#[derive(Debug)]
-pub(crate) struct Registry {
-    slots: Box<[Mutex<OwnerSlot>]>,
-    /// The owners whose frames are in chains.
-    chain_owners: Box<[AtomicBool]>,
-}
-
-#[derive(Clone, Debug, Default)]
-enum OwnerSlot {
-    #[default]
-    Vacant,
-    /// The number is taken, but the owner cannot be called yet (L-05: publish last).
-    Reserved,
-    Published(Weak<dyn MovableOps>),
-}
-
-impl Registry {
-    /// Creates a registry without owners.
-    pub(crate) fn new() -> Self {
-        Self {
-            slots: (0..OWNERS)
-                .map(|_| Mutex::ranked(sync::Rank::Leaf, OwnerSlot::Vacant))
-                .collect(),
-            chain_owners: (0..OWNERS).map(|_| AtomicBool::new(false)).collect(),
-        }
-    }
-
-    fn reserve(&self) -> Option<OwnerId> {
-        self.slots.iter().zip(1..=u8::MAX).find_map(|(slot, number)| {
-            let mut slot = slot.lock();
-            matches!(*slot, OwnerSlot::Vacant).then(|| *slot = OwnerSlot::Reserved)?;
-            NonZeroU8::new(number).map(OwnerId)
-        })
-    }
-
-    fn put(&self, id: OwnerId, now: OwnerSlot) {
-        *self.slots[usize::from(id.0.get()) - 1].lock() = now;
-    }
-
-    /// Returns the callbacks of an owner, or `None` when it is not published yet or is gone (F6).
-    pub(crate) fn ops(&self, id: OwnerId) -> Option<Arc<dyn MovableOps>> {
-        // The lock is held for the copy only, never during a callback.
-        let slot = self.slots.get(usize::from(id.0.get()) - 1)?.lock().clone();
-        if let OwnerSlot::Published(ops) = slot { ops.upgrade() } else { None }
-    }
-
-    /// Returns whether the owner's frames are in chains. Only the chain may replace such a frame.
-    pub(crate) fn is_chain_owner(&self, id: OwnerId) -> bool {
-        // Relaxed: set before the owner's first frame is published, and the reader has seen the
-        // owner in a frame's state (Acquire).
-        self.chain_owners
-            .get(usize::from(id.0.get()) - 1)
-            .is_some_and(|mark| mark.load(Ordering::Relaxed))
-    }
-
-    fn set_chain_owner(&self, id: OwnerId, now: bool) {
-        // Relaxed: as above; cleared when no chain of the owner is left.
-        self.chain_owners[usize::from(id.0.get()) - 1].store(now, Ordering::Relaxed);
-    }
-
-    /// Returns the memory of the registry, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.slots) + size_of_val(&*self.chain_owners)
-    }
-}
-
 /// A registered owner of movable frames. Dropping it ends the registration.
 ///
 /// Dropping it waits for nothing (L-03, S-32, B10). The owner has released its frames before, so
@@ -132,55 +45,26 @@ impl Registry {
 pub struct Owner {
     zone: Arc<Zone>,
     id: OwnerId,
-    lru: Option<Lru>,
+    lru: Option<Arc<LruLists>>,
     movability: Movability,
 }
 
-impl Zone {
-    /// Registers an owner and publishes its callbacks.
-    ///
-    /// # Errors
-    /// [`OwnersExhausted`] when all numbers are taken.
-    pub fn register(self: &Arc<Self>, ops: Weak<dyn MovableOps>) -> Result<Owner, OwnersExhausted> {
-        let owner = self.reserve_owner()?;
-        owner.publish(ops);
-        Ok(owner)
-    }
-
-    /// Reserves a number for an owner that is still being built. It can make frames movable at
-    /// once; its callbacks run only after [`Owner::publish`].
-    ///
-    /// # Errors
-    /// [`OwnersExhausted`] when all numbers are taken.
-    pub fn reserve_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
-        let id = self.registry.reserve().ok_or(OwnersExhausted)?;
-        Ok(Owner { zone: Arc::clone(self), id, lru: None, movability: self.movability })
-    }
-
-    /// Reserves a number as [`Zone::reserve_owner`] does, for an owner whose frames never move
-    /// although those of other owners do: zsmalloc before the kernel could migrate its pages. For
-    /// comparison.
-    ///
-    /// # Errors
-    /// [`OwnersExhausted`] when all numbers are taken.
-    pub fn reserve_pinned_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
-        let mut owner = self.reserve_owner()?;
-        owner.movability = Movability::Off;
-        Ok(owner)
-    }
-
-    /// Reserves a number as [`Zone::reserve_owner`] does, with LRU lists for the owner's frames.
-    ///
-    /// # Errors
-    /// [`OwnersExhausted`] when all numbers are taken.
-    pub fn reserve_lru_owner(self: &Arc<Self>) -> Result<Owner, OwnersExhausted> {
-        let mut owner = self.reserve_owner()?;
-        owner.lru = Some(Lru::new(Arc::clone(self), owner.id));
-        Ok(owner)
-    }
-}
-
 impl Owner {
+    /// Reserves a number for an owner whose frames move as `movability` says.
+    pub(super) fn reserve(
+        zone: &Arc<Zone>,
+        movability: Movability,
+    ) -> Result<Self, OwnersExhausted> {
+        let id = zone.registry().reserve().ok_or(OwnersExhausted)?;
+        Ok(Self { zone: Arc::clone(zone), id, lru: None, movability })
+    }
+
+    /// Adds LRU lists for the owner's frames.
+    pub(super) fn with_lru(mut self) -> Self {
+        self.lru = Some(Arc::new(LruLists::new(self.id)));
+        self
+    }
+
     /// Returns the number, which the state word of each of the owner's frames holds.
     #[must_use]
     pub fn id(&self) -> OwnerId {
@@ -195,23 +79,23 @@ impl Owner {
 
     /// Returns the LRU lists, or `None` when the owner was registered without them.
     #[must_use]
-    pub fn lru(&self) -> Option<&Lru> {
-        self.lru.as_ref()
+    pub fn lru(&self) -> Option<Lru<'_>> {
+        self.lru.as_ref().map(|lists| lists.with(&self.zone.tables().frames))
     }
 
     /// Publishes the callbacks: from here on migration may call them. Does nothing when the
     /// owner's frames are pinned.
     pub fn publish(&self, ops: Weak<dyn MovableOps>) {
-        if self.movability == Movability::On || self.zone.movability == Movability::Off {
-            self.zone.registry.put(self.id, OwnerSlot::Published(ops));
+        if self.movability == Movability::On || !self.zone.moves_frames() {
+            self.zone.registry().publish(self.id, ops, self.lru.clone());
         }
     }
 
-    /// Marks the owner's frames as frames of chains. [`Target::commit`](super::Target::commit)
+    /// Marks the owner's frames as frames of chains. [`Target::commit`](crate::Target::commit)
     /// refuses them from here on: only the holder of a chain's exclusive guard may change its
     /// frames.
     pub(crate) fn mark_chain_owner(&self) {
-        self.zone.registry.set_chain_owner(self.id, true);
+        self.zone.registry().set_replaced_by(self.id, ReplacedBy::Chain);
     }
 
     /// Returns the migrate type to allocate with. Frames that are going to be movable share
@@ -226,7 +110,7 @@ impl Owner {
 
     /// Makes a frame movable and the owner's. The frame's reference becomes the owner's.
     /// `private` and `position` are for the owner's own use; callbacks read them with
-    /// [`LockedFrame::private`](super::LockedFrame::private).
+    /// [`LockedFrame::private`](crate::LockedFrame::private).
     ///
     /// Call it when the owner's own records are complete: from here on the frame may be isolated
     ///
@@ -239,7 +123,7 @@ impl Owner {
         private: u32,
         position: u8,
     ) -> Result<Pfn, SetMovableError> {
-        let (pfn, frames) = (frame.pfn(), &self.zone.tables.frames);
+        let (pfn, frames) = (frame.pfn(), &self.zone.tables().frames);
         if !std::ptr::eq(frame.zone(), &*self.zone) {
             return Err(SetMovableError::OtherZone { pfn });
         }
@@ -264,13 +148,13 @@ impl Owner {
 
     /// Stores `private` and `position` for a frame that is about to become movable.
     pub(crate) fn set_private(&self, pfn: Pfn, private: u32, position: u8) {
-        self.zone.tables.frames.set_private(pfn, private, position);
+        self.zone.tables().frames.set_private(pfn, private, position);
     }
 
     /// Publishes a frozen frame whose private value is set. From here on it may be isolated,
     /// unless nothing moves in this zone.
     pub(crate) fn publish_frame(&self, pfn: Pfn) {
-        self.zone.tables.frames.change(pfn, State::FROZEN, State::published(self.id));
+        self.zone.tables().frames.change(pfn, State::FROZEN, State::published(self.id));
     }
 
     /// Releases a frame: one update of the state word clears its owner and puts the owner's
@@ -282,13 +166,13 @@ impl Owner {
     /// # Panics
     /// When the frame is not this owner's (any more).
     pub fn release(&self, pfn: Pfn) {
-        let left = self.lru.as_ref().map_or_else(
-            || self.zone.tables.frames.clear_movable(pfn, self.id),
-            |lru| lru.clear_movable(pfn),
-        );
+        let left = match self.lru() {
+            Some(lru) => lru.clear_movable(pfn),
+            None => self.zone.tables().frames.clear_movable(pfn, self.id),
+        };
         match left {
             Some(Put::Shared) => {}
-            Some(Put::Last(_)) => self.zone.free_to_cpu_list(pfn),
+            Some(Put::Last(_)) => self.zone.allocator().push(pfn),
             // Going on would free another owner's frame.
             None => panic!("{pfn} does not belong to the owner that releases it"),
         }
@@ -302,9 +186,9 @@ impl Owner {
             (state.owner() == Some(self.id) && !state.is_locked() && !state.is_isolated())
                 .then(|| state.without_owner())
         };
-        match &self.lru {
+        match self.lru() {
             Some(lru) => lru.reclaim_from_owner(pfn, reclaim)?,
-            None => _ = self.zone.tables.frames.update(pfn, reclaim)?,
+            None => _ = self.zone.tables().frames.update(pfn, reclaim)?,
         }
         Some(self.zone.frame_from_pfn(pfn))
     }
@@ -312,7 +196,6 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.zone.registry.set_chain_owner(self.id, false);
-        self.zone.registry.put(self.id, OwnerSlot::Vacant);
+        self.zone.registry().vacate(self.id);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::target::TargetCharge;
-use super::{Isolated, MigrateError, MigrateMode, MigratedSource, Targets};
-use crate::zone::Zone;
+use super::isolated::Isolated;
+use super::targets::{MigratedSource, Targets};
+use crate::buddy::InFlight;
+use crate::zone::{MigrateError, MigrateMode, Zone};
 
 /// The most passes over a batch: how often a busy frame is tried.
 const MAX_PASSES: u32 = 10;
@@ -27,80 +28,72 @@ pub struct Migration {
 
 /// The result of one attempt at one frame.
 enum MigrateOutcome {
-    Migrated(TargetCharge),
+    Migrated(InFlight),
     Gone,
     Again,
     Failed,
     OutOfFrames,
 }
 
-impl Zone {
-    /// Moves isolated frames to targets that `targets` supplies. Frames that are still busy stay
-    /// in `batch`: dropping them puts them back, another call tries again.
-    ///
-    /// Locking: call it with no lock of the zone or of an owner held.
-    pub fn migrate_pages<'z>(
-        &'z self,
-        batch: &mut Vec<Isolated<'z>>,
-        targets: &mut dyn Targets<'z>,
-        mode: MigrateMode,
-    ) -> Migration {
-        let mut report = Migration::default();
-        for pass in 0..MAX_PASSES {
-            // Give busy frames time to become free.
-            if let Some(time) = mode.wait_before(pass) {
-                sync::pause(time);
-            } else if pass > 0 {
-                sync::relax(pass);
-            }
-            self.pass(batch, targets, mode, &mut report);
-            if batch.is_empty() || report.out_of_frames {
-                break;
-            }
+/// Moves isolated frames: see [`Zone::migrate_pages`].
+pub(super) fn migrate_pages<'z>(
+    zone: &'z Zone,
+    batch: &mut Vec<Isolated<'z>>,
+    targets: &mut dyn Targets<'z>,
+    mode: MigrateMode,
+) -> Migration {
+    let mut report = Migration::default();
+    for pass in 0..MAX_PASSES {
+        // Give busy frames time to become free.
+        if let Some(time) = mode.wait_before(pass) {
+            sync::pause(time);
+        } else if pass > 0 {
+            sync::relax(pass);
         }
-        // What is left in the batch is busy, or was not tried.
-        report.again = batch.len() as u64;
-        let busy = if report.out_of_frames { 0 } else { report.again };
-        self.events.migrated(report.migrated, report.failed + busy);
-        report
+        migrate_pass(batch, targets, mode, &mut report);
+        if batch.is_empty() || report.out_of_frames {
+            break;
+        }
     }
+    // What is left in the batch is busy, or was not tried.
+    report.again = batch.len() as u64;
+    let busy = if report.out_of_frames { 0 } else { report.again };
+    zone.events().migrated(report.migrated, report.failed + busy);
+    report
+}
 
-    /// Tries each frame once. Frames to be tried again stay in the batch.
-    fn pass<'z>(
-        &'z self,
-        batch: &mut Vec<Isolated<'z>>,
-        targets: &mut dyn Targets<'z>,
-        mode: MigrateMode,
-        report: &mut Migration,
-    ) {
-        let mut next = 0;
-        while next < batch.len() {
-            let outcome = migrate_one(&batch[next], targets, mode);
-            // A frame that is done leaves the batch; the last frame takes its place.
-            match outcome {
-                MigrateOutcome::Again => {
-                    next += 1;
-                    continue;
-                }
-                MigrateOutcome::OutOfFrames => {
-                    report.out_of_frames = true;
-                    return;
-                }
-                MigrateOutcome::Failed => {
-                    report.failed += 1;
-                    drop(batch.swap_remove(next));
-                }
-                MigrateOutcome::Gone => {
-                    report.gone += 1;
-                    targets.free_source(MigratedSource::new(
-                        batch.swap_remove(next),
-                        TargetCharge::Charged,
-                    ));
-                }
-                MigrateOutcome::Migrated(charge) => {
-                    report.migrated += 1;
-                    targets.free_source(MigratedSource::new(batch.swap_remove(next), charge));
-                }
+/// Tries each frame once. Frames to be tried again stay in the batch.
+fn migrate_pass<'z>(
+    batch: &mut Vec<Isolated<'z>>,
+    targets: &mut dyn Targets<'z>,
+    mode: MigrateMode,
+    report: &mut Migration,
+) {
+    let mut next = 0;
+    while next < batch.len() {
+        let outcome = migrate_one(&batch[next], targets, mode);
+        // A frame that is done leaves the batch; the last frame takes its place.
+        match outcome {
+            MigrateOutcome::Again => {
+                next += 1;
+                continue;
+            }
+            MigrateOutcome::OutOfFrames => {
+                report.out_of_frames = true;
+                return;
+            }
+            MigrateOutcome::Failed => {
+                report.failed += 1;
+                drop(batch.swap_remove(next));
+            }
+            MigrateOutcome::Gone => {
+                report.gone += 1;
+                targets
+                    .free_source(MigratedSource::new(batch.swap_remove(next), InFlight::default()));
+            }
+            MigrateOutcome::Migrated(arrived) => {
+                report.migrated += 1;
+                targets.free_source(MigratedSource::new(batch.swap_remove(next), arrived));
             }
         }
     }
@@ -116,19 +109,19 @@ fn migrate_one<'z>(
     let locked = frame.lock();
     // R-065, S-08, S-09: the owner released the frame after isolation. Its callbacks must not
     // run.
-    if !frame.is_movable() {
+    if !frame.has_owner() {
         return MigrateOutcome::Gone;
     }
-    let Some((_, ops)) = frame.ops() else { return MigrateOutcome::Failed };
+    let Some(callbacks) = frame.callbacks() else { return MigrateOutcome::Failed };
     let Some(target) = targets.next(frame.pfn()) else { return MigrateOutcome::OutOfFrames };
     // A target with other references would give the bytes of one frame to two owners.
-    if !target.is_fresh_in(locked.zone()) {
+    if !target.is_fresh_in(locked.allocator()) {
         return MigrateOutcome::Failed;
     }
-    let answer = catch_unwind(AssertUnwindSafe(|| ops.migrate(&locked, target, mode)));
+    let answer = catch_unwind(AssertUnwindSafe(|| callbacks.ops.migrate(&locked, target, mode)));
     // A committed target stays committed, even if the owner panicked after it.
-    if let Some(charge) = locked.committed_charge() {
-        return MigrateOutcome::Migrated(charge);
+    if let Some(arrived) = locked.take_committed() {
+        return MigrateOutcome::Migrated(arrived);
     }
     match answer {
         Ok(Err(MigrateError::Again(_))) => MigrateOutcome::Again,

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::*;
-use crate::state::State;
+use crate::alloc::alloc_frozen;
+use crate::page::State;
 use crate::{
-    Backing, ContigError, ContigRequest, FrameCount, MigrateType, Order, Pfn, Reclaim, Zone,
-    ZoneConfig,
+    Backing, Committed, ContigError, ContigRequest, FrameCount, LockedFrame, MigrateError,
+    MigrateType, Order, Pfn, Reclaim, Target, Zone, ZoneConfig,
 };
 
 mod driver;
@@ -33,7 +34,7 @@ fn zone_where(movability: Movability) -> Arc<Zone> {
 }
 
 fn state(zone: &Zone, pfn: Pfn) -> State {
-    zone.tables.frames.state(pfn)
+    zone.tables().frames.state(pfn)
 }
 
 fn references(zone: &Zone, pfn: Pfn) -> u32 {
@@ -64,7 +65,7 @@ fn r068_reference_counts_of_a_move() {
     assert_eq!(after, (0, 1), "the old frame has no reference left, the new one its owner's");
     assert_eq!(*driver.has.lock().expect("no panic inside"), targets);
     assert_eq!(
-        zone.tables.frames.private(targets[0]),
+        zone.tables().frames.private(targets[0]),
         Some((41, 3)),
         "the new frame has the old one's private value"
     );
@@ -124,9 +125,10 @@ struct InFlightTargets<'z>(&'z Zone);
 
 impl<'z> Targets<'z> for InFlightTargets<'z> {
     fn next(&mut self, _: Pfn) -> Option<Target<'z>> {
-        let frame = self.0.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).ok()?;
-        self.0.buddy.lock().in_flight += 1;
-        Some(Target::new(frame, TargetCharge::InFlight))
+        let pfn = alloc_frozen(self.0, MigrateType::Movable, Reclaim::NotAllowed).ok()?;
+        let in_flight = self.0.allocator().with_buddy(|buddy, _| buddy.ledger.begin_flight(1))?;
+        self.0.tables().frames.change(pfn, State::FROZEN, State::CACHED);
+        Some(Target::from_cached(self.0.allocator(), pfn, in_flight))
     }
 }
 
@@ -272,7 +274,7 @@ fn s44_a_recycled_frame_has_no_owner() {
     driver.release(pfn);
     let again = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
     assert_eq!(again.pfn(), pfn, "the frame freed last comes first");
-    assert_eq!((state(&zone, pfn).owner(), zone.tables.frames.private(pfn)), (None, None));
+    assert_eq!((state(&zone, pfn).owner(), zone.tables().frames.private(pfn)), (None, None));
 }
 
 /// the last reference of a movable frame cannot be put.
@@ -281,7 +283,7 @@ fn r054_a_frame_cannot_be_freed_while_it_is_movable() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let pfn = driver.take();
-    assert_eq!(zone.put(pfn), Err(crate::PutError::Movable { pfn }));
+    assert_eq!(zone.allocator().put(pfn), Err(crate::PutError::Movable { pfn }));
     driver.release(pfn);
     zone.check().expect("consistent");
 }
@@ -326,7 +328,7 @@ fn r011_with_movability_off_nothing_moves() {
     let zone = zone_where(Movability::Off);
     let driver = Driver::new(&zone);
     let pfn = driver.take();
-    assert_eq!(zone.tables.blocks.state(pfn.block()).migrate_type, MigrateType::Unmovable);
+    assert_eq!(zone.tables().blocks.state(pfn.block()).migrate_type, MigrateType::Unmovable);
     assert!(zone.isolate(pfn).is_none());
     let only = pfn..Pfn(pfn.0 + 1);
     assert_eq!(

@@ -6,7 +6,7 @@
 use sync::{Arc, thread};
 
 use super::*;
-use crate::Backing;
+use crate::{AllocError, Backing, MigrateType};
 
 fn zone(limit: Option<u64>) -> Arc<Zone> {
     let config = ZoneConfig {
@@ -139,19 +139,19 @@ fn a_frame_freed_in_an_isolated_block_is_not_lost() {
             thread::spawn(move || drop(zone.frame_from_pfn(pfn)))
         };
         let isolated = {
-            let mut all = zone.buddy.lock();
-            all.isolate(&zone.tables, pfn.block()).is_ok()
+            let mut all = zone.allocator.buddy.lock();
+            all.isolate(zone.tables(), pfn.block()).is_ok()
         };
         assert!(isolated, "no other thread isolates it");
-        zone.lock_all().drain(&zone);
+        zone.allocator.lock_all().drain(&zone.allocator);
         other.join().expect("no panic");
         // After the drain no list holds a frame of the isolated pageblock: all its frames are free
         // in it.
-        let all = zone.lock_all();
+        let all = zone.allocator.lock_all();
         assert_eq!(all.cached(), 0);
-        assert_eq!(zone.tables.blocks.state(pfn.block()).free, PAGEBLOCK_FRAMES);
+        assert_eq!(zone.tables().blocks.state(pfn.block()).free, PAGEBLOCK_FRAMES);
         drop(all);
-        zone.buddy.lock().end_isolation(&zone.tables, pfn.block());
+        zone.allocator.buddy.lock().end_isolation(zone.tables(), pfn.block());
         zone.check().expect("consistent");
     });
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::capture::ContigCapture;
+use crate::compaction::ContigCapture;
 use crate::units::BlockIndex;
-use crate::{Backing, ContigRequest};
+use crate::{AllocError, Backing, ContigRequest, MigrateType, Order};
 
 fn zone(frames: u64) -> Zone {
     let backing = if cfg!(miri) { Backing::Heap } else { Backing::Anonymous };
@@ -119,7 +119,7 @@ fn a_full_zone_steals_half_empty_pageblocks() {
     zone.drain();
     // The first pageblock is nearly empty, so it changes its type.
     second.push(take(MigrateType::Movable).expect("stolen"));
-    let kind = |pfn: Pfn| zone.tables.blocks.state(pfn.block()).migrate_type;
+    let kind = |pfn: Pfn| zone.tables().blocks.state(pfn.block()).migrate_type;
     assert_eq!(kind(first[0].pfn()), MigrateType::Movable);
     while let Ok(frame) = take(MigrateType::Movable) {
         second.push(frame);
@@ -176,10 +176,10 @@ fn a_largest_block_is_freed_while_half_is_isolated() {
             .alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed)
             .expect("an empty zone");
         let isolated = BlockIndex(block.first().block().0 + half);
-        zone.buddy.lock().isolate(&zone.tables, isolated).expect("not isolated");
+        zone.allocator.buddy.lock().isolate(zone.tables(), isolated).expect("not isolated");
         drop(block);
         zone.check().expect("consistent");
-        zone.buddy.lock().end_isolation(&zone.tables, isolated);
+        zone.allocator.buddy.lock().end_isolation(zone.tables(), isolated);
         zone.check().expect("consistent");
         assert!(zone.alloc_block(Order::MAX, MigrateType::Movable, Reclaim::NotAllowed).is_ok());
     }
@@ -198,7 +198,7 @@ fn refused_beside_a_locked_list(zone: &Zone, request: impl Fn() -> Option<()> + 
             answer.send(Ok(request())).expect("the test waits");
         });
         let theirs = answered.recv().expect("sent").expect_err("its list");
-        let other = zone.lists[(theirs + 1) % 16].lock();
+        let other = zone.allocator().list((theirs + 1) % 16).lock();
         go.send(()).expect("the thread waits");
         let result = answered.recv_timeout(std::time::Duration::from_secs(20));
         drop(other);
@@ -219,15 +219,15 @@ fn a_capture_waits_for_a_frame_being_freed() {
     zone.drain();
     let pfn = frame.into_pfn();
     std::thread::scope(|scope| {
-        // As `Zone::free_to_cpu_list`, with another thread in between.
-        let mut list = zone.lists[0].lock();
-        zone.tables.frames.put(pfn).expect("in use");
-        let block_state = zone.tables.blocks.state(pfn.block());
+        // As `FrameAllocator::push`, with another thread in between.
+        let mut list = zone.allocator().list(0).lock();
+        zone.tables().frames.put(pfn).expect("in use");
+        let block_state = zone.tables().blocks.state(pfn.block());
         assert!(!block_state.isolated);
         let capture = scope.spawn(|| {
             zone.alloc_contig_range(pfn..Pfn(pfn.0 + 1), ContigRequest::default()).map(drop)
         });
-        while !zone.tables.blocks.state(pfn.block()).isolated {
+        while !zone.tables().blocks.state(pfn.block()).isolated {
             std::thread::yield_now();
         }
         // Time for a capture that does not wait to fail.

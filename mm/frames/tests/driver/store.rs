@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Returns the owner's LRU lists.
-    pub(crate) fn lru(&self) -> &Lru {
+    pub(crate) fn lru(&self) -> Lru<'_> {
         self.chains.lru().expect("its owner was registered with lists")
     }
 
@@ -101,8 +101,4 @@ impl MovableOps for Store {
     }
 
     fn putback(&self, _: &LockedFrame<'_>) {}
-
-    fn lru(&self) -> Option<&Lru> {
-        self.chains.lru()
-    }
 }

@@ -47,7 +47,7 @@ fn r072_set_movable_refuses_an_owned_frame() {
             Err(SetMovableError::Taken { pfn }),
             "it belongs to another owner"
         );
-        assert_eq!((zone.tables.frames.private(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
+        assert_eq!((zone.tables().frames.private(pfn), references(&zone, pfn)), (Some((41, 3)), 1));
         let strange =
             elsewhere.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room");
         let pfn_there = strange.pfn();
@@ -88,7 +88,7 @@ fn set_movable_rejects_unusable_frames() {
     );
     assert_eq!(zone.stats().in_use, FrameCount(0), "freed");
     let pfn = owner.set_movable(fresh(), u32::MAX - 1, 9).expect("no other reference");
-    assert_eq!(zone.tables.frames.private(pfn), Some((u32::MAX - 1, 9)));
+    assert_eq!(zone.tables().frames.private(pfn), Some((u32::MAX - 1, 9)));
     owner.release(pfn);
     let frame = fresh();
     let other = zone.get(frame.pfn()).expect("in use");

@@ -2,8 +2,7 @@
 //!
 
 use super::*;
-use crate::descriptor::Put;
-use crate::state::OwnerId;
+use crate::page::{OwnerId, Put};
 use crate::{Lru, PutError};
 
 /// each mark alone keeps the last reference, and nothing changes. Without marks the frame
@@ -14,7 +13,7 @@ fn r007_each_mark_keeps_the_last_reference() {
     let owner = zone.reserve_owner().expect("a number");
     let id: OwnerId = owner.id();
     let pfn = zone.alloc_frame(MigrateType::Movable, Reclaim::NotAllowed).expect("room").into_pfn();
-    let (plain, frames) = (state(&zone, pfn), &zone.tables.frames);
+    let (plain, frames) = (state(&zone, pfn), &zone.tables().frames);
     let owned = |state: State| state.owned_by(id).expect("it has no owner");
     let marks: [(State, PutError); 5] = [
         (plain.locked(), PutError::Busy { pfn }),
@@ -26,15 +25,15 @@ fn r007_each_mark_keeps_the_last_reference() {
     frames.set_private(pfn, 41, 3);
     for (marked, error) in marks {
         frames.update(pfn, |_| Some(marked));
-        assert_eq!(zone.put(pfn), Err(error));
+        assert_eq!(zone.allocator().put(pfn), Err(error));
         assert_eq!((state(&zone, pfn), frames.private(pfn)), (marked, Some((41, 3))), "{error}");
         // With two references, one can be put whatever the marks are.
         assert!(frames.get_unless_zero(pfn));
         assert_eq!(frames.put(pfn), Ok(Put::Shared));
     }
     frames.update(pfn, |_| Some(plain));
-    assert_eq!(zone.put(pfn), Ok(()));
-    assert_eq!(zone.put(pfn), Err(PutError::NotInUse { pfn }));
+    assert_eq!(zone.allocator().put(pfn), Ok(()));
+    assert_eq!(zone.allocator().put(pfn), Err(PutError::NotInUse { pfn }));
     assert_eq!(state(&zone, pfn).references(), 0);
     zone.check().expect("consistent");
 }
@@ -47,7 +46,7 @@ fn r063_a_batch_of_every_kind_is_put_back() {
     let zone = zone();
     let driver = Driver::new(&zone);
     let cache = crate::store::Store::new(zone.reserve_lru_owner().expect("a number"), 64);
-    let lru: &Lru = cache.lru();
+    let lru: Lru<'_> = cache.lru();
     let fill = || {
         let id = cache.filled(crate::ChainKind::Single, 1, 7);
         let pfn = cache.chains.share(id).and_then(|shared| shared.frame(0)).expect("live");
