@@ -23,14 +23,19 @@ pub(crate) fn check() -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Returns whether a file of the test's target has a function of its name.
+/// Returns whether a file of the test's target has a function of its name. A unit test's name says
+/// in which file: a module, with or without an inner module `tests`.
 fn has(source: &Source, test: &Test) -> bool {
     let path = source.path.to_string_lossy();
+    let (modules, function) = test.name.rsplit_once("::").unwrap_or(("", &test.name));
     let is_of_target = match &test.target {
         Some(target) => path.contains(&format!("/tests/{target}")),
-        None => path.contains("/src/"),
+        None => path.split_once("/src/").is_some_and(|(_, file)| {
+            let file = file.trim_end_matches(".rs").replace('/', "::");
+            let file = if file == "lib" { "" } else { &file };
+            file == modules || Some(file) == modules.strip_suffix("::tests")
+        }),
     };
-    let function = test.name.rsplit("::").next().unwrap_or(&test.name);
     is_of_target && source.has_extension("rs") && source.text.contains(&format!("fn {function}("))
 }
 
@@ -51,5 +56,7 @@ mod tests {
         assert!(has(&source("mm/p/tests/races.rs"), &test(Some("races"), "s21")));
         assert!(!has(&source("mm/p/tests/races.rs"), &test(None, "s21")));
         assert!(!has(&source("mm/p/src/a.rs"), &test(None, "a::tests::s2")));
+        assert!(has(&source("mm/p/src/a/tests.rs"), &test(None, "a::tests::s21")));
+        assert!(!has(&source("mm/p/src/zone/a.rs"), &test(None, "a::tests::s21")));
     }
 }
